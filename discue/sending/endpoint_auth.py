@@ -37,8 +37,9 @@ NO_CREDENTIALS = RequestCredentials()
 
 
 def credentials_of(credentials: Credentials | None, listener_public_id: str) -> RequestCredentials:
-    """Return the credentials for requests to a listener. Their names contain its id: tokens and connections are never
-    shared with another listener. Raises Unprocessable.
+    """Return the credentials for requests to a listener. Raises Unprocessable.
+
+    Their names contain the listener's id, so tokens and connections are never shared with another listener.
     """
     if credentials is None:
         return NO_CREDENTIALS
@@ -61,13 +62,13 @@ def credentials_of(credentials: Credentials | None, listener_public_id: str) -> 
     )
 
 
-LONGEST_SECONDS: Final = 10.0
-"""Timeout of a token request. It also never exceeds the timeout of the attempt."""
+TOKEN_TIMEOUT_SECONDS: Final = 10.0
+"""Timeout of a token request. The attempt waits no longer than its own timeout."""
 
 TOKEN_BYTES: Final = 16_384
 """Maximum size of a token response."""
 
-_KEPT: Final = 10_000
+_TOKENS_KEPT: Final = 10_000
 _UNKNOWN_LIFE_SECONDS: Final = 60
 _LONGEST_LIFE_SECONDS: Final = 86_400
 _MARGIN: Final = 0.1
@@ -146,12 +147,12 @@ class AccessTokens:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _fetch(self, grant: TokenGrant) -> Token | str:
-        fetched = await self._fetcher.post_form(grant.target, grant.authorization, grant.form, LONGEST_SECONDS)
+        fetched = await self._fetcher.post_form(grant.target, grant.authorization, grant.form, TOKEN_TIMEOUT_SECONDS)
         token = _token_in(fetched, self._clock.monotonic())
         if isinstance(token, Token):
             self._tokens[grant.name] = token
             self._tokens.move_to_end(grant.name)
-            if len(self._tokens) > _KEPT:
+            if len(self._tokens) > _TOKENS_KEPT:
                 self._tokens.popitem(last=False)
         return token
 

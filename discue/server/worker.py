@@ -208,9 +208,9 @@ class Worker:
         self._scheduler.on_appended(appended)
 
     def _on_heads(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
-        known = tuple(heads)
-        self.dispatcher.on_heads(known)
-        self.pulls.on_heads(known)
+        changed = tuple(heads)
+        self.dispatcher.on_heads(changed)
+        self.pulls.on_heads(changed)
 
     def _request_poll(self) -> None:
         self._poller.request_poll()

@@ -69,6 +69,8 @@ CURSOR_COLUMNS: Final = (
     "last_new_at",
 )
 
+# Absolute values: a settle whose outcome is unknown can be repeated, and the version in the condition lets it take
+# effect only once.
 CURSOR_CHANGES: Final = ", ".join(
     ["version = cursor.version + 1", *[f"{column} = new.{column}" for column in CURSOR_COLUMNS[5:]]]
 )

@@ -207,6 +207,7 @@ async def _write(
     await _require_unserved(tx, target)
     await insert_rows(tx, table, rows)
     before, after = steps
+    # The previous progress is the condition: of two processes that copy into one target, one fails here.
     if await tx.execute(_ADVANCE, _text(after), _text(before)) != 1:
         raise StoreUnusable(f"Another process copies into {target.name}.")
 

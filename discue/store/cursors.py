@@ -155,6 +155,7 @@ _LANES_AFTER = (
     "ORDER BY c.organization, c.listener, c.stream LIMIT $8"
 )
 _LANES_OF = _LANES + "WHERE c.organization = $1 AND c.listener = $2 AND c.owner = $3 ORDER BY c.stream"
+# Every change of the owner changes the token: what the previous owner still tries to settle is then refused.
 # Not `owner IS NULL`: a server whose statistics know few free cursors would search the keys among all free ones.
 _CLAIM = "UPDATE cursor SET owner = $1, token = token + 1 WHERE coalesce(owner, 0) = 0 AND {} RETURNING {}"
 _TAKE_ALONG = "UPDATE cursor SET owner = $1, token = token + 1 WHERE stream > 0 AND {} RETURNING {}"

@@ -48,6 +48,7 @@ class CommitTime:
 
         A commit that is running may take as long again as it has taken, and so may each after it.
         """
+        # A running commit counts before it ends: otherwise a stalled disk would be noticed only after the stall.
         each = self._average if self._started_at is None else max(self._average, self._monotonic() - self._started_at)
         return each * (commits + (self._started_at is not None))
 
@@ -122,6 +123,7 @@ class GroupCommit:
 
     async def _commit_all(self) -> None:
         try:
+            # One commit at a time: all that arrives meanwhile shares the next fsync.
             while self._appends or self._settles or self._works or self._topic_appends:
                 await self._commit_next()
         finally:
@@ -176,6 +178,7 @@ class GroupCommit:
         while waiting:
             append = waiting[0][0]
             more_rows, more_bytes = rows_of(append), append.bytes
+            # An append that is larger than a commit goes alone.
             if taken and (rows + more_rows > APPEND_ROWS or size + more_bytes > APPEND_BYTES):
                 break
             rows += more_rows

@@ -24,6 +24,7 @@ _SENDING: Final = f"""
 _ENDED: Final = f"""
     SELECT e.seq, e.attempts, e.due_at, e.reason FROM exception e
     WHERE {_OF_CURSOR} AND e.state = 'ended' ORDER BY e.seq LIMIT $5"""
+# State, sender and attempt guard the row: a late end, of an attempt that was given up, changes nothing.
 _END: Final = """
     UPDATE exception SET state = $1, due_at = $2, reason = $3, sender = NULL
     WHERE organization = $4 AND listener = $5 AND stream = $6 AND seq = $7

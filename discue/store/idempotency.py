@@ -82,6 +82,7 @@ def encode_responses(onces: Iterable[IdempotencyRecord]) -> bytes:
 
 
 async def read_response(tx: Transaction, organization: int, key: tuple[int, int]) -> StoredResponse | None:
+    # The table has the first half of the hash only. The second half is compared here.
     row = await tx.row(_RESPONSE, organization, key[0])
     for high, low, fingerprint, content in _unpack(row[1]) if row is not None else ():
         if row is not None and (high, low) == key:

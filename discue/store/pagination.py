@@ -119,6 +119,7 @@ class RowPage(msgspec.Struct, frozen=True):
 async def browse(tx: Transaction, source: Source, selection: Selection) -> RowPage:
     """Read the selected page of the source."""
     size = selection.per_page
+    # One row more than is shown tells whether there is a next page.
     if selection.after is not None:
         rows = await source.older(tx, await source.locate(tx, selection.after), size + 1)
     elif selection.before is not None:

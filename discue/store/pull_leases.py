@@ -104,6 +104,7 @@ async def read_snapshot(
     if record is None:
         return None
     key = record.key
+    # `retrying` counts open deliveries: most polls find none, and skip their reads.
     waiting = await read_due(tx, key, now) if record.retrying else []
     asked = await read_open(tx, key, seqs)
     handed_out, next_at = await _leased(tx, key, now) if record.retrying else (0, 0)

@@ -123,6 +123,7 @@ async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: i
     A message stays while it is not due, a cursor has not passed it, or a delivery row or missed range refers to it.
     Returns the seq that the step reached; `after` if nothing is left to do.
     """
+    # No listener may lose a message that its cursor has not passed, so the slowest cursor limits the step.
     row = await tx.row(_LOWEST_CURSOR, log.organization, log.queue)
     settled = log.head if row is None or row[0] is None else min(log.head, row[0])
     if settled <= after:

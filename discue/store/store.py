@@ -110,6 +110,7 @@ class Store:
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction. If it raises, the transaction changes nothing and the error is raised here."""
+        # Works have no key of their own: they take turns.
         self._works_started += 1
         return cast("T", await self._by_key(self._works, self._works_started << 22).work(work))
 
@@ -170,7 +171,8 @@ class Store:
         return lambda: tallies.slot_of(self._worker_slot(), number)
 
     def _by_key(self, groups: list[GroupCommit], key: int) -> GroupCommit:
-        # The low bits of a row id are the slot of the worker that made it.
+        # One queue's appends must not run in two concurrent commits: these would wait for each other's head row, and
+        # finish in any order. The low bits of a row id are the slot of the worker that made it.
         return groups[(key >> 22) % len(groups)] if len(groups) > 1 else groups[0]
 
     def _report_append(self, appended: Appended) -> None:

@@ -18,6 +18,7 @@ _RENEW: Final = "UPDATE worker SET lease_until = clock_ms() + $1, lease_ms = $1 
 _HOLD: Final = "UPDATE worker SET leaves = leaves WHERE incarnation = $1 AND dead = 0 AND leaves = 0"
 _BEGIN_LEAVING: Final = "UPDATE worker SET leaves = 1 WHERE incarnation = $1"
 _DECLARE_DEAD: Final = "UPDATE worker SET dead = 1 WHERE incarnation = $1 AND dead = 0"
+# A lease that ends later than it can was granted before the database's clock was set back: it counts as expired.
 _EXPIRE: Final = _DECLARE_DEAD + " AND (lease_until <= clock_ms() OR lease_until > clock_ms() + lease_ms)"
 _RELEASE_CURSORS: Final = """
     UPDATE cursor SET owner = NULL, token = token + 1

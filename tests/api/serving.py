@@ -187,7 +187,7 @@ class _Thread:
                     _domain_checks(installation),
                     RateLimiter(store, clock),
                     Authenticator(store, installation.cache, clock, control.row_ids, log),
-                    sampler := _sampler(installation),
+                    tester := _endpoint_tester(installation),
                     pulls := _pulls(installation, log),
                 ),
                 (*ROUTES, *self._routes),
@@ -214,10 +214,10 @@ class _Thread:
             await self._stop.wait()
             pulls.close()
             await server.stop(1)
-            await sampler.close()
+            await tester.close()
 
 
-def _sampler(installation: Installation) -> EndpointTester:
+def _endpoint_tester(installation: Installation) -> EndpointTester:
     policy, clock = installation.control.egress, installation.clock
     fetcher = Fetcher(policy=policy, ssl_context=trusting_context(), kept_bytes=TOKEN_BYTES)
     tokens = AccessTokens(fetcher, clock)

@@ -17,7 +17,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 ANYWHERE = EgressPolicy(allow_private=True)
 
 
-def sampler_of(
+def make_tester(
     clock: MovableClock | None = None, policy: EgressPolicy = ANYWHERE, public: EgressPolicy = PUBLIC_ADDRESSES
 ) -> EndpointTester:
     clock = clock or MovableClock()
@@ -26,53 +26,51 @@ def sampler_of(
 
 def test_each_test_request_uses_a_new_connection_and_keeps_none() -> None:
     async def make() -> None:
-        sampler = sampler_of()
+        tester = make_tester()
         async with ScriptedServer([(READ, OK, HANG)]) as server:
             for _ in range(2):
-                outcome = await sampler.attempt(1, request_to(server.url, is_test=True))
+                outcome = await tester.attempt(1, request_to(server.url, is_test=True))
                 assert outcome.trace is not None
                 assert (outcome.status, outcome.excerpt, outcome.trace.is_reused) == (200, b"ok", False)
                 assert outcome.trace.timings.connect_ms is not None
             assert [each.connection for each in server.requests] == [0, 1]
             assert [each.headers["discue-test"] for each in server.requests] == ["true", "true"]
-        await sampler.close()
+        await tester.close()
 
     run(make())
 
 
 def test_delivery_has_no_test_header() -> None:
     async def make() -> None:
-        sampler = sampler_of()
+        tester = make_tester()
         async with ScriptedServer([(READ, OK, HANG)]) as server:
-            await sampler.attempt(1, request_to(server.url))
+            await tester.attempt(1, request_to(server.url))
             assert "discue-test" not in server.requests[0].headers
-        await sampler.close()
+        await tester.close()
 
     run(make())
 
 
 def test_test_requests_of_an_organization_are_limited_without_affecting_others() -> None:
     async def make() -> None:
-        sampler = sampler_of()
+        tester = make_tester()
         async with ScriptedServer([(READ, HANG)]) as server:
             request = request_to(server.url)
-            in_flight = [
-                asyncio.create_task(sampler.attempt(1, request)) for _ in range(MAX_IN_FLIGHT_PER_ORGANIZATION)
-            ]
+            in_flight = [asyncio.create_task(tester.attempt(1, request)) for _ in range(MAX_IN_FLIGHT_PER_ORGANIZATION)]
             await asyncio.sleep(0)
             with pytest.raises(TooManyRequests) as refused:
-                await sampler.attempt(1, request)
+                await tester.attempt(1, request)
             assert refused.value.retry_after_seconds == 1
-            in_flight.append(asyncio.create_task(sampler.attempt(2, request)))
+            in_flight.append(asyncio.create_task(tester.attempt(2, request)))
             # A client that leaves frees no slot: its request is still in flight.
             in_flight[0].cancel()
             await asyncio.sleep(0)
             with pytest.raises(TooManyRequests):
-                await sampler.attempt(1, request)
-            await sampler.close()
+                await tester.attempt(1, request)
+            await tester.close()
             ended = await asyncio.gather(*in_flight[1:])
             assert {each.error for each in ended} == {"internal"}
-            assert (await sampler.attempt(1, request)).error == "internal"
+            assert (await tester.attempt(1, request)).error == "internal"
 
     run(make())
 
@@ -80,16 +78,16 @@ def test_test_requests_of_an_organization_are_limited_without_affecting_others()
 def test_test_requests_have_a_burst_of_ten_and_one_per_second() -> None:
     async def make() -> None:
         clock = MovableClock()
-        sampler = sampler_of(clock, EgressPolicy())
+        tester = make_tester(clock, EgressPolicy())
         request = request_to("http://127.0.0.1:9/")
         for _ in range(RATE.burst):
-            assert (await sampler.attempt(1, request)).error == "refused_address"
+            assert (await tester.attempt(1, request)).error == "refused_address"
         with pytest.raises(TooManyRequests):
-            await sampler.attempt(1, request)
-        assert (await sampler.attempt(2, request)).error == "refused_address"
+            await tester.attempt(1, request)
+        assert (await tester.attempt(2, request)).error == "refused_address"
         clock.added_seconds += 1
-        assert (await sampler.attempt(1, request)).error == "refused_address"
-        await sampler.close()
+        assert (await tester.attempt(1, request)).error == "refused_address"
+        await tester.close()
 
     run(make())
 
@@ -97,12 +95,12 @@ def test_test_requests_have_a_burst_of_ten_and_one_per_second() -> None:
 def test_response_of_a_private_address_is_hidden() -> None:
     async def make() -> None:
         public = EgressPolicy(allowed_networks=(ip_network("127.0.0.2/32"),))
-        sampler = sampler_of(public=public)
+        tester = make_tester(public=public)
         async with ScriptedServer([(READ, OK, HANG)]) as server:
-            assert not sampler.may_show_response(await sampler.attempt(1, request_to(server.url)))
+            assert not tester.may_show_response(await tester.attempt(1, request_to(server.url)))
             elsewhere = server.url.replace("127.0.0.1", "127.0.0.2")
-            assert sampler.may_show_response(await sampler.attempt(1, request_to(elsewhere)))
-            assert not sampler.may_show_response(await sampler.attempt(1, request_to("http://[::1]:9/")))
-        await sampler.close()
+            assert tester.may_show_response(await tester.attempt(1, request_to(elsewhere)))
+            assert not tester.may_show_response(await tester.attempt(1, request_to("http://[::1]:9/")))
+        await tester.close()
 
     run(make())

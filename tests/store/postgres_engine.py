@@ -80,5 +80,5 @@ async def opened(address: str, *, commit_seconds: float = 10.0) -> AsyncIterator
 
 
 async def becomes(is_so: Callable[[], bool], what: str) -> None:
-    """Poll, outside of the event loop, until a condition holds that nothing signals."""
+    """Poll, next to the loop, for a state that nothing signals."""
     await asyncio.to_thread(until, is_so, what, 10.0)

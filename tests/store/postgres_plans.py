@@ -1,4 +1,4 @@
-"""Plans of statements on PostgreSQL, as a session of the engine plans them once and caches them."""
+"""The plans of PostgreSQL statements: those that an engine's session makes once and keeps."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from discue.store.engine import Transaction
 
 _BOUNDED = ("Function Scan", "Values Scan", "Result", "WorkTable Scan")
 _JOINS = ("Hash Join", "Merge Join")
-# Tables with at most one row per process.
+# It has at most one row per process.
 _SMALL = "worker_pkey"
 
 

@@ -21,7 +21,7 @@ Lay = Callable[[Store], Coroutine[Any, Any, tuple[Queue, Listener]]]
 T = TypeVar("T")
 
 on_prepared = pytest.mark.xdist_group("prepared databases")
-"""Makes one of the processes that run tests in parallel prepare all databases."""
+"""Only one of the processes that run tests in parallel prepares the databases."""
 
 
 class Prepared(NamedTuple):
@@ -32,7 +32,7 @@ class Prepared(NamedTuple):
     listener: Listener
 
     async def try_out(self, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
-        """Run a transaction, roll it back, and return its result."""
+        """Run a work, return its result, and undo its writes."""
         returned: list[T] = []
 
         async def undone(tx: Transaction) -> None:

@@ -1,4 +1,4 @@
-"""Copies of an installation: their content, their continuation after a crash, and refusals."""
+"""A copy keeps every row of an installation, and is refused when it would not be one."""
 
 import asyncio
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ from tests.support.stores import ENGINES, opened_store
 LATER: Final = NOON + 3_600_000
 
 
-# Copying uses the contract of the engines only, so one pair of them suffices.
+# A copy uses the engines' contract only, so one pair is enough in the default run.
 _PAIRS = list(product(sorted(ENGINES), repeat=2)) if EVERYWHERE else [("sqlite", "postgres")]
 
 
 @pytest.fixture(params=_PAIRS, ids="-to-".join)
 def engines(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """Return the engines of source and target."""
+    """Return the names of the engines of source and target."""
     found: tuple[str, str] = request.param
     return found
 
@@ -112,7 +112,7 @@ async def a_member(side: Side, **changes: int) -> None:
     )
 
 
-async def test_every_row_of_every_table_comes_over(source: Side, target: Side) -> None:
+async def test_copy_has_every_row_of_every_table(source: Side, target: Side) -> None:
     await furnish(source.store)
     progress = await copied(source, target)
     await copying.finish(source, target, progress)
@@ -250,7 +250,7 @@ async def test_a_finished_copy_is_not_begun_again(source: Side, target: Side) ->
     assert "is not empty" in await refusal(source, target)
 
 
-async def test_the_copy_of_another_database_is_not_gone_on_with(source: Side, target: Side) -> None:
+async def test_copy_of_another_database_is_not_resumed(source: Side, target: Side) -> None:
     await a_small_installation(source)
     await copied(source, target, steps=3)
     await run(source, "UPDATE meta SET value = 'another' WHERE key = 'epoch'")
@@ -327,7 +327,7 @@ async def test_a_server_that_starts_during_the_copy_ends_it(source: Side, target
         await copying.step(source, target, progress)
 
 
-async def test_workers_that_are_dead_or_expired_are_nobody(source: Side, target: Side) -> None:
+async def test_dead_and_expired_workers_do_not_stop_a_copy(source: Side, target: Side) -> None:
     await a_small_installation(source)
     await a_member(source, session_id=1, dead=1)
     await a_member(source, session_id=2, left_ms=-1)

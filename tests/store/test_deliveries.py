@@ -1,13 +1,18 @@
+"""Deliveries of a message: their states, attempts and reasons, and pages of them."""
+
 from functools import partial
 
 import msgspec
+import pytest
 
 from discue.domain.attempts import Attempt
+from discue.domain.errors import BadRequest
 from discue.domain.messages import StoredMessage
-from discue.domain.model import Delivery, DeliveryOptions, Listener
+from discue.domain.model import Delivery, DeliveryOptions, DeliveryState, Listener, Queue
 from discue.domain.window import Window
 from discue.store import deliveries, listeners, messages
-from discue.store.engine import DeliveryRow, MissedRange, Settle
+from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
+from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
 from tests.support.clocks import NOON
@@ -69,7 +74,7 @@ async def test_message_settled_ahead_is_acknowledged_and_earlier_ones_are_not(st
     assert states == ["pending", "acknowledged", "pending"]
 
 
-async def test_missed_is_shown_whether_as_an_exception_or_in_a_range(store: Store) -> None:
+async def test_missed_delivery_is_shown_from_a_row_or_a_range(store: Store) -> None:
     stored, (first, second, _) = await _published(store)
     rows = (DeliveryRow(2, "missed", 12, NOON, "used up"),)
     await store.settle(_settle(first, 3, missed=1, delivery_rows=rows))
@@ -112,3 +117,127 @@ async def test_a_deleted_listener_has_no_deliveries(store: Store) -> None:
     stored, (first, second, _) = await _published(store)
     await store.write(lambda tx: listeners.mark_deleted(tx, OURS, first.id, NOON))
     assert [each.listener_public_id for each in await _of(store, stored[0])] == [second.public_id]
+
+
+LISTENERS = 12
+STATES: tuple[DeliveryState, ...] = ("pending", "acknowledged", "retrying", "missed", "missed", "retrying")
+
+
+class World(msgspec.Struct, frozen=True):
+    """Listener and state of each delivery of the message, oldest listener first."""
+
+    queue: Queue
+    message: StoredMessage
+    stands: list[tuple[Listener, DeliveryState]]
+
+
+async def _world(store: Store) -> World:
+    queue = await stored_queue(store, OURS, 10)
+    registered = [await stored_listener(store, queue, 11 + number) for number in range(LISTENERS)]
+    await publish(store, queue, [public_id(50), public_id(51)])
+    await stored_listener(store, queue, 60)
+    stands: list[tuple[Listener, DeliveryState]] = []
+    for number, listener in enumerate(registered):
+        assert await store.settle(_settled(listener, number % len(STATES)))
+        stands.append((listener, STATES[number % len(STATES)]))
+    message = await store.read(partial(messages.get, queue=queue, public_id=public_id(50)))
+    assert message is not None
+    return World(queue, message, stands)
+
+
+def _settled(listener: Listener, fate: int) -> Settle:
+    plain = Settle(OURS, listener.id, 0, listener.queue, 0, 0, 2, None, 0, 0, 0, 0, 0)
+    attempt = Attempt(listener.id + 1, OURS, listener.id, listener.queue, 1, 1, 503, "status", 5)
+    changes: tuple[dict[str, object], ...] = (
+        {"position": 0},
+        {},
+        {"delivery_rows": (DeliveryRow(1, "retry", 1, NOON + 9_000, "failed"),), "attempts": (attempt,)},
+        {"delivery_rows": (DeliveryRow(1, "missed", 12, NOON, "attempts_used_up"),)},
+        {"missed_ranges": (MissedRange(1, 2, "too_old", NOON),)},
+        {"delivery_rows": (DeliveryRow(1, "sending", 2, NOON, "", 7),), "attempts": (attempt,)},
+    )
+    return msgspec.structs.replace(plain, **changes[fate])
+
+
+async def _pages(message: StoredMessage, tx: Transaction, selection: Selection) -> Listing[Delivery]:
+    return await deliveries.page_of_message(tx, message, selection)
+
+
+async def _walked(store: Store, world: World, selection: Selection) -> tuple[list[str], list[str]]:
+    """The listeners of all deliveries, by `next` and then back by `prev`."""
+    pages = partial(_pages, world.message)
+    forth: list[str] = []
+    page = await store.read(lambda tx: pages(tx, selection))
+    while True:
+        forth += [each.listener_public_id for each in page.items]
+        if not page.has_next:
+            break
+        after = page.resumes_after or page.items[-1].listener_public_id
+        following = msgspec.structs.replace(selection, after=after)
+        page = await store.read(partial(pages, selection=following))
+    back: list[str] = []
+    before: str | None = "0" * 21
+    while before is not None:
+        following = msgspec.structs.replace(selection, before=before)
+        page = await store.read(partial(pages, selection=following))
+        back = [each.listener_public_id for each in page.items] + back
+        before = (page.resumes_before or page.items[0].listener_public_id) if page.has_previous else None
+    return forth, back
+
+
+@pytest.mark.parametrize("looked_at", [deliveries._LIMITS, ScanLimits(2, 3, 5), ScanLimits(1, 1, 2)])
+async def test_deliveries_are_listed_by_listener_newest_first_and_by_state(
+    store: Store, monkeypatch: pytest.MonkeyPatch, looked_at: ScanLimits
+) -> None:
+    monkeypatch.setattr(deliveries, "_LIMITS", looked_at)
+    world = await _world(store)
+    states: tuple[DeliveryState | None, ...] = (None, "pending", "acknowledged", "retrying", "missed")
+    for state, per_page in ((state, per_page) for state in states for per_page in (1, 3, 100)):
+        expected = [each.public_id for each, stands in reversed(world.stands) if state in (None, stands)]
+        walked = await _walked(store, world, Selection(state=state, per_page=per_page))
+        assert walked == (expected, expected), (state, per_page)
+
+
+async def test_a_delivery_says_until_when_it_waits_and_why_it_was_missed(store: Store) -> None:
+    world = await _world(store)
+    found = await store.read(partial(_pages, world.message, selection=Selection(per_page=6)))
+    ids = [listener.public_id for listener, _ in reversed(world.stands)][:6]
+    assert list(found.items) == [
+        Delivery(ids[0], "retrying", 1, 503),
+        Delivery(ids[1], "missed", 0, 0, reason="too_old"),
+        Delivery(ids[2], "missed", 12, 0, reason="attempts_used_up"),
+        Delivery(ids[3], "retrying", 1, 503, next_attempt_at=NOON + 9_000),
+        Delivery(ids[4], "acknowledged", 0, 0),
+        Delivery(ids[5], "pending", 0, 0),
+    ]
+
+
+async def test_pages_have_numbers_as_far_as_can_be_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await _world(store)
+    second = await store.read(partial(_pages, world.message, selection=Selection(per_page=5, page=2)))
+    assert [each.listener_public_id for each in second.items] == [
+        listener.public_id for listener, _ in reversed(world.stands)
+    ][5:10]
+    monkeypatch.setattr(deliveries, "_LIMITS", ScanLimits(2, 2, 4))
+    with pytest.raises(BadRequest, match="too far"):
+        await store.read(partial(_pages, world.message, selection=Selection(per_page=5, page=3, state="pending")))
+
+
+async def test_deliveries_are_created_when_the_message_is_stored(store: Store) -> None:
+    world = await _world(store)
+    at = world.message.stored_at
+    pages = partial(_pages, world.message)
+    assert len((await store.read(partial(pages, selection=Selection(created_after=at - 1)))).items) == 10
+    assert (await store.read(partial(pages, selection=Selection(created_after=at)))).items == ()
+    assert (await store.read(partial(pages, selection=Selection(created_before=at, state="missed")))).items == ()
+
+
+async def test_page_continues_after_a_deleted_listener(store: Store) -> None:
+    world = await _world(store)
+    ids = [listener.public_id for listener, _ in reversed(world.stands)]
+    gone = world.stands[-3][0]
+    await store.write(lambda tx: listeners.mark_deleted(tx, OURS, gone.id, NOON))
+    found = await store.read(partial(_pages, world.message, selection=Selection(after=gone.public_id)))
+    assert [each.listener_public_id for each in found.items] == ids[3:13]
+    everything = await store.read(partial(_pages, world.message, selection=Selection(per_page=100)))
+    assert gone.public_id not in [each.listener_public_id for each in everything.items]

@@ -31,7 +31,7 @@ async def test_a_domain_is_read_as_it_was_stored(store: Store) -> None:
         assert await store.read(partial(domains.by_id, organization=OURS, domain=made.id)) == made
 
 
-async def test_a_change_is_kept_and_leaves_the_place_alone(store: Store) -> None:
+async def test_change_of_a_domain_keeps_its_host(store: Store) -> None:
     made = await stored(store, a_domain(10))
     changed = msgspec.structs.replace(
         made,
@@ -76,7 +76,7 @@ async def test_lists_are_newest_first_and_filtered(store: Store) -> None:
     assert (await store.read(lambda tx: domains.page(tx, OURS, Selection(), set()))).items == ()
 
 
-async def test_a_place_is_verified_when_any_domain_on_it_is(store: Store) -> None:
+async def test_host_is_verified_if_any_of_its_domains_is(store: Store) -> None:
     async def standing(host_key: str, port: int) -> tuple[bool, bool]:
         async def work(tx: Transaction) -> tuple[bool, bool]:
             return (
@@ -151,7 +151,7 @@ async def test_a_lane_may_send_unless_its_organization_wants_a_verified_domain_a
     assert lane.may_send
 
 
-async def test_one_listener_on_an_unverified_place_does_not_hold_its_neighbours(store: Store) -> None:
+async def test_unverified_listener_does_not_stop_other_listeners(store: Store) -> None:
     mine = await _listener(store, 1)
     queue = await stored_queue(store, OURS, 7)
     elsewhere = await stored_listener(store, queue, 8)

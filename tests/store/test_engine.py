@@ -1,4 +1,4 @@
-"""The contract of every engine: this suite is the specification of `discue.store.engine.Engine`."""
+"""The specification of `discue.store.engine.Engine`, for every engine."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -114,7 +114,7 @@ async def test_stored_at_never_falls_along_a_log(store: Store) -> None:
     assert [entry.stored_at - NOON for entry in page.entries] == [50, 50, 50, 60]
 
 
-async def test_messages_checked_against_another_configuration_are_refused_and_their_neighbours_stored(
+async def test_stale_append_is_refused_and_the_others_are_stored(
     store: Store,
 ) -> None:
     queue, other = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11)]
@@ -130,7 +130,7 @@ async def test_messages_checked_against_another_configuration_are_refused_and_th
     assert await head_of(store, queue) == 2
 
 
-async def test_a_deleted_queue_takes_no_messages_and_its_neighbours_do(store: Store) -> None:
+async def test_append_to_a_deleted_queue_is_refused_and_the_others_are_stored(store: Store) -> None:
     queue, other = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11)]
     await store.write(lambda tx: queues.mark_deleted(tx, ORGANIZATION, queue.id, NOON))
     never_there = a_queue(ORGANIZATION, 12)
@@ -279,7 +279,7 @@ async def test_first_of_two_settles_for_one_cursor_in_a_batch_takes_effect(store
     assert await rows(store, "SELECT number FROM attempt ORDER BY number") == [(1,), (2,)]
 
 
-async def test_a_stale_settle_does_not_touch_its_neighbours(store: Store) -> None:
+async def test_stale_settle_does_not_affect_other_settles(store: Store) -> None:
     queue, settle = await a_cursor(store)
     other = await stored_listener(store, queue, 12)
     await store.write(lambda tx: take_all(tx, OWNER))
@@ -288,7 +288,7 @@ async def test_a_stale_settle_does_not_touch_its_neighbours(store: Store) -> Non
     assert await rows(store, f"SELECT listener FROM exception WHERE listener = {settle.listener}") == []
 
 
-async def test_an_exception_is_replaced_and_then_removed(store: Store) -> None:
+async def test_delivery_row_is_replaced_and_then_deleted(store: Store) -> None:
     _, settle = await a_cursor(store)
     one = DeliveryRow(4, "sending", 1, NOON, "")
     two = DeliveryRow(4, "retry", 2, NOON + 5, "failed")
@@ -328,7 +328,7 @@ async def test_a_cursor_that_is_gone_settles_nothing(store: Store) -> None:
     assert await rows(store, BESIDE) == [(0, 0, 0)]
 
 
-async def test_a_work_that_raises_changes_nothing_and_its_neighbours_stand(store: Store) -> None:
+async def test_failing_work_changes_nothing_and_the_others_are_committed(store: Store) -> None:
     queue = await stored_queue(store, ORGANIZATION, 10)
 
     async def fails(tx: Transaction) -> None:
@@ -470,7 +470,7 @@ async def test_a_page_has_nothing_of_other_queues(store: Store) -> None:
 
 
 async def test_a_new_listener_starts_at_the_head_that_its_own_commit_sees(store: Store) -> None:
-    """Appends of the same commit come before it."""
+    """Messages that the same commit appends come before it."""
     queue, _ = await a_cursor(store)
 
     late = a_listener(queue, 12)
@@ -550,7 +550,7 @@ async def test_commit_of_one_process_is_announced_to_and_readable_by_another(sto
     heard = asyncio.Event()
     second.engine.listen(lambda _: heard.set(), lambda: None)
     store.has_other_workers = True
-    # A new follower is notified by the first commit at the latest; only later notifications count.
+    # A new listener gets an unspecific notification, at the first commit at the latest. The others come after it.
     await stored_queue(store, ORGANIZATION, 11)
     await heard.wait()
     heard.clear()

@@ -38,7 +38,7 @@ async def test_reader_gets_the_changes_after_its_version_in_bounded_steps(store:
     assert [change.version for change in changes] == [3, 4]
 
 
-async def test_a_database_knows_which_history_it_tells(store: Store) -> None:
+async def test_database_has_an_epoch(store: Store) -> None:
     first = await store.read(feed.epoch)
     assert first
     assert await store.read(feed.epoch) == first

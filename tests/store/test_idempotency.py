@@ -48,7 +48,7 @@ def stores(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Pat
 
 
 def _tolerate(_place: str, _error: BaseException) -> None:
-    """Ignore the report that two concurrent appends with one key split a batch."""
+    """Ignore the report of a batch that was split because two workers stored one key."""
 
 
 def once_of(high: int, low: int = 0, content: bytes = b"c") -> IdempotencyRecord:
@@ -96,7 +96,7 @@ async def test_idempotency_key_is_stored_with_its_request_and_time(store: Store)
     assert await seqs(store, queue) == [1, 2]
 
 
-async def test_a_key_that_is_kept_stores_nothing_and_its_neighbours_are_stored(store: Store) -> None:
+async def test_append_with_a_stored_key_is_refused_and_the_others_are_stored(store: Store) -> None:
     queue, other = [await stored_queue(store, OURS, number) for number in (10, 11)]
     await committed(store, an_append(queue, 100, count=3))
     answers = await committed(
@@ -154,7 +154,7 @@ async def test_many_keys_go_with_one_commit(store: Store) -> None:
     assert {type(answer) for answer in await committed(store, *again)} == {AlreadyDone}
 
 
-async def test_answers_of_one_queue_are_rows_of_many_and_each_is_found(store: Store) -> None:
+async def test_responses_of_one_queue_share_rows(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     large = [once_of(number, content=bytes([number]) * 40_000) for number in range(100, 103)]
     small = [once_of(number, content=bytes([number])) for number in range(100)]
@@ -172,7 +172,7 @@ async def test_answers_of_one_queue_are_rows_of_many_and_each_is_found(store: St
         )
 
 
-async def test_a_few_that_are_repeated_among_new_ones_are_told_apart(store: Store) -> None:
+async def test_repeated_keys_are_recognised_among_new_ones(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await committed(store, *(an_append(queue, 100 + number, once_of(number)) for number in (0, 3)))
     appends = [an_append(queue, 200 + number, once_of(number)) for number in range(5)]
@@ -183,7 +183,7 @@ async def test_a_few_that_are_repeated_among_new_ones_are_told_apart(store: Stor
     assert stored_at == [103, 204, 204, 103, 204]
 
 
-async def test_a_work_that_meets_its_key_is_told_so(store: Store) -> None:
+async def test_work_does_not_store_a_key_twice(store: Store) -> None:
     async def work(tx: Transaction) -> bool:
         return await idempotency.store_key(tx, OURS, ONCE, NOON)
 
@@ -192,7 +192,7 @@ async def test_a_work_that_meets_its_key_is_told_so(store: Store) -> None:
     assert await kept(store) == StoredResponse(b"fingerprint", b"content", NOON)
 
 
-async def test_old_keys_of_a_stretch_are_forgotten_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_keys_are_deleted_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotency, "SCANNED_KEYS", 2)
     await keep(store, *map(once_of, range(-3, 4)))
     left: Interval | None = (-2, 3)
@@ -204,7 +204,7 @@ async def test_old_keys_of_a_stretch_are_forgotten_in_steps(store: Store, monkey
     assert [number for number in range(-3, 4) if await kept(store, key=(number, 0))] == [-3, 3]
 
 
-async def test_answers_are_forgotten_from_the_oldest_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_responses_are_deleted_in_steps_oldest_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotency, "RESPONSE_ROWS_PER_STEP", 2)
     await keep(store, *map(once_of, range(4)))
     counts = [await store.write(lambda tx: idempotency.delete_old_responses(tx, OURS, NOON + 3)) for _ in range(3)]

@@ -113,7 +113,7 @@ async def _queues_confined(store: Store) -> Subject:
 
 
 async def _stored_listeners(store: Store) -> tuple[list[Queue], list[Any]]:
-    """Store listeners of three queues; an alias occurs once per queue, and most occur in several queues."""
+    """Store listeners of three queues, in which most aliases are the same."""
     owners = [await stored_queue(store, OURS, number) for number in (10, 11, 12)]
     rows = [
         msgspec.structs.replace(
@@ -137,7 +137,7 @@ async def _listeners_of_queue(store: Store) -> Subject:
 
 
 async def _listeners_confined(store: Store) -> Subject:
-    """List with a key confined to one queue and two listeners of others."""
+    """Limit the list to all of a queue, and two listeners of others."""
     owners, rows = await _stored_listeners(store)
     only = {owners[0].public_id, public_id(100), public_id(101), public_id(103)}
     mine = [row for row in rows if row.queue == owners[0].id or row.public_id in only]
@@ -182,7 +182,7 @@ async def _messages_of_queue(store: Store) -> Subject:
 
 
 async def _messages_confined(store: Store) -> Subject:
-    """List with a key confined to one queue and two messages of the other, in the order of storing."""
+    """Limit the list to all of a queue, and two messages of the other, in the order of storing."""
     owners, published = await _published(store)
     only = {owners[0].public_id, public_id(101), public_id(102), public_id(107)}
     mine = [each for each in published if each.queue is owners[0] or each.item.id in only]
@@ -222,7 +222,7 @@ def _passes(item: Item, selection: Selection) -> bool:
 
 
 @pytest.mark.parametrize("subject_of", SUBJECTS, ids=lambda build: build.__name__.strip("_"))
-async def test_filters_leave_what_a_model_says_they_leave(store: Store, subject_of: Build) -> None:
+async def test_filters_match_a_model(store: Store, subject_of: Build) -> None:
     pages, items = await subject_of(store)
     for selection in _selections(items):
         expected = [item.id for item in reversed(items) if _passes(item, selection)]
@@ -242,7 +242,7 @@ async def test_filtered_pages_do_not_move_when_items_are_added(store: Store) -> 
     assert [item.id for item in (*first.items, *rest.items)] == expected[:4]
 
 
-async def test_an_alias_that_is_another_ones_id_finds_both(store: Store) -> None:
+async def test_alias_that_equals_another_id_finds_both(store: Store) -> None:
     pages, _ = await _messages(store)
     found = await store.read(lambda tx: pages(tx, Selection(alias=public_id(100))))
     assert [item.id for item in found.items] == [public_id(111), public_id(100)]

@@ -122,7 +122,7 @@ async def test_every_filter_goes_by_an_index_and_sorts_nothing(store: Store) -> 
 
 @on_prepared
 @every_prepared
-async def test_every_filter_does_so_on_a_server_whatever_its_statistics_say(prepared: Prepared) -> None:
+async def test_every_filter_goes_by_an_index_on_a_server_with_any_statistics(prepared: Prepared) -> None:
     async def work(tx: Transaction) -> None:
         explaining = IdempotencyRecord(tx, slow_steps)
         with _no_slow_plans(explaining, bool):

@@ -97,7 +97,7 @@ class Explaining:
 
 
 class ExplainingSlowSteps(Explaining):
-    """Plans on PostgreSQL: only the slow steps, and once per statement, because planning takes long."""
+    """A transaction that explains each statement once, and keeps its slow steps: on PostgreSQL this takes a while."""
 
     async def _explain(self, sql: str, *values: Value) -> None:
         if sql not in self.plans:
@@ -205,7 +205,7 @@ async def _change_queue(tx: Transaction, queue: Queue) -> None:
 
 
 async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
-    """Run the statements about missed messages and redeliveries."""
+    """Run the statements for missed messages and redeliveries."""
     of = await deliveries.find_recipient(tx, OURS, listener.public_id)
     assert of is not None
     for number, chosen in enumerate((MissedSelection((3, 5)), MissedSelection(reason="too_old"), MissedSelection())):
@@ -223,7 +223,7 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
 
 
 async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
-    """Run the statements about topics, channels and shared bodies."""
+    """Run the statements for topics, their channels, and shared bodies."""
     topic = Topic(OURS, row_id(85), public_id(85), "topic", 1, NOON, NOON)
     channel = Channel(
         OURS, row_id(86), public_id(86), topic.id, topic.public_id, queue.id, queue.public_id, "it", None, None, 0, 0
@@ -274,7 +274,7 @@ async def _lock_out(tx: Transaction) -> None:
 
 
 async def _verify(tx: Transaction) -> None:
-    """Run the statements about domains, of the control plane and of the domain checks."""
+    """Run the statements for domains."""
     domain = a_domain(70)
     await domains.insert(tx, domain)
     for selection in SELECTIONS:
@@ -301,7 +301,7 @@ async def _purge_everything(tx: Transaction, queue: Queue, listener: Listener) -
 
 
 async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
-    """Run the statements of a pull, in ordered and other queues."""
+    """Run the statements for pulling, in an ordered queue and in others."""
     key, seqs = (OURS, listener.id, 0), [3, 4, 5]
     await organizations.insert(tx, an_organization(1))
     await tx.execute(
@@ -317,7 +317,7 @@ async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
 
 
 async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) -> None:
-    """Run the statements of lanes and of maintenance."""
+    """Run the statements of lanes and retention."""
     key = (OURS, listener.id, 0)
     await cursors.claim(tx, 7, [key, (OURS, listener.id, 1)])
     await cursors.lanes_after(tx, 7, (0, 0, 0), 10)
@@ -369,13 +369,13 @@ def name_of(value: Callable[..., object]) -> str:
 
 
 def _without_statistics(cluster: Cluster, database: str) -> None:
-    """Check that no table has statistics, as after an installation."""
+    """Leave the tables as after an installation: none was analysed."""
     analysed = "SELECT count(*) FROM pg_class WHERE relname = 'log' AND reltuples >= 0"
     assert cluster.run_sql(analysed, database) == [("0",)]
 
 
 def _with_those_of_few_rows(cluster: Cluster, database: str) -> None:
-    """Analyse all tables while they are nearly empty, like autovacuum soon after an installation."""
+    """Analyse the tables while they are empty or have a row or two."""
     cluster.run_sql("VACUUM ANALYZE", database)
 
 

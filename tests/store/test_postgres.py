@@ -1,4 +1,4 @@
-"""The PostgreSQL engine next to other sessions, on a working server."""
+"""The PostgreSQL engine with several processes, and with other sessions on the server."""
 
 import asyncio
 from collections.abc import Iterator
@@ -97,7 +97,7 @@ async def _both(made: Opened, other_queue: Queue, first: int) -> list[Appended |
 
 
 async def test_heads_are_locked_in_the_order_of_their_keys(postgres_cluster: Cluster, address: str) -> None:
-    """Two batches never wait for each other, in whatever order they publish."""
+    """Otherwise two batches could wait for each other."""
     higher = a_queue(ORGANIZATION, 12)
     async with opened(address) as made:
         await made.lay()
@@ -429,3 +429,22 @@ async def test_texts_are_compared_byte_by_byte(address: str) -> None:
         for number, alias in enumerate(("b", "B", "a", "A", "_"), 30):
             await made.work(partial(queues.insert, queue=a_queue(ORGANIZATION, number, alias)))
         assert await made.rows("SELECT alias FROM queue ORDER BY alias") == [(each,) for each in "AB_ab"]
+
+
+_BLOCKED = "FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+
+async def test_a_settle_that_waited_over_a_loss_is_not_stored(postgres_cluster: Cluster, address: str) -> None:
+    async with opened(address) as made:
+        settle = await made.lay()
+        with postgres_cluster.connect(address.rpartition("/")[2]) as session:
+            session.run("BEGIN; SELECT * FROM cursor FOR UPDATE")
+            settles = [asyncio.ensure_future(made.settle(changed(settle, position=1))) for _ in range(3)]
+            await becomes(
+                lambda: postgres_cluster.run_sql(f"SELECT count(*) {_BLOCKED}") == [("2",)], "two settles wait"
+            )
+            session.run(f"SELECT pg_terminate_backend(pid) {_BLOCKED}; ROLLBACK")
+            for each in settles:
+                with pytest.raises(StoreUnavailable):
+                    await each
+        assert await made.rows("SELECT position, version FROM cursor") == [(0, 0)]

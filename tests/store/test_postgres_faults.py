@@ -41,7 +41,7 @@ from tests.support.postgres.standby import Pair
 
 @pytest.fixture(scope="module")
 def own_cluster() -> Iterator[Cluster]:
-    """A cluster that tests of this module may stop."""
+    """Run a server that the tests may stop, and whose commits wait for no standby."""
     with Cluster() as cluster:
         yield cluster
 
@@ -237,7 +237,7 @@ async def test_a_server_that_does_not_answer_is_given_up_and_comes_back(own_clus
         await _recovered(made)
         assert await made.hints.get() == Notification(anything=True)
         assert isinstance(await made.append(102), Appended)
-        # The server may have executed requests afterwards that it received while it was paused.
+        # The server may have executed later what it received while it was stopped.
         assert set(await made.stored()) - {public_id(101)} == {public_id(100), public_id(102)}
         assert made.losses == 1
 
@@ -263,7 +263,7 @@ async def test_plain_append_succeeds_when_topic_appends_of_its_batch_fail(own_cl
 
 
 async def test_connections_that_the_server_ends_are_one_loss(own_cluster: Cluster, address: str) -> None:
-    """Connections with a running statement are included."""
+    """This includes connections that run a statement."""
     async with opened(address) as made:
         await made.lay()
         await made.listen()
@@ -296,7 +296,7 @@ async def _waiting(cluster: Cluster, count: int) -> None:
 
 
 async def test_read_that_spans_a_lost_connection_is_discarded(own_cluster: Cluster, address: str) -> None:
-    """Another connection was lost, but later results may come from another server."""
+    """Another connection was lost, but what follows may come from another server."""
     async with opened(address) as made:
         await made.lay()
         await made.listen()

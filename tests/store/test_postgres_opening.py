@@ -1,4 +1,4 @@
-"""Opening a PostgreSQL database: it is inspected before anything is changed."""
+"""Opening and inspecting PostgreSQL databases."""
 
 import asyncio
 import re
@@ -43,7 +43,7 @@ def database_of(address: str) -> str:
 
 
 async def refusal(address: str) -> str:
-    """Return the error with which both the engine and the inspection refuse an address, without its password."""
+    """Return why a database is refused: the engine and the inspection agree, and reveal no password."""
     with pytest.raises(StoreUnusable) as surveyed:
         await inspect_database(address, KNOWN)
     with pytest.raises(StoreUnusable) as refused:
@@ -190,7 +190,7 @@ async def test_a_standby_is_not_written_to(runner: asyncio.Runner) -> None:
         standby.follow()
         with pytest.raises(StoreUnusable, match="accepts writes"):
             await PostgresEngine(standby.dsn(), report=lambda *_: None).open()
-        # Reading is allowed, so that a command can report the state of the server.
+        # Inspecting is allowed.
         async with connected(standby.dsn()) as connection:
             assert await connection.fetchval("SELECT pg_is_in_recovery()")
 

@@ -1,4 +1,4 @@
-"""Purges are complete, touch nothing else, and hold the writer only briefly."""
+"""Purge removes everything of a deleted resource, and nothing else, in bounded steps."""
 
 from functools import partial
 
@@ -22,15 +22,7 @@ from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row,
 from discue.store.listener_health import HealthRecord, ListenerHealth
 from discue.store.purge import Job
 from discue.store.store import Store
-from tests.store.rows import (
-    a_key,
-    an_organization,
-    public_id,
-    publish,
-    row_id,
-    stored_listener,
-    stored_queue,
-)
+from tests.store.rows import a_key, an_organization, public_id, publish, row_id, stored_listener, stored_queue
 from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
@@ -244,4 +236,18 @@ async def _insert(tx: Transaction, append: Append) -> None:
 )
 async def test_purge_of_an_unknown_listener_ends_at_once(store: Store, job: Job) -> None:
     assert await _purge(store, job) == 1
+    assert await store.read(purge.next_after) is None
+
+
+async def test_jobs_come_oldest_first_and_stay_until_they_are_finished(store: Store) -> None:
+    older = Job(row_id(1), row_id(10), "purge_queue", queue=row_id(5))
+    newer = Job(row_id(2), row_id(11), "purge_listener", listener=row_id(6))
+    for job in (newer, older):
+        await store.write(partial(purge.enqueue, job=job))
+    assert await store.read(purge.next_after) == older
+    assert await store.read(purge.next_after) == older
+    assert await store.read(lambda tx: purge.next_after(tx, older.id)) == newer
+    await store.write(lambda tx: purge.finish(tx, older))
+    assert await store.read(purge.next_after) == newer
+    await store.write(lambda tx: purge.finish(tx, newer))
     assert await store.read(purge.next_after) is None

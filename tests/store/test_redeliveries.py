@@ -1,4 +1,4 @@
-"""Missed messages in lists and redelivery steps: none is left out, none comes twice."""
+"""Redeliveries: lists of missed messages, and the batches that make them due again."""
 
 import asyncio
 from functools import partial
@@ -97,7 +97,7 @@ def _asked(world: World, chosen: MissedSelection, position: int = 0, until_seq: 
 
 
 async def _store_step(store: Store, world: World, step: RedeliveryBatch, version: int) -> Settle:
-    """Store a step like a lane does."""
+    """Store a batch as a lane does."""
     seqs = [*step.apart, *(seq for cut in step.cuts for seq in cut.there)]
     settle = _settle(
         world.listener,
@@ -119,7 +119,7 @@ async def _store_step(store: Store, world: World, step: RedeliveryBatch, version
 
 
 async def _redeliver(store: Store, world: World, rows: int) -> list[int]:
-    """Run a redelivery in steps of a size; returns the seqs in the order in which they become due."""
+    """Redeliver in batches, and return the seqs in the order in which they became due."""
     seqs: list[int] = []
     cursor = (OURS, world.listener.id, 0)
     for version in range(1, 200):
@@ -247,7 +247,7 @@ async def test_deleted_redelivery_stays_deleted_and_its_step_is_delivered(store:
     assert await store.read(partial(next_batch, cursor=(OURS, world.listener.id, 0), queue=world.queue.id)) is None
 
 
-async def test_another_attempt_does_not_forget_when_it_was_redelivered(store: Store) -> None:
+async def test_retry_keeps_the_redelivery_time(store: Store) -> None:
     world = await _made(store, 1)
     rows = [DeliveryRow(3, "retry", 0, NOON, "", redelivered_at=NOON + 7), DeliveryRow(3, "retry", 1, NOON, "failed")]
     for version, row in enumerate(rows, 1):

@@ -1,4 +1,4 @@
-"""Retention: deleted rows, and rows that must stay."""
+"""Retention deletes expired rows, and nothing else."""
 
 import msgspec
 import pytest
@@ -98,7 +98,7 @@ async def test_retention_keeps_unsettled_messages(store: Store) -> None:
 
 
 @pytest.mark.parametrize("state", ["retry", "sending", "missed"])
-async def test_a_message_that_an_exception_names_stays_and_the_others_go(store: Store, state: str) -> None:
+async def test_message_with_a_delivery_row_stays(store: Store, state: str) -> None:
     queue = await a_log(store, 50, 40, 30, 20)
     await exception(store, queue, 2, state)
     await trimmed(store, queue, 15)
@@ -108,7 +108,7 @@ async def test_a_message_that_an_exception_names_stays_and_the_others_go(store: 
     assert await seqs(store) == []
 
 
-async def test_messages_that_wait_behind_an_exception_of_their_key_stay(store: Store) -> None:
+async def test_messages_that_wait_for_their_key_stay(store: Store) -> None:
     queue = await a_log(store, 60, 50, 40, 30, 20)
     await run(store, "UPDATE log SET key_hash = 7 WHERE seq IN (1, 2, 4)")
     await run(store, "UPDATE log SET key_hash = 8 WHERE seq = 3")
@@ -177,7 +177,7 @@ async def test_logs_come_with_their_queues_own_retention(store: Store) -> None:
     assert await store.read(lambda tx: retention.logs_after(tx, (ORGANIZATION, row_id(10)), 10)) == logs[1:]
 
 
-async def test_queues_without_one_have_that_of_their_organization(store: Store) -> None:
+async def test_queue_without_retention_uses_that_of_its_organization(store: Store) -> None:
     organization = msgspec.structs.replace(an_organization(1), settings={"retention_seconds": 120, "rate_limit": 5})
     await store.write(lambda tx: organizations.insert(tx, organization))
     await stored_queue(store, ORGANIZATION, 10)
@@ -187,7 +187,7 @@ async def test_queues_without_one_have_that_of_their_organization(store: Store) 
     assert [log.retention_seconds for log in logs] == [120, 60]
 
 
-async def test_missed_deliveries_are_forgotten_when_they_were_kept_long_enough(store: Store) -> None:
+async def test_expired_missed_deliveries_are_deleted(store: Store) -> None:
     queue = await a_log(store, *range(60, 0, -1))
     for seq in range(1, 50):
         await exception(store, queue, seq, "missed" if seq % 2 else "retry")
@@ -211,7 +211,7 @@ async def test_missed_deliveries_are_forgotten_when_they_were_kept_long_enough(s
     assert await store.write(lambda tx: retention.delete_missed(tx, NOON + 20)) == 0
 
 
-async def test_attempts_are_forgotten_in_steps_by_organization(store: Store) -> None:
+async def test_attempts_are_deleted_in_steps_by_organization(store: Store) -> None:
     for number in (1, 2):
         await stored_organization(store, number)
 

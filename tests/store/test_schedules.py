@@ -1,4 +1,4 @@
-"""Stored schedules and their runs, each exactly once."""
+"""Schedules with a clock that stands still: each run happens once, whichever workers try."""
 
 import asyncio
 from functools import partial

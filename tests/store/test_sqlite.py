@@ -380,7 +380,7 @@ async def test_a_file_that_may_not_grow_is_unavailable_and_recovers(path: Path) 
 async def test_write_ahead_log_stays_short_with_a_concurrent_reader(
     on_file: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Readers come and go, like the engine's: the write-ahead log restarts in the gaps."""
+    """The reader comes and goes, as in a worker: the log restarts in the gaps."""
     monkeypatch.setattr(sqlite, "_CHECKPOINT_PAGES", 50)
     monkeypatch.setattr(sqlite, "_RESTART_PAGES", 400)
     on_file.engine._checkpoint_above, on_file.engine._restart_above = 50, 400
@@ -402,7 +402,7 @@ async def test_write_ahead_log_stays_short_with_a_concurrent_reader(
 async def test_unrestarted_write_ahead_log_is_copied_again_only_after_equal_growth(
     on_file: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Part of the log always stays uncopied, as with a writer that never pauses."""
+    """With a writer that never pauses, a part of the log is always left to copy."""
     monkeypatch.setattr(sqlite, "_CHECKPOINT_PAGES", 50)
     engine = on_file.engine
     engine._checkpoint_above = 50
@@ -442,7 +442,7 @@ async def test_a_reader_that_stays_does_not_hold_up_the_writer(
     other.close()
 
 
-async def test_a_commit_of_another_process_is_heard_of(on_file: Opened, path: Path) -> None:
+async def test_commit_of_another_process_is_noticed(on_file: Opened, path: Path) -> None:
     heard: asyncio.Queue[Notification] = asyncio.Queue()
     on_file.engine.listen(heard.put_nowait, lambda: None)
     other = apsw.Connection(str(path))
@@ -457,7 +457,7 @@ async def test_a_read_cannot_write(on_file: Opened) -> None:
     assert await on_file.engine.read(lambda tx: tx.row("SELECT count(*) FROM queue")) == (1,)
 
 
-async def test_a_file_that_another_program_keeps_to_itself_costs_the_loop_no_long_wait(path: Path) -> None:
+async def test_locked_file_does_not_block_the_loop_for_long(path: Path) -> None:
     engine = SqliteEngine(path, report=lambda *_: None)
     await engine.open()
     [(timeout_ms,)] = engine._reader.execute("PRAGMA busy_timeout").fetchall()
@@ -465,7 +465,7 @@ async def test_a_file_that_another_program_keeps_to_itself_costs_the_loop_no_lon
     await engine.close()
 
 
-def test_the_library_in_use_has_no_known_fault_in_its_log() -> None:
+def test_sqlite_version_has_no_known_write_ahead_log_bug() -> None:
     """Before 3.51.3 a restart of the write-ahead log could lose commits."""
     assert tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) >= (3, 51, 3)
 

@@ -206,7 +206,7 @@ async def test_attempts_are_counted_by_how_they_went_when_their_settle_is_stored
     assert await nothing_drifted(store)
 
 
-async def test_a_refused_settle_counts_nothing_and_its_neighbours_do(store: Store) -> None:
+async def test_refused_settle_is_not_counted_and_the_others_are(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     first, second = await a_cursor(store, queue, 11), await a_cursor(store, queue, 12)
     refused = msgspec.structs.replace(with_attempts(first, 100, ["", "", "status"]), token=99)

@@ -12,7 +12,7 @@ from discue.store.pagination import Selection
 from discue.store.purge import Job
 from discue.store.store import Store
 from tests.store.rows import public_id, row_id
-from tests.store.test_routed import OURS, THEIRS, stored_topic, three_queues
+from tests.store.test_topic_appends import OURS, THEIRS, stored_topic, three_queues
 from tests.support.clocks import NOON
 
 

@@ -69,7 +69,7 @@ async def test_each_worker_alive_has_a_slot_of_its_own_also_when_they_join_at_on
     assert sorted(slot for [slot] in slots) == list(range(20))
 
 
-async def test_the_slot_of_one_that_went_is_given_again_and_that_of_one_whose_lease_is_only_over_is_not(
+async def test_slot_is_reused_after_leaving_but_not_after_mere_expiry(
     store: Store,
 ) -> None:
     await join(store, ALICE, BOB, CHARLIE)
@@ -109,7 +109,7 @@ async def test_expired_worker_can_neither_renew_nor_claim(store: Store) -> None:
 
 
 @pytest.mark.parametrize("lease_until", ["clock_ms()", "clock_ms() + 70000"], ids=["over", "longer than it is"])
-async def test_one_whose_lease_is_over_is_buried_by_exactly_one(store: Store, lease_until: str) -> None:
+async def test_expired_worker_is_declared_dead_once(store: Store, lease_until: str) -> None:
     await join(store, ALICE, BOB)
     expire_worker = partial(workers.expire_worker, session_id=ALICE)
     assert not await store.write(expire_worker)
@@ -124,7 +124,7 @@ async def test_worker_known_to_be_dead_is_expired_before_its_lease_ends(store: S
     assert not await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
 
 
-async def test_the_cursors_of_the_dead_are_freed_in_steps_and_their_tokens_are_worth_nothing(store: Store) -> None:
+async def test_cursors_of_a_dead_worker_are_released_in_steps_with_new_tokens(store: Store) -> None:
     cursors = await make_cursors(store, 5)
     await join(store, ALICE, BOB)
     await take(store, ALICE, cursors[:4])
@@ -174,8 +174,8 @@ async def test_leave_of_an_expired_worker_succeeds(store: Store) -> None:
     assert await store.write(partial(workers.leave, session_id=ALICE, limit=2))
 
 
-async def test_no_claim_slips_in_between_the_burial_and_the_end_of_the_row(store: Store) -> None:
-    """The claim of a paused worker is either released again or refused."""
+async def test_no_claim_happens_between_expiry_and_deletion_of_a_worker(store: Store) -> None:
+    """A claim of a worker that hung is released again, or takes nothing."""
     cursors = await make_cursors(store, 8)
     await join(store, ALICE)
 
@@ -195,7 +195,7 @@ async def test_no_claim_slips_in_between_the_burial_and_the_end_of_the_row(store
     assert await members(store) == {}
 
 
-async def test_owners_without_a_row_are_found_one_after_another(store: Store) -> None:
+async def test_owners_without_a_row_are_found_in_order(store: Store) -> None:
     cursors = await make_cursors(store, 4)
     await join(store, BOB)
     for owner, cursor in zip((ALICE, BOB, CHARLIE), cursors, strict=False):

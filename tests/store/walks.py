@@ -62,7 +62,7 @@ async def _page(store: Store, pages: Pages, selection: Selection) -> Listing[Any
 
 
 async def check(store: Store, pages: Pages, selection: Selection, expected: list[str]) -> None:
-    """Check that a list has exactly these items, newest first, in every way of reading it."""
+    """Check that the list has exactly these items, newest first, in every way of reading it."""
     assert await forwards(store, pages, selection) == expected, selection
     assert await numbered(store, pages, selection) == expected, selection
     if expected:

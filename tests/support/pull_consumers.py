@@ -22,7 +22,7 @@ LIMITS = PullLimits(max_in_flight=50, deadline_ms=30 * DAY_MS)
 LEASE_MS = 30_000
 
 
-class Counter:
+class PullFixture:
     """A queue, a listener in pull mode, and a worker that leases its messages."""
 
     def __init__(self, stage: Stage, queue: Queue, listener: Listener) -> None:
@@ -37,8 +37,8 @@ class Counter:
         """Make another worker."""
         stage = self.stage
         self._slots += 1
-        means = PullContext(stage.store, stage.clock, RowIds(stage.clock, self._slots), Random(0).random, LIMITS)  # noqa: S311
-        return PullBroker(means, Log("test"))
+        context = PullContext(stage.store, stage.clock, RowIds(stage.clock, self._slots), Random(0).random, LIMITS)  # noqa: S311
+        return PullBroker(context, Log("test"))
 
     async def publish(self, count: int = 1) -> list[str]:
         return await self.stage.publish(self.queue, count)
@@ -91,13 +91,16 @@ async def pull(pulls: PullBroker, place: PullTarget, most: int, wait_ms: int, ke
         return await pulls.pull(client, place, most, wait_ms)
 
 
-async def counter(stage: Stage, options: DeliveryOptions | None = None, *, ordered: bool = False) -> Counter:
+async def pull_fixture(stage: Stage, options: DeliveryOptions | None = None, *, ordered: bool = False) -> PullFixture:
+    """Make a queue with a listener in pull mode."""
     queue = await stage.queue(await stage.organization(), ordered=ordered)
-    return await beside(stage, queue, options)
+    return await another_listener(stage, queue, options)
 
 
-async def beside(stage: Stage, queue: Queue, options: DeliveryOptions | None = None, number: int = 900) -> Counter:
-    """For one more listener of a queue."""
+async def another_listener(
+    stage: Stage, queue: Queue, options: DeliveryOptions | None = None, number: int = 900
+) -> PullFixture:
+    """Add a listener in pull mode to a queue."""
     made = msgspec.structs.replace(
         a_listener(queue, number),
         mode="pull",
@@ -113,6 +116,6 @@ async def beside(stage: Stage, queue: Queue, options: DeliveryOptions | None = N
         await listeners.insert(tx, made, head.head)
 
     await stage.store.write(work)
-    found = Counter(stage, queue, made)
+    found = PullFixture(stage, queue, made)
     stage.store.on_append = found.pulls.on_appended
     return found

@@ -179,6 +179,7 @@ class _Rows:
         self._tally_slot = tally_slot
         self.positions: dict[int, tuple[int, int]] = {}
         """For each append, the place of the first message of its head, and how many of the head come before its own."""
+        # All workers lock heads in the order of their keys: otherwise two batches could deadlock.
         for head in sorted(by_head):
             self._add(head, by_head[head])
 
@@ -243,6 +244,7 @@ async def append(
     connection: asyncpg.Connection, appends: Sequence[Append], tally_slot: int
 ) -> list[Appended | Exception]:
     """Store the messages; they are durable when this returns. A queue's appends get their seqs in the given order."""
+    # Used keys are found before: in the statement, one of them would fail the appends of all callers.
     repeated = await _repeated_in(connection, appends)
     rows = _Rows([(number, item) for number, item in enumerate(appends) if number not in repeated], tally_slot)
     raised: dict[int, tuple[int, int]] = {}

@@ -193,6 +193,7 @@ class PostgresEngine:
             self._report("batch split", without_data(error))
         results: list[Any] = []
         for part in parts:
+            # If the server is down, each of the others would only wait for the same error.
             is_down = bool(results) and isinstance(results[-1], StoreUnavailable)
             results.append(StoreUnavailable() if is_down else await self._commit_alone(pool, store, part))
         return results

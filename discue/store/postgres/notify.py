@@ -89,6 +89,7 @@ class Notifier:
         heads, self._heads = [(*queue, seq) for queue, seq in self._heads.items()], {}
         if not heads and waiting == Notification():
             return []
+        # More heads than a few payloads can have: one unspecific notification makes the others poll.
         anything = waiting.anything or len(heads) > _HEADS_PER_PAYLOAD * _MAX_PAYLOADS
         if anything:
             heads = []

@@ -161,6 +161,7 @@ class ServerConnections:
 
     def _ended(self, connection: ServerConnection) -> None:
         self._all.discard(connection)
+        # A failover ends all connections one after another: only the first of a generation counts as a loss.
         if connection.is_discarded or self._closing or connection.generation != self.generation:
             return
         self.generation += 1
@@ -237,6 +238,7 @@ class Pool:
     def _put_back(self, connection: ServerConnection) -> None:
         if not connection.is_open:
             return
+        # A connection of an earlier generation may lead to a former primary.
         if connection.generation != self._connections.generation or connection.client.is_in_transaction():
             connection.discard()
             return

@@ -92,6 +92,7 @@ async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...]) 
 @asynccontextmanager
 async def _alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
     """Let workers that start together take turns."""
+    # A lock of the session, not of a transaction: each migration commits by itself.
     await connection.execute(f"SET lock_timeout = '{_WAIT_SECONDS}s'")
     await connection.execute(f"SELECT pg_advisory_lock({_MIGRATION_KEY})")
     try:

@@ -95,6 +95,7 @@ async def settle(connection: asyncpg.Connection, settles: Sequence[Settle], tall
     first: dict[ExpectedCursor, Settle] = {}
     for item in settles:
         first.setdefault(expected_cursor(item), item)
+    # Like heads, cursors are locked in the order of their keys.
     ordered = [first[expected] for expected in sorted(first)]
     values = [tally_slot, *_columns([(1 if item.releases else 0, *cursor_values(item)) for item in ordered])]
     numbered = list(enumerate(ordered, 1))

@@ -93,6 +93,7 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
     """Store the messages; must run inside a write transaction. A queue's appends get their seqs in the given order."""
     if not appends:
         return []
+    # Keys come first: a repeated request must not raise a head, which would leave a hole in the seqs.
     keys = _IdempotencyKeys(connection, appends)
     heads = _raise_heads(connection, [item for number, item in enumerate(appends) if number not in keys.repeated])
     results: list[Appended | Exception] = []

@@ -245,6 +245,7 @@ class SqliteEngine:
         try:
             return self._write_together(batch)
         except (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.ReadOnlyError, apsw.CantOpenError):
+            # Not caused by one part: each would fail alone as well, after as long a wait.
             raise
         except Exception as error:  # noqa: BLE001 - one part caused it, and gets it as its result
             self._report("batch split", error)
@@ -252,6 +253,7 @@ class SqliteEngine:
 
     def _write_together(self, batch: Batch) -> BatchOutcome:
         connection = self._writer
+        # IMMEDIATE takes the write lock now: upgrading a read lock later fails at once if another process writes.
         connection.execute("BEGIN IMMEDIATE")
         try:
             outcome = BatchOutcome(
@@ -292,6 +294,7 @@ class SqliteEngine:
 
     def _work(self, work: Work[Any]) -> object:
         """Run a work, and return its result or exception. A full disk or a broken file fails the batch instead."""
+        # A work that raises must not undo the other parts of the batch.
         self._writer.execute("SAVEPOINT work")
         try:
             result = _run_to_end(work(SqliteTransaction(self._writer)))

@@ -29,6 +29,7 @@ class Turn:
         self._turn = turn
 
     def __enter__(self) -> None:
+        # The first lock is held only while waiting for the second: its next holder is the next writer.
         fcntl.flock(self._next, fcntl.LOCK_EX)
         try:
             fcntl.flock(self._turn, fcntl.LOCK_EX)

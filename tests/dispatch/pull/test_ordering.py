@@ -16,7 +16,7 @@ from discue.domain.model import DeliveryOptions
 from discue.domain.retry import RetryOptions
 from tests.dispatch.lane.test_redelivery import _ask as redeliver
 from tests.dispatch.stage import Stage
-from tests.support.pull_consumers import LEASE_MS, Counter, beside, counter, pull
+from tests.support.pull_consumers import LEASE_MS, PullFixture, another_listener, pull, pull_fixture
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=4, jitter=0.0), max_in_flight=7)
 
@@ -26,7 +26,7 @@ def _seqs(handed: list[LeasedMessage]) -> list[int]:
 
 
 async def test_one_message_of_a_key_is_leased_at_a_time(stage: Stage) -> None:
-    at = await counter(stage, ordered=True)
+    at = await pull_fixture(stage, ordered=True)
     await stage.publish_keyed(at.queue, "a", "a", "b", "a")
     first, other = await at.pull()
     assert (first.entry.seq, other.entry.seq) == (1, 3)
@@ -39,7 +39,7 @@ async def test_one_message_of_a_key_is_leased_at_a_time(stage: Stage) -> None:
 
 
 async def test_message_of_an_expired_lease_is_the_next_of_its_key(stage: Stage) -> None:
-    at = await counter(stage, ordered=True)
+    at = await pull_fixture(stage, ordered=True)
     await stage.publish_keyed(at.queue, "a", "a")
     assert _seqs(await at.pull()) == [1]
     stage.clock.advance(LEASE_MS)
@@ -52,7 +52,7 @@ async def test_message_of_an_expired_lease_is_the_next_of_its_key(stage: Stage) 
 
 
 async def test_a_message_that_waits_keeps_its_key_until_it_is_settled(stage: Stage) -> None:
-    at = await counter(stage, OFTEN, ordered=True)
+    at = await pull_fixture(stage, OFTEN, ordered=True)
     await stage.publish_keyed(at.queue, "a", "a", "b")
     await at.say("reject", (await at.pull())[:1])
     assert await at.pull() == []
@@ -66,7 +66,7 @@ async def test_a_message_that_waits_keeps_its_key_until_it_is_settled(stage: Sta
 
 
 async def test_acknowledgement_wakes_long_polls_for_the_next_of_the_key(stage: Stage) -> None:
-    at = await counter(stage, ordered=True)
+    at = await pull_fixture(stage, ordered=True)
     await stage.publish_keyed(at.queue, "a", "a")
     (first,) = await at.pull()
     waiting = at.waiting()
@@ -76,7 +76,7 @@ async def test_acknowledgement_wakes_long_polls_for_the_next_of_the_key(stage: S
 
 
 async def test_filter_applies_to_a_blocked_message_at_its_turn(stage: Stage) -> None:
-    at = await counter(stage, DeliveryOptions(filter='{"key": "a"}'), ordered=True)
+    at = await pull_fixture(stage, DeliveryOptions(filter='{"key": "a"}'), ordered=True)
     await stage.publish_keyed(at.queue, "a", "a", "b", "a")
     await at.say("acknowledge", await at.pull())
     await stage.configure(at.listener, options=DeliveryOptions(filter='{"key": "b"}'))
@@ -90,7 +90,7 @@ async def test_filter_applies_to_a_blocked_message_at_its_turn(stage: Stage) -> 
 @pytest.mark.parametrize("decided", ["redelivered", "deleted"])
 async def test_missed_message_blocks_its_key_until_it_is_redelivered_or_deleted(stage: Stage, decided: str) -> None:
     queue = await stage.queue(await stage.organization(), ordered=True, on_missed="block")
-    at = await beside(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
+    at = await another_listener(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
     ids = await stage.publish_keyed(queue, "a", "a", "b")
     first, other = await at.pull()
     await at.say("reject", [first])
@@ -118,7 +118,7 @@ async def test_missed_message_blocks_its_key_until_it_is_redelivered_or_deleted(
 
 async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage) -> None:
     queue = await stage.queue(await stage.organization(), ordered=True, on_missed="block")
-    at = await beside(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
+    at = await another_listener(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
     await stage.publish_keyed(queue, *(["a"] * (WAITING_RETRIES + 2)))
     await at.say("reject", await at.pull())
     assert await at.pull() == []
@@ -131,7 +131,9 @@ async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage)
 
 
 async def test_failing_key_with_many_blocked_messages_stops_no_other_key(stage: Stage) -> None:
-    at = await counter(stage, DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=9, jitter=0.0)), ordered=True)
+    at = await pull_fixture(
+        stage, DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=9, jitter=0.0)), ordered=True
+    )
     await stage.publish_keyed(at.queue, *(["a"] * (RETRYING_LIMIT + 1)))
     while (await stage.counts(at.listener)).retrying <= RETRYING_LIMIT:
         await at.say("reject", await at.pull())
@@ -143,7 +145,7 @@ async def test_failing_key_with_many_blocked_messages_stops_no_other_key(stage: 
 
 async def test_deletion_of_a_blocking_message_wakes_long_polls(stage: Stage) -> None:
     queue = await stage.queue(await stage.organization(), ordered=True, on_missed="block")
-    at = await beside(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
+    at = await another_listener(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
     ids = await stage.publish_keyed(queue, "a", "a")
     await at.say("reject", await at.pull())
     waiting = at.waiting()
@@ -155,7 +157,7 @@ async def test_deletion_of_a_blocking_message_wakes_long_polls(stage: Stage) -> 
 
 
 async def test_the_next_of_a_key_follows_a_message_that_was_deleted_or_missed(stage: Stage) -> None:
-    at = await counter(stage, DeliveryOptions(retry=RetryOptions(attempts=1)), ordered=True)
+    at = await pull_fixture(stage, DeliveryOptions(retry=RetryOptions(attempts=1)), ordered=True)
     ids = await stage.publish_keyed(at.queue, "a", "a", "a", "a")
     await at.say("reject", await at.pull())
     second = await at.pull()
@@ -173,7 +175,7 @@ async def test_the_next_of_a_key_follows_a_message_that_was_deleted_or_missed(st
 class History:
     """Consumers that do this and that with what they get from any of some workers, and what must hold of it."""
 
-    def __init__(self, at: Counter, seed: int, keys: int) -> None:
+    def __init__(self, at: PullFixture, seed: int, keys: int) -> None:
         self.at = at
         self.chance = random.Random(seed)  # noqa: S311 - repeatable
         self.keys = [chr(ord("a") + number) for number in range(keys)]
@@ -269,12 +271,12 @@ class History:
 async def test_messages_are_settled_once_and_in_order_in_random_runs(stage: Stage, kind: str) -> None:
     for seed in range(2):
         queue = await stage.queue(await stage.organization(), ordered=kind == "ordered")
-        at = await beside(stage, queue, OFTEN, number=900 + seed)
+        at = await another_listener(stage, queue, OFTEN, number=900 + seed)
         await History(at, seed, keys=3).run(60)
 
 
 async def test_consumers_of_several_workers_at_once_get_each_message_once(stage: Stage) -> None:
-    at = await counter(stage, ordered=True)
+    at = await pull_fixture(stage, ordered=True)
     keys = [f"k{number % 8}" for number in range(80)]
     await stage.publish_keyed(at.queue, *keys)
     done: list[int] = []

@@ -16,12 +16,12 @@ from discue.domain.retry import RetryOptions
 from discue.store import deliveries, messages, redeliveries
 from discue.store.engine import LogPage, Transaction
 from tests.dispatch.stage import DAY_MS, Stage
-from tests.support.pull_consumers import LEASE_MS, Counter, beside, counter, pull
+from tests.support.pull_consumers import LEASE_MS, PullFixture, another_listener, pull, pull_fixture
 
 TWICE = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=2, jitter=0.0))
 
 
-async def _states(at: Counter, ids: list[str]) -> list[tuple[str, int]]:
+async def _states(at: PullFixture, ids: list[str]) -> list[tuple[str, int]]:
     async def work(tx: Transaction) -> list[tuple[str, int]]:
         found = [await messages.get(tx, at.queue, each) for each in ids]
         return [
@@ -32,7 +32,7 @@ async def _states(at: Counter, ids: list[str]) -> list[tuple[str, int]]:
 
 
 async def test_messages_are_leased_once_and_in_order(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     ids = await at.publish(5)
     assert await at.pulled(2) == ids[:2]
     assert await at.pulled(2) == ids[2:4]
@@ -42,7 +42,7 @@ async def test_messages_are_leased_once_and_in_order(stage: Stage) -> None:
 
 
 async def test_acknowledged_message_is_settled_and_counted(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     ids = await at.publish(3)
     handed = await at.pull()
     stage.clock.advance(1_200)
@@ -57,7 +57,7 @@ async def test_acknowledged_message_is_settled_and_counted(stage: Stage) -> None
 
 
 async def test_expired_lease_makes_the_message_due_and_its_receipt_invalid(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     ids = await at.publish(2)
     first = await at.pull(1)
     assert first[0].leased_until == stage.clock.now() + LEASE_MS
@@ -72,7 +72,7 @@ async def test_expired_lease_makes_the_message_due_and_its_receipt_invalid(stage
 
 
 async def test_late_acknowledgement_counts_until_the_message_is_leased_again(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     await at.publish()
     handed = await at.pull()
     stage.clock.advance(10 * LEASE_MS)
@@ -81,7 +81,7 @@ async def test_late_acknowledgement_counts_until_the_message_is_leased_again(sta
 
 
 async def test_lease_has_the_length_of_the_listener_and_can_be_extended(stage: Stage) -> None:
-    at = await counter(stage, DeliveryOptions(lease_seconds=5))
+    at = await pull_fixture(stage, DeliveryOptions(lease_seconds=5))
     await at.publish()
     handed = await at.pull()
     stage.clock.advance(4_000)
@@ -96,7 +96,7 @@ async def test_lease_has_the_length_of_the_listener_and_can_be_extended(stage: S
 
 
 async def test_released_message_is_due_again_without_an_attempt(stage: Stage) -> None:
-    at = await counter(stage, TWICE)
+    at = await pull_fixture(stage, TWICE)
     await at.publish(2)
     for _ in range(5):
         handed = await at.pull()
@@ -111,7 +111,7 @@ async def test_released_message_is_due_again_without_an_attempt(stage: Stage) ->
 
 
 async def test_rejected_message_is_retried_by_the_retry_policy_until_it_is_missed(stage: Stage) -> None:
-    at = await counter(stage, TWICE)
+    at = await pull_fixture(stage, TWICE)
     ids = await at.publish()
     assert await at.say("reject", await at.pull()) == ["rejected"]
     assert await _states(at, ids) == [("retrying", 1)]
@@ -130,7 +130,7 @@ async def test_rejected_message_is_retried_by_the_retry_policy_until_it_is_misse
 
 
 async def test_expired_leases_count_as_attempts(stage: Stage) -> None:
-    at = await counter(stage, TWICE)
+    at = await pull_fixture(stage, TWICE)
     ids = await at.publish()
     for attempt in (1, 2):
         assert [each.attempt for each in await at.pull()] == [attempt]
@@ -141,7 +141,7 @@ async def test_expired_leases_count_as_attempts(stage: Stage) -> None:
 
 
 async def test_leased_messages_are_limited_by_the_listener(stage: Stage) -> None:
-    at = await counter(stage, DeliveryOptions(max_in_flight=3))
+    at = await pull_fixture(stage, DeliveryOptions(max_in_flight=3))
     await at.publish(9)
     handed = await at.pull()
     assert len(handed) == 3
@@ -153,7 +153,7 @@ async def test_leased_messages_are_limited_by_the_listener(stage: Stage) -> None
 
 
 async def test_long_poll_returns_a_message_as_soon_as_it_is_published(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     first, second = at.waiting(), at.waiting()
     await at.idle()
     (published,) = await at.publish()
@@ -167,7 +167,7 @@ async def test_long_poll_returns_a_message_as_soon_as_it_is_published(stage: Sta
 
 
 async def test_long_poll_returns_a_message_that_becomes_due(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     await at.publish()
     await at.pull()
     waiting = at.waiting(wait_ms=2 * LEASE_MS)
@@ -179,7 +179,7 @@ async def test_long_poll_returns_a_message_that_becomes_due(stage: Stage) -> Non
 
 
 async def test_long_poll_returns_a_message_that_another_consumer_released(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     await at.publish()
     handed = await at.pull()
     waiting = at.waiting()
@@ -189,7 +189,7 @@ async def test_long_poll_returns_a_message_that_another_consumer_released(stage:
 
 
 async def test_consumer_that_is_gone_has_no_message_leased(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     gone = at.waiting()
     await at.idle()
     gone.cancel()
@@ -199,7 +199,7 @@ async def test_consumer_that_is_gone_has_no_message_leased(stage: Stage) -> None
 
 
 async def test_message_for_a_consumer_that_leaves_meanwhile_is_released(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     gone = at.waiting()
     await at.idle()
     on_round = at.pulls.on_round
@@ -218,7 +218,7 @@ async def test_message_for_a_consumer_that_leaves_meanwhile_is_released(stage: S
 
 
 async def test_long_polls_read_nothing_while_they_wait(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     waiting = [at.waiting() for _ in range(100)]
     await at.idle()
     asked: list[Any] = []
@@ -238,7 +238,7 @@ async def test_long_polls_read_nothing_while_they_wait(stage: Stage) -> None:
 
 
 async def test_messages_that_the_filter_rejects_are_skipped_for_good(stage: Stage) -> None:
-    at = await counter(stage, DeliveryOptions(filter='{"data": {"kind": "wanted"}}'))
+    at = await pull_fixture(stage, DeliveryOptions(filter='{"data": {"kind": "wanted"}}'))
     await stage.append(at.queue, 300, body=b'{"kind":"other"}')
     wanted = (await stage.append(at.queue, 1, body=b'{"kind":"wanted"}')).entries[0].id
     assert await at.pulled() == [wanted]
@@ -247,7 +247,7 @@ async def test_messages_that_the_filter_rejects_are_skipped_for_good(stage: Stag
 
 
 async def test_one_request_skips_a_limited_number_of_messages(stage: Stage) -> None:
-    at = await counter(stage, DeliveryOptions(filter='{"data": {"kind": "wanted"}}'))
+    at = await pull_fixture(stage, DeliveryOptions(filter='{"data": {"kind": "wanted"}}'))
     for _ in range(3):
         await stage.append(at.queue, 500, body=b'{"kind":"other"}')
     assert await at.pulled() == []
@@ -258,7 +258,7 @@ async def test_one_request_skips_a_limited_number_of_messages(stage: Stage) -> N
 
 
 async def test_deleted_messages_are_skipped_and_their_deliveries_settled(stage: Stage) -> None:
-    at = await counter(stage, TWICE)
+    at = await pull_fixture(stage, TWICE)
     ids = await at.publish(4)
     handed = await at.pull(2)
     for each in (ids[0], ids[2]):
@@ -270,7 +270,7 @@ async def test_deleted_messages_are_skipped_and_their_deliveries_settled(stage: 
 
 
 async def test_messages_that_expired_or_waited_too_long_are_missed(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     await stage.publish_with(at.queue, MessageOptions(), expires_at=stage.clock.now() + 10)
     leased = await at.publish()
     assert len(await at.pull(2)) == 2
@@ -287,7 +287,7 @@ async def test_messages_that_expired_or_waited_too_long_are_missed(stage: Stage)
 
 
 async def test_messages_that_are_too_old_are_missed_without_consumers(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     await at.publish(4)
     assert len(await at.pull(2)) == 2
     await at.pulls.miss_too_old()
@@ -300,7 +300,7 @@ async def test_messages_that_are_too_old_are_missed_without_consumers(stage: Sta
 
 
 async def test_disabled_listener_leases_nothing_and_accepts_decisions(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     await at.publish(2)
     handed = await at.pull(1)
     await stage.configure(at.listener, status="disabled")
@@ -318,7 +318,7 @@ async def test_disabled_listener_leases_nothing_and_accepts_decisions(stage: Sta
 
 
 async def test_deleted_listener_cannot_be_pulled_from(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     waiting = at.waiting()
     await at.idle()
     await stage.delete_listener(at.listener)
@@ -329,7 +329,7 @@ async def test_deleted_listener_cannot_be_pulled_from(stage: Stage) -> None:
 
 
 async def test_lanes_ignore_listeners_in_pull_mode(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     await stage.start()
     stage.store.on_append = at.pulls.on_appended
     assert stage.lanes == []
@@ -339,7 +339,7 @@ async def test_lanes_ignore_listeners_in_pull_mode(stage: Stage) -> None:
 
 
 async def test_several_workers_lease_no_message_twice(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     workers = [at.pulls, *(at.worker() for _ in range(3))]
     await at.publish(60)
     handed = await asyncio.gather(*(at.pull(5, worker=worker) for worker in workers * 2))
@@ -349,7 +349,7 @@ async def test_several_workers_lease_no_message_twice(stage: Stage) -> None:
 
 
 async def test_any_worker_accepts_decisions(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     await at.publish(2)
     handed = await at.pull()
     at.pulls = at.worker()
@@ -357,8 +357,8 @@ async def test_any_worker_accepts_decisions(stage: Stage) -> None:
 
 
 async def test_two_listeners_of_a_queue_get_every_message_each(stage: Stage) -> None:
-    at = await counter(stage)
-    other = await beside(stage, at.queue, number=901)
+    at = await pull_fixture(stage)
+    other = await another_listener(stage, at.queue, number=901)
     ids = await at.publish(3)
     assert await at.pulled() == ids
     assert await other.pulled() == ids
@@ -367,7 +367,7 @@ async def test_two_listeners_of_a_queue_get_every_message_each(stage: Stage) -> 
 
 
 async def test_consumer_that_always_fails_does_not_turn_the_backlog_into_rows(stage: Stage) -> None:
-    at = await counter(stage, DeliveryOptions(max_in_flight=500))
+    at = await pull_fixture(stage, DeliveryOptions(max_in_flight=500))
     for _ in range(4):
         await stage.append(at.queue, 500)
     for _ in range(10):
@@ -384,7 +384,7 @@ async def test_consumer_that_always_fails_does_not_turn_the_backlog_into_rows(st
 
 
 async def test_expired_lease_of_a_message_that_is_too_old_leaves_an_attempt_record(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     ids = await at.publish()
     await at.pull()
     stage.clock.advance(31 * DAY_MS)
@@ -396,7 +396,7 @@ async def test_expired_lease_of_a_message_that_is_too_old_leaves_an_attempt_reco
 
 async def test_new_messages_are_tried_while_retries_keep_failing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("discue.dispatch.pull.session.RETRYING_LIMIT", 20)
-    at = await counter(stage, DeliveryOptions(retry=RetryOptions(schedule=(20,), attempts=9, jitter=0.0)))
+    at = await pull_fixture(stage, DeliveryOptions(retry=RetryOptions(schedule=(20,), attempts=9, jitter=0.0)))
     await at.publish(30)
     for _ in range(20):
         await at.say("reject", await at.pull(1))
@@ -412,7 +412,7 @@ async def test_new_messages_are_tried_while_retries_keep_failing(stage: Stage, m
 
 
 async def test_stopping_worker_ends_all_long_polls(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     waiting = [at.waiting() for _ in range(3)]
     await at.idle()
     at.pulls.close()
@@ -421,7 +421,7 @@ async def test_stopping_worker_ends_all_long_polls(stage: Stage) -> None:
 
 
 async def test_redelivered_messages_are_leased_again(stage: Stage) -> None:
-    at = await counter(stage, DeliveryOptions(retry=RetryOptions(attempts=1)))
+    at = await pull_fixture(stage, DeliveryOptions(retry=RetryOptions(attempts=1)))
     ids = await at.publish(3)
     await at.say("reject", await at.pull())
     old = await at.publish(2)
@@ -441,7 +441,7 @@ async def test_redelivered_messages_are_leased_again(stage: Stage) -> None:
 
 
 async def test_redelivery_keeps_its_rate(stage: Stage) -> None:
-    at = await counter(stage, DeliveryOptions(retry=RetryOptions(attempts=1)))
+    at = await pull_fixture(stage, DeliveryOptions(retry=RetryOptions(attempts=1)))
     await at.publish(5)
     await at.say("reject", await at.pull())
     await _redeliver(at, pace=2)
@@ -455,7 +455,7 @@ async def test_redelivery_keeps_its_rate(stage: Stage) -> None:
     assert len(await at.pull()) == 1
 
 
-async def _redeliver(at: Counter, **fields: int) -> None:
+async def _redeliver(at: PullFixture, **fields: int) -> None:
     """Everything that was missed, as the API does."""
     now = at.stage.clock.now()
     made = Redelivery(
@@ -476,7 +476,7 @@ async def _redeliver(at: Counter, **fields: int) -> None:
 
 
 async def test_changed_api_key_ends_its_long_polls(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     loop = asyncio.get_running_loop()
     mine, another = [loop.create_task(pull(at.pulls, at.place, 1, 20_000, key)) for key in (7, 8)]
     await at.idle()
@@ -488,7 +488,7 @@ async def test_changed_api_key_ends_its_long_polls(stage: Stage) -> None:
 
 
 async def test_acknowledgement_that_frees_a_slot_wakes_long_polls(stage: Stage) -> None:
-    at = await counter(stage, DeliveryOptions(max_in_flight=1))
+    at = await pull_fixture(stage, DeliveryOptions(max_in_flight=1))
     ids = await at.publish(2)
     handed = await at.pull()
     waiting = at.waiting()
@@ -498,7 +498,7 @@ async def test_acknowledgement_that_frees_a_slot_wakes_long_polls(stage: Stage) 
 
 
 async def test_snapshot_from_before_a_lost_connection_is_discarded(stage: Stage) -> None:
-    at = await counter(stage)
+    at = await pull_fixture(stage)
     (lost,) = await at.publish()
     page = stage.store.page
     losses = [lost]

@@ -1,4 +1,4 @@
-"""Health of listeners, as the owners of cursors store it."""
+"""The health of listeners, as the owners of their cursors store it."""
 
 from functools import partial
 
@@ -69,7 +69,7 @@ async def test_written_health_is_read_with_the_lane_and_listed(store: Store) -> 
     assert await _shown(store, listener) == DOWN
 
 
-async def test_the_last_that_was_written_counts(store: Store) -> None:
+async def test_last_written_health_wins(store: Store) -> None:
     listener = await _listener(store)
     record = await _record(store, listener)
     await _write(store, _standing(listener, record))

@@ -49,7 +49,7 @@ def topic_appends(
     due_at: int | None = None,
     now: int = NOON,
 ) -> TopicAppend:
-    """Return the appends of a message whose body its queues share, in the order of their keys."""
+    """Return an append of a message whose body is shared by its queues, in the order of their keys."""
     body = SharedBody(row_id(number), BODY, 0)
     entry = NewEntry(public_id(number), True, BODY, due_at=due_at, body_id=body.id)
     appends = [Append(topic.organization, queue.id, queue.config_version, now, (entry,)) for queue in into]
@@ -67,7 +67,7 @@ async def ids_in(store: Store, queue: Queue) -> list[str]:
 
 
 async def bodies_of(store: Store) -> list[tuple[int, int]]:
-    """Return id and use count of each shared body."""
+    """Read the id of each shared body, and how many rows use it."""
     rows = await store.read(lambda tx: tx.rows("SELECT id, uses FROM body ORDER BY id"))
     return [(row[0], row[1]) for row in rows]
 
@@ -142,7 +142,7 @@ async def test_publish_is_stored_nowhere_if_topic_or_queue_changed(store: Store)
     assert [await ids_in(store, queue) for queue in into] == [[], [public_id(31)], [public_id(31)]]
 
 
-async def test_a_stale_one_leaves_its_neighbours_alone(store: Store) -> None:
+async def test_stale_topic_append_does_not_affect_the_others(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     stale = msgspec.structs.replace(topic, routes_version=7)
     batch = Batch(
@@ -161,7 +161,7 @@ async def test_a_stale_one_leaves_its_neighbours_alone(store: Store) -> None:
     assert await bodies_of(store) == [(row_id(30), 3), (row_id(32), 2)]
 
 
-async def test_another_organizations_topic_is_no_way_into_a_queue(store: Store) -> None:
+async def test_topic_of_another_organization_is_refused(store: Store) -> None:
     topic, into = await stored_topic(store, 5, THEIRS), await three_queues(store)
     theirs = topic_appends(topic, into, 30)
     for organization in (OURS, THEIRS):
@@ -300,7 +300,7 @@ async def test_delayed_topic_message_is_due_in_each_queue(store: Store) -> None:
 
 
 @pytest.mark.parametrize("per_page", [1, 2, 3, 50])
-async def test_the_list_of_all_messages_has_it_once_on_whatever_page(store: Store, per_page: int) -> None:
+async def test_list_of_all_messages_has_a_shared_message_once(store: Store, per_page: int) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     for number in (30, 32, 34):
         await store.append_to_topic(topic_appends(topic, into, number, now=NOON + number))

@@ -1,4 +1,4 @@
-"""Budgets of a minute: the grants never add up to more than the limit."""
+"""Granted requests never exceed the limit, regardless of the order in which workers take them."""
 
 import asyncio
 from functools import partial
@@ -38,7 +38,7 @@ async def test_more_than_the_limit_is_granted_in_part(store: Store) -> None:
     assert await _take(store, _wish(130)) == [BudgetGrant(100, 0)]
 
 
-async def test_callers_and_minutes_have_nothing_to_do_with_each_other(store: Store) -> None:
+async def test_callers_and_minutes_have_separate_budgets(store: Store) -> None:
     taken = await _take(store, _wish(100), _wish(100, caller=8), _wish(100, minute=MINUTE + 1))
     assert [each.granted for each in taken] == [100, 100, 100]
 
@@ -63,7 +63,7 @@ async def test_concurrent_takers_share_the_limit_exactly(store: Store) -> None:
     assert sum(second.granted for _, second in taken) == 100
 
 
-async def test_old_minutes_are_forgotten_in_steps(store: Store) -> None:
+async def test_old_minutes_are_deleted_in_steps(store: Store) -> None:
     await _take(store, *(_wish(1, caller=caller) for caller in range(rate_limits.STEP_ROWS + 5)))
     await _take(store, _wish(1, minute=MINUTE + 1))
     forget = partial(rate_limits.delete_old, before_minute=MINUTE + 1)

@@ -136,7 +136,7 @@ async def test_a_message_has_its_attempts_to_all_listeners_and_to_one(store: Sto
         await check(store, partial(_of_message, message), chosen, expected)
 
 
-async def test_a_message_that_nobody_tried_has_none(store: Store) -> None:
+async def test_message_without_attempts_has_an_empty_list(store: Store) -> None:
     world = await _world(store)
     await check(store, partial(_of_message, world.messages[2]), Selection(), [])
 

@@ -222,7 +222,7 @@ async def test_a_stall_that_is_over_refuses_nobody_who_fits_into_the_next_commit
     assert isinstance(await store.append(an_append(house.queue, 200, 500)), Appended)
 
 
-async def test_a_caller_that_goes_away_does_not_take_its_commit_along(house: House) -> None:
+async def test_cancelled_caller_does_not_cancel_its_commit(house: House) -> None:
     house.engine.hold()
     leaving, staying = await _begun(
         house.store.append(an_append(house.queue, 100)), house.store.append(an_append(house.queue, 101))
@@ -284,7 +284,7 @@ async def test_append_that_was_not_stored_is_not_announced(house: House) -> None
     assert heard == [answers[1]]
 
 
-async def test_a_lane_that_fails_to_take_a_message_costs_nobody_an_answer(house: House) -> None:
+async def test_publishers_get_results_if_a_lane_fails_to_take_their_messages(house: House) -> None:
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
 
@@ -305,7 +305,7 @@ async def _excepted(tx: Transaction, queue: int) -> set[int]:
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A request to the store, in the same commit as its neighbours."""
+    """A call of the store, in the same commit as others."""
 
     what: str
     queue: int
@@ -337,7 +337,7 @@ class Model:
         self.settled.clear()
 
     def settle(self, step: Step) -> bool:
-        """Return whether a settle takes effect: the first one per cursor in a commit does."""
+        """Settle: of several in one commit for one cursor, the first is applied."""
         if step.what == "stale settle" or step.queue in self.settled:
             return False
         self.settled.add(step.queue)

@@ -331,7 +331,7 @@ async def test_messages_of_one_millisecond_keep_the_order_of_their_log(store: St
     assert ids_of(rest) == list(reversed(ids[:2]))
 
 
-async def test_an_anchor_of_another_organization_tells_nothing_of_it(store: Store) -> None:
+async def test_anchor_of_another_organization_reveals_nothing(store: Store) -> None:
     subject = await _queues(store)
     foreign = a_queue(STRANGER, 900)
     await store.write(lambda tx: queues.insert(tx, foreign))

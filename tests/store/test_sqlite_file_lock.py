@@ -114,16 +114,14 @@ def test_a_process_that_is_killed_in_its_turn_gives_it_back(path: Path, taker: s
         os.kill(taker.pid, signal.SIGKILL)
 
 
-async def test_a_turn_that_does_not_end_leaves_nobody_without_an_answer(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_commit_fails_if_another_process_keeps_the_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "_TURN_SECONDS", 0.2)
     on_file = Opened(path, siblings=True)
     await on_file.engine.open()
     await on_file.prepare()
     with taken_turn(path), pytest.raises(StoreUnavailable):
         await asyncio.wait_for(on_file.append(100), PATIENCE_SECONDS)
-    # The refused append is not stored later.
+    # A batch that failed this way is not stored later.
     assert isinstance(await on_file.append(200), Appended)
     assert await on_file.head() == 1
     assert on_file.places == ["turn"]
@@ -202,7 +200,7 @@ async def test_the_log_stays_short_while_three_processes_write_and_read(path: Pa
     await made.engine.close()
 
 
-async def test_a_commit_of_a_sibling_is_heard_of(path: Path) -> None:
+async def test_commit_of_a_sibling_is_noticed(path: Path) -> None:
     one, other = (SqliteEngine(path, report=lambda *_: None, siblings=True) for _ in range(2))
     await one.open()
     await other.open()

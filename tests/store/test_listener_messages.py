@@ -43,11 +43,10 @@ EXCEPTIONS = (
 
 
 class World(NamedTuple):
-    """Messages published before and after the listener was created, and their states.
+    """The messages before and after the creation of a listener, and their deliveries.
 
-    `fates` has, for each message from the listener's first on, whether it is settled, and its row.
-    Messages that are not settled at the end stay pending. `ranges` are the lengths of missed ranges and of the gaps
-    between them.
+    `fates` are those of messages from the listener's first on: of each whether it is settled, and its exception.
+    Unsettled messages at the end stay pending. `ranges` are lengths of missed ranges and of gaps between them.
     """
 
     before: int

@@ -26,7 +26,7 @@ def a_commit_time(*took: float) -> tuple[CommitTime, Watch]:
     return commit_time, watch
 
 
-def test_before_the_first_commit_nothing_is_known_and_nothing_is_feared() -> None:
+def test_expected_time_is_zero_before_the_first_commit() -> None:
     commit_time, _ = a_commit_time()
     assert commit_time.seconds(1_000) == 0
 
@@ -54,6 +54,6 @@ def test_commit_that_hangs_raises_the_expectation_for_the_next_ones(
 
 
 @given(SECONDS, st.lists(st.just(0.0), min_size=40, max_size=40))
-def test_a_stall_is_forgotten(stall: float, quick: list[float]) -> None:
+def test_stall_stops_affecting_the_expected_time(stall: float, quick: list[float]) -> None:
     commit_time, _ = a_commit_time(stall, *quick)
     assert commit_time.seconds(8) < 0.01

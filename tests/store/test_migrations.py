@@ -1,4 +1,4 @@
-"""Migration of a database whose idempotency keys had their responses in the same row."""
+"""Migrations keep what older versions stored."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,16 +6,49 @@ from pathlib import Path
 
 import pytest
 
-from discue.store import idempotency
+from discue.store import idempotency, tallies
 from discue.store.engine import Batch, Engine, Transaction
 from discue.store.idempotency import StoredResponse
 from tests.store.migrating import opened, opened_before
-from tests.store.rows import row_id
+from tests.store.rows import public_id, row_id
 from tests.support.clocks import NOON
 from tests.support.databases import ENGINE_NAMES, new_database
+from tests.support.tallied import tallied
 
 OURS, THEIRS = row_id(1), row_id(2)
-_BEFORE = 11
+_BEFORE = 2
+"""The newest migration of the time before."""
+
+_LOG = """
+    INSERT INTO log (organization, queue, seq, id, stored_at, size, codec, body)
+    VALUES ($1, $2, $3, $4, 0, $5, 0, $6)"""
+
+
+@pytest.fixture(params=ENGINE_NAMES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with new_database(request, request.param, tmp_path) as address:
+        yield address
+
+
+def test_migration_counts_the_bytes_already_stored(runner: asyncio.Runner, database: str) -> None:
+    with opened_before(runner, database, _BEFORE) as old:
+        runner.run(_store(old))
+    with opened(runner, database) as engine:
+        assert runner.run(engine.read(tallied)) == {(OURS, tallies.BYTES_STORED): 12, (THEIRS, tallies.BYTES_STORED): 7}
+        assert runner.run(engine.read(lambda tx: tallies.bytes_stored(tx, OURS))) == 12
+
+
+async def _store(engine: Engine) -> None:
+    async def work(tx: Transaction) -> None:
+        for number, (organization, size) in enumerate(((OURS, 5), (OURS, 0), (OURS, 7), (THEIRS, 7)), 1):
+            values = (organization, row_id(10), number, public_id(number), size, b"x" * size)
+            await tx.execute(_LOG, *values)
+
+    await engine.commit(Batch(works=(work,)))
+
+
+OURS, THEIRS = row_id(1), row_id(2)
+_BEFORE_ANSWERS = 11
 """The newest migration of the time before."""
 
 _KEEP = "INSERT INTO idempotency VALUES ($1, $2, $3, $4, $5, $6)"
@@ -27,22 +60,16 @@ _ROWS = (
 )
 
 
-@pytest.fixture(params=ENGINE_NAMES)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with new_database(request, request.param, tmp_path) as address:
-        yield address
-
-
 def test_migrated_idempotency_keys_are_known_until_they_expire(runner: asyncio.Runner, database: str) -> None:
-    with opened_before(runner, database, _BEFORE) as old:
-        runner.run(_store(old))
+    with opened_before(runner, database, _BEFORE_ANSWERS) as old:
+        runner.run(_store_keys(old))
     with opened(runner, database) as engine:
         assert runner.run(_kept(engine)) == [StoredResponse(row[3], row[4], row[5]) for row in _ROWS]
         runner.run(_forget(engine, NOON + 5))
         assert runner.run(_kept(engine)) == [None, None, StoredResponse(b"", b"\x91\xc0", NOON + 5)]
 
 
-async def _store(engine: Engine) -> None:
+async def _store_keys(engine: Engine) -> None:
     async def work(tx: Transaction) -> None:
         for row in _ROWS:
             await tx.execute(_KEEP, *row)

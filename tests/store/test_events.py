@@ -91,7 +91,7 @@ async def test_events_of_all_sources_come_newest_first_in_one_order(store: Store
     assert await found(store, oldest_first=True, limit=4) == everything[:1:-1]
 
 
-async def test_one_can_go_on_behind_any_event(store: Store) -> None:
+async def test_events_continue_after_any_event(store: Store) -> None:
     await a_queue_with_traffic(store)
     for number in (15, 25, 35):
         await record(store, number, "queue_updated")
@@ -101,7 +101,7 @@ async def test_one_can_go_on_behind_any_event(store: Store) -> None:
         assert await found(store, after=event.id) == everything[:place:-1]
 
 
-async def test_a_topic_leaves_the_others_out(store: Store) -> None:
+async def test_events_can_be_limited_to_a_topic(store: Store) -> None:
     await a_queue_with_traffic(store)
     kinds: tuple[EventKind, ...] = (
         "queue_added",
@@ -126,7 +126,7 @@ async def test_a_topic_leaves_the_others_out(store: Store) -> None:
     assert {"user_added", "lockout"} <= {event.type for event in await found(store)}
 
 
-async def test_chosen_things_alone(store: Store) -> None:
+async def test_events_can_be_limited_to_resources(store: Store) -> None:
     await a_queue_with_traffic(store)
     await record(store, 50, "queue_added", "mine")
     await record(store, 51, "queue_added", "other")
@@ -182,8 +182,8 @@ def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short_search")
-async def test_a_search_that_is_given_up_says_how_far_it_came(store: Store) -> None:
-    """Following its position leaves out no event, however many events of deleted resources there are."""
+async def test_stopped_search_reports_its_end(store: Store) -> None:
+    """A reader that continues there misses nothing, however many deleted resources there are."""
     gone, queue = [await stored_queue(store, OURS, number) for number in (10, 11)]
     await publish(store, gone, [public_id(number) for number in range(20, 60)])
     await publish(store, queue, [public_id(60)])
