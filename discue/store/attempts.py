@@ -1,5 +1,7 @@
 """Records of delivery attempts: as rows, and as lists of a message or a listener."""
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Final
 
 from discue.domain.attempts import Attempt, StoredAttempt
@@ -25,20 +27,10 @@ COLUMNS: Final = "organization, id, listener, queue, seq, number, status, error,
 DETAIL_COLUMNS: Final = "organization, id, listener, size, content"
 
 
-def row_of(attempt: Attempt) -> tuple[Value, ...]:
-    return (
-        attempt.organization,
-        attempt.id,
-        attempt.listener,
-        attempt.queue,
-        attempt.seq,
-        attempt.number,
-        attempt.status,
-        attempt.error,
-        attempt.duration_ms,
-        attempt.detail,
-        attempt.replay,
-    )
+row_of: Callable[[Attempt], tuple[Value, ...]] = attrgetter(
+    "organization", "id", "listener", "queue", "seq", "number", "status", "error", "duration_ms", "detail", "replay"
+)
+"""Returns the values of `COLUMNS`."""
 
 
 def detail_row(organization: int, listener: int, detail: Detail) -> tuple[Value, ...]:

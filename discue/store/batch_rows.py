@@ -1,10 +1,11 @@
 """Rows that appends and settles write, declared once: each engine renders its own statements from them."""
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
 from discue.store import attempts
-from discue.store.engine import NewEntry, Settle, Value
+from discue.store.engine import DeliveryRow, NewEntry, Settle, Value
 from discue.store.message_log import WAITING
 
 Values = tuple[Value, ...]
@@ -80,27 +81,10 @@ ExpectedCursor = tuple[int, int, int, int, int]
 """Organization, listener, stream; and the token and version that the cursor must have."""
 
 
-def expected_cursor(settle: Settle) -> ExpectedCursor:
-    return settle.organization, settle.listener, settle.stream, settle.token, settle.version
+expected_cursor: Callable[[Settle], ExpectedCursor] = attrgetter(*CURSOR_COLUMNS[:5])
 
-
-def cursor_values(settle: Settle) -> Values:
-    """Return the values of `CURSOR_COLUMNS`."""
-    return (
-        settle.organization,
-        settle.listener,
-        settle.stream,
-        settle.token,
-        settle.version,
-        settle.position,
-        settle.ahead,
-        settle.acknowledged,
-        settle.missed,
-        settle.retrying,
-        settle.last_success_at,
-        settle.last_failure_at,
-        settle.last_new_at,
-    )
+cursor_values: Callable[[Settle], Values] = attrgetter(*CURSOR_COLUMNS)
+"""Returns the values of `CURSOR_COLUMNS`."""
 
 
 class RowChange(NamedTuple):
@@ -135,28 +119,28 @@ def _resolved(settle: Settle) -> Sequence[Values]:
     return [(*cursor, seq) for seq in settle.resolved if seq not in stored]
 
 
+_DELIVERY_COLUMNS: Final = (
+    "seq",
+    "state",
+    "attempts",
+    "due_at",
+    "reason",
+    "sender",
+    "key_hash",
+    "blocked",
+    "token",
+    "redelivered_at",
+)
+_delivery_values: Callable[[DeliveryRow], Values] = attrgetter(*_DELIVERY_COLUMNS)
+
+
 def _delivery_rows(settle: Settle) -> Sequence[Values]:
     if not settle.delivery_rows:
         return ()
-    cursor = (settle.organization, settle.listener, settle.stream)
-    return [
-        (
-            *cursor,
-            row.seq,
-            settle.queue,
-            row.state,
-            row.attempts,
-            row.due_at,
-            row.reason,
-            row.sender,
-            row.key_hash,
-            row.blocked,
-            row.token,
-            row.redelivered_at,
-        )
-        # The last one wins: a statement may not store a row twice.
-        for row in {each.seq: each for each in settle.delivery_rows}.values()
-    ]
+    owner = (settle.organization, settle.listener, settle.stream, settle.queue)
+    # The last one wins: a statement may not store a row twice.
+    rows = {each.seq: each for each in settle.delivery_rows}.values()
+    return [(*owner, *_delivery_values(row)) for row in rows]
 
 
 def _unmissed(settle: Settle) -> Sequence[Values]:
@@ -206,23 +190,11 @@ CHANGES: Final = (
     RowChange("exception", _DELIVERY_KEY, _DELIVERY_KEY, "delete", _resolved),
     RowChange(
         "exception",
-        (
-            *_DELIVERY_KEY,
-            "queue",
-            "state",
-            "attempts",
-            "due_at",
-            "reason",
-            "sender",
-            "key_hash",
-            "blocked",
-            "token",
-            "redelivered_at",
-        ),
+        ("organization", "listener", "stream", "queue", *_DELIVERY_COLUMNS),
         _DELIVERY_KEY,
         "upsert",
         _delivery_rows,
-        _replaced("state", "attempts", "due_at", "reason", "sender", "key_hash", "blocked", "token")
+        _replaced(*_DELIVERY_COLUMNS[1:-1])
         + ", redelivered_at = coalesce(excluded.redelivered_at, exception.redelivered_at)",
     ),
     RowChange("missed_range", _RANGE_KEY, _RANGE_KEY, "delete", _unmissed),
