@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.api.serving import Cast, Service, cast_of, served
 from tests.support.databases import ENGINE_NAMES, new_database
 from tests.support.everywhere import EVERYWHERE
+from tests.support.served_api import Cast, Service, cast_of, served
 
 __all__ = ["cast", "service"]
 

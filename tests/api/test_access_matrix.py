@@ -1,49 +1,18 @@
 """Every route of the table for every kind of caller: what is expected follows from the route's row alone."""
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
 
 import httpx
 import pytest
 
-from discue.api.resources.users import InvitationBody
 from discue.api.route import Method, Needs, Route
 from discue.api.routes import ROUTES
-from discue.api.structs import EXAMPLE_IDS
 from discue.domain.scopes import Scope, all_scopes
-from tests.api.serving import Cast
+from tests.support.api_world import BODIES, World
+from tests.support.served_api import Cast
 
 # Whatever the engine, a route asks for its scope in one place.
 ENGINES_MEANT = ["sqlite"]
-
-# A new request type, or a new name in braces, has to be given here before its route passes.
-BODIES: dict[str, dict[str, Any]] = {
-    "OrganizationBody": {},
-    "ApiKeyBody": {},
-    "DomainBody": {"hostname": "localhost", "port": 1_031},
-    "QueueBody": {},
-    "ListenerBody": {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"},
-    "SecretBody": {},
-    "AcknowledgementsBody": {"acknowledge": ["0" * 21 + "1"]},
-    "FilterTestBody": {"filter": {"key": "x"}, "data": "hello"},
-    "DeliveryTestBody": {},
-    "MessageBody": {"data": "hello"},
-    "TopicBody": {},
-    "ChannelBody": {"queue_id": EXAMPLE_IDS["queue_id"]},
-    "TopicMessageBody": {"data": "hello", "subject": "orders.paid"},
-    "TopicBatchBody": {"messages": [{"data": "hello"}]},
-    "BatchBody": {"messages": [{"data": "hello"}]},
-    "MessageChangeBody": {},
-    "UserBody": {"email": "ada@example.com", "role": "viewer"},
-    "RedeliveryBody": {"all": True},
-    "ScheduleBody": {"cron": "@daily", "data": "hello"},
-    "ReplayBody": {"from_at": 0},
-    "InvitationBody": {"password": "correct horse battery"},
-}
-
-PULLED = ("/listeners/{listener_id}/messages", "/listeners/{listener_id}/acknowledgements")
-"""Routes for listeners in pull mode only."""
 
 CASES = [(route, method) for route in ROUTES for method in route.methods]
 GUARDED = [(route, method) for route, method in CASES if route.needs is not None]
@@ -52,56 +21,6 @@ GUARDED_NAMES = [f"{method} {route.path}" for route, method in GUARDED]
 
 every_route = pytest.mark.parametrize(("route", "method"), CASES, ids=NAMES)
 every_guarded_route = pytest.mark.parametrize(("route", "method"), GUARDED, ids=GUARDED_NAMES)
-
-
-class World:
-    """Something of alice's for every name that a path can have in braces, made when it is first asked for."""
-
-    def __init__(self, cast: Cast) -> None:
-        self._cast = cast
-        self._ids: dict[str, str] = {}
-        self._makers: dict[str, Callable[[], str]] = {
-            "organization_id": lambda: cast.organization_id,
-            "api_key_id": lambda: str(cast.alice.post("/api_keys").json()["api_key"]["id"]),
-            "queue_id": cast.queue,
-            "listener_id": lambda: cast.listener(self["queue_id"]),
-            "puller_id": lambda: cast.listener(self["queue_id"], mode="pull"),
-            "secret_id": lambda: cast.secret(self["queue_id"], self["listener_id"]),
-            "redelivery_id": lambda: cast.redelivery(self["queue_id"], self["listener_id"]),
-            "schedule_id": lambda: cast.schedule(self["queue_id"]),
-            "replay_id": lambda: cast.replay(self["queue_id"], self["listener_id"]),
-            "domain_id": cast.domain,
-            "message_id": lambda: cast.message(self["queue_id"]),
-            "topic_id": cast.topic,
-            "channel_id": lambda: cast.channel(self["topic_id"], self["queue_id"]),
-            "schema_id": lambda: cast.schema(self["queue_id"]),
-            "user_id": lambda: cast.user()["user"]["id"],
-            "attempt_id": lambda: cast.attempt(self["listener_id"], self["message_id"]),
-            "status": lambda: "404",
-        }
-
-    def __getitem__(self, name: str) -> str:
-        if name not in self._ids:
-            self._ids[name] = self._makers[name]()
-        return self._ids[name]
-
-    def path(self, template: str) -> str:
-        if template.endswith(PULLED):
-            template = template.replace("{listener_id}", "{puller_id}")
-        return re.sub(r"\{(\w+)\}", lambda match: self[match[1]], template)
-
-    def body(self, route: Route) -> dict[str, Any] | None:
-        if route.request is InvitationBody:
-            return {**BODIES[route.request.__name__], "token": self._cast.user()["invitation"]["token"]}
-        return None if not route.takes_body else self.filled(BODIES[route.request.__name__])
-
-    def filled(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The body with the id of a queue that is there in place of the example's."""
-        return {**body, "queue_id": self["queue_id"]} if "queue_id" in body else {**body}
-
-    @property
-    def made(self) -> list[str]:
-        return list(self._ids.values())
 
 
 def request(client: httpx.Client, route: Route, method: Method, path: str) -> httpx.Response:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from discue.domain.scopes import PROTECTED, RESOURCES
-from tests.api.serving import Cast
+from tests.support.served_api import Cast
 
 
 def create(cast: Cast, **fields: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from discue.domain.attempts import HIDDEN, Timings, Trace
 from discue.domain.scopes import Scope
-from tests.api.serving import Cast
+from tests.support.served_api import Cast
 
 TRACE = Trace(
     request_head=b"POST /in HTTP/1.1\r\nhost: shop.example.com\r\nwebhook-signature: v1,AA\r\nX-Own: s3cr3t\r\n\r\n",

@@ -8,7 +8,7 @@ import pytest
 
 from discue.domain.lockout import FAILURES
 from discue.domain.scopes import Scope
-from tests.api.serving import Cast, Service, served
+from tests.support.served_api import Cast, Service, served
 
 UNKNOWN_KEY = "dsk_" + "0" * 53
 READER = {"queues": Scope("read")}

@@ -11,8 +11,8 @@ from discue.api.routes import ROUTES
 from discue.api.structs import LinkTarget, links_of
 from discue.domain.ids import is_public_id
 from discue.store.store import Store
-from tests.api.serving import Cast, Service, cast_of, served
-from tests.api.test_access_matrix import World
+from tests.support.api_world import World
+from tests.support.served_api import Cast, Service, cast_of, served
 
 ENGINES_MEANT = ["sqlite"]
 """It is about HTTP, and not about what is stored."""

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tests.api.problems import pointers, problem
-from tests.api.serving import Cast
+from tests.support.problems import pointers, problem
+from tests.support.served_api import Cast
 
 
 class _Server(HTTPServer):

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.serving import Cast
 from tests.support.authority import server_context
 from tests.support.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer, Step
+from tests.support.served_api import Cast
 
 WEEK_MS = 7 * 86_400_000
 

@@ -8,8 +8,8 @@ import pytest
 from discue.api.route import Method, Route
 from discue.api.routes import ROUTES
 from discue.store import api_keys
-from tests.api.serving import Cast
-from tests.api.test_access_matrix import World
+from tests.support.api_world import World
+from tests.support.served_api import Cast
 
 SINGLE = [route for route in ROUTES if route.methods == ("GET",) and route.path.endswith("_id}")]
 CHANGING = [(route, method) for route in ROUTES if route.changes for method in route.methods if method != "GET"]

@@ -8,7 +8,7 @@ import pytest
 
 from discue.api.resources.usage import EventCountsView
 from discue.domain.scopes import Scope
-from tests.api.serving import Cast
+from tests.support.served_api import Cast
 
 
 def events(client: httpx.Client, **query: object) -> list[dict[str, Any]]:

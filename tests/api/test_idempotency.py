@@ -16,8 +16,8 @@ from discue.api.routes import ROUTES
 from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.domain.scopes import Scope
 from discue.store.engine import Batch, BatchOutcome
-from tests.api.serving import Cast, Service
-from tests.api.test_access_matrix import World
+from tests.support.api_world import World
+from tests.support.served_api import Cast, Service
 
 CREATING = [(route, method) for route in ROUTES if route.creates for method in route.methods]
 every_creating_route = pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from discue.api.resources.service import HealthResponse
 from discue.api.route import Call, Route
 from discue.domain.rate import UNLIMITED
 from discue.domain.scopes import Scope
-from tests.api.serving import Cast, Service, served
+from tests.support.served_api import Cast, Service, served
 
 RATE_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 

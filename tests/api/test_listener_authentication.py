@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from tests.api.problems import pointers, problem
-from tests.api.serving import Cast
 from tests.api.test_delivery_tests import listening
 from tests.crypto.test_endpoint_credentials import pair
+from tests.support.problems import pointers, problem
+from tests.support.served_api import Cast
 
 URLS = {"notify_url": "https://127.0.0.1:9/", "liveness_url": "https://127.0.0.1:9/"}
 BASIC = {"type": "basic", "username": "ada", "password": "s3cr3t"}

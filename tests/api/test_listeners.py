@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.api.serving import Cast, Service, cast_of, served
+from tests.support.served_api import Cast, Service, cast_of, served
 
 URLS = {"notify_url": "http://127.0.0.1:9/notify", "liveness_url": "http://127.0.0.1:9/live"}
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from discue.domain.scopes import Scope
-from tests.api.problems import pointers, problem
-from tests.api.serving import Cast
+from tests.support.problems import pointers, problem
+from tests.support.served_api import Cast
 
 URLS = {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"}
 FILTER = {"data": {"order.total": {"$gt": 5}, "order.state": ["paid", "refunded"]}, "headers": {"X-Shop": "north"}}

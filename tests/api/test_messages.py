@@ -6,7 +6,7 @@ import pytest
 
 from discue.api.decoding import is_json_text
 from discue.domain.ids import is_public_id
-from tests.api.serving import Cast
+from tests.support.served_api import Cast
 
 Kind = Literal["json", "text"]
 

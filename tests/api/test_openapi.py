@@ -14,9 +14,9 @@ from discue.api.openapi.schemas import undescribed
 from discue.api.resources.organizations import OrganizationBody
 from discue.api.route import Method, Route
 from discue.api.routes import ROUTES
-from tests.api.described import Seen, description
-from tests.api.serving import Cast
-from tests.api.test_access_matrix import World
+from tests.support.api_world import World
+from tests.support.described_responses import Seen, description
+from tests.support.served_api import Cast
 
 ENGINES_MEANT = ["sqlite"]
 """It is about HTTP, and not about what is stored."""

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.problems import pointers, problem
-from tests.api.serving import Cast
+from tests.support.problems import pointers, problem
+from tests.support.served_api import Cast
 
 URLS = {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"}
 DEFAULT_SCHEDULE = [5, 30, 120, 600, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.api.serving import Cast
+from tests.support.served_api import Cast
 
 NAMES = [("api_clients", "api_client"), ("organizations", "organization")]
 both_names = pytest.mark.parametrize(("path", "key"), NAMES, ids=["api_clients", "organizations"])

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from discue.domain.scopes import Scope
-from tests.api.serving import Cast, Service
+from tests.support.served_api import Cast, Service
 
 PATIENCE_SECONDS = 10
 

@@ -3,7 +3,7 @@
 import pytest
 
 from discue.domain.ids import is_public_id
-from tests.api.serving import Cast
+from tests.support.served_api import Cast
 
 
 def test_a_queue_is_created_read_changed_and_deleted(cast: Cast) -> None:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from tests.api.serving import Service, served
 from tests.support.databases import ENGINE_NAMES, new_database
+from tests.support.served_api import Service, served
 
 RACERS = 6
 PLACE = {"hostname": "hooks.example.com"}

@@ -6,7 +6,7 @@ from discue.control import schedules as verbs
 from discue.domain.schedule import ScheduleRun
 from discue.store import schedules
 from discue.store.engine import Transaction
-from tests.api.serving import Cast
+from tests.support.served_api import Cast
 
 NOON = 1_750_000_000_000
 MESSAGE = "0VbuJFW500I0yWwoGXXf6"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from discue.domain.scopes import Scope
-from tests.api.serving import Cast
+from tests.support.served_api import Cast
 
 ORDERS = {"order": {"type": "number", "min": 1}, "note": {"type": "string", "max": 5, "required": False}}
 DOCUMENT = {"type": "object", "required": ["order"], "properties": {"order": {"type": "integer"}}}

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api.serving import Cast
+from tests.support.served_api import Cast
 
 FILTER = '{ "data" :{"total":{"$gt":1.50e1}}}'
 

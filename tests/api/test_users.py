@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.serving import Cast
+from tests.support.served_api import Cast
 
 PASSWORD = "correct horse battery"
 

@@ -24,8 +24,8 @@ from schemathesis.errors import UnsupportedSchema
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from discue.api.openapi.operations import HEADER_PARAMETERS
-from tests.api.described import Seen, description
-from tests.api.serving import Service
+from tests.support.described_responses import Seen, description
+from tests.support.served_api import Service
 
 AnyCase: TypeAlias = Case[Any]
 

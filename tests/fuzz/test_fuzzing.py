@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from discue.api.routes import ROUTES
-from tests.api.serving import Cast, Service, cast_of, served
-from tests.api.test_access_matrix import BODIES
 from tests.fuzz.fuzzing import Findings, Limit, Round, fuzz
+from tests.support.api_world import BODIES
 from tests.support.databases import ENGINE_NAMES, new_database
+from tests.support.served_api import Cast, Service, cast_of, served
 
 CASES = int(os.environ.get("FUZZ_CASES", "0"))
 """How many requests a long run makes on each engine; 0 for a short one, which is always the same."""

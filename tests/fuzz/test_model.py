@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.api.serving import Service, served
 from tests.fuzz.calls.domains import DomainCalls
 from tests.fuzz.calls.schemas import SchemaCalls
 from tests.fuzz.calls.users import UserCalls
 from tests.support.databases import ENGINE_NAMES, new_database
+from tests.support.served_api import Service, served
 
 SEQUENCES = int(os.environ.get("FUZZ_CASES", "0")) // 50
 """How many sequences a long run makes, other ones each time; 0 for a short run, which is always the same."""

@@ -9,9 +9,9 @@ import httpx
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.api.serving import Service
 from tests.fuzz.model.collection import Collection, Item
 from tests.fuzz.model.organization import Organization
+from tests.support.served_api import Service
 
 LISTS = ("queues", "listeners", "messages", "api_keys", "domains", "users")
 

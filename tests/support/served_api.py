@@ -42,8 +42,8 @@ from discue.sending.test_sender import EndpointTester
 from discue.server.http import Address, HttpServer
 from discue.server.installation import Installation, open_installation
 from discue.store.engine import Transaction
-from tests.api.described import DescribedTransport
 from tests.support.authority import trusting_context
+from tests.support.described_responses import DescribedTransport
 from tests.support.passwords import CHEAP
 
 T = TypeVar("T")

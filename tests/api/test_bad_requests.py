@@ -14,8 +14,8 @@ import pytest
 from discue.api.route import BATCH_BYTES, BATCH_MESSAGES
 from discue.domain.errors import Overloaded
 from discue.store.engine import Append, Appended, NewEntry
-from tests.api.problems import pointers, problem
-from tests.api.serving import Cast, Service, cast_of, served
+from tests.support.problems import pointers, problem
+from tests.support.served_api import Cast, Service, cast_of, served
 
 ENGINES_MEANT = ["sqlite"]
 """It is about HTTP, and not about what is stored."""

@@ -7,7 +7,7 @@ from discue.api.resources.messages import MessageBody
 from discue.api.route import Call, Needs, Route
 from discue.api.router import Router
 from discue.domain.errors import MethodNotAllowed, NotFound
-from tests.api.serving import cast_of, served
+from tests.support.served_api import cast_of, served
 
 ENGINES_MEANT = ["sqlite"]
 """It is about HTTP, and not about what is stored."""

@@ -1,0 +1,88 @@
+"""A resource of every kind, to fill the paths of all routes with."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from discue.api.resources.users import InvitationBody
+from discue.api.route import Route
+from discue.api.structs import EXAMPLE_IDS
+from tests.support.served_api import Cast
+
+# A new request type, or a new name in braces, must be added here before its route passes.
+BODIES: dict[str, dict[str, Any]] = {
+    "OrganizationBody": {},
+    "ApiKeyBody": {},
+    "DomainBody": {"hostname": "localhost", "port": 1_031},
+    "QueueBody": {},
+    "ListenerBody": {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"},
+    "SecretBody": {},
+    "AcknowledgementsBody": {"acknowledge": ["0" * 21 + "1"]},
+    "FilterTestBody": {"filter": {"key": "x"}, "data": "hello"},
+    "DeliveryTestBody": {},
+    "MessageBody": {"data": "hello"},
+    "TopicBody": {},
+    "ChannelBody": {"queue_id": EXAMPLE_IDS["queue_id"]},
+    "TopicMessageBody": {"data": "hello", "subject": "orders.paid"},
+    "TopicBatchBody": {"messages": [{"data": "hello"}]},
+    "BatchBody": {"messages": [{"data": "hello"}]},
+    "MessageChangeBody": {},
+    "UserBody": {"email": "ada@example.com", "role": "viewer"},
+    "RedeliveryBody": {"all": True},
+    "ScheduleBody": {"cron": "@daily", "data": "hello"},
+    "ReplayBody": {"from_at": 0},
+    "InvitationBody": {"password": "correct horse battery"},
+}
+
+PULLED = ("/listeners/{listener_id}/messages", "/listeners/{listener_id}/acknowledgements")
+"""Paths for listeners in pull mode."""
+
+
+class World:
+    """A resource of alice's for every name that a path can have in braces, created when it is first needed."""
+
+    def __init__(self, cast: Cast) -> None:
+        self._cast = cast
+        self._ids: dict[str, str] = {}
+        self._makers: dict[str, Callable[[], str]] = {
+            "organization_id": lambda: cast.organization_id,
+            "api_key_id": lambda: str(cast.alice.post("/api_keys").json()["api_key"]["id"]),
+            "queue_id": cast.queue,
+            "listener_id": lambda: cast.listener(self["queue_id"]),
+            "puller_id": lambda: cast.listener(self["queue_id"], mode="pull"),
+            "secret_id": lambda: cast.secret(self["queue_id"], self["listener_id"]),
+            "redelivery_id": lambda: cast.redelivery(self["queue_id"], self["listener_id"]),
+            "schedule_id": lambda: cast.schedule(self["queue_id"]),
+            "replay_id": lambda: cast.replay(self["queue_id"], self["listener_id"]),
+            "domain_id": cast.domain,
+            "message_id": lambda: cast.message(self["queue_id"]),
+            "topic_id": cast.topic,
+            "channel_id": lambda: cast.channel(self["topic_id"], self["queue_id"]),
+            "schema_id": lambda: cast.schema(self["queue_id"]),
+            "user_id": lambda: cast.user()["user"]["id"],
+            "attempt_id": lambda: cast.attempt(self["listener_id"], self["message_id"]),
+            "status": lambda: "404",
+        }
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._ids:
+            self._ids[name] = self._makers[name]()
+        return self._ids[name]
+
+    def path(self, template: str) -> str:
+        if template.endswith(PULLED):
+            template = template.replace("{listener_id}", "{puller_id}")
+        return re.sub(r"\{(\w+)\}", lambda match: self[match[1]], template)
+
+    def body(self, route: Route) -> dict[str, Any] | None:
+        if route.request is InvitationBody:
+            return {**BODIES[route.request.__name__], "token": self._cast.user()["invitation"]["token"]}
+        return None if not route.takes_body else self.filled(BODIES[route.request.__name__])
+
+    def filled(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the body with the id of an existing queue instead of the example's."""
+        return {**body, "queue_id": self["queue_id"]} if "queue_id" in body else {**body}
+
+    @property
+    def made(self) -> list[str]:
+        return list(self._ids.values())
