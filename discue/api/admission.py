@@ -102,7 +102,7 @@ class Admission:
     async def admit_unrouted(self, request: Request) -> None:
         """Count a request for which there is no route. Raises LockedOut and TooManyRequests.
 
-        Its key, if any, is checked too: otherwise such requests would be free guesses.
+        A key is checked too: failed attempts count everywhere, and a caller that is locked out is told so.
         """
         request.address = self._address(request)
         presents_key = len(request.headers.get_all(_KEY)) == 1
@@ -130,6 +130,8 @@ class Admission:
             caller = self._address_caller(request)
         else:
             caller = rate_limit_key(record.organization, record.principal, self._settings)
+        # `take` may read the budget of all workers from the store, which must not delay a health check, and may not be
+        # readable while the worker starts or drains.
         if self._readiness.phase != "serving" or request.scope.path in _NEVER_REFUSED:
             request.rate_limit = rates.count(caller)
             return

@@ -118,6 +118,7 @@ class App:
             raise found
         compiled, ids = found.route, found.ids
         route = compiled.row
+        # Counting comes before authorization: a valid key without the scope uses its rate limit, too.
         await self._admission.admit(request, needs_key=route.needs is not None)
         if route.needs is not None:
             route.needs.check(request.principal, ids)
@@ -156,6 +157,7 @@ class App:
                 return b""
             content = _content(route, call, response)
         if call.version and compiled.has_etag:
+            # After the content: the second part of an entity tag depends on everything that the response shows.
             etag = etag_of(call.version, content)
             known = _etags(request.headers, "If-None-Match") if scope.method in {"GET", "HEAD"} else None
             request.response_headers.append(("etag", etag))
@@ -183,6 +185,7 @@ class App:
         is_supported = read_events is not None or is_json(headers.get("content-type", ""))
         if not is_supported and length is not None and length != "0":
             raise UnsupportedMediaType
+        # Finding the limit may read the store, which most requests can do without.
         limit = SMALL_BODY
         if route.limit is not None and (length is None or len(length) > _SMALL_DIGITS):
             limit = await route.limit(self._services, request.principal, ids)

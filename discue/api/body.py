@@ -50,6 +50,8 @@ class BodyReader:
                 return await self._whole(exchange, length)
             content = await self._streamed(exchange, limit)
         except asyncio.CancelledError:
+            # The deadline cancels the task, because that also ends a read inside the server's own code. Any other
+            # cancellation goes on.
             if task in self._late:
                 task.uncancel()
                 raise RequestTimeout from None
@@ -82,6 +84,8 @@ class BodyReader:
         return task
 
     async def _whole(self, exchange: HttpProtocol, length: int) -> bytes:
+        # Before the first byte: the server buffers the whole body, and many bodies that are announced but slow would
+        # otherwise pass the check together and exceed the memory limit later.
         self._reserve(length)
         try:
             return await exchange()
@@ -112,6 +116,7 @@ class BodyReader:
                     if unwanted is None and (refusal := self._refusal(len(content), len(chunk), limit)) is None:
                         content += chunk
                         continue
+                    # The error is raised after the rest is discarded, so that the client can read the response.
                     unwanted = unwanted or _Unwanted()
                     if not unwanted.should_continue(len(chunk), stalled):
                         break
@@ -137,6 +142,7 @@ class BodyReader:
 
     def _on_tick(self) -> None:
         """Cancel reads whose deadline has passed. The dict is ordered, oldest first."""
+        # One timer for all, so that a body that arrives at once, as most do, neither sets up nor cancels one.
         self._tick += 1
         for task, started in self._reading.items():
             if self._tick - started <= _TICKS:

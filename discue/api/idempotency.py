@@ -68,6 +68,7 @@ async def created(
 def _stored_content(
     call: Call, key: IdempotencyKey, respond: Callable[[Any], Storable], nonce: bytes, result: Any
 ) -> bytes:
+    # Sealed under the idempotency key itself, so that the database alone does not reveal the response.
     response = _encode(respond(result).without_secrets())
     return key.seal(_pack((call.version, response)), nonce)
 
@@ -86,6 +87,8 @@ class IdempotentResponses:
 
         Raises Unprocessable if the key was used for a different request, and Conflict while the first is in flight.
         """
+        # The semaphore only saves work: it covers this worker. Between workers, the unique key in the transaction of
+        # the handler decides, and the loser gets AlreadyDone.
         async with self.in_flight.hold((key.organization, *key.hash)):
             try:
                 return _encode(await route.handler(call))
@@ -95,8 +98,10 @@ class IdempotentResponses:
 
     async def _stored(self, key: IdempotencyKey, error: Exception) -> StoredResponse:
         """Return the first response, whatever error the handler raises for this request. Raises `error` without one."""
+        # After a 5xx the outcome is unknown, so the stored response may be about to appear: the client must retry.
         if isinstance(error, DiscueError) and error.status >= 500:
             raise error
+        # Any other error may itself be caused by the first request, such as an alias that it took.
         stored = await self._read(lambda tx: idempotency.read_response(tx, key.organization, key.hash))
         if stored is None:
             raise Unavailable if isinstance(error, AlreadyDone) else error

@@ -181,6 +181,7 @@ async def paged(
     """
     given = _selected(call.query, call.parameters)
     fields = {parameter.name: parameter.field or parameter.name for parameter in call.parameters}
+    # `after` and `before` name items, not offsets: a page does not shift when newer items are added or others deleted.
     listing = await fetch(Selection(**{fields[name]: value for name, value in given.items()}))
     below = [target(item) for item in listing.items]
     after = listing.resumes_after or (below[-1].id if below and listing.has_next else None)
@@ -203,6 +204,7 @@ def _selected(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
         for parameter in parameters
         if values[parameter.name] != parameter.schema.get("default")
     }
+    # Links use `alias` only, so that both synonyms lead to the same pages.
     name = given.pop(_NAME.name, None)
     if name is not None and given.setdefault("alias", name) != name:
         raise _NAME.wrong("is a synonym of alias, and has another value")

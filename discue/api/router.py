@@ -67,7 +67,7 @@ class Router:
         self._root = _Node()
         for route in routes:
             self._add(route)
-        # Clients publish to few paths. Errors are not cached.
+        # Clients publish to few paths. Errors are not cached: unknown paths must not evict the ones in use.
         self.find = lru_cache(_CACHED_PATHS)(self._find)
 
     def _add(self, route: Route) -> None:

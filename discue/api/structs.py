@@ -220,6 +220,7 @@ def links_of(
     An entry is keyed by its alias, or by its id if that key is taken: `self`, `next` and `prev` always are, and earlier
     entries win over later ones.
     """
+    # A page link must win over an item with the alias `next`: clients follow it without looking at its URL.
     links = link_to(url)
     if following is not None:
         links["next"] = Link(following)

@@ -232,6 +232,7 @@ async def _pull(call: Call, client: PullClient, target: PullTarget, limit: int, 
     loop = asyncio.get_running_loop()
     pulling = loop.create_task(puller.pull(client, target, limit, wait_ms))
     leaving = asyncio.ensure_future(call.disconnected())
+    # If both are done, the messages are leased already and are returned: the send fails, and the lease expires.
     try:
         await asyncio.wait({pulling, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not pulling.done():
