@@ -18,6 +18,7 @@ from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.limits import BodyBudget, ConcurrencyLimiter, LimitedReads
 from discue.dispatch.lane.probes import HealthWriter, Probe, Prober
 from discue.dispatch.lane.replay import ReplayLane
+from discue.dispatch.lane.tuning import Tuning
 from discue.dispatch.registry import LaneIndex, LaneRegistry
 from discue.dispatch.timers import Sleeper, Timers
 from discue.domain.attempts import Outcome
@@ -30,7 +31,8 @@ from discue.store.engine import Appended, CursorKey, Notification, QueueKey
 from discue.store.events import Occurrence
 from discue.store.store import Store
 
-_RELEASED_PER_WRITE: Final = 1_000
+DEFAULT_TUNING: Final = Tuning()
+
 _STORING_SECONDS: Final = 5.0
 """How long a drain waits for the store beyond its grace period."""
 
@@ -82,12 +84,14 @@ class Dispatcher:
         sources: Sources,
         log: Log,
         lease: WorkerLease,
+        tuning: Tuning = DEFAULT_TUNING,
     ) -> None:
         clock = sources.clock
         self._store = store
         self._clock = clock
         self._log = log
         self._lease = lease
+        self._tuning = tuning
         self._lanes = LaneIndex(clock)
         self._tasks: set[asyncio.Task[None]] = set()
         defaults = DeliveryDefaults(limits.listener_max_in_flight, limits.timeout_ms)
@@ -97,14 +101,25 @@ class Dispatcher:
             lambda: lease.session_id,
             log=log,
             spawn=self._spawn,
+            tuning=tuning,
             make_endpoint=partial(endpoint_of, defaults=defaults, keyring=sources.keyring),
             make_lane=self._make_lane,
         )
-        self._handover_outcomes = HandoverOutcomes(store, self._spawn, self._on_outcomes_stored)
+        self._handover_outcomes = HandoverOutcomes(store, self._spawn, tuning.ends_per_write, self._on_outcomes_stored)
         self.limiter = ConcurrencyLimiter(limits.max_in_flight)
         self.timers = Timers(clock)
-        self._health_writer = HealthWriter(store, clock, log, self._spawn, self._wake_at)
-        self.prober = Prober(probe, clock, sources.random, lease.is_held, self._wake_at, self._health_writer)
+        self._health_writer = HealthWriter(
+            store, clock, log, self._spawn, self._wake_at, tuning.health_records_per_write
+        )
+        self.prober = Prober(
+            probe,
+            clock,
+            sources.random,
+            has_lease=lease.is_held,
+            wake_at=self._wake_at,
+            health_writer=self._health_writer,
+            probes_at_once=tuning.probes_at_once,
+        )
         self.deadline_ms = limits.deadline_ms
         self._context = LaneContext(
             store=store,
@@ -116,6 +131,7 @@ class Dispatcher:
             row_ids=sources.row_ids,
             random=sources.random,
             has_lease=lease.is_held,
+            tuning=tuning,
             deadline_ms=limits.deadline_ms,
             disable_after_seconds=limits.disable_after_seconds,
             spawn=self._spawn,
@@ -290,8 +306,8 @@ class Dispatcher:
     async def _release(self, cursors: Sequence[CursorKey]) -> None:
         """Give up cursors without requests in flight or changes to store."""
         owner = self._lease.session_id
-        for start in range(0, len(cursors), _RELEASED_PER_WRITE):
-            keys = cursors[start : start + _RELEASED_PER_WRITE]
+        for start in range(0, len(cursors), self._tuning.cursors_per_release):
+            keys = cursors[start : start + self._tuning.cursors_per_release]
             await write_until_stored(partial(self._store.write, partial(release, owner=owner, cursors=keys)))
             for key in keys:
                 if (lane := self._lanes.get(key)) is not None:

@@ -12,6 +12,7 @@ from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.flush import Spawn
 from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.limits import FairShare
+from discue.dispatch.lane.tuning import Tuning
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, Unavailable
 from discue.observability.logs import Log
@@ -22,8 +23,6 @@ from discue.store.store import Store
 
 RELOAD_PAUSE_SECONDS: Final = 0.25
 
-_LANES_PER_READ: Final = 500
-_CURSORS_PER_CLAIM: Final = 500
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 
 ListenerKey = tuple[int, int]
@@ -152,6 +151,7 @@ class LaneRegistry:
         *,
         log: Log,
         spawn: Spawn,
+        tuning: Tuning,
         make_endpoint: Callable[[LaneRecord], Endpoint],
         make_lane: Callable[[LaneRecord, Endpoint], Lane],
     ) -> None:
@@ -164,6 +164,7 @@ class LaneRegistry:
         self._session_id = session_id
         """Returns the session id of the worker, which owns its cursors."""
         self._log = log
+        self._tuning = tuning
         self._make_endpoint = make_endpoint
         """Raises ValueError or DiscueError for a row that cannot be used."""
         self._make_lane = make_lane
@@ -187,9 +188,9 @@ class LaneRegistry:
         """
         wanted = [key for key in cursors if key not in self._lanes]
         taken = 0
-        for start in range(0, len(wanted), _CURSORS_PER_CLAIM):
+        for start in range(0, len(wanted), self._tuning.cursors_per_claim):
             if not self.is_closed:
-                taken += await self._take(wanted[start : start + _CURSORS_PER_CLAIM])
+                taken += await self._take(wanted[start : start + self._tuning.cursors_per_claim])
         return taken
 
     def invalidate(self) -> None:
@@ -308,13 +309,13 @@ class LaneRegistry:
         """Bring up a lane for each cursor of this worker, or for those of `only`, which are in key order."""
         wanted = None if only is None else frozenset(only)
         after, last = _span(only)
-        read = partial(lanes_after, owner=self._session_id(), limit=_LANES_PER_READ, last=last)
+        read = partial(lanes_after, owner=self._session_id(), limit=self._tuning.lanes_per_read, last=last)
         is_full, made = True, list[Lane]()
         while is_full:
             records = await self._read(partial(read, after=after))
             some = [record for record in records if wanted is None or record.key in wanted]
             made += [lane for record in some if (lane := self._make(record)) is not None]
-            is_full = len(records) == _LANES_PER_READ
+            is_full = len(records) == self._tuning.lanes_per_read
             after = records[-1].key if records else after
             # The lanes of a listener begin together, each knowing of the others.
             rest = [lane for lane in made if is_full and lane.key[:2] == after[:2]]

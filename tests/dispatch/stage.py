@@ -11,6 +11,7 @@ import msgspec
 
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.lane.lane import Lane
+from discue.dispatch.lane.tuning import Tuning
 from discue.domain.attempts import FailureKind, Outcome, Timings, Trace
 from discue.domain.egress import Target
 from discue.domain.ids import SLOTS, PublicIds, RowIds
@@ -161,6 +162,7 @@ class Worker:
             sources=sources,
             log=Log("test"),
             lease=lease,
+            tuning=stage.tuning,
         )
         self.dispatcher.on_unowned = self._look
         self.looks = False
@@ -197,6 +199,8 @@ class Stage:
         self.store = store
         self.clock = clock
         self.limits = limits
+        self.tuning = Tuning()
+        """The tuning of workers that join from now on."""
         self.public_ids = PublicIds(clock, bytes)
         self.row_ids = RowIds(clock, SLOTS - 1)
         self._number = 0

@@ -7,7 +7,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue.dispatch import dispatcher, registry, timers
+from discue.dispatch import dispatcher, timers
+from discue.dispatch.lane.tuning import Tuning
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.retry import RetryOptions
 from discue.sending.request import AttemptRequest
@@ -23,8 +24,8 @@ async def _with_listeners(stage: Stage, count: int) -> tuple[Queue, list[Listene
     return queue, [await stage.listener(queue) for _ in range(count)]
 
 
-async def test_a_start_takes_up_every_cursor(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_CURSORS_PER_CLAIM", 2)
+async def test_a_start_takes_up_every_cursor(stage: Stage) -> None:
+    stage.tuning = Tuning(cursors_per_claim=2)
     queue, listeners = await _with_listeners(stage, 5)
     [message] = await stage.publish(queue)
     await stage.start()

@@ -26,12 +26,7 @@ if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
 
 _ENDLESS: Final = (1 << 63) - 1
-_PAGE_ROWS: Final = 128
 _PAGE_BYTES: Final = 1 << 20
-_DUE_ROWS: Final = 32
-_NOTIFIED_HELD: Final = 256
-"""How many messages may be held that came with notifications."""
-_MISSED_PER_STEP: Final = 500
 
 
 class Backlog:
@@ -47,6 +42,7 @@ class Backlog:
         "_lane",
         "_record",
         "_sweep",
+        "_tuning",
         "_until",
         "claimed",
         "due_at",
@@ -64,6 +60,7 @@ class Backlog:
         self._context = context
         self._record = record
         self._budget = context.budget
+        self._tuning = context.tuning
         self._in_flight = in_flight
         self.new: deque[Entry] = deque()
         self.waiting = WaitingByKey(self.new, self._budget)
@@ -221,9 +218,9 @@ class Backlog:
             await self._miss_old_retries(before)
 
     async def _miss_old_retries(self, before: int) -> None:
-        lane, epoch, key = self._lane, self.epoch, self._record.key
+        lane, epoch, key, limit = self._lane, self.epoch, self._record.key, self._tuning.missed_per_step
         last = await self._last_stored_before(before, (0, lane.cursor.window.position))
-        found = await self._context.reads.read(lambda tx: retries_up_to(tx, key, last, before, _MISSED_PER_STEP))
+        found = await self._context.reads.read(lambda tx: retries_up_to(tx, key, last, before, limit))
         if epoch != self.epoch or lane.may_send or not lane.is_quiet:
             return
         now = self._context.clock.now()
@@ -258,13 +255,13 @@ class Backlog:
         self._lane.advance()
 
     def _has_room(self, entries: tuple[Entry, ...]) -> bool:
-        if self._is_reading or len(self.new) + len(entries) > _NOTIFIED_HELD:
+        if self._is_reading or len(self.new) + len(entries) > self._tuning.notified_held:
             return False
         return self._budget.take(sum(len(entry.body) for entry in entries))
 
     async def _read_due(self, now: int) -> None:
         epoch, before, key = self.epoch, self.due_at, self._record.key
-        limit = _DUE_ROWS + len(self.claimed)
+        limit = self._tuning.due_rows + len(self.claimed)
         # A row that is flushed during the read may be due sooner than all that it finds.
         self.due_at = 0
         self._changed_during_read.clear()
@@ -283,10 +280,10 @@ class Backlog:
     async def _read_swept(self) -> None:
         epoch, sweep, key = self.epoch, self._sweep, self._record.key
         self._changed_during_read.clear()
-        found = await self._context.reads.read(lambda tx: read_sweep(tx, key, sweep, _DUE_ROWS))
+        found = await self._context.reads.read(lambda tx: read_sweep(tx, key, sweep, self._tuning.due_rows))
         if epoch != self.epoch:
             return
-        is_last = len(found) < _DUE_ROWS
+        is_last = len(found) < self._tuning.due_rows
         self._sweep = Sweep(sweep.until if is_last else found[-1].seq, sweep.until)
         self._has_swept = True
         self._take_retries(found)
@@ -304,7 +301,7 @@ class Backlog:
         epoch, known = self.epoch, self.head
         queue = (self._record.organization, self._record.queue)
         size = min(_PAGE_BYTES, self._budget.left)
-        page = await self._context.reads.page(queue, self.read_through, _PAGE_ROWS, size)
+        page = await self._context.reads.page(queue, self.read_through, self._tuning.page_rows, size)
         if epoch != self.epoch:
             return
         self._take_page(page)

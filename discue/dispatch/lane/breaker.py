@@ -35,9 +35,10 @@ class CircuitBreaker:
     It also remembers since when all attempts have failed, for the automatic disabling of listeners.
     """
 
-    __slots__ = ("_earlier", "failing", "liveness", "state", "trials")
+    __slots__ = ("_earlier", "_most_trials", "failing", "liveness", "state", "trials")
 
-    def __init__(self, health: ListenerHealth) -> None:
+    def __init__(self, health: ListenerHealth, most_trials: int = MOST_TRIALS) -> None:
+        self._most_trials = most_trials
         self.liveness = health.liveness
         self.failing = health.failing if health.failing.first_at else NO_FAILURES
         """The streak of failures since the last success."""
@@ -84,7 +85,7 @@ class CircuitBreaker:
         self.failing = NO_FAILURES
         if self.state is BreakerState.HALF_OPEN and not self._is_earlier(seq):
             self.trials += 1
-            if self.trials > MOST_TRIALS:
+            if self.trials > self._most_trials:
                 self._enter(BreakerState.CLOSED)
         return was_failing
 
@@ -129,9 +130,11 @@ class Throttle:
     breaker when it stops being open end it.
     """
 
-    __slots__ = ("_failures_in_a_row", "until")
+    __slots__ = ("_failures_in_a_row", "_most_failures", "_most_rows", "until")
 
-    def __init__(self) -> None:
+    def __init__(self, most_rows: int = RETRYING_LIMIT, most_failures: int = FAILURES_IN_A_ROW) -> None:
+        self._most_rows = most_rows
+        self._most_failures = most_failures
         self._failures_in_a_row = 0
         self.until = 0
         """When the pause ends, in milliseconds since the epoch; 0 if there is none."""
@@ -139,7 +142,7 @@ class Throttle:
     @property
     def only_fails(self) -> bool:
         """Whether the last 100 attempts all failed."""
-        return self._failures_in_a_row >= FAILURES_IN_A_ROW
+        return self._failures_in_a_row >= self._most_failures
 
     def on_failure(self) -> None:
         self._failures_in_a_row += 1
@@ -159,4 +162,4 @@ class Throttle:
         return True
 
     def _is_on(self, rows: int) -> bool:
-        return self.only_fails and rows >= RETRYING_LIMIT
+        return self.only_fails and rows >= self._most_rows

@@ -9,6 +9,7 @@ from discue.dispatch.lane.attempt import InFlightAttempt
 from discue.dispatch.lane.flush import Spawn
 from discue.dispatch.lane.handover import HandoverOutcomes
 from discue.dispatch.lane.limits import BodyBudget, ConcurrencyLimiter, LimitedReads
+from discue.dispatch.lane.tuning import Tuning
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
@@ -38,6 +39,7 @@ class LaneContext(msgspec.Struct, frozen=True):
     """Returns a random number from [0, 1)."""
     has_lease: Callable[[], bool]
     """Whether attempts may start: no other worker can have taken the cursors over yet."""
+    tuning: Tuning
     deadline_ms: int
     """How long a message may wait until it is missed."""
     disable_after_seconds: int

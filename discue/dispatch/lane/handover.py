@@ -34,11 +34,7 @@ if TYPE_CHECKING:
 CHECK_INTERVAL_MS: Final = 1_000
 """How often the store is read while inherited requests are in flight. A notification usually comes earlier."""
 
-REPORT_GRACE_MS: Final = 60_000
-"""How long after its timeout a request may stay unreported before it counts as lost. A live sender needs this time if
-the store is unavailable when the request ends."""
 
-_ENDS_PER_WRITE: Final = 64
 _BYTES_PER_WRITE: Final = 1 << 20
 
 
@@ -136,7 +132,7 @@ class InheritedRequests:
             return (request.seq, request.attempts) in in_flight_here
         # Another worker's request is given up with that worker, or when it must have ended long ago. A report that
         # still arrives later changes nothing: it is stored only if the row is still `sending` for the same attempt.
-        longest_wait_ms = self._lane.endpoint.timeout_ms + REPORT_GRACE_MS
+        longest_wait_ms = self._lane.endpoint.timeout_ms + self._context.tuning.report_grace_ms
         return request.sender_is_alive and waited_seconds * 1_000 <= longest_wait_ms
 
 
@@ -193,8 +189,9 @@ class Handover:
 class HandoverOutcomes:
     """Stores the outcomes of all requests of a worker that outlasted their lanes."""
 
-    def __init__(self, store: Store, spawn: Spawn, on_stored: Callable[[], None]) -> None:
+    def __init__(self, store: Store, spawn: Spawn, ends_per_write: int, on_stored: Callable[[], None]) -> None:
         self._store = store
+        self._ends_per_write = ends_per_write
         self._spawn = spawn
         self._on_stored = on_stored
         """Called after each write."""
@@ -265,7 +262,7 @@ class HandoverOutcomes:
 
     def _next_ends(self) -> list[RequestEnd]:
         size, number = 0, 0
-        for number, end in enumerate(self._ends[:_ENDS_PER_WRITE]):
+        for number, end in enumerate(self._ends[: self._ends_per_write]):
             size += len(end.detail)
             if number and size > _BYTES_PER_WRITE:
                 return self._ends[:number]

@@ -52,7 +52,7 @@ class Lane:
         self.record = record
         self.endpoint = endpoint
         self.state = LaneState.LOADING_KEYS
-        self.breaker = CircuitBreaker(record.known)
+        self.breaker = CircuitBreaker(record.known, context.tuning.most_trials)
         self.adaptive = AdaptiveLimit(endpoint.max_in_flight)
         # A cursor that had no owner before was never sent to.
         is_new = record.token == 1 and record.version == 0

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from discue.dispatch.lane.context import LaneContext
     from discue.dispatch.lane.lane import Lane
 
-WAITING_HELD: Final = 256
-"""How many messages of a lane may wait in memory for their keys."""
 
 PUSH_STATES: Final = frozenset({"missed", "retry"})
 """States in which the lane of a push listener may write a row. Rows in other states are another worker's to write."""

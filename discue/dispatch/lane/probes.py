@@ -37,13 +37,11 @@ from discue.store.store import Store
 if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
 
-PROBES_AT_ONCE: Final = 256
 LATE_MS: Final = 60_000
 """How long counts may wait until they are stored."""
 
 _SPREAD_MS: Final = 1_000
 _LAPSED_MS: Final = 1_000
-_RECORDS_PER_WRITE: Final = 128
 
 Probe = Callable[[Target, Callable[[FetchResult], None]], None]
 """Probes a target once, and calls back with the response later."""
@@ -80,8 +78,11 @@ class HealthWriter:
     is killed.
     """
 
-    def __init__(self, store: Store, clock: Clock, log: Log, spawn: Spawn, wake_at: WakeAt) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, log: Log, spawn: Spawn, wake_at: WakeAt, records_per_write: int
+    ) -> None:
         self._store = store
+        self._records_per_write = records_per_write
         self._clock = clock
         self._log = log
         self._spawn = spawn
@@ -122,8 +123,8 @@ class HealthWriter:
         """Try once to store the health of these lanes, before their cursors are given up. Only counts can be lost."""
         unstored = [lane for lane in lanes if lane in self._late or lane in self._due]
         with suppress(Unavailable, StoreUnusable):
-            for start in range(0, len(unstored), _RECORDS_PER_WRITE):
-                await self._write(unstored[start : start + _RECORDS_PER_WRITE])
+            for start in range(0, len(unstored), self._records_per_write):
+                await self._write(unstored[start : start + self._records_per_write])
 
     def close(self) -> None:
         """Store nothing any more."""
@@ -137,7 +138,7 @@ class HealthWriter:
         try:
             while self._due and not self.is_closed:
                 try:
-                    await self._write(list(self._due)[:_RECORDS_PER_WRITE])
+                    await self._write(list(self._due)[: self._records_per_write])
                 except (Unavailable, StoreUnusable):
                     # Not `write_until_stored`: the next write takes what has changed meanwhile.
                     await asyncio.sleep(STORE_RETRY_SECONDS)
@@ -207,9 +208,11 @@ class Prober:
         probe: Probe,
         clock: Clock,
         random: Callable[[], float],
+        *,
         has_lease: Callable[[], bool],
         wake_at: WakeAt,
         health_writer: HealthWriter,
+        probes_at_once: int,
     ) -> None:
         self._probe = probe
         self._clock = clock
@@ -217,7 +220,7 @@ class Prober:
         self._has_lease = has_lease
         self._wake_at = wake_at
         self._health_writer = health_writer
-        self._limiter = ConcurrencyLimiter(PROBES_AT_ONCE)
+        self._limiter = ConcurrencyLimiter(probes_at_once)
         self._urls: dict[str, _ProbedUrl] = {}
         self._listeners: dict[CursorKey, _ProbedListener] = {}
 

@@ -1,7 +1,7 @@
 """Redelivery: makes missed deliveries of a cursor due again, a few at a time."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from discue.dispatch.lane.states import REDELIVERY_TRANSITIONS, RedeliveryPhase, transition
 from discue.dispatch.lane.store_check import READ_RETRY_MS
@@ -12,10 +12,6 @@ from discue.store.redeliveries import RedeliveryBatch, next_batch
 if TYPE_CHECKING:
     from discue.dispatch.lane.context import LaneContext
     from discue.dispatch.lane.lane import Lane
-
-WAITING_RETRIES: Final = 500
-"""The next step waits while more deliveries with rows are not settled. So a redelivery of any size makes few rows at
-once."""
 
 
 class RedeliveryRunner:
@@ -47,7 +43,7 @@ class RedeliveryRunner:
             return
         cursor = self._lane.cursor
         # Keys come first: otherwise keys that were read earlier would bring back what the step has settled.
-        if not cursor.knows_keys or cursor.open_rows > WAITING_RETRIES:
+        if not cursor.knows_keys or cursor.open_rows > self._context.tuning.waiting_retries:
             return
         if self.due_at <= self._context.clock.now():
             self.due_at = 0

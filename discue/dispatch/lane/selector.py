@@ -1,7 +1,7 @@
 """Decisions on the next message of a lane, and the order in which messages get their turn."""
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -9,17 +9,13 @@ from discue.dispatch.delivery_rules import Drop, decide_due, decide_new
 from discue.dispatch.lane.attempt import InFlightAttempt
 from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.breaker import Throttle
-from discue.dispatch.lane.ordering import WAITING_HELD, HeldKey
+from discue.dispatch.lane.ordering import HeldKey
 from discue.domain.messages import Entry
-from discue.domain.window import SPAN
 from discue.store.delivery_rows import DueRetry
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.context import LaneContext
     from discue.dispatch.lane.lane import Lane
-
-_ROOM: Final = SPAN // 2
-"""How far from the position requests in flight are detached when the span is full."""
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
@@ -84,9 +80,10 @@ class Selector:
     ) -> None:
         self._lane = lane
         self._limiter = context.limiter
+        self._tuning = context.tuning
         self._backlog = backlog
         self._in_flight = in_flight
-        self.throttle = Throttle()
+        self.throttle = Throttle(self._tuning.throttle_rows, self._tuning.throttle_failures)
         self.retries_in_flight = 0
         """Counted up here, and down by the lane when the attempt ends."""
         self._was_retry = False
@@ -113,14 +110,14 @@ class Selector:
             if held.row is not None:
                 backlog.take_new()
                 return BlockNew(held, entry.seq)
-            if backlog.waiting.count >= WAITING_HELD:
+            if backlog.waiting.count >= self._tuning.waiting_held:
                 return self._detach_busiest()
             backlog.waiting.add_next(held.key_hash)
         return None
 
     def make_room(self) -> Detach | None:
         """Detach the requests in flight that keep the cursor where it is; None if there is none."""
-        until = self._lane.cursor.window.position + _ROOM
+        until = self._lane.cursor.window.position + self._tuning.detach_within
         attempts = [each for each in self._in_flight.values() if not each.has_row and each.seq <= until]
         return Detach(attempts) if attempts else None
 

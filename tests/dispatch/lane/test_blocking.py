@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from discue.dispatch.lane.redelivery import WAITING_RETRIES
+from discue.dispatch.lane.tuning import Tuning
 from discue.domain.errors import StoreUnavailable
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Delivery, DeliveryOptions, Listener, MissedSelection, Queue
@@ -89,8 +89,8 @@ async def test_once_it_is_redelivered_and_acknowledged_the_rest_comes_in_order(s
 @pytest.mark.parametrize("restarts", [False, True])
 async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage, *, restarts: bool) -> None:
     queue, listener = await _running(stage)
-    ids = await _missed(stage, queue, "a", *(["a"] * (WAITING_RETRIES + 1)))
-    assert (await stage.counts(listener)).retrying > WAITING_RETRIES
+    ids = await _missed(stage, queue, "a", *(["a"] * (Tuning().waiting_retries + 1)))
+    assert (await stage.counts(listener)).retrying > Tuning().waiting_retries
     if restarts:
         await stage.start()
     await redeliver(stage, listener)
@@ -101,7 +101,7 @@ async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage,
 
 async def test_redelivery_asked_for_before_a_takeover_starts_however_many_messages_are_blocked(stage: Stage) -> None:
     queue, listener = await _running(stage)
-    ids = await _missed(stage, queue, "a", *(["a"] * (WAITING_RETRIES + 1)))
+    ids = await _missed(stage, queue, "a", *(["a"] * (Tuning().waiting_retries + 1)))
     for worker in tuple(stage.workers):
         await stage.die(worker)
     await redeliver(stage, listener)
@@ -281,10 +281,8 @@ class Course:
 
 
 @pytest.mark.parametrize("seed", seeds(6))
-async def test_no_message_passes_a_missed_one_in_a_random_run(
-    stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("discue.dispatch.lane.selector.WAITING_HELD", 3)
+async def test_no_message_passes_a_missed_one_in_a_random_run(stage: Stage, seed: int) -> None:
+    stage.tuning = Tuning(waiting_held=3)
     chance = random.Random(seed)  # noqa: S311 - repeatable
     queue, listener = await _running(stage)
     course = Course(stage, queue, listener, chance)

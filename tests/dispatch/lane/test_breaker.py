@@ -5,10 +5,11 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.dispatch.lane import backlog, breaker
+from discue.dispatch.lane import breaker
 from discue.dispatch.lane.breaker import FAILURES_IN_A_ROW, CircuitBreaker
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.states import BreakerState
+from discue.dispatch.lane.tuning import Tuning
 from discue.domain.egress import parse_target
 from discue.domain.listener_health import Liveness, after_probe
 from discue.domain.model import Listener, Queue
@@ -155,10 +156,8 @@ async def test_retries_wait_for_nothing_when_it_is_back_and_go_in_the_order_of_t
     assert await stage.delivery_rows(listener) == []
 
 
-async def test_no_row_changes_for_that_and_what_fails_again_waits_for_its_time(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backlog, "_DUE_ROWS", 4)
+async def test_no_row_changes_for_that_and_what_fails_again_waits_for_its_time(stage: Stage) -> None:
+    stage.tuning = Tuning(due_rows=4)
     queue, listener = await _running(stage)
     await stage.publish(queue, 30)
     await stage.end(stage.courier.in_flight[::], badly())
@@ -204,10 +203,8 @@ async def test_a_listener_that_answers_its_probes_and_nothing_else_costs_not_eve
     assert (await stage.counts(listener)).acknowledged == 400
 
 
-async def test_a_worker_that_takes_over_in_the_middle_goes_on_with_what_waits(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backlog, "_DUE_ROWS", 4)
+async def test_a_worker_that_takes_over_in_the_middle_goes_on_with_what_waits(stage: Stage) -> None:
+    stage.tuning = Tuning(due_rows=4)
     queue, listener = await _running(stage)
     await stage.publish(queue, 50)
     for _ in range(2):
@@ -407,8 +404,8 @@ def test_late_success_does_not_close_an_open_breaker() -> None:
     assert found.is_open
 
 
-async def test_the_sweep_is_stored_until_it_is_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog, "_DUE_ROWS", 4)
+async def test_the_sweep_is_stored_until_it_is_over(stage: Stage) -> None:
+    stage.tuning = Tuning(due_rows=4)
     queue, listener = await _running(stage)
     await stage.publish(queue, 20)
     await stage.end(stage.courier.in_flight[::], badly())

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from discue.dispatch.lane.handover import CHECK_INTERVAL_MS, REPORT_GRACE_MS
+from discue.dispatch.lane.handover import CHECK_INTERVAL_MS
+from discue.dispatch.lane.tuning import Tuning
 from discue.domain.attempts import Outcome, decode_detail
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import Listener, Queue
@@ -253,6 +254,7 @@ async def test_when_it_is_not_known_whether_a_release_was_stored_what_ends_is_st
 async def test_outcomes_after_one_that_cannot_be_stored_are_stored(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stage.tuning = Tuning(ends_per_write=1)
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
     write, failures = stage.store.write, [RuntimeError("no write")]
@@ -262,7 +264,6 @@ async def test_outcomes_after_one_that_cannot_be_stored_are_stored(
             raise failures.pop()
         return await write(work)
 
-    monkeypatch.setattr("discue.dispatch.lane.handover._ENDS_PER_WRITE", 1)
     monkeypatch.setattr(stage.store, "write", fails_once)
     await stage.end(first.courier.in_flight[::], well())
     await stage.check_inherited()
@@ -272,7 +273,7 @@ async def test_outcomes_after_one_that_cannot_be_stored_are_stored(
 async def test_unreported_request_of_a_living_worker_is_repeated_after_a_while(stage: Stage) -> None:
     _, _, first, second, ids = await _two_workers(stage, 1)
     await stage.move(first, second)
-    await stage.advance(LIMITS.timeout_ms + REPORT_GRACE_MS)
+    await stage.advance(LIMITS.timeout_ms + Tuning().report_grace_ms)
     assert second.courier.sent == []
     await stage.advance(CHECK_INTERVAL_MS)
     assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 2)]

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import pytest
 
+from discue.dispatch.lane.tuning import Tuning
 from discue.domain.attempts import Outcome
 from discue.domain.errors import StoreUnavailable
 from discue.domain.messages import MessageOptions
@@ -45,11 +46,8 @@ async def _states(stage: Stage, queue: Queue, ids: list[str]) -> list[str]:
     return await stage.store.read(work)
 
 
-async def test_failing_key_with_many_blocked_messages_stops_no_other_key(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("discue.dispatch.lane.breaker.RETRYING_LIMIT", 20)
-    monkeypatch.setattr("discue.dispatch.lane.breaker.FAILURES_IN_A_ROW", 6)
+async def test_failing_key_with_many_blocked_messages_stops_no_other_key(stage: Stage) -> None:
+    stage.tuning = Tuning(throttle_rows=20, throttle_failures=6)
     queue, listener = await _running(stage)
     await stage.publish_keyed(queue, "a")
     for _ in range(7):
@@ -204,8 +202,8 @@ async def test_a_long_request_lets_the_cursor_go_on_with_other_keys(stage: Stage
     assert await _rows(stage) == []
 
 
-async def test_many_that_wait_for_one_key_do_not_stop_the_others(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("discue.dispatch.lane.selector.WAITING_HELD", 10)
+async def test_many_that_wait_for_one_key_do_not_stop_the_others(stage: Stage) -> None:
+    stage.tuning = Tuning(waiting_held=10)
     queue, listener = await _running(stage)
     ids = await stage.publish_keyed(queue, "b", *["a"] * 40, "c")
     assert ids[-1] in stage.courier.ids()
@@ -214,8 +212,8 @@ async def test_many_that_wait_for_one_key_do_not_stop_the_others(stage: Stage, m
     assert (await stage.counts(listener)).acknowledged == 42
 
 
-async def test_single_key_holds_a_bounded_number_and_passes_none(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("discue.dispatch.lane.selector.WAITING_HELD", 10)
+async def test_single_key_holds_a_bounded_number_and_passes_none(stage: Stage) -> None:
+    stage.tuning = Tuning(waiting_held=10)
     queue, listener = await _running(stage)
     ids = await stage.publish_keyed(queue, *["a"] * 100)
     assert await _rows(stage) == []
@@ -395,10 +393,8 @@ async def test_outcomes_during_a_flush_are_applied_once(stage: Stage, seed: int)
 
 
 @pytest.mark.parametrize("seed", seeds(6))
-async def test_first_receipts_of_a_key_come_in_order_in_a_random_run(
-    stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("discue.dispatch.lane.selector.WAITING_HELD", 3)
+async def test_first_receipts_of_a_key_come_in_order_in_a_random_run(stage: Stage, seed: int) -> None:
+    stage.tuning = Tuning(waiting_held=3)
     chance = random.Random(seed)  # noqa: S311 - repeatable
     queue, listener = await _running(stage, DeliveryOptions(retry=OFTEN.retry, max_in_flight=4))
     judge = Judge()

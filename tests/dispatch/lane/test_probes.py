@@ -7,8 +7,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue.dispatch.lane import probes
 from discue.dispatch.lane.probes import LATE_MS
+from discue.dispatch.lane.tuning import Tuning
 from discue.domain.model import Listener, Queue
 from discue.store.engine import Work
 from tests.dispatch.stage import Stage, badly, until, well
@@ -209,8 +209,8 @@ async def test_without_a_lease_nothing_is_probed(stage: Stage) -> None:
     assert len(stage.scout.asked) == 1
 
 
-async def test_probes_in_flight_are_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "PROBES_AT_ONCE", AT_ONCE)
+async def test_probes_in_flight_are_bounded(stage: Stage) -> None:
+    stage.tuning = Tuning(probes_at_once=AT_ONCE)
     queue, _ = await _running(stage)
     made = [await stage.listener(queue) for _ in range(AT_ONCE)]
     other = await stage.listener(await stage.queue(await stage.organization()))
@@ -287,7 +287,7 @@ async def test_a_start_spreads_the_probes_of_those_it_finds(stage: Stage) -> Non
 async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probes, "PROBES_AT_ONCE", 1_000)
+    stage.tuning = Tuning(probes_at_once=1_000)
     queue, _ = await _running(stage)
     for _ in range(300):
         await stage.listener(queue)

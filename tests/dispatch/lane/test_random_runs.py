@@ -27,16 +27,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from discue.dispatch import dispatcher, registry, timers
-from discue.dispatch.lane import (
-    backlog,
-    breaker,
-    lane,
-    probes,
-    redelivery,
-    selector,
-)
-from discue.dispatch.lane import handover as lane_handover
+from discue.dispatch import timers
+from discue.dispatch.lane import backlog, lane
+from discue.dispatch.lane.tuning import Tuning
 from discue.domain import window
 from discue.domain.attempts import Outcome
 from discue.domain.messages import MessageOptions
@@ -57,19 +50,31 @@ SMALL_SPAN = 16
 TINY = {
     window: {"SPAN": SMALL_SPAN},
     lane: {"SPAN": SMALL_SPAN},
-    selector: {"_ROOM": SMALL_SPAN // 2, "WAITING_HELD": 3},
+    backlog: {"SPAN": SMALL_SPAN},
     delivery_rows: {"_KEYS_READ": 2, "BLOCKING_ROWS": 2},
-    redelivery: {"WAITING_RETRIES": 3},
-    backlog: {"SPAN": SMALL_SPAN, "_PAGE_ROWS": 4, "_DUE_ROWS": 2, "_NOTIFIED_HELD": 4, "_MISSED_PER_STEP": 2},
-    # Days go by while a request is in flight.
-    lane_handover: {"REPORT_GRACE_MS": 1 << 60, "_ENDS_PER_WRITE": 2},
     handover: {"_ROWS": 2},
-    dispatcher: {"_RELEASED_PER_WRITE": 1},
-    registry: {"_LANES_PER_READ": 2, "_CURSORS_PER_CLAIM": 2},
     timers: {"_SUPERSEDED_KEPT": 4},
-    probes: {"PROBES_AT_ONCE": 3, "_RECORDS_PER_WRITE": 2},
-    breaker: {"MOST_TRIALS": 2, "RETRYING_LIMIT": 5, "FAILURES_IN_A_ROW": 6},
 }
+TINY_TUNING = Tuning(
+    page_rows=4,
+    due_rows=2,
+    notified_held=4,
+    waiting_held=3,
+    missed_per_step=2,
+    waiting_retries=3,
+    detach_within=SMALL_SPAN // 2,
+    throttle_rows=5,
+    throttle_failures=6,
+    most_trials=2,
+    # Days go by while a request is in flight.
+    report_grace_ms=1 << 60,
+    ends_per_write=2,
+    probes_at_once=3,
+    health_records_per_write=2,
+    cursors_per_release=1,
+    cursors_per_claim=2,
+    lanes_per_read=2,
+)
 TINY_LIMITS = msgspec.structs.replace(LIMITS, max_in_flight=12, listener_max_in_flight=3, tail_buffer_bytes=40)
 MOST_WORKERS = 3
 OUTCOMES = [well(), well(), badly(), badly(error="timeout", status=0), badly(410), badly(no_retry=True)]
@@ -146,6 +151,7 @@ class Promises(RuleBasedStateMachine):
         assert isinstance(store.engine, Paced)
         self.engine = store.engine
         self.stage = Stage(store, StandingClock(), TINY_LIMITS)
+        self.stage.tuning = TINY_TUNING
         self.logs: list[Published] = []
         self.listeners: dict[str, KnownListener] = {}
         self.seen: dict[Worker, int] = {}

@@ -5,7 +5,7 @@ from random import Random
 import msgspec
 import pytest
 
-from discue.dispatch.lane.redelivery import WAITING_RETRIES
+from discue.dispatch.lane.tuning import Tuning
 from discue.domain.model import DeliveryOptions, Listener, MissedSelection, Queue, Redelivery
 from discue.store import redeliveries
 from discue.store.redeliveries import STEP_ROWS
@@ -98,7 +98,7 @@ async def test_messages_missed_one_by_one_are_redelivered_and_counted(stage: Sta
 
 async def test_a_missed_range_goes_out_in_steps_and_is_gone_then(stage: Stage) -> None:
     queue, listener = await _running(stage)
-    count = 2 * WAITING_RETRIES + STEP_ROWS + 100
+    count = 2 * Tuning().waiting_retries + STEP_ROWS + 100
     ids = await _miss_as_a_range(stage, queue, listener, count)
     assert await _ranges(stage) == [(1, count)]
     asked = await _ask(stage, listener)
@@ -109,7 +109,7 @@ async def test_a_missed_range_goes_out_in_steps_and_is_gone_then(stage: Stage) -
         delivered += stage.courier.ids()
         await stage.end(stage.courier.in_flight[::], well())
     assert sorted(delivered) == sorted(ids)
-    assert most <= WAITING_RETRIES + STEP_ROWS
+    assert most <= Tuning().waiting_retries + STEP_ROWS
     assert await _ranges(stage) == []
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying) == (count, 0, 0)

@@ -9,7 +9,7 @@ import pytest
 
 from discue.control.pulls import Action, LeasedMessage
 from discue.dispatch.lane.breaker import RETRYING_LIMIT
-from discue.dispatch.lane.redelivery import WAITING_RETRIES
+from discue.dispatch.lane.tuning import Tuning
 from discue.dispatch.pull.broker import PullBroker
 from discue.domain.errors import Unavailable
 from discue.domain.model import DeliveryOptions
@@ -119,10 +119,10 @@ async def test_missed_message_blocks_its_key_until_it_is_redelivered_or_deleted(
 async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage) -> None:
     queue = await stage.queue(await stage.organization(), ordered=True, on_missed="block")
     at = await another_listener(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
-    await stage.publish_keyed(queue, *(["a"] * (WAITING_RETRIES + 2)))
+    await stage.publish_keyed(queue, *(["a"] * (Tuning().waiting_retries + 2)))
     await at.say("reject", await at.pull())
     assert await at.pull() == []
-    assert (await stage.counts(at.listener)).retrying > WAITING_RETRIES
+    assert (await stage.counts(at.listener)).retrying > Tuning().waiting_retries
     await redeliver(stage, at.listener)
     for seq in (1, 2, 3):
         handed = await at.pull()
