@@ -277,6 +277,7 @@ class LaneRegistry:
 
     def _update_or_make(self, record: LaneRecord) -> Lane | None:
         """Configure the lane of a cursor. Returns a new lane if there is none."""
+        self._close_if_stale(record)
         current = self._lanes.get(record.key)
         if current is None:
             return self._make(record)
@@ -337,6 +338,7 @@ class LaneRegistry:
 
         Returns None for a record that was read before its lane was dropped, or under another session.
         """
+        self._close_if_stale(record)
         key, owner = record.key, record.owner
         if self.is_closed or self._is_invalid or self._resets or key in self._lanes or key in self._dropped:
             return None
@@ -347,6 +349,16 @@ class LaneRegistry:
         lane = self._make_lane(record, endpoint)
         self._lanes.add(lane)
         return lane
+
+    def _close_if_stale(self, record: LaneRecord) -> None:
+        """Close the lane of an earlier ownership: the store would refuse its flushes.
+
+        A replay's cursor goes with the live one to another worker and back, while its old lane may still be here.
+        """
+        lane = self._lanes.get(record.key)
+        if lane is not None and lane.record.token < record.token:
+            lane.close()
+            self._lanes.remove(lane)
 
     def _endpoint(self, record: LaneRecord) -> Endpoint | None:
         """Return None for a row that cannot be used: it must not keep the other lanes from running."""

@@ -367,3 +367,25 @@ async def test_attempts_name_it(stage: Stage) -> None:
     asked = await ask(stage, listener)
     await deliver_all(stage)
     assert await stage.rows("SELECT replay FROM attempt ORDER BY id") == [(None,), (asked.id,)]
+
+
+async def test_replay_lane_of_an_earlier_ownership_is_replaced(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 3)
+    await stage.end(stage.courier.in_flight[::], well())
+    first = stage.worker
+    await stage.configure(listener, status="disabled")
+    await ask(stage, listener)
+    second = await stage.join()
+    await first.dispatcher.hand_over(tuple(first.dispatcher.owned))
+    # The replay's cursor stays with its owner until the live one is taken: the first worker brings its lane up again.
+    first.dispatcher.on_change("listener", listener.organization, listener.id)
+    await stage.quiet()
+    assert first.dispatcher.lane_count == 1
+    await stage.take_free(second)
+    await stage.move(second, first)
+    await stage.configure(listener, status="enabled")
+    while first.courier.in_flight:
+        await stage.end(first.courier.in_flight[::], well())
+    assert len(of_replays(first.courier.sent)) == 3
+    assert await streams(stage) == []
