@@ -221,7 +221,7 @@ def test_finished_one_is_not_found_after_deletion(owner: Caller) -> None:
 def test_pull_listener_cannot_have_a_replay(owner: Caller) -> None:
     queue = f"/queues/{owner.create('/queues')['id']}"
     place = f"{queue}/listeners/{owner.create(f'{queue}/listeners', mode='pull')['id']}"
-    assert "pulled" in owner.refused(409, "POST", f"{place}/replays", {"from_at": 0})["detail"]
+    assert "pull mode" in owner.refused(409, "POST", f"{place}/replays", {"from_at": 0})["detail"]
     assert owner.get(f"{place}/replays")["replays"] == []
 
 
@@ -230,7 +230,7 @@ def test_three_may_be_open_at_once(owner: Caller) -> None:
     place, _ = _away(owner)
     made = [owner.create(f"{place}/replays", from_at=0)["id"] for _ in range(3)]
     refused = owner.refused(409, "POST", f"{place}/replays", {"from_at": 0})
-    assert "Wait for one, or cancel it." in refused["detail"]
+    assert "Wait until one finishes, or cancel one." in refused["detail"]
     assert [each["id"] for each in owner.get(f"{place}/replays")["replays"]] == made[::-1]
     owner.delete(f"{place}/replays/{made[1]}")
     owner.create(f"{place}/replays", from_at=0)
