@@ -15,13 +15,7 @@ from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, SCHEMA_ID
 _ETAGS = r'^(?:\*|(?:W/)?"[!#-~]*"(?:, ?(?:W/)?"[!#-~]*")*)$'
 _STATUS = {"type": "integer", "minimum": 100, "maximum": 599}
 _VERBS: Mapping[Method, str] = {"GET": "get", "POST": "create", "PUT": "change", "DELETE": "delete"}
-_IRREGULAR = {
-    "status": "status",
-    "stats": "stats",
-    "verification": "verification",
-    "batch": "batch",
-    "limits": "limits",
-}
+_UNCOUNTABLE = frozenset({"status", "stats", "verification", "batch", "limits"})
 
 HEADER_PARAMETERS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {
@@ -94,7 +88,7 @@ def operation_id(method: Method, route: Route) -> str:
 
 def singular(word: str) -> str:
     """Return the singular of a path step."""
-    if word in _IRREGULAR or not word.endswith("s"):
+    if word in _UNCOUNTABLE or not word.endswith("s"):
         return word
     return word.removesuffix("s")
 

@@ -42,7 +42,6 @@ from discue.domain.errors import DiscueError, invalid
 from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
 
 RECEIPTS_AT_MOST = 1_000
-LONGEST_DELAY_SECONDS = 86_400
 
 _HEARTBEAT_MS = 15_000
 _HEARTBEAT = b":\n\n"
@@ -52,7 +51,7 @@ _BEGINNING = b"retry: 1000\n\n"
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _WRITE = Needs("listeners", "write")
 _ACTIONS: tuple[Action, ...] = ("acknowledge", "reject", "release", "extend")
-_DELAY_SECONDS: Final = range(LONGEST_DELAY_SECONDS + 1)
+_DELAY_SECONDS: Final = range(86_401)
 
 _EXAMPLE_RECEIPT: Final = "0000000001l8lCq3JzX4bM"
 _MAX: Final = Parameter(
