@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 PUSH_STATES: Final = frozenset({"missed", "retry"})
 """States in which the lane of a push listener may write a row. Rows in other states are another worker's to write."""
 
-_MISSED: Final = frozenset({"missed"})
 _DUE_NOW: Final = 1
 """A due time that has passed by any clock."""
 
@@ -214,13 +213,17 @@ class Ordering:
 
     def prepare_release(self, row: KeyRow) -> bool:
         """Prepare `settle` for a missed message that was deleted. False if it no longer blocks its key."""
-        self.add_rows([row], _MISSED, complete=False)
+        # A key that is not held any more was freed since the row was read.
         held = self._by_seq.get(row.seq)
         if held is None or held.row is None or held.row.state != "missed":
             return False
         if held.blocked and held.next_seq is None:
             held.next_seq = row.next_seq
         return True
+
+    def holds(self, seq: int) -> bool:
+        """Whether a message holds its key."""
+        return seq in self._by_seq
 
     def busiest_seq(self) -> int | None:
         """Return the message that most others wait for in memory, if passing it would let other keys go on."""

@@ -75,6 +75,12 @@ class RedeliveryRunner:
             self._enter(RedeliveryPhase.READY if self._is_requested else RedeliveryPhase.IDLE)
             self.advance()
             return
+        ordering = self._lane.cursor.ordering
+        if ordering is not None and not all(ordering.holds(row.seq) for row in batch.keys):
+            # A key of the batch was freed since it was read: its message was deleted.
+            self._enter(RedeliveryPhase.READY)
+            self._wait(READ_RETRY_MS)
+            return
         self._enter(RedeliveryPhase.STORING)
         if batch.redelivery.pace is not None:
             self._wait(batch.redelivered * 1_000 // batch.redelivery.pace)

@@ -76,6 +76,7 @@ class PullSession:
                 self._cursor.window, waiting, is_known=True, blocks=record.blocks
             )
             self.add_keys(snapshot.keys)
+            self.add_keys(snapshot.gone)
             for row in snapshot.gone:
                 self._cursor.release_key(row)
         self.makes_due = False

@@ -1,14 +1,19 @@
 import os
+from collections import deque
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
+from discue.dispatch.lane.limits import BodyBudget
+from discue.dispatch.lane.ordering import PUSH_STATES, Ordering, WaitingByKey
 from discue.domain.attempts import Timings, Trace, decode_detail
+from discue.domain.messages import Entry
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import Settlement
 from discue.store.cursors import LaneRecord
+from discue.store.delivery_rows import KeyRow
 from discue.store.engine import DeliveryRow, MissedRange
 from tests.dispatch.stage import badly, well
 from tests.support.clocks import NOON
@@ -197,3 +202,15 @@ def test_many_details_are_stored_in_parts_and_keep_their_slots(sizes: list[int])
     assert [attempt for each in taken for attempt, _ in each.details] == list(range(len(sizes)))
     assert all(each.bytes <= 1 << 19 or len(each.details) == 1 for each in taken)
     assert cursor.fits_one_flush
+
+
+def test_key_of_a_deleted_message_is_released_once() -> None:
+    cursor = CursorState(msgspec.structs.replace(RECORD, missed=1))
+    waiting = WaitingByKey(deque[Entry](), BodyBudget(0))
+    cursor.ordering = Ordering(cursor.window, waiting, is_known=True, blocks=True)
+    row = KeyRow(5, "missed", 1, 0, "failed", 7, 0, None)
+    cursor.ordering.add_rows([row], PUSH_STATES, complete=True)
+    cursor.release_key(row)
+    # The row is read again before its removal is stored.
+    cursor.release_key(row)
+    assert (cursor.missed, cursor.take().resolved) == (0, (5,))
