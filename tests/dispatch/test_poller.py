@@ -269,17 +269,18 @@ async def test_many_other_hints_are_one_look_at_once(post: Post, only_hints: Non
     assert len(post.polls) == 1
 
 
-async def test_hints_that_never_end_are_looked_at_every_10_ms_and_never_two_at_a_time(post: Post) -> None:
+async def test_endless_notifications_cause_a_poll_every_10_ms_and_one_at_a_time(post: Post) -> None:
     post.run()
     began_at = time.monotonic()
     while len(post.polls) < 20:
         post.poller.on_notify(Notification(anything=True))
         await asyncio.sleep(0)
-    assert time.monotonic() - began_at >= 19 * 0.01
+    # The loop's timers have a resolution of a millisecond: each of the pauses may be a little shorter.
+    assert time.monotonic() - began_at >= 18 * 0.01
     assert post.most_polls_at_once == 1
 
 
-async def test_the_longer_a_look_takes_the_more_rarely_hints_cause_one(post: Post) -> None:
+async def test_slow_polls_follow_notifications_less_often(post: Post) -> None:
     post.slow_seconds = 0.01
     post.run()
     began_at = time.monotonic()
@@ -298,7 +299,7 @@ async def test_notification_during_a_poll_causes_another_poll(post: Post, only_h
     await post.until(lambda: len(post.polls) == 2)
 
 
-async def test_without_hints_there_is_one_look_a_second(post: Post) -> None:
+async def test_without_notifications_there_is_a_poll_each_second(post: Post) -> None:
     began_at = time.monotonic()
     for _ in range(2):
         await post.poller.run_once()
@@ -306,7 +307,7 @@ async def test_without_hints_there_is_one_look_a_second(post: Post) -> None:
     assert len(post.polls) == 2
 
 
-async def test_a_store_that_does_not_work_is_told_once_and_tried_again_in_a_second(post: Post) -> None:
+async def test_unavailable_store_is_logged_once_and_polled_again_after_a_second(post: Post) -> None:
     post.error = StoreUnavailable()
     for _ in range(2):
         await post.poll()

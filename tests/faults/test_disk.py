@@ -101,7 +101,7 @@ async def test_a_store_that_can_write_again_is_ready_although_nobody_publishes(t
         async with full(product):
             refused_for_now(await client.ask("POST", f"/queues/{queue}/messages", {"data": "too much"}))
             for _ in range(2):
-                await product.says('"work":"try_again"')
+                await product.says('"work":"probe_writes"')
                 refused_for_now(await client.ask("GET", "/health/ready"))
         async with asyncio.timeout(_READY_SECONDS):
             assert (await again_while_refused(client, "GET", "/health/ready")).status == 200
