@@ -279,7 +279,7 @@ class RateLimiter:
         requests = [budget.next_request(reserve_size(budget.limit, workers)) for budget in budgets]
         try:
             taken = await self._store.write(partial(rate_limits.take, requests=requests))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the waiting requests need a result
+        except Exception as error:  # Whatever it is, the waiting requests need a result
             self._failed(budgets, error)
             return
         self._is_store_down = False

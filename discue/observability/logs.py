@@ -258,7 +258,7 @@ def _fields(record: logging.LogRecord) -> Iterable[tuple[str, object]]:
         return fields.items()
     try:
         message = record.getMessage()
-    except Exception:  # noqa: BLE001 - arguments that do not match a library's format string
+    except Exception:  # Arguments that do not match a library's format string
         message = _text(record.msg)
     return (("logger", record.name), ("message", message))
 
@@ -296,12 +296,12 @@ def _number(value: float) -> str:
 def _text(value: object) -> str:
     try:
         return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
-    except Exception:  # noqa: BLE001 - logging an error must not raise another one
+    except Exception:  # Logging an error must not raise another one
         return f"(unprintable {type(value).__name__})"
 
 
 def _trace(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - methods of the exception may raise
+    except Exception:  # Methods of the exception may raise
         return f"(unprintable {type(error).__name__})"

@@ -44,7 +44,7 @@ class Supervisor:
             except Unavailable as error:
                 self._log.warning("background_waits", work=name, reason=error.detail)
                 pause = max(seconds, min(pause * 2, max_pause))
-            except Exception as error:  # noqa: BLE001 - logged, counted, and retried
+            except Exception as error:  # Logged, counted, and retried
                 self.failures += 1
                 self._log.error("background_failed", exc_info=error, work=name)
                 # At least a second: work with a short interval that always fails must not become a busy loop.

@@ -273,7 +273,7 @@ class WorkerProcesses:
                 os.close(descriptor)
             code = self._serve(pipe)
             sys.stdout.flush()
-        except BaseException:  # noqa: BLE001 - no exception may reach the parent's code
+        except BaseException:  # No exception may reach the parent's code
             traceback.print_exc()
         finally:
             os._exit(code)

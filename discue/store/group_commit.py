@@ -145,7 +145,7 @@ class GroupCommit:
         self.commit_time.begin()
         try:
             outcome = await self._engine.commit(batch)
-        except Exception as error:  # noqa: BLE001 - it is the result of every part
+        except Exception as error:  # It is the result of every part
             self._observer.on_failure()
             for future in futures:
                 _resolve(future, error)

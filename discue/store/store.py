@@ -179,7 +179,7 @@ class Store:
         """Call `on_append`. An error in delivery must not reach publishers, whose messages are stored."""
         try:
             self.on_append(appended)
-        except Exception as error:  # noqa: BLE001 - handed to the loop's handler, which logs it
+        except Exception as error:  # Handed to the loop's handler, which logs it
             context = {"message": "messages were stored, but their lanes failed to take them", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
 

@@ -70,7 +70,7 @@ class Server:
         for host in tuple(self._hosts):
             try:
                 connection = await _connect(host, seconds, target)
-            except Exception as error:  # noqa: BLE001 - try the next host
+            except Exception as error:  # Try the next host
                 failure = _more_specific(failure, error)
                 continue
             self._hosts.remove(host)
@@ -132,7 +132,7 @@ class PostgresTransaction:
         self.is_asking = True
         try:
             return await statement
-        except Exception as error:  # noqa: BLE001 - kept, and raised as a store error
+        except Exception as error:  # Kept, and raised as a store error
             self.failure = error
             raise translated(error) from without_data(error)
         finally:
@@ -155,7 +155,7 @@ def run_work(work: Work[T], tx: PostgresTransaction) -> Generator[Any, Any, T]:
             raise RuntimeError("work inside a transaction waited for something that is not the transaction")
         try:
             resume, value = running.send, (yield waits_for)
-        except BaseException as error:  # noqa: BLE001 - raised in the work
+        except BaseException as error:  # Raised in the work
             resume, value = running.throw, error
 
 

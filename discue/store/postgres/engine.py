@@ -187,7 +187,7 @@ class PostgresEngine:
             return await self._retried(pool, lambda connection: store(connection.client, parts))
         except postgres_append.OneIsStale:
             pass
-        except Exception as error:  # noqa: BLE001 - reported, and raised as a store error
+        except Exception as error:  # Reported, and raised as a store error
             if not concerns_one_part(error):
                 raise self._failure("commit", error) from without_data(error)
             self._report("batch split", without_data(error))
@@ -203,7 +203,7 @@ class PostgresEngine:
     ) -> Any:
         try:
             [result] = await self._retried(pool, lambda connection: store(connection.client, [part]))
-        except Exception as error:  # noqa: BLE001 - it is that part's result
+        except Exception as error:  # It is that part's result
             return self._failure("commit of one", error)
         return result
 
@@ -211,7 +211,7 @@ class PostgresEngine:
         """Run a work, and return its result or exception. Raises the server's error."""
         try:
             return await self._retried(self._working, lambda connection: _transact(connection, work))
-        except Exception as error:  # noqa: BLE001 - reported, and raised as a store error
+        except Exception as error:  # Reported, and raised as a store error
             raise self._failure("commit", error) from without_data(error)
 
     async def _retried(self, pool: Pool, run: Callable[[ServerConnection], Awaitable[T]]) -> T:
@@ -281,7 +281,7 @@ async def _transact(connection: ServerConnection, work: Work[Any]) -> Any:
     tx = PostgresTransaction(client)
     try:
         result = await run_work(work, tx)
-    except Exception as error:  # noqa: BLE001 - it is the work's result
+    except Exception as error:  # It is the work's result
         result = error
     if tx.failure is None and not isinstance(result, Exception):
         await client.execute("COMMIT")

@@ -104,7 +104,7 @@ class Notifier:
                 await connection.client.execute(_NOTIFY, payloads)
         except StoreUnavailable:
             pass
-        except Exception as error:  # noqa: BLE001 - other workers poll
+        except Exception as error:  # Other workers poll
             self._report("notify", without_data(error))
 
     @asynccontextmanager
@@ -137,7 +137,7 @@ class Notifier:
             except StoreUnavailable:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            except Exception as error:  # noqa: BLE001 - reported, and retried
+            except Exception as error:  # Reported, and retried
                 self._report("listen", without_data(error))
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue

@@ -57,7 +57,7 @@ class ServerConnection:
         self.is_discarded = True
         try:
             await self.client.close(timeout=_CLOSE_SECONDS)
-        except Exception:  # noqa: BLE001 - it ends in any case
+        except Exception:  # It ends in any case
             self.client.terminate()
 
     @contextmanager
@@ -130,7 +130,7 @@ class ServerConnections:
             raise StoreUnavailable
         try:
             connection = await self._connect()
-        except Exception as error:  # noqa: BLE001 - reported, and retried
+        except Exception as error:  # Reported, and retried
             self._report("connect", without_data(error))
             self._begin_reconnecting()
             raise StoreUnavailable from without_data(error)
@@ -188,7 +188,7 @@ class ServerConnections:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             try:
                 self._spare = await self._connect()
-            except Exception as error:  # noqa: BLE001 - reported, and retried
+            except Exception as error:  # Reported, and retried
                 self._report("connect", without_data(error))
                 continue
             self._spare.is_idle = True

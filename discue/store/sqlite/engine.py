@@ -236,7 +236,7 @@ class SqliteEngine:
     def _carry_out(self, order: _Order) -> None:
         try:
             result: BatchOutcome | Exception = self._write(order.batch)
-        except Exception as error:  # noqa: BLE001 - it is the batch's result
+        except Exception as error:  # It is the batch's result
             result = self._failure("commit", error)
         self._loop.call_soon_threadsafe(_deliver, order.result, result)
         self._keep_log_short()
@@ -247,7 +247,7 @@ class SqliteEngine:
         except (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.ReadOnlyError, apsw.CantOpenError):
             # Not caused by one part: each would fail alone as well, after as long a wait.
             raise
-        except Exception as error:  # noqa: BLE001 - one part caused it, and gets it as its result
+        except Exception as error:  # One part caused it, and gets it as its result
             self._report("batch split", error)
             return self._write_apart(batch)
 
@@ -288,7 +288,7 @@ class SqliteEngine:
     def _write_alone(self, batch: Batch) -> object:
         try:
             outcome = self._write_together(batch)
-        except Exception as error:  # noqa: BLE001 - it is that part's result
+        except Exception as error:  # It is that part's result
             return self._failure("commit of one", error)
         return (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)[0]
 
@@ -300,7 +300,7 @@ class SqliteEngine:
             result = _run_to_end(work(SqliteTransaction(self._writer)))
         except apsw.Error:
             raise
-        except Exception as error:  # noqa: BLE001 - it is the work's result
+        except Exception as error:  # It is the work's result
             self._writer.execute("ROLLBACK TO work")
             self._writer.execute("RELEASE work")
             return error
