@@ -24,7 +24,11 @@ T = TypeVar("T")
 _CHECKS_AT_ONCE: Final = 3
 """Concurrent checks per key or address: this many attempts more than the limit can pass if all arrive at once."""
 
-_WAITING: Final = 4_096
+_MOST_CHECKS: Final = 4_096
+"""Checks that run or wait in this worker, for an address and for a key each.
+
+Attempts with always new keys from always new addresses never wait for each other, so the cap includes those that run.
+"""
 _WRITES_AT_ONCE: Final = 4
 
 
@@ -37,7 +41,9 @@ class Authenticator:
         self._clock = clock
         self._row_ids = row_ids
         self._log = log
-        self._semaphore = KeyedSemaphore[str](limit=_CHECKS_AT_ONCE, max_waiting=_WAITING, refusal=_overloaded)
+        self._semaphore = KeyedSemaphore[str](
+            limit=_CHECKS_AT_ONCE, max_waiting=_MOST_CHECKS, max_users=_MOST_CHECKS, refusal=_overloaded
+        )
         # Few at a time, so that writes of the control plane do not wait behind a flood of guessed keys.
         self._writing = asyncio.Semaphore(_WRITES_AT_ONCE)
 

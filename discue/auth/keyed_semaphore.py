@@ -1,4 +1,4 @@
-"""A semaphore per key, with a cap on waiters."""
+"""A semaphore per key, with caps on waiters and on all users."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable
@@ -12,12 +12,24 @@ class KeyedSemaphore(Generic[K]):
     """Limits concurrency per key. A key takes memory only while it is held or waited for. Used from one event loop."""
 
     def __init__(
-        self, *, limit: int, max_waiting: int, refusal: Callable[[], Exception], timeout_seconds: float | None = None
+        self,
+        *,
+        limit: int,
+        max_waiting: int,
+        refusal: Callable[[], Exception],
+        timeout_seconds: float | None = None,
+        max_users: int | None = None,
     ) -> None:
-        """`max_waiting` is the cap over all keys together. `refusal` makes the error for a caller that cannot wait."""
+        """`limit` is the number of slots of each key; `max_waiting` and `max_users` are caps over all keys together.
+
+        `max_users` counts those that hold a slot, too: without it, each new key adds a user that never waits. None for
+        no cap. `refusal` makes the error for a caller that is over a cap or has waited too long.
+        """
         self.timeout_seconds = timeout_seconds
         self.max_waiting = max_waiting
         self._limit = limit
+        self._max_users = max_users
+        self._users = 0
         self._refusal = refusal
         self._waiting = 0
         self._slots: dict[K, tuple[asyncio.Semaphore, int]] = {}
@@ -28,8 +40,11 @@ class KeyedSemaphore(Generic[K]):
     @asynccontextmanager
     async def hold(self, key: K) -> AsyncIterator[None]:
         """Hold one of the key's slots, in the order of arrival. Raises the refusal."""
+        if self._max_users is not None and self._users >= self._max_users:
+            raise self._refusal()
         semaphore, users = self._slots.get(key) or (asyncio.Semaphore(self._limit), 0)
         self._slots[key] = semaphore, users + 1
+        self._users += 1
         try:
             if semaphore.locked():
                 await self._wait(semaphore)
@@ -40,6 +55,7 @@ class KeyedSemaphore(Generic[K]):
             finally:
                 semaphore.release()
         finally:
+            self._users -= 1
             _, users = self._slots[key]
             if users == 1:
                 del self._slots[key]

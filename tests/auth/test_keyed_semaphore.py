@@ -117,3 +117,19 @@ async def test_waiters_beyond_the_cap_are_refused() -> None:
         await Holder(keyed).task
     await first.release()
     await waiting.release()
+
+
+async def test_cap_on_users_includes_holders_of_different_keys() -> None:
+    keyed = KeyedSemaphore[str](limit=1, max_waiting=10, max_users=2, refusal=Overloaded)
+    started = [Holder(keyed, "a"), Holder(keyed, "b")]
+    await _settle()
+    assert all(each.is_holding for each in started)
+    with pytest.raises(Overloaded):
+        async with keyed.hold("c"):
+            pass
+    assert len(keyed) == 2, "a refused caller leaves nothing behind"
+    await started[0].release()
+    async with keyed.hold("c"):
+        pass
+    await started[1].release()
+    assert len(keyed) == 0
