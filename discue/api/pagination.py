@@ -47,6 +47,8 @@ class Parameter(msgspec.Struct, frozen=True):
             if not is_number or not lowest <= int(text) <= highest:
                 raise self.wrong(self.rule or f"must be a whole number from {lowest} to {highest}")
             return int(text)
+        if not text and "enum" in schema and "default" in schema:
+            return str(schema["default"])
         if "enum" in schema and text not in schema["enum"]:
             raise self.wrong(f"must be one of {', '.join(schema['enum'])}")
         lengths = schema.get("minLength", 0), schema.get("maxLength", len(text))

@@ -67,6 +67,7 @@ def test_a_topic_and_a_limit_choose(cast: Cast) -> None:
     types = {topic: {event["type"] for event in events(cast.alice, events=topic)} for topic in ("queues", "messages")}
     assert types == {"queues": {"queue_added"}, "messages": {"message_added"}}
     assert events(cast.alice, events="all") == events(cast.alice)
+    assert events(cast.alice, events="") == events(cast.alice)
     assert events(cast.alice, limit=2) == events(cast.alice)[:2]
     assert len(events(cast.alice, events="listeners", limit=1_000)) == 1
 
