@@ -97,12 +97,12 @@ class Selector:
         """
         backlog = self._backlog
         while backlog.new or backlog.retries:
-            if backlog.retries and (not backlog.new or self._is_turn_of_a_retry()):
+            if backlog.retries and (not backlog.new or self._is_turn_of_a_retry(now)):
                 return self._next_retry(now)
             entry = backlog.new[0]
             if not self._lane.cursor.window.fits(entry.seq):
                 # If this detaches nothing, the oldest message waits in memory for a key of an inherited request.
-                return self.make_room()
+                return self.make_room() or self._retry_instead(now)
             ordering = self._lane.cursor.ordering
             held = None if ordering is None else ordering.holder(entry)
             if held is None:
@@ -111,7 +111,7 @@ class Selector:
                 backlog.take_new()
                 return BlockNew(held, entry.seq)
             if backlog.waiting.count >= self._tuning.waiting_held:
-                return self._detach_busiest()
+                return self._detach_busiest() or self._retry_instead(now)
             backlog.waiting.add_next(held.key_hash)
         return None
 
@@ -121,9 +121,20 @@ class Selector:
         attempts = [each for each in self._in_flight.values() if not each.has_row and each.seq <= until]
         return Detach(attempts) if attempts else None
 
-    def _is_turn_of_a_retry(self) -> bool:
-        limit = self._lane.slots.limit
-        return self.retries_in_flight * 2 < limit and not (limit == 1 and self._was_retry)
+    def _is_turn_of_a_retry(self, now: int) -> bool:
+        # With one slot, a throttle that holds new messages back must not hold the retries back with them.
+        is_turn_of_new = (
+            self._lane.slots.limit == 1 and self._was_retry and self.throttle.allows(now, self._lane.cursor.open_rows)
+        )
+        return self._may_retry and not is_turn_of_new
+
+    @property
+    def _may_retry(self) -> bool:
+        return self.retries_in_flight * 2 < self._lane.slots.limit
+
+    def _retry_instead(self, now: int) -> Decision | None:
+        """Decide on a retry out of turn: no new message can start before a request ends."""
+        return self._next_retry(now) if self._backlog.retries and self._may_retry else None
 
     def _next_retry(self, now: int) -> Decision | None:
         lane, retries = self._lane, self._backlog.retries

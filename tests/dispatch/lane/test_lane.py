@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
+from discue.dispatch.lane.tuning import Tuning
 from discue.domain.attempts import decode_detail
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import DeliveryOptions, Listener, Queue
@@ -605,3 +606,18 @@ async def test_retries_and_new_messages_take_turns_in_the_only_slot(stage: Stage
         numbers.append(stage.courier.in_flight[0].number)
         await stage.end(stage.courier.in_flight[0], well())
     assert numbers == [1, 2, 1, 2, 1, 2, 1, 2]
+
+
+async def test_throttle_does_not_hold_retries_back_in_the_only_slot(stage: Stage) -> None:
+    stage.tuning = Tuning(throttle_rows=3, throttle_failures=3)
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    await stage.listener(queue, DeliveryOptions(max_in_flight=1))
+    await stage.publish(queue, 10)
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[0], badly())
+    assert [sent.number for sent in stage.courier.sent] == [1, 1, 1, 1], "the throttle holds the rest back"
+    await stage.advance(10_000)
+    for _ in range(3):
+        await stage.end(stage.courier.in_flight[0], badly())
+    assert [sent.number for sent in stage.courier.sent[4:]] == [2, 2, 2, 2]
