@@ -12,7 +12,8 @@ _INTRODUCTION = f"""# Commands
 <!-- Written by `make docs` from discue/cli/. -->
 
 For operators. `discue COMMAND --help` shows a command's arguments, `discue --version` the version. Most commands take some of the
-[settings](settings.md) as flags; set the others in the environment or in the file that `{CONFIG_FLAG}` names.
+[settings](settings.md) as flags; set the others in the environment or in the file that `{CONFIG_FLAG}` names. After `make run`, the
+command is `.venv/bin/discue`, and `--database sqlite:///.discue/discue.db` names the database of `discue dev`.
 
 | exit code | meaning |
 | --- | --- |

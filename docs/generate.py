@@ -33,7 +33,7 @@ trusted_proxies = ["10.0.0.0/8"]
 
 - The keys of the file are the names below, at the top level. An unknown key is an error.
 - Separate the elements of a list with commas; in the file, a list of strings works too. An empty variable counts as unset.
-- A command that finds invalid settings lists all of them, each with its source, and exits with 2.
+- A command that finds invalid settings lists all of them, each with its source, and exits with 2 (`discue check`: 1).
 - `discue dev` has [defaults of its own](commands.md#discue-dev) for a developer's machine.
 
 | setting | value | default | meaning | commands |

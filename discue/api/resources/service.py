@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Annotated, Final
 
 import msgspec
@@ -121,10 +122,9 @@ def _error_page(kinds: list[type[DiscueError]], docs_url: str) -> bytes:
     parts = "".join(
         f"<h2>{prose((kind.__doc__ or '').strip())}</h2><p>{prose(REMEDIES[kind.__name__])}</p>" for kind in kinds
     )
-    more = (
-        "<p>In the response, <code>detail</code> explains the error, and <code>errors</code> lists the wrong values. "
-        "The service's log has details under its <code>request_id</code>.</p>"
-    )
+    more = "<p>In the response, <code>detail</code> explains the error, and <code>errors</code> lists wrong values.</p>"
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        more += "<p>The service's log has details under the <code>request_id</code> of the response.</p>"
     return page(
         title,
         f'<main class="narrow"><h1>{text(title)}</h1>{parts}{more}<p><a href="{text(docs_url)}">The API</a></p></main>',
