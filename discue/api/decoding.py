@@ -41,7 +41,14 @@ _STEP = re.compile(r"\.([A-Za-z_]+)|\[(\d+)\]|\[\.\.\.\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `([^`]*)`, got `([^`]*)`")
-_JSON_TYPES = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
+_JSON_TYPES = {
+    "str": "a string",
+    "int": "an integer",
+    "bool": "a boolean",
+    "float": "a number",
+    "object": "an object",
+    "array": "an array",
+}
 _SHOWN_NAME = 100
 _QUOTE = 0x22
 _MAYBE_JSON = frozenset(b'{["-0123456789tfn \t\r\n')

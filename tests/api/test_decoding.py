@@ -134,8 +134,8 @@ def test_no_bytes_at_all_raise_anything_but_a_bad_request(content: bytes) -> Non
         ("Object contains unknown field `a`", "/a", "is not a known field"),
         ("Object contains unknown field `a/~b` - at `$.messages[3]`", "/messages/3/a~1~0b", "is not a known field"),
         ("Object missing required field `data` - at `$.messages[0]`", "/messages/0/data", "is required"),
-        ("Expected `str | null`, got `int` - at `$.alias`", "/alias", "must be string or null, not integer"),
-        ("Expected `object`, got `array`", "", "must be object, not array"),
+        ("Expected `str | null`, got `int` - at `$.alias`", "/alias", "must be a string or null, not an integer"),
+        ("Expected `object`, got `array`", "", "must be an object, not an array"),
         ("Something new - at `$.a[...].b`", "/a/*/b", "is invalid: something new"),
     ],
 )
