@@ -227,16 +227,17 @@ class _Rows:
 
     def _parameters(self, *, has_keys: bool, has_delayed: bool, is_topic: bool) -> list[Any]:
         taken = len(_entry_columns(has_delayed=has_delayed, is_topic=is_topic))
-        parameters = [*_columns(self._heads), *_columns(self._entries)[:taken], self._tally_slot]
+        heads = _columns(self._heads, len(_HEAD_COLUMNS))
+        parameters = [*heads, *_columns(self._entries, len(ENTRY_COLUMNS))[:taken], self._tally_slot]
         if has_keys:
             parameters += [*_columns(self._keys, 2), *_columns(self._responses, 2)]
         if has_delayed:
-            parameters += _columns(self._delayed)
+            parameters += _columns(self._delayed, 2)
         return parameters
 
 
-def _columns(rows: Sequence[tuple[Any, ...]], width: int = 0) -> list[tuple[Any, ...]]:
-    """Return the columns of rows; `width` empty ones if there are no rows."""
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:
+    """Return the `width` columns of rows, empty if there are no rows."""
     return list(zip(*rows, strict=True)) or [()] * width
 
 
