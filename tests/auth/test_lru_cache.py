@@ -3,7 +3,7 @@ from collections import OrderedDict
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from discue.auth.lru_cache import LruCache
+from discue.auth.control_plane_cache import LruCache
 
 KEYS = st.integers(0, 7)
 TAGS = st.integers(100, 103)
