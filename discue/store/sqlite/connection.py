@@ -8,7 +8,6 @@ from pathlib import Path
 import apsw
 
 from discue.domain.errors import DiscueError, StoreUnavailable, StoreUnusable
-from discue.store.engine import Row, UniqueViolation, Value
 
 APPLICATION_ID = 0x64_69_73_63
 """Written into the file's header, to tell the databases of other programs apart."""
@@ -17,7 +16,6 @@ BUSY_TIMEOUT_MS = 800
 _READ_BUSY_TIMEOUT_MS = 50
 _MARK = "SELECT application_id, EXISTS (SELECT 1 FROM sqlite_schema) FROM pragma_application_id"
 _CACHED_STATEMENTS = 256
-_UNIQUE_CODES = (apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY)
 
 
 def make_private(path: Path) -> None:
@@ -76,43 +74,6 @@ def require_ours(connection: apsw.Connection, path: Path) -> None:
     [(mark, is_used)] = connection.execute(_MARK).fetchall()
     if mark != APPLICATION_ID and (mark or is_used):
         raise StoreUnusable(f"{path} is another program's database. Name another file.")
-
-
-class SqliteTransaction:
-    """`engine.Transaction` on one connection. Nothing here suspends."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-
-    async def row(self, sql: str, *values: Value) -> Row | None:
-        try:
-            found = self._connection.execute(sql, values).fetchall()
-        except apsw.ConstraintError as error:
-            raise _violation(error) from error
-        return found[0] if found else None
-
-    async def rows(self, sql: str, *values: Value) -> list[Row]:
-        try:
-            return self._connection.execute(sql, values).fetchall()
-        except apsw.ConstraintError as error:
-            raise _violation(error) from error
-
-    async def execute(self, sql: str, *values: Value) -> int:
-        before = self._connection.total_changes()
-        try:
-            self._connection.execute(sql, values)
-        except apsw.ConstraintError as error:
-            raise _violation(error) from error
-        return self._connection.total_changes() - before
-
-    async def exclusive(self) -> None:
-        """Do nothing: every write transaction begins by locking the file."""
-
-
-def _violation(error: apsw.ConstraintError) -> Exception:
-    return UniqueViolation() if getattr(error, "extendedresult", 0) in _UNIQUE_CODES else error
 
 
 def translated(error: apsw.Error, path: Path) -> DiscueError:

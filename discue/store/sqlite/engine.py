@@ -24,6 +24,9 @@ from discue.store.engine import (
     LogPage,
     Notification,
     QueueKey,
+    Row,
+    UniqueViolation,
+    Value,
     Work,
 )
 from discue.store.message_log import BODY, entry_of_page_row
@@ -34,7 +37,6 @@ from discue.store.sqlite import settle as sqlite_settle
 from discue.store.sqlite.connection import (
     APPLICATION_ID,
     BUSY_TIMEOUT_MS,
-    SqliteTransaction,
     connect,
     is_marked,
     make_private,
@@ -62,6 +64,7 @@ DIALECT = {
     "text": "TEXT",
 }
 
+_UNIQUE_CODES = (apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY)
 _CHECKPOINT_PAGES = 4_000
 _RESTART_PAGES = 16_384
 _RESTART_BUSY_MS = 50
@@ -94,6 +97,43 @@ class _Order:
 
     def claim(self) -> bool:
         return self._claim.acquire(blocking=False)
+
+
+class SqliteTransaction:
+    """`engine.Transaction` on one connection. Nothing here suspends."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    async def row(self, sql: str, *values: Value) -> Row | None:
+        try:
+            found = self._connection.execute(sql, values).fetchall()
+        except apsw.ConstraintError as error:
+            raise _violation(error) from error
+        return found[0] if found else None
+
+    async def rows(self, sql: str, *values: Value) -> list[Row]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except apsw.ConstraintError as error:
+            raise _violation(error) from error
+
+    async def execute(self, sql: str, *values: Value) -> int:
+        before = self._connection.total_changes()
+        try:
+            self._connection.execute(sql, values)
+        except apsw.ConstraintError as error:
+            raise _violation(error) from error
+        return self._connection.total_changes() - before
+
+    async def exclusive(self) -> None:
+        """Do nothing: every write transaction begins by locking the file."""
+
+
+def _violation(error: apsw.ConstraintError) -> Exception:
+    return UniqueViolation() if getattr(error, "extendedresult", 0) in _UNIQUE_CODES else error
 
 
 class SqliteEngine:
