@@ -7,7 +7,7 @@ from discue.cli.check import Finding, schema_state
 from discue.cli.command import Invocation
 from discue.domain.errors import StoreUnusable
 from discue.store.migrations import DatabaseInspection
-from discue.store.postgres.engine import POOL_SIZES
+from discue.store.postgres.engine import CONNECTIONS
 from discue.store.postgres.schema import ServerStatus, server_status
 
 CLOCK_TOLERANCE_SECONDS = 60
@@ -69,7 +69,7 @@ def _may_not_create(status: ServerStatus) -> str:
 
 
 def _connections_finding(status: ServerStatus, workers: int) -> Finding:
-    needed, free = workers * POOL_SIZES.total, status.connections - status.taken
+    needed, free = workers * CONNECTIONS, status.connections - status.taken
     detail = (
         f"{free} connections are free, {status.taken} are in use by others; this installation needs up to {needed} "
         f"with workers = {workers}"

@@ -16,9 +16,9 @@ from discue.domain.ids import COMMAND_SLOTS, PublicIds, RandomText, RowIds
 from discue.observability.logs import Log
 from discue.store import copying
 from discue.store.engine import Engine
-from discue.store.migrations import DatabaseInspection, migrations
-from discue.store.sqlite import engine as sqlite
-from discue.store.sqlite import inspect
+from discue.store.migrations import DatabaseInspection
+from discue.store.sqlite import schema
+from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
 
 _LOG_INTERVAL_SECONDS = 10.0
@@ -81,7 +81,7 @@ def engine_of(settings: Settings, failures: StoreFailureLog) -> Engine:
     """Return the engine for the database URL, not opened yet."""
     path = settings.database_path
     if path is not None:
-        return sqlite.SqliteEngine(path, report=failures.report, siblings=settings.workers > 1)
+        return SqliteEngine(path, report=failures.report, siblings=settings.workers > 1)
     # Imported here: it would be a tenth of the imports of a command on SQLite.
     from discue.store.postgres.engine import PostgresEngine  # noqa: PLC0415
 
@@ -92,11 +92,10 @@ async def inspect_database(settings: Settings) -> DatabaseInspection:
     """Inspect the database without changing it. Raises StoreUnusable with the reason and the remedy."""
     path = settings.database_path
     if path is not None:
-        return inspect.inspect_database(path, migrations(sqlite.DIALECT))
-    from discue.store.postgres import engine as postgres  # noqa: PLC0415 - as above
-    from discue.store.postgres import schema as postgres_survey  # noqa: PLC0415 - as above
+        return schema.inspect_database(path)
+    from discue.store.postgres import schema as postgres_schema  # noqa: PLC0415 - as above
 
-    return await postgres_survey.inspect_database(settings.database, migrations(postgres.DIALECT))
+    return await postgres_schema.inspect_database(settings.database)
 
 
 def egress_policy(settings: Settings) -> EgressPolicy:

@@ -47,7 +47,7 @@ from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
 from discue.store.pagination import Selection
 from discue.store.postgres.append import CLOSED_AT, KNOWN_KEYS
 from discue.store.postgres.append import statement as append_statement
-from discue.store.postgres.poll import PAGE, POLL
+from discue.store.postgres.engine import PAGE, POLL
 from discue.store.postgres.settle import statement
 from discue.store.purge import Job
 from discue.store.schedules import PlannedRun

@@ -13,8 +13,8 @@ from discue.store.engine import Notification
 from discue.store.migrations import migrations
 from discue.store.postgres import schema
 from discue.store.postgres.connection import _each_host
-from discue.store.postgres.engine import DIALECT, PostgresEngine
-from discue.store.postgres.schema import connected, inspect_database
+from discue.store.postgres.engine import PostgresEngine
+from discue.store.postgres.schema import DIALECT, connected, inspect_database
 from tests.store.postgres_engine import Opened, becomes, opened
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
@@ -45,7 +45,7 @@ def database_of(address: str) -> str:
 async def refusal(address: str) -> str:
     """Return why a database is refused: the engine and the inspection agree, and reveal no password."""
     with pytest.raises(StoreUnusable) as surveyed:
-        await inspect_database(address, KNOWN)
+        await inspect_database(address)
     with pytest.raises(StoreUnusable) as refused:
         await PostgresEngine(address, report=lambda *_: None).open()
     assert str(refused.value) == str(surveyed.value)
@@ -55,7 +55,7 @@ async def refusal(address: str) -> str:
 
 
 async def test_an_empty_database_is_surveyed_and_left_as_it_is(postgres_cluster: Cluster, empty: str) -> None:
-    found = await inspect_database(empty, KNOWN)
+    found = await inspect_database(empty)
     assert (found.exists, found.version) == (True, 0)
     assert found.pending == tuple(migration.name for migration in KNOWN)
     tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
@@ -68,7 +68,7 @@ async def test_a_second_start_finds_everything(empty: str) -> None:
         await made.lay()
         await made.append(100, 3)
         first = await made.rows(epoch)
-    found = await inspect_database(empty, KNOWN)
+    found = await inspect_database(empty)
     assert (found.version, found.pending) == (KNOWN[-1].number, ())
     async with opened(empty) as made:
         assert len(await made.stored()) == 3

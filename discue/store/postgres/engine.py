@@ -6,15 +6,13 @@ that others wait for. Each work is a transaction.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import partial
 from typing import Any, Final, TypeVar
 
 import asyncpg
-import msgspec
 
 from discue.domain.errors import StoreUnavailable
+from discue.domain.messages import Entry
 from discue.store.engine import (
-    Append,
     Appended,
     Batch,
     BatchOutcome,
@@ -23,12 +21,12 @@ from discue.store.engine import (
     LogPage,
     Notification,
     QueueKey,
-    Settle,
     Work,
+    WorkerRow,
 )
+from discue.store.message_log import entry_of_page_row
 from discue.store.migrations import migrations
 from discue.store.postgres import append as postgres_append
-from discue.store.postgres import poll as postgres_poll
 from discue.store.postgres import schema
 from discue.store.postgres import settle as postgres_settle
 from discue.store.postgres.connection import PostgresTransaction, Server, run_work
@@ -46,29 +44,63 @@ from discue.store.postgres.notify import Notifier
 from discue.store.postgres.pool import Pool, Report, ServerConnection, ServerConnections
 from discue.store.postgres.schema import DIALECT
 
-__all__ = ["DIALECT", "POOL_SIZES", "PoolSizes", "PostgresEngine"]
-
 T = TypeVar("T")
+
+_Store = Callable[[asyncpg.Connection, Sequence[Any], int], Awaitable[list[Any]]]
+"""Stores parts of one kind in one statement, counted in a tally slot."""
 
 _OPEN_SECONDS: Final = 5.0
 _TRIES: Final = 5
 _PAUSE_SECONDS: Final = 0.01
 
+_APPENDS, _SETTLES, _WORKS, _READS = 2, 2, 2, 4
+CONNECTIONS: Final = _APPENDS + _SETTLES + _WORKS + _READS + 2
+"""How many connections an engine has at most. One more is for urgent works, and one for notifications."""
 
-class PoolSizes(msgspec.Struct, frozen=True):
-    """How many connections there may be for each purpose. One more is for urgent works, and one for notifications."""
+_EPOCH, _FEED, _JOBS, _MEMBER, _FREE, _HEAD, _SCHEDULED = range(7)
 
-    appends: int = 2
-    settles: int = 2
-    works: int = 2
-    reads: int = 4
+# On `= ANY (ARRAY[x])` see `append`.
+POLL: Final = f"""
+SELECT {_EPOCH} AS kind, 0::bigint AS a, 0::bigint AS b, 0::bigint AS c, 0::bigint AS d, 0::bigint AS e,
+    0::bigint AS f, value AS text FROM meta WHERE key = 'epoch'
+UNION ALL
+SELECT {_FEED}, version, 0, 0, 0, 0, 0, '' FROM feed_head WHERE shard = 0
+UNION ALL
+SELECT {_JOBS}, 1, 0, 0, 0, 0, 0, '' WHERE EXISTS (SELECT 1 FROM job WHERE state = 'waiting')
+UNION ALL
+(SELECT {_MEMBER}, incarnation, slot, lease_ms, lease_until - clock_ms(), leaves, dead, role FROM worker
+    ORDER BY incarnation)
+UNION ALL
+(SELECT {_FREE}, organization, listener, stream, 0, 0, 0, '' FROM cursor
+    WHERE owner IS NULL AND stream = 0 ORDER BY organization, listener, stream LIMIT 1000)
+UNION ALL
+(SELECT {_SCHEDULED}, due_at, 0, 0, 0, 0, 0, '' FROM scheduled WHERE due_at >= 0 ORDER BY due_at LIMIT 1)
+UNION ALL
+(SELECT {_SCHEDULED}, next_run_at, 0, 0, 0, 0, 0, '' FROM schedule WHERE next_run_at IS NOT NULL
+    ORDER BY next_run_at LIMIT 1)
+UNION ALL
+SELECT {_HEAD}, h.organization, h.queue, h.head, 0, 0, 0, ''
+FROM unnest($1::bigint[], $2::bigint[]) AS w (organization, queue)
+JOIN queue_head h ON h.organization = ANY (ARRAY[w.organization]) AND h.queue = w.queue
+"""
 
-    @property
-    def total(self) -> int:
-        return self.appends + self.settles + self.works + self.reads + 2
-
-
-POOL_SIZES: Final = PoolSizes()
+# Bodies beyond the page's size are not sent: of the first entry that does not fit only the seq is read.
+PAGE: Final = """
+SELECT h.head, e.seq, e.id, e.stored_at, e.codec, CASE WHEN e.place = 1 OR e.total <= $5 THEN coalesce(e.body, (
+        SELECT b.bytes FROM body b WHERE b.organization = $1 AND b.id = e.body_id)) END,
+    e.expires_at, e.key_hash, e.extra, e.kind, e.origin_seq
+FROM queue_head h LEFT JOIN LATERAL (
+    SELECT l.*, sum(l.size) OVER so_far AS total, row_number() OVER so_far AS place
+    FROM (
+        SELECT seq, id, stored_at, codec, CASE kind WHEN 0 THEN size::int ELSE 0 END AS size,
+            CASE kind WHEN 0 THEN body ELSE ''::bytea END AS body, body_id, expires_at, key_hash, extra, kind,
+            origin_seq
+        FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 ORDER BY seq LIMIT $4
+    ) AS l
+    WINDOW so_far AS (ORDER BY l.seq ROWS UNBOUNDED PRECEDING)
+) AS e ON e.place <= 2 OR e.total - e.size <= $5
+WHERE h.organization = $1 AND h.queue = $2
+"""
 
 
 class PostgresEngine:
@@ -77,13 +109,11 @@ class PostgresEngine:
     Readers must handle lost connections (`listen`): the address may then lead to another server.
     """
 
-    def __init__(
-        self, address: str, *, report: Report, pool_sizes: PoolSizes = POOL_SIZES, commit_seconds: float = 10.0
-    ) -> None:
-        self.concurrency = CommitConcurrency(pool_sizes.appends, pool_sizes.settles, pool_sizes.works, apart=True)
+    concurrency = CommitConcurrency(_APPENDS, _SETTLES, _WORKS, apart=True)
+
+    def __init__(self, address: str, *, report: Report, commit_seconds: float = 10.0) -> None:
         self._address = address
         self._report = report
-        self._pool_sizes = pool_sizes
         self._commit_seconds = commit_seconds
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -98,17 +128,13 @@ class PostgresEngine:
                 raise
         except FAILURES_TO_OPEN as error:
             raise opening_error(error, self._address) from None
-        self._begin(server, client)
-
-    def _begin(self, server: Server, client: asyncpg.Connection) -> None:
         self._connections = ServerConnections(server, self._report)
         self._connections.adopt(client)
-        sizes = self._pool_sizes
-        self._appending = Pool(self._connections, sizes.appends)
-        self._settling = Pool(self._connections, sizes.settles)
+        self._appending = Pool(self._connections, _APPENDS)
+        self._settling = Pool(self._connections, _SETTLES)
         # One more than works may run concurrently: an urgent one finds a connection, whatever these wait for.
-        self._working = Pool(self._connections, sizes.works + 1)
-        self._reading = Pool(self._connections, sizes.reads)
+        self._working = Pool(self._connections, _WORKS + 1)
+        self._reading = Pool(self._connections, _READS)
         self._notifier = Notifier(self._connections, self._report)
 
     async def close(self) -> None:
@@ -124,15 +150,18 @@ class PostgresEngine:
         return await self._shielded(self._read("read", lambda connection: self._read_work(connection, work)))
 
     async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
-        key = (organization, queue)
-        return await self._shielded(
-            self._read("page", lambda connection: postgres_poll.page(connection.client, key, after, rows, max_bytes))
-        )
+        async def ask(connection: ServerConnection) -> LogPage:
+            found = await connection.client.fetch(PAGE, organization, queue, after, rows, max_bytes)
+            return _log_page(found, after, rows)
+
+        return await self._shielded(self._read("page", ask))
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
-        return await self._shielded(
-            self._read("poll", lambda connection: postgres_poll.poll(connection.client, queues)),
-        )
+        async def ask(connection: ServerConnection) -> ClusterSnapshot:
+            keys = ([key[0] for key in queues], [key[1] for key in queues])
+            return _snapshot(await connection.client.fetch(POLL, *keys))
+
+        return await self._shielded(self._read("poll", ask))
 
     def notify(self, hint: Notification) -> None:
         self._notifier.notify(hint)
@@ -151,40 +180,32 @@ class PostgresEngine:
     async def _commit(self, batch: Batch) -> BatchOutcome:
         # One after another, so that later parts see earlier ones. `Store` passes one kind at a time, except for appends
         # of queues and of topics.
+        slot = batch.tally_slot
         return BatchOutcome(
-            await self._append(batch.appends, batch.tally_slot) if batch.appends else (),
-            await self._settle(batch.settles, batch.tally_slot) if batch.settles else (),
+            await self._commit_together(self._appending, postgres_append.append, batch.appends, tally_slot=slot)
+            if batch.appends
+            else (),
+            await self._commit_together(self._settling, postgres_settle.settle, batch.settles, tally_slot=slot)
+            if batch.settles
+            else (),
             [await self._work(work) for work in batch.works],
             await self._append_to_topics(batch) if batch.topic_appends else (),
         )
 
-    async def _append(self, appends: Sequence[Append], tally_slot: int) -> Sequence[Appended | Exception]:
-        store = partial(postgres_append.append, tally_slot=tally_slot)
-        return await self._commit_together(self._appending, store, appends)
-
     async def _append_to_topics(self, batch: Batch) -> Sequence[tuple[Appended, ...] | Exception]:
-        store = partial(postgres_append.append_to_topics, tally_slot=batch.tally_slot)
+        store = postgres_append.append_to_topics
         try:
-            return await self._commit_together(self._appending, store, batch.topic_appends)
+            return await self._commit_together(self._appending, store, batch.topic_appends, tally_slot=batch.tally_slot)
         except Exception as error:
             if not batch.appends:
                 raise
             # The appends before are durable: their callers must get their results.
             return [error for _ in batch.topic_appends]
 
-    async def _settle(self, settles: Sequence[Settle], tally_slot: int) -> Sequence[bool | Exception]:
-        store = partial(postgres_settle.settle, tally_slot=tally_slot)
-        return await self._commit_together(self._settling, store, settles)
-
-    async def _commit_together(
-        self,
-        pool: Pool,
-        store: Callable[[asyncpg.Connection, Sequence[Any]], Awaitable[list[Any]]],
-        parts: Sequence[Any],
-    ) -> list[Any]:
+    async def _commit_together(self, pool: Pool, store: _Store, parts: Sequence[Any], *, tally_slot: int) -> list[Any]:
         """Commit all parts in one statement; or each in its own, if one of them makes that fail."""
         try:
-            return await self._retried(pool, lambda connection: store(connection.client, parts))
+            return await self._retried(pool, lambda connection: store(connection.client, parts, tally_slot))
         except postgres_append.OneIsStale:
             pass
         except Exception as error:  # Reported, and raised as a store error
@@ -195,14 +216,14 @@ class PostgresEngine:
         for part in parts:
             # If the server is down, each of the others would only wait for the same error.
             is_down = bool(results) and isinstance(results[-1], StoreUnavailable)
-            results.append(StoreUnavailable() if is_down else await self._commit_alone(pool, store, part))
+            results.append(
+                StoreUnavailable() if is_down else await self._commit_alone(pool, store, part, tally_slot=tally_slot)
+            )
         return results
 
-    async def _commit_alone(
-        self, pool: Pool, store: Callable[[asyncpg.Connection, Sequence[Any]], Awaitable[list[Any]]], part: Any
-    ) -> Any:
+    async def _commit_alone(self, pool: Pool, store: _Store, part: Any, *, tally_slot: int) -> Any:
         try:
-            [result] = await self._retried(pool, lambda connection: store(connection.client, [part]))
+            [result] = await self._retried(pool, lambda connection: store(connection.client, [part], tally_slot))
         except Exception as error:  # It is that part's result
             return self._failure("commit of one", error)
         return result
@@ -291,3 +312,36 @@ async def _transact(connection: ServerConnection, work: Work[Any]) -> Any:
     if tx.failure is not None and not concerns_one_part(tx.failure):
         raise tx.failure
     return result if isinstance(result, Exception) else RuntimeError("work went on after a statement of it had failed")
+
+
+def _log_page(found: Sequence[asyncpg.Record], after: int, rows: int) -> LogPage:
+    entries: list[Entry] = []
+    head, cut = after, False
+    for newest, *row in found:
+        head = newest
+        if row[0] is None:
+            break
+        if row[4] is None:
+            cut = True
+            break
+        entries.append(entry_of_page_row(tuple(row)))
+    whole = not cut and len(entries) < rows
+    return LogPage(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
+
+
+def _snapshot(rows: Sequence[asyncpg.Record]) -> ClusterSnapshot:
+    found: tuple[list[tuple[Any, ...]], ...] = ([], [], [], [], [], [], [])
+    for kind, *values in rows:
+        found[kind].append(tuple(values))
+    return ClusterSnapshot(
+        epoch=found[_EPOCH][0][-1] if found[_EPOCH] else "",
+        feed_version=found[_FEED][0][0] if found[_FEED] else 0,
+        has_jobs=bool(found[_JOBS]),
+        members=tuple(
+            WorkerRow(session_id, role, slot, lease_ms, remaining_ms, is_leaving == 1, dead == 1)
+            for session_id, slot, lease_ms, remaining_ms, is_leaving, dead, role in found[_MEMBER]
+        ),
+        free=tuple((row[0], row[1], row[2]) for row in found[_FREE]),
+        heads={(row[0], row[1]): row[2] for row in found[_HEAD]},
+        scheduled_at=min((row[0] for row in found[_SCHEDULED]), default=None),
+    )

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 
 from discue.domain.errors import StoreUnusable
-from discue.store.migrations import COMPATIBLE_FROM, DatabaseInspection, Migration, pending
+from discue.store.migrations import COMPATIBLE_FROM, DatabaseInspection, Migration, migrations, pending
 from discue.store.postgres.connection import Server
 from discue.store.postgres.errors import FAILURES_TO_OPEN, opening_error
 
@@ -140,12 +140,12 @@ _CLOSE_SECONDS: Final = 1.0
 _ENCRYPTION: Final = "SELECT value FROM meta WHERE key = 'encryption'"
 
 
-async def inspect_database(address: str, known: tuple[Migration, ...]) -> DatabaseInspection:
+async def inspect_database(address: str) -> DatabaseInspection:
     """Inspect a database, and change nothing. Raises StoreUnusable with the reason and what to do."""
     async with connected(address) as connection:
         version, compatible_from = await versions(connection)
         encryption = await connection.fetchval(_ENCRYPTION) if version else None
-    names = tuple(migration.name for migration in pending(known, version, compatible_from))
+    names = tuple(migration.name for migration in pending(migrations(DIALECT), version, compatible_from))
     return DatabaseInspection(exists=True, version=version, pending=names, encryption=encryption or "")
 
 

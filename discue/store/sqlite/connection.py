@@ -57,17 +57,6 @@ def _clock_ms(*_: object) -> int:
     return time.time_ns() // 1_000_000
 
 
-def is_marked(connection: apsw.Connection) -> bool:
-    """Return whether the file is marked as a database of this program."""
-    return bool(connection.pragma("application_id") == APPLICATION_ID)
-
-
-def schema_versions(connection: apsw.Connection) -> tuple[int, int]:
-    """Read the schema version of a marked file, and the oldest program that may use it."""
-    found = {str(key): str(value) for key, value in connection.execute("SELECT key, value FROM meta")}
-    return int(found["schema_version"]), int(found["compatible_from"])
-
-
 def require_ours(connection: apsw.Connection, path: Path) -> None:
     """Raise StoreUnusable if another program made the database."""
     # One statement reads one moment: another process of this program may be creating the file.

@@ -25,44 +25,28 @@ from discue.store.engine import (
     Notification,
     QueueKey,
     Row,
+    Transaction,
     UniqueViolation,
     Value,
     Work,
+    WorkerRow,
 )
 from discue.store.message_log import BODY, entry_of_page_row
-from discue.store.migrations import COMPATIBLE_FROM, Migration, migrations, pending
+from discue.store.migrations import migrations
 from discue.store.sqlite import append as sqlite_append
-from discue.store.sqlite import poll as sqlite_poll
+from discue.store.sqlite import schema
 from discue.store.sqlite import settle as sqlite_settle
 from discue.store.sqlite.connection import (
-    APPLICATION_ID,
     BUSY_TIMEOUT_MS,
     connect,
-    is_marked,
     make_private,
     opening_error,
-    schema_versions,
     translated,
 )
 from discue.store.sqlite.file_lock import Turn, turn_at
+from discue.store.sqlite.schema import DIALECT
 
 T = TypeVar("T")
-
-# A response as a row of one, which is a MessagePack list: two numbers and two byte strings.
-_PACKED_RESPONSE = (
-    "unhex('9194d3' || printf('%016x', key_high) || 'd3' || printf('%016x', key_low) || 'c6' || "
-    "printf('%08x', length(fingerprint)) || hex(fingerprint) || 'c6' || printf('%08x', length(content)) || "
-    "hex(content))"
-)
-DIALECT = {
-    "answer": _PACKED_RESPONSE,
-    "bytes": "BLOB",
-    "clock": "",
-    "clustered": "WITHOUT ROWID",
-    "hot": "WITHOUT ROWID",
-    "key": "INTEGER",
-    "text": "TEXT",
-}
 
 _UNIQUE_CODES = (apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY)
 _CHECKPOINT_PAGES = 4_000
@@ -78,6 +62,20 @@ SELECT h.head, l.seq, l.id, l.stored_at, l.codec, CASE l.kind WHEN 0 THEN {BODY}
 FROM queue_head h LEFT JOIN log l ON l.organization = h.organization AND l.queue = h.queue AND l.seq > $1
 WHERE h.organization = $2 AND h.queue = $3 ORDER BY l.seq LIMIT $4
 """
+_EPOCH = "SELECT value FROM meta WHERE key = 'epoch'"
+_FEED = "SELECT version FROM feed_head WHERE shard = 0"
+_HAS_JOBS = "SELECT 1 FROM job WHERE state = 'waiting' LIMIT 1"
+_MEMBERS = """
+SELECT incarnation, role, slot, lease_ms, lease_until - clock_ms(), leaves, dead FROM worker
+ORDER BY incarnation"""
+_FREE = """
+SELECT organization, listener, stream FROM cursor WHERE owner IS NULL AND stream = 0
+ORDER BY organization, listener, stream LIMIT 1000"""
+_DUE = (
+    "SELECT due_at FROM scheduled WHERE due_at >= 0 ORDER BY due_at LIMIT 1",
+    "SELECT next_run_at FROM schedule WHERE next_run_at IS NOT NULL ORDER BY next_run_at LIMIT 1",
+)
+_HEAD = "SELECT head FROM queue_head WHERE organization = $1 AND queue = $2"
 
 Report = Callable[[str, BaseException], None]
 """Called with the place of an internal failure, and the error."""
@@ -167,7 +165,7 @@ class SqliteEngine:
             self._writer = connect(self.path)
             self._turn = turn_at(self.path, must_be=self._siblings)
             with self._turn or nullcontext():
-                _migrate(self._writer)
+                schema.migrate(self._writer, migrations(DIALECT))
             self._reader = connect(self.path, read_only=True)
             self._checkpointer = connect(self.path)
         except apsw.Error as error:
@@ -248,7 +246,7 @@ class SqliteEngine:
         return LogPage(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
-        return await self.read(lambda tx: sqlite_poll.poll(tx, queues))
+        return await self.read(lambda tx: _poll(tx, queues))
 
     def notify(self, hint: Notification) -> None:
         """Do nothing: a commit itself changes `data_version` for every other connection."""
@@ -420,29 +418,20 @@ def _run_to_end(coroutine: Any) -> Any:
     raise RuntimeError("work inside a transaction waited for something that is not the transaction")
 
 
-def _migrate(connection: apsw.Connection) -> None:
-    known = migrations(DIALECT)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for migration in pending(known, *_schema_version(connection)):
-            _apply(connection, migration)
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
-def _schema_version(connection: apsw.Connection) -> tuple[int, int]:
-    """Read the schema version, and the oldest program that may use it; create the first table in an empty file."""
-    if is_marked(connection):
-        return schema_versions(connection)
-    connection.execute("CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
-    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-    connection.execute("INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))))")
-    return 0, 0
-
-
-def _apply(connection: apsw.Connection, migration: Migration) -> None:
-    connection.execute(migration.sql)
-    for key, value in (("schema_version", migration.number), ("compatible_from", COMPATIBLE_FROM)):
-        connection.execute("INSERT OR REPLACE INTO meta VALUES ($1, $2)", (key, str(value)))
+async def _poll(tx: Transaction, queues: Sequence[QueueKey]) -> ClusterSnapshot:
+    # Several statements: on a file, none is a round trip, and all read one snapshot.
+    epoch, feed = await tx.row(_EPOCH), await tx.row(_FEED)
+    return ClusterSnapshot(
+        epoch=epoch[0] if epoch else "",
+        feed_version=feed[0] if feed else 0,
+        has_jobs=await tx.row(_HAS_JOBS) is not None,
+        members=tuple(
+            [
+                WorkerRow(session_id, role, slot, lease_ms, remaining_ms, is_leaving == 1, dead == 1)
+                for session_id, role, slot, lease_ms, remaining_ms, is_leaving, dead in await tx.rows(_MEMBERS)
+            ]
+        ),
+        free=tuple(await tx.rows(_FREE)),
+        heads={queue: row[0] for queue in queues if (row := await tx.row(_HEAD, *queue)) is not None},
+        scheduled_at=min([row[0] for sql in _DUE if (row := await tx.row(sql)) is not None], default=None),
+    )

@@ -1,0 +1,100 @@
+"""The schema on SQLite: migrating it, and inspecting a database file."""
+
+import os
+from pathlib import Path
+
+import apsw
+
+from discue.domain.errors import StoreUnusable
+from discue.store.migrations import COMPATIBLE_FROM, DatabaseInspection, Migration, migrations, pending
+from discue.store.sqlite.connection import APPLICATION_ID, opening_error, require_ours
+
+# A response as a row of one, which is a MessagePack list: two numbers and two byte strings.
+_PACKED_RESPONSE = (
+    "unhex('9194d3' || printf('%016x', key_high) || 'd3' || printf('%016x', key_low) || 'c6' || "
+    "printf('%08x', length(fingerprint)) || hex(fingerprint) || 'c6' || printf('%08x', length(content)) || "
+    "hex(content))"
+)
+DIALECT = {
+    "answer": _PACKED_RESPONSE,
+    "bytes": "BLOB",
+    "clock": "",
+    "clustered": "WITHOUT ROWID",
+    "hot": "WITHOUT ROWID",
+    "key": "INTEGER",
+    "text": "TEXT",
+}
+
+_UNIQUE_CODES = (apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY)
+
+_BUSY_TIMEOUT_MS = 2_000
+
+
+def migrate(connection: apsw.Connection, known: tuple[Migration, ...]) -> None:
+    """Migrate the schema; concurrent callers wait. A failed migration changes nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        meta = _meta(connection)
+        if not meta:
+            connection.execute("CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute("INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))))")
+        for migration in pending(known, *_versions(meta)):
+            connection.execute(migration.sql)
+            for key, value in (("schema_version", migration.number), ("compatible_from", COMPATIBLE_FROM)):
+                connection.execute("INSERT OR REPLACE INTO meta VALUES ($1, $2)", (key, str(value)))
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def inspect_database(path: Path) -> DatabaseInspection:
+    """Inspect a database, and change nothing. Raises StoreUnusable with the reason and what to do."""
+    if path.exists():
+        meta = _inspected_meta(path)
+    else:
+        meta = {}
+        _require_writable(path.parent)
+    version, compatible_from = _versions(meta)
+    names = tuple(migration.name for migration in pending(migrations(DIALECT), version, compatible_from))
+    return DatabaseInspection(path.exists(), version, names, meta.get("encryption", ""))
+
+
+def _inspected_meta(path: Path) -> dict[str, str]:
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
+            require_ours(connection, path)
+            # Fails if a write would fail: for another user's file, or a locked one.
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                return _meta(connection)
+            finally:
+                connection.execute("ROLLBACK")
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise opening_error(error, path) from error
+
+
+def _require_writable(folder: Path) -> None:
+    if not folder.is_dir():
+        raise StoreUnusable(f"The folder {folder} of the database does not exist. Create it, or name another one.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreUnusable(
+            f"The folder {folder} of the database is not writable for the user who runs discue. Change its owner."
+        )
+
+
+def _meta(connection: apsw.Connection) -> dict[str, str]:
+    """Read the table `meta`; empty for a new file."""
+    if connection.pragma("application_id") != APPLICATION_ID:
+        return {}
+    return {str(key): str(value) for key, value in connection.execute("SELECT key, value FROM meta")}
+
+
+def _versions(meta: dict[str, str]) -> tuple[int, int]:
+    """Return the schema version, and the oldest program that may use it; zeros for a new file."""
+    return int(meta.get("schema_version", 0)), int(meta.get("compatible_from", 0))
