@@ -14,7 +14,7 @@ from typing import Any, get_args
 import msgspec
 
 from discue.api.openapi.document import document_of
-from discue.api.openapi.schemas import fields_of
+from discue.api.openapi.page import fields_of
 from discue.api.problems import REMEDIES, client_errors
 from discue.api.routes import ROUTES
 from discue.api.structs import READ_ONLY

@@ -23,7 +23,7 @@ from schemathesis.engine.recorder import CheckFailureInfo, ScenarioRecorder
 from schemathesis.errors import UnsupportedSchema
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from discue.api.openapi.operations import HEADER_PARAMETERS
+from discue.api.openapi.document import HEADER_PARAMETERS
 from tests.support.described_responses import Seen, description
 from tests.support.served_api import Service
 

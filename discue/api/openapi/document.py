@@ -1,20 +1,26 @@
 """The OpenAPI document, derived from the table of routes and the structs of their bodies."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-import msgspec
 
 from discue import __version__
 from discue.api.negotiation import JSON
-from discue.api.openapi.components import CLOUDEVENT_COMPONENTS, FILTER_COMPONENTS, RULE_COMPONENTS
-from discue.api.openapi.operations import body_name, operation_of, parameter_components, tag_of
-from discue.api.openapi.responses import HEADERS, problem_components
-from discue.api.openapi.schemas import Schema, components_of, with_required
+from discue.api.openapi.responses import HEADERS, problem_components, responses_of, shows_one
+from discue.api.openapi.schemas import (
+    CLOUDEVENT_COMPONENTS,
+    FILTER_COMPONENTS,
+    RULE_COMPONENTS,
+    Schema,
+    components_of,
+    event_content,
+    ref_to,
+    with_required,
+)
+from discue.api.pagination import PRETTY, Parameter
 from discue.api.problems import Problem
-from discue.api.route import Route
-
-Document = dict[str, Any]
+from discue.api.route import Method, Route
+from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, SCHEMA_ID
 
 _DESCRIPTION = """\
 Asynchronous messaging over HTTP: each message published to a queue is sent to every listener of the queue, signed, \
@@ -54,11 +60,46 @@ _SECURITY = {
     }
 }
 
+_ETAGS = r'^(?:\*|(?:W/)?"[!#-~]*"(?:, ?(?:W/)?"[!#-~]*")*)$'
+_STATUS = {"type": "integer", "minimum": 100, "maximum": 599}
+_VERBS: Mapping[Method, str] = {"GET": "get", "POST": "create", "PUT": "change", "DELETE": "delete"}
+_UNCOUNTABLE = frozenset({"status", "stats", "verification", "batch", "limits"})
 
-def document_of(routes: Iterable[Route], server: str) -> Document:
+HEADER_PARAMETERS: dict[str, dict[str, Any]] = {
+    "X-Request-Id": {
+        "description": "Returned in the response if it is 1 to 128 characters of `[A-Za-z0-9._-]`, else replaced.",
+        "schema": {"type": "string"},
+        "example": "order-17-created",
+    },
+    "Idempotency-Key": {
+        "description": "Repeating the request with the same key within 24 hours returns the first response.",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+        "example": "9f1c7a52-order-17",
+    },
+    "If-Match": {
+        "description": "Responds with 412 unless the resource has one of these entity tags.",
+        "schema": {"type": "string", "pattern": _ETAGS},
+        "example": "*",
+    },
+    "If-None-Match": {
+        "description": "Responds with 304 if the resource has one of these entity tags.",
+        "schema": {"type": "string", "pattern": _ETAGS},
+        "example": '"1b2f3c"',
+    },
+}
+
+
+def document_of(routes: Iterable[Route], server: str) -> dict[str, Any]:
     """Return the document. `server` is the base URL of the paths."""
     table = tuple(routes)
     schemas = _schemas(table)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in table:
+        for method in route.methods:
+            paths.setdefault(route.path, {})[method.lower()] = _operation(method, route, table, schemas=schemas)
+    used = {_tag_of(route) for route in table}
+    tags = [*(name for name in _TAGS if name in used), *sorted(used - _TAGS.keys())]
+    ids = sorted({name for route in table for name in _names_in(route.path)})
     return {
         "openapi": "3.1.0",
         "info": {
@@ -68,27 +109,20 @@ def document_of(routes: Iterable[Route], server: str) -> Document:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": server}],
-        "tags": _tags(table),
-        "paths": _paths(table, schemas),
+        "tags": [{"name": name, "description": _TAGS.get(name, "")} for name in tags],
+        "paths": paths,
         "components": {
             "schemas": schemas,
             "responses": problem_components(),
-            "parameters": parameter_components(table),
+            "parameters": {
+                **{name: _id_parameter(name) for name in ids},
+                **{name: {"name": name, "in": "header", **rest} for name, rest in HEADER_PARAMETERS.items()},
+                "pretty": _query_parameter(PRETTY),
+            },
             "headers": {name: dict(header) for name, header in HEADERS.items()},
             "securitySchemes": _SECURITY,
         },
     }
-
-
-def document_bytes(routes: Iterable[Route], server: str) -> bytes:
-    """Return the document as JSON."""
-    return msgspec.json.encode(document_of(routes, server))
-
-
-def _tags(table: Sequence[Route]) -> list[dict[str, str]]:
-    used = {tag_of(route) for route in table}
-    known = [*(name for name in _TAGS if name in used), *sorted(used - _TAGS.keys())]
-    return [{"name": name, "description": _TAGS.get(name, "")} for name in known]
 
 
 def _schemas(table: Sequence[Route]) -> dict[str, Schema]:
@@ -100,13 +134,127 @@ def _schemas(table: Sequence[Route]) -> dict[str, Schema]:
     for route in table:
         if route.required:
             schema = schemas[route.request.__name__]
-            schemas[body_name(route)] = with_required(schema, route.required, route.required_unless)
+            schemas[_body_name(route)] = with_required(schema, route.required, route.required_unless)
     return dict(sorted(schemas.items()))
 
 
-def _paths(table: Sequence[Route], schemas: dict[str, Schema]) -> dict[str, dict[str, Any]]:
-    paths: dict[str, dict[str, Any]] = {}
-    for route in table:
-        for method in route.methods:
-            paths.setdefault(route.path, {})[method.lower()] = operation_of(method, route, table, schemas)
-    return paths
+def _names_in(path: str) -> list[str]:
+    return re.findall(r"\{(\w+)\}", path)
+
+
+def _id_parameter(name: str) -> dict[str, Any]:
+    place = {"name": name, "in": "path", "required": True}
+    if name == "status":
+        return {**place, "description": "The status of an error.", "schema": _STATUS, "example": 404}
+    pattern = SCHEMA_ID if name == "schema_id" else PUBLIC_ID
+    return {
+        **place,
+        "description": f"The id of the {name.removesuffix('_id').replace('_', ' ').replace('api', 'API')}.",
+        "schema": {"type": "string", "pattern": pattern},
+        "example": EXAMPLE_IDS.get(name, EXAMPLE_IDS["queue_id"]),
+    }
+
+
+def _query_parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": "query",
+        "description": parameter.description,
+        "schema": dict(parameter.schema),
+        "example": parameter.example,
+    }
+
+
+def _operation_id(method: Method, route: Route) -> str:
+    """Return a name such as `list_queue_listeners`, `create_queue`, `put_queue` (also creates) or `change_queue`."""
+    steps = [step for step in route.path.split("/")[1:] if step]
+    words = [_singular(step) for step in steps if not step.startswith("{")] or ["service"]
+    verb = "put" if route.creates and method == "PUT" else _VERBS[method]
+    if method == "GET" and route.query and steps and not steps[-1].startswith("{"):
+        verb, words[-1] = "list", steps[-1]
+    return "_".join([verb, *words]).replace(".", "_").replace("-", "_")
+
+
+def _singular(word: str) -> str:
+    return word if word in _UNCOUNTABLE else word.removesuffix("s")
+
+
+def _tag_of(route: Route) -> str:
+    if route.needs is None:
+        return "users" if route.path == "/invitations" else "service"
+    if "/secrets" in route.path:
+        return "secrets"
+    if route.path.endswith("/tests"):
+        return "tests"
+    return {"api_clients": "organizations"}.get(route.needs.resource, route.needs.resource)
+
+
+def _operation(
+    method: Method, route: Route, routes: Sequence[Route], *, schemas: Mapping[str, Schema]
+) -> dict[str, Any]:
+    protection: dict[str, Any] = {"security": []}
+    if route.needs is not None:
+        scope = {"resource": route.needs.resource, "access": route.needs.access}
+        protection = {"security": [{"ApiKey": []}], "x-required-scope": scope}
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(method, route),
+        "tags": [_tag_of(route)],
+        "summary": route.summary,
+        "description": route.description,
+        "parameters": _parameters(method, route),
+        "requestBody": _request_body(route, schemas),
+        "responses": responses_of(method, route, schemas),
+        **protection,
+    }
+    links = _links(route, routes) if route.creates else {}
+    if links:
+        operation["responses"]["200"]["links"] = links
+    return {name: value for name, value in operation.items() if value not in ("", None)}
+
+
+def _parameters(method: Method, route: Route) -> list[dict[str, Any]]:
+    shared = _names_in(route.path)
+    if route.media_type == JSON:
+        shared.append("pretty")
+    shared.append("X-Request-Id")
+    if route.creates:
+        shared.append("Idempotency-Key")
+    if route.changes:
+        shared.append("If-Match")
+    if method == "GET" and shows_one(route):
+        shared.append("If-None-Match")
+    own = [_query_parameter(parameter) for parameter in route.query]
+    return own + [{"$ref": f"#/components/parameters/{name}"} for name in shared]
+
+
+def _body_name(route: Route) -> str:
+    # A body that one route needs more fields of than another has a component of its own.
+    name = route.request.__name__
+    return f"New{name.removesuffix('Body')}" if route.required else name
+
+
+def _request_body(route: Route, schemas: Mapping[str, Schema]) -> dict[str, Any] | None:
+    if not route.takes_body:
+        return None
+    content: dict[str, Any] = {"schema": ref_to(_body_name(route))}
+    if route.example is not None:
+        content["example"] = dict(route.example)
+    required = not {"required", "oneOf"}.isdisjoint(schemas[_body_name(route)])
+    events = {} if route.events is None else event_content(route.events)
+    return {"required": required, "content": {JSON: content, **events}}
+
+
+def _links(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
+    """Return links from a created resource to its operations and those on its collections."""
+    known = _names_in(route.path)
+    found: dict[str, Any] = {}
+    for other in routes:
+        fresh = [name for name in _names_in(other.path) if name not in known]
+        if not other.path.startswith(f"{route.path}/{{") or len(fresh) != 1:
+            continue
+        place = f"$response.body#/{_singular(route.path.rpartition('/')[2])}/id"
+        values = {**{name: f"$request.path.{name}" for name in known}, fresh[0]: place}
+        for method in other.methods:
+            name = _operation_id(method, other)
+            found[name] = {"operationId": name, "parameters": values}
+    return found

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from discue.api.openapi.schemas import fields_of, words_of
+from discue.api.openapi.schemas import resolved
 from discue.api.structs import READ_ONLY
 
 Document = Mapping[str, Any]
@@ -56,6 +56,17 @@ td:first-child{white-space:nowrap}
 border-bottom:1px solid var(--line)}main{padding:1rem}}
 """
 
+_BOUNDS: Final = {
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "minimum": "from {}",
+    "maximum": "to {}",
+    "minItems": "at least {}",
+    "maxItems": "at most {}",
+    "pattern": "`{}`",
+    "default": "default {}",
+}
+
 _DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
 _POLICY = (
@@ -89,19 +100,19 @@ def prose(value: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", text(value))
 
 
-def paragraphs(value: str) -> str:
+def _paragraphs(value: str) -> str:
     """Escape paragraphs, and lists whose lines start with a hyphen."""
-    return "".join(_block(block) for block in value.strip().split("\n\n"))
+    blocks = []
+    for block in value.strip().split("\n\n"):
+        if block.startswith("- "):
+            items = "".join(f"<li>{prose(line)}</li>" for line in block.removeprefix("- ").split("\n- "))
+            blocks.append(f"<ul>{items}</ul>")
+        else:
+            blocks.append(f"<p>{prose(block)}</p>")
+    return "".join(blocks)
 
 
-def _block(block: str) -> str:
-    if not block.startswith("- "):
-        return f"<p>{prose(block)}</p>"
-    items = "".join(f"<li>{prose(line)}</li>" for line in block.removeprefix("- ").split("\n- "))
-    return f"<ul>{items}</ul>"
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table. Its cells are HTML. Empty without rows."""
     if not rows:
         return ""
@@ -119,20 +130,17 @@ class _Operation(NamedTuple):
 def openapi_page(document: Document, document_url: str) -> bytes:
     """Return the document as a page: its operations by tag, each folded."""
     info = document["info"]
+    (scheme,) = document["components"]["securitySchemes"].values()
     body = (
         f'<div class="frame"><nav><strong>{text(info["title"])}</strong> '
         f'<span class="soft">{text(info["version"])}</span>{_contents(document)}</nav>'
-        f"<main><h1>{text(info['title'])} API</h1>{paragraphs(info['description'])}"
+        f"<main><h1>{text(info['title'])} API</h1>{_paragraphs(info['description'])}"
         f"<p>Base URL: <code>{text(document['servers'][0]['url'])}</code> · "
         f'<a href="{text(document_url)}">OpenAPI 3.1 document</a></p>'
-        f"{_security(document)}{''.join(_section(document, tag) for tag in document['tags'])}</main></div>"
+        f"<p>Authentication: the header <code>{text(scheme['name'])}</code>. {prose(scheme['description'])}</p>"
+        f"{''.join(_section(document, tag) for tag in document['tags'])}</main></div>"
     )
     return page(f"{info['title']} API", body)
-
-
-def _security(document: Document) -> str:
-    (scheme,) = document["components"]["securitySchemes"].values()
-    return f"<p>Authentication: the header <code>{text(scheme['name'])}</code>. {prose(scheme['description'])}</p>"
 
 
 def _operations(document: Document, tag: str) -> Iterator[_Operation]:
@@ -155,7 +163,7 @@ def _contents(document: Document) -> str:
 
 
 def _title(tag: str) -> str:
-    return tag.replace("_", " ").replace("api", "API").capitalize() if "api" not in tag else "API keys"
+    return "API keys" if tag == "api_keys" else tag.capitalize()
 
 
 def _section(document: Document, tag: Mapping[str, str]) -> str:
@@ -167,62 +175,51 @@ def _section(document: Document, tag: Mapping[str, str]) -> str:
 
 
 def _operation(document: Document, one: _Operation) -> str:
-    content = one.content
+    content, scope = one.content, one.content.get("x-required-scope")
+    needs = "Needs no API key."
+    if scope is not None:
+        needs = f"Scope: <code>{text(scope['resource'])}</code>, {text(scope['access'])}"
+    accepted = content.get("requestBody", {"content": {}})["content"]
     return (
         f'<details id="{text(content["operationId"])}"><summary><span class="verb {one.verb}">{one.verb}</span>'
         f'<h3><code>{text(one.path)}</code></h3><span class="what">{text(content["summary"])}</span></summary><div>'
-        f"{paragraphs(content['description']) if content.get('description') else ''}"
-        f"{_scope(content)}{_parameters(document, content)}{_request(document, content)}{_responses(document, content)}"
+        f"{_paragraphs(content['description']) if content.get('description') else ''}"
+        f"<p>{needs}</p>{_parameters(document, content)}"
+        f"{''.join(_body(document, 'Request body', body) for body in accepted.items())}{_responses(document, content)}"
         "</div></details>"
     )
 
 
-def _scope(operation: Mapping[str, Any]) -> str:
-    scope = operation.get("x-required-scope")
-    if scope is None:
-        return "<p>Needs no API key.</p>"
-    return f"<p>Scope: <code>{text(scope['resource'])}</code>, {text(scope['access'])}</p>"
-
-
 def _parameters(document: Document, operation: Mapping[str, Any]) -> str:
-    rows = []
-    for entry in operation["parameters"]:
-        parameter = _followed(document, entry)
-        words = words_of(parameter["schema"], {})
-        rows.append(
-            (
-                f"<code>{text(parameter['name'])}</code>",
-                text(parameter["in"]),
-                prose(words),
-                prose(parameter["description"]),
-            )
+    rows = [
+        (
+            f"<code>{text(parameter['name'])}</code>",
+            text(parameter["in"]),
+            prose(_words_of(parameter["schema"], {})),
+            prose(parameter["description"]),
         )
-    return f"<h4>Parameters</h4>{table(('name', 'in', 'value', 'meaning'), rows)}"
+        for parameter in (_followed(document, entry) for entry in operation["parameters"])
+    ]
+    return f"<h4>Parameters</h4>{_table(('name', 'in', 'value', 'meaning'), rows)}"
 
 
-def _request(document: Document, operation: Mapping[str, Any]) -> str:
-    body = operation.get("requestBody")
-    if body is None:
-        return ""
-    return "".join(_content(document, media_type, content) for media_type, content in body["content"].items())
-
-
-def _content(document: Document, media_type: str, content: Mapping[str, Any]) -> str:
-    example = f"<pre><code>{text(_json(content['example']))}</code></pre>" if "example" in content else ""
-    return f"<h4>Request body <code>{text(media_type)}</code></h4>{example}{_fields(document, content['schema'])}"
+def _body(document: Document, heading: str, body: tuple[str, Mapping[str, Any]]) -> str:
+    media_type, content = body
+    example = ""
+    if "example" in content:
+        value = json.dumps(content["example"], indent=2, ensure_ascii=False)
+        example = f"<pre><code>{text(value)}</code></pre>"
+    return f"<h4>{heading} <code>{text(media_type)}</code></h4>{example}{_fields(document, content['schema'])}"
 
 
 def _responses(document: Document, operation: Mapping[str, Any]) -> str:
-    (media_type, content), *_ = operation["responses"]["200"]["content"].items()
-    example = f"<pre><code>{text(_json(content['example']))}</code></pre>" if "example" in content else ""
+    # Messages as a stream of events, the only second media type, have the fields of the first.
+    body, *_ = operation["responses"]["200"]["content"].items()
     rows = [
         (f"<code>{text(status)}</code>", prose(_followed(document, response)["description"]))
         for status, response in operation["responses"].items()
     ]
-    return (
-        f"<h4>Response <code>{text(media_type)}</code></h4>{example}{_fields(document, content['schema'])}"
-        f"<h4>Statuses</h4>{table(('status', 'meaning'), rows)}"
-    )
+    return f"{_body(document, 'Response', body)}<h4>Statuses</h4>{_table(('status', 'meaning'), rows)}"
 
 
 def _fields(document: Document, schema: Mapping[str, Any]) -> str:
@@ -235,7 +232,7 @@ def _fields(document: Document, schema: Mapping[str, Any]) -> str:
         for field in fields_of(schema, document["components"]["schemas"])
         if field.description != READ_ONLY
     ]
-    return table(("field", "value", "meaning"), rows)
+    return _table(("field", "value", "meaning"), rows)
 
 
 def _followed(document: Document, entry: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -249,5 +246,41 @@ def _followed(document: Document, entry: Mapping[str, Any]) -> Mapping[str, Any]
     return followed
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+class FieldRow(NamedTuple):
+    """A row of a table of fields. `path` is dotted, with `[]` after an array."""
+
+    path: str
+    words: str
+    is_required: bool
+    description: str
+
+
+def fields_of(
+    schema: Mapping[str, Any], components: Mapping[str, Mapping[str, Any]], prefix: str = ""
+) -> Iterator[FieldRow]:
+    """Yield the fields of an object and of the objects in them, in order."""
+    schema = resolved(schema, components)
+    required = schema.get("required", ())
+    for name, of_field in schema.get("properties", {}).items():
+        path = f"{prefix}{name}"
+        yield FieldRow(path, _words_of(of_field, components), name in required, str(of_field.get("description", "")))
+        whole = resolved(of_field, components)
+        if "properties" in whole and name != "_links":
+            yield from fields_of(whole, components, f"{path}.")
+        elif "items" in whole and "properties" in resolved(whole["items"], components):
+            yield from fields_of(whole["items"], components, f"{path}[].")
+
+
+def _words_of(schema: Mapping[str, Any], components: Mapping[str, Mapping[str, Any]]) -> str:
+    """Describe the values of a schema, as in `string, at most 64 characters` or `integer or null, from 0, to 10`."""
+    whole = resolved(schema, components)
+    if "const" in whole:
+        return f"`{json.dumps(whole['const'])}`"
+    if "enum" in whole:
+        return ", ".join(f"`{json.dumps(value)}`" for value in whole["enum"])
+    if "anyOf" in whole:
+        return " or ".join(dict.fromkeys(_words_of(branch, components) for branch in whole["anyOf"]))
+    kind = str(whole.get("type", "any JSON value"))
+    if kind == "array" and "items" in whole:
+        kind = f"array of {resolved(whole['items'], components).get('type', 'any JSON value')}s"
+    return ", ".join([kind, *(sentence.format(whole[name]) for name, sentence in _BOUNDS.items() if name in whole)])

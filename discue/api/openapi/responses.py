@@ -10,13 +10,14 @@ from discue.api.problems import WWW_AUTHENTICATE, client_errors
 from discue.api.route import Method, Route
 from discue.domain.errors import DiscueError, Unavailable, reason_phrase
 
-NOT_MODIFIED = 304
+_NOT_MODIFIED = 304
 
 # 403 everywhere: a key that is presented without need can be locked out, too.
 _ALWAYS = (400, 403, 406, 414, 429, 431, 500, 503)
 _WITH_KEY = (401, 423)
 _WITH_BODY = (408, 413, 415)
-_CREATING = (409, 422)
+_UNPROCESSABLE = 422
+_CREATING = (409, _UNPROCESSABLE)
 _PRECONDITION_FAILED = 412
 _NOT_FOUND = 404
 
@@ -122,11 +123,7 @@ def shows_one(route: Route) -> bool:
     )
 
 
-def is_list(route: Route) -> bool:
-    return any(parameter.name == "per_page" for parameter in route.query)
-
-
-def statuses_of(method: Method, route: Route) -> list[int]:
+def _statuses(method: Method, route: Route) -> list[int]:
     """Return every status except 200 that the route can respond to a method with."""
     found = {*_ALWAYS, *route.statuses}
     if route.needs is not None:
@@ -139,12 +136,14 @@ def statuses_of(method: Method, route: Route) -> list[int]:
         found.update(_CREATING)
     if route.changes:
         found.add(_PRECONDITION_FAILED)
+        if route.takes_body:
+            found.add(_UNPROCESSABLE)
     if method == "GET" and shows_one(route):
-        found.add(NOT_MODIFIED)
+        found.add(_NOT_MODIFIED)
     return sorted(found)
 
 
-def component_name(status: int) -> str:
+def _component(status: int) -> str:
     return reason_phrase(status).replace(" ", "")
 
 
@@ -153,8 +152,8 @@ def problem_components() -> dict[str, dict[str, Any]]:
     kinds: dict[int, type[DiscueError]] = {}
     for kind in client_errors():
         kinds.setdefault(kind.status, kind)
-    components = {component_name(status): _problem(status, kind) for status, kind in kinds.items()}
-    components[component_name(NOT_MODIFIED)] = {
+    components = {_component(status): _problem(status, kind) for status, kind in kinds.items()}
+    components[_component(_NOT_MODIFIED)] = {
         "description": "The client's copy is current.",
         "headers": {**_header_refs(_EVERYWHERE), "ETag": _header_ref("ETag")},
     }
@@ -181,14 +180,14 @@ def _problem(status: int, kind: type[DiscueError]) -> dict[str, Any]:
 def responses_of(method: Method, route: Route, components: Mapping[str, Schema]) -> dict[str, Any]:
     """Return the responses of an operation by status."""
     found: dict[str, Any] = {"200": _success(route, components)}
-    for status in statuses_of(method, route):
-        found[str(status)] = {"$ref": f"#/components/responses/{component_name(status)}"}
+    for status in _statuses(method, route):
+        found[str(status)] = {"$ref": f"#/components/responses/{_component(status)}"}
     return found
 
 
 def _success(route: Route, components: Mapping[str, Schema]) -> dict[str, Any]:
     headers = _header_refs(_EVERYWHERE)
-    if is_list(route):
+    if any(parameter.name == "per_page" for parameter in route.query):
         headers["Link"] = _header_ref("Link")
     if route.creates:
         headers["Idempotency-Replayed"] = _header_ref("Idempotency-Replayed")

@@ -1,9 +1,8 @@
-"""JSON Schemas of requests and responses, derived from their structs; examples and descriptions derived from those."""
+"""JSON Schemas of requests and responses: derived from their structs, and those of what no struct describes."""
 
 import inspect
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from msgspec.inspect import (
@@ -27,7 +26,19 @@ from msgspec.inspect import (
     type_info,
 )
 
+from discue.api.decoding import CLOUDEVENT, CLOUDEVENTS_BATCH, EventFormat
+from discue.api.delivery_options import KEY_CHARACTERS
+from discue.api.route import BATCH_MESSAGES
 from discue.api.structs import Body
+from discue.domain.filters.parser import (
+    MAX_BYTES,
+    MAX_CONDITIONS,
+    MAX_DEPTH,
+    MAX_PATTERNS,
+    ORDER_OPERATORS,
+    SCALAR_OPERATORS,
+    TEXT_OPERATORS,
+)
 
 Schema = dict[str, Any]
 
@@ -39,16 +50,6 @@ _SIMPLE: Final[Mapping[type, str]] = {
     FloatType: "number",
     BoolType: "boolean",
     NoneType: "null",
-}
-_BOUNDS: Final = {
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "minimum": "from {}",
-    "maximum": "to {}",
-    "minItems": "at least {}",
-    "maxItems": "at most {}",
-    "pattern": "`{}`",
-    "default": "default {}",
 }
 _EXAMPLES: Final[Mapping[str, Any]] = {"string": "text", "integer": 0, "number": 0, "boolean": False, "null": None}
 
@@ -199,63 +200,150 @@ def _limited(schema: Schema, limits: Mapping[str, Any]) -> Schema:
     return schema | {"anyOf": [branch if branch == _NULL else branch | dict(limits) for branch in schema["anyOf"]]}
 
 
-class FieldRow(NamedTuple):
-    """A row of a table of fields. `path` is dotted, with `[]` after an array."""
-
-    path: str
-    words: str
-    is_required: bool
-    description: str
-
-
-def fields_of(
-    schema: Mapping[str, Any], components: Mapping[str, Mapping[str, Any]], prefix: str = ""
-) -> Iterator[FieldRow]:
-    """Yield the fields of an object and of the objects in them, in order."""
-    schema = resolved(schema, components)
-    required = schema.get("required", ())
-    for name, of_field in schema.get("properties", {}).items():
-        path = f"{prefix}{name}"
-        yield FieldRow(path, words_of(of_field, components), name in required, str(of_field.get("description", "")))
-        if name != "_links":
-            yield from _below(of_field, components, path)
+_FILTER: Final = ref_to("MessageFilter")
+_CONDITION: Final = ref_to("FilterCondition")
+_SCALAR: Final = {"type": ["string", "number", "boolean", "null"]}
+_ORDERED: Final = {"type": ["number", "string"]}
+_STRING: Final = {"type": "string"}
+_SCALARS: Final = {"type": "array", "minItems": 1, "items": _SCALAR}
+_OBJECT: Final = {"allOf": [_CONDITION, {"type": "object"}]}
 
 
-def _below(schema: Mapping[str, Any], components: Mapping[str, Mapping[str, Any]], path: str) -> Iterator[FieldRow]:
-    whole = resolved(schema, components)
-    if "properties" in whole:
-        yield from fields_of(whole, components, f"{path}.")
-    elif "items" in whole and "properties" in resolved(whole["items"], components):
-        yield from fields_of(whole["items"], components, f"{path}[].")
+def _several(inner: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "minItems": 1, "items": inner}
 
 
-def words_of(schema: Mapping[str, Any], components: Mapping[str, Mapping[str, Any]]) -> str:
-    """Describe the values of a schema, as in `string, at most 64 characters` or `integer or null, from 0, to 10`."""
-    whole = resolved(schema, components)
-    if "const" in whole:
-        return f"`{json.dumps(whole['const'])}`"
-    if "enum" in whole:
-        return ", ".join(f"`{json.dumps(value)}`" for value in whole["enum"])
-    if "anyOf" in whole:
-        return _union(whole["anyOf"], components)
-    kind = str(whole.get("type", "any JSON value"))
-    if kind == "array" and "items" in whole:
-        kind = f"array of {_plural(words_of({'type': _kind_of(whole['items'], components)}, components))}"
-    return ", ".join([kind, *_bounds(whole)])
+FILTER_COMPONENTS: Final[dict[str, dict[str, Any]]] = {
+    "MessageFilter": {
+        "type": "object",
+        "description": (
+            f"Conditions that must all be met: at most {MAX_CONDITIONS}, {MAX_DEPTH} levels, {MAX_BYTES:,} bytes."
+        ),
+        "minProperties": 1,
+        "additionalProperties": False,
+        "properties": {
+            "data": {**_OBJECT, "description": "Conditions on the data, by path."},
+            "headers": {**_OBJECT, "description": "Conditions on headers, by name."},
+            "key": {**_CONDITION, "description": "A condition on the key."},
+            "$and": {**_several(_FILTER), "description": "Filters that must all match."},
+            "$or": {**_several(_FILTER), "description": "Filters of which at least one must match."},
+            "$not": {**_FILTER, "description": "A filter that must not match."},
+        },
+    },
+    "FilterCondition": {
+        "description": (
+            "A value to equal, a list of values to equal one of, or an object with operators, and conditions by path. "
+            f"At most {MAX_PATTERNS} `$regex`."
+        ),
+        "anyOf": [
+            _SCALAR,
+            _SCALARS,
+            {
+                "type": "object",
+                "minProperties": 1,
+                "properties": {
+                    **dict.fromkeys(SCALAR_OPERATORS, _SCALAR),
+                    **dict.fromkeys(ORDER_OPERATORS, _ORDERED),
+                    **dict.fromkeys(TEXT_OPERATORS, _STRING),
+                    "$in": _SCALARS,
+                    "$exists": {"type": "boolean"},
+                    "$and": _several(_CONDITION),
+                    "$or": _several(_CONDITION),
+                    "$not": _CONDITION,
+                },
+                "patternProperties": {"^[^$]": _CONDITION},
+                "additionalProperties": False,
+            },
+        ],
+    },
+}
+
+_RULES: Final = ref_to("SchemaRules")
+_RULE: Final = ref_to("SchemaRule")
+_LENGTH: Final = {"type": "integer", "minimum": 0, "maximum": 2**53}
 
 
-def _plural(word: str) -> str:
-    return "any JSON values" if word.startswith("any") else f"{word}s"
+def _rule(kind: str, fields: Mapping[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["type", *required],
+        "properties": {"type": {"const": kind}, "required": {"type": "boolean", "default": True}, **fields},
+    }
 
 
-def _kind_of(schema: Mapping[str, Any], components: Mapping[str, Mapping[str, Any]]) -> str:
-    return str(resolved(schema, components).get("type", "any JSON value"))
+_TEXT_RULE: Final = {
+    "pattern": {"type": "string"},
+    "enum": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+    "min": _LENGTH,
+    "max": _LENGTH,
+}
+
+RULE_COMPONENTS: Final[dict[str, dict[str, Any]]] = {
+    "SchemaRules": {
+        "type": "object",
+        "description": "A rule for each property. Other properties are rejected.",
+        "minProperties": 1,
+        "additionalProperties": _RULE,
+    },
+    "SchemaRule": {
+        "description": "The rule for a property. At most 32 levels and 1,000 rules; `min` must not exceed `max`.",
+        "anyOf": [
+            _rule("string", _TEXT_RULE),
+            _rule("number", {"min": {"type": "number"}, "max": {"type": "number"}}),
+            _rule("object", {"props": _RULES, "strict": {"type": "boolean", "default": True}}, ("props",)),
+            _rule("array", {"items": _RULE}, ("items",)),
+        ],
+    },
+}
+
+_TEXT: Final = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"
+_URI: Final = "^\\S+$"
+_OPTIONAL: Final = {"anyOf": [{"type": "string", "pattern": _TEXT}, _NULL]}
+_OPTIONAL_URI: Final = {"anyOf": [{"type": "string", "pattern": _URI}, _NULL]}
+_KEY: Final = {"anyOf": [{"type": "string", "pattern": _TEXT, "maxLength": KEY_CHARACTERS.stop - 1}, _NULL]}
+_EVENT_EXAMPLE: Final = {
+    "specversion": "1.0",
+    "id": "order-17-paid",
+    "source": "https://shop.example.com",
+    "type": "com.example.order.paid",
+    "partitionkey": "customer-9",
+    "data": {"order": 17},
+}
+
+CLOUDEVENT_COMPONENTS: Final[dict[str, dict[str, Any]]] = {
+    "CloudEvent": {
+        "type": "object",
+        "description": "An event in the JSON format of CloudEvents 1.0. Other members are extension attributes: "
+        "strings, integers or booleans.",
+        "required": ["specversion", "id", "source", "type"],
+        "properties": {
+            "specversion": {"type": "string", "const": "1.0", "description": "The version of CloudEvents."},
+            "id": {"type": "string", "pattern": _TEXT, "description": "The id of the event, chosen by its source."},
+            "source": {"type": "string", "pattern": _URI, "description": "Where the event happened: a URI."},
+            "type": {"type": "string", "pattern": _TEXT, "description": "The type of the event."},
+            "subject": {**_OPTIONAL, "description": "The subject of the event."},
+            "time": {**_OPTIONAL, "description": "When the event happened (RFC 3339)."},
+            "datacontenttype": {**_OPTIONAL, "description": "The media type of `data`. Default: JSON."},
+            "dataschema": {**_OPTIONAL_URI, "description": "The schema of `data`: a URI."},
+            "partitionkey": {**_KEY, "description": "The `key` of the message."},
+            "data": {"description": "Any value; a string unless `datacontenttype` is JSON."},
+            "data_base64": {
+                "anyOf": [{"type": "string"}, _NULL],
+                "description": "The data in base64. It must be UTF-8.",
+            },
+        },
+        "propertyNames": {"pattern": "^(?:[a-z0-9]{1,64}|data_base64)$"},
+        "additionalProperties": {"type": ["string", "integer", "boolean", "null"]},
+        "example": _EVENT_EXAMPLE,
+    }
+}
 
 
-def _union(branches: list[Mapping[str, Any]], components: Mapping[str, Mapping[str, Any]]) -> str:
-    words = list(dict.fromkeys(words_of(branch, components) for branch in branches))
-    return " or ".join(words)
-
-
-def _bounds(schema: Mapping[str, Any]) -> list[str]:
-    return [sentence.format(schema[name]) for name, sentence in _BOUNDS.items() if name in schema]
+def event_content(accepted: EventFormat) -> Mapping[str, Any]:
+    """Return the media types of a request that accepts events instead of its body."""
+    event = ref_to("CloudEvent")
+    if accepted == "one":
+        return {CLOUDEVENT: {"schema": event, "example": _EVENT_EXAMPLE}}
+    batch = {"type": "array", "minItems": 1, "maxItems": BATCH_MESSAGES, "items": event}
+    return {CLOUDEVENTS_BATCH: {"schema": batch, "example": [_EVENT_EXAMPLE]}}

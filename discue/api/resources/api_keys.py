@@ -215,8 +215,6 @@ ROUTES = (
         example={"alias": "billing-reader", "scopes": {"messages": {"access": "read"}}},
     ),
     Route(GET, "/api_keys/{api_key_id}", get, _READ),
-    Route(
-        PUT, "/api_keys/{api_key_id}", change, _WRITE, ApiKeyBody, statuses=(409, 422), example={"status": "disabled"}
-    ),
+    Route(PUT, "/api_keys/{api_key_id}", change, _WRITE, ApiKeyBody, statuses=(409,), example={"status": "disabled"}),
     Route(DELETE, "/api_keys/{api_key_id}", delete, _WRITE, statuses=(409,)),
 )

@@ -184,7 +184,7 @@ ROUTES = (
         example={"alias": "shop", "hostname": "shop.example.com", "port": 443},
     ),
     Route(GET, "/domains/{domain_id}", get, _READ),
-    Route(PUT, "/domains/{domain_id}", change, _WRITE, DomainBody, statuses=(422,), example={"alias": "store"}),
+    Route(PUT, "/domains/{domain_id}", change, _WRITE, DomainBody, example={"alias": "store"}),
     Route(PUT, "/domains/{domain_id}/verification", verify, _WRITE, statuses=(429,)),
     Route(DELETE, "/domains/{domain_id}", delete, _WRITE),
 )

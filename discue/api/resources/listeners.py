@@ -437,7 +437,6 @@ ROUTES = (
         change,
         _WRITE,
         ListenerBody,
-        statuses=(422,),
         example={"status": "disabled"},
     ),
     Route(DELETE, "/queues/{queue_id}/listeners/{listener_id}", delete, _WRITE),

@@ -425,7 +425,6 @@ ROUTES = (
         change,
         _WRITE,
         MessageChangeBody,
-        statuses=(422,),
         example={"alias": "order-17"},
     ),
     Route(DELETE, "/queues/{queue_id}/messages/{message_id}", delete, _WRITE),

@@ -236,7 +236,7 @@ def _routes(
         Route(GET, collection, list_all, _LIST, response=page_response, query=PAGES),
         Route(CREATE, collection, create, _WRITE, OrganizationBody, new_response, example=examples[0]),
         Route(GET, item, get, _READ, response=response),
-        Route(PUT, item, change, _WRITE, OrganizationBody, response, statuses=(422,), example=examples[1]),
+        Route(PUT, item, change, _WRITE, OrganizationBody, response, example=examples[1]),
         Route(DELETE, item, delete, _WRITE, statuses=(409,)),
     )
 

@@ -289,7 +289,6 @@ ROUTES = (
         change,
         _WRITE,
         QueueBody,
-        statuses=(422,),
         limit=body_limit,
         example={"retention": 604_800},
     ),

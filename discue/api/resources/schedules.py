@@ -329,7 +329,6 @@ ROUTES = (
         change,
         _WRITE,
         ScheduleBody,
-        statuses=(422,),
         limit=body_limit,
         example={"status": "disabled"},
     ),

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import msgspec
 
 from discue import __version__
-from discue.api.openapi.document import document_bytes, document_of
+from discue.api.openapi.document import document_of
 from discue.api.openapi.page import HTML_TYPE, SECURITY_HEADERS, openapi_page, page, prose, text
 from discue.api.problems import REMEDIES, client_errors
 from discue.api.route import GET, Call, RawResponse, Route
@@ -93,7 +93,7 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
 
     @lru_cache(_CACHED_SERVERS)
     def document(server: str) -> bytes:
-        return document_bytes((*table, *routes), server)
+        return msgspec.json.encode(document_of((*table, *routes), server))
 
     @lru_cache(_CACHED_SERVERS)
     def whole_page(server: str) -> bytes:

@@ -219,7 +219,7 @@ ROUTES = (
     Route(GET, "/topics", list_all, _LIST, query=PAGES),
     Route(CREATE, "/topics", create, _WRITE, TopicBody, example={"alias": "shop"}),
     Route(GET, "/topics/{topic_id}", get, _READ),
-    Route(PUT, "/topics/{topic_id}", change, _WRITE, TopicBody, statuses=(422,), example={"alias": "shop.eu"}),
+    Route(PUT, "/topics/{topic_id}", change, _WRITE, TopicBody, example={"alias": "shop.eu"}),
     Route(DELETE, "/topics/{topic_id}", delete, _WRITE),
     Route(GET, "/topics/{topic_id}/channels", list_channels, _LIST_CHANNELS, query=PAGES),
     Route(
@@ -238,7 +238,6 @@ ROUTES = (
         change_channel,
         _WRITE_CHANNEL,
         ChannelBody,
-        statuses=(422,),
         example={"pattern": "orders.>"},
     ),
     Route(DELETE, "/topics/{topic_id}/channels/{channel_id}", delete_channel, _WRITE_CHANNEL),

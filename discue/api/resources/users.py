@@ -205,7 +205,7 @@ ROUTES = (
         example={"email": "ada@example.com", "display_name": "Ada", "role": "developer"},
     ),
     Route(GET, "/users/{user_id}", get, _READ),
-    Route(PUT, "/users/{user_id}", change, _WRITE, UserBody, statuses=(409, 422), example={"role": "viewer"}),
+    Route(PUT, "/users/{user_id}", change, _WRITE, UserBody, statuses=(409,), example={"role": "viewer"}),
     Route(DELETE, "/users/{user_id}", delete, _WRITE, statuses=(409,)),
     Route(
         POST,
