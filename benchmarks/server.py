@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import msgspec
 import uvloop
 
+from discue.api.resources import ROUTES
 from discue.api.route import Call, Route
-from discue.api.routes import ROUTES
 from discue.cli.serve import until_stopped
 from discue.config.settings import Settings
 from discue.control.organizations import ensure_operator

@@ -16,7 +16,7 @@ import msgspec
 from discue.api.openapi.document import document_of
 from discue.api.openapi.page import fields_of
 from discue.api.problems import REMEDIES, client_errors
-from discue.api.routes import ROUTES
+from discue.api.resources import ROUTES
 from discue.api.structs import READ_ONLY
 from discue.domain.attempts import FailureKind
 from discue.domain.errors import DiscueError, reason_phrase

@@ -13,9 +13,8 @@ from discue.api.decoding import event_reader
 from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
 from discue.api.negotiation import EVENTS, JSON, is_json, negotiate, prefers_events
 from discue.api.problems import headers_of, problem_of
-from discue.api.route import SMALL_BODY, Call, EventStream, RawResponse, Route, Services
-from discue.api.router import CompiledRoute, Match, Router
-from discue.api.routes import ROUTES
+from discue.api.resources import ROUTES
+from discue.api.route import SMALL_BODY, Call, CompiledRoute, EventStream, Match, RawResponse, Route, Router, Services
 from discue.api.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.api.structs import base_url
 from discue.domain.errors import (

@@ -12,9 +12,8 @@ from pathlib import Path
 from random import SystemRandom
 
 from discue.api.app import App
-from discue.api.resources import service
+from discue.api.resources import ROUTES, service
 from discue.api.route import Readiness, Route, Services
-from discue.api.routes import ROUTES
 from discue.api.rsgi import Application
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter

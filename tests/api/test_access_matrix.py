@@ -5,8 +5,8 @@ import re
 import httpx
 import pytest
 
+from discue.api.resources import ROUTES
 from discue.api.route import Method, Needs, Route
-from discue.api.routes import ROUTES
 from discue.domain.scopes import Scope, all_scopes
 from tests.support.api_world import BODIES, World
 from tests.support.served_api import Cast

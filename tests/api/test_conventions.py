@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from discue import __version__
-from discue.api.routes import ROUTES
+from discue.api.resources import ROUTES
 from discue.api.structs import LinkTarget, links_of
 from discue.domain.ids import is_public_id
 from discue.store.store import Store

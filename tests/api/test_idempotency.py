@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from discue.api.resources import ROUTES
 from discue.api.route import Method, Route
-from discue.api.routes import ROUTES
 from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.domain.scopes import Scope
 from discue.store.engine import Batch, BatchOutcome

@@ -11,9 +11,9 @@ import pytest
 from discue.api.negotiation import JSON
 from discue.api.openapi.document import document_of
 from discue.api.openapi.schemas import undescribed
+from discue.api.resources import ROUTES
 from discue.api.resources.organizations import OrganizationBody
 from discue.api.route import Method, Route
-from discue.api.routes import ROUTES
 from tests.support.api_world import World
 from tests.support.described_responses import Seen, description
 from tests.support.served_api import Cast

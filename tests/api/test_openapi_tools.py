@@ -6,7 +6,7 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from discue.api.openapi.document import document_of
-from discue.api.routes import ROUTES
+from discue.api.resources import ROUTES
 
 DOCUMENT = document_of(ROUTES, "http://127.0.0.1:3000/v1")
 OPERATIONS = sum(len(route.methods) for route in ROUTES)

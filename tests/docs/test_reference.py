@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from discue.api.routes import ROUTES
+from discue.api.resources import ROUTES
 from tests.cli.commands import running
 from tests.docs.quickstart import Session, blocks, without_what_changes
 from tests.support.ports import free_port

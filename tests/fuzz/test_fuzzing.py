@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from discue.api.routes import ROUTES
+from discue.api.resources import ROUTES
 from tests.fuzz.fuzzing import Findings, Limit, Round, fuzz
 from tests.support.api_world import BODIES
 from tests.support.databases import ENGINE_NAMES, new_database

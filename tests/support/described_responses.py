@@ -10,7 +10,7 @@ import httpx
 import jsonschema_rs
 
 from discue.api.openapi.document import document_of
-from discue.api.routes import ROUTES
+from discue.api.resources import ROUTES
 
 _STANDARD = frozenset({"content-type", "content-length", "date", "server", "connection", "transfer-encoding"})
 _OF_PAGES = frozenset({"content-security-policy", "x-content-type-options", "referrer-policy"})

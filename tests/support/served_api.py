@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import httpx
 
 from discue.api.app import App
+from discue.api.resources import ROUTES
 from discue.api.route import Readiness, Route, Services
-from discue.api.routes import ROUTES
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.config.settings import Settings

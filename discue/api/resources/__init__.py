@@ -1,3 +1,46 @@
-"""The resources of the API, one file each."""
+"""The resources of the API, one file each, and the table of all their routes."""
 
-ROUTES = ()
+from discue.api.resources import (
+    api_keys,
+    deliveries,
+    domains,
+    listener_tests,
+    listeners,
+    messages,
+    organizations,
+    pulls,
+    queues,
+    redeliveries,
+    replays,
+    schedules,
+    secrets,
+    service,
+    topic_messages,
+    topics,
+    usage,
+    users,
+)
+from discue.api.route import Route
+
+_DESCRIBED: tuple[Route, ...] = (
+    *service.ROUTES,
+    *organizations.ROUTES,
+    *api_keys.ROUTES,
+    *queues.ROUTES,
+    *listeners.ROUTES,
+    *secrets.ROUTES,
+    *listener_tests.ROUTES,
+    *redeliveries.ROUTES,
+    *replays.ROUTES,
+    *pulls.ROUTES,
+    *messages.ROUTES,
+    *schedules.ROUTES,
+    *topics.ROUTES,
+    *topic_messages.ROUTES,
+    *deliveries.ROUTES,
+    *domains.ROUTES,
+    *users.ROUTES,
+    *usage.ROUTES,
+)
+
+ROUTES: tuple[Route, ...] = (*_DESCRIBED, *service.documentation_of(_DESCRIBED))
