@@ -4,11 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discue.domain.ids import row_id_at
 from discue.domain.rendezvous import Rendezvous
-from tests.store.rows import row_id
+from tests.support.clocks import NOON
 
 members = st.lists(st.integers(1, 2**62), min_size=2, max_size=6, unique=True)
 things = st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 2**62), st.integers(0, 9)), max_size=30)
+
+
+def row_id(number: int) -> int:
+    return row_id_at(NOON + number)
 
 
 def owners(members: list[int], things: list[tuple[int, int, int]]) -> list[int]:
