@@ -22,8 +22,8 @@ def measure(bench: Bench) -> list[Row]:
         for warm in (False, *[True] * bench.effort.pairs):
             samples = (
                 sent(bench, sender, _SENDER_REQUESTS),
-                delivered(bench, product, queues[0], single, _CONNECTIONS),
-                delivered(bench, product, queues[1], several, _CONNECTIONS),
+                delivered(bench, product, queues[0], single, connections=_CONNECTIONS),
+                delivered(bench, product, queues[1], several, connections=_CONNECTIONS),
             )
             for series, sample in zip((alone, one, many), samples, strict=True):
                 series.samples.extend([sample] * warm)

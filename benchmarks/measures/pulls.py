@@ -87,7 +87,7 @@ def _consume(product: Product, listener: Listener) -> int:
     try:
         while messages := _answer(connection, product, "GET", f"{listener.path}/messages?max={_AT_ONCE}")["messages"]:
             said = {"acknowledge": [each["receipt"] for each in messages]}
-            _answer(connection, product, "POST", f"{listener.path}/acknowledgements", said)
+            _answer(connection, product, "POST", f"{listener.path}/acknowledgements", content=said)
             pulled += len(messages)
     finally:
         connection.close()
@@ -95,7 +95,7 @@ def _consume(product: Product, listener: Listener) -> int:
 
 
 def _answer(
-    connection: http.client.HTTPConnection, product: Product, method: str, path: str, content: object = None
+    connection: http.client.HTTPConnection, product: Product, method: str, path: str, *, content: object = None
 ) -> dict[str, list[dict[str, str]]]:
     encoded = None if content is None else msgspec.json.encode(content)
     connection.request(method, path, encoded, product.headers)

@@ -81,7 +81,7 @@ def answered(bench: Bench, product: Product, load: Load, messages_each: int = 1)
 
 
 def delivered(
-    bench: Bench, product: Product, queue: Queue, listeners: tuple[Listener, ...], connections: int = 64
+    bench: Bench, product: Product, queue: Queue, listeners: tuple[Listener, ...], *, connections: int = 64
 ) -> Sample:
     """Single publishes until the last of them is acknowledged by every listener, and that is stored."""
     load = product.load(queue, body.single(body.MESSAGE), connections=connections)

@@ -146,7 +146,9 @@ class App:
         )
         if given_key is not None:
             organization = request.principal.organization
-            call.idempotency_key = idempotency_key(organization, given_key, scope.method, found.path, request.content)
+            call.idempotency_key = idempotency_key(
+                organization, given_key, scope.method, found.path, body=request.content
+            )
             content = await self._idempotent.respond(call, call.idempotency_key, route)
         else:
             response = await route.handler(call)

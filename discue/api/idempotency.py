@@ -66,7 +66,7 @@ async def created(
 
 
 def _stored_content(
-    call: Call, key: IdempotencyKey, respond: Callable[[Any], Storable], nonce: bytes, result: Any
+    call: Call, key: IdempotencyKey, respond: Callable[[Any], Storable], nonce: bytes, *, result: Any
 ) -> bytes:
     # Sealed under the idempotency key itself, so that the database alone does not reveal the response.
     response = _encode(respond(result).without_secrets())

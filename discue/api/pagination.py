@@ -61,7 +61,7 @@ class Parameter(msgspec.Struct, frozen=True):
         return BadRequest(f"The query parameter {self.name} {rule}.", faults=(Fault(f"?{self.name}", rule),))
 
 
-def one_of(name: str, description: str, words: Sequence[str], example: str, field: str = "") -> Parameter:
+def one_of(name: str, description: str, words: Sequence[str], example: str, *, field: str = "") -> Parameter:
     """Describe a parameter with a closed set of values."""
     return Parameter(name, description, {"type": "string", "enum": list(words)}, example, field=field)
 
@@ -128,7 +128,7 @@ MESSAGE_PAGES: Final = (
 LISTENER_ATTEMPT_PAGES: Final = (
     *_POSITION,
     *_CREATED,
-    one_of("state", "Only attempts with this outcome.", get_args(AttemptState), "failed", "outcome"),
+    one_of("state", "Only attempts with this outcome.", get_args(AttemptState), "failed", field="outcome"),
     Parameter(
         "status",
         "Only attempts with this response status, or a class of them such as `5xx`; `0`: no response.",

@@ -35,7 +35,7 @@ _WRITES_AT_ONCE: Final = 4
 class Authenticator:
     """Authenticates the requests of one worker. A lockout by one worker applies to all of them."""
 
-    def __init__(self, store: Store, cache: ControlPlaneCache, clock: Clock, row_ids: RowIds, log: Log) -> None:
+    def __init__(self, store: Store, cache: ControlPlaneCache, clock: Clock, row_ids: RowIds, *, log: Log) -> None:
         self._store = store
         self._cache = cache
         self._clock = clock

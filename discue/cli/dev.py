@@ -104,7 +104,7 @@ async def _update_urls(
     """Update the URLs of the listener if they differ: the port may have changed since the last start."""
     listener = (await listeners.get(control, principal, *path)).listener
     if (listener.notify_url, listener.liveness_url) != (fields.notify_url, fields.liveness_url):
-        await listeners.change(control, principal, *path, fields)
+        await listeners.change(control, principal, *path, fields=fields)
 
 
 _COLUMNS = 80

@@ -126,7 +126,7 @@ async def _create(call: Invocation) -> int:
     scopes = _granted(arguments)
     async with open_installation(call.settings, call.clock, call.log) as installation:
         owner = await _owner(installation, arguments)
-        made = await admin.create_key(installation.control, owner, arguments.alias, scopes, expires_at)
+        made = await admin.create_key(installation.control, owner, arguments.alias, scopes, expires_at=expires_at)
     if arguments.json:
         say(json.dumps({"api_key": {**_shown(made.key), "key": made.text}}))
     else:

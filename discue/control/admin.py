@@ -18,20 +18,22 @@ _UNLOCKED_PER_STEP: Final = 500
 
 
 async def create_key(
-    control: ControlContext, organization_alias: str, alias: str | None, scopes: Scopes, expires_at: int = 0
+    control: ControlContext, organization_alias: str, alias: str | None, scopes: Scopes, *, expires_at: int = 0
 ) -> CreatedKey:
     """Create a key with any scopes, also protected ones. Raises NotFound if the organization does not exist."""
     if alias is not None:
         aliases.check_alias(alias)
     organization = await control.store.read(lambda tx: _organization(tx, organization_alias))
-    made = new_key(control, organization.id, alias, scopes, expires_at)
+    made = new_key(control, organization.id, alias, scopes, expires_at=expires_at)
     occurrence = control.occurrence(None)
 
     async def work(tx: Transaction) -> None:
         await _organization(tx, organization_alias)
         await api_keys.insert(tx, made.key)
         await feed.record(tx, "api_key", made.key.organization, made.key.id)
-        await events.record(tx, occurrence, "api_key_added", organization.id, made.key.public_id, made.key.alias)
+        await events.record(
+            tx, occurrence, "api_key_added", organization.id, ref=made.key.public_id, name=made.key.alias
+        )
 
     await control.write(work)
     return made
@@ -53,7 +55,7 @@ async def restore_key(control: ControlContext, organization: Organization, text:
         await api_keys.insert(tx, made.key)
         await feed.record(tx, "api_key", organization.id, made.key.id)
         kind: events.EventKind = "api_key_added" if stored is None else "api_key_updated"
-        await events.record(tx, occurrence, kind, organization.id, made.key.public_id, made.key.alias)
+        await events.record(tx, occurrence, kind, organization.id, ref=made.key.public_id, name=made.key.alias)
 
     await control.write(work)
 
@@ -79,7 +81,7 @@ async def set_key_status(control: ControlContext, organization_alias: str, publi
         changed = msgspec.structs.replace(stored, status=status, updated_at=now)
         await api_keys.update(tx, changed)
         await feed.record(tx, "api_key", stored.organization, stored.id)
-        await events.record(tx, occurrence, "api_key_updated", organization.id, stored.public_id, stored.alias)
+        await events.record(tx, occurrence, "api_key_updated", organization.id, ref=stored.public_id, name=stored.alias)
         return changed
 
     return await control.write(work)
@@ -93,7 +95,7 @@ async def delete_key(control: ControlContext, organization_alias: str, public_id
         stored = require_found(await api_keys.get(tx, organization.id, public_id))
         await api_keys.delete(tx, stored.organization, stored.id)
         await feed.record(tx, "api_key", stored.organization, stored.id)
-        await events.record(tx, occurrence, "api_key_deleted", organization.id, stored.public_id, stored.alias)
+        await events.record(tx, occurrence, "api_key_deleted", organization.id, ref=stored.public_id, name=stored.alias)
 
     await control.write(work)
 

@@ -39,11 +39,11 @@ class CreatedKey(msgspec.Struct, frozen=True):
 
 
 def new_key(
-    control: ControlContext, organization: int, alias: str | None, scopes: Scopes, expires_at: int = 0
+    control: ControlContext, organization: int, alias: str | None, scopes: Scopes, *, expires_at: int = 0
 ) -> CreatedKey:
     """Return a key with a random secret, not stored yet. Its default alias is its id."""
     parts = api_key.PresentedKey(control.public_ids.next(), api_key.new_secret(control.random_text))
-    return _new_key(control, organization, parts, alias, scopes, expires_at)
+    return _new_key(control, organization, parts, alias, scopes=scopes, expires_at=expires_at)
 
 
 def first_key(control: ControlContext, organization: int, given: str | None = None) -> CreatedKey:
@@ -56,7 +56,7 @@ def first_key(control: ControlContext, organization: int, given: str | None = No
     parts = api_key.parse(given)
     if parts is None:
         raise SettingsInvalid("bootstrap_key: must be dsk_ followed by 43 to 128 letters and digits.")
-    return _new_key(control, organization, parts, None, all_scopes(), 0)
+    return _new_key(control, organization, parts, None, scopes=all_scopes(), expires_at=0)
 
 
 def encode_scopes(scopes: Scopes) -> str:
@@ -69,6 +69,7 @@ def _new_key(
     organization: int,
     parts: api_key.PresentedKey,
     alias: str | None,
+    *,
     scopes: Scopes,
     expires_at: int,
 ) -> CreatedKey:
@@ -115,7 +116,7 @@ async def create(control: ControlContext, principal: Principal, fields: KeyField
     if not principal.allows_all("api_keys", "write"):
         raise Forbidden
     scopes, expires_at = _granted(principal, fields), _expiry(fields, 0, control.clock.now())
-    made = new_key(control, principal.organization, None, scopes, expires_at)
+    made = new_key(control, principal.organization, None, scopes, expires_at=expires_at)
     alias = new_alias(fields, made.key.public_id)
     key = msgspec.structs.replace(made.key, alias=alias, status=fields.status or "enabled")
     occurrence = control.occurrence(principal)
@@ -123,7 +124,7 @@ async def create(control: ControlContext, principal: Principal, fields: KeyField
     async def work(tx: Transaction) -> CreatedKey:
         await api_keys.insert(tx, key)
         await feed.record(tx, "api_key", key.organization, key.id)
-        await events.record(tx, occurrence, "api_key_added", key.organization, key.public_id, key.alias)
+        await events.record(tx, occurrence, "api_key_added", key.organization, ref=key.public_id, name=key.alias)
         return CreatedKey(key, made.text)
 
     return await control.write(work)
@@ -151,7 +152,9 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
             await _require_another_manager(tx, stored, now)
         await api_keys.update(tx, changed)
         await feed.record(tx, "api_key", stored.organization, stored.id)
-        await events.record(tx, occurrence, "api_key_updated", stored.organization, stored.public_id, changed.alias)
+        await events.record(
+            tx, occurrence, "api_key_updated", stored.organization, ref=stored.public_id, name=changed.alias
+        )
         return changed
 
     return await control.write(work)
@@ -169,7 +172,9 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
             await _require_another_manager(tx, stored, now)
         await api_keys.delete(tx, stored.organization, stored.id)
         await feed.record(tx, "api_key", stored.organization, stored.id)
-        await events.record(tx, occurrence, "api_key_deleted", stored.organization, stored.public_id, stored.alias)
+        await events.record(
+            tx, occurrence, "api_key_deleted", stored.organization, ref=stored.public_id, name=stored.alias
+        )
 
     await control.write(work)
 

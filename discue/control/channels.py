@@ -47,7 +47,9 @@ async def create(control: ControlContext, principal: Principal, topic_public_id:
         await _require_room(tx, channel)
         await topics.insert_channel(tx, channel)
         await _reroute(tx, channel.organization, channel.topic)
-        await events.record(tx, occurrence, "channel_added", channel.organization, channel.public_id, channel.alias)
+        await events.record(
+            tx, occurrence, "channel_added", channel.organization, ref=channel.public_id, name=channel.alias
+        )
         return channel
 
     return await control.write(work)
@@ -71,7 +73,7 @@ async def page_of_topic(
 
 
 async def change(
-    control: ControlContext, principal: Principal, topic_public_id: str, public_id: str, fields: ChannelFields
+    control: ControlContext, principal: Principal, topic_public_id: str, public_id: str, *, fields: ChannelFields
 ) -> Channel:
     """Change a channel. Raises what `create` raises, and Unprocessable if the queue differs."""
     now = control.clock.now()
@@ -83,7 +85,9 @@ async def change(
         changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
         await topics.update_channel(tx, changed)
         await _reroute(tx, stored.organization, stored.topic)
-        await events.record(tx, occurrence, "channel_updated", stored.organization, stored.public_id, changed.alias)
+        await events.record(
+            tx, occurrence, "channel_updated", stored.organization, ref=stored.public_id, name=changed.alias
+        )
         return changed
 
     return await control.write(work)
@@ -98,7 +102,9 @@ async def delete(control: ControlContext, principal: Principal, topic_public_id:
         control.require_match(stored)
         await topics.delete_channel(tx, stored.organization, stored.id)
         await _reroute(tx, stored.organization, stored.topic)
-        await events.record(tx, occurrence, "channel_deleted", stored.organization, stored.public_id, stored.alias)
+        await events.record(
+            tx, occurrence, "channel_deleted", stored.organization, ref=stored.public_id, name=stored.alias
+        )
 
     await control.write(work)
 

@@ -49,7 +49,9 @@ async def create(control: ControlContext, principal: Principal, fields: DomainFi
 
     async def work(tx: Transaction) -> Domain:
         await domains.insert(tx, domain)
-        await events.record(tx, occurrence, "domain_added", domain.organization, domain.public_id, domain.alias)
+        await events.record(
+            tx, occurrence, "domain_added", domain.organization, ref=domain.public_id, name=domain.alias
+        )
         return domain
 
     return await control.write(work)
@@ -86,7 +88,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
             updated_at=now,
         )
         await domains.update(tx, changed)
-        await events.record(tx, occurrence, "domain_updated", stored.organization, stored.public_id, alias)
+        await events.record(tx, occurrence, "domain_updated", stored.organization, ref=stored.public_id, name=alias)
         return changed
 
     return await control.write(work)
@@ -102,7 +104,9 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         await domains.delete(tx, stored.organization, stored.id)
         if stored.verification.verified:
             await feed.record(tx, "domain", stored.organization, stored.id)
-        await events.record(tx, occurrence, "domain_deleted", stored.organization, stored.public_id, stored.alias)
+        await events.record(
+            tx, occurrence, "domain_deleted", stored.organization, ref=stored.public_id, name=stored.alias
+        )
 
     await control.write(work)
 
@@ -153,7 +157,9 @@ async def check_taken(
         if found.verified != stored.verification.verified:
             changed = msgspec.structs.replace(changed, updated_at=now)
             await feed.record(tx, "domain", stored.organization, stored.id)
-            await events.record(tx, happened, "domain_updated", stored.organization, stored.public_id, stored.alias)
+            await events.record(
+                tx, happened, "domain_updated", stored.organization, ref=stored.public_id, name=stored.alias
+            )
         await domains.update(tx, changed)
         return changed
 

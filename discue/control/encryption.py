@@ -45,6 +45,7 @@ async def sealed(
     control: ControlContext,
     row: RowKey,
     secrets: Sequence[SigningSecret],
+    *,
     credentials: Credentials | None = None,
 ) -> bytes:
     """Return a listener's secrets, encrypted for storage by this exclusive transaction. Raises Unavailable."""

@@ -82,7 +82,7 @@ async def create(
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> FreshSecret:
-        listener, secrets = await _secrets(tx, control, principal, "write", path)
+        listener, secrets = await _secrets(tx, control, principal, "write", path=path)
         if listener.mode == "pull":
             raise Unprocessable("Listeners in pull mode have no signing secrets.")
         if any(each.text == fresh.text for each in secrets):
@@ -91,7 +91,7 @@ async def create(
             changed = with_new(secrets, fresh, now + fields.expire_previous_in * 1_000, now)
         except TooManySecrets as error:
             raise Conflict(f"A listener has at most {MAX_VALID} valid secrets. Delete one first.") from error
-        await _store(tx, control, listener, changed, occurrence)
+        await _store(tx, control, listener, changed, occurrence=occurrence)
         is_shown = fields.type == "hmac"
         return FreshSecret(shown, fresh.text if is_shown else "")
 
@@ -115,7 +115,7 @@ async def delete(control: ControlContext, principal: Principal, path: ListenerPa
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
-        listener, secrets = await _secrets(tx, control, principal, "write", path)
+        listener, secrets = await _secrets(tx, control, principal, "write", path=path)
         control.require_match(_found([_shown(each) for each in secrets if each.is_valid(now)], public_id))
         try:
             changed = without(secrets, public_id, now)
@@ -123,7 +123,7 @@ async def delete(control: ControlContext, principal: Principal, path: ListenerPa
             raise Conflict(
                 "This is the only secret without an expiry. Create a new secret before you delete it."
             ) from error
-        await _store(tx, control, listener, changed, occurrence)
+        await _store(tx, control, listener, changed, occurrence=occurrence)
 
     await control.write(work)
 
@@ -133,23 +133,26 @@ async def _store(
     control: ControlContext,
     listener: Listener,
     secrets: tuple[SigningSecret, ...],
+    *,
     occurrence: events.Occurrence,
 ) -> None:
     key = (listener.organization, listener.id)
     held = encryption.held_by(control, listener)
-    await listeners.set_secrets(tx, *key, await encryption.sealed(tx, control, key, secrets, held))
+    await listeners.set_secrets(tx, *key, await encryption.sealed(tx, control, key, secrets, credentials=held))
     await feed.record(tx, "listener", *key)
-    await events.record(tx, occurrence, "listener_updated", listener.organization, listener.public_id, listener.alias)
+    await events.record(
+        tx, occurrence, "listener_updated", listener.organization, ref=listener.public_id, name=listener.alias
+    )
 
 
 async def _valid(control: ControlContext, principal: Principal, path: ListenerPath) -> list[ShownSecret]:
     now = control.clock.now()
-    _, secrets = await control.store.read(lambda tx: _secrets(tx, control, principal, "read", path))
+    _, secrets = await control.store.read(lambda tx: _secrets(tx, control, principal, "read", path=path))
     return [_shown(each) for each in secrets if each.is_valid(now)]
 
 
 async def _secrets(
-    tx: Transaction, control: ControlContext, principal: Principal, access: Access, path: ListenerPath
+    tx: Transaction, control: ControlContext, principal: Principal, access: Access, *, path: ListenerPath
 ) -> tuple[Listener, tuple[SigningSecret, ...]]:
     listener = await own_listener(tx, principal, access, path)
     return listener, tuple(_with_id(listener, each) for each in encryption.opened(control, listener))

@@ -62,7 +62,7 @@ class SampleSender(Protocol):
 
 
 async def send(
-    control: ControlContext, principal: Principal, path: ListenerPath, sample: SampleMessage, sender: SampleSender
+    control: ControlContext, principal: Principal, path: ListenerPath, sample: SampleMessage, *, sender: SampleSender
 ) -> DeliveryTestResult:
     """Send the sample to the listener at `path`, also if it is disabled, in the form of a delivery.
 

@@ -115,7 +115,7 @@ async def create(
     secret = signatures.new_secret(control.random_bytes) if draft.mode == "push" else ""
     first = SigningSecret(secret, control.public_ids.next(), "hmac", draft.created_at)
     asked = _asked_authentication(control, draft, fields.authentication)
-    fresh = _changed(control, draft, fields, new_alias(fields, draft.alias), asked)
+    fresh = _changed(control, draft, fields, new_alias(fields, draft.alias), asked=asked)
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> ListenerDetails:
@@ -123,7 +123,7 @@ async def create(
         head = require_found(await queues.head(tx, queue.organization, queue.id)).head
         place, secrets = (fresh.organization, fresh.id), (first,) if secret else ()
         credentials = asked if isinstance(asked, Credentials) else None
-        sealed = await encryption.sealed(tx, control, place, secrets, credentials)
+        sealed = await encryption.sealed(tx, control, place, secrets, credentials=credentials)
         listener = msgspec.structs.replace(
             fresh, queue=queue.id, queue_public_id=queue.public_id, queue_retry=queue.retry, secrets=sealed
         )
@@ -131,7 +131,9 @@ async def create(
         await usage.require_listener(tx, control, listener.organization)
         await listeners.insert(tx, listener, head)
         await feed.record(tx, "listener", listener.organization, listener.id)
-        await events.record(tx, occurrence, "listener_added", listener.organization, listener.public_id, listener.alias)
+        await events.record(
+            tx, occurrence, "listener_added", listener.organization, ref=listener.public_id, name=listener.alias
+        )
         return msgspec.structs.replace(await _details(tx, listener), secret=secret)
 
     return await control.write(work)
@@ -176,6 +178,7 @@ async def change(
     principal: Principal,
     queue_public_id: str,
     public_id: str,
+    *,
     fields: ListenerFields,
 ) -> ListenerDetails:
     """Change a listener. Raises what `create` raises."""
@@ -185,13 +188,15 @@ async def change(
         stored = await own_listener(tx, principal, "write", (queue_public_id, public_id))
         control.require_match(stored)
         asked = _asked_authentication(control, stored, fields.authentication)
-        changed = _changed(control, stored, fields, changed_alias(fields, stored.alias), asked)
+        changed = _changed(control, stored, fields, changed_alias(fields, stored.alias), asked=asked)
         await _require_registered(tx, stored, changed)
         await listeners.update(tx, changed)
         if not isinstance(asked, UnsetType):
             await _keep(tx, control, stored, asked)
         await feed.record(tx, "listener", stored.organization, stored.id)
-        await events.record(tx, occurrence, "listener_updated", stored.organization, stored.public_id, changed.alias)
+        await events.record(
+            tx, occurrence, "listener_updated", stored.organization, ref=stored.public_id, name=changed.alias
+        )
         return await _details(tx, changed)
 
     return await control.write(work)
@@ -208,7 +213,9 @@ async def delete(control: ControlContext, principal: Principal, queue_public_id:
         await listeners.mark_deleted(tx, stored.organization, stored.id, now)
         await purge.enqueue(tx, Job(stored.organization, job_id, "purge_listener", listener=stored.id))
         await feed.record(tx, "listener", stored.organization, stored.id)
-        await events.record(tx, occurrence, "listener_deleted", stored.organization, stored.public_id, stored.alias)
+        await events.record(
+            tx, occurrence, "listener_deleted", stored.organization, ref=stored.public_id, name=stored.alias
+        )
 
     await control.write(work)
 
@@ -225,7 +232,9 @@ async def _keep(tx: Transaction, control: ControlContext, listener: Listener, cr
     """Store new credentials, and keep the signing secrets."""
     place = (listener.organization, listener.id)
     secrets = encryption.opened(control, listener)
-    await listeners.set_secrets(tx, *place, await encryption.sealed(tx, control, place, secrets, credentials))
+    await listeners.set_secrets(
+        tx, *place, await encryption.sealed(tx, control, place, secrets, credentials=credentials)
+    )
 
 
 async def _require_registered(tx: Transaction, stored: Listener | None, changed: Listener) -> None:
@@ -283,7 +292,7 @@ def _draft(control: ControlContext, principal: Principal) -> Listener:
 
 
 def _changed(
-    control: ControlContext, stored: Listener, fields: ListenerFields, alias: str, asked: AuthenticationChange
+    control: ControlContext, stored: Listener, fields: ListenerFields, alias: str, *, asked: AuthenticationChange
 ) -> Listener:
     if fields.mode is not None and _mode(fields.mode) != stored.mode:
         raise invalid("/mode", "cannot be changed after the listener is created")

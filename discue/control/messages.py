@@ -63,6 +63,7 @@ async def change(
     principal: Principal,
     queue_public_id: str,
     message_id: str,
+    *,
     fields: MessageFields,
 ) -> StoredMessage:
     """Change the alias of a message. Raises Unprocessable if it is invalid."""

@@ -115,9 +115,9 @@ async def _insert(tx: Transaction, created: NewOrganization, creator: int, occur
     await api_keys.insert(tx, key)
     await feed.record(tx, "organization", organization.id, organization.id)
     await feed.record(tx, "api_key", organization.id, key.id)
-    added = (organization.public_id, organization.alias)
-    await events.record(tx, of_organization, "organization_added", creator, *added)
-    await events.record(tx, of_key, "api_key_added", organization.id, key.public_id, key.alias)
+    ref, name = organization.public_id, organization.alias
+    await events.record(tx, of_organization, "organization_added", creator, ref=ref, name=name)
+    await events.record(tx, of_key, "api_key_added", organization.id, ref=key.public_id, name=key.alias)
 
 
 async def ensure_operator(control: ControlContext, alias: str, key: str | None) -> tuple[Organization, str | None]:
@@ -191,7 +191,7 @@ async def change(
         changed = msgspec.structs.replace(stored, alias=alias, settings=settings, updated_at=now)
         await organizations.update(tx, changed)
         await feed.record(tx, "organization", stored.id, stored.id)
-        await events.record(tx, occurrence, "organization_updated", principal.organization, public_id, alias)
+        await events.record(tx, occurrence, "organization_updated", principal.organization, ref=public_id, name=alias)
         return changed
 
     return await control.write(work)
@@ -214,7 +214,9 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         await organizations.mark_deleted(tx, stored.id, now)
         await purge.enqueue(tx, Job(stored.id, job_id, "purge_organization"))
         await feed.record(tx, "organization", stored.id, stored.id)
-        await events.record(tx, occurrence, "organization_deleted", principal.organization, public_id, stored.alias)
+        await events.record(
+            tx, occurrence, "organization_deleted", principal.organization, ref=public_id, name=stored.alias
+        )
         return stored.id
 
     await _close_logs(control, await control.write(work), now)
@@ -257,7 +259,7 @@ async def _change_by_alias(
         changed = msgspec.structs.replace(change(stored), updated_at=now)
         await organizations.update(tx, changed)
         await feed.record(tx, "organization", stored.id, stored.id)
-        await events.record(tx, occurrence, "organization_updated", stored.id, stored.public_id, stored.alias)
+        await events.record(tx, occurrence, "organization_updated", stored.id, ref=stored.public_id, name=stored.alias)
         return changed
 
     return await control.write(work)

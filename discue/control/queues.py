@@ -69,7 +69,7 @@ async def create(control: ControlContext, principal: Principal, fields: QueueFie
         await usage.require_queue(tx, control, queue.organization)
         await queues.insert(tx, queue)
         await feed.record(tx, "queue", queue.organization, queue.id)
-        await events.record(tx, occurrence, "queue_added", queue.organization, queue.public_id, queue.alias)
+        await events.record(tx, occurrence, "queue_added", queue.organization, ref=queue.public_id, name=queue.alias)
         return QueueDetails(queue, Head(0, 0, 0), ())
 
     return await control.write(work)
@@ -109,7 +109,9 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
         await queues.update(tx, changed)
         await feed.record(tx, "queue", stored.organization, stored.id)
-        await events.record(tx, occurrence, "queue_updated", stored.organization, stored.public_id, changed.alias)
+        await events.record(
+            tx, occurrence, "queue_updated", stored.organization, ref=stored.public_id, name=changed.alias
+        )
         return await _details(tx, changed)
 
     return await control.write(work)
@@ -128,7 +130,9 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         await queues.mark_deleted(tx, stored.organization, stored.id, now)
         await purge.enqueue(tx, Job(stored.organization, job_id, "purge_queue", queue=stored.id))
         await feed.record(tx, "queue", stored.organization, stored.id)
-        await events.record(tx, occurrence, "queue_deleted", stored.organization, stored.public_id, stored.alias)
+        await events.record(
+            tx, occurrence, "queue_deleted", stored.organization, ref=stored.public_id, name=stored.alias
+        )
 
     await control.write(work)
 

@@ -66,6 +66,7 @@ async def own_job(
     principal: Principal,
     access: Access,
     path: ListenerPath,
+    *,
     found: Job | None,
 ) -> Job:
     """Return the redelivery or replay if it belongs to the listener at the path. Raises NotFound and Forbidden."""
@@ -120,7 +121,7 @@ async def create(
 
 async def get(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> Redelivery:
     async def work(tx: Transaction) -> Redelivery:
-        return await _own(tx, principal, "read", path, public_id)
+        return await _own(tx, principal, "read", path, public_id=public_id)
 
     return await control.store.read(work)
 
@@ -139,16 +140,18 @@ async def cancel(control: ControlContext, principal: Principal, path: ListenerPa
     """Delete a redelivery. Messages that it has already made due again stay due."""
 
     async def work(tx: Transaction) -> None:
-        stored = await _own(tx, principal, "write", path, public_id)
+        stored = await _own(tx, principal, "write", path, public_id=public_id)
         control.require_match(stored)
         await redeliveries.delete(tx, stored)
 
     await control.write(work)
 
 
-async def _own(tx: Transaction, principal: Principal, access: Access, path: ListenerPath, public_id: str) -> Redelivery:
+async def _own(
+    tx: Transaction, principal: Principal, access: Access, path: ListenerPath, *, public_id: str
+) -> Redelivery:
     found = await redeliveries.get(tx, principal.organization, public_id)
-    return await own_job(tx, principal, access, path, found)
+    return await own_job(tx, principal, access, path, found=found)
 
 
 async def _preview(

@@ -74,7 +74,7 @@ async def create(
         if listener.mode == "pull":
             raise Conflict("This listener is in pull mode. Only listeners in push mode support replays.")
         selected = await _range(tx, of, params)
-        first, last = await replays.ends_of(tx, of.organization, of.queue, selected.first, selected.last)
+        first, last = await replays.ends_of(tx, of.organization, of.queue, selected.first, last=selected.last)
         if params.dry_run:
             return ReplayResult(None, selected.selected, first, last)
         require_open_slot(await replays.list_open(tx, of.organization, of.listener, MAX_OPEN), MAX_OPEN, "replays")
@@ -103,7 +103,7 @@ async def create(
 
 async def get(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> Replay:
     async def work(tx: Transaction) -> Replay:
-        return await _own(tx, principal, "read", path, public_id)
+        return await _own(tx, principal, "read", path, public_id=public_id)
 
     return await control.store.read(work)
 
@@ -123,7 +123,7 @@ async def cancel(control: ControlContext, principal: Principal, path: ListenerPa
     job_id = control.row_ids.next()
 
     async def work(tx: Transaction) -> None:
-        stored = await _own(tx, principal, "write", path, public_id)
+        stored = await _own(tx, principal, "write", path, public_id=public_id)
         control.require_match(stored)
         await replays.delete(tx, stored, job_id)
         # The feed entry stops its lane now, not only when it next stores an outcome.
@@ -132,8 +132,8 @@ async def cancel(control: ControlContext, principal: Principal, path: ListenerPa
     await control.write(work)
 
 
-async def _own(tx: Transaction, principal: Principal, access: Access, path: ListenerPath, public_id: str) -> Replay:
-    return await own_job(tx, principal, access, path, await replays.get(tx, principal.organization, public_id))
+async def _own(tx: Transaction, principal: Principal, access: Access, path: ListenerPath, *, public_id: str) -> Replay:
+    return await own_job(tx, principal, access, path, found=await replays.get(tx, principal.organization, public_id))
 
 
 async def _range(tx: Transaction, of: Recipient, params: ReplayParams) -> _SeqRange:

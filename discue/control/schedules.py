@@ -107,7 +107,7 @@ async def page(
 
 
 async def change(
-    control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, fields: ScheduleFields
+    control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, *, fields: ScheduleFields
 ) -> Schedule:
     """Change a schedule. If its timing or status changes, runs that were due before are dropped.
 

@@ -38,7 +38,7 @@ async def create(control: ControlContext, principal: Principal, fields: TopicFie
 
     async def work(tx: Transaction) -> TopicDetails:
         await topics.insert(tx, topic)
-        await events.record(tx, occurrence, "topic_added", topic.organization, topic.public_id, topic.alias)
+        await events.record(tx, occurrence, "topic_added", topic.organization, ref=topic.public_id, name=topic.alias)
         return TopicDetails(topic)
 
     return await control.write(work)
@@ -75,7 +75,9 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         control.require_match(stored)
         changed = msgspec.structs.replace(stored, alias=changed_alias(fields, stored.alias), updated_at=now)
         await topics.update(tx, changed)
-        await events.record(tx, occurrence, "topic_updated", stored.organization, stored.public_id, changed.alias)
+        await events.record(
+            tx, occurrence, "topic_updated", stored.organization, ref=stored.public_id, name=changed.alias
+        )
         return await _details(tx, changed)
 
     return await control.write(work)
@@ -91,7 +93,9 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         await topics.delete_channels_of(tx, stored.organization, stored.id)
         await topics.delete(tx, stored.organization, stored.id)
         await feed.record(tx, "topic", stored.organization, stored.id)
-        await events.record(tx, occurrence, "topic_deleted", stored.organization, stored.public_id, stored.alias)
+        await events.record(
+            tx, occurrence, "topic_deleted", stored.organization, ref=stored.public_id, name=stored.alias
+        )
 
     await control.write(work)
 

@@ -60,7 +60,7 @@ async def create(control: ControlContext, principal: Principal, fields: UserFiel
     async def work(tx: Transaction) -> UserDetails:
         await _require_free(tx, user)
         await users.insert(tx, user)
-        await events.record(tx, occurrence, "user_added", user.organization, user.public_id, user.email)
+        await events.record(tx, occurrence, "user_added", user.organization, ref=user.public_id, name=user.email)
         return UserDetails(user, entry.invitation)
 
     return await control.write(work)
@@ -92,7 +92,9 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         if changed.role != stored.role:
             await _require_another_owner(tx, stored)
         await users.update(tx, changed)
-        await events.record(tx, occurrence, "user_updated", stored.organization, stored.public_id, changed.email)
+        await events.record(
+            tx, occurrence, "user_updated", stored.organization, ref=stored.public_id, name=changed.email
+        )
         return UserDetails(changed, entry.invitation)
 
     return await control.write(work)
@@ -107,7 +109,9 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         control.require_match(stored)
         await _require_another_owner(tx, stored)
         await users.delete(tx, stored.organization, stored.id)
-        await events.record(tx, occurrence, "user_deleted", stored.organization, stored.public_id, stored.email)
+        await events.record(
+            tx, occurrence, "user_deleted", stored.organization, ref=stored.public_id, name=stored.email
+        )
 
     await control.write(work)
 
@@ -130,7 +134,7 @@ async def accept(control: ControlContext, token: str, password: str) -> User | N
             return None
         user = _changed(stored, UserFields(), entry, now)
         await users.update(tx, user)
-        await events.record(tx, occurrence, "user_updated", user.organization, user.public_id, user.email)
+        await events.record(tx, occurrence, "user_updated", user.organization, ref=user.public_id, name=user.email)
         return user
 
     return await control.write(work)
@@ -178,7 +182,7 @@ async def _require_another_owner(tx: Transaction, user: User) -> None:
     last = 0
     if not user.is_active_owner:
         return
-    while owners := await users.of_role(tx, user.organization, "owner", last, _OWNERS_AT_ONCE):
+    while owners := await users.of_role(tx, user.organization, "owner", last, limit=_OWNERS_AT_ONCE):
         if any(other.is_active_owner and other.id != user.id for other in owners):
             return
         last = owners[-1].id

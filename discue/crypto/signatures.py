@@ -81,7 +81,7 @@ def _signature(key: SigningKey, signed: bytes) -> str:
     return "v1a," + b64encode(key.sign(signed)).decode("ascii")
 
 
-def verify(secret: str, headers: Mapping[str, str], body: bytes, now: int, tolerance_seconds: int = 300) -> None:
+def verify(secret: str, headers: Mapping[str, str], body: bytes, now: int, *, tolerance_seconds: int = 300) -> None:
     """Raise SignatureInvalid unless one of the request's signatures was made with `secret`, close to `now`.
 
     `secret` may be a public key (`whpk_…`); ValueError if it is neither. `now` is in milliseconds since the Unix epoch.

@@ -109,7 +109,7 @@ class Dispatcher:
         self.limiter = ConcurrencyLimiter(limits.max_in_flight)
         self.timers = Timers(clock)
         self._health_writer = HealthWriter(
-            store, clock, log, self._spawn, self._wake_at, tuning.health_records_per_write
+            store, clock, log, self._spawn, wake_at=self._wake_at, records_per_write=tuning.health_records_per_write
         )
         self.prober = Prober(
             probe,

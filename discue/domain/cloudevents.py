@@ -43,7 +43,7 @@ class Event(NamedTuple):
 
 
 def event_of(
-    entry: Entry, kind: DeliveryFormat, queue_public_id: str, headers: Headers, media_type: str | None = None
+    entry: Entry, kind: DeliveryFormat, queue_public_id: str, headers: Headers, *, media_type: str | None = None
 ) -> Event:
     """Return a message as an event. Headers named `ce-…` set its type, source and other attributes.
 

@@ -9,7 +9,7 @@ _OVERLOAD_STATUSES = frozenset({429, 503})
 _TIMEOUTS = frozenset({"timeout", "connect_timeout"})
 
 
-def may_send(cap: int, in_flight: int, organization_in_flight: int, lane_in_flight: int, lane_limit: int) -> bool:
+def may_send(cap: int, in_flight: int, organization_in_flight: int, lane_in_flight: int, *, lane_limit: int) -> bool:
     """Return whether a lane may start one more request under the global cap.
 
     Dynamic thresholds (Choudhury and Hahne, 1998): an organization may hold at most as many requests as are free, a

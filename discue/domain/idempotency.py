@@ -66,7 +66,7 @@ def is_idempotency_key(text: str) -> bool:
     return _VISIBLE.fullmatch(text) is not None
 
 
-def idempotency_key(organization: int, text: str, method: str, path: str, body: bytes) -> IdempotencyKey:
+def idempotency_key(organization: int, text: str, method: str, path: str, *, body: bytes) -> IdempotencyKey:
     """Return the key of a request. `path` excludes the API version: the same request is the same in every version."""
     high, low = _halves(_digest(text, organization, _STORED, 16))
     # Neither key nor method contains a space, so the encoding is unambiguous. The key is part of the fingerprint, so

@@ -103,7 +103,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
 _ACKNOWLEDGED = Settlement("acknowledged", 0, False, "")
 
 
-def settle(attempts_made: int, outcome: Outcome, policy: RetryPolicy, now: int, random: float) -> Settlement:
+def settle(attempts_made: int, outcome: Outcome, policy: RetryPolicy, now: int, *, random: float) -> Settlement:
     """Return the settlement of an attempt.
 
     `attempts_made` includes this attempt, `now` is its end, `random` is from [0, 1).

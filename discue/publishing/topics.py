@@ -71,7 +71,7 @@ async def publish_to_topic(
     ids = [publisher.public_ids.next() for _ in messages]
     for _ in range(_TRIES):
         try:
-            return await _publish(publisher, topic, ids, messages, once)
+            return await _publish(publisher, topic, ids, messages, once=once)
         except StaleConfiguration:
             await publisher.cache.catch_up()
             topic = await publisher.cache.topic(topic.organization, topic.public_id)
@@ -93,6 +93,7 @@ async def _publish(
     topic: TopicRecord,
     ids: Sequence[str],
     messages: Sequence[NewMessage],
+    *,
     once: IdempotencyKey | None,
 ) -> RoutedMessages:
     """Publish once. Raises StaleConfiguration if the cached topic or a cached queue is outdated."""
@@ -112,7 +113,7 @@ async def _publish(
     if not destinations:
         await _keep_unrouted(publisher, topic, kept, now)
         return RoutedMessages(tuple(placed), now)
-    routed = _routed(publisher, topic, destinations, ids, messages)
+    routed = _routed(publisher, topic, destinations, ids, messages=messages)
     first = msgspec.structs.replace(routed.appends[0], idempotency_record=kept)
     routed = msgspec.structs.replace(routed, appends=(first, *routed.appends[1:]))
     return RoutedMessages(tuple(placed), await _store(publisher, topic, routed))
@@ -187,6 +188,7 @@ def _routed(
     topic: TopicRecord,
     destinations: Sequence[_Destination],
     ids: Sequence[str],
+    *,
     messages: Sequence[NewMessage],
 ) -> TopicAppend:
     uses = Counter(index for each in destinations for index in each.messages)

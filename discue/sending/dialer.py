@@ -133,6 +133,7 @@ class Dialer:
         factory: ProtocolFactory,
         timeout_seconds: float,
         timings: DialTimings | None = None,
+        *,
         identity: ClientIdentity | None = None,
     ) -> None:
         """Connect one protocol of `factory`, and note the stages in `timings`. Raises DialFailed.

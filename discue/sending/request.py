@@ -71,7 +71,7 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
 def to_cloudevent(request: AttemptRequest, entry: Entry, kind: DeliveryFormat) -> AttemptRequest:
     """Return the request with its message as a CloudEvent, in one of the two modes. The new body is signed."""
     media_type = decode_options(entry.extra).media_type if entry.extra else None
-    event = event_of(entry, kind, request.queue_id, request.headers, media_type)
+    event = event_of(entry, kind, request.queue_id, request.headers, media_type=media_type)
     return msgspec.structs.replace(request, body=event.body, media_type=event.media_type, headers=event.headers)
 
 

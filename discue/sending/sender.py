@@ -141,7 +141,7 @@ class Sender:
         factory = partial(Connection, self, origin, exchange, self._limits)
         try:
             request = exchange.request
-            await self._dialer.dial(request.target, factory, timeout_seconds, exchange.dial, request.identity)
+            await self._dialer.dial(request.target, factory, timeout_seconds, exchange.dial, identity=request.identity)
         except DialFailed as error:
             failure = error.failure
         except Exception:

@@ -71,7 +71,7 @@ async def open_installation(settings: Settings, clock: Clock, log: Log) -> Async
             store, clock, max_message_bytes=settings.max_message_bytes, quotas=settings.default_quotas
         )
         await cache.open()
-        control = _control(settings, clock, row_ids, store, cache)
+        control = _control(settings, clock, row_ids, store, cache=cache)
         yield Installation(settings, clock, store, cache, control)
     finally:
         await engine.close()
@@ -105,7 +105,7 @@ def egress_policy(settings: Settings) -> EgressPolicy:
 
 
 def _control(
-    settings: Settings, clock: Clock, row_ids: RowIds, store: Store, cache: ControlPlaneCache
+    settings: Settings, clock: Clock, row_ids: RowIds, store: Store, *, cache: ControlPlaneCache
 ) -> ControlContext:
     return ControlContext(
         store=store,

@@ -84,7 +84,7 @@ class Worker:
         self._tokens = _tokens(settings, clock)
         self._authorizer = AuthorizingSender(self.sender, self._tokens, clock)
         row_ids = installation.control.row_ids
-        self.lease = Lease(store, row_ids, clock, settings.role, settings.lease_seconds)
+        self.lease = Lease(store, row_ids, clock, settings.role, seconds=settings.lease_seconds)
         self.dispatcher = Dispatcher(
             store,
             send=self._authorizer.send,
@@ -95,16 +95,18 @@ class Worker:
             lease=self.lease,
         )
         self.dispatcher.on_unowned = self._request_poll
-        self._ownership = Ownership(store, self.dispatcher, self.lease, clock, log)
+        self._ownership = Ownership(store, self.dispatcher, self.lease, clock, log=log)
         self._retention = Retention(
             store,
             installation.cache,
             self.dispatcher,
             clock,
-            _retention_times(settings),
+            times=_retention_times(settings),
             is_leader=lambda: self._ownership.is_leader,
         )
-        runs = ScheduleRuns(store, installation.cache, clock, installation.control.public_ids, settings.default_quotas)
+        runs = ScheduleRuns(
+            store, installation.cache, clock, installation.control.public_ids, quotas=settings.default_quotas
+        )
         self._scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self._ownership.is_leader)
         limits = PullLimits(settings.listener_max_in_flight, settings.delivery_deadline_seconds * 1_000)
         self.pulls = PullBroker(PullContext(store, clock, row_ids, SystemRandom().random, limits), log)
@@ -342,5 +344,5 @@ def _services(
     quotas = QuotaGate(store, clock)
     publisher = Publisher(store, installation.cache, clock, control.public_ids, quotas, control.row_ids)
     rates = RateLimiter(store, clock, workers=lambda: store.workers)
-    authenticator = Authenticator(store, installation.cache, clock, control.row_ids, log)
+    authenticator = Authenticator(store, installation.cache, clock, control.row_ids, log=log)
     return Services(control, publisher, readiness, log, checks, rates, authenticator, samples, puller)

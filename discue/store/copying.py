@@ -99,7 +99,7 @@ async def step(source: Side, target: Side, progress: CopyProgress) -> CopyProgre
     (table,) = [each for each in TABLES if each.name == progress.table]
     page = await source.store.read(lambda tx: _read(tx, source, table, progress))
     following = _following(table, page, progress)
-    await target.store.write(lambda tx: _write(tx, target, table, page.rows, (progress, following)))
+    await target.store.write(lambda tx: _write(tx, target, table, page.rows, steps=(progress, following)))
     return following
 
 
@@ -163,7 +163,7 @@ def _require_same(target: Side, earlier: CopyProgress, fresh: CopyProgress) -> N
 
 async def _is_empty(tx: Transaction) -> bool:
     for table in TABLES:
-        rows = await rows_after(tx, table, table.columns[-1:], (), 1)
+        rows = await rows_after(tx, table, table.columns[-1:], (), limit=1)
         # A new database has the head of the feed, with version 0.
         if rows and (table is not FEED_HEAD or rows != [(0,)]):
             return False
@@ -174,7 +174,7 @@ async def _read(tx: Transaction, source: Side, table: TableSpec, progress: CopyP
     await _require_unserved(tx, source)
     await _require_same_feed(tx, source, progress)
     fitting = await _fitting(tx, table, progress.after)
-    rows = await rows_after(tx, table, table.columns, progress.after, fitting)
+    rows = await rows_after(tx, table, table.columns, progress.after, limit=fitting)
     # A step that was limited by bytes may have reached the end as well: then an empty step follows.
     is_last = fitting == ROWS_A_STEP and len(rows) < ROWS_A_STEP
     return _Page(as_copied(table, table.columns, rows, progress.begun_at), is_last)
@@ -185,7 +185,7 @@ async def _fitting(tx: Transaction, table: TableSpec, after: Key) -> int:
     if not table.bodies:
         return ROWS_A_STEP
     total = 0
-    for number, (*_, size) in enumerate(await rows_after(tx, table, (*table.key, "size"), after, ROWS_A_STEP)):
+    for number, (*_, size) in enumerate(await rows_after(tx, table, (*table.key, "size"), after, limit=ROWS_A_STEP)):
         total += size
         if number and total > BYTES_A_STEP:
             return number
@@ -202,7 +202,7 @@ def _following(table: TableSpec, read: _Page, progress: CopyProgress) -> CopyPro
 
 
 async def _write(
-    tx: Transaction, target: Side, table: TableSpec, rows: list[Row], steps: tuple[CopyProgress, CopyProgress]
+    tx: Transaction, target: Side, table: TableSpec, rows: list[Row], *, steps: tuple[CopyProgress, CopyProgress]
 ) -> None:
     await _require_unserved(tx, target)
     await insert_rows(tx, table, rows)

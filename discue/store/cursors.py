@@ -201,7 +201,7 @@ async def renew_tokens(tx: Transaction, owner: int) -> int:
 
 
 async def lanes_after(
-    tx: Transaction, owner: int, after: CursorKey, limit: int, last: CursorKey = LAST_CURSOR
+    tx: Transaction, owner: int, after: CursorKey, limit: int, *, last: CursorKey = LAST_CURSOR
 ) -> list[LaneRecord]:
     """Read a page of the owner's cursors in key order, up to `last`, if listener, queue and organization exist."""
     return await _records(tx, await tx.rows(_LANES_AFTER, owner, *after, *last, limit))
@@ -240,8 +240,9 @@ def _record(row: Row) -> LaneRecord:
         return LaneRecord(**record, known=known)
     # The sweep belongs to the live cursor.
     known = msgspec.structs.replace(known, sweep=Sweep())
-    return LaneRecord(**record, known=known, replay=_plan(*plan))
+    return LaneRecord(**record, known=known, replay=_plan(plan))
 
 
-def _plan(public_id: str, until_seq: int, created_at: int, pace: int | None, spec: str) -> ReplayPlan:
+def _plan(row: Row) -> ReplayPlan:
+    public_id, until_seq, created_at, pace, spec = row
     return ReplayPlan(public_id, until_seq, created_at, pace, msgspec.json.decode(spec, type=ReplaySpec).filter)

@@ -151,7 +151,7 @@ async def read_open_keys(tx: Transaction, key: CursorKey) -> list[KeyRow]:
 
 
 async def retries_up_to(
-    tx: Transaction, key: tuple[int, int, int], seq: int, before: int, limit: int
+    tx: Transaction, key: tuple[int, int, int], seq: int, before: int, *, limit: int
 ) -> list[WaitingRetry]:
     """Read some retries up to a seq that were not redelivered at `before` or later, in no order.
 

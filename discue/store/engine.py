@@ -365,7 +365,7 @@ class Engine(Protocol):
         """Run `work` on one snapshot. It must change nothing."""
         ...
 
-    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
+    async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         """Read the log after a seq: at most `rows` entries, and after the first at most `max_bytes` of bodies."""
         ...
 

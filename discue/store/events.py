@@ -56,7 +56,7 @@ class Occurrence(NamedTuple):
 
 
 async def record(
-    tx: Transaction, occurrence: Occurrence, kind: EventKind, organization: int, ref: str, name: str
+    tx: Transaction, occurrence: Occurrence, kind: EventKind, organization: int, *, ref: str, name: str
 ) -> None:
     """Record an event in the transaction that causes it, and count it. An occurrence records one event per
     organization.

@@ -182,7 +182,7 @@ def candidates_of(of: Recipient, state: DeliveryState) -> MessageSource:
 
 
 async def page_in_state(
-    tx: Transaction, of: Recipient, state: DeliveryState, source: MessageSource, within: Span, selection: Selection
+    tx: Transaction, of: Recipient, state: DeliveryState, source: MessageSource, *, within: Span, selection: Selection
 ) -> RowPage:
     """Read a page of the listener's messages that are in one state, among those of a source and between two seqs.
 
@@ -265,7 +265,7 @@ async def missed_page(tx: Transaction, of: Recipient, selection: Selection) -> L
     """Read a page of missed messages, newest first. Times in the selection are those of storing."""
     times = await span_of_times(tx, of.organization, of.queue, selection)
     within = intersect((of.start_seq, LARGEST), times)
-    found = await page_in_state(tx, of, "missed", missed_for(of, selection.reason), within, selection)
+    found = await page_in_state(tx, of, "missed", missed_for(of, selection.reason), within=within, selection=selection)
     return found.listing(await _described(tx, of, found.rows))
 
 

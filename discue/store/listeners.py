@@ -200,7 +200,7 @@ async def set_secrets(tx: Transaction, organization: int, listener: int, secrets
 
 
 async def disable(
-    tx: Transaction, organization: int, listener: int, config_version: int, occurrence: Occurrence
+    tx: Transaction, organization: int, listener: int, config_version: int, *, occurrence: Occurrence
 ) -> bool:
     """Disable a listener, and record it in the change feed. Returns False if its configuration has changed."""
     now = millisecond_of(occurrence.id)
@@ -208,7 +208,8 @@ async def disable(
     if changed is None:
         return False
     await feed.record(tx, "listener", organization, listener)
-    await events.record(tx, occurrence, "listener_updated", organization, *changed)
+    ref, name = changed
+    await events.record(tx, occurrence, "listener_updated", organization, ref=ref, name=name)
     return True
 
 
@@ -216,7 +217,7 @@ async def mark_deleted(tx: Transaction, organization: int, listener: int, now: i
     return await tx.execute(_MARK_DELETED, now, organization, listener) == 1
 
 
-async def ids_of_queue(tx: Transaction, organization: int, queue: int, after: int, limit: int) -> list[int]:
+async def ids_of_queue(tx: Transaction, organization: int, queue: int, after: int, *, limit: int) -> list[int]:
     """Read row ids of the queue's listeners above `after`, including deleted ones."""
     return [row[0] for row in await tx.rows(_IDS_OF_QUEUE, organization, queue, after, limit)]
 

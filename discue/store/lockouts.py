@@ -83,9 +83,9 @@ async def _announce(tx: Transaction, subject: LockoutSubject, occurrence: Occurr
     await feed.record(tx, "lockout", 0, subject.number)
     key = await api_keys.by_public_id(tx, subject.name) if subject.kind == "api_key" else None
     if key is not None:
-        await events.record(tx, occurrence, "lockout", key.organization, key.public_id, key.alias)
+        await events.record(tx, occurrence, "lockout", key.organization, ref=key.public_id, name=key.alias)
     elif (operator := await organizations.operator(tx)) is not None:
-        await events.record(tx, occurrence, "lockout", operator.id, "", subject.name)
+        await events.record(tx, occurrence, "lockout", operator.id, ref="", name=subject.name)
 
 
 def _failures(row: Row | None) -> FailureHistory:

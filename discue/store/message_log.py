@@ -167,7 +167,7 @@ class OneLog:
         if offset and await self._capacity(tx) <= offset:
             return []
         below = LARGEST if bound is None else (await self.boundaries(tx, bound))[0]
-        return await self._read(tx, (0, below), "DESC", limit, offset)
+        return await self._read(tx, (0, below), "DESC", limit, offset=offset)
 
     async def newer(self, tx: Transaction, bound: LogPosition, limit: int) -> Sequence[Row]:
         first = (await self.boundaries(tx, bound))[1]
@@ -186,7 +186,7 @@ class OneLog:
         boundary = await first_seq_at(tx, self._organization, self._queue, from_time)
         return boundary, boundary
 
-    async def _read(self, tx: Transaction, span: Span, order: str, limit: int, offset: int = 0) -> list[Row]:
+    async def _read(self, tx: Transaction, span: Span, order: str, limit: int, *, offset: int = 0) -> list[Row]:
         taken = len(self._key)
         condition = f"listed.seq > ${taken + 1} AND listed.seq < ${taken + 2}"
         sql = f"{self._sql} AND {condition} ORDER BY listed.seq {order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
@@ -225,7 +225,7 @@ class AcrossQueues:
         lowest, highest = self._within
         if offset:
             sql = self._sql + self._live_only
-            rows = await self._ids(tx, sql, _between(lowest, highest), "DESC", (limit, offset))
+            rows = await self._ids(tx, sql, _between(lowest, highest), "DESC", limits=(limit, offset))
             return await self._read(tx, rows)
         span = (lowest, highest if bound is None else min(bound, highest))
         return await self._read(tx, await self._scan(tx, span, limit, newest_first=True))
@@ -239,7 +239,7 @@ class AcrossQueues:
         found: dict[str, Row] = {}
         chunk, keys = wanted, _between(*span)
         for _ in range(_SCANS):
-            rows = await self._ids(tx, self._sql, keys, "DESC" if newest_first else "ASC", (chunk, 0))
+            rows = await self._ids(tx, self._sql, keys, "DESC" if newest_first else "ASC", limits=(chunk, 0))
             for row in rows:
                 if row[0] not in found and await self._live.public_id(tx, row[1]) is not None:
                     found[row[0]] = row
@@ -251,7 +251,7 @@ class AcrossQueues:
         raise Unavailable("The messages of a deleted queue are being removed. Try again in a minute.")
 
     async def _ids(
-        self, tx: Transaction, sql: str, keys: tuple[_IdKey, _IdKey], order: str, limits: tuple[int, int]
+        self, tx: Transaction, sql: str, keys: tuple[_IdKey, _IdKey], order: str, *, limits: tuple[int, int]
     ) -> list[Row]:
         taken = len(self._values)
         condition = f"(id, queue) > (${taken + 1}, ${taken + 2}) AND (id, queue) < (${taken + 3}, ${taken + 4})"
@@ -318,7 +318,7 @@ async def position_of(tx: Transaction, organization: int, public_id: str, queue:
 async def first_seq_at(tx: Transaction, organization: int, queue: int, stored_at: int) -> int:
     """Return the smallest seq that was stored at that millisecond or later; above the head if there is none."""
     bounds = await _ends(tx, organization, queue)
-    return 1 + await last_seq_stored_before(tx, organization, queue, bounds, stored_at)
+    return 1 + await last_seq_stored_before(tx, organization, queue, bounds, before=stored_at)
 
 
 async def rows_by_id(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[Row]:
@@ -346,7 +346,7 @@ ORDER BY seq LIMIT 1
 
 
 async def last_seq_stored_before(
-    tx: Transaction, organization: int, queue: int, bounds: tuple[int, int], before: int
+    tx: Transaction, organization: int, queue: int, bounds: tuple[int, int], *, before: int
 ) -> int:
     """Return the highest seq in (`bounds`] whose message was stored before a time; the lower bound if there is none.
 

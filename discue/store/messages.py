@@ -80,7 +80,7 @@ async def page_of_queue(
 
     Raises BadRequest if the selection names a listener that is not one of the queue's.
     """
-    found = await _rows_of_queue(tx, queue.organization, queue.id, selection, only)
+    found = await _rows_of_queue(tx, queue.organization, queue.id, selection, only=only)
     return await _listing(tx, queue.organization, found, LiveQueues(queue.organization))
 
 
@@ -92,7 +92,9 @@ async def page(
     Raises BadRequest if the selection names a listener that is not one of the organization's.
     """
     live = LiveQueues(organization)
-    return await _listing(tx, organization, await _rows_of_organization(tx, organization, live, selection, only), live)
+    return await _listing(
+        tx, organization, await _rows_of_organization(tx, organization, live, selection, only=only), live
+    )
 
 
 async def set_alias(tx: Transaction, message: StoredMessage, alias: str, now: int) -> bool:
@@ -137,7 +139,7 @@ def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessag
 
 
 async def _rows_of_queue(
-    tx: Transaction, organization: int, queue: int, selection: Selection, only: Collection[str] | None
+    tx: Transaction, organization: int, queue: int, selection: Selection, *, only: Collection[str] | None
 ) -> RowPage:
     """Read rows of a queue's messages."""
     if selection.listener is not None:
@@ -145,11 +147,11 @@ async def _rows_of_queue(
         if of is None or of.queue != queue:
             raise _no_listener("must be the id of a listener of this queue")
         return await _of_recipient(tx, of, selection, only)
-    return await browse(tx, await _of_log(tx, organization, queue, selection, only), selection)
+    return await browse(tx, await _of_log(tx, organization, queue, selection, only=only), selection)
 
 
 async def _rows_of_organization(
-    tx: Transaction, organization: int, live: LiveQueues, selection: Selection, only: Collection[str] | None
+    tx: Transaction, organization: int, live: LiveQueues, selection: Selection, *, only: Collection[str] | None
 ) -> RowPage:
     """Read rows of the messages of all queues."""
     if selection.listener is not None:
@@ -159,7 +161,7 @@ async def _rows_of_organization(
         return await _of_recipient(tx, of, selection, only)
     if only is None:
         return await browse(tx, await _of_all(tx, organization, live, selection), selection)
-    return await browse(tx, await _of_targets(tx, organization, live, selection, only), selection)
+    return await browse(tx, await _of_targets(tx, organization, live, selection, only=only), selection)
 
 
 async def _of_log(
@@ -167,6 +169,7 @@ async def _of_log(
     organization: int,
     queue: int,
     selection: Selection,
+    *,
     only: Collection[str] | None = None,
     floor: int = 0,
 ) -> Source:
@@ -188,7 +191,7 @@ async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selectio
 
 
 async def _of_targets(
-    tx: Transaction, organization: int, live: LiveQueues, selection: Selection, only: Collection[str]
+    tx: Transaction, organization: int, live: LiveQueues, selection: Selection, *, only: Collection[str]
 ) -> Source:
     """Return the messages that pass the filters, in the queues or among the messages that `only` names."""
     found = set(await queues.ids_of(tx, organization, only))
@@ -209,12 +212,12 @@ async def _of_recipient(tx: Transaction, of: Recipient, selection: Selection, on
     if only is not None and of.queue_public_id in only:
         only = None
     if selection.state is None:
-        source = await _of_log(tx, of.organization, of.queue, selection, only, of.start_seq)
+        source = await _of_log(tx, of.organization, of.queue, selection, only=only, floor=of.start_seq)
         return await browse(tx, source, selection)
     times = await span_of_times(tx, of.organization, of.queue, selection)
     candidates = await _candidates(tx, of, selection, only)
     within = intersect((of.start_seq, LARGEST), times)
-    return await page_in_state(tx, of, selection.state, candidates, within, selection)
+    return await page_in_state(tx, of, selection.state, candidates, within=within, selection=selection)
 
 
 async def _candidates(

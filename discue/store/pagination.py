@@ -162,7 +162,7 @@ class Table(msgspec.Struct, frozen=True):
 
     async def older(self, tx: Transaction, bound: int | None, limit: int, offset: int = 0) -> Sequence[Row]:
         ceiling = self.ceiling if bound is None else min(bound, self.ceiling)
-        return await self._between(tx, (self.floor, ceiling), "DESC", limit, offset)
+        return await self._between(tx, (self.floor, ceiling), "DESC", limit, offset=offset)
 
     async def newer(self, tx: Transaction, bound: int, limit: int) -> Sequence[Row]:
         return await self._between(tx, (max(bound, self.floor), self.ceiling), "ASC", limit)
@@ -192,7 +192,7 @@ class Table(msgspec.Struct, frozen=True):
         return await tx.rows(sql, *self.values, *among)
 
     async def _between(
-        self, tx: Transaction, bounds: tuple[int, int], order: str, limit: int, offset: int = 0
+        self, tx: Transaction, bounds: tuple[int, int], order: str, limit: int, *, offset: int = 0
     ) -> Sequence[Row]:
         column, taken = self.id_column, len(self.values)
         condition = f"{column} > ${taken + 1} AND {column} < ${taken + 2}"

@@ -163,7 +163,7 @@ async def _remove_attempts(tx: Transaction, job: Job, listener: int) -> bool:
 
 
 async def _purge_queue(tx: Transaction, organization: int, queue: int) -> bool:
-    for listener in await listeners.ids_of_queue(tx, organization, queue, 0, 1):
+    for listener in await listeners.ids_of_queue(tx, organization, queue, 0, limit=1):
         await _purge_listener(tx, organization, listener)
         return False
     # Attempts of one message are removed together, since the index finds them by seq.

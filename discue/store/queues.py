@@ -152,7 +152,7 @@ async def mark_deleted(tx: Transaction, organization: int, queue: int, now: int)
     return True
 
 
-async def close_some(tx: Transaction, organization: int, after: int, limit: int, now: int) -> int | None:
+async def close_some(tx: Transaction, organization: int, after: int, limit: int, *, now: int) -> int | None:
     """Close the heads of the next `limit` queues above row id `after`. Returns the last one's id; None if there is
     none.
     """

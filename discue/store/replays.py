@@ -99,7 +99,7 @@ async def delete(tx: Transaction, replay: Replay, job_id: int) -> bool:
     return deleted
 
 
-async def end(tx: Transaction, key: CursorKey, token: int, version: int, now: int) -> bool:
+async def end(tx: Transaction, key: CursorKey, token: int, version: int, *, now: int) -> bool:
     """End a replay: delete its cursor. Returns False if that does not have this token and version."""
     if not await tx.execute(_END_CURSOR, *key, token, version):
         return False
@@ -107,7 +107,7 @@ async def end(tx: Transaction, key: CursorKey, token: int, version: int, now: in
     return True
 
 
-async def ends_of(tx: Transaction, organization: int, queue: int, first: int, last: int) -> tuple[str, str]:
+async def ends_of(tx: Transaction, organization: int, queue: int, first: int, *, last: int) -> tuple[str, str]:
     """Return the ids of the first and the last message between two seqs, both included; empty if there is none."""
     ids = []
     for order in ("ASC", "DESC"):

@@ -185,7 +185,7 @@ OF_THE_DATABASE: Final = frozenset({"allowance", "meta", "worker"})
 """Tables that describe the database, its processes and the current minute, and are not copied."""
 
 
-async def rows_after(tx: Transaction, table: TableSpec, columns: Sequence[str], after: Key, limit: int) -> list[Row]:
+async def rows_after(tx: Transaction, table: TableSpec, columns: Sequence[str], after: Key, *, limit: int) -> list[Row]:
     """Read the first rows after a key, in key order."""
     return [tuple(row) for row in await tx.rows(select(table, columns, is_first=not after), *after, limit)]
 

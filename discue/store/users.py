@@ -55,7 +55,7 @@ async def page(
     return found.listing(map(_from_row, found.rows))
 
 
-async def of_role(tx: Transaction, organization: int, role: str, after: int, limit: int) -> list[User]:
+async def of_role(tx: Transaction, organization: int, role: str, after: int, *, limit: int) -> list[User]:
     """Read users who have a role, in the order of row ids."""
     return [_from_row(row) for row in await tx.rows(_OF_ROLE, organization, role, after, limit)]
 

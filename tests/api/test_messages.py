@@ -16,7 +16,7 @@ def stored(cast: Cast, queue: str) -> list[tuple[Kind, bytes]]:
     principal = cast.service.run(cast.service.installation.cache.authenticate(cast.alice.headers["x-api-key"]))
     organization = principal.organization.id
     record = cast.service.run(cast.service.installation.cache.queue(organization, queue))
-    page = cast.service.run(cast.service.installation.store.page(organization, record.id, 0, 100, 1 << 20))
+    page = cast.service.run(cast.service.installation.store.page(organization, record.id, 0, 100, max_bytes=1 << 20))
     return [("json" if entry.is_json else "text", entry.body) for entry in page.entries]
 
 

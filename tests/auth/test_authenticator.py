@@ -33,7 +33,7 @@ class Worker:
         self.control = control_of(cast.control.store, cast.clock)
         self.control.row_ids.slot = slot
         self.cache = self.control.cache
-        self.authenticator = Authenticator(self.control.store, self.cache, cast.clock, self.control.row_ids, Log())
+        self.authenticator = Authenticator(self.control.store, self.cache, cast.clock, self.control.row_ids, log=Log())
 
     async def hear(self) -> None:
         """Look at the database, as a worker does once a second."""

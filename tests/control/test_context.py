@@ -18,7 +18,7 @@ from tests.support.cast import Cast
 
 
 def a_key(cast: Cast) -> IdempotencyKey:
-    return idempotency_key(cast.alice.principal.organization, "a", "POST", "/queues", b"")
+    return idempotency_key(cast.alice.principal.organization, "a", "POST", "/queues", body=b"")
 
 
 def keeping(cast: Cast) -> ControlContext:

@@ -43,7 +43,7 @@ def path_of(made: ListenerDetails) -> tuple[str, str]:
 
 async def change(control: ControlContext, cast: Cast, made: ListenerDetails, **fields: object) -> ListenerDetails:
     changed = msgspec.structs.replace(ListenerFields(), **fields)
-    return await listeners.change(control, cast.alice.principal, *path_of(made), changed)
+    return await listeners.change(control, cast.alice.principal, *path_of(made), fields=changed)
 
 
 async def stored(control: ControlContext, made: ListenerDetails) -> Listener:
@@ -151,7 +151,7 @@ async def test_test_request_sends_the_credentials(cast: Cast, control: ControlCo
     noted = Noted()
     for given in (BASIC, OAUTH2):
         made = await make(control, cast, given)
-        await listener_tests.send(control, cast.alice.principal, path_of(made), SAMPLE, noted)
+        await listener_tests.send(control, cast.alice.principal, path_of(made), SAMPLE, sender=noted)
     basic, oauth2 = noted.requests
     assert ("authorization", "Basic YWRhOnMzY3IzdA==") in basic.headers
     assert oauth2.grant is not None
@@ -184,6 +184,6 @@ async def test_test_request_is_rejected_if_the_credentials_are_lost(cast: Cast, 
     with pytest.raises(ValueError, match="lost"):
         await _endpoint(control, made)
     with pytest.raises(Unavailable, match="again"):
-        await listener_tests.send(control, cast.alice.principal, path_of(made), SAMPLE, Noted())
+        await listener_tests.send(control, cast.alice.principal, path_of(made), SAMPLE, sender=Noted())
     await change(control, cast, made, authentication=BASIC)
     assert ("authorization", "Basic YWRhOnMzY3IzdA==") in (await _endpoint(control, made)).headers

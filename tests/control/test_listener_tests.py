@@ -50,7 +50,7 @@ async def _path(cast: Cast, **fields: Any) -> tuple[str, str]:
 
 async def _send(cast: Cast, path: tuple[str, str], noted: Noted, person: Person | None = None) -> DeliveryTestResult:
     principal = (person or cast.alice).principal
-    return await listener_tests.send(cast.control, principal, path, SAMPLE, noted)
+    return await listener_tests.send(cast.control, principal, path, SAMPLE, sender=noted)
 
 
 async def test_test_request_has_the_form_of_a_delivery(cast: Cast, control: ControlContext) -> None:

@@ -92,7 +92,7 @@ async def test_forbidden_urls_are_rejected_with_a_pointer(
     made = (await _listener(control, cast.alice, queue)).listener.public_id
     with pytest.raises(Unprocessable):
         await listeners.change(
-            control, cast.alice.principal, queue, made, msgspec.structs.replace(ListenerFields(), **{field: url})
+            control, cast.alice.principal, queue, made, fields=msgspec.structs.replace(ListenerFields(), **{field: url})
         )
 
 
@@ -120,7 +120,7 @@ async def test_change_sets_only_given_fields_and_increments_the_version(cast: Ca
     made = (await _listener(control, cast.alice, queue)).listener
     cast.clock.advance(5)
     changed = await listeners.change(
-        control, cast.alice.principal, queue, made.public_id, ListenerFields(status="disabled")
+        control, cast.alice.principal, queue, made.public_id, fields=ListenerFields(status="disabled")
     )
     assert changed.listener == msgspec.structs.replace(
         made, status="disabled", config_version=2, updated_at=made.updated_at + 5
@@ -170,7 +170,7 @@ async def test_listener_of_another_organization_is_not_found(cast: Cast, control
     for refused in (
         listeners.create(control, stranger, queue, URLS),
         listeners.get(control, stranger, queue, made),
-        listeners.change(control, stranger, queue, made, ListenerFields("stolen")),
+        listeners.change(control, stranger, queue, made, fields=ListenerFields("stolen")),
         listeners.delete(control, stranger, queue, made),
         listeners.page_of_queue(control, stranger, queue),
     ):
@@ -202,7 +202,7 @@ async def test_key_limited_to_a_listener_reaches_only_that_one_and_creates_none(
     bob = (await cast.bob({"listeners": Scope("write", (mine,))})).principal
     for page in (await listeners.page(control, bob), await listeners.page_of_queue(control, bob, queue)):
         assert [item.listener.public_id for item in page.items] == [mine]
-    await listeners.change(control, bob, queue, mine, ListenerFields(status="disabled"))
+    await listeners.change(control, bob, queue, mine, fields=ListenerFields(status="disabled"))
     for refused in (
         listeners.create(control, bob, queue, URLS),
         listeners.get(control, bob, queue, other),
@@ -248,9 +248,9 @@ async def test_required_domains_apply_to_both_urls_of_a_listener(
     assert [fault.pointer for fault in refused.value.faults] == [pointer]
     made = await listeners.create(control, principal, queue, _urls("https://SHOP.example.com:443/a?b"))
     with pytest.raises(Unprocessable):
-        await listeners.change(control, principal, queue, made.listener.public_id, fields)
+        await listeners.change(control, principal, queue, made.listener.public_id, fields=fields)
     await _require(control, cast, required=False)
-    await listeners.change(control, principal, queue, made.listener.public_id, fields)
+    await listeners.change(control, principal, queue, made.listener.public_id, fields=fields)
 
 
 async def test_registered_domain_suffices_before_it_is_verified(cast: Cast, control: ControlContext) -> None:
@@ -266,14 +266,14 @@ async def test_existing_listener_can_change_if_its_urls_stay(cast: Cast, control
     made = (await listeners.create(control, principal, queue, before)).listener
     await _require(control, cast)
     again = msgspec.structs.replace(before, alias="renamed", status="disabled")
-    changed = await listeners.change(control, principal, queue, made.public_id, again)
+    changed = await listeners.change(control, principal, queue, made.public_id, fields=again)
     assert (changed.listener.alias, changed.listener.notify_url) == ("renamed", "https://old.example.com/")
     for fields in (
         ListenerFields(notify_url="https://old.example.com/2"),
         ListenerFields(liveness_url="https://x.example/"),
     ):
         with pytest.raises(Unprocessable):
-            await listeners.change(control, principal, queue, made.public_id, fields)
+            await listeners.change(control, principal, queue, made.public_id, fields=fields)
 
 
 async def test_organization_decides_whether_domains_are_required(cast: Cast, control: ControlContext) -> None:

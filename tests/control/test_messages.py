@@ -39,11 +39,13 @@ async def test_lists_are_newest_first_in_one_queue_and_in_all(cast: Cast, contro
 
 async def test_change_sets_only_the_alias(cast: Cast, control: ControlContext) -> None:
     queue, (message,) = await _published(control, cast.alice)
-    changed = await messages.change(control, cast.alice.principal, queue, message, MessageFields(name="greeting"))
+    changed = await messages.change(
+        control, cast.alice.principal, queue, message, fields=MessageFields(name="greeting")
+    )
     assert (changed.alias, changed.body) == ("greeting", b"hello")
     assert (await messages.get(control, cast.alice.principal, queue, message)).message == changed
     with pytest.raises(Unprocessable):
-        await messages.change(control, cast.alice.principal, queue, message, MessageFields(alias="no"))
+        await messages.change(control, cast.alice.principal, queue, message, fields=MessageFields(alias="no"))
 
 
 async def test_deleted_message_is_not_found(cast: Cast, control: ControlContext) -> None:
@@ -63,7 +65,7 @@ async def test_message_of_another_organization_is_not_found(cast: Cast, control:
     for refused in (
         messages.get(control, stranger, queue, message),
         messages.get(control, stranger, theirs, message),
-        messages.change(control, stranger, queue, message, MessageFields("stolen")),
+        messages.change(control, stranger, queue, message, fields=MessageFields("stolen")),
         messages.delete(control, stranger, theirs, message),
         messages.page_of_queue(control, stranger, queue),
     ):
@@ -94,7 +96,7 @@ async def test_key_with_read_access_cannot_change_messages(cast: Cast, control: 
     bob = (await cast.bob({"messages": Scope("read")})).principal
     await messages.get(control, bob, queue, message)
     for refused in (
-        messages.change(control, bob, queue, message, MessageFields("renamed")),
+        messages.change(control, bob, queue, message, fields=MessageFields("renamed")),
         messages.delete(control, bob, queue, message),
     ):
         with pytest.raises(Forbidden):

@@ -104,7 +104,7 @@ async def test_every_message_fits_the_schema_at_the_time_of_its_append(cast: Cas
     assert kinds <= {tuple, Unprocessable}
     bodies = [
         entry.body
-        for page in [await control.store.page(queue.organization, queue.id, 0, 100, 1 << 20)]
+        for page in [await control.store.page(queue.organization, queue.id, 0, 100, max_bytes=1 << 20)]
         for entry in page.entries
     ]
     changed_at = bodies.index(STRING.body) if STRING.body in bodies else len(bodies)

@@ -77,7 +77,9 @@ async def test_concurrent_workers_create_one_operator(workers: list[ControlConte
 async def test_concurrent_deletions_leave_one_key_that_manages_keys(workers: list[ControlContext]) -> None:
     principal = await operator(workers)
     organization = principal.organization
-    keys = [await admin.create_key(workers[0], ALIAS, None, principal.scopes, 0) for _ in range(TOGETHER - 1)]
+    keys = [
+        await admin.create_key(workers[0], ALIAS, None, principal.scopes, expires_at=0) for _ in range(TOGETHER - 1)
+    ]
     first = (await api_keys.page(workers[0], principal, FIRST_PAGE)).items[-1]
     ids = [first.public_id, *(made.key.public_id for made in keys)]
     answers = await asyncio.gather(

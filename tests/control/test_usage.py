@@ -146,7 +146,7 @@ async def test_every_change_is_an_event_with_its_author(cast: Cast, control: Con
     queue = (await queues.create(control, alice, QueueFields("orders"))).queue.public_id
     await queues.change(control, alice, queue, QueueFields("bills"))
     listener = (await listeners.create(control, alice, queue, URLS)).listener
-    await listeners.change(control, alice, queue, listener.public_id, ListenerFields("desk-1"))
+    await listeners.change(control, alice, queue, listener.public_id, fields=ListenerFields("desk-1"))
     await listeners.delete(control, alice, queue, listener.public_id)
     key = (await api_keys.create(control, alice, KeyFields("robot"))).key
     await api_keys.change(control, alice, key.public_id, KeyFields("machine"))
@@ -275,7 +275,7 @@ async def test_following_the_onward_id_skips_no_event_that_is_stored_late(cast: 
 
 async def _record_late(control: ControlContext, principal: Principal, occurrence: Occurrence) -> None:
     await control.write(
-        lambda tx: events.record(tx, occurrence, "queue_added", principal.organization, "0" * 21, "late")
+        lambda tx: events.record(tx, occurrence, "queue_added", principal.organization, ref="0" * 21, name="late")
     )
 
 

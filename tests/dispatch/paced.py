@@ -36,8 +36,8 @@ class Paced(SqliteEngine):
         await self._linger()
         return result
 
-    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
-        result = await super().page(organization, queue, after, rows, max_bytes)
+    async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
+        result = await super().page(organization, queue, after, rows, max_bytes=max_bytes)
         await self._linger()
         return result
 

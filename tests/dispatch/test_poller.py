@@ -80,14 +80,14 @@ class Post:
         self._moved = asyncio.Event()
         self.courier = Courier(self._moved)
         self.cache = ControlPlaneCache(store, clock, max_message_bytes=1_000)
-        self.lease = Lease(store, row_ids, clock, "all", LEASE_SECONDS)
+        self.lease = Lease(store, row_ids, clock, "all", seconds=LEASE_SECONDS)
         sources = Sources(clock, Random(0).random, row_ids)  # noqa: S311 - repeatable
         self.dispatcher = Dispatcher(
             store, send=self.courier, probe=Scout(), limits=LIMITS, sources=sources, log=self.log, lease=self.lease
         )
-        self.ownership = Ownership(store, self.dispatcher, self.lease, clock, self.log)
+        self.ownership = Ownership(store, self.dispatcher, self.lease, clock, log=self.log)
         self.retention = Retention(
-            store, self.cache, self.dispatcher, clock, TIMES, is_leader=lambda: self.ownership.is_leader
+            store, self.cache, self.dispatcher, clock, times=TIMES, is_leader=lambda: self.ownership.is_leader
         )
         runs = ScheduleRuns(store, self.cache, clock, PublicIds(clock, bytes))
         self.scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self.ownership.is_leader)

@@ -152,7 +152,7 @@ def document(**members: Any) -> EventMessage:
 def received(sent: EventMessage, mode: DeliveryFormat) -> HTTPMessage:
     """Return the event as a listener receives it."""
     entry = Entry(1, "m" * 21, 5, sent.is_json, sent.data)
-    event = event_of(entry, mode, "q" * 21, sent.headers, sent.media_type)
+    event = event_of(entry, mode, "q" * 21, sent.headers, media_type=sent.media_type)
     return HTTPMessage({"content-type": event.media_type, **dict(event.headers)}, event.body)
 
 

@@ -28,7 +28,7 @@ class Simulation:
 
     def allows(self, lane: Lane) -> bool:
         organization_in_flight = sum(held for other, held in self.lanes.items() if other[0] == lane[0])
-        return may_send(self.cap, self.in_flight, organization_in_flight, self.lanes[lane], self.lane_limit)
+        return may_send(self.cap, self.in_flight, organization_in_flight, self.lanes[lane], lane_limit=self.lane_limit)
 
     def send(self, lane: Lane) -> bool:
         allowed = self.allows(lane)
@@ -101,11 +101,11 @@ def test_hanging_organizations_converge_to_equal_shares() -> None:
 
 
 def test_full_cap_stops_every_lane() -> None:
-    assert not may_send(10, 10, 0, 0, 50)
+    assert not may_send(10, 10, 0, 0, lane_limit=50)
 
 
 def test_cap_of_one_is_usable() -> None:
-    assert may_send(1, 0, 0, 0, 1)
+    assert may_send(1, 0, 0, 0, lane_limit=1)
 
 
 # The fair share of the slots of one listener

@@ -23,7 +23,7 @@ NONCE = bytes(NONCE_BYTES)
 
 
 def a_key(text: str = "a", organization: int = 1, body: bytes = b"{}") -> IdempotencyKey:
-    return idempotency_key(organization, text, "POST", "/queues", body)
+    return idempotency_key(organization, text, "POST", "/queues", body=body)
 
 
 @given(KEYS)
@@ -45,14 +45,14 @@ def test_empty_long_or_blank_text_is_invalid(text: str) -> None:
 def test_fingerprints_match_only_for_equal_requests(
     text: str, one: tuple[str, str, bytes], other: tuple[str, str, bytes]
 ) -> None:
-    first, second = idempotency_key(1, text, *one), idempotency_key(1, text, *other)
+    first, second = (idempotency_key(1, text, method, path, body=body) for method, path, body in (one, other))
     assert first.hash == second.hash
     assert (first.fingerprint == second.fingerprint) == (one == other)
 
 
 def test_path_and_body_are_separated_in_the_fingerprint() -> None:
-    one = idempotency_key(1, "a", "POST", "/queues ", b"1")
-    other = idempotency_key(1, "a", "POST", "/queues", b" 1")
+    one = idempotency_key(1, "a", "POST", "/queues ", body=b"1")
+    other = idempotency_key(1, "a", "POST", "/queues", body=b" 1")
     assert one.fingerprint != other.fingerprint
 
 

@@ -135,7 +135,7 @@ def responded(status: int, *, no_retry: bool = False, error: FailureKind = "stat
 
 
 def settled(made: int, outcome: Outcome, random: float = 0.0) -> Settlement:
-    return settle(made, outcome, DEFAULT_RETRY_POLICY, NOW, random)
+    return settle(made, outcome, DEFAULT_RETRY_POLICY, NOW, random=random)
 
 
 @given(made=st.integers(1, 20), no_retry=st.booleans(), random=randoms)
@@ -182,7 +182,7 @@ def test_incomplete_410_does_not_disable_the_listener(error: FailureKind) -> Non
 
 @given(made=st.integers(1, 20), outcome=failures, random=randoms, final=st.frozensets(st.sampled_from(["404", "5xx"])))
 def test_missed_reason_is_a_filter_value(made: int, outcome: Outcome, random: float, final: frozenset[str]) -> None:
-    settlement = settle(made, outcome, msgspec.structs.replace(DEFAULT_RETRY_POLICY, final=final), NOW, random)
+    settlement = settle(made, outcome, msgspec.structs.replace(DEFAULT_RETRY_POLICY, final=final), NOW, random=random)
     assert (settlement.reason in MISSED_REASONS) == (settlement.state == "missed")
 
 

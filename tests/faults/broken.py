@@ -28,7 +28,7 @@ from discue.domain.rate import RateLimit, TokenBucket
 from discue.domain.window import Window
 from discue.store import cursors, pull_leases
 from discue.store import listeners as store_listeners
-from discue.store.engine import Append, Appended, CursorKey, Settle, TopicAppend, Transaction
+from discue.store.engine import Append, Appended, CursorKey, Row, Settle, TopicAppend, Transaction
 from discue.store.postgres.pool import ServerConnection
 from discue.store.store import Store
 
@@ -224,8 +224,9 @@ def leaves_some_out_of_replays() -> None:
 def replays_beyond_the_end() -> None:
     plan = cursors._plan
 
-    def longer(public_id: str, until_seq: int, *others: Any) -> cursors.ReplayPlan:
-        return plan(public_id, until_seq + 5, *others)
+    def longer(row: Row) -> cursors.ReplayPlan:
+        found = plan(row)
+        return msgspec.structs.replace(found, until_seq=found.until_seq + 5)
 
     put(cursors, "_plan", longer)
 

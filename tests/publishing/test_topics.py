@@ -258,11 +258,11 @@ async def test_channel_can_change_except_for_its_queue(cast: Cast) -> None:
     made = await a_channel(cast, topic, queue, pattern="a.>", filter='{"key": "x"}')
     change = partial(channels.change, cast.control, cast.alice.principal, topic.public_id, made.public_id)
     with pytest.raises(Unprocessable) as caught:
-        await change(ChannelFields(queue=other.public_id))
+        await change(fields=ChannelFields(queue=other.public_id))
     assert caught.value.faults[0].pointer == "/queue_id"
-    changed = await change(ChannelFields("renamed", queue=queue.public_id, pattern=None))
+    changed = await change(fields=ChannelFields("renamed", queue=queue.public_id, pattern=None))
     assert (changed.alias, changed.pattern, changed.filter) == ("renamed", None, '{"key": "x"}')
-    assert await change(ChannelFields(filter=None)) == msgspec.structs.replace(changed, filter=None)
+    assert await change(fields=ChannelFields(filter=None)) == msgspec.structs.replace(changed, filter=None)
     assert (await published(publisher_of(cast.control), topic, a_draft())).messages[0].queues == (queue.public_id,)
 
 

@@ -16,7 +16,7 @@ from tests.support.clocks import NOON
 async def look_back(tx: Transaction, queue: Queue, listener: Listener) -> None:
     """Events of every choice, and counts."""
     ours = queue.organization
-    await events.record(tx, Occurrence(row_id(60), ""), "queue_added", ours, queue.public_id, queue.alias)
+    await events.record(tx, Occurrence(row_id(60), ""), "queue_added", ours, ref=queue.public_id, name=queue.alias)
     only = (None, {public_id(33), listener.public_id, queue.public_id})
     for topic, chosen, oldest_first in product(get_args(EventTopic), only, (False, True)):
         choice: EventTopic = topic

@@ -188,7 +188,7 @@ async def test_a_step_that_fails_leaves_nothing_behind(source: Side, target: Sid
     messages = await rows(source, LOG)
 
     async def broken(tx: Transaction) -> None:
-        await copying._write(tx, target, LOG, messages, (progress, progress))
+        await copying._write(tx, target, LOG, messages, steps=(progress, progress))
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -45,14 +45,14 @@ async def test_a_message_waits_at_the_seq_it_was_given_and_gets_another_when_due
     queue = await stored_queue(store, OURS, 10)
     appended = await store_delayed(store, queue, NewEntry(public_id(20), True, b"1"), delayed(21))
     assert [(entry.seq, entry.is_delayed) for entry in appended.entries] == [(1, False), (2, True)]
-    page = await store.page(OURS, queue.id, 0, 10, 1 << 20)
+    page = await store.page(OURS, queue.id, 0, 10, max_bytes=1 << 20)
     assert [(each.seq, each.is_delayed, each.body) for each in page.entries] == [(1, False, b"1"), (2, True, b"")]
     waiting = await found(store, queue, 21)
     assert (waiting.seq, waiting.is_delayed, waiting.stored_at, waiting.body) == (2, True, NOON, b'"later"')
     assert await deliver(store, DUE - 1) == {}
     assert await store.read(delayed_messages.next_at) == DUE
     assert await deliver(store, DUE) == {(OURS, queue.id): 3}
-    page = await store.page(OURS, queue.id, 1, 10, 1 << 20)
+    page = await store.page(OURS, queue.id, 1, 10, max_bytes=1 << 20)
     assert [(each.seq, each.id, each.is_delayed, each.origin_seq, each.stored_at) for each in page.entries] == [
         (3, public_id(21), False, 2, DUE)
     ]
@@ -73,7 +73,7 @@ async def test_messages_become_due_in_their_order_and_their_queues(store: Store)
     await store_delayed(store, one, *[delayed(20 + number, DUE - number) for number in range(100)])
     await store_delayed(store, other, delayed(200), delayed(201, DUE + 1))
     assert await deliver(store, DUE) == {(OURS, one.id): 200, (OURS, other.id): 3}
-    page = await store.page(OURS, one.id, 0, 500, 1 << 20)
+    page = await store.page(OURS, one.id, 0, 500, max_bytes=1 << 20)
     assert [entry.origin_seq for entry in page.entries] == list(range(100, 0, -1))
     assert [entry.seq for entry in page.entries] == list(range(101, 201))
     assert await store.read(delayed_messages.next_at) == DUE + 1
@@ -86,7 +86,7 @@ async def test_one_of_many_workers_delivers_a_delayed_message(store: Store) -> N
     works = [partial(delayed_messages.append_due, messages=due, now=DUE) for _ in range(4)]
     heads = await asyncio.gather(*[store.write(work) for work in works])
     assert sorted(heads, key=len) == [{}, {}, {}, {(OURS, queue.id): 140}]
-    page = await store.page(OURS, queue.id, 0, 500, 1 << 20)
+    page = await store.page(OURS, queue.id, 0, 500, max_bytes=1 << 20)
     assert len({entry.id for entry in page.entries}) == len(page.entries) == 70
 
 

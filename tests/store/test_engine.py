@@ -79,7 +79,7 @@ async def test_appended_messages_are_numbered_without_gaps_in_the_order_given(st
     )
     assert [seqs(answer) for answer in answers] == [[1, 2, 3], [1], [4, 5], [2, 3], [6]]
     assert seqs((await appended(store, an_append(first, 106)))[0]) == [7]
-    page = await store.page(ORGANIZATION, first.id, 0, 100, 1 << 20)
+    page = await store.page(ORGANIZATION, first.id, 0, 100, max_bytes=1 << 20)
     assert [(entry.seq, entry.id) for entry in page.entries] == [(seq, public_id(99 + seq)) for seq in range(1, 8)]
 
 
@@ -101,7 +101,7 @@ async def test_append_returns_and_stores_the_same_entries(store: Store) -> None:
     assert [(entry.id, entry.is_json, entry.body) for entry in answer.entries] == [
         (entry.id, entry.is_json, entry.body) for entry in entries
     ]
-    page = await store.page(ORGANIZATION, queue.id, 0, 10, 1 << 20)
+    page = await store.page(ORGANIZATION, queue.id, 0, 10, max_bytes=1 << 20)
     assert page.entries == answer.entries
     assert await rows(store, "SELECT alias, size FROM log ORDER BY seq") == [("an alias", 7), (None, 2), (None, 0)]
 
@@ -110,7 +110,7 @@ async def test_stored_at_never_falls_along_a_log(store: Store) -> None:
     queue = await stored_queue(store, ORGANIZATION, 10)
     for first, now in ((100, NOON + 50), (101, NOON), (102, NOON + 40), (103, NOON + 60)):
         await appended(store, an_append(queue, first, now=now))
-    page = await store.page(ORGANIZATION, queue.id, 0, 10, 1 << 20)
+    page = await store.page(ORGANIZATION, queue.id, 0, 10, max_bytes=1 << 20)
     assert [entry.stored_at - NOON for entry in page.entries] == [50, 50, 50, 60]
 
 
@@ -423,11 +423,11 @@ async def test_error_of_a_read_reaches_the_caller_and_the_next_read_works(store:
 async def test_a_page_starts_after_a_seq_and_has_at_most_as_many_rows(store: Store) -> None:
     queue = await stored_queue(store, ORGANIZATION, 10)
     await publish(store, queue, [public_id(number) for number in range(20, 30)])
-    page = await store.page(ORGANIZATION, queue.id, 3, 4, 1 << 20)
+    page = await store.page(ORGANIZATION, queue.id, 3, 4, max_bytes=1 << 20)
     assert (page.head, page.through, [entry.seq for entry in page.entries]) == (10, 7, [4, 5, 6, 7])
-    page = await store.page(ORGANIZATION, queue.id, 7, 4, 1 << 20)
+    page = await store.page(ORGANIZATION, queue.id, 7, 4, max_bytes=1 << 20)
     assert (page.head, page.through, [entry.seq for entry in page.entries]) == (10, 10, [8, 9, 10])
-    exact = await store.page(ORGANIZATION, queue.id, 6, 4, 1 << 20)
+    exact = await store.page(ORGANIZATION, queue.id, 6, 4, max_bytes=1 << 20)
     assert (exact.through, len(exact.entries)) == (10, 4)
 
 
@@ -435,9 +435,9 @@ async def test_a_page_is_cut_before_the_entry_that_makes_it_too_large_but_has_on
     queue = await stored_queue(store, ORGANIZATION, 10)
     entries = tuple(NewEntry(public_id(number), True, b"x" * 100) for number in range(20, 25))
     await appended(store, Append(ORGANIZATION, queue.id, 1, NOON, entries))
-    page = await store.page(ORGANIZATION, queue.id, 0, 10, 250)
+    page = await store.page(ORGANIZATION, queue.id, 0, 10, max_bytes=250)
     assert (page.head, page.through, [entry.seq for entry in page.entries]) == (5, 2, [1, 2])
-    page = await store.page(ORGANIZATION, queue.id, 2, 10, 0)
+    page = await store.page(ORGANIZATION, queue.id, 2, 10, max_bytes=0)
     assert (page.through, [entry.seq for entry in page.entries]) == (3, [3])
 
 
@@ -445,19 +445,19 @@ async def test_page_reaches_the_head_across_deleted_messages(store: Store) -> No
     queue = await stored_queue(store, ORGANIZATION, 10)
     await publish(store, queue, [public_id(number) for number in range(20, 28)])
     await store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq IN (1, 4, 5, 7, 8)"))
-    page = await store.page(ORGANIZATION, queue.id, 0, 100, 1 << 20)
+    page = await store.page(ORGANIZATION, queue.id, 0, 100, max_bytes=1 << 20)
     assert (page.head, page.through, [entry.seq for entry in page.entries]) == (8, 8, [2, 3, 6])
-    cut = await store.page(ORGANIZATION, queue.id, 0, 2, 1 << 20)
+    cut = await store.page(ORGANIZATION, queue.id, 0, 2, max_bytes=1 << 20)
     assert (cut.through, [entry.seq for entry in cut.entries]) == (3, [2, 3])
     await store.write(lambda tx: tx.execute("DELETE FROM log"))
-    page = await store.page(ORGANIZATION, queue.id, 0, 100, 1 << 20)
+    page = await store.page(ORGANIZATION, queue.id, 0, 100, max_bytes=1 << 20)
     assert (page.head, page.through, page.entries) == (8, 8, ())
 
 
 @pytest.mark.parametrize("after", [0, 5])
 async def test_a_page_of_an_empty_log_or_beyond_its_head_is_empty(store: Store, after: int) -> None:
     queue = await stored_queue(store, ORGANIZATION, 10)
-    page = await store.page(ORGANIZATION, queue.id, after, 100, 1 << 20)
+    page = await store.page(ORGANIZATION, queue.id, after, 100, max_bytes=1 << 20)
     assert (page.head, page.through, page.entries) == (0, after, ())
 
 
@@ -465,7 +465,7 @@ async def test_a_page_has_nothing_of_other_queues(store: Store) -> None:
     mine, other = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11)]
     await publish(store, mine, [public_id(20)])
     await publish(store, other, [public_id(21), public_id(22)])
-    page = await store.page(ORGANIZATION, mine.id, 0, 100, 1 << 20)
+    page = await store.page(ORGANIZATION, mine.id, 0, 100, max_bytes=1 << 20)
     assert (page.head, [entry.id for entry in page.entries]) == (1, [public_id(20)])
 
 
@@ -556,5 +556,5 @@ async def test_commit_of_one_process_is_announced_to_and_readable_by_another(sto
     heard.clear()
     await publish(store, queue, [public_id(20)])
     await heard.wait()
-    page = await second.page(ORGANIZATION, queue.id, 0, 10, 1 << 20)
+    page = await second.page(ORGANIZATION, queue.id, 0, 10, max_bytes=1 << 20)
     assert [entry.id for entry in page.entries] == [public_id(20)]

@@ -36,7 +36,9 @@ def told(events_found: Iterable[UsageEvent]) -> list[tuple[int, str, str]]:
 
 async def record(store: Store, number: int, kind: EventKind, name: str = "orders", organization: int = OURS) -> None:
     occurrence = Occurrence(row_id(number), public_id(1))
-    await store.write(lambda tx: events.record(tx, occurrence, kind, organization, public_id(number, "r"), name))
+    await store.write(
+        lambda tx: events.record(tx, occurrence, kind, organization, ref=public_id(number, "r"), name=name)
+    )
 
 
 async def attempt(store: Store, listener: Listener, numbers: Iterable[int], seq: int = 1, error: str = "") -> None:

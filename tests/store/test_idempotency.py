@@ -83,7 +83,7 @@ async def kept(store: Store, organization: int = OURS, key: tuple[int, int] = KE
 
 
 async def seqs(store: Store, queue: Queue) -> list[int]:
-    return [entry.seq for entry in (await store.page(queue.organization, queue.id, 0, 100, 1 << 20)).entries]
+    return [entry.seq for entry in (await store.page(queue.organization, queue.id, 0, 100, max_bytes=1 << 20)).entries]
 
 
 async def test_idempotency_key_is_stored_with_its_request_and_time(store: Store) -> None:
@@ -121,7 +121,7 @@ async def test_first_of_two_appends_with_one_key_in_a_commit_is_stored(store: St
 
 async def test_every_organization_has_keys_of_its_own(store: Store) -> None:
     ours, theirs = await stored_queue(store, OURS, 10), await stored_queue(store, THEIRS, 11)
-    hashes = [idempotency_key(each, "the-same", "POST", "/queues", b"").hash for each in (OURS, THEIRS)]
+    hashes = [idempotency_key(each, "the-same", "POST", "/queues", body=b"").hash for each in (OURS, THEIRS)]
     onces = [IdempotencyRecord(key, b"f", b"c", 0) for key in hashes]
     answers = await committed(store, an_append(ours, 100, onces[0]), an_append(theirs, 101, onces[1]))
     assert [type(answer) for answer in answers] == [Appended, Appended]

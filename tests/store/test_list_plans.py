@@ -87,7 +87,7 @@ async def _list_everything(tx: Transaction, queue: Queue, listener: Listener) ->
     for selection, only in product(_of_listener(listener), (None, {public_id(33)})):
         await messages.page(tx, OURS, selection, only)
     await _see_what_happened(tx, queue, listener)
-    await users.of_role(tx, OURS, "owner", 0, 10)
+    await users.of_role(tx, OURS, "owner", 0, limit=10)
     await users.by_email(tx, OURS, "ada@example.com")
     await users.invited(tx, b"hash")
 

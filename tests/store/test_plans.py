@@ -255,12 +255,12 @@ async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
 async def _replay(tx: Transaction, queue: Queue, listener: Listener) -> None:
     made = Replay(OURS, row_id(84), public_id(84), listener.id, "waiting", 1, 9, 0, 9, NOON, NOON)
     await replays.insert(tx, made)
-    await replays.ends_of(tx, OURS, queue.id, 1, 9)
+    await replays.ends_of(tx, OURS, queue.id, 1, last=9)
     await replays.get(tx, OURS, made.public_id)
     await replays.list_open(tx, OURS, listener.id, 10)
     for selection in SELECTIONS:
         await replays.page(tx, OURS, listener.id, selection)
-    await replays.end(tx, (OURS, listener.id, made.id), 1, 0, NOON)
+    await replays.end(tx, (OURS, listener.id, made.id), 1, 0, now=NOON)
     await replays.delete(tx, made, row_id(85))
 
 
@@ -289,7 +289,7 @@ async def _verify(tx: Transaction) -> None:
 
 
 async def _purge_everything(tx: Transaction, queue: Queue, listener: Listener) -> None:
-    await queues.close_some(tx, OURS, 0, 10, NOON)
+    await queues.close_some(tx, OURS, 0, 10, now=NOON)
     for job in (
         Job(OURS, row_id(89), "purge_replay", listener=listener.id, stream=5),
         Job(OURS, row_id(90), "purge_listener", listener=listener.id),
@@ -321,7 +321,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     key = (OURS, listener.id, 0)
     await cursors.claim(tx, 7, [key, (OURS, listener.id, 1)])
     await cursors.lanes_after(tx, 7, (0, 0, 0), 10)
-    await cursors.lanes_after(tx, 7, (0, 0, 0), 10, key)
+    await cursors.lanes_after(tx, 7, (0, 0, 0), 10, last=key)
     await cursors.renew_tokens(tx, 7)
     await cursors.lanes_of(tx, 7, OURS, listener.id)
     await delivery_rows.read_due(tx, key, NOON, 10)
@@ -332,10 +332,10 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await delivery_rows.blocking_rows(tx, key)
     await delivery_rows.deleted_blocking_rows(tx, key)
     await delivery_rows.blocking_rows_among(tx, key, [3, 5])
-    await delivery_rows.retries_up_to(tx, key, 100, NOON, 10)
+    await delivery_rows.retries_up_to(tx, key, 100, NOON, limit=10)
 
-    await delivery_rows.retries_up_to(tx, key, 100, NOON, 10)
-    await message_log.last_seq_stored_before(tx, OURS, queue.id, (0, 40), NOON + 1)
+    await delivery_rows.retries_up_to(tx, key, 100, NOON, limit=10)
+    await message_log.last_seq_stored_before(tx, OURS, queue.id, (0, 40), before=NOON + 1)
     await cursors.release(tx, 7, [key])
     await handover.read_inherited_requests(tx, key)
     await workers.release_cursors(tx, 7, 10)

@@ -228,7 +228,12 @@ async def test_a_server_that_does_not_answer_is_given_up_and_comes_back(own_clus
         await made.append(100)
         own_cluster.pause()
         try:
-            asked = (made.append(101), made.rows("SELECT 1"), made.engine.page(1, 2, 0, 1, 1), made.work(_nothing))
+            asked = (
+                made.append(101),
+                made.rows("SELECT 1"),
+                made.engine.page(1, 2, 0, 1, max_bytes=1),
+                made.work(_nothing),
+            )
             answers = await asyncio.gather(*asked, return_exceptions=True)
             assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
             assert made.losses == 1

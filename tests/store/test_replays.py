@@ -186,7 +186,7 @@ async def test_the_ends_are_those_of_messages_that_are_there_and_due(store: Stor
     await store.write(lambda tx: tx.execute("UPDATE log SET kind = 1 WHERE seq IN (4, 8)"))
 
     async def ends(first: int, last: int) -> tuple[str, str]:
-        return await store.read(lambda tx: replays.ends_of(tx, OURS, queue.id, first, last))
+        return await store.read(lambda tx: replays.ends_of(tx, OURS, queue.id, first, last=last))
 
     assert await ends(3, 9) == (public_id(105), public_id(107))
     assert await ends(3, 4) == ("", "")

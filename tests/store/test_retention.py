@@ -272,7 +272,7 @@ async def test_retention_of_an_empty_log_takes_one_statement(store: Store, befor
 
     async def work(tx: Transaction) -> tuple[int, int]:
         counting = Counting(tx)
-        last = await last_seq_stored_before(counting, ORGANIZATION, queue.id, (0, 80), before)
+        last = await last_seq_stored_before(counting, ORGANIZATION, queue.id, (0, 80), before=before)
         return last, counting.count
 
     last, count = await store.read(work)

@@ -38,7 +38,7 @@ class World:
         self.cache = ControlPlaneCache(store, self.clock, max_message_bytes=1_000)
         self._random = iter(range(1, 1_000_000))
         ids = PublicIds(self.clock, lambda count: next(self._random).to_bytes(count, "big"))
-        self.runs = ScheduleRuns(store, self.cache, self.clock, ids, quotas)
+        self.runs = ScheduleRuns(store, self.cache, self.clock, ids, quotas=quotas)
 
     async def schedule(self, number: int = 50, **changes: object) -> Schedule:
         """Store a schedule that waits for the next minute, unless the changes say otherwise."""
@@ -66,7 +66,7 @@ class World:
         await self.runs.run_due()
 
     async def published(self) -> list[Entry]:
-        return list((await self.store.page(OURS, self.queue.id, 0, 1_000, 1 << 20)).entries)
+        return list((await self.store.page(OURS, self.queue.id, 0, 1_000, max_bytes=1 << 20)).entries)
 
     async def found(self, schedule: Schedule) -> Schedule:
         stored = await self.store.read(partial(schedules.get, organization=OURS, public_id=schedule.public_id))
@@ -290,4 +290,4 @@ async def test_one_step_takes_no_more_than_a_commit_should(world: World) -> None
     assert len(await world.published()) == 500
     while await world.store.read(schedules.next_at) == FIRST:
         await world.runs.run_due()
-    assert len((await world.store.page(OURS, world.queue.id, 0, 2_000, 1 << 20)).entries) == 1_010
+    assert len((await world.store.page(OURS, world.queue.id, 0, 2_000, max_bytes=1 << 20)).entries) == 1_010

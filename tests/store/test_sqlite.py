@@ -60,7 +60,7 @@ class Opened:
         return (await self.engine.commit(Batch(appends=(append,)))).appends[0]
 
     async def head(self) -> int:
-        page = await self.engine.page(ORGANIZATION, QUEUE.id, 0, 1, 1)
+        page = await self.engine.page(ORGANIZATION, QUEUE.id, 0, 1, max_bytes=1)
         return page.head
 
 
@@ -564,8 +564,8 @@ async def _run_all(tx: Transaction, organization: int, queue: int, listener: int
     await cursors.lanes_of(tx, 7, organization, listener)
     await delivery_rows.read_due(tx, key, NOON + 5_000, 1_000)
     await delivery_rows.read_due(tx, key, NOON, 1)
-    await delivery_rows.retries_up_to(tx, key, 100, NOON, 10)
-    await message_log.last_seq_stored_before(tx, organization, queue, (0, FILLED), NOON + 1)
+    await delivery_rows.retries_up_to(tx, key, 100, NOON, limit=10)
+    await message_log.last_seq_stored_before(tx, organization, queue, (0, FILLED), before=NOON + 1)
     log = LogToTrim(organization, queue, 0, FILLED, None)
     await retention.logs_after(tx, (0, 0), 10)
     await retention.has_old_messages(tx, log, NOON + 1)

@@ -232,7 +232,7 @@ async def test_cancelled_caller_does_not_cancel_its_commit(house: House) -> None
         await leaving
     house.engine.release()
     assert (await staying).entries[0].seq == 2
-    page = await house.store.page(ORGANIZATION, house.queue.id, 0, 10, 1 << 20)
+    page = await house.store.page(ORGANIZATION, house.queue.id, 0, 10, max_bytes=1 << 20)
     assert [entry.id for entry in page.entries] == [public_id(100), public_id(101)]
 
 
@@ -433,7 +433,7 @@ async def _walk(store: Store, commits: list[list[Step]]) -> None:
     for steps in commits:
         await _asked(store, made, model, steps)
     for index, queue in enumerate(made):
-        page = await store.page(ORGANIZATION, queue.id, 0, 10_000, 1 << 20)
+        page = await store.page(ORGANIZATION, queue.id, 0, 10_000, max_bytes=1 << 20)
         assert [entry.seq for entry in page.entries] == list(range(1, model.heads[index] + 1))
         assert page.head == model.heads[index]
         found = await store.read(

@@ -63,7 +63,7 @@ def topic_appends(
 
 
 async def ids_in(store: Store, queue: Queue) -> list[str]:
-    return [entry.id for entry in (await store.page(queue.organization, queue.id, 0, 100, 1 << 20)).entries]
+    return [entry.id for entry in (await store.page(queue.organization, queue.id, 0, 100, max_bytes=1 << 20)).entries]
 
 
 async def bodies_of(store: Store) -> list[tuple[int, int]]:
@@ -91,7 +91,7 @@ async def test_a_message_is_in_each_queue_with_one_id_and_one_body(store: Store)
     ]
     assert {answer.entries[0].body for answer in answers} == {BODY}
     for queue in into:
-        page = await store.page(OURS, queue.id, 0, 100, 1 << 20)
+        page = await store.page(OURS, queue.id, 0, 100, max_bytes=1 << 20)
         assert [entry.body for entry in page.entries if entry.id == public_id(30)] == [BODY]
         message = await found(store, queue, 30)
         assert message is not None
@@ -105,7 +105,7 @@ async def test_a_page_is_cut_by_the_size_of_shared_bodies(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     for number in (30, 31, 32):
         await store.append_to_topic(topic_appends(topic, into, number))
-    page = await store.page(OURS, into[0].id, 0, 100, 2 * len(BODY))
+    page = await store.page(OURS, into[0].id, 0, 100, max_bytes=2 * len(BODY))
     assert ([entry.id for entry in page.entries], page.through) == ([public_id(30), public_id(31)], 2)
 
 
@@ -117,7 +117,7 @@ async def test_batch_is_routed_message_by_message(store: Store) -> None:
     appends = (Append(OURS, one.id, 1, NOON, (both, alone)), Append(OURS, other.id, 1, NOON, (both,)))
     answers = await store.append_to_topic(TopicAppend(OURS, topic.id, 1, appends, (shared,)))
     for queue, answer in zip((one, other), answers, strict=True):
-        assert (await store.page(OURS, queue.id, 0, 100, 1 << 20)).entries == answer.entries
+        assert (await store.page(OURS, queue.id, 0, 100, max_bytes=1 << 20)).entries == answer.entries
     assert [len(answer.entries) for answer in answers] == [2, 1]
 
 
@@ -217,7 +217,7 @@ async def test_concurrent_publishes_into_the_same_queues_are_all_stored(store: S
     ]
     await asyncio.gather(*publishes, *plain)
     for queue in into:
-        seqs = [entry.seq for entry in (await store.page(OURS, queue.id, 0, 100, 1 << 20)).entries]
+        seqs = [entry.seq for entry in (await store.page(OURS, queue.id, 0, 100, max_bytes=1 << 20)).entries]
         assert seqs == list(range(1, len(seqs) + 1))
     assert [len(await ids_in(store, queue)) for queue in into] == [30, 42, 30]
 
@@ -243,7 +243,7 @@ async def test_workers_that_route_into_the_same_queues_never_deadlock(store: Sto
     finally:
         await engine.close()
     for queue in into:
-        seqs = [entry.seq for entry in (await store.page(OURS, queue.id, 0, 100, 1 << 20)).entries]
+        seqs = [entry.seq for entry in (await store.page(OURS, queue.id, 0, 100, max_bytes=1 << 20)).entries]
         assert seqs == list(range(1, 67))
 
 
@@ -295,7 +295,7 @@ async def test_delayed_topic_message_is_due_in_each_queue(store: Store) -> None:
     assert [(message.queue, message.size) for message in due] == [((OURS, queue.id), len(BODY)) for queue in into]
     await store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=NOON + 5))
     for queue in into:
-        page = await store.page(OURS, queue.id, 0, 100, 1 << 20)
+        page = await store.page(OURS, queue.id, 0, 100, max_bytes=1 << 20)
         assert [(entry.seq, entry.body) for entry in page.entries] == [(2, BODY)]
 
 

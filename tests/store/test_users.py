@@ -66,5 +66,5 @@ async def test_an_invitation_is_found_by_its_hash_alone(store: Store) -> None:
 async def test_users_of_a_role_are_listed_apart(store: Store) -> None:
     owners = [a_user(number, role="owner") for number in (10, 12)]
     await _stored(store, *owners, a_user(11), a_user(13, THEIRS, role="owner"))
-    assert await store.read(lambda tx: users.of_role(tx, OURS, "owner", 0, 10)) == owners
-    assert await store.read(lambda tx: users.of_role(tx, OURS, "owner", owners[0].id, 10)) == owners[1:]
+    assert await store.read(lambda tx: users.of_role(tx, OURS, "owner", 0, limit=10)) == owners
+    assert await store.read(lambda tx: users.of_role(tx, OURS, "owner", owners[0].id, limit=10)) == owners[1:]

@@ -186,7 +186,7 @@ class _Thread:
                     log,
                     _domain_checks(installation),
                     RateLimiter(store, clock),
-                    Authenticator(store, installation.cache, clock, control.row_ids, log),
+                    Authenticator(store, installation.cache, clock, control.row_ids, log=log),
                     tester := _endpoint_tester(installation),
                     pulls := _pulls(installation, log),
                 ),

@@ -70,7 +70,7 @@ def page_hits(path: str, content: str) -> Iterator[Hit]:
     """Check a page of Markdown. What stands in code is not text."""
     for line, paragraph in _paragraphs(content):
         yield from _phrase_hits(path, line, paragraph)
-        yield from _matches(path, line, "word", _PAGE_WORDS, paragraph)
+        yield from _matches(path, line, "word", _PAGE_WORDS, text=paragraph)
 
 
 def _text_hits(path: str, text: Text) -> Iterator[Hit]:
@@ -81,11 +81,13 @@ def _phrase_hits(path: str, line: int, text: str) -> Iterator[Hit]:
     flat = re.sub(r"\n\s*", lambda found: "\n" if found[0].count("\n") > 1 else " ", text)
     if not _ANY_PHRASE.search(flat):
         return
-    yield from _matches(path, line, "phrase", _PHRASES, flat)
-    yield from _matches(path, line, "word", _WORDS, flat)
+    yield from _matches(path, line, "phrase", _PHRASES, text=flat)
+    yield from _matches(path, line, "word", _WORDS, text=flat)
 
 
-def _matches(path: str, line: int, rule: str, patterns: list[tuple[re.Pattern[str], str]], text: str) -> Iterator[Hit]:
+def _matches(
+    path: str, line: int, rule: str, patterns: list[tuple[re.Pattern[str], str]], *, text: str
+) -> Iterator[Hit]:
     for pattern, advice in patterns:
         for found in pattern.finditer(text):
             around = " ".join(text[max(0, found.start() - 30) : found.end() + 30].split())

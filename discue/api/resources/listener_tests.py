@@ -145,7 +145,9 @@ async def send_test(call: Call) -> DeliveryTestResponse:
     body: DeliveryTestBody = call.body
     content, is_json = content_of(body.data) if body.data else (_SAMPLE_DATA, True)
     sample = SampleMessage(content, is_json, headers.check_headers(body.headers or {}, "/headers"))
-    result = await listener_tests.send(call.control, call.principal, call.listener_path, sample, call.services.samples)
+    result = await listener_tests.send(
+        call.control, call.principal, call.listener_path, sample, sender=call.services.samples
+    )
     return DeliveryTestResponse(test=_delivery_view(result), links=link_to(call.url))
 
 

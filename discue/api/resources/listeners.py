@@ -309,7 +309,7 @@ async def change(call: Call) -> ListenerResponse:
     """Change a listener. The messages of a disabled listener wait."""
     queue_id, public_id = call.ids
     fields = _fields(call.body, names_changed(call.body, public_id))
-    details = await listeners.change(call.control, call.principal, queue_id, public_id, fields)
+    details = await listeners.change(call.control, call.principal, queue_id, public_id, fields=fields)
     return _response(call, details, call.url)
 
 

@@ -285,7 +285,7 @@ async def change(call: Call) -> MessageResponse:
     """Change the alias of a message."""
     queue_id, message_id = call.ids
     fields = MessageFields(*names_changed(call.body, message_id))
-    changed = await messages.change(call.control, call.principal, queue_id, message_id, fields)
+    changed = await messages.change(call.control, call.principal, queue_id, message_id, fields=fields)
     return call.with_etag(changed, MessageResponse(message=_view(changed), links=link_to(call.url)))
 
 

@@ -187,6 +187,7 @@ def _routes(
     field: str,
     new_response: type[NewApiClientResponse | NewOrganizationResponse],
     response: type[ApiClientResponse | OrganizationResponse],
+    *,
     page_response: type[ApiClientsResponse | OrganizationsResponse],
 ) -> tuple[Route, ...]:
     """Return the routes for one of the two names of organizations. Responses have the organization in `field`."""
@@ -242,6 +243,12 @@ def _routes(
 
 
 ROUTES = (
-    *_routes("/api_clients", "api_client", NewApiClientResponse, ApiClientResponse, ApiClientsResponse),
-    *_routes("/organizations", "organization", NewOrganizationResponse, OrganizationResponse, OrganizationsResponse),
+    *_routes("/api_clients", "api_client", NewApiClientResponse, ApiClientResponse, page_response=ApiClientsResponse),
+    *_routes(
+        "/organizations",
+        "organization",
+        NewOrganizationResponse,
+        OrganizationResponse,
+        page_response=OrganizationsResponse,
+    ),
 )

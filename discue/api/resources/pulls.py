@@ -171,7 +171,7 @@ async def pull(call: Call) -> PulledMessagesResponse | EventStream:
         await _target(call)
         return PulledMessagesResponse(messages=[], links=link_to(call.url))
     with call.services.puller.connect(call.principal.key) as client:
-        leased = await _pull(call, client, await _target(call), limit, wait_ms)
+        leased = await _pull(call, client, await _target(call), limit, wait_ms=wait_ms)
     return PulledMessagesResponse(messages=[_view(each) for each in leased], links=link_to(call.url))
 
 
@@ -185,7 +185,7 @@ async def _events(call: Call, target: PullTarget, limit: int) -> AsyncGenerator[
         yield _BEGINNING
         while client.is_active:
             try:
-                leased = await _pull(call, client, target, limit, _HEARTBEAT_MS)
+                leased = await _pull(call, client, target, limit, wait_ms=_HEARTBEAT_MS)
             except DiscueError as error:
                 yield _event("problem", _encode(problem_of(error, "", call.base)))
                 return
@@ -223,7 +223,7 @@ def _view(leased: LeasedMessage) -> PulledMessageView:
     )
 
 
-async def _pull(call: Call, client: PullClient, target: PullTarget, limit: int, wait_ms: int) -> list[LeasedMessage]:
+async def _pull(call: Call, client: PullClient, target: PullTarget, limit: int, *, wait_ms: int) -> list[LeasedMessage]:
     """Lease messages. Raises ClientGone if the client disconnects first; then nothing is leased."""
     puller = call.services.puller
     if call.disconnected is None or not wait_ms:

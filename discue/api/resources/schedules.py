@@ -222,7 +222,7 @@ async def change(call: Call) -> ScheduleResponse:
     """Change a schedule. A change of its times applies from now on."""
     queue_id, public_id = call.ids
     fields = _fields(call.body, names_changed(call.body, public_id))
-    changed = await schedules.change(call.control, call.principal, queue_id, public_id, fields)
+    changed = await schedules.change(call.control, call.principal, queue_id, public_id, fields=fields)
     return _response(call, changed, call.url)
 
 

@@ -186,7 +186,7 @@ async def change_channel(call: Call) -> ChannelResponse:
     """Change a channel. Its queue cannot change."""
     topic_id, public_id = call.ids
     fields = _channel_fields(call.body, names_changed(call.body, public_id))
-    changed = await channels.change(call.control, call.principal, topic_id, public_id, fields)
+    changed = await channels.change(call.control, call.principal, topic_id, public_id, fields=fields)
     return _channel_response(call, changed, call.url)
 
 

@@ -50,7 +50,7 @@ class Lease:
     less than its length, counted from before the renewal was sent.
     """
 
-    def __init__(self, store: Store, row_ids: RowIds, clock: Clock, role: str, seconds: float) -> None:
+    def __init__(self, store: Store, row_ids: RowIds, clock: Clock, role: str, *, seconds: float) -> None:
         """`row_ids` get the slot that comes with the lease."""
         self.seconds = seconds
         self.on_expired: Callable[[], None] = _ignore

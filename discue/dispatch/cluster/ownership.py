@@ -84,7 +84,7 @@ def to_release(shares: Rendezvous, me: int, owned: Iterable[CursorKey]) -> list[
 class Ownership:
     """Acts on each snapshot of the cluster, one at a time."""
 
-    def __init__(self, store: Store, dispatcher: Dispatcher, lease: Lease, clock: Clock, log: Log) -> None:
+    def __init__(self, store: Store, dispatcher: Dispatcher, lease: Lease, clock: Clock, *, log: Log) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._lease = lease

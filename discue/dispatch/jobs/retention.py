@@ -53,8 +53,8 @@ class Retention:
         cache: ControlPlaneCache,
         dispatcher: Dispatcher,
         clock: Clock,
-        times: RetentionTimes,
         *,
+        times: RetentionTimes,
         is_leader: Callable[[], bool],
     ) -> None:
         self._store = store

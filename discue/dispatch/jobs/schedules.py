@@ -27,7 +27,7 @@ class ScheduleRuns:
     """Runs due schedules. Two workers that run the same ones are harmless: only the one that advances it publishes."""
 
     def __init__(
-        self, store: Store, cache: ControlPlaneCache, clock: Clock, public_ids: PublicIds, quotas: Quotas = NO_QUOTAS
+        self, store: Store, cache: ControlPlaneCache, clock: Clock, public_ids: PublicIds, *, quotas: Quotas = NO_QUOTAS
     ) -> None:
         """`quotas` apply to organizations that have none of their own."""
         self._store = store
@@ -57,15 +57,19 @@ class ScheduleRuns:
         try:
             due = due_runs(schedule, now)
         except UnknownTimeZone:
-            return _planned(schedule, queue, (), _skipped(schedule.next_run_at or now, now, "time_zone"), None)
+            return _planned(
+                schedule, queue, (), _skipped(schedule.next_run_at or now, now, "time_zone"), next_run_at=None
+            )
         if due.missed is not None:
-            return _planned(schedule, queue, (), _skipped(due.missed, now, "late"), due.next_run_at)
+            return _planned(schedule, queue, (), _skipped(due.missed, now, "late"), next_run_at=due.next_run_at)
         if not due.runs or queue is None:
-            return _planned(schedule, queue, (), None, due.next_run_at)
+            return _planned(schedule, queue, (), None, next_run_at=due.next_run_at)
         if reason is not None:
-            return _planned(schedule, queue, (), _skipped(due.runs[-1], now, reason), due.next_run_at)
+            return _planned(schedule, queue, (), _skipped(due.runs[-1], now, reason), next_run_at=due.next_run_at)
         entries = tuple(self._entry(schedule, queue, run, now) for run in due.runs)
-        return _planned(schedule, queue, entries, ScheduleRun(due.runs[-1], now, entries[-1].id), due.next_run_at)
+        return _planned(
+            schedule, queue, entries, ScheduleRun(due.runs[-1], now, entries[-1].id), next_run_at=due.next_run_at
+        )
 
     async def _queue(self, schedule: Schedule) -> tuple[QueueRecord | None, Reason | None]:
         """Return the queue, None if it is deleted, and the reason why it does not accept the schedule's data."""
@@ -102,6 +106,7 @@ def _planned(
     queue: QueueRecord | None,
     entries: tuple[NewEntry, ...],
     last_run: ScheduleRun | None,
+    *,
     next_run_at: int | None,
 ) -> PlannedRun:
     return PlannedRun(schedule, 0 if queue is None else queue.config_version, entries, last_run, next_run_at)

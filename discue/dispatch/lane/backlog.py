@@ -220,7 +220,7 @@ class Backlog:
     async def _miss_old_retries(self, before: int) -> None:
         lane, epoch, key, limit = self._lane, self.epoch, self._record.key, self._tuning.missed_per_step
         last = await self._last_stored_before(before, (0, lane.cursor.window.position))
-        found = await self._context.reads.read(lambda tx: retries_up_to(tx, key, last, before, limit))
+        found = await self._context.reads.read(lambda tx: retries_up_to(tx, key, last, before, limit=limit))
         if epoch != self.epoch or lane.may_send or not lane.is_quiet:
             return
         now = self._context.clock.now()
@@ -236,7 +236,7 @@ class Backlog:
     async def _last_stored_before(self, before: int, bounds: tuple[int, int]) -> int:
         organization, queue = self._record.organization, self._record.queue
         return await self._context.reads.read(
-            lambda tx: last_seq_stored_before(tx, organization, queue, bounds, before)
+            lambda tx: last_seq_stored_before(tx, organization, queue, bounds, before=before)
         )
 
     async def _read(self, epoch: int, now: int, *, retries: bool, page: bool) -> None:

@@ -362,7 +362,7 @@ class CursorState:
                 self._put(row)
 
 
-def attempt_record(record: LaneRecord, row_id: int, seq: int, number: int, outcome: Outcome) -> Attempt:
+def attempt_record(record: LaneRecord, row_id: int, seq: int, number: int, *, outcome: Outcome) -> Attempt:
     """Return the record of one attempt, as it is stored."""
     return Attempt(
         row_id,

@@ -94,7 +94,7 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
     )
 
 
-def request_of(record: LaneRecord, endpoint: Endpoint, entry: Entry, number: int, clock: Clock) -> AttemptRequest:
+def request_of(record: LaneRecord, endpoint: Endpoint, entry: Entry, number: int, *, clock: Clock) -> AttemptRequest:
     """Build the request of attempt `number` in the listener's format, signed with the keys that are valid now."""
     headers = endpoint.headers
     if entry.extra:

@@ -47,7 +47,7 @@ class InheritedRequests:
     """
 
     def __init__(
-        self, record: LaneRecord, cursor: CursorState, backlog: Backlog, context: "LaneContext", lane: "Lane"
+        self, record: LaneRecord, cursor: CursorState, backlog: Backlog, context: "LaneContext", *, lane: "Lane"
     ) -> None:
         self._record = record
         self._cursor = cursor
@@ -170,7 +170,7 @@ class Handover:
     def _end_of(self, attempt: "InFlightAttempt", outcome: Outcome) -> RequestEnd:
         context, record = self._context, self._record
         now = context.clock.now()
-        settlement = settle(attempt.number, outcome, attempt.policy, now, context.random())
+        settlement = settle(attempt.number, outcome, attempt.policy, now, random=context.random())
         if settlement.disable_listener and not self._has_disabled:
             self._has_disabled = True
             context.disable(record, attempt.endpoint.config_version, "gone")
@@ -181,7 +181,7 @@ class Handover:
             state="retry" if has_retry else "ended",
             due_at=settlement.due_at if has_retry else now,
             reason=settlement.reason,
-            attempt=attempt_record(record, context.row_ids.next(), attempt.seq, attempt.number, outcome),
+            attempt=attempt_record(record, context.row_ids.next(), attempt.seq, attempt.number, outcome=outcome),
             detail=encode_detail(outcome.trace, settlement.due_at) if outcome.trace is not None else b"",
         )
 

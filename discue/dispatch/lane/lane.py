@@ -73,7 +73,7 @@ class Lane:
         self.inherited: InheritedRequests | None = None
         """Until no inherited request is in flight any more."""
         if record.has_inherited_requests:
-            self.inherited = InheritedRequests(record, self.cursor, self.backlog, context, self)
+            self.inherited = InheritedRequests(record, self.cursor, self.backlog, context, lane=self)
         self._flush = Flush(self, self.cursor, context)
         self._selector = Selector(self, context, self.backlog, self._in_flight)
         self._handover: Handover | None = None
@@ -392,7 +392,7 @@ class Lane:
         if self.cursor.ordering is not None and not start.is_retry:
             # A retry either holds its key already, or was redelivered and must not take it from a later message.
             self.cursor.ordering.begin(entry)
-        request = request_of(self.record, self.endpoint, entry, start.number, clock)
+        request = request_of(self.record, self.endpoint, entry, start.number, clock=clock)
         self._context.send(request, partial(self._on_outcome, attempt))
 
     def _on_start(self) -> None:
@@ -416,7 +416,7 @@ class Lane:
     def _record(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         context, cursor = self._context, self.cursor
         now = context.clock.now()
-        record = attempt_record(self.record, context.row_ids.next(), attempt.seq, attempt.number, outcome)
+        record = attempt_record(self.record, context.row_ids.next(), attempt.seq, attempt.number, outcome=outcome)
         next_attempt_at = 0
         if outcome.error == "":
             self._selector.throttle.end()
@@ -433,7 +433,7 @@ class Lane:
         context, throttle = self._context, self._selector.throttle
         throttle.on_failure()
         health_changed = self.breaker.on_failure(attempt.seq, now)
-        settlement = settle(attempt.number, outcome, attempt.policy, now, context.random())
+        settlement = settle(attempt.number, outcome, attempt.policy, now, random=context.random())
         self.cursor.fail(attempt.seq, attempt.number, settlement, now, has_row=attempt.has_row)
         self.backlog.claimed.add(attempt.seq)
         if self.breaker.is_open:

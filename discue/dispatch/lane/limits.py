@@ -64,7 +64,7 @@ class LimitedReads:
 
     async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: int) -> LogPage:
         async with self._slots:
-            return await self._store.page(*queue, after, rows, max_bytes)
+            return await self._store.page(*queue, after, rows, max_bytes=max_bytes)
 
 
 class Slots:
@@ -99,7 +99,7 @@ class ConcurrencyLimiter:
         """Take a slot. False if there is none; then the slots are queued, and `pump` is called later."""
         organization = slots.organization
         taken = self._by_organization.get(organization, 0)
-        if may_send(self._cap, self.in_flight, taken, slots.in_flight, slots.limit):
+        if may_send(self._cap, self.in_flight, taken, slots.in_flight, lane_limit=slots.limit):
             self.in_flight += 1
             slots.in_flight += 1
             self._by_organization[organization] = taken + 1

@@ -79,7 +79,7 @@ class HealthWriter:
     """
 
     def __init__(
-        self, store: Store, clock: Clock, log: Log, spawn: Spawn, wake_at: WakeAt, records_per_write: int
+        self, store: Store, clock: Clock, log: Log, spawn: Spawn, *, wake_at: WakeAt, records_per_write: int
     ) -> None:
         self._store = store
         self._records_per_write = records_per_write

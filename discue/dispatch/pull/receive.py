@@ -170,7 +170,7 @@ class _Leasing:
             self._expect(session.new_from)
             return
         page = await self._context.store.page(
-            record.organization, record.queue, session.position, _PAGE_ROWS, max(1, self._bytes_left)
+            record.organization, record.queue, session.position, _PAGE_ROWS, max_bytes=max(1, self._bytes_left)
         )
         hashes = sorted({entry.key_hash for entry in page.entries if entry.key_hash is not None})
         if record.ordered and hashes:

@@ -245,7 +245,7 @@ class PullSession:
 
     def _fail(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Settlement:
         outcome = self._end_attempt(found, error, ended_at)
-        settlement = settle(found.attempts, outcome, self._policy_of(found), self._now, self._random())
+        settlement = settle(found.attempts, outcome, self._policy_of(found), self._now, random=self._random())
         self._cursor.fail(found.seq, found.attempts, settlement, self._now, has_row=True)
         return settlement
 
@@ -258,7 +258,9 @@ class PullSession:
         # A token is a row id, which contains the time of the lease.
         duration_ms = max(0, ended_at - millisecond_of(found.token or 0))
         outcome = Outcome(0, error, detail, duration_ms)
-        self._cursor.add_attempt(attempt_record(self._record, self._row_ids.next(), found.seq, found.attempts, outcome))
+        self._cursor.add_attempt(
+            attempt_record(self._record, self._row_ids.next(), found.seq, found.attempts, outcome=outcome)
+        )
         return outcome
 
     def _resume(self, found: OpenDelivery) -> bool:

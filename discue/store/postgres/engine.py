@@ -149,7 +149,7 @@ class PostgresEngine:
     async def read(self, work: Work[T]) -> T:
         return await self._shielded(self._read("read", lambda connection: self._read_work(connection, work)))
 
-    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
+    async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         async def ask(connection: ServerConnection) -> LogPage:
             found = await connection.client.fetch(PAGE, organization, queue, after, rows, max_bytes)
             return _log_page(found, after, rows)

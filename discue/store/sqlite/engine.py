@@ -220,7 +220,7 @@ class SqliteEngine:
             self._report("read", error)
             raise translated(error, self.path) from error
 
-    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
+    async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         try:
             return self._read_page((after, organization, queue, rows), max_bytes)
         except apsw.Error as error:

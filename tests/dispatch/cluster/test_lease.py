@@ -26,7 +26,7 @@ class Life:
         self.store = store
         self.clock = StandingClock()
         self.row_ids = RowIds(self.clock, slot=900)
-        self.lease = Lease(store, self.row_ids, self.clock, "all", SECONDS)
+        self.lease = Lease(store, self.row_ids, self.clock, "all", seconds=SECONDS)
         self.joining: list[int] = []
         self.lost: list[int] = []
         self.regained = 0

@@ -70,10 +70,10 @@ class Worker:
 
     def __init__(self, cluster: "Cluster", role: str) -> None:
         self.store = cluster.store
-        self.lease = Lease(cluster.store, cluster.row_ids, cluster.clock, role, LEASE_SECONDS)
+        self.lease = Lease(cluster.store, cluster.row_ids, cluster.clock, role, seconds=LEASE_SECONDS)
         self.holder = CursorHolder(cluster.store, self.lease)
         dispatcher = cast(Dispatcher, self.holder)
-        self.ownership = Ownership(cluster.store, dispatcher, self.lease, cluster.clock, Log("test"))
+        self.ownership = Ownership(cluster.store, dispatcher, self.lease, cluster.clock, log=Log("test"))
 
     @property
     def me(self) -> int:

@@ -47,7 +47,7 @@ class RetentionOnStage:
             stage = self._stage
             cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1 << 18)
             self._retention = Retention(
-                stage.store, cache, stage.dispatcher, stage.clock, TIMES, is_leader=lambda: self.is_leader
+                stage.store, cache, stage.dispatcher, stage.clock, times=TIMES, is_leader=lambda: self.is_leader
             )
         return self._retention
 

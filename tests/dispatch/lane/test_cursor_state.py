@@ -50,7 +50,7 @@ MISSED = Settlement("missed", 0, False, "no_retry")
 
 def test_a_success_in_order_moves_the_position_and_costs_no_row() -> None:
     cursor = CursorState(RECORD)
-    cursor.add_attempt(attempt_record(RECORD, 1, 11, 1, well()))
+    cursor.add_attempt(attempt_record(RECORD, 1, 11, 1, outcome=well()))
     cursor.acknowledge(11, NOON, has_row=False)
     taken = cursor.take()
     assert (taken.token, taken.version, taken.position, taken.ahead) == (4, 7, 11, None)
@@ -144,7 +144,7 @@ def test_a_retry_that_is_too_old_is_missed() -> None:
 
 def test_changes_are_taken_once_with_rising_versions() -> None:
     cursor = CursorState(RECORD)
-    cursor.add_attempt(attempt_record(RECORD, 1, 11, 1, badly()))
+    cursor.add_attempt(attempt_record(RECORD, 1, 11, 1, outcome=badly()))
     cursor.fail(11, 1, RETRY, NOON, has_row=False)
     assert (cursor.dirty, cursor.unflushed) == (True, 1)
     first = cursor.take()
@@ -158,7 +158,7 @@ def test_changes_are_taken_once_with_rising_versions() -> None:
 
 def test_attempt_record_has_the_outcome() -> None:
     outcome = msgspec.structs.replace(badly(429), duration_ms=35)
-    attempt = attempt_record(RECORD, 99, 11, 2, outcome)
+    attempt = attempt_record(RECORD, 99, 11, 2, outcome=outcome)
     assert (attempt.id, attempt.organization, attempt.listener, attempt.queue) == (99, 1, 2, 3)
     assert (attempt.seq, attempt.number, attempt.status, attempt.error, attempt.duration_ms) == (
         11,
@@ -175,7 +175,7 @@ def _trace(size: int) -> Trace:
 
 def test_attempt_detail_is_stored_with_its_record() -> None:
     cursor = CursorState(RECORD)
-    cursor.add_attempt(attempt_record(RECORD, 8, 11, 1, badly()), _trace(10), RETRY.due_at)
+    cursor.add_attempt(attempt_record(RECORD, 8, 11, 1, outcome=badly()), _trace(10), RETRY.due_at)
     cursor.fail(11, 1, RETRY, NOON, has_row=False)
     taken = cursor.take()
     assert [attempt.id for attempt in taken.attempts] == [8]
@@ -190,7 +190,7 @@ def test_attempt_detail_is_stored_with_its_record() -> None:
 def test_many_details_are_stored_in_parts_and_keep_their_slots(sizes: list[int]) -> None:
     cursor = CursorState(RECORD)
     for number, size in enumerate(sizes):
-        cursor.add_attempt(attempt_record(RECORD, number, 11 + number, 1, badly()), _trace(size))
+        cursor.add_attempt(attempt_record(RECORD, number, 11 + number, 1, outcome=badly()), _trace(size))
     taken = [cursor.take()]
     while cursor.dirty:
         cursor.on_stored()

@@ -36,10 +36,10 @@ async def test_a_caught_up_lane_delivers_from_memory(stage: Stage, monkeypatch: 
     pages = 0
     read_page = stage.store.page
 
-    async def counted(*arguments: int) -> object:
+    async def counted(organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> object:
         nonlocal pages
         pages += 1
-        return await read_page(*arguments)
+        return await read_page(organization, queue, after, rows, max_bytes=max_bytes)
 
     monkeypatch.setattr(stage.store, "page", counted)
     published = [await stage.publish(queue) for _ in range(3)]

@@ -503,8 +503,10 @@ async def test_snapshot_from_before_a_lost_connection_is_discarded(stage: Stage)
     page = stage.store.page
     losses = [lost]
 
-    async def lose_a_message_meanwhile(organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
-        found = await page(organization, queue, after, rows, max_bytes)
+    async def lose_a_message_meanwhile(
+        organization: int, queue: int, after: int, rows: int, *, max_bytes: int
+    ) -> LogPage:
+        found = await page(organization, queue, after, rows, max_bytes=max_bytes)
         if losses:
             # Another server takes over, which had not got the last message.
             await stage.delete_message(at.queue, losses.pop())
