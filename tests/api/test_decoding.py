@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.api.decoding import BodyDecoder, fault_of
+from discue.api.decoding import BodyDecoder, fault_of, is_json_text
 from discue.api.resources.api_keys import ApiKeyBody
 from discue.api.resources.listeners import ListenerBody
 from discue.api.resources.messages import BatchBody, MessageBody
@@ -141,3 +141,23 @@ def test_no_bytes_at_all_raise_anything_but_a_bad_request(content: bytes) -> Non
 )
 def test_the_decoders_words_become_a_pointer_and_a_rule(text: str, pointer: str, detail: str) -> None:
     assert fault_of(text) == (pointer, detail)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_json"),
+    [
+        (b'{"a": 1}', True),
+        (b"12", True),
+        (b"true", True),
+        (b'"quoted"', True),
+        (b"", False),
+        (b"plain text", False),
+        (b"truth", False),
+        (b'{"a": }', False),
+        ("é\n".encode(), False),
+        (b"[" * 100_000 + b"]" * 100_000, False),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_text_is_json_if_it_parses_and_is_not_nested_too_deeply(text: bytes, *, is_json: bool) -> None:
+    assert is_json_text(text) is is_json

@@ -73,11 +73,6 @@ def test_a_certificate_needs_a_listener_that_is_reached_by_https(cast: Cast) -> 
     assert pointers(problem(answer, 422)) == ["/notify_url"]
 
 
-def test_pull_listener_has_no_authentication(cast: Cast) -> None:
-    answer = cast.alice.post(f"/queues/{cast.queue()}/listeners", json={"mode": "pull", "authentication": BASIC})
-    assert pointers(problem(answer, 422)) == ["/authentication"]
-
-
 def test_a_changed_secret_is_another_version(cast: Cast) -> None:
     queue = cast.queue()
     path = f"/queues/{queue}/listeners/{cast.listener(queue, authentication=BASIC)}"

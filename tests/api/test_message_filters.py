@@ -100,17 +100,6 @@ def test_a_filter_is_tried_on_a_message_that_is_made_up(cast: Cast) -> None:
     assert Shop(cast).tried(data=1) == {"matches": True, "conditions": []}
 
 
-def test_a_filter_is_tried_on_a_message_that_is_stored(cast: Cast) -> None:
-    shop = Shop(cast, FILTER)
-    message = {"data": {"order": {"total": 9, "state": "paid"}}, "headers": {"x-shop": "north"}}
-    stored = cast.alice.post(f"{shop.queue}/messages", json=message).json()["message"]["id"]
-    assert shop.tried(message_id=stored)["matches"]
-    assert not shop.tried(message_id=stored, filter={"headers": {"x-shop": "south"}})["matches"]
-    problem(cast.alice.post(f"{shop.listener}/filter-tests", json={"message_id": "0" * 21}), 404)
-    both = {"message_id": stored, "data": 1}
-    assert pointers(problem(cast.alice.post(f"{shop.listener}/filter-tests", json=both), 422)) == ["/message_id"]
-
-
 def test_filter_test_of_a_stored_message_needs_access_to_it(cast: Cast) -> None:
     shop = Shop(cast)
     stored = cast.alice.post(f"{shop.queue}/messages", json={"data": "secret"}).json()["message"]["id"]
@@ -118,22 +107,6 @@ def test_filter_test_of_a_stored_message_needs_access_to_it(cast: Cast) -> None:
     asked = {"filter": {"data": {"$prefix": "s"}}}
     assert bob.post(f"{shop.listener}/filter-tests", json={**asked, "data": "x"}).status_code == 200
     problem(bob.post(f"{shop.listener}/filter-tests", json={**asked, "message_id": stored}), 403)
-
-
-@pytest.mark.parametrize(
-    ("asked", "status", "pointer"),
-    [
-        ({}, 400, "/data"),
-        ({"filter": FILTER}, 400, "/data"),
-        ({"data": 1, "headers": {"host": "x"}}, 422, "/headers/host"),
-        ({"data": 1, "key": 5}, 400, "/key"),
-        ({"data": 1, "typo": 5}, 400, "/typo"),
-    ],
-    ids=str,
-)
-def test_filter_test_needs_a_valid_message(cast: Cast, asked: Any, status: int, pointer: str) -> None:
-    answer = cast.alice.post(f"{Shop(cast).listener}/filter-tests", json=asked)
-    assert pointers(problem(answer, status)) == [pointer]
 
 
 def test_lists_of_messages_know_no_state_that_they_cannot_find(cast: Cast) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import jsonschema_rs
 import pytest
+from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from discue.api.negotiation import JSON
 from discue.api.openapi.document import document_of
@@ -38,6 +39,11 @@ every_operation = pytest.mark.parametrize(
 
 def validator(schema: Mapping[str, Any]) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+
+
+def test_document_and_its_schemas_follow_their_specifications() -> None:
+    jsonschema_rs.Draft202012Validator(OPENAPI_31).validate(document_of(ROUTES, "http://127.0.0.1:3000/v1"))
+    assert all(map(jsonschema_rs.meta.is_valid, SCHEMAS.values()))
 
 
 def test_every_row_of_the_table_is_an_operation() -> None:
@@ -156,24 +162,6 @@ def test_the_page_shows_every_operation_and_fetches_nothing(cast: Cast) -> None:
 @pytest.mark.parametrize(("accept", "status"), [("text/*", 200), ("*/*", 200), ("application/json", 406)])
 def test_a_page_is_html_or_nothing(cast: Cast, accept: str, status: int) -> None:
     assert cast.nobody.get("/docs", headers={"accept": accept}).status_code == status
-
-
-def test_a_page_stays_as_it_is_when_it_should_be_pretty(cast: Cast) -> None:
-    assert cast.nobody.get("/docs?pretty=true").content == cast.nobody.get("/docs").content
-
-
-@pytest.mark.parametrize("version", ["", "/v1"])
-def test_the_type_of_an_error_is_a_page_about_it(cast: Cast, version: str) -> None:
-    problem = cast.nobody.get(f"{version}/queues").json()
-    assert problem["type"] == f"{cast.service.url}/docs/errors/401"
-    page = cast.nobody.get(problem["type"])
-    assert page.status_code == 200
-    assert "<h1>401 Unauthorized</h1>" in page.text
-
-
-@pytest.mark.parametrize("status", ["200", "499", "999", "40", "4040", "abc"])
-def test_error_page_of_an_unknown_status_is_404(cast: Cast, status: str) -> None:
-    assert cast.nobody.get(f"/docs/errors/{status}").status_code == 404
 
 
 def response(**changes: Any) -> Seen:

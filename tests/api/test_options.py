@@ -158,18 +158,6 @@ def test_invalid_message_option_is_named_and_the_message_is_not_stored(
     assert cast.alice.get(f"/queues/{queue}").json()["queue"]["messages"]["published_count"] == 0
 
 
-def test_a_queue_is_ordered_from_its_creation_on(cast: Cast) -> None:
-    made = cast.alice.post("/queues", json={"ordered": True}).json()["queue"]
-    path = f"/queues/{made['id']}"
-    assert made["ordered"] is cast.alice.get(path).json()["queue"]["ordered"] is True
-    assert cast.alice.put(path, json={"ordered": True, "retention": 5}).status_code == 200
-    assert pointers(problem(cast.alice.put(path, json={"ordered": False}), 422)) == ["/ordered"]
-    other = cast.queue()
-    assert cast.alice.get(f"/queues/{other}").json()["queue"]["ordered"] is False
-    assert pointers(problem(cast.alice.put(f"/queues/{other}", json={"ordered": True}), 422)) == ["/ordered"]
-    assert pointers(problem(cast.alice.post("/queues", json={"ordered": "yes"}), 400)) == ["/ordered"]
-
-
 @pytest.mark.parametrize(
     "asked", [{"delay": 3_600}, {"delay": 0}, {"delay": None}, {"deliver_at": 0}, {"deliver_at": 1}]
 )

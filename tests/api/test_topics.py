@@ -31,19 +31,6 @@ def stored(cast: Cast, queue: str) -> list[str]:
     return [message["id"] for message in cast.alice.get(f"/queues/{queue}/messages").json()["messages"]]
 
 
-def test_a_topic_shows_its_channels_and_links_to_them(cast: Cast) -> None:
-    topic = cast.alice.post("/topics", json={"alias": "shop"}).json()["topic"]
-    assert (topic["alias"], topic["name"], topic["channels"]) == ("shop", "shop", [])
-    channel = cast.channel(topic["id"], cast.queue(), alias="paid")
-    answer = cast.alice.get(f"/topics/{topic['id']}").json()
-    assert answer["topic"]["channels"] == [{"id": channel, "alias": "paid", "name": "paid"}]
-    assert answer["_links"]["paid"]["href"].endswith(f"/topics/{topic['id']}/channels/{channel}")
-    assert cast.alice.get("/topics").json()["topics"] == [answer["topic"]]
-    assert cast.alice.put(f"/topics/{topic['id']}", json={"name": "renamed"}).json()["topic"]["alias"] == "renamed"
-    assert cast.alice.delete(f"/topics/{topic['id']}").status_code == 200
-    assert cast.alice.get(f"/topics/{topic['id']}/channels").status_code == 404
-
-
 def test_a_channel_comes_back_as_it_was_sent(cast: Cast) -> None:
     topic, queue = cast.topic(), cast.queue()
     text = f'{{"queue_id": "{queue}", "pattern": "orders.*.>", "filter": {FILTER}}}'
@@ -57,60 +44,6 @@ def test_a_channel_comes_back_as_it_was_sent(cast: Cast) -> None:
     assert cast.alice.put(path, json=made).json()["channel"]["filter"] == made["filter"]
     cleared = cast.alice.put(path, json={"pattern": None, "filter": None}).json()["channel"]
     assert {"pattern", "filter"}.isdisjoint(cleared)
-
-
-def test_a_publish_says_into_which_queues_the_message_went(cast: Cast) -> None:
-    topic, (all_of_them, paid) = topic_with(cast, {}, {"pattern": "orders.*.paid"})
-    both, one = publish(cast, topic, subject="orders.eu.paid"), publish(cast, topic)
-    assert both["message"]["queues"] == sorted([all_of_them, paid])
-    assert one["message"]["queues"] == [all_of_them]
-    for queue in (all_of_them, paid):
-        path = f"/queues/{queue}/messages/{both['message']['id']}"
-        assert both["_links"][queue]["href"].endswith(path)
-        shown = cast.alice.get(path).json()["message"]
-        assert (shown["data"], shown["subject"]) == ("hello", "orders.eu.paid")
-        assert shown["created_at"] == both["message"]["created_at"]
-    assert stored(cast, paid) == [both["message"]["id"]]
-    assert [message["id"] for message in cast.alice.get("/messages").json()["messages"]] == [
-        one["message"]["id"],
-        both["message"]["id"],
-    ]
-
-
-def test_a_message_that_no_channel_takes_is_accepted_and_stored_nowhere(cast: Cast) -> None:
-    topic, [queue] = topic_with(cast, {"pattern": "orders.>"})
-    message = publish(cast, topic, subject="stock.low")["message"]
-    assert message["queues"] == []
-    assert stored(cast, queue) == []
-    assert cast.alice.get("/messages").json()["messages"] == []
-
-
-def test_all_that_a_queue_takes_with_a_message_a_topic_takes_too(cast: Cast) -> None:
-    topic, queues = topic_with(cast, {}, {})
-    given = {"alias": "order-17", "key": "k", "headers": {"X-Own": "1"}, "expires_at": 4_000_000_000_000, "delay": 60}
-    message = publish(cast, topic, **given, retry=[1, 2])["message"]
-    assert message["alias"] == "order-17"
-    for queue in queues:
-        shown = cast.alice.get(f"/queues/{queue}/messages/{message['id']}").json()["message"]
-        assert (shown["alias"], shown["key"], shown["headers"]) == ("order-17", "k", {"X-Own": "1"})
-        assert (shown["expires_at"], shown["retry"]) == (4_000_000_000_000, {"schedule": [1, 2]})
-        assert shown["deliver_at"] > message["created_at"]
-
-
-def test_a_batch_is_stored_whole_or_not_at_all(cast: Cast) -> None:
-    topic, (plain, strict) = topic_with(cast, {}, {"pattern": "strict.>"})
-    cast.schema(strict)
-    path = f"/topics/{topic}/messages/batch"
-    first, wrong = {"data": "1"}, {"data": "2", "subject": "strict.one"}
-    answer = cast.alice.post(path, json={"messages": [first, wrong]})
-    assert answer.status_code == 422
-    assert [place["pointer"] for place in answer.json()["errors"]] == ["/messages/1/data"]
-    assert strict in answer.json()["detail"]
-    assert stored(cast, plain) == stored(cast, strict) == []
-    right = {"data": {"order": 1}, "subject": "strict.one"}
-    messages = cast.alice.post(path, json={"messages": [first, right]}).json()["messages"]
-    assert [message["queues"] for message in messages] == [[plain], sorted([plain, strict])]
-    assert stored(cast, plain) == [message["id"] for message in messages][::-1]
 
 
 @pytest.mark.parametrize("subject", ["", "a b", "orders.*", ">", "a..b", "é", "a" * 256])

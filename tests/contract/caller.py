@@ -2,13 +2,17 @@
 
 import random
 from collections.abc import Callable
+from functools import cache
 from itertools import cycle
 from time import monotonic, sleep
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
+from tests.contract.reference import DOCUMENT
 from tests.contract.serving import Installation
+from tests.support.described_responses import Description, Seen
 
 PATIENCE_SECONDS = 10.0
 
@@ -22,8 +26,16 @@ def fresh(prefix: str = "thing") -> str:
     return f"{prefix}-{_ids.randrange(36**8):08x}"
 
 
+@cache
+def _described() -> Description:
+    return Description(DOCUMENT)
+
+
 class Caller:
-    """Requests with one key, or without one. Paths have no version unless the test writes it."""
+    """Requests with one key, or without one, whose responses must be as the OpenAPI document describes them.
+
+    Paths have no version unless the test writes it.
+    """
 
     def __init__(self, installation: Installation, client: httpx.Client, key: str | None) -> None:
         self.installation = installation
@@ -44,7 +56,11 @@ class Caller:
         if content is not None:
             options["content" if isinstance(content, bytes) else "json"] = content
         url = path if path.startswith("http") else next(self._urls) + path
-        return self._client.request(method, url, headers=headers, **options)
+        answer = self._client.request(method, url, headers=headers, **options)
+        seen = Seen(method, urlsplit(url).path, answer.status_code, answer.headers, answer.content)
+        faults = _described().faults(seen)
+        assert not faults, f"{seen} is not as the OpenAPI document says: {faults}\n{answer.text[:2_000]}"
+        return answer
 
     def get(self, path: str) -> dict[str, Any]:
         """The body of a 200."""

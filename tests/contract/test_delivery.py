@@ -112,9 +112,11 @@ def test_a_listener_is_shown_who_it_comes_from_and_nobody_else_is(owner: Caller,
 
 def test_listener_gets_messages_published_after_its_creation_only(owner: Caller, receiver: Receiver) -> None:
     first, second = receiver.endpoint(), receiver.endpoint()
-    path, _ = listening(owner, first)
-    owner.create(f"{path}/messages", data="before")
+    path, listener = listening(owner, first)
+    before = owner.create(f"{path}/messages", data="before")["id"]
     owner.create(f"{path}/listeners", notify_url=second.url, liveness_url=second.url)
+    shown = owner.shown(f"{path}/messages/{before}")["deliveries"]
+    assert [each["listener_id"] for each in shown] == [listener["id"]]
     owner.create(f"{path}/messages", data="after")
     assert {each.content for each in first.until(2)} == {b"before", b"after"}
     assert [each.content for each in second.until(1)] == [b"after"]

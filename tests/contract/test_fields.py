@@ -5,12 +5,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import jsonschema_rs
 import pytest
 
 from tests.contract.caller import Caller, fresh, pointers, problem
 from tests.contract.missing import one_missed
-from tests.contract.reference import DOCUMENT, OPERATIONS, Operation, Row, for_every, rows
+from tests.contract.reference import OPERATIONS, Operation, Row, for_every, rows
 from tests.contract.world import NOWHERE, World
 from tests.support.authority import client_pair
 
@@ -327,14 +326,6 @@ def test_a_field_of_a_response_is_there(samples: Samples, row: Row) -> None:
         assert all(found)
     elif str(row) not in ELSEWHERE and not str(row).startswith(LATER):
         assert any(found)
-
-
-@for_every("component", sorted({row.name for row in RESPONSE_ROWS}), lambda name: f"component {name}")
-def test_response_matches_its_component(samples: Samples, component: str) -> None:
-    schema = {"$ref": f"#/components/schemas/{component}", "components": DOCUMENT["components"]}
-    validator = jsonschema_rs.Draft202012Validator(schema)
-    for sample in samples.of(component):
-        assert [str(error) for error in validator.iter_errors(sample)] == []
 
 
 def test_client_sees_its_own_key_and_organization(owner: Caller) -> None:

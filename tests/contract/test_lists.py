@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.caller import Caller, body
+from tests.contract.caller import Caller, body, pointers
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 
@@ -127,9 +127,26 @@ def test_a_list_is_filtered_by_time(owner: Caller, name: str) -> None:
     assert set(before) == {each["id"] for each in shown if each["created_at"] < middle}
 
 
-@pytest.mark.parametrize("query", ["created_after=x", "created_before=-1", "alias=", "alias=some&name=other"])
-def test_a_filter_that_is_none_is_refused(owner: Caller, query: str) -> None:
-    owner.refused(400, "GET", f"/queues?{query}")
+@pytest.mark.parametrize("path", ["/queues", "/messages"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "created_after=x",
+        "created_after=-1",
+        "created_after=1&created_after=2",
+        "created_before=",
+        "created_before=1.5",
+        "created_before=9999999999999999",
+        "created_before=%D9%A3",
+        "alias=",
+        "alias=%00",
+        "alias=orders&alias=orders",
+        "name=" + "x" * 255,
+        "name=bills&alias=orders",
+    ],
+)
+def test_a_filter_that_is_none_is_refused_by_name(owner: Caller, path: str, query: str) -> None:
+    assert pointers(owner.refused(400, "GET", f"{path}?{query}")) == [f"?{query.partition('=')[0]}"]
 
 
 @covers("lists.md# Messages of a listener")

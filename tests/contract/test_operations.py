@@ -1,9 +1,13 @@
 """Every operation of the OpenAPI document, with each status that a request can cause."""
 
+import itertools
 import json
 
+import jsonschema_rs
+import pytest
+
 from tests.contract.caller import Caller, problem
-from tests.contract.reference import OPERATIONS, Operation, for_every, for_status
+from tests.contract.reference import DOCUMENT, OPERATIONS, Operation, for_every, for_status
 from tests.contract.world import World
 
 # Whatever answers, it is the same table of routes; what stands behind it is the matter of all other files.
@@ -12,7 +16,23 @@ SETTINGS_MEANT = ("sqlite",)
 WITH_BODY = [operation for operation in OPERATIONS if operation.takes_body]
 READING = [operation for operation in OPERATIONS if operation.method == "GET"]
 RATE_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+INVALID_PAGES = (
+    "page=0",
+    "page=-1",
+    "page=x",
+    "page=",
+    "page=1.5",
+    "page=1&page=2",
+    "page=99999999999999999999",
+    "per_page=0",
+    "per_page=101",
+    "per_page=%D9%A3",
+    "after=x",
+    "before=",
+    "before=0000000000000000000%00",
+)
 NOBODYS = "0" * 21
+LEFT_OUT = object()
 _MOST_CHANGES = 9
 
 
@@ -96,10 +116,12 @@ def test_an_id_that_nothing_has_is_not_found(world: World, operation: Operation)
 
 @for_every("path", sorted({each.path for each in OPERATIONS}), lambda path: f"{path} 405")
 def test_a_method_that_it_does_not_know_is_answered_with_those_that_it_knows(world: World, path: str) -> None:
-    answer = world.owner.ask("PATCH", world.path(path))
-    problem(answer, 405)
     known = {operation.method for operation in OPERATIONS if operation.path == path}
-    assert {word.strip() for word in answer.headers["allow"].split(",")} >= known
+    known |= {"HEAD"} if "GET" in known else set()
+    for method in {"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"} - known:
+        answer = world.owner.ask(method, world.path(path))
+        problem(answer, 405)
+        assert set(answer.headers["allow"].split(", ")) == known
 
 
 @for_status(406)
@@ -141,6 +163,32 @@ def test_an_unknown_field_is_refused_by_its_name(world: World, operation: Operat
     assert problem(answer, 400)["errors"][0]["pointer"] == "/surprise"
 
 
+@pytest.mark.parametrize(
+    ("component", "collection", "alternatives"),
+    [
+        ("FilterTestBody", "filter-tests", {"message_id": [None, NOBODYS], "data": [None, {"state": "paid"}]}),
+        ("ReplayBody", "replays", {"from_at": [None, 0], "from_message": [None, NOBODYS]}),
+        (
+            "RedeliveryBody",
+            "redeliveries",
+            {"messages": [None, [NOBODYS]], "filter": [None, {}], "all": [None, False, True]},
+        ),
+    ],
+)
+def test_document_describes_which_fields_exclude_each_other(
+    owner: Caller, component: str, collection: str, alternatives: dict[str, list[object]]
+) -> None:
+    """A body that fits the document reaches the listener, which does not exist."""
+    form = {"$ref": f"#/components/schemas/{component}", "components": DOCUMENT["components"]}
+    validator = jsonschema_rs.Draft202012Validator(form)
+    for values in itertools.product(*([LEFT_OUT, *each] for each in alternatives.values())):
+        given = zip(alternatives, values, strict=True)
+        content = {name: value for name, value in given if value is not LEFT_OUT}
+        answer = owner.ask("POST", f"/queues/{NOBODYS}/listeners/{NOBODYS}/{collection}", content)
+        assert (answer.status_code == 404) == validator.is_valid(content), content
+        assert answer.status_code in {400, 404, 422}
+
+
 @for_every("operation", WITH_BODY, lambda operation: f"{operation} 400 not JSON")
 def test_a_body_that_is_not_json_is_refused(world: World, operation: Operation) -> None:
     answer = caller_of(world, operation).ask(
@@ -168,7 +216,7 @@ def test_headers_that_are_too_large_are_refused(world: World, operation: Operati
 
 @for_every("operation", [each for each in OPERATIONS if each.is_list], lambda operation: f"{operation} pages")
 def test_a_list_refuses_a_page_that_is_none(world: World, operation: Operation) -> None:
-    for query in ("page=0", "page=x", "per_page=0", "per_page=101", "per_page=x", "after=x", "before=x"):
+    for query in INVALID_PAGES:
         answer = world.owner.ask("GET", f"{world.path(operation.path)}?{query}")
         assert problem(answer, 400)["errors"][0]["pointer"] == "?" + query.partition("=")[0]
 

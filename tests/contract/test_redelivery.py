@@ -2,18 +2,16 @@
 
 from typing import Any
 
-import jsonschema_rs
 import pytest
 
 from tests.contract.caller import Caller, body, pointers
 from tests.contract.missing import one_missed
 from tests.contract.receiver import Receiver, Reply
-from tests.contract.reference import DOCUMENT, covers
+from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
 from tests.contract.world import NOWHERE
 
 REDELIVERIES = "/queues/{queue_id}/listeners/{listener_id}/redeliveries"
-NO_LISTENER = f"/queues/{'0' * 21}/listeners/{'0' * 21}"
 NO_RETRY = Reply(500, (("webhook-no-retry", "true"),))
 
 
@@ -108,19 +106,6 @@ def _a_listener(owner: Caller) -> str:
 @pytest.mark.parametrize("choice", [{}, {"all": False}, {"all": True, "filter": {}}, {"messages": ["x"], "filter": {}}])
 def test_a_choice_is_made_in_one_way(owner: Caller, choice: dict[str, Any]) -> None:
     owner.refused(400, "POST", f"{_a_listener(owner)}/redeliveries", choice)
-
-
-@pytest.mark.parametrize("messages", [{}, {"messages": None}, {"messages": ["0" * 21]}])
-@pytest.mark.parametrize("chosen", [{}, {"filter": None}, {"filter": {}}])
-@pytest.mark.parametrize("everything", [{}, {"all": None}, {"all": False}, {"all": True}])
-def test_the_document_says_which_choices_are_none(
-    owner: Caller, messages: dict[str, Any], chosen: dict[str, Any], everything: dict[str, Any]
-) -> None:
-    choice = {**messages, **chosen, **everything}
-    form = {"$ref": "#/components/schemas/RedeliveryBody", "components": DOCUMENT["components"]}
-    answer = owner.ask("POST", f"{NO_LISTENER}/redeliveries", choice)
-    assert (answer.status_code == 404) == jsonschema_rs.Draft202012Validator(form).is_valid(choice)
-    assert answer.status_code in {400, 404}
 
 
 @pytest.mark.parametrize(

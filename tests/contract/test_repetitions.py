@@ -1,6 +1,7 @@
 """Idempotency keys, and conditional requests."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,23 @@ CREATING = [
     if any(str(each.get("$ref")).endswith("/Idempotency-Key") for each in operation.parameters)
 ]
 CHANGING = [operation for operation in OPERATIONS if 412 in operation.statuses]
+SECRETS = ("secret", "token", "url")
+SHOWN_OF_A_KEY = 12
+
+
+def without_secrets(value: Any) -> Any:
+    """Return a response body as a repeated request shows it."""
+    if isinstance(value, list):
+        return [without_secrets(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    # The resource in a response may have the name of a secret field.
+    kept = {
+        name: without_secrets(each) for name, each in value.items() if name not in SECRETS or isinstance(each, dict)
+    }
+    if str(kept.get("key", "")).startswith("dsk_"):
+        kept["key"] = kept["key"][:SHOWN_OF_A_KEY]
+    return kept
 
 
 def body_of(operation: Operation) -> dict[str, object]:
@@ -38,13 +56,10 @@ def test_repeated_idempotency_key_creates_once(owner: Caller, operator: Caller, 
     assert (first.status_code, second.status_code) == (200, 200), first.text
     assert "idempotency-replayed" not in first.headers
     assert second.headers["idempotency-replayed"] == "true"
-    if operation.path.endswith("/batch"):
-        assert second.json() == first.json()
-    else:
-        assert resource(second)["id"] == resource(first)["id"]
-        assert "secret" not in resource(second)
+    assert second.json() == without_secrets(first.json())
     other = {**content, "id": "another"} if "messages" not in content else {"messages": [{"data": {"n": 2}}]}
-    problem(caller.ask(operation.method, path, other, headers=headers), 422)
+    refused = problem(caller.ask(operation.method, path, other, headers=headers), 422)
+    assert "Idempotency-Key" in refused["detail"]
 
 
 def _place_of(world: World, operation: Operation) -> tuple[str, dict[str, object]]:
@@ -62,9 +77,10 @@ def _place_of(world: World, operation: Operation) -> tuple[str, dict[str, object
     return path, body_of(operation)
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "with blank", "ümlaut"])
+@pytest.mark.parametrize("key", ["", "x" * 256, "with blank", "a\tb", "ümlaut"])
 def test_a_key_that_is_none_is_refused(owner: Caller, key: str) -> None:
-    owner.refused(400, "POST", "/queues", {}, headers={"Idempotency-Key": key.encode("latin-1")})
+    refused = owner.refused(400, "POST", "/queues", {}, headers={"Idempotency-Key": key.encode("latin-1")})
+    assert "Idempotency-Key" in refused["detail"]
 
 
 def test_concurrent_repetitions_take_effect_once(owner: Caller) -> None:
@@ -73,13 +89,6 @@ def test_concurrent_repetitions_take_effect_once(owner: Caller) -> None:
         answers = list(pool.map(lambda _: owner.ask("POST", "/queues", {}, headers=headers), range(6)))
     assert len({resource(answer)["id"] for answer in answers}) == 1
     assert len(owner.get("/queues")["queues"]) == 1
-
-
-def test_a_repetition_carries_no_secret(owner: Caller) -> None:
-    headers = {"Idempotency-Key": fresh("key")}
-    first, second = [resource(owner.ask("POST", "/api_keys", {}, headers=headers)) for _ in range(2)]
-    assert first["key"].startswith(second["key"])
-    assert len(second["key"]) < len(first["key"])
 
 
 def test_refused_request_may_be_repeated_with_its_key(owner: Caller) -> None:

@@ -2,18 +2,16 @@
 
 from typing import Any
 
-import jsonschema_rs
 import pytest
 
 from tests.contract.caller import Caller, body, pointers
 from tests.contract.missing import one_missed
 from tests.contract.receiver import Receiver, Reply
-from tests.contract.reference import DOCUMENT, covers
+from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
 from tests.contract.world import NOWHERE
 
 REPLAYS = "/queues/{queue_id}/listeners/{listener_id}/replays"
-NO_LISTENER = f"/queues/{'0' * 21}/listeners/{'0' * 21}"
 
 
 def _received(owner: Caller, receiver: Receiver, count: int = 3) -> tuple[Any, str, list[str]]:
@@ -153,18 +151,6 @@ def test_counts_say_how_far_it_is(owner: Caller, receiver: Receiver) -> None:
 def test_replay_has_exactly_one_start(owner: Caller, content: dict[str, Any]) -> None:
     place, _ = _away(owner)
     owner.refused(400, "POST", f"{place}/replays", content)
-
-
-@pytest.mark.parametrize("at", [{}, {"from_at": None}, {"from_at": 0}])
-@pytest.mark.parametrize("message", [{}, {"from_message": None}, {"from_message": "0" * 21}])
-def test_the_document_says_which_beginnings_are_none(
-    owner: Caller, at: dict[str, Any], message: dict[str, Any]
-) -> None:
-    content = {**at, **message}
-    form = {"$ref": "#/components/schemas/ReplayBody", "components": DOCUMENT["components"]}
-    answer = owner.ask("POST", f"{NO_LISTENER}/replays", content)
-    assert (answer.status_code == 404) == jsonschema_rs.Draft202012Validator(form).is_valid(content)
-    assert answer.status_code in {400, 404}
 
 
 @pytest.mark.parametrize(

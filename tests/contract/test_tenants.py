@@ -65,6 +65,7 @@ def test_an_organization_is_changed(owner: Caller, operator: Caller, place: str)
     alias = f"org.example.{fresh()}"
     assert owner.change(path, name=alias)["alias"] == alias
     assert operator.change(path, rate_limit=50_000, retention=60)["rate_limit"] == 50_000
+    assert "rate_limit" not in operator.change(path, rate_limit=None)
     owner.refused(403, "PUT", path, {"rate_limit": 5})
     operator.refused(422, "PUT", path, {"rate_limit": -1})
     owner.refused(422, "PUT", path, {"alias": None})
@@ -99,16 +100,19 @@ def test_only_the_operator_sees_other_organizations(owner: Caller, charlie: Call
 @covers("users.md# Create")
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_a_user_is_a_member(owner: Caller, method: str) -> None:
-    fields = {"email": f"{fresh()}@example.com", "display_name": "Ada", "role": "developer"}
+    fields = {"email": f"Ada-{fresh()}@Example.com", "display_name": "Ada", "role": "developer"}
     answer = owner.ask(method, "/users", fields)
     made = body(answer)["user"]
     path = f"/users/{made['id']}"
     assert {name: made[name] for name in fields} == fields
-    assert answer.json()["invitation"]["url"]
+    assert made["alias"] == made["name"] == made["email"]
+    assert answer.json()["invitation"]["url"].endswith(f"/invitations#{answer.json()['invitation']['token']}")
     assert owner.get(path)["user"] == made
     assert "invitation" not in owner.get(path)
-    assert owner.change(path, role="viewer")["role"] == "viewer"
-    assert owner.shown(path)["email"] == fields["email"]
+    assert {**owner.change(path, **made), "updated_at": 0} == {**made, "updated_at": 0}
+    changed = owner.change(path, role="viewer", display_name=None)
+    assert (changed["role"], changed["display_name"], changed["email"]) == ("viewer", "", fields["email"])
+    assert owner.get(f"/users?alias={fields['email'].upper()}")["users"] == [changed]
     owner.delete(path)
     owner.refused(404, "GET", path)
 
@@ -117,11 +121,16 @@ def test_a_user_is_a_member(owner: Caller, method: str) -> None:
 @pytest.mark.parametrize("role", ["owner", "admin", "developer", "viewer"])
 def test_a_user_has_one_of_four_roles(owner: Caller, role: str) -> None:
     made = owner.create("/users", email=f"{fresh()}@example.com", role=role, password="correct horse battery")
-    assert made["role"] == role
+    assert (made["role"], made["state"]) == (role, "active")
     assert "password" not in made
     owner.refused(422, "PUT", f"/users/{made['id']}", {"role": "king"})
-    owner.refused(422, "POST", "/users", {"email": made["email"], "role": role})
-    owner.refused(400, "POST", "/users", {"email": f"{fresh()}@example.com"})
+    for fields, pointer in (
+        ({"email": made["email"]}, "/email"),
+        ({"email": "ada"}, "/email"),
+        ({"email": f"{fresh()}@example.com", "password": "short"}, "/password"),
+    ):
+        assert pointers(owner.refused(422, "POST", "/users", {"role": role, **fields})) == [pointer]
+    owner.refused(400, "POST", "/users", {"email": f"{fresh()}@example.com", "role": role, "password": None})
 
 
 @covers("PUT /users/{user_id} 409", "DELETE /users/{user_id} 409")
@@ -134,11 +143,18 @@ def test_the_last_active_owner_stays(owner: Caller) -> None:
 @covers("POST /invitations 200", "POST /invitations 404", "POST /invitations 422", "users.md# Invite")
 def test_an_invitation_is_accepted_once(owner: Caller, stranger: Caller) -> None:
     answer = owner.ask("POST", "/users", {"email": f"{fresh()}@example.com", "role": "viewer"})
-    token = body(answer)["invitation"]["token"]
+    void = body(answer)["invitation"]["token"]
+    assert resource(answer)["state"] == "invited"
+    again = body(owner.ask("PUT", f"/users/{resource(answer)['id']}", {"invite": True}))
+    token = again["invitation"]["token"]
     stranger.refused(422, "POST", "/invitations", {"token": token, "password": "x"})
     accepted = stranger.ask("POST", "/invitations", {"token": token, "password": "correct horse battery"})
-    assert resource(accepted)["id"] == resource(answer)["id"]
-    stranger.refused(404, "POST", "/invitations", {"token": token, "password": "correct horse battery"})
+    assert resource(accepted) == {**again["user"], "state": "active", "updated_at": resource(accepted)["updated_at"]}
+    refused = [
+        stranger.refused(404, "POST", "/invitations", {"token": each, "password": "correct horse battery"})
+        for each in (token, void, "x" * 32)
+    ]
+    assert len({each["detail"] for each in refused}) == 1
 
 
 @covers("POST /invitations 403")
@@ -156,11 +172,13 @@ def test_a_domain_comes_with_its_challenge(owner: Caller, method: str) -> None:
     made = resource(owner.ask(method, "/domains", {"hostname": "Shop.Example.com", "port": 80}))
     assert (made["hostname"], made["port"]) == ("Shop.Example.com", 80)
     https = made["challenge"]["https"]
-    assert not https["context_path"].startswith("/")
+    assert https["context_path"] == ".well-known/discue"
     assert https["expires_at"] - https["created_at"] == 7 * 86_400_000
-    assert (made["verification"]["verified"], made["verification"]["verified_at"]) == (False, 0)
+    assert min(len(https["file_name"]), len(https["file_content"])) >= 21
+    assert made["verification"] == {"verified": False, "verified_at": 0, "checked_at": 0, "last_error": ""}
     assert owner.shown(f"/domains/{made['id']}") == made
-    assert owner.create("/domains", hostname="shop.example.com")["port"] == 443
+    assert owner.create("/domains", alias="shop", hostname="shop.example.com")["port"] == 443
+    assert pointers(owner.refused(422, method, "/domains", {"alias": "shop", "hostname": "a.example"})) == ["/alias"]
 
 
 @pytest.mark.parametrize("port", [80, 443, 1024, 65535])
@@ -170,7 +188,8 @@ def test_a_port_is_80_443_or_unprivileged(owner: Caller, port: int) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("port", 0), ("port", 81), ("port", 1023), ("port", 65536), ("hostname", "a.b"), ("hostname", "x" * 254)]
+    [("port", 0), ("port", 81), ("port", 1023), ("port", 65536), ("port", -443), ("hostname", "https://a.example")]
+    + [("hostname", "a.b"), ("hostname", "x" * 254)]
     + [("hostname", each) for each in ("192.0.2.1", "under score.example.com", "-a.example.com", "a..example.com")],
 )
 def test_another_place_is_unprocessable(owner: Caller, field: str, value: object) -> None:
@@ -182,9 +201,11 @@ def test_another_place_is_unprocessable(owner: Caller, field: str, value: object
 def test_hostname_and_port_stand_for_ever(owner: Caller) -> None:
     made = owner.create("/domains", hostname="example.com", port=8080)
     path = f"/domains/{made['id']}"
-    assert owner.change(path, alias="renamed", hostname="example.com", port=8080)["alias"] == "renamed"
-    assert pointers(owner.refused(422, "PUT", path, {"hostname": "example.org"})) == ["/hostname"]
-    assert pointers(owner.refused(422, "PUT", path, {"port": 8081})) == ["/port"]
+    changed = owner.change(path, **{**made, "verification": {"verified": True}, "alias": "renamed"})
+    assert {**changed, "updated_at": 0} == {**made, "alias": "renamed", "name": "renamed", "updated_at": 0}
+    assert owner.change(path, alias=None)["alias"] == made["id"]
+    refused = owner.refused(422, "PUT", path, {"hostname": "example.org", "port": 8081})
+    assert sorted(pointers(refused)) == ["/hostname", "/port"]
     owner.delete(path)
     owner.refused(404, "GET", path)
 
@@ -193,7 +214,7 @@ def test_hostname_and_port_stand_for_ever(owner: Caller) -> None:
 def test_a_domain_is_looked_at_at_once_on_demand(owner: Caller) -> None:
     path = f"/domains/{owner.create('/domains', hostname='localhost', port=1031)['id']}"
     found = resource(owner.ask("PUT", f"{path}/verification"))["verification"]
-    assert (found["verified"], found["last_error"]) == (False, "no connection")
+    assert (found["verified"], found["verified_at"], found["last_error"]) == (False, 0, "no connection")
     assert found["checked_at"] > 0
 
 
@@ -213,11 +234,16 @@ def test_a_place_without_tls_is_not_verified(owner: Caller, receiver: Receiver) 
 
 @covers("domains.md# Listeners on verified domains only")
 def test_with_required_domains_listeners_must_lie_on_one(owner: Caller) -> None:
-    owner.change(
-        f"/organizations/{owner.get('/organizations')['organizations'][0]['id']}", require_verified_domains=True
-    )
+    organization = owner.get("/organizations")["organizations"][0]
+    assert organization["require_verified_domains"] is False
+    place = f"/organizations/{organization['id']}"
+    assert pointers(owner.refused(400, "PUT", place, {"require_verified_domains": "yes"}))
+    assert owner.change(place, require_verified_domains=True)["require_verified_domains"] is True
     path = f"/queues/{owner.create('/queues')['id']}/listeners"
-    assert "/notify_url" in pointers(owner.refused(422, "POST", path, NOWHERE))
-    owner.create("/domains", hostname="hooks.example.com")
-    url = "https://hooks.example.com/notify"
-    assert owner.create(path, notify_url=url, liveness_url=url)["notify_url"] == url
+    urls = {"notify_url": "https://hooks.example.com/notify", "liveness_url": "https://live.example.com/"}
+    for hostname, pointer in (("hooks.example.com", "/notify_url"), ("live.example.com", "/liveness_url")):
+        assert pointers(owner.refused(422, "POST", path, urls)) == [pointer]
+        owner.create("/domains", hostname=hostname)
+    assert owner.create(path, **urls)["notify_url"] == urls["notify_url"]
+    assert owner.change(place, require_verified_domains=None)["require_verified_domains"] is False
+    owner.create(path, **NOWHERE)

@@ -42,11 +42,11 @@ class World:
     """A resource of alice's for every name that a path can have in braces, created when it is first needed."""
 
     def __init__(self, cast: Cast) -> None:
-        self._cast = cast
+        self.cast = cast
         self._ids: dict[str, str] = {}
         self._makers: dict[str, Callable[[], str]] = {
             "organization_id": lambda: cast.organization_id,
-            "api_key_id": lambda: str(cast.alice.post("/api_keys").json()["api_key"]["id"]),
+            "api_key_id": lambda: cast.create("/api_keys", {}),
             "queue_id": cast.queue,
             "listener_id": lambda: cast.listener(self["queue_id"]),
             "puller_id": lambda: cast.listener(self["queue_id"], mode="pull"),
@@ -55,11 +55,11 @@ class World:
             "schedule_id": lambda: cast.schedule(self["queue_id"]),
             "replay_id": lambda: cast.replay(self["queue_id"], self["listener_id"]),
             "domain_id": cast.domain,
-            "message_id": lambda: cast.message(self["queue_id"]),
+            "message_id": lambda: cast.message(self["queue_id"], data={"order": 1}),
             "topic_id": cast.topic,
             "channel_id": lambda: cast.channel(self["topic_id"], self["queue_id"]),
             "schema_id": lambda: cast.schema(self["queue_id"]),
-            "user_id": lambda: cast.user()["user"]["id"],
+            "user_id": lambda: cast.invited()["user"]["id"],
             "attempt_id": lambda: cast.attempt(self["listener_id"], self["message_id"]),
             "status": lambda: "404",
         }
@@ -76,13 +76,9 @@ class World:
 
     def body(self, route: Route) -> dict[str, Any] | None:
         if route.request is InvitationBody:
-            return {**BODIES[route.request.__name__], "token": self._cast.user()["invitation"]["token"]}
+            return {**BODIES[route.request.__name__], "token": self.cast.invited()["invitation"]["token"]}
         return None if not route.takes_body else self.filled(BODIES[route.request.__name__])
 
     def filled(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the body with the id of an existing queue instead of the example's."""
         return {**body, "queue_id": self["queue_id"]} if "queue_id" in body else {**body}
-
-    @property
-    def made(self) -> list[str]:
-        return list(self._ids.values())
