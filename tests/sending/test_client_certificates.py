@@ -9,7 +9,7 @@ from discue.crypto.endpoint_credentials import Credentials
 from discue.domain.model import Authentication
 from discue.sending.endpoint_auth import credentials_of
 from discue.sending.request import ClientIdentity
-from tests.support.attempts import a_sender, attempt, request_to, run
+from tests.support.attempts import a_sender, attempt, request_to
 from tests.support.authority import server_context, trusting_context
 from tests.support.scripted_server import HANG, READ, ScriptedServer
 
@@ -39,94 +39,76 @@ def asking_context(*, requires: bool = True) -> ssl.SSLContext:
     return context
 
 
-def test_client_certificate_is_presented_to_its_listener() -> None:
-    async def make() -> None:
-        async with (
-            ScriptedServer([(READ, OK, READ, OK, HANG)], asking_context()) as server,
-            a_sender(ssl_context=trusting_context(), details="all") as sender,
-        ):
-            mine = request_to(server.url, listener_id=ALICE, identity=identity_of(ALICE))
-            first, second = await attempt(sender, mine), await attempt(sender, mine)
-            assert (first.status, second.status) == (200, 200)
-            assert second.trace is not None
-            assert second.trace.is_reused
-
-    run(make())
+async def test_client_certificate_is_presented_to_its_listener() -> None:
+    async with (
+        ScriptedServer([(READ, OK, READ, OK, HANG)], asking_context()) as server,
+        a_sender(ssl_context=trusting_context(), details="all") as sender,
+    ):
+        mine = request_to(server.url, listener_id=ALICE, identity=identity_of(ALICE))
+        first, second = await attempt(sender, mine), await attempt(sender, mine)
+        assert (first.status, second.status) == (200, 200)
+        assert second.trace is not None
+        assert second.trace.is_reused
 
 
-def test_attempt_without_a_valid_client_certificate_fails() -> None:
-    async def make() -> None:
-        async with (
-            ScriptedServer([(READ, OK, HANG)], asking_context()) as server,
-            a_sender(ssl_context=trusting_context()) as sender,
-        ):
-            for identity in (None, identity_of(ALICE, trustme.CA())):
-                outcome = await attempt(sender, request_to(server.url, listener_id=ALICE, identity=identity))
-                assert outcome.status == 0
-                assert outcome.error in {"tls", "reset"}
-            assert server.requests == []
-
-    run(make())
+async def test_attempt_without_a_valid_client_certificate_fails() -> None:
+    async with (
+        ScriptedServer([(READ, OK, HANG)], asking_context()) as server,
+        a_sender(ssl_context=trusting_context()) as sender,
+    ):
+        for identity in (None, identity_of(ALICE, trustme.CA())):
+            outcome = await attempt(sender, request_to(server.url, listener_id=ALICE, identity=identity))
+            assert outcome.status == 0
+            assert outcome.error in {"tls", "reset"}
+        assert server.requests == []
 
 
-def test_connection_with_a_client_certificate_serves_one_listener() -> None:
-    async def make() -> None:
-        script = (READ, OK, READ, OK, READ, OK, HANG)
-        async with (
-            ScriptedServer([script], asking_context(requires=False)) as server,
-            a_sender(ssl_context=trusting_context()) as sender,
-        ):
-            who = {
-                "alice": request_to(server.url, listener_id=ALICE, identity=identity_of(ALICE)),
-                "bob": request_to(server.url, listener_id=BOB, identity=identity_of(BOB)),
-                "nobody": request_to(server.url, listener_id="c" * 21),
-            }
-            for _ in range(2):
-                for request in who.values():
-                    assert (await attempt(sender, request)).status == 200
-            # Both rounds went over the same three connections, one of each.
-            connections = [request.connection for request in server.requests]
-            assert connections == [0, 1, 2, 0, 1, 2]
-
-    run(make())
-
-
-def test_new_client_certificate_uses_a_new_connection() -> None:
-    async def make() -> None:
-        async with (
-            ScriptedServer([(READ, OK, READ, OK, HANG)], asking_context()) as server,
-            a_sender(ssl_context=trusting_context()) as sender,
-        ):
-            for _ in range(2):
-                request = request_to(server.url, listener_id=ALICE, identity=identity_of(ALICE))
+async def test_connection_with_a_client_certificate_serves_one_listener() -> None:
+    script = (READ, OK, READ, OK, READ, OK, HANG)
+    async with (
+        ScriptedServer([script], asking_context(requires=False)) as server,
+        a_sender(ssl_context=trusting_context()) as sender,
+    ):
+        who = {
+            "alice": request_to(server.url, listener_id=ALICE, identity=identity_of(ALICE)),
+            "bob": request_to(server.url, listener_id=BOB, identity=identity_of(BOB)),
+            "nobody": request_to(server.url, listener_id="c" * 21),
+        }
+        for _ in range(2):
+            for request in who.values():
                 assert (await attempt(sender, request)).status == 200
-            assert [request.connection for request in server.requests] == [0, 1]
-
-    run(make())
-
-
-def test_client_certificate_does_not_make_a_server_trusted() -> None:
-    async def make() -> None:
-        async with (
-            ScriptedServer([(READ, OK, HANG)], server_context("127.0.0.1", is_trusted=False)) as server,
-            a_sender(ssl_context=trusting_context()) as sender,
-        ):
-            outcome = await attempt(sender, request_to(server.url, listener_id=ALICE, identity=identity_of(ALICE)))
-            assert outcome.error == "tls"
-
-    run(make())
+        # Both rounds went over the same three connections, one of each.
+        connections = [request.connection for request in server.requests]
+        assert connections == [0, 1, 2, 0, 1, 2]
 
 
-def test_unusable_client_certificate_fails_the_attempt() -> None:
-    async def make() -> None:
-        async with (
-            ScriptedServer([(READ, OK, HANG)], asking_context()) as server,
-            a_sender(ssl_context=trusting_context()) as sender,
-        ):
-            broken = ClientIdentity("broken", identity_of(ALICE).certificate, identity_of(BOB).private_key)
-            for _ in range(2):
-                outcome = await attempt(sender, request_to(server.url, identity=broken))
-                assert (outcome.status, outcome.error) == (0, "authentication")
-                assert outcome.detail.startswith("The client certificate cannot be used")
+async def test_new_client_certificate_uses_a_new_connection() -> None:
+    async with (
+        ScriptedServer([(READ, OK, READ, OK, HANG)], asking_context()) as server,
+        a_sender(ssl_context=trusting_context()) as sender,
+    ):
+        for _ in range(2):
+            request = request_to(server.url, listener_id=ALICE, identity=identity_of(ALICE))
+            assert (await attempt(sender, request)).status == 200
+        assert [request.connection for request in server.requests] == [0, 1]
 
-    run(make())
+
+async def test_client_certificate_does_not_make_a_server_trusted() -> None:
+    async with (
+        ScriptedServer([(READ, OK, HANG)], server_context("127.0.0.1", is_trusted=False)) as server,
+        a_sender(ssl_context=trusting_context()) as sender,
+    ):
+        outcome = await attempt(sender, request_to(server.url, listener_id=ALICE, identity=identity_of(ALICE)))
+        assert outcome.error == "tls"
+
+
+async def test_unusable_client_certificate_fails_the_attempt() -> None:
+    async with (
+        ScriptedServer([(READ, OK, HANG)], asking_context()) as server,
+        a_sender(ssl_context=trusting_context()) as sender,
+    ):
+        broken = ClientIdentity("broken", identity_of(ALICE).certificate, identity_of(BOB).private_key)
+        for _ in range(2):
+            outcome = await attempt(sender, request_to(server.url, identity=broken))
+            assert (outcome.status, outcome.error) == (0, "authentication")
+            assert outcome.detail.startswith("The client certificate cannot be used")

@@ -15,7 +15,7 @@ from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens, AuthorizingS
 from discue.sending.fetch import Fetcher
 from discue.sending.request import TokenGrant
 from discue.sending.sender import Sender
-from tests.support.attempts import LISTENER_ID, MovableClock, request_to, run
+from tests.support.attempts import LISTENER_ID, MovableClock, request_to
 from tests.support.scripted_server import HANG, READ, RESET, Received, ScriptedServer, Step
 
 OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -71,82 +71,70 @@ def bearers(requests: list[Received]) -> list[str]:
     return [request.headers["authorization"] for request in requests]
 
 
-def test_token_is_fetched_once_and_used_until_shortly_before_it_expires() -> None:
-    async def make() -> None:
-        clock = MovableClock()
-        async with (
-            ScriptedServer(one_each(token("one", 100), token("two", 100))) as issuer,
-            ScriptedServer([(READ, OK, HANG)]) as listener,
-            authorizing(clock) as authorizer,
-        ):
-            for added in (0, 89, 2):
-                clock.added_seconds += added
-                mine = (("X-Own", "1"), ("Authorization", "Bearer of-a-message"))
-                outcome = await begin(authorizer, listener.url, grant=grant_to(issuer), headers=mine)
-                assert outcome.status == 200
-            assert bearers(listener.requests) == ["Bearer one", "Bearer one", "Bearer two"]
-            assert [request.headers["x-own"] for request in listener.requests] == ["1", "1", "1"]
-        [first, _] = issuer.requests
-        assert (first.line, first.body) == ("POST /token HTTP/1.1", b"grant_type=client_credentials&scope=a+b")
-        assert first.headers["authorization"] == "Basic YWRhOnMzY3IzdA=="
-
-    run(make())
+async def test_token_is_fetched_once_and_used_until_shortly_before_it_expires() -> None:
+    clock = MovableClock()
+    async with (
+        ScriptedServer(one_each(token("one", 100), token("two", 100))) as issuer,
+        ScriptedServer([(READ, OK, HANG)]) as listener,
+        authorizing(clock) as authorizer,
+    ):
+        for added in (0, 89, 2):
+            clock.added_seconds += added
+            mine = (("X-Own", "1"), ("Authorization", "Bearer of-a-message"))
+            outcome = await begin(authorizer, listener.url, grant=grant_to(issuer), headers=mine)
+            assert outcome.status == 200
+        assert bearers(listener.requests) == ["Bearer one", "Bearer one", "Bearer two"]
+        assert [request.headers["x-own"] for request in listener.requests] == ["1", "1", "1"]
+    [first, _] = issuer.requests
+    assert (first.line, first.body) == ("POST /token HTTP/1.1", b"grant_type=client_credentials&scope=a+b")
+    assert first.headers["authorization"] == "Basic YWRhOnMzY3IzdA=="
 
 
-def test_concurrent_attempts_of_a_listener_share_one_token_request() -> None:
-    async def make() -> None:
-        async with (
-            ScriptedServer(one_each(token("one"), token("two"))) as issuer,
-            ScriptedServer([(READ, OK, HANG)]) as listener,
-            authorizing() as authorizer,
-        ):
-            grant = grant_to(issuer)
-            outcomes = await asyncio.gather(*(begin(authorizer, listener.url, grant=grant) for _ in range(4)))
-            assert {outcome.status for outcome in outcomes} == {200}
-            assert len(issuer.requests) == 1
-            await begin(authorizer, listener.url, grant=grant_to(issuer, "m" * 21))
-            assert len(issuer.requests) == 2
-            assert bearers(listener.requests) == ["Bearer one"] * 4 + ["Bearer two"]
-
-    run(make())
+async def test_concurrent_attempts_of_a_listener_share_one_token_request() -> None:
+    async with (
+        ScriptedServer(one_each(token("one"), token("two"))) as issuer,
+        ScriptedServer([(READ, OK, HANG)]) as listener,
+        authorizing() as authorizer,
+    ):
+        grant = grant_to(issuer)
+        outcomes = await asyncio.gather(*(begin(authorizer, listener.url, grant=grant) for _ in range(4)))
+        assert {outcome.status for outcome in outcomes} == {200}
+        assert len(issuer.requests) == 1
+        await begin(authorizer, listener.url, grant=grant_to(issuer, "m" * 21))
+        assert len(issuer.requests) == 2
+        assert bearers(listener.requests) == ["Bearer one"] * 4 + ["Bearer two"]
 
 
-def test_refused_cached_token_is_renewed_once_within_the_attempt() -> None:
-    async def make() -> None:
-        clock = MovableClock()
-        answers = (OK, UNAUTHORIZED, OK, UNAUTHORIZED, UNAUTHORIZED)
-        async with (
-            ScriptedServer(one_each(token("one"), token("two"), token("three"))) as issuer,
-            ScriptedServer(one_each(*answers)) as listener,
-            authorizing(clock) as authorizer,
-        ):
-            grant = grant_to(issuer)
-            statuses = []
-            for _ in range(3):
-                clock.added_seconds += 60
-                statuses.append((await begin(authorizer, listener.url, grant=grant)).status)
-            assert statuses == [200, 200, 401]
-            assert bearers(listener.requests) == [f"Bearer {text}" for text in ("one", "one", "two", "two", "three")]
-
-    run(make())
+async def test_refused_cached_token_is_renewed_once_within_the_attempt() -> None:
+    clock = MovableClock()
+    answers = (OK, UNAUTHORIZED, OK, UNAUTHORIZED, UNAUTHORIZED)
+    async with (
+        ScriptedServer(one_each(token("one"), token("two"), token("three"))) as issuer,
+        ScriptedServer(one_each(*answers)) as listener,
+        authorizing(clock) as authorizer,
+    ):
+        grant = grant_to(issuer)
+        statuses = []
+        for _ in range(3):
+            clock.added_seconds += 60
+            statuses.append((await begin(authorizer, listener.url, grant=grant)).status)
+        assert statuses == [200, 200, 401]
+        assert bearers(listener.requests) == [f"Bearer {text}" for text in ("one", "one", "two", "two", "three")]
 
 
-def test_refused_fresh_token_is_not_renewed() -> None:
-    async def make() -> None:
-        async with (
-            ScriptedServer(one_each(token("one"))) as issuer,
-            ScriptedServer(one_each(UNAUTHORIZED)) as listener,
-            authorizing() as authorizer,
-        ):
-            for _ in range(2):
-                outcome = await begin(authorizer, listener.url, grant=grant_to(issuer))
-                assert (outcome.status, outcome.error) == (401, "status")
-            assert len(issuer.requests) == 1
-
-    run(make())
+async def test_refused_fresh_token_is_not_renewed() -> None:
+    async with (
+        ScriptedServer(one_each(token("one"))) as issuer,
+        ScriptedServer(one_each(UNAUTHORIZED)) as listener,
+        authorizing() as authorizer,
+    ):
+        for _ in range(2):
+            outcome = await begin(authorizer, listener.url, grant=grant_to(issuer))
+            assert (outcome.status, outcome.error) == (401, "status")
+        assert len(issuer.requests) == 1
 
 
-def test_attempt_without_a_token_fails_and_sends_nothing() -> None:
+async def test_attempt_without_a_token_fails_and_sends_nothing() -> None:
     wrong: dict[str, Step] = {
         "401": answer({"error": "invalid_client", "error_description": SECRET}, 401),
         "redirect": b"HTTP/1.1 302 F\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
@@ -160,75 +148,57 @@ def test_attempt_without_a_token_fails_and_sends_nothing() -> None:
         "too long": answer({"access_token": "x" * 20_000}),
     }
 
-    async def make() -> None:
-        async with ScriptedServer([(READ, OK, HANG)]) as listener, authorizing() as authorizer:
-            for what, step in wrong.items():
-                async with ScriptedServer(one_each(step)) as issuer:
-                    outcome = await begin(authorizer, listener.url, grant=grant_to(issuer))
-                assert (outcome.status, outcome.error) == (0, "authentication"), what
-                assert outcome.detail.startswith("No access token"), what
-                assert SECRET not in outcome.detail
-            assert listener.requests == []
-
-    run(make())
+    async with ScriptedServer([(READ, OK, HANG)]) as listener, authorizing() as authorizer:
+        for what, step in wrong.items():
+            async with ScriptedServer(one_each(step)) as issuer:
+                outcome = await begin(authorizer, listener.url, grant=grant_to(issuer))
+            assert (outcome.status, outcome.error) == (0, "authentication"), what
+            assert outcome.detail.startswith("No access token"), what
+            assert SECRET not in outcome.detail
+        assert listener.requests == []
 
 
-def test_token_is_requested_again_after_a_failure() -> None:
-    async def make() -> None:
-        async with (
-            ScriptedServer(one_each(answer({}, 503), token("one"))) as issuer,
-            ScriptedServer([(READ, OK, HANG)]) as listener,
-            authorizing() as authorizer,
-        ):
-            errors = [(await begin(authorizer, listener.url, grant=grant_to(issuer))).error for _ in range(2)]
-            assert errors == ["authentication", ""]
-
-    run(make())
+async def test_token_is_requested_again_after_a_failure() -> None:
+    async with (
+        ScriptedServer(one_each(answer({}, 503), token("one"))) as issuer,
+        ScriptedServer([(READ, OK, HANG)]) as listener,
+        authorizing() as authorizer,
+    ):
+        errors = [(await begin(authorizer, listener.url, grant=grant_to(issuer))).error for _ in range(2)]
+        assert errors == ["authentication", ""]
 
 
-def test_a_token_url_leads_to_public_addresses_only() -> None:
-    async def make() -> None:
-        async with (
-            ScriptedServer(one_each(token("one"))) as issuer,
-            ScriptedServer([(READ, OK, HANG)]) as listener,
-            authorizing(policy=EgressPolicy()) as authorizer,
-        ):
-            outcome = await begin(authorizer, listener.url, grant=grant_to(issuer))
-            assert (outcome.error, "refused_address" in outcome.detail) == ("authentication", True)
-            assert (issuer.requests, listener.requests) == ([], [])
-
-    run(make())
+async def test_a_token_url_leads_to_public_addresses_only() -> None:
+    async with (
+        ScriptedServer(one_each(token("one"))) as issuer,
+        ScriptedServer([(READ, OK, HANG)]) as listener,
+        authorizing(policy=EgressPolicy()) as authorizer,
+    ):
+        outcome = await begin(authorizer, listener.url, grant=grant_to(issuer))
+        assert (outcome.error, "refused_address" in outcome.detail) == ("authentication", True)
+        assert (issuer.requests, listener.requests) == ([], [])
 
 
-def test_timeout_of_the_attempt_includes_the_token_request() -> None:
-    async def make() -> None:
-        async with (
-            ScriptedServer([(READ, HANG)]) as issuer,
-            ScriptedServer([(READ, OK, HANG)]) as listener,
-            authorizing() as authorizer,
-        ):
-            outcome = await begin(authorizer, listener.url, grant=grant_to(issuer), timeout_ms=100)
-            assert (outcome.error, outcome.detail) == ("authentication", "No access token came in time.")
-            assert outcome.duration_ms >= 99
-
-    run(make())
+async def test_timeout_of_the_attempt_includes_the_token_request() -> None:
+    async with (
+        ScriptedServer([(READ, HANG)]) as issuer,
+        ScriptedServer([(READ, OK, HANG)]) as listener,
+        authorizing() as authorizer,
+    ):
+        outcome = await begin(authorizer, listener.url, grant=grant_to(issuer), timeout_ms=100)
+        assert (outcome.error, outcome.detail) == ("authentication", "No access token came in time.")
+        assert outcome.duration_ms >= 99
 
 
-def test_every_attempt_has_an_outcome_when_the_service_stops() -> None:
-    async def make() -> None:
-        async with ScriptedServer([(READ, HANG)]) as issuer, authorizing() as authorizer:
-            waiting = begin(authorizer, "http://127.0.0.1:9/", grant=grant_to(issuer))
-            await issuer.until_open(1)
-            await authorizer.close(0)
-            assert waiting.result().error == "internal"
-
-    run(make())
+async def test_every_attempt_has_an_outcome_when_the_service_stops() -> None:
+    async with ScriptedServer([(READ, HANG)]) as issuer, authorizing() as authorizer:
+        waiting = begin(authorizer, "http://127.0.0.1:9/", grant=grant_to(issuer))
+        await issuer.until_open(1)
+        await authorizer.close(0)
+        assert waiting.result().error == "internal"
 
 
-def test_request_without_a_grant_is_sent_directly() -> None:
-    async def make() -> None:
-        async with ScriptedServer([(READ, OK, HANG)]) as listener, authorizing() as authorizer:
-            assert (await begin(authorizer, listener.url)).status == 200
-            assert "authorization" not in listener.requests[0].headers
-
-    run(make())
+async def test_request_without_a_grant_is_sent_directly() -> None:
+    async with ScriptedServer([(READ, OK, HANG)]) as listener, authorizing() as authorizer:
+        assert (await begin(authorizer, listener.url)).status == 200
+        assert "authorization" not in listener.requests[0].headers

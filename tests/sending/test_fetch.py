@@ -12,8 +12,6 @@ from discue.sending.fetch import KEPT_BYTES, Fetcher, FetchResult
 from tests.support.authority import server_context, trusting_context
 from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 
-pytestmark = pytest.mark.usefixtures("runner")
-
 OK = b"HTTP/1.1 200 OK\r\n"
 ANYWHERE = EgressPolicy(allow_private=True)
 

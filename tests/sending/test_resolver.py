@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from discue.sending.resolver import Resolver
-from tests.support.attempts import run
 
 
-def test_all_addresses_of_a_name_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_addresses_of_a_name_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     def lookup(host: str, port: int, **_: Any) -> list[Any]:
         assert (host, port) == ("both.example", 80)
         return [
@@ -22,28 +21,22 @@ def test_all_addresses_of_a_name_are_returned(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
-    async def look_up() -> None:
-        found = await Resolver()("both.example", 80)
-        assert found == [ip_address("2001:db8::1"), ip_address("192.0.2.1")]
-
-    run(look_up())
+    found = await Resolver()("both.example", 80)
+    assert found == [ip_address("2001:db8::1"), ip_address("192.0.2.1")]
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(-2, "unknown"), UnicodeError("label too long")])
-def test_a_name_that_does_not_exist_is_an_os_error(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+async def test_a_name_that_does_not_exist_is_an_os_error(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def lookup(*_: Any, **__: Any) -> list[Any]:
         raise error
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
-    async def look_up() -> None:
-        with pytest.raises(OSError, match=r"unknown|label"):
-            await Resolver()("none.example", 80)
-
-    run(look_up())
+    with pytest.raises(OSError, match=r"unknown|label"):
+        await Resolver()("none.example", 80)
 
 
-def test_lookups_of_one_name_share_a_request_that_outlives_its_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lookups_of_one_name_share_a_request_that_outlives_its_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     lookups: list[str] = []
     answer_now = threading.Event()
 
@@ -54,22 +47,19 @@ def test_lookups_of_one_name_share_a_request_that_outlives_its_callers(monkeypat
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
-    async def look_up() -> None:
-        resolver = Resolver()
-        impatient, patient = [asyncio.ensure_future(resolver("slow.example", 80)) for _ in range(2)]
-        await asyncio.wait([impatient], timeout=0)
-        impatient.cancel()
-        await asyncio.wait([impatient])
-        answer_now.set()
-        assert await patient == [ip_address("192.0.2.1")]
-        assert lookups == ["slow.example"]
-        await resolver("slow.example", 80)
-        assert lookups == ["slow.example"] * 2
-
-    run(look_up())
+    resolver = Resolver()
+    impatient, patient = [asyncio.ensure_future(resolver("slow.example", 80)) for _ in range(2)]
+    await asyncio.wait([impatient], timeout=0)
+    impatient.cancel()
+    await asyncio.wait([impatient])
+    answer_now.set()
+    assert await patient == [ip_address("192.0.2.1")]
+    assert lookups == ["slow.example"]
+    await resolver("slow.example", 80)
+    assert lookups == ["slow.example"] * 2
 
 
-def test_a_name_that_hangs_does_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_hangs_does_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
     give_up = threading.Event()
 
     def lookup(host: str, port: int, **_: Any) -> list[Any]:
@@ -79,12 +69,9 @@ def test_a_name_that_hangs_does_not_delay_others(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
-    async def look_up() -> None:
-        resolver = Resolver()
-        hanging = asyncio.ensure_future(resolver("hangs.example", 80))
-        assert await resolver("quick.example", 80)
-        assert not hanging.done()
-        give_up.set()
-        assert await hanging
-
-    run(look_up())
+    resolver = Resolver()
+    hanging = asyncio.ensure_future(resolver("hangs.example", 80))
+    assert await resolver("quick.example", 80)
+    assert not hanging.done()
+    give_up.set()
+    assert await hanging

@@ -12,7 +12,7 @@ from discue.domain.attempts import Outcome
 from discue.domain.egress import Target
 from discue.sending.dialer import system_tls_context
 from discue.sending.response import SenderLimits
-from tests.support.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run
+from tests.support.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to
 from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Received, Script, ScriptedServer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -20,22 +20,18 @@ GOOD: Script = (READ, OK) * 50
 OTHER_KEY = bytes(reversed(range(32)))
 
 
-def received_from(**changes: object) -> Received:
-    """A listener that records its requests."""
-    received: list[Received] = []
-
-    async def make() -> None:
-        async with ScriptedServer([GOOD]) as server, a_sender() as sender:
-            assert (await attempt(sender, request_to(server.url, **changes))).acknowledged
-            received.extend(server.requests)
-
-    run(make())
-    return received[0]
+async def received_from(**changes: object) -> Received:
+    """A request as a listener receives it."""
+    async with ScriptedServer([GOOD]) as server, a_sender() as sender:
+        assert (await attempt(sender, request_to(server.url, **changes))).acknowledged
+        return server.requests[0]
 
 
 @pytest.mark.parametrize("keys", [(KEY,), (OTHER_KEY, KEY), (KEY, OTHER_KEY)])
-def test_a_delivery_verifies_with_the_public_package_also_while_a_secret_is_rotated(keys: tuple[bytes, ...]) -> None:
-    received = received_from(keys=keys)
+async def test_delivery_verifies_with_the_public_package_while_a_secret_is_rotated(
+    keys: tuple[bytes, ...],
+) -> None:
+    received = await received_from(keys=keys)
     assert Webhook(KEY).verify(received.body, received.headers) == {"hello": "world"}
 
 
@@ -43,8 +39,8 @@ def test_a_delivery_verifies_with_the_public_package_also_while_a_secret_is_rota
     ("header", "value"),
     [("webhook-id", "another"), ("webhook-timestamp", "1800000000"), ("webhook-signature", "v1,AAAA")],
 )
-def test_modified_delivery_does_not_verify(header: str, value: str) -> None:
-    received = received_from()
+async def test_modified_delivery_does_not_verify(header: str, value: str) -> None:
+    received = await received_from()
     with pytest.raises(WebhookVerificationError):
         Webhook(KEY).verify(received.body, received.headers | {header: value})
     with pytest.raises(WebhookVerificationError):
@@ -54,61 +50,49 @@ def test_modified_delivery_does_not_verify(header: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"\x00\xff\r\n\r\n", json.dumps("ü" * 100).encode()])
-def test_the_body_is_the_data_byte_for_byte(body: bytes) -> None:
-    received = received_from(body=body)
+async def test_the_body_is_the_data_byte_for_byte(body: bytes) -> None:
+    received = await received_from(body=body)
     assert received.body == body
     assert received.line == "POST /hook?x=1 HTTP/1.1"
 
 
-def test_attempts_one_after_another_share_a_connection() -> None:
-    async def make() -> None:
-        async with ScriptedServer([GOOD]) as server, a_sender() as sender:
-            for number in range(1, 6):
-                assert (await attempt(sender, request_to(server.url, number=number))).acknowledged
-            assert [received.headers["discue-attempt"] for received in server.requests] == list("12345")
-            assert (server.connections, sender.open_connections) == (1, 1)
-
-    run(make())
+async def test_attempts_one_after_another_share_a_connection() -> None:
+    async with ScriptedServer([GOOD]) as server, a_sender() as sender:
+        for number in range(1, 6):
+            assert (await attempt(sender, request_to(server.url, number=number))).acknowledged
+        assert [received.headers["discue-attempt"] for received in server.requests] == list("12345")
+        assert (server.connections, sender.open_connections) == (1, 1)
 
 
-def test_the_connection_used_last_is_used_first() -> None:
-    async def make() -> None:
-        async with ScriptedServer([GOOD]) as server, a_sender() as sender:
-            await asyncio.gather(*[attempt(sender, request_to(server.url)) for _ in range(3)])
-            for _ in range(4):
-                await attempt(sender, request_to(server.url))
-            assert len({received.connection for received in server.requests[3:]}) == 1
-
-    run(make())
+async def test_the_connection_used_last_is_used_first() -> None:
+    async with ScriptedServer([GOOD]) as server, a_sender() as sender:
+        await asyncio.gather(*[attempt(sender, request_to(server.url)) for _ in range(3)])
+        for _ in range(4):
+            await attempt(sender, request_to(server.url))
+        assert len({received.connection for received in server.requests[3:]}) == 1
 
 
-def test_concurrent_attempts_use_separate_connections_and_few_are_kept() -> None:
-    async def make() -> None:
-        limits = SenderLimits(idle_connections_per_origin=3)
-        async with ScriptedServer([GOOD]) as server, a_sender(limits=limits) as sender:
-            await asyncio.gather(*[attempt(sender, request_to(server.url)) for _ in range(8)])
-            assert server.connections == 8
-            await server.until_open(3)
-
-    run(make())
+async def test_concurrent_attempts_use_separate_connections_and_few_are_kept() -> None:
+    limits = SenderLimits(idle_connections_per_origin=3)
+    async with ScriptedServer([GOOD]) as server, a_sender(limits=limits) as sender:
+        await asyncio.gather(*[attempt(sender, request_to(server.url)) for _ in range(8)])
+        assert server.connections == 8
+        await server.until_open(3)
 
 
-def test_idle_connections_are_limited_and_the_oldest_is_closed_first() -> None:
-    async def make() -> None:
-        limits = SenderLimits(idle_connections=2)
-        async with (
-            ScriptedServer([GOOD]) as first,
-            ScriptedServer([GOOD]) as second,
-            ScriptedServer([GOOD]) as third,
-            a_sender(limits=limits) as sender,
-        ):
-            for server in (first, second, third):
-                await attempt(sender, request_to(server.url))
-            await first.until_open(0)
-            await attempt(sender, request_to(second.url))
-            assert (second.connections, second.open, third.open) == (1, 1, 1)
-
-    run(make())
+async def test_idle_connections_are_limited_and_the_oldest_is_closed_first() -> None:
+    limits = SenderLimits(idle_connections=2)
+    async with (
+        ScriptedServer([GOOD]) as first,
+        ScriptedServer([GOOD]) as second,
+        ScriptedServer([GOOD]) as third,
+        a_sender(limits=limits) as sender,
+    ):
+        for server in (first, second, third):
+            await attempt(sender, request_to(server.url))
+        await first.until_open(0)
+        await attempt(sender, request_to(second.url))
+        assert (second.connections, second.open, third.open) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -121,146 +105,110 @@ def test_idle_connections_are_limited_and_the_oldest_is_closed_first() -> None:
         (READ, b"HTTP/1.1 200 OK\r\n\r\nuntil close", CLOSE),
     ],
 )
-def test_connection_with_unclear_framing_is_closed(script: Script) -> None:
-    async def make() -> None:
-        async with ScriptedServer([script]) as server, a_sender() as sender:
-            for connections in (1, 2):
-                assert (await attempt(sender, request_to(server.url))).acknowledged
-                await server.until_open(0)
-                assert server.connections == connections
-
-    run(make())
+async def test_connection_with_unclear_framing_is_closed(script: Script) -> None:
+    async with ScriptedServer([script]) as server, a_sender() as sender:
+        for connections in (1, 2):
+            assert (await attempt(sender, request_to(server.url))).acknowledged
+            await server.until_open(0)
+            assert server.connections == connections
 
 
-def test_response_before_the_end_of_the_request_closes_the_connection() -> None:
-    async def make() -> None:
-        async with ScriptedServer([(READ_HEAD, OK)]) as server, a_sender() as sender:
-            for connections in (1, 2):
-                assert (await attempt(sender, request_to(server.url, body=b"x" * 30_000_000))).acknowledged
-                assert server.connections == connections
-
-    run(make())
+async def test_response_before_the_end_of_the_request_closes_the_connection() -> None:
+    async with ScriptedServer([(READ_HEAD, OK)]) as server, a_sender() as sender:
+        for connections in (1, 2):
+            assert (await attempt(sender, request_to(server.url, body=b"x" * 30_000_000))).acknowledged
+            assert server.connections == connections
 
 
 @pytest.mark.parametrize("seconds", [16, 61])
-def test_connection_that_was_idle_for_too_long_is_not_reused(seconds: int) -> None:
-    async def make() -> None:
-        clock = MovableClock()
-        async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
+async def test_connection_that_was_idle_for_too_long_is_not_reused(seconds: int) -> None:
+    clock = MovableClock()
+    async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
+        await attempt(sender, request_to(server.url))
+        clock.added_seconds += seconds
+        await attempt(sender, request_to(server.url))
+        assert server.connections == 2
+
+
+async def test_old_connection_is_not_reused() -> None:
+    clock = MovableClock()
+    async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
+        for _ in range(5):
             await attempt(sender, request_to(server.url))
-            clock.added_seconds += seconds
-            await attempt(sender, request_to(server.url))
-            assert server.connections == 2
-
-    run(make())
-
-
-def test_old_connection_is_not_reused() -> None:
-    async def make() -> None:
-        clock = MovableClock()
-        async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
-            for _ in range(5):
-                await attempt(sender, request_to(server.url))
-                clock.added_seconds += 12
-            assert server.connections == 1
-            await attempt(sender, request_to(server.url))
-            assert server.connections == 2
-
-    run(make())
+            clock.added_seconds += 12
+        assert server.connections == 1
+        await attempt(sender, request_to(server.url))
+        assert server.connections == 2
 
 
-def test_an_idle_connection_is_closed_without_another_request() -> None:
-    async def make() -> None:
-        clock = MovableClock()
-        async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
-            await attempt(sender, request_to(server.url))
-            clock.added_seconds += 16
-            await server.until_open(0)
-
-    run(make())
+async def test_an_idle_connection_is_closed_without_another_request() -> None:
+    clock = MovableClock()
+    async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
+        await attempt(sender, request_to(server.url))
+        clock.added_seconds += 16
+        await server.until_open(0)
 
 
 @pytest.mark.parametrize("ending", [CLOSE, RESET])
-def test_stale_connection_is_replaced_within_the_attempt(ending: str) -> None:
-    async def make() -> None:
-        # The head of the second request is read, so that the connection ends after it was sent.
-        async with ScriptedServer([(READ, OK, READ_HEAD, ending), GOOD]) as server, a_sender() as sender:
-            for number in (1, 2):
-                assert (await attempt(sender, request_to(server.url, number=number))).acknowledged
-            assert [(r.connection, r.headers["discue-attempt"]) for r in server.requests] == [(0, "1"), (1, "2")]
-
-    run(make())
+async def test_stale_connection_is_replaced_within_the_attempt(ending: str) -> None:
+    # The head of the second request is read, so that the connection ends after it was sent.
+    async with ScriptedServer([(READ, OK, READ_HEAD, ending), GOOD]) as server, a_sender() as sender:
+        for number in (1, 2):
+            assert (await attempt(sender, request_to(server.url, number=number))).acknowledged
+        assert [(r.connection, r.headers["discue-attempt"]) for r in server.requests] == [(0, "1"), (1, "2")]
 
 
-def test_request_is_resent_once_at_most() -> None:
-    async def make() -> None:
-        scripts: list[Script] = [(READ, OK, READ_HEAD, CLOSE), (READ, CLOSE), GOOD]
-        async with ScriptedServer(scripts) as server, a_sender() as sender:
-            assert (await attempt(sender, request_to(server.url))).acknowledged
-            assert (await attempt(sender, request_to(server.url))).error == "reset"
-            assert server.connections == 2
-
-    run(make())
+async def test_request_is_resent_once_at_most() -> None:
+    scripts: list[Script] = [(READ, OK, READ_HEAD, CLOSE), (READ, CLOSE), GOOD]
+    async with ScriptedServer(scripts) as server, a_sender() as sender:
+        assert (await attempt(sender, request_to(server.url))).acknowledged
+        assert (await attempt(sender, request_to(server.url))).error == "reset"
+        assert server.connections == 2
 
 
-def test_request_on_a_new_connection_is_never_resent() -> None:
-    async def make() -> None:
-        async with ScriptedServer([(READ, CLOSE), GOOD]) as server, a_sender() as sender:
-            assert (await attempt(sender, request_to(server.url))).error == "reset"
-            assert server.connections == 1
-
-    run(make())
+async def test_request_on_a_new_connection_is_never_resent() -> None:
+    async with ScriptedServer([(READ, CLOSE), GOOD]) as server, a_sender() as sender:
+        assert (await attempt(sender, request_to(server.url))).error == "reset"
+        assert server.connections == 1
 
 
-def test_request_is_not_resent_after_a_response_has_begun() -> None:
-    async def make() -> None:
-        scripts: list[Script] = [(READ, OK, READ, b"H", CLOSE), GOOD]
-        async with ScriptedServer(scripts) as server, a_sender() as sender:
-            assert (await attempt(sender, request_to(server.url))).acknowledged
-            assert (await attempt(sender, request_to(server.url))).error == "reset"
-            assert server.connections == 1
-
-    run(make())
+async def test_request_is_not_resent_after_a_response_has_begun() -> None:
+    scripts: list[Script] = [(READ, OK, READ, b"H", CLOSE), GOOD]
+    async with ScriptedServer(scripts) as server, a_sender() as sender:
+        assert (await attempt(sender, request_to(server.url))).acknowledged
+        assert (await attempt(sender, request_to(server.url))).error == "reset"
+        assert server.connections == 1
 
 
-def test_resent_request_has_the_remaining_time() -> None:
-    async def make() -> None:
-        scripts: list[Script] = [(READ, OK, READ_HEAD, CLOSE), (READ, HANG)]
-        async with ScriptedServer(scripts) as server, a_sender() as sender:
-            await attempt(sender, request_to(server.url))
-            outcome = await attempt(sender, request_to(server.url, timeout_ms=300))
-            assert outcome.error == "timeout"
-            assert 300 <= outcome.duration_ms < 1_500
-
-    run(make())
+async def test_resent_request_has_the_remaining_time() -> None:
+    scripts: list[Script] = [(READ, OK, READ_HEAD, CLOSE), (READ, HANG)]
+    async with ScriptedServer(scripts) as server, a_sender() as sender:
+        await attempt(sender, request_to(server.url))
+        outcome = await attempt(sender, request_to(server.url, timeout_ms=300))
+        assert outcome.error == "timeout"
+        assert 300 <= outcome.duration_ms < 1_500
 
 
 @pytest.mark.parametrize("script", [(READ, OK, OK), (READ, OK, b"\0"), (READ, OK, CLOSE), (READ, OK, RESET)])
-def test_bytes_on_an_idle_connection_close_it(script: Script) -> None:
-    async def make() -> None:
-        async with ScriptedServer([script, GOOD]) as server, a_sender() as sender:
-            assert (await attempt(sender, request_to(server.url))).acknowledged
-            await server.until_open(0)
-            assert (await attempt(sender, request_to(server.url))).acknowledged
-            assert server.connections == 2
-
-    run(make())
+async def test_bytes_on_an_idle_connection_close_it(script: Script) -> None:
+    async with ScriptedServer([script, GOOD]) as server, a_sender() as sender:
+        assert (await attempt(sender, request_to(server.url))).acknowledged
+        await server.until_open(0)
+        assert (await attempt(sender, request_to(server.url))).acknowledged
+        assert server.connections == 2
 
 
-def test_request_can_be_sent_from_an_outcome_callback() -> None:
-    async def make() -> None:
-        async with ScriptedServer([GOOD]) as server, a_sender() as sender:
-            outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+async def test_request_can_be_sent_from_an_outcome_callback() -> None:
+    async with ScriptedServer([GOOD]) as server, a_sender() as sender:
+        outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
 
-            def again(outcome: Outcome) -> None:
-                outcomes.put_nowait(outcome)
-                sender.send(request_to(server.url), outcomes.put_nowait)
+        def again(outcome: Outcome) -> None:
+            outcomes.put_nowait(outcome)
+            sender.send(request_to(server.url), outcomes.put_nowait)
 
-            sender.send(request_to(server.url), again)
-            assert [(await outcomes.get()).status for _ in range(2)] == [200, 200]
-            assert server.connections == 1
-
-    run(make())
+        sender.send(request_to(server.url), again)
+        assert [(await outcomes.get()).status for _ in range(2)] == [200, 200]
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize(
@@ -272,81 +220,66 @@ def test_request_can_be_sent_from_an_outcome_callback() -> None:
         {"keys": ("no bytes",)},
     ],
 )
-def test_a_request_that_cannot_be_built_has_an_outcome_too(changes: dict[str, object]) -> None:
-    async def make() -> None:
-        async with a_sender() as sender:
-            outcome = await attempt(sender, request_to("http://127.0.0.1:9/", **changes))
-            assert (outcome.error, outcome.status) == ("internal", 0)
-            assert sender.in_flight == 0
-
-    run(make())
+async def test_a_request_that_cannot_be_built_has_an_outcome_too(changes: dict[str, object]) -> None:
+    async with a_sender() as sender:
+        outcome = await attempt(sender, request_to("http://127.0.0.1:9/", **changes))
+        assert (outcome.error, outcome.status) == ("internal", 0)
+        assert sender.in_flight == 0
 
 
-def test_every_request_has_exactly_one_outcome() -> None:
-    async def make() -> None:
-        scripts: list[Script] = [
-            GOOD,
-            (READ, OK, READ_HEAD, CLOSE),
-            (READ, RESET),
-            (READ, HANG),
-            (READ, OK, READ, b"garbage\r\n\r\n"),
-            (CLOSE,),
-        ] * 20
-        async with ScriptedServer(scripts) as server, a_sender() as sender:
-            counts = [0] * 200
-            all_in = asyncio.Event()
+async def test_every_request_has_exactly_one_outcome() -> None:
+    scripts: list[Script] = [
+        GOOD,
+        (READ, OK, READ_HEAD, CLOSE),
+        (READ, RESET),
+        (READ, HANG),
+        (READ, OK, READ, b"garbage\r\n\r\n"),
+        (CLOSE,),
+    ] * 20
+    async with ScriptedServer(scripts) as server, a_sender() as sender:
+        counts = [0] * 200
+        all_in = asyncio.Event()
 
-            def count(index: int, _: Outcome) -> None:
-                counts[index] += 1
-                if all(counts):
-                    all_in.set()
+        def count(index: int, _: Outcome) -> None:
+            counts[index] += 1
+            if all(counts):
+                all_in.set()
 
-            for index in range(200):
-                sender.send(request_to(server.url, timeout_ms=300), partial(count, index))
-            assert sender.in_flight == 200
-            await all_in.wait()
-            assert sender.in_flight == 0
-            await sender.close(0)
-        assert counts == [1] * 200
-
-    run(make())
+        for index in range(200):
+            sender.send(request_to(server.url, timeout_ms=300), partial(count, index))
+        assert sender.in_flight == 200
+        await all_in.wait()
+        assert sender.in_flight == 0
+        await sender.close(0)
+    assert counts == [1] * 200
 
 
-def test_close_waits_for_requests_in_flight() -> None:
-    async def make() -> None:
-        async with ScriptedServer([GOOD]) as server, a_sender() as sender:
-            await attempt(sender, request_to(server.url))
-            waiting = [begin(sender, request_to(server.url)) for _ in range(5)]
-            await sender.close(10)
-            assert all(outcome.result().acknowledged for outcome in waiting)
-            assert sender.open_connections == 0
-            await server.until_open(0)
-
-    run(make())
+async def test_close_waits_for_requests_in_flight() -> None:
+    async with ScriptedServer([GOOD]) as server, a_sender() as sender:
+        await attempt(sender, request_to(server.url))
+        waiting = [begin(sender, request_to(server.url)) for _ in range(5)]
+        await sender.close(10)
+        assert all(outcome.result().acknowledged for outcome in waiting)
+        assert sender.open_connections == 0
+        await server.until_open(0)
 
 
-def test_close_fails_requests_after_the_grace_period() -> None:
-    async def make() -> None:
-        async with ScriptedServer([(HANG,)]) as server, a_sender() as sender:
-            connected = begin(sender, request_to(server.url))
-            await server.until_open(1)
-            connecting = begin(sender, request_to(server.url))
-            await sender.close(0.05)
-            outcomes = [connected.result(), connecting.result()]
-            assert [outcome.error for outcome in outcomes] == ["internal", "internal"]
-            await server.until_open(0)
-
-    run(make())
+async def test_close_fails_requests_after_the_grace_period() -> None:
+    async with ScriptedServer([(HANG,)]) as server, a_sender() as sender:
+        connected = begin(sender, request_to(server.url))
+        await server.until_open(1)
+        connecting = begin(sender, request_to(server.url))
+        await sender.close(0.05)
+        outcomes = [connected.result(), connecting.result()]
+        assert [outcome.error for outcome in outcomes] == ["internal", "internal"]
+        await server.until_open(0)
 
 
-def test_closed_sender_sends_nothing() -> None:
-    async def make() -> None:
-        async with ScriptedServer([GOOD]) as server, a_sender() as sender:
-            await sender.close(0)
-            assert (await attempt(sender, request_to(server.url))).error == "internal"
-            assert server.connections == 0
-
-    run(make())
+async def test_closed_sender_sends_nothing() -> None:
+    async with ScriptedServer([GOOD]) as server, a_sender() as sender:
+        await sender.close(0)
+        assert (await attempt(sender, request_to(server.url))).error == "internal"
+        assert server.connections == 0
 
 
 def test_the_systems_context_verifies_names_and_is_not_older_than_tls_1_2() -> None:

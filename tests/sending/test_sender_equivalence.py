@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from discue.sending.response import SenderLimits
-from tests.support.attempts import a_sender, attempt, request_to, run
+from tests.support.attempts import a_sender, attempt, request_to
 from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Script, ScriptedServer
 
 TIMEOUT_MS = 600
@@ -284,18 +284,12 @@ def test_equivalence_suite_has_more_than_a_hundred_cases() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in DIFFERENT])
-def test_outcome_equals_that_of_aiohttp(name: str) -> None:
-    async def compare() -> None:
-        ours, theirs = await both(CASES[name])
-        assert ours == theirs
-
-    run(compare())
+async def test_outcome_equals_that_of_aiohttp(name: str) -> None:
+    ours, theirs = await both(CASES[name])
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_deliberate_difference_from_aiohttp_still_exists(name: str) -> None:
-    async def compare() -> None:
-        ours, theirs = await both(CASES[name])
-        assert ours != theirs, f"no longer different: {DIFFERENT[name]}"
-
-    run(compare())
+async def test_deliberate_difference_from_aiohttp_still_exists(name: str) -> None:
+    ours, theirs = await both(CASES[name])
+    assert ours != theirs, f"no longer different: {DIFFERENT[name]}"

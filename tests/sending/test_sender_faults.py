@@ -13,8 +13,9 @@ import trustme
 
 from discue.domain.attempts import Outcome
 from discue.sending.response import SenderLimits
-from tests.support.attempts import a_sender, attempt, begin, request_to, run
-from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
+from tests.dispatch.stage import until
+from tests.support.attempts import MovableClock, a_sender, attempt, begin, request_to
+from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer, Step
 
 TIMEOUT_MS = 300
 # One sweep late, and a machine that is busy with other tests.
@@ -22,19 +23,14 @@ AT_MOST_MS = 1_500
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
-def outcome_of(*script: bytes | str | Drip | Flood, body: bytes = b"{}", timeout_ms: int = TIMEOUT_MS) -> Outcome:
+async def outcome_of(*script: Step, body: bytes = b"{}", timeout_ms: int = TIMEOUT_MS) -> Outcome:
     """Return the outcome of an attempt at a server with this script. No connection may remain."""
-    outcomes: list[Outcome] = []
-
-    async def make() -> None:
-        async with ScriptedServer([script]) as server, a_sender() as sender:
-            outcomes.append(await attempt(sender, request_to(server.url, body=body, timeout_ms=timeout_ms)))
-            assert sender.in_flight == 0
-            if not outcomes[0].acknowledged:
-                await server.until_open(0)
-
-    run(make())
-    return outcomes[0]
+    async with ScriptedServer([script]) as server, a_sender() as sender:
+        outcome = await attempt(sender, request_to(server.url, body=body, timeout_ms=timeout_ms))
+        assert sender.in_flight == 0
+        if not outcome.acknowledged:
+            await server.until_open(0)
+    return outcome
 
 
 @pytest.mark.parametrize(
@@ -50,24 +46,21 @@ def outcome_of(*script: bytes | str | Drip | Flood, body: bytes = b"{}", timeout
         ((READ, b"HTTP/1.1 100 Continue\r\n\r\n", HANG), 0),
     ],
 )
-def test_endless_response_times_out_never_early(script: Script, status: int) -> None:
-    outcome = outcome_of(*script)
+async def test_endless_response_times_out_never_early(script: Script, status: int) -> None:
+    outcome = await outcome_of(*script)
     assert (outcome.error, outcome.status) == ("timeout", status)
     assert TIMEOUT_MS <= outcome.duration_ms <= AT_MOST_MS
     assert str(TIMEOUT_MS) in outcome.detail
 
 
-def test_closed_port_refuses_the_connection() -> None:
-    async def make() -> None:
-        with socket.socket() as bound:
-            bound.bind(("127.0.0.1", 0))
-            port = bound.getsockname()[1]
-            async with a_sender() as sender:
-                outcome = await attempt(sender, request_to(f"http://127.0.0.1:{port}/"))
-        assert (outcome.error, outcome.status) == ("connect", 0)
-        assert outcome.detail == "The connection was refused."
-
-    run(make())
+async def test_closed_port_refuses_the_connection() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        async with a_sender() as sender:
+            outcome = await attempt(sender, request_to(f"http://127.0.0.1:{port}/"))
+    assert (outcome.error, outcome.status) == ("connect", 0)
+    assert outcome.detail == "The connection was refused."
 
 
 @pytest.fixture
@@ -84,37 +77,28 @@ def unreachable_port() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def test_silent_address_ends_with_the_connect_timeout(unreachable_port: int) -> None:
-    async def make() -> None:
-        limits = SenderLimits(connect_timeout_ms=TIMEOUT_MS)
-        async with a_sender(limits=limits) as sender:
-            outcome = await attempt(sender, request_to(f"http://127.0.0.1:{unreachable_port}/"))
-        assert outcome.error == "connect_timeout"
-        assert TIMEOUT_MS <= outcome.duration_ms <= AT_MOST_MS
-
-    run(make())
+async def test_silent_address_ends_with_the_connect_timeout(unreachable_port: int) -> None:
+    limits = SenderLimits(connect_timeout_ms=TIMEOUT_MS)
+    async with a_sender(limits=limits) as sender:
+        outcome = await attempt(sender, request_to(f"http://127.0.0.1:{unreachable_port}/"))
+    assert outcome.error == "connect_timeout"
+    assert TIMEOUT_MS <= outcome.duration_ms <= AT_MOST_MS
 
 
-def test_connect_timeout_does_not_limit_the_response() -> None:
-    async def make() -> None:
-        limits = SenderLimits(connect_timeout_ms=TIMEOUT_MS // 2)
-        async with ScriptedServer([(HANG,)]) as server, a_sender(limits=limits) as sender:
-            outcome = await attempt(sender, request_to(server.url, timeout_ms=TIMEOUT_MS))
-        assert outcome.error == "timeout"
-        assert outcome.duration_ms >= TIMEOUT_MS
-
-    run(make())
+async def test_connect_timeout_does_not_limit_the_response() -> None:
+    limits = SenderLimits(connect_timeout_ms=TIMEOUT_MS // 2)
+    async with ScriptedServer([(HANG,)]) as server, a_sender(limits=limits) as sender:
+        outcome = await attempt(sender, request_to(server.url, timeout_ms=TIMEOUT_MS))
+    assert outcome.error == "timeout"
+    assert outcome.duration_ms >= TIMEOUT_MS
 
 
-def test_connecting_ends_with_the_timeout_of_the_attempt(unreachable_port: int) -> None:
-    async def make() -> None:
-        async with a_sender() as sender:
-            url = f"http://127.0.0.1:{unreachable_port}/"
-            outcome = await attempt(sender, request_to(url, timeout_ms=TIMEOUT_MS))
-        assert outcome.error == "connect_timeout"
-        assert TIMEOUT_MS <= outcome.duration_ms <= AT_MOST_MS
-
-    run(make())
+async def test_connecting_ends_with_the_timeout_of_the_attempt(unreachable_port: int) -> None:
+    async with a_sender() as sender:
+        url = f"http://127.0.0.1:{unreachable_port}/"
+        outcome = await attempt(sender, request_to(url, timeout_ms=TIMEOUT_MS))
+    assert outcome.error == "connect_timeout"
+    assert TIMEOUT_MS <= outcome.duration_ms <= AT_MOST_MS
 
 
 @pytest.mark.parametrize(
@@ -125,25 +109,22 @@ def test_connecting_ends_with_the_timeout_of_the_attempt(unreachable_port: int) 
         (b"HTTP/1.1 500 Oh\r\nContent-Length: 100000000\r\n\r\n", False),
     ],
 )
-def test_response_of_a_hundred_megabytes_is_mostly_unread_and_its_status_counts(
+async def test_response_of_a_hundred_megabytes_is_mostly_unread_and_its_status_counts(
     head: bytes, *, acknowledged: bool
 ) -> None:
-    async def make() -> None:
-        script = (READ, head, Flood(b"x" * 65_536))
-        async with ScriptedServer([script]) as server, a_sender() as sender:
-            outcome = await attempt(sender, request_to(server.url, timeout_ms=5_000))
-            await server.until_open(0)
-        assert outcome.acknowledged is acknowledged
-        assert outcome.excerpt == b"x" * 16_384
-        # The buffers of the kernel hold some megabytes, too.
-        assert server.flooded < 20_000_000
-
-    run(make())
+    script = (READ, head, Flood(b"x" * 65_536))
+    async with ScriptedServer([script]) as server, a_sender() as sender:
+        outcome = await attempt(sender, request_to(server.url, timeout_ms=5_000))
+        await server.until_open(0)
+    assert outcome.acknowledged is acknowledged
+    assert outcome.excerpt == b"x" * 16_384
+    # The buffers of the kernel hold some megabytes, too.
+    assert server.flooded < 20_000_000
 
 
-def test_chunks_without_end_are_cut() -> None:
+async def test_chunks_without_end_are_cut() -> None:
     flood = Flood(b"1\r\nx\r\n" * 10_000)
-    outcome = outcome_of(READ, OK + b"Transfer-Encoding: chunked\r\n\r\n", flood, timeout_ms=5_000)
+    outcome = await outcome_of(READ, OK + b"Transfer-Encoding: chunked\r\n\r\n", flood, timeout_ms=5_000)
     assert outcome.acknowledged
     assert outcome.excerpt == b"x" * 16_384
 
@@ -156,38 +137,28 @@ def test_chunks_without_end_are_cut() -> None:
         Flood(b"\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Continue\r\n" * 1_000),
     ],
 )
-def test_heads_without_end_are_too_large(flood: Flood) -> None:
-    outcome = outcome_of(
+async def test_heads_without_end_are_too_large(flood: Flood) -> None:
+    outcome = await outcome_of(
         READ, OK if b"100" not in flood.data else b"HTTP/1.1 100 Continue\r\n", flood, timeout_ms=5_000
     )
     assert (outcome.error, outcome.status) == ("response_too_large", 0)
 
 
-def test_response_is_not_decompressed() -> None:
+async def test_response_is_not_decompressed() -> None:
     bomb = gzip.compress(bytes(10_000_000))
     assert len(bomb) < 16_384
     head = OK + f"Content-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n".encode()
-    assert outcome_of(READ, head + bomb).excerpt == bomb
+    assert (await outcome_of(READ, head + bomb)).excerpt == bomb
 
 
-def test_a_redirect_is_not_followed_wherever_it_leads() -> None:
+async def test_a_redirect_is_not_followed_wherever_it_leads() -> None:
     for location in (b"http://169.254.169.254/latest/meta-data/", b"/elsewhere"):
         head = b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
-        outcome = outcome_of_without_closing(READ, head)
+        async with ScriptedServer([(READ, head)]) as server, a_sender() as sender:
+            outcome = await attempt(sender, request_to(server.url))
+            assert (server.connections, len(server.requests)) == (1, 1)
         assert (outcome.error, outcome.status) == ("redirect", 302)
         assert "169.254" not in outcome.detail
-
-
-def outcome_of_without_closing(*script: bytes | str) -> Outcome:
-    outcomes: list[Outcome] = []
-
-    async def make() -> None:
-        async with ScriptedServer([script]) as server, a_sender() as sender:
-            outcomes.append(await attempt(sender, request_to(server.url)))
-            assert (server.connections, len(server.requests)) == (1, 1)
-
-    run(make())
-    return outcomes[0]
 
 
 @pytest.mark.parametrize(
@@ -204,30 +175,27 @@ def outcome_of_without_closing(*script: bytes | str) -> Outcome:
         ((READ, OK + b"Content-Length: 9\r\n\r\nbody", CLOSE), "reset", 200),
     ],
 )
-def test_invalid_responses_and_lost_connections_are_distinguished(script: Script, error: str, status: int) -> None:
-    outcome = outcome_of(*script, timeout_ms=5_000)
+async def test_invalid_response_differs_from_a_lost_connection(script: Script, error: str, status: int) -> None:
+    outcome = await outcome_of(*script, timeout_ms=5_000)
     assert (outcome.error, outcome.status) == (error, status)
     assert outcome.excerpt == b""
 
 
 @pytest.mark.parametrize("ending", [HANG, CLOSE, RESET])
-def test_response_before_a_large_body_was_read_counts_and_closes_the_connection(ending: str) -> None:
+async def test_response_before_a_large_body_was_read_counts_and_closes_the_connection(ending: str) -> None:
     early = b"HTTP/1.1 413 Large\r\nContent-Length: 0\r\n\r\n"
-    outcome = outcome_of(READ_HEAD, early, ending, body=b"x" * 20_000_000, timeout_ms=5_000)
+    outcome = await outcome_of(READ_HEAD, early, ending, body=b"x" * 20_000_000, timeout_ms=5_000)
     assert (outcome.error, outcome.status) == ("status", 413)
 
 
-def test_a_large_body_arrives_complete() -> None:
-    async def make() -> None:
-        body = bytes(range(256)) * 8_192
-        script = (READ, OK + b"Content-Length: 0\r\n\r\n") * 2
-        async with ScriptedServer([script]) as server, a_sender() as sender:
-            for _ in range(2):
-                assert (await attempt(sender, request_to(server.url, body=body))).acknowledged
-            assert [received.body == body for received in server.requests] == [True, True]
-            assert server.connections == 1
-
-    run(make())
+async def test_a_large_body_arrives_complete() -> None:
+    body = bytes(range(256)) * 8_192
+    script = (READ, OK + b"Content-Length: 0\r\n\r\n") * 2
+    async with ScriptedServer([script]) as server, a_sender() as sender:
+        for _ in range(2):
+            assert (await attempt(sender, request_to(server.url, body=body))).acknowledged
+        assert [received.body == body for received in server.requests] == [True, True]
+        assert server.connections == 1
 
 
 AUTHORITY = trustme.CA()
@@ -243,26 +211,20 @@ def server_context(*names: str, authority: trustme.CA = AUTHORITY, days_left: in
     return context
 
 
-def over_tls(tls: ssl.SSLContext | None, *script: bytes | str, connect_timeout_ms: int = 5_000) -> Outcome:
+async def over_tls(tls: ssl.SSLContext | None, *script: Step, connect_timeout_ms: int = 5_000) -> Outcome:
     """Return the outcome of an attempt over TLS, at a server that may not support it."""
-    outcomes: list[Outcome] = []
-
-    async def make() -> None:
-        context = ssl.create_default_context()
-        AUTHORITY.configure_trust(context)
-        limits = SenderLimits(connect_timeout_ms=connect_timeout_ms)
-        async with ScriptedServer([script], tls) as server, a_sender(ssl_context=context, limits=limits) as sender:
-            url = f"https://127.0.0.1:{server.port}/"
-            outcomes.extend([await attempt(sender, request_to(url)) for _ in range(2)])
-            assert sender.open_connections <= 1
-
-    run(make())
-    assert [outcome.error for outcome in outcomes] == [outcomes[0].error] * 2
-    return outcomes[0]
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    limits = SenderLimits(connect_timeout_ms=connect_timeout_ms)
+    async with ScriptedServer([script], tls) as server, a_sender(ssl_context=context, limits=limits) as sender:
+        outcome, again = [await attempt(sender, request_to(f"https://127.0.0.1:{server.port}/")) for _ in range(2)]
+        assert sender.open_connections <= 1
+    assert outcome.error == again.error
+    return outcome
 
 
-def test_a_listener_with_a_good_certificate_is_trusted() -> None:
-    outcome = over_tls(server_context("127.0.0.1"), *ANSWER)
+async def test_a_listener_with_a_good_certificate_is_trusted() -> None:
+    outcome = await over_tls(server_context("127.0.0.1"), *ANSWER)
     assert (outcome.status, outcome.excerpt) == (200, b"body")
 
 
@@ -275,29 +237,29 @@ def test_a_listener_with_a_good_certificate_is_trusted() -> None:
         (server_context("127.0.0.1", authority=trustme.CA()), "issuer"),
     ],
 )
-def test_invalid_certificate_is_refused_with_a_reason(tls: ssl.SSLContext, reason: str) -> None:
-    outcome = over_tls(tls, *ANSWER)
+async def test_invalid_certificate_is_refused_with_a_reason(tls: ssl.SSLContext, reason: str) -> None:
+    outcome = await over_tls(tls, *ANSWER)
     assert (outcome.error, outcome.status) == ("tls", 0)
     assert reason in outcome.detail
 
 
 @pytest.mark.parametrize("script", [(b"HTTP/1.1 400 Bad Request\r\n\r\n", CLOSE), (CLOSE,), (RESET,)])
-def test_port_without_tls_is_reported(script: tuple[bytes | str, ...]) -> None:
-    assert over_tls(None, *script).error == "tls"
+async def test_port_without_tls_is_reported(script: Script) -> None:
+    assert (await over_tls(None, *script)).error == "tls"
 
 
-def test_handshake_that_hangs_is_a_connect_timeout() -> None:
-    assert over_tls(None, HANG, connect_timeout_ms=TIMEOUT_MS).error == "connect_timeout"
+async def test_handshake_that_hangs_is_a_connect_timeout() -> None:
+    assert (await over_tls(None, HANG, connect_timeout_ms=TIMEOUT_MS)).error == "connect_timeout"
 
 
-def test_healthy_listener_is_served_next_to_a_hundred_that_hang() -> None:
-    async def make() -> None:
-        answer = (READ, OK + b"Content-Length: 0\r\n\r\n") * 20
-        async with ScriptedServer([(HANG,)]) as bad, ScriptedServer([answer]) as good, a_sender() as sender:
-            hanging = [begin(sender, request_to(bad.url, timeout_ms=TIMEOUT_MS)) for _ in range(100)]
-            for _ in range(20):
-                assert (await attempt(sender, request_to(good.url))).acknowledged
-            assert {outcome.error for outcome in await asyncio.gather(*hanging)} == {"timeout"}
-            await bad.until_open(0)
-
-    run(make())
+async def test_healthy_listener_is_served_next_to_a_hundred_that_hang() -> None:
+    answer = (READ, OK + b"Content-Length: 0\r\n\r\n") * 20
+    clock = MovableClock()
+    async with ScriptedServer([(HANG,)]) as bad, ScriptedServer([answer]) as good, a_sender(clock=clock) as sender:
+        hanging = [begin(sender, request_to(bad.url)) for _ in range(100)]
+        for _ in range(20):
+            assert (await attempt(sender, request_to(good.url))).acknowledged
+        await until(lambda: sender.open_connections == 101)
+        clock.added_seconds += 6
+        assert {outcome.error for outcome in await asyncio.gather(*hanging)} == {"timeout"}
+        await bad.until_open(0)

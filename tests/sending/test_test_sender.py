@@ -10,7 +10,7 @@ from discue.domain.errors import TooManyRequests
 from discue.sending.endpoint_auth import AccessTokens
 from discue.sending.fetch import Fetcher
 from discue.sending.test_sender import MAX_IN_FLIGHT_PER_ORGANIZATION, PUBLIC_ADDRESSES, RATE, EndpointTester
-from tests.support.attempts import MovableClock, request_to, run
+from tests.support.attempts import MovableClock, request_to
 from tests.support.scripted_server import HANG, READ, ScriptedServer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -24,83 +24,68 @@ def make_tester(
     return EndpointTester(clock=clock, policy=policy, tokens=AccessTokens(Fetcher(policy=policy), clock), public=public)
 
 
-def test_each_test_request_uses_a_new_connection_and_keeps_none() -> None:
-    async def make() -> None:
-        tester = make_tester()
-        async with ScriptedServer([(READ, OK, HANG)]) as server:
-            for _ in range(2):
-                outcome = await tester.attempt(1, request_to(server.url, is_test=True))
-                assert outcome.trace is not None
-                assert (outcome.status, outcome.excerpt, outcome.trace.is_reused) == (200, b"ok", False)
-                assert outcome.trace.timings.connect_ms is not None
-            assert [each.connection for each in server.requests] == [0, 1]
-            assert [each.headers["discue-test"] for each in server.requests] == ["true", "true"]
-        await tester.close()
-
-    run(make())
+async def test_each_test_request_uses_a_new_connection_and_keeps_none() -> None:
+    tester = make_tester()
+    async with ScriptedServer([(READ, OK, HANG)]) as server:
+        for _ in range(2):
+            outcome = await tester.attempt(1, request_to(server.url, is_test=True))
+            assert outcome.trace is not None
+            assert (outcome.status, outcome.excerpt, outcome.trace.is_reused) == (200, b"ok", False)
+            assert outcome.trace.timings.connect_ms is not None
+        assert [each.connection for each in server.requests] == [0, 1]
+        assert [each.headers["discue-test"] for each in server.requests] == ["true", "true"]
+    await tester.close()
 
 
-def test_delivery_has_no_test_header() -> None:
-    async def make() -> None:
-        tester = make_tester()
-        async with ScriptedServer([(READ, OK, HANG)]) as server:
-            await tester.attempt(1, request_to(server.url))
-            assert "discue-test" not in server.requests[0].headers
-        await tester.close()
-
-    run(make())
+async def test_delivery_has_no_test_header() -> None:
+    tester = make_tester()
+    async with ScriptedServer([(READ, OK, HANG)]) as server:
+        await tester.attempt(1, request_to(server.url))
+        assert "discue-test" not in server.requests[0].headers
+    await tester.close()
 
 
-def test_test_requests_of_an_organization_are_limited_without_affecting_others() -> None:
-    async def make() -> None:
-        tester = make_tester()
-        async with ScriptedServer([(READ, HANG)]) as server:
-            request = request_to(server.url)
-            in_flight = [asyncio.create_task(tester.attempt(1, request)) for _ in range(MAX_IN_FLIGHT_PER_ORGANIZATION)]
-            await asyncio.sleep(0)
-            with pytest.raises(TooManyRequests) as refused:
-                await tester.attempt(1, request)
-            assert refused.value.retry_after_seconds == 1
-            in_flight.append(asyncio.create_task(tester.attempt(2, request)))
-            # A client that leaves frees no slot: its request is still in flight.
-            in_flight[0].cancel()
-            await asyncio.sleep(0)
-            with pytest.raises(TooManyRequests):
-                await tester.attempt(1, request)
-            await tester.close()
-            ended = await asyncio.gather(*in_flight[1:])
-            assert {each.error for each in ended} == {"internal"}
-            assert (await tester.attempt(1, request)).error == "internal"
-
-    run(make())
-
-
-def test_test_requests_have_a_burst_of_ten_and_one_per_second() -> None:
-    async def make() -> None:
-        clock = MovableClock()
-        tester = make_tester(clock, EgressPolicy())
-        request = request_to("http://127.0.0.1:9/")
-        for _ in range(RATE.burst):
-            assert (await tester.attempt(1, request)).error == "refused_address"
+async def test_test_requests_of_an_organization_are_limited_without_affecting_others() -> None:
+    tester = make_tester()
+    async with ScriptedServer([(READ, HANG)]) as server:
+        request = request_to(server.url)
+        in_flight = [asyncio.create_task(tester.attempt(1, request)) for _ in range(MAX_IN_FLIGHT_PER_ORGANIZATION)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyRequests) as refused:
+            await tester.attempt(1, request)
+        assert refused.value.retry_after_seconds == 1
+        in_flight.append(asyncio.create_task(tester.attempt(2, request)))
+        # A client that leaves frees no slot: its request is still in flight.
+        in_flight[0].cancel()
+        await asyncio.sleep(0)
         with pytest.raises(TooManyRequests):
             await tester.attempt(1, request)
-        assert (await tester.attempt(2, request)).error == "refused_address"
-        clock.added_seconds += 1
+        await tester.close()
+        ended = await asyncio.gather(*in_flight[1:])
+        assert {each.error for each in ended} == {"internal"}
+        assert (await tester.attempt(1, request)).error == "internal"
+
+
+async def test_test_requests_have_a_burst_of_ten_and_one_per_second() -> None:
+    clock = MovableClock()
+    tester = make_tester(clock, EgressPolicy())
+    request = request_to("http://127.0.0.1:9/")
+    for _ in range(RATE.burst):
         assert (await tester.attempt(1, request)).error == "refused_address"
-        await tester.close()
+    with pytest.raises(TooManyRequests):
+        await tester.attempt(1, request)
+    assert (await tester.attempt(2, request)).error == "refused_address"
+    clock.added_seconds += 1
+    assert (await tester.attempt(1, request)).error == "refused_address"
+    await tester.close()
 
-    run(make())
 
-
-def test_response_of_a_private_address_is_hidden() -> None:
-    async def make() -> None:
-        public = EgressPolicy(allowed_networks=(ip_network("127.0.0.2/32"),))
-        tester = make_tester(public=public)
-        async with ScriptedServer([(READ, OK, HANG)]) as server:
-            assert not tester.may_show_response(await tester.attempt(1, request_to(server.url)))
-            elsewhere = server.url.replace("127.0.0.1", "127.0.0.2")
-            assert tester.may_show_response(await tester.attempt(1, request_to(elsewhere)))
-            assert not tester.may_show_response(await tester.attempt(1, request_to("http://[::1]:9/")))
-        await tester.close()
-
-    run(make())
+async def test_response_of_a_private_address_is_hidden() -> None:
+    public = EgressPolicy(allowed_networks=(ip_network("127.0.0.2/32"),))
+    tester = make_tester(public=public)
+    async with ScriptedServer([(READ, OK, HANG)]) as server:
+        assert not tester.may_show_response(await tester.attempt(1, request_to(server.url)))
+        elsewhere = server.url.replace("127.0.0.1", "127.0.0.2")
+        assert tester.may_show_response(await tester.attempt(1, request_to(elsewhere)))
+        assert not tester.may_show_response(await tester.attempt(1, request_to("http://[::1]:9/")))
+    await tester.close()

@@ -2,11 +2,9 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-
-import uvloop
 
 from discue.domain.attempts import AttemptDetailLevel, Outcome
 from discue.domain.clock import SystemClock
@@ -20,7 +18,6 @@ KEY = bytes(range(32))
 MESSAGE_ID = "0123456789abcdefghijk"
 QUEUE_ID = "q" * 21
 LISTENER_ID = "l" * 21
-LONGEST_TEST_SECONDS = 20
 
 
 class MovableClock(SystemClock):
@@ -34,17 +31,6 @@ class MovableClock(SystemClock):
 
     def monotonic(self) -> float:
         return super().monotonic() + self.added_seconds
-
-
-def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run on the loop that the service runs on; a test that hangs fails."""
-
-    async def bounded() -> None:
-        async with asyncio.timeout(LONGEST_TEST_SECONDS):
-            await coroutine
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(bounded())
 
 
 def request_to(url: str, **changes: Any) -> AttemptRequest:

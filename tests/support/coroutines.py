@@ -20,8 +20,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a coroutine test, in bounded time."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
-    running = pyfuncitem.funcargs["runner"]
-    assert isinstance(running, asyncio.Runner)
+    running: asyncio.Runner = pyfuncitem._request.getfixturevalue("runner")
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
     running.run(asyncio.wait_for(pyfuncitem.obj(**arguments), TEST_SECONDS))
     return True
