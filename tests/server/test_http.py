@@ -43,8 +43,7 @@ async def ended_within(server: HttpServer, grace_seconds: float) -> float:
     return time.monotonic() - began_at
 
 
-async def test_a_connection_of_http_2_that_has_nothing_to_do_does_not_delay_the_end(runner: asyncio.Runner) -> None:
-    del runner
+async def test_a_connection_of_http_2_that_has_nothing_to_do_does_not_delay_the_end() -> None:
     server = HttpServer(Slow(), Address("127.0.0.1", 0), max_connections=10)
     await server.start()
     async with connected(server, H2_GREETING) as reader:
@@ -53,10 +52,7 @@ async def test_a_connection_of_http_2_that_has_nothing_to_do_does_not_delay_the_
         assert await ended_within(server, PATIENCE_SECONDS * 2) < PATIENCE_SECONDS
 
 
-async def test_request_in_flight_is_answered_even_if_slower_than_an_idle_shutdown(
-    runner: asyncio.Runner,
-) -> None:
-    del runner
+async def test_request_in_flight_is_answered_even_if_slower_than_an_idle_shutdown() -> None:
     application = Slow()
     server = HttpServer(application, Address("127.0.0.1", 0), max_connections=10)
     await server.start()
@@ -74,8 +70,7 @@ async def test_request_in_flight_is_answered_even_if_slower_than_an_idle_shutdow
             await stopping
 
 
-async def test_a_request_that_never_ends_is_given_its_grace_and_no_more(runner: asyncio.Runner) -> None:
-    del runner
+async def test_a_request_that_never_ends_is_given_its_grace_and_no_more() -> None:
     application = Slow()
     server = HttpServer(application, Address("127.0.0.1", 0), max_connections=10)
     await server.start()

@@ -48,9 +48,8 @@ class Heard(Log):
 
 
 async def test_draining_ends_well_although_the_store_cannot_note_when_keys_were_used(
-    runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del runner
     log = Heard()
     settings = Settings(database=f"sqlite:///{tmp_path}/worker.db", port=0)
     async with open_installation(settings, SystemClock(), log) as installation:
@@ -69,9 +68,8 @@ async def test_draining_ends_well_although_the_store_cannot_note_when_keys_were_
     assert "key_usage_not_saved" in log.warnings
 
 
-async def test_the_server_is_there_before_the_lanes_begin(runner: asyncio.Runner, tmp_path: Path) -> None:
+async def test_the_server_is_there_before_the_lanes_begin(tmp_path: Path) -> None:
     """A listener on this server then gets the waiting messages without a failed attempt."""
-    del runner
     seen: list[str] = []
     settings = Settings(database=f"sqlite:///{tmp_path}/worker.db", port=0)
     address = Address("127.0.0.1", free_port())
@@ -118,10 +116,9 @@ async def running(database: str, **changes: Any) -> AsyncIterator[Running]:
 
 
 async def test_another_worker_goes_on_at_once_with_what_one_that_ends_delivered(
-    runner: asyncio.Runner, database: str, monkeypatch: pytest.MonkeyPatch
+    database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Slow clients and open connections do not delay the stop; requests in flight finish."""
-    del runner
     # As the drain's: far longer than it takes where nobody waits for the time to be up.
     monkeypatch.setattr("discue.server.worker._STOP_GRACE_SECONDS", 60.0)
     answer = asyncio.Event()
@@ -165,10 +162,7 @@ async def test_another_worker_goes_on_at_once_with_what_one_that_ends_delivered(
         client.close()
 
 
-async def test_a_worker_that_only_answers_the_api_has_its_slot_and_no_lanes(
-    runner: asyncio.Runner, database: str
-) -> None:
-    del runner
+async def test_a_worker_that_only_answers_the_api_has_its_slot_and_no_lanes(database: str) -> None:
     async with Receiver() as receiver, running(database, role="api") as api:
         client = Client(api)
         queue = await client.queue()
@@ -184,8 +178,7 @@ async def test_a_worker_that_only_answers_the_api_has_its_slot_and_no_lanes(
         client.close()
 
 
-async def test_expired_worker_joins_again_and_delivers(runner: asyncio.Runner, database: str) -> None:
-    del runner
+async def test_expired_worker_joins_again_and_delivers(database: str) -> None:
     async with Receiver() as receiver, running(database, lease_seconds=1) as one:
         client = Client(one)
         queue = await client.queue()
@@ -205,8 +198,7 @@ async def test_expired_worker_joins_again_and_delivers(runner: asyncio.Runner, d
         client.close()
 
 
-async def test_a_worker_leaves_no_row_and_no_cursor_with_its_name(runner: asyncio.Runner, database: str) -> None:
-    del runner
+async def test_a_worker_leaves_no_row_and_no_cursor_with_its_name(database: str) -> None:
     async with running(database) as one:
         client = Client(one)
         await client.listener(await client.queue(), "http://127.0.0.1:9/hook")
@@ -218,9 +210,8 @@ async def test_a_worker_leaves_no_row_and_no_cursor_with_its_name(runner: asynci
 
 
 async def test_idle_worker_reads_the_store_at_most_twice_a_second(
-    runner: asyncio.Runner, database: str, monkeypatch: pytest.MonkeyPatch
+    database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del runner
     asked: Counter[str] = Counter()
     moved = asyncio.Event()
 
