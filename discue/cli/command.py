@@ -4,29 +4,27 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol, TextIO
+from datetime import UTC, datetime
+from typing import Final, TextIO, TypeAlias, TypeVar
 
 from discue.config import sources
 from discue.config.settings import Command, Settings
 from discue.domain.clock import Clock
-from discue.domain.errors import DiscueError, SettingsInvalid
+from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable
+from discue.domain.model import ApiKey, Organization
 from discue.observability import logs
 from discue.observability.logs import Log
+from discue.server.installation import Installation, inspect_database, open_installation
+from discue.store.pagination import Listing, Selection
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
 
-class Commands(Protocol):
-    """The subparsers of argparse, whose class has no public name."""
+Item = TypeVar("Item", ApiKey, Organization)
 
-    def add_parser(
-        self,
-        name: str,
-        *,
-        help: str,  # noqa: A002 - the name in argparse
-        description: str,
-        allow_abbrev: bool,
-    ) -> argparse.ArgumentParser: ...
+_PER_PAGE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +37,21 @@ class Invocation:
     log: Log
 
 
-Run = Callable[[Invocation], int]
-"""Runs the command and returns its exit code. Raises DiscueError with the text to print."""
+Run = Callable[[Invocation], int | None | Awaitable[None]]
+"""Runs the command and returns its exit code, None for 0. Raises DiscueError with the text to print."""
 
 
 def add_command(
-    commands: Commands, name: str, command: Command, run: Run, *, summary: str, description: str = ""
+    commands: Commands,
+    name: str,
+    run: Run,
+    *,
+    settings_of: Command,
+    summary: str,
+    description: str = "",
+    base: Mapping[str, str] | None = None,
 ) -> argparse.ArgumentParser:
-    """Add a command with the flags of its settings. Returns its parser, for its own arguments."""
+    """Add a command with the flags of its settings, whose defaults `base` overrides. Returns its parser."""
     parser = commands.add_parser(
         name,
         help=summary,
@@ -54,9 +59,34 @@ def add_command(
         allow_abbrev=False,
     )
     flags = parser.add_argument_group("settings", "flags override DISCUE_… variables, which override the TOML file")
-    sources.add_flags(flags, command)
-    parser.set_defaults(run=run, base={}, command=command)
+    sources.add_flags(flags, settings_of, base)
+    parser.set_defaults(run=run, base=base or {}, command=settings_of)
     return parser
+
+
+@asynccontextmanager
+async def existing_installation(call: Invocation) -> AsyncIterator[Installation]:
+    """Open the database. Raises StoreUnusable, rather than creates one, if there is none."""
+    if not (await inspect_database(call.settings)).version:
+        place = call.settings.database_shown
+        raise StoreUnusable(f"There is no database at {place}. Run `discue init` or `discue serve` to create one.")
+    async with open_installation(call.settings, call.clock, call.log) as installation:
+        yield installation
+
+
+async def all_items(page: Callable[[Selection], Awaitable[Listing[Item]]]) -> list[Item]:
+    """Return the items of all pages, newest first."""
+    items: list[Item] = []
+    while True:
+        listing = await page(Selection(per_page=_PER_PAGE, after=items[-1].public_id if items else None))
+        items += listing.items
+        if not listing.has_next:
+            return items
+
+
+def utc(at: int) -> datetime:
+    """Return a time, in milliseconds since the epoch, as a datetime in UTC."""
+    return datetime.fromtimestamp(at / 1_000, UTC)
 
 
 def say(text: str) -> None:
@@ -121,25 +151,22 @@ class ProgressLine:
     def show(self, what: str, done: int) -> None:
         """Show the number of processed rows and the current step."""
         now = self._clock.monotonic()
-        if now - self._shown_at >= self._every:
-            self._shown_at = now
-            self._write(self._text(what, done, now - self._started_at))
+        if now - self._shown_at < self._every:
+            return
+        self._shown_at = now
+        # Rows may be added meanwhile: never more than 100%.
+        share = 100 * done // max(self._total, done, 1)
+        rate = round((done - self._started_with) / max(now - self._started_at, 0.001))
+        text = f"{what}: {done:,} of {self._total:,} rows, {share}%, {rate:,} per second"
+        if self._stream.isatty():
+            # A line that wraps could not be cleared.
+            self._stream.write(_CLEAR_LINE + text[: shutil.get_terminal_size().columns - 1])
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
 
     def end(self) -> None:
         """Clear the line."""
         if self._stream.isatty():
             self._stream.write(_CLEAR_LINE)
             self._stream.flush()
-
-    def _text(self, what: str, done: int, seconds: float) -> str:
-        share = 100 * done // max(self._total, done, 1)
-        rate = round((done - self._started_with) / max(seconds, 0.001))
-        return f"{what}: {done:,} of {self._total:,} rows, {share}%, {rate:,} per second"
-
-    def _write(self, text: str) -> None:
-        if self._stream.isatty():
-            columns = shutil.get_terminal_size().columns
-            self._stream.write(_CLEAR_LINE + text[: columns - 1])
-        else:
-            self._stream.write(text + "\n")
-        self._stream.flush()

@@ -29,8 +29,8 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         "copy",
-        "copy",
         run,
+        settings_of="copy",
         summary="copy a database into an empty one",
         description="Copies every id, key, signing secret and pending delivery, between SQLite and PostgreSQL in "
         "either direction. Stop the servers of both databases first. Run the command again to continue an "

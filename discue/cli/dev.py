@@ -2,50 +2,46 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
-from typing import NamedTuple
+from typing import Final
 
+import msgspec
 import uvloop
 
 from discue import __version__
+from discue.api.body import BodyReader
+from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
+from discue.api.structs import base_url, link_to
 from discue.auth.control_plane_cache import KeyRejected
-from discue.cli import inbox
-from discue.cli.command import Commands, Invocation, add_command, say
-from discue.cli.inbox import PATH, VERIFIED, ReceivedRequest
+from discue.cli.command import Commands, Invocation, add_command, say, utc
 from discue.cli.serve import serving, until_stopped
 from discue.config.settings import Settings
 from discue.control import admin, listeners, queues
 from discue.control.context import ControlContext
-from discue.control.encryption import ensure_encryption
+from discue.control.encryption import ensure_encryption, opened
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import ensure_operator
 from discue.control.queues import QueueDetails, QueueFields
+from discue.crypto.signatures import SignatureInvalid, verify
 from discue.domain import api_key
-from discue.domain.errors import SettingsInvalid
+from discue.domain.errors import DiscueError, MethodNotAllowed, SettingsInvalid, reason_phrase
 from discue.domain.scopes import Principal
-from discue.server.http import Address, free_port
-from discue.server.installation import Installation, open_installation
+from discue.server.http import Address, free_port, reachable
+from discue.server.installation import open_installation
 from discue.server.processes import all_predecessors, stop_on_signal
 from discue.server.worker import Worker, alone_on, prepare_process
+from discue.store import listeners as listener_rows
 from discue.store.pagination import Selection
 
-QUEUE_ALIAS = "demo"
-LISTENER_ALIAS = "inbox"
-
-_PER_PAGE = 100
-
-
-class Targets(NamedTuple):
-    """The URLs of the demo listener."""
-
-    notify_url: str
-    liveness_url: str
+_QUEUE_ALIAS: Final = "demo"
+_LISTENER_ALIAS: Final = "inbox"
+_INBOX_PATH: Final = "/inbox"
 
 
-def kept_key(control: ControlContext, path: Path) -> str:
+def _kept_key(control: ControlContext, path: Path) -> str:
     """Return the key in the file, after creating the file if needed. Only its owner can read it."""
     if path.exists():
         text = path.read_text(encoding="ascii", errors="replace").strip()
@@ -61,7 +57,7 @@ def kept_key(control: ControlContext, path: Path) -> str:
     return text
 
 
-async def developer(control: ControlContext, key: str) -> Principal:
+async def _developer(control: ControlContext, key: str) -> Principal:
     """Return the principal of the key, which has every scope in the first organization. Creates both if needed."""
     organization, _ = await ensure_operator(control, control.settings.organization, key)
     try:
@@ -72,53 +68,130 @@ async def developer(control: ControlContext, key: str) -> Principal:
     return (await control.cache.authenticate(key)).principal
 
 
-async def ensure_demo(control: ControlContext, principal: Principal, targets: Targets) -> str:
+async def _ensure_demo(control: ControlContext, principal: Principal, url: str) -> str:
     """Create the demo queue and listener if needed, and update the listener's URLs. Returns the id of the queue."""
     details = await _demo_queue(control, principal)
     queue = details.queue.public_id
-    fields = ListenerFields(notify_url=targets.notify_url, liveness_url=targets.liveness_url)
-    for listener in details.listeners:
-        if listener.alias == LISTENER_ALIAS:
-            await _update_urls(control, principal, (queue, listener.public_id), fields)
+    fields = ListenerFields(notify_url=url + _INBOX_PATH, liveness_url=f"{url}/health/live")
+    for summary in details.listeners:
+        if summary.alias == _LISTENER_ALIAS:
+            path = (queue, summary.public_id)
+            listener = (await listeners.get(control, principal, *path)).listener
+            # The port may have changed since the last start.
+            if (listener.notify_url, listener.liveness_url) != (fields.notify_url, fields.liveness_url):
+                await listeners.change(control, principal, *path, fields=fields)
             return queue
-    fields = ListenerFields(LISTENER_ALIAS, notify_url=targets.notify_url, liveness_url=targets.liveness_url)
-    await listeners.create(control, principal, queue, fields)
+    await listeners.create(control, principal, queue, msgspec.structs.replace(fields, alias=_LISTENER_ALIAS))
     return queue
 
 
 async def _demo_queue(control: ControlContext, principal: Principal) -> QueueDetails:
-    selection = Selection(per_page=_PER_PAGE)
-    while True:
-        listing = await queues.page(control, principal, selection)
-        for details in listing.items:
-            if details.queue.alias == QUEUE_ALIAS:
-                return details
-        if not listing.has_next:
-            return await queues.create(control, principal, QueueFields(QUEUE_ALIAS))
-        selection = Selection(per_page=_PER_PAGE, after=listing.items[-1].queue.public_id)
+    listing = await queues.page(control, principal, Selection(alias=_QUEUE_ALIAS))
+    return listing.items[0] if listing.items else await queues.create(control, principal, QueueFields(_QUEUE_ALIAS))
 
 
-async def _update_urls(
-    control: ControlContext, principal: Principal, path: tuple[str, str], fields: ListenerFields
-) -> None:
-    """Update the URLs of the listener if they differ: the port may have changed since the last start."""
-    listener = (await listeners.get(control, principal, *path)).listener
-    if (listener.notify_url, listener.liveness_url) != (fields.notify_url, fields.liveness_url):
-        await listeners.change(control, principal, *path, fields=fields)
+VERIFIED: Final = "verified"
+
+_REQUESTS_KEPT: Final = 100
+_BODY_LIMIT: Final = 8_388_608
+_BODY_SECONDS: Final = 30.0
+_WAITING_BYTES: Final = 64 << 20
+_CHARACTERS_KEPT: Final = 65_536
+_ALLOWED: Final = ("GET", "HEAD", "POST")
 
 
-_COLUMNS = 80
-_SHOWN_CHARACTERS = 2_000
-_INDENT = "  "
+class ReceivedRequest(msgspec.Struct, frozen=True):
+    """A request that the inbox received."""
+
+    received_at: int
+    """Milliseconds since the epoch."""
+    signature: str
+    """"verified", or why the signature is invalid."""
+    headers: list[tuple[str, str]]
+    bytes: int
+    """Size of the body."""
+    body: str
+    """The first 65,536 characters."""
 
 
-def welcome(url: str, key: str, queue: str, place: str) -> str:
+class Inbox:
+    """Handles requests to `/inbox`, and passes all others to the application."""
+
+    def __init__(
+        self,
+        application: Application,
+        control: ControlContext,
+        organization: int,
+        show: Callable[[ReceivedRequest], None],
+    ) -> None:
+        """`organization` is the row id of the organization whose listeners can send to the inbox."""
+        self._application = application
+        self._control = control
+        self._organization = organization
+        self._show = show
+        self._received: deque[ReceivedRequest] = deque(maxlen=_REQUESTS_KEPT)
+        self._bodies = BodyReader(deadline_seconds=_BODY_SECONDS, max_bytes=_WAITING_BYTES)
+
+    async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
+        if scope.path != _INBOX_PATH:
+            await self._application.__rsgi__(scope, exchange)
+            return
+        status, headers = 200, [("content-type", "application/json")]
+        try:
+            content = await self._respond(scope, exchange)
+        except DiscueError as error:
+            status = error.status
+            headers += [("allow", ", ".join(error.allow))] if error.allow else []
+            content = msgspec.json.encode({"title": reason_phrase(status), "status": status, "detail": error.detail})
+        exchange.response_bytes(status, headers, content)
+
+    async def _respond(self, scope: HttpScope, exchange: HttpProtocol) -> bytes:
+        if scope.method == "POST":
+            await self._receive(scope.headers, exchange)
+            return b"{}"
+        if scope.method not in _ALLOWED:
+            raise MethodNotAllowed(allow=_ALLOWED)
+        shown = [{**msgspec.to_builtins(each), "headers": dict(each.headers)} for each in reversed(self._received)]
+        links = link_to(base_url(scope, scope.headers) + _INBOX_PATH)
+        content = msgspec.json.encode({"received": shown, "_links": links})
+        return msgspec.json.format(content) if "pretty=true" in scope.query_string.split("&") else content
+
+    async def _receive(self, headers: HttpHeaders, exchange: HttpProtocol) -> None:
+        body = await self._bodies.read(exchange, headers, _BODY_LIMIT)
+        lines = list(zip(headers.keys(), headers.values(), strict=True))
+        signature = await self._verify(dict(lines), body)
+        text = body.decode(errors="backslashreplace")[:_CHARACTERS_KEPT]
+        received = ReceivedRequest(self._control.clock.now(), signature, lines, len(body), text)
+        self._received.append(received)
+        self._show(received)
+
+    async def _verify(self, headers: dict[str, str], body: bytes) -> str:
+        public_id = headers.get("discue-listener", "")
+        listener = await self._control.store.read(lambda tx: listener_rows.get(tx, self._organization, public_id))
+        if listener is None:
+            return "not sent by a listener of this server"
+        failure = "the listener has no secret"
+        for secret in opened(self._control, listener):
+            try:
+                verify(secret.text, headers, body, self._control.clock.now())
+                return VERIFIED
+            except SignatureInvalid as error:
+                failure = str(error)
+        return failure
+
+
+_COLUMNS: Final = 80
+_SHOWN_CHARACTERS: Final = 2_000
+_INDENT: Final = "  "
+
+
+def _welcome(url: str, key: str, queue: str, place: str) -> str:
     """Return the text shown at the start. Its commands work in any POSIX shell. `place` is where the data is stored."""
     return dedent(f"""
         discue {__version__} is ready at {url}
         Data is stored in {place}. Press Ctrl-C to stop.
 
-        Publish a message to the queue {QUEUE_ALIAS}. Its listener, the inbox, shows it here:
+        Publish a message to the queue {_QUEUE_ALIAS}. Its listener, the inbox, shows it here:
 
         curl {url}/queues/{queue}/messages \\
           -H 'X-API-KEY: {key}' \\
@@ -127,14 +200,14 @@ def welcome(url: str, key: str, queue: str, place: str) -> str:
 
         Read the inbox:
 
-        curl '{url}{PATH}?pretty=true'
+        curl '{url}{_INBOX_PATH}?pretty=true'
 
-        Add a listener to the queue {QUEUE_ALIAS} (here the inbox, a second time):
+        Add a listener to the queue {_QUEUE_ALIAS} (here the inbox, a second time):
 
         curl {url}/queues/{queue}/listeners \\
           -H 'X-API-KEY: {key}' \\
           -H 'Content-Type: application/json' \\
-          -d '{{"notify_url": "{url}{PATH}",
+          -d '{{"notify_url": "{url}{_INBOX_PATH}",
                "liveness_url": "{url}/health/live"}}'
 
         Create a queue:
@@ -148,77 +221,63 @@ def welcome(url: str, key: str, queue: str, place: str) -> str:
 
 def receipt(received: ReceivedRequest) -> str:
     """Return the text shown for a request that the inbox received."""
-    at = datetime.fromtimestamp(received.received_at / 1_000, UTC)
+    at = utc(received.received_at)
     good = received.signature == VERIFIED
-    lines = [f"{at:%H:%M:%S} UTC  POST {PATH}, signature {'verified ✓' if good else 'NOT verified ✗'}"]
+    lines = [f"{at:%H:%M:%S} UTC  POST {_INBOX_PATH}, signature {'verified ✓' if good else 'NOT verified ✗'}"]
     lines += [] if good else [f"({received.signature})"]
     lines += [f"{name}: {value}" for name, value in received.headers]
-    lines += ["", *_body_lines(received)]
-    return "\n".join([*_wrapped(lines), ""])
-
-
-def _body_lines(received: ReceivedRequest) -> list[str]:
-    lines = received.body[:_SHOWN_CHARACTERS].split("\n")
+    lines += ["", *received.body[:_SHOWN_CHARACTERS].split("\n")]
     if len(received.body) > _SHOWN_CHARACTERS:
         lines.append(f"… {received.bytes} bytes in total")
-    return lines
+    return "\n".join([*_wrapped(lines), ""])
 
 
 def _wrapped(lines: list[str]) -> Iterator[str]:
     """Yield lines that fit the terminal, with control characters escaped."""
     for number, line in enumerate(lines):
-        text = (_INDENT if number else "") + "".join(map(_escaped, line))
+        shown = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+        text = (_INDENT if number else "") + "".join(shown)
         yield text[:_COLUMNS].rstrip()
         for start in range(_COLUMNS, len(text), _COLUMNS - 2 * len(_INDENT)):
             yield 2 * _INDENT + text[start : start + _COLUMNS - 2 * len(_INDENT)]
 
 
-def _escaped(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
-
-
-FOLDER = Path(".discue")
-KEY_FILE = FOLDER / "key"
-ENCRYPTION_KEY_FILE = FOLDER / "encryption_key"
-BASE = {
-    "database": f"sqlite:///{FOLDER}/discue.db",
+_FOLDER: Final = Path(".discue")
+_ENCRYPTION_KEY_FILE: Final = _FOLDER / "encryption_key"
+_BASE: Final = {
+    "database": f"sqlite:///{_FOLDER}/discue.db",
     "allow_private_targets": "true",
     "attempt_details": "all",
     # The terminal belongs to the inbox.
     "log_level": "warning",
 }
 
-_PORTS_TRIED = 100
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to connect to, not to bind
+_PORTS_TRIED: Final = 100
 
 
 def add(commands: Commands) -> None:
-    parser = add_command(
+    add_command(
         commands,
         "dev",
-        "dev",
         run,
+        settings_of="dev",
         summary="run a development server, with an inbox that shows received messages",
         description="Stores data and a fixed API key in .discue in the working directory; with PostgreSQL, only the "
         "key. Prints curl commands to start with. Listeners can be on this machine. If the port is in use, the "
         "next free one is used.",
+        base=_BASE,
     )
-    parser.set_defaults(base=BASE)
 
 
 def run(invocation: Invocation) -> int:
     settings = _settings(invocation.settings)
     prepare_process()
-    _make_folder()
+    # The folder has the key: only its owner may read it, and git ignores it.
+    _FOLDER.mkdir(mode=0o700, exist_ok=True)
+    (_FOLDER / ".gitignore").write_text("*\n", encoding="ascii")
     with alone_on(settings.database_path):
         uvloop.run(_develop(dataclasses.replace(invocation, settings=settings)))
     return 0
-
-
-def _make_folder() -> None:
-    """Create the folder with the key: only readable by its owner, and ignored by git."""
-    FOLDER.mkdir(mode=0o700, exist_ok=True)
-    (FOLDER / ".gitignore").write_text("*\n", encoding="ascii")
 
 
 def _settings(settings: Settings) -> Settings:
@@ -232,13 +291,8 @@ def _settings(settings: Settings) -> Settings:
         say(f"Port {settings.port} is in use; using port {port}.")
     settings = dataclasses.replace(settings, port=port, role="all")
     if settings.database_path is None and not (settings.encryption_key or settings.encryption_key_file):
-        return dataclasses.replace(settings, encryption_key_file=ENCRYPTION_KEY_FILE)
+        return dataclasses.replace(settings, encryption_key_file=_ENCRYPTION_KEY_FILE)
     return settings
-
-
-def _own_encryption_key(settings: Settings) -> Path | None:
-    """Return the key file to create for PostgreSQL. With SQLite, one is created next to the database."""
-    return ENCRYPTION_KEY_FILE if settings.encryption_key_file == ENCRYPTION_KEY_FILE else None
 
 
 def _next_free(host: str, wanted: int) -> int:
@@ -252,29 +306,22 @@ def _next_free(host: str, wanted: int) -> int:
 
 
 async def _develop(invocation: Invocation) -> None:
-    settings = invocation.settings
-    stop = stop_on_signal(invocation.log)
-    url = Address(_EVERYWHERE.get(settings.host, settings.host), settings.port).url
-    async with open_installation(settings, invocation.clock, invocation.log) as installation:
-        await ensure_encryption(
-            installation.control, invocation.log, new_key_file=_own_encryption_key(invocation.settings)
+    settings, log = invocation.settings, invocation.log
+    stop = stop_on_signal(log)
+    url = Address(reachable(settings.host), settings.port).url
+    # With SQLite, the key file is next to the database, and created by default.
+    new_key_file = _ENCRYPTION_KEY_FILE if settings.encryption_key_file == _ENCRYPTION_KEY_FILE else None
+    async with open_installation(settings, invocation.clock, log) as installation:
+        control = installation.control
+        await ensure_encryption(control, log, new_key_file=new_key_file)
+        key = settings.bootstrap_key or _kept_key(control, _FOLDER / "key")
+        principal = await _developer(control, key)
+        queue = await _ensure_demo(control, principal, url)
+        worker = Worker(installation, log, predecessors=all_predecessors(settings))
+        worker.application = Inbox(
+            worker.application, control, principal.organization, lambda received: say(receipt(received))
         )
-        key = settings.bootstrap_key or kept_key(installation.control, KEY_FILE)
-        worker, queue = await _with_inbox(invocation, installation, key, url)
         async with serving(invocation, worker) as server:
-            say(welcome(url, key, queue, str(settings.database_path or settings.database_shown)))
+            say(_welcome(url, key, queue, str(settings.database_path or settings.database_shown)))
             await until_stopped(stop, server)
             say("Stopping.")
-
-
-async def _with_inbox(invocation: Invocation, installation: Installation, key: str, url: str) -> tuple[Worker, str]:
-    """Return the worker with the inbox, and the id of the demo queue."""
-    control = installation.control
-    principal = await developer(control, key)
-    targets = Targets(notify_url=url + inbox.PATH, liveness_url=f"{url}/health/live")
-    queue = await ensure_demo(control, principal, targets)
-    worker = Worker(installation, invocation.log, predecessors=all_predecessors(invocation.settings))
-    worker.application = inbox.Inbox(
-        worker.application, control, principal.organization, lambda received: say(receipt(received))
-    )
-    return worker, queue

@@ -1,6 +1,5 @@
 """`discue init`: creates the operator's organization, as `serve` does on an empty database, without serving."""
 
-import asyncio
 import json
 
 from discue.cli.command import Commands, Invocation, add_command, say
@@ -14,17 +13,12 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         "init",
-        "init",
-        run,
+        _init,
+        settings_of="init",
         summary="create the operator's organization in an empty database and print its first key",
         description="Does nothing if an organization already exists.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def run(invocation: Invocation) -> int:
-    asyncio.run(_init(invocation))
-    return 0
 
 
 async def create_operator(installation: Installation) -> None:

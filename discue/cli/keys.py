@@ -1,30 +1,24 @@
 """`discue keys`: manages API keys in the database directly, for the first key and for recovery."""
 
 import argparse
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
 from functools import partial
 
-import msgspec
-
-from discue.cli.command import Commands, Invocation, add_command, say
+from discue.cli.command import Commands, Invocation, add_command, all_items, existing_installation, say, utc
 from discue.control import admin
-from discue.control.api_keys import CreatedKey, scopes_of
+from discue.control.api_keys import scopes_of
 from discue.control.context import ControlContext
 from discue.domain import api_key
 from discue.domain import scopes as access
 from discue.domain.errors import DiscueError, NotFound
 from discue.domain.model import ApiKey
 from discue.domain.scopes import Scope, Scopes
-from discue.server.installation import Installation, open_installation
+from discue.server.installation import Installation
 from discue.store import organizations
-from discue.store.pagination import Selection
 
 _DAY_MS = 86_400_000
 _LONGEST_DAYS = 36_500
-_PER_PAGE = 100
 _LIVE = "Safe while servers run; they apply the change within a second."
 
 
@@ -37,15 +31,15 @@ def add(commands: Commands) -> None:
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     _add_create(verbs)
-    listing = add_command(verbs, "list", "keys", lambda call: asyncio.run(_list(call)), summary="list keys")
+    listing = add_command(verbs, "list", _list, settings_of="keys", summary="list keys")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     _add_organization(listing)
     for verb, run, effect in (
-        ("disable", _disable, "reject requests with a key until it is enabled"),
-        ("enable", _enable, "accept a disabled key again"),
-        ("delete", _delete, "delete a key permanently"),
+        ("disable", partial(_change, _disable, "disabled"), "reject requests with a key until it is enabled"),
+        ("enable", partial(_change, _enable, "enabled"), "accept a disabled key again"),
+        ("delete", partial(_change, admin.delete_key, "deleted"), "delete a key permanently"),
     ):
-        changing = add_command(verbs, verb, "keys", run, summary=effect, description=_LIVE)
+        changing = add_command(verbs, verb, run, settings_of="keys", summary=effect, description=_LIVE)
         changing.add_argument("id", help="id of the key, as shown by `discue keys list`")
         _add_organization(changing)
 
@@ -54,8 +48,8 @@ def _add_create(verbs: Commands) -> None:
     parser = add_command(
         verbs,
         "create",
-        "keys",
-        lambda call: asyncio.run(_create(call)),
+        _create,
+        settings_of="keys",
         summary="create a key and print it once",
         description=f"Without --scope and --all, the key gets every scope that is not protected. {_LIVE}",
     )
@@ -120,68 +114,42 @@ def _joined(known: Scope, more: Scope, resource: str) -> Scope:
     return Scope(known.access, (*known.targets, *more.targets))
 
 
-async def _create(call: Invocation) -> int:
+async def _create(call: Invocation) -> None:
     arguments, now = call.arguments, call.clock.now()
     expires_at = now + arguments.expires_in * _DAY_MS if arguments.expires_in else 0
     scopes = _granted(arguments)
-    async with open_installation(call.settings, call.clock, call.log) as installation:
+    async with existing_installation(call) as installation:
         owner = await _owner(installation, arguments)
         made = await admin.create_key(installation.control, owner, arguments.alias, scopes, expires_at=expires_at)
     if arguments.json:
         say(json.dumps({"api_key": {**_shown(made.key), "key": made.text}}))
     else:
-        say(_announcement(owner, made))
-    return 0
+        say(f"The key {made.key.alias} of {owner}, shown only once:\n{made.text}")
 
 
-def _announcement(owner: str, made: CreatedKey) -> str:
-    return f"The key {made.key.alias} of {owner}, shown only once:\n{made.text}"
-
-
-async def _list(call: Invocation) -> int:
-    async with open_installation(call.settings, call.clock, call.log) as installation:
+async def _list(call: Invocation) -> None:
+    async with existing_installation(call) as installation:
         owner = await _owner(installation, call.arguments)
-        keys = await _all_keys(installation.control, owner)
+        keys = await all_items(partial(admin.page_of_keys, installation.control, owner))
     if call.arguments.json:
         say(json.dumps({"api_keys": [_shown(key) for key in keys]}))
     else:
         say("\n".join(_lines(owner, keys, call.clock.now())))
-    return 0
 
 
-async def _all_keys(control: ControlContext, owner: str) -> list[ApiKey]:
-    keys: list[ApiKey] = []
-    selection = Selection(per_page=_PER_PAGE)
-    while True:
-        listing = await admin.page_of_keys(control, owner, selection)
-        keys += listing.items
-        if not listing.has_next:
-            return keys
-        selection = msgspec.structs.replace(selection, after=keys[-1].public_id)
-
-
-def _disable(call: Invocation) -> int:
-    return asyncio.run(_change(call, partial(admin.set_key_status, status="disabled"), "disabled"))
-
-
-def _enable(call: Invocation) -> int:
-    return asyncio.run(_change(call, partial(admin.set_key_status, status="enabled"), "enabled"))
-
-
-def _delete(call: Invocation) -> int:
-    return asyncio.run(_change(call, admin.delete_key, "deleted"))
-
-
-async def _change(call: Invocation, change: Callable[[ControlContext, str, str], Awaitable[object]], done: str) -> int:
+async def _change(change: Callable[[ControlContext, str, str], Awaitable[object]], done: str, call: Invocation) -> None:
     key = call.arguments.id
-    async with open_installation(call.settings, call.clock, call.log) as installation:
+    async with existing_installation(call) as installation:
         owner = await _owner(installation, call.arguments)
         try:
             await change(installation.control, owner, key)
         except NotFound:
             raise NotFound(f"{owner} has no key with the id {key}. Run `discue keys list` to see its keys.") from None
     say(f"The key {key} of {owner} is {done}.")
-    return 0
+
+
+_disable = partial(admin.set_key_status, status="disabled")
+_enable = partial(admin.set_key_status, status="enabled")
 
 
 async def _owner(installation: Installation, arguments: argparse.Namespace) -> str:
@@ -222,7 +190,7 @@ def _lines(owner: str, keys: Iterable[ApiKey], now: int) -> Iterable[str]:
 
 
 def _day(at: int) -> str:
-    return datetime.fromtimestamp(at / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC") if at else "never"
+    return f"{utc(at):%Y-%m-%d %H:%M} UTC" if at else "never"
 
 
 def _scopes_line(scopes: Scopes) -> str:
@@ -230,8 +198,8 @@ def _scopes_line(scopes: Scopes) -> str:
         return "every scope, including protected ones"
     if scopes == access.default_grant(access.all_scopes()):
         return "every scope that is not protected"
-    return ", ".join(f"{name}:{scope.access}{_targets(scope)}" for name, scope in scopes.items()) or "no scope"
-
-
-def _targets(scope: Scope) -> str:
-    return "" if scope.on_all else ":" + ",".join(scope.targets)
+    shown = []
+    for name, scope in scopes.items():
+        targets = "" if scope.on_all else ":" + ",".join(scope.targets)
+        shown.append(f"{name}:{scope.access}{targets}")
+    return ", ".join(shown) or "no scope"

@@ -1,6 +1,8 @@
 """The entry point: parses the command line, reads the settings, and turns errors into exit codes."""
 
 import argparse
+import asyncio
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ from typing import NoReturn
 
 from discue import __version__
 from discue.cli import check, copy, dev, init, keys, migrate, organizations, rotate_key, serve, unlock
-from discue.cli.command import FAILED, WRONG_USAGE, Invocation, exit_code_of, print_error
+from discue.cli.command import FAILED, FINE, WRONG_USAGE, Invocation, exit_code_of, print_error
 from discue.config.sources import flags_of, load
 from discue.domain.clock import SystemClock
 from discue.domain.errors import SettingsInvalid
@@ -58,5 +60,6 @@ def _run(parsed: argparse.Namespace) -> int:
         # For `discue check`, invalid settings are a finding, not wrong usage.
         return print_error(error, FAILED if parsed.command == "check" else WRONG_USAGE)
     logs.configure(settings.log_format, settings.log_level, clock, sys.stderr)
-    code: int = parsed.run(Invocation(parsed, settings, clock, Log()))
-    return code
+    result = parsed.run(Invocation(parsed, settings, clock, Log()))
+    code: int | None = asyncio.run(result) if inspect.iscoroutine(result) else result
+    return code or FINE

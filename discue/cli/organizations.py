@@ -1,25 +1,19 @@
 """`discue organizations`: lists, suspends, resumes and limits organizations."""
 
 import argparse
-import asyncio
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
-import msgspec
-
-from discue.cli.command import Commands, Invocation, add_command, say
+from discue.cli.command import Commands, Invocation, add_command, all_items, existing_installation, say, utc
 from discue.control.organizations import set_limits, set_state
 from discue.domain.errors import BadRequest, NotFound
 from discue.domain.model import Organization
-from discue.server.installation import Installation, open_installation
 from discue.store import organizations
-from discue.store.pagination import Selection
+from discue.store.pagination import Listing, Selection
 
-_PER_PAGE = 100
 _NONE = "none"
 _DIGITS_LIMIT = 18
 
@@ -45,59 +39,45 @@ _LIVE = "Safe while servers run; they apply the change within a second."
 
 
 def add(commands: Commands) -> None:
-    parser = commands.add_parser(
+    group = commands.add_parser(
         "organizations",
         help="list, suspend, resume and limit organizations",
         description="Manages organizations in the database directly.",
         allow_abbrev=False,
     )
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    summary = "list organizations"
-    listing = add_command(verbs, "list", "organizations", lambda call: asyncio.run(_list(call)), summary=summary)
+    verbs = group.add_subparsers(metavar="VERB", required=True)
+    listing = add_command(verbs, "list", _list, settings_of="organizations", summary="list organizations")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_alias(
-        add_command(
-            verbs,
-            "suspend",
-            "organizations",
-            lambda call: asyncio.run(_change(call, "suspended")),
-            summary="suspend an organization",
-            description="Requests with its keys get 423, and its deliveries wait until it is resumed. "
-            f"The operator's organization cannot be suspended. {_LIVE}",
-        )
+    suspend = add_command(
+        verbs,
+        "suspend",
+        partial(_change, "suspended"),
+        settings_of="organizations",
+        summary="suspend an organization",
+        description="Requests with its keys get 423, and its deliveries wait until it is resumed. "
+        f"The operator's organization cannot be suspended. {_LIVE}",
     )
-    _add_alias(
-        add_command(
-            verbs,
-            "resume",
-            "organizations",
-            lambda call: asyncio.run(_change(call, "active")),
-            summary="resume a suspended organization",
-            description=f"Its keys work again, and its deliveries continue. {_LIVE}",
-        )
+    resume = add_command(
+        verbs,
+        "resume",
+        partial(_change, "active"),
+        settings_of="organizations",
+        summary="resume a suspended organization",
+        description=f"Its keys work again, and its deliveries continue. {_LIVE}",
     )
-    _add_limits(
-        add_command(
-            verbs,
-            "set",
-            "organizations",
-            lambda call: asyncio.run(_set(call)),
-            summary="change an organization's limits",
-            description=f"Only the given limits change; `none` restores the default of the settings. {_LIVE}",
-        )
+    setting = add_command(
+        verbs,
+        "set",
+        _set,
+        settings_of="organizations",
+        summary="change an organization's limits",
+        description=f"Only the given limits change; `none` restores the default of the settings. {_LIVE}",
     )
-
-
-def _add_alias(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("alias", help="alias of the organization, as shown by `discue organizations list`")
-
-
-def _add_limits(parser: argparse.ArgumentParser) -> None:
-    _add_alias(parser)
-    for limit in LIMITS:
-        parser.add_argument(
-            f"--{limit.flag}", dest=f"set_{limit.setting}", metavar="N", type=_number_or_none, help=limit.help
-        )
+    for parser in (suspend, resume, setting):
+        parser.add_argument("alias", help="alias of the organization, as shown by `discue organizations list`")
+    for flag, name, usage in LIMITS:
+        # Settings have such names, too, and are read from all arguments that have one.
+        setting.add_argument(f"--{flag}", dest=f"set_{name}", metavar="N", type=_number_or_none, help=usage)
 
 
 def _number_or_none(text: str) -> int | str:
@@ -109,17 +89,16 @@ def _number_or_none(text: str) -> int | str:
     return int(text)
 
 
-async def _set(call: Invocation) -> int:
+async def _set(call: Invocation) -> None:
     alias, given = call.arguments.alias, vars(call.arguments)
     sent = {limit.setting: given[f"set_{limit.setting}"] for limit in LIMITS}
     limits = {name: None if value == _NONE else value for name, value in sent.items() if value is not None}
     if not limits:
         raise BadRequest("No limit is given. Run `discue organizations set --help` to see the limits.")
-    async with open_installation(call.settings, call.clock, call.log) as installation:
+    async with existing_installation(call) as installation:
         with _not_found_as(alias):
             changed = await set_limits(installation.control, alias, limits)
     say(f"Organization {alias}: {_limits_shown(changed) or 'no limits of its own'}.")
-    return 0
 
 
 @contextmanager
@@ -131,34 +110,26 @@ def _not_found_as(alias: str) -> Iterator[None]:
         raise NotFound(f"Organization {alias} not found. Run `discue organizations list` to see all.") from None
 
 
-async def _list(call: Invocation) -> int:
-    async with open_installation(call.settings, call.clock, call.log) as installation:
-        found = await _all(installation)
+async def _list(call: Invocation) -> None:
+    async with existing_installation(call) as installation:
+        store = installation.store
+
+        async def page(selection: Selection) -> Listing[Organization]:
+            return await store.read(partial(organizations.page, selection=selection))
+
+        found = await all_items(page)
     if call.arguments.json:
         say(json.dumps({"organizations": [_shown(organization) for organization in found]}))
     else:
         say("\n".join(_lines(found)))
-    return 0
 
 
-async def _all(installation: Installation) -> list[Organization]:
-    found: list[Organization] = []
-    selection = Selection(per_page=_PER_PAGE)
-    while True:
-        listing = await installation.store.read(partial(organizations.page, selection=selection))
-        found += listing.items
-        if not listing.has_next:
-            return found
-        selection = msgspec.structs.replace(selection, after=found[-1].public_id)
-
-
-async def _change(call: Invocation, state: Literal["active", "suspended"]) -> int:
+async def _change(state: Literal["active", "suspended"], call: Invocation) -> None:
     alias = call.arguments.alias
-    async with open_installation(call.settings, call.clock, call.log) as installation:
+    async with existing_installation(call) as installation:
         with _not_found_as(alias):
             await set_state(installation.control, alias, state)
     say(f"Organization {alias} is {state}.")
-    return 0
 
 
 def _shown(organization: Organization) -> dict[str, object]:
@@ -178,7 +149,7 @@ def _lines(found: Iterable[Organization]) -> Iterable[str]:
     for organization in found:
         yield f"\n{organization.public_id}  {organization.alias}"
         operator = ", the operator's" if organization.is_operator else ""
-        yield f"  {organization.state}{operator}; created {_minute(organization.created_at)}"
+        yield f"  {organization.state}{operator}; created {utc(organization.created_at):%Y-%m-%d %H:%M} UTC"
         if limits := _limits_shown(organization):
             yield f"  {limits}"
 
@@ -186,7 +157,3 @@ def _lines(found: Iterable[Organization]) -> Iterable[str]:
 def _limits_shown(organization: Organization) -> str:
     settings = organization.settings
     return ", ".join(f"{limit.flag} {settings[limit.setting]}" for limit in LIMITS if limit.setting in settings)
-
-
-def _minute(at: int) -> str:
-    return datetime.fromtimestamp(at / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")

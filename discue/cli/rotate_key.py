@@ -1,6 +1,5 @@
 """`discue rotate-key`: re-encrypts all signing secrets with another key while servers run."""
 
-import asyncio
 import os
 import sys
 from typing import Final
@@ -24,8 +23,8 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         "rotate-key",
-        "rotate-key",
-        run,
+        _run,
+        settings_of="rotate-key",
         summary="encrypt all signing secrets with the first configured key",
         description="Servers keep running: first add the new key to all of them, before the old one; remove the old "
         "key when this command has finished. Run it again to continue after an interruption. Unencrypted secrets "
@@ -39,11 +38,7 @@ def add(commands: Commands) -> None:
     )
 
 
-def run(invocation: Invocation) -> int:
-    return asyncio.run(_run(invocation))
-
-
-async def _run(invocation: Invocation) -> int:
+async def _run(invocation: Invocation) -> None:
     if invocation.arguments.new_key:
         _make_key(invocation)
     async with open_installation(invocation.settings, invocation.clock, invocation.log) as installation:
@@ -56,7 +51,6 @@ async def _run(invocation: Invocation) -> int:
         finally:
             line.end()
     rotation.say_summary()
-    return 0
 
 
 def _make_key(invocation: Invocation) -> None:

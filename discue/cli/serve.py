@@ -24,8 +24,8 @@ def add(commands: Commands) -> None:
     add_command(
         commands,
         "serve",
-        "serve",
         run,
+        settings_of="serve",
         summary="serve the API and deliver messages",
         description="If the database is empty, creates the operator's organization and prints its first API key once. "
         "SIGTERM or Ctrl-C waits for requests in flight and exits; a second one exits at once.",

@@ -1,16 +1,13 @@
 """`discue unlock`: lists and ends lockouts after failed authentication attempts."""
 
 import argparse
-import asyncio
 import json
-from datetime import UTC, datetime
 
 from discue.auth.client_ip import UNKNOWN, canonical, subject_of
-from discue.cli.command import Commands, Invocation, add_command, say
+from discue.cli.command import Commands, Invocation, add_command, existing_installation, say, utc
 from discue.control import admin
 from discue.domain.ids import is_public_id
-from discue.domain.lockout import Lockout, LockoutSubject
-from discue.server.installation import open_installation
+from discue.domain.lockout import LockoutSubject
 
 _SHOWN = 1_000
 _WORDS = {"api_key": "key", "address": "address"}
@@ -20,8 +17,8 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         "unlock",
-        "unlock",
-        lambda call: asyncio.run(_unlock(call)),
+        _unlock,
+        settings_of="unlock",
         summary="end lockouts after failed authentication attempts",
         description="Resets the count of failed attempts. Safe while servers run; they apply the change "
         "within a second.",
@@ -49,9 +46,9 @@ def _address(text: str) -> LockoutSubject:
     return LockoutSubject("address", subject_of(address))
 
 
-async def _unlock(call: Invocation) -> int:
+async def _unlock(call: Invocation) -> None:
     arguments = call.arguments
-    async with open_installation(call.settings, call.clock, call.log) as installation:
+    async with existing_installation(call) as installation:
         control = installation.control
         if arguments.list:
             found = await admin.active_lockouts(control, _SHOWN)
@@ -60,27 +57,10 @@ async def _unlock(call: Invocation) -> int:
         else:
             found = await admin.unlock(control, arguments.key or arguments.address)
     if arguments.json:
-        say(json.dumps({"locked" if arguments.list else "unlocked": [_shown(lock) for lock in found]}))
-    else:
-        say("\n".join(_lines(found, is_list=arguments.list)))
-    return 0
-
-
-def _shown(lock: Lockout) -> dict[str, object]:
-    return {"kind": lock.subject.kind, "name": lock.subject.name, "locked_until": lock.until}
-
-
-def _lines(found: list[Lockout], *, is_list: bool) -> list[str]:
-    if not found:
-        return ["No lockouts." if is_list else "No lockout was in effect. The count of failed attempts is reset."]
-    if is_list:
-        return [f"{_who(lock)} is locked out until {_time(lock.until)}." for lock in found]
-    return [f"{_who(lock)} is unlocked." for lock in found]
-
-
-def _who(lock: Lockout) -> str:
-    return f"The {_WORDS[lock.subject.kind]} {lock.subject.name}"
-
-
-def _time(at: int) -> str:
-    return datetime.fromtimestamp(at / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        shown = [{"kind": lock.subject.kind, "name": lock.subject.name, "locked_until": lock.until} for lock in found]
+        say(json.dumps({"locked" if arguments.list else "unlocked": shown}))
+    elif not found:
+        say("No lockouts." if arguments.list else "No lockout was in effect. The count of failed attempts is reset.")
+    for lock in [] if arguments.json else found:
+        until = f"locked out until {utc(lock.until):%Y-%m-%d %H:%M:%S} UTC" if arguments.list else "unlocked"
+        say(f"The {_WORDS[lock.subject.kind]} {lock.subject.name} is {until}.")

@@ -55,8 +55,8 @@ def load(
     return settings
 
 
-def add_flags(parser: argparse._ActionsContainer, command: Command) -> None:
-    """Add the flags of a command's settings, and `--config`, to its parser."""
+def add_flags(parser: argparse._ActionsContainer, command: Command, base: Mapping[str, str] | None = None) -> None:
+    """Add the flags of a command's settings, and `--config`, to its parser. `base` overrides shown defaults."""
     parser.add_argument(CONFIG_FLAG, metavar="FILE", default=argparse.SUPPRESS, help="TOML file with settings")
     for setting in SETTINGS:
         if command in setting.commands:
@@ -67,7 +67,7 @@ def add_flags(parser: argparse._ActionsContainer, command: Command) -> None:
                 setting.flag,
                 metavar=setting.name.upper(),
                 default=argparse.SUPPRESS,
-                help=f"{usage} [{describe(setting.default)}]",
+                help=f"{usage} [{(base or {}).get(setting.name) or describe(setting.default)}]",
                 **optional,
             )
 

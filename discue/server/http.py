@@ -129,7 +129,7 @@ class HttpServer:
 
     async def _is_accepting(self) -> bool:
         try:
-            _, writer = await asyncio.open_connection(_reachable(self.address.host), self.address.port)
+            _, writer = await asyncio.open_connection(reachable(self.address.host), self.address.port)
         except OSError:
             return False
         writer.close()
@@ -187,5 +187,6 @@ def _cannot_listen(address: Address, error: OSError) -> SettingsInvalid:
     )
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
+    """Return the host to connect to, for a server that listens on this one."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound

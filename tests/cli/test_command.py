@@ -1,8 +1,10 @@
 import io
+from pathlib import Path
 
 import pytest
 
 from discue.cli.command import ProgressLine
+from tests.cli.commands import run
 from tests.support.clocks import StandingClock
 
 
@@ -63,3 +65,31 @@ def test_short_task_shows_no_progress_line() -> None:
     line.end()
 
     assert stream.getvalue() == ""
+
+
+@pytest.mark.usefixtures("every_engine")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("keys", "list"),
+        ("organizations", "list"),
+        ("organizations", "suspend", "com.example.tenant"),
+        ("unlock", "--list"),
+        ("unlock", "--all"),
+    ],
+    ids=" ".join,
+)
+def test_missing_database_is_named_and_not_created(tmp_path: Path, command: tuple[str, ...]) -> None:
+    result = run(tmp_path, *command)
+
+    assert result.returncode == 1
+    assert "discue: There is no database at " in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert "schema version 0" in run(tmp_path, "migrate", "--dry-run").stdout
+
+
+def test_help_of_a_command_shows_its_own_defaults(tmp_path: Path) -> None:
+    dev, serve = (" ".join(run(tmp_path, command, "--help").stdout.split()) for command in ("dev", "serve"))
+
+    assert "[sqlite:///.discue/discue.db]" in dev
+    assert "[sqlite:///discue.db]" in serve

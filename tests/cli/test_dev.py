@@ -14,8 +14,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue.cli.dev import receipt
-from discue.cli.inbox import VERIFIED, ReceivedRequest
+from discue.cli.dev import VERIFIED, ReceivedRequest, receipt
 from tests.cli.commands import DISCUE, PATIENCE_SECONDS, Running, environment, request, run, running
 
 URL = re.compile(r"is ready at (http://\S+)")
