@@ -20,7 +20,7 @@ from discue.store import copying
 from discue.store.copying import CopyProgress, Side, compare
 from discue.store.migrations import newest
 from discue.store.store import Store
-from discue.store.tables import TABLES, count
+from discue.store.tables import TABLES
 
 _RESUME_HINT: Final = "The rows copied so far are kept: run the same command again to continue."
 
@@ -156,7 +156,7 @@ class _Copy:
         self._progress = await copying.begin(self._source, self._target, now)
         for table in TABLES:
             self._require_running()
-            self._sizes[table.name] = await count(self._source.store, table)
+            self._sizes[table.name] = await copying.count(self._source.store, table)
         done = self._done(self._progress)
         if done:
             say(f"Continuing an earlier copy after {done:,} rows.")

@@ -15,7 +15,18 @@ from discue.store import encryption
 from discue.store.encryption import Encryption
 from discue.store.engine import PULL_OWNER, Row, Transaction, Value
 from discue.store.store import Store
-from discue.store.tables import CURSOR, DELIVERY_ROW, FEED_HEAD, TABLES, Key, TableSpec, insert_rows, rows_after
+from discue.store.tables import (
+    CURSOR,
+    DELIVERY_ROW,
+    FEED_HEAD,
+    TABLES,
+    Key,
+    TableSpec,
+    insert_rows,
+    read_number,
+    rows_after,
+    select,
+)
 
 ROWS_A_STEP: Final = 512
 BYTES_A_STEP: Final = 4_194_304
@@ -325,3 +336,22 @@ def _difference(table: TableSpec, ours: list[Row], theirs: list[Row]) -> str:
     if key not in one:
         return f"{table.name}: the row with {where} is not in the source"
     return f"{table.name}: the rows with {where} differ"
+
+
+ROWS_PER_COUNT: Final = 50_000
+
+
+async def count(store: Store, table: TableSpec) -> int:
+    """Count the rows of a table by statements that are short, however many rows there are."""
+    counted: int = 0
+    after: Key = ()
+    while passed := await store.read(partial(_passed, table=table, after=after)):
+        counted, after = counted + ROWS_PER_COUNT, passed
+    rest = f"SELECT count(*) FROM ({select(table, table.key, is_first=not after)}) AS rest"
+    return counted + await store.read(lambda tx: read_number(tx, rest, *after, ROWS_PER_COUNT))
+
+
+async def _passed(tx: Transaction, table: TableSpec, after: Key) -> Key:
+    """Return the key of the last of the next `ROWS_PER_COUNT` rows; empty if there are fewer."""
+    sql = f"{select(table, table.key, is_first=not after)} OFFSET {ROWS_PER_COUNT - 1}"
+    return tuple(await tx.row(sql, *after, 1) or ())

@@ -1,24 +1,26 @@
 """Domains, and which of them are verified."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from operator import attrgetter
 from typing import Final
+
+import msgspec
 
 from discue.domain.domain_challenge import Challenge, Domain, Verification
 from discue.domain.egress import parse_target
 from discue.domain.errors import DiscueError
-from discue.store.engine import Row, Transaction, Value
+from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import placeholders
+from discue.store.tables import placeholders, read_one
 
+_PLAIN: Final = "id, organization, public_id, alias, hostname, host_key, port, config_version, created_at, updated_at"
 _COLUMNS: Final = (
-    "id, organization, public_id, alias, hostname, host_key, port, context_path, file_name, file_content, "
-    "challenge_created_at, challenge_expires_at, verified, verified_at, failures, failed_since, last_error, tried_at, "
-    "checked_at, due_at, config_version, created_at, updated_at"
+    f"{_PLAIN}, context_path, file_name, file_content, challenge_created_at, challenge_expires_at, "
+    "verified, verified_at, failures, failed_since, last_error, tried_at, checked_at, due_at"
 )
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM domain WHERE organization = $1 AND id = $2"
 _BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM domain WHERE public_id = $1 AND organization = $2"
 _LIST: Final = f"SELECT {_COLUMNS} FROM domain WHERE organization = $1"
-_ANCHOR: Final = "SELECT id FROM domain WHERE organization = $1 AND public_id = $2"
 _INSERT: Final = f"INSERT INTO domain ({_COLUMNS}) VALUES ({placeholders(1, 23)})"
 _UPDATE: Final = """
     UPDATE domain SET alias = $1, context_path = $2, file_name = $3, file_content = $4, challenge_created_at = $5,
@@ -31,22 +33,22 @@ _VERIFIED: Final = """
     SELECT verified FROM domain WHERE organization = $1 AND host_key = $2 AND port = $3
     ORDER BY verified DESC LIMIT 1"""
 
+_plain_values: Callable[[Domain], Row] = attrgetter(*_PLAIN.split(", "))
+
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Domain | None:
-    return _read(await tx.row(_BY_PUBLIC_ID, public_id, organization))
+    return await read_one(tx, _from_row, _BY_PUBLIC_ID, public_id, organization)
 
 
 async def by_id(tx: Transaction, organization: int, domain: int) -> Domain | None:
-    return _read(await tx.row(_BY_ID, organization, domain))
+    return await read_one(tx, _from_row, _BY_ID, organization, domain)
 
 
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Domain]:
     """Read a page of the organization's domains, or of those in `only` (public ids)."""
-    table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,))
-    found = await listed(tx, table, selection, only)
-    return found.listing(map(_from_row, found.rows))
+    return await listed(tx, Table("domain", _LIST, (organization,)), selection, _from_row, only=only)
 
 
 async def due(tx: Transaction, now: int, limit: int) -> list[Domain]:
@@ -67,21 +69,7 @@ async def is_verified(tx: Transaction, organization: int, host_key: str, port: i
 
 async def insert(tx: Transaction, domain: Domain) -> None:
     """Insert a domain. Raises UniqueViolation if its alias is taken."""
-    await tx.execute(
-        _INSERT,
-        domain.id,
-        domain.organization,
-        domain.public_id,
-        domain.alias,
-        domain.hostname,
-        domain.host_key,
-        domain.port,
-        *_challenge(domain.challenge),
-        *_verification(domain.verification),
-        domain.config_version,
-        domain.created_at,
-        domain.updated_at,
-    )
+    await tx.execute(_INSERT, *_plain_values(domain), *_checks(domain))
 
 
 async def update(tx: Transaction, domain: Domain) -> bool:
@@ -89,8 +77,7 @@ async def update(tx: Transaction, domain: Domain) -> bool:
     changed = await tx.execute(
         _UPDATE,
         domain.alias,
-        *_challenge(domain.challenge),
-        *_verification(domain.verification),
+        *_checks(domain),
         domain.config_version,
         domain.updated_at,
         domain.organization,
@@ -103,50 +90,18 @@ async def delete(tx: Transaction, organization: int, domain: int) -> bool:
     return await tx.execute(_DELETE, organization, domain) == 1
 
 
-def _challenge(challenge: Challenge) -> tuple[Value, ...]:
-    return (
-        challenge.context_path,
-        challenge.file_name,
-        challenge.file_content,
-        challenge.created_at,
-        challenge.expires_at,
-    )
-
-
-def _verification(verification: Verification) -> tuple[Value, ...]:
-    return (
-        int(verification.verified),
-        verification.verified_at,
-        verification.failures,
-        verification.failed_since,
-        verification.last_error,
-        verification.tried_at,
-        verification.checked_at,
-        verification.due_at,
-    )
-
-
-def _read(row: Row | None) -> Domain | None:
-    return _from_row(row) if row is not None else None
+def _checks(domain: Domain) -> Row:
+    """Return the values of the columns from `context_path` to `due_at`, which are named like the fields."""
+    verified, *known = msgspec.structs.astuple(domain.verification)
+    return *msgspec.structs.astuple(domain.challenge), int(verified), *known
 
 
 def _from_row(row: Row) -> Domain:
-    domain, organization, public_id, alias, hostname, host_key, port = row[:7]
-    verified, *known = row[12:20]
-    config_version, created_at, updated_at = row[20:]
+    plain, challenge, (verified, *known) = row[:10], row[10:15], row[15:]
     return Domain(
-        organization=organization,
-        id=domain,
-        public_id=public_id,
-        alias=alias,
-        hostname=hostname,
-        host_key=host_key,
-        port=port,
-        challenge=Challenge(*row[7:12]),
+        **dict(zip(_PLAIN.split(", "), plain, strict=True)),
+        challenge=Challenge(*challenge),
         verification=Verification(bool(verified), *known),
-        config_version=config_version,
-        created_at=created_at,
-        updated_at=updated_at,
     )
 
 

@@ -1,6 +1,6 @@
 """Listeners, and the counts of their cursors."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -9,21 +9,28 @@ from discue.domain.ids import millisecond_of
 from discue.domain.model import CursorCounts, DeliveryOptions, Listener, Queue
 from discue.domain.window import Window
 from discue.store import events, feed, queues
-from discue.store.engine import PULL_OWNER, Row, Transaction
+from discue.store.engine import PULL_OWNER, Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import Listing, Merged, Selection, Source, Table, browse, listed, narrowed
-from discue.store.tables import placeholders
+from discue.store.tables import placeholders, read_one, row_reader
 
 SHOWN_MISSED = 100
 
-_decode_options = msgspec.json.Decoder(DeliveryOptions).decode
+decode_delivery_options = msgspec.json.Decoder(DeliveryOptions).decode
+"""Decodes the stored settings of a listener."""
 
 _COLUMNS: Final = (
-    "listener.id, listener.organization, listener.public_id, listener.queue, queue.public_id, "
-    "listener.alias, listener.status, listener.notify_url, listener.liveness_url, listener.secrets, "
-    "listener.config_version, listener.created_at, listener.updated_at, listener.settings, queue.settings, "
-    "listener.mode"
+    "listener.id, listener.organization, listener.public_id, listener.queue, queue.public_id, listener.alias, "
+    "listener.status, listener.notify_url, listener.liveness_url, listener.config_version, listener.created_at, "
+    "listener.updated_at, listener.secrets, listener.settings, queue.settings, listener.mode"
 )
+_FIELDS: Final = (
+    "id, organization, public_id, queue, queue_public_id, alias, status, notify_url, liveness_url, config_version, "
+    "created_at, updated_at, secrets, options, queue_retry, mode"
+)
+"""The fields that the columns have."""
+_from_row = row_reader(Listener, _FIELDS, options=decode_delivery_options, queue_retry=queues.read_retry)
+
 _LIVE: Final = f"""
     SELECT {_COLUMNS} FROM listener
     JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
@@ -37,7 +44,6 @@ _OF_ALIAS: Final = f"""
     JOIN listener ON listener.organization = named.organization AND listener.id = named.id
     JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
     WHERE named.organization = $1 AND named.alias = $2 AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL"""
-_ANCHOR: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id = $2"
 _REFERENCES: Final = """
     SELECT public_id, alias FROM listener
     WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"""
@@ -94,11 +100,11 @@ class ResourceRef(msgspec.Struct, frozen=True):
 
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Listener | None:
-    return _read(await tx.row(_BY_PUBLIC_ID, organization, public_id))
+    return await read_one(tx, _from_row, _BY_PUBLIC_ID, organization, public_id)
 
 
 async def by_id(tx: Transaction, organization: int, listener: int) -> Listener | None:
-    return _read(await tx.row(_BY_ID, organization, listener))
+    return await read_one(tx, _from_row, _BY_ID, organization, listener)
 
 
 async def page(
@@ -112,7 +118,7 @@ async def page(
         parts = [await narrowed(tx, table, selection) for table in tables]
         source = Merged([await narrowed(tx, everything, selection, only), *parts], everything)
     elif selection.alias is not None:
-        named = Table(_OF_ALIAS, (organization, selection.alias), "named.id", _ANCHOR, (organization,), "listener.")
+        named = Table("listener", _OF_ALIAS, (organization, selection.alias), "named.id", "listener.")
         source = named.matching(msgspec.structs.replace(selection, alias=None))
     else:
         source = everything.matching(selection)
@@ -124,8 +130,7 @@ async def page_of_queue(
     tx: Transaction, queue: Queue, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Listener]:
     """Read a page of the queue's listeners, or of those in `only` (public ids)."""
-    found = await listed(tx, _table(_OF_QUEUE, queue.organization, queue.id), selection, only)
-    return found.listing(map(_from_row, found.rows))
+    return await listed(tx, _table(_OF_QUEUE, queue.organization, queue.id), selection, _from_row, only=only)
 
 
 async def references(tx: Transaction, organization: int, queue: int, limit: int) -> list[ResourceRef]:
@@ -252,43 +257,7 @@ async def missed_ids(tx: Transaction, listener: Listener, limit: int = SHOWN_MIS
 
 
 def _table(sql: str, organization: int, *values: int) -> Table:
-    return Table(sql, (organization, *values), "listener.id", _ANCHOR, (organization,), "listener.")
-
-
-def _read_all(rows: Iterable[Row]) -> list[Listener]:
-    return [_from_row(row) for row in rows]
-
-
-def _read(row: Row | None) -> Listener | None:
-    return _from_row(row) if row is not None else None
-
-
-def _from_row(row: Row) -> Listener:
-    listener, organization, public_id, queue, queue_public_id, alias, status, *rest = row
-    notify_url, liveness_url, secrets, config_version, created_at, updated_at, settings, queue_settings, mode = rest
-    return Listener(
-        organization=organization,
-        id=listener,
-        public_id=public_id,
-        queue=queue,
-        queue_public_id=queue_public_id,
-        alias=alias,
-        status=status,
-        notify_url=notify_url,
-        liveness_url=liveness_url,
-        config_version=config_version,
-        created_at=created_at,
-        updated_at=updated_at,
-        secrets=bytes(secrets),
-        options=decode_delivery_options(settings),
-        queue_retry=queues.read_retry(queue_settings),
-        mode=mode,
-    )
-
-
-def decode_delivery_options(column: str) -> DeliveryOptions:
-    """Decode the stored settings of a listener."""
-    return _decode_options(column)
+    return Table("listener", sql, (organization, *values), "listener.id", "listener.")
 
 
 def _settings(listener: Listener) -> str:

@@ -1,6 +1,7 @@
 """Organizations."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -8,59 +9,53 @@ import msgspec
 from discue.domain.model import Organization
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
+from discue.store.tables import placeholders, read_one, row_reader
 
-_COLUMNS: Final = "id, public_id, alias, state, is_operator, settings, created_at, updated_at"
+_PLAIN: Final = "id, public_id, alias, state, created_at, updated_at"
+_COLUMNS: Final = f"{_PLAIN}, is_operator, settings"
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM organization WHERE id = $1 AND deleted_at IS NULL"
 _BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM organization WHERE public_id = $1 AND deleted_at IS NULL"
 _BY_ALIAS: Final = f"SELECT {_COLUMNS} FROM organization WHERE alias = $1 AND deleted_at IS NULL"
 _OPERATOR: Final = f"""
     SELECT {_COLUMNS} FROM organization WHERE is_operator = 1 AND deleted_at IS NULL ORDER BY id LIMIT 1"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM organization WHERE deleted_at IS NULL"
-_ANCHOR: Final = "SELECT id FROM organization WHERE public_id = $1"
-_INSERT: Final = f"INSERT INTO organization ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+_INSERT: Final = f"INSERT INTO organization ({_COLUMNS}) VALUES ({placeholders(1, 8)})"
 _UPDATE: Final = """
     UPDATE organization SET alias = $1, state = $2, settings = $3, updated_at = $4
     WHERE id = $5 AND deleted_at IS NULL"""
 _MARK_DELETED: Final = "UPDATE organization SET deleted_at = $1 WHERE id = $2 AND deleted_at IS NULL"
 
+_decode_settings = msgspec.json.Decoder(dict[str, int | bool]).decode
+_from_row = row_reader(Organization, _COLUMNS, is_operator=bool, settings=_decode_settings)
+_plain_values: Callable[[Organization], Row] = attrgetter(*_PLAIN.split(", "))
+
 
 async def get(tx: Transaction, organization: int) -> Organization | None:
-    return _read(await tx.row(_BY_ID, organization))
+    return await read_one(tx, _from_row, _BY_ID, organization)
 
 
 async def by_public_id(tx: Transaction, public_id: str) -> Organization | None:
-    return _read(await tx.row(_BY_PUBLIC_ID, public_id))
+    return await read_one(tx, _from_row, _BY_PUBLIC_ID, public_id)
 
 
 async def by_alias(tx: Transaction, alias: str) -> Organization | None:
-    return _read(await tx.row(_BY_ALIAS, alias))
+    return await read_one(tx, _from_row, _BY_ALIAS, alias)
 
 
 async def operator(tx: Transaction) -> Organization | None:
     """Find the operator's own organization; None in an empty database."""
-    return _read(await tx.row(_OPERATOR))
+    return await read_one(tx, _from_row, _OPERATOR)
 
 
 async def page(tx: Transaction, selection: Selection, only: Collection[str] | None = None) -> Listing[Organization]:
     """Read a page of all organizations, or of those in `only` (public ids)."""
-    table = Table(_LIST, (), "id", _ANCHOR)
-    found = await listed(tx, table, selection, only)
-    return found.listing(map(_from_row, found.rows))
+    return await listed(tx, Table("organization", _LIST, ()), selection, _from_row, only=only)
 
 
 async def insert(tx: Transaction, organization: Organization) -> None:
     """Insert an organization. Raises UniqueViolation if its alias is taken."""
-    await tx.execute(
-        _INSERT,
-        organization.id,
-        organization.public_id,
-        organization.alias,
-        organization.state,
-        int(organization.is_operator),
-        msgspec.json.encode(organization.settings).decode(),
-        organization.created_at,
-        organization.updated_at,
-    )
+    settings = msgspec.json.encode(organization.settings).decode()
+    await tx.execute(_INSERT, *_plain_values(organization), int(organization.is_operator), settings)
 
 
 async def update(tx: Transaction, organization: Organization) -> bool:
@@ -78,21 +73,3 @@ async def mark_deleted(tx: Transaction, organization: int, now: int) -> bool:
 
 async def delete(tx: Transaction, organization: int) -> None:
     await tx.execute("DELETE FROM organization WHERE id = $1", organization)
-
-
-def _read(row: Row | None) -> Organization | None:
-    return _from_row(row) if row is not None else None
-
-
-def _from_row(row: Row) -> Organization:
-    organization, public_id, alias, state, is_operator, settings, created_at, updated_at = row
-    return Organization(
-        id=organization,
-        public_id=public_id,
-        alias=alias,
-        state=state,
-        is_operator=bool(is_operator),
-        settings=msgspec.json.decode(settings, type=dict[str, int | bool]),
-        created_at=created_at,
-        updated_at=updated_at,
-    )

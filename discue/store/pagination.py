@@ -4,7 +4,7 @@ Filters become bounds or index keys where possible, so that what they exclude is
 others.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -142,13 +142,12 @@ async def _page_before(tx: Transaction, source: Source, before: str, size: int) 
 class Table(msgspec.Struct, frozen=True):
     """The rows of a table by their row id."""
 
+    name: str
     sql: str
     """A query of `values` that selects the id first and ends in a WHERE clause."""
     values: tuple[Value, ...]
-    id_column: str
-    anchor_sql: str
-    """Selects the id of a public id, the parameter after `anchor_values`."""
-    anchor_values: tuple[Value, ...] = ()
+    """The organization first, except in the table of organizations."""
+    id_column: str = "id"
     prefix: str = ""
     """The prefix of other columns if several tables are joined."""
     alias_column: str = "alias"
@@ -157,7 +156,10 @@ class Table(msgspec.Struct, frozen=True):
     ceiling: int = LARGEST
 
     async def locate(self, tx: Transaction, public_id: str) -> int:
-        found = await tx.row(self.anchor_sql, *self.anchor_values, public_id)
+        organization = () if self.name == "organization" else self.values[:1]
+        owner = "organization = $1 AND " if organization else ""
+        sql = f"SELECT id FROM {self.name} WHERE {owner}public_id = ${len(organization) + 1}"
+        found = await tx.row(sql, *organization, public_id)
         return found[0] if found else row_id_at(created_at(public_id) + 1) - 1
 
     async def older(self, tx: Transaction, bound: int | None, limit: int, offset: int = 0) -> Sequence[Row]:
@@ -200,9 +202,17 @@ class Table(msgspec.Struct, frozen=True):
         return await tx.rows(f"{self.sql} AND {condition} {order}", *self.values, *bounds, limit, offset)
 
 
-async def listed(tx: Transaction, table: Table, selection: Selection, only: Collection[str] | None = None) -> RowPage:
-    """Read the selected page of the table, or of its rows whose public id is in `only`."""
-    return await browse(tx, await narrowed(tx, table, selection, only), selection)
+async def listed(
+    tx: Transaction,
+    table: Table,
+    selection: Selection,
+    read: Callable[[Row], Item],
+    *,
+    only: Collection[str] | None = None,
+) -> Listing[Item]:
+    """Read the selected page of the table, or of its rows whose public id is in `only`, as `read` converts them."""
+    found = await browse(tx, await narrowed(tx, table, selection, only), selection)
+    return found.listing(map(read, found.rows))
 
 
 async def narrowed(tx: Transaction, table: Table, selection: Selection, only: Collection[str] | None = None) -> Source:

@@ -1,7 +1,8 @@
 """Queues, and the heads of their logs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -10,17 +11,15 @@ from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import placeholders
+from discue.store.tables import placeholders, read_one
 
-_COLUMNS: Final = (
-    "id, organization, public_id, alias, settings, config_version, created_at, updated_at, schema, schema_id, ordered"
-)
+_PLAIN: Final = "id, organization, public_id, alias, config_version, created_at, updated_at, schema, schema_id"
+_COLUMNS: Final = f"{_PLAIN}, settings, ordered"
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
 _BY_PUBLIC_ID: Final = f"""
     SELECT {_COLUMNS} FROM queue WHERE public_id = $1 AND organization = $2 AND deleted_at IS NULL"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND deleted_at IS NULL"
-_ANCHOR: Final = "SELECT id FROM queue WHERE organization = $1 AND public_id = $2"
-_INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+_INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ({placeholders(1, 11)})"
 _UPDATE: Final = """
     UPDATE queue SET alias = $1, settings = $2, config_version = $3, updated_at = $4, schema = $5, schema_id = $6
     WHERE organization = $7 AND id = $8 AND deleted_at IS NULL"""
@@ -66,33 +65,29 @@ class _Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     on_missed: OnMissed = "pass"
 
 
-_KEPT_SETTINGS: Final = 256
-
-
-@lru_cache(_KEPT_SETTINGS)
+@lru_cache(256)
 def _read_settings(settings: str) -> _Settings:
     """Decode settings. Most queues have none, or the same as many others."""
     return _decode_settings(settings)
 
 
 _decode_settings = msgspec.json.Decoder(_Settings).decode
+_plain_values: Callable[[Queue], Row] = attrgetter(*_PLAIN.split(", "))
 
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Queue | None:
-    return _read(await tx.row(_BY_PUBLIC_ID, public_id, organization))
+    return await read_one(tx, _from_row, _BY_PUBLIC_ID, public_id, organization)
 
 
 async def by_id(tx: Transaction, organization: int, queue: int) -> Queue | None:
-    return _read(await tx.row(_BY_ID, organization, queue))
+    return await read_one(tx, _from_row, _BY_ID, organization, queue)
 
 
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Queue]:
     """Read a page of the organization's queues, or of those in `only` (public ids)."""
-    table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,))
-    found = await listed(tx, table, selection, only)
-    return found.listing(map(_from_row, found.rows))
+    return await listed(tx, Table("queue", _LIST, (organization,)), selection, _from_row, only=only)
 
 
 async def ids_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[int]:
@@ -103,35 +98,20 @@ async def ids_of(tx: Transaction, organization: int, public_ids: Collection[str]
 
 
 async def head(tx: Transaction, organization: int, queue: int) -> Head | None:
-    row = await tx.row(_HEAD, organization, queue)
-    return Head(*row) if row is not None else None
+    return await read_one(tx, lambda row: Head(*row), _HEAD, organization, queue)
 
 
 async def heads(tx: Transaction, organization: int, queues: Sequence[int]) -> dict[int, Head]:
     """Read the heads of several queues, by row id."""
     if not queues:
         return {}
-    sql = f"{_HEADS} ({placeholders(2, len(queues))})"
-    rows = await tx.rows(sql, organization, *queues)
-    return {queue: Head(head, tail, last_stored_at, moved) for queue, head, tail, last_stored_at, moved in rows}
+    rows = await tx.rows(f"{_HEADS} ({placeholders(2, len(queues))})", organization, *queues)
+    return {queue: Head(*ends) for queue, *ends in rows}
 
 
 async def insert(tx: Transaction, queue: Queue) -> None:
     """Insert a queue and its head. Raises UniqueViolation if its alias is taken."""
-    await tx.execute(
-        _INSERT,
-        queue.id,
-        queue.organization,
-        queue.public_id,
-        queue.alias,
-        _settings(queue),
-        queue.config_version,
-        queue.created_at,
-        queue.updated_at,
-        queue.schema,
-        queue.schema_id,
-        int(queue.ordered),
-    )
+    await tx.execute(_INSERT, *_plain_values(queue), _settings(queue), int(queue.ordered))
     await tx.execute(_INSERT_HEAD, queue.organization, queue.id, queue.config_version)
 
 
@@ -175,41 +155,15 @@ async def delete(tx: Transaction, organization: int, queue: int) -> None:
 
 
 def _settings(queue: Queue) -> str:
-    settings = _Settings(
-        queue.retention_seconds,
-        queue.max_message_bytes,
-        queue.schema_language,
-        queue.schema_set_at,
-        queue.retry,
-        queue.on_missed,
-    )
-    return msgspec.json.encode(settings).decode()
-
-
-def _read(row: Row | None) -> Queue | None:
-    return _from_row(row) if row is not None else None
+    return msgspec.json.encode(msgspec.convert(queue, _Settings, from_attributes=True)).decode()
 
 
 def _from_row(row: Row) -> Queue:
-    queue, organization, public_id, alias, settings, version, created_at, updated_at, schema, schema_id, ordered = row
-    chosen = _read_settings(settings)
+    *plain, settings, ordered = row
     return Queue(
-        organization=organization,
-        id=queue,
-        public_id=public_id,
-        alias=alias,
-        retention_seconds=chosen.retention_seconds,
-        max_message_bytes=chosen.max_message_bytes,
-        config_version=version,
-        created_at=created_at,
-        updated_at=updated_at,
-        schema=schema,
-        schema_id=schema_id,
-        schema_language=chosen.schema_language,
-        schema_set_at=chosen.schema_set_at,
-        retry=chosen.retry,
+        **dict(zip(_PLAIN.split(", "), plain, strict=True)),
+        **msgspec.structs.asdict(_read_settings(settings)),
         ordered=bool(ordered),
-        on_missed=chosen.on_missed,
     )
 
 

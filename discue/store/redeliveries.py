@@ -1,6 +1,7 @@
 """Redeliveries: their rows, and the batches of deliveries that they make due again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -13,21 +14,19 @@ from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
 from discue.store.listener_messages import MessageSource, missed_for
 from discue.store.pagination import Listing, Selection, Span, Table, listed
-from discue.store.tables import placeholders
+from discue.store.tables import placeholders, read_number, read_one, row_reader
 
 COUNTED: Final = 100_000
 """The largest number of rows that are counted: reads run on the event loop."""
 
 _COLUMNS: Final = (
-    "id, organization, public_id, listener, state, spec, position, until_seq, selected, created_at, updated_at, pace, "
+    "id, organization, public_id, listener, state, position, until_seq, selected, created_at, updated_at, pace, "
     "redelivered, gone, ended_at"
 )
-_OF_LISTENER: Final = f"SELECT {_COLUMNS} FROM redelivery WHERE organization = $1 AND listener = $2"
-_GET: Final = f"SELECT {_COLUMNS} FROM redelivery WHERE organization = $1 AND public_id = $2"
+_OF_LISTENER: Final = f"SELECT {_COLUMNS}, spec FROM redelivery WHERE organization = $1 AND listener = $2"
+_GET: Final = f"SELECT {_COLUMNS}, spec FROM redelivery WHERE organization = $1 AND public_id = $2"
 _OPEN: Final = f"{_OF_LISTENER} AND ended_at IS NULL ORDER BY id LIMIT $3"
-_ANCHOR: Final = "SELECT id FROM redelivery WHERE organization = $1 AND public_id = $2"
-_INSERT: Final = f"""
-    INSERT INTO redelivery ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"""
+_INSERT: Final = f"INSERT INTO redelivery ({_COLUMNS}, spec) VALUES ({placeholders(1, 15)})"
 _DELETE: Final = "DELETE FROM redelivery WHERE organization = $1 AND id = $2"
 _COUNT: Final = """
     SELECT count(*) FROM (
@@ -40,6 +39,10 @@ _RANGES: Final = """
     WHERE organization = $1 AND listener = $2 AND seq_to > $3 AND seq_from < $4{} ORDER BY seq_from LIMIT ${}"""
 _RANGES_COUNTED: Final = 10_000
 
+_decode_chosen = msgspec.json.Decoder(MissedSelection).decode
+_from_row = row_reader(Redelivery, f"{_COLUMNS}, chosen", chosen=_decode_chosen)
+_values: Callable[[Redelivery], Row] = attrgetter(*_COLUMNS.split(", "))
+
 
 class RedeliveryPreview(msgspec.Struct, frozen=True):
     """The number of selected deliveries, and the ids of the first and last message; empty if there are none."""
@@ -50,14 +53,12 @@ class RedeliveryPreview(msgspec.Struct, frozen=True):
 
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Redelivery | None:
-    row = await tx.row(_GET, organization, public_id)
-    return None if row is None else _from_row(row)
+    return await read_one(tx, _from_row, _GET, organization, public_id)
 
 
 async def page(tx: Transaction, organization: int, listener: int, selection: Selection) -> Listing[Redelivery]:
-    table = Table(_OF_LISTENER, (organization, listener), "id", _ANCHOR, (organization,), alias_column="public_id")
-    found = await listed(tx, table, selection)
-    return found.listing(map(_from_row, found.rows))
+    table = Table("redelivery", _OF_LISTENER, (organization, listener), alias_column="public_id")
+    return await listed(tx, table, selection, _from_row)
 
 
 async def list_open(tx: Transaction, organization: int, listener: int, limit: int) -> list[Redelivery]:
@@ -66,24 +67,7 @@ async def list_open(tx: Transaction, organization: int, listener: int, limit: in
 
 
 async def insert(tx: Transaction, made: Redelivery) -> None:
-    await tx.execute(
-        _INSERT,
-        made.id,
-        made.organization,
-        made.public_id,
-        made.listener,
-        made.state,
-        msgspec.json.encode(made.chosen).decode(),
-        made.position,
-        made.until_seq,
-        made.selected,
-        made.created_at,
-        made.updated_at,
-        made.pace,
-        made.redelivered,
-        made.gone,
-        made.ended_at,
-    )
+    await tx.execute(_INSERT, *_values(made), msgspec.json.encode(made.chosen).decode())
 
 
 async def delete(tx: Transaction, redelivery: Redelivery) -> bool:
@@ -109,32 +93,10 @@ async def _id_at_end(tx: Transaction, candidates: MessageSource, span: Span, *, 
 async def _count(tx: Transaction, of: Recipient, reason: str | None, span: Span) -> int:
     condition, values = ("", ()) if reason is None else (" AND reason = $5", (reason,))
     limit, key = 5 + len(values), (of.organization, of.listener)
-    apart = await tx.row(_COUNT.format(condition, limit), *key, *span, *values, COUNTED)
+    apart = await read_number(tx, _COUNT.format(condition, limit), *key, *span, *values, COUNTED)
     ranges = await tx.rows(_RANGES.format(condition, limit), *key, *span, *values, _RANGES_COUNTED)
     within = [(max(first, span[0] + 1), min(last, span[1] - 1)) for first, last in ranges]
-    return (int(apart[0]) if apart else 0) + total_length(within)
-
-
-def _from_row(row: Row) -> Redelivery:
-    row_id, organization, public_id, listener, state, spec, position, until_seq, selected, *rest = row
-    created_at, updated_at, rate, redelivered, gone, ended_at = rest
-    return Redelivery(
-        organization=organization,
-        id=row_id,
-        public_id=public_id,
-        listener=listener,
-        state=state,
-        chosen=msgspec.json.decode(spec, type=MissedSelection),
-        position=position,
-        until_seq=until_seq,
-        selected=selected,
-        created_at=created_at,
-        updated_at=updated_at,
-        pace=rate,
-        redelivered=redelivered,
-        gone=gone,
-        ended_at=ended_at,
-    )
+    return apart + total_length(within)
 
 
 STEP_ROWS: Final = 500

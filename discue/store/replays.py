@@ -1,5 +1,7 @@
 """Replays, and their cursors."""
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -9,20 +11,18 @@ from discue.store import purge
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
 from discue.store.purge import Job
+from discue.store.tables import placeholders, read_one, row_reader
 
 _LOOKED_AT: Final = 100
 
 _COLUMNS: Final = (
-    "id, organization, public_id, listener, state, spec, from_seq, until_seq, position, selected, created_at, "
-    "updated_at, pace, delivered, failed, expired, retrying, ended_at"
+    "id, organization, public_id, listener, state, from_seq, until_seq, position, selected, created_at, updated_at, "
+    "pace, delivered, failed, expired, retrying, ended_at"
 )
-_OF_LISTENER: Final = f"SELECT {_COLUMNS} FROM replay WHERE organization = $1 AND listener = $2"
-_GET: Final = f"SELECT {_COLUMNS} FROM replay WHERE organization = $1 AND public_id = $2"
+_OF_LISTENER: Final = f"SELECT {_COLUMNS}, spec FROM replay WHERE organization = $1 AND listener = $2"
+_GET: Final = f"SELECT {_COLUMNS}, spec FROM replay WHERE organization = $1 AND public_id = $2"
 _OPEN: Final = f"{_OF_LISTENER} AND ended_at IS NULL ORDER BY id LIMIT $3"
-_ANCHOR: Final = "SELECT id FROM replay WHERE organization = $1 AND public_id = $2"
-_INSERT: Final = f"""
-    INSERT INTO replay ({_COLUMNS})
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"""
+_INSERT: Final = f"INSERT INTO replay ({_COLUMNS}, spec) VALUES ({placeholders(1, 18)})"
 # A worker that claims the live cursor at this moment waits, and claims the new one with it.
 _LIVE: Final = """
     UPDATE cursor SET version = version WHERE organization = $1 AND listener = $2 AND stream = 0
@@ -41,16 +41,17 @@ _MESSAGES: Final = """
     SELECT id, kind FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4
     ORDER BY seq {} LIMIT $5"""
 
+_from_row = row_reader(Replay, f"{_COLUMNS}, spec", spec=msgspec.json.Decoder(ReplaySpec).decode)
+_values: Callable[[Replay], Row] = attrgetter(*_COLUMNS.split(", "))
+
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Replay | None:
-    row = await tx.row(_GET, organization, public_id)
-    return None if row is None else _from_row(row)
+    return await read_one(tx, _from_row, _GET, organization, public_id)
 
 
 async def page(tx: Transaction, organization: int, listener: int, selection: Selection) -> Listing[Replay]:
-    table = Table(_OF_LISTENER, (organization, listener), "id", _ANCHOR, (organization,), alias_column="public_id")
-    found = await listed(tx, table, selection)
-    return found.listing(map(_from_row, found.rows))
+    table = Table("replay", _OF_LISTENER, (organization, listener), alias_column="public_id")
+    return await listed(tx, table, selection, _from_row)
 
 
 async def list_open(tx: Transaction, organization: int, listener: int, limit: int) -> list[Replay]:
@@ -60,27 +61,7 @@ async def list_open(tx: Transaction, organization: int, listener: int, limit: in
 
 async def insert(tx: Transaction, made: Replay) -> None:
     """Insert a replay and its cursor, which gets the owner of the listener's live cursor."""
-    await tx.execute(
-        _INSERT,
-        made.id,
-        made.organization,
-        made.public_id,
-        made.listener,
-        made.state,
-        msgspec.json.encode(made.spec).decode(),
-        made.from_seq,
-        made.until_seq,
-        made.position,
-        made.selected,
-        made.created_at,
-        made.updated_at,
-        made.pace,
-        made.delivered,
-        made.failed,
-        made.expired,
-        made.retrying,
-        made.ended_at,
-    )
+    await tx.execute(_INSERT, *_values(made), msgspec.json.encode(made.spec).decode())
     live = await tx.row(_LIVE, made.organization, made.listener)
     if live is not None:
         place = (made.organization, made.listener, made.id)
@@ -115,28 +96,3 @@ async def ends_of(tx: Transaction, organization: int, queue: int, first: int, *,
         # Delayed messages do not count, unless there are only these for long: then the first one is used.
         ids.append(next((row[0] for row in rows if row[1] == 0), rows[0][0] if len(rows) == _LOOKED_AT else ""))
     return ids[0], ids[1]
-
-
-def _from_row(row: Row) -> Replay:
-    row_id, organization, public_id, listener, state, spec, from_seq, until_seq, position, selected, *rest = row
-    created_at, updated_at, rate, delivered, failed, expired, retrying, ended_at = rest
-    return Replay(
-        organization=organization,
-        id=row_id,
-        public_id=public_id,
-        listener=listener,
-        state=state,
-        from_seq=from_seq,
-        until_seq=until_seq,
-        position=position,
-        selected=selected,
-        created_at=created_at,
-        updated_at=updated_at,
-        pace=rate,
-        spec=msgspec.json.decode(spec, type=ReplaySpec),
-        delivered=delivered,
-        failed=failed,
-        expired=expired,
-        retrying=retrying,
-        ended_at=ended_at,
-    )

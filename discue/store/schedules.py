@@ -1,7 +1,8 @@
 """Schedules, and their runs: a run's messages and the schedule's next run are one transaction, so each runs once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
+from operator import attrgetter
 from typing import Final, Literal
 
 import msgspec
@@ -13,29 +14,23 @@ from discue.domain.schedule import MissedRunPolicy, Schedule, ScheduleRun, Timin
 from discue.store import organizations, tallies
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import LOG, insert_rows
+from discue.store.tables import LOG, insert_rows, placeholders, read_number, read_one
 from discue.store.tallies import TallyEntry
 
 SCHEDULES_A_STEP: Final = 100
 BYTES_A_STEP: Final = 1 << 20
 
-_COLUMNS: Final = (
-    "id, organization, public_id, queue, alias, status, settings, codec, size, body, config_version, next_run_at, "
-    "last_run, created_at, updated_at"
-)
-_SELECTED: Final = f"s.{_COLUMNS.replace(', ', ', s.')}"
-_GET: Final = f"""
-    SELECT {_SELECTED}, q.public_id FROM schedule s JOIN queue q ON q.organization = s.organization AND q.id = s.queue
-    WHERE s.organization = $1 AND s.public_id = $2 AND q.deleted_at IS NULL"""
-_BY_ID: Final = f"""
-    SELECT {_SELECTED}, q.public_id FROM schedule s JOIN queue q ON q.organization = s.organization AND q.id = s.queue
-    WHERE s.organization = $1 AND s.id = $2"""
-_OF_QUEUE: Final = f"""
-    SELECT {_SELECTED}, q.public_id FROM schedule s JOIN queue q ON q.organization = s.organization AND q.id = s.queue
-    WHERE s.organization = $1 AND s.queue = $2 AND q.deleted_at IS NULL"""
-_ANCHOR: Final = "SELECT id FROM schedule WHERE organization = $1 AND public_id = $2"
+_PLAIN: Final = "id, organization, public_id, queue, alias, status, config_version, next_run_at, created_at, updated_at"
+_SELECT: Final = f"""
+    SELECT {", ".join(f"s.{column}" for column in _PLAIN.split(", "))},
+        s.codec, s.body, s.last_run, s.settings, q.public_id
+    FROM schedule s JOIN queue q ON q.organization = s.organization AND q.id = s.queue
+    WHERE s.organization = $1"""
+_GET: Final = f"{_SELECT} AND s.public_id = $2 AND q.deleted_at IS NULL"
+_BY_ID: Final = f"{_SELECT} AND s.id = $2"
+_OF_QUEUE: Final = f"{_SELECT} AND s.queue = $2 AND q.deleted_at IS NULL"
 _INSERT: Final = f"""
-    INSERT INTO schedule ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"""
+    INSERT INTO schedule ({_PLAIN}, last_run, settings, codec, size, body) VALUES ({placeholders(1, 15)})"""
 _UPDATE: Final = """
     UPDATE schedule SET alias = $1, status = $2, settings = $3, codec = $4, size = $5, body = $6, config_version = $7,
         next_run_at = $8, updated_at = $9
@@ -61,45 +56,26 @@ class _Settings(msgspec.Struct, omit_defaults=True):
 
 _read_settings = msgspec.json.Decoder(_Settings).decode
 _read_run = msgspec.json.Decoder(ScheduleRun).decode
+_plain_values: Callable[[Schedule], Row] = attrgetter(*_PLAIN.split(", "))
 
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Schedule | None:
     """Find a schedule of an existing queue."""
-    row = await tx.row(_GET, organization, public_id)
-    return None if row is None else _from_row(row)
+    return await read_one(tx, _from_row, _GET, organization, public_id)
 
 
 async def page(tx: Transaction, organization: int, queue: int, selection: Selection) -> Listing[Schedule]:
-    values, anchor = (organization, queue), (organization,)
-    found = await listed(tx, Table(_OF_QUEUE, values, "s.id", _ANCHOR, anchor, prefix="s."), selection)
-    return found.listing(map(_from_row, found.rows))
+    table = Table("schedule", _OF_QUEUE, (organization, queue), "s.id", prefix="s.")
+    return await listed(tx, table, selection, _from_row)
 
 
 async def count(tx: Transaction, organization: int, queue: int, at_most: int) -> int:
-    row = await tx.row(_COUNT, organization, queue, at_most)
-    return int(row[0]) if row else 0
+    return await read_number(tx, _COUNT, organization, queue, at_most)
 
 
 async def insert(tx: Transaction, schedule: Schedule) -> None:
     """Insert a schedule. Raises UniqueViolation if its alias is taken."""
-    await tx.execute(
-        _INSERT,
-        schedule.id,
-        schedule.organization,
-        schedule.public_id,
-        schedule.queue,
-        schedule.alias,
-        schedule.status,
-        _settings(schedule),
-        int(schedule.is_json),
-        len(schedule.data),
-        schedule.data,
-        schedule.config_version,
-        schedule.next_run_at,
-        _encode_run(schedule.last_run),
-        schedule.created_at,
-        schedule.updated_at,
-    )
+    await tx.execute(_INSERT, *_plain_values(schedule), _encode_run(schedule.last_run), *_content(schedule))
 
 
 async def update(tx: Transaction, schedule: Schedule) -> None:
@@ -108,10 +84,7 @@ async def update(tx: Transaction, schedule: Schedule) -> None:
         _UPDATE,
         schedule.alias,
         schedule.status,
-        _settings(schedule),
-        int(schedule.is_json),
-        len(schedule.data),
-        schedule.data,
+        *_content(schedule),
         schedule.config_version,
         schedule.next_run_at,
         schedule.updated_at,
@@ -139,12 +112,8 @@ async def due(tx: Transaction, now: int) -> list[Schedule]:
 
 async def advance(tx: Transaction, seen: Schedule, next_run_at: int | None, last_run: ScheduleRun | None) -> bool:
     """Set the next run. Of several workers that try, each of which has `seen` the schedule before, one succeeds."""
-    last = _encode_run(last_run or seen.last_run)
-    return await tx.execute(_ADVANCE, next_run_at, last, *_key(seen), seen.config_version, seen.next_run_at) == 1
-
-
-def _key(schedule: Schedule) -> tuple[int, int]:
-    return schedule.organization, schedule.id
+    expected = (seen.organization, seen.id, seen.config_version, seen.next_run_at)
+    return await tx.execute(_ADVANCE, next_run_at, _encode_run(last_run or seen.last_run), *expected) == 1
 
 
 def _within_bytes(rows: Iterable[Row]) -> list[tuple[int, int]]:
@@ -159,9 +128,10 @@ def _within_bytes(rows: Iterable[Row]) -> list[tuple[int, int]]:
     return keys
 
 
-def _settings(schedule: Schedule) -> str:
-    settings = _Settings(schedule.timing, schedule.missed, schedule.options, schedule.expires_in)
-    return msgspec.json.encode(settings).decode()
+def _content(schedule: Schedule) -> Row:
+    """Return the values of `settings, codec, size, body`."""
+    settings = msgspec.json.encode(msgspec.convert(schedule, _Settings, from_attributes=True)).decode()
+    return settings, int(schedule.is_json), len(schedule.data), schedule.data
 
 
 def _encode_run(run: ScheduleRun | None) -> str | None:
@@ -169,27 +139,13 @@ def _encode_run(run: ScheduleRun | None) -> str | None:
 
 
 def _from_row(row: Row) -> Schedule:
-    row_id, organization, public_id, queue, alias, status, settings, codec, _, body, *rest = row
-    config_version, next_run_at, last_run, created_at, updated_at, queue_public_id = rest
-    chosen = _read_settings(settings)
+    *plain, codec, body, last_run, settings, queue_public_id = row
     return Schedule(
-        organization=organization,
-        id=row_id,
-        public_id=public_id,
-        queue=queue,
+        **dict(zip(_PLAIN.split(", "), plain, strict=True)),
+        **msgspec.structs.asdict(_read_settings(settings)),
         queue_public_id=queue_public_id,
-        alias=alias,
-        status=status,
-        timing=chosen.timing,
-        config_version=config_version,
-        created_at=created_at,
-        updated_at=updated_at,
-        data=bytes(body),
         is_json=codec == 1,
-        missed=chosen.missed,
-        options=chosen.options,
-        expires_in=chosen.expires_in,
-        next_run_at=next_run_at,
+        data=body,
         last_run=None if last_run is None else _read_run(last_run),
     )
 

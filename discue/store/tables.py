@@ -1,13 +1,12 @@
-"""The tables of an installation with their columns, and statements for many rows."""
+"""The tables of an installation with their columns, and what statements and rows of several tables share."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, lru_cache, partial
-from typing import Final, TypeVar
+from functools import cache, lru_cache
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from discue.store.engine import Row, Transaction
-from discue.store.store import Store
+from discue.store.engine import Row, Transaction, Value
 
 T = TypeVar("T")
 
@@ -51,7 +50,30 @@ def placeholders(first: int, count: int) -> str:
     return ", ".join(f"${number}" for number in range(first, first + count))
 
 
-ROWS_PER_COUNT: Final = 50_000
+def row_reader(struct: Callable[..., T], fields: str, **decoders: Callable[[Any], object]) -> Callable[[Row], T]:
+    """Return a function that makes a struct of a row of these fields. A decoder converts a column to its field."""
+    names = fields.split(", ")
+
+    def read(row: Row) -> T:
+        values = dict(zip(names, row, strict=True))
+        for name, decode in decoders.items():
+            values[name] = decode(values[name])
+        return struct(**values)
+
+    return read
+
+
+async def read_one(tx: Transaction, read: Callable[[Row], T], sql: str, *values: Value) -> T | None:
+    """Read the first row as `read` converts it; None if there is no row."""
+    row = await tx.row(sql, *values)
+    return read(row) if row is not None else None
+
+
+async def read_number(tx: Transaction, sql: str, *values: Value) -> int:
+    """Read the number in the first row; 0 if there is no row."""
+    row = await tx.row(sql, *values)
+    return int(row[0]) if row is not None else 0
+
 
 Key = tuple[int, ...]
 """The key of a row; the empty one is before all of them."""
@@ -196,15 +218,6 @@ async def insert_rows(tx: Transaction, table: TableSpec, rows: Sequence[Row]) ->
         await tx.execute(_insert(table, len(chunk)), *[value for row in chunk for value in row])
 
 
-async def count(store: Store, table: TableSpec) -> int:
-    """Count the rows of a table by statements that are short, however many rows there are."""
-    counted: int = 0
-    after: Key = ()
-    while passed := await store.read(partial(_passed, table=table, after=after)):
-        counted, after = counted + ROWS_PER_COUNT, passed
-    return counted + await store.read(partial(_rest, table=table, after=after))
-
-
 @cache
 def select(table: TableSpec, columns: Sequence[str], *, is_first: bool) -> str:
     """Return the statement of `rows_after`; without a key to start after if it `is_first`."""
@@ -218,17 +231,3 @@ def select(table: TableSpec, columns: Sequence[str], *, is_first: bool) -> str:
 def _insert(table: TableSpec, rows: int) -> str:
     values = value_rows(rows, len(table.columns))
     return f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {values}"
-
-
-async def _passed(tx: Transaction, table: TableSpec, after: Key) -> Key:
-    """Return the key of the last of the next `ROWS_PER_COUNT` rows; empty if there are fewer."""
-    sql = f"{select(table, table.key, is_first=not after)} OFFSET {ROWS_PER_COUNT - 1}"
-    row = await tx.row(sql, *after, 1)
-    return tuple(row) if row else ()
-
-
-async def _rest(tx: Transaction, table: TableSpec, after: Key) -> int:
-    row = await tx.row(
-        f"SELECT count(*) FROM ({select(table, table.key, is_first=not after)}) AS rest", *after, ROWS_PER_COUNT
-    )
-    return int(row[0]) if row else 0

@@ -1,52 +1,43 @@
 """Topics, and the channels that lead from them into queues."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from operator import attrgetter
 from typing import Final
 
 from discue.domain.model import Channel, Topic
 from discue.store import idempotency
 from discue.store.engine import AlreadyDone, IdempotencyRecord, Row, StaleConfiguration, Transaction
 from discue.store.listeners import ResourceRef
-from discue.store.pagination import Listing, RowPage, Selection, Table, listed
-from discue.store.tables import placeholders
+from discue.store.pagination import Listing, Selection, Table, listed
+from discue.store.tables import placeholders, read_number, read_one, row_reader
 
 _COLUMNS: Final = "id, organization, public_id, alias, routes_version, created_at, updated_at"
 _BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM topic WHERE public_id = $1 AND organization = $2"
 _LIST: Final = f"SELECT {_COLUMNS} FROM topic WHERE organization = $1"
-_ANCHOR: Final = "SELECT id FROM topic WHERE organization = $1 AND public_id = $2"
-_INSERT: Final = f"INSERT INTO topic ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7)"
+_INSERT: Final = f"INSERT INTO topic ({_COLUMNS}) VALUES ({placeholders(1, 7)})"
 _UPDATE: Final = "UPDATE topic SET alias = $1, updated_at = $2 WHERE organization = $3 AND id = $4"
 _REROUTE: Final = "UPDATE topic SET routes_version = routes_version + 1 WHERE organization = $1 AND id = $2"
 _DELETE: Final = "DELETE FROM topic WHERE organization = $1 AND id = $2"
 _ROUTES_VERSION: Final = "SELECT routes_version FROM topic WHERE organization = $1 AND id = $2"
 
+_from_row = row_reader(Topic, _COLUMNS)
+_values: Callable[[Topic], Row] = attrgetter(*_COLUMNS.split(", "))
+
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Topic | None:
-    row = await tx.row(_BY_PUBLIC_ID, public_id, organization)
-    return _from_row(row) if row is not None else None
+    return await read_one(tx, _from_row, _BY_PUBLIC_ID, public_id, organization)
 
 
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Topic]:
     """Read a page of the organization's topics, or of those in `only` (public ids)."""
-    table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,))
-    found = await listed(tx, table, selection, only)
-    return found.listing(map(_from_row, found.rows))
+    return await listed(tx, Table("topic", _LIST, (organization,)), selection, _from_row, only=only)
 
 
 async def insert(tx: Transaction, topic: Topic) -> None:
     """Insert a topic. Raises UniqueViolation if its alias is taken."""
-    await tx.execute(
-        _INSERT,
-        topic.id,
-        topic.organization,
-        topic.public_id,
-        topic.alias,
-        topic.routes_version,
-        topic.created_at,
-        topic.updated_at,
-    )
+    await tx.execute(_INSERT, *_values(topic))
 
 
 async def update(tx: Transaction, topic: Topic) -> None:
@@ -79,11 +70,6 @@ async def store_unrouted(
         raise AlreadyDone
 
 
-def _from_row(row: Row) -> Topic:
-    topic, organization, public_id, alias, routes_version, created_at, updated_at = row
-    return Topic(organization, topic, public_id, alias, routes_version, created_at, updated_at)
-
-
 MAX_PER_TOPIC: Final = 50
 """A message goes into that many queues at most."""
 
@@ -101,35 +87,33 @@ _CHANNELS: Final = f"""
     WHERE channel.organization = $1"""
 _CHANNEL: Final = f"{_CHANNELS} AND channel.public_id = $2"
 _CHANNELS_OF_TOPIC: Final = f"{_CHANNELS} AND channel.topic = $2"
-_CHANNEL_ANCHOR: Final = "SELECT id FROM channel WHERE organization = $1 AND public_id = $2"
 _CHANNEL_REFERENCES: Final = """
     SELECT topic, public_id, alias FROM channel WHERE organization = $1 AND topic IN ({}) ORDER BY topic, id"""
 _CHANNEL_COUNT: Final = (
     "SELECT count(*) FROM (SELECT 1 FROM channel WHERE organization = $1 AND {} = $2 LIMIT $3) AS counted"
 )
 _CHANNEL_INTO: Final = "SELECT 1 FROM channel WHERE organization = $1 AND queue = $2 AND topic = $3"
-_INSERT_CHANNEL: Final = """
-    INSERT INTO channel (id, organization, public_id, topic, queue, alias, pattern, filter, created_at, updated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""
+_STORED_OF_CHANNEL: Final = "id, organization, public_id, topic, queue, alias, pattern, filter, created_at, updated_at"
+_INSERT_CHANNEL: Final = f"INSERT INTO channel ({_STORED_OF_CHANNEL}) VALUES ({placeholders(1, 10)})"
 _UPDATE_CHANNEL: Final = """
     UPDATE channel SET alias = $1, pattern = $2, filter = $3, updated_at = $4 WHERE organization = $5 AND id = $6"""
 _DELETE_CHANNEL: Final = "DELETE FROM channel WHERE organization = $1 AND id = $2"
 _DELETE_CHANNELS_OF_TOPIC: Final = "DELETE FROM channel WHERE organization = $1 AND topic = $2"
 _DELETE_CHANNELS_INTO: Final = "DELETE FROM channel WHERE organization = $1 AND queue = $2 RETURNING topic"
 
+_channel_values: Callable[[Channel], Row] = attrgetter(*_STORED_OF_CHANNEL.split(", "))
+
 
 async def get_channel(tx: Transaction, organization: int, public_id: str) -> Channel | None:
-    row = await tx.row(_CHANNEL, organization, public_id)
-    return _channel_from_row(row) if row is not None else None
+    return await read_one(tx, _channel_from_row, _CHANNEL, organization, public_id)
 
 
 async def channel_page(
     tx: Transaction, topic: Topic, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Channel]:
     """Read a page of the topic's channels, or of those in `only` (public ids)."""
-    values = (topic.organization, topic.id)
-    table = Table(_CHANNELS_OF_TOPIC, values, "channel.id", _CHANNEL_ANCHOR, (topic.organization,), prefix="channel.")
-    return _channel_listing(await listed(tx, table, selection, only))
+    table = Table("channel", _CHANNELS_OF_TOPIC, (topic.organization, topic.id), "channel.id", prefix="channel.")
+    return await listed(tx, table, selection, _channel_from_row, only=only)
 
 
 async def channels_of(tx: Transaction, topic: Topic) -> list[Channel]:
@@ -154,8 +138,7 @@ async def has_room(tx: Transaction, channel: Channel) -> bool:
     """Return whether the channel's topic and its queue may have one more."""
     bounds = (("topic", channel.topic, MAX_PER_TOPIC), ("queue", channel.queue, MAX_PER_QUEUE))
     for column, owner, most in bounds:
-        row = await tx.row(_CHANNEL_COUNT.format(column), channel.organization, owner, most)
-        if row is not None and row[0] >= most:
+        if await read_number(tx, _CHANNEL_COUNT.format(column), channel.organization, owner, most) >= most:
             return False
     return True
 
@@ -167,19 +150,7 @@ async def leads_into(tx: Transaction, organization: int, topic: int, queue: int)
 
 async def insert_channel(tx: Transaction, channel: Channel) -> None:
     """Insert a channel. Raises UniqueViolation if its alias is taken."""
-    await tx.execute(
-        _INSERT_CHANNEL,
-        channel.id,
-        channel.organization,
-        channel.public_id,
-        channel.topic,
-        channel.queue,
-        channel.alias,
-        channel.pattern,
-        channel.filter,
-        channel.created_at,
-        channel.updated_at,
-    )
+    await tx.execute(_INSERT_CHANNEL, *_channel_values(channel))
 
 
 async def update_channel(tx: Transaction, channel: Channel) -> None:
@@ -199,10 +170,6 @@ async def delete_channels_of(tx: Transaction, organization: int, topic: int) -> 
 async def delete_channels_into(tx: Transaction, organization: int, queue: int) -> list[int]:
     """Delete all channels that lead into a queue. Returns the row ids of their topics, in order."""
     return sorted(row[0] for row in await tx.rows(_DELETE_CHANNELS_INTO, organization, queue))
-
-
-def _channel_listing(found: RowPage) -> Listing[Channel]:
-    return Listing(tuple(_channel_from_row(row) for row in found.rows), found.has_next, found.has_previous)
 
 
 def _channel_from_row(row: Row) -> Channel:

@@ -1,6 +1,7 @@
 """Users of organizations."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -8,51 +9,52 @@ import msgspec
 from discue.domain.model import User
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
+from discue.store.tables import placeholders, read_one, row_reader
 
 _COLUMNS: Final = (
-    "id, organization, public_id, email, email_key, display_name, role, password_hash, invitation_hash, "
-    "invitation_expires_at, created_at, updated_at"
+    "id, organization, public_id, email, display_name, role, password_hash, invitation_hash, invitation_expires_at, "
+    "created_at, updated_at"
 )
 _BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM organization_user WHERE public_id = $1 AND organization = $2"
 _BY_EMAIL: Final = f"SELECT {_COLUMNS} FROM organization_user WHERE organization = $1 AND email_key = $2"
 _INVITED: Final = f"SELECT {_COLUMNS} FROM organization_user WHERE invitation_hash = $1"
 _LIST: Final = f"SELECT {_COLUMNS} FROM organization_user WHERE organization = $1"
-_ANCHOR: Final = "SELECT id FROM organization_user WHERE organization = $1 AND public_id = $2"
 _OF_ROLE: Final = f"""
     SELECT {_COLUMNS} FROM organization_user
     WHERE organization = $1 AND role = $2 AND id > $3 ORDER BY id LIMIT $4"""
-_INSERT: Final = f"""
-    INSERT INTO organization_user ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"""
+_INSERT: Final = f"INSERT INTO organization_user ({_COLUMNS}, email_key) VALUES ({placeholders(1, 12)})"
 _UPDATE: Final = """
     UPDATE organization_user SET email = $1, email_key = $2, display_name = $3, role = $4, password_hash = $5,
         invitation_hash = $6, invitation_expires_at = $7, updated_at = $8
     WHERE organization = $9 AND id = $10"""
 _DELETE: Final = "DELETE FROM organization_user WHERE organization = $1 AND id = $2"
 
+_from_row = row_reader(User, _COLUMNS)
+_values: Callable[[User], Row] = attrgetter(*_COLUMNS.split(", "))
+
 
 async def get(tx: Transaction, organization: int, public_id: str) -> User | None:
-    return _read(await tx.row(_BY_PUBLIC_ID, public_id, organization))
+    return await read_one(tx, _from_row, _BY_PUBLIC_ID, public_id, organization)
 
 
 async def by_email(tx: Transaction, organization: int, email: str) -> User | None:
     """Find a user by email, ignoring case."""
-    return _read(await tx.row(_BY_EMAIL, organization, key_of(email)))
+    return await read_one(tx, _from_row, _BY_EMAIL, organization, key_of(email))
 
 
 async def invited(tx: Transaction, invitation_hash: bytes) -> User | None:
     """Find the user of any organization whose invitation has that hash, expired or not."""
-    return _read(await tx.row(_INVITED, invitation_hash))
+    return await read_one(tx, _from_row, _INVITED, invitation_hash)
 
 
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[User]:
     """Read a page of the organization's users, or of those in `only` (public ids). Their alias is their email."""
-    table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,), alias_column="email_key")
+    table = Table("organization_user", _LIST, (organization,), alias_column="email_key")
     if selection.alias is not None:
         selection = msgspec.structs.replace(selection, alias=key_of(selection.alias))
-    found = await listed(tx, table, selection, only)
-    return found.listing(map(_from_row, found.rows))
+    return await listed(tx, table, selection, _from_row, only=only)
 
 
 async def of_role(tx: Transaction, organization: int, role: str, after: int, *, limit: int) -> list[User]:
@@ -62,21 +64,7 @@ async def of_role(tx: Transaction, organization: int, role: str, after: int, *, 
 
 async def insert(tx: Transaction, user: User) -> None:
     """Insert a user. Raises UniqueViolation if the email is taken."""
-    await tx.execute(
-        _INSERT,
-        user.id,
-        user.organization,
-        user.public_id,
-        user.email,
-        key_of(user.email),
-        user.display_name,
-        user.role,
-        user.password_hash,
-        user.invitation_hash,
-        user.invitation_expires_at,
-        user.created_at,
-        user.updated_at,
-    )
+    await tx.execute(_INSERT, *_values(user), key_of(user.email))
 
 
 async def update(tx: Transaction, user: User) -> bool:
@@ -104,25 +92,3 @@ async def delete(tx: Transaction, organization: int, user: int) -> bool:
 def key_of(email: str) -> str:
     """Return the same key for all spellings of an address that are equal."""
     return email.casefold()
-
-
-def _read(row: Row | None) -> User | None:
-    return _from_row(row) if row is not None else None
-
-
-def _from_row(row: Row) -> User:
-    user, organization, public_id, email, _, display_name, role, password_hash, invitation_hash, *rest = row
-    invitation_expires_at, created_at, updated_at = rest
-    return User(
-        organization=organization,
-        id=user,
-        public_id=public_id,
-        email=email,
-        display_name=display_name,
-        role=role,
-        password_hash=password_hash,
-        invitation_hash=None if invitation_hash is None else bytes(invitation_hash),
-        invitation_expires_at=invitation_expires_at,
-        created_at=created_at,
-        updated_at=updated_at,
-    )

@@ -210,12 +210,12 @@ async def test_no_row_is_lost_where_steps_meet(source: Side, target: Side, messa
 @pytest.mark.parametrize("messages", [1, 2, 3, 4, 6, 7])
 @pytest.mark.parametrize("engines", [(name, name) for name in sorted(ENGINES)], indirect=True)
 async def test_rows_are_counted_in_stretches(source: Side, monkeypatch: pytest.MonkeyPatch, messages: int) -> None:
-    monkeypatch.setattr(tables, "ROWS_PER_COUNT", 3)
+    monkeypatch.setattr(copying, "ROWS_PER_COUNT", 3)
     queue = await stored_queue(source.store, row_id(1), 10)
     await publish(source.store, queue, [public_id(100 + number) for number in range(messages)])
 
-    assert await tables.count(source.store, LOG) == messages
-    assert await tables.count(source.store, DELIVERY_ROW) == 0
+    assert await copying.count(source.store, LOG) == messages
+    assert await copying.count(source.store, DELIVERY_ROW) == 0
 
 
 async def test_large_messages_go_a_few_at_a_time(source: Side, target: Side, monkeypatch: pytest.MonkeyPatch) -> None:
