@@ -35,10 +35,6 @@ class Cluster(Server):
         """End every client's connection; how many there were."""
         return self._for_each_client("pg_terminate_backend", "TRUE")
 
-    def cancel_all(self) -> int:
-        """Cancel every client's statement; how many there were."""
-        return self._for_each_client("pg_cancel_backend", "state = 'active'")
-
     def waiting_commits(self) -> int:
         """How many commits wait for a standby."""
         return self._for_each_client("", _WAITS_FOR_STANDBY)

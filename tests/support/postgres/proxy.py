@@ -39,11 +39,6 @@ class Proxy:
         await self.cut()
         self._holder.close()
 
-    @property
-    def connections(self) -> int:
-        """How many there are."""
-        return len(self._connections)
-
     async def cut(self) -> None:
         """Reset every connection, and refuse others until it is mended."""
         server, self._server = self._server, None
@@ -75,10 +70,6 @@ class Proxy:
     def thaw(self) -> None:
         """Pass on what waited, and what comes."""
         self._flowing.set()
-
-    def retarget(self, port: int) -> None:
-        """Connections that come from then on go to another port."""
-        self._target = (self._target[0], port)
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -17,13 +17,9 @@ from tests.support.postgres.programs import Programs, require_programs
 USER = "discue"
 PATIENCE_SECONDS = 30.0
 
-StopMode = Literal["fast", "immediate", "smart"]
+StopMode = Literal["fast", "immediate"]
 
-_STOP_SIGNALS: Mapping[StopMode, signal.Signals] = {
-    "fast": signal.SIGINT,
-    "immediate": signal.SIGQUIT,
-    "smart": signal.SIGTERM,
-}
+_STOP_SIGNALS: Mapping[StopMode, signal.Signals] = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 _SETTINGS = {
     "dynamic_shared_memory_type": "mmap",
     "log_timezone": "UTC",

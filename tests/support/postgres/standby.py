@@ -64,13 +64,6 @@ class Standby(Cluster):
         # that is asked for by a session that knows already.
         self.primary.run_sql("CHECKPOINT")
 
-    def make_asynchronous(self) -> None:
-        """No commit waits any more, and those that wait are let go."""
-        self.primary.run_sql(f"ALTER SYSTEM RESET {_SYNCHRONOUS}")
-        self.primary.run_sql("SELECT pg_reload_conf()")
-        until(lambda: self.primary.run_sql(f"SHOW {_SYNCHRONOUS}") == [("",)], "the primary waits for nobody")
-        self.primary.run_sql("CHECKPOINT")
-
     def caught_up(self) -> None:
         """Returns when it shows what the primary had committed before the call."""
         [(end,)] = self.primary.run_sql("SELECT pg_current_wal_lsn()")
@@ -101,8 +94,8 @@ class Standby(Cluster):
 class Pair:
     """A primary and its synchronous standby. Two ports, that change roles with every failover."""
 
-    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
-        self._first = Cluster(durable=durable, settings=settings)
+    def __init__(self, *, settings: Mapping[str, str] | None = None) -> None:
+        self._first = Cluster(settings=settings)
         self._dead: Cluster | None = None
         self._names = (f"standby_{number}" for number in count(1))
         self._open = ExitStack()
@@ -119,11 +112,6 @@ class Pair:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
-
-    def dsn(self, database: str = "postgres") -> str:
-        """Names both, whichever is the primary."""
-        addresses = ",".join(f"{HOST}:{port}" for port in self.ports)
-        return f"postgresql://{USER}@{addresses}/{database}?target_session_attrs=primary"
 
     def fail_over(self) -> None:
         """Kill the primary and promote the standby, which then serves alone."""
