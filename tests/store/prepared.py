@@ -51,7 +51,7 @@ class _Undone(Exception):
 @contextmanager
 def prepared_by(runner: asyncio.Runner, prepare: Prepare, lay: Lay) -> Iterator[Prepared]:
     name, queue, listener = _laid(prepare, lay)
-    with store_on(runner, PostgresEngine(shared_cluster().dsn(name), report=_unexpected)) as store:
+    with store_on(runner, PostgresEngine(shared_cluster().dsn(name), report=_unexpected, commit_seconds=60)) as store:
         yield Prepared(store, queue, listener)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from discue.domain.attempts import Attempt
+from discue.domain.errors import StoreUnavailable
 from discue.domain.model import Queue
 from discue.store import feed, listeners, purge, queues, workers
 from discue.store.cursors import lanes_after
@@ -159,14 +160,6 @@ async def test_a_message_that_cannot_be_stored_fails_alone(troubled: tuple[Store
     assert [seqs(answers[0]), seqs(answers[2])] == [[2], [3]]
     assert await head_of(store, queue) == 3
     assert places == ["batch split", "commit of one"]
-
-
-async def test_a_value_that_the_database_does_not_know_fails_alone(troubled: tuple[Store, list[str]]) -> None:
-    store, _ = troubled
-    queue = await stored_queue(store, ORGANIZATION, 10)
-    unpaired = Append(ORGANIZATION, queue.id, 1, NOON, (NewEntry(public_id(101), True, b"{}", "\ud800"),))
-    answers = await appended(store, an_append(queue, 100), unpaired, an_append(queue, 102))
-    assert [isinstance(answer, Appended) for answer in answers] == [True, False, True]
 
 
 async def a_cursor(store: Store) -> tuple[Queue, Settle]:
@@ -410,6 +403,15 @@ async def test_a_read_sees_one_moment_of_the_database(store: Store) -> None:
     assert await store.read(look) == ((0,), (0,))
 
 
+async def test_a_read_cannot_write(troubled: tuple[Store, list[str]]) -> None:
+    store, places = troubled
+    await stored_queue(store, ORGANIZATION, 10)
+    with pytest.raises(StoreUnavailable):
+        await store.read(lambda tx: tx.execute("DELETE FROM queue"))
+    assert await rows(store, "SELECT count(*) FROM queue") == [(1,)]
+    assert places == ["read"]
+
+
 async def test_error_of_a_read_reaches_the_caller_and_the_next_read_works(store: Store) -> None:
     async def fails(tx: Transaction) -> None:
         await tx.row("SELECT 1")
@@ -558,3 +560,4 @@ async def test_commit_of_one_process_is_announced_to_and_readable_by_another(sto
     await heard.wait()
     page = await second.page(ORGANIZATION, queue.id, 0, 10, max_bytes=1 << 20)
     assert [entry.id for entry in page.entries] == [public_id(20)]
+    assert await second.read(feed.epoch) == await store.read(feed.epoch)

@@ -209,8 +209,8 @@ SUBJECTS: tuple[Build, ...] = (
 def _selections(items: list[Item]) -> Iterable[Selection]:
     """Every bound that makes a difference with some that make none, and every alias."""
     times = [None, 0, *sorted({item.created_at for item in items})[1::3], 10**15 - 1]
-    aliases = [None, "nobody's", *sorted({item.alias for item in items})[:4], public_id(100)]
-    for alias, after, before in product(aliases, times, times):
+    aliases = [None, "nobody's", *sorted({item.alias for item in items})[:2], public_id(100)]
+    for alias, after, before in product(aliases, times, times[::2]):
         yield Selection(per_page=3, alias=alias, created_after=after, created_before=before)
 
 

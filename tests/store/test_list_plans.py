@@ -1,8 +1,7 @@
 """No filter of a list walks what it leaves out: each is a bound of a key, or a key of an index."""
 
-import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -10,24 +9,28 @@ import pytest
 
 from discue.domain.model import Listener, Queue
 from discue.store import api_keys, attempts, deliveries, domains, listeners, messages, organizations, queues, users
-from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction, Value
+from discue.store.engine import Transaction
 from discue.store.pagination import Selection
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
-from tests.store.postgres_plans import index_conditions, slow_steps
-from tests.store.prepared import Prepared, on_prepared, prepared_by
-from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.postgres_plans import index_conditions
+from tests.store.prepared import Prepared, on_prepared
+from tests.store.rows import public_id, row_id
 from tests.store.test_plans import (
     Explaining,
-    ExplainingSlowSteps,
+    ExplainingOnce,
     _is_slow,
     _no_slow_plans,
     _with_those_of_few_rows,
     _with_those_of_many_rows,
     _without_statistics,
+    _world,
     name_of,
+    prepared,
 )
 from tests.support.clocks import NOON
+
+__all__ = ["prepared"]
 
 OURS = row_id(1)
 STATES = ("acknowledged", "pending", "retrying", "missed")
@@ -44,28 +47,6 @@ SELECTIONS = tuple(Selection(**place, **filters) for place, filters in product(P
 def _of_listener(listener: Listener) -> Iterator[Selection]:
     for place, filters, state in product(PLACES, ({}, *FILTERS), (None, *STATES)):
         yield Selection(listener=listener.public_id, state=state, **place, **filters)
-
-
-async def _world(store: Store) -> tuple[Queue, Listener]:
-    queue = await stored_queue(store, OURS, 10)
-    listener = await stored_listener(store, queue, 11)
-    await publish(store, queue, [public_id(number) for number in range(20, 60)])
-    rows = (DeliveryRow(3, "retry", 1, NOON, ""), DeliveryRow(5, "missed", 12, NOON, "used up"))
-    ranges = (MissedRange(8, 9, "too_old", NOON),)
-    plain = Settle(OURS, listener.id, 0, queue.id, 0, 0, 20, None, 10, 3, 1, 0, 0)
-    await store.settle(_with(plain, delivery_rows=rows, missed_ranges=ranges))
-    return queue, listener
-
-
-def _with(settle: Settle, **changes: object) -> Settle:
-    values = {name: getattr(settle, name) for name in settle.__struct_fields__}
-    return Settle(**{**values, **changes})
-
-
-@pytest.fixture
-def prepared(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[Prepared]:
-    with prepared_by(runner, request.param, _world) as made:
-        yield made
 
 
 every_prepared = pytest.mark.parametrize(
@@ -124,23 +105,11 @@ async def test_every_filter_goes_by_an_index_and_sorts_nothing(store: Store) -> 
 @every_prepared
 async def test_every_filter_goes_by_an_index_on_a_server_with_any_statistics(prepared: Prepared) -> None:
     async def work(tx: Transaction) -> None:
-        explaining = IdempotencyRecord(tx, slow_steps)
+        explaining = ExplainingOnce(tx)
         with _no_slow_plans(explaining, bool):
             await _list_everything(explaining, prepared.queue, prepared.listener)
 
     await prepared.try_out(work)
-
-
-class IdempotencyRecord(ExplainingSlowSteps):
-    """Explains each statement once: that takes a while on a server."""
-
-    def __init__(self, tx: Transaction, explain: Callable[[Transaction, str], Any]) -> None:
-        super().__init__(tx)
-        self._explain_one = explain
-
-    async def _explain(self, sql: str, *values: Value) -> None:
-        if sql not in self.plans:
-            self.plans[sql] = await self._explain_one(self._tx, sql)
 
 
 async def _list_by_alias(tx: Transaction, queue: Queue) -> None:
@@ -160,9 +129,9 @@ async def _list_by_alias(tx: Transaction, queue: Queue) -> None:
 @every_prepared
 async def test_an_alias_is_found_by_an_index_of_aliases_on_a_server(prepared: Prepared) -> None:
     async def work(tx: Transaction) -> dict[str, dict[str, str]]:
-        idempotency_record = IdempotencyRecord(tx, index_conditions)
-        await _list_by_alias(idempotency_record, prepared.queue)
-        return {sql: plan for sql, plan in idempotency_record.plans.items() if _asks_for_an_alias(sql)}  # type: ignore[misc]
+        explaining = ExplainingOnce(tx, index_conditions)
+        await _list_by_alias(explaining, prepared.queue)
+        return {sql: plan for sql, plan in explaining.plans.items() if _asks_for_an_alias(sql)}  # type: ignore[misc]
 
     plans = await prepared.try_out(work)
     assert len(plans) > 9
@@ -198,9 +167,7 @@ async def test_deliveries_in_a_state_are_found_by_the_index_of_that_state(store:
     _, listener = await _world(store)
 
     async def work(tx: Transaction) -> str:
-        explaining = (
-            Explaining(tx) if isinstance(store.engine, SqliteEngine) else IdempotencyRecord(tx, index_conditions)
-        )
+        explaining = Explaining(tx) if isinstance(store.engine, SqliteEngine) else ExplainingOnce(tx, index_conditions)
         await messages.page(explaining, OURS, Selection(listener=listener.public_id, state=state))
         return " ".join(
             str(plan) for sql, plan in explaining.plans.items() if "FROM exception" in sql and "JOIN log" in sql
@@ -229,9 +196,7 @@ async def test_failures_of_a_listener_are_found_by_their_index_and_the_rest_by_t
     _, listener = await _world(store)
 
     async def work(tx: Transaction) -> str:
-        explaining = (
-            Explaining(tx) if isinstance(store.engine, SqliteEngine) else IdempotencyRecord(tx, index_conditions)
-        )
+        explaining = Explaining(tx) if isinstance(store.engine, SqliteEngine) else ExplainingOnce(tx, index_conditions)
         await attempts.of_listener(explaining, listener, selection)
         assert len(explaining.plans) == 2
         return " ".join(str(plan) for plan in explaining.plans.values()).replace("PRIMARY KEY", "attempt_pkey")

@@ -1,14 +1,16 @@
 """No query of the control plane walks a table or sorts: each is served by a primary key or one index."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
+from discue.domain.ids import last_id_of
 from discue.domain.lockout import FAILURES, LockoutSubject
 from discue.domain.model import Channel, Listener, MissedSelection, Queue, Redelivery, Replay, Topic
 from discue.domain.schedule import Schedule, ScheduleRun, Timing
@@ -19,6 +21,7 @@ from discue.store import (
     deliveries,
     delivery_rows,
     domains,
+    events,
     feed,
     handover,
     idempotency,
@@ -41,8 +44,18 @@ from discue.store import (
     topics,
     workers,
 )
-from discue.store.engine import PULL_OWNER, IdempotencyRecord, NewEntry, Row, Transaction, Value
-from discue.store.events import Occurrence
+from discue.store.engine import (
+    PULL_OWNER,
+    DeliveryRow,
+    IdempotencyRecord,
+    MissedRange,
+    NewEntry,
+    Row,
+    Settle,
+    Transaction,
+    Value,
+)
+from discue.store.events import EventQuery, EventTopic, Occurrence
 from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
 from discue.store.pagination import Selection
 from discue.store.postgres.append import CLOSED_AT, KNOWN_KEYS
@@ -51,8 +64,11 @@ from discue.store.postgres.engine import PAGE, POLL
 from discue.store.postgres.settle import statement
 from discue.store.purge import Job
 from discue.store.schedules import PlannedRun
+from discue.store.sqlite import append as sqlite_append
+from discue.store.sqlite import engine as sqlite
+from discue.store.sqlite import settle as sqlite_settle
 from discue.store.store import Store
-from tests.store.looking_back import look_back
+from discue.store.tallies import TallyEntry
 from tests.store.postgres_plans import index_conditions, slow_steps
 from tests.store.prepared import Prepared, on_prepared, prepared_by
 from tests.store.rows import a_domain, an_organization, public_id, publish, row_id, stored_listener, stored_queue
@@ -96,23 +112,35 @@ class Explaining:
         self.plans[sql] = [row[-1] for row in plan]
 
 
-class ExplainingSlowSteps(Explaining):
-    """A transaction that explains each statement once, and keeps its slow steps: on PostgreSQL this takes a while."""
+class ExplainingOnce(Explaining):
+    """A transaction that explains each statement once: on PostgreSQL this takes a while."""
+
+    def __init__(self, tx: Transaction, explain: Callable[[Transaction, str], Awaitable[Any]] = slow_steps) -> None:
+        super().__init__(tx)
+        self._explain_one = explain
 
     async def _explain(self, sql: str, *values: Value) -> None:
         if sql not in self.plans:
-            self.plans[sql] = await slow_steps(self._tx, sql)
+            self.plans[sql] = await self._explain_one(self._tx, sql)
+
+
+_BOUNDED = re.compile(r"SCAN (new|step|counted|looked_at|owners|(\d+ )?CONSTANT ROWS?|64-ROW VALUES CLAUSE)")
+"""Reads of rows that a statement brings itself, of a subquery with a LIMIT, or of the owners found so far."""
 
 
 def _is_slow(step: str) -> bool:
-    # "counted" are the rows of a subquery, at most as many as its LIMIT says.
-    return (step.startswith("SCAN") and step != "SCAN counted") or "TEMP B-TREE" in step
+    return (step.startswith("SCAN") and _BOUNDED.match(step) is None) or "TEMP B-TREE" in step
 
 
 async def _world(store: Store) -> tuple[Queue, Listener]:
     queue = await stored_queue(store, OURS, 10)
     listener = await stored_listener(store, queue, 11)
     await publish(store, queue, [public_id(number) for number in range(20, 60)])
+    rows = (DeliveryRow(3, "retry", 1, NOON, ""), DeliveryRow(5, "missed", 12, NOON, "used up"))
+    ranges = (MissedRange(8, 9, "too_old", NOON),)
+    await store.settle(
+        Settle(OURS, listener.id, 0, queue.id, 0, 0, 20, None, 10, 3, 1, 0, 0, delivery_rows=rows, missed_ranges=ranges)
+    )
     return queue, listener
 
 
@@ -288,6 +316,21 @@ async def _verify(tx: Transaction) -> None:
     await domains.delete(tx, OURS, domain.id)
 
 
+async def _look_back(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    """Events of every choice, and counts."""
+    ours = queue.organization
+    await events.record(tx, Occurrence(row_id(60), ""), "queue_added", ours, ref=queue.public_id, name=queue.alias)
+    only = (None, {public_id(33), listener.public_id, queue.public_id})
+    for topic, chosen, oldest_first in product(get_args(EventTopic), only, (False, True)):
+        choice: EventTopic = topic
+        await events.find(tx, EventQuery(ours, last_id_of(NOON), 10, choice, chosen, oldest_first))
+    await tallies.add(tx, [TallyEntry(ours, tallies.CURRENT, tallies.BYTES_STORED, 1)])
+    await tallies.since(tx, ours, 1)
+    await tallies.bytes_stored(tx, ours)
+    await tallies.delete_old(tx, ours, 10, 2)
+    await retention.delete_events(tx, ours, NOON)
+
+
 async def _purge_everything(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await queues.close_some(tx, OURS, 0, 10, now=NOON)
     for job in (
@@ -458,7 +501,7 @@ def _no_slow_plans(explaining: Explaining, is_slow: Callable[[str], bool]) -> It
 
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("everything", [_run_everything, _purge_everything, look_back, _pull])
+@pytest.mark.parametrize("everything", [_run_everything, _purge_everything, _look_back, _pull, _lead_and_clean_up])
 async def test_every_statement_goes_by_an_index_and_sorts_nothing(store: Store, everything: Any) -> None:
     queue, listener = await _world(store)
 
@@ -470,11 +513,29 @@ async def test_every_statement_goes_by_an_index_and_sorts_nothing(store: Store, 
     await store.write(work)
 
 
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+async def test_hot_statements_of_a_file_go_by_a_key(store: Store) -> None:
+    statements = [sqlite._PAGE]
+    for module in (sqlite_append, sqlite_settle):
+        rendered = [value for name, value in vars(module).items() if name[1:].isupper() and callable(value)]
+        statements += [render(count) for render in rendered for count in (1, 64)]
+    statements += [render(count) for _, render in sqlite_settle._CHANGES for count in (1, 64)]
+
+    async def work(tx: Transaction) -> None:
+        explaining = Explaining(tx)
+        with _no_slow_plans(explaining, _is_slow):
+            for sql in statements:
+                values = [None] * max(int(number) for number in re.findall(r"\$(\d+)", sql))
+                await explaining._explain(sql, *values)
+
+    await store.read(work)
+
+
 @on_prepared
 @pytest.mark.parametrize(
     ("prepared", "everything"),
     [
-        *product((_without_statistics, _with_those_of_many_rows), (_run_everything, _purge_everything, look_back)),
+        *product((_without_statistics, _with_those_of_many_rows), (_run_everything, _purge_everything, _look_back)),
         (_with_those_of_few_rows, _run_everything),
         # A table of which it is known that it is tiny may be walked by what cleans up.
         *product((_without_statistics, _with_those_of_many_rows), (_lead_and_clean_up, _pull)),
@@ -486,7 +547,7 @@ async def test_every_statement_does_so_on_a_server_whatever_its_statistics_say(
     prepared: Prepared, everything: Any
 ) -> None:
     async def work(tx: Transaction) -> None:
-        explaining = ExplainingSlowSteps(tx)
+        explaining = ExplainingOnce(tx)
         with _no_slow_plans(explaining, bool):
             await everything(explaining, prepared.queue, prepared.listener)
 
