@@ -73,14 +73,18 @@ class Recorder:
         called = [self._owner(code) for caller, code in self._calls if self._owner(caller) == owner]
         return [name for name in dict.fromkeys(called) if name != owner]
 
-    def caller_of_sender(self, frame: FrameType | None) -> str:
-        """Return the class that the frame was called from, outside of the package that sends."""
+    def called_by_starter(self, frame: FrameType | None) -> list[str]:
+        """Return what the starter of a request called itself, if this frame sends the request.
+
+        Of the classes on the stack the starter is the one that calls the most others, so that the figure stays when
+        an object that only forwards is put between it and the sender.
+        """
+        starters = dict[str, None]()
         while frame is not None:
-            name = frame.f_code.co_filename
-            if name.startswith(self._prefix) and not name.startswith(f"{self._prefix}sending/"):
-                return self._owner(frame.f_code)
+            if frame.f_code.co_filename.startswith(self._prefix):
+                starters[self._owner(frame.f_code)] = None
             frame = frame.f_back
-        raise AssertionError("the sender was called from outside of the program")
+        return max((self.called_by(starter) for starter in reversed(starters)), key=len)
 
     def _note(self, frame: FrameType, event: str, _argument: object) -> None:
         if event != "call" or not frame.f_code.co_filename.startswith(self._prefix):
@@ -226,11 +230,11 @@ async def _measured(program: _Program) -> dict[Measure, list[str]]:
     # Everything once before: what is kept in memory from then on is no part of an operation.
     await _delivery(program, path)
     await program.ask("GET", path)
-    delivery, starter = await _delivery(program, path)
+    delivery, called = await _delivery(program, path)
     return {
         GET: (await _one_get(program, path)).files(),
         PUBLISH: (await _one_publish(program, path)).files(),
-        DELIVERY: delivery.called_by(starter),
+        DELIVERY: called,
         ROUTE: delivery.owners(),
     }
 
@@ -266,8 +270,11 @@ async def _go_on(work: Any, waits_for: Any) -> None:
             return
 
 
-async def _delivery(program: _Program, path: str) -> tuple[Recorder, str]:
-    """Record from when the lanes hear of a stored message until its request is sent; returns what sends it, too."""
+async def _delivery(program: _Program, path: str) -> tuple[Recorder, list[str]]:
+    """Record from when the lanes hear of a stored message until its request is sent.
+
+    Returns what the starter of the request called, too.
+    """
     recorder, sent = Recorder(), asyncio.get_running_loop().create_future()
     store = program.installation.store
     # The program before the restructuring has another name for it.
@@ -281,7 +288,7 @@ async def _delivery(program: _Program, path: str) -> tuple[Recorder, str]:
     def on_send() -> None:
         recorder.off()
         if not sent.done():
-            sent.set_result(recorder.caller_of_sender(sys._getframe()))
+            sent.set_result(recorder.called_by_starter(sys._getframe()))
 
     setattr(store, name, on_append)
     program.sender.on_send = on_send

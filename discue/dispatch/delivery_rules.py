@@ -1,11 +1,14 @@
 """Rules for what is sent, skipped and dropped, shared by push and pull. Pure functions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from discue.domain.messages import Entry
+from discue.domain.filters.filters import Filter
+from discue.domain.messages import Entry, decode_options
+from discue.domain.retry import RetryPolicy, with_options
+from discue.store.cursors import LaneRecord
 from discue.store.engine import LogPage
 
 
@@ -16,17 +19,8 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     last: int
 
 
-class Skip(msgspec.Struct, frozen=True, gc=False):
-    """The message is not for the listener, or was deleted. It is settled and not counted."""
-
-
-class Drop(msgspec.Struct, frozen=True, gc=False):
-    """The message is missed without another attempt."""
-
-    reason: str
-
-
-SKIP: Final = Skip()
+SKIP: Final = "skip"
+"""The message is not for the listener, or was deleted. It is settled and not counted."""
 
 
 def steps_of_page(page: LogPage, after: int, start_seq: int, through: int) -> Iterator[Gap | Entry]:
@@ -52,31 +46,51 @@ def steps_of_page(page: LogPage, after: int, start_seq: int, through: int) -> It
         yield Gap(expected, through)
 
 
-def drop_reason(entry: Entry, waits_since: int, now: int, deadline_ms: int) -> str:
-    """Return why a message is not sent any more, or "" if it may be. It waits since `waits_since`."""
-    if 0 < entry.expires_at <= now:
-        return "expired"
-    return "too_old" if waits_since < now - deadline_ms else ""
+class DeliveryRules:
+    """Decides whether the messages of a listener are sent.
 
-
-def decide_new(entry: Entry, accepts: Callable[[Entry], bool], reason: str) -> Skip | Drop | None:
-    """Decide on a new message whose key is free; None: send it. `reason` comes from `drop_reason`.
-
-    The filter comes first: a message that it rejects is never missed.
+    A decision is "" if the message is sent, `SKIP`, or the reason for which it is missed: `expired` or `too_old`.
     """
-    if not accepts(entry):
-        return SKIP
-    return Drop(reason) if reason else None
+
+    __slots__ = ("_deadline_ms", "_filters", "_waits_since_at_least")
+
+    def __init__(self, filters: Sequence[Filter], deadline_ms: int, waits_since_at_least: int = 0) -> None:
+        """`waits_since_at_least` is when a replay was created: its messages wait since then, however old they are."""
+        self._filters = filters
+        self._deadline_ms = deadline_ms
+        self._waits_since_at_least = waits_since_at_least
+
+    def decide_new(self, entry: Entry, now: int) -> str:
+        """Decide on a new message whose key is free."""
+        # The filter comes first: a message that it rejects is never missed.
+        if self._filters and not self._accepts(entry):
+            return SKIP
+        return self._drop_reason(entry, entry.stored_at, now)
+
+    def decide_due(self, entry: Entry | None, waits_since: int, now: int, *, is_first: bool) -> str:
+        """Decide on a delivery with a row that is due. `entry` is None if the message was deleted.
+
+        Only a first attempt asks the filter: the message waited behind its key and was never looked at. After an
+        attempt the message belongs to the listener, even if the filter has changed.
+        """
+        if entry is None or (is_first and not self._accepts(entry)):
+            return SKIP
+        return self._drop_reason(entry, waits_since, now)
+
+    def _accepts(self, entry: Entry) -> bool:
+        return all(each.accepts(entry) for each in self._filters)
+
+    def _drop_reason(self, entry: Entry, waits_since: int, now: int) -> str:
+        if 0 < entry.expires_at <= now:
+            return "expired"
+        return "too_old" if max(waits_since, self._waits_since_at_least) < now - self._deadline_ms else ""
 
 
-def decide_due(
-    entry: Entry | None, accepts: Callable[[Entry], bool], reason: str, *, is_first: bool
-) -> Skip | Drop | None:
-    """Decide on a delivery with a row that is due; None: send it. `entry` is None if the message was deleted.
+def policy_of(default: RetryPolicy, record: LaneRecord) -> RetryPolicy:
+    """Return the retry policy of a listener: its own options come before those of the queue, and the default."""
+    return with_options(with_options(default, record.queue_retry), record.options.retry)
 
-    Only a first attempt asks the filter: the message waited behind its key and was never looked at. After an attempt
-    the message belongs to the listener, even if the filter has changed.
-    """
-    if entry is None or (is_first and not accepts(entry)):
-        return SKIP
-    return Drop(reason) if reason else None
+
+def message_policy(policy: RetryPolicy, extra: bytes) -> RetryPolicy:
+    """Return the policy for a message with the options `extra`, which come before those of its listener."""
+    return with_options(policy, decode_options(extra).retry) if extra else policy

@@ -9,16 +9,14 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from discue.crypto.keyring import Keyring
-from discue.dispatch.lane.attempt import InFlightAttempt
-from discue.dispatch.lane.context import LaneContext, SendAttempt
-from discue.dispatch.lane.endpoint import DeliveryDefaults, Endpoint, endpoint_of
+from discue.dispatch.lane.context import BodyBudget, LaneContext, LimitedReads, SendAttempt, Tuning
+from discue.dispatch.lane.endpoint import DeliveryDefaults, Endpoint, InFlightAttempt, endpoint_of
 from discue.dispatch.lane.flush import write_until_stored
 from discue.dispatch.lane.handover import HandoverOutcomes
 from discue.dispatch.lane.lane import Lane
-from discue.dispatch.lane.limits import BodyBudget, ConcurrencyLimiter, LimitedReads
+from discue.dispatch.lane.limits import ConcurrencyLimiter
 from discue.dispatch.lane.probes import HealthWriter, Probe, Prober
 from discue.dispatch.lane.replay import ReplayLane
-from discue.dispatch.lane.tuning import Tuning
 from discue.dispatch.registry import LaneIndex, LaneRegistry
 from discue.dispatch.timers import Sleeper, Timers
 from discue.domain.attempts import Outcome
@@ -124,7 +122,7 @@ class Dispatcher:
         self._context = LaneContext(
             store=store,
             reads=LimitedReads(store),
-            send=send,
+            send_request=send,
             limiter=self.limiter,
             budget=BodyBudget(limits.tail_buffer_bytes),
             clock=clock,
@@ -361,7 +359,7 @@ class Dispatcher:
 
 def _attempt_fields(record: LaneRecord, attempt: InFlightAttempt, outcome: Outcome) -> dict[str, int | str]:
     fields: dict[str, int | str] = {
-        "message": attempt.message_id,
+        "message": attempt.entry.id,
         "listener": record.listener_public_id,
         "queue": record.queue_public_id,
         "seq": attempt.seq,

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from functools import partial
 from typing import Any, Final
 
+from discue.dispatch.lane.context import Tuning
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.flush import Spawn
 from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.limits import FairShare
-from discue.dispatch.lane.tuning import Tuning
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, Unavailable
 from discue.observability.logs import Log

@@ -62,36 +62,33 @@ class AdaptiveLimit:
     the last decrease do not decrease it again, because they report the same overload.
     """
 
-    __slots__ = ("_allowed", "_ceiling", "_decreases")
+    __slots__ = ("_ceiling", "_exact", "allowed", "epoch")
 
     def __init__(self, ceiling: int) -> None:
         self._ceiling = ceiling
-        self._allowed = float(ceiling)
-        self._decreases = 0
-
-    @property
-    def allowed(self) -> int:
+        self._exact = float(ceiling)
+        self.allowed = ceiling
         """Maximum requests in flight."""
-        return int(self._allowed)
-
-    @property
-    def epoch(self) -> int:
+        self.epoch = 0
         """Number of decreases so far. Store it with each request that is sent, and pass it to `ended`."""
-        return self._decreases
 
     def limit_to(self, ceiling: int) -> None:
         """Apply a changed limit of the listener. A limit that overload has reduced stays, but below the new one."""
-        if self._allowed == self._ceiling:
-            self._allowed = float(ceiling)
+        is_reduced = self._exact < self._ceiling
         self._ceiling = ceiling
-        self._allowed = min(self._allowed, float(ceiling))
+        self._allow(self._exact if is_reduced else float(ceiling))
 
     def ended(self, outcome: Outcome, epoch: int) -> None:
         """Adjust the limit to an outcome. Failures that are no sign of overload do not change it."""
-        # 1 / allowed per success adds up to one after as many successes as requests are allowed.
         if outcome.error == "":
-            self._allowed = min(float(self._ceiling), self._allowed + 1.0 / self._allowed)
+            # 1 / allowed per success adds up to one after as many successes as requests are allowed.
+            if self._exact < self._ceiling:
+                self._allow(self._exact + 1.0 / self._exact)
         # Requests of an earlier epoch were sent under the old limit and report the same overload again.
-        elif epoch == self._decreases and signals_overload(outcome):
-            self._decreases += 1
-            self._allowed = max(1.0, self._allowed / 2)
+        elif epoch == self.epoch and signals_overload(outcome):
+            self.epoch += 1
+            self._allow(max(1.0, self._exact / 2))
+
+    def _allow(self, exact: float) -> None:
+        self._exact = min(exact, float(self._ceiling))
+        self.allowed = int(self._exact)

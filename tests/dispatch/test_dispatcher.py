@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from discue.dispatch import dispatcher, timers
-from discue.dispatch.lane.tuning import Tuning
+from discue.dispatch.lane.context import Tuning
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.retry import RetryOptions
 from discue.sending.request import AttemptRequest

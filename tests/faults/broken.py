@@ -13,15 +13,16 @@ from discue.crypto import signatures
 from discue.crypto.signing_secrets import SigningSecret
 from discue.dispatch import registry
 from discue.dispatch.cluster.lease import Lease
+from discue.dispatch.delivery_rules import SKIP, DeliveryRules
 from discue.dispatch.dispatcher import Dispatcher
-from discue.dispatch.lane import endpoint, lane
+from discue.dispatch.lane import endpoint, limits
 from discue.dispatch.lane.cursor_state import CursorState
+from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.handover import InheritedRequests
 from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.limits import FairShare
 from discue.dispatch.lane.ordering import Ordering
 from discue.dispatch.lane.replay import ReplayCursorState, ReplayLane
-from discue.dispatch.lane.selector import Start
 from discue.dispatch.pull.session import PullSession
 from discue.domain.messages import Entry
 from discue.domain.rate import RateLimit, TokenBucket
@@ -179,14 +180,14 @@ def never_expires() -> None:
     def drop_reason(*_of: object) -> str:
         return ""
 
-    put(Lane, "drop_reason", drop_reason)
+    put(DeliveryRules, "_drop_reason", drop_reason)
 
 
 def takes_over_with_a_full_bucket() -> None:
     def full(limit: RateLimit | None, now: float, **_named: object) -> TokenBucket:
         return TokenBucket(limit, now, is_full=True)
 
-    put(lane, "TokenBucket", full)
+    put(limits, "TokenBucket", full)
 
 
 def hands_out_what_is_leased() -> None:
@@ -215,10 +216,12 @@ def forgets_acknowledgements() -> None:
 
 
 def leaves_some_out_of_replays() -> None:
-    def accepts(_self: ReplayLane, entry: Entry) -> bool:
-        return entry.seq % 7 > 0
+    decide_new = DeliveryRules.decide_new
 
-    put(ReplayLane, "accepts", accepts)
+    def decide(self: DeliveryRules, entry: Entry, now: int) -> str:
+        return SKIP if self._waits_since_at_least and entry.seq % 7 == 0 else decide_new(self, entry, now)
+
+    put(DeliveryRules, "decide_new", decide)
 
 
 def replays_beyond_the_end() -> None:
@@ -266,10 +269,10 @@ def ignores_keys_in_replays() -> None:
 def lets_redelivered_messages_take_keys() -> None:
     send = Lane._send
 
-    def begin(self: Lane, start: Start) -> None:
-        if start.is_retry and self.cursor.ordering is not None:
-            self.cursor.ordering.begin(start.entry)
-        send(self, start)
+    def begin(self: Lane, attempt: InFlightAttempt) -> None:
+        if attempt.is_retry and self.cursor.ordering is not None:
+            self.cursor.ordering.begin(attempt.entry)
+        send(self, attempt)
 
     put(Lane, "_send", begin)
 
@@ -284,7 +287,7 @@ def lets_messages_pass_missed_ones() -> None:
 
 
 def lets_everything_through_its_filters() -> None:
-    put(endpoint.Endpoint, "accepts", lambda _self, _entry: True)
+    put(DeliveryRules, "_accepts", lambda _self, _entry: True)
 
 
 BUGS: dict[str, Callable[[], None]] = {

@@ -214,14 +214,14 @@ class Backlog:
             lane.cursor.miss_range(window.position + 1, last, "too_old", self._context.clock.now())
             self.read_through = max(self.read_through, last)
         # In an ordered queue other messages wait behind a retry, and come next when it has its turn.
-        if lane.cursor.retrying and not lane.may_send and lane.cursor.ordering is None:
+        if lane.cursor.retrying and not lane.limits.may_send and lane.cursor.ordering is None:
             await self._miss_old_retries(before)
 
     async def _miss_old_retries(self, before: int) -> None:
         lane, epoch, key, limit = self._lane, self.epoch, self._record.key, self._tuning.missed_per_step
         last = await self._last_stored_before(before, (0, lane.cursor.window.position))
         found = await self._context.reads.read(lambda tx: retries_up_to(tx, key, last, before, limit=limit))
-        if epoch != self.epoch or lane.may_send or not lane.is_quiet:
+        if epoch != self.epoch or lane.limits.may_send or not lane.is_quiet:
             return
         now = self._context.clock.now()
         for retry in found:

@@ -130,25 +130,24 @@ class Throttle:
     breaker when it stops being open end it.
     """
 
-    __slots__ = ("_failures_in_a_row", "_most_failures", "_most_rows", "until")
+    __slots__ = ("_failures_in_a_row", "_most_failures", "_most_rows", "only_fails", "until")
 
     def __init__(self, most_rows: int = RETRYING_LIMIT, most_failures: int = FAILURES_IN_A_ROW) -> None:
         self._most_rows = most_rows
         self._most_failures = most_failures
         self._failures_in_a_row = 0
+        self.only_fails = False
+        """Whether the last 100 attempts all failed."""
         self.until = 0
         """When the pause ends, in milliseconds since the epoch; 0 if there is none."""
 
-    @property
-    def only_fails(self) -> bool:
-        """Whether the last 100 attempts all failed."""
-        return self._failures_in_a_row >= self._most_failures
-
     def on_failure(self) -> None:
         self._failures_in_a_row += 1
+        self.only_fails = self._failures_in_a_row >= self._most_failures
 
     def end(self) -> None:
         self._failures_in_a_row = self.until = 0
+        self.only_fails = False
 
     def allows(self, now: int, rows: int) -> bool:
         """Whether a new message may start while so many deliveries with rows are not settled."""

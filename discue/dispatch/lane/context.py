@@ -1,28 +1,116 @@
-"""The context of a worker's lanes."""
+"""The context of a worker's lanes: store, memory, time, batch sizes, and callbacks to the dispatcher."""
 
+import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from discue.dispatch.lane.attempt import InFlightAttempt
+from discue.dispatch.lane.breaker import FAILURES_IN_A_ROW, MOST_TRIALS, RETRYING_LIMIT
+from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.flush import Spawn
 from discue.dispatch.lane.handover import HandoverOutcomes
-from discue.dispatch.lane.limits import BodyBudget, ConcurrencyLimiter, LimitedReads
-from discue.dispatch.lane.tuning import Tuning
+from discue.dispatch.lane.limits import ConcurrencyLimiter
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
+from discue.domain.window import SPAN
 from discue.sending.request import AttemptRequest
 from discue.store.cursors import LaneRecord
+from discue.store.engine import LogPage, QueueKey, Work
 from discue.store.store import Store
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
     from discue.dispatch.lane.probes import Prober
 
+T = TypeVar("T")
+
+_READS_AT_ONCE: Final = 3
+
 SendAttempt = Callable[[AttemptRequest, Callable[[Outcome], None]], None]
 """Makes one attempt, and calls back with its outcome later, never at once: `Sender.send`."""
+
+
+class Tuning(msgspec.Struct, frozen=True):
+    """Numbers that are no settings. Tests make them tiny, so that rare paths become common."""
+
+    page_rows: int = 128
+    """Messages per read of the log."""
+    due_rows: int = 32
+    """Retries per read, in addition to those that are claimed."""
+    notified_held: int = 256
+    """Messages from notifications that a lane holds in memory."""
+    waiting_held: int = 256
+    """Messages of a lane that wait in memory for their keys."""
+    missed_per_step: int = 500
+    """Retries that the deadline job misses at once."""
+    waiting_retries: int = 500
+    """The next step of a redelivery waits while more deliveries with rows are not settled. So a redelivery of any size
+    makes few rows at once."""
+    detach_within: int = SPAN // 2
+    """How far from the position requests in flight are detached when the span is full."""
+    throttle_rows: int = RETRYING_LIMIT
+    throttle_failures: int = FAILURES_IN_A_ROW
+    most_trials: int = MOST_TRIALS
+    report_grace_ms: int = 60_000
+    """How long after its timeout an inherited request may stay unreported before it counts as lost. A live sender needs
+    this time if the store is unavailable when the request ends."""
+    ends_per_write: int = 64
+    """Outcomes of handed-over requests per write."""
+    probes_at_once: int = 256
+    health_records_per_write: int = 128
+    cursors_per_release: int = 1_000
+    cursors_per_claim: int = 500
+    lanes_per_read: int = 500
+
+
+class BodyBudget:
+    """How many bytes of message bodies the lanes of a worker hold in memory. Other messages are read again later."""
+
+    __slots__ = ("_limit", "held")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.held = 0
+
+    @property
+    def left(self) -> int:
+        return max(0, self._limit - self.held)
+
+    def take(self, size: int) -> bool:
+        """Take `size` bytes if they are left."""
+        if self.held + size > self._limit:
+            return False
+        self.held += size
+        return True
+
+    def force(self, size: int) -> None:
+        """Take `size` bytes beyond the limit, for the page that a lane needs to go on. Pages are bounded themselves."""
+        self.held += size
+
+    def give_back(self, size: int) -> None:
+        self.held -= size
+
+
+class LimitedReads:
+    """Reads of lanes, a few at once in the order of the requests, so that thousands of lanes do not delay others.
+
+    Both methods raise Unavailable, as those of the store do.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._slots = asyncio.Semaphore(_READS_AT_ONCE)
+
+    async def read(self, work: Work[T]) -> T:
+        async with self._slots:
+            return await self._store.read(work)
+
+    async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: int) -> LogPage:
+        async with self._slots:
+            return await self._store.page(*queue, after, rows, max_bytes=max_bytes)
 
 
 class LaneContext(msgspec.Struct, frozen=True):
@@ -30,7 +118,7 @@ class LaneContext(msgspec.Struct, frozen=True):
 
     store: Store
     reads: LimitedReads
-    send: SendAttempt
+    send_request: SendAttempt
     limiter: ConcurrencyLimiter
     budget: BodyBudget
     clock: Clock
@@ -60,3 +148,16 @@ class LaneContext(msgspec.Struct, frozen=True):
     """Lanes that found the worker's lease lapsed. They are pumped when it is renewed."""
     inheriting: set["Lane"]
     """Lanes with inherited requests in flight."""
+
+    def time_to_start(self, lane: "Lane") -> int | None:
+        """Return the time, in milliseconds since the epoch; None without the lease: then the lane is pumped with it."""
+        if self.has_lease():
+            return self.clock.now()
+        self.waiting_for_lease.add(lane)
+        return None
+
+    def send(
+        self, record: LaneRecord, attempt: InFlightAttempt, on_outcome: Callable[[InFlightAttempt, Outcome], None]
+    ) -> None:
+        """Send the request of an attempt, and call back with its outcome later."""
+        self.send_request(attempt.request(record, self.clock), partial(on_outcome, attempt))

@@ -1,4 +1,6 @@
-"""A listener's configuration as its requests need it, and the request of one attempt."""
+"""A listener's configuration as its requests need it, and the attempts to deliver messages to it."""
+
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -6,6 +8,7 @@ from discue.crypto.endpoint_credentials import decode_credentials
 from discue.crypto.keyring import Keyring
 from discue.crypto.signatures import SigningKey
 from discue.crypto.signing_secrets import associated_data, decode_secrets, signing_key_of
+from discue.dispatch.delivery_rules import message_policy, policy_of
 from discue.domain.clock import Clock
 from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.egress import Target, parse_target
@@ -13,10 +16,13 @@ from discue.domain.filters.filters import Filter, compile_filter
 from discue.domain.headers import Headers, merge_headers
 from discue.domain.messages import Entry, decode_options, message_headers
 from discue.domain.rate import RateLimit
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, with_options
+from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy
 from discue.sending.endpoint_auth import RequestCredentials, credentials_of
 from discue.sending.request import AttemptRequest, ClientIdentity, TokenGrant, to_cloudevent
 from discue.store.cursors import LaneRecord
+
+if TYPE_CHECKING:
+    from discue.dispatch.lane.handover import Handover
 
 
 class DeliveryDefaults(msgspec.Struct, frozen=True):
@@ -51,17 +57,6 @@ class Endpoint(msgspec.Struct, frozen=True):
     grant: TokenGrant | None = None
     identity: ClientIdentity | None = None
 
-    def valid_keys(self, clock: Clock) -> tuple[SigningKey, ...]:
-        """Return the keys that sign an attempt which starts now, newest first."""
-        if not self.expiries:
-            return self.keys
-        now = clock.now()
-        return tuple(key for key, expiry in zip(self.keys, self.expiries, strict=True) if not expiry or now < expiry)
-
-    def accepts(self, entry: Entry) -> bool:
-        """Whether the listener's filter accepts a message."""
-        return self.filter is None or self.filter.accepts(entry)
-
     def __repr__(self) -> str:
         return f"Endpoint(target={self.target!r}, enabled={self.enabled}, config_version={self.config_version})"
 
@@ -81,7 +76,7 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
         config_version=record.config_version,
         max_in_flight=options.max_in_flight or defaults.max_in_flight,
         timeout_ms=timeout_ms,
-        policy=with_options(with_options(defaults.policy, record.queue_retry), options.retry),
+        policy=policy_of(defaults.policy, record),
         liveness_url=record.liveness_url,
         probed=probed if is_enabled and record.may_probe else None,
         headers=(*options.headers, *authentication.headers),
@@ -94,27 +89,54 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
     )
 
 
-def request_of(record: LaneRecord, endpoint: Endpoint, entry: Entry, number: int, *, clock: Clock) -> AttemptRequest:
-    """Build the request of attempt `number` in the listener's format, signed with the keys that are valid now."""
-    headers = endpoint.headers
-    if entry.extra:
-        headers = merge_headers(headers, message_headers(decode_options(entry.extra)))
-    request = AttemptRequest(
-        endpoint.target,
-        entry.id,
-        entry.is_json,
-        entry.body,
-        endpoint.valid_keys(clock),
-        record.queue_public_id,
-        record.listener_public_id,
-        number,
-        headers,
-        endpoint.timeout_ms,
-        replay_id="" if record.replay is None else record.replay.public_id,
-        grant=endpoint.grant,
-        identity=endpoint.identity,
-    )
-    return request if endpoint.format == "plain" else to_cloudevent(request, entry, endpoint.format)
+class InFlightAttempt:
+    """A request in flight."""
+
+    __slots__ = ("endpoint", "entry", "epoch", "handover", "has_row", "is_retry", "number", "seq")
+
+    def __init__(self, entry: Entry, number: int, endpoint: Endpoint, *, epoch: int, is_retry: bool) -> None:
+        self.entry = entry
+        self.seq = entry.seq
+        self.number = number
+        self.endpoint = endpoint
+        self.epoch = epoch
+        """`AdaptiveLimit.epoch` when it was sent."""
+        self.is_retry = is_retry
+        self.has_row = is_retry
+        """Whether the delivery has a row in the store: the cursor has passed it."""
+        self.handover: Handover | None = None
+        """Set once the lane has given the request away."""
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """The retry policy that applies if this attempt fails."""
+        return message_policy(self.endpoint.policy, self.entry.extra)
+
+    def request(self, record: LaneRecord, clock: Clock) -> AttemptRequest:
+        """Build the request in the listener's format, signed with the keys that are valid now."""
+        endpoint, entry = self.endpoint, self.entry
+        headers, keys = endpoint.headers, endpoint.keys
+        if entry.extra:
+            headers = merge_headers(headers, message_headers(decode_options(entry.extra)))
+        if endpoint.expiries:
+            now = clock.now()
+            keys = tuple(key for key, end in zip(keys, endpoint.expiries, strict=True) if not end or now < end)
+        request = AttemptRequest(
+            endpoint.target,
+            entry.id,
+            entry.is_json,
+            entry.body,
+            keys,
+            record.queue_public_id,
+            record.listener_public_id,
+            self.number,
+            headers,
+            endpoint.timeout_ms,
+            replay_id="" if record.replay is None else record.replay.public_id,
+            grant=endpoint.grant,
+            identity=endpoint.identity,
+        )
+        return request if endpoint.format == "plain" else to_cloudevent(request, entry, endpoint.format)
 
 
 def _authentication(record: LaneRecord, opened: bytes) -> RequestCredentials:

@@ -27,8 +27,8 @@ from discue.store.handover import RequestEnd, SendingRequest
 from discue.store.store import Store
 
 if TYPE_CHECKING:
-    from discue.dispatch.lane.attempt import InFlightAttempt
     from discue.dispatch.lane.context import LaneContext
+    from discue.dispatch.lane.endpoint import InFlightAttempt
     from discue.dispatch.lane.lane import Lane
 
 CHECK_INTERVAL_MS: Final = 1_000

@@ -1,20 +1,14 @@
 """A lane: delivers the messages of one cursor in their order, a bounded number at once, until each is settled."""
 
-import math
-from functools import partial
-
 import msgspec
 
-from discue.dispatch.delivery_rules import drop_reason
-from discue.dispatch.lane.attempt import InFlightAttempt
 from discue.dispatch.lane.backlog import Backlog
-from discue.dispatch.lane.breaker import CircuitBreaker
 from discue.dispatch.lane.context import LaneContext
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
-from discue.dispatch.lane.endpoint import Endpoint, request_of
+from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.flush import Flush
 from discue.dispatch.lane.handover import Handover, InheritedRequests
-from discue.dispatch.lane.limits import FairShare, Slots
+from discue.dispatch.lane.limits import Limits
 from discue.dispatch.lane.ordering import DeletionWatch, KeyReader, Ordering
 from discue.dispatch.lane.redelivery import RedeliveryRunner
 from discue.dispatch.lane.selector import (
@@ -26,15 +20,12 @@ from discue.dispatch.lane.selector import (
     Selector,
     SkipNew,
     SkipRetry,
-    Start,
 )
-from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
+from discue.dispatch.lane.states import LANE_TRANSITIONS, FlushState, LaneState, transition
 from discue.dispatch.lane.store_check import StoreCheck
 from discue.domain.attempts import Outcome
-from discue.domain.concurrency import AdaptiveLimit
 from discue.domain.listener_health import Liveness
 from discue.domain.messages import Entry
-from discue.domain.rate import TokenBucket
 from discue.domain.retry import settle
 from discue.domain.window import SPAN
 from discue.store.cursors import LaneRecord
@@ -48,21 +39,14 @@ class Lane:
     due time, a probe, a change of the listener, the worker's lease, a free slot.
     """
 
-    def __init__(self, record: LaneRecord, endpoint: Endpoint, context: LaneContext) -> None:
+    def __init__(
+        self, record: LaneRecord, endpoint: Endpoint, context: LaneContext, *, cursor: CursorState | None = None
+    ) -> None:
         self.record = record
         self.endpoint = endpoint
         self.state = LaneState.LOADING_KEYS
-        self.breaker = CircuitBreaker(record.known, context.tuning.most_trials)
-        self.adaptive = AdaptiveLimit(endpoint.max_in_flight)
-        # A cursor that had no owner before was never sent to.
-        is_new = record.token == 1 and record.version == 0
-        self.rate = TokenBucket(endpoint.rate_limit, context.clock.monotonic(), is_full=is_new)
-        self.lead: Lane = self
-        """The lane whose limits hold: the listener's live lane."""
-        self.fair_share: FairShare | None = None
-        """Shares the listener's limits with its replays, if there are any."""
-        self.slots = Slots(record.organization, self.adaptive, self.pump)
-        self.cursor = self._new_cursor_state(context)
+        self.cursor = cursor or CursorState(record)
+        self.limits = Limits(self, record, context)
         self.wakes_at = 0
         self.has_flushed = False
         """Whether the store has accepted a flush."""
@@ -75,7 +59,7 @@ class Lane:
         if record.has_inherited_requests:
             self.inherited = InheritedRequests(record, self.cursor, self.backlog, context, lane=self)
         self._flush = Flush(self, self.cursor, context)
-        self._selector = Selector(self, context, self.backlog, self._in_flight)
+        self._selector = Selector(self, context, limits=self.limits, in_flight=self._in_flight)
         self._handover: Handover | None = None
         self._keys: KeyReader | None = None
         self._deletions: DeletionWatch | None = None
@@ -90,10 +74,6 @@ class Lane:
         self._keys = KeyReader(self, context, ordering)
         if record.blocks:
             self._deletions = DeletionWatch(self, context)
-
-    def _new_cursor_state(self, context: LaneContext) -> CursorState:
-        del context
-        return CursorState(self.record)
 
     @property
     def key(self) -> CursorKey:
@@ -124,23 +104,9 @@ class Lane:
         return not self._in_flight and not self.backlog.waiting.count and self.is_active
 
     @property
-    def may_send(self) -> bool:
-        """Whether the listener is enabled, and its circuit breaker lets requests through."""
-        return self.endpoint.enabled and not self.breaker.is_open
-
-    @property
     def is_wide_open(self) -> bool:
         """Whether the listener gets all messages: replays may be sent to it, too."""
-        return self.is_active and self.endpoint.enabled and self.breaker.is_closed
-
-    @property
-    def slots_taken(self) -> int:
-        """How many of the listener's slots are taken.
-
-        An attempt keeps its slot until it is stored, so that a crash never repeats more than the limit.
-        """
-        inherited = 0 if self.inherited is None else self.inherited.slots
-        return self.slots.in_flight + self.cursor.unflushed + inherited
+        return self.is_active and self.endpoint.enabled and self.limits.breaker.is_closed
 
     def begin(self, head: int) -> None:
         """Load what the store knows of the cursor, then send. The log goes to `head` at least."""
@@ -183,29 +149,30 @@ class Lane:
 
     def pump(self) -> None:
         """Start whatever may start now, in this lane and in those that share its listener."""
-        if self.fair_share is None:
+        if self.limits.fair_share is None:
             self.start()
         else:
-            self.fair_share.pump(self)
+            self.limits.fair_share.pump(self)
 
     def start(self) -> None:
         """Start whatever may start now in this lane, and read more if needed."""
+        backlog = self.backlog
         # Most calls come when an attempt has ended or was stored, and find nothing to do.
-        if self.backlog.is_idle or not self._can_start or self._flush.is_stalled:
+        if backlog.is_idle or not self._can_start or self._flush.state is FlushState.STALLED:
             return
-        if not self._context.has_lease():
-            self._context.waiting_for_lease.add(self)
+        now = self._context.time_to_start(self)
+        if now is None:
             return
-        now = self._context.clock.now()
-        while self._has_free_slot and self._may_start_now(now):
+        # Without a message the limits must not be asked: they would have the lane called again.
+        while (backlog.new or backlog.retries) and self.limits.may_start(now):
             decision = self._selector.next(now)
             if decision is None:
                 break
             self._apply(decision, now)
-        retries = self.backlog.needs_retries(now)
-        page = self.backlog.needs_page and self._may_read_page(now)
+        retries = backlog.needs_retries(now)
+        page = backlog.needs_page and self._may_read_page(now)
         if retries or page:
-            self.backlog.read(now, retries=retries, page=page)
+            backlog.read(now, retries=retries, page=page)
 
     def wake(self) -> None:
         """Do what is due. The timers keep one time per lane only, so this asks for the next one."""
@@ -214,7 +181,7 @@ class Lane:
             check.request_if_due(now)
         self.redelivery.advance()
         self.pump()
-        due = [self.backlog.due_at, self._selector.throttle.until, self.redelivery.due_at]
+        due = [self.backlog.due_at, self.limits.throttle.until, self.redelivery.due_at]
         due += [check.due_at for check in self._checks()]
         later = [due_at for due_at in due if due_at > now]
         if later:
@@ -228,29 +195,27 @@ class Lane:
     def configure(self, endpoint: Endpoint) -> None:
         """Use a new configuration for all attempts from now on."""
         before, self.endpoint = self.endpoint, endpoint
-        if endpoint.target != before.target:
-            self._selector.throttle.end()
-        self.adaptive.limit_to(endpoint.max_in_flight)
-        if endpoint.rate_limit != self.rate.limit:
-            self.rate = TokenBucket(endpoint.rate_limit, self._context.clock.monotonic(), is_full=False)
+        self.limits.configure(before, endpoint)
+        self._selector.configure(endpoint)
         if not endpoint.enabled:
             self.backlog.unread()
-        if self.breaker.configure(before, endpoint, self._in_flight):
+        if self.limits.breaker.configure(before, endpoint, self._in_flight):
             self.reopen()
         self._context.prober.configured(self)
         self.pump()
 
     def on_probe(self, liveness: Liveness) -> None:
         """Follow the state of the listener after a probe."""
-        if self.breaker.on_probe(liveness, self._in_flight):
+        breaker = self.limits.breaker
+        if breaker.on_probe(liveness, self._in_flight):
             self.reopen()
-        elif self.breaker.is_open:
+        elif breaker.is_open:
             self.backlog.unread()
         self.pump()
 
     def reopen(self) -> None:
         """Send everything that waits, also retries that are not due: the listener works again."""
-        self._selector.throttle.end()
+        self.limits.throttle.end()
         self.backlog.begin_sweep()
 
     def on_messages_deleted(self) -> None:
@@ -317,41 +282,12 @@ class Lane:
             self._deletions.on_flushed(settle.delivery_rows)
         self.pump()
 
-    def accepts(self, entry: Entry) -> bool:
-        """Whether the message is for the listener."""
-        return self.endpoint.accepts(entry)
-
-    def drop_reason(self, entry: Entry, waits_since: int, now: int) -> str:
-        """Return why a message is missed instead of sent; "" if it is sent."""
-        return drop_reason(entry, waits_since, now, self._context.deadline_ms)
-
     @property
     def _can_start(self) -> bool:
-        return self.state is LaneState.RUNNING and self.may_send
-
-    @property
-    def _has_free_slot(self) -> bool:
-        # Inherited requests were sent by the previous owner, and are no trials of the circuit breaker here.
-        in_flight = self.slots.in_flight + self.cursor.unflushed
-        return self.slots_taken < self.slots.limit and self.breaker.allows(in_flight)
-
-    def _may_start_now(self, now: int) -> bool:
-        """Whether the listener's rate, and its replays, let a request start now. If not, the lane is called again."""
-        if self.backlog.is_empty:
-            return False
-        if self.fair_share is not None:
-            return self.fair_share.may_start(self)
-        return self._wait_for(self.rate, now)
-
-    def _wait_for(self, rate: TokenBucket, now: int) -> bool:
-        """Whether a rate lets a request start now. If not, the lane is woken when it does."""
-        wait_seconds = 0.0 if rate.limit is None else rate.wait_seconds(self._context.clock.monotonic())
-        if wait_seconds > 0:
-            self.wake_at(now + math.ceil(wait_seconds * 1_000))
-        return wait_seconds == 0
+        return self.state is LaneState.RUNNING and self.limits.may_send
 
     def _may_read_page(self, now: int) -> bool:
-        if now < self._selector.throttle.until or not self._has_free_slot:
+        if now < self.limits.throttle.until or not self.limits.has_free_slot:
             return False
         window = self.cursor.window
         if self.backlog.read_through >= window.position + SPAN and (room := self._selector.make_room()) is not None:
@@ -361,7 +297,7 @@ class Lane:
 
     def _apply(self, decision: Decision, now: int) -> None:
         match decision:
-            case Start():
+            case InFlightAttempt():
                 self._send(decision)
                 return
             case SkipNew(entry=entry):
@@ -381,29 +317,17 @@ class Lane:
                     self.cursor.detach(attempt.seq, attempt.number, now)
         self._flush.request()
 
-    def _send(self, start: Start) -> None:
-        entry, clock = start.entry, self._context.clock
-        attempt = InFlightAttempt(entry, start.number, self.endpoint, self.lead.adaptive.epoch, is_retry=start.is_retry)
-        self.lead.rate.take(clock.monotonic())
-        self._on_start()
-        if self.fair_share is not None:
-            self.fair_share.on_start(self)
+    def _send(self, attempt: InFlightAttempt) -> None:
         self._in_flight[attempt.seq] = attempt
-        if self.cursor.ordering is not None and not start.is_retry:
+        if self.cursor.ordering is not None and not attempt.is_retry:
             # A retry either holds its key already, or was redelivered and must not take it from a later message.
-            self.cursor.ordering.begin(entry)
-        request = request_of(self.record, self.endpoint, entry, start.number, clock=clock)
-        self._context.send(request, partial(self._on_outcome, attempt))
-
-    def _on_start(self) -> None:
-        """Count an attempt that starts, for limits of a subclass."""
+            self.cursor.ordering.begin(attempt.entry)
+        self._context.send(self.record, attempt, self._on_outcome)
 
     def _on_outcome(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         context = self._context
-        context.limiter.release(self.slots)
+        self.limits.release(attempt, outcome)
         del self._in_flight[attempt.seq]
-        self._selector.retries_in_flight -= attempt.is_retry
-        self.lead.adaptive.ended(outcome, attempt.epoch)
         if attempt.handover is not None:
             attempt.handover.on_outcome(attempt, outcome)
             context.log_attempt(self.record, attempt, outcome)
@@ -419,8 +343,7 @@ class Lane:
         record = attempt_record(self.record, context.row_ids.next(), attempt.seq, attempt.number, outcome=outcome)
         next_attempt_at = 0
         if outcome.error == "":
-            self._selector.throttle.end()
-            if self.breaker.on_success(attempt.seq):
+            if self.limits.on_success(attempt.seq):
                 context.prober.note(self)
             cursor.acknowledge(attempt.seq, now, has_row=attempt.has_row)
         else:
@@ -430,15 +353,14 @@ class Lane:
 
     def _record_failure(self, attempt: InFlightAttempt, outcome: Outcome, now: int) -> int:
         """Return when the next attempt may start, in milliseconds since the epoch; 0 if there is none."""
-        context, throttle = self._context, self._selector.throttle
-        throttle.on_failure()
-        health_changed = self.breaker.on_failure(attempt.seq, now)
+        context, limits = self._context, self.limits
+        health_changed = limits.on_failure(attempt.seq, now)
         settlement = settle(attempt.number, outcome, attempt.policy, now, random=context.random())
         self.cursor.fail(attempt.seq, attempt.number, settlement, now, has_row=attempt.has_row)
         self.backlog.claimed.add(attempt.seq)
-        if self.breaker.is_open:
+        if limits.breaker.is_open:
             self.backlog.unread()
-        elif throttle.only_fails:
+        elif limits.throttle.only_fails:
             self.backlog.end_sweep()
         context.prober.on_failure(self, health_changed=health_changed)
         if settlement.disable_listener:
@@ -448,7 +370,7 @@ class Lane:
         return settlement.due_at
 
     def _should_disable(self, now: int) -> bool:
-        return self.breaker.should_disable(now, self._context.disable_after_seconds)
+        return self.limits.breaker.should_disable(now, self._context.disable_after_seconds)
 
     def _disable(self, config_version: int, reason: str) -> None:
         # A configuration that came after the request is not judged by it.

@@ -1,70 +1,26 @@
-"""Limits of lanes: slots for requests in flight, their fair share, memory, and reads of the store."""
+"""Limits of lanes: slots for requests in flight, rates, fair share, and protection for listeners that fail."""
 
-import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
+from discue.dispatch.lane.breaker import CircuitBreaker, Throttle
+from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
+from discue.dispatch.lane.states import BreakerState
+from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.concurrency import AdaptiveLimit, Claim, may_send, may_take_slot
-from discue.store.engine import CursorKey, LogPage, QueueKey, Work
-from discue.store.store import Store
+from discue.domain.rate import RateLimit, TokenBucket
+from discue.store.cursors import LaneRecord
+from discue.store.engine import CursorKey
+from discue.store.listener_health import ListenerHealth
 
 if TYPE_CHECKING:
+    from discue.dispatch.lane.context import LaneContext
     from discue.dispatch.lane.lane import Lane
 
-T = TypeVar("T")
-
 _TRIED_PER_RELEASE: Final = 4
-_READS_AT_ONCE: Final = 3
-
-
-class BodyBudget:
-    """How many bytes of message bodies the lanes of a worker hold in memory. Other messages are read again later."""
-
-    __slots__ = ("_limit", "held")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.held = 0
-
-    @property
-    def left(self) -> int:
-        return max(0, self._limit - self.held)
-
-    def take(self, size: int) -> bool:
-        """Take `size` bytes if they are left."""
-        if self.held + size > self._limit:
-            return False
-        self.held += size
-        return True
-
-    def force(self, size: int) -> None:
-        """Take `size` bytes beyond the limit, for the page that a lane needs to go on. Pages are bounded themselves."""
-        self.held += size
-
-    def give_back(self, size: int) -> None:
-        self.held -= size
-
-
-class LimitedReads:
-    """Reads of lanes, a few at once in the order of the requests, so that thousands of lanes do not delay others.
-
-    Both methods raise Unavailable, as those of the store do.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._slots = asyncio.Semaphore(_READS_AT_ONCE)
-
-    async def read(self, work: Work[T]) -> T:
-        async with self._slots:
-            return await self._store.read(work)
-
-    async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: int) -> LogPage:
-        async with self._slots:
-            return await self._store.page(*queue, after, rows, max_bytes=max_bytes)
 
 
 class Slots:
@@ -81,10 +37,6 @@ class Slots:
         self.is_queued = False
         """Whether it waits for a slot of the worker."""
 
-    @property
-    def limit(self) -> int:
-        return self.adaptive.allowed
-
 
 class ConcurrencyLimiter:
     """A worker's cap on requests in flight, shared fairly between organizations and their listeners."""
@@ -99,12 +51,12 @@ class ConcurrencyLimiter:
         """Take a slot. False if there is none; then the slots are queued, and `pump` is called later."""
         organization = slots.organization
         taken = self._by_organization.get(organization, 0)
-        if may_send(self._cap, self.in_flight, taken, slots.in_flight, lane_limit=slots.limit):
+        if may_send(self._cap, self.in_flight, taken, slots.in_flight, lane_limit=slots.adaptive.allowed):
             self.in_flight += 1
             slots.in_flight += 1
             self._by_organization[organization] = taken + 1
             return True
-        if slots.in_flight < slots.limit and not slots.is_queued:
+        if slots.in_flight < slots.adaptive.allowed and not slots.is_queued:
             slots.is_queued = True
             self._waiting.setdefault(organization, deque()).append(slots)
         return False
@@ -135,6 +87,132 @@ class ConcurrencyLimiter:
             tried += slots.is_queued or self.in_flight != before
 
 
+class Limits(Slots):
+    """Everything that bounds the requests of one lane: slots, rates, fair share, circuit breaker and throttle."""
+
+    __slots__ = (
+        "_context",
+        "_lane",
+        "_own_rate",
+        "breaker",
+        "fair_share",
+        "lead",
+        "rate",
+        "retries_in_flight",
+        "throttle",
+    )
+
+    def __init__(self, lane: "Lane", record: LaneRecord, context: "LaneContext") -> None:
+        super().__init__(record.organization, AdaptiveLimit(lane.endpoint.max_in_flight), lane.pump)
+        self._lane = lane
+        self._context = context
+        tuning, now, replay = context.tuning, context.clock.monotonic(), record.replay
+        # The listener's stored health is about the live lane: the breaker of a replay stays closed.
+        self.breaker = CircuitBreaker(record.known if replay is None else ListenerHealth(), tuning.most_trials)
+        self.throttle = Throttle(tuning.throttle_rows, tuning.throttle_failures)
+        # A cursor that had no owner before was never sent to.
+        is_new = record.token == 1 and record.version == 0
+        self.rate = TokenBucket(lane.endpoint.rate_limit, now, is_full=is_new)
+        self._own_rate: TokenBucket | None = None
+        """The rate of a replay, in addition to that of the listener."""
+        if replay is not None and replay.pace is not None:
+            self._own_rate = TokenBucket(RateLimit(replay.pace, 1), now, is_full=False)
+        self.lead = self
+        """The limits of the listener's live lane, whose rate and slots hold for its replays, too."""
+        self.fair_share: FairShare | None = None
+        """Shares the listener's limits with its replays, if there are any."""
+        self.retries_in_flight = 0
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the listener is enabled, and its circuit breaker lets requests through.
+
+        Replays may send while the live lane is on this worker and sends without restrictions.
+        """
+        lane = self._lane
+        if lane.record.replay is not None:
+            return self.fair_share is not None and self.fair_share.is_open
+        return lane.endpoint.enabled and self.breaker.state is not BreakerState.OPEN
+
+    @property
+    def taken(self) -> int:
+        """How many of the listener's slots are taken.
+
+        An attempt keeps its slot until it is stored, so that a crash never repeats more than the limit.
+        """
+        inherited = self._lane.inherited
+        return self.in_flight + self._lane.cursor.unflushed + (0 if inherited is None else inherited.slots)
+
+    @property
+    def has_free_slot(self) -> bool:
+        # Inherited requests were sent by the previous owner, and are no trials of the circuit breaker here.
+        if self.taken >= self.adaptive.allowed:
+            return False
+        is_closed = self.breaker.state is BreakerState.CLOSED
+        return is_closed or self.breaker.allows(self.in_flight + self._lane.cursor.unflushed)
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether retries leave half of the slots to new messages."""
+        return self.retries_in_flight * 2 < self.adaptive.allowed
+
+    def may_start(self, now: int) -> bool:
+        """Whether slots, rates and fair share let a request start. If not, the lane is called when they do."""
+        if not self.has_free_slot or (self._own_rate and not self._wait_for(self._own_rate, now)):
+            return False
+        if self.fair_share is not None:
+            return self.fair_share.may_start(self._lane)
+        return self.rate.limit is None or self._wait_for(self.rate, now)
+
+    def acquire(self, *, is_retry: bool) -> bool:
+        """Take a slot of the worker, and tokens, for a request that starts. If there is no slot, `pump` is called."""
+        if not self._context.limiter.acquire(self):
+            return False
+        self.retries_in_flight += is_retry
+        if self.lead.rate.limit is not None:
+            self.lead.rate.take(self._context.clock.monotonic())
+        if self._own_rate is not None:
+            self._own_rate.take(self._context.clock.monotonic())
+        if self.fair_share is not None:
+            self.fair_share.on_start(self._lane)
+        return True
+
+    def release(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
+        """Give back what an attempt has taken, and adapt the number of slots to its outcome."""
+        self._context.limiter.release(self)
+        self.retries_in_flight -= attempt.is_retry
+        self.lead.adaptive.ended(outcome, attempt.epoch)
+
+    def follow(self, live: "Limits") -> None:
+        """Let the slots and the rate of the live lane hold for its replay."""
+        self.lead, self.adaptive = live, live.adaptive
+
+    def configure(self, before: Endpoint, after: Endpoint) -> None:
+        """Follow a change of the listener's slots, rate and target."""
+        if after.target != before.target:
+            self.throttle.end()
+        self.adaptive.limit_to(after.max_in_flight)
+        if after.rate_limit != self.rate.limit:
+            self.rate = TokenBucket(after.rate_limit, self._context.clock.monotonic(), is_full=False)
+
+    def on_success(self, seq: int) -> bool:
+        """Count a successful attempt. True if this ends a streak of failures, which is to be stored."""
+        self.throttle.end()
+        return self.breaker.on_success(seq)
+
+    def on_failure(self, seq: int, now: int) -> bool:
+        """Count a failed attempt. True if the streak of failures changed, which is to be stored."""
+        self.throttle.on_failure()
+        return self.breaker.on_failure(seq, now)
+
+    def _wait_for(self, rate: TokenBucket, now: int) -> bool:
+        """Whether a rate lets a request start now. If not, the lane is woken when it does."""
+        wait_seconds = rate.wait_seconds(self._context.clock.monotonic())
+        if wait_seconds > 0:
+            self._lane.wake_at(now + math.ceil(wait_seconds * 1_000))
+        return wait_seconds == 0
+
+
 class FairShare:
     """Shares a listener's slots and rate between its live lane and its replays on this worker.
 
@@ -163,16 +241,17 @@ class FairShare:
         return self._live is not None and self._live.is_wide_open
 
     def join(self, lane: "Lane") -> None:
-        lane.fair_share = self
+        lane.limits.fair_share = self
         self.on_start(lane)
         if lane.key[2]:
             self._replays[lane.key] = lane
-            self._follow_live(lane)
+            if self._live is not None:
+                lane.limits.follow(self._live.limits)
             return
         self._live = lane
         self._was_open = lane.is_wide_open
         for replay in self._replays.values():
-            self._follow_live(replay)
+            replay.limits.follow(lane.limits)
             self._waiting[replay] = None
 
     def leave(self, lane: "Lane") -> None:
@@ -180,8 +259,6 @@ class FairShare:
         self._waiting.pop(lane, None)
         if lane is self._live:
             self._live = None
-            for replay in self._replays.values():
-                self._follow_live(replay)
         elif self._replays.get(lane.key) is lane:
             del self._replays[lane.key]
         self._closed.append(lane)
@@ -208,11 +285,6 @@ class FairShare:
         self._waiting[lane] = None
         return False
 
-    def _follow_live(self, replay: "Lane") -> None:
-        """Let the limits of the live lane hold for a replay."""
-        replay.lead = self._live or replay
-        replay.slots.adaptive = replay.lead.adaptive
-
     def _may_start(self, lane: "Lane") -> bool:
         live = self._live
         if live is None or self._wait_seconds(live) > 0:
@@ -220,16 +292,16 @@ class FairShare:
         lanes = (live, *self._replays.values())
         if any(each.inherited is not None and not each.inherited.is_known for each in lanes):
             return False
-        taken = sum(each.slots_taken for each in lanes) + sum(each.slots.in_flight for each in self._closed)
+        taken = sum(each.limits.taken for each in lanes) + sum(each.limits.in_flight for each in self._closed)
         waiting = [self._claim(each) for each in self._waiting if each is not lane]
-        return may_take_slot(live.slots.limit, taken, self._claim(lane), waiting)
+        return may_take_slot(live.limits.adaptive.allowed, taken, self._claim(lane), waiting)
 
     def _wait_seconds(self, live: "Lane") -> float:
         """Return how long until the listener's rate allows the next request."""
-        return live.rate.wait_seconds(self._clock.monotonic())
+        return live.limits.rate.wait_seconds(self._clock.monotonic())
 
     def _claim(self, lane: "Lane") -> Claim:
-        return Claim(lane.slots_taken, self._turns[lane])
+        return Claim(lane.limits.taken, self._turns[lane])
 
     def _check_whether_open(self) -> None:
         was_open, self._was_open = self._was_open, self.is_open
@@ -261,7 +333,7 @@ class FairShare:
             next(iter(self._waiting)).wake_at(self._clock.now() + math.ceil(wait_seconds * 1_000))
 
     def _end_if_over(self) -> None:
-        self._closed = [lane for lane in self._closed if lane.slots.in_flight]
+        self._closed = [lane for lane in self._closed if lane.limits.in_flight]
         lanes = {self._live, *self._replays.values()}
         self._turns = {lane: turn for lane, turn in self._turns.items() if lane in lanes}
         if self._replays or self._closed or self._is_over:
@@ -269,5 +341,5 @@ class FairShare:
         self._is_over = True
         self._on_over()
         if self._live is not None:
-            self._live.fair_share = None
+            self._live.limits.fair_share = None
             self._live.start()

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from discue.dispatch.lane.limits import BodyBudget
 from discue.dispatch.lane.store_check import StoreCheck
 from discue.domain.messages import Entry
 from discue.domain.window import Window
@@ -25,7 +24,7 @@ from discue.store.delivery_rows import DueRetry, KeyRow, read_open_keys
 from discue.store.engine import DeliveryRow
 
 if TYPE_CHECKING:
-    from discue.dispatch.lane.context import LaneContext
+    from discue.dispatch.lane.context import BodyBudget, LaneContext
     from discue.dispatch.lane.lane import Lane
 
 
@@ -60,7 +59,7 @@ class WaitingByKey:
 
     __slots__ = ("_budget", "_by_key", "_new", "count")
 
-    def __init__(self, new: deque[Entry], budget: BodyBudget) -> None:
+    def __init__(self, new: deque[Entry], budget: "BodyBudget") -> None:
         self._new = new
         self._budget = budget
         self._by_key: dict[int, deque[Entry]] = {}

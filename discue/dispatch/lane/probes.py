@@ -267,7 +267,7 @@ class Prober:
             self._health_writer.note(lane)
 
     def _first_at(self, lane: "Lane", created_at: int, now: int) -> int:
-        known = lane.breaker.liveness
+        known = lane.limits.breaker.liveness
         if not known.success_count and not known.failure_count:
             return self._soon(now)
         # A worker that starts or takes over spreads the probes over the whole interval.
@@ -330,7 +330,7 @@ class Prober:
 
     def _apply(self, listener: _ProbedListener, fetched: FetchResult, now: int) -> None:
         lane = listener.lane
-        before = after = lane.breaker.liveness
+        before = after = lane.limits.breaker.liveness
         if is_conclusive(fetched.error):
             after = after_probe(before, probe_error(fetched.error, fetched.status), fetched.status, now)
         is_quiet = self._is_quiet(lane, after, listener.changed_at, now)
@@ -349,7 +349,7 @@ class Prober:
 
 
 def _health_record(lane: "Lane") -> HealthRecord:
-    record, endpoint, breaker = lane.record, lane.endpoint, lane.breaker
+    record, endpoint, breaker = lane.record, lane.endpoint, lane.limits.breaker
     health = ListenerHealth(breaker.liveness, breaker.failing, lane.backlog.swept())
     return HealthRecord(
         record.organization, record.listener, record.token, endpoint.liveness_url, endpoint.config_version, health

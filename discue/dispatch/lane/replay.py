@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Final
 
-from discue.dispatch.lane.breaker import CircuitBreaker
 from discue.dispatch.lane.context import LaneContext
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import Endpoint
@@ -11,13 +10,10 @@ from discue.dispatch.lane.flush import write_until_stored
 from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.states import LaneState
 from discue.domain.clock import Clock
-from discue.domain.filters.filters import compile_filter
 from discue.domain.messages import Entry
-from discue.domain.rate import RateLimit, TokenBucket
 from discue.store import replays
 from discue.store.cursors import LaneRecord, ReplayPlan
 from discue.store.engine import DeliveryRow, ReplayStep, Settle
-from discue.store.listener_health import ListenerHealth
 
 _EXPIRED: Final = frozenset({"expired", "too_old"})
 
@@ -29,17 +25,8 @@ class ReplayLane(Lane):
     """
 
     def __init__(self, record: LaneRecord, plan: ReplayPlan, endpoint: Endpoint, context: LaneContext) -> None:
-        super().__init__(record, endpoint, context)
+        super().__init__(record, endpoint, context, cursor=ReplayCursorState(record, context.clock))
         self._plan = plan
-        self._filter = None if plan.filter is None else compile_filter(plan.filter)
-        limit = None if plan.pace is None else RateLimit(plan.pace, 1)
-        self._own_rate = TokenBucket(limit, context.clock.monotonic(), is_full=False)
-        # Always closed: what was stored of the listener is about the live lane.
-        self.breaker = CircuitBreaker(ListenerHealth())
-
-    @property
-    def may_send(self) -> bool:
-        return self.fair_share is not None and self.fair_share.is_open
 
     def on_published(self, entries: tuple[Entry, ...]) -> None:
         """Do nothing: new messages are beyond the end of the replay."""
@@ -56,23 +43,6 @@ class ReplayLane(Lane):
         # The messages wait since the replay was created, however old they are.
         if self._plan.created_at < before:
             await super().miss_older_than(before)
-
-    def accepts(self, entry: Entry) -> bool:
-        return super().accepts(entry) and (self._filter is None or self._filter.accepts(entry))
-
-    def drop_reason(self, entry: Entry, waits_since: int, now: int) -> str:
-        return super().drop_reason(entry, max(waits_since, self._plan.created_at), now)
-
-    def _new_cursor_state(self, context: LaneContext) -> CursorState:
-        return ReplayCursorState(self.record, context.clock)
-
-    def _may_start_now(self, now: int) -> bool:
-        if self.backlog.is_empty or not self._wait_for(self._own_rate, now):
-            return False
-        return super()._may_start_now(now)
-
-    def _on_start(self) -> None:
-        self._own_rate.take(self._context.clock.monotonic())
 
     def _should_disable(self, now: int) -> bool:
         # Failures of old messages say little about the listener.

@@ -5,25 +5,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from discue.dispatch.delivery_rules import Drop, decide_due, decide_new
-from discue.dispatch.lane.attempt import InFlightAttempt
+from discue.dispatch.delivery_rules import SKIP, DeliveryRules
 from discue.dispatch.lane.backlog import Backlog
-from discue.dispatch.lane.breaker import Throttle
+from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
+from discue.dispatch.lane.limits import Limits
 from discue.dispatch.lane.ordering import HeldKey
+from discue.domain.filters.filters import compile_filter
 from discue.domain.messages import Entry
 from discue.store.delivery_rows import DueRetry
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.context import LaneContext
     from discue.dispatch.lane.lane import Lane
-
-
-class Start(msgspec.Struct, frozen=True, gc=False):
-    """Start attempt `number`. A slot of the worker is taken for it."""
-
-    entry: Entry
-    number: int
-    is_retry: bool
 
 
 class SkipNew(msgspec.Struct, frozen=True, gc=False):
@@ -65,7 +58,8 @@ class Detach(msgspec.Struct, frozen=True, gc=False):
     attempts: Collection[InFlightAttempt]
 
 
-Decision = Start | SkipNew | DropNew | BlockNew | DropRetry | SkipRetry | Detach
+Decision = InFlightAttempt | SkipNew | DropNew | BlockNew | DropRetry | SkipRetry | Detach
+"""The next step of a lane. An attempt is to be sent: it has taken a slot of the worker."""
 
 
 class Selector:
@@ -76,24 +70,31 @@ class Selector:
     """
 
     def __init__(
-        self, lane: "Lane", context: "LaneContext", backlog: Backlog, in_flight: dict[int, InFlightAttempt]
+        self, lane: "Lane", context: "LaneContext", *, limits: Limits, in_flight: dict[int, InFlightAttempt]
     ) -> None:
         self._lane = lane
-        self._limiter = context.limiter
         self._tuning = context.tuning
-        self._backlog = backlog
+        self._deadline_ms = context.deadline_ms
+        self._backlog: Backlog = lane.backlog
+        self._limits = limits
         self._in_flight = in_flight
-        self.throttle = Throttle(self._tuning.throttle_rows, self._tuning.throttle_failures)
-        self.retries_in_flight = 0
-        """Counted up here, and down by the lane when the attempt ends."""
         self._was_retry = False
         """Whether the last attempt that started was a retry."""
+        replay = lane.record.replay
+        self._waits_since_at_least = 0 if replay is None else replay.created_at
+        self._replay_filter = None if replay is None or replay.filter is None else compile_filter(replay.filter)
+        self.configure(lane.endpoint)
+
+    def configure(self, endpoint: Endpoint) -> None:
+        """Decide on messages by the filter of a changed configuration from now on."""
+        filters = [each for each in (endpoint.filter, self._replay_filter) if each is not None]
+        self._rules = DeliveryRules(filters, self._deadline_ms, self._waits_since_at_least)
 
     def next(self, now: int) -> Decision | None:
         """Decide on the next message, and remove it from the backlog.
 
-        Returns None if nothing can start before a request ends or something changes. For `Start` it has taken a slot of
-        the worker: the only side effect outside the backlog.
+        Returns None if nothing can start before a request ends or something changes. An attempt has taken what the
+        limits count: the only side effect outside the backlog.
         """
         backlog = self._backlog
         while backlog.new or backlog.retries:
@@ -122,53 +123,57 @@ class Selector:
         return Detach(attempts) if attempts else None
 
     def _is_turn_of_a_retry(self, now: int) -> bool:
+        if not self._limits.may_retry:
+            return False
         # With one slot, a throttle that holds new messages back must not hold the retries back with them.
-        is_turn_of_new = (
-            self._lane.slots.limit == 1 and self._was_retry and self.throttle.allows(now, self._lane.cursor.open_rows)
-        )
-        return self._may_retry and not is_turn_of_new
+        is_turn_of_new = self._limits.adaptive.allowed == 1 and self._was_retry
+        return not is_turn_of_new or self._is_throttled(now)
 
-    @property
-    def _may_retry(self) -> bool:
-        return self.retries_in_flight * 2 < self._lane.slots.limit
+    def _is_throttled(self, now: int) -> bool:
+        throttle = self._limits.throttle
+        return throttle.only_fails and not throttle.allows(now, self._lane.cursor.open_rows)
 
     def _retry_instead(self, now: int) -> Decision | None:
         """Decide on a retry out of turn: no new message can start before a request ends."""
-        return self._next_retry(now) if self._backlog.retries and self._may_retry else None
+        return self._next_retry(now) if self._backlog.retries and self._limits.may_retry else None
 
     def _next_retry(self, now: int) -> Decision | None:
-        lane, retries = self._lane, self._backlog.retries
+        retries = self._backlog.retries
         retry = retries[0]
-        entry, is_first = retry.entry, lane.cursor.resume(retry)
-        reason = "" if entry is None else lane.drop_reason(entry, retry.waits_since, now)
-        decision = decide_due(entry, lane.accepts, reason, is_first=is_first)
-        if isinstance(decision, Drop):
-            retries.popleft()
-            return DropRetry(retry, reason)
-        if entry is None or decision is not None:
+        entry, is_first = retry.entry, self._lane.cursor.resume(retry)
+        reason = self._rules.decide_due(entry, retry.waits_since, now, is_first=is_first)
+        if reason == SKIP or entry is None:
             retries.popleft()
             return SkipRetry(retry)
-        if not self._limiter.acquire(lane.slots):
-            return None
-        retries.popleft()
-        self.retries_in_flight += 1
-        self._was_retry = True
-        return Start(entry, retry.attempts + 1, is_retry=True)
+        if reason:
+            retries.popleft()
+            return DropRetry(retry, reason)
+        return self._start(entry, retry.attempts + 1, is_retry=True)
 
     def _next_new(self, entry: Entry, now: int) -> Decision | None:
-        lane, backlog = self._lane, self._backlog
-        decision = decide_new(entry, lane.accepts, lane.drop_reason(entry, entry.stored_at, now))
-        if isinstance(decision, Drop):
-            return DropNew(backlog.take_new(), decision.reason)
-        if decision is not None:
-            return SkipNew(backlog.take_new())
-        rows = lane.cursor.open_rows
-        if not self.throttle.allows(now, rows) or not self._limiter.acquire(lane.slots):
+        reason = self._rules.decide_new(entry, now)
+        if reason:
+            self._backlog.take_new()
+            return SkipNew(entry) if reason == SKIP else DropNew(entry, reason)
+        if self._is_throttled(now):
             return None
-        if self.throttle.on_start(now, rows):
-            lane.wake_at(self.throttle.until)
-        self._was_retry = False
-        return Start(backlog.take_new(), 1, is_retry=False)
+        attempt = self._start(entry, 1, is_retry=False)
+        throttle = self._limits.throttle
+        if attempt is not None and throttle.only_fails and throttle.on_start(now, self._lane.cursor.open_rows):
+            self._lane.wake_at(throttle.until)
+        return attempt
+
+    def _start(self, entry: Entry, number: int, *, is_retry: bool) -> InFlightAttempt | None:
+        """Take the message from the backlog for an attempt, if the worker has a slot."""
+        if not self._limits.acquire(is_retry=is_retry):
+            return None
+        if is_retry:
+            self._backlog.retries.popleft()
+        else:
+            self._backlog.take_new()
+        self._was_retry = is_retry
+        epoch = self._limits.adaptive.epoch
+        return InFlightAttempt(entry, number, self._lane.endpoint, epoch=epoch, is_retry=is_retry)
 
     def _detach_busiest(self) -> Detach | None:
         """Too many messages wait in memory: detach the request that most wait for, if that lets other keys go on."""

@@ -8,16 +8,16 @@ import msgspec
 
 from discue.control.listener_options import LEASED_FOR_SECONDS
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage
-from discue.dispatch.delivery_rules import Drop, Gap, decide_due, decide_new, drop_reason, steps_of_page
+from discue.dispatch.delivery_rules import SKIP, DeliveryRules, Gap, message_policy, policy_of, steps_of_page
 from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
+from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
-from discue.dispatch.lane.limits import BodyBudget
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
 from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.filters.filters import compile_filter
 from discue.domain.ids import RowIds, millisecond_of
-from discue.domain.messages import Entry, ReceiptHandle, decode_options
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, Settlement, settle, with_options
+from discue.domain.messages import Entry, ReceiptHandle
+from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, Settlement, settle
 from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow, LogPage, Settle
 from discue.store.pull_leases import OpenDelivery, PullSnapshot
@@ -58,10 +58,10 @@ class PullSession:
         self._now = now
         self._row_ids = row_ids
         self._random = random
-        self._deadline_ms = limits.deadline_ms
         self._lease_ms = (options.lease_seconds or LEASED_FOR_SECONDS) * 1_000
-        self._policy = with_options(with_options(limits.policy, record.queue_retry), options.retry)
-        self._filter = None if options.filter is None else compile_filter(options.filter)
+        self._policy = policy_of(limits.policy, record)
+        filters = [] if options.filter is None else [compile_filter(options.filter)]
+        self._rules = DeliveryRules(filters, limits.deadline_ms)
         self._max_in_flight = options.max_in_flight or limits.max_in_flight
         self._leased = snapshot.handed_out
         self._results: dict[ReceiptHandle, DecisionResult] = {}
@@ -151,12 +151,11 @@ class PullSession:
             if found.state == "leased" and not self._expire_lease(found):
                 return None
             entry = msgspec.structs.replace(found.entry, body=body)
-        reason = "" if entry is None else self._drop_reason(entry, found.waits_since)
-        decision = decide_due(entry, self._accepts, reason, is_first=is_first)
-        if isinstance(decision, Drop):
-            cursor.miss_retry(found.seq, found.attempts, decision.reason, self._now)
-        elif entry is None or decision is not None:
+        reason = self._rules.decide_due(entry, found.waits_since, self._now, is_first=is_first)
+        if reason == SKIP or entry is None:
             cursor.drop_row(found.seq)
+        elif reason:
+            cursor.miss_retry(found.seq, found.attempts, reason, self._now)
         else:
             return self._lease(entry, found.attempts + 1, is_new=False)
         return None
@@ -172,11 +171,11 @@ class PullSession:
             if held is not None:
                 cursor.block(held, [step.seq])
                 continue
-            decision = decide_new(step, self._accepts, self._drop_reason(step, step.stored_at))
-            if isinstance(decision, Drop):
-                cursor.miss_new(step, decision.reason, self._now)
-            elif decision is not None:
+            reason = self._rules.decide_new(step, self._now)
+            if reason == SKIP:
                 cursor.skip_new(step)
+            elif reason:
+                cursor.miss_new(step, reason, self._now)
             elif len(leased) < most:
                 leased.append(self._lease(step, 1, is_new=True))
             else:
@@ -245,13 +244,10 @@ class PullSession:
 
     def _fail(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Settlement:
         outcome = self._end_attempt(found, error, ended_at)
-        settlement = settle(found.attempts, outcome, self._policy_of(found), self._now, random=self._random())
+        policy = self._policy if found.entry is None else message_policy(self._policy, found.entry.extra)
+        settlement = settle(found.attempts, outcome, policy, self._now, random=self._random())
         self._cursor.fail(found.seq, found.attempts, settlement, self._now, has_row=True)
         return settlement
-
-    def _policy_of(self, found: OpenDelivery) -> RetryPolicy:
-        extra = b"" if found.entry is None else found.entry.extra
-        return with_options(self._policy, decode_options(extra).retry) if extra else self._policy
 
     def _end_attempt(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Outcome:
         detail = "" if not error else _FAILURE_DETAILS[error]
@@ -281,9 +277,3 @@ class PullSession:
             self._cursor.put_row(row)
         self._leased += 1
         return LeasedMessage(entry, attempt, receipt, until)
-
-    def _accepts(self, entry: Entry) -> bool:
-        return self._filter is None or self._filter.accepts(entry)
-
-    def _drop_reason(self, entry: Entry, waits_since: int) -> str:
-        return drop_reason(entry, waits_since, self._now, self._deadline_ms)

@@ -5,8 +5,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
-from discue.dispatch.lane.limits import BodyBudget
 from discue.dispatch.lane.ordering import PUSH_STATES, Ordering, WaitingByKey
 from discue.domain.attempts import Timings, Trace, decode_detail
 from discue.domain.messages import Entry

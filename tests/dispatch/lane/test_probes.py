@@ -7,8 +7,8 @@ from pathlib import Path
 import apsw
 import pytest
 
+from discue.dispatch.lane.context import Tuning
 from discue.dispatch.lane.probes import LATE_MS
-from discue.dispatch.lane.tuning import Tuning
 from discue.domain.model import Listener, Queue
 from discue.store.engine import Work
 from tests.dispatch.stage import Stage, badly, until, well
@@ -264,7 +264,7 @@ async def test_a_worker_that_died_leaves_the_state_behind_and_who_lost_a_cursor_
     found = await stage.liveness(listener)
     assert (found.state, found.success_count, found.failure_count) == ("inactive", 0, 3)
     await stage.start()
-    assert stage.lanes[0].breaker.is_open
+    assert stage.lanes[0].limits.breaker.is_open
 
 
 async def test_a_start_spreads_the_probes_of_those_it_finds(stage: Stage) -> None:

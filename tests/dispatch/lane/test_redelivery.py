@@ -5,7 +5,7 @@ from random import Random
 import msgspec
 import pytest
 
-from discue.dispatch.lane.tuning import Tuning
+from discue.dispatch.lane.context import Tuning
 from discue.domain.model import DeliveryOptions, Listener, MissedSelection, Queue, Redelivery
 from discue.store import redeliveries
 from discue.store.redeliveries import STEP_ROWS
