@@ -60,13 +60,13 @@ async def created(
     """
     control, key = call.control, call.idempotency_key
     if key is not None:
-        content_of = partial(_stored_content, call, key, respond, control.random_bytes(NONCE_BYTES))
+        content_of = partial(_stored_content, call, key, respond, nonce=control.random_bytes(NONCE_BYTES))
         control = replace(control, once=IdempotentWrite(key, content_of, control.row_ids.next()))
     return respond(await create(control))
 
 
 def _stored_content(
-    call: Call, key: IdempotencyKey, respond: Callable[[Any], Storable], nonce: bytes, *, result: Any
+    call: Call, key: IdempotencyKey, respond: Callable[[Any], Storable], result: Any, *, nonce: bytes
 ) -> bytes:
     # Sealed under the idempotency key itself, so that the database alone does not reveal the response.
     response = _encode(respond(result).without_secrets())
