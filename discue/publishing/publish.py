@@ -1,6 +1,6 @@
 """Publishing to queues. Messages are checked, numbered and durable when this returns; the lanes deliver them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -43,11 +43,6 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     expires_at: int | None = None
     options: MessageOptions | None = None
 
-    @property
-    def place(self) -> str:
-        """Return the JSON pointer to the message in the request."""
-        return self.pointer.removesuffix("/data")
-
 
 class Publisher(msgspec.Struct, frozen=True):
     """The dependencies of publishing."""
@@ -80,7 +75,10 @@ async def _publish(
     publisher: Publisher, queue: QueueRecord, messages: Sequence[NewMessage], once: IdempotencyKey | None
 ) -> tuple[Entry, ...]:
     new = tuple(entry_for(publisher.public_ids.next(), message, ordered=queue.ordered) for message in messages)
-    kept = None if once is None else _kept(publisher, once, new)
+    kept = None
+    if once is not None:
+        content = _pack([(each.id, each.alias) for each in new])
+        kept = IdempotencyRecord(once.hash, once.fingerprint, content, publisher.row_ids.next())
     for _ in range(_TRIES):
         check_messages(messages, queue.max_message_bytes, queue.checker)
         now = publisher.clock.now()
@@ -102,11 +100,6 @@ async def _publish(
     raise Unavailable("The configuration of the queue changed during the request. Try again.")
 
 
-def _kept(publisher: Publisher, once: IdempotencyKey, new: tuple[NewEntry, ...]) -> IdempotencyRecord:
-    content = _pack([(each.id, each.alias) for each in new])
-    return IdempotencyRecord(once.hash, once.fingerprint, content, publisher.row_ids.next())
-
-
 def entry_for(public_id: str, message: NewMessage, *, ordered: bool = False, body_id: int | None = None) -> NewEntry:
     """Return the message as a row to append. In an `ordered` queue it has a key hash even without a key."""
     if message.options is None and not ordered:
@@ -126,31 +119,20 @@ def entry_for(public_id: str, message: NewMessage, *, ordered: bool = False, bod
     )
 
 
-def check_messages(messages: Sequence[NewMessage], limit: int, checker: SchemaValidator | None) -> None:
-    """Raise PayloadTooLarge or Unprocessable unless the messages fit the size limit and schema of a queue."""
-    _check_sizes(limit, messages)
-    if checker is not None:
-        _check_schema(checker, messages)
+def check_messages(
+    messages: Sequence[NewMessage], limit: int, checker: SchemaValidator | None, *, destination: str = ""
+) -> None:
+    """Raise PayloadTooLarge or Unprocessable unless the messages fit the size limit and schema of a queue.
 
-
-def stored_messages(content: bytes) -> list[tuple[str, str | None]]:
-    """Return ids and aliases of the messages of an earlier request, from the content stored with its key.
-
-    The content is not encrypted: the log contains the same values.
+    `destination` names the queue in the error, if the request did not name it.
     """
-    return _unpack(content)
-
-
-def _check_schema(checker: SchemaValidator, messages: Sequence[NewMessage]) -> None:
-    faults = violations_of(checker, messages)
-    if faults:
-        first = faults[0]
-        sentence = f"The schema of the queue rejects the data: {first.pointer} {first.detail}."
-        raise Unprocessable(sentence, faults=faults)
-
-
-def violations_of(checker: SchemaValidator, messages: Iterable[NewMessage]) -> tuple[Fault, ...]:
-    """Return the schema violations of messages, at most 100."""
+    for message in messages:
+        if len(message.body) > limit:
+            fault = Fault(message.pointer, f"has {len(message.body)} bytes; at most {limit} are allowed")
+            sentence = f"A message of {destination or 'this queue'} can have at most {limit} bytes."
+            raise PayloadTooLarge(sentence, faults=(fault,))
+    if checker is None:
+        return
     faults: list[Fault] = []
     for message in messages:
         if not message.is_json:
@@ -159,17 +141,16 @@ def violations_of(checker: SchemaValidator, messages: Iterable[NewMessage]) -> t
             faults.extend(checker.violations(message.body, message.pointer))
         if len(faults) >= MAX_FAULTS:
             break
-    return tuple(faults[:MAX_FAULTS])
+    if faults:
+        sentence = (
+            f"The schema of {destination or 'the queue'} rejects the data: {faults[0].pointer} {faults[0].detail}."
+        )
+        raise Unprocessable(sentence, faults=tuple(faults[:MAX_FAULTS]))
 
 
-def _check_sizes(limit: int, messages: Sequence[NewMessage]) -> None:
-    for message in messages:
-        if len(message.body) > limit:
-            raise PayloadTooLarge(
-                f"A message of this queue can have at most {limit} bytes.", faults=(size_fault(message, limit),)
-            )
+def stored_messages(content: bytes) -> list[tuple[str, str | None]]:
+    """Return ids and aliases of the messages of an earlier request, from the content stored with its key.
 
-
-def size_fault(message: NewMessage, limit: int) -> Fault:
-    """Return the fault of a message that exceeds the size limit of its queue."""
-    return Fault(message.pointer, f"has {len(message.body)} bytes; at most {limit} are allowed")
+    The content is not encrypted: the log contains the same values.
+    """
+    return _unpack(content)

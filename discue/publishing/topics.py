@@ -8,11 +8,11 @@ import msgspec
 
 from discue.auth.control_plane_cache import QueueRecord
 from discue.auth.topic_routes import TopicRecord, Way
-from discue.domain.errors import NotFound, PayloadTooLarge, Unavailable, Unprocessable, invalid
+from discue.domain.errors import NotFound, Unavailable, invalid
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.quotas import PublishUsage
-from discue.publishing.publish import NewMessage, Publisher, entry_for, size_fault, violations_of
+from discue.publishing.publish import NewMessage, Publisher, check_messages, entry_for
 from discue.store import topics
 from discue.store.engine import (
     AlreadyDone,
@@ -53,10 +53,9 @@ class RoutedMessages(msgspec.Struct, frozen=True):
 
 
 class _Destination(msgspec.Struct):
-    """A queue, the alias of the channel into it, and the indexes of the messages routed there."""
+    """A queue, and the indexes of the messages routed there."""
 
     queue: QueueRecord
-    channel: str
     messages: list[int]
 
 
@@ -111,7 +110,10 @@ async def _publish(
         kept = IdempotencyRecord(once.hash, once.fingerprint, _pack(placed), publisher.row_ids.next())
     now = publisher.clock.now()
     if not destinations:
-        await _keep_unrouted(publisher, topic, kept, now)
+        # This also checks that no other worker has just added a channel.
+        key = (topic.organization, topic.id, topic.routes_version)
+        work = partial(topics.store_unrouted, key=key, idempotency_record=kept, now=now)
+        await (publisher.store.read(work) if kept is None else publisher.store.write(work))
         return RoutedMessages(tuple(placed), now)
     routed = _routed(publisher, topic, destinations, ids, messages=messages)
     first = msgspec.structs.replace(routed.appends[0], idempotency_record=kept)
@@ -131,20 +133,14 @@ async def _store(publisher: Publisher, topic: TopicRecord, routed: TopicAppend) 
     return appended[0].entries[0].stored_at
 
 
-async def _keep_unrouted(publisher: Publisher, topic: TopicRecord, once: IdempotencyRecord | None, now: int) -> None:
-    """Store the idempotency key, and check that no other worker has just added a channel."""
-    key = (topic.organization, topic.id, topic.routes_version)
-    work = partial(topics.store_unrouted, key=key, idempotency_record=once, now=now)
-    await (publisher.store.read(work) if once is None else publisher.store.write(work))
-
-
 async def _destinations(publisher: Publisher, topic: TopicRecord, messages: Sequence[NewMessage]) -> list[_Destination]:
-    """Return the destinations by row id of the queue, the order in which their heads are locked.
-
-    Raises Unprocessable and PayloadTooLarge.
-    """
+    """Return the destinations by row id of the queue. Raises Unprocessable and PayloadTooLarge."""
     chosen: list[tuple[Way, list[int]]] = []
-    seen = [(_subject_of(message), _as_filters_see(message)) for message in messages]
+    seen = []
+    for message in messages:
+        options = message.options or _NO_OPTIONS
+        extra = encode_options(options) or b""
+        seen.append((options.subject, Entry(0, "", 0, message.is_json, message.body, extra=extra)))
     for way in topic.ways:
         indexes = [index for index, (subject, entry) in enumerate(seen) if way.takes(subject, entry)]
         if indexes:
@@ -159,28 +155,11 @@ async def _destinations(publisher: Publisher, topic: TopicRecord, messages: Sequ
         except NotFound:
             # The queue was deleted, and the channel with it.
             raise StaleConfiguration from None
-        destination = _Destination(queue, way.alias, indexes)
-        _check(destination, messages)
-        destinations.append(destination)
-    return sorted(destinations, key=_queue_of)
-
-
-def _check(destination: _Destination, messages: Sequence[NewMessage]) -> None:
-    """Raise PayloadTooLarge or Unprocessable unless the messages fit the size limit and schema of the queue."""
-    queue, channel = destination.queue, destination.channel
-    limit = queue.max_message_bytes
-    for index in destination.messages:
-        if len(messages[index].body) > limit:
-            sentence = f"A message of the queue {queue.public_id} (channel {channel})"
-            fault = size_fault(messages[index], limit)
-            raise PayloadTooLarge(f"{sentence} can have at most {limit} bytes.", faults=(fault,))
-    if queue.checker is None:
-        return
-    faults = violations_of(queue.checker, [messages[index] for index in destination.messages])
-    if faults:
-        owner = f"The schema of the queue {queue.public_id} (channel {channel})"
-        sentence = f"{owner} rejects the data: {faults[0].pointer} {faults[0].detail}."
-        raise Unprocessable(sentence, faults=faults)
+        routed, name = [messages[index] for index in indexes], f"the queue {queue.public_id} (channel {way.alias})"
+        check_messages(routed, queue.max_message_bytes, queue.checker, destination=name)
+        destinations.append(_Destination(queue, indexes))
+    # The order in which their heads are locked.
+    return sorted(destinations, key=lambda each: each.queue.id)
 
 
 def _routed(
@@ -211,16 +190,3 @@ def _routed(
         entries = tuple(made[index, queue.ordered] for index in each.messages)
         appends.append(Append(queue.organization, queue.id, queue.config_version, now, entries))
     return TopicAppend(topic.organization, topic.id, topic.routes_version, tuple(appends), tuple(bodies.values()))
-
-
-def _subject_of(message: NewMessage) -> str | None:
-    return None if message.options is None else message.options.subject
-
-
-def _as_filters_see(message: NewMessage) -> Entry:
-    extra = encode_options(message.options or _NO_OPTIONS) or b""
-    return Entry(0, "", 0, message.is_json, message.body, extra=extra)
-
-
-def _queue_of(destination: _Destination) -> int:
-    return destination.queue.id
