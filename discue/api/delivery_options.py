@@ -8,7 +8,6 @@ from msgspec.structs import asdict
 
 from discue.api.structs import AsSent, Integer, Text, doc, number_given, within
 from discue.config.settings import Settings
-from discue.control import listener_options
 from discue.control.listener_options import (
     ATTEMPTS,
     BURST,
@@ -17,6 +16,7 @@ from discue.control.listener_options import (
     FORMATS,
     HIGHEST_RATE,
     LEASE_SECONDS,
+    LEASED_FOR_SECONDS,
     LOWEST_RATE,
     STATUS_CLASSES,
     STATUSES,
@@ -27,7 +27,7 @@ from discue.domain import headers
 from discue.domain.errors import invalid
 from discue.domain.model import Listener
 from discue.domain.rate import RateLimit
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryOptions, RetryPolicy
+from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryOptions, with_options
 
 LONGEST_DELAY_SECONDS: Final = 31_536_000
 DELAY_SECONDS: Final = range(LONGEST_DELAY_SECONDS + 1)
@@ -219,24 +219,19 @@ def rate_view(rate: RateLimit | None) -> RateLimitView | UnsetType:
 
 
 def effective_view(listener: Listener, settings: Settings) -> EffectiveOptionsView:
-    """Return the options in effect for a listener."""
-    defaults = (settings.delivery_timeout_seconds, settings.listener_max_in_flight)
-    found = listener_options.effective(listener.options, listener.queue_retry, defaults, DEFAULT_RETRY_POLICY)
-    pulls = listener.mode == "pull"
+    """Return the options in effect for a listener, after the defaults of its queue and of the server."""
+    options, pulls = listener.options, listener.mode == "pull"
+    policy = with_options(with_options(DEFAULT_RETRY_POLICY, listener.queue_retry), options.retry)
     return EffectiveOptionsView(
-        timeout=UNSET if pulls else found.timeout_seconds,
-        lease_seconds=found.lease_seconds if pulls else UNSET,
-        max_in_flight=found.max_in_flight,
-        retry=_policy_view(found.policy),
-        format=found.format,
-        rate_limit=rate_view(found.rate_limit),
-    )
-
-
-def _policy_view(policy: RetryPolicy) -> RetryPolicyView:
-    return RetryPolicyView(
-        schedule=list(policy.delays_seconds),
-        jitter=policy.jitter,
-        attempts=policy.attempts,
-        final_statuses=sorted(policy.final),
+        timeout=UNSET if pulls else options.timeout_seconds or settings.delivery_timeout_seconds,
+        lease_seconds=(options.lease_seconds or LEASED_FOR_SECONDS) if pulls else UNSET,
+        max_in_flight=options.max_in_flight or settings.listener_max_in_flight,
+        retry=RetryPolicyView(
+            schedule=list(policy.delays_seconds),
+            jitter=policy.jitter,
+            attempts=policy.attempts,
+            final_statuses=sorted(policy.final),
+        ),
+        format=options.format,
+        rate_limit=rate_view(options.rate_limit),
     )

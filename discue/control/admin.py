@@ -5,12 +5,12 @@ from typing import Final
 import msgspec
 
 from discue.control.api_keys import CreatedKey, Status, first_key, new_key
-from discue.control.context import ControlContext, require_found
+from discue.control.context import ControlContext, record, require_found
 from discue.domain import aliases
 from discue.domain.lockout import Lockout, LockoutSubject, remaining_ms
 from discue.domain.model import ApiKey, Organization
 from discue.domain.scopes import Scopes
-from discue.store import api_keys, events, feed, lockouts, organizations
+from discue.store import api_keys, feed, lockouts, organizations
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
@@ -24,16 +24,13 @@ async def create_key(
     if alias is not None:
         aliases.check_alias(alias)
     organization = await control.store.read(lambda tx: _organization(tx, organization_alias))
-    made = new_key(control, organization.id, alias, scopes, expires_at=expires_at)
+    made = new_key(control, organization.id, scopes, alias=alias, expires_at=expires_at)
     occurrence = control.occurrence(None)
 
     async def work(tx: Transaction) -> None:
         await _organization(tx, organization_alias)
         await api_keys.insert(tx, made.key)
-        await feed.record(tx, "api_key", made.key.organization, made.key.id)
-        await events.record(
-            tx, occurrence, "api_key_added", organization.id, ref=made.key.public_id, name=made.key.alias
-        )
+        await record(tx, occurrence, "api_key_added", made.key)
 
     await control.write(work)
     return made
@@ -53,9 +50,7 @@ async def restore_key(control: ControlContext, organization: Organization, text:
             await api_keys.delete(tx, organization.id, stored.id)
             await feed.record(tx, "api_key", organization.id, stored.id)
         await api_keys.insert(tx, made.key)
-        await feed.record(tx, "api_key", organization.id, made.key.id)
-        kind: events.EventKind = "api_key_added" if stored is None else "api_key_updated"
-        await events.record(tx, occurrence, kind, organization.id, ref=made.key.public_id, name=made.key.alias)
+        await record(tx, occurrence, "api_key_added" if stored is None else "api_key_updated", made.key)
 
     await control.write(work)
 
@@ -80,8 +75,7 @@ async def set_key_status(control: ControlContext, organization_alias: str, publi
         stored = require_found(await api_keys.get(tx, organization.id, public_id))
         changed = msgspec.structs.replace(stored, status=status, updated_at=now)
         await api_keys.update(tx, changed)
-        await feed.record(tx, "api_key", stored.organization, stored.id)
-        await events.record(tx, occurrence, "api_key_updated", organization.id, ref=stored.public_id, name=stored.alias)
+        await record(tx, occurrence, "api_key_updated", stored)
         return changed
 
     return await control.write(work)
@@ -94,8 +88,7 @@ async def delete_key(control: ControlContext, organization_alias: str, public_id
         organization = await _organization(tx, organization_alias)
         stored = require_found(await api_keys.get(tx, organization.id, public_id))
         await api_keys.delete(tx, stored.organization, stored.id)
-        await feed.record(tx, "api_key", stored.organization, stored.id)
-        await events.record(tx, occurrence, "api_key_deleted", organization.id, ref=stored.public_id, name=stored.alias)
+        await record(tx, occurrence, "api_key_deleted", stored)
 
     await control.write(work)
 

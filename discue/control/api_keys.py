@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, require_found
+from discue.control.context import ControlContext, record, require_found
 from discue.domain import api_key
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
@@ -22,7 +22,7 @@ from discue.domain.scopes import (
     parse_scopes,
     render_scopes,
 )
-from discue.store import api_keys, events, feed
+from discue.store import api_keys
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
@@ -39,40 +39,17 @@ class CreatedKey(msgspec.Struct, frozen=True):
 
 
 def new_key(
-    control: ControlContext, organization: int, alias: str | None, scopes: Scopes, *, expires_at: int = 0
-) -> CreatedKey:
-    """Return a key with a random secret, not stored yet. Its default alias is its id."""
-    parts = api_key.PresentedKey(control.public_ids.next(), api_key.new_secret(control.random_text))
-    return _new_key(control, organization, parts, alias, scopes=scopes, expires_at=expires_at)
-
-
-def first_key(control: ControlContext, organization: int, given: str | None = None) -> CreatedKey:
-    """Return an organization's first key, with every scope. `given` is the text that the operator chose, if any.
-
-    Raises SettingsInvalid if the given text is not a valid key.
-    """
-    if given is None:
-        return new_key(control, organization, None, all_scopes())
-    parts = api_key.parse(given)
-    if parts is None:
-        raise SettingsInvalid("bootstrap_key: must be dsk_ followed by 43 to 128 letters and digits.")
-    return _new_key(control, organization, parts, None, scopes=all_scopes(), expires_at=0)
-
-
-def encode_scopes(scopes: Scopes) -> str:
-    """Return the stored form of scopes."""
-    return msgspec.json.encode(render_scopes(scopes)).decode()
-
-
-def _new_key(
     control: ControlContext,
     organization: int,
-    parts: api_key.PresentedKey,
-    alias: str | None,
-    *,
     scopes: Scopes,
-    expires_at: int,
+    *,
+    alias: str | None = None,
+    expires_at: int = 0,
+    parts: api_key.PresentedKey | None = None,
 ) -> CreatedKey:
+    """Return a key that is not stored yet, by default with a random id and secret. Its default alias is its id."""
+    if parts is None:
+        parts = api_key.PresentedKey(control.public_ids.next(), api_key.new_secret(control.random_text))
     now = control.clock.now()
     key = ApiKey(
         organization=organization,
@@ -80,7 +57,7 @@ def _new_key(
         public_id=parts.public_id,
         alias=alias or parts.public_id,
         status="enabled",
-        scopes=encode_scopes(scopes),
+        scopes=_encode_scopes(scopes),
         expires_at=expires_at,
         last_used_at=0,
         created_at=now,
@@ -88,6 +65,21 @@ def _new_key(
         secret_hash=api_key.hash_secret(parts.secret),
     )
     return CreatedKey(key, api_key.compose(*parts))
+
+
+def first_key(control: ControlContext, organization: int, given: str | None = None) -> CreatedKey:
+    """Return an organization's first key, with every scope. `given` is the text that the operator chose, if any.
+
+    Raises SettingsInvalid if the given text is not a valid key.
+    """
+    parts = None if given is None else api_key.parse(given)
+    if given is not None and parts is None:
+        raise SettingsInvalid("bootstrap_key: must be dsk_ followed by 43 to 128 letters and digits.")
+    return new_key(control, organization, all_scopes(), parts=parts)
+
+
+def _encode_scopes(scopes: Scopes) -> str:
+    return msgspec.json.encode(render_scopes(scopes)).decode()
 
 
 Status = Literal["enabled", "disabled"]
@@ -116,15 +108,14 @@ async def create(control: ControlContext, principal: Principal, fields: KeyField
     if not principal.allows_all("api_keys", "write"):
         raise Forbidden
     scopes, expires_at = _granted(principal, fields), _expiry(fields, 0, control.clock.now())
-    made = new_key(control, principal.organization, None, scopes, expires_at=expires_at)
+    made = new_key(control, principal.organization, scopes, expires_at=expires_at)
     alias = new_alias(fields, made.key.public_id)
     key = msgspec.structs.replace(made.key, alias=alias, status=fields.status or "enabled")
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> CreatedKey:
         await api_keys.insert(tx, key)
-        await feed.record(tx, "api_key", key.organization, key.id)
-        await events.record(tx, occurrence, "api_key_added", key.organization, ref=key.public_id, name=key.alias)
+        await record(tx, occurrence, "api_key_added", key)
         return CreatedKey(key, made.text)
 
     return await control.write(work)
@@ -148,13 +139,12 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         stored = await _own(tx, principal, "write", public_id)
         control.require_match(stored)
         changed = _changed(principal, stored, fields, now)
-        if manages_keys(stored, now) and not _keeps_managing(stored, changed, now):
+        # With a new expiry, the key can manage keys for a shorter time than before.
+        still_manages = manages_keys(changed, now) and changed.expires_at in (0, stored.expires_at)
+        if manages_keys(stored, now) and not still_manages:
             await _require_another_manager(tx, stored, now)
         await api_keys.update(tx, changed)
-        await feed.record(tx, "api_key", stored.organization, stored.id)
-        await events.record(
-            tx, occurrence, "api_key_updated", stored.organization, ref=stored.public_id, name=changed.alias
-        )
+        await record(tx, occurrence, "api_key_updated", changed)
         return changed
 
     return await control.write(work)
@@ -171,10 +161,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         if manages_keys(stored, now):
             await _require_another_manager(tx, stored, now)
         await api_keys.delete(tx, stored.organization, stored.id)
-        await feed.record(tx, "api_key", stored.organization, stored.id)
-        await events.record(
-            tx, occurrence, "api_key_deleted", stored.organization, ref=stored.public_id, name=stored.alias
-        )
+        await record(tx, occurrence, "api_key_deleted", stored)
 
     await control.write(work)
 
@@ -196,11 +183,6 @@ def manages_keys(key: ApiKey, now: int) -> bool:
         return False
     scope = scopes_of(key).get("api_keys")
     return scope is not None and scope.access == "write" and scope.on_all
-
-
-def _keeps_managing(stored: ApiKey, changed: ApiKey, now: int) -> bool:
-    """Return whether the key can manage keys after the change, for as long as before: not with a new expiry."""
-    return manages_keys(changed, now) and changed.expires_at in (0, stored.expires_at)
 
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> ApiKey:
@@ -225,22 +207,19 @@ def _granted(principal: Principal, fields: KeyFields) -> Scopes:
 
 
 def _changed(principal: Principal, stored: ApiKey, fields: KeyFields, now: int) -> ApiKey:
+    alias, scopes = changed_alias(fields, stored.alias), stored.scopes
+    # Scopes that the key already has are not checked again.
+    if not isinstance(fields.scopes, UnsetType) and dict(fields.scopes) != scopes_of(stored):
+        check_grant(fields.scopes, principal.scopes)
+        scopes = _encode_scopes(fields.scopes)
     return msgspec.structs.replace(
         stored,
-        alias=changed_alias(fields, stored.alias),
+        alias=alias,
         status=fields.status or stored.status,
-        scopes=_scopes_after(principal, stored, fields),
+        scopes=scopes,
         expires_at=_expiry(fields, stored.expires_at, now),
         updated_at=now,
     )
-
-
-def _scopes_after(principal: Principal, stored: ApiKey, fields: KeyFields) -> str:
-    """Return the stored scopes after a change. Scopes that the key already has are not checked again."""
-    if isinstance(fields.scopes, UnsetType) or dict(fields.scopes) == scopes_of(stored):
-        return stored.scopes
-    check_grant(fields.scopes, principal.scopes)
-    return encode_scopes(fields.scopes)
 
 
 def _expiry(fields: KeyFields, stored: int, now: int) -> int:

@@ -1,28 +1,36 @@
 """The context of the control plane: what every operation gets, and how it commits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import UnsetType
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings
 from discue.crypto.keyring import Keyring
 from discue.crypto.password_hashing import PasswordHashing
 from discue.domain.clock import Clock
+from discue.domain.domain_challenge import Domain
 from discue.domain.egress import EgressPolicy
-from discue.domain.errors import NotFound, PreconditionFailed, invalid
+from discue.domain.errors import Fault, NotFound, PreconditionFailed, Unprocessable, invalid
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RandomBytes, RandomText, RowIds
+from discue.domain.model import ApiKey, Channel, Listener, Queue, Topic
 from discue.domain.scopes import Principal
-from discue.store import idempotency
+from discue.store import events, feed, idempotency
 from discue.store.engine import AlreadyDone, IdempotencyRecord, Notification, Transaction, UniqueViolation, Work
-from discue.store.events import Occurrence
+from discue.store.events import EventKind, Occurrence
+from discue.store.feed import FeedKind
 from discue.store.store import Store
 
 T = TypeVar("T")
+Choice = TypeVar("Choice", bound=str)
+
+_CACHED: Final[dict[type, FeedKind]] = {ApiKey: "api_key", Listener: "listener", Queue: "queue"}
+"""Resources that other workers cache, with the feed entries by which they notice each change."""
 
 
 class IdempotentWrite(msgspec.Struct, frozen=True):
@@ -104,3 +112,48 @@ def require_found(resource: T | None) -> T:
     if resource is None:
         raise NotFound
     return resource
+
+
+async def record(
+    tx: Transaction,
+    occurrence: Occurrence,
+    kind: EventKind,
+    changed: ApiKey | Channel | Domain | Listener | Queue | Topic,
+) -> None:
+    """Record the event of a change, and a feed entry if other workers cache the resource."""
+    if type(changed) in _CACHED:
+        await feed.record(tx, _CACHED[type(changed)], changed.organization, changed.id)
+    await events.record(tx, occurrence, kind, changed.organization, ref=changed.public_id, name=changed.alias)
+
+
+def chosen(stored: T, given: T | UnsetType | None, default: T) -> T:
+    """Return the value of a field after a request: UNSET keeps the stored one, None restores the default."""
+    if isinstance(given, UnsetType):
+        return stored
+    return default if given is None else given
+
+
+def within(stored: int | None, given: int | UnsetType | None, pointer: str, bounds: range) -> int | None:
+    """Return the value of a field after a request. Raises Unprocessable if it is sent and out of bounds."""
+    if isinstance(given, int) and given not in bounds:
+        raise invalid(pointer, out_of(bounds))
+    return chosen(stored, given, None)
+
+
+def out_of(bounds: range) -> str:
+    """Return the rule for a value that is out of bounds."""
+    return f"must be from {bounds.start} to {bounds.stop - 1}"
+
+
+def require_none(faults: Sequence[Fault]) -> None:
+    """Raise Unprocessable if there are faults."""
+    if faults:
+        raise Unprocessable(f"The value at {faults[0].pointer} {faults[0].detail}.", faults=tuple(faults))
+
+
+def one_of(choices: tuple[Choice, ...], given: str, pointer: str) -> Choice:
+    """Return the choice. Raises Unprocessable if it is none of the `choices`."""
+    for choice in choices:
+        if choice == given:
+            return choice
+    raise invalid(pointer, f"must be one of {', '.join(choices)}")

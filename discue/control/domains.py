@@ -1,6 +1,5 @@
 """Domains. An organization proves that it controls a host by answering a challenge there."""
 
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
@@ -8,13 +7,13 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, require_found
+from discue.control.context import ControlContext, record, require_found
 from discue.domain import domain_challenge, egress
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.domain_challenge import Domain
 from discue.domain.errors import Fault, Forbidden, Unprocessable, invalid, malformed
 from discue.domain.scopes import Access, Principal
-from discue.store import domains, events, feed
+from discue.store import domains, feed
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -44,14 +43,35 @@ async def create(control: ControlContext, principal: Principal, fields: DomainFi
     """
     if not principal.allows_all("domains", "write"):
         raise Forbidden
-    domain = _new_domain(control, principal, fields)
+    if isinstance(fields.hostname, UnsetType):
+        raise malformed("/hostname", "is missing")
+    port = _port(fields.port)
+    domain_challenge.check_port(port)
+    public_id, now = control.public_ids.next(), control.clock.now()
+    alias = new_alias(fields, public_id)
+    host_key = egress.host_key(fields.hostname)
+    if host_key is None:
+        raise invalid("/hostname", "must be a DNS name of 4 to 253 characters, not an IP address")
+    challenge = domain_challenge.new_challenge(control.random_text, now)
+    domain = Domain(
+        organization=principal.organization,
+        id=control.row_ids.next(),
+        public_id=public_id,
+        alias=alias,
+        hostname=fields.hostname,
+        host_key=host_key,
+        port=port,
+        challenge=challenge,
+        verification=domain_challenge.unverified(challenge),
+        config_version=1,
+        created_at=now,
+        updated_at=now,
+    )
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> Domain:
         await domains.insert(tx, domain)
-        await events.record(
-            tx, occurrence, "domain_added", domain.organization, ref=domain.public_id, name=domain.alias
-        )
+        await record(tx, occurrence, "domain_added", domain)
         return domain
 
     return await control.write(work)
@@ -88,7 +108,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
             updated_at=now,
         )
         await domains.update(tx, changed)
-        await events.record(tx, occurrence, "domain_updated", stored.organization, ref=stored.public_id, name=alias)
+        await record(tx, occurrence, "domain_updated", changed)
         return changed
 
     return await control.write(work)
@@ -104,9 +124,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         await domains.delete(tx, stored.organization, stored.id)
         if stored.verification.verified:
             await feed.record(tx, "domain", stored.organization, stored.id)
-        await events.record(
-            tx, occurrence, "domain_deleted", stored.organization, ref=stored.public_id, name=stored.alias
-        )
+        await record(tx, occurrence, "domain_deleted", stored)
 
     await control.write(work)
 
@@ -116,11 +134,19 @@ async def verify(control: ControlContext, principal: Principal, public_id: str, 
 
     Raises TooManyRequests if too many checks of the organization are in flight.
     """
+    now = control.clock.now()
+
+    async def take(tx: Transaction) -> tuple[Domain, bool]:
+        stored = await _own(tx, principal, "write", public_id)
+        if not domain_challenge.may_check_now(stored.verification, now):
+            return stored, False
+        return await _tried(tx, stored, now), True
+
     with checks.slot(principal.organization):
-        taken = await _take(control, principal, public_id)
-        if not taken.is_ours:
-            return taken.domain
-        return require_found(await check_taken(control, taken.domain, checks, control.occurrence(principal)))
+        domain, is_taken = await control.store.write_exclusively(take)
+        if not is_taken:
+            return domain
+        return require_found(await check_taken(control, domain, checks, control.occurrence(principal)))
 
 
 async def take_due(control: ControlContext, limit: int) -> list[Domain]:
@@ -157,40 +183,11 @@ async def check_taken(
         if found.verified != stored.verification.verified:
             changed = msgspec.structs.replace(changed, updated_at=now)
             await feed.record(tx, "domain", stored.organization, stored.id)
-            await events.record(
-                tx, happened, "domain_updated", stored.organization, ref=stored.public_id, name=stored.alias
-            )
+            await record(tx, happened, "domain_updated", stored)
         await domains.update(tx, changed)
         return changed
 
     return await control.write(work)
-
-
-async def require_registered(tx: Transaction, organization: int, urls: Iterable[tuple[str, str]]) -> None:
-    """Raise Unprocessable unless each URL is on a domain of the organization. `urls` are pairs of pointer and URL."""
-    for pointer, url in urls:
-        target = egress.parse_target(url, pointer)
-        if not await domains.is_registered(tx, organization, target.host, target.port):
-            raise invalid(pointer, "must be on a domain of the organization: create one with this host and port first")
-
-
-class _Taken(msgspec.Struct, frozen=True):
-    """A domain, and whether this call took it for a check."""
-
-    domain: Domain
-    is_ours: bool
-
-
-async def _take(control: ControlContext, principal: Principal, public_id: str) -> _Taken:
-    now = control.clock.now()
-
-    async def work(tx: Transaction) -> _Taken:
-        stored = await _own(tx, principal, "write", public_id)
-        if not domain_challenge.may_check_now(stored.verification, now):
-            return _Taken(stored, is_ours=False)
-        return _Taken(await _tried(tx, stored, now), is_ours=True)
-
-    return await control.store.write_exclusively(work)
 
 
 async def _tried(tx: Transaction, domain: Domain, now: int) -> Domain:
@@ -204,38 +201,8 @@ async def _own(tx: Transaction, principal: Principal, access: Access, public_id:
     return require_found(await domains.get(tx, principal.organization, public_id))
 
 
-def _new_domain(control: ControlContext, principal: Principal, fields: DomainFields) -> Domain:
-    if isinstance(fields.hostname, UnsetType):
-        raise malformed("/hostname", "is missing")
-    port = _port(fields.port)
-    domain_challenge.check_port(port)
-    public_id, now = control.public_ids.next(), control.clock.now()
-    challenge = domain_challenge.new_challenge(control.random_text, now)
-    return Domain(
-        organization=principal.organization,
-        id=control.row_ids.next(),
-        public_id=public_id,
-        alias=new_alias(fields, public_id),
-        hostname=fields.hostname,
-        host_key=_host_key(fields.hostname),
-        port=port,
-        challenge=challenge,
-        verification=domain_challenge.unverified(challenge),
-        config_version=1,
-        created_at=now,
-        updated_at=now,
-    )
-
-
 def _port(given: int | UnsetType | None) -> int:
     return given if isinstance(given, int) else domain_challenge.DEFAULT_PORT
-
-
-def _host_key(hostname: str) -> str:
-    key = egress.host_key(hostname)
-    if key is None:
-        raise invalid("/hostname", "must be a DNS name of 4 to 253 characters, not an IP address")
-    return key
 
 
 def _require_same_origin(stored: Domain, fields: DomainFields) -> None:

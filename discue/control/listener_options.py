@@ -7,13 +7,14 @@ from typing import Final, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from discue.control.context import chosen, one_of, out_of, require_none, within
 from discue.domain import headers
 from discue.domain.cloudevents import DeliveryFormat
-from discue.domain.errors import Fault, Unprocessable
+from discue.domain.errors import Fault
 from discue.domain.filters.parser import parse_filter
 from discue.domain.model import DeliveryOptions, ListenerMode
 from discue.domain.rate import RateLimit
-from discue.domain.retry import RetryOptions, RetryPolicy, with_options
+from discue.domain.retry import RetryOptions
 
 TIMEOUT_SECONDS = range(1, 301)
 MAX_IN_FLIGHT = range(1, 1_001)
@@ -57,32 +58,24 @@ class OptionFields(msgspec.Struct, frozen=True):
     lease_seconds: int | UnsetType | None = UNSET
 
 
-class Effective(msgspec.Struct, frozen=True):
-    """The options in effect for a listener, after the defaults of its queue and of the server."""
-
-    timeout_seconds: int
-    max_in_flight: int
-    policy: RetryPolicy
-    rate_limit: RateLimit | None
-    lease_seconds: int
-    format: DeliveryFormat
-
-
-def changed(stored: DeliveryOptions, fields: OptionFields, mode: ListenerMode = "push") -> DeliveryOptions:
+def changed(stored: DeliveryOptions, fields: OptionFields, mode: ListenerMode) -> DeliveryOptions:
     """Return the options with the values in the request.
 
     Raises Unprocessable for values out of range and for options that the listener's mode does not support.
     """
-    _check_mode(fields, mode)
+    foreign, rule = (_OF_REQUESTS, _ONLY_PUSH) if mode == "pull" else (_OF_LEASES, _ONLY_PULL)
+    given = [name for name in foreign if getattr(fields, name) not in (UNSET, None)]
+    require_none([Fault(f"/{_SHOWN_AS.get(name, name)}", rule) for name in given])
+    sent = fields.headers
     return DeliveryOptions(
-        headers=_chosen_headers(stored, fields.headers),
-        timeout_seconds=_chosen(stored.timeout_seconds, fields.timeout_seconds, ("/timeout", TIMEOUT_SECONDS)),
-        max_in_flight=_chosen(stored.max_in_flight, fields.max_in_flight, ("/max_in_flight", MAX_IN_FLIGHT)),
+        headers=stored.headers if isinstance(sent, UnsetType) else headers.check_headers(sent or {}, "/headers"),
+        timeout_seconds=within(stored.timeout_seconds, fields.timeout_seconds, "/timeout", TIMEOUT_SECONDS),
+        max_in_flight=within(stored.max_in_flight, fields.max_in_flight, "/max_in_flight", MAX_IN_FLIGHT),
         rate_limit=_chosen_rate(stored.rate_limit, fields.rate_limit),
         retry=chosen_retry(stored.retry, fields.retry),
         filter=_chosen_filter(stored.filter, fields.filter),
-        format=_chosen_format(stored.format, fields.format),
-        lease_seconds=_chosen(stored.lease_seconds, fields.lease_seconds, ("/lease_seconds", LEASE_SECONDS)),
+        format=one_of(FORMATS, chosen(stored.format, fields.format, "plain"), "/format"),
+        lease_seconds=within(stored.lease_seconds, fields.lease_seconds, "/lease_seconds", LEASE_SECONDS),
         authentication=stored.authentication,
     )
 
@@ -90,65 +83,25 @@ def changed(stored: DeliveryOptions, fields: OptionFields, mode: ListenerMode = 
 def chosen_retry(
     stored: RetryOptions | None, given: RetryOptions | UnsetType | None, pointer: str = ""
 ) -> RetryOptions | None:
-    """Return the retry policy after a request, which replaces it as a whole. Raises Unprocessable."""
+    """Return the retry policy after a request, which replaces it as a whole.
+
+    Raises Unprocessable, with a pointer to each value out of range.
+    """
     if isinstance(given, UnsetType):
         return stored
     if given is None or given == RetryOptions():
         return None
-    check_retry(given, f"{pointer}/retry")
-    return given
-
-
-def check_retry(retry: RetryOptions, pointer: str) -> None:
-    """Raise Unprocessable, with a pointer to each value out of range, unless the retry policy is valid."""
+    pointer = f"{pointer}/retry"
     faults = [
-        *_schedule_faults(retry.schedule or (), f"{pointer}/schedule"),
-        *_final_faults(retry.final_statuses or (), f"{pointer}/final_statuses"),
+        *_schedule_faults(given.schedule or (), f"{pointer}/schedule"),
+        *_final_faults(given.final_statuses or (), f"{pointer}/final_statuses"),
     ]
-    if retry.jitter is not None and not 0 <= retry.jitter <= 1:
+    if given.jitter is not None and not 0 <= given.jitter <= 1:
         faults.append(Fault(f"{pointer}/jitter", "must be from 0 to 1"))
-    if retry.attempts is not None and retry.attempts not in ATTEMPTS:
-        faults.append(_outside(f"{pointer}/attempts", ATTEMPTS))
-    if faults:
-        raise _unacceptable(*faults)
-
-
-def effective(
-    options: DeliveryOptions, queue_retry: RetryOptions | None, defaults: tuple[int, int], policy: RetryPolicy
-) -> Effective:
-    """Return the options in effect. `defaults` are the server's timeout in seconds and limit of requests in flight."""
-    timeout_seconds, max_in_flight = defaults
-    return Effective(
-        options.timeout_seconds or timeout_seconds,
-        options.max_in_flight or max_in_flight,
-        with_options(with_options(policy, queue_retry), options.retry),
-        options.rate_limit,
-        options.lease_seconds or LEASED_FOR_SECONDS,
-        options.format,
-    )
-
-
-def _check_mode(fields: OptionFields, mode: ListenerMode) -> None:
-    foreign = _OF_REQUESTS if mode == "pull" else _OF_LEASES
-    rule = _ONLY_PUSH if mode == "pull" else _ONLY_PULL
-    given = [name for name in foreign if getattr(fields, name) not in (UNSET, None)]
-    if given:
-        raise _unacceptable(*(Fault(f"/{_SHOWN_AS.get(name, name)}", rule) for name in given))
-
-
-def _chosen(stored: int | None, given: int | UnsetType | None, rule: tuple[str, range]) -> int | None:
-    if isinstance(given, UnsetType):
-        return stored
-    pointer, bounds = rule
-    if given is not None and given not in bounds:
-        raise _unacceptable(_outside(pointer, bounds))
+    if given.attempts is not None and given.attempts not in ATTEMPTS:
+        faults.append(Fault(f"{pointer}/attempts", out_of(ATTEMPTS)))
+    require_none(faults)
     return given
-
-
-def _chosen_headers(stored: DeliveryOptions, given: Mapping[str, str] | UnsetType | None) -> headers.Headers:
-    if isinstance(given, UnsetType):
-        return stored.headers
-    return headers.check_headers(given or {}, "/headers")
 
 
 def _chosen_filter(stored: str | None, given: str | UnsetType | None) -> str | None:
@@ -157,15 +110,6 @@ def _chosen_filter(stored: str | None, given: str | UnsetType | None) -> str | N
     if given is not None:
         parse_filter(given.encode(), "/filter")
     return given
-
-
-def _chosen_format(stored: DeliveryFormat, given: str | UnsetType | None) -> DeliveryFormat:
-    if isinstance(given, UnsetType):
-        return stored
-    for known in FORMATS:
-        if known == ("plain" if given is None else given):
-            return known
-    raise _unacceptable(Fault("/format", f"must be one of {', '.join(FORMATS)}"))
 
 
 def _chosen_rate(stored: RateLimit | None, given: RateFields | UnsetType | None) -> RateLimit | None:
@@ -177,9 +121,8 @@ def _chosen_rate(stored: RateLimit | None, given: RateFields | UnsetType | None)
     if not LOWEST_RATE <= given.per_second <= HIGHEST_RATE:
         faults.append(Fault("/rate_limit/per_second", f"must be from {LOWEST_RATE} to {HIGHEST_RATE:.0f}"))
     if given.burst is not None and given.burst not in BURST:
-        faults.append(_outside("/rate_limit/burst", BURST))
-    if faults:
-        raise _unacceptable(*faults)
+        faults.append(Fault("/rate_limit/burst", out_of(BURST)))
+    require_none(faults)
     return RateLimit(given.per_second, given.burst or math.ceil(given.per_second))
 
 
@@ -187,7 +130,7 @@ def _schedule_faults(schedule: tuple[int, ...], pointer: str) -> list[Fault]:
     if len(schedule) > DELAYS_LIMIT:
         return [Fault(pointer, f"must have at most {DELAYS_LIMIT} delays")]
     return [
-        _outside(f"{pointer}/{index}", DELAY_SECONDS)
+        Fault(f"{pointer}/{index}", out_of(DELAY_SECONDS))
         for index, delay in enumerate(schedule)
         if delay not in DELAY_SECONDS
     ]
@@ -202,11 +145,3 @@ def _final_faults(statuses: tuple[int | str, ...], pointer: str) -> list[Fault]:
         for index, status in enumerate(statuses)
         if status not in (STATUSES if isinstance(status, int) else STATUS_CLASSES)
     ]
-
-
-def _outside(pointer: str, bounds: range) -> Fault:
-    return Fault(pointer, f"must be from {bounds.start} to {bounds.stop - 1}")
-
-
-def _unacceptable(*faults: Fault) -> Unprocessable:
-    return Unprocessable(f"The value at {faults[0].pointer} {faults[0].detail}.", faults=faults)

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from discue.control import encryption
-from discue.control.context import ControlContext, require_found
+from discue.control.context import ControlContext, record, require_found
 from discue.control.listeners import ListenerPath, own_listener
 from discue.crypto import signatures
 from discue.crypto.signing_secrets import (
@@ -21,8 +21,9 @@ from discue.crypto.signing_secrets import (
 from discue.domain.errors import Conflict, Unprocessable, invalid
 from discue.domain.model import Listener
 from discue.domain.scopes import Access, Principal
-from discue.store import events, feed, listeners
+from discue.store import listeners
 from discue.store.engine import Transaction
+from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 LONGEST_OVERLAP_SECONDS: Final = 7 * 86_400
@@ -78,7 +79,6 @@ async def create(
     """
     now = control.clock.now()
     fresh = SigningSecret(_text(control, fields), control.public_ids.next(), fields.type, now)
-    shown = _shown(fresh)
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> FreshSecret:
@@ -92,8 +92,7 @@ async def create(
         except TooManySecrets as error:
             raise Conflict(f"A listener has at most {MAX_VALID} valid secrets. Delete one first.") from error
         await _store(tx, control, listener, changed, occurrence=occurrence)
-        is_shown = fields.type == "hmac"
-        return FreshSecret(shown, fresh.text if is_shown else "")
+        return FreshSecret(_shown(fresh), fresh.text if fields.type == "hmac" else "")
 
     return await control.write(work)
 
@@ -134,15 +133,12 @@ async def _store(
     listener: Listener,
     secrets: tuple[SigningSecret, ...],
     *,
-    occurrence: events.Occurrence,
+    occurrence: Occurrence,
 ) -> None:
-    key = (listener.organization, listener.id)
+    row = (listener.organization, listener.id)
     held = encryption.held_by(control, listener)
-    await listeners.set_secrets(tx, *key, await encryption.sealed(tx, control, key, secrets, credentials=held))
-    await feed.record(tx, "listener", *key)
-    await events.record(
-        tx, occurrence, "listener_updated", listener.organization, ref=listener.public_id, name=listener.alias
-    )
+    await listeners.set_secrets(tx, *row, await encryption.sealed(tx, control, row, secrets, credentials=held))
+    await record(tx, occurrence, "listener_updated", listener)
 
 
 async def _valid(control: ControlContext, principal: Principal, path: ListenerPath) -> list[ShownSecret]:
@@ -155,14 +151,10 @@ async def _secrets(
     tx: Transaction, control: ControlContext, principal: Principal, access: Access, *, path: ListenerPath
 ) -> tuple[Listener, tuple[SigningSecret, ...]]:
     listener = await own_listener(tx, principal, access, path)
-    return listener, tuple(_with_id(listener, each) for each in encryption.opened(control, listener))
-
-
-def _with_id(listener: Listener, secret: SigningSecret) -> SigningSecret:
-    """Return the secret with an id. A secret from before secrets had ids takes the id and age of its listener."""
-    if secret.id:
-        return secret
-    return msgspec.structs.replace(secret, id=listener.public_id, created_at=listener.created_at)
+    # A secret from before secrets had ids takes the id and age of its listener.
+    first = {"id": listener.public_id, "created_at": listener.created_at}
+    secrets = encryption.opened(control, listener)
+    return listener, tuple(each if each.id else msgspec.structs.replace(each, **first) for each in secrets)
 
 
 def _text(control: ControlContext, fields: SecretFields) -> str:
@@ -183,15 +175,14 @@ def _text(control: ControlContext, fields: SecretFields) -> str:
 
 def _shown(secret: SigningSecret) -> ShownSecret:
     """Return the fields to show. The fingerprint is of what the receiver has: the HMAC secret or the public key."""
-    public_key = (
-        signatures.encode_public_key(signatures.decode_private_key(secret.text)) if secret.type == "ed25519" else ""
-    )
+    public_key = ""
+    if secret.type == "ed25519":
+        public_key = signatures.encode_public_key(signatures.decode_private_key(secret.text))
     digest = hashlib.sha256((public_key or secret.text).encode()).hexdigest()
-    fingerprint = digest[:_FINGERPRINT_CHARACTERS]
     return ShownSecret(
         id=secret.id,
         type=secret.type,
-        fingerprint=fingerprint,
+        fingerprint=digest[:_FINGERPRINT_CHARACTERS],
         public_key=public_key,
         created_at=secret.created_at,
         updated_at=secret.updated_at or secret.created_at,

@@ -6,8 +6,8 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control import domains, encryption, listener_options, usage
-from discue.control.context import ControlContext, require_found
+from discue.control import encryption, listener_options, usage
+from discue.control.context import ControlContext, one_of, record, require_found
 from discue.control.listener_options import OptionFields
 from discue.crypto import endpoint_credentials, signatures
 from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
@@ -19,8 +19,7 @@ from discue.domain.json_pointer import below
 from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, Listener, ListenerMode
 from discue.domain.scopes import Access, Principal
-from discue.store import domains as stored_domains
-from discue.store import events, feed, listener_health, listeners, organizations, purge, queues
+from discue.store import domains, listener_health, listeners, organizations, purge, queues
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
@@ -32,41 +31,6 @@ ListenerPath = tuple[str, ...]
 
 AuthenticationChange = Credentials | UnsetType | None
 """UNSET keeps the stored credentials, None removes them."""
-
-
-def _asked_authentication(
-    control: ControlContext, stored: Listener, fields: AuthenticationFields | UnsetType | None
-) -> AuthenticationChange:
-    """Return the change of credentials in a request. Raises BadRequest and Unprocessable."""
-    if fields is None or isinstance(fields, UnsetType):
-        return fields
-    if stored.mode == "pull":
-        raise invalid("/authentication", "is not supported in pull mode: nothing is sent to the listener")
-    if endpoint_credentials.is_unchanged(stored.options.authentication, fields):
-        return UNSET
-    made = endpoint_credentials.parse_credentials(fields, control.clock.now())
-    if made.public.token_url:
-        pointer = "/authentication/token_url"
-        egress.check_target(egress.parse_target(made.public.token_url, pointer), control.egress, pointer)
-    return made
-
-
-def _check_authentication(stored: Listener, changed: Listener, asked: AuthenticationChange) -> None:
-    """Raise Unprocessable if the credentials do not fit the other fields of the listener."""
-    public = changed.options.authentication
-    if public is None:
-        return
-    target = egress.parse_target(changed.notify_url, "/notify_url")
-    if public.type == "certificate":
-        if target.scheme != "https":
-            raise invalid("/notify_url", "must be an https URL: a client certificate requires TLS")
-    elif taken := next((name for name, _ in changed.options.headers if name.lower() == AUTHORIZATION), None):
-        raise invalid(below("/headers", taken), "cannot be combined with authentication, which sets this header")
-    if isinstance(asked, UnsetType) and stored.notify_url != changed.notify_url:
-        before = egress.parse_target(stored.notify_url, "/notify_url")
-        if (before.scheme, before.host, before.port) != (target.scheme, target.host, target.port):
-            # Someone who can edit a listener must not be able to redirect its credentials to a server of their own.
-            raise invalid("/authentication", "must be sent again, with its secret: the origin of notify_url changes")
 
 
 Status = Literal["enabled", "disabled"]
@@ -110,30 +74,42 @@ async def create(
     URLs that requests cannot be sent to, and for fields of the other mode.
     """
     principal.require("listeners", "write", queue_public_id)
-    draft = msgspec.structs.replace(_draft(control, principal), mode=_mode(fields.mode))
+    public_id, now = control.public_ids.next(), control.clock.now()
+    draft = Listener(
+        organization=principal.organization,
+        id=control.row_ids.next(),
+        public_id=public_id,
+        queue=0,
+        queue_public_id="",
+        alias=public_id,
+        status="enabled",
+        notify_url="",
+        liveness_url="",
+        config_version=0,
+        created_at=now,
+        updated_at=now,
+        mode=one_of(MODES, "push" if fields.mode is None else fields.mode, "/mode"),
+    )
     # Nothing is sent to a listener in pull mode, so there is nothing to sign.
     secret = signatures.new_secret(control.random_bytes) if draft.mode == "push" else ""
-    first = SigningSecret(secret, control.public_ids.next(), "hmac", draft.created_at)
+    first = SigningSecret(secret, control.public_ids.next(), "hmac", now)
     asked = _asked_authentication(control, draft, fields.authentication)
-    fresh = _changed(control, draft, fields, new_alias(fields, draft.alias), asked=asked)
+    fresh = _changed(control, draft, fields, new_alias(fields, public_id), asked=asked)
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> ListenerDetails:
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
         head = require_found(await queues.head(tx, queue.organization, queue.id)).head
-        place, secrets = (fresh.organization, fresh.id), (first,) if secret else ()
+        row, secrets = (fresh.organization, fresh.id), (first,) if secret else ()
         credentials = asked if isinstance(asked, Credentials) else None
-        sealed = await encryption.sealed(tx, control, place, secrets, credentials=credentials)
+        sealed = await encryption.sealed(tx, control, row, secrets, credentials=credentials)
         listener = msgspec.structs.replace(
             fresh, queue=queue.id, queue_public_id=queue.public_id, queue_retry=queue.retry, secrets=sealed
         )
         await _require_registered(tx, None, listener)
-        await usage.require_listener(tx, control, listener.organization)
+        await usage.require_room(tx, control, listener.organization, "listeners")
         await listeners.insert(tx, listener, head)
-        await feed.record(tx, "listener", listener.organization, listener.id)
-        await events.record(
-            tx, occurrence, "listener_added", listener.organization, ref=listener.public_id, name=listener.alias
-        )
+        await record(tx, occurrence, "listener_added", listener)
         return msgspec.structs.replace(await _details(tx, listener), secret=secret)
 
     return await control.write(work)
@@ -154,7 +130,8 @@ async def page(
 
     async def work(tx: Transaction) -> Listing[ListenerDetails]:
         found = await listeners.page(tx, principal.organization, selection, targets)
-        return await _all_details(tx, principal.organization, found)
+        items = await _details_of(tx, principal.organization, found.items)
+        return Listing(items, found.has_next, found.has_previous)
 
     return await control.store.read(work)
 
@@ -168,7 +145,8 @@ async def page_of_queue(
     async def work(tx: Transaction) -> Listing[ListenerDetails]:
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
         found = await listeners.page_of_queue(tx, queue, selection, only)
-        return await _all_details(tx, principal.organization, found)
+        items = await _details_of(tx, principal.organization, found.items)
+        return Listing(items, found.has_next, found.has_previous)
 
     return await control.store.read(work)
 
@@ -192,11 +170,10 @@ async def change(
         await _require_registered(tx, stored, changed)
         await listeners.update(tx, changed)
         if not isinstance(asked, UnsetType):
-            await _keep(tx, control, stored, asked)
-        await feed.record(tx, "listener", stored.organization, stored.id)
-        await events.record(
-            tx, occurrence, "listener_updated", stored.organization, ref=stored.public_id, name=changed.alias
-        )
+            row = (stored.organization, stored.id)
+            sealed = await encryption.sealed(tx, control, row, encryption.opened(control, stored), credentials=asked)
+            await listeners.set_secrets(tx, *row, sealed)
+        await record(tx, occurrence, "listener_updated", changed)
         return await _details(tx, changed)
 
     return await control.write(work)
@@ -212,10 +189,7 @@ async def delete(control: ControlContext, principal: Principal, queue_public_id:
         control.require_match(stored)
         await listeners.mark_deleted(tx, stored.organization, stored.id, now)
         await purge.enqueue(tx, Job(stored.organization, job_id, "purge_listener", listener=stored.id))
-        await feed.record(tx, "listener", stored.organization, stored.id)
-        await events.record(
-            tx, occurrence, "listener_deleted", stored.organization, ref=stored.public_id, name=stored.alias
-        )
+        await record(tx, occurrence, "listener_deleted", stored)
 
     await control.write(work)
 
@@ -228,26 +202,21 @@ async def own_listener(tx: Transaction, principal: Principal, access: Access, pa
     return require_found(listener if listener.queue_public_id == queue_public_id else None)
 
 
-async def _keep(tx: Transaction, control: ControlContext, listener: Listener, credentials: Credentials | None) -> None:
-    """Store new credentials, and keep the signing secrets."""
-    place = (listener.organization, listener.id)
-    secrets = encryption.opened(control, listener)
-    await listeners.set_secrets(
-        tx, *place, await encryption.sealed(tx, control, place, secrets, credentials=credentials)
-    )
-
-
 async def _require_registered(tx: Transaction, stored: Listener | None, changed: Listener) -> None:
     """Raise Unprocessable if the organization requires registered domains and a new URL is not on one of them.
 
     URLs that the listener already has are not checked.
     """
     owner = require_found(await organizations.get(tx, changed.organization))
-    if changed.mode == "push" and owner.settings.get(stored_domains.REQUIRE_VERIFIED_DOMAINS):
-        fresh = [] if stored and stored.notify_url == changed.notify_url else [("/notify_url", changed.notify_url)]
-        if stored is None or stored.liveness_url != changed.liveness_url:
-            fresh.append(("/liveness_url", changed.liveness_url))
-        await domains.require_registered(tx, changed.organization, fresh)
+    if changed.mode == "pull" or not owner.settings.get(domains.REQUIRE_VERIFIED_DOMAINS):
+        return
+    for name in ("notify_url", "liveness_url"):
+        url, pointer = getattr(changed, name), f"/{name}"
+        if stored is not None and url == getattr(stored, name):
+            continue
+        target = egress.parse_target(url, pointer)
+        if not await domains.is_registered(tx, changed.organization, target.host, target.port):
+            raise invalid(pointer, "must be on a domain of the organization: create one with this host and port first")
 
 
 async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
@@ -255,7 +224,7 @@ async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
     return details
 
 
-async def _details_of(tx: Transaction, organization: int, found: Sequence[Listener]) -> list[ListenerDetails]:
+async def _details_of(tx: Transaction, organization: int, found: Sequence[Listener]) -> tuple[ListenerDetails, ...]:
     counts_of = await listeners.read_counts_of(tx, organization, [listener.id for listener in found])
     liveness_of = await listener_health.read_liveness(tx, organization, found)
     details = []
@@ -264,37 +233,14 @@ async def _details_of(tx: Transaction, organization: int, found: Sequence[Listen
         missed = await listeners.missed_ids(tx, listener) if counts.missed else []
         shown = msgspec.structs.replace(listener, secrets=NO_SECRETS)
         details.append(ListenerDetails(shown, counts, liveness_of[listener.id], tuple(missed)))
-    return details
-
-
-async def _all_details(tx: Transaction, organization: int, found: Listing[Listener]) -> Listing[ListenerDetails]:
-    items = await _details_of(tx, organization, found.items)
-    return Listing(tuple(items), found.has_next, found.has_previous)
-
-
-def _draft(control: ControlContext, principal: Principal) -> Listener:
-    """Return a new listener with the defaults of all fields. Its version is 0; the first stored version is 1."""
-    public_id, now = control.public_ids.next(), control.clock.now()
-    return Listener(
-        organization=principal.organization,
-        id=control.row_ids.next(),
-        public_id=public_id,
-        queue=0,
-        queue_public_id="",
-        alias=public_id,
-        status="enabled",
-        notify_url="",
-        liveness_url="",
-        config_version=0,
-        created_at=now,
-        updated_at=now,
-    )
+    return tuple(details)
 
 
 def _changed(
     control: ControlContext, stored: Listener, fields: ListenerFields, alias: str, *, asked: AuthenticationChange
 ) -> Listener:
-    if fields.mode is not None and _mode(fields.mode) != stored.mode:
+    """Return the listener after a request. The version of a new listener is 0 before it, and 1 in the store."""
+    if fields.mode is not None and one_of(MODES, fields.mode, "/mode") != stored.mode:
         raise invalid("/mode", "cannot be changed after the listener is created")
     options = listener_options.changed(stored.options, fields.options, stored.mode)
     if not isinstance(asked, UnsetType):
@@ -313,14 +259,6 @@ def _changed(
     return changed
 
 
-def _mode(given: str | None) -> ListenerMode:
-    """Return the mode, by default "push". Raises Unprocessable for an unknown mode."""
-    for known in MODES:
-        if known == ("push" if given is None else given):
-            return known
-    raise invalid("/mode", f"must be one of {', '.join(MODES)}")
-
-
 def _url(control: ControlContext, given: str | None, listener: Listener, pointer: str) -> str:
     """Return the URL as sent: it is not normalized. Raises BadRequest and Unprocessable."""
     stored: str = getattr(listener, pointer[1:])
@@ -335,3 +273,38 @@ def _url(control: ControlContext, given: str | None, listener: Listener, pointer
     if not given or given != stored:
         egress.check_target(egress.parse_target(given, pointer), control.egress, pointer)
     return given
+
+
+def _asked_authentication(
+    control: ControlContext, stored: Listener, fields: AuthenticationFields | UnsetType | None
+) -> AuthenticationChange:
+    """Return the change of credentials in a request. Raises BadRequest and Unprocessable."""
+    if fields is None or isinstance(fields, UnsetType):
+        return fields
+    if stored.mode == "pull":
+        raise invalid("/authentication", "is not supported in pull mode: nothing is sent to the listener")
+    if endpoint_credentials.is_unchanged(stored.options.authentication, fields):
+        return UNSET
+    made = endpoint_credentials.parse_credentials(fields, control.clock.now())
+    if made.public.token_url:
+        pointer = "/authentication/token_url"
+        egress.check_target(egress.parse_target(made.public.token_url, pointer), control.egress, pointer)
+    return made
+
+
+def _check_authentication(stored: Listener, changed: Listener, asked: AuthenticationChange) -> None:
+    """Raise Unprocessable if the credentials do not fit the other fields of the listener."""
+    public = changed.options.authentication
+    if public is None:
+        return
+    target = egress.parse_target(changed.notify_url, "/notify_url")
+    if public.type == "certificate":
+        if target.scheme != "https":
+            raise invalid("/notify_url", "must be an https URL: a client certificate requires TLS")
+    elif taken := next((name for name, _ in changed.options.headers if name.lower() == AUTHORIZATION), None):
+        raise invalid(below("/headers", taken), "cannot be combined with authentication, which sets this header")
+    if isinstance(asked, UnsetType) and stored.notify_url != changed.notify_url:
+        before = egress.parse_target(stored.notify_url, "/notify_url")
+        if (before.scheme, before.host, before.port) != (target.scheme, target.host, target.port):
+            # Someone who can edit a listener must not be able to redirect its credentials to a server of their own.
+            raise invalid("/authentication", "must be sent again, with its secret: the origin of notify_url changes")

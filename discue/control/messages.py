@@ -127,7 +127,9 @@ async def page_of_attempts(
     async def work(tx: Transaction) -> Listing[StoredAttempt]:
         message = await _own(tx, principal, "read", path)
         if selection.listener is not None:
-            await _require_listener(tx, message, selection.listener)
+            listener = await listeners.get(tx, message.organization, selection.listener)
+            if listener is None or listener.queue != message.queue:
+                raise malformed("?listener", "must be the id of a listener of this queue")
         return await attempts.of_message(tx, message, selection)
 
     return await control.store.read(work)
@@ -164,9 +166,3 @@ async def _details(tx: Transaction, of: StoredMessage | Listener, public_id: str
     attempt = require_found(await attempts.get(tx, of.organization, public_id, of))
     content = await attempts.content(tx, of.organization, public_id)
     return AttemptDetails(attempt, decode_detail(content) if content is not None else None)
-
-
-async def _require_listener(tx: Transaction, message: StoredMessage, public_id: str) -> None:
-    listener = await listeners.get(tx, message.organization, public_id)
-    if listener is None or listener.queue != message.queue:
-        raise malformed("?listener", "must be the id of a listener of this queue")

@@ -2,43 +2,35 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control.api_keys import CreatedKey, first_key
-from discue.control.context import ControlContext, require_found
-from discue.domain import aliases, quotas
-from discue.domain import quotas as quota
+from discue.control.context import ControlContext, record, require_found, require_none
+from discue.domain import aliases
 from discue.domain.aliases import changed_alias, new_alias
-from discue.domain.errors import Conflict, Fault, Forbidden, NotFound, Unprocessable
+from discue.domain.errors import Conflict, Fault, Forbidden, NotFound
 from discue.domain.model import Organization
-from discue.domain.quotas import setting_of
+from discue.domain.quotas import HIGHEST, NAMES, QuotaName, setting_of
 from discue.domain.scopes import Access, Principal
 from discue.store import api_keys, domains, events, feed, organizations, purge, queues
 from discue.store.engine import Transaction
-from discue.store.events import Occurrence
+from discue.store.events import EventKind, Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
-
-OrganizationSettings = Mapping[str, int | bool]
 
 HIGHEST_RATE: Final = 2_147_483_647
 LONGEST_RETENTION_SECONDS: Final = 3_153_600_000
 
 
-class _Rule(NamedTuple):
-    pointer: str
-    highest: int
-
-
-RULES: Final[Mapping[str, _Rule]] = {
-    "rate_limit": _Rule("/rate_limit", HIGHEST_RATE),
-    "retention_seconds": _Rule("/retention", LONGEST_RETENTION_SECONDS),
-    **{setting_of(name): _Rule(f"/quotas/{name}", quotas.HIGHEST[name]) for name in quotas.NAMES},
+_LIMITS: Final[Mapping[str, tuple[str, int]]] = {
+    "rate_limit": ("/rate_limit", HIGHEST_RATE),
+    "retention_seconds": ("/retention", LONGEST_RETENTION_SECONDS),
+    **{setting_of(name): (f"/quotas/{name}", HIGHEST[name]) for name in NAMES},
 }
-"""Limits that the operator sets, by the names of the settings that hold them."""
+"""JSON pointer and highest value of each limit that the operator sets, by the name of the setting that holds it."""
 
 _HEADS_AT_ONCE: Final = 500
 
@@ -51,7 +43,7 @@ class OrganizationFields(msgspec.Struct, frozen=True):
     rate_limit: int | UnsetType | None = UNSET
     """Requests per minute and key. 0: no limit. None: the server's default."""
     require_verified_domains: bool | UnsetType | None = UNSET
-    quotas: Mapping[quota.QuotaName, int | None] | None = msgspec.field(default_factory=dict)
+    quotas: Mapping[QuotaName, int | None] | None = msgspec.field(default_factory=dict)
     """Only the named quotas change. A value of None clears one, None instead of the mapping clears all."""
     retention_seconds: int | UnsetType | None = UNSET
 
@@ -63,8 +55,8 @@ class NewOrganization(msgspec.Struct, frozen=True):
     first_key: CreatedKey
 
 
-def changed_limits(
-    principal: Principal | None, stored: OrganizationSettings, sent: Mapping[str, int | None]
+def _changed_limits(
+    principal: Principal | None, stored: Mapping[str, int | bool], sent: Mapping[str, int | None]
 ) -> dict[str, int | bool]:
     """Return the settings with the sent limits; None clears a limit. `principal` is None on the command line.
 
@@ -77,21 +69,17 @@ def changed_limits(
         return changed
     if principal is not None and not principal.is_operator:
         raise Forbidden("Only keys of the operator's organization can change limits.")
-    faults = tuple(fault for name, value in sent.items() if (fault := _limit_fault(name, value)) is not None)
-    if faults:
-        raise Unprocessable(f"The value at {faults[0].pointer} {faults[0].detail}.", faults=faults)
+    faults = []
+    for name, value in sent.items():
+        pointer, highest = _LIMITS[name]
+        if value is not None and not 0 <= value <= highest:
+            faults.append(Fault(pointer, f"must be from 0 to {highest}"))
+    require_none(faults)
     return changed
 
 
-def _limit_fault(name: str, value: int | None) -> Fault | None:
-    rule = RULES[name]
-    if value is None or 0 <= value <= rule.highest:
-        return None
-    return Fault(rule.pointer, f"must be from 0 to {rule.highest}")
-
-
 def _new_organization(
-    control: ControlContext, public_id: str, alias: str, settings: OrganizationSettings, *, is_operator: bool = False
+    control: ControlContext, public_id: str, alias: str, settings: dict[str, int | bool], *, is_operator: bool = False
 ) -> Organization:
     aliases.check_organization_alias(alias)
     now = control.clock.now()
@@ -101,7 +89,7 @@ def _new_organization(
         alias=alias,
         state="active",
         is_operator=is_operator,
-        settings=dict(settings),
+        settings=settings,
         created_at=now,
         updated_at=now,
     )
@@ -113,11 +101,8 @@ async def _insert(tx: Transaction, created: NewOrganization, creator: int, occur
     of_organization, of_key = occurrences
     await organizations.insert(tx, organization)
     await api_keys.insert(tx, key)
-    await feed.record(tx, "organization", organization.id, organization.id)
-    await feed.record(tx, "api_key", organization.id, key.id)
-    ref, name = organization.public_id, organization.alias
-    await events.record(tx, of_organization, "organization_added", creator, ref=ref, name=name)
-    await events.record(tx, of_key, "api_key_added", organization.id, ref=key.public_id, name=key.alias)
+    await _record(tx, of_organization, "organization_added", organization, seen_by=creator)
+    await record(tx, of_key, "api_key_added", key)
 
 
 async def ensure_operator(control: ControlContext, alias: str, key: str | None) -> tuple[Organization, str | None]:
@@ -147,7 +132,7 @@ async def create(control: ControlContext, principal: Principal, fields: Organiza
     """
     if not principal.allows_all("api_clients", "write"):
         raise Forbidden
-    settings = _with_verified_domains(_settings(principal, {}, fields), fields)
+    settings = _settings(principal, {}, fields)
     caller = require_found(await control.store.read(lambda tx: organizations.get(tx, principal.organization)))
     public_id = control.public_ids.next()
     alias = new_alias(fields, f"{caller.alias}.{public_id}", aliases.check_organization_alias)
@@ -187,11 +172,10 @@ async def change(
         stored = await _visible(tx, principal, "write", public_id)
         control.require_match(stored)
         alias = changed_alias(fields, stored.alias, aliases.check_organization_alias)
-        settings = _with_verified_domains(_settings(principal, stored.settings, fields), fields)
+        settings = _settings(principal, stored.settings, fields)
         changed = msgspec.structs.replace(stored, alias=alias, settings=settings, updated_at=now)
         await organizations.update(tx, changed)
-        await feed.record(tx, "organization", stored.id, stored.id)
-        await events.record(tx, occurrence, "organization_updated", principal.organization, ref=public_id, name=alias)
+        await _record(tx, occurrence, "organization_updated", changed, seen_by=principal.organization)
         return changed
 
     return await control.write(work)
@@ -213,13 +197,15 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
             raise Conflict("The operator's organization cannot be deleted.")
         await organizations.mark_deleted(tx, stored.id, now)
         await purge.enqueue(tx, Job(stored.id, job_id, "purge_organization"))
-        await feed.record(tx, "organization", stored.id, stored.id)
-        await events.record(
-            tx, occurrence, "organization_deleted", principal.organization, ref=public_id, name=stored.alias
-        )
+        await _record(tx, occurrence, "organization_deleted", stored, seen_by=principal.organization)
         return stored.id
 
-    await _close_logs(control, await control.write(work), now)
+    organization = await control.write(work)
+    # Publishes that any worker has already admitted must find the logs closed.
+    last: int | None = 0
+    while last is not None:
+        step = partial(queues.close_some, organization=organization, after=last, limit=_HEADS_AT_ONCE, now=now)
+        last = await control.store.write(step)
 
 
 async def set_state(control: ControlContext, alias: str, state: Literal["active", "suspended"]) -> Organization:
@@ -243,7 +229,7 @@ async def set_limits(control: ControlContext, alias: str, limits: Mapping[str, i
     """
 
     def limit(stored: Organization) -> Organization:
-        return msgspec.structs.replace(stored, settings=changed_limits(None, stored.settings, limits))
+        return msgspec.structs.replace(stored, settings=_changed_limits(None, stored.settings, limits))
 
     return await _change_by_alias(control, alias, limit)
 
@@ -258,19 +244,18 @@ async def _change_by_alias(
         stored = require_found(await organizations.by_alias(tx, alias))
         changed = msgspec.structs.replace(change(stored), updated_at=now)
         await organizations.update(tx, changed)
-        await feed.record(tx, "organization", stored.id, stored.id)
-        await events.record(tx, occurrence, "organization_updated", stored.id, ref=stored.public_id, name=stored.alias)
+        await _record(tx, occurrence, "organization_updated", stored, seen_by=stored.id)
         return changed
 
     return await control.write(work)
 
 
-async def _close_logs(control: ControlContext, organization: int, now: int) -> None:
-    """Close the logs of all queues, so that publishes already admitted by any worker are no longer stored."""
-    last: int | None = 0
-    while last is not None:
-        step = partial(queues.close_some, organization=organization, after=last, limit=_HEADS_AT_ONCE, now=now)
-        last = await control.store.write(step)
+async def _record(
+    tx: Transaction, occurrence: Occurrence, kind: EventKind, changed: Organization, *, seen_by: int
+) -> None:
+    """Record a change in the feed, and its event in the organization that sees it."""
+    await feed.record(tx, "organization", changed.id, changed.id)
+    await events.record(tx, occurrence, kind, seen_by, ref=changed.public_id, name=changed.alias)
 
 
 async def _visible(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Organization:
@@ -280,22 +265,19 @@ async def _visible(tx: Transaction, principal: Principal, access: Access, public
     return require_found(await organizations.by_public_id(tx, public_id))
 
 
-def _with_verified_domains(settings: dict[str, int | bool], fields: OrganizationFields) -> dict[str, int | bool]:
-    """Return the settings with the field `require_verified_domains`, which the organization itself may change."""
-    wanted = fields.require_verified_domains
-    if isinstance(wanted, UnsetType):
-        return settings
-    others = {name: value for name, value in settings.items() if name != domains.REQUIRE_VERIFIED_DOMAINS}
-    return {**others, domains.REQUIRE_VERIFIED_DOMAINS: True} if wanted else others
-
-
 def _settings(principal: Principal, stored: dict[str, int | bool], fields: OrganizationFields) -> dict[str, int | bool]:
-    """Return the settings with the limits in the request."""
+    """Return the settings after a request."""
     sent: dict[str, int | None] = {}
     if not isinstance(fields.rate_limit, UnsetType):
         sent["rate_limit"] = fields.rate_limit
     if not isinstance(fields.retention_seconds, UnsetType):
         sent["retention_seconds"] = fields.retention_seconds
-    quotas = dict.fromkeys(quota.NAMES) if fields.quotas is None else fields.quotas
-    sent |= {quota.setting_of(name): limit for name, limit in quotas.items()}
-    return changed_limits(principal, stored, sent)
+    quotas = dict.fromkeys(NAMES) if fields.quotas is None else fields.quotas
+    sent |= {setting_of(name): limit for name, limit in quotas.items()}
+    settings = _changed_limits(principal, stored, sent)
+    # Not a limit: the organization itself may change it.
+    if not isinstance(fields.require_verified_domains, UnsetType):
+        settings.pop(domains.REQUIRE_VERIFIED_DOMAINS, None)
+        if fields.require_verified_domains:
+            settings[domains.REQUIRE_VERIFIED_DOMAINS] = True
+    return settings

@@ -5,16 +5,16 @@ from typing import get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control import channels, usage
-from discue.control.context import ControlContext, require_found
+from discue.control import topics, usage
+from discue.control.context import ControlContext, chosen, one_of, record, require_found, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import changed_alias, new_alias
-from discue.domain.errors import Forbidden, NotFound, invalid
+from discue.domain.errors import Forbidden, invalid
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.domain.schemas.schema import Schema
 from discue.domain.scopes import Access, Principal
-from discue.store import events, feed, listeners, purge, queues
+from discue.store import listeners, purge, queues
 from discue.store.engine import Transaction
 from discue.store.listeners import ResourceRef
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -61,15 +61,25 @@ async def create(control: ControlContext, principal: Principal, fields: QueueFie
     """
     if not principal.allows_all("queues", "write"):
         raise Forbidden
-    draft = _draft(control, principal)
-    queue = _changed(draft, fields, new_alias(fields, draft.alias), draft.created_at)
+    public_id, now = control.public_ids.next(), control.clock.now()
+    draft = Queue(
+        organization=principal.organization,
+        id=control.row_ids.next(),
+        public_id=public_id,
+        alias=public_id,
+        retention_seconds=None,
+        max_message_bytes=None,
+        config_version=0,
+        created_at=now,
+        updated_at=now,
+    )
+    queue = _changed(draft, fields, new_alias(fields, public_id), now)
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> QueueDetails:
-        await usage.require_queue(tx, control, queue.organization)
+        await usage.require_room(tx, control, queue.organization, "queues")
         await queues.insert(tx, queue)
-        await feed.record(tx, "queue", queue.organization, queue.id)
-        await events.record(tx, occurrence, "queue_added", queue.organization, ref=queue.public_id, name=queue.alias)
+        await record(tx, occurrence, "queue_added", queue)
         return QueueDetails(queue, Head(0, 0, 0), ())
 
     return await control.write(work)
@@ -108,10 +118,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         control.require_match(stored)
         changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
         await queues.update(tx, changed)
-        await feed.record(tx, "queue", stored.organization, stored.id)
-        await events.record(
-            tx, occurrence, "queue_updated", stored.organization, ref=stored.public_id, name=changed.alias
-        )
+        await record(tx, occurrence, "queue_updated", changed)
         return await _details(tx, changed)
 
     return await control.write(work)
@@ -126,85 +133,56 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     async def work(tx: Transaction) -> None:
         stored = await _own(tx, principal, "write", public_id)
         control.require_match(stored)
-        await channels.delete_into(tx, stored)
+        await topics.delete_channels_into(tx, stored)
         await queues.mark_deleted(tx, stored.organization, stored.id, now)
         await purge.enqueue(tx, Job(stored.organization, job_id, "purge_queue", queue=stored.id))
-        await feed.record(tx, "queue", stored.organization, stored.id)
-        await events.record(
-            tx, occurrence, "queue_deleted", stored.organization, ref=stored.public_id, name=stored.alias
-        )
+        await record(tx, occurrence, "queue_deleted", stored)
 
     await control.write(work)
 
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Queue:
     principal.require("queues", access, public_id)
-    queue = await queues.get(tx, principal.organization, public_id)
-    if queue is None:
-        raise NotFound
-    return queue
+    return require_found(await queues.get(tx, principal.organization, public_id))
 
 
 async def _details(tx: Transaction, queue: Queue) -> QueueDetails:
-    head = await queues.head(tx, queue.organization, queue.id)
-    if head is None:
-        raise NotFound
+    head = require_found(await queues.head(tx, queue.organization, queue.id))
     shown = await listeners.references(tx, queue.organization, queue.id, SHOWN_LISTENERS)
     return QueueDetails(queue, head, tuple(shown))
 
 
-def _draft(control: ControlContext, principal: Principal) -> Queue:
-    """Return a new queue with the defaults of all fields. Its version is 0; the first stored version is 1."""
-    public_id, now = control.public_ids.next(), control.clock.now()
-    return Queue(
-        organization=principal.organization,
-        id=control.row_ids.next(),
-        public_id=public_id,
-        alias=public_id,
-        retention_seconds=None,
-        max_message_bytes=None,
-        config_version=0,
-        created_at=now,
-        updated_at=now,
-    )
-
-
 def _changed(stored: Queue, fields: QueueFields, alias: str, now: int) -> Queue:
-    retention = _within(fields.retention_seconds, "/retention", range(LONGEST_RETENTION_SECONDS + 1))
-    size = _within(fields.max_message_bytes, "/max_message_bytes", range(1, LARGEST_MESSAGE_BYTES + 1))
+    """Return the queue after a request. The version of a new queue is 0 before it, and 1 in the store."""
+    retention, size = fields.retention_seconds, fields.max_message_bytes
+    retention = within(stored.retention_seconds, retention, "/retention", range(LONGEST_RETENTION_SECONDS + 1))
+    size = within(stored.max_message_bytes, size, "/max_message_bytes", range(1, LARGEST_MESSAGE_BYTES + 1))
+    retry = chosen_retry(stored.retry, fields.retry)
+    ordered = bool(chosen(stored.ordered, fields.ordered, default=False))
+    # Cursors have passed older messages in any order.
+    if ordered != stored.ordered and stored.config_version > 0:
+        raise invalid("/ordered", "cannot be changed after the queue is created")
     return msgspec.structs.replace(
         _with_schema(stored, fields.schema, now),
         alias=alias,
-        retention_seconds=stored.retention_seconds if isinstance(retention, UnsetType) else retention,
-        max_message_bytes=stored.max_message_bytes if isinstance(size, UnsetType) else size,
-        retry=chosen_retry(stored.retry, fields.retry),
-        ordered=_ordered(stored, fields.ordered),
-        on_missed=_on_missed(stored, fields),
+        retention_seconds=retention,
+        max_message_bytes=size,
+        retry=retry,
+        ordered=ordered,
+        on_missed=_on_missed(stored, fields.on_missed, ordered=ordered),
         config_version=stored.config_version + 1,
         updated_at=now,
     )
 
 
-def _ordered(stored: Queue, asked: bool | UnsetType | None) -> bool:  # noqa: FBT001 - it is the field itself
-    """Return whether the queue is ordered. Fixed at creation: cursors have passed older messages in any order."""
-    if isinstance(asked, UnsetType):
-        return stored.ordered
-    ordered = bool(asked)
-    if ordered != stored.ordered and stored.config_version > 0:
-        raise invalid("/ordered", "cannot be changed after the queue is created")
-    return ordered
-
-
-def _on_missed(stored: Queue, fields: QueueFields) -> OnMissed:
-    """Return the policy for missed messages. Fixed at creation: earlier missed messages do not block their keys."""
-    if isinstance(fields.on_missed, UnsetType):
+def _on_missed(stored: Queue, given: str | UnsetType | None, *, ordered: bool) -> OnMissed:
+    if isinstance(given, UnsetType):
         return stored.on_missed
-    asked = next((each for each in ON_MISSED if each == (fields.on_missed or "pass")), None)
-    if asked is None:
-        raise invalid("/on_missed", f"must be one of {', '.join(ON_MISSED)}")
+    asked = one_of(ON_MISSED, given or "pass", "/on_missed")
+    # Messages that were missed before do not block their keys.
     if asked != stored.on_missed and stored.config_version > 0:
         raise invalid("/on_missed", "cannot be changed after the queue is created")
-    if asked == "block" and not _ordered(stored, fields.ordered):
+    if asked == "block" and not ordered:
         raise invalid("/on_missed", "can be block only in an ordered queue: set ordered to true")
     return asked
 
@@ -226,20 +204,8 @@ def _with_schema(stored: Queue, schema: Schema | ClearedSchema | UnsetType, now:
     )
 
 
-def _within(value: int | UnsetType | None, pointer: str, bounds: range) -> int | UnsetType | None:
-    if isinstance(value, int) and value not in bounds:
-        raise invalid(pointer, f"must be from {bounds.start} to {bounds.stop - 1}")
-    return value
-
-
 async def get_schema(control: ControlContext, principal: Principal, queue_public_id: str, schema_id: str) -> Queue:
     """Return the queue whose current schema has this id. Raises NotFound for any other id, also a previous one."""
     principal.require("schemas", "read", schema_id, queue_public_id)
-
-    async def work(tx: Transaction) -> Queue:
-        return require_found(await queues.get(tx, principal.organization, queue_public_id))
-
-    queue = await control.store.read(work)
-    if queue.schema_id != schema_id:
-        raise NotFound
-    return queue
+    queue = await control.store.read(lambda tx: queues.get(tx, principal.organization, queue_public_id))
+    return require_found(queue if queue is not None and queue.schema_id == schema_id else None)

@@ -5,9 +5,9 @@ from typing import TypeVar
 
 import msgspec
 
-from discue.control.context import ControlContext, require_found
+from discue.control.context import ControlContext, require_found, require_none
 from discue.control.listeners import ListenerPath, own_listener
-from discue.domain.errors import Conflict, Fault, Unprocessable
+from discue.domain.errors import Conflict, Fault
 from discue.domain.model import Listener, MissedSelection, Redelivery, Replay
 from discue.domain.scopes import Access, Principal
 from discue.store import deliveries, feed, listener_messages, queues, redeliveries
@@ -48,26 +48,22 @@ async def page_of_missed(
     control: ControlContext, principal: Principal, path: ListenerPath, selection: Selection = FIRST_PAGE
 ) -> Listing[MissedMessage]:
     async def work(tx: Transaction) -> Listing[MissedMessage]:
-        listener = await own_listener(tx, principal, "read", path)
-        of = require_found(await deliveries.find_recipient(tx, listener.organization, listener.public_id))
+        _, of = await recipient_of(tx, principal, "read", path)
         return await listener_messages.missed_page(tx, of, selection)
 
     return await control.store.read(work)
 
 
-async def recipient_of(tx: Transaction, principal: Principal, path: ListenerPath) -> tuple[Listener, Recipient]:
-    """Return the listener at the path, for which the key needs write access, and its cursor."""
-    listener = await own_listener(tx, principal, "write", path)
+async def recipient_of(
+    tx: Transaction, principal: Principal, access: Access, path: ListenerPath
+) -> tuple[Listener, Recipient]:
+    """Return the listener at the path and its cursor. Raises what `own_listener` raises."""
+    listener = await own_listener(tx, principal, access, path)
     return listener, require_found(await deliveries.find_recipient(tx, listener.organization, listener.public_id))
 
 
 async def own_job(
-    tx: Transaction,
-    principal: Principal,
-    access: Access,
-    path: ListenerPath,
-    *,
-    found: Job | None,
+    tx: Transaction, principal: Principal, access: Access, path: ListenerPath, *, found: Job | None
 ) -> Job:
     """Return the redelivery or replay if it belongs to the listener at the path. Raises NotFound and Forbidden."""
     listener = await own_listener(tx, principal, access, path)
@@ -90,7 +86,7 @@ async def create(
     now, row_id, public_id = control.clock.now(), control.row_ids.next(), control.public_ids.next()
 
     async def work(tx: Transaction) -> RedeliveryResult:
-        _, of = await recipient_of(tx, principal, path)
+        _, of = await recipient_of(tx, principal, "write", path)
         chosen, span, preview = await _preview(tx, of, params)
         if params.dry_run:
             return RedeliveryResult(None, preview)
@@ -120,10 +116,7 @@ async def create(
 
 
 async def get(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> Redelivery:
-    async def work(tx: Transaction) -> Redelivery:
-        return await _own(tx, principal, "read", path, public_id=public_id)
-
-    return await control.store.read(work)
+    return await control.store.read(lambda tx: _own(tx, principal, "read", path, public_id=public_id))
 
 
 async def page(
@@ -183,6 +176,5 @@ async def _missed_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> di
         for index, public_id in enumerate(ids)
         if public_id not in seqs or seqs[public_id] <= of.start_seq or states[seqs[public_id]] != "missed"
     ]
-    if faults:
-        raise Unprocessable(f"The value at {faults[0].pointer} {rule}.", faults=tuple(faults[:_FAULTS_SHOWN]))
+    require_none(faults[:_FAULTS_SHOWN])
     return seqs

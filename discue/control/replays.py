@@ -46,17 +46,6 @@ class ReplayResult(msgspec.Struct, frozen=True):
     last: str
 
 
-class _SeqRange(msgspec.Struct, frozen=True):
-    """A range of seqs, ends included. An empty range has `last` before `first`."""
-
-    first: int
-    last: int
-
-    @property
-    def selected(self) -> int:
-        return self.last - self.first + 1
-
-
 async def create(
     control: ControlContext, principal: Principal, path: ListenerPath, params: ReplayParams
 ) -> ReplayResult:
@@ -70,13 +59,14 @@ async def create(
     now, row_id = control.clock.now(), control.row_ids.next()
 
     async def work(tx: Transaction) -> ReplayResult:
-        listener, of = await recipient_of(tx, principal, path)
+        listener, of = await recipient_of(tx, principal, "write", path)
         if listener.mode == "pull":
             raise Conflict("This listener is in pull mode. Only listeners in push mode support replays.")
-        selected = await _range(tx, of, params)
-        first, last = await replays.ends_of(tx, of.organization, of.queue, selected.first, last=selected.last)
+        from_seq, until_seq = await _range(tx, of, params)
+        first, last = await replays.ends_of(tx, of.organization, of.queue, from_seq, last=until_seq)
+        preview = ReplayResult(None, until_seq - from_seq + 1, first, last)
         if params.dry_run:
-            return ReplayResult(None, selected.selected, first, last)
+            return preview
         require_open_slot(await replays.list_open(tx, of.organization, of.listener, MAX_OPEN), MAX_OPEN, "replays")
         made = Replay(
             organization=of.organization,
@@ -84,10 +74,10 @@ async def create(
             public_id=event_id_of(row_id),
             listener=of.listener,
             state="waiting",
-            from_seq=selected.first,
-            until_seq=selected.last,
-            position=selected.first - 1,
-            selected=selected.selected,
+            from_seq=from_seq,
+            until_seq=until_seq,
+            position=from_seq - 1,
+            selected=preview.selected,
             created_at=now,
             updated_at=now,
             pace=params.pace,
@@ -96,16 +86,13 @@ async def create(
         await replays.insert(tx, made)
         # The feed entry makes the owner of the live cursor reload the listener, and start the replay.
         await feed.record(tx, "listener", of.organization, of.listener)
-        return ReplayResult(made, selected.selected, first, last)
+        return msgspec.structs.replace(preview, replay=made)
 
     return await control.write(work)
 
 
 async def get(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> Replay:
-    async def work(tx: Transaction) -> Replay:
-        return await _own(tx, principal, "read", path, public_id=public_id)
-
-    return await control.store.read(work)
+    return await control.store.read(lambda tx: _own(tx, principal, "read", path, public_id=public_id))
 
 
 async def page(
@@ -136,29 +123,25 @@ async def _own(tx: Transaction, principal: Principal, access: Access, path: List
     return await own_job(tx, principal, access, path, found=await replays.get(tx, principal.organization, public_id))
 
 
-async def _range(tx: Transaction, of: Recipient, params: ReplayParams) -> _SeqRange:
+async def _range(tx: Transaction, of: Recipient, params: ReplayParams) -> tuple[int, int]:
+    """Return the first and the last seq of the range. The last one of an empty range is before the first one."""
     below, above = await span_of_log(tx, of.organization, of.queue)
-    first, last = await _first(tx, of, params), await _last(tx, of, params, above - 1)
-    if params.from_message is not None and params.until_message is not None and last < first:
-        raise invalid("/until_message", "must not be before from_message in the queue")
-    first = max(first, below + 1)
-    return _SeqRange(first, max(min(last, above - 1), first - 1))
-
-
-async def _first(tx: Transaction, of: Recipient, params: ReplayParams) -> int:
     if params.from_message is not None:
-        return await _seq_of(tx, of, params.from_message, "/from_message")
-    return await first_seq_at(tx, of.organization, of.queue, params.from_at or 0)
-
-
-async def _last(tx: Transaction, of: Recipient, params: ReplayParams, head: int) -> int:
+        first = await _seq_of(tx, of, params.from_message, "/from_message")
+    else:
+        first = await first_seq_at(tx, of.organization, of.queue, params.from_at or 0)
     if params.until_message is not None:
-        return await _seq_of(tx, of, params.until_message, "/until_message")
-    if params.until_at is None:
-        return head
-    if params.from_at is not None and params.until_at < params.from_at:
-        raise invalid("/until_at", "must not be earlier than from_at")
-    return await first_seq_at(tx, of.organization, of.queue, params.until_at + 1) - 1
+        last = await _seq_of(tx, of, params.until_message, "/until_message")
+        if params.from_message is not None and last < first:
+            raise invalid("/until_message", "must not be before from_message in the queue")
+    elif params.until_at is not None:
+        if params.from_at is not None and params.until_at < params.from_at:
+            raise invalid("/until_at", "must not be earlier than from_at")
+        last = await first_seq_at(tx, of.organization, of.queue, params.until_at + 1) - 1
+    else:
+        last = above - 1
+    first = max(first, below + 1)
+    return first, max(min(last, above - 1), first - 1)
 
 
 async def _seq_of(tx: Transaction, of: Recipient, public_id: str, pointer: str) -> int:

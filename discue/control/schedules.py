@@ -1,11 +1,11 @@
 """Schedules: messages that are published to a queue at recurring times."""
 
-from typing import Final, Literal, TypeVar, get_args
+from typing import Final, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, require_found
+from discue.control.context import ControlContext, chosen, one_of, require_found, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
@@ -36,8 +36,6 @@ SCHEDULES_A_QUEUE: Final = 1_000
 LARGEST_DATA_BYTES: Final = 65_536
 EXPIRES_IN_SECONDS: Final = range(1, 31_536_001)
 MISSED_RUNS: Final[tuple[MissedRunAction, ...]] = get_args(MissedRunAction)
-
-T = TypeVar("T")
 
 
 class ScheduleFields(msgspec.Struct, frozen=True):
@@ -72,8 +70,21 @@ async def create(
     PayloadTooLarge, and Conflict if the queue has too many schedules.
     """
     principal.require("messages", "write", queue_public_id)
-    draft = _draft(control, principal)
-    fresh = _changed(draft, fields, new_alias(fields, draft.alias), draft.created_at)
+    public_id, now = control.public_ids.next(), control.clock.now()
+    draft = Schedule(
+        organization=principal.organization,
+        id=control.row_ids.next(),
+        public_id=public_id,
+        queue=0,
+        queue_public_id="",
+        alias=public_id,
+        status="enabled",
+        timing=Timing(""),
+        config_version=0,
+        created_at=now,
+        updated_at=now,
+    )
+    fresh = _changed(draft, fields, new_alias(fields, public_id), now)
 
     async def work(tx: Transaction) -> Schedule:
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
@@ -146,25 +157,8 @@ async def _own(tx: Transaction, principal: Principal, access: Access, path: tupl
     return queue, require_found(found if found.queue == queue.id else None)
 
 
-def _draft(control: ControlContext, principal: Principal) -> Schedule:
-    """Return a new schedule with the defaults of all fields. Its version is 0; the first stored version is 1."""
-    public_id, now = control.public_ids.next(), control.clock.now()
-    return Schedule(
-        organization=principal.organization,
-        id=control.row_ids.next(),
-        public_id=public_id,
-        queue=0,
-        queue_public_id="",
-        alias=public_id,
-        status="enabled",
-        timing=Timing(""),
-        config_version=0,
-        created_at=now,
-        updated_at=now,
-    )
-
-
 def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> Schedule:
+    """Return the schedule after a request. The version of a new schedule is 0 before it, and 1 in the store."""
     if fields.data is None and stored.config_version == 0:
         raise malformed("/data", "is missing")
     data, is_json = fields.data or (stored.data, stored.is_json)
@@ -176,33 +170,32 @@ def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> 
         data=data,
         is_json=is_json,
         missed=_missed(stored.missed, fields),
-        options=_options(stored.options, fields),
-        expires_in=_within(stored.expires_in, fields.expires_in, "/expires_in", EXPIRES_IN_SECONDS),
+        options=MessageOptions(
+            headers=stored.options.headers if isinstance(fields.headers, UnsetType) else fields.headers,
+            key=chosen(stored.options.key, fields.key, None),
+            retry=chosen_retry(stored.options.retry, fields.retry),
+        ),
+        expires_in=within(stored.expires_in, fields.expires_in, "/expires_in", EXPIRES_IN_SECONDS),
         config_version=stored.config_version + 1,
         updated_at=now,
     )
     if (changed.timing, changed.status) == (stored.timing, stored.status):
         return changed
-    return _with_next_run(changed, now)
-
-
-def _with_next_run(schedule: Schedule, now: int) -> Schedule:
-    next_run_at = first_run(schedule, now)
-    if next_run_at is None and schedule.status == "enabled":
-        raise invalid("/cron" if schedule.timing.ends_at is None else "/ends_at", "leaves no future run")
-    return msgspec.structs.replace(schedule, next_run_at=next_run_at)
+    next_run_at = first_run(changed, now)
+    if next_run_at is None and changed.status == "enabled":
+        raise invalid("/cron" if changed.timing.ends_at is None else "/ends_at", "leaves no future run")
+    return msgspec.structs.replace(changed, next_run_at=next_run_at)
 
 
 def _timing(stored: Timing, fields: ScheduleFields, now: int) -> Timing:
     cron = stored.cron if fields.cron is None else fields.cron
     if not cron and fields.cron is None:
         raise malformed("/cron", "is missing")
-    last = range(LAST_INSTANT + 1)
     timing = Timing(
         cron,
-        _chosen(stored.time_zone, fields.time_zone, "UTC"),
-        _within(stored.starts_at, fields.starts_at, "/starts_at", range(now + MAX_AHEAD_MS)),
-        _within(stored.ends_at, fields.ends_at, "/ends_at", last),
+        chosen(stored.time_zone, fields.time_zone, "UTC"),
+        within(stored.starts_at, fields.starts_at, "/starts_at", range(now + MAX_AHEAD_MS)),
+        within(stored.ends_at, fields.ends_at, "/ends_at", range(LAST_INSTANT + 1)),
     )
     if timing != stored:
         check_timing(timing)
@@ -210,20 +203,9 @@ def _timing(stored: Timing, fields: ScheduleFields, now: int) -> Timing:
 
 
 def _missed(stored: MissedRunPolicy, fields: ScheduleFields) -> MissedRunPolicy:
-    runs = _chosen(stored.runs, fields.missed_runs, "skip")
-    known = next((each for each in MISSED_RUNS if each == runs), None)
-    if known is None:
-        raise invalid("/missed_runs", f"must be one of {', '.join(MISSED_RUNS)}")
-    limit = _within(stored.limit, fields.catch_up_limit, "/catch_up_limit", CATCH_UP)
-    return MissedRunPolicy(known, CATCH_UP_LIMIT if limit is None else limit)
-
-
-def _options(stored: MessageOptions, fields: ScheduleFields) -> MessageOptions:
-    return MessageOptions(
-        headers=stored.headers if isinstance(fields.headers, UnsetType) else fields.headers,
-        key=stored.key if isinstance(fields.key, UnsetType) else fields.key,
-        retry=chosen_retry(stored.retry, fields.retry),
-    )
+    runs = one_of(MISSED_RUNS, chosen(stored.runs, fields.missed_runs, "skip"), "/missed_runs")
+    limit = within(stored.limit, fields.catch_up_limit, "/catch_up_limit", CATCH_UP)
+    return MissedRunPolicy(runs, CATCH_UP_LIMIT if limit is None else limit)
 
 
 def _check_data(control: ControlContext, queue: Queue, schedule: Schedule) -> None:
@@ -233,17 +215,3 @@ def _check_data(control: ControlContext, queue: Queue, schedule: Schedule) -> No
     if checker is not None:
         limit = min(limit, checker.max_bytes)
     check_messages([NewMessage(schedule.data, schedule.is_json)], min(limit, LARGEST_DATA_BYTES), checker)
-
-
-def _chosen(stored: T, given: T | UnsetType | None, default: T) -> T:
-    if isinstance(given, UnsetType):
-        return stored
-    return default if given is None else given
-
-
-def _within(stored: int | None, given: int | UnsetType | None, pointer: str, bounds: range) -> int | None:
-    if isinstance(given, UnsetType):
-        return stored
-    if given is not None and given not in bounds:
-        raise invalid(pointer, f"must be from {bounds.start} to {bounds.stop - 1}")
-    return given

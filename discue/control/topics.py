@@ -1,13 +1,16 @@
-"""Topics. Messages published to a topic are routed by its channels into queues."""
+"""Topics and channels. The channels of a topic route its messages into queues of the same organization."""
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, require_found
+from discue.control.context import ControlContext, chosen, record, require_found
 from discue.domain.aliases import changed_alias, new_alias
-from discue.domain.errors import Forbidden
-from discue.domain.model import Topic
+from discue.domain.errors import Forbidden, invalid, malformed
+from discue.domain.filters.parser import parse_filter
+from discue.domain.model import Channel, Queue, Topic
 from discue.domain.scopes import Access, Principal
-from discue.store import events, feed, topics
+from discue.domain.subjects import check_pattern
+from discue.store import feed, queues, topics
 from discue.store.engine import Transaction
 from discue.store.listeners import ResourceRef
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -38,7 +41,7 @@ async def create(control: ControlContext, principal: Principal, fields: TopicFie
 
     async def work(tx: Transaction) -> TopicDetails:
         await topics.insert(tx, topic)
-        await events.record(tx, occurrence, "topic_added", topic.organization, ref=topic.public_id, name=topic.alias)
+        await record(tx, occurrence, "topic_added", topic)
         return TopicDetails(topic)
 
     return await control.write(work)
@@ -46,7 +49,7 @@ async def create(control: ControlContext, principal: Principal, fields: TopicFie
 
 async def get(control: ControlContext, principal: Principal, public_id: str) -> TopicDetails:
     async def work(tx: Transaction) -> TopicDetails:
-        return await _details(tx, await own_topic(tx, principal, ("topics", "read"), public_id))
+        return await _details(tx, await _own(tx, principal, "read", public_id))
 
     return await control.store.read(work)
 
@@ -71,13 +74,11 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> TopicDetails:
-        stored = await own_topic(tx, principal, ("topics", "write"), public_id)
+        stored = await _own(tx, principal, "write", public_id)
         control.require_match(stored)
         changed = msgspec.structs.replace(stored, alias=changed_alias(fields, stored.alias), updated_at=now)
         await topics.update(tx, changed)
-        await events.record(
-            tx, occurrence, "topic_updated", stored.organization, ref=stored.public_id, name=changed.alias
-        )
+        await record(tx, occurrence, "topic_updated", changed)
         return await _details(tx, changed)
 
     return await control.write(work)
@@ -88,24 +89,166 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
-        stored = await own_topic(tx, principal, ("topics", "write"), public_id)
+        stored = await _own(tx, principal, "write", public_id)
         control.require_match(stored)
         await topics.delete_channels_of(tx, stored.organization, stored.id)
         await topics.delete(tx, stored.organization, stored.id)
         await feed.record(tx, "topic", stored.organization, stored.id)
-        await events.record(
-            tx, occurrence, "topic_deleted", stored.organization, ref=stored.public_id, name=stored.alias
-        )
+        await record(tx, occurrence, "topic_deleted", stored)
 
     await control.write(work)
 
 
-async def own_topic(tx: Transaction, principal: Principal, needs: tuple[str, Access], public_id: str) -> Topic:
-    """Return a topic of the caller's organization. `needs` is the scope that the key must have: resource and access."""
-    principal.require(*needs, public_id)
+async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Topic:
+    principal.require("topics", access, public_id)
     return require_found(await topics.get(tx, principal.organization, public_id))
 
 
 async def _details(tx: Transaction, topic: Topic) -> TopicDetails:
     shown = await topics.channel_references(tx, topic.organization, [topic.id])
     return TopicDetails(topic, tuple(shown.get(topic.id, ())))
+
+
+class ChannelFields(msgspec.Struct, frozen=True):
+    """The fields of a channel in a request. A pattern or filter of None matches every message."""
+
+    alias: str | None = None
+    name: str | None = None
+    queue: str | None = None
+    pattern: str | UnsetType | None = UNSET
+    filter: str | UnsetType | None = UNSET
+
+
+async def create_channel(
+    control: ControlContext, principal: Principal, topic_public_id: str, fields: ChannelFields
+) -> Channel:
+    """Create a channel; its default alias is its id.
+
+    A key that is limited to targets needs access to the queue, too. Raises BadRequest without a queue. Raises
+    Unprocessable if the queue belongs to another organization or already has a channel of this topic, if there are
+    too many channels, and for a taken or invalid alias, an invalid pattern or an invalid filter.
+    """
+    principal.require("channels", "write", topic_public_id)
+    if fields.queue is None:
+        raise malformed("/queue_id", "is missing")
+    public_id, now = control.public_ids.next(), control.clock.now()
+    draft = Channel(
+        organization=principal.organization,
+        id=control.row_ids.next(),
+        public_id=public_id,
+        topic=0,
+        topic_public_id="",
+        queue=0,
+        queue_public_id=fields.queue,
+        alias=public_id,
+        pattern=None,
+        filter=None,
+        created_at=now,
+        updated_at=now,
+    )
+    fresh = _changed_channel(draft, fields, new_alias(fields, public_id), now)
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> Channel:
+        topic = require_found(await topics.get(tx, principal.organization, topic_public_id))
+        # Raised whether the queue exists or not, so that a limited key learns nothing about it.
+        principal.require("channels", "write", fresh.queue_public_id)
+        queue = await queues.get(tx, principal.organization, fresh.queue_public_id)
+        if queue is None:
+            raise invalid("/queue_id", "is not the id of a queue of this organization")
+        channel = msgspec.structs.replace(fresh, topic=topic.id, topic_public_id=topic.public_id, queue=queue.id)
+        await _require_room(tx, channel)
+        await topics.insert_channel(tx, channel)
+        await _reroute(tx, channel.organization, channel.topic)
+        await record(tx, occurrence, "channel_added", channel)
+        return channel
+
+    return await control.write(work)
+
+
+async def get_channel(control: ControlContext, principal: Principal, topic_public_id: str, public_id: str) -> Channel:
+    return await control.store.read(lambda tx: _own_channel(tx, principal, "read", (topic_public_id, public_id)))
+
+
+async def page_of_channels(
+    control: ControlContext, principal: Principal, topic_public_id: str, selection: Selection = FIRST_PAGE
+) -> Listing[Channel]:
+    targets = principal.targets_of("channels", "read")
+    only = None if targets is not None and topic_public_id in targets else targets
+
+    async def work(tx: Transaction) -> Listing[Channel]:
+        topic = require_found(await topics.get(tx, principal.organization, topic_public_id))
+        return await topics.channel_page(tx, topic, selection, only)
+
+    return await control.store.read(work)
+
+
+async def change_channel(
+    control: ControlContext, principal: Principal, topic_public_id: str, public_id: str, *, fields: ChannelFields
+) -> Channel:
+    """Change a channel. Raises what `create_channel` raises, and Unprocessable if the queue differs."""
+    now = control.clock.now()
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> Channel:
+        stored = await _own_channel(tx, principal, "write", (topic_public_id, public_id))
+        control.require_match(stored)
+        changed = _changed_channel(stored, fields, changed_alias(fields, stored.alias), now)
+        await topics.update_channel(tx, changed)
+        await _reroute(tx, stored.organization, stored.topic)
+        await record(tx, occurrence, "channel_updated", changed)
+        return changed
+
+    return await control.write(work)
+
+
+async def delete_channel(control: ControlContext, principal: Principal, topic_public_id: str, public_id: str) -> None:
+    """Delete a channel. Messages that it has routed stay in the queue."""
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> None:
+        stored = await _own_channel(tx, principal, "write", (topic_public_id, public_id))
+        control.require_match(stored)
+        await topics.delete_channel(tx, stored.organization, stored.id)
+        await _reroute(tx, stored.organization, stored.topic)
+        await record(tx, occurrence, "channel_deleted", stored)
+
+    await control.write(work)
+
+
+async def delete_channels_into(tx: Transaction, queue: Queue) -> None:
+    """Delete all channels into a queue that is about to be deleted."""
+    for topic in await topics.delete_channels_into(tx, queue.organization, queue.id):
+        await _reroute(tx, queue.organization, topic)
+
+
+async def _reroute(tx: Transaction, organization: int, topic: int) -> None:
+    await topics.reroute(tx, organization, topic)
+    await feed.record(tx, "topic", organization, topic)
+
+
+async def _own_channel(tx: Transaction, principal: Principal, access: Access, path: tuple[str, str]) -> Channel:
+    topic_public_id, public_id = path
+    principal.require("channels", access, public_id, topic_public_id)
+    channel = require_found(await topics.get_channel(tx, principal.organization, public_id))
+    return require_found(channel if channel.topic_public_id == topic_public_id else None)
+
+
+async def _require_room(tx: Transaction, channel: Channel) -> None:
+    if await topics.leads_into(tx, channel.organization, channel.topic, channel.queue):
+        raise invalid("/queue_id", "already has a channel of this topic; change that channel instead")
+    if not await topics.has_room(tx, channel):
+        limits = f"a topic has at most {topics.MAX_PER_TOPIC} channels, a queue at most {topics.MAX_PER_QUEUE} into it"
+        raise invalid("/queue_id", f"would exceed a limit: {limits}")
+
+
+def _changed_channel(stored: Channel, fields: ChannelFields, alias: str, now: int) -> Channel:
+    if fields.queue not in (None, stored.queue_public_id):
+        raise invalid("/queue_id", "cannot be changed after the channel is created")
+    pattern = chosen(stored.pattern, fields.pattern, None)
+    if pattern is not None:
+        check_pattern(pattern, "/pattern")
+    filter_text = chosen(stored.filter, fields.filter, None)
+    if filter_text is not None:
+        parse_filter(filter_text.encode(), "/filter")
+    return msgspec.structs.replace(stored, alias=alias, pattern=pattern, filter=filter_text, updated_at=now)

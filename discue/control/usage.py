@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -50,23 +50,17 @@ async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse
     return await control.store.read(work)
 
 
-async def require_queue(tx: Transaction, control: ControlContext, organization: int) -> None:
-    """Raise QuotaUsedUp unless the organization may have another queue. Requires an exclusive transaction."""
-    most = (await _quotas(tx, control, organization)).queues
+async def require_room(
+    tx: Transaction, control: ControlContext, organization: int, name: Literal["queues", "listeners"]
+) -> None:
+    """Raise QuotaExceeded unless the organization may have another one. Requires an exclusive transaction."""
+    owner = require_found(await organizations.get(tx, organization))
+    quotas = quotas_of(owner.settings, control.settings.default_quotas)
+    most, count = (
+        (quotas.queues, tallies.count_queues) if name == "queues" else (quotas.listeners, tallies.count_listeners)
+    )
     if most is not None:
-        quota.check("queues", most, await tallies.count_queues(tx, organization, most + 1))
-
-
-async def require_listener(tx: Transaction, control: ControlContext, organization: int) -> None:
-    """Raise QuotaUsedUp unless the organization may have another listener. Requires an exclusive transaction."""
-    most = (await _quotas(tx, control, organization)).listeners
-    if most is not None:
-        quota.check("listeners", most, await tallies.count_listeners(tx, organization, most + 1))
-
-
-async def _quotas(tx: Transaction, control: ControlContext, organization: int) -> Quotas:
-    found = require_found(await organizations.get(tx, organization))
-    return quotas_of(found.settings, control.settings.default_quotas)
+        quota.check(name, most, await count(tx, organization, most + 1))
 
 
 def _bound(most: int | None) -> int:

@@ -6,7 +6,7 @@ from typing import get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, require_found
+from discue.control.context import ControlContext, one_of, require_found
 from discue.domain import passwords
 from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, invalid
 from discue.domain.model import Role, User
@@ -52,9 +52,22 @@ async def create(control: ControlContext, principal: Principal, fields: UserFiel
     """
     if not principal.allows_all("users", "write"):
         raise Forbidden
-    _require_given(fields)
+    missing = [Fault(f"/{name}", "is missing") for name in ("email", "role") if getattr(fields, name) is None]
+    if missing:
+        raise BadRequest("The fields email and role are required.", faults=tuple(missing))
     entry = await _entry(control, fields, invites=fields.password is None)
-    user = _changed(_draft(control, principal), fields, entry, control.clock.now())
+    now = control.clock.now()
+    draft = User(
+        organization=principal.organization,
+        id=control.row_ids.next(),
+        public_id=control.public_ids.next(),
+        email="",
+        display_name="",
+        role="viewer",
+        created_at=now,
+        updated_at=now,
+    )
+    user = _changed(draft, fields, entry, now)
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> UserDetails:
@@ -189,41 +202,19 @@ async def _require_another_owner(tx: Transaction, user: User) -> None:
     raise Conflict("This is the last active owner. Make another user an owner first.")
 
 
-def _require_given(fields: UserFields) -> None:
-    faults = [Fault(f"/{name}", "is missing") for name in ("email", "role") if getattr(fields, name) is None]
-    if faults:
-        raise BadRequest("The fields email and role are required.", faults=tuple(faults))
-
-
-def _draft(control: ControlContext, principal: Principal) -> User:
-    """Return a new user with the defaults of all fields."""
-    now = control.clock.now()
-    return User(
-        organization=principal.organization,
-        id=control.row_ids.next(),
-        public_id=control.public_ids.next(),
-        email="",
-        display_name="",
-        role="viewer",
-        created_at=now,
-        updated_at=now,
-    )
-
-
 def _changed(stored: User, fields: UserFields, entry: _Entry, now: int) -> User:
     changed = msgspec.structs.replace(
         stored,
         email=stored.email if fields.email is None else _email(fields.email),
         display_name=stored.display_name if fields.display_name is UNSET else _display_name(fields.display_name),
-        role=stored.role if fields.role is None else _role(fields.role),
+        role=stored.role if fields.role is None else one_of(_ROLES, fields.role, "/role"),
         updated_at=now,
     )
     if entry.password_hash is not None:
         return msgspec.structs.replace(
             changed, password_hash=entry.password_hash, invitation_hash=None, invitation_expires_at=0
         )
-    if entry.invitation is not None:
-        made = entry.invitation
+    if (made := entry.invitation) is not None:
         return msgspec.structs.replace(changed, invitation_hash=made.hash, invitation_expires_at=made.expires_at)
     return changed
 
@@ -241,10 +232,3 @@ def _display_name(text: str | UnsetType | None) -> str:
     if len(text) > _LONGEST_NAME or _CONTROL.search(text):
         raise invalid("/display_name", f"must have at most {_LONGEST_NAME} characters and no control characters")
     return text
-
-
-def _role(text: str) -> Role:
-    role = next((each for each in _ROLES if each == text), None)
-    if role is None:
-        raise invalid("/role", f"must be one of {', '.join(_ROLES)}")
-    return role

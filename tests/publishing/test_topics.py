@@ -9,11 +9,10 @@ import msgspec
 import pytest
 
 from discue.auth.control_plane_cache import ControlPlaneCache
-from discue.control import channels, messages, organizations, queues, topics
-from discue.control.channels import ChannelFields
+from discue.control import messages, organizations, queues, topics
 from discue.control.context import ControlContext
 from discue.control.queues import QueueFields
-from discue.control.topics import TopicFields
+from discue.control.topics import ChannelFields, TopicFields
 from discue.domain.errors import BadRequest, Forbidden, NotFound, PayloadTooLarge, QuotaExceeded, Unprocessable
 from discue.domain.messages import NO_KEY_HASH, MessageOptions, hash_key
 from discue.domain.model import Channel, Queue, Topic
@@ -36,7 +35,7 @@ async def a_queue(cast: Cast, **fields: Any) -> Queue:
 
 async def a_channel(cast: Cast, topic: Topic, queue: Queue, **fields: Any) -> Channel:
     asked = ChannelFields(queue=queue.public_id, **fields)
-    return await channels.create(cast.control, cast.alice.principal, topic.public_id, asked)
+    return await topics.create_channel(cast.control, cast.alice.principal, topic.public_id, asked)
 
 
 def a_draft(data: bytes = b'{"n":1}', subject: str | None = None, **options: Any) -> NewMessage:
@@ -103,7 +102,7 @@ async def test_worker_with_an_outdated_cache_routes_by_new_channels(cast: Cast) 
     assert (await published(publisher, topic, a_draft())).messages[0].queues == ()
     channel = await a_channel(cast, topic, one)
     assert (await published(publisher, topic, a_draft())).messages[0].queues == (one.public_id,)
-    await channels.delete(cast.control, cast.alice.principal, topic.public_id, channel.public_id)
+    await topics.delete_channel(cast.control, cast.alice.principal, topic.public_id, channel.public_id)
     await a_channel(cast, topic, other)
     assert (await published(publisher, topic, a_draft())).messages[0].queues == (other.public_id,)
     await queues.delete(cast.control, cast.alice.principal, other.public_id)
@@ -118,7 +117,7 @@ async def test_deleted_queue_removes_only_its_own_channels(cast: Cast) -> None:
     await a_channel(cast, topic, one)
     kept = await a_channel(cast, topic, other)
     await queues.delete(cast.control, cast.alice.principal, one.public_id)
-    page = await channels.page_of_topic(cast.control, cast.alice.principal, topic.public_id)
+    page = await topics.page_of_channels(cast.control, cast.alice.principal, topic.public_id)
     assert page.items == (kept,)
     assert (await published(publisher_of(cast.control), topic, a_draft())).messages[0].queues == (other.public_id,)
 
@@ -130,7 +129,7 @@ async def test_deleted_topic_leaves_its_messages_in_the_queues(cast: Cast) -> No
     await topics.delete(cast.control, cast.alice.principal, topic.public_id)
     assert [len(ids) for ids in await ids_in(cast, queue)] == [1]
     with pytest.raises(NotFound):
-        await channels.get(cast.control, cast.alice.principal, topic.public_id, channel.public_id)
+        await topics.get_channel(cast.control, cast.alice.principal, topic.public_id, channel.public_id)
 
 
 async def refused(cast: Cast, topic: Topic, into: Sequence[Queue], *drafts: NewMessage) -> Exception:
@@ -219,7 +218,7 @@ async def test_channel_needs_a_queue_of_its_own_organization(cast: Cast) -> None
     ours = await a_queue(cast)
     asked = ChannelFields(queue=ours.public_id)
     with pytest.raises(NotFound):
-        await channels.create(cast.control, cast.charlie.principal, topic.public_id, asked)
+        await topics.create_channel(cast.control, cast.charlie.principal, topic.public_id, asked)
     with pytest.raises(NotFound):
         await cast.control.cache.topic(cast.charlie.principal.organization, topic.public_id)
 
@@ -227,7 +226,7 @@ async def test_channel_needs_a_queue_of_its_own_organization(cast: Cast) -> None
 async def test_limited_key_creates_channels_between_its_targets(cast: Cast) -> None:
     topic, one, other = await a_topic(cast), await a_queue(cast), await a_queue(cast)
     bob = await cast.bob({"channels": Scope("write", (topic.public_id, one.public_id))})
-    create = partial(channels.create, cast.control, bob.principal, topic.public_id)
+    create = partial(topics.create_channel, cast.control, bob.principal, topic.public_id)
     with pytest.raises(Forbidden):
         await create(ChannelFields(queue=other.public_id))
     made = await create(ChannelFields(queue=one.public_id))
@@ -245,7 +244,7 @@ async def test_invalid_channel_is_rejected_with_a_pointer(cast: Cast) -> None:
             await a_channel(cast, topic, queue, **fields)
         assert caught.value.faults[0].pointer == pointer
     with pytest.raises(BadRequest) as missing:
-        await channels.create(cast.control, cast.alice.principal, topic.public_id, ChannelFields())
+        await topics.create_channel(cast.control, cast.alice.principal, topic.public_id, ChannelFields())
     assert missing.value.faults[0].pointer == "/queue_id"
     await a_channel(cast, topic, queue)
     with pytest.raises(Unprocessable, match="already") as twice:
@@ -256,7 +255,7 @@ async def test_invalid_channel_is_rejected_with_a_pointer(cast: Cast) -> None:
 async def test_channel_can_change_except_for_its_queue(cast: Cast) -> None:
     topic, queue, other = await a_topic(cast), await a_queue(cast), await a_queue(cast)
     made = await a_channel(cast, topic, queue, pattern="a.>", filter='{"key": "x"}')
-    change = partial(channels.change, cast.control, cast.alice.principal, topic.public_id, made.public_id)
+    change = partial(topics.change_channel, cast.control, cast.alice.principal, topic.public_id, made.public_id)
     with pytest.raises(Unprocessable) as caught:
         await change(fields=ChannelFields(queue=other.public_id))
     assert caught.value.faults[0].pointer == "/queue_id"
@@ -270,4 +269,4 @@ async def test_channel_is_found_only_under_its_topic(cast: Cast) -> None:
     topic, other = await a_topic(cast), await a_topic(cast)
     made = await a_channel(cast, topic, await a_queue(cast))
     with pytest.raises(NotFound):
-        await channels.get(cast.control, cast.alice.principal, other.public_id, made.public_id)
+        await topics.get_channel(cast.control, cast.alice.principal, other.public_id, made.public_id)

@@ -31,9 +31,8 @@ from discue.api.structs import (
     or_unset,
     own_id_doc,
 )
-from discue.control import channels, topics
-from discue.control.channels import ChannelFields
-from discue.control.topics import TopicDetails, TopicFields
+from discue.control import topics
+from discue.control.topics import ChannelFields, TopicDetails, TopicFields
 from discue.domain import model, subjects
 
 _READ = Needs("topics", "read")
@@ -162,21 +161,21 @@ async def create_channel(call: Call) -> ChannelResponse:
     fields = _channel_fields(call.body, names_given(call.body))
     return await created(
         call,
-        lambda control: channels.create(control, call.principal, call.ids[0], fields),
+        lambda control: topics.create_channel(control, call.principal, call.ids[0], fields),
         lambda made: _channel_response(call, made, f"{call.url}/{made.public_id}"),
     )
 
 
 async def get_channel(call: Call) -> ChannelResponse:
     """Get a channel."""
-    return _channel_response(call, await channels.get(call.control, call.principal, *call.ids), call.url)
+    return _channel_response(call, await topics.get_channel(call.control, call.principal, *call.ids), call.url)
 
 
 async def list_channels(call: Call) -> ChannelsResponse:
     """List the channels of a topic."""
     items, links = await paged(
         call,
-        lambda selection: channels.page_of_topic(call.control, call.principal, call.ids[0], selection),
+        lambda selection: topics.page_of_channels(call.control, call.principal, call.ids[0], selection),
         lambda item: call.item(item.alias, item.public_id),
     )
     return ChannelsResponse(channels=[_channel_view(item) for item in items], links=links)
@@ -186,13 +185,13 @@ async def change_channel(call: Call) -> ChannelResponse:
     """Change a channel. Its queue cannot change."""
     topic_id, public_id = call.ids
     fields = _channel_fields(call.body, names_changed(call.body, public_id))
-    changed = await channels.change(call.control, call.principal, topic_id, public_id, fields=fields)
+    changed = await topics.change_channel(call.control, call.principal, topic_id, public_id, fields=fields)
     return _channel_response(call, changed, call.url)
 
 
 async def delete_channel(call: Call) -> DeletedResponse:
     """Delete a channel."""
-    await channels.delete(call.control, call.principal, *call.ids)
+    await topics.delete_channel(call.control, call.principal, *call.ids)
     return DeletedResponse(links=link_to(call.url))
 
 
