@@ -9,7 +9,7 @@ from benchmarks.bench import Bench
 from benchmarks.body import message_of
 from benchmarks.medians import median
 from benchmarks.table import Row, at_most, seen, shown
-from discue.domain.filters.filters import compile_filter
+from discue.domain.filters import compile_filter
 from discue.domain.messages import Entry
 
 MESSAGES = 2_000

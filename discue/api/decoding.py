@@ -12,8 +12,7 @@ from discue.api.rsgi import HttpHeaders
 from discue.api.structs import Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
-from discue.domain.errors import BadRequest, Fault, invalid
-from discue.domain.json_pointer import escaped
+from discue.domain.errors import BadRequest, Fault, escaped, invalid
 
 B = TypeVar("B", bound=Body)
 T = TypeVar("T")

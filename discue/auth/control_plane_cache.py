@@ -20,8 +20,7 @@ from discue.domain.errors import Locked, NotFound, Unauthorized, Unavailable
 from discue.domain.lockout import Lockout, LockoutTable
 from discue.domain.model import ApiKey, Organization, Queue
 from discue.domain.quotas import NO_QUOTAS, Quotas, quotas_of
-from discue.domain.schemas.schema import compile_schema
-from discue.domain.schemas.validator import SchemaValidator
+from discue.domain.schemas import SchemaValidator, compile_schema
 from discue.domain.scopes import Principal, parse_scopes
 from discue.store import api_keys, feed, lockouts, organizations, queues
 from discue.store.engine import Transaction

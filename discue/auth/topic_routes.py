@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from discue.domain.filters.filters import Filter, compile_filter
+from discue.domain.filters import Filter, compile_filter
 from discue.domain.messages import Entry
 from discue.domain.model import Channel, Organization, Topic
 from discue.domain.quotas import Quotas

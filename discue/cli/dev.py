@@ -25,7 +25,7 @@ from discue.control.encryption import ensure_encryption, opened
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import ensure_operator
 from discue.control.queues import QueueDetails, QueueFields
-from discue.crypto.signatures import SignatureInvalid, verify
+from discue.crypto.signing import SignatureInvalid, verify
 from discue.domain import api_key
 from discue.domain.errors import DiscueError, MethodNotAllowed, SettingsInvalid, reason_phrase
 from discue.domain.scopes import Principal

@@ -10,7 +10,7 @@ from msgspec import UnsetType
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings
 from discue.crypto.keyring import Keyring
-from discue.crypto.password_hashing import PasswordHashing
+from discue.crypto.passwords import PasswordHashing
 from discue.domain.clock import Clock
 from discue.domain.domain_challenge import Domain
 from discue.domain.egress import EgressPolicy

@@ -13,10 +13,10 @@ import msgspec
 
 from discue.config.settings import Settings
 from discue.control.context import ControlContext
-from discue.crypto import key_file, signatures
+from discue.crypto import key_file, signing
 from discue.crypto.endpoint_credentials import Credentials, decode_credentials, encode_credentials
 from discue.crypto.keyring import NONCE_BYTES, DecryptionFailed, UnknownKey, key_id_in, key_id_of
-from discue.crypto.signing_secrets import SigningSecret, associated_data, decode_secrets, encode_secrets
+from discue.crypto.signing import SigningSecret, associated_data, decode_secrets, encode_secrets
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.domain.model import Listener
 from discue.observability.logs import Log
@@ -150,7 +150,7 @@ async def _move(tx: Transaction, control: ControlContext, key_id: str, row: Secr
 
 async def _replace(tx: Transaction, control: ControlContext, key_id: str, row: SecretsRow) -> None:
     secret = SigningSecret(
-        signatures.new_secret(control.random_bytes), control.public_ids.next(), "hmac", control.clock.now()
+        signing.new_secret(control.random_bytes), control.public_ids.next(), "hmac", control.clock.now()
     )
     if await encryption.replace(tx, row, _seal(control, key_id, row.key, encode_secrets((secret,)))):
         await feed.record(tx, "listener", *row.key)

@@ -11,7 +11,7 @@ from discue.control.context import chosen, one_of, out_of, require_none, within
 from discue.domain import headers
 from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.errors import Fault
-from discue.domain.filters.parser import parse_filter
+from discue.domain.filter_parser import parse_filter
 from discue.domain.model import DeliveryOptions, ListenerMode
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions

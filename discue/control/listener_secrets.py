@@ -8,8 +8,8 @@ import msgspec
 from discue.control import encryption
 from discue.control.context import ControlContext, record, require_found
 from discue.control.listeners import ListenerPath, own_listener
-from discue.crypto import signatures
-from discue.crypto.signing_secrets import (
+from discue.crypto import signing
+from discue.crypto.signing import (
     MAX_VALID,
     LastSecret,
     SecretType,
@@ -159,15 +159,15 @@ async def _secrets(
 
 def _text(control: ControlContext, fields: SecretFields) -> str:
     if fields.text is None:
-        make = signatures.new_secret if fields.type == "hmac" else signatures.new_private_key
+        make = signing.new_secret if fields.type == "hmac" else signing.new_private_key
         return make(control.random_bytes)
     try:
         if fields.type == "ed25519":
-            signatures.decode_private_key(fields.text)
+            signing.decode_private_key(fields.text)
         elif not fields.text.startswith("whsec_"):
             raise ValueError("a signing secret is whsec_ and base64")
         else:
-            signatures.decode_secret(fields.text)
+            signing.decode_secret(fields.text)
     except ValueError as error:
         raise invalid("/secret", f"cannot be used: {error}") from None
     return fields.text
@@ -177,7 +177,7 @@ def _shown(secret: SigningSecret) -> ShownSecret:
     """Return the fields to show. The fingerprint is of what the receiver has: the HMAC secret or the public key."""
     public_key = ""
     if secret.type == "ed25519":
-        public_key = signatures.encode_public_key(signatures.decode_private_key(secret.text))
+        public_key = signing.encode_public_key(signing.decode_private_key(secret.text))
     digest = hashlib.sha256((public_key or secret.text).encode()).hexdigest()
     return ShownSecret(
         id=secret.id,

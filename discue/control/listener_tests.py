@@ -7,12 +7,12 @@ import msgspec
 from discue.control import encryption, listeners, messages
 from discue.control.context import ControlContext, require_found
 from discue.control.listeners import ListenerPath, own_listener
-from discue.crypto.signing_secrets import signing_key_of
+from discue.crypto.signing import signing_key_of
 from discue.domain import egress
 from discue.domain.attempts import Outcome
 from discue.domain.errors import invalid
-from discue.domain.filters.filters import ConditionResult, Filter
-from discue.domain.filters.parser import parse_filter
+from discue.domain.filter_parser import parse_filter
+from discue.domain.filters import ConditionResult, Filter
 from discue.domain.headers import Headers, merge_headers
 from discue.domain.messages import Entry
 from discue.domain.model import Listener

@@ -9,13 +9,12 @@ from msgspec import UNSET, UnsetType
 from discue.control import encryption, listener_options, usage
 from discue.control.context import ControlContext, one_of, record, require_found
 from discue.control.listener_options import OptionFields
-from discue.crypto import endpoint_credentials, signatures
+from discue.crypto import endpoint_credentials, signing
 from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
-from discue.crypto.signing_secrets import NO_SECRETS, SigningSecret
+from discue.crypto.signing import NO_SECRETS, SigningSecret
 from discue.domain import egress
 from discue.domain.aliases import changed_alias, new_alias
-from discue.domain.errors import invalid, malformed
-from discue.domain.json_pointer import below
+from discue.domain.errors import below, invalid, malformed
 from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, Listener, ListenerMode
 from discue.domain.scopes import Access, Principal
@@ -91,7 +90,7 @@ async def create(
         mode=one_of(MODES, "push" if fields.mode is None else fields.mode, "/mode"),
     )
     # Nothing is sent to a listener in pull mode, so there is nothing to sign.
-    secret = signatures.new_secret(control.random_bytes) if draft.mode == "push" else ""
+    secret = signing.new_secret(control.random_bytes) if draft.mode == "push" else ""
     first = SigningSecret(secret, control.public_ids.next(), "hmac", now)
     asked = _asked_authentication(control, draft, fields.authentication)
     fresh = _changed(control, draft, fields, new_alias(fields, public_id), asked=asked)

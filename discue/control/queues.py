@@ -12,7 +12,7 @@ from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.errors import Forbidden, invalid
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
-from discue.domain.schemas.schema import Schema
+from discue.domain.schemas import Schema
 from discue.domain.scopes import Access, Principal
 from discue.store import listeners, purge, queues
 from discue.store.engine import Transaction

@@ -8,7 +8,7 @@ from discue.control.context import ControlContext
 from discue.control.listeners import ListenerPath, own_listener
 from discue.control.redeliveries import own_job, recipient_of, require_open_slot
 from discue.domain.errors import Conflict, invalid
-from discue.domain.filters.parser import parse_filter
+from discue.domain.filter_parser import parse_filter
 from discue.domain.ids import event_id_of
 from discue.domain.model import Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal

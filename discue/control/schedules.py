@@ -25,7 +25,7 @@ from discue.domain.schedule import (
     check_timing,
     first_run,
 )
-from discue.domain.schemas.schema import compile_schema
+from discue.domain.schemas import compile_schema
 from discue.domain.scopes import Access, Principal
 from discue.publishing.publish import NewMessage, check_messages
 from discue.store import queues, schedules

@@ -6,7 +6,7 @@ from msgspec import UNSET, UnsetType
 from discue.control.context import ControlContext, chosen, record, require_found
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.errors import Forbidden, invalid, malformed
-from discue.domain.filters.parser import parse_filter
+from discue.domain.filter_parser import parse_filter
 from discue.domain.model import Channel, Queue, Topic
 from discue.domain.scopes import Access, Principal
 from discue.domain.subjects import check_pattern

@@ -7,10 +7,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control.context import ControlContext, one_of, require_found
-from discue.domain import passwords
+from discue.crypto import passwords
+from discue.crypto.passwords import Invitation, new_invitation
 from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, invalid
 from discue.domain.model import Role, User
-from discue.domain.passwords import Invitation, new_invitation
 from discue.domain.scopes import Access, Principal
 from discue.store import events, organizations, users
 from discue.store.engine import Transaction

@@ -12,7 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from discue.crypto.signing_secrets import SigningSecret
+from discue.crypto.signing import SigningSecret
 from discue.domain.egress import parse_target
 from discue.domain.errors import Unprocessable, invalid, malformed
 from discue.domain.model import Authentication, AuthenticationType

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.filters.filters import Filter
+from discue.domain.filters import Filter
 from discue.domain.messages import Entry, decode_options
 from discue.domain.retry import RetryPolicy, with_options
 from discue.store.cursors import LaneRecord

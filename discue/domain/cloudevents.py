@@ -9,9 +9,8 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 import msgspec
 
-from discue.domain.errors import invalid, malformed
+from discue.domain.errors import below, invalid, malformed
 from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, Headers
-from discue.domain.json_pointer import below
 from discue.domain.messages import Entry
 
 DeliveryFormat = Literal["plain", "cloudevents_binary", "cloudevents_structured"]

@@ -3,8 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from discue.domain.errors import Fault, Unprocessable
-from discue.domain.json_pointer import below
+from discue.domain.errors import Fault, Unprocessable, below
 
 MAX_HEADERS = 32
 """Maximum headers of one listener or message."""

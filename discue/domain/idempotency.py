@@ -13,7 +13,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from discue.domain.intervals import Interval
+from discue.domain.window import Interval
 
 RETENTION_MS: Final = 86_400_000
 """Minimum time that a key is kept."""

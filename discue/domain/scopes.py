@@ -6,9 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from discue.domain.errors import BadRequest, Fault, Forbidden, Unprocessable, invalid, malformed
+from discue.domain.errors import BadRequest, Fault, Forbidden, Unprocessable, escaped, invalid, malformed
 from discue.domain.ids import is_public_id
-from discue.domain.json_pointer import escaped
 
 RESOURCES = (
     "api_clients",

@@ -11,7 +11,7 @@ from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RowIds
 from discue.domain.messages import NO_KEY_HASH, Entry, MessageOptions, encode_options, hash_key
 from discue.domain.quotas import PublishUsage
-from discue.domain.schemas.validator import MAX_FAULTS, SchemaValidator
+from discue.domain.schemas import MAX_FAULTS, SchemaValidator
 from discue.publishing.quota_gate import QuotaGate
 from discue.store.engine import (
     AlreadyDone,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from discue import __version__
-from discue.crypto.signatures import SigningKey, sign
+from discue.crypto.signing import SigningKey, sign
 from discue.domain.cloudevents import DeliveryFormat, event_of
 from discue.domain.egress import Target
 from discue.domain.headers import SCHEDULE_HEADERS, is_header_allowed, is_value_allowed

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.filters.filters import compile_filter
+from discue.domain.filters import compile_filter
 from discue.domain.ids import event_id_of, row_id_up_to
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DeliveryState

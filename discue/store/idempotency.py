@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from discue.domain.ids import row_id_at
-from discue.domain.intervals import Interval
+from discue.domain.window import Interval
 from discue.store.engine import IdempotencyRecord, Transaction
 
 SCANNED_KEYS: Final = 1_000

@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.intervals import Interval, to_intervals, total_length
 from discue.domain.model import MissedSelection, Redelivery
+from discue.domain.window import Interval, to_intervals, total_length
 from discue.store import delivery_rows
 from discue.store.deliveries import Recipient
 from discue.store.delivery_rows import KeyRow

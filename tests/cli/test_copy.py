@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from discue.config.settings import Settings
-from discue.crypto import signatures
+from discue.crypto import signing
 from discue.domain.clock import SystemClock
 from discue.observability.logs import Log
 from discue.server.installation import StoreFailureLog, engine_of
@@ -211,7 +211,7 @@ def test_pending_messages_are_delivered_by_the_copy_with_an_unchanged_secret(
     )
     for headers, body in receipts.requests:
         assert headers["authorization"] == "Basic YWRhOnMzY3IzdA=="
-        signatures.verify(listener["secret"], headers, body, 1_000 * int(headers["webhook-timestamp"]))
+        signing.verify(listener["secret"], headers, body, 1_000 * int(headers["webhook-timestamp"]))
 
 
 @pytest.mark.parametrize("ended", ["killed between steps", "killed within a step", "asked to stop"])

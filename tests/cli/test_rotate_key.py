@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue.crypto import key_file, signatures
+from discue.crypto import key_file, signing
 from discue.crypto.keyring import key_id_in, key_id_of
 from discue.domain.clock import SystemClock
 from discue.store import encryption as encryption_rows
@@ -54,7 +54,7 @@ class Client:
 
 def verify(receipts: Receipts, secret: str, which: int = -1) -> None:
     headers, body = receipts.requests[which]
-    signatures.verify(secret, headers, body, SystemClock().now())
+    signing.verify(secret, headers, body, SystemClock().now())
 
 
 def state(database: str) -> tuple[Encryption, list[SecretsRow]]:
@@ -83,7 +83,7 @@ def test_first_start_creates_a_key_file_next_to_the_database(tmp_path: Path, rec
     assert "encryption_key_created file=discue.db.key" in server.log.text
     verify(receipts, secret)
     stored = (tmp_path / "discue.db").read_bytes()
-    assert (secret.encode() in stored, signatures.decode_secret(secret) in stored) == (False, False)
+    assert (secret.encode() in stored, signing.decode_secret(secret) in stored) == (False, False)
     (key,) = key_file.read_keys(path)
     assert state(f"sqlite:///{tmp_path}/discue.db")[0] == Encryption(key_id_of(key))
     assert findings(run(tmp_path, "check")) == f"ok: signing secrets are encrypted with the key {key_id_of(key)}"
@@ -189,7 +189,7 @@ def test_one_command_rotates_the_key_while_a_server_runs(tmp_path: Path, receipt
 def _fits(receipts: Receipts, secret: str, which: int) -> bool:
     try:
         verify(receipts, secret, which)
-    except signatures.SignatureInvalid:
+    except signing.SignatureInvalid:
         return False
     return True
 

@@ -13,7 +13,7 @@ from discue.control.encryption import RotationStep
 from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.queues import QueueFields
 from discue.crypto.keyring import Keyring, key_id_in, key_id_of
-from discue.crypto.signing_secrets import SigningSecret
+from discue.crypto.signing import SigningSecret
 from discue.domain.errors import Unavailable
 from discue.domain.model import Listener
 from discue.store import encryption as encryption_rows

@@ -10,7 +10,7 @@ from discue.control.context import ControlContext
 from discue.control.listener_secrets import FreshSecret, SecretFields
 from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueFields
-from discue.crypto.signing_secrets import SigningSecret
+from discue.crypto.signing import SigningSecret
 from discue.domain.errors import Conflict, Forbidden, NotFound, Unprocessable
 from discue.domain.scopes import Scope
 from discue.store import listeners as listener_rows

@@ -9,8 +9,7 @@ from discue.control.domains import DomainFields
 from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.crypto.signatures import decode_secret
-from discue.crypto.signing_secrets import NO_SECRETS, decode_secrets
+from discue.crypto.signing import NO_SECRETS, decode_secret, decode_secrets
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import BadRequest, Forbidden, NotFound, Unprocessable
 from discue.domain.scopes import Scope

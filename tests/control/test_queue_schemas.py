@@ -8,7 +8,7 @@ from discue.control import messages, queues
 from discue.control.context import ControlContext
 from discue.control.queues import ClearedSchema, QueueFields
 from discue.domain.errors import Fault, Forbidden, NotFound, Unprocessable
-from discue.domain.schemas.schema import Schema, parse_schema
+from discue.domain.schemas import Schema, parse_schema
 from discue.domain.scopes import Scope
 from discue.publishing.publish import NewMessage, Publisher, publish
 from discue.publishing.quota_gate import QuotaGate

@@ -7,9 +7,9 @@ import pytest
 from discue.control import organizations, users
 from discue.control.context import ControlContext
 from discue.control.users import UserDetails, UserFields
+from discue.crypto.passwords import INVITATION_MS, verify_password
 from discue.domain.errors import BadRequest, Conflict, Forbidden, Locked, NotFound, Unprocessable
 from discue.domain.model import User
-from discue.domain.passwords import INVITATION_MS, verify_password
 from discue.domain.scopes import Scope
 from tests.support.cast import Cast
 from tests.support.databases import on_sqlite_only

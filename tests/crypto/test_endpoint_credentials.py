@@ -25,7 +25,7 @@ from discue.crypto.endpoint_credentials import (
     is_unchanged,
     parse_credentials,
 )
-from discue.crypto.signing_secrets import SigningSecret, decode_secrets
+from discue.crypto.signing import SigningSecret, decode_secrets
 from discue.domain.errors import BadRequest, DiscueError, Unprocessable
 from discue.domain.model import Authentication
 from discue.sending.endpoint_auth import credentials_of

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.crypto.keyring import KEY_BYTES, NONCE_BYTES, DecryptionFailed, Keyring, UnknownKey, key_id_in, key_id_of
-from discue.crypto.signing_secrets import SigningSecret, associated_data, decode_secrets, encode_secrets
+from discue.crypto.signing import SigningSecret, associated_data, decode_secrets, encode_secrets
 
 keys = st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES)
 nonces = st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)

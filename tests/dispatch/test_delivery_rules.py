@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules, Gap, steps_of_page
-from discue.domain.filters.filters import compile_filter
+from discue.domain.filters import compile_filter
 from discue.domain.messages import Entry
 from discue.store.engine import LogPage
 from tests.support.clocks import NOON

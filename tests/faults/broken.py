@@ -9,8 +9,8 @@ import msgspec
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.cli.main import main
-from discue.crypto import signatures
-from discue.crypto.signing_secrets import SigningSecret
+from discue.crypto import signing
+from discue.crypto.signing import SigningSecret
 from discue.dispatch import registry
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules
@@ -100,7 +100,7 @@ def forgets_what_was_acknowledged() -> None:
 
 def signs_with_another_key() -> None:
     def other(secret: SigningSecret) -> bytes:
-        return signatures.decode_secret(secret.text)[::-1]
+        return signing.decode_secret(secret.text)[::-1]
 
     put(endpoint, "signing_key_of", other)
 

@@ -16,7 +16,7 @@ from discue.control.topics import ChannelFields, TopicFields
 from discue.domain.errors import BadRequest, Forbidden, NotFound, PayloadTooLarge, QuotaExceeded, Unprocessable
 from discue.domain.messages import NO_KEY_HASH, MessageOptions, hash_key
 from discue.domain.model import Channel, Queue, Topic
-from discue.domain.schemas.schema import parse_schema
+from discue.domain.schemas import parse_schema
 from discue.domain.scopes import Scope
 from discue.publishing.publish import NewMessage, Publisher
 from discue.publishing.quota_gate import QuotaGate

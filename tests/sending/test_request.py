@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.crypto.signatures import sign
+from discue.crypto.signing import sign
 from discue.domain.egress import Target
 from discue.domain.headers import is_header_allowed
 from discue.domain.messages import SUBJECT_HEADER

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from discue.domain.idempotency import idempotency_key
-from discue.domain.intervals import Interval
 from discue.domain.model import Queue
+from discue.domain.window import Interval
 from discue.store import idempotency, queues
 from discue.store.engine import (
     AlreadyDone,

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from discue.domain.intervals import subtract
 from discue.domain.model import Listener, MissedSelection, Queue, Redelivery
+from discue.domain.window import subtract
 from discue.store import deliveries, listener_messages, redeliveries, retention
 from discue.store.deliveries import Recipient
 from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction

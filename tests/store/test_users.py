@@ -1,8 +1,8 @@
 import msgspec
 import pytest
 
+from discue.crypto.passwords import hash_invitation_token
 from discue.domain.model import User
-from discue.domain.passwords import hash_invitation_token
 from discue.store import users
 from discue.store.engine import UniqueViolation
 from discue.store.pagination import Selection

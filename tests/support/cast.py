@@ -17,7 +17,7 @@ from discue.control import api_keys, organizations
 from discue.control.api_keys import KeyFields
 from discue.control.context import ControlContext
 from discue.control.organizations import OrganizationFields
-from discue.crypto.password_hashing import PasswordHashing
+from discue.crypto.passwords import PasswordHashing
 from discue.domain.egress import EgressPolicy
 from discue.domain.ids import PublicIds, RandomText, RowIds
 from discue.domain.scopes import Principal, Scope

@@ -23,7 +23,7 @@ from discue.auth.rate_limiter import RateLimiter
 from discue.config.settings import Settings
 from discue.control import admin
 from discue.control.organizations import ensure_operator
-from discue.crypto.password_hashing import PasswordHashing
+from discue.crypto.passwords import PasswordHashing
 from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.receive import PullContext

@@ -30,7 +30,7 @@ from discue.api.decoding import CLOUDEVENT, CLOUDEVENTS_BATCH, EventFormat
 from discue.api.delivery_options import KEY_CHARACTERS
 from discue.api.route import BATCH_MESSAGES
 from discue.api.structs import Body
-from discue.domain.filters.parser import (
+from discue.domain.filter_parser import (
     MAX_BYTES,
     MAX_CONDITIONS,
     MAX_DEPTH,

@@ -47,9 +47,9 @@ from discue.control.queues import (
     QueueFields,
 )
 from discue.domain.errors import Fault, Unprocessable
-from discue.domain.schemas.schema import FIELDS, Schema, parse_schema
-from discue.domain.schemas.strict_json import MAX_BYTES as SCHEMA_BYTES
+from discue.domain.schemas import FIELDS, Schema, parse_schema
 from discue.domain.scopes import Principal
+from discue.domain.strict_json import MAX_BYTES as SCHEMA_BYTES
 
 _READ = Needs("queues", "read")
 _LIST = Needs("queues", "read", listing=True)

@@ -29,7 +29,7 @@ from discue.api.structs import (
 )
 from discue.control import listener_secrets
 from discue.control.listener_secrets import LONGEST_OVERLAP_SECONDS, FreshSecret, SecretFields, ShownSecret
-from discue.crypto.signing_secrets import SecretType
+from discue.crypto.signing import SecretType
 from discue.domain.errors import invalid
 
 _PATH = "/queues/{queue_id}/listeners/{listener_id}/secrets"

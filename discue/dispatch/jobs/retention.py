@@ -10,9 +10,9 @@ from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.dispatcher import Dispatcher
 from discue.domain.clock import Clock
 from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
-from discue.domain.intervals import Interval
 from discue.domain.lockout import HISTORY_MS
 from discue.domain.rate import MINUTE_MS
+from discue.domain.window import Interval
 from discue.store import feed, idempotency, lockouts, purge, rate_limits, retention, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS

@@ -7,10 +7,9 @@ from typing import Final
 
 from discue.dispatch.lane.ordering import HeldKey, Ordering
 from discue.domain.attempts import Attempt, Outcome, Trace, encode_detail
-from discue.domain.intervals import subtract
 from discue.domain.messages import Entry
 from discue.domain.retry import Settlement
-from discue.domain.window import Window
+from discue.domain.window import Window, subtract
 from discue.store.cursors import LaneRecord
 from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow, Detail, MissedRange, RedeliveryStep, ReplayStep, Settle

@@ -6,13 +6,12 @@ import msgspec
 
 from discue.crypto.endpoint_credentials import decode_credentials
 from discue.crypto.keyring import Keyring
-from discue.crypto.signatures import SigningKey
-from discue.crypto.signing_secrets import associated_data, decode_secrets, signing_key_of
+from discue.crypto.signing import SigningKey, associated_data, decode_secrets, signing_key_of
 from discue.dispatch.delivery_rules import message_policy, policy_of
 from discue.domain.clock import Clock
 from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.egress import Target, parse_target
-from discue.domain.filters.filters import Filter, compile_filter
+from discue.domain.filters import Filter, compile_filter
 from discue.domain.headers import Headers, merge_headers
 from discue.domain.messages import Entry, decode_options, message_headers
 from discue.domain.rate import RateLimit

@@ -10,7 +10,7 @@ from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.limits import Limits
 from discue.dispatch.lane.ordering import HeldKey
-from discue.domain.filters.filters import compile_filter
+from discue.domain.filters import compile_filter
 from discue.domain.messages import Entry
 from discue.store.delivery_rows import DueRetry
 

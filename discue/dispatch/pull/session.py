@@ -14,7 +14,7 @@ from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
 from discue.domain.attempts import FailureKind, Outcome
-from discue.domain.filters.filters import compile_filter
+from discue.domain.filters import compile_filter
 from discue.domain.ids import RowIds, millisecond_of
 from discue.domain.messages import Entry, ReceiptHandle
 from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, Settlement, settle

@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
-from discue.config.database_url import check_postgres_url
+from discue.config.types import check_postgres_url
 from discue.store.engine import Row, Value, Work
 from discue.store.postgres.errors import translated, without_data
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import asyncpg
 
-from discue.config.database_url import InvalidDatabaseUrl, without_password
+from discue.config.types import InvalidDatabaseUrl, without_password
 from discue.domain.errors import StoreUnavailable, StoreUnusable, Unprocessable
 from discue.store.engine import UniqueViolation
 

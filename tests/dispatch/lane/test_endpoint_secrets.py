@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from discue.crypto.keyring import Keyring
-from discue.crypto.signing_secrets import SigningSecret, associated_data, encode_secrets
+from discue.crypto.signing import SigningSecret, associated_data, encode_secrets
 from discue.dispatch.lane.endpoint import DeliveryDefaults, endpoint_of
 from tests.dispatch.lane.test_cursor_state import RECORD as SOME_RECORD
 

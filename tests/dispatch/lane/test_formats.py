@@ -5,7 +5,7 @@ import json
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 
-from discue.crypto.signatures import sign
+from discue.crypto.signing import sign
 from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.messages import MessageOptions
 from discue.domain.model import DeliveryOptions

@@ -2,8 +2,7 @@
 
 from base64 import b64encode
 
-from discue.crypto.signatures import decode_private_key, decode_secret, encode_public_key
-from discue.crypto.signing_secrets import SigningSecret, encode_secrets
+from discue.crypto.signing import SigningSecret, decode_private_key, decode_secret, encode_public_key, encode_secrets
 from discue.domain.model import Listener
 from discue.store import listeners
 from discue.store.engine import Transaction

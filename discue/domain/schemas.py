@@ -1,28 +1,34 @@
-"""Validation of messages: whether one matches a schema, and if not, which rule is broken at which place."""
+"""Schemas of queues, in the rule language or as JSON Schema (2020-12), and the validation of messages."""
 
 from collections.abc import Callable, Hashable, Iterator, Sized
+from hashlib import sha256
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 from jsonschema_rs import Draft202012Validator, ValidationError
 
-from discue.domain.errors import Fault
-from discue.domain.json_pointer import below
-from discue.domain.schemas.patterns import LINEAR
+from discue.domain.errors import Fault, Unprocessable, below
+from discue.domain.json_schema import Document, JsonSchema
+from discue.domain.model import SchemaLanguage
+from discue.domain.patterns import LINEAR
+from discue.domain.schema_rules import check_rules, is_number, rules_to_json_schema
+from discue.domain.strict_json import canonical_json, decode_strictly
 
 MAX_FAULTS: Final = 100
-"""Maximum violations in one error."""
+"""Maximum faults or violations in one error."""
 
+FIELDS: Final[dict[SchemaLanguage, str]] = {"rules": "schema", "json_schema": "json_schema"}
+"""Field of a queue that contains a schema of each language."""
+
+_MAX_CHECKED_BYTES: Final = 67_108_864
+"""Limit of the message size times the number of subschemas that may check the same value again."""
+_UNLIMITED: Final = 2**53
 _CACHED: Final = 64
 _MAX_SHOWN: Final = 200
 
 _decode: Final = msgspec.json.Decoder().decode
 _to_json: Final = msgspec.json.Encoder().encode
-
-
-Document: TypeAlias = dict[str, Any] | bool
-"""A JSON Schema without references."""
 
 
 class UnsupportedSchema(Exception):
@@ -165,17 +171,12 @@ def _validator(document: Document) -> Draft202012Validator:
 
 def _is(kind: str, value: object) -> bool:
     if kind in {"integer", "number"}:
-        is_number = _is_number(value)
-        return is_number and (kind == "number" or value == int(value))  # type: ignore[call-overload]
+        return is_number(value) and (kind == "number" or value == int(value))  # type: ignore[call-overload]
     return type(value) is _TYPES[kind]
 
 
-def _is_number(value: object) -> bool:
-    return type(value) is int or type(value) is float
-
-
 def _for_numbers(fits: Callable[[Any, Any], bool]) -> Callable[[Any, object], bool]:
-    return lambda limit, value: not _is_number(value) or fits(limit, value)
+    return lambda limit, value: not is_number(value) or fits(limit, value)
 
 
 def _for_type(kind: type, fits: Callable[[Any, Any], bool]) -> Callable[[Any, object], bool]:
@@ -259,3 +260,57 @@ _EXPLANATIONS: Final[dict[str, Callable[[Any], str]]] = {
 _RELATED: Final = {"contains": ("minContains", "maxContains")}
 _PROPERTY_KEYWORDS: Final = ("properties", "patternProperties", "additionalProperties")
 _UNEVALUATED: Final = frozenset({"unevaluatedItems", "unevaluatedProperties"})
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """A valid schema."""
+
+    text: str
+    """The text that the client sent."""
+    language: SchemaLanguage
+    id: str
+    """SHA-256 of its canonical form."""
+
+
+def parse_schema(text: bytes, language: SchemaLanguage) -> Schema:
+    """Parse the schema of a queue. `text` must be valid JSON.
+
+    Raises Unprocessable with a fault for each invalid place (at most 100).
+    """
+    value = decode_strictly(text, f"/{FIELDS[language]}")
+    _compile(value, language)
+    return Schema(text.decode(), language, sha256(canonical_json(value).encode()).hexdigest())
+
+
+def compile_schema(text: str, language: SchemaLanguage) -> SchemaValidator:
+    """Return the validator of a valid schema. Compiling costs about as much as 100 validations, so cache the result."""
+    return _compile(decode_strictly(text.encode(), f"/{FIELDS[language]}"), language)
+
+
+def _compile(value: Any, language: SchemaLanguage) -> SchemaValidator:
+    try:
+        return _compile_rules(value) if language == "rules" else _compile_json_schema(value)
+    except UnsupportedSchema:
+        raise _invalid_schema((Fault(f"/{FIELDS[language]}", "is not a supported schema"),)) from None
+
+
+def _compile_rules(rules: Any) -> SchemaValidator:
+    """Compile rules. Each value is checked by one rule, so the message size needs no limit."""
+    faults = tuple(islice(check_rules(rules, "/schema"), MAX_FAULTS))
+    if faults:
+        raise _invalid_schema(faults)
+    return SchemaValidator(rules_to_json_schema(rules), _UNLIMITED)
+
+
+def _compile_json_schema(document: Any) -> SchemaValidator:
+    schema = JsonSchema(document, "/json_schema")
+    faults = tuple(islice(schema.faults(), MAX_FAULTS))
+    if faults:
+        raise _invalid_schema(faults)
+    return SchemaValidator(
+        schema.expanded, _MAX_CHECKED_BYTES // schema.cost.repeated if schema.cost.repeated else _UNLIMITED
+    )
+
+
+def _invalid_schema(faults: tuple[Fault, ...]) -> Unprocessable:
+    return Unprocessable(f"Invalid schema: {faults[0].pointer} {faults[0].detail}.", faults=faults)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discue.crypto.passwords import SALT_BYTES, STANDARD, check_password, hash_password, verify_password
 from discue.domain.errors import Unprocessable
-from discue.domain.passwords import SALT_BYTES, STANDARD, check_password, hash_password, verify_password
 from tests.support.passwords import CHEAP
 
 texts = st.text(min_size=1, max_size=40)

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from discue.domain.errors import Fault
-from discue.domain.json_pointer import below
-from discue.domain.schemas.patterns import Patterns, without_delimiters
+from discue.domain.errors import Fault, below
+from discue.domain.patterns import Patterns, without_delimiters
 
 MAX_RULES: Final = 1_000
 MAX_LEVELS: Final = 32
@@ -78,7 +77,7 @@ class _Checker:
             yield from self._check_pattern(rule.get("pattern", ""), below(pointer, "pattern"))
             yield from _check_enum(rule.get("enum", [""]), below(pointer, "enum"))
         else:
-            yield from _check_bounds(rule, pointer, _is_number, "a number")
+            yield from _check_bounds(rule, pointer, is_number, "a number")
 
     def _check_pattern(self, pattern: object, pointer: str) -> Iterator[Fault]:
         if not isinstance(pattern, str):
@@ -113,7 +112,8 @@ def _is_length(value: object) -> bool:
     return type(value) is int and 0 <= value <= _MAX_LENGTH
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether a decoded value is a number. In Python, bool is a subclass of int."""
     return type(value) is int or type(value) is float
 
 

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Unprocessable
-from discue.domain.filters.filters import compile_filter
-from discue.domain.filters.parser import MAX_BYTES, MAX_CONDITIONS, MAX_DEPTH, MAX_PATTERNS, parse_filter
+from discue.domain.filter_parser import MAX_BYTES, MAX_CONDITIONS, MAX_DEPTH, MAX_PATTERNS, parse_filter
+from discue.domain.filters import compile_filter
 from discue.domain.messages import Entry, MessageOptions, encode_options
 
 ORDER = {"order": {"id": 17, "state": "paid", "total": 9.5, "items": [{"sku": "a-1"}, {"sku": "b-2"}]}, "a.b": None}

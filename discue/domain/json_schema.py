@@ -7,17 +7,18 @@ the document, and nothing is ever fetched.
 import json
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 import msgspec
 from jsonschema_rs import Draft202012Validator
 
-from discue.domain.errors import Fault
-from discue.domain.json_pointer import below, escaped
-from discue.domain.schemas.patterns import Patterns
-from discue.domain.schemas.rules import MAX_LEVELS, MAX_RULES
-from discue.domain.schemas.validator import Document
+from discue.domain.errors import Fault, below, escaped
+from discue.domain.patterns import Patterns
+from discue.domain.schema_rules import MAX_LEVELS, MAX_RULES
+
+Document: TypeAlias = dict[str, Any] | bool
+"""A JSON Schema without references."""
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Fault, Unprocessable
-from discue.domain.schemas.schema import compile_schema, parse_schema
-from discue.domain.schemas.strict_json import canonical_json
+from discue.domain.schemas import compile_schema, parse_schema
+from discue.domain.strict_json import canonical_json
 
 Rule = dict[str, Any]
 

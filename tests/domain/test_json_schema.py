@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Fault, Unprocessable
-from discue.domain.schemas.schema import compile_schema, parse_schema
+from discue.domain.schemas import compile_schema, parse_schema
 
 Document = dict[str, Any] | bool
 

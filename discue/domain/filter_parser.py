@@ -1,14 +1,65 @@
-"""Parser of filters: from the text to conditions, or to a fault for each invalid place."""
+"""Parser of filters: from the text to a tree of conditions, or to a fault for each invalid place."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
-from discue.domain.errors import Fault, Unprocessable, invalid
-from discue.domain.filters.conditions import AllOf, AnyOf, AtPath, Comparison, Condition, MessageMember, Not, OnMember
-from discue.domain.json_pointer import below, unescaped
-from discue.domain.schemas.patterns import small_pattern_fault
-from discue.domain.schemas.strict_json import decode_strictly
+import msgspec
+
+from discue.domain.errors import Fault, Unprocessable, below, invalid, unescaped
+from discue.domain.patterns import small_pattern_fault
+from discue.domain.strict_json import decode_strictly
+
+MessageMember = Literal["data", "headers", "key"]
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Compares a value with an operand."""
+
+    pointer: str
+    """JSON pointer in the filter."""
+    operator: str
+    operand: Any
+
+
+class AllOf(msgspec.Struct, frozen=True):
+    """Holds if all parts hold."""
+
+    parts: "tuple[Condition, ...]"
+
+
+class AnyOf(msgspec.Struct, frozen=True):
+    """Holds if at least one part holds."""
+
+    parts: "tuple[Condition, ...]"
+
+
+class Not(msgspec.Struct, frozen=True):
+    """Holds if its part does not hold."""
+
+    part: "Condition"
+
+
+class AtPath(msgspec.Struct, frozen=True):
+    """Applies a condition to the value at a path of member names and indexes."""
+
+    steps: tuple[str, ...]
+    part: "Condition"
+
+
+class OnMember(msgspec.Struct, frozen=True):
+    """Applies a condition to one member of a message. Conditions on data that is not JSON never hold."""
+
+    pointer: str
+    """JSON pointer in the filter."""
+    member: MessageMember
+    part: "Condition"
+
+
+Condition: TypeAlias = Comparison | AllOf | AnyOf | Not | AtPath | OnMember
+
+
+# The parser
 
 MAX_BYTES: Final = 8_192
 MAX_DEPTH: Final = 8

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.config.database_url import InvalidDatabaseUrl, check_postgres_url, is_postgres_url, without_password
+from discue.config.types import InvalidDatabaseUrl, check_postgres_url, is_postgres_url, without_password
 
 
 @pytest.mark.parametrize(

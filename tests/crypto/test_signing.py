@@ -11,8 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from discue.crypto.signatures import (
+from discue.crypto.signing import (
+    MAX_VALID,
+    LastSecret,
+    SecretType,
     SignatureInvalid,
+    SigningSecret,
+    TooManySecrets,
     decode_private_key,
     decode_secret,
     encode_public_key,
@@ -20,6 +25,8 @@ from discue.crypto.signatures import (
     new_secret,
     sign,
     verify,
+    with_new,
+    without,
 )
 
 # HMAC
@@ -144,10 +151,6 @@ def test_old_or_future_signature_does_not_verify(drift_ms: int) -> None:
         verify(SECRET, headers_of(), BODY, NOW + drift_ms)
 
 
-def test_exception_has_a_default_detail() -> None:
-    assert str(SignatureInvalid()) == "The signature is invalid, or too old."
-
-
 # Ed25519
 
 PRIVATE_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -201,3 +204,63 @@ def test_invalid_private_key_is_rejected_without_being_shown(text: str) -> None:
         assert len(text) < 12 or text.removeprefix("whsk_") not in shown
     else:
         assert len(b64decode(text.removeprefix("whsk_"))) in (32, 64)
+
+
+# Signing secrets
+
+types: st.SearchStrategy[SecretType] = st.sampled_from(["hmac", "ed25519"])
+ends = st.one_of(st.just(0), st.integers(1, 300))
+instants = st.integers(1, 300)
+
+
+def numbered(drawn: list[tuple[SecretType, int]]) -> list[SigningSecret]:
+    return [SigningSecret(f"t{n}", f"id{n}", kind, 0, end) for n, (kind, end) in enumerate(drawn)]
+
+
+some = st.lists(st.tuples(types, ends), max_size=MAX_VALID).map(numbered)
+
+
+@given(some, types, instants, instants)
+def test_new_secret_comes_first_and_never_expires(
+    secrets: list[SigningSecret], fresh_type: SecretType, now: int, ends_at: int
+) -> None:
+    fresh = SigningSecret("fresh", "fresh", fresh_type, now)
+    before = {each.id: each for each in secrets}
+    try:
+        first, *rest = with_new(secrets, fresh, ends_at, now)
+    except TooManySecrets:
+        assert sum(each.is_valid(now) for each in secrets) == MAX_VALID
+        return
+    assert (first, len(rest) < MAX_VALID) == (fresh, True)
+    assert [each.id for each in rest] == [each.id for each in secrets if each.id in {kept.id for kept in rest}]
+    for each in rest:
+        old = before[each.id]
+        assert each.is_valid(now)
+        assert (each.text, each.type, each.created_at) == (old.text, old.type, old.created_at)
+        if each.type == fresh_type:
+            assert each.expires_at == min(old.expires_at or ends_at, ends_at)
+            assert each.updated_at == (now if each.expires_at != old.expires_at else 0)
+        else:
+            assert each == old
+    for old in secrets:
+        if old.type != fresh_type and old.is_valid(now):
+            assert old in rest
+
+
+@given(some, st.integers(0, MAX_VALID), instants)
+def test_deletion_keeps_a_secret_without_an_expiry(secrets: list[SigningSecret], number: int, now: int) -> None:
+    others = [each for each in secrets if each.id != f"id{number}"]
+    try:
+        kept = without(secrets, f"id{number}", now)
+    except LastSecret:
+        assert all(each.expires_at for each in others)
+        return
+    assert list(kept) == [each for each in others if each.is_valid(now)]
+    assert any(not each.expires_at for each in kept)
+
+
+def test_only_secret_cannot_be_deleted() -> None:
+    with pytest.raises(LastSecret):
+        without([SigningSecret("x", "a"), SigningSecret("y", "b", expires_at=10)], "a", 5)
+    with pytest.raises(LastSecret):
+        without([], "a", 5)

@@ -1,5 +1,6 @@
 """Passwords of users (argon2id), and the invitations that let a user set one."""
 
+import asyncio
 import hashlib
 import unicodedata
 from typing import Final, NamedTuple
@@ -9,11 +10,13 @@ from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from discue.domain.errors import invalid
-from discue.domain.ids import RandomText
+from discue.domain.ids import RandomBytes, RandomText
 
 SALT_BYTES: Final = 16
 _HASH_BYTES: Final = 32
 _LENGTHS: Final = range(8, 257)
+_AT_ONCE: Final = 2
+"""Hashes that run at once: each takes much memory."""
 
 
 class HashCost(msgspec.Struct, frozen=True):
@@ -90,3 +93,21 @@ def new_invitation(random_text: RandomText, now: int) -> Invitation:
 def hash_invitation_token(token: str) -> bytes:
     """Return the SHA-256 of any text, including lone surrogates (which no token contains)."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+
+
+class PasswordHashing:
+    """Hashes and checks passwords on threads, from one event loop. Only tests pass another `cost`."""
+
+    def __init__(self, cost: HashCost = STANDARD) -> None:
+        self._cost = cost
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+
+    async def hash_of(self, password: str, random_bytes: RandomBytes) -> str:
+        """Return the hash of a password in its stored form."""
+        async with self._turn:
+            return await asyncio.to_thread(hash_password, password, random_bytes(SALT_BYTES), self._cost)
+
+    async def matches(self, password: str, password_hash: str | None) -> bool:
+        """Return whether the password is correct. Without a hash it is not, which takes just as long."""
+        async with self._turn:
+            return await asyncio.to_thread(verify_password, password, password_hash, self._cost)

@@ -1,18 +1,19 @@
-"""Evaluation of filters: conditions compiled to functions, and the view of a message that they apply to."""
+"""Message filters of listeners, channels and replays, compiled to functions."""
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from discue.domain.filters.conditions import AllOf, AnyOf, AtPath, Condition, Not, OnMember
-from discue.domain.messages import MessageOptions, decode_options, message_headers
-from discue.domain.schemas.patterns import matcher
+from discue.domain.filter_parser import AllOf, AnyOf, AtPath, Condition, Not, OnMember, parse_filter
+from discue.domain.messages import Entry, MessageOptions, decode_options, message_headers
+from discue.domain.patterns import matcher
 
-_CACHED: Final = 128
+_CACHED_BODIES: Final = 128
 _CACHED_BYTES: Final = 4_096
+_CACHED_FILTERS: Final = 1_000
 
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -58,7 +59,7 @@ class FilterableMessage:
         return self._options
 
 
-@lru_cache(_CACHED)
+@lru_cache(_CACHED_BODIES)
 def _decoded(body: bytes) -> Any:
     """Decode with a cache: lanes filter the same messages one after another. Do not modify the result."""
     return _decode(body)
@@ -227,3 +228,52 @@ _FACTORIES: Final[dict[str, Callable[[Any], Predicate]]] = {
     "$regex": _regex,
     "$exists": _exists,
 }
+
+
+class ConditionResult(NamedTuple):
+    """The result of one condition of a filter."""
+
+    pointer: str
+    """JSON pointer of the condition in the filter."""
+    holds: bool
+
+
+class Filter:
+    """A compiled filter."""
+
+    def __init__(self, condition: Condition) -> None:
+        self._condition = condition
+        self._matches = predicate_of(condition)
+
+    def accepts(self, entry: Entry) -> bool:
+        """Return whether a message matches the filter."""
+        return self._matches(FilterableMessage(entry.body, entry.extra, is_json=entry.is_json))
+
+    def explain(self, entry: Entry) -> list[ConditionResult]:
+        """Return the result of each condition, in order; if the data is not JSON, one for all conditions on it."""
+        return list(_results(self._condition, FilterableMessage(entry.body, entry.extra, is_json=entry.is_json)))
+
+
+@lru_cache(_CACHED_FILTERS)
+def compile_filter(text: str) -> Filter:
+    """Return the filter of a text. Raises Unprocessable if it is invalid."""
+    return Filter(parse_filter(text.encode(), "/filter"))
+
+
+def _results(condition: Condition, value: Any) -> Iterator[ConditionResult]:
+    if isinstance(condition, AllOf | AnyOf):
+        for part in condition.parts:
+            yield from _results(part, value)
+    elif isinstance(condition, Not):
+        yield from _results(condition.part, value)
+    elif isinstance(condition, AtPath):
+        yield from _results(condition.part, value_at(value, condition.steps))
+    elif isinstance(condition, OnMember):
+        try:
+            part = member_of(condition, value)
+        except ValueError:
+            yield ConditionResult(condition.pointer, False)
+        else:
+            yield from _results(condition.part, part)
+    else:
+        yield ConditionResult(condition.pointer, predicate_of(condition)(value))

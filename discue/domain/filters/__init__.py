@@ -1,1 +1,0 @@
-"""Message filters: their syntax tree, parser and evaluation."""

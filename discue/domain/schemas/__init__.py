@@ -1,1 +1,0 @@
-"""Schemas of queues: the rule language, JSON Schema, and the validation of messages."""
