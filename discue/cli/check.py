@@ -3,12 +3,11 @@
 import asyncio
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from discue.cli.command import Commands, Invocation, add_command, say
-from discue.cli.tls import instant, load_pair, validity_problem
+from discue.cli.command import Commands, Invocation, add_command, say, utc
+from discue.cli.tls import load_pair, validity_problem
 from discue.config.settings import Settings
 from discue.control.encryption import default_key_file, missing_keys
 from discue.crypto import key_file
@@ -17,6 +16,9 @@ from discue.domain.errors import SettingsInvalid, StoreUnusable
 from discue.server.installation import inspect_database
 from discue.store.encryption import CLEAR, Encryption, decode
 from discue.store.migrations import DatabaseInspection
+
+if TYPE_CHECKING:
+    from discue.store.postgres.schema import ServerStatus
 
 
 class Finding(NamedTuple):
@@ -28,12 +30,6 @@ class Finding(NamedTuple):
 
 
 Check = Callable[[Invocation], Iterator[Finding]]
-
-
-def schema_state(found: DatabaseInspection) -> str:
-    """Return a text with the schema version of a database and its pending migrations."""
-    state = f"schema version {found.version}"
-    return f"{state}; pending migrations: {', '.join(found.pending)}" if found.pending else state
 
 
 _SUBJECT = "encryption"
@@ -76,6 +72,10 @@ def _encryption_finding(settings: Settings, place: Path | None, keys: list[str],
 
 _LEAST_FREE_BYTES = 1 << 30
 _CLOCK_TOLERANCE_SECONDS = 60
+_COST = {
+    "fsync": "acknowledged messages can be lost when the machine fails",
+    "full_page_writes": "the database can be corrupted when the machine fails",
+}
 _PLAUSIBLE_YEARS = range(2025, 2100)
 
 
@@ -113,31 +113,85 @@ def database_findings(invocation: Invocation) -> Iterator[Finding]:
         yield Finding("database", error.detail, is_problem=True)
         return
     if settings.database_path is None:
-        # Imported here because it imports the PostgreSQL driver.
-        from discue.cli.check_postgres import server_findings  # noqa: PLC0415
-
         yield from server_findings(invocation, found)
     elif found.exists:
-        state = f"{settings.database_shown} is writable; {schema_state(found)}"
+        state = f"{settings.database_shown} is writable; {_schema_state(found)}"
         yield Finding("database", state, is_problem=False)
     else:
         yield Finding("database", f"the next start creates {settings.database_shown}", is_problem=False)
 
 
+def _schema_state(found: DatabaseInspection) -> str:
+    state = f"schema version {found.version}"
+    return f"{state}; pending migrations: {', '.join(found.pending)}" if found.pending else state
+
+
+def server_findings(invocation: Invocation, found: DatabaseInspection) -> Iterator[Finding]:
+    """Check that a PostgreSQL server accepts and keeps writes, and has enough connections for the workers."""
+    # Imported here because they import the PostgreSQL driver, which takes longer than all else in a command on SQLite.
+    from discue.store.postgres.engine import CONNECTIONS  # noqa: PLC0415
+    from discue.store.postgres.schema import server_status  # noqa: PLC0415
+
+    settings = invocation.settings
+    try:
+        status = asyncio.run(server_status(settings.database))
+    except StoreUnusable as error:
+        yield Finding("database", error.detail, is_problem=True)
+        return
+    state = f"{settings.database_shown} is served by PostgreSQL {status.version}; {_schema_state(found)}"
+    yield Finding("database", state, is_problem=False)
+    for problem in _server_problems(status, found):
+        yield Finding("database", problem, is_problem=True)
+    needed, free = settings.workers * CONNECTIONS, status.connections - status.taken
+    detail = (
+        f"{free} connections are free, {status.taken} are in use by others; this installation needs up to {needed} "
+        f"with workers = {settings.workers}"
+    )
+    detail += "; raise max_connections, or lower workers" if needed > free else ""
+    yield Finding("connections", detail, is_problem=needed > free)
+    ahead_ms = status.clock_ms - invocation.clock.now()
+    seconds, way = abs(ahead_ms) / 1_000, "ahead of" if ahead_ms > 0 else "behind"
+    if seconds <= _CLOCK_TOLERANCE_SECONDS:
+        yield Finding("clock", "the clock of the database agrees with this machine", is_problem=False)
+    else:
+        detail = f"the clock of the database is {seconds:.0f} s {way} this machine; correct the wrong one"
+        yield Finding("clock", detail, is_problem=True)
+
+
+def _server_problems(status: "ServerStatus", found: DatabaseInspection) -> Iterator[str]:
+    if status.is_standby:
+        yield (
+            "the server is a standby and rejects writes; name the primary, or all hosts and "
+            "target_session_attrs=primary"
+        )
+    elif not status.takes_writes:
+        yield (
+            f"transactions of {status.user} are read-only; set default_transaction_read_only to off for the user, "
+            f"the database {status.database} and the server"
+        )
+    if found.pending and not status.may_create:
+        yield (
+            f"{status.user} cannot create the tables that the next start needs: GRANT CREATE ON SCHEMA "
+            f"{status.schema} TO {status.user}, or run discue migrate as a user who can"
+        )
+    if status.closed:
+        yield (
+            f"{status.user} lacks privileges on {len(status.closed)} tables, such as {status.closed[0]}: GRANT SELECT, "
+            f"INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {status.schema} TO {status.user}"
+        )
+    for name in status.unsafe:
+        yield f"{name} is off: {_COST[name]}; turn it on"
+
+
 def clock_findings(invocation: Invocation) -> Iterator[Finding]:
     """Check the clock, which leases, retries and signatures depend on."""
-    now = instant(invocation.clock)
-    yield Finding("clock", *_clock_state(now, _latest_change(invocation.settings.database_path)))
-
-
-def _clock_state(now: datetime, latest_change: float) -> tuple[str, bool]:
-    shown = f"{now:%Y-%m-%d %H:%M:%S} UTC"
+    now = utc(invocation.clock.now())
+    problem, behind = "", _latest_change(invocation.settings.database_path) - now.timestamp()
     if now.year not in _PLAUSIBLE_YEARS:
-        return f"{shown} is not plausible; set the clock of this machine", True
-    behind = latest_change - now.timestamp()
-    if behind > _CLOCK_TOLERANCE_SECONDS:
-        return f"{shown} is {behind:.0f} s before the last change of the database; set the clock of this machine", True
-    return shown, False
+        problem = " is not plausible; set the clock of this machine"
+    elif behind > _CLOCK_TOLERANCE_SECONDS:
+        problem = f" is {behind:.0f} s before the last change of the database; set the clock of this machine"
+    yield Finding("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC{problem}", is_problem=bool(problem))
 
 
 def _latest_change(path: Path | None) -> float:
@@ -161,7 +215,7 @@ def tls_findings(invocation: Invocation) -> Iterator[Finding]:
         subject, _, detail = error.detail.partition(": ")
         yield Finding(subject, detail, is_problem=True)
         return
-    problem = validity_problem(certificate, instant(invocation.clock))
+    problem = validity_problem(certificate, utc(invocation.clock.now()))
     good = f"certificate and key match; valid until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     yield Finding("tls_cert", problem or good, is_problem=problem is not None)
 

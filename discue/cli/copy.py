@@ -13,7 +13,7 @@ from discue.config.settings import Settings
 from discue.config.types import DATABASE, InvalidValue
 from discue.crypto import key_file
 from discue.domain.errors import DiscueError, StoreUnusable, Unavailable
-from discue.server.installation import StoreFailureLog, engine_of, inspect_database
+from discue.server.installation import inspect_database, open_engine
 from discue.server.processes import stop_on_signal
 from discue.server.worker import alone_on
 from discue.store import copying
@@ -56,17 +56,18 @@ def add(commands: Commands) -> None:
     )
 
 
-def run(invocation: Invocation) -> int:
+def run(invocation: Invocation) -> None:
     arguments, settings = invocation.arguments, invocation.settings
     source = replace(settings, database=arguments.source, workers=1)
     target = replace(settings, database=arguments.target, workers=1)
-    _require_two(source, target)
+    one, other = source.database_path, target.database_path
+    if one is not None and other is not None and one.resolve() == other.resolve():
+        raise StoreUnusable(f"{source.database_shown} and {target.database_shown} are the same file.")
     asyncio.run(_require_current(source, target))
     with alone_on(source.database_path), alone_on(target.database_path):
         asyncio.run(_run(invocation, source, target))
         if about_keys := _copy_keys(source, target):
             say(about_keys)
-    return 0
 
 
 def _copy_keys(source: Settings, target: Settings) -> str:
@@ -88,12 +89,6 @@ def _database(text: str) -> str:
     except ValueError as error:
         reason = f"{error}; " if isinstance(error, InvalidValue) else ""
         raise argparse.ArgumentTypeError(f"{reason}expected {DATABASE.expected}") from None
-
-
-def _require_two(source: Settings, target: Settings) -> None:
-    one, other = source.database_path, target.database_path
-    if one is not None and other is not None and one.resolve() == other.resolve():
-        raise StoreUnusable(f"{source.database_shown} and {target.database_shown} are the same file.")
 
 
 async def _require_current(source: Settings, target: Settings) -> None:
@@ -130,13 +125,9 @@ async def _run(invocation: Invocation, source_settings: Settings, target_setting
 
 @asynccontextmanager
 async def _opened(invocation: Invocation, settings: Settings) -> AsyncIterator[Side]:
-    engine = engine_of(settings, StoreFailureLog(invocation.log, invocation.clock))
-    await engine.open()
-    try:
+    async with open_engine(settings, invocation.clock, invocation.log) as engine:
         store = Store(engine, max_waiting_bytes=settings.max_waiting_bytes)
         yield Side(store, settings.database_shown, is_held=settings.database_path is not None)
-    finally:
-        await engine.close()
 
 
 class _Copy:
@@ -178,7 +169,9 @@ class _Copy:
             if batch.difference:
                 differences.append(batch.difference)
         if differences:
-            raise DiscueError(_mismatch_text(self._target, differences))
+            remedy = f"Empty {self._target.name} and copy again."
+            text = f"The copy differs from its source and cannot be served. {remedy}"
+            raise DiscueError("\n  ".join([text, *differences]))
         await copying.finish(self._source, self._target, self._progress)
 
     def say_summary(self) -> None:
@@ -199,12 +192,3 @@ class _Copy:
     def _require_running(self) -> None:
         if self._stop.is_set():
             raise DiscueError(f"Stopped. {_RESUME_HINT}")
-
-
-def _mismatch_text(target: Side, differences: list[str]) -> str:
-    return "\n  ".join(
-        [
-            f"The copy differs from its source and cannot be served. Empty {target.name} and copy again.",
-            *differences,
-        ]
-    )

@@ -269,7 +269,7 @@ def add(commands: Commands) -> None:
     )
 
 
-def run(invocation: Invocation) -> int:
+def run(invocation: Invocation) -> None:
     settings = _settings(invocation.settings)
     prepare_process()
     # The folder has the key: only its owner may read it, and git ignores it.
@@ -277,7 +277,6 @@ def run(invocation: Invocation) -> int:
     (_FOLDER / ".gitignore").write_text("*\n", encoding="ascii")
     with alone_on(settings.database_path):
         uvloop.run(_develop(dataclasses.replace(invocation, settings=settings)))
-    return 0
 
 
 def _settings(settings: Settings) -> Settings:

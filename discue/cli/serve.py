@@ -38,7 +38,7 @@ def run(invocation: Invocation) -> int:
         if invocation.settings.workers > 1:
             return _run_several(invocation)
         uvloop.run(_serve(invocation))
-        return 0
+    return FINE
 
 
 def _run_several(invocation: Invocation) -> int:
@@ -51,7 +51,7 @@ def _run_several(invocation: Invocation) -> int:
         shared = replace(settings, port=port, tls_cert=files.cert, tls_key=files.key, tls_self_signed=False)
 
         def serve(pipe: WorkerPipe) -> int:
-            uvloop.run(_serve_from(pipe, replace(invocation, settings=shared)))
+            uvloop.run(_serve(replace(invocation, settings=shared), pipe))
             return FINE
 
         def serve_worker(pipe: WorkerPipe) -> int:
@@ -60,27 +60,23 @@ def _run_several(invocation: Invocation) -> int:
         return WorkerProcesses(serve_worker, settings, invocation.clock, invocation.log).run()
 
 
-async def _serve(invocation: Invocation) -> None:
-    stop = stop_on_signal(invocation.log)
-    async with open_installation(invocation.settings, invocation.clock, invocation.log) as installation:
-        await ensure_encryption(installation.control, invocation.log)
+async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None:
+    """Serve: as one of several workers if there is a `pipe` to their parent."""
+    settings, log = invocation.settings, invocation.log
+    stop = stop_on_signal(log) if pipe is None else stop_with_parent(log, pipe.parent_pipe)
+    async with open_installation(settings, invocation.clock, log) as installation:
+        await ensure_encryption(installation.control, log)
         await init.create_operator(installation)
-        worker = Worker(installation, invocation.log, predecessors=all_predecessors(invocation.settings))
-        async with serving(invocation, worker) as server:
-            await until_stopped(stop, server)
-
-
-async def _serve_from(pipe: WorkerPipe, invocation: Invocation) -> None:
-    """Serve as one of several workers."""
-    stop = stop_with_parent(invocation.log, pipe.parent_pipe)
-    async with open_installation(invocation.settings, invocation.clock, invocation.log) as installation:
-        await ensure_encryption(installation.control, invocation.log)
-        await init.create_operator(installation)
-        worker = Worker(installation, invocation.log, predecessors=pipe.predecessors)
-        worker.lease.announce = pipe.report_session_id
-        async with serving(invocation, worker, worker=pipe.number) as server:
-            pipe.report_serving()
-            await until_stopped(stop, server)
+        if pipe is None:
+            worker = Worker(installation, log, predecessors=all_predecessors(settings))
+            async with serving(invocation, worker) as server:
+                await until_stopped(stop, server)
+        else:
+            worker = Worker(installation, log, predecessors=pipe.predecessors)
+            worker.lease.announce = pipe.report_session_id
+            async with serving(invocation, worker, worker=pipe.number) as server:
+                pipe.report_serving()
+                await until_stopped(stop, server)
 
 
 async def until_stopped(stop: asyncio.Event, server: HttpServer) -> None:

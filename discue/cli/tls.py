@@ -3,14 +3,13 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from discue.cli.command import utc
 from discue.config.settings import Settings
 from discue.domain.clock import Clock
 from discue.domain.errors import SettingsInvalid
@@ -46,22 +46,31 @@ def certificate_files(settings: Settings, clock: Clock) -> Iterator[CertificateF
     """
     if settings.tls_self_signed:
         with tempfile.TemporaryDirectory(prefix="discue-tls-") as folder:
-            yield write_self_signed(Path(folder), settings.host, instant(clock))
+            yield write_self_signed(Path(folder), settings.host, utc(clock.now()))
         return
     if settings.tls_cert is not None and settings.tls_key is not None:
         load_pair(settings.tls_cert, settings.tls_key)
     yield CertificateFiles(settings.tls_cert, settings.tls_key)
 
 
-def instant(clock: Clock) -> datetime:
-    """Return the current time as a datetime in UTC."""
-    return datetime.fromtimestamp(clock.now() / 1_000, UTC)
-
-
 def write_self_signed(folder: Path, host: str, now: datetime) -> CertificateFiles:
     """Write a certificate for localhost, 127.0.0.1, ::1 and the host, and its key, readable only by the owner."""
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _self_signed(key, host, now)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "discue, self-signed")])
+    hosts = dict.fromkeys((*_ALWAYS_NAMED, host.rstrip(".").lower()))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _VALID_SINCE)
+        .not_valid_after(now + _VALID_FOR)
+        .add_extension(x509.SubjectAlternativeName(map(_general_name, hosts)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, SHA256())
+    )
     files = (folder / "cert.pem", folder / "key.pem")
     contents = (
         certificate.public_bytes(Encoding.PEM),
@@ -75,8 +84,17 @@ def write_self_signed(folder: Path, host: str, now: datetime) -> CertificateFile
 
 def load_pair(cert: Path, key: Path) -> x509.Certificate:
     """Return the certificate. Raises SettingsInvalid unless both files are readable and belong together."""
-    certificate = _load_certificate(cert)
-    if _load_key(key).public_key() != certificate.public_key():
+    try:
+        certificate = x509.load_pem_x509_certificates(_read(cert, "tls_cert"))[0]
+    except ValueError as error:
+        raise SettingsInvalid(f"tls_cert: {cert} contains no certificate in PEM format.") from error
+    try:
+        private_key = load_pem_private_key(_read(key, "tls_key"), password=None)
+    except TypeError as error:
+        raise SettingsInvalid(f"tls_key: {key} is encrypted. Use a key without a passphrase.") from error
+    except ValueError as error:
+        raise SettingsInvalid(f"tls_key: {key} contains no private key in PEM format.") from error
+    if private_key.public_key() != certificate.public_key():
         raise SettingsInvalid(f"tls_key: {key} is not the private key of the certificate in {cert}.")
     return certificate
 
@@ -91,49 +109,11 @@ def validity_problem(certificate: x509.Certificate, now: datetime) -> str | None
     return f"the certificate expires soon, at {ends:%Y-%m-%d %H:%M} UTC" if ends - now < _SOON else None
 
 
-def _self_signed(key: CertificateIssuerPrivateKeyTypes, host: str, now: datetime) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "discue, self-signed")])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _VALID_SINCE)
-        .not_valid_after(now + _VALID_FOR)
-        .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    )
-    return builder.sign(key, SHA256())
-
-
-def _names(host: str) -> list[x509.GeneralName]:
-    return [_name(text) for text in dict.fromkeys((*_ALWAYS_NAMED, host.rstrip(".").lower()))]
-
-
-def _name(text: str) -> x509.GeneralName:
+def _general_name(text: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(text))
     except ValueError:
         return x509.DNSName(text)
-
-
-def _load_certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificates(_read(path, "tls_cert"))[0]
-    except ValueError as error:
-        raise SettingsInvalid(f"tls_cert: {path} contains no certificate in PEM format.") from error
-
-
-def _load_key(path: Path) -> PrivateKeyTypes:
-    content = _read(path, "tls_key")
-    try:
-        return load_pem_private_key(content, password=None)
-    except TypeError as error:
-        raise SettingsInvalid(f"tls_key: {path} is encrypted. Use a key without a passphrase.") from error
-    except ValueError as error:
-        raise SettingsInvalid(f"tls_key: {path} contains no private key in PEM format.") from error
 
 
 def _read(path: Path, setting: str) -> bytes:

@@ -60,9 +60,7 @@ class StoreFailureLog:
 @asynccontextmanager
 async def open_installation(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[Installation]:
     """Open the database and apply pending migrations. Raises StoreUnusable with the reason and the remedy."""
-    engine = engine_of(settings, StoreFailureLog(log, clock))
-    await engine.open()
-    try:
+    async with open_engine(settings, clock, log) as engine:
         await engine.read(lambda tx: copying.require_finished(tx, settings.database_shown))
         # A command may write while a server runs: the random slot keeps their row ids apart.
         row_ids = RowIds(clock, slot=COMMAND_SLOTS[os.urandom(1)[0]])
@@ -71,21 +69,41 @@ async def open_installation(settings: Settings, clock: Clock, log: Log) -> Async
             store, clock, max_message_bytes=settings.max_message_bytes, quotas=settings.default_quotas
         )
         await cache.open()
-        control = _control(settings, clock, row_ids, store, cache=cache)
-        yield Installation(settings, clock, store, cache, control)
+        control = ControlContext(
+            store=store,
+            cache=cache,
+            clock=clock,
+            public_ids=PublicIds(clock, os.urandom),
+            row_ids=row_ids,
+            random_text=RandomText(os.urandom),
+            random_bytes=os.urandom,
+            egress=egress_policy(settings),
+            settings=settings,
+            keyring=Keyring(key_file.current_keys(settings), lambda: key_file.current_keys(settings)),
+        )
+        yield Installation(settings, clock, store, cache, control=control)
+
+
+@asynccontextmanager
+async def open_engine(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[Engine]:
+    """Open the database and apply pending migrations. Raises StoreUnusable with the reason and the remedy."""
+    engine = engine_of(settings, clock, log)
+    await engine.open()
+    try:
+        yield engine
     finally:
         await engine.close()
 
 
-def engine_of(settings: Settings, failures: StoreFailureLog) -> Engine:
+def engine_of(settings: Settings, clock: Clock, log: Log) -> Engine:
     """Return the engine for the database URL, not opened yet."""
-    path = settings.database_path
+    report, path = StoreFailureLog(log, clock).report, settings.database_path
     if path is not None:
-        return SqliteEngine(path, report=failures.report, siblings=settings.workers > 1)
+        return SqliteEngine(path, report=report, siblings=settings.workers > 1)
     # Imported here: it would be a tenth of the imports of a command on SQLite.
     from discue.store.postgres.engine import PostgresEngine  # noqa: PLC0415
 
-    return PostgresEngine(settings.database, report=failures.report)
+    return PostgresEngine(settings.database, report=report)
 
 
 async def inspect_database(settings: Settings) -> DatabaseInspection:
@@ -102,20 +120,3 @@ def egress_policy(settings: Settings) -> EgressPolicy:
     """Return the addresses that requests may be sent to, from the settings."""
     allowed = settings.allow_private_targets
     return EgressPolicy(allow_private=True) if allowed is True else EgressPolicy(allowed_networks=allowed or ())
-
-
-def _control(
-    settings: Settings, clock: Clock, row_ids: RowIds, store: Store, *, cache: ControlPlaneCache
-) -> ControlContext:
-    return ControlContext(
-        store=store,
-        cache=cache,
-        clock=clock,
-        public_ids=PublicIds(clock, os.urandom),
-        row_ids=row_ids,
-        random_text=RandomText(os.urandom),
-        random_bytes=os.urandom,
-        egress=egress_policy(settings),
-        settings=settings,
-        keyring=Keyring(key_file.current_keys(settings), lambda: key_file.current_keys(settings)),
-    )

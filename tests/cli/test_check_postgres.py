@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from discue.cli.check import Finding
-from discue.cli.check_postgres import server_findings
+from discue.cli.check import Finding, server_findings
 from discue.cli.command import Invocation
 from discue.cli.main import command_parser
 from discue.config.settings import Settings

@@ -17,7 +17,7 @@ from discue.config.settings import Settings
 from discue.crypto import signing
 from discue.domain.clock import SystemClock
 from discue.observability.logs import Log
-from discue.server.installation import StoreFailureLog, engine_of
+from discue.server.installation import open_engine
 from discue.store.store import Store
 from discue.store.tables import TABLES
 from tests.cli.commands import PATIENCE_SECONDS, Output, environment, request, run, serving
@@ -35,8 +35,8 @@ from discue.store import copying
 
 write, step = copying._write, copying.step
 
-async def killing(tx, target, table, *rest):
-    await write(tx, target, table, *rest)
+async def killing(tx, target, table, rows, *, steps):
+    await write(tx, target, table, rows, steps=steps)
     if table.name == sys.argv[1]:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -69,12 +69,8 @@ def on_store(database: str, work: Callable[[Store], Awaitable[T]]) -> T:
     """Do something with a database that no command does."""
 
     async def opened() -> T:
-        engine = engine_of(Settings(database=database), StoreFailureLog(Log(), SystemClock()))
-        await engine.open()
-        try:
+        async with open_engine(Settings(database=database), SystemClock(), Log()) as engine:
             return await work(Store(engine, max_waiting_bytes=WAITING_BYTES))
-        finally:
-            await engine.close()
 
     return asyncio.run(opened())
 

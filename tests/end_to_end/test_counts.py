@@ -10,7 +10,7 @@ import httpx
 from discue.config.settings import Settings
 from discue.domain.clock import SystemClock
 from discue.observability.logs import Log
-from discue.server.installation import StoreFailureLog, engine_of
+from discue.server.installation import open_engine
 from tests.end_to_end.caller import Caller, calling
 from tests.end_to_end.test_story import listener_of
 from tests.faults.product import Product
@@ -59,10 +59,6 @@ async def _publish(operator: Caller, queue: str, numbers: Iterator[int]) -> None
 
 
 async def _drift(database: str) -> dict[str, int]:
-    engine = engine_of(Settings(database=database), StoreFailureLog(Log(), SystemClock()))
-    await engine.open()
-    try:
+    async with open_engine(Settings(database=database), SystemClock(), Log()) as engine:
         assert len(await engine.read(tallied)) > 3
         return await engine.read(drift)
-    finally:
-        await engine.close()

@@ -9,7 +9,7 @@ import pytest
 from discue.config.settings import Settings
 from discue.domain.clock import SystemClock
 from discue.observability.logs import Log
-from discue.server.installation import StoreFailureLog, engine_of
+from discue.server.installation import engine_of
 from discue.store.engine import Engine
 from discue.store.migrations import migrations
 from discue.store.postgres import engine as postgres
@@ -18,7 +18,7 @@ from discue.store.sqlite import engine as sqlite
 
 @contextmanager
 def opened(runner: asyncio.Runner, database: str) -> Iterator[Engine]:
-    engine = engine_of(Settings(database=database), StoreFailureLog(Log(), SystemClock()))
+    engine = engine_of(Settings(database=database), SystemClock(), Log())
     runner.run(engine.open())
     try:
         yield engine
