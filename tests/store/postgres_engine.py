@@ -10,7 +10,7 @@ from discue.store import queues
 from discue.store.engine import Append, Appended, Batch, NewEntry, Notification, Row, Settle, Transaction
 from discue.store.listeners import insert
 from discue.store.postgres.engine import PostgresEngine
-from tests.store.rows import a_listener, a_queue, public_id, row_id, take_all
+from tests.store.rows import a_listener, a_queue, a_settle, public_id, row_id, take_all
 from tests.support.clocks import NOON
 from tests.support.postgres.processes import until
 
@@ -47,7 +47,7 @@ class Opened:
         await self.work(partial(queues.insert, queue=queue))
         await self.work(partial(insert, listener=LISTENER, head=0))
         await self.work(lambda tx: take_all(tx, OWNER))
-        return Settle(queue.organization, LISTENER.id, 0, queue.id, 1, 0, 0, None, 0, 0, 0, 0, 0)
+        return a_settle(LISTENER, token=1)
 
     async def append(self, first: int, count: int = 1, queue: Queue = QUEUE) -> Appended | Exception:
         entries = tuple(NewEntry(public_id(first + index), True, b"{}") for index in range(count))

@@ -8,7 +8,7 @@ from discue.domain.domain_challenge import Challenge, Domain, Verification
 from discue.domain.ids import encode, row_id_at
 from discue.domain.model import ApiKey, Listener, Organization, Queue
 from discue.store import listeners, organizations, queues
-from discue.store.engine import Append, Appended, NewEntry, Transaction
+from discue.store.engine import Append, Appended, NewEntry, Row, Settle, Transaction
 from discue.store.store import Store
 from tests.support.clocks import NOON
 
@@ -124,6 +124,16 @@ async def stored_listener(store: Store, queue: Queue, number: int) -> Listener:
 
     await store.write(work)
     return listener
+
+
+def a_settle(listener: Listener, position: int = 0, **changes: object) -> Settle:
+    """Return a settle of a live cursor that has neither an owner nor a settle yet, with these changes."""
+    plain = Settle(listener.organization, listener.id, 0, listener.queue, 0, 0, position, None, 0, 0, 0, 0, 0)
+    return msgspec.structs.replace(plain, **changes)
+
+
+async def rows(store: Store, sql: str) -> list[Row]:
+    return await store.read(lambda tx: tx.rows(sql))
 
 
 async def publish(store: Store, queue: Queue, ids: Sequence[str], now: int = NOON) -> Appended:

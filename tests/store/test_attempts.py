@@ -13,10 +13,10 @@ from discue.domain.ids import event_id_of, millisecond_of
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Listener, Queue
 from discue.store import attempts, listeners, messages
-from discue.store.engine import Settle, Transaction
+from discue.store.engine import Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
-from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import a_settle, public_id, publish, row_id, stored_listener, stored_queue
 from tests.store.walks import check, forwards
 from tests.support.clocks import NOON
 
@@ -62,8 +62,7 @@ async def _world(store: Store) -> World:
         )
     for listener in registered:
         theirs = tuple(each for each in made if each.listener == listener.id)
-        settle = Settle(OURS, listener.id, 0, listener.queue, 0, 0, MESSAGES, None, 0, 0, 0, 0, 0, attempts=theirs)
-        assert await store.settle(settle)
+        assert await store.settle(a_settle(listener, MESSAGES, attempts=theirs))
     found = [await store.read(partial(messages.get, queue=queue, public_id=each)) for each in ids]
     return World(queue, registered, [each for each in found if each is not None], made)
 
@@ -224,8 +223,7 @@ async def test_attempts_of_a_message_that_is_not_kept_are_shown_without_it(store
 async def test_attempt_detail_is_read_by_its_id(store: Store) -> None:
     world = await _world(store)
     listener, made = world.listeners[0], world.attempts[0]
-    settle = Settle(OURS, listener.id, 0, listener.queue, 0, 1, 3, None, 0, 0, 0, 0, 0, details=((made.id, b"kept"),))
-    assert await store.settle(settle)
+    assert await store.settle(a_settle(listener, 3, version=1, details=((made.id, b"kept"),)))
     content = partial(attempts.content, public_id=event_id_of(made.id))
     assert await store.read(partial(content, organization=OURS)) == b"kept"
     assert await store.read(partial(content, organization=row_id(2))) is None

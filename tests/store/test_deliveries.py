@@ -14,7 +14,7 @@ from discue.store import deliveries, listeners, messages
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
-from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import a_settle, public_id, publish, row_id, stored_listener, stored_queue
 from tests.support.clocks import NOON
 
 OURS = row_id(1)
@@ -36,11 +36,6 @@ def _attempt(listener: Listener, seq: int, number: int, status: int) -> Attempt:
     return Attempt(made, OURS, listener.id, listener.queue, seq, number, status, "status", 5)
 
 
-def _settle(listener: Listener, position: int, **changes: object) -> Settle:
-    plain = Settle(OURS, listener.id, 0, listener.queue, 0, 0, position, None, 0, 0, 0, 0, 0)
-    return msgspec.structs.replace(plain, **changes)
-
-
 async def _of(store: Store, message: StoredMessage) -> list[Delivery]:
     return await store.read(lambda tx: deliveries.list_of_message(tx, message))
 
@@ -55,10 +50,10 @@ async def test_before_any_attempt_a_message_is_pending_for_those_who_were_there(
 
 async def test_each_listener_has_its_own_state_attempts_and_last_status(store: Store) -> None:
     stored, (first, second, _) = await _published(store)
-    await store.settle(_settle(first, 1, attempts=(_attempt(first, 1, 1, 204),)))
+    await store.settle(a_settle(first, 1, attempts=(_attempt(first, 1, 1, 204),)))
     retrying = (_attempt(second, 1, 2, 503), _attempt(second, 1, 1, 500))
     rows = (DeliveryRow(1, "retry", 2, NOON, "failed"),)
-    await store.settle(_settle(second, 1, retrying=1, attempts=retrying, delivery_rows=rows))
+    await store.settle(a_settle(second, 1, retrying=1, attempts=retrying, delivery_rows=rows))
     assert await _of(store, stored[0]) == [
         Delivery(first.public_id, "acknowledged", 1, 204),
         Delivery(second.public_id, "retrying", 2, 503, next_attempt_at=NOON),
@@ -69,7 +64,7 @@ async def test_message_settled_ahead_is_acknowledged_and_earlier_ones_are_not(st
     stored, (first, _, _) = await _published(store)
     window = Window(0)
     window.settle(2)
-    await store.settle(_settle(first, 0, ahead=window.encode()))
+    await store.settle(a_settle(first, 0, ahead=window.encode()))
     states = [(await _of(store, message))[0].state for message in stored]
     assert states == ["pending", "acknowledged", "pending"]
 
@@ -77,8 +72,8 @@ async def test_message_settled_ahead_is_acknowledged_and_earlier_ones_are_not(st
 async def test_missed_delivery_is_shown_from_a_row_or_a_range(store: Store) -> None:
     stored, (first, second, _) = await _published(store)
     rows = (DeliveryRow(2, "missed", 12, NOON, "used up"),)
-    await store.settle(_settle(first, 3, missed=1, delivery_rows=rows))
-    await store.settle(_settle(second, 3, missed=2, missed_ranges=(MissedRange(1, 2, "too_old", NOON),)))
+    await store.settle(a_settle(first, 3, missed=1, delivery_rows=rows))
+    await store.settle(a_settle(second, 3, missed=2, missed_ranges=(MissedRange(1, 2, "too_old", NOON),)))
     states = [[each.state for each in await _of(store, message)] for message in stored]
     assert states == [["acknowledged", "missed"], ["missed", "missed"], ["acknowledged", "acknowledged"]]
     assert (await _of(store, stored[1]))[0].attempts == 12
@@ -87,9 +82,9 @@ async def test_missed_delivery_is_shown_from_a_row_or_a_range(store: Store) -> N
 async def test_attempt_counts_once_it_has_ended(store: Store) -> None:
     stored, (first, second, _) = await _published(store)
     under_way = (DeliveryRow(1, "sending", 1, NOON, "", 7), DeliveryRow(2, "sending", 3, NOON, "", 7))
-    await store.settle(_settle(first, 3, retrying=2, delivery_rows=under_way))
+    await store.settle(a_settle(first, 3, retrying=2, delivery_rows=under_way))
     ended = (DeliveryRow(1, "ended", 2, NOON, ""), DeliveryRow(2, "ended", 12, NOON, "attempts_used_up"))
-    await store.settle(_settle(second, 3, retrying=2, delivery_rows=ended))
+    await store.settle(a_settle(second, 3, retrying=2, delivery_rows=ended))
     assert await _of(store, stored[0]) == [
         Delivery(first.public_id, "pending", 0, 0),
         Delivery(second.public_id, "acknowledged", 2, 0),
@@ -107,8 +102,8 @@ async def test_message_rejected_by_the_filter_becomes_filtered_when_the_lane_rea
         assert await store.write(partial(listeners.update, listener=msgspec.structs.replace(listener, options=options)))
     states = [each.state for each in await _of(store, stored[0])]
     assert states == ["pending", "pending"]
-    await store.settle(_settle(first, 2, attempts=(_attempt(first, 2, 1, 204),)))
-    await store.settle(_settle(second, 2))
+    await store.settle(a_settle(first, 2, attempts=(_attempt(first, 2, 1, 204),)))
+    await store.settle(a_settle(second, 2))
     states = [each.state for message in stored[:2] for each in await _of(store, message)]
     assert states == ["filtered", "acknowledged", "acknowledged", "acknowledged"]
 
@@ -146,7 +141,6 @@ async def _world(store: Store) -> World:
 
 
 def _settled(listener: Listener, fate: int) -> Settle:
-    plain = Settle(OURS, listener.id, 0, listener.queue, 0, 0, 2, None, 0, 0, 0, 0, 0)
     attempt = Attempt(listener.id + 1, OURS, listener.id, listener.queue, 1, 1, 503, "status", 5)
     changes: tuple[dict[str, object], ...] = (
         {"position": 0},
@@ -156,7 +150,7 @@ def _settled(listener: Listener, fate: int) -> Settle:
         {"missed_ranges": (MissedRange(1, 2, "too_old", NOON),)},
         {"delivery_rows": (DeliveryRow(1, "sending", 2, NOON, "", 7),), "attempts": (attempt,)},
     )
-    return msgspec.structs.replace(plain, **changes[fate])
+    return msgspec.structs.replace(a_settle(listener, 2), **changes[fate])
 
 
 async def _pages(message: StoredMessage, tx: Transaction, selection: Selection) -> Listing[Delivery]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from discue.domain.attempts import Attempt
 from discue.domain.errors import StoreUnavailable
@@ -19,7 +20,6 @@ from discue.store.engine import (
     MissedRange,
     NewEntry,
     QueueClosed,
-    Row,
     Settle,
     StaleConfiguration,
     Transaction,
@@ -29,9 +29,11 @@ from discue.store.store import Store
 from tests.store.rows import (
     a_listener,
     a_queue,
+    a_settle,
     public_id,
     publish,
     row_id,
+    rows,
     stored_listener,
     stored_organization,
     stored_queue,
@@ -56,10 +58,6 @@ async def appended(store: Store, *appends: Append) -> list[Appended | Exception]
 def seqs(answer: Appended | Exception) -> list[int]:
     assert isinstance(answer, Appended)
     return [entry.seq for entry in answer.entries]
-
-
-async def rows(store: Store, sql: str) -> list[Row]:
-    return await store.read(lambda tx: tx.rows(sql))
 
 
 async def head_of(store: Store, queue: Queue) -> int:
@@ -169,31 +167,7 @@ async def a_cursor(store: Store) -> tuple[Queue, Settle]:
     listener = await stored_listener(store, queue, 11)
     await store.write(lambda tx: take_all(tx, OWNER))
     [record] = await store.read(lambda tx: lanes_after(tx, OWNER, (0, 0, 0), 10))
-    assert record.listener == listener.id
-    return queue, _settle(queue, record.listener, record.token, record.version)
-
-
-def _settle(queue: Queue, listener: int, token: int, version: int) -> Settle:
-    return Settle(
-        organization=queue.organization,
-        listener=listener,
-        stream=0,
-        queue=queue.id,
-        token=token,
-        version=version,
-        position=0,
-        ahead=None,
-        acknowledged=0,
-        missed=0,
-        retrying=0,
-        last_success_at=0,
-        last_failure_at=0,
-    )
-
-
-def changed(settle: Settle, **values: object) -> Settle:
-    fields = {name: getattr(settle, name) for name in Settle.__struct_fields__}
-    return Settle(**{**fields, **values})
+    return queue, a_settle(listener, token=record.token, version=record.version)
 
 
 async def settled(store: Store, *settles: Settle) -> Sequence[bool | Exception]:
@@ -215,7 +189,7 @@ DETAILS = "SELECT organization, id, listener, size, content FROM attempt_detail 
 
 
 def with_everything(settle: Settle) -> Settle:
-    return changed(
+    return replace(
         settle,
         position=5,
         ahead=b"\x02",
@@ -251,7 +225,7 @@ async def test_settle_stores_the_cursor_with_its_rows_and_attempts(store: Store)
 async def test_a_settle_of_another_token_or_version_changes_nothing_at_all(store: Store, stale: dict[str, int]) -> None:
     _, settle = await a_cursor(store)
     before = await rows(store, CURSOR)
-    assert await settled(store, changed(with_everything(settle), **stale)) == [False]
+    assert await settled(store, replace(with_everything(settle), **stale)) == [False]
     assert await rows(store, CURSOR) == before
     assert await rows(store, BESIDE) == [(0, 0, 0)]
     assert await rows(store, DETAILS) == []
@@ -266,7 +240,7 @@ async def test_a_settle_takes_effect_once(store: Store) -> None:
 
 async def test_first_of_two_settles_for_one_cursor_in_a_batch_takes_effect(store: Store) -> None:
     _, settle = await a_cursor(store)
-    second = changed(settle, position=9, attempts=(an_attempt(settle, 3),))
+    second = replace(settle, position=9, attempts=(an_attempt(settle, 3),))
     assert await settled(store, with_everything(settle), second) == [True, False]
     assert await rows(store, "SELECT version, position FROM cursor") == [(1, 5)]
     assert await rows(store, "SELECT number FROM attempt ORDER BY number") == [(1,), (2,)]
@@ -276,8 +250,8 @@ async def test_stale_settle_does_not_affect_other_settles(store: Store) -> None:
     queue, settle = await a_cursor(store)
     other = await stored_listener(store, queue, 12)
     await store.write(lambda tx: take_all(tx, OWNER))
-    good = changed(with_everything(settle), listener=other.id)
-    assert await settled(store, changed(with_everything(settle), version=7), good) == [False, True]
+    good = replace(with_everything(settle), listener=other.id)
+    assert await settled(store, replace(with_everything(settle), version=7), good) == [False, True]
     assert await rows(store, f"SELECT listener FROM exception WHERE listener = {settle.listener}") == []
 
 
@@ -285,10 +259,10 @@ async def test_delivery_row_is_replaced_and_then_deleted(store: Store) -> None:
     _, settle = await a_cursor(store)
     one = DeliveryRow(4, "sending", 1, NOON, "")
     two = DeliveryRow(4, "retry", 2, NOON + 5, "failed")
-    await settled(store, changed(settle, delivery_rows=(one,)))
-    await settled(store, changed(settle, version=1, delivery_rows=(two,)))
+    await settled(store, replace(settle, delivery_rows=(one,)))
+    await settled(store, replace(settle, version=1, delivery_rows=(two,)))
     assert await rows(store, "SELECT state, attempts, due_at FROM exception") == [("retry", 2, NOON + 5)]
-    await settled(store, changed(settle, version=2, resolved=(4, 5)))
+    await settled(store, replace(settle, version=2, resolved=(4, 5)))
     assert await rows(store, BESIDE) == [(0, 0, 0)]
 
 
@@ -296,21 +270,21 @@ async def test_releasing_settle_gives_up_the_cursor_in_the_same_commit(store: St
     queue, settle = await a_cursor(store)
     other = await stored_listener(store, queue, 12)
     await store.write(lambda tx: take_all(tx, OWNER))
-    stays = changed(settle, listener=other.id, token=1)
+    stays = replace(settle, listener=other.id, token=1)
     sending = DeliveryRow(4, "sending", 2, NOON, "", sender=OWNER)
-    is_leaving = changed(with_everything(settle), delivery_rows=(sending,), releases=True)
+    is_leaving = replace(with_everything(settle), delivery_rows=(sending,), releases=True)
     assert await settled(store, is_leaving, stays) == [True, True]
     owners = f"SELECT owner, token, version FROM cursor ORDER BY listener = {other.id}"
     assert await rows(store, owners) == [(None, 2, 1), (OWNER, 1, 1)]
     assert await rows(store, "SELECT seq, state, sender FROM exception") == [(4, "sending", OWNER)]
-    assert await settled(store, changed(settle, version=1), changed(settle, token=2, version=1)) == [False, True]
+    assert await settled(store, replace(settle, version=1), replace(settle, token=2, version=1)) == [False, True]
 
 
 async def test_a_settle_may_carry_thousands_of_attempts(store: Store) -> None:
     _, settle = await a_cursor(store)
     attempts = tuple(an_attempt(settle, number) for number in range(1, 2_100))
     delivery_rows = tuple(DeliveryRow(seq, "retry", 1, NOON, "failed") for seq in range(1, 300))
-    assert await settled(store, changed(settle, attempts=attempts, delivery_rows=delivery_rows)) == [True]
+    assert await settled(store, replace(settle, attempts=attempts, delivery_rows=delivery_rows)) == [True]
     assert await rows(store, BESIDE) == [(299, 2_099, 0)]
 
 

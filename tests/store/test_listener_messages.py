@@ -18,7 +18,7 @@ from discue.store import deliveries, listener_messages, listeners, messages, que
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction
 from discue.store.pagination import ScanLimits, Selection
 from discue.store.store import Store
-from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue
+from tests.store.rows import a_queue, a_settle, public_id, row_id, stored_listener, stored_queue
 from tests.store.walks import Pages, backwards, check, forwards
 from tests.support.clocks import NOON
 from tests.support.everywhere import EVERYWHERE
@@ -107,20 +107,10 @@ def _settle(listener: Listener, world: World) -> Settle:
     ranges = [
         each for each in _ranges(world) if all(_is_free(window, named, seq) for seq in range(each[0], each[1] + 1))
     ]
-    return Settle(
-        OURS,
-        listener.id,
-        0,
-        listener.queue,
-        0,
-        0,
+    return a_settle(
+        listener,
         window.position,
-        window.encode(),
-        0,
-        0,
-        0,
-        0,
-        0,
+        ahead=window.encode(),
         delivery_rows=tuple(delivery_rows),
         missed_ranges=tuple(MissedRange(first, last, "too_old", NOON) for first, last in ranges),
     )
@@ -222,13 +212,8 @@ async def _with_a_range(store: Store, length: int) -> tuple[Queue, Listener]:
     entries = tuple(NewEntry(public_id(FIRST + index), True, b"1") for index in range(total))
     for start in range(0, total, 500):
         await store.append(Append(OURS, queue.id, 1, NOON, entries[start : start + 500]))
-    plain = Settle(OURS, listener.id, 0, queue.id, 0, 0, total, None, 5, length, 0, 0, 0)
-    await store.settle(
-        Settle(
-            **{name: getattr(plain, name) for name in plain.__struct_fields__ if name != "missed_ranges"},
-            missed_ranges=(MissedRange(4, length + 3, "too_old", NOON),),
-        )
-    )
+    ranges = (MissedRange(4, length + 3, "too_old", NOON),)
+    await store.settle(a_settle(listener, total, acknowledged=5, missed=length, missed_ranges=ranges))
     return queue, listener
 
 
@@ -243,8 +228,7 @@ async def test_a_long_missed_range_is_passed_in_one_step(store: Store) -> None:
 async def test_message_far_below_other_states_comes_on_a_later_page(store: Store) -> None:
     _, listener = await _with_a_range(store, 6_000)
     retries = tuple(DeliveryRow(seq, "retry", 1, NOON, "") for seq in range(1_000, 5_000))
-    values = Settle(OURS, listener.id, 0, listener.queue, 0, 1, 6_005, None, 0, 0, 0, 0, 0, delivery_rows=retries)
-    await store.settle(values)
+    await store.settle(a_settle(listener, 6_005, version=1, delivery_rows=retries))
     selection = Selection(listener=listener.public_id, state="pending")
     page = await store.read(lambda tx: messages.page(tx, OURS, selection))
     assert (page.items, page.has_next) == ((), True)

@@ -4,9 +4,9 @@ import pytest
 from discue.domain.model import CursorCounts, Listener, Queue
 from discue.domain.window import Window
 from discue.store import listeners, messages, queues
-from discue.store.engine import DeliveryRow, MissedRange, Settle, UniqueViolation
+from discue.store.engine import DeliveryRow, MissedRange, UniqueViolation
 from discue.store.store import Store
-from tests.store.rows import a_listener, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import a_listener, a_settle, public_id, publish, row_id, stored_listener, stored_queue
 from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
@@ -19,25 +19,6 @@ async def _with_messages(store: Store, before: int, after: int) -> tuple[Queue, 
     listener = await stored_listener(store, queue, 11)
     await publish(store, queue, [public_id(number) for number in range(200, 200 + after)])
     return queue, listener
-
-
-def _settle(listener: Listener, position: int, **changes: object) -> Settle:
-    plain = Settle(
-        organization=listener.organization,
-        listener=listener.id,
-        stream=0,
-        queue=listener.queue,
-        token=0,
-        version=0,
-        position=position,
-        ahead=None,
-        acknowledged=0,
-        missed=0,
-        retrying=0,
-        last_success_at=0,
-        last_failure_at=0,
-    )
-    return msgspec.structs.replace(plain, **changes)
 
 
 async def test_a_listener_is_read_back_with_its_secrets_and_its_queue(store: Store) -> None:
@@ -62,7 +43,7 @@ async def test_pending_count_excludes_settled_and_missed_messages(store: Store) 
     window = Window(1)
     for seq in (2, 4, 5):
         window.settle(seq)
-    settled = _settle(
+    settled = a_settle(
         listener,
         window.position,
         ahead=window.encode(),
@@ -79,7 +60,7 @@ async def test_pending_count_excludes_settled_and_missed_messages(store: Store) 
 
 async def test_missed_messages_are_shown_newest_first_whether_one_by_one_or_in_ranges(store: Store) -> None:
     queue, listener = await _with_messages(store, before=1, after=9)
-    settled = _settle(
+    settled = a_settle(
         listener,
         10,
         missed=6,

@@ -51,7 +51,6 @@ from discue.store.engine import (
     MissedRange,
     NewEntry,
     Row,
-    Settle,
     Transaction,
     Value,
 )
@@ -71,7 +70,16 @@ from discue.store.store import Store
 from discue.store.tallies import TallyEntry
 from tests.store.postgres_plans import index_conditions, slow_steps
 from tests.store.prepared import Prepared, on_prepared, prepared_by
-from tests.store.rows import a_domain, an_organization, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import (
+    a_domain,
+    a_settle,
+    an_organization,
+    public_id,
+    publish,
+    row_id,
+    stored_listener,
+    stored_queue,
+)
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
 
@@ -139,7 +147,7 @@ async def _world(store: Store) -> tuple[Queue, Listener]:
     rows = (DeliveryRow(3, "retry", 1, NOON, ""), DeliveryRow(5, "missed", 12, NOON, "used up"))
     ranges = (MissedRange(8, 9, "too_old", NOON),)
     await store.settle(
-        Settle(OURS, listener.id, 0, queue.id, 0, 0, 20, None, 10, 3, 1, 0, 0, delivery_rows=rows, missed_ranges=ranges)
+        a_settle(listener, 20, acknowledged=10, missed=3, retrying=1, delivery_rows=rows, missed_ranges=ranges)
     )
     return queue, listener
 

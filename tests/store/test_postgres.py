@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
 from discue.domain.errors import StoreUnavailable, Unprocessable
 from discue.domain.model import Queue
@@ -23,7 +24,6 @@ from discue.store.engine import (
 )
 from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, opened
 from tests.store.rows import a_queue, public_id
-from tests.store.test_engine import changed
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
@@ -117,7 +117,7 @@ async def test_heads_are_locked_in_the_order_of_their_keys(postgres_cluster: Clu
 async def test_cursors_are_locked_in_the_order_of_their_keys(postgres_cluster: Cluster, address: str) -> None:
     async with opened(address) as made:
         settle = await made.lay()
-        higher = changed(settle, stream=1)
+        higher = replace(settle, stream=1)
         copied = "organization, listener, 1, queue, owner, token, version, start_seq, until_seq, position, ahead"
         counts = "acknowledged, missed, retrying, last_success_at, last_failure_at"
         await made.work(lambda tx: tx.execute(f"INSERT INTO cursor SELECT {copied}, {counts} FROM cursor"))
@@ -152,7 +152,7 @@ async def test_a_settle_that_waited_for_the_one_who_took_the_cursor_changes_noth
     postgres_cluster: Cluster, address: str
 ) -> None:
     async with opened(address) as made:
-        settle = changed(await made.lay(), position=3, delivery_rows=(DeliveryRow(2, "retry", 1, NOON, ""),))
+        settle = replace(await made.lay(), position=3, delivery_rows=(DeliveryRow(2, "retry", 1, NOON, ""),))
         with postgres_cluster.connect(database_of(address)) as session:
             session.run("BEGIN; UPDATE cursor SET owner = 8, token = token + 1")
             waiting = asyncio.ensure_future(made.settle(settle))
@@ -167,12 +167,12 @@ async def test_settle_succeeds_while_its_rows_are_changed_concurrently(postgres_
     rows = tuple(DeliveryRow(seq, "retry", 1, NOON, "") for seq in (4, 5, 6))
     async with opened(address) as made:
         settle = await made.lay()
-        assert await made.settle(changed(settle, delivery_rows=rows)) is True
+        assert await made.settle(replace(settle, delivery_rows=rows)) is True
         with postgres_cluster.connect(database_of(address)) as session:
             session.run("BEGIN; UPDATE exception SET due_at = 0 WHERE seq IN (4, 5)")
             again = DeliveryRow(5, "missed", 2, NOON, "failed")
             waiting = asyncio.ensure_future(
-                made.settle(changed(settle, version=1, resolved=(4, 6), delivery_rows=(again,)))
+                made.settle(replace(settle, version=1, resolved=(4, 6), delivery_rows=(again,)))
             )
             await blocked(postgres_cluster)
             session.run("COMMIT")
@@ -184,8 +184,8 @@ async def test_row_resolved_and_stored_in_one_settle_exists(address: str) -> Non
     async with opened(address) as made:
         settle = await made.lay()
         one, two = DeliveryRow(4, "retry", 1, NOON, ""), DeliveryRow(4, "retry", 2, NOON, "")
-        assert await made.settle(changed(settle, delivery_rows=(one,))) is True
-        assert await made.settle(changed(settle, version=1, resolved=(4,), delivery_rows=(one, two))) is True
+        assert await made.settle(replace(settle, delivery_rows=(one,))) is True
+        assert await made.settle(replace(settle, version=1, resolved=(4,), delivery_rows=(one, two))) is True
         assert await made.rows("SELECT seq, attempts FROM exception") == [(4, 2)]
 
 
@@ -435,7 +435,7 @@ async def test_a_settle_that_waited_over_a_loss_is_not_stored(postgres_cluster: 
         settle = await made.lay()
         with postgres_cluster.connect(address.rpartition("/")[2]) as session:
             session.run("BEGIN; SELECT * FROM cursor FOR UPDATE")
-            settles = [asyncio.ensure_future(made.settle(changed(settle, position=1))) for _ in range(3)]
+            settles = [asyncio.ensure_future(made.settle(replace(settle, position=1))) for _ in range(3)]
             await becomes(
                 lambda: postgres_cluster.run_sql(f"SELECT count(*) {_BLOCKED}") == [("2",)], "two settles wait"
             )

@@ -9,6 +9,7 @@ from itertools import count
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import Topic
@@ -30,7 +31,6 @@ from discue.store.postgres.errors import CommitUncertain
 from discue.store.store import Store
 from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, opened
 from tests.store.rows import public_id, row_id
-from tests.store.test_engine import changed
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
@@ -77,7 +77,7 @@ async def _append(made: Opened, _: Settle) -> object:
 
 
 async def _settle(made: Opened, settle: Settle) -> object:
-    return await made.settle(changed(settle, position=1))
+    return await made.settle(replace(settle, position=1))
 
 
 async def _work(made: Opened, _: Settle) -> object:

@@ -18,11 +18,11 @@ from discue.store import (
     replays,
     schedules,
 )
-from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row, Settle, Transaction
+from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row, Transaction
 from discue.store.listener_health import HealthRecord, ListenerHealth
 from discue.store.purge import Job
 from discue.store.store import Store
-from tests.store.rows import a_key, an_organization, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import a_key, a_settle, an_organization, public_id, publish, row_id, stored_listener, stored_queue
 from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
@@ -53,20 +53,10 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
     listener = await stored_listener(store, queue, number + 1)
     await publish(store, queue, [public_id(number + 2 + each) for each in range(messages)])
     seqs = range(1, messages + 1)
-    settled = Settle(
-        organization=organization,
-        listener=listener.id,
-        stream=0,
-        queue=queue.id,
-        token=0,
-        version=0,
-        position=messages,
-        ahead=None,
-        acknowledged=0,
+    settled = a_settle(
+        listener,
+        messages,
         missed=messages,
-        retrying=0,
-        last_success_at=0,
-        last_failure_at=0,
         attempts=tuple(
             Attempt(row_id(number) + seq, organization, listener.id, queue.id, seq, 1, 500, "status", 1) for seq in seqs
         ),
@@ -170,7 +160,7 @@ async def test_a_settle_that_comes_after_the_purge_began_adds_nothing(store: Sto
     await store.write(lambda tx: purge.step(tx, job))
     late = Attempt(row_id(8_000), OURS, listener.id, queue.id, 1, 2, 500, "status", 1)
     details = ((late.id, b"detail"),)
-    settle = Settle(OURS, listener.id, 0, queue.id, 0, 1, 3, None, 0, 3, 0, 0, 0, attempts=(late,), details=details)
+    settle = a_settle(listener, 3, version=1, missed=3, attempts=(late,), details=details)
     assert not await store.settle(settle)
     left = await _rows_of(store, OURS)
     assert late.id not in [row[1] for row in (*left["attempt"], *left["attempt_detail"])]

@@ -17,7 +17,7 @@ from discue.store.listener_messages import MissedMessage
 from discue.store.pagination import Listing, Selection
 from discue.store.redeliveries import RedeliveryBatch, next_batch
 from discue.store.store import Store
-from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import a_settle, public_id, publish, row_id, stored_listener, stored_queue
 from tests.store.walks import backwards, forwards
 from tests.support.clocks import NOON
 from tests.support.everywhere import seeds
@@ -64,7 +64,7 @@ async def _made(store: Store, seed: int) -> World:
         elif fate < 0.8:
             rows.append(DeliveryRow(seq, "retry", 1, NOON, ""))
         seq = last + 1
-    settle = _settle(listener, 0, delivery_rows=tuple(rows), missed_ranges=tuple(ranges), missed=len(reasons))
+    settle = a_settle(listener, COUNT, delivery_rows=tuple(rows), missed_ranges=tuple(ranges), missed=len(reasons))
     assert await store.settle(settle)
     gone = {seq for seq in range(1, COUNT + 1) if chance.random() < 0.2}
     await asyncio.gather(*(store.write(partial(_delete_message, queue=queue, seq=seq)) for seq in gone))
@@ -73,11 +73,6 @@ async def _made(store: Store, seed: int) -> World:
 
 async def _delete_message(tx: Transaction, queue: Queue, seq: int) -> None:
     await tx.execute("DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq = $3", OURS, queue.id, seq)
-
-
-def _settle(listener: Listener, version: int, **changes: object) -> Settle:
-    settle = Settle(OURS, listener.id, 0, listener.queue, 0, version, COUNT, None, 0, 0, 0, 0, 0)
-    return msgspec.structs.replace(settle, **changes)
 
 
 async def _recipient(tx: Transaction, listener: Listener) -> Recipient:
@@ -99,9 +94,10 @@ def _asked(world: World, chosen: MissedSelection, position: int = 0, until_seq: 
 async def _store_step(store: Store, world: World, step: RedeliveryBatch, version: int) -> Settle:
     """Store a batch as a lane does."""
     seqs = [*step.apart, *(seq for cut in step.cuts for seq in cut.there)]
-    settle = _settle(
+    settle = a_settle(
         world.listener,
-        version,
+        COUNT,
+        version=version,
         delivery_rows=tuple(DeliveryRow(seq, "retry", 0, NOON, "", redelivered_at=NOON + 7) for seq in seqs),
         resolved=step.lost,
         unmissed=tuple(cut.whole.seq_from for cut in step.cuts),
@@ -251,7 +247,7 @@ async def test_retry_keeps_the_redelivery_time(store: Store) -> None:
     world = await _made(store, 1)
     rows = [DeliveryRow(3, "retry", 0, NOON, "", redelivered_at=NOON + 7), DeliveryRow(3, "retry", 1, NOON, "failed")]
     for version, row in enumerate(rows, 1):
-        assert await store.settle(_settle(world.listener, version, delivery_rows=(row,)))
+        assert await store.settle(a_settle(world.listener, COUNT, version=version, delivery_rows=(row,)))
     [(at,)] = await store.read(lambda tx: tx.rows("SELECT redelivered_at FROM exception WHERE seq = 3"))
     assert at == NOON + 7
 

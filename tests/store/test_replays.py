@@ -11,7 +11,7 @@ from discue.store.cursors import ReplayPlan
 from discue.store.engine import DeliveryRow, ReplayStep, Row, Settle
 from discue.store.pagination import Selection
 from discue.store.store import Store
-from tests.store.rows import an_organization, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import a_settle, an_organization, public_id, publish, row_id, stored_listener, stored_queue
 from tests.support.clocks import NOON
 
 OURS = row_id(1)
@@ -48,7 +48,7 @@ async def _claim(store: Store, owner: int, listener: Listener) -> list[tuple[int
 
 
 def _settle(listener: Listener, **changes: object) -> Settle:
-    settle = Settle(OURS, listener.id, STREAM, listener.queue, 1, 0, 5, None, 2, 1, 1, 0, 0)
+    settle = a_settle(listener, 5, stream=STREAM, token=1, acknowledged=2, missed=1, retrying=1)
     return msgspec.structs.replace(settle, replay=ReplayStep(3, NOON + 5), **changes)
 
 
@@ -171,8 +171,7 @@ async def _exceptions(store: Store) -> list[Row]:
 
 async def test_retention_keeps_messages_that_are_still_to_be_replayed(store: Store) -> None:
     queue, listener, replay = await _made(store)
-    live = Settle(OURS, listener.id, 0, queue.id, 0, 0, 9, None, 9, 0, 0, 0, 0)
-    assert await store.settle(live)
+    assert await store.settle(a_settle(listener, 9, acknowledged=9))
     await _insert(store, replay)
     log = retention.LogToTrim(OURS, queue.id, 0, 9, None)
     await store.write(partial(retention.trim_log, log=log, after=0, stored_before=NOON + 1))

@@ -28,7 +28,7 @@ from discue.store.engine import (
 from discue.store.listeners import read_counts
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
-from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue, take_all
+from tests.store.rows import a_queue, a_settle, public_id, row_id, stored_listener, stored_queue, take_all
 from tests.support.clocks import NOON, StandingClock
 from tests.support.memory import folder_in_memory
 from tests.support.stores import ENGINES, opened_store
@@ -428,7 +428,7 @@ async def _walk(store: Store, commits: list[list[Step]]) -> None:
         await store.write(partial(queues.insert, queue=queue))
         listener = await stored_listener(store, queue, 20 + index)
         await store.write(lambda tx: take_all(tx, 7))
-        cursors.append(Settle(ORGANIZATION, listener.id, 0, queue.id, 1, 0, 0, None, 0, 0, 0, 0, 0))
+        cursors.append(a_settle(listener, token=1))
     model = Model(cursors)
     for steps in commits:
         await _asked(store, made, model, steps)

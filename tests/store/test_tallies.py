@@ -29,7 +29,7 @@ from discue.store.handover import RequestEnd
 from discue.store.purge import Job
 from discue.store.store import Store
 from discue.store.tallies import BYTES_STORED, MESSAGE_ADDED, MESSAGE_PUBLISHED_NOT_OK, MESSAGE_PUBLISHED_OK, TallyEntry
-from tests.store.rows import public_id, row_id, stored_listener, stored_organization, stored_queue, take_all
+from tests.store.rows import a_settle, public_id, row_id, stored_listener, stored_organization, stored_queue, take_all
 from tests.support.clocks import NOON
 from tests.support.stores import ENGINES, WAITING_BYTES, another, opened_store
 from tests.support.tallied import tallied, there
@@ -75,7 +75,7 @@ async def a_cursor(store: Store, queue: Queue, number: int) -> Settle:
     """A settle that would change nothing in a new listener's cursor."""
     listener = await stored_listener(store, queue, number)
     await store.write(lambda tx: take_all(tx, OWNER))
-    return Settle(queue.organization, listener.id, 0, queue.id, 1, 0, 0, None, 0, 0, 0, 0, 0)
+    return a_settle(listener, token=1)
 
 
 def with_attempts(settle: Settle, first: int, errors: Sequence[str]) -> Settle:
