@@ -1,8 +1,8 @@
 """Engines on PostgreSQL for tests that need more than one, or one whose server fails."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 from discue.domain.model import Queue
@@ -12,7 +12,9 @@ from discue.store.listeners import insert
 from discue.store.postgres.engine import PostgresEngine
 from tests.store.rows import a_listener, a_queue, a_settle, public_id, row_id, take_all
 from tests.support.clocks import NOON
+from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.processes import until
+from tests.support.postgres.session import Session
 
 ORGANIZATION = row_id(1)
 QUEUE = a_queue(ORGANIZATION, 10)
@@ -82,3 +84,25 @@ async def opened(address: str, *, commit_seconds: float = 10.0) -> AsyncIterator
 async def becomes(is_so: Callable[[], bool], what: str) -> None:
     """Poll, next to the loop, for a state that nothing signals."""
     await asyncio.to_thread(until, is_so, what, 10.0)
+
+
+def database_of(address: str) -> str:
+    return address.rpartition("/")[2]
+
+
+async def blocked(cluster: Cluster, count: int = 1) -> None:
+    """Returns when so many statements wait for somebody's lock."""
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    await becomes(lambda: cluster.run_sql(sql) == [(str(count),)], f"{count} statements wait")
+
+
+@contextmanager
+def gate(cluster: Cluster, address: str) -> Iterator[Session]:
+    """`HELD` waits in it, until this session unlocks."""
+    with cluster.connect(database_of(address)) as session:
+        session.run("SELECT pg_advisory_lock(5)")
+        yield session
+
+
+async def held(tx: Transaction) -> None:
+    await tx.row("SELECT pg_advisory_xact_lock_shared(5)")

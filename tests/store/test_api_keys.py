@@ -1,10 +1,8 @@
 from functools import partial
 
 import msgspec
-import pytest
 
 from discue.store import api_keys
-from discue.store.engine import UniqueViolation
 from discue.store.store import Store
 from tests.store.rows import a_key, row_id
 from tests.support.clocks import NOON
@@ -20,23 +18,6 @@ async def test_a_key_is_read_back_with_the_hash_of_its_secret(store: Store) -> N
     assert read is not None
     assert read.secret_hash == bytes(range(32))
     assert await store.read(lambda tx: api_keys.by_public_id(tx, key.public_id)) == key
-
-
-async def test_only_its_organization_finds_changes_and_removes_it(store: Store) -> None:
-    key = a_key(OURS, 10)
-    await store.write(lambda tx: api_keys.insert(tx, key))
-    assert await store.read(lambda tx: api_keys.get(tx, THEIRS, key.public_id)) is None
-    foreign = msgspec.structs.replace(key, organization=THEIRS, alias="stolen")
-    assert not await store.write(lambda tx: api_keys.update(tx, foreign))
-    assert not await store.write(lambda tx: api_keys.delete(tx, THEIRS, key.id))
-    assert await store.read(lambda tx: api_keys.get(tx, OURS, key.public_id)) == key
-
-
-async def test_an_alias_is_unique_within_its_organization_only(store: Store) -> None:
-    await store.write(lambda tx: api_keys.insert(tx, a_key(OURS, 10, "main")))
-    await store.write(lambda tx: api_keys.insert(tx, a_key(THEIRS, 11, "main")))
-    with pytest.raises(UniqueViolation):
-        await store.write(lambda tx: api_keys.insert(tx, a_key(OURS, 12, "main")))
 
 
 async def test_the_time_of_use_only_moves_forward(store: Store) -> None:

@@ -103,31 +103,6 @@ async def test_events_continue_after_any_event(store: Store) -> None:
         assert await found(store, after=event.id) == everything[:place:-1]
 
 
-async def test_events_can_be_limited_to_a_topic(store: Store) -> None:
-    await a_queue_with_traffic(store)
-    kinds: tuple[EventKind, ...] = (
-        "queue_added",
-        "api_key_added",
-        "listener_added",
-        "user_added",
-        "lockout",
-        "queue_deleted",
-    )
-    for number, kind in enumerate(kinds):
-        await record(store, 50 + number, kind)
-    types = {
-        topic: [event.type for event in await found(store, topic=topic)]
-        for topic in ("queues", "api_keys", "listeners", "messages")
-    }
-    assert types == {
-        "queues": ["queue_deleted", "queue_added"],
-        "api_keys": ["api_key_added"],
-        "listeners": ["listener_added"],
-        "messages": ["message_published_ok", "message_published_not_ok", "message_added", "message_added"],
-    }
-    assert {"user_added", "lockout"} <= {event.type for event in await found(store)}
-
-
 async def test_events_can_be_limited_to_resources(store: Store) -> None:
     await a_queue_with_traffic(store)
     await record(store, 50, "queue_added", "mine")
@@ -144,14 +119,6 @@ async def test_events_can_be_limited_to_resources(store: Store) -> None:
     assert await found(store, only=only, limit=1) == mine[:1]
     assert await found(store, only=only, topic="queues") == mine[:1]
     assert await found(store, only=only, topic="messages") == mine[1:]
-
-
-async def test_another_organization_has_events_of_its_own(store: Store) -> None:
-    await a_queue_with_traffic(store)
-    await record(store, 50, "queue_added", "theirs", THEIRS)
-    assert told(await found(store, organization=THEIRS)) == [(50, "queue_added", "theirs")]
-    assert await found(store, organization=THEIRS, only={public_id(20)}) == []
-    assert "theirs" not in {event.name for event in await found(store)}
 
 
 async def test_deletion_hides_the_events_of_messages_and_attempts(store: Store) -> None:

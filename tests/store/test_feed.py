@@ -36,9 +36,3 @@ async def test_reader_gets_the_changes_after_its_version_in_bounded_steps(store:
         await store.write(partial(feed.record, kind="listener", organization=1, ref=ref))
     changes = await store.read(lambda tx: feed.since(tx, 2, 2))
     assert [change.version for change in changes] == [3, 4]
-
-
-async def test_database_has_an_epoch(store: Store) -> None:
-    first = await store.read(feed.epoch)
-    assert first
-    assert await store.read(feed.epoch) == first

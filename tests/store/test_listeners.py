@@ -1,4 +1,3 @@
-import msgspec
 import pytest
 
 from discue.domain.model import CursorCounts, Listener, Queue
@@ -88,17 +87,6 @@ async def test_an_alias_is_unique_within_its_queue_while_its_listener_lives(stor
     assert await store.read(lambda tx: listeners.read_counts(tx, OURS, namesake.id)) is None
     await store.write(lambda tx: listeners.mark_deleted(tx, OURS, listener.id, NOON))
     await store.write(lambda tx: listeners.insert(tx, namesake, 0))
-
-
-async def test_only_its_organization_finds_changes_and_removes_it(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
-    listener = await stored_listener(store, queue, 11)
-    foreign = msgspec.structs.replace(listener, organization=THEIRS)
-    assert await store.read(lambda tx: listeners.get(tx, THEIRS, listener.public_id)) is None
-    assert await store.read(lambda tx: listeners.read_counts(tx, THEIRS, listener.id)) is None
-    assert await store.read(lambda tx: listeners.references(tx, THEIRS, queue.id, 10)) == []
-    assert not await store.write(lambda tx: listeners.update(tx, foreign))
-    assert not await store.write(lambda tx: listeners.mark_deleted(tx, THEIRS, listener.id, NOON))
 
 
 async def test_the_listeners_of_a_deleted_queue_are_gone_with_it(store: Store) -> None:

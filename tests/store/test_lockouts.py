@@ -71,18 +71,6 @@ async def test_an_attempt_that_comes_too_late_counts_no_more(store: Store) -> No
     assert (await fail(store, ADDRESS, until)).failures.failed_at == (until,)
 
 
-async def test_subjects_are_apart(store: Store) -> None:
-    await lock(store, ADDRESS)
-    for other in (KEY, LockoutSubject("address", "192.0.2.2"), LockoutSubject("api_key", ADDRESS.name)):
-        assert (await fail(store, other)).failures.failed_at == (NOON,)
-
-
-async def test_concurrent_failed_attempts_all_count(store: Store) -> None:
-    counted = await asyncio.gather(*(fail(store, ADDRESS) for _ in range(20)))
-    assert [each.begins for each in counted].count(True) == 1
-    assert [each.too_late for each in counted].count(True) == 20 - FAILURES
-
-
 async def test_the_organization_of_a_key_hears_of_its_lock_and_the_operator_of_an_addresss(store: Store) -> None:
     await lock(store, KEY, number=100)
     await lock(store, ADDRESS, number=101)

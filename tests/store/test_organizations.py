@@ -1,8 +1,6 @@
 import msgspec
-import pytest
 
 from discue.store import organizations
-from discue.store.engine import UniqueViolation
 from discue.store.pagination import FIRST_PAGE, Selection
 from discue.store.store import Store
 from tests.store.rows import an_organization, public_id, stored_organization
@@ -15,16 +13,6 @@ async def test_inserted_organization_is_read_back_by_id_public_id_and_alias(stor
     assert await store.read(lambda tx: organizations.get(tx, inserted.id)) == inserted
     assert await store.read(lambda tx: organizations.by_public_id(tx, inserted.public_id)) == inserted
     assert await store.read(lambda tx: organizations.by_alias(tx, inserted.alias)) == inserted
-
-
-async def test_an_alias_is_unique_while_its_organization_lives(store: Store) -> None:
-    first = await stored_organization(store, 1)
-    second = an_organization(2, alias=first.alias)
-    with pytest.raises(UniqueViolation):
-        await store.write(lambda tx: organizations.insert(tx, second))
-    await store.write(lambda tx: organizations.mark_deleted(tx, first.id, NOON))
-    await store.write(lambda tx: organizations.insert(tx, second))
-    assert await store.read(lambda tx: organizations.by_alias(tx, first.alias)) == second
 
 
 async def test_a_deleted_organization_is_found_by_nothing(store: Store) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -22,12 +21,21 @@ from discue.store.engine import (
     Transaction,
     UniqueViolation,
 )
-from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, opened
+from tests.store.postgres_engine import (
+    ORGANIZATION,
+    QUEUE,
+    Opened,
+    becomes,
+    blocked,
+    database_of,
+    gate,
+    held,
+    opened,
+)
 from tests.store.rows import a_queue, public_id
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
-from tests.support.postgres.session import Session
 from tests.support.stores import migrated_template
 
 
@@ -35,28 +43,6 @@ from tests.support.stores import migrated_template
 def address(runner: asyncio.Runner, postgres_cluster: Cluster) -> Iterator[str]:
     with new_database(postgres_cluster, migrated_template()) as dsn:
         yield dsn
-
-
-def database_of(address: str) -> str:
-    return address.rpartition("/")[2]
-
-
-async def blocked(cluster: Cluster, count: int = 1) -> None:
-    """Returns when so many statements wait for somebody's lock."""
-    sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    await becomes(lambda: cluster.run_sql(sql) == [(str(count),)], f"{count} statements wait")
-
-
-@contextmanager
-def gate(cluster: Cluster, address: str) -> Iterator[Session]:
-    """`HELD` waits in it, until this session unlocks."""
-    with cluster.connect(database_of(address)) as session:
-        session.run("SELECT pg_advisory_lock(5)")
-        yield session
-
-
-async def held(tx: Transaction) -> None:
-    await tx.row("SELECT pg_advisory_xact_lock_shared(5)")
 
 
 async def test_two_engines_on_one_queue_number_its_messages_without_gaps(
@@ -427,19 +413,15 @@ async def test_texts_are_compared_byte_by_byte(address: str) -> None:
         assert await made.rows("SELECT alias FROM queue ORDER BY alias") == [(each,) for each in "AB_ab"]
 
 
-_BLOCKED = "FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-
-
 async def test_a_settle_that_waited_over_a_loss_is_not_stored(postgres_cluster: Cluster, address: str) -> None:
     async with opened(address) as made:
         settle = await made.lay()
-        with postgres_cluster.connect(address.rpartition("/")[2]) as session:
+        with postgres_cluster.connect(database_of(address)) as session:
             session.run("BEGIN; SELECT * FROM cursor FOR UPDATE")
             settles = [asyncio.ensure_future(made.settle(replace(settle, position=1))) for _ in range(3)]
-            await becomes(
-                lambda: postgres_cluster.run_sql(f"SELECT count(*) {_BLOCKED}") == [("2",)], "two settles wait"
-            )
-            session.run(f"SELECT pg_terminate_backend(pid) {_BLOCKED}; ROLLBACK")
+            await blocked(postgres_cluster, 2)
+            waiting = "FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            session.run(f"SELECT pg_terminate_backend(pid) {waiting}; ROLLBACK")
             for each in settles:
                 with pytest.raises(StoreUnavailable):
                     await each

@@ -15,7 +15,7 @@ from discue.store.postgres import schema
 from discue.store.postgres.connection import _each_host
 from discue.store.postgres.engine import PostgresEngine
 from discue.store.postgres.schema import DIALECT, connected, inspect_database
-from tests.store.postgres_engine import Opened, becomes, opened
+from tests.store.postgres_engine import Opened, becomes, database_of, opened
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
 from tests.support.postgres.processes import until
@@ -36,10 +36,6 @@ def empty(runner: asyncio.Runner, postgres_cluster: Cluster) -> Iterator[str]:
 def migrated(runner: asyncio.Runner, postgres_cluster: Cluster) -> Iterator[str]:
     with new_database(postgres_cluster, migrated_template()) as dsn:
         yield dsn
-
-
-def database_of(address: str) -> str:
-    return address.rpartition("/")[2]
 
 
 async def refusal(address: str) -> str:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from discue.store import queues
-from discue.store.engine import QueueClosed, StaleConfiguration, UniqueViolation
+from discue.store.engine import QueueClosed, UniqueViolation
 from discue.store.queues import Head
 from discue.store.store import Store
 from tests.store.rows import a_queue, public_id, publish, row_id, stored_queue
@@ -27,14 +27,6 @@ async def test_settings_that_were_chosen_are_kept_and_others_stay_open(store: St
     assert (read.retention_seconds, read.max_message_bytes) == (0, None)
 
 
-async def test_only_its_organization_finds_and_changes_it(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
-    assert await store.read(lambda tx: queues.get(tx, THEIRS, queue.public_id)) is None
-    assert await store.read(lambda tx: queues.ids_of(tx, THEIRS, [queue.public_id])) == []
-    assert not await store.write(lambda tx: queues.update(tx, msgspec.structs.replace(queue, organization=THEIRS)))
-    assert not await store.write(lambda tx: queues.mark_deleted(tx, THEIRS, queue.id, NOON))
-
-
 async def test_an_alias_is_free_at_once_when_its_queue_is_deleted(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     namesake = a_queue(OURS, 11, queue.alias)
@@ -42,22 +34,6 @@ async def test_an_alias_is_free_at_once_when_its_queue_is_deleted(store: Store) 
         await store.write(lambda tx: queues.insert(tx, namesake))
     assert await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
     await store.write(lambda tx: queues.insert(tx, namesake))
-
-
-async def test_deleted_queue_takes_no_appends(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
-    await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
-    with pytest.raises(QueueClosed):
-        await publish(store, queue, [public_id(20)])
-
-
-async def test_a_message_checked_against_an_older_configuration_is_refused(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
-    changed = msgspec.structs.replace(queue, config_version=2)
-    assert await store.write(lambda tx: queues.update(tx, changed))
-    with pytest.raises(StaleConfiguration):
-        await publish(store, queue, [public_id(20)])
-    await publish(store, changed, [public_id(20)])
 
 
 async def test_logs_are_closed_in_steps_and_only_those_of_one_organization(store: Store) -> None:

@@ -6,7 +6,7 @@ import pytest
 from discue.domain.ids import row_id_at
 from discue.domain.model import Queue
 from discue.store import organizations, queues, retention
-from discue.store.engine import Row, Transaction, Value
+from discue.store.engine import Transaction, Value
 from discue.store.message_log import last_seq_stored_before
 from discue.store.retention import LogToTrim
 from discue.store.store import Store
@@ -16,10 +16,12 @@ from tests.store.rows import (
     public_id,
     publish,
     row_id,
+    rows,
     stored_listener,
     stored_organization,
     stored_queue,
 )
+from tests.store.test_pagination import Counting
 from tests.support.clocks import NOON
 
 ORGANIZATION = row_id(1)
@@ -36,10 +38,6 @@ async def a_log(store: Store, *ages: int) -> Queue:
 
 async def seqs(store: Store) -> list[int]:
     return [row[0] for row in await rows(store, "SELECT seq FROM log ORDER BY seq")]
-
-
-async def rows(store: Store, sql: str) -> list[Row]:
-    return await store.read(lambda tx: tx.rows(sql))
 
 
 async def run(store: Store, sql: str, *values: Value) -> None:
@@ -165,12 +163,7 @@ async def test_only_its_own_queue_is_trimmed(store: Store) -> None:
 
 async def test_logs_come_with_their_queues_own_retention(store: Store) -> None:
     await stored_queue(store, ORGANIZATION, 10)
-    short = Queue(
-        **{
-            **{name: getattr(a_queue(ORGANIZATION, 20), name) for name in Queue.__struct_fields__},
-            "retention_seconds": 60,
-        }
-    )
+    short = msgspec.structs.replace(a_queue(ORGANIZATION, 20), retention_seconds=60)
     await store.write(lambda tx: queues.insert(tx, short))
     logs = await store.read(lambda tx: retention.logs_after(tx, (0, 0), 10))
     assert [(log.queue, log.retention_seconds) for log in logs] == [(row_id(10), None), (row_id(20), 60)]
@@ -245,27 +238,6 @@ async def test_attempts_are_deleted_in_steps_by_organization(store: Store) -> No
     ]
 
 
-class Counting:
-    """A transaction that counts its look-ups."""
-
-    def __init__(self, tx: Transaction) -> None:
-        self._tx = tx
-        self.count = 0
-
-    async def row(self, sql: str, *values: Value) -> Row | None:
-        self.count += 1
-        return await self._tx.row(sql, *values)
-
-    async def rows(self, sql: str, *values: Value) -> list[Row]:
-        return await self._tx.rows(sql, *values)
-
-    async def execute(self, sql: str, *values: Value) -> int:
-        return await self._tx.execute(sql, *values)
-
-    async def exclusive(self) -> None:
-        await self._tx.exclusive()
-
-
 @pytest.mark.parametrize(("before", "found", "most"), [(NOON - 90 * MINUTE, 0, 1), (NOON - 30 * MINUTE, 40, 8)])
 async def test_retention_of_an_empty_log_takes_one_statement(store: Store, before: int, found: int, most: int) -> None:
     queue = await a_log(store, *([60] * 40 + [0] * 40))
@@ -273,7 +245,7 @@ async def test_retention_of_an_empty_log_takes_one_statement(store: Store, befor
     async def work(tx: Transaction) -> tuple[int, int]:
         counting = Counting(tx)
         last = await last_seq_stored_before(counting, ORGANIZATION, queue.id, (0, 80), before=before)
-        return last, counting.count
+        return last, counting.rows_read
 
     last, count = await store.read(work)
     assert last == found

@@ -20,10 +20,7 @@ from discue.store.engine import (
     DeliveryRow,
     IdempotencyRecord,
     NewEntry,
-    QueueClosed,
     Settle,
-    StaleConfiguration,
-    Transaction,
 )
 from discue.store.handover import RequestEnd
 from discue.store.purge import Job
@@ -113,26 +110,6 @@ async def test_messages_count_for_the_period_in_which_they_came(store: Store) ->
     assert await store.read(lambda tx: tallies.since(tx, OURS, PERIOD + 2)) == []
 
 
-async def test_refused_publish_is_not_counted(store: Store) -> None:
-    queue, closed = [await stored_queue(store, OURS, number) for number in (10, 11)]
-    await store.write(lambda tx: queues.mark_deleted(tx, OURS, closed.id, NOON))
-    stale = msgspec.structs.replace(an_append(queue, 100, [1]), config_version=7)
-    answers = await appended(store, stale, an_append(closed, 101, [1]), an_append(queue, 102, [4]))
-    assert [type(answer) for answer in answers] == [StaleConfiguration, QueueClosed, Appended]
-    assert await counted(store) == {MESSAGE_ADDED: 1, BYTES_STORED: 4}
-
-
-async def test_split_batch_is_counted_once(troubled: Store) -> None:
-    queue = await stored_queue(troubled, OURS, 10)
-    await appended(troubled, an_append(queue, 100, [1]))
-    # Its id is in the log already.
-    parts = (an_append(queue, 101, [2]), an_append(queue, 100, [1]), an_append(queue, 102, [4, 5]))
-    answers = await appended(troubled, *parts)
-    assert [isinstance(answer, Appended) for answer in answers] == [True, False, True]
-    assert await counted(troubled) == {MESSAGE_ADDED: 4, BYTES_STORED: 12}
-    assert await nothing_drifted(troubled)
-
-
 async def test_repeated_idempotent_publish_is_not_counted(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     onces = [IdempotencyRecord((1, 2), b"fingerprint", b"content", row_id(number)) for number in range(3)]
@@ -210,16 +187,9 @@ async def test_refused_settle_is_not_counted_and_the_others_are(store: Store) ->
     queue = await stored_queue(store, OURS, 10)
     first, second = await a_cursor(store, queue, 11), await a_cursor(store, queue, 12)
     refused = msgspec.structs.replace(with_attempts(first, 100, ["", "", "status"]), token=99)
-    assert await settled(store, refused, with_attempts(second, 200, ["status"])) == [False, True]
+    repeated = with_attempts(second, 300, ["", "status"])
+    assert await settled(store, refused, with_attempts(second, 200, ["status"]), repeated) == [False, True, False]
     assert await counted(store) == {MESSAGE_PUBLISHED_NOT_OK: 1}
-
-
-async def test_settle_without_effect_is_not_counted(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
-    settle = await a_cursor(store, queue, 11)
-    answers = await settled(store, with_attempts(settle, 100, [""]), with_attempts(settle, 200, ["status", "status"]))
-    assert answers == [True, False]
-    assert await counted(store) == {MESSAGE_PUBLISHED_OK: 1}
     assert await nothing_drifted(store)
 
 
@@ -238,16 +208,6 @@ async def test_attempts_that_ended_elsewhere_after_a_hand_over_are_counted_once(
 def _end(settle: Settle, seq: int, error: str) -> RequestEnd:
     attempt = Attempt(row_id(300 + seq), settle.organization, settle.listener, settle.queue, seq, 1, 200, error, 1)
     return RequestEnd(0, OWNER, "ended", NOON, "", attempt)
-
-
-async def test_a_work_that_fails_counts_nothing(store: Store) -> None:
-    async def work(tx: Transaction) -> None:
-        await tallies.add(tx, [TallyEntry(OURS, PERIOD, MESSAGE_ADDED, 1)])
-        raise KeyError
-
-    with pytest.raises(KeyError):
-        await store.write(work)
-    assert await counted(store) == {}
 
 
 @pytest.fixture
