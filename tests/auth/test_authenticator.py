@@ -257,14 +257,14 @@ def guesses_of(keys: list[str], dice: random.Random) -> Callable[[], str]:
 
 async def test_random_and_near_miss_keys_are_never_accepted(cast: Cast, here: Worker) -> None:
     guess = guesses_of([cast.alice.key, cast.charlie.key, cast.olga.key], random.Random(7))  # noqa: S311
-    for _ in range(10_000):
+    for _ in range(2_000):
         with pytest.raises(KeyRejected):
             await here.cache.authenticate(guess())
 
 
 async def test_client_that_guesses_keys_is_locked_out_after_five(cast: Cast, here: Worker) -> None:
     guess = guesses_of([cast.alice.key, cast.charlie.key], random.Random(11))  # noqa: S311
-    answers = [await here.asked(guess()) for _ in range(10_000)]
+    answers = [await here.asked(guess()) for _ in range(2_000)]
     assert set(answers) == {KeyRejected, LockedOut}
     # Of the two keys that it is near to, and of its own address.
     assert answers.count(KeyRejected) <= 3 * FAILURES

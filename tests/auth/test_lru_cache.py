@@ -1,5 +1,6 @@
 from collections import OrderedDict
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -52,3 +53,4 @@ class RecentBesideAModel(RuleBasedStateMachine):
 
 
 TestRecent = RecentBesideAModel.TestCase
+TestRecent.settings = settings(max_examples=30)

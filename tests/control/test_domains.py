@@ -1,6 +1,5 @@
 """Domains: their challenges, and how they are verified."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -11,7 +10,7 @@ from discue.control import domains
 from discue.control.context import ControlContext
 from discue.control.domains import DomainFields
 from discue.domain.domain_challenge import CHALLENGE_MS, EXPIRED, MIN_PAUSE_MS, Domain
-from discue.domain.errors import BadRequest, Forbidden, NotFound, TooManyRequests, Unprocessable
+from discue.domain.errors import Forbidden, NotFound, TooManyRequests, Unprocessable
 from discue.domain.ids import is_public_id
 from discue.domain.scopes import Scope
 from discue.store import domains as rows
@@ -84,38 +83,6 @@ async def test_new_domain_has_a_challenge_of_seven_days_and_the_default_port(
     assert made.challenge.file_content != other.challenge.file_content
 
 
-async def test_hostname_is_returned_as_sent(cast: Cast, control: ControlContext) -> None:
-    made = await domains.create(control, cast.alice.principal, DomainFields(hostname="BÜCHER.Example."))
-    assert (made.hostname, made.host_key) == ("BÜCHER.Example.", "xn--bcher-kva.example")
-
-
-@pytest.mark.parametrize(
-    ("fields", "pointer"),
-    [
-        (DomainFields(hostname="127.0.0.1"), "/hostname"),
-        (DomainFields(hostname="[::1]"), "/hostname"),
-        (DomainFields(hostname="a.b"), "/hostname"),
-        (DomainFields(hostname="shop.example.com:443"), "/hostname"),
-        (DomainFields(hostname="shop.example.com", port=22), "/port"),
-        (DomainFields(hostname="shop.example.com", port=65_536), "/port"),
-        (DomainFields(hostname="shop.example.com", alias="no"), "/alias"),
-    ],
-)
-async def test_invalid_domain_is_rejected_with_a_pointer(
-    cast: Cast, control: ControlContext, fields: DomainFields, pointer: str
-) -> None:
-    with pytest.raises(Unprocessable) as refused:
-        await domains.create(control, cast.alice.principal, fields)
-    assert [fault.pointer for fault in refused.value.faults] == [pointer]
-    assert (await domains.page(control, cast.alice.principal)).items == ()
-
-
-async def test_domain_requires_a_hostname(cast: Cast, control: ControlContext) -> None:
-    with pytest.raises(BadRequest) as refused:
-        await domains.create(control, cast.alice.principal, DomainFields("shop"))
-    assert [fault.pointer for fault in refused.value.faults] == ["/hostname"]
-
-
 async def test_hostname_and_port_cannot_change_but_can_be_sent_again(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, DomainFields(hostname="shop.example.com", port=8_443))
@@ -131,31 +98,6 @@ async def test_hostname_and_port_cannot_change_but_can_be_sent_again(cast: Cast,
             await domains.change(control, principal, made.public_id, fields)
         assert [fault.pointer for fault in refused.value.faults] == pointers
     assert (await domains.get(control, principal, made.public_id)).alias == "shop"
-
-
-async def test_concurrent_creates_give_an_alias_to_one_domain(cast: Cast, control: ControlContext) -> None:
-    fields = DomainFields("shop", hostname="shop.example.com")
-    wishes = [domains.create(control, cast.alice.principal, fields) for _ in range(10)]
-    answers = await asyncio.gather(*wishes, return_exceptions=True)
-    refusals = [answer for answer in answers if isinstance(answer, BaseException)]
-    assert [type(each) for each in refusals] == [Unprocessable] * 9
-    await domains.create(control, cast.charlie.principal, fields)
-
-
-async def test_domain_of_another_organization_is_not_found(cast: Cast, control: ControlContext) -> None:
-    made = await domains.create(control, cast.alice.principal, PLACE)
-    stranger, answers = cast.charlie.principal, Answers()
-    for attempt in (
-        domains.get(control, stranger, made.public_id),
-        domains.change(control, stranger, made.public_id, DomainFields("stolen")),
-        domains.delete(control, stranger, made.public_id),
-        domains.verify(control, stranger, made.public_id, answers),
-    ):
-        with pytest.raises(NotFound):
-            await attempt
-    assert (await domains.page(control, stranger)).items == ()
-    assert not answers.checked
-    assert await domains.get(control, cast.alice.principal, made.public_id) == made
 
 
 async def test_key_limited_to_a_domain_reads_and_changes_only_that_one(cast: Cast, control: ControlContext) -> None:

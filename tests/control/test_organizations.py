@@ -8,108 +8,18 @@ from pathlib import Path
 import pytest
 
 from discue.auth.control_plane_cache import KeyRejected
-from discue.control import api_keys, organizations, queues
-from discue.control.api_keys import KeyFields, scopes_of
+from discue.control import organizations, queues
 from discue.control.context import ControlContext
 from discue.control.organizations import OrganizationFields, ensure_operator
 from discue.control.queues import QueueFields
-from discue.domain.errors import Conflict, Forbidden, Locked, NotFound, SettingsInvalid, Unprocessable
+from discue.domain.errors import Conflict, Locked, NotFound, SettingsInvalid, Unprocessable
 from discue.domain.scopes import RESOURCES, Scope
 from discue.store import organizations as stored_organizations
 from discue.store import purge
 from discue.store.engine import Append, NewEntry, QueueClosed, Row, Transaction
-from tests.support.cast import Cast, control_of, present
+from tests.support.cast import Cast, control_of
 from tests.support.clocks import StandingClock
 from tests.support.stores import opened_store
-
-
-async def test_new_organization_has_a_key_with_every_scope(cast: Cast, control: ControlContext) -> None:
-    created = await organizations.create(control, cast.olga.principal, OrganizationFields("com.example.new"))
-    owner = (await present(control, created.first_key.text)).principal
-    assert owner.organization_public_id == created.organization.public_id
-    assert set(scopes_of(created.first_key.key)) == set(RESOURCES)
-    assert all(owner.allows_all(resource, "write") for resource in RESOURCES)
-    assert not owner.is_operator
-
-
-async def test_default_alias_is_the_callers_alias_and_the_id(cast: Cast, control: ControlContext) -> None:
-    made = (await organizations.create(control, cast.olga.principal, OrganizationFields())).organization
-    assert made.alias == f"com.example.operator.{made.public_id}"
-    assert await organizations.get(control, cast.olga.principal, made.public_id) == made
-
-
-@pytest.mark.parametrize("alias", ["example", "com..example", "a" * 254, "", "com.example/a/b"])
-async def test_alias_must_be_a_reverse_domain_name(cast: Cast, control: ControlContext, alias: str) -> None:
-    with pytest.raises(Unprocessable) as refused:
-        await organizations.create(control, cast.olga.principal, OrganizationFields(alias))
-    assert {fault.pointer for fault in refused.value.faults} == {"/alias"}
-    own = cast.alice.principal.organization_public_id
-    with pytest.raises(Unprocessable):
-        await organizations.change(control, cast.alice.principal, own, OrganizationFields(alias))
-
-
-async def test_concurrent_creates_give_an_alias_to_one_organization(cast: Cast, control: ControlContext) -> None:
-    answers = await asyncio.gather(
-        *(organizations.create(control, cast.olga.principal, OrganizationFields("com.example.new")) for _ in range(10)),
-        return_exceptions=True,
-    )
-    assert [isinstance(answer, Unprocessable) for answer in answers].count(True) == 9
-
-
-async def test_operator_sees_all_organizations_and_others_only_their_own(cast: Cast, control: ControlContext) -> None:
-    people = (cast.olga, cast.alice, cast.charlie)
-    everything = await organizations.page(control, cast.olga.principal)
-    assert [item.public_id for item in everything.items] == [
-        person.principal.organization_public_id for person in reversed(people)
-    ]
-    for person in (cast.alice, cast.charlie):
-        own = person.principal.organization_public_id
-        assert [item.public_id for item in (await organizations.page(control, person.principal)).items] == [own]
-        assert (await organizations.get(control, person.principal, own)).public_id == own
-        assert (await organizations.get(control, cast.olga.principal, own)).public_id == own
-
-
-async def test_other_organization_is_not_found(cast: Cast, control: ControlContext) -> None:
-    theirs = cast.alice.principal.organization_public_id
-    stranger = cast.charlie.principal
-    for refused in (
-        organizations.get(control, stranger, theirs),
-        organizations.change(control, stranger, theirs, OrganizationFields("com.example.stolen")),
-        organizations.delete(control, stranger, theirs),
-        organizations.get(control, stranger, cast.olga.principal.organization_public_id),
-    ):
-        with pytest.raises(NotFound):
-            await refused
-
-
-async def test_organizations_require_the_protected_scope(cast: Cast, control: ControlContext) -> None:
-    bob = await cast.bob({"queues": Scope("write")})
-    own = bob.principal.organization_public_id
-    for refused in (
-        organizations.create(control, bob.principal, OrganizationFields("com.example.new")),
-        organizations.get(control, bob.principal, own),
-        organizations.page(control, bob.principal),
-        organizations.change(control, bob.principal, own, OrganizationFields()),
-        organizations.delete(control, bob.principal, own),
-    ):
-        with pytest.raises(Forbidden):
-            await refused
-
-
-async def test_only_the_operator_sets_limits(cast: Cast, control: ControlContext) -> None:
-    theirs = cast.alice.principal.organization_public_id
-    with pytest.raises(Forbidden):
-        await organizations.change(control, cast.alice.principal, theirs, OrganizationFields(rate_limit=0))
-    changed = await organizations.change(control, cast.olga.principal, theirs, OrganizationFields(rate_limit=5))
-    assert changed.settings == {"rate_limit": 5}
-    record = await control.cache.authenticate(cast.alice.key)
-    assert record.organization.settings == {"rate_limit": 5}
-    same = OrganizationFields("com.example.renamed", rate_limit=5)
-    assert (await organizations.change(control, cast.alice.principal, theirs, same)).settings == {"rate_limit": 5}
-    cleared = await organizations.change(control, cast.olga.principal, theirs, OrganizationFields(rate_limit=None))
-    assert cleared.settings == {}
-    with pytest.raises(Unprocessable):
-        await organizations.change(control, cast.olga.principal, theirs, OrganizationFields(rate_limit=-1))
 
 
 async def test_deleted_organization_is_unreachable(cast: Cast, control: ControlContext) -> None:
@@ -153,12 +63,6 @@ async def _first_row(tx: Transaction, sql: str, value: int) -> Row | None:
     return await tx.row(sql, value)
 
 
-async def test_operators_organization_cannot_be_deleted(cast: Cast, control: ControlContext) -> None:
-    with pytest.raises(Conflict):
-        await organizations.delete(control, cast.olga.principal, cast.olga.principal.organization_public_id)
-    await control.cache.authenticate(cast.olga.key)
-
-
 async def test_suspended_organization_is_locked_until_it_is_resumed(cast: Cast, control: ControlContext) -> None:
     await organizations.set_state(control, "com.example.alice", "suspended")
     with pytest.raises(Locked):
@@ -173,11 +77,6 @@ async def test_operators_organization_cannot_be_suspended(cast: Cast, control: C
     with pytest.raises(Conflict):
         await organizations.set_state(control, operator.alias, "suspended")
     await control.cache.authenticate(cast.olga.key)
-
-
-async def test_key_cannot_pass_on_protected_scopes(cast: Cast, control: ControlContext) -> None:
-    with pytest.raises(Unprocessable):
-        await api_keys.create(control, cast.olga.principal, KeyFields(scopes={"api_clients": Scope("read")}))
 
 
 ALIAS = "com.example.operator"

@@ -10,10 +10,9 @@ from discue.control.queues import ClearedSchema, QueueFields
 from discue.domain.errors import Fault, Forbidden, NotFound, Unprocessable
 from discue.domain.schemas import Schema, parse_schema
 from discue.domain.scopes import Scope
-from discue.publishing.publish import NewMessage, Publisher, publish
-from discue.publishing.quota_gate import QuotaGate
+from discue.publishing.publish import NewMessage, publish
 from discue.store.pagination import Selection
-from tests.support.cast import Cast
+from tests.support.cast import Cast, publisher_of
 
 NUMBERS = parse_schema(b'{"n": {"type": "number"}}', "rules")
 STRINGS = parse_schema(b'{"n": {"type": "string"}}', "rules")
@@ -24,11 +23,6 @@ async def _queue(cast: Cast, schema: Schema | None) -> QueueRecord:
     fields = QueueFields() if schema is None else QueueFields(schema=schema)
     made = await queues.create(cast.control, cast.alice.principal, fields)
     return await cast.control.cache.queue(cast.alice.principal.organization, made.queue.public_id)
-
-
-def _publisher(control: ControlContext, cache: ControlPlaneCache) -> Publisher:
-    quotas = QuotaGate(control.store, control.clock)
-    return Publisher(control.store, cache, control.clock, control.public_ids, quotas, control.row_ids)
 
 
 async def _bodies(cast: Cast, queue: QueueRecord) -> int:
@@ -47,15 +41,6 @@ async def test_schema_is_found_by_its_id_under_its_queue_only(cast: Cast, contro
     bob = await cast.bob({"schemas": Scope("read", (STRINGS.id,)), "queues": Scope("write")})
     with pytest.raises(Forbidden):
         await queues.get_schema(control, bob.principal, queue.public_id, NUMBERS.id)
-
-
-async def test_equal_schemas_of_two_organizations_have_different_ids(cast: Cast, control: ControlContext) -> None:
-    ours = await _queue(cast, NUMBERS)
-    theirs = (await queues.create(control, cast.charlie.principal, QueueFields(schema=NUMBERS))).queue
-    await queues.change(control, cast.charlie.principal, theirs.public_id, QueueFields(schema=STRINGS))
-    assert (await queues.get_schema(control, cast.alice.principal, ours.public_id, NUMBERS.id)).schema == NUMBERS.text
-    with pytest.raises(Unprocessable):
-        await publish(_publisher(control, control.cache), ours, (STRING,))
 
 
 async def test_new_schema_increments_the_version_and_sets_its_time(cast: Cast, control: ControlContext) -> None:
@@ -79,16 +64,16 @@ async def test_worker_with_an_outdated_cache_applies_a_new_schema(cast: Cast, co
     known = await late.queue(queue.organization, queue.public_id)
     await queues.change(control, cast.alice.principal, queue.public_id, QueueFields(schema=NUMBERS))
     with pytest.raises(Unprocessable) as refused:
-        await publish(_publisher(control, late), known, (STRING,))
+        await publish(publisher_of(control, late), known, (STRING,))
     assert refused.value.faults == (Fault("/data/n", "must be a number"),)
-    await publish(_publisher(control, late), known, (NUMBER,))
+    await publish(publisher_of(control, late), known, (NUMBER,))
     assert await _bodies(cast, queue) == 1
 
 
 async def test_every_message_fits_the_schema_at_the_time_of_its_append(cast: Cast, control: ControlContext) -> None:
     """No message is stored under a configuration that rejects it."""
     principal, queue = cast.alice.principal, await _queue(cast, NUMBERS)
-    publisher = _publisher(control, control.cache)
+    publisher = publisher_of(control)
 
     async def change() -> None:
         await queues.change(control, principal, queue.public_id, QueueFields(schema=STRINGS))
@@ -115,7 +100,7 @@ async def test_every_message_fits_the_schema_at_the_time_of_its_append(cast: Cas
 
 async def test_schema_is_compiled_once_per_version(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(cast, NUMBERS)
-    publisher = _publisher(control, control.cache)
+    publisher = publisher_of(control)
     assert queue.checker is not None
     await publish(publisher, queue, (NUMBER,))
     again = await control.cache.queue(queue.organization, queue.public_id)

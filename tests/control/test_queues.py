@@ -7,28 +7,10 @@ from discue.control import listeners, queues
 from discue.control.context import ControlContext
 from discue.control.listeners import ListenerFields
 from discue.control.queues import LARGEST_MESSAGE_BYTES, QueueFields
-from discue.domain.errors import Forbidden, NotFound, Unprocessable
-from discue.domain.ids import is_public_id
-from discue.domain.scopes import Scope
+from discue.domain.errors import NotFound, Unprocessable
 from discue.store import purge
 from discue.store.engine import Append, NewEntry, QueueClosed
 from tests.support.cast import Cast
-
-
-async def test_default_alias_is_the_id(cast: Cast, control: ControlContext) -> None:
-    made = await queues.create(control, cast.alice.principal, QueueFields())
-    assert is_public_id(made.queue.public_id)
-    assert made.queue.alias == made.queue.public_id
-    assert await queues.get(control, cast.alice.principal, made.queue.public_id) == made
-
-
-async def test_alias_and_name_are_synonyms_and_empty_ones_are_rejected(cast: Cast, control: ControlContext) -> None:
-    by_name = await queues.create(control, cast.alice.principal, QueueFields(name="orders"))
-    assert by_name.queue.alias == "orders"
-    with pytest.raises(Unprocessable):
-        await queues.create(control, cast.alice.principal, QueueFields(alias=""))
-    with pytest.raises(Unprocessable):
-        await queues.create(control, cast.alice.principal, QueueFields(alias="one-1", name="two-2"))
 
 
 async def test_change_sets_only_given_fields_and_increments_the_version(cast: Cast, control: ControlContext) -> None:
@@ -63,17 +45,6 @@ async def test_value_out_of_range_is_rejected_with_a_pointer(
     assert [fault.pointer for fault in refused.value.faults] == [pointer]
 
 
-async def test_concurrent_creates_give_an_alias_to_one_queue(cast: Cast, control: ControlContext) -> None:
-    wishes = [queues.create(control, cast.alice.principal, QueueFields("orders")) for _ in range(20)]
-    answers = await asyncio.gather(*wishes, return_exceptions=True)
-    refusals = [answer for answer in answers if isinstance(answer, BaseException)]
-    assert len(refusals) == 19
-    assert all(isinstance(each, Unprocessable) for each in refusals)
-    assert {fault.pointer for each in refusals if isinstance(each, Unprocessable) for fault in each.faults} == {
-        "/alias"
-    }
-
-
 async def test_concurrent_renames_give_an_alias_to_one_queue(cast: Cast, control: ControlContext) -> None:
     first, second = [await queues.create(control, cast.alice.principal, QueueFields()) for _ in range(2)]
     answers = await asyncio.gather(
@@ -86,11 +57,6 @@ async def test_concurrent_renames_give_an_alias_to_one_queue(cast: Cast, control
     assert sorted(type(answer).__name__ for answer in answers) == ["QueueDetails", "Unprocessable"]
     shown = await queues.page(control, cast.alice.principal)
     assert [item.queue.alias for item in shown.items].count("orders") == 1
-
-
-async def test_two_organizations_can_use_one_alias(cast: Cast, control: ControlContext) -> None:
-    for person in (cast.alice, cast.charlie):
-        await queues.create(control, person.principal, QueueFields("orders"))
 
 
 async def test_deletion_frees_the_alias_and_ends_publishing_at_once(cast: Cast, control: ControlContext) -> None:
@@ -109,65 +75,6 @@ async def test_deletion_frees_the_alias_and_ends_publishing_at_once(cast: Cast, 
     job = await control.store.read(purge.next_after)
     assert job is not None
     assert (job.kind, job.queue) == ("purge_queue", made.id)
-
-
-async def test_deleted_queue_has_no_listeners_at_once(cast: Cast, control: ControlContext) -> None:
-    principal = cast.alice.principal
-    queue = (await queues.create(control, principal, QueueFields())).queue.public_id
-    urls = ListenerFields(notify_url="https://example.com/a", liveness_url="https://example.com/b")
-    listener = (await listeners.create(control, principal, queue, urls)).listener.public_id
-    await queues.delete(control, principal, queue)
-    with pytest.raises(NotFound):
-        await listeners.get(control, principal, queue, listener)
-    assert (await listeners.page(control, principal)).items == ()
-
-
-async def test_queue_of_another_organization_is_not_found(cast: Cast, control: ControlContext) -> None:
-    made = (await queues.create(control, cast.alice.principal, QueueFields("orders"))).queue
-    stranger = cast.charlie.principal
-    with pytest.raises(NotFound):
-        await queues.get(control, stranger, made.public_id)
-    with pytest.raises(NotFound):
-        await queues.change(control, stranger, made.public_id, QueueFields("stolen"))
-    with pytest.raises(NotFound):
-        await queues.delete(control, stranger, made.public_id)
-    with pytest.raises(NotFound):
-        await control.cache.queue(stranger.organization, made.public_id)
-    assert (await queues.page(control, stranger)).items == ()
-    assert (await queues.get(control, cast.alice.principal, made.public_id)).queue == made
-
-
-async def test_key_limited_to_a_queue_reads_and_changes_only_that_one(cast: Cast, control: ControlContext) -> None:
-    mine, other = [
-        (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id for _ in range(2)
-    ]
-    bob = (await cast.bob({"queues": Scope("write", (mine,))})).principal
-    assert [item.queue.public_id for item in (await queues.page(control, bob)).items] == [mine]
-    await queues.change(control, bob, mine, QueueFields("renamed"))
-    for refused in (
-        queues.get(control, bob, other),
-        queues.change(control, bob, other, QueueFields("stolen")),
-        queues.delete(control, bob, other),
-        queues.create(control, bob, QueueFields()),
-    ):
-        with pytest.raises(Forbidden):
-            await refused
-
-
-async def test_reading_and_writing_require_their_scopes(cast: Cast, control: ControlContext) -> None:
-    made = (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id
-    reader = (await cast.bob({"queues": Scope("read")})).principal
-    nobody = (await cast.bob({})).principal
-    await queues.get(control, reader, made)
-    for refused in (
-        queues.create(control, reader, QueueFields()),
-        queues.change(control, reader, made, QueueFields()),
-        queues.delete(control, reader, made),
-        queues.get(control, nobody, made),
-        queues.page(control, nobody),
-    ):
-        with pytest.raises(Forbidden):
-            await refused
 
 
 async def test_queue_shows_ids_and_aliases_of_its_listeners(cast: Cast, control: ControlContext) -> None:

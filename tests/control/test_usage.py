@@ -216,12 +216,6 @@ async def test_rejected_operation_records_no_event_and_no_count(cast: Cast, cont
     assert (await told(control, alice), await usage.event_counts(control, alice)) == before
 
 
-async def test_events_of_another_organization_are_hidden(cast: Cast, control: ControlContext) -> None:
-    await queues.create(control, cast.alice.principal, QueueFields("orders"))
-    assert "orders" not in {name for _, name, _ in await told(control, cast.charlie.principal)}
-    assert (await usage.event_counts(control, cast.charlie.principal)).last_24_hours["queue_added"] == 0
-
-
 async def test_limited_key_sees_only_events_of_its_targets(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     mine, _ = [(await queues.create(control, alice, QueueFields(name))).queue for name in ("mine", "else")]

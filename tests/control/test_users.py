@@ -5,12 +5,10 @@ import asyncio
 import pytest
 
 from discue.control import organizations, users
-from discue.control.context import ControlContext
 from discue.control.users import UserDetails, UserFields
 from discue.crypto.passwords import INVITATION_MS, verify_password
-from discue.domain.errors import BadRequest, Conflict, Forbidden, Locked, NotFound, Unprocessable
+from discue.domain.errors import BadRequest, Conflict, Locked, Unprocessable
 from discue.domain.model import User
-from discue.domain.scopes import Scope
 from tests.support.cast import Cast
 from tests.support.databases import on_sqlite_only
 
@@ -45,15 +43,6 @@ async def test_user_without_a_password_is_invited_and_with_one_active(cast: Cast
         "bea@example.com",
         "ada@example.com",
     ]
-
-
-async def test_invitation_is_accepted_once(cast: Cast) -> None:
-    made = await _user(cast)
-    accepted = await users.accept(cast.control, _token(made), PASSWORD)
-    assert accepted is not None
-    assert (accepted.public_id, accepted.state) == (made.user.public_id, "active")
-    assert await users.accept(cast.control, _token(made), PASSWORD) is None
-    assert await users.accept(cast.control, "another", PASSWORD) is None
 
 
 async def test_concurrent_acceptances_succeed_once(cast: Cast) -> None:
@@ -167,33 +156,6 @@ async def test_user_requires_an_email_and_a_role(cast: Cast) -> None:
     with pytest.raises(BadRequest) as missing:
         await users.create(cast.control, cast.alice.principal, UserFields())
     assert [fault.pointer for fault in missing.value.faults] == ["/email", "/role"]
-
-
-async def test_user_of_another_organization_is_not_found(cast: Cast) -> None:
-    control, stranger = cast.control, cast.charlie.principal
-    user = (await _user(cast)).user.public_id
-    for attempt in (
-        users.get(control, stranger, user),
-        users.change(control, stranger, user, UserFields(role="owner")),
-        users.delete(control, stranger, user),
-    ):
-        with pytest.raises(NotFound):
-            await attempt
-    assert (await users.page(control, stranger)).items == ()
-
-
-async def test_key_without_the_scope_cannot_manage_users(cast: Cast, control: ControlContext) -> None:
-    bob = (await cast.bob({"queues": Scope("write")})).principal
-    user = (await _user(cast)).user.public_id
-    for attempt in (
-        users.create(control, bob, UserFields("bea@example.com", role="viewer")),
-        users.get(control, bob, user),
-        users.page(control, bob),
-        users.change(control, bob, user, UserFields(role="owner")),
-        users.delete(control, bob, user),
-    ):
-        with pytest.raises(Forbidden):
-            await attempt
 
 
 def test_repr_contains_neither_password_nor_token() -> None:

@@ -13,13 +13,7 @@ from discue.domain.errors import QuotaExceeded
 from discue.domain.quotas import PublishUsage, Quotas
 from discue.publishing.publish import NewMessage, Publisher, publish
 from discue.publishing.quota_gate import DAY_MS, QuotaGate
-from tests.support.cast import Cast
-
-
-def _publisher(cast: Cast) -> Publisher:
-    control = cast.control
-    quotas = QuotaGate(control.store, control.clock)
-    return Publisher(control.store, control.cache, control.clock, control.public_ids, quotas, control.row_ids)
+from tests.support.cast import Cast, publisher_of
 
 
 async def _queue(cast: Cast, **limits: int | None) -> QueueRecord:
@@ -53,12 +47,12 @@ async def _stored(cast: Cast) -> PublishUsage:
 async def test_publish_without_a_quota_reads_no_usage(cast: Cast) -> None:
     queue = await _queue(cast, quota_queues=5)
     assert queue.quotas is None
-    await _publish(_publisher(cast), queue, 1)
+    await _publish(publisher_of(cast.control), queue, 1)
 
 
 @pytest.mark.parametrize("quota", [0, 1, 7, 50])
 async def test_concurrent_publishes_of_one_worker_store_exactly_the_quota(cast: Cast, quota: int) -> None:
-    queue, publisher = await _queue(cast, quota_messages_a_day=quota), _publisher(cast)
+    queue, publisher = await _queue(cast, quota_messages_a_day=quota), publisher_of(cast.control)
     assert await _many([publisher], queue, 80) == quota
     assert (await _stored(cast)).messages == quota
     assert await _many([publisher], queue, 3) == 0
@@ -66,7 +60,7 @@ async def test_concurrent_publishes_of_one_worker_store_exactly_the_quota(cast: 
 
 async def test_several_workers_exceed_a_quota_only_by_messages_in_flight(cast: Cast) -> None:
     queue = await _queue(cast, quota_messages_a_day=30)
-    workers = [_publisher(cast) for _ in range(3)]
+    workers = [publisher_of(cast.control) for _ in range(3)]
     cast.control.store.workers = 3
     for _ in range(20):
         await _many(workers, queue, 3)
@@ -74,7 +68,7 @@ async def test_several_workers_exceed_a_quota_only_by_messages_in_flight(cast: C
 
 
 async def test_bytes_count_until_they_are_deleted(cast: Cast) -> None:
-    queue, publisher = await _queue(cast, quota_bytes_stored=100), _publisher(cast)
+    queue, publisher = await _queue(cast, quota_bytes_stored=100), publisher_of(cast.control)
     (first, _) = await _publish(publisher, queue, 60, 30)
     with pytest.raises(QuotaExceeded, match="90 of 100 bytes of stored messages"):
         await _publish(publisher, queue, 11)
@@ -84,7 +78,7 @@ async def test_bytes_count_until_they_are_deleted(cast: Cast) -> None:
 
 
 async def test_batch_is_admitted_as_a_whole(cast: Cast) -> None:
-    queue, publisher = await _queue(cast, quota_messages_a_day=5), _publisher(cast)
+    queue, publisher = await _queue(cast, quota_messages_a_day=5), publisher_of(cast.control)
     await _publish(publisher, queue, 1, 1, 1)
     with pytest.raises(QuotaExceeded):
         await _publish(publisher, queue, 1, 1, 1)
@@ -92,7 +86,7 @@ async def test_batch_is_admitted_as_a_whole(cast: Cast) -> None:
 
 
 async def test_usage_resets_at_midnight_utc(cast: Cast) -> None:
-    queue, publisher = await _queue(cast, quota_messages_a_day=2), _publisher(cast)
+    queue, publisher = await _queue(cast, quota_messages_a_day=2), publisher_of(cast.control)
     assert await _many([publisher], queue, 5) == 2
     cast.clock.advance(DAY_MS - cast.clock.now() % DAY_MS - 1)
     assert await _many([publisher], queue, 5) == 0
@@ -102,7 +96,7 @@ async def test_usage_resets_at_midnight_utc(cast: Cast) -> None:
 
 async def test_usage_of_past_hours_still_counts(cast: Cast) -> None:
     cast.clock.advance(DAY_MS - cast.clock.now() % DAY_MS)
-    queue, publisher = await _queue(cast, quota_messages_a_day=40), _publisher(cast)
+    queue, publisher = await _queue(cast, quota_messages_a_day=40), publisher_of(cast.control)
     for _ in range(10):
         await _publish(publisher, queue, 1, 1, 1)
         cast.clock.advance(2 * 3_600_000)
@@ -110,7 +104,7 @@ async def test_usage_of_past_hours_still_counts(cast: Cast) -> None:
 
 
 async def test_usage_far_from_the_quota_is_read_once_per_second(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue, publisher = await _queue(cast, quota_messages_a_day=1_000), _publisher(cast)
+    queue, publisher = await _queue(cast, quota_messages_a_day=1_000), publisher_of(cast.control)
     looks, read = [], cast.control.store.read
 
     async def counted(work: Any) -> Any:

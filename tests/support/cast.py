@@ -21,6 +21,8 @@ from discue.crypto.passwords import PasswordHashing
 from discue.domain.egress import EgressPolicy
 from discue.domain.ids import PublicIds, RandomText, RowIds
 from discue.domain.scopes import Principal, Scope
+from discue.publishing.publish import Publisher
+from discue.publishing.quota_gate import QuotaGate
 from discue.store.store import Store
 from tests.support.clocks import StandingClock
 from tests.support.passwords import CHEAP
@@ -68,6 +70,12 @@ def control_of(store: Store, clock: StandingClock) -> ControlContext:
         settings=settings,
         passwords=PasswordHashing(CHEAP),
     )
+
+
+def publisher_of(control: ControlContext, cache: ControlPlaneCache | None = None) -> Publisher:
+    """Return what publishes, with quotas of its own, as each worker has them."""
+    quotas = QuotaGate(control.store, control.clock)
+    return Publisher(control.store, cache or control.cache, control.clock, control.public_ids, quotas, control.row_ids)
 
 
 @contextmanager
