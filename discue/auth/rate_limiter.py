@@ -22,9 +22,9 @@ from discue.domain.rate import (
     refill_threshold,
     reserve_size,
 )
-from discue.store import rate_limits
-from discue.store.rate_limits import BudgetGrant, BudgetRequest
+from discue.store import tallies
 from discue.store.store import Store
+from discue.store.tallies import BudgetGrant, BudgetRequest
 
 __all__ = ["RateLimitKey", "RateLimitStatus", "RateLimiter", "address_caller"]
 
@@ -278,7 +278,7 @@ class RateLimiter:
         workers = self._workers()
         requests = [budget.next_request(reserve_size(budget.limit, workers)) for budget in budgets]
         try:
-            taken = await self._store.write(partial(rate_limits.take, requests=requests))
+            taken = await self._store.write(partial(tallies.take_budgets, requests=requests))
         except Exception as error:  # Whatever it is, the waiting requests need a result
             self._failed(budgets, error)
             return

@@ -18,7 +18,7 @@ from discue.domain.errors import below, invalid, malformed
 from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, Listener, ListenerMode
 from discue.domain.scopes import Access, Principal
-from discue.store import domains, listener_health, listeners, organizations, purge, queues
+from discue.store import domains, listeners, organizations, purge, queues
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
@@ -225,7 +225,7 @@ async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
 
 async def _details_of(tx: Transaction, organization: int, found: Sequence[Listener]) -> tuple[ListenerDetails, ...]:
     counts_of = await listeners.read_counts_of(tx, organization, [listener.id for listener in found])
-    liveness_of = await listener_health.read_liveness(tx, organization, found)
+    liveness_of = await listeners.read_liveness(tx, organization, found)
     details = []
     for listener in found:
         counts = require_found(counts_of.get(listener.id))

@@ -1,13 +1,19 @@
-"""Delivery state rows: retries that are due, and rows that block the keys of their messages."""
+"""Delivery state rows: retries that are due, rows that block the keys of their messages, and inherited requests.
+
+An inherited request outlasts its worker's ownership of the cursor, and has a row in the state `sending`. The worker
+that has it in flight writes its result into that row, and nowhere else. The owner of the cursor counts it.
+"""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
+from discue.domain.attempts import Attempt
 from discue.domain.messages import Entry
+from discue.store import attempts, tallies
 from discue.store.engine import CursorKey, Row, Transaction
-from discue.store.listener_health import Sweep
+from discue.store.listeners import Sweep
 from discue.store.message_log import BODY, entry_of
 from discue.store.tables import placeholders
 
@@ -58,20 +64,21 @@ class DueRetries(msgspec.Struct, frozen=True):
     next_at: int
 
 
-NEXT_OF_KEY: Final = """(
+_NEXT_OF_KEY: Final = """(
     SELECT n.seq FROM log n WHERE n.organization = e.organization AND n.queue = e.queue AND n.key_hash = e.key_hash
     AND n.seq > e.seq AND coalesce(n.origin_seq, n.seq) > (
         SELECT c.start_seq FROM cursor c
         WHERE c.organization = e.organization AND c.listener = e.listener AND c.stream = e.stream
     ) ORDER BY n.seq LIMIT 1
 )"""
-
-
-_DUE = f"""
-SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {NEXT_OF_KEY} END,
+_NEXT = f"CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END"
+_RETRIES = f"""
+SELECT e.seq, e.attempts, e.redelivered_at, {_NEXT},
     l.id, l.stored_at, l.codec, {BODY}, l.expires_at, l.key_hash, l.extra
 FROM exception e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
+"""
+_DUE = f"""{_RETRIES}
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at <= $4
 ORDER BY e.due_at, e.seq LIMIT $5
 """
@@ -85,11 +92,7 @@ ORDER BY due_at LIMIT 1
 
 
 # Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
-_WAITING = f"""
-SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {NEXT_OF_KEY} END,
-    l.id, l.stored_at, l.codec, {BODY}, l.expires_at, l.key_hash, l.extra
-FROM exception e
-LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
+_WAITING = f"""{_RETRIES}
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream + 0 = $3 AND e.state <> 'missed' AND e.state = 'retry'
     AND e.seq > $4 AND e.seq <= $5
 ORDER BY e.seq LIMIT $6
@@ -98,15 +101,16 @@ ORDER BY e.seq LIMIT $6
 
 _OPEN_STATES: Final = ("retry", "sending", "ended")
 
+ROWS_A_STEP: Final = 500
+"""Reading more rows at a time would block the event loop."""
 
-_KEYS_READ: Final = 500
-
+KEY_COLUMNS: Final = f"e.seq, e.state, e.attempts, e.due_at, e.reason, e.key_hash, e.blocked, {_NEXT}"
+"""The columns of a row `e` for `KeyRow`."""
 
 # The index `exception_open` has these, and no missed ones.
-_KEYS = """
-SELECT e.seq, e.state, e.attempts, e.due_at, e.reason, e.key_hash, e.blocked, CASE WHEN e.blocked > 0 THEN {} END
-FROM exception e
-WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = '{}' AND e.state <> 'missed'
+_KEYS = f"""
+SELECT {KEY_COLUMNS} FROM exception e
+WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = '{{}}' AND e.state <> 'missed'
     AND e.seq > $4 AND e.key_hash IS NOT NULL ORDER BY e.seq LIMIT $5
 """
 
@@ -138,16 +142,8 @@ async def read_sweep(tx: Transaction, key: tuple[int, int, int], sweep: Sweep, l
 
 async def read_open_keys(tx: Transaction, key: CursorKey) -> list[KeyRow]:
     """Read all unsettled rows of an ordered lane that block keys, in several steps."""
-    found: list[KeyRow] = []
-    for state in _OPEN_STATES:
-        after = 0
-        while True:
-            rows = await tx.rows(_KEYS.format(NEXT_OF_KEY, state), *key, after, _KEYS_READ)
-            found += [KeyRow(*row) for row in rows]
-            if len(rows) < _KEYS_READ:
-                break
-            after = rows[-1][0]
-    return found
+    steps = [await _in_steps(tx, _KEYS.format(state), key) for state in _OPEN_STATES]
+    return [KeyRow(*row) for rows in steps for row in rows]
 
 
 async def retries_up_to(
@@ -161,6 +157,16 @@ async def retries_up_to(
     return [WaitingRetry(row[0], row[1], bool(row[2])) for row in rows]
 
 
+async def _in_steps(tx: Transaction, sql: str, key: CursorKey) -> list[Row]:
+    """Read all rows of a statement that reads some after a seq."""
+    found: list[Row] = []
+    while True:
+        rows = await tx.rows(sql, *key, found[-1][0] if found else 0, ROWS_A_STEP)
+        found += rows
+        if len(rows) < ROWS_A_STEP:
+            return found
+
+
 def _due_retry(row: Row) -> DueRetry:
     seq, attempts, redelivered_at, next_seq, *rest = row
     if rest[0] is None:
@@ -169,12 +175,8 @@ def _due_retry(row: Row) -> DueRetry:
     return DueRetry(seq, attempts, entry, next_seq, max(entry.stored_at, redelivered_at or 0))
 
 
-BLOCKING_ROWS: Final = 500
-
 _BLOCKING: Final = f"""
-    SELECT e.seq, e.state, e.attempts, e.due_at, e.reason, e.key_hash, e.blocked,
-        CASE WHEN e.blocked > 0 THEN {NEXT_OF_KEY} END
-    FROM exception e
+    SELECT {KEY_COLUMNS} FROM exception e
     WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'missed' AND e.key_hash IS NOT NULL"""
 _BLOCKING_AFTER: Final = f"{_BLOCKING} AND e.seq > $4 ORDER BY e.seq LIMIT $5"
 _BLOCKING_DELETED: Final = f"""{_BLOCKING} AND NOT EXISTS (
@@ -185,17 +187,12 @@ _BLOCKING_AT: Final = f"{_BLOCKING} AND e.seq IN ({{}}) ORDER BY e.seq"
 
 async def blocking_rows(tx: Transaction, key: CursorKey) -> list[KeyRow]:
     """Read all missed messages of a cursor that block their keys, in several steps."""
-    found: list[KeyRow] = []
-    while True:
-        rows = await tx.rows(_BLOCKING_AFTER, *key, found[-1].seq if found else 0, BLOCKING_ROWS)
-        found += [KeyRow(*row) for row in rows]
-        if len(rows) < BLOCKING_ROWS:
-            return found
+    return [KeyRow(*row) for row in await _in_steps(tx, _BLOCKING_AFTER, key)]
 
 
 async def deleted_blocking_rows(tx: Transaction, key: CursorKey) -> list[KeyRow]:
-    """Read missed messages of a cursor that block their keys and were deleted, at most `BLOCKING_ROWS`."""
-    return [KeyRow(*row) for row in await tx.rows(_BLOCKING_DELETED, *key, BLOCKING_ROWS)]
+    """Read missed messages of a cursor that block their keys and were deleted, at most `ROWS_A_STEP`."""
+    return [KeyRow(*row) for row in await tx.rows(_BLOCKING_DELETED, *key, ROWS_A_STEP)]
 
 
 async def blocking_rows_among(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> list[KeyRow]:
@@ -203,3 +200,99 @@ async def blocking_rows_among(tx: Transaction, key: CursorKey, seqs: Sequence[in
     if not seqs:
         return []
     return [KeyRow(*row) for row in await tx.rows(_BLOCKING_AT.format(placeholders(4, len(seqs))), *key, *seqs)]
+
+
+_OF_CURSOR: Final = "e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.seq > $4"
+# An expired lease does not count: a worker that notices it declares the other dead first.
+_SENDING: Final = f"""
+    SELECT e.seq, e.attempts, e.sender, w.incarnation IS NOT NULL
+    FROM exception e LEFT JOIN worker w ON w.incarnation = e.sender AND w.dead = 0
+    WHERE {_OF_CURSOR} AND e.state = 'sending' ORDER BY e.seq LIMIT $5"""
+_ENDED: Final = f"""
+    SELECT e.seq, e.attempts, e.due_at, e.reason FROM exception e
+    WHERE {_OF_CURSOR} AND e.state = 'ended' ORDER BY e.seq LIMIT $5"""
+# State, sender and attempt guard the row: a late end, of an attempt that was given up, changes nothing.
+_END: Final = """
+    UPDATE exception SET state = $1, due_at = $2, reason = $3, sender = NULL
+    WHERE organization = $4 AND listener = $5 AND stream = $6 AND seq = $7
+    AND state = 'sending' AND sender = $8 AND attempts = $9"""
+_INSERT_ATTEMPT: Final = f"""
+    INSERT INTO attempt ({attempts.COLUMNS})
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING"""
+
+
+_INSERT_DETAIL: Final = f"""
+    INSERT INTO attempt_detail ({attempts.DETAIL_COLUMNS}) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"""
+
+
+class SendingRequest(msgspec.Struct, frozen=True, gc=False):
+    """A request that was in flight when the cursor changed its owner."""
+
+    seq: int
+    attempts: int
+    sender: int | None
+    sender_is_alive: bool
+    """Whether the sender's worker is not declared dead."""
+
+
+class EndedRequest(msgspec.Struct, frozen=True, gc=False):
+    """A request that ended, and that the owner has not counted yet."""
+
+    seq: int
+    attempts: int
+    ended_at: int
+    reason: str
+    """Empty if it was acknowledged; otherwise why it was missed."""
+
+
+class InheritedRows(msgspec.Struct, frozen=True):
+    """The inherited requests of a cursor at one moment."""
+
+    sending: tuple[SendingRequest, ...]
+    ended: tuple[EndedRequest, ...]
+
+
+class RequestEnd(msgspec.Struct, frozen=True):
+    """The end of a request that outlasted the ownership of its cursor."""
+
+    stream: int
+    sender: int
+    """The session that had it in flight."""
+    state: Literal["ended", "retry"]
+    due_at: int
+    reason: str
+    attempt: Attempt
+    detail: bytes = b""
+    """The packed details of the attempt; empty for none."""
+
+    @property
+    def key(self) -> CursorKey:
+        return self.attempt.organization, self.attempt.listener, self.stream
+
+
+async def read_inherited_requests(tx: Transaction, key: CursorKey) -> InheritedRows:
+    """Read all inherited requests of a cursor in several steps. There are no more than its window has seqs."""
+    sending = [SendingRequest(row[0], row[1], row[2], bool(row[3])) for row in await _in_steps(tx, _SENDING, key)]
+    ended = [EndedRequest(*row) for row in await _in_steps(tx, _ENDED, key)]
+    return InheritedRows(tuple(sending), tuple(ended))
+
+
+async def record_ends(tx: Transaction, ends: Sequence[RequestEnd]) -> int:
+    """Record the ends of requests whose rows still wait for them, and return how many."""
+    stored = [
+        end.attempt for end in sorted(ends, key=lambda each: (each.key, each.attempt.seq)) if await _store_end(tx, end)
+    ]
+    await tallies.add(tx, tallies.attempt_entries(stored))
+    return len(stored)
+
+
+async def _store_end(tx: Transaction, end: RequestEnd) -> bool:
+    attempt = end.attempt
+    values = (*end.key, attempt.seq, end.sender, attempt.number)
+    if not await tx.execute(_END, end.state, end.due_at, end.reason, *values):
+        return False
+    await tx.execute(_INSERT_ATTEMPT, *attempts.row_of(attempt))
+    if end.detail:
+        row = attempts.detail_row(attempt.organization, attempt.listener, (attempt.id, end.detail))
+        await tx.execute(_INSERT_DETAIL, *row)
+    return True

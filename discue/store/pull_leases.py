@@ -8,7 +8,7 @@ import msgspec
 from discue.domain.messages import Entry
 from discue.store import delivery_rows
 from discue.store.cursors import LaneRecord, lanes_of
-from discue.store.delivery_rows import NEXT_OF_KEY, KeyRow
+from discue.store.delivery_rows import KEY_COLUMNS, KeyRow
 from discue.store.engine import PULL_OWNER, CursorKey, QueueKey, Row, Transaction
 from discue.store.message_log import BODY, entry_of
 from discue.store.redeliveries import RedeliveryBatch, next_batch
@@ -36,10 +36,7 @@ _LEASED: Final = f"""
 _NEXT_DUE: Final = f"""
     SELECT e.due_at FROM exception e WHERE {_OF_CURSOR} AND e.state = '{{}}' AND e.due_at > $4
     ORDER BY e.due_at LIMIT 1"""
-_KEY_ROWS: Final = f"""
-    SELECT e.seq, e.state, e.attempts, e.due_at, e.reason, e.key_hash, e.blocked,
-        CASE WHEN e.blocked > 0 THEN {NEXT_OF_KEY} END, e.token
-    FROM exception e"""
+_KEY_ROWS: Final = f"SELECT {KEY_COLUMNS}, e.token FROM exception e"
 _KEYS_AT: Final = f"{_KEY_ROWS} WHERE {_OF_CURSOR} AND e.seq IN ({{}}) AND e.key_hash IS NOT NULL"
 _KEYS_AMONG: Final = f"""{_KEY_ROWS}
     WHERE e.organization = $1 AND e.queue = $2 AND e.key_hash IN ({{}}) AND e.key_hash IS NOT NULL

@@ -17,15 +17,12 @@ from discue.domain.schedule import Schedule, ScheduleRun, Timing
 from discue.store import (
     api_keys,
     cursors,
-    delayed_messages,
     deliveries,
     delivery_rows,
     domains,
     events,
     feed,
-    handover,
     idempotency,
-    listener_health,
     listener_messages,
     listeners,
     lockouts,
@@ -35,7 +32,6 @@ from discue.store import (
     pull_leases,
     purge,
     queues,
-    rate_limits,
     redeliveries,
     replays,
     retention,
@@ -55,7 +51,7 @@ from discue.store.engine import (
     Value,
 )
 from discue.store.events import EventQuery, EventTopic, Occurrence
-from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
+from discue.store.listeners import HealthRecord, ListenerHealth, Sweep
 from discue.store.pagination import Selection
 from discue.store.postgres.append import CLOSED_AT, KNOWN_KEYS
 from discue.store.postgres.append import statement as append_statement
@@ -187,7 +183,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await _lock_out(tx)
     await _verify(tx)
     await _go_by_channels(tx, queue)
-    await rate_limits.take(tx, [rate_limits.BudgetRequest(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
+    await tallies.take_budgets(tx, [tallies.BudgetRequest(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
     await tallies.count_queues(tx, OURS, 10)
     await tallies.count_listeners(tx, OURS, 10)
     await tallies.count_messages(tx, OURS, range(5, 10))
@@ -198,11 +194,11 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
 
 async def _deliver_later(tx: Transaction, queue: Queue) -> None:
     await tx.execute("INSERT INTO scheduled VALUES ($1, $2, 5, $3, 9, 7)", OURS, queue.id, NOON)
-    assert await delayed_messages.next_at(tx) is not None
-    mine = delayed_messages.DueMessage((OURS, queue.id), 5, 9)
-    await delayed_messages.due(tx, NOON)
-    assert await delayed_messages.append_due(tx, [mine], NOON) == {mine.queue: 41}
-    await delayed_messages.cancel(tx, mine.queue, 6)
+    assert await message_log.next_delayed_at(tx) is not None
+    mine = message_log.DueMessage((OURS, queue.id), 5, 9)
+    await message_log.due_messages(tx, NOON)
+    assert await message_log.append_due(tx, [mine], NOON) == {mine.queue: 41}
+    await message_log.cancel_delayed(tx, mine.queue, 6)
 
 
 async def _run_schedules(tx: Transaction, queue: Queue) -> None:
@@ -229,7 +225,7 @@ async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await listeners.get(tx, OURS, listener.public_id)
     await listeners.by_id(tx, OURS, listener.id)
     await listeners.read_counts(tx, OURS, listener.id)
-    await listener_health.read_liveness(tx, OURS, [listener])
+    await listeners.read_liveness(tx, OURS, [listener])
     await listeners.missed_ids(tx, listener)
     await listeners.references(tx, OURS, queue.id, 10)
     await listeners.update(tx, listener)
@@ -378,7 +374,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await delivery_rows.read_due(tx, key, NOON, 10)
     await delivery_rows.read_sweep(tx, key, Sweep(0, 40), 10)
     standing = HealthRecord(OURS, listener.id, 7, listener.liveness_url, listener.config_version, ListenerHealth())
-    await listener_health.write_health(tx, [standing, standing])
+    await listeners.write_health(tx, [standing, standing])
     await delivery_rows.read_open_keys(tx, key)
     await delivery_rows.blocking_rows(tx, key)
     await delivery_rows.deleted_blocking_rows(tx, key)
@@ -388,7 +384,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await delivery_rows.retries_up_to(tx, key, 100, NOON, limit=10)
     await message_log.last_seq_stored_before(tx, OURS, queue.id, (0, 40), before=NOON + 1)
     await cursors.release(tx, 7, [key])
-    await handover.read_inherited_requests(tx, key)
+    await delivery_rows.read_inherited_requests(tx, key)
     await workers.release_cursors(tx, 7, 10)
     await workers.missing_owner_after(tx, 0)
     await workers.delete(tx, 7)
@@ -403,7 +399,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await retention.delete_details(tx, OURS, NOON)
     await retention.next_organization(tx, 0)
     await lockouts.delete_old(tx, NOON)
-    await rate_limits.delete_old(tx, 29_000_000)
+    await tallies.delete_old_budgets(tx, 29_000_000)
     await idempotency.store_key(tx, OURS, IdempotencyRecord((3, 4), b"", b"", row_id(3)), NOON)
     assert await idempotency.delete_old_keys(tx, (0, 9), NOON + 60_000) is None
     await idempotency.delete_old_responses(tx, OURS, NOON + 60_000)

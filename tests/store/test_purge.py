@@ -9,7 +9,6 @@ from discue.domain.model import Listener, MissedSelection, Queue, Redelivery, Re
 from discue.domain.schedule import Schedule, Timing
 from discue.store import (
     api_keys,
-    listener_health,
     listeners,
     organizations,
     purge,
@@ -19,7 +18,7 @@ from discue.store import (
     schedules,
 )
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row, Transaction
-from discue.store.listener_health import HealthRecord, ListenerHealth
+from discue.store.listeners import HealthRecord, ListenerHealth
 from discue.store.purge import Job
 from discue.store.store import Store
 from tests.store.rows import a_key, a_settle, an_organization, public_id, publish, row_id, stored_listener, stored_queue
@@ -68,7 +67,7 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
     standing = HealthRecord(
         organization, listener.id, 0, listener.liveness_url, listener.config_version, ListenerHealth()
     )
-    assert await store.write(lambda tx: listener_health.write_health(tx, [standing])) == {listener.id}
+    assert await store.write(lambda tx: listeners.write_health(tx, [standing])) == {listener.id}
     asked = Redelivery(
         organization,
         row_id(number),

@@ -3,10 +3,10 @@
 import asyncio
 from functools import partial
 
-from discue.store import rate_limits
+from discue.store import tallies
 from discue.store.engine import Transaction
-from discue.store.rate_limits import BudgetGrant, BudgetRequest
 from discue.store.store import Store
+from discue.store.tallies import BudgetGrant, BudgetRequest
 
 MINUTE = 29_166_666
 
@@ -16,7 +16,7 @@ def _wish(wanted: int, limit: int = 100, caller: int = 7, minute: int = MINUTE) 
 
 
 async def _take(store: Store, *wishes: BudgetRequest) -> list[BudgetGrant]:
-    return await store.write(partial(rate_limits.take, requests=wishes))
+    return await store.write(partial(tallies.take_budgets, requests=wishes))
 
 
 async def _rows(store: Store) -> int:
@@ -52,7 +52,7 @@ async def test_a_raised_limit_leaves_more_and_a_lowered_one_nothing(store: Store
 
 async def test_unused_part_of_a_slice_can_be_returned(store: Store) -> None:
     await _take(store, _wish(90))
-    wish = rate_limits.BudgetRequest(1, 7, MINUTE, 2, 10, returned=85)
+    wish = tallies.BudgetRequest(1, 7, MINUTE, 2, 10, returned=85)
     assert await _take(store, wish) == [BudgetGrant(2, 3)]
 
 
@@ -64,8 +64,8 @@ async def test_concurrent_takers_share_the_limit_exactly(store: Store) -> None:
 
 
 async def test_old_minutes_are_deleted_in_steps(store: Store) -> None:
-    await _take(store, *(_wish(1, caller=caller) for caller in range(rate_limits.STEP_ROWS + 5)))
+    await _take(store, *(_wish(1, caller=caller) for caller in range(tallies.BUDGETS_A_STEP + 5)))
     await _take(store, _wish(1, minute=MINUTE + 1))
-    forget = partial(rate_limits.delete_old, before_minute=MINUTE + 1)
-    assert [await store.write(forget) for _ in range(3)] == [rate_limits.STEP_ROWS, 5, 0]
+    forget = partial(tallies.delete_old_budgets, before_minute=MINUTE + 1)
+    assert [await store.write(forget) for _ in range(3)] == [tallies.BUDGETS_A_STEP, 5, 0]
     assert await _rows(store) == 1

@@ -11,7 +11,8 @@ import pytest
 
 from discue.domain.attempts import Attempt
 from discue.domain.model import Queue
-from discue.store import handover, messages, purge, queues, retention, tallies
+from discue.store import delivery_rows, messages, purge, queues, retention, tallies
+from discue.store.delivery_rows import RequestEnd
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -22,7 +23,6 @@ from discue.store.engine import (
     NewEntry,
     Settle,
 )
-from discue.store.handover import RequestEnd
 from discue.store.purge import Job
 from discue.store.store import Store
 from discue.store.tallies import BYTES_STORED, MESSAGE_ADDED, MESSAGE_PUBLISHED_NOT_OK, MESSAGE_PUBLISHED_OK, TallyEntry
@@ -199,8 +199,8 @@ async def test_attempts_that_ended_elsewhere_after_a_hand_over_are_counted_once(
     sending = tuple(DeliveryRow(seq, "sending", 1, NOON, "", OWNER) for seq in (1, 2))
     assert await settled(store, msgspec.structs.replace(settle, delivery_rows=sending)) == [True]
     ends = [_end(settle, 1, ""), _end(settle, 2, "status")]
-    assert await store.write(lambda tx: handover.record_ends(tx, ends)) == 2
-    assert await store.write(lambda tx: handover.record_ends(tx, ends)) == 0
+    assert await store.write(lambda tx: delivery_rows.record_ends(tx, ends)) == 2
+    assert await store.write(lambda tx: delivery_rows.record_ends(tx, ends)) == 0
     assert await counted(store) == {MESSAGE_PUBLISHED_OK: 1, MESSAGE_PUBLISHED_NOT_OK: 1}
     assert await nothing_drifted(store)
 

@@ -14,9 +14,8 @@ from discue.domain.attempts import Attempt
 from discue.domain.listener_health import FailureStreak, Liveness
 from discue.domain.model import Listener, Queue
 from discue.domain.scopes import Principal
-from discue.store import listener_health
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction, Value
-from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
+from discue.store.listeners import HealthRecord, ListenerHealth, Sweep, write_health
 from discue.store.store import Store
 from discue.store.tables import TABLES, insert_rows
 from tests.support.cast import control_of, present
@@ -152,7 +151,7 @@ async def _deliver(store: Store, listener: Listener) -> None:
     standing = HealthRecord(
         listener.organization, listener.id, 1, listener.liveness_url, listener.config_version, known
     )
-    assert await store.write(lambda tx: listener_health.write_health(tx, [standing]))
+    assert await store.write(lambda tx: write_health(tx, [standing]))
 
 
 def _attempt(listener: Listener, seq: int) -> Attempt:

@@ -10,7 +10,7 @@ from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.domain.clock import Clock
 from discue.domain.messages import decode_options
-from discue.store import delayed_messages, schedules
+from discue.store import message_log, schedules
 from discue.store.engine import Appended, Notification, QueueKey, Transaction
 from discue.store.store import Store
 
@@ -75,10 +75,10 @@ class Scheduler:
 
     async def _append_delayed(self) -> dict[QueueKey, int]:
         now = self._clock.now()
-        due = await self._store.read(partial(delayed_messages.due, now=now))
+        due = await self._store.read(partial(message_log.due_messages, now=now))
         if not due:
             return {}
-        return await self._store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=now))
+        return await self._store.write_exclusively(partial(message_log.append_due, messages=due, now=now))
 
     def _announce(self, heads: dict[QueueKey, int]) -> None:
         self.notify_heads(heads.items())
@@ -116,6 +116,8 @@ class Scheduler:
 
 async def _next_at(tx: Transaction) -> int | None:
     known = [
-        instant for instant in (await delayed_messages.next_at(tx), await schedules.next_at(tx)) if instant is not None
+        instant
+        for instant in (await message_log.next_delayed_at(tx), await schedules.next_at(tx))
+        if instant is not None
     ]
     return min(known, default=None)

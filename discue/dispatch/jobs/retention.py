@@ -13,7 +13,7 @@ from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
 from discue.domain.lockout import HISTORY_MS
 from discue.domain.rate import MINUTE_MS
 from discue.domain.window import Interval
-from discue.store import feed, idempotency, lockouts, purge, rate_limits, retention, tallies
+from discue.store import feed, idempotency, lockouts, purge, retention, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.retention import LogToTrim
@@ -108,7 +108,7 @@ class Retention:
             pass
         await self._delete_idempotency_keys(now)
         minute = now // MINUTE_MS - _MINUTES_KEPT
-        while await self._store.write(partial(rate_limits.delete_old, before_minute=minute)):
+        while await self._store.write(partial(tallies.delete_old_budgets, before_minute=minute)):
             pass
         await self._delete_history(now)
         await self._trim_logs(now)

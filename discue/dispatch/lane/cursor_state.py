@@ -11,9 +11,8 @@ from discue.domain.messages import Entry
 from discue.domain.retry import Settlement
 from discue.domain.window import Window, subtract
 from discue.store.cursors import LaneRecord
-from discue.store.delivery_rows import DueRetry, KeyRow
+from discue.store.delivery_rows import DueRetry, EndedRequest, KeyRow
 from discue.store.engine import DeliveryRow, Detail, MissedRange, RedeliveryStep, ReplayStep, Settle
-from discue.store.handover import EndedRequest
 from discue.store.redeliveries import RedeliveryBatch
 
 _DETAIL_BYTES: Final = 1 << 19

@@ -20,10 +20,10 @@ from discue.dispatch.lane.store_check import StoreCheck
 from discue.domain.attempts import Outcome, encode_detail
 from discue.domain.retry import settle
 from discue.domain.window import Window
-from discue.store import handover
+from discue.store import delivery_rows
 from discue.store.cursors import LaneRecord
+from discue.store.delivery_rows import RequestEnd, SendingRequest
 from discue.store.engine import CursorKey
-from discue.store.handover import RequestEnd, SendingRequest
 from discue.store.store import Store
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class InheritedRequests:
         # Before the store is read, never after it: a request of this worker that ends during the read would still be
         # `sending` in its row but no longer in flight here, and would be sent a second time.
         in_flight_here = self._context.handover_outcomes.in_flight_of(self._record.key)
-        rows = await self._context.reads.read(partial(handover.read_inherited_requests, key=self._record.key))
+        rows = await self._context.reads.read(partial(delivery_rows.read_inherited_requests, key=self._record.key))
         if not self._lane.is_active:
             return
         now = self._context.clock.now()
@@ -243,7 +243,7 @@ class HandoverOutcomes:
         try:
             while self._ends and not self._is_closed:
                 taken = self._next_ends()
-                write = partial(self._store.write, partial(handover.record_ends, ends=taken))
+                write = partial(self._store.write, partial(delivery_rows.record_ends, ends=taken))
                 try:
                     stored = await write_until_stored(write, is_wanted=lambda: not self._is_closed)
                 except BaseException as error:

@@ -280,6 +280,6 @@ class DeletionWatch:
         if self._lane.is_active:
             for row in deleted:
                 self._lane.cursor.release_key(row)
-            if len(deleted) == delivery_rows.BLOCKING_ROWS:
+            if len(deleted) == delivery_rows.ROWS_A_STEP:
                 self.check.request()
             self._lane.advance()

@@ -29,9 +29,9 @@ from discue.domain.listener_health import (
 )
 from discue.observability.logs import Log
 from discue.sending.fetch import Fetcher, FetchResult
-from discue.store import listener_health
+from discue.store import listeners
 from discue.store.engine import CursorKey
-from discue.store.listener_health import HealthRecord, ListenerHealth
+from discue.store.listeners import HealthRecord, ListenerHealth
 from discue.store.store import Store
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class HealthWriter:
             return
         try:
             # Records of cursors that another worker owns are ignored. Their lanes are dropped anyway.
-            await self._store.write(partial(listener_health.write_health, records=records))
+            await self._store.write(partial(listeners.write_health, records=records))
         except (Unavailable, StoreUnusable):
             self._due.update((lane, None) for lane in lanes)
             raise

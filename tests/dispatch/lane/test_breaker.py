@@ -15,7 +15,7 @@ from discue.domain.listener_health import Liveness, after_probe
 from discue.domain.model import Listener, Queue
 from discue.domain.retry import DEFAULT_RETRY_POLICY
 from discue.store.engine import Transaction
-from discue.store.listener_health import ListenerHealth, Sweep
+from discue.store.listeners import ListenerHealth, Sweep
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 
 HOUR = 3_600_000

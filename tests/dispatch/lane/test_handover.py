@@ -11,7 +11,7 @@ from discue.dispatch.lane.handover import CHECK_INTERVAL_MS
 from discue.domain.attempts import Outcome, decode_detail
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import Listener, Queue
-from discue.store import handover
+from discue.store import delivery_rows
 from discue.store.engine import Appended, Notification, Settle, Work
 from discue.store.store import Store
 from tests.dispatch.stage import LIMITS, Stage, Worker, badly, until, well, with_trace
@@ -280,7 +280,7 @@ async def test_unreported_request_of_a_living_worker_is_repeated_after_a_while(s
 
 
 async def test_many_inherited_requests_are_read_in_steps(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handover, "_ROWS", 3)
+    monkeypatch.setattr(delivery_rows, "ROWS_A_STEP", 3)
     _, listener, first, second, _ = await _two_workers(stage, 20)
     await stage.move(first, second)
     await stage.end(first.courier.in_flight[::2], well())

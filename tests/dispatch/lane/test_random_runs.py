@@ -35,7 +35,7 @@ from discue.domain.attempts import Outcome
 from discue.domain.messages import MessageOptions
 from discue.domain.model import CursorCounts, DeliveryOptions, Listener, OnMissed, Queue
 from discue.publishing.publish import NewMessage, entry_for
-from discue.store import delivery_rows, handover
+from discue.store import delivery_rows
 from discue.store.engine import Append
 from tests.dispatch import replays
 from tests.dispatch.lane.test_filters import wanting
@@ -51,8 +51,7 @@ TINY = {
     window: {"SPAN": SMALL_SPAN},
     lane: {"SPAN": SMALL_SPAN},
     backlog: {"SPAN": SMALL_SPAN},
-    delivery_rows: {"_KEYS_READ": 2, "BLOCKING_ROWS": 2},
-    handover: {"_ROWS": 2},
+    delivery_rows: {"ROWS_A_STEP": 2},
     timers: {"_SUPERSEDED_KEPT": 4},
 }
 TINY_TUNING = Tuning(
