@@ -1,14 +1,13 @@
-"""The server with one bug put in, to see that the faults tests find it: `python -m tests.faults.broken BUG serve …`."""
+"""Bugs for a server, to see that the tests of faults find them: `python -m tests.faults.altered bug=NAME serve …`."""
 
 import asyncio
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import isfunction
 from typing import Any
 
 import msgspec
 
 from discue.auth.control_plane_cache import ControlPlaneCache
-from discue.cli.main import main
 from discue.crypto import signing
 from discue.crypto.signing import SigningSecret
 from discue.dispatch import registry
@@ -290,40 +289,7 @@ def lets_everything_through_its_filters() -> None:
     put(DeliveryRules, "_accepts", lambda _self, _entry: True)
 
 
-BUGS: dict[str, Callable[[], None]] = {
-    bug.__name__: bug
-    for bug in (
-        answers_before_the_commit,
-        starts_at_the_head,
-        gives_old_messages_to_new_listeners,
-        forgets_what_was_acknowledged,
-        signs_with_another_key,
-        stores_a_message_of_a_topic_queue_by_queue,
-        ignores_its_lease,
-        forgets_what_is_settled_ahead,
-        ignores_the_warning_of_a_commit,
-        never_follows_the_feed,
-        believes_what_it_read_before_an_outage,
-        takes_guests_for_gone,
-        hands_over_without_its_flights,
-        forgets_keys_at_a_takeover,
-        never_expires,
-        takes_over_with_a_full_bucket,
-        hands_out_what_is_leased,
-        forgets_who_holds_keys_of_what_is_leased,
-        forgets_acknowledgements,
-        leaves_some_out_of_replays,
-        replays_beyond_the_end,
-        never_says_how_far_a_replay_is,
-        sends_replays_beside_the_limits,
-        loses_what_is_redelivered,
-        ignores_keys_in_replays,
-        lets_redelivered_messages_take_keys,
-        lets_messages_pass_missed_ones,
-        lets_everything_through_its_filters,
-    )
+BUGS: Mapping[str, Callable[[], None]] = {
+    name: bug for name, bug in list(vars().items()) if isfunction(bug) and bug.__module__ == __name__ and bug is not put
 }
-
-if __name__ == "__main__":
-    BUGS[sys.argv[1]]()
-    sys.exit(main(sys.argv[2:]))
+"""Every function above but `put`, by its name."""

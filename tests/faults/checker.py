@@ -18,7 +18,6 @@ from tests.faults.promises import (
     order,
     pace,
     pulls,
-    redeliveries,
     repeats,
     replays,
 )
@@ -53,7 +52,7 @@ _PROMISES = (
     replays.counted,
     replays.ordered,
     replays.late,
-    redeliveries.nothing_missed,
+    replays.nothing_missed,
 )
 
 

@@ -73,9 +73,12 @@ class Client:
         assert answer.status == 200, answer
         return next(dict(value) for name, value in answer.body.items() if name != "_links")
 
-    async def queue(self) -> str:
-        """The id of a new queue."""
-        return str((await self.create("/queues", {}))["id"])
+    async def queue(self, url: str = "") -> str:
+        """The id of a new queue, with a listener at the URL if there is one."""
+        queue = str((await self.create("/queues", {}))["id"])
+        if url:
+            await self.listener(queue, url)
+        return queue
 
     async def listener(self, queue: str, url: str) -> str:
         """The id of a new listener."""

@@ -8,21 +8,17 @@ from pathlib import Path
 import msgspec
 
 from discue.store.postgres.engine import PostgresEngine
-from tests.faults.again import Again
 from tests.faults.fleet import LEASE_SECONDS, Fleet, fleet_of
-from tests.faults.history import Bounds, History
-from tests.faults.lives import Lives
+from tests.faults.history import History
 from tests.faults.load import Load, LoadPlan
 from tests.faults.nemesis.field import Field
 from tests.faults.nemesis.schedule import EVERY_KIND, Strike, strike_for
 from tests.faults.receiver import Receiver
 from tests.faults.recorder import Recorder
-from tests.faults.running import arrival, under_load, watch_the_machine
+from tests.faults.running import MAX_IN_FLIGHT, TIMEOUT_SECONDS, run_under_load, watch_the_machine
 from tests.faults.stocktaking import take_stock
 from tests.support.postgres.standby import Pair
 
-MAX_IN_FLIGHT = 25
-TIMEOUT_SECONDS = 5
 _MOST_OWED = 3_000
 _DRAIN_SECONDS = 10
 _DATABASE = "torture"
@@ -56,13 +52,9 @@ class ClusterPlan(msgspec.Struct, frozen=True):
     bug: str = ""
 
 
-def new_history() -> History:
-    """In flight is a request until its outcome is recorded."""
-    return History(Bounds(most_unrecorded=MAX_IN_FLIGHT, timeout_seconds=TIMEOUT_SECONDS))
-
-
 async def torture(folder: Path, pair: Pair, plan: ClusterPlan, history: History) -> None:
     """Let it all happen, let everything arrive, and end in good order; `history` tells all of it."""
+    pair.primary.create_database(_DATABASE)
     choices = random.Random(plan.seed)  # noqa: S311 - choices that can be made again
     fleet = Fleet(
         folder,
@@ -80,19 +72,10 @@ async def torture(folder: Path, pair: Pair, plan: ClusterPlan, history: History)
     async with Receiver(load.respond, keep=False) as receiver, fleet_of(fleet):
         await load.prepare(receiver.url)
         field = Field(fleet, pair, load, choices)
-        again, watching = Again(load), asyncio.ensure_future(watch_the_machine(recorder, fleet.workers))
-        tasks = [*load.tasks(), *Lives(load).tasks(), *again.tasks(), watching]
-        await under_load(tasks, strike_for(field, plan.seconds, plan.kinds))
-        await again.until_everything_came(plan.patience_seconds)
-        await arrival(recorder, plan.patience_seconds)
-        await load.pull_what_is_left(plan.patience_seconds)
+        watching = asyncio.ensure_future(watch_the_machine(recorder, fleet.workers))
+        strikes = strike_for(field, plan.seconds, plan.kinds)
+        await run_under_load(load, strikes, plan.patience_seconds, watching)
         await load.until_nothing_waits(plan.patience_seconds)
         await fleet.stop()
         history.said = {worker.number: list(worker.product.lines) for worker in fleet.members}
     await take_stock(PostgresEngine(pair.primary.dsn(_DATABASE), report=lambda _place, _error: None), history)
-
-
-def laid(pair: Pair) -> Pair:
-    """The pair, with the empty database in it."""
-    pair.primary.create_database(_DATABASE)
-    return pair

@@ -4,6 +4,7 @@ A tick is a position in that order; 0 means never. A field that ends in `_at` is
 """
 
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 import msgspec
@@ -267,6 +268,14 @@ class History(msgspec.Struct):
     def live(self) -> list[Receipt]:
         """The receipts that belong to no replay."""
         return [receipt for receipt in self.receipts if not receipt.replay]
+
+    def acknowledged(self) -> defaultdict[str, set[str]]:
+        """Return the messages that each listener acknowledged outside replays."""
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for receipt in self.live:
+            if receipt.status == 200:
+                found[receipt.name].add(receipt.message)
+        return found
 
     def keep(self, path: Path) -> None:
         """Write the history to a file: `python -m tests.faults.checker PATH` checks it again."""

@@ -1,14 +1,30 @@
-"""A load that runs while somebody makes faults, and ends with them."""
+"""A load that runs while somebody makes faults, the check of its history, and whether a seeded bug is found."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import os
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from tests.faults.again import Again
+from tests.faults.checker import CheckResult, check_history
+from tests.faults.history import Bounds, History
+from tests.faults.lives import Lives
+from tests.faults.load import Load
 from tests.faults.recorder import Recorder
 
+MAX_IN_FLIGHT = 25
+TIMEOUT_SECONDS = 5
 _BEAT_SECONDS = 0.1
 _STALL_SECONDS = 0.5
+_SEEDS = (7, 8, 9, 10)
+
+
+def new_seed() -> int:
+    """Return the seed of random choices: `TORTURE_SEED`, or a random one."""
+    given = os.environ.get("TORTURE_SEED")
+    return int(given) if given else int.from_bytes(os.urandom(4))
 
 
 async def under_load(tasks: "Sequence[asyncio.Future[None]]", work: Coroutine[Any, Any, None]) -> None:
@@ -26,6 +42,22 @@ async def under_load(tasks: "Sequence[asyncio.Future[None]]", work: Coroutine[An
             raise result
 
 
+async def run_under_load(
+    load: Load,
+    work: Coroutine[Any, Any, None],
+    patience_seconds: float,
+    *others: "asyncio.Future[None]",
+) -> None:
+    """Run `work` under everything that a load does, then let everything arrive. The checker names what does not."""
+    again = Again(load)
+    await under_load([*load.tasks(), *Lives(load).tasks(), *again.tasks(), *others], work)
+    await again.until_everything_came(patience_seconds)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience_seconds):
+            await load.recorder.settled.wait()
+    await load.pull_what_is_left(patience_seconds)
+
+
 async def watch_the_machine(recorder: Recorder, workers: Sequence[int]) -> None:
     """A machine that does not let this process run does not let the workers either: a fault, and nobody's."""
     loop = asyncio.get_running_loop()
@@ -36,8 +68,34 @@ async def watch_the_machine(recorder: Recorder, workers: Sequence[int]) -> None:
             recorder.stalled(workers, loop.time() - due_at)
 
 
-async def arrival(recorder: Recorder, patience_seconds: float) -> None:
-    """Wait until no delivery is outstanding. The checker names those that still are."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(patience_seconds):
-            await recorder.settled.wait()
+def checked(
+    run: Callable[[History], Coroutine[Any, Any, None]], seed: int, within_seconds: float, *, is_broken: bool
+) -> CheckResult:
+    """Run and check the history. That of a failure is kept, unless a bug was seeded: then a failure is wanted."""
+    # A request is in flight until its outcome is recorded.
+    history = History(Bounds(most_unrecorded=MAX_IN_FLIGHT, timeout_seconds=TIMEOUT_SECONDS))
+    try:
+        asyncio.run(asyncio.wait_for(run(history), within_seconds))
+    except BaseException as error:
+        error.add_note(history.keep_for_later(seed))
+        raise
+    result = check_history(history)
+    if result.broken and not is_broken:
+        result.broken.append(history.keep_for_later(seed))
+    return result
+
+
+def assert_caught(folder: Path, symptoms: Sequence[str], run: Callable[[Path, int], CheckResult]) -> None:
+    """`run` takes a folder of its own and a seed. `symptoms` are the words, one or others, in which the bug shows.
+
+    Raises AssertionError with what all runs came to if none of them shows it.
+    """
+    seen = []
+    for seed in _SEEDS:
+        own = folder / str(seed)
+        own.mkdir()
+        result = run(own, seed)
+        if any(symptom in sentence for sentence in result.broken for symptom in symptoms):
+            return
+        seen.append(f"{result.summary}: {result.broken}")
+    raise AssertionError("\n".join(["the bug was not noticed:", *seen]))

@@ -88,8 +88,7 @@ async def test_a_real_name_of_this_machine_is_refused_at_connect(tmp_path: Path)
     """`localhost` is a name, so it may be registered; what it means is found out when something is sent."""
     async with Receiver() as receiver, Product(tmp_path, allow_private_targets="false") as product:
         client = product.client()
-        queue = await client.queue()
-        await client.listener(queue, f"http://localhost:{receiver.port}/hook")
+        queue = await client.queue(f"http://localhost:{receiver.port}/hook")
         await client.publish(queue, "hello")
         await product.until_first_attempts(1)
         client.close()
@@ -110,7 +109,7 @@ class InProcess:
     `ended` has the kind of failure of each attempt that ended, "" for none.
     """
 
-    port: int
+    client: Client
     database: Path
     ended: "asyncio.Queue[str]"
 
@@ -139,19 +138,20 @@ async def in_process(folder: Path, names: Names, policy: EgressPolicy) -> AsyncI
         await ensure_operator(installation.control, settings.organization, KEY)
         worker = Worker(installation, log, sender=sender)
         async with served(worker, Address("127.0.0.1", 0), max_connections=100) as server:
-            yield InProcess(server.address.port, folder / "discue.db", sender.ended)
+            client = Client(server.address)
+            try:
+                yield InProcess(client, folder / "discue.db", sender.ended)
+            finally:
+                client.close()
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 async def test_name_with_a_private_address_is_refused_and_retried(tmp_path: Path, names: Names, address: str) -> None:
     names.answers["listener.example"] = [[address]]
     async with in_process(tmp_path, names, EgressPolicy()) as service:
-        client = Client(service)
-        queue = await client.queue()
-        await client.listener(queue, "http://listener.example/hook")
-        message = await client.publish(queue, "hello")
+        queue = await service.client.queue("http://listener.example/hook")
+        message = await service.client.publish(queue, "hello")
         assert await service.ended.get() == "refused_address"
-        client.close()
     assert attempts_in(service.database) == [("refused_address", 0, 1)]
     with closing(sqlite3.connect(service.database)) as connection:
         (row,) = connection.execute(
@@ -165,27 +165,21 @@ async def test_name_with_a_private_address_is_refused_and_retried(tmp_path: Path
 async def test_only_the_public_address_of_a_mixed_name_is_connected_to(tmp_path: Path, names: Names) -> None:
     names.answers["listener.example"] = [["127.0.0.2", "10.0.0.1", "127.0.0.1", "::1"]]
     async with Receiver() as receiver, in_process(tmp_path, names, ONE_ALLOWED) as service:
-        client = Client(service)
-        queue = await client.queue()
-        await client.listener(queue, f"http://listener.example:{receiver.port}/hook")
-        message = await client.publish(queue, "hello")
+        queue = await service.client.queue(f"http://listener.example:{receiver.port}/hook")
+        message = await service.client.publish(queue, "hello")
         assert await service.ended.get() == ""
         assert receiver.messages("hook") == [message]
-        client.close()
 
 
 async def test_a_name_that_changes_after_the_check_changes_nothing(tmp_path: Path, names: Names) -> None:
     """The first answer is public, all later ones are not: it was asked once, and what was checked was connected to."""
     names.answers["listener.example"] = [["127.0.0.1"], ["169.254.169.254"]]
     async with Receiver() as receiver, in_process(tmp_path, names, ONE_ALLOWED) as service:
-        client = Client(service)
-        queue = await client.queue()
-        await client.listener(queue, f"http://listener.example:{receiver.port}/hook")
-        message = await client.publish(queue, "hello")
+        queue = await service.client.queue(f"http://listener.example:{receiver.port}/hook")
+        message = await service.client.publish(queue, "hello")
         assert await service.ended.get() == ""
         assert receiver.messages("hook") == [message]
         assert names.asked == ["listener.example"]
-        client.close()
 
 
 async def test_a_name_that_changes_to_a_private_address_is_refused_at_the_next_connection(
@@ -193,13 +187,10 @@ async def test_a_name_that_changes_to_a_private_address_is_refused_at_the_next_c
 ) -> None:
     names.answers["listener.example"] = [["127.0.0.1"], ["127.0.0.2"]]
     async with Receiver() as receiver, in_process(tmp_path, names, ONE_ALLOWED) as service:
-        client = Client(service)
-        queue = await client.queue()
-        await client.listener(queue, f"http://listener.example:{receiver.port}/hook")
-        first = await client.publish(queue, "hello")
+        queue = await service.client.queue(f"http://listener.example:{receiver.port}/hook")
+        first = await service.client.publish(queue, "hello")
         assert await service.ended.get() == ""
         receiver.close_connections()
-        await client.publish(queue, "again")
+        await service.client.publish(queue, "again")
         assert await service.ended.get() == "refused_address"
         assert receiver.messages("hook") == [first]
-        client.close()

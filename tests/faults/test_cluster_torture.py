@@ -1,6 +1,5 @@
 """Everything that can go wrong with a cluster, for as long as `make torture` is told to."""
 
-import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.faults.caught import assert_caught
-from tests.faults.checker import CheckResult, check_history
-from tests.faults.cluster_torture import LOAD, QUICK, ClusterPlan, laid, new_history, torture
+from tests.faults.checker import CheckResult
+from tests.faults.cluster_torture import LOAD, QUICK, ClusterPlan, torture
 from tests.faults.conftest import Tell
-from tests.faults.nemesis import database, failover, processes, rolling
+from tests.faults.nemesis import database, workers
 from tests.faults.nemesis.schedule import EVERY_KIND, Strike, nothing
-from tests.faults.seeds import new_seed
+from tests.faults.running import assert_caught, checked, new_seed
 from tests.support.postgres.standby import Pair
 
 _MINUTES = float(os.environ.get("TORTURE_MINUTES") or 3)
@@ -32,38 +30,32 @@ class Caught(msgspec.Struct, frozen=True):
 
 _CAUGHT = {
     "answers_before_the_commit": Caught([database.crash], ["lacks", "answered before it was created"]),
-    "ignores_its_lease": Caught([processes.long_pause] * 8, ["no fault explains", "by turns"]),
+    "ignores_its_lease": Caught([workers.long_pause] * 8, ["no fault explains", "by turns"]),
     "forgets_what_is_settled_ahead": Caught(
-        [processes.kill_two] * 3, ["no fault explains", "was counted otherwise"], ("straggling",) * 6
+        [workers.kill_two] * 3, ["no fault explains", "was counted otherwise"], ("straggling",) * 6
     ),
-    "ignores_the_warning_of_a_commit": Caught([failover.fail_over_after_cancelling], ["lacks"]),
+    "ignores_the_warning_of_a_commit": Caught([database.fail_over_after_cancelling], ["lacks"]),
     "believes_what_it_read_before_an_outage": Caught(
-        [failover.fail_over_after_cancelling] * 5, ["in the log", "no fault explains"]
+        [database.fail_over_after_cancelling] * 5, ["in the log", "no fault explains"]
     ),
     "never_follows_the_feed": Caught([nothing], ["still took /api_keys/"]),
-    "takes_guests_for_gone": Caught([rolling.restart], ["no fault explains"]),
-    "hands_over_without_its_flights": Caught([rolling.restart], ["do not add up"]),
-    "forgets_keys_at_a_takeover": Caught([rolling.restart], ["comes before it in its key"]),
+    "takes_guests_for_gone": Caught([workers.rolling_restart], ["no fault explains"]),
+    "hands_over_without_its_flights": Caught([workers.rolling_restart], ["do not add up"]),
+    "forgets_keys_at_a_takeover": Caught([workers.rolling_restart], ["comes before it in its key"]),
     "never_expires": Caught([nothing], ["after it had expired"]),
     "sends_replays_beside_the_limits": Caught([nothing], ["faster than its rate"], paced_share=0.9),
-    "takes_over_with_a_full_bucket": Caught([rolling.restart] * 3, ["faster than its rate"]),
+    "takes_over_with_a_full_bucket": Caught([workers.rolling_restart] * 3, ["faster than its rate"]),
 }
 
 
 def judge(folder: Path, plan: ClusterPlan) -> CheckResult:
-    """Run and check. The history of a failure is kept, unless a bug was seeded."""
-    history = new_history()
-    try:
-        with Pair(settings=QUICK) as pair:
-            run = torture(folder, laid(pair), plan, history)
-            asyncio.run(asyncio.wait_for(run, plan.seconds + _BESIDE_SECONDS))
-    except BaseException as error:
-        error.add_note(history.keep_for_later(plan.seed))
-        raise
-    result = check_history(history)
-    if result.broken and not plan.bug:
-        result.broken.append(history.keep_for_later(plan.seed))
-    return result
+    with Pair(settings=QUICK) as pair:
+        return checked(
+            lambda history: torture(folder, pair, plan, history),
+            plan.seed,
+            plan.seconds + _BESIDE_SECONDS,
+            is_broken=bool(plan.bug),
+        )
 
 
 @pytest.mark.torture

@@ -93,8 +93,7 @@ async def test_delayed_messages_arrive_once_due_despite_kills(tmp_path: Path, da
         _running(tmp_path, database) as products,
     ):
         client = products[-1].client()
-        queue = await client.queue()
-        await client.listener(queue, receiver.url("steady"))
+        queue = await client.queue(receiver.url("steady"))
         due = await _published(client, queue)
         await _kill_by_turns(products, receiver)
         await receiver.until(receiver.has_all(due))

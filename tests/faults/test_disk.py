@@ -81,8 +81,7 @@ async def writes_are_refused(client: Client, queue: str) -> None:
 async def test_a_store_that_cannot_write_refuses_writes_and_recovers_by_itself(tmp_path: Path, cause: str) -> None:
     async with Receiver() as receiver, Product(tmp_path) as product:
         client = product.client()
-        queue = await client.queue()
-        await client.listener(queue, receiver.url("steady"))
+        queue = await client.queue(receiver.url("steady"))
         confirmed = [await client.publish(queue, "before")]
         async with full(product) if cause == "full" else locked(product.database):
             await writes_are_refused(client, queue)
@@ -140,8 +139,7 @@ async def test_a_disk_that_fills_up_in_the_middle_of_a_commit_loses_nothing(tmp_
     """The limit is a little beyond what is written, so that a commit is cut wherever it happens to be."""
     async with Receiver() as receiver, Product(tmp_path) as product:
         client = product.client()
-        queue = await client.queue()
-        await client.listener(queue, receiver.url("steady"))
+        queue = await client.queue(receiver.url("steady"))
         confirmed: list[str] = []
         for room in (1_000, 5_000, 30_000):
             written = product.database.with_name("discue.db-wal").stat().st_size

@@ -66,8 +66,7 @@ def judge(answers: list[Timed], within_seconds: float = AT_MOST_SECONDS) -> list
 async def test_while_the_store_stands_still_the_surplus_is_refused_at_once(tmp_path: Path) -> None:
     async with Receiver() as receiver, Product(tmp_path, max_waiting_bytes=WAITING_BYTES) as product:
         clients = [product.client() for _ in range(CLIENTS)]
-        queue = await clients[0].queue()
-        await clients[0].listener(queue, receiver.url("steady"))
+        queue = await clients[0].queue(receiver.url("steady"))
         with locked(product.database) as lock:
             publishing = [asyncio.ensure_future(publish(client, queue)) for client in clients]
             surplus = 0
@@ -96,8 +95,7 @@ async def test_while_another_program_holds_the_store_nobody_waits_for_others_to_
 async def test_under_lasting_overload_memory_is_bounded_and_everything_confirmed_arrives(tmp_path: Path) -> None:
     async with Receiver() as receiver, Product(tmp_path, max_waiting_bytes=WAITING_BYTES) as product:
         clients = [product.client() for _ in range(CLIENTS)]
-        queue = await clients[0].queue()
-        await clients[0].listener(queue, receiver.url("steady"))
+        queue = await clients[0].queue(receiver.url("steady"))
         memory_before, largest = product.resident_bytes, 0
         answers: list[Timed] = []
 

@@ -67,8 +67,7 @@ async def test_a_disk_that_is_full_loses_nothing_and_service_goes_on_when_there_
         fleet = Fleet(tmp_path, [cluster.port], "full", workers=2, lease_seconds=2)
         async with Receiver() as receiver, fleet_of(fleet):
             client = fleet.client_of(0)
-            queue = await client.queue()
-            await client.listener(queue, receiver.url("steady"))
+            queue = await client.queue(receiver.url("steady"))
             ballast = await asyncio.to_thread(fill, small_disk)
             confirmed = await publish_until_refused(client, queue)
             refused_for_now(await client.ask("POST", f"/queues/{queue}/messages", {"data": _LARGE}))

@@ -87,8 +87,7 @@ async def test_each_run_of_a_schedule_has_one_message_whatever_dies(tmp_path: Pa
         for product in products:
             await running.enter_async_context(product)
         clients = [product.client() for product in products]
-        queue = await clients[0].queue()
-        await clients[0].listener(queue, receiver.url("steady"))
+        queue = await clients[0].queue(receiver.url("steady"))
         first_runs = await _schedules(clients[0], queue)
         for number, receipts in enumerate(_RECEIPTS_BEFORE_A_KILL):
             enough = len(receiver.delivered) + receipts

@@ -11,20 +11,16 @@ from pathlib import Path
 import msgspec
 
 from discue.store.sqlite.engine import SqliteEngine
-from tests.faults.again import Again
 from tests.faults.client import KEY, Client
-from tests.faults.history import Bounds, History
-from tests.faults.lives import Lives
+from tests.faults.history import History
 from tests.faults.load import Load, LoadPlan
 from tests.faults.product import SERVE, Product
 from tests.faults.receiver import Receiver
 from tests.faults.recorder import Recorder
-from tests.faults.running import arrival, under_load
+from tests.faults.running import MAX_IN_FLIGHT, TIMEOUT_SECONDS, run_under_load
 from tests.faults.stocktaking import take_stock
 from tests.support.postgres.processes import children_of
 
-MAX_IN_FLIGHT = 25
-TIMEOUT_SECONDS = 5
 _MOST_OWED = 2_000
 _QUIET_SECONDS = 10.0
 _ONE_OF_SEVERAL_SHARE = 0.7
@@ -64,11 +60,6 @@ class Alone:
         return 0
 
 
-def new_history() -> History:
-    """In flight is a request until its outcome is recorded."""
-    return History(Bounds(most_unrecorded=MAX_IN_FLIGHT, timeout_seconds=TIMEOUT_SECONDS))
-
-
 async def torture(folder: Path, plan: Plan, history: History) -> None:
     """Kill the server so many times, let everything arrive, and end it in good order; `history` tells all of it."""
     product = Product(
@@ -84,11 +75,7 @@ async def torture(folder: Path, plan: Plan, history: History) -> None:
     async with Receiver(load.respond, keep=False) as receiver, product:
         await load.prepare(receiver.url)
         killer = _Killer(plan, product, recorder, choices)
-        again = Again(load)
-        await under_load([*load.tasks(), *Lives(load).tasks(), *again.tasks()], killer.kill_all())
-        await again.until_everything_came(plan.patience_seconds)
-        await arrival(recorder, plan.patience_seconds)
-        await load.pull_what_is_left(plan.patience_seconds)
+        await run_under_load(load, killer.kill_all(), plan.patience_seconds)
         assert await product.stop() == 0, "".join(product.lines)
     await take_stock(SqliteEngine(product.database, report=lambda _place, _error: None), history)
 

@@ -4,18 +4,18 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from tests.faults.nemesis import clocks, database, failover, network, processes, rolling
+from tests.faults.nemesis import database, workers
 from tests.faults.nemesis.field import Field
 
 Strike = Callable[[Field], Awaitable[None]]
 
 OF_A_WORKER: Sequence[Strike] = (
-    processes.kill,
-    processes.kill_two,
-    processes.short_pause,
-    processes.long_pause,
-    network.freeze,
-    network.refuse,
+    workers.kill,
+    workers.kill_two,
+    workers.short_pause,
+    workers.long_pause,
+    workers.freeze,
+    workers.refuse,
 )
 OF_THE_DATABASE: Sequence[Strike] = (
     database.crash,
@@ -23,12 +23,12 @@ OF_THE_DATABASE: Sequence[Strike] = (
     database.cut_connections,
     database.pause,
     database.refuse_writing,
-    failover.fail_over,
-    failover.fail_over_after_cancelling,
-    failover.fail_over_after_a_restart,
-    failover.fail_over_from_one_that_hangs,
+    database.fail_over,
+    database.fail_over_after_cancelling,
+    database.fail_over_after_a_restart,
+    database.fail_over_from_one_that_hangs,
 )
-APART: Sequence[Strike] = (clocks.ahead, clocks.behind, rolling.restart, rolling.upgrade)
+APART: Sequence[Strike] = (workers.clock_ahead, workers.clock_behind, workers.rolling_restart, workers.rolling_upgrade)
 EVERY_KIND: Sequence[Strike] = (*OF_A_WORKER, *OF_THE_DATABASE, *APART)
 
 _AT_ONCE_SHARE = 0.25

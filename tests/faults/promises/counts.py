@@ -1,6 +1,5 @@
 """The logs hold what was confirmed, without a hole, and the counts of each listener are those of the log."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -34,10 +33,7 @@ def _stored(published: Published, places: dict[str, int]) -> Iterator[str]:
 
 
 def counted(history: History) -> Iterator[str]:
-    seen: defaultdict[str, set[str]] = defaultdict(set)
-    for receipt in history.live:
-        if receipt.status == 200:
-            seen[receipt.name].add(receipt.message)
+    seen = history.acknowledged()
     expiring, wanted = set(expiries(history)), Wanted(history)
     for name, counts in history.counts.items():
         log = history.logs[history.listeners[name].queue]

@@ -31,10 +31,7 @@ def owed_to(history: History) -> Iterator[tuple[str, list[Published]]]:
 
 
 def missing(history: History) -> Iterator[str]:
-    acknowledged: defaultdict[str, set[str]] = defaultdict(set)
-    for receipt in history.live:
-        if receipt.status == 200:
-            acknowledged[receipt.name].add(receipt.message)
+    acknowledged = history.acknowledged()
     for name, owed in owed_to(history):
         for published in owed:
             for lost in published.lasting_for(history.listeners[name]) - acknowledged[name]:

@@ -1,6 +1,5 @@
 """Expiry: an expired message is not sent and counts as missed."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 
 from tests.faults.history import History, Receipt
@@ -32,10 +31,7 @@ def _is_late(history: History, receipt: Receipt, expired_at: float) -> bool:
 def missed(history: History) -> Iterator[str]:
     """Check that messages that expired before they were acknowledged are listed as missed."""
     expiring, wanted = set(expiries(history)), Wanted(history)
-    seen: defaultdict[str, set[str]] = defaultdict(set)
-    for receipt in history.live:
-        if receipt.status == 200:
-            seen[receipt.name].add(receipt.message)
+    seen = history.acknowledged()
     for name, counts in history.counts.items():
         due = due_in(history.logs[history.listeners[name].queue], counts.start_seq)
         lost = set(wanted.of(name, due & expiring)) - seen[name]

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from tests.faults.history import NEVER, HandedOut, History, Published, Pulling, Wish
+from tests.faults.history import NEVER, HandedOut, History, Pulling, Wish
 from tests.faults.promises.calm import clock_was_wrong
 
 _MARGIN_SECONDS = 0.1
@@ -128,9 +128,5 @@ def _wishes(history: History) -> dict[str, Wish]:
     return {
         body: published.wishes[place] if published.wishes else Wish()
         for published in history.publishes
-        for place, body in _placed(published)
+        for place, body in enumerate(published.bodies)
     }
-
-
-def _placed(published: Published) -> Iterator[tuple[int, str]]:
-    return iter(enumerate(published.bodies))

@@ -1,4 +1,4 @@
-"""A replay brings its part of the log, all of it and nothing else."""
+"""A replay brings its part of the log, all of it and nothing else; missed messages that are redelivered arrive."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -132,6 +132,14 @@ def late(history: History) -> Iterator[str]:
         if deleted_at and could_know(history, receipt.worker, deleted_at, begun_at):
             after = receipt.came_at - deleted_at
             yield f"{receipt.name} got {receipt.message} of a replay {after:.1f} s after that was cancelled"
+
+
+def nothing_missed(history: History) -> Iterator[str]:
+    """Check that no message is missed after all were redelivered. Other promises check that they arrived."""
+    for name in history.redelivered:
+        counts = history.counts.get(name)
+        if counts is not None and counts.missed:
+            yield f"{name} has missed {counts.missed} messages, which were all redelivered"
 
 
 def _finished(history: History) -> Iterator[Replayed]:
