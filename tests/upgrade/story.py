@@ -1,20 +1,20 @@
-"""Requests of the upgrade test: they furnish an installation, read all of it, and wait until it has delivered all.
+"""Requests of the upgrade test: they read all of an installation, and wait until it has delivered all.
 
-The script that makes the fixtures runs this with the old program, the test with the present one: nothing of the
-program is imported here.
+The script that made the fixtures sent them to the old program, and the test sends them to the present one.
 """
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+from standardwebhooks import Webhook
+
+from tests.faults.receiver import Delivered
 
 OPERATOR_KEY = "dsk_" + "c" * 60
 PORT_IN_FIXTURES = 1
@@ -22,7 +22,6 @@ PORT_IN_FIXTURES = 1
 
 CRASHED_AT = 1_750_000_020_000 - 3_000
 """When the old program was killed, in milliseconds since the Unix epoch: three seconds before a full minute."""
-STARTED_AT = CRASHED_AT - 600_000
 SENT_WITHIN_SECONDS = 40.0
 
 Json = dict[str, Any]
@@ -66,219 +65,6 @@ def understood(response: httpx.Response) -> Json:
     assert response.status_code == 200, f"{response.request.method} {response.request.url}: {response.text}"
     body: Json = response.json()
     return body
-
-
-Step = Callable[[int], Awaitable[None]]
-"""Lets the old program's time pass, in milliseconds, and waits until it has done everything that is due."""
-
-
-class Furnishing:
-    """Fills an installation with data of every kind. The listeners' answers follow from the paths of their URLs."""
-
-    def __init__(self, operator: Caller, step: Step) -> None:
-        self._operator = operator
-        self._step = step
-        self.owner = operator
-        self.secrets: dict[str, str] = {}
-        """The first signing secret of each listener, by its alias."""
-        self._queues: dict[str, str] = {}
-        self.listeners: dict[str, str] = {}
-        """The path of each listener, by its alias."""
-
-    async def run(self) -> Json:
-        """Furnish; returns what the clients know."""
-        await self._make_organizations()
-        await self._make_members()
-        await self._make_missed_range()
-        await self._step(CRASHED_AT - STARTED_AT - 120_000)
-        await self._enable("ranged")
-        await self._make_plain()
-        await self._make_pulled()
-        await self._make_ordered()
-        await self._make_routed()
-        await self._make_redelivered()
-        await self._make_replayed()
-        locked = await self._lock_a_key()
-        await self._step(119_000)
-        await self._make_retried()
-        await self._make_timed()
-        once = await self._make_idempotent()
-        await self._make_moving()
-        return {"owner": self.owner.key, "locked": locked, "secrets": self.secrets, "idempotent": once}
-
-    async def _make_organizations(self) -> None:
-        made = await self._operator.post("/organizations", {"alias": "org.example.alice"})
-        self.owner = self._operator.with_key(made["api_key"]["key"])
-        suspended = await self._operator.post("/organizations", {"alias": "org.example.suspended"})
-        await self._operator.with_key(suspended["api_key"]["key"]).post("/queues", {"alias": "their-queue"})
-        path = f"/organizations/{suspended['organization']['id']}"
-        understood(await self._operator.ask("PUT", path, {"state": "suspended"}))
-
-    async def _make_members(self) -> None:
-        scopes = {"messages": {"access": "write"}, "queues": {"access": "read"}}
-        await self.owner.post("/api_keys", {"alias": "producer", "scopes": scopes})
-        await self.owner.post("/api_keys", {"alias": "switched-off", "status": "disabled", "scopes": scopes})
-        await self.owner.post("/api_keys", {"alias": "ends-later", "expires_at": CRASHED_AT + 86_400_000})
-        gone = await self.owner.post("/api_keys", {"alias": "gone"})
-        understood(await self.owner.ask("DELETE", f"/api_keys/{gone['api_key']['id']}"))
-        await self.owner.post("/users", {"email": "ada@example.com", "display_name": "Ada", "role": "owner"})
-        grace = {"email": "grace@example.com", "role": "viewer", "password": "correct horse battery"}
-        await self.owner.post("/users", grace)
-        await self.owner.post("/domains", {"alias": "shop", "hostname": "localhost", "port": 1_031})
-
-    async def _make_missed_range(self) -> None:
-        """Messages that expire while their listener is disabled."""
-        await self._queue("plain-queue")
-        await self._listener("plain-queue", "ranged", status="disabled")
-        await self._listener("plain-queue", "switched-off", status="disabled")
-        for number in range(6):
-            data = {"expired": number}
-            await self._publish("plain-queue", data, expires_at=STARTED_AT + 60_000)
-        await self._publish("plain-queue", {"kept": 1}, alias="kept-message")
-
-    async def _enable(self, alias: str) -> None:
-        understood(await self.owner.ask("PUT", self.listeners[alias], {"status": "enabled"}))
-        # Its cursor is free: a worker looks for those once a second.
-        for _ in range(8):
-            await self._step(0)
-
-    async def _make_plain(self) -> None:
-        await self._listener("plain-queue", "plain-push")
-        await self._listener("plain-queue", "missing", "fail", retry={"attempts": 1})
-        await self._listener("plain-queue", "filtered", filter={"data": {"kind": ["wanted"]}})
-        authentication = {"type": "basic", "username": "discue", "password": "s3cret"}
-        await self._listener("plain-queue", "signed", authentication=authentication, headers={"x-custom": "yes"})
-        for body in ({"expire_previous_in": 86_400}, {"type": "ed25519"}, {"expire_previous_in": 3_600}):
-            await self.owner.post(f"{self.listeners['signed']}/secrets", body)
-        await self._publish("plain-queue", {"kind": "wanted"}, headers={"x-of-message": "1"})
-        await self._publish("plain-queue", "some text", alias="text-message")
-        await self._publish("plain-queue", {"deleted": True}, alias="deleted-message")
-        message = await self.owner.get("/messages?alias=deleted-message")
-        understood(await self.owner.ask("DELETE", f"{self._queues['plain-queue']}/messages/{_only(message)['id']}"))
-        await self._step(10)
-
-    async def _make_pulled(self) -> None:
-        await self._queue("pulled-queue", json_schema={"type": "object"})
-        await self._listener("pulled-queue", "puller", mode="pull", lease_seconds=121)
-        for number in range(5):
-            await self._publish("pulled-queue", {"pulled": number})
-        place = self.listeners["puller"]
-        pulled = (await self.owner.get(f"{place}/messages?max=4"))["messages"]
-        receipts = [each["receipt"] for each in pulled]
-        body = {"acknowledge": receipts[:1], "reject": receipts[1:2], "release": receipts[2:3]}
-        await self.owner.post(f"{place}/acknowledgements", body)
-        await self._step(10)
-
-    async def _make_ordered(self) -> None:
-        """A key that waits for a retry, and one that a missed message blocks."""
-        await self._queue("ordered-queue", ordered=True)
-        await self._listener("ordered-queue", "ordered-push", "fail", retry=_retry(121))
-        await self._queue("blocking-queue", ordered=True, on_missed="block")
-        await self._listener("blocking-queue", "blocking-push", "fail", retry={"attempts": 1})
-        for queue in ("ordered-queue", "blocking-queue"):
-            for number in range(3):
-                await self._publish(queue, {"ordered": number}, key="first")
-            await self._publish(queue, {"ordered": "alone"}, key="second")
-
-    async def _make_routed(self) -> None:
-        topic = f"/topics/{(await self.owner.post('/topics', {'alias': 'shop-topic'}))['topic']['id']}"
-        for name, pattern in (("left-queue", "orders.>"), ("right-queue", "orders.*.paid")):
-            await self._queue(name)
-            queue_id = self._queues[name].rpartition("/")[2]
-            await self.owner.post(f"{topic}/channels", {"queue_id": queue_id, "pattern": pattern})
-        await self._listener("left-queue", "left-push", "fail", retry=_retry(121))
-        await self._listener("right-queue", "right-off", status="disabled")
-        for subject in ("orders.eu.paid", "orders.eu.open", "parcels.eu"):
-            body = {"subject": subject, "data": {"subject": subject, "filler": "x" * 40}}
-            await self.owner.post(f"{topic}/messages", body)
-            await self._step(10)
-
-    async def _make_redelivered(self) -> None:
-        await self._queue("redelivered-queue")
-        await self._listener("redelivered-queue", "redelivered", "fail", retry={"attempts": 1})
-        for number in range(4):
-            await self._publish("redelivered-queue", {"redelivered": number})
-
-    async def _make_replayed(self) -> None:
-        await self._queue("replayed-queue")
-        await self._listener("replayed-queue", "replayed")
-        for number in range(4):
-            await self._publish("replayed-queue", {"replayed": number})
-
-    async def _lock_a_key(self) -> str:
-        return str((await self.owner.post("/api_keys", {"alias": "attacked"}))["api_key"]["key"])
-
-    async def _make_retried(self) -> None:
-        """Work that is not finished: a retry that is due soon, a redelivery and a replay, and a key that is locked."""
-        await self._listener("plain-queue", "failing", "fail", retry=_retry(2))
-        await self._publish("plain-queue", {"kind": "unwanted"})
-        await self.owner.post(f"{self.listeners['redelivered']}/redeliveries", {"all": True, "pace": 1})
-        await self.owner.post(f"{self.listeners['replayed']}/replays", {"from_at": 0, "pace": 1})
-        await self._step(10)
-        attacked = _only(await self.owner.get("/api_keys?alias=attacked"))["id"]
-        for _ in range(5):
-            assert (await self._operator.with_key(f"dsk_{attacked}{'x' * 40}").ask("GET", "/queues")).status_code == 401
-            await self._step(10)
-
-    async def _make_timed(self) -> None:
-        await self._queue("timed-queue")
-        await self._listener("timed-queue", "timed-push")
-        await self._publish("timed-queue", {"delayed": "a little"}, deliver_at=CRASHED_AT + 1_000)
-        await self._publish(
-            "timed-queue", {"delayed": "much"}, alias="much-delayed", deliver_at=CRASHED_AT + 86_400_000
-        )
-        schedules = f"{self._queues['timed-queue']}/schedules"
-        await self.owner.post(schedules, {"alias": "each-minute", "cron": "* * * * *", "data": {"run": True}})
-        await self.owner.post(schedules, {"alias": "switched-off", "cron": "@daily", "data": 1, "status": "disabled"})
-
-    async def _make_idempotent(self) -> list[Json]:
-        """Requests under a key that the upgraded program must know again, with their responses."""
-        messages = f"{self._queues['replayed-queue']}/messages"
-        requests = [
-            (messages, {"data": {"once": 1}}),
-            (messages, {"data": {"once": 2}}),
-            ("/queues", {"alias": "once-q"}),
-        ]
-        made = []
-        for number, (path, body) in enumerate(requests):
-            key = f"idempotency-{number}"
-            response = await self.owner.post(path, body, idempotency_key=key)
-            await self._step(10)
-            made.append({"key": key, "path": path, "body": body, "response": masked(response)})
-        return made
-
-    async def _make_moving(self) -> None:
-        """Requests that do not end: the script hands their cursors over while they are in flight."""
-        await self._queue("moved-queue")
-        await self._listener("moved-queue", "sending", "hang")
-        await self._listener("moved-queue", "ended", "hang")
-        for number in range(2):
-            await self._publish("moved-queue", {"moved": number})
-
-    async def _queue(self, alias: str, **fields: object) -> None:
-        made = await self.owner.post("/queues", {"alias": alias, **fields})
-        self._queues[alias] = f"/queues/{made['queue']['id']}"
-
-    async def _listener(self, queue: str, alias: str, answer: str = "ok", **fields: object) -> None:
-        base = f"http://127.0.0.1:{PORT_IN_FIXTURES}"
-        urls = {} if fields.get("mode") == "pull" else {"notify_url": f"{base}/{answer}/{alias}"}
-        if urls:
-            urls["liveness_url"] = f"{base}/live/{alias}"
-        made = (await self.owner.post(f"{self._queues[queue]}/listeners", {**urls, "alias": alias, **fields}))[
-            "listener"
-        ]
-        self.listeners[alias] = f"{self._queues[queue]}/listeners/{made['id']}"
-        if made.get("secret"):
-            self.secrets[alias] = made["secret"]
-        await self._step(10)
-
-    async def _publish(self, queue: str, data: object, **fields: object) -> None:
-        await self.owner.post(f"{self._queues[queue]}/messages", {"data": data, **fields})
-        await self._step(10)
-
-
-def _retry(seconds: int) -> Json:
-    return {"schedule": [seconds, 1, 1], "jitter": 0.0, "attempts": 4}
 
 
 def _only(page: Json) -> Json:
@@ -334,37 +120,24 @@ def masked(value: Any) -> Any:
     return _ADDRESS.sub("http://HOST", value) if isinstance(value, str) else value
 
 
-class Delivered:
-    """A request that a listener received."""
-
-    def __init__(self, path: str, headers: Mapping[str, str], body: bytes) -> None:
-        self.listener = path.rpartition("/")[2]
-        self._headers = headers
-        self._body = body
-
-    def shown(self, secrets: Mapping[str, str]) -> Json:
-        """Return what every program must send alike."""
-        signatures = self._headers["webhook-signature"].split()
-        names = ("content-type", "discue-attempt", "authorization", "x-custom", "x-of-message", "discue-subject")
-        return {
-            "listener": self.listener,
-            "body": self._body.decode(),
-            "headers": {name: self._headers[name] for name in names if name in self._headers},
-            "is_replay": "discue-replay" in self._headers,
-            "signatures": sorted(signature.partition(",")[0] for signature in signatures),
-            "is_signed_by_first_secret": self._signature(secrets[self.listener]) in signatures,
-        }
-
-    def _signature(self, secret: str) -> str:
-        key = base64.b64decode(secret.removeprefix("whsec_"))
-        signed = f"{self._headers['webhook-id']}.{self._headers['webhook-timestamp']}.".encode() + self._body
-        return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
-
-
 def sent_to_listeners(requests: Iterable[Delivered], secrets: Mapping[str, str]) -> list[Json]:
-    """Return what was sent, in an order that does not depend on time."""
-    shown = [request.shown(secrets) for request in requests]
-    return sorted(shown, key=lambda one: json.dumps(one, sort_keys=True))
+    """Return what every program must send alike, in an order that does not depend on time."""
+    return sorted((_sent(each, secrets) for each in requests), key=lambda one: json.dumps(one, sort_keys=True))
+
+
+def _sent(request: Delivered, secrets: Mapping[str, str]) -> Json:
+    listener, body, headers = request.path.rpartition("/")[2], request.body.decode(), request.headers
+    names = ("content-type", "discue-attempt", "authorization", "x-custom", "x-of-message", "discue-subject")
+    signatures = headers["webhook-signature"].split()
+    signed_at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+    return {
+        "listener": listener,
+        "body": body,
+        "headers": {name: headers[name] for name in names if name in headers},
+        "is_replay": "discue-replay" in headers,
+        "signatures": sorted(signature.partition(",")[0] for signature in signatures),
+        "is_signed_by_first_secret": Webhook(secrets[listener]).sign(request.message, signed_at, body) in signatures,
+    }
 
 
 async def finish(operator: Caller, clients: Json) -> Json:
@@ -422,12 +195,7 @@ async def _unfinished(owner: Caller, listeners: Mapping[str, str]) -> str:
 async def _ending(owner: Caller, listener: str) -> Json:
     counts = (await owner.get(listener))["listener"]["messages"]
     missed = (await owner.get(f"{listener}/missed?per_page=100"))["missed"]
-    jobs = {
-        kind: [
-            {"state": job["state"], "counts": job["counts"]} for job in (await owner.get(f"{listener}/{kind}"))[kind]
-        ]
-        for kind in ("redeliveries", "replays")
-    }
+    jobs = {kind: (await owner.get(f"{listener}/{kind}"))[kind] for kind in ("redeliveries", "replays")}
     return {
         "messages": {name: count for name, count in counts.items() if name.endswith("_count")},
         "missed": [[each["id"], each["reason"], each["attempts"]] for each in missed],
