@@ -3,7 +3,7 @@
 import errno
 import os
 import ssl
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import NamedTuple
@@ -26,47 +26,29 @@ class Failure(NamedTuple):
     detail: str
 
 
-ACKNOWLEDGED = Failure("", "")
+def classify_response(
+    status: int, excerpt: bytes, duration_ms: int, *, retry_after: bytes = b"", no_retry: bytes = b"", now: int
+) -> Outcome:
+    """Return the outcome of an attempt with this response: any 2xx acknowledges, and redirects are never followed.
 
-
-class ResponseHead(NamedTuple):
-    """The parts of a response head that decide an outcome. A header that is missing is b""."""
-
-    status: int
-    retry_after: bytes
-    no_retry: bytes
-
-
-def classify_response(head: ResponseHead, excerpt: bytes, duration_ms: int, now: int) -> Outcome:
-    """Return the outcome of an attempt with this response. `now` is in milliseconds since the Unix epoch."""
-    failure = classify_status(head.status)
-    if failure is ACKNOWLEDGED:
-        return Outcome(head.status, "", "", duration_ms, None, False, excerpt)
+    `retry_after` and `no_retry` are the values of the two headers. `now` is in milliseconds since the Unix epoch.
+    """
+    if 200 <= status < 300:
+        return Outcome(status, "", "", duration_ms, None, False, excerpt)
+    try:
+        shown = f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        shown = str(status)
+    is_redirect = status in _REDIRECTS
     return Outcome(
-        status=head.status,
-        error=failure.kind,
-        detail=failure.detail,
+        status=status,
+        error="redirect" if is_redirect else "status",
+        detail=f"The listener responded with {shown}{'; redirects are not followed' if is_redirect else ''}.",
         duration_ms=duration_ms,
-        retry_after_seconds=(retry_after_seconds(head.retry_after, now) if head.status in _WITH_RETRY_AFTER else None),
-        no_retry=head.no_retry.strip().lower() == b"true",
+        retry_after_seconds=retry_after_seconds(retry_after, now) if status in _WITH_RETRY_AFTER else None,
+        no_retry=no_retry.strip().lower() == b"true",
         excerpt=excerpt,
     )
-
-
-def classify_status(status: int) -> Failure:
-    """Classify a status: any 2xx acknowledges the message, and redirects are never followed."""
-    if 200 <= status < 300:
-        return ACKNOWLEDGED
-    if status in _REDIRECTS:
-        return Failure("redirect", f"The listener responded with {_named(status)}; redirects are not followed.")
-    return Failure("status", f"The listener responded with {_named(status)}.")
-
-
-def _named(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)
 
 
 def retry_after_seconds(value: bytes, now: int) -> int | None:
@@ -75,19 +57,15 @@ def retry_after_seconds(value: bytes, now: int) -> int | None:
     if text.isascii() and text.isdigit():
         seconds = int(text) if len(text) <= _MOST_DIGITS else _LONGEST_RETRY_AFTER_SECONDS
     else:
-        date = _http_date(text)
-        if date is None:
+        try:
+            date = parsedate_to_datetime(text)
+        except (ValueError, TypeError, IndexError, OverflowError):
             return None
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        # Rounded up: an attempt must not come early.
         seconds = -((now - int(date.timestamp() * 1_000)) // 1_000)
     return max(0, min(seconds, _LONGEST_RETRY_AFTER_SECONDS))
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 def classify_connect_error(error: OSError, *, over_tls: bool) -> Failure:

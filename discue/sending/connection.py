@@ -1,15 +1,16 @@
-"""A connection to a listener's server, and the exchange that it carries: one at a time."""
+"""Connections to listeners' servers: each carries one exchange at a time, and is kept for reuse while it is idle."""
 
 import asyncio
 import ssl
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from discue.domain.attempts import Outcome
+from discue.domain.attempts import Outcome, Timings, Trace
 from discue.sending.classify import Failure
+from discue.sending.dialer import DialTimings
 from discue.sending.request import AttemptRequest, Origin
 from discue.sending.response import ResponseHeadTooLarge, ResponseMalformed, ResponseReader, SenderLimits
-from discue.sending.trace import DialTimings
 
 if TYPE_CHECKING:
     from discue.sending.sender import Sender
@@ -160,3 +161,99 @@ class Connection(asyncio.Protocol):
             self._sender.on_response(self)
         else:
             self._sender.on_lost(self, error)
+
+
+class IdleConnections:
+    """Idle connections by origin, limited per origin and in total. The longest idle one is closed first.
+
+    Times are readings of the monotonic clock, in seconds.
+    """
+
+    def __init__(self, limits: SenderLimits) -> None:
+        self._limits = limits
+        self._by_origin: dict[Origin, list[Connection]] = {}
+        self._by_age: OrderedDict[Connection, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_age)
+
+    def take(self, origin: Origin, now: float) -> Connection | None:
+        """Return the connection of an origin that was used last: it is the least likely to be stale."""
+        idle = self._by_origin.get(origin)
+        while idle:
+            connection = idle[-1]
+            self._remove(connection, idle)
+            if now < connection.reusable_until:
+                return connection
+            connection.abort()
+        return None
+
+    def put(self, connection: Connection, now: float) -> None:
+        """Keep the connection for a while, or close it if a limit is reached."""
+        limits = self._limits
+        connection.reusable_until = min(now + limits.idle_seconds, connection.opened_at + limits.age_seconds)
+        waiting = len(self._by_origin.get(connection.origin, ()))
+        if connection.reusable_until <= now or waiting >= limits.idle_connections_per_origin:
+            connection.abort()
+            return
+        self._by_origin.setdefault(connection.origin, []).append(connection)
+        self._by_age[connection] = None
+        if len(self._by_age) > limits.idle_connections:
+            self._close(next(iter(self._by_age)))
+
+    def discard(self, connection: Connection) -> None:
+        """Remove a connection that was closed, if it is here."""
+        if connection in self._by_age:
+            self._remove(connection, self._by_origin[connection.origin])
+
+    def close_expired(self, now: float) -> None:
+        while self._by_age:
+            connection = next(iter(self._by_age))
+            if now < connection.reusable_until:
+                return
+            self._close(connection)
+
+    def close_all(self) -> None:
+        while self._by_age:
+            self._close(next(iter(self._by_age)))
+
+    def _close(self, connection: Connection) -> None:
+        self._remove(connection, self._by_origin[connection.origin])
+        connection.abort()
+
+    def _remove(self, connection: Connection, idle: list[Connection]) -> None:
+        del self._by_age[connection]
+        idle.remove(connection)
+        if not idle:
+            del self._by_origin[connection.origin]
+
+
+def trace_of(exchange: Exchange, connection: Connection | None, excerpt: bytes, ended_at: float) -> Trace:
+    """Make the trace of an attempt. `connection` carried the exchange; None if none did."""
+    dial = exchange.dial
+    first_byte_ms = None
+    if connection is not None and connection.response.received:
+        sent_at = exchange.started_at if dial is None else dial.opened_at
+        first_byte_ms = _ms(sent_at, exchange.first_byte_at or ended_at)
+    total_ms = _ms(exchange.started_at, ended_at)
+    if dial is None:
+        timings = Timings(None, None, None, first_byte_ms, total_ms)
+    else:
+        # Without TLS, the connection is open as soon as it is connected.
+        has_tls = dial.connected_at > 0 and dial.connected_at != dial.opened_at
+        timings = Timings(
+            resolve_ms=_ms(dial.started_at, dial.resolved_at or ended_at),
+            connect_ms=_ms(dial.resolved_at, dial.connected_at or ended_at) if dial.resolved_at else None,
+            tls_ms=_ms(dial.connected_at, dial.opened_at or ended_at) if has_tls else None,
+            first_byte_ms=first_byte_ms,
+            total_ms=total_ms,
+        )
+    if connection is None:
+        return Trace(exchange.head, (), b"", 0, dial.address if dial else "", False, timings)
+    response = connection.response
+    headers, size = tuple(response.headers), response.body_bytes
+    return Trace(exchange.head, headers, excerpt, size, connection.address, dial is None, timings)
+
+
+def _ms(started_at: float, ended_at: float) -> int:
+    return max(0, int((ended_at - started_at) * 1_000))

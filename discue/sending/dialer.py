@@ -2,19 +2,72 @@
 
 import asyncio
 import os
+import socket
 import ssl
 import tempfile
+import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
-from functools import cache
-from typing import Final
+from functools import cache, partial
+from ipaddress import ip_address
+from typing import Any, Final
 
 from discue.domain.egress import EgressPolicy, IPAddress, Target
 from discue.sending.classify import Failure, classify_connect_error
 from discue.sending.request import ClientIdentity
-from discue.sending.resolver import Resolve
-from discue.sending.trace import DialTimings
+
+Resolve = Callable[[str, int], Awaitable[Sequence[IPAddress]]]
+"""Returns all addresses of a host and port, best first, or raises OSError. The caller keeps the deadline."""
+
+_LOOKUPS_AT_ONCE: Final = 64
+
+
+class Resolver:
+    """Resolves host names. Concurrent lookups of a name share one; nothing is cached.
+
+    The threads are daemons: a lookup cannot be interrupted, and must delay neither other names nor the end of the
+    process.
+    """
+
+    def __init__(self, lookups_at_once: int = _LOOKUPS_AT_ONCE) -> None:
+        self._free = asyncio.Semaphore(lookups_at_once)
+        self._in_flight: dict[tuple[str, int], asyncio.Task[list[IPAddress]]] = {}
+
+    async def __call__(self, host: str, port: int) -> list[IPAddress]:
+        key = (host, port)
+        lookup = self._in_flight.get(key)
+        if lookup is None:
+            lookup = asyncio.get_running_loop().create_task(self._look_up(host, port))
+            self._in_flight[key] = lookup
+            lookup.add_done_callback(lambda _: self._in_flight.pop(key))
+            lookup.add_done_callback(_mark_retrieved)
+        # A caller that is cancelled must not cancel the lookup for the others.
+        return await asyncio.shield(lookup)
+
+    async def _look_up(self, host: str, port: int) -> list[IPAddress]:
+        async with self._free:
+            result: asyncio.Future[list[IPAddress]] = asyncio.get_running_loop().create_future()
+            threading.Thread(target=_look_up_in_thread, args=(host, port, result), name="resolver", daemon=True).start()
+            return await result
+
+
+def _look_up_in_thread(host: str, port: int, result: asyncio.Future[list[IPAddress]]) -> None:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [ip_address(address[0]) for _, _, _, _, address in found]
+    except (OSError, UnicodeError) as error:
+        _hand_over(result, partial(result.set_exception, OSError(str(error))))
+    else:
+        _hand_over(result, partial(result.set_result, addresses))
+
+
+def _hand_over(result: asyncio.Future[list[IPAddress]], act: Callable[[], None]) -> None:
+    # The loop may be closed by now; then no caller waits for the result.
+    with suppress(RuntimeError):
+        result.get_loop().call_soon_threadsafe(lambda: None if result.done() else act())
+
 
 _KEPT: Final = 256
 
@@ -34,7 +87,7 @@ class TlsContexts:
         task = self._contexts.get(identity.name)
         if task is None:
             task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._made, identity))
-            task.add_done_callback(_seen)
+            task.add_done_callback(_mark_retrieved)
             self._contexts[identity.name] = task
             if len(self._contexts) > _KEPT:
                 self._contexts.popitem(last=False)
@@ -50,28 +103,52 @@ class TlsContexts:
     def _made(self, identity: ClientIdentity) -> ssl.SSLContext:
         context = self._make()
         # `load_cert_chain` only reads files. This one has no name and, on Linux, is in memory: no key is on disk.
-        descriptor = _unnamed_file()
-        try:
-            with os.fdopen(descriptor, "w", closefd=False) as file:
-                file.write(f"{identity.private_key}\n{identity.certificate}\n")
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            context.load_cert_chain(f"/dev/fd/{descriptor}")
-        finally:
-            os.close(descriptor)
+        descriptor = os.memfd_create("identity") if hasattr(os, "memfd_create") else None
+        with tempfile.TemporaryFile("w+") if descriptor is None else os.fdopen(descriptor, "w") as file:
+            file.write(f"{identity.private_key}\n{identity.certificate}\n")
+            file.flush()
+            file.seek(0)
+            context.load_cert_chain(f"/dev/fd/{file.fileno()}")
         return context
 
 
-def _unnamed_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("identity")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
-def _seen(task: asyncio.Task[ssl.SSLContext]) -> None:
-    """Mark the exception as retrieved, even if every caller was cancelled."""
+def _mark_retrieved(task: asyncio.Task[Any]) -> None:
+    """Mark the exception of a shared task as retrieved, even if every caller was cancelled: it would be logged."""
     if not task.cancelled():
         task.exception()
+
+
+class DialTimings:
+    """When each stage of opening a connection ended: readings of the monotonic clock, 0 until the stage is over."""
+
+    __slots__ = ("_now", "address", "connected_at", "opened_at", "resolved_at", "started_at")
+
+    def __init__(self, now: Callable[[], float], started_at: float) -> None:
+        self._now = now
+        self.started_at = started_at
+        self.resolved_at = 0.0
+        self.connected_at = 0.0
+        self.opened_at = 0.0
+        self.address = ""
+        """The address and port that were tried last."""
+
+    def on_resolved(self) -> None:
+        """Note that the host was resolved to addresses that egress allows."""
+        self.resolved_at = self._now()
+
+    def on_try(self, address: IPAddress, port: int) -> None:
+        """Note the address that is connected to now."""
+        self.address = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+        self.connected_at = 0.0
+
+    def on_connected(self) -> None:
+        """Note that TCP is connected; only TLS may remain."""
+        self.connected_at = self.connected_at or self._now()
+
+    def on_opened(self, now: float) -> None:
+        """Note that the connection is ready for a request."""
+        self.opened_at = now
+        self.connected_at = self.connected_at or now
 
 
 _SHORTEST_TRY_SECONDS = 0.5
@@ -145,7 +222,13 @@ class Dialer:
         if timings is not None:
             timings.on_resolved()
             _in_flight.set(timings)
-        context = self._context if identity is None else await self._context_of(identity)
+        context = self._context
+        if identity is not None:
+            try:
+                context = await self._identities.context_of(identity)
+            except ssl.SSLError as error:
+                detail = f"The client certificate cannot be used: {error.reason or 'unknown reason'}."
+                raise DialFailed(Failure("authentication", detail)) from None
         share = max(timeout_seconds / len(addresses), _SHORTEST_TRY_SECONDS)
         *first, last = addresses
         for address in first:
@@ -158,13 +241,6 @@ class Dialer:
             return await self._connect(target, last, factory, context)
         except OSError as error:
             raise DialFailed(classify_connect_error(error, over_tls=target.scheme == "https")) from error
-
-    async def _context_of(self, identity: ClientIdentity) -> ssl.SSLContext:
-        try:
-            return await self._identities.context_of(identity)
-        except ssl.SSLError as error:
-            detail = f"The client certificate cannot be used: {error.reason or 'unknown reason'}."
-            raise DialFailed(Failure("authentication", detail)) from None
 
     def _context_like(self) -> ssl.SSLContext:
         """Make a context that trusts the same roots as the default one."""
@@ -184,21 +260,17 @@ class Dialer:
 
     async def _allowed_addresses(self, target: Target) -> list[IPAddress]:
         if target.literal is not None:
-            addresses = [target.literal]
+            addresses: Sequence[IPAddress] = (target.literal,)
         else:
-            addresses = await self._resolved(target)
+            try:
+                addresses = await self._resolve(target.host, target.port)
+            except OSError as error:
+                raise DialFailed(Failure("resolve", "The host name could not be resolved.")) from error
+            if not addresses:
+                raise DialFailed(Failure("resolve", "The host name has no address."))
         refusals = {address: self._policy.refusal(address) for address in addresses}
         allowed = [address for address, refusal in refusals.items() if refusal is None]
         if not allowed:
             reasons = sorted({refusal for refusal in refusals.values() if refusal})
             raise DialFailed(Failure("refused_address", f"The address may not be sent to: {', '.join(reasons)}."))
         return allowed
-
-    async def _resolved(self, target: Target) -> list[IPAddress]:
-        try:
-            addresses = list(await self._resolve(target.host, target.port))
-        except OSError as error:
-            raise DialFailed(Failure("resolve", "The host name could not be resolved.")) from error
-        if not addresses:
-            raise DialFailed(Failure("resolve", "The host name has no address."))
-        return addresses

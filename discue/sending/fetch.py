@@ -12,9 +12,8 @@ import msgspec
 from discue.domain.attempts import FailureKind
 from discue.domain.egress import EgressPolicy, Target
 from discue.sending.classify import classify_lost_connection
-from discue.sending.dialer import Dialer, DialFailed, system_tls_context
+from discue.sending.dialer import Dialer, DialFailed, Resolve, Resolver, system_tls_context
 from discue.sending.request import RequestInvalid, form_head, get_head
-from discue.sending.resolver import Resolve, Resolver
 from discue.sending.response import ResponseHeadTooLarge, ResponseMalformed, ResponseReader, SenderLimits
 
 KEPT_BYTES: Final = 1_024

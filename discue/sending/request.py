@@ -97,7 +97,7 @@ class Preamble(NamedTuple):
 
 
 class RequestHeads:
-    """An LRU cache of the constant parts of request heads, by listener."""
+    """A cache of the constant parts of request heads, by listener. The oldest part is dropped first."""
 
     def __init__(self, capacity: int = 10_000) -> None:
         self._capacity = capacity
@@ -106,63 +106,58 @@ class RequestHeads:
     def preamble(self, request: AttemptRequest) -> Preamble:
         """Return the constant part of a head. Raises RequestInvalid if a value must not be in a head."""
         known = self._preambles.get(request.listener_id)
-        if known is not None and _is_for(known, request):
+        identity = "" if request.identity is None else request.identity.name
+        # The lane passes the same target for every message, until its listener changes.
+        if (
+            known is not None
+            and (known.target is request.target or known.target == request.target)
+            and known.queue_id == request.queue_id
+            and known.origin[3] == identity
+        ):
             return known
-        built = _built(request)
+        built = _preamble(request, identity)
         if known is None and len(self._preambles) >= self._capacity:
             self._preambles.popitem(last=False)
         self._preambles[request.listener_id] = built
         return built
 
 
-def _is_for(preamble: Preamble, request: AttemptRequest) -> bool:
-    same_target = preamble.target is request.target or preamble.target == request.target
-    return same_target and preamble.queue_id == request.queue_id and preamble.origin[3] == _identity(request)
-
-
-def _identity(request: AttemptRequest) -> str:
-    return "" if request.identity is None else request.identity.name
-
-
-def _built(request: AttemptRequest) -> Preamble:
+def _preamble(request: AttemptRequest, identity: str) -> Preamble:
     target = request.target
-    _require(_VISIBLE, target.path, "The path")
-    _require(_VISIBLE, target.authority, "The host")
     _require(_ID, request.queue_id, "The queue's id")
     _require(_ID, request.listener_id, "The listener's id")
     head = (
-        f"POST {target.path} HTTP/1.1\r\nhost: {target.authority}\r\nuser-agent: discue/{__version__}\r\n"
-        f"accept: */*\r\naccept-encoding: identity\r\n"
-        f"discue-queue: {request.queue_id}\r\ndiscue-listener: {request.listener_id}\r\n"
+        f"{_head_start('POST', target)}discue-queue: {request.queue_id}\r\ndiscue-listener: {request.listener_id}\r\n"
     )
-    origin = (target.scheme, target.host, target.port, _identity(request))
+    origin = (target.scheme, target.host, target.port, identity)
     return Preamble(target, request.queue_id, origin, head.encode("ascii"))
 
 
 def get_head(target: Target) -> bytes:
     """Build the head of a GET that is the only request of its connection. Raises RequestInvalid."""
-    _require(_VISIBLE, target.path, "The path")
-    _require(_VISIBLE, target.authority, "The host")
-    head = (
-        f"GET {target.path} HTTP/1.1\r\nhost: {target.authority}\r\nuser-agent: discue/{__version__}\r\n"
-        f"accept: */*\r\naccept-encoding: identity\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode("ascii")
+    return f"{_head_start('GET', target)}connection: close\r\n\r\n".encode("ascii")
 
 
 def form_head(target: Target, authorization: str, form: bytes) -> bytes:
     """Build the head of a form POST that is the only request of its connection. Raises RequestInvalid."""
-    _require(_VISIBLE, target.path, "The path")
-    _require(_VISIBLE, target.authority, "The host")
     if not is_value_allowed(authorization):
         raise RequestInvalid("The authorization cannot be sent.")
     head = (
-        f"POST {target.path} HTTP/1.1\r\nhost: {target.authority}\r\nuser-agent: discue/{__version__}\r\n"
-        f"accept: application/json\r\naccept-encoding: identity\r\nauthorization: {authorization}\r\n"
+        f"{_head_start('POST', target, accept='application/json')}authorization: {authorization}\r\n"
         "content-type: application/x-www-form-urlencoded\r\n"
         f"content-length: {len(form)}\r\nconnection: close\r\n\r\n"
     )
     return head.encode("ascii")
+
+
+def _head_start(method: str, target: Target, *, accept: str = "*/*") -> str:
+    """Return the lines that every head begins with. Raises RequestInvalid."""
+    _require(_VISIBLE, target.path, "The path")
+    _require(_VISIBLE, target.authority, "The host")
+    return (
+        f"{method} {target.path} HTTP/1.1\r\nhost: {target.authority}\r\nuser-agent: discue/{__version__}\r\n"
+        f"accept: {accept}\r\naccept-encoding: identity\r\n"
+    )
 
 
 def attempt_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> bytes:

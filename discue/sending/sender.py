@@ -12,14 +12,11 @@ from msgspec.structs import replace
 from discue.domain.attempts import AttemptDetailLevel, Outcome
 from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
-from discue.sending.classify import Failure, ResponseHead, classify_lost_connection, classify_response
-from discue.sending.connection import Connection, Exchange
-from discue.sending.dialer import Dialer, DialFailed, system_tls_context
-from discue.sending.pool import IdleConnections
+from discue.sending.classify import Failure, classify_lost_connection, classify_response
+from discue.sending.connection import Connection, Exchange, IdleConnections, trace_of
+from discue.sending.dialer import Dialer, DialFailed, DialTimings, Resolve, Resolver, system_tls_context
 from discue.sending.request import AttemptRequest, Origin, RequestHeads, RequestInvalid, attempt_head
-from discue.sending.resolver import Resolve, Resolver
 from discue.sending.response import SenderLimits
-from discue.sending.trace import DialTimings, trace_of
 
 # One timer serves all deadlines. A timeout may come this much too late, never too early.
 _SWEEP_SECONDS = 0.1
@@ -179,10 +176,12 @@ class Sender:
         exchange = connection.detach()
         now = self._clock.monotonic()
         outcome = classify_response(
-            ResponseHead(response.status, response.retry_after, response.no_retry),
+            response.status,
             response.take_excerpt(),
             int((now - exchange.started_at) * 1_000),
-            self._clock.now(),
+            retry_after=response.retry_after,
+            no_retry=response.no_retry,
+            now=self._clock.now(),
         )
         if self._traces_all or (self._traces_failures and outcome.error):
             outcome = replace(outcome, trace=trace_of(exchange, connection, outcome.excerpt, now))
@@ -253,14 +252,11 @@ class Sender:
             self._arm()
         now = self._clock.monotonic()
         for exchange in [exchange for exchange in self._in_flight if exchange.deadline <= now]:
+            # The callback of another exchange may have closed the sender.
             if not exchange.ended:
-                self._expire(exchange, now)
+                waited_ms, timeout_ms = int((now - exchange.started_at) * 1_000), exchange.request.timeout_ms
+                unconnected = Failure("connect_timeout", f"No connection within {waited_ms} ms.")
+                self._give_up(
+                    exchange, unconnected, Failure("timeout", f"No complete response within {timeout_ms} ms.")
+                )
         self._idle.close_expired(now)
-
-    def _expire(self, exchange: Exchange, now: float) -> None:
-        waited_ms = int((now - exchange.started_at) * 1_000)
-        self._give_up(
-            exchange,
-            Failure("connect_timeout", f"No connection within {waited_ms} ms."),
-            Failure("timeout", f"No complete response within {exchange.request.timeout_ms} ms."),
-        )

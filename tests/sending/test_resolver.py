@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from discue.sending.resolver import Resolver
+from discue.sending.dialer import Resolver
 
 
 async def test_all_addresses_of_a_name_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from discue.domain.attempts import AttemptDetailLevel, Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, parse_target
+from discue.sending.dialer import Resolve
 from discue.sending.request import AttemptRequest
-from discue.sending.resolver import Resolve
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 

@@ -7,8 +7,7 @@ from typing import cast
 import pytest
 
 from discue.sending.classify import Failure
-from discue.sending.connection import Connection, Exchange
-from discue.sending.pool import IdleConnections
+from discue.sending.connection import Connection, Exchange, IdleConnections
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 from tests.support.attempts import request_to
