@@ -16,7 +16,6 @@ from discue.observability.logs import Log
 from discue.store import lockouts
 from discue.store.engine import Notification
 from discue.store.events import Occurrence
-from discue.store.lockouts import FailureOutcome
 from discue.store.store import Store
 
 T = TypeVar("T")
@@ -78,8 +77,10 @@ class Authenticator:
             try:
                 return await self._cache.authenticate(presented)
             except KeyRejected as rejected:
-                if rejected.counted:
-                    await self._count(_subject(rejected, address))
+                if rejected.counted and rejected.known_key is not None:
+                    await self._count(LockoutSubject("api_key", rejected.known_key))
+                elif rejected.counted:
+                    await self._count(LockoutSubject("address", subject_of(address)))
                 raise
 
     def _refuse_locked(self, presented: str, address: str) -> None:
@@ -94,9 +95,6 @@ class Authenticator:
             counted = await self._store.write_exclusively(
                 lambda tx: lockouts.count_failure(tx, subject, now, occurrence)
             )
-        self._apply_lock(subject, counted, now)
-
-    def _apply_lock(self, subject: LockoutSubject, counted: FailureOutcome, now: int) -> None:
         locks, until = self._cache.locks, counted.failures.locked_until
         if counted.begins or counted.too_late:
             locks.set(subject.name, until, now)
@@ -105,12 +103,6 @@ class Authenticator:
             self._log.warning("lockout_started", kind=subject.kind, name=subject.name, seconds=(until - now) // 1_000)
         if counted.too_late:
             _refuse(locks.remaining_ms(subject.name, now))
-
-
-def _subject(rejected: KeyRejected, address: str) -> LockoutSubject:
-    if rejected.known_key is not None:
-        return LockoutSubject("api_key", rejected.known_key)
-    return LockoutSubject("address", subject_of(address))
 
 
 def _refuse(remaining_ms: int) -> None:

@@ -145,9 +145,7 @@ def _last_element(text: str) -> str | None:
 
 def _said_for(element: str) -> str:
     """Return the `for` parameter. "" if it occurs twice: the element is ambiguous."""
-    said = [_unquoted(value) for name, value in _PAIR.findall(element) if name.lower() == "for"]
-    return said[0] if len(said) == 1 else ""
-
-
-def _unquoted(value: str) -> str:
-    return _ESCAPED.sub(r"\1", value[1:-1]) if value.startswith('"') else value
+    said = [value for name, value in _PAIR.findall(element) if name.lower() == "for"]
+    if len(said) != 1:
+        return ""
+    return _ESCAPED.sub(r"\1", said[0][1:-1]) if said[0].startswith('"') else said[0]

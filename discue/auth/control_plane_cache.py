@@ -7,22 +7,23 @@ found.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
-from functools import partial
 from hashlib import sha256
 from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from discue.auth.topic_routes import TopicRecord, read_topic, record_of
 from discue.domain import api_key
 from discue.domain.clock import Clock
 from discue.domain.errors import Locked, NotFound, Unauthorized, Unavailable
+from discue.domain.filters import Filter, compile_filter
 from discue.domain.lockout import Lockout, LockoutTable
-from discue.domain.model import ApiKey, Organization, Queue
+from discue.domain.messages import Entry
+from discue.domain.model import ApiKey, Channel, Organization, Queue, Topic
 from discue.domain.quotas import NO_QUOTAS, Quotas, quotas_of
 from discue.domain.schemas import SchemaValidator, compile_schema
 from discue.domain.scopes import Principal, parse_scopes
-from discue.store import api_keys, feed, lockouts, organizations, queues
+from discue.domain.subjects import SubjectPattern, parse_pattern
+from discue.store import api_keys, feed, lockouts, organizations, queues, topics
 from discue.store.engine import Transaction
 from discue.store.feed import Change
 from discue.store.store import Store
@@ -138,6 +139,32 @@ class LruCache(Generic[Key, Item]):
                 del self._keys_by_tag[tag]
 
 
+class Way(msgspec.Struct, frozen=True, gc=False):
+    """A channel of a topic: the public id of its queue, and the pattern and filter of its messages (None: all)."""
+
+    alias: str
+    queue: str
+    pattern: SubjectPattern | None
+    filter: Filter | None
+
+    def takes(self, subject: str | None, entry: Entry) -> bool:
+        """Return whether the channel accepts a message. A message without a subject matches no pattern."""
+        if self.pattern is not None and (subject is None or not self.pattern.matches(subject)):
+            return False
+        return self.filter is None or self.filter.accepts(entry)
+
+
+class TopicRecord(msgspec.Struct, frozen=True, gc=False):
+    """A topic and its routes, oldest first. `quotas` is None if no quota limits publishing."""
+
+    organization: int
+    id: int
+    public_id: str
+    routes_version: int
+    ways: tuple[Way, ...]
+    quotas: Quotas | None = None
+
+
 class ControlPlaneCache:
     """Keys, queues, topics and lockouts of one store. Used from one event loop."""
 
@@ -159,6 +186,7 @@ class ControlPlaneCache:
         self._queues: LruCache[tuple[int, str], QueueRecord] = LruCache(entries)
         self._topics: LruCache[tuple[int, str], TopicRecord] = LruCache(min(entries, TOPICS))
         self._checked_queues: LruCache[tuple[int, str], QueueRecord] = LruCache(min(entries, CHECKED_ENTRIES))
+        self._caches = (self._keys, self._queues, self._topics, self._checked_queues)
         self._used: dict[tuple[int, int], int] = {}
         self._followers: list[Follower] = []
         self._catching_up = asyncio.Lock()
@@ -168,7 +196,10 @@ class ControlPlaneCache:
 
     async def open(self) -> None:
         """Load the lockouts, and follow the feed from its current version."""
-        await self._begin()
+        now = self._clock.now()
+        self._epoch, self._version, locks = await self._store.read(lambda tx: _present(tx, now))
+        self.locks.clear()
+        self._hold(locks)
 
     def follow(self, follower: Follower) -> None:
         """Call the follower for each change, after it has taken effect in the cache."""
@@ -215,13 +246,19 @@ class ControlPlaneCache:
         """Return the topic. Raises NotFound."""
         known = self.cached_topic(organization, public_id)
         while known is None:
-            version, topic, ways, owner = await self._store.read(
-                partial(read_topic, organization=organization, public_id=public_id)
-            )
+            version, topic, found, owner = await self._store.read(lambda tx: _read_topic(tx, organization, public_id))
             if topic is None or owner is None:
                 raise NotFound
             if version >= self._version:
-                known = record_of(topic, ways, quotas_of(owner.settings, self._quotas))
+                quotas = quotas_of(owner.settings, self._quotas)
+                known = TopicRecord(
+                    topic.organization,
+                    topic.id,
+                    topic.public_id,
+                    topic.routes_version,
+                    tuple(_way(channel) for channel in found),
+                    quotas if quotas.limit_publishing else None,
+                )
                 self._topics.put((organization, public_id), known, (known.id, organization))
         return known
 
@@ -242,33 +279,26 @@ class ControlPlaneCache:
         Followers are not notified: their state is equally invalid, and the caller resets them as well.
         """
         async with self._catching_up:
-            await self._begin()
-            self._keys.clear()
-            self._queues.clear()
-            self._checked_queues.clear()
-            self._topics.clear()
+            await self.open()
+            self._clear()
 
     async def flush_usage(self) -> bool:
         """Store the times of last use of at most 500 keys. Returns whether more are left."""
         waiting = list(self._used)
         uses = [(owner, self._used.pop(owner)) for owner in waiting[:_USES_AT_ONCE]]
-        if uses:
-            await self._note_uses(uses)
-        return len(waiting) > len(uses)
 
-    async def _note_uses(self, uses: list[tuple[tuple[int, int], int]]) -> None:
+        async def work(tx: Transaction) -> None:
+            for (organization, key), at in uses:
+                await api_keys.mark_used(tx, organization, key, at)
+
         try:
-            await self._store.write(lambda tx: _mark_used(tx, uses))
+            if uses:
+                await self._store.write(work)
         except Unavailable:
             for owner, at in uses:
                 self._used.setdefault(owner, at)
             raise
-
-    async def _begin(self) -> None:
-        now = self._clock.now()
-        self._epoch, self._version, locks = await self._store.read(lambda tx: _present(tx, now))
-        self.locks.clear()
-        self._hold(locks)
+        return len(waiting) > len(uses)
 
     def _hold(self, locks: Iterable[Lockout]) -> None:
         now = self._clock.now()
@@ -277,7 +307,10 @@ class ControlPlaneCache:
 
     def _used_now(self, record: KeyRecord) -> KeyRecord:
         now = self._clock.now()
-        _check_usable(record, now)
+        if record.key.status != "enabled" or 0 < record.key.expires_at <= now:
+            raise KeyRejected(counted=False)
+        if record.organization.state != "active":
+            raise Locked
         self._used[record.key.organization, record.key.id] = now
         return record
 
@@ -319,30 +352,23 @@ class ControlPlaneCache:
         epoch, head, changes, locks = await self._store.read(lambda tx: _changes_since(tx, version))
         expected = range(version + 1, version + 1 + len(changes))
         if epoch != self._epoch or head < version or [change.version for change in changes] != list(expected):
-            await self._begin()
-            self._evict_all()
+            await self.open()
+            self._clear()
+            self._notify("everything", 0, 0)
             return False
         self._version = version + len(changes)
         self._hold(locks)
+        # Row ids are unique across tables: one id evicts a key, a queue, a topic, or all of an organization.
         for change in changes:
-            self._evict(change)
+            for cache in self._caches:
+                cache.invalidate(change.ref)
         for change in changes:
             self._notify(change.kind, change.organization, change.ref)
         return self._version != head
 
-    def _evict(self, change: Change) -> None:
-        """Evict the row. Row ids are unique across tables: one id evicts a key, a queue, or all of an organization."""
-        self._keys.invalidate(change.ref)
-        self._queues.invalidate(change.ref)
-        self._checked_queues.invalidate(change.ref)
-        self._topics.invalidate(change.ref)
-
-    def _evict_all(self) -> None:
-        self._keys.clear()
-        self._queues.clear()
-        self._checked_queues.clear()
-        self._topics.clear()
-        self._notify("everything", 0, 0)
+    def _clear(self) -> None:
+        for cache in self._caches:
+            cache.clear()
 
     def _notify(self, what: ChangeKind, organization: int, ref: int) -> None:
         for follower in self._followers:
@@ -360,6 +386,23 @@ async def _read_queue(
     queue = await queues.get(tx, organization, public_id)
     owner = await organizations.get(tx, organization)
     return await feed.head(tx), queue, owner
+
+
+async def _read_topic(
+    tx: Transaction, organization: int, public_id: str
+) -> tuple[int, Topic | None, list[Channel], Organization | None]:
+    topic = await topics.get(tx, organization, public_id)
+    found = await topics.channels_of(tx, topic) if topic is not None else []
+    return await feed.head(tx), topic, found, await organizations.get(tx, organization)
+
+
+def _way(channel: Channel) -> Way:
+    return Way(
+        channel.alias,
+        channel.queue_public_id,
+        None if channel.pattern is None else parse_pattern(channel.pattern),
+        None if channel.filter is None else compile_filter(channel.filter),
+    )
 
 
 async def _read_key(tx: Transaction, public_id: str) -> tuple[int, ApiKey | None, Organization | None]:
@@ -391,15 +434,3 @@ async def _changes_since(tx: Transaction, version: int) -> tuple[str, int, list[
     changes = await feed.since(tx, version, _CHANGES_AT_ONCE)
     subjects = {change.ref for change in changes if change.kind == "lockout"}
     return epoch, head, changes, await lockouts.locks_of(tx, subjects)
-
-
-async def _mark_used(tx: Transaction, uses: list[tuple[tuple[int, int], int]]) -> None:
-    for (organization, key), at in uses:
-        await api_keys.mark_used(tx, organization, key, at)
-
-
-def _check_usable(record: KeyRecord, now: int) -> None:
-    if record.key.status != "enabled" or 0 < record.key.expires_at <= now:
-        raise KeyRejected(counted=False)
-    if record.organization.state != "active":
-        raise Locked

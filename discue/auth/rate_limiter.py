@@ -6,7 +6,6 @@ subtracted from the minute as soon as the store is available again.
 """
 
 import asyncio
-from collections.abc import Callable
 from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Final
@@ -25,8 +24,6 @@ from discue.domain.rate import (
 from discue.store import tallies
 from discue.store.store import Store
 from discue.store.tallies import BudgetGrant, BudgetRequest
-
-__all__ = ["RateLimitKey", "RateLimitStatus", "RateLimiter", "address_caller"]
 
 ENTRIES: Final = 50_000
 """Size of each of the two generations of cached callers. The least recently used ones and their slices are dropped."""
@@ -133,14 +130,10 @@ class _Budget:
 class RateLimiter:
     """Counts and limits the requests of one worker's callers. Used from one event loop."""
 
-    def __init__(
-        self, store: Store, clock: Clock, *, workers: Callable[[], int] | None = None, entries: int = ENTRIES
-    ) -> None:
-        """`workers` returns the number of workers that share the limits."""
+    def __init__(self, store: Store, clock: Clock, *, entries: int = ENTRIES) -> None:
         self._store = store
         self._clock = clock
         self._now = clock.now
-        self._workers = workers or _one
         self._entries = entries
         self._minutes = MinuteWindow()
         self._recent: dict[_CallerKey, _Budget] = {}
@@ -225,7 +218,7 @@ class RateLimiter:
         known = self._find(key)
         if known is not None and known.limit == caller.limit:
             return known
-        budget = _Budget(key, caller.limit, self._minutes.number, reserve_size(caller.limit, self._workers()))
+        budget = _Budget(key, caller.limit, self._minutes.number, reserve_size(caller.limit, self._store.workers))
         if known is not None:
             budget.returned, known.held = known.held + known.returned, 0
         self._keep(budget)
@@ -275,12 +268,19 @@ class RateLimiter:
             self._refilling = None
 
     async def _take_for(self, budgets: list[_Budget]) -> None:
-        workers = self._workers()
+        workers = self._store.workers
         requests = [budget.next_request(reserve_size(budget.limit, workers)) for budget in budgets]
         try:
             taken = await self._store.write(partial(tallies.take_budgets, requests=requests))
         except Exception as error:  # Whatever it is, the waiting requests need a result
-            self._failed(budgets, error)
+            self._is_store_down = True
+            self._retry_at = self._clock.monotonic() + _RETRY_SECONDS
+            for budget in budgets:
+                budget.is_refilling = False
+                budget.release_waiters()
+            if not isinstance(error, Unavailable):
+                context = {"message": "requests could not be counted", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
             return
         self._is_store_down = False
         for budget, request, each in zip(budgets, requests, taken, strict=True):
@@ -288,17 +288,3 @@ class RateLimiter:
             budget.take(request, each)
             if budget.waiting:
                 self._request_refill(budget)
-
-    def _failed(self, budgets: list[_Budget], error: Exception) -> None:
-        self._is_store_down = True
-        self._retry_at = self._clock.monotonic() + _RETRY_SECONDS
-        for budget in budgets:
-            budget.is_refilling = False
-            budget.release_waiters()
-        if not isinstance(error, Unavailable):
-            context = {"message": "requests could not be counted", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
-
-
-def _one() -> int:
-    return 1

@@ -58,12 +58,6 @@ class _Use:
     def is_in_use(self) -> bool:
         return self.in_flight.messages > 0 or self.lock.locked()
 
-    async def settle(self) -> None:
-        """Wait until nothing is in flight."""
-        while self.in_flight.messages:
-            self.settled.clear()
-            await self.settled.wait()
-
 
 class QuotaGate:
     """Admits publishes while they fit the quotas of their organization. Used from one event loop."""
@@ -77,7 +71,8 @@ class QuotaGate:
     async def reserve(self, organization: int, quotas: Quotas, more: PublishUsage) -> AsyncIterator[None]:
         """Reserve a load for the duration of the block. Raises QuotaExceeded if it does not fit."""
         use = self._use(organization)
-        if self._is_known(use) and not is_near(quotas, use.seen, use.unseen + more, self._store.workers):
+        is_fresh = self._clock.monotonic() - use.read_at < _CACHE_SECONDS and use.day == self._clock.now() // DAY_MS
+        if is_fresh and not is_near(quotas, use.seen, use.unseen + more, self._store.workers):
             use.in_flight += more
         else:
             async with use.lock:
@@ -98,10 +93,6 @@ class QuotaGate:
             use = self._uses[organization] = _Use()
         return use
 
-    def _is_known(self, use: _Use) -> bool:
-        is_fresh = self._clock.monotonic() - use.read_at < _CACHE_SECONDS
-        return is_fresh and use.day == self._clock.now() // DAY_MS
-
     async def _check(self, organization: int, use: _Use, quotas: Quotas, more: PublishUsage) -> None:
         """Read the usage and raise QuotaExceeded if the load does not fit.
 
@@ -112,7 +103,9 @@ class QuotaGate:
             await self._read(organization, use)
             if fits(quotas, use.seen + use.unseen, more) or not before.messages:
                 break
-            await use.settle()
+            while use.in_flight.messages:
+                use.settled.clear()
+                await use.settled.wait()
         check_publishing(quotas, use.seen + use.unseen, more)
 
     async def _read(self, organization: int, use: _Use) -> None:

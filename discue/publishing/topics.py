@@ -6,8 +6,7 @@ from functools import partial
 
 import msgspec
 
-from discue.auth.control_plane_cache import QueueRecord
-from discue.auth.topic_routes import TopicRecord, Way
+from discue.auth.control_plane_cache import QueueRecord, TopicRecord, Way
 from discue.domain.errors import NotFound, Unavailable, invalid
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.messages import Entry, MessageOptions, encode_options

@@ -343,6 +343,6 @@ def _services(
     store, clock = installation.store, installation.clock
     quotas = QuotaGate(store, clock)
     publisher = Publisher(store, installation.cache, clock, control.public_ids, quotas, control.row_ids)
-    rates = RateLimiter(store, clock, workers=lambda: store.workers)
+    rates = RateLimiter(store, clock)
     authenticator = Authenticator(store, installation.cache, clock, control.row_ids, log=log)
     return Services(control, publisher, readiness, log, checks, rates, authenticator, samples, puller)

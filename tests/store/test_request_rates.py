@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from discue.auth.rate_limiter import RateLimiter, RateLimitKey, address_caller
+from discue.auth.rate_limiter import RateLimiter, address_caller
 from discue.domain.errors import StoreUnavailable
-from discue.domain.rate import MINUTE_MS, UNLIMITED
+from discue.domain.rate import MINUTE_MS, UNLIMITED, RateLimitKey
 from discue.store.engine import Transaction
 from discue.store.store import Store
 from tests.support.clocks import NOON, StandingClock

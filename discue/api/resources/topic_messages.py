@@ -31,8 +31,7 @@ from discue.api.structs import (
     id_doc,
     links_of,
 )
-from discue.auth.control_plane_cache import ControlPlaneCache
-from discue.auth.topic_routes import TopicRecord
+from discue.auth.control_plane_cache import ControlPlaneCache, TopicRecord
 from discue.domain import subjects
 from discue.domain.errors import NotFound
 from discue.domain.messages import MessageOptions
