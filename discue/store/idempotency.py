@@ -4,14 +4,14 @@ The row of a key is narrow, since keys are spread over the table. Responses of s
 keys refer.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from discue.domain.ids import row_id_at
 from discue.domain.window import Interval
-from discue.store.engine import IdempotencyRecord, Transaction
+from discue.store.engine import Append, IdempotencyRecord, TopicAppend, Transaction
 
 SCANNED_KEYS: Final = 1_000
 """The number of keys that one step of a deletion scans."""
@@ -69,6 +69,21 @@ class ResponseGroup:
         self._count += 1
         self._size += size
         return self.id
+
+
+def repeated(appends: Sequence[Append | TopicAppend], stored: set[int]) -> set[int]:
+    """Return the places of appends whose key is stored, or is that of an earlier one in the batch.
+
+    `stored` are the first halves of the keys that are stored; those of the batch are added to it.
+    """
+    found = set()
+    for number, item in enumerate(appends):
+        if item.idempotency_record is not None:
+            half = item.idempotency_record.key[0]
+            if half in stored:
+                found.add(number)
+            stored.add(half)
+    return found
 
 
 def encode_responses(onces: Iterable[IdempotencyRecord]) -> bytes:

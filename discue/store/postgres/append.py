@@ -23,7 +23,7 @@ from discue.store.engine import (
     StaleConfiguration,
     TopicAppend,
 )
-from discue.store.idempotency import ResponseGroup, encode_responses
+from discue.store.idempotency import ResponseGroup, encode_responses, repeated
 from discue.store.message_log import entry_of_new
 from discue.store.postgres.errors import OUTAGES
 
@@ -46,8 +46,7 @@ _KIND: Final = ENTRY_COLUMNS.index("kind")
 
 # A subquery that yields a value does not become a join: it goes by the key, however few rows the table has.
 KNOWN_KEYS: Final = """
-SELECT k.number
-FROM unnest($1::bigint[]) WITH ORDINALITY AS k (key, number)
+SELECT k.key FROM unnest($1::bigint[]) AS k (key)
 CROSS JOIN LATERAL (SELECT FROM idempotency_key i WHERE i.key = ANY (ARRAY[k.key]) LIMIT 1) AS known
 """
 CLOSED_AT: Final = "SELECT closed_at FROM queue_head WHERE organization = $1 AND queue = $2"
@@ -206,37 +205,27 @@ class _Rows:
         self._keys += sorted((record.key[0], row) for row, kept in rows.items() for record in kept)
         self._responses += [(row, encode_responses(kept)) for row, kept in rows.items()]
 
-    def fetch_arguments(self) -> tuple[Any, ...]:
-        """Return the statement for queues, and its parameters."""
-        text = statement(has_keys=bool(self._keys), has_delayed=self._has_delayed)
-        return (text, *self._parameters(has_keys=bool(self._keys), has_delayed=self._has_delayed, is_topic=False))
-
-    def fetch_arguments_of_topics(self, topic_appends: Sequence[TopicAppend]) -> tuple[Any, ...]:
-        """Return the statement for topics, and its parameters."""
-        bodies = [
-            (item.organization, body.id, body.uses, body.content) for item in topic_appends for body in item.bodies
-        ]
-        topics = sorted({(item.organization, item.topic, item.routes_version) for item in topic_appends})
-        return (
-            statement(has_keys=True, has_delayed=True, is_topic=True),
-            *self._parameters(has_keys=True, has_delayed=True, is_topic=True),
-            *_columns(bodies, 4),
-            len(self._heads),
-            *_columns(topics, 3),
-        )
-
-    def _parameters(self, *, has_keys: bool, has_delayed: bool, is_topic: bool) -> list[Any]:
-        taken = len(_entry_columns(has_delayed=has_delayed, is_topic=is_topic))
-        heads = _columns(self._heads, len(_HEAD_COLUMNS))
-        parameters = [*heads, *_columns(self._entries, len(ENTRY_COLUMNS))[:taken], self._tally_slot]
+    def fetch_arguments(self, topic_appends: Sequence[TopicAppend] = ()) -> tuple[Any, ...]:
+        """Return the statement for queues, or for topics, and its parameters."""
+        is_topic = bool(topic_appends)
+        has_keys, has_delayed = is_topic or bool(self._keys), is_topic or self._has_delayed
+        width = len(_entry_columns(has_delayed=has_delayed, is_topic=is_topic))
+        parameters = [*_columns(self._heads, len(_HEAD_COLUMNS)), *_columns(self._entries, len(ENTRY_COLUMNS))[:width]]
+        parameters.append(self._tally_slot)
         if has_keys:
             parameters += [*_columns(self._keys, 2), *_columns(self._responses, 2)]
         if has_delayed:
             parameters += _columns(self._delayed, 2)
-        return parameters
+        if is_topic:
+            bodies = [
+                (item.organization, body.id, body.uses, body.content) for item in topic_appends for body in item.bodies
+            ]
+            topics = sorted({(item.organization, item.topic, item.routes_version) for item in topic_appends})
+            parameters += [*_columns(bodies, 4), len(self._heads), *_columns(topics, 3)]
+        return (statement(has_keys=has_keys, has_delayed=has_delayed, is_topic=is_topic), *parameters)
 
 
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[Any]:
     """Return the `width` columns of rows, empty if there are no rows."""
     return list(zip(*rows, strict=True)) or [()] * width
 
@@ -246,15 +235,15 @@ async def append(
 ) -> list[Appended | Exception]:
     """Store the messages; they are durable when this returns. A queue's appends get their seqs in the given order."""
     # Used keys are found before: in the statement, one of them would fail the appends of all callers.
-    repeated = await _repeated_in(connection, appends)
-    rows = _Rows([(number, item) for number, item in enumerate(appends) if number not in repeated], tally_slot)
+    done = await _repeated_in(connection, appends)
+    rows = _Rows([(number, item) for number, item in enumerate(appends) if number not in done], tally_slot)
     raised: dict[int, tuple[int, int]] = {}
     if rows.positions:
         found = await connection.fetch(*rows.fetch_arguments())
         raised = {first: (base, stored_at) for first, base, stored_at in found}
     results: list[Appended | Exception] = []
     for number, item in enumerate(appends):
-        if number in repeated:
+        if number in done:
             results.append(AlreadyDone())
             continue
         first, before = rows.positions[number]
@@ -270,10 +259,10 @@ async def append_to_topics(
 
     Raises OneIsStale for several: the caller must then try each of them alone.
     """
-    repeated = await _repeated_in(connection, topic_appends)
-    fresh = [item for number, item in enumerate(topic_appends) if number not in repeated]
+    done = await _repeated_in(connection, topic_appends)
+    fresh = [item for number, item in enumerate(topic_appends) if number not in done]
     stored = iter(await _append_to_topics(connection, fresh, tally_slot) if fresh else ())
-    return [AlreadyDone() if number in repeated else next(stored) for number in range(len(topic_appends))]
+    return [AlreadyDone() if number in done else next(stored) for number in range(len(topic_appends))]
 
 
 async def _append_to_topics(
@@ -282,7 +271,7 @@ async def _append_to_topics(
     appends = list(enumerate([each for item in topic_appends for each in item.appends]))
     rows = _Rows(appends, tally_slot)
     try:
-        found = await connection.fetch(*rows.fetch_arguments_of_topics(topic_appends))
+        found = await connection.fetch(*rows.fetch_arguments(topic_appends))
     except asyncpg.DivisionByZeroError:
         found = []
     if not found:
@@ -304,15 +293,10 @@ async def _repeated_in(connection: asyncpg.Connection, appends: Sequence[Append 
 
     A key that another worker is storing at this moment is not among them: then that append's statement fails alone.
     """
-    keyed = [(number, item.idempotency_record.key[0]) for number, item in enumerate(appends) if item.idempotency_record]
-    if not keyed:
+    keys = {item.idempotency_record.key[0] for item in appends if item.idempotency_record is not None}
+    if not keys:
         return set()
-    first: dict[int, int] = {}
-    for number, key in keyed:
-        first.setdefault(key, number)
-    keys = list(first)
-    stored = {keys[number - 1] for (number,) in await connection.fetch(KNOWN_KEYS, keys)}
-    return {number for number, key in keyed if key in stored or first[key] != number}
+    return repeated(appends, {key for (key,) in await connection.fetch(KNOWN_KEYS, list(keys))})
 
 
 def _stored(item: Append, before: int, stored_at: int) -> Appended:

@@ -57,7 +57,9 @@ class Server:
     def __init__(self, address: str) -> None:
         check_postgres_url(address)
         self._hosts = list(_each_host(address))
-        self._target = None if _names_target(address) else "read-write"
+        query = parse_qsl(urlsplit(address).query, keep_blank_values=True)
+        # Unless the URL itself says if it means a primary or a standby.
+        self._target = None if "target_session_attrs" in dict(query) else "read-write"
 
     async def connect(self, seconds: float, *, allow_standby: bool = False) -> asyncpg.Connection:
         """Connect so that commits are durable when they return. Each host has that many seconds to answer.
@@ -71,16 +73,14 @@ class Server:
             try:
                 connection = await _connect(host, seconds, target)
             except Exception as error:  # Try the next host
-                failure = _more_specific(failure, error)
+                if failure is None or not isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+                    failure = error
                 continue
             self._hosts.remove(host)
             self._hosts.insert(0, host)
             return connection
         assert failure is not None  # noqa: S101 - there is at least one host
         raise failure
-
-    def __repr__(self) -> str:
-        return f"Server({len(self._hosts)} hosts)"
 
 
 async def _connect(host: str, seconds: float, target: str | None) -> asyncpg.Connection:
@@ -99,10 +99,6 @@ async def _connect(host: str, seconds: float, target: str | None) -> asyncpg.Con
             connection.terminate()
             raise
         return connection
-
-
-def _more_specific(one: Exception | None, other: Exception) -> Exception:
-    return one if one is not None and isinstance(other, asyncpg.TargetServerAttributeNotMatched) else other
 
 
 class PostgresTransaction:
@@ -165,9 +161,6 @@ def _changed(status: str) -> int:
     return int(count) if count.isdecimal() else 0
 
 
-_TARGET = "target_session_attrs"
-
-
 def _each_host(address: str) -> tuple[str, ...]:
     """Return the URL once per host, in their order.
 
@@ -184,11 +177,6 @@ def _each_host(address: str) -> tuple[str, ...]:
     ports = query.pop("port", "").split(",")
     each = zip(named, ports if len(ports) == len(named) else ports[:1] * len(named), strict=True)
     return tuple(_joined(parts._replace(query=_with_host(query, host, port))) for host, port in each)
-
-
-def _names_target(address: str) -> bool:
-    """Return whether the URL itself says if it means a primary or a standby."""
-    return _TARGET in dict(parse_qsl(urlsplit(address).query, keep_blank_values=True))
 
 
 def _with_host(query: dict[str, str], host: str, port: str) -> str:

@@ -35,7 +35,6 @@ from discue.store.postgres.errors import (
     OUTAGES,
     concerns_one_part,
     is_conflict,
-    is_standby_error,
     opening_error,
     translated,
     without_data,
@@ -256,9 +255,9 @@ class PostgresEngine:
             try:
                 with connection.committing(self._commit_seconds):
                     return await run(connection)
-            except Exception as error:
-                if is_standby_error(error):
-                    connection.cut()
+            except asyncpg.ReadOnlySQLTransactionError:
+                # It is not the primary any more: the address may lead to another server now.
+                connection.cut()
                 raise
 
     async def _read(self, place: str, run: Callable[[ServerConnection], Awaitable[T]]) -> T:

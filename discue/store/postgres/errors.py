@@ -53,11 +53,6 @@ def concerns_one_part(error: BaseException) -> bool:
     return sqlstate(error)[:2] in (_DATA, _INTEGRITY, _LIMITS)
 
 
-def is_standby_error(error: BaseException) -> bool:
-    """Return whether the server accepts no writes any more, because it is not the primary."""
-    return isinstance(error, asyncpg.ReadOnlySQLTransactionError)
-
-
 def translated(error: Exception) -> Exception:
     """Return the error for callers. The server's message stays in the chain, for the log."""
     if isinstance(error, asyncpg.UniqueViolationError):

@@ -14,7 +14,7 @@ from discue.store.postgres.errors import CommitUncertain, ConnectionCut, without
 Report = Callable[[str, BaseException], None]
 """Called with the place of an internal failure, and the error."""
 
-CONNECT_SECONDS: Final = 1.0
+_CONNECT_SECONDS: Final = 1.0
 _WAIT_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 1.0
 _FIRST_PAUSE_SECONDS: Final = 0.1
@@ -148,7 +148,7 @@ class ServerConnections:
 
     async def _connect(self) -> ServerConnection:
         generation = self.generation
-        client = await self._server.connect(CONNECT_SECONDS)
+        client = await self._server.connect(_CONNECT_SECONDS)
         if self._closing:
             client.terminate()
             raise ConnectionCut

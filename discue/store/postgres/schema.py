@@ -40,6 +40,8 @@ DIALECT: Final = {
 _OLDEST_SERVER: Final = 14
 _MIGRATION_KEY: Final = 0x64_69_73_64
 _WAIT_SECONDS: Final = 120
+_CONNECT_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 1.0
 _APPLICATION: Final = "discue"
 
 _FOUND: Final = """
@@ -53,6 +55,7 @@ SELECT coalesce(current_schema(), ''), current_setting('server_encoding'), to_re
 """
 _MARK: Final = """
 CREATE TABLE meta (key TEXT COLLATE "C" NOT NULL PRIMARY KEY, value TEXT COLLATE "C" NOT NULL);
+INSERT INTO meta (key, value) VALUES ('epoch', replace(gen_random_uuid()::text, '-', ''));
 """
 _PUT: Final = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
@@ -62,7 +65,11 @@ async def versions(connection: asyncpg.Connection) -> tuple[int, int]:
 
     Raises StoreUnusable for a server that is too old, or an unsuitable database.
     """
-    _require_server(connection)
+    major = connection.get_server_version().major
+    if major < _OLDEST_SERVER:
+        raise StoreUnusable(
+            f"The server is PostgreSQL {major}, but discue needs {_OLDEST_SERVER} or newer. Upgrade it."
+        )
     schema, encoding, is_marked, is_used = await connection.fetchrow(_FOUND)
     if not schema:
         raise StoreUnusable("None of the schemas in the user's search_path exists. Create one.")
@@ -84,9 +91,14 @@ async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...]) 
     async with _alone(connection):
         version, compatible_from = await versions(connection)
         if not version:
-            await _mark(connection)
+            async with connection.transaction():
+                await connection.execute(_MARK)
+                await connection.execute(_PUT, "application", _APPLICATION)
         for migration in pending(known, version, compatible_from):
-            await _apply(connection, migration)
+            async with connection.transaction():
+                await connection.execute(migration.sql)
+                await connection.execute(_PUT, "schema_version", str(migration.number))
+                await connection.execute(_PUT, "compatible_from", str(COMPATIBLE_FROM))
 
 
 @asynccontextmanager
@@ -103,22 +115,6 @@ async def _alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
             await connection.execute("RESET lock_timeout")
 
 
-async def _mark(connection: asyncpg.Connection) -> None:
-    async with connection.transaction():
-        await connection.execute(_MARK)
-        await connection.execute(_PUT, "application", _APPLICATION)
-        await connection.execute(
-            "INSERT INTO meta (key, value) VALUES ('epoch', replace(gen_random_uuid()::text, '-', ''))"
-        )
-
-
-async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
-    async with connection.transaction():
-        await connection.execute(migration.sql)
-        await connection.execute(_PUT, "schema_version", str(migration.number))
-        await connection.execute(_PUT, "compatible_from", str(COMPATIBLE_FROM))
-
-
 async def _meta(connection: asyncpg.Connection) -> dict[str, str]:
     """Read the table `meta`, ours or another program's."""
     try:
@@ -127,24 +123,11 @@ async def _meta(connection: asyncpg.Connection) -> dict[str, str]:
         return {}
 
 
-def _require_server(connection: asyncpg.Connection) -> None:
-    major = connection.get_server_version().major
-    if major < _OLDEST_SERVER:
-        raise StoreUnusable(
-            f"The server is PostgreSQL {major}, but discue needs {_OLDEST_SERVER} or newer. Upgrade it."
-        )
-
-
-CONNECT_SECONDS: Final = 5.0
-_CLOSE_SECONDS: Final = 1.0
-_ENCRYPTION: Final = "SELECT value FROM meta WHERE key = 'encryption'"
-
-
 async def inspect_database(address: str) -> DatabaseInspection:
     """Inspect a database, and change nothing. Raises StoreUnusable with the reason and what to do."""
     async with connected(address) as connection:
         version, compatible_from = await versions(connection)
-        encryption = await connection.fetchval(_ENCRYPTION) if version else None
+        encryption = await connection.fetchval("SELECT value FROM meta WHERE key = 'encryption'") if version else None
     names = tuple(migration.name for migration in pending(migrations(DIALECT), version, compatible_from))
     return DatabaseInspection(exists=True, version=version, pending=names, encryption=encryption or "")
 
@@ -168,9 +151,9 @@ async def connected(address: str) -> AsyncIterator[asyncpg.Connection]:
 
 async def _connect(server: Server) -> asyncpg.Connection:
     try:
-        return await server.connect(CONNECT_SECONDS)
+        return await server.connect(_CONNECT_SECONDS)
     except asyncpg.TargetServerAttributeNotMatched:
-        return await server.connect(CONNECT_SECONDS, allow_standby=True)
+        return await server.connect(_CONNECT_SECONDS, allow_standby=True)
 
 
 class ServerStatus(msgspec.Struct, frozen=True):

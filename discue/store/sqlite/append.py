@@ -17,7 +17,7 @@ from discue.store.engine import (
     StaleConfiguration,
     TopicAppend,
 )
-from discue.store.idempotency import ResponseGroup, encode_responses
+from discue.store.idempotency import ResponseGroup, encode_responses, repeated
 from discue.store.message_log import entry_of_new
 from discue.store.tables import chunks, statement_of_rows
 from discue.store.tallies import TallyEntry
@@ -222,21 +222,11 @@ def _queues_of(item: TopicAppend) -> list[_Version]:
 
 
 def _repeated_in(connection: apsw.Connection, topic_appends: Sequence[TopicAppend]) -> set[int]:
-    """Return the places of those whose idempotency key is stored, or is that of an earlier one in the batch."""
-    keyed = [
-        (number, item.idempotency_record.key[0])
-        for number, item in enumerate(topic_appends)
-        if item.idempotency_record is not None
-    ]
-    known: set[int] = set()
-    for chunk in chunks(sorted({key for _, key in keyed})):
-        known.update(key for key, _ in connection.execute(_FIND_KEYS(len(chunk)), list(chunk)))
-    repeated = set()
-    for number, key in keyed:
-        if key in known:
-            repeated.add(number)
-        known.add(key)
-    return repeated
+    keys = {item.idempotency_record.key[0] for item in topic_appends if item.idempotency_record is not None}
+    stored: set[int] = set()
+    for chunk in chunks(sorted(keys)):
+        stored.update(key for key, _ in connection.execute(_FIND_KEYS(len(chunk)), list(chunk)))
+    return repeated(topic_appends, stored)
 
 
 class _IdempotencyKeys:
@@ -252,9 +242,6 @@ class _IdempotencyKeys:
         """By the id of the row that has their responses: the keys of one queue, each with its place in the batch."""
         self.repeated: set[int] = set()
         """The places of appends whose key was used before, in the batch or earlier."""
-        self._insert_all(appends)
-
-    def _insert_all(self, appends: Sequence[Append]) -> None:
         rows: dict[int, int] = {}
         groups: dict[_Version, ResponseGroup] = {}
         for number, item in enumerate(appends):

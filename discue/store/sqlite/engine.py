@@ -221,27 +221,24 @@ class SqliteEngine:
             raise translated(error, self.path) from error
 
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
+        entries: list[Entry] = []
+        size, head, cut = 0, after, False
         try:
-            return self._read_page((after, organization, queue, rows), max_bytes)
+            cursor = self._reader.execute(_PAGE, (after, organization, queue, rows))
+            for newest, *row in cursor:
+                head = newest
+                if row[0] is None:
+                    break
+                size += len(row[4])
+                if entries and size > max_bytes:
+                    cut = True
+                    break
+                entries.append(entry_of_page_row(tuple(row)))
+            # An open cursor would keep its snapshot, and the write-ahead log could not restart.
+            cursor.close()
         except apsw.Error as error:
             self._report("page", error)
             raise translated(error, self.path) from error
-
-    def _read_page(self, bindings: tuple[int, int, int, int], max_bytes: int) -> LogPage:
-        after, rows = bindings[0], bindings[3]
-        entries: list[Entry] = []
-        size, head, cut = 0, after, False
-        cursor = self._reader.execute(_PAGE, bindings)
-        for newest, *row in cursor:
-            head = newest
-            if row[0] is None:
-                break
-            size += len(row[4])
-            if entries and size > max_bytes:
-                cut = True
-                break
-            entries.append(entry_of_page_row(tuple(row)))
-        cursor.close()
         whole = not cut and len(entries) < rows
         return LogPage(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
 
@@ -268,16 +265,15 @@ class SqliteEngine:
     def _write_batches(self) -> None:
         while (order := self._orders.get()) is not None:
             with self._turn or nullcontext():
-                if order.claim():
-                    self._carry_out(order)
-
-    def _carry_out(self, order: _Order) -> None:
-        try:
-            result: BatchOutcome | Exception = self._write(order.batch)
-        except Exception as error:  # It is the batch's result
-            result = self._failure("commit", error)
-        self._loop.call_soon_threadsafe(_deliver, order.result, result)
-        self._keep_log_short()
+                if not order.claim():
+                    continue
+                try:
+                    result: BatchOutcome | Exception = self._write(order.batch)
+                except Exception as error:  # It is the batch's result
+                    result = self._failure("commit", error)
+                self._loop.call_soon_threadsafe(_deliver, order.result, result)
+                # Within the turn: other processes would make a restart of the log wait.
+                self._keep_log_short()
 
     def _write(self, batch: Batch) -> BatchOutcome:
         try:
