@@ -222,8 +222,8 @@ def main(arguments: list[str]) -> int:
     hypothesis.settings.load_profile("mutate")
     known = set(_baseline())
     mutants = in_order()
-    # What was caught before comes first: whether it still is, is the question.
-    mutants.sort(key=lambda mutant: mutant.name not in known and not options.write)
+    # What was caught before comes first: whether it still is, is the question. To find more, it comes last.
+    mutants.sort(key=lambda mutant: (mutant.name in known) == options.write)
     _, status = os.waitpid(_test([str(TESTS)], None), 0)
     if status != 0:
         print("The tests fail without a mutant.")

@@ -51,7 +51,8 @@ def load(
     settings, invalid = _parse(given, faults)
     faults.extend(_broken_constraints(settings, given, invalid))
     if faults:
-        raise SettingsInvalid(_sentence(faults), faults=tuple(faults))
+        lines = [f"{fault.pointer}: {fault.detail}" for fault in faults]
+        raise SettingsInvalid("\n  ".join(["Invalid settings:", *lines]), faults=tuple(faults))
     return settings
 
 
@@ -62,7 +63,7 @@ def add_flags(parser: argparse._ActionsContainer, command: Command, base: Mappin
         if command in setting.commands:
             # argparse formats help texts with %.
             usage = setting.help.replace("`", "").replace("%", "%%")
-            optional: dict[str, Any] = {"nargs": "?", "const": "true"} if _is_switch(setting) else {}
+            optional: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(setting.default, bool) else {}
             parser.add_argument(
                 setting.flag,
                 metavar=setting.name.upper(),
@@ -75,10 +76,6 @@ def add_flags(parser: argparse._ActionsContainer, command: Command, base: Mappin
 def flags_of(namespace: argparse.Namespace) -> dict[str, str]:
     """Return the settings among parsed arguments."""
     return {name: value for name, value in vars(namespace).items() if name in _BY_NAME or name == "config"}
-
-
-def _is_switch(setting: Setting) -> bool:
-    return isinstance(setting.default, bool)
 
 
 def describe(value: object) -> str:
@@ -168,8 +165,3 @@ def _broken_constraints(settings: Settings, given: Mapping[str, _Given], invalid
         if invalid.isdisjoint(names) and is_broken(settings):
             origin = next((given[name].origin for name in names if name in given), _BY_NAME[names[0]].flag)
             yield Fault(origin, detail)
-
-
-def _sentence(faults: list[Fault]) -> str:
-    lines = [f"{fault.pointer}: {fault.detail}" for fault in faults]
-    return "\n  ".join(["Invalid settings:", *lines])

@@ -176,9 +176,10 @@ API_KEY = SettingType("an API key: dsk_ and 43 to 128 letters and digits", _api_
 
 _PREFIXES = ("postgresql://", "postgres://")
 
-_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_TARGET_SESSION_ATTRS = ("any", "primary", "read-write")
-_CHOICES: Mapping[str, tuple[str, ...]] = {"sslmode": _SSL_MODES, "target_session_attrs": _TARGET_SESSION_ATTRS}
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": ("any", "primary", "read-write"),
+}
 # Parameters of other clients that asyncpg does not know. It would send them to the server as settings.
 _UNSUPPORTED = (
     *("channel_binding", "client_encoding", "connect_timeout", "fallback_application_name", "gssencmode"),
@@ -213,7 +214,12 @@ def check_postgres_url(text: str) -> None:
     _check_ports(parameters.get("port"), len((hosts or parameters.get("host", "")).split(",")))
     if not (unquote(parts.path).strip("/") or parameters.get("dbname") or parameters.get("database")):
         raise InvalidDatabaseUrl("it has no database name after the host")
-    _check_parameters(parameters)
+    for name, choices in _CHOICES.items():
+        if parameters.get(name, choices[0]) not in choices:
+            raise InvalidDatabaseUrl(f"{name} must be one of {', '.join(choices)}")
+    for name in _UNSUPPORTED:
+        if name in parameters:
+            raise InvalidDatabaseUrl(f"the parameter {name} is not supported; remove it")
 
 
 def without_password(text: str) -> str:
@@ -269,12 +275,3 @@ def _check_ports(ports: str | None, hosts: int) -> None:
 def _check_port(text: str) -> None:
     if _PORT.fullmatch(text) is None or not 0 < int(text) <= _MAX_PORT:
         raise InvalidDatabaseUrl("a port must be a number from 1 to 65535")
-
-
-def _check_parameters(parameters: Mapping[str, str]) -> None:
-    for name, choices in _CHOICES.items():
-        if parameters.get(name, choices[0]) not in choices:
-            raise InvalidDatabaseUrl(f"{name} must be one of {', '.join(choices)}")
-    for name in _UNSUPPORTED:
-        if name in parameters:
-            raise InvalidDatabaseUrl(f"the parameter {name} is not supported; remove it")

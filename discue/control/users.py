@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 from discue.control.context import ControlContext, one_of, require_found
 from discue.crypto import passwords
 from discue.crypto.passwords import Invitation, new_invitation
+from discue.domain.api_key import hash_secret
 from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, invalid
 from discue.domain.model import Role, User
 from discue.domain.scopes import Access, Principal
@@ -135,7 +136,7 @@ async def accept(control: ControlContext, token: str, password: str) -> User | N
     Raises Unprocessable for an invalid password, whatever the token, and Locked if the organization is suspended.
     """
     passwords.check_password(password)
-    hashed, now = passwords.hash_invitation_token(token), control.clock.now()
+    hashed, now = hash_secret(token), control.clock.now()
     if await control.store.read(lambda tx: _invited(tx, hashed, now)) is None:
         return None
     entry = _Entry(await control.passwords.hash_of(password, control.random_bytes))

@@ -39,11 +39,7 @@ _REQUIRED: Final[Mapping[AuthenticationType, tuple[str, ...]]] = {
     "oauth2": ("token_url", "client_id"),
     "certificate": ("certificate",),
 }
-_OPTIONAL: Final[Mapping[AuthenticationType, tuple[str, ...]]] = {
-    "basic": (),
-    "oauth2": ("scope", "audience"),
-    "certificate": (),
-}
+_OPTIONAL: Final[Mapping[AuthenticationType, tuple[str, ...]]] = {"oauth2": ("scope", "audience")}
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -118,7 +114,7 @@ def parse_credentials(fields: AuthenticationFields, now: int) -> Credentials:
     if kind is None:
         raise _invalid_field("type", f"must be one of {', '.join(TYPES)}")
     secret = _SECRET_FIELD[kind]
-    own = (*_REQUIRED[kind], secret, *_OPTIONAL[kind])
+    own = (*_REQUIRED[kind], secret, *_OPTIONAL.get(kind, ()))
     given = {name: value for name, value in msgspec.structs.asdict(fields).items() if value is not None}
     for name in given:
         if name not in (*own, "type"):

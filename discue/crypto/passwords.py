@@ -1,7 +1,6 @@
 """Passwords of users (argon2id), and the invitations that let a user set one."""
 
 import asyncio
-import hashlib
 import unicodedata
 from typing import Final, NamedTuple
 
@@ -9,6 +8,7 @@ import msgspec
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from discue.domain.api_key import hash_secret
 from discue.domain.errors import invalid
 from discue.domain.ids import RandomBytes, RandomText
 
@@ -43,7 +43,10 @@ def normalized(text: str) -> str:
 
 def hash_password(password: str, salt: bytes, cost: HashCost = STANDARD) -> str:
     """Return the hash with its salt and cost (PHC string); slow. `salt` must be 16 random bytes."""
-    return _derivation(salt, cost).derive_phc_encoded(normalized(password).encode())
+    derivation = Argon2id(
+        salt=salt, length=_HASH_BYTES, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib
+    )
+    return derivation.derive_phc_encoded(normalized(password).encode())
 
 
 def verify_password(password: str, password_hash: str | None, cost: HashCost = STANDARD) -> bool:
@@ -57,12 +60,6 @@ def verify_password(password: str, password_hash: str | None, cost: HashCost = S
     except InvalidKey:
         return False
     return True
-
-
-def _derivation(salt: bytes, cost: HashCost) -> Argon2id:
-    return Argon2id(
-        salt=salt, length=_HASH_BYTES, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib
-    )
 
 
 INVITATION_MS: Final = 7 * 86_400_000
@@ -82,17 +79,12 @@ class Invitation(NamedTuple):
 
     @property
     def hash(self) -> bytes:
-        return hash_invitation_token(self.token)
+        return hash_secret(self.token)
 
 
 def new_invitation(random_text: RandomText, now: int) -> Invitation:
     """Return an invitation with a token of 32 random characters: 190 bits, so a plain hash of it is enough."""
     return Invitation(random_text.take(_TOKEN_CHARACTERS), now + INVITATION_MS)
-
-
-def hash_invitation_token(token: str) -> bytes:
-    """Return the SHA-256 of any text, including lone surrogates (which no token contains)."""
-    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
 
 
 class PasswordHashing:

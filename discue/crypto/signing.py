@@ -86,7 +86,10 @@ def verify(secret: str, headers: Mapping[str, str], body: bytes, now: int, *, to
     The names in `headers` are case-insensitive.
     """
     lowered = {name.lower(): value for name, value in headers.items()}
-    timestamp = _timestamp_of(_header(lowered, "webhook-timestamp"))
+    text = _header(lowered, "webhook-timestamp")
+    if not (text.isdigit() and len(text) <= _TIMESTAMP_DIGITS):
+        raise SignatureInvalid("The timestamp must be a number of seconds.")
+    timestamp = int(text)
     if abs(now - timestamp * 1_000) > tolerance_seconds * 1_000:
         raise SignatureInvalid("The timestamp is too far from the current time.")
     message_id, signatures = _header(lowered, "webhook-id"), _header(lowered, "webhook-signature").split(" ")
@@ -120,12 +123,6 @@ def _header(headers: Mapping[str, str], name: str) -> str:
     if not value or not value.isascii():
         raise SignatureInvalid(f"The header {name} is missing or invalid.")
     return value
-
-
-def _timestamp_of(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= _TIMESTAMP_DIGITS):
-        raise SignatureInvalid("The timestamp must be a number of seconds.")
-    return int(text)
 
 
 SecretType = Literal["hmac", "ed25519"]

@@ -46,7 +46,7 @@ def claimed_id(text: str) -> str:
 
 
 def hash_secret(secret: str) -> bytes:
-    """Return the SHA-256 of any text, including lone surrogates (which no key contains)."""
+    """Return the SHA-256 of any text, including lone surrogates (which no key and no token contains)."""
     return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 
 

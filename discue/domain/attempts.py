@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -31,6 +31,22 @@ FailureKind = Literal[
 could not be obtained. `rejected` and `lease_expired` occur only in pull mode: the consumer rejected the message, or did
 not respond before its lease expired.
 """
+
+_DESCRIPTIONS: Final[dict[FailureKind, str]] = {
+    "resolve": "name not found",
+    "refused_address": "address not allowed",
+    "tls": "TLS failed",
+    "timeout": "no response in time",
+    "reset": "no response",
+    "protocol": "no response",
+    "response_too_large": "no response",
+}
+
+
+def describe_failure(failure: FailureKind) -> str:
+    """Return why no response to a probe or check was read. It reveals nothing about the network."""
+    return _DESCRIPTIONS.get(failure, "no connection")
+
 
 AttemptDetailLevel = Literal["all", "failures", "none"]
 """Attempts that keep full request and response details."""
@@ -213,25 +229,23 @@ def visible_request_headers(head: bytes) -> HeaderPairs:
     """Return the headers of a request. Values that were chosen by a user may be secrets and are hidden."""
     lines = head.decode("latin-1").split("\r\n")[1:]
     pairs = (line.partition(": ") for line in lines if line)
-    return _bounded((name, value if _OWN_HEADERS.fullmatch(name.lower()) else HIDDEN) for name, _, value in pairs)
+    return _within_limits((name, value if _OWN_HEADERS.fullmatch(name.lower()) else HIDDEN) for name, _, value in pairs)
 
 
 def visible_response_headers(headers: Iterable[tuple[bytes, bytes]]) -> HeaderPairs:
     """Return the headers of a response. Values are hidden if the name suggests a secret."""
     pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
-    return _bounded((name, HIDDEN if _SECRET_NAME.search(name.lower()) else value) for name, value in pairs)
+    return _within_limits((name, HIDDEN if _SECRET_NAME.search(name.lower()) else value) for name, value in pairs)
 
 
-def _bounded(pairs: Iterable[tuple[str, str]]) -> HeaderPairs:
-    return tuple(_within_limits(pairs))
-
-
-def _within_limits(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def _within_limits(pairs: Iterable[tuple[str, str]]) -> HeaderPairs:
     # Bounded per value, in number and in total: a listener must not be able to fill the database with its headers.
+    kept: list[tuple[str, str]] = []
     left = MAX_HEAD_CHARACTERS
     for _, (name, value) in zip(range(MAX_HEADERS), pairs, strict=False):
         short = value if len(value) <= MAX_VALUE_CHARACTERS else value[:MAX_VALUE_CHARACTERS] + "…"
         left -= len(name) + len(short)
         if left < 0:
-            return
-        yield name, short
+            break
+        kept.append((name, short))
+    return tuple(kept)

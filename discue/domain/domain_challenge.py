@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.attempts import FailureKind
+from discue.domain.attempts import FailureKind, describe_failure
 from discue.domain.egress import Target
 from discue.domain.errors import invalid
 from discue.domain.ids import RandomText
@@ -39,18 +39,6 @@ _OTHER_PORTS: Final = range(1_024, 65_536)
 _NAME_CHARACTERS: Final = 32
 _CONTENT_CHARACTERS: Final = 43
 _OK: Final = 200
-
-_NO_CONNECTION: Final = "no connection"
-
-_REASONS: Final[dict[FailureKind, str]] = {
-    "resolve": "name not found",
-    "refused_address": "address not allowed",
-    "tls": "TLS failed",
-    "timeout": "no response in time",
-    "reset": "no response",
-    "protocol": "no response",
-    "response_too_large": "no response",
-}
 
 
 class Challenge(msgspec.Struct, frozen=True):
@@ -148,7 +136,7 @@ def target_of(host_key: str, port: int, challenge: Challenge) -> Target:
 def check_error(failure: FailureKind, status: int, body: bytes, challenge: Challenge) -> str:
     """Return why a check failed, "" if it succeeded. Of the response it contains only the status."""
     if failure:
-        return _REASONS.get(failure, _NO_CONNECTION)
+        return describe_failure(failure)
     if status != _OK:
         return f"answered {status}"
     return "" if body == challenge.file_content.encode() else "content differs"

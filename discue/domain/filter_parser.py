@@ -8,6 +8,7 @@ import msgspec
 
 from discue.domain.errors import Fault, Unprocessable, below, invalid, unescaped
 from discue.domain.patterns import small_pattern_fault
+from discue.domain.schema_rules import is_number
 from discue.domain.strict_json import decode_strictly
 
 MessageMember = Literal["data", "headers", "key"]
@@ -89,7 +90,8 @@ def parse_filter(text: bytes, pointer: str) -> Condition:
     parser = _Parser()
     condition = parser.clause(decode_strictly(text, pointer), pointer, 1)
     if parser.faults:
-        raise _invalid_filter(parser.faults)
+        first = parser.faults[0]
+        raise Unprocessable(f"Invalid filter: {first.pointer} {first.detail}.", faults=tuple(parser.faults))
     return condition
 
 
@@ -181,15 +183,10 @@ class _Parser:
         if operator not in OPERATORS:
             return f"is not an operator; use one of {', '.join((*OPERATORS, *COMBINATORS))}"
         if operator == "$regex" and isinstance(operand, str):
-            return self._pattern_fault(operand)
+            self._patterns += 1
+            return small_pattern_fault(operand) if self._patterns <= MAX_PATTERNS else _TOO_MANY_PATTERNS
         fits, rule = _OPERANDS[operator]
         return None if fits(operand) else rule
-
-    def _pattern_fault(self, pattern: str) -> str | None:
-        self._patterns += 1
-        if self._patterns > MAX_PATTERNS:
-            return f"exceeds the limit of {MAX_PATTERNS} patterns"
-        return small_pattern_fault(pattern)
 
     def _fault(self, pointer: str, rule: str) -> None:
         if len(self.faults) < MAX_CONDITIONS:
@@ -216,32 +213,18 @@ def _is_scalar(value: Any) -> bool:
     return not isinstance(value, dict | list)
 
 
-def _is_list_of_scalars(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_scalar, value))
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_ordered(value: Any) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
-
-
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _invalid_filter(faults: list[Fault]) -> Unprocessable:
-    return Unprocessable(f"Invalid filter: {faults[0].pointer} {faults[0].detail}.", faults=tuple(faults))
-
-
+_TOO_MANY_PATTERNS: Final = f"exceeds the limit of {MAX_PATTERNS} patterns"
 _NO_PATH_ALLOWED: Final = "is not an operator, and a text has no members"
 _EMPTY_STEP: Final = "has an empty step; write it as a JSON pointer, such as /a//b"
 _OPERANDS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
     **dict.fromkeys(SCALAR_OPERATORS, (_is_scalar, "must be a string, a number, true, false or null")),
-    **dict.fromkeys(ORDER_OPERATORS, (_is_ordered, "must be a number or a string")),
-    **dict.fromkeys(TEXT_OPERATORS, (_is_text, "must be a string")),
-    "$in": (_is_list_of_scalars, "must be a list of at least one string, number, true, false or null"),
-    "$exists": (_is_bool, "must be true or false"),
+    **dict.fromkeys(
+        ORDER_OPERATORS, (lambda value: isinstance(value, str) or is_number(value), "must be a number or a string")
+    ),
+    **dict.fromkeys(TEXT_OPERATORS, (lambda value: isinstance(value, str), "must be a string")),
+    "$in": (
+        lambda value: isinstance(value, list) and bool(value) and all(map(_is_scalar, value)),
+        "must be a list of at least one string, number, true, false or null",
+    ),
+    "$exists": (lambda value: isinstance(value, bool), "must be true or false"),
 }

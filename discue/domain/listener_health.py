@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from discue.domain.attempts import FailureKind
+from discue.domain.attempts import FailureKind, describe_failure
 
 # Liveness
 
@@ -46,20 +46,11 @@ class Liveness(msgspec.Struct, frozen=True, gc=False):
 BreakerState = Literal["closed", "half_open", "open"]
 """State of a listener's circuit breaker: everything is sent; a little, and more as it succeeds; nothing is sent."""
 
-_PROBE_ERRORS: Final[dict[FailureKind, str]] = {
-    "resolve": "name not found",
-    "refused_address": "address not allowed",
-    "tls": "TLS failed",
-    "timeout": "no response in time",
-    "connect": "no connection",
-    "connect_timeout": "no connection",
-}
-
 
 def probe_error(failure: FailureKind, status: int) -> str:
     """Return a description of a failed probe, "" if it succeeded. Of the response it contains only the status."""
     if failure:
-        return _PROBE_ERRORS.get(failure, "no response")
+        return describe_failure(failure)
     return "" if 200 <= status < 300 else f"answered {status}"
 
 
@@ -83,7 +74,7 @@ def after_probe(before: Liveness, error: str, status: int, now: int) -> Liveness
     in_a_row = max(min(before.in_a_row, 0) - 1, -_INACTIVE_AFTER)
     return msgspec.structs.replace(
         before,
-        state=_state_after_failures(before.state, -in_a_row),
+        state="inactive" if before.state == "inactive" or in_a_row == -_INACTIVE_AFTER else "unstable",
         failure_count=before.failure_count + 1,
         last_failure_at=now,
         last_failure_status=status,
@@ -119,10 +110,6 @@ def probe_interval_ms(liveness: Liveness, *, is_idle: bool) -> int:
 def with_jitter(interval: int, random: float) -> int:
     """Return the interval, up to 10 % shorter or longer, so that probes spread out. `random` is from [0, 1)."""
     return int(interval * (1 - _JITTER / 2 + _JITTER * random))
-
-
-def _state_after_failures(state: LivenessState, in_a_row: int) -> LivenessState:
-    return "inactive" if state == "inactive" or in_a_row >= _INACTIVE_AFTER else "unstable"
 
 
 # Disabling after long failure. The time runs only from a failure that is followed by another one 12 to 24 hours later.

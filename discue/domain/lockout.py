@@ -64,7 +64,8 @@ def after_failure(before: FailureHistory, now: int) -> FailureHistory:
     if remaining_ms(before.locked_until, now):
         return before
     # Only consecutive lockouts double: an occasional typo must not lead to long ones.
-    locks = 0 if _was_quiet(before, now) else before.locks
+    last = max(before.locked_until, *before.failed_at, 0)
+    locks = 0 if abs(now - last) >= QUIET_MS else before.locks
     # abs: if the clock was set back, failures lie in the future. They must not count forever.
     recent = [at for at in before.failed_at if abs(now - at) < WINDOW_MS]
     failed_at = tuple(sorted([*recent, now]))
@@ -76,11 +77,6 @@ def after_failure(before: FailureHistory, now: int) -> FailureHistory:
 def lock_ms(locks_before: int) -> int:
     """Return the duration of a lockout: a minute, doubled for each one before it, at most 15 minutes."""
     return min(FIRST_LOCK_MS << min(locks_before, _MAX_LOCKS), MAX_LOCK_MS)
-
-
-def _was_quiet(before: FailureHistory, now: int) -> bool:
-    last = max(before.locked_until, *before.failed_at, 0)
-    return abs(now - last) >= QUIET_MS
 
 
 class Lockout(NamedTuple):

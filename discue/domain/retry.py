@@ -55,17 +55,14 @@ def with_options(policy: RetryPolicy, options: RetryOptions | None) -> RetryPoli
         return policy
     delays = policy.delays_seconds if options.schedule is None else options.schedule
     if options.attempts is not None:
-        delays = _with_length(delays, options.attempts - 1)
+        last = delays[-1] if delays else DEFAULT_RETRY_POLICY.delays_seconds[0]
+        missing = options.attempts - 1 - len(delays)
+        delays = (*delays[: options.attempts - 1], *[last] * missing)
     return RetryPolicy(
         delays,
         policy.jitter if options.jitter is None else options.jitter,
         policy.final if options.final_statuses is None else frozenset(map(str, options.final_statuses)),
     )
-
-
-def _with_length(delays: tuple[int, ...], length: int) -> tuple[int, ...]:
-    last = delays[-1] if delays else DEFAULT_RETRY_POLICY.delays_seconds[0]
-    return (*delays[:length], *[last] * (length - len(delays)))
 
 
 def delay_ms(policy: RetryPolicy, attempts_made: int, retry_after_seconds: int | None, random: float) -> int | None:

@@ -15,6 +15,10 @@ _FIELDS: Final = {
     "string": frozenset({"type", "required", "pattern", "enum", "min", "max"}),
     "number": frozenset({"type", "required", "min", "max"}),
 }
+_BOUNDS: Final = {
+    "string": (("min", "minLength"), ("max", "maxLength")),
+    "number": (("min", "minimum"), ("max", "maximum")),
+}
 _MAX_LENGTH: Final = 2**53
 
 
@@ -135,21 +139,12 @@ def _rule_schema(rule: dict[str, Any]) -> dict[str, Any]:
     elif kind == "array":
         schema = {"type": "array", "items": _rule_schema(rule["items"])}
     else:
-        schema = {"type": kind, **(_string_keywords(rule) if kind == "string" else _number_keywords(rule))}
+        schema = {"type": kind} | {keyword: rule[name] for name, keyword in _BOUNDS[kind] if name in rule}
+        if "pattern" in rule:
+            schema["pattern"] = without_delimiters(rule["pattern"])
+        if "enum" in rule:
+            schema["enum"] = list(dict.fromkeys(rule["enum"]))
     return schema if rule.get("required", True) else _nullable(schema)
-
-
-def _string_keywords(rule: dict[str, Any]) -> dict[str, Any]:
-    schema = {keyword: rule[name] for name, keyword in (("min", "minLength"), ("max", "maxLength")) if name in rule}
-    if "pattern" in rule:
-        schema["pattern"] = without_delimiters(rule["pattern"])
-    if "enum" in rule:
-        schema["enum"] = list(dict.fromkeys(rule["enum"]))
-    return schema
-
-
-def _number_keywords(rule: dict[str, Any]) -> dict[str, Any]:
-    return {keyword: rule[name] for name, keyword in (("min", "minimum"), ("max", "maximum")) if name in rule}
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:

@@ -110,13 +110,11 @@ class SchemaValidator:
         for one in inner:
             yield from self._faults(one, value, pointer)
         if not inner and "additionalProperties" in schema:
-            yield from self._additional_faults(schema["additionalProperties"], value, pointer)
-
-    def _additional_faults(self, schema: Any, value: object, pointer: str) -> Iterator[Fault]:
-        if schema is False:
-            yield Fault(pointer, "is not a property of the schema")
-        elif not self._fits(schema, value):
-            yield from self._faults(schema, value, pointer)
+            additional = schema["additionalProperties"]
+            if additional is False:
+                yield Fault(pointer, "is not a property of the schema")
+            elif not self._fits(additional, value):
+                yield from self._faults(additional, value, pointer)
 
     def _element_faults(self, schema: dict[str, Any], value: list[Any], pointer: str) -> Iterator[Fault]:
         first = schema.get("prefixItems", [])
@@ -288,29 +286,16 @@ def compile_schema(text: str, language: SchemaLanguage) -> SchemaValidator:
 
 
 def _compile(value: Any, language: SchemaLanguage) -> SchemaValidator:
-    try:
-        return _compile_rules(value) if language == "rules" else _compile_json_schema(value)
-    except UnsupportedSchema:
-        raise _invalid_schema((Fault(f"/{FIELDS[language]}", "is not a supported schema"),)) from None
-
-
-def _compile_rules(rules: Any) -> SchemaValidator:
-    """Compile rules. Each value is checked by one rule, so the message size needs no limit."""
-    faults = tuple(islice(check_rules(rules, "/schema"), MAX_FAULTS))
-    if faults:
-        raise _invalid_schema(faults)
-    return SchemaValidator(rules_to_json_schema(rules), _UNLIMITED)
-
-
-def _compile_json_schema(document: Any) -> SchemaValidator:
-    schema = JsonSchema(document, "/json_schema")
-    faults = tuple(islice(schema.faults(), MAX_FAULTS))
-    if faults:
-        raise _invalid_schema(faults)
-    return SchemaValidator(
-        schema.expanded, _MAX_CHECKED_BYTES // schema.cost.repeated if schema.cost.repeated else _UNLIMITED
-    )
-
-
-def _invalid_schema(faults: tuple[Fault, ...]) -> Unprocessable:
-    return Unprocessable(f"Invalid schema: {faults[0].pointer} {faults[0].detail}.", faults=faults)
+    pointer = f"/{FIELDS[language]}"
+    document = JsonSchema(value, pointer)
+    faults = tuple(islice(check_rules(value, pointer) if language == "rules" else document.faults(), MAX_FAULTS))
+    if not faults:
+        try:
+            if language == "rules":
+                # Each value is checked by one rule, so the message size needs no limit.
+                return SchemaValidator(rules_to_json_schema(value), _UNLIMITED)
+            repeated = document.cost.repeated
+            return SchemaValidator(document.expanded, _MAX_CHECKED_BYTES // repeated if repeated else _UNLIMITED)
+        except UnsupportedSchema:
+            faults = (Fault(pointer, "is not a supported schema"),)
+    raise Unprocessable(f"Invalid schema: {faults[0].pointer} {faults[0].detail}.", faults=faults)

@@ -95,7 +95,7 @@ def check_grant(requested: Scopes, granter: Scopes, pointer: str = "/scopes") ->
             faults=tuple(Fault(f"{pointer}/{resource}", "is protected") for resource in protected),
         )
     # An empty list of targets means all: `covers` treats it so, or a restricted key could grant everything.
-    excessive = [resource for resource, scope in requested.items() if not _holds(granter, resource, scope)]
+    excessive = [name for name, scope in requested.items() if name not in granter or not granter[name].covers(scope)]
     if excessive:
         raise Forbidden(
             f'An API key cannot grant more access to "{excessive[0]}" than it has.',
@@ -157,11 +157,6 @@ class Principal:
 
 def _missing_scope(resource: str, access: Access) -> Forbidden:
     return Forbidden(f'The API key needs the scope "{resource}" with {access} access.')
-
-
-def _holds(granter: Scopes, resource: str, scope: Scope) -> bool:
-    held = granter.get(resource)
-    return held is not None and held.covers(scope)
 
 
 class _Faults:

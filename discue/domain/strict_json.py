@@ -87,17 +87,14 @@ def canonical_json(value: object) -> str:
     Unlike in the RFC, integers keep their exact value.
     """
     if isinstance(value, dict):
-        members = sorted(value.items(), key=_utf16)
+        # By UTF-16 code units, as the RFC demands: code points above the basic plane sort differently.
+        members = sorted(value.items(), key=lambda member: member[0].encode("utf-16-be", "surrogatepass"))
         return "{" + ",".join(f"{_to_json(name)}:{canonical_json(each)}" for name, each in members) + "}"
     if isinstance(value, list):
         return "[" + ",".join(canonical_json(each) for each in value) + "]"
     if isinstance(value, float):
         return _ecmascript_number(value)
     return _to_json(value)
-
-
-def _utf16(member: tuple[str, object]) -> bytes:
-    return member[0].encode("utf-16-be", "surrogatepass")
 
 
 def _ecmascript_number(value: float) -> str:

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from discue.crypto.passwords import hash_invitation_token
+from discue.domain.api_key import hash_secret
 from discue.domain.model import User
 from discue.store import users
 from discue.store.engine import UniqueViolation
@@ -33,9 +33,7 @@ async def _stored(store: Store, *made: User) -> None:
 
 
 async def test_a_user_is_read_as_it_was_written(store: Store) -> None:
-    user = a_user(
-        10, password_hash="$argon2id$", invitation_hash=hash_invitation_token("t"), invitation_expires_at=NOON + 1
-    )
+    user = a_user(10, password_hash="$argon2id$", invitation_hash=hash_secret("t"), invitation_expires_at=NOON + 1)
     await _stored(store, user)
     assert await store.read(lambda tx: users.get(tx, OURS, user.public_id)) == user
     assert await store.read(lambda tx: users.get(tx, THEIRS, user.public_id)) is None
@@ -57,10 +55,10 @@ async def test_an_email_is_found_and_unique_however_it_is_spelt(store: Store) ->
 
 
 async def test_an_invitation_is_found_by_its_hash_alone(store: Store) -> None:
-    user = a_user(10, invitation_hash=hash_invitation_token("token"))
+    user = a_user(10, invitation_hash=hash_secret("token"))
     await _stored(store, user, a_user(11))
-    assert await store.read(lambda tx: users.invited(tx, hash_invitation_token("token"))) == user
-    assert await store.read(lambda tx: users.invited(tx, hash_invitation_token("other"))) is None
+    assert await store.read(lambda tx: users.invited(tx, hash_secret("token"))) == user
+    assert await store.read(lambda tx: users.invited(tx, hash_secret("other"))) is None
 
 
 async def test_users_of_a_role_are_listed_apart(store: Store) -> None:
