@@ -54,7 +54,8 @@ class Request:
         self.scope = scope
         self.exchange = exchange
         self.headers = scope.headers
-        self.id = client_request_id(self.headers) or fallback_id()
+        given = self.headers.get("x-request-id")
+        self.id: str = given if given and _REQUEST_ID.fullmatch(given) else fallback_id()
         self.response_headers = [("content-type", JSON), ("x-request-id", self.id)]
         accept: str = self.headers.get("accept", "")
         self.accept = ",".join(self.headers.get_all("accept")) if accept else accept
@@ -175,12 +176,6 @@ def check_request(scope: HttpScope, headers: HttpHeaders) -> None:
         for name in _SINGLE:
             if len(headers.get_all(name)) > 1:
                 raise given_twice(name)
-
-
-def client_request_id(headers: HttpHeaders) -> str | None:
-    """Return the client's `X-Request-Id` if it is safe to return it."""
-    given = headers.get("x-request-id")
-    return given if given is not None and _REQUEST_ID.fullmatch(given) else None
 
 
 def rate_limit_key(organization: Organization, principal: Principal, settings: Settings) -> RateLimitKey:

@@ -121,7 +121,7 @@ class App:
         await self._admission.admit(request, needs_key=route.needs is not None)
         if route.needs is not None:
             route.needs.check(request.principal, ids)
-        if route.publishes:
+        if compiled.publishes:
             # Before the body is read: under overload, refusing must be cheap.
             self._check_capacity()
         base = (self._public_url or base_url(scope, request.headers)) + found.version
@@ -156,7 +156,12 @@ class App:
                 call.headers[0] = ("content-type", EVENTS)
                 request.stream = response.pieces
                 return b""
-            content = _content(route, call, response)
+            if isinstance(response, RawResponse):
+                content = response.content
+                if route.media_type != JSON:
+                    call.headers[0] = ("content-type", f"{route.media_type}; charset=utf-8")
+            else:
+                content = _encode(response)
         if call.version and compiled.has_etag:
             # After the content: the second part of an entity tag depends on everything that the response shows.
             etag = etag_of(call.version, content)
@@ -250,14 +255,6 @@ def _etags(headers: HttpHeaders, name: str) -> EntityTags | None:
         return parse_etags(",".join(values))
     except ValueError:
         raise BadRequest(f'The header {name} must be * or a list of entity tags such as "abc", "def".') from None
-
-
-def _content(route: Route, call: Call, response: msgspec.Struct) -> bytes:
-    if not isinstance(response, RawResponse):
-        return _encode(response)
-    if route.media_type != JSON:
-        call.headers[0] = ("content-type", f"{route.media_type}; charset=utf-8")
-    return response.content
 
 
 def _send(request: Request, status: int, content: bytes) -> None:

@@ -44,7 +44,12 @@ class BodyReader:
         length = None if announced is None else _length(announced, limit)
         if length == 0:
             return b""
-        task = self._start_deadline()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("A body must be read in a task.")
+        self._reading[task] = self._tick
+        if not self._ticking:
+            self._schedule_tick()
         try:
             if length is not None:
                 return await self._whole(exchange, length)
@@ -74,15 +79,6 @@ class BodyReader:
                     if not unwanted.should_continue(len(chunk), stalled):
                         break
 
-    def _start_deadline(self) -> asyncio.Task[Any]:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("A body must be read in a task.")
-        self._reading[task] = self._tick
-        if not self._ticking:
-            self._schedule_tick()
-        return task
-
     async def _whole(self, exchange: HttpProtocol, length: int) -> bytes:
         # Before the first byte: the server buffers the whole body, and many bodies that are announced but slow would
         # otherwise pass the check together and exceed the memory limit later.
@@ -98,29 +94,24 @@ class BodyReader:
         A body that breaks off looks complete at this level. The decoder notices: a JSON object that is cut is invalid.
         """
         content = bytearray()
+        refusal: DiscueError | None = None
+        unwanted: _Unwanted | None = None
         try:
-            refusal = await self._collect(exchange, limit, content)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None) as stalled:
+                    async for chunk in exchange:
+                        if unwanted is None and (refusal := self._refusal(len(content), len(chunk), limit)) is None:
+                            content += chunk
+                            continue
+                        # The error is raised after the rest is discarded, so that the client can read the response.
+                        unwanted = unwanted or _Unwanted()
+                        if not unwanted.should_continue(len(chunk), stalled):
+                            break
         finally:
             self._bytes -= len(content)
         if refusal is not None:
             raise refusal
         return bytes(content)
-
-    async def _collect(self, exchange: HttpProtocol, limit: int, content: bytearray) -> DiscueError | None:
-        """Append the body to `content`. Returns the error that ended this early, once the rest is discarded."""
-        refusal: DiscueError | None = None
-        unwanted: _Unwanted | None = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(None) as stalled:
-                async for chunk in exchange:
-                    if unwanted is None and (refusal := self._refusal(len(content), len(chunk), limit)) is None:
-                        content += chunk
-                        continue
-                    # The error is raised after the rest is discarded, so that the client can read the response.
-                    unwanted = unwanted or _Unwanted()
-                    if not unwanted.should_continue(len(chunk), stalled):
-                        break
-        return refusal
 
     def _refusal(self, size: int, more: int, limit: int) -> DiscueError | None:
         if size + more > limit:

@@ -122,19 +122,18 @@ def _batch(content: bytes) -> EventBody:
 
 
 def _binary(headers: HttpHeaders, media_type: str, content: bytes) -> EventBody:
-    names = [name for name in headers.keys() if name.startswith(PREFIX)]  # noqa: SIM118 - it is no mapping
-    attributes = {name.removeprefix(PREFIX): _event_header(headers, name) for name in names}
+    attributes: dict[str, str] = {}
+    for name in headers.keys():  # noqa: SIM118 - it is no mapping
+        if not name.startswith(PREFIX):
+            continue
+        values = headers.get_all(name)
+        if not values:
+            raise invalid(f"/headers/{name}", "must be printable ASCII: percent-encode the rest")
+        if len(values) > 1:
+            raise given_twice(name)
+        attributes[name.removeprefix(PREFIX)] = values[0]
     event = cloudevents.parse_binary_event(attributes, media_type, content)
     return EventBody((event,), _pack((attributes, media_type, content)))
-
-
-def _event_header(headers: HttpHeaders, name: str) -> str:
-    values = headers.get_all(name)
-    if len(values) > 1:
-        raise given_twice(name)
-    if not values:
-        raise invalid(f"/headers/{name}", "must be printable ASCII: percent-encode the rest")
-    return values[0]
 
 
 def _event_data(events: Sequence[_Attributes]) -> list[msgspec.Raw]:
@@ -180,14 +179,12 @@ def _explain(error: UnicodeDecodeError | msgspec.DecodeError | RecursionError) -
     if isinstance(error, RecursionError):
         raise BadRequest("The body is nested too deeply.") from None
     if not isinstance(error, msgspec.ValidationError):
-        raise BadRequest(f"The body is not JSON: {_syntax_error(str(error))}.") from None
+        message = (
+            str(error).removeprefix("JSON is malformed: ").replace("Input data was truncated", "it ends too early")
+        )
+        raise BadRequest(f"The body is not JSON: {message}.") from None
     fault = fault_of(str(error))
     raise BadRequest(f"The body is invalid: {fault.pointer or 'it'} {fault.detail}.", faults=(fault,)) from None
-
-
-def _syntax_error(message: str) -> str:
-    message = message.removeprefix("JSON is malformed: ")
-    return "it ends too early" if message == "Input data was truncated" else message
 
 
 def fault_of(message: str) -> Fault:

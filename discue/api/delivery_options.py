@@ -20,7 +20,6 @@ from discue.control.listener_options import (
     LOWEST_RATE,
     STATUS_CLASSES,
     STATUSES,
-    RateFields,
 )
 from discue.control.listener_options import DELAY_SECONDS as RETRY_DELAY_SECONDS
 from discue.domain import headers
@@ -183,11 +182,6 @@ def filter_given(sent: AsSent) -> str | UnsetType | None:
 def filter_view(text: str | None) -> msgspec.Raw | UnsetType:
     """Return a filter as the client wrote it."""
     return UNSET if text is None else msgspec.Raw(text.encode())
-
-
-def rate_given(sent: RateLimitBody | None | UnsetType) -> RateFields | None | UnsetType:
-    """Return the requested rate limit."""
-    return RateFields(sent.per_second, sent.burst) if isinstance(sent, RateLimitBody) else sent
 
 
 def retry_given(sent: Retry) -> RetryOptions | None | UnsetType:

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -51,7 +50,7 @@ def key_in(headers: HttpHeaders) -> str:
 
 
 async def created(
-    call: Call, create: Callable[[ControlContext], Awaitable[T]], respond: Callable[[T], Response]
+    call: Call, create: Callable[[ControlContext], Awaitable[T]], respond: Callable[[Call, T], Response]
 ) -> Response:
     """Create a resource, and store the response in the same transaction if the request has an idempotency key.
 
@@ -60,17 +59,15 @@ async def created(
     """
     control, key = call.control, call.idempotency_key
     if key is not None:
-        content_of = partial(_stored_content, call, key, respond, nonce=control.random_bytes(NONCE_BYTES))
+        nonce = control.random_bytes(NONCE_BYTES)
+
+        def content_of(result: Any) -> bytes:
+            # Sealed under the idempotency key itself, so that the database alone does not reveal the response.
+            response = _encode(respond(call, result).without_secrets())
+            return key.seal(_pack((call.version, response)), nonce)
+
         control = replace(control, once=IdempotentWrite(key, content_of, control.row_ids.next()))
-    return respond(await create(control))
-
-
-def _stored_content(
-    call: Call, key: IdempotencyKey, respond: Callable[[Any], Storable], result: Any, *, nonce: bytes
-) -> bytes:
-    # Sealed under the idempotency key itself, so that the database alone does not reveal the response.
-    response = _encode(respond(result).without_secrets())
-    return key.seal(_pack((call.version, response)), nonce)
+    return respond(call, await create(control))
 
 
 class IdempotentResponses:
@@ -94,7 +91,13 @@ class IdempotentResponses:
                 return _encode(await route.handler(call))
             except (AlreadyDone, DiscueError) as error:
                 stored = await self._stored(key, error)
-            return _repeated(call, key, route, stored)
+        if stored.fingerprint != key.fingerprint:
+            raise Unprocessable(f"This {HEADER} was already used for a different request. Use a new key.")
+        call.headers.append(("idempotency-replayed", "true"))
+        if route.repeat is not None:
+            return _encode(route.repeat(call, stored))
+        call.version, response = _unpack(key.unseal(stored.content))
+        return response
 
     async def _stored(self, key: IdempotencyKey, error: Exception) -> StoredResponse:
         """Return the first response, whatever error the handler raises for this request. Raises `error` without one."""
@@ -106,16 +109,6 @@ class IdempotentResponses:
         if stored is None:
             raise Unavailable if isinstance(error, AlreadyDone) else error
         return stored
-
-
-def _repeated(call: Call, key: IdempotencyKey, route: Route, stored: StoredResponse) -> bytes:
-    if stored.fingerprint != key.fingerprint:
-        raise Unprocessable(f"This {HEADER} was already used for a different request. Use a new key.")
-    call.headers.append(("idempotency-replayed", "true"))
-    if route.repeat is not None:
-        return _encode(route.repeat(call, stored))
-    call.version, response = _unpack(key.unseal(stored.content))
-    return response
 
 
 def _still_in_flight() -> Conflict:

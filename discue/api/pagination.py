@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, get_args
 from urllib.parse import parse_qs, urlencode
 
 import msgspec
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from discue.api.route import Call
 
 T = TypeVar("T")
+
+
+class _Listed(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+V = TypeVar("V", bound=_Listed)
 
 LARGEST_PAGE: Final = 100
 _MOST_PARAMETERS: Final = 64
@@ -175,17 +183,26 @@ def read_parameters(query: str, parameters: Sequence[Parameter]) -> dict[str, An
 
 
 async def paged(
-    call: "Call", fetch: Callable[[Selection], Awaitable[Listing[T]]], target: Callable[[T], LinkTarget]
-) -> tuple[tuple[T, ...], Links]:
-    """Return the page that a request selects, and its links. Adds the Link header (RFC 8288).
+    call: "Call",
+    fetch: Callable[[Selection], Awaitable[Listing[T]]],
+    view: Callable[[T], V],
+    *,
+    collection: Callable[[T], str] | None = None,
+) -> tuple[list[V], Links]:
+    """Return the views of the page that a request selects, and its links. Adds the Link header (RFC 8288).
 
-    `target` says where an item of the list is. Raises BadRequest.
+    `collection` returns the URL below which an item is found, if that is not the request's. Raises BadRequest.
     """
     given = _selected(call.query, call.parameters)
     fields = {parameter.name: parameter.field or parameter.name for parameter in call.parameters}
     # `after` and `before` name items, not offsets: a page does not shift when newer items are added or others deleted.
     listing = await fetch(Selection(**{fields[name]: value for name, value in given.items()}))
-    below = [target(item) for item in listing.items]
+    views = [view(item) for item in listing.items]
+    urls = [call.url if collection is None else collection(item) for item in listing.items]
+    below = [
+        LinkTarget(getattr(shown, "alias", shown.id), shown.id, f"{url}/{shown.id}")
+        for shown, url in zip(views, urls, strict=True)
+    ]
     after = listing.resumes_after or (below[-1].id if below and listing.has_next else None)
     before = listing.resumes_before or (below[0].id if below and listing.has_previous else None)
     following = call.url + _neighbour(given, "after", after) if after else None
@@ -195,7 +212,7 @@ async def paged(
     if header:
         call.headers.append(("link", header))
     own = f"{call.url}?{urlencode(given)}" if given else call.url
-    return listing.items, links_of(own, below, following=following, preceding=preceding)
+    return views, links_of(own, below, following=following, preceding=preceding)
 
 
 def _selected(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import msgspec
 from discue.api.decoding import BodyDecoder, EventFormat
 from discue.api.negotiation import JSON
 from discue.api.pagination import Parameter
-from discue.api.structs import SCHEMA_ID, Body, LinkTarget, NoBody
+from discue.api.structs import SCHEMA_ID, Body, GivenNames, Link, Links, NoBody, names_given
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.control.context import ControlContext
@@ -141,9 +141,21 @@ class Call(msgspec.Struct):
         """The ids of the queue and the listener in the path."""
         return self.ids[0], self.ids[1]
 
-    def item(self, alias: str, public_id: str) -> LinkTarget:
-        """Return the link to an item of this collection."""
-        return LinkTarget(alias, public_id, f"{self.url}/{public_id}")
+    def url_of(self, public_id: str) -> str:
+        """Return the URL of the resource that the request names, or of one in the collection that it names."""
+        return self.url if public_id in self.ids else f"{self.url}/{public_id}"
+
+    def links(self, public_id: str | None = None) -> Links:
+        """Return the links of a response that shows one resource without sub-resources, or the given one."""
+        url = self.base + self.path
+        return {"self": Link(url if public_id is None or public_id in self.ids else f"{url}/{public_id}")}
+
+    def names(self) -> GivenNames:
+        """Return the names in the body. null resets the alias of an existing resource to its id."""
+        given, body = names_given(self.body), self.body
+        if given == (None, None) and None in (body.alias, body.name) and self.ids and self.path.endswith(self.ids[-1]):
+            return GivenNames(self.ids[-1], None)
+        return given
 
     def with_etag(self, stored: msgspec.Struct, response: Response) -> Response:
         """Give the response an ETag: it shows one resource, and all that requests can change of it is `stored`."""
@@ -185,6 +197,11 @@ class Needs(msgspec.Struct, frozen=True):
     access: Access
     listing: bool = False
 
+    @classmethod
+    def of(cls, resource: str) -> tuple["Needs", "Needs", "Needs"]:
+        """Return the scopes to read a resource, to list what a key may read, and to write."""
+        return cls(resource, "read"), cls(resource, "read", listing=True), cls(resource, "write")
+
     def check(self, principal: Principal, ids: tuple[str, ...]) -> None:
         """Raises Forbidden."""
         if self.listing:
@@ -211,10 +228,8 @@ class Route(msgspec.Struct, frozen=True):
     """Asked for bodies that are not small."""
     repeat: Repeat | None = None
     """For routes that store less than their whole response under an idempotency key."""
-    publishes: bool = False
-    """Whether it is refused before its body is read if too much waits for the store already."""
     events: EventFormat | None = None
-    """Accepted CloudEvents, instead of the body."""
+    """For routes that publish: the CloudEvents that they accept instead of the body."""
     media_type: str = JSON
     """The media type of the response. Anything but JSON is returned as a RawResponse."""
     ignores_idempotency_key: bool = False
@@ -242,6 +257,11 @@ class Route(msgspec.Struct, frozen=True):
     @property
     def is_single_resource(self) -> bool:
         return self.path.endswith("}")
+
+    @property
+    def publishes(self) -> bool:
+        """Whether it is refused before its body is read if too much waits for the store already."""
+        return self.events is not None
 
     @property
     def takes_body(self) -> bool:
@@ -272,12 +292,13 @@ class Route(msgspec.Struct, frozen=True):
 class CompiledRoute:
     """A route with what serving it needs, computed once."""
 
-    __slots__ = ("changes", "creates", "decode", "has_etag", "row", "takes_body")
+    __slots__ = ("changes", "creates", "decode", "has_etag", "publishes", "row", "takes_body")
 
     def __init__(self, route: Route) -> None:
         self.row = route
         self.decode = BodyDecoder[Body](route.request).decode
         self.takes_body = route.takes_body
+        self.publishes = route.publishes
         self.creates = route.creates
         self.changes = route.changes
         self.has_etag = route.is_single_resource or route.creates

@@ -29,24 +29,15 @@ class HttpHeaders(Protocol):
 class HttpScope(Protocol):
     """A request. `path` is percent-decoded: what was encoded cannot be told from what was not."""
 
-    @property
-    def http_version(self) -> str: ...
-    @property
-    def client(self) -> str: ...
-    @property
-    def server(self) -> str: ...
-    @property
-    def scheme(self) -> str: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def query_string(self) -> str: ...
-    @property
-    def authority(self) -> str | None: ...
-    @property
-    def headers(self) -> HttpHeaders: ...
+    http_version: str
+    client: str
+    server: str
+    scheme: str
+    method: str
+    path: str
+    query_string: str
+    authority: str | None
+    headers: HttpHeaders
 
 
 class HttpProtocol(Protocol):

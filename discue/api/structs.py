@@ -32,7 +32,6 @@ Ignored: TypeAlias = Annotated[msgspec.Raw, Meta(description=READ_ONLY)]
 
 NOT_SENT: Final = msgspec.Raw()
 
-COUNT: Final = {"minimum": 0}
 INSTANT: Final = {"minimum": 0, "maximum": LAST_INSTANT}
 PUBLIC_ID: Final = "^[0-9A-Za-z]{21}$"
 SCHEMA_ID: Final = "^[0-9a-f]{64}$"
@@ -71,14 +70,9 @@ def instant_doc(description: str, example: int = 1_795_536_280_000) -> Meta:
     return doc(f"{description[:end]}, in milliseconds since the epoch{description[end:]}.", example, **INSTANT)
 
 
-def id_doc(description: str, kind: str) -> Meta:
+def id_doc(kind: str, description: str = "The id, assigned at creation.") -> Meta:
     """Describe the public id of a resource. `kind` is its name in `EXAMPLE_IDS`."""
     return doc(description, EXAMPLE_IDS[kind], pattern=PUBLIC_ID)
-
-
-def own_id_doc(kind: str) -> Meta:
-    """Describe the id of the resource itself."""
-    return id_doc("The id, assigned at creation.", kind)
 
 
 def within(bounds: range) -> dict[str, int]:
@@ -91,8 +85,8 @@ NAME: Final = doc("A synonym of `alias`.", "orders", pattern="^[A-Za-z0-9._/-]{4
 SECRET: Final = {"pattern": "^whsec_[A-Za-z0-9+/]+=*$"}
 SECRET_EXAMPLE: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - not in use anywhere
 STATUS: Final = doc("Whether it is in use.", "enabled", enum=["enabled", "disabled"])
-QUEUE_ID: Final = id_doc("The id of the queue.", "queue_id")
-LISTENER_ID: Final = id_doc("The id of the listener.", "listener_id")
+QUEUE_ID: Final = id_doc("queue_id", "The id of the queue.")
+LISTENER_ID: Final = id_doc("listener_id", "The id of the listener.")
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, rename={"links": "_links"}, kw_only=True):
@@ -165,7 +159,7 @@ class DeletedResponse(ApiResponse, kw_only=True, frozen=True):
 class View(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """The fields that every resource has in responses."""
 
-    id: Annotated[str, id_doc("The id, assigned at creation. Ids sort by time.", "queue_id")]
+    id: Annotated[str, id_doc("queue_id", "The id, assigned at creation. Ids sort by time.")]
     alias: Annotated[str, ALIAS]
     name: Annotated[str, NAME]
     created_at: Annotated[int, instant_doc("When it was created")]
@@ -175,7 +169,7 @@ class View(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 class ReferenceView(msgspec.Struct, frozen=True):
     """A related resource."""
 
-    id: Annotated[str, id_doc("The id.", "listener_id")]
+    id: Annotated[str, id_doc("listener_id", "The id.")]
     alias: Annotated[str, ALIAS]
     name: Annotated[str, NAME]
 
@@ -207,11 +201,6 @@ def _base_url(scheme: str, host: str) -> str:
     return f"{scheme}://{host}"
 
 
-def link_to(url: str) -> Links:
-    """Return the links of a response without sub-resources."""
-    return {"self": Link(url)}
-
-
 def links_of(
     url: str, below: Iterable[LinkTarget] = (), *, following: str | None = None, preceding: str | None = None
 ) -> Links:
@@ -221,7 +210,7 @@ def links_of(
     entries win over later ones.
     """
     # A page link must win over an item with the alias `next`: clients follow it without looking at its URL.
-    links = link_to(url)
+    links = {"self": Link(url)}
     if following is not None:
         links["next"] = Link(following)
     if preceding is not None:
@@ -259,13 +248,6 @@ def base_fields(stored: _Stored) -> dict[str, Any]:
     }
 
 
-class _Nameable(Protocol):
-    @property
-    def alias(self) -> Text: ...
-    @property
-    def name(self) -> Text: ...
-
-
 class GivenNames(NamedTuple):
     """The two synonyms as a request gives them; None if it does not."""
 
@@ -273,17 +255,9 @@ class GivenNames(NamedTuple):
     name: str | None
 
 
-def names_given(body: _Nameable) -> GivenNames:
-    """Return the names of a `POST`, where null means that none is given."""
+def names_given(body: NamedBody) -> GivenNames:
+    """Return the names of a resource to create, where null means that none is given."""
     return GivenNames(*(text if isinstance(text, str) else None for text in (body.alias, body.name)))
-
-
-def names_changed(body: _Nameable, public_id: str) -> GivenNames:
-    """Return the names of a `PUT`, where null resets the alias to the id."""
-    given = names_given(body)
-    if given == (None, None) and None in (body.alias, body.name):
-        return GivenNames(public_id, None)
-    return given
 
 
 def status_given(sent: Text) -> Literal["enabled", "disabled"] | None:

@@ -14,7 +14,7 @@ import uvloop
 from discue import __version__
 from discue.api.body import BodyReader
 from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
-from discue.api.structs import base_url, link_to
+from discue.api.structs import base_url, links_of
 from discue.auth.control_plane_cache import KeyRejected
 from discue.cli.command import Commands, Invocation, add_command, say, utc
 from discue.cli.serve import serving, until_stopped
@@ -152,7 +152,7 @@ class Inbox:
         if scope.method not in _ALLOWED:
             raise MethodNotAllowed(allow=_ALLOWED)
         shown = [{**msgspec.to_builtins(each), "headers": dict(each.headers)} for each in reversed(self._received)]
-        links = link_to(base_url(scope, scope.headers) + _INBOX_PATH)
+        links = links_of(base_url(scope, scope.headers) + _INBOX_PATH)
         content = msgspec.json.encode({"received": shown, "_links": links})
         return msgspec.json.format(content) if "pretty=true" in scope.query_string.split("&") else content
 

@@ -16,6 +16,7 @@ _NOT_MODIFIED = 304
 _ALWAYS = (400, 403, 406, 414, 429, 431, 500, 503)
 _WITH_KEY = (401, 423)
 _WITH_BODY = (408, 413, 415)
+_QUOTA_EXCEEDED = 402
 _UNPROCESSABLE = 422
 _CREATING = (409, _UNPROCESSABLE)
 _PRECONDITION_FAILED = 412
@@ -134,6 +135,8 @@ def _statuses(method: Method, route: Route) -> list[int]:
         found.update(_WITH_BODY)
     if route.creates:
         found.update(_CREATING)
+    if route.publishes:
+        found.add(_QUOTA_EXCEEDED)
     if route.changes:
         found.add(_PRECONDITION_FAILED)
         if route.takes_body:

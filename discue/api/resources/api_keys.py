@@ -1,6 +1,6 @@
 """`/api_keys`."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Any, Final, Self
 
 import msgspec
@@ -15,7 +15,6 @@ from discue.api.structs import (
     STATUS,
     ApiResponse,
     DeletedResponse,
-    GivenNames,
     Ignored,
     Integer,
     NamedBody,
@@ -23,11 +22,8 @@ from discue.api.structs import (
     View,
     base_fields,
     doc,
+    id_doc,
     instant_doc,
-    link_to,
-    names_changed,
-    names_given,
-    own_id_doc,
     status_given,
 )
 from discue.control import api_keys
@@ -38,9 +34,7 @@ from discue.domain.scopes import PROTECTED, RESOURCES, TARGETS_LIMIT, parse_scop
 
 _CACHED_SCOPES = 1_024
 
-_READ = Needs("api_keys", "read")
-_LIST = Needs("api_keys", "read", listing=True)
-_WRITE = Needs("api_keys", "write")
+_READ, _LIST, _WRITE = Needs.of("api_keys")
 
 _TARGET: Final = r"[0-9A-Za-z]{21}|[0-9a-f]{64}"
 _TARGETS: Final[dict[str, Any]] = {
@@ -97,7 +91,7 @@ class ApiKeyBody(NamedBody, kw_only=True):
 class ApiKeyView(View, kw_only=True, frozen=True):
     """An API key."""
 
-    id: Annotated[str, own_id_doc("api_key_id")]
+    id: Annotated[str, id_doc("api_key_id")]
     status: Annotated[str, STATUS]
     key: Annotated[
         str,
@@ -136,51 +130,46 @@ class ApiKeysResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def create(call: Call) -> ApiKeyResponse:
     """Create an API key. Only this response shows the complete key."""
-    fields = _fields(call.body, names_given(call.body))
+    fields = _fields(call)
     return await created(
         call,
         lambda control: api_keys.create(control, call.principal, fields),
-        lambda made: _response(call, made.key, new_key_view(made), f"{call.url}/{made.key.public_id}"),
+        lambda call, made: _response(call, made.key, new_key_view(made)),
     )
 
 
 async def get(call: Call) -> ApiKeyResponse:
     """Get an API key."""
     found = await api_keys.get(call.control, call.principal, call.ids[0])
-    return _response(call, found, _view(found), call.url)
+    return _response(call, found, _view(found))
 
 
 async def list_all(call: Call) -> ApiKeysResponse:
     """List API keys."""
-    items, links = await paged(
-        call,
-        lambda selection: api_keys.page(call.control, call.principal, selection),
-        lambda item: call.item(item.alias, item.public_id),
-    )
-    return ApiKeysResponse(api_keys=[_view(item) for item in items], links=links)
+    views, links = await paged(call, partial(api_keys.page, call.control, call.principal), _view)
+    return ApiKeysResponse(api_keys=views, links=links)
 
 
 async def change(call: Call) -> ApiKeyResponse:
     """Change an API key. `scopes` replaces all scopes of the key."""
-    public_id = call.ids[0]
-    fields = _fields(call.body, names_changed(call.body, public_id))
-    changed = await api_keys.change(call.control, call.principal, public_id, fields)
-    return _response(call, changed, _view(changed), call.url)
+    changed = await api_keys.change(call.control, call.principal, call.ids[0], _fields(call))
+    return _response(call, changed, _view(changed))
 
 
 async def delete(call: Call) -> DeletedResponse:
     """Delete an API key."""
     await api_keys.delete(call.control, call.principal, call.ids[0])
-    return DeletedResponse(links=link_to(call.url))
+    return DeletedResponse(links=call.links())
 
 
-def _response(call: Call, key: model.ApiKey, view: ApiKeyView, url: str) -> ApiKeyResponse:
-    return call.with_etag(key, ApiKeyResponse(api_key=view, links=link_to(url)))
+def _response(call: Call, key: model.ApiKey, view: ApiKeyView) -> ApiKeyResponse:
+    return call.with_etag(key, ApiKeyResponse(api_key=view, links=call.links(key.public_id)))
 
 
-def _fields(body: ApiKeyBody, given: GivenNames) -> KeyFields:
+def _fields(call: Call) -> KeyFields:
+    body: ApiKeyBody = call.body
     scopes = UNSET if body.scopes is UNSET else parse_scopes(body.scopes)
-    return KeyFields(given.alias, given.name, status_given(body.status), scopes, body.expires_at)
+    return KeyFields(*call.names(), status_given(body.status), scopes, body.expires_at)
 
 
 def new_key_view(created: CreatedKey) -> ApiKeyView:

@@ -1,6 +1,7 @@
 """Deliveries of a message, and the attempts of deliveries."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Any, Final, get_args
 
 import msgspec
@@ -10,15 +11,12 @@ from msgspec.structs import asdict
 from discue.api.pagination import DELIVERY_PAGES, LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES, paged
 from discue.api.route import GET, Call, Needs, Route
 from discue.api.structs import (
-    COUNT,
     EXAMPLE_IDS,
     LISTENER_ID,
     ApiResponse,
-    LinkTarget,
     doc,
     id_doc,
     instant_doc,
-    link_to,
 )
 from discue.control import messages
 from discue.control.messages import AttemptDetails
@@ -29,13 +27,15 @@ from discue.domain.model import DeliveryState
 OUTCOME: Final = doc("The outcome.", "failed", enum=["acknowledged", "failed"])
 FAILURE: Final = doc("Why it failed; empty if it did not.", "status", enum=list(get_args(FailureKind)))
 STARTED_AT: Final = instant_doc("When it started")
-DURATION: Final = doc("How long it took, in milliseconds.", 34, **COUNT)
+DURATION: Final = doc("How long it took, in milliseconds.", 34, minimum=0)
 RESPONSE_STATUS: Final = doc("The status of the response; 0: no response.", 503, minimum=0, maximum=999)
 CONNECTION: Final = doc("The connection. Omitted if none was established or tried.")
 TIMINGS: Final = doc("How long each stage took.")
 REQUEST: Final = doc("The request, without the message's data.")
 RESPONSE: Final = doc("The response. Omitted if there was none.")
 
+_MESSAGE: Final = "/queues/{queue_id}/messages/{message_id}"
+_LISTENER: Final = "/queues/{queue_id}/listeners/{listener_id}"
 _READ_MESSAGE: Final = Needs("messages", "read")
 _READ_LISTENER: Final = Needs("listeners", "read")
 
@@ -52,7 +52,7 @@ class DeliveryView(msgspec.Struct, frozen=True, omit_defaults=True):
             enum=list(get_args(DeliveryState)),
         ),
     ]
-    attempts: Annotated[int, doc("Number of attempts so far.", 1, **COUNT)]
+    attempts: Annotated[int, doc("Number of attempts so far.", 1, minimum=0)]
     last_status: Annotated[int, doc("The status of the last response; 0: no response.", 200, minimum=0, maximum=999)]
     next_attempt_at: Annotated[
         int | UnsetType,
@@ -64,6 +64,11 @@ class DeliveryView(msgspec.Struct, frozen=True, omit_defaults=True):
     blocked_by: Annotated[
         str | UnsetType, doc("The id of the message that must be settled first.", EXAMPLE_IDS["message_id"])
     ] = UNSET
+
+    @property
+    def id(self) -> str:
+        """The id of its listener: a delivery has no id of its own, and lists link to the listener."""
+        return self.listener_id
 
 
 class DeliveriesResponse(ApiResponse, kw_only=True, frozen=True):
@@ -102,7 +107,7 @@ class ResponseView(msgspec.Struct, frozen=True):
     body: Annotated[
         str, doc("The first 16 KiB of the body. Bytes that are not UTF-8 are replaced.", "down for maintenance")
     ]
-    body_bytes: Annotated[int, doc("Number of bytes of the body that were read.", 20, **COUNT)]
+    body_bytes: Annotated[int, doc("Number of bytes of the body that were read.", 20, minimum=0)]
 
 
 class ConnectionView(msgspec.Struct, frozen=True):
@@ -117,19 +122,20 @@ class ConnectionView(msgspec.Struct, frozen=True):
 class TimingsView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How long each stage of an attempt took. Stages that were not reached or not needed are omitted."""
 
-    resolve_ms: Annotated[int | UnsetType, doc("DNS lookup, in milliseconds.", 3, **COUNT)] = UNSET
-    connect_ms: Annotated[int | UnsetType, doc("TCP connect, in milliseconds.", 8, **COUNT)] = UNSET
-    tls_ms: Annotated[int | UnsetType, doc("TLS handshake, in milliseconds.", 17, **COUNT)] = UNSET
+    resolve_ms: Annotated[int | UnsetType, doc("DNS lookup, in milliseconds.", 3, minimum=0)] = UNSET
+    connect_ms: Annotated[int | UnsetType, doc("TCP connect, in milliseconds.", 8, minimum=0)] = UNSET
+    tls_ms: Annotated[int | UnsetType, doc("TLS handshake, in milliseconds.", 17, minimum=0)] = UNSET
     first_byte_ms: Annotated[
-        int | UnsetType, doc("From sending the request to the first byte of the response, in milliseconds.", 5, **COUNT)
+        int | UnsetType,
+        doc("From sending the request to the first byte of the response, in milliseconds.", 5, minimum=0),
     ] = UNSET
-    total_ms: Annotated[int, doc("Everything together, in milliseconds.", 34, **COUNT)]
+    total_ms: Annotated[int, doc("Everything together, in milliseconds.", 34, minimum=0)]
 
 
 class AttemptView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An attempt to deliver a message. The fields after `replay_id` are shown for a single attempt only, if kept."""
 
-    id: Annotated[str, id_doc("The id, shared with the usage event of the attempt.", "attempt_id")]
+    id: Annotated[str, id_doc("attempt_id", "The id, shared with the usage event of the attempt.")]
     message_id: Annotated[
         str | UnsetType, doc("The id of the message. Omitted once the message is deleted.", EXAMPLE_IDS["message_id"])
     ] = UNSET
@@ -142,7 +148,7 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     took_ms: Annotated[int, DURATION]
     started_at: Annotated[int, STARTED_AT]
     created_at: Annotated[int, instant_doc("When it ended and was recorded", 1_795_536_280_034)]
-    replay_id: Annotated[str | UnsetType, id_doc("The id of the replay that it belongs to, if any.", "replay_id")] = (
+    replay_id: Annotated[str | UnsetType, id_doc("replay_id", "The id of the replay that it belongs to, if any.")] = (
         UNSET
     )
     next_attempt_at: Annotated[
@@ -168,12 +174,10 @@ async def list_deliveries(call: Call) -> DeliveriesResponse:
     One for each listener that existed when the message was stored, newest listener first. `after` and `before` are ids
     of listeners.
     """
-    items, links = await paged(
-        call,
-        lambda selection: messages.page_of_deliveries(call.control, call.principal, call.ids, selection),
-        lambda item: _listener_target(call, item),
-    )
-    return DeliveriesResponse(deliveries=[delivery_view(item) for item in items], links=links)
+    fetch = partial(messages.page_of_deliveries, call.control, call.principal, call.ids)
+    listeners = f"{call.base}/queues/{call.ids[0]}/listeners"
+    views, links = await paged(call, fetch, delivery_view, collection=lambda _: listeners)
+    return DeliveriesResponse(deliveries=views, links=links)
 
 
 def delivery_view(delivery: model.Delivery) -> DeliveryView:
@@ -189,20 +193,11 @@ def delivery_view(delivery: model.Delivery) -> DeliveryView:
     )
 
 
-def _listener_target(call: Call, delivery: model.Delivery) -> LinkTarget:
-    """Link to the listener: a delivery has no URL of its own."""
-    listener = delivery.listener_public_id
-    return LinkTarget(listener, listener, f"{call.base}/queues/{call.ids[0]}/listeners/{listener}")
-
-
 async def list_of_message(call: Call) -> AttemptsResponse:
     """List the attempts to deliver a message. To all listeners, without details."""
-    items, links = await paged(
-        call,
-        lambda selection: messages.page_of_attempts(call.control, call.principal, call.ids, selection),
-        lambda item: call.item(item.id, item.id),
-    )
-    return AttemptsResponse(attempts=[_attempt_view(item) for item in items], links=links)
+    fetch = partial(messages.page_of_attempts, call.control, call.principal, call.ids)
+    views, links = await paged(call, fetch, _attempt_view)
+    return AttemptsResponse(attempts=views, links=links)
 
 
 async def list_of_listener(call: Call) -> AttemptsResponse:
@@ -211,31 +206,26 @@ async def list_of_listener(call: Call) -> AttemptsResponse:
     Of all its messages, without details. A page can be short or empty and still have a `next`: the list ends at the
     page without one.
     """
-    items, links = await paged(
-        call,
-        lambda selection: messages.page_of_listener_attempts(call.control, call.principal, call.ids, selection),
-        lambda item: call.item(item.id, item.id),
-    )
-    return AttemptsResponse(attempts=[_attempt_view(item) for item in items], links=links)
+    fetch = partial(messages.page_of_listener_attempts, call.control, call.principal, call.ids)
+    views, links = await paged(call, fetch, _attempt_view)
+    return AttemptsResponse(attempts=views, links=links)
 
 
 async def get_of_message(call: Call) -> AttemptResponse:
     """Get an attempt to deliver a message. With details, if they were kept."""
-    *path, attempt_id = call.ids
-    return _attempt_response(call, await messages.get_attempt(call.control, call.principal, tuple(path), attempt_id))
+    found = await messages.get_attempt(call.control, call.principal, call.ids[:2], call.ids[2])
+    return _attempt_response(call, found)
 
 
 async def get_of_listener(call: Call) -> AttemptResponse:
     """Get an attempt to deliver to a listener. With details, if they were kept."""
-    *path, attempt_id = call.ids
-    return _attempt_response(
-        call, await messages.get_listener_attempt(call.control, call.principal, tuple(path), attempt_id)
-    )
+    found = await messages.get_listener_attempt(call.control, call.principal, call.ids[:2], call.ids[2])
+    return _attempt_response(call, found)
 
 
 def _attempt_response(call: Call, details: AttemptDetails) -> AttemptResponse:
     view = _attempt_view(details.attempt, **({} if details.detail is None else details_view(details.detail)))
-    return call.with_etag(details.attempt, AttemptResponse(attempt=view, links=link_to(call.url)))
+    return call.with_etag(details.attempt, AttemptResponse(attempt=view, links=call.links()))
 
 
 def _attempt_view(attempt: StoredAttempt, **details: Any) -> AttemptView:
@@ -259,20 +249,17 @@ def _attempt_view(attempt: StoredAttempt, **details: Any) -> AttemptView:
 def details_view(detail: AttemptDetail) -> dict[str, Any]:
     """Return the fields of an attempt that are kept for its details only."""
     timings: dict[str, Any] = {name: value for name, value in asdict(detail.timings).items() if value is not None}
+    response: ResponseView | UnsetType = UNSET
+    if detail.timings.first_byte_ms is not None:
+        body = detail.body.decode("utf-8", "replace")
+        response = ResponseView(_headers(detail.response_headers), body, detail.body_bytes)
     return {
         "next_attempt_at": detail.next_attempt_at or UNSET,
         "connection": ConnectionView(detail.address, detail.is_reused) if detail.address else UNSET,
         "timings": TimingsView(**timings),
         "request": RequestView(_headers(detail.request_headers)),
-        "response": _listener_response(detail),
+        "response": response,
     }
-
-
-def _listener_response(detail: AttemptDetail) -> ResponseView | UnsetType:
-    if detail.timings.first_byte_ms is None:
-        return UNSET
-    body = detail.body.decode("utf-8", "replace")
-    return ResponseView(_headers(detail.response_headers), body, detail.body_bytes)
 
 
 def _headers(headers: Iterable[tuple[str, str]]) -> list[HeaderView]:
@@ -280,23 +267,9 @@ def _headers(headers: Iterable[tuple[str, str]]) -> list[HeaderView]:
 
 
 ROUTES = (
-    Route(
-        GET, "/queues/{queue_id}/messages/{message_id}/deliveries", list_deliveries, _READ_MESSAGE, query=DELIVERY_PAGES
-    ),
-    Route(
-        GET,
-        "/queues/{queue_id}/messages/{message_id}/attempts",
-        list_of_message,
-        _READ_MESSAGE,
-        query=MESSAGE_ATTEMPT_PAGES,
-    ),
-    Route(GET, "/queues/{queue_id}/messages/{message_id}/attempts/{attempt_id}", get_of_message, _READ_MESSAGE),
-    Route(
-        GET,
-        "/queues/{queue_id}/listeners/{listener_id}/attempts",
-        list_of_listener,
-        _READ_LISTENER,
-        query=LISTENER_ATTEMPT_PAGES,
-    ),
-    Route(GET, "/queues/{queue_id}/listeners/{listener_id}/attempts/{attempt_id}", get_of_listener, _READ_LISTENER),
+    Route(GET, f"{_MESSAGE}/deliveries", list_deliveries, _READ_MESSAGE, query=DELIVERY_PAGES),
+    Route(GET, f"{_MESSAGE}/attempts", list_of_message, _READ_MESSAGE, query=MESSAGE_ATTEMPT_PAGES),
+    Route(GET, f"{_MESSAGE}/attempts/{{attempt_id}}", get_of_message, _READ_MESSAGE),
+    Route(GET, f"{_LISTENER}/attempts", list_of_listener, _READ_LISTENER, query=LISTENER_ATTEMPT_PAGES),
+    Route(GET, f"{_LISTENER}/attempts/{{attempt_id}}", get_of_listener, _READ_LISTENER),
 )

@@ -1,5 +1,6 @@
 """`/domains`."""
 
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -12,26 +13,21 @@ from discue.api.structs import (
     NOT_SENT,
     ApiResponse,
     DeletedResponse,
-    GivenNames,
     Ignored,
     Integer,
     NamedBody,
     View,
     base_fields,
     doc,
+    id_doc,
     instant_doc,
-    link_to,
-    names_changed,
-    names_given,
-    own_id_doc,
+    links_of,
 )
 from discue.control import domains
 from discue.control.domains import DomainFields
 from discue.domain.domain_challenge import Domain
 
-_READ = Needs("domains", "read")
-_LIST = Needs("domains", "read", listing=True)
-_WRITE = Needs("domains", "write")
+_READ, _LIST, _WRITE = Needs.of("domains")
 
 _HOSTNAME: Final = doc("A DNS name, not an IP address.", "shop.example.com", minLength=4, maxLength=253)
 _PORT: Final = doc(
@@ -80,7 +76,7 @@ class VerificationView(msgspec.Struct, frozen=True):
 class DomainView(View, kw_only=True, frozen=True):
     """A domain."""
 
-    id: Annotated[str, own_id_doc("domain_id")]
+    id: Annotated[str, id_doc("domain_id")]
     hostname: Annotated[str, _HOSTNAME]
     port: Annotated[int, _PORT]
     challenge: Annotated[ChallengeView, doc("How to verify the domain.")]
@@ -97,34 +93,24 @@ class DomainsResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def create(call: Call) -> DomainResponse:
     """Create a domain. The response names the file that verifies the domain, and its content."""
-    fields = _fields(call.body, names_given(call.body))
-    return await created(
-        call,
-        lambda control: domains.create(control, call.principal, fields),
-        lambda made: _response(call, made, f"{call.url}/{made.public_id}"),
-    )
+    fields = _fields(call)
+    return await created(call, lambda control: domains.create(control, call.principal, fields), _response)
 
 
 async def get(call: Call) -> DomainResponse:
     """Get a domain."""
-    return _response(call, await domains.get(call.control, call.principal, call.ids[0]), call.url)
+    return _response(call, await domains.get(call.control, call.principal, call.ids[0]))
 
 
 async def list_all(call: Call) -> DomainsResponse:
     """List domains."""
-    items, links = await paged(
-        call,
-        lambda selection: domains.page(call.control, call.principal, selection),
-        lambda item: call.item(item.alias, item.public_id),
-    )
-    return DomainsResponse(domains=[_view(item) for item in items], links=links)
+    views, links = await paged(call, partial(domains.page, call.control, call.principal), _view)
+    return DomainsResponse(domains=views, links=links)
 
 
 async def change(call: Call) -> DomainResponse:
     """Change a domain. Its hostname and port cannot change. Renews an expired challenge."""
-    public_id = call.ids[0]
-    fields = _fields(call.body, names_changed(call.body, public_id))
-    return _response(call, await domains.change(call.control, call.principal, public_id, fields), call.url)
+    return _response(call, await domains.change(call.control, call.principal, call.ids[0], _fields(call)))
 
 
 async def verify(call: Call) -> DomainResponse:
@@ -140,35 +126,25 @@ async def verify(call: Call) -> DomainResponse:
 async def delete(call: Call) -> DeletedResponse:
     """Delete a domain. Listeners on it are no longer on a verified domain."""
     await domains.delete(call.control, call.principal, call.ids[0])
-    return DeletedResponse(links=link_to(call.url))
+    return DeletedResponse(links=call.links())
 
 
-def _fields(body: DomainBody, given: GivenNames) -> DomainFields:
-    return DomainFields(given.alias, given.name, body.hostname, body.port)
+def _fields(call: Call) -> DomainFields:
+    return DomainFields(*call.names(), call.body.hostname, call.body.port)
 
 
-def _response(call: Call, domain: Domain, url: str) -> DomainResponse:
-    return call.with_etag(domain, DomainResponse(domain=_view(domain), links=link_to(url)))
+def _response(call: Call, domain: Domain, url: str | None = None) -> DomainResponse:
+    links = links_of(url) if url else call.links(domain.public_id)
+    return call.with_etag(domain, DomainResponse(domain=_view(domain), links=links))
 
 
 def _view(domain: Domain) -> DomainView:
-    challenge, verification = domain.challenge, domain.verification
     return DomainView(
         **base_fields(domain),
         hostname=domain.hostname,
         port=domain.port,
-        challenge=ChallengeView(
-            HttpsChallengeView(
-                challenge.file_content,
-                challenge.file_name,
-                challenge.context_path,
-                challenge.created_at,
-                challenge.expires_at,
-            )
-        ),
-        verification=VerificationView(
-            verification.verified, verification.verified_at, verification.checked_at, verification.last_error
-        ),
+        challenge=ChallengeView(msgspec.convert(domain.challenge, HttpsChallengeView, from_attributes=True)),
+        verification=msgspec.convert(domain.verification, VerificationView, from_attributes=True),
     )
 
 

@@ -25,7 +25,7 @@ from discue.api.resources.deliveries import (
     details_view,
 )
 from discue.api.route import POST, Call, Needs, Route
-from discue.api.structs import EXAMPLE_IDS, NOT_SENT, ApiResponse, AsSent, Body, doc, id_doc, link_to
+from discue.api.structs import EXAMPLE_IDS, NOT_SENT, ApiResponse, AsSent, Body, doc, id_doc
 from discue.control import listener_tests
 from discue.control.listener_tests import DeliveryTestResult, FilterTestParams, SampleMessage
 from discue.domain import headers
@@ -85,7 +85,7 @@ class DeliveryTestBody(Body, kw_only=True):
 class DeliveryTestView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The result of a test request. If it is `withheld`, only `request` is shown of the fields after that."""
 
-    message_id: Annotated[str, id_doc("The message id that was sent. There is no such message.", "message_id")]
+    message_id: Annotated[str, id_doc("message_id", "The message id that was sent. There is no such message.")]
     started_at: Annotated[int, STARTED_AT]
     state: Annotated[str, OUTCOME]
     error: Annotated[str, FAILURE]
@@ -120,7 +120,7 @@ async def try_filter(call: Call) -> FilterTestResponse:
     result = await listener_tests.try_filter(call.control, call.principal, call.listener_path, test)
     conditions = [ConditionView(each.pointer, each.holds) for each in result.conditions]
     view = FilterTestView(matches=result.matches, conditions=conditions)
-    return FilterTestResponse(filter_test=view, links=link_to(call.url))
+    return FilterTestResponse(filter_test=view, links=call.links())
 
 
 def _message(body: FilterTestBody) -> Entry | str:
@@ -148,7 +148,7 @@ async def send_test(call: Call) -> DeliveryTestResponse:
     result = await listener_tests.send(
         call.control, call.principal, call.listener_path, sample, sender=call.services.samples
     )
-    return DeliveryTestResponse(test=_delivery_view(result), links=link_to(call.url))
+    return DeliveryTestResponse(test=_delivery_view(result), links=call.links())
 
 
 def _delivery_view(result: DeliveryTestResult) -> DeliveryTestView:

@@ -1,5 +1,6 @@
 """`/listeners`, and the listeners of a queue."""
 
+from functools import partial
 from typing import Annotated, Final, Self
 
 import msgspec
@@ -23,7 +24,6 @@ from discue.api.delivery_options import (
     filter_given,
     filter_sent_doc,
     filter_view,
-    rate_given,
     rate_view,
     retry_given,
     retry_view,
@@ -32,7 +32,6 @@ from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
 from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
 from discue.api.structs import (
-    COUNT,
     NOT_SENT,
     PUBLIC_ID,
     QUEUE_ID,
@@ -42,28 +41,23 @@ from discue.api.structs import (
     ApiResponse,
     AsSent,
     DeletedResponse,
-    GivenNames,
     HeaderFields,
     Ignored,
     Integer,
-    LinkTarget,
     NamedBody,
     Text,
     View,
     base_fields,
     doc,
+    id_doc,
     instant_doc,
-    link_to,
-    names_changed,
-    names_given,
     or_unset,
-    own_id_doc,
     status_given,
     text_given,
     within,
 )
 from discue.control import listeners
-from discue.control.listener_options import MAX_IN_FLIGHT, TIMEOUT_SECONDS, OptionFields
+from discue.control.listener_options import MAX_IN_FLIGHT, TIMEOUT_SECONDS, OptionFields, RateFields
 from discue.control.listeners import MODES, ListenerDetails, ListenerFields
 from discue.crypto.endpoint_credentials import (
     MAX_PEM_CHARACTERS,
@@ -72,12 +66,8 @@ from discue.crypto.endpoint_credentials import (
     TYPES,
     AuthenticationFields,
 )
-from discue.domain.listener_health import Liveness
-from discue.domain.model import Authentication
 
-_READ = Needs("listeners", "read")
-_LIST = Needs("listeners", "read", listing=True)
-_WRITE = Needs("listeners", "write")
+_READ, _LIST, _WRITE = Needs.of("listeners")
 
 _URL_LIMITS: Final = {"minLength": 4, "maxLength": 253, "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
 _NOTIFY_URL: Final = doc(
@@ -183,8 +173,8 @@ class LivenessView(msgspec.Struct, frozen=True):
     state: Annotated[
         str, doc("The liveness of the listener.", "unknown", enum=["unknown", "stable", "unstable", "inactive"])
     ]
-    success_count: Annotated[int, doc("Number of successful checks.", 0, **COUNT)]
-    failure_count: Annotated[int, doc("Number of failed checks.", 0, **COUNT)]
+    success_count: Annotated[int, doc("Number of successful checks.", 0, minimum=0)]
+    failure_count: Annotated[int, doc("Number of failed checks.", 0, minimum=0)]
     last_success_at: Annotated[int, instant_doc("When a check last succeeded; 0: never", 0)]
     last_failure_at: Annotated[int, instant_doc("When a check last failed; 0: never", 0)]
     last_failure_status: Annotated[
@@ -196,7 +186,7 @@ class LivenessView(msgspec.Struct, frozen=True):
 class ListenerMessagesView(msgspec.Struct, frozen=True):
     """The state of a listener's deliveries."""
 
-    acknowledged_count: Annotated[int, doc("Number of messages acknowledged.", 1, **COUNT)]
+    acknowledged_count: Annotated[int, doc("Number of messages acknowledged.", 1, minimum=0)]
     missed: Annotated[
         tuple[str, ...],
         doc(
@@ -206,8 +196,8 @@ class ListenerMessagesView(msgspec.Struct, frozen=True):
             items={"type": "string", "pattern": PUBLIC_ID},
         ),
     ]
-    missed_count: Annotated[int, doc("Number of messages missed.", 0, **COUNT)]
-    pending_count: Annotated[int, doc("Number of messages that wait for the listener.", 0, **COUNT)]
+    missed_count: Annotated[int, doc("Number of messages missed.", 0, minimum=0)]
+    pending_count: Annotated[int, doc("Number of messages that wait for the listener.", 0, minimum=0)]
     last_success_at: Annotated[int, instant_doc("When an attempt last succeeded; 0: never", 0)]
     last_failure_at: Annotated[int, instant_doc("When an attempt last failed; 0: never", 0)]
 
@@ -227,7 +217,7 @@ class AuthenticationView(msgspec.Struct, kw_only=True, frozen=True, omit_default
 class ListenerView(View, kw_only=True, frozen=True):
     """A listener. Options that were not set are omitted."""
 
-    id: Annotated[str, own_id_doc("listener_id")]
+    id: Annotated[str, id_doc("listener_id")]
     queue_id: Annotated[str, QUEUE_ID]
     status: Annotated[str, STATUS]
     mode: Annotated[str, _MODE]
@@ -272,59 +262,55 @@ async def create(call: Call) -> ListenerResponse:
     It receives messages that are published from now on. Only this response shows its signing secret. In pull mode it
     has neither a secret nor URLs.
     """
-    fields = _fields(call.body, names_given(call.body))
+    fields = _fields(call)
     return await created(
-        call,
-        lambda control: listeners.create(control, call.principal, call.ids[0], fields),
-        lambda made: _response(call, made, f"{call.url}/{made.listener.public_id}"),
+        call, lambda control: listeners.create(control, call.principal, call.ids[0], fields), _response
     )
 
 
 async def get(call: Call) -> ListenerResponse:
     """Get a listener."""
-    return _response(call, await listeners.get(call.control, call.principal, *call.ids), call.url)
+    return _response(call, await listeners.get(call.control, call.principal, *call.ids))
 
 
 async def list_all(call: Call) -> ListenersResponse:
     """List the listeners of all queues."""
-    items, links = await paged(
+    views, links = await paged(
         call,
-        lambda selection: listeners.page(call.control, call.principal, selection),
-        lambda item: _target(call, item),
+        partial(listeners.page, call.control, call.principal),
+        partial(_view, call),
+        collection=lambda item: f"{call.base}/queues/{item.listener.queue_public_id}/listeners",
     )
-    return ListenersResponse(listeners=[_view(call, item) for item in items], links=links)
+    return ListenersResponse(listeners=views, links=links)
 
 
 async def list_of_queue(call: Call) -> ListenersResponse:
     """List the listeners of a queue."""
-    items, links = await paged(
-        call,
-        lambda selection: listeners.page_of_queue(call.control, call.principal, call.ids[0], selection),
-        lambda item: _target(call, item),
-    )
-    return ListenersResponse(listeners=[_view(call, item) for item in items], links=links)
+    fetch = partial(listeners.page_of_queue, call.control, call.principal, call.ids[0])
+    views, links = await paged(call, fetch, partial(_view, call))
+    return ListenersResponse(listeners=views, links=links)
 
 
 async def change(call: Call) -> ListenerResponse:
     """Change a listener. The messages of a disabled listener wait."""
-    queue_id, public_id = call.ids
-    fields = _fields(call.body, names_changed(call.body, public_id))
-    details = await listeners.change(call.control, call.principal, queue_id, public_id, fields=fields)
-    return _response(call, details, call.url)
+    changed = await listeners.change(call.control, call.principal, *call.ids, fields=_fields(call))
+    return _response(call, changed)
 
 
 async def delete(call: Call) -> DeletedResponse:
     """Delete a listener."""
     await listeners.delete(call.control, call.principal, *call.ids)
-    return DeletedResponse(links=link_to(call.url))
+    return DeletedResponse(links=call.links())
 
 
-def _fields(body: ListenerBody, given: GivenNames) -> ListenerFields:
+def _fields(call: Call) -> ListenerFields:
+    body: ListenerBody = call.body
+    rate = body.rate_limit
     options = OptionFields(
         headers=body.headers,
         timeout_seconds=body.timeout,
         max_in_flight=body.max_in_flight,
-        rate_limit=rate_given(body.rate_limit),
+        rate_limit=RateFields(rate.per_second, rate.burst) if isinstance(rate, RateLimitBody) else rate,
         retry=retry_given(body.retry),
         filter=filter_given(body.filter),
         format=body.format,
@@ -336,8 +322,7 @@ def _fields(body: ListenerBody, given: GivenNames) -> ListenerFields:
     else:
         authentication = body.authentication
     return ListenerFields(
-        given.alias,
-        given.name,
+        *call.names(),
         status_given(body.status),
         "push" if body.mode is None else text_given(body.mode),
         text_given(body.notify_url),
@@ -347,18 +332,17 @@ def _fields(body: ListenerBody, given: GivenNames) -> ListenerFields:
     )
 
 
-def _target(call: Call, details: ListenerDetails) -> LinkTarget:
-    listener = details.listener
-    url = f"{call.base}/queues/{listener.queue_public_id}/listeners/{listener.public_id}"
-    return LinkTarget(listener.alias, listener.public_id, url)
-
-
-def _response(call: Call, details: ListenerDetails, url: str) -> ListenerResponse:
-    return call.with_etag(details.listener, ListenerResponse(listener=_view(call, details), links=link_to(url)))
+def _response(call: Call, details: ListenerDetails) -> ListenerResponse:
+    links = call.links(details.listener.public_id)
+    return call.with_etag(details.listener, ListenerResponse(listener=_view(call, details), links=links))
 
 
 def _view(call: Call, details: ListenerDetails) -> ListenerView:
-    listener, options = details.listener, details.listener.options
+    listener, options, counts = details.listener, details.listener.options, details.counts
+    authentication: AuthenticationView | UnsetType = UNSET
+    if options.authentication is not None:
+        given = {name: value for name, value in asdict(options.authentication).items() if value}
+        authentication = AuthenticationView(**given)
     return ListenerView(
         **base_fields(listener),
         queue_id=listener.queue_public_id,
@@ -367,8 +351,15 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
         notify_url=listener.notify_url or UNSET,
         liveness_url=listener.liveness_url or UNSET,
         lease_seconds=or_unset(options.lease_seconds),
-        liveness=_liveness(details.liveness),
-        messages=_messages(details),
+        liveness=msgspec.convert(details.liveness, LivenessView, from_attributes=True),
+        messages=ListenerMessagesView(
+            acknowledged_count=counts.acknowledged,
+            missed=details.missed,
+            missed_count=counts.missed,
+            pending_count=counts.pending,
+            last_success_at=counts.last_success_at,
+            last_failure_at=counts.last_failure_at,
+        ),
         effective=effective_view(listener, call.control.settings),
         headers=dict(options.headers) if options.headers else UNSET,
         timeout=or_unset(options.timeout_seconds),
@@ -377,38 +368,8 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
         retry=retry_view(options.retry),
         filter=filter_view(options.filter),
         format=UNSET if options.format == "plain" else options.format,
-        authentication=_authentication(options.authentication),
+        authentication=authentication,
         secret=details.secret or UNSET,
-    )
-
-
-def _authentication(stored: Authentication | None) -> AuthenticationView | UnsetType:
-    if stored is None:
-        return UNSET
-    return AuthenticationView(**{name: value for name, value in asdict(stored).items() if value})
-
-
-def _liveness(known: Liveness) -> LivenessView:
-    return LivenessView(
-        state=known.state,
-        success_count=known.success_count,
-        failure_count=known.failure_count,
-        last_success_at=known.last_success_at,
-        last_failure_at=known.last_failure_at,
-        last_failure_status=known.last_failure_status,
-        last_failure_msg=known.last_failure_msg,
-    )
-
-
-def _messages(details: ListenerDetails) -> ListenerMessagesView:
-    counts = details.counts
-    return ListenerMessagesView(
-        acknowledged_count=counts.acknowledged,
-        missed=details.missed,
-        missed_count=counts.missed,
-        pending_count=counts.pending,
-        last_success_at=counts.last_success_at,
-        last_failure_at=counts.last_failure_at,
     )
 
 
@@ -432,12 +393,7 @@ ROUTES = (
     ),
     Route(GET, "/queues/{queue_id}/listeners/{listener_id}", get, _READ),
     Route(
-        PUT,
-        "/queues/{queue_id}/listeners/{listener_id}",
-        change,
-        _WRITE,
-        ListenerBody,
-        example={"status": "disabled"},
+        PUT, "/queues/{queue_id}/listeners/{listener_id}", change, _WRITE, ListenerBody, example={"status": "disabled"}
     ),
     Route(DELETE, "/queues/{queue_id}/listeners/{listener_id}", delete, _WRITE),
 )

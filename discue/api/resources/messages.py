@@ -1,6 +1,7 @@
 """`/messages`, the messages of a queue, and publishing to it."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -52,9 +53,7 @@ from discue.api.structs import (
     doc,
     id_doc,
     instant_doc,
-    link_to,
     links_of,
-    names_changed,
     names_given,
     or_unset,
     within,
@@ -75,9 +74,7 @@ from discue.store.idempotency import StoredResponse
 LONGEST_ESCAPE = 6
 """A byte of a string takes at most this many characters of JSON."""
 
-_READ = Needs("messages", "read")
-_LIST = Needs("messages", "read", listing=True)
-_WRITE = Needs("messages", "write")
+_READ, _LIST, _WRITE = Needs.of("messages")
 
 DATA: Final = doc("The data: a string, or any other JSON value, which is delivered as written.", {"order": 17})
 BATCH: Final = doc("The messages, in order.", [{"data": "one"}, {"data": "two"}], minItems=1, maxItems=BATCH_MESSAGES)
@@ -144,19 +141,14 @@ def _least_text(value: Text) -> int:
 class BatchBody(Body, kw_only=True):
     """Messages to publish."""
 
-    messages: Annotated[list[MessageBody], BATCH]
+    messages: Annotated[tuple[MessageBody, ...], BATCH]
 
     def least_bytes(self) -> int:
-        return least_batch_bytes(self.messages)
+        # {"messages":[…,…]}
+        return 15 + sum(message.least_bytes() + 1 for message in self.messages) - bool(self.messages)
 
     def opaque(self) -> Sequence[msgspec.Raw]:
         return [message.data for message in self.messages]
-
-
-def least_batch_bytes(messages: Sequence[MessageBody]) -> int:
-    """Return a lower bound of the length of a batch in JSON."""
-    # {"messages":[…,…]}
-    return 15 + sum(message.least_bytes() + 1 for message in messages) - bool(messages)
 
 
 class MessageChangeBody(NamedBody, kw_only=True):
@@ -176,7 +168,7 @@ class MessageChangeBody(NamedBody, kw_only=True):
 class MessageView(View, kw_only=True, frozen=True):
     """A message. Lists and responses to a publish have the base fields only. Options that were not set are omitted."""
 
-    id: Annotated[str, id_doc("The id, assigned when it is published.", "message_id")]
+    id: Annotated[str, id_doc("message_id", "The id, assigned when it is published.")]
     alias: Annotated[str, MESSAGE_ALIAS]
     name: Annotated[str, MESSAGE_NAME]
     data: Annotated[str | UnsetType, doc("The data that is delivered.", '{"order": 17}')] = UNSET
@@ -221,7 +213,7 @@ def create_again(call: Call, stored: StoredResponse) -> MessageResponse:
 
 
 def _created(call: Call, message: MessageView) -> MessageResponse:
-    return MessageResponse(message=message, links=link_to(f"{call.url}/{message.id}"))
+    return MessageResponse(message=message, links=call.links(message.id))
 
 
 async def create_batch(call: Call) -> MessagesResponse:
@@ -260,39 +252,36 @@ async def get(call: Call) -> MessageResponse:
         retry=retry_view(options.retry),
         subject=or_unset(options.subject),
     )
-    return call.with_etag(details.message, MessageResponse(message=message, links=link_to(call.url)))
+    return call.with_etag(details.message, MessageResponse(message=message, links=call.links()))
 
 
 async def list_all(call: Call) -> MessagesResponse:
     """List the messages of all queues."""
-    items, links = await paged(
-        call, lambda selection: messages.page(call.control, call.principal, selection), lambda item: _target(call, item)
+    views, links = await paged(
+        call,
+        partial(messages.page, call.control, call.principal),
+        _view,
+        collection=lambda item: f"{call.base}/queues/{item.queue_public_id}/messages",
     )
-    return MessagesResponse(messages=[_view(item) for item in items], links=links)
+    return MessagesResponse(messages=views, links=links)
 
 
 async def list_of_queue(call: Call) -> MessagesResponse:
     """List the messages of a queue."""
-    items, links = await paged(
-        call,
-        lambda selection: messages.page_of_queue(call.control, call.principal, call.ids[0], selection),
-        lambda item: _target(call, item),
-    )
-    return MessagesResponse(messages=[_view(item) for item in items], links=links)
+    views, links = await paged(call, partial(messages.page_of_queue, call.control, call.principal, call.ids[0]), _view)
+    return MessagesResponse(messages=views, links=links)
 
 
 async def change(call: Call) -> MessageResponse:
     """Change the alias of a message."""
-    queue_id, message_id = call.ids
-    fields = MessageFields(*names_changed(call.body, message_id))
-    changed = await messages.change(call.control, call.principal, queue_id, message_id, fields=fields)
-    return call.with_etag(changed, MessageResponse(message=_view(changed), links=link_to(call.url)))
+    changed = await messages.change(call.control, call.principal, *call.ids, fields=MessageFields(*call.names()))
+    return call.with_etag(changed, MessageResponse(message=_view(changed), links=call.links()))
 
 
 async def delete(call: Call) -> DeletedResponse:
     """Delete a message. Pending deliveries are dropped."""
     await messages.delete(call.control, call.principal, *call.ids)
-    return DeletedResponse(links=link_to(call.url))
+    return DeletedResponse(links=call.links())
 
 
 async def message_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
@@ -341,7 +330,9 @@ def message_of_body(call: Call, body: MessageBody, pointer: str) -> NewMessage:
     """Return the message to publish for a body, which is at `pointer` in the request. Raises Unprocessable."""
     alias = None
     if body.alias is not UNSET or body.name is not UNSET:
-        alias = _alias(body, pointer)
+        alias = reconcile(*names_given(body), None)
+        if alias is not None:
+            check_alias(alias, f"{pointer}/alias")
     content, is_json = content_of(body.data)
     message = NewMessage(content, is_json, alias, f"{pointer}/data")
     return _with_options(message, body, pointer, call.control.clock.now()) if body.has_options else message
@@ -363,20 +354,9 @@ def _with_options(message: NewMessage, body: MessageBody, pointer: str, now: int
     return msgspec.structs.replace(message, options=options, expires_at=expires_at)
 
 
-def _alias(body: MessageBody, pointer: str) -> str | None:
-    alias = reconcile(*names_given(body), None)
-    if alias is not None:
-        check_alias(alias, f"{pointer}/alias")
-    return alias
-
-
 def _published(message_id: str, given: str | None, stored_at: int) -> MessageView:
     alias = given or message_id
     return MessageView(id=message_id, alias=alias, name=alias, created_at=stored_at, updated_at=stored_at)
-
-
-def _target(call: Call, message: StoredMessage) -> LinkTarget:
-    return LinkTarget(message.alias, message.id, f"{call.base}/queues/{message.queue_public_id}/messages/{message.id}")
 
 
 def _view(message: StoredMessage) -> MessageView:
@@ -398,10 +378,8 @@ ROUTES = (
         create,
         _WRITE,
         MessageBody,
-        statuses=(402,),
         limit=message_limit,
         repeat=create_again,
-        publishes=True,
         events="one",
         example={"data": {"order": 17, "state": "paid"}},
     ),
@@ -411,10 +389,8 @@ ROUTES = (
         create_batch,
         _WRITE,
         BatchBody,
-        statuses=(402,),
         limit=batch_limit,
         repeat=create_batch_again,
-        publishes=True,
         events="many",
         example={"messages": [{"data": "one"}, {"alias": "second", "data": {"two": 2}}]},
     ),

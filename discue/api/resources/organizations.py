@@ -1,6 +1,6 @@
 """`/organizations`, and its older name `/api_clients`."""
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Final, Self
 
 import msgspec
@@ -12,12 +12,10 @@ from discue.api.pagination import PAGES, paged
 from discue.api.resources.api_keys import ApiKeyView, new_key_view
 from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
 from discue.api.structs import (
-    COUNT,
     NOT_SENT,
     ApiResponse,
     DeletedResponse,
     Flag,
-    GivenNames,
     Ignored,
     Integer,
     NamedBody,
@@ -25,18 +23,13 @@ from discue.api.structs import (
     View,
     base_fields,
     doc,
-    link_to,
-    names_changed,
-    names_given,
-    own_id_doc,
+    id_doc,
 )
 from discue.control import organizations
 from discue.control.organizations import HIGHEST_RATE, LONGEST_RETENTION_SECONDS, NewOrganization, OrganizationFields
 from discue.domain import model, quotas
 
-_READ = Needs("api_clients", "read")
-_LIST = Needs("api_clients", "read", listing=True)
-_WRITE = Needs("api_clients", "write")
+_READ, _LIST, _WRITE = Needs.of("api_clients")
 
 _LABEL: Final = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN_NAME: Final = {"pattern": rf"^{_LABEL}(?:\.{_LABEL})+(?:/[A-Za-z0-9._-]+)?$", "minLength": 4, "maxLength": 253}
@@ -87,8 +80,8 @@ class OrganizationBody(NamedBody, kw_only=True):
 class QuotasView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """The quotas that were set for an organization."""
 
-    queues: Annotated[int | UnsetType, doc("Maximum number of queues.", 100, **COUNT)] = UNSET
-    listeners: Annotated[int | UnsetType, doc("Maximum number of listeners.", 1_000, **COUNT)] = UNSET
+    queues: Annotated[int | UnsetType, doc("Maximum number of queues.", 100, minimum=0)] = UNSET
+    listeners: Annotated[int | UnsetType, doc("Maximum number of listeners.", 1_000, minimum=0)] = UNSET
     messages_a_day: Annotated[int | UnsetType, _MESSAGES_A_DAY] = UNSET
     bytes_stored: Annotated[int | UnsetType, _BYTES_STORED] = UNSET
 
@@ -96,7 +89,7 @@ class QuotasView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 class OrganizationView(View, kw_only=True, frozen=True):
     """An organization. Limits that were not set are omitted."""
 
-    id: Annotated[str, own_id_doc("organization_id")]
+    id: Annotated[str, id_doc("organization_id")]
     alias: Annotated[str, doc("The unique name. Default: `<creator's alias>.<id>`.", "com.example.dev", minLength=4)]
     name: Annotated[str, doc("A synonym of `alias`.", "com.example.dev", minLength=4)]
     state: Annotated[
@@ -145,40 +138,34 @@ class OrganizationsResponse(ApiResponse, kw_only=True, frozen=True):
 async def delete(call: Call) -> DeletedResponse:
     """Delete an organization. Also deletes everything in it."""
     await organizations.delete(call.control, call.principal, call.ids[0])
-    return DeletedResponse(links=link_to(call.url))
+    return DeletedResponse(links=call.links())
 
 
-def _fields(body: OrganizationBody, given: GivenNames) -> OrganizationFields:
+def _fields(call: Call) -> OrganizationFields:
+    body: OrganizationBody = call.body
+    limits: dict[quotas.QuotaName, int | None] | None = None if body.quotas is None else {}
+    if isinstance(body.quotas, QuotasBody):
+        sent = {name: getattr(body.quotas, name) for name in quotas.NAMES}
+        limits = {name: limit for name, limit in sent.items() if limit is not UNSET}
     return OrganizationFields(
-        given.alias,
-        given.name,
+        *call.names(),
         body.rate_limit,
         body.require_verified_domains,
-        _quotas_given(body.quotas),
+        limits,
         body.retention,
     )
 
 
-def _quotas_given(sent: QuotasBody | None | UnsetType) -> dict[quotas.QuotaName, int | None] | None:
-    if sent is None or isinstance(sent, UnsetType):
-        return None if sent is None else {}
-    limits = {name: getattr(sent, name) for name in quotas.NAMES}
-    return {name: limit for name, limit in limits.items() if limit is not UNSET}
-
-
-def _quotas_view(settings: Mapping[str, int | bool]) -> QuotasView | UnsetType:
-    own = {name: settings[setting] for name in quotas.NAMES if (setting := quotas.setting_of(name)) in settings}
-    return QuotasView(**own) if own else UNSET
-
-
 def _view(organization: model.Organization) -> OrganizationView:
+    settings = organization.settings
+    limits = {name: settings[setting] for name in quotas.NAMES if (setting := quotas.setting_of(name)) in settings}
     return OrganizationView(
         **base_fields(organization),
         state=organization.state,
-        rate_limit=organization.settings.get("rate_limit", UNSET),
-        quotas=_quotas_view(organization.settings),
-        retention=organization.settings.get("retention_seconds", UNSET),
-        require_verified_domains=bool(organization.settings.get("require_verified_domains")),
+        rate_limit=settings.get("rate_limit", UNSET),
+        quotas=QuotasView(**limits) if limits else UNSET,
+        retention=settings.get("retention_seconds", UNSET),
+        require_verified_domains=bool(settings.get("require_verified_domains")),
     )
 
 
@@ -194,12 +181,11 @@ def _routes(
 
     async def create(call: Call) -> NewApiClientResponse | NewOrganizationResponse:
         """Create an organization. Only this response shows the organization's first API key."""
-        fields = _fields(call.body, names_given(call.body))
+        fields = _fields(call)
 
-        def respond(made: NewOrganization) -> NewApiClientResponse | NewOrganizationResponse:
-            view = call.with_etag(made.organization, _view(made.organization))
-            links = link_to(f"{call.url}/{made.organization.public_id}")
-            member: dict[str, Any] = {field: view}
+        def respond(call: Call, made: NewOrganization) -> NewApiClientResponse | NewOrganizationResponse:
+            links = call.links(made.organization.public_id)
+            member: dict[str, Any] = {field: call.with_etag(made.organization, _view(made.organization))}
             return new_response(api_key=new_key_view(made.first_key), links=links, **member)
 
         return await created(call, lambda control: organizations.create(control, call.principal, fields), respond)
@@ -213,23 +199,17 @@ def _routes(
 
         A key of the operator's organization sees all organizations, other keys only their own.
         """
-        items, links = await paged(
-            call,
-            lambda selection: organizations.page(call.control, call.principal, selection),
-            lambda item: call.item(item.alias, item.public_id),
-        )
-        views: dict[str, Any] = {f"{field}s": [_view(item) for item in items]}
-        return page_response(links=links, **views)
+        views, links = await paged(call, partial(organizations.page, call.control, call.principal), _view)
+        member: dict[str, Any] = {f"{field}s": views}
+        return page_response(links=links, **member)
 
     async def change(call: Call) -> ApiClientResponse | OrganizationResponse:
         """Change an organization."""
-        public_id = call.ids[0]
-        fields = _fields(call.body, names_changed(call.body, public_id))
-        return one(call, await organizations.change(call.control, call.principal, public_id, fields))
+        return one(call, await organizations.change(call.control, call.principal, call.ids[0], _fields(call)))
 
     def one(call: Call, organization: model.Organization) -> ApiClientResponse | OrganizationResponse:
         view: dict[str, Any] = {field: call.with_etag(organization, _view(organization))}
-        return response(links=link_to(call.url), **view)
+        return response(links=call.links(), **view)
 
     item = f"{collection}/{{organization_id}}"
     examples = {"alias": "com.example.dev"}, {"alias": "com.example.stage"}

@@ -20,7 +20,6 @@ from discue.api.structs import (
     doc,
     id_doc,
     instant_doc,
-    link_to,
     number_given,
     or_unset,
     within,
@@ -109,7 +108,7 @@ class AcknowledgementsBody(Body, kw_only=True):
 class PulledMessageView(msgspec.Struct, kw_only=True, frozen=True):
     """A leased message."""
 
-    id: Annotated[str, id_doc("The id of the message.", "message_id")]
+    id: Annotated[str, id_doc("message_id", "The id of the message.")]
     stored_at: Annotated[int, instant_doc("When the message was stored")]
     data: Annotated[str, doc("The data of the message.", '{"order":17}')]
     content_type: Annotated[
@@ -169,10 +168,10 @@ async def pull(call: Call) -> PulledMessagesResponse | EventStream:
     if call.method == "HEAD":
         # The client would not see the messages.
         await _target(call)
-        return PulledMessagesResponse(messages=[], links=link_to(call.url))
+        return PulledMessagesResponse(messages=[], links=call.links())
     with call.services.puller.connect(call.principal.key) as client:
         leased = await _pull(call, client, await _target(call), limit, wait_ms=wait_ms)
-    return PulledMessagesResponse(messages=[_view(each) for each in leased], links=link_to(call.url))
+    return PulledMessagesResponse(messages=[_view(each) for each in leased], links=call.links())
 
 
 async def _target(call: Call) -> PullTarget:
@@ -204,7 +203,7 @@ async def acknowledge(call: Call) -> ReceiptsResponse:
         raise invalid("", f"must have 1 to {RECEIPTS_AT_MOST} receipts in all")
     results = await call.services.puller.decide(await _target(call), decisions)
     receipts = [ReceiptView(str(decision.receipt), state) for decision, state in zip(decisions, results, strict=True)]
-    return ReceiptsResponse(receipts=receipts, links=link_to(call.url))
+    return ReceiptsResponse(receipts=receipts, links=call.links())
 
 
 def _view(leased: LeasedMessage) -> PulledMessageView:

@@ -1,5 +1,6 @@
 """`/queues`, and the schemas of queues."""
 
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -10,7 +11,6 @@ from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
 from discue.api.route import CREATE, DELETE, GET, PUT, SMALL_BODY, Call, Needs, Route, Services
 from discue.api.structs import (
-    COUNT,
     EXAMPLE_IDS,
     NOT_SENT,
     QUEUE_ID,
@@ -19,7 +19,6 @@ from discue.api.structs import (
     AsSent,
     DeletedResponse,
     Flag,
-    GivenNames,
     Ignored,
     Integer,
     LinkTarget,
@@ -30,10 +29,7 @@ from discue.api.structs import (
     base_fields,
     doc,
     instant_doc,
-    link_to,
     links_of,
-    names_changed,
-    names_given,
     or_unset,
 )
 from discue.control import queues
@@ -51,9 +47,7 @@ from discue.domain.schemas import FIELDS, Schema, parse_schema
 from discue.domain.scopes import Principal
 from discue.domain.strict_json import MAX_BYTES as SCHEMA_BYTES
 
-_READ = Needs("queues", "read")
-_LIST = Needs("queues", "read", listing=True)
-_WRITE = Needs("queues", "write")
+_READ, _LIST, _WRITE = Needs.of("queues")
 
 _RETENTION: Final = doc(
     "How long messages are kept after all listeners have settled them, in seconds. Default: set by the organization or "
@@ -112,7 +106,7 @@ class QueueBody(NamedBody, kw_only=True):
 class QueueMessagesView(msgspec.Struct, frozen=True):
     """Statistics of the messages of a queue."""
 
-    published_count: Annotated[int, doc("Number of messages published so far.", 1, **COUNT)]
+    published_count: Annotated[int, doc("Number of messages published so far.", 1, minimum=0)]
     last_published_at: Annotated[
         int, instant_doc("When the last message was published, or a delayed one became due; 0: never", 0)
     ]
@@ -160,40 +154,30 @@ class QueueSchemaResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def create(call: Call) -> QueueResponse:
     """Create a queue."""
-    fields = _fields(call.body, names_given(call.body))
-    return await created(
-        call,
-        lambda control: queues.create(control, call.principal, fields),
-        lambda made: _response(call, made, f"{call.url}/{made.queue.public_id}"),
-    )
+    fields = _fields(call)
+    return await created(call, lambda control: queues.create(control, call.principal, fields), _response)
 
 
 async def get(call: Call) -> QueueResponse:
     """Get a queue."""
-    return _response(call, await queues.get(call.control, call.principal, call.ids[0]), call.url)
+    return _response(call, await queues.get(call.control, call.principal, call.ids[0]))
 
 
 async def list_all(call: Call) -> QueuesResponse:
     """List queues."""
-    items, links = await paged(
-        call,
-        lambda selection: queues.page(call.control, call.principal, selection),
-        lambda item: call.item(item.queue.alias, item.queue.public_id),
-    )
-    return QueuesResponse(queues=[_view(item) for item in items], links=links)
+    views, links = await paged(call, partial(queues.page, call.control, call.principal), _view)
+    return QueuesResponse(queues=views, links=links)
 
 
 async def change(call: Call) -> QueueResponse:
     """Change a queue."""
-    public_id = call.ids[0]
-    fields = _fields(call.body, names_changed(call.body, public_id))
-    return _response(call, await queues.change(call.control, call.principal, public_id, fields), call.url)
+    return _response(call, await queues.change(call.control, call.principal, call.ids[0], _fields(call)))
 
 
 async def delete(call: Call) -> DeletedResponse:
     """Delete a queue. Also deletes its listeners and messages."""
     await queues.delete(call.control, call.principal, call.ids[0])
-    return DeletedResponse(links=link_to(call.url))
+    return DeletedResponse(links=call.links())
 
 
 async def body_limit(_services: Services, _principal: Principal, _ids: tuple[str, ...]) -> int:
@@ -201,10 +185,10 @@ async def body_limit(_services: Services, _principal: Principal, _ids: tuple[str
     return SMALL_BODY + 2 * SCHEMA_BYTES
 
 
-def _fields(body: QueueBody, given: GivenNames) -> QueueFields:
+def _fields(call: Call) -> QueueFields:
+    body: QueueBody = call.body
     return QueueFields(
-        given.alias,
-        given.name,
+        *call.names(),
         body.retention,
         body.max_message_bytes,
         _schema(body),
@@ -227,7 +211,8 @@ def _schema(body: QueueBody) -> Schema | ClearedSchema | UnsetType:
     return ClearedSchema(cleared) if cleared else UNSET
 
 
-def _response(call: Call, details: QueueDetails, url: str) -> QueueResponse:
+def _response(call: Call, details: QueueDetails) -> QueueResponse:
+    url = call.url_of(details.queue.public_id)
     below = [
         LinkTarget(listener.alias, listener.public_id, f"{url}/listeners/{listener.public_id}")
         for listener in details.listeners
@@ -266,7 +251,7 @@ async def get_schema(call: Call) -> QueueSchemaResponse:
         language=queue.schema_language,
         created_at=queue.schema_set_at,
         updated_at=queue.schema_set_at,
-        links=link_to(call.url),
+        links=call.links(),
     )
 
 
@@ -283,15 +268,7 @@ ROUTES = (
         example={"alias": "orders", "retention": 86_400},
     ),
     Route(GET, "/queues/{queue_id}", get, _READ),
-    Route(
-        PUT,
-        "/queues/{queue_id}",
-        change,
-        _WRITE,
-        QueueBody,
-        limit=body_limit,
-        example={"retention": 604_800},
-    ),
+    Route(PUT, "/queues/{queue_id}", change, _WRITE, QueueBody, limit=body_limit, example={"retention": 604_800}),
     Route(DELETE, "/queues/{queue_id}", delete, _WRITE),
     Route(GET, "/queues/{queue_id}/schemas/{schema_id}", get_schema, Needs("schemas", "read")),
 )

@@ -1,54 +1,53 @@
-"""Messages that a listener missed, and their redeliveries."""
+"""Messages that a listener missed, their redeliveries, and replays of a part of the queue."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from discue.api.delivery_options import FILTER_EXAMPLE, filter_given, filter_sent_doc, filter_view
 from discue.api.idempotency import created
 from discue.api.pagination import MISSED_PAGES, PAGES, paged
 from discue.api.resources.messages import MESSAGE_ALIAS, MESSAGE_NAME
 from discue.api.route import DELETE, GET, POST, Call, Needs, Route
 from discue.api.structs import (
-    COUNT,
     EXAMPLE_IDS,
     LISTENER_ID,
+    NOT_SENT,
     QUEUE_ID,
     ApiResponse,
+    AsSent,
     DeletedResponse,
     Flag,
     Integer,
-    LinkTarget,
     ResourceBody,
     Text,
     View,
     doc,
     id_doc,
     instant_doc,
-    link_to,
     number_given,
     or_unset,
-    own_id_doc,
     text_given,
     within,
 )
-from discue.control import redeliveries
+from discue.control import redeliveries, replays
 from discue.control.redeliveries import RedeliveryParams, RedeliveryResult
+from discue.control.replays import ReplayParams, ReplayResult
 from discue.domain.errors import BadRequest, Fault, invalid
-from discue.domain.model import MISSED_REASONS, Redelivery
+from discue.domain.model import MISSED_REASONS, Redelivery, Replay
 from discue.store.listener_messages import MissedMessage
 
 PATH = "/queues/{queue_id}/listeners/{listener_id}"
-MESSAGES_AT_MOST = 1_000
-TIMES: Final = range(1_000_000_000_000_000)
-RATES: Final = range(1, 10_001)
-TIME: Final = within(TIMES)
-MESSAGE_RATE: Final = doc("Maximum number of messages per second.", 100, **within(RATES))
-DRY_RUN: Final = doc("Whether to return only what would be selected.", False)
-SELECTED: Final = doc("Number selected. Single deliveries outside of ranges are counted up to 100,000.", 17, **COUNT)
-PROGRESS: Final = doc("The progress.", "running", enum=["waiting", "running", "done"])
-ENDED_AT: Final = instant_doc("When it was done; 0: not yet", 0)
+_MESSAGES_AT_MOST = 1_000
+_TIMES: Final = range(1_000_000_000_000_000)
+_RATES: Final = range(1, 10_001)
+_TIME: Final = within(_TIMES)
+_MESSAGE_RATE: Final = doc("Maximum number of messages per second.", 100, **within(_RATES))
+_DRY_RUN: Final = doc("Whether to return only what would be selected.", False)
+_SELECTED: Final = doc("Number selected. Single deliveries outside of ranges are counted up to 100,000.", 17, minimum=0)
 
 _READ = Needs("listeners", "read")
 _WRITE = Needs("listeners", "write")
@@ -57,7 +56,7 @@ _WRITE = Needs("listeners", "write")
 class MissedMessageView(msgspec.Struct, kw_only=True, frozen=True):
     """A message that a listener missed."""
 
-    id: Annotated[str, id_doc("The id of the message.", "message_id")]
+    id: Annotated[str, id_doc("message_id", "The id of the message.")]
     alias: Annotated[str, MESSAGE_ALIAS]
     name: Annotated[str, MESSAGE_NAME]
     stored_at: Annotated[int, instant_doc("When the message was stored")]
@@ -71,7 +70,7 @@ class MissedMessageView(msgspec.Struct, kw_only=True, frozen=True):
             enum=list(MISSED_REASONS),
         ),
     ]
-    attempts: Annotated[int, doc("Number of attempts.", 1, **COUNT)]
+    attempts: Annotated[int, doc("Number of attempts.", 1, minimum=0)]
 
 
 class MissedMessagesResponse(ApiResponse, kw_only=True, frozen=True):
@@ -84,11 +83,11 @@ class MissedFilterBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     reason: Annotated[Text, doc("Only messages missed for this reason.", "too_old", enum=list(MISSED_REASONS))] = UNSET
     created_after: Annotated[
         Integer,
-        doc("Only messages stored later than this, in milliseconds since the epoch.", 1_795_536_280_000, **TIME),
+        doc("Only messages stored later than this, in milliseconds since the epoch.", 1_795_536_280_000, **_TIME),
     ] = UNSET
     created_before: Annotated[
         Integer,
-        doc("Only messages stored earlier than this, in milliseconds since the epoch.", 1_893_456_000_000, **TIME),
+        doc("Only messages stored earlier than this, in milliseconds since the epoch.", 1_893_456_000_000, **_TIME),
     ] = UNSET
 
 
@@ -103,43 +102,49 @@ class RedeliveryBody(ResourceBody, kw_only=True):
 
     messages: Annotated[
         list[str] | None | UnsetType,
-        doc("The ids of missed messages.", [EXAMPLE_IDS["message_id"]], minItems=1, maxItems=MESSAGES_AT_MOST),
+        doc("The ids of missed messages.", [EXAMPLE_IDS["message_id"]], minItems=1, maxItems=_MESSAGES_AT_MOST),
     ] = UNSET
     filter: Annotated[
         MissedFilterBody | None | UnsetType,
         doc("Which missed messages; an empty filter selects all.", {"reason": "too_old"}),
     ] = UNSET
     all: Annotated[Flag, doc("Selects all missed messages.", True)] = UNSET
-    pace: Annotated[Integer, MESSAGE_RATE] = UNSET
-    dry_run: Annotated[Flag, DRY_RUN] = UNSET
+    pace: Annotated[Integer, _MESSAGE_RATE] = UNSET
+    dry_run: Annotated[Flag, _DRY_RUN] = UNSET
 
 
 class RedeliveryCountsView(msgspec.Struct, frozen=True):
     """Numbers of deliveries."""
 
-    selected: Annotated[int, SELECTED]
-    redelivered: Annotated[int, doc("Deliveries that are due again, or were.", 16, **COUNT)]
-    gone: Annotated[int, doc("Deliveries of messages that were deleted before.", 1, **COUNT)]
+    selected: Annotated[int, _SELECTED]
+    redelivered: Annotated[int, doc("Deliveries that are due again, or were.", 16, minimum=0)]
+    gone: Annotated[int, doc("Deliveries of messages that were deleted before.", 1, minimum=0)]
 
 
-class RedeliveryView(View, kw_only=True, frozen=True):
-    """A redelivery of missed messages."""
+class _ProgressView(View, kw_only=True, frozen=True):
+    """The progress of a redelivery or a replay. Neither has a name."""
 
-    id: Annotated[str, own_id_doc("redelivery_id")]
-    alias: Annotated[str, id_doc("The id.", "redelivery_id")]
-    name: Annotated[str, id_doc("The id.", "redelivery_id")]
     queue_id: Annotated[str, QUEUE_ID]
     listener_id: Annotated[str, LISTENER_ID]
-    state: Annotated[str, PROGRESS]
+    state: Annotated[str, doc("The progress.", "running", enum=["waiting", "running", "done"])]
+    counts: msgspec.Struct
+    ended_at: Annotated[int, instant_doc("When it was done; 0: not yet", 0)]
+    pace: Annotated[int | UnsetType, _MESSAGE_RATE] = UNSET
+
+
+class RedeliveryView(_ProgressView, kw_only=True, frozen=True):
+    """A redelivery of missed messages."""
+
+    id: Annotated[str, id_doc("redelivery_id")]
+    alias: Annotated[str, id_doc("redelivery_id", "The id.")]
+    name: Annotated[str, id_doc("redelivery_id", "The id.")]
     counts: Annotated[RedeliveryCountsView, doc("Numbers of deliveries.")]
-    ended_at: Annotated[int, ENDED_AT]
-    pace: Annotated[int | UnsetType, MESSAGE_RATE] = UNSET
 
 
 class DryRunView(msgspec.Struct, frozen=True):
     """The messages that a dry run selects."""
 
-    selected: Annotated[int, SELECTED]
+    selected: Annotated[int, _SELECTED]
     first_message: Annotated[
         str, doc("The id of the oldest message; empty if there is none.", EXAMPLE_IDS["message_id"])
     ]
@@ -163,16 +168,10 @@ class RedeliveriesResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def list_missed(call: Call) -> MissedMessagesResponse:
     """List the messages that a listener missed."""
-    items, links = await paged(
-        call,
-        lambda selection: redeliveries.page_of_missed(call.control, call.principal, call.listener_path, selection),
-        lambda item: _missed_target(call, item),
-    )
-    return MissedMessagesResponse(missed=[_missed_view(item) for item in items], links=links)
-
-
-def _missed_target(call: Call, item: MissedMessage) -> LinkTarget:
-    return LinkTarget(item.alias, item.id, f"{call.base}/queues/{call.ids[0]}/messages/{item.id}")
+    fetch = partial(redeliveries.page_of_missed, call.control, call.principal, call.listener_path)
+    messages = f"{call.base}/queues/{call.ids[0]}/messages"
+    views, links = await paged(call, fetch, _missed_view, collection=lambda _: messages)
+    return MissedMessagesResponse(missed=views, links=links)
 
 
 def _missed_view(item: MissedMessage) -> MissedMessageView:
@@ -194,32 +193,27 @@ async def create(call: Call) -> NewRedeliveryResponse:
     """
     params = _params(call.body)
     return await created(
-        call,
-        lambda control: redeliveries.create(control, call.principal, call.listener_path, params),
-        lambda result: _response(call, result),
+        call, lambda control: redeliveries.create(control, call.principal, call.listener_path, params), _response
     )
 
 
 async def get(call: Call) -> RedeliveryResponse:
     """Get a redelivery."""
     found = await redeliveries.get(call.control, call.principal, call.listener_path, call.ids[2])
-    return call.with_etag(found, RedeliveryResponse(redelivery=_view(call, found), links=link_to(call.url)))
+    return call.with_etag(found, RedeliveryResponse(redelivery=_view(call, found), links=call.links()))
 
 
 async def list_all(call: Call) -> RedeliveriesResponse:
     """List the redeliveries of a listener."""
-    items, links = await paged(
-        call,
-        lambda selection: redeliveries.page(call.control, call.principal, call.listener_path, selection),
-        lambda item: call.item(item.public_id, item.public_id),
-    )
-    return RedeliveriesResponse(redeliveries=[_view(call, item) for item in items], links=links)
+    fetch = partial(redeliveries.page, call.control, call.principal, call.listener_path)
+    views, links = await paged(call, fetch, partial(_view, call))
+    return RedeliveriesResponse(redeliveries=views, links=links)
 
 
 async def cancel(call: Call) -> DeletedResponse:
     """Cancel a redelivery. Deletes it at once. Deliveries that are due again already stay due."""
     await redeliveries.cancel(call.control, call.principal, call.listener_path, call.ids[2])
-    return DeletedResponse(links=link_to(call.url))
+    return DeletedResponse(links=call.links())
 
 
 def _params(body: RedeliveryBody) -> RedeliveryParams:
@@ -229,8 +223,8 @@ def _params(body: RedeliveryBody) -> RedeliveryParams:
     if [messages is not None, chosen is not None, body.all is True].count(True) != 1:
         rule = "must have exactly one of messages, filter, and all (true)"
         raise BadRequest(f"The request {rule}.", faults=(Fault("", rule),))
-    if messages is not None and not 1 <= len(messages) <= MESSAGES_AT_MOST:
-        raise invalid("/messages", f"must have 1 to {MESSAGES_AT_MOST} ids")
+    if messages is not None and not 1 <= len(messages) <= _MESSAGES_AT_MOST:
+        raise invalid("/messages", f"must have 1 to {_MESSAGES_AT_MOST} ids")
     given = chosen or MissedFilterBody()
     reason = text_given(given.reason)
     if reason is not None and reason not in MISSED_REASONS:
@@ -238,39 +232,177 @@ def _params(body: RedeliveryBody) -> RedeliveryParams:
     return RedeliveryParams(
         None if messages is None else tuple(messages),
         reason,
-        number_given(given.created_after, TIMES, "/filter/created_after"),
-        number_given(given.created_before, TIMES, "/filter/created_before"),
-        number_given(body.pace, RATES, "/pace"),
+        number_given(given.created_after, _TIMES, "/filter/created_after"),
+        number_given(given.created_before, _TIMES, "/filter/created_before"),
+        number_given(body.pace, _RATES, "/pace"),
         dry_run=body.dry_run is True,
     )
+
+
+def _view(call: Call, redelivery: Redelivery) -> RedeliveryView:
+    counts = msgspec.convert(redelivery, RedeliveryCountsView, from_attributes=True)
+    return RedeliveryView(**_progress(call, redelivery), counts=counts)
+
+
+def _progress(call: Call, job: Redelivery | Replay) -> dict[str, Any]:
+    return {
+        "id": job.public_id,
+        "alias": job.public_id,
+        "name": job.public_id,
+        "queue_id": call.ids[0],
+        "listener_id": call.ids[1],
+        "state": job.state,
+        "pace": or_unset(job.pace),
+        "created_at": job.created_at,
+        "updated_at": job.updated_at,
+        "ended_at": job.ended_at or 0,
+    }
 
 
 def _response(call: Call, result: RedeliveryResult) -> NewRedeliveryResponse:
     preview = result.preview
     if result.redelivery is None:
         dry_run = DryRunView(selected=preview.selected, first_message=preview.first, last_message=preview.last)
-        return NewRedeliveryResponse(dry_run=dry_run, links=link_to(call.url))
-    url = f"{call.url}/{result.redelivery.public_id}"
-    shown = NewRedeliveryResponse(redelivery=_view(call, result.redelivery), links=link_to(url))
+        return NewRedeliveryResponse(dry_run=dry_run, links=call.links())
+    links = call.links(result.redelivery.public_id)
+    shown = NewRedeliveryResponse(redelivery=_view(call, result.redelivery), links=links)
     return call.with_etag(result.redelivery, shown)
 
 
-def _view(call: Call, redelivery: Redelivery) -> RedeliveryView:
-    return RedeliveryView(
-        id=redelivery.public_id,
-        alias=redelivery.public_id,
-        name=redelivery.public_id,
-        queue_id=call.ids[0],
-        listener_id=call.ids[1],
-        state=redelivery.state,
-        counts=RedeliveryCountsView(
-            selected=redelivery.selected, redelivered=redelivery.redelivered, gone=redelivery.gone
+class ReplayBody(ResourceBody, kw_only=True):
+    """A replay to start. Exactly one of `from_at` and `from_message` says where it begins."""
+
+    opaque_fields = ("filter",)
+    exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "from_at": {"type": "integer"},
+        "from_message": {"type": "string"},
+    }
+
+    from_at: Annotated[
+        Integer,
+        doc(
+            "Start with messages stored at this time or later, in milliseconds since the epoch.",
+            1_795_536_280_000,
+            **_TIME,
         ),
-        pace=or_unset(redelivery.pace),
-        created_at=redelivery.created_at,
-        updated_at=redelivery.updated_at,
-        ended_at=redelivery.ended_at or 0,
+    ] = UNSET
+    from_message: Annotated[Text, doc("Start with this message, by its id.", EXAMPLE_IDS["message_id"])] = UNSET
+    until_at: Annotated[
+        Integer,
+        doc(
+            "End with messages stored at this time or earlier, in milliseconds since the epoch. Default: now.",
+            1_893_456_000_000,
+            **_TIME,
+        ),
+    ] = UNSET
+    until_message: Annotated[Text, doc("End with this message, by its id.", EXAMPLE_IDS["message_id"])] = UNSET
+    pace: Annotated[Integer, _MESSAGE_RATE] = UNSET
+    filter: Annotated[AsSent, filter_sent_doc("Which messages: a filter like a listener's. null: all.")] = NOT_SENT
+    dry_run: Annotated[Flag, _DRY_RUN] = UNSET
+
+
+class ReplayCountsView(msgspec.Struct, frozen=True):
+    """Numbers of messages."""
+
+    selected: Annotated[
+        int, doc("Positions of the log from start to end, including messages that are not sent.", 17, minimum=0)
+    ]
+    delivered: Annotated[int, doc("Messages acknowledged.", 12, minimum=0)]
+    failed: Annotated[int, doc("Messages out of attempts.", 1, minimum=0)]
+    expired: Annotated[int, doc("Messages that expired, or were too old.", 0, minimum=0)]
+    retrying: Annotated[int, doc("Messages that wait for another attempt.", 1, minimum=0)]
+    remaining: Annotated[int, doc("Messages that may still be sent, at most.", 4, minimum=0)]
+
+
+class ReplayView(_ProgressView, kw_only=True, frozen=True):
+    """A replay of a part of the queue."""
+
+    id: Annotated[str, id_doc("replay_id")]
+    alias: Annotated[str, id_doc("replay_id", "The id.")]
+    name: Annotated[str, id_doc("replay_id", "The id.")]
+    counts: Annotated[ReplayCountsView, doc("Numbers of messages.")]
+    filter: Annotated[msgspec.Raw | UnsetType, doc("Which messages.", FILTER_EXAMPLE, type="object")] = UNSET
+
+
+class ReplayResponse(ApiResponse, kw_only=True, frozen=True):
+    replay: Annotated[ReplayView, doc("The replay.")]
+
+
+class NewReplayResponse(ApiResponse, kw_only=True, frozen=True, omit_defaults=True):
+    """The replay that was started, or the result of a dry run."""
+
+    replay: Annotated[ReplayView | UnsetType, doc("The replay.")] = UNSET
+    dry_run: Annotated[DryRunView | UnsetType, doc("The messages that are selected, in a dry run.")] = UNSET
+
+
+class ReplaysResponse(ApiResponse, kw_only=True, frozen=True):
+    replays: Annotated[list[ReplayView], doc("The replays, newest first.")]
+
+
+async def create_replay(call: Call) -> NewReplayResponse:
+    """Replay a part of the queue.
+
+    Sends messages to the listener again, in addition to new ones. With `dry_run`, nothing changes.
+    """
+    params = _replay_params(call.body)
+    return await created(
+        call, lambda control: replays.create(control, call.principal, call.listener_path, params), _replay_response
     )
+
+
+async def get_replay(call: Call) -> ReplayResponse:
+    """Get a replay."""
+    found = await replays.get(call.control, call.principal, call.listener_path, call.ids[2])
+    return call.with_etag(found, ReplayResponse(replay=_replay_view(call, found), links=call.links()))
+
+
+async def list_replays(call: Call) -> ReplaysResponse:
+    """List the replays of a listener."""
+    fetch = partial(replays.page, call.control, call.principal, call.listener_path)
+    views, links = await paged(call, fetch, partial(_replay_view, call))
+    return ReplaysResponse(replays=views, links=links)
+
+
+async def cancel_replay(call: Call) -> DeletedResponse:
+    """Cancel a replay. Deletes it at once. Nothing more is sent for it."""
+    await replays.cancel(call.control, call.principal, call.listener_path, call.ids[2])
+    return DeletedResponse(links=call.links())
+
+
+def _replay_params(body: ReplayBody) -> ReplayParams:
+    """Raises BadRequest unless there is exactly one start, Unprocessable for values out of bounds and two ends."""
+    from_at = number_given(body.from_at, _TIMES, "/from_at")
+    until_at = number_given(body.until_at, _TIMES, "/until_at")
+    from_message, until_message = text_given(body.from_message), text_given(body.until_message)
+    if (from_at is None) is (from_message is None):
+        rule = "must have exactly one of from_at and from_message"
+        raise BadRequest(f"The request {rule}.", faults=(Fault("", rule),))
+    if until_at is not None and until_message is not None:
+        raise invalid("/until_message", "cannot be combined with until_at")
+    text = filter_given(body.filter)
+    return ReplayParams(
+        from_at,
+        from_message,
+        until_at,
+        until_message,
+        number_given(body.pace, _RATES, "/pace"),
+        text if isinstance(text, str) else None,
+        dry_run=body.dry_run is True,
+    )
+
+
+def _replay_view(call: Call, replay: Replay) -> ReplayView:
+    counts = msgspec.convert(replay, ReplayCountsView, from_attributes=True)
+    return ReplayView(**_progress(call, replay), counts=counts, filter=filter_view(replay.spec.filter))
+
+
+def _replay_response(call: Call, result: ReplayResult) -> NewReplayResponse:
+    if result.replay is None:
+        dry_run = DryRunView(selected=result.selected, first_message=result.first, last_message=result.last)
+        return NewReplayResponse(dry_run=dry_run, links=call.links())
+    links = call.links(result.replay.public_id)
+    shown = NewReplayResponse(replay=_replay_view(call, result.replay), links=links)
+    return call.with_etag(result.replay, shown)
 
 
 ROUTES = (
@@ -279,4 +411,8 @@ ROUTES = (
     Route(POST, f"{PATH}/redeliveries", create, _WRITE, RedeliveryBody, example={"all": True}),
     Route(GET, f"{PATH}/redeliveries/{{redelivery_id}}", get, _READ),
     Route(DELETE, f"{PATH}/redeliveries/{{redelivery_id}}", cancel, _WRITE),
+    Route(GET, f"{PATH}/replays", list_replays, _READ, query=PAGES),
+    Route(POST, f"{PATH}/replays", create_replay, _WRITE, ReplayBody, example={"from_at": 1_795_536_280_000}),
+    Route(GET, f"{PATH}/replays/{{replay_id}}", get_replay, _READ),
+    Route(DELETE, f"{PATH}/replays/{{replay_id}}", cancel_replay, _WRITE),
 )

@@ -1,5 +1,6 @@
 """Schedules of a queue."""
 
+from functools import partial
 from typing import Annotated, Final, get_args
 
 import msgspec
@@ -28,7 +29,6 @@ from discue.api.structs import (
     ApiResponse,
     AsSent,
     DeletedResponse,
-    GivenNames,
     HeaderFields,
     Ignored,
     Integer,
@@ -39,11 +39,7 @@ from discue.api.structs import (
     doc,
     id_doc,
     instant_doc,
-    link_to,
-    names_changed,
-    names_given,
     or_unset,
-    own_id_doc,
     status_given,
     text_given,
     within,
@@ -152,14 +148,14 @@ class RunView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     scheduled_at: Annotated[int, instant_doc("When it was scheduled", 1_795_536_240_000)]
     ran_at: Annotated[int, instant_doc("When it ran", 1_795_536_240_004)]
     state: Annotated[str, doc("The outcome.", "published", enum=["published", "skipped"])]
-    message_id: Annotated[str | UnsetType, id_doc("The id of its message.", "message_id")] = UNSET
+    message_id: Annotated[str | UnsetType, id_doc("message_id", "The id of its message.")] = UNSET
     reason: Annotated[str | UnsetType, doc("Why it published nothing.", "schema", enum=list(get_args(Reason)))] = UNSET
 
 
 class ScheduleView(View, kw_only=True, frozen=True):
     """A schedule. Lists omit `data`; options that were not set are omitted."""
 
-    id: Annotated[str, own_id_doc("schedule_id")]
+    id: Annotated[str, id_doc("schedule_id")]
     queue_id: Annotated[str, QUEUE_ID]
     status: Annotated[str, doc("Whether it runs.", "enabled", **_ENABLED)]
     cron: Annotated[str, _CRON]
@@ -195,41 +191,33 @@ class SchedulesResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def create(call: Call) -> ScheduleResponse:
     """Create a schedule. Publishes a message at each of its runs, once, whatever the number of workers."""
-    fields = _fields(call.body, names_given(call.body))
+    fields = _fields(call)
     return await created(
-        call,
-        lambda control: schedules.create(control, call.principal, call.ids[0], fields),
-        lambda made: _response(call, made, f"{call.url}/{made.public_id}"),
+        call, lambda control: schedules.create(control, call.principal, call.ids[0], fields), _response
     )
 
 
 async def get(call: Call) -> ScheduleResponse:
     """Get a schedule."""
-    return _response(call, await schedules.get(call.control, call.principal, *call.ids), call.url)
+    return _response(call, await schedules.get(call.control, call.principal, *call.ids))
 
 
 async def list_all(call: Call) -> SchedulesResponse:
     """List the schedules of a queue."""
-    items, links = await paged(
-        call,
-        lambda selection: schedules.page(call.control, call.principal, call.ids[0], selection),
-        lambda item: call.item(item.alias, item.public_id),
-    )
-    return SchedulesResponse(schedules=[_view(item) for item in items], links=links)
+    views, links = await paged(call, partial(schedules.page, call.control, call.principal, call.ids[0]), _view)
+    return SchedulesResponse(schedules=views, links=links)
 
 
 async def change(call: Call) -> ScheduleResponse:
     """Change a schedule. A change of its times applies from now on."""
-    queue_id, public_id = call.ids
-    fields = _fields(call.body, names_changed(call.body, public_id))
-    changed = await schedules.change(call.control, call.principal, queue_id, public_id, fields=fields)
-    return _response(call, changed, call.url)
+    changed = await schedules.change(call.control, call.principal, *call.ids, fields=_fields(call))
+    return _response(call, changed)
 
 
 async def delete(call: Call) -> DeletedResponse:
     """Delete a schedule. The messages that it published stay."""
     await schedules.delete(call.control, call.principal, *call.ids)
-    return DeletedResponse(links=link_to(call.url))
+    return DeletedResponse(links=call.links())
 
 
 async def body_limit(_services: Services, _principal: Principal, _ids: tuple[str, ...]) -> int:
@@ -237,10 +225,10 @@ async def body_limit(_services: Services, _principal: Principal, _ids: tuple[str
     return SMALL_BODY + LARGEST_DATA_BYTES * LONGEST_ESCAPE
 
 
-def _fields(body: ScheduleBody, given: GivenNames) -> ScheduleFields:
+def _fields(call: Call) -> ScheduleFields:
+    body: ScheduleBody = call.body
     return ScheduleFields(
-        given.alias,
-        given.name,
+        *call.names(),
         status_given(body.status),
         text_given(body.cron),
         body.time_zone,
@@ -265,9 +253,9 @@ def _data(sent: AsSent) -> tuple[bytes, bool] | None:
     return data, is_json
 
 
-def _response(call: Call, schedule: Schedule, url: str) -> ScheduleResponse:
+def _response(call: Call, schedule: Schedule) -> ScheduleResponse:
     view = _view(schedule, data=schedule.data.decode())
-    return call.with_etag(schedule, ScheduleResponse(schedule=view, links=link_to(url)))
+    return call.with_etag(schedule, ScheduleResponse(schedule=view, links=call.links(schedule.public_id)))
 
 
 def _view(schedule: Schedule, *, data: str | None = None) -> ScheduleView:

@@ -1,5 +1,6 @@
 """Signing secrets of a listener."""
 
+from functools import partial
 from typing import Annotated, Final, Self, get_args
 
 import msgspec
@@ -20,10 +21,9 @@ from discue.api.structs import (
     ResourceBody,
     Text,
     doc,
+    id_doc,
     instant_doc,
-    link_to,
     number_given,
-    own_id_doc,
     text_given,
     within,
 )
@@ -73,7 +73,7 @@ class SecretBody(ResourceBody, kw_only=True):
 class SecretView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """A signing secret."""
 
-    id: Annotated[str, own_id_doc("secret_id")]
+    id: Annotated[str, id_doc("secret_id")]
     type: Annotated[
         str, doc("How it signs: `hmac` (signatures `v1`) or `ed25519` (signatures `v1a`).", "hmac", enum=list(_TYPES))
     ]
@@ -120,32 +120,27 @@ async def create(call: Call) -> SecretResponse:
     """
     fields = _fields(call.body)
     return await created(
-        call,
-        lambda control: listener_secrets.create(control, call.principal, call.listener_path, fields),
-        lambda made: _response(call, made, f"{call.url}/{made.shown.id}"),
+        call, lambda control: listener_secrets.create(control, call.principal, call.listener_path, fields), _response
     )
 
 
 async def list_all(call: Call) -> SecretsResponse:
     """List a listener's signing secrets. The valid ones, without the secrets themselves."""
-    items, links = await paged(
-        call,
-        lambda selection: listener_secrets.page(call.control, call.principal, call.listener_path, selection),
-        lambda item: call.item(item.id, item.id),
-    )
-    return SecretsResponse(secrets=[_view(item) for item in items], links=links)
+    fetch = partial(listener_secrets.page, call.control, call.principal, call.listener_path)
+    views, links = await paged(call, fetch, _view)
+    return SecretsResponse(secrets=views, links=links)
 
 
 async def get(call: Call) -> SecretResponse:
     """Get a signing secret. Without the secret itself."""
     shown = await listener_secrets.get(call.control, call.principal, call.listener_path, call.ids[2])
-    return _response(call, FreshSecret(shown, ""), call.url)
+    return _response(call, FreshSecret(shown, ""))
 
 
 async def delete(call: Call) -> DeletedResponse:
     """Delete a signing secret. Requests are no longer signed with it."""
     await listener_secrets.delete(call.control, call.principal, call.listener_path, call.ids[2])
-    return DeletedResponse(links=link_to(call.url))
+    return DeletedResponse(links=call.links())
 
 
 def _fields(body: SecretBody) -> SecretFields:
@@ -161,8 +156,9 @@ def _fields(body: SecretBody) -> SecretFields:
     return SecretFields(kind, text_given(body.secret), default.expire_previous_in if overlap is None else overlap)
 
 
-def _response(call: Call, made: FreshSecret, url: str) -> SecretResponse:
-    return call.with_etag(made.shown, SecretResponse(secret=_view(made.shown, made.text), links=link_to(url)))
+def _response(call: Call, made: FreshSecret) -> SecretResponse:
+    links = call.links(made.shown.id)
+    return call.with_etag(made.shown, SecretResponse(secret=_view(made.shown, made.text), links=links))
 
 
 def _view(secret: ShownSecret, text: str = "") -> SecretView:

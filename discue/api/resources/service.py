@@ -12,8 +12,8 @@ from discue.api.openapi.document import document_of
 from discue.api.openapi.page import HTML_TYPE, SECURITY_HEADERS, openapi_page, page, prose, text
 from discue.api.problems import REMEDIES, client_errors
 from discue.api.route import GET, Call, RawResponse, Route
-from discue.api.structs import ApiResponse, LinkTarget, doc, link_to, links_of
-from discue.domain.errors import DiscueError, NotFound, Unavailable, reason_phrase
+from discue.api.structs import ApiResponse, LinkTarget, doc, links_of
+from discue.domain.errors import NotFound, Unavailable, reason_phrase
 
 _COLLECTIONS: Final = (
     "api_clients",
@@ -66,7 +66,7 @@ async def root(call: Call) -> ServiceResponse:
 
 async def live(call: Call) -> HealthResponse:
     """Check that the process is alive."""
-    return HealthResponse(status="live", links=link_to(call.url))
+    return HealthResponse(status="live", links=call.links())
 
 
 async def ready(call: Call) -> HealthResponse:
@@ -74,7 +74,7 @@ async def ready(call: Call) -> HealthResponse:
     obstacle = call.services.readiness.obstacle
     if obstacle is not None:
         raise Unavailable(obstacle)
-    return HealthResponse(status="ready", links=link_to(call.url))
+    return HealthResponse(status="ready", links=call.links())
 
 
 async def error(call: Call) -> RawResponse:
@@ -83,8 +83,16 @@ async def error(call: Call) -> RawResponse:
     kinds = [kind for kind in client_errors() if kind.status == status]
     if not kinds:
         raise NotFound(f"No error has the status {status}.")
+    title = f"{status} {reason_phrase(status)}"
+    parts = "".join(
+        f"<h2>{prose((kind.__doc__ or '').strip())}</h2><p>{prose(REMEDIES[kind.__name__])}</p>" for kind in kinds
+    )
+    more = "<p>In the response, <code>detail</code> explains the error, and <code>errors</code> lists wrong values.</p>"
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        more += "<p>The service's log has details under the <code>request_id</code> of the response.</p>"
+    back = f'<p><a href="{text(f"{call.base}/docs")}">The API</a></p>'
     call.headers.extend(SECURITY_HEADERS)
-    return RawResponse(_error_page(kinds, f"{call.base}/docs"))
+    return RawResponse(page(title, f'<main class="narrow"><h1>{text(title)}</h1>{parts}{more}{back}</main>'))
 
 
 def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
@@ -114,21 +122,6 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
         Route(GET, "/docs/errors/{status}", error, None, media_type=HTML_TYPE),
     )
     return routes
-
-
-def _error_page(kinds: list[type[DiscueError]], docs_url: str) -> bytes:
-    status = kinds[0].status
-    title = f"{status} {reason_phrase(status)}"
-    parts = "".join(
-        f"<h2>{prose((kind.__doc__ or '').strip())}</h2><p>{prose(REMEDIES[kind.__name__])}</p>" for kind in kinds
-    )
-    more = "<p>In the response, <code>detail</code> explains the error, and <code>errors</code> lists wrong values.</p>"
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        more += "<p>The service's log has details under the <code>request_id</code> of the response.</p>"
-    return page(
-        title,
-        f'<main class="narrow"><h1>{text(title)}</h1>{parts}{more}<p><a href="{text(docs_url)}">The API</a></p></main>',
-    )
 
 
 ROUTES = (

@@ -1,20 +1,34 @@
-"""`/topics`, and the channels of a topic."""
+"""`/topics`, the channels of a topic, and publishing to it."""
 
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Final
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from discue.api.decoding import EventBody
 from discue.api.delivery_options import filter_given, filter_sent_doc, filter_view
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
+from discue.api.resources.messages import (
+    BATCH,
+    LONGEST_ESCAPE,
+    BatchBody,
+    MessageBody,
+    message_of_body,
+    messages_of_batch,
+    messages_of_events,
+)
+from discue.api.route import BATCH_BYTES, CREATE, DELETE, GET, POST, PUT, SMALL_BODY, Call, Needs, Route, Services
 from discue.api.structs import (
+    EXAMPLE_IDS,
     NOT_SENT,
     ApiResponse,
     AsSent,
     DeletedResponse,
-    GivenNames,
     Ignored,
     LinkTarget,
     NamedBody,
@@ -24,23 +38,24 @@ from discue.api.structs import (
     base_fields,
     doc,
     id_doc,
-    link_to,
     links_of,
-    names_changed,
-    names_given,
     or_unset,
-    own_id_doc,
+    text_given,
 )
 from discue.control import topics
 from discue.control.topics import ChannelFields, TopicDetails, TopicFields
 from discue.domain import model, subjects
+from discue.domain.errors import NotFound
+from discue.domain.messages import MessageOptions
+from discue.domain.scopes import Principal
+from discue.domain.subjects import check_subject, is_subject
+from discue.publishing.publish import NewMessage
+from discue.publishing.topics import RoutedMessage, publish_to_topic, stored_routed_messages
+from discue.store.idempotency import StoredResponse
 
-_READ = Needs("topics", "read")
-_LIST = Needs("topics", "read", listing=True)
-_WRITE = Needs("topics", "write")
-_READ_CHANNEL = Needs("channels", "read")
-_LIST_CHANNELS = Needs("channels", "read", listing=True)
-_WRITE_CHANNEL = Needs("channels", "write")
+_READ, _LIST, _WRITE = Needs.of("topics")
+_READ_CHANNEL, _LIST_CHANNELS, _WRITE_CHANNEL = Needs.of("channels")
+_WRITE_MESSAGE = Needs("messages", "write")
 
 _PATTERN_TEXT: Final = (
     "Which subjects pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages pass."
@@ -48,6 +63,8 @@ _PATTERN_TEXT: Final = (
 _PATTERN: Final = {"minLength": 1, "maxLength": subjects.MAX_CHARACTERS, "pattern": subjects.PATTERN}
 _FILTER_TEXT: Final = "Which messages pass: conditions on their data, headers and key."
 _FILTER_EXAMPLE: Final = {"data": {"order.total": {"$gt": 100}}}
+_NO_OPTIONS: Final = MessageOptions()
+_EVENT_SUBJECT: Final = "ce-subject"
 
 
 class TopicBody(NamedBody, kw_only=True):
@@ -59,7 +76,7 @@ class TopicBody(NamedBody, kw_only=True):
 class TopicView(View, kw_only=True, frozen=True):
     """A topic."""
 
-    id: Annotated[str, own_id_doc("topic_id")]
+    id: Annotated[str, id_doc("topic_id")]
     channels: Annotated[list[ReferenceView], doc("Its channels, oldest first.")]
 
 
@@ -77,7 +94,7 @@ class ChannelBody(NamedBody, kw_only=True):
     opaque_fields = ("filter",)
 
     queue_id: Annotated[
-        str | UnsetType, id_doc("The id of the queue that it leads to. Fixed at creation.", "queue_id")
+        str | UnsetType, id_doc("queue_id", "The id of the queue that it leads to. Fixed at creation.")
     ] = UNSET
     pattern: Annotated[Text, doc(f"{_PATTERN_TEXT} null: none.", "orders.*.paid", **_PATTERN)] = UNSET
     filter: Annotated[AsSent, filter_sent_doc(f"{_FILTER_TEXT} null: all.", _FILTER_EXAMPLE)] = NOT_SENT
@@ -87,9 +104,9 @@ class ChannelBody(NamedBody, kw_only=True):
 class ChannelView(View, kw_only=True, frozen=True):
     """A channel from a topic to a queue."""
 
-    id: Annotated[str, own_id_doc("channel_id")]
-    topic_id: Annotated[str, id_doc("The id of the topic.", "topic_id")]
-    queue_id: Annotated[str, id_doc("The id of the queue that it leads to.", "queue_id")]
+    id: Annotated[str, id_doc("channel_id")]
+    topic_id: Annotated[str, id_doc("topic_id", "The id of the topic.")]
+    queue_id: Annotated[str, id_doc("queue_id", "The id of the queue that it leads to.")]
     pattern: Annotated[str | UnsetType, doc(_PATTERN_TEXT, "orders.*.paid", **_PATTERN)] = UNSET
     filter: Annotated[msgspec.Raw | UnsetType, doc(_FILTER_TEXT, _FILTER_EXAMPLE, type="object")] = UNSET
 
@@ -102,45 +119,80 @@ class ChannelsResponse(ApiResponse, kw_only=True, frozen=True):
     channels: Annotated[list[ChannelView], doc("The channels, newest first.")]
 
 
+class TopicMessageBody(MessageBody, kw_only=True):
+    """A message to publish to a topic."""
+
+    subject: Annotated[
+        Text,
+        doc(
+            "The subject of the message: words separated by dots.",
+            "orders.eu.paid",
+            minLength=1,
+            maxLength=subjects.MAX_CHARACTERS,
+            pattern=subjects.SUBJECT,
+        ),
+    ] = UNSET
+    queues: Ignored = NOT_SENT
+
+
+class TopicBatchBody(BatchBody, kw_only=True):
+    """Messages to publish to a topic."""
+
+    messages: Annotated[tuple[TopicMessageBody, ...], BATCH]
+
+
+class TopicMessageView(View, kw_only=True, frozen=True):
+    """A message that was published to a topic."""
+
+    id: Annotated[str, id_doc("message_id", "The id, the same in all queues.")]
+    queues: Annotated[
+        list[str], doc("The ids of the queues that the message was published to.", [EXAMPLE_IDS["queue_id"]])
+    ]
+
+
+class TopicMessageResponse(ApiResponse, kw_only=True, frozen=True):
+    """The message that was published."""
+
+    message: Annotated[TopicMessageView, doc("The message.")]
+
+
+class TopicMessagesResponse(ApiResponse, kw_only=True, frozen=True):
+    """The messages that were published."""
+
+    messages: Annotated[list[TopicMessageView], doc("The messages, in the order of the request.")]
+
+
 async def create(call: Call) -> TopicResponse:
     """Create a topic."""
-    fields = TopicFields(*names_given(call.body))
-    return await created(
-        call,
-        lambda control: topics.create(control, call.principal, fields),
-        lambda made: _response(call, made, f"{call.url}/{made.topic.public_id}"),
-    )
+    fields = TopicFields(*call.names())
+    return await created(call, lambda control: topics.create(control, call.principal, fields), _response)
 
 
 async def get(call: Call) -> TopicResponse:
     """Get a topic."""
-    return _response(call, await topics.get(call.control, call.principal, call.ids[0]), call.url)
+    return _response(call, await topics.get(call.control, call.principal, call.ids[0]))
 
 
 async def list_all(call: Call) -> TopicsResponse:
     """List topics."""
-    items, links = await paged(
-        call,
-        lambda selection: topics.page(call.control, call.principal, selection),
-        lambda item: call.item(item.topic.alias, item.topic.public_id),
-    )
-    return TopicsResponse(topics=[_view(item) for item in items], links=links)
+    views, links = await paged(call, partial(topics.page, call.control, call.principal), _view)
+    return TopicsResponse(topics=views, links=links)
 
 
 async def change(call: Call) -> TopicResponse:
     """Change a topic."""
-    public_id = call.ids[0]
-    fields = TopicFields(*names_changed(call.body, public_id))
-    return _response(call, await topics.change(call.control, call.principal, public_id, fields), call.url)
+    fields = TopicFields(*call.names())
+    return _response(call, await topics.change(call.control, call.principal, call.ids[0], fields))
 
 
 async def delete(call: Call) -> DeletedResponse:
     """Delete a topic. Also deletes its channels. Messages that were published to it stay in the queues."""
     await topics.delete(call.control, call.principal, call.ids[0])
-    return DeletedResponse(links=link_to(call.url))
+    return DeletedResponse(links=call.links())
 
 
-def _response(call: Call, details: TopicDetails, url: str) -> TopicResponse:
+def _response(call: Call, details: TopicDetails) -> TopicResponse:
+    url = call.url_of(details.topic.public_id)
     below = [
         LinkTarget(channel.alias, channel.public_id, f"{url}/channels/{channel.public_id}")
         for channel in details.channels
@@ -158,50 +210,44 @@ def _view(details: TopicDetails) -> TopicView:
 
 async def create_channel(call: Call) -> ChannelResponse:
     """Create a channel. Messages published to the topic from now on are copied to the queue if they pass it."""
-    fields = _channel_fields(call.body, names_given(call.body))
+    fields = _channel_fields(call)
     return await created(
-        call,
-        lambda control: topics.create_channel(control, call.principal, call.ids[0], fields),
-        lambda made: _channel_response(call, made, f"{call.url}/{made.public_id}"),
+        call, lambda control: topics.create_channel(control, call.principal, call.ids[0], fields), _channel_response
     )
 
 
 async def get_channel(call: Call) -> ChannelResponse:
     """Get a channel."""
-    return _channel_response(call, await topics.get_channel(call.control, call.principal, *call.ids), call.url)
+    return _channel_response(call, await topics.get_channel(call.control, call.principal, *call.ids))
 
 
 async def list_channels(call: Call) -> ChannelsResponse:
     """List the channels of a topic."""
-    items, links = await paged(
-        call,
-        lambda selection: topics.page_of_channels(call.control, call.principal, call.ids[0], selection),
-        lambda item: call.item(item.alias, item.public_id),
-    )
-    return ChannelsResponse(channels=[_channel_view(item) for item in items], links=links)
+    fetch = partial(topics.page_of_channels, call.control, call.principal, call.ids[0])
+    views, links = await paged(call, fetch, _channel_view)
+    return ChannelsResponse(channels=views, links=links)
 
 
 async def change_channel(call: Call) -> ChannelResponse:
     """Change a channel. Its queue cannot change."""
-    topic_id, public_id = call.ids
-    fields = _channel_fields(call.body, names_changed(call.body, public_id))
-    changed = await topics.change_channel(call.control, call.principal, topic_id, public_id, fields=fields)
-    return _channel_response(call, changed, call.url)
+    changed = await topics.change_channel(call.control, call.principal, *call.ids, fields=_channel_fields(call))
+    return _channel_response(call, changed)
 
 
 async def delete_channel(call: Call) -> DeletedResponse:
     """Delete a channel."""
     await topics.delete_channel(call.control, call.principal, *call.ids)
-    return DeletedResponse(links=link_to(call.url))
+    return DeletedResponse(links=call.links())
 
 
-def _channel_fields(body: ChannelBody, given: GivenNames) -> ChannelFields:
-    queue = body.queue_id if isinstance(body.queue_id, str) else None
-    return ChannelFields(given.alias, given.name, queue, body.pattern, filter_given(body.filter))
+def _channel_fields(call: Call) -> ChannelFields:
+    body: ChannelBody = call.body
+    return ChannelFields(*call.names(), text_given(body.queue_id), body.pattern, filter_given(body.filter))
 
 
-def _channel_response(call: Call, channel: model.Channel, url: str) -> ChannelResponse:
-    return call.with_etag(channel, ChannelResponse(channel=_channel_view(channel), links=link_to(url)))
+def _channel_response(call: Call, channel: model.Channel) -> ChannelResponse:
+    links = call.links(channel.public_id)
+    return call.with_etag(channel, ChannelResponse(channel=_channel_view(channel), links=links))
 
 
 def _channel_view(channel: model.Channel) -> ChannelView:
@@ -211,6 +257,111 @@ def _channel_view(channel: model.Channel) -> ChannelView:
         queue_id=channel.queue_public_id,
         pattern=or_unset(channel.pattern),
         filter=filter_view(channel.filter),
+    )
+
+
+async def publish(call: Call) -> TopicMessageResponse:
+    """Publish a message to a topic.
+
+    When the response arrives, the message is durable in all queues that the topic's channels select, or in none.
+    """
+    body = call.body
+    if isinstance(body, EventBody):
+        [message] = _messages_of_events(body)
+    else:
+        message = _about(message_of_body(call, body, ""), body, "")
+    topic = await call.control.cache.topic(call.principal.organization, call.ids[0])
+    published = await publish_to_topic(call.services.publisher, topic, (message,), once=call.idempotency_key)
+    return _published(call, published.messages, published.stored_at)
+
+
+def publish_again(call: Call, stored: StoredResponse) -> TopicMessageResponse:
+    """Recreate the response of `publish`."""
+    return _published(call, stored_routed_messages(stored.content), stored.stored_at)
+
+
+def _published(call: Call, published: Sequence[RoutedMessage], stored_at: int) -> TopicMessageResponse:
+    [message] = published
+    below = [LinkTarget(queue, queue, _message_url(call, queue, message)) for queue in message.queues]
+    return TopicMessageResponse(message=_message_view(message, stored_at), links=links_of(call.url, below))
+
+
+async def publish_batch(call: Call) -> TopicMessagesResponse:
+    """Publish many messages to a topic. Publishes all of them or none."""
+    body = call.body
+    if isinstance(body, EventBody):
+        batch = _messages_of_events(body)
+    else:
+        pairs = zip(messages_of_batch(call, body.messages), body.messages, strict=True)
+        batch = [_about(message, sent, f"/messages/{index}") for index, (message, sent) in enumerate(pairs)]
+    topic = await call.control.cache.topic(call.principal.organization, call.ids[0])
+    published = await publish_to_topic(call.services.publisher, topic, batch, once=call.idempotency_key)
+    return _published_batch(call, published.messages, published.stored_at)
+
+
+def publish_batch_again(call: Call, stored: StoredResponse) -> TopicMessagesResponse:
+    """Recreate the response of `publish_batch`."""
+    return _published_batch(call, stored_routed_messages(stored.content), stored.stored_at)
+
+
+def _published_batch(call: Call, published: Sequence[RoutedMessage], stored_at: int) -> TopicMessagesResponse:
+    # Each message that any queue received is linked in the first of its queues.
+    below = [
+        LinkTarget(message.alias or message.id, message.id, _message_url(call, message.queues[0], message))
+        for message in published
+        if message.queues
+    ]
+    views = [_message_view(message, stored_at) for message in published]
+    return TopicMessagesResponse(messages=views, links=links_of(call.url.removesuffix("/batch"), below))
+
+
+async def message_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
+    """Return the size of the largest message of the topic's queues, if every character of it is escaped."""
+    cache = services.control.cache
+    topic = await cache.topic(principal.organization, ids[0])
+    limit = services.control.settings.max_message_bytes
+    for way in topic.ways:
+        # A queue that was just deleted is not found, and its channel is about to go.
+        with suppress(NotFound):
+            limit = max(limit, (await cache.queue(principal.organization, way.queue)).max_message_bytes)
+    return limit * LONGEST_ESCAPE + SMALL_BODY
+
+
+async def batch_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
+    """Return the limit, which is the same for every topic. Raises NotFound."""
+    await services.control.cache.topic(principal.organization, ids[0])
+    return BATCH_BYTES
+
+
+def _about(message: NewMessage, body: TopicMessageBody, pointer: str) -> NewMessage:
+    if not isinstance(body.subject, str):
+        return message
+    check_subject(body.subject, f"{pointer}/subject")
+    return _with_subject(message, body.subject)
+
+
+def _messages_of_events(body: EventBody) -> list[NewMessage]:
+    # The subject of an event can be any text. Without a valid subject, only channels without a pattern match.
+    about = [unquote(dict(event.headers).get(_EVENT_SUBJECT, "")) for event in body.events]
+    return [
+        _with_subject(message, subject) if is_subject(subject) else message
+        for message, subject in zip(messages_of_events(body), about, strict=True)
+    ]
+
+
+def _with_subject(message: NewMessage, subject: str) -> NewMessage:
+    options = msgspec.structs.replace(message.options or _NO_OPTIONS, subject=subject)
+    return msgspec.structs.replace(message, options=options)
+
+
+def _message_url(call: Call, queue: str, message: RoutedMessage) -> str:
+    return f"{call.base}/queues/{queue}/messages/{message.id}"
+
+
+def _message_view(message: RoutedMessage, stored_at: int) -> TopicMessageView:
+    alias = message.alias or message.id
+    return TopicMessageView(
+        id=message.id, alias=alias, name=alias, queues=list(message.queues), created_at=stored_at, updated_at=stored_at
     )
 
 
@@ -240,4 +391,26 @@ ROUTES = (
         example={"pattern": "orders.>"},
     ),
     Route(DELETE, "/topics/{topic_id}/channels/{channel_id}", delete_channel, _WRITE_CHANNEL),
+    Route(
+        CREATE,
+        "/topics/{topic_id}/messages",
+        publish,
+        _WRITE_MESSAGE,
+        TopicMessageBody,
+        limit=message_limit,
+        repeat=publish_again,
+        events="one",
+        example={"subject": "orders.eu.paid", "data": {"order": 17}},
+    ),
+    Route(
+        POST,
+        "/topics/{topic_id}/messages/batch",
+        publish_batch,
+        _WRITE_MESSAGE,
+        TopicBatchBody,
+        limit=batch_limit,
+        repeat=publish_batch_again,
+        events="many",
+        example={"messages": [{"subject": "orders.eu.paid", "data": "one"}, {"data": {"two": 2}}]},
+    ),
 )

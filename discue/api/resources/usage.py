@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from discue.api.admission import rate_limit_key
 from discue.api.pagination import LARGEST_PAGE, Parameter, id_parameter, read_parameters, time_parameter
 from discue.api.route import BATCH_BYTES, BATCH_MESSAGES, GET, Call, Needs, Route
-from discue.api.structs import COUNT, EXAMPLE_IDS, PUBLIC_ID, ApiResponse, doc, id_doc, instant_doc, link_to, links_of
+from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, doc, id_doc, instant_doc, links_of
 from discue.control import usage
 from discue.control.organizations import HIGHEST_RATE
 from discue.control.queues import LARGEST_MESSAGE_BYTES
@@ -48,7 +48,7 @@ _START_AFTER_ID: Final = id_parameter("startAfterId", "With `startAfter`: the id
 class EventClientView(msgspec.Struct, frozen=True):
     """The organization of an event."""
 
-    id: Annotated[str, id_doc("The id, assigned at creation. Ids sort by time.", "queue_id")]
+    id: Annotated[str, id_doc("queue_id", "The id, assigned at creation. Ids sort by time.")]
 
 
 class EventSubjectView(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     type: Annotated[str, doc("The type of the event.", "queue_added", pattern="^[a-z_]+$")]
     stored_at: Annotated[int, instant_doc("When it happened")]
     client: Annotated[EventClientView, doc("The organization.")]
-    api_key_id: Annotated[str | UnsetType, id_doc("The id of the API key that was used, if known.", "api_key_id")] = (
+    api_key_id: Annotated[str | UnsetType, id_doc("api_key_id", "The id of the API key that was used, if known.")] = (
         UNSET
     )
     message: Annotated[
@@ -89,18 +89,18 @@ class EventsResponse(ApiResponse, kw_only=True, frozen=True):
 class EventCountsView(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of events by type."""
 
-    api_key_added: Annotated[int, doc("API keys created.", 1, **COUNT)] = 0
-    api_key_updated: Annotated[int, doc("API keys changed.", 1, **COUNT)] = 0
-    api_key_deleted: Annotated[int, doc("API keys deleted.", 1, **COUNT)] = 0
-    queue_added: Annotated[int, doc("Queues created.", 1, **COUNT)] = 0
-    queue_updated: Annotated[int, doc("Queues changed.", 1, **COUNT)] = 0
-    queue_deleted: Annotated[int, doc("Queues deleted.", 1, **COUNT)] = 0
-    listener_added: Annotated[int, doc("Listeners created.", 1, **COUNT)] = 0
-    listener_updated: Annotated[int, doc("Listeners changed.", 1, **COUNT)] = 0
-    listener_deleted: Annotated[int, doc("Listeners deleted.", 1, **COUNT)] = 0
-    message_added: Annotated[int, doc("Messages published.", 17, **COUNT)] = 0
-    message_published_ok: Annotated[int, doc("Attempts acknowledged.", 16, **COUNT)] = 0
-    message_published_not_ok: Annotated[int, doc("Attempts failed.", 1, **COUNT)] = 0
+    api_key_added: Annotated[int, doc("API keys created.", 1, minimum=0)] = 0
+    api_key_updated: Annotated[int, doc("API keys changed.", 1, minimum=0)] = 0
+    api_key_deleted: Annotated[int, doc("API keys deleted.", 1, minimum=0)] = 0
+    queue_added: Annotated[int, doc("Queues created.", 1, minimum=0)] = 0
+    queue_updated: Annotated[int, doc("Queues changed.", 1, minimum=0)] = 0
+    queue_deleted: Annotated[int, doc("Queues deleted.", 1, minimum=0)] = 0
+    listener_added: Annotated[int, doc("Listeners created.", 1, minimum=0)] = 0
+    listener_updated: Annotated[int, doc("Listeners changed.", 1, minimum=0)] = 0
+    listener_deleted: Annotated[int, doc("Listeners deleted.", 1, minimum=0)] = 0
+    message_added: Annotated[int, doc("Messages published.", 17, minimum=0)] = 0
+    message_published_ok: Annotated[int, doc("Attempts acknowledged.", 16, minimum=0)] = 0
+    message_published_not_ok: Annotated[int, doc("Attempts failed.", 1, minimum=0)] = 0
 
 
 class EventWindowsView(msgspec.Struct, frozen=True):
@@ -128,8 +128,8 @@ class RateLimitStatusView(msgspec.Struct, frozen=True):
 class QuotaView(msgspec.Struct, frozen=True):
     """A quota and its use. Without a quota, queues and listeners are counted up to 10,000."""
 
-    limit: Annotated[int | None, doc("The quota; null: none.", 100, **COUNT)]
-    used: Annotated[int, doc("How much of it is used.", 3, **COUNT)]
+    limit: Annotated[int | None, doc("The quota; null: none.", 100, minimum=0)]
+    used: Annotated[int, doc("How much of it is used.", 3, minimum=0)]
 
 
 class QuotaUsageView(msgspec.Struct, frozen=True):
@@ -147,14 +147,15 @@ class LimitsView(msgspec.Struct, frozen=True):
     rate_limit: Annotated[RateLimitStatusView, doc("The rate limit of the API key.")]
     quotas: Annotated[QuotaUsageView, doc("The quotas of the organization. Set by the operator.")]
     retention: Annotated[
-        int, doc("How long messages are kept in queues without a retention of their own, in seconds.", 604_800, **COUNT)
+        int,
+        doc("How long messages are kept in queues without a retention of their own, in seconds.", 604_800, minimum=0),
     ]
     max_message_bytes: Annotated[
         int, doc("Maximum size of a message, in bytes.", 262_144, minimum=1, maximum=LARGEST_MESSAGE_BYTES)
     ]
-    max_batch_messages: Annotated[int, doc("Maximum number of messages in a batch.", 1_000, **COUNT)]
-    max_batch_bytes: Annotated[int, doc("Maximum size of a batch, in bytes.", 8_388_608, **COUNT)]
-    max_per_page: Annotated[int, doc("Maximum number of items per page.", 100, **COUNT)]
+    max_batch_messages: Annotated[int, doc("Maximum number of messages in a batch.", 1_000, minimum=0)]
+    max_batch_bytes: Annotated[int, doc("Maximum size of a batch, in bytes.", 8_388_608, minimum=0)]
+    max_per_page: Annotated[int, doc("Maximum number of items per page.", 100, minimum=0)]
 
 
 class LimitsResponse(ApiResponse, kw_only=True, frozen=True):
@@ -214,7 +215,7 @@ async def get_statistics(call: Call) -> StatisticsResponse:
         last_1_hours=_counts_view(found.last_1_hours),
         today_so_far=_counts_view(found.today_so_far),
     )
-    return StatisticsResponse(aggregated_api_usage_events=windows, links=link_to(call.url))
+    return StatisticsResponse(aggregated_api_usage_events=windows, links=call.links())
 
 
 def _counts_view(counts: Mapping[str, int]) -> EventCountsView:
@@ -236,7 +237,7 @@ async def get_limits(call: Call) -> LimitsResponse:
         max_batch_bytes=BATCH_BYTES,
         max_per_page=LARGEST_PAGE,
     )
-    return LimitsResponse(limits=view, links=link_to(call.url))
+    return LimitsResponse(limits=view, links=call.links())
 
 
 ROUTES = (

@@ -20,9 +20,9 @@ from discue.api.structs import (
     Text,
     View,
     doc,
+    id_doc,
     instant_doc,
-    link_to,
-    own_id_doc,
+    links_of,
     text_given,
 )
 from discue.control import users
@@ -30,9 +30,7 @@ from discue.control.users import UserDetails, UserFields
 from discue.domain import model
 from discue.domain.errors import NotFound, Unavailable
 
-_READ = Needs("users", "read")
-_LIST = Needs("users", "read", listing=True)
-_WRITE = Needs("users", "write")
+_READ, _LIST, _WRITE = Needs.of("users")
 
 _EMAIL_LIMITS: Final = {
     "minLength": 3,
@@ -76,7 +74,7 @@ class InvitationBody(Body, kw_only=True):
 class UserView(View, kw_only=True, frozen=True):
     """A user."""
 
-    id: Annotated[str, own_id_doc("user_id")]
+    id: Annotated[str, id_doc("user_id")]
     alias: Annotated[str, _ALIAS]
     name: Annotated[str, _ALIAS]
     email: Annotated[str, _EMAIL]
@@ -112,37 +110,29 @@ class UsersResponse(ApiResponse, kw_only=True, frozen=True):
 async def create(call: Call) -> UserResponse:
     """Create a user. With a password, or with an invitation, which only this response shows."""
     fields = _fields(call.body)
-    return await created(
-        call,
-        lambda control: users.create(control, call.principal, fields),
-        lambda made: _response(call, made, f"{call.url}/{made.user.public_id}"),
-    )
+    return await created(call, lambda control: users.create(control, call.principal, fields), _response)
 
 
 async def get(call: Call) -> UserResponse:
     """Get a user."""
-    return _response(call, UserDetails(await users.get(call.control, call.principal, call.ids[0])), call.url)
+    return _response(call, UserDetails(await users.get(call.control, call.principal, call.ids[0])))
 
 
 async def list_all(call: Call) -> UsersResponse:
     """List users."""
-    items, links = await paged(
-        call,
-        lambda selection: users.page(call.control, call.principal, selection),
-        lambda item: call.item(item.email, item.public_id),
-    )
-    return UsersResponse(users=[_view(item) for item in items], links=links)
+    views, links = await paged(call, partial(users.page, call.control, call.principal), _view)
+    return UsersResponse(users=views, links=links)
 
 
 async def change(call: Call) -> UserResponse:
     """Change a user. A new password or invitation invalidates the previous invitation."""
-    return _response(call, await users.change(call.control, call.principal, call.ids[0], _fields(call.body)), call.url)
+    return _response(call, await users.change(call.control, call.principal, call.ids[0], _fields(call.body)))
 
 
 async def delete(call: Call) -> DeletedResponse:
     """Delete a user."""
     await users.delete(call.control, call.principal, call.ids[0])
-    return DeletedResponse(links=link_to(call.url))
+    return DeletedResponse(links=call.links())
 
 
 async def accept(call: Call) -> UserResponse:
@@ -168,14 +158,15 @@ def _fields(body: UserBody) -> UserFields:
     )
 
 
-def _response(call: Call, details: UserDetails, url: str) -> UserResponse:
+def _response(call: Call, details: UserDetails, url: str | None = None) -> UserResponse:
+    links = links_of(url) if url else call.links(details.user.public_id)
     made = details.invitation
     invitation: InvitationView | UnsetType = UNSET
     if made is not None:
         # The token is in the fragment because browsers do not send that to servers, whose logs would have it.
         invitation_url = f"{call.base}/invitations#{made.token}"
         invitation = InvitationView(expires_at=made.expires_at, url=invitation_url, token=made.token)
-    response = UserResponse(user=_view(details.user), links=link_to(url), invitation=invitation)
+    response = UserResponse(user=_view(details.user), links=links, invitation=invitation)
     return call.with_etag(details.user, response)
 
 
