@@ -95,6 +95,7 @@ class Admission:
         TooManyRequests.
         """
         request.address = self._address(request)
+        # Counted before it is refused: otherwise guessing keys would not use up the rate limit of the address.
         refusal = await self._identify(request) if needs_key else None
         await self._count(request)
         if refusal is not None:
@@ -149,6 +150,7 @@ class Admission:
 
     async def _identify(self, request: Request) -> DiscueError | None:
         """Return, rather than raise, the authentication error: the request must still be counted."""
+        # While the worker starts or drains, the key may not be readable: a valid key must not get a 401.
         phase = self._readiness.phase
         if phase != "serving":
             return Unavailable(f"The service is {phase}. Try again soon.")
@@ -167,12 +169,14 @@ def check_request(scope: HttpScope, headers: HttpHeaders) -> None:
     """Raises UriTooLong, HeadersTooLarge, and BadRequest if a header occurs twice that must not."""
     if len(scope.path) + len(scope.query_string) > URI_CHARACTERS:
         raise UriTooLong(f"The URL has more than {URI_CHARACTERS} characters.")
+    # Names are listed once, values once for each line: more values than names means that a header is repeated.
     names, values = headers.keys(), headers.values()
     lines = len(values)
     size = len("".join(names)) + len("".join(values)) + lines * _LINE_EXTRA
     if lines > HEADER_LINES or size > HEADER_BYTES:
         raise HeadersTooLarge(f"The headers have more than {HEADER_LINES} lines or {HEADER_BYTES} bytes.")
     if len(names) != lines:
+        # A proxy might have acted on another of the values than this service does (request smuggling).
         for name in _SINGLE:
             if len(headers.get_all(name)) > 1:
                 raise given_twice(name)

@@ -82,6 +82,8 @@ class App:
             )
             status, content = 500, self._problem(request, InternalError())
         if request.body_is_left:
+            # Before the response: the server closes a connection on which a body is still arriving, and a client that
+            # is still sending then sees a reset instead of the response.
             await self._bodies.discard(exchange, scope)
         request.response_headers += self._admission.rate_headers(request)
         if request.stream is not None and status == _OK:
@@ -125,6 +127,7 @@ class App:
             # Before the body is read: under overload, refusing must be cheap.
             self._check_capacity()
         base = (self._public_url or base_url(scope, request.headers)) + found.version
+        # Headers are read before the body: a request that is refused for them need not be received.
         given_key = key_in(request.headers) if compiled.creates and KEY_HEADER in request.headers else None
         match = _etags(request.headers, "If-Match") if compiled.changes else None
         body = await self._body(request, compiled, ids) if compiled.takes_body else None
@@ -165,6 +168,7 @@ class App:
         if call.version and compiled.has_etag:
             # After the content: the second part of an entity tag depends on everything that the response shows.
             etag = etag_of(call.version, content)
+            # Elsewhere If-None-Match is ignored: the request has taken effect already.
             known = _etags(request.headers, "If-None-Match") if scope.method in {"GET", "HEAD"} else None
             request.response_headers.append(("etag", etag))
             if known is not None and known.matches(etag):
@@ -259,6 +263,7 @@ def _etags(headers: HttpHeaders, name: str) -> EntityTags | None:
 
 def _send(request: Request, status: int, content: bytes) -> None:
     query = request.scope.query_string
+    # After the entity tag, which is that of the compact body: both are the same version of the resource.
     if query and "pretty=true" in query.split("&") and request.response_headers[0][1].endswith("json"):
         content = msgspec.json.format(content)
     if status == _NOT_MODIFIED:

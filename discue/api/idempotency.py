@@ -66,6 +66,7 @@ async def created(
             response = _encode(respond(call, result).without_secrets())
             return key.seal(_pack((call.version, response)), nonce)
 
+        # In the transaction of the creation: neither can be stored without the other, even if the process is killed.
         control = replace(control, once=IdempotentWrite(key, content_of, control.row_ids.next()))
     return respond(call, await create(control))
 

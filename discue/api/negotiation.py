@@ -18,6 +18,7 @@ _CHARSETS = frozenset({"utf-8", "utf8"})
 def negotiate(accept: str, media_type: str = JSON) -> Negotiated:
     """Match an Accept header with the media type of a route. Ranges that cannot be parsed are ignored."""
     weights = _weights(accept)
+    # A header without a valid range says nothing, like no header (RFC 9110, 12.5.1).
     if not weights:
         return "json"
     # The most specific matching range decides.

@@ -203,6 +203,7 @@ async def paged(
         LinkTarget(getattr(shown, "alias", shown.id), shown.id, f"{url}/{shown.id}")
         for shown, url in zip(views, urls, strict=True)
     ]
+    # A filtered scan that stops early continues where it stopped, which need not be at an item that it found.
     after = listing.resumes_after or (below[-1].id if below and listing.has_next else None)
     before = listing.resumes_before or (below[0].id if below and listing.has_previous else None)
     following = call.url + _neighbour(given, "after", after) if after else None
@@ -234,6 +235,7 @@ def _selected(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
 
 def _neighbour(given: Mapping[str, Any], side: str, position: str) -> str:
     """Return the query of a neighbouring page, with the same filters."""
+    # A page number counts from the newest item. Together with an id it would skip items.
     filters = {name: value for name, value in given.items() if name not in {"per_page", "page", "after", "before"}}
     per_page = given.get("per_page", FIRST_PAGE.per_page)
     return f"?{urlencode({'per_page': per_page, side: position, **filters})}"

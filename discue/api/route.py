@@ -147,12 +147,14 @@ class Call(msgspec.Struct):
 
     def links(self, public_id: str | None = None) -> Links:
         """Return the links of a response that shows one resource without sub-resources, or the given one."""
+        # A request names the resource that it shows, or, to create it, the collection that it will be in.
         url = self.base + self.path
         return {"self": Link(url if public_id is None or public_id in self.ids else f"{url}/{public_id}")}
 
     def names(self) -> GivenNames:
         """Return the names in the body. null resets the alias of an existing resource to its id."""
         given, body = names_given(self.body), self.body
+        # A new resource without a name gets its id as the alias anyway. An existing one would keep its alias.
         if given == (None, None) and None in (body.alias, body.name) and self.ids and self.path.endswith(self.ids[-1]):
             return GivenNames(self.ids[-1], None)
         return given
@@ -360,6 +362,7 @@ class Router:
         node = self._root
         ids: list[str] = []
         for step in rest.split("/")[1:]:
+            # A fixed step wins over an id, so `/messages/batch` is never the message `batch`.
             following = node.steps.get(step)
             if following is None:
                 following = node.id

@@ -252,6 +252,7 @@ def _links(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
         fresh = [name for name in _names_in(other.path) if name not in known]
         if not other.path.startswith(f"{route.path}/{{") or len(fresh) != 1:
             continue
+        # A resource is in the response under the singular of its collection, as in `queue.id`.
         place = f"$response.body#/{_singular(route.path.rpartition('/')[2])}/id"
         values = {**{name: f"$request.path.{name}" for name in known}, fresh[0]: place}
         for method in other.methods:

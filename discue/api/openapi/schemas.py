@@ -161,6 +161,7 @@ def _is_always_there(kind: type[msgspec.Struct], field: Field) -> bool:
     """Whether the field is in every request, or in every response, of the type."""
     if field.required:
         return True
+    # msgspec encodes a field with its default, too, unless the struct omits defaults.
     has_default = field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
     return has_default and not issubclass(kind, Body) and not kind.__struct_config__.omit_defaults
 

@@ -188,6 +188,7 @@ def _view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
     )
 
 
+# Many keys have the same scopes, and a page shows up to 100 keys.
 @lru_cache(_CACHED_SCOPES)
 def _rendered_scopes(stored: str) -> dict[str, dict[str, object]]:
     return render_scopes(parse_scopes(msgspec.json.decode(stored)))

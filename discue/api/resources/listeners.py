@@ -324,6 +324,7 @@ def _fields(call: Call) -> ListenerFields:
     return ListenerFields(
         *call.names(),
         status_given(body.status),
+        # null resets a field to its default, here as in every other field.
         "push" if body.mode is None else text_given(body.mode),
         text_given(body.notify_url),
         text_given(body.liveness_url),

@@ -297,6 +297,7 @@ async def batch_limit(services: Services, principal: Principal, ids: tuple[str, 
 
 
 async def _queue(call: Call) -> QueueRecord:
+    # Nearly every queue is cached, and a coroutine would cost more than the lookup.
     cache, organization, queue_id = call.control.cache, call.principal.organization, call.ids[0]
     return cache.cached_queue(organization, queue_id) or await cache.queue(organization, queue_id)
 
@@ -328,6 +329,7 @@ def messages_of_batch(call: Call, batch: Sequence[MessageBody]) -> list[NewMessa
 
 def message_of_body(call: Call, body: MessageBody, pointer: str) -> NewMessage:
     """Return the message to publish for a body, which is at `pointer` in the request. Raises Unprocessable."""
+    # Most messages have neither a name nor options, and this runs for each message of a batch.
     alias = None
     if body.alias is not UNSET or body.name is not UNSET:
         alias = reconcile(*names_given(body), None)

@@ -178,6 +178,7 @@ def _routes(
     page_response: type[ApiClientsResponse | OrganizationsResponse],
 ) -> tuple[Route, ...]:
     """Return the routes for one of the two names of organizations. Responses have the organization in `field`."""
+    # Older clients know only the path and the member of that name, so each name gets the structs that describe it.
 
     async def create(call: Call) -> NewApiClientResponse | NewOrganizationResponse:
         """Create an organization. Only this response shows the organization's first API key."""

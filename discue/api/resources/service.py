@@ -99,6 +99,7 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
     """Return the routes of the documentation, which describes these routes and itself."""
     table = tuple(described)
 
+    # The document includes the routes that return it, so it is made when it is first asked for, and then kept.
     @lru_cache(_CACHED_SERVERS)
     def document(server: str) -> bytes:
         return msgspec.json.encode(document_of((*table, *routes), server))

@@ -246,8 +246,7 @@ def _channel_fields(call: Call) -> ChannelFields:
 
 
 def _channel_response(call: Call, channel: model.Channel) -> ChannelResponse:
-    links = call.links(channel.public_id)
-    return call.with_etag(channel, ChannelResponse(channel=_channel_view(channel), links=links))
+    return call.with_etag(channel, ChannelResponse(channel=_channel_view(channel), links=call.links(channel.public_id)))
 
 
 def _channel_view(channel: model.Channel) -> ChannelView:
@@ -319,6 +318,7 @@ async def message_limit(services: Services, principal: Principal, ids: tuple[str
     """Return the size of the largest message of the topic's queues, if every character of it is escaped."""
     cache = services.control.cache
     topic = await cache.topic(principal.organization, ids[0])
+    # The queues that a message is routed to are known only once it is read. Each checks its own limit then.
     limit = services.control.settings.max_message_bytes
     for way in topic.ways:
         # A queue that was just deleted is not found, and its channel is about to go.

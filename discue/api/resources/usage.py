@@ -198,6 +198,7 @@ def _event_view(event: UsageEvent, organization: str, *, is_restricted: bool) ->
         # Either the key that was misused is locked out, or an address.
         field = "api_key" if event.ref else "address"
     subjects: dict[str, Any] = {field: EventSubjectView(event.ref or event.name, event.name)}
+    # The log of events is one for the organization: without this, a key would see what other keys do.
     if event.listener is not None and not is_restricted:
         subjects["listener"] = EventSubjectView(*event.listener)
     if event.client and not is_restricted:
