@@ -8,9 +8,8 @@ import httpx
 import pytest
 
 from tests.contract.caller import Caller, fresh, pointers, problem
-from tests.contract.missing import one_missed
 from tests.contract.reference import OPERATIONS, Operation, Row, for_every, rows
-from tests.contract.world import NOWHERE, World
+from tests.contract.world import NOWHERE, World, one_missed
 from tests.support.authority import client_pair
 
 # On PostgreSQL and by other workers than wrote it, each field is read back.

@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 
 from tests.contract.caller import Caller, body, pointers
-from tests.contract.missing import one_missed
 from tests.contract.receiver import Receiver, Reply
 from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
-from tests.contract.world import NOWHERE
+from tests.contract.world import NOWHERE, one_missed
 
 REPLAYS = "/queues/{queue_id}/listeners/{listener_id}/replays"
 

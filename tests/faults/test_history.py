@@ -259,10 +259,7 @@ BROKEN: dict[str, tuple[Doctor, str]] = {
     "invents a body": (lambda h: h.receipts.append(a_receipt("m9", "nobody wrote this", 40)), "never published"),
     "changes an id": (lambda h: change(h.receipts[0], message="m0"), "two ids"),
     "swaps bodies": (lambda h: change(h.receipts[2], body="two"), "body of another message"),
-    "stores an undecided message twice": (
-        lambda h: h.receipts.append(a_receipt("m5", "lost answer", 40)),
-        "two ids",
-    ),
+    "stores an undecided message twice": (lambda h: h.receipts.append(a_receipt("m5", "lost answer", 40)), "two ids"),
     "crosses queues": (crosses_queues, "never published to its queue"),
     "crosses organizations": (lambda h: h.receipts.append(a_receipt("m7", "secret", 40)), "of another organization"),
     "gives old messages to a new listener": (gives_old_messages_to_a_new_listener, "before it was created"),
@@ -452,10 +449,7 @@ def misses_what_does_not_expire(history: History) -> None:
 
 
 BROKEN_ORDER: dict[str, tuple[Doctor, str]] = {
-    "sends the next one of a key before": (
-        sends_the_next_one_of_a_key_before,
-        "got a3 before it had acknowledged a1",
-    ),
+    "sends the next one of a key before": (sends_the_next_one_of_a_key_before, "got a3 before it had acknowledged a1"),
     "sends a publish of unknown outcome before": (
         lambda h: h.receipts.insert(2, a_receipt("a4", "lost answer", 17)),
         "got a4 before it had acknowledged a3",
@@ -481,10 +475,7 @@ BROKEN_ORDER: dict[str, tuple[Doctor, str]] = {
         "has a2 before a1, which was answered before it was sent",
     ),
     "sends what has expired": (sends_what_has_expired, "got a2 2.00 s after it had expired"),
-    "forgets what has expired": (
-        forgets_what_has_expired,
-        "did not get 1 messages that expired, and has missed 0",
-    ),
+    "forgets what has expired": (forgets_what_has_expired, "did not get 1 messages that expired, and has missed 0"),
     "forgets what has expired and nobody heard of": (
         forgets_what_has_expired_and_nobody_heard_of,
         "did not get 1 messages that expired, and has missed 0",

@@ -110,14 +110,22 @@ def received(receiver: Receiver) -> Counter[str]:
     return Counter(delivered.message for delivered in receiver.delivered)
 
 
-async def test_message_published_at_any_worker_is_delivered_once(tmp_path: Path) -> None:
-    async with Receiver() as receiver, several(tmp_path) as product:
+@asynccontextmanager
+async def loaded(folder: Path) -> AsyncIterator[tuple[Product, Producers, Receiver]]:
+    """Publish while the block runs; then every message that was stored arrives, and the workers end in good order."""
+    async with Receiver() as receiver, several(folder) as product:
         producers = Producers(product, await listened(product, receiver), 9)
-        await producers.until_more(500)
+        yield product, producers, receiver
         await producers.stop()
-        await receiver.until(receiver.has_all(producers.stored))
-        owners = owners_of_cursors(product)
+        await receiver.until(receiver.has_all(producers.stored), SOON_SECONDS)
         assert await product.stop() == 0
+
+
+async def test_message_published_at_any_worker_is_delivered_once(tmp_path: Path) -> None:
+    async with loaded(tmp_path) as (product, producers, receiver):
+        await producers.until_more(500)
+        await receiver.until(receiver.has_all(list(producers.stored)))
+        owners = owners_of_cursors(product)
 
     assert owners > 1
     assert set(received(receiver).values()) == {1}
@@ -147,56 +155,40 @@ async def published_once(client: Client, queue: str) -> str:
 
 
 async def test_under_load_kills_of_workers_lose_nothing(tmp_path: Path) -> None:
-    async with Receiver() as receiver, several(tmp_path) as product:
-        producers = Producers(product, await listened(product, receiver), 9)
+    async with loaded(tmp_path) as (product, producers, _):
         for worker in (1, 2, 3, 1):
             await producers.until_more(100)
             serves_again = product.says('"event":"server_started"')
             os.kill(pid_of(product, worker), signal.SIGKILL)
             await asyncio.wait_for(serves_again, SOON_SECONDS)
         await producers.until_more(100)
-        await producers.stop()
-        await receiver.until(receiver.has_all(producers.stored), SOON_SECONDS)
-        assert await product.stop() == 0
 
 
 async def test_a_worker_that_stands_still_holds_up_the_others_for_a_moment_only(tmp_path: Path) -> None:
     """It may have halted in the middle of a commit, and nobody else could ever write again."""
-    async with Receiver() as receiver, several(tmp_path) as product:
-        producers = Producers(product, await listened(product, receiver), 9)
+    async with loaded(tmp_path) as (product, producers, _):
         await producers.until_more(100)
         killed = product.says('"event":"worker_killed"')
         os.kill(pid_of(product, 2), signal.SIGSTOP)
         await asyncio.wait_for(killed, HALTED_SECONDS)
         await asyncio.wait_for(producers.until_more(100), SOON_SECONDS)
-        await producers.stop()
-        await receiver.until(receiver.has_all(producers.stored), SOON_SECONDS)
-        assert await product.stop() == 0
 
 
 async def test_a_restart_under_load_neither_loses_nor_repeats(tmp_path: Path) -> None:
-    async with Receiver() as receiver, several(tmp_path) as product:
-        producers = Producers(product, await listened(product, receiver), 9)
+    async with loaded(tmp_path) as (product, producers, receiver):
         for _ in range(3):
             await producers.until_more(100)
             assert await product.stop() == 0
             await begun(product)
-        await producers.stop()
-        await receiver.until(receiver.has_all(producers.stored), SOON_SECONDS)
-        assert await product.stop() == 0
 
     assert set(received(receiver).values()) == {1}
 
 
 async def test_workers_whose_parent_was_killed_leave_nothing_undone(tmp_path: Path) -> None:
-    async with Receiver() as receiver, several(tmp_path) as product:
-        producers = Producers(product, await listened(product, receiver), 9)
+    async with loaded(tmp_path) as (product, producers, receiver):
         await producers.until_more(200)
         await product.kill()
         await begun(product)
         await producers.until_more(100)
-        await producers.stop()
-        await receiver.until(receiver.has_all(producers.stored), SOON_SECONDS)
-        assert await product.stop() == 0
 
     assert set(received(receiver).values()) == {1}
