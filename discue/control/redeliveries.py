@@ -1,25 +1,32 @@
-"""Redeliveries: jobs that make missed deliveries of a listener due again. Replays share their skeleton."""
+"""Redeliveries and replays: jobs that send messages to a listener again.
+
+A redelivery makes missed deliveries due again. A replay sends a range of the queue's log.
+"""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from discue.control.context import ControlContext, require_found, require_none
 from discue.control.listeners import ListenerPath, own_listener
-from discue.domain.errors import Conflict, Fault
-from discue.domain.model import Listener, MissedSelection, Redelivery, Replay
+from discue.domain.errors import Conflict, Fault, invalid
+from discue.domain.filter_parser import parse_filter
+from discue.domain.ids import event_id_of
+from discue.domain.model import Listener, MissedSelection, Redelivery, Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal
-from discue.store import deliveries, feed, listener_messages, queues, redeliveries
+from discue.store import deliveries, feed, listener_messages, queues, redeliveries, replays
 from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
 from discue.store.listener_messages import MissedMessage
-from discue.store.message_log import WHOLE_LOG, rows_by_id, span_of_times
+from discue.store.message_log import WHOLE_LOG, first_seq_at, rows_by_id, span_of_log, span_of_times
 from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
 from discue.store.redeliveries import RedeliveryPreview
 
-MAX_OPEN = 10
-_FAULTS_SHOWN = 10
+MAX_OPEN_REDELIVERIES: Final = 10
+MAX_OPEN_REPLAYS: Final = 3
+
+_FAULTS_SHOWN: Final = 10
 
 Job = TypeVar("Job", Redelivery, Replay)
 
@@ -48,32 +55,10 @@ async def page_of_missed(
     control: ControlContext, principal: Principal, path: ListenerPath, selection: Selection = FIRST_PAGE
 ) -> Listing[MissedMessage]:
     async def work(tx: Transaction) -> Listing[MissedMessage]:
-        _, of = await recipient_of(tx, principal, "read", path)
+        _, of = await _recipient_of(tx, principal, "read", path)
         return await listener_messages.missed_page(tx, of, selection)
 
     return await control.store.read(work)
-
-
-async def recipient_of(
-    tx: Transaction, principal: Principal, access: Access, path: ListenerPath
-) -> tuple[Listener, Recipient]:
-    """Return the listener at the path and its cursor. Raises what `own_listener` raises."""
-    listener = await own_listener(tx, principal, access, path)
-    return listener, require_found(await deliveries.find_recipient(tx, listener.organization, listener.public_id))
-
-
-async def own_job(
-    tx: Transaction, principal: Principal, access: Access, path: ListenerPath, *, found: Job | None
-) -> Job:
-    """Return the redelivery or replay if it belongs to the listener at the path. Raises NotFound and Forbidden."""
-    listener = await own_listener(tx, principal, access, path)
-    return require_found(found if found is not None and found.listener == listener.id else None)
-
-
-def require_open_slot(jobs: Sequence[Job], limit: int, noun: str) -> None:
-    """Raise Conflict if the listener has as many open jobs as the limit allows."""
-    if len(jobs) >= limit:
-        raise Conflict(f"This listener has {limit} unfinished {noun}. Wait until one finishes, or cancel one.")
 
 
 async def create(
@@ -86,13 +71,12 @@ async def create(
     now, row_id, public_id = control.clock.now(), control.row_ids.next(), control.public_ids.next()
 
     async def work(tx: Transaction) -> RedeliveryResult:
-        _, of = await recipient_of(tx, principal, "write", path)
+        _, of = await _recipient_of(tx, principal, "write", path)
         chosen, span, preview = await _preview(tx, of, params)
         if params.dry_run:
             return RedeliveryResult(None, preview)
-        require_open_slot(
-            await redeliveries.list_open(tx, of.organization, of.listener, MAX_OPEN), MAX_OPEN, "redeliveries"
-        )
+        already = await redeliveries.list_open(tx, of.organization, of.listener, MAX_OPEN_REDELIVERIES)
+        _require_open_slot(already, MAX_OPEN_REDELIVERIES, "redeliveries")
         made = Redelivery(
             organization=of.organization,
             id=row_id,
@@ -116,7 +100,11 @@ async def create(
 
 
 async def get(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> Redelivery:
-    return await control.store.read(lambda tx: _own(tx, principal, "read", path, public_id=public_id))
+    async def work(tx: Transaction) -> Redelivery:
+        found = await redeliveries.get(tx, principal.organization, public_id)
+        return await _own(tx, principal, "read", path, found=found)
+
+    return await control.store.read(work)
 
 
 async def page(
@@ -133,18 +121,12 @@ async def cancel(control: ControlContext, principal: Principal, path: ListenerPa
     """Delete a redelivery. Messages that it has already made due again stay due."""
 
     async def work(tx: Transaction) -> None:
-        stored = await _own(tx, principal, "write", path, public_id=public_id)
+        found = await redeliveries.get(tx, principal.organization, public_id)
+        stored = await _own(tx, principal, "write", path, found=found)
         control.require_match(stored)
         await redeliveries.delete(tx, stored)
 
     await control.write(work)
-
-
-async def _own(
-    tx: Transaction, principal: Principal, access: Access, path: ListenerPath, *, public_id: str
-) -> Redelivery:
-    found = await redeliveries.get(tx, principal.organization, public_id)
-    return await own_job(tx, principal, access, path, found=found)
 
 
 async def _preview(
@@ -178,3 +160,155 @@ async def _missed_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> di
     ]
     require_none(faults[:_FAULTS_SHOWN])
     return seqs
+
+
+class ReplayParams(msgspec.Struct, frozen=True):
+    """A range of the log, ends included, and a filter. It starts and ends at a time or a message, by default now."""
+
+    from_at: int | None = None
+    """Milliseconds since the epoch, like `until_at`."""
+    from_message: str | None = None
+    until_at: int | None = None
+    until_message: str | None = None
+    pace: int | None = None
+    """Messages per second. None: no limit."""
+    filter: str | None = None
+    dry_run: bool = False
+
+
+class ReplayResult(msgspec.Struct, frozen=True):
+    """A new replay, None after a dry run, and the range that it selects."""
+
+    replay: Replay | None
+    selected: int
+    """Number of seqs in the range."""
+    first: str
+    """Id of the first message, "" if there is none. The same for `last`."""
+    last: str
+
+
+async def create_replay(
+    control: ControlContext, principal: Principal, path: ListenerPath, params: ReplayParams
+) -> ReplayResult:
+    """Create a replay; a dry run only counts the messages.
+
+    Raises Unprocessable for messages of another queue and for an invalid filter, Conflict if too many replays are open
+    or the listener is in pull mode.
+    """
+    if params.filter is not None:
+        parse_filter(params.filter.encode(), "/filter")
+    now, row_id = control.clock.now(), control.row_ids.next()
+
+    async def work(tx: Transaction) -> ReplayResult:
+        listener, of = await _recipient_of(tx, principal, "write", path)
+        if listener.mode == "pull":
+            raise Conflict("This listener is in pull mode. Only listeners in push mode support replays.")
+        from_seq, until_seq = await _range(tx, of, params)
+        first, last = await replays.ends_of(tx, of.organization, of.queue, from_seq, last=until_seq)
+        preview = ReplayResult(None, until_seq - from_seq + 1, first, last)
+        if params.dry_run:
+            return preview
+        _require_open_slot(
+            await replays.list_open(tx, of.organization, of.listener, MAX_OPEN_REPLAYS), MAX_OPEN_REPLAYS, "replays"
+        )
+        made = Replay(
+            organization=of.organization,
+            id=row_id,
+            public_id=event_id_of(row_id),
+            listener=of.listener,
+            state="waiting",
+            from_seq=from_seq,
+            until_seq=until_seq,
+            position=from_seq - 1,
+            selected=preview.selected,
+            created_at=now,
+            updated_at=now,
+            pace=params.pace,
+            spec=ReplaySpec(params.filter),
+        )
+        await replays.insert(tx, made)
+        # The feed entry makes the owner of the live cursor reload the listener, and start the replay.
+        await feed.record(tx, "listener", of.organization, of.listener)
+        return msgspec.structs.replace(preview, replay=made)
+
+    return await control.write(work)
+
+
+async def get_replay(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> Replay:
+    async def work(tx: Transaction) -> Replay:
+        return await _own(tx, principal, "read", path, found=await replays.get(tx, principal.organization, public_id))
+
+    return await control.store.read(work)
+
+
+async def page_of_replays(
+    control: ControlContext, principal: Principal, path: ListenerPath, selection: Selection = FIRST_PAGE
+) -> Listing[Replay]:
+    async def work(tx: Transaction) -> Listing[Replay]:
+        listener = await own_listener(tx, principal, "read", path)
+        return await replays.page(tx, listener.organization, listener.id, selection)
+
+    return await control.store.read(work)
+
+
+async def cancel_replay(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> None:
+    """Delete a replay. Requests in flight finish, but are not counted."""
+    job_id = control.row_ids.next()
+
+    async def work(tx: Transaction) -> None:
+        found = await replays.get(tx, principal.organization, public_id)
+        stored = await _own(tx, principal, "write", path, found=found)
+        control.require_match(stored)
+        await replays.delete(tx, stored, job_id)
+        # The feed entry stops its lane now, not only when it next stores an outcome.
+        await feed.record(tx, "listener", stored.organization, stored.listener)
+
+    await control.write(work)
+
+
+async def _range(tx: Transaction, of: Recipient, params: ReplayParams) -> tuple[int, int]:
+    """Return the first and the last seq of the range. The last one of an empty range is before the first one."""
+    below, above = await span_of_log(tx, of.organization, of.queue)
+    if params.from_message is not None:
+        first = await _seq_of(tx, of, params.from_message, "/from_message")
+    else:
+        first = await first_seq_at(tx, of.organization, of.queue, params.from_at or 0)
+    if params.until_message is not None:
+        last = await _seq_of(tx, of, params.until_message, "/until_message")
+        if params.from_message is not None and last < first:
+            raise invalid("/until_message", "must not be before from_message in the queue")
+    elif params.until_at is not None:
+        if params.from_at is not None and params.until_at < params.from_at:
+            raise invalid("/until_at", "must not be earlier than from_at")
+        last = await first_seq_at(tx, of.organization, of.queue, params.until_at + 1) - 1
+    else:
+        last = above - 1
+    first = max(first, below + 1)
+    return first, max(min(last, above - 1), first - 1)
+
+
+async def _seq_of(tx: Transaction, of: Recipient, public_id: str, pointer: str) -> int:
+    for _, (_, queue, seq), *_ in await rows_by_id(tx, of.organization, [public_id]):
+        if queue == of.queue:
+            return int(seq)
+    raise invalid(pointer, "is not the id of a stored message of this queue")
+
+
+async def _recipient_of(
+    tx: Transaction, principal: Principal, access: Access, path: ListenerPath
+) -> tuple[Listener, Recipient]:
+    """Return the listener at the path and its cursor. Raises what `own_listener` raises."""
+    listener = await own_listener(tx, principal, access, path)
+    return listener, require_found(await deliveries.find_recipient(tx, listener.organization, listener.public_id))
+
+
+async def _own(tx: Transaction, principal: Principal, access: Access, path: ListenerPath, *, found: Job | None) -> Job:
+    """Return the redelivery or replay if it belongs to the listener at the path. Raises NotFound and Forbidden."""
+    listener = await own_listener(tx, principal, access, path)
+    return require_found(found if found is not None and found.listener == listener.id else None)
+
+
+def _require_open_slot(jobs: Sequence[Job], limit: int, noun: str) -> None:
+    """Raise Conflict if the listener has as many open jobs as the limit allows."""
+    if len(jobs) >= limit:
+        raise Conflict(f"This listener has {limit} unfinished {noun}. Wait until one finishes, or cancel one.")

@@ -33,9 +33,8 @@ from discue.api.structs import (
     text_given,
     within,
 )
-from discue.control import redeliveries, replays
-from discue.control.redeliveries import RedeliveryParams, RedeliveryResult
-from discue.control.replays import ReplayParams, ReplayResult
+from discue.control import redeliveries
+from discue.control.redeliveries import RedeliveryParams, RedeliveryResult, ReplayParams, ReplayResult
 from discue.domain.errors import BadRequest, Fault, invalid
 from discue.domain.model import MISSED_REASONS, Redelivery, Replay
 from discue.store.listener_messages import MissedMessage
@@ -346,26 +345,28 @@ async def create_replay(call: Call) -> NewReplayResponse:
     """
     params = _replay_params(call.body)
     return await created(
-        call, lambda control: replays.create(control, call.principal, call.listener_path, params), _replay_response
+        call,
+        lambda control: redeliveries.create_replay(control, call.principal, call.listener_path, params),
+        _replay_response,
     )
 
 
 async def get_replay(call: Call) -> ReplayResponse:
     """Get a replay."""
-    found = await replays.get(call.control, call.principal, call.listener_path, call.ids[2])
+    found = await redeliveries.get_replay(call.control, call.principal, call.listener_path, call.ids[2])
     return call.with_etag(found, ReplayResponse(replay=_replay_view(call, found), links=call.links()))
 
 
 async def list_replays(call: Call) -> ReplaysResponse:
     """List the replays of a listener."""
-    fetch = partial(replays.page, call.control, call.principal, call.listener_path)
+    fetch = partial(redeliveries.page_of_replays, call.control, call.principal, call.listener_path)
     views, links = await paged(call, fetch, partial(_replay_view, call))
     return ReplaysResponse(replays=views, links=links)
 
 
 async def cancel_replay(call: Call) -> DeletedResponse:
     """Cancel a replay. Deletes it at once. Nothing more is sent for it."""
-    await replays.cancel(call.control, call.principal, call.listener_path, call.ids[2])
+    await redeliveries.cancel_replay(call.control, call.principal, call.listener_path, call.ids[2])
     return DeletedResponse(links=call.links())
 
 
