@@ -72,7 +72,7 @@ class _Rotation:
         self._control = installation.control
         self._line = line
         self._stop = stop_on_signal(invocation.log)
-        self._key_id = installation.keyring.first
+        self._key_id = installation.control.keyring.first
         self._moved = 0
         self._unreadable: list[RowKey] = []
 

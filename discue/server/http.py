@@ -89,9 +89,13 @@ class HttpServer:
         for _ in range(_CHECKS):
             if self._running.done():
                 await self._running
-            if await self._is_accepting():
+            try:
+                _, writer = await asyncio.open_connection(reachable(self.address.host), self.address.port)
+            except OSError:
+                await asyncio.sleep(_PROBE_SECONDS)
+            else:
+                writer.close()
                 return
-            await asyncio.sleep(_PROBE_SECONDS)
         raise SettingsInvalid(f"host, port: the server does not accept connections on {self.address.url}.")
 
     async def ended(self) -> None:
@@ -127,14 +131,6 @@ class HttpServer:
             if self._application.in_flight:
                 idle_since = loop.time()
 
-    async def _is_accepting(self) -> bool:
-        try:
-            _, writer = await asyncio.open_connection(reachable(self.address.host), self.address.port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
 
 def free_port(address: Address) -> int:
     """Return the port, or a free one for 0. Raises SettingsInvalid if the port is in use.
@@ -142,13 +138,7 @@ def free_port(address: Address) -> int:
     Granian shares ports (SO_REUSEPORT): without this check, a second server on the same port would silently receive
     half of the connections.
     """
-    family, place = _resolved(address)
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(place)
-        except OSError as error:
-            raise _cannot_listen(address, error) from error
+    with _bound(address) as probe:
         return int(probe.getsockname()[1])
 
 
@@ -159,15 +149,21 @@ def held_port(address: Address) -> Iterator[int]:
     The reservation accepts no connections. Raises SettingsInvalid if the port is in use.
     """
     address = msgspec.structs.replace(address, port=free_port(address))
+    with _bound(address, socket.SO_REUSEPORT):
+        yield address.port
+
+
+@contextmanager
+def _bound(address: Address, *options: int) -> Iterator[socket.socket]:
     family, place = _resolved(address)
-    with socket.socket(family, socket.SOCK_STREAM) as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    with socket.socket(family, socket.SOCK_STREAM) as bound:
+        for option in (socket.SO_REUSEADDR, *options):
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
         try:
-            holder.bind(place)
+            bound.bind(place)
         except OSError as error:
             raise _cannot_listen(address, error) from error
-        yield address.port
+        yield bound
 
 
 def _resolved(address: Address) -> tuple[socket.AddressFamily, tuple[Any, ...]]:

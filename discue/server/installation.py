@@ -34,10 +34,6 @@ class Installation:
     cache: ControlPlaneCache
     control: ControlContext
 
-    @property
-    def keyring(self) -> Keyring:
-        return self.control.keyring
-
 
 class StoreFailureLog:
     """Logs failures of the store. A failure that persists is logged every ten seconds, with a count."""

@@ -242,9 +242,9 @@ class WorkerProcesses:
         try:
             pid = os.fork()
             if pid == 0:
-                self._run_child(
-                    WorkerPipe(child.number, self._predecessors(child), self._parent_pipe, reports_end), reports
-                )
+                is_first = child is self._children[0] and not child.has_served
+                predecessors = all_predecessors(self._settings) if is_first else tuple(child.session_ids)
+                self._run_child(WorkerPipe(child.number, predecessors, self._parent_pipe, reports_end), reports)
         except OSError:
             os.close(reports)
             raise
@@ -252,11 +252,6 @@ class WorkerProcesses:
             os.close(reports_end)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid, reports
-
-    def _predecessors(self, child: _Child) -> Predecessors:
-        if child is self._children[0] and not child.has_served:
-            return all_predecessors(self._settings)
-        return tuple(child.session_ids)
 
     def _run_child(self, pipe: WorkerPipe, reports: int) -> NoReturn:
         """Serve, and exit the process without unwinding the stack of the parent."""

@@ -17,9 +17,6 @@ from discue.api.route import Readiness, Route, Services
 from discue.api.rsgi import Application
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
-from discue.config.settings import Settings
-from discue.control.domains import DomainChecker
-from discue.control.pulls import Puller
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
@@ -32,7 +29,6 @@ from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.receive import PullContext
 from discue.dispatch.pull.session import PullLimits
-from discue.domain.clock import Clock
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
@@ -78,10 +74,15 @@ class Worker:
         self._log = log
         self._predecessors = predecessors
         self.readiness = Readiness(store)
-        self.sender = sender if sender is not None else _sender(settings, clock)
-        fetcher = Fetcher(policy=egress_policy(settings), connect_seconds=settings.connect_timeout_seconds)
+        policy, connect_seconds = egress_policy(settings), settings.connect_timeout_seconds
+        limits = SenderLimits(
+            connect_timeout_ms=connect_seconds * 1_000, idle_connections_per_origin=settings.listener_max_in_flight
+        )
+        self.sender = sender or Sender(clock=clock, policy=policy, limits=limits, details=settings.attempt_details)
+        fetcher = Fetcher(policy=policy, connect_seconds=connect_seconds)
         self._probe = ProbeSender(fetcher)
-        self._tokens = _tokens(settings, clock)
+        token_fetcher = Fetcher(policy=policy, connect_seconds=connect_seconds, kept_bytes=TOKEN_BYTES)
+        self._tokens = AccessTokens(token_fetcher, clock)
         self._authorizer = AuthorizingSender(self.sender, self._tokens, clock)
         row_ids = installation.control.row_ids
         self.lease = Lease(store, row_ids, clock, settings.role, seconds=settings.lease_seconds)
@@ -89,27 +90,37 @@ class Worker:
             store,
             send=self._authorizer.send,
             probe=self._probe,
-            limits=_dispatch_limits(settings),
-            sources=Sources(clock, SystemRandom().random, row_ids, installation.keyring),
+            limits=DispatchLimits(
+                max_in_flight=settings.max_in_flight,
+                listener_max_in_flight=settings.listener_max_in_flight,
+                tail_buffer_bytes=settings.tail_buffer_bytes,
+                timeout_ms=settings.delivery_timeout_seconds * 1_000,
+                deadline_ms=settings.delivery_deadline_seconds * 1_000,
+                disable_after_seconds=settings.disable_after_seconds,
+            ),
+            sources=Sources(clock, SystemRandom().random, row_ids, installation.control.keyring),
             log=log,
             lease=self.lease,
         )
-        self.dispatcher.on_unowned = self._request_poll
         self._ownership = Ownership(store, self.dispatcher, self.lease, clock, log=log)
         self._retention = Retention(
             store,
             installation.cache,
             self.dispatcher,
             clock,
-            times=_retention_times(settings),
+            times=RetentionTimes(
+                messages=settings.retention_seconds,
+                missed=settings.missed_retention_seconds,
+                attempts=settings.attempt_retention_seconds,
+            ),
             is_leader=lambda: self._ownership.is_leader,
         )
         runs = ScheduleRuns(
             store, installation.cache, clock, installation.control.public_ids, quotas=settings.default_quotas
         )
         self._scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self._ownership.is_leader)
-        limits = PullLimits(settings.listener_max_in_flight, settings.delivery_deadline_seconds * 1_000)
-        self.pulls = PullBroker(PullContext(store, clock, row_ids, SystemRandom().random, limits), log)
+        pull_limits = PullLimits(settings.listener_max_in_flight, settings.delivery_deadline_seconds * 1_000)
+        self.pulls = PullBroker(PullContext(store, clock, row_ids, SystemRandom().random, pull_limits), log)
         polled_parts = PollerContext(
             lease=self.lease,
             cache=installation.cache,
@@ -119,15 +130,33 @@ class Worker:
             scheduler=self._scheduler,
             pulls=self.pulls,
         )
-        self._scheduler.notify_heads = self._on_heads
         self._poller = Poller(store, polled_parts, clock, log)
+        self._scheduler.notify_heads = self._on_heads
+        self.dispatcher.on_unowned = self._poller.request_poll
         self._supervisor = Supervisor(log)
         self._verifier = DomainVerifier(installation.control, fetcher, is_leader=lambda: self._ownership.is_leader)
+        self._endpoint_tester = EndpointTester(
+            clock=clock, policy=policy, tokens=self._tokens, connect_timeout_ms=connect_seconds * 1_000
+        )
         # A worker that only delivers still serves the version and the health endpoints.
         served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
-        self._endpoint_tester = _endpoint_tester(settings, clock, self._tokens)
-        services = _services(installation, self.readiness, log, (self._verifier, self._endpoint_tester, self.pulls))
-        self.application: Application = App(services, routes=served_routes)
+        self.application: Application = App(self._services(), routes=served_routes)
+
+    def _services(self) -> Services:
+        store, cache, clock = self._installation.store, self._installation.cache, self._installation.clock
+        control, log = self._installation.control, self._log
+        publisher = Publisher(store, cache, clock, control.public_ids, QuotaGate(store, clock), row_ids=control.row_ids)
+        return Services(
+            control=control,
+            publisher=publisher,
+            readiness=self.readiness,
+            log=log,
+            domain_checks=self._verifier,
+            rates=RateLimiter(store, clock),
+            authenticator=Authenticator(store, cache, clock, control.row_ids, log=log),
+            samples=self._endpoint_tester,
+            puller=self.pulls,
+        )
 
     async def start(self) -> None:
         """Join the other workers and start the lanes and the background jobs. Until then requests get 503."""
@@ -156,11 +185,6 @@ class Worker:
         self._ownership.begin_leaving()
         self.dispatcher.begin_draining()
         self.pulls.close()
-
-    async def drain(self) -> None:
-        """Wait for requests in flight, release everything else to other workers, and leave."""
-        await self.hand_over()
-        await self.leave()
 
     async def hand_over(self) -> None:
         """Release all lanes, and wait for their requests in flight until the drain timeout."""
@@ -212,9 +236,6 @@ class Worker:
         changed = tuple(heads)
         self.dispatcher.on_heads(changed)
         self.pulls.on_heads(changed)
-
-    def _request_poll(self) -> None:
-        self._poller.request_poll()
 
     def _start_jobs(self) -> None:
         every, retention = self._supervisor.every, self._retention
@@ -270,17 +291,13 @@ def alone_on(database: Path | None) -> Iterator[None]:
     except OSError as error:
         raise StoreUnusable(f"{lock} cannot be written: {error.strerror}.") from error
     try:
-        _lock(descriptor, database)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreUnusable(f"Another process serves {database}. Stop it, or use another database.") from error
         yield
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, database: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StoreUnusable(f"Another process serves {database}. Stop it, or use another database.") from error
 
 
 def prepare_process() -> None:
@@ -293,56 +310,3 @@ def prepare_process() -> None:
     gc.set_threshold(_YOUNGEST_GENERATION, 20, 50)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _sender(settings: Settings, clock: Clock) -> Sender:
-    limits = SenderLimits(
-        connect_timeout_ms=settings.connect_timeout_seconds * 1_000,
-        idle_connections_per_origin=settings.listener_max_in_flight,
-    )
-    return Sender(clock=clock, policy=egress_policy(settings), limits=limits, details=settings.attempt_details)
-
-
-def _tokens(settings: Settings, clock: Clock) -> AccessTokens:
-    connect_seconds = settings.connect_timeout_seconds
-    fetcher = Fetcher(policy=egress_policy(settings), connect_seconds=connect_seconds, kept_bytes=TOKEN_BYTES)
-    return AccessTokens(fetcher, clock)
-
-
-def _endpoint_tester(settings: Settings, clock: Clock, tokens: AccessTokens) -> EndpointTester:
-    connect_timeout_ms = settings.connect_timeout_seconds * 1_000
-    return EndpointTester(
-        clock=clock, policy=egress_policy(settings), tokens=tokens, connect_timeout_ms=connect_timeout_ms
-    )
-
-
-def _retention_times(settings: Settings) -> RetentionTimes:
-    return RetentionTimes(
-        messages=settings.retention_seconds,
-        missed=settings.missed_retention_seconds,
-        attempts=settings.attempt_retention_seconds,
-    )
-
-
-def _dispatch_limits(settings: Settings) -> DispatchLimits:
-    return DispatchLimits(
-        max_in_flight=settings.max_in_flight,
-        listener_max_in_flight=settings.listener_max_in_flight,
-        tail_buffer_bytes=settings.tail_buffer_bytes,
-        timeout_ms=settings.delivery_timeout_seconds * 1_000,
-        deadline_ms=settings.delivery_deadline_seconds * 1_000,
-        disable_after_seconds=settings.disable_after_seconds,
-    )
-
-
-def _services(
-    installation: Installation, readiness: Readiness, log: Log, parts: tuple[DomainChecker, EndpointTester, Puller]
-) -> Services:
-    checks, samples, puller = parts
-    control = installation.control
-    store, clock = installation.store, installation.clock
-    quotas = QuotaGate(store, clock)
-    publisher = Publisher(store, installation.cache, clock, control.public_ids, quotas, control.row_ids)
-    rates = RateLimiter(store, clock)
-    authenticator = Authenticator(store, installation.cache, clock, control.row_ids, log=log)
-    return Services(control, publisher, readiness, log, checks, rates, authenticator, samples, puller)

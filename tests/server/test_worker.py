@@ -63,7 +63,8 @@ async def test_draining_ends_well_although_the_store_cannot_note_when_keys_were_
             raise StoreUnavailable
 
         monkeypatch.setattr(installation.store, "write", full)
-        await worker.drain()
+        await worker.hand_over()
+        await worker.leave()
 
     assert "key_usage_not_saved" in log.warnings
 
