@@ -126,6 +126,22 @@ async def stored_listener(store: Store, queue: Queue, number: int) -> Listener:
     return listener
 
 
+async def stored_listeners(store: Store, count: int) -> list[Listener]:
+    """Store an organization and a queue with so many listeners, in one transaction."""
+    organization = an_organization(1)
+    queue = a_queue(organization.id, 2)
+    made = [a_listener(queue, 10 + number) for number in range(count)]
+
+    async def work(tx: Transaction) -> None:
+        await organizations.insert(tx, organization)
+        await queues.insert(tx, queue)
+        for listener in made:
+            await listeners.insert(tx, listener, 0)
+
+    await store.write(work)
+    return made
+
+
 def a_settle(listener: Listener, position: int = 0, **changes: object) -> Settle:
     """Return a settle of a live cursor that has neither an owner nor a settle yet, with these changes."""
     plain = Settle(listener.organization, listener.id, 0, listener.queue, 0, 0, position, None, 0, 0, 0, 0, 0)

@@ -17,7 +17,7 @@ from discue.store.engine import Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import a_settle, public_id, publish, row_id, stored_listener, stored_queue
-from tests.store.walks import check, forwards
+from tests.store.walks import backwards, check, forwards
 from tests.support.clocks import NOON
 
 OURS = row_id(1)
@@ -154,13 +154,7 @@ async def test_a_page_that_costs_too_much_is_cut_short_and_goes_on_where_it_ende
     assert len(first.items) < min(10, len(expected))
     assert first.has_next
     assert await forwards(store, pages, selection) == expected
-    back: list[str] = []
-    before: str | None = event_id_of(listener.id)
-    while before is not None:
-        page = await store.read(partial(pages, selection=msgspec.structs.replace(selection, before=before)))
-        back = [each.id for each in page.items] + back
-        before = (page.resumes_before or page.items[0].id) if page.has_previous else None
-    assert back == expected
+    assert await backwards(store, pages, selection, event_id_of(listener.id)) == expected
     with pytest.raises(BadRequest, match="too far"):
         await store.read(partial(pages, selection=msgspec.structs.replace(selection, page=3)))
 

@@ -15,6 +15,7 @@ from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import a_settle, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.walks import backwards, forwards
 from tests.support.clocks import NOON
 
 OURS = row_id(1)
@@ -157,39 +158,19 @@ async def _pages(message: StoredMessage, tx: Transaction, selection: Selection) 
     return await deliveries.page_of_message(tx, message, selection)
 
 
-async def _walked(store: Store, world: World, selection: Selection) -> tuple[list[str], list[str]]:
-    """The listeners of all deliveries, by `next` and then back by `prev`."""
-    pages = partial(_pages, world.message)
-    forth: list[str] = []
-    page = await store.read(lambda tx: pages(tx, selection))
-    while True:
-        forth += [each.listener_public_id for each in page.items]
-        if not page.has_next:
-            break
-        after = page.resumes_after or page.items[-1].listener_public_id
-        following = msgspec.structs.replace(selection, after=after)
-        page = await store.read(partial(pages, selection=following))
-    back: list[str] = []
-    before: str | None = "0" * 21
-    while before is not None:
-        following = msgspec.structs.replace(selection, before=before)
-        page = await store.read(partial(pages, selection=following))
-        back = [each.listener_public_id for each in page.items] + back
-        before = (page.resumes_before or page.items[0].listener_public_id) if page.has_previous else None
-    return forth, back
-
-
 @pytest.mark.parametrize("looked_at", [deliveries._LIMITS, ScanLimits(2, 3, 5), ScanLimits(1, 1, 2)])
 async def test_deliveries_are_listed_by_listener_newest_first_and_by_state(
     store: Store, monkeypatch: pytest.MonkeyPatch, looked_at: ScanLimits
 ) -> None:
     monkeypatch.setattr(deliveries, "_LIMITS", looked_at)
     world = await _world(store)
+    pages = partial(_pages, world.message)
     states: tuple[DeliveryState | None, ...] = (None, "pending", "acknowledged", "retrying", "missed")
     for state, per_page in ((state, per_page) for state in states for per_page in (1, 3, 100)):
         expected = [each.public_id for each, stands in reversed(world.stands) if state in (None, stands)]
-        walked = await _walked(store, world, Selection(state=state, per_page=per_page))
-        assert walked == (expected, expected), (state, per_page)
+        selection = Selection(state=state, per_page=per_page)
+        assert await forwards(store, pages, selection) == expected, selection
+        assert await backwards(store, pages, selection, "0" * 21) == expected, selection
 
 
 async def test_a_delivery_says_until_when_it_waits_and_why_it_was_missed(store: Store) -> None:

@@ -1,25 +1,14 @@
 import pytest
 
 from discue.domain.errors import StoreUnusable
-from discue.store import encryption, listeners, organizations, queues
+from discue.store import encryption
 from discue.store.encryption import CLEAR, Encryption, SecretsRow
-from discue.store.engine import Transaction
 from discue.store.store import Store
-from tests.store.rows import a_listener, a_queue, an_organization
+from tests.store.rows import stored_listeners
 
 
 async def _with_listeners(store: Store, count: int) -> list[SecretsRow]:
-    organization = an_organization(1)
-    queue = a_queue(organization.id, 2)
-    made = [a_listener(queue, 10 + number) for number in range(count)]
-
-    async def work(tx: Transaction) -> None:
-        await organizations.insert(tx, organization)
-        await queues.insert(tx, queue)
-        for listener in made:
-            await listeners.insert(tx, listener, 0)
-
-    await store.write(work)
+    made = await stored_listeners(store, count)
     return [SecretsRow((listener.organization, listener.id), listener.secrets) for listener in made]
 
 

@@ -113,16 +113,10 @@ async def test_stored_at_never_falls_along_a_log(store: Store) -> None:
     assert [entry.stored_at - NOON for entry in page.entries] == [50, 50, 50, 60]
 
 
-async def test_stale_append_is_refused_and_the_others_are_stored(
-    store: Store,
-) -> None:
+async def test_stale_append_is_refused_and_the_others_are_stored(store: Store) -> None:
     queue, other = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11)]
     answers = await appended(
-        store,
-        an_append(queue, 100),
-        an_append(queue, 101, version=2),
-        an_append(other, 102),
-        an_append(queue, 103),
+        store, an_append(queue, 100), an_append(queue, 101, version=2), an_append(other, 102), an_append(queue, 103)
     )
     assert [type(answer) for answer in answers] == [Appended, StaleConfiguration, Appended, Appended]
     assert [seqs(answers[0]), seqs(answers[3])] == [[1], [2]]

@@ -12,16 +12,7 @@ from discue.store import api_keys, domains, listeners, messages, organizations, 
 from discue.store.engine import Append, NewEntry, Transaction
 from discue.store.pagination import Selection
 from discue.store.store import Store
-from tests.store.rows import (
-    a_domain,
-    a_key,
-    a_listener,
-    a_queue,
-    an_organization,
-    public_id,
-    row_id,
-    stored_queue,
-)
+from tests.store.rows import a_domain, a_key, a_listener, a_queue, an_organization, public_id, row_id, stored_queue
 from tests.store.test_users import a_user
 from tests.store.walks import Pages, check
 from tests.support.clocks import NOON

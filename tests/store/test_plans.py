@@ -81,12 +81,7 @@ from tests.support.postgres.cluster import Cluster
 
 OURS = row_id(1)
 
-SELECTIONS = (
-    Selection(),
-    Selection(page=3),
-    Selection(after=public_id(30)),
-    Selection(before=public_id(30)),
-)
+SELECTIONS = (Selection(), Selection(page=3), Selection(after=public_id(30)), Selection(before=public_id(30)))
 
 
 class Explaining:

@@ -21,17 +21,7 @@ from discue.store.engine import (
     Transaction,
     UniqueViolation,
 )
-from tests.store.postgres_engine import (
-    ORGANIZATION,
-    QUEUE,
-    Opened,
-    becomes,
-    blocked,
-    database_of,
-    gate,
-    held,
-    opened,
-)
+from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, blocked, database_of, gate, held, opened
 from tests.store.rows import a_queue, public_id
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster

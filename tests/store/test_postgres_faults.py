@@ -29,17 +29,7 @@ from discue.store.postgres import engine as postgres
 from discue.store.postgres import pool
 from discue.store.postgres.errors import CommitUncertain
 from discue.store.store import Store
-from tests.store.postgres_engine import (
-    ORGANIZATION,
-    QUEUE,
-    Opened,
-    becomes,
-    blocked,
-    database_of,
-    gate,
-    held,
-    opened,
-)
+from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, blocked, database_of, gate, held, opened
 from tests.store.rows import public_id, row_id
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster

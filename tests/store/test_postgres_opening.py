@@ -219,10 +219,7 @@ async def test_a_server_is_reached_over_its_unix_socket(postgres_cluster: Cluste
         ("postgresql:///d?host=/run/x", ["postgresql:///d?host=/run/x"]),
         (
             "postgresql:///d?host=/run/x,b&port=1,2&sslmode=require",
-            [
-                "postgresql:///d?host=%2Frun%2Fx&sslmode=require&port=1",
-                "postgresql:///d?host=b&sslmode=require&port=2",
-            ],
+            ["postgresql:///d?host=%2Frun%2Fx&sslmode=require&port=1", "postgresql:///d?host=b&sslmode=require&port=2"],
         ),
         ("postgresql://u@/d?host=a,b&port=7", [f"postgresql://u@/d?host={host}&port=7" for host in "ab"]),
         ("postgresql://u@/d?host=a:1,b:2", [f"postgresql://u@/d?host={host}" for host in ("a%3A1", "b%3A2")]),

@@ -7,16 +7,7 @@ import pytest
 from discue.domain.attempts import Attempt
 from discue.domain.model import Listener, MissedSelection, Queue, Redelivery, Replay
 from discue.domain.schedule import Schedule, Timing
-from discue.store import (
-    api_keys,
-    listeners,
-    organizations,
-    purge,
-    queues,
-    redeliveries,
-    replays,
-    schedules,
-)
+from discue.store import api_keys, listeners, organizations, purge, queues, redeliveries, replays, schedules
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row, Transaction
 from discue.store.listeners import HealthRecord, ListenerHealth
 from discue.store.purge import Job

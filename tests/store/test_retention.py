@@ -77,6 +77,19 @@ async def exception(store: Store, queue: Queue, seq: int, state: str) -> None:
     )
 
 
+async def missed_range(store: Store, queue: Queue, first: int, last: int, *, at: int = NOON) -> None:
+    await run(
+        store,
+        "INSERT INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at) "
+        "VALUES ($1, 1, $2, $3, $4, 'too_old', $5)",
+        queue.organization,
+        first,
+        queue.id,
+        last,
+        at,
+    )
+
+
 async def test_only_messages_older_than_the_limit_go(store: Store) -> None:
     queue = await a_log(store, 50, 40, 30, 20, 10)
     await trimmed(store, queue, 30)
@@ -121,14 +134,7 @@ async def test_messages_that_wait_for_their_key_stay(store: Store) -> None:
 
 async def test_messages_of_a_missed_range_stay(store: Store) -> None:
     queue = await a_log(store, 60, 50, 40, 30, 20)
-    await run(
-        store,
-        "INSERT INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at) "
-        "VALUES ($1, 1, 2, $2, 3, 'too_old', $3)",
-        queue.organization,
-        queue.id,
-        NOON,
-    )
+    await missed_range(store, queue, 2, 3)
     await trimmed(store, queue, 10)
     assert await seqs(store) == [2, 3]
 
@@ -186,15 +192,7 @@ async def test_expired_missed_deliveries_are_deleted(store: Store) -> None:
         await exception(store, queue, seq, "missed" if seq % 2 else "retry")
         await run(store, "UPDATE exception SET due_at = $1 WHERE seq = $2", NOON + seq, seq)
     for seq in (1, 20):
-        await run(
-            store,
-            "INSERT INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at) "
-            "VALUES ($1, 1, $2, $3, $2, 'too_old', $4)",
-            queue.organization,
-            seq,
-            queue.id,
-            NOON + seq,
-        )
+        await missed_range(store, queue, seq, seq, at=NOON + seq)
     deleted = await store.write(lambda tx: retention.delete_missed(tx, NOON + 20))
     assert deleted == 11
     kept = await rows(store, "SELECT seq FROM exception WHERE state = 'missed' ORDER BY seq")

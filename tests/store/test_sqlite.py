@@ -20,11 +20,7 @@ from discue.store.engine import Append, Appended, Batch, NewEntry
 from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.sqlite.file_lock import Turn, turn_at
-from tests.store.rows import (
-    a_queue,
-    public_id,
-    row_id,
-)
+from tests.store.rows import a_queue, public_id, row_id
 from tests.support.clocks import NOON
 
 ORGANIZATION = row_id(1)

@@ -15,16 +15,7 @@ from hypothesis import strategies as st
 from discue.domain.errors import Overloaded, StoreUnavailable
 from discue.domain.model import Queue
 from discue.store import queues
-from discue.store.engine import (
-    Append,
-    Appended,
-    Batch,
-    BatchOutcome,
-    DeliveryRow,
-    NewEntry,
-    Settle,
-    Transaction,
-)
+from discue.store.engine import Append, Appended, Batch, BatchOutcome, DeliveryRow, NewEntry, Settle, Transaction
 from discue.store.listeners import read_counts
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
@@ -95,35 +86,43 @@ async def _begun(*waiting: Any) -> list[asyncio.Future[Any]]:
     return futures
 
 
-async def test_publishes_that_wait_share_a_commit(house: House) -> None:
+async def _carried_out(house: House, *waiting: Any) -> list[Any]:
+    """Let all of them wait for the store at once, and return their results."""
     house.engine.hold()
-    futures = await _begun(*(house.store.append(an_append(house.queue, 100 + number)) for number in range(50)))
+    futures = await _begun(*waiting)
     house.engine.release()
-    answers = await asyncio.gather(*futures)
+    return await asyncio.gather(*futures)
+
+
+async def test_publishes_that_wait_share_a_commit(house: House) -> None:
+    answers = await _carried_out(
+        house, *(house.store.append(an_append(house.queue, 100 + number)) for number in range(50))
+    )
     assert [answer.entries[0].seq for answer in answers] == list(range(1, 51))
     assert sum(len(batch.appends) for batch in house.engine.batches) == 50
     assert len(house.engine.batches) <= 2
 
 
-async def test_a_commit_carries_at_most_so_many_rows(house: House) -> None:
-    house.engine.hold()
-    futures = await _begun(*(house.store.append(an_append(house.queue, 100 + 3 * each, 3)) for each in range(500)))
-    house.engine.release()
-    await asyncio.gather(*futures)
-    carried = [sum(len(append.entries) for append in batch.appends) for batch in house.engine.batches]
-    assert sum(carried) == 1_500
-    assert max(carried) <= ROWS
+@pytest.mark.parametrize(("count", "rows", "size"), [(500, 3, 2), (3, 1, 300_000)])
+async def test_a_commit_carries_so_many_rows_and_bytes_of_messages(
+    house: House, count: int, rows: int, size: int
+) -> None:
+    appends = [an_append(house.queue, 100 + rows * number, rows, size) for number in range(count)]
+    await _carried_out(house, *map(house.store.append, appends))
+    carried = [batch.appends for batch in house.engine.batches]
+    assert [append for part in carried for append in part] == appends
+    assert max(sum(len(append.entries) for append in part) for part in carried) <= ROWS
+    assert max(sum(append.bytes for append in part) for part in carried) <= BYTES
     assert len(carried) <= 5
 
 
-async def test_a_commit_carries_at_most_so_many_bytes(house: House) -> None:
-    house.engine.hold()
-    futures = await _begun(
-        *(house.store.append(an_append(house.queue, 100 + each, 1, 300_000)) for each in range(3)),
-    )
-    house.engine.release()
-    await asyncio.gather(*futures)
-    assert max(sum(append.bytes for append in batch.appends) for batch in house.engine.batches) <= BYTES
+@pytest.mark.parametrize("sizes", [[400_000] * 5, [1, BYTES + 1, 1]])
+async def test_a_commit_carries_so_many_bytes_of_details_or_one_settle_alone(house: House, sizes: list[int]) -> None:
+    settles = [_with_detail(house.queue, size) for size in sizes]
+    await _carried_out(house, *map(house.store.settle, settles))
+    carried = [[settle.bytes for settle in batch.settles] for batch in house.engine.batches]
+    assert [size for part in carried for size in part] == sizes
+    assert all(sum(part) <= BYTES or len(part) == 1 for part in carried)
 
 
 def _with_detail(queue: Queue, size: int) -> Settle:
@@ -131,40 +130,11 @@ def _with_detail(queue: Queue, size: int) -> Settle:
     return Settle(ORGANIZATION, 1, 0, queue.id, 0, 0, 0, None, 0, 0, 0, 0, 0, details=details)
 
 
-async def test_a_commit_carries_at_most_so_many_bytes_of_details(house: House) -> None:
-    settles = [_with_detail(house.queue, 400_000) for _ in range(5)]
-    house.engine.hold()
-    futures = await _begun(*map(house.store.settle, settles))
-    house.engine.release()
-    await asyncio.gather(*futures)
-    carried = [sum(settle.bytes for settle in batch.settles) for batch in house.engine.batches]
-    assert sum(carried) == 5 * 400_000
-    assert max(carried) <= BYTES
-
-
-async def test_a_settle_that_is_larger_than_a_commit_goes_alone(house: House) -> None:
-    sizes = (1, BYTES + 1, 1)
-    settles = [_with_detail(house.queue, size) for size in sizes]
-    house.engine.hold()
-    futures = await _begun(*map(house.store.settle, settles))
-    house.engine.release()
-    await asyncio.gather(*futures)
-    carried = [[settle.bytes for settle in batch.settles] for batch in house.engine.batches]
-    assert [size for batch in carried for size in batch] == list(sizes)
-    assert [BYTES + 1] in carried
-
-
 async def test_a_batch_that_is_larger_than_a_commit_goes_alone(house: House) -> None:
-    house.engine.hold()
     sizes = (1, 1, 600, 1, 1)
-    futures = await _begun(
-        *(house.store.append(an_append(house.queue, 1_000 * index, size)) for index, size in enumerate(sizes, 1))
-    )
-    house.engine.release()
-    answers = await asyncio.gather(*futures)
-    assert [len(answer.entries) for answer in answers] == list(sizes)
-    carried = [[len(append.entries) for append in batch.appends] for batch in house.engine.batches]
-    assert [600] in carried
+    appends = [an_append(house.queue, 1_000 * index, size) for index, size in enumerate(sizes, 1)]
+    answers = await _carried_out(house, *map(house.store.append, appends))
+    assert [[len(append.entries) for append in batch.appends] for batch in house.engine.batches].count([600]) == 1
     assert [entry.seq for answer in answers for entry in answer.entries] == list(range(1, 605))
 
 

@@ -13,16 +13,7 @@ from discue.domain.attempts import Attempt
 from discue.domain.model import Queue
 from discue.store import delivery_rows, messages, purge, queues, retention, tallies
 from discue.store.delivery_rows import RequestEnd
-from discue.store.engine import (
-    AlreadyDone,
-    Append,
-    Appended,
-    Batch,
-    DeliveryRow,
-    IdempotencyRecord,
-    NewEntry,
-    Settle,
-)
+from discue.store.engine import AlreadyDone, Append, Appended, Batch, DeliveryRow, IdempotencyRecord, NewEntry, Settle
 from discue.store.purge import Job
 from discue.store.store import Store
 from discue.store.tallies import BYTES_STORED, MESSAGE_ADDED, MESSAGE_PUBLISHED_NOT_OK, MESSAGE_PUBLISHED_OK, TallyEntry

@@ -26,6 +26,7 @@ from discue.store.purge import Job
 from discue.store.retention import LogToTrim
 from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_queue
+from tests.store.walks import Pages, check
 from tests.support.clocks import NOON
 from tests.support.stores import another
 
@@ -306,35 +307,21 @@ async def test_list_of_all_messages_has_a_shared_message_once(store: Store, per_
         await store.append_to_topic(topic_appends(topic, into, number, now=NOON + number))
         await publish(store, into[0], [public_id(number + 1)], NOON + number + 1)
     expected = [public_id(number) for number in range(35, 29, -1)]
-    read = partial(pages, store, per_page)
-    for only in (None, {queue.public_id for queue in into}, {into[0].public_id, into[1].public_id, public_id(32)}):
-        assert await read("after", only) == expected
-        assert await read("page", only) == expected
-        assert await read("before", only) == expected[::-1]
-    shared = [public_id(number) for number in (34, 32, 30)]
-    assert await read("after", {into[1].public_id, into[2].public_id}) == shared
-    assert await read("after", {*shared[1:]}) == shared[1:]
+
+    def pages(*only: str) -> Pages:
+        return lambda tx, selection: messages.page(tx, OURS, selection, set(only) or None)
+
+    for listed in (
+        pages(),
+        pages(*(queue.public_id for queue in into)),
+        pages(into[0].public_id, into[1].public_id, public_id(32)),
+    ):
+        await check(store, listed, Selection(per_page), expected)
+    await check(store, pages(into[1].public_id, into[2].public_id), Selection(per_page), expected[1::2])
+    await check(store, pages(*expected[3::2]), Selection(per_page), expected[3::2])
     # Of a deleted queue whose messages are still there, nothing is shown: of the others it is.
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, into[2].id, NOON))
-    assert await read("after") == await read("page") == expected
-
-
-async def pages(store: Store, per_page: int, by: str, only: set[str] | None = None) -> list[str]:
-    """The ids of all messages of the organization, or of those that `only` names, read page after page."""
-    ids: list[str] = []
-    selection = Selection(per_page, before=public_id(1)) if by == "before" else Selection(per_page)
-    while True:
-        page = await store.read(partial(messages.page, organization=OURS, selection=selection, only=only))
-        shown = [message.id for message in page.items]
-        ids += shown[::-1] if by == "before" else shown
-        if not (page.has_previous if by == "before" else page.has_next):
-            return ids
-        if by == "page":
-            selection = Selection(per_page, page=selection.page + 1)
-        elif by == "after":
-            selection = Selection(per_page, after=shown[-1])
-        else:
-            selection = Selection(per_page, before=shown[0])
+    await check(store, pages(), Selection(per_page), expected)
 
 
 async def test_the_list_of_one_queue_goes_on_where_the_message_stands_in_it(store: Store) -> None:

@@ -5,11 +5,11 @@ import pytest
 
 from discue.domain.errors import Unavailable
 from discue.domain.ids import WORKER_SLOTS
-from discue.store import listeners, organizations, queues, workers
+from discue.store import workers
 from discue.store.cursors import claim
 from discue.store.engine import CursorKey, Row, Transaction, WorkerRow
 from discue.store.store import Store
-from tests.store.rows import a_listener, a_queue, an_organization
+from tests.store.rows import stored_listeners
 
 LEASE_MS = 60_000
 ALICE, BOB, CHARLIE = 11, 12, 13
@@ -27,18 +27,7 @@ async def members(store: Store) -> dict[int, WorkerRow]:
 
 
 async def make_cursors(store: Store, count: int) -> list[CursorKey]:
-    organization = an_organization(1)
-    queue = a_queue(organization.id, 2)
-    made = [a_listener(queue, 10 + number) for number in range(count)]
-
-    async def work(tx: Transaction) -> None:
-        await organizations.insert(tx, organization)
-        await queues.insert(tx, queue)
-        for listener in made:
-            await listeners.insert(tx, listener, 0)
-
-    await store.write(work)
-    return [(listener.organization, listener.id, 0) for listener in made]
+    return [(listener.organization, listener.id, 0) for listener in await stored_listeners(store, count)]
 
 
 async def take(store: Store, owner: int, cursors: list[CursorKey]) -> list[CursorKey]:
@@ -69,9 +58,7 @@ async def test_each_worker_alive_has_a_slot_of_its_own_also_when_they_join_at_on
     assert sorted(slot for [slot] in slots) == list(range(20))
 
 
-async def test_slot_is_reused_after_leaving_but_not_after_mere_expiry(
-    store: Store,
-) -> None:
+async def test_slot_is_reused_after_leaving_but_not_after_mere_expiry(store: Store) -> None:
     await join(store, ALICE, BOB, CHARLIE)
     await expire(store, ALICE)
     assert await store.write(partial(workers.leave, session_id=BOB, limit=EVERYTHING))

@@ -15,7 +15,9 @@ _MOST_PAGES = 200
 
 
 def ids_of(page: Listing[Any]) -> list[str]:
-    return [getattr(item, "public_id", None) or item.id for item in page.items]
+    """Return the ids in a page; those of deliveries are their listeners'."""
+    names = ("public_id", "id", "listener_public_id")
+    return [next(getattr(item, name) for name in names if hasattr(item, name)) for item in page.items]
 
 
 async def forwards(store: Store, pages: Pages, selection: Selection) -> list[str]:
