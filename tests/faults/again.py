@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from tests.faults.client import Answer, Client, Lost
+from tests.faults.client import Answer, Client, Lost, expect_busy
 from tests.faults.history import Published, Replayed
-from tests.faults.load import Load, Tenant, expect_busy
+from tests.faults.load import Load, Tenant
 
 _REDELIVERIES_APART_SECONDS = 3.0
 _LOOKS_APART_SECONDS = 0.2

@@ -9,7 +9,6 @@ import msgspec
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.crypto import signing
-from discue.crypto.signing import SigningSecret
 from discue.dispatch import registry
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules
@@ -24,7 +23,7 @@ from discue.dispatch.lane.ordering import Ordering
 from discue.dispatch.lane.replay import ReplayCursorState, ReplayLane
 from discue.dispatch.pull.session import PullSession
 from discue.domain.messages import Entry
-from discue.domain.rate import RateLimit, TokenBucket
+from discue.domain.rate import TokenBucket
 from discue.domain.window import Window
 from discue.store import cursors, pull_leases
 from discue.store import listeners as store_listeners
@@ -98,10 +97,7 @@ def forgets_what_was_acknowledged() -> None:
 
 
 def signs_with_another_key() -> None:
-    def other(secret: SigningSecret) -> bytes:
-        return signing.decode_secret(secret.text)[::-1]
-
-    put(endpoint, "signing_key_of", other)
+    put(endpoint, "signing_key_of", lambda secret: signing.decode_secret(secret.text)[::-1])
 
 
 def stores_a_message_of_a_topic_queue_by_queue() -> None:
@@ -117,10 +113,7 @@ def stores_a_message_of_a_topic_queue_by_queue() -> None:
 
 
 def ignores_its_lease() -> None:
-    def always(_self: Lease) -> bool:
-        return True
-
-    put(Lease, "is_held", always)
+    put(Lease, "is_held", lambda _self: True)
 
 
 def forgets_what_is_settled_ahead() -> None:
@@ -129,10 +122,7 @@ def forgets_what_is_settled_ahead() -> None:
 
 
 def ignores_the_warning_of_a_commit() -> None:
-    def notice(_self: ServerConnection, _connection: object, _message: object) -> None:
-        """Nothing is made of it."""
-
-    put(ServerConnection, "_notice", notice)
+    put(ServerConnection, "_notice", lambda _self, _connection, _message: None)
 
 
 def never_follows_the_feed() -> None:
@@ -143,21 +133,15 @@ def never_follows_the_feed() -> None:
 
 
 def believes_what_it_read_before_an_outage() -> None:
-    def invalidate(_self: Dispatcher) -> None:
-        """Lanes go on with what they hold."""
-
     async def reset(self: Dispatcher) -> None:
         self.on_lease_renewed()
 
-    put(Dispatcher, "invalidate", invalidate)
+    put(Dispatcher, "invalidate", lambda _self: None)
     put(Dispatcher, "reset", reset)
 
 
 def takes_guests_for_gone() -> None:
-    def is_in_flight(_self: InheritedRequests, _request: object, _here: object, _waited_seconds: float) -> bool:
-        return False
-
-    put(InheritedRequests, "_is_in_flight", is_in_flight)
+    put(InheritedRequests, "_is_in_flight", lambda _self, _request, _here, _waited_seconds: False)
 
 
 def hands_over_without_its_flights() -> None:
@@ -176,17 +160,11 @@ def forgets_keys_at_a_takeover() -> None:
 
 
 def never_expires() -> None:
-    def drop_reason(*_of: object) -> str:
-        return ""
-
-    put(DeliveryRules, "_drop_reason", drop_reason)
+    put(DeliveryRules, "_drop_reason", lambda *_of: "")
 
 
 def takes_over_with_a_full_bucket() -> None:
-    def full(limit: RateLimit | None, now: float, **_named: object) -> TokenBucket:
-        return TokenBucket(limit, now, is_full=True)
-
-    put(limits, "TokenBucket", full)
+    put(limits, "TokenBucket", lambda limit, now, **_named: TokenBucket(limit, now, is_full=True))
 
 
 def hands_out_what_is_leased() -> None:
@@ -234,17 +212,11 @@ def replays_beyond_the_end() -> None:
 
 
 def never_says_how_far_a_replay_is() -> None:
-    def nothing(_self: ReplayCursorState) -> None:
-        """Nothing is said of it."""
-
-    put(ReplayCursorState, "_replay_step", nothing)
+    put(ReplayCursorState, "_replay_step", lambda _self: None)
 
 
 def sends_replays_beside_the_limits() -> None:
-    def may_start(_self: FairShare, _lane: object) -> bool:
-        return True
-
-    put(FairShare, "may_start", may_start)
+    put(FairShare, "may_start", lambda _self, _lane: True)
 
 
 def loses_what_is_redelivered() -> None:
@@ -279,10 +251,7 @@ def lets_redelivered_messages_take_keys() -> None:
 def lets_messages_pass_missed_ones() -> None:
     record = cursors._record
 
-    def passing(row: Any) -> cursors.LaneRecord:
-        return msgspec.structs.replace(record(row), blocks=False)
-
-    put(cursors, "_record", passing)
+    put(cursors, "_record", lambda row: msgspec.structs.replace(record(row), blocks=False))
 
 
 def lets_everything_through_its_filters() -> None:

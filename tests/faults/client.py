@@ -121,6 +121,13 @@ class Client:
         return self._reader, self._writer
 
 
+def expect_busy(answer: Answer) -> None:
+    """A worker may say that it cannot at the moment, and when to come again. Raises Lost, so that another is asked."""
+    assert answer.status == 503, answer
+    assert "retry-after" in answer.headers, answer
+    raise Lost
+
+
 async def _read_answer(reader: asyncio.StreamReader) -> Answer:
     head = await reader.readuntil(b"\r\n\r\n")
     line, *lines = head.decode("latin-1").rstrip().split("\r\n")

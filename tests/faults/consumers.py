@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from tests.faults.client import Answer, Client, Lost
+from tests.faults.client import Client, Lost, expect_busy
 from tests.faults.history import HandedOut, History, PullCounts, Pulling
 from tests.faults.recorder import Recorder
 
@@ -62,7 +62,7 @@ class Consumers:
         query = f"max={_AT_THE_END}" if self._is_ending else f"max={_AT_ONCE}&wait={_WAIT_SECONDS}"
         answer = await client.ask("GET", f"{self._path}/messages?{query}")
         if answer.status != 200:
-            _expect_busy(answer)
+            expect_busy(answer)
         came_at, history = time.monotonic(), self._recorder.history
         handed = [
             _handed_out(each, self.pulling.id, sent, (sent_at, came_at), history) for each in answer.body["messages"]
@@ -83,7 +83,7 @@ class Consumers:
                 answer = await client.ask("POST", f"{self._path}/acknowledgements", said)
                 if answer.status == 200:
                     break
-                _expect_busy(answer)
+                expect_busy(answer)
             await asyncio.sleep(_APART_SECONDS)
         states = {each["receipt"]: each["state"] for each in answer.body["receipts"]}
         answered_at = time.monotonic()
@@ -131,9 +131,3 @@ def _handed_out(
         came_at=times[1],
         leased_until=shown["leased_until"] / 1_000 - history.epoch,
     )
-
-
-def _expect_busy(answer: Answer) -> None:
-    """Raises Lost, so that it is asked again."""
-    assert answer.status == 503, answer
-    raise Lost

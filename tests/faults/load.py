@@ -12,7 +12,7 @@ from zlib import crc32
 
 import msgspec
 
-from tests.faults.client import KEY, Answer, Client, Lost
+from tests.faults.client import KEY, Answer, Client, Lost, expect_busy
 from tests.faults.consumers import Consumers, at_once
 from tests.faults.history import Rate, Wish
 from tests.faults.receiver import Delivered
@@ -382,10 +382,3 @@ def _asked(wish: Wish) -> dict[str, object]:
 def _is_one_of(many: int, delivered: Delivered) -> bool:
     """Return the same value for each attempt of a message."""
     return crc32(delivered.message.encode()) % many == 0
-
-
-def expect_busy(answer: Answer) -> None:
-    """A worker may say that it cannot at the moment, and when to come again. Raises Lost, so that another is asked."""
-    assert answer.status == 503, answer
-    assert "retry-after" in answer.headers, answer
-    raise Lost

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -188,6 +188,16 @@ class Product:
                 return await work
         except TimeoutError:
             raise Ended(f"nothing within {PATIENCE_SECONDS} s; it said:\n{''.join(self.lines)}") from None
+
+
+@asynccontextmanager
+async def running(folder: Path, database: str, **settings: Any) -> AsyncIterator[list[Product]]:
+    """Run two products on one PostgreSQL, or one on a file."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(Product(folder, database=database, **settings))
+            for _ in range(2 if database.startswith("postgresql") else 1)
+        ]
 
 
 def _begun(command: Sequence[str], environment: dict[str, str]) -> "Forked | subprocess.Popen[str]":

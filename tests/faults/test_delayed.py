@@ -3,15 +3,14 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.faults.client import Client
 from tests.faults.logs import Stored, stored_by
-from tests.faults.product import Product
+from tests.faults.product import Product, running
 from tests.faults.receiver import Receiver
 
 _MESSAGES = 800
@@ -47,20 +46,6 @@ def broken(
         yield f"{again} came again, and {repeats} may"
 
 
-@asynccontextmanager
-async def _running(folder: Path, database: str) -> AsyncIterator[list[Product]]:
-    """Two on one PostgreSQL, one on a file."""
-    several = range(2 if database.startswith("postgresql") else 1)
-    products = [
-        Product(folder, database=database, lease_seconds=_LEASE_SECONDS, listener_max_in_flight=_IN_FLIGHT)
-        for _ in several
-    ]
-    async with AsyncExitStack() as running:
-        for product in products:
-            await running.enter_async_context(product)
-        yield products
-
-
 async def _published(client: Client, queue: str) -> dict[str, int]:
     """When each message is due, by its id: one after another, in an order of their own."""
     first = time.time_ns() // 1_000_000 + _FIRST_MS
@@ -90,7 +75,7 @@ async def test_delayed_messages_arrive_once_due_despite_kills(tmp_path: Path, da
     async with (
         asyncio.timeout(_LONGEST_SECONDS),
         Receiver() as receiver,
-        _running(tmp_path, database) as products,
+        running(tmp_path, database, lease_seconds=_LEASE_SECONDS, listener_max_in_flight=_IN_FLIGHT) as products,
     ):
         client = products[-1].client()
         queue = await client.queue(receiver.url("steady"))

@@ -5,7 +5,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from tests.faults.altered import OFFSET
 from tests.faults.client import Client, Lost
 from tests.faults.logs import Stored, stored_by
-from tests.faults.product import Product
+from tests.faults.product import running
 from tests.faults.receiver import Receiver
 
 _SCHEDULES = 30
@@ -79,13 +79,11 @@ async def _until_they_ran(client: Client, queue: str, schedules: Iterable[str], 
 async def test_each_run_of_a_schedule_has_one_message_whatever_dies(tmp_path: Path, database: str) -> None:
     clock = Clock(tmp_path)
     command = (sys.executable, "-m", "tests.faults.altered", f"clock={clock.path}")
-    async with Receiver() as receiver, AsyncExitStack() as running, asyncio.timeout(_LONGEST_SECONDS):
-        products = [
-            Product(tmp_path, command=command, database=database, lease_seconds=_LEASE_SECONDS)
-            for _ in range(2 if database.startswith("postgresql") else 1)
-        ]
-        for product in products:
-            await running.enter_async_context(product)
+    async with (
+        Receiver() as receiver,
+        asyncio.timeout(_LONGEST_SECONDS),
+        running(tmp_path, database, command=command, lease_seconds=_LEASE_SECONDS) as products,
+    ):
         clients = [product.client() for product in products]
         queue = await clients[0].queue(receiver.url("steady"))
         first_runs = await _schedules(clients[0], queue)
