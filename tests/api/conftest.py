@@ -11,10 +11,14 @@ from tests.support.served_api import Cast, Service, cast_of, served
 __all__ = ["cast", "service"]
 
 
+ABOUT_STORAGE = frozenset({"attempts", "events", "idempotency", "limits", "pagination", "pulls", "schedules", "topics"})
+"""The modules that run on every engine. The others are about requests and responses, whatever stores them."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every engine has to serve the API; a module that is about HTTP says `ENGINES_MEANT`."""
     if "service" in metafunc.fixturenames:
-        names = ENGINE_NAMES if EVERYWHERE else getattr(metafunc.module, "ENGINES_MEANT", ENGINE_NAMES)
+        is_about_storage = metafunc.module.__name__.rpartition("test_")[2] in ABOUT_STORAGE
+        names = ENGINE_NAMES if EVERYWHERE or is_about_storage else ["sqlite"]
         metafunc.parametrize("service", names, indirect=True, scope="session")
 
 

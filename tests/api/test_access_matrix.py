@@ -11,9 +11,6 @@ from discue.domain.scopes import Scope
 from tests.support.api_world import BODIES, World
 from tests.support.served_api import Cast, Service, cast_of
 
-# Whatever the engine, a route asks for its scope in one place.
-ENGINES_MEANT = ["sqlite"]
-
 GUARDED = [(route, method) for route in ROUTES if route.needs is not None for method in route.methods]
 GUARDED_NAMES = [f"{method} {route.path}" for route, method in GUARDED]
 

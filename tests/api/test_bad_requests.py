@@ -16,9 +16,6 @@ from discue.store.engine import Append, Appended, NewEntry
 from tests.support.problems import pointers, problem
 from tests.support.served_api import Cast, Service, cast_of, served
 
-ENGINES_MEANT = ["sqlite"]
-"""It is about HTTP, and not about what is stored."""
-
 JSON = {"content-type": "application/json"}
 DEADLINE_SECONDS = 0.2
 

@@ -8,9 +8,6 @@ from discue.api.structs import LinkTarget, links_of
 from discue.store.store import Store
 from tests.support.served_api import Cast, cast_of, served
 
-ENGINES_MEANT = ["sqlite"]
-"""It is about HTTP, and not about what is stored."""
-
 
 def test_links_begin_with_the_host_that_was_asked(cast: Cast) -> None:
     answer = cast.alice.get("/queues", headers={"host": "queues.example.com:8443"}).json()

@@ -19,9 +19,6 @@ from tests.support.api_world import World
 from tests.support.described_responses import Seen, description
 from tests.support.served_api import Cast
 
-ENGINES_MEANT = ["sqlite"]
-"""It is about HTTP, and not about what is stored."""
-
 DOCUMENT = document_of(ROUTES, "/v1")
 SCHEMAS: Mapping[str, Any] = DOCUMENT["components"]["schemas"]
 OPERATIONS = [

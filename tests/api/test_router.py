@@ -8,9 +8,6 @@ from discue.api.route import Call, Needs, Route, Router
 from discue.domain.errors import MethodNotAllowed, NotFound
 from tests.support.served_api import cast_of, served
 
-ENGINES_MEANT = ["sqlite"]
-"""It is about HTTP, and not about what is stored."""
-
 ID = "0" * 21
 
 
