@@ -1,24 +1,23 @@
-"""Measures how many files and classes common operations go through: `python -m tools.paths [--list]`.
+"""Measures how many files and classes common operations go through: `python -m tools.paths [--list] [--tree FOLDER]`.
 
 Runs the program in this process, without a network, on a SQLite file in a temporary folder. The numbers say how far
 a reader has to jump to follow an operation; the measures of the program before it was restructured stand next to
-them. It runs on that program, too: `PYTHONPATH=BASE python tools/paths.py`.
+them. `--tree` measures the program in another folder, that one for example.
 """
 
+import argparse
 import asyncio
 import importlib
-import json
-import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
-_PROGRAM: Final = "discue"
-_KEY: Final = "dsk_" + "c" * 60
+from tools.running import PROGRAM, Program, running, use_tree
+
 _PATIENCE_SECONDS: Final = 10.0
 
 
@@ -42,7 +41,7 @@ class Recorder:
     """Collects the functions of the program that are entered while it is switched on, in the order of their entry."""
 
     def __init__(self) -> None:
-        root = Path(str(importlib.import_module(_PROGRAM).__file__)).parent
+        root = Path(str(importlib.import_module(PROGRAM).__file__)).parent
         self._prefix = f"{root}/"
         self.entered: dict[CodeType, None] = {}
         self._calls: dict[tuple[CodeType, CodeType], None] = {}
@@ -106,123 +105,17 @@ class Recorder:
         return f"{self._file(code)}:{outer}" if is_method else self._file(code)
 
 
-def find(name: str) -> Any:
-    """Return a class or function of the program, wherever it is defined. Raises ImportError."""
-    root = Path(str(importlib.import_module(_PROGRAM).__file__)).parent
-    definition = re.compile(rf"^(?:class|def|async def) {name}\b", re.MULTILINE)
-    for path in sorted(root.rglob("*.py")):
-        if definition.search(path.read_text(encoding="utf-8")):
-            module = ".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__")
-            return getattr(importlib.import_module(module), name)
-    raise ImportError(f"{_PROGRAM} does not define {name}")
-
-
-class _Headers(dict[str, str]):
-    """Headers as the HTTP server hands them over."""
-
-    def get_all(self, name: str) -> list[str]:
-        return [self[name]] if name in self else []
-
-    # The server's are lists.
-    def keys(self) -> list[str]:  # type: ignore[override]
-        return list(super().keys())
-
-    def values(self) -> list[str]:  # type: ignore[override]
-        return list(super().values())
-
-
-class _Scope:
-    """One request."""
-
-    proto, http_version, client, server, scheme = "http", "1.1", "127.0.0.1:1", "127.0.0.1:3000", "http"
-    query_string, authority = "", None
-
-    def __init__(self, method: str, path: str, headers: Mapping[str, str]) -> None:
-        self.method, self.path, self.headers = method, path, _Headers(headers)
-
-
-class _Exchange:
-    """The body of a request, and what the application responds."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.response: tuple[int, bytes] = (0, b"")
-
-    async def __call__(self) -> bytes:
-        return self._body
-
-    async def client_disconnect(self) -> None:
-        await asyncio.Event().wait()
-
-    def response_empty(self, status: int, _headers: list[tuple[str, str]]) -> None:
-        self.response = (status, b"")
-
-    def response_bytes(self, status: int, _headers: list[tuple[str, str]], body: bytes) -> None:
-        self.response = (status, body)
-
-
-class _Sender:
-    """Takes requests instead of the sender; the first one that comes while recording ends the recording."""
-
-    def __init__(self) -> None:
-        self.on_send: Callable[[], None] = lambda: None
-        self._outcome = find("Outcome")
-
-    def send(self, _request: object, done: Callable[[object], None]) -> None:
-        self.on_send()
-        asyncio.get_running_loop().call_soon(done, self._outcome(200, "", "", 1))
-
-    async def close(self, grace_seconds: float) -> None:
-        """Nothing to close."""
-
-
-class _Program:
-    """A running program and its operator."""
-
-    def __init__(self, worker: Any, installation: Any, sender: _Sender) -> None:
-        self.installation = installation
-        self.sender = sender
-        self._application = worker.application
-
-    def request(self, method: str, path: str, body: object = None) -> tuple[Any, _Exchange]:
-        """Return the coroutine that responds to a request, and where its response will be."""
-        content = b"" if body is None else json.dumps(body).encode()
-        headers = {"x-api-key": _KEY, "host": "127.0.0.1:3000", "accept": "application/json"}
-        if body is not None:
-            headers |= {"content-type": "application/json", "content-length": str(len(content))}
-        exchange = _Exchange(content)
-        return self._application.__rsgi__(_Scope(method, path, headers), exchange), exchange
-
-    async def ask(self, method: str, path: str, body: object = None) -> Any:
-        """Return the body of a response of 200."""
-        work, exchange = self.request(method, path, body)
-        await work
-        status, content = exchange.response
-        assert status == 200, content
-        return json.loads(content)
-
-
 def measure(folder: Path) -> dict[Measure, list[str]]:
     """Measure with a database in a folder; returns the files or classes that each operation entered."""
     return asyncio.run(_measure(folder))
 
 
 async def _measure(folder: Path) -> dict[Measure, list[str]]:
-    settings = find("Settings")(database=f"sqlite:///{folder}/discue.db", port=0, allow_private_targets=True)
-    log, sender = find("Log")("paths"), _Sender()
-    module = sys.modules[find("Installation").__module__]
-    opened = getattr(module, "open_installation", None) or module.opened
-    async with opened(settings, find("SystemClock")(), log) as installation:
-        await find("ensure_operator")(installation.control, "com.example.operator", _KEY)
-        worker = find("Worker")(installation, log, sender=sender)
-        await worker.start()
-        try:
-            return await _measured(_Program(worker, installation, sender))
-        finally:
-            await worker.drain()
+    async with running(folder) as program:
+        return await _measured(program)
 
 
-async def _measured(program: _Program) -> dict[Measure, list[str]]:
+async def _measured(program: Program) -> dict[Measure, list[str]]:
     queue = (await program.ask("POST", "/queues", {"alias": "orders"}))["queue"]["id"]
     path = f"/queues/{queue}"
     urls = {"notify_url": "http://127.0.0.1:9/notify", "liveness_url": "http://127.0.0.1:9/live"}
@@ -239,7 +132,7 @@ async def _measured(program: _Program) -> dict[Measure, list[str]]:
     }
 
 
-async def _one_get(program: _Program, path: str) -> Recorder:
+async def _one_get(program: Program, path: str) -> Recorder:
     recorder = Recorder()
     work, exchange = program.request("GET", path)
     with recorder.on():
@@ -248,7 +141,7 @@ async def _one_get(program: _Program, path: str) -> Recorder:
     return recorder
 
 
-async def _one_publish(program: _Program, path: str) -> Recorder:
+async def _one_publish(program: Program, path: str) -> Recorder:
     """Record until the request first waits, which is for the commit."""
     recorder = Recorder()
     work, exchange = program.request("POST", f"{path}/messages", {"data": {"order": 17}})
@@ -270,7 +163,7 @@ async def _go_on(work: Any, waits_for: Any) -> None:
             return
 
 
-async def _delivery(program: _Program, path: str) -> tuple[Recorder, list[str]]:
+async def _delivery(program: Program, path: str) -> tuple[Recorder, list[str]]:
     """Record from when the lanes hear of a stored message until its request is sent.
 
     Returns what the starter of the request called, too.
@@ -302,13 +195,19 @@ async def _delivery(program: _Program, path: str) -> tuple[Recorder, list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the figures, with --list what they count."""
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m tools.paths", description=__doc__)
+    parser.add_argument("--list", action="store_true", help="print what the figures count")
+    parser.add_argument("--tree", type=Path, help="folder with another version of the program")
+    options = parser.parse_args(arguments)
+    if options.tree is not None:
+        use_tree(options.tree)
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(Path(folder))
     for operation, found in measured.items():
         stated = f"; stated: {operation.stated}" if operation.stated not in (None, operation.base) else ""
         print(f"{len(found):3}  {operation.name} (before: {operation.base}{stated})")
-        if "--list" in arguments:
+        if options.list:
             print("".join(f"       {name}\n" for name in found), end="")
     return 0
 
