@@ -136,8 +136,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> ApiKey:
-        stored = await _own(tx, principal, "write", public_id)
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", public_id))
         changed = _changed(principal, stored, fields, now)
         # With a new expiry, the key can manage keys for a shorter time than before.
         still_manages = manages_keys(changed, now) and changed.expires_at in (0, stored.expires_at)
@@ -156,8 +155,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
-        stored = await _own(tx, principal, "write", public_id)
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", public_id))
         if manages_keys(stored, now):
             await _require_another_manager(tx, stored, now)
         await api_keys.delete(tx, stored.organization, stored.id)

@@ -18,7 +18,7 @@ from discue.domain.errors import Fault, NotFound, PreconditionFailed, Unprocessa
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RandomBytes, RandomText, RowIds
-from discue.domain.model import ApiKey, Channel, Listener, Queue, Topic
+from discue.domain.model import ApiKey, Channel, Listener, Queue, Topic, User
 from discue.domain.scopes import Principal
 from discue.store import events, feed, idempotency
 from discue.store.engine import AlreadyDone, IdempotencyRecord, Notification, Transaction, UniqueViolation, Work
@@ -28,6 +28,7 @@ from discue.store.store import Store
 
 T = TypeVar("T")
 Choice = TypeVar("Choice", bound=str)
+Resource = TypeVar("Resource", bound=msgspec.Struct)
 
 _CACHED: Final[dict[type, FeedKind]] = {ApiKey: "api_key", Listener: "listener", Queue: "queue"}
 """Resources that other workers cache, with the feed entries by which they notice each change."""
@@ -98,13 +99,14 @@ class ControlContext:
         self.store.engine.notify(Notification(feed=True))
         return result
 
-    def require_match(self, stored: msgspec.Struct) -> None:
-        """Raise PreconditionFailed unless `stored` matches the request's If-Match, if it has one.
+    def require_match(self, stored: Resource) -> Resource:
+        """Return the resource. Raises PreconditionFailed unless it matches the request's If-Match, if it has one.
 
         Every update and delete calls this in its transaction, after it has read the resource.
         """
         if self.match is not None and not self.match.matches_version(version_of(stored)):
             raise PreconditionFailed
+        return stored
 
 
 def require_found(resource: T | None) -> T:
@@ -118,12 +120,13 @@ async def record(
     tx: Transaction,
     occurrence: Occurrence,
     kind: EventKind,
-    changed: ApiKey | Channel | Domain | Listener | Queue | Topic,
+    changed: ApiKey | Channel | Domain | Listener | Queue | Topic | User,
 ) -> None:
     """Record the event of a change, and a feed entry if other workers cache the resource."""
     if type(changed) in _CACHED:
         await feed.record(tx, _CACHED[type(changed)], changed.organization, changed.id)
-    await events.record(tx, occurrence, kind, changed.organization, ref=changed.public_id, name=changed.alias)
+    name = changed.email if isinstance(changed, User) else changed.alias
+    await events.record(tx, occurrence, kind, changed.organization, ref=changed.public_id, name=name)
 
 
 def chosen(stored: T, given: T | UnsetType | None, default: T) -> T:

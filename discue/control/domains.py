@@ -93,8 +93,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> Domain:
-        stored = await _own(tx, principal, "write", public_id)
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", public_id))
         _require_same_origin(stored, fields)
         alias = changed_alias(fields, stored.alias)
         challenge = domain_challenge.after_change(stored.challenge, fresh, verified=stored.verification.verified)
@@ -119,8 +118,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
-        stored = await _own(tx, principal, "write", public_id)
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", public_id))
         await domains.delete(tx, stored.organization, stored.id)
         if stored.verification.verified:
             await feed.record(tx, "domain", stored.organization, stored.id)

@@ -104,8 +104,18 @@ async def get(control: ControlContext, principal: Principal, path: ListenerPath,
 async def page(
     control: ControlContext, principal: Principal, path: ListenerPath, selection: Selection = FIRST_PAGE
 ) -> Listing[ShownSecret]:
-    """Return the valid secrets, newest first."""
-    return _selected(await _valid(control, principal, path), selection)
+    """Return the valid secrets, newest first. The alias of a secret is its id."""
+    # All of the few secrets of a listener are in memory.
+    valid = sorted(await _valid(control, principal, path), key=lambda each: each.id, reverse=True)
+    found = [each for each in valid if selection.admits(each.created_at) and selection.alias in (None, each.id)]
+    size, start = selection.per_page, (selection.page - 1) * selection.per_page
+    if selection.after is not None:
+        start = sum(each.id >= selection.after for each in found)
+    elif selection.before is not None:
+        end = sum(each.id > selection.before for each in found)
+        start = max(end - size, 0)
+        size = end - start
+    return Listing(tuple(found[start : start + size]), len(found) > start + size, start > 0 and bool(found))
 
 
 async def delete(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> None:
@@ -192,20 +202,3 @@ def _shown(secret: SigningSecret) -> ShownSecret:
 
 def _found(secrets: list[ShownSecret], public_id: str) -> ShownSecret:
     return require_found(next((each for each in secrets if each.id == public_id), None))
-
-
-def _selected(secrets: list[ShownSecret], selection: Selection) -> Listing[ShownSecret]:
-    """Return a page of the few secrets, all of which are in memory. The alias of a secret is its id."""
-    found = [
-        each
-        for each in sorted(secrets, key=lambda each: each.id, reverse=True)
-        if selection.admits(each.created_at) and selection.alias in (None, each.id)
-    ]
-    size, start = selection.per_page, (selection.page - 1) * selection.per_page
-    if selection.after is not None:
-        start = sum(each.id >= selection.after for each in found)
-    elif selection.before is not None:
-        end = sum(each.id > selection.before for each in found)
-        start = max(end - size, 0)
-        size = end - start
-    return Listing(tuple(found[start : start + size]), len(found) > start + size, start > 0 and bool(found))

@@ -162,8 +162,7 @@ async def change(
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> ListenerDetails:
-        stored = await own_listener(tx, principal, "write", (queue_public_id, public_id))
-        control.require_match(stored)
+        stored = control.require_match(await own_listener(tx, principal, "write", (queue_public_id, public_id)))
         asked = _asked_authentication(control, stored, fields.authentication)
         changed = _changed(control, stored, fields, changed_alias(fields, stored.alias), asked=asked)
         await _require_registered(tx, stored, changed)
@@ -184,8 +183,7 @@ async def delete(control: ControlContext, principal: Principal, queue_public_id:
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
-        stored = await own_listener(tx, principal, "write", (queue_public_id, public_id))
-        control.require_match(stored)
+        stored = control.require_match(await own_listener(tx, principal, "write", (queue_public_id, public_id)))
         await listeners.mark_deleted(tx, stored.organization, stored.id, now)
         await purge.enqueue(tx, Job(stored.organization, job_id, "purge_listener", listener=stored.id))
         await record(tx, occurrence, "listener_deleted", stored)

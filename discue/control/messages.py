@@ -70,8 +70,7 @@ async def change(
     now = control.clock.now()
 
     async def work(tx: Transaction) -> StoredMessage:
-        stored = await _own(tx, principal, "write", (queue_public_id, message_id))
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", (queue_public_id, message_id)))
         alias = changed_alias(fields, stored.alias)
         await messages.set_alias(tx, stored, alias, now)
         return msgspec.structs.replace(stored, alias=alias, updated_at=now)
@@ -83,8 +82,7 @@ async def delete(control: ControlContext, principal: Principal, queue_public_id:
     """Delete a message. It is not delivered any more: lanes that have buffered it read the log again."""
 
     async def work(tx: Transaction) -> None:
-        stored = await _own(tx, principal, "write", (queue_public_id, message_id))
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", (queue_public_id, message_id)))
         await messages.delete(tx, stored)
         await feed.record(tx, "message", stored.organization, stored.queue)
 

@@ -169,8 +169,7 @@ async def change(
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> Organization:
-        stored = await _visible(tx, principal, "write", public_id)
-        control.require_match(stored)
+        stored = control.require_match(await _visible(tx, principal, "write", public_id))
         alias = changed_alias(fields, stored.alias, aliases.check_organization_alias)
         settings = _settings(principal, stored.settings, fields)
         changed = msgspec.structs.replace(stored, alias=alias, settings=settings, updated_at=now)
@@ -191,8 +190,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> int:
-        stored = await _visible(tx, principal, "write", public_id)
-        control.require_match(stored)
+        stored = control.require_match(await _visible(tx, principal, "write", public_id))
         if stored.is_operator:
             raise Conflict("The operator's organization cannot be deleted.")
         await organizations.mark_deleted(tx, stored.id, now)

@@ -114,8 +114,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> QueueDetails:
-        stored = await _own(tx, principal, "write", public_id)
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", public_id))
         changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
         await queues.update(tx, changed)
         await record(tx, occurrence, "queue_updated", changed)
@@ -131,8 +130,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
-        stored = await _own(tx, principal, "write", public_id)
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", public_id))
         await topics.delete_channels_into(tx, stored)
         await queues.mark_deleted(tx, stored.organization, stored.id, now)
         await purge.enqueue(tx, Job(stored.organization, job_id, "purge_queue", queue=stored.id))

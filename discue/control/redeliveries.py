@@ -122,8 +122,7 @@ async def cancel(control: ControlContext, principal: Principal, path: ListenerPa
 
     async def work(tx: Transaction) -> None:
         found = await redeliveries.get(tx, principal.organization, public_id)
-        stored = await _own(tx, principal, "write", path, found=found)
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", path, found=found))
         await redeliveries.delete(tx, stored)
 
     await control.write(work)
@@ -257,8 +256,7 @@ async def cancel_replay(control: ControlContext, principal: Principal, path: Lis
 
     async def work(tx: Transaction) -> None:
         found = await replays.get(tx, principal.organization, public_id)
-        stored = await _own(tx, principal, "write", path, found=found)
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", path, found=found))
         await replays.delete(tx, stored, job_id)
         # The feed entry stops its lane now, not only when it next stores an outcome.
         await feed.record(tx, "listener", stored.organization, stored.listener)

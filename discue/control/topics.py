@@ -74,8 +74,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> TopicDetails:
-        stored = await _own(tx, principal, "write", public_id)
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", public_id))
         changed = msgspec.structs.replace(stored, alias=changed_alias(fields, stored.alias), updated_at=now)
         await topics.update(tx, changed)
         await record(tx, occurrence, "topic_updated", changed)
@@ -89,8 +88,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
-        stored = await _own(tx, principal, "write", public_id)
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", public_id))
         await topics.delete_channels_of(tx, stored.organization, stored.id)
         await topics.delete(tx, stored.organization, stored.id)
         await feed.record(tx, "topic", stored.organization, stored.id)
@@ -191,8 +189,7 @@ async def change_channel(
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> Channel:
-        stored = await _own_channel(tx, principal, "write", (topic_public_id, public_id))
-        control.require_match(stored)
+        stored = control.require_match(await _own_channel(tx, principal, "write", (topic_public_id, public_id)))
         changed = _changed_channel(stored, fields, changed_alias(fields, stored.alias), now)
         await topics.update_channel(tx, changed)
         await _reroute(tx, stored.organization, stored.topic)
@@ -207,8 +204,7 @@ async def delete_channel(control: ControlContext, principal: Principal, topic_pu
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
-        stored = await _own_channel(tx, principal, "write", (topic_public_id, public_id))
-        control.require_match(stored)
+        stored = control.require_match(await _own_channel(tx, principal, "write", (topic_public_id, public_id)))
         await topics.delete_channel(tx, stored.organization, stored.id)
         await _reroute(tx, stored.organization, stored.topic)
         await record(tx, occurrence, "channel_deleted", stored)

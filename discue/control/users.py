@@ -6,14 +6,14 @@ from typing import get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, one_of, require_found
+from discue.control.context import ControlContext, one_of, record, require_found
 from discue.crypto import passwords
 from discue.crypto.passwords import Invitation, new_invitation
 from discue.domain.api_key import hash_secret
 from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, invalid
 from discue.domain.model import Role, User
 from discue.domain.scopes import Access, Principal
-from discue.store import events, organizations, users
+from discue.store import organizations, users
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
@@ -74,7 +74,7 @@ async def create(control: ControlContext, principal: Principal, fields: UserFiel
     async def work(tx: Transaction) -> UserDetails:
         await _require_free(tx, user)
         await users.insert(tx, user)
-        await events.record(tx, occurrence, "user_added", user.organization, ref=user.public_id, name=user.email)
+        await record(tx, occurrence, "user_added", user)
         return UserDetails(user, entry.invitation)
 
     return await control.write(work)
@@ -98,17 +98,14 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
     now, occurrence = control.clock.now(), control.occurrence(principal)
 
     async def work(tx: Transaction) -> UserDetails:
-        stored = await _own(tx, principal, "write", public_id)
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", public_id))
         changed = _changed(stored, fields, entry, now)
         if changed.email != stored.email:
             await _require_free(tx, changed)
         if changed.role != stored.role:
             await _require_another_owner(tx, stored)
         await users.update(tx, changed)
-        await events.record(
-            tx, occurrence, "user_updated", stored.organization, ref=stored.public_id, name=changed.email
-        )
+        await record(tx, occurrence, "user_updated", changed)
         return UserDetails(changed, entry.invitation)
 
     return await control.write(work)
@@ -119,13 +116,10 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
-        stored = await _own(tx, principal, "write", public_id)
-        control.require_match(stored)
+        stored = control.require_match(await _own(tx, principal, "write", public_id))
         await _require_another_owner(tx, stored)
         await users.delete(tx, stored.organization, stored.id)
-        await events.record(
-            tx, occurrence, "user_deleted", stored.organization, ref=stored.public_id, name=stored.email
-        )
+        await record(tx, occurrence, "user_deleted", stored)
 
     await control.write(work)
 
@@ -148,7 +142,7 @@ async def accept(control: ControlContext, token: str, password: str) -> User | N
             return None
         user = _changed(stored, UserFields(), entry, now)
         await users.update(tx, user)
-        await events.record(tx, occurrence, "user_updated", user.organization, ref=user.public_id, name=user.email)
+        await record(tx, occurrence, "user_updated", user)
         return user
 
     return await control.write(work)
