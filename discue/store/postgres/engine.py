@@ -149,18 +149,39 @@ class PostgresEngine:
         return await self._shielded(self._read("read", lambda connection: self._read_work(connection, work)))
 
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
-        async def ask(connection: ServerConnection) -> LogPage:
-            found = await connection.client.fetch(PAGE, organization, queue, after, rows, max_bytes)
-            return _log_page(found, after, rows)
-
-        return await self._shielded(self._read("page", ask))
+        values = (organization, queue, after, rows, max_bytes)
+        found = await self._shielded(self._read("page", lambda connection: connection.client.fetch(PAGE, *values)))
+        entries: list[Entry] = []
+        head, cut = after, False
+        for newest, *row in found:
+            head = newest
+            if row[0] is None:
+                break
+            if row[4] is None:
+                cut = True
+                break
+            entries.append(entry_of_page_row(tuple(row)))
+        whole = not cut and len(entries) < rows
+        return LogPage(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
-        async def ask(connection: ServerConnection) -> ClusterSnapshot:
-            keys = ([key[0] for key in queues], [key[1] for key in queues])
-            return _snapshot(await connection.client.fetch(POLL, *keys))
-
-        return await self._shielded(self._read("poll", ask))
+        keys = ([key[0] for key in queues], [key[1] for key in queues])
+        rows = await self._shielded(self._read("poll", lambda connection: connection.client.fetch(POLL, *keys)))
+        found: tuple[list[tuple[Any, ...]], ...] = ([], [], [], [], [], [], [])
+        for kind, *values in rows:
+            found[kind].append(tuple(values))
+        return ClusterSnapshot(
+            epoch=found[_EPOCH][0][-1] if found[_EPOCH] else "",
+            feed_version=found[_FEED][0][0] if found[_FEED] else 0,
+            has_jobs=bool(found[_JOBS]),
+            members=tuple(
+                WorkerRow(session_id, role, slot, lease_ms, remaining_ms, is_leaving == 1, dead == 1)
+                for session_id, slot, lease_ms, remaining_ms, is_leaving, dead, role in found[_MEMBER]
+            ),
+            free=tuple((row[0], row[1], row[2]) for row in found[_FREE]),
+            heads={(row[0], row[1]): row[2] for row in found[_HEAD]},
+            scheduled_at=min((row[0] for row in found[_SCHEDULED]), default=None),
+        )
 
     def notify(self, hint: Notification) -> None:
         self._notifier.notify(hint)
@@ -311,36 +332,3 @@ async def _transact(connection: ServerConnection, work: Work[Any]) -> Any:
     if tx.failure is not None and not concerns_one_part(tx.failure):
         raise tx.failure
     return result if isinstance(result, Exception) else RuntimeError("work went on after a statement of it had failed")
-
-
-def _log_page(found: Sequence[asyncpg.Record], after: int, rows: int) -> LogPage:
-    entries: list[Entry] = []
-    head, cut = after, False
-    for newest, *row in found:
-        head = newest
-        if row[0] is None:
-            break
-        if row[4] is None:
-            cut = True
-            break
-        entries.append(entry_of_page_row(tuple(row)))
-    whole = not cut and len(entries) < rows
-    return LogPage(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
-
-
-def _snapshot(rows: Sequence[asyncpg.Record]) -> ClusterSnapshot:
-    found: tuple[list[tuple[Any, ...]], ...] = ([], [], [], [], [], [], [])
-    for kind, *values in rows:
-        found[kind].append(tuple(values))
-    return ClusterSnapshot(
-        epoch=found[_EPOCH][0][-1] if found[_EPOCH] else "",
-        feed_version=found[_FEED][0][0] if found[_FEED] else 0,
-        has_jobs=bool(found[_JOBS]),
-        members=tuple(
-            WorkerRow(session_id, role, slot, lease_ms, remaining_ms, is_leaving == 1, dead == 1)
-            for session_id, slot, lease_ms, remaining_ms, is_leaving, dead, role in found[_MEMBER]
-        ),
-        free=tuple((row[0], row[1], row[2]) for row in found[_FREE]),
-        heads={(row[0], row[1]): row[2] for row in found[_HEAD]},
-        scheduled_at=min((row[0] for row in found[_SCHEDULED]), default=None),
-    )

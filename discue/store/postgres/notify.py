@@ -79,7 +79,14 @@ class Notifier:
     async def _send_all(self) -> None:
         try:
             while payloads := self._take():
-                await self._send(payloads)
+                try:
+                    async with self._connected() as connection:
+                        await connection.client.execute(_NOTIFY, payloads)
+                except StoreUnavailable:
+                    pass
+                except Exception as error:  # Other workers poll
+                    self._report("notify", without_data(error))
+                # Notifications that are added meanwhile share the next transaction.
                 await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             self._sending = None
@@ -97,15 +104,6 @@ class Notifier:
         parts = [tuple(heads[start : start + _HEADS_PER_PAYLOAD]) for start in starts] or [()]
         payloads = [_Payload(self._id, waiting.feed, waiting.cursors, anything, part) for part in parts]
         return [msgspec.json.encode(each).decode() for each in payloads]
-
-    async def _send(self, payloads: list[str]) -> None:
-        try:
-            async with self._connected() as connection:
-                await connection.client.execute(_NOTIFY, payloads)
-        except StoreUnavailable:
-            pass
-        except Exception as error:  # Other workers poll
-            self._report("notify", without_data(error))
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[ServerConnection]:

@@ -16,7 +16,6 @@ from discue.store.batch_rows import (
     CHANGES,
     CURSOR_CHANGES,
     CURSOR_COLUMNS,
-    ExpectedCursor,
     RowChange,
     cursor_values,
     expected_cursor,
@@ -92,9 +91,7 @@ async def settle(connection: asyncpg.Connection, settles: Sequence[Settle], tall
     Returns for each whether its cursor had the expected token and version.
     """
     # Only the first of several settles that expect the same cursor can find it.
-    first: dict[ExpectedCursor, Settle] = {}
-    for item in settles:
-        first.setdefault(expected_cursor(item), item)
+    first = {expected_cursor(item): item for item in reversed(settles)}
     # Like heads, cursors are locked in the order of their keys.
     ordered = [first[expected] for expected in sorted(first)]
     values = [tally_slot, *_columns([(1 if item.releases else 0, *cursor_values(item)) for item in ordered])]

@@ -306,25 +306,15 @@ class SqliteEngine:
     def _write_apart(self, batch: Batch) -> BatchOutcome:
         """Write each part in its own commit, so that an invalid part breaks only itself."""
         outcome = BatchOutcome([], [], [], [])
-        slot = batch.tally_slot
-        for single, results in (
-            *((Batch(appends=(append,), tally_slot=slot), outcome.appends) for append in batch.appends),
-            *((Batch(settles=(settle,), tally_slot=slot), outcome.settles) for settle in batch.settles),
-            *((Batch(works=(work,)), outcome.works) for work in batch.works),
-            *(
-                (Batch(topic_appends=(topic_appends,), tally_slot=slot), outcome.topic_appends)
-                for topic_appends in batch.topic_appends
-            ),
-        ):
-            cast("list[Any]", results).append(self._write_alone(single))
+        for kind in ("appends", "settles", "works", "topic_appends"):
+            for part in getattr(batch, kind):
+                try:
+                    alone = self._write_together(Batch(**{kind: (part,)}, tally_slot=batch.tally_slot))
+                    [result] = getattr(alone, kind)
+                except Exception as error:  # It is that part's result
+                    result = self._failure("commit of one", error)
+                getattr(outcome, kind).append(result)
         return outcome
-
-    def _write_alone(self, batch: Batch) -> object:
-        try:
-            outcome = self._write_together(batch)
-        except Exception as error:  # It is that part's result
-            return self._failure("commit of one", error)
-        return (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)[0]
 
     def _work(self, work: Work[Any]) -> object:
         """Run a work, and return its result or exception. A full disk or a broken file fails the batch instead."""

@@ -65,9 +65,7 @@ def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: i
     if not settles:
         return []
     # Only the first of several settles that expect the same cursor can find it.
-    first: dict[ExpectedCursor, Settle] = {}
-    for item in settles:
-        first.setdefault(expected_cursor(item), item)
+    first = {expected_cursor(item): item for item in reversed(settles)}
     moved = _move_cursors(connection, tuple(first.values()))
     results: list[bool | Exception] = [
         first[expected] is item and expected in moved for item in settles for expected in (expected_cursor(item),)
