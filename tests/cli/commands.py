@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO
 
@@ -147,6 +148,11 @@ class Running:
         """The URL that it serves at, once it does."""
         return self.log.wait_for(r" server_started .*\burl=(\S+)")[1]
 
+    @property
+    def key(self) -> str:
+        """The API key that the first start prints."""
+        return self.out.wait_for(r"dsk_\w+")[0]
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
@@ -185,3 +191,53 @@ def request(method: str, url: str, key: str = "", body: object = None) -> httpx.
     # Nothing here is TLS, and reading the trusted certificates takes longer than the request.
     with httpx.Client(trust_env=False, verify=False, timeout=PATIENCE_SECONDS) as client:  # noqa: S501
         return client.request(method, url, headers=headers, json=body)
+
+
+def queue_with(url: str, key: str, listener_url: str) -> str:
+    """Create a queue with a listener. Returns the URL of the queue."""
+    made = request("POST", f"{url}/queues", key, {}).json()["queue"]["id"]
+    listener = {"notify_url": listener_url, "liveness_url": listener_url}
+    assert request("POST", f"{url}/queues/{made}/listeners", key, listener).status_code == 200
+    return f"{url}/queues/{made}"
+
+
+class Receipts:
+    """A listener that acknowledges everything."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.came = threading.Condition()
+        receipts = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                with receipts.came:
+                    receipts.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                    receipts.came.notify_all()
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+
+    def wait_for(self, count: int) -> None:
+        with self.came:
+            assert self.came.wait_for(lambda: len(self.requests) >= count, PATIENCE_SECONDS)
+
+
+@contextmanager
+def receiving() -> Iterator[Receipts]:
+    receipts = Receipts()
+    thread = threading.Thread(target=receipts.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield receipts
+    finally:
+        receipts.server.shutdown()
+        thread.join()
+        receipts.server.server_close()

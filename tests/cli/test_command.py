@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from discue import __version__
 from discue.cli.command import ProgressLine
 from tests.cli.commands import run
 from tests.support.clocks import StandingClock
@@ -86,6 +87,10 @@ def test_missing_database_is_named_and_not_created(tmp_path: Path, command: tupl
     assert "discue: There is no database at " in result.stderr
     assert list(tmp_path.iterdir()) == []
     assert "schema version 0" in run(tmp_path, "migrate", "--dry-run").stdout
+
+
+def test_version_is_shown(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version").stdout == f"discue {__version__}\n"
 
 
 def test_help_of_a_command_shows_its_own_defaults(tmp_path: Path) -> None:

@@ -2,10 +2,8 @@ import asyncio
 import re
 import signal
 import subprocess
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import permutations
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +18,7 @@ from discue.observability.logs import Log
 from discue.server.installation import open_engine
 from discue.store.store import Store
 from discue.store.tables import TABLES
-from tests.cli.commands import PATIENCE_SECONDS, Output, environment, request, run, serving
+from tests.cli.commands import PATIENCE_SECONDS, Output, environment, receiving, request, run, serving
 from tests.support.databases import ENGINE_NAMES, new_database
 from tests.support.forked import Forked
 from tests.support.installations import MESSAGES, furnish
@@ -118,48 +116,6 @@ def throttled(folder: Path, databases: tuple[str, str], killed_within: str = "")
             copying.go_on()
 
 
-class Receipts:
-    """A listener that acknowledges everything."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        self.came = threading.Condition()
-        receipts = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                with receipts.came:
-                    receipts.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                    receipts.came.notify_all()
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-
-    def wait_for(self, count: int) -> None:
-        with self.came:
-            assert self.came.wait_for(lambda: len(self.requests) >= count, PATIENCE_SECONDS)
-
-
-@contextmanager
-def receiving() -> Iterator[Receipts]:
-    receipts = Receipts()
-    thread = threading.Thread(target=receipts.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield receipts
-    finally:
-        receipts.server.shutdown()
-        thread.join()
-        receipts.server.server_close()
-
-
 def test_copy_prints_a_summary_and_works_like_its_source(tmp_path: Path, databases: tuple[str, str]) -> None:
     key = on_store(databases[0], furnish).key
     result = copy(tmp_path, databases)
@@ -179,7 +135,7 @@ def test_pending_messages_are_delivered_by_the_copy_with_an_unchanged_secret(
     old, new = (("--allow-private-targets", "--database", database) for database in databases)
     with receiving() as receipts:
         with serving(tmp_path, *old) as server:
-            key = server.out.wait_for(r"dsk_\w+")[0]
+            key = server.key
             queue = f"/queues/{request('POST', f'{server.url}/queues', key, {}).json()['queue']['id']}"
             basic = {"type": "basic", "username": "ada", "password": "s3cr3t"}
             fields = {"notify_url": receipts.url, "liveness_url": receipts.url, "authentication": basic}

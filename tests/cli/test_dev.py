@@ -6,19 +6,16 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import apsw
 import pytest
 
 from discue.cli.dev import VERIFIED, ReceivedRequest, receipt
 from tests.cli.commands import DISCUE, PATIENCE_SECONDS, Running, environment, request, run, running
 
 URL = re.compile(r"is ready at (http://\S+)")
-KEY = re.compile(r"dsk_\w+")
 
 
 @contextmanager
@@ -78,7 +75,7 @@ def test_key_and_queue_survive_restarts(tmp_path: Path) -> None:
     seen = []
     for _ in range(2):
         with developing(tmp_path) as server:
-            seen.append((server.out.wait_for(KEY.pattern)[0], demo_queue(server)))
+            seen.append((server.key, demo_queue(server)))
             queue = request("GET", f"{place(server)}/queues/{seen[0][1]}", seen[0][0]).json()["queue"]
             assert [listener["alias"] for listener in queue["listeners"]] == ["inbox"]
             bash(commands_of(server.out.text)[0])
@@ -90,7 +87,7 @@ def test_key_and_queue_survive_restarts(tmp_path: Path) -> None:
 
 def test_stored_files_are_readable_by_the_owner_only(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
-        key = server.out.wait_for(KEY.pattern)[0]
+        key = server.key
 
     assert (tmp_path / ".discue" / "key").read_text() == key + "\n"
     assert stat.S_IMODE((tmp_path / ".discue" / "key").stat().st_mode) == 0o600
@@ -101,12 +98,12 @@ def test_stored_files_are_readable_by_the_owner_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lost", ["discue.db", "key"])
 def test_dev_starts_if_the_key_or_the_database_is_missing(tmp_path: Path, lost: str) -> None:
     with developing(tmp_path) as server:
-        before = server.out.wait_for(KEY.pattern)[0]
+        before = server.key
         assert server.stop() == 0
     for file in (tmp_path / ".discue").glob(f"{lost}*"):
         file.unlink()
     with developing(tmp_path) as server:
-        after = server.out.wait_for(KEY.pattern)[0]
+        after = server.key
         assert request("GET", f"{place(server)}/api_clients", after).status_code == 200
 
     assert (before == after) == (lost == "discue.db")
@@ -115,12 +112,12 @@ def test_dev_starts_if_the_key_or_the_database_is_missing(tmp_path: Path, lost: 
 @pytest.mark.parametrize("verb", ["disable", "delete"])
 def test_deleted_key_is_restored(tmp_path: Path, verb: str) -> None:
     with developing(tmp_path) as server:
-        key = server.out.wait_for(KEY.pattern)[0]
+        key = server.key
         assert server.stop() == 0
     database = "--database=sqlite:///.discue/discue.db"
     assert run(tmp_path, "keys", verb, key[4:25], database).returncode == 0
     with developing(tmp_path) as server:
-        assert server.out.wait_for(KEY.pattern)[0] == key
+        assert server.key == key
         assert request("GET", f"{place(server)}/api_clients", key).status_code == 200
 
 
@@ -189,7 +186,7 @@ def test_ctrl_c_exits_with_code_0(tmp_path: Path) -> None:
 
 def test_inbox_shows_an_invalid_signature(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
-        url, key = place(server), server.out.wait_for(KEY.pattern)[0]
+        url, key = place(server), server.key
         bash(commands_of(server.out.text)[0])
         server.out.wait_for("signature verified ✓")
         (genuine,) = request("GET", f"{url}/inbox").json()["received"]
@@ -209,7 +206,7 @@ def test_inbox_shows_an_invalid_signature(tmp_path: Path) -> None:
 
 def test_inbox_keeps_100_requests_and_rejects_other_methods(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
-        url, key, queue = place(server), server.out.wait_for(KEY.pattern)[0], demo_queue(server)
+        url, key, queue = place(server), server.key, demo_queue(server)
         batch = {"messages": [{"data": f"number {number}"} for number in range(105)]}
         assert request("POST", f"{url}/queues/{queue}/messages/batch", key, batch).status_code == 200
         server.out.wait_for_count("signature verified ✓", 105)
@@ -220,17 +217,6 @@ def test_inbox_keeps_100_requests_and_rejects_other_methods(tmp_path: Path) -> N
     assert answer.json()["_links"] == {"self": {"href": f"{url}/inbox"}}
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
     assert refused.json()["title"] == "Method Not Allowed"
-
-
-def test_foreign_database_is_rejected(tmp_path: Path) -> None:
-    (tmp_path / ".discue").mkdir()
-    other = apsw.Connection(str(tmp_path / ".discue" / "discue.db"))
-    other.execute("CREATE TABLE pets (name TEXT)")
-    other.close()
-    result = run(tmp_path, "dev", "--port", "0")
-
-    assert result.returncode == 1
-    assert "another program's database" in result.stderr
 
 
 def received(body: str, signature: str = VERIFIED) -> ReceivedRequest:
@@ -258,11 +244,3 @@ def test_shown_request_marks_an_invalid_signature() -> None:
 
     assert first.endswith("signature NOT verified ✗")
     assert second == "  (too old)"
-
-
-def test_program_can_be_started_as_a_module() -> None:
-    said = subprocess.run(
-        [sys.executable, "-m", "discue", "--version"], capture_output=True, text=True, check=True, env=environment()
-    )
-
-    assert re.fullmatch(r"discue \d+\.\d+\.\d+\n", said.stdout)

@@ -43,12 +43,3 @@ def test_migrate_works_while_a_server_runs(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert server.url
         assert run(tmp_path, "migrate").returncode == 0
-
-
-def test_foreign_database_is_not_touched(tmp_path: Path) -> None:
-    (tmp_path / "discue.db").write_text("Dear diary, " * 100)
-    result = run(tmp_path, "migrate")
-
-    assert result.returncode == 1
-    assert "not a database of discue" in result.stderr
-    assert (tmp_path / "discue.db").read_text() == "Dear diary, " * 100

@@ -1,14 +1,9 @@
 import json
-import queue
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import PATIENCE_SECONDS, request, run, serving
+from tests.cli.commands import queue_with, receiving, request, run, serving
 from tests.cli.test_keys import SOON_SECONDS, created, until_status
 from tests.support.databases import on_sqlite_only
 
@@ -30,30 +25,6 @@ def states(folder: Path) -> dict[object, object]:
 
 def tenant(url: str, operator_key: str, alias: str = TENANT) -> None:
     assert request("POST", f"{url}/api_clients", operator_key, {"alias": alias}).status_code == 200
-
-
-@contextmanager
-def receiving() -> Iterator[tuple[str, "queue.SimpleQueue[bytes]"]]:
-    """A listener that accepts everything, and the bodies that came."""
-    bodies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            bodies.put(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/", bodies
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def test_list_shows_all_organizations_and_marks_the_operator(tmp_path: Path) -> None:
@@ -86,10 +57,10 @@ def test_list_shows_more_organizations_than_a_page(tmp_path: Path) -> None:
 
 def test_running_server_applies_suspend_and_resume(tmp_path: Path) -> None:
     first = run(tmp_path, "init").stdout.split()[-1]
-    with receiving() as (listener_url, bodies), serving(tmp_path, "--allow-private-targets") as server:
+    with receiving() as receipts, serving(tmp_path, "--allow-private-targets") as server:
         tenant(server.url, first)
         key = str(created(tmp_path, f"--organization={TENANT}")["key"])
-        messages = f"{server.url}/queues/{with_listener(server.url, key, listener_url)}/messages"
+        messages = f"{queue_with(server.url, key, receipts.url)}/messages"
 
         assert run(tmp_path, "organizations", "suspend", TENANT).stdout == f"Organization {TENANT} is suspended.\n"
         assert until_status(server, key, 423) < SOON_SECONDS
@@ -98,14 +69,8 @@ def test_running_server_applies_suspend_and_resume(tmp_path: Path) -> None:
         assert run(tmp_path, "organizations", "resume", TENANT).stdout == f"Organization {TENANT} is active.\n"
         assert until_status(server, key, 200) < SOON_SECONDS
         assert request("POST", messages, key, {"data": "accepted"}).status_code == 200
-        assert bodies.get(timeout=PATIENCE_SECONDS) == b"accepted"
-
-
-def with_listener(url: str, key: str, listener_url: str) -> str:
-    made: str = request("POST", f"{url}/queues", key, {}).json()["queue"]["id"]
-    listener = {"notify_url": listener_url, "liveness_url": listener_url}
-    assert request("POST", f"{url}/queues/{made}/listeners", key, listener).status_code == 200
-    return made
+        receipts.wait_for(1)
+        assert [body for _, body in receipts.requests] == [b"accepted"]
 
 
 def test_operators_organization_cannot_be_suspended(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from discue.config.sources import CONFIG_VARIABLE
-from tests.cli.commands import DISCUE, Running, environment, request, run, running, serving
+from tests.cli.commands import DISCUE, environment, request, run, running, serving
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
 
@@ -25,13 +25,9 @@ def shown(database: str) -> str:
     return database.replace(f":{PASSWORD}", "")
 
 
-def first_key(server: Running) -> str:
-    return server.out.wait_for(r"dsk_\w+")[0]
-
-
 def test_first_start_prints_a_key_and_later_ones_do_not(tmp_path: Path, database: str) -> None:
     with serving(tmp_path, DISCUE_DATABASE=database) as first:
-        key = first_key(first)
+        key = first.key
         queue = request("POST", f"{first.url}/queues", key, {"alias": "orders"}).json()["queue"]["id"]
         assert first.stop() == 0
     with serving(tmp_path, DISCUE_DATABASE=database) as second:
@@ -55,27 +51,13 @@ def test_log_shows_the_database_without_its_password(tmp_path: Path, database: s
     assert PASSWORD not in server.log.text + server.out.text
 
 
-def test_several_servers_share_one_database(tmp_path: Path, database: str) -> None:
-    with serving(tmp_path, DISCUE_DATABASE=database) as first:
-        key = first_key(first)
-        queue = request("POST", f"{first.url}/queues", key, {}).json()["queue"]["id"]
-        with serving(tmp_path, DISCUE_DATABASE=database) as second:
-            assert request("GET", f"{second.url}/queues/{queue}", key).status_code == 200
-            assert run(tmp_path, "init", DISCUE_DATABASE=database).returncode == 0
-            assert first.stop() == 0
-            assert request("DELETE", f"{second.url}/queues/{queue}", key).status_code == 200
-            assert second.stop() == 0
-
-    assert second.out.text == ""
-
-
 def test_dev_stores_only_the_key_with_postgresql(tmp_path: Path, database: str) -> None:
     said = ""
     for _ in range(2):
         with running(tmp_path, "dev", "--port", "0", DISCUE_DATABASE=database) as server:
             server.out.wait_for('"orders"')
             assert f"Data is stored in {shown(database)}." in server.out.text
-            key = first_key(server)
+            key = server.key
             url, queue = server.out.wait_for(r"(http://\S+)/queues/(\w{21})/messages").groups()
             assert request("POST", f"{url}/queues/{queue}/messages", key, {"data": "x"}).status_code == 200
             server.out.wait_for("signature verified ✓")

@@ -15,8 +15,8 @@ from discue.crypto.keyring import key_id_in, key_id_of
 from discue.domain.clock import SystemClock
 from discue.store import encryption as encryption_rows
 from discue.store.encryption import Encryption, SecretsRow
-from tests.cli.commands import Running, request, run, running, serving
-from tests.cli.test_copy import Receipts, on_store, receiving
+from tests.cli.commands import Receipts, Running, receiving, request, run, running, serving
+from tests.cli.test_copy import on_store
 from tests.support.databases import ENGINE_NAMES, new_database
 
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -37,7 +37,7 @@ class Client:
 
     def __init__(self, server: Running, key: str = "") -> None:
         self.url = server.url
-        self.key = key or server.out.wait_for(r"dsk_\w+")[0]
+        self.key = key or server.key
         self.queue = request("POST", f"{self.url}/queues", self.key, {}).json()["queue"]["id"]
 
     def listen(self, url: str) -> str:
@@ -89,14 +89,6 @@ def test_first_start_creates_a_key_file_next_to_the_database(tmp_path: Path, rec
     assert findings(run(tmp_path, "check")) == f"ok: signing secrets are encrypted with the key {key_id_of(key)}"
     for line in (text(key), key.hex()):
         assert line not in server.log.text + server.out.text
-
-
-def test_several_workers_create_one_key(tmp_path: Path) -> None:
-    with serving(tmp_path, "--workers", "3") as server:
-        server.log.wait_for("workers_started")
-        assert server.stop() == 0
-    (key,) = key_file.read_keys(tmp_path / "discue.db.key")
-    assert state(f"sqlite:///{tmp_path}/discue.db")[0] == Encryption(key_id_of(key))
 
 
 def test_unencrypted_secrets_are_encrypted_at_the_next_start(tmp_path: Path, receipts: Receipts) -> None:

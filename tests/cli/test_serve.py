@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import apsw
 import pytest
 
 from discue.cli.serve import until_stopped
 from discue.domain.errors import DiscueError
 from discue.server.http import Address, HttpServer
-from tests.cli.commands import request, run, run_forked, serving
+from tests.cli.commands import queue_with, request, run, run_forked, serving
 
 
 @contextmanager
@@ -43,10 +42,8 @@ def hanging_listener() -> Iterator[tuple[str, threading.Event]]:
 
 
 def publish_to(url: str, key: str, listener_url: str) -> None:
-    queue = request("POST", f"{url}/queues", key, {}).json()["queue"]["id"]
-    listener = {"notify_url": listener_url, "liveness_url": listener_url}
-    assert request("POST", f"{url}/queues/{queue}/listeners", key, listener).status_code == 200
-    assert request("POST", f"{url}/queues/{queue}/messages", key, {"data": "x"}).status_code == 200
+    queue = queue_with(url, key, listener_url)
+    assert request("POST", f"{queue}/messages", key, {"data": "x"}).status_code == 200
 
 
 def test_first_start_prints_a_valid_key_and_the_second_none(tmp_path: Path) -> None:
@@ -85,7 +82,7 @@ def test_signal_drains_and_exits_with_code_0(tmp_path: Path, number: signal.Sign
 
 def test_second_signal_exits_at_once(tmp_path: Path) -> None:
     with hanging_listener() as (listener_url, came), serving(tmp_path, "--allow-private-targets") as server:
-        key = server.out.wait_for(r"dsk_\w+")[0]
+        key = server.key
         publish_to(server.url, key, listener_url)
         assert came.wait(10)
         server.signal(signal.SIGTERM)
@@ -102,7 +99,7 @@ def test_drain_ends_at_its_timeout(tmp_path: Path) -> None:
         hanging_listener() as (listener_url, came),
         serving(tmp_path, "--allow-private-targets", "--drain-timeout-seconds", "0") as server,
     ):
-        key = server.out.wait_for(r"dsk_\w+")[0]
+        key = server.key
         publish_to(server.url, key, listener_url)
         assert came.wait(10)
 
@@ -120,7 +117,7 @@ def test_log_contains_no_secret(tmp_path: Path) -> None:
             "--drain-timeout-seconds=0",
         ) as server,
     ):
-        key = server.out.wait_for(r"dsk_\w+")[0]
+        key = server.key
         publish_to(server.url, key, listener_url)
         request("GET", f"{server.url}/queues", key[:-1] + "~")
         request("GET", f"{server.url}/nothing?key={key}", key)
@@ -149,7 +146,7 @@ def test_host_can_be_a_name(tmp_path: Path) -> None:
 
 def test_dispatch_role_serves_only_version_and_health(tmp_path: Path) -> None:
     with serving(tmp_path, "--role", "dispatch") as server:
-        key = server.out.wait_for(r"dsk_\w+")[0]
+        key = server.key
         statuses = {
             path: request("GET", server.url + path, key).status_code
             for path in ("/", "/health/live", "/health/ready", "/queues", "/v1/api_keys")
@@ -161,7 +158,7 @@ def test_dispatch_role_serves_only_version_and_health(tmp_path: Path) -> None:
 def test_api_role_stores_messages_that_a_later_start_delivers(tmp_path: Path) -> None:
     with hanging_listener() as (listener_url, came):
         with serving(tmp_path, "--role=api", "--allow-private-targets") as server:
-            publish_to(server.url, server.out.wait_for(r"dsk_\w+")[0], listener_url)
+            publish_to(server.url, server.key, listener_url)
             assert server.stop() == 0
         assert not came.is_set()
         with serving(tmp_path, "--allow-private-targets", "--drain-timeout-seconds=0") as server:
@@ -199,61 +196,6 @@ def one_line(result: subprocess.CompletedProcess[str]) -> str:
     (line,) = result.stderr.splitlines()
     assert line.startswith("discue: ")
     return line
-
-
-def test_port_in_use_is_named(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        run(tmp_path, "init")
-        line = one_line(run(tmp_path, "serve", "--port", str(port)))
-
-    assert f"127.0.0.1:{port}" in line
-    assert "in use" in line
-
-
-def test_second_server_on_a_database_is_rejected(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
-        assert server.url
-        assert "Another process serves discue.db" in one_line(run(tmp_path, "serve", "--port", "0"))
-        assert request("GET", f"{server.url}/health/ready").status_code == 200
-
-
-def test_database_of_another_program_is_rejected_unchanged(tmp_path: Path) -> None:
-    path = tmp_path / "discue.db"
-    other = apsw.Connection(str(path))
-    other.execute("CREATE TABLE pets (name TEXT)")
-    other.close()
-    before = path.read_bytes()
-
-    assert "another program's database" in one_line(run(tmp_path, "serve", "--port", "0"))
-    assert path.read_bytes() == before
-
-
-def test_file_that_is_not_a_database_is_rejected(tmp_path: Path) -> None:
-    (tmp_path / "discue.db").write_text("Dear diary, today I wrote more than a hundred bytes. " * 50)
-
-    assert "not a database of discue" in one_line(run(tmp_path, "serve", "--port", "0"))
-
-
-def test_database_of_a_newer_version_is_rejected(tmp_path: Path) -> None:
-    run(tmp_path, "migrate")
-    newer = apsw.Connection(str(tmp_path / "discue.db"))
-    newer.execute("UPDATE meta SET value = '99' WHERE key IN ('schema_version', 'compatible_from')")
-    newer.close()
-
-    assert "Install a newer discue" in one_line(run(tmp_path, "serve", "--port", "0"))
-
-
-def test_locked_database_is_rejected(tmp_path: Path) -> None:
-    run(tmp_path, "migrate")
-    holder = apsw.Connection(str(tmp_path / "discue.db"))
-    holder.execute("BEGIN IMMEDIATE")
-    try:
-        line = one_line(run(tmp_path, "serve", "--port", "0"))
-    finally:
-        holder.close()
-
-    assert "locked" in line
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:

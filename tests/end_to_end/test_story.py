@@ -71,26 +71,6 @@ async def test_a_listener_that_is_deleted_receives_nothing_more(tmp_path: Path, 
     assert bodies(receiver, "gone") <= {"before", "soon after"}
 
 
-async def test_a_key_opens_what_its_scopes_say_until_it_is_deleted(tmp_path: Path, database: str) -> None:
-    async with Product(tmp_path, database=database) as product, calling(product) as operator:
-        queue, other = [(await operator.create("/queues"))["id"] for _ in range(2)]
-        scopes = {"messages": {"access": "write", "targets": [queue]}, "queues": {"access": "read"}}
-        key = await operator.create("/api_keys", alias="producer", scopes=scopes)
-        producer = operator.with_key(key["key"])
-
-        assert (await producer.create(f"/queues/{queue}/messages", data="x"))["id"]
-        statuses = [
-            (await producer.ask("POST", f"/queues/{other}/messages", {"data": "x"})).status_code,
-            (await producer.ask("GET", f"/queues/{other}")).status_code,
-            (await producer.ask("POST", "/queues", {})).status_code,
-            (await producer.ask("GET", "/api_keys")).status_code,
-            (await operator.with_key(key["key"][:-1] + "~").ask("GET", "/queues")).status_code,
-        ]
-        assert statuses == [403, 200, 403, 403, 401]
-        assert (await operator.ask("DELETE", f"/api_keys/{key['id']}")).status_code == 200
-        assert (await producer.ask("GET", "/queues")).status_code == 401
-
-
 async def test_failed_delivery_is_retried_and_a_restart_keeps_everything(tmp_path: Path, database: str) -> None:
     statuses = {"1": 500, "2": 200}
 
