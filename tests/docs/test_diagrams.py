@@ -21,7 +21,6 @@ TABLES = {
     "States of a lane": "LANE_TRANSITIONS",
     "Circuit breaker": "BREAKER_TRANSITIONS",
     "Flush": "FLUSH_TRANSITIONS",
-    "Redelivery": "REDELIVERY_TRANSITIONS",
     "Check of the store": "CHECK_TRANSITIONS",
     "States of a lease": "LEASE_TRANSITIONS",
 }

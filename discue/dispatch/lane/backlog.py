@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
 from discue.dispatch.delivery_rules import Gap, steps_of_page
+from discue.dispatch.lane.flush import READ_RETRY_MS
 from discue.dispatch.lane.ordering import WaitingByKey
-from discue.dispatch.lane.store_check import READ_RETRY_MS
 from discue.domain.errors import Unavailable
 from discue.domain.messages import Entry
 from discue.domain.window import SPAN
 from discue.store.delivery_rows import DueRetry, read_due, read_sweep, retries_up_to
-from discue.store.engine import LogPage, Settle
+from discue.store.engine import Settle
 from discue.store.listeners import Sweep
 from discue.store.message_log import last_seq_stored_before
 
@@ -31,28 +31,6 @@ _PAGE_BYTES: Final = 1 << 20
 
 class Backlog:
     """Two queues in memory, each a short stretch of what waits in the store."""
-
-    __slots__ = (
-        "_budget",
-        "_changed_during_read",
-        "_context",
-        "_has_swept",
-        "_in_flight",
-        "_is_reading",
-        "_lane",
-        "_record",
-        "_sweep",
-        "_tuning",
-        "_until",
-        "claimed",
-        "due_at",
-        "epoch",
-        "head",
-        "new",
-        "read_through",
-        "retries",
-        "waiting",
-    )
 
     def __init__(self, lane: "Lane", context: "LaneContext", in_flight: Collection[int]) -> None:
         record = lane.record
@@ -84,23 +62,11 @@ class Backlog:
         """Whether `retries` come from the sweep."""
 
     @property
-    def is_behind(self) -> bool:
-        """Whether the next messages of the log have to be read."""
-        return self.read_through < self.head and not self.new
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is held that could be sent."""
-        return not self.new and not self.retries
-
-    @property
     def is_idle(self) -> bool:
         """Whether there is nothing to send, and nothing to read now or later."""
-        return not self.new and not self.retries and not self._may_read
-
-    @property
-    def _may_read(self) -> bool:
-        return not self._is_reading and (self.is_behind or self.due_at > 0 or self._sweep.is_on)
+        if self.new or self.retries:
+            return False
+        return self._is_reading or not (self.read_through < self.head or self.due_at > 0 or self._sweep.is_on)
 
     def begin_sweep(self) -> None:
         """Send all waiting retries now, in the order of the log. Their rows do not change for that."""
@@ -125,7 +91,10 @@ class Backlog:
         """Note that messages were appended, and hold them if they continue what was read."""
         last = entries[-1].seq
         self.on_head(last)
-        if may_hold and self.read_through == entries[0].seq - 1 and self._has_room(entries):
+        is_next = self.read_through == entries[0].seq - 1 and not self._is_reading
+        if not may_hold or not is_next or len(self.new) + len(entries) > self._tuning.notified_held:
+            return
+        if self._budget.take(sum(len(entry.body) for entry in entries)):
             self.new.extend(entries)
             self.read_through = last
 
@@ -188,7 +157,7 @@ class Backlog:
 
     @property
     def needs_page(self) -> bool:
-        return self.is_behind and not self._is_reading
+        return self.read_through < self.head and not self.new and not self._is_reading
 
     def read(self, now: int, *, retries: bool, page: bool) -> None:
         """Read retries, new messages or both in the background. Until that ends nothing else is read."""
@@ -254,11 +223,6 @@ class Backlog:
             self._is_reading = False
         self._lane.advance()
 
-    def _has_room(self, entries: tuple[Entry, ...]) -> bool:
-        if self._is_reading or len(self.new) + len(entries) > self._tuning.notified_held:
-            return False
-        return self._budget.take(sum(len(entry.body) for entry in entries))
-
     async def _read_due(self, now: int) -> None:
         epoch, before, key = self.epoch, self.due_at, self._record.key
         limit = self._tuning.due_rows + len(self.claimed)
@@ -304,12 +268,6 @@ class Backlog:
         page = await self._context.reads.page(queue, self.read_through, self._tuning.page_rows, size)
         if epoch != self.epoch:
             return
-        self._take_page(page)
-        if page.head < known and self.head == known:
-            # The queue was deleted, or the store has a shorter history than what was notified.
-            self.head = max(page.head, self.read_through)
-
-    def _take_page(self, page: LogPage) -> None:
         window = self._lane.cursor.window
         through = min(page.through, window.position + SPAN, self._until)
         self.head = max(self.head, min(page.head, self._until))
@@ -320,3 +278,6 @@ class Backlog:
                 self._budget.force(len(step.body))
                 self.new.append(step)
         self.read_through = max(self.read_through, through)
+        if page.head < known and self.head == known:
+            # The queue was deleted, or the store has a shorter history than what was notified.
+            self.head = max(page.head, self.read_through)

@@ -10,7 +10,6 @@ from discue.domain.listener_health import (
     Liveness,
     after_failure,
     breaker_state,
-    should_disable,
     with_new_url,
 )
 from discue.store.listeners import ListenerHealth
@@ -95,10 +94,6 @@ class CircuitBreaker:
         if self.state is BreakerState.HALF_OPEN and not self._is_earlier(seq):
             self._enter(BreakerState.OPEN)
         return self.failing is not before
-
-    def should_disable(self, now: int, after_seconds: int) -> bool:
-        """Whether the listener, which has just failed again, has only failed for so long that it is disabled."""
-        return should_disable(self.failing, now, after_seconds)
 
     def _follow_liveness(self, in_flight: Collection[int]) -> bool:
         was_open, state = self.is_open, _BY_LIVENESS[breaker_state(self.liveness)]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# After a restart thousands of lanes read at once. Requests of the API must not wait behind all of them.
 _READS_AT_ONCE: Final = 3
 
 SendAttempt = Callable[[AttemptRequest, Callable[[Outcome], None]], None]

@@ -28,30 +28,6 @@ class CursorState:
     request was passed by the cursor, or it is missed. `has_row` arguments say whether it has one.
     """
 
-    __slots__ = (
-        "_attempts",
-        "_detail_bytes",
-        "_details",
-        "_missed_ranges",
-        "_record",
-        "_redelivery",
-        "_remaining_details",
-        "_removed",
-        "_rows",
-        "_taken",
-        "_unmissed",
-        "acknowledged",
-        "dirty",
-        "last_failure_at",
-        "last_new_at",
-        "last_success_at",
-        "missed",
-        "ordering",
-        "retrying",
-        "version",
-        "window",
-    )
-
     def __init__(self, record: LaneRecord) -> None:
         self._record = record
         self.version = record.version
@@ -133,7 +109,7 @@ class CursorState:
         if settlement.state == "missed":
             self._miss_one(DeliveryRow(seq, "missed", attempts, now, settlement.reason), has_row=has_row)
             return
-        self._put(DeliveryRow(seq, settlement.state, attempts, settlement.due_at, settlement.reason))
+        self.put_row(DeliveryRow(seq, settlement.state, attempts, settlement.due_at, settlement.reason))
         if not has_row:
             self.retrying += 1
             self.window.settle(seq)
@@ -145,9 +121,11 @@ class CursorState:
         self.window.settle(seq)
 
     def put_row(self, row: DeliveryRow) -> None:
-        """Change the row of a delivery that has one: its request is handed over, or its message is leased."""
-        self._put(row)
+        """Write the row of a delivery with the key that its message holds."""
         self.dirty = True
+        self._rows[row.seq] = row if self.ordering is None else self.ordering.with_key(row)
+        if row.state != "missed" or (self.ordering is not None and self.ordering.blocks):
+            self._block_waiting(row.seq)
 
     def lease_new(self, row: DeliveryRow, now: int) -> None:
         """Lease a new message: it gets a row, and the cursor passes it."""
@@ -166,17 +144,14 @@ class CursorState:
             self._remove(ended.seq)
             self.acknowledged += 1
             self.last_success_at = max(self.last_success_at, ended.ended_at)
-        self.dirty = True
 
     def schedule_retry(self, seq: int, attempts: int, due_at: int) -> None:
         """Retry a delivery with a row that counts as tried `attempts` times."""
-        self._put(DeliveryRow(seq, "retry", attempts, due_at, ""))
-        self.dirty = True
+        self.put_row(DeliveryRow(seq, "retry", attempts, due_at, ""))
 
     def drop_row(self, seq: int) -> None:
         """Remove the row of a message that was deleted, or that the listener's filter rejects."""
         self._remove(seq)
-        self.dirty = True
 
     def block(self, held: HeldKey, seqs: list[int]) -> None:
         """Let the cursor pass messages whose key has a row. The row counts them."""
@@ -184,8 +159,7 @@ class CursorState:
             for seq in seqs:
                 self.window.settle(seq)
             self.retrying += len(seqs)
-            self._put(self.ordering.block(held, seqs))
-            self.dirty = True
+            self.put_row(self.ordering.block(held, seqs))
 
     def resume(self, retry: DueRetry) -> bool:
         """Prepare the retry of a message with a row. True if it was blocked until now: it had no attempt yet."""
@@ -211,7 +185,6 @@ class CursorState:
         if self.ordering is not None and self.ordering.blocks:
             self.ordering.begin(entry)
             self._miss_one(DeliveryRow(entry.seq, "missed", 0, now, reason), has_row=False)
-            self.dirty = True
             return
         self.miss_range(entry.seq, entry.seq, reason, now)
         if self.ordering is not None:
@@ -230,7 +203,6 @@ class CursorState:
     def miss_retry(self, seq: int, attempts: int, reason: str, now: int) -> None:
         """Miss a delivery that waits for a retry."""
         self._miss_one(DeliveryRow(seq, "missed", attempts, now, reason), has_row=True)
-        self.dirty = True
 
     def redeliver(self, batch: RedeliveryBatch, now: int) -> None:
         """Make missed deliveries due again, as if there had been no attempt. One batch at a time, until `on_stored`."""
@@ -246,7 +218,7 @@ class CursorState:
                 for first, last in subtract((cut.whole.seq_from, cut.whole.seq_to), cut.taken)
             ]
         for seq in (*batch.apart, *(seq for cut in batch.cuts for seq in cut.there)):
-            self._put(DeliveryRow(seq, "retry", 0, now, "", redelivered_at=now))
+            self.put_row(DeliveryRow(seq, "retry", 0, now, "", redelivered_at=now))
         self.retrying += batch.redelivered
         self.missed -= batch.redelivered + batch.gone
         ended_at = now if batch.ends else None
@@ -292,6 +264,7 @@ class CursorState:
             details=self._take_details(),
             releases=releases,
         )
+        # From here on changes belong to the next flush, which may be made only after this one is stored.
         self._taken = len(self._attempts)
         self._attempts.clear()
         self._rows.clear()
@@ -321,7 +294,7 @@ class CursorState:
         return None
 
     def _miss_one(self, row: DeliveryRow, *, has_row: bool) -> None:
-        self._put(row)
+        self.put_row(row)
         self.missed += 1
         if has_row:
             self.retrying -= 1
@@ -329,11 +302,6 @@ class CursorState:
             self.window.settle(row.seq)
         if self.ordering is None or not self.ordering.blocks:
             self._free_key(row.seq)
-
-    def _put(self, row: DeliveryRow) -> None:
-        self._rows[row.seq] = row if self.ordering is None else self.ordering.with_key(row)
-        if row.state != "missed" or (self.ordering is not None and self.ordering.blocks):
-            self._block_waiting(row.seq)
 
     def _block_waiting(self, seq: int) -> None:
         """Let the cursor pass the messages that wait in memory for the key of a message that has a row now.
@@ -345,6 +313,7 @@ class CursorState:
             self.block(*waiting)
 
     def _remove(self, seq: int) -> None:
+        self.dirty = True
         # A row that was never stored needs no removal; removing it does no harm.
         self._rows.pop(seq, None)
         self._removed.append(seq)
@@ -357,7 +326,7 @@ class CursorState:
             row, gone = self.ordering.settle(seq)
             self.retrying -= gone
             if row is not None:
-                self._put(row)
+                self.put_row(row)
 
 
 def attempt_record(record: LaneRecord, row_id: int, seq: int, number: int, *, outcome: Outcome) -> Attempt:

@@ -1,13 +1,12 @@
-"""Storing what a lane has done: one flush at a time, repeated until the store takes it."""
+"""The flush of a lane, and reads and writes that are repeated until the store answers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from discue.dispatch.lane.cursor_state import CursorState
-from discue.dispatch.lane.states import FLUSH_TRANSITIONS, FlushState, transition
+from discue.dispatch.lane.states import CHECK_TRANSITIONS, FLUSH_TRANSITIONS, CheckState, FlushState, transition
 from discue.domain.errors import StoreUnusable, Unavailable
-from discue.store.engine import Settle
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.context import LaneContext
@@ -16,6 +15,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STORE_RETRY_SECONDS: Final = 0.25
+"""How long a write waits until it is repeated."""
+
+READ_RETRY_MS: Final = 250
+"""How long a lane waits before it repeats a read that failed."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Runs a coroutine as a task of the worker, which logs its failure."""
@@ -40,9 +43,9 @@ async def write_until_stored(
 class Flush:
     """The only task of a lane that writes its cursor."""
 
-    def __init__(self, lane: "Lane", cursor: CursorState, context: "LaneContext") -> None:
+    def __init__(self, lane: "Lane", context: "LaneContext") -> None:
         self._lane = lane
-        self._cursor = cursor
+        self._cursor = lane.cursor
         self._context = context
         self._task: asyncio.Task[None] | None = None
         self._releases = False
@@ -53,67 +56,100 @@ class Flush:
         """Whether everything is stored."""
         return self._task is None and not self._cursor.dirty
 
-    @property
-    def is_stalled(self) -> bool:
-        return self.state is FlushState.STALLED
-
     def request(self) -> None:
         """Store the changes, now or after the flush that runs."""
-        if self._task is None and self._cursor.dirty:
-            self._start()
+        if self._task is None and self._cursor.dirty and not self._lane.is_closed:
+            self._task = self._context.spawn(self._run())
 
     async def release(self) -> None:
         """Store everything, and give the cursor up with that. Returns when that has ended."""
         self._releases = True
-        if self._task is None:
-            self._start()
+        if self._task is None and not self._lane.is_closed:
+            self._task = self._context.spawn(self._run())
         if self._task is not None:
             # A caller that stops waiting must not cancel the flush.
             await asyncio.wait([self._task])
 
-    def _start(self) -> None:
-        if not self._lane.is_closed:
-            self._task = self._context.spawn(self._run())
-
     async def _run(self) -> None:
+        lane, cursor = self._lane, self._cursor
         stored: bool | None = True
         try:
-            while (self._cursor.dirty or self._releases) and not self._lane.is_closed:
-                settle = self._take()
+            while (cursor.dirty or self._releases) and not lane.is_closed:
+                # The row that gives the cursor up must be the last one: details that do not fit are stored before.
+                releases = self._releases and cursor.fits_one_flush
+                if releases:
+                    lane.hand_over_in_flight()
+                settle = cursor.take(releases=releases)
+                self._enter(FlushState.WRITING)
                 stored = None
-                stored = await self._write(settle)
+                stored = await write_until_stored(
+                    partial(self._context.store.settle, settle),
+                    # A closed lane must not repeat its write: with another history of the store the old version could
+                    # fit.
+                    is_wanted=lambda: not lane.is_closed,
+                    on_unavailable=lambda: self._enter(FlushState.STALLED),
+                )
+                self._enter(FlushState.IDLE)
                 if not stored:
                     return
-                self._cursor.on_stored()
-                self._lane.on_flushed(settle)
+                cursor.on_stored()
+                lane.on_flushed(settle)
         finally:
             self._task = None
             # A refused flush means that memory and store differ: the lane is read again. So does an unexpected error.
-            if not stored and not self._lane.is_closed:
-                self._context.lose(self._lane)
-
-    def _take(self) -> Settle:
-        releases = self._releases and self._cursor.fits_one_flush
-        if releases:
-            self._lane.hand_over_in_flight()
-        return self._cursor.take(releases=releases)
-
-    async def _write(self, settle: Settle) -> bool | None:
-        self._enter(FlushState.WRITING)
-        try:
-            # A closed lane must not repeat its write: with another history of the store the old version could fit.
-            return await write_until_stored(
-                lambda: self._attempt(settle),
-                is_wanted=lambda: not self._lane.is_closed,
-                on_unavailable=lambda: self._enter(FlushState.STALLED),
-            )
-        finally:
-            if self.state is not FlushState.IDLE:
-                self._enter(FlushState.IDLE)
-
-    async def _attempt(self, settle: Settle) -> bool:
-        return await self._context.store.settle(settle)
+            if not stored and not lane.is_closed:
+                self._context.lose(lane)
 
     def _enter(self, state: FlushState) -> None:
         if state is not self.state:
             self.state = transition(FLUSH_TRANSITIONS, self.state, state)
+
+
+class StoreCheck:
+    """A read of the store that a lane repeats on request: one at a time, coalesced, and again after a failure.
+
+    Runs `check_once` while checks are requested and the lane is active.
+    """
+
+    def __init__(
+        self, lane: "Lane", context: "LaneContext", check_once: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        self._lane = lane
+        self._context = context
+        self._check_once = check_once
+        self.state = CheckState.IDLE
+        self.due_at = 0
+        """When the next check is due, in milliseconds since the epoch; 0 if none is scheduled."""
+
+    def request(self) -> None:
+        """Check now, or once more after the check that is running."""
+        self.due_at = 0
+        if self.state is CheckState.REQUESTED:
+            return
+        was_idle = self.state is CheckState.IDLE
+        self._enter(CheckState.REQUESTED)
+        if was_idle:
+            self._context.spawn(self._run())
+
+    def request_at(self, due_at: int) -> None:
+        """Check at a time in milliseconds since the epoch, unless a check is requested before."""
+        self.due_at = due_at
+        self._lane.wake_at(due_at)
+
+    def request_if_due(self, now: int) -> None:
+        if 0 < self.due_at <= now:
+            self.request()
+
+    async def _run(self) -> None:
+        try:
+            while self.state is CheckState.REQUESTED and self._lane.is_active:
+                self._enter(CheckState.RUNNING)
+                await self._check_once()
+        except Unavailable:
+            # The store logs the cause; the lane only repeats the read.
+            self.request_at(self._context.clock.now() + READ_RETRY_MS)
+        finally:
+            self._enter(CheckState.IDLE)
+
+    def _enter(self, state: CheckState) -> None:
+        self.state = transition(CHECK_TRANSITIONS, self.state, state)

@@ -13,10 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from discue.dispatch.lane.backlog import Backlog
-from discue.dispatch.lane.cursor_state import CursorState, attempt_record
-from discue.dispatch.lane.flush import Spawn, write_until_stored
-from discue.dispatch.lane.store_check import StoreCheck
+from discue.dispatch.lane.cursor_state import attempt_record
+from discue.dispatch.lane.flush import Spawn, StoreCheck, write_until_stored
 from discue.domain.attempts import Outcome, encode_detail
 from discue.domain.retry import settle
 from discue.domain.window import Window
@@ -46,12 +44,9 @@ class InheritedRequests:
     message is sent again because nobody knows whether it arrived.
     """
 
-    def __init__(
-        self, record: LaneRecord, cursor: CursorState, backlog: Backlog, context: "LaneContext", *, lane: "Lane"
-    ) -> None:
-        self._record = record
-        self._cursor = cursor
-        self._backlog = backlog
+    def __init__(self, lane: "Lane", context: "LaneContext") -> None:
+        self._record = record = lane.record
+        self._cursor = lane.cursor
         self._context = context
         self._lane = lane
         # This lane gives its own long requests `sending` rows, too. Only inherited ones were settled in this window.
@@ -121,7 +116,7 @@ class InheritedRequests:
         # The rest of `previous` is not `sending` any more. A request that has not ended either has failed, and its
         # sender stored a retry, of which this lane's backlog knows nothing yet.
         if not self._resolved.issuperset(previous):
-            self._backlog.expect_retry_at(now)
+            self._lane.backlog.expect_retry_at(now)
         self.is_known = True
 
     def _is_in_flight(

@@ -6,25 +6,15 @@ from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.context import LaneContext
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
-from discue.dispatch.lane.flush import Flush
+from discue.dispatch.lane.flush import Flush, StoreCheck
 from discue.dispatch.lane.handover import Handover, InheritedRequests
 from discue.dispatch.lane.limits import Limits
 from discue.dispatch.lane.ordering import DeletionWatch, KeyReader, Ordering
 from discue.dispatch.lane.redelivery import RedeliveryRunner
-from discue.dispatch.lane.selector import (
-    BlockNew,
-    Decision,
-    Detach,
-    DropNew,
-    DropRetry,
-    Selector,
-    SkipNew,
-    SkipRetry,
-)
+from discue.dispatch.lane.selector import Selector
 from discue.dispatch.lane.states import LANE_TRANSITIONS, FlushState, LaneState, transition
-from discue.dispatch.lane.store_check import StoreCheck
 from discue.domain.attempts import Outcome
-from discue.domain.listener_health import Liveness
+from discue.domain.listener_health import Liveness, should_disable
 from discue.domain.messages import Entry
 from discue.domain.retry import settle
 from discue.domain.window import SPAN
@@ -57,9 +47,9 @@ class Lane:
         self.inherited: InheritedRequests | None = None
         """Until no inherited request is in flight any more."""
         if record.has_inherited_requests:
-            self.inherited = InheritedRequests(record, self.cursor, self.backlog, context, lane=self)
-        self._flush = Flush(self, self.cursor, context)
-        self._selector = Selector(self, context, limits=self.limits, in_flight=self._in_flight)
+            self.inherited = InheritedRequests(self, context)
+        self._flush = Flush(self, context)
+        self._selector = Selector(self, context, self._in_flight)
         self._handover: Handover | None = None
         self._keys: KeyReader | None = None
         self._deletions: DeletionWatch | None = None
@@ -165,10 +155,12 @@ class Lane:
             return
         # Without a message the limits must not be asked: they would have the lane called again.
         while (backlog.new or backlog.retries) and self.limits.may_start(now):
-            decision = self._selector.next(now)
-            if decision is None:
+            attempt = self._selector.next(now)
+            if attempt is None:
                 break
-            self._apply(decision, now)
+            self._send(attempt)
+        if self.cursor.dirty:
+            self._flush.request()
         retries = backlog.needs_retries(now)
         page = backlog.needs_page and self._may_read_page(now)
         if retries or page:
@@ -179,9 +171,8 @@ class Lane:
         now = self._context.clock.now()
         for check in self._checks():
             check.request_if_due(now)
-        self.redelivery.advance()
         self.pump()
-        due = [self.backlog.due_at, self.limits.throttle.until, self.redelivery.due_at]
+        due = [self.backlog.due_at, self.limits.throttle.until]
         due += [check.due_at for check in self._checks()]
         later = [due_at for due_at in due if due_at > now]
         if later:
@@ -290,32 +281,10 @@ class Lane:
         if now < self.limits.throttle.until or not self.limits.has_free_slot:
             return False
         window = self.cursor.window
-        if self.backlog.read_through >= window.position + SPAN and (room := self._selector.make_room()) is not None:
-            self._apply(room, now)
+        if self.backlog.read_through >= window.position + SPAN and self._selector.make_room(now):
+            self._flush.request()
         # With a full span a page would bring nothing, and the lane would read it again at once.
         return self.backlog.read_through < window.position + SPAN
-
-    def _apply(self, decision: Decision, now: int) -> None:
-        match decision:
-            case InFlightAttempt():
-                self._send(decision)
-                return
-            case SkipNew(entry=entry):
-                self.cursor.skip_new(entry)
-            case DropNew(entry=entry, reason=reason):
-                self.cursor.miss_new(entry, reason, now)
-            case BlockNew(held=held, seq=seq):
-                self.cursor.block(held, [seq])
-            case DropRetry(retry=retry, reason=reason):
-                self.cursor.miss_retry(retry.seq, retry.attempts, reason, now)
-            case SkipRetry(retry=retry):
-                self.cursor.drop_row(retry.seq)
-            case Detach(attempts=attempts):
-                for attempt in attempts:
-                    attempt.has_row = True
-                    self.backlog.claimed.add(attempt.seq)
-                    self.cursor.detach(attempt.seq, attempt.number, now)
-        self._flush.request()
 
     def _send(self, attempt: InFlightAttempt) -> None:
         self._in_flight[attempt.seq] = attempt
@@ -326,6 +295,7 @@ class Lane:
 
     def _on_outcome(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         context = self._context
+        # Nothing starts between this and `_record`, after which the attempt counts as not flushed.
         self.limits.release(attempt, outcome)
         del self._in_flight[attempt.seq]
         if attempt.handover is not None:
@@ -334,6 +304,7 @@ class Lane:
         elif not self.is_closed:
             self._record(attempt, outcome)
             context.log_attempt(self.record, attempt, outcome)
+        # Others first: a lane that takes back the slot that it has just freed would never let them have it.
         context.limiter.pump_waiting()
         self.pump()
 
@@ -365,12 +336,10 @@ class Lane:
         context.prober.on_failure(self, health_changed=health_changed)
         if settlement.disable_listener:
             self._disable(attempt.endpoint.config_version, "gone")
-        elif self._should_disable(now):
+        # Failures of old messages, which a replay sends, say little about the listener.
+        elif self.record.replay is None and should_disable(limits.breaker.failing, now, context.disable_after_seconds):
             self._disable(attempt.endpoint.config_version, "failing")
         return settlement.due_at
-
-    def _should_disable(self, now: int) -> bool:
-        return self.limits.breaker.should_disable(now, self._context.disable_after_seconds)
 
     def _disable(self, config_version: int, reason: str) -> None:
         # A configuration that came after the request is not judged by it.
@@ -380,7 +349,7 @@ class Lane:
             self._context.disable(self.record, config_version, reason)
 
     def _checks(self) -> list[StoreCheck]:
-        parts = (self._keys, self.inherited, self._deletions)
+        parts = (self._keys, self.inherited, self._deletions, self.redelivery)
         return [part.check for part in parts if part is not None]
 
     def _enter(self, state: LaneState) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from discue.dispatch.lane.context import LaneContext
     from discue.dispatch.lane.lane import Lane
 
+# Several, because one free slot raises the thresholds of all lanes; few, so that an outcome costs little while many
+# lanes are queued.
 _TRIED_PER_RELEASE: Final = 4
 
 
@@ -90,18 +92,6 @@ class ConcurrencyLimiter:
 class Limits(Slots):
     """Everything that bounds the requests of one lane: slots, rates, fair share, circuit breaker and throttle."""
 
-    __slots__ = (
-        "_context",
-        "_lane",
-        "_own_rate",
-        "breaker",
-        "fair_share",
-        "lead",
-        "rate",
-        "retries_in_flight",
-        "throttle",
-    )
-
     def __init__(self, lane: "Lane", record: LaneRecord, context: "LaneContext") -> None:
         super().__init__(record.organization, AdaptiveLimit(lane.endpoint.max_in_flight), lane.pump)
         self._lane = lane
@@ -166,6 +156,7 @@ class Limits(Slots):
 
     def acquire(self, *, is_retry: bool) -> bool:
         """Take a slot of the worker, and tokens, for a request that starts. If there is no slot, `pump` is called."""
+        # The slot comes first, because only the slot can be refused: a token taken before it would be lost.
         if not self._context.limiter.acquire(self):
             return False
         self.retries_in_flight += is_retry
@@ -220,7 +211,7 @@ class FairShare:
     messages nor replays hold each other up. Requests of lanes that were closed keep their slots until they end.
     """
 
-    def __init__(self, clock: Clock, on_over: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, on_over: Callable[[], object]) -> None:
         self._clock = clock
         self._on_over = on_over
         """Called when the last replay, and the last request of one, has ended."""
@@ -274,7 +265,11 @@ class FairShare:
         self._waiting.pop(lane, None)
         if lane not in self._closed:
             lane.start()
-        self._check_whether_open()
+        was_open, self._was_open = self._was_open, self.is_open
+        if self._was_open and not was_open:
+            for replay in self._replays.values():
+                replay.reopen()
+                self._waiting[replay] = None
         self._pump_waiting()
 
     def may_start(self, lane: "Lane") -> bool:
@@ -290,6 +285,7 @@ class FairShare:
         if live is None or self._wait_seconds(live) > 0:
             return False
         lanes = (live, *self._replays.values())
+        # Requests of a previous owner take slots of the listener, whichever of its lanes they belong to.
         if any(each.inherited is not None and not each.inherited.is_known for each in lanes):
             return False
         taken = sum(each.limits.taken for each in lanes) + sum(each.limits.in_flight for each in self._closed)
@@ -303,34 +299,21 @@ class FairShare:
     def _claim(self, lane: "Lane") -> Claim:
         return Claim(lane.limits.taken, self._turns[lane])
 
-    def _check_whether_open(self) -> None:
-        was_open, self._was_open = self._was_open, self.is_open
-        if self._was_open and not was_open:
-            for replay in self._replays.values():
-                replay.reopen()
-                self._waiting[replay] = None
-
     def _pump_waiting(self) -> None:
         if self._is_pumping:
             return
         self._is_pumping = True
         try:
-            while (lane := self._next()) is not None:
+            while (lane := next((each for each in self._waiting if self._may_start(each)), None)) is not None:
                 # It starts at least one request, or does not wait any more.
                 del self._waiting[lane]
                 lane.start()
         finally:
             self._is_pumping = False
-        self._wake_next()
-        self._end_if_over()
-
-    def _next(self) -> "Lane | None":
-        return next((lane for lane in self._waiting if self._may_start(lane)), None)
-
-    def _wake_next(self) -> None:
         wait_seconds = 0.0 if self._live is None else self._wait_seconds(self._live)
         if wait_seconds > 0 and self._waiting:
             next(iter(self._waiting)).wake_at(self._clock.now() + math.ceil(wait_seconds * 1_000))
+        self._end_if_over()
 
     def _end_if_over(self) -> None:
         self._closed = [lane for lane in self._closed if lane.limits.in_flight]

@@ -10,13 +10,14 @@
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from discue.dispatch.lane.store_check import StoreCheck
+from discue.dispatch.lane.flush import StoreCheck
 from discue.domain.messages import Entry
 from discue.domain.window import Window
 from discue.store import delivery_rows
@@ -35,20 +36,18 @@ _DUE_NOW: Final = 1
 """A due time that has passed by any clock."""
 
 
+@dataclass(slots=True)
 class HeldKey:
     """A key and the message that holds it."""
 
-    __slots__ = ("blocked", "key_hash", "next_seq", "row", "seq")
-
-    def __init__(self, key_hash: int, seq: int, blocked: int = 0) -> None:
-        self.key_hash = key_hash
-        self.seq = seq
-        self.row: DeliveryRow | None = None
-        """The holder's row as stored, or about to be; None if it has none, or if another worker writes it."""
-        self.blocked = blocked
-        """How many messages of the key the cursor has passed."""
-        self.next_seq: int | None = None
-        """The first of the blocked messages; None if unknown."""
+    key_hash: int
+    seq: int
+    blocked: int = 0
+    """How many messages of the key the cursor has passed."""
+    row: DeliveryRow | None = None
+    """The holder's row as stored, or about to be; None if it has none, or if another worker writes it."""
+    next_seq: int | None = None
+    """The first of the blocked messages; None if unknown."""
 
 
 class WaitingByKey:
@@ -64,10 +63,6 @@ class WaitingByKey:
         self._budget = budget
         self._by_key: dict[int, deque[Entry]] = {}
         self.count = 0
-
-    @property
-    def entries(self) -> Iterable[Entry]:
-        return chain(*self._by_key.values())
 
     @property
     def first_seqs(self) -> list[int]:
@@ -96,7 +91,7 @@ class WaitingByKey:
         return [entry.seq for entry in entries]
 
     def clear(self) -> None:
-        self._give_back(self.entries)
+        self._give_back(chain(*self._by_key.values()))
         self._by_key.clear()
         self.count = 0
 

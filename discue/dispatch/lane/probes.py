@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -160,20 +161,18 @@ class HealthWriter:
             raise
 
 
+@dataclass(slots=True)
 class _ProbedListener:
     """The schedule of one listener's probes."""
 
-    __slots__ = ("changed_at", "config_version", "due_at", "interval", "lane", "url")
-
-    def __init__(self, lane: "Lane", url: "_ProbedUrl", due_at: int, changed_at: int) -> None:
-        self.lane = lane
-        self.url = url
-        self.due_at = due_at
-        self.interval = RECOVERY_INTERVAL_MS
-        """Milliseconds between the last probe and `due_at`."""
-        self.changed_at = changed_at
-        """When the listener was created, or changed."""
-        self.config_version = lane.endpoint.config_version
+    lane: "Lane"
+    url: "_ProbedUrl"
+    due_at: int
+    changed_at: int
+    """When the listener was created, or changed."""
+    config_version: int
+    interval: int = RECOVERY_INTERVAL_MS
+    """Milliseconds between the last probe and `due_at`."""
 
 
 class _ProbedUrl:
@@ -287,7 +286,9 @@ class Prober:
         url = self._urls.get(name)
         if url is None:
             url = self._urls[name] = _ProbedUrl(name, target, lane.key[0], self._pump)
-        listener = self._listeners[lane.key] = _ProbedListener(lane, url, due_at, changed_at)
+        listener = self._listeners[lane.key] = _ProbedListener(
+            lane, url, due_at, changed_at, lane.endpoint.config_version
+        )
         url.listeners[lane.key] = listener
         self._schedule(url, due_at)
 

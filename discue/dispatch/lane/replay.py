@@ -44,11 +44,6 @@ class ReplayLane(Lane):
         if self._plan.created_at < before:
             await super().miss_older_than(before)
 
-    def _should_disable(self, now: int) -> bool:
-        # Failures of old messages say little about the listener.
-        del now
-        return False
-
     @property
     def _is_through(self) -> bool:
         return self.cursor.window.position >= self._plan.until_seq and not self.cursor.retrying
@@ -61,10 +56,9 @@ class ReplayLane(Lane):
     async def _end(self) -> None:
         """Remove the cursor, unless something came up meanwhile."""
         try:
-            if self._may_end():
-                ended = await write_until_stored(self._remove_cursor, is_wanted=self._may_end)
-                if ended is not None and not self.is_closed:
-                    (self._context.drop if ended else self._context.lose)(self)
+            ended = await write_until_stored(self._remove_cursor, is_wanted=self._may_end)
+            if ended is not None and not self.is_closed:
+                (self._context.drop if ended else self._context.lose)(self)
         finally:
             if self.state is LaneState.ENDING:
                 self._enter(LaneState.RUNNING)
@@ -82,8 +76,6 @@ class ReplayLane(Lane):
 class ReplayCursorState(CursorState):
     """The cursor of a replay. A delivery that ends without success leaves no row: it is counted."""
 
-    __slots__ = ("_clock", "_expired")
-
     def __init__(self, record: LaneRecord, clock: Clock) -> None:
         super().__init__(record)
         self._clock = clock
@@ -96,6 +88,7 @@ class ReplayCursorState(CursorState):
         self._expired += last - first + 1
 
     def _miss_one(self, row: DeliveryRow, *, has_row: bool) -> None:
+        self.dirty = True
         if row.reason in _EXPIRED:
             self._expired += 1
         else:

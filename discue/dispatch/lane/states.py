@@ -74,30 +74,8 @@ FLUSH_TRANSITIONS: Final[Transitions[FlushState]] = {
 }
 
 
-class RedeliveryPhase(Enum):
-    """How far a lane is with the redeliveries of its cursor. A step is one batch of messages."""
-
-    IDLE = auto()
-    """No redelivery is known to be open."""
-    READY = auto()
-    """The next step is read as soon as the keys are known and the number of retries and the rate allow it."""
-    READING = auto()
-    """The next step is read."""
-    STORING = auto()
-    """The step is applied and waits for the flush that stores it."""
-
-
-REDELIVERY_TRANSITIONS: Final[Transitions[RedeliveryPhase]] = {
-    RedeliveryPhase.IDLE: frozenset({RedeliveryPhase.READY}),
-    RedeliveryPhase.READY: frozenset({RedeliveryPhase.READING}),
-    # Nothing is open any more (idle); the read failed, or another redelivery was requested meanwhile (ready).
-    RedeliveryPhase.READING: frozenset({RedeliveryPhase.STORING, RedeliveryPhase.IDLE, RedeliveryPhase.READY}),
-    RedeliveryPhase.STORING: frozenset({RedeliveryPhase.READY}),
-}
-
-
 class CheckState(Enum):
-    """State of a repeated read of the store (`store_check.py`); at most one read runs."""
+    """State of a repeated read of the store (`StoreCheck`); at most one read runs."""
 
     IDLE = auto()
     REQUESTED = auto()

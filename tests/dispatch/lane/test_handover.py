@@ -235,14 +235,15 @@ async def test_when_it_is_not_known_whether_a_release_was_stored_what_ends_is_st
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, listener, first, second, _ = await _two_workers(stage)
-    settle = stage.store.settle
+    settle, failures = stage.store.settle, [StoreUnavailable()]
 
-    async def unheard(settled: Settle) -> bool:
-        monkeypatch.setattr(stage.store, "settle", settle)
-        await settle(settled)
-        raise StoreUnavailable
+    async def unheard_once(settled: Settle) -> bool:
+        stored = await settle(settled)
+        if failures:
+            raise failures.pop()
+        return stored
 
-    monkeypatch.setattr(stage.store, "settle", unheard)
+    monkeypatch.setattr(stage.store, "settle", unheard_once)
     await stage.move(first, second)
     assert (first.dispatcher.lane_count, second.dispatcher.lane_count) == (0, 1)
     await stage.end(first.courier.in_flight[::], well())

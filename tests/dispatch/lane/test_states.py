@@ -12,12 +12,10 @@ from discue.dispatch.lane.states import (
     CHECK_TRANSITIONS,
     FLUSH_TRANSITIONS,
     LANE_TRANSITIONS,
-    REDELIVERY_TRANSITIONS,
     BreakerState,
     CheckState,
     FlushState,
     LaneState,
-    RedeliveryPhase,
     transition,
 )
 
@@ -26,7 +24,6 @@ MACHINES = [
     (LaneState, LANE_TRANSITIONS),
     (BreakerState, BREAKER_TRANSITIONS),
     (FlushState, FLUSH_TRANSITIONS),
-    (RedeliveryPhase, REDELIVERY_TRANSITIONS),
     (CheckState, CHECK_TRANSITIONS),
 ]
 
