@@ -337,10 +337,24 @@ class Dispatcher:
         self.check_inherited()
 
     def _log_attempt(self, record: LaneRecord, attempt: InFlightAttempt, outcome: Outcome) -> None:
+        if not outcome.error and not self._log.enabled:
+            return
+        fields: dict[str, int | str] = {
+            "message": attempt.entry.id,
+            "listener": record.listener_public_id,
+            "queue": record.queue_public_id,
+            "seq": attempt.seq,
+            "number": attempt.number,
+            "status": outcome.status,
+            "error": outcome.error or "none",
+            "took_ms": outcome.duration_ms,
+        }
+        if record.replay is not None:
+            fields["replay"] = record.replay.public_id
         if outcome.error:
-            self._log.warning("attempt", **_attempt_fields(record, attempt, outcome), detail=outcome.detail)
-        elif self._log.enabled:
-            self._log.info_unescaped("attempt", **_attempt_fields(record, attempt, outcome))
+            self._log.warning("attempt", **fields, detail=outcome.detail)
+        else:
+            self._log.info_unescaped("attempt", **fields)
 
     def _wake_at(self, sleeper: Sleeper, due_at: int) -> None:
         self.timers.wake_at(sleeper, due_at, len(self._lanes) + self.prober.url_count + 1)
@@ -355,19 +369,3 @@ class Dispatcher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("dispatch_task_failed", exc_info=error)
-
-
-def _attempt_fields(record: LaneRecord, attempt: InFlightAttempt, outcome: Outcome) -> dict[str, int | str]:
-    fields: dict[str, int | str] = {
-        "message": attempt.entry.id,
-        "listener": record.listener_public_id,
-        "queue": record.queue_public_id,
-        "seq": attempt.seq,
-        "number": attempt.number,
-        "status": outcome.status,
-        "error": outcome.error or "none",
-        "took_ms": outcome.duration_ms,
-    }
-    if record.replay is not None:
-        fields["replay"] = record.replay.public_id
-    return fields

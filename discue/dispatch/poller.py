@@ -1,7 +1,6 @@
 """Polls the database once a second, and at once after a notification."""
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -10,13 +9,13 @@ from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher
-from discue.dispatch.jobs.delayed import Scheduler
 from discue.dispatch.jobs.retention import Retention
+from discue.dispatch.jobs.scheduler import Scheduler
 from discue.dispatch.pull.broker import PullBroker
 from discue.domain.clock import Clock
 from discue.domain.errors import Unavailable
 from discue.observability.logs import Log
-from discue.store.engine import Notification, QueueKey
+from discue.store.engine import Notification
 from discue.store.store import Store
 
 _INTERVAL_SECONDS: Final = 1.0
@@ -111,9 +110,12 @@ class Poller:
         elif not lease.is_held():
             await lease.renew()
         started_at = self._clock.monotonic()
-        # Without other workers only this process raises heads, and its lanes know them.
-        polled = await self._store.engine.poll(self._queues() if self._store.has_other_workers else ())
-        self._pause(started_at)
+        # Without other workers only this process raises heads, and its lanes and consumers know them.
+        queues = {*dispatcher.queues, *self._context.pulls.queues} if self._store.has_other_workers else ()
+        polled = await self._store.engine.poll(tuple(queues))
+        now = self._clock.monotonic()
+        pause = (now - started_at) * _PAUSE_PER_SECOND
+        self._pauses_until = now + min(max(pause, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
         await self._context.cache.saw(polled.epoch, polled.feed_version)
         dispatcher.on_heads(polled.heads.items())
         self._context.pulls.on_snapshot_heads(polled.heads)
@@ -133,13 +135,3 @@ class Poller:
         except BaseException:
             self._must_reset = True
             raise
-
-    def _queues(self) -> Sequence[QueueKey]:
-        """Return the queues whose heads this worker must know."""
-        of_lanes, of_pulls = self._context.dispatcher.queues, self._context.pulls.queues
-        return tuple({*of_lanes, *of_pulls}) if of_pulls else of_lanes
-
-    def _pause(self, started_at: float) -> None:
-        now = self._clock.monotonic()
-        pause = (now - started_at) * _PAUSE_PER_SECOND
-        self._pauses_until = now + min(max(pause, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)

@@ -81,7 +81,7 @@ class LaneIndex:
         if key[2]:
             self._replays.setdefault(listener, {})[key] = lane
             if fair_share is None:
-                fair_share = FairShare(self._clock, partial(self._remove_fair_share, listener))
+                fair_share = FairShare(self._clock, partial(self._fair_shares.pop, listener, None))
                 self._fair_shares[listener] = fair_share
                 if (live := self._by_cursor.get((*listener, 0))) is not None:
                     fair_share.join(live)
@@ -99,9 +99,6 @@ class LaneIndex:
             _remove(self._replays, listener, lane.key)
         if (fair_share := self._fair_shares.get(listener)) is not None:
             fair_share.leave(lane)
-
-    def _remove_fair_share(self, listener: ListenerKey) -> None:
-        self._fair_shares.pop(listener, None)
 
 
 def _remove(groups: dict[tuple[int, int], dict[CursorKey, Lane]], group: tuple[int, int], key: CursorKey) -> None:

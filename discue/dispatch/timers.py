@@ -51,6 +51,7 @@ class Timers:
         """
         if 0 < sleeper.wakes_at <= due_at:
             return
+        # An earlier time supersedes the one in the heap, which stays there: removing it would take a search.
         sleeper.wakes_at = due_at
         heapq.heappush(self._due, (due_at, next(self._order), sleeper))
         if len(self._due) > 2 * sleepers + _SUPERSEDED_KEPT:

@@ -20,10 +20,9 @@ from discue.auth.rate_limiter import RateLimiter
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
-from discue.dispatch.jobs.delayed import Scheduler
 from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.dispatch.jobs.retention import Retention, RetentionTimes
-from discue.dispatch.jobs.schedules import ScheduleRuns
+from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.dispatch.lane.probes import ProbeSender
 from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker

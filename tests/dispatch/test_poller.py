@@ -15,9 +15,8 @@ from discue.control.pulls import PullTarget
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher, Sources
-from discue.dispatch.jobs.delayed import Scheduler
 from discue.dispatch.jobs.retention import Retention, RetentionTimes
-from discue.dispatch.jobs.schedules import ScheduleRuns
+from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.receive import PullContext

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from discue.auth.control_plane_cache import ControlPlaneCache
-from discue.dispatch.jobs.schedules import ScheduleRuns
+from discue.dispatch.jobs.scheduler import ScheduleRuns
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from discue.domain.ids import PublicIds
 from discue.domain.messages import Entry, MessageOptions, decode_options, hash_key

@@ -53,28 +53,24 @@ class Lease:
     def __init__(self, store: Store, row_ids: RowIds, clock: Clock, role: str, *, seconds: float) -> None:
         """`row_ids` get the slot that comes with the lease."""
         self.seconds = seconds
-        self.on_expired: Callable[[], None] = _ignore
+        self.on_expired: Callable[[], None] = lambda: None
         """Called when another worker has expired this one, before it joins under a new session id."""
-        self.on_held: Callable[[], None] = _ignore
+        self.on_held: Callable[[], None] = lambda: None
         """Called when the lease is held again after it was not."""
-        self.announce: Callable[[int], None] = _ignore_session
+        self.announce: Callable[[int], None] = lambda _session_id: None
         """Called with a session id before anything is written under it."""
         self._store = store
         self._row_ids = row_ids
         self._clock = clock
         self._role = role
         self._state = LeaseState.NOT_JOINED
-        self._session_id = 0
+        self.session_id = 0
+        """Identifies this run of the worker in the rows of its cursors; 0 before it has joined."""
         self._held_until = -math.inf
         self._trusted_from = math.inf
         """When the leases of other workers may be trusted to be over; infinite until the next renewal."""
         # Two concurrent renewals that find the row expired would both join, and one row would have no worker.
         self._renewal_lock = asyncio.Lock()
-
-    @property
-    def session_id(self) -> int:
-        """Identifies this run of the worker in the rows of its cursors; 0 before it has joined."""
-        return self._session_id
 
     @property
     def slot(self) -> int:
@@ -115,7 +111,7 @@ class Lease:
             except UniqueViolation:
                 continue
         self._row_ids.slot = slot
-        self._session_id = session_id
+        self.session_id = session_id
         self._trusted_from = math.inf
         if self._state in {LeaseState.NOT_JOINED, LeaseState.EXPIRED}:
             # Else it began to leave while it joined.
@@ -129,7 +125,7 @@ class Lease:
         """
         async with self._renewal_lock:
             sent_at = self._clock.monotonic()
-            work = partial(workers.renew, session_id=self._session_id, lease_ms=self._lease_ms)
+            work = partial(workers.renew, session_id=self.session_id, lease_ms=self._lease_ms)
             if await self._store.write_urgently(work):
                 self._hold(sent_at)
                 return True
@@ -145,13 +141,13 @@ class Lease:
         """Let other workers see that this one takes no more cursors. The lease goes on."""
         if self._state is not LeaseState.ENDED:
             self._set_state(LeaseState.LEAVING)
-        await self._store.write(partial(workers.begin_leaving, session_id=self._session_id))
+        await self._store.write(partial(workers.begin_leaving, session_id=self.session_id))
 
     async def leave(self) -> None:
         """End the lease, and release all cursors that still name this worker."""
         self._set_state(LeaseState.ENDED)
         self._held_until = -math.inf
-        step = partial(workers.leave, session_id=self._session_id, limit=_CURSORS_PER_STEP)
+        step = partial(workers.leave, session_id=self.session_id, limit=_CURSORS_PER_STEP)
         while not await self._store.write(step):
             pass
 
@@ -176,11 +172,3 @@ class Lease:
         self._held_until = sent_at + self.seconds * (1 - _SAFETY_MARGIN)
         if not was_held:
             self.on_held()
-
-
-def _ignore() -> None:
-    """Take the place of a callback that is not set."""
-
-
-def _ignore_session(_session_id: int) -> None:
-    """Take the place of a callback that is not set."""

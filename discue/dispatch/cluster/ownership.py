@@ -54,7 +54,15 @@ def is_ahead(worker: WorkerRow) -> bool:
 
 def candidates(members: Iterable[WorkerRow]) -> tuple[int, ...]:
     """Return the session ids of the workers that should own cursors, in order."""
-    return tuple(sorted(member.session_id for member in members if _is_candidate(member)))
+    return tuple(
+        sorted(
+            member.session_id
+            for member in members
+            if not (member.dead or member.is_leaving or member.role == "api")
+            and member.remaining_ms > 0
+            and not is_ahead(member)
+        )
+    )
 
 
 def to_expire(members: Iterable[WorkerRow], me: int, long_ahead: Collection[int]) -> list[int]:
@@ -193,24 +201,17 @@ class Ownership:
     async def _release_surplus(self, now: float) -> None:
         if self._shares is None or self._is_leaving or self._lease.session_id not in self._candidates:
             return
+        owned = self._dispatcher.owned
         if self._surplus is None:
             if not self._membership.seen_for(_SETTLE_SECONDS, now):
                 return
-            self._surplus = to_release(self._shares, self._lease.session_id, self._dispatcher.owned)
-        if self._surplus and now - self._released_at >= _RELEASE_INTERVAL_SECONDS:
-            await self._release_some(self._surplus, now)
-
-    async def _release_some(self, surplus: list[CursorKey], now: float) -> None:
-        some, rest = surplus[:_RELEASED_PER_STEP], surplus[_RELEASED_PER_STEP:]
+            self._surplus = to_release(self._shares, self._lease.session_id, owned)
+        if not self._surplus or now - self._released_at < _RELEASE_INTERVAL_SECONDS:
+            return
+        some, rest = self._surplus[:_RELEASED_PER_STEP], self._surplus[_RELEASED_PER_STEP:]
         self._released_at = now
         # If the handover fails, the surplus is determined again.
         self._surplus = None
-        owned = self._dispatcher.owned
         await self._dispatcher.hand_over([cursor for cursor in some if cursor in owned])
         self._surplus = rest
         self._log.info("cursors_released", count=len(some))
-
-
-def _is_candidate(member: WorkerRow) -> bool:
-    is_alive = not member.dead and member.remaining_ms > 0 and not is_ahead(member)
-    return is_alive and not member.is_leaving and member.role != "api"

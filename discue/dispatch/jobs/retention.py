@@ -94,24 +94,24 @@ class Retention:
 
     async def _delete_old(self) -> None:
         now = self._clock.now()
-        missed_before = now - self._times.missed * 1_000
-        while await self._store.write(partial(retention.delete_missed, missed_before=missed_before)):
-            pass
         ended_before = now - _REDELIVERIES_KEPT_MS
-        while await self._store.write(partial(retention.delete_redeliveries, ended_before=ended_before)):
-            pass
-        while await self._store.write(partial(retention.delete_replays, ended_before=ended_before)):
-            pass
-        while await self._store.write(partial(feed.trim, kept=_CHANGES_KEPT, limit=_CHANGES_A_STEP)):
-            pass
-        while await self._store.write(partial(lockouts.delete_old, failed_before=now - HISTORY_MS)):
-            pass
+        for step in (
+            partial(retention.delete_missed, missed_before=now - self._times.missed * 1_000),
+            partial(retention.delete_redeliveries, ended_before=ended_before),
+            partial(retention.delete_replays, ended_before=ended_before),
+            partial(feed.trim, kept=_CHANGES_KEPT, limit=_CHANGES_A_STEP),
+            partial(lockouts.delete_old, failed_before=now - HISTORY_MS),
+            partial(tallies.delete_old_budgets, before_minute=now // MINUTE_MS - _MINUTES_KEPT),
+        ):
+            await self._repeat(step)
         await self._delete_idempotency_keys(now)
-        minute = now // MINUTE_MS - _MINUTES_KEPT
-        while await self._store.write(partial(tallies.delete_old_budgets, before_minute=minute)):
-            pass
         await self._delete_history(now)
         await self._trim_logs(now)
+
+    async def _repeat(self, step: Callable[[Transaction], Awaitable[object]]) -> None:
+        """Repeat a write until it finds nothing left to delete."""
+        while await self._store.write(step):
+            pass
 
     async def _delete_idempotency_keys(self, now: int) -> None:
         """Delete old idempotency keys. Each run checks a share of all keys; the first one checks all."""
@@ -131,27 +131,21 @@ class Retention:
 
     async def _delete_history(self, now: int) -> None:
         """Delete old attempts, events and counts of every organization."""
-        organization = 0
-        while True:
-            following = await self._store.read(partial(retention.next_organization, after=organization))
-            if following is None:
-                return
-            organization = following
-            for step in self._history_steps(organization, now):
-                while await self._store.write(step):
-                    pass
-
-    def _history_steps(self, organization: int, now: int) -> tuple[Callable[[Transaction], Awaitable[int]], ...]:
         attempts_before, counts_before = now - self._times.attempts * 1_000, tallies.period_of(now - _COUNTS_KEPT_MS)
         # By then all keys were swept, and those that name the responses are deleted.
         stored_before = now - _KEYS_KEPT_MS - SWEEP_MS
-        return (
-            partial(retention.delete_details, organization=organization, made_before=attempts_before),
-            partial(retention.delete_attempts, organization=organization, made_before=attempts_before),
-            partial(retention.delete_events, organization=organization, recorded_before=now - _EVENTS_KEPT_MS),
-            partial(idempotency.delete_old_responses, organization=organization, kept_before=stored_before),
-            partial(tallies.delete_old, organization=organization, before=counts_before, periods=_PERIODS_A_STEP),
+        steps = (
+            partial(retention.delete_details, made_before=attempts_before),
+            partial(retention.delete_attempts, made_before=attempts_before),
+            partial(retention.delete_events, recorded_before=now - _EVENTS_KEPT_MS),
+            partial(idempotency.delete_old_responses, kept_before=stored_before),
+            partial(tallies.delete_old, before=counts_before, periods=_PERIODS_A_STEP),
         )
+        after = 0
+        while (organization := await self._store.read(partial(retention.next_organization, after=after))) is not None:
+            for step in steps:
+                await self._repeat(partial(step, organization=organization))
+            after = organization
 
     async def _trim_logs(self, now: int) -> None:
         after = (0, 0)
@@ -168,5 +162,4 @@ class Retention:
         at, reached = -1, log.tail
         while reached > at:
             at = reached
-            step = partial(retention.trim_log, log=log, after=at, stored_before=before)
-            reached = await self._store.write(step)
+            reached = await self._store.write(partial(retention.trim_log, log=log, after=at, stored_before=before))

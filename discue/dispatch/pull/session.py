@@ -118,10 +118,9 @@ class PullSession:
 
     def decide(self, decision: Decision) -> DecisionResult:
         """Apply a consumer's decision. A receipt that occurs again in the round gets the same result."""
-        known = self._results.get(decision.receipt)
-        if known is None:
-            known = self._results[decision.receipt] = self._decide(decision)
-        return known
+        if decision.receipt not in self._results:
+            self._results[decision.receipt] = self._decide(decision)
+        return self._results[decision.receipt]
 
     def redeliver(self) -> bool:
         """Take the next step of a redelivery. Returns False if there is none, or its rate does not allow it yet."""
@@ -145,7 +144,7 @@ class PullSession:
         if found.seq in self._decided:
             return None
         cursor = self._cursor
-        is_first = self._resume(found)
+        is_first = cursor.resume(DueRetry(found.seq, found.attempts, found.entry))
         entry = None
         if found.entry is not None and body is not None:
             if found.state == "leased" and not self._expire_lease(found):
@@ -209,7 +208,7 @@ class PullSession:
         if found.state != "leased" or found.token != token or seq in self._decided:
             return "expired"
         self._decided.add(seq)
-        self._resume(found)
+        self._cursor.resume(DueRetry(found.seq, found.attempts, found.entry))
         ends_lease = decision.action != "extend"
         if ends_lease and found.due_at > self._now:
             self._leased -= 1
@@ -258,12 +257,6 @@ class PullSession:
             attempt_record(self._record, self._row_ids.next(), found.seq, found.attempts, outcome=outcome)
         )
         return outcome
-
-    def _resume(self, found: OpenDelivery) -> bool:
-        """Take the key of a delivery again. Returns whether it has waited for its key and was never leased."""
-        if self._ordering is None:
-            return False
-        return self._ordering.resume(DueRetry(found.seq, found.attempts, found.entry))
 
     def _lease(self, entry: Entry, attempt: int, *, is_new: bool) -> LeasedMessage:
         receipt = ReceiptHandle(entry.seq, self._row_ids.next())

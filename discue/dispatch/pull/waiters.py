@@ -3,7 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from discue.control.pulls import MOST_AT_ONCE, Decision, DecisionResult, LeasedMessage, PullClient, PullTarget
 from discue.dispatch.pull.receive import RoundResult, run_round
@@ -21,29 +23,22 @@ _MAX_ROUNDS: Final = 8
 _NO_MESSAGES: Final[list[LeasedMessage]] = []
 
 
+@dataclass(slots=True)
 class LongPoll:
     """A request for up to `most` messages. It waits until `deadline`, in milliseconds since the epoch."""
 
-    __slots__ = ("client", "deadline", "most", "response", "rounds")
-
-    def __init__(
-        self, client: PullClient, most: int, deadline: int, response: "asyncio.Future[list[LeasedMessage]]"
-    ) -> None:
-        self.client = client
-        self.most = most
-        self.deadline = deadline
-        self.response = response
-        self.rounds = 0
+    client: PullClient
+    most: int
+    deadline: int
+    response: "asyncio.Future[list[LeasedMessage]]"
+    rounds: int = 0
 
 
-class DecisionBatch:
+class DecisionBatch(NamedTuple):
     """Decisions of a consumer. Without `response`, no one waits for their results."""
 
-    __slots__ = ("decisions", "response")
-
-    def __init__(self, decisions: Sequence[Decision], response: "asyncio.Future[list[DecisionResult]] | None") -> None:
-        self.decisions = decisions
-        self.response = response
+    decisions: Sequence[Decision]
+    response: "asyncio.Future[list[DecisionResult]] | None"
 
 
 class Waiters:
@@ -106,8 +101,10 @@ class Waiters:
     def wake(self) -> None:
         """End the polls whose deadline has passed, and run a round if a message is due."""
         now = self._now
-        self._end_expired(now)
-        if 0 < self._check_at <= now and self._polls:
+        for poll in self._polls:
+            if poll.deadline <= now:
+                _resolve(poll.response, _NO_MESSAGES)
+        if 0 < self._check_at <= now and self._open_polls():
             self.notify()
         else:
             self._rest()
@@ -146,7 +143,11 @@ class Waiters:
             if isinstance(error, DiscueError):
                 return
             raise
-        _respond(batches, result.decisions)
+        results = iter(result.decisions)
+        for batch in batches:
+            of_batch = list(islice(results, len(batch.decisions)))
+            if batch.response is not None:
+                _resolve(batch.response, of_batch)
         self._hand_out(result)
         self._broker.on_round(self, result)
 
@@ -191,15 +192,6 @@ class Waiters:
             _refuse(poll.response, error)
         self._polls.clear()
 
-    def _end_expired(self, now: int) -> None:
-        waiting = deque[LongPoll]()
-        for poll in self._polls:
-            if poll.deadline <= now:
-                _resolve(poll.response, _NO_MESSAGES)
-            elif not poll.response.done():
-                waiting.append(poll)
-        self._polls = waiting
-
     def _rest(self) -> None:
         """Unless a round runs: set the next time to wake, or close if no request is left."""
         if self._task is not None:
@@ -214,15 +206,6 @@ class Waiters:
         if self._check_at:
             times.append(self._check_at)
         self._broker.wake_at(self, min(times))
-
-
-def _respond(batches: Sequence[DecisionBatch], results: list[DecisionResult]) -> None:
-    start = 0
-    for batch in batches:
-        end = start + len(batch.decisions)
-        if batch.response is not None:
-            _resolve(batch.response, results[start:end])
-        start = end
 
 
 def _resolve(response: "asyncio.Future[T]", value: T) -> None:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from discue.api.delivery_options import LONGEST_DELAY_SECONDS, due_at
 from discue.auth.control_plane_cache import ControlPlaneCache
-from discue.dispatch.jobs.delayed import Scheduler
-from discue.dispatch.jobs.schedules import ScheduleRuns
+from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.domain.errors import Unprocessable
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Queue

@@ -1,26 +1,33 @@
-"""Runs of schedules: each due run publishes exactly one message."""
+"""Delayed messages and runs of schedules: the leader publishes them when they are due."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import msgspec
 
 from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
+from discue.dispatch.dispatcher import Dispatcher
 from discue.domain.clock import Clock
 from discue.domain.errors import NotFound, PayloadTooLarge, Unprocessable
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from discue.domain.ids import PublicIds
+from discue.domain.messages import decode_options
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
 from discue.domain.schedule import Schedule, ScheduleRun, UnknownTimeZone, due_runs
 from discue.publishing.publish import NewMessage, check_messages, entry_for
-from discue.store import schedules
-from discue.store.engine import NewEntry, QueueKey
+from discue.store import message_log, schedules
+from discue.store.engine import Appended, NewEntry, Notification, QueueKey, Transaction
 from discue.store.schedules import PlannedRun, Reason, RunResult
 from discue.store.store import Store
 
-MESSAGES_PER_STEP: Final = 500
-BYTES_PER_STEP: Final = 1 << 20
+_LATENESS_SECONDS: Final = 0.001
+_MAX_PAUSE_SECONDS: Final = 60.0
+"""Due times are by the wall clock, which may be set forward while this waits."""
+_MESSAGES_PER_STEP: Final = 500
+_BYTES_PER_STEP: Final = 1 << 20
 
 
 class ScheduleRuns:
@@ -118,7 +125,100 @@ def _within_a_step(planned: Iterable[PlannedRun]) -> list[PlannedRun]:
     load = PublishUsage()
     for each in planned:
         load += each.load
-        if chosen and (load.messages > MESSAGES_PER_STEP or load.bytes > BYTES_PER_STEP):
+        if chosen and (load.messages > _MESSAGES_PER_STEP or load.bytes > _BYTES_PER_STEP):
             break
         chosen.append(each)
     return chosen
+
+
+class Scheduler:
+    """Knows when the next message or run is due: from the poller, and from its own publishes.
+
+    A brief split-brain is harmless: only the worker that removes a message's row, or advances a schedule, delivers it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        dispatcher: Dispatcher,
+        runs: ScheduleRuns,
+        clock: Clock,
+        *,
+        is_leader: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self.notify_heads: Callable[[Iterable[tuple[QueueKey, int]]], None] = dispatcher.on_heads
+        """Called with the new heads of the queues in which messages were stored."""
+        self._runs = runs
+        self._clock = clock
+        self._is_leader = is_leader
+        self._sooner = asyncio.Event()
+        self.next_at: int | None = None
+        """When the next one is due, in milliseconds since the epoch; None if none is known to wait."""
+
+    def on_appended(self, appended: Appended) -> None:
+        """Note delayed messages that this worker has stored."""
+        for entry in appended.entries:
+            if entry.is_delayed and self._expect(decode_options(entry.extra).deliver_at):
+                self._sooner.set()
+
+    def on_snapshot(self, due_at: int | None) -> None:
+        """Note when the next one is due, by a snapshot of the store; None: none waits."""
+        self._expect(due_at)
+        # Always: this worker may have become the leader.
+        if self.next_at is not None:
+            self._sooner.set()
+
+    async def round(self) -> None:
+        """Wait until a message or run is due, and deliver it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_seconds()):
+                await self._sooner.wait()
+        self._sooner.clear()
+        if self.next_at is not None and self.next_at <= self._clock.now() and self._is_leader():
+            await self.deliver_due()
+
+    async def deliver_due(self) -> None:
+        """Deliver all that is due. Returns when none is left, and the next due time is known."""
+        while self._is_leader() and await self._is_anything_due():
+            # Delayed messages first: a schedule that cannot run must not hold them up.
+            now = self._clock.now()
+            if due := await self._store.read(partial(message_log.due_messages, now=now)):
+                append = partial(message_log.append_due, messages=due, now=now)
+                self._announce(await self._store.write_exclusively(append))
+            self._announce(await self._runs.run_due())
+
+    def _announce(self, heads: dict[QueueKey, int]) -> None:
+        self.notify_heads(heads.items())
+        if heads and self._store.has_other_workers:
+            self._store.engine.notify(Notification(heads=tuple(heads.items())))
+
+    async def _is_anything_due(self) -> bool:
+        before = self.next_at
+        # A message that is published during the read may be due earlier than all that it finds.
+        self.next_at = None
+        try:
+            found = await self._store.read(_next_at)
+            self._expect(found)
+            return found is not None and found <= self._clock.now()
+        except BaseException:
+            self._expect(before)
+            raise
+
+    def _expect(self, due_at: int | None) -> bool:
+        """Note a due time. Returns whether it is earlier than the known one."""
+        is_sooner = due_at is not None and (self.next_at is None or due_at < self.next_at)
+        if is_sooner:
+            self.next_at = due_at
+        return is_sooner
+
+    def _pause_seconds(self) -> float | None:
+        if self.next_at is None or not self._is_leader():
+            return None
+        until_due = (self.next_at - self._clock.now()) / 1_000 + _LATENESS_SECONDS
+        return min(max(0.0, until_due), _MAX_PAUSE_SECONDS)
+
+
+async def _next_at(tx: Transaction) -> int | None:
+    found = (await message_log.next_delayed_at(tx), await schedules.next_at(tx))
+    return min((due_at for due_at in found if due_at is not None), default=None)
