@@ -89,11 +89,8 @@ def test_values_of_every_type_are_parsed() -> None:
     assert settings.database_path == Path("/var/lib/discue.db")
 
 
-def test_empty_variable_is_ignored() -> None:
+def test_empty_and_other_variables_are_ignored() -> None:
     assert loaded(environ={"DISCUE_PORT": "", "DISCUE_TLS_CERT": "", "DISCUE_CONFIG": ""}) == Settings()
-
-
-def test_other_variables_are_ignored() -> None:
     assert loaded(environ={"PORT": "x", "DISCUE_SERVICE_HOST": "10.0.0.1", "HOME": "/"}) == Settings()
 
 
@@ -115,13 +112,8 @@ def test_error_lists_every_problem_with_its_source() -> None:
 
 
 @pytest.mark.parametrize(("key", "meant"), [("public-url", "public_url"), ("Port", "port"), ("tls_crt", "tls_cert")])
-def test_unknown_key_gets_a_suggestion(key: str, meant: str) -> None:
-    found = faults(toml=f'"{key}" = "x"')
-
-    assert found[f"discue.toml: {key}"] == f"unknown setting; did you mean {meant}?"
-
-
-def test_unknown_key_without_a_similar_name_gets_no_suggestion() -> None:
+def test_unknown_key_gets_a_suggestion_of_a_similar_name(key: str, meant: str) -> None:
+    assert faults(toml=f'"{key}" = "x"') == {f"discue.toml: {key}": f"unknown setting; did you mean {meant}?"}
     assert faults(toml="[xyzzy]\nport = 3") == {"discue.toml: xyzzy": "unknown setting"}
 
 
@@ -185,6 +177,9 @@ def test_database_url_is_accepted_from_every_source(place: str) -> None:
         ("postgresql:discue:hunter2@db.example.com/discue", "invalid value; expected sqlite:///"),
         ("mysql://discue:hunter2@db.example.com/discue", "invalid value; expected sqlite:///"),
         ("host=db.example.com password=hunter2", "invalid value; expected sqlite:///"),
+        ("sqlite:///", "the path of the database file is missing"),
+        ("sqlite:////", "the path of the database file is missing"),
+        ("sqlite:///:memory:", "the path of the database file is missing"),
     ],
 )
 def test_invalid_database_url_is_reported_without_its_value(text: str, reason: str) -> None:
@@ -193,11 +188,6 @@ def test_invalid_database_url_is_reported_without_its_value(text: str, reason: s
     assert found["--database"].startswith(reason)
     assert "or postgresql://user:password@host:port/name" in found["--database"]
     assert "hunter2" not in str(found)
-
-
-@pytest.mark.parametrize("text", ["sqlite:///", "sqlite:////", "sqlite:///:memory:"])
-def test_sqlite_url_without_a_path_is_rejected(text: str) -> None:
-    assert "the path of the database file is missing" in faults({"database": text})["--database"]
 
 
 @pytest.mark.parametrize(
@@ -257,16 +247,26 @@ def test_cleartext_beyond_loopback_requires_insecure(host: str) -> None:
     assert loaded({"host": host, "tls_cert": "c.pem", "tls_key": "k.pem"}).has_tls
 
 
-def test_broken_constraint_is_reported_at_its_first_setting() -> None:
-    found = faults(environ={"DISCUE_TLS_KEY": "k.pem"})
-
-    assert found == {"DISCUE_TLS_KEY": "set both tls_cert and tls_key, or neither"}
-
-
-def test_self_signed_certificate_excludes_a_given_one() -> None:
-    found = faults({"tls_self_signed": "true", "tls_cert": "c.pem", "tls_key": "k.pem"})
-
-    assert found == {"--tls-self-signed": "set either tls_self_signed or tls_cert, not both"}
+@pytest.mark.parametrize(
+    ("flags", "environ", "expected"),
+    [
+        ({}, {"DISCUE_TLS_KEY": "k"}, {"DISCUE_TLS_KEY": "set both tls_cert and tls_key, or neither"}),
+        (
+            {"tls_self_signed": "true", "tls_cert": "c", "tls_key": "k"},
+            {},
+            {"--tls-self-signed": "set either tls_self_signed or tls_cert, not both"},
+        ),
+        (
+            {"encryption_key": "A" * 43 + "=", "encryption_key_file": "keys"},
+            {},
+            {"--encryption-key": "set either encryption_key or encryption_key_file, not both"},
+        ),
+    ],
+)
+def test_broken_constraint_is_reported_at_its_first_setting(
+    flags: dict[str, str], environ: dict[str, str], expected: dict[str, str]
+) -> None:
+    assert faults(flags, environ) == expected
 
 
 def test_encryption_keys_keep_their_order() -> None:
@@ -274,12 +274,6 @@ def test_encryption_keys_keep_their_order() -> None:
     texts = [b64encode(one).decode(), urlsafe_b64encode(other).decode()]
     assert loaded({"encryption_key": ", ".join(texts)}).encryption_key == (one, other)
     assert loaded(toml=f"encryption_key = {texts}").encryption_key == (one, other)
-
-
-def test_encryption_key_excludes_a_key_file() -> None:
-    found = faults({"encryption_key": "A" * 43 + "=", "encryption_key_file": "keys"})
-
-    assert found == {"--encryption-key": "set either encryption_key or encryption_key_file, not both"}
 
 
 def test_invalid_settings_do_not_break_constraints_too() -> None:
@@ -308,11 +302,8 @@ def parsed(command: Any, *arguments: str) -> dict[str, str]:
     return flags_of(parser.parse_args(arguments))
 
 
-def test_omitted_flags_are_absent() -> None:
+def test_only_given_flags_are_parsed() -> None:
     assert parsed("serve") == {}
-
-
-def test_flags_are_parsed() -> None:
     flags = parsed("serve", "--public-url", "https://x.example", "--config", "a.toml", "--port=x")
 
     assert flags == {"public_url": "https://x.example", "config": "a.toml", "port": "x"}

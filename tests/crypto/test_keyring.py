@@ -39,21 +39,15 @@ def test_content_moved_to_another_row_is_rejected(organization: int, listener: i
 
 
 @given(st.data())
-def test_modified_content_is_rejected(data: st.DataObject) -> None:
-    ring = Keyring((KEY,))
-    sealed = bytearray(ring.seal(ring.first, b"secret", PLACE, NONCE))
-    at = data.draw(st.integers(1, len(sealed) - 1))
-    sealed[at] ^= data.draw(st.integers(1, 255))
-    with pytest.raises((DecryptionFailed, UnknownKey)):
-        ring.open(bytes(sealed), PLACE)
-
-
-@given(st.integers(1, 60))
-def test_truncated_content_is_rejected(length: int) -> None:
+def test_modified_or_truncated_content_is_rejected(data: st.DataObject) -> None:
     ring = Keyring((KEY,))
     sealed = ring.seal(ring.first, b"secret", PLACE, NONCE)
-    with pytest.raises((DecryptionFailed, UnknownKey)):
-        ring.open(sealed[: min(length, len(sealed) - 1)], PLACE)
+    at = data.draw(st.integers(1, len(sealed) - 1))
+    modified = bytearray(sealed)
+    modified[at] ^= data.draw(st.integers(1, 255))
+    for broken in (bytes(modified), sealed[:at]):
+        with pytest.raises((DecryptionFailed, UnknownKey)):
+            ring.open(broken, PLACE)
 
 
 def test_plaintext_is_returned_unchanged() -> None:

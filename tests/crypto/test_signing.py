@@ -1,6 +1,5 @@
 """Signatures of Standard Webhooks, with secrets and with key pairs."""
 
-import base64
 import traceback
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
@@ -70,7 +69,7 @@ def test_invalid_secret_is_rejected_without_being_shown(secret: str) -> None:
 
 @given(key=st.binary(min_size=24, max_size=64), text=st.text(max_size=200))
 def test_reference_library_verifies_our_signatures(key: bytes, text: str) -> None:
-    secret = "whsec_" + base64.b64encode(key).decode()
+    secret = "whsec_" + b64encode(key).decode()
     timestamp = int(datetime.now(tz=UTC).timestamp())
     headers = headers_of(text.encode("utf-8", "surrogatepass"), secret, timestamp=timestamp)
     Webhook(secret).verify(text.encode("utf-8", "surrogatepass"), headers, json_parse=False)
@@ -78,7 +77,7 @@ def test_reference_library_verifies_our_signatures(key: bytes, text: str) -> Non
 
 @given(key=st.binary(min_size=24, max_size=64), text=st.text(st.characters(codec="utf-8"), max_size=200))
 def test_signatures_of_the_reference_library_are_verified(key: bytes, text: str) -> None:
-    secret = "whsec_" + base64.b64encode(key).decode()
+    secret = "whsec_" + b64encode(key).decode()
     made_at = datetime.fromtimestamp(NOW / 1_000, tz=UTC)
     headers = {
         "Webhook-Id": MESSAGE,
@@ -86,11 +85,6 @@ def test_signatures_of_the_reference_library_are_verified(key: bytes, text: str)
         "Webhook-Signature": Webhook(secret).sign(MESSAGE, made_at, text),
     }
     verify(secret, headers, text.encode(), NOW)
-
-
-@given(body=st.binary(max_size=500))
-def test_any_body_verifies(body: bytes) -> None:
-    verify(SECRET, headers_of(body), body, NOW)
 
 
 @given(body=st.binary(min_size=1, max_size=100), data=st.data())
@@ -153,8 +147,6 @@ def test_old_or_future_signature_does_not_verify(drift_ms: int) -> None:
 
 # Ed25519
 
-PRIVATE_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-MESSAGE, NOW = "0OPFvCRRk3PdHdhfqKbcp", 1_800_000_000_000
 seeds = st.binary(min_size=32, max_size=32)
 
 
@@ -165,14 +157,14 @@ def headers_by(signature: str) -> dict[str, str]:
 @given(seeds, st.binary(max_size=300))
 def test_public_key_verifies_signatures(seed: bytes, body: bytes) -> None:
     private = decode_private_key(new_private_key(lambda _: seed))
-    shared, pair = sign((decode_secret(PRIVATE_KEY), private), MESSAGE, NOW // 1_000, body).split(" ")
+    shared, pair = sign((decode_secret(SECRET), private), MESSAGE, NOW // 1_000, body).split(" ")
     public = encode_public_key(private)
     Ed25519PublicKey.from_public_bytes(b64decode(public.removeprefix("whpk_"))).verify(
         b64decode(pair.removeprefix("v1a,")), b"%b.%d.%b" % (MESSAGE.encode(), NOW // 1_000, body)
     )
-    for secret in (public, PRIVATE_KEY):
+    for secret in (public, SECRET):
         verify(secret, headers_by(f"{shared} {pair}"), body, NOW)
-    for secret, signature in ((public, shared), (PRIVATE_KEY, pair)):
+    for secret, signature in ((public, shared), (SECRET, pair)):
         with pytest.raises(SignatureInvalid):
             verify(secret, headers_by(signature), body, NOW)
 

@@ -9,9 +9,11 @@ from discue.domain.attempts import (
     MAX_HEAD_CHARACTERS,
     MAX_HEADERS,
     MAX_VALUE_CHARACTERS,
+    FailureKind,
     Timings,
     Trace,
     decode_detail,
+    describe_failure,
     encode_detail,
     visible_request_headers,
     visible_response_headers,
@@ -106,3 +108,22 @@ def test_repr_of_trace_and_detail_has_no_content() -> None:
 def test_unknown_format_of_stored_detail_is_rejected() -> None:
     with pytest.raises(ValueError, match="unknown format"):
         decode_detail(b"\x02...")
+
+
+@pytest.mark.parametrize(
+    ("failure", "description"),
+    [
+        ("resolve", "name not found"),
+        ("refused_address", "address not allowed"),
+        ("connect", "no connection"),
+        ("connect_timeout", "no connection"),
+        ("internal", "no connection"),
+        ("tls", "TLS failed"),
+        ("timeout", "no response in time"),
+        ("reset", "no response"),
+        ("protocol", "no response"),
+        ("response_too_large", "no response"),
+    ],
+)
+def test_description_contains_only_the_kind_of_failure(failure: FailureKind, description: str) -> None:
+    assert describe_failure(failure) == description

@@ -100,14 +100,6 @@ def test_hanging_organizations_converge_to_equal_shares() -> None:
     assert all(abs(share - 120 // 4) <= 4 for share in shares.values())
 
 
-def test_full_cap_stops_every_lane() -> None:
-    assert not may_send(10, 10, 0, 0, lane_limit=50)
-
-
-def test_cap_of_one_is_usable() -> None:
-    assert may_send(1, 0, 0, 0, lane_limit=1)
-
-
 # The fair share of the slots of one listener
 
 SEVERAL = st.integers(2, 5)

@@ -13,23 +13,14 @@ TREE = [
 
 
 @pytest.mark.parametrize("kind", TREE)
-def test_every_error_has_a_default_detail(kind: type[DiscueError]) -> None:
+def test_every_error_has_a_status_and_a_default_detail(kind: type[DiscueError]) -> None:
     error = kind()
 
-    assert error.detail == str(error)
-    assert error.detail == (kind.__doc__ or "").strip()
+    assert error.detail == str(error) == (kind.__doc__ or "").strip()
     assert error.detail.endswith(".")
-
-
-@pytest.mark.parametrize("kind", TREE)
-def test_every_error_has_a_status_with_a_reason_phrase(kind: type[DiscueError]) -> None:
+    assert str(kind("The tank is empty.")) == "The tank is empty."
     assert 400 <= kind.status < 600
     assert reason_phrase(kind.status)
-
-
-@pytest.mark.parametrize("kind", TREE)
-def test_detail_overrides_the_default(kind: type[DiscueError]) -> None:
-    assert str(kind("The tank is empty.")) == "The tank is empty."
 
 
 @pytest.mark.parametrize("kind", [errors.Unavailable, errors.StoreUnavailable, errors.Overloaded])
@@ -51,23 +42,11 @@ def test_error_has_faults_and_headers() -> None:
 @pytest.mark.parametrize(
     ("status", "title"),
     [
-        (400, "Bad Request"),
-        (401, "Unauthorized"),
         (402, "Payment Required"),
-        (403, "Forbidden"),
-        (404, "Not Found"),
-        (405, "Method Not Allowed"),
-        (406, "Not Acceptable"),
-        (409, "Conflict"),
         (413, "Payload Too Large"),
         (414, "URI Too Long"),
-        (415, "Unsupported Media Type"),
         (422, "Unprocessable Entity"),
-        (423, "Locked"),
-        (429, "Too Many Requests"),
         (431, "Request Header Fields Too Large"),
-        (500, "Internal Server Error"),
-        (503, "Service Unavailable"),
     ],
 )
 def test_reason_phrases_do_not_depend_on_the_python_version(status: int, title: str) -> None:

@@ -98,12 +98,6 @@ def test_breaker_opens_only_for_an_inactive_listener(before: Liveness) -> None:
 
 
 @given(states)
-def test_two_successes_close_the_breaker_and_three_failures_open_it(before: Liveness) -> None:
-    assert _after_probes(True, True, before=before).state == "stable"
-    assert breaker_state(_after_probes(False, False, False, before=before)) == "open"
-
-
-@given(states)
 def test_new_url_resets_the_state_and_keeps_the_counts(before: Liveness) -> None:
     found = with_new_url(before)
     assert msgspec.structs.replace(found, state=before.state, in_a_row=before.in_a_row) == before
@@ -140,15 +134,7 @@ def test_probe_interval_is_long_only_for_an_idle_stable_listener(
         ("", 302, "answered 302"),
         ("", 500, "answered 500"),
         ("", 199, "answered 199"),
-        ("refused_address", 0, "address not allowed"),
-        ("resolve", 0, "name not found"),
         ("timeout", 0, "no response in time"),
-        ("connect", 0, "no connection"),
-        ("connect_timeout", 0, "no connection"),
-        ("tls", 0, "TLS failed"),
-        ("reset", 0, "no response"),
-        ("protocol", 0, "no response"),
-        ("response_too_large", 0, "no response"),
     ],
 )
 def test_probe_succeeds_with_2xx_and_reports_only_the_status(failure: FailureKind, status: int, expected: str) -> None:

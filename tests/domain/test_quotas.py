@@ -10,6 +10,12 @@ def test_own_quota_overrides_the_default() -> None:
     assert quotas_of({}, NO_QUOTAS) == NO_QUOTAS
 
 
+def test_only_two_quotas_limit_publishing() -> None:
+    assert Quotas(messages_a_day=0).limit_publishing
+    assert Quotas(bytes_stored=0).limit_publishing
+    assert not Quotas(queues=1, listeners=1).limit_publishing
+
+
 def test_quota_can_be_used_up_but_not_exceeded() -> None:
     check("queues", 3, 2)
     check("queues", None, 10**9)

@@ -10,31 +10,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from discue.domain.window import SPAN, Window, subtract, to_intervals, total_length
 
 
-def test_settling_in_order_moves_the_position() -> None:
-    window = Window(10)
-    for seq in range(11, 20):
-        window.settle(seq)
-    assert (window.position, window.ahead) == (19, 0)
-
-
-def test_settling_the_gap_moves_the_position_over_the_run() -> None:
-    window = Window(0)
-    for seq in (2, 3, 4, 6):
-        window.settle(seq)
-    assert (window.position, window.settled_count_beyond) == (0, 4)
-    window.settle(1)
-    assert (window.position, window.settled_count_beyond) == (4, 1)
-    assert window.is_settled(6)
-    assert not window.is_settled(5)
-
-
-def test_settling_is_idempotent() -> None:
-    window = Window(5)
-    for seq in (3, 5, 8, 8):
-        window.settle(seq)
-    assert (window.position, window.ahead) == (5, 0b100)
-
-
 def test_seq_beyond_the_span_is_rejected() -> None:
     window = Window(100)
     window.settle(100 + SPAN)
@@ -51,14 +26,6 @@ def test_range_at_the_position_may_exceed_the_span() -> None:
     window.settle(2)
     window.settle_range(1, 10_000_000)
     assert (window.position, window.ahead) == (10_000_000, 0)
-
-
-def test_settling_through_includes_the_run_that_follows() -> None:
-    window = Window(0)
-    for seq in (5, 6, 8):
-        window.settle(seq)
-    window.settle_through(4)
-    assert (window.position, window.ahead) == (6, 0b10)
 
 
 def test_empty_window_is_encoded_as_none() -> None:
