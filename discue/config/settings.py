@@ -13,6 +13,7 @@ from discue.domain.quotas import Quotas
 
 Command = Literal["serve", "dev", "init", "keys", "organizations", "unlock", "migrate", "copy", "rotate-key", "check"]
 
+# `check` accepts the settings of `serve`, which it validates without starting anything.
 _SERVE: tuple[Command, ...] = ("serve", "check")
 _RUN: tuple[Command, ...] = ("serve", "dev", "check")
 _INITIALIZE: tuple[Command, ...] = ("serve", "dev", "init", "check")
@@ -267,6 +268,7 @@ class Settings:
             return self.host.rstrip(".").lower() == "localhost"
 
     def __repr__(self) -> str:
+        # Not the repr of the dataclass, which would show keys and passwords in a traceback.
         shown = ", ".join(f"{setting.name}={setting.show(getattr(self, setting.name))}" for setting in SETTINGS)
         return f"Settings({shown})"
 

@@ -40,6 +40,7 @@ def load(
     fault for each problem, whose pointer is the source of the value.
     """
     faults: list[Fault] = []
+    # From the lowest precedence to the highest: each source overrides the ones before it.
     given = {name: _Given(text, "this command") for name, text in (base or {}).items()}
     given |= _from_file(flags, environ, read_file, faults)
     given |= {
@@ -50,6 +51,7 @@ def load(
     given |= {setting.name: _Given(flags[setting.name], setting.flag) for setting in SETTINGS if setting.name in flags}
     settings, invalid = _parse(given, faults)
     faults.extend(_broken_constraints(settings, given, invalid))
+    # All problems at once: operators should not have to start again for each one.
     if faults:
         lines = [f"{fault.pointer}: {fault.detail}" for fault in faults]
         raise SettingsInvalid("\n  ".join(["Invalid settings:", *lines]), faults=tuple(faults))

@@ -39,6 +39,7 @@ class SettingType(NamedTuple):
 _NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _ON = frozenset({"true", "yes", "on", "1"})
 _OFF = frozenset({"false", "no", "off", "0"})
+# int() takes quadratic time, and Python refuses very long numbers with another error.
 _MAX_DIGITS = 18
 _ENCRYPTION_KEY_BYTES = 32
 _URL_SAFE = str.maketrans("-_", "+/")
@@ -48,6 +49,7 @@ def integer(least: int, most: int) -> SettingType:
     """Return the type of integers between two bounds, both included."""
 
     def parse(text: str) -> int:
+        # int() alone accepts blanks, underscores and the digits of every script.
         if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
             raise ValueError(text)
         number = int(text)
@@ -104,6 +106,7 @@ def _public_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError(text)
+    # Links append a path to it, which a query or a fragment would swallow.
     if "@" in parts.netloc or "?" in text or "#" in text or not text.isprintable() or " " in text:
         raise ValueError(text)
     return text.rstrip("/")
@@ -119,6 +122,7 @@ def _database(text: str) -> str:
         return text
     if not text.startswith(SQLITE_PREFIX) or "\0" in text:
         raise InvalidValue("invalid value")
+    # Each connection to a database in memory would have a database of its own.
     if text.removeprefix(SQLITE_PREFIX) in ("", "/", ":memory:"):
         raise InvalidValue("the path of the database file is missing")
     return text
@@ -230,6 +234,7 @@ def without_password(text: str) -> str:
     except InvalidDatabaseUrl:
         return f"{scheme}://…"
     parts = urlsplit(text)
+    # Composed of the checked parts: cutting the password out could leave a piece of it.
     user = parts.netloc.partition("@")[0].partition(":")[0] if "@" in parts.netloc else ""
     shown = f"{scheme}://{user}{'@' if user else ''}{_hosts(parts)}{parts.path}"
     query = "&".join(pair for pair in parts.query.split("&") if unquote(pair.partition("=")[0]).lower() not in _SECRETS)

@@ -102,6 +102,7 @@ def decode_credentials(content: bytes) -> Credentials | None:
 
 def is_unchanged(stored: Authentication | None, fields: AuthenticationFields) -> bool:
     """Return whether a request repeats the stored values without a secret, as a response shows them."""
+    # A secret may be a new one: only its absence shows that the client sends back what it was shown.
     if stored is None or any(getattr(fields, name) is not None for name in _SECRET_FIELD.values()):
         return False
     shown = [getattr(stored, name) or None for name in msgspec.structs.asdict(stored)]
@@ -116,6 +117,7 @@ def parse_credentials(fields: AuthenticationFields, now: int) -> Credentials:
     secret = _SECRET_FIELD[kind]
     own = (*_REQUIRED[kind], secret, *_OPTIONAL.get(kind, ()))
     given = {name: value for name, value in msgspec.structs.asdict(fields).items() if value is not None}
+    # Unknown fields first: a client that chose the wrong type gets that error, and not one about a missing field.
     for name in given:
         if name not in (*own, "type"):
             raise _invalid_field(name, f"is not a field of the type {kind}")

@@ -59,6 +59,7 @@ def add_new_key(path: Path, random_bytes: RandomBytes) -> bytes:
 
 def insert_keys(path: Path, keys: Sequence[bytes]) -> None:
     """Insert keys at the beginning of a file. Creates the file if it does not exist."""
+    # Replaced at once: another process reads all keys of before or all of after, never a part of them.
     _write_temporary(path, tuple(dict.fromkeys((*keys, *read_keys(path))))).replace(path)
 
 
@@ -79,6 +80,7 @@ def is_private(path: Path) -> bool:
 
 def _write_temporary(path: Path, keys: Sequence[bytes]) -> Path:
     """Write and sync a temporary file in the same directory."""
+    # In the same directory, because a file can be linked and replaced only within a file system.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     temporary.unlink(missing_ok=True)
     # Private from the start, not after a chmod.
@@ -86,6 +88,7 @@ def _write_temporary(path: Path, keys: Sequence[bytes]) -> Path:
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(_HEADING + "".join(b64encode(key).decode() + "\n" for key in keys))
         file.flush()
+        # Secrets that are sealed with a key must not outlive it in a power failure.
         os.fsync(descriptor)
     return temporary
 

@@ -42,11 +42,13 @@ class DecryptionFailed(ValueError):
 
 def key_id_of(key: bytes) -> str:
     """Return the public id of a key, which reveals nothing about it."""
+    # Personalized, so that the stored id equals no other hash of the key.
     return hashlib.blake2b(key, digest_size=_ID_BYTES, person=b"encryption key").hexdigest()
 
 
 def key_id_in(sealed: bytes) -> str:
     """Return the id of the key that the content was sealed with; "" for plaintext."""
+    # Content that ends after the version is not plaintext, either. No key has the id 00.
     return sealed[len(_VERSION) : _HEADER_BYTES].hex() or _NO_KEY if sealed[:1] == _VERSION else ""
 
 
@@ -93,6 +95,7 @@ class Keyring:
             return stored
         try:
             return self._cipher(key_id).decrypt(stored[_HEADER_BYTES:_NONCE_END], stored[_NONCE_END:], associated_data)
+        # Truncated content raises ValueError: its nonce is too short.
         except (InvalidTag, ValueError) as error:
             if isinstance(error, UnknownKey):
                 raise
@@ -105,4 +108,5 @@ class Keyring:
 
     def _add(self, keys: Iterable[bytes]) -> None:
         for key in keys:
+            # Keys keep their order: the first one seals in a new installation.
             self._ciphers.setdefault(key_id_of(key), ChaCha20Poly1305(key))

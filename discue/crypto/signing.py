@@ -54,6 +54,7 @@ def decode_private_key(secret: str) -> Ed25519PrivateKey:
         content = b64decode(secret.removeprefix(_PRIVATE), validate=True) if secret.startswith(_PRIVATE) else b""
     except ValueError:
         content = b""
+    # Libraries export either the seed or, like libsodium, the seed followed by the public key.
     if len(content) not in (_SEED_BYTES, _PAIR_BYTES):
         raise ValueError("a private key must be whsk_ and the base64 of 32 or 64 bytes")
     key = Ed25519PrivateKey.from_private_bytes(content[:_SEED_BYTES])
@@ -90,6 +91,7 @@ def verify(secret: str, headers: Mapping[str, str], body: bytes, now: int, *, to
     if not (text.isdigit() and len(text) <= _TIMESTAMP_DIGITS):
         raise SignatureInvalid("The timestamp must be a number of seconds.")
     timestamp = int(text)
+    # A recorded request must not be accepted later: the timestamp is signed, so it cannot be renewed.
     if abs(now - timestamp * 1_000) > tolerance_seconds * 1_000:
         raise SignatureInvalid("The timestamp is too far from the current time.")
     message_id, signatures = _header(lowered, "webhook-id"), _header(lowered, "webhook-signature").split(" ")
@@ -199,6 +201,7 @@ def with_new(
 
     Raises TooManySecrets.
     """
+    # Only secrets of the same type: a receiver that verifies one type does not know the new secret of the other.
     expiring = [_expiring(each, expires_at, now) if each.type == new.type else each for each in secrets]
     valid = [each for each in expiring if each.is_valid(now)]
     if len(valid) >= MAX_VALID:
@@ -209,6 +212,7 @@ def with_new(
 def without(secrets: Sequence[SigningSecret], secret_id: str, now: int) -> tuple[SigningSecret, ...]:
     """Return the valid secrets except one. Raises LastSecret if none of them is without an expiry."""
     kept = tuple(each for each in secrets if each.id != secret_id and each.is_valid(now))
+    # Otherwise the listener would one day get requests without any signature.
     if all(each.expires_at for each in kept):
         raise LastSecret
     return kept

@@ -34,6 +34,7 @@ def parse(text: str) -> PresentedKey | None:
     """Return the parts of a key; None unless it is `dsk_` and 43 to 128 letters and digits."""
     if not text.startswith(_PREFIX) or len(text) not in _LENGTHS:
         return None
+    # isalnum() alone accepts the letters and digits of every script.
     if not (text.isascii() and text[len(_PREFIX) :].isalnum()):
         return None
     return PresentedKey(text[len(_PREFIX) : _SECRET_START], text[_SECRET_START:])

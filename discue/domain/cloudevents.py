@@ -76,6 +76,7 @@ def _document(attributes: dict[str, str], media_type: str, entry: Entry) -> byte
     if not media_type:
         return _encode(values)
     data = entry.body if entry.is_json else _encode(entry.body.decode())
+    # Spliced in: decoding and encoding the data would change numbers and drop repeated members.
     return _encode({**values, "datacontenttype": media_type})[:-1] + b',"data":' + data + b"}"
 
 
@@ -179,6 +180,7 @@ def parse_structured_event(members: Mapping[str, msgspec.Raw], pointer: str = ""
 
 def is_json_type(media_type: str) -> bool:
     """Return whether data of this media type is JSON."""
+    # Suffixes such as `application/vnd.shop+json` are JSON, too (RFC 6839).
     subtype = media_type.partition(";")[0].strip().lower().partition("/")[2]
     return subtype == "json" or subtype.endswith("+json")
 
@@ -196,6 +198,7 @@ def _check_data(data: bytes, pointer: str, *, is_json: bool) -> None:
     try:
         data.decode()
     except UnicodeDecodeError as error:
+        # Messages are shown in JSON, which cannot contain other bytes.
         rule = f"must be UTF-8 (invalid at byte {error.start}); send binary data in base64"
         raise invalid(pointer, rule) from None
     if is_json:

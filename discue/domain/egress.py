@@ -106,6 +106,7 @@ class EgressPolicy(msgspec.Struct, frozen=True):
             return None
         if isinstance(address, IPv4Address):
             return _refusal_in(address, _IPV4_RANGES)
+        # A zone names an interface of this machine, so the address is not a public one.
         if address.scope_id is not None:
             return "in a zone (scoped)"
         embedded = _embedded(address)
@@ -130,11 +131,13 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def _refusal_in(address: IPAddress, ranges: _Ranges) -> str | None:
+    # `is_global` adds ranges that were registered after this table was written.
     return ranges.reason(address) or (None if address.is_global else "not public")
 
 
 def _embedded(address: IPv6Address) -> tuple[IPv4Address, ...]:
     """Return the embedded IPv4 addresses: two for Teredo (server and client), none for most."""
+    # `::` and `::1` lie in the range of IPv4-compatible addresses, but embed none.
     if address in _SINGLE_ADDRESSES:
         return ()
     if any(address in network for network in _EMBEDS_IPV4_AT_END):
@@ -149,6 +152,7 @@ def _embedded(address: IPv6Address) -> tuple[IPv4Address, ...]:
 _DOTS = str.maketrans({"\u3002": "."})
 _ZONED = re.compile(r"([0-9A-Fa-f:.]+)%([A-Za-z0-9._~-]+)")
 _NUMBER = re.compile(r"0[xX]([0-9A-Fa-f]*)|([0-9]+)")
+# Longer texts are no names either, and converting their digits would be slow.
 _MAX_LITERAL_CHARACTERS = 255
 
 
@@ -171,6 +175,7 @@ def _mapped(host: str) -> str:
 
 
 def _ipv6(text: str) -> IPv6Address | None:
+    # URLs encode the percent sign before a zone (RFC 6874).
     text = text.replace("%25", "%", 1)
     if "%" in text and _ZONED.fullmatch(text) is None:
         return None

@@ -207,4 +207,5 @@ def unescaped(step: str) -> str:
 
 def below(pointer: str, step: str | int) -> str:
     """Return the pointer to a member or element of the value at `pointer`. A long name is cut."""
+    # Responses and logs repeat pointers, and a name may be as long as the request.
     return f"{pointer}/{step if isinstance(step, int) else escaped(step[:_MAX_NAME_CHARACTERS])}"

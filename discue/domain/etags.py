@@ -19,6 +19,7 @@ _UNVERSIONED: Final = frozenset(
 )
 """Fields of stored resources that no request changes: usage, secrets, and immutable content."""
 
+# 96 bits: two contents of one resource never have the same hash by chance.
 _BYTES: Final = 12
 _ELEMENT: Final = re.compile(r'[ \t]*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*)?(?:,|\Z)')
 

@@ -47,6 +47,7 @@ class FilterableMessage:
     @property
     def headers(self) -> dict[str, str]:
         """Headers by lower-case name."""
+        # Header names are case-insensitive; the parser lowers those of the filter.
         return {name.lower(): value for name, value in message_headers(self._read_options())}
 
     @property

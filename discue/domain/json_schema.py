@@ -170,6 +170,7 @@ class JsonSchema:
         if level > MAX_LEVELS:
             yield Fault(f"{self._pointer}{place}", f"is nested too deeply; at most {MAX_LEVELS} levels are allowed")
             return
+        # Definitions too: references may reach them, so they must be valid.
         self._schemas[place] = schema
         if isinstance(schema, dict):
             self._anchors.update((schema[name], place) for name in _ANCHORS if name in schema)
@@ -236,6 +237,7 @@ class JsonSchema:
     def _expand(self, place: str) -> Any:
         if place not in self._expanded:
             schema = self._schemas[place]
+            # Shared by all references to the place: copies could multiply with each of them.
             self._expanded[place] = self._expand_object(place, schema) if isinstance(schema, dict) else schema
         return self._expanded[place]
 
@@ -261,6 +263,7 @@ class _RecursiveReference(Exception):
 
 def _nesting_depth(value: object) -> int:
     """Return how deeply arrays and objects are nested."""
+    # By levels, not recursively: a deep document would exhaust the stack.
     level, inner = 0, [value]
     while inner := [each for one in inner for each in _elements(one)]:
         level += 1

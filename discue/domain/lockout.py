@@ -102,6 +102,7 @@ class LockoutTable:
 
     def set(self, name: str, until: int, now: int) -> None:
         """Lock a subject out, or end its lockout if `until` is past or 0."""
+        # Removed first, so that it moves to the end: the beginning is evicted.
         self.until.pop(name, None)
         if not remaining_ms(until, now):
             return

@@ -102,6 +102,7 @@ NO_KEY_HASH: Final = 0
 
 def hash_key(key: str) -> int:
     """Return a 64-bit hash of an ordering key. Keys that collide are ordered together, which is harmless."""
+    # Signed, because the columns of both databases are.
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)
 
 

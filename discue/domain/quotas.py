@@ -93,6 +93,7 @@ def is_near(quotas: Quotas, used: PublishUsage, more: PublishUsage, workers: int
 
     From then on the exact use must be read before each publish.
     """
+    # A worker knows the use of the others only as of its last read. Meanwhile each may have published as much.
     return _is_near(quotas.messages_a_day, used.messages + more.messages * workers) or _is_near(
         quotas.bytes_stored, used.bytes + more.bytes * workers
     )

@@ -112,6 +112,7 @@ def settle(attempts_made: int, outcome: Outcome, policy: RetryPolicy, now: int, 
     if outcome.acknowledged:
         return _ACKNOWLEDGED
     gone = outcome.status == _GONE and outcome.error == "status"
+    # An explicit request of the endpoint precedes the policy.
     if outcome.no_retry:
         return Settlement("missed", 0, gone, "no_retry")
     if outcome.error in _COMPLETE_RESPONSES and policy.is_final(outcome.status):

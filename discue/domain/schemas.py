@@ -154,6 +154,7 @@ class SchemaValidator:
         """Return a validator of a part of the document. Keys may contain object ids: the document is never modified."""
         validator = self._validators.get(key)
         if validator is None:
+            # Dropped together: the parts that matter come back with the next invalid message.
             if len(self._validators) >= _CACHED:
                 self._validators.clear()
             validator = self._validators[key] = _validator(document())

@@ -167,6 +167,7 @@ class _Faults:
         self._invalid: list[Fault] = []
 
     def malformed(self, pointer: str, detail: str) -> None:
+        # Bounded: a request may contain thousands of invalid places.
         if len(self._malformed) < _MAX_FAULTS:
             self._malformed.append(Fault(pointer, detail))
 

@@ -8,6 +8,7 @@ from discue.domain.errors import invalid
 
 MAX_BYTES: Final = 65_536
 
+# Double precision ends at 1.8e308. Converting more digits would take quadratic time.
 _MAX_DIGITS: Final = 308
 
 
@@ -43,6 +44,7 @@ def decode_strictly(text: bytes, pointer: str) -> object:
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Parsers disagree about which of several equal names counts, so the text would be ambiguous.
     members = dict(pairs)
     if len(members) < len(pairs):
         names = [name for name, _ in pairs]

@@ -60,5 +60,6 @@ def check_pattern(pattern: str, pointer: str) -> None:
 
 def parse_pattern(text: str) -> SubjectPattern:
     """Parse a valid pattern."""
+    # Parsed once per channel: publishing compares every subject with every pattern of a topic.
     words = tuple(text.split("."))
     return SubjectPattern(words[:-1], is_open=True) if words[-1] == ">" else SubjectPattern(words, is_open=False)
