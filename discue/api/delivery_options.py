@@ -53,6 +53,8 @@ HEADERS: Final = doc(
     propertyNames={"pattern": headers.NAME_PATTERN},
     additionalProperties={"type": "string", "pattern": headers.VALUE_PATTERN},
 )
+HeadersSent: TypeAlias = Annotated[dict[str, str] | None | UnsetType, HEADERS]
+HeadersShown: TypeAlias = Annotated[dict[str, str] | UnsetType, HEADERS]
 FORMAT: Final = doc(
     "How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes.",
     "cloudevents_binary",
@@ -65,16 +67,7 @@ LEASE: Final = doc(
     "How long a pulled message stays leased, in seconds. Default: 30. Pull mode only.", 30, **within(LEASE_SECONDS)
 )
 _RETRY_EXAMPLE: Final = {"schedule": [10, 60, 600], "final_statuses": [422]}
-RETRY: Final = doc("Retry policy. Omitted fields use the default.", _RETRY_EXAMPLE)
-RETRY_SENT: Final = doc(
-    "Retry policy. Omitted fields use the default.",
-    _RETRY_EXAMPLE,
-    anyOf=[
-        {"$ref": "#/components/schemas/RetryBody"},
-        {"type": "array", "description": "The schedule alone.", **_DELAYS},
-        {"type": "null"},
-    ],
-)
+_RETRY_TEXT: Final = "Retry policy. Omitted fields use the default."
 FILTER_EXAMPLE: Final = {"data": {"order.state": ["paid", "refunded"], "order.total": {"$gt": 5}}}
 
 
@@ -94,7 +87,18 @@ class RetryBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     final_statuses: Annotated[list[int | str] | None, _FINAL] = None
 
 
-Retry: TypeAlias = RetryBody | list[int] | None | UnsetType
+RetrySent: TypeAlias = Annotated[
+    RetryBody | list[int] | None | UnsetType,
+    doc(
+        _RETRY_TEXT,
+        _RETRY_EXAMPLE,
+        anyOf=[
+            {"$ref": "#/components/schemas/RetryBody"},
+            {"type": "array", "description": "The schedule alone.", **_DELAYS},
+            {"type": "null"},
+        ],
+    ),
+]
 """A list is the schedule alone."""
 
 
@@ -114,6 +118,9 @@ class RetryView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     jitter: Annotated[float | UnsetType, _JITTER] = UNSET
     attempts: Annotated[int | UnsetType, doc("Number of attempts.", 4, **within(ATTEMPTS))] = UNSET
     final_statuses: Annotated[list[int | str] | UnsetType, _FINAL] = UNSET
+
+
+RetryShown: TypeAlias = Annotated[RetryView | UnsetType, doc(_RETRY_TEXT, _RETRY_EXAMPLE)]
 
 
 class RetryPolicyView(msgspec.Struct, kw_only=True, frozen=True):
@@ -184,7 +191,7 @@ def filter_view(text: str | None) -> msgspec.Raw | UnsetType:
     return UNSET if text is None else msgspec.Raw(text.encode())
 
 
-def retry_given(sent: Retry) -> RetryOptions | None | UnsetType:
+def retry_given(sent: RetrySent) -> RetryOptions | None | UnsetType:
     """Return the requested retry policy."""
     if isinstance(sent, list):
         return RetryOptions(schedule=tuple(sent))

@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from discue.api.decoding import given_twice
 from discue.api.route import Call, Route
 from discue.api.rsgi import HttpHeaders
+from discue.api.structs import ApiResponse
 from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.control.context import ControlContext, IdempotentWrite
 from discue.domain.errors import BadRequest, Conflict, DiscueError, Unavailable, Unprocessable
@@ -19,15 +20,7 @@ from discue.store.idempotency import StoredResponse
 from discue.store.store import Store
 
 T = TypeVar("T")
-
-
-class Storable(Protocol):
-    """A response that can be stored without its secrets."""
-
-    def without_secrets(self) -> object: ...
-
-
-Response = TypeVar("Response", bound=Storable)
+Response = TypeVar("Response", bound=ApiResponse)
 
 HEADER: Final = "Idempotency-Key"
 KEY_HEADER: Final = HEADER.lower()

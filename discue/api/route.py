@@ -143,13 +143,13 @@ class Call(msgspec.Struct):
 
     def url_of(self, public_id: str) -> str:
         """Return the URL of the resource that the request names, or of one in the collection that it names."""
-        return self.url if public_id in self.ids else f"{self.url}/{public_id}"
+        url = self.base + self.path
+        # A request names the resource that it shows, or, to create it, the collection that it will be in.
+        return url if public_id in self.ids else f"{url}/{public_id}"
 
     def links(self, public_id: str | None = None) -> Links:
-        """Return the links of a response that shows one resource without sub-resources, or the given one."""
-        # A request names the resource that it shows, or, to create it, the collection that it will be in.
-        url = self.base + self.path
-        return {"self": Link(url if public_id is None or public_id in self.ids else f"{url}/{public_id}")}
+        """Return the links of a response without sub-resources, to `url_of` the given id or to the request's URL."""
+        return {"self": Link(self.url if public_id is None else self.url_of(public_id))}
 
     def names(self) -> GivenNames:
         """Return the names in the body. null resets the alias of an existing resource to its id."""

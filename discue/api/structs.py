@@ -21,7 +21,6 @@ T = TypeVar("T")
 Text: TypeAlias = str | None | UnsetType
 Integer: TypeAlias = int | None | UnsetType
 Flag: TypeAlias = bool | None | UnsetType
-HeaderFields: TypeAlias = dict[str, str] | None | UnsetType
 
 AsSent: TypeAlias = msgspec.Raw
 """A value that is kept as the client wrote it. Empty if it was not sent."""

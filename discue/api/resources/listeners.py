@@ -10,16 +10,15 @@ from msgspec.structs import asdict, replace
 from discue.api.delivery_options import (
     FILTER_EXAMPLE,
     FORMAT,
-    HEADERS,
     LEASE,
     RATE_LIMIT,
-    RETRY,
-    RETRY_SENT,
     EffectiveOptionsView,
+    HeadersSent,
+    HeadersShown,
     RateLimitBody,
     RateLimitView,
-    Retry,
-    RetryView,
+    RetrySent,
+    RetryShown,
     effective_view,
     filter_given,
     filter_sent_doc,
@@ -41,7 +40,6 @@ from discue.api.structs import (
     ApiResponse,
     AsSent,
     DeletedResponse,
-    HeaderFields,
     Ignored,
     Integer,
     NamedBody,
@@ -144,9 +142,9 @@ class ListenerBody(NamedBody, kw_only=True):
     notify_url: Annotated[str | UnsetType, _NOTIFY_URL] = UNSET
     liveness_url: Annotated[str | UnsetType, _LIVENESS_URL] = UNSET
     status: Annotated[Text, STATUS] = UNSET
-    headers: Annotated[HeaderFields, HEADERS] = UNSET
+    headers: HeadersSent = UNSET
     timeout: Annotated[Integer, _TIMEOUT] = UNSET
-    retry: Annotated[Retry, RETRY_SENT] = UNSET
+    retry: RetrySent = UNSET
     max_in_flight: Annotated[Integer, _MAX_IN_FLIGHT] = UNSET
     rate_limit: Annotated[RateLimitBody | None | UnsetType, RATE_LIMIT] = UNSET
     filter: Annotated[AsSent, filter_sent_doc(f"{_FILTER_TEXT} null: all.")] = NOT_SENT
@@ -229,11 +227,11 @@ class ListenerView(View, kw_only=True, frozen=True):
         EffectiveOptionsView, doc("The options in effect: set for the listener, its queue, or the service.")
     ]
     lease_seconds: Annotated[int | UnsetType, LEASE] = UNSET
-    headers: Annotated[dict[str, str] | UnsetType, HEADERS] = UNSET
+    headers: HeadersShown = UNSET
     timeout: Annotated[int | UnsetType, _TIMEOUT] = UNSET
     max_in_flight: Annotated[int | UnsetType, _MAX_IN_FLIGHT] = UNSET
     rate_limit: Annotated[RateLimitView | UnsetType, RATE_LIMIT] = UNSET
-    retry: Annotated[RetryView | UnsetType, RETRY] = UNSET
+    retry: RetryShown = UNSET
     filter: Annotated[msgspec.Raw | UnsetType, doc(_FILTER_TEXT, FILTER_EXAMPLE, type="object")] = UNSET
     format: Annotated[str | UnsetType, FORMAT] = UNSET
     authentication: Annotated[

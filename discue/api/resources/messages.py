@@ -10,12 +10,11 @@ from msgspec import UNSET, UnsetType
 from discue.api.decoding import EventBody, content_of
 from discue.api.delivery_options import (
     DELAY_SECONDS,
-    HEADERS,
     KEY_LIMITS,
-    RETRY,
-    RETRY_SENT,
-    Retry,
-    RetryView,
+    HeadersSent,
+    HeadersShown,
+    RetrySent,
+    RetryShown,
     due_at,
     key_given,
     retry_given,
@@ -43,7 +42,6 @@ from discue.api.structs import (
     AsSent,
     Body,
     DeletedResponse,
-    HeaderFields,
     Ignored,
     Integer,
     LinkTarget,
@@ -113,8 +111,8 @@ class MessageBody(NamedBody, kw_only=True):
     ] = UNSET
     expires_at: Annotated[Integer, _EXPIRES_AT] = UNSET
     key: Annotated[Text, doc(_KEY_DESCRIPTION, "customer-9", **KEY_LIMITS)] = UNSET
-    headers: Annotated[HeaderFields, HEADERS] = UNSET
-    retry: Annotated[Retry, RETRY_SENT] = UNSET
+    headers: HeadersSent = UNSET
+    retry: RetrySent = UNSET
     queue_id: Ignored = NOT_SENT
     deliveries: Ignored = NOT_SENT
 
@@ -177,8 +175,8 @@ class MessageView(View, kw_only=True, frozen=True):
     ] = UNSET
     expires_at: Annotated[int | UnsetType, _EXPIRES_AT] = UNSET
     key: Annotated[str | UnsetType, doc(_KEY_DESCRIPTION, "customer-9")] = UNSET
-    headers: Annotated[dict[str, str] | UnsetType, HEADERS] = UNSET
-    retry: Annotated[RetryView | UnsetType, RETRY] = UNSET
+    headers: HeadersShown = UNSET
+    retry: RetryShown = UNSET
     subject: Annotated[
         str | UnsetType, doc("The subject, if it was published to a topic with one.", "orders.eu.paid")
     ] = UNSET
@@ -362,13 +360,8 @@ def _published(message_id: str, given: str | None, stored_at: int) -> MessageVie
 
 
 def _view(message: StoredMessage) -> MessageView:
-    return MessageView(
-        id=message.id,
-        alias=message.alias,
-        name=message.alias,
-        created_at=message.stored_at,
-        updated_at=message.updated_at,
-    )
+    shown = _published(message.id, message.alias, message.stored_at)
+    return msgspec.structs.replace(shown, updated_at=message.updated_at)
 
 
 ROUTES = (

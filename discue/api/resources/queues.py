@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.api.delivery_options import RETRY, RETRY_SENT, Retry, RetryView, retry_given, retry_view
+from discue.api.delivery_options import RetrySent, RetryShown, retry_given, retry_view
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
 from discue.api.route import CREATE, DELETE, GET, PUT, SMALL_BODY, Call, Needs, Route, Services
@@ -95,7 +95,7 @@ class QueueBody(NamedBody, kw_only=True):
     json_schema: Annotated[
         AsSent, doc(_JSON_SCHEMA_TEXT, _JSON_SCHEMA_EXAMPLE, anyOf=[*_JSON_SCHEMA, {"type": "null"}])
     ] = NOT_SENT
-    retry: Annotated[Retry, RETRY_SENT] = UNSET
+    retry: RetrySent = UNSET
     ordered: Annotated[Flag, _ORDERED] = UNSET
     on_missed: Annotated[Text, _ON_MISSED] = UNSET
     schema_id: Ignored = NOT_SENT
@@ -128,7 +128,7 @@ class QueueView(View, kw_only=True, frozen=True):
     schema_id: Annotated[str | UnsetType, doc("The id of the schema.", EXAMPLE_IDS["schema_id"], pattern=SCHEMA_ID)] = (
         UNSET
     )
-    retry: Annotated[RetryView | UnsetType, RETRY] = UNSET
+    retry: RetryShown = UNSET
 
 
 class QueueResponse(ApiResponse, kw_only=True, frozen=True):

@@ -8,12 +8,11 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.decoding import content_of
 from discue.api.delivery_options import (
-    HEADERS,
     KEY_LIMITS,
-    RETRY,
-    RETRY_SENT,
-    Retry,
-    RetryView,
+    HeadersSent,
+    HeadersShown,
+    RetrySent,
+    RetryShown,
     key_given,
     retry_given,
     retry_view,
@@ -29,7 +28,6 @@ from discue.api.structs import (
     ApiResponse,
     AsSent,
     DeletedResponse,
-    HeaderFields,
     Ignored,
     Integer,
     NamedBody,
@@ -134,8 +132,8 @@ class ScheduleBody(NamedBody, kw_only=True):
             **KEY_LIMITS,
         ),
     ] = UNSET
-    headers: Annotated[HeaderFields, HEADERS] = UNSET
-    retry: Annotated[Retry, RETRY_SENT] = UNSET
+    headers: HeadersSent = UNSET
+    retry: RetrySent = UNSET
     expires_in: Annotated[Integer, _EXPIRES_IN] = UNSET
     queue_id: Ignored = NOT_SENT
     next_runs: Ignored = NOT_SENT
@@ -176,8 +174,8 @@ class ScheduleView(View, kw_only=True, frozen=True):
     ends_at: Annotated[int | UnsetType, _ENDS_AT] = UNSET
     data: Annotated[str | UnsetType, doc("The data of each message.", '{"order": 17}')] = UNSET
     key: Annotated[str | UnsetType, doc("The key of each message.", "reports")] = UNSET
-    headers: Annotated[dict[str, str] | UnsetType, HEADERS] = UNSET
-    retry: Annotated[RetryView | UnsetType, RETRY] = UNSET
+    headers: HeadersShown = UNSET
+    retry: RetryShown = UNSET
     expires_in: Annotated[int | UnsetType, _EXPIRES_IN] = UNSET
 
 
