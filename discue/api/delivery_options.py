@@ -182,6 +182,7 @@ def key_given(sent: Text, pointer: str) -> str | None:
 
 def filter_given(sent: AsSent) -> str | UnsetType | None:
     """Return the JSON of a filter as the client wrote it."""
+    # Kept as text: a client gets back what it wrote, with its numbers and the order of its members.
     text = bytes(sent).decode()
     return UNSET if not text else None if text == "null" else text
 

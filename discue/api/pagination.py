@@ -51,6 +51,7 @@ class Parameter(msgspec.Struct, frozen=True):
         schema = self.schema
         if schema["type"] == "integer":
             lowest, highest = schema["minimum"], schema["maximum"]
+            # `isdecimal` is true for digits of other scripts, too, and `int` takes long for very long texts.
             is_number = text.isascii() and text.isdecimal() and len(text) <= max(_LONGEST_NUMBER, len(str(highest)))
             if not is_number or not lowest <= int(text) <= highest:
                 raise self.wrong(self.rule or f"must be a whole number from {lowest} to {highest}")

@@ -77,6 +77,7 @@ def problem_of(error: DiscueError, request_id: str, origin: str) -> Problem:
 def headers_of(error: DiscueError, negotiated: Negotiated) -> list[tuple[str, str]]:
     """Return the headers of an error, Content-Type first."""
     headers = [("content-type", PROBLEM if negotiated == "problem" else JSON)]
+    # RFC 9110 requires the header of a 401 (15.5.2) and that of a 405 (15.5.6).
     if error.status == 401:
         headers.append(("www-authenticate", WWW_AUTHENTICATE))
     if error.allow:

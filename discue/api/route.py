@@ -133,6 +133,7 @@ class Call(msgspec.Struct):
     @property
     def control(self) -> ControlContext:
         """The control plane. It applies the request's `If-Match` to changes and deletions."""
+        # Most requests have no If-Match, and share one control plane.
         control = self.services.control
         return control if self.match is None else replace(control, match=self.match)
 

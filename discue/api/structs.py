@@ -29,6 +29,7 @@ READ_ONLY: Final = "Read-only: ignored in requests."
 Ignored: TypeAlias = Annotated[msgspec.Raw, Meta(description=READ_ONLY)]
 """A field of responses that clients may send back."""
 
+# No JSON is empty, so this cannot be mistaken for anything that a client sends, null included.
 NOT_SENT: Final = msgspec.Raw()
 
 INSTANT: Final = {"minimum": 0, "maximum": LAST_INSTANT}
@@ -193,6 +194,7 @@ def base_url(scope: HttpScope, headers: HttpHeaders) -> str:
     return _base_url(scope.scheme, scope.authority or headers.get("host") or scope.server)
 
 
+# Bounded: clients choose the Host header.
 @lru_cache(_CACHED_BASES)
 def _base_url(scheme: str, host: str) -> str:
     if _HOST.fullmatch(host) is None:

@@ -67,6 +67,7 @@ _BOUNDS: Final = {
     "default": "default {}",
 }
 
+# The policy allows this style by its hash, so that nothing that gets into the page can add another.
 _DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
 _POLICY = (
@@ -151,6 +152,7 @@ def _operations(document: Document, tag: str) -> Iterator[_Operation]:
 
 
 def _contents(document: Document) -> str:
+    # Without PUT on collections, which do the same as POST.
     parts = []
     for tag in document["tags"]:
         items = "".join(

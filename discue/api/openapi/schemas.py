@@ -115,6 +115,7 @@ def direct_structs_of(kind: type[msgspec.Struct]) -> Iterator[type[msgspec.Struc
 
 def _collect(kind: type[msgspec.Struct], found: dict[str, type[msgspec.Struct]]) -> None:
     """Raises ValueError if two structs have the same name, which is that of their component."""
+    # Components have no packages: a second struct of the name would silently replace the first.
     if found.setdefault(kind.__name__, kind) is not kind:
         raise ValueError(f"Two structs are called {kind.__name__}.")
     for field in _fields(kind):

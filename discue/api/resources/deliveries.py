@@ -248,6 +248,7 @@ def _attempt_view(attempt: StoredAttempt, **details: Any) -> AttemptView:
 
 def details_view(detail: AttemptDetail) -> dict[str, Any]:
     """Return the fields of an attempt that are kept for its details only."""
+    # A stage that was not reached is omitted rather than 0, which a fast stage can take.
     timings: dict[str, Any] = {name: value for name, value in asdict(detail.timings).items() if value is not None}
     response: ResponseView | UnsetType = UNSET
     if detail.timings.first_byte_ms is not None:

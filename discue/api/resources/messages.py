@@ -290,6 +290,7 @@ async def message_limit(services: Services, principal: Principal, ids: tuple[str
 
 async def batch_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
     """Return the limit, which is the same for every queue. Raises NotFound."""
+    # For that error: a body of several megabytes should not be read for a queue that does not exist.
     await services.control.cache.queue(principal.organization, ids[0])
     return BATCH_BYTES
 

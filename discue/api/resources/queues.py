@@ -207,6 +207,7 @@ def _schema(body: QueueBody) -> Schema | ClearedSchema | UnsetType:
         raise Unprocessable("A queue has one schema: send schema or json_schema.", faults=faults)
     for language, text in given.items():
         return parse_schema(text, language)
+    # A client that has replaced `schema` by `json_schema` may still send null for `schema`.
     cleared = frozenset(language for language, text in sent.items() if text == b"null")
     return ClearedSchema(cleared) if cleared else UNSET
 
@@ -235,7 +236,7 @@ def _view(details: QueueDetails) -> QueueView:
         schema=schema if has_rules else UNSET,
         json_schema=UNSET if has_rules else schema,
         schema_id=or_unset(queue.schema_id),
-        retry=UNSET if queue.retry is None else retry_view(queue.retry),
+        retry=retry_view(queue.retry),
     )
 
 

@@ -146,12 +146,10 @@ async def delete(call: Call) -> DeletedResponse:
 def _fields(body: SecretBody) -> SecretFields:
     """Raises Unprocessable for an unknown type and an overlap out of bounds."""
     default = SecretFields()
-    kind = default.type
-    if isinstance(body.type, str):
-        known = next((each for each in _TYPES if each == body.type), None)
-        if known is None:
-            raise invalid("/type", "must be hmac or ed25519")
-        kind = known
+    given = body.type if isinstance(body.type, str) else default.type
+    kind = next((each for each in _TYPES if each == given), None)
+    if kind is None:
+        raise invalid("/type", "must be hmac or ed25519")
     overlap = number_given(body.expire_previous_in, _OVERLAP_SECONDS, "/expire_previous_in")
     return SecretFields(kind, text_given(body.secret), default.expire_previous_in if overlap is None else overlap)
 

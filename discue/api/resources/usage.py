@@ -176,6 +176,7 @@ async def list_events(call: Call) -> EventsResponse:
     is_restricted = not call.principal.allows_all("events", "read")
     organization = call.principal.organization_public_id
     views = [_event_view(event, organization, is_restricted=is_restricted) for event in page.events]
+    # Even the link of a page without events leads on: a client that follows it gets the events that come later.
     links = links_of(_events_url(call, selection, after), following=_events_url(call, selection, page.onward))
     return EventsResponse(events=views, links=links)
 
