@@ -195,9 +195,11 @@ class App:
         is_supported = read_events is not None or is_json(headers.get("content-type", ""))
         if not is_supported and length is not None and length != "0":
             raise UnsupportedMediaType
-        # Finding the limit may read the store, which most requests can do without.
         limit = SMALL_BODY
-        if route.limit is not None and (length is None or len(length) > _SMALL_DIGITS):
+        if isinstance(route.limit, int):
+            limit = route.limit
+        elif length is None or len(length) > _SMALL_DIGITS:
+            # Finding the limit may read the store, which most requests can do without.
             limit = await route.limit(self._services, request.principal, ids)
         request.body_is_left = False
         try:

@@ -227,8 +227,8 @@ class Route(msgspec.Struct, frozen=True):
     """The struct of the response, if it is not the return type of the handler."""
     statuses: tuple[int, ...] = ()
     """Statuses that do not follow from the rest of the row."""
-    limit: BodyLimit | None = None
-    """Asked for bodies that are not small."""
+    limit: BodyLimit | int = SMALL_BODY
+    """The maximum size of a body in bytes. Asked for bodies that are not small."""
     repeat: Repeat | None = None
     """For routes that store less than their whole response under an idempotency key."""
     events: EventFormat | None = None

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from discue.api.delivery_options import RetrySent, RetryShown, retry_given, retry_view
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, DELETE, GET, PUT, SMALL_BODY, Call, Needs, Route, Services
+from discue.api.route import CREATE, DELETE, GET, PUT, SMALL_BODY, Call, Needs, Route
 from discue.api.structs import (
     EXAMPLE_IDS,
     NOT_SENT,
@@ -44,10 +44,12 @@ from discue.control.queues import (
 )
 from discue.domain.errors import Fault, Unprocessable
 from discue.domain.schemas import FIELDS, Schema, parse_schema
-from discue.domain.scopes import Principal
 from discue.domain.strict_json import MAX_BYTES as SCHEMA_BYTES
 
 _READ, _LIST, _WRITE = Needs.of("queues")
+
+# Allows for a schema that is too large: that error has a pointer.
+_BODY_BYTES: Final = SMALL_BODY + 2 * SCHEMA_BYTES
 
 _RETENTION: Final = doc(
     "How long messages are kept after all listeners have settled them, in seconds. Default: set by the organization or "
@@ -180,11 +182,6 @@ async def delete(call: Call) -> DeletedResponse:
     return DeletedResponse(links=call.links())
 
 
-async def body_limit(_services: Services, _principal: Principal, _ids: tuple[str, ...]) -> int:
-    """Allow for a schema that is too large: that error has a pointer."""
-    return SMALL_BODY + 2 * SCHEMA_BYTES
-
-
 def _fields(call: Call) -> QueueFields:
     body: QueueBody = call.body
     return QueueFields(
@@ -265,11 +262,11 @@ ROUTES = (
         _WRITE,
         QueueBody,
         statuses=(402,),
-        limit=body_limit,
+        limit=_BODY_BYTES,
         example={"alias": "orders", "retention": 86_400},
     ),
     Route(GET, "/queues/{queue_id}", get, _READ),
-    Route(PUT, "/queues/{queue_id}", change, _WRITE, QueueBody, limit=body_limit, example={"retention": 604_800}),
+    Route(PUT, "/queues/{queue_id}", change, _WRITE, QueueBody, limit=_BODY_BYTES, example={"retention": 604_800}),
     Route(DELETE, "/queues/{queue_id}", delete, _WRITE),
     Route(GET, "/queues/{queue_id}/schemas/{schema_id}", get_schema, Needs("schemas", "read")),
 )

@@ -20,7 +20,7 @@ from discue.api.delivery_options import (
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
 from discue.api.resources.messages import LONGEST_ESCAPE
-from discue.api.route import CREATE, DELETE, GET, PUT, SMALL_BODY, Call, Needs, Route, Services
+from discue.api.route import CREATE, DELETE, GET, PUT, SMALL_BODY, Call, Needs, Route
 from discue.api.structs import (
     INSTANT,
     NOT_SENT,
@@ -54,11 +54,13 @@ from discue.domain.schedule import (
     UnknownTimeZone,
     next_runs,
 )
-from discue.domain.scopes import Principal
 from discue.publishing.publish import NewMessage, check_messages
 from discue.store.schedules import Reason
 
 NEXT_RUNS = 5
+
+# The largest data, with every character escaped.
+_BODY_BYTES: Final = SMALL_BODY + LARGEST_DATA_BYTES * LONGEST_ESCAPE
 
 _READ = Needs("messages", "read")
 _WRITE = Needs("messages", "write")
@@ -218,11 +220,6 @@ async def delete(call: Call) -> DeletedResponse:
     return DeletedResponse(links=call.links())
 
 
-async def body_limit(_services: Services, _principal: Principal, _ids: tuple[str, ...]) -> int:
-    """Return the size of the largest data, if every character of it is escaped."""
-    return SMALL_BODY + LARGEST_DATA_BYTES * LONGEST_ESCAPE
-
-
 def _fields(call: Call) -> ScheduleFields:
     body: ScheduleBody = call.body
     return ScheduleFields(
@@ -304,7 +301,7 @@ ROUTES = (
         create,
         _WRITE,
         ScheduleBody,
-        limit=body_limit,
+        limit=_BODY_BYTES,
         required=("cron", "data"),
         example={"cron": "0 9 * * MON-FRI", "time_zone": "Europe/Zurich", "data": {"report": "daily"}},
     ),
@@ -315,7 +312,7 @@ ROUTES = (
         change,
         _WRITE,
         ScheduleBody,
-        limit=body_limit,
+        limit=_BODY_BYTES,
         example={"status": "disabled"},
     ),
     Route(DELETE, "/queues/{queue_id}/schedules/{schedule_id}", delete, _WRITE),
