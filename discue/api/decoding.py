@@ -48,6 +48,7 @@ _JSON_TYPES = {
     "object": "an object",
     "array": "an array",
 }
+_UNDECODABLE = (UnicodeDecodeError, msgspec.DecodeError, RecursionError, json.JSONDecodeError)
 _SHOWN_NAME = 100
 _QUOTE = 0x22
 _MAYBE_JSON = frozenset(b'{["-0123456789tfn \t\r\n')
@@ -80,10 +81,7 @@ class BodyDecoder(Generic[B]):
             # shortest JSON of this value, so most bodies are known to have none without parsing them again.
             if len(content) - body.least_bytes() >= _SHORTEST_MEMBER:
                 _reject_duplicates(_skeleton(content, body.opaque()))
-        except json.JSONDecodeError:
-            # Happens only if one of the opaque values also occurs across the borders of others.
-            raise BadRequest("The body is ambiguous.") from None
-        except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+        except _UNDECODABLE as error:
             _explain(error)
         return body
 
@@ -146,9 +144,7 @@ def _decode_events(decode: Callable[[bytes], T], content: bytes, opaque: Callabl
         content.decode()
         value = decode(content)
         _reject_duplicates(_skeleton(content, opaque(value)))
-    except json.JSONDecodeError:
-        raise BadRequest("The body is ambiguous.") from None
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+    except _UNDECODABLE as error:
         _explain(error)
     return value
 
@@ -173,7 +169,10 @@ def is_json_text(content: bytes) -> bool:
     return True
 
 
-def _explain(error: UnicodeDecodeError | msgspec.DecodeError | RecursionError) -> NoReturn:
+def _explain(error: Exception) -> NoReturn:
+    if isinstance(error, json.JSONDecodeError):
+        # Happens only if one of the opaque values also occurs across the borders of others.
+        raise BadRequest("The body is ambiguous.") from None
     if isinstance(error, UnicodeDecodeError):
         raise BadRequest(f"The body is not UTF-8 (byte {error.start}).") from None
     if isinstance(error, RecursionError):
