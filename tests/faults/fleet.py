@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -77,7 +76,7 @@ class Worker:
             "bug": self.bug,
         }
         words = [f"{name}={value}" for name, value in alterations.items() if value]
-        self.product.command = (sys.executable, "-m", "tests.faults.altered", *words)
+        self.product.command = ("-m", "tests.faults.altered", *words)
         await self.product.begin()
 
     def set_clock(self, wrong_by_seconds: int) -> None:

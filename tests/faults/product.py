@@ -5,8 +5,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -18,7 +16,8 @@ from urllib.parse import urlsplit
 from tests.faults.client import KEY, Client
 from tests.support.forked import Forked
 
-SERVE = (sys.executable, "-m", "discue")
+SERVE = ("-m", "discue")
+"""The arguments of `python` before those of the command line."""
 PATIENCE_SECONDS = 60.0
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -53,7 +52,7 @@ class Product:
             "rate_limit": 0,
             **settings,
         }
-        self._process: Forked | subprocess.Popen[str] | None = None
+        self._process: Forked | None = None
         self._listening: asyncio.Task[None] | None = None
         self._awaited: list[tuple[str, asyncio.Future[str]]] = []
 
@@ -94,8 +93,8 @@ class Product:
         """Start the process, and do not wait for it."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DISCUE_")}
         given = {f"DISCUE_{name.upper()}": str(value) for name, value in self._settings.items()}
-        self._process = _begun((*self.command, "serve"), {**inherited, **given})
-        assert self._process.stderr is not None
+        environment = {**inherited, **given}
+        self._process = Forked((*self.command, "serve"), folder=_REPOSITORY, environment=environment)
         reader = asyncio.StreamReader(_LONGEST_LINE)
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), self._process.stderr)
@@ -142,8 +141,7 @@ class Product:
             return 0
         code: int = await self._within(asyncio.to_thread(self._process.wait, PATIENCE_SECONDS))
         await self._within(self._listening)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._process.stdout.close()
         return code
 
     def limit_files(self, most_bytes: int | None) -> None:
@@ -198,18 +196,3 @@ async def running(folder: Path, database: str, **settings: Any) -> AsyncIterator
             await stack.enter_async_context(Product(folder, database=database, **settings))
             for _ in range(2 if database.startswith("postgresql") else 1)
         ]
-
-
-def _begun(command: Sequence[str], environment: dict[str, str]) -> "Forked | subprocess.Popen[str]":
-    """The program as it is needs not be imported again; what is altered begins from nothing."""
-    if command[:-1] == SERVE:
-        return Forked(command[1:], folder=_REPOSITORY, environment=environment)
-    return subprocess.Popen(
-        command,
-        cwd=_REPOSITORY,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sqlite3
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
@@ -257,7 +256,7 @@ def as_nobody(folder: Path, mode: int) -> Product:
     """A server on the folder, run by a user who has the rights that the mode gives to others."""
     is_root = os.geteuid() == 0
     folder.chmod(mode if is_root else mode & 0o555)
-    return Product(folder, command=(sys.executable, "-m", "tests.faults.unprivileged") if is_root else SERVE)
+    return Product(folder, command=("-m", "tests.faults.unprivileged") if is_root else SERVE)
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "made by another user"])
