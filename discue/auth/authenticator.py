@@ -96,6 +96,7 @@ class Authenticator:
                 lambda tx: lockouts.count_failure(tx, subject, now, occurrence)
             )
         locks, until = self._cache.locks, counted.failures.locked_until
+        # `too_late`: another worker has locked the subject out, and the feed has not told this worker yet.
         if counted.begins or counted.too_late:
             locks.set(subject.name, until, now)
         if counted.begins:

@@ -169,13 +169,7 @@ class ControlPlaneCache:
     """Keys, queues, topics and lockouts of one store. Used from one event loop."""
 
     def __init__(
-        self,
-        store: Store,
-        clock: Clock,
-        *,
-        max_message_bytes: int,
-        quotas: Quotas = NO_QUOTAS,
-        entries: int = ENTRIES,
+        self, store: Store, clock: Clock, *, max_message_bytes: int, quotas: Quotas = NO_QUOTAS, entries: int = ENTRIES
     ) -> None:
         """`max_message_bytes` and `quotas` are the defaults of queues and organizations without their own."""
         self._store = store
@@ -350,6 +344,7 @@ class ControlPlaneCache:
         """Apply one batch of the feed. Returns whether there may be more."""
         version = self._version
         epoch, head, changes, locks = await self._store.read(lambda tx: _changes_since(tx, version))
+        # A failover may have lost changes that were read, and trimming changes that were not: neither can be followed.
         expected = range(version + 1, version + 1 + len(changes))
         if epoch != self._epoch or head < version or [change.version for change in changes] != list(expected):
             await self.open()
@@ -362,6 +357,7 @@ class ControlPlaneCache:
         for change in changes:
             for cache in self._caches:
                 cache.invalidate(change.ref)
+        # Only now: a follower may read the cache at once, also for a later change of the batch.
         for change in changes:
             self._notify(change.kind, change.organization, change.ref)
         return self._version != head

@@ -101,12 +101,22 @@ class _Budget:
         self.returned -= request.returned
         self.is_used_up = taken.granted < request.wanted or not taken.left
         self.granted += taken.granted
+        # Requests that were admitted without a grant come first: they have already used their share.
         paid = min(self.owed, taken.granted)
         self.owed -= paid
         self.held += taken.granted - paid
         waiters, self.waiting = self.waiting, []
         for waiter in waiters:
-            self._resolve(waiter)
+            if waiter.done():
+                continue
+            if self.held:
+                self.held -= 1
+                waiter.set_result(True)
+            elif self.is_used_up:
+                waiter.set_result(False)
+            else:
+                # It arrived after the request was sized. The next refill includes it.
+                self.waiting.append(waiter)
 
     def release_waiters(self) -> None:
         """Release the waiting requests without a result: the store did not respond."""
@@ -114,17 +124,6 @@ class _Budget:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
-
-    def _resolve(self, waiter: asyncio.Future[bool | None]) -> None:
-        if waiter.done():
-            return
-        if self.held:
-            self.held -= 1
-            waiter.set_result(True)
-        elif self.is_used_up:
-            waiter.set_result(False)
-        else:
-            self.waiting.append(waiter)
 
 
 class RateLimiter:
@@ -156,6 +155,7 @@ class RateLimiter:
             return None
         if budget.held:
             budget.held -= 1
+            # Early enough that the next slice arrives before this one is used up: requests need not wait.
             if budget.held <= budget.low and not budget.is_used_up:
                 self._request_refill(budget)
             return self._status(budget, refused=False)
@@ -188,6 +188,7 @@ class RateLimiter:
         if not caller.limit:
             return RateLimitStatus(UNLIMITED, UNLIMITED, self._minutes.reset_at, False)
         budget = self._find(caller[:2])
+        # Without a request in this minute, nothing of the limit is used as far as this worker knows.
         if budget is None or budget.limit != caller.limit:
             return RateLimitStatus(caller.limit, caller.limit, self._minutes.reset_at, False)
         return self._status(budget, refused=False)
@@ -226,6 +227,7 @@ class RateLimiter:
 
     def _keep(self, budget: _Budget) -> None:
         self._recent[budget.key] = budget
+        # A whole generation is dropped at once: no bookkeeping per request, unlike an LRU list.
         if len(self._recent) > self._entries:
             self._recent, self._earlier = {}, self._recent
 
@@ -261,6 +263,7 @@ class RateLimiter:
     async def _refill_all(self) -> None:
         try:
             while self._waiting:
+                # In one order at all workers, so that their transactions lock rows in that order: no deadlock.
                 together = sorted(self._waiting[:_REFILLS_PER_WRITE], key=lambda budget: (budget.key, budget.minute))
                 del self._waiting[:_REFILLS_PER_WRITE]
                 await self._take_for(together)

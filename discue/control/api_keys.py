@@ -189,6 +189,7 @@ async def _own(tx: Transaction, principal: Principal, access: Access, public_id:
 
 
 async def _require_another_manager(tx: Transaction, key: ApiKey, now: int) -> None:
+    # The transaction is exclusive, or two keys that are deleted at the same time could each count on the other one.
     last = 0
     while enabled := await api_keys.enabled_after(tx, key.organization, last, _KEYS_AT_ONCE):
         if any(other.id != key.id and manages_keys(other, now) for other in enabled):

@@ -95,6 +95,7 @@ class ControlContext:
             result = await self.store.write_exclusively(work)
         except UniqueViolation as error:
             raise invalid("/alias", "is taken") from error
+        # Before the response: the client's next request may arrive at this worker, and must see the change.
         await self.cache.catch_up()
         self.store.engine.notify(Notification(feed=True))
         return result

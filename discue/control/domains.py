@@ -140,6 +140,7 @@ async def verify(control: ControlContext, principal: Principal, public_id: str, 
             return stored, False
         return await _tried(tx, stored, now), True
 
+    # The transaction that takes the domain moves its next check, so that no other worker checks it at the same time.
     with checks.slot(principal.organization):
         domain, is_taken = await control.store.write_exclusively(take)
         if not is_taken:
@@ -150,6 +151,7 @@ async def verify(control: ControlContext, principal: Principal, public_id: str, 
 async def take_due(control: ControlContext, limit: int) -> list[Domain]:
     """Take up to `limit` domains of all organizations whose check is due. Other workers skip them for a while."""
     now = control.clock.now()
+    # Usually none is due: this read spares an exclusive transaction.
     if not await control.store.read(partial(domains.due, now=now, limit=1)):
         return []
 

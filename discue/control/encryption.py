@@ -115,6 +115,7 @@ async def step(
                     await _replace(tx, control, key_id, row)
         return RotationStep(rows[-1].key if rows else None, len(rows), moved, tuple(unreadable))
 
+    # Not exclusive: each row is replaced only if it is unchanged since it was read, so a concurrent change wins.
     done = await control.store.write(work)
     if replace_lost and done.unreadable:
         control.store.engine.notify(Notification(feed=True))
@@ -133,6 +134,7 @@ async def finish(control: ControlContext, key_id: str) -> bool:
 
     async def work(tx: Transaction) -> bool:
         state = await encryption.read(tx)
+        # The newer rotation still needs the key that this one moved the rows to.
         if state.current != key_id:
             return False
         await encryption.write(tx, Encryption(key_id))

@@ -98,6 +98,7 @@ async def create(
 
     async def work(tx: Transaction) -> ListenerDetails:
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
+        # Read by the transaction that inserts the cursor: the listener receives every message that is stored after it.
         head = require_found(await queues.head(tx, queue.organization, queue.id)).head
         row, secrets = (fresh.organization, fresh.id), (first,) if secret else ()
         credentials = asked if isinstance(asked, Credentials) else None
@@ -151,12 +152,7 @@ async def page_of_queue(
 
 
 async def change(
-    control: ControlContext,
-    principal: Principal,
-    queue_public_id: str,
-    public_id: str,
-    *,
-    fields: ListenerFields,
+    control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, *, fields: ListenerFields
 ) -> ListenerDetails:
     """Change a listener. Raises what `create` raises."""
     occurrence = control.occurrence(principal)

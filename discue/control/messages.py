@@ -59,12 +59,7 @@ async def page_of_queue(
 
 
 async def change(
-    control: ControlContext,
-    principal: Principal,
-    queue_public_id: str,
-    message_id: str,
-    *,
-    fields: MessageFields,
+    control: ControlContext, principal: Principal, queue_public_id: str, message_id: str, *, fields: MessageFields
 ) -> StoredMessage:
     """Change the alias of a message. Raises Unprocessable if it is invalid."""
     now = control.clock.now()
@@ -84,6 +79,7 @@ async def delete(control: ControlContext, principal: Principal, queue_public_id:
     async def work(tx: Transaction) -> None:
         stored = control.require_match(await _own(tx, principal, "write", (queue_public_id, message_id)))
         await messages.delete(tx, stored)
+        # Lanes may hold the message in memory. The entry is for the queue: a lane reads its log again as a whole.
         await feed.record(tx, "message", stored.organization, stored.queue)
 
     await control.write(work)

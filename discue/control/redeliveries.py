@@ -138,6 +138,7 @@ async def _preview(
         chosen = MissedSelection(tuple(sorted(seqs.values())))
         preview = RedeliveryPreview(len(seqs), ids[0], ids[-1]) if ids else RedeliveryPreview(0, "", "")
         return chosen, (chosen.seqs[0] - 1, chosen.seqs[-1] + 1) if chosen.seqs else (0, 1), preview
+    # The selection ends at the present head: messages that are missed later are not part of it.
     head = require_found(await queues.head(tx, of.organization, of.queue)).head
     times = Selection(created_after=params.created_after, created_before=params.created_before)
     within = intersect((of.start_seq, head + 1), await span_of_times(tx, of.organization, of.queue, times))
@@ -281,6 +282,7 @@ async def _range(tx: Transaction, of: Recipient, params: ReplayParams) -> tuple[
         last = await first_seq_at(tx, of.organization, of.queue, params.until_at + 1) - 1
     else:
         last = above - 1
+    # Retention may have deleted the start of the range, and a time may lie beyond its end.
     first = max(first, below + 1)
     return first, max(min(last, above - 1), first - 1)
 

@@ -133,6 +133,7 @@ def event_position(stored_at: int, public_id: str) -> str:
 async def page_of_events(control: ControlContext, principal: Principal, selection: EventSelection) -> EventPage:
     """Return the selected events that the caller may read. Raises Forbidden without the scope."""
     now = control.clock.now()
+    # Ids begin with their time, so that the age limit is a bound of the index.
     oldest = last_id_of(now - DAY_MS)
     query = EventQuery(
         organization=principal.organization,

@@ -131,12 +131,14 @@ async def accept(control: ControlContext, token: str, password: str) -> User | N
     """
     passwords.check_password(password)
     hashed, now = hash_secret(token), control.clock.now()
+    # Before hashing the password, which is expensive: guessed tokens must not cost that much.
     if await control.store.read(lambda tx: _invited(tx, hashed, now)) is None:
         return None
     entry = _Entry(await control.passwords.hash_of(password, control.random_bytes))
     occurrence = control.occurrence(None)
 
     async def work(tx: Transaction) -> User | None:
+        # Again: of two requests with one token, only the first finds it.
         stored = await _invited(tx, hashed, now)
         if stored is None:
             return None

@@ -74,6 +74,7 @@ async def publish(
 async def _publish(
     publisher: Publisher, queue: QueueRecord, messages: Sequence[NewMessage], once: IdempotencyKey | None
 ) -> tuple[Entry, ...]:
+    # Made once: a try after a changed configuration must not give the messages other ids.
     new = tuple(entry_for(publisher.public_ids.next(), message, ordered=queue.ordered) for message in messages)
     kept = None
     if once is not None:

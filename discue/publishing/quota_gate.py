@@ -75,6 +75,7 @@ class QuotaGate:
         if is_fresh and not is_near(quotas, use.seen, use.unseen + more, self._store.workers):
             use.in_flight += more
         else:
+            # One at a time: of two that read the same usage at once, both could take what is left.
             async with use.lock:
                 await self._check(organization, use, quotas, more)
                 use.in_flight += more
@@ -110,10 +111,12 @@ class QuotaGate:
 
     async def _read(self, organization: int, use: _Use) -> None:
         now, started_at = self._clock.now(), self._clock.monotonic()
+        # Before the read, not after it: a publish that ends meanwhile is counted twice rather than not at all.
         use.stored = _NOTHING
         day, period = now // DAY_MS, tallies.period_of(now)
         if use.day != day:
             use.day, use.open_from, use.closed = day, day * _PERIODS_A_DAY, 0
+        # Periods that no longer change are counted once: a read late in the day costs no more than an early one.
         closing = range(use.open_from, max(use.open_from, period + 1 - _OPEN_PERIODS))
         end = (day + 1) * _PERIODS_A_DAY
         closed, opened, stored = await self._store.read(

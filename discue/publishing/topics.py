@@ -170,11 +170,13 @@ def _routed(
     messages: Sequence[NewMessage],
 ) -> TopicAppend:
     uses = Counter(index for each in destinations for index in each.messages)
+    # A body that goes to several queues is stored once, and deleted with the last of its messages.
     bodies = {
         index: SharedBody(publisher.row_ids.next(), messages[index].body, count)
         for index, count in uses.items()
         if count > 1
     }
+    # Queues share an entry, except that only ordered ones need a key hash for messages without a key.
     made: dict[tuple[int, bool], NewEntry] = {}
     now = publisher.clock.now()
     appends = []

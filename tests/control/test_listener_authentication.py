@@ -14,9 +14,7 @@ from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
 from discue.crypto.keyring import key_id_in
 from discue.dispatch.lane.endpoint import DeliveryDefaults, Endpoint, endpoint_of
 from discue.domain.errors import DiscueError, Unavailable, Unprocessable
-from discue.domain.model import Listener
-from discue.store import listeners as listener_rows
-from tests.control.test_encryption import NEW, NEW_ID, OLD, OLD_ID, move_all, with_keys
+from tests.control.test_encryption import NEW, NEW_ID, OLD, OLD_ID, move_all, stored, with_keys
 from tests.control.test_listener_tests import SAMPLE, Noted
 from tests.dispatch.lane.test_cursor_state import RECORD
 from tests.support.cast import Cast
@@ -44,12 +42,6 @@ def path_of(made: ListenerDetails) -> tuple[str, str]:
 async def change(control: ControlContext, cast: Cast, made: ListenerDetails, **fields: object) -> ListenerDetails:
     changed = msgspec.structs.replace(ListenerFields(), **fields)
     return await listeners.change(control, cast.alice.principal, *path_of(made), fields=changed)
-
-
-async def stored(control: ControlContext, made: ListenerDetails) -> Listener:
-    found = await control.store.read(lambda tx: listener_rows.by_id(tx, made.listener.organization, made.listener.id))
-    assert found is not None
-    return found
 
 
 async def kept(control: ControlContext, made: ListenerDetails) -> Credentials | None:

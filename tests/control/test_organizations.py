@@ -106,12 +106,6 @@ async def test_second_bootstrap_changes_nothing(empty: ControlContext) -> None:
     assert await empty.store.read(lambda tx: stored_organizations.by_alias(tx, "com.example.other")) is None
 
 
-async def test_concurrent_bootstraps_create_one_operator(empty: ControlContext) -> None:
-    answers = await asyncio.gather(*(ensure_operator(empty, ALIAS, None) for _ in range(5)))
-    assert [key is not None for _, key in answers].count(True) == 1
-    assert len({organization.public_id for organization, _ in answers}) == 1
-
-
 async def test_chosen_bootstrap_key_is_accepted(empty: ControlContext) -> None:
     _, key = await ensure_operator(empty, ALIAS, CHOSEN)
     assert key == CHOSEN
