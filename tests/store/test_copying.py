@@ -235,14 +235,6 @@ async def test_large_messages_go_a_few_at_a_time(source: Side, target: Side, mon
     assert await differences(source, target, await copied(source, target)) == []
 
 
-async def test_a_target_that_is_not_empty_is_refused(source: Side, target: Side) -> None:
-    await a_small_installation(source)
-    await stored_queue(target.store, row_id(1), 10)
-
-    assert "is not empty" in await refusal(source, target)
-    assert "copy" not in await meta(target)
-
-
 async def test_a_finished_copy_is_not_begun_again(source: Side, target: Side) -> None:
     await a_small_installation(source)
     await copying.finish(source, target, await copied(source, target))

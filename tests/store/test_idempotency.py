@@ -112,13 +112,6 @@ async def test_append_with_a_stored_key_is_refused_and_the_others_are_stored(sto
     assert await kept(store) == StoredResponse(b"fingerprint", b"content", NOON + 100)
 
 
-async def test_first_of_two_appends_with_one_key_in_a_commit_is_stored(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
-    answers = await committed(store, an_append(queue, 100), an_append(queue, 101))
-    assert [type(answer) for answer in answers] == [Appended, AlreadyDone]
-    assert await seqs(store, queue) == [1]
-
-
 async def test_every_organization_has_keys_of_its_own(store: Store) -> None:
     ours, theirs = await stored_queue(store, OURS, 10), await stored_queue(store, THEIRS, 11)
     hashes = [idempotency_key(each, "the-same", "POST", "/queues", body=b"").hash for each in (OURS, THEIRS)]

@@ -35,6 +35,7 @@ __all__ = ["prepared"]
 OURS = row_id(1)
 STATES = ("acknowledged", "pending", "retrying", "missed")
 FILTERS: tuple[dict[str, Any], ...] = (
+    {},
     {"alias": "orders"},
     {"alias": public_id(33)},
     {"created_after": NOON, "created_before": NOON + 50},
@@ -45,7 +46,7 @@ SELECTIONS = tuple(Selection(**place, **filters) for place, filters in product(P
 
 
 def _of_listener(listener: Listener) -> Iterator[Selection]:
-    for place, filters, state in product(PLACES, ({}, *FILTERS), (None, *STATES)):
+    for place, filters, state in product(PLACES, FILTERS, (None, *STATES)):
         yield Selection(listener=listener.public_id, state=state, **place, **filters)
 
 

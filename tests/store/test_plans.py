@@ -144,15 +144,6 @@ async def _world(store: Store) -> tuple[Queue, Listener]:
 
 
 async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> None:
-    for selection in SELECTIONS:
-        for only in (None, {queue.public_id, public_id(33)}):
-            await organizations.page(tx, selection, only)
-            await api_keys.page(tx, OURS, selection, only)
-            await queues.page(tx, OURS, selection, only)
-            await listeners.page(tx, OURS, selection, only)
-            await listeners.page_of_queue(tx, queue, selection, only)
-            await messages.page(tx, OURS, selection, only)
-            await messages.page_of_queue(tx, queue, selection, only)
     message = await messages.get(tx, queue, public_id(33))
     assert message is not None
     await deliveries.list_of_message(tx, message)
@@ -304,9 +295,6 @@ async def _verify(tx: Transaction) -> None:
     """Run the statements for domains."""
     domain = a_domain(70)
     await domains.insert(tx, domain)
-    for selection in SELECTIONS:
-        for only in (None, {domain.public_id, public_id(33)}):
-            await domains.page(tx, OURS, selection, only)
     await domains.get(tx, OURS, domain.public_id)
     await domains.by_id(tx, OURS, domain.id)
     await domains.due(tx, NOON, 10)

@@ -15,11 +15,21 @@ from hypothesis import strategies as st
 from discue.domain.errors import Overloaded, StoreUnavailable
 from discue.domain.model import Queue
 from discue.store import queues
-from discue.store.engine import Append, Appended, Batch, BatchOutcome, DeliveryRow, NewEntry, Settle, Transaction
+from discue.store.engine import (
+    Append,
+    Appended,
+    Batch,
+    BatchOutcome,
+    DeliveryRow,
+    NewEntry,
+    Settle,
+    StaleConfiguration,
+    Transaction,
+)
 from discue.store.listeners import read_counts
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
-from tests.store.rows import a_queue, a_settle, public_id, row_id, stored_listener, stored_queue, take_all
+from tests.store.rows import a_queue, a_settle, public_id, row_id, rows, stored_listener, stored_queue, take_all
 from tests.support.clocks import NOON, StandingClock
 from tests.support.memory import folder_in_memory
 from tests.support.stores import ENGINES, opened_store
@@ -270,10 +280,6 @@ async def test_publishers_get_results_if_a_lane_fails_to_take_their_messages(hou
     await house.store.append(an_append(house.queue, 102))
 
 
-async def _excepted(tx: Transaction, queue: int) -> set[int]:
-    return {row[0] for row in await tx.rows("SELECT seq FROM exception WHERE queue = $1", queue)}
-
-
 class Step(msgspec.Struct, frozen=True):
     """A call of the store, in the same commit as others."""
 
@@ -294,89 +300,84 @@ STEPS = st.lists(
 
 
 class Model:
-    """The store in three lines a statement: what each step must do."""
+    """The effect that each step must have, and the rows that are stored in the end."""
 
-    def __init__(self, listeners: list[Settle]) -> None:
+    def __init__(self, store: Store, made: list[Queue], cursors: list[Settle]) -> None:
+        self.store = store
+        self.made = made
+        self.cursors = cursors
         self.heads = [0, 0, 0]
-        self.cursors = listeners
         self.delivery_rows: list[set[int]] = [set(), set(), set()]
         self.works = 0
-        self.settled: set[int] = set()
 
-    def begin(self) -> None:
-        self.settled.clear()
-
-    def settle(self, step: Step) -> bool:
-        """Settle: of several in one commit for one cursor, the first is applied."""
-        if step.what == "stale settle" or step.queue in self.settled:
-            return False
-        self.settled.add(step.queue)
-        return True
-
-
-async def _asked(store: Store, made: list[Queue], model: Model, steps: list[Step]) -> None:
-    """All steps at once: appends and works in the order given, as each kind is kept in order."""
-    model.begin()
-    first = row_id(1_000)
-    waiting: list[Any] = []
-    expected: list[object] = []
-    moved: list[Settle] = []
-    for index, step in enumerate(steps):
-        if "append" in step.what:
-            version = 1 if step.what == "append" else 2
-            entries = tuple(
-                NewEntry(f"{first + model.heads[step.queue] + each:020}{step.queue}", True, b"")
-                for each in range(step.number)
-            )
-            waiting.append(store.append(Append(ORGANIZATION, made[step.queue].id, version, NOON, entries)))
-            expected.append(range(model.heads[step.queue] + 1, model.heads[step.queue] + step.number + 1))
-            if version == 1:
-                model.heads[step.queue] += step.number
+    async def carry_out(self, steps: list[Step]) -> None:
+        """Carry out all steps at once: appends and works keep their order, and so do settles."""
+        self._settled: set[int] = set()
+        expected, waiting = [], []
+        for step in steps:
+            do = self._append if "append" in step.what else self._settle if "settle" in step.what else self._work
+            right, call = do(step)
+            expected.append(right)
+            waiting.append(call)
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        for answer, right in zip(answers, expected, strict=True):
+            if isinstance(answer, Appended):
+                assert [entry.seq for entry in answer.entries] == right
+            elif isinstance(right, type):
+                assert isinstance(answer, right)
             else:
-                expected[-1] = Exception
-        elif "settle" in step.what:
-            settle = msgspec.structs.replace(
-                model.cursors[step.queue],
-                acknowledged=step.number,
-                delivery_rows=(DeliveryRow(step.number, "retry", 1, NOON, ""),),
-            )
-            takes = model.settle(step)
-            if not takes and step.what == "stale settle":
-                settle = msgspec.structs.replace(settle, token=settle.token + 1)
-            if takes:
-                moved.append(settle)
-                model.delivery_rows[step.queue].add(step.number)
-            waiting.append(store.settle(settle))
-            expected.append(takes)
-        else:
-            waiting.append(store.write(_work(step.what == "failing work", row_id(index))))
-            expected.append(LookupError if step.what == "failing work" else None)
-            model.works += step.what == "work"
-    answers = await asyncio.gather(*waiting, return_exceptions=True)
-    for answer, right in zip(answers, expected, strict=True):
-        _check(answer, right)
-    for settle in moved:
-        position = next(index for index, cursor in enumerate(model.cursors) if cursor.listener == settle.listener)
-        model.cursors[position] = msgspec.structs.replace(settle, version=settle.version + 1, delivery_rows=())
+                assert answer == right
+        for queue in self._settled:
+            moved = self.cursors[queue]
+            self.cursors[queue] = msgspec.structs.replace(moved, version=moved.version + 1, delivery_rows=())
 
+    def _append(self, step: Step) -> tuple[object, Any]:
+        head, is_stale = self.heads[step.queue], step.what == "stale append"
+        ids = [f"{row_id(1_000) + head + each:020}{step.queue}" for each in range(step.number)]
+        entries = tuple(NewEntry(each, True, b"") for each in ids)
+        call = self.store.append(Append(ORGANIZATION, self.made[step.queue].id, 2 if is_stale else 1, NOON, entries))
+        if is_stale:
+            return StaleConfiguration, call
+        self.heads[step.queue] += step.number
+        return list(range(head + 1, head + step.number + 1)), call
 
-def _check(answer: object, right: object) -> None:
-    if isinstance(right, range):
-        assert isinstance(answer, Appended)
-        assert [entry.seq for entry in answer.entries] == list(right)
-    elif isinstance(right, type):
-        assert isinstance(answer, right)
-    else:
-        assert answer == right
+    def _settle(self, step: Step) -> tuple[object, Any]:
+        """Settle: of several in one commit for one cursor, the first is applied."""
+        rows = (DeliveryRow(step.number, "retry", 1, NOON, ""),)
+        settle = msgspec.structs.replace(self.cursors[step.queue], acknowledged=step.number, delivery_rows=rows)
+        if step.what == "stale settle":
+            return False, self.store.settle(msgspec.structs.replace(settle, token=settle.token + 1))
+        if step.queue in self._settled:
+            return False, self.store.settle(settle)
+        self._settled.add(step.queue)
+        self.cursors[step.queue] = settle
+        self.delivery_rows[step.queue].add(step.number)
+        return True, self.store.settle(settle)
 
+    def _work(self, step: Step) -> tuple[object, Any]:
+        is_failing = step.what == "failing work"
 
-def _work(fails: bool, ref: int) -> Any:  # noqa: FBT001
-    async def work(tx: Transaction) -> None:
-        await tx.execute("UPDATE feed_head SET version = version + 1")
-        if fails:
-            raise LookupError("no")
+        async def work(tx: Transaction) -> None:
+            await tx.execute("UPDATE feed_head SET version = version + 1")
+            if is_failing:
+                raise LookupError("no")
 
-    return work
+        self.works += not is_failing
+        return LookupError if is_failing else None, self.store.write(work)
+
+    async def check(self) -> None:
+        for queue, head, cursor, delivery_rows in zip(
+            self.made, self.heads, self.cursors, self.delivery_rows, strict=True
+        ):
+            page = await self.store.page(ORGANIZATION, queue.id, 0, 10_000, max_bytes=1 << 20)
+            assert [entry.seq for entry in page.entries] == list(range(1, head + 1))
+            assert page.head == head
+            found = await self.store.read(partial(read_counts, organization=ORGANIZATION, listener=cursor.listener))
+            assert found is not None
+            assert found.acknowledged == cursor.acknowledged
+            kept = await rows(self.store, f"SELECT seq FROM exception WHERE queue = {queue.id}")
+            assert {seq for (seq,) in kept} == delivery_rows
+        assert await rows(self.store, "SELECT version FROM feed_head") == [(self.works,)]
 
 
 @pytest.mark.parametrize("engine_name", sorted(ENGINES))
@@ -399,18 +400,7 @@ async def _walk(store: Store, commits: list[list[Step]]) -> None:
         listener = await stored_listener(store, queue, 20 + index)
         await store.write(lambda tx: take_all(tx, 7))
         cursors.append(a_settle(listener, token=1))
-    model = Model(cursors)
+    model = Model(store, made, cursors)
     for steps in commits:
-        await _asked(store, made, model, steps)
-    for index, queue in enumerate(made):
-        page = await store.page(ORGANIZATION, queue.id, 0, 10_000, max_bytes=1 << 20)
-        assert [entry.seq for entry in page.entries] == list(range(1, model.heads[index] + 1))
-        assert page.head == model.heads[index]
-        found = await store.read(
-            partial(read_counts, organization=ORGANIZATION, listener=model.cursors[index].listener)
-        )
-        assert found is not None
-        assert found.acknowledged == model.cursors[index].acknowledged
-        kept = await store.read(partial(_excepted, queue=queue.id))
-        assert kept == model.delivery_rows[index]
-    assert await store.read(lambda tx: tx.row("SELECT version FROM feed_head")) == (model.works,)
+        await model.carry_out(steps)
+    await model.check()
