@@ -321,7 +321,15 @@ class ControlPlaneCache:
                 raise KeyRejected(known_key=public_id)
             # A snapshot older than the feed may miss a change that was already followed, and would stay cached.
             if version >= self._version:
-                record = _record(key, organization)
+                principal = Principal(
+                    organization=organization.id,
+                    organization_public_id=organization.public_id,
+                    key=key.id,
+                    key_public_id=key.public_id,
+                    scopes=parse_scopes(msgspec.json.decode(key.scopes)),
+                    is_operator=organization.is_operator,
+                )
+                record = KeyRecord(key, organization, principal)
                 self._keys.put(_digest(presented), record, (key.id, key.organization))
                 return record
 
@@ -407,18 +415,6 @@ async def _read_key(tx: Transaction, public_id: str) -> tuple[int, ApiKey | None
     key = await api_keys.by_public_id(tx, public_id)
     owner = await organizations.get(tx, key.organization) if key is not None else await organizations.operator(tx)
     return version, key, owner
-
-
-def _record(key: ApiKey, organization: Organization) -> KeyRecord:
-    principal = Principal(
-        organization=organization.id,
-        organization_public_id=organization.public_id,
-        key=key.id,
-        key_public_id=key.public_id,
-        scopes=parse_scopes(msgspec.json.decode(key.scopes)),
-        is_operator=organization.is_operator,
-    )
-    return KeyRecord(key, organization, principal)
 
 
 async def _present(tx: Transaction, now: int) -> tuple[str, int, list[Lockout]]:

@@ -114,22 +114,14 @@ async def _publish(
         work = partial(topics.store_unrouted, key=key, idempotency_record=kept, now=now)
         await (publisher.store.read(work) if kept is None else publisher.store.write(work))
         return RoutedMessages(tuple(placed), now)
-    routed = _routed(publisher, topic, destinations, ids, messages=messages)
-    first = msgspec.structs.replace(routed.appends[0], idempotency_record=kept)
-    routed = msgspec.structs.replace(routed, appends=(first, *routed.appends[1:]))
-    return RoutedMessages(tuple(placed), await _store(publisher, topic, routed))
-
-
-async def _store(publisher: Publisher, topic: TopicRecord, routed: TopicAppend) -> int:
-    """Store the rows and return the time at which they were stored."""
+    routed = _routed(publisher, topic, destinations, ids, messages=messages, once=kept)
     if topic.quotas is None:
         appended = await publisher.store.append_to_topic(routed)
     else:
-        async with publisher.quotas.reserve(
-            topic.organization, topic.quotas, PublishUsage(routed.rows, routed.bytes_in_queues)
-        ):
+        more = PublishUsage(routed.rows, routed.bytes_in_queues)
+        async with publisher.quotas.reserve(topic.organization, topic.quotas, more):
             appended = await publisher.store.append_to_topic(routed)
-    return appended[0].entries[0].stored_at
+    return RoutedMessages(tuple(placed), appended[0].entries[0].stored_at)
 
 
 async def _destinations(publisher: Publisher, topic: TopicRecord, messages: Sequence[NewMessage]) -> list[_Destination]:
@@ -168,6 +160,7 @@ def _routed(
     ids: Sequence[str],
     *,
     messages: Sequence[NewMessage],
+    once: IdempotencyRecord | None,
 ) -> TopicAppend:
     uses = Counter(index for each in destinations for index in each.messages)
     # A body that goes to several queues is stored once, and deleted with the last of its messages.
@@ -179,7 +172,7 @@ def _routed(
     # Queues share an entry, except that only ordered ones need a key hash for messages without a key.
     made: dict[tuple[int, bool], NewEntry] = {}
     now = publisher.clock.now()
-    appends = []
+    appends: list[Append] = []
     for each in destinations:
         queue = each.queue
         for index in each.messages:
@@ -189,5 +182,7 @@ def _routed(
                     ids[index], messages[index], ordered=queue.ordered, body_id=body_id
                 )
         entries = tuple(made[index, queue.ordered] for index in each.messages)
-        appends.append(Append(queue.organization, queue.id, queue.config_version, now, entries))
+        # The first one holds the idempotency record for all.
+        kept = None if appends else once
+        appends.append(Append(queue.organization, queue.id, queue.config_version, now, entries, kept))
     return TopicAppend(topic.organization, topic.id, topic.routes_version, tuple(appends), tuple(bodies.values()))

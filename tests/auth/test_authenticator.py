@@ -99,15 +99,6 @@ async def test_lockout_has_a_retry_after_and_ends(cast: Cast, here: Worker) -> N
     assert await let_in(here, cast.alice.key)
 
 
-async def test_repeated_lockouts_get_longer(cast: Cast, here: Worker) -> None:
-    for minutes in (1, 2, 4, 8, 15, 15):
-        await here.fail(UNKNOWN_KEY)
-        with pytest.raises(LockedOut) as locked:
-            await here.authenticator.authenticate(UNKNOWN_KEY, HOME)
-        assert locked.value.retry_after_seconds == minutes * 60
-        cast.clock.advance(minutes * 60_000)
-
-
 async def test_wrong_secrets_lock_out_only_the_key_for_all_addresses(cast: Cast, here: Worker) -> None:
     for number in range(FAILURES):
         await here.fail(wrong(cast.alice.key), f"192.0.2.{number}", times=1)
