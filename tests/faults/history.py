@@ -179,23 +179,14 @@ class Log(msgspec.Struct):
     expiries: dict[str, float] = {}
 
 
-class PullCounts(msgspec.Struct, frozen=True):
-    """Counts of a pull listener as the service last reported them."""
-
-    acknowledged: int
-    pending: int
-    missed: int
-
-
 class Pulling(msgspec.Struct):
-    """A listener whose messages are pulled. `start_seq` is the last seq when it was created; -1: not known."""
+    """A listener whose messages are pulled."""
 
     queue: str
     sent: int
     answered: int = NEVER
     id: str = ""
-    start_seq: int = -1
-    counts: PullCounts | None = None
+    counts: Counts | None = None
 
 
 class HandedOut(msgspec.Struct):

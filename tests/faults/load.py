@@ -109,7 +109,6 @@ class Load:
         self.is_gentle = False
         """While it is, no listener fails a message, and consumers acknowledge all they get."""
         self.plan = plan
-        self._failed: set[tuple[str, str, str]] = set()
         self._tried: Counter[tuple[str, str, str]] = Counter()
         self._url: Callable[[str], str] = str
         self._consumers: list[tuple[Tenant, Consumers]] = []
@@ -121,27 +120,23 @@ class Load:
             await asyncio.sleep(_SLOW_SECONDS)
         elif delivered.path.startswith("straggling"):
             await asyncio.sleep(_STRAGGLER_SECONDS if _is_one_of(_STRAGGLERS, delivered) else 0)
-        elif self._fails(delivered) or self._fails_twice(delivered):
+        elif self._fails(delivered):
             status = 500
         self.recorder.received(delivered, status, self.site.worker_at(delivered.source))
         return status
 
     def _fails(self, delivered: Delivered) -> bool:
-        """Whether this is the first receipt of a message that a flaky listener fails at first, and in each replay."""
-        if not delivered.path.startswith(("flaky", "lossy")) or not _is_one_of(_FLAKY_SHARE, delivered):
-            return False
-        first = (delivered.path, delivered.message, delivered.headers.get("discue-replay", ""))
-        fails = first not in self._failed and not self.is_gentle
-        self._failed.add(first)
-        return fails
+        """Whether this is one of the first attempts, or of those in a replay, that a listener fails for a message.
 
-    def _fails_twice(self, delivered: Delivered) -> bool:
-        """Some messages of an ordered queue, so that what is behind them waits for seconds, and expires."""
-        if not delivered.path.startswith("ordered") or not _is_one_of(_FLAKY_SHARE, delivered) or self.is_gentle:
+        Ordered listeners fail twice, so that what is behind a message waits for seconds, and expires.
+        """
+        kinds = {"flaky": 1, "lossy": 1, "ordered": _FAILURES}
+        most = kinds.get(delivered.path.partition("-")[0], 0)
+        if not most or not _is_one_of(_FLAKY_SHARE, delivered):
             return False
         tried = (delivered.path, delivered.message, delivered.headers.get("discue-replay", ""))
         self._tried[tried] += 1
-        return self._tried[tried] <= _FAILURES
+        return self._tried[tried] <= most and not self.is_gentle
 
     async def prepare(self, url: Callable[[str], str]) -> None:
         """Lay everything out, before anything fails."""

@@ -2,7 +2,7 @@
 
 from discue.store.engine import Engine, Transaction
 from discue.store.listeners import read_counts as cursor_counts
-from tests.faults.history import Counts, History, Log, PullCounts, ReplayCounts
+from tests.faults.history import Counts, History, Log, ReplayCounts
 from tests.support.tallied import drift
 
 _CURSORS = """
@@ -25,9 +25,11 @@ async def take_stock(engine: Engine, history: History) -> None:
     async def read(tx: Transaction) -> None:
         found = await drift(tx)
         assert found == {}, found
-        history.counts = await _counts(tx, history)
+        counts = await _counts(tx)
+        known = {name: counts.get(listener.id) for name, listener in history.listeners.items()}
+        history.counts = {name: each for name, each in known.items() if each is not None}
         for pulling in history.pulling:
-            pulling.start_seq, pulling.counts = await _of_pulling(tx, pulling.id)
+            pulling.counts = counts.get(pulling.id)
         history.replay_counts = {row[0]: ReplayCounts(*row[1:]) for row in await tx.rows(_REPLAYS)}
         for public_id, organization, queue, head in await tx.rows(_LOGS):
             rows = await tx.rows(_IDS, organization, queue)
@@ -41,22 +43,11 @@ async def take_stock(engine: Engine, history: History) -> None:
         await engine.close()
 
 
-async def _counts(tx: Transaction, history: History) -> dict[str, Counts]:
-    """Return the counts as the API shows them."""
-    names = {listener.id: name for name, listener in history.listeners.items() if listener.id}
+async def _counts(tx: Transaction) -> dict[str, Counts]:
+    """Return the counts of each listener by its id, as the API shows them."""
     found = {}
     for public_id, organization, listener, start_seq in await tx.rows(_CURSORS):
-        if public_id in names:
-            counted = await cursor_counts(tx, organization, listener)
-            assert counted is not None
-            found[names[public_id]] = Counts(counted.acknowledged, counted.pending, counted.missed, start_seq)
+        counted = await cursor_counts(tx, organization, listener)
+        assert counted is not None
+        found[public_id] = Counts(counted.acknowledged, counted.pending, counted.missed, start_seq)
     return found
-
-
-async def _of_pulling(tx: Transaction, public_id: str) -> tuple[int, PullCounts | None]:
-    for found, organization, listener, start_seq in await tx.rows(_CURSORS):
-        if found == public_id:
-            counted = await cursor_counts(tx, organization, listener)
-            assert counted is not None
-            return start_seq, PullCounts(counted.acknowledged, counted.pending, counted.missed)
-    return -1, None

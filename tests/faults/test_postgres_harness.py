@@ -112,14 +112,6 @@ def test_a_server_that_cannot_start_shows_its_log_and_its_files_go() -> None:
     assert not broken.folder.exists()
 
 
-def test_immediate_stop_keeps_commits(cluster: Cluster) -> None:
-    cluster.run_sql("INSERT INTO kept VALUES (1)")
-    cluster.pause()
-    cluster.stop("immediate")
-    cluster.start()
-    assert _rows(cluster, 1) == 1
-
-
 def test_kill_ends_every_process_and_keeps_commits(cluster: Cluster) -> None:
     with cluster.connect() as committed, cluster.connect() as begun:
         committed.run("INSERT INTO kept VALUES (2)")
@@ -141,14 +133,6 @@ def test_a_paused_server_answers_nothing_until_it_is_resumed(cluster: Cluster) -
         assert session.silent(0.2)
         cluster.resume()
         assert session.answer() == [("1",)]
-
-
-def test_a_paused_server_can_be_killed(cluster: Cluster) -> None:
-    cluster.pause()
-    cluster.kill()
-    assert not cluster.running
-    cluster.start()
-    assert cluster.run_sql("SELECT 1") == [("1",)]
 
 
 def test_clients_are_disconnected(cluster: Cluster) -> None:
@@ -212,26 +196,6 @@ def test_a_standby_of_a_primary_that_waits_for_another_waits_for_nobody_when_it_
         other.run_sql("INSERT INTO kept VALUES (6)")
         assert _rows(other, 6) == 1
     assert _rows(pair.primary, 6) == 0
-
-
-def test_a_standby_that_is_closed_leaves_its_name_free(pair: Pair) -> None:
-    for _ in range(2):
-        with Standby(pair.primary, "other") as other:
-            other.follow()
-    assert pair.primary.run_sql("SELECT slot_name FROM pg_replication_slots WHERE slot_name = 'other'") == []
-
-
-def test_failovers_keep_confirmed_commits(pair: Pair) -> None:
-    ports = {pair.primary.port, pair.standby.port}
-    for number in (4, 5):
-        pair.primary.run_sql(f"INSERT INTO kept VALUES ({number})")
-        pair.fail_over()
-        assert _rows(pair.primary, number) == 1
-        pair.primary.run_sql(f"INSERT INTO kept VALUES ({number})")
-        pair.rejoin()
-        assert {pair.primary.port, pair.standby.port} == ports
-    assert _rows(pair.standby, 4) == 2
-    assert pair.primary.run_sql("SELECT sync_state FROM pg_stat_replication") == [("sync",)]
 
 
 @asynccontextmanager

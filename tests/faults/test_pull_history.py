@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.checker import check_history
-from tests.faults.history import Bounds, HandedOut, History, Log, Published, PullCounts, Pulling, Wish
+from tests.faults.history import Bounds, Counts, HandedOut, History, Log, Published, Pulling, Wish
 from tests.faults.test_history import Doctor, assert_found, change
 
 EPOCH = 1_750_000_000.0
@@ -32,7 +32,7 @@ def a_history() -> History:
     """Two messages of a key; the lease of the first runs out once, the second is rejected once."""
     history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=EPOCH)
     history.ordered = ["q"]
-    history.pulling = [Pulling("q", 1, 2, "l", start_seq=0, counts=PullCounts(2, 0, 0))]
+    history.pulling = [Pulling("q", 1, 2, "l", counts=Counts(2, 0, 0, start_seq=0))]
     history.publishes = [
         Published("q", ("one",), 10, 11, ("m1",), 110.0, (Wish("a"),)),
         Published("q", ("two",), 12, 13, ("m2",), 112.0, (Wish("a"),)),
@@ -74,8 +74,11 @@ BROKEN: dict[str, tuple[Doctor, str]] = {
         lambda h: change(h.pulling[0], sent=12),
         "which was answered before there was a listener",
     ),
-    "loses a count": (lambda h: change(h.pulling[0], counts=PullCounts(1, 0, 0)), "do not add up to the log"),
-    "leaves a message waiting": (lambda h: change(h.pulling[0], counts=PullCounts(1, 1, 0)), "1 messages still wait"),
+    "loses a count": (lambda h: change(h.pulling[0], counts=Counts(1, 0, 0, start_seq=0)), "do not add up to the log"),
+    "leaves a message waiting": (
+        lambda h: change(h.pulling[0], counts=Counts(1, 1, 0, start_seq=0)),
+        "1 messages still wait",
+    ),
 }
 
 

@@ -86,7 +86,7 @@ def counted(history: History) -> Iterator[str]:
         if counts.pending:
             yield f"{counts.pending} messages still wait for the consumers of {pulling.id}"
         stands = counts.acknowledged + counts.missed + counts.pending
-        if pulling.start_seq >= 0 and stands != log.head - pulling.start_seq:
+        if stands != log.head - counts.start_seq:
             yield f"the counts of {pulling.id} do not add up to the log, which ends at {log.head}: {counts}"
 
 
