@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, record, require_found
+from discue.control.context import ControlContext, NameFields, record, require_found
 from discue.domain import api_key
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
@@ -88,11 +88,9 @@ _KEYS_AT_ONCE = 100
 _REMEMBERED = 1_024
 
 
-class KeyFields(msgspec.Struct, frozen=True):
+class KeyFields(NameFields, frozen=True):
     """The fields of a key in a request. UNSET and None keep the stored value unless documented otherwise."""
 
-    alias: str | None = None
-    name: str | None = None
     status: Status | None = None
     scopes: Scopes | UnsetType = UNSET
     expires_at: int | UnsetType | None = UNSET

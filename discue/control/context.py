@@ -34,6 +34,13 @@ _CACHED: Final[dict[type, FeedKind]] = {ApiKey: "api_key", Listener: "listener",
 """Resources that other workers cache, with the feed entries by which they notice each change."""
 
 
+class NameFields(msgspec.Struct, frozen=True):
+    """The name of a resource in a request: two synonyms. None keeps the stored one."""
+
+    alias: str | None = None
+    name: str | None = None
+
+
 class IdempotentWrite(msgspec.Struct, frozen=True):
     """A write that takes effect at most once per idempotency key: its response is stored in the same transaction."""
 
@@ -42,18 +49,6 @@ class IdempotentWrite(msgspec.Struct, frozen=True):
     """Makes the stored response from the result of the transaction. Called within it: must not wait or fail."""
     id: int
     """Row id of the new idempotency record."""
-
-    def with_work(self, work: Work[T], now: int) -> Work[T]:
-        """Return the work, followed by storing the key. It raises AlreadyDone if the key was used before."""
-
-        async def both(tx: Transaction) -> T:
-            result = await work(tx)
-            once = IdempotencyRecord(self.key.hash, self.key.fingerprint, self.content_of(result), self.id)
-            if not await idempotency.store_key(tx, self.key.organization, once, now):
-                raise AlreadyDone
-            return result
-
-        return both
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +84,18 @@ class ControlContext:
         Raises Unprocessable if the alias is taken, also by a concurrent request, and AlreadyDone if the idempotency
         key was used before.
         """
-        if self.once is not None:
-            work = self.once.with_work(work, self.clock.now())
+        once, now = self.once, self.clock.now()
+
+        async def work_once(tx: Transaction) -> T:
+            result = await work(tx)
+            if once is not None:
+                kept = IdempotencyRecord(once.key.hash, once.key.fingerprint, once.content_of(result), once.id)
+                if not await idempotency.store_key(tx, once.key.organization, kept, now):
+                    raise AlreadyDone
+            return result
+
         try:
-            result = await self.store.write_exclusively(work)
+            result = await self.store.write_exclusively(work_once)
         except UniqueViolation as error:
             raise invalid("/alias", "is taken") from error
         # Before the response: the client's next request may arrive at this worker, and must see the change.

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, record, require_found
+from discue.control.context import ControlContext, NameFields, record, require_found
 from discue.domain import domain_challenge, egress
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.domain_challenge import Domain
@@ -19,11 +19,9 @@ from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
-class DomainFields(msgspec.Struct, frozen=True):
+class DomainFields(NameFields, frozen=True):
     """The fields of a domain in a request. A port of None is the default port."""
 
-    alias: str | None = None
-    name: str | None = None
     hostname: str | UnsetType = UNSET
     port: int | UnsetType | None = UNSET
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import encryption, listener_options, usage
-from discue.control.context import ControlContext, one_of, record, require_found
+from discue.control.context import ControlContext, NameFields, one_of, record, require_found
 from discue.control.listener_options import OptionFields
 from discue.crypto import endpoint_credentials, signing
 from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
@@ -36,11 +36,9 @@ Status = Literal["enabled", "disabled"]
 MODES: Final[tuple[ListenerMode, ...]] = get_args(ListenerMode)
 
 
-class ListenerFields(msgspec.Struct, frozen=True):
+class ListenerFields(NameFields, frozen=True):
     """The fields of a listener in a request. None keeps the stored value."""
 
-    alias: str | None = None
-    name: str | None = None
     status: Status | None = None
     mode: str | None = None
     notify_url: str | None = None

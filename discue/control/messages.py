@@ -2,7 +2,7 @@
 
 import msgspec
 
-from discue.control.context import ControlContext, require_found
+from discue.control.context import ControlContext, NameFields, require_found
 from discue.control.listeners import own_listener
 from discue.domain.aliases import changed_alias
 from discue.domain.attempts import AttemptDetail, StoredAttempt, decode_detail
@@ -15,11 +15,8 @@ from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
-class MessageFields(msgspec.Struct, frozen=True):
+class MessageFields(NameFields, frozen=True):
     """The fields of a message that a request can change: its alias, which need not be unique."""
-
-    alias: str | None = None
-    name: str | None = None
 
 
 class MessageDetails(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control.api_keys import CreatedKey, first_key
-from discue.control.context import ControlContext, record, require_found, require_none
+from discue.control.context import ControlContext, NameFields, record, require_found, require_none
 from discue.domain import aliases
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.errors import Conflict, Fault, Forbidden, NotFound
@@ -35,11 +35,9 @@ _LIMITS: Final[Mapping[str, tuple[str, int]]] = {
 _HEADS_AT_ONCE: Final = 500
 
 
-class OrganizationFields(msgspec.Struct, frozen=True):
+class OrganizationFields(NameFields, frozen=True):
     """The fields of an organization in a request. UNSET and None leave or clear them as documented."""
 
-    alias: str | None = None
-    name: str | None = None
     rate_limit: int | UnsetType | None = UNSET
     """Requests per minute and key. 0: no limit. None: the server's default."""
     require_verified_domains: bool | UnsetType | None = UNSET

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import topics, usage
-from discue.control.context import ControlContext, chosen, one_of, record, require_found, within
+from discue.control.context import ControlContext, NameFields, chosen, one_of, record, require_found, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.errors import Forbidden, invalid
@@ -33,11 +33,9 @@ class ClearedSchema(msgspec.Struct, frozen=True):
     languages: frozenset[SchemaLanguage]
 
 
-class QueueFields(msgspec.Struct, frozen=True):
+class QueueFields(NameFields, frozen=True):
     """The fields of a queue in a request. UNSET keeps the stored value, None restores the server's default."""
 
-    alias: str | None = None
-    name: str | None = None
     retention_seconds: int | UnsetType | None = UNSET
     max_message_bytes: int | UnsetType | None = UNSET
     schema: Schema | ClearedSchema | UnsetType = UNSET

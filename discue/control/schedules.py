@@ -5,7 +5,7 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, chosen, one_of, require_found, within
+from discue.control.context import ControlContext, NameFields, chosen, one_of, require_found, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
@@ -38,14 +38,12 @@ EXPIRES_IN_SECONDS: Final = range(1, 31_536_001)
 MISSED_RUNS: Final[tuple[MissedRunAction, ...]] = get_args(MissedRunAction)
 
 
-class ScheduleFields(msgspec.Struct, frozen=True):
+class ScheduleFields(NameFields, frozen=True):
     """The fields of a schedule in a request. UNSET keeps the stored value, None restores the default.
 
     `cron` and `data` have no default: None keeps the stored value.
     """
 
-    alias: str | None = None
-    name: str | None = None
     status: Literal["enabled", "disabled"] | None = None
     cron: str | None = None
     time_zone: str | UnsetType | None = UNSET

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, chosen, record, require_found
+from discue.control.context import ControlContext, NameFields, chosen, record, require_found
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.errors import Forbidden, invalid, malformed
 from discue.domain.filter_parser import parse_filter
@@ -16,11 +16,8 @@ from discue.store.listeners import ResourceRef
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
-class TopicFields(msgspec.Struct, frozen=True):
+class TopicFields(NameFields, frozen=True):
     """The fields of a topic in a request."""
-
-    alias: str | None = None
-    name: str | None = None
 
 
 class TopicDetails(msgspec.Struct, frozen=True):
@@ -107,11 +104,9 @@ async def _details(tx: Transaction, topic: Topic) -> TopicDetails:
     return TopicDetails(topic, tuple(shown.get(topic.id, ())))
 
 
-class ChannelFields(msgspec.Struct, frozen=True):
+class ChannelFields(NameFields, frozen=True):
     """The fields of a channel in a request. A pattern or filter of None matches every message."""
 
-    alias: str | None = None
-    name: str | None = None
     queue: str | None = None
     pattern: str | UnsetType | None = UNSET
     filter: str | UnsetType | None = UNSET
