@@ -63,6 +63,7 @@ def run(invocation: Invocation) -> None:
     one, other = source.database_path, target.database_path
     if one is not None and other is not None and one.resolve() == other.resolve():
         raise StoreUnusable(f"{source.database_shown} and {target.database_shown} are the same file.")
+    # Before the locks, which would create files next to databases that do not exist.
     asyncio.run(_require_current(source, target))
     with alone_on(source.database_path), alone_on(target.database_path):
         asyncio.run(_run(invocation, source, target))

@@ -48,6 +48,7 @@ def _kept_key(control: ControlContext, path: Path) -> str:
         if api_key.parse(text) is not None:
             return text
     text = api_key.compose(control.public_ids.next(), api_key.new_secret(control.random_text))
+    # Replaced in one step: a start that is killed must not leave half a key.
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

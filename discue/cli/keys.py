@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from discue.cli.command import Commands, Invocation, add_command, all_items, existing_installation, say, utc
@@ -103,15 +103,13 @@ def _granted(arguments: argparse.Namespace) -> dict[str, Scope]:
     granted: dict[str, Scope] = {}
     for resource, scope in arguments.scope:
         known = granted.get(resource)
-        granted[resource] = scope if known is None else _joined(known, scope, resource)
+        if known is None:
+            granted[resource] = scope
+        elif known.access == scope.access and not known.on_all and not scope.on_all:
+            granted[resource] = Scope(known.access, (*known.targets, *scope.targets))
+        else:
+            raise DiscueError(f"The scopes for {resource} conflict. Use one --scope with one access and all targets.")
     return granted
-
-
-def _joined(known: Scope, more: Scope, resource: str) -> Scope:
-    """Return the union of the targets of two scopes for one resource."""
-    if known.access != more.access or known.on_all or more.on_all:
-        raise DiscueError(f"The scopes for {resource} conflict. Use one --scope with one access and all targets.")
-    return Scope(known.access, (*known.targets, *more.targets))
 
 
 async def _create(call: Invocation) -> None:
@@ -133,8 +131,13 @@ async def _list(call: Invocation) -> None:
         keys = await all_items(partial(admin.page_of_keys, installation.control, owner))
     if call.arguments.json:
         say(json.dumps({"api_keys": [_shown(key) for key in keys]}))
-    else:
-        say("\n".join(_lines(owner, keys, call.clock.now())))
+        return
+    say(f"Keys of {owner}, newest first:")
+    for key in keys:
+        say(f"\n{key.public_id}  {key.alias}" if key.alias != key.public_id else f"\n{key.public_id}")
+        expired = ", expired" if 0 < key.expires_at <= call.clock.now() else ""
+        say(f"  {key.status}{expired}; created {_day(key.created_at)}, last used {_day(key.last_used_at)}")
+        say(f"  {_scopes_line(scopes_of(key))}")
 
 
 async def _change(change: Callable[[ControlContext, str, str], Awaitable[object]], done: str, call: Invocation) -> None:
@@ -178,15 +181,6 @@ def _shown(key: ApiKey) -> dict[str, object]:
         "last_used_at": key.last_used_at,
         "expires_at": key.expires_at,
     }
-
-
-def _lines(owner: str, keys: Iterable[ApiKey], now: int) -> Iterable[str]:
-    yield f"Keys of {owner}, newest first:"
-    for key in keys:
-        yield f"\n{key.public_id}  {key.alias}" if key.alias != key.public_id else f"\n{key.public_id}"
-        expired = ", expired" if 0 < key.expires_at <= now else ""
-        yield f"  {key.status}{expired}; created {_day(key.created_at)}, last used {_day(key.last_used_at)}"
-        yield f"  {_scopes_line(scopes_of(key))}"
 
 
 def _day(at: int) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final, Literal, NamedTuple
@@ -120,8 +120,14 @@ async def _list(call: Invocation) -> None:
         found = await all_items(page)
     if call.arguments.json:
         say(json.dumps({"organizations": [_shown(organization) for organization in found]}))
-    else:
-        say("\n".join(_lines(found)))
+        return
+    say("Organizations, newest first:")
+    for each in found:
+        operator = ", the operator's" if each.is_operator else ""
+        say(f"\n{each.public_id}  {each.alias}")
+        say(f"  {each.state}{operator}; created {utc(each.created_at):%Y-%m-%d %H:%M} UTC")
+        if limits := _limits_shown(each):
+            say(f"  {limits}")
 
 
 async def _change(state: Literal["active", "suspended"], call: Invocation) -> None:
@@ -142,16 +148,6 @@ def _shown(organization: Organization) -> dict[str, object]:
         "created_at": organization.created_at,
         "updated_at": organization.updated_at,
     }
-
-
-def _lines(found: Iterable[Organization]) -> Iterable[str]:
-    yield "Organizations, newest first:"
-    for organization in found:
-        yield f"\n{organization.public_id}  {organization.alias}"
-        operator = ", the operator's" if organization.is_operator else ""
-        yield f"  {organization.state}{operator}; created {utc(organization.created_at):%Y-%m-%d %H:%M} UTC"
-        if limits := _limits_shown(organization):
-            yield f"  {limits}"
 
 
 def _limits_shown(organization: Organization) -> str:

@@ -83,9 +83,13 @@ class _Rotation:
                 "No encryption key is configured. Set encryption_key or encryption_key_file (`openssl rand -base64 32` "
                 "creates a key), or use --new-key."
             )
-        await self._require_keys()
+        state = await self._control.store.read(encryption_rows.read)
+        missing = [key for key in state.needed if not self._control.keyring.knows(key)]
+        if missing and not self._replaces:
+            raise DiscueError(missing_keys(self._settings, missing))
         await encryption.begin(self._control, self._key_id)
         total = await self._control.store.read(encryption_rows.count)
+        # The operator may throw the old keys away afterwards: first, all rows are read once more.
         await self._move(total)
         await self._verify(total)
         if not await encryption.finish(self._control, self._key_id):
@@ -98,12 +102,6 @@ class _Rotation:
             say("  POST /queues/{queue_id}/listeners/{listener_id}/secrets")
             say("Listeners with an `authentication` receive nothing until it is sent again: its secret is lost, too.")
         say("Servers do not need older keys any more. Keep those keys as long as you keep older backups.")
-
-    async def _require_keys(self) -> None:
-        state = await self._control.store.read(encryption_rows.read)
-        missing = [key for key in state.needed if not self._control.keyring.knows(key)]
-        if missing and not self._replaces:
-            raise DiscueError(missing_keys(self._settings, missing))
 
     async def _move(self, total: int) -> None:
         self._line.begin(0, total)

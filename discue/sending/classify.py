@@ -76,8 +76,10 @@ def classify_connect_error(error: OSError, *, over_tls: bool) -> Failure:
         return Failure("connect", "The connection was refused.")
     if isinstance(error, TimeoutError):
         return Failure("connect_timeout", "The address did not respond.")
+    # TCP was connected, or the connection would have been refused: servers without TLS close it at the handshake.
     if over_tls and isinstance(error, ConnectionError):
         return Failure("tls", "The connection was closed during the TLS handshake.")
+    # This machine has no sockets or memory left: not a failure of the listener.
     if error.errno in _OUT_OF_RESOURCES:
         return Failure("internal", f"No connection could be opened: {_reason(error)}.")
     return Failure("connect", f"The connection failed: {_reason(error)}.")

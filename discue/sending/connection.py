@@ -142,6 +142,7 @@ class Connection(asyncio.Protocol):
         else:
             if decided:
                 self._sender.on_response(self)
+            # These were the first bytes, and more are expected.
             elif self.response.received == len(data):
                 self._sender.on_response_started(self)
 
@@ -149,6 +150,7 @@ class Connection(asyncio.Protocol):
         self._ended_by_peer(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # Also called after `eof_received` and `abort`: by then the connection carries no exchange.
         self._ended_by_peer(exc)
         self.response.close()
         self._sender.on_closed()
@@ -197,6 +199,7 @@ class IdleConnections:
             connection.abort()
             return
         self._by_origin.setdefault(connection.origin, []).append(connection)
+        # In the order in which they became idle, which is also the order in which they expire, but for their age.
         self._by_age[connection] = None
         if len(self._by_age) > limits.idle_connections:
             self._close(next(iter(self._by_age)))

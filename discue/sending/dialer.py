@@ -47,6 +47,7 @@ class Resolver:
         return await asyncio.shield(lookup)
 
     async def _look_up(self, host: str, port: int) -> list[IPAddress]:
+        # A lookup that hangs keeps its thread until the system gives up: without a limit, the threads would run out.
         async with self._free:
             result: asyncio.Future[list[IPAddress]] = asyncio.get_running_loop().create_future()
             threading.Thread(target=_look_up_in_thread, args=(host, port, result), name="resolver", daemon=True).start()
@@ -201,6 +202,7 @@ class Dialer:
         self._policy = policy
         self._resolve = resolve
         self._context = context
+        # asyncio does not tell when TCP is connected and TLS begins: the TLS object notes it.
         context.sslobject_class = _WatchedTls
         self._identities = TlsContexts(self._context_like)
 
@@ -229,6 +231,7 @@ class Dialer:
             except ssl.SSLError as error:
                 detail = f"The client certificate cannot be used: {error.reason or 'unknown reason'}."
                 raise DialFailed(Failure("authentication", detail)) from None
+        # An address that drops packets must leave time for the others. The last one has all that is left.
         share = max(timeout_seconds / len(addresses), _SHORTEST_TRY_SECONDS)
         *first, last = addresses
         for address in first:

@@ -33,16 +33,13 @@ class RequestCredentials(msgspec.Struct, frozen=True):
         return f"RequestCredentials(grant={self.grant!r}, identity={self.identity!r})"
 
 
-NO_CREDENTIALS = RequestCredentials()
-
-
 def credentials_of(credentials: Credentials | None, listener_public_id: str) -> RequestCredentials:
     """Return the credentials for requests to a listener. Raises Unprocessable.
 
     Their names contain the listener's id, so tokens and connections are never shared with another listener.
     """
     if credentials is None:
-        return NO_CREDENTIALS
+        return RequestCredentials()
     public, name = credentials.public, f"{listener_public_id}-{credentials.name}"
     if public.type == "basic":
         return RequestCredentials(
@@ -126,6 +123,7 @@ class AccessTokens:
             task = asyncio.get_running_loop().create_task(self._fetch(grant))
             self._in_flight[grant.name] = task
             task.add_done_callback(partial(self._ended, grant.name))
+        # A caller that is cancelled must not cancel the request for the others.
         found = await asyncio.shield(task)
         if isinstance(found, str):
             raise TokenRefused(found)
@@ -133,6 +131,7 @@ class AccessTokens:
 
     def refuse(self, grant: TokenGrant, token: Token) -> bool:
         """Remove a token that the listener rejected. Returns whether to get a new one: not if this one is just new."""
+        # A listener that rejects every token must not cause a token request for every attempt.
         if self._clock.monotonic() - token.got_at < _YOUNGEST_RENEWED_SECONDS:
             return False
         if self._tokens.get(grant.name) is token:
@@ -177,6 +176,7 @@ def _token_in(fetched: FetchResult, now: float) -> Token | str:
         return "No access token: the response of the token URL has none that can be sent."
     if not life_seconds > 0:
         return "No access token: the token has already expired."
+    # Not used to its end: it must still be valid when the request arrives, by the listener's clock.
     life_seconds = min(life_seconds, _LONGEST_LIFE_SECONDS)
     return Token(response.access_token, now, now + life_seconds - min(life_seconds * _MARGIN, _LARGEST_MARGIN_SECONDS))
 
@@ -220,24 +220,21 @@ class AuthorizingSender:
     async def _run(self, request: AttemptRequest, grant: TokenGrant, done: Callable[[Outcome], None]) -> None:
         outcome, started_at = _CLOSED, self._clock.monotonic()
         try:
-            outcome = await self._attempt(request, grant, started_at)
+            token = await self._token(request, grant, started_at)
+            response = await self._send(request, token, started_at)
+            # A token that was got for this attempt is not the reason: another one would be refused, too.
+            is_kept = token.got_at < started_at
+            if response.status == _UNAUTHORIZED and is_kept and self._tokens.refuse(grant, token):
+                response = await self._send(request, await self._token(request, grant, started_at), started_at)
+            outcome = response
+        except TokenRefused as error:
+            outcome = Outcome(0, "authentication", str(error), 0)
         except Exception:
             _logger.exception("an attempt with an access token could not be made")
             outcome = _UNEXPECTED
         finally:
             # Every attempt has an outcome, also one that was cancelled.
             done(replace(outcome, duration_ms=int((self._clock.monotonic() - started_at) * 1_000)))
-
-    async def _attempt(self, request: AttemptRequest, grant: TokenGrant, started_at: float) -> Outcome:
-        try:
-            token = await self._token(request, grant, started_at)
-            outcome = await self._send(request, token, started_at)
-            is_kept = token.got_at < started_at
-            if outcome.status == _UNAUTHORIZED and is_kept and self._tokens.refuse(grant, token):
-                outcome = await self._send(request, await self._token(request, grant, started_at), started_at)
-            return outcome
-        except TokenRefused as error:
-            return Outcome(0, "authentication", str(error), 0)
 
     async def _token(self, request: AttemptRequest, grant: TokenGrant, started_at: float) -> Token:
         try:

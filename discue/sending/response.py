@@ -94,6 +94,7 @@ class ResponseReader:
         Raises ResponseMalformed and ResponseHeadTooLarge.
         """
         self.received += len(data)
+        # The parser has no limit of its own. Interim responses count too, so that a flood of them ends.
         if self.status == 0 and self.received > self._limits.head_bytes:
             return self._feed_bounded(data)
         self._parse(data)
@@ -147,6 +148,7 @@ class ResponseReader:
         self.headers.append((name, value))
         if name == b"content-length":
             self._framed = True
+        # RFC 9112, 6.3: without chunked as the last coding, the body ends with the connection.
         elif name == b"transfer-encoding":
             self._framed = value.lower().rstrip().endswith(b"chunked")
         elif name == b"retry-after":

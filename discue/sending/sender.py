@@ -76,6 +76,7 @@ class Sender:
         self._in_flight.add(exchange)
         if self._sweep_timer is None:
             self._arm()
+        # Built before a connection is chosen: an idle one must not be taken for a request that cannot be sent.
         origin = self._prepare(exchange)
         if origin is None:
             return
@@ -123,6 +124,7 @@ class Sender:
         except Exception:
             _logger.exception("a request could not be built")
             failure = _UNEXPECTED
+        # Later: `send` promises that its caller gets no outcome before it returns.
         exchange.dialing = asyncio.get_running_loop().call_soon(self._fail, exchange, failure)
         return None
 
@@ -146,6 +148,7 @@ class Sender:
             failure = _UNEXPECTED
         else:
             return
+        # An exchange that ended meanwhile, or has a connection, gets its only outcome elsewhere.
         if not exchange.ended and exchange.connection is None:
             self._fail(exchange, failure)
 
@@ -153,6 +156,7 @@ class Sender:
         """Send the exchange on a connection that is ready."""
         self.open_connections += 1
         exchange = connection.exchange
+        # The exchange may have timed out meanwhile, or got another connection.
         if exchange is None or exchange.ended or exchange.connection is not None:
             connection.exchange = None
             connection.abort()
@@ -186,6 +190,7 @@ class Sender:
         if self._traces_all or (self._traces_failures and outcome.error):
             outcome = replace(outcome, trace=trace_of(exchange, connection, outcome.excerpt, now))
         response.clear()
+        # First the connection, then the outcome: its callback may send the next request, which takes the connection.
         if connection.is_reusable and not self._closing:
             self._idle.put(connection, now)
         else:
@@ -201,6 +206,8 @@ class Sender:
     def on_lost(self, connection: Connection, error: Exception | None) -> None:
         """Fail the exchange, unless the connection was stale: reused and silent. Then use a new connection."""
         response_started = connection.response.received > 0
+        # Servers close idle connections, sometimes just as a request is written. To send it again is safe: deliveries
+        # are at least once. A new connection that is lost is a failure of the listener.
         if connection.is_reused and not response_started:
             exchange = connection.detach()
             connection.abort()
@@ -251,6 +258,7 @@ class Sender:
         if self._in_flight or self._idle:
             self._arm()
         now = self._clock.monotonic()
+        # A list of its own: the callbacks of outcomes start and end other requests.
         for exchange in [exchange for exchange in self._in_flight if exchange.deadline <= now]:
             # The callback of another exchange may have closed the sender.
             if not exchange.ended:

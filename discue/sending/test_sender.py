@@ -81,6 +81,7 @@ class EndpointTester:
         if bucket.wait_seconds(now) > 0:
             raise TooManyRequests("This organization tests too often. Try again soon.", retry_after_seconds=1)
         bucket.take(now)
+        # Refused requests take no token: a client that keeps trying is served again.
         self._in_flight[organization] += 1
         self._buckets[organization] = bucket
         self._buckets.move_to_end(organization)

@@ -188,6 +188,7 @@ class WorkerProcesses:
         gc.collect()
         # Memory that is shared with the workers stays shared: their garbage collectors do not touch frozen objects.
         gc.freeze()
+        # The others are due when it serves: two workers must not create the organization or migrate at once.
         self._children[0].due_at = self._clock.monotonic()
         with self._selector, received_signals(self._selector) as self._signals:
             while self._run_due():
@@ -235,6 +236,7 @@ class WorkerProcesses:
         """Return the process id and the descriptor of the worker's reports. Does not return in the worker."""
         reports, reports_end = os.pipe()
         os.set_blocking(reports, False)
+        # The worker inherits what is buffered, and would write it a second time.
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         # Signals are blocked until the worker has its own handlers.
@@ -260,6 +262,7 @@ class WorkerProcesses:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._selector.close()
+            # Pipes end when every copy of their other end is closed: a worker must not keep those of the others open.
             for descriptor in (
                 self._parent_pipe_held,
                 reports,
@@ -345,6 +348,7 @@ class WorkerProcesses:
         self._code = self._code or (_FAILED if code < 0 else code)
 
     def _drain(self) -> None:
+        # The workers see the end of the pipe, also when the parent is killed.
         os.close(self._parent_pipe_held)
         self._kill_at = self._clock.monotonic() + self._settings.drain_timeout_seconds + _DRAIN_MARGIN_SECONDS
 
