@@ -167,7 +167,7 @@ def attempt_head(preamble: Preamble, request: AttemptRequest, timestamp: int) ->
     signature = sign(request.keys, request.message_id, timestamp, request.body)
     own = _own_headers(request.headers) if request.headers else ""
     test = _TEST if request.is_test else ""
-    # Everything in a head is checked where it is written: whoever stored it, it must not be able to add a line.
+    # Everything in a head is checked where it is written: no stored value may add a line.
     if request.replay_id:
         _require(_ID, request.replay_id, "The replay's id")
         own = f"discue-replay: {request.replay_id}\r\n{own}"
