@@ -123,10 +123,15 @@ class Notifier:
         return connection
 
     async def _listen(self, on_notify: Callable[[Notification], None]) -> None:
-        def received(_client: object, _pid: int, _channel: str, payload: str) -> None:
-            notification = self._decode(payload)
-            if notification is not None:
-                on_notify(notification)
+        def received(_client: object, _pid: int, _channel: str, text: str) -> None:
+            try:
+                payload = msgspec.json.decode(text, type=_Payload)
+            except msgspec.MsgspecError:
+                on_notify(Notification(anything=True))
+                return
+            if payload.sender != self._id:
+                heads = tuple(((organization, queue), seq) for organization, queue, seq in payload.heads)
+                on_notify(Notification(payload.feed, payload.cursors, heads=heads, anything=payload.anything))
 
         while True:
             try:
@@ -141,14 +146,3 @@ class Notifier:
                 continue
             on_notify(Notification(anything=True))
             await connection.ended.wait()
-
-    def _decode(self, text: str) -> Notification | None:
-        """Decode a payload; None for those that this engine sent."""
-        try:
-            payload = msgspec.json.decode(text, type=_Payload)
-        except msgspec.MsgspecError:
-            return Notification(anything=True)
-        if payload.sender == self._id:
-            return None
-        heads = tuple(((organization, queue), seq) for organization, queue, seq in payload.heads)
-        return Notification(feed=payload.feed, cursors=payload.cursors, heads=heads, anything=payload.anything)

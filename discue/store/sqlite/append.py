@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import apsw
 
@@ -99,6 +99,7 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
     results: list[Appended | Exception] = []
     rows: list[Values] = []
     scheduled: list[Values] = []
+    counts: dict[tuple[int, int, int], int] = {}
     for number, item in enumerate(appends):
         if number in keys.repeated:
             results.append(AlreadyDone())
@@ -117,10 +118,14 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
                 scheduled.append((item.organization, item.queue, seq, entry.due_at, len(entry.body), entry.key_hash))
             entries.append(entry_of_new(entry, seq, stored_at))
         results.append(Appended(item.organization, item.queue, tuple(entries)))
+        added = (item.organization, item.now // tallies.PERIOD_MS, tallies.MESSAGE_ADDED)
+        stored = (item.organization, tallies.CURRENT, tallies.BYTES_STORED)
+        counts[added] = counts.get(added, 0) + len(entries)
+        counts[stored] = counts.get(stored, 0) + item.bytes
     _write(connection, _INSERT, rows)
     _write(connection, _SCHEDULE, scheduled)
     keys.store_responses(appends, results)
-    count(connection, _counts(appends, results), tally_slot)
+    _write(connection, _ADD_COUNTS, [(*key, tally_slot, n) for key, n in counts.items()])
     return results
 
 
@@ -159,17 +164,6 @@ def _write(connection: apsw.Connection, statement: Callable[[int], str], rows: S
         connection.execute(statement(len(chunk)), tuple(chain.from_iterable(chunk)))
 
 
-def _counts(appends: Sequence[Append], results: Sequence[Appended | Exception]) -> list[TallyEntry]:
-    counts: dict[tuple[int, int, int], int] = {}
-    for item, result in zip(appends, results, strict=True):
-        if isinstance(result, Appended):
-            added = (item.organization, item.now // tallies.PERIOD_MS, tallies.MESSAGE_ADDED)
-            stored = (item.organization, tallies.CURRENT, tallies.BYTES_STORED)
-            counts[added] = counts.get(added, 0) + len(item.entries)
-            counts[stored] = counts.get(stored, 0) + item.bytes
-    return [TallyEntry(*key, n) for key, n in counts.items()]
-
-
 def _raise_heads(connection: apsw.Connection, appends: Sequence[Append]) -> dict[_Version, tuple[int, int]]:
     """Return the first free seq and the storing time of each queue that accepts its messages."""
     counts: dict[_Version, int] = {}
@@ -197,7 +191,9 @@ def _refusal(connection: apsw.Connection, item: Append) -> Exception:
 
 def _refusals(connection: apsw.Connection, topic_appends: Sequence[TopicAppend]) -> dict[int, Exception]:
     """Return why each topic append that cannot be stored is refused, by its place in the batch."""
-    refusals: dict[int, Exception] = {number: AlreadyDone() for number in _repeated_in(connection, topic_appends)}
+    halves = [(item.idempotency_record.key[0],) for item in topic_appends if item.idempotency_record is not None]
+    stored = {row[0] for row in _existing(connection, _FIND_KEYS, halves)}
+    refusals: dict[int, Exception] = {number: AlreadyDone() for number in repeated(topic_appends, stored)}
     topics = _existing(connection, _FIND_TOPICS, (_topic_of(item) for item in topic_appends))
     queues = _existing(connection, _FIND_QUEUES, (queue for item in topic_appends for queue in _queues_of(item)))
     for number, item in enumerate(topic_appends):
@@ -206,8 +202,10 @@ def _refusals(connection: apsw.Connection, topic_appends: Sequence[TopicAppend])
     return refusals
 
 
-def _existing(connection: apsw.Connection, find: Callable[[int], str], wanted: Iterable[_Version]) -> set[_Version]:
-    found: set[_Version] = set()
+def _existing(
+    connection: apsw.Connection, find: Callable[[int], str], wanted: Iterable[tuple[int, ...]]
+) -> set[tuple[Any, ...]]:
+    found: set[tuple[Any, ...]] = set()
     for chunk in chunks(sorted(set(wanted))):
         found.update(connection.execute(find(len(chunk)), tuple(chain.from_iterable(chunk))))
     return found
@@ -219,14 +217,6 @@ def _topic_of(item: TopicAppend) -> _Version:
 
 def _queues_of(item: TopicAppend) -> list[_Version]:
     return [(each.organization, each.queue, each.config_version) for each in item.appends]
-
-
-def _repeated_in(connection: apsw.Connection, topic_appends: Sequence[TopicAppend]) -> set[int]:
-    keys = {item.idempotency_record.key[0] for item in topic_appends if item.idempotency_record is not None}
-    stored: set[int] = set()
-    for chunk in chunks(sorted(keys)):
-        stored.update(key for key, _ in connection.execute(_FIND_KEYS(len(chunk)), list(chunk)))
-    return repeated(topic_appends, stored)
 
 
 class _IdempotencyKeys:
