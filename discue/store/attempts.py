@@ -121,10 +121,15 @@ class _OfListener:
 
     def __init__(self, listener: Listener, selection: Selection) -> None:
         self._organization, self._listener = listener.organization, listener.id
-        conditions, values = _conditions(selection)
-        self._is_failed = selection.outcome == "failed" or _is_no_success(selection.status)
-        self._sql = f"{_FAILED_OF_LISTENER if self._is_failed else _OF_LISTENER}{conditions}"
-        self._values = values
+        is_no_success = selection.status is not None and not selection.status.startswith("2")
+        self._is_failed = selection.outcome == "failed" or is_no_success
+        self._sql = _FAILED_OF_LISTENER if self._is_failed else _OF_LISTENER
+        self._values: tuple[Value, ...] = ()
+        if selection.outcome == "acknowledged":
+            self._sql += " AND a.error = ''"
+        if selection.status is not None:
+            self._sql += " AND a.status >= $3 AND a.status <= $4"
+            self._values = status_bounds(selection.status)
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         last = await self._last(tx, span, count, newest_first=newest_first)
@@ -168,20 +173,6 @@ def _span(listener: Listener, selection: Selection) -> Span:
     if selection.created_before is not None:
         high = nearest_row_id(selection.created_before)
     return low, high
-
-
-def _conditions(selection: Selection) -> tuple[str, tuple[Value, ...]]:
-    sql, values = "", list[Value]()
-    if selection.outcome == "acknowledged":
-        sql += " AND a.error = ''"
-    if selection.status is not None:
-        sql += " AND a.status >= $3 AND a.status <= $4"
-        values += status_bounds(selection.status)
-    return sql, tuple(values)
-
-
-def _is_no_success(status: str | None) -> bool:
-    return status is not None and not status.startswith("2")
 
 
 def _is_shown(row: Row, selection: Selection) -> bool:

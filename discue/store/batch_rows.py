@@ -21,18 +21,11 @@ def sql_type(table: str, column: str) -> Literal["bigint", "text", "bytea"]:
     return "text" if column in _TEXTS and (column != "id" or table == "log") else "bigint"
 
 
-ENTRY_COLUMNS: Final = (
-    "id",
-    "alias",
-    "expires_at",
-    "key_hash",
-    "extra",
-    "size",
-    "codec",
-    "body",
-    "kind",
-    "body_id",
-)
+def _columns(names: str) -> tuple[str, ...]:
+    return tuple(names.split(", "))
+
+
+ENTRY_COLUMNS: Final = _columns("id, alias, expires_at, key_hash, extra, size, codec, body, kind, body_id")
 """The columns of `log` that come from a new message. The engine adds its queue, its seq and when it was stored."""
 
 
@@ -54,20 +47,9 @@ def entry_values(entry: NewEntry) -> Values:
     )
 
 
-CURSOR_COLUMNS: Final = (
-    "organization",
-    "listener",
-    "stream",
-    "token",
-    "version",
-    "position",
-    "ahead",
-    "acknowledged",
-    "missed",
-    "retrying",
-    "last_success_at",
-    "last_failure_at",
-    "last_new_at",
+CURSOR_COLUMNS: Final = _columns(
+    "organization, listener, stream, token, version, position, ahead, acknowledged, missed, retrying, last_success_at, "
+    "last_failure_at, last_new_at"
 )
 
 # Absolute values: a settle whose outcome is unknown can be repeated, and the version in the condition lets it take
@@ -105,6 +87,7 @@ def _attempts(settle: Settle) -> Sequence[Values]:
 
 
 def _details(settle: Settle) -> Sequence[Values]:
+    # Most settles have none: this returns before it builds anything, and so do the functions below.
     if not settle.details:
         return ()
     return [attempts.detail_row(settle.organization, settle.listener, detail) for detail in settle.details]
@@ -119,17 +102,8 @@ def _resolved(settle: Settle) -> Sequence[Values]:
     return [(*cursor, seq) for seq in settle.resolved if seq not in stored]
 
 
-_DELIVERY_COLUMNS: Final = (
-    "seq",
-    "state",
-    "attempts",
-    "due_at",
-    "reason",
-    "sender",
-    "key_hash",
-    "blocked",
-    "token",
-    "redelivered_at",
+_DELIVERY_COLUMNS: Final = _columns(
+    "seq, state, attempts, due_at, reason, sender, key_hash, blocked, token, redelivered_at"
 )
 _delivery_values: Callable[[DeliveryRow], Values] = attrgetter(*_DELIVERY_COLUMNS)
 
@@ -185,8 +159,8 @@ def _replaced(*columns: str) -> str:
 
 
 CHANGES: Final = (
-    RowChange("attempt", tuple(attempts.COLUMNS.split(", ")), _ID, "insert", _attempts),
-    RowChange("attempt_detail", tuple(attempts.DETAIL_COLUMNS.split(", ")), _ID, "insert", _details),
+    RowChange("attempt", _columns(attempts.COLUMNS), _ID, "insert", _attempts),
+    RowChange("attempt_detail", _columns(attempts.DETAIL_COLUMNS), _ID, "insert", _details),
     RowChange("exception", _DELIVERY_KEY, _DELIVERY_KEY, "delete", _resolved),
     RowChange(
         "exception",

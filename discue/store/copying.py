@@ -26,6 +26,7 @@ from discue.store.tables import (
     read_number,
     rows_after,
     select,
+    within_bytes,
 )
 
 ROWS_A_STEP: Final = 512
@@ -77,13 +78,6 @@ class CopyProgress(msgspec.Struct, frozen=True):
         return not self.table
 
 
-class _Page(msgspec.Struct, frozen=True):
-    """Rows of a table in the order of its key, as the target stores them."""
-
-    rows: list[Row]
-    is_last: bool
-
-
 async def require_finished(tx: Transaction, name: str) -> None:
     """Raise StoreUnusable if the database is the target of an unfinished copy."""
     if await _meta(tx, "copy"):
@@ -108,9 +102,9 @@ async def step(source: Side, target: Side, progress: CopyProgress) -> CopyProgre
     Raises StoreUnusable if one of the two is served now, or another process copies into the target.
     """
     (table,) = [each for each in TABLES if each.name == progress.table]
-    page = await source.store.read(lambda tx: _read(tx, source, table, progress))
-    following = _following(table, page, progress)
-    await target.store.write(lambda tx: _write(tx, target, table, page.rows, steps=(progress, following)))
+    rows, is_last = await source.store.read(lambda tx: _read(tx, source, table, progress))
+    following = _following(table, [] if is_last else rows, progress)
+    await target.store.write(lambda tx: _write(tx, target, table, rows, steps=(progress, following)))
     return following
 
 
@@ -149,16 +143,13 @@ async def _begin(tx: Transaction, target: Side, fresh: CopyProgress) -> CopyProg
             "Run `discue migrate` on the older one."
         )
     stored = await _meta(tx, "copy")
-    if not stored:
-        return await _begin_copy(tx, target, fresh)
-    earlier = msgspec.json.decode(stored, type=CopyProgress)
-    _require_same(target, earlier, fresh)
-    return earlier
-
-
-async def _begin_copy(tx: Transaction, target: Side, fresh: CopyProgress) -> CopyProgress:
+    if stored:
+        earlier = msgspec.json.decode(stored, type=CopyProgress)
+        _require_same(target, earlier, fresh)
+        return earlier
     if not await _is_empty(tx):
         raise StoreUnusable(f"{target.name} is not empty. Name an empty database.")
+    # The head of the feed is copied like other rows.
     await tx.execute(f"DELETE FROM {FEED_HEAD.name}")
     await tx.execute(_MARK, _text(fresh))
     return fresh
@@ -181,35 +172,36 @@ async def _is_empty(tx: Transaction) -> bool:
     return True
 
 
-async def _read(tx: Transaction, source: Side, table: TableSpec, progress: CopyProgress) -> _Page:
+async def _read(tx: Transaction, source: Side, table: TableSpec, progress: CopyProgress) -> tuple[list[Row], bool]:
+    """Read the next rows as the target stores them, and whether they are the last ones of the table."""
     await _require_unserved(tx, source)
-    await _require_same_feed(tx, source, progress)
+    if await _figures(tx, _STATE[0]) != progress.state[0]:
+        raise _changed(source)
+    # Sizes are read before bodies, so that a step never holds more of them in memory than it copies.
     fitting = await _fitting(tx, table, progress.after)
     rows = await rows_after(tx, table, table.columns, progress.after, limit=fitting)
     # A step that was limited by bytes may have reached the end as well: then an empty step follows.
     is_last = fitting == ROWS_A_STEP and len(rows) < ROWS_A_STEP
-    return _Page(as_copied(table, table.columns, rows, progress.begun_at), is_last)
+    return as_copied(table, table.columns, rows, progress.begun_at), is_last
 
 
 async def _fitting(tx: Transaction, table: TableSpec, after: Key) -> int:
     """Return how many of the next rows one step copies: at least one, however large it is."""
     if not table.bodies:
         return ROWS_A_STEP
-    total = 0
-    for number, (*_, size) in enumerate(await rows_after(tx, table, (*table.key, "size"), after, limit=ROWS_A_STEP)):
-        total += size
-        if number and total > BYTES_A_STEP:
-            return number
-    return ROWS_A_STEP
+    sizes = await rows_after(tx, table, (*table.key, "size"), after, limit=ROWS_A_STEP)
+    fitting = within_bytes(sizes, BYTES_A_STEP)
+    return len(fitting) if len(fitting) < len(sizes) else ROWS_A_STEP
 
 
-def _following(table: TableSpec, read: _Page, progress: CopyProgress) -> CopyProgress:
-    if read.is_last or not read.rows:
+def _following(table: TableSpec, rows: Sequence[Row], progress: CopyProgress) -> CopyProgress:
+    """Return the progress after some rows; at the end of the table there are none."""
+    if not rows:
         names = [each.name for each in TABLES] + [""]
         following = names[names.index(table.name) + 1]
         return msgspec.structs.replace(progress, table=following, after=(), rows=0)
-    last = tuple(read.rows[-1][: len(table.key)])
-    return msgspec.structs.replace(progress, after=last, rows=progress.rows + len(read.rows))
+    last = tuple(rows[-1][: len(table.key)])
+    return msgspec.structs.replace(progress, after=last, rows=progress.rows + len(rows))
 
 
 async def _write(
@@ -225,7 +217,9 @@ async def _write(
 
 async def _final(tx: Transaction, source: Side, progress: CopyProgress) -> Encryption:
     """Check that the source is unchanged, and read its encryption state: the target needs the same keys."""
-    await _require_unchanged(tx, source, progress)
+    await _require_unserved(tx, source)
+    if await _state(tx) != progress.state:
+        raise _changed(source)
     return await encryption.read(tx)
 
 
@@ -245,17 +239,6 @@ async def _require_unserved(tx: Transaction, side: Side) -> None:
             f"{side.name} is served by {row[0]} running worker{'' if row[0] == 1 else 's'}. Stop them; a worker that "
             "crashed expires within seconds."
         )
-
-
-async def _require_same_feed(tx: Transaction, source: Side, progress: CopyProgress) -> None:
-    if await _figures(tx, _STATE[0]) != progress.state[0]:
-        raise _changed(source)
-
-
-async def _require_unchanged(tx: Transaction, source: Side, progress: CopyProgress) -> None:
-    await _require_unserved(tx, source)
-    if await _state(tx) != progress.state:
-        raise _changed(source)
 
 
 def _changed(source: Side) -> StoreUnusable:
@@ -306,6 +289,7 @@ async def compare(source: Side, target: Side, progress: CopyProgress) -> AsyncIt
     for table in TABLES:
         after: Key | None = ()
         while after is not None:
+            # Bodies are compared by size only: otherwise both databases would be read as a whole.
             ours = await _rows(source, table, after)
             ours = as_copied(table, table.narrow, ours, progress.begun_at)
             theirs = await _rows(target, table, after)

@@ -1,6 +1,6 @@
 """Cursors: who owns them, and the records that lanes run on."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Final, Literal
 
@@ -13,40 +13,23 @@ from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.listeners import ListenerHealth, Sweep, decode_delivery_options
 from discue.store.queues import read_on_missed, read_retry
+from discue.store.tables import chunks
 
 _LARGEST_RUN: Final = 256
-_CURSOR_KEY: Final = "(CAST(${} AS BIGINT), CAST(${} AS BIGINT), CAST(${} AS BIGINT))"
-_LISTENER_KEY: Final = "(CAST(${} AS BIGINT), CAST(${} AS BIGINT))"
-
-
-def _runs(keys: Sequence[CursorKey]) -> Iterator[Sequence[CursorKey]]:
-    """Sort the keys, and split them into runs whose lengths are powers of two, so that few statements are prepared."""
-    ordered = sorted(keys)
-    start = 0
-    while remaining := len(ordered) - start:
-        length = min(1 << (remaining.bit_length() - 1), _LARGEST_RUN)
-        yield ordered[start : start + length]
-        start += length
 
 
 @cache
-def _among_cursors(count: int, first: int) -> str:
-    """Return the condition that a row is one of `count` cursors, whose keys are the parameters from `$first` on."""
-    keys = ", ".join(
-        _CURSOR_KEY.format(number, number + 1, number + 2) for number in range(first, first + 3 * count, 3)
-    )
-    return f"(organization, listener, stream) IN (VALUES {keys})"
-
-
-@cache
-def _among_listeners(count: int, first: int) -> str:
-    """Return the condition that a row belongs to one of `count` listeners, each given by organization and row id."""
-    keys = ", ".join(_LISTENER_KEY.format(number, number + 1) for number in range(first, first + 2 * count, 2))
-    return f"(organization, listener) IN (VALUES {keys})"
+def _among(key: str, count: int) -> str:
+    """Return the condition that a row has one of `count` keys, whose parts are the parameters from `$2` on."""
+    width = len(key.split(", "))
+    # Without a type, PostgreSQL would take the parameters of VALUES for texts.
+    parts = [f"CAST(${number} AS BIGINT)" for number in range(2, 2 + width * count)]
+    keys = ", ".join(f"({', '.join(parts[start : start + width])})" for start in range(0, width * count, width))
+    return f"({key}) IN (VALUES {keys})"
 
 
 def _flat(keys: Sequence[CursorKey]) -> list[int]:
-    """Return the parameters of `_among_cursors`."""
+    """Return the parameters of `_among`."""
     return [part for key in keys for part in key]
 
 
@@ -162,7 +145,8 @@ _TAKE_ALONG = "UPDATE cursor SET owner = $1, token = token + 1 WHERE stream > 0 
 _RELEASE = """
 UPDATE cursor SET owner = CASE WHEN stream > 0 THEN owner END, token = token + 1 WHERE owner = $1 AND {}"""
 _RENEW_TOKENS = "UPDATE cursor SET token = token + 1 WHERE owner = $1"
-_KEY = "organization, listener, stream"
+_LISTENER_KEY = "organization, listener"
+_KEY = f"{_LISTENER_KEY}, stream"
 
 
 async def claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> list[CursorKey]:
@@ -172,13 +156,14 @@ async def claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> li
     capacity between them.
     """
     won: list[CursorKey] = []
-    for keys in _runs(cursors):
-        rows = await tx.rows(_CLAIM.format(_among_cursors(len(keys), 2), _KEY), owner, *_flat(keys))
+    for keys in chunks(sorted(cursors), _LARGEST_RUN):
+        # Sorted keys: concurrent claims lock rows in one order, and cannot deadlock.
+        rows = await tx.rows(_CLAIM.format(_among(_KEY, len(keys)), _KEY), owner, *_flat(keys))
         won.extend((row[0], row[1], row[2]) for row in rows)
     replays: list[CursorKey] = []
-    for keys in _runs([key for key in won if not key[2]]):
+    for keys in chunks(sorted(key for key in won if not key[2]), _LARGEST_RUN):
         listeners = [part for key in keys for part in key[:2]]
-        rows = await tx.rows(_TAKE_ALONG.format(_among_listeners(len(keys), 2), _KEY), owner, *listeners)
+        rows = await tx.rows(_TAKE_ALONG.format(_among(_LISTENER_KEY, len(keys)), _KEY), owner, *listeners)
         replays.extend((row[0], row[1], row[2]) for row in rows)
     return sorted([*won, *replays])
 
@@ -189,8 +174,8 @@ async def release(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> 
     The caller has nothing in flight for them, and nothing left to store.
     """
     released = 0
-    for keys in _runs(cursors):
-        released += await tx.execute(_RELEASE.format(_among_cursors(len(keys), 2)), owner, *_flat(keys))
+    for keys in chunks(sorted(cursors), _LARGEST_RUN):
+        released += await tx.execute(_RELEASE.format(_among(_KEY, len(keys))), owner, *_flat(keys))
     return released
 
 

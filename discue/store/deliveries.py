@@ -1,7 +1,7 @@
 """The deliveries of messages: derived from cursors, delivery rows and attempts, never stored."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -26,11 +26,12 @@ from discue.store.pagination import (
     browse,
     nearest_row_id,
 )
+from discue.store.tables import rows_among
 
 SHOWN_LISTENERS: Final = 100
 """The largest number of deliveries that a message shows."""
 
-RECIPIENTS: Final = """
+_RECIPIENTS: Final = """
     SELECT listener.id, listener.public_id, cursor.position, cursor.ahead, listener.settings FROM listener
     JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
         AND cursor.stream = 0
@@ -38,13 +39,10 @@ RECIPIENTS: Final = """
         AND cursor.start_seq < $3"""
 """The listeners that a message is for, by its `origin_seq`."""
 
-_OLDEST: Final = f"{RECIPIENTS} ORDER BY listener.id LIMIT $4"
+_OLDEST: Final = f"{_RECIPIENTS} ORDER BY listener.id LIMIT $4"
 _STATE_ROW: Final = """
     SELECT state, attempts, reason, due_at FROM exception
     WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq = $3"""
-_MISSED_RANGE_OF: Final = """
-    SELECT seq_to, reason FROM missed_range WHERE organization = $1 AND listener = $2 AND seq_from <= $3
-    ORDER BY seq_from DESC LIMIT 1"""
 # Only the log has the key: one row of it, and then delivery rows of the key by an index.
 _BLOCKING: Final = """
     SELECT b.id FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
@@ -72,11 +70,8 @@ async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts
 
     Beyond `MAX_PER_MESSAGE` some are left out.
     """
-    return _last(await tx.rows(_ATTEMPTS, message.organization, message.queue, message.seq, MAX_PER_MESSAGE))
-
-
-def _last(rows: Iterable[Row]) -> LastAttempts:
-    """Summarise attempts. Their numbers start again at 1 when a missed delivery is made due again."""
+    rows = await tx.rows(_ATTEMPTS, message.organization, message.queue, message.seq, MAX_PER_MESSAGE)
+    # Numbers start again at 1 when a missed delivery is made due again, so the highest one may be less than the count.
     counts: Counter[int] = Counter()
     last: LastAttempts = {}
     highest: dict[int, int] = {}
@@ -87,13 +82,14 @@ def _last(rows: Iterable[Row]) -> LastAttempts:
     return {listener: (max(counts[listener], highest[listener]), status) for listener, (_, status) in last.items()}
 
 
-async def read_delivery(tx: Transaction, message: StoredMessage, find_recipient: Row, last: LastAttempts) -> Delivery:
+async def read_delivery(tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempts) -> Delivery:
     """Read the delivery to one recipient of the message."""
-    listener, public_id, position, ahead, settings = find_recipient
+    listener, public_id, position, ahead, settings = recipient
     if message.is_delayed:
         return Delivery(public_id, "pending", 0, 0)
     number, status = last.get(listener, (0, 0))
     key = (message.organization, listener, message.seq)
+    # The delivery row comes first: the cursor may have passed a message that waits for a retry, or was missed.
     exception = await tx.row(_STATE_ROW, *key)
     if exception is not None:
         *settled, due_at = exception
@@ -103,24 +99,15 @@ async def read_delivery(tx: Transaction, message: StoredMessage, find_recipient:
         return Delivery(public_id, state, max(number, counted), status, waits_until, reason)
     if not Window.decode(position, ahead).is_settled(message.seq):
         return Delivery(public_id, "pending", number, status)
-    blocking = await _blocking(tx, message, listener)
+    blocking = await tx.row(_BLOCKING, message.organization, message.queue, message.seq, listener)
     if blocking is not None:
+        # The blocking message has no id if it was just deleted.
         return Delivery(public_id, "pending", number, status, blocked_by=blocking[0] or "")
-    missed = await tx.row(_MISSED_RANGE_OF, *key)
-    if missed is not None and missed[0] >= message.seq:
-        return Delivery(public_id, "missed", number, status, reason=missed[1])
+    missed = await missed_range(tx, key[:2], message.seq)
+    if missed is not None and missed[1] >= message.seq:
+        return Delivery(public_id, "missed", number, status, reason=missed[2])
     state = "filtered" if not number and _is_filtered(message, settings) else "acknowledged"
     return Delivery(public_id, state, number, status)
-
-
-async def is_blocked(tx: Transaction, message: StoredMessage, listener: int) -> bool:
-    """Return whether the listener's cursor has passed the message, which waits for another one of its key."""
-    return await _blocking(tx, message, listener) is not None
-
-
-async def _blocking(tx: Transaction, message: StoredMessage, listener: int) -> Row | None:
-    """Read the id of the message that blocks this one; None in the row if that was just deleted."""
-    return await tx.row(_BLOCKING, message.organization, message.queue, message.seq, listener)
 
 
 def _is_filtered(message: StoredMessage, settings: str) -> bool:
@@ -150,16 +137,14 @@ _RECIPIENT: Final = """
     JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
     WHERE listener.organization = $1 AND listener.public_id = $2 AND listener.deleted_at IS NULL
         AND queue.deleted_at IS NULL"""
-_AT_ONCE: Final = 100
-_STATE_ROWS: Final = f"""
+_STATE_ROWS: Final = """
     SELECT seq, state, attempts, reason FROM exception
-    WHERE organization = $1 AND listener = $2 AND stream = 0
-    AND seq IN ({", ".join(f"${number}" for number in range(3, 3 + _AT_ONCE))})"""
-_BLOCKED: Final = f"""
+    WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq IN ({})"""
+_BLOCKED: Final = """
     SELECT log.seq FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
         AND e.key_hash = log.key_hash AND e.seq < log.seq
     WHERE log.organization = $1 AND log.queue = $2 AND e.listener = $3 AND e.stream = 0 AND e.blocked > 0
-        AND e.key_hash IS NOT NULL AND log.seq IN ({", ".join(f"${number}" for number in range(4, 4 + _AT_ONCE))})"""
+        AND e.key_hash IS NOT NULL AND log.seq IN ({})"""
 _MISSED_RANGE: Final = """
     SELECT seq_from, seq_to, reason, missed_at FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from <= $3
@@ -178,8 +163,9 @@ class Recipient(msgspec.Struct, frozen=True):
     window: Window
 
     @property
-    def highest_settled(self) -> int:
-        return self.window.last_settled
+    def key(self) -> tuple[int, int]:
+        """The organization and the listener."""
+        return self.organization, self.listener
 
 
 async def find_recipient(tx: Transaction, organization: int, public_id: str) -> Recipient | None:
@@ -193,25 +179,32 @@ async def find_recipient(tx: Transaction, organization: int, public_id: str) -> 
 
 async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, DeliveryState]:
     """Read the delivery states of messages for one listener."""
-    delivery_rows = await _state_rows(tx, of, seqs)
-    blocked = await _blocked(tx, of, [seq for seq in seqs if seq not in delivery_rows and of.window.is_settled(seq)])
+    rows = await rows_among(tx, _STATE_ROWS, of.key, seqs)
+    delivery_rows = {seq: state_of_row(*row)[0] for seq, *row in rows}
+    passed = [seq for seq in seqs if seq not in delivery_rows and of.window.is_settled(seq)]
+    # The cursor has passed a blocked message, which waits for another one of its key.
+    blocked = {row[0] for row in await rows_among(tx, _BLOCKED, (of.organization, of.queue, of.listener), passed)}
     states: dict[int, DeliveryState] = {}
     known = _Known()
     for seq in sorted(seqs, reverse=True):
         if seq in delivery_rows:
-            states[seq] = state_of_row(*delivery_rows[seq])[0]
+            states[seq] = delivery_rows[seq]
         elif seq in blocked or not of.window.is_settled(seq):
             states[seq] = "pending"
         else:
+            # Going down from a message without a row, all others to the end of its range have the same state: one read
+            # serves them.
             if not known.covers(seq):
-                known = _Known(seq, await missed_range(tx, of, seq))
+                known = _Known(seq, await missed_range(tx, of.key, seq))
             states[seq] = known.state
     return states
 
 
-async def missed_range(tx: Transaction, of: Recipient, seq: int) -> Row | None:
-    """Read the last range that begins at or before the seq: its ends, reason and time. It may end before the seq."""
-    return await tx.row(_MISSED_RANGE, of.organization, of.listener, seq)
+async def missed_range(tx: Transaction, listener: tuple[int, int], seq: int) -> Row | None:
+    """Read the last missed range that begins at or before the seq: its ends, reason and time. It may end before the
+    seq.
+    """
+    return await tx.row(_MISSED_RANGE, *listener, seq)
 
 
 class _Known:
@@ -228,31 +221,10 @@ class _Known:
         return self._lowest <= seq <= self._highest
 
 
-async def _blocked(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> set[int]:
-    """Return the seqs that the cursor has passed, and that wait for another message of their key."""
-    found: set[int] = set()
-    for start in range(0, len(seqs), _AT_ONCE):
-        some = seqs[start : start + _AT_ONCE]
-        asked = [*some, *[some[-1]] * (_AT_ONCE - len(some))]
-        found.update(row[0] for row in await tx.rows(_BLOCKED, of.organization, of.queue, of.listener, *asked))
-    return found
-
-
-async def _state_rows(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, Row]:
-    found: dict[int, Row] = {}
-    for start in range(0, len(seqs), _AT_ONCE):
-        some = seqs[start : start + _AT_ONCE]
-        # The last seq is repeated, so that one statement serves any number.
-        asked = [*some, *[some[-1]] * (_AT_ONCE - len(some))]
-        for seq, *rest in await tx.rows(_STATE_ROWS, of.organization, of.listener, *asked):
-            found[seq] = tuple(rest)
-    return found
-
-
 _LIMITS: Final = ScanLimits(first=100, step=100, in_all=300)
 """Each delivery needs several rows."""
 
-_BETWEEN: Final = f"{RECIPIENTS} AND listener.id > $4 AND listener.id < $5 ORDER BY listener.id"
+_BETWEEN: Final = f"{_RECIPIENTS} AND listener.id > $4 AND listener.id < $5 ORDER BY listener.id"
 _ANCHOR: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id = $2"
 
 

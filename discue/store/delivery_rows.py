@@ -76,29 +76,19 @@ _RETRIES = f"""
 SELECT e.seq, e.attempts, e.redelivered_at, {_NEXT},
     l.id, l.stored_at, l.codec, {BODY}, l.expires_at, l.key_hash, l.extra
 FROM exception e
-LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
-"""
+LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq"""
 _DUE = f"""{_RETRIES}
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at <= $4
-ORDER BY e.due_at, e.seq LIMIT $5
-"""
-
-
+ORDER BY e.due_at, e.seq LIMIT $5"""
 _NEXT_DUE = """
 SELECT due_at FROM exception
 WHERE organization = $1 AND listener = $2 AND stream = $3 AND state = 'retry' AND due_at > $4
-ORDER BY due_at LIMIT 1
-"""
-
-
+ORDER BY due_at LIMIT 1"""
 # Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
 _WAITING = f"""{_RETRIES}
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream + 0 = $3 AND e.state <> 'missed' AND e.state = 'retry'
     AND e.seq > $4 AND e.seq <= $5
-ORDER BY e.seq LIMIT $6
-"""
-
-
+ORDER BY e.seq LIMIT $6"""
 _OPEN_STATES: Final = ("retry", "sending", "ended")
 
 ROWS_A_STEP: Final = 500
@@ -111,24 +101,21 @@ KEY_COLUMNS: Final = f"e.seq, e.state, e.attempts, e.due_at, e.reason, e.key_has
 _KEYS = f"""
 SELECT {KEY_COLUMNS} FROM exception e
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = '{{}}' AND e.state <> 'missed'
-    AND e.seq > $4 AND e.key_hash IS NOT NULL ORDER BY e.seq LIMIT $5
-"""
-
-
+    AND e.seq > $4 AND e.key_hash IS NOT NULL ORDER BY e.seq LIMIT $5"""
 # Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
 _RETRIES_UP_TO = """
 SELECT e.seq, e.attempts, l.seq IS NOT NULL
 FROM exception e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at >= 0
-    AND e.seq + 0 <= $4 AND coalesce(e.redelivered_at, 0) < $5 LIMIT $6
-"""
+    AND e.seq + 0 <= $4 AND coalesce(e.redelivered_at, 0) < $5 LIMIT $6"""
 
 
 async def read_due(tx: Transaction, key: tuple[int, int, int], now: int, limit: int) -> DueRetries:
     """Read the oldest `limit` due retries of a cursor."""
     rows = await tx.rows(_DUE, *key, now, limit)
     retries = tuple(_due_retry(row) for row in rows)
+    # A full page may not be all that is due: the caller reads again at once.
     if len(rows) == limit:
         return DueRetries(retries, now)
     later = await tx.row(_NEXT_DUE, *key, now)
@@ -279,6 +266,7 @@ async def read_inherited_requests(tx: Transaction, key: CursorKey) -> InheritedR
 
 async def record_ends(tx: Transaction, ends: Sequence[RequestEnd]) -> int:
     """Record the ends of requests whose rows still wait for them, and return how many."""
+    # All workers lock rows in this order: otherwise two could deadlock.
     stored = [
         end.attempt for end in sorted(ends, key=lambda each: (each.key, each.attempt.seq)) if await _store_end(tx, end)
     ]

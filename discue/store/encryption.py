@@ -5,14 +5,14 @@ from typing import Final
 import msgspec
 
 from discue.domain.errors import StoreUnusable
-from discue.store.engine import Row, Transaction
+from discue.store.engine import Transaction
+from discue.store.tables import read_number
 
 CLEAR: Final = ""
 """The key id of what is not encrypted."""
 
 _READ: Final = "SELECT value FROM meta WHERE key = 'encryption'"
 _WRITE: Final = "UPDATE meta SET value = $1 WHERE key = 'encryption'"
-_FIRST: Final = "SELECT organization, id, secrets FROM listener ORDER BY organization, id LIMIT $1"
 _AFTER: Final = """
     SELECT organization, id, secrets FROM listener WHERE (organization, id) > ($1, $2)
     ORDER BY organization, id LIMIT $3"""
@@ -73,8 +73,8 @@ async def write(tx: Transaction, encryption: Encryption) -> None:
 
 async def rows_after(tx: Transaction, after: RowKey | None, limit: int) -> list[SecretsRow]:
     """Read the next rows in the order of their keys, including those of deleted listeners."""
-    rows = await (tx.rows(_FIRST, limit) if after is None else tx.rows(_AFTER, *after, limit))
-    return [_row(row) for row in rows]
+    rows = await tx.rows(_AFTER, *(after or (0, 0)), limit)
+    return [SecretsRow((organization, listener), stored) for organization, listener, stored in rows]
 
 
 async def replace(tx: Transaction, row: SecretsRow, fresh: bytes) -> bool:
@@ -84,10 +84,4 @@ async def replace(tx: Transaction, row: SecretsRow, fresh: bytes) -> bool:
 
 async def count(tx: Transaction) -> int:
     """Count the rows."""
-    row = await tx.row(_COUNT)
-    return row[0] if row else 0
-
-
-def _row(row: Row) -> SecretsRow:
-    organization, listener, stored = row
-    return SecretsRow((organization, listener), bytes(stored))
+    return await read_number(tx, _COUNT)

@@ -23,15 +23,12 @@ class Transaction(Protocol):
 
     async def row(self, sql: str, *values: Value) -> Row | None:
         """Return the first row, or None."""
-        ...
 
     async def rows(self, sql: str, *values: Value) -> list[Row]:
         """Return all rows. The statement limits how many there can be."""
-        ...
 
     async def execute(self, sql: str, *values: Value) -> int:
         """Run a statement, and return how many rows it changed."""
-        ...
 
     async def exclusive(self) -> None:
         """Wait until no other exclusive transaction runs in any process, and keep them out until this one ends.
@@ -39,7 +36,6 @@ class Transaction(Protocol):
         Transactions that write what follows from what they read (those of the control plane) begin with this: an engine
         need not serialise transactions otherwise.
         """
-        ...
 
 
 Work = Callable[[Transaction], Awaitable[T]]
@@ -83,6 +79,10 @@ class Append(msgspec.Struct, frozen=True):
     now: int
     entries: tuple[NewEntry, ...]
     idempotency_record: IdempotencyRecord | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.entries)
 
     @property
     def bytes(self) -> int:
@@ -347,7 +347,6 @@ class Engine(Protocol):
 
     async def open(self) -> None:
         """Connect, and migrate the schema. Raises `StoreUnusable` with the reason and what to do."""
-        ...
 
     async def close(self) -> None: ...
 
@@ -359,23 +358,18 @@ class Engine(Protocol):
         topic append fails with `StaleConfiguration` if one of its queues or the topic has changed. A work that raises
         changes nothing, and its exception is its result.
         """
-        ...
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` on one snapshot. It must change nothing."""
-        ...
 
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         """Read the log after a seq: at most `rows` entries, and after the first at most `max_bytes` of bodies."""
-        ...
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
         """Read what a worker must check periodically, in one round trip."""
-        ...
 
     def notify(self, hint: Notification) -> None:
         """Notify other processes soon, combining several notifications. Never waits, never fails."""
-        ...
 
     def listen(self, on_notify: Callable[[Notification], None], on_loss: Callable[[], None]) -> None:
         """Call `on_notify` on the event loop for each notification of other processes.
@@ -383,7 +377,6 @@ class Engine(Protocol):
         `on_loss` is called when connections were lost. When the store works again, it may be another server with a
         shorter history: everything that was read before must be read again.
         """
-        ...
 
 
 class UniqueViolation(Exception):

@@ -165,15 +165,21 @@ class _Line(msgspec.Struct, frozen=True):
 
 async def find(tx: Transaction, wanted: EventQuery) -> EventBatch:
     """Find events. Costs `limit` rows of each kind, and some more to pass rows of deleted resources."""
-    parts = [await _scan(tx, line, wanted) for line in _lines(wanted)]
-    if wanted.only is not None and wanted.topic in ("all", "messages"):
-        parts.append(EventBatch(await _of_messages(tx, wanted, wanted.only), None))
-    return _merged(parts, wanted)
+    lines = _recorded(wanted)
+    chosen: list[UsageEvent] = []
+    if wanted.topic in ("all", "messages"):
+        if wanted.only is None:
+            added = _Line(_ADDED, (wanted.organization,), "l.id", wanted.after, _ABOVE_EVERY_ID, str, _addition)
+            lines += [added, _by_row_id(wanted, _ATTEMPTED, "a.id", _attempt)]
+        else:
+            chosen = await _of_messages(tx, wanted, wanted.only)
+    return _merged([EventBatch(chosen, None), *[await _scan(tx, line, wanted) for line in lines]], wanted)
 
 
 def _merged(parts: Sequence[EventBatch], wanted: EventQuery) -> EventBatch:
     """Merge parts in order. If one stopped early, omit what others have beyond its end: it would never be completed."""
-    events = sorted((event for part in parts for event in part.events), key=_id, reverse=not wanted.oldest_first)
+    merged = [event for part in parts for event in part.events]
+    events = sorted(merged, key=lambda event: event.id, reverse=not wanted.oldest_first)
     ends = sorted(part.end for part in parts if part.end is not None)
     if not ends:
         return EventBatch(events[: wanted.limit], None)
@@ -198,67 +204,29 @@ async def _scan(tx: Transaction, line: _Line, wanted: EventQuery) -> EventBatch:
     return EventBatch(list(found.values()), line.id_of(above if wanted.oldest_first else below))
 
 
-def _lines(wanted: EventQuery) -> list[_Line]:
-    """Return the rows to read in order. Chosen messages are looked up one by one instead."""
-    lines = _recorded(wanted)
-    if wanted.only is None and wanted.topic in ("all", "messages"):
-        lines += [_added(wanted), _attempted(wanted)]
-    return lines
-
-
 def _recorded(wanted: EventQuery) -> list[_Line]:
-    kinds = _kinds(wanted.topic)
     if wanted.topic == "messages":
         return []
-    if wanted.only is not None:
-        return [_recorded_line(wanted, " AND ref = $2", (ref,), kinds) for ref in sorted(wanted.only)]
-    if kinds is not None:
-        return [_recorded_line(wanted, " AND kind = $2", (kind,)) for kind in sorted(kinds)]
-    return [_recorded_line(wanted, "", ())]
+    subject = _SUBJECTS.get(wanted.topic)
+    kinds = None if subject is None else sorted(f"{subject}_{verb}" for verb in _VERBS)
 
-
-def _recorded_line(
-    wanted: EventQuery, condition: str, values: tuple[Value, ...], kinds: Collection[str] | None = None
-) -> _Line:
     def event(row: Row) -> UsageEvent | None:
         row_id, kind, client, ref, name = row
         if kinds is not None and kind not in kinds:
             return None
-        return UsageEvent(event_id_of(row_id), kind, _subject(kind), ref, name, client)
+        return UsageEvent(event_id_of(row_id), kind, kind.rpartition("_")[0] or kind, ref, name, client)
 
-    return _Line(
-        sql=_RECORDED + condition,
-        values=(wanted.organization, *values),
-        column="id",
-        above=row_id_up_to(wanted.after),
-        below=LARGEST,
-        id_of=event_id_of,
-        event=event,
-    )
+    if wanted.only is not None:
+        return [_by_row_id(wanted, f"{_RECORDED} AND ref = $2", "id", event, ref) for ref in sorted(wanted.only)]
+    if kinds is not None:
+        return [_by_row_id(wanted, f"{_RECORDED} AND kind = $2", "id", event, kind) for kind in kinds]
+    return [_by_row_id(wanted, _RECORDED, "id", event)]
 
 
-def _added(wanted: EventQuery) -> _Line:
-    return _Line(
-        sql=_ADDED,
-        values=(wanted.organization,),
-        column="l.id",
-        above=wanted.after,
-        below=_ABOVE_EVERY_ID,
-        id_of=str,
-        event=_addition,
-    )
-
-
-def _attempted(wanted: EventQuery) -> _Line:
-    return _Line(
-        sql=_ATTEMPTED,
-        values=(wanted.organization,),
-        column="a.id",
-        above=row_id_up_to(wanted.after),
-        below=LARGEST,
-        id_of=event_id_of,
-        event=_attempt,
-    )
+def _by_row_id(
+    wanted: EventQuery, sql: str, column: str, event: Callable[[Row], UsageEvent | None], *values: Value
+) -> _Line:
+    return _Line(sql, (wanted.organization, *values), column, row_id_up_to(wanted.after), LARGEST, event_id_of, event)
 
 
 async def _of_messages(tx: Transaction, wanted: EventQuery, only: Collection[str]) -> list[UsageEvent]:
@@ -287,17 +255,3 @@ def _attempt(row: Row) -> UsageEvent | None:
     kind = "message_published_not_ok" if error else "message_published_ok"
     to = (listener, listener_alias)
     return UsageEvent(event_id_of(row_id), kind, "message", message, alias or message, listener=to)
-
-
-def _kinds(topic: EventTopic) -> frozenset[str] | None:
-    """Return the kinds that are recorded for a topic; None: all."""
-    subject = _SUBJECTS.get(topic)
-    return None if subject is None else frozenset(f"{subject}_{verb}" for verb in _VERBS)
-
-
-def _subject(kind: str) -> str:
-    return kind.rpartition("_")[0] or kind
-
-
-def _id(event: UsageEvent) -> str:
-    return event.id

@@ -1,10 +1,12 @@
 """The change feed: changes of the control plane, numbered without gaps in commit order."""
 
+from operator import itemgetter
 from typing import Final, Literal
 
 import msgspec
 
 from discue.store.engine import Transaction
+from discue.store.tables import read_number, read_one
 
 FeedKind = Literal["organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic"]
 """The kind of a change. `message`: a deletion, where `ref` is the queue. `domain`: it became verified or unverified.
@@ -61,11 +63,9 @@ async def since(tx: Transaction, version: int, limit: int) -> list[Change]:
 
 async def head(tx: Transaction) -> int:
     """Return the last version."""
-    row = await tx.row(_HEAD)
-    return row[0] if row is not None else 0
+    return await read_number(tx, _HEAD)
 
 
 async def epoch(tx: Transaction) -> str:
     """Return the id of the history that the versions belong to. It changes when the database is replaced."""
-    row = await tx.row(_EPOCH)
-    return row[0] if row is not None else ""
+    return await read_one(tx, itemgetter(0), _EPOCH) or ""

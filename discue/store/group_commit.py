@@ -58,15 +58,12 @@ class CommitObserver(Protocol):
 
     def on_taken(self, rows: int, size: int) -> None:
         """Subtract rows and bytes of appends that do not wait any more."""
-        ...
 
     def on_success(self, outcome: BatchOutcome) -> None:
         """Handle a durable batch, after its callers were answered."""
-        ...
 
     def on_failure(self) -> None:
         """Handle a failure of a whole batch."""
-        ...
 
 
 class GroupCommit:
@@ -90,13 +87,9 @@ class GroupCommit:
         self._topic_appends: _Waiting[TopicAppend] = deque()
         self._settles: _Waiting[Settle] = deque()
         self._works: _Waiting[Work[Any]] = deque()
-        self._running: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    @property
-    def running(self) -> asyncio.Task[None] | None:
+        self.running: asyncio.Task[None] | None = None
         """The task that commits, while anything waits or is being committed."""
-        return self._running
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def append(self, append: Append) -> "asyncio.Future[Any]":
         return self._wait(self._appends, append)
@@ -117,8 +110,8 @@ class GroupCommit:
             loop = self._loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         waiting.append((item, future))
-        if self._running is None:
-            self._running = loop.create_task(self._commit_all())
+        if self.running is None:
+            self.running = loop.create_task(self._commit_all())
         return future
 
     async def _commit_all(self) -> None:
@@ -127,13 +120,13 @@ class GroupCommit:
             while self._appends or self._settles or self._works or self._topic_appends:
                 await self._commit_next()
         finally:
-            self._running = None
+            self.running = None
 
     async def _commit_next(self) -> None:
-        appends = self._take_appends(self._appends, _append_rows)
+        appends = self._take_appends(self._appends)
         settles = self._take_settles()
         works = [self._works.popleft() for _ in range(min(self._works_at_once, len(self._works)))]
-        topic_appends = self._take_appends(self._topic_appends, _topic_rows) if self._topic_appends else []
+        topic_appends = self._take_appends(self._topic_appends) if self._topic_appends else []
         batch = Batch(
             [append for append, _ in appends],
             [settle for settle, _ in settles],
@@ -154,6 +147,7 @@ class GroupCommit:
             return
         finally:
             self.commit_time.end()
+        # Callers are answered before the observer runs: what it does for lanes takes longer.
         results = (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)
         for future, result in zip(futures, results, strict=True):
             _resolve(future, result)
@@ -161,23 +155,21 @@ class GroupCommit:
 
     def _refuse_waiting(self, error: StoreUnavailable) -> None:
         """Fail what waits: each batch would only fail in turn, and callers that learn it now can retry earlier."""
-        rows = sum(len(append.entries) for append, _ in self._appends)
-        rows += sum(append.rows for append, _ in self._topic_appends)
-        size = sum(append.bytes for append, _ in self._appends)
-        size += sum(append.bytes for append, _ in self._topic_appends)
-        self._observer.on_taken(rows, size)
+        appends: list[Append | TopicAppend] = [append for append, _ in self._appends]
+        appends += [append for append, _ in self._topic_appends]
+        self._observer.on_taken(sum(append.rows for append in appends), sum(append.bytes for append in appends))
         for waiting in (self._appends, self._settles, self._works, self._topic_appends):
             for _, future in cast("_Waiting[Any]", waiting):
                 _resolve(future, error)
             waiting.clear()
 
-    def _take_appends(self, waiting: "_Waiting[Any]", rows_of: Callable[[Any], int]) -> "_Taken[Any]":
+    def _take_appends(self, waiting: "_Waiting[Any]") -> "_Taken[Any]":
         """Take the next appends, at least one, up to the limits of a commit."""
         taken: _Taken[Any] = []
         rows = size = 0
         while waiting:
             append = waiting[0][0]
-            more_rows, more_bytes = rows_of(append), append.bytes
+            more_rows, more_bytes = append.rows, append.bytes
             # An append that is larger than a commit goes alone.
             if taken and (rows + more_rows > APPEND_ROWS or size + more_bytes > APPEND_BYTES):
                 break
@@ -196,17 +188,10 @@ class GroupCommit:
             size += settle.bytes
             if taken and size > _SETTLE_BYTES:
                 break
+            # A settle without attempts moves a cursor, which is a row as well.
             rows += len(settle.attempts) + 1
             taken.append(waiting.popleft())
         return taken
-
-
-def _append_rows(append: Append) -> int:
-    return len(append.entries)
-
-
-def _topic_rows(append: TopicAppend) -> int:
-    return append.rows
 
 
 def _resolve(future: "asyncio.Future[Any]", result: object) -> None:

@@ -86,14 +86,9 @@ def repeated(appends: Sequence[Append | TopicAppend], stored: set[int]) -> set[i
     return found
 
 
-def encode_responses(onces: Iterable[IdempotencyRecord]) -> bytes:
+def encode_responses(records: Iterable[IdempotencyRecord]) -> bytes:
     """Encode the content of a row of responses."""
-    return _pack(
-        [
-            (*idempotency_record.key, idempotency_record.fingerprint, idempotency_record.content)
-            for idempotency_record in onces
-        ]
-    )
+    return _pack([(*record.key, record.fingerprint, record.content) for record in records])
 
 
 async def read_response(tx: Transaction, organization: int, key: tuple[int, int]) -> StoredResponse | None:
@@ -121,6 +116,7 @@ async def delete_old_keys(tx: Transaction, interval: Interval, kept_before: int)
     """
     low, high = interval
     oldest_id = row_id_at(kept_before)
+    # A scan that finds nothing old writes nothing, so that most steps are reads.
     count, last, oldest = await tx.row(_SCAN, low, high, SCANNED_KEYS) or (0, None, None)
     if oldest is not None and oldest < oldest_id:
         await tx.execute(_DELETE_KEYS, low, last, oldest_id)

@@ -12,7 +12,7 @@ import msgspec
 from discue.domain.model import DeliveryState
 from discue.store.deliveries import Recipient, missed_range, states_of
 from discue.store.engine import Row, Transaction
-from discue.store.message_log import WAITING, OneLog, placed, position_of, span_of_times
+from discue.store.message_log import LIST_COLUMNS, WAITING, OneLog, placed, position_of, span_of_times
 from discue.store.pagination import (
     LARGEST,
     FilteredPages,
@@ -24,22 +24,18 @@ from discue.store.pagination import (
     Span,
     intersect,
 )
-from discue.store.tables import placeholders
+from discue.store.tables import rows_among
 
 _LIMITS: Final = ScanLimits(first=None, step=500, in_all=2_000, in_all_numbered=20_000)
 
-_COLUMNS: Final = (
-    "log.stored_at, log.queue, log.seq, log.id, log.alias, log.updated_at, log.codec, log.published_at, log.kind, "
-    "log.origin_seq"
-)
 # The queue is a parameter, so that the index of a state covers all columns that are read. Otherwise the planner would
 # prefer the primary key, and pass rows of all states. Adding 0 keeps it from the primary key as well.
 _OF_DELIVERY_ROWS: Final = f"""
-    SELECT {_COLUMNS} FROM exception
+    SELECT {LIST_COLUMNS} FROM exception
     JOIN log ON log.queue = $1 AND log.organization = exception.organization AND log.seq = exception.seq
     WHERE exception.organization = $2 AND exception.listener = $3 AND exception.seq > $4 AND exception.seq < $5"""
 _SCHEDULED: Final = f"""
-    SELECT {_COLUMNS} FROM scheduled
+    SELECT {LIST_COLUMNS} FROM scheduled
     JOIN log ON log.queue = $1 AND log.organization = scheduled.organization AND log.seq = scheduled.origin_seq
     WHERE scheduled.queue = $1 AND scheduled.organization = $2 AND scheduled.origin_seq > $3
         AND scheduled.origin_seq < $4"""
@@ -60,7 +56,6 @@ class MessageSource(Protocol):
 
     async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
         """Read the next messages of a span. Fewer than `limit` mean that no more follow."""
-        ...
 
 
 class Picked:
@@ -120,7 +115,6 @@ class _MissedRanges:
     def __init__(self, of: Recipient, reason: str | None = None) -> None:
         self._of = of
         self._reason = reason
-        self._key = (of.organization, of.listener)
         self._log = OneLog(of.organization, of.queue)
 
     async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
@@ -139,11 +133,11 @@ class _MissedRanges:
         """Read ranges that overlap the span, from one of its ends."""
         low, high = span
         if newest_first:
-            rows = await tx.rows(_RANGES_BEFORE, *self._key, high, limit)
+            rows = await tx.rows(_RANGES_BEFORE, *self._of.key, high, limit)
             return [row for row in rows if row[1] > low]
-        around = await missed_range(tx, self._of, low)
+        around = await missed_range(tx, self._of.key, low)
         started = [tuple(around[:3])] if around is not None and around[1] > low else []
-        return [*started, *await tx.rows(_RANGES_FROM, *self._key, low, high, limit)]
+        return [*started, *await tx.rows(_RANGES_FROM, *self._of.key, low, high, limit)]
 
 
 class _Pending:
@@ -178,7 +172,7 @@ def candidates_of(of: Recipient, state: DeliveryState) -> MessageSource:
         return _DeliveryRows(of, _OPEN)
     if state == "pending":
         return Several(_Pending(of), _Waiting(of))
-    return OneLog(of.organization, of.queue, (0, of.highest_settled + 1))
+    return OneLog(of.organization, of.queue, (0, of.window.last_settled + 1))
 
 
 async def page_in_state(
@@ -233,7 +227,7 @@ class _InState:
         """Return the seq after which the scan continues: it passes a missed range in one step, however long."""
         if self._state == state or state != "missed":
             return seq
-        around = await missed_range(tx, self._of, seq)
+        around = await missed_range(tx, self._of.key, seq)
         if around is None or around[1] < seq:
             return seq
         return int(around[0] if newest_first else around[1])
@@ -270,29 +264,18 @@ async def missed_page(tx: Transaction, of: Recipient, selection: Selection) -> L
 
 
 async def _described(tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:
-    apart = await _apart(tx, of, [_seq_of(row) for row in rows])
+    details = await rows_among(tx, _MISSED_DETAILS, of.key, [_seq(row) for row in rows])
+    apart = {seq: detail for seq, *detail in details}
     around: Row | None = None
     items = []
     for row in rows:
-        seq = _seq_of(row)
+        seq = _seq(row)
         if seq in apart:
             reason, missed_at, attempts = apart[seq]
         else:
             if around is None or not around[0] <= seq <= around[1]:
-                around = await missed_range(tx, of, seq)
+                around = await missed_range(tx, of.key, seq)
             (reason, missed_at), attempts = around[2:] if around else ("", 0), 0
         (stored_at, _, _), public_id, alias = row[1:4]
         items.append(MissedMessage(public_id, alias or public_id, seq, stored_at, reason, missed_at, attempts))
     return items
-
-
-async def _apart(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, tuple[str, int, int]]:
-    """Reason, time and attempts of those that stand in a row of their own."""
-    if not seqs:
-        return {}
-    sql = _MISSED_DETAILS.format(placeholders(3, len(seqs)))
-    return {row[0]: (row[1], row[2], row[3]) for row in await tx.rows(sql, of.organization, of.listener, *seqs)}
-
-
-def _seq_of(row: Row) -> int:
-    return int(row[0][2])

@@ -19,7 +19,7 @@ from discue.store import events, feed, queues
 from discue.store.engine import PULL_OWNER, Row, Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import Listing, Merged, Selection, Source, Table, browse, listed, narrowed
-from discue.store.tables import chunks, placeholders, read_one, row_reader
+from discue.store.tables import chunks, placeholders, read_one, row_reader, rows_among
 
 SHOWN_MISSED = 100
 
@@ -155,6 +155,7 @@ async def references_of(
         return {}
     among, last = placeholders(2, len(queues)), len(queues) + 2
     rows = await tx.rows(_REFERENCES_OF.format(among, last), organization, *queues, at_once)
+    # The limit may have cut off references of some queues: then each queue is asked alone.
     if len(rows) == at_once:
         return {queue: await references(tx, organization, queue, limit) for queue in queues}
     found: dict[int, list[ResourceRef]] = {}
@@ -191,19 +192,9 @@ async def insert(tx: Transaction, listener: Listener, head: int) -> None:
 
 async def update(tx: Transaction, listener: Listener) -> bool:
     """Update a listener. Returns False if it was deleted; raises UniqueViolation if its alias is taken."""
-    changed = await tx.execute(
-        _UPDATE,
-        listener.alias,
-        listener.status,
-        listener.notify_url,
-        listener.liveness_url,
-        _settings(listener),
-        listener.config_version,
-        listener.updated_at,
-        listener.organization,
-        listener.id,
-    )
-    return changed == 1
+    urls = (listener.notify_url, listener.liveness_url)
+    values = (listener.alias, listener.status, *urls, _settings(listener), listener.config_version, listener.updated_at)
+    return await tx.execute(_UPDATE, *values, listener.organization, listener.id) == 1
 
 
 async def set_secrets(tx: Transaction, organization: int, listener: int, secrets: bytes) -> None:
@@ -240,10 +231,8 @@ async def read_counts(tx: Transaction, organization: int, listener: int) -> Curs
 
 async def read_counts_of(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, CursorCounts]:
     """Read the counts of several listeners, by row id."""
-    if not listeners:
-        return {}
-    rows = await tx.rows(_COUNTS.format(placeholders(2, len(listeners))), organization, *listeners)
-    return {row[0]: _counts(*row[1:]) for row in rows}
+    rows = await rows_among(tx, _COUNTS, (organization,), listeners)
+    return {listener: _counts(*counts) for listener, *counts in rows}
 
 
 def _counts(head: int, position: int, ahead: bytes | None, *rest: int) -> CursorCounts:
@@ -319,6 +308,7 @@ class HealthRecord(msgspec.Struct, frozen=True, gc=False):
 async def write_health(tx: Transaction, records: Sequence[HealthRecord]) -> set[int]:
     """Store health records. Returns the row ids of listeners whose cursor still had the token."""
     written: set[int] = set()
+    # Sorted, so that workers lock rows in one order, and cannot deadlock.
     for chunk in chunks(sorted(records, key=lambda each: (each.organization, each.listener))):
         rows = await tx.rows(_write_statement(len(chunk)), *[value for record in chunk for value in _values(record)])
         written.update(row[0] for row in rows)
@@ -329,9 +319,8 @@ async def read_liveness(tx: Transaction, organization: int, listeners: Iterable[
     """Read the liveness of an organization's listeners, by row id."""
     asked = {listener.id: listener for listener in listeners}
     found = dict.fromkeys(asked, Liveness())
-    if asked:
-        for listener, *row in await tx.rows(_LIVENESS.format(placeholders(2, len(asked))), organization, *asked):
-            found[listener] = parse_health(row, asked[listener].liveness_url, asked[listener].config_version).liveness
+    for listener, *row in await rows_among(tx, _LIVENESS, (organization,), list(asked)):
+        found[listener] = parse_health(row, asked[listener].liveness_url, asked[listener].config_version).liveness
     return found
 
 

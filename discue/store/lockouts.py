@@ -9,7 +9,7 @@ from discue.domain.lockout import NO_HISTORY, FailureHistory, Lockout, LockoutSu
 from discue.store import api_keys, events, feed, organizations
 from discue.store.engine import Row, Transaction
 from discue.store.events import Occurrence
-from discue.store.tables import placeholders
+from discue.store.tables import read_one, rows_among
 
 _FAILURES: Final = "SELECT failed_at, locks, locked_until FROM lockout WHERE subject = $1"
 _LOCKS: Final = "SELECT kind, name, locked_until FROM lockout"
@@ -39,8 +39,9 @@ class FailureOutcome(NamedTuple):
 
 async def count_failure(tx: Transaction, subject: LockoutSubject, now: int, occurrence: Occurrence) -> FailureOutcome:
     """Count a failed attempt against a subject, in an exclusive transaction. The feed has the lock that it starts."""
-    before = _failures(await tx.row(_FAILURES, subject.number))
+    before = await read_one(tx, _failures, _FAILURES, subject.number) or NO_HISTORY
     after = after_failure(before, now)
+    # Attempts during a lock do not count: otherwise anyone could prolong the lock of a key without end.
     if after is before:
         return FailureOutcome(before, begins=False, too_late=True)
     written = msgspec.json.encode(after.failed_at).decode()
@@ -54,10 +55,7 @@ async def count_failure(tx: Transaction, subject: LockoutSubject, now: int, occu
 
 async def locks_of(tx: Transaction, numbers: Collection[int]) -> list[Lockout]:
     """Read the locks of subjects. A released lock ends at 0."""
-    if not numbers:
-        return []
-    sql = f"{_LOCKS} WHERE subject IN ({placeholders(1, len(numbers))})"
-    return [_lock(row) for row in await tx.rows(sql, *numbers)]
+    return [_lock(row) for row in await rows_among(tx, f"{_LOCKS} WHERE subject IN ({{}})", (), list(numbers))]
 
 
 async def active(tx: Transaction, now: int, limit: int) -> list[Lockout]:
@@ -88,9 +86,7 @@ async def _announce(tx: Transaction, subject: LockoutSubject, occurrence: Occurr
         await events.record(tx, occurrence, "lockout", operator.id, ref="", name=subject.name)
 
 
-def _failures(row: Row | None) -> FailureHistory:
-    if row is None:
-        return NO_HISTORY
+def _failures(row: Row) -> FailureHistory:
     failed_at, locks, locked_until = row
     return FailureHistory(msgspec.json.decode(failed_at, type=tuple[int, ...]), locks, locked_until)
 

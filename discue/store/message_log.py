@@ -4,9 +4,10 @@ Rows of lists are `(key, position, id, alias, updated_at, codec, published_at, k
 `(stored_at, queue, seq)`: within one queue this is the order of seq, because `stored_at` never decreases.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -17,7 +18,7 @@ from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction, Value
 from discue.store.pagination import LARGEST, Selection, Span, created_at, first_id_at, intersect
-from discue.store.tables import chunks, placeholders
+from discue.store.tables import chunks, placeholders, read_one, rows_among, within_bytes
 
 JSON: Final = 1
 """The codec of a JSON body; 0 is text."""
@@ -44,6 +45,7 @@ def entry_of_page_row(row: Row) -> Entry:
 
 def entry_of_new(new: NewEntry, seq: int, stored_at: int) -> Entry:
     """Return a new message as it is in the log."""
+    # Most messages have no options, and this runs for each message that is published.
     if new.extra is None and new.expires_at is None and new.key_hash is None:
         return Entry(seq, new.id, stored_at, new.is_json, new.body)
     options = (new.expires_at or 0, new.key_hash, new.extra or b"")
@@ -72,16 +74,10 @@ async def release_bodies(tx: Transaction, organization: int, rows: Collection[Ro
     """
     # All transactions use this order: otherwise two queues that share many bodies could deadlock.
     for chunk in chunks(sorted(body for _, body in rows if body is not None)):
-        release, delete = _release_statements(len(chunk))
-        await tx.execute(release, organization, *chunk)
-        await tx.execute(delete, organization, *chunk)
+        among = placeholders(2, len(chunk))
+        await tx.execute(_RELEASE_BODIES.format(among), organization, *chunk)
+        await tx.execute(_DELETE_BODIES.format(among), organization, *chunk)
     return await tallies.subtract_bytes(tx, organization, [(size,) for size, _ in rows])
-
-
-@cache
-def _release_statements(count: int) -> tuple[str, str]:
-    among = placeholders(2, count)
-    return _RELEASE_BODIES.format(among), _DELETE_BODIES.format(among)
 
 
 LogPosition = tuple[int, int, int]
@@ -93,16 +89,19 @@ WHOLE_LOG: Final = (0, LARGEST)
 """The span of all seqs."""
 
 _COLUMNS: Final = "stored_at, queue, seq, id, alias, updated_at, codec, published_at, kind, origin_seq"
+LIST_COLUMNS: Final = ", ".join(f"log.{column}" for column in _COLUMNS.split(", "))
+"""The columns of `log` for `placed`."""
 _PLACE_IN: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 AND queue = $3"
 _PLACE_OF: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 LIMIT 1"
 _LOG: Final = f"SELECT {_COLUMNS} FROM log AS listed WHERE listed.organization = $1 AND listed.queue = $2"
 # The index of aliases covers all that is read of `listed`: otherwise the planner would walk the log.
 _LOG_OF_ALIAS: Final = f"""
-    SELECT {", ".join(f"log.{column}" for column in _COLUMNS.split(", "))} FROM log AS listed
+    SELECT {LIST_COLUMNS} FROM log AS listed
     JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
     WHERE listed.organization = $1 AND listed.queue = $2 AND listed.alias = $3"""
 _WITHOUT_ALIAS: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND id = $2 AND alias IS NULL LIMIT $3"
 _AT: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND queue = $2 AND seq = $3"
+_OF_IDS: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND id IN ({{}})"
 _ENDS: Final = "SELECT tail, head FROM queue_head WHERE organization = $1 AND queue = $2"
 _IDS: Final = "SELECT id, queue, seq FROM log AS listed WHERE organization = $1"
 _LIVE: Final = "NOT IN (SELECT id FROM queue WHERE organization = $1 AND deleted_at IS NOT NULL)"
@@ -167,6 +166,7 @@ class OneLog:
         return await position_of(tx, self._organization, public_id, self._queue)
 
     async def older(self, tx: Transaction, bound: LogPosition | None, limit: int, offset: int = 0) -> Sequence[Row]:
+        # An offset beyond the end would walk the whole log to find nothing.
         if offset and await self._capacity(tx) <= offset:
             return []
         below = LARGEST if bound is None else (await self.boundaries(tx, bound))[0]
@@ -185,6 +185,7 @@ class OneLog:
         stored_at, queue, seq = bound
         if queue == self._queue:
             return seq, seq + 1
+        # Messages of one millisecond are ordered by queue: those of this log are all before the position, or after it.
         from_time = stored_at + 1 if self._queue < queue else stored_at
         boundary = await first_seq_at(tx, self._organization, self._queue, from_time)
         return boundary, boundary
@@ -240,6 +241,7 @@ class AcrossQueues:
     async def _scan(self, tx: Transaction, span: tuple[str, str], wanted: int, *, newest_first: bool) -> list[Row]:
         """Scan messages, skipping those of deleted queues that are not removed yet. Raises Unavailable for too many."""
         found: dict[str, Row] = {}
+        # Usually no queue is being deleted: then the first read has the whole page.
         chunk, keys = wanted, _between(*span)
         for _ in range(_SCANS):
             rows = await self._ids(tx, self._sql, keys, "DESC" if newest_first else "ASC", limits=(chunk, 0))
@@ -326,8 +328,7 @@ async def first_seq_at(tx: Transaction, organization: int, queue: int, stored_at
 
 async def rows_by_id(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[Row]:
     """Read the messages with these ids, in all queues."""
-    sql = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND id IN ({placeholders(2, len(public_ids))})"
-    return [placed(row) for row in await tx.rows(sql, organization, *public_ids)]
+    return [placed(row) for row in await rows_among(tx, _OF_IDS, (organization,), list(public_ids))]
 
 
 async def _ends(tx: Transaction, organization: int, queue: int) -> tuple[int, int]:
@@ -342,10 +343,9 @@ def placed(row: Row) -> Row:
     return (place, place, *rest)
 
 
-_FIRST_BETWEEN = """
-SELECT seq, stored_at FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4
-ORDER BY seq LIMIT 1
-"""
+_FIRST_BETWEEN: Final = """
+    SELECT seq, stored_at FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4
+    ORDER BY seq LIMIT 1"""
 
 
 async def last_seq_stored_before(
@@ -359,6 +359,7 @@ async def last_seq_stored_before(
     low, high = bounds
     middle = low + 1
     while low < high:
+        # Deleted messages leave holes: the first message from the middle on decides.
         row = await tx.row(_FIRST_BETWEEN, organization, queue, middle, high)
         if row is not None and row[1] < before:
             low = row[0]
@@ -394,14 +395,13 @@ class DueMessage(msgspec.Struct, frozen=True, gc=False):
 
 async def next_delayed_at(tx: Transaction) -> int | None:
     """Return when the next delayed message of all queues is due."""
-    row = await tx.row(_NEXT)
-    return None if row is None else int(row[0])
+    return await read_one(tx, lambda row: int(row[0]), _NEXT)
 
 
 async def due_messages(tx: Transaction, now: int) -> list[DueMessage]:
     """Read messages that are due, oldest first: as many as one step handles."""
-    rows = await tx.rows(_DUE, now, MESSAGES_A_STEP)
-    return _within_bytes([DueMessage((row[0], row[1]), row[2], row[3]) for row in rows])
+    rows = within_bytes(await tx.rows(_DUE, now, MESSAGES_A_STEP), BYTES_A_STEP)
+    return [DueMessage((row[0], row[1]), row[2], row[3]) for row in rows]
 
 
 async def append_due(tx: Transaction, messages: Sequence[DueMessage], now: int) -> dict[QueueKey, int]:
@@ -412,7 +412,8 @@ async def append_due(tx: Transaction, messages: Sequence[DueMessage], now: int) 
     """
     heads: dict[QueueKey, int] = {}
     # Heads are locked in the order of their keys. The order within a queue is kept.
-    for queue, group in groupby(sorted(messages, key=_queue), key=_queue):
+    by_queue = attrgetter("queue")
+    for queue, group in groupby(sorted(messages, key=by_queue), key=by_queue):
         head = await _append_to(tx, queue, [message.origin_seq for message in group], now)
         if head is not None:
             heads[queue] = head
@@ -429,6 +430,7 @@ async def _append_to(tx: Transaction, queue: QueueKey, origins: Sequence[int], n
     taken: dict[int, int | None] = {}
     for chunk in chunks(origins):
         taken.update({row[0]: row[1] for row in await tx.rows(_take(len(chunk)), *queue, *chunk)})
+    # The head is raised only for rows that this transaction has deleted: otherwise seqs would stay empty.
     seqs = [seq for seq in origins if seq in taken]
     raised = await tx.row(_RAISE_HEAD, len(seqs), now, *queue) if seqs else None
     if raised is None:
@@ -464,19 +466,3 @@ def _move(count: int) -> str:
         UPDATE log SET seq = CAST($1 AS BIGINT) + CASE seq {positions} END, key_hash = CASE seq {keys} END,
             origin_seq = seq, kind = 0, published_at = stored_at, stored_at = ${last + 1}
         WHERE organization = ${last + 2} AND queue = ${last + 3} AND seq IN ({placeholders(2, count)})"""
-
-
-def _within_bytes(messages: Iterable[DueMessage]) -> list[DueMessage]:
-    """Return the first messages, at least one, whose bodies fit into one transaction."""
-    chosen: list[DueMessage] = []
-    size = 0
-    for message in messages:
-        size += message.size
-        if chosen and size > BYTES_A_STEP:
-            break
-        chosen.append(message)
-    return chosen
-
-
-def _queue(message: DueMessage) -> QueueKey:
-    return message.queue

@@ -12,6 +12,7 @@ from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import MessageSource, Picked, Several, candidates_of, page_in_state
 from discue.store.message_log import (
     BODY,
+    JSON,
     WAITING,
     AcrossQueues,
     LiveQueues,
@@ -46,8 +47,6 @@ _DELETE: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq
 _MAKE_DUE: Final = """
     UPDATE exception SET due_at = 0 WHERE organization = $1 AND queue = $2 AND seq = $3 AND state = 'retry'"""
 
-_JSON = 1
-
 
 async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | None:
     """Read a message with its body."""
@@ -64,7 +63,7 @@ async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | 
         alias=alias or public_id,
         stored_at=stored_at,
         updated_at=updated_at or stored_at,
-        is_json=codec == _JSON,
+        is_json=codec == JSON,
         body=bytes(body),
         expires_at=expires_at or 0,
         options=decode_options(extra),
@@ -80,8 +79,15 @@ async def page_of_queue(
 
     Raises BadRequest if the selection names a listener that is not one of the queue's.
     """
-    found = await _rows_of_queue(tx, queue.organization, queue.id, selection, only=only)
-    return await _listing(tx, queue.organization, found, LiveQueues(queue.organization))
+    organization = queue.organization
+    if selection.listener is not None:
+        of = await find_recipient(tx, organization, selection.listener)
+        if of is None or of.queue != queue.id:
+            raise _no_listener("must be the id of a listener of this queue")
+        found = await _of_recipient(tx, of, selection, only)
+    else:
+        found = await browse(tx, await _of_log(tx, organization, queue.id, selection, only=only), selection)
+    return await _listing(tx, organization, found, LiveQueues(organization))
 
 
 async def page(
@@ -92,9 +98,16 @@ async def page(
     Raises BadRequest if the selection names a listener that is not one of the organization's.
     """
     live = LiveQueues(organization)
-    return await _listing(
-        tx, organization, await _rows_of_organization(tx, organization, live, selection, only=only), live
-    )
+    if selection.listener is not None:
+        of = await find_recipient(tx, organization, selection.listener)
+        if of is None:
+            raise _no_listener("must be the id of a listener")
+        found = await _of_recipient(tx, of, selection, only)
+    elif only is None:
+        found = await browse(tx, await _of_all(tx, organization, live, selection), selection)
+    else:
+        found = await browse(tx, await _of_targets(tx, organization, live, selection, only=only), selection)
+    return await _listing(tx, organization, found, live)
 
 
 async def set_alias(tx: Transaction, message: StoredMessage, alias: str, now: int) -> bool:
@@ -133,35 +146,9 @@ def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessag
         alias=alias or public_id,
         stored_at=created_at,
         updated_at=updated_at or created_at,
-        is_json=codec == _JSON,
+        is_json=codec == JSON,
         is_delayed=kind == WAITING,
     )
-
-
-async def _rows_of_queue(
-    tx: Transaction, organization: int, queue: int, selection: Selection, *, only: Collection[str] | None
-) -> RowPage:
-    """Read rows of a queue's messages."""
-    if selection.listener is not None:
-        of = await find_recipient(tx, organization, selection.listener)
-        if of is None or of.queue != queue:
-            raise _no_listener("must be the id of a listener of this queue")
-        return await _of_recipient(tx, of, selection, only)
-    return await browse(tx, await _of_log(tx, organization, queue, selection, only=only), selection)
-
-
-async def _rows_of_organization(
-    tx: Transaction, organization: int, live: LiveQueues, selection: Selection, *, only: Collection[str] | None
-) -> RowPage:
-    """Read rows of the messages of all queues."""
-    if selection.listener is not None:
-        of = await find_recipient(tx, organization, selection.listener)
-        if of is None:
-            raise _no_listener("must be the id of a listener")
-        return await _of_recipient(tx, of, selection, only)
-    if only is None:
-        return await browse(tx, await _of_all(tx, organization, live, selection), selection)
-    return await browse(tx, await _of_targets(tx, organization, live, selection, only=only), selection)
 
 
 async def _of_log(

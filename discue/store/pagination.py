@@ -5,6 +5,7 @@ others.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -87,7 +88,6 @@ class Order(Protocol):
 
     async def locate(self, tx: Transaction, public_id: str) -> Any:
         """Return the key of a public id, or where it would be if it was deleted."""
-        ...
 
 
 class Source(Order, Protocol):
@@ -95,11 +95,9 @@ class Source(Order, Protocol):
 
     async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
         """Read rows below the bound (None: all), newest first. An offset is allowed only without a bound."""
-        ...
 
     async def newer(self, tx: Transaction, bound: Any, limit: int) -> Sequence[Row]:
         """Read rows above the bound, oldest first."""
-        ...
 
 
 class RowPage(msgspec.Struct, frozen=True):
@@ -125,6 +123,7 @@ async def browse(tx: Transaction, source: Source, selection: Selection) -> RowPa
     elif selection.before is not None:
         return await _page_before(tx, source, selection.before, size)
     else:
+        # An offset reads all rows that it skips: `next` links have ids, so that only jumps to a page pay for it.
         rows = await source.older(tx, None, size + 1, (selection.page - 1) * size)
     shown = rows[:size]
     first_page = selection.after is None and selection.page == 1
@@ -182,6 +181,8 @@ class Table(msgspec.Struct, frozen=True):
             if value is not None:
                 sql += f" AND {self.prefix}{column} {comparison} ${len(values) + 1}"
                 values = (*values, value)
+        # Row ids begin with a time, so bounds by time are bounds of the key, within the skew of clocks. Between these,
+        # the conditions on `created_at` decide.
         floor = self.floor if earliest is None else nearest_row_id(earliest - CLOCKS_APART_MS) - 1
         ceiling = self.ceiling if latest is None else nearest_row_id(latest + CLOCKS_APART_MS)
         return msgspec.structs.replace(self, sql=sql, values=values, floor=floor, ceiling=ceiling)
@@ -221,6 +222,7 @@ async def narrowed(tx: Transaction, table: Table, selection: Selection, only: Co
         return InMemoryRows(await table.matching(selection).chosen(tx, "public_id", only), table)
     if selection.alias is None:
         return table.matching(selection)
+    # The index of aliases finds the one row. In the order of ids, the planner would walk all rows to find it.
     by_time = table.matching(msgspec.structs.replace(selection, alias=None))
     return InMemoryRows(await by_time.chosen(tx, table.alias_column, (selection.alias,)), table)
 
@@ -229,7 +231,7 @@ class InMemoryRows:
     """A few rows in memory, in any order. `beyond` locates public ids."""
 
     def __init__(self, rows: Sequence[Row], beyond: Order) -> None:
-        self._rows = sorted(rows, key=_key, reverse=True)
+        self._rows = sorted(rows, key=itemgetter(0), reverse=True)
         self._beyond = beyond
 
     async def locate(self, tx: Transaction, public_id: str) -> Any:
@@ -261,6 +263,7 @@ class Merged:
     async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
         if offset * len(self._parts) > MERGED_ROWS:
             raise too_far()
+        # The page may come from one part alone, so that each is read to the end of the page.
         rows = [row for part in self._parts for row in await part.older(tx, bound, offset + limit)]
         return _distinct(rows, newest_first=True)[offset : offset + limit]
 
@@ -293,10 +296,6 @@ def nearest_row_id(millisecond: int) -> int:
     return row_id_at(max(0, min(millisecond, _LAST_MILLISECOND)))
 
 
-def _key(row: Row) -> Any:
-    return row[0]
-
-
 def _distinct(rows: Sequence[Row], *, newest_first: bool) -> list[Row]:
     by_key = {row[0]: row for row in rows}
     return [by_key[key] for key in sorted(by_key, reverse=newest_first)]
@@ -317,15 +316,12 @@ class ScanSource(Protocol):
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         """Return the matching rows among the next `count` of a span. More than `wanted` are not needed."""
-        ...
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
         """Return keys around an id: older rows are below the first key, newer ones above the second."""
-        ...
 
     def key_of(self, row: Row) -> int:
         """Return the key of a matching row."""
-        ...
 
 
 class ScanLimits(NamedTuple):
@@ -363,6 +359,7 @@ class FilteredPages:
             skipped = (selection.page - 1) * size
         limit = (self._limits.in_all_numbered or self._limits.in_all) if skipped else self._limits.in_all
         found = await self._first(tx, span, skipped + size + 1, limit, newest_first=True)
+        # Without this, a page that the scan did not reach would look like the end of the list.
         if found.last is not None and skipped and len(found.rows) <= skipped:
             raise too_far()
         rows = found.rows[skipped:]
@@ -388,6 +385,7 @@ class FilteredPages:
 
     async def _first(self, tx: Transaction, span: Span, wanted: int, limit: int, *, newest_first: bool) -> ScanStep:
         rows: list[Row] = []
+        # The first step is small, because the first rows often match; later ones are longer, for fewer round trips.
         count = min(wanted, self._limits.step) if self._limits.first is None else self._limits.first
         last: int | None = None
         last_id = ""

@@ -12,7 +12,7 @@ from discue.store.delivery_rows import KEY_COLUMNS, KeyRow
 from discue.store.engine import PULL_OWNER, CursorKey, QueueKey, Row, Transaction
 from discue.store.message_log import BODY, entry_of
 from discue.store.redeliveries import RedeliveryBatch, next_batch
-from discue.store.tables import placeholders
+from discue.store.tables import read_number, rows_among
 
 DUE_ROWS: Final = 128
 MANY_ROWS: Final = 1_000
@@ -39,11 +39,10 @@ _NEXT_DUE: Final = f"""
 _KEY_ROWS: Final = f"SELECT {KEY_COLUMNS}, e.token FROM exception e"
 _KEYS_AT: Final = f"{_KEY_ROWS} WHERE {_OF_CURSOR} AND e.seq IN ({{}}) AND e.key_hash IS NOT NULL"
 _KEYS_AMONG: Final = f"""{_KEY_ROWS}
-    WHERE e.organization = $1 AND e.queue = $2 AND e.key_hash IN ({{}}) AND e.key_hash IS NOT NULL
-    AND e.listener = ${{}} AND e.stream = ${{}}"""
+    WHERE e.organization = $1 AND e.queue = $2 AND e.listener = $3 AND e.stream = $4
+    AND e.key_hash IN ({{}}) AND e.key_hash IS NOT NULL"""
 _BODIES: Final = f"SELECT l.seq, {BODY} FROM log l WHERE l.organization = $1 AND l.queue = $2 AND l.seq IN ({{}})"
 _STATES: Final = ("leased", "retry")
-_AT_ONCE: Final = 128
 _COUNTED: Final = 1_000
 """No listener has more leases."""
 _OPEN_ROWS: Final = f"""
@@ -121,76 +120,47 @@ async def read_snapshot(
 
 async def read_open(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> dict[int, OpenDelivery]:
     """Read those deliveries that have a delivery row in any state."""
-    found: dict[int, OpenDelivery] = {}
-    for some in _padded(seqs):
-        for row in await tx.rows(_AT.format(placeholders(4, len(some))), *key, *some):
-            found[row[0]] = _open(row)
-    return found
+    return {row[0]: _open(row) for row in await rows_among(tx, _AT, key, seqs)}
 
 
 async def read_due(tx: Transaction, key: CursorKey, now: int, limit: int = DUE_ROWS) -> list[OpenDelivery]:
     """Read deliveries that may be leased again, oldest due time first: at most `limit` of each state."""
     rows = [row for state in _STATES for row in await tx.rows(_DUE.format(state), *key, now, limit)]
-    return sorted(map(_open, rows), key=_by_due_time)
+    return sorted(map(_open, rows), key=lambda found: (found.due_at, found.seq))
 
 
 async def keys_among(tx: Transaction, key: CursorKey, queue: int, hashes: Sequence[int]) -> list[KeyRow]:
     """Read the delivery rows of a cursor that block one of these keys."""
-    found: list[KeyRow] = []
     organization, listener, stream = key
-    for some in _padded(hashes):
-        last = 3 + len(some)
-        sql = _KEYS_AMONG.format(placeholders(3, len(some)), last, last + 1)
-        found += [KeyRow(*row) for row in await tx.rows(sql, organization, queue, *some, listener, stream)]
-    return found
+    rows = await rows_among(tx, _KEYS_AMONG, (organization, queue, listener, stream), hashes)
+    return [KeyRow(*row) for row in rows]
 
 
 async def keys_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> list[KeyRow]:
     """Read those delivery rows of a cursor that block keys."""
-    found: list[KeyRow] = []
-    for some in _padded(seqs):
-        found += [KeyRow(*row) for row in await tx.rows(_KEYS_AT.format(placeholders(4, len(some))), *key, *some)]
-    return found
+    return [KeyRow(*row) for row in await rows_among(tx, _KEYS_AT, key, seqs)]
 
 
 async def bodies(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) -> dict[int, bytes]:
     """Read the bodies of messages that exist."""
-    found: dict[int, bytes] = {}
-    for some in _padded(seqs):
-        for seq, body in await tx.rows(_BODIES.format(placeholders(3, len(some))), *queue, *some):
-            found[seq] = bytes(body)
-    return found
+    return dict[int, bytes](await rows_among(tx, _BODIES, queue, seqs))
 
 
 async def _leased(tx: Transaction, key: CursorKey, now: int) -> tuple[int, int]:
     """Return the number of leases, and when the next delivery becomes due; 0 if there is none."""
-    row = await tx.row(_LEASED, *key, now, _COUNTED)
+    leases = await read_number(tx, _LEASED, *key, now, _COUNTED)
     later = [found[0] for state in _STATES if (found := await tx.row(_NEXT_DUE.format(state), *key, now)) is not None]
-    return (int(row[0]) if row is not None else 0), min(later, default=0)
+    return leases, min(later, default=0)
 
 
 async def count_open_rows(tx: Transaction, key: CursorKey) -> int:
     """Count the rows of deliveries that are leased or wait for another attempt, up to `MANY_ROWS` of each state."""
-    counted = [await tx.row(_OPEN_ROWS.format(state), *key, MANY_ROWS) for state in _STATES]
-    return sum(row[0] for row in counted if row is not None)
-
-
-def _padded(values: Sequence[int]) -> list[list[int]]:
-    """Split values into runs whose lengths are powers of two, repeating the last, for few prepared statements."""
-    runs = []
-    for start in range(0, len(values), _AT_ONCE):
-        some = list(values[start : start + _AT_ONCE])
-        runs.append(some + [some[-1]] * ((1 << (len(some) - 1).bit_length()) - len(some)))
-    return runs
-
-
-def _by_due_time(found: OpenDelivery) -> tuple[int, int]:
-    return found.due_at, found.seq
+    return sum([await read_number(tx, _OPEN_ROWS.format(state), *key, MANY_ROWS) for state in _STATES])
 
 
 def _open(row: Row) -> OpenDelivery:
     seq, state, attempts, due_at, token, redelivered_at, public_id, stored_at, codec, size, *rest = row
     if public_id is None:
-        return OpenDelivery(seq, state, attempts, due_at, token, redelivered_at or 0, 0, None)
+        return OpenDelivery(seq, state, attempts, due_at, token, redelivered_at or 0, size=0, entry=None)
     entry = entry_of((seq, public_id, stored_at, codec, b"", *rest))
-    return OpenDelivery(seq, state, attempts, due_at, token, redelivered_at or 0, size, entry)
+    return OpenDelivery(seq, state, attempts, due_at, token, redelivered_at or 0, size=size, entry=entry)

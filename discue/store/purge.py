@@ -1,13 +1,16 @@
 """Purge jobs: removing what was deleted, in steps that hold the writer only for a moment."""
 
+from collections.abc import Mapping
+from operator import itemgetter
 from typing import Final, Literal
 
 import msgspec
 
 from discue.domain.ids import row_id_at
 from discue.store import listeners, message_log, organizations, queues
-from discue.store.engine import Row, Transaction, Value
+from discue.store.engine import Row, Transaction
 from discue.store.pagination import CLOCKS_APART_MS, LARGEST
+from discue.store.tables import placeholders, read_one, within_bytes
 
 JobKind = Literal["purge_listener", "purge_queue", "purge_organization", "purge_replay"]
 
@@ -43,14 +46,12 @@ async def enqueue(tx: Transaction, job: Job) -> None:
 
 async def next_after(tx: Transaction, job_id: int = 0) -> Job | None:
     """Read the oldest job with a higher id."""
-    row = await tx.row(_NEXT_JOB, job_id)
-    return _from_row(row) if row is not None else None
+    return await read_one(tx, _from_row, _NEXT_JOB, job_id)
 
 
 async def progress(tx: Transaction, job: Job) -> str:
     """Read the progress that `advance` stored last; empty before that."""
-    row = await tx.row(_PROGRESS, job.organization, job.id)
-    return row[0] if row is not None else ""
+    return await read_one(tx, itemgetter(0), _PROGRESS, job.organization, job.id) or ""
 
 
 async def advance(tx: Transaction, job: Job, reached: str) -> None:
@@ -93,6 +94,12 @@ _OF_LISTENER: Final = (
 """Tables with rows of a listener, the rest of their key, and the number of rows per step."""
 
 
+_OF_QUEUE: Final = (
+    # Attempts of one message are removed together, since the index finds them by seq.
+    ("attempt", "seq", ROWS_A_STEP),
+    ("schedule", "id", SCHEDULES_A_STEP),
+    ("scheduled", "origin_seq", ROWS_A_STEP),
+)
 _ALL_SEEN: Final = "attempts"
 """The progress of a listener's job that has scanned all attempts."""
 
@@ -112,25 +119,19 @@ _OF_ORGANIZATION: Final = (
 
 async def step(tx: Transaction, job: Job) -> bool:
     """Remove at most 500 rows. Returns True if nothing is left; then the job is deleted, too."""
-    finished = await _purge(tx, job)
+    organization, listener, queue = job.organization, job.listener or 0, job.queue or 0
+    if job.kind == "purge_listener":
+        finished = await _remove_attempts(tx, job, listener) and await _purge_listener(tx, organization, listener)
+    elif job.kind == "purge_replay":
+        deliveries = {"organization": organization, "listener": listener, "stream": job.stream}
+        finished = not await _remove_some(tx, "exception", deliveries, "seq")
+    elif job.kind == "purge_queue":
+        finished = await _purge_queue(tx, organization, queue)
+    else:
+        finished = await _purge_organization(tx, organization)
     if finished:
         await finish(tx, job)
     return finished
-
-
-async def _purge(tx: Transaction, job: Job) -> bool:
-    if job.kind == "purge_listener":
-        return job.listener is None or (
-            await _remove_attempts(tx, job, job.listener) and await _purge_listener(tx, job.organization, job.listener)
-        )
-    if job.kind == "purge_replay":
-        key = (job.organization, job.listener or 0, job.stream)
-        return not await _remove_some(
-            tx, "exception", ("organization", "listener", "stream"), ("seq", ROWS_A_STEP), *key
-        )
-    if job.kind == "purge_queue":
-        return job.queue is None or await _purge_queue(tx, job.organization, job.queue)
-    return await _purge_organization(tx, job)
 
 
 async def _purge_listener(tx: Transaction, organization: int, listener: int) -> bool:
@@ -138,7 +139,7 @@ async def _purge_listener(tx: Transaction, organization: int, listener: int) -> 
     await tx.execute("DELETE FROM cursor WHERE organization = $1 AND listener = $2", organization, listener)
     await tx.execute("DELETE FROM liveness WHERE organization = $1 AND listener = $2", organization, listener)
     for table, key, rows in _OF_LISTENER:
-        if await _remove_some(tx, table, ("organization", "listener"), (key, rows), organization, listener):
+        if await _remove_some(tx, table, {"organization": organization, "listener": listener}, key, rows=rows):
             return False
     await tx.execute("DELETE FROM listener WHERE organization = $1 AND id = $2", organization, listener)
     return True
@@ -166,59 +167,48 @@ async def _purge_queue(tx: Transaction, organization: int, queue: int) -> bool:
     for listener in await listeners.ids_of_queue(tx, organization, queue, 0, limit=1):
         await _purge_listener(tx, organization, listener)
         return False
-    # Attempts of one message are removed together, since the index finds them by seq.
-    if await _remove_some(tx, "attempt", ("organization", "queue"), ("seq", ROWS_A_STEP), organization, queue):
-        return False
-    if await _remove_some(tx, "schedule", ("organization", "queue"), ("id", SCHEDULES_A_STEP), organization, queue):
-        return False
-    step = ("origin_seq", ROWS_A_STEP)
-    if await _remove_some(tx, "scheduled", ("organization", "queue"), step, organization, queue):
-        return False
+    for table, key, rows in _OF_QUEUE:
+        if await _remove_some(tx, table, {"organization": organization, "queue": queue}, key, rows=rows):
+            return False
     if await _remove_messages(tx, organization, queue):
         return False
     await queues.delete(tx, organization, queue)
     return True
 
 
-async def _purge_organization(tx: Transaction, job: Job) -> bool:
-    for queue in await queues.ids_after(tx, job.organization, 0, 1):
-        await _purge_queue(tx, job.organization, queue)
+async def _purge_organization(tx: Transaction, organization: int) -> bool:
+    # Queues come first: deleting their messages writes tallies, which are deleted after them.
+    for queue in await queues.ids_after(tx, organization, 0, 1):
+        await _purge_queue(tx, organization, queue)
         return False
     for table, key in _OF_ORGANIZATION:
-        if await _remove_some(tx, table, ("organization",), (key, ROWS_A_STEP), job.organization):
+        if await _remove_some(tx, table, {"organization": organization}, key):
             return False
-    await organizations.delete(tx, job.organization)
+    await organizations.delete(tx, organization)
     return True
 
 
 async def _remove_messages(tx: Transaction, organization: int, queue: int) -> int:
     """Remove messages, newest first: lists that read from there soon find those of other queues."""
-    size, oldest = 0, None
-    for seq, bytes_of_body in await tx.rows(_NEWEST_MESSAGES, organization, queue, ROWS_A_STEP):
-        size, oldest = size + bytes_of_body, seq
-        if size >= BYTES_A_STEP:
-            break
-    if oldest is None:
+    found = within_bytes(await tx.rows(_NEWEST_MESSAGES, organization, queue, ROWS_A_STEP), BYTES_A_STEP)
+    if not found:
         return 0
-    return await message_log.release_bodies(
-        tx, organization, await tx.rows(_REMOVE_MESSAGES, organization, queue, oldest)
-    )
+    oldest, _ = found[-1]
+    removed = await tx.rows(_REMOVE_MESSAGES, organization, queue, oldest)
+    return await message_log.release_bodies(tx, organization, removed)
 
 
 async def _remove_some(
-    tx: Transaction, table: str, owners: tuple[str, ...], step: tuple[str, int], *values: Value
+    tx: Transaction, table: str, owner: Mapping[str, int], key: str, *, rows: int = ROWS_A_STEP
 ) -> int:
-    """Remove the last rows that belong to `values`, and return how many.
-
-    `step` has the key of the rows, and how many to remove.
-    """
-    key, rows = step
-    where = " AND ".join(f"{column} = ${number}" for number, column in enumerate(owners, 1))
+    """Remove the last `rows` rows of an owner in the order of the rest of their key, and return how many."""
+    where = " AND ".join(f"{column} = ${number}" for number, column in enumerate(owner, 1))
     descending = ", ".join(f"{column} DESC" for column in key.split(", "))
     limit = f"ORDER BY {descending} LIMIT 1 OFFSET {rows - 1}"
-    boundary = await tx.row(f"SELECT {key} FROM {table} WHERE {where} {limit}", *values)
+    # PostgreSQL has no DELETE with a limit: the step ends at a key, which is looked up first.
+    boundary = await tx.row(f"SELECT {key} FROM {table} WHERE {where} {limit}", *owner.values())
     if boundary is None:
-        return await tx.execute(f"DELETE FROM {table} WHERE {where}", *values)
-    numbers = ", ".join(f"${len(values) + number}" for number in range(1, len(boundary) + 1))
+        return await tx.execute(f"DELETE FROM {table} WHERE {where}", *owner.values())
+    numbers = placeholders(len(owner) + 1, len(boundary))
     sql = f"DELETE FROM {table} WHERE {where} AND ({key}) >= ({numbers})"
-    return await tx.execute(sql, *values, *boundary)
+    return await tx.execute(sql, *owner.values(), *boundary)

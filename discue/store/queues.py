@@ -11,7 +11,7 @@ from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import placeholders, read_one
+from discue.store.tables import placeholders, read_one, rows_among
 
 _PLAIN: Final = "id, organization, public_id, alias, config_version, created_at, updated_at, schema, schema_id"
 _COLUMNS: Final = f"{_PLAIN}, settings, ordered"
@@ -26,7 +26,9 @@ _UPDATE: Final = """
 _MARK_DELETED: Final = """
     UPDATE queue SET deleted_at = $1 WHERE organization = $2 AND id = $3 AND deleted_at IS NULL"""
 _HEAD: Final = "SELECT head, tail, last_stored_at, moved FROM queue_head WHERE organization = $1 AND queue = $2"
-_HEADS: Final = "SELECT queue, head, tail, last_stored_at, moved FROM queue_head WHERE organization = $1 AND queue IN"
+_HEADS: Final = (
+    "SELECT queue, head, tail, last_stored_at, moved FROM queue_head WHERE organization = $1 AND queue IN ({})"
+)
 _INSERT_HEAD: Final = """
     INSERT INTO queue_head (organization, queue, head, tail, last_stored_at, config_version)
     VALUES ($1, $2, 0, 0, 0, $3)"""
@@ -36,6 +38,7 @@ _CLOSE_HEAD: Final = """
 _CLOSE_HEADS: Final = """
     UPDATE queue_head SET closed_at = $1
     WHERE organization = $2 AND queue > $3 AND queue <= $4 AND closed_at IS NULL"""
+_IDS: Final = "SELECT id FROM queue WHERE organization = $1 AND public_id IN ({}) AND deleted_at IS NULL"
 _IDS_AFTER: Final = "SELECT id FROM queue WHERE organization = $1 AND id > $2 ORDER BY id LIMIT $3"
 
 
@@ -92,9 +95,7 @@ async def page(
 
 async def ids_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[int]:
     """Return the row ids of existing queues of the organization."""
-    among = placeholders(2, len(public_ids))
-    sql = f"SELECT id FROM queue WHERE organization = $1 AND public_id IN ({among}) AND deleted_at IS NULL"
-    return [row[0] for row in await tx.rows(sql, organization, *public_ids)]
+    return [row[0] for row in await rows_among(tx, _IDS, (organization,), list(public_ids))]
 
 
 async def head(tx: Transaction, organization: int, queue: int) -> Head | None:
@@ -103,10 +104,7 @@ async def head(tx: Transaction, organization: int, queue: int) -> Head | None:
 
 async def heads(tx: Transaction, organization: int, queues: Sequence[int]) -> dict[int, Head]:
     """Read the heads of several queues, by row id."""
-    if not queues:
-        return {}
-    rows = await tx.rows(f"{_HEADS} ({placeholders(2, len(queues))})", organization, *queues)
-    return {queue: Head(*ends) for queue, *ends in rows}
+    return {queue: Head(*ends) for queue, *ends in await rows_among(tx, _HEADS, (organization,), queues)}
 
 
 async def insert(tx: Transaction, queue: Queue) -> None:

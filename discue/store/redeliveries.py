@@ -1,7 +1,7 @@
 """Redeliveries: their rows, and the batches of deliveries that they make due again."""
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Final
 
 import msgspec
@@ -9,12 +9,12 @@ import msgspec
 from discue.domain.model import MissedSelection, Redelivery
 from discue.domain.window import Interval, to_intervals, total_length
 from discue.store import delivery_rows
-from discue.store.deliveries import Recipient
+from discue.store.deliveries import Recipient, missed_range
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
 from discue.store.listener_messages import MessageSource, missed_for
 from discue.store.pagination import Listing, Selection, Span, Table, listed
-from discue.store.tables import placeholders, read_number, read_one, row_reader
+from discue.store.tables import placeholders, read_number, read_one, row_reader, rows_among
 
 COUNTED: Final = 100_000
 """The largest number of rows that are counted: reads run on the event loop."""
@@ -103,27 +103,20 @@ STEP_ROWS: Final = 500
 _ASKED_AT_ONCE: Final = 100
 _RANGES_AT_ONCE: Final = 50
 
-_THERE: Final = """
+_OWN_ROWS: Final = """
     SELECT exception.seq, log.seq IS NOT NULL FROM exception
     LEFT JOIN log ON log.organization = exception.organization AND log.queue = exception.queue
         AND log.seq = exception.seq
-    WHERE exception.organization = $1 AND exception.listener = $2 AND exception.seq > $3 AND exception.seq <= $4
-        AND exception.state = 'missed' AND exception.stream + 0 = 0"""
-_APART: Final = """
-    SELECT exception.seq, log.seq IS NOT NULL FROM exception
-    LEFT JOIN log ON log.organization = exception.organization AND log.queue = exception.queue
-        AND log.seq = exception.seq
-    WHERE exception.organization = $1 AND exception.listener = $2 AND exception.stream = 0
-        AND exception.seq IN ({}) AND exception.state = 'missed'"""
-_RANGE_AT: Final = """
-    SELECT seq_from, seq_to, reason, missed_at FROM missed_range
-    WHERE organization = $1 AND listener = $2 AND seq_from <= $3 ORDER BY seq_from DESC LIMIT 1"""
+    WHERE exception.organization = $1 AND exception.listener = $2 AND exception.state = 'missed'"""
+_THERE: Final = f"{_OWN_ROWS} AND exception.seq > $3 AND exception.seq <= $4 AND exception.stream + 0 = 0"
+_APART: Final = f"{_OWN_ROWS} AND exception.stream = 0 AND exception.seq IN ({{}})"
 _RANGES_AFTER: Final = """
     SELECT seq_from, seq_to, reason, missed_at FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from <= $4 ORDER BY seq_from LIMIT $5"""
 _LOG: Final = """
     SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4 AND kind = 0
     ORDER BY seq LIMIT $5"""
+_LOG_AT: Final = "SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({}) AND kind = 0"
 
 
 class RangeCut(msgspec.Struct, frozen=True):
@@ -190,7 +183,7 @@ class _Reading:
         asked = waiting[: min(rows, _ASKED_AT_ONCE)]
         if not asked:
             return self._step([], [], self._redelivery.until_seq, ends=True)
-        found = await self._tx.rows(_APART.format(placeholders(3, len(asked))), *self._key, *asked)
+        found = await rows_among(self._tx, _APART, self._key, asked)
         apart = {row[0] for row in found}
         cuts = await self._cuts_of([seq for seq in asked if seq not in apart])
         return self._step(sorted(found), cuts, asked[-1], ends=len(asked) == len(waiting))
@@ -228,7 +221,7 @@ class _Reading:
         reason = self._redelivery.chosen.reason
         positions: list[tuple[int, Row | MissedRange]] = [(row[0], row) for row in found]
         positions += [(each.seq_from, each) for each in ranges if reason in (None, each.reason)]
-        return sorted(positions, key=_first)
+        return sorted(positions, key=itemgetter(0))
 
     async def _apart(self, span: Interval, limit: int) -> list[Row]:
         reason = self._redelivery.chosen.reason
@@ -244,10 +237,11 @@ class _Reading:
         return [*started, *(MissedRange(*row) for row in rows)]
 
     async def _range_at(self, seq: int) -> MissedRange | None:
-        row = await self._tx.row(_RANGE_AT, *self._key, seq)
+        row = await missed_range(self._tx, self._key, seq)
         return MissedRange(*row) if row is not None else None
 
     async def _cut(self, whole: MissedRange, wanted: Interval, limit: int) -> RangeCut:
+        # A range may be far longer than the messages that are left of it: only these count against the limit.
         found = await self._tx.rows(_LOG, *self._log, *wanted, limit)
         there = tuple(row[0] for row in found)
         last = there[-1] if len(there) == limit else wanted[1]
@@ -265,9 +259,7 @@ class _Reading:
         return [await self._cut_out(whole, chosen) for whole, chosen in ranges.values()]
 
     async def _cut_out(self, whole: MissedRange, seqs: list[int]) -> RangeCut:
-        among = placeholders(3, len(seqs))
-        sql = f"SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({among}) AND kind = 0"
-        there = sorted(row[0] for row in await self._tx.rows(sql, *self._log, *seqs))
+        there = sorted(row[0] for row in await rows_among(self._tx, _LOG_AT, self._log, seqs))
         return RangeCut(whole, tuple(to_intervals(seqs)), tuple(there))
 
     def _step(self, found: Sequence[Row], cuts: Sequence[RangeCut], position: int, *, ends: bool) -> RedeliveryBatch:
@@ -279,7 +271,3 @@ class _Reading:
             position,
             ends,
         )
-
-
-def _first(entry: tuple[int, object]) -> int:
-    return entry[0]

@@ -6,6 +6,7 @@ from discue.domain.ids import row_id_at
 from discue.store import message_log
 from discue.store.engine import Transaction
 from discue.store.message_log import last_seq_stored_before
+from discue.store.tables import read_one
 
 STEP_ROWS = 500
 DETAILS_A_STEP = 100
@@ -33,15 +34,13 @@ _LOGS = """
 SELECT h.organization, h.queue, h.tail, h.head, q.settings, coalesce(o.settings, '{}')
 FROM queue_head h JOIN queue q ON q.organization = h.organization AND q.id = h.queue
 LEFT JOIN organization o ON o.id = h.organization
-WHERE (h.organization, h.queue) > ($1, $2) ORDER BY h.organization, h.queue LIMIT $3
-"""
+WHERE (h.organization, h.queue) > ($1, $2) ORDER BY h.organization, h.queue LIMIT $3"""
 _LOWEST_CURSOR = "SELECT min(position) FROM cursor WHERE organization = $1 AND queue = $2"
 _STEP_END = """
 SELECT max(seq), count(*) FROM (
     SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 AND seq <= $4
     ORDER BY seq LIMIT $5
-) AS step
-"""
+) AS step"""
 _DELETE_MESSAGES = """
 DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 AND seq <= $4 AND kind = 0
 AND NOT EXISTS (
@@ -53,55 +52,38 @@ AND NOT EXISTS (
 ) AND NOT EXISTS (
     SELECT 1 FROM exception b WHERE b.organization = log.organization AND b.queue = log.queue
     AND b.key_hash = log.key_hash AND b.seq < log.seq AND b.blocked > 0
-) RETURNING size, body_id
-"""
-_FIRST_KEPT = """
-SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 ORDER BY seq LIMIT 1
-"""
+) RETURNING size, body_id"""
 _OLDEST = """
-SELECT stored_at FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 ORDER BY seq LIMIT 1
-"""
+SELECT seq, stored_at FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 ORDER BY seq LIMIT 1"""
 _RAISE_TAIL = """
-UPDATE queue_head SET tail = $1 WHERE organization = $2 AND queue = $3 AND tail < $1
-"""
+UPDATE queue_head SET tail = $1 WHERE organization = $2 AND queue = $3 AND tail < $1"""
 # The state is checked again in the deletion: a delivery may be made due again at this moment.
 _DELETE_MISSED = """
 DELETE FROM exception WHERE state = 'missed' AND (organization, listener, stream, seq) IN (
     SELECT organization, listener, stream, seq FROM exception
     WHERE state = 'missed' AND key_hash IS NULL AND due_at < $1
     ORDER BY due_at LIMIT $2
-)
-"""
+)"""
 _DELETE_MISSED_RANGES = """
 DELETE FROM missed_range WHERE (organization, listener, seq_from) IN (
     SELECT organization, listener, seq_from FROM missed_range WHERE missed_at < $1 ORDER BY missed_at LIMIT $2
-)
-"""
-_OLD_ATTEMPTS = """
-DELETE FROM attempt WHERE (organization, id) IN (
-    SELECT organization, id FROM attempt WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
-)
-"""
-_OLD_DETAILS = """
-DELETE FROM attempt_detail WHERE (organization, id) IN (
-    SELECT organization, id FROM attempt_detail WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
-)
-"""
-_OLD_EVENTS = """
-DELETE FROM event WHERE (organization, id) IN (
-    SELECT organization, id FROM event WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
-)
-"""
-_ENDED_REDELIVERIES = """
-DELETE FROM redelivery WHERE (organization, id) IN (
-    SELECT organization, id FROM redelivery WHERE ended_at < $1 ORDER BY ended_at LIMIT $2
-)
-"""
-_ENDED_REPLAYS = """
-DELETE FROM replay WHERE (organization, id) IN (
-    SELECT organization, id FROM replay WHERE ended_at < $1 ORDER BY ended_at LIMIT $2
-)
-"""
+)"""
+
+
+def _old_records(table: str) -> str:
+    return f"""
+    DELETE FROM {table} WHERE (organization, id) IN (
+        SELECT organization, id FROM {table} WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
+    )"""
+
+
+def _ended(table: str) -> str:
+    return f"""
+    DELETE FROM {table} WHERE (organization, id) IN (
+        SELECT organization, id FROM {table} WHERE ended_at < $1 ORDER BY ended_at LIMIT $2
+    )"""
+
+
 _NEXT_ORGANIZATION = "SELECT id FROM organization WHERE id > $1 ORDER BY id LIMIT 1"
 
 
@@ -114,7 +96,7 @@ async def logs_after(tx: Transaction, after: tuple[int, int], limit: int) -> lis
 async def has_old_messages(tx: Transaction, log: LogToTrim, stored_before: int) -> bool:
     """Return whether the oldest message of a log was stored before a time: otherwise there is nothing to trim."""
     row = await tx.row(_OLDEST, log.organization, log.queue, log.tail)
-    return row is not None and row[0] < stored_before
+    return row is not None and row[1] < stored_before
 
 
 async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: int) -> int:
@@ -135,7 +117,8 @@ async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: i
         return after
     end: int = step[0]
     await message_log.release_bodies(tx, log.organization, await tx.rows(_DELETE_MESSAGES, *key, after, end))
-    kept = await tx.row(_FIRST_KEPT, *key, log.tail)
+    # Messages that stay, because something refers to them, hold the tail back. Below the tail, readers expect nothing.
+    kept = await tx.row(_OLDEST, *key, log.tail)
     await tx.execute(_RAISE_TAIL, (kept[0] - 1) if kept else end, *key)
     return end
 
@@ -148,33 +131,32 @@ async def delete_missed(tx: Transaction, missed_before: int) -> int:
 
 async def delete_attempts(tx: Transaction, organization: int, made_before: int) -> int:
     """Delete some of an organization's old attempts, and return how many."""
-    return await tx.execute(_OLD_ATTEMPTS, organization, row_id_at(made_before), STEP_ROWS)
+    return await tx.execute(_old_records("attempt"), organization, row_id_at(made_before), STEP_ROWS)
 
 
 async def delete_details(tx: Transaction, organization: int, made_before: int) -> int:
     """Delete some details of an organization's old attempts, and return how many."""
-    return await tx.execute(_OLD_DETAILS, organization, row_id_at(made_before), DETAILS_A_STEP)
+    return await tx.execute(_old_records("attempt_detail"), organization, row_id_at(made_before), DETAILS_A_STEP)
 
 
 async def delete_events(tx: Transaction, organization: int, recorded_before: int) -> int:
     """Delete some of an organization's old events, and return how many."""
-    return await tx.execute(_OLD_EVENTS, organization, row_id_at(recorded_before), STEP_ROWS)
+    return await tx.execute(_old_records("event"), organization, row_id_at(recorded_before), STEP_ROWS)
 
 
 async def delete_redeliveries(tx: Transaction, ended_before: int) -> int:
     """Delete some ended redeliveries, and return how many."""
-    return await tx.execute(_ENDED_REDELIVERIES, ended_before, STEP_ROWS)
+    return await tx.execute(_ended("redelivery"), ended_before, STEP_ROWS)
 
 
 async def delete_replays(tx: Transaction, ended_before: int) -> int:
     """Delete some ended replays, and return how many."""
-    return await tx.execute(_ENDED_REPLAYS, ended_before, STEP_ROWS)
+    return await tx.execute(_ended("replay"), ended_before, STEP_ROWS)
 
 
 async def next_organization(tx: Transaction, after: int) -> int | None:
     """Return the next organization by row id, including deleted ones."""
-    row = await tx.row(_NEXT_ORGANIZATION, after)
-    return row[0] if row else None
+    return await read_one(tx, lambda row: int(row[0]), _NEXT_ORGANIZATION, after)
 
 
 def _retention_seconds(queue: str, organization: str) -> int | None:

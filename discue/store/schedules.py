@@ -1,6 +1,6 @@
 """Schedules, and their runs: a run's messages and the schedule's next run are one transaction, so each runs once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Final, Literal
@@ -12,9 +12,10 @@ from discue.domain.model import Organization
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, fits, quotas_of
 from discue.domain.schedule import MissedRunPolicy, Schedule, ScheduleRun, Timing
 from discue.store import organizations, tallies
+from discue.store.batch_rows import ENTRY_COLUMNS, entry_values
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import LOG, insert_rows, placeholders, read_number, read_one
+from discue.store.tables import LOG, insert_rows, placeholders, read_number, read_one, within_bytes
 from discue.store.tallies import TallyEntry
 
 SCHEDULES_A_STEP: Final = 100
@@ -80,17 +81,9 @@ async def insert(tx: Transaction, schedule: Schedule) -> None:
 
 async def update(tx: Transaction, schedule: Schedule) -> None:
     """Update a schedule, except its last run. Raises UniqueViolation if its alias is taken."""
-    await tx.execute(
-        _UPDATE,
-        schedule.alias,
-        schedule.status,
-        *_content(schedule),
-        schedule.config_version,
-        schedule.next_run_at,
-        schedule.updated_at,
-        schedule.organization,
-        schedule.id,
-    )
+    versions = (schedule.config_version, schedule.next_run_at, schedule.updated_at)
+    values = (schedule.alias, schedule.status, *_content(schedule), *versions)
+    await tx.execute(_UPDATE, *values, schedule.organization, schedule.id)
 
 
 async def delete(tx: Transaction, schedule: Schedule) -> None:
@@ -99,14 +92,13 @@ async def delete(tx: Transaction, schedule: Schedule) -> None:
 
 async def next_at(tx: Transaction) -> int | None:
     """Return when the next run of all schedules is due."""
-    row = await tx.row(_NEXT)
-    return None if row is None else int(row[0])
+    return await read_one(tx, lambda row: int(row[0]), _NEXT)
 
 
 async def due(tx: Transaction, now: int) -> list[Schedule]:
     """Read schedules whose next run is due, the oldest run first: as many as one step handles."""
-    keys = _within_bytes(await tx.rows(_DUE, now, SCHEDULES_A_STEP))
-    rows = [await tx.row(_BY_ID, *key) for key in keys]
+    found = within_bytes(await tx.rows(_DUE, now, SCHEDULES_A_STEP), BYTES_A_STEP)
+    rows = [await tx.row(_BY_ID, organization, row_id) for organization, row_id, _ in found]
     return [_from_row(row) for row in rows if row is not None]
 
 
@@ -114,18 +106,6 @@ async def advance(tx: Transaction, seen: Schedule, next_run_at: int | None, last
     """Set the next run. Of several workers that try, each of which has `seen` the schedule before, one succeeds."""
     expected = (seen.organization, seen.id, seen.config_version, seen.next_run_at)
     return await tx.execute(_ADVANCE, next_run_at, _encode_run(last_run or seen.last_run), *expected) == 1
-
-
-def _within_bytes(rows: Iterable[Row]) -> list[tuple[int, int]]:
-    """Return the keys of the first schedules, at least one, whose bodies fit into one transaction."""
-    keys: list[tuple[int, int]] = []
-    total = 0
-    for organization, row_id, size in rows:
-        total += size
-        if keys and total > BYTES_A_STEP:
-            break
-        keys.append((organization, row_id))
-    return keys
 
 
 def _content(schedule: Schedule) -> Row:
@@ -205,16 +185,20 @@ async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults
     """
     heads: dict[QueueKey, int] = {}
     is_stale = False
+    by_queue = attrgetter("queue")
     # Heads are locked in the order of their keys.
-    for organization, of_organization in groupby(sorted(planned, key=_queue_of), key=lambda each: each.queue[0]):
+    for organization, of_organization in groupby(sorted(planned, key=by_queue), key=lambda each: each.queue[0]):
         owner = await organizations.get(tx, organization)
+        # One budget for all runs of the organization: together they may not exceed its quotas.
         budget = await _PublishBudget.of(tx, owner, now, defaults)
-        for queue, group in groupby(of_organization, key=_queue_of):
+        for queue, group in groupby(of_organization, key=by_queue):
             state = await tx.row(_QUEUE_HEAD, *queue)
             if owner is None or state is None or state[1] is not None:
-                await _cancel_runs(tx, list(group))
+                for each in group:
+                    await advance(tx, each.seen, None, None)
                 continue
             current = list(group)
+            # Messages that were checked against another configuration wait for the next round, which checks them again.
             fresh = [each for each in current if each.config_version == state[0]]
             is_stale |= len(fresh) < len(current)
             entries = await _advanced(tx, [budget.taken_by(each) for each in fresh])
@@ -253,12 +237,6 @@ class _PublishBudget:
         return planned
 
 
-async def _cancel_runs(tx: Transaction, planned: Sequence[PlannedRun]) -> None:
-    """Cancel the next runs of schedules whose queue was deleted."""
-    for each in planned:
-        await advance(tx, each.seen, None, None)
-
-
 async def _advanced(tx: Transaction, planned: Sequence[PlannedRun]) -> list[NewEntry]:
     """Return the messages of the runs that no other worker has done."""
     entries: list[NewEntry] = []
@@ -285,23 +263,6 @@ async def _append(tx: Transaction, queue: QueueKey, entries: Sequence[NewEntry],
 
 
 def _log_row(queue: QueueKey, seq: int, stored_at: int, entry: NewEntry) -> Row:
-    values = {
-        "organization": queue[0],
-        "queue": queue[1],
-        "seq": seq,
-        "id": entry.id,
-        "stored_at": stored_at,
-        "kind": 0,
-        "key_hash": entry.key_hash,
-        "alias": entry.alias,
-        "expires_at": entry.expires_at,
-        "size": len(entry.body),
-        "codec": int(entry.is_json),
-        "extra": entry.extra,
-        "body": entry.body,
-    }
+    values = dict(zip(ENTRY_COLUMNS, entry_values(entry), strict=True))
+    values |= {"organization": queue[0], "queue": queue[1], "seq": seq, "stored_at": stored_at}
     return tuple(values.get(column) for column in LOG.columns)
-
-
-def _queue_of(planned: PlannedRun) -> QueueKey:
-    return planned.queue

@@ -57,7 +57,7 @@ class Store:
         self._waiting_bytes = 0
         self._waiting_rows = 0
         self._monotonic = monotonic
-        self._worker_slot = worker_slot or _only_worker
+        self._worker_slot = worker_slot or (lambda: 0)
         concurrency = engine.concurrency
         # Works of one transaction share its fsync; with a transaction each, they would only wait for each other.
         works = 1 if concurrency.apart else _WORKS_TOGETHER
@@ -75,6 +75,7 @@ class Store:
         """Store messages of one queue. Raises `Overloaded`, `StoreUnavailable`, `StaleConfiguration`, `QueueClosed`."""
         size = append.bytes
         self.check_capacity(size)
+        # Counted before it waits: other callers check the capacity before a commit takes this append.
         self._waiting_bytes += size
         self._waiting_rows += len(append.entries)
         return cast("Appended", await self._by_key(self._appends, append.queue).append(append))
@@ -98,11 +99,9 @@ class Store:
             raise Overloaded
         # The next commit always has room: only commits update the estimate of their duration.
         if rows >= self._rows_together or waiting >= self._bytes_together:
-            self._check_wait(max(rows // self._rows_together, waiting // self._bytes_together))
-
-    def _check_wait(self, commits: int) -> None:
-        if min(each.commit_time.seconds(commits) for each in self._appends) > _LONGEST_WAIT_SECONDS:
-            raise Overloaded
+            commits = max(rows // self._rows_together, waiting // self._bytes_together)
+            if min(each.commit_time.seconds(commits) for each in self._appends) > _LONGEST_WAIT_SECONDS:
+                raise Overloaded
 
     async def settle(self, settle: Settle) -> bool:
         """Store a settle. Returns whether its cursor had the expected token and version: else nothing was stored."""
@@ -150,7 +149,11 @@ class Store:
             if not isinstance(results, Exception):
                 appended += results
         for each in appended:
-            self._report_append(each)
+            try:
+                self.on_append(each)
+            except Exception as error:  # Handed to the loop's handler: it must not reach publishers, who have succeeded
+                context = {"message": "messages were stored, but their lanes failed to take them", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
         if appended and self.has_other_workers:
             heads = tuple(((each.organization, each.queue), each.entries[-1].seq) for each in appended)
             self.engine.notify(Notification(heads=heads))
@@ -175,14 +178,6 @@ class Store:
         # finish in any order. The low bits of a row id are the slot of the worker that made it.
         return groups[(key >> 22) % len(groups)] if len(groups) > 1 else groups[0]
 
-    def _report_append(self, appended: Appended) -> None:
-        """Call `on_append`. An error in delivery must not reach publishers, whose messages are stored."""
-        try:
-            self.on_append(appended)
-        except Exception as error:  # Handed to the loop's handler, which logs it
-            context = {"message": "messages were stored, but their lanes failed to take them", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
-
 
 async def _exclusively(tx: Transaction, work: Work[T]) -> T:
     await tx.exclusive()
@@ -194,10 +189,6 @@ async def _write_nothing(tx: Transaction) -> None:
     # nothing for it. This writes a page.
     await tx.execute("INSERT INTO feed_head (shard, version) VALUES (-1, 0)")
     await tx.execute("DELETE FROM feed_head WHERE shard = -1")
-
-
-def _only_worker() -> int:
-    return 0
 
 
 def _ignore(_appended: Appended) -> None:

@@ -11,9 +11,10 @@ from discue.store.engine import Row, Transaction, Value
 T = TypeVar("T")
 
 _LARGEST_CHUNK = 64
+_LISTED_AT_ONCE = 128
 
 
-def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+def chunks(rows: Sequence[T], largest: int = _LARGEST_CHUNK) -> Iterator[Sequence[T]]:
     """Split the rows into runs whose lengths are powers of two, so that few statements are prepared.
 
     Each execution releases the interpreter lock, and on a busy event loop, getting it back can take half a millisecond:
@@ -21,7 +22,7 @@ def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
     """
     start = 0
     while remaining := len(rows) - start:
-        length = min(1 << (remaining.bit_length() - 1), _LARGEST_CHUNK)
+        length = min(1 << (remaining.bit_length() - 1), largest)
         yield rows[start : start + length]
         start += length
 
@@ -48,6 +49,28 @@ def statement_of_rows(text: Callable[[str], str], columns: int) -> Callable[[int
 def placeholders(first: int, count: int) -> str:
     """Return `$3, $4, $5` for an IN list."""
     return ", ".join(f"${number}" for number in range(first, first + count))
+
+
+def within_bytes(rows: Sequence[Row], limit: int) -> Sequence[Row]:
+    """Return the first rows, at least one, whose bodies fit into some bytes. A row ends with the size of its body."""
+    total = 0
+    for number, row in enumerate(rows):
+        total += row[-1]
+        if number and total > limit:
+            return rows[:number]
+    return rows
+
+
+async def rows_among(tx: Transaction, sql: str, values: Sequence[Value], among: Sequence[Value]) -> list[Row]:
+    """Read the rows of a statement whose `{}` is a list of any length, with parameters after those of `values`."""
+    found: list[Row] = []
+    for start in range(0, len(among), _LISTED_AT_ONCE):
+        some = among[start : start + _LISTED_AT_ONCE]
+        # The last is repeated up to a power of two, so that few statements are prepared.
+        padding = [some[-1]] * ((1 << (len(some) - 1).bit_length()) - len(some))
+        numbers = placeholders(len(values) + 1, len(some) + len(padding))
+        found += await tx.rows(sql.format(numbers), *values, *some, *padding)
+    return found
 
 
 def row_reader(struct: Callable[..., T], fields: str, **decoders: Callable[[Any], object]) -> Callable[[Row], T]:

@@ -14,6 +14,7 @@ from discue.domain.attempts import Attempt
 from discue.domain.ids import row_id_at
 from discue.domain.rate import granted_share
 from discue.store.engine import Row, Transaction
+from discue.store.tables import read_number
 
 PERIOD_MS: Final = 300_000
 
@@ -62,6 +63,7 @@ WORK_SLOT: Final = 3
 """The slot of works. They are few."""
 
 _SLOTS_A_WORKER: Final = 4
+# Dividing an id by this is cheaper than computing its millisecond first: it runs for each attempt.
 _IDS_A_PERIOD: Final = row_id_at(PERIOD_MS)
 
 _ADD: Final = """
@@ -106,6 +108,7 @@ def attempt_entries(attempts: Iterable[Attempt]) -> list[TallyEntry]:
 
 async def add(tx: Transaction, counted: Collection[TallyEntry]) -> None:
     """Add entries within the transaction of a work."""
+    # All transactions lock the rows in this order: otherwise two could deadlock.
     for organization, period, kind, n in sorted(counted):
         await tx.execute(_ADD, organization, period, kind, WORK_SLOT, n)
 
@@ -123,8 +126,7 @@ async def since(tx: Transaction, organization: int, period: int) -> list[Row]:
 
 
 async def bytes_stored(tx: Transaction, organization: int) -> int:
-    row = await tx.row(_CURRENT, organization, BYTES_STORED)
-    return int(row[0]) if row else 0
+    return await read_number(tx, _CURRENT, organization, BYTES_STORED)
 
 
 async def delete_old(tx: Transaction, organization: int, before: int, periods: int) -> int:
@@ -147,21 +149,17 @@ _MESSAGES: Final = """
 
 
 async def count_queues(tx: Transaction, organization: int, at_most: int) -> int:
-    return _number(await tx.row(_QUEUES, organization, at_most))
+    return await read_number(tx, _QUEUES, organization, at_most)
 
 
 async def count_listeners(tx: Transaction, organization: int, at_most: int) -> int:
     """Count listeners of existing queues, up to a limit."""
-    return _number(await tx.row(_LISTENERS, organization, at_most))
+    return await read_number(tx, _LISTENERS, organization, at_most)
 
 
 async def count_messages(tx: Transaction, organization: int, periods: range) -> int:
     """Count messages that were published in a range of periods."""
-    return _number(await tx.row(_MESSAGES, organization, periods.start, periods.stop, MESSAGE_ADDED))
-
-
-def _number(row: Row | None) -> int:
-    return int(row[0]) if row else 0
+    return await read_number(tx, _MESSAGES, organization, periods.start, periods.stop, MESSAGE_ADDED)
 
 
 BUDGETS_A_STEP: Final = 500

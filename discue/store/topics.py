@@ -9,7 +9,7 @@ from discue.store import idempotency
 from discue.store.engine import AlreadyDone, IdempotencyRecord, Row, StaleConfiguration, Transaction
 from discue.store.listeners import ResourceRef
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import placeholders, read_number, read_one, row_reader
+from discue.store.tables import placeholders, read_number, read_one, row_reader, rows_among
 
 _COLUMNS: Final = "id, organization, public_id, alias, routes_version, created_at, updated_at"
 _BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM topic WHERE public_id = $1 AND organization = $2"
@@ -127,15 +127,14 @@ async def channels_of(tx: Transaction, topic: Topic) -> list[Channel]:
 async def channel_references(tx: Transaction, organization: int, topics: Sequence[int]) -> dict[int, list[ResourceRef]]:
     """Read references to the channels of each topic, by row id, oldest first."""
     found: dict[int, list[ResourceRef]] = {}
-    if topics:
-        sql = _CHANNEL_REFERENCES.format(placeholders(2, len(topics)))
-        for topic, public_id, alias in await tx.rows(sql, organization, *topics):
-            found.setdefault(topic, []).append(ResourceRef(public_id, alias))
+    for topic, public_id, alias in await rows_among(tx, _CHANNEL_REFERENCES, (organization,), topics):
+        found.setdefault(topic, []).append(ResourceRef(public_id, alias))
     return found
 
 
 async def has_room(tx: Transaction, channel: Channel) -> bool:
     """Return whether the channel's topic and its queue may have one more."""
+    # Counting stops at the limit, so that the check costs no more than the limit allows.
     bounds = (("topic", channel.topic, MAX_PER_TOPIC), ("queue", channel.queue, MAX_PER_QUEUE))
     for column, owner, most in bounds:
         if await read_number(tx, _CHANNEL_COUNT.format(column), channel.organization, owner, most) >= most:

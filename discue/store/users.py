@@ -69,20 +69,9 @@ async def insert(tx: Transaction, user: User) -> None:
 
 async def update(tx: Transaction, user: User) -> bool:
     """Update a user. Returns False if it was deleted; raises UniqueViolation if the email is taken."""
-    changed = await tx.execute(
-        _UPDATE,
-        user.email,
-        key_of(user.email),
-        user.display_name,
-        user.role,
-        user.password_hash,
-        user.invitation_hash,
-        user.invitation_expires_at,
-        user.updated_at,
-        user.organization,
-        user.id,
-    )
-    return changed == 1
+    access = (user.role, user.password_hash, user.invitation_hash, user.invitation_expires_at)
+    values = (user.email, key_of(user.email), user.display_name, *access, user.updated_at)
+    return await tx.execute(_UPDATE, *values, user.organization, user.id) == 1
 
 
 async def delete(tx: Transaction, organization: int, user: int) -> bool:

@@ -80,6 +80,7 @@ async def leave(tx: Transaction, session_id: int, limit: int) -> bool:
 
     Other workers complete this for a worker that stops halfway, since it is dead.
     """
+    # Dead first: nothing is claimed between the release of the last cursor and the deletion.
     await tx.execute(_DECLARE_DEAD, session_id)
     if await release_cursors(tx, session_id, limit) == limit:
         return False
