@@ -68,7 +68,7 @@ async def of_message(tx: Transaction, message: StoredMessage, selection: Selecti
     key = (message.organization, message.queue, message.seq)
     rows = await tx.rows(_OF_MESSAGE, *key, MAX_PER_MESSAGE)
     found = await browse(tx, InMemoryRows([row for row in rows if _is_shown(row, selection)], _ByTime()), selection)
-    return found.listing(_shown(row[:7], row[7], message.id) for row in found.rows)
+    return found.with_items(_shown(row[:7], row[7], message.id) for row in found.items)
 
 
 async def of_listener(tx: Transaction, listener: Listener, selection: Selection) -> Listing[StoredAttempt]:
@@ -79,7 +79,7 @@ async def of_listener(tx: Transaction, listener: Listener, selection: Selection)
     """
     pages = FilteredPages(_OfListener(listener, selection), _span(listener, selection), _LIMITS)
     found = await pages.page(tx, selection)
-    return found.listing(_shown(row[:7], listener.public_id, row[7] or "") for row in found.rows)
+    return found.with_items(_shown(row[:7], listener.public_id, row[7] or "") for row in found.items)
 
 
 async def get(tx: Transaction, organization: int, public_id: str, of: StoredMessage | Listener) -> StoredAttempt | None:

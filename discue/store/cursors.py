@@ -12,7 +12,7 @@ from discue.store import listeners
 from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.listeners import ListenerHealth, Sweep, decode_delivery_options
-from discue.store.queues import read_on_missed, read_retry
+from discue.store.queues import read_settings
 from discue.store.tables import chunks
 
 _LARGEST_RUN: Final = 256
@@ -212,10 +212,10 @@ async def _records(tx: Transaction, rows: Iterable[Row]) -> list[LaneRecord]:
 def _record(row: Row) -> LaneRecord:
     record: dict[str, Any] = dict(zip(_READ_FIELDS, row, strict=False))
     record["options"] = decode_delivery_options(record["options"])
-    settings = record["queue_retry"]
-    record["queue_retry"] = read_retry(settings)
+    settings = read_settings(record["queue_retry"])
+    record["queue_retry"] = settings.retry
     record["ordered"] = bool(record["ordered"])
-    record["blocks"] = record["ordered"] and record["stream"] == 0 and read_on_missed(settings) == "block"
+    record["blocks"] = record["ordered"] and record["stream"] == 0 and settings.on_missed == "block"
     record["has_inherited_requests"] = bool(record["has_inherited_requests"])
     record["has_redeliveries"] = bool(record["has_redeliveries"])
     plan, rest = row[len(_READ_FIELDS) + 1 : len(_READ_FIELDS) + 6], row[len(_READ_FIELDS) + 6 :]

@@ -239,10 +239,10 @@ async def page_of_message(tx: Transaction, message: StoredMessage, selection: Se
     last = await last_attempts(tx, message)
     if selection.state is None:
         found = await browse(tx, recipients, selection)
-        return found.listing([await read_delivery(tx, message, row, last) for row in found.rows])
+        return found.with_items([await read_delivery(tx, message, row, last) for row in found.items])
     pages = FilteredPages(_InState(recipients, selection.state, last), recipients.within, _LIMITS)
     found = await pages.page(tx, selection)
-    return found.listing(item for _, item in found.rows)
+    return found.with_items(item for _, item in found.items)
 
 
 class _Recipients:

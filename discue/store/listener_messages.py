@@ -17,7 +17,6 @@ from discue.store.pagination import (
     LARGEST,
     FilteredPages,
     Listing,
-    RowPage,
     ScanLimits,
     ScanStep,
     Selection,
@@ -177,7 +176,7 @@ def candidates_of(of: Recipient, state: DeliveryState) -> MessageSource:
 
 async def page_in_state(
     tx: Transaction, of: Recipient, state: DeliveryState, source: MessageSource, *, within: Span, selection: Selection
-) -> RowPage:
+) -> Listing[Row]:
     """Read a page of the listener's messages that are in one state, among those of a source and between two seqs.
 
     Raises BadRequest for a numbered page that is too far from the first.
@@ -260,15 +259,11 @@ async def missed_page(tx: Transaction, of: Recipient, selection: Selection) -> L
     times = await span_of_times(tx, of.organization, of.queue, selection)
     within = intersect((of.start_seq, LARGEST), times)
     found = await page_in_state(tx, of, "missed", missed_for(of, selection.reason), within=within, selection=selection)
-    return found.listing(await _described(tx, of, found.rows))
-
-
-async def _described(tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:
-    details = await rows_among(tx, _MISSED_DETAILS, of.key, [_seq(row) for row in rows])
+    details = await rows_among(tx, _MISSED_DETAILS, of.key, [_seq(row) for row in found.items])
     apart = {seq: detail for seq, *detail in details}
     around: Row | None = None
     items = []
-    for row in rows:
+    for row in found.items:
         seq = _seq(row)
         if seq in apart:
             reason, missed_at, attempts = apart[seq]
@@ -278,4 +273,4 @@ async def _described(tx: Transaction, of: Recipient, rows: Sequence[Row]) -> lis
             (reason, missed_at), attempts = around[2:] if around else ("", 0), 0
         (stored_at, _, _), public_id, alias = row[1:4]
         items.append(MissedMessage(public_id, alias or public_id, seq, stored_at, reason, missed_at, attempts))
-    return items
+    return found.with_items(items)

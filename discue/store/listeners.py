@@ -36,7 +36,12 @@ _FIELDS: Final = (
     "created_at, updated_at, secrets, options, queue_retry, mode"
 )
 """The fields that the columns have."""
-_from_row = row_reader(Listener, _FIELDS, options=decode_delivery_options, queue_retry=queues.read_retry)
+_from_row = row_reader(
+    Listener,
+    _FIELDS,
+    options=decode_delivery_options,
+    queue_retry=lambda settings: queues.read_settings(settings).retry,
+)
 
 _LIVE: Final = f"""
     SELECT {_COLUMNS} FROM listener
@@ -130,7 +135,7 @@ async def page(
     else:
         source = everything.matching(selection)
     found = await browse(tx, source, selection)
-    return found.listing(map(_from_row, found.rows))
+    return found.with_items(map(_from_row, found.items))
 
 
 async def page_of_queue(

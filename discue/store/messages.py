@@ -27,7 +27,6 @@ from discue.store.pagination import (
     InMemoryRows,
     Listing,
     Merged,
-    RowPage,
     Selection,
     Source,
     browse,
@@ -125,13 +124,13 @@ async def delete(tx: Transaction, message: StoredMessage) -> bool:
     return await message_log.release_bodies(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
 
 
-async def _listing(tx: Transaction, organization: int, found: RowPage, live: LiveQueues) -> Listing[StoredMessage]:
+async def _listing(tx: Transaction, organization: int, found: Listing[Row], live: LiveQueues) -> Listing[StoredMessage]:
     items = [
         _from_row(row, organization, queue_public_id)
-        for row in found.rows
+        for row in found.items
         if (queue_public_id := await live.public_id(tx, row[1][1])) is not None
     ]
-    return found.listing(items)
+    return found.with_items(items)
 
 
 def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessage:
@@ -194,7 +193,9 @@ async def _of_targets(
     return _EachOnce(organization, merged, len(logs) + 1, listed)
 
 
-async def _of_recipient(tx: Transaction, of: Recipient, selection: Selection, only: Collection[str] | None) -> RowPage:
+async def _of_recipient(
+    tx: Transaction, of: Recipient, selection: Selection, only: Collection[str] | None
+) -> Listing[Row]:
     """Read messages that were stored for a listener, in a state if the selection has one."""
     if only is not None and of.queue_public_id in only:
         only = None

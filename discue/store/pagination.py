@@ -34,6 +34,7 @@ Span = tuple[int, int]
 """The keys between two keys, both excluded."""
 
 Item = TypeVar("Item")
+Shown = TypeVar("Shown")
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -82,6 +83,10 @@ class Listing(msgspec.Struct, Generic[Item], frozen=True):
     resumes_before: str | None = None
     """The id before which the previous page continues if the scan stopped early; None: its first item."""
 
+    def with_items(self, items: Iterable[Shown]) -> "Listing[Shown]":
+        """Return the page with its rows converted to items."""
+        return Listing(tuple(items), self.has_next, self.has_previous, self.resumes_after, self.resumes_before)
+
 
 class Order(Protocol):
     """An order of rows by their keys."""
@@ -100,21 +105,7 @@ class Source(Order, Protocol):
         """Read rows above the bound, oldest first."""
 
 
-class RowPage(msgspec.Struct, frozen=True):
-    """A page of rows that are not converted to items; see `Listing` for its fields."""
-
-    rows: Sequence[Row]
-    has_next: bool
-    has_previous: bool
-    resumes_after: str | None = None
-    resumes_before: str | None = None
-
-    def listing(self, items: Iterable[Item]) -> Listing[Item]:
-        """Return the page with its rows converted to items."""
-        return Listing(tuple(items), self.has_next, self.has_previous, self.resumes_after, self.resumes_before)
-
-
-async def browse(tx: Transaction, source: Source, selection: Selection) -> RowPage:
+async def browse(tx: Transaction, source: Source, selection: Selection) -> Listing[Row]:
     """Read the selected page of the source."""
     size = selection.per_page
     # One row more than is shown tells whether there is a next page.
@@ -128,14 +119,14 @@ async def browse(tx: Transaction, source: Source, selection: Selection) -> RowPa
     shown = rows[:size]
     first_page = selection.after is None and selection.page == 1
     has_previous = bool(shown) and not first_page and bool(await source.newer(tx, shown[0][0], 1))
-    return RowPage(shown, len(rows) > size, has_previous)
+    return Listing(tuple(shown), len(rows) > size, has_previous)
 
 
-async def _page_before(tx: Transaction, source: Source, before: str, size: int) -> RowPage:
+async def _page_before(tx: Transaction, source: Source, before: str, size: int) -> Listing[Row]:
     rows = await source.newer(tx, await source.locate(tx, before), size + 1)
     shown = rows[:size][::-1]
     has_next = bool(shown) and bool(await source.older(tx, shown[-1][0], 1))
-    return RowPage(shown, has_next, len(rows) > size)
+    return Listing(tuple(shown), has_next, len(rows) > size)
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -213,7 +204,7 @@ async def listed(
 ) -> Listing[Item]:
     """Read the selected page of the table, or of its rows whose public id is in `only`, as `read` converts them."""
     found = await browse(tx, await narrowed(tx, table, selection, only), selection)
-    return found.listing(map(read, found.rows))
+    return found.with_items(map(read, found.items))
 
 
 async def narrowed(tx: Transaction, table: Table, selection: Selection, only: Collection[str] | None = None) -> Source:
@@ -347,7 +338,7 @@ class FilteredPages:
         self._within = within
         self._limits = limits
 
-    async def page(self, tx: Transaction, selection: Selection) -> RowPage:
+    async def page(self, tx: Transaction, selection: Selection) -> Listing[Row]:
         """Read a page. Raises BadRequest for a numbered page that is too far from the first."""
         if selection.after is None and selection.before is not None:
             return await self._page_before(tx, selection.before, selection.per_page)
@@ -366,16 +357,16 @@ class FilteredPages:
         shown, has_next = rows[:size], len(rows) > size or found.last is not None
         is_first = selection.after is None and selection.page == 1
         has_previous = bool(shown) and not is_first and await self._continues(tx, shown[0], newest_first=False)
-        return RowPage(shown, has_next, has_previous, resumes_after=_resume_id(found, rows, size))
+        return Listing(tuple(shown), has_next, has_previous, resumes_after=_resume_id(found, rows, size))
 
-    async def _page_before(self, tx: Transaction, before: str, size: int) -> RowPage:
+    async def _page_before(self, tx: Transaction, before: str, size: int) -> Listing[Row]:
         _, newer = await self._source.position(tx, before)
         span = intersect(self._within, (newer, self._within[1]))
         found = await self._first(tx, span, size + 1, self._limits.in_all, newest_first=False)
         shown = found.rows[:size][::-1]
         has_previous = len(found.rows) > size or found.last is not None
         has_next = bool(shown) and await self._continues(tx, shown[-1], newest_first=True)
-        return RowPage(shown, has_next, has_previous, resumes_before=_resume_id(found, found.rows, size))
+        return Listing(tuple(shown), has_next, has_previous, resumes_before=_resume_id(found, found.rows, size))
 
     async def _continues(self, tx: Transaction, row: Row, *, newest_first: bool) -> bool:
         """Return whether there is a match beyond a row, or the scan for one reached its limit."""

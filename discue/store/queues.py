@@ -59,7 +59,9 @@ class Head(msgspec.Struct, frozen=True):
         return self.head - self.moved
 
 
-class _Settings(msgspec.Struct, frozen=True, omit_defaults=True):
+class QueueSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The settings of a queue that are stored as JSON; see `domain.model.Queue`."""
+
     retention_seconds: int | None = None
     max_message_bytes: int | None = None
     schema_language: SchemaLanguage = "rules"
@@ -68,18 +70,15 @@ class _Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     on_missed: OnMissed = "pass"
 
 
-@lru_cache(256)
-def _read_settings(settings: str) -> _Settings:
-    """Decode settings. Most queues have none, or the same as many others."""
-    return _decode_settings(settings)
+read_settings = lru_cache(256)(msgspec.json.Decoder(QueueSettings).decode)
+"""Decodes stored settings. Most queues have none, or the same as many others."""
 
-
-_decode_settings = msgspec.json.Decoder(_Settings).decode
 _plain_values: Callable[[Queue], Row] = attrgetter(*_PLAIN.split(", "))
 
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Queue | None:
-    return await read_one(tx, _from_row, _BY_PUBLIC_ID, public_id, organization)
+    row = await tx.row(_BY_PUBLIC_ID, public_id, organization)
+    return _from_row(row) if row is not None else None
 
 
 async def by_id(tx: Transaction, organization: int, queue: int) -> Queue | None:
@@ -99,7 +98,8 @@ async def ids_of(tx: Transaction, organization: int, public_ids: Collection[str]
 
 
 async def head(tx: Transaction, organization: int, queue: int) -> Head | None:
-    return await read_one(tx, lambda row: Head(*row), _HEAD, organization, queue)
+    row = await tx.row(_HEAD, organization, queue)
+    return Head(*row) if row is not None else None
 
 
 async def heads(tx: Transaction, organization: int, queues: Sequence[int]) -> dict[int, Head]:
@@ -153,23 +153,13 @@ async def delete(tx: Transaction, organization: int, queue: int) -> None:
 
 
 def _settings(queue: Queue) -> str:
-    return msgspec.json.encode(msgspec.convert(queue, _Settings, from_attributes=True)).decode()
+    return msgspec.json.encode(msgspec.convert(queue, QueueSettings, from_attributes=True)).decode()
 
 
 def _from_row(row: Row) -> Queue:
     *plain, settings, ordered = row
     return Queue(
         **dict(zip(_PLAIN.split(", "), plain, strict=True)),
-        **msgspec.structs.asdict(_read_settings(settings)),
+        **msgspec.structs.asdict(read_settings(settings)),
         ordered=bool(ordered),
     )
-
-
-def read_retry(settings: str) -> RetryOptions | None:
-    """Decode the retry policy in a queue's settings."""
-    return _read_settings(settings).retry
-
-
-def read_on_missed(settings: str) -> OnMissed:
-    """Decode how a queue treats missed messages."""
-    return _read_settings(settings).on_missed

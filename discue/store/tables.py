@@ -238,7 +238,9 @@ async def rows_after(tx: Transaction, table: TableSpec, columns: Sequence[str], 
 async def insert_rows(tx: Transaction, table: TableSpec, rows: Sequence[Row]) -> None:
     """Insert rows with all columns, in the order of `TableSpec.columns`."""
     for chunk in chunks(rows):
-        await tx.execute(_insert(table, len(chunk)), *[value for row in chunk for value in row])
+        values = value_rows(len(chunk), len(table.columns))
+        sql = f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {values}"
+        await tx.execute(sql, *[value for row in chunk for value in row])
 
 
 @cache
@@ -248,9 +250,3 @@ def select(table: TableSpec, columns: Sequence[str], *, is_first: bool) -> str:
     parameters = ", ".join(f"${number}" for number in range(1, len(table.key) + 1))
     where, limit = ("", 1) if is_first else (f"WHERE ({key}) > ({parameters}) ", len(table.key) + 1)
     return f"SELECT {', '.join(columns)} FROM {table.name} {where}ORDER BY {key} LIMIT ${limit}"
-
-
-@cache
-def _insert(table: TableSpec, rows: int) -> str:
-    values = value_rows(rows, len(table.columns))
-    return f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {values}"
