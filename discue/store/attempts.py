@@ -132,6 +132,7 @@ class _OfListener:
             self._values = status_bounds(selection.status)
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+        # The end of the scan is found first, by an index alone; then only matching rows up to there are read.
         last = await self._last(tx, span, count, newest_first=newest_first)
         low, high = span
         if last is not None:

@@ -117,6 +117,7 @@ async def finish(source: Side, target: Side, progress: CopyProgress) -> None:
 def as_copied(table: TableSpec, columns: Sequence[str], rows: list[Row], begun_at: int) -> list[Row]:
     """Convert rows to those of the target, where no worker owns a cursor or has a request in flight."""
     if table is CURSOR:
+        # A cursor whose messages are pulled keeps its owner, which stands for any worker.
         owner = columns.index("owner")
         return [row if row[owner] == PULL_OWNER else _with(row, {owner: None}) for row in rows]
     if table is DELIVERY_ROW:

@@ -99,6 +99,7 @@ async def read_delivery(tx: Transaction, message: StoredMessage, recipient: Row,
         return Delivery(public_id, state, max(number, counted), status, waits_until, reason)
     if not Window.decode(position, ahead).is_settled(message.seq):
         return Delivery(public_id, "pending", number, status)
+    # A blocked message counts as settled, since the cursor has passed it, and still waits.
     blocking = await tx.row(_BLOCKING, message.organization, message.queue, message.seq, listener)
     if blocking is not None:
         # The blocking message has no id if it was just deleted.
@@ -250,6 +251,7 @@ class _Recipients:
 
     def __init__(self, message: StoredMessage) -> None:
         self.message = message
+        # Listeners made later do not receive the message. Where clocks differ, the start of the cursor decides.
         self.within = (0, nearest_row_id(message.stored_at + CLOCKS_APART_MS))
 
     async def locate(self, tx: Transaction, public_id: str) -> int:

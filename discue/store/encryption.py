@@ -79,6 +79,7 @@ async def rows_after(tx: Transaction, after: RowKey | None, limit: int) -> list[
 
 async def replace(tx: Transaction, row: SecretsRow, fresh: bytes) -> bool:
     """Replace the secrets. Returns False if another transaction has changed them."""
+    # The old value is the condition: a secret that is changed meanwhile is not overwritten with an old one.
     return await tx.execute(_REPLACE, fresh, *row.key, row.stored) == 1
 
 

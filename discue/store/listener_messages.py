@@ -134,6 +134,7 @@ class _MissedRanges:
         if newest_first:
             rows = await tx.rows(_RANGES_BEFORE, *self._of.key, high, limit)
             return [row for row in rows if row[1] > low]
+        # A range that begins before the span may reach into it.
         around = await missed_range(tx, self._of.key, low)
         started = [tuple(around[:3])] if around is not None and around[1] > low else []
         return [*started, *await tx.rows(_RANGES_FROM, *self._of.key, low, high, limit)]
@@ -152,6 +153,7 @@ class _Pending:
             (self._log, intersect(span, (self._position, span[1]))),
             (self._started, intersect(span, (span[0], self._position + 1))),
         ]
+        # The two do not overlap, so that one continues where the other ends.
         found: list[Row] = []
         for part, within in parts if newest_first else reversed(parts):
             found += await part.read_span(tx, within, limit - len(found), newest_first=newest_first)

@@ -180,6 +180,7 @@ async def _of_targets(
     tx: Transaction, organization: int, live: LiveQueues, selection: Selection, *, only: Collection[str]
 ) -> Source:
     """Return the messages that pass the filters, in the queues or among the messages that `only` names."""
+    # An id does not say whether it is that of a queue or of a message: both are looked up.
     found = set(await queues.ids_of(tx, organization, only))
 
     async def listed(tx: Transaction, rows: Sequence[Row]) -> list[Row]:
@@ -270,6 +271,7 @@ class _EachOnce:
     ) -> list[Row]:
         found: list[Row] = []
         while True:
+            # Dropped copies leave the page short, so reading goes on until it is full.
             rows = await read(tx, bound, wanted)
             shown = await self._shown(tx, [row[2] for row in rows])
             found += [row for row in rows if shown.get(row[2], row)[0] == row[0]]

@@ -150,6 +150,7 @@ class Table(msgspec.Struct, frozen=True):
         owner = "organization = $1 AND " if organization else ""
         sql = f"SELECT id FROM {self.name} WHERE {owner}public_id = ${len(organization) + 1}"
         found = await tx.row(sql, *organization, public_id)
+        # A deleted row is where its public id, which begins with the time of its creation, would be.
         return found[0] if found else row_id_at(created_at(public_id) + 1) - 1
 
     async def older(self, tx: Transaction, bound: int | None, limit: int, offset: int = 0) -> Sequence[Row]:

@@ -62,6 +62,7 @@ async def list_open(tx: Transaction, organization: int, listener: int, limit: in
 async def insert(tx: Transaction, made: Replay) -> None:
     """Insert a replay and its cursor, which gets the owner of the listener's live cursor."""
     await tx.execute(_INSERT, *_values(made), msgspec.json.encode(made.spec).decode())
+    # Without a live cursor, the listener is being deleted, and the replay with it.
     live = await tx.row(_LIVE, made.organization, made.listener)
     if live is not None:
         place = (made.organization, made.listener, made.id)

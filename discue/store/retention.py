@@ -112,6 +112,7 @@ async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: i
         return after
     key = (log.organization, log.queue)
     last = await last_seq_stored_before(tx, *key, (after, settled), before=stored_before)
+    # The step counts messages that exist: holes in the log cost nothing.
     step = await tx.row(_STEP_END, *key, after, last, STEP_ROWS)
     if step is None or step[0] is None:
         return after

@@ -104,6 +104,7 @@ async def due(tx: Transaction, now: int) -> list[Schedule]:
 
 async def advance(tx: Transaction, seen: Schedule, next_run_at: int | None, last_run: ScheduleRun | None) -> bool:
     """Set the next run. Of several workers that try, each of which has `seen` the schedule before, one succeeds."""
+    # The version and the run that were seen are the condition: a change in between, or another worker, wins.
     expected = (seen.organization, seen.id, seen.config_version, seen.next_run_at)
     return await tx.execute(_ADVANCE, next_run_at, _encode_run(last_run or seen.last_run), *expected) == 1
 

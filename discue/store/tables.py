@@ -56,6 +56,7 @@ def within_bytes(rows: Sequence[Row], limit: int) -> Sequence[Row]:
     total = 0
     for number, row in enumerate(rows):
         total += row[-1]
+        # The first row always fits: otherwise one large row would stop every step after it.
         if number and total > limit:
             return rows[:number]
     return rows
@@ -248,5 +249,6 @@ def select(table: TableSpec, columns: Sequence[str], *, is_first: bool) -> str:
     """Return the statement of `rows_after`; without a key to start after if it `is_first`."""
     key = ", ".join(table.key)
     parameters = ", ".join(f"${number}" for number in range(1, len(table.key) + 1))
+    # Row values compare by the whole key: the statement continues after the last row, by the primary key.
     where, limit = ("", 1) if is_first else (f"WHERE ({key}) > ({parameters}) ", len(table.key) + 1)
     return f"SELECT {', '.join(columns)} FROM {table.name} {where}ORDER BY {key} LIMIT ${limit}"
