@@ -303,7 +303,7 @@ async def delete(call: Call) -> DeletedResponse:
 
 def _fields(call: Call) -> ListenerFields:
     body: ListenerBody = call.body
-    rate = body.rate_limit
+    rate, sent = body.rate_limit, body.authentication
     options = OptionFields(
         headers=body.headers,
         timeout_seconds=body.timeout,
@@ -314,11 +314,6 @@ def _fields(call: Call) -> ListenerFields:
         format=body.format,
         lease_seconds=body.lease_seconds,
     )
-    authentication: AuthenticationFields | UnsetType | None
-    if isinstance(body.authentication, AuthenticationBody):
-        authentication = AuthenticationFields(**asdict(body.authentication))
-    else:
-        authentication = body.authentication
     return ListenerFields(
         *call.names(),
         status_given(body.status),
@@ -327,7 +322,7 @@ def _fields(call: Call) -> ListenerFields:
         text_given(body.notify_url),
         text_given(body.liveness_url),
         options,
-        authentication,
+        AuthenticationFields(**asdict(sent)) if isinstance(sent, AuthenticationBody) else sent,
     )
 
 

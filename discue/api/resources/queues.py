@@ -233,7 +233,7 @@ def _view(details: QueueDetails) -> QueueView:
         schema=schema if has_rules else UNSET,
         json_schema=UNSET if has_rules else schema,
         schema_id=or_unset(queue.schema_id),
-        retry=retry_view(queue.retry),
+        retry=UNSET if queue.retry is None else retry_view(queue.retry),
     )
 
 
