@@ -130,10 +130,9 @@ class ApiKeysResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def create(call: Call) -> ApiKeyResponse:
     """Create an API key. Only this response shows the complete key."""
-    fields = _fields(call)
     return await created(
         call,
-        lambda control: api_keys.create(control, call.principal, fields),
+        lambda control: api_keys.create(control, call.principal, _fields(call)),
         lambda call, made: _response(call, made.key, new_key_view(made)),
     )
 

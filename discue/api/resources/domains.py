@@ -93,8 +93,7 @@ class DomainsResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def create(call: Call) -> DomainResponse:
     """Create a domain. The response names the file that verifies the domain, and its content."""
-    fields = _fields(call)
-    return await created(call, lambda control: domains.create(control, call.principal, fields), _response)
+    return await created(call, lambda control: domains.create(control, call.principal, _fields(call)), _response)
 
 
 async def get(call: Call) -> DomainResponse:

@@ -260,9 +260,8 @@ async def create(call: Call) -> ListenerResponse:
     It receives messages that are published from now on. Only this response shows its signing secret. In pull mode it
     has neither a secret nor URLs.
     """
-    fields = _fields(call)
     return await created(
-        call, lambda control: listeners.create(control, call.principal, call.ids[0], fields), _response
+        call, lambda control: listeners.create(control, call.principal, call.ids[0], _fields(call)), _response
     )
 
 

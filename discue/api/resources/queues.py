@@ -156,8 +156,7 @@ class QueueSchemaResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def create(call: Call) -> QueueResponse:
     """Create a queue."""
-    fields = _fields(call)
-    return await created(call, lambda control: queues.create(control, call.principal, fields), _response)
+    return await created(call, lambda control: queues.create(control, call.principal, _fields(call)), _response)
 
 
 async def get(call: Call) -> QueueResponse:

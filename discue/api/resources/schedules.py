@@ -191,9 +191,8 @@ class SchedulesResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def create(call: Call) -> ScheduleResponse:
     """Create a schedule. Publishes a message at each of its runs, once, whatever the number of workers."""
-    fields = _fields(call)
     return await created(
-        call, lambda control: schedules.create(control, call.principal, call.ids[0], fields), _response
+        call, lambda control: schedules.create(control, call.principal, call.ids[0], _fields(call)), _response
     )
 
 

@@ -109,8 +109,7 @@ class UsersResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def create(call: Call) -> UserResponse:
     """Create a user. With a password, or with an invitation, which only this response shows."""
-    fields = _fields(call.body)
-    return await created(call, lambda control: users.create(control, call.principal, fields), _response)
+    return await created(call, lambda control: users.create(control, call.principal, _fields(call.body)), _response)
 
 
 async def get(call: Call) -> UserResponse:
