@@ -1,9 +1,13 @@
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from discue.auth.control_plane_cache import ControlPlaneCache, KeyRejected
+from discue.auth.control_plane_cache import ControlPlaneCache, KeyRejected, LruCache
 from discue.control import api_keys, organizations, queues
 from discue.control.api_keys import KeyFields
 from discue.control.organizations import OrganizationFields
@@ -256,3 +260,53 @@ async def test_rejected_key_is_not_marked_as_used(cast: Cast) -> None:
     await worker.cache.flush_usage()
     own = cast.alice.principal.key_public_id
     assert (await api_keys.get(cast.control, cast.alice.principal, own)).last_used_at == 0
+
+
+KEYS = st.integers(0, 7)
+TAGS = st.integers(100, 103)
+LIMIT = 4
+
+
+class CacheBesideAModel(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache: LruCache[int, tuple[int, ...]] = LruCache(LIMIT)
+        self.model: OrderedDict[int, tuple[int, ...]] = OrderedDict()
+
+    @rule(key=KEYS, tags=st.lists(TAGS, max_size=2).map(tuple))
+    def put(self, key: int, tags: tuple[int, ...]) -> None:
+        self.cache.put(key, tags, tags)
+        self.model.pop(key, None)
+        self.model[key] = tags
+        if len(self.model) > LIMIT:
+            self.model.popitem(last=False)
+
+    @rule(key=KEYS)
+    def get(self, key: int) -> None:
+        assert self.cache.get(key) == self.model.get(key)
+        if key in self.model:
+            self.model.move_to_end(key)
+
+    @rule(tag=TAGS)
+    def drop(self, tag: int) -> None:
+        self.cache.invalidate(tag)
+        for key in [key for key, tags in self.model.items() if tag in tags]:
+            del self.model[key]
+
+    @rule()
+    def clear(self) -> None:
+        self.cache.clear()
+        self.model.clear()
+
+    @invariant()
+    def as_many_as_there_should_be(self) -> None:
+        assert len(self.cache) == len(self.model) <= LIMIT
+
+    @invariant()
+    def nothing_is_remembered_of_what_was_forgotten(self) -> None:
+        assert set(self.cache._tags) == set(self.model)
+        assert set(self.cache._keys_by_tag) == {tag for tags in self.model.values() for tag in tags}
+
+
+TestLruCache = CacheBesideAModel.TestCase
+TestLruCache.settings = settings(max_examples=30)
