@@ -32,6 +32,7 @@ _MAX_NESTING: Final = 3 * MAX_LEVELS
 _ANCHORS: Final = ("$anchor", "$dynamicAnchor")
 _REFERENCES: Final = ("$ref", "$dynamicRef")
 _DEFINITIONS: Final = ("$defs", "definitions")
+"""Keywords whose subschemas are only used through references."""
 
 _CHILD_KEYWORDS: Final = frozenset({"additionalProperties", "items", "prefixItems", "properties"})
 """Keywords whose subschemas apply to child values that no sibling keyword checks."""
@@ -170,11 +171,12 @@ class JsonSchema:
         if level > MAX_LEVELS:
             yield Fault(f"{self._pointer}{place}", f"is nested too deeply; at most {MAX_LEVELS} levels are allowed")
             return
-        # Definitions too: references may reach them, so they must be valid.
         self._schemas[place] = schema
         if isinstance(schema, dict):
             self._anchors.update((schema[name], place) for name in _ANCHORS if name in schema)
-            for part in (*_subschemas(schema, place), *_definitions(schema, place)):
+            # References may reach definitions, so they must be valid too.
+            definitions = (part for name in _DEFINITIONS for part in _named_subschemas(schema, place, name))
+            for part in (*_subschemas(schema, place), *definitions):
                 yield from self._collect(part.place, part.schema, level + 1)
 
     def _check_keywords(self, place: str, schema: dict[str, Any]) -> Iterator[Fault]:
@@ -286,12 +288,6 @@ def _subschemas(schema: dict[str, Any], place: str) -> Iterator[_Subschema]:
                 yield _Subschema(name, f"{place}/{name}/{index}", each)
         elif name in _NAMED_SUBSCHEMAS:
             yield from _named_subschemas(schema, place, name)
-
-
-def _definitions(schema: dict[str, Any], place: str) -> Iterator[_Subschema]:
-    """Yield the direct subschemas that are only used through references."""
-    for name in _DEFINITIONS:
-        yield from _named_subschemas(schema, place, name)
 
 
 def _named_subschemas(schema: dict[str, Any], place: str, name: str) -> Iterator[_Subschema]:

@@ -144,12 +144,9 @@ def _rule_schema(rule: dict[str, Any]) -> dict[str, Any]:
             schema["pattern"] = without_delimiters(rule["pattern"])
         if "enum" in rule:
             schema["enum"] = list(dict.fromkeys(rule["enum"]))
-    return schema if rule.get("required", True) else _nullable(schema)
-
-
-def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
-    """Accept null too. Every other keyword applies only to the original type, except `enum`."""
-    schema["type"] = [schema["type"], "null"]
-    if "enum" in schema:
-        schema["enum"].append(None)
+    if not rule.get("required", True):
+        # Null as well. Every other keyword applies only to the original type, except `enum`.
+        schema["type"] = [kind, "null"]
+        if "enum" in schema:
+            schema["enum"].append(None)
     return schema

@@ -112,7 +112,8 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = _JsonLine() if self._form == "json" else _TextLine()
-        line.start(_iso(self._clock.now()), record.levelname.lower(), _event(record))
+        event = redact(_text(record.msg)) if hasattr(record, _FIELDS) else "library"
+        line.start(_iso(self._clock.now()), record.levelname.lower(), event)
         for name, value in _fields(record):
             line.add(_field_name(name), _value(name, value))
         if record.exc_info and record.exc_info[1] is not None:
@@ -245,10 +246,6 @@ def _iso(now: int) -> str:
 @lru_cache(maxsize=2)
 def _iso_second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _event(record: logging.LogRecord) -> str:
-    return redact(_text(record.msg)) if hasattr(record, _FIELDS) else "library"
 
 
 def _fields(record: logging.LogRecord) -> Iterable[tuple[str, object]]:

@@ -144,40 +144,23 @@ def test_acknowledged_attempt_settles_the_delivery(made: int, random: float, *, 
     assert settled(made, outcome, random) == Settlement("acknowledged", 0, disable_listener=False, reason="")
 
 
-def test_failed_attempt_is_retried_after_its_delay() -> None:
-    assert settled(1, responded(500)) == Settlement("retry", NOW + 5_000, disable_listener=False, reason="failed")
-    assert settled(2, responded(500), 0.5).due_at == NOW + 33_000
-
-
-def test_retry_after_postpones_the_retry() -> None:
-    outcome = Outcome(503, "status", "", 5, retry_after_seconds=90)
-    assert settled(1, outcome).due_at == NOW + 90_000
-
-
-def test_last_attempt_makes_the_delivery_missed() -> None:
-    assert settled(12, responded(500)) == Settlement("missed", 0, disable_listener=False, reason="attempts_used_up")
-
-
-def test_webhook_no_retry_makes_the_delivery_missed() -> None:
-    assert settled(1, responded(400, no_retry=True)) == Settlement(
-        "missed", 0, disable_listener=False, reason="no_retry"
-    )
-
-
-def test_410_disables_the_listener_and_keeps_the_delivery() -> None:
-    assert settled(3, responded(410)) == Settlement("retry", NOW, disable_listener=True, reason="gone")
-
-
-@pytest.mark.parametrize(("made", "no_retry"), [(12, False), (1, True)])
-def test_410_disables_the_listener_of_a_missed_delivery(made: int, *, no_retry: bool) -> None:
-    settlement = settled(made, responded(410, no_retry=no_retry))
-    assert (settlement.state, settlement.disable_listener) == ("missed", True)
-
-
-@pytest.mark.parametrize("error", ["timeout", "reset", "protocol"])
-def test_incomplete_410_does_not_disable_the_listener(error: FailureKind) -> None:
-    settlement = settled(1, responded(410, error=error))
-    assert (settlement.disable_listener, settlement.due_at) == (False, NOW + 5_000)
+@pytest.mark.parametrize(
+    ("made", "outcome", "expected"),
+    [
+        (1, responded(500), ("retry", NOW + 5_000, False, "failed")),
+        (1, Outcome(503, "status", "", 5, retry_after_seconds=90), ("retry", NOW + 90_000, False, "failed")),
+        (12, responded(500), ("missed", 0, False, "attempts_used_up")),
+        (1, responded(400, no_retry=True), ("missed", 0, False, "no_retry")),
+        (3, responded(410), ("retry", NOW, True, "gone")),
+        (12, responded(410), ("missed", 0, True, "attempts_used_up")),
+        (1, responded(410, no_retry=True), ("missed", 0, True, "no_retry")),
+        (1, responded(410, error="timeout"), ("retry", NOW + 5_000, False, "failed")),
+        (1, responded(410, error="reset"), ("retry", NOW + 5_000, False, "failed")),
+        (1, responded(410, error="protocol"), ("retry", NOW + 5_000, False, "failed")),
+    ],
+)
+def test_settlement_follows_from_the_outcome(made: int, outcome: Outcome, expected: tuple[str, int, bool, str]) -> None:
+    assert msgspec.structs.astuple(settled(made, outcome)) == expected
 
 
 @given(made=st.integers(1, 20), outcome=failures, random=randoms, final=st.frozensets(st.sampled_from(["404", "5xx"])))
