@@ -112,6 +112,8 @@ def test_validation_agrees_with_another_implementation(document: dict[str, Any],
         ({"properties": {"a": {"anyOf": [{"type": "null"}, {"type": "number"}]}}}, {"a": ""}, ["/data/a"]),
         ({"properties": {"a": {"contains": {"const": 1}}}}, {"a": [2]}, ["/data/a"]),
         ({"properties": {"a": {}}, "unevaluatedProperties": False}, {"a": 1, "b": 2}, ["/data"]),
+        # Keywords that the value fulfils are not among the violations.
+        ({"anyOf": [{"type": "object"}], "required": ["a"]}, {}, ["/data/a"]),
         (False, 1, ["/data"]),
     ],
 )

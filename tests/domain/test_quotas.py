@@ -42,6 +42,11 @@ def test_messages_fit_if_both_quotas_have_room(used: PublishUsage, more: Publish
             check_publishing(quotas, used, more)
 
 
+def test_usage_is_added_by_messages_and_bytes() -> None:
+    assert PublishUsage() == PublishUsage(0, 0)
+    assert PublishUsage(1, 10) + PublishUsage(2, 30) == PublishUsage(3, 40)
+
+
 def test_quota_is_near_from_nine_tenths_on() -> None:
     quotas = Quotas(messages_a_day=100)
     assert not is_near(quotas, PublishUsage(88, 10**9), PublishUsage(1, 1), 1)

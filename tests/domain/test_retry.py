@@ -163,6 +163,14 @@ def test_settlement_follows_from_the_outcome(made: int, outcome: Outcome, expect
     assert msgspec.structs.astuple(settled(made, outcome)) == expected
 
 
+def test_final_status_makes_the_delivery_missed() -> None:
+    policy = RetryPolicy((5,), final=frozenset({"4xx"}))
+    assert settle(1, responded(422), policy, NOW, random=0.0) == Settlement(
+        "missed", 0, disable_listener=False, reason="final_status"
+    )
+    assert settle(1, responded(422, error="timeout"), policy, NOW, random=0.0).reason == "failed"
+
+
 @given(made=st.integers(1, 20), outcome=failures, random=randoms, final=st.frozensets(st.sampled_from(["404", "5xx"])))
 def test_missed_reason_is_a_filter_value(made: int, outcome: Outcome, random: float, final: frozenset[str]) -> None:
     settlement = settle(made, outcome, msgspec.structs.replace(DEFAULT_RETRY_POLICY, final=final), NOW, random=random)
