@@ -97,13 +97,6 @@ def test_server_without_durable_commits_is_found(tmp_path: Path, address: str) -
     assert fsync.endswith("; turn it on")
 
 
-def test_unreachable_server_is_found(tmp_path: Path, postgres_cluster: Cluster, address: str) -> None:
-    nowhere = address.replace(str(postgres_cluster.port), "1")
-    (problem,) = problems(check(tmp_path, nowhere))
-
-    assert problem.startswith(f"database: The database {nowhere} cannot be used: the server cannot be reached")
-
-
 def test_missing_database_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:
     (problem,) = problems(check(tmp_path, postgres_cluster.dsn("nothing")))
 

@@ -25,19 +25,6 @@ def shown(database: str) -> str:
     return database.replace(f":{PASSWORD}", "")
 
 
-def test_first_start_prints_a_key_and_later_ones_do_not(tmp_path: Path, database: str) -> None:
-    with serving(tmp_path, DISCUE_DATABASE=database) as first:
-        key = first.key
-        queue = request("POST", f"{first.url}/queues", key, {"alias": "orders"}).json()["queue"]["id"]
-        assert first.stop() == 0
-    with serving(tmp_path, DISCUE_DATABASE=database) as second:
-        assert request("GET", f"{second.url}/queues/{queue}", key).json()["queue"]["alias"] == "orders"
-        assert second.stop() == 0
-
-    assert second.out.text == ""
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("place", ["flag", "variable", "file"])
 def test_log_shows_the_database_without_its_password(tmp_path: Path, database: str, place: str) -> None:
     (tmp_path / "discue.toml").write_text(f'database = "{database}"\nlog_level = "debug"\n')

@@ -46,6 +46,7 @@ def publish_to(url: str, key: str, listener_url: str) -> None:
     assert request("POST", f"{queue}/messages", key, {"data": "x"}).status_code == 200
 
 
+@pytest.mark.usefixtures("every_engine")
 def test_first_start_prints_a_valid_key_and_the_second_none(tmp_path: Path) -> None:
     with serving(tmp_path) as first:
         key = first.out.wait_for(r"\ndsk_\w+\n")[0].strip()

@@ -23,22 +23,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-async def test_message_stored_by_one_process_is_delivered_by_another(tmp_path: Path, database: str) -> None:
-    async with (
-        Receiver() as receiver,
-        Product(tmp_path, database=database, role="api") as answering,
-        Product(tmp_path, database=database, role="dispatch"),
-        calling(answering) as operator,
-    ):
-        queue = (await operator.create("/queues"))["id"]
-        await listener_of(operator, queue, receiver.url("listener"))
-        for number in range(20):
-            await operator.create(f"/queues/{queue}/messages", data=f"number {number}")
-        await receiver.until(lambda: len(receiver.delivered) == 20)
-
-    assert bodies(receiver, "listener") == {f"number {number}" for number in range(20)}
-
-
 async def test_resource_created_through_one_process_works_through_all_at_once(tmp_path: Path, database: str) -> None:
     async with (
         Receiver() as receiver,

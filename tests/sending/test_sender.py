@@ -113,30 +113,11 @@ async def test_connection_with_unclear_framing_is_closed(script: Script) -> None
             assert server.connections == connections
 
 
-async def test_response_before_the_end_of_the_request_closes_the_connection() -> None:
-    async with ScriptedServer([(READ_HEAD, OK)]) as server, a_sender() as sender:
-        for connections in (1, 2):
-            assert (await attempt(sender, request_to(server.url, body=b"x" * 30_000_000))).acknowledged
-            assert server.connections == connections
-
-
-@pytest.mark.parametrize("seconds", [16, 61])
-async def test_connection_that_was_idle_for_too_long_is_not_reused(seconds: int) -> None:
+async def test_connection_that_was_idle_for_too_long_is_not_reused() -> None:
     clock = MovableClock()
     async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
         await attempt(sender, request_to(server.url))
-        clock.added_seconds += seconds
-        await attempt(sender, request_to(server.url))
-        assert server.connections == 2
-
-
-async def test_old_connection_is_not_reused() -> None:
-    clock = MovableClock()
-    async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
-        for _ in range(5):
-            await attempt(sender, request_to(server.url))
-            clock.added_seconds += 12
-        assert server.connections == 1
+        clock.added_seconds += 16
         await attempt(sender, request_to(server.url))
         assert server.connections == 2
 
@@ -158,26 +139,19 @@ async def test_stale_connection_is_replaced_within_the_attempt(ending: str) -> N
         assert [(r.connection, r.headers["discue-attempt"]) for r in server.requests] == [(0, "1"), (1, "2")]
 
 
-async def test_request_is_resent_once_at_most() -> None:
-    scripts: list[Script] = [(READ, OK, READ_HEAD, CLOSE), (READ, CLOSE), GOOD]
+@pytest.mark.parametrize(
+    ("scripts", "errors", "connections"),
+    [
+        ([(READ, CLOSE), GOOD], ["reset"], 1),
+        ([(READ, OK, READ, b"H", CLOSE), GOOD], ["", "reset"], 1),
+        ([(READ, OK, READ_HEAD, CLOSE), (READ, CLOSE), GOOD], ["", "reset"], 2),
+    ],
+    ids=["on a new connection", "after a response has begun", "twice"],
+)
+async def test_request_is_not_resent(scripts: list[Script], errors: list[str], connections: int) -> None:
     async with ScriptedServer(scripts) as server, a_sender() as sender:
-        assert (await attempt(sender, request_to(server.url))).acknowledged
-        assert (await attempt(sender, request_to(server.url))).error == "reset"
-        assert server.connections == 2
-
-
-async def test_request_on_a_new_connection_is_never_resent() -> None:
-    async with ScriptedServer([(READ, CLOSE), GOOD]) as server, a_sender() as sender:
-        assert (await attempt(sender, request_to(server.url))).error == "reset"
-        assert server.connections == 1
-
-
-async def test_request_is_not_resent_after_a_response_has_begun() -> None:
-    scripts: list[Script] = [(READ, OK, READ, b"H", CLOSE), GOOD]
-    async with ScriptedServer(scripts) as server, a_sender() as sender:
-        assert (await attempt(sender, request_to(server.url))).acknowledged
-        assert (await attempt(sender, request_to(server.url))).error == "reset"
-        assert server.connections == 1
+        assert [(await attempt(sender, request_to(server.url))).error for _ in errors] == errors
+        assert server.connections == connections
 
 
 async def test_resent_request_has_the_remaining_time() -> None:

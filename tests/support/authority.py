@@ -1,6 +1,7 @@
 """A certificate authority that tests trust, and nobody else."""
 
 import ssl
+from datetime import datetime
 from functools import cache
 
 import trustme
@@ -11,10 +12,11 @@ def _authority() -> trustme.CA:
     return trustme.CA()
 
 
-def server_context(*names: str, is_trusted: bool = True) -> ssl.SSLContext:
+def server_context(*names: str, is_trusted: bool = True, not_after: datetime | None = None) -> ssl.SSLContext:
     """For a server under these names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    (_authority() if is_trusted else trustme.CA()).issue_cert(*names).configure_cert(context)
+    authority = _authority() if is_trusted else trustme.CA()
+    authority.issue_cert(*names, not_after=not_after).configure_cert(context)
     return context
 
 
