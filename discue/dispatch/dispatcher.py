@@ -256,7 +256,7 @@ class Dispatcher:
         """Check the state of requests that previous owners have in flight."""
         for lane in tuple(self._context.inheriting):
             if lane.inherited is not None:
-                lane.inherited.request_check()
+                lane.inherited.request()
 
     async def miss_too_old(self) -> None:
         """Miss deliveries that waited longer than the deadline, also of disabled listeners."""

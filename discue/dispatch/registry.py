@@ -36,7 +36,6 @@ class LaneIndex:
         self._clock = clock
         self._by_cursor: dict[CursorKey, Lane] = {}
         self._by_queue: dict[QueueKey, dict[CursorKey, Lane]] = {}
-        self._replays: dict[ListenerKey, dict[CursorKey, Lane]] = {}
         self._fair_shares: dict[ListenerKey, FairShare] = {}
 
     def __len__(self) -> int:
@@ -65,8 +64,9 @@ class LaneIndex:
 
     def of_listener(self, listener: ListenerKey) -> tuple[Lane, ...]:
         """Return the lanes of a listener, the live one first."""
-        live, replays = self._by_cursor.get((*listener, 0)), self._replays.get(listener, {})
-        return (*(() if live is None else (live,)), *replays.values())
+        live, fair_share = self._by_cursor.get((*listener, 0)), self._fair_shares.get(listener)
+        replays = () if fair_share is None else fair_share.replays.values()
+        return (*(() if live is None else (live,)), *replays)
 
     def of_listeners(self, cursors: Iterable[CursorKey]) -> tuple[Lane, ...]:
         """Return all lanes of the listeners that these cursors belong to."""
@@ -78,13 +78,11 @@ class LaneIndex:
         self._by_cursor[key] = lane
         self._by_queue.setdefault((lane.record.organization, lane.record.queue), {})[key] = lane
         fair_share = self._fair_shares.get(listener)
-        if key[2]:
-            self._replays.setdefault(listener, {})[key] = lane
-            if fair_share is None:
-                fair_share = FairShare(self._clock, partial(self._fair_shares.pop, listener, None))
-                self._fair_shares[listener] = fair_share
-                if (live := self._by_cursor.get((*listener, 0))) is not None:
-                    fair_share.join(live)
+        if key[2] and fair_share is None:
+            fair_share = FairShare(self._clock, partial(self._fair_shares.pop, listener, None))
+            self._fair_shares[listener] = fair_share
+            if (live := self._by_cursor.get((*listener, 0))) is not None:
+                fair_share.join(live)
         if fair_share is not None:
             fair_share.join(lane)
 
@@ -93,19 +91,12 @@ class LaneIndex:
         if self._by_cursor.get(lane.key) is not lane:
             return
         del self._by_cursor[lane.key]
-        queue, listener = (lane.record.organization, lane.record.queue), lane.key[:2]
-        _remove(self._by_queue, queue, lane.key)
-        if lane.key[2]:
-            _remove(self._replays, listener, lane.key)
-        if (fair_share := self._fair_shares.get(listener)) is not None:
+        queue = (lane.record.organization, lane.record.queue)
+        del self._by_queue[queue][lane.key]
+        if not self._by_queue[queue]:
+            del self._by_queue[queue]
+        if (fair_share := self._fair_shares.get(lane.key[:2])) is not None:
             fair_share.leave(lane)
-
-
-def _remove(groups: dict[tuple[int, int], dict[CursorKey, Lane]], group: tuple[int, int], key: CursorKey) -> None:
-    members = groups[group]
-    del members[key]
-    if not members:
-        del groups[group]
 
 
 class ReloadQueue:
@@ -283,7 +274,7 @@ class LaneRegistry:
         else:
             current.configure(endpoint)
             if record.has_redeliveries:
-                current.redelivery.request()
+                current.redelivery.begin()
         return None
 
     async def _take(self, cursors: Sequence[CursorKey]) -> int:

@@ -7,6 +7,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Final
 
+from discue.dispatch.lane.states import Transitions, transition
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
 from discue.store import workers
@@ -34,7 +35,7 @@ class LeaseState(Enum):
     """The worker has left. The lease is never held again."""
 
 
-LEASE_TRANSITIONS: Final[dict[LeaseState, frozenset[LeaseState]]] = {
+LEASE_TRANSITIONS: Final[Transitions[LeaseState]] = {
     LeaseState.NOT_JOINED: frozenset({LeaseState.ACTIVE, LeaseState.LEAVING, LeaseState.ENDED}),
     LeaseState.ACTIVE: frozenset({LeaseState.LEAVING, LeaseState.EXPIRED, LeaseState.ENDED}),
     LeaseState.LEAVING: frozenset({LeaseState.ENDED}),
@@ -156,11 +157,8 @@ class Lease:
         return round(self.seconds * 1_000)
 
     def _set_state(self, state: LeaseState) -> None:
-        if state is self._state:
-            return
-        if state not in LEASE_TRANSITIONS[self._state]:
-            raise RuntimeError(f"a lease cannot go from {self._state.name} to {state.name}")
-        self._state = state
+        if state is not self._state:
+            self._state = transition(LEASE_TRANSITIONS, self._state, state)
 
     def _hold(self, sent_at: float) -> None:
         if self._state is LeaseState.ENDED:

@@ -1,6 +1,7 @@
 """The flush of a lane, and reads and writes that are repeated until the store answers."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -105,24 +106,28 @@ class Flush:
             self.state = transition(FLUSH_TRANSITIONS, self.state, state)
 
 
-class StoreCheck:
-    """A read of the store that a lane repeats on request: one at a time, coalesced, and again after a failure.
+class StoreCheck(ABC):
+    """A read of the store that a lane repeats on request: one at a time, coalesced, and again after a failure."""
 
-    Runs `check_once` while checks are requested and the lane is active.
-    """
+    needs_keys = True
+    """Whether requests have no effect before the keys are known: the lane requests the check again then."""
 
-    def __init__(
-        self, lane: "Lane", context: "LaneContext", check_once: Callable[[], Coroutine[Any, Any, None]]
-    ) -> None:
+    def __init__(self, lane: "Lane", context: "LaneContext") -> None:
         self._lane = lane
         self._context = context
-        self._check_once = check_once
         self.state = CheckState.IDLE
         self.due_at = 0
         """When the next check is due, in milliseconds since the epoch; 0 if none is scheduled."""
 
+    @abstractmethod
+    async def check_once(self) -> None:
+        """Read, and apply the result if the lane is still active. Raises Unavailable."""
+
     def request(self) -> None:
         """Check now, or once more after the check that is running."""
+        # Keys that were read before a check and arrive after it would bring back, and hold for ever, those it settled.
+        if self.needs_keys and not self._lane.cursor.knows_keys:
+            return
         self.due_at = 0
         if self.state is CheckState.REQUESTED:
             return
@@ -144,7 +149,7 @@ class StoreCheck:
         try:
             while self.state is CheckState.REQUESTED and self._lane.is_active:
                 self._enter(CheckState.RUNNING)
-                await self._check_once()
+                await self.check_once()
         except Unavailable:
             # The store logs the cause; the lane only repeats the read.
             self.request_at(self._context.clock.now() + READ_RETRY_MS)

@@ -32,11 +32,10 @@ if TYPE_CHECKING:
 CHECK_INTERVAL_MS: Final = 1_000
 """How often the store is read while inherited requests are in flight. A notification usually comes earlier."""
 
-
 _BYTES_PER_WRITE: Final = 1 << 20
 
 
-class InheritedRequests:
+class InheritedRequests(StoreCheck):
     """The requests that were in flight when a lane took its cursor over.
 
     Each ends in one of three ways, and exactly once: its sender reports an end (acknowledged or missed), which is
@@ -45,10 +44,9 @@ class InheritedRequests:
     """
 
     def __init__(self, lane: "Lane", context: "LaneContext") -> None:
+        super().__init__(lane, context)
         self._record = record = lane.record
         self._cursor = lane.cursor
-        self._context = context
-        self._lane = lane
         # This lane gives its own long requests `sending` rows, too. Only inherited ones were settled in this window.
         self._window_at_takeover = Window.decode(record.position, record.ahead)
         self._first_seen: dict[int, float] = {}
@@ -57,7 +55,6 @@ class InheritedRequests:
         """Each `seq` that was counted or retried. Its row looks unchanged until the lane has flushed that."""
         self.is_known = False
         """Whether the store was read at least once. Until then the lane must not send."""
-        self.check = StoreCheck(lane, context, self._check_once)
 
     @property
     def slots(self) -> int:
@@ -69,13 +66,7 @@ class InheritedRequests:
         """Whether no inherited request is in flight any more."""
         return self.is_known and not self._first_seen
 
-    def request_check(self) -> None:
-        """Check the state of the requests, once the keys are known."""
-        # A request that is counted before would come back with keys that were read earlier, and hold its key for ever.
-        if self._cursor.knows_keys:
-            self.check.request()
-
-    async def _check_once(self) -> None:
+    async def check_once(self) -> None:
         # Before the store is read, never after it: a request of this worker that ends during the read would still be
         # `sending` in its row but no longer in flight here, and would be sent a second time.
         in_flight_here = self._context.handover_outcomes.in_flight_of(self._record.key)
@@ -90,7 +81,7 @@ class InheritedRequests:
         inherited = [request for request in rows.sending if self._window_at_takeover.is_settled(request.seq)]
         self._apply_sending(inherited, in_flight_here, now)
         if not self.is_done:
-            self.check.request_at(now + CHECK_INTERVAL_MS)
+            self.request_at(now + CHECK_INTERVAL_MS)
         self._lane.on_loaded()
 
     def _apply_sending(

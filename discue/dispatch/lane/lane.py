@@ -104,9 +104,9 @@ class Lane:
         if self.inherited is not None:
             self._context.inheriting.add(self)
         if self._keys is not None and not self.cursor.knows_keys:
-            self._keys.check.request()
+            self._keys.request()
         if self.record.has_redeliveries:
-            self.redelivery.request()
+            self.redelivery.begin()
         self._context.prober.follow(self)
         self.on_loaded()
 
@@ -115,9 +115,9 @@ class Lane:
         if self.state is LaneState.LOADING_KEYS and self.cursor.knows_keys:
             self._enter(LaneState.LOADING_INHERITED)
             if self.inherited is not None:
-                self.inherited.request_check()
+                self.inherited.request()
             if self._deletions is not None and self.record.missed:
-                self._deletions.request_check()
+                self._deletions.request()
             self.redelivery.advance()
         if self.inherited is not None and self.inherited.is_done:
             self.inherited = None
@@ -172,8 +172,7 @@ class Lane:
         for check in self._checks():
             check.request_if_due(now)
         self.pump()
-        due = [self.backlog.due_at, self.limits.throttle.until]
-        due += [check.due_at for check in self._checks()]
+        due = [self.backlog.due_at, self.limits.throttle.until, *(check.due_at for check in self._checks())]
         later = [due_at for due_at in due if due_at > now]
         if later:
             self.wake_at(min(later))
@@ -213,7 +212,7 @@ class Lane:
         """Read again what is not in flight, so that no deleted message is sent."""
         self.backlog.unread()
         if self._deletions is not None:
-            self._deletions.request_check()
+            self._deletions.request()
         self.pump()
 
     async def miss_older_than(self, before: int) -> None:
@@ -350,7 +349,7 @@ class Lane:
 
     def _checks(self) -> list[StoreCheck]:
         parts = (self._keys, self.inherited, self._deletions, self.redelivery)
-        return [part.check for part in parts if part is not None]
+        return [part for part in parts if part is not None]
 
     def _enter(self, state: LaneState) -> None:
         """Change the state. Every change is made here."""

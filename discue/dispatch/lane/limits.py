@@ -135,11 +135,11 @@ class Limits(Slots):
 
     @property
     def has_free_slot(self) -> bool:
-        # Inherited requests were sent by the previous owner, and are no trials of the circuit breaker here.
-        if self.taken >= self.adaptive.allowed:
+        own, inherited = self.in_flight + self._lane.cursor.unflushed, self._lane.inherited
+        if own + (0 if inherited is None else inherited.slots) >= self.adaptive.allowed:
             return False
-        is_closed = self.breaker.state is BreakerState.CLOSED
-        return is_closed or self.breaker.allows(self.in_flight + self._lane.cursor.unflushed)
+        # Inherited requests were sent by the previous owner, and are no trials of the circuit breaker here.
+        return self.breaker.state is BreakerState.CLOSED or self.breaker.allows(own)
 
     @property
     def may_retry(self) -> bool:
@@ -216,7 +216,7 @@ class FairShare:
         self._on_over = on_over
         """Called when the last replay, and the last request of one, has ended."""
         self._live: Lane | None = None
-        self._replays: dict[CursorKey, Lane] = {}
+        self.replays: dict[CursorKey, Lane] = {}
         self._closed: list[Lane] = []
         """Lanes that left and have requests in flight."""
         self._waiting: dict[Lane, None] = {}
@@ -235,13 +235,13 @@ class FairShare:
         lane.limits.fair_share = self
         self.on_start(lane)
         if lane.key[2]:
-            self._replays[lane.key] = lane
+            self.replays[lane.key] = lane
             if self._live is not None:
                 lane.limits.follow(self._live.limits)
             return
         self._live = lane
         self._was_open = lane.is_wide_open
-        for replay in self._replays.values():
+        for replay in self.replays.values():
             replay.limits.follow(lane.limits)
             self._waiting[replay] = None
 
@@ -250,8 +250,8 @@ class FairShare:
         self._waiting.pop(lane, None)
         if lane is self._live:
             self._live = None
-        elif self._replays.get(lane.key) is lane:
-            del self._replays[lane.key]
+        elif self.replays.get(lane.key) is lane:
+            del self.replays[lane.key]
         self._closed.append(lane)
         self._pump_waiting()
 
@@ -267,7 +267,7 @@ class FairShare:
             lane.start()
         was_open, self._was_open = self._was_open, self.is_open
         if self._was_open and not was_open:
-            for replay in self._replays.values():
+            for replay in self.replays.values():
                 replay.reopen()
                 self._waiting[replay] = None
         self._pump_waiting()
@@ -284,7 +284,7 @@ class FairShare:
         live = self._live
         if live is None or self._wait_seconds(live) > 0:
             return False
-        lanes = (live, *self._replays.values())
+        lanes = (live, *self.replays.values())
         # Requests of a previous owner take slots of the listener, whichever of its lanes they belong to.
         if any(each.inherited is not None and not each.inherited.is_known for each in lanes):
             return False
@@ -317,9 +317,9 @@ class FairShare:
 
     def _end_if_over(self) -> None:
         self._closed = [lane for lane in self._closed if lane.limits.in_flight]
-        lanes = {self._live, *self._replays.values()}
+        lanes = {self._live, *self.replays.values()}
         self._turns = {lane: turn for lane, turn in self._turns.items() if lane in lanes}
-        if self._replays or self._closed or self._is_over:
+        if self.replays or self._closed or self._is_over:
             return
         self._is_over = True
         self._on_over()

@@ -118,9 +118,6 @@ class Ordering:
         self.blocked = 0
         """How many messages the cursor has passed that wait, without rows, behind the known keys."""
 
-    def __len__(self) -> int:
-        return len(self._by_key)
-
     def add_rows(self, rows: Iterable[KeyRow], owner_may_write: frozenset[str], *, complete: bool) -> None:
         """Take over rows that hold keys. Rows in a state outside `owner_may_write` are another worker's to write.
 
@@ -231,16 +228,16 @@ class Ordering:
         return held
 
 
-class KeyReader:
+class KeyReader(StoreCheck):
     """Reads the keys that rows in the store hold, when a lane begins."""
 
-    def __init__(self, lane: "Lane", context: "LaneContext", ordering: Ordering) -> None:
-        self._lane = lane
-        self._context = context
-        self._ordering = ordering
-        self.check = StoreCheck(lane, context, self._read)
+    needs_keys = False
 
-    async def _read(self) -> None:
+    def __init__(self, lane: "Lane", context: "LaneContext", ordering: Ordering) -> None:
+        super().__init__(lane, context)
+        self._ordering = ordering
+
+    async def check_once(self) -> None:
         key = self._lane.key
         rows = await self._context.reads.read(partial(read_open_keys, key=key))
         if self._ordering.blocks:
@@ -250,31 +247,21 @@ class KeyReader:
             self._lane.on_loaded()
 
 
-class DeletionWatch:
+class DeletionWatch(StoreCheck):
     """Frees the keys of missed messages that were deleted.
 
     The change feed reports deletions. A deletion before the message was missed is found after that is stored.
     """
 
-    def __init__(self, lane: "Lane", context: "LaneContext") -> None:
-        self._lane = lane
-        self._context = context
-        self.check = StoreCheck(lane, context, self._read)
-
-    def request_check(self) -> None:
-        """Look for deleted messages. Without known keys the lane asks again: an old answer must not add them again."""
-        if self._lane.cursor.knows_keys:
-            self.check.request()
-
     def on_flushed(self, rows: Iterable[DeliveryRow]) -> None:
         if any(row.state == "missed" for row in rows):
-            self.request_check()
+            self.request()
 
-    async def _read(self) -> None:
+    async def check_once(self) -> None:
         deleted = await self._context.reads.read(partial(delivery_rows.deleted_blocking_rows, key=self._lane.key))
         if self._lane.is_active:
             for row in deleted:
                 self._lane.cursor.release_key(row)
             if len(deleted) == delivery_rows.ROWS_A_STEP:
-                self.check.request()
+                self.request()
             self._lane.advance()

@@ -84,7 +84,7 @@ class PullBroker:
 
     def invalidate(self) -> None:
         """Store nothing that is based on an earlier snapshot: the store may be another server now."""
-        self.context.losses.count += 1
+        self.context.losses += 1
 
     def on_change(self, kind: str, organization: int, ref: int) -> None:
         """Follow the change feed: wake the consumers concerned, and disconnect those whose API key has changed."""

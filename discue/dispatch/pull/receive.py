@@ -24,16 +24,7 @@ _BODY_BYTES: Final = 1 << 20
 """Maximum size of the bodies of one round. The first message may be larger."""
 
 
-class ConnectionLosses:
-    """How often the connection to the store was lost. A snapshot from before may be of another server."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
-class PullContext(msgspec.Struct, frozen=True):
+class PullContext(msgspec.Struct):
     """The dependencies of every round."""
 
     store: Store
@@ -41,7 +32,8 @@ class PullContext(msgspec.Struct, frozen=True):
     row_ids: RowIds
     random: Callable[[], float]
     limits: PullLimits
-    losses: ConnectionLosses = msgspec.field(default_factory=ConnectionLosses)
+    losses: int = 0
+    """How often the connection to the store was lost. A snapshot from before may be of another server."""
 
     def session(self, snapshot: PullSnapshot, now: int) -> PullSession:
         return PullSession(snapshot, self.limits, now=now, row_ids=self.row_ids, random=self.random)
@@ -80,7 +72,7 @@ async def _try_round(
     context: PullContext, target: PullTarget, decisions: Sequence[Decision], most: int
 ) -> RoundResult | None:
     """Run a round once. Returns None if another round was faster."""
-    now, losses = context.clock.now(), context.losses.count
+    now, losses = context.clock.now(), context.losses
     seqs = sorted({decision.receipt.seq for decision in decisions})
     listener = (target.organization, target.listener)
     read = partial(pull_leases.read_snapshot, listener=listener, now=now, seqs=seqs)
@@ -96,7 +88,7 @@ async def _try_round(
     settle = session.take()
     # The version guards against other rounds. A server with a shorter history, after a failover, may have the same
     # version of the cursor and other messages.
-    if settle is not None and (context.losses.count != losses or not await context.store.settle(settle)):
+    if settle is not None and (context.losses != losses or not await context.store.settle(settle)):
         return None
     return RoundResult(
         messages=leasing.messages,
