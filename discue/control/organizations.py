@@ -93,13 +93,14 @@ def _new_organization(
     )
 
 
-async def _insert(tx: Transaction, created: NewOrganization, creator: int, occurrences: tuple[Occurrence, ...]) -> None:
+async def _insert(
+    tx: Transaction, created: NewOrganization, creator: int, *, occurrence: Occurrence, of_key: Occurrence
+) -> None:
     """Store the organization and its key. `creator` is the organization that sees the `organization_added` event."""
     organization, key = created.organization, created.first_key.key
-    of_organization, of_key = occurrences
     await organizations.insert(tx, organization)
     await api_keys.insert(tx, key)
-    await _record(tx, of_organization, "organization_added", organization, seen_by=creator)
+    await _record(tx, occurrence, "organization_added", organization, seen_by=creator)
     await record(tx, of_key, "api_key_added", key)
 
 
@@ -111,12 +112,12 @@ async def ensure_operator(control: ControlContext, alias: str, key: str | None) 
     """
     organization = _new_organization(control, control.public_ids.next(), alias, {}, is_operator=True)
     created = NewOrganization(organization, first_key(control, organization.id, key))
-    occurrences = (control.occurrence(None), control.occurrence(None))
+    occurrence, of_key = control.occurrence(None), control.occurrence(None)
 
     async def work(tx: Transaction) -> Organization | None:
         existing = await organizations.operator(tx)
         if existing is None:
-            await _insert(tx, created, organization.id, occurrences)
+            await _insert(tx, created, organization.id, occurrence=occurrence, of_key=of_key)
         return existing
 
     existing = await control.write(work)
@@ -137,10 +138,10 @@ async def create(control: ControlContext, principal: Principal, fields: Organiza
     organization = _new_organization(control, public_id, alias, settings)
     created = NewOrganization(organization, first_key(control, organization.id))
     # The new organization has its key from no key of its own: that event has no author.
-    occurrences = (control.occurrence(principal), control.occurrence(None))
+    occurrence, of_key = control.occurrence(principal), control.occurrence(None)
 
     async def work(tx: Transaction) -> NewOrganization:
-        await _insert(tx, created, principal.organization, occurrences)
+        await _insert(tx, created, principal.organization, occurrence=occurrence, of_key=of_key)
         return created
 
     return await control.write(work)
