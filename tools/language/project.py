@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from tools.language import references, rules
 from tools.language.hit import Hit
-from tools.language.source import Source, read_source
+from tools.language.source import Source, Text, read_source
 from tools.language.words import EXCEPTIONS
 
 ROOT: Final = Path(__file__).parents[2]
@@ -35,11 +35,10 @@ def hits_below(paths: Iterable[str]) -> list[Hit]:
     return [hit for hit in all_hits() if any(hit.path == path or hit.path.startswith(f"{path}/") for path in wanted)]
 
 
-def package_of(path: str) -> str:
-    """Return the folder that a hit is counted for: two levels of the program and the tests, else the top."""
-    *folders, name = path.split("/")
-    depth = 2 if path.startswith((f"{_PROGRAM}/", "tests/")) else 1
-    return "/".join(folders[:depth]) or name
+def program_texts() -> list[tuple[str, Text]]:
+    """Return the docstrings, comments and strings of the program, each with the path of its file."""
+    paths = [path for path in _python() if path.startswith(f"{_PROGRAM}/")]
+    return [(path, text) for path in paths for text in read_source(ROOT / path).texts]
 
 
 def _is_exempt(hit: Hit) -> bool:
@@ -54,7 +53,7 @@ def _file_hits() -> Iterator[Hit]:
         if not path.startswith("tests/"):
             yield from rules.file_hits(path)
     files = _files()
-    for path, content in _pages().items():
+    for path, content in pages().items():
         yield from rules.page_hits(path, content)
         yield from references.paths(ROOT, path, content, files)
 
@@ -115,7 +114,8 @@ def _python() -> dict[str, str]:
 
 
 @cache
-def _pages() -> dict[str, str]:
+def pages() -> dict[str, str]:
+    """Return the pages of documentation by path."""
     paths = [*(ROOT / page for page in _PAGES), *sorted((ROOT / "docs").rglob("*.md"))]
     return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 

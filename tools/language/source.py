@@ -21,6 +21,8 @@ class Text(NamedTuple):
     line: int
     kind: TextKind
     text: str
+    is_error: bool = False
+    """Whether the text is raised."""
 
 
 class Name(NamedTuple):
@@ -63,6 +65,7 @@ class _Reader:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._docstrings: set[int] = set()
+        self._raised: set[int] = set()
         self.strings: list[ast.expr] = []
 
     def read(self, tree: ast.Module) -> None:
@@ -89,6 +92,8 @@ class _Reader:
                 self._add(node.lineno, node.attr)
             case ast.arg():
                 self._add(node.lineno, node.arg)
+            case ast.Raise(exc=ast.Call(args=arguments)):
+                self._raised.update(map(id, arguments))
             case ast.Constant(value=str()):
                 self._read_string(node, str(node.value))
             case ast.JoinedStr():
@@ -115,7 +120,7 @@ class _Reader:
     def _read_string(self, node: ast.expr, text: str) -> None:
         self.strings.append(node)
         if id(node) not in self._docstrings and " " in text.strip() and not _SQL.search(text):
-            self._source.texts.append(Text(node.lineno, "string", text))
+            self._source.texts.append(Text(node.lineno, "string", text, id(node) in self._raised))
 
     def _add(self, line: int, name: str) -> None:
         self._source.names.append(Name(line, name))
