@@ -156,12 +156,6 @@ class _Line(msgspec.Struct, frozen=True):
     event: Callable[[Row], UsageEvent | None]
     """Returns the event of a row; None if its resource was deleted."""
 
-    def statement(self, *, oldest_first: bool) -> str:
-        number = len(self.values) + 1
-        bounds = f"{self.column} > ${number} AND {self.column} < ${number + 1}"
-        direction = "" if oldest_first else " DESC"
-        return f"{self.sql} AND {bounds} ORDER BY {self.column}{direction} LIMIT ${number + 2}"
-
 
 async def find(tx: Transaction, wanted: EventQuery) -> EventBatch:
     """Find events. Costs `limit` rows of each kind, and some more to pass rows of deleted resources."""
@@ -190,12 +184,14 @@ def _merged(parts: Sequence[EventBatch], wanted: EventQuery) -> EventBatch:
 
 async def _scan(tx: Transaction, line: _Line, wanted: EventQuery) -> EventBatch:
     """Scan one kind of rows. Stops early after too many rows of deleted resources."""
-    statement = line.statement(oldest_first=wanted.oldest_first)
+    number = len(line.values) + 1
+    bounds = f"{line.column} > ${number} AND {line.column} < ${number + 1}"
+    order = f"ORDER BY {line.column} {'ASC' if wanted.oldest_first else 'DESC'} LIMIT ${number + 2}"
     above, below, chunk = line.above, line.below, wanted.limit
     # Rows with one id are the same event, so a chunk may begin after any of them.
     found: dict[str, UsageEvent] = {}
     for _ in range(_SCANS):
-        rows = await tx.rows(statement, *line.values, above, below, chunk)
+        rows = await tx.rows(f"{line.sql} AND {bounds} {order}", *line.values, above, below, chunk)
         found |= {event.id: event for row in rows if (event := line.event(row)) is not None}
         if len(found) >= wanted.limit or len(rows) < chunk:
             return EventBatch(list(found.values())[: wanted.limit], None)

@@ -34,7 +34,6 @@ from discue.store import (
     queues,
     redeliveries,
     replays,
-    retention,
     schedules,
     tallies,
     topics,
@@ -315,7 +314,7 @@ async def _look_back(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await tallies.since(tx, ours, 1)
     await tallies.bytes_stored(tx, ours)
     await tallies.delete_old(tx, ours, 10, 2)
-    await retention.delete_events(tx, ours, NOON)
+    await purge.delete_events(tx, ours, NOON)
 
 
 async def _purge_everything(tx: Transaction, queue: Queue, listener: Listener) -> None:
@@ -371,16 +370,16 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await workers.release_cursors(tx, 7, 10)
     await workers.missing_owner_after(tx, 0)
     await workers.delete(tx, 7)
-    log = retention.LogToTrim(OURS, queue.id, 0, 40, None)
-    await retention.logs_after(tx, (0, 0), 10)
-    await retention.has_old_messages(tx, log, NOON + 1)
-    await retention.trim_log(tx, log, 0, NOON + 1)
-    await retention.delete_missed(tx, NOON + 5)
-    await retention.delete_redeliveries(tx, NOON)
-    await retention.delete_replays(tx, NOON)
-    await retention.delete_attempts(tx, OURS, NOON)
-    await retention.delete_details(tx, OURS, NOON)
-    await retention.next_organization(tx, 0)
+    log = purge.LogToTrim(OURS, queue.id, 0, 40, None)
+    await purge.logs_after(tx, (0, 0), 10)
+    await purge.has_old_messages(tx, log, NOON + 1)
+    await purge.trim_log(tx, log, 0, NOON + 1)
+    await purge.delete_missed(tx, NOON + 5)
+    await purge.delete_redeliveries(tx, NOON)
+    await purge.delete_replays(tx, NOON)
+    await purge.delete_attempts(tx, OURS, NOON)
+    await purge.delete_details(tx, OURS, NOON)
+    await purge.next_organization(tx, 0)
     await lockouts.delete_old(tx, NOON)
     await tallies.delete_old_budgets(tx, 29_000_000)
     await idempotency.store_key(tx, OURS, IdempotencyRecord((3, 4), b"", b"", row_id(3)), NOON)

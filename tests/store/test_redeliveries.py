@@ -10,7 +10,7 @@ import pytest
 
 from discue.domain.model import Listener, MissedSelection, Queue, Redelivery
 from discue.domain.window import subtract
-from discue.store import deliveries, listener_messages, redeliveries, retention
+from discue.store import deliveries, listener_messages, purge, redeliveries
 from discue.store.deliveries import Recipient
 from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction
 from discue.store.listener_messages import MissedMessage
@@ -258,8 +258,8 @@ async def test_long_ended_redeliveries_are_deleted(store: Store) -> None:
     waiting = msgspec.structs.replace(_asked(world, MissedSelection()), id=row_id(501), public_id=public_id(501))
     for each in (ended, waiting):
         await store.write(partial(redeliveries.insert, made=each))
-    assert await store.write(partial(retention.delete_redeliveries, ended_before=NOON)) == 0
-    assert await store.write(partial(retention.delete_redeliveries, ended_before=NOON + 1)) == 1
+    assert await store.write(partial(purge.delete_redeliveries, ended_before=NOON)) == 0
+    assert await store.write(partial(purge.delete_redeliveries, ended_before=NOON + 1)) == 1
     found = await store.read(
         partial(redeliveries.page, organization=OURS, listener=world.listener.id, selection=Selection())
     )

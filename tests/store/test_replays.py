@@ -6,7 +6,7 @@ import msgspec
 
 from discue.domain.ids import event_id_of
 from discue.domain.model import Listener, Queue, Replay, ReplaySpec
-from discue.store import cursors, listeners, organizations, purge, replays, retention, workers
+from discue.store import cursors, listeners, organizations, purge, replays, workers
 from discue.store.cursors import ReplayPlan
 from discue.store.engine import DeliveryRow, ReplayStep, Row, Settle
 from discue.store.pagination import Selection
@@ -173,8 +173,8 @@ async def test_retention_keeps_messages_that_are_still_to_be_replayed(store: Sto
     queue, listener, replay = await _made(store)
     assert await store.settle(a_settle(listener, 9, acknowledged=9))
     await _insert(store, replay)
-    log = retention.LogToTrim(OURS, queue.id, 0, 9, None)
-    await store.write(partial(retention.trim_log, log=log, after=0, stored_before=NOON + 1))
+    log = purge.LogToTrim(OURS, queue.id, 0, 9, None)
+    await store.write(partial(purge.trim_log, log=log, after=0, stored_before=NOON + 1))
     rows = await store.read(lambda tx: tx.rows("SELECT seq FROM log ORDER BY seq"))
     assert [row[0] for row in rows] == [3, 4, 5, 6, 7, 8, 9]
 
@@ -196,6 +196,6 @@ async def test_long_ended_replays_are_deleted(store: Store) -> None:
     await _insert(store, replay)
     ended = msgspec.structs.replace(replay, id=STREAM + 1, public_id=event_id_of(STREAM + 1), ended_at=NOON)
     await _insert(store, ended)
-    assert await store.write(partial(retention.delete_replays, ended_before=NOON)) == 0
-    assert await store.write(partial(retention.delete_replays, ended_before=NOON + 1)) == 1
+    assert await store.write(partial(purge.delete_replays, ended_before=NOON)) == 0
+    assert await store.write(partial(purge.delete_replays, ended_before=NOON + 1)) == 1
     assert await _stored(store) == replay

@@ -5,10 +5,10 @@ import pytest
 
 from discue.domain.ids import row_id_at
 from discue.domain.model import Queue
-from discue.store import organizations, queues, retention
+from discue.store import organizations, purge, queues
 from discue.store.engine import Transaction, Value
 from discue.store.message_log import last_seq_stored_before
-from discue.store.retention import LogToTrim
+from discue.store.purge import LogToTrim
 from discue.store.store import Store
 from tests.store.rows import (
     a_queue,
@@ -45,7 +45,7 @@ async def run(store: Store, sql: str, *values: Value) -> None:
 
 
 async def log_of(store: Store, queue: Queue) -> LogToTrim:
-    [log] = await store.read(lambda tx: retention.logs_after(tx, (queue.organization, queue.id - 1), 1))
+    [log] = await store.read(lambda tx: purge.logs_after(tx, (queue.organization, queue.id - 1), 1))
     assert log.queue == queue.id
     return log
 
@@ -57,7 +57,7 @@ async def trimmed(store: Store, queue: Queue, minutes: int) -> int:
     while reached > at:
         at = reached
         reached = await store.write(
-            lambda tx, at=at: retention.trim_log(tx, log, at, NOON - minutes * MINUTE)  # type: ignore[misc]
+            lambda tx, at=at: purge.trim_log(tx, log, at, NOON - minutes * MINUTE)  # type: ignore[misc]
         )
         steps += 1
     return steps
@@ -155,8 +155,8 @@ async def test_a_long_log_goes_in_steps_and_its_numbers_are_not_used_again(store
 async def test_a_log_without_old_messages_is_seen_at_once(store: Store) -> None:
     queue = await a_log(store, 50, 10)
     log = await log_of(store, queue)
-    assert await store.read(lambda tx: retention.has_old_messages(tx, log, NOON - 40 * MINUTE))
-    assert not await store.read(lambda tx: retention.has_old_messages(tx, log, NOON - 50 * MINUTE))
+    assert await store.read(lambda tx: purge.has_old_messages(tx, log, NOON - 40 * MINUTE))
+    assert not await store.read(lambda tx: purge.has_old_messages(tx, log, NOON - 50 * MINUTE))
 
 
 async def test_only_its_own_queue_is_trimmed(store: Store) -> None:
@@ -171,9 +171,9 @@ async def test_logs_come_with_their_queues_own_retention(store: Store) -> None:
     await stored_queue(store, ORGANIZATION, 10)
     short = msgspec.structs.replace(a_queue(ORGANIZATION, 20), retention_seconds=60)
     await store.write(lambda tx: queues.insert(tx, short))
-    logs = await store.read(lambda tx: retention.logs_after(tx, (0, 0), 10))
+    logs = await store.read(lambda tx: purge.logs_after(tx, (0, 0), 10))
     assert [(log.queue, log.retention_seconds) for log in logs] == [(row_id(10), None), (row_id(20), 60)]
-    assert await store.read(lambda tx: retention.logs_after(tx, (ORGANIZATION, row_id(10)), 10)) == logs[1:]
+    assert await store.read(lambda tx: purge.logs_after(tx, (ORGANIZATION, row_id(10)), 10)) == logs[1:]
 
 
 async def test_queue_without_retention_uses_that_of_its_organization(store: Store) -> None:
@@ -182,7 +182,7 @@ async def test_queue_without_retention_uses_that_of_its_organization(store: Stor
     await stored_queue(store, ORGANIZATION, 10)
     short = msgspec.structs.replace(a_queue(ORGANIZATION, 20), retention_seconds=60)
     await store.write(lambda tx: queues.insert(tx, short))
-    logs = await store.read(lambda tx: retention.logs_after(tx, (0, 0), 10))
+    logs = await store.read(lambda tx: purge.logs_after(tx, (0, 0), 10))
     assert [log.retention_seconds for log in logs] == [120, 60]
 
 
@@ -193,13 +193,13 @@ async def test_expired_missed_deliveries_are_deleted(store: Store) -> None:
         await run(store, "UPDATE exception SET due_at = $1 WHERE seq = $2", NOON + seq, seq)
     for seq in (1, 20):
         await missed_range(store, queue, seq, seq, at=NOON + seq)
-    deleted = await store.write(lambda tx: retention.delete_missed(tx, NOON + 20))
+    deleted = await store.write(lambda tx: purge.delete_missed(tx, NOON + 20))
     assert deleted == 11
     kept = await rows(store, "SELECT seq FROM exception WHERE state = 'missed' ORDER BY seq")
     assert kept == [(seq,) for seq in range(21, 50, 2)]
     assert await rows(store, "SELECT count(*) FROM exception WHERE state = 'retry'") == [(24,)]
     assert await rows(store, "SELECT seq_from FROM missed_range") == [(20,)]
-    assert await store.write(lambda tx: retention.delete_missed(tx, NOON + 20)) == 0
+    assert await store.write(lambda tx: purge.delete_missed(tx, NOON + 20)) == 0
 
 
 async def test_attempts_are_deleted_in_steps_by_organization(store: Store) -> None:
@@ -220,15 +220,15 @@ async def test_attempts_are_deleted_in_steps_by_organization(store: Store) -> No
                 )
 
     await store.write(insert)
-    assert await store.read(lambda tx: retention.next_organization(tx, 0)) == row_id(1)
-    assert await store.read(lambda tx: retention.next_organization(tx, row_id(2))) is None
-    counts = [await store.write(lambda tx: retention.delete_attempts(tx, row_id(1), NOON + 600)) for _ in range(3)]
+    assert await store.read(lambda tx: purge.next_organization(tx, 0)) == row_id(1)
+    assert await store.read(lambda tx: purge.next_organization(tx, row_id(2))) is None
+    counts = [await store.write(lambda tx: purge.delete_attempts(tx, row_id(1), NOON + 600)) for _ in range(3)]
     assert counts == [500, 100, 0]
     assert await rows(store, "SELECT organization, count(*) FROM attempt GROUP BY 1") == [
         (row_id(1), 100),
         (row_id(2), 700),
     ]
-    details = [await store.write(lambda tx: retention.delete_details(tx, row_id(1), NOON + 660)) for _ in range(3)]
+    details = [await store.write(lambda tx: purge.delete_details(tx, row_id(1), NOON + 660)) for _ in range(3)]
     assert details == [100, 10, 0]
     assert await rows(store, "SELECT organization, count(*) FROM attempt_detail GROUP BY 1") == [
         (row_id(1), 40),

@@ -11,7 +11,7 @@ import pytest
 
 from discue.domain.attempts import Attempt
 from discue.domain.model import Queue
-from discue.store import delivery_rows, messages, purge, queues, retention, tallies
+from discue.store import delivery_rows, messages, purge, queues, tallies
 from discue.store.delivery_rows import RequestEnd
 from discue.store.engine import AlreadyDone, Append, Appended, Batch, DeliveryRow, IdempotencyRecord, NewEntry, Settle
 from discue.store.purge import Job
@@ -155,8 +155,8 @@ async def test_retention_lowers_stored_bytes(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await appended(store, an_append(queue, 100, [3, 4]))
     await appended(store, an_append(queue, 102, [5], now=NOON + 60_000))
-    log = retention.LogToTrim(OURS, queue.id, 0, 3, None)
-    await store.write(lambda tx: retention.trim_log(tx, log, 0, NOON + 1))
+    log = purge.LogToTrim(OURS, queue.id, 0, 3, None)
+    await store.write(lambda tx: purge.trim_log(tx, log, 0, NOON + 1))
     assert await counted(store) == {MESSAGE_ADDED: 3, BYTES_STORED: 5}
     assert await nothing_drifted(store)
 

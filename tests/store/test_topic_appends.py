@@ -9,7 +9,7 @@ import pytest
 
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Queue, Topic
-from discue.store import message_log, messages, purge, queues, retention, tallies, topics
+from discue.store import message_log, messages, purge, queues, tallies, topics
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -22,8 +22,7 @@ from discue.store.engine import (
     TopicAppend,
 )
 from discue.store.pagination import Selection
-from discue.store.purge import Job
-from discue.store.retention import LogToTrim
+from discue.store.purge import Job, LogToTrim
 from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_queue
 from tests.store.walks import Pages, check
@@ -257,7 +256,7 @@ async def test_a_shared_body_goes_with_the_last_message_that_names_it(store: Sto
     assert await store.write(lambda tx: messages.delete(tx, first))
     assert await bodies_of(store) == [(row_id(30), 2), (row_id(31), 3)]
     trimmed = LogToTrim(OURS, into[1].id, 0, 2, None)
-    await store.write(lambda tx: retention.trim_log(tx, trimmed, 0, NOON + 1))
+    await store.write(lambda tx: purge.trim_log(tx, trimmed, 0, NOON + 1))
     assert await bodies_of(store) == [(row_id(30), 1), (row_id(31), 2)]
     last = await found(store, into[2], 30)
     assert last is not None
@@ -281,7 +280,7 @@ async def test_concurrent_deletions_in_two_queues_delete_the_shared_body(store: 
     for number in range(30, 50):
         await store.append_to_topic(topic_appends(topic, into, number))
     steps = [
-        partial(retention.trim_log, log=LogToTrim(OURS, queue.id, 0, 20, None), after=0, stored_before=NOON + 1)
+        partial(purge.trim_log, log=LogToTrim(OURS, queue.id, 0, 20, None), after=0, stored_before=NOON + 1)
         for queue in into
     ]
     await asyncio.gather(*[store.write(step) for step in steps])

@@ -13,10 +13,10 @@ from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
 from discue.domain.lockout import HISTORY_MS
 from discue.domain.rate import MINUTE_MS
 from discue.domain.window import Interval
-from discue.store import feed, idempotency, lockouts, purge, retention, tallies
+from discue.store import feed, idempotency, lockouts, purge, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
-from discue.store.retention import LogToTrim
+from discue.store.purge import LogToTrim
 from discue.store.store import Store
 
 _LOGS_READ = 200
@@ -96,9 +96,9 @@ class Retention:
         now = self._clock.now()
         ended_before = now - _REDELIVERIES_KEPT_MS
         for step in (
-            partial(retention.delete_missed, missed_before=now - self._times.missed * 1_000),
-            partial(retention.delete_redeliveries, ended_before=ended_before),
-            partial(retention.delete_replays, ended_before=ended_before),
+            partial(purge.delete_missed, missed_before=now - self._times.missed * 1_000),
+            partial(purge.delete_redeliveries, ended_before=ended_before),
+            partial(purge.delete_replays, ended_before=ended_before),
             partial(feed.trim, kept=_CHANGES_KEPT, limit=_CHANGES_A_STEP),
             partial(lockouts.delete_old, failed_before=now - HISTORY_MS),
             partial(tallies.delete_old_budgets, before_minute=now // MINUTE_MS - _MINUTES_KEPT),
@@ -135,21 +135,21 @@ class Retention:
         # By then all keys were swept, and those that name the responses are deleted.
         stored_before = now - _KEYS_KEPT_MS - SWEEP_MS
         steps = (
-            partial(retention.delete_details, made_before=attempts_before),
-            partial(retention.delete_attempts, made_before=attempts_before),
-            partial(retention.delete_events, recorded_before=now - _EVENTS_KEPT_MS),
+            partial(purge.delete_details, made_before=attempts_before),
+            partial(purge.delete_attempts, made_before=attempts_before),
+            partial(purge.delete_events, recorded_before=now - _EVENTS_KEPT_MS),
             partial(idempotency.delete_old_responses, kept_before=stored_before),
             partial(tallies.delete_old, before=counts_before, periods=_PERIODS_A_STEP),
         )
         after = 0
-        while (organization := await self._store.read(partial(retention.next_organization, after=after))) is not None:
+        while (organization := await self._store.read(partial(purge.next_organization, after=after))) is not None:
             for step in steps:
                 await self._repeat(partial(step, organization=organization))
             after = organization
 
     async def _trim_logs(self, now: int) -> None:
         after = (0, 0)
-        while logs := await self._store.read(partial(retention.logs_after, after=after, limit=_LOGS_READ)):
+        while logs := await self._store.read(partial(purge.logs_after, after=after, limit=_LOGS_READ)):
             for log in logs:
                 await self._trim_log(log, now)
             after = (logs[-1].organization, logs[-1].queue)
@@ -157,9 +157,9 @@ class Retention:
     async def _trim_log(self, log: LogToTrim, now: int) -> None:
         kept_seconds = self._times.messages if log.retention_seconds is None else log.retention_seconds
         before = now - kept_seconds * 1_000
-        if not await self._store.read(partial(retention.has_old_messages, log=log, stored_before=before)):
+        if not await self._store.read(partial(purge.has_old_messages, log=log, stored_before=before)):
             return
         at, reached = -1, log.tail
         while reached > at:
             at = reached
-            reached = await self._store.write(partial(retention.trim_log, log=log, after=at, stored_before=before))
+            reached = await self._store.write(partial(purge.trim_log, log=log, after=at, stored_before=before))

@@ -10,7 +10,7 @@ from discue.domain.errors import StoreUnavailable
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Delivery, DeliveryOptions, Listener, MissedSelection, Queue
 from discue.domain.retry import RetryOptions
-from discue.store import deliveries, delivery_rows, listeners, messages, retention
+from discue.store import deliveries, delivery_rows, listeners, messages, purge
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, Transaction
 from tests.dispatch.lane.test_ordering import Judge, fail_the_next_read_of_keys
@@ -210,7 +210,7 @@ async def test_blocking_message_is_kept_until_a_client_decides(stage: Stage) -> 
     queue, _ = await _running(stage)
     await _missed(stage, queue, "a", "a")
     late = stage.clock.now() + 100 * DAY_MS
-    await stage.store.write(partial(retention.delete_missed, missed_before=late))
+    await stage.store.write(partial(purge.delete_missed, missed_before=late))
     assert await _rows(stage) == [(1, "missed", 1)]
 
 
