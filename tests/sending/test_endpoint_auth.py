@@ -55,6 +55,22 @@ async def authorizing(
         await tokens.close()
 
 
+@asynccontextmanager
+async def meeting(
+    *tokens: Step,
+    answers: tuple[bytes, ...] = (OK,),
+    clock: MovableClock | None = None,
+    policy: EgressPolicy = ANYWHERE,
+) -> AsyncIterator[tuple[ScriptedServer, ScriptedServer, AuthorizingSender]]:
+    """An issuer of these tokens, a listener with these answers, and a sender; the last of each is repeated."""
+    async with (
+        ScriptedServer(one_each(*tokens)) as issuer,
+        ScriptedServer(one_each(*answers)) as listener,
+        authorizing(clock, policy) as authorizer,
+    ):
+        yield issuer, listener, authorizer
+
+
 def begin(authorizer: AuthorizingSender, url: str, **changes: Any) -> asyncio.Future[Outcome]:
     outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     authorizer.send(request_to(url, **changes), outcome.set_result)
@@ -73,11 +89,7 @@ def bearers(requests: list[Received]) -> list[str]:
 
 async def test_token_is_fetched_once_and_used_until_shortly_before_it_expires() -> None:
     clock = MovableClock()
-    async with (
-        ScriptedServer(one_each(token("one", 100), token("two", 100))) as issuer,
-        ScriptedServer([(READ, OK, HANG)]) as listener,
-        authorizing(clock) as authorizer,
-    ):
+    async with meeting(token("one", 100), token("two", 100), clock=clock) as (issuer, listener, authorizer):
         for added in (0, 89, 2):
             clock.added_seconds += added
             mine = (("X-Own", "1"), ("Authorization", "Bearer of-a-message"))
@@ -91,11 +103,7 @@ async def test_token_is_fetched_once_and_used_until_shortly_before_it_expires() 
 
 
 async def test_concurrent_attempts_of_a_listener_share_one_token_request() -> None:
-    async with (
-        ScriptedServer(one_each(token("one"), token("two"))) as issuer,
-        ScriptedServer([(READ, OK, HANG)]) as listener,
-        authorizing() as authorizer,
-    ):
+    async with meeting(token("one"), token("two")) as (issuer, listener, authorizer):
         grant = grant_to(issuer)
         outcomes = await asyncio.gather(*(begin(authorizer, listener.url, grant=grant) for _ in range(4)))
         assert {outcome.status for outcome in outcomes} == {200}
@@ -108,10 +116,10 @@ async def test_concurrent_attempts_of_a_listener_share_one_token_request() -> No
 async def test_refused_cached_token_is_renewed_once_within_the_attempt() -> None:
     clock = MovableClock()
     answers = (OK, UNAUTHORIZED, OK, UNAUTHORIZED, UNAUTHORIZED)
-    async with (
-        ScriptedServer(one_each(token("one"), token("two"), token("three"))) as issuer,
-        ScriptedServer(one_each(*answers)) as listener,
-        authorizing(clock) as authorizer,
+    async with meeting(token("one"), token("two"), token("three"), answers=answers, clock=clock) as (
+        issuer,
+        listener,
+        authorizer,
     ):
         grant = grant_to(issuer)
         statuses = []
@@ -123,11 +131,7 @@ async def test_refused_cached_token_is_renewed_once_within_the_attempt() -> None
 
 
 async def test_refused_fresh_token_is_not_renewed() -> None:
-    async with (
-        ScriptedServer(one_each(token("one"))) as issuer,
-        ScriptedServer(one_each(UNAUTHORIZED)) as listener,
-        authorizing() as authorizer,
-    ):
+    async with meeting(token("one"), answers=(UNAUTHORIZED,)) as (issuer, listener, authorizer):
         for _ in range(2):
             outcome = await begin(authorizer, listener.url, grant=grant_to(issuer))
             assert (outcome.status, outcome.error) == (401, "status")
@@ -159,32 +163,20 @@ async def test_attempt_without_a_token_fails_and_sends_nothing() -> None:
 
 
 async def test_token_is_requested_again_after_a_failure() -> None:
-    async with (
-        ScriptedServer(one_each(answer({}, 503), token("one"))) as issuer,
-        ScriptedServer([(READ, OK, HANG)]) as listener,
-        authorizing() as authorizer,
-    ):
+    async with meeting(answer({}, 503), token("one")) as (issuer, listener, authorizer):
         errors = [(await begin(authorizer, listener.url, grant=grant_to(issuer))).error for _ in range(2)]
         assert errors == ["authentication", ""]
 
 
 async def test_a_token_url_leads_to_public_addresses_only() -> None:
-    async with (
-        ScriptedServer(one_each(token("one"))) as issuer,
-        ScriptedServer([(READ, OK, HANG)]) as listener,
-        authorizing(policy=EgressPolicy()) as authorizer,
-    ):
+    async with meeting(token("one"), policy=EgressPolicy()) as (issuer, listener, authorizer):
         outcome = await begin(authorizer, listener.url, grant=grant_to(issuer))
         assert (outcome.error, "refused_address" in outcome.detail) == ("authentication", True)
         assert (issuer.requests, listener.requests) == ([], [])
 
 
 async def test_timeout_of_the_attempt_includes_the_token_request() -> None:
-    async with (
-        ScriptedServer([(READ, HANG)]) as issuer,
-        ScriptedServer([(READ, OK, HANG)]) as listener,
-        authorizing() as authorizer,
-    ):
+    async with meeting(HANG) as (issuer, listener, authorizer):
         outcome = await begin(authorizer, listener.url, grant=grant_to(issuer), timeout_ms=100)
         assert (outcome.error, outcome.detail) == ("authentication", "No access token came in time.")
         assert outcome.duration_ms >= 99

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -20,11 +21,16 @@ async def _loopback(_host: str, _port: int) -> Sequence[IPAddress]:
     return [ip_address("127.0.0.1")]
 
 
+def a_fetcher(**changes: Any) -> Fetcher:
+    """A fetcher that finds every name on loopback."""
+    given: dict[str, Any] = {"policy": ANYWHERE, "resolve": _loopback, **changes}
+    return Fetcher(**given)
+
+
 async def fetched(script: Script, *, tls: ssl.SSLContext | None = None, seconds: float = 5.0) -> FetchResult:
     """Fetch from a server with this script."""
     async with ScriptedServer([script], tls) as server:
-        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, ssl_context=trusting_context())
-        return await fetcher.get(_target(server), seconds)
+        return await a_fetcher(ssl_context=trusting_context()).get(_target(server), seconds)
 
 
 def _target(server: ScriptedServer, host: str = "files.example") -> Target:
@@ -57,8 +63,7 @@ async def test_a_request_is_a_plain_get_that_ends_its_connection() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback)
-        assert await fetcher.get(parse_target(f"http://files.example:{port}/a/file", "/url"), 5) == FetchResult(
+        assert await a_fetcher().get(parse_target(f"http://files.example:{port}/a/file", "/url"), 5) == FetchResult(
             200, b""
         )
     line, *lines = heads[0].decode().strip().split("\r\n")
@@ -81,8 +86,7 @@ async def test_any_status_is_a_response_and_redirects_are_not_followed(status: i
 
 async def test_only_the_beginning_of_a_long_body_is_read() -> None:
     async with ScriptedServer([(READ_HEAD, OK + b"Content-Length: 100000000\r\n\r\n", Flood(b"x" * 65_536))]) as server:
-        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback)
-        assert await fetcher.get(_target(server), 5) == FetchResult(200, b"x" * KEPT_BYTES)
+        assert await a_fetcher().get(_target(server), 5) == FetchResult(200, b"x" * KEPT_BYTES)
         await server.until_open(0)
         assert server.flooded < 20_000_000
 
@@ -108,7 +112,7 @@ async def test_slow_response_times_out(step: str | Drip) -> None:
 
 async def test_tls_handshake_ends_with_the_connect_timeout() -> None:
     async with ScriptedServer([(HANG,)]) as server:
-        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, connect_seconds=0.1)
+        fetcher = a_fetcher(connect_seconds=0.1)
         target = parse_target(f"https://files.example:{server.port}/", "/url")
         assert await fetcher.get(target, 10) == FetchResult(0, b"", "connect_timeout")
         await server.until_open(0)
@@ -117,7 +121,7 @@ async def test_tls_handshake_ends_with_the_connect_timeout() -> None:
 async def test_refused_connection_is_reported() -> None:
     async with ScriptedServer([()]) as server:
         target = _target(server)
-    assert (await Fetcher(policy=ANYWHERE, resolve=_loopback).get(target, 5)).error == "connect"
+    assert (await a_fetcher().get(target, 5)).error == "connect"
 
 
 async def test_a_certificate_must_be_valid_and_name_the_host() -> None:
@@ -129,8 +133,7 @@ async def test_a_certificate_must_be_valid_and_name_the_host() -> None:
 
 async def test_name_with_a_refused_address_is_not_requested() -> None:
     async with ScriptedServer([(READ_HEAD, OK)]) as server:
-        fetcher = Fetcher(policy=EgressPolicy(), resolve=_loopback)
-        assert (await fetcher.get(_target(server), 5)).error == "refused_address"
+        assert (await a_fetcher(policy=EgressPolicy()).get(_target(server), 5)).error == "refused_address"
         assert server.connections == 0
 
 
@@ -138,7 +141,7 @@ async def test_a_name_without_an_address_is_not_found() -> None:
     async def nowhere(_host: str, _port: int) -> Sequence[IPAddress]:
         raise OSError("no such name")
 
-    fetcher = Fetcher(policy=ANYWHERE, resolve=nowhere)
+    fetcher = a_fetcher(resolve=nowhere)
     assert (await fetcher.get(parse_target("https://files.example/", "/url"), 5)).error == "resolve"
 
 
@@ -147,7 +150,7 @@ async def test_slow_lookup_times_out() -> None:
         await asyncio.Event().wait()
         return []
 
-    fetcher = Fetcher(policy=ANYWHERE, resolve=never, connect_seconds=0.05)
+    fetcher = a_fetcher(resolve=never, connect_seconds=0.05)
     assert (await fetcher.get(parse_target("https://files.example/", "/url"), 5)).error == "connect_timeout"
 
 
@@ -155,7 +158,7 @@ async def test_unexpected_error_is_an_internal_failure(caplog: pytest.LogCapture
     async def broken(_host: str, _port: int) -> Sequence[IPAddress]:
         raise RuntimeError("a bug")
 
-    fetcher = Fetcher(policy=ANYWHERE, resolve=broken)
+    fetcher = a_fetcher(resolve=broken)
     assert (await fetcher.get(parse_target("https://files.example/", "/url"), 5)).error == "internal"
     assert "could not be opened" in caplog.text
     strange = Target("http", "files.example", 80, "files.example", "/\r\nx: y", None)
@@ -164,7 +167,7 @@ async def test_unexpected_error_is_an_internal_failure(caplog: pytest.LogCapture
 
 async def test_a_fetch_that_is_cancelled_leaves_no_connection() -> None:
     async with ScriptedServer([(READ_HEAD, HANG)]) as server:
-        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback)
+        fetcher = a_fetcher()
         task = asyncio.get_running_loop().create_task(fetcher.get(_target(server), 5))
         await server.until_open(1)
         task.cancel()
@@ -176,7 +179,7 @@ async def test_a_fetch_that_is_cancelled_leaves_no_connection() -> None:
 async def test_form_is_posted_and_its_response_kept_up_to_the_limit() -> None:
     answer = OK + b"Content-Length: 5000\r\n\r\n" + b"x" * 5_000
     async with ScriptedServer([(READ, answer)]) as server:
-        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, kept_bytes=4_000)
+        fetcher = a_fetcher(kept_bytes=4_000)
         fetched = await fetcher.post_form(_target(server), "Basic eDp5", b"a=1&b=2", 5)
     [request] = server.requests
     assert (fetched.status, len(fetched.body)) == (200, 4_000)
