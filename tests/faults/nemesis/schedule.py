@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
 
 from tests.faults.nemesis import database, workers
 from tests.faults.nemesis.field import Field
 
-Strike = Callable[[Field], Awaitable[None]]
+Strike = Callable[[Field], Coroutine[Any, Any, None]]
 
 OF_A_WORKER: Sequence[Strike] = (
     workers.kill,
@@ -67,9 +68,5 @@ async def _strike(field: Field, strike: Strike) -> None:
         strikes.append(field.random.choice(OF_A_WORKER))
     async with asyncio.TaskGroup() as at_once:
         for each in strikes:
-            at_once.create_task(_done(each, field))
+            at_once.create_task(each(field))
     await field.fleet.until_ready()
-
-
-async def _done(strike: Strike, field: Field) -> None:
-    await strike(field)
