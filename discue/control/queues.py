@@ -6,10 +6,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import topics, usage
-from discue.control.context import ControlContext, NameFields, chosen, one_of, record, require_found, within
+from discue.control.context import ControlContext, NameFields, chosen, one_of, record, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import changed_alias, new_alias
-from discue.domain.errors import Forbidden, invalid
+from discue.domain.errors import Forbidden, NotFound, invalid
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.domain.schemas import Schema
@@ -139,11 +139,16 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Queue:
     principal.require("queues", access, public_id)
-    return require_found(await queues.get(tx, principal.organization, public_id))
+    queue = await queues.get(tx, principal.organization, public_id)
+    if queue is None:
+        raise NotFound
+    return queue
 
 
 async def _details(tx: Transaction, queue: Queue) -> QueueDetails:
-    head = require_found(await queues.head(tx, queue.organization, queue.id))
+    head = await queues.head(tx, queue.organization, queue.id)
+    if head is None:
+        raise NotFound
     shown = await listeners.references(tx, queue.organization, queue.id, SHOWN_LISTENERS)
     return QueueDetails(queue, head, tuple(shown))
 
@@ -204,4 +209,6 @@ async def get_schema(control: ControlContext, principal: Principal, queue_public
     """Return the queue whose current schema has this id. Raises NotFound for any other id, also a previous one."""
     principal.require("schemas", "read", schema_id, queue_public_id)
     queue = await control.store.read(lambda tx: queues.get(tx, principal.organization, queue_public_id))
-    return require_found(queue if queue is not None and queue.schema_id == schema_id else None)
+    if queue is None or queue.schema_id != schema_id:
+        raise NotFound
+    return queue
