@@ -8,12 +8,31 @@ import pytest
 
 from discue.store.store import Store
 from tests.support.coroutines import pytest_pyfunc_call, runner
-from tests.support.stores import ENGINES, opened_store
+from tests.support.stores import ENGINES, WAITING_BYTES, another, opened_store
 
-__all__ = ["pytest_pyfunc_call", "runner", "store"]
+__all__ = ["pytest_pyfunc_call", "runner"]
 
 
 @pytest.fixture(params=sorted(ENGINES))
 def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
     with opened_store(runner, request.param, tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def troubled(
+    request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path
+) -> Iterator[tuple[Store, list[str]]]:
+    """A store, and the places where its engine reported a failure."""
+    places: list[str] = []
+    with opened_store(runner, request.param, tmp_path, lambda place, _: places.append(place)) as opened:
+        yield opened, places
+
+
+@pytest.fixture
+def second(runner: asyncio.Runner, store: Store) -> Iterator[Store]:
+    """Another process's store on the same database."""
+    engine = another(store.engine)
+    runner.run(engine.open())
+    yield Store(engine, max_waiting_bytes=WAITING_BYTES)
+    runner.run(engine.close())

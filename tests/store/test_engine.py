@@ -1,8 +1,7 @@
 """The specification of `discue.store.engine.Engine`, for every engine."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -40,7 +39,6 @@ from tests.store.rows import (
     take_all,
 )
 from tests.support.clocks import NOON
-from tests.support.stores import ENGINES, another, opened_store
 
 ORGANIZATION = row_id(1)
 OWNER = 77
@@ -132,16 +130,6 @@ async def test_append_to_a_deleted_queue_is_refused_and_the_others_are_stored(st
     assert await rows(store, "SELECT count(*) FROM log") == [(1,)]
 
 
-@pytest.fixture(params=sorted(ENGINES))
-def troubled(
-    request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path
-) -> Iterator[tuple[Store, list[str]]]:
-    """A store, and the places where its engine reported a failure."""
-    places: list[str] = []
-    with opened_store(runner, request.param, tmp_path, lambda place, _: places.append(place)) as opened:
-        yield opened, places
-
-
 async def test_a_message_that_cannot_be_stored_fails_alone(troubled: tuple[Store, list[str]]) -> None:
     store, places = troubled
     queue = await stored_queue(store, ORGANIZATION, 10)
@@ -225,30 +213,6 @@ async def test_a_settle_of_another_token_or_version_changes_nothing_at_all(store
     assert await rows(store, DETAILS) == []
 
 
-async def test_a_settle_takes_effect_once(store: Store) -> None:
-    _, settle = await a_cursor(store)
-    assert await settled(store, with_everything(settle)) == [True]
-    assert await settled(store, with_everything(settle)) == [False]
-    assert await rows(store, BESIDE) == [(1, 2, 1)]
-
-
-async def test_first_of_two_settles_for_one_cursor_in_a_batch_takes_effect(store: Store) -> None:
-    _, settle = await a_cursor(store)
-    second = replace(settle, position=9, attempts=(an_attempt(settle, 3),))
-    assert await settled(store, with_everything(settle), second) == [True, False]
-    assert await rows(store, "SELECT version, position FROM cursor") == [(1, 5)]
-    assert await rows(store, "SELECT number FROM attempt ORDER BY number") == [(1,), (2,)]
-
-
-async def test_stale_settle_does_not_affect_other_settles(store: Store) -> None:
-    queue, settle = await a_cursor(store)
-    other = await stored_listener(store, queue, 12)
-    await store.write(lambda tx: take_all(tx, OWNER))
-    good = replace(with_everything(settle), listener=other.id)
-    assert await settled(store, replace(with_everything(settle), version=7), good) == [False, True]
-    assert await rows(store, f"SELECT listener FROM exception WHERE listener = {settle.listener}") == []
-
-
 async def test_delivery_row_is_replaced_and_then_deleted(store: Store) -> None:
     _, settle = await a_cursor(store)
     one = DeliveryRow(4, "sending", 1, NOON, "")
@@ -282,13 +246,6 @@ async def test_a_settle_may_carry_thousands_of_attempts(store: Store) -> None:
     assert await rows(store, BESIDE) == [(299, 2_099, 0)]
 
 
-async def test_a_cursor_that_is_gone_settles_nothing(store: Store) -> None:
-    _, settle = await a_cursor(store)
-    await store.write(lambda tx: tx.execute("DELETE FROM cursor"))
-    assert await settled(store, with_everything(settle)) == [False]
-    assert await rows(store, BESIDE) == [(0, 0, 0)]
-
-
 async def test_failing_work_changes_nothing_and_the_others_are_committed(store: Store) -> None:
     queue = await stored_queue(store, ORGANIZATION, 10)
 
@@ -310,18 +267,6 @@ async def test_failing_work_changes_nothing_and_the_others_are_committed(store: 
     assert seqs(outcome.appends[0]) == [1]
     assert await rows(store, "SELECT id FROM queue ORDER BY id") == [(row_id(10),), (row_id(11),), (row_id(13),)]
     assert await rows(store, "SELECT count(*) FROM queue_head") == [(3,)]
-
-
-async def test_transaction_sees_the_appends_before_it_in_its_batch(store: Store) -> None:
-    queue = await stored_queue(store, ORGANIZATION, 10)
-
-    async def looks(tx: Transaction) -> int:
-        head = await queues.head(tx, ORGANIZATION, queue.id)
-        assert head is not None
-        return head.head
-
-    outcome = await store.engine.commit(Batch(appends=(an_append(queue, 100, 3),), works=(looks,)))
-    assert outcome.works == [3]
 
 
 async def test_a_key_that_is_taken_is_a_unique_violation_and_changes_nothing(store: Store) -> None:
@@ -431,14 +376,6 @@ async def test_a_page_of_an_empty_log_or_beyond_its_head_is_empty(store: Store, 
     assert (page.head, page.through, page.entries) == (0, after, ())
 
 
-async def test_a_page_has_nothing_of_other_queues(store: Store) -> None:
-    mine, other = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11)]
-    await publish(store, mine, [public_id(20)])
-    await publish(store, other, [public_id(21), public_id(22)])
-    page = await store.page(ORGANIZATION, mine.id, 0, 100, max_bytes=1 << 20)
-    assert (page.head, [entry.id for entry in page.entries]) == (1, [public_id(20)])
-
-
 async def test_a_new_listener_starts_at_the_head_that_its_own_commit_sees(store: Store) -> None:
     """Messages that the same commit appends come before it."""
     queue, _ = await a_cursor(store)
@@ -493,15 +430,6 @@ async def test_a_poll_shows_a_thousand_free_cursors_at_most(store: Store) -> Non
 
     await store.write(many)
     assert (await store.engine.poll(())).free == tuple((ORGANIZATION, each, 0) for each in range(1, 1_001))
-
-
-@pytest.fixture
-def second(runner: asyncio.Runner, store: Store) -> Iterator[Store]:
-    """Another process's store on the same database."""
-    engine = another(store.engine)
-    runner.run(engine.open())
-    yield Store(engine, max_waiting_bytes=1 << 20)
-    runner.run(engine.close())
 
 
 async def test_exclusive_writes_read_what_the_one_before_wrote_in_whatever_process(store: Store, second: Store) -> None:

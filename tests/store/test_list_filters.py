@@ -218,22 +218,3 @@ async def test_filters_match_a_model(store: Store, subject_of: Build) -> None:
     for selection in _selections(items):
         expected = [item.id for item in reversed(items) if _passes(item, selection)]
         await check(store, pages, selection, expected)
-
-
-async def test_filtered_pages_do_not_move_when_items_are_added(store: Store) -> None:
-    pages, items = await _messages_of_queue(store)
-    first = await store.read(lambda tx: pages(tx, Selection(per_page=2, alias="orders")))
-    queue = await store.read(lambda tx: queues.get(tx, OURS, public_id(11)))
-    assert queue is not None
-    entry = NewEntry(public_id(500), True, b"1", "orders")
-    await store.append(Append(OURS, queue.id, queue.config_version, NOON + 500, (entry,)))
-    after = Selection(per_page=2, alias="orders", after=first.items[-1].id)
-    rest = await store.read(lambda tx: pages(tx, after))
-    expected = [item.id for item in reversed(items) if item.alias == "orders"]
-    assert [item.id for item in (*first.items, *rest.items)] == expected[:4]
-
-
-async def test_alias_that_equals_another_id_finds_both(store: Store) -> None:
-    pages, _ = await _messages(store)
-    found = await store.read(lambda tx: pages(tx, Selection(alias=public_id(100))))
-    assert [item.id for item in found.items] == [public_id(111), public_id(100)]

@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,7 +18,7 @@ from discue.store.store import Store
 from discue.store.tallies import BYTES_STORED, MESSAGE_ADDED, MESSAGE_PUBLISHED_NOT_OK, MESSAGE_PUBLISHED_OK, TallyEntry
 from tests.store.rows import a_settle, public_id, row_id, stored_listener, stored_organization, stored_queue, take_all
 from tests.support.clocks import NOON
-from tests.support.stores import ENGINES, WAITING_BYTES, another, opened_store
+from tests.support.stores import WAITING_BYTES, another
 from tests.support.tallied import tallied, there
 
 OURS, THEIRS = row_id(1), row_id(2)
@@ -72,13 +71,6 @@ def with_attempts(settle: Settle, first: int, errors: Sequence[str]) -> Settle:
         for index, error in enumerate(errors)
     )
     return msgspec.structs.replace(settle, attempts=made)
-
-
-@pytest.fixture(params=sorted(ENGINES))
-def troubled(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
-    """A store whose engine may report failures."""
-    with opened_store(runner, request.param, tmp_path, lambda _place, _error: None) as opened:
-        yield opened
 
 
 async def test_messages_and_their_bytes_are_counted_with_them(store: Store) -> None:
@@ -239,25 +231,26 @@ async def _publish(worker: Store, queue: Queue, first: int) -> None:
     await asyncio.gather(*(worker.append(an_append(queue, first + number, [1])) for number in range(20)))
 
 
-async def test_counts_equal_the_rows_after_any_sequence_of_changes(troubled: Store) -> None:
+async def test_counts_equal_the_rows_after_any_sequence_of_changes(troubled: tuple[Store, list[str]]) -> None:
+    store, _ = troubled
     chance = random.Random(4_711)  # noqa: S311 - choices that can be made again
-    owned = [await stored_queue(troubled, owner, number) for number, owner in ((10, OURS), (11, OURS), (12, THEIRS))]
-    cursors = [await a_cursor(troubled, queue, 20 + number) for number, queue in enumerate(owned)]
+    owned = [await stored_queue(store, owner, number) for number, owner in ((10, OURS), (11, OURS), (12, THEIRS))]
+    cursors = [await a_cursor(store, queue, 20 + number) for number, queue in enumerate(owned)]
     for step in range(120):
         queue, place = owned[step % 3], step % 3
         number = 1_000 + 50 * step
         kind = chance.choice(("append", "append", "batch", "stale", "double", "settle", "refused", "delete"))
         if kind == "settle":
             moved = with_attempts(cursors[place], number, chance.choices(("", "status"), k=3))
-            assert await settled(troubled, moved) == [True]
+            assert await settled(store, moved) == [True]
             cursors[place] = msgspec.structs.replace(cursors[place], version=cursors[place].version + 1)
         elif kind == "refused":
-            await settled(troubled, msgspec.structs.replace(with_attempts(cursors[place], number, [""]), version=999))
+            await settled(store, msgspec.structs.replace(with_attempts(cursors[place], number, [""]), version=999))
         elif kind == "delete":
-            await _delete_one(troubled, queue)
+            await _delete_one(store, queue)
         else:
-            await appended(troubled, *_some_appends(kind, queue, number, chance))
-    assert await nothing_drifted(troubled)
+            await appended(store, *_some_appends(kind, queue, number, chance))
+    assert await nothing_drifted(store)
 
 
 def _some_appends(kind: str, queue: Queue, number: int, chance: random.Random) -> list[Append]:

@@ -27,7 +27,6 @@ from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_queue
 from tests.store.walks import Pages, check
 from tests.support.clocks import NOON
-from tests.support.stores import another
 
 OURS, THEIRS = row_id(1), row_id(2)
 BODY = b'"shared by several"'
@@ -204,44 +203,20 @@ async def test_unrouted_publish_stores_its_key_only_if_the_topic_is_unchanged(st
         await store.write(lambda tx: topics.store_unrouted(tx, (THEIRS, topic.id, 2), None, NOON))
 
 
-async def test_concurrent_publishes_into_the_same_queues_are_all_stored(store: Store) -> None:
-    topic, into = await stored_topic(store, 5), await three_queues(store)
-    other_topic = await stored_topic(store, 6)
-    publishes = [
-        asyncio.ensure_future(store.append_to_topic(topic_appends(each, chosen, 100 + 10 * number + index)))
-        for number in range(12)
-        for index, (each, chosen) in enumerate(((topic, into), (other_topic, into[1:]), (topic, into[:2])))
-    ]
-    plain = [
-        asyncio.ensure_future(publish(store, queue, [public_id(500 + number)])) for number in range(6) for queue in into
-    ]
-    await asyncio.gather(*publishes, *plain)
-    for queue in into:
-        seqs = [entry.seq for entry in (await store.page(OURS, queue.id, 0, 100, max_bytes=1 << 20)).entries]
-        assert seqs == list(range(1, len(seqs) + 1))
-    assert [len(await ids_in(store, queue)) for queue in into] == [30, 42, 30]
-
-
-async def test_workers_that_route_into_the_same_queues_never_deadlock(store: Store) -> None:
-    engine = another(store.engine)
-    await engine.open()
-    other = Store(engine, max_waiting_bytes=1 << 20)
+async def test_workers_that_route_into_the_same_queues_never_deadlock(store: Store, second: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     ways = [into, into[1:], into[:2], [into[0], into[2]]]
-    try:
-        publishes = [
-            each.append_to_topic(topic_appends(topic, ways[number % 4], 100 + 100 * worker + number))
-            for worker, each in enumerate((store, other))
-            for number in range(40)
-        ]
-        plain = [
-            publish(each, queue, [public_id(900 + number)])
-            for number, each in enumerate((store, other) * 3)
-            for queue in into
-        ]
-        await asyncio.gather(*publishes, *plain)
-    finally:
-        await engine.close()
+    publishes = [
+        each.append_to_topic(topic_appends(topic, ways[number % 4], 100 + 100 * worker + number))
+        for worker, each in enumerate((store, second))
+        for number in range(40)
+    ]
+    plain = [
+        publish(each, queue, [public_id(900 + number)])
+        for number, each in enumerate((store, second) * 3)
+        for queue in into
+    ]
+    await asyncio.gather(*publishes, *plain)
     for queue in into:
         seqs = [entry.seq for entry in (await store.page(OURS, queue.id, 0, 100, max_bytes=1 << 20)).entries]
         assert seqs == list(range(1, 67))
