@@ -6,9 +6,9 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, NameFields, record, require_found
+from discue.control.context import ControlContext, record, require_found
 from discue.domain import api_key
-from discue.domain.aliases import changed_alias, new_alias
+from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import Conflict, Forbidden, SettingsInvalid, invalid
 from discue.domain.model import ApiKey

@@ -34,13 +34,6 @@ _CACHED: Final[dict[type, FeedKind]] = {ApiKey: "api_key", Listener: "listener",
 """Resources that other workers cache, with the feed entries by which they notice each change."""
 
 
-class NameFields(msgspec.Struct, frozen=True):
-    """The name of a resource in a request: two synonyms. None keeps the stored one."""
-
-    alias: str | None = None
-    name: str | None = None
-
-
 class IdempotentWrite(msgspec.Struct, frozen=True):
     """A write that takes effect at most once per idempotency key: its response is stored in the same transaction."""
 

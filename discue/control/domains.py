@@ -7,9 +7,9 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, NameFields, record, require_found
+from discue.control.context import ControlContext, record, require_found
 from discue.domain import domain_challenge, egress
-from discue.domain.aliases import changed_alias, new_alias
+from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.domain_challenge import Domain
 from discue.domain.errors import Fault, Forbidden, Unprocessable, invalid, malformed
 from discue.domain.scopes import Access, Principal

@@ -7,13 +7,13 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import encryption, listener_options, usage
-from discue.control.context import ControlContext, NameFields, one_of, record, require_found
+from discue.control.context import ControlContext, one_of, record, require_found
 from discue.control.listener_options import OptionFields
 from discue.crypto import endpoint_credentials, signing
 from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
 from discue.crypto.signing import NO_SECRETS, SigningSecret
 from discue.domain import egress
-from discue.domain.aliases import changed_alias, new_alias
+from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import below, invalid, malformed
 from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, Listener, ListenerMode

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from discue.control.context import ControlContext, NameFields, require_found
+from discue.control.context import ControlContext, require_found
 from discue.control.listeners import own_listener
-from discue.domain.aliases import changed_alias
+from discue.domain.aliases import NameFields, changed_alias
 from discue.domain.attempts import AttemptDetail, StoredAttempt, decode_detail
 from discue.domain.errors import malformed
 from discue.domain.messages import StoredMessage

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control.api_keys import CreatedKey, first_key
-from discue.control.context import ControlContext, NameFields, record, require_found, require_none
+from discue.control.context import ControlContext, record, require_found, require_none
 from discue.domain import aliases
-from discue.domain.aliases import changed_alias, new_alias
+from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import Conflict, Fault, Forbidden, NotFound
 from discue.domain.model import Organization
 from discue.domain.quotas import HIGHEST, NAMES, QuotaName, setting_of

@@ -6,9 +6,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import topics, usage
-from discue.control.context import ControlContext, NameFields, chosen, one_of, record, within
+from discue.control.context import ControlContext, chosen, one_of, record, within
 from discue.control.listener_options import chosen_retry
-from discue.domain.aliases import changed_alias, new_alias
+from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import Forbidden, NotFound, invalid
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions

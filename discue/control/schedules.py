@@ -5,9 +5,9 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, NameFields, chosen, one_of, require_found, within
+from discue.control.context import ControlContext, chosen, one_of, require_found, within
 from discue.control.listener_options import chosen_retry
-from discue.domain.aliases import changed_alias, new_alias
+from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import Conflict, invalid, malformed
 from discue.domain.headers import Headers

@@ -3,8 +3,8 @@
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, NameFields, chosen, record, require_found
-from discue.domain.aliases import changed_alias, new_alias
+from discue.control.context import ControlContext, chosen, record, require_found
+from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import Forbidden, invalid, malformed
 from discue.domain.filter_parser import parse_filter
 from discue.domain.model import Channel, Queue, Topic

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable
-from typing import Protocol
+
+import msgspec
 
 from discue.domain.errors import Fault, Unprocessable, invalid
 
@@ -39,7 +40,6 @@ def reconcile(alias: str | None, name: str | None, stored: str | None) -> str | 
     one that differs from `stored` wins: a client may send back a resource in which it changed only one of them.
     Raises Unprocessable if both differ from `stored` and from each other.
     """
-    # A client that changed only one of the synonyms sends the old value of the other one back.
     given = {value for value in (alias, name) if value is not None}
     changes = given - {stored}
     if len(changes) > 1:
@@ -50,17 +50,14 @@ def reconcile(alias: str | None, name: str | None, stored: str | None) -> str | 
     return changes.pop() if changes else stored
 
 
-class AliasFields(Protocol):
-    """The request fields `alias` and `name`."""
+class NameFields(msgspec.Struct, frozen=True):
+    """The name of a resource in a request: two synonyms. None keeps the stored one."""
 
-    @property
-    def alias(self) -> str | None: ...
-
-    @property
-    def name(self) -> str | None: ...
+    alias: str | None = None
+    name: str | None = None
 
 
-def new_alias(fields: AliasFields, default: str, check: Callable[[str], None] = check_alias) -> str:
+def new_alias(fields: NameFields, default: str, check: Callable[[str], None] = check_alias) -> str:
     """Return the alias of a resource that is created. Raises Unprocessable like `reconcile` and `check`."""
     alias = reconcile(fields.alias, fields.name, None)
     if alias is None:
@@ -69,7 +66,7 @@ def new_alias(fields: AliasFields, default: str, check: Callable[[str], None] = 
     return alias
 
 
-def changed_alias(fields: AliasFields, stored: str, check: Callable[[str], None] = check_alias) -> str:
+def changed_alias(fields: NameFields, stored: str, check: Callable[[str], None] = check_alias) -> str:
     """Return the alias of a resource that is changed. Raises Unprocessable like `reconcile` and `check`."""
     alias = reconcile(fields.alias, fields.name, stored)
     if alias is None or alias == stored:

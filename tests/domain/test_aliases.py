@@ -1,12 +1,10 @@
 """Aliases of resources and organizations, and their synonym `name`."""
 
-from types import SimpleNamespace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.aliases import changed_alias, check_alias, check_organization_alias, new_alias, reconcile
+from discue.domain.aliases import NameFields, changed_alias, check_alias, check_organization_alias, new_alias, reconcile
 from discue.domain.errors import Fault, Unprocessable
 
 ALIAS_CHARACTERS = "ABCXYZabcxyz0189._/-"
@@ -124,7 +122,7 @@ def test_synonyms_are_symmetric(first: str | None, second: str | None, stored: s
 
 
 def test_new_alias_defaults_and_changed_alias_keeps_the_stored_one_unchecked() -> None:
-    nothing, alpha, bad = (SimpleNamespace(alias=alias, name=None) for alias in (None, "alpha", "a b"))
+    nothing, alpha, bad = (NameFields(alias) for alias in (None, "alpha", "a b"))
     assert (new_alias(nothing, "x"), new_alias(alpha, "x")) == ("x", "alpha")
     assert (changed_alias(nothing, "x"), changed_alias(alpha, "x"), changed_alias(bad, "a b")) == ("x", "alpha", "a b")
     for alias in (new_alias, changed_alias):
