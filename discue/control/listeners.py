@@ -18,7 +18,7 @@ from discue.domain.errors import below, invalid, malformed
 from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, Listener, ListenerMode
 from discue.domain.scopes import Access, Principal
-from discue.store import domains, listeners, organizations, purge, queues
+from discue.store import domains, listener_messages, listeners, organizations, purge, queues
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
@@ -221,7 +221,7 @@ async def _details_of(tx: Transaction, organization: int, found: Sequence[Listen
     details = []
     for listener in found:
         counts = require_found(counts_of.get(listener.id))
-        missed = await listeners.missed_ids(tx, listener) if counts.missed else []
+        missed = await listener_messages.missed_ids(tx, listener) if counts.missed else []
         shown = msgspec.structs.replace(listener, secrets=NO_SECRETS)
         details.append(ListenerDetails(shown, counts, liveness_of[listener.id], tuple(missed)))
     return tuple(details)

@@ -9,10 +9,10 @@ from typing import Final, Protocol
 
 import msgspec
 
-from discue.domain.model import DeliveryState
-from discue.store.deliveries import Recipient, missed_range, states_of
+from discue.domain.model import DeliveryState, Listener
+from discue.store.deliveries import Recipient, find_recipient, missed_range, states_of
 from discue.store.engine import Row, Transaction
-from discue.store.message_log import LIST_COLUMNS, WAITING, OneLog, placed, position_of, span_of_times
+from discue.store.message_log import LIST_COLUMNS, WAITING, WHOLE_LOG, OneLog, placed, position_of, span_of_times
 from discue.store.pagination import (
     LARGEST,
     FilteredPages,
@@ -236,6 +236,18 @@ class _InState:
 
 def _seq(row: Row) -> int:
     return int(row[0][2])
+
+
+SHOWN_MISSED: Final = 100
+
+
+async def missed_ids(tx: Transaction, listener: Listener, limit: int = SHOWN_MISSED) -> list[str]:
+    """Read the ids of missed messages that still exist, newest first."""
+    of = await find_recipient(tx, listener.organization, listener.public_id)
+    if of is None:
+        return []
+    missed = Several(_DeliveryRows(of, _MISSED), _MissedRanges(of))
+    return [row[2] for row in await missed.read_span(tx, WHOLE_LOG, limit, newest_first=True)]
 
 
 _MISSED_DETAILS: Final = """

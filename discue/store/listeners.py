@@ -21,8 +21,6 @@ from discue.store.events import Occurrence
 from discue.store.pagination import Listing, Merged, Selection, Source, Table, browse, listed, narrowed
 from discue.store.tables import chunks, placeholders, read_one, row_reader, rows_among
 
-SHOWN_MISSED = 100
-
 decode_delivery_options = msgspec.json.Decoder(DeliveryOptions).decode
 """Decodes the stored settings of a listener."""
 
@@ -90,18 +88,6 @@ _COUNTS: Final = """
     FROM cursor
     JOIN queue_head ON queue_head.organization = cursor.organization AND queue_head.queue = cursor.queue
     WHERE cursor.organization = $1 AND cursor.listener IN ({}) AND cursor.stream = 0"""
-_MISSED: Final = """
-    SELECT log.seq, log.id FROM exception
-    JOIN log ON log.organization = exception.organization AND log.queue = exception.queue
-        AND log.seq = exception.seq
-    WHERE exception.organization = $1 AND exception.listener = $2 AND exception.state = 'missed'
-    ORDER BY exception.seq DESC LIMIT $3"""
-_MISSED_RANGES: Final = """
-    SELECT seq_from, seq_to FROM missed_range WHERE organization = $1 AND listener = $2
-    ORDER BY seq_from DESC LIMIT $3"""
-_MESSAGES_OF_RANGE: Final = """
-    SELECT seq, id FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4
-    ORDER BY seq DESC LIMIT $5"""
 
 
 class ResourceRef(msgspec.Struct, frozen=True):
@@ -243,18 +229,6 @@ async def read_counts_of(tx: Transaction, organization: int, listeners: Sequence
 def _counts(head: int, position: int, ahead: bytes | None, *rest: int) -> CursorCounts:
     settled_ahead = Window.decode(position, ahead).settled_count_beyond if ahead else 0
     return CursorCounts(head, position, settled_ahead, *rest)
-
-
-async def missed_ids(tx: Transaction, listener: Listener, limit: int = SHOWN_MISSED) -> list[str]:
-    """Read the ids of missed messages that still exist, newest first."""
-    values = (listener.organization, listener.id, limit)
-    ids = dict[int, str](await tx.rows(_MISSED, *values))
-    for first, last in await tx.rows(_MISSED_RANGES, *values):
-        if len(ids) >= limit and last < sorted(ids)[-limit]:
-            break
-        found = await tx.rows(_MESSAGES_OF_RANGE, listener.organization, listener.queue, first, last, limit)
-        ids.update(found)
-    return [ids[seq] for seq in sorted(ids, reverse=True)[:limit]]
 
 
 def _table(sql: str, organization: int, *values: int) -> Table:

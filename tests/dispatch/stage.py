@@ -22,7 +22,7 @@ from discue.observability.logs import Log
 from discue.publishing.publish import NewMessage, entry_for
 from discue.sending.fetch import FetchResult
 from discue.sending.request import AttemptRequest
-from discue.store import listeners, messages, organizations, queues, workers
+from discue.store import listener_messages, listeners, messages, organizations, queues, workers
 from discue.store.engine import Append, Appended, NewEntry, Row, Transaction
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
@@ -461,7 +461,7 @@ class Stage:
         return found
 
     async def missed(self, listener: Listener) -> list[str]:
-        return await self.store.read(lambda tx: listeners.missed_ids(tx, listener, 10_000))
+        return await self.store.read(lambda tx: listener_messages.missed_ids(tx, listener, 10_000))
 
     async def rows(self, sql: str, *values: int) -> list[Row]:
         return await self.store.read(lambda tx: tx.rows(sql, *values))

@@ -211,7 +211,7 @@ async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await listeners.by_id(tx, OURS, listener.id)
     await listeners.read_counts(tx, OURS, listener.id)
     await listeners.read_liveness(tx, OURS, [listener])
-    await listeners.missed_ids(tx, listener)
+    await listener_messages.missed_ids(tx, listener)
     await listeners.references(tx, OURS, queue.id, 10)
     await listeners.update(tx, listener)
 

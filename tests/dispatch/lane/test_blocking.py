@@ -10,7 +10,7 @@ from discue.domain.errors import StoreUnavailable
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Delivery, DeliveryOptions, Listener, MissedSelection, Queue
 from discue.domain.retry import RetryOptions
-from discue.store import deliveries, delivery_rows, listeners, messages, purge
+from discue.store import deliveries, delivery_rows, listener_messages, messages, purge
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, Transaction
 from tests.dispatch.lane.test_ordering import Judge, fail_the_next_read_of_keys
@@ -272,7 +272,7 @@ class Course:
             await self._stage.end(sent, outcome)
 
     async def delete_one(self) -> None:
-        missed = await self._stage.store.read(partial(listeners.missed_ids, listener=self._listener, limit=100))
+        missed = await self._stage.store.read(partial(listener_messages.missed_ids, listener=self._listener, limit=100))
         if missed:
             chosen = self._chance.choice(missed)
             self.deleted.add(chosen)
