@@ -69,7 +69,7 @@ class Sender:
         """Make one attempt. `done` is called once, on the loop, after this has returned. Never raises.
 
         A request is written twice only if a connection that was used before turned out to be stale: closed
-        before the first byte of an response.
+        before the first byte of a response.
         """
         now = self._clock.monotonic()
         exchange = Exchange(request, done, now)

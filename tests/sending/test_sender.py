@@ -113,6 +113,13 @@ async def test_connection_with_unclear_framing_is_closed(script: Script) -> None
             assert server.connections == connections
 
 
+async def test_response_before_the_end_of_the_request_closes_the_connection() -> None:
+    async with ScriptedServer([(READ_HEAD, OK)]) as server, a_sender() as sender:
+        for connections in (1, 2):
+            assert (await attempt(sender, request_to(server.url, body=b"x" * 30_000_000))).acknowledged
+            assert server.connections == connections
+
+
 async def test_connection_that_was_idle_for_too_long_is_not_reused() -> None:
     clock = MovableClock()
     async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
