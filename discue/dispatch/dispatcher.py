@@ -1,7 +1,7 @@
 """The lanes of a worker: takes cursors, passes on what was published and what is due, and hands cursors over."""
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
@@ -70,7 +70,10 @@ class WorkerLease(Protocol):
 
 
 class Dispatcher:
-    """Has a lane for each cursor that the worker took, until it hands the cursor over or its session expires."""
+    """Has a lane for each cursor that the worker took, until it hands the cursor over or its session expires.
+
+    `registry` takes and drops cursors; `lanes` finds the lanes.
+    """
 
     def __init__(
         self,
@@ -90,11 +93,11 @@ class Dispatcher:
         self._log = log
         self._lease = lease
         self._tuning = tuning
-        self._lanes = LaneIndex(clock)
+        self.lanes = LaneIndex(clock)
         self._tasks: set[asyncio.Task[None]] = set()
         defaults = DeliveryDefaults(limits.listener_max_in_flight, limits.timeout_ms)
-        self._registry = LaneRegistry(
-            self._lanes,
+        self.registry = LaneRegistry(
+            self.lanes,
             store,
             lambda: lease.session_id,
             log=log,
@@ -138,71 +141,26 @@ class Dispatcher:
             wake_at=self._wake_at,
             log_attempt=self._log_attempt,
             disable=self._disable,
-            lose=self._registry.lose,
-            drop=self._registry.drop,
+            lose=self.registry.lose,
+            drop=self.registry.drop,
             waiting_for_lease=set(),
             inheriting=set(),
         )
-
-    async def take(self, cursors: Sequence[CursorKey]) -> int:
-        """Claim free cursors, bring up their lanes, and return how many were claimed.
-
-        Raises Unavailable; whatever was claimed all the same gets its lane as soon as the store works.
-        """
-        return await self._registry.take(cursors)
-
-    def invalidate(self) -> None:
-        """Drop all lanes because the store may be another server, and bring none up before `reset`."""
-        self._registry.invalidate()
-
-    async def reset(self) -> None:
-        """Drop all lanes, and bring up those that the store says are this worker's.
-
-        Raises Unavailable if that could not be finished; then it must be called again.
-        """
-        await self._registry.reset()
-
-    def drop_all(self) -> None:
-        """Drop all lanes because the session was expired by another worker. Nothing more is recorded."""
-        self._registry.drop_all()
 
     async def hand_over(self, cursors: Sequence[CursorKey]) -> None:
         """Give cursors up, with everything that their lanes know. Returns when the store has all of it.
 
         Requests in flight go on, and their outcomes are stored when they end. This waits for the store.
         """
-        lanes = self._lanes.of_listeners(cursors)
+        lanes = self.lanes.of_listeners(cursors)
         for lane in lanes:
             lane.begin_draining()
         await self._health_writer.store(lanes)
-        without_lane = [key for key in cursors if key not in self._lanes]
+        without_lane = [key for key in cursors if key not in self.lanes]
         # A worker that takes a live cursor takes those of its replays, too: they must be stored by then.
         await self._give_up([lane for lane in lanes if lane.key[2]], [])
         await self._give_up([lane for lane in lanes if not lane.key[2]], without_lane)
         self._store.engine.notify(Notification(cursors=True))
-
-    @property
-    def on_unowned(self) -> Callable[[], None]:
-        """Called when a listener changed that has no lane here: its cursor may be free to claim."""
-        return self._registry.on_unowned
-
-    @on_unowned.setter
-    def on_unowned(self, call: Callable[[], None]) -> None:
-        self._registry.on_unowned = call
-
-    @property
-    def owned(self) -> Collection[CursorKey]:
-        """The cursors that have lanes here."""
-        return self._lanes.cursors
-
-    @property
-    def queues(self) -> tuple[QueueKey, ...]:
-        """The queues whose messages lanes here deliver."""
-        return self._lanes.queues
-
-    @property
-    def lane_count(self) -> int:
-        return len(self._lanes)
 
     @property
     def handover_in_flight(self) -> int:
@@ -216,30 +174,30 @@ class Dispatcher:
             # Lanes step over placeholders of delayed messages when they read the log.
             self.on_heads([(queue, appended.entries[-1].seq)])
             return
-        self._registry.note_head(queue, appended.entries[-1].seq)
-        for lane in self._lanes.of_queue(queue):
+        self.registry.note_head(queue, appended.entries[-1].seq)
+        for lane in self.lanes.of_queue(queue):
             lane.on_published(appended.entries)
 
     def on_heads(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
         """Let lanes read logs that go further than they know."""
         for queue, head in heads:
-            self._registry.note_head(queue, head)
-            for lane in self._lanes.of_queue(queue):
+            self.registry.note_head(queue, head)
+            for lane in self.lanes.of_queue(queue):
                 if lane.backlog.on_head(head):
                     lane.pump()
 
     def on_change(self, kind: str, organization: int, ref: int) -> None:
         """Follow the change feed: read the lanes again that a change concerns, or what they hold after a deletion."""
         if kind == "message":
-            for lane in self._lanes.of_queue((organization, ref)):
+            for lane in self.lanes.of_queue((organization, ref)):
                 lane.on_messages_deleted()
         elif kind == "listener":
-            self._registry.reload_listener(organization, ref)
+            self.registry.reload_listener(organization, ref)
         elif kind == "queue":
-            self._registry.reload(self._lanes.of_queue((organization, ref)))
+            self.registry.reload(self.lanes.of_queue((organization, ref)))
         elif kind in {"organization", "domain", "everything"}:
             is_all = kind == "everything"
-            self._registry.reload(lane for lane in self._lanes if is_all or lane.record.organization == organization)
+            self.registry.reload(lane for lane in self.lanes if is_all or lane.record.organization == organization)
 
     def wake(self) -> None:
         """Wake every lane that is due."""
@@ -261,13 +219,13 @@ class Dispatcher:
     async def miss_too_old(self) -> None:
         """Miss deliveries that waited longer than the deadline, also of disabled listeners."""
         before = self._clock.now() - self.deadline_ms
-        for lane in self._lanes:
+        for lane in self.lanes:
             await lane.miss_older_than(before)
 
     def begin_draining(self) -> None:
         """Start nothing any more, and take no cursors."""
-        self._registry.is_closed = True
-        for lane in self._lanes:
+        self.registry.is_closed = True
+        for lane in self.lanes:
             lane.begin_draining()
 
     async def drain(self, grace_seconds: float) -> None:
@@ -280,16 +238,16 @@ class Dispatcher:
         ends_at = asyncio.get_running_loop().time() + grace_seconds
         with suppress(TimeoutError):
             async with asyncio.timeout(max(grace_seconds, _STORING_SECONDS)):
-                await self.hand_over(tuple(self._lanes.cursors))
+                await self.hand_over(tuple(self.lanes.cursors))
         with suppress(TimeoutError):
             async with asyncio.timeout_at(ends_at):
                 await self._handover_outcomes.wait_until_empty()
         with suppress(TimeoutError):
             async with asyncio.timeout(_STORING_SECONDS):
                 await self._handover_outcomes.wait_until_stored()
-        self._registry.close_all()
+        self.registry.close_all()
         self._handover_outcomes.close()
-        self._health_writer.close()
+        self._health_writer.is_closed = True
         self.timers.stop()
 
     async def _give_up(self, lanes: Sequence[Lane], without_lane: Sequence[CursorKey]) -> None:
@@ -299,7 +257,7 @@ class Dispatcher:
 
     async def _hand_over(self, lane: Lane) -> None:
         await lane.hand_over()
-        self._registry.drop(lane)
+        self.registry.drop(lane)
 
     async def _release(self, cursors: Sequence[CursorKey]) -> None:
         """Give up cursors without requests in flight or changes to store."""
@@ -308,8 +266,8 @@ class Dispatcher:
             keys = cursors[start : start + self._tuning.cursors_per_release]
             await write_until_stored(partial(self._store.write, partial(release, owner=owner, cursors=keys)))
             for key in keys:
-                if (lane := self._lanes.get(key)) is not None:
-                    self._registry.drop(lane)
+                if (lane := self.lanes.get(key)) is not None:
+                    self.registry.drop(lane)
 
     def _disable(self, record: LaneRecord, config_version: int, reason: str) -> None:
         self._spawn(self._store_disabled(record, config_version, reason))
@@ -325,7 +283,7 @@ class Dispatcher:
         )
         if await write_until_stored(partial(self._store.write, disable)):
             self._log.info("listener_disabled", listener=record.listener_public_id, reason=reason)
-        self._registry.reload_listener(record.organization, record.listener)
+        self.registry.reload_listener(record.organization, record.listener)
 
     def _make_lane(self, record: LaneRecord, endpoint: Endpoint) -> Lane:
         if record.replay is not None:
@@ -357,7 +315,7 @@ class Dispatcher:
             self._log.info_unescaped("attempt", **fields)
 
     def _wake_at(self, sleeper: Sleeper, due_at: int) -> None:
-        self.timers.wake_at(sleeper, due_at, len(self._lanes) + self.prober.url_count + 1)
+        self.timers.wake_at(sleeper, due_at, len(self.lanes) + self.prober.url_count + 1)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -70,7 +70,7 @@ class Poller:
         """Invalidate everything that was read: the store may be another server. It is read again when it works."""
         self._must_reset = True
         # At once: a flush of a lane may reach the other server before its tokens are renewed there.
-        self._context.dispatcher.invalidate()
+        self._context.dispatcher.registry.invalidate()
         self._context.pulls.invalidate()
         self._context.lease.invalidate()
         self.request_poll()
@@ -111,7 +111,7 @@ class Poller:
             await lease.renew()
         started_at = self._clock.monotonic()
         # Without other workers only this process raises heads, and its lanes and consumers know them.
-        queues = {*dispatcher.queues, *self._context.pulls.queues} if self._store.has_other_workers else ()
+        queues = {*dispatcher.lanes.queues, *self._context.pulls.queues} if self._store.has_other_workers else ()
         polled = await self._store.engine.poll(tuple(queues))
         now = self._clock.monotonic()
         pause = (now - started_at) * _PAUSE_PER_SECOND
@@ -131,7 +131,7 @@ class Poller:
         try:
             await self._context.lease.renew()
             await self._context.cache.reset()
-            await self._context.dispatcher.reset()
+            await self._context.dispatcher.registry.reset()
         except BaseException:
             self._must_reset = True
             raise

@@ -131,7 +131,7 @@ class Worker:
         )
         self._poller = Poller(store, polled_parts, clock, log)
         self._scheduler.notify_heads = self._on_heads
-        self.dispatcher.on_unowned = self._poller.request_poll
+        self.dispatcher.registry.on_unowned = self._poller.request_poll
         self._supervisor = Supervisor(log)
         self._verifier = DomainVerifier(installation.control, fetcher, is_leader=lambda: self._ownership.is_leader)
         self._endpoint_tester = EndpointTester(
@@ -224,7 +224,7 @@ class Worker:
         self._log.warning(
             "worker_expired", session_id=self.lease.session_id, detail="Another worker took over; starting again."
         )
-        self.dispatcher.drop_all()
+        self.dispatcher.registry.drop_all()
 
     def _appended(self, appended: Appended) -> None:
         self.dispatcher.on_appended(appended)

@@ -164,7 +164,7 @@ class Worker:
             lease=lease,
             tuning=stage.tuning,
         )
-        self.dispatcher.on_unowned = self._look
+        self.dispatcher.registry.on_unowned = self._look
         self.looks = False
 
     @property
@@ -173,7 +173,7 @@ class Worker:
 
     @property
     def lanes(self) -> list[Lane]:
-        return list(self.dispatcher._lanes)
+        return list(self.dispatcher.lanes)
 
     def _look(self) -> None:
         self.looks = True
@@ -183,7 +183,7 @@ class Worker:
         dispatcher = self.dispatcher
         dispatcher.timers.stop()
         dispatcher._handover_outcomes.close()
-        for lane in dispatcher._lanes:
+        for lane in dispatcher.lanes:
             lane.close()
         for task in tuple(dispatcher._tasks):
             task.cancel()
@@ -251,23 +251,23 @@ class Stage:
 
     async def take_free(self, worker: Worker | None = None) -> None:
         taker = worker or self.worker
-        while await taker.dispatcher.take((await self.store.engine.poll(())).free):
+        while await taker.dispatcher.registry.take((await self.store.engine.poll(())).free):
             pass
         await self.quiet()
 
     async def take_some(self, worker: Worker) -> None:
-        await worker.dispatcher.take((await self.store.engine.poll(())).free)
+        await worker.dispatcher.registry.take((await self.store.engine.poll(())).free)
 
     async def revive(self, worker: Worker) -> None:
         """Let an expired worker find that out, and go on under a new session."""
-        worker.dispatcher.drop_all()
+        worker.dispatcher.registry.drop_all()
         await self._join(worker.lease)
         worker.lease.holds = True
         worker.dispatcher.on_lease_renewed()
 
     async def move(self, giver: Worker, taker: Worker) -> None:
         """Hand all lanes of one worker over to the other."""
-        await giver.dispatcher.hand_over(tuple(giver.dispatcher.owned))
+        await giver.dispatcher.hand_over(tuple(giver.dispatcher.lanes.cursors))
         await self.quiet()
         await self.take_free(taker)
 
@@ -303,7 +303,7 @@ class Stage:
         await self.quiet()
 
     async def poll_for(self, worker: Worker) -> None:
-        polled = await self.store.engine.poll(worker.dispatcher.queues)
+        polled = await self.store.engine.poll(worker.dispatcher.lanes.queues)
         worker.dispatcher.on_heads(polled.heads.items())
 
     async def quiet(self) -> None:

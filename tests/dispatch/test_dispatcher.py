@@ -29,7 +29,7 @@ async def test_a_start_takes_up_every_cursor(stage: Stage) -> None:
     queue, listeners = await _with_listeners(stage, 5)
     [message] = await stage.publish(queue)
     await stage.start()
-    assert stage.dispatcher.lane_count == 5
+    assert len(stage.dispatcher.lanes) == 5
     assert sorted(sent.listener_id for sent in stage.courier.sent) == [each.public_id for each in listeners]
     assert set(stage.courier.ids()) == {message}
 
@@ -51,8 +51,8 @@ async def test_a_listener_deleted_before_it_was_taken_up_makes_no_lane(stage: St
     listener = await stage.listener(queue)
     await stage.delete_listener(listener)
     await stage.follow("listener", listener.organization, listener.id)
-    assert stage.dispatcher.lane_count == 0
-    assert stage.dispatcher.queues == ()
+    assert len(stage.dispatcher.lanes) == 0
+    assert stage.dispatcher.lanes.queues == ()
 
 
 async def test_each_message_goes_to_every_listener_of_its_queue_and_to_no_other(stage: Stage) -> None:
@@ -84,7 +84,7 @@ async def test_the_lanes_of_a_deleted_queue_end_and_record_nothing(stage: Stage)
     await stage.publish(queue)
     await stage.store.write(partial(queues.mark_deleted, organization=queue.organization, queue=queue.id, now=1))
     await stage.follow("queue", queue.organization, queue.id)
-    assert stage.dispatcher.lane_count == 0
+    assert len(stage.dispatcher.lanes) == 0
     await stage.end(stage.courier.in_flight[::], badly())
     assert await stage.delivery_rows(listener) == []
 
@@ -95,7 +95,7 @@ async def test_the_lanes_of_a_deleted_organization_end_and_those_of_others_go_on
     await stage.start()
     await stage.store.write(partial(organizations.mark_deleted, organization=gone.organization, now=1))
     await stage.follow("organization", gone.organization, gone.organization)
-    assert stage.dispatcher.lane_count == 1
+    assert len(stage.dispatcher.lanes) == 1
     await stage.publish(queue)
     assert [sent.listener_id for sent in stage.courier.sent] == [listener.public_id]
 
@@ -140,7 +140,7 @@ async def test_one_listener_that_cannot_be_read_does_not_keep_the_others_from_ru
     await stage.publish(queue)
     assert [sent.listener_id for sent in stage.courier.sent] == [good.public_id]
     await stage.configure(bad, notify_url="https://example.com/")
-    assert stage.dispatcher.lane_count == 2
+    assert len(stage.dispatcher.lanes) == 2
 
 
 async def test_a_change_that_makes_a_listener_unusable_ends_its_lane_and_not_the_following(stage: Stage) -> None:
@@ -166,7 +166,7 @@ async def test_when_another_has_taken_over_the_first_can_store_nothing_more(stag
     second = await stage.join()
     await stage.take_free()
     await stage.end(first.courier.in_flight[::], well())
-    assert first.dispatcher.lane_count == 0
+    assert len(first.dispatcher.lanes) == 0
     assert (await stage.counts(listener)).acknowledged == 0
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
     await stage.end(second.courier.in_flight[::], well())
@@ -228,7 +228,7 @@ async def test_while_it_drains_no_lane_is_taken_up(stage: Stage) -> None:
     await stage.dispatcher.drain(0)
     await stage.listener(queue)
     await stage.publish(queue)
-    assert stage.dispatcher.lane_count == 0
+    assert len(stage.dispatcher.lanes) == 0
     assert stage.courier.sent == []
 
 

@@ -11,10 +11,10 @@ async def test_invalidated_lanes_store_nothing(stage: Stage) -> None:
     listener = await stage.listener(queue)
     await stage.start()
     [message] = await stage.publish(queue)
-    stage.dispatcher.invalidate()
+    stage.dispatcher.registry.invalidate()
     await stage.end(tuple(stage.courier.in_flight), well())
     assert (await stage.counts(listener)).acknowledged == 0
-    await stage.dispatcher.reset()
+    await stage.dispatcher.registry.reset()
     await stage.quiet()
     assert stage.courier.ids() == [message]
 
@@ -23,10 +23,10 @@ async def test_no_lane_comes_up_before_the_store_is_read_again(stage: Stage) -> 
     queue = await stage.queue(await stage.organization())
     await stage.listener(queue)
     await stage.start()
-    stage.dispatcher.invalidate()
+    stage.dispatcher.registry.invalidate()
     await stage.listener(queue)
     await stage.publish(queue)
-    assert stage.dispatcher.lane_count == 0
-    await stage.dispatcher.reset()
+    assert len(stage.dispatcher.lanes) == 0
+    await stage.dispatcher.registry.reset()
     await stage.quiet()
-    assert stage.dispatcher.lane_count == 2
+    assert len(stage.dispatcher.lanes) == 2

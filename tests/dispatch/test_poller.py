@@ -101,7 +101,7 @@ class Post:
             self.pulls,
         )
         self.poller = Poller(store, context, clock, self.log)
-        self.lease.on_expired, self.lease.on_held = self.dispatcher.drop_all, self.dispatcher.on_lease_renewed
+        self.lease.on_expired, self.lease.on_held = self.dispatcher.registry.drop_all, self.dispatcher.on_lease_renewed
         self.polls: list[Sequence[QueueKey]] = []
         self.polls_at_once = self.most_polls_at_once = 0
         self.slow_seconds = 0.0
@@ -211,7 +211,7 @@ async def test_messages_of_other_workers_are_found_by_polling(post: Post, elsewh
     await join_elsewhere(elsewhere)
     queue = await make_queue(elsewhere)
     post.run()
-    await post.until(lambda: post.dispatcher.lane_count)
+    await post.until(lambda: len(post.dispatcher.lanes))
     message = await publish(elsewhere, queue, 1)
     await post.until(lambda: post.courier.ids == [message])
 
@@ -325,7 +325,7 @@ async def test_after_a_loss_everything_is_read_again_and_first_the_lease_is_rene
 ) -> None:
     queue = await make_queue(elsewhere)
     await post.poll()
-    [lane] = post.dispatcher._lanes
+    [lane] = post.dispatcher.lanes
     known = await post.cache.queue(queue.organization, queue.public_id)
     called: list[str] = []
     for part, name in ((post.lease, "renew"), (post.cache, "reset"), (post.dispatcher, "reset")):
@@ -334,7 +334,7 @@ async def test_after_a_loss_everything_is_read_again_and_first_the_lease_is_rene
     assert not post.lease.may_expire_peers()
     await post.poll()
     assert called == ["Lease", "ControlPlaneCache", "Dispatcher"]
-    [again] = post.dispatcher._lanes
+    [again] = post.dispatcher.lanes
     assert again is not lane
     assert post.cache.cached_queue(known.organization, known.public_id) is None
     await post.poll()
@@ -366,7 +366,7 @@ async def test_failed_reset_is_repeated(post: Post, elsewhere: Store, monkeypatc
 async def test_expired_worker_drops_its_lanes_and_takes_them_again(post: Post, elsewhere: Store) -> None:
     await make_queue(elsewhere)
     await post.poll()
-    [lane] = post.dispatcher._lanes
+    [lane] = post.dispatcher.lanes
     first = post.lease.session_id
     await elsewhere.write(partial(workers.expire_worker, session_id=first, known_dead=True))
     await elsewhere.write(partial(workers.release_cursors, dead=first, limit=10))
@@ -374,7 +374,7 @@ async def test_expired_worker_drops_its_lanes_and_takes_them_again(post: Post, e
     await post.poll()
     assert lane.is_closed
     assert post.lease.session_id != first
-    assert [again.record.owner for again in post.dispatcher._lanes] == [post.lease.session_id]
+    assert [again.record.owner for again in post.dispatcher.lanes] == [post.lease.session_id]
 
 
 async def test_a_lease_that_is_over_is_renewed_before_anything_else(

@@ -12,7 +12,6 @@ from discue.crypto import signing
 from discue.dispatch import registry
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules
-from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.lane import endpoint, limits
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import InFlightAttempt
@@ -22,6 +21,7 @@ from discue.dispatch.lane.limits import FairShare
 from discue.dispatch.lane.ordering import Ordering
 from discue.dispatch.lane.replay import ReplayCursorState, ReplayLane
 from discue.dispatch.pull.session import PullSession
+from discue.dispatch.registry import LaneRegistry
 from discue.domain.messages import Entry
 from discue.domain.rate import TokenBucket
 from discue.domain.window import Window
@@ -133,11 +133,12 @@ def never_follows_the_feed() -> None:
 
 
 def believes_what_it_read_before_an_outage() -> None:
-    async def reset(self: Dispatcher) -> None:
-        self.on_lease_renewed()
+    async def reset(self: LaneRegistry) -> None:
+        for lane in self._lanes:
+            lane.pump()
 
-    put(Dispatcher, "invalidate", lambda _self: None)
-    put(Dispatcher, "reset", reset)
+    put(LaneRegistry, "invalidate", lambda _self: None)
+    put(LaneRegistry, "reset", reset)
 
 
 def takes_guests_for_gone() -> None:

@@ -137,8 +137,8 @@ async def test_another_worker_goes_on_at_once_with_what_one_that_ends_delivered(
             await client.listener(queue, receiver.url(str(number)))
         first = await client.publish(queue, "hello")
         await receiver.until(lambda: {each.path for each in receiver.delivered} == set(map(str, range(10))))
-        assert ending.worker.dispatcher.lane_count
-        assert staying.worker.dispatcher.lane_count
+        assert len(ending.worker.dispatcher.lanes)
+        assert len(staying.worker.dispatcher.lanes)
         _, idle = await asyncio.open_connection("127.0.0.1", ending.port)
         idle.write(H2_GREETING)
         answered, slow = await asyncio.open_connection("127.0.0.1", ending.port)
@@ -172,10 +172,10 @@ async def test_a_worker_that_only_answers_the_api_has_its_slot_and_no_lanes(data
         polled = await api.installation.store.engine.poll(())
         assert [(member.role, member.slot) for member in polled.members] == [("api", 0)]
         assert api.installation.control.row_ids.slot == 0
-        assert api.worker.dispatcher.lane_count == 0
+        assert len(api.worker.dispatcher.lanes) == 0
         async with running(database, role="dispatch") as dispatch:
             await receiver.until(lambda: receiver.messages("late") == [message])
-            assert dispatch.worker.dispatcher.lane_count == 1
+            assert len(dispatch.worker.dispatcher.lanes) == 1
         client.close()
 
 

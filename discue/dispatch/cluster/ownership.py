@@ -194,14 +194,14 @@ class Ownership:
         claims = to_claim(self._shares, me, free, self._free.seen_for(_SETTLE_SECONDS, now))
         if not claims:
             return 0
-        claimed = await self._dispatcher.take(claims)
+        claimed = await self._dispatcher.registry.take(claims)
         self._log.info("cursors_claimed", count=claimed)
         return claimed
 
     async def _release_surplus(self, now: float) -> None:
         if self._shares is None or self._is_leaving or self._lease.session_id not in self._candidates:
             return
-        owned = self._dispatcher.owned
+        owned = self._dispatcher.lanes.cursors
         if self._surplus is None:
             if not self._membership.seen_for(_SETTLE_SECONDS, now):
                 return

@@ -94,6 +94,7 @@ class HealthWriter:
         self._task: asyncio.Task[None] | None = None
         self.wakes_at = 0
         self.is_closed = False
+        """Set to store nothing any more."""
 
     def on_probe(self, lane: "Lane", before: Liveness, after: Liveness) -> None:
         """Store what a probe has changed."""
@@ -126,10 +127,6 @@ class HealthWriter:
         with suppress(Unavailable, StoreUnusable):
             for start in range(0, len(unstored), self._records_per_write):
                 await self._write(unstored[start : start + self._records_per_write])
-
-    def close(self) -> None:
-        """Store nothing any more."""
-        self.is_closed = True
 
     def _start(self) -> None:
         if self._task is None and self._due and not self.is_closed:

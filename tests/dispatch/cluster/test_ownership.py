@@ -1,6 +1,6 @@
 """How workers share cursors: by snapshots of the cluster, and by guarded writes."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
@@ -39,29 +39,26 @@ def engine_name() -> str:
 
 
 class CursorHolder:
-    """Takes the place of a dispatcher: owns cursors without delivering. If `is_stuck`, it claims none."""
+    """A dispatcher, its registry and its lanes in one: owns cursors without delivering. If `is_stuck`, claims none."""
 
     def __init__(self, store: Store, lease: Lease) -> None:
         self._store = store
         self._lease = lease
-        self._owned: set[CursorKey] = set()
+        self.registry = self.lanes = self
+        self.cursors: set[CursorKey] = set()
         self.released: list[int] = []
         self.is_stuck = False
-
-    @property
-    def owned(self) -> Collection[CursorKey]:
-        return self._owned
 
     async def take(self, cursors: Sequence[CursorKey]) -> int:
         if self.is_stuck:
             return 0
         won = await self._store.write(partial(claim, owner=self._lease.session_id, cursors=cursors))
-        self._owned.update(won)
+        self.cursors.update(won)
         return len(won)
 
     async def hand_over(self, cursors: Sequence[CursorKey]) -> None:
         await self._store.write(partial(release, owner=self._lease.session_id, cursors=cursors))
-        self._owned.difference_update(cursors)
+        self.cursors.difference_update(cursors)
         self.released.append(len(cursors))
 
 
@@ -223,7 +220,7 @@ async def test_single_worker_claims_all_cursors_at_once(cluster: Cluster) -> Non
     cursors = await cluster.cursors(1_300)
     alice = await cluster.worker()
     assert set((await cluster.owners()).values()) == {alice.me}
-    assert set(alice.holder.owned) == set(cursors)
+    assert set(alice.holder.cursors) == set(cursors)
     assert alice.ownership.is_leader
 
 
@@ -241,7 +238,7 @@ async def test_new_worker_gets_its_share_after_a_while_in_limited_steps(
     alice, bob = await cluster.worker(), await cluster.worker()
     await cluster.pass_seconds(3)
     assert alice.holder.released == []
-    assert not bob.holder.owned
+    assert not bob.holder.cursors
     await cluster.pass_seconds(1)
     assert alice.holder.released == [500]
     await alice.look()
@@ -273,7 +270,7 @@ async def test_cursors_of_an_expired_worker_go_to_the_others(cluster: Cluster) -
     await cluster.cursors(60)
     alice, bob, charlie = [await cluster.worker() for _ in range(3)]
     await cluster.pass_seconds(30)
-    assert all(worker.holder.owned for worker in cluster.workers)
+    assert all(worker.holder.cursors for worker in cluster.workers)
     await cluster.kill(bob)
     await alice.look()
     await charlie.look()
@@ -411,7 +408,7 @@ async def test_predecessors_are_expired_at_once(cluster: Cluster) -> None:
     alice = await cluster.worker()
     await cluster.pass_seconds(30)
     bob = await cluster.worker(predecessors=[alice.me])
-    assert set(bob.holder.owned) == set(cursors)
+    assert set(bob.holder.cursors) == set(cursors)
     assert set(await cluster.members()) == {bob.me}
 
 
@@ -421,7 +418,7 @@ async def test_worker_that_is_alone_claims_cursors_of_unknown_owners(cluster: Cl
     # In a copied database, or one of an older version, owners have no rows.
     await cluster.store.write(lambda tx: tx.execute("UPDATE cursor SET owner = 4711 WHERE listener % 2 = 0"))
     bob = await cluster.worker(predecessors="all")
-    assert set(bob.holder.owned) == set(cursors)
+    assert set(bob.holder.cursors) == set(cursors)
     assert set(await cluster.members()) == {bob.me}
     assert alice.me != bob.me
 

@@ -304,7 +304,7 @@ async def test_a_worker_that_starts_with_an_unverified_domain_waits_too(site: Si
         await shop.listener()
         await stage.publish(shop.queue)
         await stage.start()
-        assert stage.dispatcher.lane_count == 1
+        assert len(stage.dispatcher.lanes) == 1
         assert stage.courier.sent == []
         await shop.verify(site.verifier())
         assert len(stage.courier.sent) == 1

@@ -224,7 +224,7 @@ async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, retention: Re
     await retention.purge()
     for table in ("queue", "queue_head", "listener", "cursor", "exception", "attempt", "missed_range", "log", "job"):
         assert await stage.rows(f"SELECT count(*) FROM {table}") == [(0,)], table
-    assert stage.dispatcher.lane_count == 0
+    assert len(stage.dispatcher.lanes) == 0
 
 
 async def test_purge_runs_on_request_only(stage: Stage, retention: RetentionOnStage) -> None:

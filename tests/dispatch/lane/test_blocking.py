@@ -138,11 +138,11 @@ async def test_deletion_before_the_keys_are_read_lets_no_message_pass(
     [failed] = await stage.publish_keyed(queue, "b")
     await stage.end(stage.courier.in_flight[0], badly())
     worker = stage.worker
-    [cursor] = worker.dispatcher.owned
+    [cursor] = worker.dispatcher.lanes.cursors
     await worker.dispatcher.hand_over([cursor])
     following, later = await stage.publish_keyed(queue, "a", "b")
     fail_the_next_read_of_keys(stage, monkeypatch)
-    await worker.dispatcher.take([cursor])
+    await worker.dispatcher.registry.take([cursor])
     await stage.delete_message(queue, missed)
     await stage.advance(250)
     assert stage.courier.ids() == [following]

@@ -34,7 +34,7 @@ async def _two_workers(stage: Stage, messages: int = 3) -> tuple[Queue, Listener
 async def test_request_in_flight_is_not_repeated_after_a_handover(stage: Stage) -> None:
     queue, listener, first, second, ids = await _two_workers(stage)
     await stage.move(first, second)
-    assert (first.dispatcher.lane_count, second.dispatcher.lane_count) == (0, 1)
+    assert (len(first.dispatcher.lanes), len(second.dispatcher.lanes)) == (0, 1)
     assert first.dispatcher.handover_in_flight == len(ids)
     later = await stage.publish(queue, 2)
     assert first.courier.ids() == ids
@@ -223,7 +223,7 @@ async def test_a_request_that_left_the_span_is_waited_for_when_everything_is_rea
         for sent in first.courier.in_flight[1:]:
             sent.end(well())
         await stage.quiet()
-    await first.dispatcher.reset()
+    await first.dispatcher.registry.reset()
     await stage.advance(CHECK_INTERVAL_MS)
     assert first.courier.ids() == ids[:1]
     await stage.end(first.courier.in_flight[0], well())
@@ -245,7 +245,7 @@ async def test_when_it_is_not_known_whether_a_release_was_stored_what_ends_is_st
 
     monkeypatch.setattr(stage.store, "settle", unheard_once)
     await stage.move(first, second)
-    assert (first.dispatcher.lane_count, second.dispatcher.lane_count) == (0, 1)
+    assert (len(first.dispatcher.lanes), len(second.dispatcher.lanes)) == (0, 1)
     await stage.end(first.courier.in_flight[::], well())
     await stage.check_inherited()
     assert (await stage.counts(listener)).acknowledged == 3
@@ -312,12 +312,12 @@ async def test_outcome_for_a_deleted_listener_is_not_recorded(stage: Stage) -> N
     await stage.store.write(lambda tx: tx.execute("DELETE FROM exception"))
     await stage.end(first.courier.in_flight[::], badly())
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
-    assert (first.dispatcher.handover_in_flight, second.dispatcher.lane_count) == (0, 0)
+    assert (first.dispatcher.handover_in_flight, len(second.dispatcher.lanes)) == (0, 0)
 
 
 async def test_outcome_before_the_release_is_stored_is_reported_after_it(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage)
-    handing_over = asyncio.ensure_future(first.dispatcher.hand_over(tuple(first.dispatcher.owned)))
+    handing_over = asyncio.ensure_future(first.dispatcher.hand_over(tuple(first.dispatcher.lanes.cursors)))
     await until(lambda: first.dispatcher.handover_in_flight > 0)
     assert await stage.delivery_rows(listener) == []
     first.courier.end_all(well())
@@ -392,7 +392,7 @@ async def test_flush_of_an_expired_owner_changes_nothing(stage: Stage) -> None:
     await stage.take_free(second)
     assert len(second.courier.in_flight) == 3
     await stage.end(first.courier.in_flight[::], badly(no_retry=True))
-    assert first.dispatcher.lane_count == 0
+    assert len(first.dispatcher.lanes) == 0
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
     await stage.end(second.courier.in_flight[::], well())
     counts = await stage.counts(listener)
@@ -404,12 +404,12 @@ async def test_expired_worker_takes_no_cursors_until_it_has_joined_again(stage: 
     await stage.steal(first)
     second.dispatcher.begin_draining()
     other = await stage.listener(queue)
-    assert await first.dispatcher.take([(other.organization, other.id, 0)]) == 0
-    assert first.dispatcher.lane_count == 1
+    assert await first.dispatcher.registry.take([(other.organization, other.id, 0)]) == 0
+    assert len(first.dispatcher.lanes) == 1
     await stage.revive(first)
-    assert first.dispatcher.lane_count == 0
+    assert len(first.dispatcher.lanes) == 0
     await stage.take_free(first)
-    assert {key[1] for key in first.dispatcher.owned} == {listener.id, other.id}
+    assert {key[1] for key in first.dispatcher.lanes.cursors} == {listener.id, other.id}
     assert len(first.courier.sent) == 6
 
 
@@ -419,28 +419,28 @@ async def test_two_workers_share_free_cursors(stage: Stage) -> None:
         await stage.listener(queue)
     first, second = await stage.join(), await stage.join()
     free = (await stage.store.engine.poll(())).free
-    taken = await asyncio.gather(first.dispatcher.take(free[:6]), second.dispatcher.take(free[2:]))
+    taken = await asyncio.gather(first.dispatcher.registry.take(free[:6]), second.dispatcher.registry.take(free[2:]))
     assert sum(taken) == len(free) == 8
-    assert not set(first.dispatcher.owned) & set(second.dispatcher.owned)
-    assert set(first.dispatcher.owned) | set(second.dispatcher.owned) == set(free)
+    assert not set(first.dispatcher.lanes.cursors) & set(second.dispatcher.lanes.cursors)
+    assert set(first.dispatcher.lanes.cursors) | set(second.dispatcher.lanes.cursors) == set(free)
 
 
 async def test_a_lane_in_the_middle_of_being_handed_over_is_not_taken_back(stage: Stage) -> None:
     _, _, first, _, _ = await _two_workers(stage)
-    [key] = first.dispatcher.owned
+    [key] = first.dispatcher.lanes.cursors
     handing_over = asyncio.ensure_future(first.dispatcher.hand_over([key]))
     await until(lambda: first.dispatcher.handover_in_flight > 0)
-    assert await first.dispatcher.take([key]) == 0
+    assert await first.dispatcher.registry.take([key]) == 0
     await handing_over
-    assert await first.dispatcher.take([key]) == 1
+    assert await first.dispatcher.registry.take([key]) == 1
 
 
 async def test_a_cursor_without_a_lane_is_given_up_as_well(stage: Stage) -> None:
     _, listener, first, _, _ = await _two_workers(stage, 1)
-    [key] = first.dispatcher.owned
+    [key] = first.dispatcher.lanes.cursors
     await stage.store.write(lambda tx: tx.execute("UPDATE listener SET notify_url = 'x'"))
     await stage.follow("listener", listener.organization, listener.id)
-    assert first.dispatcher.lane_count == 0
+    assert len(first.dispatcher.lanes) == 0
     await first.dispatcher.hand_over([key])
     assert await stage.rows("SELECT count(*) FROM cursor WHERE owner IS NULL") == [(1,)]
 
@@ -455,7 +455,7 @@ async def test_after_a_history_that_got_shorter_lanes_go_on_from_what_the_store_
     await stage.store.write(
         lambda tx: tx.execute("UPDATE cursor SET position = 0, acknowledged = 0, version = 0, ahead = NULL")
     )
-    await first.dispatcher.reset()
+    await first.dispatcher.registry.reset()
     await stage.quiet()
     assert first.courier.ids() == [ids[0]]
     again = await stage.publish(queue, 2)
@@ -481,9 +481,9 @@ async def test_flush_of_an_old_lane_has_no_effect_after_a_reset(stage: Stage) ->
     _, listener, first, _, _ = await _two_workers(stage)
     [lane] = first.lanes
     old = lane.cursor.take()
-    await first.dispatcher.reset()
+    await first.dispatcher.registry.reset()
     assert not await stage.store.settle(old)
-    assert first.dispatcher.lane_count == 1
+    assert len(first.dispatcher.lanes) == 1
     assert (await stage.counts(listener)).position == 0
 
 
@@ -500,7 +500,7 @@ async def test_a_lane_that_was_dropped_tries_no_more_to_store_anything(
     monkeypatch.setattr(stage.store, "settle", fails)
     first.courier.end_all(well())
     await until(lambda: bool(tries))
-    first.dispatcher.drop_all()
+    first.dispatcher.registry.drop_all()
     async with asyncio.timeout(5):
         await stage.quiet()
     assert len(tries) == 1
@@ -512,11 +512,11 @@ async def test_drain_gives_up_idle_lanes_and_lanes_with_requests_in_flight(stage
     for _ in range(5):
         await stage.listener(idle)
     await stage.take_free(first)
-    assert sum(worker.dispatcher.lane_count for worker in stage.workers) == 6
+    assert sum(len(worker.dispatcher.lanes) for worker in stage.workers) == 6
     draining = asyncio.ensure_future(first.dispatcher.drain(20))
-    await until(lambda: first.dispatcher.lane_count == 0)
+    await until(lambda: len(first.dispatcher.lanes) == 0)
     await stage.take_free(second)
-    assert second.dispatcher.lane_count == 6
+    assert len(second.dispatcher.lanes) == 6
     await stage.publish(queue, 1)
     assert len(second.courier.sent) == 1
     assert not draining.done()
@@ -544,6 +544,6 @@ async def test_thousands_of_lanes_start_and_are_given_up_quickly(store: Store) -
     for _ in range(1_500):
         await stage.listener(queue)
     await stage.start()
-    assert stage.dispatcher.lane_count == 1_500
+    assert len(stage.dispatcher.lanes) == 1_500
     await stage.dispatcher.drain(5)
     assert await stage.rows("SELECT count(*) FROM cursor WHERE owner IS NULL") == [(1_500,)]

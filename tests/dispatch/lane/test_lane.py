@@ -138,7 +138,7 @@ async def test_much_that_is_to_be_kept_is_stored_before_a_cursor_is_given_up(sta
     await stage.publish(queue, IN_FLIGHT)
     for sent in stage.courier.in_flight[::]:
         sent.end(with_trace(badly(), os.urandom(16_384)))
-    await stage.dispatcher.hand_over(tuple(stage.dispatcher.owned))
+    await stage.dispatcher.hand_over(tuple(stage.dispatcher.lanes.cursors))
     await stage.quiet()
     assert await stage.rows("SELECT count(*) FROM attempt_detail") == [(IN_FLIGHT,)]
     assert await stage.rows("SELECT owner FROM cursor") == [(None,)]
@@ -319,7 +319,7 @@ async def test_deleted_listener_gets_nothing_and_nothing_is_recorded(stage: Stag
     await stage.delete_listener(listener)
     await stage.end(stage.courier.in_flight[0], badly())
     await stage.publish(queue)
-    assert stage.dispatcher.lane_count == 0
+    assert len(stage.dispatcher.lanes) == 0
     assert stage.courier.in_flight == []
     assert await stage.delivery_rows(listener) == []
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
@@ -330,7 +330,7 @@ async def test_a_lane_whose_cursor_was_taken_stops_and_counts_nothing_twice(stag
     await stage.publish(queue, 2)
     await stage.store.write(lambda tx: tx.execute("UPDATE cursor SET owner = 7, token = token + 1"))
     await stage.end(stage.courier.in_flight[0], well())
-    assert stage.dispatcher.lane_count == 0
+    assert len(stage.dispatcher.lanes) == 0
     await stage.end(stage.courier.in_flight[0], well())
     await stage.publish(queue)
     assert stage.courier.in_flight == []

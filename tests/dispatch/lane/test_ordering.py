@@ -227,7 +227,7 @@ async def test_new_owner_waits_for_the_request_of_the_previous_one(stage: Stage)
     first, second = await stage.publish_keyed(queue, "a", "a")
     former = stage.worker
     leaving = list(former.courier.in_flight)
-    await former.dispatcher.hand_over(tuple(former.dispatcher.owned))
+    await former.dispatcher.hand_over(tuple(former.dispatcher.lanes.cursors))
     newcomer = await stage.join()
     await stage.take_free(newcomer)
     assert newcomer.courier.in_flight == []
@@ -272,13 +272,13 @@ async def test_redelivery_step_before_the_keys_are_read_lets_no_message_pass(
     await stage.end(stage.courier.in_flight[0], badly(no_retry=True))
     await stage.end(stage.courier.in_flight[0], badly())
     worker = stage.worker
-    [cursor] = worker.dispatcher.owned
-    worker.dispatcher.on_unowned = lambda: None
+    [cursor] = worker.dispatcher.lanes.cursors
+    worker.dispatcher.registry.on_unowned = lambda: None
     await worker.dispatcher.hand_over([cursor])
     [later] = await stage.publish_keyed(queue, "b")
     await redeliver(stage, listener)
     fail_the_next_read_of_keys(stage, monkeypatch)
-    await worker.dispatcher.take([cursor])
+    await worker.dispatcher.registry.take([cursor])
     await stage.quiet()
     await stage.advance(250)
     assert stage.courier.ids() == [missed]

@@ -303,7 +303,7 @@ class Promises(RuleBasedStateMachine):
     def lanes_are_given(self, index: int, taker: int, which: int) -> None:
         async def work() -> None:
             giver = self.one(index)
-            given = [key for bit, key in enumerate(giver.dispatcher.owned) if which >> bit & 1]
+            given = [key for bit, key in enumerate(giver.dispatcher.lanes.cursors) if which >> bit & 1]
             await giver.dispatcher.hand_over(given)
             await self.stage.take_free(self.one(taker))
 
@@ -379,7 +379,7 @@ class Promises(RuleBasedStateMachine):
 
     async def started_over(self, worker: Worker) -> None:
         self.excuse(worker)
-        await worker.dispatcher.reset()
+        await worker.dispatcher.registry.reset()
 
     async def missed_too_old(self) -> None:
         for worker in self.stage.workers:
@@ -482,7 +482,7 @@ class Promises(RuleBasedStateMachine):
             "publish": lambda: self.published(event.number % 3, list("abacab"[event.number // 2 :])),
             "end": lambda: self.ended_one(event.number, event.outcome),
             "time": lambda: self.woken(worker, event.milliseconds),
-            "give": lambda: running.hand_over(tuple(running.owned)),
+            "give": lambda: running.hand_over(tuple(running.lanes.cursors)),
             "take": lambda: self.stage.take_some(worker),
             "look": lambda: self.looked(worker),
             "poll": lambda: self.stage.poll_for(worker),

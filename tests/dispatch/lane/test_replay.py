@@ -377,11 +377,11 @@ async def test_replay_lane_of_an_earlier_ownership_is_replaced(stage: Stage) -> 
     await stage.configure(listener, status="disabled")
     await ask(stage, listener)
     second = await stage.join()
-    await first.dispatcher.hand_over(tuple(first.dispatcher.owned))
+    await first.dispatcher.hand_over(tuple(first.dispatcher.lanes.cursors))
     # The replay's cursor stays with its owner until the live one is taken: the first worker brings its lane up again.
     first.dispatcher.on_change("listener", listener.organization, listener.id)
     await stage.quiet()
-    assert first.dispatcher.lane_count == 1
+    assert len(first.dispatcher.lanes) == 1
     await stage.take_free(second)
     await stage.move(second, first)
     await stage.configure(listener, status="enabled")

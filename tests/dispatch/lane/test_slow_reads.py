@@ -117,10 +117,10 @@ async def test_inherited_request_that_fails_before_the_check_is_retried_when_due
     first = stage.worker
     await stage.publish(queue)
     second = await stage.join()
-    [key] = first.dispatcher.owned
+    [key] = first.dispatcher.lanes.cursors
     await first.dispatcher.hand_over([key])
     # The lane's record is read while the request is in flight, and inherited requests when it has ended.
-    await slow.begin(_spawned(second.dispatcher.take([key])))
+    await slow.begin(_spawned(second.dispatcher.registry.take([key])))
     first.courier.end_all(badly())
     await _stored(stage)
     await slow.arrive()
@@ -134,9 +134,9 @@ async def test_lane_sends_nothing_during_its_first_check(stage: Stage, slow: Slo
     first = stage.worker
     ids = await stage.publish(queue, LIMITS.listener_max_in_flight + 5)
     second = await stage.join()
-    [key] = first.dispatcher.owned
+    [key] = first.dispatcher.lanes.cursors
     await first.dispatcher.hand_over([key])
-    await slow.begin(_spawned(second.dispatcher.take([key])), reads=2)
+    await slow.begin(_spawned(second.dispatcher.registry.take([key])), reads=2)
     for _ in range(20):
         await asyncio.sleep(0)
     assert second.courier.sent == []
@@ -153,9 +153,9 @@ async def test_a_lane_that_is_handed_over_while_it_is_read_again_stays_away(stag
     second = await stage.join()
     change = lambda: first.dispatcher.on_change("listener", listener.organization, listener.id)  # noqa: E731
     await slow.begin(change)
-    await first.dispatcher.hand_over(tuple(first.dispatcher.owned))
+    await first.dispatcher.hand_over(tuple(first.dispatcher.lanes.cursors))
     await slow.arrive()
-    assert first.dispatcher.lane_count == 0
+    assert len(first.dispatcher.lanes) == 0
     await stage.take_free(second)
     await stage.publish(queue)
     assert (len(first.courier.sent), len(second.courier.sent)) == (0, 1)
@@ -167,27 +167,27 @@ async def test_read_under_a_lost_session_makes_no_lanes(stage: Stage, slow: Slow
     worker = stage.worker
     await stage.listener(queue)
     await stage.publish(queue)
-    [key] = worker.dispatcher.owned
+    [key] = worker.dispatcher.lanes.cursors
     await worker.dispatcher.hand_over([key])
-    await slow.begin(_spawned(worker.dispatcher.take([key])))
-    worker.dispatcher.drop_all()
+    await slow.begin(_spawned(worker.dispatcher.registry.take([key])))
+    worker.dispatcher.registry.drop_all()
     await slow.arrive()
-    assert worker.dispatcher.lane_count == 0
+    assert len(worker.dispatcher.lanes) == 0
 
 
 async def test_read_before_a_reset_makes_no_lanes(stage: Stage, slow: Slow) -> None:
     queue, listener = await _running(stage)
     worker = stage.worker
-    [key] = worker.dispatcher.owned
+    [key] = worker.dispatcher.lanes.cursors
     await worker.dispatcher.hand_over([key])
     await stage.append(queue, 1)
-    await slow.begin(_spawned(worker.dispatcher.take([key])))
-    starting_over = asyncio.ensure_future(worker.dispatcher.reset())
+    await slow.begin(_spawned(worker.dispatcher.registry.take([key])))
+    starting_over = asyncio.ensure_future(worker.dispatcher.registry.reset())
     await asyncio.sleep(0)
     await slow.arrive()
     await starting_over
     await stage.quiet()
-    assert worker.dispatcher.lane_count == 1
+    assert len(worker.dispatcher.lanes) == 1
     await stage.end(worker.courier.in_flight[::], well())
     assert len(worker.courier.sent) == 1
     assert (await stage.counts(listener)).acknowledged == 1
@@ -197,12 +197,12 @@ async def test_a_drain_that_begins_while_cursors_are_taken_gives_them_up(stage: 
     queue, _ = await _running(stage)
     await stage.publish(queue)
     worker = stage.worker
-    [key] = worker.dispatcher.owned
+    [key] = worker.dispatcher.lanes.cursors
     await worker.dispatcher.hand_over([key])
     engine = stage.store.engine
     assert isinstance(engine, Paced)
     engine.slow = "after"
-    taking = asyncio.ensure_future(worker.dispatcher.take([key]))
+    taking = asyncio.ensure_future(worker.dispatcher.registry.take([key]))
     await until(lambda: engine.got_stuck == 1)
     draining = asyncio.ensure_future(worker.dispatcher.drain(0))
     await asyncio.sleep(0)
@@ -215,9 +215,9 @@ async def test_a_drain_that_begins_while_cursors_are_taken_gives_them_up(stage: 
 async def test_messages_that_come_while_a_lane_is_read_are_not_overlooked(stage: Stage, slow: Slow) -> None:
     queue, listener = await _running(stage)
     worker = stage.worker
-    [key] = worker.dispatcher.owned
+    [key] = worker.dispatcher.lanes.cursors
     await worker.dispatcher.hand_over([key])
-    await slow.begin(_spawned(worker.dispatcher.take([key])))
+    await slow.begin(_spawned(worker.dispatcher.registry.take([key])))
     ids = [entry.id for entry in (await stage.append(queue, 2)).entries]
     await slow.arrive()
     assert worker.courier.ids() == ids
@@ -229,7 +229,7 @@ async def test_a_lane_that_is_dropped_before_its_reading_begins_holds_nothing(st
     stage.store.on_append = lambda _: None
     await stage.append(queue, 3)
     stage.dispatcher.on_heads([((queue.organization, queue.id), 3)])
-    stage.dispatcher.drop_all()
+    stage.dispatcher.registry.drop_all()
     await stage.quiet()
     assert stage.dispatcher._context.budget.held == 0
 
@@ -345,12 +345,12 @@ async def test_keys_are_read_once_however_often_the_lane_wakes_meanwhile(stage: 
     listener = await stage.listener(queue)
     [first] = await stage.publish_keyed(queue, "a")
     await stage.end(stage.courier.in_flight[0], badly())
-    [cursor] = stage.dispatcher.owned
+    [cursor] = stage.dispatcher.lanes.cursors
     await stage.dispatcher.hand_over([cursor])
     engine = stage.store.engine
     assert isinstance(engine, Paced)
     # The read of the lane's record comes first, the one of its keys second.
-    await slow.begin(_spawned(stage.dispatcher.take([cursor])), reads=2)
+    await slow.begin(_spawned(stage.dispatcher.registry.take([cursor])), reads=2)
     before = engine.got_stuck
     [lane] = stage.lanes
     engine.slow = "reading"

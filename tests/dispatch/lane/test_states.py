@@ -1,8 +1,6 @@
-"""The state machines of a lane: complete tables, and the same transitions as the diagram of the documentation."""
+"""The state machines of a lane. `tests/docs/test_diagrams.py` compares them with the diagrams."""
 
-import re
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +17,6 @@ from discue.dispatch.lane.states import (
     transition,
 )
 
-PAGE = Path(__file__).parents[3] / "docs" / "architecture.md"
 MACHINES = [
     (LaneState, LANE_TRANSITIONS),
     (BreakerState, BREAKER_TRANSITIONS),
@@ -33,19 +30,6 @@ def test_table_names_every_state_and_each_can_be_reached(states: type[Enum], tab
     assert set(table) == set(states)
     reachable = set().union(*table.values())
     assert set(states) - reachable <= {next(iter(states))}
-
-
-def test_diagram_of_a_lane_has_the_transitions_of_the_table() -> None:
-    diagram = PAGE.read_text().split("### States of a lane")[1].split("```")[1]
-    drawn = set(re.findall(r"^  (\w+) --> (\w+)", diagram, re.MULTILINE))
-    # The page says below the diagram that every state can lead to `closed`.
-    table = {
-        (before.name.lower(), after.name.lower())
-        for before, targets in LANE_TRANSITIONS.items()
-        for after in targets
-        if after is not LaneState.CLOSED or before in (LaneState.ENDING, LaneState.DRAINING)
-    }
-    assert drawn == table
 
 
 def test_transition_outside_the_table_is_refused() -> None:
