@@ -81,11 +81,6 @@ def with_required(schema: Schema, names: Sequence[str], unless: tuple[str, str] 
     return {**schema, "required": [*schema.get("required", ()), *names]}
 
 
-def undescribed(schema: Mapping[str, Any]) -> list[str]:
-    """Return the properties of a component that have no description."""
-    return [name for name, of_field in schema.get("properties", {}).items() if "description" not in of_field]
-
-
 def example_of(schema: Mapping[str, Any], components: Mapping[str, Mapping[str, Any]]) -> Any:
     """Return a value that fits the schema: its own example, or one made of the examples of its parts."""
     schema = schema if "examples" in schema else resolved(schema, components)
