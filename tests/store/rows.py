@@ -6,9 +6,11 @@ import msgspec
 
 from discue.domain.domain_challenge import Challenge, Domain, Verification
 from discue.domain.ids import encode, row_id_at
+from discue.domain.messages import StoredMessage
 from discue.domain.model import ApiKey, Listener, Organization, Queue
-from discue.store import listeners, organizations, queues
+from discue.store import listeners, messages, organizations, queues
 from discue.store.engine import Append, Appended, NewEntry, Row, Settle, Transaction
+from discue.store.queues import Head
 from discue.store.store import Store
 from tests.support.clocks import NOON
 
@@ -150,6 +152,18 @@ def a_settle(listener: Listener, position: int = 0, **changes: object) -> Settle
 
 async def rows(store: Store, sql: str) -> list[Row]:
     return await store.read(lambda tx: tx.rows(sql))
+
+
+async def stored_message(store: Store, queue: Queue, message: str) -> StoredMessage:
+    found = await store.read(lambda tx: messages.get(tx, queue, message))
+    assert found is not None
+    return found
+
+
+async def head_of(store: Store, queue: Queue) -> Head:
+    found = await store.read(lambda tx: queues.head(tx, queue.organization, queue.id))
+    assert found is not None
+    return found
 
 
 async def publish(store: Store, queue: Queue, ids: Sequence[str], now: int = NOON) -> Appended:

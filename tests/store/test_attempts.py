@@ -16,7 +16,7 @@ from discue.store import attempts, listeners, messages
 from discue.store.engine import Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
-from tests.store.rows import a_settle, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import a_settle, public_id, publish, row_id, stored_listener, stored_message, stored_queue
 from tests.store.walks import backwards, check, forwards
 from tests.support.clocks import NOON
 
@@ -63,8 +63,7 @@ async def _world(store: Store) -> World:
     for listener in registered:
         theirs = tuple(each for each in made if each.listener == listener.id)
         assert await store.settle(a_settle(listener, MESSAGES, attempts=theirs))
-    found = [await store.read(partial(messages.get, queue=queue, public_id=each)) for each in ids]
-    return World(queue, registered, [each for each in found if each is not None], made)
+    return World(queue, registered, [await stored_message(store, queue, each) for each in ids], made)
 
 
 def _ids(attempts: Sequence[Attempt]) -> list[str]:

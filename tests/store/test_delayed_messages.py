@@ -12,7 +12,7 @@ from discue.store import deliveries, message_log, messages, queues
 from discue.store.engine import Append, Appended, IdempotencyRecord, NewEntry
 from discue.store.pagination import Selection
 from discue.store.store import Store
-from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import head_of, public_id, publish, row_id, stored_listener, stored_message, stored_queue
 from tests.support.clocks import NOON
 
 OURS = row_id(1)
@@ -36,9 +36,7 @@ async def deliver(store: Store, now: int) -> dict[tuple[int, int], int]:
 
 
 async def found(store: Store, queue: Queue, number: int) -> StoredMessage:
-    message = await store.read(lambda tx: messages.get(tx, queue, public_id(number)))
-    assert message is not None
-    return message
+    return await stored_message(store, queue, public_id(number))
 
 
 async def test_a_message_waits_at_the_seq_it_was_given_and_gets_another_when_due(store: Store) -> None:
@@ -123,8 +121,7 @@ async def test_delayed_message_counts_once_as_published(store: Store) -> None:
     await store_delayed(store, queue, delayed(20), delayed(21))
     for now in (NOON, DUE):
         await deliver(store, now)
-        head = await store.read(lambda tx: queues.head(tx, OURS, queue.id))
-        assert head is not None
+        head = await head_of(store, queue)
         assert head.published_count == 3
 
 

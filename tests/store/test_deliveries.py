@@ -10,11 +10,11 @@ from discue.domain.errors import BadRequest
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DeliveryOptions, DeliveryState, Listener, Queue
 from discue.domain.window import Window
-from discue.store import deliveries, listeners, messages
+from discue.store import deliveries, listeners
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
-from tests.store.rows import a_settle, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import a_settle, public_id, publish, row_id, stored_listener, stored_message, stored_queue
 from tests.store.walks import backwards, forwards
 from tests.support.clocks import NOON
 
@@ -28,8 +28,7 @@ async def _published(store: Store) -> tuple[list[StoredMessage], list[Listener]]
     ids = [public_id(number) for number in (20, 21, 22)]
     await publish(store, queue, ids)
     registered.append(await stored_listener(store, queue, 13))
-    found = [await store.read(partial(messages.get, queue=queue, public_id=each)) for each in ids]
-    return [message for message in found if message is not None], registered
+    return [await stored_message(store, queue, each) for each in ids], registered
 
 
 def _attempt(listener: Listener, seq: int, number: int, status: int) -> Attempt:
@@ -136,8 +135,7 @@ async def _world(store: Store) -> World:
     for number, listener in enumerate(registered):
         assert await store.settle(_settled(listener, number % len(STATES)))
         stands.append((listener, STATES[number % len(STATES)]))
-    message = await store.read(partial(messages.get, queue=queue, public_id=public_id(50)))
-    assert message is not None
+    message = await stored_message(store, queue, public_id(50))
     return World(queue, message, stands)
 
 

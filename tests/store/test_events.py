@@ -11,7 +11,7 @@ from discue.store import events, listeners, messages, queues
 from discue.store.engine import Settle
 from discue.store.events import EventBatch, EventKind, EventQuery, Occurrence, UsageEvent, find
 from discue.store.store import Store
-from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue, take_all
+from tests.store.rows import public_id, publish, row_id, stored_listener, stored_message, stored_queue, take_all
 from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
@@ -123,8 +123,7 @@ async def test_events_can_be_limited_to_resources(store: Store) -> None:
 
 async def test_deletion_hides_the_events_of_messages_and_attempts(store: Store) -> None:
     queue, listener = await a_queue_with_traffic(store)
-    message = await store.read(lambda tx: messages.get(tx, queue, public_id(20)))
-    assert message is not None
+    message = await stored_message(store, queue, public_id(20))
     await store.write(lambda tx: messages.delete(tx, message))
     assert told(await found(store)) == [(21, "message_added", public_id(21))]
     await attempt(store, listener, [60], seq=2)
@@ -138,8 +137,7 @@ async def test_deletion_hides_the_events_of_messages_and_attempts(store: Store) 
 
 async def test_event_shows_the_current_name_of_its_message(store: Store) -> None:
     queue, _ = await a_queue_with_traffic(store)
-    message = await store.read(lambda tx: messages.get(tx, queue, public_id(20)))
-    assert message is not None
+    message = await stored_message(store, queue, public_id(20))
     await store.write(lambda tx: messages.set_alias(tx, message, "order-17", NOON))
     assert {event.name for event in await found(store) if event.ref == public_id(20)} == {"order-17"}
 

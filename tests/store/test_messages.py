@@ -5,7 +5,7 @@ import msgspec
 from discue.store import messages
 from discue.store.engine import Append, NewEntry
 from discue.store.store import Store
-from tests.store.rows import public_id, publish, row_id, stored_queue
+from tests.store.rows import public_id, publish, row_id, stored_message, stored_queue
 from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
@@ -40,19 +40,16 @@ async def test_an_alias_is_changed_and_need_not_be_unique(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await publish(store, queue, [public_id(20), public_id(21)])
     for number in (20, 21):
-        message = await store.read(partial(messages.get, queue=queue, public_id=public_id(number)))
-        assert message is not None
+        message = await stored_message(store, queue, public_id(number))
         assert await store.write(partial(messages.set_alias, message=message, alias="same", now=NOON + 9))
-        changed = await store.read(partial(messages.get, queue=queue, public_id=public_id(number)))
-        assert changed is not None
+        changed = await stored_message(store, queue, public_id(number))
         assert (changed.alias, changed.updated_at, changed.stored_at) == ("same", NOON + 9, NOON)
 
 
 async def test_deleting_a_message_leaves_its_neighbours_and_gives_its_number_to_nobody(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await publish(store, queue, [public_id(20), public_id(21)])
-    message = await store.read(lambda tx: messages.get(tx, queue, public_id(21)))
-    assert message is not None
+    message = await stored_message(store, queue, public_id(21))
     assert await store.write(lambda tx: messages.delete(tx, message))
     assert not await store.write(lambda tx: messages.delete(tx, message))
     assert not await store.write(lambda tx: messages.set_alias(tx, message, "gone", NOON))

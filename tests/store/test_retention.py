@@ -13,6 +13,7 @@ from discue.store.store import Store
 from tests.store.rows import (
     a_queue,
     an_organization,
+    head_of,
     public_id,
     publish,
     row_id,
@@ -94,8 +95,7 @@ async def test_only_messages_older_than_the_limit_go(store: Store) -> None:
     queue = await a_log(store, 50, 40, 30, 20, 10)
     await trimmed(store, queue, 30)
     assert await seqs(store) == [3, 4, 5]
-    head = await store.read(lambda tx: queues.head(tx, queue.organization, queue.id))
-    assert head is not None
+    head = await head_of(store, queue)
     assert (head.head, head.tail) == (5, 2)
 
 
@@ -145,8 +145,7 @@ async def test_a_long_log_goes_in_steps_and_its_numbers_are_not_used_again(store
     steps = await trimmed(store, queue, 40)
     assert await seqs(store) == []
     assert 3 <= steps <= 4
-    head = await store.read(lambda tx: queues.head(tx, queue.organization, queue.id))
-    assert head is not None
+    head = await head_of(store, queue)
     assert (head.head, head.tail) == (1_200, 1_200)
     appended = await publish(store, queue, [public_id(5_000)])
     assert appended.entries[0].seq == 1_201

@@ -19,7 +19,7 @@ from discue.store.engine import UniqueViolation
 from discue.store.pagination import Selection
 from discue.store.schedules import PlannedRun
 from discue.store.store import Store
-from tests.store.rows import public_id, row_id, stored_organization, stored_queue
+from tests.store.rows import head_of, public_id, row_id, stored_organization, stored_queue
 from tests.support.clocks import NOON, StandingClock
 
 OURS = row_id(1)
@@ -147,8 +147,7 @@ async def test_a_run_publishes_a_message_and_the_next_one_is_waited_for(world: W
 async def test_a_run_counts_as_any_message_does(world: World) -> None:
     await world.schedule()
     await world.run(FIRST)
-    head = await world.store.read(lambda tx: queues.head(tx, OURS, world.queue.id))
-    assert head is not None
+    head = await head_of(world.store, world.queue)
     assert (head.published_count, head.last_stored_at) == (1, FIRST)
     counts = await world.store.read(lambda tx: tallies.since(tx, OURS, 1))
     assert [(kind, n) for _, kind, n in counts] == [(tallies.MESSAGE_ADDED, 1)]
