@@ -328,17 +328,17 @@ async def test_after_a_loss_everything_is_read_again_and_first_the_lease_is_rene
     [lane] = post.dispatcher.lanes
     known = await post.cache.queue(queue.organization, queue.public_id)
     called: list[str] = []
-    for part, name in ((post.lease, "renew"), (post.cache, "reset"), (post.dispatcher, "reset")):
+    for part, name in ((post.lease, "renew"), (post.cache, "reset"), (post.dispatcher.registry, "reset")):
         monkeypatch.setattr(part, name, partial(_noted, called, type(part).__name__, getattr(part, name)))
     post.poller.on_connection_lost()
     assert not post.lease.may_expire_peers()
     await post.poll()
-    assert called == ["Lease", "ControlPlaneCache", "Dispatcher"]
+    assert called == ["Lease", "ControlPlaneCache", "LaneRegistry"]
     [again] = post.dispatcher.lanes
     assert again is not lane
     assert post.cache.cached_queue(known.organization, known.public_id) is None
     await post.poll()
-    assert called == ["Lease", "ControlPlaneCache", "Dispatcher"]
+    assert called == ["Lease", "ControlPlaneCache", "LaneRegistry"]
 
 
 async def _noted(called: list[str], name: str, method: Callable[[], object]) -> object:
