@@ -4,9 +4,10 @@ The owner of a cursor writes the health under the cursor's token, many rows in o
 liveness URL and one configuration, so that changes of these need not write to it.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -24,15 +25,14 @@ from discue.store.tables import chunks, placeholders, read_one, row_reader, rows
 decode_delivery_options = msgspec.json.Decoder(DeliveryOptions).decode
 """Decodes the stored settings of a listener."""
 
-_COLUMNS: Final = (
-    "listener.id, listener.organization, listener.public_id, listener.queue, queue.public_id, listener.alias, "
-    "listener.status, listener.notify_url, listener.liveness_url, listener.config_version, listener.created_at, "
-    "listener.updated_at, listener.secrets, listener.settings, queue.settings, listener.mode"
+_PLAIN: Final = (
+    "id, organization, public_id, queue, alias, status, notify_url, liveness_url, secrets, config_version, created_at, "
+    "updated_at, mode"
 )
-_FIELDS: Final = (
-    "id, organization, public_id, queue, queue_public_id, alias, status, notify_url, liveness_url, config_version, "
-    "created_at, updated_at, secrets, options, queue_retry, mode"
+_COLUMNS: Final = ", ".join(
+    [*[f"listener.{column}" for column in _PLAIN.split(", ")], "queue.public_id, listener.settings, queue.settings"]
 )
+_FIELDS: Final = f"{_PLAIN}, queue_public_id, options, queue_retry"
 """The fields that the columns have."""
 _from_row = row_reader(
     Listener,
@@ -40,6 +40,7 @@ _from_row = row_reader(
     options=decode_delivery_options,
     queue_retry=lambda settings: queues.read_settings(settings).retry,
 )
+_plain_values: Callable[[Listener], Row] = attrgetter(*_PLAIN.split(", "))
 
 _LIVE: Final = f"""
     SELECT {_COLUMNS} FROM listener
@@ -61,10 +62,7 @@ _REFERENCES_OF: Final = """
     SELECT queue, public_id, alias FROM listener
     WHERE organization = $1 AND queue IN ({}) AND deleted_at IS NULL ORDER BY queue, id LIMIT ${}"""
 _REFERENCES_AT_ONCE: Final = 1_000
-_INSERT: Final = """
-    INSERT INTO listener (id, organization, public_id, queue, alias, status, notify_url, liveness_url,
-        settings, secrets, config_version, created_at, updated_at, mode)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"""
+_INSERT: Final = f"INSERT INTO listener ({_PLAIN}, settings) VALUES ({placeholders(1, 14)})"
 _INSERT_CURSOR: Final = """
     INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, position,
         acknowledged, missed, retrying, last_success_at, last_failure_at)
@@ -160,23 +158,7 @@ async def insert(tx: Transaction, listener: Listener, head: int) -> None:
 
     Raises UniqueViolation if its alias is taken.
     """
-    await tx.execute(
-        _INSERT,
-        listener.id,
-        listener.organization,
-        listener.public_id,
-        listener.queue,
-        listener.alias,
-        listener.status,
-        listener.notify_url,
-        listener.liveness_url,
-        _settings(listener),
-        listener.secrets,
-        listener.config_version,
-        listener.created_at,
-        listener.updated_at,
-        listener.mode,
-    )
+    await tx.execute(_INSERT, *_plain_values(listener), _settings(listener))
     owner = PULL_OWNER if listener.mode == "pull" else None
     await tx.execute(_INSERT_CURSOR, listener.organization, listener.id, listener.queue, owner, head, head)
 

@@ -39,8 +39,7 @@ _RANGES: Final = """
     WHERE organization = $1 AND listener = $2 AND seq_to > $3 AND seq_from < $4{} ORDER BY seq_from LIMIT ${}"""
 _RANGES_COUNTED: Final = 10_000
 
-_decode_chosen = msgspec.json.Decoder(MissedSelection).decode
-_from_row = row_reader(Redelivery, f"{_COLUMNS}, chosen", chosen=_decode_chosen)
+_from_row = row_reader(Redelivery, f"{_COLUMNS}, chosen", chosen=msgspec.json.Decoder(MissedSelection).decode)
 _values: Callable[[Redelivery], Row] = attrgetter(*_COLUMNS.split(", "))
 
 

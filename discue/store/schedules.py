@@ -191,10 +191,10 @@ async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults
     for organization, of_organization in groupby(sorted(planned, key=by_queue), key=lambda each: each.queue[0]):
         owner = await organizations.get(tx, organization)
         # One budget for all runs of the organization: together they may not exceed its quotas.
-        budget = await _PublishBudget.of(tx, owner, now, defaults)
+        budget = await _PublishBudget.of(tx, owner, now, defaults) if owner is not None else None
         for queue, group in groupby(of_organization, key=by_queue):
             state = await tx.row(_QUEUE_HEAD, *queue)
-            if owner is None or state is None or state[1] is not None:
+            if budget is None or state is None or state[1] is not None:
                 for each in group:
                     await advance(tx, each.seen, None, None)
                 continue
@@ -209,32 +209,31 @@ async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults
     return RunResult(heads, is_stale)
 
 
-class _PublishBudget:
+class _PublishBudget(msgspec.Struct):
     """The messages that an organization may still publish."""
 
-    def __init__(self, *, is_active: bool, quotas: Quotas, used: PublishUsage) -> None:
-        self._is_active = is_active
-        self._quotas = quotas
-        self._used = used
+    is_active: bool
+    quotas: Quotas
+    used: PublishUsage
 
     @classmethod
-    async def of(cls, tx: Transaction, owner: Organization | None, now: int, defaults: Quotas) -> "_PublishBudget":
-        quotas = NO_QUOTAS if owner is None else quotas_of(owner.settings, defaults)
+    async def of(cls, tx: Transaction, owner: Organization, now: int, defaults: Quotas) -> "_PublishBudget":
+        quotas = quotas_of(owner.settings, defaults)
         used = PublishUsage()
-        if owner is not None and quotas.limit_publishing:
+        if quotas.limit_publishing:
             today = now // _DAY_MS * _DAY_MS
             periods = range(tallies.period_of(today), tallies.period_of(today + _DAY_MS))
             messages = await tallies.count_messages(tx, owner.id, periods)
             used = PublishUsage(messages, await tallies.bytes_stored(tx, owner.id))
-        return cls(is_active=owner is not None and owner.state == "active", quotas=quotas, used=used)
+        return cls(owner.state == "active", quotas, used)
 
     def taken_by(self, planned: PlannedRun) -> PlannedRun:
         """Return the run, without its messages if they exceed the budget."""
-        if not self._is_active:
+        if not self.is_active:
             return planned.skipped("suspended")
-        if not fits(self._quotas, self._used, planned.load):
+        if not fits(self.quotas, self.used, planned.load):
             return planned.skipped("quota")
-        self._used += planned.load
+        self.used += planned.load
         return planned
 
 
