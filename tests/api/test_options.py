@@ -177,23 +177,19 @@ def test_delayed_message_is_listed_renamed_and_deleted(cast: Cast) -> None:
     queue = cast.queue()
     path = f"/queues/{queue}/messages"
     listener = cast.alice.post(f"/queues/{queue}/listeners", json=URLS).json()["listener"]["id"]
-    made = [
-        each["id"]
-        for each in cast.alice.post(f"{path}/batch", json={"messages": [{"data": "x", "delay": 60}] * 3}).json()[
-            "messages"
-        ]
-    ]
-    pending = {"listener": listener, "state": "pending"}
-    assert [each["id"] for each in cast.alice.get(path, params=pending).json()["messages"]] == made[::-1]
+
+    def listed(place: str, **query: str) -> list[str]:
+        return [each["id"] for each in cast.alice.get(place, params=query).json()["messages"]]
+
+    made = [cast.message(queue, delay=60) for _ in range(3)]
+    assert listed(path, listener=listener, state="pending") == made[::-1]
     (delivery,) = cast.alice.get(f"{path}/{made[0]}").json()["message"]["deliveries"]
     assert (delivery["state"], delivery["attempts"]) == ("pending", 0)
     assert cast.alice.put(f"{path}/{made[0]}", json={"alias": "first"}).status_code == 200
-    assert [each["id"] for each in cast.alice.get("/messages", params={"alias": "first"}).json()["messages"]] == [
-        made[0]
-    ]
+    assert listed("/messages", alias="first") == made[:1]
     assert cast.alice.delete(f"{path}/{made[0]}").status_code == 200
     assert cast.alice.get(f"{path}/{made[0]}").status_code == 404
-    assert [each["id"] for each in cast.alice.get(path).json()["messages"]] == [made[2], made[1]]
+    assert listed(path) == [made[2], made[1]]
     assert cast.alice.get(f"/queues/{queue}").json()["queue"]["messages"]["published_count"] == 3
 
 
