@@ -40,14 +40,14 @@ def test_error_has_faults_and_headers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "title"),
+    ("kind", "status", "title"),
     [
-        (402, "Payment Required"),
-        (413, "Payload Too Large"),
-        (414, "URI Too Long"),
-        (422, "Unprocessable Entity"),
-        (431, "Request Header Fields Too Large"),
+        (errors.QuotaExceeded, 402, "Payment Required"),
+        (errors.PayloadTooLarge, 413, "Payload Too Large"),
+        (errors.UriTooLong, 414, "URI Too Long"),
+        (errors.Unprocessable, 422, "Unprocessable Entity"),
+        (errors.HeadersTooLarge, 431, "Request Header Fields Too Large"),
     ],
 )
-def test_reason_phrases_do_not_depend_on_the_python_version(status: int, title: str) -> None:
-    assert reason_phrase(status) == title
+def test_reason_phrases_do_not_depend_on_the_python_version(kind: type[DiscueError], status: int, title: str) -> None:
+    assert (kind.status, reason_phrase(status)) == (status, title)
