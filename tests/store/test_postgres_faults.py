@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
-from discue.domain.errors import StoreUnavailable
+from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.domain.model import Topic
 from discue.store import topics
 from discue.store.engine import (
@@ -391,6 +391,8 @@ async def test_after_a_failover_the_new_primary_is_found_and_the_loss_told(runne
             await made.lay()
             await made.listen()
             assert isinstance(await made.append(100), Appended)
+            with pytest.raises(StoreUnusable, match="accepts writes"):
+                await Opened(pair.standby.dsn()).engine.open()
             await asyncio.to_thread(pair.fail_over)
             await _recovered(made)
             assert await made.hints.get() == Notification(anything=True)

@@ -14,12 +14,11 @@ from discue.store.migrations import migrations
 from discue.store.postgres import schema
 from discue.store.postgres.connection import _each_host
 from discue.store.postgres.engine import PostgresEngine
-from discue.store.postgres.schema import DIALECT, connected, inspect_database
+from discue.store.postgres.schema import DIALECT, inspect_database
 from tests.store.postgres_engine import Opened, becomes, database_of, opened
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
 from tests.support.postgres.processes import until
-from tests.support.postgres.standby import Standby
 from tests.support.stores import migrated_template
 
 SECRET = "s3cr3t%21word"
@@ -179,16 +178,6 @@ async def refusal_of_tables(address: str) -> str:
 
 def _refuses(cluster: Cluster) -> bool:
     return "scram" in str(cluster.run_sql("SELECT auth_method FROM pg_hba_file_rules"))
-
-
-async def test_a_standby_is_not_written_to(runner: asyncio.Runner) -> None:
-    with Cluster() as primary, Standby(primary) as standby:
-        standby.follow()
-        with pytest.raises(StoreUnusable, match="accepts writes"):
-            await PostgresEngine(standby.dsn(), report=lambda *_: None).open()
-        # Inspecting is allowed.
-        async with connected(standby.dsn()) as connection:
-            assert await connection.fetchval("SELECT pg_is_in_recovery()")
 
 
 async def test_a_database_in_another_encoding_is_refused(postgres_cluster: Cluster, runner: asyncio.Runner) -> None:

@@ -164,22 +164,6 @@ async def test_one_of_many_workers_runs_a_schedule(world: World) -> None:
     assert await world.store.read(schedules.next_at) == FIRST + MINUTE
 
 
-async def test_the_message_and_the_next_run_are_of_one_commit(world: World) -> None:
-    made = await world.schedule()
-    planned = PlannedRun(made, 1, (), ScheduleRun(FIRST, FIRST, "x"), FIRST + MINUTE)
-    run = partial(schedules.run, planned=[planned], now=FIRST)
-
-    async def broken(tx: object) -> None:
-        await run(tx)  # type: ignore[arg-type]
-        raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        await world.store.write_exclusively(broken)
-    assert await world.found(made) == made
-    await world.run(FIRST)
-    assert len(await world.published()) == 1
-
-
 async def test_schedule_changed_since_it_was_read_does_not_run(world: World) -> None:
     made = await world.schedule()
     for changed in (

@@ -105,12 +105,6 @@ async def test_expired_worker_is_declared_dead_once(store: Store, lease_until: s
     assert [member.dead for member in (await members(store)).values()] == [True, False]
 
 
-async def test_worker_known_to_be_dead_is_expired_before_its_lease_ends(store: Store) -> None:
-    await join(store, ALICE)
-    assert await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
-    assert not await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
-
-
 async def test_cursors_of_a_dead_worker_are_released_in_steps_with_new_tokens(store: Store) -> None:
     cursors = await make_cursors(store, 5)
     await join(store, ALICE, BOB)
@@ -152,13 +146,10 @@ async def test_worker_that_left_owns_no_cursor(store: Store) -> None:
     await join(store, ALICE)
     await take(store, ALICE, cursors)
     step = partial(workers.leave, session_id=ALICE, limit=2)
-    assert [await store.write(step) for _ in range(3)] == [False, False, True]
+    # Leaving once more succeeds: a worker may have been expired meanwhile.
+    assert [await store.write(step) for _ in range(4)] == [False, False, True, True]
     assert [owner for owner, _ in await owners(store)] == [None] * 5
     assert await members(store) == {}
-
-
-async def test_leave_of_an_expired_worker_succeeds(store: Store) -> None:
-    assert await store.write(partial(workers.leave, session_id=ALICE, limit=2))
 
 
 async def test_no_claim_happens_between_expiry_and_deletion_of_a_worker(store: Store) -> None:
