@@ -106,7 +106,7 @@ class Dispatcher:
             make_endpoint=partial(endpoint_of, defaults=defaults, keyring=sources.keyring),
             make_lane=self._make_lane,
         )
-        self._handover_outcomes = HandoverOutcomes(store, self._spawn, tuning.ends_per_write, self._on_outcomes_stored)
+        self.handover_outcomes = HandoverOutcomes(store, self._spawn, tuning.ends_per_write, self._on_outcomes_stored)
         self.limiter = ConcurrencyLimiter(limits.max_in_flight)
         self.timers = Timers(clock)
         self._health_writer = HealthWriter(
@@ -136,7 +136,7 @@ class Dispatcher:
             deadline_ms=limits.deadline_ms,
             disable_after_seconds=limits.disable_after_seconds,
             spawn=self._spawn,
-            handover_outcomes=self._handover_outcomes,
+            handover_outcomes=self.handover_outcomes,
             prober=self.prober,
             wake_at=self._wake_at,
             log_attempt=self._log_attempt,
@@ -161,11 +161,6 @@ class Dispatcher:
         await self._give_up([lane for lane in lanes if lane.key[2]], [])
         await self._give_up([lane for lane in lanes if not lane.key[2]], without_lane)
         self._store.engine.notify(Notification(cursors=True))
-
-    @property
-    def handover_in_flight(self) -> int:
-        """How many requests of cursors that were given up are in flight, or have an outcome that is not stored."""
-        return self._handover_outcomes.in_flight
 
     def on_appended(self, appended: Appended) -> None:
         """Pass stored messages to the lanes of their queue."""
@@ -198,10 +193,6 @@ class Dispatcher:
         elif kind in {"organization", "domain", "everything"}:
             is_all = kind == "everything"
             self.registry.reload(lane for lane in self.lanes if is_all or lane.record.organization == organization)
-
-    def wake(self) -> None:
-        """Wake every lane that is due."""
-        self.timers.wake_due()
 
     def on_lease_renewed(self) -> None:
         """Pump the lanes that found the lease lapsed."""
@@ -241,12 +232,12 @@ class Dispatcher:
                 await self.hand_over(tuple(self.lanes.cursors))
         with suppress(TimeoutError):
             async with asyncio.timeout_at(ends_at):
-                await self._handover_outcomes.wait_until_empty()
+                await self.handover_outcomes.wait_until_empty()
         with suppress(TimeoutError):
             async with asyncio.timeout(_STORING_SECONDS):
-                await self._handover_outcomes.wait_until_stored()
+                await self.handover_outcomes.wait_until_stored()
         self.registry.close_all()
-        self._handover_outcomes.close()
+        self.handover_outcomes.close()
         self._health_writer.is_closed = True
         self.timers.stop()
 

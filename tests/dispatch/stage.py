@@ -182,7 +182,7 @@ class Worker:
         """Stop storing what it knows. Its requests get no outcome."""
         dispatcher = self.dispatcher
         dispatcher.timers.stop()
-        dispatcher._handover_outcomes.close()
+        dispatcher.handover_outcomes.close()
         for lane in dispatcher.lanes:
             lane.close()
         for task in tuple(dispatcher._tasks):
@@ -317,7 +317,7 @@ class Stage:
     async def advance(self, milliseconds: int) -> None:
         self.clock.advance(milliseconds)
         for worker in self.workers:
-            worker.dispatcher.wake()
+            worker.dispatcher.timers.wake_due()
         await self.quiet()
 
     async def end(self, sent: Sent | Sequence[Sent], outcome: Outcome) -> None:

@@ -35,7 +35,7 @@ async def test_request_in_flight_is_not_repeated_after_a_handover(stage: Stage) 
     queue, listener, first, second, ids = await _two_workers(stage)
     await stage.move(first, second)
     assert (len(first.dispatcher.lanes), len(second.dispatcher.lanes)) == (0, 1)
-    assert first.dispatcher.handover_in_flight == len(ids)
+    assert first.dispatcher.handover_outcomes.in_flight == len(ids)
     later = await stage.publish(queue, 2)
     assert first.courier.ids() == ids
     assert second.courier.ids() == later
@@ -58,7 +58,7 @@ async def test_a_success_of_the_former_owner_is_counted_by_the_next(stage: Stage
     assert second.courier.sent == []
     [lane] = second.lanes
     assert lane.is_settled
-    assert first.dispatcher.handover_in_flight == 0
+    assert first.dispatcher.handover_outcomes.in_flight == 0
 
 
 async def test_the_next_owner_finds_out_by_itself_within_a_second(stage: Stage) -> None:
@@ -312,20 +312,20 @@ async def test_outcome_for_a_deleted_listener_is_not_recorded(stage: Stage) -> N
     await stage.store.write(lambda tx: tx.execute("DELETE FROM exception"))
     await stage.end(first.courier.in_flight[::], badly())
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
-    assert (first.dispatcher.handover_in_flight, len(second.dispatcher.lanes)) == (0, 0)
+    assert (first.dispatcher.handover_outcomes.in_flight, len(second.dispatcher.lanes)) == (0, 0)
 
 
 async def test_outcome_before_the_release_is_stored_is_reported_after_it(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage)
     handing_over = asyncio.ensure_future(first.dispatcher.hand_over(tuple(first.dispatcher.lanes.cursors)))
-    await until(lambda: first.dispatcher.handover_in_flight > 0)
+    await until(lambda: first.dispatcher.handover_outcomes.in_flight > 0)
     assert await stage.delivery_rows(listener) == []
     first.courier.end_all(well())
     await handing_over
     await stage.quiet()
     await stage.take_free(second)
     assert (await stage.counts(listener)).acknowledged == len(ids)
-    assert (first.dispatcher.handover_in_flight, second.courier.sent) == (0, [])
+    assert (first.dispatcher.handover_outcomes.in_flight, second.courier.sent) == (0, [])
 
 
 async def test_messages_that_another_worker_appends_arrive_when_it_is_heard_of_them(stage: Stage) -> None:
@@ -429,7 +429,7 @@ async def test_a_lane_in_the_middle_of_being_handed_over_is_not_taken_back(stage
     _, _, first, _, _ = await _two_workers(stage)
     [key] = first.dispatcher.lanes.cursors
     handing_over = asyncio.ensure_future(first.dispatcher.hand_over([key]))
-    await until(lambda: first.dispatcher.handover_in_flight > 0)
+    await until(lambda: first.dispatcher.handover_outcomes.in_flight > 0)
     assert await first.dispatcher.registry.take([key]) == 0
     await handing_over
     assert await first.dispatcher.registry.take([key]) == 1

@@ -190,7 +190,7 @@ async def test_a_retry_that_is_scheduled_while_others_wait_for_their_turn_is_not
     stage.clock.advance(6_000)
     # The second fails at the very moment at which the first is due.
     stage.courier.in_flight[0].end(badly())
-    stage.dispatcher.wake()
+    stage.dispatcher.timers.wake_due()
     await stage.quiet()
     await stage.end(stage.courier.in_flight[0], well())
     await stage.advance(6_000)

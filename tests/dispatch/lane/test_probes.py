@@ -306,7 +306,7 @@ async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
     asked = len(stage.scout.asked)
     for _ in range(10 * 60):
         stage.clock.advance(1_000)
-        stage.dispatcher.wake()
+        stage.dispatcher.timers.wake_due()
         for each in tuple(stage.scout.in_flight):
             each.end()
     await stage.quiet()

@@ -176,7 +176,7 @@ class Promises(RuleBasedStateMachine):
         await self.stage.quiet()
         for worker in self.stage.workers:
             while 0 < worker.dispatcher.timers.next_at <= self.stage.clock.now():
-                worker.dispatcher.wake()
+                worker.dispatcher.timers.wake_due()
                 await self.stage.quiet()
         self.recent.clear()
         return result
@@ -410,7 +410,7 @@ class Promises(RuleBasedStateMachine):
             number += 1
         await draining
         if worker not in self.robbed:
-            assert worker.dispatcher.handover_in_flight == 0
+            assert worker.dispatcher.handover_outcomes.in_flight == 0
             self.recent.clear()
         await self.left(worker)
 
@@ -494,7 +494,7 @@ class Promises(RuleBasedStateMachine):
 
     async def woken(self, worker: Worker, milliseconds: int) -> None:
         self.stage.clock.advance(milliseconds)
-        worker.dispatcher.wake()
+        worker.dispatcher.timers.wake_due()
 
     async def looked(self, worker: Worker) -> None:
         worker.dispatcher.check_inherited()
@@ -639,7 +639,7 @@ class Promises(RuleBasedStateMachine):
             await self.stage.advance(LONGEST_WAIT_MS)
         assert await self.pending() == 0
         for worker in self.stage.workers:
-            assert worker.dispatcher.handover_in_flight == 0
+            assert worker.dispatcher.handover_outcomes.in_flight == 0
             assert all(each.is_settled and each.backlog.claimed == set() for each in worker.lanes)
 
     async def everything_ended(self) -> None:

@@ -81,7 +81,7 @@ async def test_a_retry_that_was_stored_while_those_due_were_read_is_not_sent_aga
     [retry] = stage.courier.in_flight
     # The second is due while the first is in flight: the read shows both.
     stage.clock.advance(1_000)
-    await slow.begin(stage.dispatcher.wake)
+    await slow.begin(stage.dispatcher.timers.wake_due)
     retry.end(well())
     await _stored(stage)
     await slow.arrive()
@@ -104,7 +104,7 @@ async def test_own_request_that_ends_during_a_check_is_not_repeated(stage: Stage
     await slow.begin(first.dispatcher.check_inherited)
     first.courier.end_all(well())
     await _stored(stage)
-    assert first.dispatcher.handover_in_flight == 0
+    assert first.dispatcher.handover_outcomes.in_flight == 0
     await slow.arrive()
     await stage.check_inherited()
     assert len(first.courier.sent) == 1
