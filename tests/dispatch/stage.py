@@ -325,6 +325,15 @@ class Stage:
             each.end(outcome)
         await self.quiet()
 
+    async def end_all(self, outcome: Outcome) -> None:
+        """End the requests in flight, and those that follow from it, until there are none."""
+        while self.courier.in_flight:
+            await self.end(self.courier.in_flight[::], outcome)
+
+    async def miss_too_old(self) -> None:
+        await self.dispatcher.miss_too_old()
+        await self.quiet()
+
     async def probe(self, status: int = 200, error: FailureKind = "", *, times: int = 1) -> None:
         """Let time pass until a probe is in flight, and end all that are; repeat it so many times."""
         for _ in range(times):
@@ -389,6 +398,14 @@ class Stage:
         await self.store.write(work)
         await self.follow("listener", made.organization, made.id)
         return made
+
+    async def running(
+        self, options: DeliveryOptions | None = None, *, ordered: bool = False, on_missed: OnMissed = "pass"
+    ) -> tuple[Queue, Listener]:
+        """Start a worker, and create a queue with one listener."""
+        queue = await self.queue(await self.organization(), ordered=ordered, on_missed=on_missed)
+        await self.start()
+        return queue, await self.listener(queue, options)
 
     async def configure(self, listener: Listener, **changes: object) -> Listener:
         """Change a listener, as the API does."""

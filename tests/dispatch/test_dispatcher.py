@@ -34,17 +34,6 @@ async def test_a_start_takes_up_every_cursor(stage: Stage) -> None:
     assert set(stage.courier.ids()) == {message}
 
 
-async def test_a_listener_created_while_it_runs_is_taken_up_and_gets_what_comes_after(stage: Stage) -> None:
-    queue, _ = await _with_listeners(stage, 0)
-    await stage.start()
-    await stage.publish(queue, 2)
-    listener = await stage.listener(queue)
-    later = await stage.publish(queue, 2)
-    assert [(sent.listener_id, sent.message_id) for sent in stage.courier.sent] == [
-        (listener.public_id, message) for message in later
-    ]
-
-
 async def test_a_listener_deleted_before_it_was_taken_up_makes_no_lane(stage: Stage) -> None:
     queue, _ = await _with_listeners(stage, 0)
     await stage.start()
@@ -157,22 +146,6 @@ async def test_a_change_that_makes_a_listener_unusable_ends_its_lane_and_not_the
     assert [(sent.listener_id, sent.request.target.path) for sent in stage.courier.sent] == [(good.public_id, "/new")]
 
 
-async def test_when_another_has_taken_over_the_first_can_store_nothing_more(stage: Stage) -> None:
-    queue, [listener] = await _with_listeners(stage, 1)
-    await stage.start()
-    await stage.publish(queue)
-    first = stage.worker
-    await stage.steal(first)
-    second = await stage.join()
-    await stage.take_free()
-    await stage.end(first.courier.in_flight[::], well())
-    assert len(first.dispatcher.lanes) == 0
-    assert (await stage.counts(listener)).acknowledged == 0
-    assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
-    await stage.end(second.courier.in_flight[::], well())
-    assert (await stage.counts(listener)).acknowledged == 1
-
-
 async def test_a_drain_starts_nothing_and_stores_what_ends_in_time(stage: Stage) -> None:
     queue, [listener] = await _with_listeners(stage, 1)
     await stage.start()
@@ -256,9 +229,7 @@ async def test_due_times_that_were_superseded_do_not_pile_up(stage: Stage) -> No
 
 
 async def test_a_timer_wakes_a_lane_whose_retry_is_due(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    await stage.listener(queue, DeliveryOptions(retry=RetryOptions(schedule=(0,))))
+    queue, _ = await stage.running(DeliveryOptions(retry=RetryOptions(schedule=(0,))))
     await stage.publish(queue)
     again = asyncio.Event()
     take = stage.courier.__class__.__call__

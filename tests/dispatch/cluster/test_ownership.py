@@ -224,13 +224,6 @@ async def test_single_worker_claims_all_cursors_at_once(cluster: Cluster) -> Non
     assert alice.ownership.is_leader
 
 
-async def test_new_cursor_is_claimed_with_the_next_snapshot(cluster: Cluster) -> None:
-    alice = await cluster.worker()
-    [cursor] = await cluster.cursors(1)
-    await alice.look()
-    assert await cluster.owners() == {cursor: alice.me}
-
-
 async def test_new_worker_gets_its_share_after_a_while_in_limited_steps(
     cluster: Cluster,
 ) -> None:

@@ -181,8 +181,7 @@ async def test_messages_that_are_due_at_once_are_sent_in_order(stage: Stage) -> 
     published = [await _delayed(stage, queue, 5_000) for _ in range(600)]
     stage.clock.advance(5_000)
     await scheduling.deliver()
-    while stage.courier.in_flight:
-        await stage.end(tuple(stage.courier.in_flight), well())
+    await stage.end_all(well())
     assert [sent.message_id for sent in stage.courier.sent] == published
 
 

@@ -10,7 +10,7 @@ from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.domain.idempotency import SWEEP_MS
 from discue.domain.ids import row_id_at
 from discue.domain.lockout import HISTORY_MS, LockoutSubject
-from discue.domain.model import Listener, Queue
+from discue.domain.model import Queue
 from discue.store import idempotency, lockouts, purge, queues
 from discue.store.engine import IdempotencyRecord, Transaction
 from discue.store.events import Occurrence
@@ -66,12 +66,6 @@ class RetentionOnStage:
         self.retention.request_purge()
 
 
-async def _running(stage: Stage) -> tuple[Queue, Listener]:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    return queue, await stage.listener(queue)
-
-
 async def _kept(stage: Stage) -> list[int]:
     return [row[0] for row in await stage.rows("SELECT seq FROM log ORDER BY seq")]
 
@@ -86,7 +80,7 @@ async def _delete(stage: Stage, queue: Queue) -> None:
 
 
 async def test_old_settled_messages_are_deleted_and_others_stay(stage: Stage, retention: RetentionOnStage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 3)
     await stage.end(stage.courier.in_flight[:2], well())
     await stage.advance(7 * DAY_MS + 1)
@@ -101,7 +95,7 @@ async def test_old_settled_messages_are_deleted_and_others_stay(stage: Stage, re
 
 
 async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, retention: RetentionOnStage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     short = msgspec.structs.replace(queue, retention_seconds=60)
     await stage.store.write(lambda tx: queues.update(tx, short))
     await stage.publish(queue)
@@ -115,7 +109,7 @@ async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, reten
 
 
 async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, retention: RetentionOnStage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 2)
     first, second = stage.courier.in_flight
     await stage.end(first, badly())
@@ -131,7 +125,7 @@ async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, rete
 
 
 async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, retention: RetentionOnStage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     begun = stage.clock.now()
     for number in range(-4, 4):
         once = IdempotencyRecord((number << 61, 2), b"", b"", row_id_at(begun) + number + 4)
@@ -155,7 +149,7 @@ async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, retention: Rete
 async def test_attempts_and_missed_deliveries_are_deleted_after_their_retention(
     stage: Stage, retention: RetentionOnStage
 ) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     [message] = await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], with_trace(badly(no_retry=True)))
     kept = "SELECT (SELECT count(*) FROM attempt), (SELECT count(*) FROM attempt_detail)"
@@ -177,7 +171,7 @@ async def test_attempts_and_missed_deliveries_are_deleted_after_their_retention(
 async def test_messages_of_a_disabled_listener_are_missed_kept_and_then_deleted(
     stage: Stage, retention: RetentionOnStage
 ) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.configure(listener, status="disabled")
     ids = await stage.publish(queue, 10)
     stage.clock.advance(29 * DAY_MS)
@@ -195,7 +189,7 @@ async def test_messages_of_a_disabled_listener_are_missed_kept_and_then_deleted(
 
 
 async def test_events_and_counts_are_deleted_after_their_retention(stage: Stage, retention: RetentionOnStage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly(410))
     assert await stage.rows("SELECT kind FROM event") == [("listener_updated",)]
@@ -215,7 +209,7 @@ async def test_events_and_counts_are_deleted_after_their_retention(stage: Stage,
 
 
 async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, retention: RetentionOnStage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     await stage.publish(queue, 1_200)
     await stage.end(stage.courier.in_flight[::2], badly())
     await stage.end(stage.courier.in_flight[::3], badly(no_retry=True))
@@ -228,7 +222,7 @@ async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, retention: Re
 
 
 async def test_purge_runs_on_request_only(stage: Stage, retention: RetentionOnStage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     round_under_way = asyncio.ensure_future(retention.purge_on_request())
     await _delete(stage, queue)
     assert await stage.rows("SELECT count(*) FROM job") == [(1,)]
@@ -240,7 +234,7 @@ async def test_purge_runs_on_request_only(stage: Stage, retention: RetentionOnSt
 async def test_worker_that_is_not_the_leader_only_misses_deliveries_of_its_own_lanes(
     stage: Stage, retention: RetentionOnStage
 ) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.configure(listener, status="disabled")
     await stage.publish(queue, 10)
     doomed = await stage.queue(await stage.organization())
@@ -262,7 +256,7 @@ async def test_worker_that_is_not_the_leader_only_misses_deliveries_of_its_own_l
 
 
 async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage, retention: RetentionOnStage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     for _ in range(3):
         await stage.publish(queue, 40)
         await stage.end(stage.courier.in_flight[::], well())
@@ -279,7 +273,7 @@ async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage
 async def test_failed_authentications_are_deleted_after_their_retention(
     stage: Stage, retention: RetentionOnStage
 ) -> None:
-    await _running(stage)
+    await stage.running()
     subject, began = LockoutSubject("address", "192.0.2.1"), stage.clock.now()
 
     async def fail(tx: Transaction) -> None:

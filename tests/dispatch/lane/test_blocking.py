@@ -1,6 +1,5 @@
 """Ordered queues with `on_missed: block`: a missed message blocks its key until it is redelivered or deleted."""
 
-import random
 from functools import partial
 
 import pytest
@@ -10,21 +9,18 @@ from discue.domain.errors import StoreUnavailable
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Delivery, DeliveryOptions, Listener, MissedSelection, Queue
 from discue.domain.retry import RetryOptions
-from discue.store import deliveries, delivery_rows, listener_messages, messages, purge
+from discue.store import deliveries, delivery_rows, messages, purge
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, Transaction
-from tests.dispatch.lane.test_ordering import Judge, fail_the_next_read_of_keys
+from tests.dispatch.lane.test_ordering import fail_the_next_read_of_keys
 from tests.dispatch.lane.test_redelivery import _ask as redeliver
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
-from tests.support.everywhere import seeds
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0), max_in_flight=4)
 
 
 async def _running(stage: Stage) -> tuple[Queue, Listener]:
-    queue = await stage.queue(await stage.organization(), ordered=True, on_missed="block")
-    await stage.start()
-    return queue, await stage.listener(queue, OFTEN)
+    return await stage.running(OFTEN, ordered=True, on_missed="block")
 
 
 async def _missed(stage: Stage, queue: Queue, *keys: str) -> list[str]:
@@ -195,17 +191,6 @@ async def test_message_that_expires_before_it_is_sent_blocks_its_key(stage: Stag
     assert first != third
 
 
-async def test_restart_knows_the_blocked_keys(stage: Stage) -> None:
-    queue, listener = await _running(stage)
-    ids = await _missed(stage, queue, "a", "a")
-    await stage.start()
-    ids += await stage.publish_keyed(queue, "a", "b")
-    assert stage.courier.ids() == [ids[3]]
-    assert await _rows(stage) == [(1, "missed", 2)]
-    await redeliver(stage, listener)
-    assert stage.courier.ids() == [ids[3], ids[0]]
-
-
 async def test_blocking_message_is_kept_until_a_client_decides(stage: Stage) -> None:
     queue, _ = await _running(stage)
     await _missed(stage, queue, "a", "a")
@@ -219,93 +204,8 @@ async def test_ordered_messages_of_a_disabled_listener_are_missed_one_by_one(sta
     await stage.configure(listener, status="disabled")
     ids = await stage.publish_keyed(queue, "a", "a", "b")
     await stage.advance(31 * DAY_MS)
-    await stage.dispatcher.miss_too_old()
-    await stage.quiet()
+    await stage.miss_too_old()
     assert (await stage.counts(listener)).missed == 0
     await stage.configure(listener, status="enabled")
     assert await stage.missed(listener) == [ids[2], ids[0]]
     assert (await stage.counts(listener)).pending == 1
-
-
-class Course:
-    """A random run: what is missed is redelivered or deleted some time, and workers die or hand over."""
-
-    def __init__(self, stage: Stage, queue: Queue, listener: Listener, chance: random.Random) -> None:
-        self.judge = Judge()
-        self.deleted: set[str] = set()
-        self._stage = stage
-        self._queue = queue
-        self._listener = listener
-        self._chance = chance
-
-    async def step(self) -> None:
-        stage, chance = self._stage, self._chance
-        weights = [30, 45, 10, 5, 4, 3, 3]
-        [step] = chance.choices(["publish", "end", "advance", "redeliver", "delete", "start", "move"], weights)
-        if step == "publish":
-            keys = [chance.choice("abcd") for _ in range(chance.randint(1, 4))]
-            self.judge.publish(keys, await stage.publish_keyed(self._queue, *keys))
-        elif step == "end":
-            await self.end_one()
-        elif step == "advance":
-            await stage.advance(chance.choice([1, 1_000, 5_000]))
-        elif step == "redeliver":
-            await redeliver(stage, self._listener)
-        elif step == "delete":
-            await self.delete_one()
-        elif step == "start":
-            await stage.start()
-        else:
-            await stage.move(stage.worker, await stage.join())
-        self.check()
-
-    def check(self) -> None:
-        self.judge.check([sent for worker in self._stage.workers for sent in worker.courier.in_flight])
-
-    async def end_one(self) -> None:
-        under_way = [sent for worker in self._stage.workers for sent in worker.courier.in_flight]
-        if under_way:
-            sent = self._chance.choice(under_way)
-            outcome = self._chance.choice([well(), well(), badly(), badly(no_retry=True)])
-            if outcome.acknowledged:
-                self.judge.settled.add(sent.message_id)
-            await self._stage.end(sent, outcome)
-
-    async def delete_one(self) -> None:
-        missed = await self._stage.store.read(partial(listener_messages.missed_ids, listener=self._listener, limit=100))
-        if missed:
-            chosen = self._chance.choice(missed)
-            self.deleted.add(chosen)
-            self.judge.settled.add(chosen)
-            await self._stage.delete_message(self._queue, chosen)
-
-
-@pytest.mark.parametrize("seed", seeds(6))
-async def test_no_message_passes_a_missed_one_in_a_random_run(stage: Stage, seed: int) -> None:
-    stage.tuning = Tuning(waiting_held=3)
-    chance = random.Random(seed)  # noqa: S311 - repeatable
-    queue, listener = await _running(stage)
-    course = Course(stage, queue, listener, chance)
-    for _ in range(90):
-        await course.step()
-        rows = await _rows(stage)
-        assert len(rows) <= 4, "a key has more than one row"
-        open_rows = len([row for row in rows if row[1] != "missed"])
-        assert [lane.cursor.open_rows for lane in stage.lanes] == [open_rows]
-    for _ in range(1_000):
-        if set(course.judge.key_of) == course.judge.settled:
-            break
-        for worker in stage.workers:
-            for sent in tuple(worker.courier.in_flight):
-                course.judge.settled.add(sent.message_id)
-                await stage.end(sent, well())
-                course.check()
-        await redeliver(stage, listener)
-        await stage.advance(5_000)
-        course.check()
-    assert set(course.judge.key_of) == course.judge.settled
-    await stage.advance(5_000)
-    counts = await stage.counts(listener)
-    assert (counts.pending, counts.retrying, counts.missed) == (0, 0, 0)
-    assert counts.acknowledged == len(course.judge.key_of) - len(course.deleted)
-    assert await _rows(stage) == []

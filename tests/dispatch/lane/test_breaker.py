@@ -22,14 +22,8 @@ HOUR = 3_600_000
 IN_FLIGHT = LIMITS.listener_max_in_flight
 
 
-async def _running(stage: Stage) -> tuple[Queue, Listener]:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    return queue, await stage.listener(queue)
-
-
 async def _inactive(stage: Stage) -> tuple[Queue, Listener]:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.probe(503, times=3)
     return queue, listener
 
@@ -42,7 +36,7 @@ async def _end_all(stage: Stage) -> int:
 
 
 async def test_an_inactive_listener_gets_nothing_and_uses_no_attempt(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 2)
     await stage.end(stage.courier.in_flight[::], badly())
     await stage.probe(503, times=3)
@@ -59,7 +53,7 @@ async def test_an_inactive_listener_gets_nothing_and_uses_no_attempt(stage: Stag
 
 
 async def test_unknown_and_unstable_hold_nothing_back(stage: Stage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     await stage.publish(queue)
     await stage.probe(503, times=2)
     await stage.publish(queue)
@@ -67,7 +61,7 @@ async def test_unknown_and_unstable_hold_nothing_back(stage: Stage) -> None:
 
 
 async def test_requests_in_flight_end_normally_when_the_listener_becomes_inactive(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 2)
     await stage.probe(503, times=3)
     first, second = stage.courier.in_flight
@@ -110,16 +104,8 @@ async def test_a_trial_that_fails_closes_it_until_the_next_good_probe(stage: Sta
     assert len(stage.courier.in_flight) == IN_FLIGHT
 
 
-async def test_when_it_is_stable_again_everything_goes_out_at_once(stage: Stage) -> None:
-    queue, listener = await _inactive(stage)
-    await stage.publish(queue, 100)
-    await stage.probe(times=2)
-    assert (await stage.liveness(listener)).state == "stable"
-    assert len(stage.courier.in_flight) == IN_FLIGHT
-
-
 async def test_requests_in_flight_before_the_breaker_half_opens_are_no_trials(stage: Stage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     await stage.publish(queue, 5)
     await stage.probe(503, times=3)
     await stage.publish(queue, 5)
@@ -133,7 +119,7 @@ async def test_requests_in_flight_before_the_breaker_half_opens_are_no_trials(st
 
 
 async def test_retries_wait_for_nothing_when_it_is_back_and_go_in_the_order_of_the_log(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await stage.publish(queue, 40)
     # Each has failed another number of times, so that they are due in another order than they were published.
     for number in range(3):
@@ -158,7 +144,7 @@ async def test_retries_wait_for_nothing_when_it_is_back_and_go_in_the_order_of_t
 
 async def test_no_row_changes_for_that_and_what_fails_again_waits_for_its_time(stage: Stage) -> None:
     stage.tuning = Tuning(due_rows=4)
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 30)
     await stage.end(stage.courier.in_flight[::], badly())
     await stage.probe(503, times=3)
@@ -183,17 +169,15 @@ async def test_no_row_changes_for_that_and_what_fails_again_waits_for_its_time(s
 async def test_a_listener_that_answers_its_probes_and_nothing_else_costs_not_every_message_an_attempt(
     stage: Stage,
 ) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 400)
     for_a_day = msgspec.structs.replace(badly(), retry_after_seconds=86_400)
-    while stage.courier.in_flight:
-        await stage.end(stage.courier.in_flight[::], for_a_day)
+    await stage.end_all(for_a_day)
     await stage.probe(503, times=3)
     before = {seq: attempts for seq, _, attempts in await stage.delivery_rows(listener)}
     sent = len(stage.courier.sent)
     await stage.probe(times=2)
-    while stage.courier.in_flight:
-        await stage.end(stage.courier.in_flight[::], badly())
+    await stage.end_all(badly())
     assert FAILURES_IN_A_ROW <= len(stage.courier.sent) - sent <= FAILURES_IN_A_ROW + IN_FLIGHT + 1
     after = {seq: attempts for seq, _, attempts in await stage.delivery_rows(listener)}
     assert {after[seq] - attempts for seq, attempts in before.items()} == {0, 1}
@@ -205,7 +189,7 @@ async def test_a_listener_that_answers_its_probes_and_nothing_else_costs_not_eve
 
 async def test_a_worker_that_takes_over_in_the_middle_goes_on_with_what_waits(stage: Stage) -> None:
     stage.tuning = Tuning(due_rows=4)
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 50)
     for _ in range(2):
         await stage.end(stage.courier.in_flight[::], badly())
@@ -239,15 +223,14 @@ async def test_restart_does_not_close_an_open_breaker(stage: Stage, good_probes:
 
 
 async def test_old_messages_of_an_inactive_listener_are_missed(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 1)
     await stage.end(stage.courier.in_flight[0], badly())
     await stage.probe(503, times=3)
     await stage.end(stage.courier.in_flight[::], badly())
     await stage.publish(queue, 4)
     stage.clock.advance(31 * DAY_MS)
-    await stage.dispatcher.miss_too_old()
-    await stage.quiet()
+    await stage.miss_too_old()
     counts = await stage.counts(listener)
     assert (counts.missed, counts.pending) == (5, 0)
 
@@ -282,7 +265,7 @@ async def test_a_listener_that_is_enabled_while_inactive_waits_for_a_good_probe(
 
 
 async def test_one_inactive_listener_delays_no_other(stage: Stage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     other = await stage.listener(queue)
     await stage.advance(3_500)
     for _ in range(4):
@@ -306,7 +289,7 @@ async def test_a_listener_that_only_fails_for_five_days_is_disabled_and_its_mess
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _failing_for(stage, 5 * DAY_MS, queue)
     assert (await stage.stored(listener)).status == "enabled"
     await stage.publish(queue)
@@ -325,7 +308,7 @@ async def test_a_listener_that_only_fails_for_five_days_is_disabled_and_its_mess
 
 
 async def test_success_or_new_configuration_restarts_the_five_days(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _failing_for(stage, 4 * DAY_MS, queue)
     await stage.publish(queue)
     await stage.end(stage.courier.in_flight[::], well())
@@ -336,7 +319,7 @@ async def test_success_or_new_configuration_restarts_the_five_days(stage: Stage)
 
 
 async def test_the_five_days_go_on_under_another_worker(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _failing_for(stage, 3 * DAY_MS, queue)
     await stage.start()
     await _failing_for(stage, 2 * DAY_MS, queue)
@@ -406,7 +389,7 @@ def test_late_success_does_not_close_an_open_breaker() -> None:
 
 async def test_the_sweep_is_stored_until_it_is_over(stage: Stage) -> None:
     stage.tuning = Tuning(due_rows=4)
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 20)
     await stage.end(stage.courier.in_flight[::], badly())
     await stage.probe(503, times=3)

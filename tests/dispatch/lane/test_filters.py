@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from discue.domain.messages import MessageOptions
-from discue.domain.model import CursorCounts, DeliveryOptions, Listener, Queue
+from discue.domain.model import CursorCounts, DeliveryOptions, Queue
 from discue.domain.rate import RateLimit
 from discue.domain.window import SPAN
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
@@ -15,12 +15,6 @@ def wanting(condition: dict[str, Any], **more: Any) -> DeliveryOptions:
 
 
 PAID = wanting({"data": {"state": "paid"}})
-
-
-async def running(stage: Stage, options: DeliveryOptions) -> tuple[Queue, Listener]:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    return queue, await stage.listener(queue, options)
 
 
 async def publish(stage: Stage, queue: Queue, *states: str) -> list[str]:
@@ -43,7 +37,7 @@ def numbers(counts: CursorCounts) -> tuple[int, int, int]:
 
 
 async def test_rejected_messages_are_skipped_and_not_counted(stage: Stage) -> None:
-    queue, listener = await running(stage, PAID)
+    queue, listener = await stage.running(PAID)
     await publish(stage, queue, "open", "open", "closed")
     assert stage.courier.sent == []
     counts = await stage.counts(listener)
@@ -52,7 +46,7 @@ async def test_rejected_messages_are_skipped_and_not_counted(stage: Stage) -> No
 
 
 async def test_accepted_messages_are_sent_in_order(stage: Stage) -> None:
-    queue, listener = await running(stage, PAID)
+    queue, listener = await stage.running(PAID)
     ids = await publish(stage, queue, "open", "paid", "open", "paid", "open")
     assert stage.courier.ids() == [ids[1], ids[3]]
     await stage.end(stage.courier.in_flight[1], well())
@@ -63,7 +57,7 @@ async def test_accepted_messages_are_sent_in_order(stage: Stage) -> None:
 
 
 async def test_each_listener_of_a_queue_has_its_own(stage: Stage) -> None:
-    queue, _ = await running(stage, PAID)
+    queue, _ = await stage.running(PAID)
     everything = await stage.listener(queue)
     other = await stage.listener(queue, wanting({"data": {"state": {"$not": "paid"}}}))
     [first, second] = await publish(stage, queue, "paid", "open")
@@ -73,7 +67,7 @@ async def test_each_listener_of_a_queue_has_its_own(stage: Stage) -> None:
 
 
 async def test_filter_sees_headers_and_keys_of_messages_read_from_the_log(stage: Stage) -> None:
-    queue, listener = await running(stage, wanting({"headers": {"x-shop": "north"}, "key": {"$prefix": "c-"}}))
+    queue, listener = await stage.running(wanting({"headers": {"x-shop": "north"}, "key": {"$prefix": "c-"}}))
     listener = await stage.configure(listener, status="disabled")
     await stage.publish_with(queue, MessageOptions(headers=(("X-Shop", "south"),), key="c-1"))
     wanted = await stage.publish_with(queue, MessageOptions(headers=(("X-Shop", "north"),), key="c-1"))
@@ -85,7 +79,7 @@ async def test_filter_sees_headers_and_keys_of_messages_read_from_the_log(stage:
 
 
 async def test_changed_filter_applies_to_messages_without_an_attempt_only(stage: Stage) -> None:
-    queue, listener = await running(stage, wanting({"data": {"state": "paid"}}, max_in_flight=1))
+    queue, listener = await stage.running(wanting({"data": {"state": "paid"}}, max_in_flight=1))
     ids = await publish(stage, queue, "open", "paid", "paid", "open")
     assert stage.courier.ids() == [ids[1]]
     await stage.configure(listener, options=wanting({"data": {"state": "open"}}, max_in_flight=1))
@@ -99,7 +93,7 @@ async def test_changed_filter_applies_to_messages_without_an_attempt_only(stage:
 
 
 async def test_without_a_filter_everything_is_sent_again(stage: Stage) -> None:
-    queue, listener = await running(stage, PAID)
+    queue, listener = await stage.running(PAID)
     await publish(stage, queue, "open")
     await stage.configure(listener, options=DeliveryOptions())
     ids = await publish(stage, queue, "open")
@@ -107,7 +101,7 @@ async def test_without_a_filter_everything_is_sent_again(stage: Stage) -> None:
 
 
 async def test_rejected_backlog_of_any_length_leaves_nothing(stage: Stage) -> None:
-    queue, listener = await running(stage, PAID)
+    queue, listener = await stage.running(PAID)
     listener = await stage.configure(listener, status="disabled")
     await stage.append(queue, SPAN + 300, body=b'{"state":"open"}')
     [wanted] = await publish(stage, queue, "paid")
@@ -118,7 +112,7 @@ async def test_rejected_backlog_of_any_length_leaves_nothing(stage: Stage) -> No
 
 
 async def test_hanging_request_and_skipped_messages_behind_it_survive_a_crash(stage: Stage) -> None:
-    queue, listener = await running(stage, PAID)
+    queue, listener = await stage.running(PAID)
     ids = await publish(stage, queue, "paid", "open", "open")
     counts = await stage.counts(listener)
     assert (numbers(counts), counts.position) == ((0, 0, 1), 0)
@@ -129,7 +123,7 @@ async def test_hanging_request_and_skipped_messages_behind_it_survive_a_crash(st
 
 
 async def test_rejected_message_is_not_missed_when_it_is_too_old(stage: Stage) -> None:
-    queue, listener = await running(stage, wanting({"data": {"state": "paid"}}, max_in_flight=1))
+    queue, listener = await stage.running(wanting({"data": {"state": "paid"}}, max_in_flight=1))
     await publish(stage, queue, "paid", "open", "paid")
     stage.clock.advance(31 * DAY_MS)
     await stage.end(stage.courier.in_flight[0], well())
@@ -137,15 +131,13 @@ async def test_rejected_message_is_not_missed_when_it_is_too_old(stage: Stage) -
 
 
 async def test_skipped_message_uses_no_token_of_the_rate_limit(stage: Stage) -> None:
-    queue, _ = await running(stage, wanting({"data": {"state": "paid"}}, rate_limit=RateLimit(1, 1)))
+    queue, _ = await stage.running(wanting({"data": {"state": "paid"}}, rate_limit=RateLimit(1, 1)))
     ids = await publish(stage, queue, "open", "open", "paid")
     assert stage.courier.ids() == ids[2:]
 
 
 async def test_in_an_ordered_queue_what_waited_behind_its_key_is_asked_about_in_its_turn(stage: Stage) -> None:
-    queue = await stage.queue(await stage.organization(), ordered=True)
-    await stage.start()
-    listener = await stage.listener(queue, wanting({"headers": {"x-shop": "north"}}))
+    queue, listener = await stage.running(wanting({"headers": {"x-shop": "north"}}), ordered=True)
     first, _, third, _, fifth = [
         await stage.publish_with(queue, MessageOptions(headers=(("X-Shop", shop),), key="a"))
         for shop in ("north", "south", "north", "south", "north")
@@ -164,9 +156,7 @@ async def test_in_an_ordered_queue_what_waited_behind_its_key_is_asked_about_in_
 
 
 async def test_in_an_ordered_queue_what_waits_in_memory_is_passed_over_in_its_turn(stage: Stage) -> None:
-    queue = await stage.queue(await stage.organization(), ordered=True)
-    await stage.start()
-    listener = await stage.listener(queue, wanting({"headers": {"x-shop": "north"}}))
+    queue, listener = await stage.running(wanting({"headers": {"x-shop": "north"}}), ordered=True)
     ids = [
         await stage.publish_with(queue, MessageOptions(headers=(("X-Shop", shop),), key="a"))
         for shop in ("south", "north", "south", "north")
@@ -178,9 +168,7 @@ async def test_in_an_ordered_queue_what_waits_in_memory_is_passed_over_in_its_tu
 
 
 async def test_message_that_expires_behind_its_key_frees_the_next_one(stage: Stage) -> None:
-    queue = await stage.queue(await stage.organization(), ordered=True)
-    await stage.start()
-    listener = await stage.listener(queue)
+    queue, listener = await stage.running(ordered=True)
     options = MessageOptions(key="a")
     first = await stage.publish_with(queue, options)
     await stage.publish_with(queue, options, stage.clock.now() + 1_000)

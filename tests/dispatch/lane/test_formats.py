@@ -27,9 +27,7 @@ def headers_of(sent: Sent) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", ["cloudevents_binary", "cloudevents_structured"])
 async def test_a_delivery_is_a_signed_cloud_event_on_every_attempt(stage: Stage, kind: DeliveryFormat) -> None:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    listener = await stage.listener(queue, DeliveryOptions(format=kind))
+    queue, listener = await stage.running(DeliveryOptions(format=kind))
     message = await stage.publish_with(queue, ORDER)
     for _ in range(2):
         [sent] = stage.courier.in_flight
@@ -47,9 +45,7 @@ async def test_a_delivery_is_a_signed_cloud_event_on_every_attempt(stage: Stage,
 
 
 async def test_a_structured_event_is_a_document_and_a_change_of_the_format_counts_at_once(stage: Stage) -> None:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    listener = await stage.listener(queue, DeliveryOptions(format="cloudevents_structured"))
+    queue, listener = await stage.running(DeliveryOptions(format="cloudevents_structured"))
     await stage.publish(queue)
     [sent] = stage.courier.in_flight
     assert json.loads(sent.request.body)["data"] == "hello"

@@ -11,11 +11,8 @@ from discue.dispatch.lane.handover import CHECK_INTERVAL_MS
 from discue.domain.attempts import Outcome, decode_detail
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import Listener, Queue
-from discue.store import delivery_rows
 from discue.store.engine import Appended, Notification, Settle, Work
-from discue.store.store import Store
 from tests.dispatch.stage import LIMITS, Stage, Worker, badly, until, well, with_trace
-from tests.support.clocks import StandingClock
 
 IN_FLIGHT = LIMITS.listener_max_in_flight
 
@@ -29,17 +26,6 @@ async def _two_workers(stage: Stage, messages: int = 3) -> tuple[Queue, Listener
     ids = await stage.publish(queue, messages)
     second = await stage.join()
     return queue, listener, first, second, ids
-
-
-async def test_request_in_flight_is_not_repeated_after_a_handover(stage: Stage) -> None:
-    queue, listener, first, second, ids = await _two_workers(stage)
-    await stage.move(first, second)
-    assert (len(first.dispatcher.lanes), len(second.dispatcher.lanes)) == (0, 1)
-    assert first.dispatcher.handover_outcomes.in_flight == len(ids)
-    later = await stage.publish(queue, 2)
-    assert first.courier.ids() == ids
-    assert second.courier.ids() == later
-    assert (await stage.counts(listener)).pending == 5
 
 
 async def test_a_success_of_the_former_owner_is_counted_by_the_next(stage: Stage) -> None:
@@ -123,21 +109,6 @@ async def test_410_to_the_previous_owner_disables_the_listener(stage: Stage) -> 
     assert second.courier.sent == []
 
 
-async def test_retry_in_flight_is_handed_over_like_a_first_attempt(stage: Stage) -> None:
-    _, listener, first, second, ids = await _two_workers(stage, 1)
-    await stage.end(first.courier.in_flight[0], badly())
-    await stage.advance(6_000)
-    assert [sent.number for sent in first.courier.in_flight] == [2]
-    await stage.move(first, second)
-    assert await stage.delivery_rows(listener) == [(1, "sending", 2)]
-    assert second.courier.sent == []
-    await stage.end(first.courier.in_flight[0], badly())
-    await stage.check_inherited()
-    await stage.advance(40_000)
-    assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 3)]
-    assert (await stage.counts(listener)).retrying == 1
-
-
 async def test_requests_of_a_dead_previous_owner_are_repeated(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage)
     await stage.move(first, second)
@@ -162,16 +133,6 @@ async def test_expired_worker_does_not_report_a_request_that_is_repeated(stage: 
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying) == (3, 0, 0)
     assert await stage.rows("SELECT DISTINCT status FROM attempt") == [(200,)]
-
-
-async def test_inherited_requests_keep_their_slots(stage: Stage) -> None:
-    queue, _, first, second, _ = await _two_workers(stage, IN_FLIGHT - 1)
-    await stage.move(first, second)
-    await stage.publish(queue, 5)
-    assert len(second.courier.in_flight) == 1
-    await stage.end(first.courier.in_flight[:3], well())
-    await stage.check_inherited()
-    assert len(second.courier.in_flight) == 4
 
 
 async def test_lane_sends_nothing_before_it_knows_its_inherited_requests(stage: Stage) -> None:
@@ -201,20 +162,6 @@ async def test_a_request_that_is_said_to_be_its_own_and_is_not_is_made_again(sta
     await stage.store.write(lambda tx: tx.execute("UPDATE exception SET sender = $1", second.session_id))
     await stage.check_inherited()
     assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 2)]
-
-
-async def test_a_request_that_left_the_span_before_outlasts_the_lane_too(stage: Stage) -> None:
-    _, listener, first, second, ids = await _two_workers(stage, 5_000)
-    while len(first.courier.in_flight) > 1:
-        for sent in first.courier.in_flight[1:]:
-            sent.end(well())
-        await stage.quiet()
-    await stage.move(first, second)
-    assert await stage.delivery_rows(listener) == [(1, "sending", 1)]
-    await stage.end(first.courier.in_flight[0], well())
-    await stage.check_inherited()
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.retrying, counts.pending) == (len(ids), 0, 0)
 
 
 async def test_a_request_that_left_the_span_is_waited_for_when_everything_is_read_again(stage: Stage) -> None:
@@ -280,18 +227,6 @@ async def test_unreported_request_of_a_living_worker_is_repeated_after_a_while(s
     assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 2)]
 
 
-async def test_many_inherited_requests_are_read_in_steps(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_rows, "ROWS_A_STEP", 3)
-    _, listener, first, second, _ = await _two_workers(stage, 20)
-    await stage.move(first, second)
-    await stage.end(first.courier.in_flight[::2], well())
-    await stage.end(first.courier.in_flight[::2], badly(no_retry=True))
-    await stage.check_inherited()
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.retrying) == (10, 5, 5)
-    assert len(second.lanes[0].inherited._first_seen) == 5  # type: ignore[union-attr]
-
-
 async def test_others_hear_that_cursors_are_free_and_that_requests_have_ended(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,20 +263,6 @@ async def test_outcome_before_the_release_is_stored_is_reported_after_it(stage: 
     assert (first.dispatcher.handover_outcomes.in_flight, second.courier.sent) == (0, [])
 
 
-async def test_messages_that_another_worker_appends_arrive_when_it_is_heard_of_them(stage: Stage) -> None:
-    queue, listener, first, _, _ = await _two_workers(stage, 1)
-    stage.store.on_append = lambda _: None
-    ids = await stage.publish(queue, 3)
-    assert len(first.courier.sent) == 1
-    first.dispatcher.on_heads([((queue.organization, queue.id), 4)])
-    await stage.quiet()
-    assert first.courier.ids()[1:] == ids
-    stage.store.on_append = first.dispatcher.on_appended
-    await stage.publish(queue)
-    assert len(first.courier.sent) == 5
-    assert (await stage.counts(listener)).pending == 5
-
-
 @pytest.mark.parametrize("outcome", [well(), badly()])
 async def test_appends_of_several_workers_that_are_heard_of_in_any_order_go_out_once(
     stage: Stage, outcome: Outcome
@@ -359,21 +280,6 @@ async def test_appends_of_several_workers_that_are_heard_of_in_any_order_go_out_
     assert [sent.number for sent in first.courier.sent] == [1] * 9
     assert len({sent.message_id for sent in first.courier.sent}) == 9
     await stage.end(first.courier.in_flight[::], outcome)
-
-
-async def test_no_attempt_starts_while_the_lease_is_not_held_and_lanes_go_on_when_it_is(stage: Stage) -> None:
-    queue, listener, first, _, ids = await _two_workers(stage, 1)
-    first.lease.holds = False
-    stage.store.on_append = first.dispatcher.on_appended
-    waiting = await stage.publish(queue, 2)
-    await stage.end(first.courier.in_flight[0], badly())
-    await stage.advance(6_000)
-    assert len(first.courier.sent) == 1
-    assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
-    first.lease.holds = True
-    first.dispatcher.on_lease_renewed()
-    await stage.quiet()
-    assert sorted(first.courier.ids()) == sorted([*ids, *waiting])
 
 
 async def test_closed_lane_does_not_wait_for_the_lease(stage: Stage) -> None:
@@ -411,18 +317,6 @@ async def test_expired_worker_takes_no_cursors_until_it_has_joined_again(stage: 
     await stage.take_free(first)
     assert {key[1] for key in first.dispatcher.lanes.cursors} == {listener.id, other.id}
     assert len(first.courier.sent) == 6
-
-
-async def test_two_workers_share_free_cursors(stage: Stage) -> None:
-    queue = await stage.queue(await stage.organization())
-    for _ in range(8):
-        await stage.listener(queue)
-    first, second = await stage.join(), await stage.join()
-    free = (await stage.store.engine.poll(())).free
-    taken = await asyncio.gather(first.dispatcher.registry.take(free[:6]), second.dispatcher.registry.take(free[2:]))
-    assert sum(taken) == len(free) == 8
-    assert not set(first.dispatcher.lanes.cursors) & set(second.dispatcher.lanes.cursors)
-    assert set(first.dispatcher.lanes.cursors) | set(second.dispatcher.lanes.cursors) == set(free)
 
 
 async def test_a_lane_in_the_middle_of_being_handed_over_is_not_taken_back(stage: Stage) -> None:
@@ -536,14 +430,3 @@ async def test_a_drain_with_little_time_leaves_the_rest_to_be_sent_again(stage: 
     await stage.leave(first)
     assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(each, 2) for each in ids]
     assert (await stage.counts(listener)).acknowledged == 0
-
-
-async def test_thousands_of_lanes_start_and_are_given_up_quickly(store: Store) -> None:
-    stage = Stage(store, StandingClock())
-    queue = await stage.queue(await stage.organization())
-    for _ in range(1_500):
-        await stage.listener(queue)
-    await stage.start()
-    assert len(stage.dispatcher.lanes) == 1_500
-    await stage.dispatcher.drain(5)
-    assert await stage.rows("SELECT count(*) FROM cursor WHERE owner IS NULL") == [(1_500,)]

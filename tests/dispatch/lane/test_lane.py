@@ -25,14 +25,8 @@ pytestmark = on_sqlite_only
 IN_FLIGHT = LIMITS.listener_max_in_flight
 
 
-async def _running(stage: Stage) -> tuple[Queue, Listener]:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    return queue, await stage.listener(queue)
-
-
 async def test_a_caught_up_lane_delivers_from_memory(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     pages = 0
     read_page = stage.store.page
 
@@ -52,7 +46,7 @@ async def test_a_caught_up_lane_delivers_from_memory(stage: Stage, monkeypatch: 
 
 
 async def test_a_lane_behind_pages_the_log_in_order(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await stage.publish(queue, 1_000)
     while stage.courier.in_flight:
         await stage.end(stage.courier.in_flight[0], well())
@@ -60,27 +54,8 @@ async def test_a_lane_behind_pages_the_log_in_order(stage: Stage) -> None:
     assert (await stage.counts(listener)).pending == 0
 
 
-async def test_a_listener_gets_nothing_from_before_it_was_created(stage: Stage) -> None:
-    queue, _ = await _running(stage)
-    before = await stage.publish(queue, 3)
-    late = await stage.listener(queue)
-    after = await stage.publish(queue, 2)
-    assert [sent.message_id for sent in stage.courier.sent if sent.listener_id == late.public_id] == after
-    assert (await stage.counts(late)).pending == 2
-    assert len(before) == 3
-
-
-async def test_a_listener_never_has_more_in_flight_than_its_limit(stage: Stage) -> None:
-    queue, _ = await _running(stage)
-    ids = await stage.publish(queue, IN_FLIGHT + 10)
-    assert stage.courier.ids() == ids[:IN_FLIGHT]
-    await stage.end(stage.courier.in_flight[7], well())
-    assert len(stage.courier.in_flight) == IN_FLIGHT
-    assert stage.courier.ids()[-1] == ids[IN_FLIGHT]
-
-
 async def test_restart_repeats_exactly_the_unsettled_messages(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await stage.publish(queue, 10)
     for index in (8, 3, 1, 0, 6):
         await stage.end(next(sent for sent in stage.courier.in_flight if sent.message_id == ids[index]), well())
@@ -92,7 +67,7 @@ async def test_restart_repeats_exactly_the_unsettled_messages(stage: Stage) -> N
 
 
 async def test_a_failed_delivery_is_tried_again_when_it_is_due_and_not_before(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     [message] = await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly())
     [(due_at,)] = await stage.rows("SELECT due_at FROM exception WHERE state = 'retry'")
@@ -110,7 +85,7 @@ async def test_a_failed_delivery_is_tried_again_when_it_is_due_and_not_before(st
 
 
 async def test_attempt_details_are_kept_with_the_time_of_the_next_attempt(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 3)
     for sent, outcome in zip(stage.courier.in_flight[::], (badly(), badly(no_retry=True), well()), strict=True):
         await stage.end(sent, with_trace(outcome))
@@ -126,7 +101,7 @@ async def test_attempt_details_are_kept_with_the_time_of_the_next_attempt(stage:
 
 
 async def test_without_a_trace_nothing_is_kept_but_the_record(stage: Stage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly())
     counted = "SELECT (SELECT count(*) FROM attempt), (SELECT count(*) FROM attempt_detail)"
@@ -134,7 +109,7 @@ async def test_without_a_trace_nothing_is_kept_but_the_record(stage: Stage) -> N
 
 
 async def test_much_that_is_to_be_kept_is_stored_before_a_cursor_is_given_up(stage: Stage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     await stage.publish(queue, IN_FLIGHT)
     for sent in stage.courier.in_flight[::]:
         sent.end(with_trace(badly(), os.urandom(16_384)))
@@ -144,19 +119,8 @@ async def test_much_that_is_to_be_kept_is_stored_before_a_cursor_is_given_up(sta
     assert await stage.rows("SELECT owner FROM cursor") == [(None,)]
 
 
-async def test_a_retry_is_found_again_after_a_restart(stage: Stage) -> None:
-    queue, _ = await _running(stage)
-    [message] = await stage.publish(queue)
-    await stage.end(stage.courier.in_flight[0], badly())
-    await stage.start()
-    assert stage.courier.in_flight == []
-    await stage.advance(6_000)
-    assert stage.courier.ids() == [message]
-    assert stage.courier.in_flight[0].number == 2
-
-
 async def test_the_twelfth_failure_is_the_last(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     [message] = await stage.publish(queue)
     for number in range(1, 13):
         [sent] = stage.courier.in_flight
@@ -172,19 +136,9 @@ async def test_the_twelfth_failure_is_the_last(stage: Stage) -> None:
     assert numbers == [(number, 500) for number in range(1, 13)]
 
 
-async def test_an_answer_that_forbids_retries_makes_it_missed_at_once(stage: Stage) -> None:
-    queue, listener = await _running(stage)
-    [message] = await stage.publish(queue)
-    await stage.end(stage.courier.in_flight[0], badly(no_retry=True))
-    await stage.advance(2 * DAY_MS)
-    assert stage.courier.in_flight == []
-    assert await stage.missed(listener) == [message]
-    assert (await stage.counts(listener)).missed == 1
-
-
 async def test_a_retry_that_is_scheduled_while_others_wait_for_their_turn_is_not_forgotten(stage: Stage) -> None:
     """The failure is not stored yet when the lane looks for what is due next: it must look again."""
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 2)
     await stage.end(stage.courier.in_flight[0], badly())
     stage.clock.advance(6_000)
@@ -200,7 +154,7 @@ async def test_a_retry_that_is_scheduled_while_others_wait_for_their_turn_is_not
 
 
 async def test_gone_disables_the_listener_and_its_messages_wait_until_it_is_enabled(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await stage.publish(queue, 3)
     await stage.end(stage.courier.in_flight[0], badly(410))
     assert (await stage.stored(listener)).status == "disabled"
@@ -217,7 +171,7 @@ async def test_gone_disables_the_listener_and_its_messages_wait_until_it_is_enab
 
 
 async def test_gone_is_written_once_however_many_requests_say_it(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 20)
     stage.courier.end_all(badly(410))
     # One stores what ended, one disables.
@@ -231,7 +185,7 @@ async def test_gone_is_written_once_however_many_requests_say_it(stage: Stage) -
 
 
 async def test_gone_says_nothing_about_a_configuration_that_came_after_the_request(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue)
     [sent] = stage.courier.in_flight
     await stage.configure(listener, notify_url="https://example.com/other")
@@ -242,7 +196,7 @@ async def test_gone_says_nothing_about_a_configuration_that_came_after_the_reque
 
 
 async def test_gone_does_not_disable_a_configuration_that_comes_while_it_is_written(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue)
     [lane] = stage.lanes
     stage.courier.in_flight[0].end(badly(410))
@@ -255,21 +209,8 @@ async def test_gone_does_not_disable_a_configuration_that_comes_while_it_is_writ
     assert (await stage.stored(listener)).status == "enabled"
 
 
-async def test_a_message_deleted_before_its_turn_is_stepped_over(stage: Stage) -> None:
-    queue, listener = await _running(stage)
-    await stage.configure(listener, status="disabled")
-    ids = await stage.publish(queue, 6)
-    for index in (0, 2, 3, 5):
-        await stage.delete_message(queue, ids[index])
-    await stage.configure(listener, status="enabled")
-    assert stage.courier.ids() == [ids[1], ids[4]]
-    await stage.end(stage.courier.in_flight[::], well())
-    counts = await stage.counts(listener)
-    assert (counts.position, counts.acknowledged, counts.pending) == (6, 2, 0)
-
-
 async def test_a_message_deleted_while_it_waits_for_its_next_attempt_is_forgotten(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     [message] = await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly())
     await stage.delete_message(queue, message)
@@ -283,7 +224,7 @@ async def test_a_message_deleted_while_it_waits_for_its_next_attempt_is_forgotte
 @pytest.mark.parametrize("behind", [0, 300])
 async def test_a_message_deleted_while_the_lane_holds_it_is_not_sent(stage: Stage, behind: int) -> None:
     """Both when it was handed over in memory, and when it was read from the log."""
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     if behind:
         await stage.publish(queue, behind)
     else:
@@ -297,24 +238,8 @@ async def test_a_message_deleted_while_the_lane_holds_it_is_not_sent(stage: Stag
     assert sent & set(waiting) == {waiting[0], waiting[4]}
 
 
-async def test_a_retry_deleted_while_the_lane_holds_it_is_not_sent(stage: Stage) -> None:
-    queue, listener = await _running(stage)
-    ids = await stage.publish(queue, IN_FLIGHT + 20)
-    await stage.end(stage.courier.in_flight[::], badly())
-    await stage.end(stage.courier.in_flight[::], badly())
-    await stage.advance(6_000)
-    under_way = set(stage.courier.ids())
-    [held, *_] = [message for message in ids if message not in under_way]
-    await stage.delete_message(queue, held)
-    while stage.courier.in_flight:
-        await stage.end(stage.courier.in_flight[0], well())
-    assert [sent.number for sent in stage.courier.sent if sent.message_id == held] == [1]
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.retrying) == (IN_FLIGHT + 19, 0)
-
-
 async def test_deleted_listener_gets_nothing_and_nothing_is_recorded(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue)
     await stage.delete_listener(listener)
     await stage.end(stage.courier.in_flight[0], badly())
@@ -325,23 +250,9 @@ async def test_deleted_listener_gets_nothing_and_nothing_is_recorded(stage: Stag
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
 
 
-async def test_a_lane_whose_cursor_was_taken_stops_and_counts_nothing_twice(stage: Stage) -> None:
-    queue, listener = await _running(stage)
-    await stage.publish(queue, 2)
-    await stage.store.write(lambda tx: tx.execute("UPDATE cursor SET owner = 7, token = token + 1"))
-    await stage.end(stage.courier.in_flight[0], well())
-    assert len(stage.dispatcher.lanes) == 0
-    await stage.end(stage.courier.in_flight[0], well())
-    await stage.publish(queue)
-    assert stage.courier.in_flight == []
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.position) == (0, 0)
-    assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
-
-
 async def test_a_lane_whose_cursor_moved_without_it_reads_it_again(stage: Stage) -> None:
     """The response to a commit was lost: the store's state counts."""
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await stage.publish(queue, 2)
     await stage.store.write(
         lambda tx: tx.execute("UPDATE cursor SET version = version + 1, position = 1, acknowledged = 1")
@@ -358,7 +269,7 @@ async def test_a_lane_whose_cursor_moved_without_it_reads_it_again(stage: Stage)
 async def test_while_the_store_cannot_write_nothing_new_is_sent_and_what_ended_is_kept(
     stage: Stage, reports: Reports, tmp_path: Path
 ) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await stage.publish(queue, IN_FLIGHT + 5)
     other = apsw.Connection(str(tmp_path / "discue.db"))
     other.execute("BEGIN IMMEDIATE")
@@ -379,7 +290,7 @@ async def test_while_the_store_cannot_write_nothing_new_is_sent_and_what_ended_i
 
 
 async def test_a_request_that_hangs_holds_nothing_up_beyond_the_span(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await stage.publish(queue, 5_000)
     hanging = stage.courier.in_flight[0]
     while len(stage.courier.in_flight) > 1:
@@ -397,42 +308,11 @@ async def test_a_request_that_hangs_holds_nothing_up_beyond_the_span(stage: Stag
     assert {sent.message_id for sent in stage.courier.sent} == set(ids)
 
 
-async def _beyond_the_span(stage: Stage) -> tuple[Listener, str]:
-    queue, listener = await _running(stage)
-    ids = await stage.publish(queue, SPAN + 200)
-    while len(stage.courier.in_flight) > 1:
-        for sent in stage.courier.in_flight[1:]:
-            sent.end(well())
-        await stage.quiet()
-    return listener, ids[0]
-
-
-async def test_a_request_that_left_the_span_fails_like_any_other(stage: Stage) -> None:
-    listener, message = await _beyond_the_span(stage)
-    await stage.end(stage.courier.in_flight[0], badly())
-    assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
-    await stage.advance(6_000)
-    assert [(sent.message_id, sent.number) for sent in stage.courier.in_flight] == [(message, 2)]
-    await stage.end(stage.courier.in_flight[0], well())
-    counts = await stage.counts(listener)
-    assert (counts.retrying, counts.pending) == (0, 0)
-
-
-async def test_a_request_that_left_the_span_is_sent_again_after_a_restart(stage: Stage) -> None:
-    listener, message = await _beyond_the_span(stage)
-    await stage.start()
-    assert [(sent.message_id, sent.number) for sent in stage.courier.in_flight] == [(message, 2)]
-    await stage.end(stage.courier.in_flight[0], well())
-    counts = await stage.counts(listener)
-    assert (counts.retrying, counts.pending, counts.acknowledged) == (0, 0, SPAN + 200)
-
-
 async def _held_back(stage: Stage) -> tuple[Queue, Listener, list[str]]:
     """A listener that failed so often that its lane takes one new message a pause."""
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await stage.publish(queue, RETRYING_LIMIT + 1_000)
-    while stage.courier.in_flight:
-        await stage.end(stage.courier.in_flight[::], badly())
+    await stage.end_all(badly())
     return queue, listener, ids
 
 
@@ -452,8 +332,7 @@ async def test_one_success_ends_the_holding_back_at_once(stage: Stage) -> None:
     await stage.advance(6_000)
     retry = next(sent for sent in stage.courier.in_flight if sent.number == 2)
     await stage.end(retry, well())
-    while stage.courier.in_flight:
-        await stage.end(stage.courier.in_flight[::], well())
+    await stage.end_all(well())
     assert {sent.message_id for sent in stage.courier.sent if sent.number == 1} == set(ids)
 
 
@@ -472,13 +351,12 @@ async def test_full_limiter_does_not_use_up_the_turn_of_a_throttled_lane(store: 
 
 
 async def test_messages_that_wait_too_long_are_one_missed_range(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.configure(listener, status="disabled")
     ids = await stage.publish(queue, 1_000)
     stage.clock.advance(30 * DAY_MS + 1)
     fresh = await stage.publish(queue, 2)
-    await stage.dispatcher.miss_too_old()
-    await stage.quiet()
+    await stage.miss_too_old()
     counts = await stage.counts(listener)
     assert (counts.missed, counts.pending, counts.position) == (1_000, 2, 1_000)
     assert await _missed_ranges(stage) == [MissedRange(1, 1_000, "too_old", stage.clock.now())]
@@ -493,28 +371,26 @@ async def _missed_ranges(stage: Stage) -> list[MissedRange]:
 
 
 async def test_a_disabled_lane_that_held_messages_misses_them_too(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, IN_FLIGHT)
     waiting = await stage.publish(queue, 10)
     await stage.configure(listener, status="disabled")
     await stage.end(stage.courier.in_flight[::], well())
     stage.clock.advance(30 * DAY_MS + 1)
-    await stage.dispatcher.miss_too_old()
-    await stage.quiet()
+    await stage.miss_too_old()
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.pending) == (IN_FLIGHT, len(waiting), 0)
 
 
 async def test_a_disabled_listener_misses_its_retries_too(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await stage.publish(queue, 3)
     await stage.end(stage.courier.in_flight[:2], badly())
     await stage.end(stage.courier.in_flight[0], well())
     await stage.configure(listener, status="disabled")
     await stage.delete_message(queue, ids[0])
     stage.clock.advance(30 * DAY_MS + 1)
-    await stage.dispatcher.miss_too_old()
-    await stage.quiet()
+    await stage.miss_too_old()
     assert await stage.delivery_rows(listener) == [(2, "missed", 1)]
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying, counts.pending) == (1, 1, 0, 0)
@@ -523,7 +399,7 @@ async def test_a_disabled_listener_misses_its_retries_too(stage: Stage) -> None:
 
 
 async def test_enabled_listener_misses_old_messages_in_their_turn(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 500)
     stage.clock.advance(30 * DAY_MS + 1)
     await stage.end(stage.courier.in_flight[::], badly())
@@ -556,27 +432,9 @@ async def test_messages_of_many_lanes_are_held_within_the_budget(store: Store) -
     assert len(stage.courier.sent) == lanes * len(ids)
 
 
-async def test_lane_keeps_no_memory_of_settled_messages(stage: Stage) -> None:
-    queue, listener = await _running(stage)
-    for _ in range(20):
-        await stage.publish(queue, 10)
-        await stage.end(stage.courier.in_flight[::2], badly())
-        await stage.end(stage.courier.in_flight[::], well())
-        await stage.advance(3_000)
-    while (await stage.counts(listener)).pending:
-        await stage.advance(150_000)
-        await stage.end(stage.courier.in_flight[::], well())
-    [lane] = stage.lanes
-    assert lane.backlog.claimed == set()
-    assert lane.is_settled
-    assert stage.dispatcher._context.budget.held == 0
-    assert stage.dispatcher.limiter.in_flight == 0
-    assert (await stage.counts(listener)).acknowledged == 200
-
-
 async def test_old_messages_beyond_the_span_of_a_hanging_request_are_missed(stage: Stage) -> None:
     """They were handed over in memory, one by one, so nothing has looked at the span before."""
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue)
     hanging = stage.courier.in_flight[0]
     for _ in range(SPAN // 50 - 1):
@@ -593,9 +451,7 @@ async def test_old_messages_beyond_the_span_of_a_hanging_request_are_missed(stag
 
 
 async def test_retries_and_new_messages_take_turns_in_the_only_slot(stage: Stage) -> None:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    await stage.listener(queue, DeliveryOptions(max_in_flight=1))
+    queue, _ = await stage.running(DeliveryOptions(max_in_flight=1))
     await stage.publish(queue, 4)
     for _ in range(4):
         await stage.end(stage.courier.in_flight[0], badly())
@@ -610,9 +466,7 @@ async def test_retries_and_new_messages_take_turns_in_the_only_slot(stage: Stage
 
 async def test_throttle_does_not_hold_retries_back_in_the_only_slot(stage: Stage) -> None:
     stage.tuning = Tuning(throttle_rows=3, throttle_failures=3)
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    await stage.listener(queue, DeliveryOptions(max_in_flight=1))
+    queue, _ = await stage.running(DeliveryOptions(max_in_flight=1))
     await stage.publish(queue, 10)
     while stage.courier.in_flight:
         await stage.end(stage.courier.in_flight[0], badly())

@@ -4,18 +4,12 @@ import msgspec
 import pytest
 
 from discue.domain.messages import MessageOptions
-from discue.domain.model import DeliveryOptions, Listener, Queue
+from discue.domain.model import DeliveryOptions
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions
 from discue.store import queues
 from discue.store.engine import Transaction
 from tests.dispatch.stage import Stage, badly, well
-
-
-async def _running(stage: Stage, options: DeliveryOptions) -> tuple[Queue, Listener]:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    return queue, await stage.listener(queue, options)
 
 
 async def _due_in(stage: Stage) -> int:
@@ -30,21 +24,21 @@ async def _missed(stage: Stage) -> list[tuple[str, int]]:
 
 
 async def test_a_listeners_headers_and_timeout_go_with_every_request(stage: Stage) -> None:
-    queue, _ = await _running(stage, DeliveryOptions(headers=(("X-Shop", "north"),), timeout_seconds=3))
+    queue, _ = await stage.running(DeliveryOptions(headers=(("X-Shop", "north"),), timeout_seconds=3))
     await stage.publish(queue)
     [sent] = stage.courier.sent
     assert (sent.request.headers, sent.request.timeout_ms) == ((("X-Shop", "north"),), 3_000)
 
 
 async def test_headers_of_a_message_never_replace_those_of_the_listener(stage: Stage) -> None:
-    queue, _ = await _running(stage, DeliveryOptions(headers=(("Authorization", "of the listener"),)))
+    queue, _ = await stage.running(DeliveryOptions(headers=(("Authorization", "of the listener"),)))
     await stage.publish_with(queue, MessageOptions(headers=(("authorization", "of the message"), ("X-Trace", "7"))))
     [sent] = stage.courier.sent
     assert sent.request.headers == (("Authorization", "of the listener"), ("X-Trace", "7"))
 
 
 async def test_options_go_with_messages_that_are_read_from_the_log(stage: Stage) -> None:
-    queue, _ = await _running(stage, DeliveryOptions())
+    queue, _ = await stage.running(DeliveryOptions())
     await stage.publish_with(queue, MessageOptions(headers=(("X-Trace", "7"),)))
     await stage.start()
     assert [sent.request.headers for sent in stage.courier.in_flight] == [(("X-Trace", "7"),)]
@@ -56,7 +50,7 @@ async def test_options_go_with_messages_that_are_read_from_the_log(stage: Stage)
 async def test_a_listener_has_its_own_limit_of_requests_in_flight_and_a_change_of_it_counts_at_once(
     stage: Stage,
 ) -> None:
-    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=2))
+    queue, listener = await stage.running(DeliveryOptions(max_in_flight=2))
     await stage.publish(queue, 9)
     assert len(stage.courier.in_flight) == 2
     await stage.configure(listener, options=DeliveryOptions(max_in_flight=5))
@@ -64,7 +58,7 @@ async def test_a_listener_has_its_own_limit_of_requests_in_flight_and_a_change_o
 
 
 async def test_a_listeners_own_schedule_decides_when_it_is_tried_again(stage: Stage) -> None:
-    queue, listener = await _running(stage, DeliveryOptions(retry=RetryOptions(schedule=(60,), jitter=0.0)))
+    queue, listener = await stage.running(DeliveryOptions(retry=RetryOptions(schedule=(60,), jitter=0.0)))
     await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly())
     assert await _due_in(stage) == 60_000
@@ -75,7 +69,7 @@ async def test_a_listeners_own_schedule_decides_when_it_is_tried_again(stage: St
 
 
 async def test_an_answer_that_the_policy_calls_final_is_the_last(stage: Stage) -> None:
-    queue, _ = await _running(stage, DeliveryOptions(retry=RetryOptions(final_statuses=(422, "3xx"))))
+    queue, _ = await stage.running(DeliveryOptions(retry=RetryOptions(final_statuses=(422, "3xx"))))
     await stage.publish(queue, 3)
     await stage.end(stage.courier.in_flight[0], badly(422))
     await stage.end(stage.courier.in_flight[0], badly(301, error="redirect"))
@@ -84,7 +78,7 @@ async def test_an_answer_that_the_policy_calls_final_is_the_last(stage: Stage) -
 
 
 async def test_a_messages_own_choice_wins_over_its_listeners_and_that_over_its_queues(stage: Stage) -> None:
-    queue, _ = await _running(stage, DeliveryOptions(retry=RetryOptions(schedule=(60, 60))))
+    queue, _ = await stage.running(DeliveryOptions(retry=RetryOptions(schedule=(60, 60))))
 
     async def work(tx: Transaction) -> None:
         await queues.update(tx, msgspec.structs.replace(queue, retry=RetryOptions(schedule=(30,), jitter=0.0)))
@@ -101,7 +95,7 @@ async def test_a_messages_own_choice_wins_over_its_listeners_and_that_over_its_q
 
 @pytest.mark.parametrize("is_enabled", [True, False])
 async def test_expired_message_is_missed_and_not_sent(stage: Stage, *, is_enabled: bool) -> None:
-    queue, listener = await _running(stage, DeliveryOptions())
+    queue, listener = await stage.running(DeliveryOptions())
     if is_enabled:
         await stage.publish_with(queue, MessageOptions(), stage.clock.now() + 1_000)
         await stage.end(stage.courier.in_flight[0], badly())
@@ -117,14 +111,14 @@ async def test_expired_message_is_missed_and_not_sent(stage: Stage, *, is_enable
 
 
 async def test_message_that_has_not_expired_is_sent(stage: Stage) -> None:
-    queue, listener = await _running(stage, DeliveryOptions())
+    queue, listener = await stage.running(DeliveryOptions())
     await stage.publish_with(queue, MessageOptions(), stage.clock.now() + 1)
     await stage.end(stage.courier.in_flight[0], well())
     assert (await stage.counts(listener)).acknowledged == 1
 
 
 async def test_a_rate_limit_lets_a_burst_begin_and_then_one_after_the_other(stage: Stage) -> None:
-    queue, _ = await _running(stage, DeliveryOptions(rate_limit=RateLimit(2, 3)))
+    queue, _ = await stage.running(DeliveryOptions(rate_limit=RateLimit(2, 3)))
     ids = await stage.publish(queue, 7)
     assert stage.courier.ids() == ids[:3]
     await stage.advance(499)
@@ -136,7 +130,7 @@ async def test_a_rate_limit_lets_a_burst_begin_and_then_one_after_the_other(stag
 
 
 async def test_retries_keep_to_the_rate_limit_too(stage: Stage) -> None:
-    queue, _ = await _running(stage, DeliveryOptions(rate_limit=RateLimit(1, 1)))
+    queue, _ = await stage.running(DeliveryOptions(rate_limit=RateLimit(1, 1)))
     await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly())
     await stage.publish(queue, 6)
@@ -146,7 +140,7 @@ async def test_retries_keep_to_the_rate_limit_too(stage: Stage) -> None:
 
 
 async def test_takeover_does_not_start_with_a_burst(stage: Stage) -> None:
-    queue, _ = await _running(stage, DeliveryOptions(rate_limit=RateLimit(1, 5), max_in_flight=50))
+    queue, _ = await stage.running(DeliveryOptions(rate_limit=RateLimit(1, 5), max_in_flight=50))
     await stage.publish(queue, 20)
     assert len(stage.courier.sent) == 5
     before = len(stage.courier.sent)
@@ -158,7 +152,7 @@ async def test_takeover_does_not_start_with_a_burst(stage: Stage) -> None:
 
 
 async def test_a_rate_limit_that_is_lifted_holds_nothing_back(stage: Stage) -> None:
-    queue, listener = await _running(stage, DeliveryOptions(rate_limit=RateLimit(1, 1)))
+    queue, listener = await stage.running(DeliveryOptions(rate_limit=RateLimit(1, 1)))
     await stage.publish(queue, 9)
     assert len(stage.courier.sent) == 1
     await stage.configure(listener, options=DeliveryOptions())
@@ -166,7 +160,7 @@ async def test_a_rate_limit_that_is_lifted_holds_nothing_back(stage: Stage) -> N
 
 
 async def test_a_listener_that_is_overloaded_gets_fewer_at_once_and_more_again_when_it_recovers(stage: Stage) -> None:
-    queue, _ = await _running(stage, DeliveryOptions(max_in_flight=8))
+    queue, _ = await stage.running(DeliveryOptions(max_in_flight=8))
     await stage.publish(queue, 40)
     await stage.end(stage.courier.in_flight[:8], badly(429))
     assert len(stage.courier.in_flight) == 4
@@ -178,7 +172,7 @@ async def test_a_listener_that_is_overloaded_gets_fewer_at_once_and_more_again_w
 
 
 async def test_failures_that_say_nothing_of_load_change_nothing(stage: Stage) -> None:
-    queue, _ = await _running(stage, DeliveryOptions(max_in_flight=8))
+    queue, _ = await stage.running(DeliveryOptions(max_in_flight=8))
     await stage.publish(queue, 40)
     await stage.end(stage.courier.in_flight[:8], badly(500))
     assert len(stage.courier.in_flight) == 8

@@ -9,7 +9,6 @@ import pytest
 
 from discue.dispatch.lane.context import Tuning
 from discue.dispatch.lane.probes import LATE_MS
-from discue.domain.model import Listener, Queue
 from discue.store.engine import Work
 from tests.dispatch.stage import Stage, badly, until, well
 from tests.support.databases import on_sqlite_only
@@ -17,12 +16,6 @@ from tests.support.databases import on_sqlite_only
 MINUTE = 60_000
 AT_ONCE = 32
 SHARED = "https://shared.example/live"
-
-
-async def _running(stage: Stage) -> tuple[Queue, Listener]:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    return queue, await stage.listener(queue)
 
 
 async def _waited(stage: Stage, *, at_most: int = 400_000) -> int:
@@ -37,7 +30,7 @@ async def _waited(stage: Stage, *, at_most: int = 400_000) -> int:
 
 
 async def test_a_new_listener_is_probed_soon_and_then_until_it_is_known_how_it_is(stage: Stage) -> None:
-    _, listener = await _running(stage)
+    _, listener = await stage.running()
     assert stage.scout.asked == []
     assert 2_000 <= await _waited(stage) <= 3_500
     assert stage.scout.asked == [listener.liveness_url]
@@ -51,7 +44,7 @@ async def test_a_new_listener_is_probed_soon_and_then_until_it_is_known_how_it_i
 async def test_a_stable_listener_is_probed_every_30_seconds_and_when_nothing_happens_every_5_minutes(
     stage: Stage,
 ) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     await stage.probe(times=2)
     assert 27_000 <= await _waited(stage) <= 33_500
     await stage.advance(6 * MINUTE)
@@ -66,7 +59,7 @@ async def test_a_stable_listener_is_probed_every_30_seconds_and_when_nothing_hap
 
 
 async def test_an_attempt_that_fails_brings_the_next_probe_nearer(stage: Stage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     await stage.probe(times=2)
     await stage.advance(6 * MINUTE)
     await stage.answer_probes()
@@ -77,7 +70,7 @@ async def test_an_attempt_that_fails_brings_the_next_probe_nearer(stage: Stage) 
 
 
 async def test_three_failures_in_a_row_make_it_inactive_and_two_successes_stable(stage: Stage) -> None:
-    _, listener = await _running(stage)
+    _, listener = await stage.running()
     states = []
     for status in (500, 200, 503, 500, 302, 200, 500, 200, 200):
         await stage.probe(status)
@@ -100,7 +93,7 @@ async def test_three_failures_in_a_row_make_it_inactive_and_two_successes_stable
 
 
 async def test_a_probe_without_an_answer_says_why_and_no_more(stage: Stage) -> None:
-    _, listener = await _running(stage)
+    _, listener = await stage.running()
     await stage.probe(error="refused_address")
     found = await stage.liveness(listener)
     assert (found.state, found.last_failure_status, found.last_failure_msg) == ("unstable", 0, "address not allowed")
@@ -108,7 +101,7 @@ async def test_a_probe_without_an_answer_says_why_and_no_more(stage: Stage) -> N
 
 
 async def test_a_probe_that_could_not_be_made_counts_for_nothing(stage: Stage) -> None:
-    _, listener = await _running(stage)
+    _, listener = await stage.running()
     await stage.probe(error="internal", times=4)
     await stage.advance(LATE_MS)
     found = await stage.liveness(listener)
@@ -116,7 +109,7 @@ async def test_a_probe_that_could_not_be_made_counts_for_nothing(stage: Stage) -
 
 
 async def test_listeners_that_share_a_url_are_served_by_one_request(stage: Stage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     fair_share = [await stage.listener(queue, liveness_url=SHARED) for _ in range(5)]
     for _ in range(4):
         await stage.probe()
@@ -128,7 +121,7 @@ async def test_listeners_that_share_a_url_are_served_by_one_request(stage: Stage
 
 
 async def test_listener_that_joins_a_probed_url_does_not_get_three_failures_at_once(stage: Stage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     first = await stage.listener(queue, liveness_url=SHARED)
     await stage.probe(times=6)
     await stage.advance(MINUTE)
@@ -146,7 +139,7 @@ async def test_listener_that_joins_a_probed_url_does_not_get_three_failures_at_o
 
 
 async def test_a_disabled_listener_is_not_probed_keeps_its_state_and_is_probed_soon_when_enabled(stage: Stage) -> None:
-    _, listener = await _running(stage)
+    _, listener = await stage.running()
     await stage.probe(503, times=3)
     await stage.configure(listener, status="disabled")
     before = len(stage.scout.asked)
@@ -159,7 +152,7 @@ async def test_a_disabled_listener_is_not_probed_keeps_its_state_and_is_probed_s
 
 
 async def test_listeners_of_a_suspended_organization_are_not_probed(stage: Stage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     await stage.store.write(lambda tx: tx.execute("UPDATE organization SET state = 'suspended'"))
     await stage.follow("organization", queue.organization, queue.organization)
     await stage.advance(60 * MINUTE)
@@ -167,7 +160,7 @@ async def test_listeners_of_a_suspended_organization_are_not_probed(stage: Stage
 
 
 async def test_new_url_is_probed_soon_with_the_counts_of_the_old_one(stage: Stage) -> None:
-    _, listener = await _running(stage)
+    _, listener = await stage.running()
     await stage.probe(503, times=3)
     moved = await stage.configure(listener, liveness_url="https://example.com/elsewhere")
     found = await stage.liveness(moved)
@@ -180,7 +173,7 @@ async def test_new_url_is_probed_soon_with_the_counts_of_the_old_one(stage: Stag
 
 
 async def test_probe_of_the_previous_url_is_ignored(stage: Stage) -> None:
-    _, listener = await _running(stage)
+    _, listener = await stage.running()
     await stage.advance(3_000)
     [asked] = stage.scout.in_flight
     await stage.configure(listener, liveness_url="https://example.com/elsewhere")
@@ -190,7 +183,7 @@ async def test_probe_of_the_previous_url_is_ignored(stage: Stage) -> None:
 
 
 async def test_a_deleted_listener_is_not_probed_any_more(stage: Stage) -> None:
-    _, listener = await _running(stage)
+    _, listener = await stage.running()
     await stage.probe()
     await stage.delete_listener(listener)
     await stage.advance(60 * MINUTE)
@@ -199,7 +192,7 @@ async def test_a_deleted_listener_is_not_probed_any_more(stage: Stage) -> None:
 
 
 async def test_without_a_lease_nothing_is_probed(stage: Stage) -> None:
-    await _running(stage)
+    await stage.running()
     stage.worker.lease.holds = False
     for _ in range(60):
         await stage.advance(1_000)
@@ -211,7 +204,7 @@ async def test_without_a_lease_nothing_is_probed(stage: Stage) -> None:
 
 async def test_probes_in_flight_are_bounded(stage: Stage) -> None:
     stage.tuning = Tuning(probes_at_once=AT_ONCE)
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     made = [await stage.listener(queue) for _ in range(AT_ONCE)]
     other = await stage.listener(await stage.queue(await stage.organization()))
     await stage.advance(4_000)
@@ -224,7 +217,7 @@ async def test_probes_in_flight_are_bounded(stage: Stage) -> None:
 
 
 async def test_new_owner_continues_the_probes(stage: Stage) -> None:
-    _, listener = await _running(stage)
+    _, listener = await stage.running()
     giver = stage.worker
     await stage.probe(503, times=3)
     await stage.probe(200)
@@ -240,7 +233,7 @@ async def test_new_owner_continues_the_probes(stage: Stage) -> None:
 
 
 async def test_counts_are_stored_before_a_handover(stage: Stage) -> None:
-    _, listener = await _running(stage)
+    _, listener = await stage.running()
     giver = stage.worker
     await stage.probe(times=2)
     await stage.probe()
@@ -252,7 +245,7 @@ async def test_counts_are_stored_before_a_handover(stage: Stage) -> None:
 async def test_a_worker_that_died_leaves_the_state_behind_and_who_lost_a_cursor_says_nothing_of_it(
     stage: Stage,
 ) -> None:
-    _, listener = await _running(stage)
+    _, listener = await stage.running()
     robbed = stage.worker
     await stage.probe(503, times=3)
     await stage.advance(34_000)
@@ -268,7 +261,7 @@ async def test_a_worker_that_died_leaves_the_state_behind_and_who_lost_a_cursor_
 
 
 async def test_a_start_spreads_the_probes_of_those_it_finds(stage: Stage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     for _ in range(20):
         await stage.listener(queue)
     for _ in range(20):
@@ -288,7 +281,7 @@ async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.tuning = Tuning(probes_at_once=1_000)
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     for _ in range(300):
         await stage.listener(queue)
     writes = 0
@@ -319,7 +312,7 @@ async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
 
 @on_sqlite_only
 async def test_health_is_stored_after_an_outage(stage: Stage, tmp_path: Path) -> None:
-    _, listener = await _running(stage)
+    _, listener = await stage.running()
     await stage.probe(503, times=2)
     while not stage.scout.in_flight:
         await stage.advance(1_000)

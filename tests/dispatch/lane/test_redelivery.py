@@ -13,16 +13,9 @@ from tests.dispatch.stage import DAY_MS, Stage, badly, well
 from tests.support.everywhere import seeds
 
 
-async def _running(stage: Stage) -> tuple[Queue, Listener]:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    return queue, await stage.listener(queue)
-
-
 async def _miss_one_by_one(stage: Stage, queue: Queue, count: int) -> list[str]:
     ids = await stage.publish(queue, count)
-    while stage.courier.in_flight:
-        await stage.end(stage.courier.in_flight[::], badly(no_retry=True))
+    await stage.end_all(badly(no_retry=True))
     stage.courier.sent.clear()
     return ids
 
@@ -34,8 +27,7 @@ async def _miss_as_a_range(stage: Stage, queue: Queue, listener: Listener, count
     for start in range(0, count, 500):
         ids += await stage.publish(queue, min(500, count - start))
     await stage.advance(31 * DAY_MS)
-    await stage.dispatcher.miss_too_old()
-    await stage.quiet()
+    await stage.miss_too_old()
     await stage.configure(listener, status="enabled")
     return ids
 
@@ -84,7 +76,7 @@ async def _ranges(stage: Stage) -> list[tuple[int, int]]:
 
 
 async def test_messages_missed_one_by_one_are_redelivered_and_counted(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await _miss_one_by_one(stage, queue, 120)
     asked = await _ask(stage, listener)
     assert [sent.number for sent in stage.courier.in_flight] == [1] * 50
@@ -97,7 +89,7 @@ async def test_messages_missed_one_by_one_are_redelivered_and_counted(stage: Sta
 
 
 async def test_a_missed_range_goes_out_in_steps_and_is_gone_then(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     count = 2 * Tuning().waiting_retries + STEP_ROWS + 100
     ids = await _miss_as_a_range(stage, queue, listener, count)
     assert await _ranges(stage) == [(1, count)]
@@ -117,7 +109,7 @@ async def test_a_missed_range_goes_out_in_steps_and_is_gone_then(stage: Stage) -
 
 
 async def test_some_messages_of_a_range_split_it(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await _miss_as_a_range(stage, queue, listener, 10)
     await _ask(stage, listener, MissedSelection((2, 3, 7, 10)), position=1, until_seq=10)
     assert stage.courier.ids() == [ids[seq - 1] for seq in (2, 3, 7, 10)]
@@ -129,7 +121,7 @@ async def test_some_messages_of_a_range_split_it(stage: Stage) -> None:
 
 
 async def test_redelivery_by_reason_leaves_others_out(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     apart = await _miss_one_by_one(stage, queue, 3)
     together = await _miss_as_a_range(stage, queue, listener, 4)
     await _ask(stage, listener, MissedSelection(reason="no_retry"))
@@ -139,7 +131,7 @@ async def test_redelivery_by_reason_leaves_others_out(stage: Stage) -> None:
 
 
 async def test_a_redelivered_message_has_all_its_attempts_again_and_is_not_too_old(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _miss_as_a_range(stage, queue, listener, 1)
     await _ask(stage, listener)
     numbers = []
@@ -154,7 +146,7 @@ async def test_a_redelivered_message_has_all_its_attempts_again_and_is_not_too_o
 
 
 async def test_messages_that_were_deleted_are_counted_as_gone(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     apart = await _miss_one_by_one(stage, queue, 2)
     together = await _miss_as_a_range(stage, queue, listener, 3)
     for gone in (apart[1], together[0], together[2]):
@@ -168,7 +160,7 @@ async def test_messages_that_were_deleted_are_counted_as_gone(stage: Stage) -> N
 
 
 async def test_redelivery_keeps_its_rate(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await _miss_one_by_one(stage, queue, 25)
     await _ask(stage, listener, pace=10)
     delivered = []
@@ -182,7 +174,7 @@ async def test_redelivery_keeps_its_rate(stage: Stage) -> None:
 
 
 async def test_cancelled_redelivery_takes_no_more_steps(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _miss_one_by_one(stage, queue, 25)
     asked = await _ask(stage, listener, pace=10)
     assert await stage.store.write(lambda tx: redeliveries.delete(tx, asked))
@@ -194,7 +186,7 @@ async def test_cancelled_redelivery_takes_no_more_steps(stage: Stage) -> None:
 
 
 async def test_live_messages_go_on_during_a_redelivery(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _miss_as_a_range(stage, queue, listener, 200)
     await _ask(stage, listener)
     new = await stage.publish(queue, 30)
@@ -205,7 +197,7 @@ async def test_live_messages_go_on_during_a_redelivery(stage: Stage) -> None:
 
 
 async def test_a_disabled_listener_gets_them_when_it_is_enabled(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await _miss_one_by_one(stage, queue, 5)
     await stage.configure(listener, status="disabled")
     await _ask(stage, listener)
@@ -215,7 +207,7 @@ async def test_a_disabled_listener_gets_them_when_it_is_enabled(stage: Stage) ->
 
 
 async def test_several_are_done_one_after_the_other(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await _miss_one_by_one(stage, queue, 6)
     first = await _ask(stage, listener, MissedSelection((1, 2)), until_seq=2)
     second = await _ask(stage, listener)
@@ -226,7 +218,7 @@ async def test_several_are_done_one_after_the_other(stage: Stage) -> None:
 @pytest.mark.parametrize("seed", seeds(4))
 async def test_crashes_and_takeovers_lose_nothing_and_count_everything_once(stage: Stage, seed: int) -> None:
     chance = Random(seed)  # noqa: S311 - repeatable
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     apart = await _miss_one_by_one(stage, queue, 100)
     together = await _miss_as_a_range(stage, queue, listener, 900)
     asked = await _ask(stage, listener)
@@ -256,7 +248,7 @@ async def test_crashes_and_takeovers_lose_nothing_and_count_everything_once(stag
 
 
 async def test_messages_deleted_by_retention_are_not_redelivered(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _miss_one_by_one(stage, queue, 20)
     await _ask(stage, listener, pace=5)
     await _deliver_all(stage)
@@ -272,9 +264,7 @@ def test_a_wish_is_stored_as_it_was_made() -> None:
 
 
 async def test_in_an_ordered_queue_too_a_filter_that_came_later_does_not_keep_them(stage: Stage) -> None:
-    queue = await stage.queue(await stage.organization(), ordered=True)
-    await stage.start()
-    listener = await stage.listener(queue)
+    queue, listener = await stage.running(ordered=True)
     [missed] = await _miss_one_by_one(stage, queue, 1)
     await stage.configure(listener, options=DeliveryOptions(filter='{"key": "another"}'))
     await _ask(stage, listener)

@@ -5,19 +5,11 @@ from random import Random
 import pytest
 
 from discue.domain.messages import MessageOptions
-from discue.domain.model import DeliveryOptions, Listener, Queue
+from discue.domain.model import DeliveryOptions, Queue
 from discue.domain.rate import RateLimit
 from tests.dispatch.replays import ask, cancel, deliver_all, live, of_replays, stored, streams
 from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
 from tests.support.everywhere import seeds
-
-
-async def _running(
-    stage: Stage, options: DeliveryOptions | None = None, *, ordered: bool = False
-) -> tuple[Queue, Listener]:
-    queue = await stage.queue(await stage.organization(), ordered=ordered)
-    await stage.start()
-    return queue, await stage.listener(queue, options)
 
 
 async def _delivered(stage: Stage, queue: Queue, count: int) -> list[str]:
@@ -28,7 +20,7 @@ async def _delivered(stage: Stage, queue: Queue, count: int) -> list[str]:
 
 
 async def test_a_part_of_the_log_goes_out_again_in_its_order_and_is_counted(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await _delivered(stage, queue, 300)
     asked = await ask(stage, listener, 11, 290)
     sent = await deliver_all(stage)
@@ -54,7 +46,7 @@ async def test_replay_includes_messages_older_than_the_listener(stage: Stage) ->
 
 
 async def test_one_without_messages_has_ended_at_once_also_of_a_disabled_listener(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _delivered(stage, queue, 3)
     await stage.configure(listener, status="disabled")
     asked = await ask(stage, listener, 4, 3)
@@ -63,7 +55,7 @@ async def test_one_without_messages_has_ended_at_once_also_of_a_disabled_listene
 
 
 async def test_deleted_messages_are_left_out(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await _delivered(stage, queue, 4)
     for gone in (ids[0], ids[3]):
         await stage.delete_message(queue, gone)
@@ -73,7 +65,7 @@ async def test_deleted_messages_are_left_out(stage: Stage) -> None:
 
 
 async def test_live_messages_and_a_replay_share_the_limit(stage: Stage) -> None:
-    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=10))
+    queue, listener = await stage.running(DeliveryOptions(max_in_flight=10))
     await _delivered(stage, queue, 60)
     await stage.publish(queue, 40)
     assert len(live(stage.courier.in_flight)) == 10
@@ -94,7 +86,7 @@ async def test_live_messages_and_a_replay_share_the_limit(stage: Stage) -> None:
 
 
 async def test_with_one_place_they_take_turns(stage: Stage) -> None:
-    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=1))
+    queue, listener = await stage.running(DeliveryOptions(max_in_flight=1))
     await _delivered(stage, queue, 6)
     await stage.publish(queue, 6)
     await ask(stage, listener, 1, 6)
@@ -103,7 +95,7 @@ async def test_with_one_place_they_take_turns(stage: Stage) -> None:
 
 
 async def test_alone_it_has_every_place(stage: Stage) -> None:
-    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=7))
+    queue, listener = await stage.running(DeliveryOptions(max_in_flight=7))
     await _delivered(stage, queue, 20)
     await ask(stage, listener)
     assert len(stage.courier.in_flight) == 7
@@ -114,7 +106,7 @@ async def test_alone_it_has_every_place(stage: Stage) -> None:
 
 
 async def test_the_rate_limit_holds_for_all_together_and_is_shared(stage: Stage) -> None:
-    queue, listener = await _running(stage, DeliveryOptions(rate_limit=RateLimit(10, 5)))
+    queue, listener = await stage.running(DeliveryOptions(rate_limit=RateLimit(10, 5)))
     for _ in range(6):
         await stage.publish(queue, 5)
         await stage.advance(1_000)
@@ -134,7 +126,7 @@ async def test_the_rate_limit_holds_for_all_together_and_is_shared(stage: Stage)
 
 
 async def test_rate_of_a_replay_bounds_only_the_replay(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _delivered(stage, queue, 30)
     await ask(stage, listener, pace=2)
     assert len(stage.courier.sent) == 0
@@ -148,7 +140,7 @@ async def test_rate_of_a_replay_bounds_only_the_replay(stage: Stage) -> None:
 
 
 async def test_failed_messages_of_a_replay_are_retried_and_counted_but_not_missed(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _delivered(stage, queue, 3)
     asked = await ask(stage, listener)
     first, second, third = stage.courier.in_flight[::]
@@ -171,7 +163,7 @@ async def test_failed_messages_of_a_replay_are_retried_and_counted_but_not_misse
 
 
 async def test_expired_messages_of_a_replay_are_skipped_and_counted(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish_with(queue, MessageOptions(), expires_at=stage.clock.now() + 1_000)
     [kept] = await stage.publish(queue)
     await deliver_all(stage)
@@ -184,7 +176,7 @@ async def test_expired_messages_of_a_replay_are_skipped_and_counted(stage: Stage
 
 
 async def test_age_counts_from_when_it_was_asked_for(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     ids = await _delivered(stage, queue, 4)
     await stage.advance(40 * DAY_MS)
     asked = await ask(stage, listener)
@@ -193,24 +185,21 @@ async def test_age_counts_from_when_it_was_asked_for(stage: Stage) -> None:
     await stage.end(stage.courier.in_flight[0], badly())
     await stage.configure(listener, status="disabled")
     await stage.advance(29 * DAY_MS)
-    await stage.dispatcher.miss_too_old()
-    await stage.quiet()
+    await stage.miss_too_old()
     assert (await stored(stage, asked)).state == "running"
     await stage.advance(2 * DAY_MS)
-    await stage.dispatcher.miss_too_old()
-    await stage.quiet()
+    await stage.miss_too_old()
     done = await stored(stage, asked)
     assert (done.state, done.delivered, done.expired) == ("done", 3, 1)
 
 
 async def test_messages_of_a_replay_that_never_started_expire(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _delivered(stage, queue, 500)
     await stage.configure(listener, status="disabled")
     asked = await ask(stage, listener)
     await stage.advance(31 * DAY_MS)
-    await stage.dispatcher.miss_too_old()
-    await stage.quiet()
+    await stage.miss_too_old()
     done = await stored(stage, asked)
     assert (done.state, done.delivered, done.expired) == ("done", 0, 500)
     assert await stage.rows("SELECT seq_from FROM missed_range") == []
@@ -219,7 +208,7 @@ async def test_messages_of_a_replay_that_never_started_expire(stage: Stage) -> N
 
 @pytest.mark.parametrize("way", ["the listener's", "its own"])
 async def test_filters_apply(stage: Stage, way: str) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 2, body=b'{"n": 1}')
     [wanted] = await stage.publish(queue, 1, body=b'{"n": 2}')
     await deliver_all(stage)
@@ -234,7 +223,7 @@ async def test_filters_apply(stage: Stage, way: str) -> None:
 
 
 async def test_in_an_ordered_queue_each_key_keeps_its_order_within_it(stage: Stage) -> None:
-    queue, listener = await _running(stage, ordered=True)
+    queue, listener = await stage.running(ordered=True)
     ids = await stage.publish_keyed(queue, "a", "b", "a", "b", "a")
     await deliver_all(stage)
     asked = await ask(stage, listener)
@@ -250,7 +239,7 @@ async def test_in_an_ordered_queue_each_key_keeps_its_order_within_it(stage: Sta
 
 
 async def test_replay_waits_while_the_listener_is_disabled(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _delivered(stage, queue, 3)
     await stage.configure(listener, status="disabled")
     asked = await ask(stage, listener)
@@ -261,7 +250,7 @@ async def test_replay_waits_while_the_listener_is_disabled(stage: Stage) -> None
 
 
 async def test_replay_waits_while_the_listener_is_inactive(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _delivered(stage, queue, 3)
     asked = await ask(stage, listener)
     await stage.end(stage.courier.in_flight[0], badly())
@@ -277,7 +266,7 @@ async def test_replay_waits_while_the_listener_is_inactive(stage: Stage) -> None
 
 
 async def test_failing_replay_does_not_disable_the_listener_but_410_does(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _delivered(stage, queue, 2)
     await ask(stage, listener)
     await stage.end(stage.courier.in_flight[0], badly(410))
@@ -285,7 +274,7 @@ async def test_failing_replay_does_not_disable_the_listener_but_410_does(stage: 
 
 
 async def test_a_cancelled_one_sends_nothing_more_and_leaves_nothing(stage: Stage) -> None:
-    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=4))
+    queue, listener = await stage.running(DeliveryOptions(max_in_flight=4))
     await _delivered(stage, queue, 20)
     asked = await ask(stage, listener)
     await stage.end(stage.courier.in_flight[0], badly())
@@ -305,7 +294,7 @@ async def test_a_cancelled_one_sends_nothing_more_and_leaves_nothing(stage: Stag
 
 
 async def test_several_share_with_live_messages(stage: Stage) -> None:
-    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=6))
+    queue, listener = await stage.running(DeliveryOptions(max_in_flight=6))
     await _delivered(stage, queue, 40)
     asked = [await ask(stage, listener, 1, 40) for _ in range(2)]
     await stage.publish(queue, 40)
@@ -323,7 +312,7 @@ async def test_several_share_with_live_messages(stage: Stage) -> None:
 @pytest.mark.parametrize("seed", seeds(6))
 async def test_crashes_and_takeovers_lose_nothing_and_never_pass_the_limit(stage: Stage, seed: int) -> None:
     chance = Random(seed)  # noqa: S311 - repeatable
-    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=20))
+    queue, listener = await stage.running(DeliveryOptions(max_in_flight=20))
     ids = await _delivered(stage, queue, 150)
     asked = await ask(stage, listener, 31, 130)
     new: list[str] = []
@@ -362,7 +351,7 @@ def _pairs(sent: list[Sent]) -> set[tuple[str, bool]]:
 
 
 async def test_attempts_name_it(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await _delivered(stage, queue, 1)
     asked = await ask(stage, listener)
     await deliver_all(stage)
@@ -370,7 +359,7 @@ async def test_attempts_name_it(stage: Stage) -> None:
 
 
 async def test_replay_lane_of_an_earlier_ownership_is_replaced(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 3)
     await stage.end(stage.courier.in_flight[::], well())
     first = stage.worker

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from discue.domain.model import Listener, Queue
 from discue.store.store import Store
 from tests.dispatch.paced import Paced
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Stage, badly, opened, until, well
@@ -53,12 +52,6 @@ def slow(stage: Stage) -> Slow:
     return Slow(stage)
 
 
-async def _running(stage: Stage) -> tuple[Queue, Listener]:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    return queue, await stage.listener(queue)
-
-
 def _spawned(coroutine: Coroutine[Any, Any, Any]) -> Callable[[], object]:
     return lambda: asyncio.ensure_future(coroutine)
 
@@ -72,7 +65,7 @@ async def _stored(stage: Stage) -> None:
 
 
 async def test_a_retry_that_was_stored_while_those_due_were_read_is_not_sent_again(stage: Stage, slow: Slow) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue, 2)
     await stage.end(stage.courier.in_flight[0], badly())
     await stage.advance(1_000)
@@ -95,7 +88,7 @@ async def test_a_retry_that_was_stored_while_those_due_were_read_is_not_sent_aga
 
 
 async def test_own_request_that_ends_during_a_check_is_not_repeated(stage: Stage, slow: Slow) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     first = stage.worker
     await stage.publish(queue)
     second = await stage.join()
@@ -113,7 +106,7 @@ async def test_own_request_that_ends_during_a_check_is_not_repeated(stage: Stage
 
 
 async def test_inherited_request_that_fails_before_the_check_is_retried_when_due(stage: Stage, slow: Slow) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     first = stage.worker
     await stage.publish(queue)
     second = await stage.join()
@@ -130,7 +123,7 @@ async def test_inherited_request_that_fails_before_the_check_is_retried_when_due
 
 
 async def test_lane_sends_nothing_during_its_first_check(stage: Stage, slow: Slow) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     first = stage.worker
     ids = await stage.publish(queue, LIMITS.listener_max_in_flight + 5)
     second = await stage.join()
@@ -148,7 +141,7 @@ async def test_lane_sends_nothing_during_its_first_check(stage: Stage, slow: Slo
 
 
 async def test_a_lane_that_is_handed_over_while_it_is_read_again_stays_away(stage: Stage, slow: Slow) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     first = stage.worker
     second = await stage.join()
     change = lambda: first.dispatcher.on_change("listener", listener.organization, listener.id)  # noqa: E731
@@ -176,7 +169,7 @@ async def test_read_under_a_lost_session_makes_no_lanes(stage: Stage, slow: Slow
 
 
 async def test_read_before_a_reset_makes_no_lanes(stage: Stage, slow: Slow) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     worker = stage.worker
     [key] = worker.dispatcher.lanes.cursors
     await worker.dispatcher.hand_over([key])
@@ -194,7 +187,7 @@ async def test_read_before_a_reset_makes_no_lanes(stage: Stage, slow: Slow) -> N
 
 
 async def test_a_drain_that_begins_while_cursors_are_taken_gives_them_up(stage: Stage, slow: Slow) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     await stage.publish(queue)
     worker = stage.worker
     [key] = worker.dispatcher.lanes.cursors
@@ -213,7 +206,7 @@ async def test_a_drain_that_begins_while_cursors_are_taken_gives_them_up(stage: 
 
 
 async def test_messages_that_come_while_a_lane_is_read_are_not_overlooked(stage: Stage, slow: Slow) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     worker = stage.worker
     [key] = worker.dispatcher.lanes.cursors
     await worker.dispatcher.hand_over([key])
@@ -225,7 +218,7 @@ async def test_messages_that_come_while_a_lane_is_read_are_not_overlooked(stage:
 
 
 async def test_a_lane_that_is_dropped_before_its_reading_begins_holds_nothing(stage: Stage) -> None:
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     stage.store.on_append = lambda _: None
     await stage.append(queue, 3)
     stage.dispatcher.on_heads([((queue.organization, queue.id), 3)])
@@ -235,7 +228,7 @@ async def test_a_lane_that_is_dropped_before_its_reading_begins_holds_nothing(st
 
 
 async def test_message_delivered_during_the_deadline_job_is_not_missed(stage: Stage, slow: Slow) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.configure(listener, status="disabled")
     await stage.publish(queue, 3)
     stage.clock.advance(30 * DAY_MS - 10)
@@ -258,7 +251,7 @@ async def _missed_older_than(stage: Stage, margin_ms: int) -> None:
 async def test_a_retry_that_is_delivered_while_the_too_old_ones_are_read_is_not_missed(
     stage: Stage, slow: Slow
 ) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly())
     await stage.configure(listener, status="disabled")
@@ -278,7 +271,7 @@ async def test_a_retry_that_is_delivered_while_the_too_old_ones_are_read_is_not_
 async def test_request_detached_during_a_check_is_not_inherited(
     stage: Stage, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     first = stage.worker
     [guest] = await stage.publish(queue)
     second = await stage.join()
@@ -302,7 +295,7 @@ async def test_request_detached_during_a_check_is_not_inherited(
 
 
 async def test_inherited_request_is_counted_once(stage: Stage) -> None:
-    queue, listener = await _running(stage)
+    queue, listener = await stage.running()
     first = stage.worker
     await stage.publish(queue, 2)
     second = await stage.join()
@@ -325,7 +318,7 @@ async def test_inherited_request_is_counted_once(stage: Stage) -> None:
 
 async def test_a_lane_is_not_idle_before_everything_is_stored(stage: Stage) -> None:
     """Giving the cursor up then would make what is being stored ineffective."""
-    queue, _ = await _running(stage)
+    queue, _ = await stage.running()
     await stage.publish(queue)
     [lane] = stage.lanes
     engine = stage.store.engine
@@ -340,9 +333,7 @@ async def test_a_lane_is_not_idle_before_everything_is_stored(stage: Stage) -> N
 
 
 async def test_keys_are_read_once_however_often_the_lane_wakes_meanwhile(stage: Stage, slow: Slow) -> None:
-    queue = await stage.queue(await stage.organization(), ordered=True)
-    await stage.start()
-    listener = await stage.listener(queue)
+    queue, listener = await stage.running(ordered=True)
     [first] = await stage.publish_keyed(queue, "a")
     await stage.end(stage.courier.in_flight[0], badly())
     [cursor] = stage.dispatcher.lanes.cursors
