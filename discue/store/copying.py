@@ -294,7 +294,9 @@ async def compare(source: Side, target: Side, progress: CopyProgress) -> AsyncIt
             ours = await _rows(source, table, after)
             ours = as_copied(table, table.narrow, ours, progress.begun_at)
             theirs = await _rows(target, table, after)
-            yield _compared(table, ours, theirs)
+            size = sum(row[table.narrow.index("size")] for row in ours) if table.bodies else 0
+            difference = "" if ours == theirs else _difference(table, ours, theirs)
+            yield ComparedRows(table.name, len(ours), size, difference)
             is_over = ours != theirs or len(ours) < ROWS_PER_COMPARISON
             after = None if is_over else tuple(ours[-1][: len(table.key)])
 
@@ -303,11 +305,6 @@ async def _rows(side: Side, table: TableSpec, after: Key) -> list[Row]:
     return await side.store.read(
         partial(rows_after, table=table, columns=table.narrow, after=after, limit=ROWS_PER_COMPARISON)
     )
-
-
-def _compared(table: TableSpec, ours: list[Row], theirs: list[Row]) -> ComparedRows:
-    size = sum(row[table.narrow.index("size")] for row in ours) if table.bodies else 0
-    return ComparedRows(table.name, len(ours), size, "" if ours == theirs else _difference(table, ours, theirs))
 
 
 def _difference(table: TableSpec, ours: list[Row], theirs: list[Row]) -> str:

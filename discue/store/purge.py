@@ -272,20 +272,14 @@ DELETE FROM missed_range WHERE (organization, listener, seq_from) IN (
 )"""
 
 
-def _old_records(table: str) -> str:
-    return f"""
-    DELETE FROM {table} WHERE (organization, id) IN (
-        SELECT organization, id FROM {table} WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
-    )"""
-
-
-def _ended(table: str) -> str:
-    return f"""
-    DELETE FROM {table} WHERE (organization, id) IN (
-        SELECT organization, id FROM {table} WHERE ended_at < $1 ORDER BY ended_at LIMIT $2
-    )"""
-
-
+_DELETE_OLD = """
+DELETE FROM {0} WHERE (organization, id) IN (
+    SELECT organization, id FROM {0} WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
+)"""
+_DELETE_ENDED = """
+DELETE FROM {0} WHERE (organization, id) IN (
+    SELECT organization, id FROM {0} WHERE ended_at < $1 ORDER BY ended_at LIMIT $2
+)"""
 _NEXT_ORGANIZATION = "SELECT id FROM organization WHERE id > $1 ORDER BY id LIMIT 1"
 
 
@@ -332,29 +326,17 @@ async def delete_missed(tx: Transaction, missed_before: int) -> int:
     return delivery_rows + await tx.execute(_DELETE_MISSED_RANGES, missed_before, ROWS_A_STEP)
 
 
-async def delete_attempts(tx: Transaction, organization: int, made_before: int) -> int:
-    """Delete some of an organization's old attempts, and return how many."""
-    return await tx.execute(_old_records("attempt"), organization, row_id_at(made_before), ROWS_A_STEP)
+async def delete_old(
+    tx: Transaction, table: Literal["attempt", "attempt_detail", "event"], organization: int, made_before: int
+) -> int:
+    """Delete some of an organization's old rows, and return how many."""
+    rows = DETAILS_A_STEP if table == "attempt_detail" else ROWS_A_STEP
+    return await tx.execute(_DELETE_OLD.format(table), organization, row_id_at(made_before), rows)
 
 
-async def delete_details(tx: Transaction, organization: int, made_before: int) -> int:
-    """Delete some details of an organization's old attempts, and return how many."""
-    return await tx.execute(_old_records("attempt_detail"), organization, row_id_at(made_before), DETAILS_A_STEP)
-
-
-async def delete_events(tx: Transaction, organization: int, recorded_before: int) -> int:
-    """Delete some of an organization's old events, and return how many."""
-    return await tx.execute(_old_records("event"), organization, row_id_at(recorded_before), ROWS_A_STEP)
-
-
-async def delete_redeliveries(tx: Transaction, ended_before: int) -> int:
-    """Delete some ended redeliveries, and return how many."""
-    return await tx.execute(_ended("redelivery"), ended_before, ROWS_A_STEP)
-
-
-async def delete_replays(tx: Transaction, ended_before: int) -> int:
-    """Delete some ended replays, and return how many."""
-    return await tx.execute(_ended("replay"), ended_before, ROWS_A_STEP)
+async def delete_ended(tx: Transaction, table: Literal["redelivery", "replay"], ended_before: int) -> int:
+    """Delete some ended redeliveries or replays, and return how many."""
+    return await tx.execute(_DELETE_ENDED.format(table), ended_before, ROWS_A_STEP)
 
 
 async def next_organization(tx: Transaction, after: int) -> int | None:

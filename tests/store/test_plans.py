@@ -314,7 +314,7 @@ async def _look_back(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await tallies.since(tx, ours, 1)
     await tallies.bytes_stored(tx, ours)
     await tallies.delete_old(tx, ours, 10, 2)
-    await purge.delete_events(tx, ours, NOON)
+    await purge.delete_old(tx, "event", ours, NOON)
 
 
 async def _purge_everything(tx: Transaction, queue: Queue, listener: Listener) -> None:
@@ -375,10 +375,10 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await purge.has_old_messages(tx, log, NOON + 1)
     await purge.trim_log(tx, log, 0, NOON + 1)
     await purge.delete_missed(tx, NOON + 5)
-    await purge.delete_redeliveries(tx, NOON)
-    await purge.delete_replays(tx, NOON)
-    await purge.delete_attempts(tx, OURS, NOON)
-    await purge.delete_details(tx, OURS, NOON)
+    await purge.delete_ended(tx, "redelivery", NOON)
+    await purge.delete_ended(tx, "replay", NOON)
+    await purge.delete_old(tx, "attempt", OURS, NOON)
+    await purge.delete_old(tx, "attempt_detail", OURS, NOON)
     await purge.next_organization(tx, 0)
     await lockouts.delete_old(tx, NOON)
     await tallies.delete_old_budgets(tx, 29_000_000)

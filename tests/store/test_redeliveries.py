@@ -258,8 +258,8 @@ async def test_long_ended_redeliveries_are_deleted(store: Store) -> None:
     waiting = msgspec.structs.replace(_asked(world, MissedSelection()), id=row_id(501), public_id=public_id(501))
     for each in (ended, waiting):
         await store.write(partial(redeliveries.insert, made=each))
-    assert await store.write(partial(purge.delete_redeliveries, ended_before=NOON)) == 0
-    assert await store.write(partial(purge.delete_redeliveries, ended_before=NOON + 1)) == 1
+    assert await store.write(partial(purge.delete_ended, table="redelivery", ended_before=NOON)) == 0
+    assert await store.write(partial(purge.delete_ended, table="redelivery", ended_before=NOON + 1)) == 1
     found = await store.read(
         partial(redeliveries.page, organization=OURS, listener=world.listener.id, selection=Selection())
     )

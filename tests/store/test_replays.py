@@ -196,6 +196,6 @@ async def test_long_ended_replays_are_deleted(store: Store) -> None:
     await _insert(store, replay)
     ended = msgspec.structs.replace(replay, id=STREAM + 1, public_id=event_id_of(STREAM + 1), ended_at=NOON)
     await _insert(store, ended)
-    assert await store.write(partial(purge.delete_replays, ended_before=NOON)) == 0
-    assert await store.write(partial(purge.delete_replays, ended_before=NOON + 1)) == 1
+    assert await store.write(partial(purge.delete_ended, table="replay", ended_before=NOON)) == 0
+    assert await store.write(partial(purge.delete_ended, table="replay", ended_before=NOON + 1)) == 1
     assert await _stored(store) == replay

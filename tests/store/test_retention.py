@@ -221,13 +221,15 @@ async def test_attempts_are_deleted_in_steps_by_organization(store: Store) -> No
     await store.write(insert)
     assert await store.read(lambda tx: purge.next_organization(tx, 0)) == row_id(1)
     assert await store.read(lambda tx: purge.next_organization(tx, row_id(2))) is None
-    counts = [await store.write(lambda tx: purge.delete_attempts(tx, row_id(1), NOON + 600)) for _ in range(3)]
+    counts = [await store.write(lambda tx: purge.delete_old(tx, "attempt", row_id(1), NOON + 600)) for _ in range(3)]
     assert counts == [500, 100, 0]
     assert await rows(store, "SELECT organization, count(*) FROM attempt GROUP BY 1") == [
         (row_id(1), 100),
         (row_id(2), 700),
     ]
-    details = [await store.write(lambda tx: purge.delete_details(tx, row_id(1), NOON + 660)) for _ in range(3)]
+    details = [
+        await store.write(lambda tx: purge.delete_old(tx, "attempt_detail", row_id(1), NOON + 660)) for _ in range(3)
+    ]
     assert details == [100, 10, 0]
     assert await rows(store, "SELECT organization, count(*) FROM attempt_detail GROUP BY 1") == [
         (row_id(1), 40),

@@ -97,8 +97,8 @@ class Retention:
         ended_before = now - _REDELIVERIES_KEPT_MS
         for step in (
             partial(purge.delete_missed, missed_before=now - self._times.missed * 1_000),
-            partial(purge.delete_redeliveries, ended_before=ended_before),
-            partial(purge.delete_replays, ended_before=ended_before),
+            partial(purge.delete_ended, table="redelivery", ended_before=ended_before),
+            partial(purge.delete_ended, table="replay", ended_before=ended_before),
             partial(feed.trim, kept=_CHANGES_KEPT, limit=_CHANGES_A_STEP),
             partial(lockouts.delete_old, failed_before=now - HISTORY_MS),
             partial(tallies.delete_old_budgets, before_minute=now // MINUTE_MS - _MINUTES_KEPT),
@@ -135,9 +135,9 @@ class Retention:
         # By then all keys were swept, and those that name the responses are deleted.
         stored_before = now - _KEYS_KEPT_MS - SWEEP_MS
         steps = (
-            partial(purge.delete_details, made_before=attempts_before),
-            partial(purge.delete_attempts, made_before=attempts_before),
-            partial(purge.delete_events, recorded_before=now - _EVENTS_KEPT_MS),
+            partial(purge.delete_old, table="attempt_detail", made_before=attempts_before),
+            partial(purge.delete_old, table="attempt", made_before=attempts_before),
+            partial(purge.delete_old, table="event", made_before=now - _EVENTS_KEPT_MS),
             partial(idempotency.delete_old_responses, kept_before=stored_before),
             partial(tallies.delete_old, before=counts_before, periods=_PERIODS_A_STEP),
         )
