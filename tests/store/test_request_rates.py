@@ -44,6 +44,11 @@ def writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> Writes:
     return Writes(store, monkeypatch)
 
 
+@pytest.fixture
+def rates(store: Store, clock: StandingClock) -> RateLimiter:
+    return RateLimiter(store, clock)
+
+
 async def _admitted(rates: RateLimiter, caller: RateLimitKey, requests: int) -> int:
     allowances = await asyncio.gather(*(rates.take(caller) for _ in range(requests)))
     return sum(not allowance.refused for allowance in allowances)
@@ -56,8 +61,7 @@ async def _until_refused(rates: RateLimiter, caller: RateLimitKey) -> int:
     return admitted
 
 
-async def test_response_reports_the_rest_and_the_end_of_the_minute(store: Store, clock: StandingClock) -> None:
-    rates = RateLimiter(store, clock)
+async def test_response_reports_the_rest_and_the_end_of_the_minute(rates: RateLimiter) -> None:
     first, second = await rates.take(SMALL), await rates.take(SMALL)
     assert (first.limit, first.remaining, first.refused) == (20, 19, False)
     assert second.remaining == 18
@@ -65,9 +69,8 @@ async def test_response_reports_the_rest_and_the_end_of_the_minute(store: Store,
 
 
 async def test_beyond_a_small_limit_everything_is_refused_until_the_minute_ends(
-    store: Store, clock: StandingClock
+    rates: RateLimiter, clock: StandingClock
 ) -> None:
-    rates = RateLimiter(store, clock)
     assert await _admitted(rates, SMALL, 50) == 20
     refused = await rates.take(SMALL)
     assert (refused.remaining, refused.refused) == (0, True)
@@ -76,17 +79,12 @@ async def test_beyond_a_small_limit_everything_is_refused_until_the_minute_ends(
     assert await _admitted(rates, SMALL, 50) == 20
 
 
-async def test_requests_that_wait_for_one_slice_share_a_write(
-    store: Store, clock: StandingClock, writes: Writes
-) -> None:
-    assert await _admitted(RateLimiter(store, clock), LARGE, 400) == 400
+async def test_requests_that_wait_for_one_slice_share_a_write(rates: RateLimiter, writes: Writes) -> None:
+    assert await _admitted(rates, LARGE, 400) == 400
     assert writes.count <= 2
 
 
-async def test_a_busy_key_costs_few_writes_and_gets_all_of_its_limit(
-    store: Store, clock: StandingClock, writes: Writes
-) -> None:
-    rates = RateLimiter(store, clock)
+async def test_a_busy_key_costs_few_writes_and_gets_all_of_its_limit(rates: RateLimiter, writes: Writes) -> None:
     assert 57_000 <= await _until_refused(rates, LARGE) <= 60_000
     assert writes.count < 155
     asked = writes.count
@@ -94,10 +92,7 @@ async def test_a_busy_key_costs_few_writes_and_gets_all_of_its_limit(
     assert writes.count == asked
 
 
-async def test_a_slice_is_taken_before_the_last_one_is_used_up(
-    store: Store, clock: StandingClock, writes: Writes
-) -> None:
-    rates = RateLimiter(store, clock)
+async def test_a_slice_is_taken_before_the_last_one_is_used_up(rates: RateLimiter, writes: Writes) -> None:
     await rates.take(LARGE)
     for _ in range(3_000):
         assert rates.take_now(LARGE) is not None
@@ -115,28 +110,25 @@ async def test_workers_share_one_rate_limit(store: Store, clock: StandingClock, 
     assert 0.95 * caller.limit <= admitted <= caller.limit
 
 
-async def test_a_changed_limit_holds_at_once(store: Store, clock: StandingClock) -> None:
-    rates = RateLimiter(store, clock)
+async def test_a_changed_limit_holds_at_once(rates: RateLimiter) -> None:
     assert await _admitted(rates, RateLimitKey(1, 7, 20), 30) == 20
     assert await _admitted(rates, RateLimitKey(1, 7, 30), 30) == 10
     assert await _admitted(rates, RateLimitKey(1, 7, 25), 30) == 0
     assert await _admitted(rates, RateLimitKey(1, 7, 0), 30) == 30
 
 
-async def test_under_a_lower_limit_only_requests_that_were_made_count(store: Store, clock: StandingClock) -> None:
-    rates = RateLimiter(store, clock)
+async def test_under_a_lower_limit_only_requests_that_were_made_count(rates: RateLimiter) -> None:
     assert await _admitted(rates, LARGE, 5) == 5
     assert await _admitted(rates, SMALL, 50) == 15
 
 
-async def test_no_limit_is_said_as_the_largest_number(store: Store, clock: StandingClock, writes: Writes) -> None:
-    allowance = await RateLimiter(store, clock).take(RateLimitKey(1, 7, 0))
+async def test_no_limit_is_said_as_the_largest_number(rates: RateLimiter, writes: Writes) -> None:
+    allowance = await rates.take(RateLimitKey(1, 7, 0))
     assert (allowance.limit, allowance.remaining, allowance.refused) == (UNLIMITED, UNLIMITED, False)
     assert writes.count == 0
 
 
-async def test_a_clock_that_is_set_back_opens_no_second_budget(store: Store, clock: StandingClock) -> None:
-    rates = RateLimiter(store, clock)
+async def test_a_clock_that_is_set_back_opens_no_second_budget(rates: RateLimiter, clock: StandingClock) -> None:
     assert await _admitted(rates, SMALL, 30) == 20
     clock.advance(-30_000)
     assert await _admitted(rates, SMALL, 30) == 0
@@ -145,10 +137,9 @@ async def test_a_clock_that_is_set_back_opens_no_second_budget(store: Store, clo
 
 
 async def test_while_the_store_is_down_each_worker_admits_the_limit_by_itself(
-    store: Store, clock: StandingClock, writes: Writes
+    rates: RateLimiter, store: Store, clock: StandingClock, writes: Writes
 ) -> None:
     writes.is_down = True
-    rates = RateLimiter(store, clock)
     assert await _admitted(rates, SMALL, 50) == 20
     # Once it works again what was admitted meanwhile is taken.
     writes.is_down = False
@@ -160,16 +151,14 @@ async def test_while_the_store_is_down_each_worker_admits_the_limit_by_itself(
     assert await _admitted(RateLimiter(store, clock), SMALL, 50) == 0
 
 
-async def test_request_that_is_never_refused_still_counts(store: Store, clock: StandingClock) -> None:
-    rates = RateLimiter(store, clock)
+async def test_request_that_is_never_refused_still_counts(rates: RateLimiter) -> None:
     for _ in range(5):
         assert not rates.count(SMALL).refused
     assert await _admitted(rates, SMALL, 50) == 15
     assert not rates.count(SMALL).refused
 
 
-async def test_cancelled_waiter_takes_no_request_from_others(store: Store, clock: StandingClock) -> None:
-    rates = RateLimiter(store, clock)
+async def test_cancelled_waiter_takes_no_request_from_others(rates: RateLimiter) -> None:
     waiting = asyncio.ensure_future(rates.take(SMALL))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -177,8 +166,7 @@ async def test_cancelled_waiter_takes_no_request_from_others(store: Store, clock
     assert 19 <= await _admitted(rates, SMALL, 50) <= 20
 
 
-async def test_looking_counts_nothing(store: Store, clock: StandingClock, writes: Writes) -> None:
-    rates = RateLimiter(store, clock)
+async def test_looking_counts_nothing(rates: RateLimiter, writes: Writes) -> None:
     assert rates.peek(SMALL).remaining == 20
     await rates.take(SMALL)
     assert [rates.peek(SMALL).remaining for _ in range(3)] == [19, 19, 19]
