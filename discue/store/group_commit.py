@@ -83,27 +83,16 @@ class GroupCommit:
         self._tally_slot = tally_slot
         self.commit_time = commit_time
         self._works_at_once = works_at_once
-        self._appends: _Waiting[Append] = deque()
-        self._topic_appends: _Waiting[TopicAppend] = deque()
-        self._settles: _Waiting[Settle] = deque()
-        self._works: _Waiting[Work[Any]] = deque()
+        self.appends: _Waiting[Append] = deque()
+        self.topic_appends: _Waiting[TopicAppend] = deque()
+        self.settles: _Waiting[Settle] = deque()
+        self.works: _Waiting[Work[Any]] = deque()
         self.running: asyncio.Task[None] | None = None
         """The task that commits, while anything waits or is being committed."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def append(self, append: Append) -> "asyncio.Future[Any]":
-        return self._wait(self._appends, append)
-
-    def append_to_topic(self, append: TopicAppend) -> "asyncio.Future[Any]":
-        return self._wait(self._topic_appends, append)
-
-    def settle(self, settle: Settle) -> "asyncio.Future[Any]":
-        return self._wait(self._settles, settle)
-
-    def work(self, work: Work[Any]) -> "asyncio.Future[Any]":
-        return self._wait(self._works, work)
-
-    def _wait(self, waiting: "_Waiting[Any]", item: object) -> "asyncio.Future[Any]":
+    def add(self, waiting: "_Waiting[Any]", item: object) -> "asyncio.Future[Any]":
+        """Let an item wait for a commit, in the queue of its kind, and return its result."""
         # Asking for the running loop costs a system call on Python 3.11, and a store uses one loop only.
         loop = self._loop
         if loop is None:
@@ -117,16 +106,16 @@ class GroupCommit:
     async def _commit_all(self) -> None:
         try:
             # One commit at a time: all that arrives meanwhile shares the next fsync.
-            while self._appends or self._settles or self._works or self._topic_appends:
+            while self.appends or self.settles or self.works or self.topic_appends:
                 await self._commit_next()
         finally:
             self.running = None
 
     async def _commit_next(self) -> None:
-        appends = self._take_appends(self._appends)
+        appends = self._take_appends(self.appends)
         settles = self._take_settles()
-        works = [self._works.popleft() for _ in range(min(self._works_at_once, len(self._works)))]
-        topic_appends = self._take_appends(self._topic_appends) if self._topic_appends else []
+        works = [self.works.popleft() for _ in range(min(self._works_at_once, len(self.works)))]
+        topic_appends = self._take_appends(self.topic_appends) if self.topic_appends else []
         batch = Batch(
             [append for append, _ in appends],
             [settle for settle, _ in settles],
@@ -155,10 +144,10 @@ class GroupCommit:
 
     def _refuse_waiting(self, error: StoreUnavailable) -> None:
         """Fail what waits: each batch would only fail in turn, and callers that learn it now can retry earlier."""
-        appends: list[Append | TopicAppend] = [append for append, _ in self._appends]
-        appends += [append for append, _ in self._topic_appends]
+        appends: list[Append | TopicAppend] = [append for append, _ in self.appends]
+        appends += [append for append, _ in self.topic_appends]
         self._observer.on_taken(sum(append.rows for append in appends), sum(append.bytes for append in appends))
-        for waiting in (self._appends, self._settles, self._works, self._topic_appends):
+        for waiting in (self.appends, self.settles, self.works, self.topic_appends):
             for _, future in cast("_Waiting[Any]", waiting):
                 _resolve(future, error)
             waiting.clear()
@@ -182,7 +171,7 @@ class GroupCommit:
     def _take_settles(self) -> "_Taken[Settle]":
         taken: _Taken[Settle] = []
         rows = size = 0
-        waiting = self._settles
+        waiting = self.settles
         while waiting and rows < _SETTLE_ROWS:
             settle = waiting[0][0]
             size += settle.bytes

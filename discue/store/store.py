@@ -78,7 +78,8 @@ class Store:
         # Counted before it waits: other callers check the capacity before a commit takes this append.
         self._waiting_bytes += size
         self._waiting_rows += len(append.entries)
-        return cast("Appended", await self._by_key(self._appends, append.queue).append(append))
+        group = self._by_key(self._appends, append.queue)
+        return cast("Appended", await group.add(group.appends, append))
 
     async def append_to_topic(self, append: TopicAppend) -> tuple[Appended, ...]:
         """Store messages of a topic in all of its queues.
@@ -90,7 +91,8 @@ class Store:
         self.check_capacity(size)
         self._waiting_bytes += size
         self._waiting_rows += append.rows
-        return cast("tuple[Appended, ...]", await self._by_key(self._appends, append.topic).append_to_topic(append))
+        group = self._by_key(self._appends, append.topic)
+        return cast("tuple[Appended, ...]", await group.add(group.topic_appends, append))
 
     def check_capacity(self, size: int = 0) -> None:
         """Raise `Overloaded` if that many more bytes are too many. Callers check before they read a body."""
@@ -105,17 +107,19 @@ class Store:
 
     async def settle(self, settle: Settle) -> bool:
         """Store a settle. Returns whether its cursor had the expected token and version: else nothing was stored."""
-        return cast("bool", await self._by_key(self._settles, settle.listener).settle(settle))
+        group = self._by_key(self._settles, settle.listener)
+        return cast("bool", await group.add(group.settles, settle))
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction. If it raises, the transaction changes nothing and the error is raised here."""
         # Works have no key of their own: they take turns.
         self._works_started += 1
-        return cast("T", await self._by_key(self._works, self._works_started << 22).work(work))
+        group = self._by_key(self._works, self._works_started << 22)
+        return cast("T", await group.add(group.works, work))
 
     async def write_urgently(self, work: Work[T]) -> T:
         """Like `write`, but never queued behind other works: those may wait for a lock that a hung process holds."""
-        return cast("T", await self._urgent_works.work(work))
+        return cast("T", await self._urgent_works.add(self._urgent_works.works, work))
 
     async def write_exclusively(self, work: Work[T]) -> T:
         """Like `write`, but no other exclusive write of any process runs between its reads and its writes."""
