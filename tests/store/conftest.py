@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from discue.domain.model import Queue
 from discue.store.store import Store
+from tests.store.rows import row_id, stored_queue
 from tests.support.coroutines import pytest_pyfunc_call, runner
 from tests.support.stores import ENGINES, WAITING_BYTES, another, opened_store
 
@@ -36,3 +38,9 @@ def second(runner: asyncio.Runner, store: Store) -> Iterator[Store]:
     runner.run(engine.open())
     yield Store(engine, max_waiting_bytes=WAITING_BYTES)
     runner.run(engine.close())
+
+
+@pytest.fixture
+def queue(runner: asyncio.Runner, store: Store) -> Queue:
+    """A queue of the first organization, with an empty log."""
+    return runner.run(stored_queue(store, row_id(1), 10))

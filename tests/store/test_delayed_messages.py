@@ -39,8 +39,7 @@ async def found(store: Store, queue: Queue, number: int) -> StoredMessage:
     return await stored_message(store, queue, public_id(number))
 
 
-async def test_a_message_waits_at_the_seq_it_was_given_and_gets_another_when_due(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_a_message_waits_at_the_seq_it_was_given_and_gets_another_when_due(store: Store, queue: Queue) -> None:
     appended = await store_delayed(store, queue, NewEntry(public_id(20), True, b"1"), delayed(21))
     assert [(entry.seq, entry.is_delayed) for entry in appended.entries] == [(1, False), (2, True)]
     page = await store.page(OURS, queue.id, 0, 10, max_bytes=1 << 20)
@@ -77,8 +76,7 @@ async def test_messages_become_due_in_their_order_and_their_queues(store: Store)
     assert await store.read(message_log.next_delayed_at) == DUE + 1
 
 
-async def test_one_of_many_workers_delivers_a_delayed_message(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_one_of_many_workers_delivers_a_delayed_message(store: Store, queue: Queue) -> None:
     await store_delayed(store, queue, *[delayed(20 + number) for number in range(70)])
     due = await store.read(partial(message_log.due_messages, now=DUE))
     works = [partial(message_log.append_due, messages=due, now=DUE) for _ in range(4)]
@@ -88,8 +86,7 @@ async def test_one_of_many_workers_delivers_a_delayed_message(store: Store) -> N
     assert len({entry.id for entry in page.entries}) == len(page.entries) == 70
 
 
-async def test_one_step_takes_no_more_than_a_commit_should(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_one_step_takes_no_more_than_a_commit_should(store: Store, queue: Queue) -> None:
     large = b'"%s"' % (b"x" * 400_000)
     for number in range(4):
         await store_delayed(store, queue, delayed(20 + number, body=large))
@@ -98,8 +95,7 @@ async def test_one_step_takes_no_more_than_a_commit_should(store: Store) -> None
     assert len(await store.read(partial(message_log.due_messages, now=NOON + 1))) == message_log.MESSAGES_A_STEP
 
 
-async def test_a_deleted_message_is_never_due(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_a_deleted_message_is_never_due(store: Store, queue: Queue) -> None:
     await store_delayed(store, queue, delayed(20), delayed(21))
     message = await found(store, queue, 20)
     assert await store.write(lambda tx: messages.delete(tx, message))
@@ -107,16 +103,14 @@ async def test_a_deleted_message_is_never_due(store: Store) -> None:
     assert (await found(store, queue, 21)).seq == 3
 
 
-async def test_deleted_queue_has_no_due_messages(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_deleted_queue_has_no_due_messages(store: Store, queue: Queue) -> None:
     await store_delayed(store, queue, delayed(20))
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
     assert await deliver(store, DUE) == {}
     assert await store.read(message_log.next_delayed_at) is None
 
 
-async def test_delayed_message_counts_once_as_published(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_delayed_message_counts_once_as_published(store: Store, queue: Queue) -> None:
     await publish(store, queue, [public_id(30)])
     await store_delayed(store, queue, delayed(20), delayed(21))
     for now in (NOON, DUE):
@@ -142,8 +136,7 @@ async def test_a_delayed_message_goes_with_others_and_with_a_key(
     assert [row[0] for row in kinds] == [0, 1]
 
 
-async def test_delayed_message_is_for_listeners_that_existed_at_publish(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_delayed_message_is_for_listeners_that_existed_at_publish(store: Store, queue: Queue) -> None:
     old = await stored_listener(store, queue, 11)
     await store_delayed(store, queue, delayed(20))
     young = await stored_listener(store, queue, 12)
@@ -166,8 +159,7 @@ async def test_delayed_message_is_for_listeners_that_existed_at_publish(store: S
             assert [item.id for item in listed.items] == ids
 
 
-async def test_key_of_a_delayed_message_blocks_nothing_before_it_is_due(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_key_of_a_delayed_message_blocks_nothing_before_it_is_due(store: Store, queue: Queue) -> None:
     await store_delayed(store, queue, msgspec.structs.replace(delayed(20), key_hash=-7), delayed(21))
     for now, keys in ((NOON, [None, None]), (DUE, [-7, None])):
         await deliver(store, now)

@@ -81,8 +81,7 @@ async def test_a_batch_over_very_many_queues_numbers_each_of_them(store: Store) 
     assert [seqs(answer) for answer in answers] == [[1, 2]] * len(made)
 
 
-async def test_append_returns_and_stores_the_same_entries(store: Store) -> None:
-    queue = await stored_queue(store, ORGANIZATION, 10)
+async def test_append_returns_and_stores_the_same_entries(store: Store, queue: Queue) -> None:
     entries = (
         NewEntry(public_id(20), True, b'{"a":1}', "an alias"),
         NewEntry(public_id(21), False, b"\x00\xff"),
@@ -98,8 +97,7 @@ async def test_append_returns_and_stores_the_same_entries(store: Store) -> None:
     assert await rows(store, "SELECT alias, size FROM log ORDER BY seq") == [("an alias", 7), (None, 2), (None, 0)]
 
 
-async def test_stored_at_never_falls_along_a_log(store: Store) -> None:
-    queue = await stored_queue(store, ORGANIZATION, 10)
+async def test_stored_at_never_falls_along_a_log(store: Store, queue: Queue) -> None:
     for first, now in ((100, NOON + 50), (101, NOON), (102, NOON + 40), (103, NOON + 60)):
         await appended(store, an_append(queue, first, now=now))
     page = await store.page(ORGANIZATION, queue.id, 0, 10, max_bytes=1 << 20)
@@ -241,8 +239,7 @@ async def test_a_settle_may_carry_thousands_of_attempts(store: Store) -> None:
     assert await rows(store, BESIDE) == [(299, 2_099, 0)]
 
 
-async def test_failing_work_changes_nothing_and_the_others_are_committed(store: Store) -> None:
-    queue = await stored_queue(store, ORGANIZATION, 10)
+async def test_failing_work_changes_nothing_and_the_others_are_committed(store: Store, queue: Queue) -> None:
 
     async def fails(tx: Transaction) -> None:
         await queues.insert(tx, a_queue(ORGANIZATION, 12))
@@ -297,8 +294,7 @@ async def test_work_that_waits_for_something_else_is_refused(store: Store) -> No
     assert await rows(store, "SELECT count(*) FROM queue") == [(0,)]
 
 
-async def test_a_read_sees_one_moment_of_the_database(store: Store) -> None:
-    queue = await stored_queue(store, ORGANIZATION, 10)
+async def test_a_read_sees_one_moment_of_the_database(store: Store, queue: Queue) -> None:
 
     async def look(tx: Transaction) -> tuple[object, object]:
         before = await tx.row("SELECT count(*) FROM log")
@@ -330,8 +326,7 @@ async def test_error_of_a_read_reaches_the_caller_and_the_next_read_works(store:
     assert await rows(store, "SELECT 1") == [(1,)]
 
 
-async def test_a_page_starts_after_a_seq_and_has_at_most_as_many_rows(store: Store) -> None:
-    queue = await stored_queue(store, ORGANIZATION, 10)
+async def test_a_page_starts_after_a_seq_and_has_at_most_as_many_rows(store: Store, queue: Queue) -> None:
     await publish(store, queue, [public_id(number) for number in range(20, 30)])
     page = await store.page(ORGANIZATION, queue.id, 3, 4, max_bytes=1 << 20)
     assert (page.head, page.through, [entry.seq for entry in page.entries]) == (10, 7, [4, 5, 6, 7])
@@ -341,8 +336,7 @@ async def test_a_page_starts_after_a_seq_and_has_at_most_as_many_rows(store: Sto
     assert (exact.through, len(exact.entries)) == (10, 4)
 
 
-async def test_a_page_is_cut_before_the_entry_that_makes_it_too_large_but_has_one(store: Store) -> None:
-    queue = await stored_queue(store, ORGANIZATION, 10)
+async def test_a_page_is_cut_before_the_entry_that_makes_it_too_large_but_has_one(store: Store, queue: Queue) -> None:
     entries = tuple(NewEntry(public_id(number), True, b"x" * 100) for number in range(20, 25))
     await appended(store, Append(ORGANIZATION, queue.id, 1, NOON, entries))
     page = await store.page(ORGANIZATION, queue.id, 0, 10, max_bytes=250)
@@ -351,8 +345,7 @@ async def test_a_page_is_cut_before_the_entry_that_makes_it_too_large_but_has_on
     assert (page.through, [entry.seq for entry in page.entries]) == (3, [3])
 
 
-async def test_page_reaches_the_head_across_deleted_messages(store: Store) -> None:
-    queue = await stored_queue(store, ORGANIZATION, 10)
+async def test_page_reaches_the_head_across_deleted_messages(store: Store, queue: Queue) -> None:
     await publish(store, queue, [public_id(number) for number in range(20, 28)])
     await store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq IN (1, 4, 5, 7, 8)"))
     page = await store.page(ORGANIZATION, queue.id, 0, 100, max_bytes=1 << 20)
@@ -365,8 +358,7 @@ async def test_page_reaches_the_head_across_deleted_messages(store: Store) -> No
 
 
 @pytest.mark.parametrize("after", [0, 5])
-async def test_a_page_of_an_empty_log_or_beyond_its_head_is_empty(store: Store, after: int) -> None:
-    queue = await stored_queue(store, ORGANIZATION, 10)
+async def test_a_page_of_an_empty_log_or_beyond_its_head_is_empty(store: Store, queue: Queue, after: int) -> None:
     page = await store.page(ORGANIZATION, queue.id, after, 100, max_bytes=1 << 20)
     assert (page.head, page.through, page.entries) == (0, after, ())
 

@@ -86,8 +86,7 @@ async def seqs(store: Store, queue: Queue) -> list[int]:
     return [entry.seq for entry in (await store.page(queue.organization, queue.id, 0, 100, max_bytes=1 << 20)).entries]
 
 
-async def test_idempotency_key_is_stored_with_its_request_and_time(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_idempotency_key_is_stored_with_its_request_and_time(store: Store, queue: Queue) -> None:
     await committed(store, an_append(queue, 200, None))
     [answer] = await committed(store, an_append(queue, 100))
     assert isinstance(answer, Appended)
@@ -122,8 +121,7 @@ async def test_every_organization_has_keys_of_its_own(store: Store) -> None:
     assert await kept(store, THEIRS, hashes[0]) is None
 
 
-async def test_key_that_shares_half_of_its_hash_with_another_is_unknown(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_key_that_shares_half_of_its_hash_with_another_is_unknown(store: Store, queue: Queue) -> None:
     await committed(store, an_append(queue, 100, once_of(5, 1)))
     assert await kept(store, key=(5, 2)) is None
     assert [type(answer) for answer in await committed(store, an_append(queue, 200, once_of(5, 2)))] == [AlreadyDone]
@@ -147,8 +145,7 @@ async def test_many_keys_go_with_one_commit(store: Store) -> None:
     assert {type(answer) for answer in await committed(store, *again)} == {AlreadyDone}
 
 
-async def test_responses_of_one_queue_share_rows(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_responses_of_one_queue_share_rows(store: Store, queue: Queue) -> None:
     large = [once_of(number, content=bytes([number]) * 40_000) for number in range(100, 103)]
     small = [once_of(number, content=bytes([number])) for number in range(100)]
     await committed(
@@ -165,8 +162,7 @@ async def test_responses_of_one_queue_share_rows(store: Store) -> None:
         )
 
 
-async def test_repeated_keys_are_recognised_among_new_ones(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_repeated_keys_are_recognised_among_new_ones(store: Store, queue: Queue) -> None:
     await committed(store, *(an_append(queue, 100 + number, once_of(number)) for number in (0, 3)))
     appends = [an_append(queue, 200 + number, once_of(number)) for number in range(5)]
     expected = [AlreadyDone, Appended, Appended, AlreadyDone, Appended]

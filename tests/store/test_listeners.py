@@ -20,8 +20,7 @@ async def _with_messages(store: Store, before: int, after: int) -> tuple[Queue, 
     return queue, listener
 
 
-async def test_a_listener_is_read_back_with_its_secrets_and_its_queue(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_a_listener_is_read_back_with_its_secrets_and_its_queue(store: Store, queue: Queue) -> None:
     listener = await stored_listener(store, queue, 11)
     read = await store.read(lambda tx: listeners.get(tx, OURS, listener.public_id))
     assert read == listener
@@ -76,8 +75,7 @@ async def test_missed_messages_are_shown_newest_first_whether_one_by_one_or_in_r
     assert newest == [public_id(207), public_id(206)]
 
 
-async def test_an_alias_is_unique_within_its_queue_while_its_listener_lives(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_an_alias_is_unique_within_its_queue_while_its_listener_lives(store: Store, queue: Queue) -> None:
     other = await stored_queue(store, OURS, 12)
     listener = await stored_listener(store, queue, 11)
     await store.write(lambda tx: listeners.insert(tx, a_listener(other, 13, listener.alias), 0))
@@ -89,16 +87,14 @@ async def test_an_alias_is_unique_within_its_queue_while_its_listener_lives(stor
     await store.write(lambda tx: listeners.insert(tx, namesake, 0))
 
 
-async def test_the_listeners_of_a_deleted_queue_are_gone_with_it(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_the_listeners_of_a_deleted_queue_are_gone_with_it(store: Store, queue: Queue) -> None:
     listener = await stored_listener(store, queue, 11)
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
     assert await store.read(lambda tx: listeners.get(tx, OURS, listener.public_id)) is None
     assert await store.read(lambda tx: listeners.by_id(tx, OURS, listener.id)) is None
 
 
-async def test_a_queue_refers_to_its_oldest_listeners(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_a_queue_refers_to_its_oldest_listeners(store: Store, queue: Queue) -> None:
     made = [await stored_listener(store, queue, number) for number in (20, 21, 22)]
     await store.write(lambda tx: listeners.mark_deleted(tx, OURS, made[0].id, NOON))
     shown = await store.read(lambda tx: listeners.references(tx, OURS, queue.id, 1))

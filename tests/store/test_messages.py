@@ -2,6 +2,7 @@ from functools import partial
 
 import msgspec
 
+from discue.domain.model import Queue
 from discue.store import messages
 from discue.store.engine import Append, NewEntry
 from discue.store.store import Store
@@ -11,8 +12,7 @@ from tests.support.clocks import NOON
 OURS, THEIRS = row_id(1), row_id(2)
 
 
-async def test_a_message_is_read_back_byte_for_byte(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_a_message_is_read_back_byte_for_byte(store: Store, queue: Queue) -> None:
     entries = (
         NewEntry(public_id(20), False, b"\x00 not json \xff", "greeting"),
         NewEntry(public_id(21), True, b'{"a": 1}'),
@@ -27,8 +27,7 @@ async def test_a_message_is_read_back_byte_for_byte(store: Store) -> None:
     assert (text.stored_at, text.updated_at) == (NOON + 7, NOON + 7)
 
 
-async def test_only_its_queue_and_organization_find_it(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_only_its_queue_and_organization_find_it(store: Store, queue: Queue) -> None:
     other = await stored_queue(store, OURS, 11)
     await publish(store, queue, [public_id(20)])
     foreign = msgspec.structs.replace(queue, organization=THEIRS)
@@ -36,8 +35,7 @@ async def test_only_its_queue_and_organization_find_it(store: Store) -> None:
     assert await store.read(lambda tx: messages.get(tx, foreign, public_id(20))) is None
 
 
-async def test_an_alias_is_changed_and_need_not_be_unique(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_an_alias_is_changed_and_need_not_be_unique(store: Store, queue: Queue) -> None:
     await publish(store, queue, [public_id(20), public_id(21)])
     for number in (20, 21):
         message = await stored_message(store, queue, public_id(number))

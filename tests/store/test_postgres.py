@@ -26,13 +26,20 @@ from tests.store.rows import a_queue, public_id
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
-from tests.support.stores import migrated_template
+from tests.support.stores import migrated_template, store_on
 
 
 @pytest.fixture
 def address(runner: asyncio.Runner, postgres_cluster: Cluster) -> Iterator[str]:
     with new_database(postgres_cluster, migrated_template()) as dsn:
         yield dsn
+
+
+@pytest.fixture
+def made(runner: asyncio.Runner, address: str) -> Iterator[Opened]:
+    made = Opened(address)
+    with store_on(runner, made.engine):
+        yield made
 
 
 async def test_two_engines_on_one_queue_number_its_messages_without_gaps(
@@ -72,97 +79,97 @@ async def _both(made: Opened, other_queue: Queue, first: int) -> list[Appended |
     return answers
 
 
-async def test_heads_are_locked_in_the_order_of_their_keys(postgres_cluster: Cluster, address: str) -> None:
+async def test_heads_are_locked_in_the_order_of_their_keys(
+    postgres_cluster: Cluster, made: Opened, address: str
+) -> None:
     """Otherwise two batches could wait for each other."""
     higher = a_queue(ORGANIZATION, 12)
-    async with opened(address) as made:
-        await made.lay()
-        await made.work(partial(queues.insert, queue=higher))
-        appends = [
-            Append(ORGANIZATION, queue.id, 1, NOON, (NewEntry(public_id(100 + queue.id % 99), True, b"{}"),))
-            for queue in (higher, QUEUE)
-        ]
-        with postgres_cluster.connect(database_of(address)) as session:
-            session.run(f"BEGIN; SELECT 1 FROM queue_head WHERE queue = {QUEUE.id} FOR UPDATE")
-            waiting = asyncio.ensure_future(made.engine.commit(Batch(appends=appends)))
-            await blocked(postgres_cluster)
-            session.run(f"SELECT 1 FROM queue_head WHERE queue = {higher.id} FOR UPDATE NOWAIT; COMMIT")
-        assert [type(answer) for answer in (await waiting).appends] == [Appended, Appended]
+    await made.lay()
+    await made.work(partial(queues.insert, queue=higher))
+    appends = [
+        Append(ORGANIZATION, queue.id, 1, NOON, (NewEntry(public_id(100 + queue.id % 99), True, b"{}"),))
+        for queue in (higher, QUEUE)
+    ]
+    with postgres_cluster.connect(database_of(address)) as session:
+        session.run(f"BEGIN; SELECT 1 FROM queue_head WHERE queue = {QUEUE.id} FOR UPDATE")
+        waiting = asyncio.ensure_future(made.engine.commit(Batch(appends=appends)))
+        await blocked(postgres_cluster)
+        session.run(f"SELECT 1 FROM queue_head WHERE queue = {higher.id} FOR UPDATE NOWAIT; COMMIT")
+    assert [type(answer) for answer in (await waiting).appends] == [Appended, Appended]
 
 
-async def test_cursors_are_locked_in_the_order_of_their_keys(postgres_cluster: Cluster, address: str) -> None:
-    async with opened(address) as made:
-        settle = await made.lay()
-        higher = replace(settle, stream=1)
-        copied = "organization, listener, 1, queue, owner, token, version, start_seq, until_seq, position, ahead"
-        counts = "acknowledged, missed, retrying, last_success_at, last_failure_at"
-        await made.work(lambda tx: tx.execute(f"INSERT INTO cursor SELECT {copied}, {counts} FROM cursor"))
-        with postgres_cluster.connect(database_of(address)) as session:
-            session.run("BEGIN; SELECT 1 FROM cursor WHERE stream = 0 FOR UPDATE")
-            waiting = asyncio.ensure_future(made.engine.commit(Batch(settles=[higher, settle])))
-            await blocked(postgres_cluster)
-            session.run("SELECT 1 FROM cursor WHERE stream = 1 FOR UPDATE NOWAIT; COMMIT")
-        assert (await waiting).settles == [True, True]
+async def test_cursors_are_locked_in_the_order_of_their_keys(
+    postgres_cluster: Cluster, made: Opened, address: str
+) -> None:
+    settle = await made.lay()
+    higher = replace(settle, stream=1)
+    copied = "organization, listener, 1, queue, owner, token, version, start_seq, until_seq, position, ahead"
+    counts = "acknowledged, missed, retrying, last_success_at, last_failure_at"
+    await made.work(lambda tx: tx.execute(f"INSERT INTO cursor SELECT {copied}, {counts} FROM cursor"))
+    with postgres_cluster.connect(database_of(address)) as session:
+        session.run("BEGIN; SELECT 1 FROM cursor WHERE stream = 0 FOR UPDATE")
+        waiting = asyncio.ensure_future(made.engine.commit(Batch(settles=[higher, settle])))
+        await blocked(postgres_cluster)
+        session.run("SELECT 1 FROM cursor WHERE stream = 1 FOR UPDATE NOWAIT; COMMIT")
+    assert (await waiting).settles == [True, True]
 
 
-async def test_append_sees_a_change_that_it_waited_for(postgres_cluster: Cluster, address: str) -> None:
-    async with opened(address) as made:
-        await made.lay()
-        with postgres_cluster.connect(database_of(address)) as session:
-            session.run("BEGIN; UPDATE queue_head SET head = 41, last_stored_at = 1750000000999")
-            waiting = asyncio.ensure_future(made.append(100))
-            await blocked(postgres_cluster)
-            session.run("COMMIT")
-            answer = await waiting
-            assert isinstance(answer, Appended)
-            assert [(entry.seq, entry.stored_at) for entry in answer.entries] == [(42, 1_750_000_000_999)]
-            session.run("BEGIN; UPDATE queue_head SET config_version = 2")
-            waiting = asyncio.ensure_future(made.append(101))
-            await blocked(postgres_cluster)
-            session.run("COMMIT")
-            assert isinstance(await waiting, StaleConfiguration)
-        assert await made.stored() == [public_id(100)]
+async def test_append_sees_a_change_that_it_waited_for(postgres_cluster: Cluster, made: Opened, address: str) -> None:
+    await made.lay()
+    with postgres_cluster.connect(database_of(address)) as session:
+        session.run("BEGIN; UPDATE queue_head SET head = 41, last_stored_at = 1750000000999")
+        waiting = asyncio.ensure_future(made.append(100))
+        await blocked(postgres_cluster)
+        session.run("COMMIT")
+        answer = await waiting
+        assert isinstance(answer, Appended)
+        assert [(entry.seq, entry.stored_at) for entry in answer.entries] == [(42, 1_750_000_000_999)]
+        session.run("BEGIN; UPDATE queue_head SET config_version = 2")
+        waiting = asyncio.ensure_future(made.append(101))
+        await blocked(postgres_cluster)
+        session.run("COMMIT")
+        assert isinstance(await waiting, StaleConfiguration)
+    assert await made.stored() == [public_id(100)]
 
 
 async def test_a_settle_that_waited_for_the_one_who_took_the_cursor_changes_nothing(
-    postgres_cluster: Cluster, address: str
+    postgres_cluster: Cluster, made: Opened, address: str
 ) -> None:
-    async with opened(address) as made:
-        settle = replace(await made.lay(), position=3, delivery_rows=(DeliveryRow(2, "retry", 1, NOON, ""),))
-        with postgres_cluster.connect(database_of(address)) as session:
-            session.run("BEGIN; UPDATE cursor SET owner = 8, token = token + 1")
-            waiting = asyncio.ensure_future(made.settle(settle))
-            await blocked(postgres_cluster)
-            session.run("COMMIT")
-            assert await waiting is False
-        assert await made.rows("SELECT owner, position FROM cursor") == [(8, 0)]
-        assert await made.rows("SELECT seq FROM exception") == []
+    settle = replace(await made.lay(), position=3, delivery_rows=(DeliveryRow(2, "retry", 1, NOON, ""),))
+    with postgres_cluster.connect(database_of(address)) as session:
+        session.run("BEGIN; UPDATE cursor SET owner = 8, token = token + 1")
+        waiting = asyncio.ensure_future(made.settle(settle))
+        await blocked(postgres_cluster)
+        session.run("COMMIT")
+        assert await waiting is False
+    assert await made.rows("SELECT owner, position FROM cursor") == [(8, 0)]
+    assert await made.rows("SELECT seq FROM exception") == []
 
 
-async def test_settle_succeeds_while_its_rows_are_changed_concurrently(postgres_cluster: Cluster, address: str) -> None:
+async def test_settle_succeeds_while_its_rows_are_changed_concurrently(
+    postgres_cluster: Cluster, made: Opened, address: str
+) -> None:
     rows = tuple(DeliveryRow(seq, "retry", 1, NOON, "") for seq in (4, 5, 6))
-    async with opened(address) as made:
-        settle = await made.lay()
-        assert await made.settle(replace(settle, delivery_rows=rows)) is True
-        with postgres_cluster.connect(database_of(address)) as session:
-            session.run("BEGIN; UPDATE exception SET due_at = 0 WHERE seq IN (4, 5)")
-            again = DeliveryRow(5, "missed", 2, NOON, "failed")
-            waiting = asyncio.ensure_future(
-                made.settle(replace(settle, version=1, resolved=(4, 6), delivery_rows=(again,)))
-            )
-            await blocked(postgres_cluster)
-            session.run("COMMIT")
-            assert await waiting is True
-        assert await made.rows("SELECT seq, state, attempts, due_at FROM exception") == [(5, "missed", 2, NOON)]
+    settle = await made.lay()
+    assert await made.settle(replace(settle, delivery_rows=rows)) is True
+    with postgres_cluster.connect(database_of(address)) as session:
+        session.run("BEGIN; UPDATE exception SET due_at = 0 WHERE seq IN (4, 5)")
+        again = DeliveryRow(5, "missed", 2, NOON, "failed")
+        waiting = asyncio.ensure_future(
+            made.settle(replace(settle, version=1, resolved=(4, 6), delivery_rows=(again,)))
+        )
+        await blocked(postgres_cluster)
+        session.run("COMMIT")
+        assert await waiting is True
+    assert await made.rows("SELECT seq, state, attempts, due_at FROM exception") == [(5, "missed", 2, NOON)]
 
 
-async def test_row_resolved_and_stored_in_one_settle_exists(address: str) -> None:
-    async with opened(address) as made:
-        settle = await made.lay()
-        one, two = DeliveryRow(4, "retry", 1, NOON, ""), DeliveryRow(4, "retry", 2, NOON, "")
-        assert await made.settle(replace(settle, delivery_rows=(one,))) is True
-        assert await made.settle(replace(settle, version=1, resolved=(4,), delivery_rows=(one, two))) is True
-        assert await made.rows("SELECT seq, attempts FROM exception") == [(4, 2)]
+async def test_row_resolved_and_stored_in_one_settle_exists(made: Opened) -> None:
+    settle = await made.lay()
+    one, two = DeliveryRow(4, "retry", 1, NOON, ""), DeliveryRow(4, "retry", 2, NOON, "")
+    assert await made.settle(replace(settle, delivery_rows=(one,))) is True
+    assert await made.settle(replace(settle, version=1, resolved=(4,), delivery_rows=(one, two))) is True
+    assert await made.rows("SELECT seq, attempts FROM exception") == [(4, 2)]
 
 
 async def test_a_work_that_is_chosen_to_end_a_deadlock_runs_again(postgres_cluster: Cluster, address: str) -> None:
@@ -194,33 +201,29 @@ async def test_a_work_that_is_chosen_to_end_a_deadlock_runs_again(postgres_clust
         assert made.places == []
 
 
-async def test_a_message_with_a_text_that_cannot_be_stored_fails_alone_and_says_why(address: str) -> None:
-    async with opened(address) as made:
-        await made.lay()
-        for number, alias in ((200, "nul \0"), (210, "half \ud83d")):
-            entries = [
-                NewEntry(public_id(number + each), True, b"{}", alias * (each == 1) or None) for each in range(3)
-            ]
-            appends = [Append(ORGANIZATION, QUEUE.id, 1, NOON, (entry,)) for entry in entries]
-            answers = (await made.engine.commit(Batch(appends=appends))).appends
-            assert [type(answer) for answer in answers] == [Appended, Unprocessable, Appended]
-        assert len(await made.stored()) == 4
-        assert made.places == ["batch split", "commit of one"] * 2
-        assert not [error for error in made.errors if "nul" in str(error) or "half" in str(error)]
+async def test_a_message_with_a_text_that_cannot_be_stored_fails_alone_and_says_why(made: Opened) -> None:
+    await made.lay()
+    for number, alias in ((200, "nul \0"), (210, "half \ud83d")):
+        entries = [NewEntry(public_id(number + each), True, b"{}", alias * (each == 1) or None) for each in range(3)]
+        appends = [Append(ORGANIZATION, QUEUE.id, 1, NOON, (entry,)) for entry in entries]
+        answers = (await made.engine.commit(Batch(appends=appends))).appends
+        assert [type(answer) for answer in answers] == [Appended, Unprocessable, Appended]
+    assert len(await made.stored()) == 4
+    assert made.places == ["batch split", "commit of one"] * 2
+    assert not [error for error in made.errors if "nul" in str(error) or "half" in str(error)]
 
 
-async def test_a_work_with_a_text_that_cannot_be_stored_fails_and_changes_nothing(address: str) -> None:
+async def test_a_work_with_a_text_that_cannot_be_stored_fails_and_changes_nothing(made: Opened) -> None:
     async def tries(tx: Transaction) -> None:
         await queues.insert(tx, a_queue(ORGANIZATION, 20))
         await queues.insert(tx, a_queue(ORGANIZATION, 21, "nul \0"))
 
-    async with opened(address) as made:
-        assert isinstance(await made.work(tries), Unprocessable)
-        assert await made.rows("SELECT id FROM queue") == []
-        assert made.places == []
+    assert isinstance(await made.work(tries), Unprocessable)
+    assert await made.rows("SELECT id FROM queue") == []
+    assert made.places == []
 
 
-async def test_a_work_that_goes_on_after_a_statement_failed_is_not_taken_for_done(address: str) -> None:
+async def test_a_work_that_goes_on_after_a_statement_failed_is_not_taken_for_done(made: Opened) -> None:
     async def goes_on(tx: Transaction) -> str:
         await queues.insert(tx, a_queue(ORGANIZATION, 20))
         try:
@@ -229,9 +232,8 @@ async def test_a_work_that_goes_on_after_a_statement_failed_is_not_taken_for_don
             return "done"
         raise AssertionError
 
-    async with opened(address) as made:
-        assert isinstance(await made.work(goes_on), RuntimeError)
-        assert await made.rows("SELECT id FROM queue") == []
+    assert isinstance(await made.work(goes_on), RuntimeError)
+    assert await made.rows("SELECT id FROM queue") == []
 
 
 def _in_transactions(address: str) -> str:
@@ -240,57 +242,55 @@ def _in_transactions(address: str) -> str:
 
 
 async def test_a_read_that_is_cancelled_gives_its_connection_back_in_order(
-    postgres_cluster: Cluster, address: str
+    postgres_cluster: Cluster, made: Opened, address: str
 ) -> None:
-    async with opened(address) as made:
-        with gate(postgres_cluster, address) as session:
-            reading = [asyncio.ensure_future(made.engine.read(held)) for _ in range(4)]
-            await blocked(postgres_cluster, 4)
-            for each in reading:
-                each.cancel()
-            await asyncio.wait(reading)
-            assert all(each.cancelled() for each in reading)
-            session.run("SELECT pg_advisory_unlock(5)")
-        assert await asyncio.gather(*(made.rows("SELECT 1") for _ in range(8))) == [[(1,)]] * 8
-        await becomes(lambda: postgres_cluster.run_sql(_in_transactions(address)) == [("0",)], "none is left open")
-        assert made.places == []
+    with gate(postgres_cluster, address) as session:
+        reading = [asyncio.ensure_future(made.engine.read(held)) for _ in range(4)]
+        await blocked(postgres_cluster, 4)
+        for each in reading:
+            each.cancel()
+        await asyncio.wait(reading)
+        assert all(each.cancelled() for each in reading)
+        session.run("SELECT pg_advisory_unlock(5)")
+    assert await asyncio.gather(*(made.rows("SELECT 1") for _ in range(8))) == [[(1,)]] * 8
+    await becomes(lambda: postgres_cluster.run_sql(_in_transactions(address)) == [("0",)], "none is left open")
+    assert made.places == []
 
 
-async def test_a_commit_whose_caller_goes_away_stands(postgres_cluster: Cluster, address: str) -> None:
-    async with opened(address) as made:
-        await made.lay()
-        with postgres_cluster.connect(database_of(address)) as session:
-            session.run("BEGIN; UPDATE queue_head SET tail = 0")
-            leaving = asyncio.ensure_future(made.append(100))
-            await blocked(postgres_cluster)
-            leaving.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await leaving
-            session.run("COMMIT")
-        answer = await made.append(101)
-        assert isinstance(answer, Appended)
-        assert answer.entries[0].seq == 2
-        assert await made.stored() == [public_id(100), public_id(101)]
+async def test_a_commit_whose_caller_goes_away_stands(postgres_cluster: Cluster, made: Opened, address: str) -> None:
+    await made.lay()
+    with postgres_cluster.connect(database_of(address)) as session:
+        session.run("BEGIN; UPDATE queue_head SET tail = 0")
+        leaving = asyncio.ensure_future(made.append(100))
+        await blocked(postgres_cluster)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        session.run("COMMIT")
+    answer = await made.append(101)
+    assert isinstance(answer, Appended)
+    assert answer.entries[0].seq == 2
+    assert await made.stored() == [public_id(100), public_id(101)]
 
 
-async def test_more_reads_than_connections_wait_for_their_turn(address: str) -> None:
-    async with opened(address) as made:
-        assert await asyncio.gather(*(made.rows("SELECT 1") for _ in range(50))) == [[(1,)]] * 50
-        sql = "SELECT count(*) <= 4 FROM pg_stat_activity WHERE datname = current_database()"
-        assert await made.rows(sql) == [(True,)]
+async def test_more_reads_than_connections_wait_for_their_turn(made: Opened) -> None:
+    assert await asyncio.gather(*(made.rows("SELECT 1") for _ in range(50))) == [[(1,)]] * 50
+    sql = "SELECT count(*) <= 4 FROM pg_stat_activity WHERE datname = current_database()"
+    assert await made.rows(sql) == [(True,)]
 
 
-async def test_a_read_waits_for_a_connection_a_second_at_most(postgres_cluster: Cluster, address: str) -> None:
-    async with opened(address) as made:
-        with gate(postgres_cluster, address) as session:
-            reading = [asyncio.ensure_future(made.engine.read(held)) for _ in range(4)]
-            await blocked(postgres_cluster, 4)
-            with pytest.raises(StoreUnavailable):
-                await made.rows("SELECT 1")
-            assert not any(each.done() for each in reading)
-            session.run("SELECT pg_advisory_unlock(5)")
-            await asyncio.gather(*reading)
-        assert await made.rows("SELECT 1") == [(1,)]
+async def test_a_read_waits_for_a_connection_a_second_at_most(
+    postgres_cluster: Cluster, made: Opened, address: str
+) -> None:
+    with gate(postgres_cluster, address) as session:
+        reading = [asyncio.ensure_future(made.engine.read(held)) for _ in range(4)]
+        await blocked(postgres_cluster, 4)
+        with pytest.raises(StoreUnavailable):
+            await made.rows("SELECT 1")
+        assert not any(each.done() for each in reading)
+        session.run("SELECT pg_advisory_unlock(5)")
+        await asyncio.gather(*reading)
+    assert await made.rows("SELECT 1") == [(1,)]
 
 
 @pytest.mark.parametrize(("default", "kept"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")])
@@ -379,11 +379,12 @@ async def test_a_hint_is_still_told_when_its_engine_is_closed_at_once(address: s
         assert await two.hints.get() == Notification(feed=True)
 
 
-async def test_a_notification_that_is_not_ours_means_anything(postgres_cluster: Cluster, address: str) -> None:
-    async with opened(address) as made:
-        await made.listen()
-        postgres_cluster.run_sql("NOTIFY discue, 'hello'", database_of(address))
-        assert await made.hints.get() == Notification(anything=True)
+async def test_a_notification_that_is_not_ours_means_anything(
+    postgres_cluster: Cluster, made: Opened, address: str
+) -> None:
+    await made.listen()
+    postgres_cluster.run_sql("NOTIFY discue, 'hello'", database_of(address))
+    assert await made.hints.get() == Notification(anything=True)
 
 
 async def test_closing_loses_nothing(address: str) -> None:
@@ -396,23 +397,23 @@ async def test_closing_loses_nothing(address: str) -> None:
     assert (made.losses, made.places) == (0, [])
 
 
-async def test_texts_are_compared_byte_by_byte(address: str) -> None:
-    async with opened(address) as made:
-        for number, alias in enumerate(("b", "B", "a", "A", "_"), 30):
-            await made.work(partial(queues.insert, queue=a_queue(ORGANIZATION, number, alias)))
-        assert await made.rows("SELECT alias FROM queue ORDER BY alias") == [(each,) for each in "AB_ab"]
+async def test_texts_are_compared_byte_by_byte(made: Opened) -> None:
+    for number, alias in enumerate(("b", "B", "a", "A", "_"), 30):
+        await made.work(partial(queues.insert, queue=a_queue(ORGANIZATION, number, alias)))
+    assert await made.rows("SELECT alias FROM queue ORDER BY alias") == [(each,) for each in "AB_ab"]
 
 
-async def test_a_settle_that_waited_over_a_loss_is_not_stored(postgres_cluster: Cluster, address: str) -> None:
-    async with opened(address) as made:
-        settle = await made.lay()
-        with postgres_cluster.connect(database_of(address)) as session:
-            session.run("BEGIN; SELECT * FROM cursor FOR UPDATE")
-            settles = [asyncio.ensure_future(made.settle(replace(settle, position=1))) for _ in range(3)]
-            await blocked(postgres_cluster, 2)
-            waiting = "FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            session.run(f"SELECT pg_terminate_backend(pid) {waiting}; ROLLBACK")
-            for each in settles:
-                with pytest.raises(StoreUnavailable):
-                    await each
-        assert await made.rows("SELECT position, version FROM cursor") == [(0, 0)]
+async def test_a_settle_that_waited_over_a_loss_is_not_stored(
+    postgres_cluster: Cluster, made: Opened, address: str
+) -> None:
+    settle = await made.lay()
+    with postgres_cluster.connect(database_of(address)) as session:
+        session.run("BEGIN; SELECT * FROM cursor FOR UPDATE")
+        settles = [asyncio.ensure_future(made.settle(replace(settle, position=1))) for _ in range(3)]
+        await blocked(postgres_cluster, 2)
+        waiting = "FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        session.run(f"SELECT pg_terminate_backend(pid) {waiting}; ROLLBACK")
+        for each in settles:
+            with pytest.raises(StoreUnavailable):
+                await each
+    assert await made.rows("SELECT position, version FROM cursor") == [(0, 0)]

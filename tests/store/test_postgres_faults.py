@@ -56,6 +56,13 @@ def address(runner: asyncio.Runner, own_cluster: Cluster) -> Iterator[str]:
         yield dsn
 
 
+@pytest.fixture
+def made(runner: asyncio.Runner, address: str) -> Iterator[Opened]:
+    made = Opened(address)
+    with store_on(runner, made.engine):
+        yield made
+
+
 @contextmanager
 def waiting_for_nobody(cluster: Cluster) -> Iterator[None]:
     """Every commit waits for a standby that is not there."""
@@ -271,59 +278,54 @@ async def test_plain_append_succeeds_when_topic_appends_of_its_batch_fail(own_cl
         assert public_id(100) in await made.stored()
 
 
-async def test_connections_that_the_server_ends_are_one_loss(own_cluster: Cluster, address: str) -> None:
+async def test_connections_that_the_server_ends_are_one_loss(own_cluster: Cluster, made: Opened, address: str) -> None:
     """This includes connections that run a statement."""
-    async with opened(address) as made:
-        await made.lay()
-        await made.listen()
-        with gate(own_cluster, address) as session:
-            reading = [asyncio.ensure_future(made.engine.read(held)) for _ in range(4)]
-            await blocked(own_cluster, 4)
-            ended = session.run(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'discue'"
-            )
-            assert len(ended) >= 6
-            answers = await asyncio.gather(*reading, return_exceptions=True)
-            assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
-        assert await made.hints.get() == Notification(anything=True)
-        await _recovered(made)
-        assert made.losses == 1
-        assert await asyncio.to_thread(own_cluster.disconnect_all) >= 2
-        assert await made.hints.get() == Notification(anything=True)
-        assert made.losses == 2
+    await made.lay()
+    await made.listen()
+    with gate(own_cluster, address) as session:
+        reading = [asyncio.ensure_future(made.engine.read(held)) for _ in range(4)]
+        await blocked(own_cluster, 4)
+        ended = session.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'discue'")
+        assert len(ended) >= 6
+        answers = await asyncio.gather(*reading, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
+    assert await made.hints.get() == Notification(anything=True)
+    await _recovered(made)
+    assert made.losses == 1
+    assert await asyncio.to_thread(own_cluster.disconnect_all) >= 2
+    assert await made.hints.get() == Notification(anything=True)
+    assert made.losses == 2
 
 
-async def test_read_that_spans_a_lost_connection_is_discarded(own_cluster: Cluster, address: str) -> None:
+async def test_read_that_spans_a_lost_connection_is_discarded(own_cluster: Cluster, made: Opened, address: str) -> None:
     """Another connection was lost, but what follows may come from another server."""
-    async with opened(address) as made:
-        await made.lay()
-        await made.listen()
-        with gate(own_cluster, address) as session:
-            reading = asyncio.ensure_future(made.engine.read(held))
-            await blocked(own_cluster)
-            session.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
-            assert await made.hints.get() == Notification(anything=True)
-            session.run("SELECT pg_advisory_unlock(5)")
-            with pytest.raises(StoreUnavailable):
-                await reading
-        assert await made.rows("SELECT 1") == [(1,)]
+    await made.lay()
+    await made.listen()
+    with gate(own_cluster, address) as session:
+        reading = asyncio.ensure_future(made.engine.read(held))
+        await blocked(own_cluster)
+        session.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+        assert await made.hints.get() == Notification(anything=True)
+        session.run("SELECT pg_advisory_unlock(5)")
+        with pytest.raises(StoreUnavailable):
+            await reading
+    assert await made.rows("SELECT 1") == [(1,)]
 
 
-async def test_a_server_that_takes_no_writes_any_more_is_left(own_cluster: Cluster, address: str) -> None:
+async def test_a_server_that_takes_no_writes_any_more_is_left(own_cluster: Cluster, made: Opened) -> None:
     """It was fenced off, or is to become a standby: another one may be the primary by now."""
-    async with opened(address) as made:
-        await made.lay()
-        await made.listen()
-        assert isinstance(await made.append(100), Appended)
-        with taking_no_writes(own_cluster):
-            with pytest.raises(StoreUnavailable):
-                await _appended_for_ever(made)
-            assert made.losses == 1
-            with pytest.raises(StoreUnavailable):
-                await made.rows("SELECT 1")
-        await _recovered(made)
-        assert isinstance(await made.append(102), Appended)
+    await made.lay()
+    await made.listen()
+    assert isinstance(await made.append(100), Appended)
+    with taking_no_writes(own_cluster):
+        with pytest.raises(StoreUnavailable):
+            await _appended_for_ever(made)
         assert made.losses == 1
+        with pytest.raises(StoreUnavailable):
+            await made.rows("SELECT 1")
+    await _recovered(made)
+    assert isinstance(await made.append(102), Appended)
+    assert made.losses == 1
 
 
 async def _appended_for_ever(made: Opened) -> None:
@@ -348,12 +350,11 @@ def taking_no_writes(cluster: Cluster) -> Iterator[None]:
 
 
 async def test_a_process_that_stands_still_within_a_work_holds_others_up_for_seconds_only(
-    own_cluster: Cluster, address: str
+    own_cluster: Cluster, made: Opened
 ) -> None:
     """Nothing else ends a transaction whose client neither goes on nor goes away."""
-    async with opened(address) as made:
-        shows = "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('lock_timeout')"
-        assert await made.work(lambda tx: tx.row(shows)) == ("5s", "5s")
+    shows = "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('lock_timeout')"
+    assert await made.work(lambda tx: tx.row(shows)) == ("5s", "5s")
 
 
 def accepted(listening: socket.socket) -> int:

@@ -83,8 +83,7 @@ async def test_messages_and_their_bytes_are_counted_with_them(store: Store) -> N
     assert await nothing_drifted(store)
 
 
-async def test_messages_count_for_the_period_in_which_they_came(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_messages_count_for_the_period_in_which_they_came(store: Store, queue: Queue) -> None:
     later = NOON + tallies.PERIOD_MS
     await appended(store, an_append(queue, 100, [1]))
     await appended(store, an_append(queue, 101, [1, 1], now=later))
@@ -93,8 +92,7 @@ async def test_messages_count_for_the_period_in_which_they_came(store: Store) ->
     assert await store.read(lambda tx: tallies.since(tx, OURS, PERIOD + 2)) == []
 
 
-async def test_repeated_idempotent_publish_is_not_counted(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_repeated_idempotent_publish_is_not_counted(store: Store, queue: Queue) -> None:
     onces = [IdempotencyRecord((1, 2), b"fingerprint", b"content", row_id(number)) for number in range(3)]
     repeated = [
         an_append(queue, 100 + number, [3], idempotency_record=idempotency_record)
@@ -108,8 +106,7 @@ async def test_repeated_idempotent_publish_is_not_counted(store: Store) -> None:
     assert await nothing_drifted(store)
 
 
-async def test_deleted_message_lowers_stored_bytes_and_stays_counted_as_added(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_deleted_message_lowers_stored_bytes_and_stays_counted_as_added(store: Store, queue: Queue) -> None:
     await appended(store, an_append(queue, 100, [3, 4]))
     message = await store.read(lambda tx: messages.get(tx, queue, public_id(100)))
     assert message is not None
@@ -143,8 +140,7 @@ async def _purge(store: Store, job: Job) -> None:
         pass
 
 
-async def test_retention_lowers_stored_bytes(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_retention_lowers_stored_bytes(store: Store, queue: Queue) -> None:
     await appended(store, an_append(queue, 100, [3, 4]))
     await appended(store, an_append(queue, 102, [5], now=NOON + 60_000))
     log = purge.LogToTrim(OURS, queue.id, 0, 3, None)
@@ -153,8 +149,7 @@ async def test_retention_lowers_stored_bytes(store: Store) -> None:
     assert await nothing_drifted(store)
 
 
-async def test_attempts_are_counted_by_how_they_went_when_their_settle_is_stored(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_attempts_are_counted_by_how_they_went_when_their_settle_is_stored(store: Store, queue: Queue) -> None:
     settle = await a_cursor(store, queue, 11)
     moved = with_attempts(settle, 100, ["", "status", "", "connect"])
     assert await settled(store, moved) == [True]
@@ -166,8 +161,7 @@ async def test_attempts_are_counted_by_how_they_went_when_their_settle_is_stored
     assert await nothing_drifted(store)
 
 
-async def test_refused_settle_is_not_counted_and_the_others_are(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_refused_settle_is_not_counted_and_the_others_are(store: Store, queue: Queue) -> None:
     first, second = await a_cursor(store, queue, 11), await a_cursor(store, queue, 12)
     refused = msgspec.structs.replace(with_attempts(first, 100, ["", "", "status"]), token=99)
     repeated = with_attempts(second, 300, ["", "status"])
@@ -176,8 +170,7 @@ async def test_refused_settle_is_not_counted_and_the_others_are(store: Store) ->
     assert await nothing_drifted(store)
 
 
-async def test_attempts_that_ended_elsewhere_after_a_hand_over_are_counted_once(store: Store) -> None:
-    queue = await stored_queue(store, OURS, 10)
+async def test_attempts_that_ended_elsewhere_after_a_hand_over_are_counted_once(store: Store, queue: Queue) -> None:
     settle = await a_cursor(store, queue, 11)
     sending = tuple(DeliveryRow(seq, "sending", 1, NOON, "", OWNER) for seq in (1, 2))
     assert await settled(store, msgspec.structs.replace(settle, delivery_rows=sending)) == [True]
