@@ -9,20 +9,20 @@ from typing import Final
 import pytest
 
 from discue.domain.errors import StoreUnusable
-from discue.domain.model import Queue
 from discue.store import copying, encryption, tables
 from discue.store.copying import CopyProgress, Side, compare
 from discue.store.encryption import Encryption
 from discue.store.engine import PULL_OWNER, Append, NewEntry, Row, Transaction, Value
 from discue.store.store import Store
 from discue.store.tables import CURSOR, DELIVERY_ROW, LOG, OF_THE_DATABASE, TABLES, TableSpec
-from tests.store.rows import public_id, publish, row_id, stored_listener, stored_organization, stored_queue
+from tests.store.rows import a_queue, public_id, publish, row_id, stored_listener, stored_organization, stored_queue
 from tests.support.clocks import NOON
 from tests.support.everywhere import EVERYWHERE
 from tests.support.installations import OWNER, furnish
 from tests.support.stores import ENGINES, opened_store
 
 LATER: Final = NOON + 3_600_000
+QUEUE: Final = a_queue(row_id(1), 10)
 
 
 # A copy uses the engines' contract only, so one pair is enough in the default run.
@@ -46,8 +46,15 @@ def _side(runner: asyncio.Runner, engine: str, folder: Path) -> Iterator[Side]:
 
 
 @pytest.fixture
-def source(runner: asyncio.Runner, engines: tuple[str, str], tmp_path: Path) -> Iterator[Side]:
+def empty(runner: asyncio.Runner, engines: tuple[str, str], tmp_path: Path) -> Iterator[Side]:
     yield from _side(runner, engines[0], tmp_path / "source")
+
+
+@pytest.fixture
+def source(runner: asyncio.Runner, empty: Side) -> Side:
+    """A source with a queue of three messages and a listener."""
+    runner.run(a_small_installation(empty))
+    return empty
 
 
 @pytest.fixture
@@ -93,12 +100,11 @@ async def refusal(source: Side, target: Side) -> str:
     return refused.value.detail
 
 
-async def a_small_installation(side: Side) -> Queue:
-    organization = await stored_organization(side.store, 1)
-    queue = await stored_queue(side.store, organization.id, 10)
-    await stored_listener(side.store, queue, 11)
-    await publish(side.store, queue, [public_id(20), public_id(21), public_id(22)])
-    return queue
+async def a_small_installation(side: Side) -> None:
+    await stored_organization(side.store, 1)
+    await stored_queue(side.store, QUEUE.organization, 10)
+    await stored_listener(side.store, QUEUE, 11)
+    await publish(side.store, QUEUE, [public_id(20), public_id(21), public_id(22)])
 
 
 async def a_member(side: Side, **changes: int) -> None:
@@ -112,27 +118,27 @@ async def a_member(side: Side, **changes: int) -> None:
     )
 
 
-async def test_copy_has_every_row_of_every_table(source: Side, target: Side) -> None:
-    await furnish(source.store)
-    progress = await copied(source, target)
-    await copying.finish(source, target, progress)
+async def test_copy_has_every_row_of_every_table(empty: Side, target: Side) -> None:
+    await furnish(empty.store)
+    progress = await copied(empty, target)
+    await copying.finish(empty, target, progress)
 
     for table in TABLES:
-        found = await rows(source, table)
+        found = await rows(empty, table)
         assert found, f"nothing is in {table.name} to be copied"
         if table not in (CURSOR, DELIVERY_ROW):
             assert await rows(target, table) == found
-    assert await differences(source, target, progress) == []
+    assert await differences(empty, target, progress) == []
 
 
-async def test_copy_has_no_cursor_owners_and_no_requests_in_flight(source: Side, target: Side) -> None:
-    await furnish(source.store)
-    await a_member(source, dead=1)
-    await copied(source, target)
+async def test_copy_has_no_cursor_owners_and_no_requests_in_flight(empty: Side, target: Side) -> None:
+    await furnish(empty.store)
+    await a_member(empty, dead=1)
+    await copied(empty, target)
 
     columns = tuple(column for column in CURSOR.columns if column != "owner")
-    assert await rows(target, CURSOR, columns) == await rows(source, CURSOR, columns)
-    assert {row[0] for row in await rows(source, CURSOR, ("owner",))} == {OWNER}
+    assert await rows(target, CURSOR, columns) == await rows(empty, CURSOR, columns)
+    assert {row[0] for row in await rows(empty, CURSOR, ("owner",))} == {OWNER}
     assert {row[0] for row in await rows(target, CURSOR, ("owner",))} == {None}
     assert await rows(target, DELIVERY_ROW, ("seq", "state", "attempts", "due_at", "reason", "sender")) == [
         (10, "retry", 3, NOON + 60_000, "", None),
@@ -146,7 +152,6 @@ async def test_copy_has_no_cursor_owners_and_no_requests_in_flight(source: Side,
 
 
 async def test_copy_keeps_pulled_cursors_and_leases(source: Side, target: Side) -> None:
-    await a_small_installation(source)
     await run(source, "UPDATE cursor SET owner = $1", PULL_OWNER)
     await run(
         source,
@@ -159,7 +164,6 @@ async def test_copy_keeps_pulled_cursors_and_leases(source: Side, target: Side) 
 
 
 async def test_the_target_keeps_its_own_epoch_and_is_not_marked_when_it_is_finished(source: Side, target: Side) -> None:
-    await a_small_installation(source)
     await source.store.write(lambda tx: encryption.write(tx, Encryption("a" * 16)))
     before = await meta(target)
     progress = await copied(source, target)
@@ -173,16 +177,15 @@ async def test_the_target_keeps_its_own_epoch_and_is_not_marked_when_it_is_finis
 
 
 @pytest.mark.usefixtures("small_steps")
-async def test_a_copy_goes_on_where_it_ended(source: Side, target: Side) -> None:
-    await furnish(source.store)
-    while not (progress := await copied(source, target, steps=1)).is_copied:
-        assert progress == await copying.begin(source, target, LATER + 1)
+async def test_a_copy_goes_on_where_it_ended(empty: Side, target: Side) -> None:
+    await furnish(empty.store)
+    while not (progress := await copied(empty, target, steps=1)).is_copied:
+        assert progress == await copying.begin(empty, target, LATER + 1)
 
-    assert await differences(source, target, progress) == []
+    assert await differences(empty, target, progress) == []
 
 
 async def test_a_step_that_fails_leaves_nothing_behind(source: Side, target: Side) -> None:
-    await a_small_installation(source)
     progress = await copied(source, target, steps=5)
     before = [await rows(target, table) for table in TABLES]
     messages = await rows(source, LOG)
@@ -200,8 +203,7 @@ async def test_a_step_that_fails_leaves_nothing_behind(source: Side, target: Sid
 @pytest.mark.parametrize("messages", [4, 5, 6, 7])
 @pytest.mark.usefixtures("small_steps")
 async def test_no_row_is_lost_where_steps_meet(source: Side, target: Side, messages: int) -> None:
-    queue = await a_small_installation(source)
-    await publish(source.store, queue, [public_id(100 + number) for number in range(messages - 3)])
+    await publish(source.store, QUEUE, [public_id(100 + number) for number in range(messages - 3)])
 
     assert await differences(source, target, await copied(source, target)) == []
     assert len(await rows(target, LOG)) == messages
@@ -209,21 +211,20 @@ async def test_no_row_is_lost_where_steps_meet(source: Side, target: Side, messa
 
 @pytest.mark.parametrize("messages", [1, 2, 3, 4, 6, 7])
 @pytest.mark.parametrize("engines", [(name, name) for name in sorted(ENGINES)], indirect=True)
-async def test_rows_are_counted_in_stretches(source: Side, monkeypatch: pytest.MonkeyPatch, messages: int) -> None:
+async def test_rows_are_counted_in_stretches(empty: Side, monkeypatch: pytest.MonkeyPatch, messages: int) -> None:
     monkeypatch.setattr(copying, "ROWS_PER_COUNT", 3)
-    queue = await stored_queue(source.store, row_id(1), 10)
-    await publish(source.store, queue, [public_id(100 + number) for number in range(messages)])
+    queue = await stored_queue(empty.store, row_id(1), 10)
+    await publish(empty.store, queue, [public_id(100 + number) for number in range(messages)])
 
-    assert await copying.count(source.store, LOG) == messages
-    assert await copying.count(source.store, DELIVERY_ROW) == 0
+    assert await copying.count(empty.store, LOG) == messages
+    assert await copying.count(empty.store, DELIVERY_ROW) == 0
 
 
 async def test_large_messages_go_a_few_at_a_time(source: Side, target: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copying, "BYTES_A_STEP", 100)
-    queue = await a_small_installation(source)
     for number, size in enumerate((85, 1, 500, 99, 1)):
         entry = NewEntry(public_id(50 + number), False, b"x" * size)
-        await source.store.append(Append(queue.organization, queue.id, 1, NOON, (entry,)))
+        await source.store.append(Append(QUEUE.organization, QUEUE.id, 1, NOON, (entry,)))
     progress = await copied(source, target, steps=[table.name for table in TABLES].index("log"))
     counts = []
     while progress.table == "log":
@@ -236,7 +237,6 @@ async def test_large_messages_go_a_few_at_a_time(source: Side, target: Side, mon
 
 
 async def test_a_finished_copy_is_not_begun_again(source: Side, target: Side) -> None:
-    await a_small_installation(source)
     await copying.finish(source, target, await copied(source, target))
 
     assert "is not empty" in await refusal(source, target)
@@ -252,7 +252,6 @@ async def test_a_finished_copy_is_not_begun_again(source: Side, target: Side) ->
     ],
 )
 async def test_copy_is_not_resumed_after_its_source_changed(source: Side, target: Side, change: str, told: str) -> None:
-    await a_small_installation(source)
     await copied(source, target, steps=3)
     await run(source, change)
 
@@ -260,7 +259,6 @@ async def test_copy_is_not_resumed_after_its_source_changed(source: Side, target
 
 
 async def test_a_change_during_the_copy_ends_it(source: Side, target: Side) -> None:
-    await a_small_installation(source)
     progress = await copied(source, target, steps=3)
     await run(source, "UPDATE feed_head SET version = version + 1")
     with pytest.raises(StoreUnusable, match="source changed"):
@@ -268,16 +266,14 @@ async def test_a_change_during_the_copy_ends_it(source: Side, target: Side) -> N
 
 
 async def test_a_change_that_comes_last_keeps_the_copy_from_being_finished(source: Side, target: Side) -> None:
-    queue = await a_small_installation(source)
     progress = await copied(source, target)
-    await publish(source.store, queue, [public_id(50)])
+    await publish(source.store, QUEUE, [public_id(50)])
     with pytest.raises(StoreUnusable, match="source changed"):
         await copying.finish(source, target, progress)
     assert "copy" in await meta(target)
 
 
 async def test_an_unfinished_copy_is_no_source(source: Side, target: Side) -> None:
-    await a_small_installation(source)
     await copied(source, target, steps=3)
 
     assert "A copy into target is not finished" in await refusal(target, source)
@@ -285,13 +281,11 @@ async def test_an_unfinished_copy_is_no_source(source: Side, target: Side) -> No
 
 async def test_a_database_is_not_copied_to_itself(source: Side, target: Side) -> None:
     del target
-    await a_small_installation(source)
 
     assert "is the source itself" in await refusal(source, source)
 
 
 async def test_schemas_of_different_versions_are_refused(source: Side, target: Side) -> None:
-    await a_small_installation(source)
     await run(target, "UPDATE meta SET value = '1' WHERE key = 'schema_version'")
 
     assert "discue migrate" in await refusal(source, target)
@@ -299,7 +293,6 @@ async def test_schemas_of_different_versions_are_refused(source: Side, target: S
 
 @pytest.mark.parametrize("served", ["source", "target"])
 async def test_a_database_that_is_served_is_refused(source: Side, target: Side, served: str) -> None:
-    await a_small_installation(source)
     await a_member(source if served == "source" else target)
 
     assert f"{served} is served by 1 running worker" in await refusal(source, target)
@@ -307,7 +300,6 @@ async def test_a_database_that_is_served_is_refused(source: Side, target: Side, 
 
 @pytest.mark.parametrize("served", ["source", "target"])
 async def test_a_server_that_starts_during_the_copy_ends_it(source: Side, target: Side, served: str) -> None:
-    await a_small_installation(source)
     progress = await copied(source, target, steps=3)
     await a_member(source if served == "source" else target)
     with pytest.raises(StoreUnusable, match=f"{served} is served"):
@@ -315,7 +307,6 @@ async def test_a_server_that_starts_during_the_copy_ends_it(source: Side, target
 
 
 async def test_dead_and_expired_workers_do_not_stop_a_copy(source: Side, target: Side) -> None:
-    await a_small_installation(source)
     await a_member(source, session_id=1, dead=1)
     await a_member(source, session_id=2, left_ms=-1)
     await a_member(source, session_id=3, left_ms=20_000)
@@ -324,7 +315,6 @@ async def test_dead_and_expired_workers_do_not_stop_a_copy(source: Side, target:
 
 
 async def test_stale_worker_row_does_not_stop_a_copy_under_the_server_lock(source: Side, target: Side) -> None:
-    await a_small_installation(source)
     await a_member(source)
     held = Side(source.store, source.name, is_held=True)
 
@@ -332,7 +322,6 @@ async def test_stale_worker_row_does_not_stop_a_copy_under_the_server_lock(sourc
 
 
 async def test_second_copy_into_the_same_database_is_refused(source: Side, target: Side) -> None:
-    await a_small_installation(source)
     behind = await copied(source, target, steps=1)
     await copied(source, target, steps=1)
     with pytest.raises(StoreUnusable, match="Another process copies"):
@@ -354,7 +343,6 @@ async def test_second_copy_into_the_same_database_is_refused(source: Side, targe
     ],
 )
 async def test_a_difference_is_found(source: Side, target: Side, sql: str, told: str) -> None:
-    await a_small_installation(source)
     progress = await copied(source, target)
     assert await differences(source, target, progress) == []
     await run(target, sql)
@@ -367,8 +355,7 @@ async def test_a_difference_is_found_however_far_it_is(
     source: Side, target: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copying, "ROWS_PER_COMPARISON", 3)
-    queue = await a_small_installation(source)
-    await publish(source.store, queue, [public_id(100 + number) for number in range(9)])
+    await publish(source.store, QUEUE, [public_id(100 + number) for number in range(9)])
     progress = await copied(source, target)
     looks = [look async for look in compare(source, target, progress)]
     await run(target, "DELETE FROM log WHERE seq = 12")

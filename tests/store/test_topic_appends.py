@@ -79,6 +79,16 @@ async def three_queues(store: Store) -> list[Queue]:
     return [await stored_queue(store, OURS, number) for number in (10, 11, 12)]
 
 
+@pytest.fixture
+def topic(runner: asyncio.Runner, store: Store) -> Topic:
+    return runner.run(stored_topic(store, 5))
+
+
+@pytest.fixture
+def into(runner: asyncio.Runner, store: Store) -> list[Queue]:
+    return runner.run(three_queues(store))
+
+
 async def test_a_message_is_in_each_queue_with_one_id_and_one_body(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     await publish(store, into[1], [public_id(20)])
@@ -100,8 +110,7 @@ async def test_a_message_is_in_each_queue_with_one_id_and_one_body(store: Store)
     assert [tuple(row) for row in held] == [(None, len(BODY))] * 3
 
 
-async def test_a_page_is_cut_by_the_size_of_shared_bodies(store: Store) -> None:
-    topic, into = await stored_topic(store, 5), await three_queues(store)
+async def test_a_page_is_cut_by_the_size_of_shared_bodies(store: Store, topic: Topic, into: list[Queue]) -> None:
     for number in (30, 31, 32):
         await store.append_to_topic(topic_appends(topic, into, number))
     page = await store.page(OURS, into[0].id, 0, 100, max_bytes=2 * len(BODY))
@@ -141,8 +150,7 @@ async def test_publish_is_stored_nowhere_if_topic_or_queue_changed(store: Store)
     assert [await ids_in(store, queue) for queue in into] == [[], [public_id(31)], [public_id(31)]]
 
 
-async def test_stale_topic_append_does_not_affect_the_others(store: Store) -> None:
-    topic, into = await stored_topic(store, 5), await three_queues(store)
+async def test_stale_topic_append_does_not_affect_the_others(store: Store, topic: Topic, into: list[Queue]) -> None:
     stale = msgspec.structs.replace(topic, routes_version=7)
     batch = Batch(
         appends=[Append(OURS, into[0].id, 1, NOON, (NewEntry(public_id(40), True, b"1"),))],
@@ -170,8 +178,7 @@ async def test_topic_of_another_organization_is_refused(store: Store) -> None:
     assert [await ids_in(store, queue) for queue in into] == [[], [], []]
 
 
-async def test_an_idempotency_key_is_for_all_queues_together(store: Store) -> None:
-    topic, into = await stored_topic(store, 5), await three_queues(store)
+async def test_an_idempotency_key_is_for_all_queues_together(store: Store, topic: Topic, into: list[Queue]) -> None:
     await store.append_to_topic(topic_appends(topic, into, 30, idempotency_record=FRESH_KEY))
     with pytest.raises(AlreadyDone):
         await store.append_to_topic(topic_appends(topic, into[1:], 31, idempotency_record=FRESH_KEY))
@@ -263,8 +270,7 @@ async def test_concurrent_deletions_in_two_queues_delete_the_shared_body(store: 
     assert await bodies_of(store) == []
 
 
-async def test_delayed_topic_message_is_due_in_each_queue(store: Store) -> None:
-    topic, into = await stored_topic(store, 5), await three_queues(store)
+async def test_delayed_topic_message_is_due_in_each_queue(store: Store, topic: Topic, into: list[Queue]) -> None:
     await store.append_to_topic(topic_appends(topic, into, 30, due_at=NOON + 5))
     due = await store.read(partial(message_log.due_messages, now=NOON + 5))
     assert [(message.queue, message.size) for message in due] == [((OURS, queue.id), len(BODY)) for queue in into]
