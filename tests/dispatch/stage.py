@@ -67,20 +67,15 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
 class Sent:
     """A request that was passed to the sender."""
 
-    def __init__(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
+    def __init__(self, courier: "Courier", request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
         self.message_id = request.message_id
         self.listener_id = request.listener_id
         self.number = request.number
         self.request = request
-        self._done = done
-        self._courier: Courier | None = None
-
-    def bring_to(self, courier: "Courier") -> "Sent":
         self._courier = courier
-        return self
+        self._done = done
 
     def end(self, outcome: Outcome) -> None:
-        assert self._courier is not None
         self._courier.in_flight.remove(self)
         self._done(outcome)
 
@@ -96,7 +91,7 @@ class Courier:
 
     def __call__(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
         self.sent_unheld += not self._lease.is_held()
-        sent = Sent(request, done).bring_to(self)
+        sent = Sent(self, request, done)
         self.in_flight.append(sent)
         self.sent.append(sent)
 
@@ -439,18 +434,18 @@ class Stage:
     async def publish_keyed(self, queue: Queue, *keys: str) -> list[str]:
         """Store a message of each key together, and return their ids when their first requests went out."""
         drafts = [NewMessage(b'"hello"', True, options=MessageOptions(key=key)) for key in keys]
+        return await self._publish(queue, drafts)
+
+    async def publish_with(self, queue: Queue, options: MessageOptions, expires_at: int | None = None) -> str:
+        """Store a message with options, and return its id when its first requests went out."""
+        [message] = await self._publish(queue, [NewMessage(b'"hello"', True, expires_at=expires_at, options=options)])
+        return message
+
+    async def _publish(self, queue: Queue, drafts: list[NewMessage]) -> list[str]:
         entries = tuple(entry_for(self.public_ids.next(), draft, ordered=queue.ordered) for draft in drafts)
         await self.store.append(Append(queue.organization, queue.id, queue.config_version, self.clock.now(), entries))
         await self.quiet()
         return [entry.id for entry in entries]
-
-    async def publish_with(self, queue: Queue, options: MessageOptions, expires_at: int | None = None) -> str:
-        """Store a message with options, and return its id when its first requests went out."""
-        draft = NewMessage(b'"hello"', True, expires_at=expires_at, options=options)
-        entry = entry_for(self.public_ids.next(), draft, ordered=queue.ordered)
-        await self.store.append(Append(queue.organization, queue.id, queue.config_version, self.clock.now(), (entry,)))
-        await self.quiet()
-        return entry.id
 
     async def append(self, queue: Queue, count: int = 1, *, body: bytes = b'"hello"') -> Appended:
         entries = tuple(NewEntry(self.public_ids.next(), True, body) for _ in range(count))

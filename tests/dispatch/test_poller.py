@@ -238,7 +238,7 @@ async def _hint(post: Post, queue: Queue, head: int) -> None:
     post.poller.on_notify(Notification(heads=(((queue.organization, queue.id), head),)))
 
 
-async def test_a_hint_of_heads_reaches_the_lanes_without_a_look(post: Post, elsewhere: Store) -> None:
+async def test_notified_heads_reach_the_lanes_without_a_poll(post: Post, elsewhere: Store) -> None:
     queue = await make_queue(elsewhere)
     await post.poll()
     polls = len(post.polls)
@@ -260,7 +260,7 @@ async def test_single_worker_polls_no_heads_and_others_those_of_their_queues(pos
 @pytest.mark.parametrize(
     "hint", [Notification(feed=True), Notification(cursors=True), Notification(anything=True)], ids=repr
 )
-async def test_many_other_hints_are_one_look_at_once(post: Post, only_hints: None, hint: Notification) -> None:
+async def test_many_notifications_cause_one_poll(post: Post, only_hints: None, hint: Notification) -> None:
     for _ in range(100):
         post.poller.on_notify(hint)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -320,7 +320,7 @@ async def test_unavailable_store_is_logged_once_and_polled_again_after_a_second(
     assert post.log.events == ["database_unavailable", "database_available"]
 
 
-async def test_after_a_loss_everything_is_read_again_and_first_the_lease_is_renewed(
+async def test_reset_after_a_lost_connection_renews_the_lease_first(
     post: Post, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = await make_queue(elsewhere)
@@ -377,16 +377,14 @@ async def test_expired_worker_drops_its_lanes_and_takes_them_again(post: Post, e
     assert [again.record.owner for again in post.dispatcher.lanes] == [post.lease.session_id]
 
 
-async def test_a_lease_that_is_over_is_renewed_before_anything_else(
-    post: Post, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_poll_renews_an_ended_lease(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(post.lease, "_held_until", 0.0)
     assert not post.lease.is_held()
     await post.poll()
     assert post.lease.is_held()
 
 
-async def test_changes_of_the_control_plane_are_followed(post: Post, elsewhere: Store) -> None:
+async def test_poll_follows_changes_of_the_control_plane(post: Post, elsewhere: Store) -> None:
     queue = await make_queue(elsewhere)
     await post.cache.queue(queue.organization, queue.public_id)
     renamed = msgspec.structs.replace(queue, alias="renamed", config_version=2)

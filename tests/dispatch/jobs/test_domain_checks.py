@@ -310,9 +310,7 @@ async def test_a_worker_that_starts_with_an_unverified_domain_waits_too(site: Si
         assert len(stage.courier.sent) == 1
 
 
-async def test_a_domain_that_is_deleted_holds_back_what_follows_and_what_waits_for_another_attempt(
-    site: Site, stage: Stage
-) -> None:
+async def test_deleted_domain_holds_back_new_messages_and_retries(site: Site, stage: Stage) -> None:
     async with _server() as server:
         shop = await _shop(site, server)
         await stage.start()
@@ -359,13 +357,3 @@ async def test_a_domain_whose_file_is_gone_for_three_days_holds_its_listeners_ba
         assert (found.verified, found.last_error) == (False, "answered 404")
         await stage.publish(shop.queue)
         assert stage.courier.sent == []
-
-
-async def test_organization_that_does_not_require_verification_is_not_held_back(site: Site, stage: Stage) -> None:
-    async with _server() as server:
-        await _shop(site, server)
-        queue = await stage.queue(await stage.organization())
-        await stage.start()
-        await stage.listener(queue)
-        await stage.publish(queue)
-        assert len(stage.courier.sent) == 1

@@ -28,7 +28,7 @@ async def _sent(stage: Stage) -> Sent:
     return stage.courier.in_flight[0]
 
 
-async def test_each_type_goes_into_requests_by_its_own_way(stage: Stage) -> None:
+async def test_each_type_of_credentials_reaches_the_request(stage: Stage) -> None:
     await stage.start()
     queue = await stage.queue(await stage.organization())
     listener = await stage.listener(queue)
@@ -42,7 +42,7 @@ async def test_each_type_goes_into_requests_by_its_own_way(stage: Stage) -> None
         await stage.end(sent, well())
 
 
-async def test_a_message_cannot_say_it_in_the_listeners_place(stage: Stage) -> None:
+async def test_header_of_a_message_does_not_replace_the_credentials(stage: Stage) -> None:
     await stage.start()
     queue = await stage.queue(await stage.organization())
     await _show(stage, await stage.listener(queue), BASIC)

@@ -49,7 +49,7 @@ async def _delivery(stage: Stage, queue: Queue, public_id: str) -> Delivery:
     return await stage.store.read(work)
 
 
-async def test_a_missed_message_blocks_its_key_alone_and_costs_one_row(stage: Stage) -> None:
+async def test_missed_message_blocks_only_its_key_and_costs_one_row(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await _missed(stage, queue, "a", "a", "b", "a")
     ids += await stage.publish_keyed(queue, "a", "b")
@@ -65,7 +65,7 @@ async def test_a_missed_message_blocks_its_key_alone_and_costs_one_row(stage: St
     assert [(each.state, each.blocked_by) for each in states] == [("missed", ""), *[("pending", ids[0])] * 2]
 
 
-async def test_once_it_is_redelivered_and_acknowledged_the_rest_comes_in_order(stage: Stage) -> None:
+async def test_acknowledged_redelivery_unblocks_the_key_in_order(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await _missed(stage, queue, "a", "a", "a")
     await redeliver(stage, listener)
@@ -106,7 +106,7 @@ async def test_redelivery_asked_for_before_a_takeover_starts_however_many_messag
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-async def test_once_it_is_deleted_the_next_one_comes(stage: Stage, *, restarts: bool) -> None:
+async def test_deletion_of_a_blocking_message_unblocks_the_key(stage: Stage, *, restarts: bool) -> None:
     queue, listener = await _running(stage)
     ids = await _missed(stage, queue, "a", "a", "a")
     if restarts:

@@ -35,7 +35,7 @@ async def _end_all(stage: Stage) -> int:
     return len(sent)
 
 
-async def test_an_inactive_listener_gets_nothing_and_uses_no_attempt(stage: Stage) -> None:
+async def test_inactive_listener_receives_nothing_and_uses_no_attempt(stage: Stage) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue, 2)
     await stage.end(stage.courier.in_flight[::], badly())
@@ -52,7 +52,7 @@ async def test_an_inactive_listener_gets_nothing_and_uses_no_attempt(stage: Stag
     assert stage.dispatcher._context.budget.held == 0
 
 
-async def test_unknown_and_unstable_hold_nothing_back(stage: Stage) -> None:
+async def test_unknown_and_unstable_listeners_receive_messages(stage: Stage) -> None:
     queue, _ = await stage.running()
     await stage.publish(queue)
     await stage.probe(503, times=2)
@@ -71,7 +71,7 @@ async def test_requests_in_flight_end_normally_when_the_listener_becomes_inactiv
     assert await stage.delivery_rows(listener) == [(2, "retry", 1)]
 
 
-async def test_the_first_good_probe_lets_one_request_out_then_ever_more_then_all(stage: Stage) -> None:
+async def test_trials_double_after_a_good_probe_until_the_breaker_closes(stage: Stage) -> None:
     queue, listener = await _inactive(stage)
     ids = await stage.publish(queue, 500)
     await stage.probe()
@@ -86,7 +86,7 @@ async def test_the_first_good_probe_lets_one_request_out_then_ever_more_then_all
     assert (await stage.counts(listener)).acknowledged == 500
 
 
-async def test_a_trial_that_fails_closes_it_until_the_next_good_probe(stage: Stage) -> None:
+async def test_failed_trial_opens_the_breaker_until_the_next_good_probe(stage: Stage) -> None:
     queue, listener = await _inactive(stage)
     await stage.publish(queue, 100)
     await stage.probe()
@@ -118,7 +118,7 @@ async def test_requests_in_flight_before_the_breaker_half_opens_are_no_trials(st
     assert len(stage.courier.in_flight) == 2
 
 
-async def test_retries_wait_for_nothing_when_it_is_back_and_go_in_the_order_of_the_log(stage: Stage) -> None:
+async def test_retries_of_a_recovered_listener_are_sent_at_once_in_log_order(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await stage.publish(queue, 40)
     # Each has failed another number of times, so that they are due in another order than they were published.
@@ -142,7 +142,7 @@ async def test_retries_wait_for_nothing_when_it_is_back_and_go_in_the_order_of_t
     assert await stage.delivery_rows(listener) == []
 
 
-async def test_no_row_changes_for_that_and_what_fails_again_waits_for_its_time(stage: Stage) -> None:
+async def test_sweep_changes_no_row_and_sends_each_retry_once(stage: Stage) -> None:
     stage.tuning = Tuning(due_rows=4)
     queue, listener = await stage.running()
     await stage.publish(queue, 30)
@@ -166,7 +166,7 @@ async def test_no_row_changes_for_that_and_what_fails_again_waits_for_its_time(s
     assert (await stage.counts(listener)).acknowledged == 30
 
 
-async def test_a_listener_that_answers_its_probes_and_nothing_else_costs_not_every_message_an_attempt(
+async def test_failing_sweep_uses_attempts_of_a_limited_number_of_messages(
     stage: Stage,
 ) -> None:
     queue, listener = await stage.running()
@@ -187,7 +187,7 @@ async def test_a_listener_that_answers_its_probes_and_nothing_else_costs_not_eve
     assert (await stage.counts(listener)).acknowledged == 400
 
 
-async def test_a_worker_that_takes_over_in_the_middle_goes_on_with_what_waits(stage: Stage) -> None:
+async def test_next_owner_continues_the_sweep(stage: Stage) -> None:
     stage.tuning = Tuning(due_rows=4)
     queue, listener = await stage.running()
     await stage.publish(queue, 50)
@@ -235,14 +235,14 @@ async def test_old_messages_of_an_inactive_listener_are_missed(stage: Stage) -> 
     assert (counts.missed, counts.pending) == (5, 0)
 
 
-async def test_another_liveness_url_lets_everything_out(stage: Stage) -> None:
+async def test_new_liveness_url_closes_the_breaker(stage: Stage) -> None:
     queue, listener = await _inactive(stage)
     await stage.publish(queue, 3)
     await stage.configure(listener, liveness_url="https://example.com/elsewhere")
     assert len(stage.courier.in_flight) == 3
 
 
-async def test_another_place_for_messages_stays_closed_while_the_listener_is_inactive(stage: Stage) -> None:
+async def test_new_notify_url_of_an_inactive_listener_keeps_the_breaker_open(stage: Stage) -> None:
     queue, listener = await _inactive(stage)
     await stage.publish(queue, 3)
     await stage.configure(listener, notify_url="https://example.com/elsewhere")
@@ -254,7 +254,7 @@ async def test_another_place_for_messages_stays_closed_while_the_listener_is_ina
     assert len(stage.courier.in_flight) == 1
 
 
-async def test_a_listener_that_is_enabled_while_inactive_waits_for_a_good_probe(stage: Stage) -> None:
+async def test_listener_enabled_while_inactive_waits_for_a_good_probe(stage: Stage) -> None:
     queue, listener = await _inactive(stage)
     await stage.configure(listener, status="disabled")
     await stage.publish(queue)
@@ -285,7 +285,7 @@ async def _failing_for(stage: Stage, milliseconds: int, queue: Queue) -> None:
         await stage.answer_probes()
 
 
-async def test_a_listener_that_only_fails_for_five_days_is_disabled_and_its_messages_wait(
+async def test_listener_that_only_fails_for_five_days_is_disabled(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -318,7 +318,7 @@ async def test_success_or_new_configuration_restarts_the_five_days(stage: Stage)
     assert (await stage.stored(listener)).status == "enabled"
 
 
-async def test_the_five_days_go_on_under_another_worker(stage: Stage) -> None:
+async def test_five_days_of_failures_survive_a_restart(stage: Stage) -> None:
     queue, listener = await stage.running()
     await _failing_for(stage, 3 * DAY_MS, queue)
     await stage.start()

@@ -36,15 +36,6 @@ def numbers(counts: CursorCounts) -> tuple[int, int, int]:
     return counts.acknowledged, counts.missed, counts.pending
 
 
-async def test_rejected_messages_are_skipped_and_not_counted(stage: Stage) -> None:
-    queue, listener = await stage.running(PAID)
-    await publish(stage, queue, "open", "open", "closed")
-    assert stage.courier.sent == []
-    counts = await stage.counts(listener)
-    assert (numbers(counts), counts.position, counts.head) == ((0, 0, 0), 3, 3)
-    assert await rows_left(stage) == 0
-
-
 async def test_accepted_messages_are_sent_in_order(stage: Stage) -> None:
     queue, listener = await stage.running(PAID)
     ids = await publish(stage, queue, "open", "paid", "open", "paid", "open")
@@ -54,16 +45,6 @@ async def test_accepted_messages_are_sent_in_order(stage: Stage) -> None:
     await stage.end(stage.courier.in_flight[0], well())
     counts = await stage.counts(listener)
     assert (numbers(counts), counts.position) == ((2, 0, 0), 5)
-
-
-async def test_each_listener_of_a_queue_has_its_own(stage: Stage) -> None:
-    queue, _ = await stage.running(PAID)
-    everything = await stage.listener(queue)
-    other = await stage.listener(queue, wanting({"data": {"state": {"$not": "paid"}}}))
-    [first, second] = await publish(stage, queue, "paid", "open")
-    sent = {(each.message_id, each.listener_id) for each in stage.courier.in_flight}
-    assert {(first, everything.public_id), (second, everything.public_id), (second, other.public_id)} < sent
-    assert len(sent) == 4
 
 
 async def test_filter_sees_headers_and_keys_of_messages_read_from_the_log(stage: Stage) -> None:
@@ -90,14 +71,6 @@ async def test_changed_filter_applies_to_messages_without_an_attempt_only(stage:
     assert stage.courier.ids() == [ids[1]], "what waits for another attempt is sent, whatever the filter is now"
     await stage.end(stage.courier.in_flight[0], well())
     assert numbers(await stage.counts(listener)) == (2, 0, 0)
-
-
-async def test_without_a_filter_everything_is_sent_again(stage: Stage) -> None:
-    queue, listener = await stage.running(PAID)
-    await publish(stage, queue, "open")
-    await stage.configure(listener, options=DeliveryOptions())
-    ids = await publish(stage, queue, "open")
-    assert stage.courier.ids() == ids
 
 
 async def test_rejected_backlog_of_any_length_leaves_nothing(stage: Stage) -> None:
@@ -136,7 +109,7 @@ async def test_skipped_message_uses_no_token_of_the_rate_limit(stage: Stage) -> 
     assert stage.courier.ids() == ids[2:]
 
 
-async def test_in_an_ordered_queue_what_waited_behind_its_key_is_asked_about_in_its_turn(stage: Stage) -> None:
+async def test_filter_is_asked_about_a_blocked_message_in_its_turn(stage: Stage) -> None:
     queue, listener = await stage.running(wanting({"headers": {"x-shop": "north"}}), ordered=True)
     first, _, third, _, fifth = [
         await stage.publish_with(queue, MessageOptions(headers=(("X-Shop", shop),), key="a"))
@@ -155,7 +128,7 @@ async def test_in_an_ordered_queue_what_waited_behind_its_key_is_asked_about_in_
     assert await stage.rows("SELECT * FROM exception") == []
 
 
-async def test_in_an_ordered_queue_what_waits_in_memory_is_passed_over_in_its_turn(stage: Stage) -> None:
+async def test_rejected_message_that_waits_in_memory_is_skipped_in_its_turn(stage: Stage) -> None:
     queue, listener = await stage.running(wanting({"headers": {"x-shop": "north"}}), ordered=True)
     ids = [
         await stage.publish_with(queue, MessageOptions(headers=(("X-Shop", shop),), key="a"))
@@ -165,17 +138,3 @@ async def test_in_an_ordered_queue_what_waits_in_memory_is_passed_over_in_its_tu
         assert stage.courier.ids() == [expected]
         await stage.end(stage.courier.in_flight[0], well())
     assert numbers(await stage.counts(listener)) == (2, 0, 0)
-
-
-async def test_message_that_expires_behind_its_key_frees_the_next_one(stage: Stage) -> None:
-    queue, listener = await stage.running(ordered=True)
-    options = MessageOptions(key="a")
-    first = await stage.publish_with(queue, options)
-    await stage.publish_with(queue, options, stage.clock.now() + 1_000)
-    third = await stage.publish_with(queue, options)
-    await stage.advance(2_000)
-    assert stage.courier.ids() == [first]
-    await stage.end(stage.courier.in_flight[0], well())
-    assert stage.courier.ids() == [third]
-    await stage.end(stage.courier.in_flight[0], well())
-    assert numbers(await stage.counts(listener)) == (2, 1, 0)

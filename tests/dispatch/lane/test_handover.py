@@ -28,7 +28,7 @@ async def _two_workers(stage: Stage, messages: int = 3) -> tuple[Queue, Listener
     return queue, listener, first, second, ids
 
 
-async def test_a_success_of_the_former_owner_is_counted_by_the_next(stage: Stage) -> None:
+async def test_success_at_the_previous_owner_is_counted_by_the_next(stage: Stage) -> None:
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
     stage.clock.advance(70)
@@ -47,7 +47,7 @@ async def test_a_success_of_the_former_owner_is_counted_by_the_next(stage: Stage
     assert first.dispatcher.handover_outcomes.in_flight == 0
 
 
-async def test_the_next_owner_finds_out_by_itself_within_a_second(stage: Stage) -> None:
+async def test_next_owner_checks_inherited_requests_each_second(stage: Stage) -> None:
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
     await stage.end(first.courier.in_flight[::], well())
@@ -56,7 +56,7 @@ async def test_the_next_owner_finds_out_by_itself_within_a_second(stage: Stage) 
     assert (await stage.counts(listener)).acknowledged == 3
 
 
-async def test_a_failure_of_the_former_owner_is_tried_again_by_the_next_when_it_is_due(stage: Stage) -> None:
+async def test_failure_at_the_previous_owner_is_retried_by_the_next_when_due(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage, 1)
     await stage.move(first, second)
     await stage.end(first.courier.in_flight[0], badly())
@@ -135,16 +135,7 @@ async def test_expired_worker_does_not_report_a_request_that_is_repeated(stage: 
     assert await stage.rows("SELECT DISTINCT status FROM attempt") == [(200,)]
 
 
-async def test_lane_sends_nothing_before_it_knows_its_inherited_requests(stage: Stage) -> None:
-    _, _, first, second, ids = await _two_workers(stage, IN_FLIGHT + 5)
-    await stage.move(first, second)
-    assert second.courier.sent == []
-    await stage.end(first.courier.in_flight[:2], well())
-    await stage.check_inherited()
-    assert second.courier.ids() == ids[IN_FLIGHT : IN_FLIGHT + 2]
-
-
-async def test_a_lane_that_comes_back_waits_for_its_own_requests(stage: Stage) -> None:
+async def test_lane_that_returns_to_a_worker_waits_for_the_requests_of_that_worker(stage: Stage) -> None:
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
     await stage.move(second, first)
@@ -156,7 +147,7 @@ async def test_a_lane_that_comes_back_waits_for_its_own_requests(stage: Stage) -
     assert second.courier.sent == []
 
 
-async def test_a_request_that_is_said_to_be_its_own_and_is_not_is_made_again(stage: Stage) -> None:
+async def test_request_recorded_under_the_owner_but_unknown_to_it_is_repeated(stage: Stage) -> None:
     _, _, first, second, ids = await _two_workers(stage, 1)
     await stage.move(first, second)
     await stage.store.write(lambda tx: tx.execute("UPDATE exception SET sender = $1", second.session_id))
@@ -164,7 +155,7 @@ async def test_a_request_that_is_said_to_be_its_own_and_is_not_is_made_again(sta
     assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 2)]
 
 
-async def test_a_request_that_left_the_span_is_waited_for_when_everything_is_read_again(stage: Stage) -> None:
+async def test_request_beyond_the_span_is_not_repeated_after_a_reset(stage: Stage) -> None:
     _, listener, first, _, ids = await _two_workers(stage, 5_000)
     while len(first.courier.in_flight) > 1:
         for sent in first.courier.in_flight[1:]:
@@ -178,7 +169,7 @@ async def test_a_request_that_left_the_span_is_waited_for_when_everything_is_rea
     assert (await stage.counts(listener)).acknowledged == len(ids)
 
 
-async def test_when_it_is_not_known_whether_a_release_was_stored_what_ends_is_still_told(
+async def test_outcomes_are_reported_after_a_release_with_a_lost_response(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, listener, first, second, _ = await _two_workers(stage)
@@ -199,9 +190,7 @@ async def test_when_it_is_not_known_whether_a_release_was_stored_what_ends_is_st
     assert second.courier.sent == []
 
 
-async def test_outcomes_after_one_that_cannot_be_stored_are_stored(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_outcomes_after_a_failed_write_are_stored(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.tuning = Tuning(ends_per_write=1)
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
@@ -227,7 +216,7 @@ async def test_unreported_request_of_a_living_worker_is_repeated_after_a_while(s
     assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 2)]
 
 
-async def test_others_hear_that_cursors_are_free_and_that_requests_have_ended(
+async def test_workers_are_notified_of_free_cursors_and_ended_requests(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Notification] = []
@@ -264,7 +253,7 @@ async def test_outcome_before_the_release_is_stored_is_reported_after_it(stage: 
 
 
 @pytest.mark.parametrize("outcome", [well(), badly()])
-async def test_appends_of_several_workers_that_are_heard_of_in_any_order_go_out_once(
+async def test_appends_of_several_workers_are_sent_once_in_any_order_of_notification(
     stage: Stage, outcome: Outcome
 ) -> None:
     queue, _, first, _, _ = await _two_workers(stage, 1)
@@ -319,7 +308,7 @@ async def test_expired_worker_takes_no_cursors_until_it_has_joined_again(stage: 
     assert len(first.courier.sent) == 6
 
 
-async def test_a_lane_in_the_middle_of_being_handed_over_is_not_taken_back(stage: Stage) -> None:
+async def test_lane_is_not_taken_during_its_handover(stage: Stage) -> None:
     _, _, first, _, _ = await _two_workers(stage)
     [key] = first.dispatcher.lanes.cursors
     handing_over = asyncio.ensure_future(first.dispatcher.hand_over([key]))
@@ -329,7 +318,7 @@ async def test_a_lane_in_the_middle_of_being_handed_over_is_not_taken_back(stage
     assert await first.dispatcher.registry.take([key]) == 1
 
 
-async def test_a_cursor_without_a_lane_is_given_up_as_well(stage: Stage) -> None:
+async def test_cursor_without_a_lane_is_handed_over(stage: Stage) -> None:
     _, listener, first, _, _ = await _two_workers(stage, 1)
     [key] = first.dispatcher.lanes.cursors
     await stage.store.write(lambda tx: tx.execute("UPDATE listener SET notify_url = 'x'"))
@@ -339,7 +328,7 @@ async def test_a_cursor_without_a_lane_is_given_up_as_well(stage: Stage) -> None
     assert await stage.rows("SELECT count(*) FROM cursor WHERE owner IS NULL") == [(1,)]
 
 
-async def test_after_a_history_that_got_shorter_lanes_go_on_from_what_the_store_holds(stage: Stage) -> None:
+async def test_lane_continues_from_the_store_after_a_failover_that_lost_messages(stage: Stage) -> None:
     queue, listener, first, _, ids = await _two_workers(stage, 3)
     stage.store.on_append = first.dispatcher.on_appended
     await stage.end(first.courier.in_flight[::], well())
@@ -359,7 +348,7 @@ async def test_after_a_history_that_got_shorter_lanes_go_on_from_what_the_store_
     assert (counts.acknowledged, counts.position, counts.pending) == (3, 3, 0)
 
 
-async def test_a_head_that_is_not_true_any_more_does_not_keep_a_lane_reading(stage: Stage) -> None:
+async def test_lane_stops_reading_at_a_stale_head(stage: Stage) -> None:
     queue, _, first, _, _ = await _two_workers(stage, 1)
     key = (queue.organization, queue.id)
     first.dispatcher.on_heads([(key, 900)])
@@ -381,9 +370,7 @@ async def test_flush_of_an_old_lane_has_no_effect_after_a_reset(stage: Stage) ->
     assert (await stage.counts(listener)).position == 0
 
 
-async def test_a_lane_that_was_dropped_tries_no_more_to_store_anything(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_dropped_lane_does_not_repeat_its_flush(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, first, _, _ = await _two_workers(stage)
     tries = []
 
@@ -421,7 +408,7 @@ async def test_drain_gives_up_idle_lanes_and_lanes_with_requests_in_flight(stage
     assert len(second.courier.sent) == 1
 
 
-async def test_a_drain_with_little_time_leaves_the_rest_to_be_sent_again(stage: Stage) -> None:
+async def test_requests_in_flight_after_a_short_drain_are_repeated(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage)
     await first.dispatcher.drain(0)
     await stage.take_free(second)

@@ -66,7 +66,7 @@ async def test_restart_repeats_exactly_the_unsettled_messages(stage: Stage) -> N
     assert (counts.acknowledged, counts.position, counts.settled_ahead, counts.pending) == (10, 10, 0, 0)
 
 
-async def test_a_failed_delivery_is_tried_again_when_it_is_due_and_not_before(stage: Stage) -> None:
+async def test_failed_delivery_is_retried_when_due_and_not_before(stage: Stage) -> None:
     queue, listener = await stage.running()
     [message] = await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly())
@@ -100,7 +100,7 @@ async def test_attempt_details_are_kept_with_the_time_of_the_next_attempt(stage:
     ]
 
 
-async def test_without_a_trace_nothing_is_kept_but_the_record(stage: Stage) -> None:
+async def test_attempt_without_a_trace_has_a_record_and_no_detail(stage: Stage) -> None:
     queue, _ = await stage.running()
     await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly())
@@ -108,7 +108,7 @@ async def test_without_a_trace_nothing_is_kept_but_the_record(stage: Stage) -> N
     assert await stage.rows(counted) == [(1, 0)]
 
 
-async def test_much_that_is_to_be_kept_is_stored_before_a_cursor_is_given_up(stage: Stage) -> None:
+async def test_attempt_details_are_stored_before_a_handover(stage: Stage) -> None:
     queue, _ = await stage.running()
     await stage.publish(queue, IN_FLIGHT)
     for sent in stage.courier.in_flight[::]:
@@ -119,7 +119,7 @@ async def test_much_that_is_to_be_kept_is_stored_before_a_cursor_is_given_up(sta
     assert await stage.rows("SELECT owner FROM cursor") == [(None,)]
 
 
-async def test_the_twelfth_failure_is_the_last(stage: Stage) -> None:
+async def test_delivery_is_missed_after_twelve_failed_attempts(stage: Stage) -> None:
     queue, listener = await stage.running()
     [message] = await stage.publish(queue)
     for number in range(1, 13):
@@ -136,7 +136,7 @@ async def test_the_twelfth_failure_is_the_last(stage: Stage) -> None:
     assert numbers == [(number, 500) for number in range(1, 13)]
 
 
-async def test_a_retry_that_is_scheduled_while_others_wait_for_their_turn_is_not_forgotten(stage: Stage) -> None:
+async def test_retry_scheduled_while_due_retries_are_read_is_sent_when_due(stage: Stage) -> None:
     """The failure is not stored yet when the lane looks for what is due next: it must look again."""
     queue, listener = await stage.running()
     await stage.publish(queue, 2)
@@ -153,7 +153,7 @@ async def test_a_retry_that_is_scheduled_while_others_wait_for_their_turn_is_not
     assert (await stage.counts(listener)).acknowledged == 2
 
 
-async def test_gone_disables_the_listener_and_its_messages_wait_until_it_is_enabled(stage: Stage) -> None:
+async def test_410_disables_the_listener_and_its_messages_wait(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await stage.publish(queue, 3)
     await stage.end(stage.courier.in_flight[0], badly(410))
@@ -170,7 +170,7 @@ async def test_gone_disables_the_listener_and_its_messages_wait_until_it_is_enab
     assert (await stage.counts(listener)).acknowledged == 5
 
 
-async def test_gone_is_written_once_however_many_requests_say_it(stage: Stage) -> None:
+async def test_many_410_responses_disable_the_listener_once(stage: Stage) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue, 20)
     stage.courier.end_all(badly(410))
@@ -184,7 +184,7 @@ async def test_gone_is_written_once_however_many_requests_say_it(stage: Stage) -
     assert told == [("listener_updated", "", listener.public_id, listener.alias)]
 
 
-async def test_gone_says_nothing_about_a_configuration_that_came_after_the_request(stage: Stage) -> None:
+async def test_410_to_a_request_of_an_earlier_configuration_disables_nothing(stage: Stage) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue)
     [sent] = stage.courier.in_flight
@@ -195,7 +195,7 @@ async def test_gone_says_nothing_about_a_configuration_that_came_after_the_reque
     assert again.request.target.path == "/other"
 
 
-async def test_gone_does_not_disable_a_configuration_that_comes_while_it_is_written(stage: Stage) -> None:
+async def test_configuration_stored_before_the_disabling_stays_enabled(stage: Stage) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue)
     [lane] = stage.lanes
@@ -209,7 +209,7 @@ async def test_gone_does_not_disable_a_configuration_that_comes_while_it_is_writ
     assert (await stage.stored(listener)).status == "enabled"
 
 
-async def test_a_message_deleted_while_it_waits_for_its_next_attempt_is_forgotten(stage: Stage) -> None:
+async def test_deleted_message_has_no_further_attempt_and_no_row(stage: Stage) -> None:
     queue, listener = await stage.running()
     [message] = await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly())
@@ -222,7 +222,7 @@ async def test_a_message_deleted_while_it_waits_for_its_next_attempt_is_forgotte
 
 
 @pytest.mark.parametrize("behind", [0, 300])
-async def test_a_message_deleted_while_the_lane_holds_it_is_not_sent(stage: Stage, behind: int) -> None:
+async def test_message_deleted_while_the_lane_holds_it_is_not_sent(stage: Stage, behind: int) -> None:
     """Both when it was handed over in memory, and when it was read from the log."""
     queue, _ = await stage.running()
     if behind:
@@ -238,7 +238,7 @@ async def test_a_message_deleted_while_the_lane_holds_it_is_not_sent(stage: Stag
     assert sent & set(waiting) == {waiting[0], waiting[4]}
 
 
-async def test_deleted_listener_gets_nothing_and_nothing_is_recorded(stage: Stage) -> None:
+async def test_deleted_listener_receives_and_records_nothing(stage: Stage) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue)
     await stage.delete_listener(listener)
@@ -250,7 +250,7 @@ async def test_deleted_listener_gets_nothing_and_nothing_is_recorded(stage: Stag
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
 
 
-async def test_a_lane_whose_cursor_moved_without_it_reads_it_again(stage: Stage) -> None:
+async def test_lane_reads_its_cursor_again_when_the_stored_version_differs(stage: Stage) -> None:
     """The response to a commit was lost: the store's state counts."""
     queue, listener = await stage.running()
     ids = await stage.publish(queue, 2)
@@ -266,7 +266,7 @@ async def test_a_lane_whose_cursor_moved_without_it_reads_it_again(stage: Stage)
     assert (counts.acknowledged, counts.position, counts.pending) == (2, 2, 0)
 
 
-async def test_while_the_store_cannot_write_nothing_new_is_sent_and_what_ended_is_kept(
+async def test_lane_keeps_outcomes_and_sends_nothing_new_while_the_store_cannot_write(
     stage: Stage, reports: Reports, tmp_path: Path
 ) -> None:
     queue, listener = await stage.running()
@@ -289,7 +289,7 @@ async def test_while_the_store_cannot_write_nothing_new_is_sent_and_what_ended_i
     assert (await stage.counts(listener)).acknowledged == len(ids)
 
 
-async def test_a_request_that_hangs_holds_nothing_up_beyond_the_span(stage: Stage) -> None:
+async def test_hanging_request_stops_no_message_beyond_the_span(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await stage.publish(queue, 5_000)
     hanging = stage.courier.in_flight[0]
@@ -316,7 +316,7 @@ async def _held_back(stage: Stage) -> tuple[Queue, Listener, list[str]]:
     return queue, listener, ids
 
 
-async def test_a_listener_that_always_fails_does_not_turn_its_backlog_into_rows(stage: Stage) -> None:
+async def test_throttle_bounds_the_rows_of_a_failing_listener(stage: Stage) -> None:
     _, listener, _ = await _held_back(stage)
     retrying = (await stage.counts(listener)).retrying
     assert RETRYING_LIMIT <= retrying <= RETRYING_LIMIT + IN_FLIGHT + 1
@@ -327,7 +327,7 @@ async def test_a_listener_that_always_fails_does_not_turn_its_backlog_into_rows(
     assert [sent for sent in stage.courier.in_flight if sent.number == 2]
 
 
-async def test_one_success_ends_the_holding_back_at_once(stage: Stage) -> None:
+async def test_one_success_ends_the_throttle(stage: Stage) -> None:
     _, _, ids = await _held_back(stage)
     await stage.advance(6_000)
     retry = next(sent for sent in stage.courier.in_flight if sent.number == 2)
@@ -350,7 +350,7 @@ async def test_full_limiter_does_not_use_up_the_turn_of_a_throttled_lane(store: 
     assert len([sent for sent in stage.courier.sent[first_attempts:] if sent.number == 1]) == 1
 
 
-async def test_messages_that_wait_too_long_are_one_missed_range(stage: Stage) -> None:
+async def test_too_old_messages_are_one_missed_range(stage: Stage) -> None:
     queue, listener = await stage.running()
     await stage.configure(listener, status="disabled")
     ids = await stage.publish(queue, 1_000)
@@ -370,7 +370,7 @@ async def _missed_ranges(stage: Stage) -> list[MissedRange]:
     return [MissedRange(*row) for row in rows]
 
 
-async def test_a_disabled_lane_that_held_messages_misses_them_too(stage: Stage) -> None:
+async def test_disabled_lane_misses_too_old_messages_that_it_held(stage: Stage) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue, IN_FLIGHT)
     waiting = await stage.publish(queue, 10)
@@ -382,7 +382,7 @@ async def test_a_disabled_lane_that_held_messages_misses_them_too(stage: Stage) 
     assert (counts.acknowledged, counts.missed, counts.pending) == (IN_FLIGHT, len(waiting), 0)
 
 
-async def test_a_disabled_listener_misses_its_retries_too(stage: Stage) -> None:
+async def test_disabled_listener_misses_too_old_retries(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await stage.publish(queue, 3)
     await stage.end(stage.courier.in_flight[:2], badly())

@@ -78,7 +78,7 @@ def test_lanes_of_one_organization_take_turns() -> None:
     assert min(lane.sent for lane in lanes) > 0
 
 
-def test_lanes_that_need_no_place_any_more_do_not_use_up_the_turn_of_those_that_do() -> None:
+def test_lane_that_needs_no_slot_passes_its_turn_on() -> None:
     """Closed or disabled since: they were many, and the last request has just ended."""
     limiter = ConcurrencyLimiter(2)
     [running] = pumped(limiter, [1], 1)

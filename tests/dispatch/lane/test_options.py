@@ -68,7 +68,7 @@ async def test_a_listeners_own_schedule_decides_when_it_is_tried_again(stage: St
     assert (await stage.counts(listener)).missed == 1
 
 
-async def test_an_answer_that_the_policy_calls_final_is_the_last(stage: Stage) -> None:
+async def test_response_with_a_final_status_is_not_retried(stage: Stage) -> None:
     queue, _ = await stage.running(DeliveryOptions(retry=RetryOptions(final_statuses=(422, "3xx"))))
     await stage.publish(queue, 3)
     await stage.end(stage.courier.in_flight[0], badly(422))
@@ -77,7 +77,7 @@ async def test_an_answer_that_the_policy_calls_final_is_the_last(stage: Stage) -
     assert await _missed(stage) == [("final_status", 1), ("final_status", 1)]
 
 
-async def test_a_messages_own_choice_wins_over_its_listeners_and_that_over_its_queues(stage: Stage) -> None:
+async def test_retry_options_of_a_message_win_over_the_listener_and_those_over_the_queue(stage: Stage) -> None:
     queue, _ = await stage.running(DeliveryOptions(retry=RetryOptions(schedule=(60, 60))))
 
     async def work(tx: Transaction) -> None:
@@ -110,14 +110,7 @@ async def test_expired_message_is_missed_and_not_sent(stage: Stage, *, is_enable
     assert (counts.missed, counts.pending) == (1, 0)
 
 
-async def test_message_that_has_not_expired_is_sent(stage: Stage) -> None:
-    queue, listener = await stage.running(DeliveryOptions())
-    await stage.publish_with(queue, MessageOptions(), stage.clock.now() + 1)
-    await stage.end(stage.courier.in_flight[0], well())
-    assert (await stage.counts(listener)).acknowledged == 1
-
-
-async def test_a_rate_limit_lets_a_burst_begin_and_then_one_after_the_other(stage: Stage) -> None:
+async def test_rate_limit_allows_a_burst_and_then_a_steady_rate(stage: Stage) -> None:
     queue, _ = await stage.running(DeliveryOptions(rate_limit=RateLimit(2, 3)))
     ids = await stage.publish(queue, 7)
     assert stage.courier.ids() == ids[:3]
@@ -159,7 +152,7 @@ async def test_a_rate_limit_that_is_lifted_holds_nothing_back(stage: Stage) -> N
     assert len(stage.courier.sent) == 9
 
 
-async def test_a_listener_that_is_overloaded_gets_fewer_at_once_and_more_again_when_it_recovers(stage: Stage) -> None:
+async def test_overload_lowers_the_concurrency_and_recovery_raises_it(stage: Stage) -> None:
     queue, _ = await stage.running(DeliveryOptions(max_in_flight=8))
     await stage.publish(queue, 40)
     await stage.end(stage.courier.in_flight[:8], badly(429))
@@ -171,7 +164,7 @@ async def test_a_listener_that_is_overloaded_gets_fewer_at_once_and_more_again_w
     assert len(stage.courier.in_flight) == 4
 
 
-async def test_failures_that_say_nothing_of_load_change_nothing(stage: Stage) -> None:
+async def test_failures_other_than_overload_keep_the_concurrency(stage: Stage) -> None:
     queue, _ = await stage.running(DeliveryOptions(max_in_flight=8))
     await stage.publish(queue, 40)
     await stage.end(stage.courier.in_flight[:8], badly(500))

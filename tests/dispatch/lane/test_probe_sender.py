@@ -76,7 +76,7 @@ async def test_refused_connection_is_reported() -> None:
 
 
 @pytest.mark.parametrize("host", ["live.example", "127.0.0.1", "[::ffff:127.0.0.1]"])
-async def test_an_internal_address_is_not_asked_and_nothing_of_it_is_told(host: str) -> None:
+async def test_probe_of_an_internal_address_is_refused(host: str) -> None:
     async with ScriptedServer([(READ_HEAD, _answer(200), CLOSE)]) as server:
         found = await _probed(f"http://{host}:{server.port}/", EgressPolicy())
         assert server.connections == 0

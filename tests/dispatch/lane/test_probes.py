@@ -29,7 +29,7 @@ async def _waited(stage: Stage, *, at_most: int = 400_000) -> int:
     return waited
 
 
-async def test_a_new_listener_is_probed_soon_and_then_until_it_is_known_how_it_is(stage: Stage) -> None:
+async def test_new_listener_is_probed_until_it_is_stable(stage: Stage) -> None:
     _, listener = await stage.running()
     assert stage.scout.asked == []
     assert 2_000 <= await _waited(stage) <= 3_500
@@ -41,7 +41,7 @@ async def test_a_new_listener_is_probed_soon_and_then_until_it_is_known_how_it_i
     assert (found.state, found.success_count, found.last_success_at) == ("stable", 2, stage.clock.now())
 
 
-async def test_a_stable_listener_is_probed_every_30_seconds_and_when_nothing_happens_every_5_minutes(
+async def test_stable_listener_is_probed_every_30_seconds_and_an_idle_one_every_5_minutes(
     stage: Stage,
 ) -> None:
     queue, _ = await stage.running()
@@ -58,7 +58,7 @@ async def test_a_stable_listener_is_probed_every_30_seconds_and_when_nothing_hap
     assert 270_000 <= await _waited(stage) <= 330_500
 
 
-async def test_an_attempt_that_fails_brings_the_next_probe_nearer(stage: Stage) -> None:
+async def test_failed_attempt_brings_the_next_probe_forward(stage: Stage) -> None:
     queue, _ = await stage.running()
     await stage.probe(times=2)
     await stage.advance(6 * MINUTE)
@@ -69,7 +69,7 @@ async def test_an_attempt_that_fails_brings_the_next_probe_nearer(stage: Stage) 
     assert 27_000 <= await _waited(stage) <= 33_500
 
 
-async def test_three_failures_in_a_row_make_it_inactive_and_two_successes_stable(stage: Stage) -> None:
+async def test_three_failures_in_a_row_make_a_listener_inactive_and_two_successes_stable(stage: Stage) -> None:
     _, listener = await stage.running()
     states = []
     for status in (500, 200, 503, 500, 302, 200, 500, 200, 200):
@@ -92,7 +92,7 @@ async def test_three_failures_in_a_row_make_it_inactive_and_two_successes_stable
     assert (found.last_failure_status, found.last_failure_msg) == (500, "answered 500")
 
 
-async def test_a_probe_without_an_answer_says_why_and_no_more(stage: Stage) -> None:
+async def test_failed_probe_is_stored_with_its_kind_of_error(stage: Stage) -> None:
     _, listener = await stage.running()
     await stage.probe(error="refused_address")
     found = await stage.liveness(listener)
@@ -100,7 +100,7 @@ async def test_a_probe_without_an_answer_says_why_and_no_more(stage: Stage) -> N
     assert found.last_failure_at == stage.clock.now()
 
 
-async def test_a_probe_that_could_not_be_made_counts_for_nothing(stage: Stage) -> None:
+async def test_internal_error_of_a_probe_does_not_count(stage: Stage) -> None:
     _, listener = await stage.running()
     await stage.probe(error="internal", times=4)
     await stage.advance(LATE_MS)
@@ -138,7 +138,7 @@ async def test_listener_that_joins_a_probed_url_does_not_get_three_failures_at_o
     assert (found.state, found.failure_count) == ("unstable", 1)
 
 
-async def test_a_disabled_listener_is_not_probed_keeps_its_state_and_is_probed_soon_when_enabled(stage: Stage) -> None:
+async def test_disabled_listener_keeps_its_state_and_is_probed_when_enabled(stage: Stage) -> None:
     _, listener = await stage.running()
     await stage.probe(503, times=3)
     await stage.configure(listener, status="disabled")
@@ -242,7 +242,7 @@ async def test_counts_are_stored_before_a_handover(stage: Stage) -> None:
     assert (await stage.liveness(listener)).success_count == 3
 
 
-async def test_a_worker_that_died_leaves_the_state_behind_and_who_lost_a_cursor_says_nothing_of_it(
+async def test_health_survives_a_crash_and_a_former_owner_does_not_change_it(
     stage: Stage,
 ) -> None:
     _, listener = await stage.running()
@@ -260,7 +260,7 @@ async def test_a_worker_that_died_leaves_the_state_behind_and_who_lost_a_cursor_
     assert stage.lanes[0].limits.breaker.is_open
 
 
-async def test_a_start_spreads_the_probes_of_those_it_finds(stage: Stage) -> None:
+async def test_probes_are_spread_over_time_after_a_start(stage: Stage) -> None:
     queue, _ = await stage.running()
     for _ in range(20):
         await stage.listener(queue)

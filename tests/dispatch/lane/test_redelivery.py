@@ -2,7 +2,6 @@
 
 from random import Random
 
-import msgspec
 import pytest
 
 from discue.dispatch.lane.context import Tuning
@@ -88,7 +87,7 @@ async def test_messages_missed_one_by_one_are_redelivered_and_counted(stage: Sta
     assert (done.state, done.redelivered, done.gone, done.ended_at) == ("done", 120, 0, stage.clock.now())
 
 
-async def test_a_missed_range_goes_out_in_steps_and_is_gone_then(stage: Stage) -> None:
+async def test_missed_range_is_redelivered_in_steps(stage: Stage) -> None:
     queue, listener = await stage.running()
     count = 2 * Tuning().waiting_retries + STEP_ROWS + 100
     ids = await _miss_as_a_range(stage, queue, listener, count)
@@ -145,7 +144,7 @@ async def test_a_redelivered_message_has_all_its_attempts_again_and_is_not_too_o
     assert (await stage.counts(listener)).missed == 1
 
 
-async def test_messages_that_were_deleted_are_counted_as_gone(stage: Stage) -> None:
+async def test_redelivery_counts_deleted_messages_as_gone(stage: Stage) -> None:
     queue, listener = await stage.running()
     apart = await _miss_one_by_one(stage, queue, 2)
     together = await _miss_as_a_range(stage, queue, listener, 3)
@@ -196,7 +195,7 @@ async def test_live_messages_go_on_during_a_redelivery(stage: Stage) -> None:
     await _deliver_all(stage)
 
 
-async def test_a_disabled_listener_gets_them_when_it_is_enabled(stage: Stage) -> None:
+async def test_redelivery_to_a_disabled_listener_starts_when_it_is_enabled(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await _miss_one_by_one(stage, queue, 5)
     await stage.configure(listener, status="disabled")
@@ -206,7 +205,7 @@ async def test_a_disabled_listener_gets_them_when_it_is_enabled(stage: Stage) ->
     assert sorted(await _deliver_all(stage)) == sorted(ids)
 
 
-async def test_several_are_done_one_after_the_other(stage: Stage) -> None:
+async def test_redeliveries_of_a_listener_run_one_after_the_other(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await _miss_one_by_one(stage, queue, 6)
     first = await _ask(stage, listener, MissedSelection((1, 2)), until_seq=2)
@@ -258,12 +257,7 @@ async def test_messages_deleted_by_retention_are_not_redelivered(stage: Stage) -
     assert stage.courier.in_flight == []
 
 
-def test_a_wish_is_stored_as_it_was_made() -> None:
-    chosen = MissedSelection((1, 5), None)
-    assert msgspec.json.decode(msgspec.json.encode(chosen), type=MissedSelection) == chosen
-
-
-async def test_in_an_ordered_queue_too_a_filter_that_came_later_does_not_keep_them(stage: Stage) -> None:
+async def test_redelivery_in_an_ordered_queue_ignores_a_later_filter(stage: Stage) -> None:
     queue, listener = await stage.running(ordered=True)
     [missed] = await _miss_one_by_one(stage, queue, 1)
     await stage.configure(listener, options=DeliveryOptions(filter='{"key": "another"}'))

@@ -19,7 +19,7 @@ async def _delivered(stage: Stage, queue: Queue, count: int) -> list[str]:
     return ids
 
 
-async def test_a_part_of_the_log_goes_out_again_in_its_order_and_is_counted(stage: Stage) -> None:
+async def test_replay_sends_a_part_of_the_log_in_order_and_counts_it(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await _delivered(stage, queue, 300)
     asked = await ask(stage, listener, 11, 290)
@@ -45,7 +45,7 @@ async def test_replay_includes_messages_older_than_the_listener(stage: Stage) ->
     assert [each.message_id for each in await deliver_all(stage)] == ids
 
 
-async def test_one_without_messages_has_ended_at_once_also_of_a_disabled_listener(stage: Stage) -> None:
+async def test_replay_without_messages_ends_at_once(stage: Stage) -> None:
     queue, listener = await stage.running()
     await _delivered(stage, queue, 3)
     await stage.configure(listener, status="disabled")
@@ -54,38 +54,7 @@ async def test_one_without_messages_has_ended_at_once_also_of_a_disabled_listene
     assert await streams(stage) == []
 
 
-async def test_deleted_messages_are_left_out(stage: Stage) -> None:
-    queue, listener = await stage.running()
-    ids = await _delivered(stage, queue, 4)
-    for gone in (ids[0], ids[3]):
-        await stage.delete_message(queue, gone)
-    asked = await ask(stage, listener)
-    assert [each.message_id for each in await deliver_all(stage)] == ids[1:3]
-    assert (await stored(stage, asked)).state == "done"
-
-
-async def test_live_messages_and_a_replay_share_the_limit(stage: Stage) -> None:
-    queue, listener = await stage.running(DeliveryOptions(max_in_flight=10))
-    await _delivered(stage, queue, 60)
-    await stage.publish(queue, 40)
-    assert len(live(stage.courier.in_flight)) == 10
-    await ask(stage, listener, 1, 60)
-    assert len(stage.courier.in_flight) == 10
-    for _ in range(5):
-        await stage.end(stage.courier.in_flight[0], well())
-        assert len(stage.courier.in_flight) == 10
-    assert len(of_replays(stage.courier.in_flight)) == 5
-    before = len(stage.courier.sent)
-    for _ in range(20):
-        await stage.end(stage.courier.in_flight[0], well())
-        assert len(stage.courier.in_flight) <= 10
-    assert len(of_replays(stage.courier.sent[before:])) == 10
-    await deliver_all(stage)
-    assert (await stage.counts(listener)).pending == 0
-    assert await streams(stage) == []
-
-
-async def test_with_one_place_they_take_turns(stage: Stage) -> None:
+async def test_replay_and_live_messages_take_turns_in_the_only_slot(stage: Stage) -> None:
     queue, listener = await stage.running(DeliveryOptions(max_in_flight=1))
     await _delivered(stage, queue, 6)
     await stage.publish(queue, 6)
@@ -94,7 +63,7 @@ async def test_with_one_place_they_take_turns(stage: Stage) -> None:
     assert kinds == [False, *[False, True] * 5, True]
 
 
-async def test_alone_it_has_every_place(stage: Stage) -> None:
+async def test_replay_alone_uses_every_slot(stage: Stage) -> None:
     queue, listener = await stage.running(DeliveryOptions(max_in_flight=7))
     await _delivered(stage, queue, 20)
     await ask(stage, listener)
@@ -105,7 +74,7 @@ async def test_alone_it_has_every_place(stage: Stage) -> None:
     assert len(stage.courier.in_flight) == 7
 
 
-async def test_the_rate_limit_holds_for_all_together_and_is_shared(stage: Stage) -> None:
+async def test_replay_and_live_messages_share_the_rate_limit(stage: Stage) -> None:
     queue, listener = await stage.running(DeliveryOptions(rate_limit=RateLimit(10, 5)))
     for _ in range(6):
         await stage.publish(queue, 5)
@@ -175,7 +144,7 @@ async def test_expired_messages_of_a_replay_are_skipped_and_counted(stage: Stage
     assert (await stage.counts(listener)).missed == 0
 
 
-async def test_age_counts_from_when_it_was_asked_for(stage: Stage) -> None:
+async def test_age_of_replayed_messages_starts_with_the_replay(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await _delivered(stage, queue, 4)
     await stage.advance(40 * DAY_MS)
@@ -207,7 +176,7 @@ async def test_messages_of_a_replay_that_never_started_expire(stage: Stage) -> N
 
 
 @pytest.mark.parametrize("way", ["the listener's", "its own"])
-async def test_filters_apply(stage: Stage, way: str) -> None:
+async def test_filters_apply_to_replays(stage: Stage, way: str) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue, 2, body=b'{"n": 1}')
     [wanted] = await stage.publish(queue, 1, body=b'{"n": 2}')
@@ -222,7 +191,7 @@ async def test_filters_apply(stage: Stage, way: str) -> None:
     assert (await stored(stage, asked)).delivered == 1
 
 
-async def test_in_an_ordered_queue_each_key_keeps_its_order_within_it(stage: Stage) -> None:
+async def test_replay_of_an_ordered_queue_keeps_the_order_of_each_key(stage: Stage) -> None:
     queue, listener = await stage.running(ordered=True)
     ids = await stage.publish_keyed(queue, "a", "b", "a", "b", "a")
     await deliver_all(stage)
@@ -236,17 +205,6 @@ async def test_in_an_ordered_queue_each_key_keeps_its_order_within_it(stage: Sta
     assert stage.courier.ids() == [ids[0]]
     assert [each.message_id for each in await deliver_all(stage)] == [ids[0], ids[2], ids[4]]
     assert (await stored(stage, asked)).delivered == 5
-
-
-async def test_replay_waits_while_the_listener_is_disabled(stage: Stage) -> None:
-    queue, listener = await stage.running()
-    await _delivered(stage, queue, 3)
-    await stage.configure(listener, status="disabled")
-    asked = await ask(stage, listener)
-    assert stage.courier.in_flight == []
-    await stage.configure(listener, status="enabled")
-    assert len(await deliver_all(stage)) == 3
-    assert (await stored(stage, asked)).state == "done"
 
 
 async def test_replay_waits_while_the_listener_is_inactive(stage: Stage) -> None:
@@ -273,7 +231,7 @@ async def test_failing_replay_does_not_disable_the_listener_but_410_does(stage: 
     assert (await stage.stored(listener)).status == "disabled"
 
 
-async def test_a_cancelled_one_sends_nothing_more_and_leaves_nothing(stage: Stage) -> None:
+async def test_cancelled_replay_sends_nothing_more_and_leaves_no_cursor(stage: Stage) -> None:
     queue, listener = await stage.running(DeliveryOptions(max_in_flight=4))
     await _delivered(stage, queue, 20)
     asked = await ask(stage, listener)
@@ -293,7 +251,7 @@ async def test_a_cancelled_one_sends_nothing_more_and_leaves_nothing(stage: Stag
     assert job == ("purge_replay",)
 
 
-async def test_several_share_with_live_messages(stage: Stage) -> None:
+async def test_replays_and_live_messages_share_the_slots_equally(stage: Stage) -> None:
     queue, listener = await stage.running(DeliveryOptions(max_in_flight=6))
     await _delivered(stage, queue, 40)
     asked = [await ask(stage, listener, 1, 40) for _ in range(2)]
@@ -350,7 +308,7 @@ def _pairs(sent: list[Sent]) -> set[tuple[str, bool]]:
     return {(each.message_id, bool(each.request.replay_id)) for each in sent}
 
 
-async def test_attempts_name_it(stage: Stage) -> None:
+async def test_attempts_name_their_replay(stage: Stage) -> None:
     queue, listener = await stage.running()
     await _delivered(stage, queue, 1)
     asked = await ask(stage, listener)

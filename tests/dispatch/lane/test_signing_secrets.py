@@ -51,7 +51,7 @@ async def test_later_attempt_is_signed_with_the_keys_valid_then(stage: Stage) ->
     assert stage.courier.in_flight[0].request.keys == (decode_secret(NEW),)
 
 
-async def test_a_key_pair_is_among_them(stage: Stage) -> None:
+async def test_key_pair_signs_with_the_shared_secret(stage: Stage) -> None:
     await stage.start()
     queue = await stage.queue(await stage.organization())
     listener = await stage.listener(queue)

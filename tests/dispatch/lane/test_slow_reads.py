@@ -64,7 +64,7 @@ async def _stored(stage: Stage) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_retry_that_was_stored_while_those_due_were_read_is_not_sent_again(stage: Stage, slow: Slow) -> None:
+async def test_retry_settled_while_due_retries_are_read_is_not_repeated(stage: Stage, slow: Slow) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue, 2)
     await stage.end(stage.courier.in_flight[0], badly())
@@ -140,7 +140,7 @@ async def test_lane_sends_nothing_during_its_first_check(stage: Stage, slow: Slo
     assert second.courier.ids() == ids[-5:-3]
 
 
-async def test_a_lane_that_is_handed_over_while_it_is_read_again_stays_away(stage: Stage, slow: Slow) -> None:
+async def test_lane_handed_over_while_it_is_read_does_not_return(stage: Stage, slow: Slow) -> None:
     queue, listener = await stage.running()
     first = stage.worker
     second = await stage.join()
@@ -186,7 +186,7 @@ async def test_read_before_a_reset_makes_no_lanes(stage: Stage, slow: Slow) -> N
     assert (await stage.counts(listener)).acknowledged == 1
 
 
-async def test_a_drain_that_begins_while_cursors_are_taken_gives_them_up(stage: Stage, slow: Slow) -> None:
+async def test_drain_releases_cursors_that_are_being_claimed(stage: Stage, slow: Slow) -> None:
     queue, _ = await stage.running()
     await stage.publish(queue)
     worker = stage.worker
@@ -205,7 +205,7 @@ async def test_a_drain_that_begins_while_cursors_are_taken_gives_them_up(stage: 
     assert await stage.rows("SELECT count(*) FROM cursor WHERE owner IS NULL") == [(1,)]
 
 
-async def test_messages_that_come_while_a_lane_is_read_are_not_overlooked(stage: Stage, slow: Slow) -> None:
+async def test_messages_published_while_a_lane_is_read_are_sent(stage: Stage, slow: Slow) -> None:
     queue, listener = await stage.running()
     worker = stage.worker
     [key] = worker.dispatcher.lanes.cursors
@@ -217,7 +217,7 @@ async def test_messages_that_come_while_a_lane_is_read_are_not_overlooked(stage:
     assert (await stage.counts(listener)).pending == 2
 
 
-async def test_a_lane_that_is_dropped_before_its_reading_begins_holds_nothing(stage: Stage) -> None:
+async def test_lane_dropped_before_its_read_holds_no_bodies(stage: Stage) -> None:
     queue, _ = await stage.running()
     stage.store.on_append = lambda _: None
     await stage.append(queue, 3)
@@ -248,9 +248,7 @@ async def _missed_older_than(stage: Stage, margin_ms: int) -> None:
         await lane.miss_older_than(before)
 
 
-async def test_a_retry_that_is_delivered_while_the_too_old_ones_are_read_is_not_missed(
-    stage: Stage, slow: Slow
-) -> None:
+async def test_retry_delivered_while_too_old_retries_are_read_is_not_missed(stage: Stage, slow: Slow) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly())
@@ -316,7 +314,7 @@ async def test_inherited_request_is_counted_once(stage: Stage) -> None:
     assert (counts.acknowledged, counts.retrying, counts.pending) == (1, 1, 1)
 
 
-async def test_a_lane_is_not_idle_before_everything_is_stored(stage: Stage) -> None:
+async def test_lane_is_idle_only_when_everything_is_stored(stage: Stage) -> None:
     """Giving the cursor up then would make what is being stored ineffective."""
     queue, _ = await stage.running()
     await stage.publish(queue)
@@ -358,7 +356,7 @@ async def test_keys_are_read_once_however_often_the_lane_wakes_meanwhile(stage: 
     assert (counts.acknowledged, counts.retrying) == (1, 0)
 
 
-async def test_reads_of_thousands_of_lanes_do_not_delay_others(store: Store) -> None:
+async def test_number_of_reads_at_once_is_limited(store: Store) -> None:
     stage = Stage(store, StandingClock())
     queue = await stage.queue(await stage.organization())
     await stage.start()

@@ -38,33 +38,6 @@ async def test_one_message_of_a_key_is_leased_at_a_time(stage: Stage) -> None:
     assert _seqs(await at.pull()) == [4]
 
 
-async def test_message_of_an_expired_lease_is_the_next_of_its_key(stage: Stage) -> None:
-    at = await pull_fixture(stage, ordered=True)
-    await stage.publish_keyed(at.queue, "a", "a")
-    assert _seqs(await at.pull()) == [1]
-    stage.clock.advance(LEASE_MS)
-    again = await at.pull()
-    assert [(each.entry.seq, each.attempt) for each in again] == [(1, 2)]
-    await stage.publish_keyed(at.queue, "a")
-    assert await at.pull() == []
-    await at.say("acknowledge", again)
-    assert _seqs(await at.pull()) == [2]
-
-
-async def test_a_message_that_waits_keeps_its_key_until_it_is_settled(stage: Stage) -> None:
-    at = await pull_fixture(stage, OFTEN, ordered=True)
-    await stage.publish_keyed(at.queue, "a", "a", "b")
-    await at.say("reject", (await at.pull())[:1])
-    assert await at.pull() == []
-    stage.clock.advance(5_000)
-    again = await at.pull()
-    assert _seqs(again) == [1]
-    await at.say("release", again, 60)
-    assert await at.pull() == []
-    stage.clock.advance(LEASE_MS)
-    assert _seqs(await at.pull()) == [3]
-
-
 async def test_acknowledgement_wakes_long_polls_for_the_next_of_the_key(stage: Stage) -> None:
     at = await pull_fixture(stage, ordered=True)
     await stage.publish_keyed(at.queue, "a", "a")

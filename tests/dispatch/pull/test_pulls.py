@@ -338,24 +338,6 @@ async def test_lanes_ignore_listeners_in_pull_mode(stage: Stage) -> None:
     assert await at.pulled() == ids
 
 
-async def test_several_workers_lease_no_message_twice(stage: Stage) -> None:
-    at = await pull_fixture(stage)
-    workers = [at.pulls, *(at.worker() for _ in range(3))]
-    await at.publish(60)
-    handed = await asyncio.gather(*(at.pull(5, worker=worker) for worker in workers * 2))
-    seqs = [each.entry.seq for some in handed for each in some]
-    assert sorted(seqs) == list(range(1, 41))
-    assert len({each.receipt for some in handed for each in some}) == 40
-
-
-async def test_any_worker_accepts_decisions(stage: Stage) -> None:
-    at = await pull_fixture(stage)
-    await at.publish(2)
-    handed = await at.pull()
-    at.pulls = at.worker()
-    assert await at.say("acknowledge", handed) == ["acknowledged"] * 2
-
-
 async def test_two_listeners_of_a_queue_get_every_message_each(stage: Stage) -> None:
     at = await pull_fixture(stage)
     other = await another_listener(stage, at.queue, number=901)
