@@ -2,7 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from ipaddress import ip_address
 
@@ -211,11 +212,14 @@ async def test_an_organization_has_five_domains_checked_on_demand_at_once(site: 
 class Shop:
     """An organization that wants verified domains, with a listener on one that is not verified yet."""
 
-    def __init__(self, site: Site, organization: Organization, queue: Queue, domain: Domain) -> None:
+    def __init__(
+        self, site: Site, organization: Organization, queue: Queue, domain: Domain, server: ScriptedServer
+    ) -> None:
         self.site = site
         self.organization = organization
         self.queue = queue
         self.domain = domain
+        self.server = server
 
     async def listener(self) -> Listener:
         stage = self.site.stage
@@ -238,19 +242,22 @@ class Shop:
         await self.site.follow()
 
 
-async def _shop(site: Site, server: ScriptedServer) -> Shop:
+@asynccontextmanager
+async def _shop(site: Site) -> AsyncIterator[Shop]:
+    """Yield a shop whose domain is on a server that has the right file, with a worker that runs."""
     stage = site.stage
-    await site.control.cache.open()
-    organization = await stage.organization()
-    shop = Shop(site, organization, await stage.queue(organization), await _domain_at(site, organization, server))
-    await shop.require(required=True)
-    return shop
+    async with _server() as server:
+        await site.control.cache.open()
+        organization = await stage.organization()
+        domain = await _domain_at(site, organization, server)
+        shop = Shop(site, organization, await stage.queue(organization), domain=domain, server=server)
+        await shop.require(required=True)
+        await stage.start()
+        yield shop
 
 
 async def test_messages_wait_until_the_domain_is_verified(site: Site, stage: Stage) -> None:
-    async with _server() as server:
-        shop = await _shop(site, server)
-        await stage.start()
+    async with _shop(site) as shop:
         listener = await shop.listener()
         ids = await stage.publish(shop.queue, 3)
         await stage.advance(3_600_000)
@@ -265,9 +272,7 @@ async def test_messages_wait_until_the_domain_is_verified(site: Site, stage: Sta
 async def test_a_listener_is_not_probed_before_the_domain_of_its_liveness_url_is_verified(
     site: Site, stage: Stage
 ) -> None:
-    async with _server() as server:
-        shop = await _shop(site, server)
-        await stage.start()
+    async with _shop(site) as shop:
         listener = await shop.listener()
         url = f"https://{HOST}:{shop.domain.port}/live"
         await stage.configure(listener, liveness_url=url)
@@ -279,9 +284,7 @@ async def test_a_listener_is_not_probed_before_the_domain_of_its_liveness_url_is
 
 
 async def test_lanes_of_several_workers_wait_and_go_on_together(site: Site, stage: Stage) -> None:
-    async with _server() as server:
-        shop = await _shop(site, server)
-        await stage.start()
+    async with _shop(site) as shop:
         first = stage.worker
         await shop.listener()
         second = await stage.join()
@@ -298,9 +301,7 @@ async def test_lanes_of_several_workers_wait_and_go_on_together(site: Site, stag
 
 
 async def test_a_worker_that_starts_with_an_unverified_domain_waits_too(site: Site, stage: Stage) -> None:
-    async with _server() as server:
-        shop = await _shop(site, server)
-        await stage.start()
+    async with _shop(site) as shop:
         await shop.listener()
         await stage.publish(shop.queue)
         await stage.start()
@@ -311,9 +312,7 @@ async def test_a_worker_that_starts_with_an_unverified_domain_waits_too(site: Si
 
 
 async def test_deleted_domain_holds_back_new_messages_and_retries(site: Site, stage: Stage) -> None:
-    async with _server() as server:
-        shop = await _shop(site, server)
-        await stage.start()
+    async with _shop(site) as shop:
         listener = await shop.listener()
         await shop.verify(site.verifier())
         await stage.publish(shop.queue)
@@ -328,10 +327,8 @@ async def test_deleted_domain_holds_back_new_messages_and_retries(site: Site, st
 
 
 async def test_requests_in_flight_end_normally_when_verification_becomes_required(site: Site, stage: Stage) -> None:
-    async with _server() as server:
-        shop = await _shop(site, server)
+    async with _shop(site) as shop:
         await shop.require(required=False)
-        await stage.start()
         listener = await shop.listener()
         await stage.publish(shop.queue)
         await shop.require(required=True)
@@ -342,12 +339,10 @@ async def test_requests_in_flight_end_normally_when_verification_becomes_require
 
 
 async def test_a_domain_whose_file_is_gone_for_three_days_holds_its_listeners_back(site: Site, stage: Stage) -> None:
-    async with _server() as server:
-        shop = await _shop(site, server)
-        await stage.start()
+    async with _shop(site) as shop:
         await shop.listener()
         await shop.verify(site.verifier())
-        server.scripts = [_answer(b"", b"404 Not Found")]
+        shop.server.scripts = [_answer(b"", b"404 Not Found")]
         verifier = site.verifier()
         for _ in range(4 * 24 + 2):
             stage.clock.advance(60 * MINUTE)

@@ -29,9 +29,7 @@ async def _sent(stage: Stage) -> Sent:
 
 
 async def test_each_type_of_credentials_reaches_the_request(stage: Stage) -> None:
-    await stage.start()
-    queue = await stage.queue(await stage.organization())
-    listener = await stage.listener(queue)
+    queue, listener = await stage.running()
     for credentials in (BASIC, OAUTH2, CERTIFICATE, None):
         listener = await _show(stage, listener, credentials)
         await stage.publish(queue)
@@ -43,8 +41,7 @@ async def test_each_type_of_credentials_reaches_the_request(stage: Stage) -> Non
 
 
 async def test_header_of_a_message_does_not_replace_the_credentials(stage: Stage) -> None:
-    await stage.start()
-    queue = await stage.queue(await stage.organization())
-    await _show(stage, await stage.listener(queue), BASIC)
+    queue, listener = await stage.running()
+    await _show(stage, listener, BASIC)
     await stage.publish_with(queue, MessageOptions(headers=(("Authorization", "Bearer mine"), ("x-own", "1"))))
     assert (await _sent(stage)).request.headers == (("authorization", "Basic YWRhOnMzY3IzdA=="), ("x-own", "1"))

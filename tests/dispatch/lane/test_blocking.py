@@ -12,8 +12,8 @@ from discue.domain.retry import RetryOptions
 from discue.store import deliveries, delivery_rows, messages, purge
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, Transaction
-from tests.dispatch.lane.test_ordering import fail_the_next_read_of_keys
-from tests.dispatch.lane.test_redelivery import _ask as redeliver
+from tests.dispatch.lane.test_ordering import fail_the_next_read_of_keys, key_rows
+from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0), max_in_flight=4)
@@ -28,11 +28,6 @@ async def _missed(stage: Stage, queue: Queue, *keys: str) -> list[str]:
     ids = await stage.publish_keyed(queue, *keys)
     await stage.end([sent for sent in stage.courier.in_flight if sent.message_id == ids[0]], badly(no_retry=True))
     return ids
-
-
-async def _rows(stage: Stage) -> list[tuple[int, str, int]]:
-    rows = await stage.rows("SELECT seq, state, blocked FROM exception ORDER BY seq")
-    return [(row[0], row[1], row[2]) for row in rows]
 
 
 async def _unavailable(_tx: Transaction, key: CursorKey) -> list[KeyRow]:
@@ -53,7 +48,7 @@ async def test_missed_message_blocks_only_its_key_and_costs_one_row(stage: Stage
     queue, listener = await _running(stage)
     ids = await _missed(stage, queue, "a", "a", "b", "a")
     ids += await stage.publish_keyed(queue, "a", "b")
-    assert await _rows(stage) == [(1, "missed", 3)]
+    assert await key_rows(stage) == [(1, "missed", 3)]
     assert stage.courier.ids() == [ids[2]]
     await stage.end(stage.courier.in_flight[0], well())
     assert stage.courier.ids() == [ids[5]]
@@ -72,14 +67,14 @@ async def test_acknowledged_redelivery_unblocks_the_key_in_order(stage: Stage) -
     assert stage.courier.ids() == [ids[0]]
     await stage.end(stage.courier.in_flight[0], badly(no_retry=True))
     assert stage.courier.in_flight == []
-    assert await _rows(stage) == [(1, "missed", 2)]
+    assert await key_rows(stage) == [(1, "missed", 2)]
     await redeliver(stage, listener, MissedSelection((1,)))
     for each in ids:
         assert stage.courier.ids() == [each]
         await stage.end(stage.courier.in_flight[0], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (3, 0, 0, 0)
-    assert await _rows(stage) == []
+    assert await key_rows(stage) == []
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -123,7 +118,7 @@ async def test_deletion_of_a_blocking_message_unblocks_the_key(stage: Stage, *, 
         await stage.end(stage.courier.in_flight[0], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (2, 0, 0, 0)
-    assert await _rows(stage) == []
+    assert await key_rows(stage) == []
 
 
 async def test_deletion_before_the_keys_are_read_lets_no_message_pass(
@@ -185,7 +180,7 @@ async def test_message_that_expires_before_it_is_sent_blocks_its_key(stage: Stag
     await stage.advance(1_000)
     await stage.end(stage.courier.in_flight[0], well())
     assert stage.courier.in_flight == []
-    assert (await stage.missed(listener), await _rows(stage)) == ([second], [(2, "missed", 1)])
+    assert (await stage.missed(listener), await key_rows(stage)) == ([second], [(2, "missed", 1)])
     await stage.delete_message(queue, second)
     assert stage.courier.ids() == [third]
     assert first != third
@@ -196,7 +191,7 @@ async def test_blocking_message_is_kept_until_a_client_decides(stage: Stage) -> 
     await _missed(stage, queue, "a", "a")
     late = stage.clock.now() + 100 * DAY_MS
     await stage.store.write(partial(purge.delete_missed, missed_before=late))
-    assert await _rows(stage) == [(1, "missed", 1)]
+    assert await key_rows(stage) == [(1, "missed", 1)]
 
 
 async def test_ordered_messages_of_a_disabled_listener_are_missed_one_by_one(stage: Stage) -> None:

@@ -158,9 +158,7 @@ async def test_request_recorded_under_the_owner_but_unknown_to_it_is_repeated(st
 async def test_request_beyond_the_span_is_not_repeated_after_a_reset(stage: Stage) -> None:
     _, listener, first, _, ids = await _two_workers(stage, 5_000)
     while len(first.courier.in_flight) > 1:
-        for sent in first.courier.in_flight[1:]:
-            sent.end(well())
-        await stage.quiet()
+        await stage.end(first.courier.in_flight[1:], well())
     await first.dispatcher.registry.reset()
     await stage.advance(CHECK_INTERVAL_MS)
     assert first.courier.ids() == ids[:1]

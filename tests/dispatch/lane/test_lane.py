@@ -294,9 +294,7 @@ async def test_hanging_request_stops_no_message_beyond_the_span(stage: Stage) ->
     ids = await stage.publish(queue, 5_000)
     hanging = stage.courier.in_flight[0]
     while len(stage.courier.in_flight) > 1:
-        for sent in stage.courier.in_flight[1:]:
-            sent.end(well())
-        await stage.quiet()
+        await stage.end(stage.courier.in_flight[1:], well())
     assert len(stage.courier.sent) == 5_000
     assert await stage.delivery_rows(listener) == [(1, "sending", 1)]
     counts = await stage.counts(listener)

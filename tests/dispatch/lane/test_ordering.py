@@ -16,8 +16,8 @@ from discue.domain.retry import RetryOptions
 from discue.domain.window import SPAN
 from discue.store import deliveries, messages
 from discue.store.delivery_rows import read_open_keys
-from discue.store.engine import Transaction, Work
-from tests.dispatch.lane.test_redelivery import _ask as redeliver
+from discue.store.engine import Row, Transaction, Work
+from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
 from tests.support.everywhere import seeds
 
@@ -30,10 +30,9 @@ async def _running(stage: Stage, options: DeliveryOptions = OFTEN) -> tuple[Queu
     return await stage.running(options, ordered=True)
 
 
-async def _rows(stage: Stage) -> list[tuple[int, str, int]]:
-    return [
-        (row[0], row[1], row[2]) for row in await stage.rows("SELECT seq, state, blocked FROM exception ORDER BY seq")
-    ]
+async def key_rows(stage: Stage) -> list[Row]:
+    """Return seq, state and number of blocked messages of each delivery row."""
+    return await stage.rows("SELECT seq, state, blocked FROM exception ORDER BY seq")
 
 
 async def _states(stage: Stage, queue: Queue, ids: list[str]) -> list[str]:
@@ -89,7 +88,7 @@ async def test_failing_message_blocks_only_its_key_and_costs_one_row(stage: Stag
     first, *_ = await stage.publish_keyed(queue, "a", *["a"] * 9, "b")
     await stage.end([sent for sent in stage.courier.in_flight if sent.message_id == first], badly())
     await stage.publish_keyed(queue, *["a"] * 300)
-    assert await _rows(stage) == [(1, "retry", 309)]
+    assert await key_rows(stage) == [(1, "retry", 309)]
     counts = await stage.counts(listener)
     assert counts.pending == 311
     later = await stage.publish_keyed(queue, "c")
@@ -110,7 +109,7 @@ async def test_messages_of_an_unblocked_key_are_sent_in_order(stage: Stage) -> N
         arrived.append((sent.message_id, sent.number))
         await stage.end(sent, well())
     assert arrived == [(ids[0], 2), *[(each, 1) for each in ids[1:]]]
-    assert await _rows(stage) == []
+    assert await key_rows(stage) == []
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.pending, counts.retrying) == (8, 0, 0)
 
@@ -141,7 +140,7 @@ async def test_order_is_kept_after_blocking_and_blocked_messages_are_deleted(sta
     await stage.advance(5_000)
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.pending, counts.retrying) == (1, 0, 0)
-    assert await _rows(stage) == []
+    assert await key_rows(stage) == []
     [last] = await stage.publish_keyed(queue, "a")
     assert stage.courier.ids() == [last]
 
@@ -167,7 +166,7 @@ async def test_blocked_keys_survive_a_restart(stage: Stage) -> None:
     await stage.start()
     ids += await stage.publish_keyed(queue, "a")
     assert stage.courier.ids() == [ids[2]]
-    assert await _rows(stage) == [(1, "retry", 2)]
+    assert await key_rows(stage) == [(1, "retry", 2)]
     await stage.advance(5_000)
     await stage.end_all(well())
     assert (await stage.counts(listener)).acknowledged == 4
@@ -180,12 +179,12 @@ async def test_a_long_request_lets_the_cursor_go_on_with_other_keys(stage: Stage
     while (await stage.counts(listener)).position < SPAN:
         await stage.publish_keyed(queue, *[f"key-{number}" for number in range(40)])
         await stage.end([sent for sent in stage.courier.in_flight if sent.message_id != slow], well())
-    assert await _rows(stage) == [(1, "sending", 1)]
+    assert await key_rows(stage) == [(1, "sending", 1)]
     assert stage.courier.ids() == [slow]
     await stage.end(stage.courier.in_flight[0], well())
     assert stage.courier.ids() == [behind]
     await stage.end(stage.courier.in_flight[0], well())
-    assert await _rows(stage) == []
+    assert await key_rows(stage) == []
 
 
 async def test_many_messages_waiting_for_one_key_do_not_stop_other_keys(stage: Stage) -> None:
@@ -202,7 +201,7 @@ async def test_single_key_holds_a_bounded_number_and_passes_none(stage: Stage) -
     stage.tuning = Tuning(waiting_held=10)
     queue, listener = await _running(stage)
     ids = await stage.publish_keyed(queue, *["a"] * 100)
-    assert await _rows(stage) == []
+    assert await key_rows(stage) == []
     await stage.end_all(well())
     assert [sent.message_id for sent in stage.courier.sent] == ids
     assert (await stage.counts(listener)).acknowledged == 100

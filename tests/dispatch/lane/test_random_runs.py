@@ -39,7 +39,7 @@ from discue.store import delivery_rows
 from discue.store.engine import Append
 from tests.dispatch import replays
 from tests.dispatch.lane.test_filters import wanting
-from tests.dispatch.lane.test_redelivery import _ask as redeliver
+from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.paced import Paced, Place
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Sent, Stage, Worker, badly, opened, well
 from tests.support.clocks import StandingClock

@@ -31,7 +31,9 @@ async def _miss_as_a_range(stage: Stage, queue: Queue, listener: Listener, count
     return ids
 
 
-async def _ask(stage: Stage, listener: Listener, chosen: MissedSelection | None = None, **fields: int) -> Redelivery:
+async def redeliver(
+    stage: Stage, listener: Listener, chosen: MissedSelection | None = None, **fields: int
+) -> Redelivery:
     """Create a redelivery as the API does."""
     chosen = chosen or MissedSelection()
     head = (await stage.counts(listener)).head
@@ -77,7 +79,7 @@ async def _ranges(stage: Stage) -> list[tuple[int, int]]:
 async def test_messages_missed_one_by_one_are_redelivered_and_counted(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await _miss_one_by_one(stage, queue, 120)
-    asked = await _ask(stage, listener)
+    asked = await redeliver(stage, listener)
     assert [sent.number for sent in stage.courier.in_flight] == [1] * 50
     assert sorted(await _deliver_all(stage)) == sorted(ids)
     counts = await stage.counts(listener)
@@ -92,7 +94,7 @@ async def test_missed_range_is_redelivered_in_steps(stage: Stage) -> None:
     count = 2 * Tuning().waiting_retries + STEP_ROWS + 100
     ids = await _miss_as_a_range(stage, queue, listener, count)
     assert await _ranges(stage) == [(1, count)]
-    asked = await _ask(stage, listener)
+    asked = await redeliver(stage, listener)
     most = 0
     delivered = []
     while stage.courier.in_flight:
@@ -110,7 +112,7 @@ async def test_missed_range_is_redelivered_in_steps(stage: Stage) -> None:
 async def test_some_messages_of_a_range_split_it(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await _miss_as_a_range(stage, queue, listener, 10)
-    await _ask(stage, listener, MissedSelection((2, 3, 7, 10)), position=1, until_seq=10)
+    await redeliver(stage, listener, MissedSelection((2, 3, 7, 10)), position=1, until_seq=10)
     assert stage.courier.ids() == [ids[seq - 1] for seq in (2, 3, 7, 10)]
     assert await _ranges(stage) == [(1, 1), (4, 6), (8, 9)]
     await _deliver_all(stage)
@@ -123,16 +125,16 @@ async def test_redelivery_by_reason_leaves_others_out(stage: Stage) -> None:
     queue, listener = await stage.running()
     apart = await _miss_one_by_one(stage, queue, 3)
     together = await _miss_as_a_range(stage, queue, listener, 4)
-    await _ask(stage, listener, MissedSelection(reason="no_retry"))
+    await redeliver(stage, listener, MissedSelection(reason="no_retry"))
     assert sorted(await _deliver_all(stage)) == sorted(apart)
-    await _ask(stage, listener, MissedSelection(reason="too_old"))
+    await redeliver(stage, listener, MissedSelection(reason="too_old"))
     assert sorted(await _deliver_all(stage)) == sorted(together)
 
 
 async def test_a_redelivered_message_has_all_its_attempts_again_and_is_not_too_old(stage: Stage) -> None:
     queue, listener = await stage.running()
     await _miss_as_a_range(stage, queue, listener, 1)
-    await _ask(stage, listener)
+    await redeliver(stage, listener)
     numbers = []
     while stage.courier.in_flight:
         numbers += [sent.number for sent in stage.courier.in_flight]
@@ -150,7 +152,7 @@ async def test_redelivery_counts_deleted_messages_as_gone(stage: Stage) -> None:
     together = await _miss_as_a_range(stage, queue, listener, 3)
     for gone in (apart[1], together[0], together[2]):
         await stage.delete_message(queue, gone)
-    asked = await _ask(stage, listener)
+    asked = await redeliver(stage, listener)
     assert sorted(await _deliver_all(stage)) == sorted([apart[0], together[1]])
     done = await _stored(stage, asked)
     assert (done.state, done.redelivered, done.gone) == ("done", 2, 3)
@@ -161,7 +163,7 @@ async def test_redelivery_counts_deleted_messages_as_gone(stage: Stage) -> None:
 async def test_redelivery_keeps_its_rate(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await _miss_one_by_one(stage, queue, 25)
-    await _ask(stage, listener, pace=10)
+    await redeliver(stage, listener, pace=10)
     delivered = []
     for expected in (10, 10, 5):
         assert len(stage.courier.in_flight) == expected
@@ -175,7 +177,7 @@ async def test_redelivery_keeps_its_rate(stage: Stage) -> None:
 async def test_cancelled_redelivery_takes_no_more_steps(stage: Stage) -> None:
     queue, listener = await stage.running()
     await _miss_one_by_one(stage, queue, 25)
-    asked = await _ask(stage, listener, pace=10)
+    asked = await redeliver(stage, listener, pace=10)
     assert await stage.store.write(lambda tx: redeliveries.delete(tx, asked))
     assert len(await _deliver_all(stage)) == 10
     await stage.advance(1_000)
@@ -187,7 +189,7 @@ async def test_cancelled_redelivery_takes_no_more_steps(stage: Stage) -> None:
 async def test_live_messages_go_on_during_a_redelivery(stage: Stage) -> None:
     queue, listener = await stage.running()
     await _miss_as_a_range(stage, queue, listener, 200)
-    await _ask(stage, listener)
+    await redeliver(stage, listener)
     new = await stage.publish(queue, 30)
     await stage.end(stage.courier.in_flight[::], well())
     under_way = stage.courier.ids()
@@ -199,7 +201,7 @@ async def test_redelivery_to_a_disabled_listener_starts_when_it_is_enabled(stage
     queue, listener = await stage.running()
     ids = await _miss_one_by_one(stage, queue, 5)
     await stage.configure(listener, status="disabled")
-    await _ask(stage, listener)
+    await redeliver(stage, listener)
     assert stage.courier.in_flight == []
     await stage.configure(listener, status="enabled")
     assert sorted(await _deliver_all(stage)) == sorted(ids)
@@ -208,8 +210,8 @@ async def test_redelivery_to_a_disabled_listener_starts_when_it_is_enabled(stage
 async def test_redeliveries_of_a_listener_run_one_after_the_other(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await _miss_one_by_one(stage, queue, 6)
-    first = await _ask(stage, listener, MissedSelection((1, 2)), until_seq=2)
-    second = await _ask(stage, listener)
+    first = await redeliver(stage, listener, MissedSelection((1, 2)), until_seq=2)
+    second = await redeliver(stage, listener)
     assert sorted(await _deliver_all(stage)) == sorted(ids)
     assert [(await _stored(stage, each)).redelivered for each in (first, second)] == [2, 4]
 
@@ -220,7 +222,7 @@ async def test_crashes_and_takeovers_lose_nothing_and_count_everything_once(stag
     queue, listener = await stage.running()
     apart = await _miss_one_by_one(stage, queue, 100)
     together = await _miss_as_a_range(stage, queue, listener, 900)
-    asked = await _ask(stage, listener)
+    asked = await redeliver(stage, listener)
     delivered: set[str] = set()
     for _ in range(400):
         if chance.random() < 0.1:
@@ -249,7 +251,7 @@ async def test_crashes_and_takeovers_lose_nothing_and_count_everything_once(stag
 async def test_messages_deleted_by_retention_are_not_redelivered(stage: Stage) -> None:
     queue, listener = await stage.running()
     await _miss_one_by_one(stage, queue, 20)
-    await _ask(stage, listener, pace=5)
+    await redeliver(stage, listener, pace=5)
     await _deliver_all(stage)
     await stage.store.write(lambda tx: tx.execute("DELETE FROM exception WHERE state = 'missed'"))
     for _ in range(4):
@@ -261,7 +263,7 @@ async def test_redelivery_in_an_ordered_queue_ignores_a_later_filter(stage: Stag
     queue, listener = await stage.running(ordered=True)
     [missed] = await _miss_one_by_one(stage, queue, 1)
     await stage.configure(listener, options=DeliveryOptions(filter='{"key": "another"}'))
-    await _ask(stage, listener)
+    await redeliver(stage, listener)
     assert stage.courier.ids() == [missed]
     await stage.end(stage.courier.in_flight[0], well())
     counts = await stage.counts(listener)

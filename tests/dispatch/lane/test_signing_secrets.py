@@ -21,9 +21,7 @@ async def _have(stage: Stage, listener: Listener, *secrets: SigningSecret) -> No
 
 
 async def test_an_older_secret_ends_in_a_running_lane_by_the_clock_alone(stage: Stage) -> None:
-    await stage.start()
-    queue = await stage.queue(await stage.organization())
-    listener = await stage.listener(queue)
+    queue, listener = await stage.running()
     ends_at = stage.clock.now() + 60_000
     await _have(stage, listener, SigningSecret(NEW), SigningSecret(OLD, expires_at=ends_at))
 
@@ -37,9 +35,7 @@ async def test_an_older_secret_ends_in_a_running_lane_by_the_clock_alone(stage: 
 
 
 async def test_later_attempt_is_signed_with_the_keys_valid_then(stage: Stage) -> None:
-    await stage.start()
-    queue = await stage.queue(await stage.organization())
-    listener = await stage.listener(queue)
+    queue, listener = await stage.running()
     await _have(stage, listener, SigningSecret(NEW), SigningSecret(OLD, expires_at=stage.clock.now() + 1))
     await stage.publish(queue)
     await until(lambda: len(stage.courier.in_flight) == 1)
@@ -52,9 +48,7 @@ async def test_later_attempt_is_signed_with_the_keys_valid_then(stage: Stage) ->
 
 
 async def test_key_pair_signs_with_the_shared_secret(stage: Stage) -> None:
-    await stage.start()
-    queue = await stage.queue(await stage.organization())
-    listener = await stage.listener(queue)
+    queue, listener = await stage.running()
     await _have(stage, listener, SigningSecret(PRIVATE, type="ed25519"), SigningSecret(NEW))
     await stage.publish(queue)
     await until(lambda: len(stage.courier.in_flight) == 1)

@@ -25,23 +25,23 @@ class Slow:
     def __init__(self, stage: Stage) -> None:
         assert isinstance(stage.store.engine, Paced)
         self._stage = stage
-        self._engine = stage.store.engine
+        self.engine = stage.store.engine
 
     async def begin(self, act: Callable[[], object], *, reads: int = 1) -> None:
         """Call `act`, which reads. The last of so many reads is slow."""
-        before = self._engine.got_stuck
-        self._engine.slow = "reading"
+        before = self.engine.got_stuck
+        self.engine.slow = "reading"
         begun = act()
         self._going_on = begun if isinstance(begun, asyncio.Future) else None
         for number in range(1, reads + 1):
-            await until(lambda number=number: self._engine.got_stuck == before + number)  # type: ignore[misc]
+            await until(lambda number=number: self.engine.got_stuck == before + number)  # type: ignore[misc]
             if number < reads:
-                self._engine.hurry()
-                self._engine.slow = "reading"
-        self._engine.let_others_pass()
+                self.engine.hurry()
+                self.engine.slow = "reading"
+        self.engine.let_others_pass()
 
     async def arrive(self) -> None:
-        self._engine.hurry()
+        self.engine.hurry()
         if self._going_on is not None:
             await self._going_on
         await self._stage.quiet()
@@ -192,14 +192,12 @@ async def test_drain_releases_cursors_that_are_being_claimed(stage: Stage, slow:
     worker = stage.worker
     [key] = worker.dispatcher.lanes.cursors
     await worker.dispatcher.hand_over([key])
-    engine = stage.store.engine
-    assert isinstance(engine, Paced)
-    engine.slow = "after"
+    slow.engine.slow = "after"
     taking = asyncio.ensure_future(worker.dispatcher.registry.take([key]))
-    await until(lambda: engine.got_stuck == 1)
+    await until(lambda: slow.engine.got_stuck == 1)
     draining = asyncio.ensure_future(worker.dispatcher.drain(0))
     await asyncio.sleep(0)
-    engine.hurry()
+    slow.engine.hurry()
     assert await taking == 0
     await draining
     assert await stage.rows("SELECT count(*) FROM cursor WHERE owner IS NULL") == [(1,)]
@@ -276,9 +274,7 @@ async def test_request_detached_during_a_check_is_not_inherited(
     await stage.move(first, second)
     ids = await stage.publish(queue, 4_300)
     while len(second.courier.in_flight) > 1:
-        for sent in second.courier.in_flight[1:]:
-            sent.end(well())
-        await stage.quiet()
+        await stage.end(second.courier.in_flight[1:], well())
     assert [state for _, state, _ in await stage.delivery_rows(listener)] == ["sending", "sending"]
     await stage.check_inherited()
     await stage.advance(2_000)
@@ -292,40 +288,36 @@ async def test_request_detached_during_a_check_is_not_inherited(
     assert guest == first.courier.sent[0].message_id
 
 
-async def test_inherited_request_is_counted_once(stage: Stage) -> None:
+async def test_inherited_request_is_counted_once(stage: Stage, slow: Slow) -> None:
     queue, listener = await stage.running()
     first = stage.worker
     await stage.publish(queue, 2)
     second = await stage.join()
     await stage.move(first, second)
     await stage.end(first.courier.in_flight[0], well())
-    engine = stage.store.engine
-    assert isinstance(engine, Paced)
-    engine.slow = "before"
+    slow.engine.slow = "before"
     second.dispatcher.check_inherited()
-    await until(lambda: engine.got_stuck == 1)
+    await until(lambda: slow.engine.got_stuck == 1)
     for _ in range(2):
         second.dispatcher.check_inherited()
         for _ in range(10):
             await asyncio.sleep(0)
-    engine.hurry()
+    slow.engine.hurry()
     await stage.quiet()
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.retrying, counts.pending) == (1, 1, 1)
 
 
-async def test_lane_is_idle_only_when_everything_is_stored(stage: Stage) -> None:
+async def test_lane_is_idle_only_when_everything_is_stored(stage: Stage, slow: Slow) -> None:
     """Giving the cursor up then would make what is being stored ineffective."""
     queue, _ = await stage.running()
     await stage.publish(queue)
     [lane] = stage.lanes
-    engine = stage.store.engine
-    assert isinstance(engine, Paced)
-    engine.slow = "after"
+    slow.engine.slow = "after"
     stage.courier.end_all(well())
-    await until(lambda: engine.got_stuck == 1)
+    await until(lambda: slow.engine.got_stuck == 1)
     assert not lane.is_idle
-    engine.hurry()
+    slow.engine.hurry()
     await stage.quiet()
     assert lane.is_idle
 
@@ -336,18 +328,16 @@ async def test_keys_are_read_once_however_often_the_lane_wakes_meanwhile(stage: 
     await stage.end(stage.courier.in_flight[0], badly())
     [cursor] = stage.dispatcher.lanes.cursors
     await stage.dispatcher.hand_over([cursor])
-    engine = stage.store.engine
-    assert isinstance(engine, Paced)
     # The read of the lane's record comes first, the one of its keys second.
     await slow.begin(_spawned(stage.dispatcher.registry.take([cursor])), reads=2)
-    before = engine.got_stuck
+    before = slow.engine.got_stuck
     [lane] = stage.lanes
-    engine.slow = "reading"
+    slow.engine.slow = "reading"
     lane.wake()
     for _ in range(20):
         await asyncio.sleep(0)
-    assert engine.got_stuck == before
-    engine.let_others_pass()
+    assert slow.engine.got_stuck == before
+    slow.engine.let_others_pass()
     await slow.arrive()
     await stage.advance(6_000)
     assert stage.courier.ids() == [first]

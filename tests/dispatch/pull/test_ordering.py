@@ -14,7 +14,7 @@ from discue.dispatch.pull.broker import PullBroker
 from discue.domain.errors import Unavailable
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import RetryOptions
-from tests.dispatch.lane.test_redelivery import _ask as redeliver
+from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import Stage
 from tests.support.pull_consumers import LEASE_MS, PullFixture, another_listener, pull, pull_fixture
 

@@ -11,10 +11,11 @@ from discue.dispatch.pull.receive import RoundResult
 from discue.dispatch.pull.waiters import Waiters
 from discue.domain.errors import Conflict, NotFound
 from discue.domain.messages import MessageOptions
-from discue.domain.model import DeliveryOptions, MissedSelection, Redelivery
+from discue.domain.model import DeliveryOptions
 from discue.domain.retry import RetryOptions
-from discue.store import deliveries, messages, redeliveries
+from discue.store import deliveries, messages
 from discue.store.engine import LogPage, Transaction
+from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import DAY_MS, Stage
 from tests.support.pull_consumers import LEASE_MS, PullFixture, another_listener, pull, pull_fixture
 
@@ -412,7 +413,7 @@ async def test_redelivered_messages_are_leased_again(stage: Stage) -> None:
     assert (await stage.counts(at.listener)).missed == 5
     waiting = at.waiting()
     await at.idle()
-    await _redeliver(at)
+    await redeliver(stage, at.listener)
     at.pulls.on_change("listener", at.place.organization, at.listener.id)
     handed = await waiting
     assert [(each.entry.id, each.attempt) for each in handed] == [(each, 1) for each in (*ids, *old)]
@@ -426,7 +427,7 @@ async def test_redelivery_keeps_its_rate(stage: Stage) -> None:
     at = await pull_fixture(stage, DeliveryOptions(retry=RetryOptions(attempts=1)))
     await at.publish(5)
     await at.say("reject", await at.pull())
-    await _redeliver(at, pace=2)
+    await redeliver(stage, at.listener, pace=2)
     assert len(await at.pull()) == 2
     assert await at.pull() == []
     waiting = at.waiting()
@@ -435,26 +436,6 @@ async def test_redelivery_keeps_its_rate(stage: Stage) -> None:
     assert len(await waiting) == 2
     stage.clock.advance(1_000)
     assert len(await at.pull()) == 1
-
-
-async def _redeliver(at: PullFixture, **fields: int) -> None:
-    """Everything that was missed, as the API does."""
-    now = at.stage.clock.now()
-    made = Redelivery(
-        organization=at.place.organization,
-        id=at.stage.row_ids.next(),
-        public_id=at.stage.public_ids.next(),
-        listener=at.listener.id,
-        state="waiting",
-        chosen=MissedSelection(),
-        position=0,
-        until_seq=(await at.stage.counts(at.listener)).head,
-        selected=0,
-        created_at=now,
-        updated_at=now,
-        **fields,
-    )
-    await at.stage.store.write(lambda tx: redeliveries.insert(tx, made))
 
 
 async def test_changed_api_key_ends_its_long_polls(stage: Stage) -> None:
