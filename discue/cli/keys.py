@@ -35,8 +35,16 @@ def add(commands: Commands) -> None:
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     _add_organization(listing)
     for verb, run, effect in (
-        ("disable", partial(_change, _disable, "disabled"), "reject requests with a key until it is enabled"),
-        ("enable", partial(_change, _enable, "enabled"), "accept a disabled key again"),
+        (
+            "disable",
+            partial(_change, partial(admin.set_key_status, status="disabled"), "disabled"),
+            "reject requests with a key until it is enabled",
+        ),
+        (
+            "enable",
+            partial(_change, partial(admin.set_key_status, status="enabled"), "enabled"),
+            "accept a disabled key again",
+        ),
         ("delete", partial(_change, admin.delete_key, "deleted"), "delete a key permanently"),
     ):
         changing = add_command(verbs, verb, run, settings_of="keys", summary=effect, description=_LIVE)
@@ -149,10 +157,6 @@ async def _change(change: Callable[[ControlContext, str, str], Awaitable[object]
         except NotFound:
             raise NotFound(f"{owner} has no key with the id {key}. Run `discue keys list` to see its keys.") from None
     say(f"The key {key} of {owner} is {done}.")
-
-
-_disable = partial(admin.set_key_status, status="disabled")
-_enable = partial(admin.set_key_status, status="enabled")
 
 
 async def _owner(installation: Installation, arguments: argparse.Namespace) -> str:

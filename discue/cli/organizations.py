@@ -2,17 +2,16 @@
 
 import argparse
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
 from discue.cli.command import Commands, Invocation, add_command, all_items, existing_installation, say, utc
+from discue.control.context import ControlContext
 from discue.control.organizations import set_limits, set_state
 from discue.domain.errors import BadRequest, NotFound
 from discue.domain.model import Organization
 from discue.store import organizations
-from discue.store.pagination import Listing, Selection
 
 _NONE = "none"
 _DIGITS_LIMIT = 18
@@ -90,34 +89,29 @@ def _number_or_none(text: str) -> int | str:
 
 
 async def _set(call: Invocation) -> None:
-    alias, given = call.arguments.alias, vars(call.arguments)
+    given = vars(call.arguments)
     sent = {limit.setting: given[f"set_{limit.setting}"] for limit in LIMITS}
     limits = {name: None if value == _NONE else value for name, value in sent.items() if value is not None}
     if not limits:
         raise BadRequest("No limit is given. Run `discue organizations set --help` to see the limits.")
+    changed = await _changed(call, partial(set_limits, limits=limits))
+    say(f"Organization {changed.alias}: {_limits_shown(changed) or 'no limits of its own'}.")
+
+
+async def _changed(call: Invocation, change: Callable[[ControlContext, str], Awaitable[Organization]]) -> Organization:
+    """Change the organization that the command names. Raises NotFound with its alias."""
+    alias = call.arguments.alias
     async with existing_installation(call) as installation:
-        with _not_found_as(alias):
-            changed = await set_limits(installation.control, alias, limits)
-    say(f"Organization {alias}: {_limits_shown(changed) or 'no limits of its own'}.")
-
-
-@contextmanager
-def _not_found_as(alias: str) -> Iterator[None]:
-    """Replace NotFound by an error that names the organization."""
-    try:
-        yield
-    except NotFound:
-        raise NotFound(f"Organization {alias} not found. Run `discue organizations list` to see all.") from None
+        try:
+            return await change(installation.control, alias)
+        except NotFound:
+            raise NotFound(f"Organization {alias} not found. Run `discue organizations list` to see all.") from None
 
 
 async def _list(call: Invocation) -> None:
     async with existing_installation(call) as installation:
-        store = installation.store
-
-        async def page(selection: Selection) -> Listing[Organization]:
-            return await store.read(partial(organizations.page, selection=selection))
-
-        found = await all_items(page)
+        read = installation.store.read
+        found = await all_items(lambda selection: read(partial(organizations.page, selection=selection)))
     if call.arguments.json:
         say(json.dumps({"organizations": [_shown(organization) for organization in found]}))
         return
@@ -131,11 +125,8 @@ async def _list(call: Invocation) -> None:
 
 
 async def _change(state: Literal["active", "suspended"], call: Invocation) -> None:
-    alias = call.arguments.alias
-    async with existing_installation(call) as installation:
-        with _not_found_as(alias):
-            await set_state(installation.control, alias, state)
-    say(f"Organization {alias} is {state}.")
+    changed = await _changed(call, partial(set_state, state=state))
+    say(f"Organization {changed.alias} is {state}.")
 
 
 def _shown(organization: Organization) -> dict[str, object]:
