@@ -28,6 +28,7 @@ async def create_key(
     occurrence = control.occurrence(None)
 
     async def work(tx: Transaction) -> None:
+        # Again: the organization may have been deleted since its row id was read.
         await _organization(tx, organization_alias)
         await api_keys.insert(tx, made.key)
         await record(tx, occurrence, "api_key_added", made.key)
@@ -48,6 +49,7 @@ async def restore_key(control: ControlContext, organization: Organization, text:
         stored = await api_keys.get(tx, organization.id, made.key.public_id)
         if stored is not None:
             await api_keys.delete(tx, organization.id, stored.id)
+            # The new row has another id: without this entry, workers would keep what they cached of the old row.
             await feed.record(tx, "api_key", organization.id, stored.id)
         await api_keys.insert(tx, made.key)
         await record(tx, occurrence, "api_key_added" if stored is None else "api_key_updated", made.key)
@@ -108,6 +110,7 @@ async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Locko
     now = control.clock.now()
 
     async def work(tx: Transaction) -> list[Lockout]:
+        # Read first: nothing is left to report after the release.
         held = await lockouts.locks_of(tx, [subject.number])
         await lockouts.release(tx, subject)
         return [lock for lock in held if remaining_ms(lock.until, now)]
@@ -125,6 +128,7 @@ async def unlock_all(control: ControlContext) -> list[Lockout]:
             await lockouts.release(tx, lock.subject)
         return held
 
+    # In steps: one exclusive transaction over all lockouts would hold up every other write.
     ended: list[Lockout] = []
     while held := await control.write(work):
         ended += held

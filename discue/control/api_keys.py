@@ -105,7 +105,11 @@ async def create(control: ControlContext, principal: Principal, fields: KeyField
     """
     if not principal.allows_all("api_keys", "write"):
         raise Forbidden
-    scopes, expires_at = _granted(principal, fields), _expiry(fields, 0, control.clock.now())
+    scopes: Scopes = default_grant(principal.scopes)
+    if not isinstance(fields.scopes, UnsetType):
+        check_grant(fields.scopes, principal.scopes)
+        scopes = fields.scopes
+    expires_at = _expiry(fields, 0, control.clock.now())
     made = new_key(control, principal.organization, scopes, expires_at=expires_at)
     alias = new_alias(fields, made.key.public_id)
     key = msgspec.structs.replace(made.key, alias=alias, status=fields.status or "enabled")
@@ -194,13 +198,6 @@ async def _require_another_manager(tx: Transaction, key: ApiKey, now: int) -> No
             return
         last = enabled[-1].id
     raise Conflict("This is the last key that can manage keys. Create another one with the scope api_keys first.")
-
-
-def _granted(principal: Principal, fields: KeyFields) -> Scopes:
-    if isinstance(fields.scopes, UnsetType):
-        return default_grant(principal.scopes)
-    check_grant(fields.scopes, principal.scopes)
-    return fields.scopes
 
 
 def _changed(principal: Principal, stored: ApiKey, fields: KeyFields, now: int) -> ApiKey:

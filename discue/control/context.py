@@ -81,6 +81,7 @@ class ControlContext:
 
         async def work_once(tx: Transaction) -> T:
             result = await work(tx)
+            # After the work, whose result is the response to store. AlreadyDone rolls the work back.
             if once is not None:
                 kept = IdempotencyRecord(once.key.hash, once.key.fingerprint, once.content_of(result), once.id)
                 if not await idempotency.store_key(tx, once.key.organization, kept, now):

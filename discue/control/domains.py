@@ -168,6 +168,7 @@ async def check_taken(
     """
     challenge = domain.challenge
     is_of_use = domain_challenge.can_be_met(domain.verification, challenge, control.clock.now())
+    # Outside of any transaction: the host may take seconds to respond.
     error = await checks.check(domain) if is_of_use else domain_challenge.EXPIRED
     now = control.clock.now()
     happened = occurrence or control.occurrence(None)

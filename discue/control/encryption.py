@@ -214,6 +214,7 @@ async def _can_move(control: ControlContext, state: Encryption) -> bool:
 
 async def _move_all(control: ControlContext, log: Log, key_id: str) -> None:
     after, unreadable = None, 0
+    # First: secrets that are written during the move are under the key already.
     await begin(control, key_id)
     while (done := await step(control, key_id, after)).after is not None:
         after = done.after

@@ -146,6 +146,7 @@ async def _store(
     occurrence: Occurrence,
 ) -> None:
     row = (listener.organization, listener.id)
+    # Not `credentials_of`, which raises if they are lost: secrets can still be changed then.
     held = encryption.held_by(control, listener)
     await listeners.set_secrets(tx, *row, await encryption.sealed(tx, control, row, secrets, credentials=held))
     await record(tx, occurrence, "listener_updated", listener)

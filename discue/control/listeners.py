@@ -163,6 +163,7 @@ async def change(
         await listeners.update(tx, changed)
         if not isinstance(asked, UnsetType):
             row = (stored.organization, stored.id)
+            # Secrets and credentials are encrypted as one value: the stored secrets are sealed again.
             sealed = await encryption.sealed(tx, control, row, encryption.opened(control, stored), credentials=asked)
             await listeners.set_secrets(tx, *row, sealed)
         await record(tx, occurrence, "listener_updated", changed)

@@ -67,6 +67,7 @@ async def change(
         await messages.set_alias(tx, stored, alias, now)
         return msgspec.structs.replace(stored, alias=alias, updated_at=now)
 
+    # Not `control.write`: no worker caches the alias, and it need not be unique.
     return await control.store.write_exclusively(work)
 
 

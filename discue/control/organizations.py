@@ -115,6 +115,7 @@ async def ensure_operator(control: ControlContext, alias: str, key: str | None) 
     occurrence, of_key = control.occurrence(None), control.occurrence(None)
 
     async def work(tx: Transaction) -> Organization | None:
+        # Read in the exclusive transaction: of two servers that start on an empty database, one creates it.
         existing = await organizations.operator(tx)
         if existing is None:
             await _insert(tx, created, organization.id, occurrence=occurrence, of_key=of_key)

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import topics, usage
-from discue.control.context import ControlContext, chosen, one_of, record, within
+from discue.control.context import ControlContext, chosen, one_of, record, require_found, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import Forbidden, NotFound, invalid
@@ -130,6 +130,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     async def work(tx: Transaction) -> None:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         await topics.delete_channels_into(tx, stored)
+        # Only marked: deleting a whole log here would hold up every other write.
         await queues.mark_deleted(tx, stored.organization, stored.id, now)
         await purge.enqueue(tx, Job(stored.organization, job_id, "purge_queue", queue=stored.id))
         await record(tx, occurrence, "queue_deleted", stored)
@@ -139,16 +140,11 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Queue:
     principal.require("queues", access, public_id)
-    queue = await queues.get(tx, principal.organization, public_id)
-    if queue is None:
-        raise NotFound
-    return queue
+    return require_found(await queues.get(tx, principal.organization, public_id))
 
 
 async def _details(tx: Transaction, queue: Queue) -> QueueDetails:
-    head = await queues.head(tx, queue.organization, queue.id)
-    if head is None:
-        raise NotFound
+    head = require_found(await queues.head(tx, queue.organization, queue.id))
     shown = await listeners.references(tx, queue.organization, queue.id, SHOWN_LISTENERS)
     return QueueDetails(queue, head, tuple(shown))
 

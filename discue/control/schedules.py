@@ -88,6 +88,7 @@ async def create(
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
         made = msgspec.structs.replace(fresh, queue=queue.id, queue_public_id=queue.public_id)
         _check_data(control, queue, made)
+        # Counted in the exclusive transaction: two requests must not both get the last place.
         if await schedules.count(tx, queue.organization, queue.id, SCHEDULES_A_QUEUE) == SCHEDULES_A_QUEUE:
             raise Conflict(f"A queue has at most {SCHEDULES_A_QUEUE} schedules. Delete one first.")
         await schedules.insert(tx, made)
@@ -128,6 +129,7 @@ async def change(
         queue, stored = await _own(tx, principal, "write", (queue_public_id, public_id))
         control.require_match(stored)
         changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
+        # Stored data is not checked: a newer schema or limit of the queue must not prevent other changes.
         if fields.data is not None:
             _check_data(control, queue, changed)
         await schedules.update(tx, changed)

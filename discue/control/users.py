@@ -189,9 +189,10 @@ async def _require_free(tx: Transaction, user: User) -> None:
 
 async def _require_another_owner(tx: Transaction, user: User) -> None:
     """Raise Conflict if the user is the last active owner of the organization."""
-    last = 0
     if not user.is_active_owner:
         return
+    # The transaction is exclusive, or two owners who are deleted at the same time could each count on the other one.
+    last = 0
     while owners := await users.of_role(tx, user.organization, "owner", last, limit=_OWNERS_AT_ONCE):
         if any(other.is_active_owner and other.id != user.id for other in owners):
             return
