@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 from discue.api.openapi.schemas import resolved
@@ -14,47 +15,7 @@ from discue.api.structs import READ_ONLY
 Document = Mapping[str, Any]
 HTML_TYPE: Final = "text/html"
 
-_STYLE = """
-:root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6777;--line:#dfe4ea;--paper:#fff;--box:#f5f7f9;--mark:#0b6bcb}
-@media(prefers-color-scheme:dark){:root{--ink:#e3e8ee;--soft:#9aa7b6;--line:#2f3945;--paper:#14191f;--box:#1c232b;
---mark:#6cb1ff}}
-*{box-sizing:border-box}
-html{scroll-padding-top:1rem}
-body{margin:0;font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif;color:var(--ink);background:var(--paper)}
-a{color:var(--mark);text-decoration:none}a:hover{text-decoration:underline}
-.frame{display:grid;grid-template-columns:16rem minmax(0,1fr);max-width:80rem;margin:0 auto}
-nav{position:sticky;top:0;align-self:start;max-height:100vh;overflow:auto;padding:1.5rem 1rem;
-border-right:1px solid var(--line);font-size:.875rem}
-nav h2{font-size:.8rem;margin:1.2rem 0 .2rem;text-transform:uppercase;letter-spacing:.05em;color:var(--soft)}
-nav ul{list-style:none;margin:0;padding:0}nav li{padding:.1rem 0}
-main{padding:2rem;min-width:0}
-.narrow{max-width:46rem;margin:0 auto}
-h1{font-size:1.9rem;margin:0 0 .5rem}h2{font-size:1.4rem;margin:3rem 0 .3rem;padding-top:.8rem;
-border-top:1px solid var(--line)}
-h3{font-size:1.05rem;margin:0}h4{font-size:.85rem;margin:1.1rem 0 .3rem;color:var(--soft)}
-p{margin:.4rem 0}
-details{border:1px solid var(--line);border-radius:.5rem;margin:.7rem 0;background:var(--paper)}
-details>div{padding:0 1rem 1rem}
-summary{cursor:pointer;padding:.6rem 1rem;display:flex;gap:.7rem;align-items:baseline;flex-wrap:wrap}
-details[open]>summary{border-bottom:1px solid var(--line);background:var(--box);border-radius:.5rem .5rem 0 0}
-summary .what{color:var(--soft);margin-left:auto;font-size:.9rem}
-.verb{font:600 .75rem/1.6 ui-monospace,monospace;padding:.05rem .45rem;border-radius:.3rem;color:#fff;
-background:#5b6777}
-.GET{background:#1a7f4b}.POST{background:#0b6bcb}.PUT{background:#a15c00}.DELETE{background:#c0342b}
-code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,monospace;font-size:.85em}
-code{background:var(--box);padding:.05em .3em;border-radius:.25em}
-pre{background:var(--box);border:1px solid var(--line);border-radius:.4rem;padding:.7rem .9rem;overflow:auto;
-margin:.4rem 0}
-pre code,summary code{background:none;padding:0}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:.875rem}
-th{text-align:left;font-weight:600;color:var(--soft)}
-th,td{padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top}
-td:first-child{white-space:nowrap}
-.soft{color:var(--soft)}
-@media(max-width:50rem){.frame{display:block}nav{position:static;max-height:none;border-right:0;
-border-bottom:1px solid var(--line)}main{padding:1rem}}
-"""
+_STYLE: Final = files("discue.api.openapi").joinpath("page.css").read_text("utf-8")
 
 _BOUNDS: Final = {
     "minLength": "at least {} characters",
