@@ -222,14 +222,12 @@ class App:
             *headers_of(error, negotiate(request.accept)),
             ("x-request-id", request.id),
         ]
-        return _encode(problem_of(error, request.id, self._origin(request)))
-
-    def _origin(self, request: Request) -> str:
-        """Return the URL of the service; empty if the request does not tell."""
         try:
-            return self._public_url or base_url(request.scope, request.headers)
+            origin = self._public_url or base_url(request.scope, request.headers)
         except DiscueError:
-            return ""
+            # The error may be that the Host header is not a host: its links are relative to the service then.
+            origin = ""
+        return _encode(problem_of(error, request.id, origin))
 
     def _log(self, request: Request, status: int, size: int, duration_seconds: float) -> None:
         scope, principal = request.scope, request.principal

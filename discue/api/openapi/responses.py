@@ -14,13 +14,6 @@ _NOT_MODIFIED = 304
 
 # 403 everywhere: a key that is presented without need can be locked out, too.
 _ALWAYS = (400, 403, 406, 414, 429, 431, 500, 503)
-_WITH_KEY = (401, 423)
-_WITH_BODY = (408, 413, 415)
-_QUOTA_EXCEEDED = 402
-_UNPROCESSABLE = 422
-_CREATING = (409, _UNPROCESSABLE)
-_PRECONDITION_FAILED = 412
-_NOT_FOUND = 404
 
 _EVENTS: Mapping[str, Any] = {
     EVENTS: {
@@ -128,19 +121,19 @@ def _statuses(method: Method, route: Route) -> list[int]:
     """Return every status except 200 that the route can respond to a method with."""
     found = {*_ALWAYS, *route.statuses}
     if route.needs is not None:
-        found.update(_WITH_KEY)
+        found.update((401, 423))
     if "{" in route.path:
-        found.add(_NOT_FOUND)
+        found.add(404)
     if route.takes_body:
-        found.update(_WITH_BODY)
+        found.update((408, 413, 415))
     if route.creates:
-        found.update(_CREATING)
+        found.update((409, 422))
     if route.publishes:
-        found.add(_QUOTA_EXCEEDED)
+        found.add(402)
     if route.changes:
-        found.add(_PRECONDITION_FAILED)
+        found.add(412)
         if route.takes_body:
-            found.add(_UNPROCESSABLE)
+            found.add(422)
     if method == "GET" and shows_one(route):
         found.add(_NOT_MODIFIED)
     return sorted(found)

@@ -72,6 +72,7 @@ from discue.store.idempotency import StoredResponse
 LONGEST_ESCAPE = 6
 """A byte of a string takes at most this many characters of JSON."""
 
+_PATH: Final = "/queues/{queue_id}/messages"
 _READ, _LIST, _WRITE = Needs.of("messages")
 
 DATA: Final = doc("The data: a string, or any other JSON value, which is delivered as written.", {"order": 17})
@@ -368,10 +369,10 @@ def _view(message: StoredMessage) -> MessageView:
 
 ROUTES = (
     Route(GET, "/messages", list_all, _LIST, query=MESSAGE_PAGES),
-    Route(GET, "/queues/{queue_id}/messages", list_of_queue, _LIST, query=MESSAGE_PAGES),
+    Route(GET, _PATH, list_of_queue, _LIST, query=MESSAGE_PAGES),
     Route(
         CREATE,
-        "/queues/{queue_id}/messages",
+        _PATH,
         create,
         _WRITE,
         MessageBody,
@@ -382,7 +383,7 @@ ROUTES = (
     ),
     Route(
         POST,
-        "/queues/{queue_id}/messages/batch",
+        _PATH + "/batch",
         create_batch,
         _WRITE,
         BatchBody,
@@ -391,14 +392,7 @@ ROUTES = (
         events="many",
         example={"messages": [{"data": "one"}, {"alias": "second", "data": {"two": 2}}]},
     ),
-    Route(GET, "/queues/{queue_id}/messages/{message_id}", get, _READ),
-    Route(
-        PUT,
-        "/queues/{queue_id}/messages/{message_id}",
-        change,
-        _WRITE,
-        MessageChangeBody,
-        example={"alias": "order-17"},
-    ),
-    Route(DELETE, "/queues/{queue_id}/messages/{message_id}", delete, _WRITE),
+    Route(GET, _PATH + "/{message_id}", get, _READ),
+    Route(PUT, _PATH + "/{message_id}", change, _WRITE, MessageChangeBody, example={"alias": "order-17"}),
+    Route(DELETE, _PATH + "/{message_id}", delete, _WRITE),
 )

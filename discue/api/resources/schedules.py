@@ -62,6 +62,8 @@ NEXT_RUNS = 5
 # The largest data, with every character escaped.
 _BODY_BYTES: Final = SMALL_BODY + LARGEST_DATA_BYTES * LONGEST_ESCAPE
 
+_PATH: Final = "/queues/{queue_id}/schedules"
+_ITEM: Final = _PATH + "/{schedule_id}"
 _READ = Needs("messages", "read")
 _WRITE = Needs("messages", "write")
 
@@ -293,10 +295,10 @@ def _run(run: ScheduleRun) -> RunView:
 
 
 ROUTES = (
-    Route(GET, "/queues/{queue_id}/schedules", list_all, _READ, query=PAGES),
+    Route(GET, _PATH, list_all, _READ, query=PAGES),
     Route(
         CREATE,
-        "/queues/{queue_id}/schedules",
+        _PATH,
         create,
         _WRITE,
         ScheduleBody,
@@ -304,15 +306,7 @@ ROUTES = (
         required=("cron", "data"),
         example={"cron": "0 9 * * MON-FRI", "time_zone": "Europe/Zurich", "data": {"report": "daily"}},
     ),
-    Route(GET, "/queues/{queue_id}/schedules/{schedule_id}", get, _READ),
-    Route(
-        PUT,
-        "/queues/{queue_id}/schedules/{schedule_id}",
-        change,
-        _WRITE,
-        ScheduleBody,
-        limit=_BODY_BYTES,
-        example={"status": "disabled"},
-    ),
-    Route(DELETE, "/queues/{queue_id}/schedules/{schedule_id}", delete, _WRITE),
+    Route(GET, _ITEM, get, _READ),
+    Route(PUT, _ITEM, change, _WRITE, ScheduleBody, limit=_BODY_BYTES, example={"status": "disabled"}),
+    Route(DELETE, _ITEM, delete, _WRITE),
 )

@@ -53,6 +53,7 @@ from discue.publishing.publish import NewMessage
 from discue.publishing.topics import RoutedMessage, publish_to_topic, stored_routed_messages
 from discue.store.idempotency import StoredResponse
 
+_CHANNELS: Final = "/topics/{topic_id}/channels"
 _READ, _LIST, _WRITE = Needs.of("topics")
 _READ_CHANNEL, _LIST_CHANNELS, _WRITE_CHANNEL = Needs.of("channels")
 _WRITE_MESSAGE = Needs("messages", "write")
@@ -371,26 +372,21 @@ ROUTES = (
     Route(GET, "/topics/{topic_id}", get, _READ),
     Route(PUT, "/topics/{topic_id}", change, _WRITE, TopicBody, example={"alias": "shop.eu"}),
     Route(DELETE, "/topics/{topic_id}", delete, _WRITE),
-    Route(GET, "/topics/{topic_id}/channels", list_channels, _LIST_CHANNELS, query=PAGES),
+    Route(GET, _CHANNELS, list_channels, _LIST_CHANNELS, query=PAGES),
     Route(
         CREATE,
-        "/topics/{topic_id}/channels",
+        _CHANNELS,
         create_channel,
         _WRITE_CHANNEL,
         ChannelBody,
         required=("queue_id",),
         example={"alias": "paid-orders", "queue_id": "0VbuJFSo00H8Lq7zazFOL", "pattern": "orders.*.paid"},
     ),
-    Route(GET, "/topics/{topic_id}/channels/{channel_id}", get_channel, _READ_CHANNEL),
+    Route(GET, _CHANNELS + "/{channel_id}", get_channel, _READ_CHANNEL),
     Route(
-        PUT,
-        "/topics/{topic_id}/channels/{channel_id}",
-        change_channel,
-        _WRITE_CHANNEL,
-        ChannelBody,
-        example={"pattern": "orders.>"},
+        PUT, _CHANNELS + "/{channel_id}", change_channel, _WRITE_CHANNEL, ChannelBody, example={"pattern": "orders.>"}
     ),
-    Route(DELETE, "/topics/{topic_id}/channels/{channel_id}", delete_channel, _WRITE_CHANNEL),
+    Route(DELETE, _CHANNELS + "/{channel_id}", delete_channel, _WRITE_CHANNEL),
     Route(
         CREATE,
         "/topics/{topic_id}/messages",
