@@ -238,6 +238,22 @@ async def test_message_deleted_while_the_lane_holds_it_is_not_sent(stage: Stage,
     assert sent & set(waiting) == {waiting[0], waiting[4]}
 
 
+async def test_retry_deleted_while_the_lane_holds_it_is_not_sent(stage: Stage) -> None:
+    queue, listener = await stage.running()
+    ids = await stage.publish(queue, IN_FLIGHT + 20)
+    await stage.end(stage.courier.in_flight[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
+    await stage.advance(6_000)
+    under_way = set(stage.courier.ids())
+    [held, *_] = [message for message in ids if message not in under_way]
+    await stage.delete_message(queue, held)
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[0], well())
+    assert [sent.number for sent in stage.courier.sent if sent.message_id == held] == [1]
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.retrying) == (IN_FLIGHT + 19, 0)
+
+
 async def test_deleted_listener_receives_and_records_nothing(stage: Stage) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue)
