@@ -64,81 +64,63 @@ class Fetcher:
 
     async def _fetch(self, target: Target, request: Callable[[], bytes], timeout_seconds: float) -> FetchResult:
         result: asyncio.Future[FetchResult] = asyncio.get_running_loop().create_future()
-        exchange = _Exchange(result, self._limits)
+        opened: list[asyncio.Transport] = []
+        connect_seconds = min(timeout_seconds, self._connect_seconds)
         try:
             async with asyncio.timeout(timeout_seconds):
-                error = await self._send(target, request, exchange, min(timeout_seconds, self._connect_seconds))
-                return FetchResult(0, b"", error) if error else await result
+                factory = partial(_Connection, request(), result, opened, limits=self._limits)
+                try:
+                    async with asyncio.timeout(connect_seconds):
+                        await self._dialer.dial(target, factory, connect_seconds)
+                except TimeoutError:
+                    return FetchResult(0, b"", "connect_timeout")
+                return await result
+        except DialFailed as error:
+            return FetchResult(0, b"", error.failure.kind)
         except TimeoutError:
             return FetchResult(0, b"", "timeout")
-        finally:
-            exchange.close()
-
-    async def _send(
-        self, target: Target, request: Callable[[], bytes], exchange: "_Exchange", connect_seconds: float
-    ) -> FailureKind:
-        """Send the request. Returns why that failed, or ""."""
-        try:
-            exchange.request = request()
-            async with asyncio.timeout(connect_seconds):
-                await self._dialer.dial(target, partial(_Connection, exchange), connect_seconds)
-        except DialFailed as error:
-            return error.failure.kind
-        except TimeoutError:
-            return "connect_timeout"
         except RequestInvalid:
-            return "internal"
+            return FetchResult(0, b"", "internal")
         except Exception:
             _logger.exception("a connection could not be opened")
-            return "internal"
-        return ""
-
-
-class _Exchange:
-    """A request and its response, over whichever of the tried connections opens."""
-
-    def __init__(self, result: asyncio.Future[FetchResult], limits: SenderLimits) -> None:
-        self.request = b""
-        self.limits = limits
-        self._result = result
-        self._transports: list[asyncio.Transport] = []
-
-    def opened(self, transport: asyncio.Transport) -> None:
-        self._transports.append(transport)
-        transport.write(self.request)
-
-    def ended(self, fetched: FetchResult) -> None:
-        if not self._result.done():
-            self._result.set_result(fetched)
-
-    def close(self) -> None:
-        for transport in self._transports:
-            transport.abort()
+            return FetchResult(0, b"", "internal")
+        finally:
+            for transport in opened:
+                transport.abort()
 
 
 class _Connection(asyncio.Protocol):
-    """A connection that reads one response."""
+    """A connection that sends a request and reads its response, unless another connection was faster."""
 
-    def __init__(self, exchange: _Exchange) -> None:
-        self._exchange = exchange
-        self._response = ResponseReader(exchange.limits)
-        self._has_ended = False
+    def __init__(
+        self,
+        request: bytes,
+        result: asyncio.Future[FetchResult],
+        opened: list[asyncio.Transport],
+        *,
+        limits: SenderLimits,
+    ) -> None:
+        self._request = request
+        self._result = result
+        self._opened = opened
+        self._response = ResponseReader(limits)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._exchange.opened(cast(asyncio.Transport, transport))
+        self._opened.append(cast(asyncio.Transport, transport))
+        self._opened[-1].write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        if self._has_ended:
+        if self._result.done():
             return
         try:
             decided = self._response.feed(data)
         except ResponseMalformed:
-            self._end(FetchResult(0, b"", "protocol"))
+            self._result.set_result(FetchResult(0, b"", "protocol"))
         except ResponseHeadTooLarge:
-            self._end(FetchResult(0, b"", "response_too_large"))
+            self._result.set_result(FetchResult(0, b"", "response_too_large"))
         else:
             if decided:
-                self._end(self._whole())
+                self._result.set_result(self._whole())
 
     def eof_received(self) -> None:
         self._ended_by_peer(None)
@@ -148,17 +130,13 @@ class _Connection(asyncio.Protocol):
         self._response.close()
 
     def _ended_by_peer(self, error: Exception | None) -> None:
-        if self._has_ended:
+        if self._result.done():
             return
         if not isinstance(error, ssl.SSLError) and self._response.end():
-            self._end(self._whole())
+            self._result.set_result(self._whole())
         else:
             failure = classify_lost_connection(error, response_started=self._response.received > 0)
-            self._end(FetchResult(0, b"", failure.kind))
+            self._result.set_result(FetchResult(0, b"", failure.kind))
 
     def _whole(self) -> FetchResult:
         return FetchResult(self._response.status, self._response.take_excerpt())
-
-    def _end(self, fetched: FetchResult) -> None:
-        self._has_ended = True
-        self._exchange.ended(fetched)
