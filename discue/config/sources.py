@@ -100,21 +100,12 @@ def _from_file(
     except (OSError, ValueError) as error:
         faults.append(Fault(origin, f"cannot read {path}: {_reason(error)}"))
         return {}
-    return _from_document(document, path, faults)
-
-
-def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return "not UTF-8" if isinstance(error, UnicodeDecodeError) else f"not TOML: {error}"
-
-
-def _from_document(document: Mapping[str, object], path: str, faults: list[Fault]) -> dict[str, _Given]:
     given = {}
     for key, value in document.items():
         origin = f"{path}: {key}"
         if key not in _BY_NAME:
-            faults.append(Fault(origin, f"unknown setting{_suggestion(key)}"))
+            close = get_close_matches(key.lower().replace("-", "_"), _BY_NAME, n=1)
+            faults.append(Fault(origin, "unknown setting" + (f"; did you mean {close[0]}?" if close else "")))
         elif (text := _text_of(value)) is None:
             faults.append(Fault(origin, f"expected {_BY_NAME[key].type.expected}"))
         else:
@@ -122,9 +113,10 @@ def _from_document(document: Mapping[str, object], path: str, faults: list[Fault
     return given
 
 
-def _suggestion(key: str) -> str:
-    close = get_close_matches(key.lower().replace("-", "_"), _BY_NAME, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "not UTF-8" if isinstance(error, UnicodeDecodeError) else f"not TOML: {error}"
 
 
 def _text_of(value: object) -> str | None:

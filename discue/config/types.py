@@ -21,10 +21,6 @@ class InvalidValue(ValueError):
     """A value that is invalid for a specific reason, the message. It never contains the value."""
 
 
-def _unchanged(value: object) -> object:
-    return value
-
-
 class SettingType(NamedTuple):
     """A type of settings."""
 
@@ -32,7 +28,7 @@ class SettingType(NamedTuple):
     """Description of valid values, for errors and documentation."""
     parse: Callable[[str], object]
     """Raises ValueError for an invalid text."""
-    shown: Callable[[Any], object] = _unchanged
+    shown: Callable[[Any], object] = lambda value: value
     """Returns a value without its secrets."""
 
 
@@ -60,15 +56,19 @@ def integer(least: int, most: int) -> SettingType:
     return SettingType(f"an integer from {least} to {most}", parse)
 
 
-def one_of(*words: str) -> SettingType:
-    """Return the type of settings with a fixed set of values."""
-
+def _checked(is_valid: Callable[[str], object]) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(text)
+        # Without the text, which may be a secret.
+        if not is_valid(text):
+            raise ValueError
         return text
 
-    return SettingType(f"{', '.join(words[:-1])} or {words[-1]}", parse)
+    return parse
+
+
+def one_of(*words: str) -> SettingType:
+    """Return the type of settings with a fixed set of values."""
+    return SettingType(f"{', '.join(words[:-1])} or {words[-1]}", _checked(words.__contains__))
 
 
 def _boolean(text: str) -> bool:
@@ -80,10 +80,6 @@ def _boolean(text: str) -> bool:
 
 def _networks(text: str) -> Networks:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
-
-
-def _boolean_or_networks(text: str) -> bool | Networks:
-    return _boolean(text) if text.lower() in _ON | _OFF else _networks(text)
 
 
 def _host(text: str) -> str:
@@ -133,18 +129,6 @@ def show_database(text: str) -> str:
     return without_password(text) if is_postgres_url(text) else text
 
 
-def _organization(text: str) -> str:
-    if not is_organization_alias(text):
-        raise ValueError(text)
-    return text
-
-
-def _api_key(text: str) -> str:
-    if parse_api_key(text) is None:
-        raise ValueError
-    return text
-
-
 def parse_encryption_key(text: str) -> bytes:
     """Return the 32 bytes of a key in standard or URL-safe base64. Errors do not repeat the text."""
     try:
@@ -163,7 +147,8 @@ def _encryption_keys(text: str) -> tuple[bytes, ...]:
 BOOLEAN = SettingType("true or false", _boolean)
 NETWORKS = SettingType("networks such as 10.0.0.0/8, separated by commas", _networks)
 BOOLEAN_OR_NETWORKS = SettingType(
-    "true, false, or networks such as 10.0.0.0/8, separated by commas", _boolean_or_networks
+    "true, false, or networks such as 10.0.0.0/8, separated by commas",
+    lambda text: _boolean(text) if text.lower() in _ON | _OFF else _networks(text),
 )
 HOST = SettingType("an IP address or a host name", _host)
 FILE = SettingType("the path of a file", _path)
@@ -173,9 +158,9 @@ DATABASE = SettingType(
     _database,
     show_database,
 )
-ORGANIZATION = SettingType("a reverse domain name such as com.example.dev", _organization)
+ORGANIZATION = SettingType("a reverse domain name such as com.example.dev", _checked(is_organization_alias))
 ENCRYPTION_KEYS = SettingType("32 random bytes in base64, or several such keys, separated by commas", _encryption_keys)
-API_KEY = SettingType("an API key: dsk_ and 43 to 128 letters and digits", _api_key)
+API_KEY = SettingType("an API key: dsk_ and 43 to 128 letters and digits", _checked(parse_api_key))
 
 
 _PREFIXES = ("postgresql://", "postgres://")
