@@ -189,9 +189,11 @@ class ControlPlaneCache:
         self.locks = LockoutTable(LOCKS)
 
     async def open(self) -> None:
-        """Load the lockouts, and follow the feed from its current version."""
+        """Drop what is cached, load the lockouts, and follow the feed from its current version."""
         now = self._clock.now()
         self._epoch, self._version, locks = await self._store.read(lambda tx: _present(tx, now))
+        for cache in self._caches:
+            cache.clear()
         self.locks.clear()
         self._hold(locks)
 
@@ -274,7 +276,6 @@ class ControlPlaneCache:
         """
         async with self._catching_up:
             await self.open()
-            self._clear()
 
     async def flush_usage(self) -> bool:
         """Store the times of last use of at most 500 keys. Returns whether more are left."""
@@ -356,7 +357,6 @@ class ControlPlaneCache:
         expected = range(version + 1, version + 1 + len(changes))
         if epoch != self._epoch or head < version or [change.version for change in changes] != list(expected):
             await self.open()
-            self._clear()
             self._notify("everything", 0, 0)
             return False
         self._version = version + len(changes)
@@ -369,10 +369,6 @@ class ControlPlaneCache:
         for change in changes:
             self._notify(change.kind, change.organization, change.ref)
         return self._version != head
-
-    def _clear(self) -> None:
-        for cache in self._caches:
-            cache.clear()
 
     def _notify(self, what: ChangeKind, organization: int, ref: int) -> None:
         for follower in self._followers:

@@ -36,13 +36,9 @@ _CallerKey = tuple[int, int]
 
 
 @lru_cache(10_000)
-def _number_of(subject: str) -> int:
-    return int.from_bytes(blake2b(subject.encode(), digest_size=8).digest()) >> 1
-
-
 def address_caller(subject: str, limit: int) -> RateLimitKey:
     """Return the key of callers without a valid API key. `subject` is their address or network."""
-    return RateLimitKey(0, _number_of(subject), limit)
+    return RateLimitKey(0, int.from_bytes(blake2b(subject.encode(), digest_size=8).digest()) >> 1, limit)
 
 
 class _Budget:
@@ -169,7 +165,10 @@ class RateLimiter:
         budget = self._budget(caller)
         is_admitted = None if self._is_store_down else await self._await_grant(budget)
         if is_admitted is None:
-            return self._status(budget, refused=not self._admit_locally(budget))
+            # Without the store, this worker admits up to the limit by its own count.
+            self._request_refill(budget)
+            is_admitted = budget.admitted < budget.limit
+            budget.owed += is_admitted
         return self._status(budget, refused=not is_admitted)
 
     def count(self, caller: RateLimitKey) -> RateLimitStatus:
@@ -230,14 +229,6 @@ class RateLimiter:
         # A whole generation is dropped at once: no bookkeeping per request, unlike an LRU list.
         if len(self._recent) > self._entries:
             self._recent, self._earlier = {}, self._recent
-
-    def _admit_locally(self, budget: _Budget) -> bool:
-        """Return whether to admit a request by the count of this worker alone."""
-        self._request_refill(budget)
-        if budget.admitted >= budget.limit:
-            return False
-        budget.owed += 1
-        return True
 
     async def _await_grant(self, budget: _Budget) -> bool | None:
         """Return whether a request is within the limit. None: the store did not respond in time."""
