@@ -147,10 +147,6 @@ def _text(max_characters: int) -> Callable[[str], str]:
     return check
 
 
-def _username(value: str) -> str:
-    return "must have no colon" if ":" in value else _text(MAX_USERNAME_CHARACTERS)(value)
-
-
 def _url(value: str) -> str:
     parse_target(value, _pointer("token_url"))
     return ""
@@ -168,7 +164,7 @@ def _pem(value: str) -> str:
 
 
 _RULES: Final[Mapping[str, Callable[[str], str]]] = {
-    "username": _username,
+    "username": lambda value: "must have no colon" if ":" in value else _text(MAX_USERNAME_CHARACTERS)(value),
     "password": _text(MAX_SECRET_CHARACTERS),
     "token_url": _url,
     "client_id": _text(MAX_SECRET_CHARACTERS),

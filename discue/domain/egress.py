@@ -4,14 +4,7 @@ import re
 import stringprep
 import unicodedata
 from bisect import bisect_right
-from ipaddress import (
-    AddressValueError,
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_network,
-)
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from urllib.parse import quote
 
 import idna
@@ -286,8 +279,11 @@ def _host(text: str, pointer: str) -> tuple[str, IPAddress | None]:
     if literal is None:
         name = _ascii_host(text, pointer)
         # IDNA may have mapped the characters to an address.
-        literal = _numeric_host(name, pointer)
+        literal = literal_address(name)
         if literal is None:
+            # A host that ends in a number must be an address (WHATWG URL).
+            if _NUMERIC_LABEL.fullmatch(name.rpartition(".")[2]):
+                raise invalid(pointer, "must have a valid host")
             return name, None
     return str(literal), literal
 
@@ -303,11 +299,3 @@ def _ascii_host(host: str, pointer: str) -> str:
     if len(name) > _HOST_LENGTH or not all(_LABEL.fullmatch(label) for label in name.split(".")):
         raise invalid(pointer, "must have a valid host")
     return name
-
-
-def _numeric_host(host: str, pointer: str) -> IPAddress | None:
-    """Return the literal address. A host that ends in a number but is no address is invalid (WHATWG URL)."""
-    literal = literal_address(host)
-    if literal is None and _NUMERIC_LABEL.fullmatch(host.rpartition(".")[2]):
-        raise invalid(pointer, "must have a valid host")
-    return literal

@@ -267,15 +267,14 @@ def _nesting_depth(value: object) -> int:
     """Return how deeply arrays and objects are nested."""
     # By levels, not recursively: a deep document would exhaust the stack.
     level, inner = 0, [value]
-    while inner := [each for one in inner for each in _elements(one)]:
+    while inner := [
+        each
+        for one in inner
+        if isinstance(one, dict | list)
+        for each in (one.values() if isinstance(one, dict) else one)
+    ]:
         level += 1
     return level
-
-
-def _elements(value: object) -> list[object]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
 
 
 def _subschemas(schema: dict[str, Any], place: str) -> Iterator[_Subschema]:

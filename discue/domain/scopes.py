@@ -1,5 +1,6 @@
 """Authorization: the scopes of API keys, which scopes may be granted, and the principal of a request."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -36,8 +37,7 @@ Access = Literal["read", "write"]
 _EVERYTHING = ("*",)
 _NOTHING: frozenset[str] = frozenset()
 _MAX_FAULTS = 100
-_SCHEMA_ID_LENGTH = 64
-_HEX_DIGITS = frozenset("0123456789abcdef")
+_SCHEMA_ID = re.compile("[0-9a-f]{64}")
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -242,19 +242,11 @@ def _parse_targets(value: object, pointer: str, faults: _Faults) -> tuple[str, .
         faults.invalid(pointer, f"must have at most {TARGETS_LIMIT} ids")
     elif value != ["*"]:
         for index, target in enumerate(value):
-            _check_target(target, f"{pointer}/{index}", faults)
+            if not isinstance(target, str):
+                faults.malformed(f"{pointer}/{index}", "must be a string")
+            elif target == "*":
+                faults.invalid(f"{pointer}/{index}", "must be the only target")
+            elif not (is_public_id(target) or _SCHEMA_ID.fullmatch(target)):
+                faults.invalid(f"{pointer}/{index}", "is not an id")
         return tuple(value)
     return _EVERYTHING
-
-
-def _check_target(target: object, pointer: str, faults: _Faults) -> None:
-    if not isinstance(target, str):
-        faults.malformed(pointer, "must be a string")
-    elif target == "*":
-        faults.invalid(pointer, "must be the only target")
-    elif not (is_public_id(target) or _is_schema_id(target)):
-        faults.invalid(pointer, "is not an id")
-
-
-def _is_schema_id(text: str) -> bool:
-    return len(text) == _SCHEMA_ID_LENGTH and _HEX_DIGITS.issuperset(text)
