@@ -24,8 +24,7 @@ _EVENTS: Mapping[str, Any] = {
         "example": 'event: message\ndata: {"id":"0VbuJFW500I0yWwoGXXf6","receipt":"0000000001l8lCq3JzX4bM"}\n\n',
     }
 }
-_LIMITS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
-_EVERYWHERE = ("X-Request-Id", *_LIMITS)
+_EVERYWHERE = ("X-Request-Id", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _ETAG = {"type": "string", "pattern": '^"[!#-~]+"$'}
 
 HEADERS: dict[str, dict[str, Any]] = {
@@ -182,6 +181,10 @@ def responses_of(method: Method, route: Route, components: Mapping[str, Schema])
 
 
 def _success(route: Route, components: Mapping[str, Schema]) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": {"type": "string"}}
+    if route.media_type == JSON:
+        schema = ref_to(route.response_type.__name__)
+        content = {"schema": schema, "example": example_of(schema, components)}
     headers = _header_refs(_EVERYWHERE)
     if any(parameter.name == "per_page" for parameter in route.query):
         headers["Link"] = _header_ref("Link")
@@ -192,15 +195,8 @@ def _success(route: Route, components: Mapping[str, Schema]) -> dict[str, Any]:
     return {
         "description": "Success.",
         "headers": headers,
-        "content": {route.media_type: _content(route, components), **(_EVENTS if route.streams else {})},
+        "content": {route.media_type: content, **(_EVENTS if route.streams else {})},
     }
-
-
-def _content(route: Route, components: Mapping[str, Schema]) -> dict[str, Any]:
-    if route.media_type != JSON:
-        return {"schema": {"type": "string"}}
-    schema = ref_to(route.response_type.__name__)
-    return {"schema": schema, "example": example_of(schema, components)}
 
 
 def _header_refs(names: tuple[str, ...]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from discue.api.structs import (
     status_given,
 )
 from discue.control import api_keys
-from discue.control.api_keys import CreatedKey, KeyFields
+from discue.control.api_keys import KeyFields
 from discue.domain import model
 from discue.domain.api_key import visible_prefix
 from discue.domain.scopes import PROTECTED, RESOURCES, TARGETS_LIMIT, parse_scopes, render_scopes
@@ -133,26 +133,26 @@ async def create(call: Call) -> ApiKeyResponse:
     return await created(
         call,
         lambda control: api_keys.create(control, call.principal, _fields(call)),
-        lambda call, made: _response(call, made.key, new_key_view(made)),
+        lambda call, made: _response(call, made.key, key_view(made.key, made.text)),
     )
 
 
 async def get(call: Call) -> ApiKeyResponse:
     """Get an API key."""
     found = await api_keys.get(call.control, call.principal, call.ids[0])
-    return _response(call, found, _view(found))
+    return _response(call, found, key_view(found))
 
 
 async def list_all(call: Call) -> ApiKeysResponse:
     """List API keys."""
-    views, links = await paged(call, partial(api_keys.page, call.control, call.principal), _view)
+    views, links = await paged(call, partial(api_keys.page, call.control, call.principal), key_view)
     return ApiKeysResponse(api_keys=views, links=links)
 
 
 async def change(call: Call) -> ApiKeyResponse:
     """Change an API key. `scopes` replaces all scopes of the key."""
     changed = await api_keys.change(call.control, call.principal, call.ids[0], _fields(call))
-    return _response(call, changed, _view(changed))
+    return _response(call, changed, key_view(changed))
 
 
 async def delete(call: Call) -> DeletedResponse:
@@ -171,12 +171,8 @@ def _fields(call: Call) -> KeyFields:
     return KeyFields(*call.names(), status_given(body.status), scopes, body.expires_at)
 
 
-def new_key_view(created: CreatedKey) -> ApiKeyView:
-    """Return what clients see of a new key, which includes its secret."""
-    return _view(created.key, created.text)
-
-
-def _view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
+def key_view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
+    """Return what clients see of a key: of a new one its complete `text`, later only its first characters."""
     return ApiKeyView(
         **base_fields(key),
         status=key.status,

@@ -213,8 +213,7 @@ async def list_of_listener(call: Call) -> AttemptsResponse:
 
 async def get_of_message(call: Call) -> AttemptResponse:
     """Get an attempt to deliver a message. With details, if they were kept."""
-    found = await messages.get_attempt(call.control, call.principal, call.ids[:2], call.ids[2])
-    return _attempt_response(call, found)
+    return _attempt_response(call, await messages.get_attempt(call.control, call.principal, call.ids[:2], call.ids[2]))
 
 
 async def get_of_listener(call: Call) -> AttemptResponse:

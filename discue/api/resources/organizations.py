@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.resources.api_keys import ApiKeyView, new_key_view
+from discue.api.resources.api_keys import ApiKeyView, key_view
 from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
 from discue.api.structs import (
     NOT_SENT,
@@ -187,7 +187,8 @@ def _routes(
         def respond(call: Call, made: NewOrganization) -> NewApiClientResponse | NewOrganizationResponse:
             links = call.links(made.organization.public_id)
             member: dict[str, Any] = {field: call.with_etag(made.organization, _view(made.organization))}
-            return new_response(api_key=new_key_view(made.first_key), links=links, **member)
+            first = key_view(made.first_key.key, made.first_key.text)
+            return new_response(api_key=first, links=links, **member)
 
         return await created(call, lambda control: organizations.create(control, call.principal, fields), respond)
 

@@ -1,6 +1,5 @@
 """`/events`, `/stats` and `/limits`."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Final, get_args
 from urllib.parse import urlencode
 
@@ -20,7 +19,7 @@ from discue.domain.clock import LAST_INSTANT
 from discue.domain.ids import millisecond_in
 from discue.store.events import EventTopic, UsageEvent
 
-_STATS: Final = Needs("stats", "read")
+_READ: Final = Needs("stats", "read")
 _TOPICS: Final = get_args(EventTopic)
 _DEFAULTS: Final = EventSelection()
 _EVENTS: Final = Parameter(
@@ -212,16 +211,8 @@ def _event_view(event: UsageEvent, organization: str, *, is_restricted: bool) ->
 async def get_statistics(call: Call) -> StatisticsResponse:
     """Count usage events. Counts have a resolution of five minutes: a period starts at a multiple of five minutes."""
     found = await usage.event_counts(call.control, call.principal)
-    windows = EventWindowsView(
-        last_24_hours=_counts_view(found.last_24_hours),
-        last_1_hours=_counts_view(found.last_1_hours),
-        today_so_far=_counts_view(found.today_so_far),
-    )
+    windows = msgspec.convert(found, EventWindowsView, from_attributes=True)
     return StatisticsResponse(aggregated_api_usage_events=windows, links=call.links())
-
-
-def _counts_view(counts: Mapping[str, int]) -> EventCountsView:
-    return EventCountsView(**{name: counts.get(name, 0) for name in EventCountsView.__struct_fields__})
 
 
 async def get_limits(call: Call) -> LimitsResponse:
@@ -250,6 +241,6 @@ ROUTES = (
         Needs("events", "read", listing=True),
         query=(_EVENTS, _LIMIT, _START_AFTER, _START_AFTER_ID),
     ),
-    Route(GET, "/stats/messages", get_statistics, _STATS),
-    Route(GET, "/limits", get_limits, Needs("stats", "read")),
+    Route(GET, "/stats/messages", get_statistics, _READ),
+    Route(GET, "/limits", get_limits, _READ),
 )
