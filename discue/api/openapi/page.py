@@ -202,11 +202,9 @@ def _followed(document: Document, entry: Mapping[str, Any]) -> Mapping[str, Any]
     """Return the entry, or the component that it refers to."""
     if "$ref" not in entry:
         return entry
-    found: Any = document
-    for step in entry["$ref"].removeprefix("#/").split("/"):
-        found = found[step]
-    followed: Mapping[str, Any] = found
-    return followed
+    *_, kind, name = entry["$ref"].split("/")
+    component: Mapping[str, Any] = document["components"][kind][name]
+    return component
 
 
 class FieldRow(NamedTuple):

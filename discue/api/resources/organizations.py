@@ -147,13 +147,7 @@ def _fields(call: Call) -> OrganizationFields:
     if isinstance(body.quotas, QuotasBody):
         sent = {name: getattr(body.quotas, name) for name in quotas.NAMES}
         limits = {name: limit for name, limit in sent.items() if limit is not UNSET}
-    return OrganizationFields(
-        *call.names(),
-        body.rate_limit,
-        body.require_verified_domains,
-        limits,
-        body.retention,
-    )
+    return OrganizationFields(*call.names(), body.rate_limit, body.require_verified_domains, limits, body.retention)
 
 
 def _view(organization: model.Organization) -> OrganizationView:
