@@ -24,7 +24,7 @@ from discue.control.context import ControlContext
 from discue.control.encryption import ensure_encryption, opened
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import ensure_operator
-from discue.control.queues import QueueDetails, QueueFields
+from discue.control.queues import QueueFields
 from discue.crypto.signing import SignatureInvalid, verify
 from discue.domain import api_key
 from discue.domain.errors import DiscueError, MethodNotAllowed, SettingsInvalid, reason_phrase
@@ -71,7 +71,8 @@ async def _developer(control: ControlContext, key: str) -> Principal:
 
 async def _ensure_demo(control: ControlContext, principal: Principal, url: str) -> str:
     """Create the demo queue and listener if needed, and update the listener's URLs. Returns the id of the queue."""
-    details = await _demo_queue(control, principal)
+    found = (await queues.page(control, principal, Selection(alias=_QUEUE_ALIAS))).items
+    details = found[0] if found else await queues.create(control, principal, QueueFields(_QUEUE_ALIAS))
     queue = details.queue.public_id
     fields = ListenerFields(notify_url=url + _INBOX_PATH, liveness_url=f"{url}/health/live")
     for summary in details.listeners:
@@ -84,11 +85,6 @@ async def _ensure_demo(control: ControlContext, principal: Principal, url: str) 
             return queue
     await listeners.create(control, principal, queue, msgspec.structs.replace(fields, alias=_LISTENER_ALIAS))
     return queue
-
-
-async def _demo_queue(control: ControlContext, principal: Principal) -> QueueDetails:
-    listing = await queues.page(control, principal, Selection(alias=_QUEUE_ALIAS))
-    return listing.items[0] if listing.items else await queues.create(control, principal, QueueFields(_QUEUE_ALIAS))
 
 
 VERIFIED: Final = "verified"

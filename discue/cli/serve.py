@@ -54,10 +54,11 @@ def _run_several(invocation: Invocation) -> int:
             uvloop.run(_serve(replace(invocation, settings=shared), pipe))
             return FINE
 
-        def serve_worker(pipe: WorkerPipe) -> int:
-            return exit_code_of(lambda: serve(pipe))
-
-        return WorkerProcesses(serve_worker, settings, invocation.clock, invocation.log).run()
+        # An error of a worker is printed by its own process: the parent learns the exit code only.
+        workers = WorkerProcesses(
+            lambda pipe: exit_code_of(lambda: serve(pipe)), settings, invocation.clock, invocation.log
+        )
+        return workers.run()
 
 
 async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None:
