@@ -65,20 +65,6 @@ def run_forked(folder: Path, *command: str, **variables: str) -> subprocess.Comp
     return subprocess.CompletedProcess(command, code, out.to_the_end(), log.to_the_end())
 
 
-def run_apart(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run any Python program in a new process to its end, without the time of its imports."""
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=environment(**variables),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
-
-
 @contextmanager
 def kept_logging() -> Iterator[None]:
     """Undo what a command configures for its process."""
@@ -104,7 +90,7 @@ class Output:
         self._reader.start()
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """The first place that fits, in all that was written and comes within half a minute."""
+        """Return the first match in what was written, waiting for it for up to half a minute."""
         while (found := re.search(pattern, self.text)) is None:
             line = self._lines.get(timeout=PATIENCE_SECONDS)
             assert line is not None, f"ended without {pattern!r}:\n{self.text}"
@@ -112,14 +98,14 @@ class Output:
         return found
 
     def wait_for_count(self, text: str, count: int) -> None:
-        """Until a text was written so often."""
+        """Wait until the text was written `count` times."""
         while self.text.count(text) < count:
             line = self._lines.get(timeout=PATIENCE_SECONDS)
             assert line is not None, f"ended with {text!r} fewer than {count} times:\n{self.text}"
             self.text += line
 
     def to_the_end(self) -> str:
-        """Everything, when the process is gone."""
+        """Return the whole text, after the process has ended."""
         while (line := self._lines.get(timeout=PATIENCE_SECONDS)) is not None:
             self.text += line
         self._lines.put(None)

@@ -19,7 +19,7 @@ log = Log()
 
 
 def obedient(place: WorkerPipe) -> int:
-    """Says who it is, and who was here before; ends when it is told to."""
+    """Log the number and the predecessors, and serve until told to end."""
     log.info("began", worker=place.number, predecessors=place.predecessors)
     place.report_session_id(os.getpid())
     place.report_serving()
@@ -51,7 +51,7 @@ def second_ends_again_and_again(place: WorkerPipe) -> int:
 
 
 def second_joins_afresh_and_is_killed_before_it_serves(place: WorkerPipe) -> int:
-    """The second time it is there, it serves."""
+    """The second worker serves once it has two predecessors."""
     if place.number == 2 and len(place.predecessors) < 2:
         log.info("began", worker=2, predecessors=place.predecessors)
         place.report_session_id(21)
@@ -61,7 +61,7 @@ def second_joins_afresh_and_is_killed_before_it_serves(place: WorkerPipe) -> int
 
 
 def second_halts(place: WorkerPipe) -> int:
-    """It goes on only where somebody was before it."""
+    """The second worker halts unless it replaces one."""
     place.report_session_id(os.getpid())
     place.report_serving()
     if place.number == 2 and not place.predecessors:
@@ -70,7 +70,7 @@ def second_halts(place: WorkerPipe) -> int:
 
 
 def second_pauses_for_a_moment(place: WorkerPipe) -> int:
-    """Stopped, and let go on at once by the first one."""
+    """The second worker halts until a test continues it."""
     if place.number == 2:
         place.report_serving()
         log.info("stopping", pid=os.getpid())

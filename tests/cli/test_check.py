@@ -62,15 +62,13 @@ def test_invalid_settings_are_a_finding(tmp_path: Path) -> None:
     assert "--port" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("folder_name", "message"), [("missing", "does not exist"), ("file", "does not exist")], ids=["missing", "file"]
-)
-def test_missing_folder_is_found(tmp_path: Path, folder_name: str, message: str) -> None:
+@pytest.mark.parametrize("folder_name", ["missing", "file"])
+def test_missing_folder_is_found(tmp_path: Path, folder_name: str) -> None:
     (tmp_path / "file").touch()
     result = run(tmp_path, "check", f"--database=sqlite:///{folder_name}/discue.db")
 
     assert result.returncode == 1
-    assert message in result.stdout
+    assert "does not exist" in result.stdout
 
 
 def test_database_of_a_newer_version_is_found(tmp_path: Path) -> None:

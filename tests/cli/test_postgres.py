@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from discue.config.sources import CONFIG_VARIABLE
+from discue.crypto import key_file
+from discue.crypto.keyring import key_id_of
+from discue.store.encryption import Encryption
 from tests.cli.commands import DISCUE, environment, request, run, running, serving
+from tests.cli.test_rotate_key import state
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
 
@@ -44,14 +48,19 @@ def test_dev_stores_only_the_key_with_postgresql(tmp_path: Path, database: str) 
         with running(tmp_path, "dev", "--port", "0", DISCUE_DATABASE=database) as server:
             server.out.wait_for('"orders"')
             assert f"Data is stored in {shown(database)}." in server.out.text
-            key = server.key
+            api_key = server.key
             url, queue = server.out.wait_for(r"(http://\S+)/queues/(\w{21})/messages").groups()
-            assert request("POST", f"{url}/queues/{queue}/messages", key, {"data": "x"}).status_code == 200
+            assert request("POST", f"{url}/queues/{queue}/messages", api_key, {"data": "x"}).status_code == 200
             server.out.wait_for("signature verified ✓")
             assert server.stop() == 0
-            said += server.out.text + server.log.text
+            assert server.log.text == ""
+            said += server.out.text
 
     assert sorted(path.name for path in (tmp_path / ".discue").iterdir()) == [".gitignore", "encryption_key", "key"]
+    path = tmp_path / ".discue/encryption_key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    (key,) = key_file.read_keys(path)
+    assert state(database)[0] == Encryption(key_id_of(key))
     assert PASSWORD not in said
 
 

@@ -15,7 +15,7 @@ from discue.crypto.keyring import key_id_in, key_id_of
 from discue.domain.clock import SystemClock
 from discue.store import encryption as encryption_rows
 from discue.store.encryption import Encryption, SecretsRow
-from tests.cli.commands import Receipts, Running, receiving, request, run, running, serving
+from tests.cli.commands import Receipts, Running, receiving, request, run, serving
 from tests.cli.test_copy import on_store
 from tests.support.databases import ENGINE_NAMES, new_database
 
@@ -263,17 +263,6 @@ def test_server_without_a_key_logs_that_secrets_are_unencrypted(
         verify(receipts, secret)
         assert secret.encode() not in b"".join(row.stored for row in state(database)[1])
         assert findings(run(tmp_path, "check", **keyed)).startswith("ok: ")
-
-
-def test_dev_stores_its_key_in_its_folder(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    with new_database(request, "postgres", tmp_path) as database:
-        for _ in range(2):
-            with running(tmp_path, "dev", "--port", "0", "--database", database) as server:
-                server.out.wait_for("curl")
-                assert server.stop() == 0
-            assert (server.log.text, (tmp_path / ".discue/encryption_key").stat().st_mode & 0o777) == ("", 0o600)
-        (key,) = key_file.read_keys(tmp_path / ".discue/encryption_key")
-        assert state(database)[0] == Encryption(key_id_of(key))
 
 
 def test_rotation_requires_a_key(tmp_path: Path, request: pytest.FixtureRequest) -> None:
