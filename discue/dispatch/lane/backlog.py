@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from discue.dispatch.delivery_rules import Gap, steps_of_page
 from discue.dispatch.lane.flush import READ_RETRY_MS
-from discue.dispatch.lane.ordering import WaitingByKey
+from discue.dispatch.lane.ordering import Ordering, WaitingByKey
 from discue.domain.errors import Unavailable
 from discue.domain.messages import Entry
 from discue.domain.window import SPAN
@@ -180,11 +180,43 @@ class Backlog:
             return
         # Messages that were delivered during the read have moved the position.
         if last > window.position:
+            ordering = lane.cursor.ordering
+            if ordering is not None and ordering.may_hold_keys:
+                await self._miss_old_in_order(ordering, last)
+                return
             lane.cursor.miss_range(window.position + 1, last, "too_old", self._context.clock.now())
             self.read_through = max(self.read_through, last)
         # In an ordered queue other messages wait behind a retry, and come next when it has its turn.
         if lane.cursor.retrying and not lane.limits.may_send and lane.cursor.ordering is None:
             await self._miss_old_retries(before)
+
+    async def _miss_old_in_order(self, ordering: Ordering, last: int) -> None:
+        """Miss some old messages one by one. A message whose key is held is blocked, and missed in its turn.
+
+        The row of a key counts the messages behind it, and finds each by its key in the log. If a missed range covered
+        some of them, the row would move on to one of these, and the last that it counts would be lost.
+        """
+        lane, epoch, after = self._lane, self.epoch, self._lane.cursor.window.position
+        queue = (self._record.organization, self._record.queue)
+        page = await self._context.reads.page(queue, after, self._tuning.missed_per_step, _PAGE_BYTES)
+        has_changed = epoch != self.epoch or after != lane.cursor.window.position or bool(self.new)
+        if has_changed or not lane.is_quiet or not ordering.is_known:
+            return
+        now, through = self._context.clock.now(), min(page.through, last)
+        for step in steps_of_page(page, after, self._record.start_seq, through):
+            if isinstance(step, Gap):
+                lane.cursor.skip(step.first, step.last)
+                continue
+            held = ordering.holder(step)
+            if held is None:
+                lane.cursor.miss_new(step, "too_old", now)
+            elif held.row is not None:
+                lane.cursor.block(held, [step.seq])
+            else:
+                # Another worker has the holder in flight, and writes its row.
+                through = step.seq - 1
+                break
+        self.read_through = max(self.read_through, through)
 
     async def _miss_old_retries(self, before: int) -> None:
         lane, epoch, key, limit = self._lane, self.epoch, self._record.key, self._tuning.missed_per_step

@@ -118,6 +118,11 @@ class Ordering:
         self.blocked = 0
         """How many messages the cursor has passed that wait, without rows, behind the known keys."""
 
+    @property
+    def may_hold_keys(self) -> bool:
+        """Whether a key is held, or the keys are not known."""
+        return not self.is_known or bool(self._by_key)
+
     def add_rows(self, rows: Iterable[KeyRow], owner_may_write: frozenset[str], *, complete: bool) -> None:
         """Take over rows that hold keys. Rows in a state outside `owner_may_write` are another worker's to write.
 

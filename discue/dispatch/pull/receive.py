@@ -15,6 +15,8 @@ from discue.domain.clock import Clock
 from discue.domain.errors import Conflict, NotFound, Unavailable
 from discue.domain.ids import RowIds
 from discue.store import pull_leases
+from discue.store.cursors import LaneRecord
+from discue.store.engine import LogPage
 from discue.store.pull_leases import OpenDelivery, PullSnapshot
 from discue.store.store import Store
 
@@ -161,15 +163,19 @@ class _Leasing:
         if session.new_from:
             self._expect(session.new_from)
             return
-        page = await self._context.store.page(
-            record.organization, record.queue, session.position, _PAGE_ROWS, max_bytes=max(1, self._bytes_left)
-        )
-        hashes = sorted({entry.key_hash for entry in page.entries if entry.key_hash is not None})
-        if record.ordered and hashes:
-            read = partial(pull_leases.keys_among, key=record.key, queue=record.queue, hashes=hashes)
-            session.add_keys(await self._context.store.read(read))
+        page = await read_new(self._context.store, session, record, max_bytes=max(1, self._bytes_left))
         self.messages += session.lease_new(page, 1 if session.is_throttled else wanted)
         self.has_more = self.has_more or session.position < page.head
 
     def _expect(self, due_at: int) -> None:
         self.next_at = min(self.next_at, due_at) if self.next_at else due_at
+
+
+async def read_new(store: Store, session: PullSession, record: LaneRecord, *, max_bytes: int = _BODY_BYTES) -> LogPage:
+    """Read the messages after the session's position, and tell the session which of their keys are held."""
+    page = await store.page(record.organization, record.queue, session.position, _PAGE_ROWS, max_bytes=max_bytes)
+    hashes = sorted({entry.key_hash for entry in page.entries if entry.key_hash is not None})
+    if record.ordered and hashes:
+        read = partial(pull_leases.keys_among, key=record.key, queue=record.queue, hashes=hashes)
+        session.add_keys(await store.read(read))
+    return page

@@ -299,6 +299,25 @@ async def test_message_that_waits_for_an_inherited_request_and_is_too_old_is_mis
     assert (counts.acknowledged, counts.missed, counts.pending) == (1, 2, 0)
 
 
+async def test_messages_too_old_behind_a_held_key_take_no_place_of_a_later_one(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish_keyed(queue, "a")
+    await stage.end_all(badly())
+    await stage.configure(listener, status="disabled")
+    await stage.publish_keyed(queue, "a", "b")
+    stage.clock.advance(31 * DAY_MS)
+    await stage.miss_too_old()
+    (later,) = await stage.publish_keyed(queue, "a")
+    assert (await stage.counts(listener)).missed == 1
+    assert await key_rows(stage) == [(1, "retry", 1)]
+    await stage.configure(listener, status="enabled")
+    await stage.advance(5_000)
+    assert stage.courier.ids() == [later]
+    await stage.end_all(well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.pending) == (1, 3, 0)
+
+
 class Judge:
     """Sees to it that first receipts come in order, each settled before the next one of its key is sent."""
 

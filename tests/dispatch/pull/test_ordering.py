@@ -15,7 +15,7 @@ from discue.domain.errors import Unavailable
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import RetryOptions
 from tests.dispatch.lane.test_redelivery import redeliver
-from tests.dispatch.stage import Stage
+from tests.dispatch.stage import DAY_MS, Stage
 from tests.support.pull_consumers import LEASE_MS, PullFixture, another_listener, pull, pull_fixture
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=4, jitter=0.0), max_in_flight=7)
@@ -58,6 +58,23 @@ async def test_filter_applies_to_a_blocked_message_at_its_turn(stage: Stage) -> 
     assert await at.pull() == []
     counts = await stage.counts(at.listener)
     assert (counts.acknowledged, counts.pending) == (1, 1)
+
+
+async def test_messages_too_old_behind_a_held_key_take_no_place_of_a_later_one(stage: Stage) -> None:
+    at = await pull_fixture(stage, ordered=True)
+    await stage.publish_keyed(at.queue, "a", "b", "a")
+    stage.clock.advance(30 * DAY_MS - LEASE_MS // 2)
+    first = await at.pull(1)
+    stage.clock.advance(LEASE_MS - 1)
+    await at.pulls.miss_too_old()
+    await stage.publish_keyed(at.queue, "a")
+    assert await at.pull() == []
+    await at.say("acknowledge", first)
+    later = await at.pull()
+    assert _seqs(later) == [4]
+    await at.say("acknowledge", later)
+    counts = await stage.counts(at.listener)
+    assert (counts.acknowledged, counts.missed, counts.pending) == (2, 2, 0)
 
 
 @pytest.mark.parametrize("decided", ["redelivered", "deleted"])
