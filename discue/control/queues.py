@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import topics, usage
-from discue.control.context import ControlContext, chosen, one_of, record, require_found, within
+from discue.control.context import ControlContext, chosen, one_of, record, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import Forbidden, NotFound, invalid
@@ -140,11 +140,16 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Queue:
     principal.require("queues", access, public_id)
-    return require_found(await queues.get(tx, principal.organization, public_id))
+    queue = await queues.get(tx, principal.organization, public_id)
+    if queue is None:
+        raise NotFound
+    return queue
 
 
 async def _details(tx: Transaction, queue: Queue) -> QueueDetails:
-    head = require_found(await queues.head(tx, queue.organization, queue.id))
+    head = await queues.head(tx, queue.organization, queue.id)
+    if head is None:
+        raise NotFound
     shown = await listeners.references(tx, queue.organization, queue.id, SHOWN_LISTENERS)
     return QueueDetails(queue, head, tuple(shown))
 
