@@ -77,7 +77,7 @@ async def test_a_name_with_private_addresses_only_is_refused_by_the_rule_and_wit
 
 async def test_only_allowed_addresses_of_a_name_are_connected_to() -> None:
     names = Names(["127.0.0.2", "10.0.0.1", "127.0.0.1"])
-    # A port that is bound and not listened on: nobody else's server can answer on the allowed address.
+    # The port is bound but not listened on, so that no other program can answer on the allowed address.
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         port = silent.getsockname()[1]
