@@ -22,9 +22,10 @@ from discue.domain.model import ApiKey, Channel, Listener, Queue, Topic, User
 from discue.domain.scopes import Principal
 from discue.store import events, feed, idempotency
 from discue.store.engine import AlreadyDone, IdempotencyRecord, Notification, Transaction, UniqueViolation, Work
-from discue.store.events import EventKind, Occurrence
+from discue.store.events import Occurrence
 from discue.store.feed import FeedKind
 from discue.store.store import Store
+from discue.store.tallies import EventKind
 
 T = TypeVar("T")
 Choice = TypeVar("Choice", bound=str)

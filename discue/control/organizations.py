@@ -17,9 +17,10 @@ from discue.domain.quotas import HIGHEST, NAMES, QuotaName, setting_of
 from discue.domain.scopes import Access, Principal
 from discue.store import api_keys, domains, events, feed, organizations, purge, queues
 from discue.store.engine import Transaction
-from discue.store.events import EventKind, Occurrence
+from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
+from discue.store.tallies import EventKind
 
 HIGHEST_RATE: Final = 2_147_483_647
 LONGEST_RETENTION_SECONDS: Final = 3_153_600_000

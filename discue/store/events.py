@@ -13,35 +13,7 @@ from discue.domain.ids import event_id_of, millisecond_in, millisecond_of, row_i
 from discue.store import tallies
 from discue.store.engine import Row, Transaction, Value
 from discue.store.pagination import LARGEST
-from discue.store.tallies import TallyEntry
-
-EventKind = Literal[
-    "api_key_added",
-    "api_key_updated",
-    "api_key_deleted",
-    "queue_added",
-    "queue_updated",
-    "queue_deleted",
-    "listener_added",
-    "listener_updated",
-    "listener_deleted",
-    "organization_added",
-    "organization_updated",
-    "organization_deleted",
-    "domain_added",
-    "domain_updated",
-    "domain_deleted",
-    "user_added",
-    "user_updated",
-    "user_deleted",
-    "lockout",
-    "topic_added",
-    "topic_updated",
-    "topic_deleted",
-    "channel_added",
-    "channel_updated",
-    "channel_deleted",
-]
+from discue.store.tallies import EventKind, TallyEntry
 
 _INSERT_EVENT: Final = "INSERT INTO event (organization, id, kind, client, ref, name) VALUES ($1, $2, $3, $4, $5, $6)"
 

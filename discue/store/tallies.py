@@ -6,7 +6,7 @@ requests that workers have taken from a caller's limit per minute are counted ap
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -27,37 +27,42 @@ BYTES_STORED: Final = 2
 MESSAGE_PUBLISHED_OK: Final = 3
 MESSAGE_PUBLISHED_NOT_OK: Final = 4
 
+EventKind = Literal[
+    "api_key_added",
+    "api_key_updated",
+    "api_key_deleted",
+    "queue_added",
+    "queue_updated",
+    "queue_deleted",
+    "listener_added",
+    "listener_updated",
+    "listener_deleted",
+    "organization_added",
+    "organization_updated",
+    "organization_deleted",
+    "domain_added",
+    "domain_updated",
+    "domain_deleted",
+    "user_added",
+    "user_updated",
+    "user_deleted",
+    "lockout",
+    "topic_added",
+    "topic_updated",
+    "topic_deleted",
+    "channel_added",
+    "channel_updated",
+    "channel_deleted",
+]
+"""Events of the control plane. Databases contain their numbers, which follow from this order: append new ones only."""
+
 EVENT_KINDS: Final = {
     "message_added": MESSAGE_ADDED,
     "message_published_ok": MESSAGE_PUBLISHED_OK,
     "message_published_not_ok": MESSAGE_PUBLISHED_NOT_OK,
-    "api_key_added": 5,
-    "api_key_updated": 6,
-    "api_key_deleted": 7,
-    "queue_added": 8,
-    "queue_updated": 9,
-    "queue_deleted": 10,
-    "listener_added": 11,
-    "listener_updated": 12,
-    "listener_deleted": 13,
-    "organization_added": 14,
-    "organization_updated": 15,
-    "organization_deleted": 16,
-    "domain_added": 17,
-    "domain_updated": 18,
-    "domain_deleted": 19,
-    "user_added": 20,
-    "user_updated": 21,
-    "user_deleted": 22,
-    "lockout": 23,
-    "topic_added": 24,
-    "topic_updated": 25,
-    "topic_deleted": 26,
-    "channel_added": 27,
-    "channel_updated": 28,
-    "channel_deleted": 29,
+    **{kind: number for number, kind in enumerate(get_args(EventKind), MESSAGE_PUBLISHED_NOT_OK + 1)},
 }
-"""How each event is counted. Databases contain these numbers: never change the meaning of one."""
+"""How each event is counted."""
 
 WORK_SLOT: Final = 3
 """The slot of works. They are few."""

@@ -9,8 +9,9 @@ from discue.domain.ids import event_id_of, last_id_of
 from discue.domain.model import Listener, Queue
 from discue.store import events, listeners, messages, queues
 from discue.store.engine import Settle
-from discue.store.events import EventBatch, EventKind, EventQuery, Occurrence, UsageEvent, find
+from discue.store.events import EventBatch, EventQuery, Occurrence, UsageEvent, find
 from discue.store.store import Store
+from discue.store.tallies import EventKind
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_message, stored_queue, take_all
 from tests.support.clocks import NOON
 

@@ -279,3 +279,8 @@ async def test_old_counts_are_deleted_in_steps_and_stored_bytes_are_kept(store: 
     assert max(removed) <= 4
     assert await counted(store) == {MESSAGE_ADDED: 3, BYTES_STORED: 9}
     assert await counted(store, THEIRS) == {MESSAGE_ADDED: 1}
+
+
+def test_numbers_of_events_in_databases_keep_their_meaning() -> None:
+    numbers = [tallies.EVENT_KINDS[kind] for kind in ("api_key_added", "user_deleted", "lockout", "channel_deleted")]
+    assert numbers == [5, 22, 23, 29]
