@@ -130,7 +130,7 @@ class GroupCommit:
         except Exception as error:  # It is the result of every part
             self._observer.on_failure()
             for future in futures:
-                _resolve(future, error)
+                resolve(future, error)
             if isinstance(error, StoreUnavailable):
                 self._refuse_waiting(error)
             return
@@ -139,7 +139,7 @@ class GroupCommit:
         # Callers are answered before the observer runs: what it does for lanes takes longer.
         results = (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)
         for future, result in zip(futures, results, strict=True):
-            _resolve(future, result)
+            resolve(future, result)
         self._observer.on_success(outcome)
 
     def _refuse_waiting(self, error: StoreUnavailable) -> None:
@@ -149,7 +149,7 @@ class GroupCommit:
         self._observer.on_taken(sum(append.rows for append in appends), sum(append.bytes for append in appends))
         for waiting in (self.appends, self.settles, self.works, self.topic_appends):
             for _, future in cast("_Waiting[Any]", waiting):
-                _resolve(future, error)
+                resolve(future, error)
             waiting.clear()
 
     def _take_appends(self, waiting: "_Waiting[Any]") -> "_Taken[Any]":
@@ -183,8 +183,8 @@ class GroupCommit:
         return taken
 
 
-def _resolve(future: "asyncio.Future[Any]", result: object) -> None:
-    """Answer a caller, unless it has gone: what was committed stands."""
+def resolve(future: "asyncio.Future[Any]", result: object) -> None:
+    """Answer a caller with a result or an exception, unless it has gone: what was committed stands."""
     if future.done():
         return
     if isinstance(result, Exception):

@@ -4,11 +4,11 @@ Rows of lists are `(key, position, id, alias, updated_at, codec, published_at, k
 `(stored_at, queue, seq)`: within one queue this is the order of seq, because `stored_at` never decreases.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from itertools import groupby
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -16,7 +16,7 @@ from discue.domain.errors import Unavailable
 from discue.domain.ids import is_public_id
 from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
-from discue.store.engine import NewEntry, QueueKey, Row, Transaction, Value
+from discue.store.engine import LogPage, NewEntry, QueueKey, Row, Transaction, Value
 from discue.store.pagination import LARGEST, Selection, Span, created_at, first_id_at, intersect
 from discue.store.tables import chunks, placeholders, read_one, rows_among, within_bytes
 
@@ -36,8 +36,30 @@ def entry_of(row: Row) -> Entry:
     return Entry(seq, public_id, stored_at, codec == JSON, body, expires_at or 0, key_hash, extra or b"")
 
 
-def entry_of_page_row(row: Row) -> Entry:
-    """Convert a row that has `kind` and `origin_seq` in addition."""
+def page_of(found: Iterable[Row], after: int, limit: int, max_bytes: int) -> LogPage:
+    """Convert rows of the head and the columns of `_entry_of_page_row` to a page of at most `limit` entries.
+
+    After the first entry, bodies have at most `max_bytes`. A row without a body does not fit, and without a seq is the
+    only one.
+    """
+    entries: list[Entry] = []
+    size, head, cut = 0, after, False
+    for newest, *row in found:
+        head = newest
+        if row[0] is None:
+            break
+        body = row[4]
+        if body is None or (entries and size + len(body) > max_bytes):
+            cut = True
+            break
+        size += len(body)
+        entries.append(_entry_of_page_row(row))
+    whole = not cut and len(entries) < limit
+    return LogPage(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
+
+
+def _entry_of_page_row(row: Sequence[Any]) -> Entry:
+    """Convert a row that has `kind` and `origin_seq` in addition to the columns for `entry_of`."""
     seq, public_id, stored_at, codec, body, expires_at, key_hash, extra, kind, origin_seq = row
     options = (expires_at or 0, key_hash, extra or b"")
     return Entry(seq, public_id, stored_at, codec == JSON, body, *options, kind == WAITING, origin_seq or 0)

@@ -11,7 +11,7 @@ from discue.domain.messages import MessageOptions
 from discue.domain.model import Organization
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, fits, quotas_of
 from discue.domain.schedule import MissedRunPolicy, Schedule, ScheduleRun, Timing
-from discue.store import organizations, tallies
+from discue.store import message_log, organizations, tallies
 from discue.store.batch_rows import ENTRY_COLUMNS, entry_values
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
@@ -93,6 +93,12 @@ async def delete(tx: Transaction, schedule: Schedule) -> None:
 async def next_at(tx: Transaction) -> int | None:
     """Return when the next run of all schedules is due."""
     return await read_one(tx, lambda row: int(row[0]), _NEXT)
+
+
+async def next_publish_at(tx: Transaction) -> int | None:
+    """Return when the next run of a schedule or delayed message is due."""
+    found = (await message_log.next_delayed_at(tx), await next_at(tx))
+    return min((due_at for due_at in found if due_at is not None), default=None)
 
 
 async def due(tx: Transaction, now: int) -> list[Schedule]:

@@ -19,7 +19,7 @@ from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
 from discue.domain.schedule import Schedule, ScheduleRun, UnknownTimeZone, due_runs
 from discue.publishing.publish import NewMessage, check_messages, entry_for
 from discue.store import message_log, schedules
-from discue.store.engine import Appended, NewEntry, Notification, QueueKey, Transaction
+from discue.store.engine import Appended, NewEntry, Notification, QueueKey
 from discue.store.schedules import PlannedRun, Reason, RunResult
 from discue.store.store import Store
 
@@ -198,7 +198,7 @@ class Scheduler:
         # A message that is published during the read may be due earlier than all that it finds.
         self.next_at = None
         try:
-            found = await self._store.read(_next_at)
+            found = await self._store.read(schedules.next_publish_at)
             self._expect(found)
             return found is not None and found <= self._clock.now()
         except BaseException:
@@ -217,8 +217,3 @@ class Scheduler:
             return None
         until_due = (self.next_at - self._clock.now()) / 1_000 + _LATENESS_SECONDS
         return min(max(0.0, until_due), _MAX_PAUSE_SECONDS)
-
-
-async def _next_at(tx: Transaction) -> int | None:
-    found = (await message_log.next_delayed_at(tx), await schedules.next_at(tx))
-    return min((due_at for due_at in found if due_at is not None), default=None)

@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from discue.domain.errors import StoreUnavailable
-from discue.domain.messages import Entry
 from discue.store.engine import (
     Appended,
     Batch,
@@ -24,7 +23,7 @@ from discue.store.engine import (
     Work,
     WorkerRow,
 )
-from discue.store.message_log import entry_of_page_row
+from discue.store.message_log import page_of
 from discue.store.migrations import migrations
 from discue.store.postgres import append as postgres_append
 from discue.store.postgres import schema
@@ -151,18 +150,7 @@ class PostgresEngine:
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         values = (organization, queue, after, rows, max_bytes)
         found = await self._shielded(self._read("page", lambda connection: connection.client.fetch(PAGE, *values)))
-        entries: list[Entry] = []
-        head, cut = after, False
-        for newest, *row in found:
-            head = newest
-            if row[0] is None:
-                break
-            if row[4] is None:
-                cut = True
-                break
-            entries.append(entry_of_page_row(tuple(row)))
-        whole = not cut and len(entries) < rows
-        return LogPage(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
+        return page_of(found, after, rows, max_bytes)
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
         keys = ([key[0] for key in queues], [key[1] for key in queues])

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import apsw
 
 from discue.domain.errors import StoreUnavailable
-from discue.domain.messages import Entry
+from discue.store import feed, schedules
 from discue.store.engine import (
     Batch,
     BatchOutcome,
@@ -31,7 +31,8 @@ from discue.store.engine import (
     Work,
     WorkerRow,
 )
-from discue.store.message_log import BODY, entry_of_page_row
+from discue.store.group_commit import resolve
+from discue.store.message_log import BODY, page_of
 from discue.store.migrations import migrations
 from discue.store.sqlite import append as sqlite_append
 from discue.store.sqlite import schema
@@ -62,8 +63,6 @@ SELECT h.head, l.seq, l.id, l.stored_at, l.codec, CASE l.kind WHEN 0 THEN {BODY}
 FROM queue_head h LEFT JOIN log l ON l.organization = h.organization AND l.queue = h.queue AND l.seq > $1
 WHERE h.organization = $2 AND h.queue = $3 ORDER BY l.seq LIMIT $4
 """
-_EPOCH = "SELECT value FROM meta WHERE key = 'epoch'"
-_FEED = "SELECT version FROM feed_head WHERE shard = 0"
 _HAS_JOBS = "SELECT 1 FROM job WHERE state = 'waiting' LIMIT 1"
 _MEMBERS = """
 SELECT incarnation, role, slot, lease_ms, lease_until - clock_ms(), leaves, dead FROM worker
@@ -71,10 +70,6 @@ ORDER BY incarnation"""
 _FREE = """
 SELECT organization, listener, stream FROM cursor WHERE owner IS NULL AND stream = 0
 ORDER BY organization, listener, stream LIMIT 1000"""
-_DUE = (
-    "SELECT due_at FROM scheduled WHERE due_at >= 0 ORDER BY due_at LIMIT 1",
-    "SELECT next_run_at FROM schedule WHERE next_run_at IS NOT NULL ORDER BY next_run_at LIMIT 1",
-)
 _HEAD = "SELECT head FROM queue_head WHERE organization = $1 AND queue = $2"
 
 Report = Callable[[str, BaseException], None]
@@ -205,7 +200,7 @@ class SqliteEngine:
     def _give_up(self, order: _Order) -> None:
         if order.claim():
             self._report("turn", TimeoutError("another process holds the write lock"))
-            _deliver(order.result, StoreUnavailable())
+            resolve(order.result, StoreUnavailable())
 
     async def read(self, work: Work[T]) -> T:
         try:
@@ -221,26 +216,15 @@ class SqliteEngine:
             raise translated(error, self.path) from error
 
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
-        entries: list[Entry] = []
-        size, head, cut = 0, after, False
         try:
             cursor = self._reader.execute(_PAGE, (after, organization, queue, rows))
-            for newest, *row in cursor:
-                head = newest
-                if row[0] is None:
-                    break
-                size += len(row[4])
-                if entries and size > max_bytes:
-                    cut = True
-                    break
-                entries.append(entry_of_page_row(tuple(row)))
+            page = page_of(cursor, after, rows, max_bytes)
             # An open cursor would keep its snapshot, and the write-ahead log could not restart.
             cursor.close()
         except apsw.Error as error:
             self._report("page", error)
             raise translated(error, self.path) from error
-        whole = not cut and len(entries) < rows
-        return LogPage(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
+        return page
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
         return await self.read(lambda tx: _poll(tx, queues))
@@ -271,7 +255,7 @@ class SqliteEngine:
                     result: BatchOutcome | Exception = self._write(order.batch)
                 except Exception as error:  # It is the batch's result
                     result = self._failure("commit", error)
-                self._loop.call_soon_threadsafe(_deliver, order.result, result)
+                self._loop.call_soon_threadsafe(resolve, order.result, result)
                 # Within the turn: other processes would make a restart of the log wait.
                 self._keep_log_short()
 
@@ -383,16 +367,6 @@ class SqliteEngine:
         return True
 
 
-def _deliver(future: asyncio.Future[BatchOutcome], result: BatchOutcome | Exception) -> None:
-    """Set the result of a commit, unless its caller has gone."""
-    if future.done():
-        return
-    if isinstance(result, Exception):
-        future.set_exception(result)
-    else:
-        future.set_result(result)
-
-
 def _run_to_end(coroutine: Any) -> Any:
     """Run work that never suspends, and return its result: on this engine every statement answers at once."""
     running = cast("Coroutine[Any, Any, Any]", coroutine)
@@ -406,10 +380,9 @@ def _run_to_end(coroutine: Any) -> Any:
 
 async def _poll(tx: Transaction, queues: Sequence[QueueKey]) -> ClusterSnapshot:
     # Several statements: on a file, none is a round trip, and all read one snapshot.
-    epoch, feed = await tx.row(_EPOCH), await tx.row(_FEED)
     return ClusterSnapshot(
-        epoch=epoch[0] if epoch else "",
-        feed_version=feed[0] if feed else 0,
+        epoch=await feed.epoch(tx),
+        feed_version=await feed.head(tx),
         has_jobs=await tx.row(_HAS_JOBS) is not None,
         members=tuple(
             [
@@ -419,5 +392,5 @@ async def _poll(tx: Transaction, queues: Sequence[QueueKey]) -> ClusterSnapshot:
         ),
         free=tuple(await tx.rows(_FREE)),
         heads={queue: row[0] for queue in queues if (row := await tx.row(_HEAD, *queue)) is not None},
-        scheduled_at=min([row[0] for sql in _DUE if (row := await tx.row(sql)) is not None], default=None),
+        scheduled_at=await schedules.next_publish_at(tx),
     )
