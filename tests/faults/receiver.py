@@ -53,7 +53,8 @@ class Receiver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
-        self.close_connections()
+        for writer in self._writers:
+            writer.transport.abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -80,11 +81,6 @@ class Receiver:
             return not missing
 
         return look
-
-    def close_connections(self) -> None:
-        """Close those that are open; new ones are accepted."""
-        for writer in self._writers:
-            writer.transport.abort()
 
     async def until(self, condition: Callable[[], bool], within_seconds: float = 30) -> None:
         """Wait until a condition on what was delivered holds. Raises TimeoutError."""

@@ -4,8 +4,8 @@ import asyncio
 import os
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from tests.faults.client import Answer, Client
 from tests.faults.product import SERVE, Ended, Product
 from tests.faults.receiver import Delivered, Receiver
+from tests.support.stores import migrated_file
 
 _AGAIN_SECONDS = 0.05
 _READY_SECONDS = 20
@@ -36,8 +37,8 @@ async def publish_again(client: Client, queue: str, data: str) -> str:
     return str(answer.body["message"]["id"])
 
 
-@asynccontextmanager
-async def locked(database: Path) -> AsyncIterator[None]:
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
     """Another program writes to the database and does not come to an end."""
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
@@ -45,11 +46,15 @@ async def locked(database: Path) -> AsyncIterator[None]:
         connection.execute("ROLLBACK")
 
 
-@asynccontextmanager
-async def full(product: Product, most_bytes: int = 0) -> AsyncIterator[None]:
+@contextmanager
+def full(product: Product, most_bytes: int = 0) -> Iterator[None]:
     product.limit_files(most_bytes)
     yield
     product.limit_files(None)
+
+
+def unable_to_write(product: Product, cause: str) -> AbstractContextManager[None]:
+    return full(product) if cause == "full" else locked(product.database)
 
 
 def refused_for_now(answer: Answer) -> None:
@@ -82,7 +87,7 @@ async def test_a_store_that_cannot_write_refuses_writes_and_recovers_by_itself(t
         client = product.client()
         queue = await client.queue(receiver.url("steady"))
         confirmed = [await client.publish(queue, "before")]
-        async with full(product) if cause == "full" else locked(product.database):
+        with unable_to_write(product, cause):
             await writes_are_refused(client, queue)
         confirmed.append(await publish_again(client, queue, "after"))
         await receiver.until(receiver.has_all(confirmed, "steady"))
@@ -96,7 +101,7 @@ async def test_a_store_that_can_write_again_is_ready_although_nobody_publishes(t
     async with Product(tmp_path) as product:
         client = product.client()
         queue = await client.queue()
-        async with full(product):
+        with full(product):
             refused_for_now(await client.ask("POST", f"/queues/{queue}/messages", {"data": "too much"}))
             for _ in range(2):
                 await product.says('"work":"probe_writes"')
@@ -120,7 +125,7 @@ async def test_deliveries_in_flight_when_writes_fail_are_recorded_later(tmp_path
         listener = await client.listener(queue, receiver.url("steady"))
         confirmed = [await client.publish(queue, str(number)) for number in range(_MESSAGES)]
         await receiver.until(lambda: len(receiver.delivered) == 5)
-        async with full(product) if cause == "full" else locked(product.database):
+        with unable_to_write(product, cause):
             answering.set()
             refused_for_now(await client.ask("POST", f"/queues/{queue}/messages", {"data": "refused"}))
         await receiver.until(lambda: len(receiver.delivered) == _MESSAGES)
@@ -142,7 +147,7 @@ async def test_a_disk_that_fills_up_in_the_middle_of_a_commit_loses_nothing(tmp_
         confirmed: list[str] = []
         for room in (1_000, 5_000, 30_000):
             written = product.database.with_name("discue.db-wal").stat().st_size
-            async with full(product, written + room):
+            with full(product, written + room):
                 answer = Answer(200, {}, None)
                 while answer.status == 200:
                     answer = await client.ask("POST", f"/queues/{queue}/messages", {"data": "x" * 3_000})
@@ -165,89 +170,70 @@ async def refusal(product: Product) -> str:
     return said
 
 
-async def make_database(folder: Path) -> Path:
-    """A database of this program, in which nothing was written but what every start writes."""
-    async with Product(folder) as product:
-        assert await product.stop() == 0
-    return product.database
+def content(database: Path) -> bytes:
+    return database.read_bytes() if database.is_file() else b""
 
 
-async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
-    database = await make_database(tmp_path)
+async def refused_and_left_unchanged(database: Path) -> str:
+    before = content(database)
+    said = await refusal(Product(database.parent))
+    assert content(database) == before
+    return said
+
+
+@pytest.fixture
+def migrated(tmp_path: Path) -> Path:
+    """A database of this program."""
+    return migrated_file(tmp_path / "discue.db")
+
+
+def change(database: Path, sql: str) -> None:
     with closing(sqlite3.connect(database)) as connection:
-        connection.execute("UPDATE meta SET value = '9001' WHERE key IN ('schema_version', 'compatible_from')")
+        connection.execute(sql)
         connection.commit()
-    said = await refusal(Product(tmp_path))
+
+
+async def test_a_newer_database_is_refused(migrated: Path) -> None:
+    change(migrated, "UPDATE meta SET value = '9001' WHERE key IN ('schema_version', 'compatible_from')")
+    said = await refused_and_left_unchanged(migrated)
     assert "9001" in said
     assert "newer discue" in said
-    with closing(sqlite3.connect(database)) as connection:
-        kept = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-    assert kept == ("9001",), "it was left as it is"
 
 
-async def test_a_newer_database_that_still_takes_this_program_is_served(tmp_path: Path) -> None:
-    database = await make_database(tmp_path)
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("UPDATE meta SET value = '9001' WHERE key = 'schema_version'")
-        connection.commit()
-    async with Product(tmp_path) as product:
+async def test_a_newer_database_that_still_takes_this_program_is_served(migrated: Path) -> None:
+    change(migrated, "UPDATE meta SET value = '9001' WHERE key = 'schema_version'")
+    async with Product(migrated.parent) as product:
         assert await product.stop() == 0
-
-
-def another_program(database: Path) -> None:
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("CREATE TABLE recipe (name TEXT)")
-        connection.commit()
-
-
-def garbage(database: Path) -> None:
-    database.write_bytes(b"Dear diary, " * 1_000)
-
-
-def a_directory(database: Path) -> None:
-    database.mkdir()
 
 
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (another_program, "another program's database"),
-        (garbage, "not a database of discue"),
-        (a_directory, "cannot be"),
+        (lambda database: change(database, "CREATE TABLE recipe (name TEXT)"), "another program's database"),
+        (lambda database: database.write_bytes(b"Dear diary, " * 1_000), "not a database of discue"),
+        (Path.mkdir, "cannot be"),
     ],
+    ids=["another program's", "garbage", "a directory"],
 )
-async def test_foreign_files_are_refused_and_left_unchanged(
-    tmp_path: Path, make: Callable[[Path], None], reason: str
-) -> None:
+async def test_foreign_files_are_refused(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
     database = tmp_path / "discue.db"
     make(database)
-    before = database.read_bytes() if database.is_file() else b""
-    said = await refusal(Product(tmp_path))
+    said = await refused_and_left_unchanged(database)
     assert reason in said
     assert str(database) in said
-    assert (database.read_bytes() if database.is_file() else b"") == before
 
 
-async def test_a_locked_database_is_refused_at_the_start(tmp_path: Path) -> None:
-    database = await make_database(tmp_path)
-    async with locked(database):
-        said = await refusal(Product(tmp_path))
-    assert "locked" in said
-
-
-async def test_a_second_server_on_one_database_is_refused(tmp_path: Path) -> None:
-    async with Product(tmp_path) as first:
-        said = await refusal(Product(tmp_path))
-        assert "Another process serves" in said
-        client = first.client()
-        assert (await client.ask("GET", "/health/ready")).status == 200
+async def test_a_locked_database_is_refused_at_the_start(migrated: Path) -> None:
+    with locked(migrated):
+        assert "locked" in await refusal(Product(migrated.parent))
 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter and only its owner may write to."""
+    """A folder with a database, that every user may enter and only its owner may write to."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        migrated_file(folder / "discue.db")
         yield folder
         folder.chmod(0o755)
 
@@ -261,8 +247,8 @@ def as_nobody(folder: Path, mode: int) -> Product:
 
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "made by another user"])
 async def test_a_folder_that_cannot_be_written_is_refused(open_folder: Path, *, exists: bool) -> None:
-    if exists:
-        await make_database(open_folder)
+    if not exists:
+        (open_folder / "discue.db").unlink()
     said = await refusal(as_nobody(open_folder, 0o755))
     assert "cannot be written" in said
     assert "Permission denied" in said
@@ -270,12 +256,7 @@ async def test_a_folder_that_cannot_be_written_is_refused(open_folder: Path, *, 
 
 async def test_a_database_that_cannot_be_written_is_refused(open_folder: Path) -> None:
     """The database's folder is writable, so that the files next to it could be created."""
-    read_only(await make_database(open_folder))
+    (open_folder / "discue.db").chmod(0o444)
     said = await refusal(as_nobody(open_folder, 0o777))
     assert "cannot be written" in said
     assert "discue.db" in said
-
-
-def read_only(database: Path) -> None:
-    database.chmod(0o444)
-    database.with_name("discue.db.serving").unlink(missing_ok=True)
