@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from discue.crypto.keyring import Keyring
-from discue.dispatch.lane.context import BodyBudget, LaneContext, LimitedReads, SendAttempt, Tuning
-from discue.dispatch.lane.endpoint import DeliveryDefaults, Endpoint, InFlightAttempt, endpoint_of
+from discue.dispatch.lane.context import BodyBudget, LaneContext, LimitedReads, SendAttempt, Tuning, WorkerContext
+from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt, endpoint_of
 from discue.dispatch.lane.flush import write_until_stored
 from discue.dispatch.lane.handover import HandoverOutcomes
 from discue.dispatch.lane.lane import Lane
@@ -18,7 +18,7 @@ from discue.dispatch.lane.limits import ConcurrencyLimiter
 from discue.dispatch.lane.probes import HealthWriter, Probe, Prober
 from discue.dispatch.lane.replay import ReplayLane
 from discue.dispatch.registry import LaneIndex, LaneRegistry
-from discue.dispatch.timers import Sleeper, Timers
+from discue.dispatch.timers import Timers
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
@@ -87,58 +87,50 @@ class Dispatcher:
         lease: WorkerLease,
         tuning: Tuning = DEFAULT_TUNING,
     ) -> None:
-        clock = sources.clock
         self._store = store
-        self._clock = clock
         self._log = log
         self._lease = lease
         self._tuning = tuning
-        self.lanes = LaneIndex(clock)
         self._tasks: set[asyncio.Task[None]] = set()
-        defaults = DeliveryDefaults(limits.listener_max_in_flight, limits.timeout_ms)
-        self.registry = LaneRegistry(
-            self.lanes,
-            store,
-            lambda: lease.session_id,
-            log=log,
-            spawn=self._spawn,
-            tuning=tuning,
-            make_endpoint=partial(endpoint_of, defaults=defaults, keyring=sources.keyring),
-            make_lane=self._make_lane,
-        )
-        self.handover_outcomes = HandoverOutcomes(store, self._spawn, tuning.ends_per_write, self._on_outcomes_stored)
+        self.timers = Timers(sources.clock)
+        self.lanes = LaneIndex(sources.clock)
         self.limiter = ConcurrencyLimiter(limits.max_in_flight)
-        self.timers = Timers(clock)
-        self._health_writer = HealthWriter(
-            store, clock, log, self._spawn, wake_at=self._wake_at, records_per_write=tuning.health_records_per_write
-        )
-        self.prober = Prober(
-            probe,
-            clock,
-            sources.random,
-            has_lease=lease.is_held,
-            wake_at=self._wake_at,
-            health_writer=self._health_writer,
-            probes_at_once=tuning.probes_at_once,
-        )
-        self.deadline_ms = limits.deadline_ms
-        self._context = LaneContext(
+        worker = WorkerContext(
             store=store,
-            reads=LimitedReads(store),
-            send_request=send,
-            limiter=self.limiter,
-            budget=BodyBudget(limits.tail_buffer_bytes),
-            clock=clock,
+            log=log,
+            clock=sources.clock,
             row_ids=sources.row_ids,
             random=sources.random,
             has_lease=lease.is_held,
             tuning=tuning,
+            spawn=self._spawn,
+            wake_at=self.timers.wake_at,
+        )
+        self.registry = LaneRegistry(
+            self.lanes,
+            worker,
+            lambda: lease.session_id,
+            make_endpoint=partial(
+                endpoint_of,
+                keyring=sources.keyring,
+                max_in_flight=limits.listener_max_in_flight,
+                timeout_ms=limits.timeout_ms,
+            ),
+            make_lane=self._make_lane,
+        )
+        self.handover_outcomes = HandoverOutcomes(worker, self._on_outcomes_stored)
+        self._health_writer = HealthWriter(worker)
+        self.prober = Prober(probe, worker, self._health_writer)
+        self._context = LaneContext(
+            **msgspec.structs.asdict(worker),
+            reads=LimitedReads(store),
+            send_request=send,
+            limiter=self.limiter,
+            budget=BodyBudget(limits.tail_buffer_bytes),
             deadline_ms=limits.deadline_ms,
             disable_after_seconds=limits.disable_after_seconds,
-            spawn=self._spawn,
             handover_outcomes=self.handover_outcomes,
             prober=self.prober,
-            wake_at=self._wake_at,
             log_attempt=self._log_attempt,
             disable=self._disable,
             lose=self.registry.lose,
@@ -209,7 +201,7 @@ class Dispatcher:
 
     async def miss_too_old(self) -> None:
         """Miss deliveries that waited longer than the deadline, also of disabled listeners."""
-        before = self._clock.now() - self.deadline_ms
+        before = self._context.clock.now() - self._context.deadline_ms
         for lane in self.lanes:
             await lane.miss_older_than(before)
 
@@ -304,9 +296,6 @@ class Dispatcher:
             self._log.warning("attempt", **fields, detail=outcome.detail)
         else:
             self._log.info_unescaped("attempt", **fields)
-
-    def _wake_at(self, sleeper: Sleeper, due_at: int) -> None:
-        self.timers.wake_at(sleeper, due_at, len(self.lanes) + self.prober.url_count + 1)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

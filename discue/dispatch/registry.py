@@ -4,24 +4,20 @@
 """The lanes of a worker: finding them, bringing them up, and reading again what the store says of their cursors."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, KeysView, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, KeysView, Sequence
 from functools import partial
 from typing import Any, Final
 
-from discue.dispatch.lane.context import Tuning
+from discue.dispatch.lane.context import WorkerContext
 from discue.dispatch.lane.endpoint import Endpoint
-from discue.dispatch.lane.flush import Spawn
+from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
 from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.limits import FairShare
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, Unavailable
-from discue.observability.logs import Log
 from discue.store import workers
 from discue.store.cursors import LAST_CURSOR, LaneRecord, claim, lanes_after, lanes_of, release, renew_tokens
 from discue.store.engine import CursorKey, QueueKey, Transaction
-from discue.store.store import Store
-
-RELOAD_PAUSE_SECONDS: Final = 0.25
 
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 
@@ -99,47 +95,15 @@ class LaneIndex:
             fair_share.leave(lane)
 
 
-class ReloadQueue:
-    """Reads listeners again, one after another, each until the store has answered."""
-
-    def __init__(self, reload: Callable[[int, int], Awaitable[None]], spawn: Spawn) -> None:
-        self._reload = reload
-        """Reads one listener again. It is repeated while it raises Unavailable."""
-        self._spawn = spawn
-        self._waiting: dict[ListenerKey, None] = {}
-        self._task: asyncio.Task[None] | None = None
-
-    def add(self, listener: ListenerKey) -> None:
-        self._waiting[listener] = None
-        if self._task is None:
-            self._task = self._spawn(self._reload_all())
-
-    async def _reload_all(self) -> None:
-        try:
-            while self._waiting:
-                listener = next(iter(self._waiting))
-                del self._waiting[listener]
-                try:
-                    await self._reload(*listener)
-                except Unavailable:
-                    self._waiting[listener] = None
-                    await asyncio.sleep(RELOAD_PAUSE_SECONDS)
-        finally:
-            self._task = None
-
-
 class LaneRegistry:
     """Brings up lanes for the cursors that this worker owns, and drops those of cursors that it lost."""
 
     def __init__(
         self,
         lanes: LaneIndex,
-        store: Store,
+        context: WorkerContext,
         session_id: Callable[[], int],
         *,
-        log: Log,
-        spawn: Spawn,
-        tuning: Tuning,
         make_endpoint: Callable[[LaneRecord], Endpoint],
         make_lane: Callable[[LaneRecord, Endpoint], Lane],
     ) -> None:
@@ -148,15 +112,16 @@ class LaneRegistry:
         self.is_closed = False
         """Set to take no cursors any more."""
         self._lanes = lanes
-        self._store = store
+        self._context = context
+        self._store = context.store
         self._session_id = session_id
         """Returns the session id of the worker, which owns its cursors."""
-        self._log = log
-        self._tuning = tuning
+        self._tuning = context.tuning
         self._make_endpoint = make_endpoint
         """Raises ValueError or DiscueError for a row that cannot be used."""
         self._make_lane = make_lane
-        self._reloads = ReloadQueue(self._reload, spawn)
+        self._to_reload: dict[ListenerKey, None] = {}
+        self._reload_task: asyncio.Task[None] | None = None
         self._reading = asyncio.Lock()
         self._dropped: set[CursorKey] = set()
         """Cursors whose lanes were dropped since the last read began: what it says of them is out of date."""
@@ -226,26 +191,42 @@ class LaneRegistry:
         """
         losses = 1 if lane.has_flushed else self._losses.get(lane.key[:2], 0) + 1
         self._losses[lane.key[:2]] = losses
-        self._log.warning("lane_lost", listener=lane.record.listener_public_id, losses_in_a_row=losses)
+        self._context.log.warning("lane_lost", listener=lane.record.listener_public_id, losses_in_a_row=losses)
         self.drop(lane)
         if losses == 1:
-            self._reloads.add(lane.key[:2])
+            self.reload_listener(*lane.key[:2])
         else:
-            pause_seconds = min(RELOAD_PAUSE_SECONDS * 2 ** min(losses, 10), _LONGEST_PAUSE_SECONDS)
-            asyncio.get_running_loop().call_later(pause_seconds, self._reloads.add, lane.key[:2])
+            pause_seconds = min(STORE_RETRY_SECONDS * 2 ** min(losses, 10), _LONGEST_PAUSE_SECONDS)
+            asyncio.get_running_loop().call_later(pause_seconds, self.reload_listener, *lane.key[:2])
 
     def reload(self, lanes: Iterable[Lane]) -> None:
         """Read the listeners of these lanes again: their configuration, and who owns their cursors."""
         for lane in lanes:
-            self._reloads.add(lane.key[:2])
+            self.reload_listener(*lane.key[:2])
 
     def reload_listener(self, organization: int, listener: int) -> None:
-        self._reloads.add((organization, listener))
+        """Read a listener again after those that wait for it, until the store has answered."""
+        self._to_reload[organization, listener] = None
+        if self._reload_task is None:
+            self._reload_task = self._context.spawn(self._reload_all())
 
     def note_head(self, queue: QueueKey, head: int) -> None:
         """Note how far a log goes, for lanes whose records are being read."""
         if self._reading.locked():
             self._heads[queue] = max(head, self._heads.get(queue, 0))
+
+    async def _reload_all(self) -> None:
+        try:
+            while self._to_reload:
+                listener = next(iter(self._to_reload))
+                del self._to_reload[listener]
+                try:
+                    await self._reload(*listener)
+                except Unavailable:
+                    self._to_reload[listener] = None
+                    await asyncio.sleep(STORE_RETRY_SECONDS)
+        finally:
+            self._reload_task = None
 
     async def _reload(self, organization: int, listener: int) -> None:
         async with self._reading:
@@ -290,7 +271,7 @@ class LaneRegistry:
             except Unavailable:
                 # It is unknown whether they were claimed, or they were and could not be read.
                 for key in cursors:
-                    self._reloads.add(key[:2])
+                    self.reload_listener(*key[:2])
                 raise
         return len(won)
 
@@ -353,7 +334,7 @@ class LaneRegistry:
         try:
             return self._make_endpoint(record)
         except (DiscueError, ValueError) as error:
-            self._log.error("listener_unusable", exc_info=error, listener=record.listener_public_id)
+            self._context.log.error("listener_unusable", exc_info=error, listener=record.listener_public_id)
             return None
 
 

@@ -34,6 +34,8 @@ class Timers:
         self._clock = clock
         self._due: list[tuple[int, int, Sleeper]] = []
         self._order = count()
+        self._compacts_at = _SUPERSEDED_KEPT
+        """At how many times the superseded ones are removed."""
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -44,19 +46,18 @@ class Timers:
         """The earliest time, superseded ones included; 0 if there is none."""
         return self._due[0][0] if self._due else 0
 
-    def wake_at(self, sleeper: Sleeper, due_at: int, sleepers: int) -> None:
-        """Wake a sleeper at a time, if not earlier.
-
-        `sleepers` is how many there are: with many more times than that, superseded ones are removed.
-        """
+    def wake_at(self, sleeper: Sleeper, due_at: int) -> None:
+        """Wake a sleeper at a time, if not earlier."""
         if 0 < sleeper.wakes_at <= due_at:
             return
         # An earlier time supersedes the one in the heap, which stays there: removing it would take a search.
         sleeper.wakes_at = due_at
         heapq.heappush(self._due, (due_at, next(self._order), sleeper))
-        if len(self._due) > 2 * sleepers + _SUPERSEDED_KEPT:
-            self._due = [due for due in self._due if due[2].wakes_at == due[0] and not due[2].is_closed]
+        if len(self._due) > self._compacts_at:
+            kept = {due[2]: due for due in self._due if due[2].wakes_at == due[0] and not due[2].is_closed}
+            self._due = list(kept.values())
             heapq.heapify(self._due)
+            self._compacts_at = 2 * len(self._due) + _SUPERSEDED_KEPT
         if self._due and self._due[0][2] is sleeper:
             self._set_timer()
 

@@ -26,8 +26,7 @@ from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.dispatch.lane.probes import ProbeSender
 from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker
-from discue.dispatch.pull.receive import PullContext
-from discue.dispatch.pull.session import PullLimits
+from discue.dispatch.pull.session import PullContext
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
@@ -118,8 +117,15 @@ class Worker:
             store, installation.cache, clock, installation.control.public_ids, quotas=settings.default_quotas
         )
         self._scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self._ownership.is_leader)
-        pull_limits = PullLimits(settings.listener_max_in_flight, settings.delivery_deadline_seconds * 1_000)
-        self.pulls = PullBroker(PullContext(store, clock, row_ids, SystemRandom().random, pull_limits), log)
+        pull_context = PullContext(
+            store,
+            clock,
+            row_ids,
+            SystemRandom().random,
+            max_in_flight=settings.listener_max_in_flight,
+            deadline_ms=settings.delivery_deadline_seconds * 1_000,
+        )
+        self.pulls = PullBroker(pull_context, log)
         polled_parts = PollerContext(
             lease=self.lease,
             cache=installation.cache,

@@ -12,7 +12,7 @@ from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.queues import QueueFields
 from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
 from discue.crypto.keyring import key_id_in
-from discue.dispatch.lane.endpoint import DeliveryDefaults, Endpoint, endpoint_of
+from discue.dispatch.lane.endpoint import Endpoint, endpoint_of
 from discue.domain.errors import DiscueError, Unavailable, Unprocessable
 from tests.control.test_encryption import NEW, NEW_ID, OLD, OLD_ID, move_all, stored, with_keys
 from tests.control.test_listener_tests import SAMPLE, Noted
@@ -162,7 +162,7 @@ async def _endpoint(control: ControlContext, made: ListenerDetails) -> Endpoint:
         liveness_url=row.liveness_url,
         options=row.options,
     )
-    return endpoint_of(record, DeliveryDefaults(50, 15_000), control.keyring)
+    return endpoint_of(record, control.keyring, max_in_flight=50, timeout_ms=15_000)
 
 
 async def test_test_request_is_rejected_if_the_credentials_are_lost(cast: Cast, control: ControlContext) -> None:

@@ -19,8 +19,7 @@ from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker
-from discue.dispatch.pull.receive import PullContext
-from discue.dispatch.pull.session import PullLimits
+from discue.dispatch.pull.session import PullContext
 from discue.domain.attempts import Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.errors import StoreUnavailable
@@ -90,7 +89,8 @@ class Post:
         )
         runs = ScheduleRuns(store, self.cache, clock, PublicIds(clock, bytes))
         self.scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self.ownership.is_leader)
-        self.pulls = PullBroker(PullContext(store, clock, row_ids, Random(0).random, PullLimits(50, 1 << 40)), self.log)  # noqa: S311
+        pull_context = PullContext(store, clock, row_ids, sources.random, 50, 1 << 40)
+        self.pulls = PullBroker(pull_context, self.log)
         context = PollerContext(
             self.lease,
             self.cache,

@@ -14,21 +14,17 @@ import ssl
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from discue.cli.main import main
 from discue.control.context import ControlContext
-from discue.dispatch import dispatcher
-from discue.dispatch.lane.endpoint import DeliveryDefaults
-from discue.dispatch.pull.session import PullLimits
+from discue.dispatch import delivery_rules
 from discue.domain import clock
 from discue.domain.clock import SystemClock
 from discue.domain.egress import IPAddress, Target
 from discue.domain.retry import RetryPolicy
 from discue.sending.dialer import Dialer, ProtocolFactory
-from discue.server import worker
 from discue.store.engine import Append, Appended, TopicAppend, Work
 from discue.store.migrations import Migration, migrations
 from discue.store.postgres import engine as postgres
@@ -81,8 +77,7 @@ def _added(last: int, count: int) -> Iterator[Migration]:
 
 def retry_after(seconds: str) -> None:
     policy = RetryPolicy(tuple(int(each) for each in seconds.split(",")))
-    put(dispatcher, "DeliveryDefaults", partial(DeliveryDefaults, policy=policy))
-    put(worker, "PullLimits", partial(PullLimits, policy=policy))
+    put(delivery_rules, "DEFAULT_RETRY_POLICY", policy)
 
 
 def die_with_a_key(marker: str) -> None:

@@ -8,8 +8,7 @@ import msgspec
 
 from discue.control.pulls import Action, Decision, DecisionResult, LeasedMessage, PullTarget
 from discue.dispatch.pull.broker import PullBroker
-from discue.dispatch.pull.receive import PullContext
-from discue.dispatch.pull.session import PullLimits
+from discue.dispatch.pull.session import PullContext
 from discue.domain.ids import RowIds
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.observability.logs import Log
@@ -18,7 +17,6 @@ from discue.store.engine import Transaction
 from tests.dispatch.stage import DAY_MS, Stage
 from tests.store.rows import a_listener
 
-LIMITS = PullLimits(max_in_flight=50, deadline_ms=30 * DAY_MS)
 LEASE_MS = 30_000
 
 
@@ -37,7 +35,8 @@ class PullFixture:
         """Make another worker."""
         stage = self.stage
         self._slots += 1
-        context = PullContext(stage.store, stage.clock, RowIds(stage.clock, self._slots), Random(0).random, LIMITS)  # noqa: S311
+        random = Random(0).random  # noqa: S311 - repeatable
+        context = PullContext(stage.store, stage.clock, RowIds(stage.clock, self._slots), random, 50, 30 * DAY_MS)
         return PullBroker(context, Log("test"))
 
     async def publish(self, count: int = 1) -> list[str]:

@@ -26,8 +26,7 @@ from discue.control.organizations import ensure_operator
 from discue.crypto.passwords import PasswordHashing
 from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.dispatch.pull.broker import PullBroker
-from discue.dispatch.pull.receive import PullContext
-from discue.dispatch.pull.session import PullLimits
+from discue.dispatch.pull.session import PullContext
 from discue.domain.attempts import Trace, encode_detail
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy
@@ -231,9 +230,8 @@ def _domain_checks(installation: Installation) -> DomainVerifier:
 
 
 def _pulls(installation: Installation, log: Log) -> PullBroker:
-    limits = PullLimits(max_in_flight=50, deadline_ms=30 * 86_400_000)
     sources = (installation.clock, installation.control.row_ids, random.random)
-    return PullBroker(PullContext(installation.store, *sources, limits), log)
+    return PullBroker(PullContext(installation.store, *sources, max_in_flight=50, deadline_ms=30 * 86_400_000), log)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -12,10 +11,13 @@ from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.flush import Spawn
 from discue.dispatch.lane.handover import HandoverOutcomes
 from discue.dispatch.lane.limits import ConcurrencyLimiter
+from discue.dispatch.lane.probes import Prober
+from discue.dispatch.timers import Sleeper
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
 from discue.domain.window import SPAN
+from discue.observability.logs import Log
 from discue.sending.request import AttemptRequest
 from discue.store.cursors import LaneRecord
 from discue.store.engine import LogPage, QueueKey, Work
@@ -23,7 +25,6 @@ from discue.store.store import Store
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
-    from discue.dispatch.lane.probes import Prober
 
 T = TypeVar("T")
 
@@ -114,14 +115,11 @@ class LimitedReads:
             return await self._store.page(*queue, after, rows, max_bytes=max_bytes)
 
 
-class LaneContext(msgspec.Struct, frozen=True):
-    """Everything that the lanes of a worker share: store, limits, and callbacks to the dispatcher."""
+class WorkerContext(msgspec.Struct, frozen=True):
+    """Everything that the parts of a dispatcher share."""
 
     store: Store
-    reads: LimitedReads
-    send_request: SendAttempt
-    limiter: ConcurrencyLimiter
-    budget: BodyBudget
+    log: Log
     clock: Clock
     row_ids: RowIds
     random: Callable[[], float]
@@ -129,15 +127,24 @@ class LaneContext(msgspec.Struct, frozen=True):
     has_lease: Callable[[], bool]
     """Whether attempts may start: no other worker can have taken the cursors over yet."""
     tuning: Tuning
+    spawn: Spawn
+    wake_at: Callable[[Sleeper, int], None]
+    """Wakes a sleeper at a time in milliseconds since the epoch."""
+
+
+class LaneContext(WorkerContext, frozen=True):
+    """Everything that the lanes of a worker share."""
+
+    reads: LimitedReads
+    send_request: SendAttempt
+    limiter: ConcurrencyLimiter
+    budget: BodyBudget
     deadline_ms: int
     """How long a message may wait until it is missed."""
     disable_after_seconds: int
     """How long a listener may only fail until it is disabled; 0 for ever."""
-    spawn: Spawn
     handover_outcomes: HandoverOutcomes
-    prober: "Prober"
-    wake_at: Callable[["Lane", int], None]
-    """Calls `Lane.wake` at a time in milliseconds since the epoch."""
+    prober: Prober
     log_attempt: Callable[[LaneRecord, InFlightAttempt, Outcome], None]
     disable: Callable[[LaneRecord, int, str], None]
     """Disables a listener, if its configuration still has this version, for a reason."""
@@ -156,9 +163,3 @@ class LaneContext(msgspec.Struct, frozen=True):
             return self.clock.now()
         self.waiting_for_lease.add(lane)
         return None
-
-    def send(
-        self, record: LaneRecord, attempt: InFlightAttempt, on_outcome: Callable[[InFlightAttempt, Outcome], None]
-    ) -> None:
-        """Send the request of an attempt, and call back with its outcome later."""
-        self.send_request(attempt.request(record, self.clock), partial(on_outcome, attempt))

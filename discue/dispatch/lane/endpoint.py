@@ -15,21 +15,13 @@ from discue.domain.filters import Filter, compile_filter
 from discue.domain.headers import Headers, merge_headers
 from discue.domain.messages import Entry, decode_options, message_headers
 from discue.domain.rate import RateLimit
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy
-from discue.sending.endpoint_auth import RequestCredentials, credentials_of
+from discue.domain.retry import RetryPolicy
+from discue.sending.endpoint_auth import credentials_of
 from discue.sending.request import AttemptRequest, ClientIdentity, TokenGrant, to_cloudevent
 from discue.store.cursors import LaneRecord
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.handover import Handover
-
-
-class DeliveryDefaults(msgspec.Struct, frozen=True):
-    """Delivery options of listeners that leave them out."""
-
-    max_in_flight: int
-    timeout_ms: int
-    policy: RetryPolicy = DEFAULT_RETRY_POLICY
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -60,22 +52,27 @@ class Endpoint(msgspec.Struct, frozen=True):
         return f"Endpoint(target={self.target!r}, enabled={self.enabled}, config_version={self.config_version})"
 
 
-def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring) -> Endpoint:
-    """Build the endpoint of a listener. Raises ValueError and DiscueError for a row that cannot be used."""
+def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, timeout_ms: int) -> Endpoint:
+    """Build the endpoint of a listener. `max_in_flight` and `timeout_ms` apply if its options leave them out.
+
+    Raises ValueError and DiscueError for a row that cannot be used.
+    """
     options = record.options
     opened = keyring.open(record.secrets, associated_data(record.organization, record.listener))
-    secrets, authentication = decode_secrets(opened), _authentication(record, opened)
+    secrets, credentials = decode_secrets(opened), decode_credentials(opened)
+    if options.authentication != (None if credentials is None else credentials.public):
+        raise ValueError("the secret of a listener's authentication is lost")
+    authentication = credentials_of(credentials, record.listener_public_id)
     expiries = tuple(secret.expires_at for secret in secrets)
     is_enabled, probed = record.status == "enabled", parse_target(record.liveness_url, "/liveness_url")
-    timeout_ms = defaults.timeout_ms if options.timeout_seconds is None else options.timeout_seconds * 1_000
     return Endpoint(
         target=parse_target(record.notify_url, "/notify_url"),
         keys=tuple(signing_key_of(secret) for secret in secrets),
         enabled=is_enabled and record.may_send,
         config_version=record.config_version,
-        max_in_flight=options.max_in_flight or defaults.max_in_flight,
-        timeout_ms=timeout_ms,
-        policy=policy_of(defaults.policy, record),
+        max_in_flight=options.max_in_flight or max_in_flight,
+        timeout_ms=timeout_ms if options.timeout_seconds is None else options.timeout_seconds * 1_000,
+        policy=policy_of(record),
         liveness_url=record.liveness_url,
         probed=probed if is_enabled and record.may_probe else None,
         headers=(*options.headers, *authentication.headers),
@@ -136,11 +133,3 @@ class InFlightAttempt:
             identity=endpoint.identity,
         )
         return request if endpoint.format == "plain" else to_cloudevent(request, entry, endpoint.format)
-
-
-def _authentication(record: LaneRecord, opened: bytes) -> RequestCredentials:
-    """Return what authenticates requests. Raises ValueError if the credentials that the listener expects are lost."""
-    credentials = decode_credentials(opened)
-    if record.options.authentication != (None if credentials is None else credentials.public):
-        raise ValueError("the secret of a listener's authentication is lost")
-    return credentials_of(credentials, record.listener_public_id)

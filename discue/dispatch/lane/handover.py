@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from discue.dispatch.lane.cursor_state import attempt_record
-from discue.dispatch.lane.flush import Spawn, StoreCheck, write_until_stored
+from discue.dispatch.lane.flush import StoreCheck, write_until_stored
 from discue.domain.attempts import Outcome, encode_detail
 from discue.domain.retry import settle
 from discue.domain.window import Window
@@ -22,10 +22,9 @@ from discue.store import delivery_rows
 from discue.store.cursors import LaneRecord
 from discue.store.delivery_rows import RequestEnd, SendingRequest
 from discue.store.engine import CursorKey
-from discue.store.store import Store
 
 if TYPE_CHECKING:
-    from discue.dispatch.lane.context import LaneContext
+    from discue.dispatch.lane.context import LaneContext, WorkerContext
     from discue.dispatch.lane.endpoint import InFlightAttempt
     from discue.dispatch.lane.lane import Lane
 
@@ -175,10 +174,8 @@ class Handover:
 class HandoverOutcomes:
     """Stores the outcomes of all requests of a worker that outlasted their lanes."""
 
-    def __init__(self, store: Store, spawn: Spawn, ends_per_write: int, on_stored: Callable[[], None]) -> None:
-        self._store = store
-        self._ends_per_write = ends_per_write
-        self._spawn = spawn
+    def __init__(self, context: "WorkerContext", on_stored: Callable[[], None]) -> None:
+        self._context = context
         self._on_stored = on_stored
         """Called after each write."""
         self._in_flight: dict[CursorKey, set[tuple[int, int]]] = {}
@@ -222,14 +219,14 @@ class HandoverOutcomes:
 
     def _start(self) -> None:
         if self._task is None and self._ends and not self._is_closed:
-            self._task = self._spawn(self._store_all())
+            self._task = self._context.spawn(self._store_all())
 
     async def _store_all(self) -> None:
         has_failed = False
         try:
             while self._ends and not self._is_closed:
                 taken = self._next_ends()
-                write = partial(self._store.write, partial(delivery_rows.record_ends, ends=taken))
+                write = partial(self._context.store.write, partial(delivery_rows.record_ends, ends=taken))
                 try:
                     stored = await write_until_stored(write, is_wanted=lambda: not self._is_closed)
                 except BaseException as error:
@@ -248,7 +245,7 @@ class HandoverOutcomes:
 
     def _next_ends(self) -> list[RequestEnd]:
         size, number = 0, 0
-        for number, end in enumerate(self._ends[: self._ends_per_write]):
+        for number, end in enumerate(self._ends[: self._context.tuning.ends_per_write]):
             size += len(end.detail)
             if number and size > _BYTES_PER_WRITE:
                 return self._ends[:number]

@@ -1,5 +1,7 @@
 """A lane: delivers the messages of one cursor in their order, a bounded number at once, until each is settled."""
 
+from functools import partial
+
 import msgspec
 
 from discue.dispatch.lane.backlog import Backlog
@@ -290,7 +292,8 @@ class Lane:
         if self.cursor.ordering is not None and not attempt.is_retry:
             # A retry either holds its key already, or was redelivered and must not take it from a later message.
             self.cursor.ordering.begin(attempt.entry)
-        self._context.send(self.record, attempt, self._on_outcome)
+        request = attempt.request(self.record, self._context.clock)
+        self._context.send_request(request, partial(self._on_outcome, attempt))
 
     def _on_outcome(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         context = self._context

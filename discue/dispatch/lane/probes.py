@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from discue.dispatch.lane.flush import STORE_RETRY_SECONDS, Spawn
+from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
 from discue.dispatch.lane.limits import ConcurrencyLimiter, Slots
-from discue.dispatch.timers import Sleeper
-from discue.domain.clock import Clock
 from discue.domain.concurrency import AdaptiveLimit
 from discue.domain.egress import Target
 from discue.domain.errors import StoreUnusable, Unavailable
@@ -28,14 +26,13 @@ from discue.domain.listener_health import (
     probe_interval_ms,
     with_jitter,
 )
-from discue.observability.logs import Log
 from discue.sending.fetch import Fetcher, FetchResult
 from discue.store import listeners
 from discue.store.engine import CursorKey
 from discue.store.listeners import HealthRecord, ListenerHealth
-from discue.store.store import Store
 
 if TYPE_CHECKING:
+    from discue.dispatch.lane.context import WorkerContext
     from discue.dispatch.lane.lane import Lane
 
 LATE_MS: Final = 60_000
@@ -46,8 +43,6 @@ _LAPSED_MS: Final = 1_000
 
 Probe = Callable[[Target, Callable[[FetchResult], None]], None]
 """Probes a target once, and calls back with the response later."""
-
-WakeAt = Callable[[Sleeper, int], None]
 
 
 class ProbeSender:
@@ -79,15 +74,8 @@ class HealthWriter:
     is killed.
     """
 
-    def __init__(
-        self, store: Store, clock: Clock, log: Log, spawn: Spawn, *, wake_at: WakeAt, records_per_write: int
-    ) -> None:
-        self._store = store
-        self._records_per_write = records_per_write
-        self._clock = clock
-        self._log = log
-        self._spawn = spawn
-        self._wake_at = wake_at
+    def __init__(self, context: "WorkerContext") -> None:
+        self._context = context
         self._late: dict[Lane, None] = {}
         """Lanes whose health may be written later."""
         self._due: dict[Lane, None] = {}
@@ -99,7 +87,7 @@ class HealthWriter:
     def on_probe(self, lane: "Lane", before: Liveness, after: Liveness) -> None:
         """Store what a probe has changed."""
         if before.state != after.state:
-            say = self._log.warning if after.state == "inactive" else self._log.info
+            say = self._context.log.warning if after.state == "inactive" else self._context.log.info
             say("liveness", listener=lane.record.listener_public_id, state=after.state, before=before.state)
         if needs_notification(before, after):
             self._late.pop(lane, None)
@@ -111,7 +99,7 @@ class HealthWriter:
     def note(self, lane: "Lane") -> None:
         """Store the health of a listener some time."""
         if not self._late:
-            self._wake_at(self, self._clock.now() + LATE_MS)
+            self._context.wake_at(self, self._context.clock.now() + LATE_MS)
         if lane not in self._due:
             self._late[lane] = None
 
@@ -124,19 +112,20 @@ class HealthWriter:
     async def store(self, lanes: Collection["Lane"]) -> None:
         """Try once to store the health of these lanes, before their cursors are given up. Only counts can be lost."""
         unstored = [lane for lane in lanes if lane in self._late or lane in self._due]
+        at_once = self._context.tuning.health_records_per_write
         with suppress(Unavailable, StoreUnusable):
-            for start in range(0, len(unstored), self._records_per_write):
-                await self._write(unstored[start : start + self._records_per_write])
+            for start in range(0, len(unstored), at_once):
+                await self._write(unstored[start : start + at_once])
 
     def _start(self) -> None:
         if self._task is None and self._due and not self.is_closed:
-            self._task = self._spawn(self._write_all())
+            self._task = self._context.spawn(self._write_all())
 
     async def _write_all(self) -> None:
         try:
             while self._due and not self.is_closed:
                 try:
-                    await self._write(list(self._due)[: self._records_per_write])
+                    await self._write(list(self._due)[: self._context.tuning.health_records_per_write])
                 except (Unavailable, StoreUnusable):
                     # Not `write_until_stored`: the next write takes what has changed meanwhile.
                     await asyncio.sleep(STORE_RETRY_SECONDS)
@@ -152,7 +141,7 @@ class HealthWriter:
             return
         try:
             # Records of cursors that another worker owns are ignored. Their lanes are dropped anyway.
-            await self._store.write(partial(listeners.write_health, records=records))
+            await self._context.store.write(partial(listeners.write_health, records=records))
         except (Unavailable, StoreUnusable):
             self._due.update((lane, None) for lane in lanes)
             raise
@@ -199,24 +188,11 @@ class Prober:
     not use all slots.
     """
 
-    def __init__(
-        self,
-        probe: Probe,
-        clock: Clock,
-        random: Callable[[], float],
-        *,
-        has_lease: Callable[[], bool],
-        wake_at: WakeAt,
-        health_writer: HealthWriter,
-        probes_at_once: int,
-    ) -> None:
+    def __init__(self, probe: Probe, context: "WorkerContext", health_writer: HealthWriter) -> None:
         self._probe = probe
-        self._clock = clock
-        self._random = random
-        self._has_lease = has_lease
-        self._wake_at = wake_at
+        self._context = context
         self._health_writer = health_writer
-        self._limiter = ConcurrencyLimiter(probes_at_once)
+        self._limiter = ConcurrencyLimiter(context.tuning.probes_at_once)
         self._urls: dict[str, _ProbedUrl] = {}
         self._listeners: dict[CursorKey, _ProbedListener] = {}
 
@@ -227,12 +203,12 @@ class Prober:
     def follow(self, lane: "Lane") -> None:
         """Probe the listener of a lane that has begun. Replays are not probed."""
         if lane.endpoint.probed is not None and not lane.key[2]:
-            now, created_at = self._clock.now(), millisecond_of(lane.key[1])
+            now, created_at = self._context.clock.now(), millisecond_of(lane.key[1])
             self._add(lane, lane.endpoint.probed, self._first_at(lane, created_at, now), created_at)
 
     def configured(self, lane: "Lane") -> None:
         """Follow a change of the listener's configuration."""
-        now, listener, target = self._clock.now(), self._listeners.get(lane.key), lane.endpoint.probed
+        now, listener, target = self._context.clock.now(), self._listeners.get(lane.key), lane.endpoint.probed
         if lane.key[2]:
             return
         if listener is None or target is None or lane.endpoint.liveness_url != listener.url.url:
@@ -255,7 +231,7 @@ class Prober:
         if health_changed:
             self.note(lane)
         if (listener := self._listeners.get(lane.key)) is not None and listener.interval == IDLE_INTERVAL_MS:
-            self._hasten(listener, self._clock.now())
+            self._hasten(listener, self._context.clock.now())
 
     def note(self, lane: "Lane") -> None:
         """Store the health of a listener some time."""
@@ -268,10 +244,10 @@ class Prober:
             return self._soon(now)
         # A worker that starts or takes over spreads the probes over the whole interval.
         is_quiet = self._is_quiet(lane, known, created_at, now)
-        return now + int(probe_interval_ms(known, is_idle=is_quiet) * self._random())
+        return now + int(probe_interval_ms(known, is_idle=is_quiet) * self._context.random())
 
     def _soon(self, now: int) -> int:
-        return now + FIRST_PROBE_MS + int(_SPREAD_MS * self._random())
+        return now + FIRST_PROBE_MS + int(_SPREAD_MS * self._context.random())
 
     def _hasten(self, listener: _ProbedListener, now: int) -> None:
         listener.interval = RECOVERY_INTERVAL_MS
@@ -299,24 +275,24 @@ class Prober:
     def _schedule(self, url: _ProbedUrl, due_at: int) -> None:
         if not url.due_at or due_at < url.due_at:
             url.due_at = due_at
-            self._wake_at(url, due_at)
+            self._context.wake_at(url, due_at)
 
     def _pump(self, url: _ProbedUrl) -> None:
         """Send the probe of a URL, if it is due and a slot is free."""
         if url.is_closed or url.slots.in_flight or not url.due_at:
             return
-        now = self._clock.now()
+        now = self._context.clock.now()
         if now < url.due_at:
-            self._wake_at(url, url.due_at)
-        elif not self._has_lease():
-            self._wake_at(url, now + _LAPSED_MS)
+            self._context.wake_at(url, url.due_at)
+        elif not self._context.has_lease():
+            self._context.wake_at(url, now + _LAPSED_MS)
         elif self._limiter.acquire(url.slots):
             url.due_at = 0
             self._probe(url.target, partial(self._on_response, url))
 
     def _on_response(self, url: _ProbedUrl, fetched: FetchResult) -> None:
         self._limiter.release(url.slots)
-        now = self._clock.now()
+        now = self._context.clock.now()
         for listener in tuple(url.listeners.values()):
             # A listener that would be probed soon need not be probed again.
             if listener.due_at - now <= listener.interval // 2:
@@ -333,7 +309,7 @@ class Prober:
             after = after_probe(before, probe_error(fetched.error, fetched.status), fetched.status, now)
         is_quiet = self._is_quiet(lane, after, listener.changed_at, now)
         listener.interval = probe_interval_ms(after, is_idle=is_quiet)
-        listener.due_at = now + with_jitter(listener.interval, self._random())
+        listener.due_at = now + with_jitter(listener.interval, self._context.random())
         if after is not before:
             lane.on_probe(after)
             self._health_writer.on_probe(lane, before, after)

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any, Final
 
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullClient, PullTarget
-from discue.dispatch.pull.receive import PullContext, RoundResult, read_new
+from discue.dispatch.pull.receive import RoundResult, read_new
+from discue.dispatch.pull.session import PullContext, PullSession
 from discue.dispatch.pull.waiters import Waiters
 from discue.dispatch.timers import Timers
 from discue.domain.errors import Overloaded
@@ -117,11 +118,11 @@ class PullBroker:
         if record.head <= record.position and not record.retrying:
             return
         context, store, now = self.context, self.context.store, self.context.clock.now()
-        before = now - context.limits.deadline_ms
+        before = now - context.deadline_ms
         snapshot = await store.read(partial(pull_leases.read_snapshot, listener=record.key[:2], now=now, seqs=()))
         if snapshot is None:
             return
-        session, found = context.session(snapshot, now), snapshot.record
+        session, found = PullSession(snapshot, context, now=now), snapshot.record
         if found.ordered and found.retrying:
             # A range would cover messages behind held keys, which the keys' rows have yet to count. So the new
             # messages are settled one by one, as in a round that leases nothing; some in each run.
@@ -141,9 +142,6 @@ class PullBroker:
         self._tasks.add(task)
         task.add_done_callback(self._on_task_done)
         return task
-
-    def wake_at(self, waiters: Waiters, due_at: int) -> None:
-        self.timers.wake_at(waiters, due_at, len(self._waiters))
 
     def on_round(self, waiters: Waiters, result: RoundResult) -> None:
         """Notify other workers, whose consumers may wait for messages that the round made due."""

@@ -3,17 +3,15 @@
 Any worker may run a round at any time. Its changes are stored only if no other round has stored any since its snapshot.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 import msgspec
 
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullTarget
-from discue.dispatch.pull.session import PullLimits, PullSession
-from discue.domain.clock import Clock
+from discue.dispatch.pull.session import PullContext, PullSession
 from discue.domain.errors import Conflict, NotFound, Unavailable
-from discue.domain.ids import RowIds
 from discue.store import pull_leases
 from discue.store.cursors import LaneRecord
 from discue.store.engine import LogPage
@@ -24,21 +22,6 @@ _TRIES: Final = 20
 _PAGE_ROWS: Final = 128
 _BODY_BYTES: Final = 1 << 20
 """Maximum size of the bodies of one round. The first message may be larger."""
-
-
-class PullContext(msgspec.Struct):
-    """The dependencies of every round."""
-
-    store: Store
-    clock: Clock
-    row_ids: RowIds
-    random: Callable[[], float]
-    limits: PullLimits
-    losses: int = 0
-    """How often the connection to the store was lost. A snapshot from before may be of another server."""
-
-    def session(self, snapshot: PullSnapshot, now: int) -> PullSession:
-        return PullSession(snapshot, self.limits, now=now, row_ids=self.row_ids, random=self.random)
 
 
 class RoundResult(msgspec.Struct, frozen=True):
@@ -81,7 +64,7 @@ async def _try_round(
     snapshot = await context.store.read(read)
     if snapshot is None:
         raise NotFound
-    session = context.session(snapshot, now)
+    session = PullSession(snapshot, context, now=now)
     results = [session.decide(decision) for decision in decisions]
     is_enabled = snapshot.record.status == "enabled"
     leasing = _Leasing(context, snapshot, session)

@@ -14,13 +14,15 @@ from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
 from discue.domain.attempts import FailureKind, Outcome
+from discue.domain.clock import Clock
 from discue.domain.filters import compile_filter
 from discue.domain.ids import RowIds, millisecond_of
 from discue.domain.messages import Entry, ReceiptHandle
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, Settlement, settle
+from discue.domain.retry import Settlement, settle
 from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow, LogPage, Settle
 from discue.store.pull_leases import OpenDelivery, PullSnapshot
+from discue.store.store import Store
 
 _STATES_WRITTEN: Final = frozenset({"leased", "missed", "retry"})
 """The states of delivery rows in pull mode. Any session may change them, guarded by the version of the cursor."""
@@ -31,14 +33,19 @@ _FAILURE_DETAILS: Final[dict[str, str]] = {
 }
 
 
-class PullLimits(msgspec.Struct, frozen=True):
-    """Settings for listeners in pull mode."""
+class PullContext(msgspec.Struct):
+    """The dependencies and settings of every round."""
 
+    store: Store
+    clock: Clock
+    row_ids: RowIds
+    random: Callable[[], float]
     max_in_flight: int
     """How many messages of a listener may be leased at once, if the listener does not say."""
     deadline_ms: int
     """How long a message may wait before it is missed."""
-    policy: RetryPolicy = DEFAULT_RETRY_POLICY
+    losses: int = 0
+    """How often the connection to the store was lost. A snapshot from before may be of another server."""
 
 
 class PullSession:
@@ -48,21 +55,19 @@ class PullSession:
     snapshot, that write does nothing, and another session starts from a new snapshot.
     """
 
-    def __init__(
-        self, snapshot: PullSnapshot, limits: PullLimits, *, now: int, row_ids: RowIds, random: Callable[[], float]
-    ) -> None:
+    def __init__(self, snapshot: PullSnapshot, context: PullContext, *, now: int) -> None:
         record = snapshot.record
         options = record.options
         self._snapshot = snapshot
         self._record = record
         self._now = now
-        self._row_ids = row_ids
-        self._random = random
+        self._row_ids = context.row_ids
+        self._random = context.random
         self._lease_ms = (options.lease_seconds or LEASED_FOR_SECONDS) * 1_000
-        self._policy = policy_of(limits.policy, record)
+        self._policy = policy_of(record)
         filters = [] if options.filter is None else [compile_filter(options.filter)]
-        self._rules = DeliveryRules(filters, limits.deadline_ms)
-        self._max_in_flight = options.max_in_flight or limits.max_in_flight
+        self._rules = DeliveryRules(filters, context.deadline_ms)
+        self._max_in_flight = options.max_in_flight or context.max_in_flight
         self._leased = snapshot.handed_out
         self._results: dict[ReceiptHandle, DecisionResult] = {}
         self._decided: set[int] = set()

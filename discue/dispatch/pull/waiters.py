@@ -205,7 +205,7 @@ class Waiters:
         times = [poll.deadline for poll in polls]
         if self._check_at:
             times.append(self._check_at)
-        self._broker.wake_at(self, min(times))
+        self._broker.timers.wake_at(self, min(times))
 
 
 def _resolve(response: "asyncio.Future[T]", value: T) -> None:
