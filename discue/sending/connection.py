@@ -7,19 +7,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from discue.domain.attempts import Outcome, Timings, Trace
-from discue.sending.classify import Failure
 from discue.sending.dialer import DialTimings
 from discue.sending.request import AttemptRequest, Origin
-from discue.sending.response import ResponseHeadTooLarge, ResponseMalformed, ResponseReader, SenderLimits
+from discue.sending.response import ResponseInvalid, ResponseReader, SenderLimits
 
 if TYPE_CHECKING:
     from discue.sending.sender import Sender
 
 # Below this, copying head and body together is cheaper than a second system call.
 _LARGEST_JOINED_BODY = 65_536
-
-_MALFORMED = Failure("protocol", "The response is not valid HTTP.")
-_HEAD_TOO_LARGE = Failure("response_too_large", "The response header section is too large.")
 
 
 class Exchange:
@@ -111,10 +107,6 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     @property
-    def is_reused(self) -> bool:
-        return self.requests_sent > 1
-
-    @property
     def is_reusable(self) -> bool:
         """Whether the connection can be reused: both sides agree where the next response begins."""
         response = self.response
@@ -135,10 +127,8 @@ class Connection(asyncio.Protocol):
             return
         try:
             decided = self.response.feed(data)
-        except ResponseMalformed:
-            self._sender.on_failed(self, _MALFORMED)
-        except ResponseHeadTooLarge:
-            self._sender.on_failed(self, _HEAD_TOO_LARGE)
+        except ResponseInvalid as error:
+            self._sender.on_failed(self, error.failure)
         else:
             if decided:
                 self._sender.on_response(self)

@@ -42,7 +42,7 @@ class Resolver:
             lookup = asyncio.get_running_loop().create_task(self._look_up(host, port))
             self._in_flight[key] = lookup
             lookup.add_done_callback(lambda _: self._in_flight.pop(key))
-            lookup.add_done_callback(_mark_retrieved)
+            lookup.add_done_callback(mark_retrieved)
         # A caller that is cancelled must not cancel the lookup for the others.
         return await asyncio.shield(lookup)
 
@@ -88,7 +88,7 @@ class TlsContexts:
         task = self._contexts.get(identity.name)
         if task is None:
             task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._made, identity))
-            task.add_done_callback(_mark_retrieved)
+            task.add_done_callback(mark_retrieved)
             self._contexts[identity.name] = task
             if len(self._contexts) > _KEPT:
                 self._contexts.popitem(last=False)
@@ -113,7 +113,7 @@ class TlsContexts:
         return context
 
 
-def _mark_retrieved(task: asyncio.Task[Any]) -> None:
+def mark_retrieved(task: asyncio.Task[Any]) -> None:
     """Mark the exception of a shared task as retrieved, even if every caller was cancelled: it would be logged."""
     if not task.cancelled():
         task.exception()
@@ -204,7 +204,8 @@ class Dialer:
         self._context = context
         # asyncio does not tell when TCP is connected and TLS begins: the TLS object notes it.
         context.sslobject_class = _WatchedTls
-        self._identities = TlsContexts(self._context_like)
+        # Contexts for client certificates trust the same roots as this one.
+        self._identities = TlsContexts(lambda: _new_context(b"".join(context.get_ca_certs(binary_form=True))))
 
     async def dial(
         self,
@@ -244,10 +245,6 @@ class Dialer:
             return await self._connect(target, last, factory, context)
         except OSError as error:
             raise DialFailed(classify_connect_error(error, over_tls=target.scheme == "https")) from error
-
-    def _context_like(self) -> ssl.SSLContext:
-        """Make a context that trusts the same roots as the default one."""
-        return _new_context(b"".join(self._context.get_ca_certs(binary_form=True)))
 
     async def _connect(
         self, target: Target, address: IPAddress, factory: ProtocolFactory, context: ssl.SSLContext

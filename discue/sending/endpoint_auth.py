@@ -17,6 +17,7 @@ from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.egress import parse_target
 from discue.domain.headers import Headers
+from discue.sending.dialer import mark_retrieved
 from discue.sending.fetch import Fetcher, FetchResult
 from discue.sending.request import AttemptRequest, ClientIdentity, TokenGrant
 from discue.sending.sender import Sender
@@ -122,7 +123,8 @@ class AccessTokens:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._fetch(grant))
             self._in_flight[grant.name] = task
-            task.add_done_callback(partial(self._ended, grant.name))
+            task.add_done_callback(lambda _: self._in_flight.pop(grant.name))
+            task.add_done_callback(mark_retrieved)
         # A caller that is cancelled must not cancel the request for the others.
         found = await asyncio.shield(task)
         if isinstance(found, str):
@@ -154,11 +156,6 @@ class AccessTokens:
             if len(self._tokens) > _TOKENS_KEPT:
                 self._tokens.popitem(last=False)
         return token
-
-    def _ended(self, name: str, task: asyncio.Task[Token | str]) -> None:
-        del self._in_flight[name]
-        if not task.cancelled():
-            task.exception()
 
 
 def _token_in(fetched: FetchResult, now: float) -> Token | str:

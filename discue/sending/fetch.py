@@ -14,7 +14,7 @@ from discue.domain.egress import EgressPolicy, Target
 from discue.sending.classify import classify_lost_connection
 from discue.sending.dialer import Dialer, DialFailed, Resolve, Resolver, system_tls_context
 from discue.sending.request import RequestInvalid, form_head, get_head
-from discue.sending.response import ResponseHeadTooLarge, ResponseMalformed, ResponseReader, SenderLimits
+from discue.sending.response import ResponseInvalid, ResponseReader, SenderLimits
 
 KEPT_BYTES: Final = 1_024
 """How much of a response body is kept by default."""
@@ -114,10 +114,8 @@ class _Connection(asyncio.Protocol):
             return
         try:
             decided = self._response.feed(data)
-        except ResponseMalformed:
-            self._result.set_result(FetchResult(0, b"", "protocol"))
-        except ResponseHeadTooLarge:
-            self._result.set_result(FetchResult(0, b"", "response_too_large"))
+        except ResponseInvalid as error:
+            self._result.set_result(FetchResult(0, b"", error.failure.kind))
         else:
             if decided:
                 self._result.set_result(self._whole())

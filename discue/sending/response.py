@@ -3,6 +3,8 @@
 import httptools
 import msgspec
 
+from discue.sending.classify import Failure
+
 
 class SenderLimits(msgspec.Struct, frozen=True):
     """Limits on connections and responses."""
@@ -26,12 +28,16 @@ class SenderLimits(msgspec.Struct, frozen=True):
 _SWITCHING_PROTOCOLS = 101
 
 
-class ResponseMalformed(Exception):
-    """The response is not valid HTTP."""
+_MALFORMED = Failure("protocol", "The response is not valid HTTP.")
+_HEAD_TOO_LARGE = Failure("response_too_large", "The response header section is too large.")
 
 
-class ResponseHeadTooLarge(Exception):
-    """The response header section is too large."""
+class ResponseInvalid(Exception):
+    """The response cannot be read."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
 
 
 class ResponseReader:
@@ -91,12 +97,17 @@ class ResponseReader:
     def feed(self, data: bytes) -> bool:
         """Read bytes. Returns whether the response is decided: complete, or read up to the limit.
 
-        Raises ResponseMalformed and ResponseHeadTooLarge.
+        Raises ResponseInvalid.
         """
         self.received += len(data)
         # The parser has no limit of its own. Interim responses count too, so that a flood of them ends.
         if self.status == 0 and self.received > self._limits.head_bytes:
-            return self._feed_bounded(data)
+            # The rest is read only if the head ended within the limit.
+            room = max(0, len(data) - (self.received - self._limits.head_bytes))
+            self._parse(data[:room])
+            if self.status == 0:
+                raise ResponseInvalid(_HEAD_TOO_LARGE)
+            data = data[room:]
         self._parse(data)
         return self.whole or self.received > self._limits.response_bytes
 
@@ -115,25 +126,12 @@ class ResponseReader:
         self._parts = []
         return excerpt
 
-    def clear(self) -> None:
-        """Release the headers, so that an idle connection holds no response."""
-        self.headers = []
-
-    def _feed_bounded(self, data: bytes) -> bool:
-        """Read the bytes within the limit of the head, and the rest only if the head ended within it."""
-        room = max(0, len(data) - (self.received - self._limits.head_bytes))
-        self._parse(data[:room])
-        if self.status == 0:
-            raise ResponseHeadTooLarge
-        self._parse(data[room:])
-        return self.whole or self.received > self._limits.response_bytes
-
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.whole:
-                raise ResponseMalformed from error
+                raise ResponseInvalid(_MALFORMED) from error
             self.surplus = True
 
     def on_message_begin(self) -> None:

@@ -189,7 +189,8 @@ class Sender:
         )
         if self._traces_all or (self._traces_failures and outcome.error):
             outcome = replace(outcome, trace=trace_of(exchange, connection, outcome.excerpt, now))
-        response.clear()
+        # An idle connection holds no response.
+        response.headers = []
         # First the connection, then the outcome: its callback may send the next request, which takes the connection.
         if connection.is_reusable and not self._closing:
             self._idle.put(connection, now)
@@ -208,7 +209,7 @@ class Sender:
         response_started = connection.response.received > 0
         # Servers close idle connections, sometimes just as a request is written. To send it again is safe: deliveries
         # are at least once. A new connection that is lost is a failure of the listener.
-        if connection.is_reused and not response_started:
+        if connection.requests_sent > 1 and not response_started:
             exchange = connection.detach()
             connection.abort()
             self._dial(exchange, connection.origin, self._clock.monotonic())
