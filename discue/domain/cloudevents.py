@@ -3,12 +3,13 @@
 import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Literal, NamedTuple
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 import msgspec
 
+from discue.domain.clock import rfc3339
 from discue.domain.errors import below, invalid, malformed
 from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, Headers
 from discue.domain.messages import Entry
@@ -58,7 +59,7 @@ def event_of(
     }
     excluded = _NOT_CUSTOM
     if media_type is None:
-        attributes["time"] = _rfc3339(entry.stored_at)
+        attributes["time"] = rfc3339(entry.stored_at)
         media_type, excluded = JSON if entry.is_json else TEXT, _NOT_CUSTOM_IN_MESSAGES
     # Headers may override type, source and any other attribute except the excluded ones.
     attributes |= {name: value for name, value in given.items() if name not in excluded and value}
@@ -78,11 +79,6 @@ def _document(attributes: dict[str, str], media_type: str, entry: Entry) -> byte
     data = entry.body if entry.is_json else _encode(entry.body.decode())
     # Spliced in: decoding and encoding the data would change numbers and drop repeated members.
     return _encode({**values, "datacontenttype": media_type})[:-1] + b',"data":' + data + b"}"
-
-
-def _rfc3339(instant: int) -> str:
-    seconds, milliseconds = divmod(instant, 1_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z"
 
 
 # Events from producers

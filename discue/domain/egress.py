@@ -3,7 +3,6 @@
 import re
 import stringprep
 import unicodedata
-from bisect import bisect_right
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from urllib.parse import quote
 
@@ -16,8 +15,8 @@ IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
 # From the IANA special-purpose address registries (RFC 6890), plus addresses of cloud metadata services.
-# `is_global` covers fewer ranges, and differs between Python versions. Sorted, because `_Ranges` searches by bisection.
-_REFUSED_IPV4 = (
+# `is_global` covers fewer ranges, and differs between Python versions. The first range with an address decides.
+_REFUSED = (
     ("0.0.0.0/8", "unspecified"),
     ("10.0.0.0/8", "private"),
     ("100.64.0.0/10", "shared by carriers (CGNAT)"),
@@ -34,26 +33,19 @@ _REFUSED_IPV4 = (
     ("203.0.113.0/24", "documentation"),
     ("224.0.0.0/4", "multicast"),
     ("240.0.0.0/4", "reserved"),
-)
-
-# Everything except global unicast (2000::/3). Addresses that embed an IPv4 address are not looked up here.
-_REFUSED_IPV6 = (
-    ("::/3", "reserved"),
     ("2001::/23", "reserved"),
     ("2001:db8::/32", "documentation"),
     ("3fff::/20", "documentation"),
-    ("4000::/2", "reserved"),
-    ("8000::/2", "reserved"),
-    ("c000::/3", "reserved"),
-    ("e000::/4", "reserved"),
-    ("f000::/5", "reserved"),
-    ("f800::/6", "reserved"),
     ("fc00::/7", "private"),
-    ("fe00::/9", "reserved"),
     ("fe80::/10", "link-local"),
     ("fec0::/10", "site-local"),
     ("ff00::/8", "multicast"),
+    # IPv6 except global unicast (2000::/3). Addresses that embed an IPv4 address are not looked up here.
+    ("::/3", "reserved"),
+    ("4000::/2", "reserved"),
+    ("8000::/1", "reserved"),
 )
+_REASONS = tuple((ip_network(text), reason) for text, reason in _REFUSED)
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _MAPPED = IPv6Network("::ffff:0:0/96")
@@ -61,25 +53,6 @@ _TRANSLATED = IPv6Network("::ffff:0:0:0/96")
 _COMPATIBLE = IPv6Network("::/96")
 _EMBEDS_IPV4_AT_END = (_NAT64, _MAPPED, _TRANSLATED, _COMPATIBLE)
 _SINGLE_ADDRESSES = {IPv6Address("::"): "unspecified", IPv6Address("::1"): "loopback"}
-
-
-class _Ranges:
-    """Sorted, disjoint address ranges with the reason why each is refused."""
-
-    def __init__(self, ranges: tuple[tuple[str, str], ...]) -> None:
-        networks = [ip_network(text) for text, _ in ranges]
-        self._firsts = [int(network.network_address) for network in networks]
-        self._lasts = [int(network.broadcast_address) for network in networks]
-        self._reasons = [reason for _, reason in ranges]
-
-    def reason(self, address: IPAddress) -> str | None:
-        number = int(address)
-        index = bisect_right(self._firsts, number) - 1
-        return self._reasons[index] if index >= 0 and number <= self._lasts[index] else None
-
-
-_IPV4_RANGES = _Ranges(_REFUSED_IPV4)
-_IPV6_RANGES = _Ranges(_REFUSED_IPV6)
 
 
 class EgressPolicy(msgspec.Struct, frozen=True):
@@ -98,13 +71,13 @@ class EgressPolicy(msgspec.Struct, frozen=True):
         if self.allow_private or any(address in network for network in self.allowed_networks):
             return None
         if isinstance(address, IPv4Address):
-            return _refusal_in(address, _IPV4_RANGES)
+            return _refusal_of(address)
         # A zone names an interface of this machine, so the address is not a public one.
         if address.scope_id is not None:
             return "in a zone (scoped)"
         embedded = _embedded(address)
         if not embedded:
-            return _SINGLE_ADDRESSES.get(address) or _refusal_in(address, _IPV6_RANGES)
+            return _SINGLE_ADDRESSES.get(address) or _refusal_of(address)
         return next((reason for inner in embedded if (reason := self.refusal(inner))), None)
 
 
@@ -123,9 +96,10 @@ class Target(msgspec.Struct, frozen=True):
     """The address if the host is one, in any notation; None if it is a name."""
 
 
-def _refusal_in(address: IPAddress, ranges: _Ranges) -> str | None:
+def _refusal_of(address: IPAddress) -> str | None:
+    reason = next((reason for network, reason in _REASONS if address in network), None)
     # `is_global` adds ranges that were registered after this table was written.
-    return ranges.reason(address) or (None if address.is_global else "not public")
+    return reason or (None if address.is_global else "not public")
 
 
 def _embedded(address: IPv6Address) -> tuple[IPv4Address, ...]:

@@ -17,31 +17,31 @@ _CACHED_FILTERS: Final = 1_000
 
 _decode: Final = msgspec.json.Decoder().decode
 
+MISSING: Final = object()
+"""Stands for a value that does not exist. The only condition that holds for it is `$exists: false`."""
+
 
 class FilterableMessage:
     """A message, decoded on demand and at most once."""
 
-    __slots__ = ("_body", "_data", "_extra", "_is_decoded", "_is_json", "_options")
+    __slots__ = ("_data", "_entry", "_options")
 
-    def __init__(self, body: bytes, extra: bytes, *, is_json: bool) -> None:
-        self._body = body
-        self._extra = extra
-        self._is_json = is_json
-        self._is_decoded = False
-        self._data: Any = None
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+        self._data: Any = MISSING
         self._options: MessageOptions | None = None
 
     @property
     def data(self) -> Any:
         """The decoded data. Raises ValueError if it is not JSON, nested too deeply, or has numbers out of range."""
-        if not self._is_decoded:
-            if not self._is_json:
+        if self._data is MISSING:
+            body = self._entry.body
+            if not self._entry.is_json:
                 raise ValueError("the data is not JSON")
             try:
-                self._data = _decoded(self._body) if len(self._body) <= _CACHED_BYTES else _decode(self._body)
+                self._data = _decoded(body) if len(body) <= _CACHED_BYTES else _decode(body)
             except (msgspec.DecodeError, RecursionError) as error:
                 raise ValueError("the data cannot be decoded") from error
-            self._is_decoded = True
         return self._data
 
     @property
@@ -56,7 +56,7 @@ class FilterableMessage:
 
     def _read_options(self) -> MessageOptions:
         if self._options is None:
-            self._options = decode_options(self._extra)
+            self._options = decode_options(self._entry.extra)
         return self._options
 
 
@@ -67,9 +67,6 @@ def _decoded(body: bytes) -> Any:
 
 
 Predicate: TypeAlias = Callable[[Any], bool]
-
-MISSING: Final = object()
-"""Stands for a value that does not exist. The only condition that holds for it is `$exists: false`."""
 
 _NUMBERS: Final = (int, float)
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
@@ -91,7 +88,11 @@ def predicate_of(condition: Condition) -> Predicate:
         inner = predicate_of(condition.part)
         return lambda value: not inner(value)
     if isinstance(condition, AtPath):
-        return _at_path(condition.steps, predicate_of(condition.part))
+        inner = predicate_of(condition.part)
+        # One function per step: most of them are a single lookup in an object.
+        for step in reversed(condition.steps):
+            inner = _at_step(step, inner)
+        return inner
     if isinstance(condition, OnMember):
         return _on_member(condition, predicate_of(condition.part))
     return _FACTORIES[condition.operator](condition.operand)
@@ -140,13 +141,6 @@ def _on_member(condition: OnMember, inner: Predicate) -> Predicate:
         return inner(value)
 
     return holds
-
-
-def _at_path(steps: tuple[str, ...], inner: Predicate) -> Predicate:
-    """Nest one function per step: most of them are a single lookup in an object."""
-    for step in reversed(steps):
-        inner = _at_step(step, inner)
-    return inner
 
 
 def _at_step(step: str, inner: Predicate) -> Predicate:
@@ -248,11 +242,11 @@ class Filter:
 
     def accepts(self, entry: Entry) -> bool:
         """Return whether a message matches the filter."""
-        return self._matches(FilterableMessage(entry.body, entry.extra, is_json=entry.is_json))
+        return self._matches(FilterableMessage(entry))
 
     def explain(self, entry: Entry) -> list[ConditionResult]:
         """Return the result of each condition, in order; if the data is not JSON, one for all conditions on it."""
-        return list(_results(self._condition, FilterableMessage(entry.body, entry.extra, is_json=entry.is_json)))
+        return list(_results(self._condition, FilterableMessage(entry)))
 
 
 @lru_cache(_CACHED_FILTERS)

@@ -6,11 +6,10 @@ import re
 import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal, TextIO
 
-from discue.domain.clock import Clock
+from discue.domain.clock import Clock, rfc3339
 
 LINE_LIMIT_BYTES = 8_192
 """Maximum length of a line, including the newline."""
@@ -113,7 +112,7 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = _JsonLine() if self._form == "json" else _TextLine()
         event = redact(_text(record.msg)) if hasattr(record, _FIELDS) else "library"
-        line.start(_iso(self._clock.now()), record.levelname.lower(), event)
+        line.start(rfc3339(self._clock.now()), record.levelname.lower(), event)
         for name, value in _fields(record):
             line.add(_field_name(name), _value(name, value))
         if record.exc_info and record.exc_info[1] is not None:
@@ -133,7 +132,7 @@ class _Output:
         self._stream = stream
 
     def write(self, event: str, fields: Mapping[str, int | str]) -> None:
-        time = _iso(self._clock.now())
+        time = rfc3339(self._clock.now())
         if self._as_json:
             shown = "".join(
                 f',"{name}":"{value}"' if isinstance(value, str) else f',"{name}":{value}'
@@ -236,16 +235,6 @@ def _quoted(text: str) -> str:
 
 def _bytes_in(shown: str) -> int:
     return len(shown) if shown.isascii() else len(shown.encode())
-
-
-def _iso(now: int) -> str:
-    second, millisecond = divmod(now, 1000)
-    return f"{_iso_second(second)}.{millisecond:03d}Z"
-
-
-@lru_cache(maxsize=2)
-def _iso_second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _fields(record: logging.LogRecord) -> Iterable[tuple[str, object]]:

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from discue.domain.attempts import Outcome, Timings, Trace
@@ -18,41 +19,30 @@ if TYPE_CHECKING:
 _LARGEST_JOINED_BODY = 65_536
 
 
+@dataclass(slots=True, eq=False)
 class Exchange:
     """A request on its way to an outcome. All times are readings of the monotonic clock, in seconds."""
 
-    __slots__ = (
-        "connection",
-        "deadline",
-        "dial",
-        "dialing",
-        "done",
-        "ended",
-        "ends_at",
-        "first_byte_at",
-        "head",
-        "request",
-        "started_at",
-    )
+    request: AttemptRequest
+    done: Callable[[Outcome], None]
+    started_at: float
+    ends_at: float = field(init=False)
+    """When the attempt times out."""
+    deadline: float = field(init=False)
+    """When the current stage times out: while connecting, earlier than `ends_at`."""
+    head: bytes = b""
+    connection: "Connection | None" = None
+    """The connection that carries the request; None until there is one."""
+    dialing: asyncio.Task[None] | asyncio.Handle | None = None
+    """The task or callback that ends with a connection or an outcome; None once there is a connection."""
+    ended: bool = False
+    dial: DialTimings | None = None
+    """How the connection was opened; None for a connection that was used before."""
+    first_byte_at: float = 0.0
+    """When the response began; 0 if it was complete with its first bytes, or has not begun."""
 
-    def __init__(self, request: AttemptRequest, done: Callable[[Outcome], None], now: float) -> None:
-        self.request = request
-        self.done = done
-        self.started_at = now
-        self.ends_at = now + request.timeout_ms / 1_000
-        """When the attempt times out."""
-        self.deadline = self.ends_at
-        """When the current stage times out: while connecting, earlier than `ends_at`."""
-        self.head = b""
-        self.connection: Connection | None = None
-        """The connection that carries the request; None until there is one."""
-        self.dialing: asyncio.Task[None] | asyncio.Handle | None = None
-        """The task or callback that ends with a connection or an outcome; None once there is a connection."""
-        self.ended = False
-        self.dial: DialTimings | None = None
-        """How the connection was opened; None for a connection that was used before."""
-        self.first_byte_at = 0.0
-        """When the response began; 0 if it was complete with its first bytes, or has not begun."""
+    def __post_init__(self) -> None:
+        self.ends_at = self.deadline = self.started_at + self.request.timeout_ms / 1_000
 
 
 class Connection(asyncio.Protocol):

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache, partial
 from ipaddress import ip_address
 from typing import Any, Final
@@ -119,23 +120,21 @@ def mark_retrieved(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
+@dataclass(slots=True)
 class DialTimings:
     """When each stage of opening a connection ended: readings of the monotonic clock, 0 until the stage is over."""
 
-    __slots__ = ("_now", "address", "connected_at", "opened_at", "resolved_at", "started_at")
-
-    def __init__(self, now: Callable[[], float], started_at: float) -> None:
-        self._now = now
-        self.started_at = started_at
-        self.resolved_at = 0.0
-        self.connected_at = 0.0
-        self.opened_at = 0.0
-        self.address = ""
-        """The address and port that were tried last."""
+    now: Callable[[], float]
+    started_at: float
+    resolved_at: float = 0.0
+    connected_at: float = 0.0
+    opened_at: float = 0.0
+    address: str = ""
+    """The address and port that were tried last."""
 
     def on_resolved(self) -> None:
         """Note that the host was resolved to addresses that egress allows."""
-        self.resolved_at = self._now()
+        self.resolved_at = self.now()
 
     def on_try(self, address: IPAddress, port: int) -> None:
         """Note the address that is connected to now."""
@@ -144,7 +143,7 @@ class DialTimings:
 
     def on_connected(self) -> None:
         """Note that TCP is connected; only TLS may remain."""
-        self.connected_at = self.connected_at or self._now()
+        self.connected_at = self.connected_at or self.now()
 
     def on_opened(self, now: float) -> None:
         """Note that the connection is ready for a request."""
