@@ -67,7 +67,7 @@ async def of_message(tx: Transaction, message: StoredMessage, selection: Selecti
     """List the attempts of a message. Beyond `MAX_PER_MESSAGE` some are left out."""
     key = (message.organization, message.queue, message.seq)
     rows = await tx.rows(_OF_MESSAGE, *key, MAX_PER_MESSAGE)
-    found = await browse(tx, InMemoryRows([row for row in rows if _is_shown(row, selection)], _ByTime()), selection)
+    found = await browse(tx, InMemoryRows([row for row in rows if _is_shown(row, selection)], _locate), selection)
     return found.with_items(_shown(row[:7], row[7], message.id) for row in found.items)
 
 
@@ -108,12 +108,8 @@ def status_bounds(status: str) -> tuple[int, int]:
     return int(status), int(status)
 
 
-class _ByTime:
-    """The order of attempts, newest first."""
-
-    async def locate(self, tx: Transaction, public_id: str) -> int:
-        del tx
-        return row_id_up_to(public_id)
+async def _locate(_tx: Transaction, public_id: str) -> int:
+    return row_id_up_to(public_id)
 
 
 class _OfListener:

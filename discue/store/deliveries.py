@@ -12,11 +12,12 @@ from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DeliveryState
 from discue.domain.window import Window
 from discue.store.attempts import MAX_PER_MESSAGE
-from discue.store.engine import Row, Transaction
+from discue.store.engine import MissedRange, Row, Transaction
 from discue.store.listeners import decode_delivery_options
 from discue.store.message_log import entry_of_message
 from discue.store.pagination import (
     CLOCKS_APART_MS,
+    LARGEST,
     FilteredPages,
     Listing,
     ScanLimits,
@@ -26,7 +27,7 @@ from discue.store.pagination import (
     browse,
     nearest_row_id,
 )
-from discue.store.tables import rows_among
+from discue.store.tables import read_one, rows_among
 
 SHOWN_LISTENERS: Final = 100
 """The largest number of deliveries that a message shows."""
@@ -105,8 +106,8 @@ async def read_delivery(tx: Transaction, message: StoredMessage, recipient: Row,
         # The blocking message has no id if it was just deleted.
         return Delivery(public_id, "pending", number, status, blocked_by=blocking[0] or "")
     missed = await missed_range(tx, key[:2], message.seq)
-    if missed is not None and missed[1] >= message.seq:
-        return Delivery(public_id, "missed", number, status, reason=missed[2])
+    if missed is not None and missed.seq_to >= message.seq:
+        return Delivery(public_id, "missed", number, status, reason=missed.reason)
     state = "filtered" if not number and _is_filtered(message, settings) else "acknowledged"
     return Delivery(public_id, state, number, status)
 
@@ -150,6 +151,7 @@ _MISSED_RANGE: Final = """
     SELECT seq_from, seq_to, reason, missed_at FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from <= $3
     ORDER BY seq_from DESC LIMIT 1"""
+_NO_RANGE: Final = MissedRange(0, -1, "", 0)
 
 
 class Recipient(msgspec.Struct, frozen=True):
@@ -186,7 +188,8 @@ async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict
     # The cursor has passed a blocked message, which waits for another one of its key.
     blocked = {row[0] for row in await rows_among(tx, _BLOCKED, (of.organization, of.queue, of.listener), passed)}
     states: dict[int, DeliveryState] = {}
-    known = _Known()
+    settled: DeliveryState = "acknowledged"
+    lowest = LARGEST
     for seq in sorted(seqs, reverse=True):
         if seq in delivery_rows:
             states[seq] = delivery_rows[seq]
@@ -195,31 +198,17 @@ async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict
         else:
             # Going down from a message without a row, all others to the end of its range have the same state: one read
             # serves them.
-            if not known.covers(seq):
-                known = _Known(seq, await missed_range(tx, of.key, seq))
-            states[seq] = known.state
+            if seq < lowest:
+                found = await missed_range(tx, of.key, seq) or _NO_RANGE
+                settled = "missed" if found.seq_to >= seq else "acknowledged"
+                lowest = found.seq_from if settled == "missed" else found.seq_to + 1
+            states[seq] = settled
     return states
 
 
-async def missed_range(tx: Transaction, listener: tuple[int, int], seq: int) -> Row | None:
-    """Read the last missed range that begins at or before the seq: its ends, reason and time. It may end before the
-    seq.
-    """
-    return await tx.row(_MISSED_RANGE, *listener, seq)
-
-
-class _Known:
-    """Settled messages without delivery rows that share a state: a seq, and those below it."""
-
-    def __init__(self, seq: int = 0, found: Row | None = None) -> None:
-        first, last = (int(found[0]), int(found[1])) if found is not None else (0, -1)
-        is_missed = last >= seq > 0
-        self.state: DeliveryState = "missed" if is_missed else "acknowledged"
-        self._lowest = first if is_missed else last + 1
-        self._highest = seq
-
-    def covers(self, seq: int) -> bool:
-        return self._lowest <= seq <= self._highest
+async def missed_range(tx: Transaction, listener: tuple[int, int], seq: int) -> MissedRange | None:
+    """Read the last missed range that begins at or before the seq. It may end before the seq."""
+    return await read_one(tx, lambda row: MissedRange(*row), _MISSED_RANGE, *listener, seq)
 
 
 _LIMITS: Final = ScanLimits(first=100, step=100, in_all=300)

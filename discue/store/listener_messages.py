@@ -11,7 +11,7 @@ import msgspec
 
 from discue.domain.model import DeliveryState, Listener
 from discue.store.deliveries import Recipient, find_recipient, missed_range, states_of
-from discue.store.engine import Row, Transaction
+from discue.store.engine import MissedRange, Row, Transaction
 from discue.store.message_log import LIST_COLUMNS, WAITING, WHOLE_LOG, OneLog, placed, position_of, span_of_times
 from discue.store.pagination import (
     LARGEST,
@@ -136,7 +136,7 @@ class _MissedRanges:
             return [row for row in rows if row[1] > low]
         # A range that begins before the span may reach into it.
         around = await missed_range(tx, self._of.key, low)
-        started = [tuple(around[:3])] if around is not None and around[1] > low else []
+        started = [(around.seq_from, around.seq_to, around.reason)] if around and around.seq_to > low else []
         return [*started, *await tx.rows(_RANGES_FROM, *self._of.key, low, high, limit)]
 
 
@@ -229,9 +229,9 @@ class _InState:
         if self._state == state or state != "missed":
             return seq
         around = await missed_range(tx, self._of.key, seq)
-        if around is None or around[1] < seq:
+        if around is None or around.seq_to < seq:
             return seq
-        return int(around[0] if newest_first else around[1])
+        return around.seq_from if newest_first else around.seq_to
 
 
 def _seq(row: Row) -> int:
@@ -275,16 +275,16 @@ async def missed_page(tx: Transaction, of: Recipient, selection: Selection) -> L
     found = await page_in_state(tx, of, "missed", missed_for(of, selection.reason), within=within, selection=selection)
     details = await rows_among(tx, _MISSED_DETAILS, of.key, [_seq(row) for row in found.items])
     apart = {seq: detail for seq, *detail in details}
-    around: Row | None = None
+    around: MissedRange | None = None
     items = []
     for row in found.items:
         seq = _seq(row)
         if seq in apart:
             reason, missed_at, attempts = apart[seq]
         else:
-            if around is None or not around[0] <= seq <= around[1]:
+            if around is None or not around.seq_from <= seq <= around.seq_to:
                 around = await missed_range(tx, of.key, seq)
-            (reason, missed_at), attempts = around[2:] if around else ("", 0), 0
+            reason, missed_at, attempts = (around.reason, around.missed_at, 0) if around else ("", 0, 0)
         (stored_at, _, _), public_id, alias = row[1:4]
         items.append(MissedMessage(public_id, alias or public_id, seq, stored_at, reason, missed_at, attempts))
     return found.with_items(items)

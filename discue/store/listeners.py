@@ -112,7 +112,7 @@ async def page(
     if only is not None:
         tables = [_table(_OF_QUEUE, organization, queue) for queue in await queues.ids_of(tx, organization, only)]
         parts = [await narrowed(tx, table, selection) for table in tables]
-        source = Merged([await narrowed(tx, everything, selection, only), *parts], everything)
+        source = Merged([await narrowed(tx, everything, selection, only), *parts], everything.locate)
     elif selection.alias is not None:
         named = Table("listener", _OF_ALIAS, (organization, selection.alias), "named.id", "listener.")
         source = named.matching(msgspec.structs.replace(selection, alias=None))
@@ -196,10 +196,6 @@ async def mark_deleted(tx: Transaction, organization: int, listener: int, now: i
 async def ids_of_queue(tx: Transaction, organization: int, queue: int, after: int, *, limit: int) -> list[int]:
     """Read row ids of the queue's listeners above `after`, including deleted ones."""
     return [row[0] for row in await tx.rows(_IDS_OF_QUEUE, organization, queue, after, limit)]
-
-
-async def read_counts(tx: Transaction, organization: int, listener: int) -> CursorCounts | None:
-    return (await read_counts_of(tx, organization, (listener,))).get(listener)
 
 
 async def read_counts_of(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, CursorCounts]:

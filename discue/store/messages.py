@@ -163,9 +163,9 @@ async def _of_log(
     within = intersect((floor, LARGEST), await span_of_times(tx, organization, queue, selection))
     log = OneLog(organization, queue, within, selection.alias, floor=floor)
     if only is not None:
-        return InMemoryRows(_passing(await rows_by_id(tx, organization, only), selection, queue, floor), log)
+        return InMemoryRows(_passing(await rows_by_id(tx, organization, only), selection, queue, floor), log.locate)
     called = _passing(await rows_named_by_id(tx, organization, selection.alias), selection, queue, floor)
-    return Merged([log, InMemoryRows(called, log)], log) if called else log
+    return Merged([log, InMemoryRows(called, log.locate)], log.locate) if called else log
 
 
 async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selection: Selection) -> Source:
@@ -173,7 +173,9 @@ async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selectio
     everything = AcrossQueues(organization, live, selection)
     called = _passing(await rows_named_by_id(tx, organization, selection.alias), selection)
     by_id = [(row[2], *row[1:]) for row in await _living(tx, called, live)]
-    return Merged([everything, InMemoryRows(by_id, everything)], everything) if by_id else everything
+    if not by_id:
+        return everything
+    return Merged([everything, InMemoryRows(by_id, everything.locate)], everything.locate)
 
 
 async def _of_targets(
@@ -187,10 +189,10 @@ async def _of_targets(
         passing = await _living(tx, _passing(rows, selection), live)
         return [row for row in passing if row[2] in only or row[1][1] in found]
 
-    anywhere = OneLog(organization, 0)
+    locate = OneLog(organization, 0).locate
     rows = await listed(tx, await rows_by_id(tx, organization, only))
     logs = [await _of_log(tx, organization, queue, selection) for queue in sorted(found)]
-    merged = Merged([InMemoryRows(rows, anywhere), *logs], anywhere)
+    merged = Merged([InMemoryRows(rows, locate), *logs], locate)
     return _EachOnce(organization, merged, len(logs) + 1, listed)
 
 

@@ -25,8 +25,10 @@ _UPDATE: Final = """
     WHERE id = $5 AND deleted_at IS NULL"""
 _MARK_DELETED: Final = "UPDATE organization SET deleted_at = $1 WHERE id = $2 AND deleted_at IS NULL"
 
-_decode_settings = msgspec.json.Decoder(dict[str, int | bool]).decode
-_from_row = row_reader(Organization, _COLUMNS, is_operator=bool, settings=_decode_settings)
+read_settings = msgspec.json.Decoder(dict[str, int | bool]).decode
+"""Decodes stored settings."""
+
+_from_row = row_reader(Organization, _COLUMNS, is_operator=bool, settings=read_settings)
 _plain_values: Callable[[Organization], Row] = attrgetter(*_PLAIN.split(", "))
 
 

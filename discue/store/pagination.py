@@ -4,7 +4,7 @@ Filters become bounds or index keys where possible, so that what they exclude is
 others.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -32,6 +32,9 @@ CLOCKS_APART_MS = 60_000
 
 Span = tuple[int, int]
 """The keys between two keys, both excluded."""
+
+Locate = Callable[[Transaction, str], Coroutine[Any, Any, Any]]
+"""See `Source.locate`."""
 
 Item = TypeVar("Item")
 Shown = TypeVar("Shown")
@@ -88,15 +91,11 @@ class Listing(msgspec.Struct, Generic[Item], frozen=True):
         return Listing(tuple(items), self.has_next, self.has_previous, self.resumes_after, self.resumes_before)
 
 
-class Order(Protocol):
-    """An order of rows by their keys."""
+class Source(Protocol):
+    """Rows in an order. A row starts with its key, and keys compare as the rows are ordered."""
 
     async def locate(self, tx: Transaction, public_id: str) -> Any:
         """Return the key of a public id, or where it would be if it was deleted."""
-
-
-class Source(Order, Protocol):
-    """Rows in an order. A row starts with its key, and keys compare as the rows are ordered."""
 
     async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
         """Read rows below the bound (None: all), newest first. An offset is allowed only without a bound."""
@@ -211,23 +210,20 @@ async def listed(
 async def narrowed(tx: Transaction, table: Table, selection: Selection, only: Collection[str] | None = None) -> Source:
     """Restrict the table by the selection's filters, and by `only`."""
     if only is not None:
-        return InMemoryRows(await table.matching(selection).chosen(tx, "public_id", only), table)
+        return InMemoryRows(await table.matching(selection).chosen(tx, "public_id", only), table.locate)
     if selection.alias is None:
         return table.matching(selection)
     # The index of aliases finds the one row. In the order of ids, the planner would walk all rows to find it.
     by_time = table.matching(msgspec.structs.replace(selection, alias=None))
-    return InMemoryRows(await by_time.chosen(tx, table.alias_column, (selection.alias,)), table)
+    return InMemoryRows(await by_time.chosen(tx, table.alias_column, (selection.alias,)), table.locate)
 
 
 class InMemoryRows:
-    """A few rows in memory, in any order. `beyond` locates public ids."""
+    """A few rows in memory, in any order."""
 
-    def __init__(self, rows: Sequence[Row], beyond: Order) -> None:
+    def __init__(self, rows: Sequence[Row], locate: Locate) -> None:
         self._rows = sorted(rows, key=itemgetter(0), reverse=True)
-        self._beyond = beyond
-
-    async def locate(self, tx: Transaction, public_id: str) -> Any:
-        return await self._beyond.locate(tx, public_id)
+        self.locate = locate
 
     async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
         del tx
@@ -245,12 +241,9 @@ class Merged:
     A numbered page also costs what comes before it: beyond a limit it is refused with BadRequest.
     """
 
-    def __init__(self, parts: Sequence[Source], beyond: Source) -> None:
+    def __init__(self, parts: Sequence[Source], locate: Locate) -> None:
         self._parts = parts
-        self._beyond = beyond
-
-    async def locate(self, tx: Transaction, public_id: str) -> Any:
-        return await self._beyond.locate(tx, public_id)
+        self.locate = locate
 
     async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
         if offset * len(self._parts) > MERGED_ROWS:

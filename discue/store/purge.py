@@ -215,12 +215,6 @@ async def _remove_some(
     return await tx.execute(sql, *owner.values(), *boundary)
 
 
-class _Retention(msgspec.Struct):
-    """The retention in the settings of a queue or an organization."""
-
-    retention_seconds: int | None = None
-
-
 class LogToTrim(msgspec.Struct, frozen=True):
     """A queue's log, and how long its messages are kept."""
 
@@ -345,5 +339,5 @@ async def next_organization(tx: Transaction, after: int) -> int | None:
 
 
 def _retention_seconds(queue: str, organization: str) -> int | None:
-    chosen = msgspec.json.decode(queue, type=_Retention).retention_seconds
-    return msgspec.json.decode(organization, type=_Retention).retention_seconds if chosen is None else chosen
+    chosen = queues.read_settings(queue).retention_seconds
+    return organizations.read_settings(organization).get("retention_seconds") if chosen is None else chosen

@@ -230,14 +230,10 @@ class _Reading:
 
     async def _ranges(self, span: Interval) -> list[MissedRange]:
         """Read the ranges that extend beyond the position."""
-        around = await self._range_at(span[0])
+        around = await missed_range(self._tx, self._key, span[0])
         started = [around] if around is not None and around.seq_to > span[0] else []
         rows = await self._tx.rows(_RANGES_AFTER, *self._key, *span, _RANGES_AT_ONCE)
         return [*started, *(MissedRange(*row) for row in rows)]
-
-    async def _range_at(self, seq: int) -> MissedRange | None:
-        row = await missed_range(self._tx, self._key, seq)
-        return MissedRange(*row) if row is not None else None
 
     async def _cut(self, whole: MissedRange, wanted: Interval, limit: int) -> RangeCut:
         # A range may be far longer than the messages that are left of it: only these count against the limit.
@@ -252,7 +248,7 @@ class _Reading:
         around: MissedRange | None = None
         for seq in seqs:
             if around is None or seq > around.seq_to:
-                around = await self._range_at(seq)
+                around = await missed_range(self._tx, self._key, seq)
             if around is not None and around.seq_from <= seq <= around.seq_to:
                 ranges.setdefault(around.seq_from, (around, []))[1].append(seq)
         return [await self._cut_out(whole, chosen) for whole, chosen in ranges.values()]

@@ -225,10 +225,10 @@ TABLES: Final = (
     _table("attempt", "organization id", "listener queue seq number status error took_ms detail replay"),
     _table("attempt_detail", "organization id", "listener size content", bodies="content"),
 )
-"""In the order in which they are copied: large ones last."""
+"""All tables but those of the database itself, its processes and the current minute (`allowance`, `meta`, `worker`).
 
-OF_THE_DATABASE: Final = frozenset({"allowance", "meta", "worker"})
-"""Tables that describe the database, its processes and the current minute, and are not copied."""
+They are copied in this order: large ones last.
+"""
 
 
 async def rows_after(tx: Transaction, table: TableSpec, columns: Sequence[str], after: Key, *, limit: int) -> list[Row]:

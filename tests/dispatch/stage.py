@@ -26,7 +26,7 @@ from discue.store import listener_messages, listeners, messages, organizations, 
 from discue.store.engine import Append, Appended, NewEntry, Row, Transaction
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
-from tests.store.rows import a_listener, an_organization, row_id
+from tests.store.rows import a_listener, an_organization, counts_of, row_id
 from tests.support.clocks import StandingClock
 from tests.support.stores import migrated_file
 
@@ -468,9 +468,7 @@ class Stage:
         return found
 
     async def counts(self, listener: Listener) -> CursorCounts:
-        found = await self.store.read(lambda tx: listeners.read_counts(tx, listener.organization, listener.id))
-        assert found is not None
-        return found
+        return await counts_of(self.store, listener.organization, listener.id)
 
     async def missed(self, listener: Listener) -> list[str]:
         return await self.store.read(lambda tx: listener_messages.missed_ids(tx, listener, 10_000))

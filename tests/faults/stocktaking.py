@@ -1,7 +1,7 @@
 """The content of the store at the end: every log, and the counts of the remaining listeners."""
 
 from discue.store.engine import Engine, Transaction
-from discue.store.listeners import read_counts as cursor_counts
+from discue.store.listeners import read_counts_of
 from tests.faults.history import Counts, History, Log, ReplayCounts
 from tests.support.tallied import drift
 
@@ -47,7 +47,6 @@ async def _counts(tx: Transaction) -> dict[str, Counts]:
     """Return the counts of each listener by its id, as the API shows them."""
     found = {}
     for public_id, organization, listener, start_seq in await tx.rows(_CURSORS):
-        counted = await cursor_counts(tx, organization, listener)
-        assert counted is not None
+        counted = (await read_counts_of(tx, organization, [listener]))[listener]
         found[public_id] = Counts(counted.acknowledged, counted.pending, counted.missed, start_seq)
     return found

@@ -7,7 +7,7 @@ import msgspec
 from discue.domain.domain_challenge import Challenge, Domain, Verification
 from discue.domain.ids import encode, row_id_at
 from discue.domain.messages import StoredMessage
-from discue.domain.model import ApiKey, Listener, Organization, Queue
+from discue.domain.model import ApiKey, CursorCounts, Listener, Organization, Queue
 from discue.store import listeners, messages, organizations, queues
 from discue.store.engine import Append, Appended, NewEntry, Row, Settle, Transaction
 from discue.store.queues import Head
@@ -164,6 +164,10 @@ async def head_of(store: Store, queue: Queue) -> Head:
     found = await store.read(lambda tx: queues.head(tx, queue.organization, queue.id))
     assert found is not None
     return found
+
+
+async def counts_of(store: Store, organization: int, listener: int) -> CursorCounts:
+    return (await store.read(lambda tx: listeners.read_counts_of(tx, organization, [listener])))[listener]
 
 
 async def publish(store: Store, queue: Queue, ids: Sequence[str], now: int = NOON) -> Appended:

@@ -14,7 +14,7 @@ from discue.store.copying import CopyProgress, Side, compare
 from discue.store.encryption import Encryption
 from discue.store.engine import PULL_OWNER, Append, NewEntry, Row, Transaction, Value
 from discue.store.store import Store
-from discue.store.tables import CURSOR, DELIVERY_ROW, LOG, OF_THE_DATABASE, TABLES, TableSpec
+from discue.store.tables import CURSOR, DELIVERY_ROW, LOG, TABLES, TableSpec
 from tests.store.rows import a_queue, public_id, publish, row_id, stored_listener, stored_organization, stored_queue
 from tests.support.clocks import NOON
 from tests.support.everywhere import EVERYWHERE
@@ -23,6 +23,7 @@ from tests.support.stores import ENGINES, opened_store
 
 LATER: Final = NOON + 3_600_000
 QUEUE: Final = a_queue(row_id(1), 10)
+OF_THE_DATABASE: Final = {"allowance", "meta", "worker"}
 
 
 # A copy uses the engines' contract only, so one pair is enough in the default run.

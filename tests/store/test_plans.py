@@ -209,7 +209,7 @@ async def _run_schedules(tx: Transaction, queue: Queue) -> None:
 async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await listeners.get(tx, OURS, listener.public_id)
     await listeners.by_id(tx, OURS, listener.id)
-    await listeners.read_counts(tx, OURS, listener.id)
+    await listeners.read_counts_of(tx, OURS, [listener.id])
     await listeners.read_liveness(tx, OURS, [listener])
     await listener_messages.missed_ids(tx, listener)
     await listeners.references(tx, OURS, queue.id, 10)

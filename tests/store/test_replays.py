@@ -6,12 +6,21 @@ import msgspec
 
 from discue.domain.ids import event_id_of
 from discue.domain.model import Listener, Queue, Replay, ReplaySpec
-from discue.store import cursors, listeners, organizations, purge, replays, workers
+from discue.store import cursors, organizations, purge, replays, workers
 from discue.store.cursors import ReplayPlan
 from discue.store.engine import DeliveryRow, ReplayStep, Row, Settle
 from discue.store.pagination import Selection
 from discue.store.store import Store
-from tests.store.rows import a_settle, an_organization, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import (
+    a_settle,
+    an_organization,
+    counts_of,
+    public_id,
+    publish,
+    row_id,
+    stored_listener,
+    stored_queue,
+)
 from tests.support.clocks import NOON
 
 OURS = row_id(1)
@@ -126,8 +135,7 @@ async def test_settle_updates_the_progress_of_a_replay(store: Store) -> None:
     assert (running.state, running.position, running.updated_at) == ("running", 6, NOON + 5)
     assert (running.delivered, running.failed, running.retrying, running.expired) == (2, 1, 1, 6)
     assert running.remaining == 3
-    counts = await store.read(lambda tx: listeners.read_counts(tx, OURS, listener.id))
-    assert counts is not None
+    counts = await counts_of(store, OURS, listener.id)
     assert (counts.acknowledged, counts.missed) == (0, 0)
 
 

@@ -26,10 +26,19 @@ from discue.store.engine import (
     StaleConfiguration,
     Transaction,
 )
-from discue.store.listeners import read_counts
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
-from tests.store.rows import a_queue, a_settle, public_id, row_id, rows, stored_listener, stored_queue, take_all
+from tests.store.rows import (
+    a_queue,
+    a_settle,
+    counts_of,
+    public_id,
+    row_id,
+    rows,
+    stored_listener,
+    stored_queue,
+    take_all,
+)
 from tests.support.clocks import NOON, StandingClock
 from tests.support.memory import folder_in_memory
 from tests.support.stores import ENGINES, opened_store
@@ -372,9 +381,7 @@ class Model:
             page = await self.store.page(ORGANIZATION, queue.id, 0, 10_000, max_bytes=1 << 20)
             assert [entry.seq for entry in page.entries] == list(range(1, head + 1))
             assert page.head == head
-            found = await self.store.read(partial(read_counts, organization=ORGANIZATION, listener=cursor.listener))
-            assert found is not None
-            assert found.acknowledged == cursor.acknowledged
+            assert (await counts_of(self.store, ORGANIZATION, cursor.listener)).acknowledged == cursor.acknowledged
             kept = await rows(self.store, f"SELECT seq FROM exception WHERE queue = {queue.id}")
             assert {seq for (seq,) in kept} == delivery_rows
         assert await rows(self.store, "SELECT version FROM feed_head") == [(self.works,)]
