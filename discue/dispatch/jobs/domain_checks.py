@@ -35,9 +35,10 @@ class DomainVerifier:
         """Check every domain that is due. Returns when none is left."""
         while self._is_leader() and (due := await domains.take_due(self._control, _DUE_PER_STEP)):
             # Wait for all, even if one fails.
-            ended = await asyncio.gather(*(self._verify(domain) for domain in due), return_exceptions=True)
-            for error in filter(None, ended):
-                raise error
+            checks = [domains.check_taken(self._control, domain, self) for domain in due]
+            for ended in await asyncio.gather(*checks, return_exceptions=True):
+                if isinstance(ended, BaseException):
+                    raise ended
 
     async def check(self, domain: Domain) -> str:
         """Check a domain. Returns what is wrong, or ""."""
@@ -60,6 +61,3 @@ class DomainVerifier:
             self._on_demand[organization] -= 1
             if not self._on_demand[organization]:
                 del self._on_demand[organization]
-
-    async def _verify(self, domain: Domain) -> None:
-        await domains.check_taken(self._control, domain, self)

@@ -61,22 +61,21 @@ class ScheduleRuns:
 
     async def _plan(self, schedule: Schedule, now: int) -> PlannedRun:
         queue, reason = await self._queue(schedule)
+        entries, last_run, next_run_at = tuple[NewEntry, ...](), None, None
         try:
             due = due_runs(schedule, now)
         except UnknownTimeZone:
-            return _planned(
-                schedule, queue, (), _skipped(schedule.next_run_at or now, now, "time_zone"), next_run_at=None
-            )
-        if due.missed is not None:
-            return _planned(schedule, queue, (), _skipped(due.missed, now, "late"), next_run_at=due.next_run_at)
-        if not due.runs or queue is None:
-            return _planned(schedule, queue, (), None, next_run_at=due.next_run_at)
-        if reason is not None:
-            return _planned(schedule, queue, (), _skipped(due.runs[-1], now, reason), next_run_at=due.next_run_at)
-        entries = tuple(self._entry(schedule, queue, run, now) for run in due.runs)
-        return _planned(
-            schedule, queue, entries, ScheduleRun(due.runs[-1], now, entries[-1].id), next_run_at=due.next_run_at
-        )
+            last_run = ScheduleRun(schedule.next_run_at or now, now, reason="time_zone")
+        else:
+            next_run_at = due.next_run_at
+            if due.missed is not None:
+                last_run = ScheduleRun(due.missed, now, reason="late")
+            elif due.runs and queue is not None and reason is not None:
+                last_run = ScheduleRun(due.runs[-1], now, reason=reason)
+            elif due.runs and queue is not None:
+                entries = tuple(self._entry(schedule, queue, run, now) for run in due.runs)
+                last_run = ScheduleRun(due.runs[-1], now, entries[-1].id)
+        return PlannedRun(schedule, 0 if queue is None else queue.config_version, entries, last_run, next_run_at)
 
     async def _queue(self, schedule: Schedule) -> tuple[QueueRecord | None, Reason | None]:
         """Return the queue, None if it is deleted, and the reason why it does not accept the schedule's data."""
@@ -102,21 +101,6 @@ class ScheduleRuns:
 
 def _draft(schedule: Schedule) -> NewMessage:
     return NewMessage(schedule.data, schedule.is_json, schedule.alias)
-
-
-def _skipped(scheduled_at: int, now: int, reason: Reason) -> ScheduleRun:
-    return ScheduleRun(scheduled_at, now, reason=reason)
-
-
-def _planned(
-    schedule: Schedule,
-    queue: QueueRecord | None,
-    entries: tuple[NewEntry, ...],
-    last_run: ScheduleRun | None,
-    *,
-    next_run_at: int | None,
-) -> PlannedRun:
-    return PlannedRun(schedule, 0 if queue is None else queue.config_version, entries, last_run, next_run_at)
 
 
 def _within_a_step(planned: Iterable[PlannedRun]) -> list[PlannedRun]:

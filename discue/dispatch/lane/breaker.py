@@ -21,12 +21,6 @@ RETRYING_LIMIT: Final = 1_000
 FAILURES_IN_A_ROW: Final = 100
 PAUSE_MS: Final = 30_000
 
-_BY_LIVENESS: Final = {
-    "closed": BreakerState.CLOSED,
-    "half_open": BreakerState.HALF_OPEN,
-    "open": BreakerState.OPEN,
-}
-
 
 class CircuitBreaker:
     """Opens when probes say that a listener is inactive, and closes step by step when they succeed again.
@@ -41,7 +35,7 @@ class CircuitBreaker:
         self.liveness = health.liveness
         self.failing = health.failing if health.failing.first_at else NO_FAILURES
         """The streak of failures since the last success."""
-        self.state = _BY_LIVENESS[breaker_state(health.liveness)]
+        self.state = BreakerState(breaker_state(health.liveness))
         self.trials = 1
         """How many requests the half-open breaker allows in flight."""
         self._earlier: set[int] = set()
@@ -96,7 +90,7 @@ class CircuitBreaker:
         return self.failing is not before
 
     def _follow_liveness(self, in_flight: Collection[int]) -> bool:
-        was_open, state = self.is_open, _BY_LIVENESS[breaker_state(self.liveness)]
+        was_open, state = self.is_open, BreakerState(breaker_state(self.liveness))
         if state is BreakerState.HALF_OPEN and not was_open:
             # Trials go on, and a closed breaker needs none.
             return False

@@ -98,7 +98,7 @@ class CursorState:
         self.acknowledged += 1
         self.last_success_at = now
         if has_row:
-            self._remove(seq)
+            self.drop_row(seq)
         else:
             self.window.settle(seq)
             self._free_key(seq)
@@ -109,16 +109,15 @@ class CursorState:
         if settlement.state == "missed":
             self._miss_one(DeliveryRow(seq, "missed", attempts, now, settlement.reason), has_row=has_row)
             return
-        self.put_row(DeliveryRow(seq, settlement.state, attempts, settlement.due_at, settlement.reason))
-        if not has_row:
-            self.retrying += 1
-            self.window.settle(seq)
+        row = DeliveryRow(seq, settlement.state, attempts, settlement.due_at, settlement.reason)
+        if has_row:
+            self.put_row(row)
+        else:
+            self._put_first_row(row)
 
     def detach(self, seq: int, attempts: int, now: int) -> None:
         """Give a request in flight a row, so that the cursor can pass it."""
-        self.put_row(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner))
-        self.retrying += 1
-        self.window.settle(seq)
+        self._put_first_row(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner))
 
     def put_row(self, row: DeliveryRow) -> None:
         """Write the row of a delivery with the key that its message holds."""
@@ -129,9 +128,7 @@ class CursorState:
 
     def lease_new(self, row: DeliveryRow, now: int) -> None:
         """Lease a new message: it gets a row, and the cursor passes it."""
-        self.put_row(row)
-        self.retrying += 1
-        self.window.settle(row.seq)
+        self._put_first_row(row)
         self.last_new_at = now
 
     def count_ended(self, ended: EndedRequest) -> None:
@@ -141,7 +138,7 @@ class CursorState:
             self._miss_one(row, has_row=True)
             self.last_failure_at = max(self.last_failure_at, ended.ended_at)
         else:
-            self._remove(ended.seq)
+            self.drop_row(ended.seq)
             self.acknowledged += 1
             self.last_success_at = max(self.last_success_at, ended.ended_at)
 
@@ -150,8 +147,13 @@ class CursorState:
         self.put_row(DeliveryRow(seq, "retry", attempts, due_at, ""))
 
     def drop_row(self, seq: int) -> None:
-        """Remove the row of a message that was deleted, or that the listener's filter rejects."""
-        self._remove(seq)
+        """Remove the row of a delivery that is settled, and free its key."""
+        self.dirty = True
+        # A row that was never stored needs no removal; removing it does no harm.
+        self._rows.pop(seq, None)
+        self._removed.append(seq)
+        self.retrying -= 1
+        self._free_key(seq)
 
     def block(self, held: HeldKey, seqs: list[int]) -> None:
         """Let the cursor pass messages whose key has a row. The row counts them."""
@@ -293,6 +295,12 @@ class CursorState:
         """Return the progress of the replay that the cursor belongs to, if any."""
         return None
 
+    def _put_first_row(self, row: DeliveryRow) -> None:
+        """Write the row of a delivery that had none, so that the cursor passes it."""
+        self.put_row(row)
+        self.retrying += 1
+        self.window.settle(row.seq)
+
     def _miss_one(self, row: DeliveryRow, *, has_row: bool) -> None:
         self.put_row(row)
         self.missed += 1
@@ -311,14 +319,6 @@ class CursorState:
         waiting = None if self.ordering is None else self.ordering.take_waiting(seq)
         if waiting is not None:
             self.block(*waiting)
-
-    def _remove(self, seq: int) -> None:
-        self.dirty = True
-        # A row that was never stored needs no removal; removing it does no harm.
-        self._rows.pop(seq, None)
-        self._removed.append(seq)
-        self.retrying -= 1
-        self._free_key(seq)
 
     def _free_key(self, seq: int) -> None:
         """Let the next message of the key come, if the settled one held it."""

@@ -141,10 +141,6 @@ class StoreCheck(ABC):
         self.due_at = due_at
         self._lane.wake_at(due_at)
 
-    def request_if_due(self, now: int) -> None:
-        if 0 < self.due_at <= now:
-            self.request()
-
     async def _run(self) -> None:
         try:
             while self.state is CheckState.REQUESTED and self._lane.is_active:

@@ -21,7 +21,7 @@ from discue.domain.messages import Entry
 from discue.domain.retry import settle
 from discue.domain.window import SPAN
 from discue.store.cursors import LaneRecord
-from discue.store.engine import CursorKey, DeliveryRow, Settle
+from discue.store.engine import DeliveryRow, Settle
 
 
 class Lane:
@@ -35,6 +35,7 @@ class Lane:
         self, record: LaneRecord, endpoint: Endpoint, context: LaneContext, *, cursor: CursorState | None = None
     ) -> None:
         self.record = record
+        self.key = record.key
         self.endpoint = endpoint
         self.state = LaneState.LOADING_KEYS
         self.cursor = cursor or CursorState(record)
@@ -56,20 +57,12 @@ class Lane:
         self._keys: KeyReader | None = None
         self._deletions: DeletionWatch | None = None
         if record.ordered:
-            self._keep_order(record, context)
-
-    def _keep_order(self, record: LaneRecord, context: LaneContext) -> None:
-        is_known = not record.retrying and not (record.blocks and record.missed)
-        waiting = self.backlog.waiting
-        ordering = Ordering(self.cursor.window, waiting, is_known=is_known, blocks=record.blocks)
-        self.cursor.ordering = ordering
-        self._keys = KeyReader(self, context, ordering)
-        if record.blocks:
-            self._deletions = DeletionWatch(self, context)
-
-    @property
-    def key(self) -> CursorKey:
-        return self.record.key
+            is_known = not record.retrying and not (record.blocks and record.missed)
+            ordering = Ordering(self.cursor.window, self.backlog.waiting, is_known=is_known, blocks=record.blocks)
+            self.cursor.ordering = ordering
+            self._keys = KeyReader(self, context, ordering)
+            if record.blocks:
+                self._deletions = DeletionWatch(self, context)
 
     @property
     def is_active(self) -> bool:
@@ -172,7 +165,8 @@ class Lane:
         """Do what is due. The timers keep one time per lane only, so this asks for the next one."""
         now = self._context.clock.now()
         for check in self._checks():
-            check.request_if_due(now)
+            if 0 < check.due_at <= now:
+                check.request()
         self.pump()
         due = [self.backlog.due_at, self.limits.throttle.until, *(check.due_at for check in self._checks())]
         later = [due_at for due_at in due if due_at > now]

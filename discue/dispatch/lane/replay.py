@@ -94,7 +94,7 @@ class ReplayCursorState(CursorState):
         else:
             self.missed += 1
         if has_row:
-            self._remove(row.seq)
+            self.drop_row(row.seq)
         else:
             self.window.settle(row.seq)
             self._free_key(row.seq)

@@ -38,11 +38,11 @@ LANE_TRANSITIONS: Final[Transitions[LaneState]] = {
 class BreakerState(Enum):
     """State of a circuit breaker."""
 
-    CLOSED = auto()
+    CLOSED = "closed"
     """All messages are sent."""
-    HALF_OPEN = auto()
+    HALF_OPEN = "half_open"
     """A few requests may be in flight: one at first, one more after each success."""
-    OPEN = auto()
+    OPEN = "open"
     """Nothing is sent."""
 
 

@@ -1,7 +1,7 @@
 """A pull session: the decisions of one round over a listener in pull mode. Pure, apart from new row ids and jitter."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -31,6 +31,10 @@ _FAILURE_DETAILS: Final[dict[str, str]] = {
     "rejected": "The consumer rejected the message.",
     "lease_expired": "The lease expired before the consumer responded.",
 }
+
+
+BODY_BYTES: Final = 1 << 20
+"""Maximum size of the bodies of one round. The first message may be larger."""
 
 
 class PullContext(msgspec.Struct):
@@ -86,6 +90,12 @@ class PullSession:
                 self._cursor.release_key(row)
         self.makes_due = False
         """Whether a decision made messages available that other waiting consumers do not know of."""
+        self.bytes_left = BODY_BYTES
+        # The messages behind deleted ones that blocked their keys are due now.
+        self.has_more = bool(snapshot.gone)
+        """Whether another round may lease more messages at once."""
+        self.next_at = snapshot.next_at
+        """If not: when a message is due next, in milliseconds since the epoch; 0 if none is."""
 
     @property
     def position(self) -> int:
@@ -95,12 +105,6 @@ class PullSession:
     def free_slots(self) -> int:
         """How many more messages may be leased."""
         return max(0, self._max_in_flight - self._leased)
-
-    @property
-    def new_from(self) -> int:
-        """When the next new message may be leased, in milliseconds since the epoch; 0: now."""
-        until = self._cursor.last_new_at + PAUSE_MS
-        return until if self.is_throttled and self._now < until else 0
 
     @property
     def is_throttled(self) -> bool:
@@ -127,25 +131,52 @@ class PullSession:
             self._results[decision.receipt] = self._decide(decision)
         return self._results[decision.receipt]
 
-    def redeliver(self) -> bool:
-        """Take the next step of a redelivery. Returns False if there is none, or its rate does not allow it yet."""
-        step = self._snapshot.step
-        if step is None or self._now < self.redelivers_at:
+    def redeliver(self) -> None:
+        """Take the next step of a redelivery, if there is one and its rate allows it."""
+        step, due_at = self._snapshot.step, 0
+        if step is None:
+            return
+        rate = step.redelivery.pace
+        if rate is not None and step.redelivery.state != "waiting":
+            due_at = step.redelivery.updated_at + min(rate, step.redelivered) * 1_000 // rate
+        if self._now < due_at:
+            self._expect(due_at)
+        else:
+            self._cursor.redeliver(step, self._now)
+            self.has_more = True
+
+    def choose_due(self, most: int) -> list[OpenDelivery]:
+        """Return the first due deliveries whose bodies fit."""
+        chosen = list[OpenDelivery]()
+        for found in self._snapshot.due[:most]:
+            if chosen and found.size > self.bytes_left:
+                self.bytes_left = 0
+                break
+            self.bytes_left -= found.size
+            chosen.append(found)
+        return chosen
+
+    def lease_due(self, chosen: Sequence[OpenDelivery], bodies: Mapping[int, bytes]) -> list[LeasedMessage]:
+        """Lease deliveries that are due, or whose leases have expired. Some are settled instead."""
+        leased = [message for found in chosen if (message := self._lease_due(found, bodies.get(found.seq)))]
+        # The messages behind the settled ones are due now.
+        self.has_more = self.has_more or len(leased) < len(chosen)
+        return leased
+
+    def may_lease_new(self) -> bool:
+        """Whether a new message may be leased now."""
+        if self._record.head <= self.position or self.bytes_left <= 0:
             return False
-        self._cursor.redeliver(step, self._now)
+        until = self._cursor.last_new_at + PAUSE_MS
+        if self.is_throttled and self._now < until:
+            self._expect(until)
+            return False
         return True
 
-    @property
-    def redelivers_at(self) -> int:
-        """When the next step of a redelivery may be taken; 0: at once, or there is none."""
-        step = self._snapshot.step
-        if step is None or step.redelivery.pace is None or step.redelivery.state == "waiting":
-            return 0
-        rate = step.redelivery.pace
-        return step.redelivery.updated_at + min(rate, step.redelivered) * 1_000 // rate
+    def _expect(self, due_at: int) -> None:
+        self.next_at = min(self.next_at, due_at) if self.next_at else due_at
 
-    def lease_due(self, found: OpenDelivery, body: bytes | None) -> LeasedMessage | None:
-        """Lease a delivery that is due, or whose lease has expired. Returns None if it is settled instead."""
+    def _lease_due(self, found: OpenDelivery, body: bytes | None) -> LeasedMessage | None:
         if found.seq in self._decided:
             return None
         cursor = self._cursor
@@ -184,6 +215,7 @@ class PullSession:
                 leased.append(self._lease(step, 1, is_new=True))
             else:
                 break
+        self.has_more = self.has_more or self.position < page.head
         return leased
 
     def miss_through(self, seq: int) -> None:
