@@ -53,13 +53,10 @@ _ADD_COUNTS: Final = statement_of_rows(
     columns=5,
 )
 _INSERT_KEYS: Final = statement_of_rows(
-    lambda values: f"INSERT OR IGNORE INTO idempotency_key (key, answers) VALUES {values}", columns=2
+    lambda values: f"INSERT OR FAIL INTO idempotency_key (key, answers) VALUES {values}", columns=2
 )
 _FIND_KEYS: Final = statement_of_rows(
-    lambda values: f"SELECT key, answers FROM idempotency_key WHERE key IN (VALUES {values})", columns=1
-)
-_DELETE_KEYS: Final = statement_of_rows(
-    lambda values: f"DELETE FROM idempotency_key WHERE key IN (VALUES {values})", columns=1
+    lambda values: f"SELECT key FROM idempotency_key WHERE key IN (VALUES {values})", columns=1
 )
 _INSERT_RESPONSES: Final = statement_of_rows(
     lambda values: (
@@ -93,15 +90,16 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
     """Store the messages; must run inside a write transaction. A queue's appends get their seqs in the given order."""
     if not appends:
         return []
-    # Keys come first: a repeated request must not raise a head, which would leave a hole in the seqs.
-    keys = _IdempotencyKeys(connection, appends)
-    heads = _raise_heads(connection, [item for number, item in enumerate(appends) if number not in keys.repeated])
+    # A repeated request must not raise a head, which would leave a hole in the seqs.
+    done = _repeated_in(connection, appends)
+    heads = _raise_heads(connection, [item for number, item in enumerate(appends) if number not in done])
     results: list[Appended | Exception] = []
     rows: list[Values] = []
     scheduled: list[Values] = []
     counts: dict[tuple[int, int, int], int] = {}
+    records: list[tuple[_Version, int, IdempotencyRecord]] = []
     for number, item in enumerate(appends):
-        if number in keys.repeated:
+        if number in done:
             results.append(AlreadyDone())
             continue
         version = (item.organization, item.queue, item.config_version)
@@ -118,13 +116,15 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
                 scheduled.append((item.organization, item.queue, seq, entry.due_at, len(entry.body), entry.key_hash))
             entries.append(entry_of_new(entry, seq, stored_at))
         results.append(Appended(item.organization, item.queue, tuple(entries)))
+        if item.idempotency_record is not None:
+            records.append((version, stored_at, item.idempotency_record))
         added = (item.organization, item.now // tallies.PERIOD_MS, tallies.MESSAGE_ADDED)
         stored = (item.organization, tallies.CURRENT, tallies.BYTES_STORED)
         counts[added] = counts.get(added, 0) + len(entries)
         counts[stored] = counts.get(stored, 0) + item.bytes
     _write(connection, _INSERT, rows)
     _write(connection, _SCHEDULE, scheduled)
-    keys.store_responses(appends, results)
+    _store_responses(connection, records)
     _write(connection, _ADD_COUNTS, [(*key, tally_slot, n) for key, n in counts.items()])
     return results
 
@@ -181,6 +181,21 @@ def _raise_heads(connection: apsw.Connection, appends: Sequence[Append]) -> dict
     return raised
 
 
+def _store_responses(connection: apsw.Connection, records: Sequence[tuple[_Version, int, IdempotencyRecord]]) -> None:
+    """Store keys with their responses, given with the version of their queue and the time. Some share a row."""
+    keys: list[tuple[int, int]] = []
+    groups: dict[_Version, ResponseGroup] = {}
+    rows: dict[tuple[int, int, int], list[IdempotencyRecord]] = {}
+    for version, stored_at, record in records:
+        row_id = groups.setdefault(version, ResponseGroup()).add(record)
+        keys.append((record.key[0], row_id))
+        rows.setdefault((version[0], row_id, stored_at), []).append(record)
+    # Keys are spread over their table: in its order, those on one page come together.
+    _write(connection, _INSERT_KEYS, sorted(keys))
+    encoded = [(row, encode_responses(together)) for row, together in rows.items()]
+    _write(connection, _INSERT_RESPONSES, [(*row, len(content), content) for row, content in encoded])
+
+
 def _refusal(connection: apsw.Connection, item: Append) -> Exception:
     found = connection.execute(
         "SELECT closed_at FROM queue_head WHERE organization = $1 AND queue = $2",
@@ -191,15 +206,19 @@ def _refusal(connection: apsw.Connection, item: Append) -> Exception:
 
 def _refusals(connection: apsw.Connection, topic_appends: Sequence[TopicAppend]) -> dict[int, Exception]:
     """Return why each topic append that cannot be stored is refused, by its place in the batch."""
-    halves = [(item.idempotency_record.key[0],) for item in topic_appends if item.idempotency_record is not None]
-    stored = {row[0] for row in _existing(connection, _FIND_KEYS, halves)}
-    refusals: dict[int, Exception] = {number: AlreadyDone() for number in repeated(topic_appends, stored)}
+    refusals: dict[int, Exception] = {number: AlreadyDone() for number in _repeated_in(connection, topic_appends)}
     topics = _existing(connection, _FIND_TOPICS, (_topic_of(item) for item in topic_appends))
     queues = _existing(connection, _FIND_QUEUES, (queue for item in topic_appends for queue in _queues_of(item)))
     for number, item in enumerate(topic_appends):
         if _topic_of(item) not in topics or not queues.issuperset(_queues_of(item)):
             refusals.setdefault(number, StaleConfiguration())
     return refusals
+
+
+def _repeated_in(connection: apsw.Connection, appends: Sequence[Append | TopicAppend]) -> set[int]:
+    """Return the places of those whose idempotency key is stored, or is that of an earlier one in the batch."""
+    halves = [(item.idempotency_record.key[0],) for item in appends if item.idempotency_record is not None]
+    return repeated(appends, {half for (half,) in _existing(connection, _FIND_KEYS, halves)}) if halves else set()
 
 
 def _existing(
@@ -217,67 +236,3 @@ def _topic_of(item: TopicAppend) -> _Version:
 
 def _queues_of(item: TopicAppend) -> list[_Version]:
     return [(each.organization, each.queue, each.config_version) for each in item.appends]
-
-
-class _IdempotencyKeys:
-    """The idempotency keys of the appends of one transaction.
-
-    They are inserted first, which tells those that are stored already. Each key costs the page of the index that it is
-    on, and little more: responses of several keys share a row.
-    """
-
-    def __init__(self, connection: apsw.Connection, appends: Sequence[Append]) -> None:
-        self._connection = connection
-        self._groups: dict[int, list[tuple[int, IdempotencyRecord]]] = {}
-        """By the id of the row that has their responses: the keys of one queue, each with its place in the batch."""
-        self.repeated: set[int] = set()
-        """The places of appends whose key was used before, in the batch or earlier."""
-        rows: dict[int, int] = {}
-        groups: dict[_Version, ResponseGroup] = {}
-        for number, item in enumerate(appends):
-            record = item.idempotency_record
-            if record is None:
-                continue
-            half = record.key[0]
-            if half in rows:
-                self.repeated.add(number)
-                continue
-            version = (item.organization, item.queue, item.config_version)
-            group = groups.get(version)
-            if group is None:
-                group = groups[version] = ResponseGroup()
-            rows[half] = row_id = group.add(record)
-            self._groups.setdefault(row_id, []).append((number, record))
-        if rows and (used := self._insert(rows)):
-            for group_keys in self._groups.values():
-                self.repeated.update(number for number, record in group_keys if record.key[0] in used)
-
-    def _insert(self, rows: dict[int, int]) -> set[int]:
-        """Insert the keys, and return those that were stored before."""
-        used: set[int] = set()
-        for chunk in chunks(sorted(rows.items())):
-            self._connection.execute(_INSERT_KEYS(len(chunk)), tuple(chain.from_iterable(chunk)))
-            if self._connection.changes() < len(chunk):
-                known = self._connection.execute(_FIND_KEYS(len(chunk)), [key for key, _ in chunk])
-                used.update(key for key, row_id in known if row_id != rows[key])
-        return used
-
-    def store_responses(self, appends: Sequence[Append], results: Sequence[Appended | Exception]) -> None:
-        """Store the responses of what was appended, and delete the keys of what was refused."""
-        rows: list[Values] = []
-        refused: list[int] = []
-        for row_id, group_keys in self._groups.items():
-            new = [each for each in group_keys if each[0] not in self.repeated] if self.repeated else group_keys
-            if not new:
-                continue
-            # All of a group are of one queue and one version of its configuration: all are appended, or all refused.
-            number, records = new[0][0], [record for _, record in new]
-            result = results[number]
-            if isinstance(result, Appended):
-                content = encode_responses(records)
-                rows.append((appends[number].organization, row_id, result.entries[0].stored_at, len(content), content))
-            else:
-                refused += [record.key[0] for record in records]
-        _write(self._connection, _INSERT_RESPONSES, rows)
-        for halves in chunks(refused):
-            self._connection.execute(_DELETE_KEYS(len(halves)), list(halves))
