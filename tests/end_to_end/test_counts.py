@@ -2,23 +2,18 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
-
-import httpx
 
 from discue.config.settings import Settings
 from discue.domain.clock import SystemClock
 from discue.observability.logs import Log
 from discue.server.installation import open_engine
-from tests.end_to_end.caller import Caller, calling
-from tests.end_to_end.test_story import listener_of
+from tests.faults.client import Client, Lost
 from tests.faults.product import Product
 from tests.faults.receiver import Delivered, Receiver
-from tests.support.databases import database, engine_name
 from tests.support.tallied import drift, tallied
-
-__all__ = ["database", "engine_name"]
 
 _PUBLISHERS = 8
 _DELIVERIES = 150
@@ -32,13 +27,12 @@ async def test_after_a_kill_counts_are_what_there_is(tmp_path: Path, database: s
     async with (
         Receiver(_well_and_badly) as receiver,
         Product(tmp_path, database=database, lease_seconds=2) as product,
-        calling(product) as operator,
     ):
-        queue = (await operator.create("/queues"))["id"]
-        await listener_of(operator, queue, receiver.url("listener"))
+        operator = product.client()
+        queue = await operator.queue(receiver.url("listener"))
         numbers = count()
         for kill in (1, 2):
-            publishers = [asyncio.create_task(_publish(operator, queue, numbers)) for _ in range(_PUBLISHERS)]
+            publishers = [asyncio.create_task(_publish(product.client(), queue, numbers)) for _ in range(_PUBLISHERS)]
             await receiver.until(lambda enough=kill * _DELIVERIES: len(receiver.delivered) >= enough)  # type: ignore[misc]
             await product.kill()
             await asyncio.gather(*publishers)
@@ -49,13 +43,11 @@ async def test_after_a_kill_counts_are_what_there_is(tmp_path: Path, database: s
         assert shown["message_published_not_ok"] > 0
 
 
-async def _publish(operator: Caller, queue: str, numbers: Iterator[int]) -> None:
+async def _publish(client: Client, queue: str, numbers: Iterator[int]) -> None:
     """Until nobody answers any more."""
-    try:
+    with suppress(Lost):
         while True:
-            await operator.create(f"/queues/{queue}/messages", data=f"number {next(numbers)}")
-    except httpx.TransportError:
-        return
+            await client.publish(queue, f"number {next(numbers)}")
 
 
 async def _drift(database: str) -> dict[str, int]:

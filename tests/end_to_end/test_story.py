@@ -3,12 +3,11 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.end_to_end.caller import Caller, calling
+from tests.faults.client import Client
 from tests.faults.product import Product
 from tests.faults.receiver import Delivered, Receiver
 
@@ -16,8 +15,10 @@ LAST_REQUESTS_SECONDS = 1.0
 """How long after its deletion a listener may still get deliveries, in seconds."""
 
 
-async def listener_of(caller: Caller, queue: str, url: str) -> dict[str, Any]:
-    return await caller.create(f"/queues/{queue}/listeners", notify_url=url, liveness_url=url)
+async def secret_of(client: Client, queue: str, url: str) -> str:
+    """The signing secret of a new listener."""
+    made = await client.create(f"/queues/{queue}/listeners", {"notify_url": url, "liveness_url": url})
+    return str(made["secret"])
 
 
 def verified(delivered: Delivered, secret: str) -> object:
@@ -31,40 +32,42 @@ def bodies(receiver: Receiver, name: str) -> set[str]:
 
 async def test_every_listener_receives_every_message_signed(tmp_path: Path, database: str) -> None:
     contents = [json.dumps({"number": number}) for number in range(4)]
-    async with Receiver() as receiver, Product(tmp_path, database=database) as product, calling(product) as operator:
-        queue = (await operator.create("/queues", alias="orders"))["id"]
-        listeners = {name: await listener_of(operator, queue, receiver.url(name)) for name in ("first", "second")}
-        message = await operator.create(f"/queues/{queue}/messages", data=contents[0])
-        await operator.create(f"/queues/{queue}/messages/batch", messages=[{"data": data} for data in contents[1:]])
+    async with Receiver() as receiver, Product(tmp_path, database=database) as product:
+        operator = product.client()
+        queue = await operator.queue()
+        secrets = {name: await secret_of(operator, queue, receiver.url(name)) for name in ("first", "second")}
+        message = await operator.publish(queue, contents[0])
+        batch = {"messages": [{"data": data} for data in contents[1:]]}
+        await operator.create(f"/queues/{queue}/messages/batch", batch)
         await receiver.until(lambda: len(receiver.delivered) == 2 * len(contents))
 
         for delivered in receiver.delivered:
-            assert verified(delivered, listeners[delivered.path]["secret"]) == json.loads(delivered.body)
+            assert verified(delivered, secrets[delivered.path]) == json.loads(delivered.body)
             assert delivered.headers["discue-attempt"] == "1"
             assert delivered.headers["discue-queue"] == queue
         assert bodies(receiver, "first") == bodies(receiver, "second") == set(contents)
         with pytest.raises(WebhookVerificationError):
             verified(receiver.delivered[0], "whsec_" + "A" * 32)
-        shown = await operator.until(
-            f"/queues/{queue}/messages/{message['id']}",
-            lambda shown: all(each["state"] == "acknowledged" for each in shown["message"]["deliveries"]),
+        shown = await operator.until_shown(
+            f"/queues/{queue}/messages/{message}",
+            lambda shown: all(each["state"] == "acknowledged" for each in shown["deliveries"]),
         )
-        assert {each["attempts"] for each in shown["message"]["deliveries"]} == {1}
+        assert {each["attempts"] for each in shown["deliveries"]} == {1}
 
 
 async def test_a_listener_that_is_deleted_receives_nothing_more(tmp_path: Path, database: str) -> None:
-    async with Receiver() as receiver, Product(tmp_path, database=database) as product, calling(product) as operator:
-        queue = (await operator.create("/queues"))["id"]
-        gone = await listener_of(operator, queue, receiver.url("gone"))
-        await listener_of(operator, queue, receiver.url("kept"))
-        await operator.create(f"/queues/{queue}/messages", data="before")
+    async with Receiver() as receiver, Product(tmp_path, database=database) as product:
+        operator = product.client()
+        queue = await operator.queue(receiver.url("kept"))
+        gone = await operator.listener(queue, receiver.url("gone"))
+        await operator.publish(queue, "before")
         await receiver.until(lambda: len(receiver.delivered) == 2)
-        assert (await operator.ask("DELETE", f"/queues/{queue}/listeners/{gone['id']}")).status_code == 200
+        assert (await operator.ask("DELETE", f"/queues/{queue}/listeners/{gone}")).status == 200
         deleted_at = time.monotonic()
         while time.monotonic() < deleted_at + LAST_REQUESTS_SECONDS:
-            await operator.create(f"/queues/{queue}/messages", data="soon after")
+            await operator.publish(queue, "soon after")
         for number in range(20):
-            await operator.create(f"/queues/{queue}/messages", data=f"later {number}")
+            await operator.publish(queue, f"later {number}")
         await receiver.until(lambda: "later 19" in bodies(receiver, "kept"))
         assert await product.stop() == 0
 
@@ -77,17 +80,15 @@ async def test_failed_delivery_is_retried_and_a_restart_keeps_everything(tmp_pat
     async def respond(delivered: Delivered) -> int:
         return statuses[delivered.headers["discue-attempt"]]
 
-    async with (
-        Receiver(respond) as receiver,
-        Product(tmp_path, database=database) as product,
-        calling(product) as operator,
-    ):
-        queue = (await operator.create("/queues", alias="orders"))["id"]
-        secret = (await listener_of(operator, queue, receiver.url("shaky")))["secret"]
-        key = await operator.create("/api_keys", scopes={"messages": {"access": "write"}})
-        message = await operator.create(f"/queues/{queue}/messages", data='{"hello": "world"}', alias="greeting")
-        place = f"/queues/{queue}/messages/{message['id']}"
-        await operator.until(place, lambda shown: shown["message"]["deliveries"][0]["state"] == "retrying")
+    async with Receiver(respond) as receiver, Product(tmp_path, database=database) as product:
+        operator = product.client()
+        queue = await operator.queue()
+        secret = await secret_of(operator, queue, receiver.url("shaky"))
+        key = await operator.create("/api_keys", {"scopes": {"messages": {"access": "write"}}})
+        fields = {"data": '{"hello": "world"}', "alias": "greeting"}
+        message = (await operator.create(f"/queues/{queue}/messages", fields))["id"]
+        place = f"/queues/{queue}/messages/{message}"
+        await operator.until_shown(place, lambda shown: shown["deliveries"][0]["state"] == "retrying")
         queues, keys = await operator.get("/queues?per_page=100"), await operator.get("/api_keys?per_page=100")
         assert await product.stop() == 0
         await product.start()
@@ -96,17 +97,16 @@ async def test_failed_delivery_is_retried_and_a_restart_keeps_everything(tmp_pat
         assert [each["id"] for each in (await operator.get("/api_keys"))["api_keys"]] == [
             each["id"] for each in keys["api_keys"]
         ]
-        later = await operator.with_key(key["key"]).create(f"/queues/{queue}/messages", data="later")
+        later = await product.client(key["key"]).publish(queue, "later")
         await receiver.until(lambda: len(receiver.delivered) >= 4)
-        shown = await operator.until(place, lambda shown: shown["message"]["deliveries"][0]["state"] != "retrying")
-        assert shown["message"]["alias"] == "greeting"
-        assert shown["message"]["data"] == '{"hello": "world"}'
-        assert [shown["message"]["deliveries"][0][name] for name in ("state", "attempts")] == ["acknowledged", 2]
+        shown = await operator.until_shown(place, lambda shown: shown["deliveries"][0]["state"] != "retrying")
+        assert {name: shown[name] for name in fields} == fields
+        assert [shown["deliveries"][0][name] for name in ("state", "attempts")] == ["acknowledged", 2]
         # Their waits differ by chance: only of each message it is promised which attempt comes first.
         numbers = [(delivered.message, delivered.headers["discue-attempt"]) for delivered in receiver.delivered]
         for each in (message, later):
-            assert [number for sent, number in numbers if sent == each["id"]] == ["1", "2"]
+            assert [number for sent, number in numbers if sent == each] == ["1", "2"]
         assert len(numbers) == 4
-        attempts = [delivered for delivered in receiver.delivered if delivered.message == message["id"]]
+        attempts = [delivered for delivered in receiver.delivered if delivered.message == message]
         for delivered in attempts:
             assert verified(delivered, secret) == {"hello": "world"}

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -32,23 +33,26 @@ class Answer(NamedTuple):
 class Client:
     """Sends requests one after another on one connection, and reconnects after a loss or a restart.
 
-    With `patience`, a request without a response after that many seconds counts as lost.
+    With `patience`, a request without a response after that many seconds counts as lost. Each client has an `address`
+    of its own unless one is given: asking with keys that are gone locks an address out.
     """
 
-    def __init__(self, served: Served, *, key: str = KEY, patience_seconds: float | None = None) -> None:
+    def __init__(
+        self, served: Served, *, key: str = KEY, patience_seconds: float | None = None, address: str = ""
+    ) -> None:
         self._served = served
         self._key = key
         self._patience_seconds = patience_seconds
-        # Of its own: asking with keys that are gone locks an address out, and not those who ask for other things.
-        self._address = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"  # noqa: S311
+        self._address = address or ".".join(map(str, (127, *random.choices(range(1, 255), k=3))))  # noqa: S311
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def ask(self, method: str, path: str, content: object = None) -> Answer:
+    async def ask(self, method: str, path: str, content: object = None, *, idempotency_key: str = "") -> Answer:
         """Return the response, of any status. Raises Lost."""
-        body = b"" if content is None else json.dumps(content).encode()
+        body = b"" if content is None else json.dumps(content, separators=(",", ":")).encode()
+        once = f"idempotency-key: {idempotency_key}\r\n" if idempotency_key else ""
         head = (
-            f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {self._key}\r\n"
+            f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {self._key}\r\n{once}"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         try:
@@ -67,11 +71,17 @@ class Client:
             self.close()
         return answer
 
-    async def create(self, path: str, content: dict[str, object]) -> dict[str, Any]:
-        """The resource that a POST creates."""
-        answer = await self.ask("POST", path, content)
-        assert answer.status == 200, answer
-        return next(dict(value) for name, value in answer.body.items() if name != "_links")
+    async def get(self, path: str) -> Any:
+        """Return the body of a response of 200."""
+        return _understood(await self.ask("GET", path))
+
+    async def post(self, path: str, content: object, *, idempotency_key: str = "") -> Any:
+        """Return the body of a response of 200."""
+        return _understood(await self.ask("POST", path, content, idempotency_key=idempotency_key))
+
+    async def create(self, path: str, content: object) -> Any:
+        """Return the resource that a POST creates, or the list of them."""
+        return _resource(await self.post(path, content))
 
     async def queue(self, url: str = "") -> str:
         """The id of a new queue, with a listener at the URL if there is one."""
@@ -107,6 +117,14 @@ class Client:
                     return
             await asyncio.sleep(apart_seconds)
 
+    async def until_shown(self, path: str, is_so: Callable[[Any], bool]) -> Any:
+        """Repeat a GET until the resource in the response is as wanted, and return it. The caller bounds the time."""
+        while True:
+            shown = _resource(await self.get(path))
+            if is_so(shown):
+                return shown
+            await asyncio.sleep(_APART_SECONDS)
+
     def close(self) -> None:
         if self._writer is not None:
             self._writer.transport.abort()
@@ -126,6 +144,15 @@ def expect_busy(answer: Answer) -> None:
     assert answer.status == 503, answer
     assert "retry-after" in answer.headers, answer
     raise Lost
+
+
+def _understood(answer: Answer) -> Any:
+    assert answer.status == 200, answer
+    return answer.body
+
+
+def _resource(body: dict[str, Any]) -> Any:
+    return next(value for name, value in body.items() if name != "_links")
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> Answer:

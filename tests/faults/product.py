@@ -67,9 +67,9 @@ class Product:
             client.close()
         await self.kill()
 
-    def client(self, key: str = KEY) -> Client:
+    def client(self, key: str = KEY, *, address: str = "") -> Client:
         """A client of whatever process serves then, closed with the product."""
-        client = Client(self, key=key)
+        client = Client(self, key=key, address=address)
         self._clients.append(client)
         return client
 

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.faults.client import KEY
+from tests.faults.client import Lost
 from tests.faults.product import Product
 
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -22,26 +21,23 @@ async def test_a_request_whose_worker_died_is_repeated_at_the_next_one_and_took_
 ) -> None:
     marker = tmp_path / "died"
     command = ("-m", "tests.faults.altered", f"dies={marker}")
-    async with Product(tmp_path, command=command, database=database) as product, httpx.AsyncClient() as client:
-        queue = await product.client().queue()
-        topic = (await product.client().create("/topics", {}))["id"]
-        await product.client().create(f"/topics/{topic}/channels", {"queue_id": queue})
+    async with Product(tmp_path, command=command, database=database) as product:
+        client = product.client()
+        queue = await client.queue()
+        topic = (await client.create("/topics", {}))["id"]
+        await client.create(f"/topics/{topic}/channels", {"queue_id": queue})
         path, body = template.format(queue=queue, topic=topic), REQUESTS[template]
-        headers = {"x-api-key": KEY, "idempotency-key": "the-same"}
-        with pytest.raises(httpx.TransportError):
-            await client.post(f"http://127.0.0.1:{product.port}{path}", json=body, headers=headers)
+        with pytest.raises(Lost):
+            await client.ask("POST", path, body, idempotency_key="the-same")
         await product.ended()
         assert marker.exists()
         await product.start()
-        base = f"http://127.0.0.1:{product.port}"
-        again = [await client.post(f"{base}{path}", json=body, headers=headers) for _ in range(2)]
-        assert [answer.status_code for answer in again] == [200, 200]
-        assert [answer.headers["idempotency-replayed"] for answer in again] == ["true", "true"]
-        assert again[0].json() == again[1].json()
+        again = [await client.ask("POST", path, body, idempotency_key="the-same") for _ in range(2)]
+        assert [(each.status, each.headers["idempotency-replayed"]) for each in again] == [(200, "true")] * 2
+        assert again[0].body == again[1].body
         collection = f"/queues/{queue}/messages" if "messages" in path else path
-        listed = await client.get(base + collection, headers=headers)
-        found = [each["id"] for each in _things(listed.json())]
-        expected = [each["id"] for each in _things(again[0].json())]
+        found = [each["id"] for each in _things(await client.get(collection))]
+        expected = [each["id"] for each in _things(again[0].body)]
         assert [each for each in found if each in expected] == expected[::-1]
         assert len(found) == len(expected) + (1 if template == "/api_keys" else 0)
 

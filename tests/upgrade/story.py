@@ -7,13 +7,13 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 from standardwebhooks import Webhook
 
+from tests.faults.client import Client
 from tests.faults.receiver import Delivered
 
 OPERATOR_KEY = "dsk_" + "c" * 60
@@ -26,7 +26,7 @@ SENT_WITHIN_SECONDS = 40.0
 
 Json = dict[str, Any]
 
-_ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
+_ADDRESS = re.compile(r"http://127\.0\.0\.1(:\d+)?")
 _CHANGING = frozenset({"last_used_at", "request_id"})
 """Fields that depend on the requests of the test itself."""
 
@@ -38,45 +38,13 @@ def statement_for_port(port: int) -> str:
     return f"UPDATE listener SET {columns};"
 
 
-class Caller:
-    """A client of the API with a key."""
-
-    def __init__(self, client: httpx.AsyncClient, url: str, key: str) -> None:
-        self._client = client
-        self._url = url.rstrip("/")
-        self.key = key
-
-    def with_key(self, key: str) -> "Caller":
-        return Caller(self._client, self._url, key)
-
-    async def ask(self, method: str, path: str, body: object = None, **headers: str) -> httpx.Response:
-        sent = {"x-api-key": self.key, **{name.replace("_", "-"): value for name, value in headers.items()}}
-        return await self._client.request(method, self._url + path, json=body, headers=sent)
-
-    async def get(self, path: str) -> Json:
-        return understood(await self.ask("GET", path))
-
-    async def post(self, path: str, body: object, **headers: str) -> Json:
-        return understood(await self.ask("POST", path, body, **headers))
+Callers = Callable[[str], Client]
+"""Makes a client with a key."""
 
 
-def understood(response: httpx.Response) -> Json:
-    """Return the body of a response of 200."""
-    assert response.status_code == 200, f"{response.request.method} {response.request.url}: {response.text}"
-    body: Json = response.json()
-    return body
-
-
-def _only(page: Json) -> Json:
-    (items,) = [value for value in page.values() if isinstance(value, list)]
-    (item,) = items
-    found: Json = item
-    return found
-
-
-async def everything_readable(operator: Caller, clients: Json) -> Json:
+async def everything_readable(caller: Callers, clients: Json) -> Json:
     """Read everything that the operator and the owner of the organization can read."""
-    owner = operator.with_key(clients["owner"])
+    operator, owner = caller(OPERATOR_KEY), caller(clients["owner"])
     shown: Json = {}
     shown["organizations"] = await operator.get("/organizations?per_page=100")
     for path in ("/api_keys", "/users", "/domains", "/queues", "/topics", "/listeners", "/messages", "/events"):
@@ -94,14 +62,14 @@ async def everything_readable(operator: Caller, clients: Json) -> Json:
         for message in shown[path][2]["messages"]:
             place = f"{path}/messages/{message['id']}"
             shown[place] = [await owner.get(place + part) for part in ("", "/deliveries", "/attempts?per_page=100")]
-    shown["locked"] = (await operator.with_key(clients["locked"]).ask("GET", "/queues")).status_code
+    shown["locked"] = (await caller(clients["locked"]).ask("GET", "/queues")).status
     repeated = [await owner.post(one["path"], one["body"], idempotency_key=one["key"]) for one in clients["idempotent"]]
     shown["repeated"] = repeated
     everything: Json = masked(shown)
     return everything
 
 
-async def _listener_readable(owner: Caller, queue: str, listener: Json) -> list[Json]:
+async def _listener_readable(owner: Client, queue: str, listener: Json) -> list[Json]:
     path = f"{queue}/listeners/{listener['id']}"
     parts = ["", "/missed?per_page=100", "/attempts?per_page=100", "/redeliveries", "/replays"]
     if listener["mode"] == "push":
@@ -140,15 +108,14 @@ def _sent(request: Delivered, secrets: Mapping[str, str]) -> Json:
     }
 
 
-async def finish(operator: Caller, clients: Json) -> Json:
+async def finish(owner: Client) -> Json:
     """Publish, redeliver and pull; wait until everything is delivered, and read how it ended."""
-    owner = operator.with_key(clients["owner"])
     listeners = (await owner.get("/listeners?per_page=100"))["listeners"]
     by_alias = {listener["alias"]: listener for listener in listeners if listener["status"] == "enabled"}
     path = {alias: f"/queues/{each['queue_id']}/listeners/{each['id']}" for alias, each in by_alias.items()}
     await owner.post(f"{path['blocking-push']}/redeliveries", {"all": True})
     await owner.post(f"/queues/{by_alias['signed']['queue_id']}/messages", {"data": {"kind": "wanted", "new": True}})
-    topic = _only(await owner.get("/topics"))["id"]
+    (topic,) = [each["id"] for each in (await owner.get("/topics"))["topics"]]
     await owner.post(f"/topics/{topic}/messages", {"subject": "orders.eu.paid", "data": {"new": True}})
     pulled = await _pull_all(owner, path["puller"], 4)
     ends_at = time.monotonic() + SENT_WITHIN_SECONDS
@@ -162,7 +129,7 @@ async def finish(operator: Caller, clients: Json) -> Json:
     }
 
 
-async def _pull_all(owner: Caller, listener: str, expected: int) -> list[Json]:
+async def _pull_all(owner: Client, listener: str, expected: int) -> list[Json]:
     pulled: list[Json] = []
     async with asyncio.timeout(SENT_WITHIN_SECONDS):
         while len(pulled) < expected:
@@ -175,7 +142,7 @@ async def _pull_all(owner: Caller, listener: str, expected: int) -> list[Json]:
     return sorted(pulled, key=lambda each: str(each["data"]))
 
 
-async def _unfinished(owner: Caller, listeners: Mapping[str, str]) -> str:
+async def _unfinished(owner: Client, listeners: Mapping[str, str]) -> str:
     """Return what is due and not settled, or "" when that is nothing, all jobs are done, and the schedule has run."""
     for alias in ("redelivered", "replayed", "blocking-push"):
         for kind in ("redeliveries", "replays"):
@@ -192,7 +159,7 @@ async def _unfinished(owner: Caller, listeners: Mapping[str, str]) -> str:
     return "" if timed["messages"]["acknowledged_count"] >= 2 else "the run of the schedule"
 
 
-async def _ending(owner: Caller, listener: str) -> Json:
+async def _ending(owner: Client, listener: str) -> Json:
     counts = (await owner.get(listener))["listener"]["messages"]
     missed = (await owner.get(f"{listener}/missed?per_page=100"))["missed"]
     jobs = {kind: (await owner.get(f"{listener}/{kind}"))[kind] for kind in ("redeliveries", "replays")}

@@ -12,11 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from discue.config.settings import Settings
@@ -24,6 +23,7 @@ from discue.observability.logs import Log
 from discue.server.http import Address
 from discue.server.installation import open_installation
 from discue.server.worker import Worker, served
+from tests.faults.client import Client
 from tests.faults.receiver import Receiver
 from tests.support.clocks import StandingClock
 from tests.support.postgres.fixtures import new_database, shared_cluster
@@ -77,25 +77,23 @@ def migrate(address: str) -> None:
 
 
 @asynccontextmanager
-async def running(database: str, clock: StandingClock | RunningClock, role: Any) -> AsyncIterator[story.Caller]:
-    """Run the present program on a database; yields its operator."""
+async def running(database: str, clock: StandingClock | RunningClock, role: Any) -> AsyncIterator[story.Callers]:
+    """Run the present program on a database; yields what makes its clients."""
     log = Log("upgrade")
     settings = Settings(
         database=database, port=0, role=role, allow_private_targets=True, disable_after_seconds=86_400 * 365
     )
     async with open_installation(settings, clock, log) as installation:
         worker = Worker(installation, log)
-        async with (
-            served(worker, Address("127.0.0.1", 0), max_connections=100) as server,
-            httpx.AsyncClient(trust_env=False, timeout=30) as client,
-        ):
-            yield story.Caller(client, f"http://127.0.0.1:{server.address.port}", story.OPERATOR_KEY)
+        async with served(worker, Address("127.0.0.1", 0), max_connections=100) as server:
+            with ExitStack() as stack:
+                yield lambda key: stack.enter_context(closing(Client(server.address, key=key)))
 
 
 async def test_upgraded_installation_shows_everything_as_before(engine_name: str, tmp_path: Path) -> None:
     with loaded(engine_name, tmp_path) as database:
-        async with running(database, StandingClock(story.CRASHED_AT), "api") as operator:
-            shown = await story.everything_readable(operator, CLIENTS)
+        async with running(database, StandingClock(story.CRASHED_AT), "api") as caller:
+            shown = await story.everything_readable(caller, CLIENTS)
 
     before = expected(f"{engine_name}-readable.json.gz")
     assert shown.keys() == before.keys()
@@ -106,8 +104,8 @@ async def test_upgraded_installation_shows_everything_as_before(engine_name: str
 async def test_upgraded_installation_delivers_and_counts_as_before(engine_name: str, tmp_path: Path) -> None:
     async with Receiver() as receiver:
         with loaded(engine_name, tmp_path, receiver.port) as database:
-            async with running(database, RunningClock(story.CRASHED_AT), "all") as operator:
-                ending = await story.finish(operator, CLIENTS)
+            async with running(database, RunningClock(story.CRASHED_AT), "all") as caller:
+                ending = await story.finish(caller(CLIENTS["owner"]))
 
     before = expected("ending.json")
     assert story.sent_to_listeners(receiver.delivered, CLIENTS["secrets"]) == before.pop("delivered")
