@@ -84,7 +84,6 @@ def add(commands: Commands) -> None:
         commands,
         "check",
         run,
-        settings_of="check",
         summary="check settings, database, encryption, clock, TLS files and disk for problems",
         description="Changes nothing. Safe while servers run. The exit code is 1 if a problem is found.",
     )

@@ -4,8 +4,8 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TextIO, TypeAlias, TypeVar
@@ -13,11 +13,12 @@ from typing import Final, TextIO, TypeAlias, TypeVar
 from discue.config import sources
 from discue.config.settings import Command, Settings
 from discue.domain.clock import Clock
-from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable
+from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable, Unavailable
 from discue.domain.model import ApiKey, Organization
 from discue.observability import logs
 from discue.observability.logs import Log
 from discue.server.installation import Installation, inspect_database, open_installation
+from discue.server.processes import stop_on_signal
 from discue.store.pagination import Listing, Selection
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
@@ -43,24 +44,27 @@ Run = Callable[[Invocation], int | None | Awaitable[None]]
 
 def add_command(
     commands: Commands,
-    name: str,
+    name: Command,
     run: Run,
     *,
-    settings_of: Command,
+    verb: str = "",
     summary: str,
     description: str = "",
     base: Mapping[str, str] | None = None,
 ) -> argparse.ArgumentParser:
-    """Add a command with the flags of its settings, whose defaults `base` overrides. Returns its parser."""
+    """Add a command, or one of its verbs, with the flags of its settings. Returns its parser.
+
+    `base` overrides the defaults of the settings.
+    """
     parser = commands.add_parser(
-        name,
+        verb or name,
         help=summary,
         description=f"{summary[:1].upper()}{summary[1:]}. {description}".rstrip(),
         allow_abbrev=False,
     )
     flags = parser.add_argument_group("settings", "flags override DISCUE_… variables, which override the TOML file")
-    sources.add_flags(flags, settings_of, base)
-    parser.set_defaults(run=run, base=base or {}, command=settings_of)
+    sources.add_flags(flags, name, base)
+    parser.set_defaults(run=run, base=base or {}, command=name)
     return parser
 
 
@@ -129,13 +133,33 @@ _REPEATED_SECONDS: Final = 10.0
 _CLEAR_LINE: Final = "\r\x1b[K"
 
 
+@contextmanager
+def resumable(invocation: Invocation, hint: str) -> Iterator["ProgressLine"]:
+    """Yield the progress line of long work, which stops at a signal. Errors say how to resume it: `hint`."""
+    stop = stop_on_signal(invocation.log)
+
+    def require_running() -> None:
+        if stop.is_set():
+            raise DiscueError(f"Stopped. {hint}")
+
+    line = ProgressLine(sys.stderr, invocation.clock, require_running)
+    try:
+        yield line
+    except Unavailable as error:
+        raise DiscueError(f"{error.detail} {hint}") from error
+    finally:
+        line.end()
+
+
 class ProgressLine:
     """The progress of a long command: a line that is redrawn on a terminal, and repeated every ten seconds elsewhere.
 
     Nothing is written before the first interval has passed.
     """
 
-    def __init__(self, stream: TextIO, clock: Clock) -> None:
+    def __init__(self, stream: TextIO, clock: Clock, require_running: Callable[[], None]) -> None:
+        """`require_running` raises DiscueError if the work must stop. It is called at each step."""
+        self.require_running = require_running
         self._stream = stream
         self._clock = clock
         self._every = _REWRITTEN_SECONDS if stream.isatty() else _REPEATED_SECONDS
@@ -149,7 +173,8 @@ class ProgressLine:
         self._started_with, self._total = done, total
 
     def show(self, what: str, done: int) -> None:
-        """Show the number of processed rows and the current step."""
+        """Show the number of processed rows and the current step. Raises DiscueError if the work must stop."""
+        self.require_running()
         now = self._clock.monotonic()
         if now - self._shown_at < self._every:
             return

@@ -2,19 +2,17 @@
 
 import argparse
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
-from discue.cli.command import Commands, Invocation, ProgressLine, add_command, say
+from discue.cli.command import Commands, Invocation, ProgressLine, add_command, resumable, say
 from discue.config.settings import Settings
 from discue.config.types import DATABASE, InvalidValue
 from discue.crypto import key_file
-from discue.domain.errors import DiscueError, StoreUnusable, Unavailable
+from discue.domain.errors import DiscueError, StoreUnusable
 from discue.server.installation import inspect_database, open_engine
-from discue.server.processes import stop_on_signal
 from discue.server.worker import alone_on
 from discue.store import copying
 from discue.store.copying import CopyProgress, Side, compare
@@ -30,7 +28,6 @@ def add(commands: Commands) -> None:
         commands,
         "copy",
         run,
-        settings_of="copy",
         summary="copy a database into an empty one",
         description="Copies every id, key, signing secret and pending delivery, between SQLite and PostgreSQL in "
         "either direction. Stop the servers of both databases first. Run the command again to continue an "
@@ -110,17 +107,11 @@ async def _require_current(source: Settings, target: Settings) -> None:
 
 
 async def _run(invocation: Invocation, source_settings: Settings, target_settings: Settings) -> None:
-    stop = stop_on_signal(invocation.log)
-    line = ProgressLine(sys.stderr, invocation.clock)
-    async with _opened(invocation, source_settings) as source, _opened(invocation, target_settings) as target:
-        try:
-            copy = _Copy(source, target, line, stop)
+    with resumable(invocation, _RESUME_HINT) as line:
+        async with _opened(invocation, source_settings) as source, _opened(invocation, target_settings) as target:
+            copy = _Copy(source, target, line)
             await copy.fill(invocation.clock.now())
             await copy.verify()
-        except Unavailable as error:
-            raise DiscueError(f"{error.detail} {_RESUME_HINT}") from error
-        finally:
-            line.end()
     copy.say_summary()
 
 
@@ -134,11 +125,10 @@ async def _opened(invocation: Invocation, settings: Settings) -> AsyncIterator[S
 class _Copy:
     """A copy from one database to another, with a progress line."""
 
-    def __init__(self, source: Side, target: Side, line: ProgressLine, stop: asyncio.Event) -> None:
+    def __init__(self, source: Side, target: Side, line: ProgressLine) -> None:
         self._source = source
         self._target = target
         self._line = line
-        self._stop = stop
         self._sizes: dict[str, int] = {}
         self._rows = dict.fromkeys((table.name for table in TABLES), 0)
         self._bytes = 0
@@ -147,14 +137,13 @@ class _Copy:
         """Copy the rows that are not copied yet."""
         self._progress = await copying.begin(self._source, self._target, now)
         for table in TABLES:
-            self._require_running()
+            self._line.require_running()
             self._sizes[table.name] = await copying.count(self._source.store, table)
         done = self._done(self._progress)
         if done:
             say(f"Continuing an earlier copy after {done:,} rows.")
         self._line.begin(done, sum(self._sizes.values()))
         while not self._progress.is_copied:
-            self._require_running()
             self._progress = await copying.step(self._source, self._target, self._progress)
             self._line.show(f"copying {self._progress.table or 'finished'}", self._done(self._progress))
 
@@ -163,7 +152,6 @@ class _Copy:
         self._line.begin(0, sum(self._sizes.values()))
         differences = []
         async for batch in compare(self._source, self._target, self._progress):
-            self._require_running()
             self._rows[batch.table] += batch.rows
             self._bytes += batch.bytes
             self._line.show(f"comparing {batch.table}", sum(self._rows.values()))
@@ -189,7 +177,3 @@ class _Copy:
                 return before + progress.rows
             before += rows
         return before
-
-    def _require_running(self) -> None:
-        if self._stop.is_set():
-            raise DiscueError(f"Stopped. {_RESUME_HINT}")

@@ -257,7 +257,6 @@ def add(commands: Commands) -> None:
         commands,
         "dev",
         run,
-        settings_of="dev",
         summary="run a development server, with an inbox that shows received messages",
         description="Stores data and a fixed API key in .discue in the working directory; with PostgreSQL, only the "
         "key. Prints curl commands to start with. Listeners can be on this machine. If the port is in use, the "

@@ -14,7 +14,6 @@ def add(commands: Commands) -> None:
         commands,
         "init",
         _init,
-        settings_of="init",
         summary="create the operator's organization in an empty database and print its first key",
         description="Does nothing if an organization already exists.",
     )

@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     _add_create(verbs)
-    listing = add_command(verbs, "list", _list, settings_of="keys", summary="list keys")
+    listing = add_command(verbs, "keys", _list, verb="list", summary="list keys")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     _add_organization(listing)
     for verb, run, effect in (
@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
         ),
         ("delete", partial(_change, admin.delete_key, "deleted"), "delete a key permanently"),
     ):
-        changing = add_command(verbs, verb, run, settings_of="keys", summary=effect, description=_LIVE)
+        changing = add_command(verbs, "keys", run, verb=verb, summary=effect, description=_LIVE)
         changing.add_argument("id", help="id of the key, as shown by `discue keys list`")
         _add_organization(changing)
 
@@ -55,9 +55,9 @@ def add(commands: Commands) -> None:
 def _add_create(verbs: Commands) -> None:
     parser = add_command(
         verbs,
-        "create",
+        "keys",
         _create,
-        settings_of="keys",
+        verb="create",
         summary="create a key and print it once",
         description=f"Without --scope and --all, the key gets every scope that is not protected. {_LIVE}",
     )

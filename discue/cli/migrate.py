@@ -9,7 +9,6 @@ def add(commands: Commands) -> None:
         commands,
         "migrate",
         _migrate,
-        settings_of="migrate",
         summary="apply pending migrations to the database",
         description="Every command that opens the database does this as well.",
     )

@@ -45,30 +45,30 @@ def add(commands: Commands) -> None:
         allow_abbrev=False,
     )
     verbs = group.add_subparsers(metavar="VERB", required=True)
-    listing = add_command(verbs, "list", _list, settings_of="organizations", summary="list organizations")
+    listing = add_command(verbs, "organizations", _list, verb="list", summary="list organizations")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     suspend = add_command(
         verbs,
-        "suspend",
+        "organizations",
         partial(_change, "suspended"),
-        settings_of="organizations",
+        verb="suspend",
         summary="suspend an organization",
         description="Requests with its keys get 423, and its deliveries wait until it is resumed. "
         f"The operator's organization cannot be suspended. {_LIVE}",
     )
     resume = add_command(
         verbs,
-        "resume",
+        "organizations",
         partial(_change, "active"),
-        settings_of="organizations",
+        verb="resume",
         summary="resume a suspended organization",
         description=f"Its keys work again, and its deliveries continue. {_LIVE}",
     )
     setting = add_command(
         verbs,
-        "set",
+        "organizations",
         _set,
-        settings_of="organizations",
+        verb="set",
         summary="change an organization's limits",
         description=f"Only the given limits change; `none` restores the default of the settings. {_LIVE}",
     )

@@ -1,17 +1,16 @@
 """`discue rotate-key`: re-encrypts all signing secrets with another key while servers run."""
 
 import os
-import sys
 from typing import Final
 
-from discue.cli.command import Commands, Invocation, ProgressLine, add_command, say
+from discue.cli.command import Commands, Invocation, ProgressLine, add_command, resumable, say
 from discue.control import encryption
+from discue.control.context import ControlContext
 from discue.control.encryption import missing_keys
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
-from discue.domain.errors import DiscueError, SettingsInvalid, Unavailable
-from discue.server.installation import Installation, open_installation
-from discue.server.processes import stop_on_signal
+from discue.domain.errors import DiscueError, SettingsInvalid
+from discue.server.installation import open_installation
 from discue.store import encryption as encryption_rows
 from discue.store.encryption import RowKey
 
@@ -24,7 +23,6 @@ def add(commands: Commands) -> None:
         commands,
         "rotate-key",
         _run,
-        settings_of="rotate-key",
         summary="encrypt all signing secrets with the first configured key",
         description="Servers keep running: first add the new key to all of them, before the old one; remove the old "
         "key when this command has finished. Run it again to continue after an interruption. Unencrypted secrets "
@@ -42,14 +40,9 @@ async def _run(invocation: Invocation) -> None:
     if invocation.arguments.new_key:
         _make_key(invocation)
     async with open_installation(invocation.settings, invocation.clock, invocation.log) as installation:
-        line = ProgressLine(sys.stderr, invocation.clock)
-        rotation = _Rotation(invocation, installation, line)
-        try:
+        with resumable(invocation, _RESUME_HINT) as line:
+            rotation = _Rotation(invocation, installation.control, line)
             await rotation.run()
-        except Unavailable as error:
-            raise DiscueError(f"{error.detail} {_RESUME_HINT}") from error
-        finally:
-            line.end()
     rotation.say_summary()
 
 
@@ -66,13 +59,12 @@ def _make_key(invocation: Invocation) -> None:
 class _Rotation:
     """A rotation to the first key, with a progress line."""
 
-    def __init__(self, invocation: Invocation, installation: Installation, line: ProgressLine) -> None:
+    def __init__(self, invocation: Invocation, control: ControlContext, line: ProgressLine) -> None:
         self._settings = invocation.settings
         self._replaces = bool(invocation.arguments.replace_lost)
-        self._control = installation.control
+        self._control = control
         self._line = line
-        self._stop = stop_on_signal(invocation.log)
-        self._key_id = installation.control.keyring.first
+        self._key_id = control.keyring.first
         self._moved = 0
         self._unreadable: list[RowKey] = []
 
@@ -107,7 +99,6 @@ class _Rotation:
         self._line.begin(0, total)
         after, read = None, 0
         while True:
-            self._require_running()
             done = await encryption.step(self._control, self._key_id, after, replace_lost=self._replaces)
             if done.after is None:
                 return
@@ -120,16 +111,11 @@ class _Rotation:
         self._line.begin(0, total)
         after, read, left = None, 0, list[RowKey]()
         while (found := await encryption.find_left(self._control, self._key_id, after)).after is not None:
-            self._require_running()
             after, read = found.after, read + found.rows
             left.extend(found.unreadable)
             self._line.show("verifying", read)
         if left:
             raise DiscueError(_left_over(left))
-
-    def _require_running(self) -> None:
-        if self._stop.is_set():
-            raise DiscueError(f"Stopped. {_RESUME_HINT}")
 
 
 def _left_over(left: list[RowKey]) -> str:

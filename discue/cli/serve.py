@@ -25,7 +25,6 @@ def add(commands: Commands) -> None:
         commands,
         "serve",
         run,
-        settings_of="serve",
         summary="serve the API and deliver messages",
         description="If the database is empty, creates the operator's organization and prints its first API key once. "
         "SIGTERM or Ctrl-C waits for requests in flight and exits; a second one exits at once.",

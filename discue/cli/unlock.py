@@ -18,7 +18,6 @@ def add(commands: Commands) -> None:
         commands,
         "unlock",
         _unlock,
-        settings_of="unlock",
         summary="end lockouts after failed authentication attempts",
         description="Resets the count of failed attempts. Safe while servers run; they apply the change "
         "within a second.",

@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 
 def begun(stream: io.StringIO) -> tuple[ProgressLine, StandingClock]:
     clock = StandingClock()
-    line = ProgressLine(stream, clock)
+    line = ProgressLine(stream, clock, lambda: None)
     line.begin(1_000, 5_000)
     return line, clock
 
