@@ -8,9 +8,9 @@ import uvloop
 
 from benchmarks.body import MESSAGE
 from benchmarks.server import founded, settings_for
+from discue.control.context import ControlContext
 from discue.publishing.publish import NewMessage, Publisher, publish
 from discue.publishing.quota_gate import QuotaGate
-from discue.server.installation import Installation
 from discue.server.worker import prepare_process
 from discue.store import organizations
 
@@ -21,10 +21,10 @@ _TASKS = 3
 class Publishing:
     """Publishes a number of messages, in commits of many."""
 
-    def __init__(self, installation: Installation, queue_id: str, count: int) -> None:
-        control, store, clock = installation.control, installation.store, installation.clock
+    def __init__(self, installation: ControlContext, queue_id: str, count: int) -> None:
+        store, cache, clock = installation.store, installation.cache, installation.clock
         quotas = QuotaGate(store, clock)
-        self._publisher = Publisher(store, installation.cache, clock, control.public_ids, quotas, control.row_ids)
+        self._publisher = Publisher(store, cache, clock, installation.public_ids, quotas, installation.row_ids)
         self._installation = installation
         self._queue_id = queue_id
         self._left = count

@@ -12,13 +12,14 @@ from discue.api.resources import ROUTES
 from discue.api.route import Call, Route
 from discue.cli.serve import until_stopped
 from discue.config.settings import Settings
+from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
 from discue.dispatch.cluster.ownership import Predecessors
 from discue.domain.clock import SystemClock
 from discue.observability import logs
 from discue.observability.logs import Log
 from discue.server.http import Address
-from discue.server.installation import Installation, open_installation
+from discue.server.installation import open_installation
 from discue.server.processes import stop_on_signal
 from discue.server.worker import Worker, prepare_process, served
 
@@ -55,10 +56,10 @@ def settings_for(database: str, key: str) -> Settings:
 
 
 @asynccontextmanager
-async def founded(settings: Settings) -> AsyncIterator[Installation]:
+async def founded(settings: Settings) -> AsyncIterator[ControlContext]:
     """The installation, with an operator's organization whose key is known."""
     async with open_installation(settings, SystemClock(), Log()) as installation:
-        await ensure_operator(installation.control, settings.organization, settings.bootstrap_key)
+        await ensure_operator(installation, settings.organization, settings.bootstrap_key)
         yield installation
 
 

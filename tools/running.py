@@ -125,10 +125,13 @@ async def running(folder: Path) -> AsyncIterator[Program]:
     """Run the program with a database in a folder."""
     settings = find("Settings")(database=f"sqlite:///{folder}/discue.db", port=0, allow_private_targets=True)
     log, sender = find("Log")("tools"), Sender()
-    module = sys.modules[find("Installation").__module__]
-    opened = getattr(module, "open_installation", None) or module.opened
+    try:
+        opened = find("open_installation")
+    except ImportError:
+        opened = sys.modules[find("Installation").__module__].opened
     async with opened(settings, find("SystemClock")(), log) as installation:
-        await find("ensure_operator")(installation.control, "com.example.operator", _KEY)
+        control = getattr(installation, "control", installation)
+        await find("ensure_operator")(control, "com.example.operator", _KEY)
         worker = find("Worker")(installation, log, sender=sender)
         await worker.start()
         try:

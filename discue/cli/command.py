@@ -12,12 +12,13 @@ from typing import Final, TextIO, TypeAlias, TypeVar
 
 from discue.config import sources
 from discue.config.settings import Command, Settings
+from discue.control.context import ControlContext
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable, Unavailable
 from discue.domain.model import ApiKey, Organization
 from discue.observability import logs
 from discue.observability.logs import Log
-from discue.server.installation import Installation, inspect_database, open_installation
+from discue.server.installation import inspect_database, open_installation
 from discue.server.processes import stop_on_signal
 from discue.store.pagination import Listing, Selection
 
@@ -69,13 +70,13 @@ def add_command(
 
 
 @asynccontextmanager
-async def existing_installation(call: Invocation) -> AsyncIterator[Installation]:
+async def existing_installation(call: Invocation) -> AsyncIterator[ControlContext]:
     """Open the database. Raises StoreUnusable, rather than creates one, if there is none."""
     if not (await inspect_database(call.settings)).version:
         place = call.settings.database_shown
         raise StoreUnusable(f"There is no database at {place}. Run `discue init` or `discue serve` to create one.")
-    async with open_installation(call.settings, call.clock, call.log) as installation:
-        yield installation
+    async with open_installation(call.settings, call.clock, call.log) as control:
+        yield control
 
 
 async def all_items(page: Callable[[Selection], Awaitable[Listing[Item]]]) -> list[Item]:

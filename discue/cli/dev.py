@@ -306,13 +306,12 @@ async def _develop(invocation: Invocation) -> None:
     url = Address(reachable(settings.host), settings.port).url
     # With SQLite, the key file is next to the database, and created by default.
     new_key_file = _ENCRYPTION_KEY_FILE if settings.encryption_key_file == _ENCRYPTION_KEY_FILE else None
-    async with open_installation(settings, invocation.clock, log) as installation:
-        control = installation.control
+    async with open_installation(settings, invocation.clock, log) as control:
         await ensure_encryption(control, log, new_key_file=new_key_file)
         key = settings.bootstrap_key or _kept_key(control, _FOLDER / "key")
         principal = await _developer(control, key)
         queue = await _ensure_demo(control, principal, url)
-        worker = Worker(installation, log, predecessors=all_predecessors(settings))
+        worker = Worker(control, log, predecessors=all_predecessors(settings))
         worker.application = Inbox(
             worker.application, control, principal.organization, lambda received: say(receipt(received))
         )

@@ -3,10 +3,11 @@
 import json
 
 from discue.cli.command import Commands, Invocation, add_command, say
+from discue.control.context import ControlContext
 from discue.control.encryption import ensure_encryption
 from discue.control.organizations import ensure_operator
 from discue.domain.model import Organization
-from discue.server.installation import Installation, open_installation
+from discue.server.installation import open_installation
 
 
 def add(commands: Commands) -> None:
@@ -20,17 +21,17 @@ def add(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-async def create_operator(installation: Installation) -> None:
+async def create_operator(control: ControlContext) -> None:
     """Create the operator's organization if there is none, and print its first key."""
-    organization, key = await _ensured(installation)
+    organization, key = await _ensured(control)
     if key is not None:
         say(_announcement(organization, key))
 
 
 async def _init(invocation: Invocation) -> None:
-    async with open_installation(invocation.settings, invocation.clock, invocation.log) as installation:
-        await ensure_encryption(installation.control, invocation.log)
-        organization, key = await _ensured(installation)
+    async with open_installation(invocation.settings, invocation.clock, invocation.log) as control:
+        await ensure_encryption(control, invocation.log)
+        organization, key = await _ensured(control)
     if invocation.arguments.json:
         shown = {"id": organization.public_id, "alias": organization.alias}
         say(json.dumps({"organization": shown, "api_key": key}))
@@ -40,10 +41,10 @@ async def _init(invocation: Invocation) -> None:
         say(f"The operator's organization is {organization.alias}.")
 
 
-async def _ensured(installation: Installation) -> tuple[Organization, str | None]:
+async def _ensured(control: ControlContext) -> tuple[Organization, str | None]:
     """Return the organization, and its first key if this call created a random one."""
-    settings = installation.settings
-    organization, key = await ensure_operator(installation.control, settings.organization, settings.bootstrap_key)
+    settings = control.settings
+    organization, key = await ensure_operator(control, settings.organization, settings.bootstrap_key)
     return organization, key if settings.bootstrap_key is None else None
 
 

@@ -14,7 +14,6 @@ from discue.domain import scopes as access
 from discue.domain.errors import DiscueError, NotFound
 from discue.domain.model import ApiKey
 from discue.domain.scopes import Scope, Scopes
-from discue.server.installation import Installation
 from discue.store import organizations
 
 _DAY_MS = 86_400_000
@@ -124,9 +123,9 @@ async def _create(call: Invocation) -> None:
     arguments, now = call.arguments, call.clock.now()
     expires_at = now + arguments.expires_in * _DAY_MS if arguments.expires_in else 0
     scopes = _granted(arguments)
-    async with existing_installation(call) as installation:
-        owner = await _owner(installation, arguments)
-        made = await admin.create_key(installation.control, owner, arguments.alias, scopes, expires_at=expires_at)
+    async with existing_installation(call) as control:
+        owner = await _owner(control, arguments)
+        made = await admin.create_key(control, owner, arguments.alias, scopes, expires_at=expires_at)
     if arguments.json:
         say(json.dumps({"api_key": {**_shown(made.key), "key": made.text}}))
     else:
@@ -134,9 +133,9 @@ async def _create(call: Invocation) -> None:
 
 
 async def _list(call: Invocation) -> None:
-    async with existing_installation(call) as installation:
-        owner = await _owner(installation, call.arguments)
-        keys = await all_items(partial(admin.page_of_keys, installation.control, owner))
+    async with existing_installation(call) as control:
+        owner = await _owner(control, call.arguments)
+        keys = await all_items(partial(admin.page_of_keys, control, owner))
     if call.arguments.json:
         say(json.dumps({"api_keys": [_shown(key) for key in keys]}))
         return
@@ -150,19 +149,19 @@ async def _list(call: Invocation) -> None:
 
 async def _change(change: Callable[[ControlContext, str, str], Awaitable[object]], done: str, call: Invocation) -> None:
     key = call.arguments.id
-    async with existing_installation(call) as installation:
-        owner = await _owner(installation, call.arguments)
+    async with existing_installation(call) as control:
+        owner = await _owner(control, call.arguments)
         try:
-            await change(installation.control, owner, key)
+            await change(control, owner, key)
         except NotFound:
             raise NotFound(f"{owner} has no key with the id {key}. Run `discue keys list` to see its keys.") from None
     say(f"The key {key} of {owner} is {done}.")
 
 
-async def _owner(installation: Installation, arguments: argparse.Namespace) -> str:
+async def _owner(control: ControlContext, arguments: argparse.Namespace) -> str:
     """Return the alias of the selected organization. Raises NotFound if it does not exist."""
     alias: str | None = arguments.owner
-    read = installation.store.read
+    read = control.store.read
     if alias is not None:
         if await read(lambda tx: organizations.by_alias(tx, alias)) is None:
             raise NotFound(f"Organization {alias} not found.")

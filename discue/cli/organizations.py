@@ -101,16 +101,16 @@ async def _set(call: Invocation) -> None:
 async def _changed(call: Invocation, change: Callable[[ControlContext, str], Awaitable[Organization]]) -> Organization:
     """Change the organization that the command names. Raises NotFound with its alias."""
     alias = call.arguments.alias
-    async with existing_installation(call) as installation:
+    async with existing_installation(call) as control:
         try:
-            return await change(installation.control, alias)
+            return await change(control, alias)
         except NotFound:
             raise NotFound(f"Organization {alias} not found. Run `discue organizations list` to see all.") from None
 
 
 async def _list(call: Invocation) -> None:
-    async with existing_installation(call) as installation:
-        read = installation.store.read
+    async with existing_installation(call) as control:
+        read = control.store.read
         found = await all_items(lambda selection: read(partial(organizations.page, selection=selection)))
     if call.arguments.json:
         say(json.dumps({"organizations": [_shown(organization) for organization in found]}))

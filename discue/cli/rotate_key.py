@@ -39,9 +39,9 @@ def add(commands: Commands) -> None:
 async def _run(invocation: Invocation) -> None:
     if invocation.arguments.new_key:
         _make_key(invocation)
-    async with open_installation(invocation.settings, invocation.clock, invocation.log) as installation:
+    async with open_installation(invocation.settings, invocation.clock, invocation.log) as control:
         with resumable(invocation, _RESUME_HINT) as line:
-            rotation = _Rotation(invocation, installation.control, line)
+            rotation = _Rotation(invocation, control, line)
             await rotation.run()
     rotation.say_summary()
 

@@ -64,15 +64,15 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
     """Serve: as one of several workers if there is a `pipe` to their parent."""
     settings, log = invocation.settings, invocation.log
     stop = stop_on_signal(log) if pipe is None else stop_with_parent(log, pipe.parent_pipe)
-    async with open_installation(settings, invocation.clock, log) as installation:
-        await ensure_encryption(installation.control, log)
-        await init.create_operator(installation)
+    async with open_installation(settings, invocation.clock, log) as control:
+        await ensure_encryption(control, log)
+        await init.create_operator(control)
         if pipe is None:
-            worker = Worker(installation, log, predecessors=all_predecessors(settings))
+            worker = Worker(control, log, predecessors=all_predecessors(settings))
             async with serving(invocation, worker) as server:
                 await until_stopped(stop, server)
         else:
-            worker = Worker(installation, log, predecessors=pipe.predecessors)
+            worker = Worker(control, log, predecessors=pipe.predecessors)
             worker.lease.announce = pipe.report_session_id
             async with serving(invocation, worker, worker=pipe.number) as server:
                 pipe.report_serving()

@@ -47,8 +47,7 @@ def _address(text: str) -> LockoutSubject:
 
 async def _unlock(call: Invocation) -> None:
     arguments = call.arguments
-    async with existing_installation(call) as installation:
-        control = installation.control
+    async with existing_installation(call) as control:
         if arguments.list:
             found = await admin.active_lockouts(control, _SHOWN)
         elif arguments.all:

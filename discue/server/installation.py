@@ -3,7 +3,6 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings
@@ -22,17 +21,6 @@ from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
 
 _LOG_INTERVAL_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Installation:
-    """The settings, the store, its cache, and the context of the control plane."""
-
-    settings: Settings
-    clock: Clock
-    store: Store
-    cache: ControlPlaneCache
-    control: ControlContext
 
 
 class StoreFailureLog:
@@ -54,7 +42,7 @@ class StoreFailureLog:
 
 
 @asynccontextmanager
-async def open_installation(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[Installation]:
+async def open_installation(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[ControlContext]:
     """Open the database and apply pending migrations. Raises StoreUnusable with the reason and the remedy."""
     async with open_engine(settings, clock, log) as engine:
         await engine.read(lambda tx: copying.require_finished(tx, settings.database_shown))
@@ -65,7 +53,7 @@ async def open_installation(settings: Settings, clock: Clock, log: Log) -> Async
             store, clock, max_message_bytes=settings.max_message_bytes, quotas=settings.default_quotas
         )
         await cache.open()
-        control = ControlContext(
+        yield ControlContext(
             store=store,
             cache=cache,
             clock=clock,
@@ -77,7 +65,6 @@ async def open_installation(settings: Settings, clock: Clock, log: Log) -> Async
             settings=settings,
             keyring=Keyring(key_file.current_keys(settings), lambda: key_file.current_keys(settings)),
         )
-        yield Installation(settings, clock, store, cache, control=control)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from discue.api.route import Readiness, Route, Services
 from discue.api.rsgi import Application
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
+from discue.control.context import ControlContext
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
@@ -38,7 +39,6 @@ from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 from discue.sending.test_sender import EndpointTester
 from discue.server.http import Address, HttpServer
-from discue.server.installation import Installation, egress_policy
 from discue.store.engine import Appended, Notification, QueueKey
 
 _RETRY_SECONDS = 0.5
@@ -60,19 +60,19 @@ class Worker:
 
     def __init__(
         self,
-        installation: Installation,
+        control: ControlContext,
         log: Log,
         *,
         routes: Sequence[Route] = (),
         predecessors: Predecessors = (),
         sender: Sender | None = None,
     ) -> None:
-        settings, store, clock = installation.settings, installation.store, installation.clock
-        self._installation = installation
+        settings, store, clock = control.settings, control.store, control.clock
+        self._control = control
         self._log = log
         self._predecessors = predecessors
         self.readiness = Readiness(store)
-        policy, connect_seconds = egress_policy(settings), settings.connect_timeout_seconds
+        policy, connect_seconds = control.egress, settings.connect_timeout_seconds
         limits = SenderLimits(
             connect_timeout_ms=connect_seconds * 1_000, idle_connections_per_origin=settings.listener_max_in_flight
         )
@@ -82,7 +82,7 @@ class Worker:
         token_fetcher = Fetcher(policy=policy, connect_seconds=connect_seconds, kept_bytes=TOKEN_BYTES)
         self._tokens = AccessTokens(token_fetcher, clock)
         self._authorizer = AuthorizingSender(self.sender, self._tokens, clock)
-        row_ids = installation.control.row_ids
+        row_ids = control.row_ids
         self.lease = Lease(store, row_ids, clock, settings.role, seconds=settings.lease_seconds)
         self.dispatcher = Dispatcher(
             store,
@@ -96,14 +96,14 @@ class Worker:
                 deadline_ms=settings.delivery_deadline_seconds * 1_000,
                 disable_after_seconds=settings.disable_after_seconds,
             ),
-            sources=Sources(clock, SystemRandom().random, row_ids, installation.control.keyring),
+            sources=Sources(clock, SystemRandom().random, row_ids, control.keyring),
             log=log,
             lease=self.lease,
         )
         self._ownership = Ownership(store, self.dispatcher, self.lease, clock, log=log)
         self._retention = Retention(
             store,
-            installation.cache,
+            control.cache,
             self.dispatcher,
             clock,
             times=RetentionTimes(
@@ -113,9 +113,7 @@ class Worker:
             ),
             is_leader=lambda: self._ownership.is_leader,
         )
-        runs = ScheduleRuns(
-            store, installation.cache, clock, installation.control.public_ids, quotas=settings.default_quotas
-        )
+        runs = ScheduleRuns(store, control.cache, clock, control.public_ids, quotas=settings.default_quotas)
         self._scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self._ownership.is_leader)
         pull_context = PullContext(
             store,
@@ -128,7 +126,7 @@ class Worker:
         self.pulls = PullBroker(pull_context, log)
         polled_parts = PollerContext(
             lease=self.lease,
-            cache=installation.cache,
+            cache=control.cache,
             dispatcher=self.dispatcher,
             ownership=self._ownership,
             retention=self._retention,
@@ -139,42 +137,38 @@ class Worker:
         self._scheduler.notify_heads = self._on_heads
         self.dispatcher.registry.on_unowned = self._poller.request_poll
         self._supervisor = Supervisor(log)
-        self._verifier = DomainVerifier(installation.control, fetcher, is_leader=lambda: self._ownership.is_leader)
+        self._verifier = DomainVerifier(control, fetcher, is_leader=lambda: self._ownership.is_leader)
         self._endpoint_tester = EndpointTester(
             clock=clock, policy=policy, tokens=self._tokens, connect_timeout_ms=connect_seconds * 1_000
         )
         # A worker that only delivers still serves the version and the health endpoints.
         served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
-        self.application: Application = App(self._services(), routes=served_routes)
-
-    def _services(self) -> Services:
-        store, cache, clock = self._installation.store, self._installation.cache, self._installation.clock
-        control, log = self._installation.control, self._log
-        publisher = Publisher(store, cache, clock, control.public_ids, QuotaGate(store, clock), row_ids=control.row_ids)
-        return Services(
+        quotas = QuotaGate(store, clock)
+        services = Services(
             control=control,
-            publisher=publisher,
+            publisher=Publisher(store, control.cache, clock, control.public_ids, quotas, row_ids=row_ids),
             readiness=self.readiness,
             log=log,
             domain_checks=self._verifier,
             rates=RateLimiter(store, clock),
-            authenticator=Authenticator(store, cache, clock, control.row_ids, log=log),
+            authenticator=Authenticator(store, control.cache, clock, row_ids, log=log),
             samples=self._endpoint_tester,
             puller=self.pulls,
         )
+        self.application: Application = App(services, routes=served_routes)
 
     async def start(self) -> None:
         """Join the other workers and start the lanes and the background jobs. Until then requests get 503."""
-        installation = self._installation
+        control = self._control
         self.lease.on_expired, self.lease.on_held = self._rejoin, self.dispatcher.on_lease_renewed
         await self.lease.join()
         renewal_seconds = self.lease.renewal_seconds
         self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds)
-        installation.cache.follow(self.pulls.on_change)
-        installation.store.on_append = self.pulls.on_appended
-        if installation.settings.role != "api":
-            installation.cache.follow(self.dispatcher.on_change)
-            installation.store.on_append = self._appended
+        control.cache.follow(self.pulls.on_change)
+        control.store.on_append = self.pulls.on_appended
+        if control.settings.role != "api":
+            control.cache.follow(self.dispatcher.on_change)
+            control.store.on_append = self._appended
         self._poller.listen()
         await self._ownership.begin(self._predecessors)
         self._start_jobs()
@@ -197,10 +191,10 @@ class Worker:
         try:
             async with asyncio.timeout(_ANNOUNCE_TIMEOUT_SECONDS):
                 await self.lease.begin_leaving()
-            self._installation.store.engine.notify(Notification(cursors=True))
+            self._control.store.engine.notify(Notification(cursors=True))
         except (Unavailable, TimeoutError) as error:
             self._log.warning("leave_not_announced", reason=str(error))
-        await self.dispatcher.drain(self._installation.settings.drain_timeout_seconds)
+        await self.dispatcher.drain(self._control.settings.drain_timeout_seconds)
 
     async def leave(self) -> None:
         """Stop all background jobs and connections. The worker cannot be used afterwards."""
@@ -210,14 +204,14 @@ class Worker:
         await self._tokens.close()
         await self._probe.close()
         try:
-            while await self._installation.cache.flush_usage():
+            while await self._control.cache.flush_usage():
                 pass
         except Unavailable as error:
             # Only the times of last use are lost: the drain has not failed.
             self._log.warning("key_usage_not_saved", reason=error.detail)
         try:
             await self.lease.leave()
-            self._installation.store.engine.notify(Notification(cursors=True))
+            self._control.store.engine.notify(Notification(cursors=True))
         except Unavailable as error:
             # Other workers take over when the lease expires.
             self._log.warning("lease_not_released", reason=error.detail)
@@ -245,9 +239,9 @@ class Worker:
     def _start_jobs(self) -> None:
         every, retention = self._supervisor.every, self._retention
         every(0, "poller", self._poller.run_once)
-        every(_RETRY_SECONDS, "probe_writes", self._installation.store.probe_writes, max_pause=2.0)
+        every(_RETRY_SECONDS, "probe_writes", self._control.store.probe_writes, max_pause=2.0)
         every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage)
-        if self._installation.settings.role != "api":
+        if self._control.settings.role != "api":
             every(0, "delayed_messages", self._scheduler.round)
             every(0, "purge", retention.purge_on_request)
             every(_RETENTION_SECONDS, "retention", retention.run)

@@ -278,8 +278,8 @@ async def _fill(service: Service, organization: int, queue: str) -> "list[asynci
     record = await installation.cache.queue(organization, queue)
     waiting: list[asyncio.Future[Any]] = []
     while not waiting or not any(each.done() for each in waiting):
-        entries = tuple(NewEntry(installation.control.public_ids.next(), True, b"1") for _ in range(1_000))
-        append = Append(organization, record.id, record.config_version, installation.control.clock.now(), entries)
+        entries = tuple(NewEntry(installation.public_ids.next(), True, b"1") for _ in range(1_000))
+        append = Append(organization, record.id, record.config_version, installation.clock.now(), entries)
         waiting.append(asyncio.ensure_future(installation.store.append(append)))
         await asyncio.sleep(0)
     return waiting

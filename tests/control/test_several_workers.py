@@ -31,8 +31,7 @@ async def _opened(address: str) -> AsyncIterator[list[ControlContext]]:
     async with AsyncExitStack() as stack:
         settings = Settings(database=address)
         controls = [
-            (await stack.enter_async_context(open_installation(settings, SystemClock(), Log()))).control
-            for _ in range(TOGETHER)
+            await stack.enter_async_context(open_installation(settings, SystemClock(), Log())) for _ in range(TOGETHER)
         ]
         # Each worker needs a slot of its own, as the database gives it: random ones can collide.
         for slot, control in enumerate(controls):

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from discue.config.settings import Settings
+from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
 from discue.domain.clock import SystemClock
 from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.domain.model import Queue
 from discue.observability.logs import Log
 from discue.server.http import Address
-from discue.server.installation import Installation, open_installation
+from discue.server.installation import open_installation
 from discue.server.worker import Worker, alone_on, served
 from discue.store import workers
 from tests.faults.client import KEY, Client
@@ -53,7 +54,7 @@ async def test_draining_ends_well_although_the_store_cannot_note_when_keys_were_
     log = Heard()
     settings = Settings(database=f"sqlite:///{tmp_path}/worker.db", port=0)
     async with open_installation(settings, SystemClock(), log) as installation:
-        _, key = await ensure_operator(installation.control, "com.example.operator", None)
+        _, key = await ensure_operator(installation, "com.example.operator", None)
         worker = Worker(installation, log)
         await worker.start()
         assert key is not None
@@ -93,7 +94,7 @@ class Running:
     """A worker on a database that others may be on, with its API."""
 
     worker: Worker
-    installation: Installation
+    installation: ControlContext
     port: int
 
 
@@ -110,7 +111,7 @@ async def running(database: str, **changes: Any) -> AsyncIterator[Running]:
     }
     settings = Settings(**given)
     async with open_installation(settings, SystemClock(), Log()) as installation:
-        await ensure_operator(installation.control, settings.organization, KEY)
+        await ensure_operator(installation, settings.organization, KEY)
         worker = Worker(installation, Log())
         async with served(worker, Address("127.0.0.1", 0), max_connections=100) as server:
             yield Running(worker, installation, server.address.port)
@@ -171,7 +172,7 @@ async def test_a_worker_that_only_answers_the_api_has_its_slot_and_no_lanes(data
         message = await client.publish(queue, "hello")
         polled = await api.installation.store.engine.poll(())
         assert [(member.role, member.slot) for member in polled.members] == [("api", 0)]
-        assert api.installation.control.row_ids.slot == 0
+        assert api.installation.row_ids.slot == 0
         assert len(api.worker.dispatcher.lanes) == 0
         async with running(database, role="dispatch") as dispatch:
             await receiver.until(lambda: receiver.messages("late") == [message])

@@ -22,6 +22,7 @@ from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.config.settings import Settings
 from discue.control import admin
+from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
 from discue.crypto.passwords import PasswordHashing
 from discue.dispatch.jobs.domain_checks import DomainVerifier
@@ -39,7 +40,7 @@ from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens
 from discue.sending.fetch import Fetcher
 from discue.sending.test_sender import EndpointTester
 from discue.server.http import Address, HttpServer
-from discue.server.installation import Installation, open_installation
+from discue.server.installation import open_installation
 from discue.store.engine import Transaction
 from tests.support.authority import trusting_context
 from tests.support.described_responses import DescribedTransport
@@ -82,7 +83,7 @@ class Service:
     """A running API. `operator` is the first key of the operator's organization."""
 
     loop: asyncio.AbstractEventLoop
-    installation: Installation
+    installation: ControlContext
     readiness: Readiness
     log: Memory
     port: int
@@ -115,8 +116,7 @@ class Service:
 
     def key(self, organization_alias: str, scopes: Mapping[str, Scope] | None = None) -> str:
         """A key of an organization with any scopes at all, made as the operator makes them."""
-        control = self.installation.control
-        made = admin.create_key(control, organization_alias, None, all_scopes() if scopes is None else scopes)
+        made = admin.create_key(self.installation, organization_alias, None, all_scopes() if scopes is None else scopes)
         return self.run(made).text
 
     def raw(self, request: bytes, *, until_closed: bool = False) -> bytes:
@@ -171,10 +171,10 @@ class _Thread:
         log, clock = Memory(), SystemClock()
         settings = Settings(port=0, **self._settings)
         async with open_installation(settings, clock, log) as installation:
-            _, key = await ensure_operator(installation.control, OPERATOR, None)
+            _, key = await ensure_operator(installation, OPERATOR, None)
             readiness = Readiness(installation.store)
             readiness.phase = "serving"
-            control, store = replace(installation.control, passwords=PasswordHashing(CHEAP)), installation.store
+            control, store = replace(installation, passwords=PasswordHashing(CHEAP)), installation.store
             quotas = QuotaGate(store, clock)
             publisher = Publisher(store, installation.cache, clock, control.public_ids, quotas, control.row_ids)
             app = App(
@@ -216,21 +216,21 @@ class _Thread:
             await tester.close()
 
 
-def _endpoint_tester(installation: Installation) -> EndpointTester:
-    policy, clock = installation.control.egress, installation.clock
+def _endpoint_tester(installation: ControlContext) -> EndpointTester:
+    policy, clock = installation.egress, installation.clock
     fetcher = Fetcher(policy=policy, ssl_context=trusting_context(), kept_bytes=TOKEN_BYTES)
     tokens = AccessTokens(fetcher, clock)
     return EndpointTester(clock=clock, policy=policy, tokens=tokens, ssl_context=trusting_context(), public=PUBLIC)
 
 
-def _domain_checks(installation: Installation) -> DomainVerifier:
+def _domain_checks(installation: ControlContext) -> DomainVerifier:
     """On demand only; certificates of the tests' own authority are good."""
-    fetcher = Fetcher(policy=installation.control.egress, ssl_context=trusting_context())
-    return DomainVerifier(installation.control, fetcher, is_leader=lambda: False)
+    fetcher = Fetcher(policy=installation.egress, ssl_context=trusting_context())
+    return DomainVerifier(installation, fetcher, is_leader=lambda: False)
 
 
-def _pulls(installation: Installation, log: Log) -> PullBroker:
-    sources = (installation.clock, installation.control.row_ids, random.random)
+def _pulls(installation: ControlContext, log: Log) -> PullBroker:
+    sources = (installation.clock, installation.row_ids, random.random)
     return PullBroker(PullContext(installation.store, *sources, max_in_flight=50, deadline_ms=30 * 86_400_000), log)
 
 
@@ -329,7 +329,7 @@ class Cast:
     def attempt(self, listener: str, message: str, detail: Trace | None = None, **fields: Any) -> str:
         """The id of an attempt that nobody has made, as lanes record it."""
         made = {"number": 1, "status": 503, "error": "status", "took_ms": 34, "detail": "It failed.", **fields}
-        row_id = self.service.installation.control.row_ids.next()
+        row_id = self.service.installation.row_ids.next()
 
         async def work(tx: Transaction) -> None:
             await tx.execute(_ATTEMPT, row_id, *made.values(), message, listener)
