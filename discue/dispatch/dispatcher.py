@@ -1,10 +1,10 @@
 """The lanes of a worker: takes cursors, passes on what was published and what is due, and hands cursors over."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -23,6 +23,7 @@ from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
 from discue.observability.logs import Log
+from discue.observability.supervisor import BackgroundTasks
 from discue.store import listeners
 from discue.store.cursors import LaneRecord, release
 from discue.store.engine import Appended, CursorKey, Notification, QueueKey
@@ -91,7 +92,7 @@ class Dispatcher:
         self._log = log
         self._lease = lease
         self._tuning = tuning
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = BackgroundTasks(log, "dispatch_task_failed")
         self.timers = Timers(sources.clock)
         self.lanes = LaneIndex(sources.clock)
         self.limiter = ConcurrencyLimiter(limits.max_in_flight)
@@ -103,7 +104,7 @@ class Dispatcher:
             random=sources.random,
             has_lease=lease.is_held,
             tuning=tuning,
-            spawn=self._spawn,
+            spawn=self.tasks.spawn,
             wake_at=self.timers.wake_at,
         )
         self.registry = LaneRegistry(
@@ -253,7 +254,7 @@ class Dispatcher:
                     self.registry.drop(lane)
 
     def _disable(self, record: LaneRecord, config_version: int, reason: str) -> None:
-        self._spawn(self._store_disabled(record, config_version, reason))
+        self.tasks.spawn(self._store_disabled(record, config_version, reason))
 
     async def _store_disabled(self, record: LaneRecord, config_version: int, reason: str) -> None:
         """Disable a listener, unless its configuration has changed since the request that failed."""
@@ -296,14 +297,3 @@ class Dispatcher:
             self._log.warning("attempt", **fields, detail=outcome.detail)
         else:
             self._log.info_unescaped("attempt", **fields)
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_task_done)
-        return task
-
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("dispatch_task_failed", exc_info=error)

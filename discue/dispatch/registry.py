@@ -130,9 +130,8 @@ class LaneRegistry:
         self._losses: dict[ListenerKey, int] = {}
         """How often in a row a lane of each listener was lost before it flushed anything."""
         self._lost_session_id = 0
-        self._resets = 0
-        """How many calls of `reset` wait for a read to end. Nothing that it reads may be used."""
         self._is_invalid = False
+        """Whether nothing that is being read may be used."""
 
     async def take(self, cursors: Sequence[CursorKey]) -> int:
         """Claim free cursors, bring up their lanes, and return how many were claimed.
@@ -156,18 +155,11 @@ class LaneRegistry:
 
         Raises Unavailable if that could not be finished; then it must be called again.
         """
-        self.close_all()
-        self._resets += 1
-        try:
-            await self._reading.acquire()
-        finally:
-            self._resets -= 1
-        try:
+        self.invalidate()
+        async with self._reading:
             self._is_invalid = False
             await self._store.write(partial(renew_tokens, owner=self._session_id()))
             await self._bring_up(None)
-        finally:
-            self._reading.release()
 
     def drop_all(self) -> None:
         """Drop all lanes because the session was expired by another worker."""
@@ -309,7 +301,7 @@ class LaneRegistry:
         """
         self._close_if_stale(record)
         key, owner = record.key, record.owner
-        if self.is_closed or self._is_invalid or self._resets or key in self._lanes or key in self._dropped:
+        if self.is_closed or self._is_invalid or key in self._lanes or key in self._dropped:
             return None
         if owner != self._session_id() or owner == self._lost_session_id:
             return None

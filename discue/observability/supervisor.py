@@ -1,12 +1,34 @@
 """Supervision of background work: failures are logged and counted, and the work is retried."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from discue.domain.errors import Unavailable
 from discue.observability.logs import Log
 
 _MAX_PAUSE_SECONDS = 30.0
+
+
+class BackgroundTasks:
+    """Tasks that nobody waits for. The failure of one is logged."""
+
+    def __init__(self, log: Log, event: str) -> None:
+        self._log = log
+        self._event = event
+        self.running: set[asyncio.Task[None]] = set()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine as a task."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self.running.add(task)
+        task.add_done_callback(self._on_done)
+        return task
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self.running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error(self._event, exc_info=error)
 
 
 class Supervisor:

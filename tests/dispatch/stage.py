@@ -180,7 +180,7 @@ class Worker:
         dispatcher.handover_outcomes.close()
         for lane in dispatcher.lanes:
             lane.close()
-        for task in tuple(dispatcher._tasks):
+        for task in tuple(dispatcher.tasks.running):
             task.cancel()
 
 
@@ -304,7 +304,7 @@ class Stage:
     async def quiet(self) -> None:
         """Return when nothing runs that would go on without the test."""
         while True:
-            tasks = self.store.commits.union(*(worker.dispatcher._tasks for worker in self.workers))
+            tasks = self.store.commits.union(*(worker.dispatcher.tasks.running for worker in self.workers))
             if not tasks:
                 return
             await asyncio.wait(tasks)

@@ -63,7 +63,7 @@ class PullFixture:
         """Return when nothing goes on that will go on without the test."""
         for _ in range(3):
             await asyncio.sleep(0)
-        while tasks := {task for each in (*pulls, self.pulls) for task in each._tasks}:
+        while tasks := {task for each in (*pulls, self.pulls) for task in each.tasks.running}:
             await asyncio.wait(tasks)
             await asyncio.sleep(0)
 

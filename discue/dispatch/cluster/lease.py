@@ -54,6 +54,7 @@ class Lease:
     def __init__(self, store: Store, row_ids: RowIds, clock: Clock, role: str, *, seconds: float) -> None:
         """`row_ids` get the slot that comes with the lease."""
         self.seconds = seconds
+        self._lease_ms = round(seconds * 1_000)
         self.on_expired: Callable[[], None] = lambda: None
         """Called when another worker has expired this one, before it joins under a new session id."""
         self.on_held: Callable[[], None] = lambda: None
@@ -151,10 +152,6 @@ class Lease:
         step = partial(workers.leave, session_id=self.session_id, limit=_CURSORS_PER_STEP)
         while not await self._store.write(step):
             pass
-
-    @property
-    def _lease_ms(self) -> int:
-        return round(self.seconds * 1_000)
 
     def _set_state(self, state: LeaseState) -> None:
         if state is not self._state:

@@ -113,11 +113,11 @@ class CursorState:
         if has_row:
             self.put_row(row)
         else:
-            self._put_first_row(row)
+            self.put_first_row(row)
 
     def detach(self, seq: int, attempts: int, now: int) -> None:
         """Give a request in flight a row, so that the cursor can pass it."""
-        self._put_first_row(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner))
+        self.put_first_row(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner))
 
     def put_row(self, row: DeliveryRow) -> None:
         """Write the row of a delivery with the key that its message holds."""
@@ -126,10 +126,11 @@ class CursorState:
         if row.state != "missed" or (self.ordering is not None and self.ordering.blocks):
             self._block_waiting(row.seq)
 
-    def lease_new(self, row: DeliveryRow, now: int) -> None:
-        """Lease a new message: it gets a row, and the cursor passes it."""
-        self._put_first_row(row)
-        self.last_new_at = now
+    def put_first_row(self, row: DeliveryRow) -> None:
+        """Write the row of a delivery that had none, so that the cursor passes it."""
+        self.put_row(row)
+        self.retrying += 1
+        self.window.settle(row.seq)
 
     def count_ended(self, ended: EndedRequest) -> None:
         """Count a delivery that another worker acknowledged, or missed."""
@@ -294,12 +295,6 @@ class CursorState:
     def _replay_step(self) -> ReplayStep | None:
         """Return the progress of the replay that the cursor belongs to, if any."""
         return None
-
-    def _put_first_row(self, row: DeliveryRow) -> None:
-        """Write the row of a delivery that had none, so that the cursor passes it."""
-        self.put_row(row)
-        self.retrying += 1
-        self.window.settle(row.seq)
 
     def _miss_one(self, row: DeliveryRow, *, has_row: bool) -> None:
         self.put_row(row)

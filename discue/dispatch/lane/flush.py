@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from discue.dispatch.lane.states import CHECK_TRANSITIONS, FLUSH_TRANSITIONS, CheckState, FlushState, transition
+from discue.dispatch.lane.states import CHECK_TRANSITIONS, CheckState, transition
 from discue.domain.errors import StoreUnusable, Unavailable
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class Flush:
         self._context = context
         self._task: asyncio.Task[None] | None = None
         self._releases = False
-        self.state = FlushState.IDLE
+        self.is_stalled = False
+        """Whether the store is unavailable, and the same write is repeated. No outcome could be stored meanwhile."""
 
     @property
     def is_idle(self) -> bool:
@@ -81,16 +82,15 @@ class Flush:
                 if releases:
                     lane.hand_over_in_flight()
                 settle = cursor.take(releases=releases)
-                self._enter(FlushState.WRITING)
                 stored = None
                 stored = await write_until_stored(
                     partial(self._context.store.settle, settle),
                     # A closed lane must not repeat its write: with another history of the store the old version could
                     # fit.
                     is_wanted=lambda: not lane.is_closed,
-                    on_unavailable=lambda: self._enter(FlushState.STALLED),
+                    on_unavailable=self._on_unavailable,
                 )
-                self._enter(FlushState.IDLE)
+                self.is_stalled = False
                 if not stored:
                     return
                 cursor.on_stored()
@@ -101,9 +101,8 @@ class Flush:
             if not stored and not lane.is_closed:
                 self._context.lose(lane)
 
-    def _enter(self, state: FlushState) -> None:
-        if state is not self.state:
-            self.state = transition(FLUSH_TRANSITIONS, self.state, state)
+    def _on_unavailable(self) -> None:
+        self.is_stalled = True
 
 
 class StoreCheck(ABC):

@@ -146,13 +146,6 @@ class Handover:
         self._early.clear()
 
     def on_outcome(self, attempt: "InFlightAttempt", outcome: Outcome) -> None:
-        end = self._end_of(attempt, outcome)
-        if self._is_stored:
-            self._context.handover_outcomes.report(end)
-        else:
-            self._early.append(end)
-
-    def _end_of(self, attempt: "InFlightAttempt", outcome: Outcome) -> RequestEnd:
         context, record = self._context, self._record
         now = context.clock.now()
         settlement = settle(attempt.number, outcome, attempt.policy, now, random=context.random())
@@ -160,7 +153,7 @@ class Handover:
             self._has_disabled = True
             context.disable(record, attempt.endpoint.config_version, "gone")
         has_retry = settlement.state == "retry"
-        return RequestEnd(
+        end = RequestEnd(
             stream=record.stream,
             sender=record.owner,
             state="retry" if has_retry else "ended",
@@ -169,6 +162,10 @@ class Handover:
             attempt=attempt_record(record, context.row_ids.next(), attempt.seq, attempt.number, outcome=outcome),
             detail=encode_detail(outcome.trace, settlement.due_at) if outcome.trace is not None else b"",
         )
+        if self._is_stored:
+            context.handover_outcomes.report(end)
+        else:
+            self._early.append(end)
 
 
 class HandoverOutcomes:

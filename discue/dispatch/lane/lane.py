@@ -14,7 +14,7 @@ from discue.dispatch.lane.limits import Limits
 from discue.dispatch.lane.ordering import DeletionWatch, KeyReader, Ordering
 from discue.dispatch.lane.redelivery import RedeliveryRunner
 from discue.dispatch.lane.selector import Selector
-from discue.dispatch.lane.states import LANE_TRANSITIONS, FlushState, LaneState, transition
+from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
 from discue.domain.attempts import Outcome
 from discue.domain.listener_health import Liveness, should_disable
 from discue.domain.messages import Entry
@@ -143,7 +143,7 @@ class Lane:
         """Start whatever may start now in this lane, and read more if needed."""
         backlog = self.backlog
         # Most calls come when an attempt has ended or was stored, and find nothing to do.
-        if backlog.is_idle or not self._can_start or self._flush.state is FlushState.STALLED:
+        if backlog.is_idle or not self._can_start or self._flush.is_stalled:
             return
         now = self._context.time_to_start(self)
         if now is None:
@@ -310,7 +310,8 @@ class Lane:
         record = attempt_record(self.record, context.row_ids.next(), attempt.seq, attempt.number, outcome=outcome)
         next_attempt_at = 0
         if outcome.error == "":
-            if self.limits.on_success(attempt.seq):
+            self.limits.throttle.end()
+            if self.limits.breaker.on_success(attempt.seq):
                 context.prober.note(self)
             cursor.acknowledge(attempt.seq, now, has_row=attempt.has_row)
         else:
@@ -321,7 +322,8 @@ class Lane:
     def _record_failure(self, attempt: InFlightAttempt, outcome: Outcome, now: int) -> int:
         """Return when the next attempt may start, in milliseconds since the epoch; 0 if there is none."""
         context, limits = self._context, self.limits
-        health_changed = limits.on_failure(attempt.seq, now)
+        limits.throttle.on_failure()
+        health_changed = limits.breaker.on_failure(attempt.seq, now)
         settlement = settle(attempt.number, outcome, attempt.policy, now, random=context.random())
         self.cursor.fail(attempt.seq, attempt.number, settlement, now, has_row=attempt.has_row)
         self.backlog.claimed.add(attempt.seq)

@@ -186,16 +186,6 @@ class Limits(Slots):
         if after.rate_limit != self.rate.limit:
             self.rate = TokenBucket(after.rate_limit, self._context.clock.monotonic(), is_full=False)
 
-    def on_success(self, seq: int) -> bool:
-        """Count a successful attempt. True if this ends a streak of failures, which is to be stored."""
-        self.throttle.end()
-        return self.breaker.on_success(seq)
-
-    def on_failure(self, seq: int, now: int) -> bool:
-        """Count a failed attempt. True if the streak of failures changed, which is to be stored."""
-        self.throttle.on_failure()
-        return self.breaker.on_failure(seq, now)
-
     def _wait_for(self, rate: TokenBucket, now: int) -> bool:
         """Whether a rate lets a request start now. If not, the lane is woken when it does."""
         wait_seconds = rate.wait_seconds(self._context.clock.monotonic())

@@ -133,10 +133,17 @@ class HealthWriter:
             self._task = None
 
     async def _write(self, lanes: list["Lane"]) -> None:
+        records = list[HealthRecord]()
         for lane in lanes:
             self._late.pop(lane, None)
             self._due.pop(lane, None)
-        records = [_health_record(lane) for lane in lanes if not lane.is_closed]
+            if lane.is_closed:
+                continue
+            (organization, listener, _), token, endpoint = lane.key, lane.record.token, lane.endpoint
+            breaker = lane.limits.breaker
+            health = ListenerHealth(breaker.liveness, breaker.failing, lane.backlog.swept())
+            url, version = endpoint.liveness_url, endpoint.config_version
+            records.append(HealthRecord(organization, listener, token, url, version, health))
         if not records:
             return
         try:
@@ -320,11 +327,3 @@ class Prober:
         has_waiting = lane.backlog.head > cursor.window.position or cursor.retrying > 0
         last = max(changed_at, known.last_failure_at, cursor.last_failure_at)
         return not has_waiting and now - last >= IDLE_INTERVAL_MS
-
-
-def _health_record(lane: "Lane") -> HealthRecord:
-    record, endpoint, breaker = lane.record, lane.endpoint, lane.limits.breaker
-    health = ListenerHealth(breaker.liveness, breaker.failing, lane.backlog.swept())
-    return HealthRecord(
-        record.organization, record.listener, record.token, endpoint.liveness_url, endpoint.config_version, health
-    )

@@ -57,23 +57,6 @@ BREAKER_TRANSITIONS: Final[Transitions[BreakerState]] = {
 }
 
 
-class FlushState(Enum):
-    """State of the task that stores the changes of a lane."""
-
-    IDLE = auto()
-    WRITING = auto()
-    STALLED = auto()
-    """The store is unavailable; the same write is repeated. Nothing is sent: its outcome could not be stored."""
-
-
-FLUSH_TRANSITIONS: Final[Transitions[FlushState]] = {
-    FlushState.IDLE: frozenset({FlushState.WRITING}),
-    FlushState.WRITING: frozenset({FlushState.IDLE, FlushState.STALLED}),
-    # The repeated write succeeded, or the lane was closed meanwhile.
-    FlushState.STALLED: frozenset({FlushState.IDLE}),
-}
-
-
 class CheckState(Enum):
     """State of a repeated read of the store (`StoreCheck`); at most one read runs."""
 

@@ -1,10 +1,9 @@
 """The pull broker: all requests of consumers in this worker, by listener."""
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullClient, PullTarget
 from discue.dispatch.pull.receive import RoundResult, read_new
@@ -13,6 +12,7 @@ from discue.dispatch.pull.waiters import Waiters
 from discue.dispatch.timers import Timers
 from discue.domain.errors import Overloaded
 from discue.observability.logs import Log
+from discue.observability.supervisor import BackgroundTasks
 from discue.store import pull_leases
 from discue.store.cursors import LaneRecord, lanes_after
 from discue.store.engine import PULL_OWNER, Appended, CursorKey, Notification, QueueKey
@@ -33,10 +33,9 @@ class PullBroker:
     def __init__(self, context: PullContext, log: Log) -> None:
         self.context = context
         self.timers = Timers(context.clock)
-        self._log = log
         self._waiters: dict[PullTarget, Waiters] = {}
         self._by_queue: dict[QueueKey, dict[PullTarget, Waiters]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = BackgroundTasks(log, "pull_failed")
         self._clients: set[PullClient] = set()
         self._is_closed = False
 
@@ -137,12 +136,6 @@ class PullBroker:
         if settle is not None:
             await store.settle(settle)
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_task_done)
-        return task
-
     def on_round(self, waiters: Waiters, result: RoundResult) -> None:
         """Notify other workers, whose consumers may wait for messages that the round made due."""
         store, target = self.context.store, waiters.target
@@ -184,11 +177,6 @@ class PullBroker:
         if by_target:
             for waiters in tuple(by_target.values()):
                 waiters.notify()
-
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("pull_failed", exc_info=error)
 
 
 def _is_concerned(target: PullTarget, kind: str, organization: int, ref: int) -> bool:

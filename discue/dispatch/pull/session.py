@@ -302,7 +302,8 @@ class PullSession:
         if is_new:
             if self._ordering is not None:
                 self._ordering.begin(entry)
-            self._cursor.lease_new(row, self._now)
+            self._cursor.put_first_row(row)
+            self._cursor.last_new_at = self._now
         else:
             self._cursor.put_row(row)
         self._leased += 1

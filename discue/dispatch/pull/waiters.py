@@ -91,7 +91,7 @@ class Waiters:
         """Run a round soon: there may be messages."""
         self._must_check = True
         if self._task is None:
-            self._task = self._broker.spawn(self._run_rounds())
+            self._task = self._broker.tasks.spawn(self._run_rounds())
 
     def on_head(self, head: int) -> None:
         """Run a round if the log goes further than the last round has seen."""
