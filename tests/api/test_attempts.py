@@ -202,22 +202,3 @@ def test_confined_key_sees_the_attempts_of_its_targets(tried: Tried, target: str
 
 def _seen(client: httpx.Client, message: str, attempt: str) -> list[int]:
     return [client.get(message + rest).status_code for rest in ("/deliveries", "/attempts", f"/attempts/{attempt}")]
-
-
-def test_deliveries_are_listed_by_listener_newest_first(tried: Tried) -> None:
-    tried.attempt()
-    content = tried.shown(f"{tried.of_message}/deliveries")
-    newest_first = tried.listeners[::-1]
-    assert content["deliveries"] == [
-        {"listener_id": newest_first[0], "state": "pending", "attempts": 0, "last_status": 0},
-        {"listener_id": newest_first[1], "state": "pending", "attempts": 1, "last_status": 503},
-    ]
-    link = content["_links"][newest_first[0]]["href"]
-    assert link.endswith(f"/queues/{tried.queue}/listeners/{newest_first[0]}")
-    first = tried.shown(f"{tried.of_message}/deliveries?per_page=1")
-    assert [each["listener_id"] for each in first["deliveries"]] == newest_first[:1]
-    second = tried.shown(first["_links"]["next"]["href"])
-    assert [each["listener_id"] for each in second["deliveries"]] == newest_first[1:]
-    assert tried.shown(f"{tried.of_message}/deliveries?state=missed")["deliveries"] == []
-    refused = tried.cast.alice.get(f"{tried.of_message}/deliveries?state=failed")
-    assert pointers(problem(refused, 400)) == ["?state"]

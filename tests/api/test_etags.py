@@ -47,12 +47,6 @@ def test_a_change_that_is_bound_to_the_present_state_is_made(cast: Cast, route: 
     assert cast.alice.request(method, path, json=world.body(route), headers=bound).status_code == 200
 
 
-def test_a_star_binds_to_nothing_but_that_it_is_there(cast: Cast) -> None:
-    path, star = f"/queues/{cast.queue()}", {"if-match": "*"}
-    assert cast.alice.put(path, json={}, headers=star).status_code == 200
-    assert [cast.alice.delete(path, headers=star).status_code for _ in range(2)] == [200, 404]
-
-
 CHANGES: dict[str, dict[str, Any]] = {
     "/api_keys/{api_key_id}": {"status": "disabled"},
     "/queues/{queue_id}": {"max_message_bytes": 17},

@@ -36,14 +36,6 @@ def within_a_minute(seconds: int = 10) -> None:
         time.sleep(left + 0.01)
 
 
-@pytest.mark.parametrize("path", ["/queues", "/nothing", "/"])
-def test_without_a_key_the_address_is_counted(cast: Cast, path: str) -> None:
-    first, second = rate(cast.nobody.get(path)), rate(cast.nobody.get(path))
-    assert first[0] == second[0] == 60_000
-    if first[2] == second[2]:
-        assert second[1] < first[1]
-
-
 def test_a_key_is_counted_by_itself(cast: Cast) -> None:
     within_a_minute()
     assert [rate(cast.alice.get("/queues"))[1] for _ in range(3)] == [59_999, 59_998, 59_997]

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.api.test_delivery_tests import listening
 from tests.crypto.test_endpoint_credentials import pair
 from tests.support.problems import pointers, problem
+from tests.support.receiver import receiving
 from tests.support.served_api import Cast
 
 URLS = {"notify_url": "https://127.0.0.1:9/", "liveness_url": "https://127.0.0.1:9/"}
@@ -83,12 +83,11 @@ def test_a_changed_secret_is_another_version(cast: Cast) -> None:
 
 
 def test_a_test_is_authenticated_and_says_nothing_of_it(cast: Cast) -> None:
-    with listening("127.0.0.2") as server:
-        queue = cast.queue()
-        url = f"http://127.0.0.2:{server.server_port}/"
-        path = f"/queues/{queue}/listeners/{cast.listener(queue, notify_url=url, authentication=BASIC)}"
+    with receiving("127.0.0.2") as receiver:
+        queue, endpoint = cast.queue(), receiver.endpoint()
+        path = f"/queues/{queue}/listeners/{cast.listener(queue, notify_url=endpoint.url, authentication=BASIC)}"
         answer = cast.alice.post(f"{path}/tests", json={"headers": {"authorization": "Bearer mine"}})
-        [(headers, _)] = server.received
+        [(_, headers, _)] = endpoint.received
     assert headers["authorization"] == "Basic YWRhOnMzY3IzdA=="
     assert {"name": "authorization", "value": "[hidden]"} in answer.json()["test"]["request"]["headers"]
     assert "YWRhOnMzY3IzdA" not in answer.text

@@ -60,18 +60,6 @@ def test_a_burst_is_what_a_second_brings_where_it_is_not_given(cast: Cast) -> No
         assert made.json()["listener"]["rate_limit"] == {"per_second": per_second, "burst": burst}
 
 
-def test_the_retry_policy_of_a_queue_holds_for_listeners_without_one(cast: Cast) -> None:
-    queue = cast.queue()
-    assert cast.alice.put(f"/queues/{queue}", json={"retry": {"schedule": [9]}}).status_code == 200
-    path = f"/queues/{queue}/listeners"
-    own = cast.alice.post(path, json={**URLS, "retry": {"jitter": 1}}).json()["listener"]
-    assert (own["effective"]["retry"]["schedule"], own["effective"]["retry"]["jitter"]) == ([9], 1)
-    assert "retry" not in cast.alice.put(f"/queues/{queue}", json={"retry": None}).json()["queue"]
-    assert (
-        cast.alice.get(f"{path}/{own['id']}").json()["listener"]["effective"]["retry"]["schedule"] == DEFAULT_SCHEDULE
-    )
-
-
 @pytest.mark.parametrize(
     ("options", "status", "pointer"),
     [

@@ -4,7 +4,6 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,20 +44,6 @@ def test_disconnected_long_poll_leases_nothing(cast: Cast) -> None:
     message = cast.message(queue)
     pulled = cast.alice.get(f"{path}/messages").json()["messages"]
     assert [(each["id"], each["attempt"]) for each in pulled] == [(message, 1)]
-
-
-def test_many_may_wait_for_one_listener_and_share_what_comes(cast: Cast) -> None:
-    service, (queue, path) = cast.service, _pulling(cast)
-
-    def pull(_number: int) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = cast.alice.get(f"{path}/messages?wait=30&max=1").json()["messages"]
-        return found
-
-    with ThreadPoolExecutor(8) as threads:
-        waiting = [threads.submit(pull, number) for number in range(8)]
-        _until_waiting(service, 8)
-        ids = {cast.message(queue) for _ in range(8)}
-        assert {each["id"] for got in waiting for each in got.result()} == ids
 
 
 def test_a_key_for_one_listener_pulls_from_that_alone(cast: Cast) -> None:

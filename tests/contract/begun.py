@@ -1,7 +1,7 @@
 """Processes that take seconds or a minute: started before the first test of a service, checked by later tests."""
 
 from tests.contract.caller import Caller, fresh
-from tests.contract.receiver import Endpoint, Receiver, Reply
+from tests.support.receiver import Endpoint, Receiver, Reply
 
 
 class Begun:

@@ -11,10 +11,10 @@ import pytest
 
 from tests.contract.begun import Begun
 from tests.contract.caller import Caller, client_at, fresh, some_address
-from tests.contract.receiver import Receiver, receiving
 from tests.contract.serving import SETTINGS, Installation, installation
 from tests.contract.world import World
 from tests.support.everywhere import EVERYWHERE
+from tests.support.receiver import Receiver, receiving
 
 GIVEN = "given"
 

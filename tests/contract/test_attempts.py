@@ -3,10 +3,10 @@
 from typing import Any
 
 from tests.contract.caller import Caller
-from tests.contract.receiver import Receiver, Reply
 from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
 from tests.contract.world import NOWHERE
+from tests.support.receiver import Receiver, Reply
 
 
 def _tried(owner: Caller, path: str, **options: Any) -> str:
@@ -26,7 +26,10 @@ def test_a_delivery_says_how_it_stands_with_its_listener(owner: Caller, receiver
     assert (retrying["state"], acknowledged["state"]) == ("retrying", "acknowledged")
     assert retrying["next_attempt_at"] > owner.shown(message)["created_at"]
     assert owner.get(f"{message}/deliveries?state=retrying")["deliveries"][0]["listener_id"] == badly
-    assert owner.get(f"{message}/deliveries?after={badly}")["deliveries"] == [acknowledged]
+    shown = owner.get(f"{message}/deliveries?after={badly}")
+    assert shown["deliveries"] == [acknowledged]
+    assert shown["_links"][well["id"]]["href"].endswith(f"{path}/listeners/{well['id']}")
+    owner.refused(400, "GET", f"{message}/deliveries?state=failed")
     missed = _tried(owner, path, retry={"attempts": 1})
     [delivery] = owner.get(f"{missed}/deliveries?state=missed")["deliveries"]
     assert (delivery["listener_id"], delivery["missed_reason"]) == (badly, "attempts_used_up")

@@ -9,9 +9,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.contract.begun import Begun
 from tests.contract.caller import PATIENCE_SECONDS, Caller, pointers
-from tests.contract.receiver import Endpoint, Receiver, Reply
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
+from tests.support.receiver import Endpoint, Receiver, Reply
 
 
 def listening(owner: Caller, endpoint: Endpoint, **fields: Any) -> tuple[str, dict[str, Any]]:

@@ -1,13 +1,13 @@
 """Every row of the tables of fields: what requests take, and what responses show."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tests.contract.caller import Caller, fresh, pointers, problem
+from tests.contract.caller import Caller, fresh, pointers, problem, resource
 from tests.contract.reference import OPERATIONS, Operation, Row, for_every, rows
 from tests.contract.world import NOWHERE, World, one_missed
 from tests.support.authority import client_pair
@@ -105,6 +105,36 @@ def test_a_field_that_is_required_is_missed(world: World, row: Row) -> None:
     problem(_asked(world, operation, content), 400)
 
 
+def _of_listener(name: str, *bodies: dict[str, Any]) -> Callable[[World], Iterable[dict[str, Any]]]:
+    """Return a maker of the resources that requests with these bodies create below a listener."""
+    path = f"/queues/{{queue_id}}/listeners/{{listener_id}}/{name}"
+    return lambda world: [resource(world.owner.ask("POST", world.path(path), body)) for body in bodies]
+
+
+SIMPLE: dict[str, Callable[[World], Iterable[dict[str, Any]]]] = {
+    "ApiKeyView": lambda world: [world.owner.create("/api_keys")],
+    "DeliveryTestView": _of_listener("tests", {"data": 1}),
+    "DomainView": lambda world: [world.owner.create("/domains", hostname="example.com")],
+    "EventCountsView": lambda world: world.owner.get("/stats/messages")["aggregated_api_usage_events"].values(),
+    "FilterTestView": _of_listener("filter-tests", {"filter": {"key": "x"}, "data": 1}),
+    "InvitationView": lambda world: [world.owner.ask("POST", "/users", _a_user()).json()["invitation"]],
+    "LimitsView": lambda world: [world.owner.shown("/limits")],
+    "MissedMessageView": lambda world: world.owner.get(f"{one_missed(world.owner)}/missed")["missed"],
+    "Problem": lambda world: [world.owner.refused(422, "POST", "/queues", {"alias": "x"})],
+    "QueueSchemaResponse": lambda world: [world.owner.get(world.path("/queues/{queue_id}/schemas/{schema_id}"))],
+    "RedeliveryView": _of_listener("redeliveries", {"all": True}, {"all": True, "pace": 10}),
+    "ReplayView": _of_listener(
+        "replays", {"from_at": 0}, {"from_at": 0, "until_at": 1, "pace": 10, "filter": {"key": "x"}}
+    ),
+    "SecretView": _of_listener("secrets", {}, {"type": "ed25519"}),
+    "UserView": lambda world: [world.owner.create("/users", **_a_user())],
+}
+
+
+def _a_user() -> dict[str, str]:
+    return {"email": f"{fresh()}@example.com", "role": "viewer"}
+
+
 class Samples:
     """Real things of every form that a response shows, some with all that they can have."""
 
@@ -115,7 +145,8 @@ class Samples:
 
     def of(self, component: str) -> list[dict[str, Any]]:
         if component not in self._made:
-            self._made[component] = list(getattr(self, f"_{component}")())
+            simple = SIMPLE.get(component)
+            self._made[component] = list(simple(self._world) if simple else getattr(self, f"_{component}")())
         return self._made[component]
 
     def _QueueView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
@@ -152,19 +183,6 @@ class Samples:
         path = f"{queue}/listeners/{self._owner.create(f'{queue}/listeners', mode='pull')['id']}"
         self._owner.create(f"{queue}/messages", data="x", **MESSAGE_OPTIONS)
         return path, self._owner.get(f"{path}/messages")["messages"]
-
-    def _SecretView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/secrets")
-        yield self._owner.create(path)
-        yield self._owner.create(path, type="ed25519")
-
-    def _FilterTestView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/filter-tests")
-        yield self._owner.ask("POST", path, {"filter": {"key": "x"}, "data": 1}).json()["filter_test"]
-
-    def _DeliveryTestView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/tests")
-        yield self._owner.ask("POST", path, {"data": 1}).json()["test"]
 
     def _MessageView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         queue = self._owner.create("/queues")["id"]
@@ -223,25 +241,11 @@ class Samples:
             self._owner.until(path, lambda shown: all(each["attempts"] for each in shown["deliveries"]))
             yield path
 
-    def _MissedMessageView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        path = one_missed(self._owner)
-        yield from self._owner.get(f"{path}/missed")["missed"]
-
-    def _RedeliveryView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/redeliveries")
-        yield self._owner.create(path, all=True)
-        yield self._owner.create(path, all=True, pace=10)
-
     def _ScheduleView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         path = f"/queues/{self._owner.create('/queues')['id']}/schedules"
         options = {name: value for name, value in MESSAGE_OPTIONS.items() if name != "expires_at"}
         span = {"starts_at": 1, "ends_at": 253_402_300_799_999, "expires_in": 60}
         yield self._owner.create(path, cron="* * * * *", data="x", **span, **options)
-
-    def _ReplayView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/replays")
-        yield self._owner.create(path, from_at=0)
-        yield self._owner.create(path, from_at=0, until_at=1, pace=10, filter={"key": "x"})
 
     def _TopicView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/topics")
@@ -257,36 +261,11 @@ class Samples:
         self._world.path("{channel_id}")
         yield self._owner.create(self._world.path("/topics/{topic_id}/messages"), data={"n": 1})
 
-    def _ApiKeyView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        yield self._owner.create("/api_keys")
-
-    def _DomainView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        yield self._owner.create("/domains", hostname="example.com")
-
-    def _UserView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        yield self._owner.create("/users", email=f"{fresh()}@example.com", role="viewer")
-
-    def _InvitationView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        fields = {"email": f"{fresh()}@example.com", "role": "viewer"}
-        yield self._owner.ask("POST", "/users", fields).json()["invitation"]
-
     def _OrganizationView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         quotas = {"queues": 1, "listeners": 1, "messages_a_day": 1, "bytes_stored": 1}
         limits: dict[str, Any] = {"rate_limit": 9, "retention": 1, "quotas": quotas}
         yield self._world.operator.create("/organizations", alias=f"org.example.{fresh()}")
         yield self._world.operator.create("/organizations", alias=f"org.example.{fresh()}", **limits)
-
-    def _QueueSchemaResponse(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        yield self._owner.get(self._world.path("/queues/{queue_id}/schemas/{schema_id}"))
-
-    def _EventCountsView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        yield from self._owner.get("/stats/messages")["aggregated_api_usage_events"].values()
-
-    def _LimitsView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        yield self._owner.shown("/limits")
-
-    def _Problem(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        yield self._owner.refused(422, "POST", "/queues", {"alias": "x"})
 
     def _EventView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         alias = f"org.example.{fresh()}"

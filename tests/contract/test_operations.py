@@ -2,7 +2,9 @@
 
 import itertools
 import json
+from typing import Any
 
+import httpx
 import jsonschema_rs
 import pytest
 
@@ -40,9 +42,17 @@ def caller_of(world: World, operation: Operation) -> Caller:
     return world.owner if operation.has_key else world.owner.with_key(None)
 
 
+def asked(
+    world: World, operation: Operation, content: Any = None, *, query: str = "", **headers: str
+) -> httpx.Response:
+    """Send a request for the world's own resources."""
+    path, given = world.path(operation.path) + query, {name.replace("_", "-"): text for name, text in headers.items()}
+    return caller_of(world, operation).ask(operation.method, path, content, headers=given)
+
+
 @for_every("operation", READING, lambda operation: f"{operation} 200")
 def test_operation_responds(world: World, operation: Operation) -> None:
-    answer = caller_of(world, operation).ask("GET", world.path(operation.path))
+    answer = asked(world, operation)
     assert answer.status_code == 200
     assert answer.headers["x-request-id"]
     assert all(answer.headers[name].isdigit() for name in RATE_HEADERS)
@@ -126,40 +136,30 @@ def test_a_method_that_it_does_not_know_is_answered_with_those_that_it_knows(wor
 
 @for_status(406)
 def test_an_accept_header_that_excludes_its_type_is_refused(world: World, operation: Operation) -> None:
-    answer = caller_of(world, operation).ask(
-        operation.method, world.path(operation.path), headers={"Accept": "image/png"}
-    )
-    assert problem(answer, 406)["title"] == "Not Acceptable"
+    assert problem(asked(world, operation, accept="image/png"), 406)["title"] == "Not Acceptable"
 
 
 @for_status(413)
 def test_a_body_that_is_too_large_is_refused(world: World, operation: Operation) -> None:
     size = 8 * 1024 * 1024 + 1 if operation.path.endswith("/batch") else 300_000
     content = json.dumps({"data": "x" * size}).encode()
-    answer = caller_of(world, operation).ask(
-        operation.method, world.path(operation.path), content, headers={"Content-Type": "application/json"}
-    )
+    answer = asked(world, operation, content, content_type="application/json")
     assert problem(answer, 413)["title"] in {"Payload Too Large", "Content Too Large"}
 
 
 @for_status(414)
 def test_an_address_that_is_too_long_is_refused(world: World, operation: Operation) -> None:
-    answer = caller_of(world, operation).ask(operation.method, world.path(operation.path) + "?" + "x" * 8_192)
-    problem(answer, 414)
+    problem(asked(world, operation, query="?" + "x" * 8_192), 414)
 
 
 @for_status(415)
 def test_a_body_that_is_not_json_by_its_type_is_refused(world: World, operation: Operation) -> None:
-    answer = caller_of(world, operation).ask(
-        operation.method, world.path(operation.path), b"{}", headers={"Content-Type": "text/plain"}
-    )
-    problem(answer, 415)
+    problem(asked(world, operation, b"{}", content_type="text/plain"), 415)
 
 
 @for_every("operation", WITH_BODY, lambda operation: f"{operation} 400 unknown field")
 def test_an_unknown_field_is_refused_by_its_name(world: World, operation: Operation) -> None:
-    content = {**operation.example, "surprise": 1}
-    answer = caller_of(world, operation).ask(operation.method, world.path(operation.path), content)
+    answer = asked(world, operation, {**operation.example, "surprise": 1})
     assert problem(answer, 400)["errors"][0]["pointer"] == "/surprise"
 
 
@@ -191,10 +191,7 @@ def test_document_describes_which_fields_exclude_each_other(
 
 @for_every("operation", WITH_BODY, lambda operation: f"{operation} 400 not JSON")
 def test_a_body_that_is_not_json_is_refused(world: World, operation: Operation) -> None:
-    answer = caller_of(world, operation).ask(
-        operation.method, world.path(operation.path), b"{", headers={"Content-Type": "application/json"}
-    )
-    problem(answer, 400)
+    problem(asked(world, operation, b"{", content_type="application/json"), 400)
 
 
 @for_status(429, *(str(operation) for operation in OPERATIONS if not operation.has_key))
@@ -210,8 +207,7 @@ def test_past_the_limit_it_is_refused(world: World, operation: Operation) -> Non
 
 @for_status(431)
 def test_headers_that_are_too_large_are_refused(world: World, operation: Operation) -> None:
-    large = {"X-Large": "x" * 33_000}
-    problem(caller_of(world, operation).ask(operation.method, world.path(operation.path), headers=large), 431)
+    problem(asked(world, operation, x_large="x" * 33_000), 431)
 
 
 @for_every("operation", [each for each in OPERATIONS if each.is_list], lambda operation: f"{operation} pages")
@@ -223,7 +219,7 @@ def test_a_list_refuses_a_page_that_is_none(world: World, operation: Operation) 
 
 @for_every("operation", READING, lambda operation: f"{operation} unknown parameter")
 def test_an_unknown_parameter_is_ignored(world: World, operation: Operation) -> None:
-    assert caller_of(world, operation).ask("GET", world.path(operation.path) + "?surprise=1").status_code == 200
+    assert asked(world, operation, query="?surprise=1").status_code == 200
 
 
 @for_every("operation", READING, lambda operation: f"{operation} v1")

@@ -11,9 +11,9 @@ from cloudevents.core.v1.event import CloudEvent
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.contract.caller import Caller, body, fresh, pointers, problem
-from tests.contract.receiver import Receiver
 from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
+from tests.support.receiver import Receiver
 
 ATTRIBUTES = {
     "id": "order-17-paid",

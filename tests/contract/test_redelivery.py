@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from tests.contract.caller import Caller, body, pointers
-from tests.contract.receiver import Receiver, Reply
 from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
 from tests.contract.world import NOWHERE, one_missed
+from tests.support.receiver import Receiver, Reply
 
 REDELIVERIES = "/queues/{queue_id}/listeners/{listener_id}/redeliveries"
 NO_RETRY = Reply(500, (("webhook-no-retry", "true"),))

@@ -1,6 +1,5 @@
 """Idempotency keys, and conditional requests."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -83,20 +82,6 @@ def test_a_key_that_is_none_is_refused(owner: Caller, key: str) -> None:
     assert "Idempotency-Key" in refused["detail"]
 
 
-def test_concurrent_repetitions_take_effect_once(owner: Caller) -> None:
-    headers = {"Idempotency-Key": fresh("key")}
-    with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: owner.ask("POST", "/queues", {}, headers=headers), range(6)))
-    assert len({resource(answer)["id"] for answer in answers}) == 1
-    assert len(owner.get("/queues")["queues"]) == 1
-
-
-def test_refused_request_may_be_repeated_with_its_key(owner: Caller) -> None:
-    headers = {"Idempotency-Key": fresh("key")}
-    owner.refused(422, "POST", "/queues", {"alias": "abc"}, headers=headers)
-    assert resource(owner.ask("POST", "/queues", {"alias": "abcd"}, headers=headers))["alias"] == "abcd"
-
-
 @for_every("operation", CHANGING, lambda operation: f"{operation} 412")
 @covers("conditional-requests.md# Rules")
 def test_stale_etag_changes_nothing(world: World, operation: Operation) -> None:
@@ -118,9 +103,3 @@ def test_change_is_bound_to_its_etag(owner: Caller) -> None:
     owner.refused(412, "DELETE", path, headers={"If-Match": tag})
     assert owner.ask("GET", path, headers={"If-None-Match": tag}).status_code == 200
     assert owner.ask("DELETE", path, headers={"If-Match": "*"}).status_code == 200
-
-
-@pytest.mark.parametrize(("method", "header"), [("GET", "If-None-Match"), ("PUT", "If-Match")])
-def test_malformed_etag_list_is_refused(owner: Caller, method: str, header: str) -> None:
-    path = f"/queues/{owner.create('/queues')['id']}"
-    owner.refused(400, method, path, {} if method == "PUT" else None, headers={header: "tag"})

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from tests.contract.caller import Caller, body, pointers
-from tests.contract.receiver import Receiver, Reply
 from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
 from tests.contract.world import NOWHERE, one_missed
+from tests.support.receiver import Receiver, Reply
 
 REPLAYS = "/queues/{queue_id}/listeners/{listener_id}/replays"
 
@@ -201,13 +201,6 @@ def test_finished_one_is_not_found_after_deletion(owner: Caller) -> None:
     _done(owner, path)
     owner.delete(path)
     owner.refused(404, "GET", path)
-
-
-def test_pull_listener_cannot_have_a_replay(owner: Caller) -> None:
-    queue = f"/queues/{owner.create('/queues')['id']}"
-    place = f"{queue}/listeners/{owner.create(f'{queue}/listeners', mode='pull')['id']}"
-    assert "pull mode" in owner.refused(409, "POST", f"{place}/replays", {"from_at": 0})["detail"]
-    assert owner.get(f"{place}/replays")["replays"] == []
 
 
 @covers(f"POST {REPLAYS} 409")

@@ -118,13 +118,3 @@ def test_data_is_as_large_as_it_may_be(owner: Caller) -> None:
     assert pointers(owner.refused(413, "POST", place, {"cron": "@daily", "data": "x" * 65_537})) == ["/data"]
     small = _place(owner, max_message_bytes=3)
     assert pointers(owner.refused(413, "POST", small, {"cron": "@daily", "data": "1234"})) == ["/data"]
-
-
-def test_schedule_is_invisible_to_other_organizations(owner: Caller, operator: Caller) -> None:
-    place, other = _place(owner), _place(owner)
-    made = owner.create(place, **DAILY)
-    owner.refused(404, "GET", f"{other}/{made['id']}")
-    owner.refused(404, "DELETE", f"{other}/{made['id']}")
-    operator.refused(404, "GET", f"{place}/{made['id']}")
-    operator.refused(404, "PUT", f"{place}/{made['id']}", {"status": "disabled"})
-    assert owner.shown(f"{place}/{made['id']}") == made

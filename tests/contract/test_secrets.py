@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.contract.caller import Caller, fresh, pointers
-from tests.contract.receiver import Endpoint, Received, Receiver
 from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
+from tests.support.receiver import Endpoint, Received, Receiver
 
 PATH = "/queues/{queue_id}/listeners/{listener_id}/secrets"
 ONE = f"{PATH}/{{secret_id}}"
@@ -139,17 +139,3 @@ def test_ones_own_is_taken_and_a_repetition_does_not_show_it(owner: Caller, rece
     assert again.status_code == 200
     assert own not in again.text
     assert again.json()["secret"]["id"] == first.json()["secret"]["id"]
-
-
-def test_secrets_are_listed_in_pages(owner: Caller, receiver: Receiver) -> None:
-    queue, listener = listening(owner, receiver.endpoint())
-    path = f"{queue}/listeners/{listener['id']}/secrets"
-    for _ in range(3):
-        owner.create(path)
-    everything = [each["id"] for each in owner.get(path)["secrets"]]
-    assert everything == sorted(everything, reverse=True)
-    page = owner.get(f"{path}?per_page=3")
-    assert [each["id"] for each in page["secrets"]] == everything[:3]
-    last = owner.get(page["_links"]["next"]["href"])
-    assert [each["id"] for each in last["secrets"]] == everything[3:]
-    assert owner.get(f"{path}?alias={everything[2]}")["secrets"][0]["id"] == everything[2]

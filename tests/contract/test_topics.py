@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tests.contract.caller import Caller, fresh, pointers, resource
-from tests.contract.receiver import Receiver
 from tests.contract.reference import covers
+from tests.support.receiver import Receiver
 
 OPTIONS: dict[str, Any] = {"alias": "order-17", "key": "customer-9", "headers": {"x-trace": "7"}, "delay": 60}
 
@@ -205,19 +205,6 @@ def test_quotas_hold_for_all_queues_together(operator: Caller) -> None:
         owner.refused(402, method, f"{topic}/messages", {"data": "x"})
     owner.refused(402, "POST", f"{topic}/messages/batch", {"messages": [{"data": "x"}]})
     assert [stored(owner, queue) for queue in queues] == [[], []]
-
-
-def test_a_repetition_says_what_the_first_one_said(owner: Caller) -> None:
-    topic, [queue] = topic_with(owner, {})
-    once = {"headers": {"Idempotency-Key": fresh("key")}}
-    first = owner.ask("POST", f"{topic}/messages", {"data": "x"}, **once)
-    late = owner.create("/queues")["id"]
-    owner.create(f"{topic}/channels", queue_id=late)
-    again = owner.ask("POST", f"{topic}/messages", {"data": "x"}, **once)
-    assert again.headers["idempotency-replayed"] == "true"
-    assert again.json()["message"] == first.json()["message"]
-    assert stored(owner, queue) == [first.json()["message"]["id"]]
-    assert stored(owner, f"/queues/{late}") == []
 
 
 def test_listeners_of_all_queues_get_one_message_and_its_subject(owner: Caller, receiver: Receiver) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.contract.caller import Caller, body, pointers, problem, resource
-from tests.contract.receiver import Receiver, Reply
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
+from tests.support.receiver import Receiver, Reply
 
 WINDOWS = ("last_24_hours", "last_1_hours", "today_so_far")
 
@@ -175,14 +175,6 @@ def test_requests_of_a_key_are_limited(owner: Caller, operator: Caller) -> None:
 def test_requests_without_a_key_are_counted_for_their_address(stranger: Caller, path: str) -> None:
     remaining = {int(stranger.ask("GET", path).headers["x-ratelimit-remaining"]) for _ in stranger.installation.urls}
     assert all(each > 0 for each in remaining)
-
-
-def test_zero_stands_for_any_number(owner: Caller, operator: Caller) -> None:
-    organization = owner.get("/organizations")["organizations"][0]["id"]
-    operator.change(f"/organizations/{organization}", rate_limit=0)
-    expected = {"x-ratelimit-limit": "2147483647", "x-ratelimit-remaining": "2147483647"}
-    shown = (owner.ask("GET", "/queues").headers for _ in range(2_000))
-    assert any({name: headers[name] for name in expected} == expected for headers in shown)
 
 
 QUOTAS: dict[str, tuple[str, dict[str, Any], str]] = {

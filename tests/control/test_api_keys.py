@@ -5,7 +5,7 @@ from discue.control import api_keys
 from discue.control.api_keys import KeyFields, scopes_of
 from discue.control.context import ControlContext
 from discue.domain import api_key
-from discue.domain.errors import Forbidden, NotFound, Unprocessable
+from discue.domain.errors import Forbidden, Unprocessable
 from discue.domain.scopes import Principal, Scope
 from discue.store import api_keys as rows
 from tests.support.cast import Cast, present
@@ -58,13 +58,6 @@ async def test_client_can_send_back_the_scopes_of_a_response(cast: Cast, control
     assert (changed.alias, scopes_of(changed)) == ("first", shown)
 
 
-async def test_narrower_scopes_take_effect_at_once(cast: Cast, control: ControlContext) -> None:
-    bob = await cast.bob({"queues": Scope("write")})
-    fields = KeyFields(scopes={"queues": Scope("read")})
-    await api_keys.change(control, cast.alice.principal, bob.principal.key_public_id, fields)
-    assert not (await present(control, bob.key)).principal.may("queues", "write")
-
-
 async def test_key_is_rejected_after_its_expiry(cast: Cast, control: ControlContext) -> None:
     ends = cast.clock.now() + 1_000
     made = await api_keys.create(control, cast.alice.principal, KeyFields(expires_at=ends))
@@ -84,14 +77,3 @@ async def test_expiry_must_be_in_the_future(cast: Cast, control: ControlContext,
     with pytest.raises(Unprocessable) as refused:
         await api_keys.create(control, cast.alice.principal, KeyFields(expires_at=expires_at))
     assert [fault.pointer for fault in refused.value.faults] == ["/expires_at"]
-
-
-async def test_deleted_key_is_rejected_at_once_and_its_alias_is_free(cast: Cast, control: ControlContext) -> None:
-    made = await api_keys.create(control, cast.alice.principal, KeyFields("builds"))
-    await present(control, made.text)
-    await api_keys.delete(control, cast.alice.principal, made.key.public_id)
-    with pytest.raises(KeyRejected):
-        await present(control, made.text)
-    with pytest.raises(NotFound):
-        await api_keys.get(control, cast.alice.principal, made.key.public_id)
-    await api_keys.create(control, cast.alice.principal, KeyFields("builds"))

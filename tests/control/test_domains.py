@@ -10,9 +10,7 @@ from discue.control import domains
 from discue.control.context import ControlContext
 from discue.control.domains import DomainFields
 from discue.domain.domain_challenge import CHALLENGE_MS, EXPIRED, MIN_PAUSE_MS, Domain
-from discue.domain.errors import Forbidden, NotFound, TooManyRequests, Unprocessable
-from discue.domain.ids import is_public_id
-from discue.domain.scopes import Scope
+from discue.domain.errors import NotFound, TooManyRequests, Unprocessable
 from discue.store import domains as rows
 from discue.store.engine import Row, Transaction
 from tests.support.cast import Cast
@@ -69,20 +67,6 @@ async def _told(control: ControlContext) -> int:
     return len(await _rows(control, "SELECT version FROM feed WHERE kind = 'domain' LIMIT 100"))
 
 
-async def test_new_domain_has_a_challenge_of_seven_days_and_the_default_port(
-    cast: Cast, control: ControlContext
-) -> None:
-    made = await domains.create(control, cast.alice.principal, PLACE)
-    assert is_public_id(made.public_id)
-    assert (made.alias, made.hostname, made.port) == (made.public_id, "shop.example.com", 443)
-    assert made.challenge.expires_at == made.challenge.created_at + CHALLENGE_MS == cast.clock.now() + CHALLENGE_MS
-    assert not made.verification.verified
-    assert await domains.get(control, cast.alice.principal, made.public_id) == made
-    other = await domains.create(control, cast.alice.principal, PLACE)
-    assert made.challenge.file_name != other.challenge.file_name
-    assert made.challenge.file_content != other.challenge.file_content
-
-
 async def test_hostname_and_port_cannot_change_but_can_be_sent_again(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, DomainFields(hostname="shop.example.com", port=8_443))
@@ -98,29 +82,6 @@ async def test_hostname_and_port_cannot_change_but_can_be_sent_again(cast: Cast,
             await domains.change(control, principal, made.public_id, fields)
         assert [fault.pointer for fault in refused.value.faults] == pointers
     assert (await domains.get(control, principal, made.public_id)).alias == "shop"
-
-
-async def test_key_limited_to_a_domain_reads_and_changes_only_that_one(cast: Cast, control: ControlContext) -> None:
-    mine, other = [(await domains.create(control, cast.alice.principal, PLACE)).public_id for _ in range(2)]
-    bob = (await cast.bob({"domains": Scope("write", (mine,))})).principal
-    assert [item.public_id for item in (await domains.page(control, bob)).items] == [mine]
-    assert (await domains.verify(control, bob, mine, Answers())).verification.verified
-    for refused in (
-        domains.get(control, bob, other),
-        domains.change(control, bob, other, DomainFields("stolen")),
-        domains.verify(control, bob, other, Answers()),
-        domains.delete(control, bob, other),
-        domains.create(control, bob, PLACE),
-    ):
-        with pytest.raises(Forbidden):
-            await refused
-
-
-async def test_verifying_requires_write_access(cast: Cast, control: ControlContext) -> None:
-    made = await domains.create(control, cast.alice.principal, PLACE)
-    reader = (await cast.bob({"domains": Scope("read")})).principal
-    with pytest.raises(Forbidden):
-        await domains.verify(control, reader, made.public_id, Answers())
 
 
 async def test_verification_on_demand_returns_the_result(cast: Cast, control: ControlContext) -> None:

@@ -14,8 +14,7 @@ from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.domain.attempts import FailureKind, Outcome
-from discue.domain.errors import Forbidden, NotFound, Unprocessable
-from discue.domain.scopes import Scope
+from discue.domain.errors import Unprocessable
 from discue.sending.request import AttemptRequest
 from discue.store import domains
 from tests.support.cast import Cast, Person
@@ -91,17 +90,6 @@ async def test_refused_address_gets_the_error_text_of_creation(cast: Cast) -> No
         await _send(cast, await _path(cast), Noted("refused_address"))
     assert [fault.pointer for fault in refused.value.faults] == ["/notify_url"]
     assert "10.1.2.3" not in str(refused.value)
-
-
-async def test_test_request_requires_write_access_to_the_listener(cast: Cast) -> None:
-    path, noted = await _path(cast), Noted()
-    with pytest.raises(NotFound):
-        await _send(cast, path, noted, cast.charlie)
-    with pytest.raises(NotFound):
-        await _send(cast, ("0" * 21, path[1]), noted)
-    with pytest.raises(Forbidden):
-        await _send(cast, path, noted, await cast.bob({"listeners": Scope("read")}))
-    assert noted.requests == []
 
 
 async def test_test_request_requires_a_verified_domain_if_the_organization_does(

@@ -7,9 +7,8 @@ from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
 from discue.control import messages, queues
 from discue.control.context import ControlContext
 from discue.control.queues import ClearedSchema, QueueFields
-from discue.domain.errors import Fault, Forbidden, NotFound, Unprocessable
+from discue.domain.errors import Fault, Unprocessable
 from discue.domain.schemas import Schema, parse_schema
-from discue.domain.scopes import Scope
 from discue.publishing.publish import NewMessage, publish
 from discue.store.pagination import Selection
 from tests.support.cast import Cast, publisher_of
@@ -28,19 +27,6 @@ async def _queue(cast: Cast, schema: Schema | None) -> QueueRecord:
 async def _bodies(cast: Cast, queue: QueueRecord) -> int:
     principal = cast.alice.principal
     return len((await messages.page_of_queue(cast.control, principal, queue.public_id, Selection(100))).items)
-
-
-async def test_schema_is_found_by_its_id_under_its_queue_only(cast: Cast, control: ControlContext) -> None:
-    queue = await _queue(cast, NUMBERS)
-    found = await queues.get_schema(control, cast.alice.principal, queue.public_id, NUMBERS.id)
-    assert (found.schema, found.schema_language) == (NUMBERS.text, "rules")
-    with pytest.raises(NotFound):
-        await queues.get_schema(control, cast.alice.principal, queue.public_id, STRINGS.id)
-    with pytest.raises(NotFound):
-        await queues.get_schema(control, cast.charlie.principal, queue.public_id, NUMBERS.id)
-    bob = await cast.bob({"schemas": Scope("read", (STRINGS.id,)), "queues": Scope("write")})
-    with pytest.raises(Forbidden):
-        await queues.get_schema(control, bob.principal, queue.public_id, NUMBERS.id)
 
 
 async def test_new_schema_increments_the_version_and_sets_its_time(cast: Cast, control: ControlContext) -> None:

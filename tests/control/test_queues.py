@@ -1,13 +1,11 @@
-import asyncio
-
 import msgspec
 import pytest
 
 from discue.control import listeners, queues
 from discue.control.context import ControlContext
 from discue.control.listeners import ListenerFields
-from discue.control.queues import LARGEST_MESSAGE_BYTES, QueueFields
-from discue.domain.errors import NotFound, Unprocessable
+from discue.control.queues import QueueFields
+from discue.domain.errors import NotFound
 from discue.store import purge
 from discue.store.engine import Append, NewEntry, QueueClosed
 from tests.support.cast import Cast
@@ -26,37 +24,6 @@ async def test_change_sets_only_given_fields_and_increments_the_version(cast: Ca
     )
     cleared = await queues.change(control, cast.alice.principal, changed.public_id, QueueFields(max_message_bytes=None))
     assert (cleared.queue.max_message_bytes, cleared.queue.retention_seconds) == (None, 60)
-
-
-@pytest.mark.parametrize(
-    ("fields", "pointer"),
-    [
-        (QueueFields(max_message_bytes=0), "/max_message_bytes"),
-        (QueueFields(max_message_bytes=LARGEST_MESSAGE_BYTES + 1), "/max_message_bytes"),
-        (QueueFields(retention_seconds=-1), "/retention"),
-        (QueueFields(alias="no"), "/alias"),
-    ],
-)
-async def test_value_out_of_range_is_rejected_with_a_pointer(
-    cast: Cast, control: ControlContext, fields: QueueFields, pointer: str
-) -> None:
-    with pytest.raises(Unprocessable) as refused:
-        await queues.create(control, cast.alice.principal, fields)
-    assert [fault.pointer for fault in refused.value.faults] == [pointer]
-
-
-async def test_concurrent_renames_give_an_alias_to_one_queue(cast: Cast, control: ControlContext) -> None:
-    first, second = [await queues.create(control, cast.alice.principal, QueueFields()) for _ in range(2)]
-    answers = await asyncio.gather(
-        *(
-            queues.change(control, cast.alice.principal, each.queue.public_id, QueueFields("orders"))
-            for each in (first, second)
-        ),
-        return_exceptions=True,
-    )
-    assert sorted(type(answer).__name__ for answer in answers) == ["QueueDetails", "Unprocessable"]
-    shown = await queues.page(control, cast.alice.principal)
-    assert [item.queue.alias for item in shown.items].count("orders") == 1
 
 
 async def test_deletion_frees_the_alias_and_ends_publishing_at_once(cast: Cast, control: ControlContext) -> None:

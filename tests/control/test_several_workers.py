@@ -7,13 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from discue.config.settings import Settings
-from discue.control import admin, api_keys, organizations, queues
-from discue.control.api_keys import KeyFields
+from discue.control import admin, api_keys, organizations
 from discue.control.context import ControlContext
-from discue.control.organizations import OrganizationFields
-from discue.control.queues import QueueFields
 from discue.domain.clock import SystemClock
-from discue.domain.errors import Conflict, Unauthorized, Unprocessable
+from discue.domain.errors import Conflict
 from discue.domain.scopes import Principal
 from discue.observability.logs import Log
 from discue.server.installation import open_installation
@@ -54,18 +51,6 @@ async def operator(workers: list[ControlContext]) -> Principal:
     return (await workers[0].cache.authenticate(key)).principal
 
 
-async def test_changed_limit_reaches_other_workers_by_the_feed(workers: list[ControlContext]) -> None:
-    first, *others = workers
-    organization, key = await organizations.ensure_operator(first, ALIAS, None)
-    assert key is not None
-    for control in others:
-        await control.cache.authenticate(key)
-    await organizations.set_limits(first, organization.alias, {"rate_limit": 7})
-    for control in others:
-        await control.cache.catch_up()
-        assert (await control.cache.authenticate(key)).organization.settings == {"rate_limit": 7}
-
-
 async def test_concurrent_workers_create_one_operator(workers: list[ControlContext]) -> None:
     answers = await asyncio.gather(*(organizations.ensure_operator(control, ALIAS, None) for control in workers))
 
@@ -91,28 +76,3 @@ async def test_concurrent_deletions_leave_one_key_that_manages_keys(workers: lis
     (left,) = (await api_keys.page(workers[0], principal, FIRST_PAGE)).items
     assert left.organization == organization
     assert api_keys.manages_keys(left, workers[0].clock.now())
-
-
-async def test_concurrent_workers_give_an_alias_once(workers: list[ControlContext]) -> None:
-    principal = await operator(workers)
-    fields = QueueFields(alias="orders")
-    answers = await asyncio.gather(
-        *(queues.create(control, principal, fields) for control in workers),
-        *(organizations.create(control, principal, OrganizationFields("com.example.dev")) for control in workers),
-        return_exceptions=True,
-    )
-
-    for asked in (answers[:TOGETHER], answers[TOGETHER:]):
-        assert [type(answer) for answer in asked].count(Unprocessable) == TOGETHER - 1
-
-
-async def test_changes_of_one_worker_reach_the_others(workers: list[ControlContext]) -> None:
-    principal = await operator(workers)
-    made = await api_keys.create(workers[0], principal, KeyFields())
-    for control in workers:
-        assert (await control.cache.authenticate(made.text)).principal.organization == principal.organization
-    await api_keys.delete(workers[-1], principal, made.key.public_id)
-    for control in workers:
-        await control.cache.catch_up()
-        with pytest.raises(Unauthorized):
-            await control.cache.authenticate(made.text)

@@ -1,13 +1,11 @@
 """Users: a password or an invitation, one email each, and an owner who always remains."""
 
-import asyncio
-
 import pytest
 
 from discue.control import organizations, users
 from discue.control.users import UserDetails, UserFields
 from discue.crypto.passwords import INVITATION_MS, verify_password
-from discue.domain.errors import BadRequest, Conflict, Locked, Unprocessable
+from discue.domain.errors import Conflict, Locked, Unprocessable
 from discue.domain.model import User
 from tests.support.cast import Cast
 from tests.support.databases import on_sqlite_only
@@ -43,12 +41,6 @@ async def test_user_without_a_password_is_invited_and_with_one_active(cast: Cast
         "bea@example.com",
         "ada@example.com",
     ]
-
-
-async def test_concurrent_acceptances_succeed_once(cast: Cast) -> None:
-    token = _token(await _user(cast))
-    both = await asyncio.gather(*[users.accept(cast.control, token, f"{PASSWORD}{each}") for each in "ab"])
-    assert sorted(found is None for found in both) == [False, True]
 
 
 async def test_invitation_expires(cast: Cast) -> None:
@@ -116,13 +108,6 @@ async def test_last_active_owner_is_kept(cast: Cast) -> None:
         await users.delete(cast.control, cast.alice.principal, invited.user.public_id)
 
 
-async def test_concurrent_deletions_leave_one_owner(cast: Cast) -> None:
-    pair = [await _owner(cast, email) for email in ("ada@example.com", "bea@example.com")]
-    leaving = [users.delete(cast.control, cast.alice.principal, each.public_id) for each in pair]
-    outcomes = await asyncio.gather(*leaving, return_exceptions=True)
-    assert sorted(type(each).__name__ for each in outcomes) == ["Conflict", "NoneType"]
-
-
 @on_sqlite_only
 @pytest.mark.parametrize(
     ("fields", "pointer"),
@@ -150,12 +135,6 @@ async def test_invalid_values_are_rejected_and_change_nothing(
             await attempt
         assert refused.value.faults[0].pointer == pointer
     assert (await users.page(cast.control, cast.alice.principal)).items == (made.user,)
-
-
-async def test_user_requires_an_email_and_a_role(cast: Cast) -> None:
-    with pytest.raises(BadRequest) as missing:
-        await users.create(cast.control, cast.alice.principal, UserFields())
-    assert [fault.pointer for fault in missing.value.faults] == ["/email", "/role"]
 
 
 def test_repr_contains_neither_password_nor_token() -> None:

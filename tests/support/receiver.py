@@ -1,4 +1,4 @@
-"""Listeners' endpoints: every request is kept, and answered as the test says."""
+"""Listeners' endpoints: every request is kept, and gets the response that the test chooses."""
 
 import threading
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ class Reply(NamedTuple):
 
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
+    content: bytes = b""
 
 
 class Endpoint:
@@ -91,8 +92,9 @@ def receiving(host: str) -> Iterator[Receiver]:
             self.send_response(reply.status)
             for name, value in reply.headers:
                 self.send_header(name, value)
-            self.send_header("content-length", "0")
+            self.send_header("content-length", str(len(reply.content)))
             self.end_headers()
+            self.wfile.write(reply.content)
 
         def do_GET(self) -> None:
             endpoint = endpoints.get(self.path)
