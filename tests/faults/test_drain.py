@@ -3,11 +3,11 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.faults.client import Answer, Client, Lost
+from tests.faults.producers import producing
 from tests.faults.product import Product
 from tests.faults.receiver import Delivered, Receiver
 
@@ -16,28 +16,6 @@ PRODUCERS = 8
 BACKLOG = 400
 NAMES = ("quick", "slow")
 _AT_ONCE_SECONDS = 20.0
-
-
-class Producers:
-    """Publish until the server refuses or goes; `stored` are the ids that were confirmed."""
-
-    def __init__(self, product: Product, queue: str) -> None:
-        self._clients = [product.client() for _ in range(PRODUCERS)]
-        self._queue = queue
-        self.stored: list[str] = []
-        self.refusals: list[Answer] = []
-
-    async def run(self) -> None:
-        await asyncio.gather(*(self._publish_all(client) for client in self._clients))
-
-    async def _publish_all(self, client: Client) -> None:
-        with suppress(Lost):
-            while not self.refusals:
-                answer = await client.ask("POST", f"/queues/{self._queue}/messages", {"data": "hello"})
-                if answer.status == 200:
-                    self.stored.append(answer.body["message"]["id"])
-                else:
-                    self.refusals.append(answer)
 
 
 async def test_a_drain_under_load_loses_nothing_and_sends_nothing_twice(tmp_path: Path) -> None:
@@ -54,12 +32,9 @@ async def test_a_drain_under_load_loses_nothing_and_sends_nothing_twice(tmp_path
         queue = await client.queue()
         for name in NAMES:
             await client.listener(queue, receiver.url(name))
-        producers = Producers(product, queue)
-        load = asyncio.ensure_future(producers.run())
-        await receiver.until(lambda: len(receiver.messages("quick")) >= BACKLOG)
-        assert await product.stop() == 0
-        await load
-        assert all(answer.status == 503 and answer.headers["retry-after"] for answer in producers.refusals)
+        async with producing(product, [f"/queues/{queue}/messages"], [1] * PRODUCERS) as producers:
+            await receiver.until(lambda: len(receiver.messages("quick")) >= BACKLOG)
+            assert await product.stop() == 0
         assert len(set(receiver.messages("slow"))) < len(producers.stored), "something is left for the next start"
         pause_seconds = 0
         await product.start()

@@ -61,7 +61,7 @@ def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
     result = judge(tmp_path, plan)
     print(result.summary)
     assert not result.broken, "\n".join(result.broken)
-    assert result.messages > 100
+    assert result.messages > 10
     assert result.faults.total() >= plan.kills
 
 

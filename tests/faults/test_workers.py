@@ -13,6 +13,7 @@ import apsw
 import pytest
 
 from tests.faults.client import Client, Lost
+from tests.faults.producers import Producers, producing
 from tests.faults.product import Product
 from tests.faults.receiver import Receiver
 
@@ -56,49 +57,6 @@ async def listened(product: Product, receiver: Receiver) -> list[str]:
     return queues
 
 
-class Producers:
-    """Clients that publish without a pause, each on a connection of its own."""
-
-    def __init__(self, product: Product, queues: list[str], count: int) -> None:
-        self.stored: list[str] = []
-        self._product = product
-        self._queues = queues
-        self._enough = 0
-        self._is_enough = asyncio.Event()
-        self._tasks = [asyncio.create_task(self._publish(product.client(), first)) for first in range(count)]
-
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        results = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
-
-    async def until_more(self, count: int) -> None:
-        """Wait until so many more were stored."""
-        self._enough = len(self.stored) + count
-        self._is_enough.clear()
-        await self._is_enough.wait()
-
-    async def _publish(self, client: Client, number: int) -> None:
-        while True:
-            number += 1
-            await self._product.serving.wait()
-            with suppress(Lost):
-                answer = await client.ask("POST", f"/queues/{self._queues[number % QUEUES]}/messages", {"data": "x"})
-                if answer.status == 200:
-                    self._note(answer.body["message"]["id"])
-                else:
-                    assert answer.status == 503, answer
-                    await asyncio.sleep(0.01)
-
-    def _note(self, public_id: str) -> None:
-        self.stored.append(public_id)
-        if len(self.stored) >= self._enough:
-            self._is_enough.set()
-
-
 def owners_of_cursors(product: Product) -> int:
     """How many workers deliver something."""
     with closing(apsw.Connection(str(product.database))) as connection:
@@ -114,9 +72,9 @@ def received(receiver: Receiver) -> Counter[str]:
 async def loaded(folder: Path) -> AsyncIterator[tuple[Product, Producers, Receiver]]:
     """Publish while the block runs; then every message that was stored arrives, and the workers end in good order."""
     async with Receiver() as receiver, several(folder) as product:
-        producers = Producers(product, await listened(product, receiver), 9)
-        yield product, producers, receiver
-        await producers.stop()
+        paths = [f"/queues/{queue}/messages" for queue in await listened(product, receiver)]
+        async with producing(product, paths, [1] * 9) as producers:
+            yield product, producers, receiver
         await receiver.until(receiver.has_all(producers.stored), SOON_SECONDS)
         assert await product.stop() == 0
 
@@ -124,7 +82,7 @@ async def loaded(folder: Path) -> AsyncIterator[tuple[Product, Producers, Receiv
 async def test_message_published_at_any_worker_is_delivered_once(tmp_path: Path) -> None:
     async with loaded(tmp_path) as (product, producers, receiver):
         await producers.until_more(500)
-        await receiver.until(receiver.has_all(list(producers.stored)))
+        await receiver.until(receiver.has_all(producers.stored))
         owners = owners_of_cursors(product)
 
     assert owners > 1
