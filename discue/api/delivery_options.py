@@ -79,16 +79,16 @@ def filter_sent_doc(description: str, example: object = FILTER_EXAMPLE) -> msgsp
 class RetryBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """When failed deliveries are retried. null or an omitted field: the policy of the queue or the service."""
 
-    schedule: Annotated[list[int] | None, _SCHEDULE] = None
+    schedule: Annotated[tuple[int, ...] | None, _SCHEDULE] = None
     jitter: Annotated[float | None, _JITTER] = None
     attempts: Annotated[
         int | None, doc("Number of attempts. Shortens the schedule, or repeats its last delay.", 4, **within(ATTEMPTS))
     ] = None
-    final_statuses: Annotated[list[int | str] | None, _FINAL] = None
+    final_statuses: Annotated[tuple[int | str, ...] | None, _FINAL] = None
 
 
 RetrySent: TypeAlias = Annotated[
-    RetryBody | list[int] | None | UnsetType,
+    RetryBody | tuple[int, ...] | None | UnsetType,
     doc(
         _RETRY_TEXT,
         _RETRY_EXAMPLE,
@@ -194,17 +194,9 @@ def filter_view(text: str | None) -> msgspec.Raw | UnsetType:
 
 def retry_given(sent: RetrySent) -> RetryOptions | None | UnsetType:
     """Return the requested retry policy."""
-    if isinstance(sent, list):
-        return RetryOptions(schedule=tuple(sent))
-    if not isinstance(sent, RetryBody):
-        return sent
-    schedule, final = sent.schedule, sent.final_statuses
-    return RetryOptions(
-        schedule=None if schedule is None else tuple(schedule),
-        jitter=sent.jitter,
-        attempts=sent.attempts,
-        final_statuses=None if final is None else tuple(final),
-    )
+    if isinstance(sent, RetryBody):
+        return RetryOptions(**asdict(sent))
+    return RetryOptions(schedule=sent) if isinstance(sent, tuple) else sent
 
 
 def retry_view(retry: RetryOptions | None) -> RetryView | UnsetType:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlencode
 
 import msgspec
 
-from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, Links, LinkTarget, links_of
+from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, LinkTarget, links_of
 from discue.domain.attempts import AttemptState
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.model import MISSED_REASONS, DeliveryState
@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from discue.api.route import Call
 
 T = TypeVar("T")
+R = TypeVar("R", bound=ApiResponse)
 
 
 class _Listed(Protocol):
     @property
     def id(self) -> str: ...
 
-
-V = TypeVar("V", bound=_Listed)
 
 LARGEST_PAGE: Final = 100
 _MOST_PARAMETERS: Final = 64
@@ -185,14 +184,16 @@ def read_parameters(query: str, parameters: Sequence[Parameter]) -> dict[str, An
 
 async def paged(
     call: "Call",
+    response: type[R],
     fetch: Callable[[Selection], Awaitable[Listing[T]]],
-    view: Callable[[T], V],
+    view: Callable[[T], _Listed],
     *,
     collection: Callable[[T], str] | None = None,
-) -> tuple[list[V], Links]:
-    """Return the views of the page that a request selects, and its links. Adds the Link header (RFC 8288).
+) -> R:
+    """Return the page that a request selects: its views in the only field of the response besides its links.
 
-    `collection` returns the URL below which an item is found, if that is not the request's. Raises BadRequest.
+    Adds the Link header (RFC 8288). `collection` returns the URL below which an item is found, if that is not the
+    request's. Raises BadRequest.
     """
     given = _selected(call.query, call.parameters)
     fields = {parameter.name: parameter.field or parameter.name for parameter in call.parameters}
@@ -214,7 +215,9 @@ async def paged(
     if header:
         call.headers.append(("link", header))
     own = f"{call.url}?{urlencode(given)}" if given else call.url
-    return views, links_of(own, below, following=following, preceding=preceding)
+    (items,) = set(response.__struct_fields__) - {"links"}
+    members: dict[str, Any] = {items: views}
+    return response(links=links_of(own, below, following=following, preceding=preceding), **members)
 
 
 def _selected(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import msgspec
 from discue.api.decoding import BodyDecoder, EventFormat
 from discue.api.negotiation import JSON
 from discue.api.pagination import Parameter
-from discue.api.structs import SCHEMA_ID, Body, GivenNames, Link, Links, NoBody, names_given
+from discue.api.structs import SCHEMA_ID, Body, DeletedResponse, GivenNames, Link, Links, NoBody, names_given
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.control.context import ControlContext
@@ -290,6 +290,19 @@ class Route(msgspec.Struct, frozen=True):
         """The docstring of the handler in one line, without the paragraph about errors."""
         paragraphs = inspect.cleandoc(self.handler.__doc__ or "").split("\n\n")
         return " ".join(text.replace("\n", " ") for text in paragraphs if not text.startswith("Raises "))
+
+
+def deletion(
+    path: str, delete: Callable[..., Awaitable[None]], needs: Needs, text: str, *, statuses: tuple[int, ...] = ()
+) -> Route:
+    """Return the route that deletes what a path names. `delete` takes the ids in it; `text` documents the operation."""
+
+    async def handle(call: Call) -> DeletedResponse:
+        await delete(call.control, call.principal, *call.ids)
+        return DeletedResponse(links=call.links())
+
+    handle.__doc__ = text
+    return Route(DELETE, path, handle, needs, statuses=statuses)
 
 
 class CompiledRoute:

@@ -5,9 +5,9 @@ document is derived from these annotations.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Protocol, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Protocol, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -17,6 +17,7 @@ from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import BadRequest, invalid
 
 T = TypeVar("T")
+B = TypeVar("B", bound="Body")
 
 Text: TypeAlias = str | None | UnsetType
 Integer: TypeAlias = int | None | UnsetType
@@ -26,8 +27,6 @@ AsSent: TypeAlias = msgspec.Raw
 """A value that is kept as the client wrote it. Empty if it was not sent."""
 
 READ_ONLY: Final = "Read-only: ignored in requests."
-Ignored: TypeAlias = Annotated[msgspec.Raw, Meta(description=READ_ONLY)]
-"""A field of responses that clients may send back."""
 
 # No JSON is empty, so this cannot be mistaken for anything that a client sends, null included.
 NOT_SENT: Final = msgspec.Raw()
@@ -106,17 +105,27 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, rename={"links": "_links"
         return [getattr(self, name) for name in self.opaque_fields]
 
 
+def read_only(*names: str) -> Callable[[type[B]], type[B]]:
+    """Let clients send back fields of responses: requests may have them, and they are ignored."""
+    fields = [(name, Annotated[msgspec.Raw, Meta(description=READ_ONLY)], NOT_SENT) for name in names]
+
+    def extend(kind: type[B]) -> type[B]:
+        namespace = {"__doc__": kind.__doc__}
+        extended = msgspec.defstruct(
+            kind.__name__, fields, bases=(kind,), module=kind.__module__, namespace=namespace, kw_only=True
+        )
+        return cast("type[B]", extended)
+
+    return extend
+
+
 class NoBody(Body, kw_only=True):
     """No body: whatever is sent is not read."""
 
 
+@read_only("id", "created_at", "updated_at", "links")
 class ResourceBody(Body, kw_only=True):
     """Read-only fields that every resource has."""
-
-    id: Ignored = NOT_SENT
-    created_at: Ignored = NOT_SENT
-    updated_at: Ignored = NOT_SENT
-    links: Ignored = NOT_SENT
 
 
 class NamedBody(ResourceBody, kw_only=True):

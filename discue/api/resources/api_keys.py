@@ -9,13 +9,10 @@ from msgspec.structs import replace
 
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
+from discue.api.route import CREATE, GET, PUT, Call, Needs, Route, deletion
 from discue.api.structs import (
-    NOT_SENT,
     STATUS,
     ApiResponse,
-    DeletedResponse,
-    Ignored,
     Integer,
     NamedBody,
     Text,
@@ -24,6 +21,7 @@ from discue.api.structs import (
     doc,
     id_doc,
     instant_doc,
+    read_only,
     status_given,
 )
 from discue.control import api_keys
@@ -68,6 +66,7 @@ _SCOPES_TEXT: Final = (
 _EXPIRES_TEXT: Final = "When the key expires; 0: never"
 
 
+@read_only("key", "last_used_at")
 class ApiKeyBody(NamedBody, kw_only=True):
     """An API key to create, or the changes to one."""
 
@@ -84,8 +83,6 @@ class ApiKeyBody(NamedBody, kw_only=True):
         ),
     ] = UNSET
     expires_at: Annotated[Integer, instant_doc(_EXPIRES_TEXT, 1_893_456_000_000)] = UNSET
-    key: Ignored = NOT_SENT
-    last_used_at: Ignored = NOT_SENT
 
 
 class ApiKeyView(View, kw_only=True, frozen=True):
@@ -145,20 +142,13 @@ async def get(call: Call) -> ApiKeyResponse:
 
 async def list_all(call: Call) -> ApiKeysResponse:
     """List API keys."""
-    views, links = await paged(call, partial(api_keys.page, call.control, call.principal), key_view)
-    return ApiKeysResponse(api_keys=views, links=links)
+    return await paged(call, ApiKeysResponse, partial(api_keys.page, call.control, call.principal), key_view)
 
 
 async def change(call: Call) -> ApiKeyResponse:
     """Change an API key. `scopes` replaces all scopes of the key."""
     changed = await api_keys.change(call.control, call.principal, call.ids[0], _fields(call))
     return _response(call, changed, key_view(changed))
-
-
-async def delete(call: Call) -> DeletedResponse:
-    """Delete an API key."""
-    await api_keys.delete(call.control, call.principal, call.ids[0])
-    return DeletedResponse(links=call.links())
 
 
 def _response(call: Call, key: model.ApiKey, view: ApiKeyView) -> ApiKeyResponse:
@@ -201,5 +191,5 @@ ROUTES = (
     ),
     Route(GET, "/api_keys/{api_key_id}", get, _READ),
     Route(PUT, "/api_keys/{api_key_id}", change, _WRITE, ApiKeyBody, statuses=(409,), example={"status": "disabled"}),
-    Route(DELETE, "/api_keys/{api_key_id}", delete, _WRITE, statuses=(409,)),
+    deletion("/api_keys/{api_key_id}", api_keys.delete, _WRITE, "Delete an API key.", statuses=(409,)),
 )

@@ -176,8 +176,7 @@ async def list_deliveries(call: Call) -> DeliveriesResponse:
     """
     fetch = partial(messages.page_of_deliveries, call.control, call.principal, call.ids)
     listeners = f"{call.base}/queues/{call.ids[0]}/listeners"
-    views, links = await paged(call, fetch, delivery_view, collection=lambda _: listeners)
-    return DeliveriesResponse(deliveries=views, links=links)
+    return await paged(call, DeliveriesResponse, fetch, delivery_view, collection=lambda _: listeners)
 
 
 def delivery_view(delivery: model.Delivery) -> DeliveryView:
@@ -196,8 +195,7 @@ def delivery_view(delivery: model.Delivery) -> DeliveryView:
 async def list_of_message(call: Call) -> AttemptsResponse:
     """List the attempts to deliver a message. To all listeners, without details."""
     fetch = partial(messages.page_of_attempts, call.control, call.principal, call.ids)
-    views, links = await paged(call, fetch, _attempt_view)
-    return AttemptsResponse(attempts=views, links=links)
+    return await paged(call, AttemptsResponse, fetch, _attempt_view)
 
 
 async def list_of_listener(call: Call) -> AttemptsResponse:
@@ -207,8 +205,7 @@ async def list_of_listener(call: Call) -> AttemptsResponse:
     page without one.
     """
     fetch = partial(messages.page_of_listener_attempts, call.control, call.principal, call.ids)
-    views, links = await paged(call, fetch, _attempt_view)
-    return AttemptsResponse(attempts=views, links=links)
+    return await paged(call, AttemptsResponse, fetch, _attempt_view)
 
 
 async def get_of_message(call: Call) -> AttemptResponse:

@@ -8,12 +8,9 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
+from discue.api.route import CREATE, GET, PUT, Call, Needs, Route, deletion
 from discue.api.structs import (
-    NOT_SENT,
     ApiResponse,
-    DeletedResponse,
-    Ignored,
     Integer,
     NamedBody,
     View,
@@ -22,6 +19,7 @@ from discue.api.structs import (
     id_doc,
     instant_doc,
     links_of,
+    read_only,
 )
 from discue.control import domains
 from discue.control.domains import DomainFields
@@ -37,13 +35,12 @@ _PORT: Final = doc(
 )
 
 
+@read_only("challenge", "verification")
 class DomainBody(NamedBody, kw_only=True):
     """A domain to create, or the changes to one. `hostname` and `port` are fixed at creation."""
 
     hostname: Annotated[str | UnsetType, _HOSTNAME] = UNSET
     port: Annotated[Integer, _PORT] = UNSET
-    challenge: Ignored = NOT_SENT
-    verification: Ignored = NOT_SENT
 
 
 class HttpsChallengeView(msgspec.Struct, frozen=True):
@@ -103,8 +100,7 @@ async def get(call: Call) -> DomainResponse:
 
 async def list_all(call: Call) -> DomainsResponse:
     """List domains."""
-    views, links = await paged(call, partial(domains.page, call.control, call.principal), _view)
-    return DomainsResponse(domains=views, links=links)
+    return await paged(call, DomainsResponse, partial(domains.page, call.control, call.principal), _view)
 
 
 async def change(call: Call) -> DomainResponse:
@@ -120,12 +116,6 @@ async def verify(call: Call) -> DomainResponse:
     public_id = call.ids[0]
     domain = await domains.verify(call.control, call.principal, public_id, call.services.domain_checks)
     return _response(call, domain, f"{call.base}/domains/{public_id}")
-
-
-async def delete(call: Call) -> DeletedResponse:
-    """Delete a domain. Listeners on it are no longer on a verified domain."""
-    await domains.delete(call.control, call.principal, call.ids[0])
-    return DeletedResponse(links=call.links())
 
 
 def _fields(call: Call) -> DomainFields:
@@ -161,5 +151,10 @@ ROUTES = (
     Route(GET, "/domains/{domain_id}", get, _READ),
     Route(PUT, "/domains/{domain_id}", change, _WRITE, DomainBody, example={"alias": "store"}),
     Route(PUT, "/domains/{domain_id}/verification", verify, _WRITE, statuses=(429,)),
-    Route(DELETE, "/domains/{domain_id}", delete, _WRITE),
+    deletion(
+        "/domains/{domain_id}",
+        domains.delete,
+        _WRITE,
+        "Delete a domain. Listeners on it are no longer on a verified domain.",
+    ),
 )

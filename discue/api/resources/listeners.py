@@ -29,7 +29,7 @@ from discue.api.delivery_options import (
 )
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
+from discue.api.route import CREATE, GET, PUT, Call, Needs, Route, deletion
 from discue.api.structs import (
     NOT_SENT,
     PUBLIC_ID,
@@ -39,8 +39,6 @@ from discue.api.structs import (
     STATUS,
     ApiResponse,
     AsSent,
-    DeletedResponse,
-    Ignored,
     Integer,
     NamedBody,
     Text,
@@ -50,6 +48,7 @@ from discue.api.structs import (
     id_doc,
     instant_doc,
     or_unset,
+    read_only,
     status_given,
     text_given,
     within,
@@ -134,6 +133,7 @@ class AuthenticationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
         return f"AuthenticationBody(type={self.type!r})"
 
 
+@read_only("queue_id", "liveness", "messages", "secret", "effective")
 class ListenerBody(NamedBody, kw_only=True):
     """A listener to create, or the changes to one."""
 
@@ -158,11 +158,6 @@ class ListenerBody(NamedBody, kw_only=True):
             {"type": "basic", "username": "discue", "password": "correct horse battery"},
         ),
     ] = UNSET
-    queue_id: Ignored = NOT_SENT
-    liveness: Ignored = NOT_SENT
-    messages: Ignored = NOT_SENT
-    secret: Ignored = NOT_SENT
-    effective: Ignored = NOT_SENT
 
 
 class LivenessView(msgspec.Struct, frozen=True):
@@ -272,32 +267,25 @@ async def get(call: Call) -> ListenerResponse:
 
 async def list_all(call: Call) -> ListenersResponse:
     """List the listeners of all queues."""
-    views, links = await paged(
+    return await paged(
         call,
+        ListenersResponse,
         partial(listeners.page, call.control, call.principal),
         partial(_view, call),
         collection=lambda item: f"{call.base}/queues/{item.listener.queue_public_id}/listeners",
     )
-    return ListenersResponse(listeners=views, links=links)
 
 
 async def list_of_queue(call: Call) -> ListenersResponse:
     """List the listeners of a queue."""
     fetch = partial(listeners.page_of_queue, call.control, call.principal, call.ids[0])
-    views, links = await paged(call, fetch, partial(_view, call))
-    return ListenersResponse(listeners=views, links=links)
+    return await paged(call, ListenersResponse, fetch, partial(_view, call))
 
 
 async def change(call: Call) -> ListenerResponse:
     """Change a listener. The messages of a disabled listener wait."""
     changed = await listeners.change(call.control, call.principal, *call.ids, fields=_fields(call))
     return _response(call, changed)
-
-
-async def delete(call: Call) -> DeletedResponse:
-    """Delete a listener."""
-    await listeners.delete(call.control, call.principal, *call.ids)
-    return DeletedResponse(links=call.links())
 
 
 def _fields(call: Call) -> ListenerFields:
@@ -388,5 +376,5 @@ ROUTES = (
     Route(
         PUT, "/queues/{queue_id}/listeners/{listener_id}", change, _WRITE, ListenerBody, example={"status": "disabled"}
     ),
-    Route(DELETE, "/queues/{queue_id}/listeners/{listener_id}", delete, _WRITE),
+    deletion("/queues/{queue_id}/listeners/{listener_id}", listeners.delete, _WRITE, "Delete a listener."),
 )

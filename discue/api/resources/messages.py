@@ -26,7 +26,6 @@ from discue.api.route import (
     BATCH_BYTES,
     BATCH_MESSAGES,
     CREATE,
-    DELETE,
     GET,
     POST,
     PUT,
@@ -35,14 +34,12 @@ from discue.api.route import (
     Needs,
     Route,
     Services,
+    deletion,
 )
 from discue.api.structs import (
-    NOT_SENT,
     ApiResponse,
     AsSent,
     Body,
-    DeletedResponse,
-    Ignored,
     Integer,
     LinkTarget,
     NamedBody,
@@ -54,6 +51,7 @@ from discue.api.structs import (
     links_of,
     names_given,
     or_unset,
+    read_only,
     within,
 )
 from discue.auth.control_plane_cache import QueueRecord
@@ -88,6 +86,7 @@ _NO_OPTIONS: Final = (UNSET,) * 6
 _KEY_DESCRIPTION: Final = "In an ordered queue, messages with the same key are delivered one after the other."
 
 
+@read_only("queue_id", "deliveries")
 class MessageBody(NamedBody, kw_only=True):
     """A message to publish."""
 
@@ -115,8 +114,6 @@ class MessageBody(NamedBody, kw_only=True):
     key: Annotated[Text, doc(_KEY_DESCRIPTION, "customer-9", **KEY_LIMITS)] = UNSET
     headers: HeadersSent = UNSET
     retry: RetrySent = UNSET
-    queue_id: Ignored = NOT_SENT
-    deliveries: Ignored = NOT_SENT
 
     @property
     def has_options(self) -> bool:
@@ -151,18 +148,9 @@ class BatchBody(Body, kw_only=True):
         return [message.data for message in self.messages]
 
 
+@read_only("data", "deliver_at", "expires_at", "key", "headers", "retry", "subject", "queue_id", "deliveries")
 class MessageChangeBody(NamedBody, kw_only=True):
     """A new alias for a message. Nothing else of a message can change."""
-
-    data: Ignored = NOT_SENT
-    deliver_at: Ignored = NOT_SENT
-    expires_at: Ignored = NOT_SENT
-    key: Ignored = NOT_SENT
-    headers: Ignored = NOT_SENT
-    retry: Ignored = NOT_SENT
-    subject: Ignored = NOT_SENT
-    queue_id: Ignored = NOT_SENT
-    deliveries: Ignored = NOT_SENT
 
 
 class MessageView(View, kw_only=True, frozen=True):
@@ -257,31 +245,26 @@ async def get(call: Call) -> MessageResponse:
 
 async def list_all(call: Call) -> MessagesResponse:
     """List the messages of all queues."""
-    views, links = await paged(
+    return await paged(
         call,
+        MessagesResponse,
         partial(messages.page, call.control, call.principal),
         _view,
         collection=lambda item: f"{call.base}/queues/{item.queue_public_id}/messages",
     )
-    return MessagesResponse(messages=views, links=links)
 
 
 async def list_of_queue(call: Call) -> MessagesResponse:
     """List the messages of a queue."""
-    views, links = await paged(call, partial(messages.page_of_queue, call.control, call.principal, call.ids[0]), _view)
-    return MessagesResponse(messages=views, links=links)
+    return await paged(
+        call, MessagesResponse, partial(messages.page_of_queue, call.control, call.principal, call.ids[0]), _view
+    )
 
 
 async def change(call: Call) -> MessageResponse:
     """Change the alias of a message."""
     changed = await messages.change(call.control, call.principal, *call.ids, fields=MessageFields(*call.names()))
     return call.with_etag(changed, MessageResponse(message=_view(changed), links=call.links()))
-
-
-async def delete(call: Call) -> DeletedResponse:
-    """Delete a message. Pending deliveries are dropped."""
-    await messages.delete(call.control, call.principal, *call.ids)
-    return DeletedResponse(links=call.links())
 
 
 async def message_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
@@ -394,5 +377,5 @@ ROUTES = (
     ),
     Route(GET, _PATH + "/{message_id}", get, _READ),
     Route(PUT, _PATH + "/{message_id}", change, _WRITE, MessageChangeBody, example={"alias": "order-17"}),
-    Route(DELETE, _PATH + "/{message_id}", delete, _WRITE),
+    deletion(_PATH + "/{message_id}", messages.delete, _WRITE, "Delete a message. Pending deliveries are dropped."),
 )

@@ -10,13 +10,10 @@ from msgspec.structs import replace
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
 from discue.api.resources.api_keys import ApiKeyView, key_view
-from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
+from discue.api.route import CREATE, GET, PUT, Call, Needs, Route, deletion
 from discue.api.structs import (
-    NOT_SENT,
     ApiResponse,
-    DeletedResponse,
     Flag,
-    Ignored,
     Integer,
     NamedBody,
     Text,
@@ -24,6 +21,7 @@ from discue.api.structs import (
     base_fields,
     doc,
     id_doc,
+    read_only,
 )
 from discue.control import organizations
 from discue.control.organizations import HIGHEST_RATE, LONGEST_RETENTION_SECONDS, NewOrganization, OrganizationFields
@@ -65,6 +63,7 @@ class QuotasBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     bytes_stored: Annotated[Integer, _BYTES_STORED] = UNSET
 
 
+@read_only("state")
 class OrganizationBody(NamedBody, kw_only=True):
     """An organization to create, or the changes to one."""
 
@@ -74,7 +73,6 @@ class OrganizationBody(NamedBody, kw_only=True):
     quotas: Annotated[QuotasBody | None | UnsetType, _QUOTAS] = UNSET
     retention: Annotated[Integer, _RETENTION] = UNSET
     require_verified_domains: Annotated[Flag, _VERIFIED_DOMAINS] = UNSET
-    state: Ignored = NOT_SENT
 
 
 class QuotasView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -135,12 +133,6 @@ class OrganizationsResponse(ApiResponse, kw_only=True, frozen=True):
     organizations: Annotated[list[OrganizationView], doc("The organizations, newest first.")]
 
 
-async def delete(call: Call) -> DeletedResponse:
-    """Delete an organization. Also deletes everything in it."""
-    await organizations.delete(call.control, call.principal, call.ids[0])
-    return DeletedResponse(links=call.links())
-
-
 def _fields(call: Call) -> OrganizationFields:
     body: OrganizationBody = call.body
     limits: dict[quotas.QuotaName, int | None] | None = None if body.quotas is None else {}
@@ -195,9 +187,7 @@ def _routes(
 
         A key of the operator's organization sees all organizations, other keys only their own.
         """
-        views, links = await paged(call, partial(organizations.page, call.control, call.principal), _view)
-        member: dict[str, Any] = {f"{field}s": views}
-        return page_response(links=links, **member)
+        return await paged(call, page_response, partial(organizations.page, call.control, call.principal), _view)
 
     async def change(call: Call) -> ApiClientResponse | OrganizationResponse:
         """Change an organization."""
@@ -214,7 +204,13 @@ def _routes(
         Route(CREATE, collection, create, _WRITE, OrganizationBody, new_response, example=examples[0]),
         Route(GET, item, get, _READ, response=response),
         Route(PUT, item, change, _WRITE, OrganizationBody, response, example=examples[1]),
-        Route(DELETE, item, delete, _WRITE, statuses=(409,)),
+        deletion(
+            item,
+            organizations.delete,
+            _WRITE,
+            "Delete an organization. Also deletes everything in it.",
+            statuses=(409,),
+        ),
     )
 
 

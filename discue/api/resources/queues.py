@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from discue.api.delivery_options import RetrySent, RetryShown, retry_given, retry_view
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, DELETE, GET, PUT, SMALL_BODY, Call, Needs, Route
+from discue.api.route import CREATE, GET, PUT, SMALL_BODY, Call, Needs, Route, deletion
 from discue.api.structs import (
     EXAMPLE_IDS,
     NOT_SENT,
@@ -17,9 +17,7 @@ from discue.api.structs import (
     SCHEMA_ID,
     ApiResponse,
     AsSent,
-    DeletedResponse,
     Flag,
-    Ignored,
     Integer,
     LinkTarget,
     NamedBody,
@@ -31,6 +29,7 @@ from discue.api.structs import (
     instant_doc,
     links_of,
     or_unset,
+    read_only,
 )
 from discue.control import queues
 from discue.control.context import require_found
@@ -86,6 +85,7 @@ _ON_MISSED: Final = doc(
 )
 
 
+@read_only("schema_id", "listeners", "messages")
 class QueueBody(NamedBody, kw_only=True):
     """A queue to create, or the changes to one."""
 
@@ -100,9 +100,6 @@ class QueueBody(NamedBody, kw_only=True):
     retry: RetrySent = UNSET
     ordered: Annotated[Flag, _ORDERED] = UNSET
     on_missed: Annotated[Text, _ON_MISSED] = UNSET
-    schema_id: Ignored = NOT_SENT
-    listeners: Ignored = NOT_SENT
-    messages: Ignored = NOT_SENT
 
 
 class QueueMessagesView(msgspec.Struct, frozen=True):
@@ -166,19 +163,12 @@ async def get(call: Call) -> QueueResponse:
 
 async def list_all(call: Call) -> QueuesResponse:
     """List queues."""
-    views, links = await paged(call, partial(queues.page, call.control, call.principal), _view)
-    return QueuesResponse(queues=views, links=links)
+    return await paged(call, QueuesResponse, partial(queues.page, call.control, call.principal), _view)
 
 
 async def change(call: Call) -> QueueResponse:
     """Change a queue."""
     return _response(call, await queues.change(call.control, call.principal, call.ids[0], _fields(call)))
-
-
-async def delete(call: Call) -> DeletedResponse:
-    """Delete a queue. Also deletes its listeners and messages."""
-    await queues.delete(call.control, call.principal, call.ids[0])
-    return DeletedResponse(links=call.links())
 
 
 def _fields(call: Call) -> QueueFields:
@@ -266,6 +256,6 @@ ROUTES = (
     ),
     Route(GET, "/queues/{queue_id}", get, _READ),
     Route(PUT, "/queues/{queue_id}", change, _WRITE, QueueBody, limit=_BODY_BYTES, example={"retention": 604_800}),
-    Route(DELETE, "/queues/{queue_id}", delete, _WRITE),
+    deletion("/queues/{queue_id}", queues.delete, _WRITE, "Delete a queue. Also deletes its listeners and messages."),
     Route(GET, "/queues/{queue_id}/schemas/{schema_id}", get_schema, Needs("schemas", "read")),
 )

@@ -169,8 +169,7 @@ async def list_missed(call: Call) -> MissedMessagesResponse:
     """List the messages that a listener missed."""
     fetch = partial(redeliveries.page_of_missed, call.control, call.principal, call.listener_path)
     messages = f"{call.base}/queues/{call.ids[0]}/messages"
-    views, links = await paged(call, fetch, _missed_view, collection=lambda _: messages)
-    return MissedMessagesResponse(missed=views, links=links)
+    return await paged(call, MissedMessagesResponse, fetch, _missed_view, collection=lambda _: messages)
 
 
 def _missed_view(item: MissedMessage) -> MissedMessageView:
@@ -205,8 +204,7 @@ async def get(call: Call) -> RedeliveryResponse:
 async def list_all(call: Call) -> RedeliveriesResponse:
     """List the redeliveries of a listener."""
     fetch = partial(redeliveries.page, call.control, call.principal, call.listener_path)
-    views, links = await paged(call, fetch, partial(_view, call))
-    return RedeliveriesResponse(redeliveries=views, links=links)
+    return await paged(call, RedeliveriesResponse, fetch, partial(_view, call))
 
 
 async def cancel(call: Call) -> DeletedResponse:
@@ -360,8 +358,7 @@ async def get_replay(call: Call) -> ReplayResponse:
 async def list_replays(call: Call) -> ReplaysResponse:
     """List the replays of a listener."""
     fetch = partial(redeliveries.page_of_replays, call.control, call.principal, call.listener_path)
-    views, links = await paged(call, fetch, partial(_replay_view, call))
-    return ReplaysResponse(replays=views, links=links)
+    return await paged(call, ReplaysResponse, fetch, partial(_replay_view, call))
 
 
 async def cancel_replay(call: Call) -> DeletedResponse:

@@ -20,15 +20,13 @@ from discue.api.delivery_options import (
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
 from discue.api.resources.messages import LONGEST_ESCAPE
-from discue.api.route import CREATE, DELETE, GET, PUT, SMALL_BODY, Call, Needs, Route
+from discue.api.route import CREATE, GET, PUT, SMALL_BODY, Call, Needs, Route, deletion
 from discue.api.structs import (
     INSTANT,
     NOT_SENT,
     QUEUE_ID,
     ApiResponse,
     AsSent,
-    DeletedResponse,
-    Ignored,
     Integer,
     NamedBody,
     Text,
@@ -38,6 +36,7 @@ from discue.api.structs import (
     id_doc,
     instant_doc,
     or_unset,
+    read_only,
     status_given,
     text_given,
     within,
@@ -98,6 +97,7 @@ _EXPIRES_IN: Final = doc(
 _ENABLED: Final = {"enum": ["enabled", "disabled"]}
 
 
+@read_only("queue_id", "next_runs", "last_run")
 class ScheduleBody(NamedBody, kw_only=True):
     """A schedule to create, or the changes to one."""
 
@@ -139,9 +139,6 @@ class ScheduleBody(NamedBody, kw_only=True):
     headers: HeadersSent = UNSET
     retry: RetrySent = UNSET
     expires_in: Annotated[Integer, _EXPIRES_IN] = UNSET
-    queue_id: Ignored = NOT_SENT
-    next_runs: Ignored = NOT_SENT
-    last_run: Ignored = NOT_SENT
 
 
 class RunView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -205,20 +202,15 @@ async def get(call: Call) -> ScheduleResponse:
 
 async def list_all(call: Call) -> SchedulesResponse:
     """List the schedules of a queue."""
-    views, links = await paged(call, partial(schedules.page, call.control, call.principal, call.ids[0]), _view)
-    return SchedulesResponse(schedules=views, links=links)
+    return await paged(
+        call, SchedulesResponse, partial(schedules.page, call.control, call.principal, call.ids[0]), _view
+    )
 
 
 async def change(call: Call) -> ScheduleResponse:
     """Change a schedule. A change of its times applies from now on."""
     changed = await schedules.change(call.control, call.principal, *call.ids, fields=_fields(call))
     return _response(call, changed)
-
-
-async def delete(call: Call) -> DeletedResponse:
-    """Delete a schedule. The messages that it published stay."""
-    await schedules.delete(call.control, call.principal, *call.ids)
-    return DeletedResponse(links=call.links())
 
 
 def _fields(call: Call) -> ScheduleFields:
@@ -308,5 +300,5 @@ ROUTES = (
     ),
     Route(GET, _ITEM, get, _READ),
     Route(PUT, _ITEM, change, _WRITE, ScheduleBody, limit=_BODY_BYTES, example={"status": "disabled"}),
-    Route(DELETE, _ITEM, delete, _WRITE),
+    deletion(_ITEM, schedules.delete, _WRITE, "Delete a schedule. The messages that it published stay."),
 )

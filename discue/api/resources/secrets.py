@@ -11,12 +11,10 @@ from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
 from discue.api.route import CREATE, DELETE, GET, Call, Needs, Route
 from discue.api.structs import (
-    NOT_SENT,
     SECRET,
     SECRET_EXAMPLE,
     ApiResponse,
     DeletedResponse,
-    Ignored,
     Integer,
     ResourceBody,
     Text,
@@ -24,6 +22,7 @@ from discue.api.structs import (
     id_doc,
     instant_doc,
     number_given,
+    read_only,
     text_given,
     within,
 )
@@ -39,6 +38,7 @@ _TYPES: Final[tuple[SecretType, ...]] = get_args(SecretType)
 _OVERLAP_SECONDS: Final = range(LONGEST_OVERLAP_SECONDS + 1)
 
 
+@read_only("fingerprint", "public_key", "expires_at")
 class SecretBody(ResourceBody, kw_only=True):
     """A signing secret to create."""
 
@@ -65,9 +65,6 @@ class SecretBody(ResourceBody, kw_only=True):
             **within(_OVERLAP_SECONDS),
         ),
     ] = UNSET
-    fingerprint: Ignored = NOT_SENT
-    public_key: Ignored = NOT_SENT
-    expires_at: Ignored = NOT_SENT
 
 
 class SecretView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -127,8 +124,7 @@ async def create(call: Call) -> SecretResponse:
 async def list_all(call: Call) -> SecretsResponse:
     """List a listener's signing secrets. The valid ones, without the secrets themselves."""
     fetch = partial(listener_secrets.page, call.control, call.principal, call.listener_path)
-    views, links = await paged(call, fetch, _view)
-    return SecretsResponse(secrets=views, links=links)
+    return await paged(call, SecretsResponse, fetch, _view)
 
 
 async def get(call: Call) -> SecretResponse:

@@ -22,14 +22,12 @@ from discue.api.resources.messages import (
     messages_of_batch,
     messages_of_events,
 )
-from discue.api.route import BATCH_BYTES, CREATE, DELETE, GET, POST, PUT, SMALL_BODY, Call, Needs, Route, Services
+from discue.api.route import BATCH_BYTES, CREATE, GET, POST, PUT, SMALL_BODY, Call, Needs, Route, Services, deletion
 from discue.api.structs import (
     EXAMPLE_IDS,
     NOT_SENT,
     ApiResponse,
     AsSent,
-    DeletedResponse,
-    Ignored,
     LinkTarget,
     NamedBody,
     ReferenceView,
@@ -40,6 +38,7 @@ from discue.api.structs import (
     id_doc,
     links_of,
     or_unset,
+    read_only,
     text_given,
 )
 from discue.control import topics
@@ -68,10 +67,9 @@ _NO_OPTIONS: Final = MessageOptions()
 _EVENT_SUBJECT: Final = "ce-subject"
 
 
+@read_only("channels")
 class TopicBody(NamedBody, kw_only=True):
     """A topic to create, or the changes to one."""
-
-    channels: Ignored = NOT_SENT
 
 
 class TopicView(View, kw_only=True, frozen=True):
@@ -89,6 +87,7 @@ class TopicsResponse(ApiResponse, kw_only=True, frozen=True):
     topics: Annotated[list[TopicView], doc("The topics, newest first.")]
 
 
+@read_only("topic_id")
 class ChannelBody(NamedBody, kw_only=True):
     """A channel to create, or the changes to one."""
 
@@ -99,7 +98,6 @@ class ChannelBody(NamedBody, kw_only=True):
     ] = UNSET
     pattern: Annotated[Text, doc(f"{_PATTERN_TEXT} null: none.", "orders.*.paid", **_PATTERN)] = UNSET
     filter: Annotated[AsSent, filter_sent_doc(f"{_FILTER_TEXT} null: all.", _FILTER_EXAMPLE)] = NOT_SENT
-    topic_id: Ignored = NOT_SENT
 
 
 class ChannelView(View, kw_only=True, frozen=True):
@@ -120,6 +118,7 @@ class ChannelsResponse(ApiResponse, kw_only=True, frozen=True):
     channels: Annotated[list[ChannelView], doc("The channels, newest first.")]
 
 
+@read_only("queues")
 class TopicMessageBody(MessageBody, kw_only=True):
     """A message to publish to a topic."""
 
@@ -133,7 +132,6 @@ class TopicMessageBody(MessageBody, kw_only=True):
             pattern=subjects.SUBJECT,
         ),
     ] = UNSET
-    queues: Ignored = NOT_SENT
 
 
 class TopicBatchBody(BatchBody, kw_only=True):
@@ -176,20 +174,13 @@ async def get(call: Call) -> TopicResponse:
 
 async def list_all(call: Call) -> TopicsResponse:
     """List topics."""
-    views, links = await paged(call, partial(topics.page, call.control, call.principal), _view)
-    return TopicsResponse(topics=views, links=links)
+    return await paged(call, TopicsResponse, partial(topics.page, call.control, call.principal), _view)
 
 
 async def change(call: Call) -> TopicResponse:
     """Change a topic."""
     fields = TopicFields(*call.names())
     return _response(call, await topics.change(call.control, call.principal, call.ids[0], fields))
-
-
-async def delete(call: Call) -> DeletedResponse:
-    """Delete a topic. Also deletes its channels. Messages that were published to it stay in the queues."""
-    await topics.delete(call.control, call.principal, call.ids[0])
-    return DeletedResponse(links=call.links())
 
 
 def _response(call: Call, details: TopicDetails) -> TopicResponse:
@@ -225,20 +216,13 @@ async def get_channel(call: Call) -> ChannelResponse:
 async def list_channels(call: Call) -> ChannelsResponse:
     """List the channels of a topic."""
     fetch = partial(topics.page_of_channels, call.control, call.principal, call.ids[0])
-    views, links = await paged(call, fetch, _channel_view)
-    return ChannelsResponse(channels=views, links=links)
+    return await paged(call, ChannelsResponse, fetch, _channel_view)
 
 
 async def change_channel(call: Call) -> ChannelResponse:
     """Change a channel. Its queue cannot change."""
     changed = await topics.change_channel(call.control, call.principal, *call.ids, fields=_channel_fields(call))
     return _channel_response(call, changed)
-
-
-async def delete_channel(call: Call) -> DeletedResponse:
-    """Delete a channel."""
-    await topics.delete_channel(call.control, call.principal, *call.ids)
-    return DeletedResponse(links=call.links())
 
 
 def _channel_fields(call: Call) -> ChannelFields:
@@ -371,7 +355,12 @@ ROUTES = (
     Route(CREATE, "/topics", create, _WRITE, TopicBody, example={"alias": "shop"}),
     Route(GET, "/topics/{topic_id}", get, _READ),
     Route(PUT, "/topics/{topic_id}", change, _WRITE, TopicBody, example={"alias": "shop.eu"}),
-    Route(DELETE, "/topics/{topic_id}", delete, _WRITE),
+    deletion(
+        "/topics/{topic_id}",
+        topics.delete,
+        _WRITE,
+        "Delete a topic. Also deletes its channels. Messages that were published to it stay in the queues.",
+    ),
     Route(GET, _CHANNELS, list_channels, _LIST_CHANNELS, query=PAGES),
     Route(
         CREATE,
@@ -386,7 +375,7 @@ ROUTES = (
     Route(
         PUT, _CHANNELS + "/{channel_id}", change_channel, _WRITE_CHANNEL, ChannelBody, example={"pattern": "orders.>"}
     ),
-    Route(DELETE, _CHANNELS + "/{channel_id}", delete_channel, _WRITE_CHANNEL),
+    deletion(_CHANNELS + "/{channel_id}", topics.delete_channel, _WRITE_CHANNEL, "Delete a channel."),
     Route(
         CREATE,
         "/topics/{topic_id}/messages",

@@ -9,13 +9,10 @@ from msgspec.structs import replace
 
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, DELETE, GET, POST, PUT, Call, Needs, Route
+from discue.api.route import CREATE, GET, POST, PUT, Call, Needs, Route, deletion
 from discue.api.structs import (
-    NOT_SENT,
     ApiResponse,
     Body,
-    DeletedResponse,
-    Ignored,
     ResourceBody,
     Text,
     View,
@@ -23,6 +20,7 @@ from discue.api.structs import (
     id_doc,
     instant_doc,
     links_of,
+    read_only,
     text_given,
 )
 from discue.control import users
@@ -49,6 +47,7 @@ _PASSWORD: Final = doc(
 _TOKEN: Final = doc("The token that accepts the invitation.", "mJ3uV9aYc1RzK7wXq5LdT0nE2bGhP8sF")
 
 
+@read_only("alias", "name", "state")
 class UserBody(ResourceBody, kw_only=True):
     """A user to create, or the changes to one."""
 
@@ -59,9 +58,6 @@ class UserBody(ResourceBody, kw_only=True):
     invite: Annotated[
         bool | UnsetType, doc("Whether to create a new invitation. The previous one becomes invalid.", True)
     ] = UNSET
-    alias: Ignored = NOT_SENT
-    name: Ignored = NOT_SENT
-    state: Ignored = NOT_SENT
 
 
 class InvitationBody(Body, kw_only=True):
@@ -119,19 +115,12 @@ async def get(call: Call) -> UserResponse:
 
 async def list_all(call: Call) -> UsersResponse:
     """List users."""
-    views, links = await paged(call, partial(users.page, call.control, call.principal), _view)
-    return UsersResponse(users=views, links=links)
+    return await paged(call, UsersResponse, partial(users.page, call.control, call.principal), _view)
 
 
 async def change(call: Call) -> UserResponse:
     """Change a user. A new password or invitation invalidates the previous invitation."""
     return _response(call, await users.change(call.control, call.principal, call.ids[0], _fields(call.body)))
-
-
-async def delete(call: Call) -> DeletedResponse:
-    """Delete a user."""
-    await users.delete(call.control, call.principal, call.ids[0])
-    return DeletedResponse(links=call.links())
 
 
 async def accept(call: Call) -> UserResponse:
@@ -196,7 +185,7 @@ ROUTES = (
     ),
     Route(GET, "/users/{user_id}", get, _READ),
     Route(PUT, "/users/{user_id}", change, _WRITE, UserBody, statuses=(409,), example={"role": "viewer"}),
-    Route(DELETE, "/users/{user_id}", delete, _WRITE, statuses=(409,)),
+    deletion("/users/{user_id}", users.delete, _WRITE, "Delete a user.", statuses=(409,)),
     Route(
         POST,
         "/invitations",
