@@ -470,6 +470,11 @@ class Stage:
     async def counts(self, listener: Listener) -> CursorCounts:
         return await counts_of(self.store, listener.organization, listener.id)
 
+    async def assert_counts(self, listener: Listener, **expected: int) -> None:
+        """Assert that these counts of a listener are as expected."""
+        counts = await self.counts(listener)
+        assert {name: getattr(counts, name) for name in expected} == expected
+
     async def missed(self, listener: Listener) -> list[str]:
         return await self.store.read(lambda tx: listener_messages.missed_ids(tx, listener, 10_000))
 

@@ -67,8 +67,7 @@ async def test_a_delayed_message_is_sent_when_it_is_due_and_not_before(stage: St
     assert stage.courier.ids() == [message]
     assert stage.courier.in_flight[0].request.body == b'"hello"'
     await stage.end(stage.courier.in_flight, well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.pending, counts.missed) == (1, 0, 0)
+    await stage.assert_counts(listener, acknowledged=1, pending=0, missed=0)
 
 
 async def test_delayed_message_does_not_hold_up_later_ones(stage: Stage) -> None:

@@ -262,8 +262,7 @@ async def test_messages_wait_until_the_domain_is_verified(site: Site, stage: Sta
         ids = await stage.publish(shop.queue, 3)
         await stage.advance(3_600_000)
         assert stage.courier.sent == []
-        counts = await stage.counts(listener)
-        assert (counts.pending, counts.missed) == (3, 0)
+        await stage.assert_counts(listener, pending=3, missed=0)
         await shop.verify(site.verifier())
         assert stage.courier.ids() == ids
         assert {sent.number for sent in stage.courier.sent} == {1}

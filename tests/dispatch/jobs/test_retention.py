@@ -90,8 +90,7 @@ async def test_old_settled_messages_are_deleted_and_others_stay(stage: Stage, re
     await stage.end(stage.courier.in_flight[::], well())
     await retention.run()
     assert await _kept(stage) == [4]
-    counts = await stage.counts(listener)
-    assert (counts.head, counts.acknowledged, counts.pending) == (4, 4, 0)
+    await stage.assert_counts(listener, head=4, acknowledged=4, pending=0)
 
 
 async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, retention: RetentionOnStage) -> None:
@@ -184,8 +183,7 @@ async def test_messages_of_a_disabled_listener_are_missed_kept_and_then_deleted(
     stage.clock.advance(15 * DAY_MS)
     await retention.run()
     assert await _kept(stage) == []
-    counts = await stage.counts(listener)
-    assert (counts.missed, counts.pending) == (10, 0)
+    await stage.assert_counts(listener, missed=10, pending=0)
 
 
 async def test_events_and_counts_are_deleted_after_their_retention(stage: Stage, retention: RetentionOnStage) -> None:

@@ -54,8 +54,7 @@ async def test_missed_message_blocks_only_its_key_and_costs_one_row(stage: Stage
     assert stage.courier.ids() == [ids[5]]
     await stage.advance(DAY_MS)
     assert stage.courier.ids() == [ids[5]]
-    counts = await stage.counts(listener)
-    assert (counts.missed, counts.pending) == (1, 4)
+    await stage.assert_counts(listener, missed=1, pending=4)
     states = [await _delivery(stage, queue, ids[number]) for number in (0, 1, 4)]
     assert [(each.state, each.blocked_by) for each in states] == [("missed", ""), *[("pending", ids[0])] * 2]
 
@@ -72,8 +71,7 @@ async def test_acknowledged_redelivery_unblocks_the_key_in_order(stage: Stage) -
     for each in ids:
         assert stage.courier.ids() == [each]
         await stage.end(stage.courier.in_flight[0], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (3, 0, 0, 0)
+    await stage.assert_counts(listener, acknowledged=3, missed=0, pending=0, retrying=0)
     assert await key_rows(stage) == []
 
 
@@ -116,8 +114,7 @@ async def test_deletion_of_a_blocking_message_unblocks_the_key(stage: Stage, *, 
     for each in ids[1:]:
         assert stage.courier.ids() == [each]
         await stage.end(stage.courier.in_flight[0], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (2, 0, 0, 0)
+    await stage.assert_counts(listener, acknowledged=2, missed=0, pending=0, retrying=0)
     assert await key_rows(stage) == []
 
 
@@ -142,8 +139,7 @@ async def test_deletion_before_the_keys_are_read_lets_no_message_pass(
     await stage.end(stage.courier.in_flight[::], well())
     assert stage.courier.ids() == [later]
     await stage.end(stage.courier.in_flight[::], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (3, 0, 0, 0)
+    await stage.assert_counts(listener, acknowledged=3, missed=0, pending=0, retrying=0)
 
 
 async def test_failed_search_for_deleted_messages_is_repeated_after_an_earlier_alarm(

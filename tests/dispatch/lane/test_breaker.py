@@ -219,8 +219,7 @@ async def test_old_messages_of_an_inactive_listener_are_missed(stage: Stage) -> 
     await stage.publish(queue, 4)
     stage.clock.advance(31 * DAY_MS)
     await stage.miss_too_old()
-    counts = await stage.counts(listener)
-    assert (counts.missed, counts.pending) == (5, 0)
+    await stage.assert_counts(listener, missed=5, pending=0)
 
 
 async def test_new_liveness_url_closes_the_breaker(stage: Stage) -> None:

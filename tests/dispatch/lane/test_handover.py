@@ -36,9 +36,7 @@ async def test_success_at_the_previous_owner_is_counted_by_the_next(stage: Stage
     await stage.end(first.courier.in_flight[::], well())
     stage.clock.advance(500)
     await stage.check_inherited()
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.retrying, counts.pending, counts.position) == (3, 0, 0, 3)
-    assert counts.last_success_at == ended_at
+    await stage.assert_counts(listener, acknowledged=3, retrying=0, pending=0, position=3, last_success_at=ended_at)
     assert await stage.delivery_rows(listener) == []
     assert await stage.rows("SELECT count(*) FROM attempt WHERE status = 200") == [(3,)]
     assert second.courier.sent == []
@@ -69,8 +67,7 @@ async def test_failure_at_the_previous_owner_is_retried_by_the_next_when_due(sta
     await stage.advance(1)
     assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 2)]
     await stage.end(second.courier.in_flight[0], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.retrying) == (1, 0)
+    await stage.assert_counts(listener, acknowledged=1, retrying=0)
     assert await stage.rows("SELECT number, status FROM attempt ORDER BY number") == [(1, 500), (2, 200)]
 
 
@@ -92,8 +89,7 @@ async def test_delivery_missed_by_the_previous_owner_is_counted(stage: Stage) ->
     await stage.end(first.courier.in_flight[1], badly(no_retry=True))
     await stage.check_inherited()
     assert await stage.missed(listener) == [ids[1]]
-    counts = await stage.counts(listener)
-    assert (counts.missed, counts.retrying, counts.pending) == (1, 2, 2)
+    await stage.assert_counts(listener, missed=1, retrying=2, pending=2)
     assert await stage.rows("SELECT reason FROM exception WHERE state = 'missed'") == [("no_retry",)]
 
 
@@ -130,8 +126,7 @@ async def test_expired_worker_does_not_report_a_request_that_is_repeated(stage: 
     await stage.end(first.courier.in_flight[::], badly(no_retry=True))
     await stage.end(second.courier.in_flight[::], well())
     await stage.check_inherited()
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.retrying) == (3, 0, 0)
+    await stage.assert_counts(listener, acknowledged=3, missed=0, retrying=0)
     assert await stage.rows("SELECT DISTINCT status FROM attempt") == [(200,)]
 
 
@@ -288,8 +283,7 @@ async def test_flush_of_an_expired_owner_changes_nothing(stage: Stage) -> None:
     assert len(first.dispatcher.lanes) == 0
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
     await stage.end(second.courier.in_flight[::], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.retrying) == (3, 0, 0)
+    await stage.assert_counts(listener, acknowledged=3, missed=0, retrying=0)
 
 
 async def test_expired_worker_takes_no_cursors_until_it_has_joined_again(stage: Stage) -> None:
@@ -342,8 +336,7 @@ async def test_lane_continues_from_the_store_after_a_failover_that_lost_messages
     again = await stage.publish(queue, 2)
     assert first.courier.ids() == [ids[0], *again]
     await stage.end(first.courier.in_flight[::], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.position, counts.pending) == (3, 3, 0)
+    await stage.assert_counts(listener, acknowledged=3, position=3, pending=0)
 
 
 async def test_lane_stops_reading_at_a_stale_head(stage: Stage) -> None:

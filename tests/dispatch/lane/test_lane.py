@@ -40,9 +40,7 @@ async def test_a_caught_up_lane_delivers_from_memory(stage: Stage, monkeypatch: 
     assert stage.courier.ids() == [ids[0] for ids in published]
     assert pages == 0
     await stage.end(stage.courier.in_flight[::], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.pending, counts.position) == (3, 0, 3)
-    assert counts.last_success_at == stage.clock.now()
+    await stage.assert_counts(listener, acknowledged=3, pending=0, position=3, last_success_at=stage.clock.now())
 
 
 async def test_a_lane_behind_pages_the_log_in_order(stage: Stage) -> None:
@@ -62,8 +60,7 @@ async def test_restart_repeats_exactly_the_unsettled_messages(stage: Stage) -> N
     await stage.start()
     assert stage.courier.ids() == [ids[index] for index in (2, 4, 5, 7, 9)]
     await stage.end(stage.courier.in_flight[::], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.position, counts.settled_ahead, counts.pending) == (10, 10, 0, 0)
+    await stage.assert_counts(listener, acknowledged=10, position=10, settled_ahead=0, pending=0)
 
 
 async def test_failed_delivery_is_retried_when_due_and_not_before(stage: Stage) -> None:
@@ -79,8 +76,7 @@ async def test_failed_delivery_is_retried_when_due_and_not_before(stage: Stage) 
     [sent] = stage.courier.in_flight
     assert (sent.message_id, sent.number) == (message, 2)
     await stage.end(sent, well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.retrying, counts.pending) == (1, 0, 0)
+    await stage.assert_counts(listener, acknowledged=1, retrying=0, pending=0)
     assert await stage.delivery_rows(listener) == []
 
 
@@ -128,8 +124,7 @@ async def test_delivery_is_missed_after_twelve_failed_attempts(stage: Stage) -> 
         await stage.end(sent, badly())
         await stage.advance(2 * DAY_MS)
     assert stage.courier.in_flight == []
-    counts = await stage.counts(listener)
-    assert (counts.missed, counts.retrying, counts.pending, counts.acknowledged) == (1, 0, 0, 0)
+    await stage.assert_counts(listener, missed=1, retrying=0, pending=0, acknowledged=0)
     assert await stage.missed(listener) == [message]
     assert await stage.delivery_rows(listener) == [(1, "missed", 12)]
     numbers = await stage.rows("SELECT number, status FROM attempt ORDER BY id")
@@ -162,8 +157,7 @@ async def test_410_disables_the_listener_and_its_messages_wait(stage: Stage) -> 
     later = await stage.publish(queue, 2)
     await stage.advance(DAY_MS)
     assert stage.courier.in_flight == []
-    counts = await stage.counts(listener)
-    assert (counts.pending, counts.retrying, counts.missed) == (3, 1, 0)
+    await stage.assert_counts(listener, pending=3, retrying=1, missed=0)
     await stage.configure(listener, status="enabled")
     assert sorted(stage.courier.ids()) == sorted([ids[0], *later])
     await stage.end(stage.courier.in_flight[::], well())
@@ -217,8 +211,7 @@ async def test_deleted_message_has_no_further_attempt_and_no_row(stage: Stage) -
     await stage.advance(6_000)
     assert stage.courier.in_flight == []
     assert await stage.delivery_rows(listener) == []
-    counts = await stage.counts(listener)
-    assert (counts.retrying, counts.pending, counts.missed, counts.acknowledged) == (0, 0, 0, 0)
+    await stage.assert_counts(listener, retrying=0, pending=0, missed=0, acknowledged=0)
 
 
 @pytest.mark.parametrize("behind", [0, 300])
@@ -250,8 +243,7 @@ async def test_retry_deleted_while_the_lane_holds_it_is_not_sent(stage: Stage) -
     while stage.courier.in_flight:
         await stage.end(stage.courier.in_flight[0], well())
     assert [sent.number for sent in stage.courier.sent if sent.message_id == held] == [1]
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.retrying) == (IN_FLIGHT + 19, 0)
+    await stage.assert_counts(listener, acknowledged=IN_FLIGHT + 19, retrying=0)
 
 
 async def test_deleted_listener_receives_and_records_nothing(stage: Stage) -> None:
@@ -278,8 +270,7 @@ async def test_lane_reads_its_cursor_again_when_the_stored_version_differs(stage
     assert stage.courier.ids() == [ids[1], ids[1]]
     await stage.end(second, well())
     await stage.end(stage.courier.in_flight[0], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.position, counts.pending) == (2, 2, 0)
+    await stage.assert_counts(listener, acknowledged=2, position=2, pending=0)
 
 
 async def test_lane_keeps_outcomes_and_sends_nothing_new_while_the_store_cannot_write(
@@ -313,11 +304,9 @@ async def test_hanging_request_stops_no_message_beyond_the_span(stage: Stage) ->
         await stage.end(stage.courier.in_flight[1:], well())
     assert len(stage.courier.sent) == 5_000
     assert await stage.delivery_rows(listener) == [(1, "sending", 1)]
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.position, counts.pending, counts.retrying) == (4_999, 5_000, 1, 1)
+    await stage.assert_counts(listener, acknowledged=4_999, position=5_000, pending=1, retrying=1)
     await stage.end(hanging, well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.pending, counts.retrying) == (5_000, 0, 0)
+    await stage.assert_counts(listener, acknowledged=5_000, pending=0, retrying=0)
     assert await stage.delivery_rows(listener) == []
     assert {sent.message_id for sent in stage.courier.sent} == set(ids)
 
@@ -371,8 +360,7 @@ async def test_too_old_messages_are_one_missed_range(stage: Stage) -> None:
     stage.clock.advance(30 * DAY_MS + 1)
     fresh = await stage.publish(queue, 2)
     await stage.miss_too_old()
-    counts = await stage.counts(listener)
-    assert (counts.missed, counts.pending, counts.position) == (1_000, 2, 1_000)
+    await stage.assert_counts(listener, missed=1_000, pending=2, position=1_000)
     assert await _missed_ranges(stage) == [MissedRange(1, 1_000, "too_old", stage.clock.now())]
     assert (await stage.missed(listener))[:2] == [ids[-1], ids[-2]]
     await stage.configure(listener, status="enabled")
@@ -392,8 +380,7 @@ async def test_disabled_lane_misses_too_old_messages_that_it_held(stage: Stage) 
     await stage.end(stage.courier.in_flight[::], well())
     stage.clock.advance(30 * DAY_MS + 1)
     await stage.miss_too_old()
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.pending) == (IN_FLIGHT, len(waiting), 0)
+    await stage.assert_counts(listener, acknowledged=IN_FLIGHT, missed=len(waiting), pending=0)
 
 
 async def test_disabled_listener_misses_too_old_retries(stage: Stage) -> None:
@@ -406,8 +393,7 @@ async def test_disabled_listener_misses_too_old_retries(stage: Stage) -> None:
     stage.clock.advance(30 * DAY_MS + 1)
     await stage.miss_too_old()
     assert await stage.delivery_rows(listener) == [(2, "missed", 1)]
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.retrying, counts.pending) == (1, 1, 0, 0)
+    await stage.assert_counts(listener, acknowledged=1, missed=1, retrying=0, pending=0)
     await stage.configure(listener, status="enabled")
     assert stage.courier.in_flight == []
 
@@ -417,13 +403,11 @@ async def test_enabled_listener_misses_old_messages_in_their_turn(stage: Stage) 
     await stage.publish(queue, 500)
     stage.clock.advance(30 * DAY_MS + 1)
     await stage.end(stage.courier.in_flight[::], badly())
-    counts = await stage.counts(listener)
-    assert (counts.missed, counts.retrying) == (450, 50)
+    await stage.assert_counts(listener, missed=450, retrying=50)
     assert len(await _missed_ranges(stage)) <= 10
     await stage.advance(6_000)
     assert stage.courier.in_flight == []
-    counts = await stage.counts(listener)
-    assert (counts.missed, counts.retrying, counts.pending) == (500, 0, 0)
+    await stage.assert_counts(listener, missed=500, retrying=0, pending=0)
 
 
 async def test_messages_of_many_lanes_are_held_within_the_budget(store: Store) -> None:
@@ -458,8 +442,7 @@ async def test_old_messages_beyond_the_span_of_a_hanging_request_are_missed(stag
     waiting = await stage.publish(queue, 150)
     stage.clock.advance(30 * DAY_MS + 1)
     await stage.end(stage.courier.in_flight[1:], well())
-    counts = await stage.counts(listener)
-    assert (counts.missed, counts.pending) == (len(waiting), 1)
+    await stage.assert_counts(listener, missed=len(waiting), pending=1)
     await stage.end(hanging, well())
     assert (await stage.counts(listener)).pending == 0
 

@@ -106,8 +106,7 @@ async def test_expired_message_is_missed_and_not_sent(stage: Stage, *, is_enable
     if not is_enabled:
         await stage.configure(listener, status="enabled")
     assert stage.courier.in_flight == []
-    counts = await stage.counts(listener)
-    assert (counts.missed, counts.pending) == (1, 0)
+    await stage.assert_counts(listener, missed=1, pending=0)
 
 
 async def test_rate_limit_allows_a_burst_and_then_a_steady_rate(stage: Stage) -> None:

@@ -89,8 +89,7 @@ async def test_failing_message_blocks_only_its_key_and_costs_one_row(stage: Stag
     await stage.end([sent for sent in stage.courier.in_flight if sent.message_id == first], badly())
     await stage.publish_keyed(queue, *["a"] * 300)
     assert await key_rows(stage) == [(1, "retry", 309)]
-    counts = await stage.counts(listener)
-    assert counts.pending == 311
+    await stage.assert_counts(listener, pending=311)
     later = await stage.publish_keyed(queue, "c")
     assert later[0] in stage.courier.ids()
 
@@ -110,8 +109,7 @@ async def test_messages_of_an_unblocked_key_are_sent_in_order(stage: Stage) -> N
         await stage.end(sent, well())
     assert arrived == [(ids[0], 2), *[(each, 1) for each in ids[1:]]]
     assert await key_rows(stage) == []
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.pending, counts.retrying) == (8, 0, 0)
+    await stage.assert_counts(listener, acknowledged=8, pending=0, retrying=0)
 
 
 async def test_blocked_message_uses_no_attempt_and_passes_a_missed_one(stage: Stage) -> None:
@@ -124,8 +122,7 @@ async def test_blocked_message_uses_no_attempt_and_passes_a_missed_one(stage: St
     await stage.end(stage.courier.in_flight[0], badly(no_retry=True))
     assert stage.courier.ids() == [third]
     await stage.end(stage.courier.in_flight[0], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.pending) == (1, 2, 0)
+    await stage.assert_counts(listener, acknowledged=1, missed=2, pending=0)
     assert await _states(stage, queue, [first, second, third]) == ["missed", "missed", "acknowledged"]
 
 
@@ -138,8 +135,7 @@ async def test_order_is_kept_after_blocking_and_blocked_messages_are_deleted(sta
     assert stage.courier.ids() == [ids[2]]
     await stage.end(stage.courier.in_flight[0], well())
     await stage.advance(5_000)
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.pending, counts.retrying) == (1, 0, 0)
+    await stage.assert_counts(listener, acknowledged=1, pending=0, retrying=0)
     assert await key_rows(stage) == []
     [last] = await stage.publish_keyed(queue, "a")
     assert stage.courier.ids() == [last]
@@ -295,8 +291,7 @@ async def test_message_that_waits_for_an_inherited_request_and_is_too_old_is_mis
     await stage.miss_too_old()
     await stage.end(former.courier.in_flight[0], well())
     await stage.check_inherited()
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.pending) == (1, 2, 0)
+    await stage.assert_counts(listener, acknowledged=1, missed=2, pending=0)
 
 
 async def test_messages_too_old_behind_a_held_key_take_no_place_of_a_later_one(stage: Stage) -> None:
@@ -314,8 +309,7 @@ async def test_messages_too_old_behind_a_held_key_take_no_place_of_a_later_one(s
     await stage.advance(5_000)
     assert stage.courier.ids() == [later]
     await stage.end_all(well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.pending) == (1, 3, 0)
+    await stage.assert_counts(listener, acknowledged=1, missed=3, pending=0)
 
 
 class Judge:
@@ -360,8 +354,7 @@ async def test_outcomes_during_a_flush_are_applied_once(stage: Stage, seed: int)
         if not stage.courier.in_flight:
             await stage.advance(5_000)
     await stage.quiet()
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.pending, counts.retrying) == (150, 0, 0)
+    await stage.assert_counts(listener, acknowledged=150, pending=0, retrying=0)
 
 
 async def _with_one_behind_a_guest(stage: Stage) -> tuple[list[str], Queue, Listener]:
@@ -388,8 +381,7 @@ async def test_message_behind_an_inherited_request_comes_before_later_ones(stage
     await stage.end_all(well())
     sent = [each.message_id for each in stage.courier.sent]
     assert sent == ids[1 if outcome.acknowledged else 0 :]
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.pending, counts.retrying) == (4, 0, 0)
+    await stage.assert_counts(listener, acknowledged=4, pending=0, retrying=0)
 
 
 async def test_message_behind_a_lost_inherited_request_comes_before_later_ones(stage: Stage) -> None:
@@ -400,8 +392,7 @@ async def test_message_behind_a_lost_inherited_request_comes_before_later_ones(s
     await stage.advance(1_000)
     await stage.end_all(well())
     assert [each.message_id for each in stage.courier.sent] == ids
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.pending, counts.retrying) == (4, 0, 0)
+    await stage.assert_counts(listener, acknowledged=4, pending=0, retrying=0)
 
 
 class Course:

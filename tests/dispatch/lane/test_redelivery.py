@@ -82,8 +82,7 @@ async def test_messages_missed_one_by_one_are_redelivered_and_counted(stage: Sta
     asked = await redeliver(stage, listener)
     assert [sent.number for sent in stage.courier.in_flight] == [1] * 50
     assert sorted(await _deliver_all(stage)) == sorted(ids)
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.retrying, counts.pending) == (120, 0, 0, 0)
+    await stage.assert_counts(listener, acknowledged=120, missed=0, retrying=0, pending=0)
     assert await stage.delivery_rows(listener) == []
     done = await _stored(stage, asked)
     assert (done.state, done.redelivered, done.gone, done.ended_at) == ("done", 120, 0, stage.clock.now())
@@ -104,8 +103,7 @@ async def test_missed_range_is_redelivered_in_steps(stage: Stage) -> None:
     assert sorted(delivered) == sorted(ids)
     assert most <= Tuning().waiting_retries + STEP_ROWS
     assert await _ranges(stage) == []
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.retrying) == (count, 0, 0)
+    await stage.assert_counts(listener, acknowledged=count, missed=0, retrying=0)
     assert (await _stored(stage, asked)).redelivered == count
 
 
@@ -116,8 +114,7 @@ async def test_some_messages_of_a_range_split_it(stage: Stage) -> None:
     assert stage.courier.ids() == [ids[seq - 1] for seq in (2, 3, 7, 10)]
     assert await _ranges(stage) == [(1, 1), (4, 6), (8, 9)]
     await _deliver_all(stage)
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed) == (4, 6)
+    await stage.assert_counts(listener, acknowledged=4, missed=6)
     assert await stage.missed(listener) == [ids[seq - 1] for seq in (9, 8, 6, 5, 4, 1)]
 
 
@@ -242,8 +239,7 @@ async def test_crashes_and_takeovers_lose_nothing_and_count_everything_once(stag
     assert delivered == {*apart, *together}
     done = await _stored(stage, asked)
     assert (done.state, done.redelivered) == ("done", 1_000)
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.retrying) == (1_000, 0, 0)
+    await stage.assert_counts(listener, acknowledged=1_000, missed=0, retrying=0)
     assert await stage.delivery_rows(listener) == []
     assert await _ranges(stage) == []
 
@@ -266,5 +262,4 @@ async def test_redelivery_in_an_ordered_queue_ignores_a_later_filter(stage: Stag
     await redeliver(stage, listener)
     assert stage.courier.ids() == [missed]
     await stage.end(stage.courier.in_flight[0], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.retrying) == (1, 0, 0)
+    await stage.assert_counts(listener, acknowledged=1, missed=0, retrying=0)

@@ -31,8 +31,7 @@ async def test_replay_sends_a_part_of_the_log_in_order_and_counts_it(stage: Stag
     assert (done.state, done.delivered, done.failed, done.expired) == ("done", 280, 0, 0)
     assert (done.ended_at, done.remaining, done.position) == (stage.clock.now(), 0, 290)
     assert await streams(stage) == []
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.retrying, counts.pending) == (300, 0, 0, 0)
+    await stage.assert_counts(listener, acknowledged=300, missed=0, retrying=0, pending=0)
     assert len(stage.lanes) == 1
 
 
@@ -299,8 +298,7 @@ async def test_crashes_and_takeovers_lose_nothing_and_never_pass_the_limit(stage
     assert {message for message, is_replay in delivered if not is_replay} == set(new)
     done = await stored(stage, asked)
     assert (done.state, done.delivered, done.failed, done.expired) == ("done", 100, 0, 0)
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.retrying) == (150 + len(new), 0, 0)
+    await stage.assert_counts(listener, acknowledged=150 + len(new), missed=0, retrying=0)
     assert await stage.delivery_rows(listener) == []
 
 

@@ -83,8 +83,7 @@ async def test_retry_settled_while_due_retries_are_read_is_not_repeated(stage: S
         (stage.courier.in_flight[0].message_id, 2),
     ]
     await stage.end(stage.courier.in_flight[::], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.retrying) == (2, 0)
+    await stage.assert_counts(listener, acknowledged=2, retrying=0)
 
 
 async def test_own_request_that_ends_during_a_check_is_not_repeated(stage: Stage, slow: Slow) -> None:
@@ -101,8 +100,7 @@ async def test_own_request_that_ends_during_a_check_is_not_repeated(stage: Stage
     await slow.arrive()
     await stage.check_inherited()
     assert len(first.courier.sent) == 1
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.retrying) == (1, 0)
+    await stage.assert_counts(listener, acknowledged=1, retrying=0)
 
 
 async def test_inherited_request_that_fails_before_the_check_is_retried_when_due(stage: Stage, slow: Slow) -> None:
@@ -235,8 +233,7 @@ async def test_message_delivered_during_the_deadline_job_is_not_missed(stage: St
     await stage.end(stage.courier.in_flight[1:], well())
     await stage.end(stage.courier.in_flight[0], well())
     await slow.arrive()
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.pending) == (3, 0, 0)
+    await stage.assert_counts(listener, acknowledged=3, missed=0, pending=0)
 
 
 async def _missed_older_than(stage: Stage, margin_ms: int) -> None:
@@ -259,8 +256,7 @@ async def test_retry_delivered_while_too_old_retries_are_read_is_not_missed(stag
     await stage.end(stage.courier.in_flight[0], well())
     await stage.configure(listener, status="disabled")
     await slow.arrive()
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.missed, counts.retrying) == (1, 0, 0)
+    await stage.assert_counts(listener, acknowledged=1, missed=0, retrying=0)
     assert lane.is_settled
 
 
@@ -304,8 +300,7 @@ async def test_inherited_request_is_counted_once(stage: Stage, slow: Slow) -> No
             await asyncio.sleep(0)
     slow.engine.hurry()
     await stage.quiet()
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.retrying, counts.pending) == (1, 1, 1)
+    await stage.assert_counts(listener, acknowledged=1, retrying=1, pending=1)
 
 
 async def test_lane_is_idle_only_when_everything_is_stored(stage: Stage, slow: Slow) -> None:
@@ -342,8 +337,7 @@ async def test_keys_are_read_once_however_often_the_lane_wakes_meanwhile(stage: 
     await stage.advance(6_000)
     assert stage.courier.ids() == [first]
     await stage.end(stage.courier.in_flight[0], well())
-    counts = await stage.counts(listener)
-    assert (counts.acknowledged, counts.retrying) == (1, 0)
+    await stage.assert_counts(listener, acknowledged=1, retrying=0)
 
 
 async def test_number_of_reads_at_once_is_limited(store: Store) -> None:

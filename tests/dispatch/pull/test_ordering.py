@@ -56,8 +56,7 @@ async def test_filter_applies_to_a_blocked_message_at_its_turn(stage: Stage) -> 
     await stage.publish_keyed(at.queue, "a", "b")
     assert _seqs(await at.pull()) == [6]
     assert await at.pull() == []
-    counts = await stage.counts(at.listener)
-    assert (counts.acknowledged, counts.pending) == (1, 1)
+    await stage.assert_counts(at.listener, acknowledged=1, pending=1)
 
 
 async def test_messages_too_old_behind_a_held_key_take_no_place_of_a_later_one(stage: Stage) -> None:
@@ -73,8 +72,7 @@ async def test_messages_too_old_behind_a_held_key_take_no_place_of_a_later_one(s
     later = await at.pull()
     assert _seqs(later) == [4]
     await at.say("acknowledge", later)
-    counts = await stage.counts(at.listener)
-    assert (counts.acknowledged, counts.missed, counts.pending) == (2, 2, 0)
+    await stage.assert_counts(at.listener, acknowledged=2, missed=2, pending=0)
 
 
 @pytest.mark.parametrize("decided", ["redelivered", "deleted"])
@@ -88,8 +86,7 @@ async def test_missed_message_blocks_its_key_until_it_is_redelivered_or_deleted(
     await stage.publish_keyed(queue, "a")
     assert await at.pull() == []
     assert await stage.rows("SELECT seq, state, blocked FROM exception") == [(1, "missed", 2)]
-    counts = await stage.counts(at.listener)
-    assert (counts.missed, counts.acknowledged, counts.pending) == (1, 1, 2)
+    await stage.assert_counts(at.listener, missed=1, acknowledged=1, pending=2)
     if decided == "deleted":
         await stage.delete_message(queue, ids[0])
     else:
@@ -102,8 +99,7 @@ async def test_missed_message_blocks_its_key_until_it_is_redelivered_or_deleted(
         assert _seqs(handed) == [seq]
         await at.say("acknowledge", handed)
     assert await stage.rows("SELECT seq FROM exception") == []
-    counts = await stage.counts(at.listener)
-    assert (counts.missed, counts.pending, counts.retrying) == (0, 0, 0)
+    await stage.assert_counts(at.listener, missed=0, pending=0, retrying=0)
 
 
 async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage) -> None:
@@ -158,8 +154,7 @@ async def test_the_next_of_a_key_follows_a_message_that_was_deleted_or_missed(st
     last = await at.pull()
     assert _seqs(last) == [4]
     await at.say("acknowledge", last)
-    counts = await stage.counts(at.listener)
-    assert (counts.missed, counts.acknowledged, counts.pending) == (1, 1, 0)
+    await stage.assert_counts(at.listener, missed=1, acknowledged=1, pending=0)
 
 
 class History:

@@ -48,8 +48,7 @@ async def test_acknowledged_message_is_settled_and_counted(stage: Stage) -> None
     handed = await at.pull()
     stage.clock.advance(1_200)
     assert await at.say("acknowledge", handed[:2]) == ["acknowledged"] * 2
-    counts = await stage.counts(at.listener)
-    assert (counts.acknowledged, counts.pending, counts.last_success_at) == (2, 1, stage.clock.now())
+    await stage.assert_counts(at.listener, acknowledged=2, pending=1, last_success_at=stage.clock.now())
     assert await at.attempts() == [(1, 1, "", 1_200), (2, 1, "", 1_200)]
     assert await at.delivery_rows() == [(3, "leased", 1)]
     assert await _states(at, ids) == [("acknowledged", 1), ("acknowledged", 1), ("pending", 0)]
@@ -124,8 +123,7 @@ async def test_rejected_message_is_retried_by_the_retry_policy_until_it_is_misse
     assert await at.say("reject", handed) == ["rejected"]
     assert await at.delivery_rows() == [(1, "missed", 2)]
     assert await stage.missed(at.listener) == ids
-    counts = await stage.counts(at.listener)
-    assert (counts.missed, counts.pending) == (1, 0)
+    await stage.assert_counts(at.listener, missed=1, pending=0)
     assert [error for _, _, error, _ in await at.attempts()] == ["rejected", "rejected"]
     assert await at.say("acknowledge", handed) == ["settled"]
 
@@ -243,8 +241,7 @@ async def test_messages_that_the_filter_rejects_are_skipped_for_good(stage: Stag
     await stage.append(at.queue, 300, body=b'{"kind":"other"}')
     wanted = (await stage.append(at.queue, 1, body=b'{"kind":"wanted"}')).entries[0].id
     assert await at.pulled() == [wanted]
-    counts = await stage.counts(at.listener)
-    assert (counts.position, counts.pending, counts.acknowledged) == (301, 1, 0)
+    await stage.assert_counts(at.listener, position=301, pending=1, acknowledged=0)
 
 
 async def test_one_request_skips_a_limited_number_of_messages(stage: Stage) -> None:
@@ -296,8 +293,7 @@ async def test_messages_that_are_too_old_are_missed_without_consumers(stage: Sta
     stage.clock.advance(31 * DAY_MS)
     await at.publish()
     await at.pulls.miss_too_old()
-    counts = await stage.counts(at.listener)
-    assert (counts.missed, counts.pending, counts.position) == (4, 1, 4)
+    await stage.assert_counts(at.listener, missed=4, pending=1, position=4)
 
 
 async def test_disabled_listener_leases_nothing_and_accepts_decisions(stage: Stage) -> None:
@@ -417,8 +413,7 @@ async def test_redelivered_messages_are_leased_again(stage: Stage) -> None:
     at.pulls.on_change("listener", at.place.organization, at.listener.id)
     handed = await waiting
     assert [(each.entry.id, each.attempt) for each in handed] == [(each, 1) for each in (*ids, *old)]
-    counts = await stage.counts(at.listener)
-    assert (counts.missed, counts.pending) == (0, 5)
+    await stage.assert_counts(at.listener, missed=0, pending=5)
     await at.say("acknowledge", handed)
     assert (await stage.counts(at.listener)).acknowledged == 5
 
