@@ -1,7 +1,6 @@
 """Domains are verified over real connections, by one worker at a time; and lanes wait for that."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -54,8 +53,8 @@ class Site:
     def _changed(self, kind: str, organization: int, ref: int) -> None:
         self._heard.append((kind, organization, ref))
 
-    def verifier(self, policy: EgressPolicy = ANYWHERE) -> DomainVerifier:
-        fetcher = Fetcher(policy=policy, resolve=_loopback, ssl_context=trusting_context())
+    def verifier(self) -> DomainVerifier:
+        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, ssl_context=trusting_context())
         return DomainVerifier(self.control, fetcher, is_leader=lambda: self.is_leader)
 
     async def follow(self) -> None:
@@ -84,8 +83,8 @@ def _answer(body: bytes, status: bytes = b"200 OK") -> Sequence[bytes | str]:
     return READ_HEAD, b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body), CLOSE
 
 
-def _server(tls: ssl.SSLContext | None = None) -> ScriptedServer:
-    return ScriptedServer([(HANG,)], tls or server_context(HOST))
+def _server() -> ScriptedServer:
+    return ScriptedServer([(HANG,)], server_context(HOST))
 
 
 async def _domain_at(site: Site, organization: Organization, server: ScriptedServer) -> Domain:
@@ -109,45 +108,14 @@ async def test_a_domain_that_is_due_is_verified(site: Site, stage: Stage) -> Non
         assert server.connections == 1
 
 
-@pytest.mark.parametrize(
-    ("status", "change", "error"),
-    [
-        (b"404 Not Found", b"%s", "answered 404"),
-        (b"302 Found", b"%s", "answered 302"),
-        (b"206 Partial Content", b"%s", "answered 206"),
-        (b"200 OK", b"%s\n", "content differs"),
-        (b"200 OK", b"", "content differs"),
-        (b"200 OK", b"%s" + b"x" * 2_000, "content differs"),
-    ],
-)
-async def test_kind_of_a_wrong_response_is_kept_and_nothing_else(
-    site: Site, stage: Stage, status: bytes, change: bytes, error: str
-) -> None:
+async def test_wrong_response_fails_the_check(site: Site, stage: Stage) -> None:
     async with _server() as server:
         made = await _domain_at(site, await stage.organization(), server)
-        content = made.challenge.file_content.encode()
-        server.scripts = [_answer(change.replace(b"%s", content), status)]
+        server.scripts = [_answer(made.challenge.file_content.encode(), b"302 Found")]
         stage.clock.advance(MINUTE)
         await site.verifier().round()
         found = (await site.stored(made)).verification
-        assert (found.verified, found.last_error, found.failures) == (False, error, 1)
-
-
-async def test_a_certificate_for_another_name_verifies_nothing(site: Site, stage: Stage) -> None:
-    async with _server(server_context("other.example.com")) as server:
-        made = await _domain_at(site, await stage.organization(), server)
-        stage.clock.advance(MINUTE)
-        await site.verifier().round()
-        assert (await site.stored(made)).verification.last_error == "TLS failed"
-
-
-async def test_address_that_egress_refuses_is_not_requested(site: Site, stage: Stage) -> None:
-    async with _server() as server:
-        made = await _domain_at(site, await stage.organization(), server)
-        stage.clock.advance(MINUTE)
-        await site.verifier(EgressPolicy()).round()
-        assert (await site.stored(made)).verification.last_error == "address not allowed"
-        assert server.connections == 0
+        assert (found.verified, found.last_error, found.failures) == (False, "answered 302", 1)
 
 
 async def test_only_the_leader_does_rounds(site: Site, stage: Stage) -> None:
@@ -335,19 +303,3 @@ async def test_requests_in_flight_end_normally_when_verification_becomes_require
         await stage.end(stage.courier.in_flight[0], well())
         assert len(stage.courier.sent) == 1
         assert (await stage.counts(listener)).acknowledged == 1
-
-
-async def test_a_domain_whose_file_is_gone_for_three_days_holds_its_listeners_back(site: Site, stage: Stage) -> None:
-    async with _shop(site) as shop:
-        await shop.listener()
-        await shop.verify(site.verifier())
-        shop.server.scripts = [_answer(b"", b"404 Not Found")]
-        verifier = site.verifier()
-        for _ in range(4 * 24 + 2):
-            stage.clock.advance(60 * MINUTE)
-            await verifier.round()
-        await site.follow()
-        found = (await site.stored(shop.domain)).verification
-        assert (found.verified, found.last_error) == (False, "answered 404")
-        await stage.publish(shop.queue)
-        assert stage.courier.sent == []

@@ -1,7 +1,6 @@
 """Authentication of requests to listeners: headers, a token grant or a client certificate."""
 
 from discue.crypto.endpoint_credentials import Credentials, encode_credentials
-from discue.domain.messages import MessageOptions
 from discue.domain.model import Authentication, DeliveryOptions, Listener
 from discue.store import listeners
 from discue.store.engine import Transaction
@@ -38,10 +37,3 @@ async def test_each_type_of_credentials_reaches_the_request(stage: Stage) -> Non
         found = (bool(request.headers), request.grant is not None, request.identity is not None)
         assert found == (credentials is BASIC, credentials is OAUTH2, credentials is CERTIFICATE)
         await stage.end(sent, well())
-
-
-async def test_header_of_a_message_does_not_replace_the_credentials(stage: Stage) -> None:
-    queue, listener = await stage.running()
-    await _show(stage, listener, BASIC)
-    await stage.publish_with(queue, MessageOptions(headers=(("Authorization", "Bearer mine"), ("x-own", "1"))))
-    assert (await _sent(stage)).request.headers == (("authorization", "Basic YWRhOnMzY3IzdA=="), ("x-own", "1"))

@@ -6,12 +6,9 @@ import pytest
 from discue.dispatch.lane import breaker
 from discue.dispatch.lane.breaker import FAILURES_IN_A_ROW, CircuitBreaker
 from discue.dispatch.lane.context import Tuning
-from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.states import BreakerState
-from discue.domain.egress import parse_target
 from discue.domain.listener_health import Liveness, after_probe
 from discue.domain.model import Listener, Queue
-from discue.domain.retry import DEFAULT_RETRY_POLICY
 from discue.store.listeners import ListenerHealth, Sweep
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 
@@ -315,21 +312,6 @@ async def test_five_days_of_failures_survive_a_restart(stage: Stage) -> None:
     assert (await stage.stored(listener)).status == "disabled"
 
 
-def _endpoint(**changes: object) -> Endpoint:
-    values: dict[str, object] = {
-        "target": parse_target("https://example.com/notify", "/url"),
-        "keys": (),
-        "enabled": True,
-        "config_version": 1,
-        "max_in_flight": 50,
-        "timeout_ms": 15_000,
-        "policy": DEFAULT_RETRY_POLICY,
-        "liveness_url": "https://example.com/live",
-        "probed": parse_target("https://example.com/live", "/url"),
-    }
-    return Endpoint(**{**values, **changes})  # type: ignore[arg-type]
-
-
 INACTIVE = Liveness("inactive", 0, 3, in_a_row=-3)
 COMING_BACK = after_probe(INACTIVE, "", 0, 1)
 
@@ -337,24 +319,6 @@ COMING_BACK = after_probe(INACTIVE, "", 0, 1)
 def _trials(found: CircuitBreaker) -> int:
     assert found.state is BreakerState.HALF_OPEN
     return found.trials
-
-
-def test_breaker_starts_in_the_state_of_the_listener() -> None:
-    assert CircuitBreaker(ListenerHealth()).is_closed
-    assert CircuitBreaker(ListenerHealth(INACTIVE)).is_open
-    assert _trials(CircuitBreaker(ListenerHealth(COMING_BACK))) == 1
-
-
-def test_breaker_reports_once_that_it_is_not_open_any_more() -> None:
-    found = CircuitBreaker(ListenerHealth(INACTIVE))
-    assert not found.on_probe(INACTIVE, ())
-    assert found.on_probe(COMING_BACK, ())
-    assert not found.on_probe(COMING_BACK, ())
-    assert not found.configure(_endpoint(), _endpoint(config_version=2), ())
-    found.on_failure(1, 1)
-    assert found.is_open
-    assert found.configure(_endpoint(), _endpoint(target=parse_target("https://x.example/", "/url")), ())
-    assert _trials(found) == 1
 
 
 def test_enough_successful_trials_close_the_breaker() -> None:

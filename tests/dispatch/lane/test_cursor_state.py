@@ -1,7 +1,9 @@
 import os
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ from discue.domain.retry import Settlement
 from discue.store.cursors import LaneRecord
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import DeliveryRow, MissedRange
-from tests.dispatch.stage import badly, well
+from tests.dispatch.stage import badly
 from tests.support.clocks import NOON
 
 RECORD = LaneRecord(
@@ -48,98 +50,119 @@ RETRY = Settlement("retry", NOON + 5_000, False, "failed")
 MISSED = Settlement("missed", 0, False, "no_retry")
 
 
-def test_a_success_in_order_moves_the_position_and_costs_no_row() -> None:
-    cursor = CursorState(RECORD)
-    cursor.add_attempt(attempt_record(RECORD, 1, 11, 1, outcome=well()))
-    cursor.acknowledge(11, NOON, has_row=False)
-    taken = cursor.take()
-    assert (taken.token, taken.version, taken.position, taken.ahead) == (4, 7, 11, None)
-    assert (taken.acknowledged, taken.missed, taken.retrying, taken.last_success_at) == (6, 1, 2, NOON)
-    assert (len(taken.attempts), taken.delivery_rows, taken.resolved, taken.missed_ranges) == (1, (), (), ())
+def _retry(seq: int, attempts: int) -> DeliveryRow:
+    return DeliveryRow(seq, "retry", attempts, RETRY.due_at, RETRY.reason)
 
 
-def test_a_success_out_of_order_is_kept_ahead_of_the_position() -> None:
-    cursor = CursorState(RECORD)
-    cursor.acknowledge(13, NOON, has_row=False)
-    assert (cursor.take().position, cursor.take().ahead) == (10, b"\x04")
-    cursor.acknowledge(11, NOON, has_row=False)
-    cursor.acknowledge(12, NOON, has_row=False)
-    assert (cursor.take().position, cursor.take().ahead) == (13, None)
+UNCHANGED = {
+    "position": 10,
+    "ahead": None,
+    "acknowledged": 5,
+    "missed": 1,
+    "retrying": 2,
+    "last_success_at": 0,
+    "last_failure_at": 0,
+    "delivery_rows": (),
+    "resolved": (),
+    "missed_ranges": (),
+}
 
 
-def test_a_first_failure_is_a_row_that_waits_and_the_cursor_goes_on() -> None:
-    cursor = CursorState(RECORD)
-    cursor.fail(11, 1, RETRY, NOON, has_row=False)
-    taken = cursor.take()
-    assert taken.delivery_rows == (DeliveryRow(11, "retry", 1, NOON + 5_000, "failed"),)
-    assert (taken.position, taken.retrying, taken.missed, taken.last_failure_at) == (11, 3, 1, NOON)
-
-
-def test_a_further_failure_changes_the_row_and_counts_nothing_again() -> None:
-    cursor = CursorState(RECORD)
-    cursor.fail(5, 2, RETRY, NOON, has_row=True)
-    taken = cursor.take()
-    assert taken.delivery_rows == (DeliveryRow(5, "retry", 2, NOON + 5_000, "failed"),)
-    assert (taken.position, taken.retrying) == (10, 2)
-
-
-def test_the_last_failure_is_missed_and_waits_no_more() -> None:
-    cursor = CursorState(RECORD)
+def _fail_for_good(cursor: CursorState) -> None:
     cursor.fail(5, 12, MISSED, NOON, has_row=True)
     cursor.fail(11, 1, MISSED, NOON, has_row=False)
-    taken = cursor.take()
-    assert [(row.seq, row.state, row.due_at) for row in taken.delivery_rows] == [
-        (5, "missed", NOON),
-        (11, "missed", NOON),
-    ]
-    assert (taken.position, taken.retrying, taken.missed) == (11, 1, 3)
 
 
-def test_a_retry_that_succeeds_takes_its_row_away() -> None:
-    cursor = CursorState(RECORD)
-    cursor.acknowledge(5, NOON, has_row=True)
-    taken = cursor.take()
-    assert (taken.resolved, taken.retrying, taken.acknowledged) == ((5,), 1, 6)
-
-
-def test_a_row_that_was_never_stored_is_not_stored_when_it_is_resolved_first() -> None:
-    cursor = CursorState(RECORD)
+def _detach_and_acknowledge(cursor: CursorState) -> None:
     cursor.detach(11, 1, NOON)
     assert (cursor.retrying, cursor.window.position) == (3, 11)
     cursor.acknowledge(11, NOON, has_row=True)
-    taken = cursor.take()
-    assert (taken.delivery_rows, taken.resolved, taken.retrying, taken.acknowledged) == ((), (11,), 2, 6)
 
 
-def test_consecutive_messages_missed_for_one_reason_are_one_range() -> None:
-    cursor = CursorState(RECORD)
+def _miss_ranges(cursor: CursorState) -> None:
     for seq in (11, 12, 13, 15):
         cursor.miss_range(seq, seq, "too_old", NOON)
     cursor.miss_range(16, 19, "expired", NOON)
-    taken = cursor.take()
-    assert taken.missed_ranges == (
-        MissedRange(11, 13, "too_old", NOON),
-        MissedRange(15, 15, "too_old", NOON),
-        MissedRange(16, 19, "expired", NOON),
-    )
-    assert (taken.missed, taken.position) == (9, 13)
 
 
-def test_deleted_messages_are_stepped_over_and_counted_nowhere() -> None:
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        pytest.param(
+            lambda cursor: cursor.acknowledge(11, NOON, has_row=False),
+            {"position": 11, "acknowledged": 6, "last_success_at": NOON},
+            id="success in order costs no row",
+        ),
+        pytest.param(
+            lambda cursor: cursor.acknowledge(13, NOON, has_row=False),
+            {"ahead": b"\x04", "acknowledged": 6, "last_success_at": NOON},
+            id="success out of order is ahead of the position",
+        ),
+        pytest.param(
+            lambda cursor: cursor.acknowledge(5, NOON, has_row=True),
+            {"resolved": (5,), "retrying": 1, "acknowledged": 6, "last_success_at": NOON},
+            id="success of a retry removes its row",
+        ),
+        pytest.param(
+            lambda cursor: cursor.fail(11, 1, RETRY, NOON, has_row=False),
+            {"delivery_rows": (_retry(11, 1),), "position": 11, "retrying": 3, "last_failure_at": NOON},
+            id="first failure is a row that the cursor passes",
+        ),
+        pytest.param(
+            lambda cursor: cursor.fail(5, 2, RETRY, NOON, has_row=True),
+            {"delivery_rows": (_retry(5, 2),), "last_failure_at": NOON},
+            id="further failure changes the row only",
+        ),
+        pytest.param(
+            _fail_for_good,
+            {
+                "delivery_rows": (
+                    DeliveryRow(5, "missed", 12, NOON, "no_retry"),
+                    DeliveryRow(11, "missed", 1, NOON, "no_retry"),
+                ),
+                "position": 11,
+                "retrying": 1,
+                "missed": 3,
+                "last_failure_at": NOON,
+            },
+            id="last failure is missed",
+        ),
+        pytest.param(
+            _detach_and_acknowledge,
+            {"resolved": (11,), "position": 11, "acknowledged": 6, "last_success_at": NOON},
+            id="row that is resolved before it is stored is not stored",
+        ),
+        pytest.param(
+            _miss_ranges,
+            {
+                "missed_ranges": (
+                    MissedRange(11, 13, "too_old", NOON),
+                    MissedRange(15, 15, "too_old", NOON),
+                    MissedRange(16, 19, "expired", NOON),
+                ),
+                "missed": 9,
+                "position": 13,
+                "ahead": b"\x3e",
+            },
+            id="consecutive messages missed for one reason are one range",
+        ),
+        pytest.param(lambda cursor: cursor.skip(11, 14), {"position": 14}, id="deleted messages are counted nowhere"),
+        pytest.param(
+            lambda cursor: cursor.drop_row(5), {"resolved": (5,), "retrying": 1}, id="deleted retry has no row"
+        ),
+        pytest.param(
+            lambda cursor: cursor.miss_retry(5, 3, "too_old", NOON),
+            {"delivery_rows": (DeliveryRow(5, "missed", 3, NOON, "too_old"),), "retrying": 1, "missed": 2},
+            id="retry that is too old is missed",
+        ),
+    ],
+)
+def test_change_of_a_cursor_is_stored(change: Callable[[CursorState], None], changed: dict[str, object]) -> None:
     cursor = CursorState(RECORD)
-    cursor.skip(11, 14)
+    change(cursor)
     taken = cursor.take()
-    assert (taken.position, taken.acknowledged, taken.missed, taken.retrying) == (14, 5, 1, 2)
-    cursor.drop_row(5)
-    assert (cursor.retrying, cursor.take().resolved) == (1, (5,))
-
-
-def test_a_retry_that_is_too_old_is_missed() -> None:
-    cursor = CursorState(RECORD)
-    cursor.miss_retry(5, 3, "too_old", NOON)
-    taken = cursor.take()
-    assert taken.delivery_rows == (DeliveryRow(5, "missed", 3, NOON, "too_old"),)
-    assert (taken.retrying, taken.missed) == (1, 2)
+    assert (taken.token, taken.version) == (4, 7)
+    assert {name: getattr(taken, name) for name in UNCHANGED} == {**UNCHANGED, **changed}
 
 
 def test_changes_are_taken_once_with_rising_versions() -> None:
