@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.egress import EgressPolicy, IPAddress, Target, check_target, literal_address, parse_target
+from discue.domain.egress import EgressPolicy, IPAddress, Target, check_target, host_key, literal_address, parse_target
 from discue.domain.errors import Unprocessable
 
 PUBLIC_ONLY = EgressPolicy()
@@ -266,31 +266,23 @@ def test_invalid_url_is_rejected(url: str) -> None:
     ("url", "rule"),
     [
         ("http://user:pass@example.com/", "credentials"),
-        ("http://user@example.com/", "credentials"),
         ("http://@example.com/", "credentials"),
         ("http://example.com\\@127.0.0.1/", "credentials"),
         ("http://example.com/#top", "fragment"),
-        ("http://example.com/#", "fragment"),
         ("http://example.com#@127.0.0.1/", "fragment"),
         ("http://example.com/a b", "spaces"),
         (" http://example.com/", "spaces"),
         ("http://example.com/\n", "control"),
         ("http://exam\tple.com/", "control"),
         ("http://example.com/\x00", "control"),
-        ("http://example.com/\x7f", "control"),
         ("http://example.com/\u2028", "control"),
-        ("http://example.com/\u00a0", "control"),
         ("http://example.com/\ud800", "control"),
-        ("http://exam\u200bple.com/", "control"),
         ("http://example.com:0/", "port"),
         ("http://example.com:65536/", "port"),
-        ("http://example.com:99999999999999999999/", "port"),
         ("http://example.com:8o/", "port"),
-        ("http://example.com:-1/", "port"),
         ("http://example.com:٨٠/", "port"),
         ("http://example.com:80:80/", "port"),
         ("http://::1/", "port"),
-        ("http://[::1/", "port"),
         ("http://::1]/", "port"),
         ("http://[::1]x/", "port"),
         ("http://[example.com]/", "host"),
@@ -303,17 +295,11 @@ def test_invalid_url_is_rejected(url: str) -> None:
         ("http://.example.com/", "host"),
         ("http://example.com../", "host"),
         ("http://-a.example/", "host"),
-        ("http://a-.example/", "host"),
         ("http://exa*mple.com/", "host"),
-        ("http://example.com\\x/", "host"),
         ("http://" + "a" * 64 + ".example/", "host"),
         ("http://☃.example/", "host"),
-        ("http://ex\u2044ample.com/", "host"),
         ("http://256.0.0.1/", "host"),
-        ("http://1.2.3.4.5/", "host"),
-        ("http://08.0.0.1/", "host"),
         ("http://foo.0x4/", "host"),
-        ("http://4294967296/", "host"),
     ],
 )  # fmt: skip
 def test_error_names_the_broken_rule(url: str, rule: str) -> None:
@@ -327,15 +313,24 @@ def test_url_has_at_most_253_characters() -> None:
         parse_target(longest + "x", "/liveness_url")
 
 
-@pytest.mark.parametrize(
-    "url", ["http://example.com/", "http://1.1.1.1/", "http://localhost/", "http://[2a00:1450::1]/"]
-)
-def test_names_and_public_literals_are_accepted(url: str) -> None:
-    check_target(parse_target(url, "/notify_url"), PUBLIC_ONLY, "/notify_url")
-
-
-def test_private_literal_is_accepted_if_allowed() -> None:
+def test_names_and_allowed_literals_are_accepted() -> None:
+    for url in ("http://example.com/", "http://1.1.1.1/", "http://localhost/", "http://[2a00:1450::1]/"):
+        check_target(parse_target(url, "/notify_url"), PUBLIC_ONLY, "/notify_url")
     check_target(parse_target("http://0x7f.1/", "/x"), EgressPolicy(allow_private=True), "/x")
+
+
+@pytest.mark.parametrize(
+    "hostname",
+    ["a.b", "127.0.0.1", "0x7f.1", "[::1]", "fe80::1%eth0", "*.example.com", "example.com:443", "https://example.com",
+     "user@example.com", "example.com/path", "example.com\n", "example.123", "a." * 126 + "ab"],
+)  # fmt: skip
+def test_invalid_dns_name_has_no_host_key(hostname: str) -> None:
+    assert host_key(hostname) is None
+
+
+@pytest.mark.parametrize("hostname", ["EXAMPLE.com.", "bücher.example", "_dmarc.example.com", "localhost"])
+def test_host_key_is_the_host_of_a_listener_url(hostname: str) -> None:
+    assert host_key(hostname) == parse_target(f"https://{hostname}/", "/url").host
 
 
 hosts = st.text(st.sampled_from("aé1.０。-_xX%[]:@\u00ad\ufe0f/?#ß☃"), max_size=20)

@@ -3,7 +3,7 @@ import inspect
 import pytest
 
 from discue.domain import errors
-from discue.domain.errors import DiscueError, Fault, reason_phrase
+from discue.domain.errors import DiscueError, reason_phrase
 
 TREE = [
     value
@@ -28,15 +28,6 @@ def test_unavailable_has_a_retry_after(kind: type[errors.Unavailable]) -> None:
     assert kind().status == 503
     assert kind().retry_after_seconds == 1
     assert kind(retry_after_seconds=7).retry_after_seconds == 7
-
-
-def test_error_has_faults_and_headers() -> None:
-    fault = Fault("/schema/count/min", "must be a number")
-    error = errors.Unprocessable(faults=(fault,))
-
-    assert error.faults == (fault,)
-    assert errors.MethodNotAllowed(allow=("GET", "HEAD")).allow == ("GET", "HEAD")
-    assert errors.TooManyRequests(retry_after_seconds=60).retry_after_seconds == 60
 
 
 @pytest.mark.parametrize(

@@ -25,30 +25,18 @@ from discue.domain.ids import (
     row_id_at,
     row_id_up_to,
 )
+from tests.support.clocks import StandingClock
 
 MOMENTS = st.integers(1, 100_000_000_000_000)
 SLOT = st.integers(0, SLOTS - 1)
 
 
-class MovedClock:
-    """A clock that can be set forward and back."""
-
-    def __init__(self, now: int = 1_700_000_000_000) -> None:
-        self.time = now
-
-    def now(self) -> int:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time / 1000
-
-
 @given(st.lists(MOMENTS, min_size=2, max_size=50))
 def test_public_ids_increase_with_any_clock(moments: list[int]) -> None:
-    clock = MovedClock()
+    clock = StandingClock()
     generator = PublicIds(clock, os.urandom)
     made = []
-    for clock.time in moments:
+    for clock.instant in moments:
         made.append(generator.next())
 
     assert made == sorted(set(made))
@@ -56,7 +44,7 @@ def test_public_ids_increase_with_any_clock(moments: list[int]) -> None:
 
 
 def test_public_ids_increase_when_the_counter_overflows() -> None:
-    generator = PublicIds(MovedClock(), os.urandom)
+    generator = PublicIds(StandingClock(), os.urandom)
     made = [generator.next() for _ in range(10_000)]
 
     assert made == sorted(set(made))
@@ -64,23 +52,23 @@ def test_public_ids_increase_when_the_counter_overflows() -> None:
 
 @given(MOMENTS, MOMENTS)
 def test_public_ids_of_different_generators_sort_by_time(one: int, other: int) -> None:
-    first, second = (PublicIds(MovedClock(moment), os.urandom).next() for moment in (one, other))
+    first, second = (PublicIds(StandingClock(moment), os.urandom).next() for moment in (one, other))
 
     assert one == other or (first < second) == (one < other)
 
 
 def test_generators_produce_different_public_ids_at_one_moment() -> None:
-    clock = MovedClock()
+    clock = StandingClock()
 
     assert len({PublicIds(clock, os.urandom).next() for _ in range(1_000)}) == 1_000
 
 
 @given(st.lists(st.tuples(st.integers(0, 1 << 40), SLOT), min_size=1, max_size=50))
 def test_row_ids_increase_with_any_clock_and_slot(steps: list[tuple[int, int]]) -> None:
-    clock = MovedClock()
+    clock = StandingClock()
     generator = RowIds(clock)
     made = []
-    for clock.time, generator.slot in steps:
+    for clock.instant, generator.slot in steps:
         made.append(generator.next())
 
     assert made == sorted(set(made))
@@ -91,7 +79,7 @@ def test_row_ids_increase_with_any_clock_and_slot(steps: list[tuple[int, int]]) 
 
 @given(st.integers(0, 1 << 40), SLOT)
 def test_row_id_bounds_of_a_millisecond(moment: int, slot: int) -> None:
-    generator = RowIds(MovedClock(moment), slot)
+    generator = RowIds(StandingClock(moment), slot)
     made = [generator.next() for _ in range(4_096)]
 
     assert row_id_at(moment) <= made[0]
@@ -100,10 +88,10 @@ def test_row_id_bounds_of_a_millisecond(moment: int, slot: int) -> None:
 
 @given(st.sets(SLOT, min_size=2, max_size=5), st.lists(st.integers(0, 1 << 40), min_size=1, max_size=30))
 def test_slots_keep_row_ids_distinct(slots: set[int], moments: list[int]) -> None:
-    clock = MovedClock()
+    clock = StandingClock()
     generators = [RowIds(clock, slot) for slot in slots]
     made = []
-    for clock.time in moments:
+    for clock.instant in moments:
         made += [generator.next() for generator in generators]
 
     assert len(set(made)) == len(made)
@@ -111,7 +99,7 @@ def test_slots_keep_row_ids_distinct(slots: set[int], moments: list[int]) -> Non
 
 @pytest.mark.parametrize("slot", [-1, SLOTS])
 def test_slot_out_of_range_is_rejected(slot: int) -> None:
-    generator = RowIds(MovedClock())
+    generator = RowIds(StandingClock())
     with pytest.raises(ValueError, match=str(slot)):
         generator.slot = slot
 

@@ -5,13 +5,13 @@ NOON = 1_750_000_000_000
 
 class StandingClock:
     def __init__(self, now: int = NOON) -> None:
-        self._now = now
+        self.instant = now
 
     def now(self) -> int:
-        return self._now
+        return self.instant
 
     def monotonic(self) -> float:
-        return self._now / 1_000
+        return self.instant / 1_000
 
     def advance(self, milliseconds: int) -> None:
-        self._now += milliseconds
+        self.instant += milliseconds
