@@ -92,26 +92,10 @@ def fails_at_its_end(place: WorkerPipe) -> int:
     return 5 if place.number == 2 else 0
 
 
-BEHAVIOURS: dict[str, Callable[[WorkerPipe], int]] = {
-    behaviour.__name__: behaviour
-    for behaviour in (
-        obedient,
-        never_begins,
-        second_never_begins,
-        second_ends_again_and_again,
-        second_joins_afresh_and_is_killed_before_it_serves,
-        second_halts,
-        second_pauses_for_a_moment,
-        deaf,
-        fails_at_its_end,
-    )
-}
-
-
 def main(behaviour: str) -> int:
     logs.configure("text", "info", SystemClock(), sys.stderr)
     settings = Settings(workers=3, drain_timeout_seconds=0)
-    serve = BEHAVIOURS[behaviour]
+    serve: Callable[[WorkerPipe], int] = globals()[behaviour]
     return WorkerProcesses(lambda place: exit_code_of(lambda: serve(place)), settings, SystemClock(), log).run()
 
 

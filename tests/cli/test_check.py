@@ -82,17 +82,6 @@ def test_database_of_a_newer_version_is_found(tmp_path: Path) -> None:
     assert "Install a newer discue" in result.stdout
 
 
-def test_locked_database_is_found(tmp_path: Path) -> None:
-    run(tmp_path, "migrate")
-    holder = apsw.Connection(str(tmp_path / "discue.db"))
-    holder.execute("BEGIN IMMEDIATE")
-    result = run(tmp_path, "check")
-    holder.close()
-
-    assert result.returncode == 1
-    assert "locked" in result.stdout
-
-
 def test_clock_at_the_epoch_is_found(tmp_path: Path) -> None:
     (finding,) = findings(check.clock_findings, tmp_path, StandingClock(0))
 

@@ -186,16 +186,6 @@ def test_server_with_too_few_connections_is_found(tmp_path: Path, address: str) 
     assert problem.endswith("raise max_connections, or lower workers")
 
 
-def test_encoding_without_full_unicode_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:
-    postgres_cluster.run_sql("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    try:
-        (problem,) = beside_durability(check(tmp_path, postgres_cluster.dsn("latin")))
-    finally:
-        postgres_cluster.drop_database("latin")
-
-    assert problem.startswith("database: The database's encoding is LATIN1")
-
-
 def clock_findings(address: str, ahead_ms: int) -> Finding:
     clock = StandingClock(SystemClock().now() + ahead_ms)
     invocation = Invocation(command_parser().parse_args(["check"]), Settings(database=address), clock, Log())

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import request, run, serving
-from tests.support.databases import on_sqlite_only
 
 pytestmark = pytest.mark.usefixtures("every_engine")
 
@@ -41,20 +40,3 @@ def test_init_works_while_a_server_runs(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert server.url
         assert run(tmp_path, "init").returncode == 0
-
-
-def test_chosen_key_is_not_printed(tmp_path: Path) -> None:
-    key = "dsk_" + "k" * 60
-    result = run(tmp_path, "init", DISCUE_BOOTSTRAP_KEY=key)
-
-    assert result.returncode == 0
-    assert "kkkk" not in result.stdout + result.stderr
-
-
-@on_sqlite_only
-def test_invalid_alias_is_wrong_usage(tmp_path: Path) -> None:
-    result = run(tmp_path, "init", "--organization", "no spaces")
-
-    assert result.returncode == 2
-    assert "--organization" in result.stderr
-    assert list(tmp_path.iterdir()) == []

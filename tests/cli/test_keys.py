@@ -165,12 +165,3 @@ def test_missing_key_or_organization_is_named(tmp_path: Path, verb: str) -> None
     assert "The database has no organization" in before.stderr
     assert "has no key with the id 000000000000000000000" in unknown.stderr
     assert "Organization com.example.none not found." in elsewhere.stderr
-
-
-def test_taken_alias_is_rejected(tmp_path: Path) -> None:
-    run(tmp_path, "init")
-    created(tmp_path, "--alias=billing")
-    result = run(tmp_path, "keys", "create", "--alias=billing")
-
-    assert result.returncode == 1
-    assert "taken" in result.stderr

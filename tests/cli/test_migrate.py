@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import run, serving
+from tests.cli.commands import run
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
 
@@ -36,10 +36,3 @@ def test_applied_migrations_are_listed_once(tmp_path: Path) -> None:
     assert first.returncode == again.returncode == 0
     assert again.stdout.endswith("No migrations are pending.\n")
     assert first.stdout.splitlines()[-1] == again.stdout.splitlines()[0]
-
-
-@pytest.mark.usefixtures("every_engine")
-def test_migrate_works_while_a_server_runs(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
-        assert server.url
-        assert run(tmp_path, "migrate").returncode == 0

@@ -5,7 +5,6 @@ import pytest
 
 from tests.cli.commands import queue_with, receiving, request, run, serving
 from tests.cli.test_keys import SOON_SECONDS, created, until_status
-from tests.support.databases import on_sqlite_only
 
 pytestmark = pytest.mark.usefixtures("every_engine")
 
@@ -42,17 +41,6 @@ def test_list_shows_all_organizations_and_marks_the_operator(tmp_path: Path) -> 
     assert set(operator) == {"id", "alias", "state", "is_operator", "limits", "created_at", "updated_at"}
     assert f"{operator['id']}  {operator['alias']}\n  active, the operator's; created " in text
     assert f"  {TENANT}\n  suspended; created " in text
-
-
-@on_sqlite_only
-def test_list_shows_more_organizations_than_a_page(tmp_path: Path) -> None:
-    first = run(tmp_path, "init").stdout.split()[-1]
-    aliases = [f"{TENANT}{number}" for number in range(101)]
-    with serving(tmp_path) as server:
-        for alias in aliases:
-            tenant(server.url, first, alias)
-
-    assert [each["alias"] for each in listed(tmp_path)][:-1] == aliases[::-1]
 
 
 def test_running_server_applies_suspend_and_resume(tmp_path: Path) -> None:
@@ -136,9 +124,3 @@ def test_invalid_or_missing_limits_change_nothing(
     result = run(tmp_path, "organizations", "set", str(operator["alias"]), *arguments)
     assert (result.returncode, told in result.stderr) == (code, True), result.stderr
     assert limits(tmp_path, str(operator["alias"])) == {}
-
-
-def test_limits_of_an_unknown_organization_are_rejected(tmp_path: Path) -> None:
-    run(tmp_path, "init")
-    result = run(tmp_path, "organizations", "set", TENANT, "--rate-limit", "5")
-    assert (result.returncode, f"Organization {TENANT} not found" in result.stderr) == (1, True)

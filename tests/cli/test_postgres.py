@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from discue.config.sources import CONFIG_VARIABLE
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
 from discue.store.encryption import Encryption
@@ -29,12 +28,9 @@ def shown(database: str) -> str:
     return database.replace(f":{PASSWORD}", "")
 
 
-@pytest.mark.parametrize("place", ["flag", "variable", "file"])
-def test_log_shows_the_database_without_its_password(tmp_path: Path, database: str, place: str) -> None:
+def test_log_shows_the_database_without_its_password(tmp_path: Path, database: str) -> None:
     (tmp_path / "discue.toml").write_text(f'database = "{database}"\nlog_level = "debug"\n')
-    flags = ["--database", database, "--log-level=debug"] if place == "flag" else []
-    variables = {"flag": {}, "variable": {"DISCUE_DATABASE": database}, "file": {CONFIG_VARIABLE: "discue.toml"}}
-    with serving(tmp_path, *flags, **variables[place]) as server:
+    with serving(tmp_path, DISCUE_CONFIG="discue.toml") as server:
         assert f"database={shown(database)} " in server.log.wait_for(r".* server_started .*")[0]
         assert request("GET", f"{server.url}/health/ready").status_code == 200
         assert server.stop() == 0
@@ -85,15 +81,6 @@ def test_unreachable_server_is_named_without_the_password(tmp_path: Path, comman
     )
     assert PASSWORD not in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
-
-
-@pytest.mark.parametrize("address", ["postgresql://u:{}@h", "postgresql://u:{}@h:x/discue", "mysql://u:{}@h/discue"])
-def test_invalid_url_is_wrong_usage_and_not_printed(tmp_path: Path, address: str) -> None:
-    result = run(tmp_path, "init", "--database", address.format(PASSWORD))
-
-    assert result.returncode == 2
-    assert "--database: " in result.stderr
-    assert PASSWORD not in result.stdout + result.stderr
 
 
 def test_misplaced_url_is_not_printed(tmp_path: Path) -> None:

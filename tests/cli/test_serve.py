@@ -187,10 +187,6 @@ def one_line(result: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-def test_missing_folder_is_named(tmp_path: Path) -> None:
-    assert "missing" in one_line(run(tmp_path, "serve", "--database", "sqlite:///missing/discue.db"))
-
-
 AS_NOBODY = """
 import os, sys
 from discue.cli.main import main

@@ -1,4 +1,3 @@
-import argparse
 import typing
 from pathlib import Path
 
@@ -13,16 +12,6 @@ from discue.domain.aliases import check_organization_alias
 from discue.domain.errors import DiscueError
 
 KEY = "dsk_" + "0123456789ABCDEFGHIJK" + "a" * 32
-
-
-def test_defaults_are_valid_and_use_loopback() -> None:
-    settings = Settings()
-
-    assert settings.is_loopback
-    assert not settings.has_tls
-    assert settings.database_path == Path("discue.db")
-    assert settings.allow_private_targets is False
-    assert settings.organization == "local.discue.operator"
 
 
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if s.default is not None], ids=lambda s: s.name)
@@ -115,11 +104,3 @@ def test_organization_setting_follows_the_alias_rule(alias: str) -> None:
         return True
 
     assert taken(ORGANIZATION.parse) == taken(check_organization_alias)
-
-
-def test_flags_are_unambiguous() -> None:
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    for setting in SETTINGS:
-        parser.add_argument(setting.flag)
-
-    assert vars(parser.parse_args([])).keys() == {setting.name for setting in SETTINGS}

@@ -1,4 +1,4 @@
-"""Links between the pages of documentation, and the paths of the source tree that they name."""
+"""Links between the pages of documentation."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 _LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")
-_PATH = re.compile(r"`((?:discue|tests|docs|benchmarks|requirements)/[\w./-]*)`")
 
 
 @cache
@@ -32,8 +31,3 @@ def _broken(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_existing_pages_and_headings(page: Path) -> None:
     assert list(_broken(page)) == []
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_paths_that_pages_name_exist(page: Path) -> None:
-    assert [path for path in _PATH.findall(page.read_text()) if not (ROOT / path).exists()] == []

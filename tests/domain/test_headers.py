@@ -41,6 +41,15 @@ def test_invalid_headers_are_rejected_with_pointers(sent: dict[str, str], pointe
     assert [fault.pointer for fault in refusal.value.faults] == [pointer]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Connection", "Expect", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "content-length",
+     "Accept-Encoding", "User-Agent", "Proxy-Authorization", "webhook-anything", "a:b", "café", "a\r\nb"],
+)  # fmt: skip
+def test_reserved_framing_or_invalid_name_is_not_allowed(name: str) -> None:
+    assert not is_header_allowed(name, "x")
+
+
 @given(
     listener=st.dictionaries(names, values, max_size=4),
     message=st.dictionaries(names.map(str.upper), values, max_size=4),

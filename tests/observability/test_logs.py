@@ -12,17 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.observability.logs import LINE_LIMIT_BYTES, LineFormatter, Log, LogFormat, configure, redact
+from tests.cli.commands import kept_logging
+from tests.support.clocks import StandingClock
 
 KEY = "dsk_" + "0123456789ABCDEFGHIJK" + "sSeEcCrReEtT" * 3
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw="
 
 
-class StoppedClock:
-    def now(self) -> int:
-        return 1_700_000_000_007
-
-    def monotonic(self) -> float:
-        return 0.0
+CLOCK = StandingClock(1_700_000_000_007)
 
 
 class Lines:
@@ -30,7 +27,7 @@ class Lines:
 
     def __init__(self, form: LogFormat, level: str = "debug") -> None:
         self.stream = io.StringIO()
-        configure(form, level, StoppedClock(), self.stream)
+        configure(form, level, CLOCK, self.stream)
         self.log = Log("test")
 
     def taken(self) -> list[str]:
@@ -46,14 +43,8 @@ class Lines:
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level, logging.getLogger("discue").level)
-    costs = (logging.logThreads, logging.logProcesses, logging.logMultiprocessing)
-    yield
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    logging.getLogger("discue").setLevel(before[2])
-    logging.logThreads, logging.logProcesses, logging.logMultiprocessing = costs
+    with kept_logging():
+        yield
 
 
 def test_text_line_has_time_level_event_and_fields_in_order() -> None:
@@ -306,7 +297,7 @@ def test_libraries_log_from_warning_on() -> None:
 def test_library_message_with_a_broken_format_is_logged() -> None:
     record = logging.LogRecord("lib", logging.WARNING, "", 0, "%d things", ("no number",), None)
 
-    assert 'message="%d things"' in LineFormatter("text", StoppedClock()).format(record)
+    assert 'message="%d things"' in LineFormatter("text", CLOCK).format(record)
 
 
 def test_configure_replaces_the_previous_configuration() -> None:

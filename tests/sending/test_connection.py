@@ -2,11 +2,11 @@
 
 import asyncio
 import weakref
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from discue.sending.classify import Failure
 from discue.sending.connection import Connection, Exchange, IdleConnections
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
@@ -32,27 +32,10 @@ class Line(asyncio.Transport):
         self.is_cut = True
 
 
-class IgnoringSender:
-    """Takes the place of a sender for connections on which nothing happens."""
-
-    def on_opened(self, connection: Connection) -> None: ...
-
-    def on_response_started(self, connection: Connection) -> None: ...
-
-    def on_response(self, connection: Connection) -> None: ...
-
-    def on_failed(self, connection: Connection, failure: Failure) -> None: ...
-
-    def on_lost(self, connection: Connection, error: Exception | None) -> None: ...
-
-    def on_unexpected_data(self, connection: Connection) -> None: ...
-
-    def on_closed(self) -> None: ...
-
-
 def connected(host: Host, limits: SenderLimits, opened_at: float) -> tuple[Connection, Line]:
     exchange = Exchange(request_to("http://127.0.0.1:1/"), lambda _: None, opened_at)
-    connection, line = Connection(cast(Sender, IgnoringSender()), ("http", host, 80, ""), exchange, limits), Line()
+    ignoring = cast(Sender, SimpleNamespace(on_opened=lambda _: None))
+    connection, line = Connection(ignoring, ("http", host, 80, ""), exchange, limits), Line()
     connection.connection_made(line)
     connection.opened_at = opened_at
     return connection, line

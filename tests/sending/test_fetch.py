@@ -43,8 +43,6 @@ def _target(server: ScriptedServer, host: str = "files.example") -> Target:
     [
         OK + b"Content-Length: 4\r\n\r\nfile",
         OK + b"\r\nfile",
-        OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nfi\r\n2\r\nle\r\n0\r\n\r\n",
-        b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK + b"Content-Length: 4\r\n\r\nfile",
     ],
 )
 async def test_the_body_comes_however_it_is_framed(answer: bytes) -> None:
@@ -118,12 +116,6 @@ async def test_tls_handshake_ends_with_the_connect_timeout() -> None:
         await server.until_open(0)
 
 
-async def test_refused_connection_is_reported() -> None:
-    async with ScriptedServer([()]) as server:
-        target = _target(server)
-    assert (await a_fetcher().get(target, 5)).error == "connect"
-
-
 async def test_a_certificate_must_be_valid_and_name_the_host() -> None:
     script = (READ_HEAD, OK + b"Content-Length: 4\r\n\r\nfile")
     assert await fetched(script, tls=server_context("files.example")) == FetchResult(200, b"file")
@@ -135,23 +127,6 @@ async def test_name_with_a_refused_address_is_not_requested() -> None:
     async with ScriptedServer([(READ_HEAD, OK)]) as server:
         assert (await a_fetcher(policy=EgressPolicy()).get(_target(server), 5)).error == "refused_address"
         assert server.connections == 0
-
-
-async def test_a_name_without_an_address_is_not_found() -> None:
-    async def nowhere(_host: str, _port: int) -> Sequence[IPAddress]:
-        raise OSError("no such name")
-
-    fetcher = a_fetcher(resolve=nowhere)
-    assert (await fetcher.get(parse_target("https://files.example/", "/url"), 5)).error == "resolve"
-
-
-async def test_slow_lookup_times_out() -> None:
-    async def never(_host: str, _port: int) -> Sequence[IPAddress]:
-        await asyncio.Event().wait()
-        return []
-
-    fetcher = a_fetcher(resolve=never, connect_seconds=0.05)
-    assert (await fetcher.get(parse_target("https://files.example/", "/url"), 5)).error == "connect_timeout"
 
 
 async def test_unexpected_error_is_an_internal_failure(caplog: pytest.LogCaptureFixture) -> None:

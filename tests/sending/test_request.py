@@ -72,32 +72,8 @@ def test_a_target_that_could_end_the_line_is_refused(field: str, breaker: str) -
         head_of(target=target)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Host",
-        "content-length",
-        "Transfer-Encoding",
-        "Connection",
-        "Webhook-Id",
-        "webhook-anything",
-        "Discue-Queue",
-        "User-Agent",
-        "Expect",
-        "TE",
-        "Upgrade",
-        "Proxy-Authorization",
-        "Content-Type",
-        "Accept-Encoding",
-        "a b",
-        "a:b",
-        "",
-        "café",
-        "a\r\nb",
-    ],
-)
-def test_reserved_framing_or_invalid_header_name_is_refused(name: str) -> None:
-    assert not is_header_allowed(name, "x")
+@pytest.mark.parametrize("name", ["Host", "discue-queue", "a:b", "a\r\nb"])
+def test_reserved_or_invalid_header_name_is_refused(name: str) -> None:
     with pytest.raises(RequestInvalid):
         head_of(headers=(("X-Fine", "x"), (name, "x")))
 

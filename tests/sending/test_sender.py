@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 from standardwebhooks import Webhook
-from standardwebhooks.webhooks import WebhookVerificationError
 
 from discue.domain.attempts import Outcome
 from discue.domain.egress import Target
@@ -33,20 +32,6 @@ async def test_delivery_verifies_with_the_public_package_while_a_secret_is_rotat
 ) -> None:
     received = await received_from(keys=keys)
     assert Webhook(KEY).verify(received.body, received.headers) == {"hello": "world"}
-
-
-@pytest.mark.parametrize(
-    ("header", "value"),
-    [("webhook-id", "another"), ("webhook-timestamp", "1800000000"), ("webhook-signature", "v1,AAAA")],
-)
-async def test_modified_delivery_does_not_verify(header: str, value: str) -> None:
-    received = await received_from()
-    with pytest.raises(WebhookVerificationError):
-        Webhook(KEY).verify(received.body, received.headers | {header: value})
-    with pytest.raises(WebhookVerificationError):
-        Webhook(KEY).verify(received.body.replace(b"world", b"wor1d"), received.headers)
-    with pytest.raises(WebhookVerificationError):
-        Webhook(OTHER_KEY).verify(received.body, received.headers)
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"\x00\xff\r\n\r\n", json.dumps("ü" * 100).encode()])

@@ -131,7 +131,8 @@ async def test_refused_connection_has_no_timings_after_connect() -> None:
         async with a_sender(details="failures") as sender:
             outcome = await attempt(sender, request_to(f"http://127.0.0.1:{port}/"))
             trace = traced(outcome)
-            assert (outcome.error, trace.address) == ("connect", f"127.0.0.1:{port}")
+            assert (outcome.error, outcome.detail) == ("connect", "The connection was refused.")
+            assert trace.address == f"127.0.0.1:{port}"
             assert trace.timings.connect_ms is not None
             assert (trace.timings.tls_ms, trace.timings.first_byte_ms) == (None, None)
             assert (trace.response_headers, trace.excerpt) == ((), b"")
