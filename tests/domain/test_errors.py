@@ -37,6 +37,8 @@ def test_unavailable_has_a_retry_after(kind: type[errors.Unavailable]) -> None:
         (errors.PayloadTooLarge, 413, "Payload Too Large"),
         (errors.UriTooLong, 414, "URI Too Long"),
         (errors.Unprocessable, 422, "Unprocessable Entity"),
+        (errors.UnsupportedMediaType, 415, "Unsupported Media Type"),
+        (DiscueError, 500, "Internal Server Error"),
         (errors.HeadersTooLarge, 431, "Request Header Fields Too Large"),
     ],
 )
