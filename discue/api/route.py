@@ -137,11 +137,6 @@ class Call(msgspec.Struct):
         control = self.services.control
         return control if self.match is None else replace(control, match=self.match)
 
-    @property
-    def listener_path(self) -> tuple[str, str]:
-        """The ids of the queue and the listener in the path."""
-        return self.ids[0], self.ids[1]
-
     def url_of(self, public_id: str) -> str:
         """Return the URL of the resource that the request names, or of one in the collection that it names."""
         url = self.base + self.path

@@ -234,13 +234,9 @@ class ControlPlaneCache:
                 kept.put((organization, public_id), record, (record.id, organization))
                 return record
 
-    def cached_topic(self, organization: int, public_id: str) -> TopicRecord | None:
-        """Return the topic if it is cached."""
-        return self._topics.get((organization, public_id))
-
     async def topic(self, organization: int, public_id: str) -> TopicRecord:
         """Return the topic. Raises NotFound."""
-        known = self.cached_topic(organization, public_id)
+        known = self._topics.get((organization, public_id))
         while known is None:
             version, topic, found, owner = await self._store.read(lambda tx: _read_topic(tx, organization, public_id))
             if topic is None or owner is None:

@@ -10,7 +10,7 @@ from discue.control.context import ControlContext, record, require_found
 from discue.domain import api_key
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
-from discue.domain.errors import Conflict, Forbidden, SettingsInvalid, invalid
+from discue.domain.errors import Conflict, SettingsInvalid, invalid
 from discue.domain.model import ApiKey
 from discue.domain.scopes import (
     Access,
@@ -103,8 +103,7 @@ async def create(control: ControlContext, principal: Principal, fields: KeyField
     Raises Unprocessable for a taken or invalid alias and for protected scopes, Forbidden for scopes that the caller
     does not have.
     """
-    if not principal.allows_all("api_keys", "write"):
-        raise Forbidden
+    principal.require("api_keys", "write")
     scopes: Scopes = default_grant(principal.scopes)
     if not isinstance(fields.scopes, UnsetType):
         check_grant(fields.scopes, principal.scopes)

@@ -11,7 +11,7 @@ from discue.control.context import ControlContext, record, require_found
 from discue.domain import domain_challenge, egress
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.domain_challenge import Domain
-from discue.domain.errors import Fault, Forbidden, Unprocessable, invalid, malformed
+from discue.domain.errors import Fault, Unprocessable, invalid, malformed
 from discue.domain.scopes import Access, Principal
 from discue.store import domains, feed
 from discue.store.engine import Transaction
@@ -39,8 +39,7 @@ async def create(control: ControlContext, principal: Principal, fields: DomainFi
 
     Raises BadRequest without a hostname, Unprocessable for a taken or invalid alias and an invalid hostname or port.
     """
-    if not principal.allows_all("domains", "write"):
-        raise Forbidden
+    principal.require("domains", "write")
     if isinstance(fields.hostname, UnsetType):
         raise malformed("/hostname", "is missing")
     port = _port(fields.port)

@@ -131,8 +131,7 @@ async def create(control: ControlContext, principal: Principal, fields: Organiza
 
     Raises Unprocessable if the alias is taken or invalid.
     """
-    if not principal.allows_all("api_clients", "write"):
-        raise Forbidden
+    principal.require("api_clients", "write")
     settings = _settings(principal, {}, fields)
     caller = require_found(await control.store.read(lambda tx: organizations.get(tx, principal.organization)))
     public_id = control.public_ids.next()

@@ -49,14 +49,11 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """Delay until a released message is due again, or new length of an extended lease. None: the listener's default."""
 
 
-class PullClient:
+class PullClient(msgspec.Struct, eq=False):
     """A consumer with an open pull request. It is active until its API key changes. `key` is the row id of the key."""
 
-    __slots__ = ("is_active", "key")
-
-    def __init__(self, key: int) -> None:
-        self.key = key
-        self.is_active = True
+    key: int
+    is_active: bool = True
 
 
 class Puller(Protocol):

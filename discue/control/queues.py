@@ -9,7 +9,7 @@ from discue.control import topics, usage
 from discue.control.context import ControlContext, chosen, one_of, record, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, new_alias
-from discue.domain.errors import Forbidden, NotFound, invalid
+from discue.domain.errors import NotFound, invalid
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.domain.schemas import Schema
@@ -57,8 +57,7 @@ async def create(control: ControlContext, principal: Principal, fields: QueueFie
 
     Raises Unprocessable for a taken or invalid alias and values out of range, and QuotaUsedUp.
     """
-    if not principal.allows_all("queues", "write"):
-        raise Forbidden
+    principal.require("queues", "write")
     public_id, now = control.public_ids.next(), control.clock.now()
     draft = Queue(
         organization=principal.organization,

@@ -5,7 +5,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.control.context import ControlContext, chosen, record, require_found
 from discue.domain.aliases import NameFields, changed_alias, new_alias
-from discue.domain.errors import Forbidden, invalid, malformed
+from discue.domain.errors import invalid, malformed
 from discue.domain.filter_parser import parse_filter
 from discue.domain.model import Channel, Queue, Topic
 from discue.domain.scopes import Access, Principal
@@ -29,8 +29,7 @@ class TopicDetails(msgspec.Struct, frozen=True):
 
 async def create(control: ControlContext, principal: Principal, fields: TopicFields) -> TopicDetails:
     """Create a topic; its default alias is its id. Raises Unprocessable for a taken or invalid alias."""
-    if not principal.allows_all("topics", "write"):
-        raise Forbidden
+    principal.require("topics", "write")
     public_id, now = control.public_ids.next(), control.clock.now()
     alias = new_alias(fields, public_id)
     topic = Topic(principal.organization, control.row_ids.next(), public_id, alias, 1, now, now)

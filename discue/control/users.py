@@ -10,7 +10,7 @@ from discue.control.context import ControlContext, one_of, record, require_found
 from discue.crypto import passwords
 from discue.crypto.passwords import Invitation, new_invitation
 from discue.domain.api_key import hash_secret
-from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, invalid
+from discue.domain.errors import BadRequest, Conflict, Fault, Locked, invalid
 from discue.domain.model import Role, User
 from discue.domain.scopes import Access, Principal
 from discue.store import organizations, users
@@ -51,8 +51,7 @@ async def create(control: ControlContext, principal: Principal, fields: UserFiel
 
     Raises BadRequest without an email or a role, Unprocessable for a taken or invalid email and invalid values.
     """
-    if not principal.allows_all("users", "write"):
-        raise Forbidden
+    principal.require("users", "write")
     missing = [Fault(f"/{name}", "is missing") for name in ("email", "role") if getattr(fields, name) is None]
     if missing:
         raise BadRequest("The fields email and role are required.", faults=tuple(missing))

@@ -29,7 +29,11 @@ _TRIES = 5
 _NO_OPTIONS = MessageOptions()
 
 _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(list[tuple[str, str | None]]).decode
+stored_messages = msgspec.msgpack.Decoder(list[tuple[str, str | None]]).decode
+"""Returns ids and aliases of the messages of an earlier request, from the content stored with its key.
+
+The content is not encrypted: the log contains the same values.
+"""
 
 
 class NewMessage(msgspec.Struct, frozen=True, gc=False):
@@ -147,11 +151,3 @@ def check_messages(
             f"The schema of {destination or 'the queue'} rejects the data: {faults[0].pointer} {faults[0].detail}."
         )
         raise Unprocessable(sentence, faults=tuple(faults[:MAX_FAULTS]))
-
-
-def stored_messages(content: bytes) -> list[tuple[str, str | None]]:
-    """Return ids and aliases of the messages of an earlier request, from the content stored with its key.
-
-    The content is not encrypted: the log contains the same values.
-    """
-    return _unpack(content)

@@ -41,7 +41,8 @@ class RoutedMessage(msgspec.Struct, frozen=True, array_like=True):
     queues: tuple[str, ...]
 
 
-_unpack = msgspec.msgpack.Decoder(tuple[RoutedMessage, ...]).decode
+stored_routed_messages = msgspec.msgpack.Decoder(tuple[RoutedMessage, ...]).decode
+"""Returns the messages of an earlier request, from the content stored with its idempotency key."""
 
 
 class RoutedMessages(msgspec.Struct, frozen=True):
@@ -79,11 +80,6 @@ async def publish_to_topic(
             # Another worker stored the key at the same time.
             raise AlreadyDone from error
     raise Unavailable("Channels or queues of the topic changed during the request. Try again.")
-
-
-def stored_routed_messages(content: bytes) -> tuple[RoutedMessage, ...]:
-    """Return the messages of an earlier request, from the content stored with its idempotency key."""
-    return _unpack(content)
 
 
 async def _publish(

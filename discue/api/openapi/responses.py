@@ -27,74 +27,50 @@ _EVENTS: Mapping[str, Any] = {
 _EVERYWHERE = ("X-Request-Id", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _ETAG = {"type": "string", "pattern": '^"[!#-~]+"$'}
 
+_ETAG_EXAMPLE = '"kZ0dVJq0W4mDg0Ww.2yD0cQvKx3bN1f7A"'
+_SECONDS = {"type": "integer", "minimum": 0}
+_REQUESTS = {**_SECONDS, "maximum": 2_147_483_647}
+
+
+def _header(description: str, schema: Schema, example: object, *, required: bool = False) -> dict[str, Any]:
+    always = {"required": True} if required else {}
+    return {"description": description, **always, "schema": schema, "example": example}
+
+
 HEADERS: dict[str, dict[str, Any]] = {
-    "X-Request-Id": {
-        "description": "The id of the request: the client's own if it is 1 to 128 characters of `[A-Za-z0-9._-]`.",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
-        "example": "5a1f0c9e-1",
-    },
-    "X-RateLimit-Limit": {
-        "description": "Requests allowed per minute; 2147483647: unlimited.",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 0, "maximum": 2_147_483_647},
-        "example": 60_000,
-    },
-    "X-RateLimit-Remaining": {
-        "description": "Requests left in this window.",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 0, "maximum": 2_147_483_647},
-        "example": 59_999,
-    },
-    "X-RateLimit-Reset": {
-        "description": "When the window ends, in seconds since the epoch.",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 0},
-        "example": 1_795_536_300,
-    },
-    "Link": {
-        "description": "The neighbouring pages: `next` and `prev` (RFC 8288).",
-        "schema": {"type": "string"},
-        "example": '<https://discue.example.com/v1/queues?per_page=10&after=0VbuJFSo00H8Lq7zazFOL>; rel="next"',
-    },
-    "ETag": {
-        "description": "The entity tag for `If-Match` and `If-None-Match`.",
-        "required": True,
-        "schema": _ETAG,
-        "example": '"kZ0dVJq0W4mDg0Ww.2yD0cQvKx3bN1f7A"',
-    },
-    "ETag-Of-Created": {
-        "description": "The entity tag for `If-Match`. The response to a publish has none.",
-        "schema": _ETAG,
-        "example": '"kZ0dVJq0W4mDg0Ww.2yD0cQvKx3bN1f7A"',
-    },
-    "Idempotency-Replayed": {
-        "description": "`true` if this is the response to an earlier request with the same key.",
-        "schema": {"type": "string", "const": "true"},
-        "example": "true",
-    },
-    "WWW-Authenticate": {
-        "description": "How to authenticate.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": WWW_AUTHENTICATE,
-    },
-    "Retry-After": {
-        "description": "Seconds to wait.",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 0},
-        "example": 1,
-    },
-    "Retry-After-In-Flight": {
-        "description": "Seconds to wait, if an earlier request with the same idempotency key is in flight.",
-        "schema": {"type": "integer", "minimum": 0},
-        "example": 1,
-    },
-    "Retry-After-Lockout": {
-        "description": "Seconds to wait, if the caller is locked out.",
-        "schema": {"type": "integer", "minimum": 0},
-        "example": 60,
-    },
+    "X-Request-Id": _header(
+        "The id of the request: the client's own if it is 1 to 128 characters of `[A-Za-z0-9._-]`.",
+        {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+        "5a1f0c9e-1",
+        required=True,
+    ),
+    "X-RateLimit-Limit": _header(
+        "Requests allowed per minute; 2147483647: unlimited.", _REQUESTS, 60_000, required=True
+    ),
+    "X-RateLimit-Remaining": _header("Requests left in this window.", _REQUESTS, 59_999, required=True),
+    "X-RateLimit-Reset": _header(
+        "When the window ends, in seconds since the epoch.", _SECONDS, 1_795_536_300, required=True
+    ),
+    "Link": _header(
+        "The neighbouring pages: `next` and `prev` (RFC 8288).",
+        {"type": "string"},
+        '<https://discue.example.com/v1/queues?per_page=10&after=0VbuJFSo00H8Lq7zazFOL>; rel="next"',
+    ),
+    "ETag": _header("The entity tag for `If-Match` and `If-None-Match`.", _ETAG, _ETAG_EXAMPLE, required=True),
+    "ETag-Of-Created": _header(
+        "The entity tag for `If-Match`. The response to a publish has none.", _ETAG, _ETAG_EXAMPLE
+    ),
+    "Idempotency-Replayed": _header(
+        "`true` if this is the response to an earlier request with the same key.",
+        {"type": "string", "const": "true"},
+        "true",
+    ),
+    "WWW-Authenticate": _header("How to authenticate.", {"type": "string"}, WWW_AUTHENTICATE, required=True),
+    "Retry-After": _header("Seconds to wait.", _SECONDS, 1, required=True),
+    "Retry-After-In-Flight": _header(
+        "Seconds to wait, if an earlier request with the same idempotency key is in flight.", _SECONDS, 1
+    ),
+    "Retry-After-Lockout": _header("Seconds to wait, if the caller is locked out.", _SECONDS, 60),
 }
 """By the name of their component: the header's, with a suffix for its other meanings."""
 

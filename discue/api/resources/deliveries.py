@@ -344,7 +344,7 @@ async def try_filter(call: Call) -> FilterTestResponse:
     body: FilterTestBody = call.body
     chosen = filter_given(body.filter)
     test = FilterTestParams(chosen if isinstance(chosen, str) else None, _message(body))
-    result = await listener_tests.try_filter(call.control, call.principal, call.listener_path, test)
+    result = await listener_tests.try_filter(call.control, call.principal, call.ids[:2], test)
     conditions = [ConditionView(each.pointer, each.holds) for each in result.conditions]
     view = FilterTestView(matches=result.matches, conditions=conditions)
     return FilterTestResponse(filter_test=view, links=call.links())
@@ -372,9 +372,7 @@ async def send_test(call: Call) -> DeliveryTestResponse:
     body: DeliveryTestBody = call.body
     content, is_json = content_of(body.data) if body.data else (_SAMPLE_DATA, True)
     sample = SampleMessage(content, is_json, headers.check_headers(body.headers or {}, "/headers"))
-    result = await listener_tests.send(
-        call.control, call.principal, call.listener_path, sample, sender=call.services.samples
-    )
+    result = await listener_tests.send(call.control, call.principal, call.ids[:2], sample, sender=call.services.samples)
     return DeliveryTestResponse(test=_delivery_view(result), links=call.links())
 
 

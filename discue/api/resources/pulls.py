@@ -175,7 +175,7 @@ async def pull(call: Call) -> PulledMessagesResponse | EventStream:
 
 
 async def _target(call: Call) -> PullTarget:
-    return await pulls.pull_target(call.control, call.principal, call.listener_path)
+    return await pulls.pull_target(call.control, call.principal, call.ids[:2])
 
 
 async def _events(call: Call, target: PullTarget, limit: int) -> AsyncGenerator[bytes, None]:

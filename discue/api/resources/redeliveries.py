@@ -167,7 +167,7 @@ class RedeliveriesResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def list_missed(call: Call) -> MissedMessagesResponse:
     """List the messages that a listener missed."""
-    fetch = partial(redeliveries.page_of_missed, call.control, call.principal, call.listener_path)
+    fetch = partial(redeliveries.page_of_missed, call.control, call.principal, call.ids[:2])
     messages = f"{call.base}/queues/{call.ids[0]}/messages"
     return await paged(call, MissedMessagesResponse, fetch, _missed_view, collection=lambda _: messages)
 
@@ -191,25 +191,25 @@ async def create(call: Call) -> NewRedeliveryResponse:
     """
     params = _params(call.body)
     return await created(
-        call, lambda control: redeliveries.create(control, call.principal, call.listener_path, params), _response
+        call, lambda control: redeliveries.create(control, call.principal, call.ids[:2], params), _response
     )
 
 
 async def get(call: Call) -> RedeliveryResponse:
     """Get a redelivery."""
-    found = await redeliveries.get(call.control, call.principal, call.listener_path, call.ids[2])
+    found = await redeliveries.get(call.control, call.principal, call.ids[:2], call.ids[2])
     return call.with_etag(found, RedeliveryResponse(redelivery=_view(call, found), links=call.links()))
 
 
 async def list_all(call: Call) -> RedeliveriesResponse:
     """List the redeliveries of a listener."""
-    fetch = partial(redeliveries.page, call.control, call.principal, call.listener_path)
+    fetch = partial(redeliveries.page, call.control, call.principal, call.ids[:2])
     return await paged(call, RedeliveriesResponse, fetch, partial(_view, call))
 
 
 async def cancel(call: Call) -> DeletedResponse:
     """Cancel a redelivery. Deletes it at once. Deliveries that are due again already stay due."""
-    await redeliveries.cancel(call.control, call.principal, call.listener_path, call.ids[2])
+    await redeliveries.cancel(call.control, call.principal, call.ids[:2], call.ids[2])
     return DeletedResponse(links=call.links())
 
 
@@ -344,26 +344,26 @@ async def create_replay(call: Call) -> NewReplayResponse:
     params = _replay_params(call.body)
     return await created(
         call,
-        lambda control: redeliveries.create_replay(control, call.principal, call.listener_path, params),
+        lambda control: redeliveries.create_replay(control, call.principal, call.ids[:2], params),
         _replay_response,
     )
 
 
 async def get_replay(call: Call) -> ReplayResponse:
     """Get a replay."""
-    found = await redeliveries.get_replay(call.control, call.principal, call.listener_path, call.ids[2])
+    found = await redeliveries.get_replay(call.control, call.principal, call.ids[:2], call.ids[2])
     return call.with_etag(found, ReplayResponse(replay=_replay_view(call, found), links=call.links()))
 
 
 async def list_replays(call: Call) -> ReplaysResponse:
     """List the replays of a listener."""
-    fetch = partial(redeliveries.page_of_replays, call.control, call.principal, call.listener_path)
+    fetch = partial(redeliveries.page_of_replays, call.control, call.principal, call.ids[:2])
     return await paged(call, ReplaysResponse, fetch, partial(_replay_view, call))
 
 
 async def cancel_replay(call: Call) -> DeletedResponse:
     """Cancel a replay. Deletes it at once. Nothing more is sent for it."""
-    await redeliveries.cancel_replay(call.control, call.principal, call.listener_path, call.ids[2])
+    await redeliveries.cancel_replay(call.control, call.principal, call.ids[:2], call.ids[2])
     return DeletedResponse(links=call.links())
 
 

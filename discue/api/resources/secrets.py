@@ -117,25 +117,25 @@ async def create(call: Call) -> SecretResponse:
     """
     fields = _fields(call.body)
     return await created(
-        call, lambda control: listener_secrets.create(control, call.principal, call.listener_path, fields), _response
+        call, lambda control: listener_secrets.create(control, call.principal, call.ids[:2], fields), _response
     )
 
 
 async def list_all(call: Call) -> SecretsResponse:
     """List a listener's signing secrets. The valid ones, without the secrets themselves."""
-    fetch = partial(listener_secrets.page, call.control, call.principal, call.listener_path)
+    fetch = partial(listener_secrets.page, call.control, call.principal, call.ids[:2])
     return await paged(call, SecretsResponse, fetch, _view)
 
 
 async def get(call: Call) -> SecretResponse:
     """Get a signing secret. Without the secret itself."""
-    shown = await listener_secrets.get(call.control, call.principal, call.listener_path, call.ids[2])
+    shown = await listener_secrets.get(call.control, call.principal, call.ids[:2], call.ids[2])
     return _response(call, FreshSecret(shown, ""))
 
 
 async def delete(call: Call) -> DeletedResponse:
     """Delete a signing secret. Requests are no longer signed with it."""
-    await listener_secrets.delete(call.control, call.principal, call.listener_path, call.ids[2])
+    await listener_secrets.delete(call.control, call.principal, call.ids[:2], call.ids[2])
     return DeletedResponse(links=call.links())
 
 
