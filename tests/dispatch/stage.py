@@ -325,6 +325,12 @@ class Stage:
         while self.courier.in_flight:
             await self.end(self.courier.in_flight[::], outcome)
 
+    async def acknowledge_in_turn(self, *ids: str) -> None:
+        """Assert that each of these messages, in turn, is the only one in flight, and acknowledge it."""
+        for each in ids:
+            assert self.courier.ids() == [each]
+            await self.end(self.courier.in_flight[0], well())
+
     async def miss_too_old(self) -> None:
         await self.dispatcher.miss_too_old()
         await self.quiet()

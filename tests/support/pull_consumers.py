@@ -49,9 +49,11 @@ class PullFixture:
         """Pull, and return the ids of the messages."""
         return [each.entry.id for each in await self.pull(most)]
 
-    def waiting(self, most: int = 10, wait_ms: int = 20_000) -> "asyncio.Task[list[LeasedMessage]]":
-        """Start a long poll."""
-        return asyncio.get_running_loop().create_task(pull(self.pulls, self.place, most, wait_ms))
+    async def begin_waiting(self, most: int = 10, wait_ms: int = 20_000) -> "asyncio.Task[list[LeasedMessage]]":
+        """Start a long poll, and return when it waits or has ended."""
+        poll = asyncio.get_running_loop().create_task(pull(self.pulls, self.place, most, wait_ms))
+        await self.idle()
+        return poll
 
     async def say(
         self, action: Action, handed: Sequence[LeasedMessage], seconds: int | None = None

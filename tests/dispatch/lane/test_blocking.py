@@ -49,8 +49,7 @@ async def test_missed_message_blocks_only_its_key_and_costs_one_row(stage: Stage
     ids = await _missed(stage, queue, "a", "a", "b", "a")
     ids += await stage.publish_keyed(queue, "a", "b")
     assert await key_rows(stage) == [(1, "missed", 3)]
-    assert stage.courier.ids() == [ids[2]]
-    await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(ids[2])
     assert stage.courier.ids() == [ids[5]]
     await stage.advance(DAY_MS)
     assert stage.courier.ids() == [ids[5]]
@@ -68,9 +67,7 @@ async def test_acknowledged_redelivery_unblocks_the_key_in_order(stage: Stage) -
     assert stage.courier.in_flight == []
     assert await key_rows(stage) == [(1, "missed", 2)]
     await redeliver(stage, listener, MissedSelection((1,)))
-    for each in ids:
-        assert stage.courier.ids() == [each]
-        await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(*ids)
     await stage.assert_counts(listener, acknowledged=3, missed=0, pending=0, retrying=0)
     assert await key_rows(stage) == []
 
@@ -83,9 +80,7 @@ async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage,
     if restarts:
         await stage.start()
     await redeliver(stage, listener)
-    for each in ids[:3]:
-        assert stage.courier.ids() == [each]
-        await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(*ids[:3])
 
 
 async def test_redelivery_asked_for_before_a_takeover_starts_however_many_messages_are_blocked(stage: Stage) -> None:
@@ -111,9 +106,7 @@ async def test_deletion_of_a_blocking_message_unblocks_the_key(stage: Stage, *, 
         await stage.start()
     else:
         await stage.delete_message(queue, ids[0])
-    for each in ids[1:]:
-        assert stage.courier.ids() == [each]
-        await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(*ids[1:])
     await stage.assert_counts(listener, acknowledged=2, missed=0, pending=0, retrying=0)
     assert await key_rows(stage) == []
 
@@ -137,8 +130,7 @@ async def test_deletion_before_the_keys_are_read_lets_no_message_pass(
     await stage.advance(5_000)
     assert stage.courier.ids() == [following, failed]
     await stage.end(stage.courier.in_flight[::], well())
-    assert stage.courier.ids() == [later]
-    await stage.end(stage.courier.in_flight[::], well())
+    await stage.acknowledge_in_turn(later)
     await stage.assert_counts(listener, acknowledged=3, missed=0, pending=0, retrying=0)
 
 
@@ -163,8 +155,7 @@ async def test_message_deleted_in_flight_does_not_block_its_key(stage: Stage) ->
     first, second = await stage.publish_keyed(queue, "a", "a")
     await stage.delete_message(queue, first)
     await stage.end(stage.courier.in_flight[0], badly(no_retry=True))
-    assert stage.courier.ids() == [second]
-    await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(second)
     assert (await stage.counts(listener)).pending == 0
 
 

@@ -22,12 +22,18 @@ async def _inactive(stage: Stage) -> tuple[Queue, Listener]:
     return queue, listener
 
 
-async def test_inactive_listener_receives_nothing_and_uses_no_attempt(stage: Stage) -> None:
+async def _inactive_after_failures(stage: Stage, messages: int) -> tuple[Queue, Listener]:
+    """A listener that became inactive while its retries were in flight: these have failed, too."""
     queue, listener = await stage.running()
-    await stage.publish(queue, 2)
+    await stage.publish(queue, messages)
     await stage.end(stage.courier.in_flight[::], badly())
     await stage.probe(503, times=3)
     await stage.end(stage.courier.in_flight[::], badly())
+    return queue, listener
+
+
+async def test_inactive_listener_receives_nothing_and_uses_no_attempt(stage: Stage) -> None:
+    queue, listener = await _inactive_after_failures(stage, 2)
     await stage.publish(queue, 3)
     sent = len(stage.courier.sent)
     for _ in range(60):
@@ -131,11 +137,7 @@ async def test_retries_of_a_recovered_listener_are_sent_at_once_in_log_order(sta
 
 async def test_sweep_changes_no_row_and_sends_each_retry_once(stage: Stage) -> None:
     stage.tuning = Tuning(due_rows=4)
-    queue, listener = await stage.running()
-    await stage.publish(queue, 30)
-    await stage.end(stage.courier.in_flight[::], badly())
-    await stage.probe(503, times=3)
-    await stage.end(stage.courier.in_flight[::], badly())
+    _, listener = await _inactive_after_failures(stage, 30)
     before = await stage.rows("SELECT seq, due_at FROM exception ORDER BY seq")
     await stage.probe()
     assert await stage.rows("SELECT seq, due_at FROM exception ORDER BY seq") == before
@@ -340,11 +342,7 @@ def test_late_success_does_not_close_an_open_breaker() -> None:
 
 async def test_the_sweep_is_stored_until_it_is_over(stage: Stage) -> None:
     stage.tuning = Tuning(due_rows=4)
-    queue, listener = await stage.running()
-    await stage.publish(queue, 20)
-    await stage.end(stage.courier.in_flight[::], badly())
-    await stage.probe(503, times=3)
-    await stage.end(stage.courier.in_flight[::], badly())
+    _, listener = await _inactive_after_failures(stage, 20)
     await stage.probe()
     assert await _sweep(stage, listener) == Sweep(0, 20)
     await stage.end(stage.courier.in_flight[0], well())

@@ -54,8 +54,7 @@ async def test_filter_sees_headers_and_keys_of_messages_read_from_the_log(stage:
     wanted = await stage.publish_with(queue, MessageOptions(headers=(("X-Shop", "north"),), key="c-1"))
     await stage.publish_with(queue, MessageOptions(headers=(("X-Shop", "north"),)))
     await stage.configure(listener, status="enabled")
-    assert stage.courier.ids() == [wanted]
-    await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(wanted)
     assert numbers(await stage.counts(listener)) == (1, 0, 0)
 
 
@@ -65,8 +64,7 @@ async def test_changed_filter_applies_to_messages_without_an_attempt_only(stage:
     assert stage.courier.ids() == [ids[1]]
     await stage.configure(listener, options=wanting({"data": {"state": "open"}}, max_in_flight=1))
     await stage.end(stage.courier.in_flight[0], badly())
-    assert stage.courier.ids() == [ids[3]]
-    await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(ids[3])
     await stage.advance(6_000)
     assert stage.courier.ids() == [ids[1]], "what waits for another attempt is sent, whatever the filter is now"
     await stage.end(stage.courier.in_flight[0], well())
@@ -119,8 +117,7 @@ async def test_filter_is_asked_about_a_blocked_message_in_its_turn(stage: Stage)
     assert [row[0] for row in await stage.rows("SELECT blocked FROM exception")] == [4]
     await stage.advance(6_000)
     for expected in (first, third, fifth):
-        assert stage.courier.ids() == [expected]
-        await stage.end(stage.courier.in_flight[0], well())
+        await stage.acknowledge_in_turn(expected)
         await stage.advance(1)
     assert stage.courier.in_flight == []
     counts = await stage.counts(listener)
@@ -134,7 +131,5 @@ async def test_rejected_message_that_waits_in_memory_is_skipped_in_its_turn(stag
         await stage.publish_with(queue, MessageOptions(headers=(("X-Shop", shop),), key="a"))
         for shop in ("south", "north", "south", "north")
     ]
-    for expected in (ids[1], ids[3]):
-        assert stage.courier.ids() == [expected]
-        await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(ids[1], ids[3])
     assert numbers(await stage.counts(listener)) == (2, 0, 0)

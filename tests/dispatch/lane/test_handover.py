@@ -28,9 +28,15 @@ async def _two_workers(stage: Stage, messages: int = 3) -> tuple[Queue, Listener
     return queue, listener, first, second, ids
 
 
+async def _handed_over(stage: Stage, messages: int = 3) -> tuple[Queue, Listener, Worker, Worker, list[str]]:
+    """Like `_two_workers`, and the first has given its lane to the second."""
+    made = await _two_workers(stage, messages)
+    await stage.move(stage.workers[0], stage.workers[1])
+    return made
+
+
 async def test_success_at_the_previous_owner_is_counted_by_the_next(stage: Stage) -> None:
-    _, listener, first, second, _ = await _two_workers(stage)
-    await stage.move(first, second)
+    _, listener, first, second, _ = await _handed_over(stage)
     stage.clock.advance(70)
     ended_at = stage.clock.now()
     await stage.end(first.courier.in_flight[::], well())
@@ -46,8 +52,7 @@ async def test_success_at_the_previous_owner_is_counted_by_the_next(stage: Stage
 
 
 async def test_next_owner_checks_inherited_requests_each_second(stage: Stage) -> None:
-    _, listener, first, second, _ = await _two_workers(stage)
-    await stage.move(first, second)
+    _, listener, first, _, _ = await _handed_over(stage)
     await stage.end(first.courier.in_flight[::], well())
     assert (await stage.counts(listener)).acknowledged == 0
     await stage.advance(CHECK_INTERVAL_MS)
@@ -55,8 +60,7 @@ async def test_next_owner_checks_inherited_requests_each_second(stage: Stage) ->
 
 
 async def test_failure_at_the_previous_owner_is_retried_by_the_next_when_due(stage: Stage) -> None:
-    _, listener, first, second, ids = await _two_workers(stage, 1)
-    await stage.move(first, second)
+    _, listener, first, second, ids = await _handed_over(stage, 1)
     await stage.end(first.courier.in_flight[0], badly())
     assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
     [(due_at,)] = await stage.rows("SELECT due_at FROM exception")
@@ -72,8 +76,7 @@ async def test_failure_at_the_previous_owner_is_retried_by_the_next_when_due(sta
 
 
 async def test_attempt_details_of_the_previous_owner_are_kept(stage: Stage) -> None:
-    _, listener, first, second, _ = await _two_workers(stage)
-    await stage.move(first, second)
+    _, listener, first, _, _ = await _handed_over(stage)
     body = os.urandom(900_000)
     await stage.end(first.courier.in_flight[::], with_trace(badly(), body))
     kept = await stage.rows("SELECT d.listener, d.content FROM attempt a JOIN attempt_detail d ON d.id = a.id")
@@ -84,8 +87,7 @@ async def test_attempt_details_of_the_previous_owner_are_kept(stage: Stage) -> N
 
 
 async def test_delivery_missed_by_the_previous_owner_is_counted(stage: Stage) -> None:
-    _, listener, first, second, ids = await _two_workers(stage)
-    await stage.move(first, second)
+    _, listener, first, _, ids = await _handed_over(stage)
     await stage.end(first.courier.in_flight[1], badly(no_retry=True))
     await stage.check_inherited()
     assert await stage.missed(listener) == [ids[1]]
@@ -94,8 +96,7 @@ async def test_delivery_missed_by_the_previous_owner_is_counted(stage: Stage) ->
 
 
 async def test_410_to_the_previous_owner_disables_the_listener(stage: Stage) -> None:
-    queue, listener, first, second, _ = await _two_workers(stage)
-    await stage.move(first, second)
+    queue, listener, first, second, _ = await _handed_over(stage)
     await stage.end(first.courier.in_flight[:2], badly(410))
     stored = await stage.stored(listener)
     assert (stored.status, stored.config_version) == ("disabled", listener.config_version + 1)
@@ -106,8 +107,7 @@ async def test_410_to_the_previous_owner_disables_the_listener(stage: Stage) -> 
 
 
 async def test_requests_of_a_dead_previous_owner_are_repeated(stage: Stage) -> None:
-    _, listener, first, second, ids = await _two_workers(stage)
-    await stage.move(first, second)
+    _, listener, first, second, ids = await _handed_over(stage)
     await stage.advance(CHECK_INTERVAL_MS)
     assert second.courier.sent == []
     await stage.die(first)
@@ -118,8 +118,7 @@ async def test_requests_of_a_dead_previous_owner_are_repeated(stage: Stage) -> N
 
 
 async def test_expired_worker_does_not_report_a_request_that_is_repeated(stage: Stage) -> None:
-    _, listener, first, second, _ = await _two_workers(stage)
-    await stage.move(first, second)
+    _, listener, first, second, _ = await _handed_over(stage)
     await stage.steal(first)
     await stage.check_inherited()
     assert len(second.courier.in_flight) == 3
@@ -131,8 +130,7 @@ async def test_expired_worker_does_not_report_a_request_that_is_repeated(stage: 
 
 
 async def test_lane_that_returns_to_a_worker_waits_for_the_requests_of_that_worker(stage: Stage) -> None:
-    _, listener, first, second, _ = await _two_workers(stage)
-    await stage.move(first, second)
+    _, listener, first, second, _ = await _handed_over(stage)
     await stage.move(second, first)
     await stage.advance(CHECK_INTERVAL_MS)
     assert len(first.courier.sent) == 3
@@ -143,8 +141,7 @@ async def test_lane_that_returns_to_a_worker_waits_for_the_requests_of_that_work
 
 
 async def test_request_recorded_under_the_owner_but_unknown_to_it_is_repeated(stage: Stage) -> None:
-    _, _, first, second, ids = await _two_workers(stage, 1)
-    await stage.move(first, second)
+    _, _, _, second, ids = await _handed_over(stage, 1)
     await stage.store.write(lambda tx: tx.execute("UPDATE exception SET sender = $1", second.session_id))
     await stage.check_inherited()
     assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 2)]
@@ -185,8 +182,7 @@ async def test_outcomes_are_reported_after_a_release_with_a_lost_response(
 
 async def test_outcomes_after_a_failed_write_are_stored(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.tuning = Tuning(ends_per_write=1)
-    _, listener, first, second, _ = await _two_workers(stage)
-    await stage.move(first, second)
+    _, listener, first, _, _ = await _handed_over(stage)
     write, failures = stage.store.write, [RuntimeError("no write")]
 
     async def fails_once(work: Work[Any]) -> Any:
@@ -201,8 +197,7 @@ async def test_outcomes_after_a_failed_write_are_stored(stage: Stage, monkeypatc
 
 
 async def test_unreported_request_of_a_living_worker_is_repeated_after_a_while(stage: Stage) -> None:
-    _, _, first, second, ids = await _two_workers(stage, 1)
-    await stage.move(first, second)
+    _, _, _, second, ids = await _handed_over(stage, 1)
     await stage.advance(LIMITS.timeout_ms + Tuning().report_grace_ms)
     assert second.courier.sent == []
     await stage.advance(CHECK_INTERVAL_MS)
@@ -214,16 +209,14 @@ async def test_workers_are_notified_of_free_cursors_and_ended_requests(
 ) -> None:
     told: list[Notification] = []
     monkeypatch.setattr(stage.store.engine, "notify", told.append)
-    _, _, first, second, _ = await _two_workers(stage)
-    await stage.move(first, second)
+    _, _, first, _, _ = await _handed_over(stage)
     assert told == [Notification(cursors=True)]
     await stage.end(first.courier.in_flight[0], well())
     assert told == [Notification(cursors=True)] * 2
 
 
 async def test_outcome_for_a_deleted_listener_is_not_recorded(stage: Stage) -> None:
-    _, listener, first, second, _ = await _two_workers(stage)
-    await stage.move(first, second)
+    _, listener, first, second, _ = await _handed_over(stage)
     await stage.delete_listener(listener)
     await stage.store.write(lambda tx: tx.execute("DELETE FROM cursor"))
     await stage.store.write(lambda tx: tx.execute("DELETE FROM exception"))

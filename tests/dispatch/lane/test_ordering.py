@@ -70,10 +70,7 @@ async def test_messages_without_a_key_have_one_order(stage: Stage) -> None:
     queue, listener = await _running(stage)
     first = await stage.publish_with(queue, MessageOptions())
     second = await stage.publish_with(queue, MessageOptions())
-    assert stage.courier.ids() == [first]
-    await stage.end(stage.courier.in_flight[0], well())
-    assert stage.courier.ids() == [second]
-    await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(first, second)
     assert (await stage.counts(listener)).acknowledged == 2
 
 
@@ -120,8 +117,7 @@ async def test_blocked_message_uses_no_attempt_and_passes_a_missed_one(stage: St
     await stage.end(stage.courier.in_flight[0], badly())
     assert [(sent.message_id, sent.number) for sent in stage.courier.in_flight] == [(second, 1)]
     await stage.end(stage.courier.in_flight[0], badly(no_retry=True))
-    assert stage.courier.ids() == [third]
-    await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(third)
     await stage.assert_counts(listener, acknowledged=1, missed=2, pending=0)
     assert await _states(stage, queue, [first, second, third]) == ["missed", "missed", "acknowledged"]
 
@@ -132,8 +128,7 @@ async def test_order_is_kept_after_blocking_and_blocked_messages_are_deleted(sta
     await stage.end(stage.courier.in_flight[0], badly())
     for number in (1, 3, 0):
         await stage.delete_message(queue, ids[number])
-    assert stage.courier.ids() == [ids[2]]
-    await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(ids[2])
     await stage.advance(5_000)
     await stage.assert_counts(listener, acknowledged=1, pending=0, retrying=0)
     assert await key_rows(stage) == []
@@ -176,10 +171,7 @@ async def test_a_long_request_lets_the_cursor_go_on_with_other_keys(stage: Stage
         await stage.publish_keyed(queue, *[f"key-{number}" for number in range(40)])
         await stage.end([sent for sent in stage.courier.in_flight if sent.message_id != slow], well())
     assert await key_rows(stage) == [(1, "sending", 1)]
-    assert stage.courier.ids() == [slow]
-    await stage.end(stage.courier.in_flight[0], well())
-    assert stage.courier.ids() == [behind]
-    await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(slow, behind)
     assert await key_rows(stage) == []
 
 
@@ -211,10 +203,7 @@ async def test_redelivered_message_leaves_the_key_with_a_later_message_in_flight
     assert stage.courier.ids() == [second, first]
     [third] = await stage.publish_keyed(queue, "a")
     await stage.end(stage.courier.in_flight[1], well())
-    assert stage.courier.ids() == [second]
-    await stage.end(stage.courier.in_flight[0], well())
-    assert stage.courier.ids() == [third]
-    await stage.end(stage.courier.in_flight[0], well())
+    await stage.acknowledge_in_turn(second, third)
     assert (await stage.counts(listener)).acknowledged == 3
 
 

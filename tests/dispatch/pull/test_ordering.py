@@ -42,8 +42,7 @@ async def test_acknowledgement_wakes_long_polls_for_the_next_of_the_key(stage: S
     at = await pull_fixture(stage, ordered=True)
     await stage.publish_keyed(at.queue, "a", "a")
     (first,) = await at.pull()
-    waiting = at.waiting()
-    await at.idle()
+    waiting = await at.begin_waiting()
     await at.say("acknowledge", [first])
     assert _seqs(await waiting) == [2]
 
@@ -134,8 +133,7 @@ async def test_deletion_of_a_blocking_message_wakes_long_polls(stage: Stage) -> 
     at = await another_listener(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
     ids = await stage.publish_keyed(queue, "a", "a")
     await at.say("reject", await at.pull())
-    waiting = at.waiting()
-    await at.idle()
+    waiting = await at.begin_waiting()
     assert not waiting.done()
     await stage.delete_message(queue, ids[0])
     at.pulls.on_change("message", queue.organization, queue.id)

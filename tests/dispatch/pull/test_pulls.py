@@ -153,8 +153,7 @@ async def test_leased_messages_are_limited_by_the_listener(stage: Stage) -> None
 
 async def test_long_poll_returns_a_message_as_soon_as_it_is_published(stage: Stage) -> None:
     at = await pull_fixture(stage)
-    first, second = at.waiting(), at.waiting()
-    await at.idle()
+    first, second = await at.begin_waiting(), await at.begin_waiting()
     (published,) = await at.publish()
     assert [each.entry.id for each in await first] == [published]
     await at.idle()
@@ -169,8 +168,7 @@ async def test_long_poll_returns_a_message_that_becomes_due(stage: Stage) -> Non
     at = await pull_fixture(stage)
     await at.publish()
     await at.pull()
-    waiting = at.waiting(wait_ms=2 * LEASE_MS)
-    await at.idle()
+    waiting = await at.begin_waiting(wait_ms=2 * LEASE_MS)
     await at.advance(LEASE_MS - 1)
     assert not waiting.done()
     await at.advance(1)
@@ -181,16 +179,14 @@ async def test_long_poll_returns_a_message_that_another_consumer_released(stage:
     at = await pull_fixture(stage)
     await at.publish()
     handed = await at.pull()
-    waiting = at.waiting()
-    await at.idle()
+    waiting = await at.begin_waiting()
     await at.say("release", handed)
     assert [each.attempt for each in await waiting] == [1]
 
 
 async def test_consumer_that_is_gone_has_no_message_leased(stage: Stage) -> None:
     at = await pull_fixture(stage)
-    gone = at.waiting()
-    await at.idle()
+    gone = await at.begin_waiting()
     gone.cancel()
     (published,) = await at.publish()
     await at.idle()
@@ -199,8 +195,7 @@ async def test_consumer_that_is_gone_has_no_message_leased(stage: Stage) -> None
 
 async def test_message_for_a_consumer_that_leaves_meanwhile_is_released(stage: Stage) -> None:
     at = await pull_fixture(stage)
-    gone = at.waiting()
-    await at.idle()
+    gone = await at.begin_waiting()
     on_round = at.pulls.on_round
 
     def leave_first(waiters: Waiters, result: RoundResult) -> None:
@@ -218,8 +213,7 @@ async def test_message_for_a_consumer_that_leaves_meanwhile_is_released(stage: S
 
 async def test_long_polls_read_nothing_while_they_wait(stage: Stage) -> None:
     at = await pull_fixture(stage)
-    waiting = [at.waiting() for _ in range(100)]
-    await at.idle()
+    waiting = [await at.begin_waiting() for _ in range(100)]
     asked: list[Any] = []
     read = stage.store.read
 
@@ -306,8 +300,7 @@ async def test_disabled_listener_leases_nothing_and_accepts_decisions(stage: Sta
     assert await at.say("acknowledge", handed) == ["acknowledged"]
     await stage.configure(at.listener, status="enabled")
     assert len(await at.pull()) == 1
-    waiting = at.waiting()
-    await at.idle()
+    waiting = await at.begin_waiting()
     await stage.configure(at.listener, status="disabled")
     at.pulls.on_change("listener", at.place.organization, at.listener.id)
     with pytest.raises(Conflict):
@@ -316,8 +309,7 @@ async def test_disabled_listener_leases_nothing_and_accepts_decisions(stage: Sta
 
 async def test_deleted_listener_cannot_be_pulled_from(stage: Stage) -> None:
     at = await pull_fixture(stage)
-    waiting = at.waiting()
-    await at.idle()
+    waiting = await at.begin_waiting()
     await stage.delete_listener(at.listener)
     at.pulls.on_change("listener", at.place.organization, at.listener.id)
     for asked in (waiting, at.pull(), at.pulls.decide(at.place, [])):
@@ -392,8 +384,7 @@ async def test_new_messages_are_tried_while_retries_keep_failing(stage: Stage, m
 
 async def test_stopping_worker_ends_all_long_polls(stage: Stage) -> None:
     at = await pull_fixture(stage)
-    waiting = [at.waiting() for _ in range(3)]
-    await at.idle()
+    waiting = [await at.begin_waiting() for _ in range(3)]
     at.pulls.close()
     assert await asyncio.gather(*waiting) == [[]] * 3
     assert await pull(at.pulls, at.place, 1, 20_000) == []
@@ -407,8 +398,7 @@ async def test_redelivered_messages_are_leased_again(stage: Stage) -> None:
     stage.clock.advance(31 * DAY_MS)
     await at.pulls.miss_too_old()
     assert (await stage.counts(at.listener)).missed == 5
-    waiting = at.waiting()
-    await at.idle()
+    waiting = await at.begin_waiting()
     await redeliver(stage, at.listener)
     at.pulls.on_change("listener", at.place.organization, at.listener.id)
     handed = await waiting
@@ -425,8 +415,7 @@ async def test_redelivery_keeps_its_rate(stage: Stage) -> None:
     await redeliver(stage, at.listener, pace=2)
     assert len(await at.pull()) == 2
     assert await at.pull() == []
-    waiting = at.waiting()
-    await at.idle()
+    waiting = await at.begin_waiting()
     await at.advance(1_000)
     assert len(await waiting) == 2
     stage.clock.advance(1_000)
@@ -449,8 +438,7 @@ async def test_acknowledgement_that_frees_a_slot_wakes_long_polls(stage: Stage) 
     at = await pull_fixture(stage, DeliveryOptions(max_in_flight=1))
     ids = await at.publish(2)
     handed = await at.pull()
-    waiting = at.waiting()
-    await at.idle()
+    waiting = await at.begin_waiting()
     await at.say("acknowledge", handed)
     assert [each.entry.id for each in await waiting] == ids[1:]
 
