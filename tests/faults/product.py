@@ -30,16 +30,18 @@ class Ended(AssertionError):
 
 
 class Product:
-    """An installation and the process that serves it. The port may differ after each start."""
+    """An installation and the process that serves it. The port may differ after each start.
+
+    As a site under load it is one worker, however many processes it has.
+    """
+
+    workers = (0,)
 
     def __init__(self, folder: Path, *, command: Sequence[str] = SERVE, **settings: object) -> None:
         self.database = folder / "discue.db"
         self.port = 0
         self.serving = asyncio.Event()
         self.lines: deque[str] = deque(maxlen=_LINES_KEPT)
-        self.first_attempts = 0
-        """How many deliveries were tried, as its log tells, since the first start."""
-        self._enough: tuple[int, asyncio.Future[None]] | None = None
         self._clients: list[Client] = []
         self.command = command
         self._settings: Mapping[str, object] = {
@@ -72,6 +74,12 @@ class Product:
         client = Client(self, key=key, address=address)
         self._clients.append(client)
         return client
+
+    def client_of(self, _worker: int, key: str = KEY) -> Client:
+        return self.client(key)
+
+    def worker_at(self, _source: str) -> int:
+        return 0
 
     @property
     def pid(self) -> int:
@@ -111,13 +119,6 @@ class Product:
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._awaited.append((text.replace(" ", ""), future))
         return future
-
-    async def until_first_attempts(self, count: int) -> None:
-        """Wait until `count` deliveries had their first attempt."""
-        self._enough = (count - 1, asyncio.get_running_loop().create_future())
-        self.first_attempts -= 1
-        self._count_first_attempt()
-        await self._within(self._enough[1])
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -161,10 +162,7 @@ class Product:
         self._awaited.clear()
 
     def _hear(self, line: str) -> None:
-        if '"event":"attempt"' in line:
-            if '"number":1,' in line:
-                self._count_first_attempt()
-        else:
+        if '"event":"attempt"' not in line:
             self.lines.append(line)
         if not self._awaited:
             return
@@ -174,11 +172,6 @@ class Product:
             self._awaited.remove(entry)
             if not entry[1].done():
                 entry[1].set_result(line)
-
-    def _count_first_attempt(self) -> None:
-        self.first_attempts += 1
-        if self._enough is not None and self.first_attempts > self._enough[0] and not self._enough[1].done():
-            self._enough[1].set_result(None)
 
     async def _within(self, work: Any) -> Any:
         try:

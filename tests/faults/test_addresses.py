@@ -37,8 +37,9 @@ async def test_name_of_a_private_address_is_refused_at_connect_and_tried_again(t
     async with Receiver() as receiver, Product(tmp_path, allow_private_targets="false") as product:
         client = product.client()
         queue = await client.queue(f"http://localhost:{receiver.port}/hook")
+        tried = product.says('"event":"attempt"')
         await client.publish(queue, "hello")
-        await product.until_first_attempts(1)
+        await tried
         assert await product.stop() == 0
         assert receiver.delivered == []
     with closing(sqlite3.connect(product.database)) as connection:

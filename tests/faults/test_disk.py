@@ -57,12 +57,12 @@ def unable_to_write(product: Product, cause: str) -> AbstractContextManager[None
     return full(product) if cause == "full" else locked(product.database)
 
 
-def refused_for_now(answer: Answer) -> None:
+def refused_for_now(answer: Answer, reason: str = "The database cannot") -> None:
     assert answer.status == 503, answer
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.body["title"] == "Service Unavailable"
     assert answer.body["status"] == 503
-    assert "The database cannot" in answer.body["detail"]
+    assert reason in answer.body["detail"]
     assert answer.body["request_id"] == answer.headers["x-request-id"]
 
 

@@ -1,16 +1,14 @@
 """More publishes than can be stored: quick answers, bounded memory, and what was answered 200 arrives."""
 
 import asyncio
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.faults.client import Answer, Client
 from tests.faults.product import Product
 from tests.faults.receiver import Receiver
+from tests.faults.test_disk import locked, refused_for_now
 
 MEBIBYTE = 1 << 20
 WAITING_BYTES = MEBIBYTE
@@ -40,26 +38,12 @@ async def publish(client: Client, queue: str) -> Timed:
     return Timed(answer, time.monotonic() - began)
 
 
-@contextmanager
-def locked(database: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield connection
-
-
-def refused_well(timed: Timed) -> None:
-    assert timed.answer.status == 503, timed.answer
-    assert int(timed.answer.headers["retry-after"]) >= 1
-    assert timed.answer.body["title"] == "Service Unavailable"
-    assert timed.answer.body["detail"]
-
-
 def judge(answers: list[Timed], within_seconds: float = AT_MOST_SECONDS) -> list[str]:
     """The ids of what was stored, once it is clear that all were answered soon and well."""
     for timed in answers:
         assert timed.seconds < within_seconds
         if timed.answer.status != 200:
-            refused_well(timed)
+            refused_for_now(timed.answer, "Try again soon.")
     return [message for timed in answers for message in timed.stored]
 
 
@@ -67,15 +51,13 @@ async def test_while_the_store_stands_still_the_surplus_is_refused_at_once(tmp_p
     async with Receiver() as receiver, Product(tmp_path, max_waiting_bytes=WAITING_BYTES) as product:
         clients = [product.client() for _ in range(CLIENTS)]
         queue = await clients[0].queue(receiver.url("steady"))
-        with locked(product.database) as lock:
+        with locked(product.database):
             publishing = [asyncio.ensure_future(publish(client, queue)) for client in clients]
             surplus = 0
             while surplus < CLIENTS // 2:
                 await asyncio.wait(publishing, return_when=asyncio.FIRST_COMPLETED)
                 surplus = sum(timed.done() for timed in publishing)
-            lock.execute("ROLLBACK")
-            answers = await asyncio.gather(*publishing)
-        stored = judge(list(answers))
+        stored = judge(await asyncio.gather(*publishing))
         assert stored, "accepted messages are stored when the store continues"
         await receiver.until(lambda: len(set(receiver.messages("steady"))) == len(stored))
         assert set(receiver.messages("steady")) == set(stored)

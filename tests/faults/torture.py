@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from discue.store.sqlite.engine import SqliteEngine
-from tests.faults.client import KEY, Client
 from tests.faults.history import History
 from tests.faults.load import Load, LoadPlan
 from tests.faults.product import SERVE, Product
@@ -38,28 +37,6 @@ class Plan(msgspec.Struct, frozen=True):
     command: Sequence[str] = SERVE
 
 
-class Alone:
-    """A product as the only one to serve, in however many processes."""
-
-    workers = (0,)
-
-    def __init__(self, product: Product) -> None:
-        self._product = product
-
-    @property
-    def serving(self) -> asyncio.Event:
-        return self._product.serving
-
-    def client(self, key: str = KEY) -> Client:
-        return self._product.client(key)
-
-    def client_of(self, _worker: int, key: str = KEY) -> Client:
-        return self._product.client(key)
-
-    def worker_at(self, _source: str) -> int:
-        return 0
-
-
 async def torture(folder: Path, plan: Plan, history: History) -> None:
     """Kill the server so many times, let everything arrive, and end it in good order; `history` tells all of it."""
     product = Product(
@@ -71,7 +48,7 @@ async def torture(folder: Path, plan: Plan, history: History) -> None:
     )
     choices = random.Random(plan.seed)  # noqa: S311 - choices that can be made again
     recorder = Recorder(history, _MOST_OWED)
-    load = Load(plan.load, Alone(product), recorder, choices)
+    load = Load(plan.load, product, recorder, choices)
     async with Receiver(load.respond, keep=False) as receiver, product:
         await load.prepare(receiver.url)
         killer = _Killer(plan, product, recorder, choices)

@@ -53,11 +53,6 @@ class Proxy:
             connection.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
 
-    async def ended(self) -> None:
-        """Returns when every connection there is has ended by itself."""
-        if self._connections:
-            await asyncio.wait(self._connections)
-
     async def mend(self) -> None:
         """Take connections again."""
         if self._server is None:
