@@ -2,7 +2,6 @@
 
 import asyncio
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -232,16 +231,6 @@ async def test_a_schedule_sends_a_message_at_each_of_its_runs(stage: Stage) -> N
     assert {sent.request.body for sent in stage.courier.sent} == {b'"again"'}
 
 
-async def test_schedule_runs_once_with_two_leaders(stage: Stage) -> None:
-    queue, one = await _begun(stage)
-    other = Scheduling(stage)
-    await stage.listener(queue)
-    made = await _scheduled(stage, queue, Timing("* * * * *"))
-    await _to(stage, made.next_run_at)
-    await asyncio.gather(one.deliver(), other.deliver(), one.deliver())
-    assert len(stage.courier.sent) == 1
-
-
 async def test_next_leader_runs_the_remaining_schedules_and_none_twice(stage: Stage) -> None:
     queue, scheduling = await _begun(stage)
     await stage.listener(queue)
@@ -310,9 +299,3 @@ def test_a_delay_ends_so_many_seconds_from_now(delay: int) -> None:
 def test_instant_together_with_a_delay_is_refused(deliver_at: int, delay: int) -> None:
     with pytest.raises(Unprocessable, match="/messages/3/delay"):
         due_at(deliver_at, delay, "/messages/3", NOW)
-
-
-@given(st.lists(st.integers(0, LONGEST_DELAY_SECONDS), min_size=2))
-def test_longer_delay_is_due_later(delays: list[int]) -> None:
-    times = [due_at(None, delay, "", NOW) or NOW for delay in sorted(delays)]
-    assert all(one <= other for one, other in pairwise(times))

@@ -1,11 +1,13 @@
 """Retention on a running installation: what is deleted and what stays, without disturbing deliveries."""
 
 import asyncio
+from typing import cast
 
 import msgspec
 import pytest
 
 from discue.auth.control_plane_cache import ControlPlaneCache
+from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.domain.idempotency import SWEEP_MS
 from discue.domain.ids import row_id_at
@@ -28,42 +30,15 @@ TIMES = RetentionTimes(messages=7 * DAY, missed=14 * DAY, attempts=3 * DAY)
 
 
 @pytest.fixture
-def retention(stage: Stage) -> "RetentionOnStage":
-    return RetentionOnStage(stage)
+def retention(stage: Stage) -> Retention:
+    return _retention(stage)
 
 
-class RetentionOnStage:
-    """Retention jobs on a stage."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._retention: Retention | None = None
-        self.is_leader = True
-
-    @property
-    def retention(self) -> Retention:
-        """Made on first use, for the dispatcher that runs by then."""
-        if self._retention is None:
-            stage = self._stage
-            cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1 << 18)
-            self._retention = Retention(
-                stage.store, cache, stage.dispatcher, stage.clock, times=TIMES, is_leader=lambda: self.is_leader
-            )
-        return self._retention
-
-    async def run(self) -> None:
-        await self.retention.run()
-        await self._stage.quiet()
-
-    async def purge(self) -> None:
-        await self.retention.purge_deleted()
-        await self._stage.quiet()
-
-    async def purge_on_request(self) -> None:
-        await self.retention.purge_on_request()
-
-    def request_purge(self) -> None:
-        self.retention.request_purge()
+def _retention(stage: Stage, *, is_leader: bool = True) -> Retention:
+    """Return the jobs for whatever dispatcher the stage has by then."""
+    cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1 << 18)
+    dispatcher = cast(Dispatcher, stage)
+    return Retention(stage.store, cache, dispatcher, stage.clock, times=TIMES, is_leader=lambda: is_leader)
 
 
 async def _kept(stage: Stage) -> list[int]:
@@ -79,7 +54,7 @@ async def _delete(stage: Stage, queue: Queue) -> None:
     await stage.follow("queue", queue.organization, queue.id)
 
 
-async def test_old_settled_messages_are_deleted_and_others_stay(stage: Stage, retention: RetentionOnStage) -> None:
+async def test_old_settled_messages_are_deleted_and_others_stay(stage: Stage, retention: Retention) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue, 3)
     await stage.end(stage.courier.in_flight[:2], well())
@@ -93,7 +68,7 @@ async def test_old_settled_messages_are_deleted_and_others_stay(stage: Stage, re
     await stage.assert_counts(listener, head=4, acknowledged=4, pending=0)
 
 
-async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, retention: RetentionOnStage) -> None:
+async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, retention: Retention) -> None:
     queue, _ = await stage.running()
     short = msgspec.structs.replace(queue, retention_seconds=60)
     await stage.store.write(lambda tx: queues.update(tx, short))
@@ -107,7 +82,7 @@ async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, reten
     assert await _kept(stage) == []
 
 
-async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, retention: RetentionOnStage) -> None:
+async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, retention: Retention) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue, 2)
     first, second = stage.courier.in_flight
@@ -123,7 +98,7 @@ async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, rete
     assert (await stage.counts(listener)).acknowledged == 2
 
 
-async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, retention: RetentionOnStage) -> None:
+async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, retention: Retention) -> None:
     queue, _ = await stage.running()
     begun = stage.clock.now()
     for number in range(-4, 4):
@@ -146,7 +121,7 @@ async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, retention: Rete
 
 
 async def test_attempts_and_missed_deliveries_are_deleted_after_their_retention(
-    stage: Stage, retention: RetentionOnStage
+    stage: Stage, retention: Retention
 ) -> None:
     queue, listener = await stage.running()
     [message] = await stage.publish(queue)
@@ -168,7 +143,7 @@ async def test_attempts_and_missed_deliveries_are_deleted_after_their_retention(
 
 
 async def test_messages_of_a_disabled_listener_are_missed_kept_and_then_deleted(
-    stage: Stage, retention: RetentionOnStage
+    stage: Stage, retention: Retention
 ) -> None:
     queue, listener = await stage.running()
     await stage.configure(listener, status="disabled")
@@ -186,7 +161,7 @@ async def test_messages_of_a_disabled_listener_are_missed_kept_and_then_deleted(
     await stage.assert_counts(listener, missed=10, pending=0)
 
 
-async def test_events_and_counts_are_deleted_after_their_retention(stage: Stage, retention: RetentionOnStage) -> None:
+async def test_events_and_counts_are_deleted_after_their_retention(stage: Stage, retention: Retention) -> None:
     queue, _ = await stage.running()
     await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly(410))
@@ -206,20 +181,20 @@ async def test_events_and_counts_are_deleted_after_their_retention(stage: Stage,
     assert await stage.rows("SELECT count(*) FROM tally WHERE period = 0") == [(1,)]
 
 
-async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, retention: RetentionOnStage) -> None:
+async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, retention: Retention) -> None:
     queue, _ = await stage.running()
     await stage.publish(queue, 1_200)
     await stage.end(stage.courier.in_flight[::2], badly())
     await stage.end(stage.courier.in_flight[::3], badly(no_retry=True))
 
     await _delete(stage, queue)
-    await retention.purge()
+    await retention.purge_deleted()
     for table in ("queue", "queue_head", "listener", "cursor", "exception", "attempt", "missed_range", "log", "job"):
         assert await stage.rows(f"SELECT count(*) FROM {table}") == [(0,)], table
     assert len(stage.dispatcher.lanes) == 0
 
 
-async def test_purge_runs_on_request_only(stage: Stage, retention: RetentionOnStage) -> None:
+async def test_purge_runs_on_request_only(stage: Stage, retention: Retention) -> None:
     queue, _ = await stage.running()
     round_under_way = asyncio.ensure_future(retention.purge_on_request())
     await _delete(stage, queue)
@@ -230,7 +205,7 @@ async def test_purge_runs_on_request_only(stage: Stage, retention: RetentionOnSt
 
 
 async def test_worker_that_is_not_the_leader_only_misses_deliveries_of_its_own_lanes(
-    stage: Stage, retention: RetentionOnStage
+    stage: Stage, retention: Retention
 ) -> None:
     queue, listener = await stage.running()
     await stage.configure(listener, status="disabled")
@@ -238,22 +213,21 @@ async def test_worker_that_is_not_the_leader_only_misses_deliveries_of_its_own_l
     doomed = await stage.queue(await stage.organization())
     await _delete(stage, doomed)
     stage.clock.advance(31 * DAY_MS)
-    retention.is_leader = False
-    await retention.purge()
+    follower = _retention(stage, is_leader=False)
+    await follower.purge_deleted()
     for _ in range(2):
-        await retention.run()
+        await follower.run()
         stage.clock.advance(15 * DAY_MS)
     assert await _kept(stage) == list(range(1, 11))
     assert (await stage.counts(listener)).missed == 10
     assert await stage.rows("SELECT count(*) FROM job") == [(1,)]
-    retention.is_leader = True
-    await retention.purge()
+    await retention.purge_deleted()
     await retention.run()
     assert await _kept(stage) == []
     assert await stage.rows("SELECT count(*) FROM job") == [(0,)]
 
 
-async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage, retention: RetentionOnStage) -> None:
+async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage, retention: Retention) -> None:
     queue, listener = await stage.running()
     for _ in range(3):
         await stage.publish(queue, 40)
@@ -268,9 +242,7 @@ async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage
     assert (await stage.counts(listener)).acknowledged == 122
 
 
-async def test_failed_authentications_are_deleted_after_their_retention(
-    stage: Stage, retention: RetentionOnStage
-) -> None:
+async def test_failed_authentications_are_deleted_after_their_retention(stage: Stage, retention: Retention) -> None:
     await stage.running()
     subject, began = LockoutSubject("address", "192.0.2.1"), stage.clock.now()
 

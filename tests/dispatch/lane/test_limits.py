@@ -37,15 +37,6 @@ def pumped(limiter: ConcurrencyLimiter, organizations: list[int], waiting: int, 
     return lanes
 
 
-def test_one_lane_alone_stops_at_a_third_and_one_organization_at_half() -> None:
-    limiter = ConcurrencyLimiter(90)
-    [lane] = pumped(limiter, [1], 1_000, 1_000)
-    assert lane.slots.in_flight == 30
-    limiter = ConcurrencyLimiter(90)
-    pumped(limiter, [1] * 30, 1_000, 1_000)
-    assert limiter.in_flight == 45
-
-
 def test_free_slot_goes_to_a_waiting_lane() -> None:
     limiter = ConcurrencyLimiter(12)
     first, second = pumped(limiter, [1, 2], 100, 4)

@@ -30,13 +30,6 @@ async def test_a_listeners_headers_and_timeout_go_with_every_request(stage: Stag
     assert (sent.request.headers, sent.request.timeout_ms) == ((("X-Shop", "north"),), 3_000)
 
 
-async def test_headers_of_a_message_never_replace_those_of_the_listener(stage: Stage) -> None:
-    queue, _ = await stage.running(DeliveryOptions(headers=(("Authorization", "of the listener"),)))
-    await stage.publish_with(queue, MessageOptions(headers=(("authorization", "of the message"), ("X-Trace", "7"))))
-    [sent] = stage.courier.sent
-    assert sent.request.headers == (("Authorization", "of the listener"), ("X-Trace", "7"))
-
-
 async def test_options_go_with_messages_that_are_read_from_the_log(stage: Stage) -> None:
     queue, _ = await stage.running(DeliveryOptions())
     await stage.publish_with(queue, MessageOptions(headers=(("X-Trace", "7"),)))
@@ -66,15 +59,6 @@ async def test_a_listeners_own_schedule_decides_when_it_is_tried_again(stage: St
     await stage.end(stage.courier.in_flight[0], badly())
     assert await _missed(stage) == [("attempts_used_up", 2)]
     assert (await stage.counts(listener)).missed == 1
-
-
-async def test_response_with_a_final_status_is_not_retried(stage: Stage) -> None:
-    queue, _ = await stage.running(DeliveryOptions(retry=RetryOptions(final_statuses=(422, "3xx"))))
-    await stage.publish(queue, 3)
-    await stage.end(stage.courier.in_flight[0], badly(422))
-    await stage.end(stage.courier.in_flight[0], badly(301, error="redirect"))
-    await stage.end(stage.courier.in_flight[0], badly(500))
-    assert await _missed(stage) == [("final_status", 1), ("final_status", 1)]
 
 
 async def test_retry_options_of_a_message_win_over_the_listener_and_those_over_the_queue(stage: Stage) -> None:
@@ -161,10 +145,3 @@ async def test_overload_lowers_the_concurrency_and_recovery_raises_it(stage: Sta
     assert len(stage.courier.in_flight) == 3
     await stage.end(stage.courier.in_flight[::], well())
     assert len(stage.courier.in_flight) == 4
-
-
-async def test_failures_other_than_overload_keep_the_concurrency(stage: Stage) -> None:
-    queue, _ = await stage.running(DeliveryOptions(max_in_flight=8))
-    await stage.publish(queue, 40)
-    await stage.end(stage.courier.in_flight[:8], badly(500))
-    assert len(stage.courier.in_flight) == 8

@@ -92,14 +92,6 @@ async def test_three_failures_in_a_row_make_a_listener_inactive_and_two_successe
     assert (found.last_failure_status, found.last_failure_msg) == (500, "answered 500")
 
 
-async def test_failed_probe_is_stored_with_its_kind_of_error(stage: Stage) -> None:
-    _, listener = await stage.running()
-    await stage.probe(error="refused_address")
-    found = await stage.liveness(listener)
-    assert (found.state, found.last_failure_status, found.last_failure_msg) == ("unstable", 0, "address not allowed")
-    assert found.last_failure_at == stage.clock.now()
-
-
 async def test_internal_error_of_a_probe_does_not_count(stage: Stage) -> None:
     _, listener = await stage.running()
     await stage.probe(error="internal", times=4)

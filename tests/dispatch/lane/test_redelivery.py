@@ -118,16 +118,6 @@ async def test_some_messages_of_a_range_split_it(stage: Stage) -> None:
     assert await stage.missed(listener) == [ids[seq - 1] for seq in (9, 8, 6, 5, 4, 1)]
 
 
-async def test_redelivery_by_reason_leaves_others_out(stage: Stage) -> None:
-    queue, listener = await stage.running()
-    apart = await _miss_one_by_one(stage, queue, 3)
-    together = await _miss_as_a_range(stage, queue, listener, 4)
-    await redeliver(stage, listener, MissedSelection(reason="no_retry"))
-    assert sorted(await _deliver_all(stage)) == sorted(apart)
-    await redeliver(stage, listener, MissedSelection(reason="too_old"))
-    assert sorted(await _deliver_all(stage)) == sorted(together)
-
-
 async def test_a_redelivered_message_has_all_its_attempts_again_and_is_not_too_old(stage: Stage) -> None:
     queue, listener = await stage.running()
     await _miss_as_a_range(stage, queue, listener, 1)

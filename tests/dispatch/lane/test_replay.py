@@ -4,7 +4,6 @@ from random import Random
 
 import pytest
 
-from discue.domain.messages import MessageOptions
 from discue.domain.model import DeliveryOptions, Queue
 from discue.domain.rate import RateLimit
 from tests.dispatch.replays import ask, cancel, deliver_all, live, of_replays, stored, streams
@@ -33,15 +32,6 @@ async def test_replay_sends_a_part_of_the_log_in_order_and_counts_it(stage: Stag
     assert await streams(stage) == []
     await stage.assert_counts(listener, acknowledged=300, missed=0, retrying=0, pending=0)
     assert len(stage.lanes) == 1
-
-
-async def test_replay_includes_messages_older_than_the_listener(stage: Stage) -> None:
-    queue = await stage.queue(await stage.organization())
-    await stage.start()
-    ids = await stage.publish(queue, 5)
-    listener = await stage.listener(queue)
-    await ask(stage, listener)
-    assert [each.message_id for each in await deliver_all(stage)] == ids
 
 
 async def test_replay_without_messages_ends_at_once(stage: Stage) -> None:
@@ -128,19 +118,6 @@ async def test_failed_messages_of_a_replay_are_retried_and_counted_but_not_misse
     assert (await stage.counts(listener)).missed == 0
     assert await stage.delivery_rows(listener) == []
     assert await stage.rows("SELECT seq_from FROM missed_range") == []
-
-
-async def test_expired_messages_of_a_replay_are_skipped_and_counted(stage: Stage) -> None:
-    queue, listener = await stage.running()
-    await stage.publish_with(queue, MessageOptions(), expires_at=stage.clock.now() + 1_000)
-    [kept] = await stage.publish(queue)
-    await deliver_all(stage)
-    await stage.advance(2_000)
-    asked = await ask(stage, listener)
-    assert [each.message_id for each in await deliver_all(stage)] == [kept]
-    done = await stored(stage, asked)
-    assert (done.state, done.delivered, done.expired, done.failed) == ("done", 1, 1, 0)
-    assert (await stage.counts(listener)).missed == 0
 
 
 async def test_age_of_replayed_messages_starts_with_the_replay(stage: Stage) -> None:

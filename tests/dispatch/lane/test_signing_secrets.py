@@ -6,7 +6,7 @@ from discue.crypto.signing import SigningSecret, decode_private_key, decode_secr
 from discue.domain.model import Listener
 from discue.store import listeners
 from discue.store.engine import Transaction
-from tests.dispatch.stage import Stage, badly, until, well
+from tests.dispatch.stage import Stage, until, well
 
 OLD, NEW = ("whsec_" + b64encode(text * 32).decode() for text in (b"o", b"n"))
 PRIVATE = "whsk_" + b64encode(b"p" * 32).decode()
@@ -32,19 +32,6 @@ async def test_an_older_secret_ends_in_a_running_lane_by_the_clock_alone(stage: 
         (sent,) = stage.courier.in_flight
         assert sent.request.keys == tuple(map(decode_secret, expected))
         await stage.end(sent, well())
-
-
-async def test_later_attempt_is_signed_with_the_keys_valid_then(stage: Stage) -> None:
-    queue, listener = await stage.running()
-    await _have(stage, listener, SigningSecret(NEW), SigningSecret(OLD, expires_at=stage.clock.now() + 1))
-    await stage.publish(queue)
-    await until(lambda: len(stage.courier.in_flight) == 1)
-    first = stage.courier.in_flight[0]
-    assert first.request.keys == (decode_secret(NEW), decode_secret(OLD))
-    await stage.end(first, badly())
-    await stage.advance(60_000)
-    await until(lambda: len(stage.courier.in_flight) == 1)
-    assert stage.courier.in_flight[0].request.keys == (decode_secret(NEW),)
 
 
 async def test_key_pair_signs_with_the_shared_secret(stage: Stage) -> None:

@@ -32,16 +32,6 @@ async def _states(at: PullFixture, ids: list[str]) -> list[tuple[str, int]]:
     return await at.stage.store.read(work)
 
 
-async def test_messages_are_leased_once_and_in_order(stage: Stage) -> None:
-    at = await pull_fixture(stage)
-    ids = await at.publish(5)
-    assert await at.pulled(2) == ids[:2]
-    assert await at.pulled(2) == ids[2:4]
-    assert await at.pulled(10) == ids[4:]
-    assert await at.pulled(10) == []
-    assert (await at.stage.counts(at.listener)).pending == 5
-
-
 async def test_acknowledged_message_is_settled_and_counted(stage: Stage) -> None:
     at = await pull_fixture(stage)
     ids = await at.publish(3)
