@@ -213,3 +213,28 @@ async def test_a_timer_wakes_a_lane_whose_retry_is_due(stage: Stage, monkeypatch
     stage.courier.in_flight[0].end(badly())
     await again.wait()
     assert stage.courier.in_flight[0].number == 2
+
+
+async def test_invalidated_lanes_store_nothing(stage: Stage) -> None:
+    """The connection was lost: a lane may hold a history that the new server does not have."""
+    queue, [listener] = await _with_listeners(stage, 1)
+    await stage.start()
+    [message] = await stage.publish(queue)
+    stage.dispatcher.registry.invalidate()
+    await stage.end(tuple(stage.courier.in_flight), well())
+    assert (await stage.counts(listener)).acknowledged == 0
+    await stage.dispatcher.registry.reset()
+    await stage.quiet()
+    assert stage.courier.ids() == [message]
+
+
+async def test_no_lane_comes_up_between_an_invalidation_and_a_reset(stage: Stage) -> None:
+    queue, _ = await _with_listeners(stage, 1)
+    await stage.start()
+    stage.dispatcher.registry.invalidate()
+    await stage.listener(queue)
+    await stage.publish(queue)
+    assert len(stage.dispatcher.lanes) == 0
+    await stage.dispatcher.registry.reset()
+    await stage.quiet()
+    assert len(stage.dispatcher.lanes) == 2

@@ -188,34 +188,21 @@ async def test_session_id_that_exists_is_not_used_again(life: Life) -> None:
     assert life.lease.session_id != taken
 
 
-async def test_peers_have_time_to_renew_before_they_may_be_expired(life: Life) -> None:
+@pytest.mark.parametrize("after", ["joining", "a lapse", "an invalidation"])
+async def test_peers_have_time_to_renew_before_they_may_be_expired(life: Life, after: str) -> None:
     await life.lease.join()
+    if after == "a lapse":
+        life.pass_seconds(9.5)
+    elif after == "an invalidation":
+        life.pass_seconds(5)
+        assert life.lease.may_expire_peers()
+        life.lease.invalidate()
+        life.pass_seconds(3.5)
+    assert not life.lease.may_expire_peers()
+    await life.lease.renew()
     life.pass_seconds(3.2)
     assert not life.lease.may_expire_peers()
     life.pass_seconds(0.2)
     assert life.lease.may_expire_peers()
     await life.lease.renew()
-    assert life.lease.may_expire_peers()
-
-
-async def test_peers_have_time_to_renew_after_the_lease_was_not_held(life: Life) -> None:
-    await life.lease.join()
-    life.pass_seconds(9.5)
-    assert not life.lease.may_expire_peers()
-    await life.lease.renew()
-    assert not life.lease.may_expire_peers()
-    life.pass_seconds(3.4)
-    assert life.lease.may_expire_peers()
-
-
-async def test_peers_have_time_to_renew_after_an_invalidation(life: Life) -> None:
-    await life.lease.join()
-    life.pass_seconds(5)
-    assert life.lease.may_expire_peers()
-    life.lease.invalidate()
-    life.pass_seconds(3.5)
-    assert not life.lease.may_expire_peers()
-    await life.lease.renew()
-    assert not life.lease.may_expire_peers()
-    life.pass_seconds(3.4)
     assert life.lease.may_expire_peers()

@@ -96,16 +96,6 @@ async def test_delayed_message_is_not_sent_to_a_younger_listener(stage: Stage) -
     assert (await stage.counts(young)).pending == 0
 
 
-async def test_delayed_message_that_was_deleted_is_never_sent(stage: Stage) -> None:
-    queue, scheduling = await _begun(stage)
-    await stage.listener(queue)
-    message = await _delayed(stage, queue, 5_000)
-    await stage.delete_message(queue, message)
-    stage.clock.advance(5_000)
-    await scheduling.deliver()
-    assert stage.courier.sent == []
-
-
 async def test_delayed_message_is_sent_after_a_crash(stage: Stage) -> None:
     queue, _ = await _begun(stage)
     await stage.listener(queue)

@@ -72,25 +72,19 @@ async def test_acknowledged_redelivery_unblocks_the_key_in_order(stage: Stage) -
     assert await key_rows(stage) == []
 
 
-@pytest.mark.parametrize("restarts", [False, True])
-async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage, *, restarts: bool) -> None:
+@pytest.mark.parametrize("restarts", ["", "before it is requested", "after it is requested"])
+async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage, restarts: str) -> None:
     queue, listener = await _running(stage)
     ids = await _missed(stage, queue, "a", *(["a"] * (Tuning().waiting_retries + 1)))
     assert (await stage.counts(listener)).retrying > Tuning().waiting_retries
-    if restarts:
+    if restarts == "before it is requested":
         await stage.start()
+    elif restarts:
+        await stage.die(stage.worker)
     await redeliver(stage, listener)
+    if restarts == "after it is requested":
+        await stage.start()
     await stage.acknowledge_in_turn(*ids[:3])
-
-
-async def test_redelivery_asked_for_before_a_takeover_starts_however_many_messages_are_blocked(stage: Stage) -> None:
-    queue, listener = await _running(stage)
-    ids = await _missed(stage, queue, "a", *(["a"] * (Tuning().waiting_retries + 1)))
-    for worker in tuple(stage.workers):
-        await stage.die(worker)
-    await redeliver(stage, listener)
-    await stage.start()
-    assert stage.courier.ids() == [ids[0]]
 
 
 @pytest.mark.parametrize("restarts", [False, True])

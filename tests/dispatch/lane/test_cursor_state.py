@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.ordering import PUSH_STATES, Ordering, WaitingByKey
-from discue.domain.attempts import Timings, Trace, decode_detail
+from discue.domain.attempts import Timings, Trace
 from discue.domain.messages import Entry
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import Settlement
@@ -179,34 +179,8 @@ def test_changes_are_taken_once_with_rising_versions() -> None:
     assert (second.position, second.retrying) == (first.position, first.retrying)
 
 
-def test_attempt_record_has_the_outcome() -> None:
-    outcome = msgspec.structs.replace(badly(429), duration_ms=35)
-    attempt = attempt_record(RECORD, 99, 11, 2, outcome=outcome)
-    assert (attempt.id, attempt.organization, attempt.listener, attempt.queue) == (99, 1, 2, 3)
-    assert (attempt.seq, attempt.number, attempt.status, attempt.error, attempt.duration_ms) == (
-        11,
-        2,
-        429,
-        "status",
-        35,
-    )
-
-
 def _trace(size: int) -> Trace:
     return Trace(b"POST / HTTP/1.1\r\n\r\n", (), os.urandom(size), size, "", False, Timings(None, None, None, None, 1))
-
-
-def test_attempt_detail_is_stored_with_its_record() -> None:
-    cursor = CursorState(RECORD)
-    cursor.add_attempt(attempt_record(RECORD, 8, 11, 1, outcome=badly()), _trace(10), RETRY.due_at)
-    cursor.fail(11, 1, RETRY, NOON, has_row=False)
-    taken = cursor.take()
-    assert [attempt.id for attempt in taken.attempts] == [8]
-    [(attempt, content)] = taken.details
-    assert (attempt, decode_detail(content).next_attempt_at) == (8, NOON + 5_000)
-    cursor.on_stored()
-    assert (cursor.dirty, cursor.unflushed) == (False, 0)
-    assert cursor.take().details == ()
 
 
 @given(st.lists(st.integers(0, 100_000), max_size=40))
