@@ -1,7 +1,6 @@
 """`discue dev`: a server for a developer's machine, with a fixed key, a demo queue and an inbox."""
 
 import dataclasses
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +24,8 @@ from discue.control.encryption import ensure_encryption, opened
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import ensure_operator
 from discue.control.queues import QueueFields
-from discue.crypto.signing import SignatureInvalid, verify
+from discue.crypto.key_file import write_temporary
+from discue.crypto.signing import SignatureInvalid, signing_key_of, verify
 from discue.domain import api_key
 from discue.domain.errors import DiscueError, MethodNotAllowed, SettingsInvalid, reason_phrase
 from discue.domain.scopes import Principal
@@ -49,12 +49,7 @@ def _kept_key(control: ControlContext, path: Path) -> str:
             return text
     text = api_key.compose(control.public_ids.next(), api_key.new_secret(control.random_text))
     # Replaced in one step: a start that is killed must not leave half a key.
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text + "\n")
-    fresh.replace(path)
+    write_temporary(path, text + "\n").replace(path)
     return text
 
 
@@ -170,7 +165,7 @@ class Inbox:
         failure = "the listener has no secret"
         for secret in opened(self._control, listener):
             try:
-                verify(secret.text, headers, body, self._control.clock.now())
+                verify(signing_key_of(secret), headers, body, self._control.clock.now())
                 return VERIFIED
             except SignatureInvalid as error:
                 failure = str(error)

@@ -60,12 +60,12 @@ def add_new_key(path: Path, random_bytes: RandomBytes) -> bytes:
 def insert_keys(path: Path, keys: Sequence[bytes]) -> None:
     """Insert keys at the beginning of a file. Creates the file if it does not exist."""
     # Replaced at once: another process reads all keys of before or all of after, never a part of them.
-    _write_temporary(path, tuple(dict.fromkeys((*keys, *read_keys(path))))).replace(path)
+    write_temporary(path, _content(tuple(dict.fromkeys((*keys, *read_keys(path)))))).replace(path)
 
 
 def create_key_file(path: Path, random_bytes: RandomBytes) -> tuple[bytes, ...]:
     """Create a file with a new key, unless it exists, and return its keys. Safe in several processes at once."""
-    temporary = _write_temporary(path, (random_bytes(KEY_BYTES),))
+    temporary = write_temporary(path, _content((random_bytes(KEY_BYTES),)))
     # link() fails if the file exists: exactly one of several processes creates it, and none reads a partial file.
     with suppress(FileExistsError):
         os.link(temporary, path)
@@ -78,19 +78,23 @@ def is_private(path: Path) -> bool:
     return path.stat().st_mode & 0o077 == 0
 
 
-def _write_temporary(path: Path, keys: Sequence[bytes]) -> Path:
-    """Write and sync a temporary file in the same directory."""
+def write_temporary(path: Path, content: str) -> Path:
+    """Write and sync a temporary file in the same directory, which only the owner may read."""
     # In the same directory, because a file can be linked and replaced only within a file system.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     temporary.unlink(missing_ok=True)
     # Private from the start, not after a chmod.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(_HEADING + "".join(b64encode(key).decode() + "\n" for key in keys))
+        file.write(content)
         file.flush()
         # Secrets that are sealed with a key must not outlive it in a power failure.
         os.fsync(descriptor)
     return temporary
+
+
+def _content(keys: Sequence[bytes]) -> str:
+    return _HEADING + "".join(b64encode(key).decode() + "\n" for key in keys)
 
 
 def _key(path: Path, number: int, line: str) -> bytes:

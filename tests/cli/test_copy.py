@@ -163,7 +163,9 @@ def test_pending_messages_are_delivered_by_the_copy_with_an_unchanged_secret(
     )
     for headers, body in receipts.requests:
         assert headers["authorization"] == "Basic YWRhOnMzY3IzdA=="
-        signing.verify(listener["secret"], headers, body, 1_000 * int(headers["webhook-timestamp"]))
+        signing.verify(
+            signing.decode_secret(listener["secret"]), headers, body, 1_000 * int(headers["webhook-timestamp"])
+        )
 
 
 @pytest.mark.parametrize("ended", ["killed between steps", "killed within a step", "asked to stop"])

@@ -54,7 +54,7 @@ class Client:
 
 def verify(receipts: Receipts, secret: str, which: int = -1) -> None:
     headers, body = receipts.requests[which]
-    signing.verify(secret, headers, body, SystemClock().now())
+    signing.verify(signing.decode_secret(secret), headers, body, SystemClock().now())
 
 
 def state(database: str) -> tuple[Encryption, list[SecretsRow]]:

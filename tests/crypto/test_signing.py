@@ -32,6 +32,7 @@ from discue.crypto.signing import (
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 MESSAGE = "0OPFvCRRk3PdHdhfqKbcp"
+KEY = decode_secret(SECRET)
 NOW = 1_800_000_000_000
 BODY = b'{"count": 1}'
 
@@ -84,7 +85,7 @@ def test_signatures_of_the_reference_library_are_verified(key: bytes, text: str)
         "Webhook-Timestamp": str(NOW // 1_000),
         "Webhook-Signature": Webhook(secret).sign(MESSAGE, made_at, text),
     }
-    verify(secret, headers, text.encode(), NOW)
+    verify(key, headers, text.encode(), NOW)
 
 
 @given(body=st.binary(min_size=1, max_size=100), data=st.data())
@@ -93,7 +94,7 @@ def test_modified_body_does_not_verify(body: bytes, data: st.DataObject) -> None
     bit = data.draw(st.integers(0, 7))
     tampered = body[:index] + bytes([body[index] ^ 1 << bit]) + body[index + 1 :]
     with pytest.raises(SignatureInvalid):
-        verify(SECRET, headers_of(body), tampered, NOW)
+        verify(KEY, headers_of(body), tampered, NOW)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_modified_body_does_not_verify(body: bytes, data: st.DataObject) -> None
 )
 def test_modified_header_does_not_verify(name: str, value: str) -> None:
     with pytest.raises(SignatureInvalid):
-        verify(SECRET, headers_of() | {name: value}, BODY, NOW)
+        verify(KEY, headers_of() | {name: value}, BODY, NOW)
 
 
 @pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
@@ -123,26 +124,26 @@ def test_missing_header_is_named(name: str) -> None:
     headers = headers_of()
     del headers[name]
     with pytest.raises(SignatureInvalid, match=name):
-        verify(SECRET, headers, BODY, NOW)
+        verify(KEY, headers, BODY, NOW)
 
 
 def test_other_secret_does_not_verify() -> None:
     with pytest.raises(SignatureInvalid, match="No signature matches"):
-        verify(other_secret(1), headers_of(), BODY, NOW)
+        verify(decode_secret(other_secret(1)), headers_of(), BODY, NOW)
 
 
 def test_both_secrets_verify_during_a_rotation() -> None:
     headers = headers_of(BODY, other_secret(1), other_secret(2))
     assert headers["webhook-signature"].count("v1,") == 2
-    verify(other_secret(1), headers, BODY, NOW)
-    verify(other_secret(2), headers, BODY, NOW)
+    verify(decode_secret(other_secret(1)), headers, BODY, NOW)
+    verify(decode_secret(other_secret(2)), headers, BODY, NOW)
 
 
 @pytest.mark.parametrize("drift_ms", [-300_001, 300_001])
 def test_old_or_future_signature_does_not_verify(drift_ms: int) -> None:
-    verify(SECRET, headers_of(), BODY, NOW + drift_ms // 2)
+    verify(KEY, headers_of(), BODY, NOW + drift_ms // 2)
     with pytest.raises(SignatureInvalid, match="too far"):
-        verify(SECRET, headers_of(), BODY, NOW + drift_ms)
+        verify(KEY, headers_of(), BODY, NOW + drift_ms)
 
 
 # Ed25519
@@ -157,23 +158,15 @@ def headers_by(signature: str) -> dict[str, str]:
 @given(seeds, st.binary(max_size=300))
 def test_public_key_verifies_signatures(seed: bytes, body: bytes) -> None:
     private = decode_private_key(new_private_key(lambda _: seed))
-    shared, pair = sign((decode_secret(SECRET), private), MESSAGE, NOW // 1_000, body).split(" ")
-    public = encode_public_key(private)
-    Ed25519PublicKey.from_public_bytes(b64decode(public.removeprefix("whpk_"))).verify(
+    shared, pair = sign((KEY, private), MESSAGE, NOW // 1_000, body).split(" ")
+    Ed25519PublicKey.from_public_bytes(b64decode(encode_public_key(private).removeprefix("whpk_"))).verify(
         b64decode(pair.removeprefix("v1a,")), b"%b.%d.%b" % (MESSAGE.encode(), NOW // 1_000, body)
     )
-    for secret in (public, SECRET):
-        verify(secret, headers_by(f"{shared} {pair}"), body, NOW)
-    for secret, signature in ((public, shared), (SECRET, pair)):
+    for key in (private, KEY):
+        verify(key, headers_by(f"{shared} {pair}"), body, NOW)
+    for key, signature in ((private, shared), (KEY, pair), (private, "v1a,"), (private, "v1a,!")):
         with pytest.raises(SignatureInvalid):
-            verify(secret, headers_by(signature), body, NOW)
-
-
-@given(seeds, st.binary(max_size=100), st.sampled_from(["v1a,", "v1a,!", "v1a", "", "v2a,AAAA", "v1a," + "A" * 88]))
-def test_other_signature_does_not_verify(seed: bytes, body: bytes, signature: str) -> None:
-    public = encode_public_key(Ed25519PrivateKey.from_private_bytes(seed))
-    with pytest.raises(SignatureInvalid):
-        verify(public, headers_by(signature or "x"), body, NOW)
+            verify(key, headers_by(signature), body, NOW)
 
 
 @given(seeds, st.binary(min_size=32, max_size=32))
