@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,9 +29,6 @@ class Finding(NamedTuple):
     is_problem: bool
 
 
-Check = Callable[[Invocation], Iterator[Finding]]
-
-
 _SUBJECT = "encryption"
 _IN_THE_CLEAR = (
     "signing secrets are stored unencrypted; set encryption_key (`openssl rand -base64 32` makes one) or "
@@ -39,17 +36,15 @@ _IN_THE_CLEAR = (
 )
 
 
-def encryption_findings(invocation: Invocation) -> Iterator[Finding]:
-    """Check that the encryption keys that the next start needs are available."""
-    settings, place = invocation.settings, key_file.key_file_path(invocation.settings)
+def encryption_findings(settings: Settings, stands: Encryption | None) -> Iterator[Finding]:
+    """Check that the encryption keys that the next start needs are available. `stands` None: not known."""
+    place = key_file.key_file_path(settings)
     try:
         keys = [key_id_of(key) for key in key_file.current_keys(settings)]
-        stands = decode(asyncio.run(inspect_database(settings)).encryption)
     except SettingsInvalid as error:
         yield Finding(_SUBJECT, error.detail, is_problem=True)
         return
-    except StoreUnusable:
-        # Reported by the check of the database.
+    if stands is None:
         return
     if place is not None and place.is_file() and not key_file.is_private(place):
         yield Finding(_SUBJECT, f"other users can read {place}; run chmod 600 {place}", is_problem=True)
@@ -90,7 +85,9 @@ def add(commands: Commands) -> None:
 
 
 def run(invocation: Invocation) -> int:
-    findings = [finding for check in _CHECKS for finding in check(invocation)]
+    findings = [Finding("settings", "valid", is_problem=False), *database_findings(invocation)]
+    for check in (clock_findings, tls_findings, disk_findings):
+        findings += check(invocation)
     for finding in findings:
         say(f"{'PROBLEM' if finding.is_problem else 'ok':8}{finding.subject}: {finding.detail}")
     problems = sum(finding.is_problem for finding in findings)
@@ -98,18 +95,14 @@ def run(invocation: Invocation) -> int:
     return 1 if problems else 0
 
 
-def settings_findings(_invocation: Invocation) -> Iterator[Finding]:
-    """Report that the settings are valid: otherwise no check runs."""
-    yield Finding("settings", "valid", is_problem=False)
-
-
 def database_findings(invocation: Invocation) -> Iterator[Finding]:
-    """Check that the database exists or can be created, is writable, and has a known schema version."""
+    """Check that the database exists or can be created, is writable, and has a known schema version, and its keys."""
     settings = invocation.settings
     try:
         found = asyncio.run(inspect_database(settings))
     except StoreUnusable as error:
         yield Finding("database", error.detail, is_problem=True)
+        yield from encryption_findings(settings, None)
         return
     if settings.database_path is None:
         yield from server_findings(invocation, found)
@@ -118,6 +111,7 @@ def database_findings(invocation: Invocation) -> Iterator[Finding]:
         yield Finding("database", state, is_problem=False)
     else:
         yield Finding("database", f"the next start creates {settings.database_shown}", is_problem=False)
+    yield from encryption_findings(settings, decode(found.encryption))
 
 
 def _schema_state(found: DatabaseInspection) -> str:
@@ -227,13 +221,3 @@ def disk_findings(invocation: Invocation) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(folder).free
     yield Finding("disk", f"{free >> 20} MiB free for the database", is_problem=free < _LEAST_FREE_BYTES)
-
-
-_CHECKS: tuple[Check, ...] = (
-    settings_findings,
-    database_findings,
-    encryption_findings,
-    clock_findings,
-    tls_findings,
-    disk_findings,
-)

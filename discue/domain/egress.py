@@ -208,7 +208,22 @@ def parse_target(url: str, pointer: str) -> Target:
     if match is None:
         raise invalid(pointer, "must be an absolute http or https URL")
     scheme, authority, path, query = match.groups()
-    return _target(scheme.lower(), authority, (path or "/") + query, pointer)
+    if "@" in authority:
+        raise invalid(pointer, "must not contain credentials")
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        raise invalid(pointer, "must have a valid host and port")
+    host_text, port_text = match.groups()
+    default_port = _DEFAULT_PORTS[scheme.lower()]
+    port = int(port_text) if port_text else default_port
+    if port not in _PORTS:
+        raise invalid(pointer, "must have a port from 1 to 65535")
+    # The Host header has the normalized form, without zone: it must name the host that was checked.
+    host, literal = _host(host_text, pointer)
+    shown = f"[{host.partition('%')[0]}]" if isinstance(literal, IPv6Address) else host
+    if port != default_port:
+        shown = f"{shown}:{port}"
+    return Target(scheme.lower(), host, port, shown, quote((path or "/") + query, safe=_UNENCODED), literal)
 
 
 def check_target(target: Target, policy: EgressPolicy, pointer: str) -> None:
@@ -227,24 +242,6 @@ def host_key(hostname: str) -> str | None:
     except Unprocessable:
         return None
     return name if literal is None else None
-
-
-def _target(scheme: str, authority: str, path: str, pointer: str) -> Target:
-    if "@" in authority:
-        raise invalid(pointer, "must not contain credentials")
-    match = _AUTHORITY.fullmatch(authority)
-    if match is None:
-        raise invalid(pointer, "must have a valid host and port")
-    host_text, port_text = match.groups()
-    port = int(port_text) if port_text else _DEFAULT_PORTS[scheme]
-    if port not in _PORTS:
-        raise invalid(pointer, "must have a port from 1 to 65535")
-    # The Host header has the normalized form, without zone: it must name the host that was checked.
-    host, literal = _host(host_text, pointer)
-    shown = f"[{host.partition('%')[0]}]" if isinstance(literal, IPv6Address) else host
-    if port != _DEFAULT_PORTS[scheme]:
-        shown = f"{shown}:{port}"
-    return Target(scheme, host, port, shown, quote(path, safe=_UNENCODED), literal)
 
 
 def _host(text: str, pointer: str) -> tuple[str, IPAddress | None]:

@@ -167,19 +167,18 @@ class _Faults:
         self._invalid: list[Fault] = []
 
     def malformed(self, pointer: str, detail: str) -> None:
-        # Bounded: a request may contain thousands of invalid places.
-        if len(self._malformed) < _MAX_FAULTS:
-            self._malformed.append(Fault(pointer, detail))
+        self._malformed.append(Fault(pointer, detail))
 
     def invalid(self, pointer: str, detail: str) -> None:
-        if len(self._invalid) < _MAX_FAULTS:
-            self._invalid.append(Fault(pointer, detail))
+        self._invalid.append(Fault(pointer, detail))
 
     def raise_any(self) -> None:
+        # Bounded: a request may contain thousands of invalid places.
         if self._malformed:
-            raise BadRequest('The scopes are malformed; see "errors".', faults=tuple(self._malformed))
+            raise BadRequest('The scopes are malformed; see "errors".', faults=tuple(self._malformed[:_MAX_FAULTS]))
         if self._invalid:
-            raise Unprocessable('The scopes have invalid values; see "errors".', faults=tuple(self._invalid))
+            faults = tuple(self._invalid[:_MAX_FAULTS])
+            raise Unprocessable('The scopes have invalid values; see "errors".', faults=faults)
 
 
 def _parse_map(value: dict[str, object], pointer: str, faults: _Faults) -> dict[str, Scope]:

@@ -51,9 +51,6 @@ class Log:
         """Whether `info` writes anything. Check it before collecting the fields of a frequent event."""
         return self._logger.isEnabledFor(logging.INFO)
 
-    def debug(self, event: str, /, **fields: object) -> None:
-        self._write(logging.DEBUG, event, fields, None)
-
     def info(self, event: str, /, **fields: object) -> None:
         self._write(logging.INFO, event, fields, None)
 

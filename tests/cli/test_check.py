@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from discue.cli import check
-from discue.cli.check import Check, Finding
+from discue.cli.check import Finding
 from discue.cli.command import Invocation
 from discue.cli.main import command_parser
 from discue.config.settings import Settings
@@ -19,9 +19,9 @@ from tests.cli.commands import run, serving
 from tests.support.clocks import StandingClock
 
 
-def findings(look: Check, folder: Path, clock: Clock) -> Iterator[Finding]:
+def clock_findings(folder: Path, clock: Clock) -> Iterator[Finding]:
     settings = Settings(database=f"sqlite:///{folder}/discue.db")
-    return look(Invocation(command_parser().parse_args(["check"]), settings, clock, Log()))
+    return check.clock_findings(Invocation(command_parser().parse_args(["check"]), settings, clock, Log()))
 
 
 def test_check_finds_no_problem_before_the_first_start_and_creates_nothing(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_database_of_a_newer_version_is_found(tmp_path: Path) -> None:
 
 
 def test_clock_at_the_epoch_is_found(tmp_path: Path) -> None:
-    (finding,) = findings(check.clock_findings, tmp_path, StandingClock(0))
+    (finding,) = clock_findings(tmp_path, StandingClock(0))
 
     assert finding.is_problem
     assert "1970-01-01" in finding.detail
@@ -93,8 +93,8 @@ def test_clock_behind_the_database_is_found(tmp_path: Path) -> None:
     (tmp_path / "discue.db").touch()
     changed = round((tmp_path / "discue.db").stat().st_mtime * 1_000)
 
-    (behind,) = findings(check.clock_findings, tmp_path, StandingClock(changed - 90_000))
-    (fine,) = findings(check.clock_findings, tmp_path, StandingClock(changed - 30_000))
+    (behind,) = clock_findings(tmp_path, StandingClock(changed - 90_000))
+    (fine,) = clock_findings(tmp_path, StandingClock(changed - 30_000))
     assert behind.is_problem
     assert "90 s before" in behind.detail
     assert not fine.is_problem

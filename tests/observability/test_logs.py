@@ -84,7 +84,6 @@ def test_value_with_special_characters_is_quoted(value: str) -> None:
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_disabled_levels_write_nothing(form: LogFormat) -> None:
     lines = Lines(form, "warning")
-    lines.log.debug("a")
     lines.log.info("b")
     assert not lines.log.enabled
     assert lines.taken() == []
