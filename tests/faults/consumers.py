@@ -5,14 +5,14 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from tests.faults.client import Client, Lost, expect_busy
-from tests.faults.history import HandedOut, History, Pulling
+from tests.faults.history import HandedOut, Pulling
 from tests.faults.recorder import Recorder
 
 LEASE_SECONDS = 3
-_CONSUMERS = 2
+CONSUMERS = 2
+"""Consumers of each listener."""
 _AT_ONCE = 5
 _AT_THE_END = 50
 _WAIT_SECONDS = 1
@@ -65,7 +65,17 @@ class Consumers:
             expect_busy(answer)
         came_at, history = time.monotonic(), self._recorder.history
         handed = [
-            _handed_out(each, self.pulling.id, sent, (sent_at, came_at), history) for each in answer.body["messages"]
+            HandedOut(
+                listener=self.pulling.id,
+                message=shown["id"],
+                body=shown["data"],
+                receipt=shown["receipt"],
+                sent=sent,
+                sent_at=sent_at,
+                came_at=came_at,
+                leased_until=shown["leased_until"] / 1_000 - history.epoch,
+            )
+            for shown in answer.body["messages"]
         ]
         history.handed_out += handed
         return handed
@@ -107,23 +117,3 @@ class Consumers:
                 return bool(answer.body["listener"]["messages"]["pending_count"])
         await asyncio.sleep(_APART_SECONDS)
         return True
-
-
-def at_once() -> range:
-    """Return a number for each consumer of a listener."""
-    return range(_CONSUMERS)
-
-
-def _handed_out(
-    shown: dict[str, Any], listener: str, sent: int, times: tuple[float, float], history: History
-) -> HandedOut:
-    return HandedOut(
-        listener=listener,
-        message=shown["id"],
-        body=shown["data"],
-        receipt=shown["receipt"],
-        sent=sent,
-        sent_at=times[0],
-        came_at=times[1],
-        leased_until=shown["leased_until"] / 1_000 - history.epoch,
-    )

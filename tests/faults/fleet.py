@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -47,24 +47,14 @@ class Worker:
 
         Returns when it serves.
         """
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                while True:
-                    if await self._starts():
-                        return
-                    await asyncio.sleep(_AGAIN_SECONDS)
-        except TimeoutError:
-            said = "".join(self.product.lines)
-            raise AssertionError(f"worker {self.number} does not start in {_START_SECONDS} s:\n{said}") from None
-
-    async def _starts(self) -> bool:
-        try:
-            await self.begin()
-            await self.product.ready()
-        except Ended:
-            await self.product.kill()
-            return False
-        return True
+        async with self._within(_START_SECONDS, "does not start"):
+            while True:
+                with suppress(Ended):
+                    await self.begin()
+                    await self.product.ready()
+                    return
+                await self.product.kill()
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def begin(self) -> None:
         """Start a process, and do not wait for it."""
@@ -86,15 +76,18 @@ class Worker:
 
     async def until_ready(self) -> None:
         """Returns when it says that it is. Raises AssertionError with its log when it does not in time."""
-        client = Client(self.product, patience_seconds=1.0)
-        try:
-            async with asyncio.timeout(_READY_SECONDS):
+        with closing(Client(self.product, patience_seconds=1.0)) as client:
+            async with self._within(_READY_SECONDS, "is not ready"):
                 await client.until("/health/ready", 200, apart_seconds=_AGAIN_SECONDS)
+
+    @asynccontextmanager
+    async def _within(self, seconds: float, what: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
         except TimeoutError:
             said = "".join(self.product.lines)
-            raise AssertionError(f"worker {self.number} is not ready after {_READY_SECONDS} s:\n{said}") from None
-        finally:
-            client.close()
+            raise AssertionError(f"worker {self.number} {what} within {seconds} s:\n{said}") from None
 
 
 class Entrance:

@@ -13,7 +13,7 @@ from zlib import crc32
 import msgspec
 
 from tests.faults.client import KEY, Answer, Client, Lost, expect_busy
-from tests.faults.consumers import Consumers, at_once
+from tests.faults.consumers import CONSUMERS, Consumers
 from tests.faults.history import Rate, Wish
 from tests.faults.receiver import Delivered
 from tests.faults.recorder import Recorder
@@ -201,7 +201,7 @@ class Load:
             if tenant.paced:
                 works.append(self.again_and_again(tenant, self._produce_in_bursts, tenant.paced))
         for tenant, consumers in self._consumers:
-            works += [self.again_and_again(tenant, self._consume, consumers) for _ in at_once()]
+            works += [self.again_and_again(tenant, self._consume, consumers) for _ in range(CONSUMERS)]
         return [asyncio.ensure_future(work) for work in works]
 
     async def again_and_again(

@@ -2,16 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterator
 
 import httpx
-import pytest
 
 from discue.api.resources import ROUTES
 from tests.fuzz.fuzzing import Findings, Limit, Round, fuzz
 from tests.support.api_world import BODIES
-from tests.support.databases import ENGINE_NAMES, new_database
-from tests.support.served_api import Cast, Service, cast_of, served
+from tests.support.served_api import Cast, Service, cast_of
 
 CASES = int(os.environ.get("FUZZ_CASES", "0"))
 """How many requests a long run makes on each engine; 0 for a short one, which is always the same."""
@@ -27,16 +24,6 @@ _LONG = (
 _LONGEST_SECONDS = 90 + CASES / 12
 _PROBED = 60 if CASES else 20
 _FEWEST_MADE = 20
-
-
-@pytest.fixture(params=ENGINE_NAMES)
-def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("fuzz")
-    with (
-        new_database(request, request.param, folder) as database,
-        served(folder, database=database, rate_limit=0, address_rate_limit=0) as running,
-    ):
-        yield running
 
 
 def test_fuzzing_finds_no_failure_and_no_leaked_id(service: Service) -> None:

@@ -1,33 +1,20 @@
 """Any sequence of calls leaves the service as a small model of it says, on both engines."""
 
 import os
-from collections.abc import Iterator
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.fuzz.calls.domains import DomainCalls
 from tests.fuzz.calls.schemas import SchemaCalls
 from tests.fuzz.calls.users import UserCalls
-from tests.support.databases import ENGINE_NAMES, new_database
-from tests.support.served_api import Service, served
+from tests.support.served_api import Service
 
 SEQUENCES = int(os.environ.get("FUZZ_CASES", "0")) // 50
 """How many sequences a long run makes, other ones each time; 0 for a short run, which is always the same."""
 
 _SHORT = 24
 _STEPS = 30
-
-
-@pytest.fixture(scope="module", params=ENGINE_NAMES)
-def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("model")
-    with (
-        new_database(request, request.param, folder) as database,
-        served(folder, database=database, rate_limit=0, address_rate_limit=0) as running,
-    ):
-        yield running
 
 
 def test_the_service_is_as_its_model_says(service: Service) -> None:

@@ -57,50 +57,25 @@ def test_change_without_effect_on_clients_is_accepted(change: Change) -> None:
     assert differences(load(DOCUMENT), document) == []
 
 
-def _remove_field(document: Any) -> None:
-    del document["components"]["schemas"]["Problem"]["properties"]["title"]
+def _problem(document: Any) -> Any:
+    return document["components"]["schemas"]["Problem"]
 
 
-def _require_field(document: Any) -> None:
-    schema = document["components"]["schemas"]["Problem"]
-    schema["required"] = [*schema.get("required", []), "more"]
-
-
-def _change_type(document: Any) -> None:
-    document["components"]["schemas"]["Problem"]["properties"]["status"]["type"] = "string"
-
-
-def _remove_path(document: Any) -> None:
-    del document["paths"][QUEUES]
-
-
-def _remove_method(document: Any) -> None:
-    del document["paths"][QUEUES]["get"]
-
-
-def _remove_parameter(document: Any) -> None:
-    document["paths"][QUEUES]["get"]["parameters"].pop()
-
-
-def _remove_response(document: Any) -> None:
-    del document["paths"][QUEUES]["get"]["responses"]["429"]
-
-
-def _rename_operation(document: Any) -> None:
-    document["paths"][QUEUES]["get"]["operationId"] = "another"
+def _operation(document: Any) -> Any:
+    return document["paths"][QUEUES]["get"]
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        _remove_field,
-        _require_field,
-        _change_type,
-        _remove_path,
-        _remove_method,
-        _remove_parameter,
-        _remove_response,
-        _rename_operation,
+        pytest.param(lambda document: _problem(document)["properties"].pop("title"), id="field removed"),
+        pytest.param(lambda document: _problem(document).setdefault("required", []).append("more"), id="required"),
+        pytest.param(lambda document: _problem(document)["properties"]["status"].update(type="string"), id="type"),
+        pytest.param(lambda document: document["paths"].pop(QUEUES), id="path removed"),
+        pytest.param(lambda document: document["paths"][QUEUES].pop("get"), id="method removed"),
+        pytest.param(lambda document: _operation(document)["parameters"].pop(), id="parameter removed"),
+        pytest.param(lambda document: _operation(document)["responses"].pop("429"), id="response removed"),
+        pytest.param(lambda document: _operation(document).update(operationId="another"), id="operation renamed"),
     ],
 )
 def test_change_that_clients_can_see_is_reported(change: Change) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from asyncio import to_thread
 
 from tests.faults.nemesis.field import Field
 from tests.support.postgres.cluster import Cluster
@@ -21,24 +22,24 @@ async def crash(field: Field) -> None:
     """`pg_ctl stop -m immediate`, and a start soon or a while after."""
     primary = field.pair.primary
     with field.fault_of_all("database crash"):
-        await field.blocking(primary.stop, "immediate")
+        await to_thread(primary.stop, "immediate")
         await field.lasts(0, field.random.choice((0, 1.5)))
-        await field.blocking(primary.start)
+        await to_thread(primary.start)
 
 
 async def kill(field: Field) -> None:
     """SIGKILL of all its processes."""
     primary = field.pair.primary
     with field.fault_of_all("database kill"):
-        await field.blocking(primary.kill)
-        await field.blocking(primary.start)
+        await to_thread(primary.kill)
+        await to_thread(primary.start)
 
 
 async def cut_connections(field: Field) -> None:
     """Every connection ends at once: by the server's word, or by a reset from the network."""
     with field.fault_of_all("connections cut"):
         if field.random.random() < 0.5:
-            await field.blocking(field.pair.primary.disconnect_all)
+            await to_thread(field.pair.primary.disconnect_all)
         else:
             for worker in field.fleet.members:
                 for link in worker.links:
@@ -49,11 +50,11 @@ async def pause(field: Field) -> None:
     """SIGSTOP of all its processes: connections stand, nothing is answered, and then it goes on."""
     primary = field.pair.primary
     with field.fault_of_all("database pause"):
-        await field.blocking(primary.pause)
+        await to_thread(primary.pause)
         try:
             await field.lasts(0.2, 1.5)
         finally:
-            await field.blocking(primary.resume)
+            await to_thread(primary.resume)
 
 
 async def refuse_writing(field: Field) -> None:
@@ -66,7 +67,7 @@ async def refuse_writing(field: Field) -> None:
     with field.fault_of_all("writing refused"):
         _limit_files(primary, _FULL_BYTES)
         await field.lasts(0.3, 1)
-        await field.blocking(_give_room, primary)
+        await to_thread(_give_room, primary)
 
 
 def _give_room(primary: Cluster) -> None:
@@ -96,44 +97,44 @@ def _limit_files(primary: Cluster, most_bytes: str) -> None:
 
 async def fail_over(field: Field) -> None:
     with field.fault_of_all("failover"):
-        await field.blocking(field.pair.fail_over)
+        await to_thread(field.pair.fail_over)
     await field.lasts(0, 1)
-    await field.blocking(field.pair.rejoin)
+    await to_thread(field.pair.rejoin)
 
 
 async def fail_over_from_one_that_hangs(field: Field) -> None:
     """The primary stands still, and keeps its connections. While some wait for it, others find the next one."""
     with field.fault_of_all("failover from a hang") as fault:
         fault.blows += 1
-        await field.blocking(field.pair.primary.pause)
+        await to_thread(field.pair.primary.pause)
         await field.lasts(0, 0.5)
-        former = await field.blocking(field.pair.take_over)
+        former = await to_thread(field.pair.take_over)
         await field.lasts(0.5, 2)
-        await field.blocking(former.kill)
-    await field.blocking(field.pair.rejoin)
+        await to_thread(former.kill)
+    await to_thread(field.pair.rejoin)
 
 
 async def fail_over_after_cancelling(field: Field) -> None:
     """Commits wait for a standby that is gone, are cancelled in their wait, and are not on the next primary."""
     with field.fault_of_all("failover after cancelling") as fault:
         seconds = field.random.uniform(_SHORTEST_SECONDS, _LONGEST_SECONDS)
-        fault.blows += await field.blocking(_lose_commits, field.pair, seconds)
-        await field.blocking(field.pair.fail_over)
+        fault.blows += await to_thread(_lose_commits, field.pair, seconds)
+        await to_thread(field.pair.fail_over)
     await field.lasts(0, 1)
-    await field.blocking(field.pair.rejoin)
+    await to_thread(field.pair.rejoin)
 
 
 async def fail_over_after_a_restart(field: Field) -> None:
     """The primary crashes while commits wait for a standby that is gone, comes back with them, and dies."""
     with field.fault_of_all("failover after restart") as fault:
         fault.blows += 2
-        await field.blocking(_crash_with_commits, field.pair)
+        await to_thread(_crash_with_commits, field.pair)
         await field.lasts(1, 2)
-        await field.blocking(field.pair.primary.kill)
-        await field.blocking(field.pair.standby.resume)
-        await field.blocking(field.pair.fail_over)
+        await to_thread(field.pair.primary.kill)
+        await to_thread(field.pair.standby.resume)
+        await to_thread(field.pair.fail_over)
     await field.lasts(0, 1)
-    await field.blocking(field.pair.rejoin)
+    await to_thread(field.pair.rejoin)
 
 
 def _crash_with_commits(pair: Pair) -> None:

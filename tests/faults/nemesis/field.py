@@ -2,18 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from tests.faults.fleet import LEASE_SECONDS, Fleet, Worker
 from tests.faults.history import Fault
 from tests.faults.load import Load
-from tests.faults.recorder import Recorder
 from tests.support.postgres.standby import Pair
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _CALM_SECONDS = LEASE_SECONDS + 2.0
 _ARRIVAL_SECONDS = 30.0
@@ -28,10 +23,6 @@ class Field:
         self.load = load
         self.random = choices
         self._held: set[int] = set()
-
-    @property
-    def recorder(self) -> Recorder:
-        return self.load.recorder
 
     @contextmanager
     def a_worker(self) -> Iterator[Worker]:
@@ -48,24 +39,16 @@ class Field:
         finally:
             self._held.discard(worker.number)
 
-    @contextmanager
-    def fault_of(self, kind: str, *workers: Worker) -> Iterator[Fault]:
+    def fault_of(self, kind: str, *workers: Worker) -> AbstractContextManager[Fault]:
         """Record a fault: the requests in flight at these workers may be repeated."""
-        with self.recorder.fault(kind, [worker.number for worker in workers]) as fault:
-            yield fault
+        return self.load.recorder.fault(kind, [worker.number for worker in workers])
 
-    @contextmanager
-    def fault_of_all(self, kind: str) -> Iterator[Fault]:
-        with self.fault_of(kind, *self.fleet.members) as fault:
-            yield fault
+    def fault_of_all(self, kind: str) -> AbstractContextManager[Fault]:
+        return self.fault_of(kind, *self.fleet.members)
 
     async def lasts(self, shortest_leases: float, longest_leases: float) -> None:
         """How long a fault goes on, in lengths of a lease."""
         await asyncio.sleep(LEASE_SECONDS * self.random.uniform(shortest_leases, longest_leases))
-
-    async def blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what blocks, while everybody goes on."""
-        return await asyncio.to_thread(work, *args, **kwargs)
 
     async def calm(self) -> None:
         """Wait until all workers are ready and the effects of earlier faults are over."""
@@ -73,6 +56,6 @@ class Field:
         await asyncio.sleep(_CALM_SECONDS)
         try:
             async with asyncio.timeout(_ARRIVAL_SECONDS):
-                await self.recorder.room.wait()
+                await self.load.recorder.room.wait()
         except TimeoutError:
             raise AssertionError(f"deliveries do not go on {_ARRIVAL_SECONDS} s after all workers are ready") from None

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 
 from tests.faults.history import NEVER, HandedOut, History, Pulling, Wish
 from tests.faults.promises.calm import clock_was_wrong
+from tests.faults.promises.order import by_key
 
 _MARGIN_SECONDS = 0.1
 """A lease ends by the clock of whatever worker is asked."""
-_ENDS = frozenset({"acknowledge", "reject", "release"})
 _DONE = frozenset({"acknowledged", "settled", ""})
 """Results of an acknowledgement that took effect. Empty: the client was gone before the response."""
 
@@ -66,15 +66,11 @@ def ordered(history: History) -> Iterator[str]:
     wishes = _wishes(history)
     for pulling in history.pulling:
         if pulling.queue in history.ordered and pulling.queue in history.logs:
-            bodies = {each.message: each.body for each in _of(history, pulling)}
-            log = [public_id for public_id in history.logs[pulling.queue].ids if public_id in bodies]
-            by_key: defaultdict[str, list[str]] = defaultdict(list)
-            for public_id in log:
-                wish = wishes.get(bodies[public_id])
-                if wish is not None and not wish.expires_at:
-                    by_key[wish.key].append(public_id)
-            for in_order in by_key.values():
-                yield from _out_of_order(in_order, list(_of(history, pulling)))
+            handed_out = list(_of(history, pulling))
+            wished = [(each.message, wishes[each.body]) for each in handed_out if each.body in wishes]
+            keys = {public_id: wish.key for public_id, wish in wished if not wish.expires_at}
+            for in_order in by_key(history.logs[pulling.queue].ids, keys):
+                yield from _out_of_order(in_order, handed_out)
 
 
 def counted(history: History) -> Iterator[str]:
@@ -109,10 +105,8 @@ def _out_of_order(in_order: list[str], handed_out: Iterable[HandedOut]) -> Itera
 def _is_held(history: History, held: HandedOut, other: HandedOut) -> bool:
     """Whether all of a request for messages lies within a lease that nobody had begun to end."""
     until = held.leased_until - _MARGIN_SECONDS
-    if held.said in _ENDS:
-        until = min(until, held.said_at)
-    if held.said == "extend":
-        # It may have been too late to make it longer.
+    if held.said:
+        # Even if it was to be extended: it may have been too late for that.
         until = min(until, held.said_at)
     if other.receipt == held.receipt or not held.came_at < other.sent_at <= other.came_at < until:
         return False
