@@ -88,10 +88,7 @@ class Dispatcher:
         lease: WorkerLease,
         tuning: Tuning = DEFAULT_TUNING,
     ) -> None:
-        self._store = store
-        self._log = log
         self._lease = lease
-        self._tuning = tuning
         self.tasks = BackgroundTasks(log, "dispatch_task_failed")
         self.timers = Timers(sources.clock)
         self.lanes = LaneIndex(sources.clock)
@@ -153,7 +150,7 @@ class Dispatcher:
         # A worker that takes a live cursor takes those of its replays, too: they must be stored by then.
         await self._give_up([lane for lane in lanes if lane.key[2]], [])
         await self._give_up([lane for lane in lanes if not lane.key[2]], without_lane)
-        self._store.engine.notify(Notification(cursors=True))
+        self._context.store.engine.notify(Notification(cursors=True))
 
     def on_appended(self, appended: Appended) -> None:
         """Pass stored messages to the lanes of their queue."""
@@ -246,9 +243,9 @@ class Dispatcher:
     async def _release(self, cursors: Sequence[CursorKey]) -> None:
         """Give up cursors without requests in flight or changes to store."""
         owner = self._lease.session_id
-        for start in range(0, len(cursors), self._tuning.cursors_per_release):
-            keys = cursors[start : start + self._tuning.cursors_per_release]
-            await write_until_stored(partial(self._store.write, partial(release, owner=owner, cursors=keys)))
+        for start in range(0, len(cursors), self._context.tuning.cursors_per_release):
+            keys = cursors[start : start + self._context.tuning.cursors_per_release]
+            await write_until_stored(partial(self._context.store.write, partial(release, owner=owner, cursors=keys)))
             for key in keys:
                 if (lane := self.lanes.get(key)) is not None:
                     self.registry.drop(lane)
@@ -265,8 +262,8 @@ class Dispatcher:
             config_version=config_version,
             occurrence=Occurrence(self._context.row_ids.next(), ""),
         )
-        if await write_until_stored(partial(self._store.write, disable)):
-            self._log.info("listener_disabled", listener=record.listener_public_id, reason=reason)
+        if await write_until_stored(partial(self._context.store.write, disable)):
+            self._context.log.info("listener_disabled", listener=record.listener_public_id, reason=reason)
         self.registry.reload_listener(record.organization, record.listener)
 
     def _make_lane(self, record: LaneRecord, endpoint: Endpoint) -> Lane:
@@ -275,11 +272,11 @@ class Dispatcher:
         return Lane(record, endpoint, self._context)
 
     def _on_outcomes_stored(self) -> None:
-        self._store.engine.notify(Notification(cursors=True))
+        self._context.store.engine.notify(Notification(cursors=True))
         self.check_inherited()
 
     def _log_attempt(self, record: LaneRecord, attempt: InFlightAttempt, outcome: Outcome) -> None:
-        if not outcome.error and not self._log.enabled:
+        if not outcome.error and not self._context.log.enabled:
             return
         fields: dict[str, int | str] = {
             "message": attempt.entry.id,
@@ -294,6 +291,6 @@ class Dispatcher:
         if record.replay is not None:
             fields["replay"] = record.replay.public_id
         if outcome.error:
-            self._log.warning("attempt", **fields, detail=outcome.detail)
+            self._context.log.warning("attempt", **fields, detail=outcome.detail)
         else:
-            self._log.info_unescaped("attempt", **fields)
+            self._context.log.info_unescaped("attempt", **fields)

@@ -113,10 +113,8 @@ class LaneRegistry:
         """Set to take no cursors any more."""
         self._lanes = lanes
         self._context = context
-        self._store = context.store
         self._session_id = session_id
         """Returns the session id of the worker, which owns its cursors."""
-        self._tuning = context.tuning
         self._make_endpoint = make_endpoint
         """Raises ValueError or DiscueError for a row that cannot be used."""
         self._make_lane = make_lane
@@ -140,9 +138,9 @@ class LaneRegistry:
         """
         wanted = [key for key in cursors if key not in self._lanes]
         taken = 0
-        for start in range(0, len(wanted), self._tuning.cursors_per_claim):
+        for start in range(0, len(wanted), self._context.tuning.cursors_per_claim):
             if not self.is_closed:
-                taken += await self._take(wanted[start : start + self._tuning.cursors_per_claim])
+                taken += await self._take(wanted[start : start + self._context.tuning.cursors_per_claim])
         return taken
 
     def invalidate(self) -> None:
@@ -158,7 +156,7 @@ class LaneRegistry:
         self.invalidate()
         async with self._reading:
             self._is_invalid = False
-            await self._store.write(partial(renew_tokens, owner=self._session_id()))
+            await self._context.store.write(partial(renew_tokens, owner=self._session_id()))
             await self._bring_up(None)
 
     def drop_all(self) -> None:
@@ -254,9 +252,9 @@ class LaneRegistry:
         owner = self._session_id()
         async with self._reading:
             try:
-                won = await self._store.write(partial(_claim, owner=owner, cursors=cursors))
+                won = await self._context.store.write(partial(_claim, owner=owner, cursors=cursors))
                 if self.is_closed:
-                    await self._store.write(partial(release, owner=owner, cursors=won))
+                    await self._context.store.write(partial(release, owner=owner, cursors=won))
                     return 0
                 if won:
                     await self._bring_up(won)
@@ -271,13 +269,13 @@ class LaneRegistry:
         """Bring up a lane for each cursor of this worker, or for those of `only`, which are in key order."""
         wanted = None if only is None else frozenset(only)
         after, last = _span(only)
-        read = partial(lanes_after, owner=self._session_id(), limit=self._tuning.lanes_per_read, last=last)
+        read = partial(lanes_after, owner=self._session_id(), limit=self._context.tuning.lanes_per_read, last=last)
         is_full, made = True, list[Lane]()
         while is_full:
             records = await self._read(partial(read, after=after))
             some = [record for record in records if wanted is None or record.key in wanted]
             made += [lane for record in some if (lane := self._make(record)) is not None]
-            is_full = len(records) == self._tuning.lanes_per_read
+            is_full = len(records) == self._context.tuning.lanes_per_read
             after = records[-1].key if records else after
             # The lanes of a listener begin together, each knowing of the others.
             rest = [lane for lane in made if is_full and lane.key[:2] == after[:2]]
@@ -287,7 +285,7 @@ class LaneRegistry:
     async def _read(self, work: Callable[[Transaction], Coroutine[Any, Any, list[LaneRecord]]]) -> list[LaneRecord]:
         self._dropped.clear()
         self._heads.clear()
-        return await self._store.read(work)
+        return await self._context.store.read(work)
 
     def _begin(self, lanes: Sequence[Lane]) -> None:
         for lane in lanes:

@@ -203,10 +203,6 @@ class Prober:
         self._urls: dict[str, _ProbedUrl] = {}
         self._listeners: dict[CursorKey, _ProbedListener] = {}
 
-    @property
-    def url_count(self) -> int:
-        return len(self._urls)
-
     def follow(self, lane: "Lane") -> None:
         """Probe the listener of a lane that has begun. Replays are not probed."""
         if lane.endpoint.probed is not None and not lane.key[2]:

@@ -170,7 +170,7 @@ async def test_a_deleted_listener_is_not_probed_any_more(stage: Stage) -> None:
     await stage.delete_listener(listener)
     await stage.advance(60 * MINUTE)
     assert len(stage.scout.asked) == 1
-    assert stage.dispatcher.prober.url_count == 0
+    assert stage.dispatcher.prober._urls == {}
 
 
 async def test_without_a_lease_nothing_is_probed(stage: Stage) -> None:

@@ -579,7 +579,7 @@ class Promises(RuleBasedStateMachine):
             )
             assert len(running.timers) <= 2 * (2 * len(self.listeners) + self.replays + 1) + 5
             assert running.prober._limiter.in_flight == len(worker.scout.in_flight) <= 3
-            assert running.prober.url_count <= len(worker.lanes)
+            assert len(running.prober._urls) <= len(worker.lanes)
             assert all(len(each.backlog.claimed) <= 100 for each in worker.lanes)
             assert running._context.inheriting <= set(worker.lanes)
 
