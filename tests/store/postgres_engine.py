@@ -7,11 +7,10 @@ from functools import partial
 
 from discue.domain.model import Queue
 from discue.store import queues
-from discue.store.engine import Append, Appended, Batch, NewEntry, Notification, Row, Settle, Transaction
+from discue.store.engine import Appended, Batch, Notification, Row, Settle, Transaction
 from discue.store.listeners import insert
 from discue.store.postgres.engine import PostgresEngine
-from tests.store.rows import a_listener, a_queue, a_settle, public_id, row_id, take_all
-from tests.support.clocks import NOON
+from tests.store.rows import a_listener, a_queue, a_settle, an_append, row_id, take_all
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.processes import until
 from tests.support.postgres.session import Session
@@ -52,9 +51,7 @@ class Opened:
         return a_settle(LISTENER, token=1)
 
     async def append(self, first: int, count: int = 1, queue: Queue = QUEUE) -> Appended | Exception:
-        entries = tuple(NewEntry(public_id(first + index), True, b"{}") for index in range(count))
-        append = Append(queue.organization, queue.id, 1, NOON, entries)
-        return (await self.engine.commit(Batch(appends=(append,)))).appends[0]
+        return (await self.engine.commit(Batch(appends=(an_append(queue, first, count),)))).appends[0]
 
     async def settle(self, settle: Settle) -> bool | Exception:
         return (await self.engine.commit(Batch(settles=(settle,)))).settles[0]

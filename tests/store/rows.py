@@ -7,9 +7,19 @@ import msgspec
 from discue.domain.domain_challenge import Challenge, Domain, Verification
 from discue.domain.ids import encode, row_id_at
 from discue.domain.messages import StoredMessage
-from discue.domain.model import ApiKey, CursorCounts, Listener, Organization, Queue
+from discue.domain.model import (
+    ApiKey,
+    CursorCounts,
+    Listener,
+    MissedSelection,
+    Organization,
+    Queue,
+    Redelivery,
+    Replay,
+)
+from discue.domain.schedule import Schedule, Timing
 from discue.store import listeners, messages, organizations, queues
-from discue.store.engine import Append, Appended, NewEntry, Row, Settle, Transaction
+from discue.store.engine import Append, Appended, Batch, IdempotencyRecord, NewEntry, Row, Settle, Transaction
 from discue.store.queues import Head
 from discue.store.store import Store
 from tests.support.clocks import NOON
@@ -104,6 +114,37 @@ def a_domain(number: int, **changes: object) -> Domain:
     return msgspec.structs.replace(made, **changes)
 
 
+def a_redelivery(listener: Listener, number: int, **changes: object) -> Redelivery:
+    """Return a redelivery of all that the listener has missed, with these changes."""
+    key = (listener.organization, row_id(number), public_id(number), listener.id)
+    plain = Redelivery(*key, "waiting", MissedSelection(), 0, 9, 0, NOON, NOON)
+    return msgspec.structs.replace(plain, **changes)
+
+
+def a_replay(listener: Listener, number: int) -> Replay:
+    key = (listener.organization, row_id(number), public_id(number), listener.id)
+    return Replay(*key, "waiting", 1, 9, 0, 9, NOON, NOON)
+
+
+def a_schedule(queue: Queue, number: int, **changes: object) -> Schedule:
+    """Return a schedule that runs every minute, with these changes."""
+    made = Schedule(
+        organization=queue.organization,
+        id=row_id(number),
+        public_id=public_id(number),
+        queue=queue.id,
+        queue_public_id=queue.public_id,
+        alias=f"schedule-{number}",
+        status="enabled",
+        timing=Timing("* * * * *"),
+        config_version=1,
+        created_at=NOON,
+        updated_at=NOON,
+        data=b'{"n":1}',
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
 async def stored_queue(store: Store, organization: int, number: int) -> Queue:
     queue = a_queue(organization, number)
     await store.write(lambda tx: queues.insert(tx, queue))
@@ -168,6 +209,31 @@ async def head_of(store: Store, queue: Queue) -> Head:
 
 async def counts_of(store: Store, organization: int, listener: int) -> CursorCounts:
     return (await store.read(lambda tx: listeners.read_counts_of(tx, organization, [listener])))[listener]
+
+
+def an_append(
+    queue: Queue,
+    first: int,
+    count: int = 1,
+    size: int = 2,
+    *,
+    now: int = NOON,
+    version: int = 1,
+    record: IdempotencyRecord | None = None,
+) -> Append:
+    """Return an append of messages whose ids begin with the `first`th."""
+    entries = tuple(NewEntry(public_id(first + index), True, b"x" * size) for index in range(count))
+    return Append(queue.organization, queue.id, version, now, entries, record)
+
+
+async def appended(store: Store, *appends: Append) -> list[Appended | Exception]:
+    """Store appends in one commit."""
+    return list((await store.engine.commit(Batch(appends=appends))).appends)
+
+
+async def settled(store: Store, *settles: Settle) -> list[bool | Exception]:
+    """Store settles in one commit."""
+    return list((await store.engine.commit(Batch(settles=settles))).settles)
 
 
 async def publish(store: Store, queue: Queue, ids: Sequence[str], now: int = NOON) -> Appended:

@@ -10,16 +10,6 @@ from tests.support.clocks import NOON
 OURS, THEIRS = row_id(1), row_id(2)
 
 
-async def test_a_key_is_read_back_with_the_hash_of_its_secret(store: Store) -> None:
-    key = msgspec.structs.replace(a_key(OURS, 10), secret_hash=bytes(range(32)))
-    await store.write(lambda tx: api_keys.insert(tx, key))
-    read = await store.read(lambda tx: api_keys.get(tx, OURS, key.public_id))
-    assert read == key
-    assert read is not None
-    assert read.secret_hash == bytes(range(32))
-    assert await store.read(lambda tx: api_keys.by_public_id(tx, key.public_id)) == key
-
-
 async def test_the_time_of_use_only_moves_forward(store: Store) -> None:
     key = a_key(OURS, 10)
     await store.write(lambda tx: api_keys.insert(tx, key))

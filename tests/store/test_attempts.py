@@ -155,27 +155,6 @@ async def test_a_page_that_costs_too_much_is_cut_short_and_goes_on_where_it_ende
         await store.read(partial(pages, selection=msgspec.structs.replace(selection, page=3)))
 
 
-async def test_attempt_is_listed_as_recorded(store: Store) -> None:
-    world = await _world(store)
-    made, listener, message = world.attempts[1], world.listeners[1], world.messages[1]
-    expected = StoredAttempt(
-        id=event_id_of(made.id),
-        ended_at=NOON + 100,
-        listener_public_id=listener.public_id,
-        message_id=message.id,
-        number=1,
-        status=503,
-        error="status",
-        detail="Number 1.",
-        duration_ms=1,
-    )
-    of_listener = await store.read(partial(_of_listener, listener, selection=Selection(per_page=100)))
-    of_message = await store.read(partial(_of_message, message, selection=Selection(per_page=100)))
-    assert of_listener.items[-1] == of_message.items[-1] == expected
-    for owner in (listener, message):
-        assert await store.read(partial(attempts.get, organization=OURS, public_id=expected.id, of=owner)) == expected
-
-
 async def test_an_attempt_is_found_by_whom_it_belongs_to_alone(store: Store) -> None:
     world = await _world(store)
     made = event_id_of(world.attempts[1].id)
@@ -188,6 +167,9 @@ async def test_an_attempt_is_found_by_whom_it_belongs_to_alone(store: Store) -> 
         assert (
             await store.read(partial(attempts.get, organization=OURS, public_id=other, of=world.listeners[1])) is None
         )
+    assert await store.settle(a_settle(world.listeners[1], 3, version=1, details=((world.attempts[1].id, b"kept"),)))
+    content = partial(attempts.content, public_id=made)
+    assert [await store.read(partial(content, organization=each)) for each in (OURS, row_id(2))] == [b"kept", None]
 
 
 async def test_attempts_to_a_deleted_listener_are_not_shown(store: Store) -> None:
@@ -208,12 +190,3 @@ async def test_attempts_of_a_message_that_is_not_kept_are_shown_without_it(store
     shown = await store.read(partial(_of_listener, listener, selection=Selection(per_page=100)))
     assert {each.message_id for each in shown.items} == {"", world.messages[1].id}
     assert len(shown.items) == sum(each.listener == listener.id for each in world.attempts)
-
-
-async def test_attempt_detail_is_read_by_its_id(store: Store) -> None:
-    world = await _world(store)
-    listener, made = world.listeners[0], world.attempts[0]
-    assert await store.settle(a_settle(listener, 3, version=1, details=((made.id, b"kept"),)))
-    content = partial(attempts.content, public_id=event_id_of(made.id))
-    assert await store.read(partial(content, organization=OURS)) == b"kept"
-    assert await store.read(partial(content, organization=row_id(2))) is None

@@ -69,16 +69,6 @@ async def test_message_settled_ahead_is_acknowledged_and_earlier_ones_are_not(st
     assert states == ["pending", "acknowledged", "pending"]
 
 
-async def test_missed_delivery_is_shown_from_a_row_or_a_range(store: Store) -> None:
-    stored, (first, second, _) = await _published(store)
-    rows = (DeliveryRow(2, "missed", 12, NOON, "used up"),)
-    await store.settle(a_settle(first, 3, missed=1, delivery_rows=rows))
-    await store.settle(a_settle(second, 3, missed=2, missed_ranges=(MissedRange(1, 2, "too_old", NOON),)))
-    states = [[each.state for each in await _of(store, message)] for message in stored]
-    assert states == [["acknowledged", "missed"], ["missed", "missed"], ["acknowledged", "acknowledged"]]
-    assert (await _of(store, stored[1]))[0].attempts == 12
-
-
 async def test_attempt_counts_once_it_has_ended(store: Store) -> None:
     stored, (first, second, _) = await _published(store)
     under_way = (DeliveryRow(1, "sending", 1, NOON, "", 7), DeliveryRow(2, "sending", 3, NOON, "", 7))

@@ -1,7 +1,6 @@
 """The specification of `discue.store.engine.Engine`, for every engine."""
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -20,7 +19,6 @@ from discue.store.engine import (
     NewEntry,
     QueueClosed,
     Settle,
-    StaleConfiguration,
     Transaction,
     UniqueViolation,
 )
@@ -29,11 +27,14 @@ from tests.store.rows import (
     a_listener,
     a_queue,
     a_settle,
+    an_append,
+    appended,
     head_of,
     public_id,
     publish,
     row_id,
     rows,
+    settled,
     stored_listener,
     stored_organization,
     stored_queue,
@@ -43,15 +44,6 @@ from tests.support.clocks import NOON
 
 ORGANIZATION = row_id(1)
 OWNER = 77
-
-
-def an_append(queue: Queue, first: int, count: int = 1, *, now: int = NOON, version: int = 1) -> Append:
-    entries = tuple(NewEntry(public_id(first + index), True, b"{}") for index in range(count))
-    return Append(queue.organization, queue.id, version, now, entries)
-
-
-async def appended(store: Store, *appends: Append) -> list[Appended | Exception]:
-    return list((await store.engine.commit(Batch(appends=appends))).appends)
 
 
 def seqs(answer: Appended | Exception) -> list[int]:
@@ -104,16 +96,6 @@ async def test_stored_at_never_falls_along_a_log(store: Store, queue: Queue) -> 
     assert [entry.stored_at - NOON for entry in page.entries] == [50, 50, 50, 60]
 
 
-async def test_stale_append_is_refused_and_the_others_are_stored(store: Store) -> None:
-    queue, other = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11)]
-    answers = await appended(
-        store, an_append(queue, 100), an_append(queue, 101, version=2), an_append(other, 102), an_append(queue, 103)
-    )
-    assert [type(answer) for answer in answers] == [Appended, StaleConfiguration, Appended, Appended]
-    assert [seqs(answers[0]), seqs(answers[3])] == [[1], [2]]
-    assert (await head_of(store, queue)).head == 2
-
-
 async def test_append_to_a_deleted_queue_is_refused_and_the_others_are_stored(store: Store) -> None:
     queue, other = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11)]
     await store.write(lambda tx: queues.mark_deleted(tx, ORGANIZATION, queue.id, NOON))
@@ -143,10 +125,6 @@ async def a_cursor(store: Store) -> tuple[Queue, Settle]:
     await store.write(lambda tx: take_all(tx, OWNER))
     [record] = await store.read(lambda tx: lanes_after(tx, OWNER, (0, 0, 0), 10))
     return queue, a_settle(listener, token=record.token, version=record.version)
-
-
-async def settled(store: Store, *settles: Settle) -> Sequence[bool | Exception]:
-    return (await store.engine.commit(Batch(settles=settles))).settles
 
 
 def an_attempt(settle: Settle, number: int) -> Attempt:
@@ -237,28 +215,6 @@ async def test_a_settle_may_carry_thousands_of_attempts(store: Store) -> None:
     delivery_rows = tuple(DeliveryRow(seq, "retry", 1, NOON, "failed") for seq in range(1, 300))
     assert await settled(store, replace(settle, attempts=attempts, delivery_rows=delivery_rows)) == [True]
     assert await rows(store, BESIDE) == [(299, 2_099, 0)]
-
-
-async def test_failing_work_changes_nothing_and_the_others_are_committed(store: Store, queue: Queue) -> None:
-
-    async def fails(tx: Transaction) -> None:
-        await queues.insert(tx, a_queue(ORGANIZATION, 12))
-        raise LookupError("no")
-
-    outcome = await store.engine.commit(
-        Batch(
-            appends=(an_append(queue, 100),),
-            works=(
-                lambda tx: queues.insert(tx, a_queue(ORGANIZATION, 11)),
-                fails,
-                lambda tx: queues.insert(tx, a_queue(ORGANIZATION, 13)),
-            ),
-        )
-    )
-    assert [type(answer) for answer in outcome.works] == [type(None), LookupError, type(None)]
-    assert seqs(outcome.appends[0]) == [1]
-    assert await rows(store, "SELECT id FROM queue ORDER BY id") == [(row_id(10),), (row_id(11),), (row_id(13),)]
-    assert await rows(store, "SELECT count(*) FROM queue_head") == [(3,)]
 
 
 async def test_a_key_that_is_taken_is_a_unique_violation_and_changes_nothing(store: Store) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from discue.domain.idempotency import idempotency_key
 from discue.domain.model import Queue
 from discue.domain.window import Interval
 from discue.store import idempotency, queues
@@ -18,7 +17,6 @@ from discue.store.engine import (
     Appended,
     Batch,
     IdempotencyRecord,
-    NewEntry,
     QueueClosed,
     StaleConfiguration,
     Transaction,
@@ -26,7 +24,8 @@ from discue.store.engine import (
 )
 from discue.store.idempotency import StoredResponse
 from discue.store.store import Store
-from tests.store.rows import public_id, row_id, stored_queue
+from tests.store import rows
+from tests.store.rows import appended, row_id, stored_queue
 from tests.support.clocks import NOON
 from tests.support.stores import ENGINES, WAITING_BYTES, another, opened_store
 
@@ -58,16 +57,9 @@ def once_of(high: int, low: int = 0, content: bytes = b"c") -> IdempotencyRecord
 def an_append(
     queue: Queue, number: int, idempotency_record: IdempotencyRecord | None = ONCE, *, count: int = 1, version: int = 1
 ) -> Append:
-    entries = tuple(NewEntry(public_id(number + index), True, b"{}") for index in range(count))
     # Each request has an id of its own, also one that repeats another.
-    idempotency_record = (
-        None if idempotency_record is None else msgspec.structs.replace(idempotency_record, id=row_id(number))
-    )
-    return Append(queue.organization, queue.id, version, NOON + number, entries, idempotency_record)
-
-
-async def committed(store: Store, *appends: Append) -> list[Appended | Exception]:
-    return list((await store.engine.commit(Batch(appends=appends))).appends)
+    record = None if idempotency_record is None else msgspec.structs.replace(idempotency_record, id=row_id(number))
+    return rows.an_append(queue, number, count, now=NOON + number, version=version, record=record)
 
 
 async def keep(store: Store, *onces: IdempotencyRecord) -> None:
@@ -87,68 +79,34 @@ async def seqs(store: Store, queue: Queue) -> list[int]:
 
 
 async def test_idempotency_key_is_stored_with_its_request_and_time(store: Store, queue: Queue) -> None:
-    await committed(store, an_append(queue, 200, None))
-    [answer] = await committed(store, an_append(queue, 100))
+    await appended(store, an_append(queue, 200, None))
+    [answer] = await appended(store, an_append(queue, 100))
     assert isinstance(answer, Appended)
     assert answer.entries[0].stored_at == NOON + 200
     assert await kept(store) == StoredResponse(b"fingerprint", b"content", NOON + 200)
     assert await seqs(store, queue) == [1, 2]
 
 
-async def test_append_with_a_stored_key_is_refused_and_the_others_are_stored(store: Store) -> None:
-    queue, other = [await stored_queue(store, OURS, number) for number in (10, 11)]
-    await committed(store, an_append(queue, 100, count=3))
-    answers = await committed(
-        store,
-        an_append(other, 200, None),
-        an_append(queue, 201),
-        an_append(other, 202, once_of(8)),
-        an_append(queue, 203, None),
-    )
-    assert [type(answer) for answer in answers] == [Appended, AlreadyDone, Appended, Appended]
-    assert await seqs(store, queue) == [1, 2, 3, 4]
-    assert await seqs(store, other) == [1, 2]
-    assert await kept(store) == StoredResponse(b"fingerprint", b"content", NOON + 100)
-
-
-async def test_every_organization_has_keys_of_its_own(store: Store) -> None:
-    ours, theirs = await stored_queue(store, OURS, 10), await stored_queue(store, THEIRS, 11)
-    hashes = [idempotency_key(each, "the-same", "POST", "/queues", body=b"").hash for each in (OURS, THEIRS)]
-    onces = [IdempotencyRecord(key, b"f", b"c", 0) for key in hashes]
-    answers = await committed(store, an_append(ours, 100, onces[0]), an_append(theirs, 101, onces[1]))
-    assert [type(answer) for answer in answers] == [Appended, Appended]
-    assert await kept(store, THEIRS, hashes[1]) == StoredResponse(b"f", b"c", NOON + 101)
-    assert await kept(store, THEIRS, hashes[0]) is None
-
-
 async def test_key_that_shares_half_of_its_hash_with_another_is_unknown(store: Store, queue: Queue) -> None:
-    await committed(store, an_append(queue, 100, once_of(5, 1)))
+    await appended(store, an_append(queue, 100, once_of(5, 1)))
     assert await kept(store, key=(5, 2)) is None
-    assert [type(answer) for answer in await committed(store, an_append(queue, 200, once_of(5, 2)))] == [AlreadyDone]
+    assert [type(answer) for answer in await appended(store, an_append(queue, 200, once_of(5, 2)))] == [AlreadyDone]
 
 
 async def test_append_that_is_not_stored_stores_no_key(store: Store) -> None:
     queue, closed = [await stored_queue(store, OURS, number) for number in (10, 11)]
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, closed.id, NOON))
-    answers = await committed(store, an_append(queue, 100, version=2), an_append(closed, 101, once_of(1, 1)))
+    answers = await appended(store, an_append(queue, 100, version=2), an_append(closed, 101, once_of(1, 1)))
     assert [type(answer) for answer in answers] == [StaleConfiguration, QueueClosed]
     assert [await kept(store), await kept(store, key=(1, 1))] == [None, None]
-    [answer] = await committed(store, an_append(queue, 102))
+    [answer] = await appended(store, an_append(queue, 102))
     assert isinstance(answer, Appended)
-
-
-async def test_many_keys_go_with_one_commit(store: Store) -> None:
-    made = [await stored_queue(store, OURS, number) for number in range(10, 14)]
-    appends = [an_append(made[number % 4], 100 + number, once_of(number, -number)) for number in range(70)]
-    assert {type(answer) for answer in await committed(store, *appends)} == {Appended}
-    again = [an_append(made[number % 4], 300 + number, once_of(number, -number)) for number in range(70)]
-    assert {type(answer) for answer in await committed(store, *again)} == {AlreadyDone}
 
 
 async def test_responses_of_one_queue_share_rows(store: Store, queue: Queue) -> None:
     large = [once_of(number, content=bytes([number]) * 40_000) for number in range(100, 103)]
     small = [once_of(number, content=bytes([number])) for number in range(100)]
-    await committed(
+    await appended(
         store,
         *(
             an_append(queue, 200 + idempotency_record.key[0], idempotency_record)
@@ -163,10 +121,10 @@ async def test_responses_of_one_queue_share_rows(store: Store, queue: Queue) -> 
 
 
 async def test_repeated_keys_are_recognised_among_new_ones(store: Store, queue: Queue) -> None:
-    await committed(store, *(an_append(queue, 100 + number, once_of(number)) for number in (0, 3)))
+    await appended(store, *(an_append(queue, 100 + number, once_of(number)) for number in (0, 3)))
     appends = [an_append(queue, 200 + number, once_of(number)) for number in range(5)]
     expected = [AlreadyDone, Appended, Appended, AlreadyDone, Appended]
-    assert [type(answer) for answer in await committed(store, *appends)] == expected
+    assert [type(answer) for answer in await appended(store, *appends)] == expected
     assert await seqs(store, queue) == [1, 2, 3, 4, 5]
     stored_at = [found.stored_at - NOON for number in range(5) if (found := await kept(store, key=(number, 0)))]
     assert stored_at == [103, 204, 204, 103, 204]

@@ -52,12 +52,6 @@ async def _changed(store: Store, listener: Listener, **changes: str) -> Listener
     return changed
 
 
-async def test_new_listener_has_no_health(store: Store) -> None:
-    listener = await _listener(store)
-    assert (await _record(store, listener)).known == ListenerHealth()
-    assert await _shown(store, listener) == Liveness()
-
-
 async def test_written_health_is_read_with_the_lane_and_listed(store: Store) -> None:
     listener = await _listener(store)
     assert await _write(store, _standing(listener, await _record(store, listener))) == {listener.id}
@@ -82,14 +76,6 @@ async def test_former_cursor_owner_cannot_write_health(store: Store) -> None:
     await store.write(partial(cursors.renew_tokens, owner=OWNER))
     assert await _write(store, _standing(listener, former)) == set()
     assert await _shown(store, listener) == Liveness()
-
-
-async def test_health_of_a_deleted_listener_is_not_written(store: Store) -> None:
-    listener = await _listener(store)
-    record = await _record(store, listener)
-    await store.write(lambda tx: tx.execute("DELETE FROM cursor WHERE listener = $1", listener.id))
-    assert await _write(store, _standing(listener, record)) == set()
-    assert await store.read(lambda tx: tx.rows("SELECT * FROM liveness")) == []
 
 
 async def test_new_liveness_url_keeps_only_the_counts(store: Store) -> None:

@@ -3,9 +3,9 @@ import pytest
 from discue.domain.model import CursorCounts, Listener, Queue
 from discue.domain.window import Window
 from discue.store import listener_messages, listeners, messages, queues
-from discue.store.engine import DeliveryRow, MissedRange, UniqueViolation
+from discue.store.engine import DeliveryRow, MissedRange
 from discue.store.store import Store
-from tests.store.rows import a_listener, a_settle, counts_of, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import a_settle, counts_of, public_id, publish, row_id, stored_listener, stored_queue
 from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
@@ -18,14 +18,6 @@ async def _with_messages(store: Store, before: int, after: int) -> tuple[Queue, 
     listener = await stored_listener(store, queue, 11)
     await publish(store, queue, [public_id(number) for number in range(200, 200 + after)])
     return queue, listener
-
-
-async def test_a_listener_is_read_back_with_its_secrets_and_its_queue(store: Store, queue: Queue) -> None:
-    listener = await stored_listener(store, queue, 11)
-    read = await store.read(lambda tx: listeners.get(tx, OURS, listener.public_id))
-    assert read == listener
-    assert read is not None
-    assert (read.secrets, read.queue_public_id) == (b'["whsec_one"]', queue.public_id)
 
 
 async def test_a_listener_starts_where_its_queue_stands(store: Store) -> None:
@@ -73,18 +65,6 @@ async def test_missed_messages_are_shown_newest_first_whether_one_by_one_or_in_r
     assert newest == [public_id(207), public_id(206)]
 
 
-async def test_an_alias_is_unique_within_its_queue_while_its_listener_lives(store: Store, queue: Queue) -> None:
-    other = await stored_queue(store, OURS, 12)
-    listener = await stored_listener(store, queue, 11)
-    await store.write(lambda tx: listeners.insert(tx, a_listener(other, 13, listener.alias), 0))
-    namesake = a_listener(queue, 14, listener.alias)
-    with pytest.raises(UniqueViolation):
-        await store.write(lambda tx: listeners.insert(tx, namesake, 0))
-    assert await store.read(lambda tx: listeners.read_counts_of(tx, OURS, [namesake.id])) == {}
-    await store.write(lambda tx: listeners.mark_deleted(tx, OURS, listener.id, NOON))
-    await store.write(lambda tx: listeners.insert(tx, namesake, 0))
-
-
 async def test_the_listeners_of_a_deleted_queue_are_gone_with_it(store: Store, queue: Queue) -> None:
     listener = await stored_listener(store, queue, 11)
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
@@ -112,10 +92,3 @@ async def test_the_listeners_of_several_queues_are_found_at_once_and_of_each_the
     found = await store.read(lambda tx: listeners.references_of(tx, OURS, ids, 2, at_once=at_once))
     shown = {queue: [each.public_id for each in references] for queue, references in found.items() if references}
     assert shown == {first.id: [public_id(20), public_id(21)], second.id: [public_id(23)]}
-
-
-async def test_counts_of_several_listeners_are_those_of_each(store: Store) -> None:
-    _, listener = await _with_messages(store, before=3, after=2)
-    found = await store.read(lambda tx: listeners.read_counts_of(tx, OURS, [listener.id, row_id(99)]))
-    assert found == {listener.id: CursorCounts(5, 3, 0, 0, 0, 0, 0, 0)}
-    assert await store.read(lambda tx: listeners.read_counts_of(tx, THEIRS, [listener.id])) == {}

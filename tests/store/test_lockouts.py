@@ -14,14 +14,14 @@ from tests.support.clocks import NOON
 
 ADDRESS = LockoutSubject("address", "192.0.2.1")
 KEY = LockoutSubject("api_key", public_id(7))
-OPERATOR, TENANT = row_id(1), row_id(2)
+OPERATOR, TENANT = row_id(2), row_id(1)
 
 
 @pytest.fixture
 def _organizations(runner: asyncio.Runner, store: Store) -> None:
     async def work(tx: Transaction) -> None:
-        await organizations.insert(tx, an_organization(1, is_operator=True))
-        await organizations.insert(tx, an_organization(2))
+        await organizations.insert(tx, an_organization(2, is_operator=True))
+        await organizations.insert(tx, an_organization(1))
         await api_keys.insert(tx, a_key(TENANT, 7))
 
     runner.run(store.write(work))

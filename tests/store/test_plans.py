@@ -12,8 +12,8 @@ import pytest
 
 from discue.domain.ids import last_id_of
 from discue.domain.lockout import FAILURES, LockoutSubject
-from discue.domain.model import Channel, Listener, MissedSelection, Queue, Redelivery, Replay, Topic
-from discue.domain.schedule import Schedule, ScheduleRun, Timing
+from discue.domain.model import Channel, Listener, MissedSelection, Queue, Topic
+from discue.domain.schedule import ScheduleRun
 from discue.store import (
     api_keys,
     cursors,
@@ -67,6 +67,9 @@ from tests.store.postgres_plans import index_conditions, slow_steps
 from tests.store.prepared import Prepared, on_prepared, prepared_by
 from tests.store.rows import (
     a_domain,
+    a_redelivery,
+    a_replay,
+    a_schedule,
     a_settle,
     an_organization,
     public_id,
@@ -188,10 +191,7 @@ async def _deliver_later(tx: Transaction, queue: Queue) -> None:
 
 async def _run_schedules(tx: Transaction, queue: Queue) -> None:
     await organizations.insert(tx, an_organization(1))
-    made = Schedule(
-        OURS, row_id(60), public_id(60), queue.id, queue.public_id, "alias", "enabled", Timing("@daily"), 1, NOON, NOON
-    )
-    made = msgspec.structs.replace(made, next_run_at=NOON)
+    made = a_schedule(queue, 60, next_run_at=NOON)
     await schedules.insert(tx, made)
     await schedules.count(tx, OURS, queue.id, 10)
     await schedules.update(tx, made)
@@ -226,9 +226,7 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
     of = await deliveries.find_recipient(tx, OURS, listener.public_id)
     assert of is not None
     for number, chosen in enumerate((MissedSelection((3, 5)), MissedSelection(reason="too_old"), MissedSelection())):
-        made = Redelivery(
-            OURS, row_id(80 + number), public_id(80 + number), listener.id, "waiting", chosen, 0, 9, 0, 0, 0
-        )
+        made = a_redelivery(listener, 80 + number, chosen=chosen)
         await redeliveries.insert(tx, made)
         await redeliveries.preview(tx, of, chosen, (0, 40))
         await redeliveries.next_batch(tx, (OURS, listener.id, 0), queue.id)
@@ -270,7 +268,7 @@ async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
 
 
 async def _replay(tx: Transaction, queue: Queue, listener: Listener) -> None:
-    made = Replay(OURS, row_id(84), public_id(84), listener.id, "waiting", 1, 9, 0, 9, NOON, NOON)
+    made = a_replay(listener, 84)
     await replays.insert(tx, made)
     await replays.ends_of(tx, OURS, queue.id, 1, last=9)
     await replays.get(tx, OURS, made.public_id)
@@ -361,8 +359,6 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await delivery_rows.blocking_rows(tx, key)
     await delivery_rows.deleted_blocking_rows(tx, key)
     await delivery_rows.blocking_rows_among(tx, key, [3, 5])
-    await delivery_rows.retries_up_to(tx, key, 100, NOON, limit=10)
-
     await delivery_rows.retries_up_to(tx, key, 100, NOON, limit=10)
     await message_log.last_seq_stored_before(tx, OURS, queue.id, (0, 40), before=NOON + 1)
     await cursors.release(tx, 7, [key])

@@ -8,7 +8,6 @@ import pytest
 from msgspec.structs import replace
 
 from discue.domain.errors import StoreUnavailable, Unprocessable
-from discue.domain.model import Queue
 from discue.store import queues
 from discue.store.engine import (
     Append,
@@ -22,7 +21,7 @@ from discue.store.engine import (
     UniqueViolation,
 )
 from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, blocked, database_of, gate, held, opened
-from tests.store.rows import a_queue, public_id
+from tests.store.rows import a_queue, an_append, public_id
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
@@ -42,43 +41,6 @@ def made(runner: asyncio.Runner, address: str) -> Iterator[Opened]:
         yield made
 
 
-async def test_two_engines_on_one_queue_number_its_messages_without_gaps(
-    postgres_cluster: Cluster, address: str
-) -> None:
-    other_queue = a_queue(ORGANIZATION, 12)
-    deadlocks = postgres_cluster.log.count("deadlock detected")
-    async with opened(address) as one, opened(address) as two:
-        await one.lay()
-        await one.work(partial(queues.insert, queue=other_queue))
-        answers = await asyncio.gather(
-            *(one.append(1_000 + 10 * n, 3, (QUEUE, other_queue)[n % 2]) for n in range(60)),
-            *(two.append(5_000 + 10 * n, 2, (QUEUE, other_queue)[n % 2]) for n in range(60)),
-            *(_both(each, other_queue, 9_000 + 1_000 * n) for n, each in enumerate((one, two))),
-        )
-        given: dict[int, list[int]] = {QUEUE.id: [], other_queue.id: []}
-        for answer in answers:
-            for each in answer if isinstance(answer, list) else [answer]:
-                assert isinstance(each, Appended)
-                given[each.queue] += [entry.seq for entry in each.entries]
-        assert [sorted(seqs) for seqs in given.values()] == [list(range(1, 191)), list(range(1, 191))]
-        assert await one.rows("SELECT head FROM queue_head") == [(190,), (190,)]
-        assert (one.places, two.places) == ([], [])
-    assert postgres_cluster.log.count("deadlock detected") == deadlocks
-
-
-async def _both(made: Opened, other_queue: Queue, first: int) -> list[Appended | Exception]:
-    """Batches that name two queues, in one order and in the other."""
-    answers: list[Appended | Exception] = []
-    for n in range(20):
-        pair = [QUEUE, other_queue] if n % 2 else [other_queue, QUEUE]
-        appends = [
-            Append(ORGANIZATION, queue.id, 1, NOON, (NewEntry(public_id(first + 2 * n + at), True, b"{}"),))
-            for at, queue in enumerate(pair)
-        ]
-        answers += (await made.engine.commit(Batch(appends=appends))).appends
-    return answers
-
-
 async def test_heads_are_locked_in_the_order_of_their_keys(
     postgres_cluster: Cluster, made: Opened, address: str
 ) -> None:
@@ -86,10 +48,7 @@ async def test_heads_are_locked_in_the_order_of_their_keys(
     higher = a_queue(ORGANIZATION, 12)
     await made.lay()
     await made.work(partial(queues.insert, queue=higher))
-    appends = [
-        Append(ORGANIZATION, queue.id, 1, NOON, (NewEntry(public_id(100 + queue.id % 99), True, b"{}"),))
-        for queue in (higher, QUEUE)
-    ]
+    appends = [an_append(queue, 100 + queue.id % 99) for queue in (higher, QUEUE)]
     with postgres_cluster.connect(database_of(address)) as session:
         session.run(f"BEGIN; SELECT 1 FROM queue_head WHERE queue = {QUEUE.id} FOR UPDATE")
         waiting = asyncio.ensure_future(made.engine.commit(Batch(appends=appends)))

@@ -29,8 +29,8 @@ from discue.store.postgres import engine as postgres
 from discue.store.postgres import pool
 from discue.store.postgres.errors import CommitUncertain
 from discue.store.store import Store
-from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, blocked, database_of, gate, held, opened
-from tests.store.rows import public_id, row_id
+from tests.store.postgres_engine import QUEUE, Opened, becomes, blocked, database_of, gate, held, opened
+from tests.store.rows import an_append, public_id, row_id
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
@@ -121,10 +121,7 @@ async def through_proxy(address: str) -> AsyncIterator[tuple[Proxy, Opened]]:
 
 async def _appends(made: Opened, first: int, count: int) -> list[object]:
     async def one(number: int) -> object:
-        entry = NewEntry(public_id(number), True, b"x" * 2_000)
-        return (await made.engine.commit(Batch(appends=(Append(ORGANIZATION, QUEUE.id, 1, NOON, (entry,)),)))).appends[
-            0
-        ]
+        return (await made.engine.commit(Batch(appends=(an_append(QUEUE, number, 1, 2_000),)))).appends[0]
 
     numbers = range(first, first + count)
     return list(await asyncio.gather(*(one(number) for number in numbers), return_exceptions=True))

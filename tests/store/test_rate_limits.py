@@ -34,10 +34,6 @@ async def test_granted_requests_reduce_the_budget(store: Store) -> None:
     assert await _take(store, _wish(1)) == [BudgetGrant(0, 0)]
 
 
-async def test_more_than_the_limit_is_granted_in_part(store: Store) -> None:
-    assert await _take(store, _wish(130)) == [BudgetGrant(100, 0)]
-
-
 async def test_callers_and_minutes_have_separate_budgets(store: Store) -> None:
     taken = await _take(store, _wish(100), _wish(100, caller=8), _wish(100, minute=MINUTE + 1))
     assert [each.granted for each in taken] == [100, 100, 100]

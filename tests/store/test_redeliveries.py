@@ -17,7 +17,7 @@ from discue.store.listener_messages import MissedMessage
 from discue.store.pagination import Listing, Selection
 from discue.store.redeliveries import RedeliveryBatch, next_batch
 from discue.store.store import Store
-from tests.store.rows import a_settle, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import a_redelivery, a_settle, public_id, publish, row_id, stored_listener, stored_queue
 from tests.store.walks import backwards, forwards
 from tests.support.clocks import NOON
 from tests.support.everywhere import seeds
@@ -86,9 +86,7 @@ async def _page(tx: Transaction, selection: Selection, world: World) -> Listing[
 
 
 def _asked(world: World, chosen: MissedSelection, position: int = 0, until_seq: int = COUNT) -> Redelivery:
-    return Redelivery(
-        OURS, row_id(500), public_id(500), world.listener.id, "waiting", chosen, position, until_seq, 0, NOON, NOON
-    )
+    return a_redelivery(world.listener, 500, chosen=chosen, position=position, until_seq=until_seq)
 
 
 async def _store_step(store: Store, world: World, step: RedeliveryBatch, version: int) -> Settle:

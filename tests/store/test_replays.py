@@ -9,7 +9,6 @@ from discue.domain.model import Listener, Queue, Replay, ReplaySpec
 from discue.store import cursors, organizations, purge, replays, workers
 from discue.store.cursors import ReplayPlan
 from discue.store.engine import DeliveryRow, ReplayStep, Row, Settle
-from discue.store.pagination import Selection
 from discue.store.store import Store
 from tests.store.rows import (
     a_settle,
@@ -28,18 +27,12 @@ ME, OTHER = 71, 72
 STREAM = row_id(500)
 
 
-async def _made(store: Store, **fields: object) -> tuple[Queue, Listener, Replay]:
+async def _made(store: Store) -> tuple[Queue, Listener, Replay]:
     queue = await stored_queue(store, OURS, 10)
     listener = await stored_listener(store, queue, 20)
     await publish(store, queue, [public_id(100 + seq) for seq in range(1, 10)], NOON)
-    replay = msgspec.structs.replace(_replay(listener), **fields)
-    return queue, listener, replay
-
-
-def _replay(listener: Listener) -> Replay:
-    return Replay(
-        OURS, STREAM, event_id_of(STREAM), listener.id, "waiting", 3, 8, 2, 6, NOON, NOON, 9, ReplaySpec('{"a": 1}')
-    )
+    key = (OURS, STREAM, event_id_of(STREAM), listener.id)
+    return queue, listener, Replay(*key, "waiting", 3, 8, 2, 6, NOON, NOON, 9, ReplaySpec('{"a": 1}'))
 
 
 async def _owners(store: Store) -> dict[int, tuple[int | None, int]]:
@@ -65,16 +58,6 @@ async def _stored(store: Store) -> Replay:
     found = await store.read(lambda tx: replays.get(tx, OURS, event_id_of(STREAM)))
     assert found is not None
     return found
-
-
-async def test_replay_is_read_as_stored(store: Store) -> None:
-    _, listener, replay = await _made(store)
-    await _insert(store, replay)
-    assert await _stored(store) == replay
-    assert await store.read(lambda tx: replays.get(tx, row_id(2), replay.public_id)) is None
-    assert await store.read(lambda tx: replays.list_open(tx, OURS, listener.id, 5)) == [replay]
-    found = await store.read(lambda tx: replays.page(tx, OURS, listener.id, Selection()))
-    assert found.items == (replay,)
 
 
 async def test_replay_cursor_belongs_to_the_owner_of_the_live_cursor(store: Store) -> None:

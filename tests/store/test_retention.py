@@ -166,15 +166,6 @@ async def test_only_its_own_queue_is_trimmed(store: Store) -> None:
     assert await rows(store, "SELECT queue FROM log") == [(other.id,)]
 
 
-async def test_logs_come_with_their_queues_own_retention(store: Store) -> None:
-    await stored_queue(store, ORGANIZATION, 10)
-    short = msgspec.structs.replace(a_queue(ORGANIZATION, 20), retention_seconds=60)
-    await store.write(lambda tx: queues.insert(tx, short))
-    logs = await store.read(lambda tx: purge.logs_after(tx, (0, 0), 10))
-    assert [(log.queue, log.retention_seconds) for log in logs] == [(row_id(10), None), (row_id(20), 60)]
-    assert await store.read(lambda tx: purge.logs_after(tx, (ORGANIZATION, row_id(10)), 10)) == logs[1:]
-
-
 async def test_queue_without_retention_uses_that_of_its_organization(store: Store) -> None:
     organization = msgspec.structs.replace(an_organization(1), settings={"retention_seconds": 120, "rate_limit": 5})
     await store.write(lambda tx: organizations.insert(tx, organization))

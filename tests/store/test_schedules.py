@@ -15,17 +15,14 @@ from discue.domain.model import Queue
 from discue.domain.quotas import NO_QUOTAS, Quotas
 from discue.domain.schedule import LATE_MS, MissedRunPolicy, Schedule, ScheduleRun, Timing
 from discue.store import organizations, queues, schedules, tallies
-from discue.store.engine import UniqueViolation
-from discue.store.pagination import Selection
 from discue.store.schedules import PlannedRun
 from discue.store.store import Store
-from tests.store.rows import head_of, public_id, row_id, stored_organization, stored_queue
+from tests.store.rows import a_schedule, head_of, row_id, stored_organization, stored_queue
 from tests.support.clocks import NOON, StandingClock
 
 OURS = row_id(1)
 MINUTE = 60_000
 FIRST = NOON // MINUTE * MINUTE + MINUTE
-EVERY_MINUTE = Timing("* * * * *")
 
 
 class World:
@@ -42,22 +39,7 @@ class World:
 
     async def schedule(self, number: int = 50, **changes: object) -> Schedule:
         """Store a schedule that waits for the next minute, unless the changes say otherwise."""
-        made = Schedule(
-            organization=OURS,
-            id=row_id(number),
-            public_id=public_id(number),
-            queue=self.queue.id,
-            queue_public_id=self.queue.public_id,
-            alias=f"schedule-{number}",
-            status="enabled",
-            timing=EVERY_MINUTE,
-            config_version=1,
-            created_at=NOON,
-            updated_at=NOON,
-            data=b'{"n":1}',
-            next_run_at=FIRST,
-        )
-        made = msgspec.structs.replace(made, **changes)
+        made = a_schedule(self.queue, number, **{"next_run_at": FIRST, **changes})
         await self.store.write(partial(schedules.insert, schedule=made))
         return made
 
@@ -88,41 +70,6 @@ async def _world(store: Store, quotas: Quotas) -> World:
     made = World(store, await stored_queue(store, OURS, 10), quotas)
     await made.cache.open()
     return made
-
-
-async def test_a_schedule_is_read_as_it_was_written(world: World) -> None:
-    made = await world.schedule(
-        timing=Timing("0 9 * * *", "Europe/Zurich", 5, 9),
-        missed=MissedRunPolicy("catch_up", 3),
-        options=MessageOptions(headers=(("x-a", "b"),), key="k"),
-        expires_in=60,
-        data=b"text",
-        is_json=False,
-        last_run=ScheduleRun(1, 2, reason="late"),
-    )
-    assert await world.found(made) == made
-    changed = msgspec.structs.replace(
-        made, alias="another", status="disabled", data=b"1", is_json=True, next_run_at=None, config_version=2
-    )
-    await world.store.write(partial(schedules.update, schedule=changed))
-    assert await world.found(made) == changed
-    await world.store.write(partial(schedules.delete, schedule=made))
-    assert await world.store.read(partial(schedules.get, organization=OURS, public_id=made.public_id)) is None
-
-
-async def test_an_alias_is_unique_in_a_queue_and_lists_are_of_one(world: World) -> None:
-    made = await world.schedule(50)
-    with pytest.raises(UniqueViolation):
-        await world.schedule(51, alias=made.alias)
-    other = await stored_queue(world.store, OURS, 11)
-    await world.schedule(52, queue=other.id, queue_public_id=other.public_id, alias=made.alias)
-    newer = await world.schedule(53)
-    found = await world.store.read(lambda tx: schedules.page(tx, OURS, world.queue.id, Selection()))
-    assert [item.id for item in found.items] == [newer.id, made.id]
-    named = Selection(alias=newer.alias)
-    found = await world.store.read(lambda tx: schedules.page(tx, OURS, world.queue.id, named))
-    assert found.items == (newer,)
-    assert await world.store.read(lambda tx: schedules.count(tx, OURS, world.queue.id, 1)) == 1
 
 
 async def test_a_run_publishes_a_message_and_the_next_one_is_waited_for(world: World) -> None:

@@ -16,12 +16,11 @@ import pytest
 
 from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.store import queues
-from discue.store.engine import Append, Appended, Batch, NewEntry
+from discue.store.engine import Appended, Batch
 from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.sqlite.file_lock import Turn, turn_at
-from tests.store.rows import a_queue, public_id, row_id
-from tests.support.clocks import NOON
+from tests.store.rows import a_queue, an_append, row_id
 
 ORGANIZATION = row_id(1)
 QUEUE = a_queue(ORGANIZATION, 10)
@@ -41,10 +40,8 @@ class Opened:
         if not await self.engine.read(lambda tx: tx.row("SELECT 1 FROM queue")):
             await self.engine.commit(Batch(works=(lambda tx: queues.insert(tx, QUEUE),)))
 
-    async def append(self, first: int, count: int = 1, *, body: bytes = b"{}") -> Appended | Exception:
-        entries = tuple(NewEntry(public_id(first + index), True, body) for index in range(count))
-        append = Append(ORGANIZATION, QUEUE.id, 1, NOON, entries)
-        return (await self.engine.commit(Batch(appends=(append,)))).appends[0]
+    async def append(self, first: int, count: int = 1, size: int = 2) -> Appended | Exception:
+        return (await self.engine.commit(Batch(appends=(an_append(QUEUE, first, count, size),)))).appends[0]
 
     async def head(self) -> int:
         page = await self.engine.page(ORGANIZATION, QUEUE.id, 0, 1, max_bytes=1)
@@ -122,7 +119,7 @@ async def test_a_full_disk_is_unavailable_half_written_nothing_and_recovers(on_f
     stored = await on_file.engine.read(lambda tx: tx.row("SELECT count(*), max(seq) FROM log"))
     assert stored == (taken, taken)
     writer.pragma("max_page_count", 1 << 30)
-    again = await on_file.append(300, 5, body=b"x" * 4_000)
+    again = await on_file.append(300, 5, 4_000)
     assert isinstance(again, Appended)
     assert again.entries[0].seq == taken + 1
 
@@ -131,7 +128,7 @@ async def _fill(on_file: Opened) -> int:
     """How many messages there was room for."""
     for taken in range(0, 100, 5):
         try:
-            await on_file.append(200 + taken, 5, body=b"x" * 4_000)
+            await on_file.append(200 + taken, 5, 4_000)
         except StoreUnavailable:
             return taken
     pytest.fail("the disk did not fill up")
@@ -151,7 +148,7 @@ async def test_write_ahead_log_stays_short_with_a_concurrent_reader(
         if number % 20 == 0:
             other.execute("BEGIN")
             assert other.execute("SELECT count(*) FROM log").fetchall() == [(number,)]
-        await on_file.append(1_000 + number, 1, body=b"x" * 20_000)
+        await on_file.append(1_000 + number, 1, 20_000)
         if number % 20 == 5:
             other.execute("COMMIT")
         largest = max(largest, wal.stat().st_size)
@@ -178,7 +175,7 @@ async def test_unrestarted_write_ahead_log_is_copied_again_only_after_equal_grow
     other.execute("BEGIN")
     other.execute("SELECT count(*) FROM log").fetchall()
     for number in range(100):
-        await on_file.append(1_000 + number, 1, body=b"x" * 20_000)
+        await on_file.append(1_000 + number, 1, 20_000)
     other.execute("COMMIT")
     other.close()
     assert engine._wal_pages > 500
@@ -195,7 +192,7 @@ async def test_a_reader_that_stays_does_not_hold_up_the_writer(
     other.execute("SELECT count(*) FROM log").fetchall()
     began = time.monotonic()
     for number in range(100):
-        await on_file.append(1_000 + number, 1, body=b"x" * 20_000)
+        await on_file.append(1_000 + number, 1, 20_000)
     # Waiting for the reader at every commit would take 80 s.
     assert time.monotonic() - began < 8
     other.execute("COMMIT")
@@ -363,7 +360,7 @@ async def main():
     sys.stdin.readline()
     first = int(sys.argv[2])
     for number in range(300):
-        assert isinstance(await opened.append(first + number, 1, body=b"x" * 20_000), Appended)
+        assert isinstance(await opened.append(first + number, 1, 20_000), Appended)
         assert await opened.head() > number
     await opened.engine.close()
     print(opened.places)

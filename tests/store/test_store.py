@@ -31,6 +31,7 @@ from discue.store.store import Store
 from tests.store.rows import (
     a_queue,
     a_settle,
+    an_append,
     counts_of,
     public_id,
     row_id,
@@ -91,11 +92,6 @@ def house(runner: asyncio.Runner, tmp_path: Path) -> Iterator[House]:
     made = runner.run(build())
     yield made
     runner.run(made.engine.close())
-
-
-def an_append(queue: Queue, first: int, count: int = 1, size: int = 2) -> Append:
-    entries = tuple(NewEntry(public_id(first + index), True, b"x" * size) for index in range(count))
-    return Append(queue.organization, queue.id, 1, NOON, entries)
 
 
 async def _begun(*waiting: Any) -> list[asyncio.Future[Any]]:

@@ -10,13 +10,21 @@ import pytest
 
 from discue.domain.attempts import Attempt
 from discue.domain.model import Queue
-from discue.store import delivery_rows, messages, purge, queues, tallies
+from discue.store import delivery_rows, messages, tallies
 from discue.store.delivery_rows import RequestEnd
-from discue.store.engine import AlreadyDone, Append, Appended, Batch, DeliveryRow, IdempotencyRecord, NewEntry, Settle
-from discue.store.purge import Job
+from discue.store.engine import AlreadyDone, Append, Appended, DeliveryRow, IdempotencyRecord, NewEntry, Settle
 from discue.store.store import Store
 from discue.store.tallies import BYTES_STORED, MESSAGE_ADDED, MESSAGE_PUBLISHED_NOT_OK, MESSAGE_PUBLISHED_OK, TallyEntry
-from tests.store.rows import a_settle, public_id, row_id, stored_listener, stored_organization, stored_queue, take_all
+from tests.store.rows import (
+    a_settle,
+    appended,
+    public_id,
+    row_id,
+    settled,
+    stored_listener,
+    stored_queue,
+    take_all,
+)
 from tests.support.clocks import NOON
 from tests.support.stores import WAITING_BYTES, another
 from tests.support.tallied import tallied, there
@@ -38,14 +46,6 @@ def an_append(
         NewEntry(public_id(first + index), is_json=False, body=b"x" * size) for index, size in enumerate(sizes)
     )
     return Append(queue.organization, queue.id, queue.config_version, now, entries, idempotency_record)
-
-
-async def appended(store: Store, *appends: Append) -> list[Appended | Exception]:
-    return list((await store.engine.commit(Batch(appends=appends))).appends)
-
-
-async def settled(store: Store, *settles: Settle) -> list[bool | Exception]:
-    return list((await store.engine.commit(Batch(settles=settles))).settles)
 
 
 async def counted(store: Store, organization: int = OURS) -> dict[int, int]:
@@ -73,16 +73,6 @@ def with_attempts(settle: Settle, first: int, errors: Sequence[str]) -> Settle:
     return msgspec.structs.replace(settle, attempts=made)
 
 
-async def test_messages_and_their_bytes_are_counted_with_them(store: Store) -> None:
-    queue, other = [await stored_queue(store, OURS, number) for number in (10, 11)]
-    foreign = await stored_queue(store, THEIRS, 12)
-    await appended(store, an_append(queue, 100, [3]), an_append(other, 110, [0, 5, 7]), an_append(foreign, 120, [11]))
-    await appended(store, an_append(queue, 130, [2]))
-    assert await counted(store) == {MESSAGE_ADDED: 5, BYTES_STORED: 17}
-    assert await counted(store, THEIRS) == {MESSAGE_ADDED: 1, BYTES_STORED: 11}
-    assert await nothing_drifted(store)
-
-
 async def test_messages_count_for_the_period_in_which_they_came(store: Store, queue: Queue) -> None:
     later = NOON + tallies.PERIOD_MS
     await appended(store, an_append(queue, 100, [1]))
@@ -106,49 +96,6 @@ async def test_repeated_idempotent_publish_is_not_counted(store: Store, queue: Q
     assert await nothing_drifted(store)
 
 
-async def test_deleted_message_lowers_stored_bytes_and_stays_counted_as_added(store: Store, queue: Queue) -> None:
-    await appended(store, an_append(queue, 100, [3, 4]))
-    message = await store.read(lambda tx: messages.get(tx, queue, public_id(100)))
-    assert message is not None
-    assert await store.write(lambda tx: messages.delete(tx, message))
-    assert not await store.write(lambda tx: messages.delete(tx, message))
-    assert await counted(store) == {MESSAGE_ADDED: 2, BYTES_STORED: 4}
-    assert await nothing_drifted(store)
-
-
-async def test_purged_queue_lowers_stored_bytes(store: Store) -> None:
-    queue, other = [await stored_queue(store, OURS, number) for number in (10, 11)]
-    await appended(store, an_append(queue, 100, [1] * 510), an_append(other, 900, [6]))
-    await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
-    await _purge(store, Job(OURS, row_id(90), "purge_queue", queue=queue.id))
-    assert await counted(store) == {MESSAGE_ADDED: 511, BYTES_STORED: 6}
-    assert await store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == 6
-
-
-async def test_a_purged_organization_leaves_no_counts(store: Store) -> None:
-    organization = await stored_organization(store, 1)
-    queue, foreign = await stored_queue(store, organization.id, 10), await stored_queue(store, THEIRS, 12)
-    await appended(store, an_append(queue, 100, [5, 6]), an_append(foreign, 110, [7]))
-    await _purge(store, Job(organization.id, row_id(90), "purge_organization"))
-    assert await counted(store, organization.id) == {}
-    assert await counted(store, THEIRS) == {MESSAGE_ADDED: 1, BYTES_STORED: 7}
-
-
-async def _purge(store: Store, job: Job) -> None:
-    await store.write(lambda tx: purge.enqueue(tx, job))
-    while not await store.write(partial(purge.step, job=job)):
-        pass
-
-
-async def test_retention_lowers_stored_bytes(store: Store, queue: Queue) -> None:
-    await appended(store, an_append(queue, 100, [3, 4]))
-    await appended(store, an_append(queue, 102, [5], now=NOON + 60_000))
-    log = purge.LogToTrim(OURS, queue.id, 0, 3, None)
-    await store.write(lambda tx: purge.trim_log(tx, log, 0, NOON + 1))
-    assert await counted(store) == {MESSAGE_ADDED: 3, BYTES_STORED: 5}
-    assert await nothing_drifted(store)
-
-
 async def test_attempts_are_counted_by_how_they_went_when_their_settle_is_stored(store: Store, queue: Queue) -> None:
     settle = await a_cursor(store, queue, 11)
     moved = with_attempts(settle, 100, ["", "status", "", "connect"])
@@ -158,15 +105,6 @@ async def test_attempts_are_counted_by_how_they_went_when_their_settle_is_stored
     assert await settled(store, moved) == [False]
     assert await settled(store, msgspec.structs.replace(with_attempts(settle, 200, [""]), version=1)) == [True]
     assert await counted(store) == {MESSAGE_PUBLISHED_OK: 3, MESSAGE_PUBLISHED_NOT_OK: 2}
-    assert await nothing_drifted(store)
-
-
-async def test_refused_settle_is_not_counted_and_the_others_are(store: Store, queue: Queue) -> None:
-    first, second = await a_cursor(store, queue, 11), await a_cursor(store, queue, 12)
-    refused = msgspec.structs.replace(with_attempts(first, 100, ["", "", "status"]), token=99)
-    repeated = with_attempts(second, 300, ["", "status"])
-    assert await settled(store, refused, with_attempts(second, 200, ["status"]), repeated) == [False, True, False]
-    assert await counted(store) == {MESSAGE_PUBLISHED_NOT_OK: 1}
     assert await nothing_drifted(store)
 
 

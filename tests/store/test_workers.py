@@ -44,15 +44,6 @@ async def expire(store: Store, session_id: int, lease_until: str = "clock_ms()")
     assert await store.write(lambda tx: tx.execute(sql, session_id)) == 1
 
 
-async def test_a_worker_joins_with_a_lease_of_its_length(store: Store) -> None:
-    assert await join(store, ALICE) == [0]
-    [alice] = (await members(store)).values()
-    assert (alice.session_id, alice.role, alice.slot, alice.lease_ms) == (ALICE, "all", 0, LEASE_MS)
-    assert not alice.is_leaving
-    assert not alice.dead
-    assert LEASE_MS - 30_000 < alice.remaining_ms <= LEASE_MS
-
-
 async def test_each_worker_alive_has_a_slot_of_its_own_also_when_they_join_at_once(store: Store) -> None:
     slots = await asyncio.gather(*(join(store, session_id) for session_id in range(1, 21)))
     assert sorted(slot for [slot] in slots) == list(range(20))
