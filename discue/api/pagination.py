@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlencode
 
 import msgspec
 
-from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, LinkTarget, links_of
+from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, LinkTarget, links_of, within
 from discue.domain.attempts import AttemptState
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.model import MISSED_REASONS, DeliveryState
@@ -80,6 +80,11 @@ def id_parameter(name: str, description: str) -> Parameter:
     return Parameter(name, description, schema, EXAMPLE_IDS["queue_id"], "must be an id")
 
 
+def number_parameter(name: str, description: str, bounds: range, default: int) -> Parameter:
+    """Describe a parameter that is a number with a default."""
+    return Parameter(name, description, {"type": "integer", **within(bounds), "default": default}, default)
+
+
 def time_parameter(name: str, description: str, example: int, latest: int = _LATEST) -> Parameter:
     """Describe a parameter that is a time."""
     schema = {"type": "integer", "minimum": 0, "maximum": latest}
@@ -104,17 +109,12 @@ PRETTY: Final = Parameter(
     "pretty", "`true` indents the response. Other values have no effect.", {"type": "string"}, "true"
 )
 _POSITION: Final = (
-    Parameter(
-        "per_page",
-        "Number of items per page.",
-        {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": FIRST_PAGE.per_page},
-        10,
-    ),
-    Parameter(
+    number_parameter("per_page", "Number of items per page.", range(1, LARGEST_PAGE + 1), FIRST_PAGE.per_page),
+    number_parameter(
         "page",
         "Number of the page, from 1. Following `_links.next` is cheaper.",
-        {"type": "integer", "minimum": 1, "maximum": 10**_LONGEST_NUMBER - 1, "default": FIRST_PAGE.page},
-        1,
+        range(1, 10**_LONGEST_NUMBER),
+        FIRST_PAGE.page,
     ),
     id_parameter("after", "Only items that follow this id in the list: older ones."),
     id_parameter("before", "Only items that precede this id in the list: newer ones."),

@@ -3,11 +3,9 @@
 import re
 from typing import Any
 
-import httpx
 import pytest
 
 from discue.domain.attempts import HIDDEN, Timings, Trace
-from discue.domain.scopes import Scope
 from tests.support.problems import pointers, problem
 from tests.support.served_api import Cast
 
@@ -187,18 +185,3 @@ def test_an_attempt_is_found_below_its_own_message_and_listener_alone(tried: Tri
     paths = (f"/messages/{another}", f"/listeners/{tried.listeners[0]}")
     for path in paths:
         assert tried.cast.alice.get(f"/queues/{tried.queue}{path}/attempts/{attempt}").status_code == 404
-
-
-@pytest.mark.parametrize("target", ["queue", "message"])
-def test_confined_key_sees_the_attempts_of_its_targets(tried: Tried, target: str) -> None:
-    attempt = tried.attempt()
-    bob = tried.cast.bob({"messages": Scope("read", (getattr(tried, target),))})
-    assert _seen(bob, tried.of_message, attempt) == [200, 200, 200]
-    other = tried.cast.message(tried.cast.queue())
-    elsewhere = f"/queues/{tried.cast.queue()}/messages/{other}"
-    assert _seen(bob, elsewhere, attempt) == [403, 403, 403]
-    assert bob.get(f"{tried.of_listener}/attempts").status_code == 403
-
-
-def _seen(client: httpx.Client, message: str, attempt: str) -> list[int]:
-    return [client.get(message + rest).status_code for rest in ("/deliveries", "/attempts", f"/attempts/{attempt}")]

@@ -78,23 +78,6 @@ def test_a_field_that_is_wrong_is_400_and_is_pointed_at(cast: Cast, content: str
 
 
 @pytest.mark.parametrize(
-    ("content", "pointer"),
-    [
-        ("{}", "/data"),
-        ('{"data":"x","data":"y"}', "/data"),
-        ('{"data":1,"data":2}', "/data"),
-        ('{"data":"x","alias":"name","alias":"same"}', "/alias"),
-        ('{"data":"x","name":null,"name":""}', "/name"),
-        ('{"data":"x","typo":1}', "/typo"),
-    ],
-)
-def test_a_message_that_is_wrong_is_400_and_not_stored(cast: Cast, content: str, pointer: str) -> None:
-    queue = cast.queue()
-    assert pointers(problem(send(cast, f"/queues/{queue}/messages", content), 400)) == [pointer]
-    assert cast.alice.get(f"/queues/{queue}/messages").json()["messages"] == []
-
-
-@pytest.mark.parametrize(
     "data", [b'"\xff"', b'{"a":"\xc3"}', b"01", b"1.", b'"\\q"', b'"\\udc00"', b'["\\ud800"]', b"[1,]", b"[" * 90_000]
 )
 def test_data_that_is_no_json_text_is_400(cast: Cast, data: bytes) -> None:

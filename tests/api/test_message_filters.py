@@ -107,10 +107,3 @@ def test_filter_test_of_a_stored_message_needs_access_to_it(cast: Cast) -> None:
     asked = {"filter": {"data": {"$prefix": "s"}}}
     assert bob.post(f"{shop.listener}/filter-tests", json={**asked, "data": "x"}).status_code == 200
     problem(bob.post(f"{shop.listener}/filter-tests", json={**asked, "message_id": stored}), 403)
-
-
-def test_lists_of_messages_know_no_state_that_they_cannot_find(cast: Cast) -> None:
-    shop = Shop(cast, FILTER)
-    listener = shop.listener.rpartition("/")[2]
-    answer = cast.alice.get(f"{shop.queue}/messages?listener={listener}&state=filtered")
-    assert pointers(problem(answer, 400)) == ["?state"]

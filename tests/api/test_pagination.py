@@ -75,7 +75,12 @@ def test_listener_of_another_organization_is_rejected_like_an_unknown_one(cast: 
 
 @pytest.mark.parametrize(
     ("query", "name"),
-    [({"state": "missed"}, "state"), ({"listener": "x"}, "listener"), ({"listener": "0" * 21, "state": "x"}, "state")],
+    [
+        ({"state": "missed"}, "state"),
+        ({"listener": "x"}, "listener"),
+        ({"listener": "0" * 21, "state": "x"}, "state"),
+        ({"listener": "0" * 21, "state": "filtered"}, "state"),
+    ],
 )
 def test_invalid_state_or_listener_of_messages_is_rejected_by_name(
     cast: Cast, query: dict[str, str], name: str

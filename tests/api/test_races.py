@@ -210,15 +210,3 @@ def race_to_change(pair: Pair, path: str) -> list[httpx.Response]:
     bound = {"if-match": pair.client(0).get(path).headers["etag"]}
     aliases = iter([f"alias-{number}" for number in range(RACERS)])
     return pair.race(lambda client: client.put(path, json={"alias": next(aliases)}, headers=bound))
-
-
-def test_worker_started_later_repeats_the_response_of_another(
-    pair: Pair, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    address = pair.first.installation.settings.database
-    headers = {"idempotency-key": "before-the-start"}
-    made = pair.client(0).post("/queues", json={}, headers=headers)
-    with served(tmp_path_factory.mktemp("later"), database=address) as later:
-        again = later.client(pair.first.operator).post("/queues", json={}, headers=headers)
-    assert _identified(again.json()) == _identified(made.json())
-    assert again.headers["idempotency-replayed"] == "true"

@@ -78,10 +78,6 @@ class Row(NamedTuple):
     def __str__(self) -> str:
         return f"{self.page}: {self.cells[0]}"
 
-    @property
-    def key(self) -> str:
-        return str(self)
-
 
 def covers(*rows: str) -> Callable[[Test], Test]:
     """The rows, or headings, of the reference that a test is about: `GET /queues 200`, `limits.md: queues`."""

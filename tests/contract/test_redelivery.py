@@ -135,15 +135,6 @@ def test_open_one_can_be_cancelled(owner: Caller, receiver: Receiver) -> None:
     assert owner.shown(place)["messages"]["missed_count"] <= 1
 
 
-def test_finished_one_is_not_found_after_deletion(owner: Caller, receiver: Receiver) -> None:
-    _, place, _ = _missing(owner, receiver)
-    path = f"{place}/redeliveries/{owner.create(f'{place}/redeliveries', all=True)['id']}"
-    _done(owner, path)
-    owner.delete(path)
-    owner.refused(404, "GET", path)
-    assert owner.get(f"{place}/redeliveries")["redeliveries"] == []
-
-
 @covers(f"POST {REDELIVERIES} 409")
 def test_ten_may_be_open_at_once(owner: Caller, receiver: Receiver) -> None:
     _, place, _ = _missing(owner, receiver)

@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.contract.caller import Caller, fresh, pointers
+from tests.contract.caller import Caller, pointers
 from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
 from tests.support.receiver import Endpoint, Received, Receiver
@@ -128,14 +128,3 @@ def test_invalid_secret_is_named_and_changes_nothing(owner: Caller, receiver: Re
         assert pointers(refused) == [pointer]
         assert str(content.get("secret", "hunter2")) not in str(refused)
     assert len(owner.get(path)["secrets"]) == 1
-
-
-def test_ones_own_is_taken_and_a_repetition_does_not_show_it(owner: Caller, receiver: Receiver) -> None:
-    queue, listener = listening(owner, receiver.endpoint())
-    path = f"{queue}/listeners/{listener['id']}/secrets"
-    own, headers = "whsec_" + b64encode(b"o" * 24).decode(), {"Idempotency-Key": fresh()}
-    first, again = (owner.ask("POST", path, {"secret": own}, headers=headers) for _ in range(2))
-    assert first.json()["secret"]["secret"] == own
-    assert again.status_code == 200
-    assert own not in again.text
-    assert again.json()["secret"]["id"] == first.json()["secret"]["id"]

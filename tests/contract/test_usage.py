@@ -41,17 +41,19 @@ def test_usage_is_counted_in_three_windows(owner: Caller) -> None:
         assert {name: count for name, count in shown[window].items() if count} == expected
 
 
-def test_attempts_are_counted_as_they_were_answered(owner: Caller, receiver: Receiver) -> None:
+@covers("events.md: message_published_ok, message_published_not_ok")
+def test_attempts_are_counted_and_are_events_of_their_messages(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint(Reply(500, (("webhook-no-retry", "true"),)), Reply(200))
     queue = f"/queues/{owner.create('/queues')['id']}"
     listener = owner.create(f"{queue}/listeners", notify_url=endpoint.url, liveness_url=endpoint.url)["id"]
-    for _ in range(2):
-        owner.create(f"{queue}/messages", data="x")
+    messages = {owner.create(f"{queue}/messages", data="x")["id"] for _ in range(2)}
     endpoint.until(2)
     owner.until(f"{queue}/listeners/{listener}", lambda shown: shown["messages"]["pending_count"] == 0)
     shown = counts(owner)["last_1_hours"]
     assert (shown["message_published_ok"], shown["message_published_not_ok"]) == (1, 1)
-    assert {"message_published_ok", "message_published_not_ok"} <= set(types_of(owner, "?events=messages"))
+    told = [event for event in owner.get("/events?events=messages")["events"] if event["type"] != "message_added"]
+    assert {event["type"] for event in told} == {"message_published_ok", "message_published_not_ok"}
+    assert ({event["message"]["id"] for event in told}, told[0]["listener"]["id"]) == (messages, listener)
 
 
 @covers(*(f"events.md: {name}_added, _updated, _deleted" for name in ("api_key", "queue", "listener", "organization")))
@@ -144,18 +146,6 @@ def test_lockout_is_an_event(owner: Caller, stranger: Caller) -> None:
     stranger.with_key(wrong).until_status(403, "/queues")
     event = next(each for each in owner.get("/events")["events"] if each["type"] == "lockout")
     assert event["api_key"]["id"] == key["id"]
-
-
-@covers("events.md: message_published_ok, message_published_not_ok")
-def test_an_attempt_is_an_event_of_its_message(owner: Caller, receiver: Receiver) -> None:
-    endpoint = receiver.endpoint()
-    queue = f"/queues/{owner.create('/queues')['id']}"
-    listener = owner.create(f"{queue}/listeners", notify_url=endpoint.url, liveness_url=endpoint.url)["id"]
-    message = owner.create(f"{queue}/messages", data="x")["id"]
-    owner.until(f"{queue}/listeners/{listener}", lambda shown: shown["messages"]["acknowledged_count"] == 1)
-    events = owner.get("/events?events=messages")["events"]
-    told = next(each for each in events if each["type"] == "message_published_ok")
-    assert (told["message"]["id"], told["listener"]["id"]) == (message, listener)
 
 
 @covers("limits.md: X-RateLimit-Limit", "limits.md: X-RateLimit-Remaining", "limits.md: X-RateLimit-Reset")

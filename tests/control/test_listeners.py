@@ -14,9 +14,7 @@ from discue.domain.egress import EgressPolicy
 from discue.domain.errors import BadRequest, Forbidden, NotFound, Unprocessable
 from discue.domain.scopes import Scope
 from discue.store import purge
-from discue.store.engine import Append, NewEntry
 from tests.support.cast import Cast, Person
-from tests.support.clocks import NOON
 
 NOTIFY, LIVE = "https://example.com/notify", "https://Example.com:443/live?x=%41"
 URLS = ListenerFields(notify_url=NOTIFY, liveness_url=LIVE)
@@ -40,14 +38,6 @@ async def test_secret_is_returned_once_and_urls_as_sent(cast: Cast, control: Con
     assert (read.listener.notify_url, read.listener.liveness_url) == (NOTIFY, LIVE)
     assert made.secret not in repr(made)
     assert read.listener.secrets == NO_SECRETS
-
-
-async def test_listener_does_not_receive_older_messages(cast: Cast, control: ControlContext) -> None:
-    queue = (await queues.create(control, cast.alice.principal, QueueFields())).queue
-    entry = NewEntry("m" * 21, True, b"1")
-    await control.store.append(Append(queue.organization, queue.id, queue.config_version, NOON, (entry,)))
-    made = await _listener(control, cast.alice, queue.public_id)
-    assert (made.counts.position, made.counts.head, made.counts.pending) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("missing", ["notify_url", "liveness_url"])

@@ -3,14 +3,13 @@ import asyncio
 import msgspec
 import pytest
 
-from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
-from discue.control import messages, queues
+from discue.auth.control_plane_cache import QueueRecord
+from discue.control import queues
 from discue.control.context import ControlContext
 from discue.control.queues import ClearedSchema, QueueFields
-from discue.domain.errors import Fault, Unprocessable
+from discue.domain.errors import Unprocessable
 from discue.domain.schemas import Schema, parse_schema
 from discue.publishing.publish import NewMessage, publish
-from discue.store.pagination import Selection
 from tests.support.cast import Cast, publisher_of
 
 NUMBERS = parse_schema(b'{"n": {"type": "number"}}', "rules")
@@ -22,11 +21,6 @@ async def _queue(cast: Cast, schema: Schema | None) -> QueueRecord:
     fields = QueueFields() if schema is None else QueueFields(schema=schema)
     made = await queues.create(cast.control, cast.alice.principal, fields)
     return await cast.control.cache.queue(cast.alice.principal.organization, made.queue.public_id)
-
-
-async def _bodies(cast: Cast, queue: QueueRecord) -> int:
-    principal = cast.alice.principal
-    return len((await messages.page_of_queue(cast.control, principal, queue.public_id, Selection(100))).items)
 
 
 async def test_new_schema_increments_the_version_and_sets_its_time(cast: Cast, control: ControlContext) -> None:
@@ -41,19 +35,6 @@ async def test_new_schema_increments_the_version_and_sets_its_time(cast: Cast, c
     assert versions == list(range(versions[0], versions[0] + 4))
     assert [each.schema_set_at - made.created_at for each in (made, same, other)] == [0, 0, 5]
     assert (none.schema, none.schema_id, none.schema_set_at) == (None, None, 0)
-
-
-async def test_worker_with_an_outdated_cache_applies_a_new_schema(cast: Cast, control: ControlContext) -> None:
-    queue = await _queue(cast, None)
-    late = ControlPlaneCache(control.store, cast.clock, max_message_bytes=1_000)
-    await late.open()
-    known = await late.queue(queue.organization, queue.public_id)
-    await queues.change(control, cast.alice.principal, queue.public_id, QueueFields(schema=NUMBERS))
-    with pytest.raises(Unprocessable) as refused:
-        await publish(publisher_of(control, late), known, (STRING,))
-    assert refused.value.faults == (Fault("/data/n", "must be a number"),)
-    await publish(publisher_of(control, late), known, (NUMBER,))
-    assert await _bodies(cast, queue) == 1
 
 
 async def test_every_message_fits_the_schema_at_the_time_of_its_append(cast: Cast, control: ControlContext) -> None:

@@ -123,9 +123,6 @@ async def test_limit_out_of_range_is_rejected_with_a_pointer(cast: Cast, control
     assert await _settings(cast) == {}
 
 
-URLS = ListenerFields(notify_url="https://example.com/a", liveness_url="https://example.com/b")
-
-
 async def page(control: ControlContext, principal: Principal, **selection: object) -> EventPage:
     return await usage.page_of_events(control, principal, EventSelection(**selection))  # type: ignore[arg-type]
 
@@ -140,7 +137,7 @@ async def test_every_change_is_an_event_with_its_author(cast: Cast, control: Con
     alice = cast.alice.principal
     queue = (await queues.create(control, alice, QueueFields("orders"))).queue.public_id
     await queues.change(control, alice, queue, QueueFields("bills"))
-    listener = (await listeners.create(control, alice, queue, URLS)).listener
+    listener = (await listeners.create(control, alice, queue, ENDPOINT)).listener
     await listeners.change(control, alice, queue, listener.public_id, fields=ListenerFields("desk-1"))
     await listeners.delete(control, alice, queue, listener.public_id)
     key = (await api_keys.create(control, alice, KeyFields("robot"))).key

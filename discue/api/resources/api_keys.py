@@ -1,9 +1,8 @@
 """`/api_keys`."""
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import Annotated, Any, Final, Self
 
-import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
@@ -29,8 +28,6 @@ from discue.control.api_keys import KeyFields
 from discue.domain import model
 from discue.domain.api_key import visible_prefix
 from discue.domain.scopes import PROTECTED, RESOURCES, TARGETS_LIMIT, parse_scopes, render_scopes
-
-_CACHED_SCOPES = 1_024
 
 _READ, _LIST, _WRITE = Needs.of("api_keys")
 
@@ -167,16 +164,10 @@ def key_view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
         **base_fields(key),
         status=key.status,
         key=visible_prefix(key.public_id) if text is None else text,
-        scopes=_rendered_scopes(key.scopes),
+        scopes=render_scopes(api_keys.scopes_of(key)),
         last_used_at=key.last_used_at,
         expires_at=key.expires_at,
     )
-
-
-# Many keys have the same scopes, and a page shows up to 100 keys.
-@lru_cache(_CACHED_SCOPES)
-def _rendered_scopes(stored: str) -> dict[str, dict[str, object]]:
-    return render_scopes(parse_scopes(msgspec.json.decode(stored)))
 
 
 ROUTES = (

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.api.negotiation import JSON
-from discue.api.pagination import Parameter, read_parameters
+from discue.api.pagination import number_parameter, read_parameters
 from discue.api.problems import problem_of
 from discue.api.resources.redeliveries import PATH
 from discue.api.route import GET, POST, Call, EventStream, Needs, Route
@@ -53,16 +53,11 @@ _ACTIONS: tuple[Action, ...] = ("acknowledge", "reject", "release", "extend")
 _DELAY_SECONDS: Final = range(86_401)
 
 _EXAMPLE_RECEIPT: Final = "0000000001l8lCq3JzX4bM"
-_MAX: Final = Parameter(
-    "max",
-    "Maximum number of messages to return.",
-    {"type": "integer", "minimum": 1, "maximum": MOST_AT_ONCE, "default": 10},
-    10,
-)
-_WAIT: Final = Parameter(
+_MAX: Final = number_parameter("max", "Maximum number of messages to return.", range(1, MOST_AT_ONCE + 1), 10)
+_WAIT: Final = number_parameter(
     "wait",
     "How long to wait for the first message if there is none, in seconds.",
-    {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT_SECONDS, "default": 0},
+    range(LONGEST_WAIT_SECONDS + 1),
     0,
 )
 

@@ -7,7 +7,14 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.api.admission import rate_limit_key
-from discue.api.pagination import LARGEST_PAGE, Parameter, id_parameter, read_parameters, time_parameter
+from discue.api.pagination import (
+    LARGEST_PAGE,
+    Parameter,
+    id_parameter,
+    number_parameter,
+    read_parameters,
+    time_parameter,
+)
 from discue.api.route import BATCH_BYTES, BATCH_MESSAGES, GET, Call, Needs, Route
 from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, doc, id_doc, instant_doc, links_of
 from discue.control import usage
@@ -28,12 +35,7 @@ _EVENTS: Final = Parameter(
     {"type": "string", "enum": list(_TOPICS), "default": _DEFAULTS.topic},
     "messages",
 )
-_LIMIT: Final = Parameter(
-    "limit",
-    "Maximum number of events.",
-    {"type": "integer", "minimum": 1, "maximum": 1_000, "default": _DEFAULTS.limit},
-    100,
-)
+_LIMIT: Final = number_parameter("limit", "Maximum number of events.", range(1, 1_001), _DEFAULTS.limit)
 _START_AFTER: Final = time_parameter(
     "startAfter",
     "With `startAfterId`: only events after the one with this `stored_at` (milliseconds since the epoch) and id, "
