@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -122,12 +122,9 @@ class Output:
 class Running:
     """A server of the command line, in a folder."""
 
-    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
-        self.follow(Forked([*COMMAND, *arguments], folder=folder, environment=environment(**variables)))
-
-    def follow(self, process: Forked) -> None:
-        self.process = process
-        self.out, self.log = Output(process.stdout), Output(process.stderr)
+    def __init__(self, folder: Path, *arguments: str, command: Sequence[str] = COMMAND, **variables: str) -> None:
+        self.process = Forked([*command, *arguments], folder=folder, environment=environment(**variables))
+        self.out, self.log = Output(self.process.stdout), Output(self.process.stderr)
 
     @property
     def url(self) -> str:
@@ -155,9 +152,9 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str, **variables: str) -> Iterator[Running]:
+def running(folder: Path, *arguments: str, command: Sequence[str] = COMMAND, **variables: str) -> Iterator[Running]:
     """A server that is gone afterwards, whatever happens."""
-    server = Running(folder, *arguments, **variables)
+    server = Running(folder, *arguments, command=command, **variables)
     try:
         yield server
     finally:

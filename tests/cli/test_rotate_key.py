@@ -52,6 +52,24 @@ class Client:
         assert published.status_code == 200
 
 
+def with_listener(folder: Path, receipts: Receipts, **variables: str) -> tuple[Client, str]:
+    """Create a listener with a server that ends. Returns the client, and the secret of the listener."""
+    with serving(folder, "--allow-private-targets", **variables) as server:
+        client = Client(server)
+        secret = client.listen(receipts.url)
+        assert server.stop() == 0
+    return client, secret
+
+
+def deliver(client: Client, folder: Path, receipts: Receipts, *arguments: str, **variables: str) -> None:
+    """Deliver a message with another server."""
+    with serving(folder, "--allow-private-targets", *arguments, **variables) as server:
+        client.url = server.url
+        client.publish()
+        receipts.wait_for(1)
+        assert server.stop() == 0
+
+
 def verify(receipts: Receipts, secret: str, which: int = -1) -> None:
     headers, body = receipts.requests[which]
     signing.verify(signing.decode_secret(secret), headers, body, SystemClock().now())
@@ -93,21 +111,14 @@ def test_first_start_creates_a_key_file_next_to_the_database(tmp_path: Path, rec
 
 def test_unencrypted_secrets_are_encrypted_at_the_next_start(tmp_path: Path, receipts: Receipts) -> None:
     database = f"sqlite:///{tmp_path}/discue.db"
-    with serving(tmp_path, "--allow-private-targets") as first:
-        client = Client(first)
-        secret = client.listen(receipts.url)
-        assert first.stop() == 0
+    client, secret = with_listener(tmp_path, receipts)
     file = apsw.Connection(str(tmp_path / "discue.db"))
     file.execute("UPDATE listener SET secrets = ?", (json.dumps([secret]).encode(),))
     file.execute("UPDATE meta SET value = '' WHERE key = 'encryption'")
     file.close()
     (tmp_path / "discue.db.key").unlink()
 
-    with serving(tmp_path, "--allow-private-targets") as second:
-        client.url = second.url
-        client.publish()
-        receipts.wait_for(1)
-        assert second.stop() == 0
+    deliver(client, tmp_path, receipts)
     verify(receipts, secret)
     stands, (row,) = state(database)
     assert (stands.leaving, secret.encode() in row.stored) == ((), False)
@@ -187,10 +198,7 @@ def _fits(receipts: Receipts, secret: str, which: int) -> bool:
 
 
 def test_lost_key_loses_only_the_secrets(tmp_path: Path, receipts: Receipts) -> None:
-    with serving(tmp_path, "--allow-private-targets") as server:
-        client = Client(server)
-        secret = client.listen(receipts.url)
-        assert server.stop() == 0
+    client, secret = with_listener(tmp_path, receipts)
     (tmp_path / "discue.db.key").unlink()
     refused = run(tmp_path, "rotate-key", "--new-key")
     replaced = run(tmp_path, "rotate-key", "--replace-lost")
@@ -198,11 +206,7 @@ def test_lost_key_loses_only_the_secrets(tmp_path: Path, receipts: Receipts) -> 
     assert (refused.returncode, replaced.returncode) == (1, 0)
     assert "--replace-lost" in refused.stderr
     assert "1 listeners have new secrets that nobody knows" in replaced.stdout
-    with serving(tmp_path, "--allow-private-targets") as server:
-        client.url = server.url
-        client.publish()
-        receipts.wait_for(1)
-        assert server.stop() == 0
+    deliver(client, tmp_path, receipts)
     assert not _fits(receipts, secret, 0)
 
 
@@ -213,10 +217,7 @@ def test_configured_keys_are_rotated_while_a_server_has_both(
     with new_database(request, engine_name, tmp_path) as database:
         old = {"DISCUE_DATABASE": database, "DISCUE_ENCRYPTION_KEY": text(OLD)}
         both = {**old, "DISCUE_ENCRYPTION_KEY": text(NEW, OLD)}
-        with serving(tmp_path, "--allow-private-targets", **old) as server:
-            client = Client(server)
-            first = client.listen(receipts.url)
-            assert server.stop() == 0
+        client, first = with_listener(tmp_path, receipts, **old)
         assert state(database)[0] == Encryption(key_id_of(OLD))
         with serving(tmp_path, "--allow-private-targets", **both) as server:
             client.url = server.url
@@ -278,10 +279,7 @@ def test_rotation_requires_a_key(tmp_path: Path, request: pytest.FixtureRequest)
 def test_copy_includes_encrypted_secrets_and_keys(
     tmp_path: Path, receipts: Receipts, request: pytest.FixtureRequest, target_name: str
 ) -> None:
-    with serving(tmp_path, "--allow-private-targets") as server:
-        client = Client(server)
-        secret = client.listen(receipts.url)
-        assert server.stop() == 0
+    client, secret = with_listener(tmp_path, receipts)
     (tmp_path / "new").mkdir()
     with new_database(request, target_name, tmp_path / "new") as database:
         copied = run(tmp_path, "copy", "--from", f"sqlite:///{tmp_path}/discue.db", "--to", database)
@@ -289,9 +287,5 @@ def test_copy_includes_encrypted_secrets_and_keys(
         keys = {} if target_name == "sqlite" else {"DISCUE_ENCRYPTION_KEY_FILE": str(tmp_path / "discue.db.key")}
         assert ("were copied to" in copied.stdout) == (target_name == "sqlite")
         assert ("set encryption_key_file to that file" in copied.stdout) == bool(keys)
-        with serving(tmp_path, "--allow-private-targets", "--database", database, **keys) as server:
-            client.url = server.url
-            client.publish()
-            receipts.wait_for(1)
-            assert server.stop() == 0
+        deliver(client, tmp_path, receipts, "--database", database, **keys)
     verify(receipts, secret)

@@ -5,8 +5,7 @@ import re
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -15,29 +14,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from discue.crypto import key_file
-from tests.cli.commands import PATIENCE_SECONDS, REPOSITORY, Running, environment, request, run, serving
+from tests.cli.commands import PATIENCE_SECONDS, REPOSITORY, Running, request, run, running, serving
 from tests.cli.test_serve import hanging_listener, one_line, publish_to
-from tests.support.forked import Forked
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
 
-class Small(Running):
+def small(behaviour: str) -> AbstractContextManager[Running]:
     """Workers that serve nothing (`small_workers`) and their parent."""
-
-    def __init__(self, behaviour: str) -> None:
-        command = ("-m", "tests.cli.small_workers", behaviour)
-        self.follow(Forked(command, folder=REPOSITORY, environment=environment()))
-
-
-@contextmanager
-def small(behaviour: str) -> Iterator[Small]:
-    parent = Small(behaviour)
-    try:
-        yield parent
-    finally:
-        parent.process.kill()
-        parent.ended()
+    return running(REPOSITORY, behaviour, command=("-m", "tests.cli.small_workers"))
 
 
 def pids_of(server: Running) -> dict[int, int]:

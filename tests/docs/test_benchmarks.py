@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from benchmarks import cpu, run, table
 from benchmarks.body import MESSAGE, MESSAGE_BYTES, message_of
 from benchmarks.medians import differences, noise, quantile, ratio
-from benchmarks.sink import origin_host
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,13 +61,6 @@ def test_only_a_complete_run_replaces_the_saved_results() -> None:
 def test_stamp_does_not_change_the_size_of_a_message() -> None:
     assert {len(message_of(stamp)) for stamp in (0, 7, 123_456_789_012_345)} == {MESSAGE_BYTES}
     assert len(MESSAGE) == MESSAGE_BYTES
-
-
-def test_every_origin_has_its_own_loopback_address() -> None:
-    hosts = [origin_host(index) for index in range(5_000)]
-
-    assert len(set(hosts)) == len(hosts)
-    assert all(host.startswith("127.1.") and int(host.rpartition(".")[2]) in range(1, 255) for host in hosts)
 
 
 def test_cpu_and_memory_of_a_process_come_from_the_kernel() -> None:

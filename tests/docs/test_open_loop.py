@@ -103,12 +103,3 @@ def test_rejected_messages_are_not_expected(ends: tuple[Child, int]) -> None:
 
     assert (seen["published"], seen["refused"], seen["received"]) == (0, 20, 0)
     assert seen["receipts"] is None
-
-
-def test_batches_are_published_without_waiting_for_receipts(ends: tuple[Child, int]) -> None:
-    child, port = ends
-    with _service(port, times=0) as service:
-        seen = _run(child, [service], batch=7, elsewhere=True)
-
-    assert seen["published"] == len(service.published) == 20
-    assert set(service.published) == {("/a/batch", 7), ("/b/batch", 7)}

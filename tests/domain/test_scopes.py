@@ -1,7 +1,5 @@
 """Parsing and granting of scopes, and the access of principals."""
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,16 +49,11 @@ def refused(value: object, error: type[DiscueError]) -> tuple[Fault, ...]:
     return caught.value.faults
 
 
-def test_map_of_scopes_is_parsed() -> None:
-    scopes = parse_scopes({"queues": {"access": "read", "targets": [TWO, ONE]}, "stats": {"access": "write"}})
-    assert scopes == {"queues": Scope("read", (TWO, ONE)), "stats": Scope("write", ())}
-
-
-def test_list_of_scopes_is_parsed() -> None:
-    scopes = parse_scopes(
-        [{"resource": "queues", "access": "read", "targets": "*"}, {"resource": "messages", "targets": ONE}]
-    )
-    assert scopes == {"queues": Scope("read", ("*",)), "messages": Scope("write", (ONE,))}
+def test_scopes_are_a_map_or_a_list() -> None:
+    one = {"queues": {"access": "read", "targets": [TWO, ONE]}, "stats": {"access": "write"}}
+    assert parse_scopes(one) == {"queues": Scope("read", (TWO, ONE)), "stats": Scope("write", ())}
+    other = [{"resource": "queues", "access": "read", "targets": "*"}, {"resource": "messages", "targets": ONE}]
+    assert parse_scopes(other) == {"queues": Scope("read", ("*",)), "messages": Scope("write", (ONE,))}
 
 
 @pytest.mark.parametrize(
@@ -249,12 +242,8 @@ def test_targets_restrict_a_key_to_them_and_their_children() -> None:
     assert caller.may("messages", "write", "x" * 21, ONE)
     assert not caller.may("messages", "write", TWO)
     assert not caller.may("messages", "write")
+    assert not caller.may("messages", "write", "*")
     assert not caller.allows_all("messages", "write")
-
-
-def test_star_among_targets_does_not_mean_all() -> None:
-    caller = principal({"queues": Scope("write", (ONE,))})
-    assert not caller.may("queues", "write", "*")
 
 
 def test_lists_are_restricted_to_the_targets() -> None:
@@ -287,12 +276,3 @@ def test_may_allows_all_and_targets_of_agree(
     else:
         assert caller.allows_all(resource, access) == (reached is None)
         assert caller.may(resource, access, target) == (reached is None or target in reached)
-
-
-def test_principal_is_immutable_and_compared_by_value() -> None:
-    caller = principal({"queues": Scope("read")})
-    assert caller == principal({"queues": Scope("read")})
-    assert hash(caller) == hash(principal({"queues": Scope("read")}))
-    assert caller != principal({})
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        caller.is_operator = True  # type: ignore[misc]

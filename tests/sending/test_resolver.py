@@ -10,13 +10,15 @@ import pytest
 
 from discue.sending.dialer import Resolver
 
+IPV4 = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))
+
 
 async def test_all_addresses_of_a_name_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     def lookup(host: str, port: int, **_: Any) -> list[Any]:
         assert (host, port) == ("both.example", 80)
         return [
             (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 80, 0, 0)),
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80)),
+            IPV4,
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
@@ -43,7 +45,7 @@ async def test_lookups_of_one_name_share_a_request_that_outlives_its_callers(mon
     def lookup(host: str, port: int, **_: Any) -> list[Any]:
         lookups.append(host)
         answer_now.wait(10)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
+        return [IPV4]
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
@@ -65,7 +67,7 @@ async def test_a_name_that_hangs_does_not_delay_others(monkeypatch: pytest.Monke
     def lookup(host: str, port: int, **_: Any) -> list[Any]:
         if host == "hangs.example":
             give_up.wait(10)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
+        return [IPV4]
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
 

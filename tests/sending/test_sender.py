@@ -1,44 +1,19 @@
 """The sender: signed requests, reused connections, and exactly one outcome for each request."""
 
 import asyncio
-import json
 from functools import partial
 
 import pytest
-from standardwebhooks import Webhook
 
 from discue.domain.attempts import Outcome
 from discue.domain.egress import Target
 from discue.sending.dialer import system_tls_context
 from discue.sending.response import SenderLimits
-from tests.support.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to
-from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Received, Script, ScriptedServer
+from tests.support.attempts import MovableClock, a_sender, attempt, begin, request_to
+from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Script, ScriptedServer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GOOD: Script = (READ, OK) * 50
-OTHER_KEY = bytes(reversed(range(32)))
-
-
-async def received_from(**changes: object) -> Received:
-    """A request as a listener receives it."""
-    async with ScriptedServer([GOOD]) as server, a_sender() as sender:
-        assert (await attempt(sender, request_to(server.url, **changes))).acknowledged
-        return server.requests[0]
-
-
-@pytest.mark.parametrize("keys", [(KEY,), (OTHER_KEY, KEY), (KEY, OTHER_KEY)])
-async def test_delivery_verifies_with_the_public_package_while_a_secret_is_rotated(
-    keys: tuple[bytes, ...],
-) -> None:
-    received = await received_from(keys=keys)
-    assert Webhook(KEY).verify(received.body, received.headers) == {"hello": "world"}
-
-
-@pytest.mark.parametrize("body", [b"", b"null", b"\x00\xff\r\n\r\n", json.dumps("ü" * 100).encode()])
-async def test_the_body_is_the_data_byte_for_byte(body: bytes) -> None:
-    received = await received_from(body=body)
-    assert received.body == body
-    assert received.line == "POST /hook?x=1 HTTP/1.1"
 
 
 async def test_attempts_one_after_another_share_a_connection() -> None:
