@@ -6,13 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from discue.api.delivery_options import LONGEST_DELAY_SECONDS, due_at
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
-from discue.domain.errors import Unprocessable
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Queue
 from discue.domain.schedule import MissedRunPolicy, Schedule, Timing, first_run
@@ -261,31 +257,3 @@ async def test_a_schedule_that_cannot_run_holds_no_delayed_message_up(stage: Sta
         await scheduling.deliver()
     await stage.quiet()
     assert len(stage.courier.sent) == 1
-
-
-NOW = 1_800_000_000_000
-ANY_INSTANT = st.integers(-NOW, 3 * NOW)
-
-
-@given(ANY_INSTANT)
-def test_future_instant_is_kept(deliver_at: int) -> None:
-    if not 0 <= deliver_at <= NOW + LONGEST_DELAY_SECONDS * 1_000:
-        with pytest.raises(Unprocessable, match="/deliver_at"):
-            due_at(deliver_at, None, "", NOW)
-    else:
-        assert due_at(deliver_at, None, "", NOW) == (deliver_at if deliver_at > NOW else None)
-
-
-@given(st.integers(-10, 2 * LONGEST_DELAY_SECONDS))
-def test_a_delay_ends_so_many_seconds_from_now(delay: int) -> None:
-    if not 0 <= delay <= LONGEST_DELAY_SECONDS:
-        with pytest.raises(Unprocessable, match="/delay"):
-            due_at(None, delay, "", NOW)
-    else:
-        assert (due_at(None, delay, "", NOW) or NOW) == NOW + delay * 1_000
-
-
-@given(ANY_INSTANT, st.integers())
-def test_instant_together_with_a_delay_is_refused(deliver_at: int, delay: int) -> None:
-    with pytest.raises(Unprocessable, match="/messages/3/delay"):
-        due_at(deliver_at, delay, "/messages/3", NOW)
