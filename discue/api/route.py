@@ -239,7 +239,7 @@ class Route(msgspec.Struct, frozen=True):
     required_unless: tuple[str, str] | None = None
     """A field and a value of it with which the `required` fields are forbidden."""
     example: Mapping[str, Any] | None = None
-    """A body that works as it is."""
+    """A body that works as it is, unless the example of the body's struct does."""
 
     @property
     def creates(self) -> bool:
@@ -264,6 +264,11 @@ class Route(msgspec.Struct, frozen=True):
     @property
     def takes_body(self) -> bool:
         return self.request is not NoBody
+
+    @property
+    def request_example(self) -> Mapping[str, Any]:
+        """A body that works as it is; empty if there is none."""
+        return self.request.example if self.example is None else self.example
 
     @property
     def response_type(self) -> type[msgspec.Struct]:

@@ -95,6 +95,8 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, rename={"links": "_links"
     """Fields with values of the client's own, which may hold any JSON."""
     exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Fields of which exactly one must be sent, each with the schema of a value that counts as sent."""
+    example: ClassVar[Mapping[str, Any]] = {}
+    """A body that works as it is."""
 
     def least_bytes(self) -> int:
         """Return a lower bound of the length of the JSON that this was decoded from; 0 if unknown."""

@@ -26,7 +26,7 @@ OPERATIONS = [
     for method, operation in item.items()
 ]
 # Routes without a key take a secret in the body, which an example cannot have.
-EXAMPLES = [(route, method) for route in ROUTES if route.example and route.needs for method in route.methods]
+EXAMPLES = [(route, method) for route in ROUTES if route.request_example and route.needs for method in route.methods]
 
 every_operation = pytest.mark.parametrize(
     ("operation"), [operation for _, operation in OPERATIONS], ids=[name for name, _ in OPERATIONS]
@@ -50,7 +50,7 @@ def test_every_row_of_the_table_is_an_operation() -> None:
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.methods[0]} {route.path}")
 def test_every_row_has_a_summary_and_an_example_of_its_body(route: Route) -> None:
     assert route.summary[:1].isupper(), "its Route needs a summary"
-    assert route.example is not None or not route.takes_body, "its Route needs an example"
+    assert route.request_example or not route.takes_body, "its Route needs an example"
 
 
 def test_every_field_is_described() -> None:
@@ -116,9 +116,9 @@ def test_every_parameter_and_header_has_an_example_that_fits(name: str) -> None:
 @pytest.mark.parametrize(("route", "method"), EXAMPLES, ids=[f"{method} {route.path}" for route, method in EXAMPLES])
 def test_every_example_of_a_request_works(cast: Cast, route: Route, method: Method) -> None:
     # The operator may do all of it, in an organization where no name is taken.
-    owner = cast.service.client(cast.service.operator) if "rate_limit" in (route.example or {}) else cast.alice
+    owner = cast.service.client(cast.service.operator) if "rate_limit" in route.request_example else cast.alice
     world = World(cast)
-    answer = owner.request(method, world.path(route.path), json=world.filled(route.example or {}))
+    answer = owner.request(method, world.path(route.path), json=world.filled(route.request_example))
     if route.request is OrganizationBody and answer.status_code == 422:
         assert answer.json()["errors"][0]["detail"] == "is taken"
     else:

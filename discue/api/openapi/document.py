@@ -236,9 +236,7 @@ def _body_name(route: Route) -> str:
 def _request_body(route: Route, schemas: Mapping[str, Schema]) -> dict[str, Any] | None:
     if not route.takes_body:
         return None
-    content: dict[str, Any] = {"schema": ref_to(_body_name(route))}
-    if route.example is not None:
-        content["example"] = dict(route.example)
+    content = {"schema": ref_to(_body_name(route)), "example": dict(route.request_example)}
     required = not {"required", "oneOf"}.isdisjoint(schemas[_body_name(route)])
     events = {} if route.events is None else event_content(route.events)
     return {"required": required, "content": {JSON: content, **events}}

@@ -1,7 +1,7 @@
 """`/api_keys`."""
 
 from functools import partial
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -66,6 +66,8 @@ _EXPIRES_TEXT: Final = "When the key expires; 0: never"
 @read_only("key", "last_used_at")
 class ApiKeyBody(NamedBody, kw_only=True):
     """An API key to create, or the changes to one."""
+
+    example: ClassVar = {"alias": "billing-reader", "scopes": {"messages": {"access": "read"}}}
 
     status: Annotated[Text, STATUS] = UNSET
     scopes: Annotated[
@@ -172,14 +174,7 @@ def key_view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
 
 ROUTES = (
     Route(GET, "/api_keys", list_all, _LIST, query=PAGES),
-    Route(
-        CREATE,
-        "/api_keys",
-        create,
-        _WRITE,
-        ApiKeyBody,
-        example={"alias": "billing-reader", "scopes": {"messages": {"access": "read"}}},
-    ),
+    Route(CREATE, "/api_keys", create, _WRITE, ApiKeyBody),
     Route(GET, "/api_keys/{api_key_id}", get, _READ),
     Route(PUT, "/api_keys/{api_key_id}", change, _WRITE, ApiKeyBody, statuses=(409,), example={"status": "disabled"}),
     deletion("/api_keys/{api_key_id}", api_keys.delete, _WRITE, "Delete an API key.", statuses=(409,)),

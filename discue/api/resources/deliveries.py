@@ -266,6 +266,7 @@ def _headers(headers: Iterable[tuple[str, str]]) -> list[HeaderView]:
 class FilterTestBody(Body, kw_only=True):
     """A filter to try on a stored message, or on the message in the request."""
 
+    example: ClassVar = {"filter": {"data": {"order.state": ["paid"]}}, "data": {"order": {"state": "paid"}}}
     opaque_fields = ("filter", "data")
     exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {"message_id": {"type": "string"}, "data": {}}
 
@@ -301,6 +302,7 @@ class FilterTestResponse(ApiResponse, kw_only=True, frozen=True):
 class DeliveryTestBody(Body, kw_only=True):
     """A test request to a listener."""
 
+    example: ClassVar = {"data": {"order": {"state": "paid"}}}
     opaque_fields = ("data",)
 
     data: Annotated[AsSent, doc('The data to send. Default: `{"test": true}`.', {"order": {"state": "paid"}})] = (
@@ -404,15 +406,7 @@ ROUTES = (
 )
 
 TEST_ROUTES = (
-    Route(
-        POST,
-        f"{_LISTENER}/filter-tests",
-        try_filter,
-        _READ_LISTENER,
-        FilterTestBody,
-        statuses=(422,),
-        example={"filter": {"data": {"order.state": ["paid"]}}, "data": {"order": {"state": "paid"}}},
-    ),
+    Route(POST, f"{_LISTENER}/filter-tests", try_filter, _READ_LISTENER, FilterTestBody, statuses=(422,)),
     Route(
         POST,
         f"{_LISTENER}/tests",
@@ -421,6 +415,5 @@ TEST_ROUTES = (
         DeliveryTestBody,
         ignores_idempotency_key=True,
         statuses=(422,),
-        example={"data": {"order": {"state": "paid"}}},
     ),
 )

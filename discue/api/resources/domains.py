@@ -1,7 +1,7 @@
 """`/domains`."""
 
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -38,6 +38,8 @@ _PORT: Final = doc(
 @read_only("challenge", "verification")
 class DomainBody(NamedBody, kw_only=True):
     """A domain to create, or the changes to one. `hostname` and `port` are fixed at creation."""
+
+    example: ClassVar = {"alias": "shop", "hostname": "shop.example.com", "port": 443}
 
     hostname: Annotated[str | UnsetType, _HOSTNAME] = UNSET
     port: Annotated[Integer, _PORT] = UNSET
@@ -139,15 +141,7 @@ def _view(domain: Domain) -> DomainView:
 
 ROUTES = (
     Route(GET, "/domains", list_all, _LIST, query=PAGES),
-    Route(
-        CREATE,
-        "/domains",
-        create,
-        _WRITE,
-        DomainBody,
-        required=("hostname",),
-        example={"alias": "shop", "hostname": "shop.example.com", "port": 443},
-    ),
+    Route(CREATE, "/domains", create, _WRITE, DomainBody, required=("hostname",)),
     Route(GET, "/domains/{domain_id}", get, _READ),
     Route(PUT, "/domains/{domain_id}", change, _WRITE, DomainBody, example={"alias": "store"}),
     Route(PUT, "/domains/{domain_id}/verification", verify, _WRITE, statuses=(429,)),

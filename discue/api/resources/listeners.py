@@ -1,7 +1,7 @@
 """`/listeners`, and the listeners of a queue."""
 
 from functools import partial
-from typing import Annotated, Final, Self
+from typing import Annotated, ClassVar, Final, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -137,6 +137,11 @@ class AuthenticationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
 class ListenerBody(NamedBody, kw_only=True):
     """A listener to create, or the changes to one."""
 
+    example: ClassVar = {
+        "alias": "billing",
+        "notify_url": "https://example.com/notify",
+        "liveness_url": "https://example.com/live",
+    }
     opaque_fields = ("filter",)
 
     notify_url: Annotated[str | UnsetType, _NOTIFY_URL] = UNSET
@@ -366,11 +371,6 @@ ROUTES = (
         statuses=(402,),
         required=("notify_url", "liveness_url"),
         required_unless=("mode", "pull"),
-        example={
-            "alias": "billing",
-            "notify_url": "https://example.com/notify",
-            "liveness_url": "https://example.com/live",
-        },
     ),
     Route(GET, "/queues/{queue_id}/listeners/{listener_id}", get, _READ),
     Route(

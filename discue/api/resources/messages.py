@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -90,6 +90,7 @@ _KEY_DESCRIPTION: Final = "In an ordered queue, messages with the same key are d
 class MessageBody(NamedBody, kw_only=True):
     """A message to publish."""
 
+    example: ClassVar = {"data": {"order": 17, "state": "paid"}}
     opaque_fields = ("data",)
 
     data: Annotated[AsSent, DATA]
@@ -137,6 +138,8 @@ def _least_text(value: Text) -> int:
 
 class BatchBody(Body, kw_only=True):
     """Messages to publish."""
+
+    example: ClassVar = {"messages": [{"data": "one"}, {"alias": "second", "data": {"two": 2}}]}
 
     messages: Annotated[tuple[MessageBody, ...], BATCH]
 
@@ -353,17 +356,7 @@ def _view(message: StoredMessage) -> MessageView:
 ROUTES = (
     Route(GET, "/messages", list_all, _LIST, query=MESSAGE_PAGES),
     Route(GET, _PATH, list_of_queue, _LIST, query=MESSAGE_PAGES),
-    Route(
-        CREATE,
-        _PATH,
-        create,
-        _WRITE,
-        MessageBody,
-        limit=message_limit,
-        repeat=create_again,
-        events="one",
-        example={"data": {"order": 17, "state": "paid"}},
-    ),
+    Route(CREATE, _PATH, create, _WRITE, MessageBody, limit=message_limit, repeat=create_again, events="one"),
     Route(
         POST,
         _PATH + "/batch",
@@ -373,7 +366,6 @@ ROUTES = (
         limit=batch_limit,
         repeat=create_batch_again,
         events="many",
-        example={"messages": [{"data": "one"}, {"alias": "second", "data": {"two": 2}}]},
     ),
     Route(GET, _PATH + "/{message_id}", get, _READ),
     Route(PUT, _PATH + "/{message_id}", change, _WRITE, MessageChangeBody, example={"alias": "order-17"}),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import Annotated, Final, TypeAlias, get_args
+from typing import Annotated, ClassVar, Final, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -76,6 +76,8 @@ Receipts: TypeAlias = list[str] | None | UnsetType
 
 class AcknowledgementsBody(Body, kw_only=True):
     """Acknowledgements of pulled messages, by receipt."""
+
+    example: ClassVar = {"acknowledge": ["0000000001l2rVTz9Xk0Jm"]}
 
     acknowledge: Annotated[Receipts, _receipts_doc("Receipts of messages that were processed.")] = UNSET
     reject: Annotated[
@@ -263,6 +265,5 @@ ROUTES = (
         AcknowledgementsBody,
         statuses=(409, 422),
         ignores_idempotency_key=True,
-        example={"acknowledge": ["0000000001l2rVTz9Xk0Jm"]},
     ),
 )

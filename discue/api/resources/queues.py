@@ -1,7 +1,7 @@
 """`/queues`, and the schemas of queues."""
 
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -89,6 +89,7 @@ _ON_MISSED: Final = doc(
 class QueueBody(NamedBody, kw_only=True):
     """A queue to create, or the changes to one."""
 
+    example: ClassVar = {"alias": "orders", "retention": 86_400}
     opaque_fields = ("schema", "json_schema")
 
     retention: Annotated[Integer, _RETENTION] = UNSET
@@ -244,16 +245,7 @@ async def get_schema(call: Call) -> QueueSchemaResponse:
 
 ROUTES = (
     Route(GET, "/queues", list_all, _LIST, query=PAGES),
-    Route(
-        CREATE,
-        "/queues",
-        create,
-        _WRITE,
-        QueueBody,
-        statuses=(402,),
-        limit=_BODY_BYTES,
-        example={"alias": "orders", "retention": 86_400},
-    ),
+    Route(CREATE, "/queues", create, _WRITE, QueueBody, statuses=(402,), limit=_BODY_BYTES),
     Route(GET, "/queues/{queue_id}", get, _READ),
     Route(PUT, "/queues/{queue_id}", change, _WRITE, QueueBody, limit=_BODY_BYTES, example={"retention": 604_800}),
     deletion("/queues/{queue_id}", queues.delete, _WRITE, "Delete a queue. Also deletes its listeners and messages."),

@@ -1,7 +1,7 @@
 """Schedules of a queue."""
 
 from functools import partial
-from typing import Annotated, Final, get_args
+from typing import Annotated, ClassVar, Final, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -101,6 +101,7 @@ _ENABLED: Final = {"enum": ["enabled", "disabled"]}
 class ScheduleBody(NamedBody, kw_only=True):
     """A schedule to create, or the changes to one."""
 
+    example: ClassVar = {"cron": "0 9 * * MON-FRI", "time_zone": "Europe/Zurich", "data": {"report": "daily"}}
     opaque_fields = ("data",)
 
     alias: Annotated[
@@ -288,16 +289,7 @@ def _run(run: ScheduleRun) -> RunView:
 
 ROUTES = (
     Route(GET, _PATH, list_all, _READ, query=PAGES),
-    Route(
-        CREATE,
-        _PATH,
-        create,
-        _WRITE,
-        ScheduleBody,
-        limit=_BODY_BYTES,
-        required=("cron", "data"),
-        example={"cron": "0 9 * * MON-FRI", "time_zone": "Europe/Zurich", "data": {"report": "daily"}},
-    ),
+    Route(CREATE, _PATH, create, _WRITE, ScheduleBody, limit=_BODY_BYTES, required=("cron", "data")),
     Route(GET, _ITEM, get, _READ),
     Route(PUT, _ITEM, change, _WRITE, ScheduleBody, limit=_BODY_BYTES, example={"status": "disabled"}),
     deletion(_ITEM, schedules.delete, _WRITE, "Delete a schedule. The messages that it published stay."),

@@ -1,7 +1,7 @@
 """Signing secrets of a listener."""
 
 from functools import partial
-from typing import Annotated, Final, Self, get_args
+from typing import Annotated, ClassVar, Final, Self, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -41,6 +41,8 @@ _OVERLAP_SECONDS: Final = range(LONGEST_OVERLAP_SECONDS + 1)
 @read_only("fingerprint", "public_key", "expires_at")
 class SecretBody(ResourceBody, kw_only=True):
     """A signing secret to create."""
+
+    example: ClassVar = {"type": "hmac", "expire_previous_in": 3600}
 
     type: Annotated[
         Text,
@@ -170,9 +172,7 @@ def _view(secret: ShownSecret, text: str = "") -> SecretView:
 
 ROUTES = (
     Route(GET, _PATH, list_all, _READ, statuses=(404,), query=PAGES),
-    Route(
-        CREATE, _PATH, create, _WRITE, SecretBody, statuses=(404,), example={"type": "hmac", "expire_previous_in": 3600}
-    ),
+    Route(CREATE, _PATH, create, _WRITE, SecretBody, statuses=(404,)),
     Route(GET, _PATH + "/{secret_id}", get, _READ),
     Route(DELETE, _PATH + "/{secret_id}", delete, _WRITE, statuses=(409,)),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 from urllib.parse import unquote
 
 import msgspec
@@ -91,6 +91,7 @@ class TopicsResponse(ApiResponse, kw_only=True, frozen=True):
 class ChannelBody(NamedBody, kw_only=True):
     """A channel to create, or the changes to one."""
 
+    example: ClassVar = {"alias": "paid-orders", "queue_id": "0VbuJFSo00H8Lq7zazFOL", "pattern": "orders.*.paid"}
     opaque_fields = ("filter",)
 
     queue_id: Annotated[
@@ -122,6 +123,8 @@ class ChannelsResponse(ApiResponse, kw_only=True, frozen=True):
 class TopicMessageBody(MessageBody, kw_only=True):
     """A message to publish to a topic."""
 
+    example: ClassVar = {"subject": "orders.eu.paid", "data": {"order": 17}}
+
     subject: Annotated[
         Text,
         doc(
@@ -136,6 +139,8 @@ class TopicMessageBody(MessageBody, kw_only=True):
 
 class TopicBatchBody(BatchBody, kw_only=True):
     """Messages to publish to a topic."""
+
+    example: ClassVar = {"messages": [{"subject": "orders.eu.paid", "data": "one"}, {"data": {"two": 2}}]}
 
     messages: Annotated[tuple[TopicMessageBody, ...], BATCH]
 
@@ -362,15 +367,7 @@ ROUTES = (
         "Delete a topic. Also deletes its channels. Messages that were published to it stay in the queues.",
     ),
     Route(GET, _CHANNELS, list_channels, _LIST_CHANNELS, query=PAGES),
-    Route(
-        CREATE,
-        _CHANNELS,
-        create_channel,
-        _WRITE_CHANNEL,
-        ChannelBody,
-        required=("queue_id",),
-        example={"alias": "paid-orders", "queue_id": "0VbuJFSo00H8Lq7zazFOL", "pattern": "orders.*.paid"},
-    ),
+    Route(CREATE, _CHANNELS, create_channel, _WRITE_CHANNEL, ChannelBody, required=("queue_id",)),
     Route(GET, _CHANNELS + "/{channel_id}", get_channel, _READ_CHANNEL),
     Route(
         PUT, _CHANNELS + "/{channel_id}", change_channel, _WRITE_CHANNEL, ChannelBody, example={"pattern": "orders.>"}
@@ -385,7 +382,6 @@ ROUTES = (
         limit=message_limit,
         repeat=publish_again,
         events="one",
-        example={"subject": "orders.eu.paid", "data": {"order": 17}},
     ),
     Route(
         POST,
@@ -396,6 +392,5 @@ ROUTES = (
         limit=batch_limit,
         repeat=publish_batch_again,
         events="many",
-        example={"messages": [{"subject": "orders.eu.paid", "data": "one"}, {"data": {"two": 2}}]},
     ),
 )

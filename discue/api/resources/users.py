@@ -1,7 +1,7 @@
 """`/users` and `/invitations`."""
 
 from functools import partial
-from typing import Annotated, Final, Self
+from typing import Annotated, ClassVar, Final, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -51,6 +51,8 @@ _TOKEN: Final = doc("The token that accepts the invitation.", "mJ3uV9aYc1RzK7wXq
 class UserBody(ResourceBody, kw_only=True):
     """A user to create, or the changes to one."""
 
+    example: ClassVar = {"email": "ada@example.com", "display_name": "Ada", "role": "developer"}
+
     email: Annotated[str | UnsetType, _EMAIL] = UNSET
     display_name: Annotated[Text, _DISPLAY_NAME] = UNSET
     role: Annotated[str | UnsetType, _ROLE] = UNSET
@@ -62,6 +64,8 @@ class UserBody(ResourceBody, kw_only=True):
 
 class InvitationBody(Body, kw_only=True):
     """The acceptance of an invitation."""
+
+    example: ClassVar = {"token": "mJ3uV9aYc1RzK7wXq5LdT0nE2bGhP8sF", "password": "correct horse battery"}
 
     token: Annotated[str, _TOKEN]
     password: Annotated[str, _PASSWORD]
@@ -174,25 +178,9 @@ def _view(user: model.User) -> UserView:
 
 ROUTES = (
     Route(GET, "/users", list_all, _LIST, query=PAGES),
-    Route(
-        CREATE,
-        "/users",
-        create,
-        _WRITE,
-        UserBody,
-        required=("email", "role"),
-        example={"email": "ada@example.com", "display_name": "Ada", "role": "developer"},
-    ),
+    Route(CREATE, "/users", create, _WRITE, UserBody, required=("email", "role")),
     Route(GET, "/users/{user_id}", get, _READ),
     Route(PUT, "/users/{user_id}", change, _WRITE, UserBody, statuses=(409,), example={"role": "viewer"}),
     deletion("/users/{user_id}", users.delete, _WRITE, "Delete a user.", statuses=(409,)),
-    Route(
-        POST,
-        "/invitations",
-        accept,
-        None,
-        request=InvitationBody,
-        statuses=(403, 404, 422, 423),
-        example={"token": "mJ3uV9aYc1RzK7wXq5LdT0nE2bGhP8sF", "password": "correct horse battery"},
-    ),
+    Route(POST, "/invitations", accept, None, request=InvitationBody, statuses=(403, 404, 422, 423)),
 )
