@@ -86,7 +86,7 @@ class Poller:
             await self._poll()
         except Unavailable as error:
             self._pauses_until = self._clock.monotonic() + _INTERVAL_SECONDS
-            self._store.on_failure()
+            self._store.healthy = False
             if not self._is_failing:
                 self._log.warning("database_unavailable", reason=error.detail)
             self._is_failing = True

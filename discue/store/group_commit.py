@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from discue.domain.errors import StoreUnavailable
 from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, TopicAppend, Work
@@ -53,33 +53,26 @@ class CommitTime:
         return each * (commits + (self._started_at is not None))
 
 
-class CommitObserver(Protocol):
-    """Callbacks about commits."""
-
-    def on_taken(self, rows: int, size: int) -> None:
-        """Subtract rows and bytes of appends that do not wait any more."""
-
-    def on_success(self, outcome: BatchOutcome) -> None:
-        """Handle a durable batch, after its callers were answered."""
-
-    def on_failure(self) -> None:
-        """Handle a failure of a whole batch."""
-
-
 class GroupCommit:
     """A sequence of commits, one at a time. Its callers limit what waits."""
 
     def __init__(
         self,
         engine: Engine,
-        observer: CommitObserver,
         tally_slot: Callable[[], int],
         commit_time: CommitTime,
         *,
         works_at_once: int,
+        on_taken: Callable[[int, int], None],
+        on_end: Callable[[BatchOutcome | None], None],
     ) -> None:
+        """`on_taken` gets the rows and bytes of appends that do not wait any more.
+
+        `on_end` gets a durable batch after its callers were answered, or None if a whole batch failed.
+        """
         self._engine = engine
-        self._observer = observer
+        self._on_taken = on_taken
+        self._on_end = on_end
         self._tally_slot = tally_slot
         self.commit_time = commit_time
         self._works_at_once = works_at_once
@@ -128,7 +121,7 @@ class GroupCommit:
         try:
             outcome = await self._engine.commit(batch)
         except Exception as error:  # It is the result of every part
-            self._observer.on_failure()
+            self._on_end(None)
             for future in futures:
                 resolve(future, error)
             if isinstance(error, StoreUnavailable):
@@ -136,17 +129,17 @@ class GroupCommit:
             return
         finally:
             self.commit_time.end()
-        # Callers are answered before the observer runs: what it does for lanes takes longer.
+        # Callers are answered first: what follows for lanes takes longer.
         results = (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)
         for future, result in zip(futures, results, strict=True):
             resolve(future, result)
-        self._observer.on_success(outcome)
+        self._on_end(outcome)
 
     def _refuse_waiting(self, error: StoreUnavailable) -> None:
         """Fail what waits: each batch would only fail in turn, and callers that learn it now can retry earlier."""
         appends: list[Append | TopicAppend] = [append for append, _ in self.appends]
         appends += [append for append, _ in self.topic_appends]
-        self._observer.on_taken(sum(append.rows for append in appends), sum(append.bytes for append in appends))
+        self._on_taken(sum(append.rows for append in appends), sum(append.bytes for append in appends))
         for waiting in (self.appends, self.settles, self.works, self.topic_appends):
             for _, future in cast("_Waiting[Any]", waiting):
                 resolve(future, error)
@@ -165,7 +158,7 @@ class GroupCommit:
             rows += more_rows
             size += more_bytes
             taken.append(waiting.popleft())
-        self._observer.on_taken(rows, size)
+        self._on_taken(rows, size)
         return taken
 
     def _take_settles(self) -> "_Taken[Settle]":

@@ -251,11 +251,11 @@ class _Reading:
                 around = await missed_range(self._tx, self._key, seq)
             if around is not None and around.seq_from <= seq <= around.seq_to:
                 ranges.setdefault(around.seq_from, (around, []))[1].append(seq)
-        return [await self._cut_out(whole, chosen) for whole, chosen in ranges.values()]
-
-    async def _cut_out(self, whole: MissedRange, seqs: list[int]) -> RangeCut:
-        there = sorted(row[0] for row in await rows_among(self._tx, _LOG_AT, self._log, seqs))
-        return RangeCut(whole, tuple(to_intervals(seqs)), tuple(there))
+        cuts = []
+        for whole, chosen in ranges.values():
+            there = sorted(row[0] for row in await rows_among(self._tx, _LOG_AT, self._log, chosen))
+            cuts.append(RangeCut(whole, tuple(to_intervals(chosen)), tuple(there)))
+        return cuts
 
     def _step(self, found: Sequence[Row], cuts: Sequence[RangeCut], position: int, *, ends: bool) -> RedeliveryBatch:
         return RedeliveryBatch(

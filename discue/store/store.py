@@ -46,8 +46,8 @@ class Store:
         self.engine = engine
         self.read = engine.read
         self.page = engine.page
-        self.on_append: Callable[[Appended], None] = _ignore
-        """Called after a commit, for each append in it."""
+        self.on_append: Callable[[Appended], None] = lambda _: None
+        """Called after a commit, for each append in it. Workers without lanes need none: others read the log."""
         self.healthy = True
         self.has_other_workers = False
         """Whether other workers must be notified of what this one appends."""
@@ -123,7 +123,12 @@ class Store:
 
     async def write_exclusively(self, work: Work[T]) -> T:
         """Like `write`, but no other exclusive write of any process runs between its reads and its writes."""
-        return await self.write(lambda tx: _exclusively(tx, work))
+
+        async def exclusively(tx: Transaction) -> T:
+            await tx.exclusive()
+            return await work(tx)
+
+        return await self.write(exclusively)
 
     async def probe_writes(self) -> None:
         """Check after a failure, by a write that changes nothing, whether the store accepts writes again."""
@@ -136,18 +141,14 @@ class Store:
         groups = (*self._appends, *self._settles, *self._works, self._urgent_works)
         return {each.running for each in groups if each.running is not None}
 
-    def on_taken(self, rows: int, size: int) -> None:
-        """See `group_commit.CommitObserver`."""
+    def _on_taken(self, rows: int, size: int) -> None:
         self._waiting_rows -= rows
         self._waiting_bytes -= size
 
-    def on_failure(self) -> None:
-        """See `group_commit.CommitObserver`."""
-        self.healthy = False
-
-    def on_success(self, outcome: BatchOutcome) -> None:
-        """See `group_commit.CommitObserver`."""
-        self.healthy = True
+    def _on_end(self, outcome: BatchOutcome | None) -> None:
+        self.healthy = outcome is not None
+        if outcome is None:
+            return
         appended = [result for result in outcome.appends if isinstance(result, Appended)]
         for results in outcome.topic_appends:
             if not isinstance(results, Exception):
@@ -166,10 +167,11 @@ class Store:
         return [
             GroupCommit(
                 self.engine,
-                self,
                 self._tally_slot(number),
                 CommitTime(self._monotonic),
                 works_at_once=works_at_once,
+                on_taken=self._on_taken,
+                on_end=self._on_end,
             )
             for number in range(count)
         ]
@@ -183,17 +185,8 @@ class Store:
         return groups[(key >> 22) % len(groups)] if len(groups) > 1 else groups[0]
 
 
-async def _exclusively(tx: Transaction, work: Work[T]) -> T:
-    await tx.exclusive()
-    return await work(tx)
-
-
 async def _write_nothing(tx: Transaction) -> None:
     # An empty transaction would succeed on a full disk, and so would an update that changes no byte: SQLite writes
     # nothing for it. This writes a page.
     await tx.execute("INSERT INTO feed_head (shard, version) VALUES (-1, 0)")
     await tx.execute("DELETE FROM feed_head WHERE shard = -1")
-
-
-def _ignore(_appended: Appended) -> None:
-    """Do nothing: without lanes in this process, other workers find the messages in the log."""

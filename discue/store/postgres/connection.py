@@ -176,11 +176,8 @@ def _each_host(address: str) -> tuple[str, ...]:
     named = query["host"].split(",")
     ports = query.pop("port", "").split(",")
     each = zip(named, ports if len(ports) == len(named) else ports[:1] * len(named), strict=True)
-    return tuple(_joined(parts._replace(query=_with_host(query, host, port))) for host, port in each)
-
-
-def _with_host(query: dict[str, str], host: str, port: str) -> str:
-    return urlencode({**query, "host": host, **({"port": port} if port else {})})
+    queries = (urlencode({**query, "host": host, **({"port": port} if port else {})}) for host, port in each)
+    return tuple(_joined(parts._replace(query=each_query)) for each_query in queries)
 
 
 def _joined(parts: SplitResult) -> str:

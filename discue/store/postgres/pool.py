@@ -107,7 +107,8 @@ class ServerConnections:
 
     def __init__(self, server: Server, report: Report) -> None:
         self.generation = 0
-        self.on_loss: Callable[[], None] = _ignore
+        # Without a listener, nobody has read anything that a loss could invalidate.
+        self.on_loss: Callable[[], None] = lambda: None
         self._server = server
         self._report = report
         self._all: set[ServerConnection] = set()
@@ -244,7 +245,3 @@ class Pool:
             return
         connection.is_idle = True
         self._idle.append(connection)
-
-
-def _ignore() -> None:
-    """Do nothing: without a listener, nobody has read anything that a loss could invalidate."""

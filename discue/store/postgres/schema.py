@@ -140,20 +140,16 @@ async def connected(address: str) -> AsyncIterator[asyncpg.Connection]:
     """
     try:
         server = Server(address)
-        connection = await _connect(server)
+        try:
+            connection = await server.connect(_CONNECT_SECONDS)
+        except asyncpg.TargetServerAttributeNotMatched:
+            connection = await server.connect(_CONNECT_SECONDS, allow_standby=True)
         try:
             yield connection
         finally:
             await connection.close(timeout=_CLOSE_SECONDS)
     except FAILURES_TO_OPEN as error:
         raise opening_error(error, address) from None
-
-
-async def _connect(server: Server) -> asyncpg.Connection:
-    try:
-        return await server.connect(_CONNECT_SECONDS)
-    except asyncpg.TargetServerAttributeNotMatched:
-        return await server.connect(_CONNECT_SECONDS, allow_standby=True)
 
 
 class ServerStatus(msgspec.Struct, frozen=True):
