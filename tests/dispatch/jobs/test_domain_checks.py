@@ -250,23 +250,6 @@ async def test_a_listener_is_not_probed_before_the_domain_of_its_liveness_url_is
         assert stage.scout.asked == [url]
 
 
-async def test_lanes_of_several_workers_wait_and_go_on_together(site: Site, stage: Stage) -> None:
-    async with _shop(site) as shop:
-        first = stage.worker
-        await shop.listener()
-        second = await stage.join()
-        await stage.move(first, second)
-        await shop.listener()
-        await stage.take_free(first)
-        assert len(first.lanes) + len(second.lanes) == 2
-        await stage.append(shop.queue)
-        await stage.poll()
-        assert (first.courier.sent, second.courier.sent) == ([], [])
-        await shop.verify(site.verifier())
-        await stage.poll()
-        assert len(first.courier.sent) + len(second.courier.sent) == 2
-
-
 async def test_a_worker_that_starts_with_an_unverified_domain_waits_too(site: Site, stage: Stage) -> None:
     async with _shop(site) as shop:
         await shop.listener()

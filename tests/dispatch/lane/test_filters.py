@@ -7,7 +7,7 @@ from discue.domain.messages import MessageOptions
 from discue.domain.model import CursorCounts, DeliveryOptions, Queue
 from discue.domain.rate import RateLimit
 from discue.domain.window import SPAN
-from tests.dispatch.stage import DAY_MS, Stage, badly, well
+from tests.dispatch.stage import Stage, badly, well
 
 
 def wanting(condition: dict[str, Any], **more: Any) -> DeliveryOptions:
@@ -91,14 +91,6 @@ async def test_hanging_request_and_skipped_messages_behind_it_survive_a_crash(st
     assert stage.courier.ids() == ids[:1]
     await stage.end(stage.courier.in_flight[0], well())
     assert numbers(await stage.counts(listener)) == (1, 0, 0)
-
-
-async def test_rejected_message_is_not_missed_when_it_is_too_old(stage: Stage) -> None:
-    queue, listener = await stage.running(wanting({"data": {"state": "paid"}}, max_in_flight=1))
-    await publish(stage, queue, "paid", "open", "paid")
-    stage.clock.advance(31 * DAY_MS)
-    await stage.end(stage.courier.in_flight[0], well())
-    assert numbers(await stage.counts(listener)) == (1, 1, 0)
 
 
 async def test_skipped_message_uses_no_token_of_the_rate_limit(stage: Stage) -> None:

@@ -37,17 +37,6 @@ def pumped(limiter: ConcurrencyLimiter, organizations: list[int], waiting: int, 
     return lanes
 
 
-def test_free_slot_goes_to_a_waiting_lane() -> None:
-    limiter = ConcurrencyLimiter(12)
-    first, second = pumped(limiter, [1, 2], 100, 4)
-    blocked = Lane(limiter, 3, 5, 4)
-    blocked.pump()
-    sent = blocked.sent
-    while blocked.sent == sent:
-        (first if first.slots.in_flight else second).end()
-    assert blocked.sent > sent
-
-
 def test_an_organization_with_many_lanes_does_not_keep_the_others_waiting() -> None:
     """The lanes of an organization take turns together: one of the others comes after each of them at the latest."""
     limiter = ConcurrencyLimiter(30)

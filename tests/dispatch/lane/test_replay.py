@@ -52,17 +52,6 @@ async def test_replay_and_live_messages_take_turns_in_the_only_slot(stage: Stage
     assert kinds == [False, *[False, True] * 5, True]
 
 
-async def test_replay_alone_uses_every_slot(stage: Stage) -> None:
-    queue, listener = await stage.running(DeliveryOptions(max_in_flight=7))
-    await _delivered(stage, queue, 20)
-    await ask(stage, listener)
-    assert len(stage.courier.in_flight) == 7
-    [new] = await stage.publish(queue)
-    await stage.end(stage.courier.in_flight[0], well())
-    assert new in stage.courier.ids()
-    assert len(stage.courier.in_flight) == 7
-
-
 async def test_replay_and_live_messages_share_the_rate_limit(stage: Stage) -> None:
     queue, listener = await stage.running(DeliveryOptions(rate_limit=RateLimit(10, 5)))
     for _ in range(6):

@@ -260,9 +260,7 @@ async def test_retry_delivered_while_too_old_retries_are_read_is_not_missed(stag
     assert lane.is_settled
 
 
-async def test_request_detached_during_a_check_is_not_inherited(
-    stage: Stage, slow: Slow, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_request_detached_during_a_check_is_not_inherited(stage: Stage) -> None:
     queue, listener = await stage.running()
     first = stage.worker
     [guest] = await stage.publish(queue)

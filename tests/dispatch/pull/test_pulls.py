@@ -118,17 +118,6 @@ async def test_rejected_message_is_retried_by_the_retry_policy_until_it_is_misse
     assert await at.say("acknowledge", handed) == ["settled"]
 
 
-async def test_expired_leases_count_as_attempts(stage: Stage) -> None:
-    at = await pull_fixture(stage, TWICE)
-    ids = await at.publish()
-    for attempt in (1, 2):
-        assert [each.attempt for each in await at.pull()] == [attempt]
-        stage.clock.advance(LEASE_MS)
-    assert await at.pull() == []
-    assert await stage.missed(at.listener) == ids
-    assert [error for _, _, error, _ in await at.attempts()] == ["lease_expired"] * 2
-
-
 async def test_leased_messages_are_limited_by_the_listener(stage: Stage) -> None:
     at = await pull_fixture(stage, DeliveryOptions(max_in_flight=3))
     await at.publish(9)
