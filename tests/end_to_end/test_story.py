@@ -1,7 +1,6 @@
 """From the first queue to a restart, over real HTTP, against a real process."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,6 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from tests.faults.client import Client
 from tests.faults.product import Product
 from tests.faults.receiver import Delivered, Receiver
-
-LAST_REQUESTS_SECONDS = 1.0
-"""How long after its deletion a listener may still get deliveries, in seconds."""
 
 
 async def secret_of(client: Client, queue: str, url: str) -> str:
@@ -53,25 +49,6 @@ async def test_every_listener_receives_every_message_signed(tmp_path: Path, data
             lambda shown: all(each["state"] == "acknowledged" for each in shown["deliveries"]),
         )
         assert {each["attempts"] for each in shown["deliveries"]} == {1}
-
-
-async def test_a_listener_that_is_deleted_receives_nothing_more(tmp_path: Path, database: str) -> None:
-    async with Receiver() as receiver, Product(tmp_path, database=database) as product:
-        operator = product.client()
-        queue = await operator.queue(receiver.url("kept"))
-        gone = await operator.listener(queue, receiver.url("gone"))
-        await operator.publish(queue, "before")
-        await receiver.until(lambda: len(receiver.delivered) == 2)
-        assert (await operator.ask("DELETE", f"/queues/{queue}/listeners/{gone}")).status == 200
-        deleted_at = time.monotonic()
-        while time.monotonic() < deleted_at + LAST_REQUESTS_SECONDS:
-            await operator.publish(queue, "soon after")
-        for number in range(20):
-            await operator.publish(queue, f"later {number}")
-        await receiver.until(lambda: "later 19" in bodies(receiver, "kept"))
-        assert await product.stop() == 0
-
-    assert bodies(receiver, "gone") <= {"before", "soon after"}
 
 
 async def test_failed_delivery_is_retried_and_a_restart_keeps_everything(tmp_path: Path, database: str) -> None:

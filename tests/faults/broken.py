@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from inspect import isfunction
 from typing import Any
 
@@ -96,10 +97,6 @@ def forgets_what_was_acknowledged() -> None:
     put(CursorState, "take", forgetful)
 
 
-def signs_with_another_key() -> None:
-    put(endpoint, "signing_key_of", lambda secret: signing.decode_secret(secret.text)[::-1])
-
-
 def stores_a_message_of_a_topic_queue_by_queue() -> None:
     async def one_after_another(self: Store, routed: TopicAppend) -> tuple[Appended, ...]:
         appended = []
@@ -112,17 +109,9 @@ def stores_a_message_of_a_topic_queue_by_queue() -> None:
     put(Store, "append_to_topic", one_after_another)
 
 
-def ignores_its_lease() -> None:
-    put(Lease, "is_held", lambda _self: True)
-
-
 def forgets_what_is_settled_ahead() -> None:
     decode = Window.decode
     put(Window, "decode", lambda position, _ahead: decode(position, None))
-
-
-def ignores_the_warning_of_a_commit() -> None:
-    put(ServerConnection, "_notice", lambda _self, _connection, _message: None)
 
 
 def never_follows_the_feed() -> None:
@@ -141,10 +130,6 @@ def believes_what_it_read_before_an_outage() -> None:
     put(LaneRegistry, "reset", reset)
 
 
-def takes_guests_for_gone() -> None:
-    put(InheritedRequests, "_is_in_flight", lambda _self, _request, _here, _waited_seconds: False)
-
-
 def hands_over_without_its_flights() -> None:
     def detach(self: CursorState, seq: int, *_others: object, **_named: object) -> None:
         self.window.settle(seq)
@@ -158,14 +143,6 @@ def forgets_keys_at_a_takeover() -> None:
         self.is_known |= complete
 
     put(Ordering, "add_rows", add_rows)
-
-
-def never_expires() -> None:
-    put(DeliveryRules, "_drop_reason", lambda *_of: "")
-
-
-def takes_over_with_a_full_bucket() -> None:
-    put(limits, "TokenBucket", lambda limit, now, **_named: TokenBucket(limit, now, is_full=True))
 
 
 def hands_out_what_is_leased() -> None:
@@ -212,14 +189,6 @@ def replays_beyond_the_end() -> None:
     put(cursors, "_plan", longer)
 
 
-def never_says_how_far_a_replay_is() -> None:
-    put(ReplayCursorState, "_replay_step", lambda _self: None)
-
-
-def sends_replays_beside_the_limits() -> None:
-    put(FairShare, "may_start", lambda _self, _lane: True)
-
-
 def loses_what_is_redelivered() -> None:
     redeliver = CursorState.redeliver
 
@@ -255,11 +224,28 @@ def lets_messages_pass_missed_ones() -> None:
     put(cursors, "_record", lambda row: msgspec.structs.replace(record(row), blocks=False))
 
 
-def lets_everything_through_its_filters() -> None:
-    put(DeliveryRules, "_accepts", lambda _self, _entry: True)
-
+_REPLACED: Mapping[str, tuple[object, str, object]] = {
+    "signs_with_another_key": (endpoint, "signing_key_of", lambda secret: signing.decode_secret(secret.text)[::-1]),
+    "ignores_its_lease": (Lease, "is_held", lambda _self: True),
+    "ignores_the_warning_of_a_commit": (ServerConnection, "_notice", lambda _self, _connection, _message: None),
+    "takes_guests_for_gone": (
+        InheritedRequests,
+        "_is_in_flight",
+        lambda _self, _request, _here, _waited_seconds: False,
+    ),
+    "never_expires": (DeliveryRules, "_drop_reason", lambda *_of: ""),
+    "takes_over_with_a_full_bucket": (
+        limits,
+        "TokenBucket",
+        lambda limit, now, **_named: TokenBucket(limit, now, is_full=True),
+    ),
+    "never_says_how_far_a_replay_is": (ReplayCursorState, "_replay_step", lambda _self: None),
+    "sends_replays_beside_the_limits": (FairShare, "may_start", lambda _self, _lane: True),
+    "lets_everything_through_its_filters": (DeliveryRules, "_accepts", lambda _self, _entry: True),
+}
+"""Bugs that take the place of one function: where it is, its name, and what is done instead."""
 
 BUGS: Mapping[str, Callable[[], None]] = {
     name: bug for name, bug in list(vars().items()) if isfunction(bug) and bug.__module__ == __name__ and bug is not put
-}
-"""Every function above but `put`, by its name."""
+} | {name: partial(put, *replaced) for name, replaced in _REPLACED.items()}
+"""Every function above but `put`, and every replacement, by its name."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 
-from discue.store.postgres.engine import PostgresEngine
 from tests.faults.fleet import LEASE_SECONDS, Fleet, fleet_of
 from tests.faults.history import History
 from tests.faults.load import Load, LoadPlan
@@ -78,4 +77,4 @@ async def torture(folder: Path, pair: Pair, plan: ClusterPlan, history: History)
         await load.until_nothing_waits(plan.patience_seconds)
         await fleet.stop()
         history.said = {worker.number: list(worker.product.lines) for worker in fleet.members}
-    await take_stock(PostgresEngine(pair.primary.dsn(_DATABASE), report=lambda _place, _error: None), history)
+    await take_stock(pair.primary.dsn(_DATABASE), history)

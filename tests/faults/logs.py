@@ -1,15 +1,20 @@
 """All that the logs of an installation hold in the end."""
 
+from typing import TypeVar
+
 import msgspec
 
+from discue.config.settings import Settings
+from discue.domain.clock import SystemClock
 from discue.domain.headers import Headers
 from discue.domain.messages import decode_options
-from discue.store.engine import Engine, Transaction
+from discue.observability.logs import Log
+from discue.server.installation import open_engine
+from discue.store.engine import Transaction, Work
 from discue.store.message_log import BODY
-from discue.store.postgres.engine import PostgresEngine
-from discue.store.sqlite.engine import SqliteEngine
-from tests.faults.product import Product
 from tests.support.tallied import drift
+
+T = TypeVar("T")
 
 _LOG = f"""
     SELECT q.public_id, l.id, {BODY}, l.extra
@@ -28,11 +33,21 @@ class Stored(msgspec.Struct, frozen=True):
     headers: Headers = ()
 
 
-async def stored_by(product: Product, database: str) -> list[Stored]:
-    """Read the log of a stopped product. Asserts that tallies and the use counts of shared bodies are exact."""
+async def read_from(database: str, work: Work[T]) -> T:
+    """Read the database of stopped servers. Asserts that their tallies are exact, whatever was killed."""
+
+    async def checked(tx: Transaction) -> T:
+        assert await drift(tx) == {}
+        return await work(tx)
+
+    async with open_engine(Settings(database=database), SystemClock(), Log()) as engine:
+        return await engine.read(checked)
+
+
+async def stored_in(database: str) -> list[Stored]:
+    """Read the logs. Asserts that the use counts of shared bodies are exact."""
 
     async def work(tx: Transaction) -> list[Stored]:
-        assert await drift(tx) == {}
         for row in await tx.rows(_UNCOUNTED):
             assert row[1] == row[2], tuple(row)
         rows = await tx.rows(_LOG)
@@ -40,18 +55,4 @@ async def stored_by(product: Product, database: str) -> list[Stored]:
             Stored(queue, id_, bytes(body).decode(), decode_options(extra).headers) for queue, id_, body, extra in rows
         ]
 
-    engine = _engine_of(product, database)
-    await engine.open()
-    try:
-        return await engine.read(work)
-    finally:
-        await engine.close()
-
-
-def _engine_of(product: Product, database: str) -> Engine:
-    def report(_place: str, error: BaseException) -> None:
-        raise error
-
-    if database.startswith("postgresql"):
-        return PostgresEngine(database, report=report)
-    return SqliteEngine(product.database, report=report)
+    return await read_from(database, work)

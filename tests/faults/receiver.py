@@ -90,6 +90,11 @@ class Receiver:
         async with asyncio.timeout(within_seconds):
             await future
 
+    async def until_more(self, requests: int) -> None:
+        """Wait until so many more have come."""
+        enough = len(self.delivered) + requests
+        await self.until(lambda: len(self.delivered) >= enough)
+
     def _look(self) -> None:
         for entry in [entry for entry in self._awaited if entry[1].done() or entry[0]()]:
             self._awaited.remove(entry)

@@ -1,9 +1,9 @@
 """The content of the store at the end: every log, and the counts of the remaining listeners."""
 
-from discue.store.engine import Engine, Transaction
+from discue.store.engine import Transaction
 from discue.store.listeners import read_counts_of
 from tests.faults.history import Counts, History, Log, ReplayCounts
-from tests.support.tallied import drift
+from tests.faults.logs import read_from
 
 _CURSORS = """
 SELECT l.public_id, l.organization, l.id, c.start_seq
@@ -19,12 +19,10 @@ _REPLAYS = "SELECT public_id, state, delivered, failed, expired FROM replay"
 _IDS = "SELECT id, expires_at FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq"
 
 
-async def take_stock(engine: Engine, history: History) -> None:
+async def take_stock(database: str, history: History) -> None:
     """Write it into the history. Whatever was killed, what is counted is what there is."""
 
     async def read(tx: Transaction) -> None:
-        found = await drift(tx)
-        assert found == {}, found
         counts = await _counts(tx)
         known = {name: counts.get(listener.id) for name, listener in history.listeners.items()}
         history.counts = {name: each for name, each in known.items() if each is not None}
@@ -36,11 +34,7 @@ async def take_stock(engine: Engine, history: History) -> None:
             expiries = {row[0]: row[1] / 1_000 for row in rows if row[1]}
             history.logs[public_id] = Log(head, tuple(row[0] for row in rows), expiries)
 
-    await engine.open()
-    try:
-        await engine.read(read)
-    finally:
-        await engine.close()
+    await read_from(database, read)
 
 
 async def _counts(tx: Transaction) -> dict[str, Counts]:

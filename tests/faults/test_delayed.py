@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.client import Client
-from tests.faults.logs import Stored, stored_by
+from tests.faults.logs import Stored, stored_in
 from tests.faults.product import Product, running
 from tests.faults.receiver import Receiver
 
@@ -62,8 +62,7 @@ async def _published(client: Client, queue: str) -> dict[str, int]:
 
 async def _kill_by_turns(products: list[Product], receiver: Receiver) -> None:
     for number, receipts in enumerate(_RECEIPTS_BEFORE_A_KILL):
-        enough = len(receiver.delivered) + receipts
-        await receiver.until(lambda enough=enough: len(receiver.delivered) >= enough)  # type: ignore[misc]
+        await receiver.until_more(receipts)
         product = products[number % len(products)]
         await product.kill()
         await product.start()
@@ -84,7 +83,7 @@ async def test_delayed_messages_arrive_once_due_despite_kills(tmp_path: Path, da
         await receiver.until(receiver.has_all(due))
         for product in products:
             assert await product.stop() == 0, "".join(product.lines)
-        stored = await stored_by(products[0], database)
+        stored = await stored_in(database)
     came = [(each.message, epoch_ms + each.came_at * 1_000) for each in receiver.delivered]
     assert list(broken(due, came, stored, _IN_FLIGHT * len(_RECEIPTS_BEFORE_A_KILL))) == []
 

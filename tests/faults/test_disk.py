@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_serve import AS_NOBODY
 from tests.faults.client import Answer, Client
 from tests.faults.product import SERVE, Ended, Product
 from tests.faults.receiver import Delivered, Receiver
@@ -242,7 +243,7 @@ def as_nobody(folder: Path, mode: int) -> Product:
     """A server on the folder, run by a user who has the rights that the mode gives to others."""
     is_root = os.geteuid() == 0
     folder.chmod(mode if is_root else mode & 0o555)
-    return Product(folder, command=("-m", "tests.faults.unprivileged") if is_root else SERVE)
+    return Product(folder, command=("-c", AS_NOBODY) if is_root else SERVE)
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "made by another user"])

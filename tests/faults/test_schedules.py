@@ -13,7 +13,7 @@ import pytest
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from tests.faults.altered import OFFSET
 from tests.faults.client import Client, Lost
-from tests.faults.logs import Stored, stored_by
+from tests.faults.logs import Stored, stored_in
 from tests.faults.product import running
 from tests.faults.receiver import Receiver
 
@@ -87,9 +87,8 @@ async def test_each_run_of_a_schedule_has_one_message_whatever_dies(tmp_path: Pa
         queue = await clients[0].queue(receiver.url("steady"))
         first_runs = await _schedules(clients[0], queue)
         for number, receipts in enumerate(_RECEIPTS_BEFORE_A_KILL):
-            enough = len(receiver.delivered) + receipts
             clock.jump(_JUMP_MS)
-            await receiver.until(lambda enough=enough: len(receiver.delivered) >= enough)  # type: ignore[misc]
+            await receiver.until_more(receipts)
             died, asked = number % len(products), (number + 1) % len(products)
             await products[died].kill()
             if died == asked:
@@ -99,7 +98,7 @@ async def test_each_run_of_a_schedule_has_one_message_whatever_dies(tmp_path: Pa
                 await products[died].start()
         for product in products:
             assert await product.stop() == 0, "".join(product.lines)
-        stored = await stored_by(products[0], database)
+        stored = await stored_in(database)
     assert list(broken(first_runs, max(_runs_of(stored)), stored)) == []
     assert len(stored) >= _SCHEDULES * len(_RECEIPTS_BEFORE_A_KILL) * _JUMP_MS // _FROM_RUN_TO_RUN_MS
 

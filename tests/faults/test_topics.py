@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.faults.logs import Stored, stored_by
+from tests.faults.logs import Stored, stored_in
 from tests.faults.producers import Sent, producing
 from tests.faults.product import SERVE, Product
 from tests.faults.receiver import Delivered, Receiver
@@ -70,7 +70,7 @@ async def killed_under_load(folder: Path, database: str, kills: int, command: Se
         for queue in queues:
             await receiver.until(receiver.has_all(producers.stored, queue))
         assert await product.stop() == 0, "".join(product.lines)
-        return Run(queues, producers.sent, alone.sent, receiver.delivered, await stored_by(product, database))
+        return Run(queues, producers.sent, alone.sent, receiver.delivered, await stored_in(database))
 
 
 async def test_topic_message_is_in_all_of_its_queues_or_in_none(tmp_path: Path, database: str) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from discue.store.sqlite.engine import SqliteEngine
 from tests.faults.history import History
 from tests.faults.load import Load, LoadPlan
 from tests.faults.product import SERVE, Product
@@ -54,7 +53,7 @@ async def torture(folder: Path, plan: Plan, history: History) -> None:
         killer = _Killer(plan, product, recorder, choices)
         await run_under_load(load, killer.kill_all(), plan.patience_seconds)
         assert await product.stop() == 0, "".join(product.lines)
-    await take_stock(SqliteEngine(product.database, report=lambda _place, _error: None), history)
+    await take_stock(f"sqlite:///{product.database}", history)
 
 
 class _Killer:
