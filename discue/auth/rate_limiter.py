@@ -10,6 +10,8 @@ from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Final
 
+import msgspec
+
 from discue.domain.clock import Clock
 from discue.domain.errors import TooManyRequests, Unavailable
 from discue.domain.rate import (
@@ -41,41 +43,27 @@ def address_caller(subject: str, limit: int) -> RateLimitKey:
     return RateLimitKey(0, int.from_bytes(blake2b(subject.encode(), digest_size=8).digest()) >> 1, limit)
 
 
-class _Budget:
+class _Budget(msgspec.Struct, eq=False):
     """A caller's budget for one minute, as this worker knows it."""
 
-    __slots__ = (
-        "granted",
-        "held",
-        "is_refilling",
-        "is_used_up",
-        "key",
-        "left",
-        "limit",
-        "low",
-        "minute",
-        "owed",
-        "returned",
-        "waiting",
-    )
-
-    def __init__(self, key: _CallerKey, limit: int, minute: int, spare: int) -> None:
-        self.key = key
-        self.limit = limit
-        self.minute = minute
-        self.low = refill_threshold(spare)
-        self.granted = 0
-        """Requests that the store has granted to this worker."""
-        self.held = 0
-        """Granted requests that are not used yet."""
-        self.owed = 0
-        """Requests that were admitted without a grant."""
-        self.returned = 0
-        """Unused requests of an earlier limit, to be given back to the store."""
-        self.left = limit
-        """Requests that the store can still grant to any worker, as last known."""
-        self.is_used_up = self.is_refilling = False
-        self.waiting: list[asyncio.Future[bool | None]] = []
+    key: _CallerKey
+    limit: int
+    minute: int
+    low: int
+    """Granted requests below which the next slice is requested."""
+    left: int
+    """Requests that the store can still grant to any worker, as last known."""
+    granted: int = 0
+    """Requests that the store has granted to this worker."""
+    held: int = 0
+    """Granted requests that are not used yet."""
+    owed: int = 0
+    """Requests that were admitted without a grant."""
+    returned: int = 0
+    """Unused requests of an earlier limit, to be given back to the store."""
+    is_used_up: bool = False
+    is_refilling: bool = False
+    waiting: list[asyncio.Future[bool | None]] = []
 
     @property
     def admitted(self) -> int:
@@ -218,7 +206,8 @@ class RateLimiter:
         known = self._find(key)
         if known is not None and known.limit == caller.limit:
             return known
-        budget = _Budget(key, caller.limit, self._minutes.number, reserve_size(caller.limit, self._store.workers))
+        low = refill_threshold(reserve_size(caller.limit, self._store.workers))
+        budget = _Budget(key, caller.limit, self._minutes.number, low, left=caller.limit)
         if known is not None:
             budget.returned, known.held = known.held + known.returned, 0
         self._keep(budget)

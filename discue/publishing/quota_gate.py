@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from discue.domain.clock import Clock
 from discue.domain.quotas import PublishUsage, Quotas, check_publishing, fits, is_near
 from discue.store import tallies
@@ -30,25 +32,22 @@ _REMEMBERED: Final = 10_000
 _NOTHING: Final = PublishUsage()
 
 
-class _Use:
+class _Use(msgspec.Struct, eq=False):
     """The usage of an organization, as this worker knows it."""
 
-    __slots__ = ("closed", "day", "in_flight", "lock", "open_from", "read_at", "seen", "settled", "stored")
-
-    def __init__(self) -> None:
-        self.day = -1
-        self.open_from = 0
-        """First counter period of the day that can still change."""
-        self.closed = 0
-        """Messages of the day before that period."""
-        self.read_at = 0.0
-        self.seen = _NOTHING
-        """Usage at the last read of the store."""
-        self.stored = _NOTHING
-        """Load that this worker has stored since that read began."""
-        self.in_flight = _NOTHING
-        self.settled = asyncio.Event()
-        self.lock = asyncio.Lock()
+    day: int = -1
+    open_from: int = 0
+    """First counter period of the day that can still change."""
+    closed: int = 0
+    """Messages of the day before that period."""
+    read_at: float = 0.0
+    seen: PublishUsage = _NOTHING
+    """Usage at the last read of the store."""
+    stored: PublishUsage = _NOTHING
+    """Load that this worker has stored since that read began."""
+    in_flight: PublishUsage = _NOTHING
+    settled: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+    lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
 
     @property
     def unseen(self) -> PublishUsage:

@@ -45,7 +45,7 @@ class Operation(NamedTuple):
 
     @property
     def is_list(self) -> bool:
-        return any(str(each.get("$ref", each.get("name"))).endswith("per_page") for each in self.parameters)
+        return any(each.get("name") == "per_page" for each in self.parameters)
 
     @property
     def parameters(self) -> list[dict[str, Any]]:
@@ -55,8 +55,7 @@ class Operation(NamedTuple):
     @property
     def example(self) -> dict[str, Any]:
         """A body that works as it stands."""
-        content: dict[str, Any] = self.described["requestBody"]["content"]["application/json"]
-        found: dict[str, Any] = content.get("example") or next(iter(content["examples"].values()))["value"]
+        found: dict[str, Any] = self.described["requestBody"]["content"]["application/json"]["example"]
         return found
 
 
