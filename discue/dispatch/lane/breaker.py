@@ -139,15 +139,12 @@ class Throttle:
         self.only_fails = False
 
     def allows(self, now: int, rows: int) -> bool:
-        """Whether a new message may start while so many deliveries with rows are not settled."""
-        return now >= self.until or not self._is_on(rows)
+        """Whether a new message may start, although all fail, while so many deliveries with rows are not settled."""
+        return now >= self.until or rows < self._most_rows
 
     def on_start(self, now: int, rows: int) -> bool:
-        """Note that a new message has started. True if a pause begins with that."""
-        if not self._is_on(rows):
+        """Note that a new message has started, although all fail. True if a pause begins with that."""
+        if rows < self._most_rows:
             return False
         self.until = now + PAUSE_MS
         return True
-
-    def _is_on(self, rows: int) -> bool:
-        return self.only_fails and rows >= self._most_rows

@@ -303,9 +303,6 @@ class FairShare:
         wait_seconds = 0.0 if self._live is None else self._wait_seconds(self._live)
         if wait_seconds > 0 and self._waiting:
             next(iter(self._waiting)).wake_at(self._clock.now() + math.ceil(wait_seconds * 1_000))
-        self._end_if_over()
-
-    def _end_if_over(self) -> None:
         self._closed = [lane for lane in self._closed if lane.limits.in_flight]
         lanes = {self._live, *self.replays.values()}
         self._turns = {lane: turn for lane, turn in self._turns.items() if lane in lanes}

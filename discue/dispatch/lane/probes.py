@@ -246,8 +246,7 @@ class Prober:
         if not known.success_count and not known.failure_count:
             return self._soon(now)
         # A worker that starts or takes over spreads the probes over the whole interval.
-        is_quiet = self._is_quiet(lane, known, created_at, now)
-        return now + int(probe_interval_ms(known, is_idle=is_quiet) * self._context.random())
+        return now + int(self._interval(lane, known, created_at, now) * self._context.random())
 
     def _soon(self, now: int) -> int:
         return now + FIRST_PROBE_MS + int(_SPREAD_MS * self._context.random())
@@ -310,16 +309,15 @@ class Prober:
         before = after = lane.limits.breaker.liveness
         if is_conclusive(fetched.error):
             after = after_probe(before, probe_error(fetched.error, fetched.status), fetched.status, now)
-        is_quiet = self._is_quiet(lane, after, listener.changed_at, now)
-        listener.interval = probe_interval_ms(after, is_idle=is_quiet)
+        listener.interval = self._interval(lane, after, listener.changed_at, now)
         listener.due_at = now + with_jitter(listener.interval, self._context.random())
         if after is not before:
             lane.on_probe(after)
             self._health_writer.on_probe(lane, before, after)
 
-    def _is_quiet(self, lane: "Lane", known: Liveness, changed_at: int, now: int) -> bool:
-        """Whether nothing waits to be sent, and nothing failed or was changed for a while."""
+    def _interval(self, lane: "Lane", known: Liveness, changed_at: int, now: int) -> int:
+        """Return the milliseconds to the next probe. A listener is idle if nothing waits, and no news came lately."""
         cursor = lane.cursor
         has_waiting = lane.backlog.head > cursor.window.position or cursor.retrying > 0
         last = max(changed_at, known.last_failure_at, cursor.last_failure_at)
-        return not has_waiting and now - last >= IDLE_INTERVAL_MS
+        return probe_interval_ms(known, is_idle=not has_waiting and now - last >= IDLE_INTERVAL_MS)

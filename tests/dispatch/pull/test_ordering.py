@@ -208,13 +208,10 @@ class History:
             until = self.at.stage.clock.now() + lease_ms
             self.held[handed.entry.id] = msgspec.structs.replace(handed, leased_until=until)
             return
-        if answered in {"acknowledged", "settled"} or await self.is_missed(handed):
+        if answered in {"acknowledged", "settled"}:
             self.settled.add(handed.entry.id)
         if self.held.get(handed.entry.id) is handed:
             del self.held[handed.entry.id]
-
-    async def is_missed(self, handed: LeasedMessage) -> bool:
-        return (handed.entry.seq, "missed") in [row[:2] for row in await self.at.delivery_rows()]
 
     async def look_for_missed(self) -> None:
         missed = {row[0] for row in await self.at.delivery_rows() if row[1] == "missed"}
