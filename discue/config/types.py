@@ -140,10 +140,6 @@ def parse_encryption_key(text: str) -> bytes:
     return key
 
 
-def _encryption_keys(text: str) -> tuple[bytes, ...]:
-    return tuple(parse_encryption_key(part.strip()) for part in text.split(","))
-
-
 BOOLEAN = SettingType("true or false", _boolean)
 NETWORKS = SettingType("networks such as 10.0.0.0/8, separated by commas", _networks)
 BOOLEAN_OR_NETWORKS = SettingType(
@@ -159,7 +155,10 @@ DATABASE = SettingType(
     show_database,
 )
 ORGANIZATION = SettingType("a reverse domain name such as com.example.dev", _checked(is_organization_alias))
-ENCRYPTION_KEYS = SettingType("32 random bytes in base64, or several such keys, separated by commas", _encryption_keys)
+ENCRYPTION_KEYS = SettingType(
+    "32 random bytes in base64, or several such keys, separated by commas",
+    lambda text: tuple(parse_encryption_key(part.strip()) for part in text.split(",")),
+)
 API_KEY = SettingType("an API key: dsk_ and 43 to 128 letters and digits", _checked(parse_api_key))
 
 

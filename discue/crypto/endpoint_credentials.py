@@ -153,10 +153,9 @@ def _url(value: str) -> str:
 
 
 def _scope(value: str) -> str:
-    is_valid = _SCOPE.fullmatch(value) is not None and len(value) <= MAX_SECRET_CHARACTERS
-    return (
-        "" if is_valid else f"must be words of visible ASCII characters, at most {MAX_SECRET_CHARACTERS:,} characters"
-    )
+    if _SCOPE.fullmatch(value) is not None and len(value) <= MAX_SECRET_CHARACTERS:
+        return ""
+    return f"must be words of visible ASCII characters, at most {MAX_SECRET_CHARACTERS:,} characters"
 
 
 def _pem(value: str) -> str:

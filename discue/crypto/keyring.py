@@ -36,9 +36,6 @@ class UnknownKey(ValueError):
 class DecryptionFailed(ValueError):
     """The content was sealed with other associated data, or has been modified."""
 
-    def __init__(self) -> None:
-        super().__init__("the content was encrypted for another row, or has been modified")
-
 
 def key_id_of(key: bytes) -> str:
     """Return the public id of a key, which reveals nothing about it."""
@@ -99,7 +96,7 @@ class Keyring:
         except (InvalidTag, ValueError) as error:
             if isinstance(error, UnknownKey):
                 raise
-            raise DecryptionFailed from None
+            raise DecryptionFailed("the content was encrypted for another row, or has been modified") from None
 
     def _cipher(self, key_id: str) -> ChaCha20Poly1305:
         if not self.knows(key_id):

@@ -31,10 +31,6 @@ _decode: Final = msgspec.json.Decoder().decode
 _to_json: Final = msgspec.json.Encoder().encode
 
 
-class UnsupportedSchema(Exception):
-    """The validation library does not support the document."""
-
-
 class SchemaValidator:
     """A compiled schema. Messages of more than `max_bytes` must not be validated, because it would take too long.
 
@@ -45,11 +41,8 @@ class SchemaValidator:
     __slots__ = ("_document", "_is_valid", "_validators", "max_bytes")
 
     def __init__(self, document: Document, max_bytes: int) -> None:
-        """`document` must have no references. Raises UnsupportedSchema."""
-        try:
-            self._is_valid = _validator(document).is_valid
-        except (ValueError, RecursionError) as error:
-            raise UnsupportedSchema from error
+        """`document` must have no references. Raises ValueError or RecursionError if it is not supported."""
+        self._is_valid = _validator(document).is_valid
         self._document = document
         self._validators: dict[Hashable, Draft202012Validator] = {}
         self.max_bytes = max_bytes
@@ -297,6 +290,6 @@ def _compile(value: Any, language: SchemaLanguage) -> SchemaValidator:
                 return SchemaValidator(rules_to_json_schema(value), _UNLIMITED)
             repeated = document.cost.repeated
             return SchemaValidator(document.expanded, _MAX_CHECKED_BYTES // repeated if repeated else _UNLIMITED)
-        except UnsupportedSchema:
+        except (ValueError, RecursionError):
             faults = (Fault(pointer, "is not a supported schema"),)
     raise Unprocessable(f"Invalid schema: {faults[0].pointer} {faults[0].detail}.", faults=faults)
