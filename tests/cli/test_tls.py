@@ -1,6 +1,7 @@
 import socket
 import ssl
 import stat
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -126,44 +127,36 @@ def test_certificate_outside_its_validity_is_reported(tmp_path: Path) -> None:
     assert "expired" in str(validity_problem(certificate, NOW + timedelta(days=91)))
 
 
-def spoil_cert(pair: tuple[Path, Path]) -> None:
-    pair[0].write_text("no certificate")
-
-
-def remove_cert(pair: tuple[Path, Path]) -> None:
-    pair[0].unlink()
-
-
-def spoil_key(pair: tuple[Path, Path]) -> None:
-    pair[1].write_text("no key")
-
-
-def encrypt_key(pair: tuple[Path, Path]) -> None:
-    key = load_pem_private_key(pair[1].read_bytes(), None)
-    pair[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
-
-
-def change_key(pair: tuple[Path, Path]) -> None:
-    pair[1].write_bytes(trustme.CA().issue_cert("localhost").private_key_pem.bytes())
+def encrypted(key: bytes) -> bytes:
+    return load_pem_private_key(key, None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+    )
 
 
 @pytest.mark.parametrize(
-    ("spoil", "subject", "message"),
+    ("number", "spoilt", "subject", "message"),
     [
-        (spoil_cert, "tls_cert", "contains no certificate"),
-        (remove_cert, "tls_cert", "No such file"),
-        (spoil_key, "tls_key", "contains no private key"),
-        (encrypt_key, "tls_key", "is encrypted"),
-        (change_key, "tls_key", "is not the private key of the certificate"),
+        (0, lambda _: b"no certificate", "tls_cert", "contains no certificate"),
+        (1, lambda _: b"no key", "tls_key", "contains no private key"),
+        (1, encrypted, "tls_key", "is encrypted"),
+        (1, lambda _: trustme.CA().issue_cert("x").private_key_pem.bytes(), "tls_key", "is not the private key of the"),
+        (0, None, "tls_cert", "No such file"),
     ],
-    ids=lambda value: getattr(value, "__name__", None),
+    ids=["no certificate", "no key", "encrypted key", "another key", "no file"],
 )
 def test_unusable_tls_files_are_named_by_serve_and_check(
-    tmp_path: Path, authority: trustme.CA, spoil: "object", subject: str, message: str
+    tmp_path: Path,
+    authority: trustme.CA,
+    number: int,
+    spoilt: Callable[[bytes], bytes] | None,
+    subject: str,
+    message: str,
 ) -> None:
     pair = write_pair(tmp_path, authority.issue_cert("localhost"))
-    assert callable(spoil)
-    spoil(pair)
+    if spoilt is None:
+        pair[number].unlink()
+    else:
+        pair[number].write_bytes(spoilt(pair[number].read_bytes()))
     run(tmp_path, "init")
     served, checked = run(tmp_path, "serve", "--port=0", *flags_of(pair)), run(tmp_path, "check", *flags_of(pair))
 

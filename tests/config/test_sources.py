@@ -130,16 +130,13 @@ def test_missing_file_is_reported() -> None:
         load({"config": "x.toml"}, {}, missing)
 
 
-def test_invalid_toml_is_reported_with_the_line() -> None:
-    found = faults(toml="port = 3\nhost =\nrole = 3")
-
-    assert "cannot read discue.toml: not TOML" in found["DISCUE_CONFIG"]
-    assert "line 2" in found["DISCUE_CONFIG"]
-
-
-def test_binary_file_is_reported() -> None:
-    with pytest.raises(SettingsInvalid, match="not UTF-8"):
-        load({"config": "x.toml"}, {}, lambda _: b"\xff\xfe")
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"port = 3\nhost =\nrole = 3", r"cannot read x.toml: not TOML.*line 2"), (b"\xff", "not UTF-8")],
+)
+def test_unreadable_file_is_reported(content: bytes, reason: str) -> None:
+    with pytest.raises(SettingsInvalid, match=reason):
+        load({"config": "x.toml"}, {}, lambda _: content)
 
 
 @pytest.mark.parametrize("text", ["dsk_short", KEY + "!", "s3cret" * 10, "dsk_" + "a" * 200])

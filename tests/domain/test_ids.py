@@ -159,10 +159,6 @@ def test_public_id_format(text: str, verdict: bool) -> None:  # noqa: FBT001
     assert is_public_id(text) is verdict
 
 
-def test_alphabet_is_in_text_order() -> None:
-    assert "".join(sorted(ids.ALPHABET)) == ids.ALPHABET
-
-
 ROW_ID = st.integers(0, (1 << 63) - 1)
 PUBLIC_ID = st.text(ids.ALPHABET, min_size=LENGTH, max_size=LENGTH)
 

@@ -163,8 +163,13 @@ def test_api_key_is_redacted_after_its_prefix(before: str, secret: str, after: s
     assert f"dsk_{secret[:9]}" not in shown
 
 
-def test_other_text_is_unchanged() -> None:
-    assert redact("a risk_factor, whsecret, dsk_") == "a risk_factor, whsecret, dsk_"
+@pytest.mark.parametrize(
+    "text",
+    ["a risk_factor, whsecret, dsk_", "postgresql://u@h:5432/d: no", "http://[::1]:80/a@b", "https://h:80/?x=a@b",
+     "sqlite:///discue.db a@b", "by encryption_key or encryption_key_file."],
+)  # fmt: skip
+def test_text_without_secrets_is_unchanged(text: str) -> None:
+    assert redact(text) == text
 
 
 @pytest.mark.parametrize(
@@ -173,7 +178,6 @@ def test_other_text_is_unchanged() -> None:
         (f"of whsk_{'a' * 43}= and {SIGNING_SECRET}", "of whsk_… and whsec_…"),
         (f"unknown argument --encryption-key={'a' * 43}=,{'b' * 43}=", "unknown argument --encryption-key=…"),
         (f"DISCUE_ENCRYPTION_KEY={'a-_/' * 11}", "DISCUE_ENCRYPTION_KEY=…"),
-        ("by encryption_key or encryption_key_file.", "by encryption_key or encryption_key_file."),
         ("at postgresql://u:hunter2@h:5432/d, or not", "at postgresql://u:…@h:5432/d, or not"),
         ("'postgres://u:hun/ter2@x?#@h,two/d'", "'postgres://u:…@h,two/d'"),
         ("https://u:hunter2@example.com/?at=a@b", "https://u:…@example.com/?at=a@b"),
@@ -184,13 +188,6 @@ def test_other_text_is_unchanged() -> None:
 )
 def test_passwords_in_urls_are_redacted(text: str, shown: str) -> None:
     assert redact(text) == shown
-
-
-@pytest.mark.parametrize(
-    "text", ["postgresql://u@h:5432/d: no", "http://[::1]:80/a@b", "https://h:80/?x=a@b", "sqlite:///discue.db a@b"]
-)
-def test_urls_without_a_password_are_unchanged(text: str) -> None:
-    assert redact(text) == text
 
 
 def test_redaction_takes_linear_time() -> None:
@@ -247,15 +244,10 @@ def test_every_line_is_printable_and_within_the_limit(form: LogFormat, event: An
 
     assert line.isprintable()
     assert len(line.encode()) < LINE_LIMIT_BYTES
-
-
-@given(VALUES, st.dictionaries(NAMES, VALUES, max_size=12))
-def test_every_json_line_can_be_decoded(event: Any, fields: dict[str, Any]) -> None:
-    line = json.loads(formatted("json", event, fields))
-
-    assert line["time"] == "2023-11-14T22:13:20.007Z"
-    assert line["level"] == "error"
-    assert isinstance(line["event"], str)
+    if form == "json":
+        decoded = json.loads(line)
+        assert (decoded["time"], decoded["level"]) == ("2023-11-14T22:13:20.007Z", "error")
+        assert isinstance(decoded["event"], str)
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

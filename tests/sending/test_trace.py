@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from discue.sending.response import SenderLimits
 from tests.dispatch.stage import until
 from tests.support.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to
 from tests.support.authority import server_context, trusting_context
-from tests.support.scripted_server import CLOSE, HANG, READ, Drip, Script, ScriptedServer
+from tests.support.scripted_server import CLOSE, HANG, READ, Drip, Script, ScriptedServer, Step
 
 OK = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\nok"
 ERROR = b"HTTP/1.1 500 Oh\r\nServer: x\r\nX-Two: 1\r\nX-Two: 2\r\nContent-Length: 5\r\n\r\nnever"
@@ -38,6 +39,16 @@ class Slow:
 def traced(outcome: Outcome) -> Trace:
     assert outcome.trace is not None
     return outcome.trace
+
+
+async def traced_attempt(*script: Step, **sender: Any) -> tuple[Outcome, Trace, int]:
+    """Make an attempt at a server with this script. Returns its outcome and trace, and the port of the server."""
+    async with (
+        ScriptedServer([script], tls=sender.pop("tls", None)) as server,
+        a_sender(details="all", **sender) as made,
+    ):
+        outcome = await attempt(made, request_to(server.url))
+        return outcome, traced(outcome), server.port
 
 
 @pytest.mark.parametrize(
@@ -101,26 +112,19 @@ async def test_replaced_stale_connection_is_traced_as_the_new_one() -> None:
 
 
 async def test_tls_is_measured_separately() -> None:
-    async with (
-        ScriptedServer([(READ, OK)], tls=server_context("127.0.0.1")) as server,
-        a_sender(details="all", ssl_context=trusting_context()) as sender,
-    ):
-        timings = traced(await attempt(sender, request_to(server.url))).timings
-        assert None not in (timings.resolve_ms, timings.connect_ms, timings.tls_ms, timings.first_byte_ms)
+    tls = server_context("127.0.0.1")
+    _, trace, _ = await traced_attempt(READ, OK, tls=tls, ssl_context=trusting_context())
+    timings = trace.timings
+    assert None not in (timings.resolve_ms, timings.connect_ms, timings.tls_ms, timings.first_byte_ms)
 
 
 async def test_failed_handshake_has_a_tls_timing() -> None:
     untrusted = server_context("127.0.0.1", is_trusted=False)
-    async with (
-        ScriptedServer([(READ, OK)], tls=untrusted) as server,
-        a_sender(details="failures", ssl_context=trusting_context()) as sender,
-    ):
-        outcome = await attempt(sender, request_to(server.url))
-        trace = traced(outcome)
-        assert outcome.error == "tls"
-        assert trace.address == f"127.0.0.1:{server.port}"
-        assert None not in (trace.timings.resolve_ms, trace.timings.connect_ms, trace.timings.tls_ms)
-        assert trace.timings.first_byte_ms is None
+    outcome, trace, port = await traced_attempt(READ, OK, tls=untrusted, ssl_context=trusting_context())
+    assert outcome.error == "tls"
+    assert trace.address == f"127.0.0.1:{port}"
+    assert None not in (trace.timings.resolve_ms, trace.timings.connect_ms, trace.timings.tls_ms)
+    assert trace.timings.first_byte_ms is None
 
 
 async def test_refused_connection_has_no_timings_after_connect() -> None:
@@ -166,15 +170,10 @@ async def test_forbidden_or_unresolved_host_leaves_no_address(addresses: tuple[s
 
 
 async def test_truncated_response_is_traced_as_received() -> None:
-    async with (
-        ScriptedServer([(READ, HEAD_ONLY, CLOSE)]) as server,
-        a_sender(details="failures") as sender,
-    ):
-        outcome = await attempt(sender, request_to(server.url))
-        trace = traced(outcome)
-        assert (outcome.error, outcome.status) == ("reset", 500)
-        assert (trace.response_headers, trace.excerpt) == (((b"content-length", b"100"),), b"part")
-        assert trace.timings.first_byte_ms is not None
+    outcome, trace, _ = await traced_attempt(READ, HEAD_ONLY, CLOSE)
+    assert (outcome.error, outcome.status) == ("reset", 500)
+    assert (trace.response_headers, trace.excerpt) == (((b"content-length", b"100"),), b"part")
+    assert trace.timings.first_byte_ms is not None
 
 
 async def test_incomplete_response_has_a_first_byte_timing() -> None:
@@ -212,8 +211,6 @@ async def test_connect_timeout_has_a_connect_timing() -> None:
 
 
 async def test_first_byte_of_a_slow_response_is_not_its_last() -> None:
-    script: Script = (READ, Drip(ERROR, 0.005))
-    async with ScriptedServer([script]) as server, a_sender(details="failures") as sender:
-        timings = traced(await attempt(sender, request_to(server.url))).timings
-        assert timings.first_byte_ms is not None
-        assert timings.total_ms >= timings.first_byte_ms + 5 * (len(ERROR) - 2)
+    _, trace, _ = await traced_attempt(READ, Drip(ERROR, 0.005))
+    assert trace.timings.first_byte_ms is not None
+    assert trace.timings.total_ms >= trace.timings.first_byte_ms + 5 * (len(ERROR) - 2)
