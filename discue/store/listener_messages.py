@@ -83,29 +83,24 @@ class Several:
         return [by_seq[seq] for seq in sorted(by_seq, reverse=newest_first)][:limit]
 
 
-class _DeliveryRows:
-    """Messages that have a delivery row."""
+class _Named:
+    """Messages whose seqs are in the rows of another table."""
 
-    def __init__(self, of: Recipient, condition: str, reason: str | None = None) -> None:
-        self._key = (of.queue, of.organization, of.listener)
-        self._sql = f"{_OF_DELIVERY_ROWS} {condition}" + ("" if reason is None else _OF_REASON)
+    def __init__(self, sql: str, seq: str, key: Sequence[int], reason: str | None = None) -> None:
+        self._sql = sql if reason is None else sql + _OF_REASON
+        self._seq = seq
+        self._key = key
         self._reason = () if reason is None else (reason,)
 
     async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        last = 6 + len(self._reason)
-        sql = f"{self._sql} ORDER BY exception.seq {'DESC' if newest_first else 'ASC'} LIMIT ${last}"
+        last = len(self._key) + len(span) + len(self._reason) + 1
+        sql = f"{self._sql} ORDER BY {self._seq} {'DESC' if newest_first else 'ASC'} LIMIT ${last}"
         return [placed(row) for row in await tx.rows(sql, *self._key, *span, *self._reason, limit)]
 
 
-class _Waiting:
-    """Delayed messages, settled in the log or not."""
-
-    def __init__(self, of: Recipient) -> None:
-        self._key = (of.queue, of.organization)
-
-    async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        sql = f"{_SCHEDULED} ORDER BY scheduled.origin_seq {'DESC' if newest_first else 'ASC'} LIMIT $5"
-        return [placed(row) for row in await tx.rows(sql, *self._key, *span, limit)]
+def _delivery_rows(of: Recipient, condition: str, reason: str | None = None) -> MessageSource:
+    key = (of.queue, of.organization, of.listener)
+    return _Named(f"{_OF_DELIVERY_ROWS} {condition}", "exception.seq", key, reason)
 
 
 class _MissedRanges:
@@ -146,7 +141,7 @@ class _Pending:
     def __init__(self, of: Recipient) -> None:
         self._position = of.window.position
         self._log = OneLog(of.organization, of.queue)
-        self._started = _DeliveryRows(of, _OPEN)
+        self._started = _delivery_rows(of, _OPEN)
 
     async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
         parts: list[tuple[MessageSource, Span]] = [
@@ -162,7 +157,7 @@ class _Pending:
 
 def missed_for(of: Recipient, reason: str | None) -> MessageSource:
     """Return the source of messages that the listener has missed, for one reason or for any."""
-    return Several(_DeliveryRows(of, _MISSED, reason), _MissedRanges(of, reason), _DeliveryRows(of, _ENDED, reason))
+    return Several(_delivery_rows(of, _MISSED, reason), _MissedRanges(of, reason), _delivery_rows(of, _ENDED, reason))
 
 
 def candidates_of(of: Recipient, state: DeliveryState) -> MessageSource:
@@ -170,9 +165,9 @@ def candidates_of(of: Recipient, state: DeliveryState) -> MessageSource:
     if state == "missed":
         return missed_for(of, None)
     if state == "retrying":
-        return _DeliveryRows(of, _OPEN)
+        return _delivery_rows(of, _OPEN)
     if state == "pending":
-        return Several(_Pending(of), _Waiting(of))
+        return Several(_Pending(of), _Named(_SCHEDULED, "scheduled.origin_seq", (of.queue, of.organization)))
     return OneLog(of.organization, of.queue, (0, of.window.last_settled + 1))
 
 
@@ -246,7 +241,7 @@ async def missed_ids(tx: Transaction, listener: Listener, limit: int = SHOWN_MIS
     of = await find_recipient(tx, listener.organization, listener.public_id)
     if of is None:
         return []
-    missed = Several(_DeliveryRows(of, _MISSED), _MissedRanges(of))
+    missed = Several(_delivery_rows(of, _MISSED), _MissedRanges(of))
     return [row[2] for row in await missed.read_span(tx, WHOLE_LOG, limit, newest_first=True)]
 
 

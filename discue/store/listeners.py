@@ -63,10 +63,11 @@ _REFERENCES_OF: Final = """
     WHERE organization = $1 AND queue IN ({}) AND deleted_at IS NULL ORDER BY queue, id LIMIT ${}"""
 _REFERENCES_AT_ONCE: Final = 1_000
 _INSERT: Final = f"INSERT INTO listener ({_PLAIN}, settings) VALUES ({placeholders(1, 14)})"
-_INSERT_CURSOR: Final = """
-    INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, position,
+INSERT_CURSOR: Final = """
+    INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, until_seq, position,
         acknowledged, missed, retrying, last_success_at, last_failure_at)
-    VALUES ($1, $2, 0, $3, $4, 0, 0, $5, $6, 0, 0, 0, 0, 0)"""
+    VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, 0, 0, 0, 0, 0)"""
+"""Inserts a cursor. `until_seq` is that of a replay, and None for a live cursor."""
 _UPDATE: Final = """
     UPDATE listener SET alias = $1, status = $2, notify_url = $3, liveness_url = $4, settings = $5,
         config_version = $6, updated_at = $7
@@ -160,7 +161,7 @@ async def insert(tx: Transaction, listener: Listener, head: int) -> None:
     """
     await tx.execute(_INSERT, *_plain_values(listener), _settings(listener))
     owner = PULL_OWNER if listener.mode == "pull" else None
-    await tx.execute(_INSERT_CURSOR, listener.organization, listener.id, listener.queue, owner, head, head)
+    await tx.execute(INSERT_CURSOR, listener.organization, listener.id, 0, listener.queue, owner, 0, head, None, head)
 
 
 async def update(tx: Transaction, listener: Listener) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 from discue.domain.model import Replay, ReplaySpec
 from discue.store import purge
 from discue.store.engine import CursorKey, Row, Transaction
+from discue.store.listeners import INSERT_CURSOR
 from discue.store.pagination import Listing, Selection, Table, listed
 from discue.store.purge import Job
 from discue.store.tables import placeholders, read_one, row_reader
@@ -27,10 +28,6 @@ _INSERT: Final = f"INSERT INTO replay ({_COLUMNS}, spec) VALUES ({placeholders(1
 _LIVE: Final = """
     UPDATE cursor SET version = version WHERE organization = $1 AND listener = $2 AND stream = 0
     RETURNING queue, owner"""
-_INSERT_CURSOR: Final = """
-    INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, until_seq, position,
-        acknowledged, missed, retrying, last_success_at, last_failure_at)
-    VALUES ($1, $2, $3, $4, $5, 1, 0, 0, $6, $7, 0, 0, 0, 0, 0)"""
 _DELETE: Final = "DELETE FROM replay WHERE organization = $1 AND id = $2"
 _DELETE_CURSOR: Final = "DELETE FROM cursor WHERE organization = $1 AND listener = $2 AND stream = $3"
 _END_CURSOR: Final = f"{_DELETE_CURSOR} AND token = $4 AND version = $5"
@@ -66,7 +63,7 @@ async def insert(tx: Transaction, made: Replay) -> None:
     live = await tx.row(_LIVE, made.organization, made.listener)
     if live is not None:
         place = (made.organization, made.listener, made.id)
-        await tx.execute(_INSERT_CURSOR, *place, *live, made.until_seq, made.position)
+        await tx.execute(INSERT_CURSOR, *place, *live, 1, 0, made.until_seq, made.position)
 
 
 async def delete(tx: Transaction, replay: Replay, job_id: int) -> bool:
