@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from discue.control.api_keys import CreatedKey, Status, first_key, new_key
-from discue.control.context import ControlContext, record, require_found
+from discue.control.context import ControlContext, Record, require_found
 from discue.domain import aliases
 from discue.domain.lockout import Lockout, LockoutSubject, remaining_ms
 from discue.domain.model import ApiKey, Organization
@@ -25,15 +25,14 @@ async def create_key(
         aliases.check_alias(alias)
     organization = await control.store.read(lambda tx: _organization(tx, organization_alias))
     made = new_key(control, organization.id, scopes, alias=alias, expires_at=expires_at)
-    occurrence = control.occurrence(None)
 
-    async def work(tx: Transaction) -> None:
+    async def work(tx: Transaction, record: Record) -> None:
         # Again: the organization may have been deleted since its row id was read.
         await _organization(tx, organization_alias)
         await api_keys.insert(tx, made.key)
-        await record(tx, occurrence, "api_key_added", made.key)
+        await record("api_key_added", made.key)
 
-    await control.write(work)
+    await control.write_as(None, work)
     return made
 
 
@@ -43,18 +42,17 @@ async def restore_key(control: ControlContext, organization: Organization, text:
     Raises SettingsInvalid if the text is not a valid key.
     """
     made = first_key(control, organization.id, text)
-    occurrence = control.occurrence(None)
 
-    async def work(tx: Transaction) -> None:
+    async def work(tx: Transaction, record: Record) -> None:
         stored = await api_keys.get(tx, organization.id, made.key.public_id)
         if stored is not None:
             await api_keys.delete(tx, organization.id, stored.id)
             # The new row has another id: without this entry, workers would keep what they cached of the old row.
             await feed.record(tx, "api_key", organization.id, stored.id)
         await api_keys.insert(tx, made.key)
-        await record(tx, occurrence, "api_key_added" if stored is None else "api_key_updated", made.key)
+        await record("api_key_added" if stored is None else "api_key_updated", made.key)
 
-    await control.write(work)
+    await control.write_as(None, work)
 
 
 async def page_of_keys(
@@ -70,29 +68,26 @@ async def page_of_keys(
 async def set_key_status(control: ControlContext, organization_alias: str, public_id: str, status: Status) -> ApiKey:
     """Enable or disable a key, also the last one that can manage keys."""
     now = control.clock.now()
-    occurrence = control.occurrence(None)
 
-    async def work(tx: Transaction) -> ApiKey:
+    async def work(tx: Transaction, record: Record) -> ApiKey:
         organization = await _organization(tx, organization_alias)
         stored = require_found(await api_keys.get(tx, organization.id, public_id))
         changed = msgspec.structs.replace(stored, status=status, updated_at=now)
         await api_keys.update(tx, changed)
-        await record(tx, occurrence, "api_key_updated", stored)
+        await record("api_key_updated", stored)
         return changed
 
-    return await control.write(work)
+    return await control.write_as(None, work)
 
 
 async def delete_key(control: ControlContext, organization_alias: str, public_id: str) -> None:
-    occurrence = control.occurrence(None)
-
-    async def work(tx: Transaction) -> None:
+    async def work(tx: Transaction, record: Record) -> None:
         organization = await _organization(tx, organization_alias)
         stored = require_found(await api_keys.get(tx, organization.id, public_id))
         await api_keys.delete(tx, stored.organization, stored.id)
-        await record(tx, occurrence, "api_key_deleted", stored)
+        await record("api_key_deleted", stored)
 
-    await control.write(work)
+    await control.write_as(None, work)
 
 
 async def _organization(tx: Transaction, alias: str) -> Organization:

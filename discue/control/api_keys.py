@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, record, require_found
+from discue.control.context import ControlContext, Record, require_found
 from discue.domain import api_key
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
@@ -112,14 +112,13 @@ async def create(control: ControlContext, principal: Principal, fields: KeyField
     made = new_key(control, principal.organization, scopes, expires_at=expires_at)
     alias = new_alias(fields, made.key.public_id)
     key = msgspec.structs.replace(made.key, alias=alias, status=fields.status or "enabled")
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> CreatedKey:
+    async def work(tx: Transaction, record: Record) -> CreatedKey:
         await api_keys.insert(tx, key)
-        await record(tx, occurrence, "api_key_added", key)
+        await record("api_key_added", key)
         return CreatedKey(key, made.text)
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def get(control: ControlContext, principal: Principal, public_id: str) -> ApiKey:
@@ -134,9 +133,8 @@ async def page(control: ControlContext, principal: Principal, selection: Selecti
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: KeyFields) -> ApiKey:
     """Change a key. Raises what `create` raises, and Conflict if no key that can manage keys would remain."""
     now = control.clock.now()
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> ApiKey:
+    async def work(tx: Transaction, record: Record) -> ApiKey:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         changed = _changed(principal, stored, fields, now)
         # With a new expiry, the key can manage keys for a shorter time than before.
@@ -144,25 +142,24 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         if manages_keys(stored, now) and not still_manages:
             await _require_another_manager(tx, stored, now)
         await api_keys.update(tx, changed)
-        await record(tx, occurrence, "api_key_updated", changed)
+        await record("api_key_updated", changed)
         return changed
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
     """Delete a key. Raises Conflict if no key that can manage keys would remain."""
     now = control.clock.now()
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> None:
+    async def work(tx: Transaction, record: Record) -> None:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         if manages_keys(stored, now):
             await _require_another_manager(tx, stored, now)
         await api_keys.delete(tx, stored.organization, stored.id)
-        await record(tx, occurrence, "api_key_deleted", stored)
+        await record("api_key_deleted", stored)
 
-    await control.write(work)
+    await control.write_as(principal, work)
 
 
 def scopes_of(key: ApiKey) -> Scopes:

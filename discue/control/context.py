@@ -1,7 +1,8 @@
 """The context of the control plane: what every operation gets, and how it commits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -30,6 +31,10 @@ from discue.store.tallies import EventKind
 T = TypeVar("T")
 Choice = TypeVar("Choice", bound=str)
 Resource = TypeVar("Resource", bound=msgspec.Struct)
+
+Recorded = ApiKey | Channel | Domain | Listener | Queue | Topic | User
+Record = Callable[[EventKind, Recorded], Awaitable[None]]
+"""`record` for one change: the transaction and the author are given."""
 
 _CACHED: Final[dict[type, FeedKind]] = {ApiKey: "api_key", Listener: "listener", Queue: "queue"}
 """Resources that other workers cache, with the feed entries by which they notice each change."""
@@ -98,6 +103,11 @@ class ControlContext:
         self.store.engine.notify(Notification(feed=True))
         return result
 
+    async def write_as(self, principal: Principal | None, work: Callable[[Transaction, Record], Awaitable[T]]) -> T:
+        """Like `write`, for work that records a usage event. `principal` is its author, None on the command line."""
+        occurrence = self.occurrence(principal)
+        return await self.write(lambda tx: work(tx, partial(record, tx, occurrence)))
+
     def require_match(self, stored: Resource) -> Resource:
         """Return the resource. Raises PreconditionFailed unless it matches the request's If-Match, if it has one.
 
@@ -119,7 +129,7 @@ async def record(
     tx: Transaction,
     occurrence: Occurrence,
     kind: EventKind,
-    changed: ApiKey | Channel | Domain | Listener | Queue | Topic | User,
+    changed: Recorded,
 ) -> None:
     """Record the event of a change, and a feed entry if other workers cache the resource."""
     if type(changed) in _CACHED:

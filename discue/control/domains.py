@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, record, require_found
+from discue.control.context import ControlContext, Record, record, require_found
 from discue.domain import domain_challenge, egress
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.domain_challenge import Domain
@@ -64,14 +64,13 @@ async def create(control: ControlContext, principal: Principal, fields: DomainFi
         created_at=now,
         updated_at=now,
     )
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> Domain:
+    async def work(tx: Transaction, record: Record) -> Domain:
         await domains.insert(tx, domain)
-        await record(tx, occurrence, "domain_added", domain)
+        await record("domain_added", domain)
         return domain
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def get(control: ControlContext, principal: Principal, public_id: str) -> Domain:
@@ -87,9 +86,8 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
     """Change a domain and renew an expired challenge. Raises Unprocessable if the hostname or port differs."""
     now = control.clock.now()
     fresh = domain_challenge.new_challenge(control.random_text, now)
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> Domain:
+    async def work(tx: Transaction, record: Record) -> Domain:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         _require_same_origin(stored, fields)
         alias = changed_alias(fields, stored.alias)
@@ -104,24 +102,23 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
             updated_at=now,
         )
         await domains.update(tx, changed)
-        await record(tx, occurrence, "domain_updated", changed)
+        await record("domain_updated", changed)
         return changed
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
     """Delete a domain. URLs that only this domain verified are no longer verified."""
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> None:
+    async def work(tx: Transaction, record: Record) -> None:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         await domains.delete(tx, stored.organization, stored.id)
         if stored.verification.verified:
             await feed.record(tx, "domain", stored.organization, stored.id)
-        await record(tx, occurrence, "domain_deleted", stored)
+        await record("domain_deleted", stored)
 
-    await control.write(work)
+    await control.write_as(principal, work)
 
 
 async def verify(control: ControlContext, principal: Principal, public_id: str, checks: DomainChecker) -> Domain:

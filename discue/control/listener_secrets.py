@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from discue.control import encryption
-from discue.control.context import ControlContext, record, require_found
+from discue.control.context import ControlContext, Record, require_found
 from discue.control.listeners import ListenerPath, own_listener
 from discue.crypto import signing
 from discue.crypto.signing import (
@@ -23,7 +23,6 @@ from discue.domain.model import Listener
 from discue.domain.scopes import Access, Principal
 from discue.store import listeners
 from discue.store.engine import Transaction
-from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 LONGEST_OVERLAP_SECONDS: Final = 7 * 86_400
@@ -79,9 +78,8 @@ async def create(
     """
     now = control.clock.now()
     fresh = SigningSecret(_text(control, fields), control.public_ids.next(), fields.type, now)
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> FreshSecret:
+    async def work(tx: Transaction, record: Record) -> FreshSecret:
         listener, secrets = await _secrets(tx, control, principal, "write", path=path)
         if listener.mode == "pull":
             raise Unprocessable("Listeners in pull mode have no signing secrets.")
@@ -91,10 +89,10 @@ async def create(
             changed = with_new(secrets, fresh, now + fields.expire_previous_in * 1_000, now)
         except TooManySecrets as error:
             raise Conflict(f"A listener has at most {MAX_VALID} valid secrets. Delete one first.") from error
-        await _store(tx, control, listener, changed, occurrence=occurrence)
+        await _store(tx, control, listener, changed, record=record)
         return FreshSecret(_shown(fresh), fresh.text if fields.type == "hmac" else "")
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def get(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> ShownSecret:
@@ -121,9 +119,8 @@ async def page(
 async def delete(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> None:
     """Delete a secret. Raises Conflict if no other secret without an expiry would remain."""
     now = control.clock.now()
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> None:
+    async def work(tx: Transaction, record: Record) -> None:
         listener, secrets = await _secrets(tx, control, principal, "write", path=path)
         control.require_match(_found([_shown(each) for each in secrets if each.is_valid(now)], public_id))
         try:
@@ -132,9 +129,9 @@ async def delete(control: ControlContext, principal: Principal, path: ListenerPa
             raise Conflict(
                 "This is the only secret without an expiry. Create a new secret before you delete it."
             ) from error
-        await _store(tx, control, listener, changed, occurrence=occurrence)
+        await _store(tx, control, listener, changed, record=record)
 
-    await control.write(work)
+    await control.write_as(principal, work)
 
 
 async def _store(
@@ -143,13 +140,13 @@ async def _store(
     listener: Listener,
     secrets: tuple[SigningSecret, ...],
     *,
-    occurrence: Occurrence,
+    record: Record,
 ) -> None:
     row = (listener.organization, listener.id)
     # Not `credentials_of`, which raises if they are lost: secrets can still be changed then.
     held = encryption.held_by(control, listener)
     await listeners.set_secrets(tx, *row, await encryption.sealed(tx, control, row, secrets, credentials=held))
-    await record(tx, occurrence, "listener_updated", listener)
+    await record("listener_updated", listener)
 
 
 async def _valid(control: ControlContext, principal: Principal, path: ListenerPath) -> list[ShownSecret]:

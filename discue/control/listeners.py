@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import encryption, listener_options, usage
-from discue.control.context import ControlContext, one_of, record, require_found
+from discue.control.context import ControlContext, Record, one_of, require_found
 from discue.control.listener_options import OptionFields
 from discue.crypto import endpoint_credentials, signing
 from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
@@ -92,9 +92,8 @@ async def create(
     first = SigningSecret(secret, control.public_ids.next(), "hmac", now)
     asked = _asked_authentication(control, draft, fields.authentication)
     fresh = _changed(control, draft, fields, new_alias(fields, public_id), asked=asked)
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> ListenerDetails:
+    async def work(tx: Transaction, record: Record) -> ListenerDetails:
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
         # Read by the transaction that inserts the cursor: the listener receives every message that is stored after it.
         head = require_found(await queues.head(tx, queue.organization, queue.id)).head
@@ -107,10 +106,10 @@ async def create(
         await _require_registered(tx, None, listener)
         await usage.require_room(tx, control, listener.organization, "listeners")
         await listeners.insert(tx, listener, head)
-        await record(tx, occurrence, "listener_added", listener)
+        await record("listener_added", listener)
         return msgspec.structs.replace(await _details(tx, listener), secret=secret)
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def get(control: ControlContext, principal: Principal, queue_public_id: str, public_id: str) -> ListenerDetails:
@@ -153,9 +152,8 @@ async def change(
     control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, *, fields: ListenerFields
 ) -> ListenerDetails:
     """Change a listener. Raises what `create` raises."""
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> ListenerDetails:
+    async def work(tx: Transaction, record: Record) -> ListenerDetails:
         stored = control.require_match(await own_listener(tx, principal, "write", (queue_public_id, public_id)))
         asked = _asked_authentication(control, stored, fields.authentication)
         changed = _changed(control, stored, fields, changed_alias(fields, stored.alias), asked=asked)
@@ -166,24 +164,23 @@ async def change(
             # Secrets and credentials are encrypted as one value: the stored secrets are sealed again.
             sealed = await encryption.sealed(tx, control, row, encryption.opened(control, stored), credentials=asked)
             await listeners.set_secrets(tx, *row, sealed)
-        await record(tx, occurrence, "listener_updated", changed)
+        await record("listener_updated", changed)
         return await _details(tx, changed)
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def delete(control: ControlContext, principal: Principal, queue_public_id: str, public_id: str) -> None:
     now = control.clock.now()
     job_id = control.row_ids.next()
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> None:
+    async def work(tx: Transaction, record: Record) -> None:
         stored = control.require_match(await own_listener(tx, principal, "write", (queue_public_id, public_id)))
         await listeners.mark_deleted(tx, stored.organization, stored.id, now)
         await purge.enqueue(tx, Job(stored.organization, job_id, "purge_listener", listener=stored.id))
-        await record(tx, occurrence, "listener_deleted", stored)
+        await record("listener_deleted", stored)
 
-    await control.write(work)
+    await control.write_as(principal, work)
 
 
 async def own_listener(tx: Transaction, principal: Principal, access: Access, path: ListenerPath) -> Listener:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import topics, usage
-from discue.control.context import ControlContext, chosen, one_of, record, within
+from discue.control.context import ControlContext, Record, chosen, one_of, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import NotFound, invalid
@@ -71,15 +71,14 @@ async def create(control: ControlContext, principal: Principal, fields: QueueFie
         updated_at=now,
     )
     queue = _changed(draft, fields, new_alias(fields, public_id), now)
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> QueueDetails:
+    async def work(tx: Transaction, record: Record) -> QueueDetails:
         await usage.require_room(tx, control, queue.organization, "queues")
         await queues.insert(tx, queue)
-        await record(tx, occurrence, "queue_added", queue)
+        await record("queue_added", queue)
         return QueueDetails(queue, Head(0, 0, 0), ())
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def get(control: ControlContext, principal: Principal, public_id: str) -> QueueDetails:
@@ -108,33 +107,31 @@ async def page(
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: QueueFields) -> QueueDetails:
     """Change a queue. Raises what `create` raises."""
     now = control.clock.now()
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> QueueDetails:
+    async def work(tx: Transaction, record: Record) -> QueueDetails:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
         await queues.update(tx, changed)
-        await record(tx, occurrence, "queue_updated", changed)
+        await record("queue_updated", changed)
         return await _details(tx, changed)
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
     """Delete a queue with its listeners, messages and the channels into it; a background job purges their rows."""
     now = control.clock.now()
     job_id = control.row_ids.next()
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> None:
+    async def work(tx: Transaction, record: Record) -> None:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         await topics.delete_channels_into(tx, stored)
         # Only marked: deleting a whole log here would hold up every other write.
         await queues.mark_deleted(tx, stored.organization, stored.id, now)
         await purge.enqueue(tx, Job(stored.organization, job_id, "purge_queue", queue=stored.id))
-        await record(tx, occurrence, "queue_deleted", stored)
+        await record("queue_deleted", stored)
 
-    await control.write(work)
+    await control.write_as(principal, work)
 
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Queue:

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, chosen, record, require_found
+from discue.control.context import ControlContext, Record, chosen, require_found
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import invalid, malformed
 from discue.domain.filter_parser import parse_filter
@@ -33,14 +33,13 @@ async def create(control: ControlContext, principal: Principal, fields: TopicFie
     public_id, now = control.public_ids.next(), control.clock.now()
     alias = new_alias(fields, public_id)
     topic = Topic(principal.organization, control.row_ids.next(), public_id, alias, 1, now, now)
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> TopicDetails:
+    async def work(tx: Transaction, record: Record) -> TopicDetails:
         await topics.insert(tx, topic)
-        await record(tx, occurrence, "topic_added", topic)
+        await record("topic_added", topic)
         return TopicDetails(topic)
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def get(control: ControlContext, principal: Principal, public_id: str) -> TopicDetails:
@@ -67,30 +66,28 @@ async def page(
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: TopicFields) -> TopicDetails:
     """Change a topic. Raises what `create` raises."""
     now = control.clock.now()
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> TopicDetails:
+    async def work(tx: Transaction, record: Record) -> TopicDetails:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         changed = msgspec.structs.replace(stored, alias=changed_alias(fields, stored.alias), updated_at=now)
         await topics.update(tx, changed)
-        await record(tx, occurrence, "topic_updated", changed)
+        await record("topic_updated", changed)
         return await _details(tx, changed)
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
     """Delete a topic with its channels. Messages that it has routed stay in the queues."""
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> None:
+    async def work(tx: Transaction, record: Record) -> None:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         await topics.delete_channels_of(tx, stored.organization, stored.id)
         await topics.delete(tx, stored.organization, stored.id)
         await feed.record(tx, "topic", stored.organization, stored.id)
-        await record(tx, occurrence, "topic_deleted", stored)
+        await record("topic_deleted", stored)
 
-    await control.write(work)
+    await control.write_as(principal, work)
 
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Topic:
@@ -139,9 +136,8 @@ async def create_channel(
         updated_at=now,
     )
     fresh = _changed_channel(draft, fields, new_alias(fields, public_id), now)
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> Channel:
+    async def work(tx: Transaction, record: Record) -> Channel:
         topic = require_found(await topics.get(tx, principal.organization, topic_public_id))
         # Raised whether the queue exists or not, so that a limited key learns nothing about it.
         principal.require("channels", "write", fresh.queue_public_id)
@@ -152,10 +148,10 @@ async def create_channel(
         await _require_room(tx, channel)
         await topics.insert_channel(tx, channel)
         await _reroute(tx, channel.organization, channel.topic)
-        await record(tx, occurrence, "channel_added", channel)
+        await record("channel_added", channel)
         return channel
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def get_channel(control: ControlContext, principal: Principal, topic_public_id: str, public_id: str) -> Channel:
@@ -180,30 +176,28 @@ async def change_channel(
 ) -> Channel:
     """Change a channel. Raises what `create_channel` raises, and Unprocessable if the queue differs."""
     now = control.clock.now()
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> Channel:
+    async def work(tx: Transaction, record: Record) -> Channel:
         stored = control.require_match(await _own_channel(tx, principal, "write", (topic_public_id, public_id)))
         changed = _changed_channel(stored, fields, changed_alias(fields, stored.alias), now)
         await topics.update_channel(tx, changed)
         await _reroute(tx, stored.organization, stored.topic)
-        await record(tx, occurrence, "channel_updated", changed)
+        await record("channel_updated", changed)
         return changed
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def delete_channel(control: ControlContext, principal: Principal, topic_public_id: str, public_id: str) -> None:
     """Delete a channel. Messages that it has routed stay in the queue."""
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> None:
+    async def work(tx: Transaction, record: Record) -> None:
         stored = control.require_match(await _own_channel(tx, principal, "write", (topic_public_id, public_id)))
         await topics.delete_channel(tx, stored.organization, stored.id)
         await _reroute(tx, stored.organization, stored.topic)
-        await record(tx, occurrence, "channel_deleted", stored)
+        await record("channel_deleted", stored)
 
-    await control.write(work)
+    await control.write_as(principal, work)
 
 
 async def delete_channels_into(tx: Transaction, queue: Queue) -> None:

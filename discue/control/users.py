@@ -6,7 +6,7 @@ from typing import get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import ControlContext, one_of, record, require_found
+from discue.control.context import ControlContext, Record, one_of, require_found
 from discue.crypto import passwords
 from discue.crypto.passwords import Invitation, new_invitation
 from discue.domain.api_key import hash_secret
@@ -68,15 +68,14 @@ async def create(control: ControlContext, principal: Principal, fields: UserFiel
         updated_at=now,
     )
     user = _changed(draft, fields, entry, now)
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> UserDetails:
+    async def work(tx: Transaction, record: Record) -> UserDetails:
         await _require_free(tx, user)
         await users.insert(tx, user)
-        await record(tx, occurrence, "user_added", user)
+        await record("user_added", user)
         return UserDetails(user, entry.invitation)
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def get(control: ControlContext, principal: Principal, public_id: str) -> User:
@@ -94,9 +93,9 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
     Raises what `create` raises, and Conflict if no active owner would remain.
     """
     entry = await _entry(control, fields, invites=fields.invite)
-    now, occurrence = control.clock.now(), control.occurrence(principal)
+    now = control.clock.now()
 
-    async def work(tx: Transaction) -> UserDetails:
+    async def work(tx: Transaction, record: Record) -> UserDetails:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         changed = _changed(stored, fields, entry, now)
         if changed.email != stored.email:
@@ -104,23 +103,22 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         if changed.role != stored.role:
             await _require_another_owner(tx, stored)
         await users.update(tx, changed)
-        await record(tx, occurrence, "user_updated", changed)
+        await record("user_updated", changed)
         return UserDetails(changed, entry.invitation)
 
-    return await control.write(work)
+    return await control.write_as(principal, work)
 
 
 async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
     """Delete a user. Raises Conflict if no active owner would remain."""
-    occurrence = control.occurrence(principal)
 
-    async def work(tx: Transaction) -> None:
+    async def work(tx: Transaction, record: Record) -> None:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         await _require_another_owner(tx, stored)
         await users.delete(tx, stored.organization, stored.id)
-        await record(tx, occurrence, "user_deleted", stored)
+        await record("user_deleted", stored)
 
-    await control.write(work)
+    await control.write_as(principal, work)
 
 
 async def accept(control: ControlContext, token: str, password: str) -> User | None:
@@ -134,19 +132,18 @@ async def accept(control: ControlContext, token: str, password: str) -> User | N
     if await control.store.read(lambda tx: _invited(tx, hashed, now)) is None:
         return None
     entry = _Entry(await control.passwords.hash_of(password, control.random_bytes))
-    occurrence = control.occurrence(None)
 
-    async def work(tx: Transaction) -> User | None:
+    async def work(tx: Transaction, record: Record) -> User | None:
         # Again: of two requests with one token, only the first finds it.
         stored = await _invited(tx, hashed, now)
         if stored is None:
             return None
         user = _changed(stored, UserFields(), entry, now)
         await users.update(tx, user)
-        await record(tx, occurrence, "user_updated", user)
+        await record("user_updated", user)
         return user
 
-    return await control.write(work)
+    return await control.write_as(None, work)
 
 
 class _Entry(msgspec.Struct, frozen=True):
