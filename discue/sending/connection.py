@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from discue.domain.attempts import Outcome, Timings, Trace
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 _LARGEST_JOINED_BODY = 65_536
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Exchange:
-    """A request on its way to an outcome. All times are readings of the monotonic clock, in seconds."""
+    """A request on its way to an outcome. All times are readings of the monotonic clock, in seconds.
+
+    It has no repr of its fields: the head contains signatures and credentials.
+    """
 
     request: AttemptRequest
     done: Callable[[Outcome], None]
@@ -45,32 +48,23 @@ class Exchange:
         self.ends_at = self.deadline = self.started_at + self.request.timeout_ms / 1_000
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Connection(asyncio.Protocol):
     """A connection for one exchange, reused for others of the same origin as long as the peer keeps it open."""
 
-    __slots__ = (
-        "_sender",
-        "_transport",
-        "address",
-        "exchange",
-        "opened_at",
-        "origin",
-        "requests_sent",
-        "response",
-        "reusable_until",
-    )
+    _sender: "Sender"
+    origin: Origin
+    exchange: Exchange | None
+    limits: InitVar[SenderLimits]
+    response: ResponseReader = field(init=False)
+    requests_sent: int = 0
+    opened_at: float = 0.0
+    address: str = ""
+    reusable_until: float = 0.0
+    _transport: asyncio.Transport = field(init=False)
 
-    _transport: asyncio.Transport
-
-    def __init__(self, sender: "Sender", origin: Origin, exchange: Exchange, limits: SenderLimits) -> None:
-        self._sender = sender
-        self.origin = origin
-        self.exchange: Exchange | None = exchange
+    def __post_init__(self, limits: SenderLimits) -> None:
         self.response = ResponseReader(limits)
-        self.requests_sent = 0
-        self.opened_at = 0.0
-        self.address = ""
-        self.reusable_until = 0.0
 
     def transmit(self, exchange: Exchange) -> None:
         """Send the exchange's request and expect its response."""
