@@ -59,15 +59,6 @@ def test_progress_line_is_repeated_without_a_terminal() -> None:
     )
 
 
-def test_short_task_shows_no_progress_line() -> None:
-    stream = io.StringIO()
-    line, _ = begun(stream)
-    line.show("copying log", 5_000)
-    line.end()
-
-    assert stream.getvalue() == ""
-
-
 @pytest.mark.usefixtures("every_engine")
 @pytest.mark.parametrize(
     "command",

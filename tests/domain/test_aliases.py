@@ -76,13 +76,10 @@ def test_invalid_organization_alias_is_rejected(alias: str) -> None:
     [
         (None, None, None, None),
         ("alpha", None, None, "alpha"),
-        (None, "alpha", None, "alpha"),
         ("alpha", "alpha", None, "alpha"),
         (None, None, "alpha", "alpha"),
         ("beta", None, "alpha", "beta"),
-        (None, "beta", "alpha", "beta"),
         ("beta", "alpha", "alpha", "beta"),
-        ("alpha", "beta", "alpha", "beta"),
         ("beta", "beta", "alpha", "beta"),
         ("alpha", "alpha", "alpha", "alpha"),
     ],
