@@ -11,7 +11,7 @@ from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Queue
-from discue.domain.schedule import MissedRunPolicy, Schedule, Timing, first_run
+from discue.domain.schedule import Schedule, Timing, first_run
 from discue.store import messages, schedules
 from discue.store.engine import Appended
 from tests.dispatch.stage import Stage, well
@@ -90,16 +90,6 @@ async def test_delayed_message_is_not_sent_to_a_younger_listener(stage: Stage) -
     await stage.end(tuple(stage.courier.in_flight), well())
     assert (await stage.counts(young)).acknowledged == 1
     assert (await stage.counts(young)).pending == 0
-
-
-async def test_delayed_message_is_sent_after_a_crash(stage: Stage) -> None:
-    queue, _ = await _begun(stage)
-    await stage.listener(queue)
-    message = await _delayed(stage, queue, 5_000)
-    await stage.start()
-    stage.clock.advance(5_000)
-    await Scheduling(stage).deliver()
-    assert stage.courier.ids() == [message]
 
 
 async def test_deadline_of_a_delayed_message_starts_when_it_is_due(stage: Stage) -> None:
@@ -215,20 +205,6 @@ async def test_a_schedule_sends_a_message_at_each_of_its_runs(stage: Stage) -> N
         }
         stage.clock.advance(MINUTE)
     assert {sent.request.body for sent in stage.courier.sent} == {b'"again"'}
-
-
-async def test_next_leader_runs_the_remaining_schedules_and_none_twice(stage: Stage) -> None:
-    queue, scheduling = await _begun(stage)
-    await stage.listener(queue)
-    made = await _scheduled(stage, queue, Timing("* * * * *"), missed=MissedRunPolicy("catch_up", 10))
-    await _to(stage, made.next_run_at)
-    await scheduling.deliver()
-    await stage.end(tuple(stage.courier.in_flight), well())
-    stage.clock.advance(3 * MINUTE)
-    await stage.start()
-    await Scheduling(stage).deliver()
-    runs = [dict(sent.request.headers)["discue-scheduled-at"] for sent in stage.courier.sent]
-    assert runs == [str(stage.clock.now() - MINUTE * ago) for ago in (2, 1, 0)]
 
 
 async def test_a_clock_that_is_set_back_runs_nothing_again(stage: Stage) -> None:

@@ -45,14 +45,6 @@ async def test_inactive_listener_receives_nothing_and_uses_no_attempt(stage: Sta
     assert stage.dispatcher._context.budget.held == 0
 
 
-async def test_unknown_and_unstable_listeners_receive_messages(stage: Stage) -> None:
-    queue, _ = await stage.running()
-    await stage.publish(queue)
-    await stage.probe(503, times=2)
-    await stage.publish(queue)
-    assert len(stage.courier.sent) == 2
-
-
 async def test_requests_in_flight_end_normally_when_the_listener_becomes_inactive(stage: Stage) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue, 2)

@@ -334,10 +334,12 @@ class Promises(RuleBasedStateMachine):
             case "is robbed" if len(self.honest()) > 1 and worker not in self.robbed:
                 self.run(self.robbed_of_all(worker))
             case "starts over":
-                self.run(self.started_over(worker))
+                self.excuse(worker)
+                self.run(worker.dispatcher.registry.reset())
             case "a month":
                 self.stage.clock.advance(31 * DAY_MS)
-                self.run(self.missed_too_old())
+                for each in self.stage.workers:
+                    self.run(each.dispatcher.miss_too_old())
             case "a listener goes" if living := self.living():
                 known = living[index % len(living)]
                 known.deleted = True
@@ -376,14 +378,6 @@ class Promises(RuleBasedStateMachine):
         for sent in (*worker.courier.in_flight, *unsure):
             self.excused[_delivered(sent)] += 1
             self.strays.add(sent)
-
-    async def started_over(self, worker: Worker) -> None:
-        self.excuse(worker)
-        await worker.dispatcher.registry.reset()
-
-    async def missed_too_old(self) -> None:
-        for worker in self.stage.workers:
-            await worker.dispatcher.miss_too_old()
 
     async def died(self, worker: Worker, *, starts: bool) -> None:
         self.excuse(worker)
