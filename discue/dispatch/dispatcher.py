@@ -131,8 +131,7 @@ class Dispatcher:
             prober=self.prober,
             log_attempt=self._log_attempt,
             disable=self._disable,
-            lose=self.registry.lose,
-            drop=self.registry.drop,
+            registry=self.registry,
             waiting_for_lease=set(),
             inheriting=set(),
         )

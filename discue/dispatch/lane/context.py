@@ -25,6 +25,7 @@ from discue.store.store import Store
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
+    from discue.dispatch.registry import LaneRegistry
 
 T = TypeVar("T")
 
@@ -148,10 +149,7 @@ class LaneContext(WorkerContext, frozen=True):
     log_attempt: Callable[[LaneRecord, InFlightAttempt, Outcome], None]
     disable: Callable[[LaneRecord, int, str], None]
     """Disables a listener, if its configuration still has this version, for a reason."""
-    lose: Callable[["Lane"], None]
-    """Drops a lane whose memory may differ from the store, and reads it again."""
-    drop: Callable[["Lane"], None]
-    """Drops a lane whose cursor is gone."""
+    registry: "LaneRegistry"
     waiting_for_lease: set["Lane"]
     """Lanes that found the worker's lease lapsed. They are pumped when it is renewed."""
     inheriting: set["Lane"]

@@ -60,14 +60,13 @@ class Flush:
 
     def request(self) -> None:
         """Store the changes, now or after the flush that runs."""
-        if self._task is None and self._cursor.dirty and not self._lane.is_closed:
+        if self._task is None and (self._cursor.dirty or self._releases) and not self._lane.is_closed:
             self._task = self._context.spawn(self._run())
 
     async def release(self) -> None:
         """Store everything, and give the cursor up with that. Returns when that has ended."""
         self._releases = True
-        if self._task is None and not self._lane.is_closed:
-            self._task = self._context.spawn(self._run())
+        self.request()
         if self._task is not None:
             # A caller that stops waiting must not cancel the flush.
             await asyncio.wait([self._task])
@@ -99,7 +98,7 @@ class Flush:
             self._task = None
             # A refused flush means that memory and store differ: the lane is read again. So does an unexpected error.
             if not stored and not lane.is_closed:
-                self._context.lose(lane)
+                self._context.registry.lose(lane)
 
     def _on_unavailable(self) -> None:
         self.is_stalled = True

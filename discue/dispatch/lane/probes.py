@@ -168,12 +168,13 @@ class _ProbedListener:
     """Milliseconds between the last probe and `due_at`."""
 
 
-class _ProbedUrl:
+class _ProbedUrl(Slots):
     """A URL and the listeners that share it: one probe is for all of them."""
 
-    __slots__ = ("_pump", "due_at", "is_closed", "listeners", "slots", "target", "url", "wakes_at")
+    __slots__ = ("due_at", "is_closed", "listeners", "target", "url", "wakes_at")
 
     def __init__(self, url: str, target: Target, organization: int, pump: "Callable[[_ProbedUrl], None]") -> None:
+        super().__init__(organization, AdaptiveLimit(1), partial(pump, self))
         self.url = url
         self.target = target
         self.listeners: dict[CursorKey, _ProbedListener] = {}
@@ -181,11 +182,9 @@ class _ProbedUrl:
         """When the next probe is due, in milliseconds since the epoch; 0 while one is in flight."""
         self.wakes_at = 0
         self.is_closed = False
-        self.slots = Slots(organization, AdaptiveLimit(1), self.wake)
-        self._pump = pump
 
     def wake(self) -> None:
-        self._pump(self)
+        self.pump()
 
 
 class Prober:
@@ -281,19 +280,19 @@ class Prober:
 
     def _pump(self, url: _ProbedUrl) -> None:
         """Send the probe of a URL, if it is due and a slot is free."""
-        if url.is_closed or url.slots.in_flight or not url.due_at:
+        if url.is_closed or url.in_flight or not url.due_at:
             return
         now = self._context.clock.now()
         if now < url.due_at:
             self._context.wake_at(url, url.due_at)
         elif not self._context.has_lease():
             self._context.wake_at(url, now + _LAPSED_MS)
-        elif self._limiter.acquire(url.slots):
+        elif self._limiter.acquire(url):
             url.due_at = 0
             self._probe(url.target, partial(self._on_response, url))
 
     def _on_response(self, url: _ProbedUrl, fetched: FetchResult) -> None:
-        self._limiter.release(url.slots)
+        self._limiter.release(url)
         now = self._context.clock.now()
         for listener in tuple(url.listeners.values()):
             # A listener that would be probed soon need not be probed again.

@@ -58,7 +58,8 @@ class ReplayLane(Lane):
         try:
             ended = await write_until_stored(self._remove_cursor, is_wanted=self._may_end)
             if ended is not None and not self.is_closed:
-                (self._context.drop if ended else self._context.lose)(self)
+                registry = self._context.registry
+                (registry.drop if ended else registry.lose)(self)
         finally:
             if self.state is LaneState.ENDING:
                 self._enter(LaneState.RUNNING)

@@ -78,9 +78,8 @@ class PullBroker:
 
     def on_snapshot_heads(self, heads: Mapping[QueueKey, int]) -> None:
         """Wake the consumers that have not seen the head of their queue."""
-        for queue in self.queues:
-            for waiters in tuple(self._by_queue.get(queue, {}).values()):
-                waiters.on_head(heads.get(queue, 0))
+        for target, waiters in tuple(self._waiters.items()):
+            waiters.on_head(heads.get((target.organization, target.queue), 0))
 
     def invalidate(self) -> None:
         """Store nothing that is based on an earlier snapshot: the store may be another server now."""

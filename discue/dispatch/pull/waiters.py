@@ -100,7 +100,7 @@ class Waiters:
 
     def wake(self) -> None:
         """End the polls whose deadline has passed, and run a round if a message is due."""
-        now = self._now
+        now = self._broker.context.clock.now()
         for poll in self._polls:
             if poll.deadline <= now:
                 _resolve(poll.response, _NO_MESSAGES)
@@ -115,10 +115,6 @@ class Waiters:
             if not poll.client.is_active:
                 _resolve(poll.response, _NO_MESSAGES)
         self._rest()
-
-    @property
-    def _now(self) -> int:
-        return self._broker.context.clock.now()
 
     async def _run_rounds(self) -> None:
         try:
@@ -158,7 +154,7 @@ class Waiters:
 
     def _hand_out(self, result: RoundResult) -> None:
         """Divide the messages among the polls in their order. Polls without messages go on, unless they must end."""
-        now, left = self._now, deque(result.messages)
+        now, left = self._broker.context.clock.now(), deque(result.messages)
         waiting = deque[LongPoll]()
         for poll in self._open_polls():
             poll.rounds += 1
