@@ -23,8 +23,7 @@ def a_filtered_history() -> History:
     ]
     history.replays = [Replayed("picky", "m1", "m3", sent=33, answered=34, id="r1")]
     for message, body in (("m1", bodies[0]), ("m3", bodies[2])):
-        history.receipts.append(a_receipt(message, body, 35, name="picky"))
-        history.receipts[-1].replay = "r1"
+        history.receipts.append(a_receipt(message, body, 35, name="picky", replay="r1"))
     history.replay_counts = {"r1": ReplayCounts("done", 2, 0, 0)}
     history.logs = {"q": Log(head=4, ids=("m1", "m2", "m3", "unknown"))}
     history.counts = {
