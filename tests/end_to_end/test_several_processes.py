@@ -1,23 +1,18 @@
 """Several processes on one PostgreSQL database are one installation."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.product import Product
 from tests.faults.receiver import Receiver
-from tests.support.databases import new_database
 
 # The promise is a second; a machine that is busy with other tests gets more.
 _SOON_SECONDS = 10.0
 
 
-@pytest.fixture
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with new_database(request, "postgres", tmp_path) as address:
-        yield address
+pytestmark = pytest.mark.parametrize("engine_name", ["postgres"])
 
 
 async def test_resource_created_through_one_process_works_through_all_at_once(tmp_path: Path, database: str) -> None:

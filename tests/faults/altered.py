@@ -32,7 +32,22 @@ from discue.store.sqlite import engine as sqlite
 from discue.store.store import Store
 from tests.faults.broken import BUGS, put
 
-OFFSET = struct.Struct("q")
+_OFFSET = struct.Struct("q")
+
+
+class WrongClock:
+    """The wall clock of servers that follow a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ahead_ms = 0
+        path.write_bytes(_OFFSET.pack(0))
+
+    def set(self, ahead_ms: int) -> None:
+        """Let the clock jump."""
+        self.ahead_ms = ahead_ms
+        with self.path.open("r+b") as file:
+            file.write(_OFFSET.pack(ahead_ms))
 
 
 def send_from(source: str) -> None:
@@ -48,10 +63,10 @@ def send_from(source: str) -> None:
 def follow_clock(path: str) -> None:
     right = SystemClock.now
     with Path(path).open("rb") as file:
-        offset = mmap.mmap(file.fileno(), OFFSET.size, prot=mmap.PROT_READ)
+        offset = mmap.mmap(file.fileno(), _OFFSET.size, prot=mmap.PROT_READ)
 
     def now(self: SystemClock) -> int:
-        return right(self) + int(OFFSET.unpack(offset)[0])
+        return right(self) + int(_OFFSET.unpack(offset)[0])
 
     put(clock.SystemClock, "now", now)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.faults.altered import OFFSET
+from tests.faults.altered import WrongClock
 from tests.faults.client import KEY, Client
 from tests.faults.product import SERVE, Ended, Product
 from tests.support.ports import HOST
@@ -36,8 +36,7 @@ class Worker:
         self.source = f"127.0.0.{11 + number}"
         self.migrations = 0
         self.bug = ""
-        self._clock = folder / f"clock-{number}"
-        self._clock.write_bytes(OFFSET.pack(0))
+        self.clock = WrongClock(folder / f"clock-{number}")
         addresses = ",".join(f"{HOST}:{link.port}" for link in links)
         url = f"postgresql://{USER}@{addresses}/{database}?target_session_attrs=read-write"
         self.product = Product(folder, command=SERVE, **{**settings, "database": url})
@@ -60,7 +59,7 @@ class Worker:
         """Start a process, and do not wait for it."""
         alterations = {
             "source": self.source,
-            "clock": str(self._clock),
+            "clock": str(self.clock.path),
             "retries": RETRIES,
             "migrations": str(self.migrations),
             "bug": self.bug,
@@ -68,11 +67,6 @@ class Worker:
         words = [f"{name}={value}" for name, value in alterations.items() if value]
         self.product.command = ("-m", "tests.faults.altered", *words)
         await self.product.begin()
-
-    def set_clock(self, wrong_by_seconds: int) -> None:
-        """Let the worker's wall clock jump."""
-        with self._clock.open("r+b") as file:
-            file.write(OFFSET.pack(wrong_by_seconds * 1_000))
 
     async def until_ready(self) -> None:
         """Returns when it says that it is. Raises AssertionError with its log when it does not in time."""

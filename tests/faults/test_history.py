@@ -518,7 +518,7 @@ def passes_one_that_is_redelivered(history: History) -> None:
     ],
     ids=["one with an attempt left", "a redelivered one", "a missed one of a blocked key"],
 )
-def test_message_that_passes_another_one_is_found(doctor: Doctor, finding: str) -> None:
+def test_message_that_overtakes_its_key_is_found(doctor: Doctor, finding: str) -> None:
     assert_found(a_redelivered_history(), doctor, finding)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
-from tests.faults.altered import OFFSET
+from tests.faults.altered import WrongClock
 from tests.faults.client import Client, Lost
 from tests.faults.logs import Stored, stored_in
 from tests.faults.product import running
@@ -41,23 +41,6 @@ def broken(first_runs: Mapping[str, int], last_at: int, stored: Iterable[Stored]
                 yield f"{schedule} has a message of {run_at}, which is no run"
 
 
-class Clock:
-    """The wall clock of servers that were started with it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "clock"
-        self.ahead_ms = 0
-        self.path.write_bytes(OFFSET.pack(0))
-
-    def jump(self, ms: int) -> None:
-        self.ahead_ms += ms
-        with self.path.open("r+b") as file:
-            file.write(OFFSET.pack(self.ahead_ms))
-
-    def now(self) -> int:
-        return time.time_ns() // 1_000_000 + self.ahead_ms
-
-
 async def _schedules(client: Client, queue: str) -> dict[str, int]:
     """Create schedules. Returns the time of the first run by id."""
     fields: dict[str, Any] = {"cron": "* * * * *", "data": "x", "missed_runs": "catch_up", "catch_up_limit": 100}
@@ -76,7 +59,7 @@ async def _until_they_ran(client: Client, queue: str, schedules: Iterable[str], 
 
 
 async def test_each_run_of_a_schedule_has_one_message_whatever_dies(tmp_path: Path, database: str) -> None:
-    clock = Clock(tmp_path)
+    clock = WrongClock(tmp_path / "clock")
     command = ("-m", "tests.faults.altered", f"clock={clock.path}")
     async with (
         Receiver() as receiver,
@@ -87,13 +70,13 @@ async def test_each_run_of_a_schedule_has_one_message_whatever_dies(tmp_path: Pa
         queue = await clients[0].queue(receiver.url("steady"))
         first_runs = await _schedules(clients[0], queue)
         for number, receipts in enumerate(_RECEIPTS_BEFORE_A_KILL):
-            clock.jump(_JUMP_MS)
+            clock.set(clock.ahead_ms + _JUMP_MS)
             await receiver.until_more(receipts)
             died, asked = number % len(products), (number + 1) % len(products)
             await products[died].kill()
             if died == asked:
                 await products[died].start()
-            await _until_they_ran(clients[asked], queue, first_runs, clock.now())
+            await _until_they_ran(clients[asked], queue, first_runs, time.time_ns() // 1_000_000 + clock.ahead_ms)
             if died != asked:
                 await products[died].start()
         for product in products:

@@ -81,13 +81,10 @@ def _give_room(primary: Cluster) -> None:
 
 def _limit_files(primary: Cluster, most_bytes: str) -> None:
     """By the account that the server runs as: root may have lost the right to do that to others."""
-    account = primary.programs.account
     for pid in (primary.pid, *children_of(primary.pid)):
         done = subprocess.run(
             ["prlimit", "--pid", str(pid), f"--fsize={most_bytes}:"],
-            user=account.user,
-            group=account.group,
-            extra_groups=account.extra_groups,
+            **primary.programs.account.options,
             check=False,
             capture_output=True,
             timeout=_PATIENCE_SECONDS,

@@ -8,7 +8,7 @@ from tests.faults.fleet import Worker
 from tests.faults.nemesis.field import Field
 
 _STARTING_SECONDS = 1.0
-_HOUR_SECONDS = 3_600
+_HOUR_MS = 3_600_000
 _UNDER_WAY_SECONDS_IN_LEASES = 0.4
 
 
@@ -97,7 +97,7 @@ async def clock_ahead(field: Field) -> None:
     field.load.is_gentle = True
     try:
         await field.lasts(_UNDER_WAY_SECONDS_IN_LEASES, _UNDER_WAY_SECONDS_IN_LEASES)
-        await _be_wrong(field, "clock ahead", _HOUR_SECONDS)
+        await _be_wrong(field, "clock ahead", _HOUR_MS)
         await field.lasts(_UNDER_WAY_SECONDS_IN_LEASES, _UNDER_WAY_SECONDS_IN_LEASES)
     finally:
         field.load.is_gentle = False
@@ -105,16 +105,16 @@ async def clock_ahead(field: Field) -> None:
 
 async def clock_behind(field: Field) -> None:
     """A wall clock is an hour behind."""
-    await _be_wrong(field, "clock behind", -_HOUR_SECONDS)
+    await _be_wrong(field, "clock behind", -_HOUR_MS)
 
 
-async def _be_wrong(field: Field, kind: str, wrong_by_seconds: int) -> None:
+async def _be_wrong(field: Field, kind: str, ahead_ms: int) -> None:
     with field.a_worker() as worker, field.fault_of(kind):
-        worker.set_clock(wrong_by_seconds)
+        worker.clock.set(ahead_ms)
         try:
             await field.lasts(1, 2)
         finally:
-            worker.set_clock(0)
+            worker.clock.set(0)
 
 
 async def rolling_restart(field: Field) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 
 import pytest
 
@@ -36,8 +36,9 @@ class Account(NamedTuple):
             os.chown(path, self.user, self.group)
 
     @property
-    def extra_groups(self) -> tuple[int, ...] | None:
-        return None if self.user is None else ()
+    def options(self) -> dict[str, Any]:
+        """Arguments of `subprocess.run` that make it the process's account."""
+        return {"user": self.user, "group": self.group, "extra_groups": None if self.user is None else ()}
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,11 @@ class Programs:
 
     def run(self, name: str, *arguments: str, folder: Path) -> str:
         """Run a program and return its output. Raises ProgramFailed with the output if it fails."""
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [str(self.folder / name), *arguments],
             cwd=folder,
             env=_environment(),
-            user=self.account.user,
-            group=self.account.group,
-            extra_groups=self.account.extra_groups,
+            **self.account.options,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -85,9 +84,7 @@ class Programs:
             [str(self.folder / name), *arguments],
             cwd=folder,
             env=_environment(),
-            user=self.account.user,
-            group=self.account.group,
-            extra_groups=self.account.extra_groups,
+            **self.account.options,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
