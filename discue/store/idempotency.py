@@ -53,22 +53,18 @@ class StoredResponse(msgspec.Struct, frozen=True):
     stored_at: int
 
 
-class ResponseGroup:
-    """Assigns keys of one queue to rows of responses. A row has the id of its first key."""
-
-    __slots__ = ("_count", "_size", "id")
-
-    def __init__(self) -> None:
-        self.id = self._count = self._size = 0
-
-    def add(self, idempotency_record: IdempotencyRecord) -> int:
-        """Return the id of the row for the response of a key."""
-        size = len(idempotency_record.content)
-        if self._count in (0, _RESPONSES_PER_ROW) or self._size + size > _BYTES_PER_ROW:
-            self.id, self._count, self._size = idempotency_record.id, 0, 0
-        self._count += 1
-        self._size += size
-        return self.id
+def grouped(records: Iterable[IdempotencyRecord]) -> dict[int, list[IdempotencyRecord]]:
+    """Assign keys of one queue to rows of responses, by the id of the row, which is that of its first key."""
+    rows: dict[int, list[IdempotencyRecord]] = {}
+    row: list[IdempotencyRecord] = []
+    size = 0
+    for record in records:
+        size += len(record.content)
+        if not row or len(row) == _RESPONSES_PER_ROW or size > _BYTES_PER_ROW:
+            row = rows[record.id] = []
+            size = len(record.content)
+        row.append(record)
+    return rows
 
 
 def repeated(appends: Sequence[Append | TopicAppend], stored: set[int]) -> set[int]:

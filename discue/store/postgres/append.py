@@ -23,7 +23,7 @@ from discue.store.engine import (
     StaleConfiguration,
     TopicAppend,
 )
-from discue.store.idempotency import ResponseGroup, encode_responses, repeated
+from discue.store.idempotency import encode_responses, grouped, repeated
 from discue.store.message_log import entry_of_new
 from discue.store.postgres.errors import OUTAGES
 
@@ -197,10 +197,7 @@ class _Rows:
         self._heads.append((*head, now, first, len(self._entries), size, *owned))
 
     def _add_keys(self, records: list[IdempotencyRecord]) -> None:
-        rows: dict[int, list[IdempotencyRecord]] = {}
-        group = ResponseGroup()
-        for record in records:
-            rows.setdefault(group.add(record), []).append(record)
+        rows = grouped(records)
         # All workers insert the keys of a head in the same order.
         self._keys += sorted((record.key[0], row) for row, kept in rows.items() for record in kept)
         self._responses += [(row, encode_responses(kept)) for row, kept in rows.items()]

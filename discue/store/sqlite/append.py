@@ -1,6 +1,6 @@
 """Append on SQLite: raise heads, store messages and idempotency keys, in a few statements for all queues."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, cast
 
@@ -17,7 +17,7 @@ from discue.store.engine import (
     StaleConfiguration,
     TopicAppend,
 )
-from discue.store.idempotency import ResponseGroup, encode_responses, repeated
+from discue.store.idempotency import encode_responses, grouped, repeated
 from discue.store.message_log import entry_of_new
 from discue.store.tables import chunks, statement_of_rows
 from discue.store.tallies import TallyEntry
@@ -97,7 +97,7 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
     rows: list[Values] = []
     scheduled: list[Values] = []
     counts: dict[tuple[int, int, int], int] = {}
-    records: list[tuple[_Version, int, IdempotencyRecord]] = []
+    records: dict[tuple[_Version, int], list[IdempotencyRecord]] = {}
     for number, item in enumerate(appends):
         if number in done:
             results.append(AlreadyDone())
@@ -117,7 +117,7 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
             entries.append(entry_of_new(entry, seq, stored_at))
         results.append(Appended(item.organization, item.queue, tuple(entries)))
         if item.idempotency_record is not None:
-            records.append((version, stored_at, item.idempotency_record))
+            records.setdefault((version, stored_at), []).append(item.idempotency_record)
         added = (item.organization, item.now // tallies.PERIOD_MS, tallies.MESSAGE_ADDED)
         stored = (item.organization, tallies.CURRENT, tallies.BYTES_STORED)
         counts[added] = counts.get(added, 0) + len(entries)
@@ -181,19 +181,20 @@ def _raise_heads(connection: apsw.Connection, appends: Sequence[Append]) -> dict
     return raised
 
 
-def _store_responses(connection: apsw.Connection, records: Sequence[tuple[_Version, int, IdempotencyRecord]]) -> None:
-    """Store keys with their responses, given with the version of their queue and the time. Some share a row."""
+def _store_responses(
+    connection: apsw.Connection, records: Mapping[tuple[_Version, int], Sequence[IdempotencyRecord]]
+) -> None:
+    """Store keys with their responses, given by the version of their queue and the time."""
     keys: list[tuple[int, int]] = []
-    groups: dict[_Version, ResponseGroup] = {}
-    rows: dict[tuple[int, int, int], list[IdempotencyRecord]] = {}
-    for version, stored_at, record in records:
-        row_id = groups.setdefault(version, ResponseGroup()).add(record)
-        keys.append((record.key[0], row_id))
-        rows.setdefault((version[0], row_id, stored_at), []).append(record)
+    responses: list[Values] = []
+    for ((organization, _, _), stored_at), of_queue in records.items():
+        for row_id, together in grouped(of_queue).items():
+            content = encode_responses(together)
+            keys += [(record.key[0], row_id) for record in together]
+            responses.append((organization, row_id, stored_at, len(content), content))
     # Keys are spread over their table: in its order, those on one page come together.
     _write(connection, _INSERT_KEYS, sorted(keys))
-    encoded = [(row, encode_responses(together)) for row, together in rows.items()]
-    _write(connection, _INSERT_RESPONSES, [(*row, len(content), content) for row, content in encoded])
+    _write(connection, _INSERT_RESPONSES, responses)
 
 
 def _refusal(connection: apsw.Connection, item: Append) -> Exception:
