@@ -108,10 +108,13 @@ class Product:
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), self._process.stderr)
         self._listening = loop.create_task(self._listen(reader))
         self._url = self.says('"event":"server_started"')
+        self._all_serve = self.says('"event":"workers_started"') if self._settings.get("workers", 1) != 1 else None
 
     async def ready(self) -> None:
-        """Returns when the process that was begun serves."""
+        """Returns when the process that was begun serves, with all its workers."""
         self.port = urlsplit(str(json.loads(await self._within(self._url))["url"])).port or 0
+        if self._all_serve is not None:
+            await self._within(self._all_serve)
         self.serving.set()
 
     def says(self, text: str) -> "asyncio.Future[str]":

@@ -24,22 +24,9 @@ SOON_SECONDS = 15.0
 """Far less than the lease that would have to run out."""
 
 
-@asynccontextmanager
-async def several(folder: Path) -> AsyncIterator[Product]:
+def several(folder: Path) -> Product:
     """All workers serve; a lease that nobody ends lasts for as long as the test."""
-    product = Product(folder, workers=WORKERS, lease_seconds=60)
-    await begun(product)
-    try:
-        yield product
-    finally:
-        await product.__aexit__(None, None, None)
-
-
-async def begun(product: Product) -> None:
-    await product.begin()
-    all_serve = product.says('"event":"workers_started"')
-    await product.ready()
-    await asyncio.wait_for(all_serve, 30)
+    return Product(folder, workers=WORKERS, lease_seconds=60)
 
 
 def pid_of(product: Product, worker: int) -> int:
@@ -137,7 +124,7 @@ async def test_a_restart_under_load_neither_loses_nor_repeats(tmp_path: Path) ->
         for _ in range(3):
             await producers.until_more(100)
             assert await product.stop() == 0
-            await begun(product)
+            await product.start()
 
     assert set(received(receiver).values()) == {1}
 
@@ -146,7 +133,7 @@ async def test_workers_whose_parent_was_killed_leave_nothing_undone(tmp_path: Pa
     async with loaded(tmp_path) as (product, producers, receiver):
         await producers.until_more(200)
         await product.kill()
-        await begun(product)
+        await product.start()
         await producers.until_more(100)
 
     assert set(received(receiver).values()) == {1}
