@@ -22,6 +22,7 @@ from tests.store.rows import (
     row_id,
     settled,
     stored_listener,
+    stored_message,
     stored_queue,
     take_all,
 )
@@ -200,8 +201,7 @@ async def _delete_one(store: Store, queue: Queue) -> None:
     row = await store.read(lambda tx: tx.row("SELECT min(id) FROM log WHERE queue = $1", queue.id))
     if row is None or row[0] is None:
         return
-    message = await store.read(lambda tx: messages.get(tx, queue, row[0]))
-    assert message is not None
+    message = await stored_message(store, queue, row[0])
     await store.write(lambda tx: messages.delete(tx, message))
 
 

@@ -7,7 +7,6 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.domain.messages import StoredMessage
 from discue.domain.model import Queue, Topic
 from discue.store import message_log, messages, purge, queues, tallies, topics
 from discue.store.engine import (
@@ -24,7 +23,7 @@ from discue.store.engine import (
 from discue.store.pagination import Selection
 from discue.store.purge import Job, LogToTrim
 from discue.store.store import Store
-from tests.store.rows import public_id, publish, row_id, stored_queue
+from tests.store.rows import public_id, publish, row_id, stored_message, stored_queue
 from tests.store.walks import Pages, check
 from tests.support.clocks import NOON
 
@@ -71,10 +70,6 @@ async def bodies_of(store: Store) -> list[tuple[int, int]]:
     return [(row[0], row[1]) for row in rows]
 
 
-async def found(store: Store, queue: Queue, number: int) -> StoredMessage | None:
-    return await store.read(lambda tx: messages.get(tx, queue, public_id(number)))
-
-
 async def three_queues(store: Store) -> list[Queue]:
     return [await stored_queue(store, OURS, number) for number in (10, 11, 12)]
 
@@ -102,8 +97,7 @@ async def test_a_message_is_in_each_queue_with_one_id_and_one_body(store: Store)
     for queue in into:
         page = await store.page(OURS, queue.id, 0, 100, max_bytes=1 << 20)
         assert [entry.body for entry in page.entries if entry.id == public_id(30)] == [BODY]
-        message = await found(store, queue, 30)
-        assert message is not None
+        message = await stored_message(store, queue, public_id(30))
         assert (message.queue, message.body, message.is_json) == (queue.id, BODY, True)
     assert await bodies_of(store) == [(row_id(30), 3)]
     held = await store.read(lambda tx: tx.rows("SELECT body, size FROM log WHERE id = $1", public_id(30)))
@@ -233,16 +227,13 @@ async def test_a_shared_body_goes_with_the_last_message_that_names_it(store: Sto
     topic, into = await stored_topic(store, 5), await three_queues(store)
     for number in (30, 31):
         await store.append_to_topic(topic_appends(topic, into, number))
-    first = await found(store, into[0], 30)
-    assert first is not None
+    first = await stored_message(store, into[0], public_id(30))
     assert await store.write(lambda tx: messages.delete(tx, first))
     assert await bodies_of(store) == [(row_id(30), 2), (row_id(31), 3)]
     trimmed = LogToTrim(OURS, into[1].id, 0, 2, None)
     await store.write(lambda tx: purge.trim_log(tx, trimmed, 0, NOON + 1))
     assert await bodies_of(store) == [(row_id(30), 1), (row_id(31), 2)]
-    last = await found(store, into[2], 30)
-    assert last is not None
-    assert last.body == BODY
+    assert (await stored_message(store, into[2], public_id(30))).body == BODY
     await remove_queue(store, into[2])
     assert await bodies_of(store) == [(row_id(31), 1)]
     await remove_queue(store, into[0])
