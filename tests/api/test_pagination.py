@@ -87,7 +87,3 @@ def test_invalid_state_or_listener_of_messages_is_rejected_by_name(
 ) -> None:
     for path in ("/messages", f"/queues/{cast.queue()}/messages"):
         assert pointers(problem(cast.alice.get(path, params=query), 400)) == [f"?{name}"]
-
-
-def test_state_is_ignored_in_lists_of_other_resources(cast: Cast) -> None:
-    assert cast.alice.get("/queues?state=x&listener=y").status_code == 200
