@@ -66,21 +66,19 @@ def _is_refused_as_a_whole(case: AnyCase) -> bool:
 
 @dataclass
 class Findings:
-    """The result of a run: the number of requests, the phases, the failures, and the ids in responses.
+    """The result of a run: the number of requests, the failures, and the ids in responses.
 
     `passed_over` are operations for which the fuzzer could not generate every case: it cannot negate each schema.
     """
 
     cases: int = 0
     statuses: dict[int, int] = field(default_factory=dict)
-    phases: dict[str, int] = field(default_factory=dict)
     passed_over: set[str] = field(default_factory=set)
     failures: dict[str, str] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
 
-    def note(self, phase: str, recorder: ScenarioRecorder) -> None:
+    def note(self, recorder: ScenarioRecorder) -> None:
         self.cases += len(recorder.interactions)
-        self.phases[phase] = self.phases.get(phase, 0) + len(recorder.interactions)
         for interaction in recorder.interactions.values():
             if interaction.response is not None:
                 status = interaction.response.status_code
@@ -195,7 +193,7 @@ def fuzz(service: Service, key: str, own_ids: frozenset[str], rounds: Iterable[R
 def _execute(stream: EventStream, found: Findings, limit: Limit) -> None:
     for event in stream:
         if isinstance(event, ScenarioFinished):
-            found.note(event.phase.name, event.recorder)
+            found.note(event.recorder)
             if limit.is_reached(found):
                 stream.stop()
         elif isinstance(event, NonFatalError) and isinstance(event.value, UnsupportedSchema):

@@ -29,7 +29,7 @@ _FEWEST_MADE = 20
 def test_fuzzing_finds_no_failure_and_no_leaked_id(service: Service) -> None:
     cast = cast_of(service)
     found = run(cast)
-    print(f"{found.cases} requests: {sorted(found.statuses.items())}, {found.phases}")
+    print(f"{found.cases} requests: {sorted(found.statuses.items())}")
     print(f"passed over: {sorted(found.passed_over)}")
     assert not found.failures, f"{len(found.failures)} faults after {found.cases} requests:\n{found}"
     assert not service.log.errors
