@@ -213,6 +213,11 @@ def _base_url(scheme: str, host: str) -> str:
     return f"{scheme}://{host}"
 
 
+def links_below(url: str, collection: str, resources: Iterable[ReferenceView]) -> Links:
+    """Return `self`, and one entry for each resource in a collection of the resource at `url`."""
+    return links_of(url, [LinkTarget(each.alias, each.id, f"{url}/{collection}/{each.id}") for each in resources])
+
+
 def links_of(
     url: str, below: Iterable[LinkTarget] = (), *, following: str | None = None, preceding: str | None = None
 ) -> Links:

@@ -2,8 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final, Literal
 
 from discue.cli.command import Commands, Invocation, add_command, all_items, existing_installation, say, utc
 from discue.control import admin
@@ -18,6 +18,11 @@ from discue.store import organizations
 
 _DAY_MS = 86_400_000
 _LONGEST_DAYS = 36_500
+_CHANGES: Final[tuple[tuple[str, Literal["enabled", "disabled", "deleted"], str], ...]] = (
+    ("disable", "disabled", "reject requests with a key until it is enabled"),
+    ("enable", "enabled", "accept a disabled key again"),
+    ("delete", "deleted", "delete a key permanently"),
+)
 _LIVE = "Safe while servers run; they apply the change within a second."
 
 
@@ -33,19 +38,8 @@ def add(commands: Commands) -> None:
     listing = add_command(verbs, "keys", _list, verb="list", summary="list keys")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     _add_organization(listing)
-    for verb, run, effect in (
-        (
-            "disable",
-            partial(_change, partial(admin.set_key_status, status="disabled"), "disabled"),
-            "reject requests with a key until it is enabled",
-        ),
-        (
-            "enable",
-            partial(_change, partial(admin.set_key_status, status="enabled"), "enabled"),
-            "accept a disabled key again",
-        ),
-        ("delete", partial(_change, admin.delete_key, "deleted"), "delete a key permanently"),
-    ):
+    for verb, status, effect in _CHANGES:
+        run = partial(_change, status)
         changing = add_command(verbs, "keys", run, verb=verb, summary=effect, description=_LIVE)
         changing.add_argument("id", help="id of the key, as shown by `discue keys list`")
         _add_organization(changing)
@@ -147,15 +141,15 @@ async def _list(call: Invocation) -> None:
         say(f"  {_scopes_line(scopes_of(key))}")
 
 
-async def _change(change: Callable[[ControlContext, str, str], Awaitable[object]], done: str, call: Invocation) -> None:
+async def _change(status: Literal["enabled", "disabled", "deleted"], call: Invocation) -> None:
     key = call.arguments.id
     async with existing_installation(call) as control:
         owner = await _owner(control, call.arguments)
         try:
-            await change(control, owner, key)
+            await admin.change_key(control, owner, key, status)
         except NotFound:
             raise NotFound(f"{owner} has no key with the id {key}. Run `discue keys list` to see its keys.") from None
-    say(f"The key {key} of {owner} is {done}.")
+    say(f"The key {key} of {owner} is {status}.")
 
 
 async def _owner(control: ControlContext, arguments: argparse.Namespace) -> str:

@@ -1,6 +1,6 @@
 """API keys and lockouts on the command line: access to the database replaces scopes."""
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -23,17 +23,16 @@ async def create_key(
     """Create a key with any scopes, also protected ones. Raises NotFound if the organization does not exist."""
     if alias is not None:
         aliases.check_alias(alias)
-    organization = await control.store.read(lambda tx: _organization(tx, organization_alias))
-    made = new_key(control, organization.id, scopes, alias=alias, expires_at=expires_at)
+    draft = new_key(control, 0, scopes, alias=alias, expires_at=expires_at)
 
-    async def work(tx: Transaction, record: Record) -> None:
-        # Again: the organization may have been deleted since its row id was read.
-        await _organization(tx, organization_alias)
-        await api_keys.insert(tx, made.key)
-        await record("api_key_added", made.key)
+    async def work(tx: Transaction, record: Record) -> CreatedKey:
+        organization = await _organization(tx, organization_alias)
+        key = msgspec.structs.replace(draft.key, organization=organization.id)
+        await api_keys.insert(tx, key)
+        await record("api_key_added", key)
+        return CreatedKey(key, draft.text)
 
-    await control.write_as(None, work)
-    return made
+    return await control.write_as(None, work)
 
 
 async def restore_key(control: ControlContext, organization: Organization, text: str) -> None:
@@ -65,27 +64,21 @@ async def page_of_keys(
     return await control.store.read(work)
 
 
-async def set_key_status(control: ControlContext, organization_alias: str, public_id: str, status: Status) -> ApiKey:
-    """Enable or disable a key, also the last one that can manage keys."""
+async def change_key(
+    control: ControlContext, organization_alias: str, public_id: str, status: Status | Literal["deleted"]
+) -> None:
+    """Enable, disable or delete a key, also the last one that can manage keys."""
     now = control.clock.now()
 
-    async def work(tx: Transaction, record: Record) -> ApiKey:
-        organization = await _organization(tx, organization_alias)
-        stored = require_found(await api_keys.get(tx, organization.id, public_id))
-        changed = msgspec.structs.replace(stored, status=status, updated_at=now)
-        await api_keys.update(tx, changed)
-        await record("api_key_updated", stored)
-        return changed
-
-    return await control.write_as(None, work)
-
-
-async def delete_key(control: ControlContext, organization_alias: str, public_id: str) -> None:
     async def work(tx: Transaction, record: Record) -> None:
         organization = await _organization(tx, organization_alias)
         stored = require_found(await api_keys.get(tx, organization.id, public_id))
-        await api_keys.delete(tx, stored.organization, stored.id)
-        await record("api_key_deleted", stored)
+        if status == "deleted":
+            await api_keys.delete(tx, stored.organization, stored.id)
+            await record("api_key_deleted", stored)
+        else:
+            await api_keys.update(tx, msgspec.structs.replace(stored, status=status, updated_at=now))
+            await record("api_key_updated", stored)
 
     await control.write_as(None, work)
 

@@ -9,15 +9,6 @@ from discue.control import encryption
 from discue.control.context import ControlContext, Record, require_found
 from discue.control.listeners import ListenerPath, own_listener
 from discue.crypto import signing
-from discue.crypto.signing import (
-    MAX_VALID,
-    LastSecret,
-    SecretType,
-    SigningSecret,
-    TooManySecrets,
-    with_new,
-    without,
-)
 from discue.domain.errors import Conflict, Unprocessable, invalid
 from discue.domain.model import Listener
 from discue.domain.scopes import Access, Principal
@@ -34,7 +25,7 @@ _FINGERPRINT_CHARACTERS: Final = 16
 class SecretFields(msgspec.Struct, frozen=True):
     """The fields of a new secret in a request."""
 
-    type: SecretType = "hmac"
+    type: signing.SecretType = "hmac"
     text: str | None = None
     """The secret to use. None: a random one."""
     expire_previous_in: int = _OVERLAP_SECONDS
@@ -48,7 +39,7 @@ class ShownSecret(msgspec.Struct, frozen=True):
     """The fields of a secret in responses, without the secret itself."""
 
     id: str
-    type: SecretType
+    type: signing.SecretType
     fingerprint: str
     public_key: str
     """Empty for an HMAC secret."""
@@ -77,7 +68,7 @@ async def create(
     Raises Unprocessable for an invalid or known text and for a listener in pull mode, Conflict if there are too many.
     """
     now = control.clock.now()
-    fresh = SigningSecret(_text(control, fields), control.public_ids.next(), fields.type, now)
+    fresh = signing.SigningSecret(_text(control, fields), control.public_ids.next(), fields.type, now)
 
     async def work(tx: Transaction, record: Record) -> FreshSecret:
         listener, secrets = await _secrets(tx, control, principal, "write", path=path)
@@ -86,9 +77,9 @@ async def create(
         if any(each.text == fresh.text for each in secrets):
             raise invalid("/secret", "is already a secret of this listener")
         try:
-            changed = with_new(secrets, fresh, now + fields.expire_previous_in * 1_000, now)
-        except TooManySecrets as error:
-            raise Conflict(f"A listener has at most {MAX_VALID} valid secrets. Delete one first.") from error
+            changed = signing.with_new(secrets, fresh, now + fields.expire_previous_in * 1_000, now)
+        except signing.TooManySecrets as error:
+            raise Conflict(f"A listener has at most {signing.MAX_VALID} valid secrets. Delete one first.") from error
         await _store(tx, control, listener, changed, record=record)
         return FreshSecret(_shown(fresh), fresh.text if fields.type == "hmac" else "")
 
@@ -124,8 +115,8 @@ async def delete(control: ControlContext, principal: Principal, path: ListenerPa
         listener, secrets = await _secrets(tx, control, principal, "write", path=path)
         control.require_match(_found([_shown(each) for each in secrets if each.is_valid(now)], public_id))
         try:
-            changed = without(secrets, public_id, now)
-        except LastSecret as error:
+            changed = signing.without(secrets, public_id, now)
+        except signing.LastSecret as error:
             raise Conflict(
                 "This is the only secret without an expiry. Create a new secret before you delete it."
             ) from error
@@ -138,7 +129,7 @@ async def _store(
     tx: Transaction,
     control: ControlContext,
     listener: Listener,
-    secrets: tuple[SigningSecret, ...],
+    secrets: tuple[signing.SigningSecret, ...],
     *,
     record: Record,
 ) -> None:
@@ -157,7 +148,7 @@ async def _valid(control: ControlContext, principal: Principal, path: ListenerPa
 
 async def _secrets(
     tx: Transaction, control: ControlContext, principal: Principal, access: Access, *, path: ListenerPath
-) -> tuple[Listener, tuple[SigningSecret, ...]]:
+) -> tuple[Listener, tuple[signing.SigningSecret, ...]]:
     listener = await own_listener(tx, principal, access, path)
     # A secret from before secrets had ids takes the id and age of its listener.
     first = {"id": listener.public_id, "created_at": listener.created_at}
@@ -181,7 +172,7 @@ def _text(control: ControlContext, fields: SecretFields) -> str:
     return fields.text
 
 
-def _shown(secret: SigningSecret) -> ShownSecret:
+def _shown(secret: signing.SigningSecret) -> ShownSecret:
     """Return the fields to show. The fingerprint is of what the receiver has: the HMAC secret or the public key."""
     public_key = ""
     if secret.type == "ed25519":

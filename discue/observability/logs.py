@@ -168,6 +168,8 @@ class _Number(str):
 class _TextLine:
     """Builds a line `time level event name=value …`. Values with spaces or special characters are quoted."""
 
+    _NAME = " {}="
+
     def __init__(self) -> None:
         self._pieces: list[str] = []
         self._room = LINE_LIMIT_BYTES - _RESERVED_FOR_END
@@ -182,7 +184,7 @@ class _TextLine:
         if self._room < _MIN_FIELD_BYTES:
             self._truncated = True
         else:
-            self._append_fitted(f" {name}=", text, self._room)
+            self._append_fitted(self._NAME.format(name), text, self._room)
 
     def finish(self) -> str:
         return "".join(self._pieces) + (" truncated=true" if self._truncated else "")
@@ -208,15 +210,11 @@ class _TextLine:
 class _JsonLine(_TextLine):
     """Builds a line with one JSON object. Values are strings, numbers, true, false and null."""
 
+    _NAME = ',"{}":'
+
     def start(self, time: str, level: str, event: str) -> None:
         self._append(f'{{"time":"{time}","level":"{level}"', "")
         self._append_fitted(',"event":', event, LINE_LIMIT_BYTES // 4)
-
-    def add(self, name: str, text: str) -> None:
-        if self._room < _MIN_FIELD_BYTES:
-            self._truncated = True
-        else:
-            self._append_fitted(f',"{name}":', text, self._room)
 
     def finish(self) -> str:
         return "".join(self._pieces) + (',"truncated":true}' if self._truncated else "}")

@@ -11,23 +11,10 @@ from typing import Final
 import msgspec
 
 from discue.domain.errors import StoreUnusable
-from discue.store import encryption
+from discue.store import encryption, tables
 from discue.store.encryption import Encryption
 from discue.store.engine import PULL_OWNER, Row, Transaction, Value
 from discue.store.store import Store
-from discue.store.tables import (
-    CURSOR,
-    DELIVERY_ROW,
-    FEED_HEAD,
-    TABLES,
-    Key,
-    TableSpec,
-    insert_rows,
-    read_number,
-    rows_after,
-    select,
-    within_bytes,
-)
 
 ROWS_A_STEP: Final = 512
 BYTES_A_STEP: Final = 4_194_304
@@ -66,9 +53,9 @@ class CopyProgress(msgspec.Struct, frozen=True):
     """Figures of the source that differ as soon as a worker has served it."""
     begun_at: int
     """Milliseconds since the epoch."""
-    table: str = TABLES[0].name
+    table: str = tables.TABLES[0].name
     """The table that is being copied; empty when all tables are copied."""
-    after: Key = ()
+    after: tables.Key = ()
     """The key of the last row that was copied."""
     rows: int = 0
     """The number of rows of the table that were copied."""
@@ -101,7 +88,7 @@ async def step(source: Side, target: Side, progress: CopyProgress) -> CopyProgre
 
     Raises StoreUnusable if one of the two is served now, or another process copies into the target.
     """
-    (table,) = [each for each in TABLES if each.name == progress.table]
+    (table,) = [each for each in tables.TABLES if each.name == progress.table]
     rows, is_last = await source.store.read(lambda tx: _read(tx, source, table, progress))
     following = _following(table, [] if is_last else rows, progress)
     await target.store.write(lambda tx: _write(tx, target, table, rows, steps=(progress, following)))
@@ -114,13 +101,13 @@ async def finish(source: Side, target: Side, progress: CopyProgress) -> None:
     await target.store.write(lambda tx: _finish(tx, target, progress, stands))
 
 
-def as_copied(table: TableSpec, columns: Sequence[str], rows: list[Row], begun_at: int) -> list[Row]:
+def as_copied(table: tables.TableSpec, columns: Sequence[str], rows: list[Row], begun_at: int) -> list[Row]:
     """Convert rows to those of the target, where no worker owns a cursor or has a request in flight."""
-    if table is CURSOR:
+    if table is tables.CURSOR:
         # A cursor whose messages are pulled keeps its owner, which stands for any worker.
         owner = columns.index("owner")
         return [row if row[owner] == PULL_OWNER else _with(row, {owner: None}) for row in rows]
-    if table is DELIVERY_ROW:
+    if table is tables.DELIVERY_ROW:
         state = columns.index("state")
         due: dict[int, Value] = {state: "retry", columns.index("due_at"): begun_at, columns.index("sender"): None}
         return [_with(row, due) if row[state] == "sending" else row for row in rows]
@@ -151,7 +138,7 @@ async def _begin(tx: Transaction, target: Side, fresh: CopyProgress) -> CopyProg
     if not await _is_empty(tx):
         raise StoreUnusable(f"{target.name} is not empty. Name an empty database.")
     # The head of the feed is copied like other rows.
-    await tx.execute(f"DELETE FROM {FEED_HEAD.name}")
+    await tx.execute(f"DELETE FROM {tables.FEED_HEAD.name}")
     await tx.execute(_MARK, _text(fresh))
     return fresh
 
@@ -165,40 +152,42 @@ def _require_same(target: Side, earlier: CopyProgress, fresh: CopyProgress) -> N
 
 
 async def _is_empty(tx: Transaction) -> bool:
-    for table in TABLES:
-        rows = await rows_after(tx, table, table.columns[-1:], (), limit=1)
+    for table in tables.TABLES:
+        rows = await tables.rows_after(tx, table, table.columns[-1:], (), limit=1)
         # A new database has the head of the feed, with version 0.
-        if rows and (table is not FEED_HEAD or rows != [(0,)]):
+        if rows and (table is not tables.FEED_HEAD or rows != [(0,)]):
             return False
     return True
 
 
-async def _read(tx: Transaction, source: Side, table: TableSpec, progress: CopyProgress) -> tuple[list[Row], bool]:
+async def _read(
+    tx: Transaction, source: Side, table: tables.TableSpec, progress: CopyProgress
+) -> tuple[list[Row], bool]:
     """Read the next rows as the target stores them, and whether they are the last ones of the table."""
     await _require_unserved(tx, source)
     if await _figures(tx, _STATE[0]) != progress.state[0]:
         raise _changed(source)
     # Sizes are read before bodies, so that a step never holds more of them in memory than it copies.
     fitting = await _fitting(tx, table, progress.after)
-    rows = await rows_after(tx, table, table.columns, progress.after, limit=fitting)
+    rows = await tables.rows_after(tx, table, table.columns, progress.after, limit=fitting)
     # A step that was limited by bytes may have reached the end as well: then an empty step follows.
     is_last = fitting == ROWS_A_STEP and len(rows) < ROWS_A_STEP
     return as_copied(table, table.columns, rows, progress.begun_at), is_last
 
 
-async def _fitting(tx: Transaction, table: TableSpec, after: Key) -> int:
+async def _fitting(tx: Transaction, table: tables.TableSpec, after: tables.Key) -> int:
     """Return how many of the next rows one step copies: at least one, however large it is."""
     if not table.bodies:
         return ROWS_A_STEP
-    sizes = await rows_after(tx, table, (*table.key, "size"), after, limit=ROWS_A_STEP)
-    fitting = within_bytes(sizes, BYTES_A_STEP)
+    sizes = await tables.rows_after(tx, table, (*table.key, "size"), after, limit=ROWS_A_STEP)
+    fitting = tables.within_bytes(sizes, BYTES_A_STEP)
     return len(fitting) if len(fitting) < len(sizes) else ROWS_A_STEP
 
 
-def _following(table: TableSpec, rows: Sequence[Row], progress: CopyProgress) -> CopyProgress:
+def _following(table: tables.TableSpec, rows: Sequence[Row], progress: CopyProgress) -> CopyProgress:
     """Return the progress after some rows; at the end of the table there are none."""
     if not rows:
-        names = [each.name for each in TABLES] + [""]
+        names = [each.name for each in tables.TABLES] + [""]
         following = names[names.index(table.name) + 1]
         return msgspec.structs.replace(progress, table=following, after=(), rows=0)
     last = tuple(rows[-1][: len(table.key)])
@@ -206,10 +195,10 @@ def _following(table: TableSpec, rows: Sequence[Row], progress: CopyProgress) ->
 
 
 async def _write(
-    tx: Transaction, target: Side, table: TableSpec, rows: list[Row], *, steps: tuple[CopyProgress, CopyProgress]
+    tx: Transaction, target: Side, table: tables.TableSpec, rows: list[Row], *, steps: tuple[CopyProgress, CopyProgress]
 ) -> None:
     await _require_unserved(tx, target)
-    await insert_rows(tx, table, rows)
+    await tables.insert_rows(tx, table, rows)
     before, after = steps
     # The previous progress is the condition: of two processes that copy into one target, one fails here.
     if await tx.execute(_ADVANCE, _text(after), _text(before)) != 1:
@@ -287,8 +276,8 @@ class ComparedRows(msgspec.Struct, frozen=True):
 
 async def compare(source: Side, target: Side, progress: CopyProgress) -> AsyncIterator[ComparedRows]:
     """Compare the databases table by table, and stop in each table at the first difference."""
-    for table in TABLES:
-        after: Key | None = ()
+    for table in tables.TABLES:
+        after: tables.Key | None = ()
         while after is not None:
             # Bodies are compared by size only: otherwise both databases would be read as a whole.
             ours = await _rows(source, table, after)
@@ -301,13 +290,13 @@ async def compare(source: Side, target: Side, progress: CopyProgress) -> AsyncIt
             after = None if is_over else tuple(ours[-1][: len(table.key)])
 
 
-async def _rows(side: Side, table: TableSpec, after: Key) -> list[Row]:
+async def _rows(side: Side, table: tables.TableSpec, after: tables.Key) -> list[Row]:
     return await side.store.read(
-        partial(rows_after, table=table, columns=table.narrow, after=after, limit=ROWS_PER_COMPARISON)
+        partial(tables.rows_after, table=table, columns=table.narrow, after=after, limit=ROWS_PER_COMPARISON)
     )
 
 
-def _difference(table: TableSpec, ours: list[Row], theirs: list[Row]) -> str:
+def _difference(table: tables.TableSpec, ours: list[Row], theirs: list[Row]) -> str:
     """Describe the first key whose rows differ."""
     width = len(table.key)
     one, other = ({row[:width]: row[width:] for row in rows} for rows in (ours, theirs))
@@ -323,17 +312,17 @@ def _difference(table: TableSpec, ours: list[Row], theirs: list[Row]) -> str:
 ROWS_PER_COUNT: Final = 50_000
 
 
-async def count(store: Store, table: TableSpec) -> int:
+async def count(store: Store, table: tables.TableSpec) -> int:
     """Count the rows of a table by statements that are short, however many rows there are."""
     counted: int = 0
-    after: Key = ()
+    after: tables.Key = ()
     while passed := await store.read(partial(_passed, table=table, after=after)):
         counted, after = counted + ROWS_PER_COUNT, passed
-    rest = f"SELECT count(*) FROM ({select(table, table.key, is_first=not after)}) AS rest"
-    return counted + await store.read(lambda tx: read_number(tx, rest, *after, ROWS_PER_COUNT))
+    rest = f"SELECT count(*) FROM ({tables.select(table, table.key, is_first=not after)}) AS rest"
+    return counted + await store.read(lambda tx: tables.read_number(tx, rest, *after, ROWS_PER_COUNT))
 
 
-async def _passed(tx: Transaction, table: TableSpec, after: Key) -> Key:
+async def _passed(tx: Transaction, table: tables.TableSpec, after: tables.Key) -> tables.Key:
     """Return the key of the last of the next `ROWS_PER_COUNT` rows; empty if there are fewer."""
-    sql = f"{select(table, table.key, is_first=not after)} OFFSET {ROWS_PER_COUNT - 1}"
+    sql = f"{tables.select(table, table.key, is_first=not after)} OFFSET {ROWS_PER_COUNT - 1}"
     return tuple(await tx.row(sql, *after, 1) or ())

@@ -135,12 +135,6 @@ class Store:
         if not self.healthy:
             await self.write(_write_nothing)
 
-    @property
-    def commits(self) -> set[asyncio.Task[None]]:
-        """The tasks that are committing."""
-        groups = (*self._appends, *self._settles, *self._works, self._urgent_works)
-        return {each.running for each in groups if each.running is not None}
-
     def _on_taken(self, rows: int, size: int) -> None:
         self._waiting_rows -= rows
         self._waiting_bytes -= size

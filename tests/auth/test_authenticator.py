@@ -133,7 +133,7 @@ async def test_success_does_not_reset_the_failure_count(cast: Cast, here: Worker
 async def test_disabled_or_expired_key_is_rejected_without_counting(cast: Cast, here: Worker) -> None:
     disabled, expired = await cast.bob({"queues": Scope("write")}), await cast.bob({"queues": Scope("write")})
     alias = "com.example.alice"
-    await admin.set_key_status(cast.control, alias, disabled.principal.key_public_id, "disabled")
+    await admin.change_key(cast.control, alias, disabled.principal.key_public_id, "disabled")
     fields = KeyFields(expires_at=cast.clock.now() + 1)
     await api_keys.change(cast.control, cast.alice.principal, expired.principal.key_public_id, fields)
     cast.clock.advance(2)

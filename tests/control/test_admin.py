@@ -27,12 +27,12 @@ async def test_command_line_lists_the_keys_of_one_organization(cast: Cast, contr
 
 async def test_command_line_disables_and_deletes_the_last_key(cast: Cast, control: ControlContext) -> None:
     own = cast.alice.principal.key_public_id
-    await admin.set_key_status(control, ALICE, own, "disabled")
+    await admin.change_key(control, ALICE, own, "disabled")
     with pytest.raises(KeyRejected):
         await present(control, cast.alice.key)
-    await admin.set_key_status(control, ALICE, own, "enabled")
+    await admin.change_key(control, ALICE, own, "enabled")
     await present(control, cast.alice.key)
-    await admin.delete_key(control, ALICE, own)
+    await admin.change_key(control, ALICE, own, "deleted")
     with pytest.raises(KeyRejected):
         await present(control, cast.alice.key)
 
@@ -40,8 +40,8 @@ async def test_command_line_disables_and_deletes_the_last_key(cast: Cast, contro
 async def test_key_is_found_only_in_its_own_organization(cast: Cast, control: ControlContext) -> None:
     theirs = cast.charlie.principal.key_public_id
     for refused in (
-        admin.set_key_status(control, ALICE, theirs, "disabled"),
-        admin.delete_key(control, ALICE, theirs),
+        admin.change_key(control, ALICE, theirs, "disabled"),
+        admin.change_key(control, ALICE, theirs, "deleted"),
         admin.create_key(control, "com.example.nobody", None, {}),
         admin.page_of_keys(control, "com.example.nobody"),
     ):

@@ -182,8 +182,8 @@ async def test_new_organization_sees_the_key_event_and_its_creator_the_organizat
 async def test_events_of_commands_have_no_author(cast: Cast, control: ControlContext) -> None:
     alias, alice = "com.example.alice", cast.alice.principal
     made = (await admin.create_key(control, alias, "spare", {})).key
-    await admin.set_key_status(control, alias, made.public_id, "disabled")
-    await admin.delete_key(control, alias, made.public_id)
+    await admin.change_key(control, alias, made.public_id, "disabled")
+    await admin.change_key(control, alias, made.public_id, "deleted")
     await organizations.set_state(control, alias, "suspended")
     assert (await told(control, alice))[1:] == [
         ("api_key_added", "spare", ""),

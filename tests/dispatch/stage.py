@@ -301,10 +301,17 @@ class Stage:
         polled = await self.store.engine.poll(worker.dispatcher.lanes.queues)
         worker.dispatcher.on_heads(polled.heads.items())
 
+    @property
+    def commits(self) -> set[asyncio.Task[None]]:
+        """The tasks that are committing."""
+        store = self.store
+        groups = (*store._appends, *store._settles, *store._works, store._urgent_works)
+        return {each.running for each in groups if each.running is not None}
+
     async def quiet(self) -> None:
         """Return when nothing runs that would go on without the test."""
         while True:
-            tasks = self.store.commits.union(*(worker.dispatcher.tasks.running for worker in self.workers))
+            tasks = self.commits.union(*(worker.dispatcher.tasks.running for worker in self.workers))
             if not tasks:
                 return
             await asyncio.wait(tasks)

@@ -5,26 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec.inspect import (
-    AnyType,
-    BoolType,
-    CustomType,
-    DictType,
-    Field,
-    FloatType,
-    IntType,
-    ListType,
-    LiteralType,
-    Metadata,
-    NoneType,
-    RawType,
-    StrType,
-    StructType,
-    Type,
-    UnionType,
-    VarTupleType,
-    type_info,
-)
+from msgspec import inspect as types
 
 from discue.api.decoding import CLOUDEVENT, CLOUDEVENTS_BATCH, EventFormat
 from discue.api.delivery_options import KEY_CHARACTERS
@@ -45,11 +26,11 @@ Schema = dict[str, Any]
 COMPONENTS: Final = "#/components/schemas/"
 _NULL: Final[Schema] = {"type": "null"}
 _SIMPLE: Final[Mapping[type, str]] = {
-    StrType: "string",
-    IntType: "integer",
-    FloatType: "number",
-    BoolType: "boolean",
-    NoneType: "null",
+    types.StrType: "string",
+    types.IntType: "integer",
+    types.FloatType: "number",
+    types.BoolType: "boolean",
+    types.NoneType: "null",
 }
 _EXAMPLES: Final[Mapping[str, Any]] = {"string": "text", "integer": 0, "number": 0, "boolean": False, "null": None}
 
@@ -103,8 +84,8 @@ def example_of(schema: Mapping[str, Any], components: Mapping[str, Mapping[str, 
 def direct_structs_of(kind: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
     """Yield the structs that are fields of a struct, without lists of structs."""
     for field in _fields(kind):
-        info = field.type.type if isinstance(field.type, Metadata) else field.type
-        if isinstance(info, StructType):
+        info = field.type.type if isinstance(field.type, types.Metadata) else field.type
+        if isinstance(info, types.StructType):
             yield info.cls
 
 
@@ -119,18 +100,18 @@ def _collect(kind: type[msgspec.Struct], found: dict[str, type[msgspec.Struct]])
                 _collect(inner, found)
 
 
-def _structs_in(info: Type) -> Iterator[type[msgspec.Struct]]:
+def _structs_in(info: types.Type) -> Iterator[type[msgspec.Struct]]:
     """Yield the structs that a type names, without the structs in their fields."""
-    if isinstance(info, StructType):
+    if isinstance(info, types.StructType):
         yield info.cls
-    elif isinstance(info, Metadata):
+    elif isinstance(info, types.Metadata):
         yield from _structs_in(info.type)
-    elif isinstance(info, UnionType):
+    elif isinstance(info, types.UnionType):
         for branch in info.types:
             yield from _structs_in(branch)
-    elif isinstance(info, ListType | VarTupleType):
+    elif isinstance(info, types.ListType | types.VarTupleType):
         yield from _structs_in(info.item_type)
-    elif isinstance(info, DictType):
+    elif isinstance(info, types.DictType):
         yield from _structs_in(info.value_type)
 
 
@@ -148,12 +129,12 @@ def _struct_schema(kind: type[msgspec.Struct]) -> Schema:
     return {name: value for name, value in schema.items() if value not in ("", [])}
 
 
-def _fields(kind: type[msgspec.Struct]) -> tuple[Field, ...]:
-    info = type_info(kind)
-    return info.fields if isinstance(info, StructType) else ()
+def _fields(kind: type[msgspec.Struct]) -> tuple[types.Field, ...]:
+    info = types.type_info(kind)
+    return info.fields if isinstance(info, types.StructType) else ()
 
 
-def _is_always_there(kind: type[msgspec.Struct], field: Field) -> bool:
+def _is_always_there(kind: type[msgspec.Struct], field: types.Field) -> bool:
     """Whether the field is in every request, or in every response, of the type."""
     if field.required:
         return True
@@ -162,30 +143,30 @@ def _is_always_there(kind: type[msgspec.Struct], field: Field) -> bool:
     return has_default and not issubclass(kind, Body) and not kind.__struct_config__.omit_defaults
 
 
-def _schema(info: Type) -> Schema:
+def _schema(info: types.Type) -> Schema:
     """Raises NotImplementedError for a type that no request or response has had so far."""
-    if isinstance(info, Metadata):
+    if isinstance(info, types.Metadata):
         limits = dict(info.extra_json_schema or {})
         prose = {name: limits.pop(name) for name in ("description", "examples") if name in limits}
         return _limited(_schema(info.type), limits) | prose
     if type(info) in _SIMPLE:
         return {"type": _SIMPLE[type(info)]}
-    if isinstance(info, AnyType | RawType | CustomType):
+    if isinstance(info, types.AnyType | types.RawType | types.CustomType):
         return {}
-    if isinstance(info, UnionType):
+    if isinstance(info, types.UnionType):
         branches = [_schema(branch) for branch in info.types]
         return branches[0] if len(branches) == 1 else {"anyOf": branches}
     return _composite_schema(info)
 
 
-def _composite_schema(info: Type) -> Schema:
-    if isinstance(info, StructType):
+def _composite_schema(info: types.Type) -> Schema:
+    if isinstance(info, types.StructType):
         return ref_to(info.cls.__name__)
-    if isinstance(info, LiteralType):
+    if isinstance(info, types.LiteralType):
         return {"enum": list(info.values)}
-    if isinstance(info, ListType | VarTupleType):
+    if isinstance(info, types.ListType | types.VarTupleType):
         return {"type": "array", "items": _schema(info.item_type)}
-    if isinstance(info, DictType):
+    if isinstance(info, types.DictType):
         return {"type": "object", "additionalProperties": _schema(info.value_type)}
     raise NotImplementedError(f"{info} has no JSON Schema here yet.")
 

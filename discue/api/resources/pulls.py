@@ -26,16 +26,6 @@ from discue.api.structs import (
 )
 from discue.control import pulls
 from discue.control.listener_options import LEASE_SECONDS
-from discue.control.pulls import (
-    LONGEST_WAIT_SECONDS,
-    MOST_AT_ONCE,
-    Action,
-    Decision,
-    DecisionResult,
-    LeasedMessage,
-    PullClient,
-    PullTarget,
-)
 from discue.domain.cloudevents import TEXT
 from discue.domain.errors import DiscueError, invalid
 from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
@@ -49,15 +39,15 @@ _BEGINNING = b"retry: 1000\n\n"
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _WRITE = Needs("listeners", "write")
-_ACTIONS: tuple[Action, ...] = ("acknowledge", "reject", "release", "extend")
+_ACTIONS: tuple[pulls.Action, ...] = ("acknowledge", "reject", "release", "extend")
 _DELAY_SECONDS: Final = range(86_401)
 
 _EXAMPLE_RECEIPT: Final = "0000000001l8lCq3JzX4bM"
-_MAX: Final = number_parameter("max", "Maximum number of messages to return.", range(1, MOST_AT_ONCE + 1), 10)
+_MAX: Final = number_parameter("max", "Maximum number of messages to return.", range(1, pulls.MOST_AT_ONCE + 1), 10)
 _WAIT: Final = number_parameter(
     "wait",
     "How long to wait for the first message if there is none, in seconds.",
-    range(LONGEST_WAIT_SECONDS + 1),
+    range(pulls.LONGEST_WAIT_SECONDS + 1),
     0,
 )
 
@@ -141,7 +131,7 @@ class ReceiptView(msgspec.Struct, frozen=True):
             "The result. `expired`: the lease had ended, and the message is due again or leased to another consumer. "
             "`settled`: the message was settled already.",
             "acknowledged",
-            enum=list(get_args(DecisionResult)),
+            enum=list(get_args(pulls.DecisionResult)),
         ),
     ]
 
@@ -171,11 +161,11 @@ async def pull(call: Call) -> PulledMessagesResponse | EventStream:
     return PulledMessagesResponse(messages=[_view(each) for each in leased], links=call.links())
 
 
-async def _target(call: Call) -> PullTarget:
+async def _target(call: Call) -> pulls.PullTarget:
     return await pulls.pull_target(call.control, call.principal, call.ids[:2])
 
 
-async def _events(call: Call, target: PullTarget, limit: int) -> AsyncGenerator[bytes, None]:
+async def _events(call: Call, target: pulls.PullTarget, limit: int) -> AsyncGenerator[bytes, None]:
     """Yield messages as events as soon as they are due, and a comment as a heartbeat when there are none."""
     with call.services.puller.connect(call.principal.key) as client:
         yield _BEGINNING
@@ -203,7 +193,7 @@ async def acknowledge(call: Call) -> ReceiptsResponse:
     return ReceiptsResponse(receipts=receipts, links=call.links())
 
 
-def _view(leased: LeasedMessage) -> PulledMessageView:
+def _view(leased: pulls.LeasedMessage) -> PulledMessageView:
     entry = leased.entry
     options = decode_options(entry.extra)
     return PulledMessageView(
@@ -219,7 +209,9 @@ def _view(leased: LeasedMessage) -> PulledMessageView:
     )
 
 
-async def _pull(call: Call, client: PullClient, target: PullTarget, limit: int, *, wait_ms: int) -> list[LeasedMessage]:
+async def _pull(
+    call: Call, client: pulls.PullClient, target: pulls.PullTarget, limit: int, *, wait_ms: int
+) -> list[pulls.LeasedMessage]:
     """Lease messages. Raises ClientGone if the client disconnects first; then nothing is leased."""
     puller = call.services.puller
     if call.disconnected is None or not wait_ms:
@@ -238,7 +230,7 @@ async def _pull(call: Call, client: PullClient, target: PullTarget, limit: int, 
         pulling.cancel()
 
 
-def _decisions(body: AcknowledgementsBody) -> Iterator[Decision]:
+def _decisions(body: AcknowledgementsBody) -> Iterator[pulls.Decision]:
     """Raises Unprocessable for malformed and repeated receipts, and for numbers out of bounds."""
     delay = number_given(body.delay, _DELAY_SECONDS, "/delay", " seconds")
     lease_seconds = number_given(body.lease_seconds, LEASE_SECONDS, "/lease_seconds", " seconds")
@@ -252,7 +244,7 @@ def _decisions(body: AcknowledgementsBody) -> Iterator[Decision]:
             if text in seen:
                 raise invalid(f"/{action}/{index}", "is given twice")
             seen.add(text)
-            yield Decision(receipt, action, seconds.get(action))
+            yield pulls.Decision(receipt, action, seconds.get(action))
 
 
 ROUTES = (

@@ -19,7 +19,6 @@ from discue.api.structs import (
     AsSent,
     Flag,
     Integer,
-    LinkTarget,
     NamedBody,
     ReferenceView,
     Text,
@@ -27,7 +26,7 @@ from discue.api.structs import (
     base_fields,
     doc,
     instant_doc,
-    links_of,
+    links_below,
     or_unset,
     read_only,
 )
@@ -200,12 +199,10 @@ def _schema(body: QueueBody) -> Schema | ClearedSchema | UnsetType:
 
 
 def _response(call: Call, details: QueueDetails) -> QueueResponse:
-    url = call.url_of(details.queue.public_id)
-    below = [
-        LinkTarget(listener.alias, listener.public_id, f"{url}/listeners/{listener.public_id}")
-        for listener in details.listeners
-    ]
-    return call.with_etag(details.queue, QueueResponse(queue=_view(details), links=links_of(url, below)))
+    view = _view(details)
+    return call.with_etag(
+        details.queue, QueueResponse(queue=view, links=links_below(call.url_of(view.id), "listeners", view.listeners))
+    )
 
 
 def _view(details: QueueDetails) -> QueueView:

@@ -36,6 +36,7 @@ from discue.api.structs import (
     base_fields,
     doc,
     id_doc,
+    links_below,
     links_of,
     or_unset,
     read_only,
@@ -189,12 +190,10 @@ async def change(call: Call) -> TopicResponse:
 
 
 def _response(call: Call, details: TopicDetails) -> TopicResponse:
-    url = call.url_of(details.topic.public_id)
-    below = [
-        LinkTarget(channel.alias, channel.public_id, f"{url}/channels/{channel.public_id}")
-        for channel in details.channels
-    ]
-    return call.with_etag(details.topic, TopicResponse(topic=_view(details), links=links_of(url, below)))
+    view = _view(details)
+    return call.with_etag(
+        details.topic, TopicResponse(topic=view, links=links_below(call.url_of(view.id), "channels", view.channels))
+    )
 
 
 def _view(details: TopicDetails) -> TopicView:

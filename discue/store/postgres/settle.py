@@ -11,16 +11,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from discue.store import tallies
-from discue.store.batch_rows import (
-    CHANGES,
-    CURSOR_CHANGES,
-    CURSOR_COLUMNS,
-    RowChange,
-    cursor_values,
-    expected_cursor,
-    sql_type,
-)
+from discue.store import batch_rows, tallies
 from discue.store.engine import Settle
 
 # A plain `IN` would become a join, row by row; this looks up a hash. (The session has no hash joins.)
@@ -36,23 +27,23 @@ def statement(wanted: tuple[bool, ...]) -> str:
     numbers = count(2)
 
     def arrays(table: str, columns: Sequence[str]) -> str:
-        kinds = ["bigint", *[sql_type(table, column) for column in columns]]
+        kinds = ["bigint", *[batch_rows.sql_type(table, column) for column in columns]]
         return ", ".join(f"${next(numbers)}::{kind}[]" for kind in kinds)
 
     # On `= ANY (ARRAY[x])` see `append`.
     parts = [
         "slot AS (SELECT $1::bigint AS number)",
         f"""moved AS (
-            UPDATE cursor SET {CURSOR_CHANGES}, token = cursor.token + new.releases,
+            UPDATE cursor SET {batch_rows.CURSOR_CHANGES}, token = cursor.token + new.releases,
                 owner = CASE WHEN new.releases = 0 OR cursor.stream > 0 THEN cursor.owner END
-            FROM unnest({arrays("cursor", CURSOR_COLUMNS)})
-                WITH ORDINALITY AS new (releases, {", ".join(CURSOR_COLUMNS)}, number)
+            FROM unnest({arrays("cursor", batch_rows.CURSOR_COLUMNS)})
+                WITH ORDINALITY AS new (releases, {", ".join(batch_rows.CURSOR_COLUMNS)}, number)
             WHERE cursor.organization = ANY (ARRAY[new.organization]) AND cursor.listener = new.listener
                 AND cursor.stream = new.stream AND cursor.token = new.token AND cursor.version = new.version
             RETURNING new.number
         )""",
     ]
-    for number, change in enumerate(CHANGES):
+    for number, change in enumerate(batch_rows.CHANGES):
         if wanted[number]:
             parts.append(f"change_{number} AS ({_change(change, arrays(change.table, change.columns))})")
     if wanted[-1]:
@@ -60,7 +51,7 @@ def statement(wanted: tuple[bool, ...]) -> str:
     return f"WITH {', '.join(parts)} SELECT number FROM moved"
 
 
-def _change(change: RowChange, arrays: str) -> str:
+def _change(change: batch_rows.RowChange, arrays: str) -> str:
     table, columns = change.table, ", ".join(change.columns)
     new = f"unnest({arrays}) AS new (settle, {columns})"
     if change.action in ("delete", "update"):
@@ -91,18 +82,22 @@ async def settle(connection: asyncpg.Connection, settles: Sequence[Settle], tall
     Returns for each whether its cursor had the expected token and version.
     """
     # Only the first of several settles that expect the same cursor can find it.
-    first = {expected_cursor(item): item for item in reversed(settles)}
+    first = {batch_rows.expected_cursor(item): item for item in reversed(settles)}
     # Like heads, cursors are locked in the order of their keys.
     ordered = [first[expected] for expected in sorted(first)]
-    values = [tally_slot, *_columns([(1 if item.releases else 0, *cursor_values(item)) for item in ordered])]
+    values = [tally_slot, *_columns([(1 if item.releases else 0, *batch_rows.cursor_values(item)) for item in ordered])]
     numbered = list(enumerate(ordered, 1))
-    rows = [[(number, *row) for number, item in numbered for row in change.rows(item)] for change in CHANGES]
+    rows = [[(number, *row) for number, item in numbered for row in change.rows(item)] for change in batch_rows.CHANGES]
     rows.append([(number, *each) for number, item in numbered for each in tallies.attempt_entries(item.attempts)])
     for part in rows:
         values += _columns(part)
     found = await connection.fetch(statement(tuple(map(bool, rows))), *values)
-    moved = {expected_cursor(ordered[number - 1]) for (number,) in found}
-    return [first[expected] is item and expected in moved for item in settles for expected in (expected_cursor(item),)]
+    moved = {batch_rows.expected_cursor(ordered[number - 1]) for (number,) in found}
+    return [
+        first[expected] is item and expected in moved
+        for item in settles
+        for expected in (batch_rows.expected_cursor(item),)
+    ]
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[Any]:

@@ -7,16 +7,7 @@ from typing import Final
 
 import apsw
 
-from discue.store import tallies
-from discue.store.batch_rows import (
-    CHANGES,
-    CURSOR_CHANGES,
-    CURSOR_COLUMNS,
-    ExpectedCursor,
-    RowChange,
-    cursor_values,
-    expected_cursor,
-)
+from discue.store import batch_rows, tallies
 from discue.store.engine import Settle
 from discue.store.sqlite.append import count
 from discue.store.tables import chunks, statement_of_rows
@@ -27,14 +18,14 @@ _RELEASE: Final = ", owner = CASE WHEN cursor.stream > 0 THEN cursor.owner END, 
 
 def _cursor_statement(assignments: str, token: str, values: str) -> str:
     return f"""
-        WITH new ({", ".join(CURSOR_COLUMNS)}) AS (VALUES {values})
+        WITH new ({", ".join(batch_rows.CURSOR_COLUMNS)}) AS (VALUES {values})
         UPDATE cursor SET {assignments} FROM new
         WHERE cursor.organization = new.organization AND cursor.listener = new.listener AND cursor.stream = new.stream
             AND cursor.token = new.token AND cursor.version = new.version
         RETURNING cursor.organization, cursor.listener, cursor.stream, {token}, cursor.version - 1"""
 
 
-def _statement(change: RowChange, values: str) -> str:
+def _statement(change: batch_rows.RowChange, values: str) -> str:
     table, columns, key = change.table, ", ".join(change.columns), ", ".join(change.key)
     if change.action == "delete":
         return f"DELETE FROM {table} WHERE ({key}) IN (VALUES {values})"
@@ -47,13 +38,15 @@ def _statement(change: RowChange, values: str) -> str:
 
 
 _MOVE_CURSORS: Final = statement_of_rows(
-    partial(_cursor_statement, CURSOR_CHANGES, "cursor.token"), columns=len(CURSOR_COLUMNS)
+    partial(_cursor_statement, batch_rows.CURSOR_CHANGES, "cursor.token"), columns=len(batch_rows.CURSOR_COLUMNS)
 )
 _RELEASE_CURSORS: Final = statement_of_rows(
-    partial(_cursor_statement, CURSOR_CHANGES + _RELEASE, "cursor.token - 1"), columns=len(CURSOR_COLUMNS)
+    partial(_cursor_statement, batch_rows.CURSOR_CHANGES + _RELEASE, "cursor.token - 1"),
+    columns=len(batch_rows.CURSOR_COLUMNS),
 )
 _CHANGES: Final = tuple(
-    (change.rows, statement_of_rows(partial(_statement, change), columns=len(change.columns))) for change in CHANGES
+    (change.rows, statement_of_rows(partial(_statement, change), columns=len(change.columns)))
+    for change in batch_rows.CHANGES
 )
 
 
@@ -65,10 +58,12 @@ def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: i
     if not settles:
         return []
     # Only the first of several settles that expect the same cursor can find it.
-    first = {expected_cursor(item): item for item in reversed(settles)}
+    first = {batch_rows.expected_cursor(item): item for item in reversed(settles)}
     moved = _move_cursors(connection, tuple(first.values()))
     results: list[bool | Exception] = [
-        first[expected] is item and expected in moved for item in settles for expected in (expected_cursor(item),)
+        first[expected] is item and expected in moved
+        for item in settles
+        for expected in (batch_rows.expected_cursor(item),)
     ]
     applied = [item for item, result in zip(settles, results, strict=True) if result]
     for rows_of, statement in _CHANGES:
@@ -78,11 +73,13 @@ def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: i
     return results
 
 
-def _move_cursors(connection: apsw.Connection, settles: Sequence[Settle]) -> set[ExpectedCursor]:
-    moved: set[ExpectedCursor] = set()
+def _move_cursors(connection: apsw.Connection, settles: Sequence[Settle]) -> set[batch_rows.ExpectedCursor]:
+    moved: set[batch_rows.ExpectedCursor] = set()
     for statement, releases in ((_MOVE_CURSORS, False), (_RELEASE_CURSORS, True)):
         for chunk in chunks([item for item in settles if item.releases is releases]):
             moved.update(
-                connection.execute(statement(len(chunk)), tuple(chain.from_iterable(map(cursor_values, chunk))))
+                connection.execute(
+                    statement(len(chunk)), tuple(chain.from_iterable(map(batch_rows.cursor_values, chunk)))
+                )
             )
     return moved

@@ -58,8 +58,8 @@ def _spawned(coroutine: Coroutine[Any, Any, Any]) -> Callable[[], object]:
 
 async def _stored(stage: Stage) -> None:
     """Wait for commits, but not for stuck reads."""
-    while stage.store.commits:
-        await asyncio.wait(stage.store.commits)
+    while stage.commits:
+        await asyncio.wait(stage.commits)
     for _ in range(5):
         await asyncio.sleep(0)
 
