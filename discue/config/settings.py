@@ -165,11 +165,11 @@ class Settings:
     )
     max_in_flight: int = _setting(1024, types.integer(1, 100_000), "Maximum deliveries in flight per worker.")
     listener_max_in_flight: int = _setting(
-        50, types.integer(1, 4096), "Maximum deliveries in flight per listener. Listeners can override it."
+        50, types.integer(1, 1000), "Maximum deliveries in flight per listener. Listeners can override it."
     )
     delivery_timeout_seconds: int = _setting(
         15,
-        types.integer(1, 3600),
+        types.integer(1, 300),
         "Timeout of a delivery attempt, response body included, in seconds. Listeners can override it.",
     )
     connect_timeout_seconds: int = _setting(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from discue.config.settings import SETTINGS, Command, Setting, Settings
 from discue.config.sources import describe
 from discue.config.types import ORGANIZATION, integer
+from discue.control.listener_options import MAX_IN_FLIGHT, TIMEOUT_SECONDS
 from discue.domain.aliases import check_organization_alias
 from discue.domain.errors import DiscueError
 
@@ -104,3 +105,13 @@ def test_organization_setting_follows_the_alias_rule(alias: str) -> None:
         return True
 
     assert taken(ORGANIZATION.parse) == taken(check_organization_alias)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"), [("listener_max_in_flight", MAX_IN_FLIGHT), ("delivery_timeout_seconds", TIMEOUT_SECONDS)]
+)
+def test_default_for_listeners_is_a_value_that_a_listener_can_have(name: str, allowed: range) -> None:
+    [setting] = [each for each in SETTINGS if each.name == name]
+    assert setting.type.parse(str(allowed[-1])) == allowed[-1]
+    with pytest.raises(ValueError, match=str(allowed[-1] + 1)):
+        setting.type.parse(str(allowed[-1] + 1))
