@@ -11,6 +11,7 @@ import msgspec
 from discue.crypto.keyring import Keyring
 from discue.dispatch.lane.context import BodyBudget, LaneContext, LimitedReads, SendAttempt, Tuning, WorkerContext
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt, endpoint_of
+from discue.dispatch.lane.filter_turns import FilterTurns
 from discue.dispatch.lane.flush import write_until_stored
 from discue.dispatch.lane.handover import HandoverOutcomes
 from discue.dispatch.lane.lane import Lane
@@ -125,6 +126,7 @@ class Dispatcher:
             send_request=send,
             limiter=self.limiter,
             budget=BodyBudget(limits.tail_buffer_bytes),
+            filter_turns=FilterTurns(),
             deadline_ms=limits.deadline_ms,
             disable_after_seconds=limits.disable_after_seconds,
             handover_outcomes=self.handover_outcomes,

@@ -7,13 +7,15 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from discue.domain.filter_parser import AllOf, AnyOf, AtPath, Condition, Not, OnMember, parse_filter
+from discue.domain.filter_parser import AllOf, AnyOf, AtPath, Comparison, Condition, Not, OnMember, parse_filter
 from discue.domain.messages import Entry, MessageOptions, decode_options, message_headers
 from discue.domain.patterns import matcher
 
 _CACHED_BODIES: Final = 128
 _CACHED_BYTES: Final = 4_096
 _CACHED_FILTERS: Final = 1_000
+_DECODING_NS: Final = 10
+_MATCHING_NS: Final = 20
 
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -239,6 +241,8 @@ class Filter:
     def __init__(self, condition: Condition) -> None:
         self._condition = condition
         self._matches = predicate_of(condition)
+        self.ns_per_byte = _DECODING_NS + _MATCHING_NS * _patterns_of(condition)
+        """About how long a message takes for each byte of its data, in nanoseconds of processor time."""
 
     def accepts(self, entry: Entry) -> bool:
         """Return whether a message matches the filter."""
@@ -247,6 +251,13 @@ class Filter:
     def explain(self, entry: Entry) -> list[ConditionResult]:
         """Return the result of each condition, in order; if the data is not JSON, one for all conditions on it."""
         return list(_results(self._condition, FilterableMessage(entry)))
+
+
+def _patterns_of(condition: Condition) -> int:
+    if isinstance(condition, Comparison):
+        return condition.operator == "$regex"
+    parts = condition.parts if isinstance(condition, AllOf | AnyOf) else (condition.part,)
+    return sum(map(_patterns_of, parts))
 
 
 @lru_cache(_CACHED_FILTERS)

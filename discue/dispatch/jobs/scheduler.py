@@ -17,7 +17,7 @@ from discue.domain.ids import PublicIds
 from discue.domain.messages import decode_options
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
 from discue.domain.schedule import Schedule, ScheduleRun, UnknownTimeZone, due_runs
-from discue.publishing.publish import NewMessage, check_messages, entry_for
+from discue.publishing.publish import NewMessage, check_message, entry_for
 from discue.store import message_log, schedules
 from discue.store.engine import Appended, NewEntry, Notification, QueueKey
 from discue.store.schedules import PlannedRun, Reason, RunResult
@@ -82,7 +82,7 @@ class ScheduleRuns:
         queue = None
         try:
             queue = await self._cache.queue(schedule.organization, schedule.queue_public_id)
-            check_messages([_draft(schedule)], queue.max_message_bytes, queue.checker)
+            check_message(_draft(schedule), queue.max_message_bytes, queue.checker)
         except NotFound:
             return None, None
         except PayloadTooLarge:

@@ -8,6 +8,7 @@ import msgspec
 
 from discue.dispatch.lane.breaker import FAILURES_IN_A_ROW, MOST_TRIALS, RETRYING_LIMIT
 from discue.dispatch.lane.endpoint import InFlightAttempt
+from discue.dispatch.lane.filter_turns import FilterTurns
 from discue.dispatch.lane.flush import Spawn
 from discue.dispatch.lane.handover import HandoverOutcomes
 from discue.dispatch.lane.limits import ConcurrencyLimiter
@@ -140,6 +141,7 @@ class LaneContext(WorkerContext, frozen=True):
     send_request: SendAttempt
     limiter: ConcurrencyLimiter
     budget: BodyBudget
+    filter_turns: FilterTurns
     deadline_ms: int
     """How long a message may wait until it is missed."""
     disable_after_seconds: int

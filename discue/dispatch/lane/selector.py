@@ -19,7 +19,7 @@ class _Turn(Enum):
     PASSED = auto()
     """The message was settled, or lets others pass: the next one has its turn."""
     STUCK = auto()
-    """Nothing can start before a request ends, or something changes."""
+    """Nothing can start before a request ends, something changes, or the lane is pumped again."""
 
 
 class Selector:
@@ -36,6 +36,7 @@ class Selector:
         self._limits = lane.limits
         self._tuning = context.tuning
         self._deadline_ms = context.deadline_ms
+        self._turns = context.filter_turns
         self._in_flight = in_flight
         self._was_retry = False
         """Whether the last attempt that started was a retry."""
@@ -92,6 +93,9 @@ class Selector:
     def _next_retry(self, now: int) -> InFlightAttempt | _Turn:
         retries = self._backlog.retries
         retry = retries[0]
+        # Only a first attempt asks the filter.
+        if retry.attempts == 0 and not self._may_filter(retry.entry):
+            return _Turn.STUCK
         entry, is_first = retry.entry, self._cursor.resume(retry)
         reason = self._rules.decide_due(entry, retry.waits_since, now, is_first=is_first)
         if reason == SKIP or entry is None:
@@ -119,7 +123,14 @@ class Selector:
             return self._retry_instead(now)
         return _Turn.PASSED
 
+    def _may_filter(self, entry: Entry | None) -> bool:
+        """Whether the listener's filter may be asked about a message now. If not, the lane is pumped again soon."""
+        ns_per_byte = self._rules.filter_ns_per_byte
+        return not ns_per_byte or entry is None or self._turns.take(self._lane, ns_per_byte * len(entry.body))
+
     def _decide_new(self, entry: Entry, now: int) -> InFlightAttempt | _Turn:
+        if not self._may_filter(entry):
+            return _Turn.STUCK
         reason = self._rules.decide_new(entry, now)
         if reason:
             self._backlog.take_new()

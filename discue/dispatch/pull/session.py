@@ -12,6 +12,7 @@ from discue.dispatch.delivery_rules import SKIP, DeliveryRules, Gap, message_pol
 from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
 from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
+from discue.dispatch.lane.filter_turns import TURN_NS
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
 from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.clock import Clock
@@ -91,6 +92,9 @@ class PullSession:
         self.makes_due = False
         """Whether a decision made messages available that other waiting consumers do not know of."""
         self.bytes_left = BODY_BYTES
+        if self._rules.filter_ns_per_byte:
+            # A round looks at as much as its filter can in a turn of the event loop. Others look at the rest.
+            self.bytes_left = min(BODY_BYTES, TURN_NS // self._rules.filter_ns_per_byte)
         # The messages behind deleted ones that blocked their keys are due now.
         self.has_more = bool(snapshot.gone)
         """Whether another round may lease more messages at once."""
