@@ -1,5 +1,6 @@
 """The context of the control plane: what every operation gets, and how it commits."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -72,6 +73,8 @@ class ControlContext:
     """The request's idempotency key, for the one `write` that it makes. None: the request has none."""
     keyring: Keyring = field(default_factory=Keyring)
     passwords: PasswordHashing = field(default_factory=PasswordHashing)
+    measuring: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """Held while the patterns of a schema or filter are measured."""
 
     def occurrence(self, principal: Principal | None) -> Occurrence:
         """Return the id and author to record a usage event with. `principal` is None on the command line."""

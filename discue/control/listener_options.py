@@ -11,7 +11,6 @@ from discue.control.context import chosen, one_of, out_of, require_none, within
 from discue.domain import headers
 from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.errors import Fault
-from discue.domain.filter_parser import parse_filter
 from discue.domain.model import DeliveryOptions, ListenerMode
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions
@@ -73,7 +72,7 @@ def changed(stored: DeliveryOptions, fields: OptionFields, mode: ListenerMode) -
         max_in_flight=within(stored.max_in_flight, fields.max_in_flight, "/max_in_flight", MAX_IN_FLIGHT),
         rate_limit=_chosen_rate(stored.rate_limit, fields.rate_limit),
         retry=chosen_retry(stored.retry, fields.retry),
-        filter=_chosen_filter(stored.filter, fields.filter),
+        filter=chosen(stored.filter, fields.filter, None),
         format=one_of(FORMATS, chosen(stored.format, fields.format, "plain"), "/format"),
         lease_seconds=within(stored.lease_seconds, fields.lease_seconds, "/lease_seconds", LEASE_SECONDS),
         authentication=stored.authentication,
@@ -101,14 +100,6 @@ def chosen_retry(
     if given.attempts is not None and given.attempts not in ATTEMPTS:
         faults.append(Fault(f"{pointer}/attempts", out_of(ATTEMPTS)))
     require_none(faults)
-    return given
-
-
-def _chosen_filter(stored: str | None, given: str | UnsetType | None) -> str | None:
-    if isinstance(given, UnsetType):
-        return stored
-    if given is not None:
-        parse_filter(given.encode(), "/filter")
     return given
 
 

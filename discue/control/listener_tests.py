@@ -7,6 +7,7 @@ import msgspec
 from discue.control import encryption, listeners, messages
 from discue.control.context import ControlContext, require_found
 from discue.control.listeners import ListenerPath, own_listener
+from discue.control.pattern_checks import check_filter
 from discue.crypto.signing import signing_key_of
 from discue.domain import egress
 from discue.domain.attempts import Outcome
@@ -138,7 +139,7 @@ async def try_filter(
     Raises Unprocessable for an invalid filter.
     """
     details = await listeners.get(control, principal, *path)
-    chosen = None if params.filter is None else parse_filter(params.filter.encode(), "/filter")
+    chosen = await check_filter(control, params.filter)
     entry = params.message
     if isinstance(entry, str):
         entry = entry_of_message((await messages.get(control, principal, path[0], entry)).message)

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 from discue.control import encryption, listener_options, usage
 from discue.control.context import ControlContext, Record, one_of, require_found
 from discue.control.listener_options import OptionFields
+from discue.control.pattern_checks import check_filter
 from discue.crypto import endpoint_credentials, signing
 from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
 from discue.crypto.signing import NO_SECRETS, SigningSecret
@@ -71,6 +72,7 @@ async def create(
     URLs that requests cannot be sent to, and for fields of the other mode.
     """
     principal.require("listeners", "write", queue_public_id)
+    await check_filter(control, fields.options.filter)
     public_id, now = control.public_ids.next(), control.clock.now()
     draft = Listener(
         organization=principal.organization,
@@ -152,6 +154,7 @@ async def change(
     control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, *, fields: ListenerFields
 ) -> ListenerDetails:
     """Change a listener. Raises what `create` raises."""
+    await check_filter(control, fields.options.filter)
 
     async def work(tx: Transaction, record: Record) -> ListenerDetails:
         stored = control.require_match(await own_listener(tx, principal, "write", (queue_public_id, public_id)))

@@ -10,8 +10,8 @@ import msgspec
 
 from discue.control.context import ControlContext, require_found, require_none
 from discue.control.listeners import ListenerPath, own_listener
+from discue.control.pattern_checks import check_filter
 from discue.domain.errors import Conflict, Fault, invalid
-from discue.domain.filter_parser import parse_filter
 from discue.domain.ids import event_id_of
 from discue.domain.model import Listener, MissedSelection, Redelivery, Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal
@@ -195,8 +195,7 @@ async def create_replay(
     Raises Unprocessable for messages of another queue and for an invalid filter, Conflict if too many replays are open
     or the listener is in pull mode.
     """
-    if params.filter is not None:
-        parse_filter(params.filter.encode(), "/filter")
+    await check_filter(control, params.filter)
     now, row_id = control.clock.now(), control.row_ids.next()
 
     async def work(tx: Transaction) -> ReplayResult:

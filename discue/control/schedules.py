@@ -27,7 +27,7 @@ from discue.domain.schedule import (
 )
 from discue.domain.schemas import compile_schema
 from discue.domain.scopes import Access, Principal
-from discue.publishing.publish import NewMessage, check_messages
+from discue.publishing.publish import NewMessage, check_message
 from discue.store import queues, schedules
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -214,4 +214,4 @@ def _check_data(control: ControlContext, queue: Queue, schedule: Schedule) -> No
     checker = None if queue.schema is None else compile_schema(queue.schema, queue.schema_language)
     if checker is not None:
         limit = min(limit, checker.max_bytes)
-    check_messages([NewMessage(schedule.data, schedule.is_json)], min(limit, LARGEST_DATA_BYTES), checker)
+    check_message(NewMessage(schedule.data, schedule.is_json), min(limit, LARGEST_DATA_BYTES), checker)

@@ -4,9 +4,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control.context import ControlContext, Record, chosen, require_found
+from discue.control.pattern_checks import check_filter
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import invalid, malformed
-from discue.domain.filter_parser import parse_filter
 from discue.domain.model import Channel, Queue, Topic
 from discue.domain.scopes import Access, Principal
 from discue.domain.subjects import check_pattern
@@ -120,6 +120,7 @@ async def create_channel(
     principal.require("channels", "write", topic_public_id)
     if fields.queue is None:
         raise malformed("/queue_id", "is missing")
+    await check_filter(control, fields.filter)
     public_id, now = control.public_ids.next(), control.clock.now()
     draft = Channel(
         organization=principal.organization,
@@ -175,6 +176,7 @@ async def change_channel(
     control: ControlContext, principal: Principal, topic_public_id: str, public_id: str, *, fields: ChannelFields
 ) -> Channel:
     """Change a channel. Raises what `create_channel` raises, and Unprocessable if the queue differs."""
+    await check_filter(control, fields.filter)
     now = control.clock.now()
 
     async def work(tx: Transaction, record: Record) -> Channel:
@@ -232,7 +234,5 @@ def _changed_channel(stored: Channel, fields: ChannelFields, alias: str, now: in
     pattern = chosen(stored.pattern, fields.pattern, None)
     if pattern is not None:
         check_pattern(pattern, "/pattern")
-    filter_text = chosen(stored.filter, fields.filter, None)
-    if filter_text is not None:
-        parse_filter(filter_text.encode(), "/filter")
-    return msgspec.structs.replace(stored, alias=alias, pattern=pattern, filter=filter_text, updated_at=now)
+    own_filter = chosen(stored.filter, fields.filter, None)
+    return msgspec.structs.replace(stored, alias=alias, pattern=pattern, filter=own_filter, updated_at=now)

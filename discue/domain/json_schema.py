@@ -80,6 +80,10 @@ _ASSERTIONS: Final = frozenset(
 )
 
 
+_COMPARISON_RULES: Final = 16
+"""Subschemas whose check takes as long as comparing a value with one object or array of an enumeration."""
+
+
 class Cost(msgspec.Struct, frozen=True):
     """The cost of validating against a schema, references included."""
 
@@ -89,6 +93,8 @@ class Cost(msgspec.Struct, frozen=True):
     """Depth of nested subschemas."""
     repeated: int = 0
     """Subschemas among `rules` that may check a value which another one checks too."""
+    matches: int = 0
+    """Patterns that may be matched with the same text."""
     bytes: int = 0
     """Approximate size of the expanded schema."""
 
@@ -106,7 +112,7 @@ class _Subschema(msgspec.Struct, frozen=True):
 class JsonSchema:
     """A document. `expanded` and `cost` are available if `faults` finds none."""
 
-    def __init__(self, document: object, pointer: str) -> None:
+    def __init__(self, document: object, pointer: str, patterns: Patterns) -> None:
         self._document = document
         self._pointer = pointer
         self._schemas: dict[str, Any] = {}
@@ -114,7 +120,7 @@ class JsonSchema:
         self._costs: dict[str, Cost] = {}
         self._in_progress: set[str] = set()
         self._expanded: dict[str, Any] = {}
-        self._patterns = Patterns()
+        self._patterns = patterns
 
     @property
     def cost(self) -> Cost:
@@ -133,7 +139,9 @@ class JsonSchema:
         elif _nesting_depth(self._document) > _MAX_NESTING:
             yield Fault(self._pointer, f"is nested too deeply; at most {MAX_LEVELS} levels are allowed")
         else:
-            wrong = list(islice(self._check_meta_schema(), _MAX_FAULTS)) or list(self._check_subschemas())
+            wrong = list(islice(self._check_meta_schema(), _MAX_FAULTS)) or list(
+                islice(self._check_subschemas(), _MAX_FAULTS)
+            )
             yield from wrong or self._check_cost()
 
     def _check_meta_schema(self) -> Iterator[Fault]:
@@ -226,13 +234,17 @@ class JsonSchema:
         every = [*(cost for _, cost in inner), *targets]
         # To know what is unevaluated, its sibling keywords are evaluated again.
         again = 1 if _UNEVALUATED.isdisjoint(schema) else 3
+        compared = _COMPARISON_RULES * sum(isinstance(each, dict | list) for each in schema.get("enum", ()))
         alone = [cost.repeated if keyword in _CHILD_KEYWORDS else cost.rules for keyword, cost in inner]
         own = {name: value for name, value in schema.items() if name in _ASSERTIONS}
         stands_in = len(targets) == 1 and not own and not inner
         return Cost(
             rules=again * (1 + sum(cost.rules for cost in every)),
             levels=max([1, *(1 + cost.levels for _, cost in inner), *(cost.levels for cost in targets)]),
-            repeated=targets[0].repeated if stands_in else again * (sum(alone) + sum(cost.rules for cost in targets)),
+            matches=again * _matches(schema, inner, targets),
+            repeated=targets[0].repeated
+            if stands_in
+            else again * (compared + sum(alone) + sum(cost.rules for cost in targets)),
             bytes=len(json.dumps(own)) + 20 * len(every) + sum(cost.bytes for cost in every),
         )
 
@@ -255,6 +267,14 @@ class JsonSchema:
         # A reference is a further schema for the same value, which is what allOf means.
         targets = [self._expand(target) for target in self._targets(schema)]
         return {**expanded, "allOf": [*expanded.get("allOf", ()), *targets]} if targets else expanded
+
+
+def _matches(schema: dict[str, Any], inner: list[tuple[str, Cost]], targets: list[Cost]) -> int:
+    """Return how many patterns may be matched with the same text. Only children have texts of their own."""
+    children = [cost.matches for keyword, cost in inner if keyword in _CHILD_KEYWORDS]
+    others = [cost.matches for keyword, cost in inner if keyword not in _CHILD_KEYWORDS]
+    own = ("pattern" in schema) + len(schema.get("patternProperties", ()))
+    return own + max(children, default=0) + sum(others) + sum(cost.matches for cost in targets)
 
 
 class _RecursiveReference(Exception):

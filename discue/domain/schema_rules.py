@@ -22,9 +22,9 @@ _BOUNDS: Final = {
 _MAX_LENGTH: Final = 2**53
 
 
-def check_rules(rules: object, pointer: str) -> Iterator[Fault]:
+def check_rules(rules: object, pointer: str, patterns: Patterns) -> Iterator[Fault]:
     """Yield a fault for each invalid place."""
-    checker = _Checker()
+    checker = _Checker(patterns)
     yield from checker.check_map(rules, pointer, 1)
     if checker.rules > MAX_RULES:
         yield Fault(pointer, f"has more than {MAX_RULES} rules")
@@ -38,10 +38,10 @@ def rules_to_json_schema(rules: dict[str, Any]) -> dict[str, Any]:
 class _Checker:
     """Checks the rules of one schema and stops at the limits."""
 
-    def __init__(self) -> None:
+    def __init__(self, patterns: Patterns) -> None:
         self.rules = 0
         """Number of rules that were visited."""
-        self._patterns = Patterns()
+        self._patterns = patterns
 
     def check_map(self, rules: object, pointer: str, level: int) -> Iterator[Fault]:
         if not isinstance(rules, dict):

@@ -3,15 +3,16 @@
 from collections.abc import Callable, Hashable, Iterator, Sized
 from hashlib import sha256
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from jsonschema_rs import Draft202012Validator, ValidationError
 
 from discue.domain.errors import Fault, Unprocessable, below
-from discue.domain.json_schema import Document, JsonSchema
+from discue.domain.json_schema import Cost, Document, JsonSchema
 from discue.domain.model import SchemaLanguage
-from discue.domain.patterns import LINEAR
+from discue.domain.pattern_speed import CpuTime
+from discue.domain.patterns import LINEAR, Patterns
 from discue.domain.schema_rules import check_rules, is_number, rules_to_json_schema
 from discue.domain.strict_json import canonical_json, decode_strictly
 
@@ -21,11 +22,17 @@ MAX_FAULTS: Final = 100
 FIELDS: Final[dict[SchemaLanguage, str]] = {"rules": "schema", "json_schema": "json_schema"}
 """Field of a queue that contains a schema of each language."""
 
-_MAX_CHECKED_BYTES: Final = 67_108_864
+_MAX_CHECKED_BYTES: Final = 33_554_432
 """Limit of the message size times the number of subschemas that may check the same value again."""
+_MAX_MATCHED_BYTES: Final = 1_048_576
+"""Limit of the message size times the number of patterns that may be matched with the same text: about 40 ms."""
 _UNLIMITED: Final = 2**53
+_EXPLAINED_SECONDS: Final = 0.02
 _CACHED: Final = 64
 _MAX_SHOWN: Final = 200
+
+Clock: TypeAlias = Callable[[], float]
+_IsLate: TypeAlias = Callable[[], bool]
 
 _decode: Final = msgspec.json.Decoder().decode
 _to_json: Final = msgspec.json.Encoder().encode
@@ -47,32 +54,39 @@ class SchemaValidator:
         self._validators: dict[Hashable, Draft202012Validator] = {}
         self.max_bytes = max_bytes
 
-    def violations(self, body: bytes, pointer: str) -> tuple[Fault, ...]:
-        """Return the violations of a message whose data is at `pointer` of the request; none if it is valid."""
+    def violations(self, body: bytes, pointer: str, clock: Clock) -> tuple[Fault, ...]:
+        """Return the violations of a message whose data is at `pointer` of the request; none if it is valid.
+
+        `clock` returns seconds. A message that takes more than 20 ms to check and
+        to explain is only said to be invalid.
+        """
         try:
+            until = clock() + _EXPLAINED_SECONDS
             value = _decode(body)
             if self._is_valid(value):
                 return ()
-            faults = tuple(islice(self._faults(self._document, value, pointer), MAX_FAULTS))
+            faults = tuple(islice(self._faults(self._document, value, pointer, lambda: clock() > until), MAX_FAULTS))
         except (msgspec.DecodeError, UnicodeError):
             return (Fault(pointer, "must be JSON, with numbers in the range of double precision"),)
         except (ValueError, RecursionError):
             return (Fault(pointer, "is nested too deeply to be checked"),)
         return faults or (Fault(pointer, "does not match the schema"),)
 
-    def _faults(self, schema: Any, value: object, pointer: str) -> Iterator[Fault]:
-        """Yield the violations of a value."""
+    def _faults(self, schema: Any, value: object, pointer: str, is_late: _IsLate) -> Iterator[Fault]:
+        """Yield the violations of a value, until `is_late`."""
+        if is_late():
+            return
         if isinstance(schema, bool):
             if not schema:
                 yield Fault(pointer, "is not allowed")
             return
         yield from self._value_faults(schema, value, pointer)
         if isinstance(value, dict):
-            yield from self._member_faults(schema, value, pointer)
+            yield from self._member_faults(schema, value, pointer, is_late)
         elif isinstance(value, list):
-            yield from self._element_faults(schema, value, pointer)
+            yield from self._element_faults(schema, value, pointer, is_late)
         for inner in self._in_place_subschemas(schema, value):
-            yield from self._faults(inner, value, pointer)
+            yield from self._faults(inner, value, pointer, is_late)
 
     def _value_faults(self, schema: dict[str, Any], value: object, pointer: str) -> Iterator[Fault]:
         """Yield violations of keywords about the value as a whole."""
@@ -86,37 +100,47 @@ class SchemaValidator:
         if not _UNEVALUATED.isdisjoint(schema) and not self._fits(schema, value):
             yield Fault(pointer, "has members or elements that the schema does not allow")
 
-    def _member_faults(self, schema: dict[str, Any], value: dict[str, Any], pointer: str) -> Iterator[Fault]:
+    def _member_faults(
+        self, schema: dict[str, Any], value: dict[str, Any], pointer: str, is_late: _IsLate
+    ) -> Iterator[Fault]:
         for name in schema.get("required", ()):
             if name not in value:
                 yield Fault(below(pointer, name), "is required")
         for name, each in value.items():
+            if is_late():
+                return
             # Walking into every member of a large object is slow: let the validator decide which ones.
             if "patternProperties" not in schema or not self._fits_part(schema, _PROPERTY_KEYWORDS, {name: each}):
-                yield from self._one_member_faults(schema, name, each, below(pointer, name))
+                yield from self._one_member_faults(schema, name, each, below(pointer, name), is_late=is_late)
 
-    def _one_member_faults(self, schema: dict[str, Any], name: str, value: object, pointer: str) -> Iterator[Fault]:
+    def _one_member_faults(
+        self, schema: dict[str, Any], name: str, value: object, pointer: str, *, is_late: _IsLate
+    ) -> Iterator[Fault]:
         matched = schema.get("patternProperties", {})
-        inner = [matched[pattern] for pattern in matched if self._matches(pattern, name)]
+        inner = [matched[pattern] for pattern in matched if not is_late() and self._matches(pattern, name)]
         if name in (props := schema.get("properties", {})):
             inner.append(props[name])
         for one in inner:
-            yield from self._faults(one, value, pointer)
+            yield from self._faults(one, value, pointer, is_late)
         if not inner and "additionalProperties" in schema:
             additional = schema["additionalProperties"]
             if additional is False:
                 yield Fault(pointer, "is not a property of the schema")
             elif not self._fits(additional, value):
-                yield from self._faults(additional, value, pointer)
+                yield from self._faults(additional, value, pointer, is_late)
 
-    def _element_faults(self, schema: dict[str, Any], value: list[Any], pointer: str) -> Iterator[Fault]:
+    def _element_faults(
+        self, schema: dict[str, Any], value: list[Any], pointer: str, is_late: _IsLate
+    ) -> Iterator[Fault]:
         first = schema.get("prefixItems", [])
         for index, (one, each) in enumerate(zip(first, value, strict=False)):
-            yield from self._faults(one, each, below(pointer, index))
+            yield from self._faults(one, each, below(pointer, index), is_late)
         items = schema.get("items", True)
         for index in range(len(first), len(value) if items is not True else 0):
+            if is_late():
+                return
             if not self._fits(items, value[index]):
-                yield from self._faults(items, value[index], below(pointer, index))
+                yield from self._faults(items, value[index], below(pointer, index), is_late)
 
     def _in_place_subschemas(self, schema: dict[str, Any], value: object) -> Iterator[Any]:
         """Yield the subschemas that apply to the same value."""
@@ -264,32 +288,38 @@ class Schema(msgspec.Struct, frozen=True):
     """SHA-256 of its canonical form."""
 
 
-def parse_schema(text: bytes, language: SchemaLanguage) -> Schema:
+def parse_schema(text: bytes, language: SchemaLanguage, cpu_time: CpuTime | None = None) -> Schema:
     """Parse the schema of a queue. `text` must be valid JSON.
 
-    Raises Unprocessable with a fault for each invalid place (at most 100).
+    With `cpu_time`, the speed of each pattern is measured: that takes up to some seconds. Raises Unprocessable with a
+    fault for each invalid place (at most 100).
     """
     value = decode_strictly(text, f"/{FIELDS[language]}")
-    _compile(value, language)
+    _compile(value, language, Patterns(cpu_time))
     return Schema(text.decode(), language, sha256(canonical_json(value).encode()).hexdigest())
 
 
 def compile_schema(text: str, language: SchemaLanguage) -> SchemaValidator:
     """Return the validator of a valid schema. Compiling costs about as much as 100 validations, so cache the result."""
-    return _compile(decode_strictly(text.encode(), f"/{FIELDS[language]}"), language)
+    return _compile(decode_strictly(text.encode(), f"/{FIELDS[language]}"), language, Patterns(None))
 
 
-def _compile(value: Any, language: SchemaLanguage) -> SchemaValidator:
+def _compile(value: Any, language: SchemaLanguage, patterns: Patterns) -> SchemaValidator:
     pointer = f"/{FIELDS[language]}"
-    document = JsonSchema(value, pointer)
-    faults = tuple(islice(check_rules(value, pointer) if language == "rules" else document.faults(), MAX_FAULTS))
+    document = JsonSchema(value, pointer, patterns)
+    found = check_rules(value, pointer, patterns) if language == "rules" else document.faults()
+    faults = tuple(islice(found, MAX_FAULTS))
     if not faults:
         try:
             if language == "rules":
-                # Each value is checked by one rule, so the message size needs no limit.
-                return SchemaValidator(rules_to_json_schema(value), _UNLIMITED)
-            repeated = document.cost.repeated
-            return SchemaValidator(document.expanded, _MAX_CHECKED_BYTES // repeated if repeated else _UNLIMITED)
+                # Each value is checked by one rule.
+                return SchemaValidator(rules_to_json_schema(value), _MAX_MATCHED_BYTES)
+            return SchemaValidator(document.expanded, _max_bytes(document.cost))
         except (ValueError, RecursionError):
             faults = (Fault(pointer, "is not a supported schema"),)
     raise Unprocessable(f"Invalid schema: {faults[0].pointer} {faults[0].detail}.", faults=faults)
+
+
+def _max_bytes(cost: Cost) -> int:
+    checked = _MAX_CHECKED_BYTES // cost.repeated if cost.repeated else _UNLIMITED
+    return min(checked, _MAX_MATCHED_BYTES // cost.matches if cost.matches else _UNLIMITED)

@@ -1,5 +1,7 @@
 """Publishing to queues. Messages are checked, numbered and durable when this returns; the lanes deliver them."""
 
+import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -26,6 +28,7 @@ from discue.store.engine import (
 from discue.store.store import Store
 
 _TRIES = 5
+_TURN_SECONDS = 0.005
 _NO_OPTIONS = MessageOptions()
 
 _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
@@ -85,7 +88,7 @@ async def _publish(
         content = _pack([(each.id, each.alias) for each in new])
         kept = IdempotencyRecord(once.hash, once.fingerprint, content, publisher.row_ids.next())
     for _ in range(_TRIES):
-        check_messages(messages, queue.max_message_bytes, queue.checker)
+        await check_messages(messages, queue.max_message_bytes, queue.checker)
         now = publisher.clock.now()
         append = Append(queue.organization, queue.id, queue.config_version, now, new, kept)
         try:
@@ -124,30 +127,69 @@ def entry_for(public_id: str, message: NewMessage, *, ordered: bool = False, bod
     )
 
 
-def check_messages(
+async def check_messages(
     messages: Sequence[NewMessage], limit: int, checker: SchemaValidator | None, *, destination: str = ""
 ) -> None:
     """Raise PayloadTooLarge or Unprocessable unless the messages fit the size limit and schema of a queue.
 
-    `destination` names the queue in the error, if the request did not name it.
+    `destination` names the queue in the error, if the request did not name it. Lets other tasks run between messages.
     """
+    check_sizes(messages, limit, destination=destination)
+    if checker is None:
+        return
+    faults: list[Fault] = []
+    pause = Pause()
+    for message in messages:
+        faults.extend(_violations(message, checker))
+        if len(faults) >= MAX_FAULTS:
+            break
+        if pause.is_due:
+            await pause.take()
+    _require_none(faults, destination)
+
+
+def check_message(message: NewMessage, limit: int, checker: SchemaValidator | None) -> None:
+    """Raise what `check_messages` raises, for one message."""
+    check_sizes([message], limit)
+    if checker is not None:
+        _require_none(_violations(message, checker), "")
+
+
+def check_sizes(messages: Sequence[NewMessage], limit: int, *, destination: str = "") -> None:
+    """Raise PayloadTooLarge unless the messages fit the size limit of a queue."""
     for message in messages:
         if len(message.body) > limit:
             fault = Fault(message.pointer, f"has {len(message.body)} bytes; at most {limit} are allowed")
             sentence = f"A message of {destination or 'this queue'} can have at most {limit} bytes."
             raise PayloadTooLarge(sentence, faults=(fault,))
-    if checker is None:
-        return
-    faults: list[Fault] = []
-    for message in messages:
-        if not message.is_json:
-            faults.append(Fault(message.pointer, "must be JSON: the queue has a schema"))
-        else:
-            faults.extend(checker.violations(message.body, message.pointer))
-        if len(faults) >= MAX_FAULTS:
-            break
+
+
+def _violations(message: NewMessage, checker: SchemaValidator) -> Sequence[Fault]:
+    if not message.is_json:
+        return (Fault(message.pointer, "must be JSON: the queue has a schema"),)
+    return checker.violations(message.body, message.pointer, time.perf_counter)
+
+
+def _require_none(faults: Sequence[Fault], destination: str) -> None:
     if faults:
         sentence = (
             f"The schema of {destination or 'the queue'} rejects the data: {faults[0].pointer} {faults[0].detail}."
         )
         raise Unprocessable(sentence, faults=tuple(faults[:MAX_FAULTS]))
+
+
+class Pause:
+    """Tells a task that has worked for some milliseconds to let others run."""
+
+    def __init__(self) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._until = self._now() + _TURN_SECONDS
+
+    @property
+    def is_due(self) -> bool:
+        return self._now() > self._until
+
+    async def take(self) -> None:
+        """Let the other tasks of the event loop run."""
+        await asyncio.sleep(0)
+        self._until = self._now() + _TURN_SECONDS

@@ -11,7 +11,7 @@ from discue.domain.errors import NotFound, Unavailable, invalid
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.quotas import PublishUsage
-from discue.publishing.publish import NewMessage, Publisher, check_messages, entry_for
+from discue.publishing.publish import NewMessage, Pause, Publisher, check_messages, entry_for
 from discue.store import topics
 from discue.store.engine import (
     AlreadyDone,
@@ -68,9 +68,11 @@ async def publish_to_topic(
     idempotency key was used before, and what `publish` raises for any of the queues.
     """
     ids = [publisher.public_ids.next() for _ in messages]
+    # Kept between tries: a channel that did not change takes the same messages again.
+    taken: dict[Way, list[int]] = {}
     for _ in range(_TRIES):
         try:
-            return await _publish(publisher, topic, ids, messages, once=once)
+            return await _publish(publisher, topic, ids, messages, taken=taken, once=once)
         except StaleConfiguration:
             await publisher.cache.catch_up()
             topic = await publisher.cache.topic(topic.organization, topic.public_id)
@@ -88,10 +90,12 @@ async def _publish(
     ids: Sequence[str],
     messages: Sequence[NewMessage],
     *,
+    taken: dict[Way, list[int]],
     once: IdempotencyKey | None,
 ) -> RoutedMessages:
     """Publish once. Raises StaleConfiguration if the cached topic or a cached queue is outdated."""
-    destinations = await _destinations(publisher, topic, messages)
+    await _match(topic.ways, messages, taken)
+    destinations = await _destinations(publisher, topic, messages, taken)
     queues_of: list[list[str]] = [[] for _ in messages]
     for each in destinations:
         for index in each.messages:
@@ -120,18 +124,32 @@ async def _publish(
     return RoutedMessages(tuple(placed), appended[0].entries[0].stored_at)
 
 
-async def _destinations(publisher: Publisher, topic: TopicRecord, messages: Sequence[NewMessage]) -> list[_Destination]:
-    """Return the destinations by row id of the queue. Raises Unprocessable and PayloadTooLarge."""
-    chosen: list[tuple[Way, list[int]]] = []
+async def _match(ways: Sequence[Way], messages: Sequence[NewMessage], taken: dict[Way, list[int]]) -> None:
+    """Add the indexes of the messages that each channel takes to `taken`, unless they are known."""
+    # A filter may take milliseconds for each message, so other tasks run in between.
+    pause = Pause()
     seen = []
     for message in messages:
         options = message.options or _NO_OPTIONS
         extra = encode_options(options) or b""
         seen.append((options.subject, Entry(0, "", 0, message.is_json, message.body, extra=extra)))
-    for way in topic.ways:
-        indexes = [index for index, (subject, entry) in enumerate(seen) if way.takes(subject, entry)]
-        if indexes:
-            chosen.append((way, indexes))
+    for way in ways:
+        if way in taken:
+            continue
+        indexes = []
+        for index, (subject, entry) in enumerate(seen):
+            if way.takes(subject, entry):
+                indexes.append(index)
+            if pause.is_due:
+                await pause.take()
+        taken[way] = indexes
+
+
+async def _destinations(
+    publisher: Publisher, topic: TopicRecord, messages: Sequence[NewMessage], taken: dict[Way, list[int]]
+) -> list[_Destination]:
+    """Return the destinations by row id of the queue. Raises Unprocessable and PayloadTooLarge."""
+    chosen = [(way, taken[way]) for way in topic.ways if taken[way]]
     rows = sum(len(indexes) for _, indexes in chosen)
     if rows > MAX_ROWS:
         raise invalid("/messages", f"would store {rows} messages in all queues together; the limit is {MAX_ROWS}")
@@ -143,7 +161,7 @@ async def _destinations(publisher: Publisher, topic: TopicRecord, messages: Sequ
             # The queue was deleted, and the channel with it.
             raise StaleConfiguration from None
         routed, name = [messages[index] for index in indexes], f"the queue {queue.public_id} (channel {way.alias})"
-        check_messages(routed, queue.max_message_bytes, queue.checker, destination=name)
+        await check_messages(routed, queue.max_message_bytes, queue.checker, destination=name)
         destinations.append(_Destination(queue, indexes))
     # The order in which their heads are locked.
     return sorted(destinations, key=lambda each: each.queue.id)

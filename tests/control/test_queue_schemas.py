@@ -81,4 +81,4 @@ async def test_expensive_schema_lowers_the_size_limit_of_messages(cast: Cast, co
     rules = [{"maximum": number} for number in range(512)]
     heavy = parse_schema(msgspec.json.encode({"items": {"allOf": rules}}), "json_schema")
     queue = await _queue(cast, heavy)
-    assert queue.max_message_bytes == 131_072
+    assert queue.max_message_bytes == 65_536

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from discue.domain.errors import Fault, Unprocessable
 from discue.domain.schemas import compile_schema, parse_schema
+from tests.support.clocks import no_time
 
 Document = dict[str, Any] | bool
 
@@ -85,7 +86,7 @@ def _documents(draw: st.DrawFn) -> dict[str, Any]:
 def test_validation_agrees_with_another_implementation(document: dict[str, Any], value: object) -> None:
     checker = compile_schema(json.dumps(document), "json_schema")
     expected = jsonschema.Draft202012Validator(document).is_valid(value)
-    assert (checker.violations(json.dumps(value).encode(), "/data") == ()) == expected
+    assert (checker.violations(json.dumps(value).encode(), "/data", no_time) == ()) == expected
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,9 @@ def test_validation_agrees_with_another_implementation(document: dict[str, Any],
     ],
 )
 def test_violations_have_pointers(document: Document, value: object, pointers: list[str]) -> None:
-    faults = compile_schema(json.dumps(document), "json_schema").violations(json.dumps(value).encode(), "/data")
+    faults = compile_schema(json.dumps(document), "json_schema").violations(
+        json.dumps(value).encode(), "/data", no_time
+    )
     assert [fault.pointer for fault in faults] == pointers
 
 
@@ -171,8 +174,8 @@ def test_document_with_a_foreign_id_refers_to_itself() -> None:
         "$defs": {"a": {"const": 1}},
     }
     checker = compile_schema(json.dumps(document), "json_schema")
-    assert checker.violations(b"1", "/data") == ()
-    assert checker.violations(b"{}", "/data") == (Fault("/data", "must be 1"),)
+    assert checker.violations(b"1", "/data", no_time) == ()
+    assert checker.violations(b"{}", "/data", no_time) == (Fault("/data", "must be 1"),)
 
 
 @pytest.mark.parametrize(
@@ -208,4 +211,38 @@ def test_repeated_rules_lower_the_message_size_limit() -> None:
     plain = compile_schema('{"items": {"properties": {"a": {"type": "string"}}}}', "json_schema")
     assert plain.max_bytes > 2**50
     several = compile_schema(json.dumps({"items": {"allOf": [{"minimum": n} for n in range(256)]}}), "json_schema")
-    assert several.max_bytes == 262_144
+    assert several.max_bytes == 131_072
+
+
+@pytest.mark.parametrize(
+    ("document", "matches"),
+    [
+        ({"pattern": "a"}, 1),
+        ({"properties": {"a": {"pattern": "a"}, "b": {"pattern": "b"}}}, 1),
+        ({"pattern": "a", "allOf": [{"pattern": "b"}, {"pattern": "c"}]}, 3),
+        ({"patternProperties": {"a": {"pattern": "x"}, "b": {"pattern": "y"}}}, 4),
+        ({"$defs": {"a": {"pattern": "a"}}, "items": {"$ref": "#/$defs/a", "pattern": "b"}}, 2),
+        ({"properties": {"a": {"pattern": "a"}}, "unevaluatedProperties": False}, 3),
+    ],
+)
+def test_patterns_for_the_same_text_lower_the_message_size_limit(document: dict[str, Any], matches: int) -> None:
+    assert compile_schema(json.dumps(document), "json_schema").max_bytes == 1_048_576 // matches
+
+
+def test_objects_and_arrays_of_an_enumeration_lower_the_message_size_limit() -> None:
+    document = {"items": {"enum": [*({"a": n} for n in range(60)), *([n] for n in range(4)), "text", 1]}}
+    assert compile_schema(json.dumps(document), "json_schema").max_bytes == 33_554_432 // (64 * 16)
+
+
+def test_schema_has_at_most_200_patterns() -> None:
+    def document(patterns: int) -> dict[str, Any]:
+        return {"properties": {f"p{n}": {"pattern": f"^{n}$"} for n in range(patterns)}}
+
+    parse_schema(json.dumps(document(200)).encode(), "json_schema")
+    too_many = "is one too many: a schema can have at most 200 different patterns"
+    assert _refused(document(201)) == {"/json_schema/properties/p200/pattern": too_many}
+
+
+def test_error_lists_at_most_100_places_of_a_schema() -> None:
+    document = {"properties": {f"p{n}": {"pattern": f"({n}"} for n in range(990)}}
+    assert len(_refused(document)) == 100

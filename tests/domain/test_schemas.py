@@ -1,5 +1,6 @@
 """The rule language: validation of messages and of schemas."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from discue.domain.errors import Fault, Unprocessable
 from discue.domain.schemas import compile_schema, parse_schema
 from discue.domain.strict_json import canonical_json
+from tests.support.clocks import no_time
 
 Rule = dict[str, Any]
 
@@ -150,7 +152,7 @@ def _cases(draw: st.DrawFn) -> tuple[dict[str, Rule], Any]:
 
 def _places(schema: dict[str, Rule], value: object) -> list[str]:
     checker = compile_schema(json.dumps(schema), "rules")
-    return [fault.pointer for fault in checker.violations(json.dumps(value).encode(), "/data")]
+    return [fault.pointer for fault in checker.violations(json.dumps(value).encode(), "/data", no_time)]
 
 
 @given(_cases() | st.tuples(SCHEMAS, VALUES))
@@ -162,7 +164,7 @@ def test_violations_list_exactly_the_invalid_places(case: tuple[dict[str, Rule],
 def test_violations_have_pointers_below_the_message() -> None:
     schema = {"person": {"type": "object", "props": {"tags": {"type": "array", "items": {"type": "string", "max": 3}}}}}
     checker = compile_schema(json.dumps(schema), "rules")
-    assert checker.violations(b'{"person": {"tags": ["one", "three", 3], "a/b": 1}}', "/messages/3/data") == (
+    assert checker.violations(b'{"person": {"tags": ["one", "three", 3], "a/b": 1}}', "/messages/3/data", no_time) == (
         Fault("/messages/3/data/person/tags/1", "must have at most 3 characters"),
         Fault("/messages/3/data/person/tags/2", "must be a string"),
         Fault("/messages/3/data/person/a~1b", "is not a property of the schema"),
@@ -171,7 +173,7 @@ def test_violations_have_pointers_below_the_message() -> None:
 
 def test_error_lists_at_most_100_violations() -> None:
     checker = compile_schema('{"all": {"type": "array", "items": {"type": "string"}}}', "rules")
-    assert len(checker.violations(b'{"all": [%s0]}' % (b"0," * 100_000), "/data")) == 100
+    assert len(checker.violations(b'{"all": [%s0]}' % (b"0," * 100_000), "/data", no_time)) == 100
 
 
 @pytest.mark.parametrize(
@@ -187,18 +189,18 @@ def test_error_lists_at_most_100_violations() -> None:
 )
 def test_message_that_is_no_object_is_invalid_as_a_whole(body: bytes, detail: str) -> None:
     checker = compile_schema('{"n": {"type": "number"}}', "rules")
-    assert checker.violations(body, "/data") == (Fault("/data", detail),)
+    assert checker.violations(body, "/data", no_time) == (Fault("/data", detail),)
 
 
 @pytest.mark.parametrize("body", [b'{"n": 1%s}' % (b"0" * 300), b'{"n": 1e308}', b'{"n": 0.1e-400}', b'{"n": -0}'])
 def test_numbers_within_double_precision_are_valid(body: bytes) -> None:
-    assert compile_schema('{"n": {"type": "number"}}', "rules").violations(body, "/data") == ()
+    assert compile_schema('{"n": {"type": "number"}}', "rules").violations(body, "/data", no_time) == ()
 
 
 def test_last_of_repeated_members_is_validated() -> None:
     checker = compile_schema('{"n": {"type": "number"}}', "rules")
-    assert checker.violations(b'{"n": "x", "n": 1}', "/data") == ()
-    assert checker.violations(b'{"n": 1, "n": "x"}', "/data") == (Fault("/data/n", "must be a number"),)
+    assert checker.violations(b'{"n": "x", "n": 1}', "/data", no_time) == ()
+    assert checker.violations(b'{"n": 1, "n": "x"}', "/data", no_time) == (Fault("/data/n", "must be a number"),)
 
 
 @pytest.mark.parametrize(
@@ -349,3 +351,13 @@ def test_canonical_text_is_equivalent_and_idempotent(value: object) -> None:
     # Beyond 2^53 a float is printed as the shortest integer that rounds to it, which may be a different one.
     assert json.loads(text, parse_int=float) == json.loads(json.dumps(value), parse_int=float)
     assert canonical_json(json.loads(text)) == text
+
+
+def test_violation_that_takes_too_long_to_find_is_not_located() -> None:
+    checker = compile_schema('{"items": {"type": "integer"}}', "json_schema")
+    body = b"[%s0.5]" % (b"1," * 1_000)
+    ticks = itertools.count()
+    assert checker.violations(body, "/data", lambda: next(ticks) / 100) == (
+        Fault("/data", "does not match the schema"),
+    )
+    assert checker.violations(body, "/data", no_time) == (Fault("/data/1000", "must be an integer"),)

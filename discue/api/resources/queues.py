@@ -31,7 +31,8 @@ from discue.api.structs import (
     read_only,
 )
 from discue.control import queues
-from discue.control.context import require_found
+from discue.control.context import ControlContext, require_found
+from discue.control.pattern_checks import check_schema
 from discue.control.queues import (
     LARGEST_MESSAGE_BYTES,
     LONGEST_RETENTION_SECONDS,
@@ -41,7 +42,7 @@ from discue.control.queues import (
     QueueFields,
 )
 from discue.domain.errors import Fault, Unprocessable
-from discue.domain.schemas import FIELDS, Schema, parse_schema
+from discue.domain.schemas import FIELDS, Schema
 from discue.domain.strict_json import MAX_BYTES as SCHEMA_BYTES
 
 _READ, _LIST, _WRITE = Needs.of("queues")
@@ -153,7 +154,8 @@ class QueueSchemaResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def create(call: Call) -> QueueResponse:
     """Create a queue."""
-    return await created(call, lambda control: queues.create(control, call.principal, _fields(call)), _response)
+    fields = await _fields(call)
+    return await created(call, lambda control: queues.create(control, call.principal, fields), _response)
 
 
 async def get(call: Call) -> QueueResponse:
@@ -168,23 +170,23 @@ async def list_all(call: Call) -> QueuesResponse:
 
 async def change(call: Call) -> QueueResponse:
     """Change a queue."""
-    return _response(call, await queues.change(call.control, call.principal, call.ids[0], _fields(call)))
+    return _response(call, await queues.change(call.control, call.principal, call.ids[0], await _fields(call)))
 
 
-def _fields(call: Call) -> QueueFields:
+async def _fields(call: Call) -> QueueFields:
     body: QueueBody = call.body
     return QueueFields(
         *call.names(),
         body.retention,
         body.max_message_bytes,
-        _schema(body),
+        await _schema(call.control, body),
         retry_given(body.retry),
         body.ordered,
         body.on_missed,
     )
 
 
-def _schema(body: QueueBody) -> Schema | ClearedSchema | UnsetType:
+async def _schema(control: ControlContext, body: QueueBody) -> Schema | ClearedSchema | UnsetType:
     """Read the schema. null removes only a schema that was set with the same field."""
     sent = {language: bytes(getattr(body, field)) for language, field in FIELDS.items()}
     given = {language: text for language, text in sent.items() if text not in {b"", b"null"}}
@@ -192,7 +194,7 @@ def _schema(body: QueueBody) -> Schema | ClearedSchema | UnsetType:
         faults = tuple(Fault(f"/{field}", "cannot be combined with the other one") for field in FIELDS.values())
         raise Unprocessable("A queue has one schema: send schema or json_schema.", faults=faults)
     for language, text in given.items():
-        return parse_schema(text, language)
+        return await check_schema(control, text, language)
     # A client that has replaced `schema` by `json_schema` may still send null for `schema`.
     cleared = frozenset(language for language, text in sent.items() if text == b"null")
     return ClearedSchema(cleared) if cleared else UNSET

@@ -53,7 +53,7 @@ from discue.domain.schedule import (
     UnknownTimeZone,
     next_runs,
 )
-from discue.publishing.publish import NewMessage, check_messages
+from discue.publishing.publish import NewMessage, check_message
 from discue.store.schedules import Reason
 
 NEXT_RUNS = 5
@@ -238,7 +238,7 @@ def _data(sent: AsSent) -> tuple[bytes, bool] | None:
     if not bytes(sent):
         return None
     data, is_json = content_of(sent)
-    check_messages([NewMessage(data, is_json)], LARGEST_DATA_BYTES, None)
+    check_message(NewMessage(data, is_json), LARGEST_DATA_BYTES, None)
     return data, is_json
 
 
