@@ -11,7 +11,7 @@ from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, LinkTarget, 
 from discue.domain.attempts import AttemptState
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.model import MISSED_REASONS, DeliveryState
-from discue.store.pagination import FIRST_PAGE, Listing, Selection
+from discue.store.pagination import DEEPEST_ITEM, FIRST_PAGE, Listing, Selection
 
 if TYPE_CHECKING:
     from discue.api.route import Call
@@ -108,14 +108,15 @@ def _creation_times(what: str) -> tuple[Parameter, Parameter]:
 PRETTY: Final = Parameter(
     "pretty", "`true` indents the response. Other values have no effect.", {"type": "string"}, "true"
 )
+_PAGE: Final = number_parameter(
+    "page",
+    f"Number of the page, from 1 to the {DEEPEST_ITEM:,}th item. Following `_links.next` is cheaper and has no end.",
+    range(1, DEEPEST_ITEM + 1),
+    FIRST_PAGE.page,
+)
 _POSITION: Final = (
     number_parameter("per_page", "Number of items per page.", range(1, LARGEST_PAGE + 1), FIRST_PAGE.per_page),
-    number_parameter(
-        "page",
-        "Number of the page, from 1. Following `_links.next` is cheaper.",
-        range(1, 10**_LONGEST_NUMBER),
-        FIRST_PAGE.page,
-    ),
+    _PAGE,
     id_parameter("after", "Only items that follow this id in the list: older ones."),
     id_parameter("before", "Only items that precede this id in the list: newer ones."),
 )
@@ -228,6 +229,11 @@ def _selected(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
         for parameter in parameters
         if values[parameter.name] != parameter.schema.get("default")
     }
+    last_item = values.get("page", 1) * values.get("per_page", FIRST_PAGE.per_page)
+    if last_item > DEEPEST_ITEM and not {"after", "before"} & given.keys():
+        raise _PAGE.wrong(
+            f"times per_page can be at most {DEEPEST_ITEM}: follow the `next` links, or use `after` and `before`, instead"
+        )
     # Links use `alias` only, so that both synonyms lead to the same pages.
     name = given.pop(_NAME.name, None)
     if name is not None and given.setdefault("alias", name) != name:

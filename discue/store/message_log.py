@@ -17,7 +17,7 @@ from discue.domain.ids import is_public_id
 from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
 from discue.store.engine import LogPage, NewEntry, QueueKey, Row, Transaction, Value
-from discue.store.pagination import LARGEST, Selection, Span, created_at, first_id_at, intersect
+from discue.store.pagination import LARGEST, Selection, Span, created_at, first_id_at, intersect, too_far
 from discue.store.tables import chunks, placeholders, read_one, rows_among, within_bytes
 
 JSON: Final = 1
@@ -125,13 +125,7 @@ _WITHOUT_ALIAS: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND
 _AT: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND queue = $2 AND seq = $3"
 _OF_IDS: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND id IN ({{}})"
 _ENDS: Final = "SELECT tail, head FROM queue_head WHERE organization = $1 AND queue = $2"
-_IDS: Final = "SELECT id, queue, seq FROM log AS listed WHERE organization = $1"
-_LIVE: Final = "NOT IN (SELECT id FROM queue WHERE organization = $1 AND deleted_at IS NOT NULL)"
-# A skipped row costs only its step in the index: it is never read into memory.
-_OF_LIVE_QUEUES: Final = f"""
-    AND queue {_LIVE} AND NOT EXISTS (
-        SELECT 1 FROM log AS other WHERE other.organization = $1 AND other.id = listed.id
-        AND other.queue > listed.queue AND other.queue {_LIVE}{{}})"""
+_IDS: Final = "SELECT id, queue, seq FROM log WHERE organization = $1"
 _LIVE_QUEUE: Final = "SELECT public_id FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
 
 _ABOVE_EVERY_ID: Final = "z" * 22
@@ -232,14 +226,12 @@ class AcrossQueues:
         self._organization = organization
         self._live = live
         filters = (
-            ("{0}.alias =", selection.alias),
-            ("coalesce({0}.published_at, {0}.stored_at) >", selection.created_after),
-            ("coalesce({0}.published_at, {0}.stored_at) <", selection.created_before),
+            ("alias =", selection.alias),
+            ("coalesce(published_at, stored_at) >", selection.created_after),
+            ("coalesce(published_at, stored_at) <", selection.created_before),
         )
         given = [(condition, value) for condition, value in filters if value is not None]
-        conditions = "".join([f" AND {condition} ${number}" for number, (condition, _) in enumerate(given, 2)])
-        self._sql = _IDS + conditions.format("listed")
-        self._live_only = _OF_LIVE_QUEUES.format(conditions.format("other"))
+        self._sql = _IDS + "".join([f" AND {condition} ${number}" for number, (condition, _) in enumerate(given, 2)])
         self._values: tuple[Value, ...] = (organization, *[value for _, value in given])
         self._within = _ids_of_times(selection)
 
@@ -249,24 +241,27 @@ class AcrossQueues:
 
     async def older(self, tx: Transaction, bound: str | None, limit: int, offset: int = 0) -> Sequence[Row]:
         lowest, highest = self._within
-        if offset:
-            sql = self._sql + self._live_only
-            rows = await self._ids(tx, sql, _between(lowest, highest), "DESC", limits=(limit, offset))
-            return await self._read(tx, rows)
         span = (lowest, highest if bound is None else min(bound, highest))
-        return await self._read(tx, await self._scan(tx, span, limit, newest_first=True))
+        # Skipped keys are read, but not their rows: a database that sorts out the copies of each is ten times slower.
+        found = await self._scan(tx, span, offset + limit, newest_first=True, is_numbered=offset > 0)
+        return await self._read(tx, found[offset:])
 
     async def newer(self, tx: Transaction, bound: str, limit: int) -> Sequence[Row]:
         lowest, highest = self._within
         return await self._read(tx, await self._scan(tx, (max(bound, lowest), highest), limit, newest_first=False))
 
-    async def _scan(self, tx: Transaction, span: tuple[str, str], wanted: int, *, newest_first: bool) -> list[Row]:
-        """Scan messages, skipping those of deleted queues that are not removed yet. Raises Unavailable for too many."""
+    async def _scan(
+        self, tx: Transaction, span: tuple[str, str], wanted: int, *, newest_first: bool, is_numbered: bool = False
+    ) -> list[Row]:
+        """Scan messages: each once, and without those of deleted queues that are not removed yet.
+
+        Raises BadRequest if a numbered page, or Unavailable if another one, would need too many steps.
+        """
         found: dict[str, Row] = {}
         # Usually no queue is being deleted: then the first read has the whole page.
         chunk, keys = wanted, _between(*span)
         for _ in range(_SCANS):
-            rows = await self._ids(tx, self._sql, keys, "DESC" if newest_first else "ASC", limits=(chunk, 0))
+            rows = await self._ids(tx, keys, "DESC" if newest_first else "ASC", chunk)
             for row in rows:
                 if row[0] not in found and await self._live.public_id(tx, row[1]) is not None:
                     found[row[0]] = row
@@ -275,15 +270,15 @@ class AcrossQueues:
             last = (rows[-1][0], rows[-1][1])
             keys = (keys[0], last) if newest_first else (last, keys[1])
             chunk = _SCANNED_AT_ONCE
+        if is_numbered:
+            raise too_far()
         raise Unavailable("The messages of a deleted queue are being removed. Try again in a minute.")
 
-    async def _ids(
-        self, tx: Transaction, sql: str, keys: tuple[_IdKey, _IdKey], order: str, *, limits: tuple[int, int]
-    ) -> list[Row]:
+    async def _ids(self, tx: Transaction, keys: tuple[_IdKey, _IdKey], order: str, limit: int) -> list[Row]:
         taken = len(self._values)
         condition = f"(id, queue) > (${taken + 1}, ${taken + 2}) AND (id, queue) < (${taken + 3}, ${taken + 4})"
-        ordered = f"ORDER BY id {order}, queue {order} LIMIT ${taken + 5} OFFSET ${taken + 6}"
-        return await tx.rows(f"{sql} AND {condition} {ordered}", *self._values, *keys[0], *keys[1], *limits)
+        ordered = f"ORDER BY id {order}, queue {order} LIMIT ${taken + 5}"
+        return await tx.rows(f"{self._sql} AND {condition} {ordered}", *self._values, *keys[0], *keys[1], limit)
 
     async def _read(self, tx: Transaction, found: Sequence[Row]) -> list[Row]:
         rows = []

@@ -243,6 +243,9 @@ def _no_listener(rule: str) -> BadRequest:
     return BadRequest(f"The query parameter listener {rule}.", faults=(Fault("?listener", rule),))
 
 
+_DEEPEST: Final = 1_000
+"""A numbered page looks up every message before it."""
+
 _Listed = Callable[[Transaction, Sequence[Row]], Awaitable[list[Row]]]
 """Returns which of some rows the list can contain."""
 
@@ -261,7 +264,7 @@ class _EachOnce:
         return row[0] if row is not None else await self._source.locate(tx, public_id)
 
     async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
-        if offset * self._logs > MERGED_ROWS:
+        if offset > _DEEPEST or offset * self._logs > MERGED_ROWS:
             raise too_far()
         return (await self._some(tx, self._source.older, bound, offset + limit))[offset:]
 

@@ -20,8 +20,11 @@ from discue.store.tables import placeholders
 LARGEST = 9_223_372_036_854_775_807
 """Above every row id and seq."""
 
-MERGED_ROWS = 100_000
-"""The largest number of rows read to reach a page. Reads run on the event loop, which they block."""
+DEEPEST_ITEM = 10_000
+"""Numbered pages end here: one reads all that comes before it, on an event loop that it blocks meanwhile."""
+
+MERGED_ROWS = 10_000
+"""The largest number of rows of several sources that are read to reach a numbered page."""
 
 _TIME_CHARACTERS = 8
 _LAST_MILLISECOND = (LARGEST >> 22) - 1
@@ -259,7 +262,7 @@ class Merged:
 
 def too_far() -> BadRequest:
     """Return the error for a numbered page that can only be reached by reading all that comes before it."""
-    rule = "is too far from the first in this list: follow the `next` links instead"
+    rule = "is too far from the first in this list: follow the `next` links, or use `after` and `before`, instead"
     return BadRequest(f"The page {rule}.", faults=(Fault("?page", rule),))
 
 

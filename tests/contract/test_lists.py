@@ -73,6 +73,16 @@ def test_a_list_goes_by_numbers_and_by_places(owner: Caller, name: str) -> None:
     assert ids_of(owner.get(f"/{name}?page=90"), name) == []
 
 
+@every_list
+def test_numbered_pages_end_at_item_10000(owner: Caller, name: str) -> None:
+    assert ids_of(owner.get(f"/{name}?page=100&per_page=100"), name) == []
+    for query in ("page=1001", "page=101&per_page=100", "page=10000"):
+        refused = owner.ask("GET", f"/{name}?{query}")
+        assert refused.status_code == 400
+        assert refused.json()["errors"][0]["pointer"] == "?page"
+        assert "after" in refused.json()["detail"]
+
+
 def test_ten_are_shown_by_default_and_a_hundred_at_most(owner: Caller) -> None:
     path = f"/queues/{owner.create('/queues')['id']}/messages"
     owner.ask("POST", f"{path}/batch", {"messages": [{"data": number} for number in range(101)]})

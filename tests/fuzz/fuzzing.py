@@ -50,7 +50,7 @@ _NOT_A_FAULT = ("2xx", "3xx", "4xx")
 
 
 def _is_refused_as_a_whole(case: AnyCase) -> bool:
-    """Whether parameters contradict each other that are good one by one, name a listener that is none, or are no tags.
+    """Whether parameters do not go together that are good one by one, name a listener that is none, or are no tags.
 
     (The fuzzer takes `0` for an entity tag.)
     """
@@ -60,6 +60,7 @@ def _is_refused_as_a_whole(case: AnyCase) -> bool:
     return (
         ({"alias", "name"} <= query.keys() and query["alias"] != query["name"])
         or bool({"state", "listener"} & query.keys())
+        or "page" in query
         or not all(re.search(_TAGS, tag) for tag in tags)
     )
 

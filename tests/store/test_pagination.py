@@ -86,18 +86,18 @@ class Counting:
         return await self._tx.execute(sql, *values)
 
 
-@pytest.mark.parametrize("page", [20, 1_000_000])
-async def test_a_page_far_down_the_messages_reads_none_of_those_before_it(store: Store, page: int) -> None:
+async def test_a_page_far_down_the_messages_reads_only_keys_of_those_before_it(store: Store) -> None:
     queue = await stored_queue(store, ORGANIZATION, 1)
     await publish(store, queue, [public_id(number) for number in range(10, 210)])
 
     async def work(tx: Transaction) -> tuple[Listing[Any], int]:
         counting = Counting(tx)
-        return await messages.page(counting, ORGANIZATION, Selection(per_page=3, page=page)), counting.rows_read
+        return await messages.page(counting, ORGANIZATION, Selection(per_page=3, page=20)), counting.rows_read
 
     found, rows_read = await store.read(work)
-    assert ids_of(found) == ([public_id(number) for number in (152, 151, 150)] if page == 20 else [])
-    assert rows_read < 20
+    assert ids_of(found) == [public_id(number) for number in (152, 151, 150)]
+    # 61 keys, of which the last tells that there is a next page.
+    assert rows_read < 61 + 20
 
 
 class Skipping(Counting):
@@ -134,9 +134,9 @@ async def test_a_page_beyond_the_end_of_a_log_skips_nothing(
 
 async def test_pages_that_would_take_reading_everything_before_them_are_refused(store: Store) -> None:
     pages, _ = await _messages_confined(store)
-    assert (await store.read(lambda tx: pages(tx, Selection(per_page=3, page=1_000)))).items == ()
+    assert (await store.read(lambda tx: pages(tx, Selection(per_page=3, page=300)))).items == ()
     with pytest.raises(BadRequest) as refused:
-        await store.read(lambda tx: pages(tx, Selection(per_page=3, page=100_000)))
+        await store.read(lambda tx: pages(tx, Selection(per_page=3, page=1_000)))
     assert refused.value.faults[0].pointer == "?page"
 
 
