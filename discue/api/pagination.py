@@ -231,9 +231,8 @@ def _selected(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
     }
     last_item = values.get("page", 1) * values.get("per_page", FIRST_PAGE.per_page)
     if last_item > DEEPEST_ITEM and not {"after", "before"} & given.keys():
-        raise _PAGE.wrong(
-            f"times per_page can be at most {DEEPEST_ITEM}: follow the `next` links, or use `after` and `before`, instead"
-        )
+        rule = f"times per_page can be at most {DEEPEST_ITEM}"
+        raise _PAGE.wrong(f"{rule}: follow the `next` links, or use `after` and `before`, instead")
     # Links use `alias` only, so that both synonyms lead to the same pages.
     name = given.pop(_NAME.name, None)
     if name is not None and given.setdefault("alias", name) != name:

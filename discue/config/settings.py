@@ -160,6 +160,11 @@ class Settings:
         types.one_of("all", "failures", "none"),
         "Which attempts keep full request and response details: all, failures or none.",
     )
+    attempt_details_bytes_per_hour: int = _setting(
+        16 * _MEBIBYTE,
+        types.integer(0, 1_000_000_000_000),
+        "Maximum bytes of attempt details that are stored for an organization per hour.",
+    )
     delivery_deadline_seconds: int = _setting(
         30 * _DAY, types.integer(60, _CENTURY), "Time after which a message that is not settled is missed, in seconds."
     )

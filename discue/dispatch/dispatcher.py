@@ -10,6 +10,7 @@ import msgspec
 
 from discue.crypto.keyring import Keyring
 from discue.dispatch.lane.context import BodyBudget, LaneContext, LimitedReads, SendAttempt, Tuning, WorkerContext
+from discue.dispatch.lane.detail_budget import DetailBudget
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt, endpoint_of
 from discue.dispatch.lane.filter_turns import FilterTurns
 from discue.dispatch.lane.flush import write_until_stored
@@ -46,6 +47,7 @@ class DispatchLimits(msgspec.Struct, frozen=True):
     timeout_ms: int
     deadline_ms: int
     disable_after_seconds: int
+    attempt_details_bytes_per_hour: int
 
 
 class Sources(msgspec.Struct, frozen=True):
@@ -129,6 +131,7 @@ class Dispatcher:
             filter_turns=FilterTurns(),
             deadline_ms=limits.deadline_ms,
             disable_after_seconds=limits.disable_after_seconds,
+            details=DetailBudget(sources.clock, limits.attempt_details_bytes_per_hour, lambda: store.workers),
             handover_outcomes=self.handover_outcomes,
             prober=self.prober,
             log_attempt=self._log_attempt,

@@ -198,12 +198,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(AttemptDetail).decode
 
 
-def detail_of(trace: Trace, next_attempt_at: int) -> AttemptDetail:
-    """Return what is kept of a trace."""
+def detail_of(trace: Trace, next_attempt_at: int, body_bytes: int | None = None) -> AttemptDetail:
+    """Return what is kept of a trace: of the response body, at most `body_bytes` if given."""
     return AttemptDetail(
         visible_request_headers(trace.request_head),
         visible_response_headers(trace.response_headers),
-        trace.excerpt,
+        trace.excerpt[:body_bytes],
         trace.body_bytes,
         trace.address,
         trace.is_reused,
@@ -212,10 +212,10 @@ def detail_of(trace: Trace, next_attempt_at: int) -> AttemptDetail:
     )
 
 
-def encode_detail(trace: Trace, next_attempt_at: int) -> bytes:
-    """Return the details of a trace in their stored form."""
+def encode_detail(trace: Trace, next_attempt_at: int, *, body_bytes: int | None = None) -> bytes:
+    """Return what `detail_of` keeps of a trace, in its stored form."""
     # The fastest level, because this runs for each attempt that keeps its details.
-    return _FORMAT + zlib.compress(_encode(detail_of(trace, next_attempt_at)), _FASTEST)
+    return _FORMAT + zlib.compress(_encode(detail_of(trace, next_attempt_at, body_bytes)), _FASTEST)
 
 
 def decode_detail(stored: bytes) -> AttemptDetail:

@@ -95,6 +95,7 @@ class Worker:
                 timeout_ms=settings.delivery_timeout_seconds * 1_000,
                 deadline_ms=settings.delivery_deadline_seconds * 1_000,
                 disable_after_seconds=settings.disable_after_seconds,
+                attempt_details_bytes_per_hour=settings.attempt_details_bytes_per_hour,
             ),
             sources=Sources(clock, SystemRandom().random, row_ids, control.keyring),
             log=log,

@@ -38,6 +38,7 @@ LIMITS = DispatchLimits(
     timeout_ms=15_000,
     deadline_ms=30 * DAY_MS,
     disable_after_seconds=5 * 86_400,
+    attempt_details_bytes_per_hour=1 << 24,
 )
 SECRET = "whsec_" + "A" * 43 + "="
 

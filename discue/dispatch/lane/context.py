@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from discue.dispatch.lane.breaker import FAILURES_IN_A_ROW, MOST_TRIALS, RETRYING_LIMIT
+from discue.dispatch.lane.detail_budget import DetailBudget
 from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.filter_turns import FilterTurns
 from discue.dispatch.lane.flush import Spawn
@@ -146,6 +147,7 @@ class LaneContext(WorkerContext, frozen=True):
     """How long a message may wait until it is missed."""
     disable_after_seconds: int
     """How long a listener may only fail until it is disabled; 0 for ever."""
+    details: DetailBudget
     handover_outcomes: HandoverOutcomes
     prober: Prober
     log_attempt: Callable[[LaneRecord, InFlightAttempt, Outcome], None]

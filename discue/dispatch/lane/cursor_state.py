@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Final
 
 from discue.dispatch.lane.ordering import HeldKey, Ordering
-from discue.domain.attempts import Attempt, Outcome, Trace, encode_detail
+from discue.domain.attempts import Attempt, Outcome
 from discue.domain.messages import Entry
 from discue.domain.retry import Settlement
 from discue.domain.window import Window, subtract
@@ -85,14 +85,13 @@ class CursorState:
     def fits_one_flush(self) -> bool:
         return self._detail_bytes <= _DETAIL_BYTES or len(self._details) <= 1
 
-    def add_attempt(self, attempt: Attempt, trace: Trace | None = None, next_attempt_at: int = 0) -> None:
-        """Record an attempt that has ended, with its request and response if they are kept."""
+    def add_attempt(self, attempt: Attempt, detail: bytes = b"") -> None:
+        """Record an attempt that has ended, with its details if they are kept."""
         self._attempts.append(attempt)
         self.dirty = True
-        if trace is not None:
-            content = encode_detail(trace, next_attempt_at)
-            self._details.append((attempt.id, content))
-            self._detail_bytes += len(content)
+        if detail:
+            self._details.append((attempt.id, detail))
+            self._detail_bytes += len(detail)
 
     def acknowledge(self, seq: int, now: int, *, has_row: bool) -> None:
         self.acknowledged += 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from discue.dispatch.lane.cursor_state import attempt_record
 from discue.dispatch.lane.flush import StoreCheck, write_until_stored
-from discue.domain.attempts import Outcome, encode_detail
+from discue.domain.attempts import Outcome
 from discue.domain.retry import settle
 from discue.domain.window import Window
 from discue.store import delivery_rows
@@ -160,7 +160,7 @@ class Handover:
             due_at=settlement.due_at if has_retry else now,
             reason=settlement.reason,
             attempt=attempt_record(record, context.row_ids.next(), attempt.seq, attempt.number, outcome=outcome),
-            detail=encode_detail(outcome.trace, settlement.due_at) if outcome.trace is not None else b"",
+            detail=context.details.encode(record.organization, attempt.number, outcome, settlement.due_at),
         )
         if self._is_stored:
             context.handover_outcomes.report(end)

@@ -316,7 +316,8 @@ class Lane:
             cursor.acknowledge(attempt.seq, now, has_row=attempt.has_row)
         else:
             next_attempt_at = self._record_failure(attempt, outcome, now)
-        cursor.add_attempt(record, outcome.trace, next_attempt_at)
+        organization = self.record.organization
+        cursor.add_attempt(record, context.details.encode(organization, attempt.number, outcome, next_attempt_at))
         self._flush.request()
 
     def _record_failure(self, attempt: InFlightAttempt, outcome: Outcome, now: int) -> int:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.ordering import PUSH_STATES, Ordering, WaitingByKey
-from discue.domain.attempts import Timings, Trace
 from discue.domain.messages import Entry
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import Settlement
@@ -179,15 +178,11 @@ def test_changes_are_taken_once_with_rising_versions() -> None:
     assert (second.position, second.retrying) == (first.position, first.retrying)
 
 
-def _trace(size: int) -> Trace:
-    return Trace(b"POST / HTTP/1.1\r\n\r\n", (), os.urandom(size), size, "", False, Timings(None, None, None, None, 1))
-
-
-@given(st.lists(st.integers(0, 100_000), max_size=40))
+@given(st.lists(st.integers(1, 100_000), max_size=40))
 def test_many_details_are_stored_in_parts_and_keep_their_slots(sizes: list[int]) -> None:
     cursor = CursorState(RECORD)
     for number, size in enumerate(sizes):
-        cursor.add_attempt(attempt_record(RECORD, number, 11 + number, 1, outcome=badly()), _trace(size))
+        cursor.add_attempt(attempt_record(RECORD, number, 11 + number, 1, outcome=badly()), os.urandom(size))
     taken = [cursor.take()]
     while cursor.dirty:
         cursor.on_stored()
