@@ -43,7 +43,8 @@ class ListenerFields(NameFields, frozen=True):
     status: Status | None = None
     mode: str | None = None
     notify_url: str | None = None
-    liveness_url: str | None = None
+    liveness_url: str | UnsetType | None = UNSET
+    """None removes it, UNSET keeps the stored value."""
     options: OptionFields = OptionFields()
     authentication: AuthenticationFields | UnsetType | None = UNSET
 
@@ -68,8 +69,8 @@ async def create(
 ) -> ListenerDetails:
     """Create a listener; its default alias is its id.
 
-    Raises BadRequest without the URLs that its mode requires. Raises Unprocessable for a taken or invalid alias, for
-    URLs that requests cannot be sent to, and for fields of the other mode.
+    Raises BadRequest for a listener in push mode without `notify_url`. Raises Unprocessable for a taken or invalid
+    alias, for URLs that requests cannot be sent to, and for fields of the other mode.
     """
     principal.require("listeners", "write", queue_public_id)
     await check_filter(control, fields.options.filter)
@@ -204,7 +205,7 @@ async def _require_registered(tx: Transaction, stored: Listener | None, changed:
         return
     for name in ("notify_url", "liveness_url"):
         url, pointer = getattr(changed, name), f"/{name}"
-        if stored is not None and url == getattr(stored, name):
+        if not url or (stored is not None and url == getattr(stored, name)):
             continue
         target = egress.parse_target(url, pointer)
         if not await domains.is_registered(tx, changed.organization, target.host, target.port):
@@ -242,7 +243,7 @@ def _changed(
         alias=alias,
         status=fields.status or stored.status,
         notify_url=_url(control, fields.notify_url, stored, "/notify_url"),
-        liveness_url=_url(control, fields.liveness_url, stored, "/liveness_url"),
+        liveness_url=_liveness_url(control, fields.liveness_url, stored),
         options=options,
         config_version=stored.config_version + 1,
         updated_at=control.clock.now(),
@@ -265,6 +266,15 @@ def _url(control: ControlContext, given: str | None, listener: Listener, pointer
     if not given or given != stored:
         egress.check_target(egress.parse_target(given, pointer), control.egress, pointer)
     return given
+
+
+def _liveness_url(control: ControlContext, given: str | UnsetType | None, listener: Listener) -> str:
+    """Return the URL as sent, "" without one. Raises Unprocessable."""
+    if given is None:
+        return ""
+    if isinstance(given, UnsetType):
+        return listener.liveness_url
+    return _url(control, given, listener, "/liveness_url")
 
 
 def _asked_authentication(

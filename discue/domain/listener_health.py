@@ -19,6 +19,9 @@ IDLE_INTERVAL_MS: Final = 300_000
 FIRST_PROBE_MS: Final = 2_000
 """Delay of the first probe after a listener is created or changed, so that its client can first read it back."""
 
+_NO_ENDPOINT: Final = frozenset({404, 405, 501})
+"""Statuses that say that the URL is no liveness endpoint."""
+
 _INACTIVE_AFTER: Final = 3
 _STABLE_AFTER: Final = 2
 _JITTER: Final = 0.2
@@ -51,7 +54,9 @@ def probe_error(failure: FailureKind, status: int) -> str:
     """Return a description of a failed probe, "" if it succeeded. Of the response it contains only the status."""
     if failure:
         return describe_failure(failure)
-    return "" if 200 <= status < 300 else f"answered {status}"
+    if 200 <= status < 300:
+        return ""
+    return f"answered {status}: not a liveness endpoint" if status in _NO_ENDPOINT else f"answered {status}"
 
 
 def is_conclusive(failure: FailureKind) -> bool:
@@ -59,8 +64,12 @@ def is_conclusive(failure: FailureKind) -> bool:
     return failure != "internal"
 
 
-def after_probe(before: Liveness, error: str, status: int, now: int) -> Liveness:
-    """Return the liveness after a probe. A failure never improves the state; only two successes in a row do."""
+def after_probe(before: Liveness, error: str, status: int, now: int, *, acknowledged_at: int = 0) -> Liveness:
+    """Return the liveness after a probe. `acknowledged_at`: when the listener last acknowledged a message; 0: never.
+
+    A failure counts towards `inactive` only if the URL is a liveness endpoint, and no message was acknowledged since
+    the probe before. Two successes in a row make any listener stable.
+    """
     if not error:
         # Capped at the threshold, so that further successes are no change (see `needs_notification`).
         in_a_row = min(max(before.in_a_row, 0) + 1, _STABLE_AFTER)
@@ -71,10 +80,21 @@ def after_probe(before: Liveness, error: str, status: int, now: int) -> Liveness
             last_success_at=now,
             in_a_row=in_a_row,
         )
-    in_a_row = max(min(before.in_a_row, 0) - 1, -_INACTIVE_AFTER)
+    acknowledges = acknowledged_at >= max(before.last_success_at, before.last_failure_at, 1)
+    state: LivenessState = "unstable"
+    in_a_row = 0
+    if status in _NO_ENDPOINT:
+        # An inactive listener answers again. Whether messages arrive, too, is for trials to show.
+        state = "inactive" if before.state == "inactive" and not acknowledges else "unknown"
+    elif acknowledges:
+        state = "inactive" if before.state == "inactive" else "unstable"
+    else:
+        in_a_row = max(min(before.in_a_row, 0) - 1, -_INACTIVE_AFTER)
+        if before.state == "inactive" or in_a_row == -_INACTIVE_AFTER:
+            state = "inactive"
     return msgspec.structs.replace(
         before,
-        state="inactive" if before.state == "inactive" or in_a_row == -_INACTIVE_AFTER else "unstable",
+        state=state,
         failure_count=before.failure_count + 1,
         last_failure_at=now,
         last_failure_status=status,
@@ -84,15 +104,23 @@ def after_probe(before: Liveness, error: str, status: int, now: int) -> Liveness
 
 
 def with_new_url(before: Liveness) -> Liveness:
-    """Return the liveness after the liveness URL has changed: the state is unknown, the totals stay."""
+    """Return the liveness after the liveness URL was changed or removed: the state is unknown, the totals stay."""
     return msgspec.structs.replace(before, state="unknown", in_a_row=0)
 
 
+def after_trials(before: Liveness) -> Liveness:
+    """Return the liveness of an inactive listener that has acknowledged enough messages, whatever its probes said."""
+    return msgspec.structs.replace(before, state="unstable", in_a_row=max(before.in_a_row, 0))
+
+
 def breaker_state(liveness: Liveness) -> BreakerState:
-    """Return the state of the circuit breaker. It opens only for an `inactive` listener."""
+    """Return the state of the circuit breaker. It opens only for an `inactive` listener.
+
+    It is half open after a success, and after a probe that did not count.
+    """
     if liveness.state != "inactive":
         return "closed"
-    return "half_open" if liveness.in_a_row > 0 else "open"
+    return "open" if liveness.in_a_row < 0 else "half_open"
 
 
 def needs_notification(before: Liveness, after: Liveness) -> bool:

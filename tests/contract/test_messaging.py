@@ -188,6 +188,17 @@ def test_a_listener_is_asked_whether_it_lives(owner: Caller, queue: str, begun: 
     assert found["success_count"] >= 2
 
 
+@covers("listeners.md# Liveness")
+def test_a_listener_needs_no_liveness_url(owner: Caller, queue: str) -> None:
+    made = owner.create(f"{queue}/listeners", notify_url=NOWHERE["notify_url"])
+    assert ("liveness_url" in made, made["liveness"]["state"]) == (False, "unknown")
+    path = f"{queue}/listeners/{made['id']}"
+    assert owner.change(path, liveness_url=NOWHERE["liveness_url"])["liveness_url"] == NOWHERE["liveness_url"]
+    assert "liveness_url" not in owner.change(path, liveness_url=None)
+    assert "liveness_url" not in owner.change(path, alias="renamed")
+    owner.refused(400, "POST", f"{queue}/listeners", {"liveness_url": NOWHERE["liveness_url"]})
+
+
 @pytest.mark.parametrize("field", ["notify_url", "liveness_url"])
 @pytest.mark.parametrize(
     "url",

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from discue.control import domains, listeners, organizations, queues
 from discue.control.context import ControlContext
@@ -40,12 +41,29 @@ async def test_secret_is_returned_once_and_urls_as_sent(cast: Cast, control: Con
     assert read.listener.secrets == NO_SECRETS
 
 
-@pytest.mark.parametrize("missing", ["notify_url", "liveness_url"])
-async def test_push_listener_requires_both_urls(cast: Cast, control: ControlContext, missing: str) -> None:
-    fields = msgspec.structs.replace(URLS, **{missing: None})
+async def test_push_listener_requires_a_notify_url(cast: Cast, control: ControlContext) -> None:
+    fields = ListenerFields(liveness_url=LIVE)
     with pytest.raises(BadRequest) as refused:
         await listeners.create(control, cast.alice.principal, await _queue(control, cast.alice), fields)
-    assert [fault.pointer for fault in refused.value.faults] == [f"/{missing}"]
+    assert [fault.pointer for fault in refused.value.faults] == ["/notify_url"]
+
+
+async def test_liveness_url_is_optional_and_can_be_removed(cast: Cast, control: ControlContext) -> None:
+    principal, queue = cast.alice.principal, await _queue(control, cast.alice)
+    made = (await listeners.create(control, principal, queue, ListenerFields(notify_url=NOTIFY))).listener
+    assert made.liveness_url == ""
+    for given, expected in ((LIVE, LIVE), (UNSET, LIVE), (None, ""), (UNSET, "")):
+        fields = ListenerFields(liveness_url=given)
+        changed = await listeners.change(control, principal, queue, made.public_id, fields=fields)
+        assert changed.listener.liveness_url == expected
+
+
+async def test_required_domains_do_not_require_a_liveness_url(cast: Cast, control: ControlContext) -> None:
+    principal, queue = cast.alice.principal, await _queue(control, cast.alice)
+    await _require(control, cast)
+    await domains.create(control, principal, DomainFields(hostname="shop.example.com", port=443))
+    fields = ListenerFields(notify_url="https://shop.example.com/")
+    assert (await listeners.create(control, principal, queue, fields)).listener.liveness_url == ""
 
 
 @pytest.mark.parametrize("field", ["notify_url", "liveness_url"])

@@ -396,7 +396,7 @@ class Stage:
             a_listener(queue, self._number),
             secrets=secrets,
             options=options or DeliveryOptions(),
-            liveness_url=liveness_url or f"https://example.com/live/{self._number}",
+            liveness_url=f"https://example.com/live/{self._number}" if liveness_url is None else liveness_url,
         )
 
         async def work(tx: Transaction) -> None:

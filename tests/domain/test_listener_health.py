@@ -13,6 +13,7 @@ from discue.domain.listener_health import (
     Liveness,
     after_failure,
     after_probe,
+    after_trials,
     breaker_state,
     probe_error,
     probe_interval_ms,
@@ -26,7 +27,6 @@ from tests.support.clocks import NOON
 # Liveness
 
 probes = st.lists(st.booleans(), max_size=40)
-states = probes.map(lambda results: _after_probes(*results))
 
 
 def _after_probes(*results: bool, before: Liveness | None = None) -> Liveness:
@@ -76,6 +76,76 @@ def test_state_follows_the_contract_for_any_series(results: list[bool]) -> None:
         elif not succeeded and expected != "inactive":
             expected = "unstable"
     assert _after_probes(*results).state == expected
+
+
+# + succeeded, - failed, / is no liveness endpoint; ! and | like - and /, after a message was acknowledged
+_RESULTS: dict[str, tuple[int, bool]] = {"+": (200, False), "-": (503, False), "/": (404, False), "!": (503, True)}
+_RESULTS |= {"|": (404, True)}
+
+
+def _after_any(results: str, before: Liveness | None = None) -> Liveness:
+    found = before or Liveness()
+    for number, result in enumerate(results, 1):
+        now = max(NOON, found.last_success_at, found.last_failure_at) + 10 * number
+        status, acknowledges = _RESULTS[result]
+        found = after_probe(found, probe_error("", status), status, now, acknowledged_at=now - 1 if acknowledges else 0)
+    return found
+
+
+states = st.text("+-/!|", max_size=40).map(_after_any)
+
+
+@pytest.mark.parametrize(
+    ("results", "state", "breaker"),
+    [
+        ("/", "unknown", "closed"),
+        ("////", "unknown", "closed"),
+        ("++/", "unknown", "closed"),
+        ("--/--", "unstable", "closed"),
+        ("--/---", "inactive", "open"),
+        ("!!!!!", "unstable", "closed"),
+        ("--!--", "unstable", "closed"),
+        ("--!---", "inactive", "open"),
+        ("---/", "inactive", "half_open"),
+        ("---/-", "inactive", "open"),
+        ("---/+", "inactive", "half_open"),
+        ("---/++", "stable", "closed"),
+        ("---//////", "inactive", "half_open"),
+        ("---/|", "unknown", "closed"),
+        ("---|", "unknown", "closed"),
+        ("---+!", "inactive", "half_open"),
+        ("---!", "inactive", "half_open"),
+        ("---!-", "inactive", "open"),
+    ],
+)
+def test_state_after_probes_that_do_not_count(results: str, state: str, breaker: str) -> None:
+    found = _after_any(results)
+    assert (found.state, breaker_state(found)) == (state, breaker)
+
+
+@given(st.text("+/!|", max_size=40))
+def test_no_failure_counts_without_a_liveness_endpoint_or_while_messages_are_acknowledged(results: str) -> None:
+    found = _after_any(results)
+    assert found.state != "inactive"
+    assert found.failure_count == len(results) - results.count("+")
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_url_that_is_no_liveness_endpoint_is_shown_and_does_not_count(status: int) -> None:
+    found = Liveness()
+    for number in range(1, 5):
+        found = after_probe(found, probe_error("", status), status, NOON + number)
+    assert found == Liveness(
+        "unknown", 0, 4, 0, NOON + 4, status, f"answered {status}: not a liveness endpoint", in_a_row=0
+    )
+
+
+@given(states)
+def test_acknowledged_messages_end_the_inactivity(before: Liveness) -> None:
+    found = after_trials(before)
+    assert (found.state, breaker_state(found)) == ("unstable", "closed")
+    assert _after_any("--", found).state == "unstable"
+    assert _after_any("++", found).state == "stable"
 
 
 @given(probes)

@@ -73,7 +73,8 @@ _NOTIFY_URL: Final = doc(
     **_URL_LIMITS,
 )
 _LIVENESS_URL: Final = doc(
-    "Where the listener's liveness is checked: an http or https URL without credentials and fragment. Push mode only.",
+    "Where the listener's liveness is checked: an http or https URL without credentials and fragment. null: nowhere. "
+    "Push mode only.",
     "https://example.com/live",
     **_URL_LIMITS,
 )
@@ -137,15 +138,11 @@ class AuthenticationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
 class ListenerBody(NamedBody, kw_only=True):
     """A listener to create, or the changes to one."""
 
-    example: ClassVar = {
-        "alias": "billing",
-        "notify_url": "https://example.com/notify",
-        "liveness_url": "https://example.com/live",
-    }
+    example: ClassVar = {"alias": "billing", "notify_url": "https://example.com/notify"}
     opaque_fields = ("filter",)
 
     notify_url: Annotated[str | UnsetType, _NOTIFY_URL] = UNSET
-    liveness_url: Annotated[str | UnsetType, _LIVENESS_URL] = UNSET
+    liveness_url: Annotated[Text, _LIVENESS_URL] = UNSET
     status: Annotated[Text, STATUS] = UNSET
     headers: HeadersSent = UNSET
     timeout: Annotated[Integer, _TIMEOUT] = UNSET
@@ -312,7 +309,7 @@ def _fields(call: Call) -> ListenerFields:
         # null resets a field to its default, here as in every other field.
         "push" if body.mode is None else text_given(body.mode),
         text_given(body.notify_url),
-        text_given(body.liveness_url),
+        body.liveness_url,
         options,
         AuthenticationFields(**asdict(sent)) if isinstance(sent, AuthenticationBody) else sent,
     )
@@ -369,7 +366,7 @@ ROUTES = (
         _WRITE,
         ListenerBody,
         statuses=(402,),
-        required=("notify_url", "liveness_url"),
+        required=("notify_url",),
         required_unless=("mode", "pull"),
     ),
     Route(GET, "/queues/{queue_id}/listeners/{listener_id}", get, _READ),

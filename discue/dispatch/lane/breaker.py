@@ -9,6 +9,7 @@ from discue.domain.listener_health import (
     NO_FAILURES,
     Liveness,
     after_failure,
+    after_trials,
     breaker_state,
     with_new_url,
 )
@@ -63,8 +64,8 @@ class CircuitBreaker:
     def configure(self, before: Endpoint, after: Endpoint, in_flight: Collection[int]) -> bool:
         """Follow a change of the listener. True if the breaker is not open any more.
 
-        Earlier failures do not count for the new configuration. The state of another liveness URL is unknown. A new
-        target gets new trials if the last probe succeeded.
+        Earlier failures do not count for the new configuration. The state is unknown with another liveness URL, or
+        none. A new target gets new trials if the last probe did not fail.
         """
         if after.config_version != before.config_version:
             self.failing = NO_FAILURES
@@ -80,6 +81,7 @@ class CircuitBreaker:
             self.trials += 1
             if self.trials > self._most_trials:
                 self._enter(BreakerState.CLOSED)
+                self.liveness = after_trials(self.liveness)
         return was_failing
 
     def on_failure(self, seq: int, now: int) -> bool:

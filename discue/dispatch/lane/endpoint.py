@@ -37,6 +37,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     timeout_ms: int
     policy: RetryPolicy
     liveness_url: str
+    """"" without one."""
     probed: Target | None
     """The target of probes; None if the listener is not probed."""
     headers: Headers = ()
@@ -64,7 +65,8 @@ def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, tim
         raise ValueError("the secret of a listener's authentication is lost")
     authentication = credentials_of(credentials, record.listener_public_id)
     expiries = tuple(secret.expires_at for secret in secrets)
-    is_enabled, probed = record.status == "enabled", parse_target(record.liveness_url, "/liveness_url")
+    is_enabled = record.status == "enabled"
+    is_probed = is_enabled and record.may_probe and record.liveness_url != ""
     return Endpoint(
         target=parse_target(record.notify_url, "/notify_url"),
         keys=tuple(signing_key_of(secret) for secret in secrets),
@@ -74,7 +76,7 @@ def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, tim
         timeout_ms=timeout_ms if options.timeout_seconds is None else options.timeout_seconds * 1_000,
         policy=policy_of(record),
         liveness_url=record.liveness_url,
-        probed=probed if is_enabled and record.may_probe else None,
+        probed=parse_target(record.liveness_url, "/liveness_url") if is_probed else None,
         headers=(*options.headers, *authentication.headers),
         rate_limit=options.rate_limit,
         expiries=expiries if any(expiries) else (),

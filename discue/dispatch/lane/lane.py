@@ -311,8 +311,12 @@ class Lane:
         next_attempt_at = 0
         if outcome.error == "":
             self.limits.throttle.end()
-            if self.limits.breaker.on_success(attempt.seq):
+            breaker = self.limits.breaker
+            before = breaker.liveness
+            if breaker.on_success(attempt.seq):
                 context.prober.note(self)
+            if breaker.liveness is not before:
+                context.prober.on_change(self, before, breaker.liveness)
             cursor.acknowledge(attempt.seq, now, has_row=attempt.has_row)
         else:
             next_attempt_at = self._record_failure(attempt, outcome, now)

@@ -84,8 +84,8 @@ class HealthWriter:
         self.is_closed = False
         """Set to store nothing any more."""
 
-    def on_probe(self, lane: "Lane", before: Liveness, after: Liveness) -> None:
-        """Store what a probe has changed."""
+    def on_change(self, lane: "Lane", before: Liveness, after: Liveness) -> None:
+        """Store what a probe or the end of trials has changed."""
         if before.state != after.state:
             say = self._context.log.warning if after.state == "inactive" else self._context.log.info
             say("liveness", listener=lane.record.listener_public_id, state=after.state, before=before.state)
@@ -228,6 +228,10 @@ class Prober:
         if listener is not None and listener.lane is lane:
             self._remove(listener)
 
+    def on_change(self, lane: "Lane", before: Liveness, after: Liveness) -> None:
+        """Store the liveness that deliveries have changed."""
+        self._health_writer.on_change(lane, before, after)
+
     def on_failure(self, lane: "Lane", *, health_changed: bool) -> None:
         """Probe a listener soon whose attempt failed, if it is probed rarely. Store its health if that changed."""
         if health_changed:
@@ -307,12 +311,13 @@ class Prober:
         lane = listener.lane
         before = after = lane.limits.breaker.liveness
         if is_conclusive(fetched.error):
-            after = after_probe(before, probe_error(fetched.error, fetched.status), fetched.status, now)
+            error, acknowledged_at = probe_error(fetched.error, fetched.status), lane.cursor.last_success_at
+            after = after_probe(before, error, fetched.status, now, acknowledged_at=acknowledged_at)
         listener.interval = self._interval(lane, after, listener.changed_at, now)
         listener.due_at = now + with_jitter(listener.interval, self._context.random())
         if after is not before:
             lane.on_probe(after)
-            self._health_writer.on_probe(lane, before, after)
+            self._health_writer.on_change(lane, before, after)
 
     def _interval(self, lane: "Lane", known: Liveness, changed_at: int, now: int) -> int:
         """Return the milliseconds to the next probe. A listener is idle if nothing waits, and no news came lately."""

@@ -51,8 +51,8 @@ BREAKER_TRANSITIONS: Final[Transitions[BreakerState]] = {
     BreakerState.CLOSED: frozenset({BreakerState.OPEN}),
     # A trial or a probe failed (open); enough trials succeeded, or the listener is `stable` (closed).
     BreakerState.HALF_OPEN: frozenset({BreakerState.OPEN, BreakerState.CLOSED}),
-    # A probe succeeded, or the target changed after one had (half open); the listener is `stable`, or its liveness URL
-    # changed (closed).
+    # A probe succeeded or did not count, or the target changed after such a probe (half open); the listener is `stable`
+    # or `unknown`, which it is with another liveness URL or none (closed).
     BreakerState.OPEN: frozenset({BreakerState.HALF_OPEN, BreakerState.CLOSED}),
 }
 

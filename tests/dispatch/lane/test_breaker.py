@@ -68,8 +68,94 @@ async def test_trials_double_after_a_good_probe_until_the_breaker_closes(stage: 
     assert waves[6] == IN_FLIGHT
     assert sum(waves) == 500
     assert [sent.message_id for sent in stage.courier.sent][:3] == ids[:3]
-    assert (await stage.liveness(listener)).state == "inactive"
+    # Enough messages were acknowledged: it is not inactive, although one probe is missing to call it stable.
+    assert (await stage.liveness(listener)).state == "unstable"
     assert (await stage.counts(listener)).acknowledged == 500
+
+
+async def test_listener_that_acknowledges_enough_messages_stays_open_for_a_new_owner(stage: Stage) -> None:
+    queue, listener = await _inactive(stage)
+    await stage.publish(queue, 100)
+    await stage.probe()
+    await stage.end_all(well())
+    await stage.start()
+    await stage.publish(queue, 100)
+    assert len(stage.courier.in_flight) == IN_FLIGHT
+    await stage.end_all(well())
+    await stage.probe(503)
+    assert (await stage.liveness(listener)).state == "unstable"
+
+
+async def test_listener_without_a_liveness_url_is_sent_everything_and_never_probed(stage: Stage) -> None:
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    listener = await stage.listener(queue, liveness_url="")
+    await stage.publish(queue, 3)
+    await stage.end(stage.courier.in_flight[::], badly())
+    await stage.advance(DAY_MS)
+    await stage.end_all(well())
+    assert (await stage.counts(listener)).acknowledged == 3
+    assert (await stage.liveness(listener)).state == "unknown"
+    assert stage.scout.asked == []
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_url_that_is_no_liveness_endpoint_never_stops_a_listener(stage: Stage, status: int) -> None:
+    queue, listener = await stage.running()
+    await stage.probe(status, times=5)
+    await stage.publish(queue)
+    await stage.end(stage.courier.in_flight[0], well())
+    await stage.advance(60_000)
+    found = await stage.liveness(listener)
+    assert (found.state, found.failure_count) == ("unknown", 5)
+    assert found.last_failure_msg == f"answered {status}: not a liveness endpoint"
+
+
+async def test_failed_probes_do_not_stop_a_listener_that_acknowledges(stage: Stage) -> None:
+    queue, listener = await stage.running()
+    for _ in range(6):
+        await stage.publish(queue)
+        await stage.end(stage.courier.in_flight[0], well())
+        await stage.probe(503)
+    found = await stage.liveness(listener)
+    assert (found.state, found.last_failure_msg) == ("unstable", "answered 503")
+    await stage.probe(503, times=3)
+    await stage.publish(queue)
+    assert stage.courier.in_flight == []
+    assert (await stage.liveness(listener)).state == "inactive"
+
+
+async def test_inactive_listener_whose_url_is_no_liveness_endpoint_any_more_gets_a_trial_per_probe(
+    stage: Stage,
+) -> None:
+    queue, listener = await _inactive(stage)
+    await stage.publish(queue, 10)
+    for sent in (1, 2):
+        await stage.probe(404)
+        assert len(stage.courier.sent) == sent
+        await stage.end(stage.courier.in_flight[0], badly())
+        assert stage.courier.in_flight == []
+    await stage.probe(404)
+    await stage.end(stage.courier.in_flight[0], well())
+    assert len(stage.courier.in_flight) == 2
+    await stage.probe(404)
+    assert (await stage.liveness(listener)).state == "unknown"
+    assert len(stage.courier.in_flight) == 9
+
+
+async def test_inactive_listener_is_open_at_once_when_its_liveness_url_is_removed(stage: Stage) -> None:
+    queue, listener = await _inactive_after_failures(stage, 5)
+    sent = len(stage.courier.sent)
+    await stage.configure(listener, liveness_url="")
+    assert len(stage.courier.sent) == sent + 5
+    await stage.end_all(well())
+    assert (await stage.counts(listener)).acknowledged == 5
+    asked = len(stage.scout.asked)
+    await stage.advance(DAY_MS)
+    assert len(stage.scout.asked) == asked
+    await stage.start()
+    await stage.publish(queue)
+    assert len(stage.courier.in_flight) == 1
 
 
 async def test_failed_trial_opens_the_breaker_until_the_next_good_probe(stage: Stage) -> None:

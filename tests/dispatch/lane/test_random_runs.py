@@ -197,10 +197,11 @@ class Promises(RuleBasedStateMachine):
             self.messages_are_published(which, list("aabbac"))
 
     @precondition(lambda self: len(self.listeners) < 6)
-    @rule(which=QUEUE, is_filtered=st.booleans())
-    def a_listener_is_created(self, which: int, *, is_filtered: bool) -> None:
+    @rule(which=QUEUE, is_filtered=st.booleans(), is_probed=st.booleans())
+    def a_listener_is_created(self, which: int, *, is_filtered: bool, is_probed: bool = True) -> None:
         log = self.logs[which]
-        listener = self.run(self.stage.listener(log.queue, NOT_C if is_filtered else DeliveryOptions()))
+        options, liveness_url = NOT_C if is_filtered else DeliveryOptions(), None if is_probed else ""
+        listener = self.run(self.stage.listener(log.queue, options, liveness_url=liveness_url))
         self.listeners[listener.public_id] = KnownListener(listener, len(log.ids), is_filtered)
 
     @rule(which=QUEUE, keys=KEYS)
@@ -248,10 +249,10 @@ class Promises(RuleBasedStateMachine):
         for _ in range(rounds):
             self.run(self.ended(worker, worker.courier.in_flight[1:], outcome))
 
-    @rule(results=st.lists(st.booleans(), min_size=1, max_size=4))
-    def probes_come_back(self, results: list[bool]) -> None:
-        for is_well in results:
-            self.run(self.probed(200 if is_well else 503))
+    @rule(statuses=st.lists(st.sampled_from([200, 404, 503, 503]), min_size=1, max_size=4))
+    def probes_come_back(self, statuses: list[int]) -> None:
+        for status in statuses:
+            self.run(self.probed(status))
             self.run(self.stage.advance(34_000))
 
     async def probed(self, status: int) -> None:
@@ -268,6 +269,16 @@ class Promises(RuleBasedStateMachine):
     def a_listener_is_changed(self, index: int, status: str) -> None:
         if living := self.living():
             self.run(self.stage.configure(living[index % len(living)].listener, status=status))
+
+    @rule(index=NUMBERS, url=st.sampled_from(["", "https://example.com/live/other"]))
+    def the_liveness_url_of_a_listener_is_changed(self, index: int, url: str) -> None:
+        if living := self.living():
+            self.run(self.stage.configure(living[index % len(living)].listener, liveness_url=url))
+
+    @invariant()
+    def no_listener_is_held_back_without_a_liveness_url(self) -> None:
+        lanes = [lane for worker in self.honest() for lane in worker.lanes if lane.is_active]
+        assert all(each.limits.breaker.is_closed for each in lanes if not each.endpoint.liveness_url)
 
     @rule(index=NUMBERS)
     def a_message_is_deleted(self, index: int) -> None:
