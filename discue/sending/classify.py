@@ -94,13 +94,14 @@ def classify_tls_error(error: ssl.SSLError) -> Failure:
     return Failure("tls", f"TLS failed: {getattr(error, 'reason', None) or 'unknown reason'}.")
 
 
-def classify_lost_connection(error: Exception | None, *, response_started: bool) -> Failure:
+def classify_lost_connection(error: Exception | None, *, response_started: bool, is_reused: bool = False) -> Failure:
     """Classify the loss of an open connection before the response was complete."""
     if isinstance(error, ssl.SSLError):
         return classify_tls_error(error)
+    what = "reused connection" if is_reused else "connection"
     verb = "closed" if error is None else "reset"
     when = "in the middle of the response" if response_started else "before the response"
-    return Failure("reset", f"The connection was {verb} {when}.")
+    return Failure("reset", f"The {what} was {verb} {when}.")
 
 
 def _reason(error: OSError) -> str:

@@ -1,6 +1,7 @@
 """Connections to listeners' servers: each carries one exchange at a time, and is kept for reuse while it is idle."""
 
 import asyncio
+import select
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
@@ -10,13 +11,17 @@ from typing import TYPE_CHECKING, cast
 from discue.domain.attempts import Outcome, Timings, Trace
 from discue.sending.dialer import DialTimings
 from discue.sending.request import AttemptRequest, Origin
-from discue.sending.response import ResponseInvalid, ResponseReader, SenderLimits
+from discue.sending.response import ResponseInvalid, ResponseReader, SenderLimits, reusable_seconds
 
 if TYPE_CHECKING:
     from discue.sending.sender import Sender
 
 # Below this, copying head and body together is cheaper than a second system call.
 _LARGEST_JOINED_BODY = 65_536
+_FIRST_DISTRUST_SECONDS = 1.0
+_LONGEST_DISTRUST_SECONDS = 60.0
+_MOST_DISTRUSTED = 10_000
+_TRUSTED = (0.0, 0.0)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -57,10 +62,10 @@ class Connection(asyncio.Protocol):
     exchange: Exchange | None
     limits: InitVar[SenderLimits]
     response: ResponseReader = field(init=False)
-    requests_sent: int = 0
     opened_at: float = 0.0
     address: str = ""
     reusable_until: float = 0.0
+    _events: "select.poll | None" = None
     _transport: asyncio.Transport = field(init=False)
 
     def __post_init__(self, limits: SenderLimits) -> None:
@@ -70,7 +75,6 @@ class Connection(asyncio.Protocol):
         """Send the exchange's request and expect its response."""
         self.exchange = exchange
         exchange.connection = self
-        self.requests_sent += 1
         self.response.begin()
         body = exchange.request.body
         if len(body) <= _LARGEST_JOINED_BODY:
@@ -89,6 +93,20 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once, even with an exchange in flight."""
         self._transport.abort()
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether the peer of an idle connection has closed it, or sent something unsolicited.
+
+        Asks the system: the event loop may not have reported it yet. A request that is written after the peer has
+        closed is lost, and must not be written again, because nobody could tell whether it was read.
+        """
+        if self._transport.is_closing():
+            return True
+        if self._events is None:
+            self._events = select.poll()
+            self._events.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._events.poll(0))
 
     @property
     def is_reusable(self) -> bool:
@@ -149,6 +167,8 @@ class IdleConnections:
         self._limits = limits
         self._by_origin: dict[Origin, list[Connection]] = {}
         self._by_age: OrderedDict[Connection, None] = OrderedDict()
+        self._distrusted: OrderedDict[Origin, tuple[float, float]] = OrderedDict()
+        """Until when no connection of an origin is kept, and how many seconds that is."""
 
     def __len__(self) -> int:
         return len(self._by_age)
@@ -159,7 +179,7 @@ class IdleConnections:
         while idle:
             connection = idle[-1]
             self._remove(connection, idle)
-            if now < connection.reusable_until:
+            if now < connection.reusable_until and not connection.is_disturbed:
                 return connection
             connection.abort()
         return None
@@ -167,8 +187,13 @@ class IdleConnections:
     def put(self, connection: Connection, now: float) -> None:
         """Keep the connection for a while, or close it if a limit is reached."""
         limits = self._limits
-        connection.reusable_until = min(now + limits.idle_seconds, connection.opened_at + limits.age_seconds)
+        idle_seconds = limits.idle_seconds
+        if connection.response.keep_alive_header:
+            idle_seconds = min(idle_seconds, reusable_seconds(connection.response.keep_alive_header))
+        connection.reusable_until = min(now + idle_seconds, connection.opened_at + limits.age_seconds)
         waiting = len(self._by_origin.get(connection.origin, ()))
+        if self._distrusted and self._distrusted.get(connection.origin, _TRUSTED)[0] > now:
+            connection.reusable_until = now
         if connection.reusable_until <= now or waiting >= limits.idle_connections_per_origin:
             connection.abort()
             return
@@ -177,6 +202,24 @@ class IdleConnections:
         self._by_age[connection] = None
         if len(self._by_age) > limits.idle_connections:
             self._close(next(iter(self._by_age)))
+
+    def distrust(self, origin: Origin, now: float) -> None:
+        """Keep no connection of an origin for a while: its server closed one without notice, and a request is lost.
+
+        A second after the first time, and twice as long each time that it happens again soon: a server that always does
+        so must not cost every other request, and one that crashed must not cost its connections for long.
+        """
+        until, seconds = self._distrusted.pop(origin, (0.0, 0.0))
+        # Several requests that are lost together count once.
+        if until <= now:
+            is_recent = now < until + _LONGEST_DISTRUST_SECONDS
+            seconds = min(seconds * 2, _LONGEST_DISTRUST_SECONDS) if is_recent else _FIRST_DISTRUST_SECONDS
+            until = now + seconds
+        self._distrusted[origin] = (until, seconds)
+        if len(self._distrusted) > _MOST_DISTRUSTED:
+            self._distrusted.popitem(last=False)
+        while idle := self._by_origin.get(origin):
+            self._close(idle[-1])
 
     def discard(self, connection: Connection) -> None:
         """Remove a connection that was closed, if it is here."""

@@ -132,8 +132,11 @@ class AccessTokens:
         return found
 
     def refuse(self, grant: TokenGrant, token: Token) -> bool:
-        """Remove a token that the listener rejected. Returns whether to get a new one: not if this one is just new."""
-        # A listener that rejects every token must not cause a token request for every attempt.
+        """Remove a token that the listener rejected. Returns whether the next attempt gets a new one.
+
+        A token that is just new is kept: a listener that rejects every token must not cause a token request for every
+        attempt.
+        """
         if self._clock.monotonic() - token.got_at < _YOUNGEST_RENEWED_SECONDS:
             return False
         if self._tokens.get(grant.name) is token:
@@ -182,6 +185,7 @@ _UNAUTHORIZED: Final = 401
 _HEADER: Final = "authorization"
 _CLOSED: Final = Outcome(0, "internal", "The service stopped before a response came.", 0)
 _UNEXPECTED: Final = Outcome(0, "internal", "The request could not be sent.", 0)
+_REJECTED: Final = "The listener rejected the access token. The next attempt gets a new one."
 
 _logger = logging.getLogger(__name__)
 
@@ -199,7 +203,11 @@ class AuthorizingSender:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
-        """Make one attempt, like `Sender.send`. If the listener rejects a cached token, retries once with a new one."""
+        """Make one attempt, like `Sender.send`.
+
+        If the listener rejects a cached token, the attempt fails, and the next one gets a new token. Repeating the
+        request here would exceed the listener's rate limit.
+        """
         if request.grant is None:
             self._sender.send(request, done)
             return
@@ -218,12 +226,12 @@ class AuthorizingSender:
         outcome, started_at = _CLOSED, self._clock.monotonic()
         try:
             token = await self._token(request, grant, started_at)
-            response = await self._send(request, token, started_at)
+            outcome = await self._send(request, token, started_at)
             # A token that was got for this attempt is not the reason: another one would be refused, too.
-            is_kept = token.got_at < started_at
-            if response.status == _UNAUTHORIZED and is_kept and self._tokens.refuse(grant, token):
-                response = await self._send(request, await self._token(request, grant, started_at), started_at)
-            outcome = response
+            is_cached = token.got_at < started_at
+            if outcome.status == _UNAUTHORIZED and is_cached and self._tokens.refuse(grant, token):
+                # Not the listener's decision about the message: no final status may make it missed.
+                outcome = replace(outcome, error="authentication", detail=_REJECTED)
         except TokenRefused as error:
             outcome = Outcome(0, "authentication", str(error), 0)
         except Exception:

@@ -62,6 +62,8 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     """How to get the access token that the request needs, if any."""
     identity: ClientIdentity | None = None
     """The client certificate of the connection, if any."""
+    expires_at: int = 0
+    """When the request must not be written any more, in milliseconds since the epoch; 0 for never."""
 
     def __repr__(self) -> str:
         # Keys and bodies must not appear in logs.

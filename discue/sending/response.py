@@ -1,5 +1,9 @@
 """Reading HTTP/1.1 responses: as much as is needed, within the limits."""
 
+import math
+import re
+from typing import Final
+
 import httptools
 import msgspec
 
@@ -11,8 +15,11 @@ class SenderLimits(msgspec.Struct, frozen=True):
 
     connect_timeout_ms: int = 5_000
     """For resolving, connecting and TLS together."""
-    idle_seconds: float = 15.0
-    """How long a connection is kept for reuse after a response."""
+    idle_seconds: float = 4.0
+    """How long a connection is kept for reuse after a response, unless the server announces less.
+
+    Many servers close idle connections after five seconds. A request that is on its way then is lost.
+    """
     age_seconds: float = 60.0
     """How old a connection may be when it is reused."""
     idle_connections: int = 10_000
@@ -26,6 +33,15 @@ class SenderLimits(msgspec.Struct, frozen=True):
 
 
 _SWITCHING_PROTOCOLS = 101
+_IDLE_TIMEOUT: Final = re.compile(rb"(?:^|[,\s])timeout\s*=\s*(\d{1,9})", re.IGNORECASE)
+_ON_THE_WAY_SECONDS: Final = 1.0
+"""How long a request may take to a server that is about to close its connection."""
+
+
+def reusable_seconds(keep_alive: bytes) -> float:
+    """Return for how long a connection is reused, by the value of a `Keep-Alive` header; infinite without a timeout."""
+    announced = _IDLE_TIMEOUT.search(keep_alive)
+    return math.inf if announced is None else max(0.0, int(announced[1]) - _ON_THE_WAY_SECONDS)
 
 
 _MALFORMED = Failure("protocol", "The response is not valid HTTP.")
@@ -55,6 +71,7 @@ class ResponseReader:
         "body_bytes",
         "headers",
         "keep_alive",
+        "keep_alive_header",
         "no_retry",
         "received",
         "retry_after",
@@ -82,6 +99,7 @@ class ResponseReader:
         self.whole = False
         self.keep_alive = False
         """Whether the peer keeps the connection open after this response."""
+        self.keep_alive_header = b""
         self.surplus = False
         """Whether bytes were received after the end of the response."""
         self.retry_after = b""
@@ -153,6 +171,8 @@ class ResponseReader:
             self.retry_after = value
         elif name == b"webhook-no-retry":
             self.no_retry = value
+        elif name == b"keep-alive":
+            self.keep_alive_header = value
 
     def on_headers_complete(self) -> None:
         if self.whole:

@@ -24,6 +24,7 @@ _CLOSING_SECONDS = 1.0
 
 _CLOSED = Failure("internal", "The service stopped before a response came.")
 _UNEXPECTED = Failure("internal", "The request could not be sent.")
+_EXPIRED = Failure("connect_timeout", "The message expired before its request was sent.")
 
 _logger = logging.getLogger(__name__)
 
@@ -68,8 +69,8 @@ class Sender:
     def send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
         """Make one attempt. `done` is called once, on the loop, after this has returned. Never raises.
 
-        A request is written twice only if a connection that was used before turned out to be stale: closed
-        before the first byte of a response.
+        The request is written at most once: an attempt whose connection is lost fails, even if the connection was
+        stale. Only an attempt of its own takes a token of the rate limit, and is recorded.
         """
         now = self._clock.monotonic()
         exchange = Exchange(request, done, now)
@@ -112,10 +113,11 @@ class Sender:
 
     def _prepare(self, exchange: Exchange) -> Origin | None:
         """Build the head and return the origin. Returns None if the request cannot be sent; it fails then."""
-        request = exchange.request
-        failure = _CLOSED
+        request, failure = exchange.request, _CLOSED
         try:
-            if not self._closing:
+            if self._is_expired(request):
+                failure = _EXPIRED
+            elif not self._closing:
                 preamble = self._heads.preamble(request)
                 exchange.head = attempt_head(preamble, request, self._clock.now() // 1_000)
                 return preamble.origin
@@ -167,6 +169,12 @@ class Sender:
             connection.address = exchange.dial.address
         exchange.deadline = exchange.ends_at
         exchange.dialing = None
+        # Connecting takes up to seconds. The retry that follows is not made: the message is missed as expired.
+        if self._is_expired(exchange.request):
+            connection.exchange = None
+            connection.abort()
+            self._fail(exchange, _EXPIRED)
+            return
         connection.transmit(exchange)
 
     def on_response_started(self, connection: Connection) -> None:
@@ -205,16 +213,14 @@ class Sender:
         self._fail(exchange, failure, connection)
 
     def on_lost(self, connection: Connection, error: Exception | None) -> None:
-        """Fail the exchange, unless the connection was stale: reused and silent. Then use a new connection."""
+        """Fail the exchange. The listener may have read the request, even on a connection that was stale."""
+        exchange = connection.exchange
+        is_reused = exchange is not None and exchange.dial is None
         response_started = connection.response.received > 0
-        # Servers close idle connections, sometimes just as a request is written. To send it again is safe: deliveries
-        # are at least once. A new connection that is lost is a failure of the listener.
-        if connection.requests_sent > 1 and not response_started:
-            exchange = connection.detach()
-            connection.abort()
-            self._dial(exchange, connection.origin, self._clock.monotonic())
-        else:
-            self.on_failed(connection, classify_lost_connection(error, response_started=response_started))
+        if is_reused and not response_started:
+            self._idle.distrust(connection.origin, self._clock.monotonic())
+        failure = classify_lost_connection(error, response_started=response_started, is_reused=is_reused)
+        self.on_failed(connection, failure)
 
     def on_unexpected_data(self, connection: Connection) -> None:
         """Drop an idle connection whose peer sent something unsolicited, or closed it."""
@@ -225,6 +231,9 @@ class Sender:
         """Note that a connection is closed. Called once for each, after `on_opened`."""
         self.open_connections -= 1
         self._quieter.set()
+
+    def _is_expired(self, request: AttemptRequest) -> bool:
+        return 0 < request.expires_at <= self._clock.now()
 
     def _fail(self, exchange: Exchange, failure: Failure, connection: Connection | None = None) -> None:
         now = self._clock.monotonic()

@@ -1,6 +1,7 @@
 """Idle connections: how many are kept, for how long, and what they hold."""
 
 import asyncio
+import socket
 import weakref
 from types import SimpleNamespace
 from typing import cast
@@ -22,14 +23,20 @@ class Host(str):
 
 
 class Line(asyncio.Transport):
-    """A transport that only knows whether it was cut."""
+    """A transport that knows whether it was cut. On its socket nothing happens."""
 
     def __init__(self) -> None:
-        super().__init__()
+        here, self._peer = socket.socketpair()
+        super().__init__({"socket": here})
         self.is_cut = False
 
     def abort(self) -> None:
         self.is_cut = True
+        self._peer.close()
+        self.get_extra_info("socket").close()
+
+    def is_closing(self) -> bool:
+        return self.is_cut
 
 
 def connected(host: Host, limits: SenderLimits, opened_at: float) -> tuple[Connection, Line]:

@@ -113,7 +113,8 @@ async def test_concurrent_attempts_of_a_listener_share_one_token_request() -> No
         assert bearers(listener.requests) == ["Bearer one"] * 4 + ["Bearer two"]
 
 
-async def test_refused_cached_token_is_renewed_once_within_the_attempt() -> None:
+async def test_refused_cached_token_fails_the_attempt_and_is_renewed_for_the_next_one() -> None:
+    """A request that is repeated within an attempt would exceed the listener's rate limit."""
     clock = MovableClock()
     answers = (OK, UNAUTHORIZED, OK, UNAUTHORIZED, UNAUTHORIZED)
     async with meeting(token("one"), token("two"), token("three"), answers=answers, clock=clock) as (
@@ -121,13 +122,15 @@ async def test_refused_cached_token_is_renewed_once_within_the_attempt() -> None
         listener,
         authorizer,
     ):
-        grant = grant_to(issuer)
-        statuses = []
-        for _ in range(3):
+        outcomes = []
+        for _ in answers:
             clock.added_seconds += 60
-            statuses.append((await begin(authorizer, listener.url, grant=grant)).status)
-        assert statuses == [200, 200, 401]
+            outcomes.append(await begin(authorizer, listener.url, grant=grant_to(issuer)))
         assert bearers(listener.requests) == [f"Bearer {text}" for text in ("one", "one", "two", "two", "three")]
+        found = [(outcome.status, outcome.error) for outcome in outcomes]
+        refused = (401, "authentication")
+        assert found == [(200, ""), refused, (200, ""), refused, (401, "status")]
+        assert outcomes[1].detail == "The listener rejected the access token. The next attempt gets a new one."
 
 
 async def test_refused_fresh_token_is_not_renewed() -> None:

@@ -1,12 +1,16 @@
 """The sender: signed requests, reused connections, and exactly one outcome for each request."""
 
 import asyncio
+import socket
+import struct
+from collections.abc import Sequence
 from functools import partial
+from ipaddress import ip_address
 
 import pytest
 
 from discue.domain.attempts import Outcome
-from discue.domain.egress import Target
+from discue.domain.egress import IPAddress, Target
 from discue.sending.dialer import system_tls_context
 from discue.sending.response import SenderLimits
 from tests.support.attempts import MovableClock, a_sender, attempt, begin, request_to
@@ -98,12 +102,71 @@ async def test_an_idle_connection_is_closed_without_another_request() -> None:
 
 
 @pytest.mark.parametrize("ending", [CLOSE, RESET])
-async def test_stale_connection_is_replaced_within_the_attempt(ending: str) -> None:
-    # The head of the second request is read, so that the connection ends after it was sent.
-    async with ScriptedServer([(READ, OK, READ_HEAD, ending), GOOD]) as server, a_sender() as sender:
-        for number in (1, 2):
-            assert (await attempt(sender, request_to(server.url, number=number))).acknowledged
-        assert [(r.connection, r.headers["discue-attempt"]) for r in server.requests] == [(0, "1"), (1, "2")]
+@pytest.mark.parametrize("read", [READ, READ_HEAD])
+async def test_request_that_may_have_been_read_is_not_written_again(read: str, ending: str) -> None:
+    async with ScriptedServer([(READ, OK, read, ending), GOOD]) as server, a_sender() as sender:
+        outcomes = [await attempt(sender, request_to(server.url, number=number)) for number in (1, 2, 3)]
+        assert [outcome.error for outcome in outcomes] == ["", "reset", ""]
+        assert outcomes[1].detail.startswith("The reused connection was ")
+        arrived = [(received.connection, received.headers["discue-attempt"]) for received in server.requests]
+        assert [each for each in arrived if each[1] == "2"] == ([(0, "2")] if read == READ else [])
+        assert arrived[-1] == (1, "3")
+        assert server.connections == 2
+
+
+async def test_server_that_closes_connections_without_notice_loses_few_requests() -> None:
+    clock = MovableClock()
+    async with ScriptedServer([(READ, OK, READ, CLOSE)]) as server, a_sender(clock=clock) as sender:
+        lost_at: list[int] = []
+        for second in range(200):
+            outcomes = [await attempt(sender, request_to(server.url)) for _ in range(2)]
+            assert outcomes[0].acknowledged
+            lost_at += [second] * (outcomes[1].error == "reset")
+            clock.added_seconds += 1
+        assert lost_at == [0, 1, 3, 7, 15, 31, 63, 123, 183]
+
+
+async def test_connections_are_reused_again_soon_after_a_server_has_lost_one() -> None:
+    clock = MovableClock()
+    scripts: list[Script] = [(READ, OK, READ, CLOSE), GOOD]
+    async with ScriptedServer(scripts) as server, ScriptedServer([GOOD]) as other, a_sender(clock=clock) as sender:
+        errors = [(await attempt(sender, request_to(server.url))).error for _ in range(4)]
+        assert (errors, server.connections) == (["", "reset", "", ""], 3)
+        for _ in range(2):
+            assert (await attempt(sender, request_to(other.url))).acknowledged
+        assert other.connections == 1
+        clock.added_seconds += 1
+        for _ in range(3):
+            assert (await attempt(sender, request_to(server.url))).acknowledged
+        assert server.connections == 4
+
+
+@pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
+async def test_connection_that_closed_before_the_write_is_replaced(*, is_reset: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        request = request_to(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        async with a_sender() as sender:
+            outcome = begin(sender, request)
+            peer = await respond_once(listener)
+            assert (await outcome).acknowledged
+            if is_reset:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # The event loop does not learn of it before the next request is sent.
+            peer.close()
+            outcome = begin(sender, request)
+            with await respond_once(listener):
+                assert (await outcome).acknowledged
+
+
+async def respond_once(listener: socket.socket) -> socket.socket:
+    """Accept a connection and respond to its first request. Returns the connection."""
+    loop = asyncio.get_running_loop()
+    peer, _ = await loop.sock_accept(listener)
+    while not (await loop.sock_recv(peer, 65_536)).endswith(b'{"hello":"world"}'):
+        pass
+    await loop.sock_sendall(peer, OK)
+    return peer
 
 
 @pytest.mark.parametrize(
@@ -111,9 +174,8 @@ async def test_stale_connection_is_replaced_within_the_attempt(ending: str) -> N
     [
         ([(READ, CLOSE), GOOD], ["reset"], 1),
         ([(READ, OK, READ, b"H", CLOSE), GOOD], ["", "reset"], 1),
-        ([(READ, OK, READ_HEAD, CLOSE), (READ, CLOSE), GOOD], ["", "reset"], 2),
     ],
-    ids=["on a new connection", "after a response has begun", "twice"],
+    ids=["on a new connection", "after a response has begun"],
 )
 async def test_request_is_not_resent(scripts: list[Script], errors: list[str], connections: int) -> None:
     async with ScriptedServer(scripts) as server, a_sender() as sender:
@@ -121,13 +183,42 @@ async def test_request_is_not_resent(scripts: list[Script], errors: list[str], c
         assert server.connections == connections
 
 
-async def test_resent_request_has_the_remaining_time() -> None:
-    scripts: list[Script] = [(READ, OK, READ_HEAD, CLOSE), (READ, HANG)]
-    async with ScriptedServer(scripts) as server, a_sender() as sender:
+async def test_message_that_expires_before_it_can_be_written_is_not_sent() -> None:
+    """Connecting takes time: the expiry is checked again before the first byte."""
+    clock = MovableClock()
+
+    async def resolve_slowly(_host: str, _port: int) -> Sequence[IPAddress]:
+        clock.added_seconds += 2
+        return [ip_address("127.0.0.1")]
+
+    async with ScriptedServer([GOOD]) as server, a_sender(clock=clock, resolve=resolve_slowly) as sender:
+        url = f"http://localhost:{server.port}/hook"
+        lasting = await attempt(sender, request_to(url, expires_at=clock.now() + 60_000))
+        assert lasting.acknowledged
+        expired_at = clock.now()
+        reused = await attempt(sender, request_to(url, expires_at=expired_at))
+        clock.added_seconds += 60
+        new = await attempt(sender, request_to(url, expires_at=clock.now() + 1_000))
+        assert [each.error for each in (reused, new)] == ["connect_timeout"] * 2
+        assert reused.detail == new.detail == "The message expired before its request was sent."
+        assert len(server.requests) == 1
+        assert (await attempt(sender, request_to(url))).acknowledged
+
+
+@pytest.mark.parametrize(
+    ("announced", "seconds", "connections"),
+    [(b"timeout=3", 1.9, 1), (b"timeout=3", 2.1, 2), (b"max=5, Timeout=1", 0.0, 2), (b"timeout=60", 3.9, 1)],
+)
+async def test_connection_is_not_reused_shortly_before_the_server_closes_it(
+    announced: bytes, seconds: float, connections: int
+) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nKeep-Alive: " + announced + b"\r\nContent-Length: 0\r\n\r\n"
+    clock = MovableClock()
+    async with ScriptedServer([(READ, answer) * 2]) as server, a_sender(clock=clock) as sender:
         await attempt(sender, request_to(server.url))
-        outcome = await attempt(sender, request_to(server.url, timeout_ms=300))
-        assert outcome.error == "timeout"
-        assert 300 <= outcome.duration_ms < 1_500
+        clock.added_seconds += seconds
+        assert (await attempt(sender, request_to(server.url))).acknowledged
+        assert server.connections == connections
 
 
 @pytest.mark.parametrize("script", [(READ, OK, OK), (READ, OK, b"\0"), (READ, OK, CLOSE), (READ, OK, RESET)])

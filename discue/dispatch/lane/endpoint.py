@@ -133,5 +133,6 @@ class InFlightAttempt:
             replay_id="" if record.replay is None else record.replay.public_id,
             grant=endpoint.grant,
             identity=endpoint.identity,
+            expires_at=entry.expires_at,
         )
         return request if endpoint.format == "plain" else to_cloudevent(request, entry, endpoint.format)
