@@ -26,6 +26,8 @@ from discue.dispatch.registry import LaneRegistry
 from discue.domain.messages import Entry
 from discue.domain.rate import TokenBucket
 from discue.domain.window import Window
+from discue.sending.connection import Connection
+from discue.sending.sender import Sender
 from discue.store import cursors, pull_leases
 from discue.store import listeners as store_listeners
 from discue.store.engine import Append, Appended, CursorKey, Row, Settle, TopicAppend, Transaction
@@ -222,6 +224,21 @@ def lets_messages_pass_missed_ones() -> None:
     record = cursors._record
 
     put(cursors, "_record", lambda row: msgspec.structs.replace(record(row), blocks=False))
+
+
+def writes_again_what_a_reused_connection_lost() -> None:
+    lost = Sender.on_lost
+
+    def on_lost(self: Sender, connection: Connection, error: Exception | None) -> None:
+        exchange = connection.exchange
+        if exchange is None or exchange.dial is not None or connection.response.received:
+            lost(self, connection, error)
+            return
+        connection.detach()
+        connection.abort()
+        self._dial(exchange, connection.origin, self._clock.monotonic())
+
+    put(Sender, "on_lost", on_lost)
 
 
 _REPLACED: Mapping[str, tuple[object, str, object]] = {

@@ -10,6 +10,7 @@ import msgspec
 from tests.faults.history import History, kept_in
 from tests.faults.promises import (
     access,
+    attempts,
     counts,
     delays,
     deliveries,
@@ -30,6 +31,7 @@ _PROMISES = (
     deliveries.forged,
     repeats.repeated,
     repeats.contested,
+    attempts.recorded,
     counts.logged,
     counts.counted,
     order.published,

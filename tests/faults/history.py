@@ -102,10 +102,19 @@ class ReplayCounts(msgspec.Struct, frozen=True):
     expired: int
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """An attempt on record at the end, and the listener's name."""
+
+    name: str
+    message: str
+    number: int
+    replay: str = ""
+
+
 class Receipt(msgspec.Struct):
     """A request that a listener read whole at `came_at`, and the status that it answered. `worker` sent it.
 
-    That of a replay has its id.
+    The status is 0 if the listener hung up instead. A request of a replay has its id. `number` is that of the attempt.
     """
 
     name: str
@@ -119,6 +128,7 @@ class Receipt(msgspec.Struct):
     status: int
     worker: int = 0
     replay: str = ""
+    number: int = 1
 
 
 class Resource(msgspec.Struct):
@@ -241,6 +251,8 @@ class History(msgspec.Struct):
     looks: list[Look] = []
     faults: list[Fault] = []
     counts: dict[str, Counts] = {}
+    recorded: list[Recorded] | None = None
+    """The attempts at listeners that exist at the end. None: no stock was taken of them."""
     logs: dict[str, Log] = {}
     pulling: list[Pulling] = []
     handed_out: list[HandedOut] = []

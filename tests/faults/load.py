@@ -15,13 +15,14 @@ import msgspec
 from tests.faults.client import KEY, Answer, Client, Lost, expect_busy
 from tests.faults.consumers import CONSUMERS, Consumers
 from tests.faults.history import Rate, Wish
-from tests.faults.receiver import Delivered
+from tests.faults.receiver import HANG_UP, Delivered
 from tests.faults.recorder import Recorder
 
 _SLOW_SECONDS = 0.02
 _STRAGGLER_SECONDS = 3.0
 _STRAGGLERS = 60
 _FLAKY_SHARE = 12
+_ABRUPT_SHARE = 24
 _EVENTS_OF_A_LIFE = 400
 _AGAIN_SECONDS = 0.05
 _OPERATOR = "the operator"
@@ -114,14 +115,17 @@ class Load:
         self._consumers: list[tuple[Tenant, Consumers]] = []
 
     async def respond(self, delivered: Delivered) -> int:
-        """Each listener in its own way, by its name: slow, or very slow with a few, or failing a part at first."""
+        """Each listener in its own way, by its name: slow, or very slow with a few, or failing a part at first.
+
+        Half of the failures are connections that end after the request was read, without a response.
+        """
         status = 200
         if delivered.path.startswith("slow"):
             await asyncio.sleep(_SLOW_SECONDS)
         elif delivered.path.startswith("straggling"):
             await asyncio.sleep(_STRAGGLER_SECONDS if _is_one_of(_STRAGGLERS, delivered) else 0)
         elif self._fails(delivered):
-            status = 500
+            status = HANG_UP if _is_one_of(_ABRUPT_SHARE, delivered) else 500
         self.recorder.received(delivered, status, self.site.worker_at(delivered.source))
         return status
 
@@ -130,7 +134,7 @@ class Load:
 
         Ordered listeners fail twice, so that what is behind a message waits for seconds, and expires.
         """
-        kinds = {"flaky": 1, "lossy": 1, "ordered": _FAILURES}
+        kinds = {"flaky": 1, "lossy": 1, "paced": 1, "ordered": _FAILURES}
         most = kinds.get(delivered.path.partition("-")[0], 0)
         if not most or not _is_one_of(_FLAKY_SHARE, delivered):
             return False

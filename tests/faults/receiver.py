@@ -25,6 +25,9 @@ class Delivered(NamedTuple):
         return self.headers["webhook-id"]
 
 
+HANG_UP = 0
+"""A status: the connection is closed without a response."""
+
 Respond = Callable[[Delivered], Awaitable[int]]
 """Returns the status to respond with. The service waits while it runs."""
 
@@ -109,19 +112,20 @@ class Receiver:
         try:
             # It is cancelled by our own end only, which waits for it.
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                while True:
-                    await self._answer(reader, writer)
+                while await self._answer(reader, writer):
+                    pass
         finally:
             writer.transport.abort()
             self._writers.discard(writer)
             self._tasks.discard(task)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request. Returns whether the connection stays open."""
         request = await read_request(reader, 0)
         if request.line.startswith("GET "):
             # A probe: whatever becomes of deliveries, their listener lives.
             writer.write(b"HTTP/1.1 200 Alive\r\ncontent-length: 0\r\n\r\n")
-            return
+            return True
         source = str(writer.get_extra_info("peername")[0])
         delivered = Delivered(
             request.line.split()[1].lstrip("/"), request.headers, request.body, source, time.monotonic()
@@ -131,5 +135,8 @@ class Receiver:
         if self._awaited:
             self._look()
         status = await self.respond(delivered)
+        if status == HANG_UP:
+            return False
         writer.write(b"HTTP/1.1 %d Done\r\ncontent-length: 0\r\n\r\n" % status)
         await writer.drain()
+        return True

@@ -148,6 +148,7 @@ class Recorder:
             status=status,
             worker=worker,
             replay=headers.get("discue-replay", ""),
+            number=int(headers["discue-attempt"]),
         )
         self.history.receipts.append(receipt)
         if status == 200 and not receipt.replay:

@@ -2,7 +2,7 @@
 
 from discue.store.engine import Transaction
 from discue.store.listeners import read_counts_of
-from tests.faults.history import Counts, History, Log, ReplayCounts
+from tests.faults.history import Counts, History, Log, Recorded, ReplayCounts
 from tests.faults.logs import read_from
 
 _CURSORS = """
@@ -16,6 +16,13 @@ FROM queue q JOIN queue_head h ON h.organization = q.organization AND h.queue = 
 WHERE q.deleted_at IS NULL
 """
 _REPLAYS = "SELECT public_id, state, delivered, failed, expired FROM replay"
+_ATTEMPTS = """
+SELECT li.public_id, lo.id, a.number, r.public_id
+FROM listener li JOIN attempt a ON a.organization = li.organization AND a.listener = li.id
+JOIN log lo ON lo.organization = a.organization AND lo.queue = a.queue AND lo.seq = a.seq
+LEFT JOIN replay r ON r.organization = a.organization AND r.id = a.replay
+WHERE li.deleted_at IS NULL AND (a.replay IS NULL OR r.id IS NOT NULL)
+"""
 _IDS = "SELECT id, expires_at FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq"
 
 
@@ -28,6 +35,12 @@ async def take_stock(database: str, history: History) -> None:
         history.counts = {name: each for name, each in known.items() if each is not None}
         for pulling in history.pulling:
             pulling.counts = counts.get(pulling.id)
+        names = {listener.id: name for name, listener in history.listeners.items() if listener.id in counts}
+        history.recorded = [
+            Recorded(names[listener], message, number, replay or "")
+            for listener, message, number, replay in await tx.rows(_ATTEMPTS)
+            if listener in names
+        ]
         history.replay_counts = {row[0]: ReplayCounts(*row[1:]) for row in await tx.rows(_REPLAYS)}
         for public_id, organization, queue, head in await tx.rows(_LOGS):
             rows = await tx.rows(_IDS, organization, queue)

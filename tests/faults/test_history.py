@@ -23,6 +23,7 @@ from tests.faults.history import (
     Published,
     Rate,
     Receipt,
+    Recorded,
     Registered,
     ReplayCounts,
     Replayed,
@@ -368,6 +369,34 @@ def test_allowed_histories_pass(doctor: Doctor) -> None:
     history = a_history()
     doctor(history)
     assert check_history(history).broken == []
+
+
+def a_recorded_history() -> History:
+    """Every request is on record, but the first one of m1: worker 1 was killed before it stored the outcome."""
+    history = a_history()
+    requests = [Recorded(each.name, each.message, each.number, each.replay) for each in history.receipts]
+    history.recorded = [each for each in requests if each.name in history.counts]
+    history.recorded.remove(Recorded("steady", "m1", 1))
+    return history
+
+
+def test_attempts_on_record_are_found_without() -> None:
+    assert check_history(a_recorded_history()).broken == []
+
+
+@pytest.mark.parametrize("status", [0, 500])
+def test_request_that_is_written_twice_within_an_attempt_is_found(status: int) -> None:
+    history = a_recorded_history()
+    history.receipts.insert(-1, a_receipt("m2", "two", 31, status=status, worker=2))
+    found = check_history(history).broken
+    assert found == ["steady got m2 in 3 requests of attempt 1, of which 2 are on record: no fault explains it"]
+
+
+def test_requests_that_a_fault_kept_from_the_record_are_found_beyond_its_bound() -> None:
+    history = a_recorded_history()
+    assert history.recorded is not None
+    history.recorded.remove(Recorded("steady", "m3", 1))
+    assert any("got m3 in 1 requests of attempt 1" in each for each in check_history(history).broken)
 
 
 def an_ordered_history() -> History:

@@ -38,7 +38,7 @@ def repeats(history: History) -> Repeats:
     """Hand each repeat to a fault that explains it, so that as many as can be are explained."""
     found = sorted(_all(history), key=lambda repeat: repeat.first.at)
     faults = sorted(history.faults, key=lambda fault: fault.ended_at)
-    assigned = _Assigned([list(_explaining(history, faults, repeat)) for repeat in found])
+    assigned = Assigned([list(_explaining(history, faults, repeat)) for repeat in found])
     most = history.bounds.most_unrecorded
     unexplained = [
         repeat
@@ -73,8 +73,8 @@ def contested(history: History) -> Iterator[str]:
                 yield f"{name} got messages from {pair} by turns at {mine.came_at:.1f} s"
 
 
-class _Assigned:
-    """The assignment of repeats to explanations, when each repeat has several possible ones."""
+class Assigned:
+    """The assignment of what needs an explanation to faults, when each has several possible ones."""
 
     def __init__(self, choices: Sequence[Sequence[Place]]) -> None:
         self._choices = choices
