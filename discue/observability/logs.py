@@ -4,8 +4,10 @@ import json
 import logging
 import re
 import traceback
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TextIO
 
@@ -35,9 +37,11 @@ _INVALID_IN_NAME = re.compile(r"[^A-Za-z0-9_.]")
 _MAX_NAME_CHARACTERS = 64
 _MAX_TRACE_CHARACTERS = 4_096
 _UNQUOTED = re.compile(r'[^\s"=\\]+')
-_RESERVED_FOR_END = 32
+_RESERVED_FOR_END = 64
 _MIN_FIELD_BYTES = 128
 _MAX_PLAIN_INTEGER = 1 << 64
+_REPEATED_SECONDS = 10.0
+_LINES_KNOWN = 1_024
 
 
 class Log:
@@ -88,14 +92,87 @@ def configure(form: LogFormat, level: str, clock: Clock, stream: TextIO) -> None
     """
     global _output  # noqa: PLW0603 - like the handlers of the standard library
     _output = _Output(form, clock, stream)
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(LineFormatter(form, clock))
+    handler = LineHandler(form, clock, stream)
     # Not shown in any line, so not collected for each record.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger(ROOT).setLevel(level.upper())
+
+
+@dataclass(slots=True)
+class _WrittenLine:
+    """A line that was written within the last ten seconds."""
+
+    written_at: float
+    repeated: int = 0
+    """How often the line came again."""
+    latest: str = ""
+    """The last repetition."""
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines to a stream; the same warning or error at most once in ten seconds.
+
+    Lines are the same if only their times differ. When the ten seconds have passed, the last repetition is written with
+    the number of all of them as `repeated`: together with the next line of any kind, or at the end.
+    """
+
+    def __init__(self, form: LogFormat, clock: Clock, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.setFormatter(LineFormatter(form, clock))
+        self._clock = clock
+        self._known: OrderedDict[int, _WrittenLine] = OrderedDict()
+        """By the hash of the line without its time, in the order in which they were written."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            now = self._clock.monotonic()
+            self._write_repeated(now)
+            line = self.format(record)
+            if record.levelno < logging.WARNING or not self._is_repeated(line, now):
+                self._write(line)
+        except Exception:  # Logging must not stop the work that is logged
+            self.handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError, ValueError):  # a closed stream must not stop the process from exiting
+            while self._known:
+                self._write_count(self._known.popitem(last=False)[1])
+        super().close()
+
+    def _is_repeated(self, line: str, now: float) -> bool:
+        key = hash(line[line.index("Z") :])
+        known = self._known.get(key)
+        if known is None:
+            self._known[key] = _WrittenLine(now)
+            if len(self._known) > _LINES_KNOWN:
+                self._write_count(self._known.popitem(last=False)[1])
+            return False
+        known.repeated += 1
+        known.latest = line
+        return True
+
+    def _write_repeated(self, now: float) -> None:
+        """Write the repetitions of every line that may be written again."""
+        while self._known:
+            key, oldest = next(iter(self._known.items()))
+            if now - oldest.written_at < _REPEATED_SECONDS:
+                return
+            del self._known[key]
+            if oldest.repeated:
+                self._write_count(oldest)
+                self._known[key] = _WrittenLine(now)
+
+    def _write_count(self, written: _WrittenLine) -> None:
+        line, count = written.latest, written.repeated
+        if count:
+            self._write(f'{line[:-1]},"repeated":{count}}}' if line.startswith("{") else f"{line} repeated={count}")
+
+    def _write(self, line: str) -> None:
+        self.stream.write(line + self.terminator)
+        self.flush()
 
 
 class LineFormatter(logging.Formatter):

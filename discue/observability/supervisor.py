@@ -8,6 +8,7 @@ from discue.domain.errors import Unavailable
 from discue.observability.logs import Log
 
 _MAX_PAUSE_SECONDS = 30.0
+_FIRST_PAUSE_SECONDS = 0.25
 
 
 class BackgroundTasks:
@@ -65,10 +66,11 @@ class Supervisor:
             # The database is expected to fail at times, and comes back: not a bug, so not counted.
             except Unavailable as error:
                 self._log.warning("background_waits", work=name, reason=error.detail)
-                pause = max(seconds, min(pause * 2, max_pause))
+                # Work without an interval must not become a busy loop.
+                pause = max(seconds, min(max(pause * 2, _FIRST_PAUSE_SECONDS), max_pause))
             except Exception as error:  # Logged, counted, and retried
                 self.failures += 1
                 self._log.error("background_failed", exc_info=error, work=name)
-                # At least a second: work with a short interval that always fails must not become a busy loop.
+                # At least a second: a bug does not go away as an outage does.
                 pause = max(seconds, min(max(pause * 2, 1.0), max_pause))
             await asyncio.sleep(pause)

@@ -38,7 +38,7 @@ class StoreFailureLog:
             self._logged[kind] = (logged_at, since + 1)
             return
         self._logged[kind] = (now, 0)
-        self._log.error("store_failed", place=place, times_since=since, exc_info=error)
+        self._log.error("store_failed", place=place, repeated=since, exc_info=error)
 
 
 @asynccontextmanager

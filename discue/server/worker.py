@@ -243,7 +243,8 @@ class Worker:
         every(_RETRY_SECONDS, "probe_writes", self._control.store.probe_writes, max_pause=2.0)
         every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage)
         if self._control.settings.role != "api":
-            every(0, "delayed_messages", self._scheduler.round)
+            # As often as the poller: when the store is back, messages that became due have waited long enough.
+            every(0, "delayed_messages", self._scheduler.round, max_pause=1.0)
             every(0, "purge", retention.purge_on_request)
             every(_RETENTION_SECONDS, "retention", retention.run)
             every(_RETENTION_SECONDS, "orphaned_cursors", self._release_orphaned)

@@ -19,15 +19,13 @@ KEY = "dsk_" + "0123456789ABCDEFGHIJK" + "sSeEcCrReEtT" * 3
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw="
 
 
-CLOCK = StandingClock(1_700_000_000_007)
-
-
 class Lines:
     """A configured log, and the lines that it wrote."""
 
     def __init__(self, form: LogFormat, level: str = "debug") -> None:
         self.stream = io.StringIO()
-        configure(form, level, CLOCK, self.stream)
+        self.clock = StandingClock(1_700_000_000_007)
+        configure(form, level, self.clock, self.stream)
         self.log = Log("test")
 
     def taken(self) -> list[str]:
@@ -288,7 +286,7 @@ def test_libraries_log_from_warning_on() -> None:
 def test_library_message_with_a_broken_format_is_logged() -> None:
     record = logging.LogRecord("lib", logging.WARNING, "", 0, "%d things", ("no number",), None)
 
-    assert 'message="%d things"' in LineFormatter("text", CLOCK).format(record)
+    assert 'message="%d things"' in LineFormatter("text", StandingClock()).format(record)
 
 
 def test_configure_replaces_the_previous_configuration() -> None:
@@ -298,3 +296,61 @@ def test_configure_replaces_the_previous_configuration() -> None:
 
     assert first.taken() == []
     assert len(second.taken()) == 1
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_same_warning_is_written_once_in_ten_seconds_with_a_count(form: LogFormat) -> None:
+    lines = Lines(form)
+    for apart_ms in (1_000, 8_900, 100):
+        for _ in range(1_000):
+            lines.log.warning("background_waits", work="a", reason="no disk")
+        lines.clock.advance(apart_ms)
+    assert len(lines.taken()) == 1
+    lines.log.warning("background_waits", work="a", reason="no disk")
+    [line] = lines.taken()
+    assert "22:13:29.907Z" in line, "the time of the last one that is counted"
+    assert line.endswith(',"repeated":2999}' if form == "json" else " repeated=2999")
+    lines.clock.advance(9_900)
+    lines.log.warning("background_waits", work="a", reason="no disk")
+    assert lines.taken() == []
+    lines.clock.advance(100)
+    lines.log.info("server_stopped")
+    repeated, stopped = lines.taken()
+    assert "repeated" not in stopped
+    assert repeated.endswith(',"repeated":2}' if form == "json" else " repeated=2")
+    lines.clock.advance(10_000)
+    lines.log.warning("background_waits", work="a", reason="no disk")
+    assert "repeated" not in lines.only()
+
+
+def test_lines_that_differ_are_all_written() -> None:
+    lines = Lines("json")
+    for number in range(3):
+        lines.log.warning("attempt", number=number)
+        lines.log.error("attempt", number=number)
+        lines.log.info("attempt")
+        logging.getLogger("library").warning("attempt %d", number)
+    assert len(lines.taken()) == 12
+
+
+def test_repetitions_of_a_library_and_of_an_exception_are_counted_until_the_end() -> None:
+    lines = Lines("json")
+    error = LookupError("none")
+    for _ in range(5):
+        logging.getLogger("library").warning("attempt")
+        lines.log.error("failed", exc_info=error)
+    lines.log.warning("once")
+    assert [json.loads(line)["event"] for line in lines.taken()] == ["library", "failed", "once"]
+    logging.getLogger().handlers[0].close()
+    found = [json.loads(line) for line in lines.taken()]
+    assert [(line["event"], line["repeated"]) for line in found] == [("library", 4), ("failed", 4)]
+    assert found[1]["exception"] == "LookupError: none"
+
+
+def test_lines_that_are_remembered_are_limited() -> None:
+    lines = Lines("text")
+    for number in range(3_000):
+        lines.log.warning("attempt", number=number % 1_500)
+    assert len(lines.taken()) == 3_000, "1,500 lines come between two that are the same"
+    lines.log.warning("attempt", number=1_499)
+    assert lines.taken() == []

@@ -25,7 +25,9 @@ class Rounds:
             raise self._failures.pop(0)
 
 
-def _supervised(monkeypatch: pytest.MonkeyPatch, rounds: Callable[[], Rounds]) -> tuple[Supervisor, list[float]]:
+def _supervised(
+    monkeypatch: pytest.MonkeyPatch, rounds: Callable[[], Rounds], seconds: float = 0.25
+) -> tuple[Supervisor, list[float]]:
     """Run until the work is finished. Return the supervisor and its pauses."""
     pauses: list[float] = []
     sleep = asyncio.sleep
@@ -38,7 +40,7 @@ def _supervised(monkeypatch: pytest.MonkeyPatch, rounds: Callable[[], Rounds]) -
         monkeypatch.setattr(asyncio, "sleep", recorded)
         supervisor = Supervisor(Log("test"))
         work = rounds()
-        supervisor.every(0.25, "work", work)
+        supervisor.every(seconds, "work", work)
         await work.finished.wait()
         await supervisor.stop()
         return supervisor
@@ -69,3 +71,9 @@ def test_unavailable_store_is_not_counted_as_a_failure(
     supervisor, pauses = _supervised(monkeypatch, lambda: Rounds([StoreUnavailable(), StoreUnavailable()], 4))
     assert supervisor.failures == 0
     assert pauses[:3] == [0.5, 1.0, 0.25]
+
+
+def test_work_without_an_interval_backs_off_while_the_store_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[Exception] = [StoreUnavailable() for _ in range(9)]
+    _, pauses = _supervised(monkeypatch, lambda: Rounds(failures, 11), seconds=0)
+    assert pauses[:10] == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 0]
