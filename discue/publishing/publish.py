@@ -16,14 +16,12 @@ from discue.domain.quotas import PublishUsage
 from discue.domain.schemas import MAX_FAULTS, SchemaValidator
 from discue.publishing.quota_gate import QuotaGate
 from discue.store.engine import (
-    AlreadyDone,
     Append,
     Appended,
     IdempotencyRecord,
     NewEntry,
     QueueClosed,
     StaleConfiguration,
-    UniqueViolation,
 )
 from discue.store.store import Store
 
@@ -98,11 +96,6 @@ async def _publish(
             queue = await publisher.cache.queue(queue.organization, queue.public_id)
         except QueueClosed as error:
             raise NotFound from error
-        except UniqueViolation as error:
-            if once is None:
-                raise
-            # Another worker stored the key at the same time.
-            raise AlreadyDone from error
         else:
             return appended.entries
     raise Unavailable("The configuration of the queue changed during the request. Try again.")

@@ -14,14 +14,12 @@ from discue.domain.quotas import PublishUsage
 from discue.publishing.publish import NewMessage, Pause, Publisher, check_messages, entry_for
 from discue.store import topics
 from discue.store.engine import (
-    AlreadyDone,
     Append,
     IdempotencyRecord,
     NewEntry,
     SharedBody,
     StaleConfiguration,
     TopicAppend,
-    UniqueViolation,
 )
 
 MAX_ROWS = 5_000
@@ -76,11 +74,6 @@ async def publish_to_topic(
         except StaleConfiguration:
             await publisher.cache.catch_up()
             topic = await publisher.cache.topic(topic.organization, topic.public_id)
-        except UniqueViolation as error:
-            if once is None:
-                raise
-            # Another worker stored the key at the same time.
-            raise AlreadyDone from error
     raise Unavailable("Channels or queues of the topic changed during the request. Try again.")
 
 

@@ -10,10 +10,12 @@ from msgspec.structs import replace
 from discue.domain.errors import StoreUnavailable, Unprocessable
 from discue.store import queues
 from discue.store.engine import (
+    AlreadyDone,
     Append,
     Appended,
     Batch,
     DeliveryRow,
+    IdempotencyRecord,
     NewEntry,
     Notification,
     StaleConfiguration,
@@ -21,7 +23,7 @@ from discue.store.engine import (
     UniqueViolation,
 )
 from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, blocked, database_of, gate, held, opened
-from tests.store.rows import a_queue, an_append, public_id
+from tests.store.rows import a_queue, an_append, public_id, row_id
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
@@ -173,6 +175,27 @@ async def test_a_message_with_a_text_that_cannot_be_stored_fails_alone_and_says_
     assert len(await made.stored()) == 4
     assert made.places == ["batch split", "commit of one"] * 2
     assert not [error for error in made.errors if "nul" in str(error) or "half" in str(error)]
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+async def test_idempotency_key_that_another_worker_stores_at_the_moment_is_no_failure(
+    postgres_cluster: Cluster, address: str, *, is_alone: bool
+) -> None:
+    record = IdempotencyRecord((1, 2), b"fingerprint", b"content", row_id(1))
+    async with opened(address) as made:
+        await made.lay()
+        repeated = Append(ORGANIZATION, QUEUE.id, 1, NOON, (NewEntry(public_id(200), True, b"{}"),), record)
+        other = Append(ORGANIZATION, QUEUE.id, 1, NOON, (NewEntry(public_id(201), True, b"{}"),))
+        appends = (repeated,) if is_alone else (repeated, other)
+        with postgres_cluster.connect(database_of(address)) as session:
+            session.run("BEGIN; INSERT INTO idempotency_key (key, answers) VALUES (1, 1)")
+            committing = asyncio.ensure_future(made.engine.commit(Batch(appends=appends)))
+            await blocked(postgres_cluster)
+            session.run("COMMIT")
+            results = (await committing).appends
+        assert [type(result) for result in results] == [AlreadyDone, Appended][: len(appends)]
+        assert await made.stored() == [public_id(201)][: len(appends) - 1]
+        assert made.places == []
 
 
 async def test_a_work_with_a_text_that_cannot_be_stored_fails_and_changes_nothing(made: Opened) -> None:

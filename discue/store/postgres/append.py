@@ -288,7 +288,7 @@ async def _append_to_topics(
 async def _repeated_in(connection: asyncpg.Connection, appends: Sequence[Append | TopicAppend]) -> set[int]:
     """Return the places of those whose idempotency key is stored, or is that of an earlier one in the batch.
 
-    A key that another worker is storing at this moment is not among them: then that append's statement fails alone.
+    A key that another worker is storing at this moment is not among them: then the statement fails, and is tried again.
     """
     keys = {item.idempotency_record.key[0] for item in appends if item.idempotency_record is not None}
     if not keys:

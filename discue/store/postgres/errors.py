@@ -44,7 +44,12 @@ def sqlstate(error: BaseException) -> str:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Return whether transactions conflicted, or the schema changed: nothing was done, and a retry is safe."""
+    """Return whether transactions conflicted, or the schema changed: nothing was done, and a retry is safe.
+
+    A conflict is also an idempotency key that another worker stored meanwhile: the next try finds it.
+    """
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return bool(error.table_name == "idempotency_key")
     return sqlstate(error) in _CONFLICTS or isinstance(error, asyncpg.InvalidCachedStatementError)
 
 
