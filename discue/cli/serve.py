@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import uvloop
 
@@ -14,6 +15,8 @@ from discue.cli.command import FINE, Commands, Invocation, add_command, exit_cod
 from discue.cli.tls import certificate_files
 from discue.control.encryption import ensure_encryption
 from discue.domain.errors import DiscueError
+from discue.observability.logs import Log
+from discue.server.disk_space import lacks_room, wait_for_room
 from discue.server.http import Address, HttpServer, held_port
 from discue.server.installation import open_installation
 from discue.server.processes import WorkerPipe, WorkerProcesses, all_predecessors, stop_on_signal, stop_with_parent
@@ -33,11 +36,18 @@ def add(commands: Commands) -> None:
 
 def run(invocation: Invocation) -> int:
     prepare_process()
+    database = invocation.settings.database_path
+    if database is not None and lacks_room(database) and not uvloop.run(_has_room(invocation.log, database)):
+        return FINE
     with alone_on(invocation.settings.database_path):
         if invocation.settings.workers > 1:
             return _run_several(invocation)
         uvloop.run(_serve(invocation))
     return FINE
+
+
+async def _has_room(log: Log, database: Path) -> bool:
+    return await wait_for_room(database, log, stop_on_signal(log))
 
 
 def _run_several(invocation: Invocation) -> int:

@@ -3,12 +3,14 @@
 `source` is the address that it sends from, so that a receiver knows the worker. `clock` is a file that holds by how
 many milliseconds its wall clock is wrong. `migrations` is how many migrations it knows beyond its own. `retries` are
 the seconds between attempts. `dies` is a file: where there is none, the server dies once it has stored what came with
-an idempotency key, before anybody hears of it, and leaves that file. `bug` is one of `broken.BUGS`.
+an idempotency key, before anybody hears of it, and leaves that file. `largest` is how many bytes its files may have.
+`bug` is one of `broken.BUGS`.
 """
 
 import asyncio
 import mmap
 import os
+import resource
 import signal
 import ssl
 import struct
@@ -123,12 +125,17 @@ def die_with_a_key(marker: str) -> None:
     put(ControlContext, "write", written)
 
 
+def limit_files(most_bytes: str) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_bytes), resource.RLIM_INFINITY))
+
+
 ALTERATIONS: Mapping[str, Callable[[str], None]] = {
     "source": send_from,
     "clock": follow_clock,
     "migrations": know_more_migrations,
     "retries": retry_after,
     "dies": die_with_a_key,
+    "largest": limit_files,
     "bug": lambda name: BUGS[name](),
 }
 

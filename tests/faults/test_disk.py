@@ -4,8 +4,9 @@ import asyncio
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.support.stores import migrated_file
 _AGAIN_SECONDS = 0.05
 _READY_SECONDS = 20
 _MESSAGES = 20
+_DELAY_MS = 300
 
 
 async def again_while_refused(client: Client, method: str, path: str, content: object = None) -> Answer:
@@ -104,11 +106,27 @@ async def test_a_store_that_can_write_again_is_ready_although_nobody_publishes(t
         queue = await client.queue()
         with full(product):
             refused_for_now(await client.ask("POST", f"/queues/{queue}/messages", {"data": "too much"}))
-            for _ in range(2):
-                await product.says('"work":"probe_writes"')
-                refused_for_now(await client.ask("GET", "/health/ready"))
+            await product.says('"work":"probe_writes"')
+            refused_for_now(await client.ask("GET", "/health/ready"))
         async with asyncio.timeout(_READY_SECONDS):
             assert (await again_while_refused(client, "GET", "/health/ready")).status == 200
+
+
+async def test_message_that_becomes_due_on_a_full_disk_waits_without_a_busy_loop(tmp_path: Path) -> None:
+    async with Receiver() as receiver, Product(tmp_path) as product:
+        client = product.client()
+        queue = await client.queue(receiver.url("steady"))
+        delayed = {"data": "later", "deliver_at": time.time_ns() // 1_000_000 + _DELAY_MS}
+        answer = await client.ask("POST", f"/queues/{queue}/messages", delayed)
+        assert answer.status == 200, answer
+        with full(product):
+            await product.says('"work":"delayed_messages"')
+            for _ in range(_MESSAGES):
+                refused_for_now(await client.ask("POST", f"/queues/{queue}/messages", {"data": "too much"}))
+            said = [line for line in product.lines if '"work":"delayed_messages"' in line]
+            assert len(said) == 1
+        await receiver.until(receiver.has_all([answer.body["message"]["id"]], "steady"))
+        assert await product.stop() == 0
 
 
 @pytest.mark.parametrize("cause", ["full", "locked"])
@@ -159,6 +177,40 @@ async def test_a_disk_that_fills_up_in_the_middle_of_a_commit_loses_nothing(tmp_
         await product.start()
         confirmed.append(await client.publish(queue, "after all"))
         await receiver.until(receiver.has_all(confirmed, "steady"))
+
+
+@pytest.mark.parametrize(("exists", "workers"), [(False, 1), (True, 1), (True, 2)])
+async def test_start_on_a_full_disk_waits_for_room(tmp_path: Path, *, exists: bool, workers: int) -> None:
+    if exists:
+        async with Product(tmp_path) as product:
+            assert await product.stop() == 0
+    async with starting_on_a_full_disk(tmp_path, workers=workers) as product:
+        product.limit_files(None)
+        await product.ready()
+        client = product.client()
+        await client.publish(await client.queue(), "written")
+        client.close()
+        assert await product.stop() == 0
+
+
+async def test_start_that_waits_for_room_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    async with starting_on_a_full_disk(tmp_path) as product:
+        assert await product.stop() == 0
+        assert not product.database.exists()
+
+
+@asynccontextmanager
+async def starting_on_a_full_disk(folder: Path, **settings: object) -> AsyncIterator[Product]:
+    """A server that has been started and waits for room."""
+    product = Product(folder, command=("-m", "tests.faults.altered", "largest=0"), **settings)
+    await product.begin()
+    try:
+        said = await product.says('"event":"disk_full"')
+        assert '"level":"warning"' in said
+        assert str(product.database) in said
+        yield product
+    finally:
+        await product.kill()
 
 
 async def refusal(product: Product) -> str:
