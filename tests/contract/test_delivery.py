@@ -197,6 +197,54 @@ def test_a_deleted_message_is_not_delivered_any_more(owner: Caller, receiver: Re
     assert [each.content for each in endpoint.until(1)] == [b"kept"]
 
 
+def test_deleted_message_stays_counted_only_where_it_was_settled(owner: Caller, receiver: Receiver) -> None:
+    refusing, later = [Reply(500)] * 9, receiver.endpoint()
+    path, fine = listening(owner, receiver.endpoint())
+
+    def another(endpoint: Endpoint, **fields: Any) -> str:
+        made = owner.create(f"{path}/listeners", notify_url=endpoint.url, liveness_url=endpoint.url, **fields)
+        return str(made["id"])
+
+    places = {
+        "acknowledged": str(fine["id"]),
+        "retrying": another(receiver.endpoint(*refusing)),
+        "missed": another(receiver.endpoint(*refusing), retry={"attempts": 1}),
+        "disabled": another(later, status="disabled"),
+        "pulled": str(owner.create(f"{path}/listeners", mode="pull")["id"]),
+    }
+    messages = [owner.create(f"{path}/messages", data=number)["id"] for number in range(2)]
+
+    def until(name: str, *expected: int) -> None:
+        """Wait until a listener has acknowledged, missed and not yet got so many."""
+        owner.until(
+            f"{path}/listeners/{places[name]}",
+            lambda shown: (
+                tuple(shown["messages"][f"{kind}_count"] for kind in ("acknowledged", "missed", "pending")) == expected
+            ),
+        )
+
+    def until_all(acknowledged: int, missed: int, retrying: int, disabled: int, pulled: int) -> None:
+        until("acknowledged", acknowledged, 0, 0)
+        until("missed", 0, missed, 0)
+        until("retrying", 0, 0, retrying)
+        until("disabled", 0, 0, disabled)
+        until("pulled", 0, 0, pulled)
+
+    until_all(acknowledged=2, missed=2, retrying=2, disabled=2, pulled=2)
+    deliveries = owner.until(
+        f"{path}/messages/{messages[0]}",
+        lambda shown: "retrying" in {delivery["state"] for delivery in shown["deliveries"]},
+    )["deliveries"]
+    assert {delivery["state"] for delivery in deliveries} == {"acknowledged", "retrying", "missed", "pending"}
+    owner.delete(f"{path}/messages/{messages[0]}")
+    until_all(acknowledged=2, missed=2, retrying=1, disabled=2, pulled=2)
+    owner.change(f"{path}/listeners/{places['disabled']}", status="enabled")
+    assert [each.headers["webhook-id"] for each in later.until(1)] == messages[1:]
+    until("disabled", 1, 0, 0)
+    assert len(owner.ask("GET", f"{path}/listeners/{places['pulled']}/messages").json()["messages"]) == 1
+    until("pulled", 0, 0, 1)
+
+
 def test_a_slow_listener_delays_no_other(owner: Caller, receiver: Receiver) -> None:
     bad, good = receiver.endpoint(Reply(500)), receiver.endpoint()
     path, _ = listening(owner, bad)

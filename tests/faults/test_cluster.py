@@ -25,6 +25,8 @@ _HANDED_OVER_SECONDS = 10.0
 _LONG_LEASE_SECONDS = 40
 _HEALED_SECONDS = 20.0
 _APART_SECONDS = 0.04
+_SLOW_SECONDS = 0.2
+_HARDLY_SECONDS = 1.0
 
 
 @pytest.fixture
@@ -200,6 +202,54 @@ async def test_a_worker_cut_off_from_the_database_stops_before_the_other_takes_o
             link.thaw()
         await cut_off.until_ready()
         messages = await publish_some_in_the_end(refused, audience.queue, 5)
+        await audience.until_everybody_has(messages)
+        assert max(audience.duplicates.values()) <= _MAX_IN_FLIGHT
+        await fleet.stop()
+
+
+@pytest.mark.torture
+async def test_database_that_answers_slowly_delays_messages_and_no_more(
+    tmp_path: Path, postgres_cluster: Cluster, database: str
+) -> None:
+    """Opening connections takes several round trips, each statement another one."""
+    async with Receiver() as receiver, fleet_of(two_workers(tmp_path, postgres_cluster, database)) as fleet:
+        audience = Audience(receiver)
+        await audience.gather(fleet)
+        # The first request of a connection prepares its statements: seconds, with so long round trips.
+        clients = [Client(member.product, patience_seconds=_HEALED_SECONDS) for member in fleet.members]
+        for link in (link for member in fleet.members for link in member.links):
+            link.delay_seconds = _SLOW_SECONDS
+            await link.reset()
+        messages = set[str]()
+        for client in clients:
+            messages |= await publish_some_in_the_end(client, audience.queue, 1)
+            messages |= await publish_some(client, audience.queue, 3)
+            client.close()
+        await audience.until_everybody_has(messages)
+        assert max(audience.duplicates.values()) <= _MAX_IN_FLIGHT
+        await fleet.stop()
+
+
+@pytest.mark.torture
+async def test_worker_whose_database_hardly_answers_refuses_publishes_and_loses_nothing(
+    tmp_path: Path, postgres_cluster: Cluster, database: str
+) -> None:
+    """No connection can be opened in a second."""
+    async with Receiver() as receiver, fleet_of(two_workers(tmp_path, postgres_cluster, database)) as fleet:
+        audience = Audience(receiver)
+        await audience.gather(fleet)
+        slow, other = fleet.members
+        refused, client = fleet.client_of(slow.number), fleet.client_of(other.number)
+        for link in slow.links:
+            link.delay_seconds = _HARDLY_SECONDS
+            await link.reset()
+        messages = await publish_some(client, audience.queue, 5)
+        answer = await refused.ask("POST", f"/queues/{audience.queue}/messages", {"data": "refused"})
+        assert (answer.status, "retry-after" in answer.headers) == (503, True), answer
+        await audience.until_everybody_has(messages, _TAKEN_OVER_SECONDS)
+        for link in slow.links:
+            link.delay_seconds = 0.0
+        messages |= await publish_some_in_the_end(refused, audience.queue, 5)
         await audience.until_everybody_has(messages)
         assert max(audience.duplicates.values()) <= _MAX_IN_FLIGHT
         await fleet.stop()

@@ -21,6 +21,8 @@ class Proxy:
         self._target = (target_host, target_port)
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self.delay_seconds = 0.0
+        """By how much longer a round trip takes."""
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         # Bound and never listening: it keeps the port while connections are refused.
@@ -87,16 +89,18 @@ class Proxy:
         target_reader, target_writer = await asyncio.open_connection(*self._target, limit=_PIECE_BYTES)
         try:
             async with asyncio.TaskGroup() as directions:
-                directions.create_task(self._pump(reader, target_writer))
-                directions.create_task(self._pump(target_reader, writer))
+                directions.create_task(self._pump(reader, target_writer, is_delayed=True))
+                directions.create_task(self._pump(target_reader, writer, is_delayed=False))
             for ended in (target_writer, writer):
                 ended.close()
                 await ended.wait_closed()
         finally:
             _reset(target_writer)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_delayed: bool) -> None:
         while piece := await reader.read(_PIECE_BYTES):
+            if is_delayed and self.delay_seconds:
+                await asyncio.sleep(self.delay_seconds)
             await self._flowing.wait()
             writer.write(piece)
             await writer.drain()
