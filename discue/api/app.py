@@ -125,7 +125,7 @@ class App:
             route.needs.check(request.principal, ids)
         if compiled.publishes:
             # Before the body is read: under overload, refusing must be cheap.
-            self._check_capacity()
+            self._check_capacity(request.principal.organization)
         base = (self._public_url or base_url(scope, request.headers)) + found.version
         # Headers are read before the body: a request that is refused for them need not be received.
         given_key = key_in(request.headers) if compiled.creates and KEY_HEADER in request.headers else None

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
+from typing import Any, Final, Generic, TypeVar, cast
 
 from discue.domain.errors import StoreUnavailable
 from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, TopicAppend, Work
 
 T = TypeVar("T")
+A = TypeVar("A", Append, TopicAppend)
 
 APPEND_ROWS: Final = 512
 """The largest number of messages in one commit, unless a single append has more."""
@@ -18,6 +20,9 @@ APPEND_BYTES: Final = 1 << 20
 _SETTLE_ROWS: Final = 1_024
 _SETTLE_BYTES: Final = 1 << 20
 _LAST_COMMIT_WEIGHT: Final = 0.5
+
+_ROW_COST: Final = APPEND_BYTES // APPEND_ROWS
+"""The bytes that take about as long to store as the rest of a row."""
 
 _Waiting = deque[tuple[T, "asyncio.Future[Any]"]]
 _Taken = list[tuple[T, "asyncio.Future[Any]"]]
@@ -53,6 +58,54 @@ class CommitTime:
         return each * (commits + (self._started_at is not None))
 
 
+class FairQueue(Generic[A]):
+    """Appends that wait, in an order that is fair between organizations: those of one come in the order of arrival.
+
+    Start-time fair queueing (Goyal, Vin and Cheng, 1996): an append starts when the previous one of its organization
+    has ended, or at the time of the append that was taken last, and ends after its cost. The earliest start is next.
+    So an organization with few appends waits behind at most one of another organization's, whatever waits there.
+    """
+
+    __slots__ = ("_arrived", "_ends", "_heap", "_now")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, A, asyncio.Future[Any]]] = []
+        self._ends: dict[int, int] = {}
+        self._now = 0
+        self._arrived = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def __iter__(self) -> Iterator[tuple[A, "asyncio.Future[Any]"]]:
+        return ((item, future) for _, _, item, future in self._heap)
+
+    def append(self, waiting: "tuple[A, asyncio.Future[Any]]") -> None:
+        item, future = waiting
+        organization = item.organization
+        start = max(self._now, self._ends.get(organization, 0))
+        self._ends[organization] = start + item.bytes + item.rows * _ROW_COST
+        self._arrived += 1
+        heappush(self._heap, (start, self._arrived, item, future))
+
+    def first(self) -> A:
+        """Return the append that is next."""
+        return self._heap[0][2]
+
+    def popleft(self) -> tuple[A, "asyncio.Future[Any]"]:
+        start, _, item, future = heappop(self._heap)
+        self._now = start
+        if not self._heap:
+            self.clear()
+        return item, future
+
+    def clear(self) -> None:
+        # Nobody waits, so nobody has to be made up for.
+        self._heap.clear()
+        self._ends.clear()
+        self._now = 0
+
+
 class GroupCommit:
     """A sequence of commits, one at a time. Its callers limit what waits."""
 
@@ -63,10 +116,10 @@ class GroupCommit:
         commit_time: CommitTime,
         *,
         works_at_once: int,
-        on_taken: Callable[[int, int], None],
+        on_taken: Callable[[Sequence[Append | TopicAppend]], None],
         on_end: Callable[[BatchOutcome | None], None],
     ) -> None:
-        """`on_taken` gets the rows and bytes of appends that do not wait any more.
+        """`on_taken` gets appends that do not wait any more.
 
         `on_end` gets a durable batch after its callers were answered, or None if a whole batch failed.
         """
@@ -76,15 +129,15 @@ class GroupCommit:
         self._tally_slot = tally_slot
         self.commit_time = commit_time
         self._works_at_once = works_at_once
-        self.appends: _Waiting[Append] = deque()
-        self.topic_appends: _Waiting[TopicAppend] = deque()
+        self.appends: FairQueue[Append] = FairQueue()
+        self.topic_appends: FairQueue[TopicAppend] = FairQueue()
         self.settles: _Waiting[Settle] = deque()
         self.works: _Waiting[Work[Any]] = deque()
         self.running: asyncio.Task[None] | None = None
         """The task that commits, while anything waits or is being committed."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def add(self, waiting: "_Waiting[Any]", item: object) -> "asyncio.Future[Any]":
+    def add(self, waiting: "_Waiting[Any] | FairQueue[Any]", item: object) -> "asyncio.Future[Any]":
         """Let an item wait for a commit, in the queue of its kind, and return its result."""
         # Asking for the running loop costs a system call on Python 3.11, and a store uses one loop only.
         loop = self._loop
@@ -105,7 +158,7 @@ class GroupCommit:
             self.running = None
 
     async def _commit_next(self) -> None:
-        appends = self._take_appends(self.appends)
+        appends = self._take_appends(self.appends) if self.appends else []
         settles = self._take_settles()
         works = [self.works.popleft() for _ in range(min(self._works_at_once, len(self.works)))]
         topic_appends = self._take_appends(self.topic_appends) if self.topic_appends else []
@@ -137,28 +190,25 @@ class GroupCommit:
 
     def _refuse_waiting(self, error: StoreUnavailable) -> None:
         """Fail what waits: each batch would only fail in turn, and callers that learn it now can retry earlier."""
-        appends: list[Append | TopicAppend] = [append for append, _ in self.appends]
-        appends += [append for append, _ in self.topic_appends]
-        self._on_taken(sum(append.rows for append in appends), sum(append.bytes for append in appends))
+        self._on_taken([append for append, _ in (*self.appends, *self.topic_appends)])
         for waiting in (self.appends, self.settles, self.works, self.topic_appends):
             for _, future in cast("_Waiting[Any]", waiting):
                 resolve(future, error)
             waiting.clear()
 
-    def _take_appends(self, waiting: "_Waiting[Any]") -> "_Taken[Any]":
+    def _take_appends(self, waiting: FairQueue[A]) -> "_Taken[A]":
         """Take the next appends, at least one, up to the limits of a commit."""
-        taken: _Taken[Any] = []
+        taken: _Taken[A] = []
         rows = size = 0
         while waiting:
-            append = waiting[0][0]
-            more_rows, more_bytes = append.rows, append.bytes
+            append = waiting.first()
+            rows += append.rows
+            size += append.bytes
             # An append that is larger than a commit goes alone.
-            if taken and (rows + more_rows > APPEND_ROWS or size + more_bytes > APPEND_BYTES):
+            if taken and (rows > APPEND_ROWS or size > APPEND_BYTES):
                 break
-            rows += more_rows
-            size += more_bytes
             taken.append(waiting.popleft())
-        self._on_taken(rows, size)
+        self._on_taken([append for append, _ in taken])
         return taken
 
     def _take_settles(self) -> "_Taken[Settle]":

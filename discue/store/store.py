@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, cast
 
 from discue.domain.errors import Overloaded
@@ -23,15 +23,30 @@ from discue.store.group_commit import APPEND_BYTES, APPEND_ROWS, CommitTime, Gro
 T = TypeVar("T")
 
 _WAITING_ROWS: Final = 4_096
+_RESERVE: Final = 4
+"""One of so many parts of the limits is kept, on top of them, for organizations that have little waiting."""
+_LITTLE: Final = 16
+"""An organization has little waiting up to one of so many parts of the limits."""
 _LONGEST_WAIT_SECONDS: Final = 0.3
 _WORKS_TOGETHER: Final = 32
+
+
+class _Waiting:
+    """What of an organization waits for a commit."""
+
+    __slots__ = ("bytes", "rows")
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.bytes = 0
 
 
 class Store:
     """Reads go to the engine; writes wait for a shared commit (`GroupCommit`), of which a few run concurrently.
 
     Waiting publishes are limited in rows, in bytes and by the recent duration of commits: beyond that, `append` raises
-    `Overloaded` at once. Cancelling a caller never cancels a commit: its outcome stands.
+    `Overloaded` at once. An organization that has little waiting does not meet the limits because of others.
+    Cancelling a caller never cancels a commit: its outcome stands.
     """
 
     def __init__(
@@ -56,6 +71,8 @@ class Store:
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting_bytes = 0
         self._waiting_rows = 0
+        self._waiting: dict[int, _Waiting] = {}
+        """What waits, by organization."""
         self._monotonic = monotonic
         self._worker_slot = worker_slot or (lambda: 0)
         concurrency = engine.concurrency
@@ -73,11 +90,7 @@ class Store:
 
     async def append(self, append: Append) -> Appended:
         """Store messages of one queue. Raises `Overloaded`, `StoreUnavailable`, `StaleConfiguration`, `QueueClosed`."""
-        size = append.bytes
-        self.check_capacity(size)
-        # Counted before it waits: other callers check the capacity before a commit takes this append.
-        self._waiting_bytes += size
-        self._waiting_rows += len(append.entries)
+        self._admit(append)
         group = self._by_key(self._appends, append.queue)
         return cast("Appended", await group.add(group.appends, append))
 
@@ -87,23 +100,43 @@ class Store:
         Raises `Overloaded`, `StoreUnavailable`, `AlreadyDone`, and `StaleConfiguration` if the topic or one of the
         queues changed since the messages were routed.
         """
-        size = append.bytes
-        self.check_capacity(size)
-        self._waiting_bytes += size
-        self._waiting_rows += append.rows
+        self._admit(append)
         group = self._by_key(self._appends, append.topic)
         return cast("tuple[Appended, ...]", await group.add(group.topic_appends, append))
 
-    def check_capacity(self, size: int = 0) -> None:
+    def check_capacity(self, organization: int, size: int = 0) -> None:
         """Raise `Overloaded` if that many more bytes are too many. Callers check before they read a body."""
-        rows, waiting = self._waiting_rows, self._waiting_bytes
-        if rows >= _WAITING_ROWS or waiting + size > self._max_waiting_bytes:
-            raise Overloaded
+        rows, waiting, limit = self._waiting_rows, self._waiting_bytes, self._max_waiting_bytes
+        own = self._waiting.get(organization)
+        if rows >= _WAITING_ROWS or waiting + size > limit:
+            little = own is None or own.rows < _WAITING_ROWS // _LITTLE
+            little = little and (size if own is None else own.bytes + size) <= limit // _LITTLE
+            more = 1 + 1 / _RESERVE
+            if not little or rows >= _WAITING_ROWS * more or waiting + size > limit * more:
+                raise Overloaded
+        if own is None:
+            return
+        # Commits take the organizations' appends in turns, so more of one organization does not delay another.
+        rows, waiting = (
+            min(every, mine * len(self._waiting)) for every, mine in ((rows, own.rows), (waiting, own.bytes))
+        )
         # The next commit always has room: only commits update the estimate of their duration.
         if rows >= self._rows_together or waiting >= self._bytes_together:
             commits = max(rows // self._rows_together, waiting // self._bytes_together)
             if min(each.commit_time.seconds(commits) for each in self._appends) > _LONGEST_WAIT_SECONDS:
                 raise Overloaded
+
+    def _admit(self, append: Append | TopicAppend) -> None:
+        """Count an append before it waits: other callers check the capacity before a commit takes it."""
+        size, rows, organization = append.bytes, append.rows, append.organization
+        self.check_capacity(organization, size)
+        self._waiting_bytes += size
+        self._waiting_rows += rows
+        own = self._waiting.get(organization)
+        if own is None:
+            own = self._waiting[organization] = _Waiting()
+        own.rows += rows
+        own.bytes += size
 
     async def settle(self, settle: Settle) -> bool:
         """Store a settle. Returns whether its cursor had the expected token and version: else nothing was stored."""
@@ -135,9 +168,16 @@ class Store:
         if not self.healthy:
             await self.write(_write_nothing)
 
-    def _on_taken(self, rows: int, size: int) -> None:
-        self._waiting_rows -= rows
-        self._waiting_bytes -= size
+    def _on_taken(self, appends: Sequence[Append | TopicAppend]) -> None:
+        for append in appends:
+            rows, size = append.rows, append.bytes
+            self._waiting_rows -= rows
+            self._waiting_bytes -= size
+            own = self._waiting[append.organization]
+            own.rows -= rows
+            own.bytes -= size
+            if not own.rows:
+                del self._waiting[append.organization]
 
     def _on_end(self, outcome: BatchOutcome | None) -> None:
         self.healthy = outcome is not None

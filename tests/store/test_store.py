@@ -45,6 +45,7 @@ from tests.support.memory import folder_in_memory
 from tests.support.stores import ENGINES, opened_store
 
 ORGANIZATION = row_id(1)
+OTHERS = row_id(2)
 ROWS, BYTES = 512, 1 << 20
 WAITING_BYTES = 1 << 20
 
@@ -177,6 +178,40 @@ async def test_more_bytes_than_may_wait_are_refused_at_once_and_room_comes_back(
     assert (house.store._waiting_rows, house.store._waiting_bytes) == (0, 0)
 
 
+async def test_organization_that_fills_the_waiting_room_leaves_a_reserve_for_others(house: House) -> None:
+    queue = await stored_queue(house.store, OTHERS, 20)
+    house.engine.hold()
+    [first] = await _begun(house.store.append(an_append(house.queue, 100)))
+    await _begun()  # Now its commit has begun, too.
+    filling = await _begun(*(house.store.append(an_append(house.queue, 200 + each, 1, 450_000)) for each in range(2)))
+    with pytest.raises(Overloaded):
+        await house.store.append(an_append(house.queue, 300, 1, 450_000))
+    with pytest.raises(Overloaded):
+        house.store.check_capacity(ORGANIZATION, 450_000)
+    small = await _begun(*(house.store.append(an_append(queue, 400 + each, 1, 20_000)) for each in range(3)))
+    with pytest.raises(Overloaded):
+        await house.store.append(an_append(queue, 500, 1, 450_000))
+    house.engine.release()
+    await asyncio.gather(first, *filling, *small)
+    carried = [append.organization for batch in house.engine.batches for append in batch.appends]
+    assert carried[-5:] == [ORGANIZATION, OTHERS, OTHERS, OTHERS, ORGANIZATION]
+
+
+async def test_commits_that_are_slow_for_one_organization_refuse_nothing_of_another(house: House) -> None:
+    clock = StandingClock()
+    store = Store(house.engine, max_waiting_bytes=WAITING_BYTES, monotonic=clock.monotonic)
+    house.engine.hold()
+    [under_way] = await _begun(store.append(an_append(house.queue, 100)))
+    await _begun()
+    clock.advance(2_000)
+    waiting = await _begun(*(store.append(an_append(house.queue, 1_000 * each, 300)) for each in range(1, 3)))
+    with pytest.raises(Overloaded):
+        store.check_capacity(ORGANIZATION)
+    store.check_capacity(OTHERS)
+    house.engine.release()
+    await asyncio.gather(under_way, *waiting)
+
+
 async def test_slow_commits_limit_the_waiting_publishes_until_they_are_fast_again(house: House) -> None:
     clock = StandingClock()
     store = Store(house.engine, max_waiting_bytes=WAITING_BYTES, monotonic=clock.monotonic)
@@ -186,13 +221,13 @@ async def test_slow_commits_limit_the_waiting_publishes_until_they_are_fast_agai
     clock.advance(2_000)
     waiting = await _begun(*(store.append(an_append(house.queue, 1_000 * each, 300)) for each in range(1, 3)))
     with pytest.raises(Overloaded):
-        store.check_capacity()
+        store.check_capacity(ORGANIZATION)
     with pytest.raises(Overloaded):
         await store.append(an_append(house.queue, 5_000))
     house.engine.release()
     answers = await asyncio.gather(under_way, *waiting)
     assert all(isinstance(answer, Appended) for answer in answers), "a commit's worth may wait, however long they take"
-    store.check_capacity()
+    store.check_capacity(ORGANIZATION)
 
 
 async def test_a_stall_that_is_over_refuses_nobody_who_fits_into_the_next_commit(house: House) -> None:
