@@ -3,6 +3,8 @@
 import re
 from collections.abc import AsyncGenerator, Callable
 
+import msgspec
+
 from discue.api.decoding import given_twice
 from discue.api.negotiation import JSON
 from discue.api.route import ANONYMOUS, Services
@@ -13,7 +15,7 @@ from discue.auth.rate_limiter import address_caller
 from discue.config.settings import Settings
 from discue.domain.errors import DiscueError, HeadersTooLarge, LockedOut, Unauthorized, Unavailable, UriTooLong
 from discue.domain.model import Organization
-from discue.domain.rate import RateLimitKey, RateLimitStatus
+from discue.domain.rate import RateLimitKey, RateLimitStatus, organization_key
 from discue.domain.scopes import Principal
 
 URI_CHARACTERS = 8_192
@@ -128,10 +130,13 @@ class Admission:
         Health checks are never refused. Unless the worker is serving, requests are counted without reading the store.
         """
         record, rates = request.record, self._rates
+        together = None
         if record is None:
             caller = self._address_caller(request)
         else:
             caller = rate_limit_key(record.organization, record.principal, self._settings)
+            if caller.limit:
+                together = organization_key(caller)
         # `take` may read the budget of all workers from the store, which must not delay a health check, and may not be
         # readable while the worker starts or drains.
         if self._readiness.phase != "serving" or request.scope.path in _NEVER_REFUSED:
@@ -140,6 +145,12 @@ class Admission:
         request.rate_limit = status = rates.take_now(caller) or await rates.take(caller)
         if status.refused:
             raise rates.refusal(status)
+        if together is not None:
+            of_all = rates.take_now(together) or await rates.take(together)
+            if of_all.remaining < status.remaining or of_all.refused:
+                request.rate_limit = msgspec.structs.replace(status, remaining=of_all.remaining)
+            if of_all.refused:
+                raise rates.refusal(of_all, "All keys of the organization together may make")
 
     def _address(self, request: Request) -> str:
         peer: str = request.scope.client
@@ -184,5 +195,6 @@ def check_request(scope: HttpScope, headers: HttpHeaders) -> None:
 
 def rate_limit_key(organization: Organization, principal: Principal, settings: Settings) -> RateLimitKey:
     """Return what the requests of an API key are counted under, and its limit."""
-    limit = organization.settings.get("rate_limit", settings.rate_limit)
+    default = 0 if principal.is_operator else settings.rate_limit
+    limit = organization.settings.get("rate_limit", default)
     return RateLimitKey(principal.organization, principal.key, limit)

@@ -180,10 +180,11 @@ class RateLimiter:
             return RateLimitStatus(caller.limit, caller.limit, self._minutes.reset_at, False)
         return self._status(budget, refused=False)
 
-    def refusal(self, status: RateLimitStatus) -> TooManyRequests:
-        """Return the error for a rejected request."""
+    def refusal(self, status: RateLimitStatus, callers: str = "") -> TooManyRequests:
+        """Return the error for a rejected request. `callers` names those whom the limit is for, if they are several."""
         seconds = max(1, -((self._now() - status.reset_at * 1_000) // 1_000))
-        detail = f"At most {status.limit} requests a minute are allowed. Try again in {seconds} s."
+        allowed = f"{callers} at most {{}} requests a minute" if callers else "At most {} requests a minute are allowed"
+        detail = f"{allowed.format(status.limit)}. Try again in {seconds} s."
         return TooManyRequests(detail, retry_after_seconds=seconds)
 
     def _roll_over(self, now: int) -> None:

@@ -240,6 +240,7 @@ _BASE: Final = {
     "database": f"sqlite:///{_FOLDER}/discue.db",
     "allow_private_targets": "true",
     "attempt_details": "all",
+    "rate_limit": "0",
     # The terminal belongs to the inbox.
     "log_level": "warning",
 }

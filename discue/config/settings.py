@@ -212,9 +212,10 @@ class Settings:
         10_000, types.integer(1, 1_000_000), "Maximum open client connections, including idle ones."
     )
     rate_limit: int = _setting(
-        60_000,
+        600_000,
         types.integer(0, 2_147_483_647),
-        "Maximum requests per minute and API key, over all workers; 0 for no limit. Organizations can override it.",
+        "Maximum requests per minute and API key, over all workers; 0 for no limit. All keys of an organization "
+        "together can make four times as many. Organizations can override it; the operator's own has no limit.",
     )
     address_rate_limit: int = _setting(
         60_000,

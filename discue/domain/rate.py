@@ -60,6 +60,9 @@ UNLIMITED: Final = 2_147_483_647
 
 MINUTE_MS: Final = 60_000
 
+KEYS_AT_THE_LIMIT: Final = 4
+"""An organization may make as many requests as this number of its API keys: more keys do not lift the limit."""
+
 _RESERVE_DIVISOR: Final = 20
 _REFILL_DIVISOR: Final = 20
 _MIN_WORKERS: Final = 8
@@ -72,9 +75,14 @@ class RateLimitKey(NamedTuple):
     organization: int
     """0 for an address."""
     caller: int
-    """Row id of the API key, or the number of the address."""
+    """Row id of the API key, or the number of the address; 0 for all keys of the organization together."""
     limit: int
     """Requests per minute; 0: no limit."""
+
+
+def organization_key(caller: RateLimitKey) -> RateLimitKey:
+    """Return what the requests of all API keys of a caller's organization are counted under."""
+    return RateLimitKey(caller.organization, 0, min(caller.limit * KEYS_AT_THE_LIMIT, UNLIMITED))
 
 
 class RateLimitStatus(msgspec.Struct, frozen=True, gc=False):

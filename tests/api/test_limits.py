@@ -38,10 +38,10 @@ def within_a_minute(seconds: int = 10) -> None:
 
 def test_a_key_is_counted_by_itself(cast: Cast) -> None:
     within_a_minute()
-    assert [rate(cast.alice.get("/queues"))[1] for _ in range(3)] == [59_999, 59_998, 59_997]
-    assert rate(cast.charlie.get("/queues"))[1] == 59_999
-    assert rate(cast.alice.get("/nothing"))[1] == 59_996
-    assert rate(cast.bob({"queues": Scope("read")}).get("/queues"))[1] == 59_999
+    assert [rate(cast.alice.get("/queues"))[1] for _ in range(3)] == [599_999, 599_998, 599_997]
+    assert rate(cast.charlie.get("/queues"))[1] == 599_999
+    assert rate(cast.alice.get("/nothing"))[1] == 599_996
+    assert rate(cast.bob({"queues": Scope("read")}).get("/queues"))[1] == 599_999
 
 
 def test_beyond_the_limit_it_is_429_with_the_time_to_wait(cast: Cast) -> None:
@@ -59,14 +59,30 @@ def test_beyond_the_limit_it_is_429_with_the_time_to_wait(cast: Cast) -> None:
 
 def test_the_operator_changes_the_limit_and_it_holds_at_once(cast: Cast) -> None:
     within_a_minute()
-    assert rate(cast.alice.get("/queues"))[0] == 60_000
+    assert rate(cast.alice.get("/queues"))[0] == 600_000
     change(cast, rate_limit=4)
     assert rate(cast.alice.get("/queues"))[:2] == (4, 2)
     change(cast, rate_limit=0)
     assert rate(cast.alice.get("/queues"))[:2] == (UNLIMITED, UNLIMITED)
     change(cast, rate_limit=None)
-    assert rate(cast.alice.get("/queues"))[0] == 60_000
+    assert rate(cast.alice.get("/queues"))[0] == 600_000
     assert cast.alice.put(f"/organizations/{cast.organization_id}", json={"rate_limit": 9}).status_code == 403
+
+
+def test_keys_of_an_organization_together_are_limited_to_four_times_as_much(cast: Cast) -> None:
+    within_a_minute()
+    change(cast, rate_limit=3)
+    clients = [cast.bob({"queues": Scope("read")}) for _ in range(6)]
+    answers = [client.get("/queues") for client in clients for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200] * 12 + [429] * 6
+    assert [rate(answer)[1] for answer in answers] == [2, 1, 0] * 4 + [0] * 6
+    assert answers[-1].json()["detail"].startswith("All keys of the organization together may make at most 12 requests")
+    assert cast.charlie.get("/queues").status_code == 200
+
+
+def test_the_operator_has_no_limit_unless_it_sets_one(cast: Cast) -> None:
+    operator = cast.service.client(cast.service.operator)
+    assert rate(operator.get("/queues"))[:2] == (UNLIMITED, UNLIMITED)
 
 
 @pytest.fixture

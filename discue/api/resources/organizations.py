@@ -32,7 +32,11 @@ _READ, _LIST, _WRITE = Needs.of("api_clients")
 _LABEL: Final = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN_NAME: Final = {"pattern": rf"^{_LABEL}(?:\.{_LABEL})+(?:/[A-Za-z0-9._-]+)?$", "minLength": 4, "maxLength": 253}
 _RATE_LIMIT: Final = doc(
-    "Requests per minute of each API key; 0: unlimited. Set by the operator.", 60_000, minimum=0, maximum=HIGHEST_RATE
+    "Requests per minute of each API key; all keys together can make four times as many. 0: unlimited. Set by the "
+    "operator.",
+    60_000,
+    minimum=0,
+    maximum=HIGHEST_RATE,
 )
 _VERIFIED_DOMAINS: Final = doc(
     "Whether listeners must be on domains of the organization, and receive nothing until these are verified.", False
