@@ -24,15 +24,15 @@ T = TypeVar("T")
 
 _WAITING_ROWS: Final = 4_096
 _RESERVE: Final = 4
-"""One of so many parts of the limits is kept, on top of them, for organizations that have little waiting."""
+"""The divisor of the limits that yields the reserve on top of them, for organizations that have little waiting."""
 _LITTLE: Final = 16
-"""An organization has little waiting up to one of so many parts of the limits."""
+"""The divisor of the limits that yields how much counts as little."""
 _LONGEST_WAIT_SECONDS: Final = 0.3
 _WORKS_TOGETHER: Final = 32
 
 
 class _Waiting:
-    """What of an organization waits for a commit."""
+    """The appends of an organization that wait for a commit."""
 
     __slots__ = ("bytes", "rows")
 
@@ -72,7 +72,7 @@ class Store:
         self._waiting_bytes = 0
         self._waiting_rows = 0
         self._waiting: dict[int, _Waiting] = {}
-        """What waits, by organization."""
+        """The waiting appends by organization."""
         self._monotonic = monotonic
         self._worker_slot = worker_slot or (lambda: 0)
         concurrency = engine.concurrency
