@@ -29,8 +29,12 @@ LIMITS: Final = (
     Limit("rate-limit", "rate_limit", "requests per minute and key; 0: no limit"),
     Limit("quota-queues", "quota_queues", "maximum number of queues"),
     Limit("quota-listeners", "quota_listeners", "maximum number of listeners, over all queues"),
+    Limit("quota-topics", "quota_topics", "maximum number of topics"),
+    Limit("quota-domains", "quota_domains", "maximum number of domains"),
+    Limit("quota-api-keys", "quota_api_keys", "maximum number of API keys"),
+    Limit("quota-users", "quota_users", "maximum number of users"),
     Limit("quota-messages-a-day", "quota_messages_a_day", "messages published per day (UTC)"),
-    Limit("quota-bytes-stored", "quota_bytes_stored", "bytes of stored messages"),
+    Limit("quota-bytes-stored", "quota_bytes_stored", "bytes of stored messages and schedules"),
     Limit("retention", "retention_seconds", "retention of messages in queues without their own, in seconds"),
 )
 

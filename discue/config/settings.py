@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypeVar
 from discue.config import types
 from discue.config.types import Networks, SettingType
 from discue.domain.attempts import AttemptDetailLevel
-from discue.domain.quotas import Quotas
+from discue.domain.quotas import NAMES, Quotas, setting_of
 
 Command = Literal["serve", "dev", "init", "keys", "organizations", "unlock", "migrate", "copy", "rotate-key", "check"]
 
@@ -228,6 +228,18 @@ class Settings:
     quota_listeners: int | None = _setting(
         None, types.integer(0, 100_000), "Maximum listeners of an organization. Organizations can override it."
     )
+    quota_topics: int | None = _setting(
+        1_000, types.integer(0, 100_000), "Maximum topics of an organization. Organizations can override it."
+    )
+    quota_domains: int | None = _setting(
+        100, types.integer(0, 100_000), "Maximum domains of an organization. Organizations can override it."
+    )
+    quota_api_keys: int | None = _setting(
+        1_000, types.integer(0, 100_000), "Maximum API keys of an organization. Organizations can override it."
+    )
+    quota_users: int | None = _setting(
+        1_000, types.integer(0, 100_000), "Maximum users of an organization. Organizations can override it."
+    )
     quota_messages_a_day: int | None = _setting(
         None,
         types.integer(0, 1_000_000_000_000),
@@ -236,7 +248,7 @@ class Settings:
     quota_bytes_stored: int | None = _setting(
         None,
         types.integer(0, 1_000_000_000_000_000),
-        "Maximum bytes of stored messages of an organization. Organizations can override it.",
+        "Maximum bytes of stored messages and schedules of an organization. Organizations can override it.",
     )
 
     @property
@@ -254,12 +266,7 @@ class Settings:
     @property
     def default_quotas(self) -> Quotas:
         """Quotas of organizations that have none of their own."""
-        return Quotas(
-            queues=self.quota_queues,
-            listeners=self.quota_listeners,
-            messages_a_day=self.quota_messages_a_day,
-            bytes_stored=self.quota_bytes_stored,
-        )
+        return Quotas(**{name: getattr(self, setting_of(name)) for name in NAMES})
 
     @property
     def has_tls(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from discue.control import usage
 from discue.control.context import ControlContext, Record, require_found
 from discue.domain import api_key
 from discue.domain.aliases import NameFields, changed_alias, new_alias
@@ -114,6 +115,7 @@ async def create(control: ControlContext, principal: Principal, fields: KeyField
     key = msgspec.structs.replace(made.key, alias=alias, status=fields.status or "enabled")
 
     async def work(tx: Transaction, record: Record) -> CreatedKey:
+        await usage.require_room(tx, control, key.organization, "api_keys")
         await api_keys.insert(tx, key)
         await record("api_key_added", key)
         return CreatedKey(key, made.text)

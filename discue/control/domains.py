@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from discue.control import usage
 from discue.control.context import ControlContext, Record, record, require_found
 from discue.domain import domain_challenge, egress
 from discue.domain.aliases import NameFields, changed_alias, new_alias
@@ -66,6 +67,7 @@ async def create(control: ControlContext, principal: Principal, fields: DomainFi
     )
 
     async def work(tx: Transaction, record: Record) -> Domain:
+        await usage.require_room(tx, control, domain.organization, "domains")
         await domains.insert(tx, domain)
         await record("domain_added", domain)
         return domain

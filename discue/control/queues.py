@@ -14,7 +14,7 @@ from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.domain.schemas import Schema
 from discue.domain.scopes import Access, Principal
-from discue.store import listeners, purge, queues
+from discue.store import listeners, purge, queues, schedules
 from discue.store.engine import Transaction
 from discue.store.listeners import ResourceRef
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -126,6 +126,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     async def work(tx: Transaction, record: Record) -> None:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         await topics.delete_channels_into(tx, stored)
+        await schedules.release_bytes_of_queue(tx, stored.organization, stored.id)
         # Only marked: deleting a whole log here would hold up every other write.
         await queues.mark_deleted(tx, stored.organization, stored.id, now)
         await purge.enqueue(tx, Job(stored.organization, job_id, "purge_queue", queue=stored.id))

@@ -5,6 +5,7 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from discue.control import usage
 from discue.control.context import ControlContext, chosen, one_of, require_found, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, new_alias
@@ -65,7 +66,7 @@ async def create(
     """Create a schedule; its default alias is its id.
 
     Raises BadRequest without `cron` or `data`, Unprocessable for a taken or invalid alias and invalid values,
-    PayloadTooLarge, and Conflict if the queue has too many schedules.
+    PayloadTooLarge, QuotaExceeded, and Conflict if the queue has too many schedules.
     """
     principal.require("messages", "write", queue_public_id)
     public_id, now = control.public_ids.next(), control.clock.now()
@@ -91,6 +92,7 @@ async def create(
         # Counted in the exclusive transaction: two requests must not both get the last place.
         if await schedules.count(tx, queue.organization, queue.id, SCHEDULES_A_QUEUE) == SCHEDULES_A_QUEUE:
             raise Conflict(f"A queue has at most {SCHEDULES_A_QUEUE} schedules. Delete one first.")
+        await usage.require_bytes(tx, control, queue.organization, schedules.size_of(made))
         await schedules.insert(tx, made)
         return made
 
@@ -132,6 +134,8 @@ async def change(
         # Stored data is not checked: a newer schema or limit of the queue must not prevent other changes.
         if fields.data is not None:
             _check_data(control, queue, changed)
+        more = schedules.size_of(changed) - schedules.size_of(stored)
+        await usage.require_bytes(tx, control, queue.organization, more)
         await schedules.update(tx, changed)
         return changed
 

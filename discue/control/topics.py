@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from discue.control import usage
 from discue.control.context import ControlContext, Record, chosen, require_found
 from discue.control.pattern_checks import check_filter
 from discue.domain.aliases import NameFields, changed_alias, new_alias
@@ -35,6 +36,7 @@ async def create(control: ControlContext, principal: Principal, fields: TopicFie
     topic = Topic(principal.organization, control.row_ids.next(), public_id, alias, 1, now, now)
 
     async def work(tx: Transaction, record: Record) -> TopicDetails:
+        await usage.require_room(tx, control, topic.organization, "topics")
         await topics.insert(tx, topic)
         await record("topic_added", topic)
         return TopicDetails(topic)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -40,8 +40,10 @@ async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse
         organization = require_found(await organizations.get(tx, own))
         quotas = quotas_of(organization.settings, control.settings.default_quotas)
         used: dict[quota.QuotaName, int] = {
-            "queues": await tallies.count_queues(tx, own, _bound(quotas.queues)),
-            "listeners": await tallies.count_listeners(tx, own, _bound(quotas.listeners)),
+            **{
+                name: await tallies.count_resources(tx, own, name, _bound(getattr(quotas, name)))
+                for name in quota.RESOURCES
+            },
             "messages_a_day": await tallies.count_messages(tx, own, periods),
             "bytes_stored": await tallies.bytes_stored(tx, own),
         }
@@ -51,16 +53,24 @@ async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse
 
 
 async def require_room(
-    tx: Transaction, control: ControlContext, organization: int, name: Literal["queues", "listeners"]
+    tx: Transaction, control: ControlContext, organization: int, name: quota.ResourceQuotaName
 ) -> None:
     """Raise QuotaExceeded unless the organization may have another one. Requires an exclusive transaction."""
-    owner = require_found(await organizations.get(tx, organization))
-    quotas = quotas_of(owner.settings, control.settings.default_quotas)
-    most, count = (
-        (quotas.queues, tallies.count_queues) if name == "queues" else (quotas.listeners, tallies.count_listeners)
-    )
+    most: int | None = getattr(await _quotas(tx, control, organization), name)
     if most is not None:
-        quota.check(name, most, await count(tx, organization, most + 1))
+        quota.check(name, most, await tallies.count_resources(tx, organization, name, most + 1))
+
+
+async def require_bytes(tx: Transaction, control: ControlContext, organization: int, more: int) -> None:
+    """Raise QuotaExceeded unless the organization may store so many bytes more."""
+    most = (await _quotas(tx, control, organization)).bytes_stored
+    if most is not None and more > 0:
+        quota.check("bytes_stored", most, await tallies.bytes_stored(tx, organization), more)
+
+
+async def _quotas(tx: Transaction, control: ControlContext, organization: int) -> Quotas:
+    owner = require_found(await organizations.get(tx, organization))
+    return quotas_of(owner.settings, control.settings.default_quotas)
 
 
 def _bound(most: int | None) -> int:

@@ -6,6 +6,7 @@ from typing import get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from discue.control import usage
 from discue.control.context import ControlContext, Record, one_of, require_found
 from discue.crypto import passwords
 from discue.crypto.passwords import Invitation, new_invitation
@@ -70,6 +71,7 @@ async def create(control: ControlContext, principal: Principal, fields: UserFiel
     user = _changed(draft, fields, entry, now)
 
     async def work(tx: Transaction, record: Record) -> UserDetails:
+        await usage.require_room(tx, control, user.organization, "users")
         await _require_free(tx, user)
         await users.insert(tx, user)
         await record("user_added", user)

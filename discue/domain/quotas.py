@@ -1,30 +1,31 @@
 """Quotas of organizations: their values, and whether a use is within them."""
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from discue.domain.errors import QuotaExceeded
 
-QuotaName = Literal["queues", "listeners", "messages_a_day", "bytes_stored"]
+ResourceQuotaName = Literal["queues", "listeners", "topics", "domains", "api_keys", "users"]
+QuotaName = ResourceQuotaName | Literal["messages_a_day", "bytes_stored"]
 
-NAMES: Final[tuple[QuotaName, ...]] = ("queues", "listeners", "messages_a_day", "bytes_stored")
+RESOURCES: Final[tuple[ResourceQuotaName, ...]] = get_args(ResourceQuotaName)
+NAMES: Final[tuple[QuotaName, ...]] = (*RESOURCES, "messages_a_day", "bytes_stored")
 
 HIGHEST: Final[Mapping[QuotaName, int]] = {
-    "queues": 100_000,
-    "listeners": 100_000,
+    **dict.fromkeys(RESOURCES, 100_000),
     "messages_a_day": 1_000_000_000_000,
     "bytes_stored": 1_000_000_000_000_000,
 }
-"""Maximum of each quota. Queues and listeners have a low one because each creation counts the existing ones."""
+"""Maximum of each quota. Resources have a low one because each creation counts the existing ones."""
 
 _NEAR_TENTHS: Final = 9
 _UNITS: Final[Mapping[QuotaName, str]] = {
-    "queues": "queues",
-    "listeners": "listeners",
+    **{name: name for name in RESOURCES},
+    "api_keys": "API keys",
     "messages_a_day": "messages per day (UTC)",
-    "bytes_stored": "bytes of stored messages",
+    "bytes_stored": "bytes of stored messages and schedules",
 }
 
 
@@ -33,6 +34,10 @@ class Quotas(msgspec.Struct, frozen=True, gc=False):
 
     queues: int | None = None
     listeners: int | None = None
+    topics: int | None = None
+    domains: int | None = None
+    api_keys: int | None = None
+    users: int | None = None
     messages_a_day: int | None = None
     bytes_stored: int | None = None
 

@@ -69,18 +69,23 @@ async def publish(
     queue's schema (at most 100), QuotaExceeded and Overloaded. Raises AlreadyDone if the idempotency key was used
     before. Raises StoreUnavailable if it is unknown whether the messages were stored.
     """
+    # Made once: a try after a changed configuration must not give the messages other ids.
+    new = tuple(entry_for(publisher.public_ids.next(), message, ordered=queue.ordered) for message in messages)
     if queue.quotas is None:
-        return await _publish(publisher, queue, messages, once)
-    more = PublishUsage(len(messages), sum(len(message.body) for message in messages))
+        return await _publish(publisher, queue, messages, new, once=once)
+    more = PublishUsage(len(new), sum(entry.size for entry in new))
     async with publisher.quotas.reserve(queue.organization, queue.quotas, more):
-        return await _publish(publisher, queue, messages, once)
+        return await _publish(publisher, queue, messages, new, once=once)
 
 
 async def _publish(
-    publisher: Publisher, queue: QueueRecord, messages: Sequence[NewMessage], once: IdempotencyKey | None
+    publisher: Publisher,
+    queue: QueueRecord,
+    messages: Sequence[NewMessage],
+    new: tuple[NewEntry, ...],
+    *,
+    once: IdempotencyKey | None,
 ) -> tuple[Entry, ...]:
-    # Made once: a try after a changed configuration must not give the messages other ids.
-    new = tuple(entry_for(publisher.public_ids.next(), message, ordered=queue.ordered) for message in messages)
     kept = None
     if once is not None:
         content = _pack([(each.id, each.alias) for each in new])

@@ -39,7 +39,7 @@ def entry_values(entry: NewEntry) -> Values:
         # A delayed message has no place among those of its key until it is due.
         entry.key_hash if is_due else None,
         entry.extra,
-        len(entry.body),
+        entry.size,
         1 if entry.is_json else 0,
         entry.body if entry.body_id is None else None,
         0 if is_due else WAITING,

@@ -57,6 +57,11 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
     body_id: int | None = None
     """The shared body that has this one's bytes."""
 
+    @property
+    def size(self) -> int:
+        """The size of body and options, which quotas count."""
+        return len(self.body) if self.extra is None else len(self.body) + len(self.extra)
+
 
 class IdempotencyRecord(msgspec.Struct, frozen=True, gc=False):
     """An idempotency key, and what its response can be repeated from."""
@@ -86,10 +91,10 @@ class Append(msgspec.Struct, frozen=True):
 
     @property
     def bytes(self) -> int:
-        """The size of all bodies."""
+        """The size of all messages."""
         if len(self.entries) == 1:
-            return len(self.entries[0].body)
-        return sum(len(entry.body) for entry in self.entries)
+            return self.entries[0].size
+        return sum(entry.size for entry in self.entries)
 
 
 class Appended(msgspec.Struct, frozen=True):
@@ -130,13 +135,13 @@ class TopicAppend(msgspec.Struct, frozen=True):
 
     @property
     def bytes(self) -> int:
-        """The size of all bodies, counting a shared body once."""
+        """The size of all messages, counting a shared body once."""
         shared = sum(len(body.content) * (body.uses - 1) for body in self.bodies)
         return self.bytes_in_queues - shared
 
     @property
     def bytes_in_queues(self) -> int:
-        """The size of all bodies, counting a shared body in each queue, as quotas do."""
+        """The size of all messages, counting a shared body in each queue, as quotas do."""
         return sum(append.bytes for append in self.appends)
 
     @property

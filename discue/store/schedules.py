@@ -36,7 +36,10 @@ _UPDATE: Final = """
     UPDATE schedule SET alias = $1, status = $2, settings = $3, codec = $4, size = $5, body = $6, config_version = $7,
         next_run_at = $8, updated_at = $9
     WHERE organization = $10 AND id = $11"""
-_DELETE: Final = "DELETE FROM schedule WHERE organization = $1 AND id = $2"
+_DELETE: Final = "DELETE FROM schedule WHERE organization = $1 AND id = $2 RETURNING size"
+_SIZE: Final = "SELECT size FROM schedule WHERE organization = $1 AND id = $2"
+_SIZE_OF_QUEUE: Final = """
+    SELECT CAST(coalesce(sum(size), 0) AS BIGINT) FROM schedule WHERE organization = $1 AND queue = $2"""
 _COUNT: Final = """
     SELECT count(*) FROM (SELECT 1 FROM schedule WHERE organization = $1 AND queue = $2 LIMIT $3) AS counted"""
 _NEXT: Final = "SELECT next_run_at FROM schedule WHERE next_run_at IS NOT NULL ORDER BY next_run_at LIMIT 1"
@@ -76,18 +79,40 @@ async def count(tx: Transaction, organization: int, queue: int, at_most: int) ->
 
 async def insert(tx: Transaction, schedule: Schedule) -> None:
     """Insert a schedule. Raises UniqueViolation if its alias is taken."""
-    await tx.execute(_INSERT, *_plain_values(schedule), _encode_run(schedule.last_run), *_content(schedule))
+    content = _content(schedule)
+    await tx.execute(_INSERT, *_plain_values(schedule), _encode_run(schedule.last_run), *content)
+    await _count_bytes(tx, schedule.organization, content[2])
 
 
 async def update(tx: Transaction, schedule: Schedule) -> None:
     """Update a schedule, except its last run. Raises UniqueViolation if its alias is taken."""
     versions = (schedule.config_version, schedule.next_run_at, schedule.updated_at)
-    values = (schedule.alias, schedule.status, *_content(schedule), *versions)
+    content = _content(schedule)
+    values = (schedule.alias, schedule.status, *content, *versions)
+    before = await read_number(tx, _SIZE, schedule.organization, schedule.id)
     await tx.execute(_UPDATE, *values, schedule.organization, schedule.id)
+    await _count_bytes(tx, schedule.organization, content[2] - before)
 
 
 async def delete(tx: Transaction, schedule: Schedule) -> None:
-    await tx.execute(_DELETE, schedule.organization, schedule.id)
+    for (size,) in await tx.rows(_DELETE, schedule.organization, schedule.id):
+        await _count_bytes(tx, schedule.organization, -size)
+
+
+async def release_bytes_of_queue(tx: Transaction, organization: int, queue: int) -> None:
+    """Stop counting the schedules of a deleted queue. Their rows are purged later."""
+    await _count_bytes(tx, organization, -await read_number(tx, _SIZE_OF_QUEUE, organization, queue))
+
+
+def size_of(schedule: Schedule) -> int:
+    """Return the bytes that a schedule is counted with: its data, and what else goes with each message."""
+    size: int = _content(schedule)[2]
+    return size
+
+
+async def _count_bytes(tx: Transaction, organization: int, more: int) -> None:
+    if more:
+        await tallies.add(tx, [TallyEntry(organization, tallies.CURRENT, tallies.SCHEDULE_BYTES, more)])
 
 
 async def next_at(tx: Transaction) -> int | None:
@@ -117,8 +142,8 @@ async def advance(tx: Transaction, seen: Schedule, next_run_at: int | None, last
 
 def _content(schedule: Schedule) -> Row:
     """Return the values of `settings, codec, size, body`."""
-    settings = msgspec.json.encode(msgspec.convert(schedule, _Settings, from_attributes=True)).decode()
-    return settings, int(schedule.is_json), len(schedule.data), schedule.data
+    settings = msgspec.json.encode(msgspec.convert(schedule, _Settings, from_attributes=True))
+    return settings.decode(), int(schedule.is_json), len(settings) + len(schedule.data), schedule.data
 
 
 def _encode_run(run: ScheduleRun | None) -> str | None:
@@ -167,7 +192,7 @@ class PlannedRun(msgspec.Struct, frozen=True):
 
     @property
     def load(self) -> PublishUsage:
-        return PublishUsage(len(self.entries), sum(len(entry.body) for entry in self.entries))
+        return PublishUsage(len(self.entries), sum(entry.size for entry in self.entries))
 
     def skipped(self, reason: Reason) -> "PlannedRun":
         """Return the run without messages, and why."""
@@ -262,7 +287,7 @@ async def _append(tx: Transaction, queue: QueueKey, entries: Sequence[NewEntry],
     await insert_rows(tx, LOG, rows)
     counted = (
         TallyEntry(queue[0], tallies.period_of(now), tallies.MESSAGE_ADDED, len(entries)),
-        TallyEntry(queue[0], tallies.CURRENT, tallies.BYTES_STORED, sum(len(entry.body) for entry in entries)),
+        TallyEntry(queue[0], tallies.CURRENT, tallies.BYTES_STORED, sum(entry.size for entry in entries)),
     )
     await tallies.add(tx, counted)
     return int(head)

@@ -5,13 +5,14 @@ requests that workers have taken from a caller's limit per minute are counted ap
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, get_args
 
 import msgspec
 
 from discue.domain.attempts import Attempt
 from discue.domain.ids import row_id_at
+from discue.domain.quotas import ResourceQuotaName
 from discue.domain.rate import granted_share
 from discue.store.engine import Row, Transaction
 from discue.store.tables import read_number
@@ -21,9 +22,11 @@ PERIOD_MS: Final = 300_000
 CURRENT: Final = 0
 """The period of current amounts, which also decrease."""
 
+SCHEDULE_BYTES: Final = 0
+"""The size of the schedules of all existing queues, in the period CURRENT."""
 MESSAGE_ADDED: Final = 1
 BYTES_STORED: Final = 2
-"""The size of all stored bodies, in the period CURRENT."""
+"""The size of all messages, in the period CURRENT."""
 MESSAGE_PUBLISHED_OK: Final = 3
 MESSAGE_PUBLISHED_NOT_OK: Final = 4
 
@@ -78,7 +81,7 @@ _SINCE: Final = """
     SELECT period, kind, CAST(sum(n) AS BIGINT) FROM tally WHERE organization = $1 AND period >= $2
     GROUP BY period, kind"""
 _CURRENT: Final = """
-    SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM tally WHERE organization = $1 AND period = 0 AND kind = $2"""
+    SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM tally WHERE organization = $1 AND period = 0 AND kind IN ($2, $3)"""
 _DELETE_OLD: Final = """
     DELETE FROM tally WHERE organization = $1 AND period > 0 AND period < $2
     AND period <= (SELECT min(period) + $3 FROM tally WHERE organization = $1 AND period > 0)"""
@@ -131,7 +134,8 @@ async def since(tx: Transaction, organization: int, period: int) -> list[Row]:
 
 
 async def bytes_stored(tx: Transaction, organization: int) -> int:
-    return await read_number(tx, _CURRENT, organization, BYTES_STORED)
+    """Return the size of an organization's messages and schedules."""
+    return await read_number(tx, _CURRENT, organization, BYTES_STORED, SCHEDULE_BYTES)
 
 
 async def delete_old(tx: Transaction, organization: int, before: int, periods: int) -> int:
@@ -139,27 +143,25 @@ async def delete_old(tx: Transaction, organization: int, before: int, periods: i
     return await tx.execute(_DELETE_OLD, organization, before, periods)
 
 
-_QUEUES: Final = """
-    SELECT count(*) FROM (
-        SELECT 1 FROM queue WHERE organization = $1 AND deleted_at IS NULL LIMIT $2
-    ) AS counted"""
-_LISTENERS: Final = """
-    SELECT count(*) FROM (
-        SELECT 1 FROM listener l JOIN queue q ON q.organization = l.organization AND q.id = l.queue
-        WHERE l.organization = $1 AND l.deleted_at IS NULL AND q.deleted_at IS NULL LIMIT $2
-    ) AS counted"""
+_COUNTED: Final[Mapping[ResourceQuotaName, str]] = {
+    "queues": "queue WHERE organization = $1 AND deleted_at IS NULL",
+    "listeners": "listener l JOIN queue q ON q.organization = l.organization AND q.id = l.queue "
+    "WHERE l.organization = $1 AND l.deleted_at IS NULL AND q.deleted_at IS NULL",
+    "topics": "topic WHERE organization = $1",
+    "domains": "domain WHERE organization = $1",
+    "api_keys": "api_key WHERE organization = $1",
+    "users": "organization_user WHERE organization = $1",
+}
+"""The rows of an organization that each quota counts."""
 _MESSAGES: Final = """
     SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM tally
     WHERE organization = $1 AND period >= $2 AND period < $3 AND kind = $4"""
 
 
-async def count_queues(tx: Transaction, organization: int, at_most: int) -> int:
-    return await read_number(tx, _QUEUES, organization, at_most)
-
-
-async def count_listeners(tx: Transaction, organization: int, at_most: int) -> int:
-    """Count listeners of existing queues, up to a limit."""
-    return await read_number(tx, _LISTENERS, organization, at_most)
+async def count_resources(tx: Transaction, organization: int, name: ResourceQuotaName, at_most: int) -> int:
+    """Count resources of an organization, up to a limit."""
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM {_COUNTED[name]} LIMIT $2) AS counted"
+    return await read_number(tx, sql, organization, at_most)
 
 
 async def count_messages(tx: Transaction, organization: int, periods: range) -> int:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from discue.domain.quotas import NAMES
 from tests.cli.commands import queue_with, receiving, request, run, serving
 from tests.cli.test_keys import SOON_SECONDS, created, until_status
 
@@ -97,13 +98,12 @@ def test_limits_are_set_shown_and_cleared_one_by_one(tmp_path: Path) -> None:
     assert limits(tmp_path, alias) == {"rate_limit": 500, "quota_queues": 7}
     assert "rate-limit 500, quota-queues 7" in run(tmp_path, "organizations", "list").stdout
 
-    everything = ("--quota-listeners", "1", "--quota-messages-a-day", "2", "--quota-bytes-stored", "3")
+    others = {name: number for number, name in enumerate(NAMES) if name != "queues"}
+    everything = [text for name, n in others.items() for text in (f"--quota-{name.replace('_', '-')}", str(n))]
     run(tmp_path, "organizations", "set", alias, "--rate-limit", "none", *everything, "--retention", "4")
     assert limits(tmp_path, alias) == {
         "quota_queues": 7,
-        "quota_listeners": 1,
-        "quota_messages_a_day": 2,
-        "quota_bytes_stored": 3,
+        **{f"quota_{name}": n for name, n in others.items()},
         "retention_seconds": 4,
     }
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from discue.domain.quotas import NAMES
 from tests.contract.caller import Caller, fresh, pointers, problem, resource
 from tests.contract.reference import OPERATIONS, Operation, Row, for_every, rows
 from tests.contract.world import NOWHERE, World, one_missed
@@ -262,7 +263,7 @@ class Samples:
         yield self._owner.create(self._world.path("/topics/{topic_id}/messages"), data={"n": 1})
 
     def _OrganizationView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
-        quotas = {"queues": 1, "listeners": 1, "messages_a_day": 1, "bytes_stored": 1}
+        quotas = dict.fromkeys(NAMES, 1)
         limits: dict[str, Any] = {"rate_limit": 9, "retention": 1, "quotas": quotas}
         yield self._world.operator.create("/organizations", alias=f"org.example.{fresh()}")
         yield self._world.operator.create("/organizations", alias=f"org.example.{fresh()}", **limits)

@@ -168,6 +168,10 @@ def test_requests_without_a_key_are_counted_for_their_address(stranger: Caller, 
 QUOTAS: dict[str, tuple[str, dict[str, Any], str]] = {
     "queues": ("/queues", {}, "{0} of {0} queues"),
     "listeners": ("listeners", dict(NOWHERE), "{0} of {0} listeners"),
+    "topics": ("/topics", {}, "{0} of {0} topics"),
+    "domains": ("/domains", {"hostname": "shop.example.com"}, "{0} of {0} domains"),
+    "api_keys": ("/api_keys", {}, "{0} of {0} API keys"),
+    "users": ("/users", {"email": "ada@example.com", "role": "viewer"}, "{0} of {0} users"),
     "messages_a_day": ("messages", {"data": "x"}, "messages"),
     "bytes_stored": ("messages", {"data": "x" * 10}, "bytes"),
 }
@@ -176,12 +180,18 @@ QUOTAS: dict[str, tuple[str, dict[str, Any], str]] = {
 @covers(
     "limits.md: queues",
     "limits.md: listeners",
+    "limits.md: topics",
+    "limits.md: domains",
+    "limits.md: api_keys",
+    "limits.md: users",
     "limits.md: messages_a_day",
     "limits.md: bytes_stored",
     "limits.md# Quotas",
 )
 @covers(
-    "limits.md: quotas.queues, quotas.listeners", "limits.md: quotas.messages_a_day", "limits.md: quotas.bytes_stored"
+    "limits.md: quotas.queues, quotas.listeners, quotas.topics, quotas.domains, quotas.api_keys, quotas.users",
+    "limits.md: quotas.messages_a_day",
+    "limits.md: quotas.bytes_stored",
 )
 @covers(
     "POST /queues 402",
@@ -191,10 +201,12 @@ QUOTAS: dict[str, tuple[str, dict[str, Any], str]] = {
 )
 @covers("POST /queues/{queue_id}/messages 402", "PUT /queues/{queue_id}/messages 402")
 @covers("POST /queues/{queue_id}/messages/batch 402")
+@covers(*(f"{method} /{name} 402" for method in ("POST", "PUT") for name in ("topics", "domains", "api_keys", "users")))
 @pytest.mark.parametrize("name", QUOTAS)
 def test_request_beyond_a_quota_is_refused(owner: Caller, operator: Caller, name: str) -> None:
     queue = owner.create("/queues")["id"]
-    most = {"queues": 2, "bytes_stored": 10}.get(name, 1)
+    used = owner.get("/limits")["limits"]["quotas"][name]["used"]
+    most = used + (10 if name == "bytes_stored" else 1)
     organization = owner.get("/organizations")["organizations"][0]["id"]
     operator.change(f"/organizations/{organization}", quotas={name: most})
     place, fields, detail = QUOTAS[name]
@@ -207,6 +219,53 @@ def test_request_beyond_a_quota_is_refused(owner: Caller, operator: Caller, name
     if place == "messages":
         owner.refused(402, "POST", f"{path}/batch", {"messages": [fields]})
     assert owner.get("/limits")["limits"]["quotas"][name] == {"limit": most, "used": most}
+
+
+def _limit_bytes(owner: Caller, operator: Caller, bytes_stored: int) -> None:
+    organization = owner.get("/organizations")["organizations"][0]["id"]
+    operator.change(f"/organizations/{organization}", quotas={"bytes_stored": bytes_stored})
+
+
+def _bytes_stored(owner: Caller) -> int:
+    used: int = owner.get("/limits")["limits"]["quotas"]["bytes_stored"]["used"]
+    return used
+
+
+def test_headers_of_messages_count_towards_the_bytes(owner: Caller, operator: Caller) -> None:
+    queue = owner.create("/queues")["id"]
+    messages = f"/queues/{queue}/messages"
+    _limit_bytes(owner, operator, 9_000)
+    heavy = {"data": "", "headers": {"x-weight": "x" * 4_000}}
+    message = owner.create(messages, **heavy)["id"]
+    assert _bytes_stored(owner) > 4_000
+    owner.create(messages, **heavy, delay=3_600)
+    problem(owner.ask("POST", messages, heavy), 402)
+    owner.ask("DELETE", f"{messages}/{message}")
+    owner.create(messages, **heavy)
+
+
+@covers("POST /queues/{queue_id}/schedules 402", "PUT /queues/{queue_id}/schedules 402")
+@covers("PUT /queues/{queue_id}/schedules/{schedule_id} 402")
+def test_schedules_count_towards_the_bytes(owner: Caller, operator: Caller) -> None:
+    queue = owner.create("/queues")["id"]
+    schedules = f"/queues/{queue}/schedules"
+    _limit_bytes(owner, operator, 3_000)
+    fields = {"cron": "0 0 1 1 *", "data": "x" * 2_000, "status": "disabled"}
+    schedule = owner.create(schedules, **fields)["id"]
+    used = _bytes_stored(owner)
+    assert used > 2_000
+    for method in ("POST", "PUT"):
+        assert "bytes" in problem(owner.ask(method, schedules, fields), 402)["detail"]
+    for larger in ({"data": "x" * 4_000}, {"headers": {"x-weight": "x" * 2_000}}):
+        problem(owner.ask("PUT", f"{schedules}/{schedule}", larger), 402)
+    problem(owner.ask("POST", f"/queues/{queue}/messages", {"data": "x" * 2_000}), 402)
+    owner.change(f"{schedules}/{schedule}", data="x" * 1_000)
+    assert _bytes_stored(owner) == used - 1_000
+    owner.create(schedules, **{**fields, "data": ""})
+    owner.ask("DELETE", f"{schedules}/{schedule}")
+    assert 0 < _bytes_stored(owner) < 1_000
+    owner.ask("DELETE", f"/queues/{queue}")
+    assert _bytes_stored(owner) == 0
 
 
 @covers("limits.md# Get limits", "limits.md# Change limits", "limits.md: retention", "limits.md: 400", "limits.md: 403")
@@ -235,6 +294,10 @@ def test_only_the_operator_changes_limits(owner: Caller, charlie: Caller, operat
         "quotas": {
             "queues": {"limit": 3, "used": 0},
             "listeners": {"limit": None, "used": 0},
+            "topics": {"limit": 1_000, "used": 0},
+            "domains": {"limit": 100, "used": 0},
+            "api_keys": {"limit": 1_000, "used": 1},
+            "users": {"limit": 1_000, "used": 0},
             "messages_a_day": {"limit": None, "used": 0},
             "bytes_stored": {"limit": None, "used": 0},
         },

@@ -15,6 +15,7 @@ from discue.control.queues import QueueFields
 from discue.control.usage import DAY_MS, SETTLING_MS, EventPage, EventSelection, event_position
 from discue.domain.errors import DiscueError, Forbidden, QuotaExceeded, Unprocessable
 from discue.domain.ids import event_id_of, last_id_of, millisecond_in, row_id_at
+from discue.domain.quotas import NAMES
 from discue.domain.scopes import Principal
 from discue.store import events
 from discue.store.events import Occurrence
@@ -76,7 +77,8 @@ async def test_usage_is_shown_with_and_without_quotas(cast: Cast, control: Contr
     alice = cast.alice.principal
     queue = (await queues.create(control, alice, QueueFields())).queue.public_id
     await listeners.create(control, alice, queue, ENDPOINT)
-    expected = {"queues": 1, "listeners": 1, "messages_a_day": 0, "bytes_stored": 0}
+    keys = len((await api_keys.page(control, alice)).items)
+    expected = {**dict.fromkeys(NAMES, 0), "queues": 1, "listeners": 1, "api_keys": keys}
     assert (await usage.used_quotas(control, alice)).used == expected
     await _allow(cast, quota_queues=5)
     use = await usage.used_quotas(control, alice)

@@ -1,19 +1,20 @@
 """Migrations keep what older versions stored."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from discue.store import idempotency, tallies
-from discue.store.engine import Batch, Engine, Transaction
+from discue.store.engine import Batch, Engine, Transaction, Value
 from discue.store.idempotency import StoredResponse
+from discue.store.tables import placeholders
 from tests.store.migrating import opened, opened_before
 from tests.store.rows import public_id, row_id
 from tests.support.clocks import NOON
 from tests.support.databases import ENGINE_NAMES, new_database
-from tests.support.tallied import tallied
+from tests.support.tallied import tallied, there
 
 OURS, THEIRS = row_id(1), row_id(2)
 _BEFORE = 2
@@ -47,7 +48,46 @@ async def _store(engine: Engine) -> None:
     await engine.commit(Batch(works=(work,)))
 
 
-OURS, THEIRS = row_id(1), row_id(2)
+_BEFORE_SCHEDULE_BYTES = 17
+"""The newest migration of the time before."""
+
+
+def test_migration_counts_the_schedules_of_existing_queues(runner: asyncio.Runner, database: str) -> None:
+    with opened_before(runner, database, _BEFORE_SCHEDULE_BYTES) as old:
+        runner.run(_store_schedules(old))
+    with opened(runner, database) as engine:
+        counted = {(OURS, tallies.SCHEDULE_BYTES): 12, (THEIRS, tallies.SCHEDULE_BYTES): 7}
+        assert runner.run(engine.read(tallied)) == runner.run(engine.read(there)) == counted
+        assert runner.run(engine.read(lambda tx: tallies.bytes_stored(tx, OURS))) == 12
+
+
+async def _store_schedules(engine: Engine) -> None:
+    live, deleted = row_id(10), row_id(11)
+
+    async def work(tx: Transaction) -> None:
+        for organization in (OURS, THEIRS):
+            owned = {**_OWNED, "organization": organization}
+            for queue, deleted_at in ((live, None), (deleted, NOON)):
+                text = f"{organization}{queue}"
+                await _insert(tx, "queue", owned, id=queue, public_id=text, alias=text, deleted_at=deleted_at)
+        schedules = ((OURS, live, 5), (OURS, live, 7), (OURS, deleted, 100), (THEIRS, live, 7))
+        for number, (organization, queue, size) in enumerate(schedules, 1):
+            text = public_id(number)
+            owned = {**_OWNED, "organization": organization, "codec": 0, "size": size, "status": "disabled"}
+            body = b"x" * size
+            await _insert(tx, "schedule", owned, id=row_id(number), public_id=text, queue=queue, alias=text, body=body)
+
+    await engine.commit(Batch(works=(work,)))
+
+
+_OWNED: dict[str, Value] = {"settings": "{}", "config_version": 1, "created_at": NOON, "updated_at": NOON}
+
+
+async def _insert(tx: Transaction, table: str, owned: Mapping[str, Value], **rest: Value) -> None:
+    row = {**owned, **rest}
+    await tx.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({placeholders(1, len(row))})", *row.values())
+
+
 _BEFORE_ANSWERS = 11
 """The newest migration of the time before."""
 

@@ -13,6 +13,7 @@ import pytest
 from discue.domain.ids import last_id_of
 from discue.domain.lockout import FAILURES, LockoutSubject
 from discue.domain.model import Channel, Listener, MissedSelection, Queue, Topic
+from discue.domain.quotas import RESOURCES
 from discue.domain.schedule import ScheduleRun
 from discue.store import (
     api_keys,
@@ -172,8 +173,8 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await _verify(tx)
     await _go_by_channels(tx, queue)
     await tallies.take_budgets(tx, [tallies.BudgetRequest(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
-    await tallies.count_queues(tx, OURS, 10)
-    await tallies.count_listeners(tx, OURS, 10)
+    for resource in RESOURCES:
+        await tallies.count_resources(tx, OURS, resource, 10)
     await tallies.count_messages(tx, OURS, range(5, 10))
     await tallies.bytes_stored(tx, OURS)
     await idempotency.store_key(tx, OURS, IdempotencyRecord((1, 2), b"", b"", row_id(2)), NOON)

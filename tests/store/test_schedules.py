@@ -19,6 +19,7 @@ from discue.store.schedules import PlannedRun
 from discue.store.store import Store
 from tests.store.rows import a_schedule, head_of, row_id, stored_organization, stored_queue
 from tests.support.clocks import NOON, StandingClock
+from tests.support.tallied import drift
 
 OURS = row_id(1)
 MINUTE = 60_000
@@ -92,13 +93,16 @@ async def test_a_run_publishes_a_message_and_the_next_one_is_waited_for(world: W
 
 
 async def test_a_run_counts_as_any_message_does(world: World) -> None:
-    await world.schedule()
+    made = await world.schedule()
     await world.run(FIRST)
     head = await head_of(world.store, world.queue)
     assert (head.published_count, head.last_stored_at) == (1, FIRST)
     counts = await world.store.read(lambda tx: tallies.since(tx, OURS, 1))
     assert [(kind, n) for _, kind, n in counts] == [(tallies.MESSAGE_ADDED, 1)]
-    assert await world.store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == 7
+    [entry] = await world.published()
+    expected = len(entry.body) + len(entry.extra) + schedules.size_of(made)
+    assert await world.store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == expected
+    assert await world.store.read(drift) == {}
 
 
 async def test_one_of_many_workers_runs_a_schedule(world: World) -> None:

@@ -2,7 +2,6 @@
 
 from discue.store import tallies
 from discue.store.engine import Transaction
-from discue.store.message_log import BODY
 
 Counts = dict[tuple[int, int], int]
 """Counts by organization and kind, without zeros."""
@@ -11,9 +10,14 @@ _TALLIED = "SELECT organization, kind, CAST(sum(n) AS BIGINT) FROM tally GROUP B
 # A delayed message has had two positions in its log.
 _PUBLISHED = "SELECT organization, CAST(sum(head - moved) AS BIGINT) FROM queue_head GROUP BY organization"
 _ATTEMPTS = "SELECT organization, count(*) FROM attempt WHERE error {} '' GROUP BY organization"
+_OF_SCHEDULES = """
+    SELECT s.organization, CAST(sum(s.size) AS BIGINT) FROM schedule s
+    JOIN queue q ON q.organization = s.organization AND q.id = s.queue
+    WHERE q.deleted_at IS NULL GROUP BY s.organization"""
 _THERE = {
     tallies.MESSAGE_ADDED: _PUBLISHED,
-    tallies.BYTES_STORED: f"SELECT organization, CAST(sum(length({BODY})) AS BIGINT) FROM log l GROUP BY organization",
+    tallies.SCHEDULE_BYTES: _OF_SCHEDULES,
+    tallies.BYTES_STORED: "SELECT organization, CAST(sum(size) AS BIGINT) FROM log GROUP BY organization",
     tallies.MESSAGE_PUBLISHED_OK: _ATTEMPTS.format("="),
     tallies.MESSAGE_PUBLISHED_NOT_OK: _ATTEMPTS.format("<>"),
 }
@@ -41,6 +45,6 @@ async def drift(tx: Transaction) -> dict[str, int]:
     found = {}
     for organization, kind in sorted({*counted, *real}):
         difference = counted.get((organization, kind), 0) - real.get((organization, kind), 0)
-        if difference < 0 or (difference and kind == tallies.BYTES_STORED):
+        if difference < 0 or (difference and kind in (tallies.BYTES_STORED, tallies.SCHEDULE_BYTES)):
             found[f"kind {kind} of organization {organization}"] = difference
     return found

@@ -174,7 +174,7 @@ def key_view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
 
 ROUTES = (
     Route(GET, "/api_keys", list_all, _LIST, query=PAGES),
-    Route(CREATE, "/api_keys", create, _WRITE, ApiKeyBody),
+    Route(CREATE, "/api_keys", create, _WRITE, ApiKeyBody, statuses=(402,)),
     Route(GET, "/api_keys/{api_key_id}", get, _READ),
     Route(PUT, "/api_keys/{api_key_id}", change, _WRITE, ApiKeyBody, statuses=(409,), example={"status": "disabled"}),
     deletion("/api_keys/{api_key_id}", api_keys.delete, _WRITE, "Delete an API key.", statuses=(409,)),

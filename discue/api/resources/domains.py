@@ -141,7 +141,7 @@ def _view(domain: Domain) -> DomainView:
 
 ROUTES = (
     Route(GET, "/domains", list_all, _LIST, query=PAGES),
-    Route(CREATE, "/domains", create, _WRITE, DomainBody, required=("hostname",)),
+    Route(CREATE, "/domains", create, _WRITE, DomainBody, statuses=(402,), required=("hostname",)),
     Route(GET, "/domains/{domain_id}", get, _READ),
     Route(PUT, "/domains/{domain_id}", change, _WRITE, DomainBody, example={"alias": "store"}),
     Route(PUT, "/domains/{domain_id}/verification", verify, _WRITE, statuses=(429,)),

@@ -55,14 +55,20 @@ def _quota_doc(description: str, example: int, name: quotas.QuotaName) -> msgspe
 
 
 _MESSAGES_A_DAY: Final = _quota_doc("Maximum number of messages published per day (UTC).", 1_000_000, "messages_a_day")
-_BYTES_STORED: Final = _quota_doc("Maximum size of all messages, in bytes.", 10_737_418_240, "bytes_stored")
+_BYTES_STORED: Final = _quota_doc(
+    "Maximum size of all messages and schedules, in bytes.", 10_737_418_240, "bytes_stored"
+)
 
 
 class QuotasBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Quotas of an organization. null removes a quota."""
+    """Quotas of an organization. null restores the setting."""
 
     queues: Annotated[Integer, _quota_doc("Maximum number of queues.", 100, "queues")] = UNSET
     listeners: Annotated[Integer, _quota_doc("Maximum number of listeners.", 1_000, "listeners")] = UNSET
+    topics: Annotated[Integer, _quota_doc("Maximum number of topics.", 1_000, "topics")] = UNSET
+    domains: Annotated[Integer, _quota_doc("Maximum number of domains.", 100, "domains")] = UNSET
+    api_keys: Annotated[Integer, _quota_doc("Maximum number of API keys.", 1_000, "api_keys")] = UNSET
+    users: Annotated[Integer, _quota_doc("Maximum number of users.", 1_000, "users")] = UNSET
     messages_a_day: Annotated[Integer, _MESSAGES_A_DAY] = UNSET
     bytes_stored: Annotated[Integer, _BYTES_STORED] = UNSET
 
@@ -84,6 +90,10 @@ class QuotasView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
     queues: Annotated[int | UnsetType, doc("Maximum number of queues.", 100, minimum=0)] = UNSET
     listeners: Annotated[int | UnsetType, doc("Maximum number of listeners.", 1_000, minimum=0)] = UNSET
+    topics: Annotated[int | UnsetType, doc("Maximum number of topics.", 1_000, minimum=0)] = UNSET
+    domains: Annotated[int | UnsetType, doc("Maximum number of domains.", 100, minimum=0)] = UNSET
+    api_keys: Annotated[int | UnsetType, doc("Maximum number of API keys.", 1_000, minimum=0)] = UNSET
+    users: Annotated[int | UnsetType, doc("Maximum number of users.", 1_000, minimum=0)] = UNSET
     messages_a_day: Annotated[int | UnsetType, _MESSAGES_A_DAY] = UNSET
     bytes_stored: Annotated[int | UnsetType, _BYTES_STORED] = UNSET
 

@@ -289,8 +289,26 @@ def _run(run: ScheduleRun) -> RunView:
 
 ROUTES = (
     Route(GET, _PATH, list_all, _READ, query=PAGES),
-    Route(CREATE, _PATH, create, _WRITE, ScheduleBody, limit=_BODY_BYTES, required=("cron", "data")),
+    Route(
+        CREATE,
+        _PATH,
+        create,
+        _WRITE,
+        ScheduleBody,
+        statuses=(402,),
+        limit=_BODY_BYTES,
+        required=("cron", "data"),
+    ),
     Route(GET, _ITEM, get, _READ),
-    Route(PUT, _ITEM, change, _WRITE, ScheduleBody, limit=_BODY_BYTES, example={"status": "disabled"}),
+    Route(
+        PUT,
+        _ITEM,
+        change,
+        _WRITE,
+        ScheduleBody,
+        statuses=(402,),
+        limit=_BODY_BYTES,
+        example={"status": "disabled"},
+    ),
     deletion(_ITEM, schedules.delete, _WRITE, "Delete a schedule. The messages that it published stay."),
 )

@@ -356,7 +356,7 @@ def _message_view(message: RoutedMessage, stored_at: int) -> TopicMessageView:
 
 ROUTES = (
     Route(GET, "/topics", list_all, _LIST, query=PAGES),
-    Route(CREATE, "/topics", create, _WRITE, TopicBody, example={"alias": "shop"}),
+    Route(CREATE, "/topics", create, _WRITE, TopicBody, statuses=(402,), example={"alias": "shop"}),
     Route(GET, "/topics/{topic_id}", get, _READ),
     Route(PUT, "/topics/{topic_id}", change, _WRITE, TopicBody, example={"alias": "shop.eu"}),
     deletion(

@@ -127,7 +127,7 @@ class RateLimitStatusView(msgspec.Struct, frozen=True):
 
 
 class QuotaView(msgspec.Struct, frozen=True):
-    """A quota and its use. Without a quota, queues and listeners are counted up to 10,000."""
+    """A quota and its use. Without a quota, resources are counted up to 10,000."""
 
     limit: Annotated[int | None, doc("The quota; null: none.", 100, minimum=0)]
     used: Annotated[int, doc("How much of it is used.", 3, minimum=0)]
@@ -138,8 +138,12 @@ class QuotaUsageView(msgspec.Struct, frozen=True):
 
     queues: Annotated[QuotaView, doc("Queues.")]
     listeners: Annotated[QuotaView, doc("Listeners of all queues.")]
+    topics: Annotated[QuotaView, doc("Topics.")]
+    domains: Annotated[QuotaView, doc("Domains.")]
+    api_keys: Annotated[QuotaView, doc("API keys.")]
+    users: Annotated[QuotaView, doc("Users.")]
     messages_a_day: Annotated[QuotaView, doc("Messages published today (UTC).")]
-    bytes_stored: Annotated[QuotaView, doc("Size of all messages, in bytes.")]
+    bytes_stored: Annotated[QuotaView, doc("Size of all messages and schedules, in bytes.")]
 
 
 class LimitsView(msgspec.Struct, frozen=True):

@@ -178,7 +178,7 @@ def _view(user: model.User) -> UserView:
 
 ROUTES = (
     Route(GET, "/users", list_all, _LIST, query=PAGES),
-    Route(CREATE, "/users", create, _WRITE, UserBody, required=("email", "role")),
+    Route(CREATE, "/users", create, _WRITE, UserBody, statuses=(402,), required=("email", "role")),
     Route(GET, "/users/{user_id}", get, _READ),
     Route(PUT, "/users/{user_id}", change, _WRITE, UserBody, statuses=(409,), example={"role": "viewer"}),
     deletion("/users/{user_id}", users.delete, _WRITE, "Delete a user.", statuses=(409,)),

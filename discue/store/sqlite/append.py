@@ -113,7 +113,7 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
         for seq, entry in enumerate(item.entries, first):
             rows.append((item.organization, item.queue, seq, stored_at, *entry_values(entry)))
             if entry.due_at is not None:
-                scheduled.append((item.organization, item.queue, seq, entry.due_at, len(entry.body), entry.key_hash))
+                scheduled.append((item.organization, item.queue, seq, entry.due_at, entry.size, entry.key_hash))
             entries.append(entry_of_new(entry, seq, stored_at))
         results.append(Appended(item.organization, item.queue, tuple(entries)))
         if item.idempotency_record is not None:
