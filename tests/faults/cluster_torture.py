@@ -34,6 +34,7 @@ LOAD = LoadPlan(
     brief_listeners=2,
     ordered_producers=2,
     pullers=2,
+    deletes=True,
     is_paced=True,
     replays_apart_seconds=2.0,
 )

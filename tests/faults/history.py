@@ -19,10 +19,18 @@ class Wish(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: float = 0.0
 
 
+class Deletion(msgspec.Struct):
+    """The deletion of a message, from the first request to the response that confirms it."""
+
+    sent: int
+    answered: int = NEVER
+    answered_at: float = 0.0
+
+
 class Published(msgspec.Struct):
     """A publish of one message or a batch. `answered` is set only if its 200 arrived; else the outcome is unknown.
 
-    `wishes` are empty, or one for each message.
+    `wishes` are empty, or one for each message. `deletions` are by id.
     """
 
     queue: str
@@ -32,10 +40,13 @@ class Published(msgspec.Struct):
     ids: tuple[str, ...] = ()
     answered_at: float = 0.0
     wishes: tuple[Wish, ...] = ()
+    deletions: dict[str, Deletion] = {}
 
     @property
     def lasting(self) -> tuple[str, ...]:
-        """The ids of the messages that do not expire."""
+        """The ids of the messages that do not expire and are not deleted."""
+        if self.deletions:
+            return tuple(each for each in self.ids if each not in self.deletions)
         if not self.wishes:
             return self.ids
         return tuple(each for each, wish in zip(self.ids, self.wishes, strict=False) if not wish.expires_at)
@@ -260,6 +271,8 @@ class History(msgspec.Struct):
     """The queues that keep the order of each key."""
     blocking: list[str] = []
     """The ordered queues in which a missed message blocks its key until it is redelivered."""
+    trimmed: list[str] = []
+    """The queues of which messages are deleted. Nothing expires there, and nothing is replayed or missed."""
     replays: list[Replayed] = []
     replay_counts: dict[str, ReplayCounts] = {}
     said: dict[int, list[str]] = {}

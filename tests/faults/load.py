@@ -77,6 +77,8 @@ class LoadPlan(msgspec.Struct, frozen=True):
     """Producers of the ordered queue, which exists only if there are any."""
     pullers: int = 0
     """Queues of each organization whose messages are pulled, too: the ordered one comes first."""
+    deletes: bool = False
+    """Whether there is a queue of which messages are deleted."""
     is_paced: bool = False
     """Whether there is a queue whose listener has a rate limit."""
     asks_again: bool = True
@@ -94,6 +96,7 @@ class Tenant(msgspec.Struct):
     queues: list[str] = []
     ordered: str = ""
     paced: str = ""
+    trimmed: str = ""
     redelivered: list[str] = []
     """Ordered queues whose listeners miss messages, which are redelivered. Nothing expires there."""
 
@@ -163,6 +166,9 @@ class Load:
                 self._consumers.append((tenant, consumers))
             if self.plan.is_paced:
                 tenant.paced = await self._lay_queue(client, tenant, ("paced",))
+            if self.plan.deletes:
+                tenant.trimmed = await self._lay_queue(client, tenant, ("steady", "slow"))
+                self.recorder.history.trimmed.append(tenant.trimmed)
             client.close()
 
     async def _found(self, alias: str) -> None:
@@ -204,6 +210,8 @@ class Load:
             works += [self.again_and_again(tenant, self._produce_in_order, queue) for queue in tenant.redelivered]
             if tenant.paced:
                 works.append(self.again_and_again(tenant, self._produce_in_bursts, tenant.paced))
+            if tenant.trimmed:
+                works.append(self.again_and_again(tenant, self._produce_and_delete, tenant.trimmed))
         for tenant, consumers in self._consumers:
             works += [self.again_and_again(tenant, self._consume, consumers) for _ in range(CONSUMERS)]
         return [asyncio.ensure_future(work) for work in works]
@@ -257,6 +265,22 @@ class Load:
         """More than the listener takes at once, and in the long run less than it takes."""
         await self.publish(client, queue, _BURST)
         await asyncio.sleep(_BURSTS_APART_SECONDS)
+
+    async def _produce_and_delete(self, client: Client, _tenant: Tenant, queue: str) -> None:
+        """Every other time delete one of the last messages, or of those that have just been published."""
+        await asyncio.sleep(self.random.expovariate(1 / _KEYED_APART_SECONDS))
+        await self.publish(client, queue, self.random.choice((1, 4)))
+        recent = self.recorder.stored_lately(queue)
+        if not recent or self.random.random() < 0.5:
+            return
+        published = self.random.choice((recent[-1], self.random.choice(recent)))
+        message = self.random.choice(published.ids)
+        was_asked = self.recorder.deleting_message(published, message)
+        answer = await client.ask("DELETE", f"/queues/{queue}/messages/{message}")
+        if answer.status == 200 or (answer.status == 404 and was_asked):
+            self.recorder.deleted_message(published, message)
+        else:
+            expect_busy(answer)
 
     async def publish(self, client: Client, queue: str, size: int = 1, wishes: Sequence[Wish] = ()) -> None:
         """Publish one message or a batch. Raises Lost if the response says that another worker may succeed."""

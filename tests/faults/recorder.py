@@ -6,7 +6,19 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tests.faults.history import Fault, History, Look, Published, Rate, Receipt, Registered, Replayed, Resource, Wish
+from tests.faults.history import (
+    Deletion,
+    Fault,
+    History,
+    Look,
+    Published,
+    Rate,
+    Receipt,
+    Registered,
+    Replayed,
+    Resource,
+    Wish,
+)
 from tests.faults.promises.deliveries import is_owed
 from tests.faults.receiver import Delivered
 
@@ -83,6 +95,20 @@ class Recorder:
 
     def cancelled(self, replay: Replayed) -> None:
         replay.deleted_at = time.monotonic()
+
+    def deleting_message(self, published: Published, message: str) -> bool:
+        """Note that a message is to be deleted. Returns whether that was asked for before."""
+        was_asked = message in published.deletions
+        if not was_asked:
+            published.deletions[message] = Deletion(self._next())
+        for name in self._staying[published.queue]:
+            self._forgive(name, message)
+        self._look()
+        return was_asked
+
+    def deleted_message(self, published: Published, message: str) -> None:
+        deletion = published.deletions[message]
+        deletion.answered, deletion.answered_at = self._next(), time.monotonic()
 
     def deleting(self, name: str) -> None:
         """The first time counts, if it has to be asked for again."""
@@ -166,6 +192,9 @@ class Recorder:
 
     def _pay(self, name: str, message: str) -> None:
         self._acknowledged[name].add(message)
+        self._forgive(name, message)
+
+    def _forgive(self, name: str, message: str) -> None:
         if message in self._owed[name]:
             self._owed[name].remove(message)
             self._owed_count -= 1

@@ -16,6 +16,7 @@ from tests.faults.checker import check_history
 from tests.faults.history import (
     Bounds,
     Counts,
+    Deletion,
     Fault,
     History,
     Log,
@@ -397,6 +398,46 @@ def test_requests_that_a_fault_kept_from_the_record_are_found_beyond_its_bound()
     assert history.recorded is not None
     history.recorded.remove(Recorded("steady", "m3", 1))
     assert any("got m3 in 1 requests of attempt 1" in each for each in check_history(history).broken)
+
+
+def a_trimmed_history() -> History:
+    """Deleted are t1, after it was acknowledged, t2, before it was sent, and perhaps t4. There is no fault."""
+    history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0, trimmed=["q"])
+    history.listeners["steady"] = Registered("q", sent=1, answered=2, id="l", secret=SECRET)
+    bodies = ("one", "two", "three", "four")
+    ids = ("t1", "t2", "t3", "t4")
+    deletions = {"t1": Deletion(20, 21, 121.0), "t2": Deletion(12, 13, 113.0), "t4": Deletion(20)}
+    history.publishes = [Published("q", bodies, 10, 11, ids, 111.0, deletions=deletions)]
+    history.receipts = [a_receipt(each, body, 14) for each, body in zip(ids, bodies, strict=True) if each != "t2"]
+    history.logs = {"q": Log(4, ("t3", "t4"))}
+    history.counts = {"steady": Counts(acknowledged=3, pending=0, missed=0, start_seq=0)}
+    return history
+
+
+def test_a_history_with_deletions_is_found_without() -> None:
+    assert check_history(a_trimmed_history()).broken == []
+
+
+TRIMMED: dict[str, tuple[Doctor, str]] = {
+    "counts what was deleted": (lambda h: change(h.counts["steady"], acknowledged=4), "less those that were deleted"),
+    "misses what was deleted": (
+        lambda h: change(h.counts["steady"], acknowledged=2, missed=1),
+        "was counted otherwise",
+    ),
+    "forgets what it acknowledged": (lambda h: change(h.counts["steady"], acknowledged=0), "less those that"),
+    "keeps what was deleted": (lambda h: change(h.logs["q"], ids=("t2", "t3")), "has t2, whose deletion was answered"),
+    "deletes something else": (lambda h: change(h.logs["q"], ids=("t4",)), "lacks t3, which nobody deleted"),
+    "deletes more": (lambda h: change(h.logs["q"], ids=()), "has 0 messages, its head is 4, and 2 were deleted"),
+    "sends what was deleted": (
+        lambda h: h.receipts.append(a_receipt("t2", "two", 40)),
+        "got t2 27.0 s after that was deleted",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRIMMED)
+def test_a_broken_promise_about_deletions_is_found(name: str) -> None:
+    assert_found(a_trimmed_history(), *TRIMMED[name])
 
 
 def an_ordered_history() -> History:

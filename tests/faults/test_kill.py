@@ -56,7 +56,7 @@ def judge(folder: Path, plan: Plan, longest_seconds: int = _LONGEST_SECONDS["tes
 
 
 def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
-    plan = Plan(kills=3, seed=new_seed(), load=LoadPlan(pullers=1))
+    plan = Plan(kills=3, seed=new_seed(), load=LoadPlan(pullers=1, deletes=True))
     print(f"seed {plan.seed}")
     result = judge(tmp_path, plan)
     print(result.summary)
@@ -70,7 +70,9 @@ def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
     ("plan", "messages"),
     [
         pytest.param(Plan(kills=20, seed=0, workers=2), 1_000, id="one of two processes, or their parent"),
-        pytest.param(Plan(kills=50, seed=0, load=LoadPlan(ordered_producers=2, pullers=2)), 5_000, id="one process"),
+        pytest.param(
+            Plan(kills=50, seed=0, load=LoadPlan(ordered_producers=2, pullers=2, deletes=True)), 5_000, id="one process"
+        ),
     ],
 )
 def test_many_kills_lose_nothing(tmp_path: Path, tell: Tell, plan: Plan, messages: int) -> None:

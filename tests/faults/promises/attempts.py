@@ -15,7 +15,9 @@ def recorded(history: History) -> Iterator[str]:
     on_record = Counter(history.recorded)
     received: defaultdict[Recorded, list[Receipt]] = defaultdict(list)
     for receipt in history.receipts:
-        # The attempts of others are deleted with them.
+        # The attempts of others, and of messages that are deleted, are not found.
+        if history.listeners[receipt.name].queue in history.trimmed:
+            continue
         if receipt.name in history.counts and (not receipt.replay or receipt.replay in history.replay_counts):
             received[Recorded(receipt.name, receipt.message, receipt.number, receipt.replay)].append(receipt)
     faults = sorted(history.faults, key=lambda fault: fault.ended_at)

@@ -13,10 +13,13 @@ def logged(history: History) -> Iterator[str]:
     places = {
         queue: {public_id: place for place, public_id in enumerate(log.ids)} for queue, log in history.logs.items()
     }
-    for queue, log in history.logs.items():
+    for queue in history.trimmed:
+        places.pop(queue, None)
+    for queue, known in places.items():
+        log = history.logs[queue]
         if len(log.ids) != log.head:
             yield f"the log of {queue} has {len(log.ids)} messages, and its head is {log.head}"
-        if len(places[queue]) != len(log.ids):
+        if len(known) != len(log.ids):
             yield f"the log of {queue} has an id twice"
     for published in history.publishes:
         if published.answered and published.queue in places:
@@ -36,6 +39,8 @@ def counted(history: History) -> Iterator[str]:
     seen = history.acknowledged()
     expiring, wanted = set(expiries(history)), Wanted(history)
     for name, counts in history.counts.items():
+        if history.listeners[name].queue in history.trimmed:
+            continue
         log = history.logs[history.listeners[name].queue]
         due_at_most = due_in(log, counts.start_seq)
         passed_over, unknown = wanted.passed_over(name, due_at_most)
