@@ -194,6 +194,8 @@ class Needs(msgspec.Struct, frozen=True):
     resource: str
     access: Access
     listing: bool = False
+    reads: str = ""
+    """Another resource that the key must be able to read, with the same targets; empty: none."""
 
     @classmethod
     def of(cls, resource: str) -> tuple["Needs", "Needs", "Needs"]:
@@ -206,6 +208,8 @@ class Needs(msgspec.Struct, frozen=True):
             principal.targets_of(self.resource, self.access)
         else:
             principal.require(self.resource, self.access, *ids)
+            if self.reads:
+                principal.require(self.reads, "read", *ids)
 
 
 class Route(msgspec.Struct, frozen=True):

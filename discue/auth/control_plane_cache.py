@@ -325,6 +325,7 @@ class ControlPlaneCache:
                     key_public_id=key.public_id,
                     scopes=parse_scopes(msgspec.json.decode(key.scopes)),
                     is_operator=organization.is_operator,
+                    expires_at=key.expires_at,
                 )
                 record = KeyRecord(key, organization, principal)
                 self._keys.put(_digest(presented), record, (key.id, key.organization))

@@ -55,6 +55,8 @@ def _encryption_finding(settings: Settings, place: Path | None, keys: list[str],
     missing = [key for key in stands.needed if key not in keys]
     if missing:
         return Finding(_SUBJECT, missing_keys(settings, missing), is_problem=True)
+    if not keys and settings.encryption == "none":
+        return Finding(_SUBJECT, "encryption = none allows signing secrets in clear text", is_problem=False)
     if not keys and place is not None and place == default_key_file(settings):
         return Finding(_SUBJECT, f"the next start creates a key for signing secrets in {place}", is_problem=False)
     if not keys:

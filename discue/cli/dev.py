@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 import uvloop
@@ -27,7 +28,8 @@ from discue.control.queues import QueueFields
 from discue.crypto.key_file import write_temporary
 from discue.crypto.signing import SignatureInvalid, signing_key_of, verify
 from discue.domain import api_key
-from discue.domain.errors import DiscueError, MethodNotAllowed, SettingsInvalid, reason_phrase
+from discue.domain.egress import literal_address
+from discue.domain.errors import DiscueError, Forbidden, MethodNotAllowed, SettingsInvalid, reason_phrase
 from discue.domain.scopes import Principal
 from discue.server.http import Address, free_port, reachable
 from discue.server.installation import open_installation
@@ -90,6 +92,23 @@ _BODY_SECONDS: Final = 30.0
 _WAITING_BYTES: Final = 64 << 20
 _CHARACTERS_KEPT: Final = 65_536
 _ALLOWED: Final = ("GET", "HEAD", "POST")
+_OWN_SITES: Final = frozenset({"none", "same-origin"})
+
+
+def check_origin(scope: HttpScope, settings: Settings) -> None:
+    """Raise Forbidden for requests that a page of another site makes in the developer's browser.
+
+    The pages need no key, so a name that resolves to this machine (DNS rebinding) must not open them either.
+    """
+    headers = scope.headers
+    host = urlsplit(base_url(scope, headers)).hostname or ""
+    own = {"localhost", settings.host, urlsplit(settings.public_url or "").hostname}
+    if literal_address(host) is None and host not in own:
+        raise Forbidden(f"The host {host} is not this server. Use the address that discue dev prints.")
+    origin = headers.get("origin")
+    is_foreign = headers.get("sec-fetch-site", "none") not in _OWN_SITES
+    if is_foreign or (origin is not None and origin != base_url(scope, headers)):
+        raise Forbidden("Pages of other sites cannot use this page.")
 
 
 class ReceivedRequest(msgspec.Struct, frozen=True):
@@ -130,6 +149,7 @@ class Inbox:
             return
         status, headers = 200, [("content-type", "application/json")]
         try:
+            check_origin(scope, self._control.settings)
             content = await self._respond(scope, exchange)
         except DiscueError as error:
             status = error.status
@@ -239,6 +259,7 @@ _ENCRYPTION_KEY_FILE: Final = _FOLDER / "encryption_key"
 _BASE: Final = {
     "database": f"sqlite:///{_FOLDER}/discue.db",
     "allow_private_targets": "true",
+    "show_private_responses": "true",
     "attempt_details": "all",
     "rate_limit": "0",
     # The terminal belongs to the inbox.

@@ -103,6 +103,12 @@ class Settings:
         types.BOOLEAN_OR_NETWORKS,
         "Allow listeners at private addresses: all of them, or only those in some networks.",
     )
+    show_private_responses: bool = _setting(
+        False,
+        types.BOOLEAN,
+        "Show the responses of listeners at private addresses in attempts and test deliveries. Without it, clients see "
+        "only the kind of outcome and the class of the status.",
+    )
     bootstrap_key: str | None = _setting(
         None,
         types.API_KEY,
@@ -124,8 +130,15 @@ class Settings:
         None,
         types.FILE,
         "File with encryption keys, one per line, instead of `encryption_key`. Without either, SQLite uses a file "
-        "next to the database, with the suffix `.key`, which is created at the first start; PostgreSQL stores signing "
-        "secrets unencrypted.",
+        "next to the database, with the suffix `.key`, which is created at the first start; on PostgreSQL, `serve` "
+        "does not start.",
+        commands=_ENCRYPT,
+    )
+    encryption: Literal["required", "none"] = _setting(
+        "required",
+        types.one_of("required", "none"),
+        "Whether signing secrets and credentials must be encrypted. `none` stores them in clear text if no key is "
+        "configured, and creates none.",
         commands=_ENCRYPT,
     )
     organization: str = _setting(
@@ -335,6 +348,14 @@ CONSTRAINTS: tuple[Constraint, ...] = (
         ("encryption_key", "encryption_key_file"),
         lambda settings: settings.encryption_key is not None and settings.encryption_key_file is not None,
         "set either encryption_key or encryption_key_file, not both",
+    ),
+    Constraint(
+        ("encryption", "encryption_key", "encryption_key_file"),
+        lambda settings: (
+            settings.encryption == "none"
+            and (settings.encryption_key is not None or settings.encryption_key_file is not None)
+        ),
+        "set encryption to none, or a key, not both",
     ),
     Constraint(
         ("tls_self_signed", "tls_cert"),

@@ -17,7 +17,7 @@ from discue.crypto import key_file, signing
 from discue.crypto.endpoint_credentials import Credentials, decode_credentials, encode_credentials
 from discue.crypto.keyring import NONCE_BYTES, DecryptionFailed, UnknownKey, key_id_in, key_id_of
 from discue.crypto.signing import SigningSecret, associated_data, decode_secrets, encode_secrets
-from discue.domain.errors import StoreUnusable, Unavailable
+from discue.domain.errors import SettingsInvalid, StoreUnusable, Unavailable
 from discue.domain.model import Listener
 from discue.observability.logs import Log
 from discue.store import encryption, feed
@@ -169,7 +169,8 @@ async def ensure_encryption(control: ControlContext, log: Log, *, new_key_file: 
 
     Call this before any listener is read. On a SQLite database, which no other process serves, all secrets are moved
     to the current key. If no key is configured, one is created next to the SQLite file, or in `new_key_file`.
-    Raises StoreUnusable if a key is missing that secrets are encrypted with.
+    Raises StoreUnusable if a key is missing that secrets are encrypted with, SettingsInvalid if there is no key and
+    the settings do not allow clear text.
     """
     keyring, settings = control.keyring, control.settings
     state = await control.store.read(encryption.read)
@@ -177,10 +178,17 @@ async def ensure_encryption(control: ControlContext, log: Log, *, new_key_file: 
     if missing:
         raise StoreUnusable(missing_keys(settings, missing))
     path = new_key_file or default_key_file(settings)
+    if settings.encryption == "none":
+        path = None
     if state.current == CLEAR and not keyring.first and path is not None:
         keyring.knows(key_id_of(key_file.create_key_file(path, os.urandom)[0]))
         log.info("encryption_key_created", file=str(path), hint="Keep a copy, apart from the copies of the database.")
     if not keyring.first:
+        if settings.encryption != "none":
+            raise SettingsInvalid(
+                "Signing secrets would be stored in clear text. Set encryption_key or encryption_key_file, for example "
+                "to the output of `openssl rand -base64 32`, or set encryption to none."
+            )
         log.warning("secrets_not_encrypted", hint="Set encryption_key or encryption_key_file.")
     elif await _can_move(control, state):
         await _move_all(control, log, state.current or keyring.first)

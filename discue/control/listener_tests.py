@@ -47,19 +47,15 @@ class DeliveryTestResult(msgspec.Struct, frozen=True):
     message_id: str
     started_at: int
     outcome: Outcome
-    withheld: bool
-    """Whether only the kind of outcome and the class of the status may be shown: the endpoint is not public."""
 
     def __repr__(self) -> str:
-        return f"DeliveryTestResult(message_id={self.message_id!r}, withheld={self.withheld})"
+        return f"DeliveryTestResult(message_id={self.message_id!r}, withheld={self.outcome.withheld})"
 
 
 class SampleSender(Protocol):
     """Sends test requests: `sending.test_sender`."""
 
     async def attempt(self, organization: int, request: AttemptRequest) -> Outcome: ...
-
-    def may_show_response(self, outcome: Outcome) -> bool: ...
 
 
 async def send(
@@ -77,7 +73,7 @@ async def send(
     if outcome.error == "refused_address":
         # The same text as at the creation of a listener: it must not reveal which address the host resolves to.
         raise invalid(_POINTER, "must resolve to a public address")
-    return DeliveryTestResult(message_id, started_at, outcome, withheld=not sender.may_show_response(outcome))
+    return DeliveryTestResult(message_id, started_at, outcome)
 
 
 async def _listener(tx: Transaction, principal: Principal, path: ListenerPath) -> Listener:

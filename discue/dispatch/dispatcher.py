@@ -295,6 +295,7 @@ class Dispatcher:
         if record.replay is not None:
             fields["replay"] = record.replay.public_id
         if outcome.error:
+            fields |= {"cause": outcome.cause} if outcome.cause else {}
             self._context.log.warning("attempt", **fields, detail=outcome.detail)
         else:
             self._context.log.info_unescaped("attempt", **fields)

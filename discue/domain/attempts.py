@@ -104,6 +104,10 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """Beginning of the response body."""
     trace: Trace | None = None
     """None if the details of this attempt are not kept."""
+    withheld: bool = False
+    """Whether clients may know only the kind of outcome and the class of the status: the address is not public."""
+    cause: str = ""
+    """The cause of a failure, for the log only: clients must not see it."""
 
     @property
     def acknowledged(self) -> bool:
@@ -125,9 +129,31 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     error: str
     """A FailureKind."""
     duration_ms: int
+    """WITHHELD if clients may not know more than the kind of outcome and the class of the status."""
     detail: str = ""
     replay: int | None = None
     """Row id of the replay that the attempt belongs to; None for a regular delivery."""
+
+
+WITHHELD: Final = -1
+_WITHHELD_DETAIL: Final = (
+    "The response is not shown, because its address is not public; the operator can allow it with "
+    "`show_private_responses`."
+)
+
+
+def shown_outcome(outcome: Outcome) -> tuple[int, int, str]:
+    """Return the status, duration and detail of an attempt's record. A withheld status is the first of its class."""
+    if not outcome.withheld:
+        return outcome.status, outcome.duration_ms, outcome.detail
+    return outcome.status // 100 * 100, WITHHELD, _WITHHELD_DETAIL if outcome.error else ""
+
+
+def shown_trace(outcome: Outcome) -> Trace | None:
+    """Return what may be kept of the trace for clients: only the request, if the outcome is withheld."""
+    if outcome.trace is None or not outcome.withheld:
+        return outcome.trace
+    return Trace(outcome.trace.request_head, (), b"", 0, "", False, Timings(None, None, None, None, 0))
 
 
 AttemptState = Literal["acknowledged", "failed"]
@@ -154,6 +180,11 @@ class StoredAttempt(msgspec.Struct, frozen=True):
     def state(self) -> AttemptState:
         return "failed" if self.error else "acknowledged"
 
+    @property
+    def withheld(self) -> bool:
+        """Whether the address was not public. `status` is then the first of its class."""
+        return self.duration_ms == WITHHELD
+
 
 # Attempt details: what is kept of a trace, without secrets and bounded in size.
 
@@ -169,7 +200,7 @@ _FORMAT: Final = b"\x01"
 _FASTEST: Final = 1
 _OWN_HEADERS: Final = re.compile(
     r"accept|accept-encoding|connection|content-(?:length|type)|discue-[a-z-]+|host|trace(?:parent|state)|user-agent"
-    r"|webhook-(?:id|signature|timestamp)"
+    r"|webhook-(?:id|timestamp)"
 )
 _SECRET_NAME: Final = re.compile(r"auth|cookie|credential|(?:^|[-_])key(?:$|[-_])|api-?key|passw|secret|session|token")
 
@@ -226,7 +257,7 @@ def decode_detail(stored: bytes) -> AttemptDetail:
 
 
 def visible_request_headers(head: bytes) -> HeaderPairs:
-    """Return the headers of a request. Values that were chosen by a user may be secrets and are hidden."""
+    """Return the headers of a request. The signature, and values that were chosen by a user, are hidden."""
     lines = head.decode("latin-1").split("\r\n")[1:]
     pairs = (line.partition(": ") for line in lines if line)
     return _within_limits((name, value if _OWN_HEADERS.fullmatch(name.lower()) else HIDDEN) for name, _, value in pairs)

@@ -124,6 +124,8 @@ class Principal:
     scopes: Scopes = field(hash=False)
     is_operator: bool
     """Whether the organization is the operator's."""
+    expires_at: int = 0
+    """When the key expires, in milliseconds since the epoch; 0: never."""
     _granted: dict[str, dict[str, frozenset[str] | None]] = field(init=False, repr=False, compare=False)
     """Targets by access and resource; None: all."""
 

@@ -24,6 +24,8 @@ class Failure(NamedTuple):
 
     kind: FailureKind
     detail: str
+    cause: str = ""
+    """The cause, for the log only: clients must not see it."""
 
 
 def classify_response(

@@ -64,6 +64,8 @@ class Connection(asyncio.Protocol):
     response: ResponseReader = field(init=False)
     opened_at: float = 0.0
     address: str = ""
+    is_withheld: bool = False
+    """Whether responses must not be shown to clients: the address is not public."""
     reusable_until: float = 0.0
     _events: "select.poll | None" = None
     _transport: asyncio.Transport = field(init=False)

@@ -153,6 +153,8 @@ class DialTimings:
 
 _SHORTEST_TRY_SECONDS = 0.5
 
+_REFUSED_ADDRESS = "The address is not public; the operator can allow it with `allow_private_targets`."
+
 ProtocolFactory = Callable[[], asyncio.Protocol]
 
 _in_flight: ContextVar[DialTimings | None] = ContextVar("under_way", default=None)
@@ -271,5 +273,6 @@ class Dialer:
         allowed = [address for address, refusal in refusals.items() if refusal is None]
         if not allowed:
             reasons = sorted({refusal for refusal in refusals.values() if refusal})
-            raise DialFailed(Failure("refused_address", f"The address may not be sent to: {', '.join(reasons)}."))
+            # One sentence for every class: clients must not learn what a name resolves to inside the network.
+            raise DialFailed(Failure("refused_address", _REFUSED_ADDRESS, ", ".join(reasons)))
         return allowed

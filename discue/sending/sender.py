@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 
 from msgspec.structs import replace
 
@@ -28,6 +29,9 @@ _EXPIRED = Failure("connect_timeout", "The message expired before its request wa
 
 _logger = logging.getLogger(__name__)
 
+PUBLIC_ADDRESSES = EgressPolicy()
+"""The default egress policy: public addresses only."""
+
 
 class Sender:
     """Sends requests to listeners. Belongs to the event loop on which it is first used.
@@ -44,9 +48,11 @@ class Sender:
         resolve: Resolve | None = None,
         ssl_context: ssl.SSLContext | None = None,
         details: AttemptDetailLevel = "none",
+        public: EgressPolicy = PUBLIC_ADDRESSES,
     ) -> None:
-        """`details` says which outcomes have a trace."""
+        """`details` says which outcomes have a trace. `public` allows the addresses whose responses may be shown."""
         self._clock = clock
+        self._public = public
         self._traces_failures = details != "none"
         self._traces_all = details == "all"
         self._limits = limits or SenderLimits()
@@ -167,6 +173,7 @@ class Sender:
         if exchange.dial is not None:
             exchange.dial.on_opened(connection.opened_at)
             connection.address = exchange.dial.address
+            connection.is_withheld = self._is_withheld(connection.address)
         exchange.deadline = exchange.ends_at
         exchange.dialing = None
         # Connecting takes up to seconds. The retry that follows is not made: the message is missed as expired.
@@ -197,6 +204,8 @@ class Sender:
         )
         if self._traces_all or (self._traces_failures and outcome.error):
             outcome = replace(outcome, trace=trace_of(exchange, connection, outcome.excerpt, now))
+        if connection.is_withheld:
+            outcome = replace(outcome, withheld=True)
         # An idle connection holds no response.
         response.headers = []
         # First the connection, then the outcome: its callback may send the next request, which takes the connection.
@@ -238,11 +247,20 @@ class Sender:
     def _fail(self, exchange: Exchange, failure: Failure, connection: Connection | None = None) -> None:
         now = self._clock.monotonic()
         status = connection.response.status if connection is not None else 0
-        outcome = Outcome(status, failure.kind, failure.detail, int((now - exchange.started_at) * 1_000))
+        duration_ms = int((now - exchange.started_at) * 1_000)
+        outcome = Outcome(status, failure.kind, failure.detail, duration_ms, cause=failure.cause)
         if self._traces_failures:
             excerpt = connection.response.take_excerpt() if connection is not None else b""
             outcome = replace(outcome, trace=trace_of(exchange, connection, excerpt, now))
+        # Why a connection failed tells as much of the network as a response.
+        tried = connection.address if connection is not None else exchange.dial.address if exchange.dial else ""
+        if self._is_withheld(tried):
+            outcome = replace(outcome, withheld=True)
         self._end(exchange, outcome)
+
+    def _is_withheld(self, address: str) -> bool:
+        """Whether clients may not see the responses of this address and port; "": none was tried."""
+        return bool(address) and self._public.refusal(ip_address(address.rpartition(":")[0].strip("[]"))) is not None
 
     def _end(self, exchange: Exchange, outcome: Outcome) -> None:
         exchange.ended = True

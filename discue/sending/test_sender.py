@@ -4,7 +4,6 @@ import asyncio
 import ssl
 from collections import Counter, OrderedDict
 from functools import partial
-from ipaddress import ip_address
 from typing import Final
 
 from discue.domain.attempts import Outcome
@@ -15,15 +14,12 @@ from discue.domain.rate import RateLimit, TokenBucket
 from discue.sending.endpoint_auth import AccessTokens, AuthorizingSender
 from discue.sending.request import AttemptRequest
 from discue.sending.response import SenderLimits
-from discue.sending.sender import Sender
+from discue.sending.sender import PUBLIC_ADDRESSES, Sender
 
 AT_ONCE: Final = 64
 MAX_IN_FLIGHT_PER_ORGANIZATION: Final = 4
 RATE: Final = RateLimit(1.0, 10)
 """Tests per organization and worker."""
-
-PUBLIC_ADDRESSES: Final = EgressPolicy()
-"""The default egress policy: public addresses only."""
 
 _BUCKETS_KEPT: Final = 10_000
 
@@ -47,10 +43,11 @@ class EndpointTester:
     ) -> None:
         """`public` allows the addresses whose responses may be shown to clients."""
         limits = SenderLimits(connect_timeout_ms=connect_timeout_ms, idle_seconds=0)
-        sender = Sender(clock=clock, policy=policy, limits=limits, ssl_context=ssl_context, details="all")
+        sender = Sender(
+            clock=clock, policy=policy, limits=limits, ssl_context=ssl_context, details="all", public=public
+        )
         self._sender = AuthorizingSender(sender, tokens, clock)
         self._clock = clock
-        self._public = public
         self._in_flight: Counter[int] = Counter()
         self._buckets: OrderedDict[int, TokenBucket] = OrderedDict()
 
@@ -60,14 +57,6 @@ class EndpointTester:
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._sender.send(request, partial(self._ended, organization, outcome))
         return await outcome
-
-    def may_show_response(self, outcome: Outcome) -> bool:
-        """Whether the response may be shown: only one from a public address.
-
-        An operator can allow requests to private addresses, but their responses must not leak to clients.
-        """
-        address = outcome.trace.address if outcome.trace is not None else ""
-        return not address or self._public.refusal(ip_address(address.rpartition(":")[0].strip("[]"))) is None
 
     async def close(self) -> None:
         """Stop. Requests in flight fail."""

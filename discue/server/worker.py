@@ -28,6 +28,7 @@ from discue.dispatch.lane.probes import ProbeSender
 from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
+from discue.domain.egress import EgressPolicy
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
@@ -76,7 +77,10 @@ class Worker:
         limits = SenderLimits(
             connect_timeout_ms=connect_seconds * 1_000, idle_connections_per_origin=settings.listener_max_in_flight
         )
-        self.sender = sender or Sender(clock=clock, policy=policy, limits=limits, details=settings.attempt_details)
+        public = EgressPolicy(allow_private=settings.show_private_responses)
+        self.sender = sender or Sender(
+            clock=clock, policy=policy, limits=limits, details=settings.attempt_details, public=public
+        )
         fetcher = Fetcher(policy=policy, connect_seconds=connect_seconds)
         self._probe = ProbeSender(fetcher)
         token_fetcher = Fetcher(policy=policy, connect_seconds=connect_seconds, kept_bytes=TOKEN_BYTES)
@@ -140,7 +144,7 @@ class Worker:
         self._supervisor = Supervisor(log)
         self._verifier = DomainVerifier(control, fetcher, is_leader=lambda: self._ownership.is_leader)
         self._endpoint_tester = EndpointTester(
-            clock=clock, policy=policy, tokens=self._tokens, connect_timeout_ms=connect_seconds * 1_000
+            clock=clock, policy=policy, tokens=self._tokens, connect_timeout_ms=connect_seconds * 1_000, public=public
         )
         # A worker that only delivers still serves the version and the health endpoints.
         served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)

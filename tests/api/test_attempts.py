@@ -66,6 +66,7 @@ def test_attempt_list_shows_the_records_and_links_to_each(tried: Tried) -> None:
             "error": "status",
             "detail": "It failed.",
             "took_ms": 34,
+            "withheld": False,
             "started_at": shown["started_at"],
             "created_at": shown["created_at"],
         }
@@ -87,7 +88,7 @@ def test_attempt_shows_request_and_response_without_secrets(tried: Tried) -> Non
         }
         assert shown["request"]["headers"] == [
             {"name": "host", "value": "shop.example.com"},
-            {"name": "webhook-signature", "value": "v1,AA"},
+            {"name": "webhook-signature", "value": "[hidden]"},
             {"name": "X-Own", "value": HIDDEN},
         ]
         assert shown["response"] == {

@@ -49,7 +49,7 @@ def test_disconnected_long_poll_leases_nothing(cast: Cast) -> None:
 def test_a_key_for_one_listener_pulls_from_that_alone(cast: Cast) -> None:
     queue, path = _pulling(cast)
     other = f"/queues/{queue}/listeners/{cast.listener(queue, mode='pull')}"
-    bob = cast.bob({"listeners": Scope("write", (path.rpartition("/")[2],))})
+    bob = cast.bob({"listeners": Scope("write", (path.rpartition("/")[2],)), "messages": Scope("read", (queue,))})
     cast.message(queue)
     (pulled,) = bob.get(f"{path}/messages").json()["messages"]
     assert bob.get(f"{other}/messages").status_code == 403

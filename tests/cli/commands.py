@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,9 +28,19 @@ REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 30.0
 
 
-def environment(**variables: str) -> dict[str, str]:
+def environment(*arguments: str, **variables: str) -> dict[str, str]:
     """Return this process's environment without other settings, and with the program on the path."""
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "NO_PROXY": "*", **variables}
+    ours = {"PYTHONPATH": str(REPOSITORY), "NO_PROXY": "*"}
+    return {**os.environ, **ours, **_clear_text(arguments, variables), **variables}
+
+
+def _clear_text(arguments: Sequence[str], variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the setting that lets a command start on PostgreSQL without an encryption key, if it needs that."""
+    needs_key = "serve" in arguments or "init" in arguments
+    given = {**os.environ, **variables}
+    is_postgres = any(each.startswith("postgresql:") for each in (*arguments, given.get("DISCUE_DATABASE", "")))
+    decides = any("encryption" in each.lower() for each in (*arguments, *given))
+    return {"DISCUE_ENCRYPTION": "none"} if needs_key and is_postgres and not decides else {}
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +55,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
         kept_logging(),
         pytest.MonkeyPatch.context() as patch,
     ):
-        for name, value in variables.items():
+        for name, value in {**_clear_text(arguments, variables), **variables}.items():
             patch.setenv(name, value)
         try:
             code = main(arguments)
@@ -56,7 +66,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
 
 def run_forked(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a forked process to its end, without the time of its imports."""
-    process = Forked(command, folder=folder, environment=environment(**variables))
+    process = Forked(command, folder=folder, environment=environment(*command, **variables))
     try:
         out, log = Output(process.stdout), Output(process.stderr)
         code = process.wait(PATIENCE_SECONDS)
@@ -123,7 +133,7 @@ class Running:
     """A server of the command line, in a folder."""
 
     def __init__(self, folder: Path, *arguments: str, command: Sequence[str] = COMMAND, **variables: str) -> None:
-        self.process = Forked([*command, *arguments], folder=folder, environment=environment(**variables))
+        self.process = Forked([*command, *arguments], folder=folder, environment=environment(*arguments, **variables))
         self.out, self.log = Output(self.process.stdout), Output(self.process.stderr)
 
     @property

@@ -30,7 +30,7 @@ def shown(database: str) -> str:
 
 def test_log_shows_the_database_without_its_password(tmp_path: Path, database: str) -> None:
     (tmp_path / "discue.toml").write_text(f'database = "{database}"\nlog_level = "debug"\n')
-    with serving(tmp_path, DISCUE_CONFIG="discue.toml") as server:
+    with serving(tmp_path, DISCUE_CONFIG="discue.toml", DISCUE_ENCRYPTION="none") as server:
         assert f"database={shown(database)} " in server.log.wait_for(r".* server_started .*")[0]
         assert request("GET", f"{server.url}/health/ready").status_code == 200
         assert server.stop() == 0

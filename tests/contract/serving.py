@@ -29,6 +29,13 @@ def installation(setting: str, folder: Path) -> Iterator[Installation]:
         else:
             database = stack.enter_context(new_database(shared_cluster()))
         workers = 3 if setting == "three workers" else 1
-        options = ("--database", database, "--bootstrap-key", KEY, "--allow-private-targets")
+        options = (
+            "--database",
+            database,
+            "--bootstrap-key",
+            KEY,
+            "--allow-private-targets",
+            "--show-private-responses",
+        )
         servers = [stack.enter_context(serving(folder, *options)) for _ in range(workers)]
         yield Installation(tuple(server.url.rstrip("/") for server in servers), KEY)

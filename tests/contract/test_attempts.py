@@ -59,13 +59,13 @@ def test_failed_attempt_shows_request_and_response(owner: Caller, receiver: Rece
     endpoint = receiver.endpoint(Reply(503, (("set-cookie", "s3cr3t"), ("x-reason", "maintenance"))))
     path, listener = listening(owner, endpoint, headers={"authorization": "Bearer s3cr3t"})
     message = _tried(owner, path)
-    [received] = endpoint.until(1)
+    endpoint.until(1)
     attempt = owner.get(f"{message}/attempts")["attempts"][-1]["id"]
     answer = owner.ask("GET", f"{message}/attempts/{attempt}")
     shown = answer.json()["attempt"]
     assert (shown["status"], shown["error"], shown["number"]) == (503, "status", 1)
     sent = {each["name"].lower(): each["value"] for each in shown["request"]["headers"]}
-    assert sent["webhook-signature"] == received.headers["webhook-signature"]
+    assert sent["webhook-signature"] == "[hidden]"
     assert sent["authorization"] == "[hidden]"
     answered = {each["name"]: each["value"] for each in shown["response"]["headers"]}
     assert (answered["x-reason"], answered["set-cookie"]) == ("maintenance", "[hidden]")

@@ -74,7 +74,7 @@ def test_values_of_custom_request_headers_are_hidden() -> None:
         ("user-agent", "discue/0.1.0"),
         ("accept", "*/*"),
         ("content-type", "application/json"),
-        ("webhook-signature", "v1,AAAA"),
+        ("webhook-signature", HIDDEN),
         ("discue-attempt", "2"),
         ("Authorization", HIDDEN),
         ("X-Shop", HIDDEN),

@@ -101,6 +101,9 @@ class Product:
         """Start the process, and do not wait for it."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DISCUE_")}
         given = {f"DISCUE_{name.upper()}": str(value) for name, value in self._settings.items()}
+        # On PostgreSQL, there is no key by default.
+        if "postgresql" in given.get("DISCUE_DATABASE", "") and "DISCUE_ENCRYPTION_KEY" not in given:
+            given["DISCUE_ENCRYPTION"] = "none"
         environment = {**inherited, **given}
         self._process = Forked((*self.command, "serve"), folder=_REPOSITORY, environment=environment)
         reader = asyncio.StreamReader(_LONGEST_LINE)

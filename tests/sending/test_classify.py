@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.sending.classify import (
+    Failure,
     classify_connect_error,
     classify_lost_connection,
     classify_response,
@@ -111,5 +112,5 @@ def test_lost_connection_says_how_and_when_it_was_lost() -> None:
     closed = classify_lost_connection(None, response_started=False)
     assert closed.detail == "The connection was closed before the response."
     reset = classify_lost_connection(ConnectionResetError(), response_started=True)
-    assert reset == ("reset", "The connection was reset in the middle of the response.")
+    assert reset == Failure("reset", "The connection was reset in the middle of the response.")
     assert classify_lost_connection(ssl.SSLError(1, "x"), response_started=False).kind == "tls"

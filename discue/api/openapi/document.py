@@ -195,6 +195,7 @@ def _operation(
     protection: dict[str, Any] = {"security": []}
     if route.needs is not None:
         scope = {"resource": route.needs.resource, "access": route.needs.access}
+        scope |= {"reads": route.needs.reads} if route.needs.reads else {}
         protection = {"security": [{"ApiKey": []}], "x-required-scope": scope}
     operation: dict[str, Any] = {
         "operationId": _operation_id(method, route),

@@ -88,7 +88,7 @@ class RequestView(msgspec.Struct, frozen=True):
     headers: Annotated[
         list[HeaderView],
         doc(
-            "The headers. Values that were not chosen by the service are `[hidden]`.",
+            "The headers. The signature, and values that were not chosen by the service, are `[hidden]`.",
             [{"name": "content-type", "value": "application/json"}],
         ),
     ]
@@ -146,6 +146,14 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     error: Annotated[str, _FAILURE]
     detail: Annotated[str, doc("The failure as a sentence.", "The listener answered 503 Service Unavailable.")]
     took_ms: Annotated[int, _DURATION]
+    withheld: Annotated[
+        bool,
+        doc(
+            "Whether the address is not public. The response, its timings and `detail` are then not shown, and "
+            "`status` is the first of its class, such as 500.",
+            False,
+        ),
+    ]
     started_at: Annotated[int, _STARTED_AT]
     created_at: Annotated[int, instant_doc("When it ended and was recorded", 1_795_536_280_034)]
     replay_id: Annotated[str | UnsetType, id_doc("replay_id", "The id of the replay that it belongs to, if any.")] = (
@@ -220,7 +228,10 @@ async def get_of_listener(call: Call) -> AttemptResponse:
 
 
 def _attempt_response(call: Call, details: AttemptDetails) -> AttemptResponse:
-    view = _attempt_view(details.attempt, **({} if details.detail is None else _details(details.detail)))
+    fields = {} if details.detail is None else _details(details.detail)
+    if details.attempt.withheld:
+        fields.pop("timings", None)
+    view = _attempt_view(details.attempt, **fields)
     return call.with_etag(details.attempt, AttemptResponse(attempt=view, links=call.links()))
 
 
@@ -234,8 +245,9 @@ def _attempt_view(attempt: StoredAttempt, **details: Any) -> AttemptView:
         status=attempt.status,
         error=attempt.error,
         detail=attempt.detail,
-        took_ms=attempt.duration_ms,
-        started_at=attempt.ended_at - attempt.duration_ms,
+        took_ms=0 if attempt.withheld else attempt.duration_ms,
+        started_at=attempt.ended_at - (0 if attempt.withheld else attempt.duration_ms),
+        withheld=attempt.withheld,
         created_at=attempt.ended_at,
         replay_id=attempt.replay_id or UNSET,
         **details,
@@ -381,7 +393,7 @@ async def send_test(call: Call) -> DeliveryTestResponse:
 def _delivery_view(result: DeliveryTestResult) -> DeliveryTestView:
     outcome = result.outcome
     details = {} if outcome.trace is None else _details(detail_of(outcome.trace, 0))
-    if result.withheld:
+    if outcome.withheld:
         # Otherwise a test would tell what answers at addresses inside the operator's network, and how fast.
         details = {name: value for name, value in details.items() if name == "request"}
     else:
@@ -392,7 +404,7 @@ def _delivery_view(result: DeliveryTestResult) -> DeliveryTestView:
         state="acknowledged" if outcome.acknowledged else "failed",
         error=outcome.error,
         status_class=f"{outcome.status // 100}xx" if outcome.status else "",
-        withheld=result.withheld,
+        withheld=outcome.withheld,
         **{name: value for name, value in details.items() if name != "next_attempt_at" and value is not UNSET},
     )
 

@@ -33,12 +33,14 @@ from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, messa
 RECEIPTS_AT_MOST = 1_000
 
 _HEARTBEAT_MS = 15_000
+_NO_EXPIRY_MS = 1 << 62
 _HEARTBEAT = b":\n\n"
 _BEGINNING = b"retry: 1000\n\n"
 """A browser reconnects after a second. Messages that it did not acknowledge stay leased until their lease ends."""
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _WRITE = Needs("listeners", "write")
+_PULL = Needs("listeners", "write", reads="messages")
 _ACTIONS: tuple[pulls.Action, ...] = ("acknowledge", "reject", "release", "extend")
 _DELAY_SECONDS: Final = range(86_401)
 
@@ -146,10 +148,11 @@ async def pull(call: Call) -> PulledMessagesResponse | EventStream:
     """Pull messages.
 
     For listeners in pull mode. Each message is leased: no other consumer receives it until it is released or its lease
-    ends. With `Accept: text/event-stream`, messages are streamed as events until the client disconnects.
+    ends. With `Accept: text/event-stream`, messages are streamed as events until the client disconnects
+    or its key expires.
     """
     given = read_parameters(call.query, call.parameters)
-    limit, wait_ms = given["max"], given["wait"] * 1_000
+    limit, wait_ms = given["max"], min(given["wait"] * 1_000, _key_left_ms(call))
     if call.prefers_events and call.method != "HEAD":
         return EventStream(_events(call, await _target(call), limit))
     if call.method == "HEAD":
@@ -169,13 +172,20 @@ async def _events(call: Call, target: pulls.PullTarget, limit: int) -> AsyncGene
     """Yield messages as events as soon as they are due, and a comment as a heartbeat when there are none."""
     with call.services.puller.connect(call.principal.key) as client:
         yield _BEGINNING
-        while client.is_active:
+        # The feed does not report that a key expires.
+        while client.is_active and (left_ms := _key_left_ms(call)):
             try:
-                leased = await _pull(call, client, target, limit, wait_ms=_HEARTBEAT_MS)
+                leased = await _pull(call, client, target, limit, wait_ms=min(_HEARTBEAT_MS, left_ms))
             except DiscueError as error:
                 yield _event("problem", _encode(problem_of(error, "", call.base)))
                 return
             yield b"".join(_event("message", _encode(_view(each))) for each in leased) if leased else _HEARTBEAT
+
+
+def _key_left_ms(call: Call) -> int:
+    """Return how long the caller's key is still valid."""
+    expires_at = call.principal.expires_at
+    return max(0, expires_at - call.control.clock.now()) if expires_at else _NO_EXPIRY_MS
 
 
 def _event(name: str, data: bytes) -> bytes:
@@ -248,7 +258,7 @@ def _decisions(body: AcknowledgementsBody) -> Iterator[pulls.Decision]:
 
 
 ROUTES = (
-    Route(GET, f"{PATH}/messages", pull, _WRITE, statuses=(409,), query=(_MAX, _WAIT), streams=True),
+    Route(GET, f"{PATH}/messages", pull, _PULL, statuses=(409,), query=(_MAX, _WAIT), streams=True),
     Route(
         POST,
         f"{PATH}/acknowledgements",

@@ -50,6 +50,7 @@ _SELECTED: Final = doc("Number selected. Single deliveries outside of ranges are
 
 _READ = Needs("listeners", "read")
 _WRITE = Needs("listeners", "write")
+_REPLAY = Needs("listeners", "write", reads="messages")
 
 
 class MissedMessageView(msgspec.Struct, kw_only=True, frozen=True):
@@ -410,7 +411,7 @@ ROUTES = (
     Route(GET, f"{PATH}/redeliveries/{{redelivery_id}}", get, _READ),
     Route(DELETE, f"{PATH}/redeliveries/{{redelivery_id}}", cancel, _WRITE),
     Route(GET, f"{PATH}/replays", list_replays, _READ, query=PAGES),
-    Route(POST, f"{PATH}/replays", create_replay, _WRITE, ReplayBody, example={"from_at": 1_795_536_280_000}),
+    Route(POST, f"{PATH}/replays", create_replay, _REPLAY, ReplayBody, example={"from_at": 1_795_536_280_000}),
     Route(GET, f"{PATH}/replays/{{replay_id}}", get_replay, _READ),
     Route(DELETE, f"{PATH}/replays/{{replay_id}}", cancel_replay, _WRITE),
 )

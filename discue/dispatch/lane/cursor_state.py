@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Final
 
 from discue.dispatch.lane.ordering import HeldKey, Ordering
-from discue.domain.attempts import Attempt, Outcome
+from discue.domain.attempts import Attempt, Outcome, shown_outcome
 from discue.domain.messages import Entry
 from discue.domain.retry import Settlement
 from discue.domain.window import Window, subtract
@@ -325,6 +325,7 @@ class CursorState:
 
 def attempt_record(record: LaneRecord, row_id: int, seq: int, number: int, *, outcome: Outcome) -> Attempt:
     """Return the record of one attempt, as it is stored."""
+    status, duration_ms, detail = shown_outcome(outcome)
     return Attempt(
         row_id,
         record.organization,
@@ -332,9 +333,9 @@ def attempt_record(record: LaneRecord, row_id: int, seq: int, number: int, *, ou
         record.queue,
         seq,
         number,
-        outcome.status,
+        status,
         outcome.error,
-        outcome.duration_ms,
-        outcome.detail,
+        duration_ms,
+        detail,
         record.stream or None,
     )

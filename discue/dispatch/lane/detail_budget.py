@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from discue.domain.attempts import Outcome, encode_detail
+from discue.domain.attempts import Outcome, encode_detail, shown_trace
 from discue.domain.clock import Clock
 
 _HOUR_MS: Final = 3_600_000
@@ -33,7 +33,8 @@ class DetailBudget:
 
         `number` is that of the attempt in its delivery, `next_attempt_at` is 0 if no attempt follows.
         """
-        if outcome.trace is None:
+        trace = shown_trace(outcome)
+        if trace is None:
             return b""
         hour = self._clock.now() // _HOUR_MS
         if hour != self._hour:
@@ -47,7 +48,7 @@ class DetailBudget:
         if used >= budget:
             return b""
         is_between = number > 1 and next_attempt_at > 0
-        detail = encode_detail(outcome.trace, next_attempt_at, body_bytes=SHORT_BODY_BYTES if is_between else None)
+        detail = encode_detail(trace, next_attempt_at, body_bytes=SHORT_BODY_BYTES if is_between else None)
         # Details that do not fit end the budget: what they leave is not worth encoding every later attempt.
         self._used[organization] = min(budget, used + len(detail))
         return detail if used + len(detail) <= budget else b""
