@@ -19,6 +19,7 @@ from discue.domain.errors import below, invalid, malformed
 from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, Listener, ListenerMode
 from discue.domain.scopes import Access, Principal
+from discue.domain.waiting import ListenerCondition
 from discue.store import domains, listener_messages, listeners, organizations, purge, queues
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -55,10 +56,26 @@ class ListenerDetails(msgspec.Struct, frozen=True):
     listener: Listener
     counts: CursorCounts
     liveness: Liveness
+    is_verified: bool = True
+    """False if its domain must be verified and is not."""
     missed: tuple[str, ...] = ()
     """Ids of missed messages, newest first, at most 100."""
     secret: str = ""
     """The signing secret, in the response to the creation only. "" otherwise."""
+
+    @property
+    def condition(self) -> ListenerCondition:
+        """The facts that decide whether the listener receives messages."""
+        listener = self.listener
+        return ListenerCondition(listener.mode, listener.status, listener.disabled_by, self.is_verified, self.liveness)
+
+    @property
+    def status_changed_at(self) -> int:
+        """When the listener was enabled or disabled, or became inactive or stopped to be, whichever was last."""
+        listener = self.listener
+        if listener.status == "disabled":
+            return listener.status_changed_at or listener.updated_at
+        return max(listener.status_changed_at or listener.created_at, self.liveness.changed_at)
 
     def __repr__(self) -> str:
         return f"ListenerDetails(listener={self.listener!r})"
@@ -89,6 +106,7 @@ async def create(
         created_at=now,
         updated_at=now,
         mode=one_of(MODES, "push" if fields.mode is None else fields.mode, "/mode"),
+        status_changed_at=now,
     )
     # Nothing is sent to a listener in pull mode, so there is nothing to sign.
     secret = signing.new_secret(control.random_bytes) if draft.mode == "push" else ""
@@ -220,12 +238,17 @@ async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
 async def _details_of(tx: Transaction, organization: int, found: Sequence[Listener]) -> tuple[ListenerDetails, ...]:
     counts_of = await listeners.read_counts_of(tx, organization, [listener.id for listener in found])
     liveness_of = await listeners.read_liveness(tx, organization, found)
+    owner = require_found(await organizations.get(tx, organization))
+    must_verify = bool(owner.settings.get(domains.REQUIRE_VERIFIED_DOMAINS))
+    verified = domains.VerifiedDomains(tx)
     details = []
     for listener in found:
         counts = require_found(counts_of.get(listener.id))
         missed = await listener_messages.missed_ids(tx, listener) if counts.missed else []
         shown = msgspec.structs.replace(listener, secrets=NO_SECRETS)
-        details.append(ListenerDetails(shown, counts, liveness_of[listener.id], tuple(missed)))
+        is_exempt = not must_verify or listener.mode == "pull"
+        is_verified = is_exempt or await verified.has(organization, listener.notify_url)
+        details.append(ListenerDetails(shown, counts, liveness_of[listener.id], is_verified, tuple(missed)))
     return tuple(details)
 
 
@@ -238,16 +261,20 @@ def _changed(
     options = listener_options.changed(stored.options, fields.options, stored.mode)
     if not isinstance(asked, UnsetType):
         options = msgspec.structs.replace(options, authentication=None if asked is None else asked.public)
+    now, status = control.clock.now(), fields.status or stored.status
     changed = msgspec.structs.replace(
         stored,
         alias=alias,
-        status=fields.status or stored.status,
+        status=status,
         notify_url=_url(control, fields.notify_url, stored, "/notify_url"),
         liveness_url=_liveness_url(control, fields.liveness_url, stored),
         options=options,
         config_version=stored.config_version + 1,
-        updated_at=control.clock.now(),
+        updated_at=now,
     )
+    if status != stored.status:
+        disabled_by = "request" if status == "disabled" else ""
+        changed = msgspec.structs.replace(changed, disabled_by=disabled_by, status_changed_at=now)
     _check_authentication(stored, changed, asked)
     return changed
 

@@ -24,6 +24,7 @@ from discue.dispatch.timers import Timers
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
+from discue.domain.model import DisabledBy
 from discue.observability.logs import Log
 from discue.observability.supervisor import BackgroundTasks
 from discue.store import listeners
@@ -254,16 +255,17 @@ class Dispatcher:
                 if (lane := self.lanes.get(key)) is not None:
                     self.registry.drop(lane)
 
-    def _disable(self, record: LaneRecord, config_version: int, reason: str) -> None:
+    def _disable(self, record: LaneRecord, config_version: int, reason: DisabledBy) -> None:
         self.tasks.spawn(self._store_disabled(record, config_version, reason))
 
-    async def _store_disabled(self, record: LaneRecord, config_version: int, reason: str) -> None:
+    async def _store_disabled(self, record: LaneRecord, config_version: int, reason: DisabledBy) -> None:
         """Disable a listener, unless its configuration has changed since the request that failed."""
         disable = partial(
             listeners.disable,
             organization=record.organization,
             listener=record.listener,
             config_version=config_version,
+            disabled_by=reason,
             occurrence=Occurrence(self._context.row_ids.next(), ""),
         )
         if await write_until_stored(partial(self._context.store.write, disable)):

@@ -44,6 +44,8 @@ class Liveness(msgspec.Struct, frozen=True, gc=False):
     last_failure_msg: str = ""
     in_a_row: int = 0
     """Successes (positive) or failures (negative) in a row, counted only as far as the state depends on it."""
+    changed_at: int = 0
+    """When the listener last became inactive, or stopped to be; 0: never."""
 
 
 BreakerState = Literal["closed", "half_open", "open"]
@@ -73,13 +75,14 @@ def after_probe(before: Liveness, error: str, status: int, now: int, *, acknowle
     if not error:
         # Capped at the threshold, so that further successes are no change (see `needs_notification`).
         in_a_row = min(max(before.in_a_row, 0) + 1, _STABLE_AFTER)
-        return msgspec.structs.replace(
+        after = msgspec.structs.replace(
             before,
             state="stable" if in_a_row == _STABLE_AFTER else before.state,
             success_count=before.success_count + 1,
             last_success_at=now,
             in_a_row=in_a_row,
         )
+        return _dated(before, after, now)
     acknowledges = acknowledged_at >= max(before.last_success_at, before.last_failure_at, 1)
     state: LivenessState = "unstable"
     in_a_row = 0
@@ -92,7 +95,7 @@ def after_probe(before: Liveness, error: str, status: int, now: int, *, acknowle
         in_a_row = max(min(before.in_a_row, 0) - 1, -_INACTIVE_AFTER)
         if before.state == "inactive" or in_a_row == -_INACTIVE_AFTER:
             state = "inactive"
-    return msgspec.structs.replace(
+    after = msgspec.structs.replace(
         before,
         state=state,
         failure_count=before.failure_count + 1,
@@ -101,6 +104,7 @@ def after_probe(before: Liveness, error: str, status: int, now: int, *, acknowle
         last_failure_msg=error,
         in_a_row=in_a_row,
     )
+    return _dated(before, after, now)
 
 
 def with_new_url(before: Liveness) -> Liveness:
@@ -108,9 +112,15 @@ def with_new_url(before: Liveness) -> Liveness:
     return msgspec.structs.replace(before, state="unknown", in_a_row=0)
 
 
-def after_trials(before: Liveness) -> Liveness:
+def after_trials(before: Liveness, now: int) -> Liveness:
     """Return the liveness of an inactive listener that has acknowledged enough messages, whatever its probes said."""
-    return msgspec.structs.replace(before, state="unstable", in_a_row=max(before.in_a_row, 0))
+    return msgspec.structs.replace(before, state="unstable", in_a_row=max(before.in_a_row, 0), changed_at=now)
+
+
+def _dated(before: Liveness, after: Liveness, now: int) -> Liveness:
+    if (before.state == "inactive") == (after.state == "inactive"):
+        return after
+    return msgspec.structs.replace(after, changed_at=now)
 
 
 def breaker_state(liveness: Liveness) -> BreakerState:

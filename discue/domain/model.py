@@ -184,6 +184,12 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"DeliveryOptions(timeout_seconds={self.timeout_seconds}, max_in_flight={self.max_in_flight})"
 
 
+ListenerStatus = Literal["enabled", "disabled"]
+
+DisabledBy = Literal["", "request", "gone", "failing"]
+"""Cause of a disabled listener: a request, the response 410, or attempts that all failed for days; "" if it is not
+disabled, or was by an earlier version of the program."""
+
 ListenerMode = Literal["push", "pull"]
 """Whether messages are sent to a listener, or its consumers request them."""
 
@@ -197,7 +203,7 @@ class Listener(msgspec.Struct, frozen=True):
     queue: int
     queue_public_id: str
     alias: str
-    status: Literal["enabled", "disabled"]
+    status: ListenerStatus
     notify_url: str
     """"" in pull mode."""
     liveness_url: str
@@ -211,6 +217,9 @@ class Listener(msgspec.Struct, frozen=True):
     queue_retry: RetryOptions | None = None
     """Retry options of the queue."""
     mode: ListenerMode = "push"
+    disabled_by: DisabledBy = ""
+    status_changed_at: int = 0
+    """0: before the program recorded it."""
 
     def __repr__(self) -> str:
         return f"Listener(organization={self.organization}, public_id={self.public_id!r}, alias={self.alias!r})"
@@ -257,6 +266,8 @@ class Delivery(msgspec.Struct, frozen=True):
     """Reason of a missed delivery; "" in other states."""
     blocked_by: str = ""
     """Public id of the message with the same key that must be settled first; "" if there is none."""
+    waits_for: str = ""
+    """A sentence that says why it waits; "" if it is settled."""
 
 
 MISSED_REASONS = ("attempts_used_up", "expired", "final_status", "no_retry", "too_old")

@@ -6,14 +6,17 @@ from typing import Final
 
 import msgspec
 
+from discue.domain import waiting
 from discue.domain.filters import compile_filter
 from discue.domain.ids import event_id_of, row_id_up_to
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DeliveryState
+from discue.domain.waiting import ListenerCondition
 from discue.domain.window import Window
 from discue.store.attempts import MAX_PER_MESSAGE
+from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import MissedRange, Row, Transaction
-from discue.store.listeners import decode_delivery_options
+from discue.store.listeners import READ_HEALTH, decode_delivery_options, parse_health
 from discue.store.message_log import entry_of_message
 from discue.store.pagination import (
     CLOCKS_APART_MS,
@@ -32,10 +35,15 @@ from discue.store.tables import read_one, rows_among
 SHOWN_LISTENERS: Final = 100
 """The largest number of deliveries that a message shows."""
 
-_RECIPIENTS: Final = """
-    SELECT listener.id, listener.public_id, cursor.position, cursor.ahead, listener.settings FROM listener
+_RECIPIENTS: Final = f"""
+    SELECT listener.id, listener.public_id, cursor.position, cursor.ahead, listener.settings,
+        listener.mode, listener.status, listener.disabled_by, listener.notify_url, organization.settings,
+        listener.liveness_url, listener.config_version, {READ_HEALTH}
+    FROM listener
     JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
         AND cursor.stream = 0
+    JOIN organization ON organization.id = listener.organization
+    LEFT JOIN liveness ON liveness.organization = listener.organization AND liveness.listener = listener.id
     WHERE listener.organization = $1 AND listener.queue = $2 AND listener.deleted_at IS NULL
         AND cursor.start_seq < $3"""
 """The listeners that a message is for, by its `origin_seq`."""
@@ -85,9 +93,9 @@ async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts
 
 async def read_delivery(tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempts) -> Delivery:
     """Read the delivery to one recipient of the message."""
-    listener, public_id, position, ahead, settings = recipient
+    listener, public_id, position, ahead, settings, *_ = recipient
     if message.is_delayed:
-        return Delivery(public_id, "pending", 0, 0)
+        return Delivery(public_id, "pending", 0, 0, waits_for=waiting.not_due(message.options.deliver_at or 0))
     number, status = last.get(listener, (0, 0))
     key = (message.organization, listener, message.seq)
     # The delivery row comes first: the cursor may have passed a message that waits for a retry, or was missed.
@@ -97,19 +105,35 @@ async def read_delivery(tx: Transaction, message: StoredMessage, recipient: Row,
         state, counted = state_of_row(*settled)
         waits_until = due_at if (state, exception[0]) == ("retrying", "retry") else 0
         reason = exception[2] if state == "missed" else ""
-        return Delivery(public_id, state, max(number, counted), status, waits_until, reason)
+        waits_for = ""
+        if state in {"pending", "retrying"}:
+            waits_for = waiting.waits_for(await _condition(tx, message.organization, recipient), exception[0], due_at)
+        return Delivery(public_id, state, max(number, counted), status, waits_until, reason, waits_for=waits_for)
     if not Window.decode(position, ahead).is_settled(message.seq):
-        return Delivery(public_id, "pending", number, status)
+        waits_for = waiting.waits_for(await _condition(tx, message.organization, recipient))
+        return Delivery(public_id, "pending", number, status, waits_for=waits_for)
     # A blocked message counts as settled, since the cursor has passed it, and still waits.
     blocking = await tx.row(_BLOCKING, message.organization, message.queue, message.seq, listener)
     if blocking is not None:
         # The blocking message has no id if it was just deleted.
-        return Delivery(public_id, "pending", number, status, blocked_by=blocking[0] or "")
+        blocked_by = blocking[0] or ""
+        waits_for = waiting.blocked(blocked_by)
+        return Delivery(public_id, "pending", number, status, blocked_by=blocked_by, waits_for=waits_for)
     missed = await missed_range(tx, key[:2], message.seq)
     if missed is not None and missed.seq_to >= message.seq:
         return Delivery(public_id, "missed", number, status, reason=missed.reason)
     state = "filtered" if not number and _is_filtered(message, settings) else "acknowledged"
     return Delivery(public_id, state, number, status)
+
+
+async def _condition(tx: Transaction, organization: int, recipient: Row) -> ListenerCondition:
+    """Return what decides whether a recipient receives messages."""
+    mode, status, disabled_by, notify_url, owner, *health = recipient[5:]
+    liveness = parse_health(health[2:], *health[:2]).liveness
+    is_verified = mode == "pull" or not requires_verified_domains(owner)
+    is_verified = is_verified or await VerifiedDomains(tx).has(organization, notify_url)
+    rate_limit = decode_delivery_options(recipient[4]).rate_limit
+    return ListenerCondition(mode, status, disabled_by, is_verified, liveness, rate_limit)
 
 
 def _is_filtered(message: StoredMessage, settings: str) -> bool:

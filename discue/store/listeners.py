@@ -14,7 +14,7 @@ import msgspec
 
 from discue.domain.ids import millisecond_of
 from discue.domain.listener_health import NO_FAILURES, FailureStreak, Liveness, with_new_url
-from discue.domain.model import CursorCounts, DeliveryOptions, Listener, Queue
+from discue.domain.model import CursorCounts, DeliveryOptions, DisabledBy, Listener, Queue
 from discue.domain.window import Window
 from discue.store import events, feed, queues
 from discue.store.engine import PULL_OWNER, Row, Transaction
@@ -27,7 +27,7 @@ decode_delivery_options = msgspec.json.Decoder(DeliveryOptions).decode
 
 _PLAIN: Final = (
     "id, organization, public_id, queue, alias, status, notify_url, liveness_url, secrets, config_version, created_at, "
-    "updated_at, mode"
+    "updated_at, mode, disabled_by, status_changed_at"
 )
 _COLUMNS: Final = ", ".join(
     [*[f"listener.{column}" for column in _PLAIN.split(", ")], "queue.public_id, listener.settings, queue.settings"]
@@ -62,7 +62,7 @@ _REFERENCES_OF: Final = """
     SELECT queue, public_id, alias FROM listener
     WHERE organization = $1 AND queue IN ({}) AND deleted_at IS NULL ORDER BY queue, id LIMIT ${}"""
 _REFERENCES_AT_ONCE: Final = 1_000
-_INSERT: Final = f"INSERT INTO listener ({_PLAIN}, settings) VALUES ({placeholders(1, 14)})"
+_INSERT: Final = f"INSERT INTO listener ({_PLAIN}, settings) VALUES ({placeholders(1, 16)})"
 INSERT_CURSOR: Final = """
     INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, until_seq, position,
         acknowledged, missed, retrying, last_success_at, last_failure_at)
@@ -70,12 +70,13 @@ INSERT_CURSOR: Final = """
 """Inserts a cursor. `until_seq` is that of a replay, and None for a live cursor."""
 _UPDATE: Final = """
     UPDATE listener SET alias = $1, status = $2, notify_url = $3, liveness_url = $4, settings = $5,
-        config_version = $6, updated_at = $7
-    WHERE organization = $8 AND id = $9 AND deleted_at IS NULL"""
+        config_version = $6, updated_at = $7, disabled_by = $8, status_changed_at = $9
+    WHERE organization = $10 AND id = $11 AND deleted_at IS NULL"""
 _SET_SECRETS: Final = "UPDATE listener SET secrets = $1 WHERE organization = $2 AND id = $3"
 _DISABLE: Final = """
-    UPDATE listener SET status = 'disabled', config_version = config_version + 1, updated_at = $1
-    WHERE organization = $2 AND id = $3 AND config_version = $4 AND deleted_at IS NULL
+    UPDATE listener SET status = 'disabled', config_version = config_version + 1, updated_at = $1,
+        status_changed_at = $1, disabled_by = $2
+    WHERE organization = $3 AND id = $4 AND config_version = $5 AND deleted_at IS NULL
     RETURNING public_id, alias"""
 _MARK_DELETED: Final = """
     UPDATE listener SET deleted_at = $1 WHERE organization = $2 AND id = $3 AND deleted_at IS NULL"""
@@ -168,7 +169,8 @@ async def update(tx: Transaction, listener: Listener) -> bool:
     """Update a listener. Returns False if it was deleted; raises UniqueViolation if its alias is taken."""
     urls = (listener.notify_url, listener.liveness_url)
     values = (listener.alias, listener.status, *urls, _settings(listener), listener.config_version, listener.updated_at)
-    return await tx.execute(_UPDATE, *values, listener.organization, listener.id) == 1
+    status = (listener.disabled_by, listener.status_changed_at)
+    return await tx.execute(_UPDATE, *values, *status, listener.organization, listener.id) == 1
 
 
 async def set_secrets(tx: Transaction, organization: int, listener: int, secrets: bytes) -> None:
@@ -177,11 +179,17 @@ async def set_secrets(tx: Transaction, organization: int, listener: int, secrets
 
 
 async def disable(
-    tx: Transaction, organization: int, listener: int, config_version: int, *, occurrence: Occurrence
+    tx: Transaction,
+    organization: int,
+    listener: int,
+    config_version: int,
+    *,
+    disabled_by: DisabledBy,
+    occurrence: Occurrence,
 ) -> bool:
     """Disable a listener, and record it in the change feed. Returns False if its configuration has changed."""
     now = millisecond_of(occurrence.id)
-    changed = await tx.row(_DISABLE, now, organization, listener, config_version)
+    changed = await tx.row(_DISABLE, now, disabled_by, organization, listener, config_version)
     if changed is None:
         return False
     await feed.record(tx, "listener", organization, listener)
@@ -220,7 +228,7 @@ def _settings(listener: Listener) -> str:
 
 _HEALTH_COLUMNS: Final = (
     "url_hash, config_version, state, success_count, failure_count, last_success_at, last_failure_at, "
-    "last_failure_status, last_failure_msg, in_a_row, failed_at, failing_since, swept_through, sweep_until"
+    "last_failure_status, last_failure_msg, in_a_row, changed_at, failed_at, failing_since, swept_through, sweep_until"
 )
 READ_HEALTH: Final = ", ".join(f"liveness.{column}" for column in _HEALTH_COLUMNS.split(", "))
 """The columns for `parse_health`, to be read from a join."""

@@ -165,7 +165,7 @@ TABLES: Final = (
         "listener",
         "organization id",
         "public_id queue alias mode status notify_url liveness_url settings secrets config_version created_at "
-        "updated_at deleted_at",
+        "updated_at deleted_at disabled_by status_changed_at",
     ),
     _table(
         "organization_user",
@@ -189,7 +189,7 @@ TABLES: Final = (
         "liveness",
         "organization listener",
         "url_hash config_version state success_count failure_count last_success_at last_failure_at last_failure_status "
-        "last_failure_msg in_a_row failed_at failing_since swept_through sweep_until",
+        "last_failure_msg in_a_row changed_at failed_at failing_since swept_through sweep_until",
     ),
     DELIVERY_ROW,
     _table("missed_range", "organization listener seq_from", "queue seq_to reason missed_at"),

@@ -151,7 +151,7 @@ def test_a_listener_is_created_with_a_secret_shown_once(owner: Caller, queue: st
     made = resource(owner.ask(method, f"{queue}/listeners", {"alias": "billing", **NOWHERE}))
     assert made.pop("secret").startswith("whsec_")
     assert made["queue_id"] == queue.rpartition("/")[2]
-    assert made["status"] == "enabled"
+    assert (made["status"], made["status_reason"], made["status_changed_at"]) == ("enabled", "", made["created_at"])
     assert made["liveness"] == {
         "state": "unknown",
         "success_count": 0,
@@ -225,8 +225,12 @@ def test_a_listener_is_changed_and_deleted(owner: Caller, queue: str) -> None:
     changed = owner.change(path, status="disabled", notify_url="http://example.com/other")
     assert (changed["status"], changed["notify_url"]) == ("disabled", "http://example.com/other")
     assert changed["liveness_url"] == NOWHERE["liveness_url"]
-    owner.create(f"{queue}/messages", data="waits")
+    assert changed["status_reason"] == "It is disabled by a request."
+    assert changed["status_changed_at"] == changed["updated_at"]
+    message = owner.create(f"{queue}/messages", data="waits")["id"]
     assert owner.until(path, lambda shown: shown["messages"]["pending_count"] == 1)["status"] == "disabled"
+    [delivery] = owner.shown(f"{queue}/messages/{message}")["deliveries"]
+    assert delivery["waits_for"] == "Paused: the listener is disabled by a request."
     owner.refused(422, "PUT", path, {"status": "lost"})
     owner.refused(400, "PUT", path, {"notify_url": None})
     owner.delete(path)

@@ -106,9 +106,33 @@ async def test_change_sets_only_given_fields_and_increments_the_version(cast: Ca
         control, cast.alice.principal, queue, made.public_id, fields=ListenerFields(status="disabled")
     )
     assert changed.listener == msgspec.structs.replace(
-        made, status="disabled", config_version=2, updated_at=made.updated_at + 5
+        made,
+        status="disabled",
+        config_version=2,
+        updated_at=made.updated_at + 5,
+        disabled_by="request",
+        status_changed_at=made.updated_at + 5,
     )
     assert changed.secret == ""
+
+
+async def test_status_says_why_and_since_when_a_listener_receives_nothing(cast: Cast, control: ControlContext) -> None:
+    principal, queue = cast.alice.principal, await _queue(control, cast.alice)
+    made = await _listener(control, cast.alice, queue)
+    created_at, path = cast.clock.now(), (queue, made.listener.public_id)
+    assert (made.condition.reason, made.status_changed_at) == ("", created_at)
+    cast.clock.advance(5)
+    disabled = await listeners.change(control, principal, *path, fields=ListenerFields(status="disabled"))
+    assert (disabled.condition.reason, disabled.status_changed_at) == ("It is disabled by a request.", created_at + 5)
+    cast.clock.advance(5)
+    # A change of other fields, or to the same status, is no change of the status.
+    again = await listeners.change(control, principal, *path, fields=ListenerFields(status="disabled", alias="other"))
+    assert (again.condition.reason, again.status_changed_at) == ("It is disabled by a request.", created_at + 5)
+    enabled = await listeners.change(control, principal, *path, fields=ListenerFields(status="enabled"))
+    assert (enabled.condition.reason, enabled.status_changed_at) == ("", created_at + 10)
+    await _require(control, cast)
+    found = await listeners.get(control, principal, *path)
+    assert found.condition.reason == "It is not sent to because the domain of its `notify_url` is not verified."
 
 
 async def test_deletion_frees_the_alias_at_once(cast: Cast, control: ControlContext) -> None:

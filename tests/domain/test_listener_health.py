@@ -142,8 +142,8 @@ def test_url_that_is_no_liveness_endpoint_is_shown_and_does_not_count(status: in
 
 @given(states)
 def test_acknowledged_messages_end_the_inactivity(before: Liveness) -> None:
-    found = after_trials(before)
-    assert (found.state, breaker_state(found)) == ("unstable", "closed")
+    found = after_trials(before, NOON)
+    assert (found.state, breaker_state(found), found.changed_at) == ("unstable", "closed", NOON)
     assert _after_any("--", found).state == "unstable"
     assert _after_any("++", found).state == "stable"
 
@@ -165,6 +165,14 @@ def test_breaker_opens_only_for_an_inactive_listener(before: Liveness) -> None:
     order = ["open", "half_open", "closed"]
     assert order.index(breaker_state(_after_probes(False, before=before))) <= order.index(breaker_state(before))
     assert order.index(breaker_state(_after_probes(True, before=before))) >= order.index(breaker_state(before))
+
+
+@given(before=states, result=st.sampled_from("+-/!|"))
+def test_change_is_dated_when_a_listener_becomes_inactive_or_stops_to_be(before: Liveness, result: str) -> None:
+    after = _after_any(result, before)
+    has_changed = (before.state == "inactive") != (after.state == "inactive")
+    at = max(after.last_success_at, after.last_failure_at)
+    assert after.changed_at == (at if has_changed else before.changed_at)
 
 
 @given(states)

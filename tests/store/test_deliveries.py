@@ -1,5 +1,6 @@
 """Deliveries of a message: their states, attempts and reasons, and pages of them."""
 
+import asyncio
 from functools import partial
 
 import msgspec
@@ -7,18 +8,38 @@ import pytest
 
 from discue.domain.attempts import Attempt
 from discue.domain.errors import BadRequest
+from discue.domain.listener_health import Liveness
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DeliveryOptions, DeliveryState, Listener, Queue
+from discue.domain.waiting import ListenerCondition, waits_for
 from discue.domain.window import Window
-from discue.store import deliveries, listeners
+from discue.store import deliveries, domains, listeners, organizations
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
+from discue.store.events import Occurrence
+from discue.store.listeners import HealthRecord, ListenerHealth
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
-from tests.store.rows import a_settle, public_id, publish, row_id, stored_listener, stored_message, stored_queue
+from tests.store.rows import (
+    a_settle,
+    an_organization,
+    public_id,
+    publish,
+    row_id,
+    stored_listener,
+    stored_message,
+    stored_queue,
+)
 from tests.store.walks import backwards, forwards
 from tests.support.clocks import NOON
 
 OURS = row_id(1)
+OPEN = ListenerCondition("push", "enabled", "", is_verified=True, liveness=Liveness())
+IN_FLIGHT = waits_for(OPEN, "sending")
+
+
+@pytest.fixture(autouse=True)
+def _organization(runner: asyncio.Runner, store: Store) -> None:
+    runner.run(store.write(lambda tx: organizations.insert(tx, an_organization(1))))
 
 
 async def _published(store: Store) -> tuple[list[StoredMessage], list[Listener]]:
@@ -43,9 +64,37 @@ async def _of(store: Store, message: StoredMessage) -> list[Delivery]:
 async def test_before_any_attempt_a_message_is_pending_for_those_who_were_there(store: Store) -> None:
     stored, (first, second, _) = await _published(store)
     assert await _of(store, stored[0]) == [
-        Delivery(first.public_id, "pending", 0, 0),
-        Delivery(second.public_id, "pending", 0, 0),
+        Delivery(first.public_id, "pending", 0, 0, waits_for=waits_for(OPEN)),
+        Delivery(second.public_id, "pending", 0, 0, waits_for=waits_for(OPEN)),
     ]
+
+
+async def test_pending_delivery_says_what_holds_its_listener_back(store: Store) -> None:
+    stored, (first, second, _) = await _published(store)
+    occurrence = Occurrence(row_id(90), "")
+    await store.write(
+        partial(
+            listeners.disable,
+            organization=OURS,
+            listener=first.id,
+            config_version=first.config_version,
+            disabled_by="gone",
+            occurrence=occurrence,
+        )
+    )
+    lifeless = ListenerHealth(Liveness("inactive", 0, 3, last_failure_msg="answered 503", in_a_row=-3))
+    record = HealthRecord(OURS, second.id, 0, second.liveness_url, second.config_version, lifeless)
+    assert await store.write(partial(listeners.write_health, records=[record])) == {second.id}
+    assert [each.waits_for for each in await _of(store, stored[0])] == [
+        "Paused: the listener is disabled because it answered 410 Gone.",
+        "Paused: the listener is inactive because its liveness probes fail: answered 503.",
+    ]
+    setting = {domains.REQUIRE_VERIFIED_DOMAINS: True}
+    owner = msgspec.structs.replace(an_organization(1), settings=setting)
+    await store.write(lambda tx: organizations.update(tx, owner))
+    assert (await _of(store, stored[0]))[1].waits_for == (
+        "Paused: the listener is not sent to because the domain of its `notify_url` is not verified."
+    )
 
 
 async def test_each_listener_has_its_own_state_attempts_and_last_status(store: Store) -> None:
@@ -56,7 +105,7 @@ async def test_each_listener_has_its_own_state_attempts_and_last_status(store: S
     await store.settle(a_settle(second, 1, retrying=1, attempts=retrying, delivery_rows=rows))
     assert await _of(store, stored[0]) == [
         Delivery(first.public_id, "acknowledged", 1, 204),
-        Delivery(second.public_id, "retrying", 2, 503, next_attempt_at=NOON),
+        Delivery(second.public_id, "retrying", 2, 503, next_attempt_at=NOON, waits_for=waits_for(OPEN, "retry", NOON)),
     ]
 
 
@@ -76,11 +125,11 @@ async def test_attempt_counts_once_it_has_ended(store: Store) -> None:
     ended = (DeliveryRow(1, "ended", 2, NOON, ""), DeliveryRow(2, "ended", 12, NOON, "attempts_used_up"))
     await store.settle(a_settle(second, 3, retrying=2, delivery_rows=ended))
     assert await _of(store, stored[0]) == [
-        Delivery(first.public_id, "pending", 0, 0),
+        Delivery(first.public_id, "pending", 0, 0, waits_for=IN_FLIGHT),
         Delivery(second.public_id, "acknowledged", 2, 0),
     ]
     assert await _of(store, stored[1]) == [
-        Delivery(first.public_id, "retrying", 2, 0),
+        Delivery(first.public_id, "retrying", 2, 0, waits_for=IN_FLIGHT),
         Delivery(second.public_id, "missed", 12, 0, reason="attempts_used_up"),
     ]
 
@@ -166,12 +215,14 @@ async def test_a_delivery_says_until_when_it_waits_and_why_it_was_missed(store: 
     found = await store.read(partial(_pages, world.message, selection=Selection(per_page=6)))
     ids = [listener.public_id for listener, _ in reversed(world.stands)][:6]
     assert list(found.items) == [
-        Delivery(ids[0], "retrying", 1, 503),
+        Delivery(ids[0], "retrying", 1, 503, waits_for=IN_FLIGHT),
         Delivery(ids[1], "missed", 0, 0, reason="too_old"),
         Delivery(ids[2], "missed", 12, 0, reason="attempts_used_up"),
-        Delivery(ids[3], "retrying", 1, 503, next_attempt_at=NOON + 9_000),
+        Delivery(
+            ids[3], "retrying", 1, 503, next_attempt_at=NOON + 9_000, waits_for=waits_for(OPEN, "retry", NOON + 9_000)
+        ),
         Delivery(ids[4], "acknowledged", 0, 0),
-        Delivery(ids[5], "pending", 0, 0),
+        Delivery(ids[5], "pending", 0, 0, waits_for=waits_for(OPEN)),
     ]
 
 

@@ -64,6 +64,13 @@ class DeliveryView(msgspec.Struct, frozen=True, omit_defaults=True):
     blocked_by: Annotated[
         str | UnsetType, doc("The id of the message that must be settled first.", EXAMPLE_IDS["message_id"])
     ] = UNSET
+    waits_for: Annotated[
+        str | UnsetType,
+        doc(
+            "A sentence that says why a `pending` or `retrying` delivery waits.",
+            "Retry at 2026-11-24T16:04:45.000Z, or soon after.",
+        ),
+    ] = UNSET
 
     @property
     def id(self) -> str:
@@ -197,6 +204,7 @@ def delivery_view(delivery: model.Delivery) -> DeliveryView:
         delivery.next_attempt_at or UNSET,
         delivery.reason or UNSET,
         delivery.blocked_by or UNSET,
+        delivery.waits_for or UNSET,
     )
 
 

@@ -134,7 +134,7 @@ class AuthenticationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
         return f"AuthenticationBody(type={self.type!r})"
 
 
-@read_only("queue_id", "liveness", "messages", "secret", "effective")
+@read_only("queue_id", "status_reason", "status_changed_at", "liveness", "messages", "secret", "effective")
 class ListenerBody(NamedBody, kw_only=True):
     """A listener to create, or the changes to one."""
 
@@ -215,6 +215,18 @@ class ListenerView(View, kw_only=True, frozen=True):
     id: Annotated[str, id_doc("listener_id")]
     queue_id: Annotated[str, QUEUE_ID]
     status: Annotated[str, STATUS]
+    status_reason: Annotated[
+        str,
+        doc(
+            "Why it receives nothing, or little: it is disabled or inactive, or its domain is not verified. Empty if "
+            "nothing prevents it.",
+            "It is disabled because it answered 410 Gone.",
+        ),
+    ]
+    status_changed_at: Annotated[
+        int,
+        instant_doc("When it was last enabled or disabled, or became inactive or stopped to be", 1_795_536_280_000),
+    ]
     mode: Annotated[str, _MODE]
     notify_url: Annotated[str | UnsetType, _NOTIFY_URL] = UNSET
     liveness_url: Annotated[str | UnsetType, _LIVENESS_URL] = UNSET
@@ -330,6 +342,8 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
         **base_fields(listener),
         queue_id=listener.queue_public_id,
         status=listener.status,
+        status_reason=details.condition.reason,
+        status_changed_at=details.status_changed_at,
         mode=listener.mode,
         notify_url=listener.notify_url or UNSET,
         liveness_url=listener.liveness_url or UNSET,

@@ -73,7 +73,7 @@ class CircuitBreaker:
             return self.on_probe(with_new_url(self.liveness), in_flight)
         return after.target != before.target and self._follow_liveness(in_flight)
 
-    def on_success(self, seq: int) -> bool:
+    def on_success(self, seq: int, now: int) -> bool:
         """Count a successful attempt. True if this ends a streak of failures, which is to be stored."""
         was_failing = self.failing is not NO_FAILURES
         self.failing = NO_FAILURES
@@ -81,7 +81,7 @@ class CircuitBreaker:
             self.trials += 1
             if self.trials > self._most_trials:
                 self._enter(BreakerState.CLOSED)
-                self.liveness = after_trials(self.liveness)
+                self.liveness = after_trials(self.liveness, now)
         return was_failing
 
     def on_failure(self, seq: int, now: int) -> bool:

@@ -18,6 +18,7 @@ from discue.dispatch.timers import Sleeper
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
+from discue.domain.model import DisabledBy
 from discue.domain.window import SPAN
 from discue.observability.logs import Log
 from discue.sending.request import AttemptRequest
@@ -151,7 +152,7 @@ class LaneContext(WorkerContext, frozen=True):
     handover_outcomes: HandoverOutcomes
     prober: Prober
     log_attempt: Callable[[LaneRecord, InFlightAttempt, Outcome], None]
-    disable: Callable[[LaneRecord, int, str], None]
+    disable: Callable[[LaneRecord, int, DisabledBy], None]
     """Disables a listener, if its configuration still has this version, for a reason."""
     registry: "LaneRegistry"
     waiting_for_lease: set["Lane"]

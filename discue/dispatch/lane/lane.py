@@ -18,6 +18,7 @@ from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
 from discue.domain.attempts import Outcome
 from discue.domain.listener_health import Liveness, should_disable
 from discue.domain.messages import Entry
+from discue.domain.model import DisabledBy
 from discue.domain.retry import settle
 from discue.domain.window import SPAN
 from discue.store.cursors import LaneRecord
@@ -313,7 +314,7 @@ class Lane:
             self.limits.throttle.end()
             breaker = self.limits.breaker
             before = breaker.liveness
-            if breaker.on_success(attempt.seq):
+            if breaker.on_success(attempt.seq, now):
                 context.prober.note(self)
             if breaker.liveness is not before:
                 context.prober.on_change(self, before, breaker.liveness)
@@ -344,7 +345,7 @@ class Lane:
             self._disable(attempt.endpoint.config_version, "failing")
         return settlement.due_at
 
-    def _disable(self, config_version: int, reason: str) -> None:
+    def _disable(self, config_version: int, reason: DisabledBy) -> None:
         # A configuration that came after the request is not judged by it.
         if self.endpoint.enabled and self.endpoint.config_version == config_version:
             self.endpoint = msgspec.structs.replace(self.endpoint, enabled=False)

@@ -389,7 +389,8 @@ async def test_five_days_of_failures_survive_a_restart(stage: Stage) -> None:
     await _failing_for(stage, 2 * DAY_MS, queue)
     await stage.publish(queue)
     await stage.end(stage.courier.in_flight[::], badly())
-    assert (await stage.stored(listener)).status == "disabled"
+    stored = await stage.stored(listener)
+    assert (stored.status, stored.disabled_by) == ("disabled", "failing")
 
 
 INACTIVE = Liveness("inactive", 0, 3, in_a_row=-3)
@@ -405,8 +406,8 @@ def test_enough_successful_trials_close_the_breaker() -> None:
     found = CircuitBreaker(ListenerHealth(COMING_BACK))
     for seq in range(breaker.MOST_TRIALS - 1):
         assert _trials(found) == seq + 1
-        found.on_success(seq)
-    found.on_success(breaker.MOST_TRIALS)
+        found.on_success(seq, 1)
+    found.on_success(breaker.MOST_TRIALS, 1)
     assert found.is_closed
     found.on_failure(1, 1)
     assert found.is_closed
@@ -414,7 +415,7 @@ def test_enough_successful_trials_close_the_breaker() -> None:
 
 def test_late_success_does_not_close_an_open_breaker() -> None:
     found = CircuitBreaker(ListenerHealth(INACTIVE))
-    found.on_success(3)
+    found.on_success(3, 1)
     assert found.is_open
 
 

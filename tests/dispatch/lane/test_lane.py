@@ -152,7 +152,8 @@ async def test_410_disables_the_listener_and_its_messages_wait(stage: Stage) -> 
     queue, listener = await stage.running()
     ids = await stage.publish(queue, 3)
     await stage.end(stage.courier.in_flight[0], badly(410))
-    assert (await stage.stored(listener)).status == "disabled"
+    stored = await stage.stored(listener)
+    assert (stored.status, stored.disabled_by, stored.status_changed_at) == ("disabled", "gone", stored.updated_at)
     await stage.end(stage.courier.in_flight[::], well())
     later = await stage.publish(queue, 2)
     await stage.advance(DAY_MS)

@@ -1,0 +1,88 @@
+"""Sentences that say why a listener receives nothing, and why a delivery waits."""
+
+from typing import Final
+
+import msgspec
+
+from discue.domain.clock import rfc3339
+from discue.domain.listener_health import Liveness, breaker_state
+from discue.domain.model import DisabledBy, ListenerMode, ListenerStatus
+from discue.domain.rate import RateLimit
+
+_DISABLED: Final[dict[DisabledBy, str]] = {
+    "": "disabled",
+    "request": "disabled by a request",
+    "gone": "disabled because it answered 410 Gone",
+    "failing": "disabled because all attempts failed for the time that `disable_after_seconds` sets",
+}
+_UNVERIFIED: Final = "not sent to because the domain of its `notify_url` is not verified"
+_RECOVERING: Final = "sent few messages at once because it was inactive"
+
+
+class ListenerCondition(msgspec.Struct, frozen=True):
+    """The facts that decide whether a listener receives messages."""
+
+    mode: ListenerMode
+    status: ListenerStatus
+    disabled_by: DisabledBy
+    is_verified: bool
+    """False if its domain must be verified and is not."""
+    liveness: Liveness
+    rate_limit: RateLimit | None = None
+
+    @property
+    def held_by(self) -> str:
+        """The cause for which nothing is sent to the listener, to follow "is"; "" if nothing prevents it."""
+        if self.status == "disabled":
+            return _DISABLED[self.disabled_by]
+        if not self.is_verified:
+            return _UNVERIFIED
+        if breaker_state(self.liveness) == "open":
+            return f"inactive because its liveness probes fail: {self.liveness.last_failure_msg}"
+        return ""
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether the listener was inactive, and is sent only a few messages at once."""
+        return breaker_state(self.liveness) == "half_open"
+
+    @property
+    def reason(self) -> str:
+        """A sentence that says why the listener receives nothing, or little; "" if neither is true."""
+        reason = self.held_by or (_RECOVERING if self.is_recovering else "")
+        return f"It is {reason}." if reason else ""
+
+
+def not_due(deliver_at: int) -> str:
+    """Return what a delayed message waits for."""
+    return f"Not due until {rfc3339(deliver_at)}."
+
+
+def blocked(message_id: str) -> str:
+    """Return what a message waits for whose key is held. The id is "" if the message was just deleted."""
+    return f"Blocked by {f'message {message_id}' if message_id else 'an earlier message'}, which has the same key."
+
+
+def waits_for(condition: ListenerCondition, row: str = "", due_at: int = 0) -> str:
+    """Return what a delivery waits for that is due or being retried.
+
+    `row` is the state of its delivery state row, "" without one; `due_at` the time of that row.
+    """
+    if row == "sending":
+        return "In flight: the listener has not answered yet."
+    if row == "leased":
+        return f"Leased to a consumer until {rfc3339(due_at)}."
+    if condition.held_by:
+        return f"Paused: the listener is {condition.held_by}."
+    if row and due_at:
+        what = "Can be pulled" if condition.mode == "pull" else "Retry"
+        return f"{what} at {rfc3339(due_at)}, or soon after."
+    return "Waits for a consumer to pull it." if condition.mode == "pull" else _turn(condition)
+
+
+def _turn(condition: ListenerCondition) -> str:
+    if condition.is_recovering:
+        return f"Waits for its turn: the listener is {_RECOVERING}."
+    if condition.rate_limit is not None:
+        return f"In flight, or waits for the rate limit of {condition.rate_limit.per_second:g} requests per second."
+    return "In flight, or waits for other requests to end."
