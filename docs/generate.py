@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from discue.config.settings import SETTINGS, Setting
+from discue.config.settings import SETTINGS, VARIABLE_PREFIX, Setting
 from discue.config.sources import CONFIG_FLAG, CONFIG_VARIABLE, describe
 from docs.commands_page import commands_page
 from docs.reference_pages import openapi_file, reference_pages
@@ -31,7 +31,8 @@ public_url = "https://discue.example.com:3000"
 trusted_proxies = ["10.0.0.0/8"]
 ```
 
-- The keys of the file are the names below, at the top level. An unknown key is an error.
+- The keys of the file are the names below, at the top level. An unknown key, and an unknown variable that starts with `{VARIABLE_PREFIX}`, is an
+  error. Variables that Kubernetes sets for Services named `discue` (`DISCUE_SERVICE_HOST`, …) are ignored.
 - Separate the elements of a list with commas; in the file, a list of strings works too. An empty variable counts as unset.
 - A command that finds invalid settings lists all of them, each with its source, and exits with 2 (`discue check`: 1).
 - `discue dev` has [defaults of its own](commands.md#discue-dev) for a developer's machine.

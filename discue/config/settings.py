@@ -21,6 +21,8 @@ _ENCRYPT: tuple[Command, ...] = ("serve", "dev", "init", "copy", "rotate-key", "
 _OPEN_DATABASE: tuple[Command, ...] = (*_INITIALIZE, "keys", "organizations", "unlock", "migrate", "rotate-key")
 _ALL: tuple[Command, ...] = (*_OPEN_DATABASE, "copy")
 
+VARIABLE_PREFIX = "DISCUE_"
+
 _DAY = 86_400
 _MEBIBYTE = 1_048_576
 _CENTURY = 100 * 365 * _DAY
@@ -317,7 +319,7 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        return "DISCUE_" + self.name.upper()
+        return VARIABLE_PREFIX + self.name.upper()
 
     def show(self, value: object) -> str:
         """Return a value without secrets."""

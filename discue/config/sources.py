@@ -1,23 +1,30 @@
 """Sources of settings: flags override the environment, which overrides the TOML file, which overrides defaults."""
 
 import argparse
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from discue.config.settings import CONSTRAINTS, SETTINGS, Command, Setting, Settings
+from discue.config.settings import CONSTRAINTS, SETTINGS, VARIABLE_PREFIX, Command, Setting, Settings
 from discue.config.types import InvalidValue
 from discue.domain.errors import Fault, SettingsInvalid
+from discue.domain.suggestions import suggestion
 
 CONFIG_FLAG = "--config"
-CONFIG_VARIABLE = "DISCUE_CONFIG"
+CONFIG_VARIABLE = VARIABLE_PREFIX + "CONFIG"
 
 ReadFile = Callable[[Path], bytes]
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 _MAX_SHOWN = 100
+
+# Kubernetes sets these variables in every container for a Service named discue or discue-…; some have a URL as value.
+_SERVICE_VARIABLE = re.compile(
+    VARIABLE_PREFIX + r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.+")
 
 
 class _Given(NamedTuple):
@@ -36,7 +43,8 @@ def load(
 ) -> Settings:
     """Return the settings from `flags` (see `flags_of`), `environ`, and the TOML file that one of them names.
 
-    `base` overrides the defaults for a command. Empty environment variables are ignored. Raises SettingsInvalid with a
+    `base` overrides the defaults for a command. Empty environment variables are ignored; unknown ones that start with
+    DISCUE_ are faults. Raises SettingsInvalid with a
     fault for each problem, whose pointer is the source of the value.
     """
     faults: list[Fault] = []
@@ -49,6 +57,7 @@ def load(
         if environ.get(setting.variable)
     }
     given |= {setting.name: _Given(flags[setting.name], setting.flag) for setting in SETTINGS if setting.name in flags}
+    faults += _unknown_variables(environ)
     settings, invalid = _parse(given, faults)
     faults.extend(_broken_constraints(settings, given, invalid))
     # All problems at once: operators should not have to start again for each one.
@@ -104,13 +113,23 @@ def _from_file(
     for key, value in document.items():
         origin = f"{path}: {key}"
         if key not in _BY_NAME:
-            close = get_close_matches(key.lower().replace("-", "_"), _BY_NAME, n=1)
-            faults.append(Fault(origin, "unknown setting" + (f"; did you mean {close[0]}?" if close else "")))
+            faults.append(Fault(origin, "unknown setting" + suggestion(key.lower().replace("-", "_"), _BY_NAME)))
         elif (text := _text_of(value)) is None:
             faults.append(Fault(origin, f"expected {_BY_NAME[key].type.expected}"))
         else:
             given[key] = _Given(text, origin)
     return given
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield a fault for each variable that looks like a setting and is none: it would silently have no effect."""
+    known = {setting.name.upper() for setting in SETTINGS} | {CONFIG_VARIABLE.removeprefix(VARIABLE_PREFIX)}
+    for variable in sorted(environ):
+        name = variable.removeprefix(VARIABLE_PREFIX)
+        if not variable.startswith(VARIABLE_PREFIX) or name in known or not environ[variable]:
+            continue
+        if _SERVICE_VARIABLE.fullmatch(variable) is None and _SERVICE_URL.fullmatch(environ[variable]) is None:
+            yield Fault(variable, "unknown setting" + suggestion(name.upper(), known, VARIABLE_PREFIX))
 
 
 def _reason(error: OSError | ValueError) -> str:

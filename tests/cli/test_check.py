@@ -62,6 +62,13 @@ def test_invalid_settings_are_a_finding(tmp_path: Path) -> None:
     assert "--port" in result.stderr
 
 
+def test_unknown_variable_is_a_finding(tmp_path: Path) -> None:
+    result = run(tmp_path, "check", DISCUE_PROT="3001")
+
+    assert result.returncode == 1
+    assert "DISCUE_PROT: unknown setting; did you mean DISCUE_PORT?" in result.stderr
+
+
 @pytest.mark.parametrize("folder_name", ["missing", "file"])
 def test_missing_folder_is_found(tmp_path: Path, folder_name: str) -> None:
     (tmp_path / "file").touch()

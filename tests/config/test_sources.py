@@ -91,7 +91,34 @@ def test_values_of_every_type_are_parsed() -> None:
 
 def test_empty_and_other_variables_are_ignored() -> None:
     assert loaded(environ={"DISCUE_PORT": "", "DISCUE_TLS_CERT": "", "DISCUE_CONFIG": ""}) == Settings()
-    assert loaded(environ={"PORT": "x", "DISCUE_SERVICE_HOST": "10.0.0.1", "HOME": "/"}) == Settings()
+    assert loaded(environ={"PORT": "x", "HOME": "/", "DISCUE_PROT": "", "discue_port": "x"}) == Settings()
+
+
+def test_variables_that_kubernetes_sets_for_services_are_ignored() -> None:
+    environ = {
+        "DISCUE_SERVICE_HOST": "10.0.0.1",
+        "DISCUE_SERVICE_PORT": "3000",
+        "DISCUE_SERVICE_PORT_HTTP": "3000",
+        "DISCUE_PORT_3000_TCP": "tcp://10.0.0.1:3000",
+        "DISCUE_PORT_3000_TCP_ADDR": "10.0.0.1",
+        "DISCUE_POSTGRES_PORT": "tcp://10.0.0.2:5432",
+        "DISCUE_POSTGRES_SERVICE_HOST": "10.0.0.2",
+    }
+
+    assert loaded(environ=environ) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("DISCUE_PROT", "unknown setting; did you mean DISCUE_PORT?"),
+        ("DISCUE_CONFG", "unknown setting; did you mean DISCUE_CONFIG?"),
+        ("DISCUE_log_level", "unknown setting; did you mean DISCUE_LOG_LEVEL?"),
+        ("DISCUE_XYZZY", "unknown setting"),
+    ],
+)
+def test_unknown_variable_is_an_error_with_the_nearest_name(name: str, detail: str) -> None:
+    assert faults(environ={name: "3001"}) == {name: detail}
 
 
 def test_error_lists_every_problem_with_its_source() -> None:
