@@ -45,6 +45,7 @@ class Request:
         "id",
         "principal",
         "rate_limit",
+        "received",
         "record",
         "response_headers",
         "scope",
@@ -73,6 +74,8 @@ class Request:
             scope.method in _WITH_BODY or "content-length" in self.headers or "transfer-encoding" in self.headers
         )
         """Whether more of the body may arrive that nobody has tried to read."""
+        self.received: bytes | None = None
+        """The body; None until it is read."""
         self.content = b""
         self.status = 200
         self.stream: AsyncGenerator[bytes, None] | None = None

@@ -12,15 +12,18 @@ from discue.api.body import BodyReader
 from discue.api.decoding import event_reader
 from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
 from discue.api.negotiation import EVENTS, JSON, is_json, negotiate, prefers_events
+from discue.api.path_names import PathNames, give_name
 from discue.api.problems import headers_of, problem_of
 from discue.api.resources import ROUTES
 from discue.api.route import SMALL_BODY, Call, CompiledRoute, EventStream, Match, RawResponse, Route, Router, Services
 from discue.api.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
-from discue.api.structs import base_url
+from discue.api.structs import NamedBody, base_url
 from discue.domain.errors import (
     BadRequest,
     DiscueError,
+    Forbidden,
     NotAcceptable,
+    NotFound,
     Overloaded,
     PayloadTooLarge,
     UnsupportedMediaType,
@@ -33,6 +36,9 @@ _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _REQUEST_ID_BYTES: Final = 6
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
+_TRIES: Final = 3
+_NAMED_ANOTHER: Final = frozenset({404, 422})
+"""Statuses of requests for which a name may have come to mean something else."""
 _SMALL_DIGITS: Final = 4
 """A Content-Length with this many digits is below every limit."""
 
@@ -55,6 +61,7 @@ class App:
         self._check_capacity = services.control.store.check_capacity
         self._idempotent = IdempotentResponses(services.control.store)
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
+        self._names = PathNames(services.control)
         self._bodies = BodyReader(
             deadline_seconds=body_deadline_seconds or settings.request_body_timeout_seconds,
             max_bytes=settings.max_waiting_bytes,
@@ -112,17 +119,47 @@ class App:
         return f"{self._id_prefix}-{self._requests:x}"
 
     async def _respond(self, request: Request) -> bytes:
-        scope = request.scope
         found = self._route(request)
         if isinstance(found, DiscueError):
             await self._admission.admit_unrouted(request)
             raise found
+        # Counting comes before authorization: a valid key without the scope uses its rate limit, too.
+        await self._admission.admit(request, needs_key=found.route.row.needs is not None)
+        if found.has_names:
+            return await self._handle_named(request, found)
+        try:
+            return await self._handle(request, found)
+        except (NotFound, Forbidden):
+            # Only now, so that an id wins over an alias with the form of one, and costs no lookup.
+            other = await self._names.find_lookalikes(request.principal, found)
+            if other is None:
+                raise
+        return await self._handle(request, other)
+
+    async def _handle_named(self, request: Request, found: Match) -> bytes:
+        """Handle a request whose path has names."""
+        method, principal = request.scope.method, request.principal
+        named = await self._names.find(principal, found, method)
+        for _ in range(_TRIES):
+            try:
+                return await self._handle(request, named)
+            except DiscueError as error:
+                # The resource may have been renamed or deleted since, or another request may have created it first.
+                if error.status not in _NAMED_ANOTHER:
+                    raise
+                before, named = named, await self._names.find(principal, found, method, cached=False)
+                if named == before:
+                    raise
+        return await self._handle(request, named)
+
+    async def _handle(self, request: Request, found: Match) -> bytes:
+        scope = request.scope
         compiled, ids = found.route, found.ids
         route = compiled.row
-        # Counting comes before authorization: a valid key without the scope uses its rate limit, too.
-        await self._admission.admit(request, needs_key=route.needs is not None)
         if route.needs is not None:
             route.needs.check(request.principal, ids)
+        if found.missing and (not found.creates_named or "if-match" in request.headers):
+            raise NotFound(found.missing)
         if compiled.publishes:
             # Before the body is read: under overload, refusing must be cheap.
             self._check_capacity(request.principal.organization)
@@ -131,6 +168,8 @@ class App:
         given_key = key_in(request.headers) if compiled.creates and KEY_HEADER in request.headers else None
         match = _etags(request.headers, "If-Match") if compiled.changes else None
         body = await self._body(request, compiled, ids) if compiled.takes_body else None
+        if found.creates_named and isinstance(body, NamedBody):
+            give_name(body, found.name)
         call = Call(
             self._services,
             ids,
@@ -146,6 +185,7 @@ class App:
             method=scope.method,
             disconnected=request.exchange.client_disconnect,
             prefers_events=_is_event_stream(route, request.accept),
+            name=found.name,
         )
         if given_key is not None:
             organization = request.principal.organization
@@ -203,11 +243,15 @@ class App:
             limit = await route.limit(self._services, request.principal, ids)
         request.body_is_left = False
         try:
-            content = await self._bodies.read(request.exchange, headers, limit)
+            # A body can be read only once, and a request with names may be handled twice.
+            content = request.received
+            if content is None:
+                content = await self._bodies.read(request.exchange, headers, limit)
         except (PayloadTooLarge, Overloaded):
             # A body of unknown length can be read only once, and its reader has discarded the rest.
             request.body_is_left = length is not None
             raise
+        request.received = content
         if content and not is_supported:
             raise UnsupportedMediaType
         if read_events is not None:

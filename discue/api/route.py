@@ -5,7 +5,7 @@ One row of the table of routes drives routing, authorization and documentation.
 
 import inspect
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args, get_type_hints
@@ -22,6 +22,7 @@ from discue.control.context import ControlContext
 from discue.control.domains import DomainChecker
 from discue.control.listener_tests import SampleSender
 from discue.control.pulls import Puller
+from discue.domain.aliases import is_path_name
 from discue.domain.errors import MethodNotAllowed, NotFound
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
@@ -29,6 +30,7 @@ from discue.domain.ids import is_public_id
 from discue.domain.scopes import Access, Principal
 from discue.observability.logs import Log
 from discue.publishing.publish import Publisher
+from discue.store.aliases import NAMED_KINDS, NamedKind
 from discue.store.idempotency import StoredResponse
 from discue.store.store import Store
 
@@ -57,6 +59,9 @@ _CACHED_PATHS: Final = 4_096
 _SHOWN_PATH: Final = 200
 _VERSION: Final = "/v1"
 _AFTER_VERSION: Final = frozenset({"/", ""})
+
+NAMED: Final[Mapping[str, NamedKind]] = {f"{{{kind}_id}}": kind for kind in NAMED_KINDS}
+"""The steps in braces for which the alias of the resource can stand, too."""
 
 _FORMS: Final[Mapping[str, Callable[[str], object]]] = {
     "{schema_id}": re.compile(SCHEMA_ID).fullmatch,
@@ -124,6 +129,8 @@ class Call(msgspec.Struct):
     """Returns when the client has disconnected."""
     prefers_events: bool = False
     """Whether the client prefers server-sent events."""
+    name: str = ""
+    """The alias in the path of the queue or topic that the request publishes to; empty if there is its id."""
 
     @property
     def url(self) -> str:
@@ -312,7 +319,7 @@ def deletion(
 class CompiledRoute:
     """A route with what serving it needs, computed once."""
 
-    __slots__ = ("changes", "creates", "decode", "has_etag", "publishes", "row", "takes_body")
+    __slots__ = ("changes", "creates", "decode", "has_etag", "kinds", "maker", "publishes", "row", "takes_body")
 
     def __init__(self, route: Route) -> None:
         self.row = route
@@ -322,6 +329,15 @@ class CompiledRoute:
         self.creates = route.creates
         self.changes = route.changes
         self.has_etag = route.is_single_resource or route.creates
+        self.kinds = tuple(NAMED.get(step) for step in route.path.split("/") if step.startswith("{"))
+        """The kind of each step in braces; None if only ids can stand there."""
+        self.maker: CompiledRoute | None = None
+        """The route that creates what `PUT` on this one names, if no resource has that name."""
+
+    def path_of(self, ids: Sequence[str]) -> str:
+        """Return the path of a request that names its resources by these ids."""
+        left = iter(ids)
+        return "/".join(next(left) if step.startswith("{") else step for step in self.row.path.split("/"))
 
 
 class Match(NamedTuple):
@@ -333,17 +349,38 @@ class Match(NamedTuple):
     """`/v1` or empty."""
     path: str
     """The path without the version."""
+    has_names: bool = False
+    """Whether a step names its resource by an alias, with ids still to be found."""
+    name: str = ""
+    """The alias of what is to be created or published to."""
+    creates_named: bool = False
+    """Whether it creates what `PUT` names and does not exist."""
+    missing: str = ""
+    """A sentence about an alias in the path that names nothing; empty if there is none, as far as is known."""
 
 
 class _Node:
-    __slots__ = ("id", "matches", "routes", "steps")
+    __slots__ = ("id", "matches", "named", "routes", "steps")
 
     def __init__(self) -> None:
         self.steps: dict[str, _Node] = {}
         self.id: _Node | None = None
         self.matches: Callable[[str], object] = is_public_id
         """Checks the step that leads to this node, if it is in braces."""
+        self.named = False
+        """Whether the alias of a resource can lead to this node."""
         self.routes: dict[str, CompiledRoute] = {}
+
+    def name_in(self, steps: Sequence[str]) -> Sequence[str]:
+        """Return the first steps if they are an alias that leads to this node; empty if they are not.
+
+        The path is percent-decoded, so a slash in an alias looks like any other. An alias therefore ends before the
+        first step that continues the path.
+        """
+        if not self.named:
+            return ()
+        end = next((index for index, step in enumerate(steps) if index and step in self.steps), len(steps))
+        return steps[:end] if is_path_name(steps[:end]) else ()
 
 
 class Router:
@@ -358,16 +395,20 @@ class Router:
         self.find = lru_cache(_CACHED_PATHS)(self._find)
 
     def _add(self, route: Route) -> None:
-        node = self._root
+        node = above = self._root
         for step in route.path.split("/")[1:]:
+            above = node
             if not step.startswith("{"):
                 node = node.steps.setdefault(step, _Node())
                 continue
             if node.id is None:
                 node.id = _Node()
                 node.id.matches = _FORMS.get(step, is_public_id)
+                node.id.named = step in NAMED
             node = node.id
         compiled = CompiledRoute(route)
+        if node.named and "PUT" in route.methods:
+            compiled.maker = above.routes.get("PUT")
         for method in ("HEAD", *route.methods) if "GET" in route.methods else route.methods:
             if node.routes.setdefault(method, compiled) is not compiled:
                 raise ValueError(f"Two routes for {method} {route.path}")
@@ -379,13 +420,24 @@ class Router:
             version, rest = _VERSION, path[3:] or "/"
         node = self._root
         ids: list[str] = []
-        for step in rest.split("/")[1:]:
+        has_names = False
+        steps = rest.split("/")[1:]
+        at = 0
+        while at < len(steps):
+            step = steps[at]
+            at += 1
             # A fixed step wins over an id, so `/messages/batch` is never the message `batch`.
             following = node.steps.get(step)
             if following is None:
                 following = node.id
-                if following is None or not following.matches(step):
+                if following is None:
                     raise _no_route(method, path)
+                if not following.matches(step):
+                    name = following.name_in(steps[at - 1 :])
+                    if not name:
+                        raise _no_route(method, path)
+                    step, has_names = "/".join(name), True
+                    at += len(name) - 1
                 ids.append(step)
             node = following
         if not node.routes:
@@ -394,7 +446,7 @@ class Router:
         if route is None:
             allowed = tuple(sorted(node.routes))
             raise MethodNotAllowed(f"{method} is not supported here. Allowed: {', '.join(allowed)}.", allow=allowed)
-        return Match(route, tuple(ids), version, rest)
+        return Match(route, tuple(ids), version, rest, has_names)
 
 
 def _no_route(method: str, path: str) -> NotFound:

@@ -23,7 +23,8 @@ from discue.domain.quotas import NO_QUOTAS, Quotas, quotas_of
 from discue.domain.schemas import SchemaValidator, compile_schema
 from discue.domain.scopes import Principal, parse_scopes
 from discue.domain.subjects import SubjectPattern, parse_pattern
-from discue.store import api_keys, feed, lockouts, organizations, queues, topics
+from discue.store import aliases, api_keys, feed, lockouts, organizations, queues, topics
+from discue.store.aliases import Named
 from discue.store.engine import Transaction
 from discue.store.feed import Change
 from discue.store.store import Store
@@ -53,6 +54,9 @@ ChangeKind = Literal[
     "organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic", "everything"
 ]
 
+PublishedKind = Literal["queue", "topic"]
+"""Resources that clients publish to."""
+
 Follower = Callable[[ChangeKind, int, int], None]
 """Called with the kind of each change, the organization and the row id. ("everything", 0, 0): drop all cached state."""
 
@@ -81,6 +85,7 @@ class QueueRecord(msgspec.Struct, frozen=True, gc=False):
     organization: int
     id: int
     public_id: str
+    alias: str
     config_version: int
     max_message_bytes: int
     quotas: Quotas | None = None
@@ -160,6 +165,7 @@ class TopicRecord(msgspec.Struct, frozen=True, gc=False):
     organization: int
     id: int
     public_id: str
+    alias: str
     routes_version: int
     ways: tuple[Way, ...]
     quotas: Quotas | None = None
@@ -180,7 +186,8 @@ class ControlPlaneCache:
         self._queues: LruCache[tuple[int, str], QueueRecord] = LruCache(entries)
         self._topics: LruCache[tuple[int, str], TopicRecord] = LruCache(min(entries, TOPICS))
         self._checked_queues: LruCache[tuple[int, str], QueueRecord] = LruCache(min(entries, CHECKED_ENTRIES))
-        self._caches = (self._keys, self._queues, self._topics, self._checked_queues)
+        self._names: LruCache[tuple[int, PublishedKind, str], str] = LruCache(entries)
+        self._caches = (self._keys, self._queues, self._topics, self._checked_queues, self._names)
         self._used: dict[tuple[int, int], int] = {}
         self._followers: list[Follower] = []
         self._catching_up = asyncio.Lock()
@@ -247,11 +254,27 @@ class ControlPlaneCache:
                     topic.organization,
                     topic.id,
                     topic.public_id,
+                    topic.alias,
                     topic.routes_version,
                     tuple(_way(channel) for channel in found),
                     quotas if quotas.limit_publishing else None,
                 )
                 self._topics.put((organization, public_id), known, (known.id, organization))
+        return known
+
+    async def id_of(self, organization: int, kind: PublishedKind, alias: str) -> str | None:
+        """Return the public id of the queue or topic with this alias; None if there is none.
+
+        What has had the alias may have been renamed or deleted since, as storing a message finds out.
+        """
+        known = self._names.get((organization, kind, alias))
+        while known is None:
+            version, named = await self._store.read(lambda tx: _read_name(tx, organization, kind, alias))
+            if named is None:
+                return None
+            if version >= self._version:
+                known = named.public_id
+                self._names.put((organization, kind, alias), known, (named.id, organization))
         return known
 
     async def catch_up(self) -> None:
@@ -339,6 +362,7 @@ class ControlPlaneCache:
             queue.organization,
             queue.id,
             queue.public_id,
+            queue.alias,
             queue.config_version,
             limit if checker is None else min(limit, checker.max_bytes),
             quotas=quotas if quotas.limit_publishing else None,
@@ -383,6 +407,11 @@ async def _read_queue(
     queue = await queues.get(tx, organization, public_id)
     owner = await organizations.get(tx, organization)
     return await feed.head(tx), queue, owner
+
+
+async def _read_name(tx: Transaction, organization: int, kind: PublishedKind, alias: str) -> tuple[int, Named | None]:
+    named = await aliases.find(tx, kind, organization, alias)
+    return await feed.head(tx), named
 
 
 async def _read_topic(

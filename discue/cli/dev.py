@@ -66,8 +66,8 @@ async def _developer(control: ControlContext, key: str) -> Principal:
     return (await control.cache.authenticate(key)).principal
 
 
-async def _ensure_demo(control: ControlContext, principal: Principal, url: str) -> str:
-    """Create the demo queue and listener if needed, and update the listener's URLs. Returns the id of the queue."""
+async def _ensure_demo(control: ControlContext, principal: Principal, url: str) -> None:
+    """Create the demo queue and listener if needed, and update the listener's URLs."""
     found = (await queues.page(control, principal, Selection(alias=_QUEUE_ALIAS))).items
     details = found[0] if found else await queues.create(control, principal, QueueFields(_QUEUE_ALIAS))
     queue = details.queue.public_id
@@ -79,9 +79,8 @@ async def _ensure_demo(control: ControlContext, principal: Principal, url: str) 
             # The port may have changed since the last start.
             if (listener.notify_url, listener.liveness_url) != (fields.notify_url, fields.liveness_url):
                 await listeners.change(control, principal, *path, fields=fields)
-            return queue
+            return
     await listeners.create(control, principal, queue, msgspec.structs.replace(fields, alias=_LISTENER_ALIAS))
-    return queue
 
 
 VERIFIED: Final = "verified"
@@ -197,7 +196,7 @@ _SHOWN_CHARACTERS: Final = 2_000
 _INDENT: Final = "  "
 
 
-def _welcome(url: str, key: str, queue: str, place: str) -> str:
+def _welcome(url: str, key: str, place: str) -> str:
     """Return the text shown at the start. Its commands work in any POSIX shell. `place` is where the data is stored."""
     return dedent(f"""
         discue {__version__} is ready at {url}
@@ -205,7 +204,7 @@ def _welcome(url: str, key: str, queue: str, place: str) -> str:
 
         Publish a message to the queue {_QUEUE_ALIAS}. Its listener, the inbox, shows it here:
 
-        curl {url}/queues/{queue}/messages \\
+        curl {url}/queues/{_QUEUE_ALIAS}/messages \\
           -H 'X-API-KEY: {key}' \\
           -H 'Content-Type: application/json' \\
           -d '{{"data": {{"hello": "world"}}}}'
@@ -216,7 +215,7 @@ def _welcome(url: str, key: str, queue: str, place: str) -> str:
 
         Add a listener to the queue {_QUEUE_ALIAS} (here the inbox, a second time):
 
-        curl {url}/queues/{queue}/listeners \\
+        curl {url}/queues/{_QUEUE_ALIAS}/listeners \\
           -H 'X-API-KEY: {key}' \\
           -H 'Content-Type: application/json' \\
           -d '{{"notify_url": "{url}{_INBOX_PATH}",
@@ -327,12 +326,12 @@ async def _develop(invocation: Invocation) -> None:
         await ensure_encryption(control, log, new_key_file=new_key_file)
         key = settings.bootstrap_key or _kept_key(control, _FOLDER / "key")
         principal = await _developer(control, key)
-        queue = await _ensure_demo(control, principal, url)
+        await _ensure_demo(control, principal, url)
         worker = Worker(control, log, predecessors=all_predecessors(settings))
         worker.application = Inbox(
             worker.application, control, principal.organization, lambda received: say(receipt(received))
         )
         async with serving(invocation, worker) as server:
-            say(_welcome(url, key, queue, str(settings.database_path or settings.database_shown)))
+            say(_welcome(url, key, str(settings.database_path or settings.database_shown)))
             await until_stopped(stop, server)
             say("Stopping.")

@@ -73,6 +73,9 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         changed = msgspec.structs.replace(stored, alias=changed_alias(fields, stored.alias), updated_at=now)
         await topics.update(tx, changed)
+        if changed.alias != stored.alias:
+            # Messages published by the previous alias are not stored any more.
+            await _reroute(tx, stored.organization, stored.id)
         await record("topic_updated", changed)
         return await _details(tx, changed)
 

@@ -1,22 +1,39 @@
 """Aliases: the names that clients choose for resources, and the reverse domain names of organizations."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from discue.domain.errors import Fault, Unprocessable, invalid
+from discue.domain.ids import is_public_id
 
-_ALIAS = re.compile(r"[A-Za-z0-9._/-]{4,64}")
+ALIAS_CHARACTERS = 64
+ORGANIZATION_ALIAS_CHARACTERS = 253
+
+_ALIAS = re.compile(rf"[A-Za-z0-9._/-]{{1,{ALIAS_CHARACTERS}}}")
+_STEP = re.compile(r"[A-Za-z0-9._-]+")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ORGANIZATION_ALIAS = re.compile(rf"{_LABEL}(?:\.{_LABEL})+(?:/[A-Za-z0-9._-]+)?")
-_ORGANIZATION_LENGTHS = range(4, 254)
+_ORGANIZATION_LENGTHS = range(4, ORGANIZATION_ALIAS_CHARACTERS + 1)
 
 
 def check_alias(alias: str, pointer: str = "/alias") -> None:
-    """Raise Unprocessable unless it is 4 to 64 characters of `[A-Za-z0-9._/-]`."""
+    """Raise Unprocessable unless it is 1 to 64 characters of `[A-Za-z0-9._/-]`."""
     if _ALIAS.fullmatch(alias) is None:
-        raise invalid(pointer, "must be 4 to 64 characters of A-Z, a-z, 0-9, dot, underscore, slash and hyphen")
+        raise invalid(pointer, "must be 1 to 64 characters of A-Z, a-z, 0-9, dot, underscore, slash and hyphen")
+
+
+def is_path_name(steps: Sequence[str]) -> bool:
+    """Return whether these steps of a path, joined by slashes, can be the alias of a resource.
+
+    Clients and proxies change paths with empty steps or dots. A step with the form of an id is an id: what follows it
+    is not a part of its name.
+    """
+    return (
+        all(_STEP.fullmatch(step) is not None and step not in {".", ".."} and not is_public_id(step) for step in steps)
+        and len("/".join(steps)) < _ORGANIZATION_LENGTHS.stop
+    )
 
 
 def is_organization_alias(alias: str) -> bool:

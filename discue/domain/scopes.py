@@ -8,7 +8,6 @@ from typing import Literal
 import msgspec
 
 from discue.domain.errors import BadRequest, Fault, Forbidden, Unprocessable, escaped, invalid, malformed
-from discue.domain.ids import is_public_id
 
 RESOURCES = (
     "api_clients",
@@ -34,10 +33,11 @@ TARGETS_LIMIT = 1_000
 
 Access = Literal["read", "write"]
 
-_EVERYTHING = ("*",)
+_ALL = "*"
+_EVERYTHING = (_ALL,)
 _NOTHING: frozenset[str] = frozenset()
 _MAX_FAULTS = 100
-_SCHEMA_ID = re.compile("[0-9a-f]{64}")
+_TARGET = re.compile("[0-9A-Za-z_-]{1,64}")
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -45,11 +45,11 @@ class Scope(msgspec.Struct, frozen=True):
 
     access: Access
     targets: tuple[str, ...] = ()
-    """Ids, as the client sent them. Both `()` and `("*",)` mean all."""
+    """Ids, as the client sent them, known or not. `()` and every list with `*` mean all."""
 
     @property
     def on_all(self) -> bool:
-        return not self.targets or self.targets == _EVERYTHING
+        return not self.targets or _ALL in self.targets
 
     def covers(self, other: "Scope") -> bool:
         """Return whether this scope allows everything that `other` allows."""
@@ -245,9 +245,7 @@ def _parse_targets(value: object, pointer: str, faults: _Faults) -> tuple[str, .
         for index, target in enumerate(value):
             if not isinstance(target, str):
                 faults.malformed(f"{pointer}/{index}", "must be a string")
-            elif target == "*":
-                faults.invalid(f"{pointer}/{index}", "must be the only target")
-            elif not (is_public_id(target) or _SCHEMA_ID.fullmatch(target)):
-                faults.invalid(f"{pointer}/{index}", "is not an id")
+            elif target != _ALL and _TARGET.fullmatch(target) is None:
+                faults.invalid(f"{pointer}/{index}", "is not an id: 1 to 64 characters of A-Z, a-z, 0-9, _ and -")
         return tuple(value)
     return _EVERYTHING

@@ -61,21 +61,27 @@ class Publisher(msgspec.Struct, frozen=True):
 
 
 async def publish(
-    publisher: Publisher, queue: QueueRecord, messages: Sequence[NewMessage], *, once: IdempotencyKey | None = None
+    publisher: Publisher,
+    queue: QueueRecord,
+    messages: Sequence[NewMessage],
+    *,
+    once: IdempotencyKey | None = None,
+    name: str = "",
 ) -> tuple[Entry, ...]:
     """Store messages in a queue, all or none, and return them as stored in its log.
 
-    Raises NotFound if the queue was deleted, PayloadTooLarge, Unprocessable with a fault for each violation of the
-    queue's schema (at most 100), QuotaExceeded and Overloaded. Raises AlreadyDone if the idempotency key was used
-    before. Raises StoreUnavailable if it is unknown whether the messages were stored.
+    `name` is the alias that the queue must still have, if it was found by it. Raises NotFound if the queue was deleted
+    or has another alias, PayloadTooLarge, Unprocessable with a fault for each violation of the queue's schema (at most
+    100), QuotaExceeded and Overloaded. Raises AlreadyDone if the idempotency key was used before. Raises
+    StoreUnavailable if it is unknown whether the messages were stored.
     """
     # Made once: a try after a changed configuration must not give the messages other ids.
     new = tuple(entry_for(publisher.public_ids.next(), message, ordered=queue.ordered) for message in messages)
     if queue.quotas is None:
-        return await _publish(publisher, queue, messages, new, once=once)
+        return await _publish(publisher, queue, messages, new, once=once, name=name)
     more = PublishUsage(len(new), sum(entry.size for entry in new))
     async with publisher.quotas.reserve(queue.organization, queue.quotas, more):
-        return await _publish(publisher, queue, messages, new, once=once)
+        return await _publish(publisher, queue, messages, new, once=once, name=name)
 
 
 async def _publish(
@@ -85,6 +91,7 @@ async def _publish(
     new: tuple[NewEntry, ...],
     *,
     once: IdempotencyKey | None,
+    name: str,
 ) -> tuple[Entry, ...]:
     kept = None
     if once is not None:
@@ -99,6 +106,9 @@ async def _publish(
         except StaleConfiguration:
             await publisher.cache.catch_up()
             queue = await publisher.cache.queue(queue.organization, queue.public_id)
+            if name and queue.alias != name:
+                # Renamed by another worker. Another queue may have the name by now.
+                raise NotFound from None
         except QueueClosed as error:
             raise NotFound from error
         else:

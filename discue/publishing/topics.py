@@ -58,12 +58,18 @@ class _Destination(msgspec.Struct):
 
 
 async def publish_to_topic(
-    publisher: Publisher, topic: TopicRecord, messages: Sequence[NewMessage], *, once: IdempotencyKey | None = None
+    publisher: Publisher,
+    topic: TopicRecord,
+    messages: Sequence[NewMessage],
+    *,
+    once: IdempotencyKey | None = None,
+    name: str = "",
 ) -> RoutedMessages:
     """Store messages in the queues of all channels that accept them: all messages, or none.
 
-    A message that no channel accepts is not stored. Raises NotFound if the topic was deleted, AlreadyDone if the
-    idempotency key was used before, and what `publish` raises for any of the queues.
+    A message that no channel accepts is not stored. `name` is the alias that the topic must still have, if it was found
+    by it. Raises NotFound if the topic was deleted or has another alias, AlreadyDone if the idempotency key was used
+    before, and what `publish` raises for any of the queues.
     """
     ids = [publisher.public_ids.next() for _ in messages]
     # Kept between tries: a channel that did not change takes the same messages again.
@@ -74,6 +80,9 @@ async def publish_to_topic(
         except StaleConfiguration:
             await publisher.cache.catch_up()
             topic = await publisher.cache.topic(topic.organization, topic.public_id)
+            if name and topic.alias != name:
+                # Renamed by another worker. Another topic may have the name by now.
+                raise NotFound from None
     raise Unavailable("Channels or queues of the topic changed during the request. Try again.")
 
 

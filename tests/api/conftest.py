@@ -11,7 +11,9 @@ from tests.support.served_api import Cast, Service, cast_of, served
 __all__ = ["cast", "service"]
 
 
-ABOUT_STORAGE = frozenset({"attempts", "events", "idempotency", "limits", "pagination", "pulls", "schedules", "topics"})
+ABOUT_STORAGE = frozenset(
+    {"attempts", "events", "idempotency", "limits", "names_in_paths", "pagination", "pulls", "schedules", "topics"}
+)
 """The modules that run on every engine. The others are about requests and responses, whatever stores them."""
 
 

@@ -43,7 +43,8 @@ def bash(command: str) -> str:
 
 
 def demo_queue(server: Running) -> str:
-    return server.out.wait_for(r"/queues/(\w{21})/messages")[1]
+    found = request("GET", f"{place(server)}/queues/demo", server.key).json()
+    return str(found["queue"]["id"])
 
 
 def test_printed_commands_work_as_printed(tmp_path: Path) -> None:

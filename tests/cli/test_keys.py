@@ -73,7 +73,7 @@ def test_scopes_are_parsed_as_written(tmp_path: Path) -> None:
     [
         (["--scope=pets"], "is not a resource"),
         (["--scope=queues:own"], "must be read or write"),
-        (["--scope=messages:write:nothing"], "is not an id"),
+        (["--scope=messages:write:no.thing"], "is not an id"),
         (["--scope=queues", "--all"], "not allowed with"),
         (["--expires-in=0"], "is not a whole number of days"),
     ],

@@ -45,8 +45,8 @@ def test_dev_stores_only_the_key_with_postgresql(tmp_path: Path, database: str) 
             server.out.wait_for('"orders"')
             assert f"Data is stored in {shown(database)}." in server.out.text
             api_key = server.key
-            url, queue = server.out.wait_for(r"(http://\S+)/queues/(\w{21})/messages").groups()
-            assert request("POST", f"{url}/queues/{queue}/messages", api_key, {"data": "x"}).status_code == 200
+            url = server.out.wait_for(r"(http://\S+)/queues/demo/messages")[1]
+            assert request("POST", f"{url}/queues/demo/messages", api_key, {"data": "x"}).status_code == 200
             server.out.wait_for("signature verified ✓")
             assert server.stop() == 0
             assert server.log.text == ""

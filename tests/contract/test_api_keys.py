@@ -70,7 +70,7 @@ def test_no_scopes_grant_nothing(owner: Caller, scopes: Any) -> None:
         ("queues", 400, "/scopes"),
         ({"unicorns": {}}, 422, "/scopes/unicorns"),
         ({"queues": {"access": "own"}}, 422, "/scopes/queues/access"),
-        ({"queues": {"targets": ["x"]}}, 422, "/scopes/queues/targets/0"),
+        ({"queues": {"targets": ["x!"]}}, 422, "/scopes/queues/targets/0"),
         ({"queues": {"surprise": 1}}, 400, "/scopes/queues/surprise"),
         *(({name: {"access": "read"}}, 422, f"/scopes/{name}") for name in PROTECTED),
     ],

@@ -121,7 +121,7 @@ SIMPLE: dict[str, Callable[[World], Iterable[dict[str, Any]]]] = {
     "InvitationView": lambda world: [world.owner.ask("POST", "/users", _a_user()).json()["invitation"]],
     "LimitsView": lambda world: [world.owner.shown("/limits")],
     "MissedMessageView": lambda world: world.owner.get(f"{one_missed(world.owner)}/missed")["missed"],
-    "Problem": lambda world: [world.owner.refused(422, "POST", "/queues", {"alias": "x"})],
+    "Problem": lambda world: [world.owner.refused(422, "POST", "/queues", {"alias": "x!"})],
     "QueueSchemaResponse": lambda world: [world.owner.get(world.path("/queues/{queue_id}/schemas/{schema_id}"))],
     "RedeliveryView": _of_listener("redeliveries", {"all": True}, {"all": True, "pace": 10}),
     "ReplayView": _of_listener(

@@ -180,12 +180,12 @@ def test_times_are_milliseconds(owner: Caller) -> None:
     assert isinstance(queue["created_at"], int)
 
 
-@pytest.mark.parametrize("alias", ["abcd", "a" * 64, "a.b_c/d-e", "0123", "...."])
-def test_a_name_may_have_4_to_64_characters(owner: Caller, alias: str) -> None:
+@pytest.mark.parametrize("alias", ["a", "a" * 64, "a.b_c/d-e", "0", "...."])
+def test_a_name_may_have_1_to_64_characters(owner: Caller, alias: str) -> None:
     assert owner.create("/queues", alias=alias)["name"] == alias
 
 
-@pytest.mark.parametrize("alias", ["abc", "a" * 65, "with blank", "ümlaut", "semi;colon", ""])
+@pytest.mark.parametrize("alias", ["a" * 65, "with blank", "ümlaut", "semi;colon", ""])
 @pytest.mark.parametrize("word", ["alias", "name"])
 def test_another_name_is_unprocessable(owner: Caller, alias: str, word: str) -> None:
     assert pointers(owner.refused(422, "POST", "/queues", {word: alias}))[0] in {"/alias", "/name"}
@@ -251,7 +251,7 @@ def test_another_request_id_is_replaced(owner: Caller, request_id: str) -> None:
 
 @covers("errors.md# Statuses")
 def test_error_names_its_subject(owner: Caller) -> None:
-    answer = owner.ask("POST", "/queues", {"alias": "abc"}, headers={"X-Request-Id": "mine"})
+    answer = owner.ask("POST", "/queues", {"alias": "a b"}, headers={"X-Request-Id": "mine"})
     content = problem(answer, 422)
     assert content["title"] == "Unprocessable Entity"
     assert content["request_id"] == "mine"

@@ -86,7 +86,7 @@ def test_the_schedules_of_a_deleted_queue_are_gone(owner: Caller) -> None:
         ({"headers": {"discue-schedule": "x"}}, "/headers/discue-schedule"),
         ({"retry": {"attempts": 0}}, "/retry/attempts"),
         ({"status": "paused"}, "/status"),
-        ({"alias": "x"}, "/alias"),
+        ({"alias": "x!"}, "/alias"),
     ],
 )
 def test_a_value_that_is_none_is_refused_and_changes_nothing(

@@ -38,6 +38,6 @@ def test_the_pages_are_html_from_this_service_alone(nobody: Caller, path: str) -
 
 @covers("GET /docs/errors/{status} 404")
 def test_each_status_has_a_page_and_no_other_does(nobody: Caller, owner: Caller) -> None:
-    leads_to = owner.refused(422, "POST", "/queues", {"alias": "x"})["type"]
+    leads_to = owner.refused(422, "POST", "/queues", {"alias": "x!"})["type"]
     assert nobody.ask("GET", leads_to).status_code == 200
     nobody.refused(404, "GET", "/docs/errors/299")

@@ -1,11 +1,14 @@
+import re
 from pathlib import Path
 
 from tests.cli.commands import running
-from tests.docs.quickstart import PAGE, Session, blocks, without_what_changes
+from tests.docs.quickstart import PAGE, Block, Session, blocks, without_what_changes
 from tests.support.ports import free_port
 
+README = Path(__file__).parents[2] / "README.md"
 
-def test_quickstart_commands_print_what_the_page_shows(tmp_path: Path) -> None:
+
+def test_commands_of_the_quickstart_and_the_readme_work_as_pasted(tmp_path: Path) -> None:
     page = blocks(PAGE.read_text())
     assert [block.kind for block in page].count("run") >= 6
     with running(tmp_path, "dev", "--port", "0") as dev:
@@ -15,6 +18,10 @@ def test_quickstart_commands_print_what_the_page_shows(tmp_path: Path) -> None:
             for block in page:
                 shown = session.play(block)
                 assert without_what_changes(shown) == without_what_changes(block.text)
+            (publish,) = re.findall(r"^curl .*?(?=^```)", README.read_text(), re.MULTILINE | re.DOTALL)
+            session.play(Block("run", "", publish))
+            assert '"message":{"id":"' in session.play(Block("prints", "", ""))
+            session.play(Block("dev", "", '  {"hello": "world"}'))
         finally:
             session.close()
         assert dev.stop() == 0

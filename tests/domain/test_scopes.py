@@ -67,6 +67,8 @@ def test_scopes_are_a_map_or_a_list() -> None:
         ({"targets": ONE}, [ONE]),
         ({"targets": [TWO, ONE, TWO]}, [TWO, ONE, TWO]),
         ({"targets": [SCHEMA]}, [SCHEMA]),
+        ({"targets": ["*", ONE]}, ["*", ONE]),
+        ({"targets": ["V1StGXR8_Z5jdHi6B-myT"]}, ["V1StGXR8_Z5jdHi6B-myT"]),
     ],
 )
 def test_targets_are_normalized_in_responses(sent: dict[str, object], rendered: list[str]) -> None:
@@ -114,9 +116,9 @@ def test_wrong_types_and_unknown_fields_are_malformed(value: object, pointer: st
         ({"": {}}, "/scopes/"),
         ({"queues": {"access": "admin"}}, "/scopes/queues/access"),
         ({"queues": {"access": "Write"}}, "/scopes/queues/access"),
-        ({"queues": {"targets": "my-queue"}}, "/scopes/queues/targets/0"),
-        ({"queues": {"targets": [ONE, "*"]}}, "/scopes/queues/targets/1"),
-        ({"queues": {"targets": ["*", "*"]}}, "/scopes/queues/targets"),
+        ({"queues": {"targets": "my.queue"}}, "/scopes/queues/targets/0"),
+        ({"queues": {"targets": [ONE, "x" * 65]}}, "/scopes/queues/targets/1"),
+        ({"queues": {"targets": ["**"]}}, "/scopes/queues/targets/0"),
         ({"queues": {"targets": [""]}}, "/scopes/queues/targets/0"),
         ({"queues": {"targets": [ONE] * (TARGETS_LIMIT + 1)}}, "/scopes/queues/targets"),
         ([{"resource": "queue"}], "/scopes/0/resource"),
@@ -132,7 +134,7 @@ def test_thousand_targets_are_accepted() -> None:
 
 
 def test_error_lists_at_most_100_invalid_places() -> None:
-    faults = refused({"queues": {"access": "x", "targets": ["y"]}, "stat": {}}, Unprocessable)
+    faults = refused({"queues": {"access": "x", "targets": ["y!"]}, "stat": {}}, Unprocessable)
     assert {fault.pointer for fault in faults} == {
         "/scopes/queues/access",
         "/scopes/queues/targets/0",
@@ -244,6 +246,10 @@ def test_targets_restrict_a_key_to_them_and_their_children() -> None:
     assert not caller.may("messages", "write")
     assert not caller.may("messages", "write", "*")
     assert not caller.allows_all("messages", "write")
+
+
+def test_a_star_among_targets_means_all() -> None:
+    assert principal({"messages": Scope("write", (ONE, "*"))}).allows_all("messages", "write")
 
 
 def test_lists_are_restricted_to_the_targets() -> None:

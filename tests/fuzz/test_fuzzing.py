@@ -22,6 +22,7 @@ _LONG = (
 """Random requests run first: walking through all limits of all fields takes thousands of requests."""
 
 _LONGEST_SECONDS = 90 + CASES / 12
+ID = re.compile("[0-9A-Za-z]{21}")
 _PROBED = 60 if CASES else 20
 _FEWEST_MADE = 20
 
@@ -54,7 +55,9 @@ def nothing_is_reached(stranger: httpx.Client, made: list[str]) -> None:
         if route.needs is None or "{" not in route.path:
             continue
         for path in [re.sub(r"\{\w+\}", public_id, route.path) for public_id in made]:
-            for method in route.methods:
+            # The id of a schema is a name like any other, and `PUT` creates what it names.
+            methods = [method for method in route.methods if method != "PUT" or ID.fullmatch(path.split("/")[2])]
+            for method in methods:
                 answer = stranger.request(method, path, json=BODIES.get(route.request.__name__))
                 assert answer.status_code == 404, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
 

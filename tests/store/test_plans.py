@@ -16,6 +16,7 @@ from discue.domain.model import Channel, Listener, MissedSelection, Queue, Topic
 from discue.domain.quotas import RESOURCES
 from discue.domain.schedule import ScheduleRun
 from discue.store import (
+    aliases,
     api_keys,
     cursors,
     deliveries,
@@ -40,6 +41,7 @@ from discue.store import (
     topics,
     workers,
 )
+from discue.store.aliases import ANY_ORGANIZATION, NAMED_KINDS
 from discue.store.engine import (
     PULL_OWNER,
     DeliveryRow,
@@ -251,6 +253,9 @@ async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
             await topics.page(tx, OURS, selection, only)
         for only in (None, {channel.public_id, public_id(33)}):
             await topics.channel_page(tx, topic, selection, only)
+    for kind, scope in [*((kind, OURS) for kind in NAMED_KINDS), ("organization", ANY_ORGANIZATION)]:
+        await aliases.find(tx, kind, scope, "any", parent=queue.public_id)
+        await aliases.has_id(tx, kind, scope, queue.public_id)
     await topics.get(tx, OURS, topic.public_id)
     await topics.store_unrouted(tx, (OURS, topic.id, 1), None, NOON)
     await topics.update(tx, topic)

@@ -11,6 +11,7 @@ import jsonschema_rs
 
 from discue.api.openapi.document import document_of
 from discue.api.resources import ROUTES
+from discue.store.aliases import NAMED_KINDS
 
 _STANDARD = frozenset({"content-type", "content-length", "date", "server", "connection", "transfer-encoding"})
 _OF_PAGES = frozenset({"content-security-policy", "x-content-type-options", "referrer-policy"})
@@ -116,10 +117,13 @@ class Description:
 _FORMS = {"schema_id": "[0-9a-f]{64}", "status": "[1-5][0-9]{2}"}
 
 
+_ID = "[0-9A-Za-z]{21}"
+_NAME = r"(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._-]|%2F)+"
+_FORMS |= {f"{kind}_id": _NAME for kind in NAMED_KINDS}
+
+
 def _pattern(path: str) -> re.Pattern[str]:
-    steps = [
-        _FORMS.get(step[1:-1], "[0-9A-Za-z]{21}") if step[:1] == "{" else re.escape(step) for step in path.split("/")
-    ]
+    steps = [_FORMS.get(step[1:-1], _ID) if step[:1] == "{" else re.escape(step) for step in path.split("/")]
     return re.compile("/".join(steps))
 
 
@@ -141,7 +145,7 @@ class DescribedTransport(httpx.HTTPTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         response = super().handle_request(request)
-        path = request.url.path
+        path = request.url.raw_path.decode().partition("?")[0]
         if not any(other.fullmatch(path.removeprefix("/v1")) for other in self._others):
             content = response.read()
             seen = Seen(request.method, path, response.status_code, response.headers, content)

@@ -19,8 +19,9 @@ from discue.api.openapi.schemas import (
 )
 from discue.api.pagination import PRETTY, Parameter
 from discue.api.problems import Problem
-from discue.api.route import Method, Route
+from discue.api.route import NAMED, Method, Route
 from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, SCHEMA_ID
+from discue.domain.aliases import ALIAS_CHARACTERS, ORGANIZATION_ALIAS_CHARACTERS
 
 _DESCRIPTION = """\
 Asynchronous messaging over HTTP: each message published to a queue is sent to every listener of the queue, signed, \
@@ -32,6 +33,8 @@ resource changes the fields that it names; `null` resets a field.
 - `HEAD` works for every `GET`. Other methods get a 405 with `Allow`.
 - Unknown fields of a body get a 400; unknown query parameters are ignored. Read-only fields may be sent back.
 - `alias` and `name` are synonyms.
+- Paths take the id of a resource or its alias, with `/` as `%2F`; an id wins over an equal alias. Responses use ids. \
+`PUT` on an alias that names no resource creates it, unless the request has `If-Match`.
 """
 
 _TAGS = {
@@ -146,10 +149,13 @@ def _id_parameter(name: str) -> dict[str, Any]:
     place = {"name": name, "in": "path", "required": True}
     if name == "status":
         return {**place, "description": "The status of an error.", "schema": _STATUS, "example": 404}
-    pattern = SCHEMA_ID if name == "schema_id" else PUBLIC_ID
+    pattern, words = SCHEMA_ID if name == "schema_id" else PUBLIC_ID, "The id"
+    if f"{{{name}}}" in NAMED:
+        longest = ORGANIZATION_ALIAS_CHARACTERS if name == "organization_id" else ALIAS_CHARACTERS
+        pattern, words = f"^[A-Za-z0-9._/-]{{1,{longest}}}$", "The id or the alias"
     return {
         **place,
-        "description": f"The id of the {name.removesuffix('_id').replace('_', ' ').replace('api', 'API')}.",
+        "description": f"{words} of the {name.removesuffix('_id').replace('_', ' ').replace('api', 'API')}.",
         "schema": {"type": "string", "pattern": pattern},
         "example": EXAMPLE_IDS.get(name, EXAMPLE_IDS["queue_id"]),
     }
@@ -204,13 +210,21 @@ def _operation(
         "description": route.description,
         "parameters": _parameters(method, route),
         "requestBody": _request_body(route, schemas),
-        "responses": responses_of(method, route, schemas),
+        "responses": responses_of(method, route, schemas, _maker_of(method, route, routes)),
         **protection,
     }
     links = _links(route, routes) if route.creates else {}
     if links:
         operation["responses"]["200"]["links"] = links
     return {name: value for name, value in operation.items() if value not in ("", None)}
+
+
+def _maker_of(method: Method, route: Route, routes: Sequence[Route]) -> Route | None:
+    """Return the route that creates what the method on this one names, if no resource has that name."""
+    collection, _, step = route.path.rpartition("/")
+    if method != "PUT" or step not in NAMED:
+        return None
+    return next((other for other in routes if other.path == collection and "PUT" in other.methods), None)
 
 
 def _parameters(method: Method, route: Route) -> list[dict[str, Any]]:

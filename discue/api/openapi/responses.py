@@ -148,23 +148,31 @@ def _problem(status: int, kind: type[DiscueError]) -> dict[str, Any]:
     }
 
 
-def responses_of(method: Method, route: Route, components: Mapping[str, Schema]) -> dict[str, Any]:
-    """Return the responses of an operation by status."""
-    found: dict[str, Any] = {"200": _success(route, components)}
-    for status in _statuses(method, route):
+def responses_of(
+    method: Method, route: Route, components: Mapping[str, Schema], maker: Route | None = None
+) -> dict[str, Any]:
+    """Return the responses of an operation by status.
+
+    `maker` is the route that creates what the request names, if no resource has that name.
+    """
+    found: dict[str, Any] = {"200": _success(route, components, maker)}
+    made = [] if maker is None else _statuses("PUT", maker)
+    for status in sorted({*_statuses(method, route), *made}):
         found[str(status)] = {"$ref": f"#/components/responses/{_component(status)}"}
     return found
 
 
-def _success(route: Route, components: Mapping[str, Schema]) -> dict[str, Any]:
+def _success(route: Route, components: Mapping[str, Schema], maker: Route | None) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": {"type": "string"}}
     if route.media_type == JSON:
         schema = ref_to(route.response_type.__name__)
         content = {"schema": schema, "example": example_of(schema, components)}
+        if maker is not None and maker.response_type is not route.response_type:
+            content["schema"] = {"anyOf": [schema, ref_to(maker.response_type.__name__)]}
     headers = _header_refs(_EVERYWHERE)
     if any(parameter.name == "per_page" for parameter in route.query):
         headers["Link"] = _header_ref("Link")
-    if route.creates:
+    if route.creates or maker is not None:
         headers["Idempotency-Replayed"] = _header_ref("Idempotency-Replayed")
     if shows_one(route):
         headers["ETag"] = _header_ref("ETag-Of-Created" if route.creates else "ETag")

@@ -76,9 +76,9 @@ _READ, _LIST, _WRITE = Needs.of("messages")
 DATA: Final = doc("The data: a string, or any other JSON value, which is delivered as written.", {"order": 17})
 BATCH: Final = doc("The messages, in order.", [{"data": "one"}, {"data": "two"}], minItems=1, maxItems=BATCH_MESSAGES)
 MESSAGE_ALIAS: Final = doc(
-    "The name, which need not be unique. Default: the id.", "order-17", pattern="^[A-Za-z0-9._/-]{4,64}$"
+    "The name, which need not be unique. Default: the id.", "order-17", pattern="^[A-Za-z0-9._/-]{1,64}$"
 )
-MESSAGE_NAME: Final = doc("A synonym of `alias`.", "order-17", pattern="^[A-Za-z0-9._/-]{4,64}$")
+MESSAGE_NAME: Final = doc("A synonym of `alias`.", "order-17", pattern="^[A-Za-z0-9._/-]{1,64}$")
 _EXPIRES_AT: Final = instant_doc(
     "When it expires: a listener that has not received it by then misses it", 1_893_456_000_000
 )
@@ -193,7 +193,7 @@ async def create(call: Call) -> MessageResponse:
     body = call.body
     [message] = messages_of_events(body) if isinstance(body, EventBody) else [message_of_body(call, body, "")]
     queue = await _queue(call)
-    (entry,) = await publish(call.services.publisher, queue, (message,), once=call.idempotency_key)
+    (entry,) = await publish(call.services.publisher, queue, (message,), once=call.idempotency_key, name=call.name)
     return _created(call, _published(entry.id, message.alias, entry.stored_at))
 
 
@@ -211,7 +211,9 @@ async def create_batch(call: Call) -> MessagesResponse:
     """Publish many messages. Publishes all of them or none."""
     body = call.body
     batch = messages_of_events(body) if isinstance(body, EventBody) else messages_of_batch(call, body.messages)
-    entries = await publish(call.services.publisher, await _queue(call), batch, once=call.idempotency_key)
+    entries = await publish(
+        call.services.publisher, await _queue(call), batch, once=call.idempotency_key, name=call.name
+    )
     pairs = zip(entries, batch, strict=True)
     return _created_batch(call, [_published(entry.id, message.alias, entry.stored_at) for entry, message in pairs])
 

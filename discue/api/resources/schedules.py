@@ -109,7 +109,7 @@ class ScheduleBody(NamedBody, kw_only=True):
         doc(
             "The name, unique among the schedules of the queue, and the alias of its messages.",
             "daily-report",
-            pattern="^[A-Za-z0-9._/-]{4,64}$",
+            pattern="^[A-Za-z0-9._/-]{1,64}$",
         ),
     ] = UNSET
     cron: Annotated[str | UnsetType, _CRON] = UNSET

@@ -259,7 +259,9 @@ async def publish(call: Call) -> TopicMessageResponse:
     else:
         message = _about(message_of_body(call, body, ""), body, "")
     topic = await call.control.cache.topic(call.principal.organization, call.ids[0])
-    published = await publish_to_topic(call.services.publisher, topic, (message,), once=call.idempotency_key)
+    published = await publish_to_topic(
+        call.services.publisher, topic, (message,), once=call.idempotency_key, name=call.name
+    )
     return _published(call, published.messages, published.stored_at)
 
 
@@ -283,7 +285,7 @@ async def publish_batch(call: Call) -> TopicMessagesResponse:
         pairs = zip(messages_of_batch(call, body.messages), body.messages, strict=True)
         batch = [_about(message, sent, f"/messages/{index}") for index, (message, sent) in enumerate(pairs)]
     topic = await call.control.cache.topic(call.principal.organization, call.ids[0])
-    published = await publish_to_topic(call.services.publisher, topic, batch, once=call.idempotency_key)
+    published = await publish_to_topic(call.services.publisher, topic, batch, once=call.idempotency_key, name=call.name)
     return _published_batch(call, published.messages, published.stored_at)
 
 

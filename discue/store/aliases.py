@@ -1,0 +1,70 @@
+"""Resources by alias. An alias is unique in its organization, or in the queue or topic that the resource is in."""
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, get_args
+
+from discue.store.engine import Transaction
+
+NamedKind = Literal["organization", "api_key", "queue", "listener", "domain", "topic", "channel", "schedule"]
+"""Resources with a unique alias, by the name of their table."""
+
+NAMED_KINDS: Final[tuple[NamedKind, ...]] = get_args(NamedKind)
+
+ANY_ORGANIZATION: Final = 0
+"""Instead of the row id of an organization: organizations are looked up among all of them."""
+
+_PARENTS: Final[Mapping[str, str]] = {"listener": "queue", "schedule": "queue", "channel": "topic"}
+_MARKED_WHEN_DELETED: Final = frozenset({"organization", "queue", "listener"})
+
+
+class Named(NamedTuple):
+    """A resource that an alias or an id names."""
+
+    id: int
+    public_id: str
+
+
+async def find(tx: Transaction, kind: NamedKind, organization: int, alias: str, *, parent: str = "") -> Named | None:
+    """Find a resource by its alias. `parent` is the public id of the queue or topic that it is in."""
+    place = (organization, parent) if kind in _PARENTS else (organization,)
+    return await _read(tx, _BY_ALIAS[kind], kind, *place, alias)
+
+
+async def has_id(tx: Transaction, kind: NamedKind, organization: int, public_id: str) -> bool:
+    """Return whether a resource of the organization has this public id."""
+    return await _read(tx, _BY_ID[kind], kind, organization, public_id) is not None
+
+
+async def _read(tx: Transaction, sql: str, kind: NamedKind, organization: int, *values: str) -> Named | None:
+    if kind != "organization":
+        row = await tx.row(sql, organization, *values)
+        return None if row is None else Named(*row)
+    row = await tx.row(sql, *values)
+    return None if row is None or organization not in {ANY_ORGANIZATION, row[0]} else Named(*row)
+
+
+def _live(table: str) -> str:
+    return f" AND {table}.deleted_at IS NULL" if table in _MARKED_WHEN_DELETED else ""
+
+
+def _by(kind: NamedKind, column: str) -> str:
+    if kind == "organization":
+        return f"SELECT id, public_id FROM organization WHERE {column} = $1{_live(kind)}"
+    return f"""
+        SELECT {kind}.id, {kind}.public_id FROM {kind}
+        WHERE {kind}.organization = $1 AND {kind}.{column} = $2{_live(kind)}"""
+
+
+def _by_alias(kind: NamedKind) -> str:
+    parent = _PARENTS.get(kind)
+    if parent is None:
+        return _by(kind, "alias")
+    return f"""
+        SELECT {kind}.id, {kind}.public_id FROM {parent}
+        JOIN {kind} ON {kind}.organization = {parent}.organization AND {kind}.{parent} = {parent}.id
+        WHERE {parent}.organization = $1 AND {parent}.public_id = $2{_live(parent)}
+            AND {kind}.alias = $3{_live(kind)}"""
+
+
+_BY_ALIAS: Final = {kind: _by_alias(kind) for kind in NAMED_KINDS}
+_BY_ID: Final = {kind: _by(kind, "public_id") for kind in NAMED_KINDS}
