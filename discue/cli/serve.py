@@ -12,7 +12,7 @@ import uvloop
 from discue import __version__
 from discue.cli import init
 from discue.cli.command import FINE, Commands, Invocation, add_command, exit_code_of
-from discue.cli.tls import certificate_files
+from discue.cli.tls import certificate_files, require_valid_certificate
 from discue.control.encryption import ensure_encryption
 from discue.domain.errors import DiscueError
 from discue.observability.logs import Log
@@ -36,13 +36,18 @@ def add(commands: Commands) -> None:
 
 def run(invocation: Invocation) -> int:
     prepare_process()
-    database = invocation.settings.database_path
-    if database is not None and lacks_room(database) and not uvloop.run(_has_room(invocation.log, database)):
-        return FINE
-    with alone_on(invocation.settings.database_path):
-        if invocation.settings.workers > 1:
-            return _run_several(invocation)
-        uvloop.run(_serve(invocation))
+    settings = invocation.settings
+    require_valid_certificate(settings)
+    # The port comes first: a start that cannot listen must not create a database, or print a key that is shown once.
+    with held_port(Address(settings.host, settings.port)) as port:
+        invocation = replace(invocation, settings=replace(settings, port=port))
+        database = settings.database_path
+        if database is not None and lacks_room(database) and not uvloop.run(_has_room(invocation.log, database)):
+            return FINE
+        with alone_on(database):
+            if settings.workers > 1:
+                return _run_several(invocation)
+            uvloop.run(_serve(invocation))
     return FINE
 
 
@@ -51,13 +56,10 @@ async def _has_room(log: Log, database: Path) -> bool:
 
 
 def _run_several(invocation: Invocation) -> int:
-    """Serve with several workers. The parent reserves the port and creates the certificate that they share."""
+    """Serve with several workers. The parent creates the certificate that they share."""
     settings = invocation.settings
-    with (
-        held_port(Address(settings.host, settings.port)) as port,
-        certificate_files(settings, invocation.clock) as files,
-    ):
-        shared = replace(settings, port=port, tls_cert=files.cert, tls_key=files.key, tls_self_signed=False)
+    with certificate_files(settings, invocation.clock) as files:
+        shared = replace(settings, tls_cert=files.cert, tls_key=files.key, tls_self_signed=False)
 
         def serve(pipe: WorkerPipe) -> int:
             uvloop.run(_serve(replace(invocation, settings=shared), pipe))
@@ -79,12 +81,12 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
         await init.create_operator(control)
         if pipe is None:
             worker = Worker(control, log, predecessors=all_predecessors(settings))
-            async with serving(invocation, worker) as server:
+            async with serving(invocation, worker, port_held=True) as server:
                 await until_stopped(stop, server)
         else:
             worker = Worker(control, log, predecessors=pipe.predecessors)
             worker.lease.announce = pipe.report_session_id
-            async with serving(invocation, worker, worker=pipe.number) as server:
+            async with serving(invocation, worker, port_held=True, worker=pipe.number) as server:
                 pipe.report_serving()
                 await until_stopped(stop, server)
 
@@ -103,15 +105,18 @@ async def until_stopped(stop: asyncio.Event, server: HttpServer) -> None:
 
 
 @asynccontextmanager
-async def serving(invocation: Invocation, worker: Worker, /, **fields: object) -> AsyncIterator[HttpServer]:
+async def serving(
+    invocation: Invocation, worker: Worker, /, *, port_held: bool = False, **fields: object
+) -> AsyncIterator[HttpServer]:
     """Serve the worker at its address, with TLS if configured, and drain it at the end. `fields` is added to log lines.
 
+    `port_held` says that this program reserves the port (`held_port`).
     Raises SettingsInvalid if the address is in use or the TLS files are invalid.
     """
     settings = invocation.settings
     async with AsyncExitStack() as stack:
         with certificate_files(settings, invocation.clock) as files:
-            address = Address(settings.host, settings.port, files.cert, files.key, shared=settings.workers > 1)
+            address = Address(settings.host, settings.port, files.cert, files.key, shared=port_held)
             server = await stack.enter_async_context(served(worker, address, max_connections=settings.max_connections))
         invocation.log.info(
             "server_started",

@@ -48,9 +48,14 @@ def certificate_files(settings: Settings, clock: Clock) -> Iterator[CertificateF
         with tempfile.TemporaryDirectory(prefix="discue-tls-") as folder:
             yield write_self_signed(Path(folder), settings.host, utc(clock.now()))
         return
+    require_valid_certificate(settings)
+    yield CertificateFiles(settings.tls_cert, settings.tls_key)
+
+
+def require_valid_certificate(settings: Settings) -> None:
+    """Raise SettingsInvalid if the operator's files are unusable."""
     if settings.tls_cert is not None and settings.tls_key is not None:
         load_pair(settings.tls_cert, settings.tls_key)
-    yield CertificateFiles(settings.tls_cert, settings.tls_key)
 
 
 def write_self_signed(folder: Path, host: str, now: datetime) -> CertificateFiles:

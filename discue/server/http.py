@@ -31,7 +31,7 @@ class Address(msgspec.Struct, frozen=True):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     shared: bool = False
-    """Whether several processes share the port, which `held_port` reserves. The kernel balances the connections."""
+    """Whether `held_port` reserves the port. Several processes can share it: the kernel balances the connections."""
 
     @property
     def url(self) -> str:

@@ -188,7 +188,7 @@ def one_line(result: subprocess.CompletedProcess[str]) -> str:
 
 
 AS_NOBODY = """
-import os, sys
+import encodings.idna, os, sys
 from discue.cli.main import main
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(main(sys.argv[1:]))

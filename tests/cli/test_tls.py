@@ -157,10 +157,10 @@ def test_unusable_tls_files_are_named_by_serve_and_check(
         pair[number].unlink()
     else:
         pair[number].write_bytes(spoilt(pair[number].read_bytes()))
-    run(tmp_path, "init")
-    served, checked = run(tmp_path, "serve", "--port=0", *flags_of(pair)), run(tmp_path, "check", *flags_of(pair))
+    served, checked = (run(tmp_path, command, "--port=0", *flags_of(pair)) for command in ("serve", "check"))
 
     assert (served.returncode, checked.returncode) == (1, 1)
+    assert list(tmp_path.glob("discue.db*")) == []
     assert message in served.stderr
     assert served.stderr.splitlines()[-1].startswith(f"discue: {subject}: ")
     assert len(served.stderr.splitlines()) == 1

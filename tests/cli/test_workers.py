@@ -142,14 +142,15 @@ def test_draining_workers_of_a_killed_parent_keep_the_database_locked(tmp_path: 
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_port_in_use_is_named(tmp_path: Path, workers: str) -> None:
-    run(tmp_path, "init")
+def test_port_in_use_is_named_before_anything_is_created(tmp_path: Path, workers: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         line = one_line(run(tmp_path, "serve", "--workers", workers, "--port", str(port)))
 
     assert f"127.0.0.1:{port}" in line
     assert "in use" in line
+    # Neither a database, nor a key that nobody would see again.
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_port_is_reserved_against_other_installations(tmp_path: Path) -> None:
