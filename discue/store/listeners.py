@@ -19,7 +19,7 @@ from discue.domain.window import Window
 from discue.store import events, feed, queues
 from discue.store.engine import PULL_OWNER, Row, Transaction
 from discue.store.events import Occurrence
-from discue.store.pagination import Listing, Merged, Selection, Source, Table, browse, listed, narrowed
+from discue.store.pagination import Listing, Selection, Table, browse, listed
 from discue.store.tables import chunks, placeholders, read_one, row_reader, rows_among
 
 decode_delivery_options = msgspec.json.Decoder(DeliveryOptions).decode
@@ -49,6 +49,7 @@ _LIVE: Final = f"""
 _BY_PUBLIC_ID: Final = f"{_LIVE} AND listener.public_id = $2"
 _BY_ID: Final = f"{_LIVE} AND listener.id = $2"
 _OF_QUEUE: Final = f"{_LIVE} AND listener.queue = $2"
+_IDS: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id IN ({})"
 # The index of aliases covers all that is read of `named`: otherwise the planner would walk all listeners.
 _OF_ALIAS: Final = f"""
     SELECT {_COLUMNS} FROM listener AS named
@@ -109,19 +110,28 @@ async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Listener]:
     """Read a page of the organization's listeners, or of those in `only`: public ids of listeners and of queues."""
-    everything = _table(_LIVE, organization)
-    source: Source
+    table = _table(_LIVE, organization)
+    if selection.alias is not None:
+        table = Table("listener", _OF_ALIAS, (organization, selection.alias), "named.id", "listener.")
     if only is not None:
-        tables = [_table(_OF_QUEUE, organization, queue) for queue in await queues.ids_of(tx, organization, only)]
-        parts = [await narrowed(tx, table, selection) for table in tables]
-        source = Merged([await narrowed(tx, everything, selection, only), *parts], everything.locate)
-    elif selection.alias is not None:
-        named = Table("listener", _OF_ALIAS, (organization, selection.alias), "named.id", "listener.")
-        source = named.matching(msgspec.structs.replace(selection, alias=None))
-    else:
-        source = everything.matching(selection)
-    found = await browse(tx, source, selection)
+        table = await _among(tx, table, organization, only)
+    found = await browse(tx, table.matching(msgspec.structs.replace(selection, alias=None)), selection)
     return found.with_items(map(_from_row, found.items))
+
+
+async def _among(tx: Transaction, table: Table, organization: int, only: Collection[str]) -> Table:
+    """Restrict a table of listeners to public ids of listeners and of queues, in one statement for any number."""
+    rows = await rows_among(tx, _IDS, (organization,), list(only))
+    chosen, owners = [row[0] for row in rows], await queues.ids_of(tx, organization, only)
+    among, values = [], table.values
+    for ids in (chosen, owners):
+        # Padded, so that few statements are prepared. No row has the id -1.
+        padded = (*ids, *[-1] * ((1 << len(ids).bit_length()) - len(ids)))
+        among.append(placeholders(len(values) + 1, len(padded)))
+        values = (*values, *padded)
+    # Adding 0 keeps the planner from collecting and sorting all of them: the primary key has them in order.
+    sql = f"{table.sql} AND (listener.id + 0 IN ({among[0]}) OR listener.queue + 0 IN ({among[1]}))"
+    return msgspec.structs.replace(table, sql=sql, values=values)
 
 
 async def page_of_queue(

@@ -1,17 +1,21 @@
 """Every list pages in the same way: the walks here are the specification."""
 
+import asyncio
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from discue.domain.errors import BadRequest
 from discue.domain.ids import row_id_at
-from discue.store import messages, queues
+from discue.store import listeners, messages, queues
 from discue.store.engine import Row, Transaction, Value
-from discue.store.pagination import LARGEST, Listing, Selection, created_at
+from discue.store.pagination import LARGEST, InMemoryRows, Listing, Merged, Selection, created_at
 from discue.store.store import Store
-from tests.store.rows import a_queue, public_id, publish, row_id, stored_queue
+from tests.store.rows import a_listener, a_queue, public_id, publish, row_id, stored_queue
 from tests.store.test_list_filters import SUBJECTS, Build, _messages, _messages_confined, _messages_of_queue, _queues
 from tests.store.walks import check, ids_of
 from tests.support.clocks import NOON
@@ -64,19 +68,22 @@ async def test_a_walk_along_a_log_goes_on_where_a_message_was_removed(store: Sto
 
 
 class Counting:
-    """A transaction that counts the rows it reads."""
+    """A transaction that counts its statements, and the rows they read."""
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self.rows_read = 0
+        self.statements = 0
 
     async def row(self, sql: str, *values: Value) -> Row | None:
         self.rows_read += 1
+        self.statements += 1
         return await self._tx.row(sql, *values)
 
     async def rows(self, sql: str, *values: Value) -> list[Row]:
         found = await self._tx.rows(sql, *values)
         self.rows_read += len(found)
+        self.statements += 1
         return found
 
     async def exclusive(self) -> None:
@@ -98,6 +105,68 @@ async def test_a_page_far_down_the_messages_reads_only_keys_of_those_before_it(s
     assert ids_of(found) == [public_id(number) for number in (152, 151, 150)]
     # 61 keys, of which the last tells that there is a next page.
     assert rows_read < 61 + 20
+
+
+async def test_listeners_of_many_queues_are_read_by_few_statements(store: Store) -> None:
+    owners = [await stored_queue(store, ORGANIZATION, number) for number in range(10, 340)]
+    named = [a_listener(owner, 1_000 + number) for number, owner in enumerate(owners)]
+
+    async def insert(tx: Transaction) -> None:
+        for each in named:
+            await listeners.insert(tx, each, 0)
+
+    await store.write(insert)
+    only = {each.public_id for each in owners[:-1]} | {named[-1].public_id}
+
+    async def work(tx: Transaction) -> tuple[Listing[Any], int, int]:
+        counting = Counting(tx)
+        found = await listeners.page(counting, ORGANIZATION, Selection(per_page=3), only)
+        return found, counting.statements, counting.rows_read
+
+    found, statements, rows_read = await store.read(work)
+    assert ids_of(found) == [each.public_id for each in named[:-4:-1]]
+    assert statements < 10
+    assert rows_read < len(only) + 10
+
+
+async def test_messages_of_many_queues_are_read_up_to_the_page(store: Store) -> None:
+    owners = [await stored_queue(store, ORGANIZATION, number) for number in range(10, 60)]
+    for number, owner in enumerate(owners):
+        await publish(store, owner, [public_id(1_000 + number * 10 + place) for place in range(10)], NOON + number)
+
+    async def work(tx: Transaction) -> tuple[Listing[Any], int]:
+        counting = Counting(tx)
+        targets = {each.public_id for each in owners}
+        found = await messages.page(counting, ORGANIZATION, Selection(per_page=20), targets)
+        return found, counting.rows_read
+
+    found, rows_read = await store.read(work)
+    assert ids_of(found) == [public_id(number) for number in range(1_499, 1_479, -1)]
+    # Less than a whole page of each queue.
+    assert rows_read < len(owners) * 10
+
+
+def _rows(keys: Iterable[int]) -> InMemoryRows:
+    return InMemoryRows([(key, str(key)) for key in keys], lambda _tx, public_id: _located(int(public_id)))
+
+
+async def _located(key: int) -> int:
+    return key
+
+
+@given(st.lists(st.sets(st.integers(1, 60)), min_size=1, max_size=12), st.integers(1, 9), st.integers(0, 61))
+def test_merged_parts_are_one_list(parts: list[set[int]], limit: int, bound: int) -> None:
+    merged, everything = Merged([_rows(part) for part in parts], _located), _rows(set().union(*parts))  # type: ignore[arg-type]
+
+    async def compare(tx: Transaction) -> None:
+        for offset in (0, 3):
+            assert list(await merged.older(tx, None, limit, offset)) == list(
+                await everything.older(tx, None, limit, offset)
+            )
+        assert list(await merged.older(tx, bound, limit)) == list(await everything.older(tx, bound, limit))
+        assert list(await merged.newer(tx, bound, limit)) == list(await everything.newer(tx, bound, limit))
+
+    asyncio.run(compare(None))  # type: ignore[arg-type]
 
 
 class Skipping(Counting):
