@@ -21,7 +21,7 @@ _CPU_SECONDS = 0.05
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedProcess]:
     with (
         new_database(request, request.param, tmp_path_factory.mktemp("pages")) as database,
-        served_process(database) as process,
+        served_process(database, encryption="none") as process,
     ):
         yield process
 

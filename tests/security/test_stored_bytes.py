@@ -70,9 +70,11 @@ class _Server:
 @pytest.fixture(scope="module", params=ENGINE_NAMES)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Server]:
     limits = {f"quota_{name}": _MOST for name in _RESOURCES}
+    # Otherwise nothing is kept of what a listener on this machine answers.
+    shown = {"show_private_responses": "true", "attempt_details_bytes_per_hour": _DETAIL_BYTES}
     with (
         new_database(request, request.param, tmp_path_factory.mktemp("stored")) as database,
-        served_process(database, attempt_details_bytes_per_hour=_DETAIL_BYTES, **limits) as process,
+        served_process(database, encryption="none", **shown, **limits) as process,
     ):
         yield _Server(process, database)
 
