@@ -274,7 +274,7 @@ async def _merged(parts: Sequence[_ReadPart], limit: int, *, newest_first: bool)
     if share == limit:
         return rows
     shown = {row[0] for row in rows}
-    # What follows in a part can only be among the first rows if all that was read of it is.
+    # Further rows of a part can only be among the first ones if all that was read of it is.
     more = [read for read, part in zip(parts, found, strict=True) if len(part) == share and part[-1][0] in shown]
     rows += [row for read in more for row in await read(limit)]
     return _distinct(rows, newest_first=newest_first)[:limit]

@@ -1,4 +1,4 @@
-"""What organizations store is counted and bounded, also what their listeners answer."""
+"""The bytes and resources of an organization, and the details of its attempts, are bounded."""
 
 import asyncio
 import os
@@ -85,7 +85,7 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-def test_what_failing_listeners_answer_does_not_fill_the_database(server: _Server, receiver: Receiver) -> None:
+def test_responses_of_failing_listeners_do_not_fill_the_database(server: _Server, receiver: Receiver) -> None:
     attacker = server.tenant()
     endpoint = receiver.endpoint(Reply(500, content=os.urandom(_LARGEST_EXCERPT)))
     with attacker.client() as client:
