@@ -16,8 +16,8 @@ class Cluster(Server):
     def unix_dsn(self, database: str = "postgres") -> str:
         return f"postgresql://{USER}@/{database}?host={self.folder}&port={self.port}"
 
-    def connect(self, database: str = "postgres") -> Session:
-        return Session(str(self.folder / f".s.PGSQL.{self.port}"), user=USER, database=database)
+    def connect(self, database: str = "postgres", *, name: str = "tests") -> Session:
+        return Session(str(self.folder / f".s.PGSQL.{self.port}"), user=USER, database=database, name=name)
 
     def run_sql(self, sql: str, database: str = "postgres") -> list[Row]:
         """Run statements in a session of their own; their rows, as text."""

@@ -89,18 +89,29 @@ class Proxy:
         target_reader, target_writer = await asyncio.open_connection(*self._target, limit=_PIECE_BYTES)
         try:
             async with asyncio.TaskGroup() as directions:
-                directions.create_task(self._pump(reader, target_writer, is_delayed=True))
-                directions.create_task(self._pump(target_reader, writer, is_delayed=False))
+                directions.create_task(self._pump_requests(reader, target_writer))
+                directions.create_task(self._pump(target_reader, writer))
             for ended in (target_writer, writer):
                 ended.close()
                 await ended.wait_closed()
         finally:
             _reset(target_writer)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_delayed: bool) -> None:
+    async def _pump_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while piece := await reader.read(_PIECE_BYTES):
-            if is_delayed and self.delay_seconds:
-                await asyncio.sleep(self.delay_seconds)
+            await self._pass_request(piece, writer)
+        await self._flowing.wait()
+        writer.write_eof()
+
+    async def _pass_request(self, piece: bytes, writer: asyncio.StreamWriter) -> None:
+        if self.delay_seconds:
+            await asyncio.sleep(self.delay_seconds)
+        await self._flowing.wait()
+        writer.write(piece)
+        await writer.drain()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(_PIECE_BYTES):
             await self._flowing.wait()
             writer.write(piece)
             await writer.drain()

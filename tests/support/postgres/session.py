@@ -25,7 +25,13 @@ class Session:
     """A connection. Raises OSError when it cannot be opened or is lost, ServerError when the server refuses."""
 
     def __init__(
-        self, socket_path: str, *, user: str, database: str, patience_seconds: float = PATIENCE_SECONDS
+        self,
+        socket_path: str,
+        *,
+        user: str,
+        database: str,
+        name: str = "tests",
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.warnings: list[str] = []
         """Notices and warnings of the server, in order."""
@@ -34,7 +40,7 @@ class Session:
         self._stream: IO[bytes] = self._socket.makefile("rb")
         try:
             self._socket.connect(socket_path)
-            self._greet(user, database)
+            self._greet(user, database, name)
         except BaseException:
             self.close()
             raise
@@ -60,6 +66,11 @@ class Session:
         """Send statements without waiting for the response."""
         self._socket.sendall(_framed(b"Q", sql.encode() + b"\0"))
 
+    def prepare_only(self, sql: str) -> None:
+        """Let the server prepare a statement, and never execute it: it waits for the client in the middle."""
+        parse = _framed(b"P", b"hung\0" + sql.encode() + b"\0" + struct.pack("!h", 0))
+        self._socket.sendall(parse + _framed(b"D", b"Shung\0") + _framed(b"H", b""))
+
     def silent(self, seconds: float) -> bool:
         """Return whether no part of the response arrives within this time."""
         return not select.select([self._socket], [], [], seconds)[0]
@@ -82,8 +93,8 @@ class Session:
             raise error
         return rows
 
-    def _greet(self, user: str, database: str) -> None:
-        words = ["user", user, "database", database, "application_name", "tests", ""]
+    def _greet(self, user: str, database: str, name: str) -> None:
+        words = ["user", user, "database", database, "application_name", name, ""]
         self._socket.sendall(_framed(b"", struct.pack("!i", _PROTOCOL) + b"".join(w.encode() + b"\0" for w in words)))
         self.answer()
 
