@@ -24,6 +24,8 @@ _LONGEST_PAUSE_SECONDS: Final = 0.25
 _PAUSE_PER_SECOND: Final = 10
 """How many seconds of pause follow a second of polling: it takes a tenth of the time at most, however many
 notifications come and queues there are."""
+_BURST_SECONDS: Final = 0.05
+"""How much of these pauses a few polls after a quiet time may skip together: resources are often made in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,8 @@ class Poller:
         queues = {*dispatcher.lanes.queues, *self._context.pulls.queues} if self._store.has_other_workers else ()
         polled = await self._store.engine.poll(tuple(queues))
         now = self._clock.monotonic()
-        pause = (now - started_at) * _PAUSE_PER_SECOND
-        self._pauses_until = now + min(max(pause, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        pause = min(max((now - started_at) * _PAUSE_PER_SECOND, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        self._pauses_until = max(self._pauses_until, now - _BURST_SECONDS) + pause
         await self._context.cache.saw(polled.epoch, polled.feed_version)
         dispatcher.on_heads(polled.heads.items())
         self._context.pulls.on_snapshot_heads(polled.heads)

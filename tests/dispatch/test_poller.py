@@ -12,6 +12,7 @@ import pytest
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.control.pulls import PullTarget
+from discue.dispatch import poller
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher, Sources
@@ -254,7 +255,7 @@ async def test_many_notifications_cause_one_poll(post: Post, only_hints: None, h
     assert len(post.polls) == 1
 
 
-@pytest.mark.parametrize(("poll_seconds", "polls", "least_seconds"), [(0.0, 20, 0.18), (0.01, 5, 0.4)])
+@pytest.mark.parametrize(("poll_seconds", "polls", "least_seconds"), [(0.0, 25, 0.18), (0.01, 5, 0.35)])
 async def test_endless_notifications_cause_one_poll_at_a_time_with_pauses_between(
     post: Post, poll_seconds: float, polls: int, least_seconds: float
 ) -> None:
@@ -267,6 +268,18 @@ async def test_endless_notifications_cause_one_poll_at_a_time_with_pauses_betwee
     # The loop's timers have a resolution of a millisecond: each of the pauses may be a little shorter.
     assert time.monotonic() - began_at >= least_seconds
     assert post.most_polls_at_once == 1
+
+
+async def test_a_few_polls_after_a_quiet_time_follow_each_other_without_a_pause(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue and its listener are often made in a row."""
+    monkeypatch.setattr(poller, "_BURST_SECONDS", 60.0)
+    post.slow_seconds = 0.02
+    began_at = time.monotonic()
+    for _ in range(10):
+        await post.poll()
+    assert time.monotonic() - began_at < 1.0
 
 
 async def test_notification_during_a_poll_causes_another_poll(post: Post, only_hints: None) -> None:
