@@ -13,8 +13,8 @@ from tests.faults.altered import WrongClock
 from tests.faults.client import KEY, Client
 from tests.faults.product import SERVE, Ended, Product
 from tests.support.ports import HOST
-from tests.support.postgres.proxy import Proxy
 from tests.support.postgres.server import USER
+from tests.support.postgres.tapped import TappedProxy
 
 LEASE_SECONDS = 2
 CLIENT_PATIENCE_SECONDS = 4.0
@@ -30,7 +30,9 @@ _LINES_TOLD = 40
 class Worker:
     """A place in the fleet: whatever process is started there has its ways to the database, and its address."""
 
-    def __init__(self, number: int, folder: Path, links: Sequence[Proxy], database: str, **settings: object) -> None:
+    def __init__(
+        self, number: int, folder: Path, links: Sequence[TappedProxy], database: str, **settings: object
+    ) -> None:
         self.number = number
         self.links = links
         self.source = f"127.0.0.{11 + number}"
@@ -129,7 +131,7 @@ class Fleet:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
             for number in self.workers:
-                links = [await opening.enter_async_context(Proxy(HOST, port)) for port in self._ports]
+                links = [await opening.enter_async_context(TappedProxy(HOST, port)) for port in self._ports]
                 worker = Worker(number, self.folder, links, self._database, **self._settings)
                 worker.bug = self.bug
                 opening.push_async_callback(worker.product.kill)

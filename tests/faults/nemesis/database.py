@@ -14,6 +14,7 @@ _FULL_BYTES = "4096"
 _PATIENCE_SECONDS = 10.0
 _WAITING_SECONDS = 3.0
 _BETWEEN_SECONDS = 0.05
+_DELAYS_SECONDS = (0.02, 1.0)
 _SHORTEST_SECONDS = 0.3
 _LONGEST_SECONDS = 2.0
 
@@ -55,6 +56,20 @@ async def pause(field: Field) -> None:
             await field.lasts(0.2, 1.5)
         finally:
             await to_thread(primary.resume)
+
+
+async def slow_down(field: Field) -> None:
+    """Each round trip takes up to a second: leases may be lost, and nothing else."""
+    with field.fault_of_all("slow database"):
+        seconds = field.random.uniform(*_DELAYS_SECONDS)
+        links = [link for worker in field.fleet.members for link in worker.links]
+        for link in links:
+            link.delay_seconds = seconds
+        try:
+            await field.lasts(1, 3)
+        finally:
+            for link in links:
+                link.delay_seconds = 0.0
 
 
 async def refuse_writing(field: Field) -> None:

@@ -16,6 +16,9 @@ OF_A_WORKER: Sequence[Strike] = (
     workers.short_pause,
     workers.long_pause,
     workers.freeze,
+    workers.freeze_between_steps,
+    workers.freeze_with_locks,
+    workers.freeze_after_start,
     workers.refuse,
 )
 OF_THE_DATABASE: Sequence[Strike] = (
@@ -23,6 +26,7 @@ OF_THE_DATABASE: Sequence[Strike] = (
     database.kill,
     database.cut_connections,
     database.pause,
+    database.slow_down,
     database.refuse_writing,
     database.fail_over,
     database.fail_over_after_cancelling,

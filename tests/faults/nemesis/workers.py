@@ -2,10 +2,12 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 
-from tests.faults.fleet import Worker
+from tests.faults.fleet import LEASE_SECONDS, Worker
 from tests.faults.nemesis.field import Field
+from tests.support.postgres.tapped import Talk, between_prepare_and_execute, with_locks
 
 _STARTING_SECONDS = 1.0
 _HOUR_MS = 3_600_000
@@ -75,6 +77,49 @@ async def freeze(field: Field) -> None:
         finally:
             for link in worker.links:
                 link.thaw()
+
+
+async def freeze_between_steps(field: Field) -> None:
+    """Cut a worker off in silence when the database has prepared a statement, and waits for its execution."""
+    with field.a_worker() as worker, field.fault_of("cut off between prepare and execute", worker):
+        await _freeze_at(field, worker, between_prepare_and_execute)
+
+
+async def freeze_with_locks(field: Field) -> None:
+    """Cut a worker off in silence in the middle of a transaction."""
+    with field.a_worker() as worker, field.fault_of("cut off with locks", worker):
+        await _freeze_at(field, worker, with_locks)
+
+
+async def freeze_after_start(field: Field) -> None:
+    """Cut a worker off in silence as soon as it does something in the database."""
+    with field.a_worker() as worker:
+        await _kill(field, worker)
+        moment = field.random.choice((between_prepare_and_execute, with_locks))
+        with field.fault_of("cut off after start", worker):
+            await worker.begin()
+            await _freeze_at(field, worker, moment)
+            await worker.product.kill()
+        await worker.start()
+
+
+async def _freeze_at(field: Field, worker: Worker, moment: Callable[[Talk, bytes], bool]) -> None:
+    """Freeze a worker's connections at a moment that comes within a lease, or at the end of that."""
+    for link in worker.links:
+        link.stopped.clear()
+        link.stops_after = moment
+    waiting = [asyncio.ensure_future(link.stopped.wait()) for link in worker.links]
+    await asyncio.wait(waiting, timeout=LEASE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    for each in waiting:
+        each.cancel()
+    for link in worker.links:
+        link.stops_after = None
+        link.freeze()
+    try:
+        await field.lasts(0.3, 3)
+    finally:
+        for link in worker.links:
+            link.thaw()
 
 
 async def refuse(field: Field) -> None:
