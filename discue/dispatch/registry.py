@@ -156,7 +156,7 @@ class LaneRegistry:
         self.invalidate()
         async with self._reading:
             self._is_invalid = False
-            await self._context.store.write(partial(renew_tokens, owner=self._session_id()))
+            await self._context.store.write_urgently(partial(renew_tokens, owner=self._session_id()))
             await self._bring_up(None)
 
     def drop_all(self) -> None:
@@ -252,9 +252,9 @@ class LaneRegistry:
         owner = self._session_id()
         async with self._reading:
             try:
-                won = await self._context.store.write(partial(_claim, owner=owner, cursors=cursors))
+                won = await self._context.store.write_urgently(partial(_claim, owner=owner, cursors=cursors))
                 if self.is_closed:
-                    await self._context.store.write(partial(release, owner=owner, cursors=won))
+                    await self._context.store.write_urgently(partial(release, owner=owner, cursors=won))
                     return 0
                 if won:
                     await self._bring_up(won)

@@ -177,6 +177,7 @@ class Worker:
         self._poller.listen()
         await self._ownership.begin(self._predecessors)
         self._start_jobs()
+        self.dispatcher.tasks.spawn(self._warm_up())
         self._log.info("worker_joined", session_id=self.lease.session_id, slot=self.lease.slot)
         self.readiness.phase = "serving"
         # These objects live as long as the process: keep the garbage collector from traversing them.
@@ -224,6 +225,13 @@ class Worker:
     async def _renew(self) -> None:
         if not await self.lease.renew():
             self._poller.request_poll()
+
+    async def _warm_up(self) -> None:
+        try:
+            await self._control.store.engine.warm_up()
+        except Unavailable as error:
+            # Only the first requests are slower.
+            self._log.warning("not_warmed_up", reason=error.detail)
 
     def _rejoin(self) -> None:
         self._log.warning(

@@ -37,6 +37,12 @@ class Transaction(Protocol):
         need not serialise transactions otherwise.
         """
 
+    async def end_sessions(self, session_id: int) -> None:
+        """End the connections of a worker whose lease is over, as `begin_session` has named them.
+
+        Otherwise a worker that hangs could keep the locks of a transaction that it has begun.
+        """
+
 
 Work = Callable[[Transaction], Awaitable[T]]
 
@@ -337,8 +343,9 @@ class CommitConcurrency(msgspec.Struct, frozen=True):
     appends: int = 1
     settles: int = 1
     works: int = 1
+    urgent_works: int = 1
     apart: bool = False
-    """Whether appends, settles and works have commits of their own. An urgent work may then run in addition."""
+    """Whether appends, settles, works and urgent works have commits of their own."""
 
 
 class Engine(Protocol):
@@ -354,6 +361,12 @@ class Engine(Protocol):
         """Connect, and migrate the schema. Raises `StoreUnusable` with the reason and what to do."""
 
     async def close(self) -> None: ...
+
+    def begin_session(self, session_id: int) -> None:
+        """Name the connections of this process by the session id of its worker, from their next use on."""
+
+    async def warm_up(self) -> None:
+        """Connect and plan what publishes and deliveries use, so that the first one is as fast as the others."""
 
     async def commit(self, batch: Batch) -> BatchOutcome:
         """Make the batch durable, in one transaction if possible. Returns when it is durable.

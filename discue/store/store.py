@@ -85,7 +85,9 @@ class Store:
         if concurrency.apart:
             self._settles = self._group_commits(concurrency.settles, works)
             self._works = self._group_commits(concurrency.works, works)
-        self._urgent_works = self._group_commits(1, works)[0] if concurrency.apart else self._appends[0]
+        self._urgent_works = (
+            self._group_commits(concurrency.urgent_works, works) if concurrency.apart else self._appends
+        )
         self._works_started = 0
 
     async def append(self, append: Append) -> Appended:
@@ -151,8 +153,12 @@ class Store:
         return cast("T", await group.add(group.works, work))
 
     async def write_urgently(self, work: Work[T]) -> T:
-        """Like `write`, but never queued behind other works: those may wait for a lock that a hung process holds."""
-        return cast("T", await self._urgent_works.add(self._urgent_works.works, work))
+        """Like `write`, but never queued behind other works: those may wait for a lock that a hung process holds.
+
+        An urgent work may wait for such a lock, too. Then another one overtakes it: the renewal of a lease a takeover.
+        """
+        group = next((each for each in self._urgent_works if each.running is None), self._urgent_works[0])
+        return cast("T", await group.add(group.works, work))
 
     async def write_exclusively(self, work: Work[T]) -> T:
         """Like `write`, but no other exclusive write of any process runs between its reads and its writes."""

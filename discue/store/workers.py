@@ -19,7 +19,9 @@ _HOLD: Final = "UPDATE worker SET leaves = leaves WHERE incarnation = $1 AND dea
 _BEGIN_LEAVING: Final = "UPDATE worker SET leaves = 1 WHERE incarnation = $1"
 _DECLARE_DEAD: Final = "UPDATE worker SET dead = 1 WHERE incarnation = $1 AND dead = 0"
 # A lease that ends later than it can was granted before the database's clock was set back: it counts as expired.
-_EXPIRE: Final = _DECLARE_DEAD + " AND (lease_until <= clock_ms() OR lease_until > clock_ms() + lease_ms)"
+_IS_OVER: Final = "(lease_until <= clock_ms() OR lease_until > clock_ms() + lease_ms)"
+_OVER: Final = f"SELECT 1 FROM worker WHERE incarnation = $1 AND dead = 0 AND {_IS_OVER}"
+_EXPIRE: Final = f"{_DECLARE_DEAD} AND {_IS_OVER}"
 _RELEASE_CURSORS: Final = """
     UPDATE cursor SET owner = NULL, token = token + 1
     WHERE owner = $1 AND NOT EXISTS (SELECT 1 FROM worker WHERE incarnation = $1 AND dead = 0)
@@ -89,7 +91,12 @@ async def leave(tx: Transaction, session_id: int, limit: int) -> bool:
 
 
 async def expire_worker(tx: Transaction, session_id: int, *, known_dead: bool = False) -> bool:
-    """Declare a worker dead if its lease has expired, or it is known to have ended. Returns whether this call did."""
+    """Declare a worker dead if its lease has expired, or it is known to have ended. Returns whether this call did.
+
+    It also ends the worker's sessions, and these first: one of them may have its row locked.
+    """
+    if known_dead or await tx.row(_OVER, session_id) is not None:
+        await tx.end_sessions(session_id)
     return await tx.execute(_DECLARE_DEAD if known_dead else _EXPIRE, session_id) == 1
 
 

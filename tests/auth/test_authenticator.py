@@ -286,6 +286,9 @@ class Recording:
     async def exclusive(self) -> None:
         await self._tx.exclusive()
 
+    async def end_sessions(self, session_id: int) -> None:
+        await self._tx.end_sessions(session_id)
+
 
 async def test_wrong_keys_of_every_kind_cost_equal_work(
     cast: Cast, here: Worker, monkeypatch: pytest.MonkeyPatch

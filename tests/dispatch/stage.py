@@ -306,7 +306,7 @@ class Stage:
     def commits(self) -> set[asyncio.Task[None]]:
         """The tasks that are committing."""
         store = self.store
-        groups = (*store._appends, *store._settles, *store._works, store._urgent_works)
+        groups = (*store._appends, *store._settles, *store._works, *store._urgent_works)
         return {each.running for each in groups if each.running is not None}
 
     async def quiet(self) -> None:

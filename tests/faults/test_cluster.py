@@ -1,9 +1,11 @@
 """Two workers on one PostgreSQL: what one of them dies of, the other makes good."""
 
 import asyncio
+import json
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import cycle
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tests.faults.fleet import LEASE_SECONDS, Fleet, Worker, fleet_of
 from tests.faults.receiver import Delivered, Receiver
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
+from tests.support.postgres.tapped import with_locks
 
 # Cursors are assigned at random: with so many, each worker gets some.
 _LISTENERS = 16
@@ -27,6 +30,8 @@ _HEALED_SECONDS = 20.0
 _APART_SECONDS = 0.04
 _SLOW_SECONDS = 0.2
 _HARDLY_SECONDS = 1.0
+# A transaction of a process that hangs ends after five seconds, or with the lease of its worker.
+_UNLOCKED_SECONDS = 7.0
 
 
 @pytest.fixture
@@ -252,4 +257,58 @@ async def test_worker_whose_database_hardly_answers_refuses_publishes_and_loses_
         messages |= await publish_some_in_the_end(refused, audience.queue, 5)
         await audience.until_everybody_has(messages)
         assert max(audience.duplicates.values()) <= _MAX_IN_FLIGHT
+        await fleet.stop()
+
+
+async def create_queues(worker: Worker) -> None:
+    """Create several: each stream of commits has to go on, and no request may be refused meanwhile."""
+    with closing(Client(worker.product)) as client:
+        async with asyncio.timeout(_UNLOCKED_SECONDS):
+            for _ in range(4):
+                await client.queue()
+
+
+async def test_a_worker_cut_off_while_it_joins_holds_no_other_up_for_long(
+    tmp_path: Path, postgres_cluster: Cluster, database: str
+) -> None:
+    """It has prepared nothing yet, and each of its first statements is new."""
+    workers = two_workers(tmp_path, postgres_cluster, database, _LONG_LEASE_SECONDS)
+    async with fleet_of(workers) as fleet:
+        other, starting = fleet.members
+        await starting.product.stop()
+        [link] = starting.links
+        link.stops_after = with_locks
+        await starting.begin()
+        async with asyncio.timeout(_HEALED_SECONDS):
+            await link.stopped.wait()
+        await create_queues(other)
+        link.thaw()
+        await starting.product.kill()
+        await starting.start()
+        await fleet.stop()
+
+
+async def test_sessions_of_a_hung_worker_end_with_its_lease(
+    tmp_path: Path, postgres_cluster: Cluster, database: str
+) -> None:
+    """A session has the control plane's lock, the worker's row and its cursors, in the middle of a statement."""
+    async with Receiver() as receiver, fleet_of(two_workers(tmp_path, postgres_cluster, database)) as fleet:
+        audience = Audience(receiver)
+        await audience.gather(fleet)
+        hung, other = fleet.members
+        assert audience.served_by(hung)
+        joined = next(json.loads(line) for line in hung.product.lines if '"worker_joined"' in line)
+        with postgres_cluster.connect(database, name=f"discue {joined['session_id']}") as session:
+            session.run(f"BEGIN; SELECT pg_advisory_xact_lock({0x64_69_73_63})")
+            session.run(f"UPDATE worker SET leaves = leaves WHERE incarnation = {joined['session_id']}")
+            session.run(f"UPDATE cursor SET token = token WHERE owner = {joined['session_id']}")
+            session.prepare_only("SELECT 1")
+            hung.product.send(signal.SIGSTOP)
+            try:
+                messages = await publish_some(fleet.client_of(other.number), audience.queue, 5)
+                await create_queues(other)
+                await audience.until_everybody_has(messages, _TAKEN_OVER_SECONDS)
+            finally:
+                hung.product.send(signal.SIGCONT)
+        await hung.until_ready()
         await fleet.stop()

@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from discue.store.engine import Transaction
 
+_numbers = count()
 _BOUNDED = ("Function Scan", "Values Scan", "Result", "WorkTable Scan")
 _JOINS = ("Hash Join", "Merge Join")
 # It has at most one row per process.
@@ -25,11 +27,13 @@ async def index_conditions(tx: Transaction, sql: str) -> dict[str, str]:
 
 
 async def _plan(tx: Transaction, sql: str) -> dict[str, Any]:
-    count = max(map(int, re.findall(r"\$(\d+)", sql)), default=0)
-    await tx.execute(f"PREPARE explained AS {sql}")
-    arguments = f"({', '.join(['NULL'] * count)})" if count else ""
-    [(plan,)] = await tx.rows(f"EXPLAIN (FORMAT JSON) EXECUTE explained{arguments}")
-    await tx.execute("DEALLOCATE explained")
+    parameters = max(map(int, re.findall(r"\$(\d+)", sql)), default=0)
+    # A transaction that starts again finds what it prepared before.
+    name = f"explained_{next(_numbers)}"
+    await tx.execute(f"PREPARE {name} AS {sql}")
+    arguments = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
+    [(plan,)] = await tx.rows(f"EXPLAIN (FORMAT JSON) EXECUTE {name}{arguments}")
+    await tx.execute(f"DEALLOCATE {name}")
     root: dict[str, Any] = json.loads(plan)[0]["Plan"]
     return root
 

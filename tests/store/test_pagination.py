@@ -89,6 +89,9 @@ class Counting:
     async def exclusive(self) -> None:
         await self._tx.exclusive()
 
+    async def end_sessions(self, session_id: int) -> None:
+        await self._tx.end_sessions(session_id)
+
     async def execute(self, sql: str, *values: Value) -> int:
         return await self._tx.execute(sql, *values)
 

@@ -111,6 +111,9 @@ class Explaining:
     async def exclusive(self) -> None:
         await self._tx.exclusive()
 
+    async def end_sessions(self, session_id: int) -> None:
+        await self._tx.end_sessions(session_id)
+
     async def _explain(self, sql: str, *values: Value) -> None:
         plan = await self._tx.rows(f"EXPLAIN QUERY PLAN {sql}", *values)
         self.plans[sql] = [row[-1] for row in plan]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.domain.model import Topic
-from discue.store import topics
+from discue.store import queues, topics
 from discue.store.engine import (
     Append,
     Appended,
@@ -29,14 +29,15 @@ from discue.store.postgres import engine as postgres
 from discue.store.postgres import pool
 from discue.store.postgres.errors import CommitUncertain
 from discue.store.store import Store
-from tests.store.postgres_engine import QUEUE, Opened, becomes, blocked, database_of, gate, held, opened
-from tests.store.rows import an_append, public_id, row_id
+from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, blocked, database_of, gate, held, opened
+from tests.store.rows import a_queue, an_append, public_id, row_id
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
 from tests.support.postgres.processes import until
 from tests.support.postgres.proxy import Proxy
 from tests.support.postgres.standby import Pair
+from tests.support.postgres.tapped import PARSE, QUERY, Talk, TappedProxy
 from tests.support.stores import store_on
 
 
@@ -346,12 +347,100 @@ def taking_no_writes(cluster: Cluster) -> Iterator[None]:
             session.run("SELECT pg_reload_conf()")
 
 
+@asynccontextmanager
+async def tapped(address: str, notes: Callable[[Talk, bytes], None]) -> AsyncIterator[tuple[TappedProxy, Opened]]:
+    """An engine, and what it tells its server."""
+
+    def note(talk: Talk, kind: bytes) -> bool:
+        notes(talk, kind)
+        return False
+
+    port = _port(address)
+    async with TappedProxy("127.0.0.1", port) as proxy:
+        proxy.stops_after = note
+        async with opened(address.replace(f":{port}/", f":{proxy.port}/")) as made:
+            yield proxy, made
+
+
+async def test_transactions_that_write_prepare_nothing(address: str) -> None:
+    """Between prepare and execute the server waits for its client without the limit for idle transactions."""
+    executed_before: list[int] = []
+    notes = lambda talk, kind: executed_before.append(talk.executed) if kind == PARSE else None  # noqa: E731
+    async with tapped(address, notes) as (_, made):
+        await made.lay()
+        await made.rows("SELECT 1")
+    assert len(executed_before) > 5
+    assert set(executed_before) == {-1}
+
+
+async def test_new_connection_prepares_what_transactions_have_used(address: str) -> None:
+    kinds: list[bytes] = []
+    async with tapped(address, lambda _, kind: kinds.append(kind)) as (proxy, made):
+        await made.work(partial(queues.insert, queue=QUEUE))
+        first = kinds.count(QUERY)
+        await proxy.reset()
+        await _recovered(made)
+        del kinds[:]
+        other = a_queue(ORGANIZATION, 12)
+        await made.work(partial(queues.insert, queue=other))
+    assert first > 4
+    assert PARSE not in kinds
+    assert kinds.count(QUERY) == 2
+
+
+async def test_work_prepares_as_it_goes_when_starting_again_takes_too_long(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_START_AGAIN_SECONDS", -1.0)
+    kinds: list[bytes] = []
+    async with tapped(address, lambda _, kind: kinds.append(kind)) as (_, made):
+        del kinds[:]
+        await made.work(partial(queues.insert, queue=QUEUE))
+    assert kinds.count(PARSE) > 1
+    assert kinds.count(QUERY) == 2
+
+
+async def test_session_of_a_worker_is_found_by_its_id_and_ended(own_cluster: Cluster, made: Opened) -> None:
+    async with opened(made.engine._address) as other:
+        other.engine.begin_session(7)
+        await other.rows("SELECT 1")
+        with gate(own_cluster, made.engine._address):
+            holding = asyncio.ensure_future(other.work(held))
+            await blocked(own_cluster)
+            await made.work(lambda tx: tx.end_sessions(8))
+            await made.work(lambda tx: tx.end_sessions(7))
+            assert isinstance((await asyncio.gather(holding, return_exceptions=True))[0], StoreUnavailable)
+            assert "connection lost" in other.places
+    assert made.places == []
+
+
+async def test_connections_notice_that_the_other_end_is_gone(made: Opened) -> None:
+    """On the server, this frees the locks of a client that is cut off."""
+    ours = [each.client._transport.get_extra_info("socket") for each in made.engine._connections._all]
+    assert {each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for each in ours} == {1}
+    assert {each.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) for each in ours} == {10_000}
+    shows = "SELECT current_setting('tcp_user_timeout'), current_setting('tcp_keepalives_idle')"
+    assert await made.rows(shows) == [("10000", "5")]
+
+
+async def test_types_of_parameters_are_asked_for_once(made: Opened) -> None:
+    """The driver asks for those of arrays, and does so by a statement that takes longer than all others together."""
+    await made.append(100)
+    async with opened(made.engine._address) as other:
+        await made.lay()
+        await other.engine.warm_up()
+        clients = [each.client for each in other.engine._connections._all]
+        statements = [await each.fetch("SELECT statement FROM pg_prepared_statements") for each in clients]
+    assert len(clients) >= 6
+    assert not [sql for rows in statements for (sql,) in rows if "pg_type" in sql]
+
+
 async def test_a_process_that_stands_still_within_a_work_holds_others_up_for_seconds_only(
     own_cluster: Cluster, made: Opened
 ) -> None:
     """Nothing else ends a transaction whose client neither goes on nor goes away."""
     shows = "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('lock_timeout')"
-    assert await made.work(lambda tx: tx.row(shows)) == ("5s", "5s")
+    assert await made.work(lambda tx: tx.row(shows)) == ("5s", "7s")
 
 
 def accepted(listening: socket.socket) -> int:

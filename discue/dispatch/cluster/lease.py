@@ -106,9 +106,10 @@ class Lease:
         while True:
             session_id, sent_at = self._row_ids.next(), self._clock.monotonic()
             self.announce(session_id)
+            self._store.engine.begin_session(session_id)
             try:
                 work = partial(workers.join, session_id=session_id, role=self._role, lease_ms=self._lease_ms)
-                slot = await self._store.write(work)
+                slot = await self._store.write_urgently(work)
                 break
             except UniqueViolation:
                 continue
@@ -143,14 +144,14 @@ class Lease:
         """Let other workers see that this one takes no more cursors. The lease goes on."""
         if self._state is not LeaseState.ENDED:
             self._set_state(LeaseState.LEAVING)
-        await self._store.write(partial(workers.begin_leaving, session_id=self.session_id))
+        await self._store.write_urgently(partial(workers.begin_leaving, session_id=self.session_id))
 
     async def leave(self) -> None:
         """End the lease, and release all cursors that still name this worker."""
         self._set_state(LeaseState.ENDED)
         self._held_until = -math.inf
         step = partial(workers.leave, session_id=self.session_id, limit=_CURSORS_PER_STEP)
-        while not await self._store.write(step):
+        while not await self._store.write_urgently(step):
             pass
 
     def _set_state(self, state: LeaseState) -> None:

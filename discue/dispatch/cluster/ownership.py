@@ -118,7 +118,9 @@ class Ownership:
         for member in (await self._store.engine.poll(())).members:
             is_gone = predecessors == "all" or member.session_id in predecessors
             if is_gone and member.session_id != me:
-                await self._store.write(partial(workers.expire_worker, session_id=member.session_id, known_dead=True))
+                await self._store.write_urgently(
+                    partial(workers.expire_worker, session_id=member.session_id, known_dead=True)
+                )
                 await self._free_cursors_of(member.session_id)
         await self.release_orphaned()
         while await self.on_snapshot(await self._store.engine.poll(())):
@@ -172,7 +174,7 @@ class Ownership:
         if self._lease.may_expire_peers():
             long_ahead = self._ahead.seen_for(self._lease.seconds, now)
             for session_id in to_expire(members, self._lease.session_id, long_ahead):
-                if await self._store.write(partial(workers.expire_worker, session_id=session_id)):
+                if await self._store.write_urgently(partial(workers.expire_worker, session_id=session_id)):
                     self._log.warning("peer_expired", session_id=session_id)
                     dead.add(session_id)
         for session_id in sorted(dead):
@@ -183,9 +185,9 @@ class Ownership:
         step = partial(workers.release_cursors, dead=dead, limit=_FREED_PER_STEP)
         freed = _FREED_PER_STEP
         while freed == _FREED_PER_STEP:
-            freed = await self._store.write(step)
+            freed = await self._store.write_urgently(step)
             self._store.engine.notify(Notification(cursors=True))
-        await self._store.write(partial(workers.delete, session_id=dead))
+        await self._store.write_urgently(partial(workers.delete, session_id=dead))
 
     async def _claim(self, free: Sequence[CursorKey], now: float) -> int:
         me = self._lease.session_id

@@ -222,6 +222,11 @@ class _Rows:
         return (statement(has_keys=has_keys, has_delayed=has_delayed, is_topic=is_topic), *parameters)
 
 
+def empty_statement() -> tuple[Any, ...]:
+    """Return the statement for a batch without keys and delayed messages, and parameters for no append at all."""
+    return _Rows((), 0).fetch_arguments()
+
+
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[Any]:
     """Return the `width` columns of rows, empty if there are no rows."""
     return list(zip(*rows, strict=True)) or [()] * width

@@ -1,8 +1,10 @@
 """Connections to PostgreSQL with the settings of this service, transactions, and the hosts of a database URL."""
 
 import asyncio
+import socket
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
@@ -18,12 +20,15 @@ EXCLUSIVE_KEY: Final = 0x64_69_73_63
 """The advisory lock of exclusive transactions."""
 
 _CACHED_STATEMENTS: Final = 512
+_IDLE_SECONDS: Final = 5
+_PROBE_SECONDS: Final = 2
+_PROBES: Final = 3
+_UNACKNOWLEDGED_MS: Final = 10_000
 
 # Every statement goes by an index, whatever the statistics say: without any, the planner would consider a table small
 # and scan it. Costs are set so that the number of index entries decides, not that of pages. A connection makes each
 # plan once.
 _SESSION: Final = {
-    "application_name": "discue",
     "cpu_index_tuple_cost": "0.1",
     "default_transaction_isolation": "read committed",
     "enable_bitmapscan": "off",
@@ -34,12 +39,18 @@ _SESSION: Final = {
     "enable_sort": "off",
     "idle_in_transaction_session_timeout": "5s",
     "jit": "off",
-    "lock_timeout": "5s",
+    # Longer than a process that hangs keeps a transaction open: what waits for its locks gets them.
+    "lock_timeout": "7s",
     "max_parallel_workers_per_gather": "0",
     "plan_cache_mode": "force_generic_plan",
     "random_page_cost": "0.1",
     "seq_page_cost": "0.1",
     "statement_timeout": "0",
+    # The server ends the session, and frees the locks, of a client that the network has cut off in silence.
+    "tcp_keepalives_count": str(_PROBES),
+    "tcp_keepalives_idle": str(_IDLE_SECONDS),
+    "tcp_keepalives_interval": str(_PROBE_SECONDS),
+    "tcp_user_timeout": str(_UNACKNOWLEDGED_MS),
 }
 # Set per session, so that no default of the server, user or database lets a commit return before it is durable.
 _DURABLE: Final = """
@@ -55,6 +66,8 @@ class Server:
     """
 
     def __init__(self, address: str) -> None:
+        self.application_name = "discue"
+        """The name of new connections, by which the server's administrator and other workers find them."""
         check_postgres_url(address)
         self._hosts = list(_each_host(address))
         query = parse_qsl(urlsplit(address).query, keep_blank_values=True)
@@ -71,7 +84,7 @@ class Server:
         failure: Exception | None = None
         for host in tuple(self._hosts):
             try:
-                connection = await _connect(host, seconds, target)
+                connection = await _connect(host, seconds, target, self.application_name)
             except Exception as error:  # Try the next host
                 if failure is None or not isinstance(error, asyncpg.TargetServerAttributeNotMatched):
                     failure = error
@@ -83,12 +96,13 @@ class Server:
         raise failure
 
 
-async def _connect(host: str, seconds: float, target: str | None) -> asyncpg.Connection:
+async def _connect(host: str, seconds: float, target: str | None, application_name: str) -> asyncpg.Connection:
     async with asyncio.timeout(seconds):
         connection = await asyncpg.connect(
             host,
+            connection_class=_Connection,
             target_session_attrs=target,
-            server_settings=_SESSION,
+            server_settings={**_SESSION, "application_name": application_name},
             statement_cache_size=_CACHED_STATEMENTS,
             max_cached_statement_lifetime=0,
             max_cacheable_statement_size=0,
@@ -101,35 +115,165 @@ async def _connect(host: str, seconds: float, target: str | None) -> asyncpg.Con
         return connection
 
 
+def application_name(session_id: int) -> str:
+    """Return the name of the connections of a worker."""
+    return f"discue {session_id}"
+
+
+_END_SESSIONS: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()
+    AND pg_has_role(usesysid, 'USAGE')"""
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    """A connection that ends by itself when the network has cut it off in silence."""
+
+    def __init__(self, protocol: object, transport: asyncio.Transport, *others: object) -> None:
+        super().__init__(protocol, transport, *others)
+        own = transport.get_extra_info("socket")
+        if own.family == socket.AF_UNIX:
+            return
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE:
+            # Not every system has all of them, nor by these names.
+            if (option := getattr(socket, name, None)) is not None:
+                own.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    async def _introspect_types(self, typeoids: Iterable[int], timeout: float | None) -> Any:  # noqa: ASYNC109
+        """Return what is known of types of parameters, as the driver asks the server for it.
+
+        For arrays it would ask on each new connection, which takes 15 ms.
+        """
+        wanted = set(typeoids)
+        if wanted <= _types.keys():
+            return [_types[number] for number in wanted], _NO_STATEMENT
+        found, statement = await super()._introspect_types(typeoids, timeout)
+        _types.update((row["oid"], row) for row in found if row["oid"] < _FIRST_OWN_TYPE)
+        return found, statement
+
+
+_KEEPALIVE: Final = (
+    ("TCP_KEEPIDLE", _IDLE_SECONDS),
+    ("TCP_KEEPINTVL", _PROBE_SECONDS),
+    ("TCP_KEEPCNT", _PROBES),
+    ("TCP_USER_TIMEOUT", _UNACKNOWLEDGED_MS),
+)
+
+
+class _NoStatement:
+    """The statement that would have asked, as far as the driver looks at it."""
+
+    name = "none"
+
+
+_NO_STATEMENT: Final = _NoStatement()
+_FIRST_OWN_TYPE: Final = 10_000
+"""Types with a lower number are the same on every server."""
+
+_types: Final[dict[int, Any]] = {}
+"""The types that the server was asked for, by their numbers."""
+
+_ARRAYS: Final = "SELECT $1::bigint[], $2::bytea[], $3::text[]"
+
+
+async def learn_types(client: asyncpg.Connection) -> None:
+    """Ask for the types of all parameters, once in a process, before a request has to wait for it."""
+    if not _types:
+        await client.prepare(_ARRAYS)
+
+
+class Statements:
+    """The prepared statements of one connection. Of too many, the least recently used ones are closed."""
+
+    def __init__(self, client: asyncpg.Connection) -> None:
+        self.client = client
+        self._prepared: OrderedDict[str, asyncpg.prepared_stmt.PreparedStatement] = OrderedDict()
+
+    def get(self, sql: str) -> asyncpg.prepared_stmt.PreparedStatement | None:
+        """Return a statement; None if it is not prepared."""
+        found = self._prepared.get(sql)
+        if found is not None:
+            self._prepared.move_to_end(sql)
+        return found
+
+    async def prepare(self, sql: str) -> asyncpg.prepared_stmt.PreparedStatement:
+        """Prepare a statement. Until the next one runs, the server keeps a transaction open that has no row locks."""
+        made = self._prepared[sql] = await self.client.prepare(sql)
+        if len(self._prepared) > _CACHED_STATEMENTS:
+            self._prepared.popitem(last=False)
+        return made
+
+    def clear(self) -> None:
+        """Prepare all statements again when they are needed: the schema has changed."""
+        self._prepared.clear()
+
+
+class Unprepared(Exception):
+    """A transaction needs a statement that is not prepared."""
+
+    def __init__(self, sql: str) -> None:
+        super().__init__(type(self).__doc__)
+        self.sql = sql
+
+
 class PostgresTransaction:
-    """`engine.Transaction` on one connection."""
+    """`engine.Transaction` on one connection.
 
-    __slots__ = ("_connection", "failure", "is_asking")
+    The client sends a new statement in two steps. In between, the server waits for the second one without a limit: its
+    limit for idle transactions holds only between statements. So that a process that hangs there holds no locks, a
+    statement that is not prepared raises Unprepared, unless `may_prepare`.
+    """
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self._connection = connection
+    __slots__ = ("_may_prepare", "_statements", "failure", "is_asking")
+
+    def __init__(self, statements: Statements, *, may_prepare: bool = False) -> None:
+        self._statements = statements
+        self._may_prepare = may_prepare
         self.failure: Exception | None = None
         self.is_asking = False
 
     async def row(self, sql: str, *values: Value) -> Row | None:
-        found = await self._ask(self._connection.fetchrow(sql, *values))
+        statement = await self._prepared(sql)
+        found = await self._ask(statement.fetchrow, *values)
         return None if found is None else tuple(found)
 
     async def rows(self, sql: str, *values: Value) -> list[Row]:
-        return [tuple(row) for row in await self._ask(self._connection.fetch(sql, *values))]
+        statement = await self._prepared(sql)
+        return [tuple(row) for row in await self._ask(statement.fetch, *values)]
 
     async def execute(self, sql: str, *values: Value) -> int:
-        return _changed(await self._ask(self._connection.execute(sql, *values)))
+        if not values:
+            # The server parses and runs it in one step.
+            return _changed(await self._ask(self._statements.client.execute, sql))
+        statement = await self._prepared(sql)
+        await self._ask(statement.fetch, *values)
+        return _changed(statement.get_statusmsg())
 
     async def exclusive(self) -> None:
         await self.row("SELECT pg_advisory_xact_lock($1)", EXCLUSIVE_KEY)
 
-    async def _ask(self, statement: Awaitable[Any]) -> Any:
+    async def end_sessions(self, session_id: int) -> None:
+        await self.rows(_END_SESSIONS, application_name(session_id))
+
+    async def _prepared(self, sql: str) -> asyncpg.prepared_stmt.PreparedStatement:
+        statement = self._statements.get(sql)
+        if statement is None:
+            if not self._may_prepare:
+                self.failure = Unprepared(sql)
+                raise self.failure
+            statement = await self._ask(self._statements.prepare, sql)
+        return statement
+
+    async def _ask(self, call: Callable[..., Awaitable[T]], *values: Value) -> T:
         self.is_asking = True
         try:
-            return await statement
+            # On a connection that is lost, the call itself fails.
+            return await call(*values)
         except Exception as error:  # Kept, and raised as a store error
             self.failure = error
+            if isinstance(error, (asyncpg.InternalClientError, asyncpg.InvalidCachedStatementError)):
+                self._statements.clear()
             raise translated(error) from without_data(error)
         finally:
             self.is_asking = False

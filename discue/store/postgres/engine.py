@@ -28,7 +28,14 @@ from discue.store.migrations import migrations
 from discue.store.postgres import append as postgres_append
 from discue.store.postgres import schema
 from discue.store.postgres import settle as postgres_settle
-from discue.store.postgres.connection import PostgresTransaction, Server, run_work
+from discue.store.postgres.connection import (
+    PostgresTransaction,
+    Server,
+    Unprepared,
+    application_name,
+    learn_types,
+    run_work,
+)
 from discue.store.postgres.errors import (
     FAILURES_TO_OPEN,
     OUTAGES,
@@ -50,10 +57,12 @@ _Store = Callable[[asyncpg.Connection, Sequence[Any], int], Awaitable[list[Any]]
 _OPEN_SECONDS: Final = 5.0
 _TRIES: Final = 5
 _PAUSE_SECONDS: Final = 0.01
+_START_AGAIN_SECONDS: Final = 2.0
 
-_APPENDS, _SETTLES, _WORKS, _READS = 2, 2, 2, 4
-CONNECTIONS: Final = _APPENDS + _SETTLES + _WORKS + _READS + 2
-"""How many connections an engine has at most. One more is for urgent works, and one for notifications."""
+_APPENDS, _SETTLES, _WORKS, _URGENT_WORKS, _READS = 2, 2, 2, 2, 4
+_WARM_READS: Final = 2
+CONNECTIONS: Final = _APPENDS + _SETTLES + _WORKS + _URGENT_WORKS + _READS + 1
+"""How many connections an engine has at most. One of them is for notifications."""
 
 _EPOCH, _FEED, _JOBS, _MEMBER, _FREE, _HEAD, _SCHEDULED = range(7)
 
@@ -107,7 +116,7 @@ class PostgresEngine:
     Readers must handle lost connections (`listen`): the address may then lead to another server.
     """
 
-    concurrency = CommitConcurrency(_APPENDS, _SETTLES, _WORKS, apart=True)
+    concurrency = CommitConcurrency(_APPENDS, _SETTLES, _WORKS, _URGENT_WORKS, apart=True)
 
     def __init__(self, address: str, *, report: Report, commit_seconds: float = 10.0) -> None:
         self._address = address
@@ -120,6 +129,7 @@ class PostgresEngine:
             server = Server(self._address)
             client = await server.connect(_OPEN_SECONDS)
             try:
+                await learn_types(client)
                 await schema.migrate(client, migrations(DIALECT))
             except BaseException:
                 client.terminate()
@@ -130,8 +140,8 @@ class PostgresEngine:
         self._connections.adopt(client)
         self._appending = Pool(self._connections, _APPENDS)
         self._settling = Pool(self._connections, _SETTLES)
-        # One more than works may run concurrently: an urgent one finds a connection, whatever these wait for.
-        self._working = Pool(self._connections, _WORKS + 1)
+        # An urgent work finds a connection, whatever the others wait for.
+        self._working = Pool(self._connections, _WORKS + _URGENT_WORKS)
         self._reading = Pool(self._connections, _READS)
         self._notifier = Notifier(self._connections, self._report)
 
@@ -140,6 +150,17 @@ class PostgresEngine:
         if self._running:
             await asyncio.wait(self._running, timeout=self._commit_seconds)
         await self._connections.close()
+
+    def begin_session(self, session_id: int) -> None:
+        self._connections.server.application_name = application_name(session_id)
+
+    async def warm_up(self) -> None:
+        appends, settles = postgres_append.empty_statement(), postgres_settle.empty_statement()
+        await asyncio.gather(
+            *(self._read("warm up", lambda to: to.client.fetch(*appends), self._appending) for _ in range(_APPENDS)),
+            *(self._read("warm up", lambda to: to.client.fetch(*settles), self._settling) for _ in range(_SETTLES)),
+            *(self.page(0, 0, 0, 1, max_bytes=0) for _ in range(_WARM_READS)),
+        )
 
     async def commit(self, batch: Batch) -> BatchOutcome:
         return await self._shielded(self._commit(batch))
@@ -239,7 +260,7 @@ class PostgresEngine:
     async def _work(self, work: Work[Any]) -> Any:
         """Run a work, and return its result or exception. Raises the server's error."""
         try:
-            return await self._retried(self._working, lambda connection: _transact(connection, work))
+            return await self._retried(self._working, lambda connection: self._transact(connection, work))
         except Exception as error:  # Reported, and raised as a store error
             raise self._failure("commit", error) from without_data(error)
 
@@ -269,11 +290,11 @@ class PostgresEngine:
                 connection.cut()
                 raise
 
-    async def _read(self, place: str, run: Callable[[ServerConnection], Awaitable[T]]) -> T:
+    async def _read(self, place: str, run: Callable[[ServerConnection], Awaitable[T]], pool: Pool | None = None) -> T:
         """Run a read. It fails if connections were lost meanwhile: later reads may be of another server."""
         generation = self._connections.generation
         try:
-            async with self._reading.connection() as connection:
+            async with (pool or self._reading).connection() as connection:
                 with connection.limited(self._commit_seconds):
                     found = await run(connection)
         except OUTAGES as error:
@@ -282,9 +303,24 @@ class PostgresEngine:
             raise StoreUnavailable
         return found
 
+    async def _transact(self, connection: ServerConnection, work: Work[T]) -> T | Exception:
+        """Run a work in a transaction, and return its result or exception. Raises the server's error.
+
+        Starts again for each statement that is not prepared, for as long as that does not take too long.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + _START_AGAIN_SECONDS
+        while True:
+            tx = PostgresTransaction(connection.statements, may_prepare=loop.time() > ends_at)
+            try:
+                return await _transact(connection.client, tx, work)
+            except Unprepared as missing:
+                await self._working.prepare(connection, missing.sql)
+
     async def _read_work(self, connection: ServerConnection, work: Work[T]) -> T:
         await connection.client.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        tx = PostgresTransaction(connection.client)
+        # It holds no lock that others wait for.
+        tx = PostgresTransaction(connection.statements, may_prepare=True)
         try:
             return await run_work(work, tx)
         finally:
@@ -300,14 +336,13 @@ class PostgresEngine:
         return translated(error)
 
 
-async def _transact(connection: ServerConnection, work: Work[Any]) -> Any:
+async def _transact(client: asyncpg.Connection, tx: PostgresTransaction, work: Work[T]) -> T | Exception:
     """Run a work in a transaction, and return its result or exception.
 
     Raises the server's error, even if the work ignored it.
     """
-    client = connection.client
     await client.execute("BEGIN")
-    tx = PostgresTransaction(client)
+    result: T | Exception
     try:
         result = await run_work(work, tx)
     except Exception as error:  # It is the work's result
@@ -315,7 +350,7 @@ async def _transact(connection: ServerConnection, work: Work[Any]) -> Any:
     if tx.failure is None and not isinstance(result, Exception):
         await client.execute("COMMIT")
         return result
-    if connection.is_open:
+    if not client.is_closed():
         await client.execute("ROLLBACK")
     if tx.failure is not None and not concerns_one_part(tx.failure):
         raise tx.failure

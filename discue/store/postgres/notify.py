@@ -117,6 +117,7 @@ class Notifier:
     async def _connect(self) -> ServerConnection:
         connection = await self._connections.connect()
         with connection.limited(_LIMIT_SECONDS):
+            await connection.take_name(self._connections.server.application_name)
             # A notification does not need to be durable.
             await connection.client.execute("SET synchronous_commit = off")
         connection.is_idle = True

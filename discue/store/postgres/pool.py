@@ -1,6 +1,7 @@
 """Connections to the server: when they are made, discarded, lost, and made again."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
@@ -8,7 +9,7 @@ from typing import Final
 import asyncpg
 
 from discue.domain.errors import StoreUnavailable
-from discue.store.postgres.connection import Server
+from discue.store.postgres.connection import Server, Statements
 from discue.store.postgres.errors import CommitUncertain, ConnectionCut, without_data
 
 Report = Callable[[str, BaseException], None]
@@ -17,6 +18,9 @@ Report = Callable[[str, BaseException], None]
 _CONNECT_SECONDS: Final = 1.0
 _WAIT_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 1.0
+_READY_SECONDS: Final = 5.0
+_PREPARE_SECONDS: Final = 1.0
+_KNOWN_STATEMENTS: Final = 256
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 
@@ -28,6 +32,8 @@ class ServerConnection:
         self, client: asyncpg.Connection, generation: int, on_end: Callable[["ServerConnection"], None]
     ) -> None:
         self.client = client
+        self.statements = Statements(client)
+        self.name: str = client.get_settings().application_name
         self.generation = generation
         """How many losses there had been when it was made."""
         self.is_idle = False
@@ -42,6 +48,11 @@ class ServerConnection:
     @property
     def is_open(self) -> bool:
         return not self.client.is_closed()
+
+    async def take_name(self, name: str) -> None:
+        """Let the server show the connection under this name."""
+        await self.client.execute(f"SET application_name = '{name}'")
+        self.name = name
 
     def cut(self) -> None:
         """Terminate it. This counts as a loss: the outcome of a running statement is unknown."""
@@ -106,10 +117,10 @@ class ServerConnections:
     """
 
     def __init__(self, server: Server, report: Report) -> None:
+        self.server = server
         self.generation = 0
         # Without a listener, nobody has read anything that a loss could invalidate.
         self.on_loss: Callable[[], None] = lambda: None
-        self._server = server
         self._report = report
         self._all: set[ServerConnection] = set()
         self._spare: ServerConnection | None = None
@@ -149,7 +160,7 @@ class ServerConnections:
 
     async def _connect(self) -> ServerConnection:
         generation = self.generation
-        client = await self._server.connect(_CONNECT_SECONDS)
+        client = await self.server.connect(_CONNECT_SECONDS)
         if self._closing:
             client.terminate()
             raise ConnectionCut
@@ -204,20 +215,50 @@ class Pool:
         self._connections = connections
         self._slots = asyncio.Semaphore(size)
         self._idle: list[ServerConnection] = []
+        self._known: OrderedDict[str, None] = OrderedDict()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[ServerConnection]:
         """Use a connection alone. Raises StoreUnavailable, after a second if all are in use."""
         await self._enter()
         try:
-            connection = self._take_idle() or await self._connections.connect()
+            idle = self._take_idle()
+            connection = idle or await self._connections.connect()
             connection.is_idle = False
             try:
+                is_unprepared = idle is None and bool(self._known)
+                if is_unprepared or connection.name != self._connections.server.application_name:
+                    await self._make_ready(connection)
                 yield connection
             finally:
                 self._put_back(connection)
         finally:
             self._slots.release()
+
+    async def prepare(self, connection: ServerConnection, sql: str) -> None:
+        """Prepare a statement that transactions use, also on each connection that is made later."""
+        await connection.statements.prepare(sql)
+        self._known[sql] = None
+        if len(self._known) > _KNOWN_STATEMENTS:
+            self._known.popitem(last=False)
+
+    async def _make_ready(self, connection: ServerConnection) -> None:
+        """Give a connection its name, and prepare the statements that transactions have used so far."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + _PREPARE_SECONDS
+        with connection.limited(_READY_SECONDS):
+            for sql in tuple(self._known):
+                # On a slow network, the rest is prepared when it is needed.
+                if loop.time() > ends_at:
+                    break
+                if connection.statements.get(sql) is None:
+                    try:
+                        await connection.statements.prepare(sql)
+                    except asyncpg.PostgresError:
+                        # A newer program has changed the schema.
+                        self._known.pop(sql, None)
+            # This also ends the transaction in which the server has prepared them.
+            await connection.take_name(self._connections.server.application_name)
 
     async def _enter(self) -> None:
         if not self._slots.locked():

@@ -100,5 +100,10 @@ async def settle(connection: asyncpg.Connection, settles: Sequence[Settle], tall
     ]
 
 
+def empty_statement() -> tuple[Any, ...]:
+    """Return the statement for a batch that only moves cursors, and parameters for no cursor at all."""
+    return (statement((False,) * (len(batch_rows.CHANGES) + 1)), 0, *[()] * (len(batch_rows.CURSOR_COLUMNS) + 1))
+
+
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[Any]:
     return list(zip(*rows, strict=True))

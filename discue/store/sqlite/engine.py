@@ -124,6 +124,9 @@ class SqliteTransaction:
     async def exclusive(self) -> None:
         """Do nothing: every write transaction begins by locking the file."""
 
+    async def end_sessions(self, session_id: int) -> None:
+        """Do nothing: a process that has ended holds no lock, and one that hangs is ended by its parent."""
+
 
 def _violation(error: apsw.ConstraintError) -> Exception:
     return UniqueViolation() if getattr(error, "extendedresult", 0) in _UNIQUE_CODES else error
@@ -172,6 +175,12 @@ class SqliteEngine:
             thread.start()
             self._threads.append(thread)
         self._data_version = self._reader.pragma("data_version")
+
+    def begin_session(self, session_id: int) -> None:
+        """Do nothing: no other process could end a connection to a file."""
+
+    async def warm_up(self) -> None:
+        """Do nothing: its connections are open, and its statements need no plan of a server."""
 
     async def close(self) -> None:
         if self._watching is not None:

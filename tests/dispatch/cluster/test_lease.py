@@ -157,8 +157,10 @@ async def test_renewal_in_flight_when_the_worker_leaves_holds_nothing(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await life.lease.join()
+    write = life.store.write_urgently
 
     async def leave_meanwhile(_: Work[bool]) -> bool:
+        monkeypatch.setattr(life.store, "write_urgently", write)
         await life.lease.leave()
         return True
 
