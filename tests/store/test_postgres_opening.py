@@ -12,7 +12,7 @@ from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.store.engine import Notification
 from discue.store.migrations import migrations
 from discue.store.postgres import schema
-from discue.store.postgres.connection import _each_host
+from discue.store.postgres.connection import Server, _each_host
 from discue.store.postgres.engine import PostgresEngine
 from discue.store.postgres.schema import DIALECT, inspect_database
 from tests.store.postgres_engine import Opened, becomes, database_of, opened
@@ -92,6 +92,17 @@ async def test_failed_migration_leaves_the_former_schema(
     assert postgres_cluster.run_sql(version, database_of(empty)) == [(str(KNOWN[-2].number),)]
     async with opened(empty) as made:
         assert await made.rows(version) == [(str(KNOWN[-1].number),)]
+
+
+async def test_process_that_hangs_between_two_migrations_keeps_nobody_from_starting(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_IDLE_SECONDS", 1)
+    client = await Server(empty).connect(10.0)
+    async with schema._alone(client):
+        async with opened(empty) as made:
+            assert await made.rows("SELECT 1") == [(1,)]
+        assert client.is_closed()
 
 
 async def test_a_database_that_needs_a_newer_program_is_refused(postgres_cluster: Cluster, migrated: str) -> None:

@@ -40,6 +40,7 @@ DIALECT: Final = {
 _OLDEST_SERVER: Final = 14
 _MIGRATION_KEY: Final = 0x64_69_73_64
 _WAIT_SECONDS: Final = 120
+_IDLE_SECONDS: Final = 30
 _CONNECT_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 1.0
 _APPLICATION: Final = "discue"
@@ -57,7 +58,10 @@ _MARK: Final = """
 CREATE TABLE meta (key TEXT COLLATE "C" NOT NULL PRIMARY KEY, value TEXT COLLATE "C" NOT NULL);
 INSERT INTO meta (key, value) VALUES ('epoch', replace(gen_random_uuid()::text, '-', ''));
 """
-_PUT: Final = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+# Without parameters: the server parses and runs it in one step (see `PostgresTransaction`).
+_PUT: Final = (
+    "INSERT INTO meta (key, value) VALUES ('{}', '{}') ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
 
 
 async def versions(connection: asyncpg.Connection) -> tuple[int, int]:
@@ -93,26 +97,27 @@ async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...]) 
         if not version:
             async with connection.transaction():
                 await connection.execute(_MARK)
-                await connection.execute(_PUT, "application", _APPLICATION)
+                await connection.execute(_PUT.format("application", _APPLICATION))
         for migration in pending(known, version, compatible_from):
             async with connection.transaction():
                 await connection.execute(migration.sql)
-                await connection.execute(_PUT, "schema_version", str(migration.number))
-                await connection.execute(_PUT, "compatible_from", str(COMPATIBLE_FROM))
+                await connection.execute(_PUT.format("schema_version", migration.number))
+                await connection.execute(_PUT.format("compatible_from", COMPATIBLE_FROM))
 
 
 @asynccontextmanager
 async def _alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
     """Let workers that start together take turns."""
-    # A lock of the session, not of a transaction: each migration commits by itself.
-    await connection.execute(f"SET lock_timeout = '{_WAIT_SECONDS}s'")
+    # A lock of the session, not of a transaction: each migration commits by itself. A process that hangs between two of
+    # them loses it.
+    await connection.execute(f"SET lock_timeout = '{_WAIT_SECONDS}s'; SET idle_session_timeout = '{_IDLE_SECONDS}s'")
     await connection.execute(f"SELECT pg_advisory_lock({_MIGRATION_KEY})")
     try:
         yield
     finally:
         if not connection.is_closed():
             await connection.execute(f"SELECT pg_advisory_unlock({_MIGRATION_KEY})")
-            await connection.execute("RESET lock_timeout")
+            await connection.execute("RESET lock_timeout; RESET idle_session_timeout")
 
 
 async def _meta(connection: asyncpg.Connection) -> dict[str, str]:
