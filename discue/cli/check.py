@@ -1,8 +1,12 @@
 """`discue check`: finds problems before a server is started."""
 
 import asyncio
+import errno
+import json
 import shutil
+import ssl
 from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +17,7 @@ from discue.control.encryption import default_key_file, missing_keys
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
 from discue.domain.errors import SettingsInvalid, StoreUnusable
+from discue.server.http import Address, free_port, reachable
 from discue.server.installation import inspect_database
 from discue.store.encryption import CLEAR, Encryption, decode
 from discue.store.migrations import DatabaseInspection
@@ -81,14 +86,14 @@ def add(commands: Commands) -> None:
         commands,
         "check",
         run,
-        summary="check settings, database, encryption, clock, TLS files and disk for problems",
+        summary="check settings, database, encryption, port, clock, TLS files and disk for problems",
         description="Changes nothing. Safe while servers run. The exit code is 1 if a problem is found.",
     )
 
 
 def run(invocation: Invocation) -> int:
     findings = [Finding("settings", "valid", is_problem=False), *database_findings(invocation)]
-    for check in (clock_findings, tls_findings, disk_findings):
+    for check in (port_findings, clock_findings, tls_findings, disk_findings):
         findings += check(invocation)
     for finding in findings:
         say(f"{'PROBLEM' if finding.is_problem else 'ok':8}{finding.subject}: {finding.detail}")
@@ -213,6 +218,49 @@ def tls_findings(invocation: Invocation) -> Iterator[Finding]:
     problem = validity_problem(certificate, utc(invocation.clock.now()))
     good = f"certificate and key match; valid until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     yield Finding("tls_cert", problem or good, is_problem=problem is not None)
+
+
+_ASKED_SECONDS = 2.0
+_READ_BYTES = 65_536
+
+
+def port_findings(invocation: Invocation) -> Iterator[Finding]:
+    """Check that the next start can listen: that the port is free, or a discue server holds it."""
+    settings = invocation.settings
+    address = Address(settings.host, settings.port)
+    try:
+        free_port(address)
+    except SettingsInvalid as error:
+        in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+        version = _served_version(settings) if in_use else None
+        if version is None:
+            yield Finding("port", error.detail.partition(": ")[2], is_problem=True)
+        else:
+            running = f"discue {version} listens on {settings.host}:{settings.port}; another start needs another port"
+            yield Finding("port", running, is_problem=False)
+        return
+    yield Finding("port", f"{settings.host}:{settings.port} is free" if settings.port else "any", is_problem=False)
+
+
+def _served_version(settings: Settings) -> str | None:
+    """Return the version of the discue that listens at the address of the settings; None for another program."""
+    place = (reachable(settings.host), settings.port)
+    if settings.has_tls:
+        # Unverified: a self-signed certificate, and a name that is not the host, are expected. Nothing secret is sent.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection: HTTPConnection = HTTPSConnection(*place, timeout=_ASKED_SECONDS, context=context)
+    else:
+        connection = HTTPConnection(*place, timeout=_ASKED_SECONDS)
+    try:
+        connection.request("GET", "/")
+        found = json.loads(connection.getresponse().read(_READ_BYTES))
+        return str(found["version"]) if found["name"] == "discue" else None
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        # Whatever answers like this is not discue.
+        return None
+    finally:
+        connection.close()
 
 
 def disk_findings(invocation: Invocation) -> Iterator[Finding]:

@@ -1,12 +1,15 @@
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import apsw
 import pytest
 
+from discue import __version__
 from discue.cli import check
 from discue.cli.check import Finding
 from discue.cli.command import Invocation
@@ -67,6 +70,33 @@ def test_unknown_variable_is_a_finding(tmp_path: Path) -> None:
 
     assert result.returncode == 1
     assert "DISCUE_PROT: unknown setting; did you mean DISCUE_PORT?" in result.stderr
+
+
+def port_finding(folder: Path, port: int, *arguments: str) -> str:
+    result = run(folder, "check", f"--port={port}", *arguments)
+    (line,) = [line for line in result.stdout.splitlines() if line[8:].startswith("port: ")]
+    assert result.returncode == line.startswith("PROBLEM")
+    return line
+
+
+def test_check_tries_the_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        # Its backlog takes the connection, and nothing ever answers.
+        taken = port_finding(tmp_path, port)
+    free = port_finding(tmp_path, port)
+
+    assert taken.startswith(f"PROBLEM port: cannot listen on 127.0.0.1:{port} (Address already in use).")
+    assert free == f"ok      port: 127.0.0.1:{port} is free"
+
+
+@pytest.mark.parametrize("flags", [(), ("--tls-self-signed",)])
+def test_check_recognizes_a_running_server_by_its_port(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    with serving(tmp_path, *flags) as server:
+        port = urlsplit(server.url).port or 0
+        line = port_finding(tmp_path, port, *flags)
+
+    assert line.startswith(f"ok      port: discue {__version__} listens on 127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("folder_name", ["missing", "file"])
