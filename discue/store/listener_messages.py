@@ -25,7 +25,7 @@ from discue.store.pagination import (
 )
 from discue.store.tables import rows_among
 
-_LIMITS: Final = ScanLimits(first=None, step=500, in_all=2_000, in_all_numbered=20_000)
+_LIMITS: Final = ScanLimits(first=None, step=500, in_all=2_000, in_all_numbered=5_000)
 
 # The queue is a parameter, so that the index of a state covers all columns that are read. Otherwise the planner would
 # prefer the primary key, and pass rows of all states. Adding 0 keeps it from the primary key as well.
