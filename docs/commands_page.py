@@ -18,7 +18,7 @@ command is `.venv/bin/discue`, and `--database sqlite:///.discue/discue.db` name
 | exit code | meaning |
 | --- | --- |
 | 0 | Success. A server that received SIGTERM has drained. |
-| 1 | Failure: the last line of the error output says why. `discue check` found a problem. A server was stopped by a second signal. |
+| 1 | Failure: the last line of the error output says why. `discue check` found a problem. A server was stopped by a second signal, more than a second after the first. |
 | 2 | Wrong usage or invalid settings: all of them are listed, each with its source. |
 
 Commands write their result to the standard output and their log to the error output. All commands except `serve`, `dev` and `copy` can be

@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
         run,
         summary="serve the API and deliver messages",
         description="If the database is empty, creates the operator's organization and prints its first API key once. "
-        "SIGTERM or Ctrl-C waits for requests in flight and exits; a second one exits at once.",
+        "SIGTERM or Ctrl-C waits for requests in flight and exits; another one after more than a second exits at once.",
     )
 
 

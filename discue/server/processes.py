@@ -63,20 +63,31 @@ class WorkerPipe:
 
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
+SIGNAL_SECONDS: Final = 1.0
+"""Signals within this time count as one: terminals, service managers and wrappers may send several for one request."""
+
 _ENDED_AT_ONCE: Final = 1
 _WAKINGS_READ: Final = 4_096
 
 
 def stop_on_signal(log: Log) -> asyncio.Event:
-    """Return an event that the first SIGTERM or SIGINT sets. A second one exits the process with code 1."""
+    """Return an event that the first SIGTERM or SIGINT sets.
+
+    Another one more than a second later exits the process with code 1.
+    """
     asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    asked_at = 0.0
 
     def receive(name: str) -> None:
-        if asked.is_set():
+        nonlocal asked_at
+        if not asked.is_set():
+            asked_at = loop.time()
+            log.info("drain_started", signal=name)
+            asked.set()
+        elif loop.time() - asked_at > SIGNAL_SECONDS:
             log.warning("stopped_immediately", signal=name)
             os._exit(_ENDED_AT_ONCE)
-        log.info("drain_started", signal=name)
-        asked.set()
 
     _receive(receive)
     return asked
@@ -178,7 +189,7 @@ class WorkerProcesses:
         self._selector = selectors.DefaultSelector()
         self._signals: list[signal.Signals] = []
         self._parent_pipe, self._parent_pipe_held = os.pipe()
-        self._is_asked = False
+        self._asked_at: float | None = None
         self._kill_at: float | None = None
         self._has_started = False
         self._code = _FINE
@@ -373,17 +384,17 @@ class WorkerProcesses:
         os.kill(child.pid, signal.SIGKILL)
 
     def _handle_signals(self) -> None:
-        """Start a drain on the first signal, and kill all workers on the second."""
+        """Start a drain on the first signal, and kill all workers on another one more than a second later."""
         while self._signals:
-            name = self._signals.pop(0).name
-            if self._is_asked:
+            name, now = self._signals.pop(0).name, self._clock.monotonic()
+            if self._asked_at is None:
+                self._asked_at = now
+                self._log.info("drain_started", signal=name)
+                if not self._is_draining:
+                    self._drain()
+            elif now - self._asked_at > SIGNAL_SECONDS:
                 self._log.warning("stopped_immediately", signal=name)
                 self._kill_all("second signal")
-                continue
-            self._log.info("drain_started", signal=name)
-            self._is_asked = True
-            if not self._is_draining:
-                self._drain()
 
 
 def _exit_fields(code: int) -> dict[str, object]:

@@ -20,6 +20,7 @@ import pytest
 
 from discue.cli.main import main
 from discue.observability.logs import ROOT
+from discue.server.processes import SIGNAL_SECONDS
 from tests.support.forked import Forked
 
 COMMAND = ("-m", "discue")
@@ -155,6 +156,12 @@ class Running:
         self.out.to_the_end()
         self.log.to_the_end()
         return code
+
+    def stop_immediately(self) -> int:
+        """Send SIGTERM to a process that drains, when it no longer counts as one with the first signal."""
+        with pytest.raises(subprocess.TimeoutExpired):
+            self.process.wait(1.1 * SIGNAL_SECONDS)
+        return self.stop()
 
     def stop(self) -> int:
         self.signal(signal.SIGTERM)
