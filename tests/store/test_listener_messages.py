@@ -18,7 +18,7 @@ from discue.store import deliveries, listener_messages, listeners, messages, que
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction
 from discue.store.pagination import ScanLimits, Selection
 from discue.store.store import Store
-from tests.store.rows import a_queue, a_settle, public_id, row_id, stored_listener, stored_queue
+from tests.store.rows import a_queue, a_settle, public_id, row_id, stored_listener, stored_organization, stored_queue
 from tests.store.walks import Pages, backwards, check, forwards
 from tests.support.clocks import NOON
 from tests.support.everywhere import EVERYWHERE
@@ -71,6 +71,7 @@ worlds = st.builds(
 
 
 async def _made(store: Store, world: World) -> tuple[Queue, Listener]:
+    await stored_organization(store, 1)
     queue = await stored_queue(store, OURS, 10)
     other = await stored_queue(store, OURS, 11)
     await _publish(store, queue, world, range(world.before))
