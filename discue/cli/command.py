@@ -65,7 +65,7 @@ def add_command(
     )
     flags = parser.add_argument_group("settings", "flags override DISCUE_… variables, which override the TOML file")
     sources.add_flags(flags, name, base)
-    parser.set_defaults(run=run, base=base or {}, command=name)
+    parser.set_defaults(run=run, base=base or {}, command=name, parser=parser)
     return parser
 
 

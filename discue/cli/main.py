@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from discue import __version__
 from discue.cli import check, copy, dev, init, keys, migrate, organizations, rotate_key, serve, unlock
@@ -15,6 +15,7 @@ from discue.cli.command import FAILED, FINE, WRONG_USAGE, Invocation, exit_code_
 from discue.config.sources import flags_of, load
 from discue.domain.clock import SystemClock
 from discue.domain.errors import SettingsInvalid
+from discue.domain.suggestions import suggestion
 from discue.observability import logs
 from discue.observability.logs import Log
 
@@ -25,15 +26,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    parsed = command_parser().parse_args(arguments)
+    parser = command_parser()
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(parsed.parser.unknown_arguments(unknown))
     return exit_code_of(lambda: _run(parsed))
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that redacts its errors: they may repeat an argument with a password."""
+    """A parser whose errors suggest names, and are redacted: they may repeat an argument with a password."""
 
     def error(self, message: str) -> NoReturn:
         super().error(logs.redact(message))
+
+    def unknown_arguments(self, unknown: Sequence[str]) -> str:
+        """Return the error for arguments that this parser does not know, without the values of flags."""
+        flags = [argument.partition("=")[0] for argument in unknown if argument.startswith("-")]
+        known = self._option_string_actions
+        return f"unrecognized arguments: {', '.join(flag + suggestion(flag, known) for flag in flags or unknown)}"
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += suggestion(str(value), map(str, action.choices or ()))
+            raise
 
 
 def command_parser() -> argparse.ArgumentParser:

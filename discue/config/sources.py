@@ -169,7 +169,7 @@ def _parse_error(setting: Setting, text: str, error: ValueError) -> str:
     if setting.secret:
         return f"invalid value; expected {setting.type.expected}"
     shown = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
-    return f"invalid value {shown!r}; expected {setting.type.expected}"
+    return f"invalid value {shown!r}; expected {setting.type.expected}" + suggestion(text.lower(), setting.type.choices)
 
 
 def _broken_constraints(settings: Settings, given: Mapping[str, _Given], invalid: set[str]) -> Iterator[Fault]:

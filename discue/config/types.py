@@ -30,6 +30,8 @@ class SettingType(NamedTuple):
     """Raises ValueError for an invalid text."""
     shown: Callable[[Any], object] = lambda value: value
     """Returns a value without its secrets."""
+    choices: tuple[str, ...] = ()
+    """The valid values, if there are only a few."""
 
 
 _NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -68,7 +70,7 @@ def _checked(is_valid: Callable[[str], object]) -> Callable[[str], str]:
 
 def one_of(*words: str) -> SettingType:
     """Return the type of settings with a fixed set of values."""
-    return SettingType(f"{', '.join(words[:-1])} or {words[-1]}", _checked(words.__contains__))
+    return SettingType(f"{', '.join(words[:-1])} or {words[-1]}", _checked(words.__contains__), choices=words)
 
 
 def _boolean(text: str) -> bool:

@@ -89,3 +89,28 @@ def test_help_of_a_command_shows_its_own_defaults(tmp_path: Path) -> None:
 
     assert "[sqlite:///.discue/discue.db]" in dev
     assert "[sqlite:///discue.db]" in serve
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("serv",), "did you mean serve?"),
+        (("keys", "creat"), "did you mean create?"),
+        (("serve", "--prot", "3001"), "unrecognized arguments: --prot; did you mean --port?"),
+        (("keys", "list", "--jsn"), "unrecognized arguments: --jsn; did you mean --json?"),
+        (
+            ("serve", "--encrypton-key=hunter2"),
+            "--encrypton-key; did you mean --encryption-key?",
+        ),
+        (("serve", "nonsense"), "unrecognized arguments: nonsense"),
+    ],
+    ids=lambda given: given[-1] if isinstance(given, tuple) else "",
+)
+def test_wrong_usage_names_the_nearest_command_or_flag(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    result = run(tmp_path, *arguments)
+
+    assert result.returncode == 2
+    assert result.stderr.rstrip().endswith(message)
+    assert "hunter2" not in result.stderr

@@ -144,6 +144,12 @@ def test_unknown_key_gets_a_suggestion_of_a_similar_name(key: str, meant: str) -
     assert faults(toml="[xyzzy]\nport = 3") == {"discue.toml: xyzzy": "unknown setting"}
 
 
+def test_invalid_choice_gets_a_suggestion_of_a_similar_value() -> None:
+    assert faults({"log_level": "WARN"}) == {
+        "--log-level": "invalid value 'WARN'; expected debug, info, warning or error; did you mean warning?"
+    }
+
+
 @pytest.mark.parametrize("value", ["1.5", "1979-05-27", "{ a = 1 }", "[1, 2]", '["x", ["y"]]'])
 def test_unsupported_toml_type_is_rejected(value: str) -> None:
     assert faults(toml=f"port = {value}") == {"discue.toml: port": "expected an integer from 0 to 65535"}
