@@ -200,4 +200,4 @@ def rate_limit_key(organization: Organization, principal: Principal, settings: S
     """Return what the requests of an API key are counted under, and its limit."""
     default = 0 if principal.is_operator else settings.rate_limit
     limit = organization.settings.get("rate_limit", default)
-    return RateLimitKey(principal.organization, principal.key, limit)
+    return RateLimitKey(organization.account, principal.key, limit)

@@ -93,6 +93,8 @@ class QueueRecord(msgspec.Struct, frozen=True, gc=False):
     checker: SchemaValidator | None = None
     """None: the queue has no schema."""
     ordered: bool = False
+    account: int = 0
+    """The organization whose quotas apply."""
 
 
 class LruCache(Generic[Key, Item]):
@@ -169,6 +171,8 @@ class TopicRecord(msgspec.Struct, frozen=True, gc=False):
     routes_version: int
     ways: tuple[Way, ...]
     quotas: Quotas | None = None
+    account: int = 0
+    """The organization whose quotas apply."""
 
 
 class ControlPlaneCache:
@@ -258,6 +262,7 @@ class ControlPlaneCache:
                     topic.routes_version,
                     tuple(_way(channel) for channel in found),
                     quotas if quotas.limit_publishing else None,
+                    owner.account,
                 )
                 self._topics.put((organization, public_id), known, (known.id, organization))
         return known
@@ -368,6 +373,7 @@ class ControlPlaneCache:
             quotas=quotas if quotas.limit_publishing else None,
             checker=checker,
             ordered=queue.ordered,
+            account=owner.account,
         )
 
     async def _follow_some(self) -> bool:

@@ -237,6 +237,12 @@ class Settings:
         types.integer(0, 2_147_483_647),
         "Maximum requests per minute and client address without a valid API key; 0 for no limit.",
     )
+    tenant_organizations: int = _setting(
+        0,
+        types.integer(0, 100),
+        "Maximum organizations that each tenant can create; 0: only the operator creates organizations. They share the "
+        "tenant's limits, quotas and suspension.",
+    )
     quota_queues: int | None = _setting(
         None, types.integer(0, 100_000), "Maximum queues of an organization. Organizations can override it."
     )

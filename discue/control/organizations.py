@@ -11,11 +11,11 @@ from discue.control.api_keys import CreatedKey, first_key
 from discue.control.context import ControlContext, record, require_found, require_none
 from discue.domain import aliases
 from discue.domain.aliases import NameFields, changed_alias, new_alias
-from discue.domain.errors import Conflict, Fault, Forbidden, NotFound
+from discue.domain.errors import Conflict, Fault, Forbidden, NotFound, QuotaExceeded, invalid
 from discue.domain.model import Organization
 from discue.domain.quotas import HIGHEST, NAMES, QuotaName, setting_of
 from discue.domain.scopes import Access, Principal
-from discue.store import api_keys, domains, events, feed, organizations, purge, queues
+from discue.store import accounts, api_keys, domains, events, feed, organizations, purge, queues, tallies
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -34,6 +34,7 @@ _LIMITS: Final[Mapping[str, tuple[str, int]]] = {
 """JSON pointer and highest value of each limit that the operator sets, by the name of the setting that holds it."""
 
 _HEADS_AT_ONCE: Final = 500
+DAY_MS: Final = 86_400_000
 
 
 class OrganizationFields(NameFields, frozen=True):
@@ -129,19 +130,28 @@ async def ensure_operator(control: ControlContext, alias: str, key: str | None) 
 async def create(control: ControlContext, principal: Principal, fields: OrganizationFields) -> NewOrganization:
     """Create an organization; its default alias is `<caller's alias>.<id>`.
 
-    Raises Unprocessable if the alias is taken or invalid.
+    Raises Unprocessable if the alias is taken or invalid, Forbidden and QuotaExceeded if a tenant may not create it.
     """
     principal.require("api_clients", "write")
     settings = _settings(principal, {}, fields)
     caller = require_found(await control.store.read(lambda tx: organizations.get(tx, principal.organization)))
+    _require_creator(control, caller)
     public_id = control.public_ids.next()
     alias = new_alias(fields, f"{caller.alias}.{public_id}", aliases.check_organization_alias)
     organization = _new_organization(control, public_id, alias, settings)
-    created = NewOrganization(organization, first_key(control, organization.id))
+    if not caller.is_operator and not aliases.is_below(alias, caller.alias):
+        raise invalid("/alias", f"must be below {caller.alias}, such as {caller.alias}.dev")
+    first = first_key(control, organization.id)
     # The new organization has its key from no key of its own: that event has no author.
     occurrence, of_key = control.occurrence(principal), control.occurrence(None)
 
     async def work(tx: Transaction) -> NewOrganization:
+        shared = organization
+        if not principal.is_operator:
+            founder = require_found(await organizations.get(tx, principal.organization))
+            await _require_room(tx, control, founder)
+            shared = _with_limits_of(organization, founder)
+        created = NewOrganization(shared, first)
         await _insert(tx, created, principal.organization, occurrence=occurrence, of_key=of_key)
         return created
 
@@ -171,9 +181,11 @@ async def change(
     async def work(tx: Transaction) -> Organization:
         stored = control.require_match(await _visible(tx, principal, "write", public_id))
         alias = changed_alias(fields, stored.alias, aliases.check_organization_alias)
+        if alias != stored.alias:
+            await _require_movable(tx, stored, alias)
         settings = _settings(principal, stored.settings, fields)
         changed = msgspec.structs.replace(stored, alias=alias, settings=settings, updated_at=now)
-        await organizations.update(tx, changed)
+        await _update(tx, stored, changed)
         await _record(tx, occurrence, "organization_updated", changed, seen_by=principal.organization)
         return changed
 
@@ -193,6 +205,10 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         stored = control.require_match(await _visible(tx, principal, "write", public_id))
         if stored.is_operator:
             raise Conflict("The operator's organization cannot be deleted.")
+        if await organizations.created_by_tenant(tx, stored.id):
+            raise Conflict("This organization has created others. Delete them first.")
+        if stored.founder:
+            await accounts.carry_messages(tx, stored.id, stored.founder, tallies.period_of(now // DAY_MS * DAY_MS))
         await organizations.mark_deleted(tx, stored.id, now)
         await purge.enqueue(tx, Job(stored.id, job_id, "purge_organization"))
         await _record(tx, occurrence, "organization_deleted", stored, seen_by=principal.organization)
@@ -241,7 +257,7 @@ async def _change_by_alias(
     async def work(tx: Transaction) -> Organization:
         stored = require_found(await organizations.by_alias(tx, alias))
         changed = msgspec.structs.replace(change(stored), updated_at=now)
-        await organizations.update(tx, changed)
+        await _update(tx, stored, changed)
         await _record(tx, occurrence, "organization_updated", stored, seen_by=stored.id)
         return changed
 
@@ -254,6 +270,60 @@ async def _record(
     """Record a change in the feed, and its event in the organization that sees it."""
     await feed.record(tx, "organization", changed.id, changed.id)
     await events.record(tx, occurrence, kind, seen_by, ref=changed.public_id, name=changed.alias)
+
+
+def _require_creator(control: ControlContext, caller: Organization) -> None:
+    """Raise Forbidden unless the organization may create others."""
+    if caller.is_operator:
+        return
+    if not control.settings.tenant_organizations:
+        raise Forbidden(
+            "Only keys of the operator's organization can create organizations; the operator can allow it with "
+            "`tenant_organizations`."
+        )
+    if caller.founder:
+        raise Forbidden("An organization that a tenant has created cannot create others.")
+
+
+async def _require_room(tx: Transaction, control: ControlContext, founder: Organization) -> None:
+    """Raise QuotaExceeded if a tenant has created as many organizations as the operator allows."""
+    most = control.settings.tenant_organizations
+    if len(await organizations.created_by_tenant(tx, founder.id)) >= most:
+        raise QuotaExceeded(f"Quota exceeded: this organization has created {most} others. Delete one first.")
+
+
+async def _require_movable(tx: Transaction, stored: Organization, alias: str) -> None:
+    """Raise Conflict or Unprocessable if aliases of organizations would no longer be below that of their founder."""
+    if await organizations.created_by_tenant(tx, stored.id):
+        raise Conflict("This organization has created others, whose aliases are below its own. It keeps its alias.")
+    founder = await organizations.get(tx, stored.founder) if stored.founder else None
+    if founder is not None and not aliases.is_below(alias, founder.alias):
+        raise invalid("/alias", f"must be below {founder.alias}, such as {founder.alias}.dev")
+
+
+def _with_limits_of(organization: Organization, founder: Organization) -> Organization:
+    """Return the organization with the state and the limits of its founder."""
+    settings = {name: value for name, value in organization.settings.items() if name not in _LIMITS}
+    settings |= {name: value for name, value in founder.settings.items() if name in _LIMITS}
+    return msgspec.structs.replace(organization, founder=founder.id, state=founder.state, settings=settings)
+
+
+async def _update(tx: Transaction, stored: Organization, changed: Organization) -> None:
+    """Store a change, and apply it to all organizations that the changed one has created.
+
+    Raises Conflict for limits of an organization that shares those of its founder.
+    """
+    founder = await organizations.get(tx, stored.founder) if stored.founder else None
+    if founder is not None:
+        if _with_limits_of(changed, founder).settings != changed.settings:
+            raise Conflict(f"This organization shares the limits of {founder.alias}. Change them there.")
+        if changed.state != stored.state and founder.state == "suspended":
+            raise Conflict(f"This organization is suspended with {founder.alias}. Resume that one.")
+    await organizations.update(tx, changed)
+    for member in await organizations.created_by_tenant(tx, changed.id):
+        shared = _with_limits_of(require_found(await organizations.get(tx, member)), changed)
+        await organizations.update(tx, msgspec.structs.replace(shared, updated_at=changed.updated_at))
+        await feed.record(tx, "organization", member, member)
 
 
 async def _visible(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Organization:

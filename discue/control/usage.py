@@ -12,7 +12,7 @@ from discue.domain.ids import last_id_of, millisecond_in
 from discue.domain.model import Organization
 from discue.domain.quotas import Quotas, quotas_of
 from discue.domain.scopes import Principal
-from discue.store import events, organizations, tallies
+from discue.store import accounts, events, organizations, tallies
 from discue.store.engine import Row, Transaction
 from discue.store.events import EventQuery, EventTopic, UsageEvent
 
@@ -31,7 +31,7 @@ class QuotaUse(msgspec.Struct, frozen=True):
 
 
 async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse:
-    """Return the current quotas and usage of the caller's organization."""
+    """Return the current quotas of the caller's organization, and what all that share them use."""
     today = control.clock.now() // DAY_MS * DAY_MS
     periods = range(tallies.period_of(today), tallies.period_of(today + DAY_MS))
     own = principal.organization
@@ -41,11 +41,11 @@ async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse
         quotas = quotas_of(organization.settings, control.settings.default_quotas)
         used: dict[quota.QuotaName, int] = {
             **{
-                name: await tallies.count_resources(tx, own, name, _bound(getattr(quotas, name)))
+                name: await accounts.count_resources(tx, organization.account, name, _bound(getattr(quotas, name)))
                 for name in quota.RESOURCES
             },
-            "messages_a_day": await tallies.count_messages(tx, own, periods),
-            "bytes_stored": await tallies.bytes_stored(tx, own),
+            "messages_a_day": await accounts.count_messages(tx, organization.account, periods),
+            "bytes_stored": await accounts.bytes_stored(tx, organization.account),
         }
         return QuotaUse(organization, quotas, used)
 
@@ -56,21 +56,18 @@ async def require_room(
     tx: Transaction, control: ControlContext, organization: int, name: quota.ResourceQuotaName
 ) -> None:
     """Raise QuotaExceeded unless the organization may have another one. Requires an exclusive transaction."""
-    most: int | None = getattr(await _quotas(tx, control, organization), name)
+    owner = require_found(await organizations.get(tx, organization))
+    most: int | None = getattr(quotas_of(owner.settings, control.settings.default_quotas), name)
     if most is not None:
-        quota.check(name, most, await tallies.count_resources(tx, organization, name, most + 1))
+        quota.check(name, most, await accounts.count_resources(tx, owner.account, name, most + 1))
 
 
 async def require_bytes(tx: Transaction, control: ControlContext, organization: int, more: int) -> None:
     """Raise QuotaExceeded unless the organization may store so many bytes more."""
-    most = (await _quotas(tx, control, organization)).bytes_stored
-    if most is not None and more > 0:
-        quota.check("bytes_stored", most, await tallies.bytes_stored(tx, organization), more)
-
-
-async def _quotas(tx: Transaction, control: ControlContext, organization: int) -> Quotas:
     owner = require_found(await organizations.get(tx, organization))
-    return quotas_of(owner.settings, control.settings.default_quotas)
+    most = quotas_of(owner.settings, control.settings.default_quotas).bytes_stored
+    if most is not None and more > 0:
+        quota.check("bytes_stored", most, await accounts.bytes_stored(tx, owner.account), more)
 
 
 def _bound(most: int | None) -> int:

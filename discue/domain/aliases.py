@@ -50,6 +50,11 @@ def check_organization_alias(alias: str, pointer: str = "/alias") -> None:
         raise invalid(pointer, "must be a reverse domain name such as com.example.dev, 4 to 253 characters")
 
 
+def is_below(alias: str, parent: str) -> bool:
+    """Return whether an organization's alias is below another one: `com.example.dev` is below `com.example`."""
+    return alias.startswith((f"{parent}.", f"{parent}/"))
+
+
 def reconcile(alias: str | None, name: str | None, stored: str | None) -> str | None:
     """Return the new alias from the request fields `alias` and `name`, which are synonyms; None if not given.
 

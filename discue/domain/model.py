@@ -26,6 +26,13 @@ class Organization(msgspec.Struct, frozen=True):
     """The operator's settings for it, such as quotas."""
     created_at: int
     updated_at: int
+    founder: int = 0
+    """The tenant that created it, whose limits, quotas and suspension it shares; 0: the operator created it."""
+
+    @property
+    def account(self) -> int:
+        """The organization whose quotas and rate limits it uses."""
+        return self.founder or self.id
 
 
 class ApiKey(msgspec.Struct, frozen=True):

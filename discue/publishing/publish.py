@@ -80,7 +80,7 @@ async def publish(
     if queue.quotas is None:
         return await _publish(publisher, queue, messages, new, once=once, name=name)
     more = PublishUsage(len(new), sum(entry.size for entry in new))
-    async with publisher.quotas.reserve(queue.organization, queue.quotas, more):
+    async with publisher.quotas.reserve(queue.account, queue.quotas, more):
         return await _publish(publisher, queue, messages, new, once=once, name=name)
 
 

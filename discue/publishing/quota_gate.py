@@ -15,7 +15,7 @@ import msgspec
 
 from discue.domain.clock import Clock
 from discue.domain.quotas import PublishUsage, Quotas, check_publishing, fits, is_near
-from discue.store import tallies
+from discue.store import accounts, tallies
 from discue.store.engine import Transaction
 from discue.store.store import Store
 
@@ -67,16 +67,16 @@ class QuotaGate:
         self._uses: dict[int, _Use] = {}
 
     @asynccontextmanager
-    async def reserve(self, organization: int, quotas: Quotas, more: PublishUsage) -> AsyncIterator[None]:
-        """Reserve a load for the duration of the block. Raises QuotaExceeded if it does not fit."""
-        use = self._use(organization)
+    async def reserve(self, account: int, quotas: Quotas, more: PublishUsage) -> AsyncIterator[None]:
+        """Reserve a load of an account for the duration of the block. Raises QuotaExceeded if it does not fit."""
+        use = self._use(account)
         is_fresh = self._clock.monotonic() - use.read_at < _CACHE_SECONDS and use.day == self._clock.now() // DAY_MS
         if is_fresh and not is_near(quotas, use.seen, use.unseen + more, self._store.workers):
             use.in_flight += more
         else:
             # One at a time: of two that read the same usage at once, both could take what is left.
             async with use.lock:
-                await self._check(organization, use, quotas, more)
+                await self._check(account, use, quotas, more)
                 use.in_flight += more
         try:
             yield
@@ -127,6 +127,6 @@ class QuotaGate:
 
 
 async def _read(tx: Transaction, organization: int, closing: range, still_open: range) -> tuple[int, int, int]:
-    closed = await tallies.count_messages(tx, organization, closing) if closing else 0
-    opened = await tallies.count_messages(tx, organization, still_open)
-    return closed, opened, await tallies.bytes_stored(tx, organization)
+    closed = await accounts.count_messages(tx, organization, closing) if closing else 0
+    opened = await accounts.count_messages(tx, organization, still_open)
+    return closed, opened, await accounts.bytes_stored(tx, organization)

@@ -121,7 +121,7 @@ async def _publish(
         appended = await publisher.store.append_to_topic(routed)
     else:
         more = PublishUsage(routed.rows, routed.bytes_in_queues)
-        async with publisher.quotas.reserve(topic.organization, topic.quotas, more):
+        async with publisher.quotas.reserve(topic.account, topic.quotas, more):
             appended = await publisher.store.append_to_topic(routed)
     return RoutedMessages(tuple(placed), appended[0].entries[0].stored_at)
 

@@ -11,7 +11,7 @@ from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
 from discue.store.tables import placeholders, read_one, row_reader
 
-_PLAIN: Final = "id, public_id, alias, state, created_at, updated_at"
+_PLAIN: Final = "id, public_id, alias, state, created_at, updated_at, founder"
 _COLUMNS: Final = f"{_PLAIN}, is_operator, settings"
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM organization WHERE id = $1 AND deleted_at IS NULL"
 _BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM organization WHERE public_id = $1 AND deleted_at IS NULL"
@@ -19,10 +19,11 @@ _BY_ALIAS: Final = f"SELECT {_COLUMNS} FROM organization WHERE alias = $1 AND de
 _OPERATOR: Final = f"""
     SELECT {_COLUMNS} FROM organization WHERE is_operator = 1 AND deleted_at IS NULL ORDER BY id LIMIT 1"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM organization WHERE deleted_at IS NULL"
-_INSERT: Final = f"INSERT INTO organization ({_COLUMNS}) VALUES ({placeholders(1, 8)})"
+_INSERT: Final = f"INSERT INTO organization ({_COLUMNS}) VALUES ({placeholders(1, 9)})"
 _UPDATE: Final = """
     UPDATE organization SET alias = $1, state = $2, settings = $3, updated_at = $4
     WHERE id = $5 AND deleted_at IS NULL"""
+_OF_FOUNDER: Final = "SELECT id FROM organization WHERE founder = $1 AND founder > 0"
 _MARK_DELETED: Final = "UPDATE organization SET deleted_at = $1 WHERE id = $2 AND deleted_at IS NULL"
 
 read_settings = msgspec.json.Decoder(dict[str, int | bool]).decode
@@ -67,6 +68,12 @@ async def update(tx: Transaction, organization: Organization) -> bool:
         _UPDATE, organization.alias, organization.state, settings, organization.updated_at, organization.id
     )
     return changed == 1
+
+
+async def created_by_tenant(tx: Transaction, founder: int, *, deleted: bool = False) -> list[int]:
+    """Return the ids of the organizations that a tenant created; with `deleted`, those that are not purged yet too."""
+    rows = await tx.rows(_OF_FOUNDER if deleted else f"{_OF_FOUNDER} AND deleted_at IS NULL", founder)
+    return [int(row[0]) for row in rows]
 
 
 async def mark_deleted(tx: Transaction, organization: int, now: int) -> bool:

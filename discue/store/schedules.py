@@ -11,7 +11,7 @@ from discue.domain.messages import MessageOptions
 from discue.domain.model import Organization
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, fits, quotas_of
 from discue.domain.schedule import MissedRunPolicy, Schedule, ScheduleRun, Timing
-from discue.store import message_log, organizations, tallies
+from discue.store import accounts, message_log, organizations, tallies
 from discue.store.batch_rows import ENTRY_COLUMNS, entry_values
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
@@ -254,8 +254,8 @@ class _PublishBudget(msgspec.Struct):
         if quotas.limit_publishing:
             today = now // _DAY_MS * _DAY_MS
             periods = range(tallies.period_of(today), tallies.period_of(today + _DAY_MS))
-            messages = await tallies.count_messages(tx, owner.id, periods)
-            used = PublishUsage(messages, await tallies.bytes_stored(tx, owner.id))
+            messages = await accounts.count_messages(tx, owner.account, periods)
+            used = PublishUsage(messages, await accounts.bytes_stored(tx, owner.account))
         return cls(owner.state == "active", quotas, used)
 
     def taken_by(self, planned: PlannedRun) -> PlannedRun:

@@ -150,7 +150,7 @@ LOG: Final = _table(
 )
 
 TABLES: Final = (
-    _table("organization", "id", "public_id alias state is_operator settings created_at updated_at deleted_at"),
+    _table("organization", "id", "public_id alias state is_operator settings created_at updated_at deleted_at founder"),
     _table(
         "api_key",
         "organization id",

@@ -164,9 +164,9 @@ async def count_resources(tx: Transaction, organization: int, name: ResourceQuot
     return await read_number(tx, sql, organization, at_most)
 
 
-async def count_messages(tx: Transaction, organization: int, periods: range) -> int:
+async def count_messages(tx: Transaction, organization: int, periods: range, kind: int = MESSAGE_ADDED) -> int:
     """Count messages that were published in a range of periods."""
-    return await read_number(tx, _MESSAGES, organization, periods.start, periods.stop, MESSAGE_ADDED)
+    return await read_number(tx, _MESSAGES, organization, periods.start, periods.stop, kind)
 
 
 BUDGETS_A_STEP: Final = 500

@@ -36,6 +36,8 @@ def installation(setting: str, folder: Path) -> Iterator[Installation]:
             KEY,
             "--allow-private-targets",
             "--show-private-responses",
+            "--tenant-organizations",
+            "3",
         )
         servers = [stack.enter_context(serving(folder, *options)) for _ in range(workers)]
         yield Installation(tuple(server.url.rstrip("/") for server in servers), KEY)

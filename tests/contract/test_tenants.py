@@ -62,6 +62,27 @@ def test_an_organization_is_changed(owner: Caller, operator: Caller, place: str)
     owner.refused(422, "PUT", path, {"alias": None})
 
 
+@covers_both("POST ORGANIZATIONS 402", "PUT ORGANIZATIONS 402")
+@covers_both("PUT ORGANIZATIONS/{organization_id} 402", "PUT ORGANIZATIONS/{organization_id} 409")
+@both
+def test_tenants_create_organizations_as_far_as_the_operator_allows(operator: Caller, place: str) -> None:
+    content = body(operator.ask("POST", place, {"alias": f"org.example.{fresh()}"}))
+    tenant = operator.with_key(content["api_key"]["key"])
+    path = f"{place}/{content[PLACES[place]]['id']}"
+    made = []
+    while (answer := tenant.ask("POST", place, {})).status_code == 200:
+        made.append(body(answer)[PLACES[place]])
+    # A service that does not let tenants create any refuses the first one.
+    assert answer.status_code == (402 if made else 403)
+    tenant.refused(answer.status_code, "PUT", place, {})
+    tenant.refused(answer.status_code, "PUT", f"{place}/{content[PLACES[place]]['alias']}.more", {})
+    for each in made:
+        assert each["alias"].startswith(f"{content[PLACES[place]]['alias']}.")
+        tenant.refused(409, "PUT", path, {"alias": f"org.example.{fresh()}"})
+        operator.delete(f"{place}/{each['id']}")
+    operator.delete(path)
+
+
 @covers_both("DELETE ORGANIZATIONS/{organization_id} 200", "DELETE ORGANIZATIONS/{organization_id} 409")
 @covers("organizations.md# Change and delete")
 @both

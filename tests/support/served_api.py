@@ -243,6 +243,7 @@ def served(cache: Path, routes: Sequence[Route] = (), **settings: Any) -> Iterat
     ours = {
         "database": f"sqlite:///{cache}/discue.db",
         "allow_private_targets": True,
+        "tenant_organizations": 100,
         "trusted_proxies": (ip_network("127.0.0.0/8"),),
     }
     thread = _Thread(routes, {**ours, **settings})

@@ -32,7 +32,7 @@ from tests.upgrade import story
 FIXTURES = Path(__file__).parent / "fixtures"
 CLIENTS: story.Json = json.loads((FIXTURES / "clients.json").read_text(encoding="utf-8"))
 
-NEW_FIELDS = {"status_reason", "status_changed_at", "waits_for"}
+NEW_FIELDS = {"status_reason", "status_changed_at", "waits_for", "withheld"}
 """Fields that the old program did not show."""
 
 pytestmark = pytest.mark.xdist_group("upgrade")

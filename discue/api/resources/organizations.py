@@ -181,7 +181,11 @@ def _routes(
     # Older clients know only the path and the member of that name, so each name gets the structs that describe it.
 
     async def create(call: Call) -> NewApiClientResponse | NewOrganizationResponse:
-        """Create an organization. Only this response shows the organization's first API key."""
+        """Create an organization.
+
+        Only this response shows the organization's first API key. A key of the operator's organization can create any,
+        other keys those below their own organization, as many as the operator allows.
+        """
         fields = _fields(call)
 
         def respond(call: Call, made: NewOrganization) -> NewApiClientResponse | NewOrganizationResponse:
@@ -215,9 +219,9 @@ def _routes(
     examples = {"alias": "com.example.dev"}, {"alias": "com.example.stage"}
     return (
         Route(GET, collection, list_all, _LIST, response=page_response, query=PAGES),
-        Route(CREATE, collection, create, _WRITE, OrganizationBody, new_response, example=examples[0]),
+        Route(CREATE, collection, create, _WRITE, OrganizationBody, new_response, (402,), example=examples[0]),
         Route(GET, item, get, _READ, response=response),
-        Route(PUT, item, change, _WRITE, OrganizationBody, response, example=examples[1]),
+        Route(PUT, item, change, _WRITE, OrganizationBody, response, (409,), example=examples[1]),
         deletion(
             item,
             organizations.delete,
