@@ -28,6 +28,12 @@ class ServedProcess(NamedTuple):
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time that the process has used so far."""
+        user, system = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
 
 @contextmanager
 def served_process(database: str, **settings: object) -> Iterator[ServedProcess]:
