@@ -24,7 +24,6 @@ from discue.domain.errors import (
     Forbidden,
     NotAcceptable,
     NotFound,
-    Overloaded,
     PayloadTooLarge,
     UnsupportedMediaType,
 )
@@ -246,9 +245,10 @@ class App:
             # A body can be read only once, and a request with names may be handled twice.
             content = request.received
             if content is None:
-                content = await self._bodies.read(request.exchange, headers, limit)
-        except (PayloadTooLarge, Overloaded):
-            # A body of unknown length can be read only once, and its reader has discarded the rest.
+                organization = request.principal.organization
+                content = await self._bodies.read(request.exchange, headers, limit, organization=organization)
+        except PayloadTooLarge:
+            # A body that is announced as too large is not read. Any other has been: its reader has discarded the rest.
             request.body_is_left = length is not None
             raise
         request.received = content

@@ -1,7 +1,12 @@
-"""Reads request bodies, bounded in size, in time, and in the memory of all requests together."""
+"""Reads request bodies, bounded in size, in time, and in the memory of each caller and of all together.
+
+Memory is counted as bytes arrive: a body that is only announced takes nothing from anybody.
+"""
 
 import asyncio
+from collections import deque
 from contextlib import suppress
+from math import ceil
 from typing import Any
 
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
@@ -9,9 +14,25 @@ from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from discue.api.rsgi import HttpHeaders, HttpProtocol, HttpScope
 from discue.domain.errors import BadRequest, DiscueError, Overloaded, PayloadTooLarge, RequestTimeout
 
-_TICKS = 8
-"""Steps of a deadline. It strikes at most two steps late."""
+FIRST_BYTE_SECONDS = 5.0
+"""Time in which the first byte of a body must arrive."""
 
+BYTES_PER_SECOND = 1_024
+"""Minimum transfer rate of a body, after the time for its first byte."""
+
+SHARES = 4
+"""An organization's bodies take at most one of so many parts of the memory."""
+
+ANONYMOUS_SHARES = 16
+"""Bodies of requests without a key take, together, at most one of so many parts of the memory."""
+
+_SMALL_BYTES = 16_384
+"""The server reads a body up to this announced size in one piece."""
+
+_TICKS = 8
+"""Least number of ticks in a deadline. It strikes at most two ticks late."""
+
+_LONGEST_TICK_SECONDS = 1.0
 _LONGEST_NUMBER = 18
 _DISCARDED_BYTES = 16_777_216
 # Granian reads smaller bodies by itself. Otherwise it closes the connection if the body is still arriving when the
@@ -22,23 +43,91 @@ _STALLED_SECONDS = 0.5
 _BODIED = frozenset({"POST", "PUT"})
 
 
+class _Reading:
+    """A body that is being read."""
+
+    __slots__ = ("announced", "error", "last_tick", "received", "started", "waits")
+
+    def __init__(self, started: int, last_tick: int) -> None:
+        self.started = started
+        """The tick at which reading started."""
+        self.last_tick = last_tick
+        self.announced = 0
+        """The announced size, of a small body."""
+        self.received = 0
+        self.waits = False
+        """Whether it waits for its organization's share: the client is not late then."""
+        self.error: DiscueError | None = None
+        """The reason why reading was cancelled."""
+
+
+class _Share:
+    """The memory of one caller's bodies: later bodies wait, unread, for earlier ones."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def is_unused(self) -> bool:
+        return self._free == self._size and not self._waiting
+
+    def has_room(self, size: int) -> bool:
+        return size <= self._free and not self._waiting
+
+    def fitting(self, size: int) -> int:
+        """Return what a body of this size takes: one that is larger than the share takes all of it."""
+        return min(size, self._size)
+
+    def take(self, size: int) -> None:
+        self._free -= size
+
+    async def wait(self, size: int) -> None:
+        """Return when it is the turn of a body of this size, and take the room for it."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            # The turn may have come in the same moment.
+            self.give_back(0 if turn.cancelled() else size)
+            raise
+
+    def give_back(self, size: int) -> None:
+        self._free += size
+        while self._waiting:
+            wanted, turn = self._waiting[0]
+            if not turn.done():
+                if wanted > self._free:
+                    break
+                self._free -= wanted
+                turn.set_result(None)
+            self._waiting.popleft()
+
+
 class BodyReader:
     """Reads bodies. One timer serves all deadlines, and runs only while a body is read."""
 
     def __init__(self, *, deadline_seconds: float, max_bytes: int) -> None:
-        self._tick_seconds = deadline_seconds / _TICKS
+        self._tick_seconds = min(_LONGEST_TICK_SECONDS, deadline_seconds / _TICKS)
+        self._last_tick = ceil(deadline_seconds / self._tick_seconds)
+        self._first_byte_tick = min(self._last_tick, ceil(FIRST_BYTE_SECONDS / self._tick_seconds))
+        self._bytes_per_tick = BYTES_PER_SECOND * self._tick_seconds
         self._max_bytes = max_bytes
         self._bytes = 0
+        """Bytes of larger bodies that have arrived."""
+        self._announced = 0
+        """Announced bytes of small bodies."""
+        self._shares: dict[int, _Share] = {}
         self._tick = 0
         self._ticking = False
-        self._reading: dict[asyncio.Task[Any], int] = {}
-        self._late: set[asyncio.Task[Any]] = set()
+        self._reading: dict[asyncio.Task[Any], _Reading] = {}
 
-    async def read(self, exchange: HttpProtocol, headers: HttpHeaders, limit: int) -> bytes:
-        """Return the whole body; empty if there is none.
+    async def read(self, exchange: HttpProtocol, headers: HttpHeaders, limit: int, *, organization: int) -> bytes:
+        """Return the whole body; empty if there is none. `organization` is the caller's; 0 without a key.
 
         Raises PayloadTooLarge above `limit` bytes (without reading, if Content-Length says so), RequestTimeout if it
-        does not arrive within the deadline, and Overloaded if all bodies together take too much memory.
+        does not arrive within the deadline, or too slowly, and Overloaded if all bodies together take too much memory.
         """
         announced = headers.get("content-length")
         length = None if announced is None else _length(announced, limit)
@@ -47,23 +136,23 @@ class BodyReader:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("A body must be read in a task.")
-        self._reading[task] = self._tick
+        self._reading[task] = reading = _Reading(self._tick, self._last_tick)
         if not self._ticking:
             self._schedule_tick()
         try:
-            if length is not None:
-                return await self._whole(exchange, length)
-            content = await self._streamed(exchange, limit)
+            if length is not None and length <= _SMALL_BYTES:
+                return await self._small(exchange, length, reading)
+            content = await self._large(exchange, length or limit, limit, reading=reading, organization=organization)
         except asyncio.CancelledError:
-            # The deadline cancels the task, because that also ends a read inside the server's own code. Any other
+            # A deadline cancels the task, because that also ends a read inside the server's own code. Any other
             # cancellation goes on.
-            if task in self._late:
+            if reading.error is not None:
                 task.uncancel()
-                raise RequestTimeout from None
+                raise reading.error from None
             raise
         finally:
             del self._reading[task]
-            self._late.discard(task)
+            self._announced -= reading.announced
         if not content and headers.get("transfer-encoding") is not None:
             raise BadRequest("The request has Transfer-Encoding but an empty body.")
         return content
@@ -79,27 +168,39 @@ class BodyReader:
                     if not unwanted.should_continue(len(chunk), stalled):
                         break
 
-    async def _whole(self, exchange: HttpProtocol, length: int) -> bytes:
-        # Before the first byte: the server buffers the whole body, and many bodies that are announced but slow would
-        # otherwise pass the check together and exceed the memory limit later.
-        self._reserve(length)
-        try:
-            return await exchange()
-        finally:
-            self._bytes -= length
+    async def _small(self, exchange: HttpProtocol, length: int, reading: _Reading) -> bytes:
+        """Read a body in one piece, which costs half as much as in two.
 
-    async def _streamed(self, exchange: HttpProtocol, limit: int) -> bytes:
-        """Read a body of unknown length.
+        How much of it has arrived is not known meanwhile. Therefore the deadline is that of a body which arrives at
+        the minimum rate, and the oldest body makes room if too much is announced: one whose client is not an attacker
+        has arrived long before.
+        """
+        reading.last_tick = min(self._last_tick, self._first_byte_tick + ceil(length / self._bytes_per_tick))
+        reading.announced = length
+        self._announced += length
+        if self._announced > self._max_bytes:
+            self._make_room(reading)
+        return await exchange()
+
+    async def _large(
+        self, exchange: HttpProtocol, size: int, limit: int, *, reading: _Reading, organization: int
+    ) -> bytes:
+        """Read a body in pieces. `size` is its announced size, or what it may have at most.
 
         A body that breaks off looks complete at this level. The decoder notices: a JSON object that is cut is invalid.
         """
         content = bytearray()
         refusal: DiscueError | None = None
         unwanted: _Unwanted | None = None
+        share = taken = None
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(None) as stalled:
                     async for chunk in exchange:
+                        reading.received += len(chunk)
+                        if taken is None:
+                            share = self._share_of(organization)
+                            taken = await self._take(share, size, reading)
                         if unwanted is None and (refusal := self._refusal(len(content), len(chunk), limit)) is None:
                             content += chunk
                             continue
@@ -109,37 +210,70 @@ class BodyReader:
                             break
         finally:
             self._bytes -= len(content)
+            if share is not None:
+                share.give_back(taken or 0)
+                if share.is_unused:
+                    self._shares.pop(organization, None)
         if refusal is not None:
             raise refusal
         return bytes(content)
 
+    def _share_of(self, organization: int) -> _Share:
+        share = self._shares.get(organization)
+        if share is None:
+            parts = SHARES if organization else ANONYMOUS_SHARES
+            self._shares[organization] = share = _Share(self._max_bytes // parts)
+        return share
+
+    async def _take(self, share: _Share, size: int, reading: _Reading) -> int:
+        """Take the room for a whole body from a share, and return its size. Waits, at most for a deadline.
+
+        The whole body's, at its first byte: bodies that each wait for the rest of their room would wait for each other.
+        """
+        size = share.fitting(size)
+        if share.has_room(size):
+            share.take(size)
+            return size
+        reading.started, reading.waits = self._tick, True
+        await share.wait(size)
+        # Nobody has read the body meanwhile, so its deadlines start again.
+        reading.started, reading.waits, reading.received = self._tick, False, 0
+        return size
+
     def _refusal(self, size: int, more: int, limit: int) -> DiscueError | None:
         if size + more > limit:
             return _too_large(limit)
-        try:
-            self._reserve(more)
-        except Overloaded as error:
-            return error
+        if self._bytes + more > self._max_bytes:
+            return _overloaded()
+        self._bytes += more
         return None
 
-    def _reserve(self, size: int) -> None:
-        if self._bytes + size > self._max_bytes:
-            raise Overloaded("Too many request bodies are arriving. Try again soon.")
-        self._bytes += size
+    def _make_room(self, newest: _Reading) -> None:
+        """Cancel the oldest small bodies until the others fit. The dict is ordered, oldest first."""
+        for task, reading in self._reading.items():
+            if reading is newest or self._announced <= self._max_bytes:
+                break
+            if reading.announced:
+                self._announced -= reading.announced
+                reading.announced = 0
+                _cancel(task, reading, _overloaded())
 
     def _schedule_tick(self) -> None:
         self._ticking = True
         asyncio.get_running_loop().call_later(self._tick_seconds, self._on_tick)
 
     def _on_tick(self) -> None:
-        """Cancel reads whose deadline has passed. The dict is ordered, oldest first."""
+        """Cancel reads whose deadline has passed, or that are too slow."""
         # One timer for all, so that a body that arrives at once, as most do, neither sets up nor cancels one.
         self._tick += 1
-        for task, started in self._reading.items():
-            if self._tick - started <= _TICKS:
-                break
-            self._late.add(task)
-            task.cancel()
+        for task, reading in self._reading.items():
+            elapsed = self._tick - reading.started
+            if elapsed > reading.last_tick:
+                _cancel(task, reading, _overloaded() if reading.waits else RequestTimeout())
+            elif not reading.announced and not reading.waits:
+                expected = (elapsed - 1 - self._first_byte_tick) * self._bytes_per_tick
+                if reading.received < expected:
+                    _cancel(task, reading, RequestTimeout())
         if self._reading:
             self._schedule_tick()
         else:
@@ -185,6 +319,17 @@ def _length(announced: str, limit: int) -> int:
     if length > limit:
         raise _too_large(limit)
     return length
+
+
+def _cancel(task: asyncio.Task[Any], reading: _Reading, error: DiscueError) -> None:
+    """Make the read raise an error."""
+    if reading.error is None:
+        reading.error = error
+        task.cancel()
+
+
+def _overloaded() -> Overloaded:
+    return Overloaded("Too many request bodies are arriving. Try again soon.")
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

@@ -168,7 +168,7 @@ class Inbox:
         return msgspec.json.format(content) if "pretty=true" in scope.query_string.split("&") else content
 
     async def _receive(self, headers: HttpHeaders, exchange: HttpProtocol) -> None:
-        body = await self._bodies.read(exchange, headers, _BODY_LIMIT)
+        body = await self._bodies.read(exchange, headers, _BODY_LIMIT, organization=self._organization)
         lines = list(zip(headers.keys(), headers.values(), strict=True))
         signature = await self._verify(dict(lines), body)
         text = body.decode(errors="backslashreplace")[:_CHARACTERS_KEPT]

@@ -244,10 +244,14 @@ def test_bodies_that_are_too_much_together_are_503_with_retry_after(tmp_path_fac
     with served(tmp_path_factory.mktemp("narrow"), max_waiting_bytes=100_000) as service:
         cast = cast_of(service)
         path = f"/queues/{cast.queue()}/messages"
+        others = f"/queues/{cast.charlie.post('/queues', json={}).json()['queue']['id']}/messages"
         with socket.create_connection(("127.0.0.1", service.port)) as slow:
-            slow.sendall(announced(cast, path, 60_000) + b'{"data":"')
-            while not service.raw(announced(cast, path, 60_000)).startswith(b"HTTP/1.1 503 "):
+            slow.sendall(announced(cast, path, 60_000) + b'{"data":"' + b"x" * 59_900)
+            # Until what was sent has arrived.
+            while cast.charlie.post(others, json={"data": "x" * 60_000}).status_code == 200:
                 pass
+            assert problem(cast.charlie.post(others, json={"data": "x" * 60_000}), 503)
+            assert cast.charlie.post(others, json={"data": "small"}).status_code == 200
         answer = cast.alice.post(path, json={"data": "x" * 110_000})
         assert problem(answer, 503)["title"] == "Service Unavailable"
         assert int(answer.headers["retry-after"]) > 0
