@@ -11,7 +11,7 @@ from discue.api.admission import Admission, Request, check_request
 from discue.api.body import BodyReader
 from discue.api.decoding import event_reader
 from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
-from discue.api.negotiation import EVENTS, JSON, is_json, negotiate, prefers_events
+from discue.api.negotiation import EVENTS, JSON, accepts_gzip, is_json, negotiate, prefers_events
 from discue.api.path_names import PathNames, give_name
 from discue.api.problems import headers_of, problem_of
 from discue.api.resources import ROUTES
@@ -185,6 +185,7 @@ class App:
             disconnected=request.exchange.client_disconnect,
             prefers_events=_is_event_stream(route, request.accept),
             name=found.name,
+            accepts_gzip=route.compresses and _accepts_gzip(scope),
         )
         if given_key is not None:
             organization = request.principal.organization
@@ -292,6 +293,11 @@ class App:
 
 def _is_event_stream(route: Route, accept: str) -> bool:
     return route.streams and prefers_events(accept)
+
+
+def _accepts_gzip(scope: HttpScope) -> bool:
+    # A client that wants the text indented reads it on a terminal, or compares it.
+    return "pretty=" not in scope.query_string and accepts_gzip(scope.headers.get("accept-encoding", ""))
 
 
 def _etags(headers: HttpHeaders, name: str) -> EntityTags | None:

@@ -10,8 +10,18 @@ EVENTS = "text/event-stream"
 Negotiated = Literal["json", "problem", "nothing"]
 """How to respond: in the route's media type, with errors as JSON or as problem documents; or not acceptable."""
 
-_CACHED = 512
+_CACHED = 64
+"""Few, because clients choose the keys, which may be as long as a header."""
+
+_ACCEPT_CHARACTERS = 1_024
 _CHARSETS = frozenset({"utf-8", "utf8"})
+
+
+def joined(lines: list[str]) -> str:
+    """Return the lines of an Accept header as one list, without the ranges beyond 1,024 characters."""
+    # Reading 32 KiB of ranges would take the event loop for milliseconds.
+    accept = ",".join(lines)
+    return accept if len(accept) <= _ACCEPT_CHARACTERS else accept[:_ACCEPT_CHARACTERS].rpartition(",")[0]
 
 
 @lru_cache(_CACHED)
@@ -33,6 +43,15 @@ def prefers_events(accept: str) -> bool:
     """Whether an Accept header names server-sent events, and does not prefer JSON."""
     weights = _weights(accept)
     return weights.get(EVENTS, 0) > 0 and weights[EVENTS] >= weights.get(JSON, 0)
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header names gzip (RFC 9110, 12.5.3). A client that sends none may not read it."""
+    for element in accept_encoding[:_ACCEPT_CHARACTERS].lower().split(","):
+        coding, *parameters = (part.strip() for part in element.split(";"))
+        if coding in {"gzip", "x-gzip", "*"}:
+            return not any(parameter.partition("=")[2].strip(" 0.") == "" for parameter in parameters)
+    return False
 
 
 def _weights(accept: str) -> dict[str, float]:

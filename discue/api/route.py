@@ -131,6 +131,8 @@ class Call(msgspec.Struct):
     """Whether the client prefers server-sent events."""
     name: str = ""
     """The alias in the path of the queue or topic that the request publishes to; empty if there is its id."""
+    accepts_gzip: bool = False
+    """Whether the route compresses, and the client accepts that."""
 
     @property
     def url(self) -> str:
@@ -244,6 +246,8 @@ class Route(msgspec.Struct, frozen=True):
     ignores_idempotency_key: bool = False
     streams: bool = False
     """Whether it can respond with an EventStream."""
+    compresses: bool = False
+    """Whether its response is compressed for clients that accept gzip."""
     query: tuple[Parameter, ...] = ()
     required: tuple[str, ...] = ()
     """Fields of the body that this route needs although their type makes them optional."""

@@ -66,6 +66,7 @@ def test_strangers_that_announce_bodies_hold_up_nobody(server: ServedProcess, ne
     with announced(server, head("/invitations", 65_536), _STRANGERS) as connections:
         with publishing(neighbour) as during:
             answers = until_answered(connections, _FIRST_BYTE_SECONDS * 2 + 2)
+            during.wait()
         assert_unharmed(before, during)
         assert answers
         assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
@@ -78,7 +79,7 @@ def test_a_tenant_that_announces_batches_holds_up_neither_others_nor_itself(
     before = quiet(neighbour)
     request = head(f"{attacker.messages}/batch", _BATCH_BYTES, attacker.key)
     with announced(server, request, _BATCHES), publishing(neighbour) as during, publishing(attacker) as own:
-        quiet(neighbour)
+        during.wait()
     assert_unharmed(before, during)
     assert not own.refused
 

@@ -14,6 +14,7 @@ from discue.api.resources import ROUTES
 from discue.store.aliases import NAMED_KINDS
 
 _STANDARD = frozenset({"content-type", "content-length", "date", "server", "connection", "transfer-encoding"})
+_COMPRESSED = frozenset({"content-encoding", "vary"})
 _OF_PAGES = frozenset({"content-security-policy", "x-content-type-options", "referrer-policy"})
 _ASTRAY = (400, 404, 405, 406, 414, 423, 429, 431, 500, 503, 401, 403)
 """Statuses of requests that reach no operation: the document does not have their path or method."""
@@ -79,7 +80,7 @@ class Description:
             value = seen.headers[name]
             typed = int(value) if header["schema"]["type"] == "integer" and value.isdecimal() else value
             yield from (f"the header {name}: {fault}" for fault in self._schema_faults(header["schema"], typed))
-        known = declared.keys() | _STANDARD | _OF_PAGES
+        known = declared.keys() | _STANDARD | _COMPRESSED | _OF_PAGES
         yield from (f"the header {name} is not declared" for name in seen.headers.keys() - known)
 
     def _body_faults(self, seen: Seen, response: Json) -> Iterator[str]:

@@ -1,15 +1,15 @@
 """The service, its health, and the documentation of the API."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from discue import __version__
 from discue.api.openapi.document import document_of
 from discue.api.openapi.page import HTML_TYPE, SECURITY_HEADERS, openapi_page, page, prose, text
+from discue.api.openapi.rendered import RenderedDocument, RenderedOnce
 from discue.api.problems import REMEDIES, client_errors
 from discue.api.route import GET, Call, RawResponse, Route
 from discue.api.structs import ApiResponse, LinkTarget, doc, links_of
@@ -28,8 +28,8 @@ _COLLECTIONS: Final = (
     "events",
     "limits",
 )
-_CACHED_SERVERS: Final = 16
-"""URLs of the service for which documents are cached: each has its own."""
+_BASE: Final = "https://base.invalid"
+"""Stands for the URL of the service in rendered documents. No service is under `.invalid` (RFC 2606)."""
 
 
 class ServiceResponse(ApiResponse, kw_only=True, frozen=True):
@@ -99,30 +99,39 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
     """Return the routes of the documentation, which describes these routes and itself."""
     table = tuple(described)
 
-    # The document includes the routes that return it, so it is made when it is first asked for, and then kept.
-    @lru_cache(_CACHED_SERVERS)
-    def document(server: str) -> bytes:
-        return msgspec.json.encode(document_of((*table, *routes), server))
+    # The document includes the routes that return it, so it is made when it is first asked for.
+    def whole() -> dict[str, Any]:
+        return document_of((*table, *routes), _BASE)
 
-    @lru_cache(_CACHED_SERVERS)
-    def whole_page(server: str) -> bytes:
-        return openapi_page(document_of((*table, *routes), server), f"{server}/openapi.json")
+    openapi_json = RenderedOnce(lambda: RenderedDocument(msgspec.json.encode(whole()).split(_BASE.encode())))
+    docs_html = RenderedOnce(
+        lambda: RenderedDocument(openapi_page(whole(), f"{_BASE}/openapi.json").split(_BASE.encode()))
+    )
 
     async def openapi(call: Call) -> RawResponse:
         """Get this document. OpenAPI 3.1."""
-        return RawResponse(document(call.base))
+        return _compressed(call, await openapi_json.get(), msgspec.json.encode(call.base)[1:-1])
 
     async def docs(call: Call) -> RawResponse:
         """Read this document as a page."""
         call.headers.extend(SECURITY_HEADERS)
-        return RawResponse(whole_page(call.base))
+        return _compressed(call, await docs_html.get(), text(call.base).encode())
 
     routes = (
-        Route(GET, "/openapi.json", openapi, None, response=OpenApiDocument),
-        Route(GET, "/docs", docs, None, media_type=HTML_TYPE),
+        Route(GET, "/openapi.json", openapi, None, response=OpenApiDocument, compresses=True),
+        Route(GET, "/docs", docs, None, media_type=HTML_TYPE, compresses=True),
         Route(GET, "/docs/errors/{status}", error, None, media_type=HTML_TYPE),
     )
     return routes
+
+
+def _compressed(call: Call, document: RenderedDocument, base: bytes) -> RawResponse:
+    """Return a document with the URL of the service in it, compressed if the client accepts that."""
+    call.headers.append(("vary", "accept-encoding"))
+    if not call.accepts_gzip:
+        return RawResponse(document.plain(base))
+    call.headers.append(("content-encoding", "gzip"))
+    return RawResponse(document.gzipped(base))
 
 
 ROUTES = (

@@ -1,0 +1,60 @@
+"""Documents with the URL of the service: the same content compressed or not, for every URL."""
+
+import gzip
+import zlib
+
+import pytest
+
+from discue.api.negotiation import accepts_gzip
+from discue.api.openapi.rendered import RenderedDocument
+from tests.support.served_api import Cast
+
+PARTS = ([b"only"], [b"before ", b" after"], [b"", b" between ", b""], [b"a" * 100_000, b"b" * 70_000, b"a" * 100_000])
+
+
+@pytest.mark.parametrize("url", [b"http://x", b"https://" + b"long." * 60 + b"example.com/v1"])
+@pytest.mark.parametrize("parts", PARTS)
+def test_compressed_document_is_the_plain_one(parts: list[bytes], url: bytes) -> None:
+    document = RenderedDocument(parts)
+    compressed = document.gzipped(url)
+    assert document.plain(url) == url.join(parts)
+    assert gzip.decompress(compressed) == document.plain(url)
+    # One member, so that clients which read only the first read all.
+    reader = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    assert reader.decompress(compressed) == document.plain(url)
+    assert reader.eof
+    assert not reader.unused_data
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/v1/docs"])
+def test_documents_are_compressed_for_clients_that_accept_gzip(cast: Cast, path: str) -> None:
+    plain = cast.nobody.get(path, headers={"accept-encoding": "identity"})
+    compressed = cast.nobody.get(path, headers={"accept-encoding": "br, gzip;q=0.5"})
+    assert "content-encoding" not in plain.headers
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert int(compressed.headers["content-length"]) < 100_000 < int(plain.headers["content-length"])
+    assert compressed.content == plain.content
+    assert {plain.headers["vary"], compressed.headers["vary"]} == {"accept-encoding"}
+
+
+def test_document_names_the_host_of_each_request(cast: Cast) -> None:
+    hosts = ["one.example", "two.example:8080", "[::1]:1"]
+    for host in hosts:
+        assert cast.nobody.get("/openapi.json", headers={"host": host}).json()["servers"] == [{"url": f"http://{host}"}]
+        assert f"<code>http://{host}</code>" in cast.nobody.get("/docs", headers={"host": host}).text
+
+
+def test_indented_document_is_not_compressed(cast: Cast) -> None:
+    answer = cast.nobody.get("/openapi.json?pretty=true", headers={"accept-encoding": "gzip"})
+    assert "content-encoding" not in answer.headers
+    assert answer.text.startswith('{\n  "openapi"')
+
+
+@pytest.mark.parametrize("header", ["gzip", "GZIP", "deflate, gzip;q=0.1", "*"])
+def test_client_accepts_gzip(header: str) -> None:
+    assert accepts_gzip(header)
+
+
+@pytest.mark.parametrize("header", ["", "identity", "br", "gzip;q=0", "gzip; q=0.000", "gzipped"])
+def test_client_does_not_accept_gzip(header: str) -> None:
+    assert not accepts_gzip(header)
