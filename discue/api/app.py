@@ -17,7 +17,9 @@ from discue.api.problems import headers_of, problem_of
 from discue.api.resources import ROUTES
 from discue.api.route import SMALL_BODY, Call, CompiledRoute, EventStream, Match, RawResponse, Route, Router, Services
 from discue.api.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
+from discue.api.sockets import connection_of
 from discue.api.structs import NamedBody, base_url
+from discue.api.unread import SMALL_BYTES, UnreadResponse, UnreadResponses
 from discue.domain.errors import (
     BadRequest,
     DiscueError,
@@ -65,6 +67,7 @@ class App:
             deadline_seconds=body_deadline_seconds or settings.request_body_timeout_seconds,
             max_bytes=settings.max_waiting_bytes,
         )
+        self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes)
         self._logs_requests = settings.log_requests
         self._monotonic = services.control.clock.monotonic
         self._id_prefix = services.control.random_bytes(_REQUEST_ID_BYTES).hex()
@@ -78,6 +81,9 @@ class App:
         try:
             content = await self._respond(request)
             status = request.status
+            if len(content) > SMALL_BYTES and scope.method == "GET":
+                # What has changed something is always answered.
+                self._unread.check(connection_of(scope), len(content))
         except (ProtocolClosed, ClientGone):
             return
         except DiscueError as error:
@@ -92,19 +98,27 @@ class App:
             # is still sending then sees a reset instead of the response.
             await self._bodies.discard(exchange, scope)
         request.response_headers += self._admission.rate_headers(request)
+        unread: UnreadResponse | None = None
         if request.stream is not None and status == _OK:
             await self._stream(request, request.stream)
         else:
-            _send(request, status, content)
+            unread = await self._send(request, status, content)
         if self._logs_requests:
             self._log(request, status, len(content), self._monotonic() - started)
+        if unread is not None:
+            # The server has a copy.
+            del content
+            await self._unread.until_read(exchange, unread)
 
     async def _stream(self, request: Request, pieces: AsyncGenerator[bytes, None]) -> None:
         try:
             response = request.exchange.response_stream(_OK, request.response_headers)
+            window = self._unread.window(connection_of(request.scope))
             async with aclosing(pieces):
                 async for piece in pieces:
+                    await window.room()
                     await response.send_bytes(piece)
+                    window.add(len(piece))
         except (ProtocolClosed, ClientGone):
             return
         except Exception as error:
@@ -262,6 +276,25 @@ class App:
         request.content = content
         return compiled.decode(content)
 
+    async def _send(self, request: Request, status: int, content: bytes) -> UnreadResponse | None:
+        """Send the response. Returns it if the client must still read it."""
+        exchange, headers, query = request.exchange, request.response_headers, request.scope.query_string
+        # After the entity tag, which is that of the compact body: both are the same version of the resource.
+        if query and "pretty=true" in query.split("&") and headers[0][1].endswith("json"):
+            content = msgspec.json.format(content)
+        if status == _NOT_MODIFIED:
+            exchange.response_empty(status, [line for line in headers if line[0] != "content-type"])
+        elif request.scope.method == "HEAD":
+            # Granian would send the body over HTTP/2.
+            headers.append(("content-length", str(len(content))))
+            exchange.response_empty(status, headers)
+        elif len(content) > SMALL_BYTES:
+            connection = connection_of(request.scope)
+            return await self._unread.start(exchange, connection, status, headers=headers, content=content)
+        else:
+            exchange.response_bytes(status, headers, content)
+        return None
+
     def _problem(self, request: Request, error: DiscueError) -> bytes:
         request.response_headers = [
             *headers_of(error, negotiate(request.accept)),
@@ -309,20 +342,3 @@ def _etags(headers: HttpHeaders, name: str) -> EntityTags | None:
         return parse_etags(",".join(values))
     except ValueError:
         raise BadRequest(f'The header {name} must be * or a list of entity tags such as "abc", "def".') from None
-
-
-def _send(request: Request, status: int, content: bytes) -> None:
-    query = request.scope.query_string
-    # After the entity tag, which is that of the compact body: both are the same version of the resource.
-    if query and "pretty=true" in query.split("&") and request.response_headers[0][1].endswith("json"):
-        content = msgspec.json.format(content)
-    if status == _NOT_MODIFIED:
-        request.exchange.response_empty(
-            status, [line for line in request.response_headers if line[0] != "content-type"]
-        )
-    elif request.scope.method == "HEAD":
-        # Granian would send the body over HTTP/2.
-        request.response_headers.append(("content-length", str(len(content))))
-        request.exchange.response_empty(status, request.response_headers)
-    else:
-        request.exchange.response_bytes(status, request.response_headers, content)

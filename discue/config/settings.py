@@ -220,6 +220,12 @@ class Settings:
         types.integer(_MEBIBYTE, _MAX_BUFFER),
         "Size of the memory buffer of the newest messages, which deliveries read, in bytes.",
     )
+    max_unread_bytes: int = _setting(
+        64 * _MEBIBYTE,
+        types.integer(_MEBIBYTE, _MAX_BUFFER),
+        "Maximum bytes of responses that clients have not read yet; a connection's share is a quarter. Beyond it, the "
+        "connection that reads slowest is closed.",
+    )
     request_body_timeout_seconds: int = _setting(
         30, types.integer(1, 3600), "Timeout for receiving the body of a request, in seconds."
     )

@@ -179,7 +179,10 @@ async def _events(call: Call, target: pulls.PullTarget, limit: int) -> AsyncGene
             except DiscueError as error:
                 yield _event("problem", _encode(problem_of(error, "", call.base)))
                 return
-            yield b"".join(_event("message", _encode(_view(each))) for each in leased) if leased else _HEARTBEAT
+            if not leased:
+                yield _HEARTBEAT
+            for each in leased:
+                yield _event("message", _encode(_view(each)))
 
 
 def _key_left_ms(call: Call) -> int:

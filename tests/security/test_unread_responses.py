@@ -1,0 +1,90 @@
+"""Responses that nobody reads do not fill the memory."""
+
+import select
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from tests.security.http2 import answers, connected, gets, greeting
+from tests.security.neighbour import publishing, tenant
+from tests.support.served_process import ServedProcess, served_process
+
+_CONNECTIONS = 20
+_STREAMS = 200
+_STREAMS_AT_ONCE = 100
+_GROWTH_BYTES = 150_000_000
+_STREAM_BYTES = 60_000_000
+_STREAM_SECONDS = 4.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServedProcess]:
+    with served_process(f"sqlite:///{tmp_path}/discue.db") as running:
+        yield running
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4_096
+
+
+class _Memory:
+    """Watches how much memory a process takes at most."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._first = _resident_bytes(pid)
+        self.growth = 0
+
+    def look(self) -> None:
+        self.growth = max(self.growth, _resident_bytes(self._pid) - self._first)
+
+
+@pytest.mark.parametrize("window", [0, 1, 65_535])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_responses_over_http_2_without_a_window_are_bounded(server: ServedProcess, encoding: str, window: int) -> None:
+    neighbour = tenant(server, "com.example.neighbour")
+    memory = _Memory(server.pid)
+    requests = greeting(window) + gets("/docs", range(_STREAMS), [("accept-encoding", encoding)])
+    with ExitStack() as stack:
+        attackers = [stack.enter_context(closing(connected(server.port))) for _ in range(_CONNECTIONS)]
+        with publishing(neighbour) as during:
+            for attacker in attackers:
+                attacker.sendall(requests)
+            answered = []
+            for attacker in attackers:
+                answered.append(answers(attacker, _STREAMS_AT_ONCE))
+                memory.look()
+            during.wait()
+        memory.look()
+    assert sum(answered) >= _CONNECTIONS * _STREAMS_AT_ONCE // 2
+    assert memory.growth <= _GROWTH_BYTES
+    assert not during.refused
+
+
+def test_stream_of_events_waits_for_its_client(server: ServedProcess) -> None:
+    consumer = tenant(server, "com.example.consumer")
+    listeners = f"/queues/{consumer.queue}/listeners"
+    with consumer.client() as client:
+        made = client.post(
+            listeners, json={"alias": "pulls", "mode": "pull", "lease_seconds": 1, "max_in_flight": 1_000}
+        )
+        path = f"{listeners}/{made.raise_for_status().json()['listener']['id']}/messages"
+        for _ in range(12):
+            batch = [{"data": "x" * 200_000}] * 40
+            client.post(f"{consumer.messages}/batch", json={"messages": batch}).raise_for_status()
+    memory = _Memory(server.pid)
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        reader.connect(("127.0.0.1", server.port))
+        lines = [f"GET {path}?max=100 HTTP/1.1", "Host: x", "Accept: text/event-stream", f"X-API-KEY: {consumer.key}"]
+        reader.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert reader.recv(12) == b"HTTP/1.1 200"
+        ends_at = time.monotonic() + _STREAM_SECONDS
+        while time.monotonic() < ends_at and memory.growth < _STREAM_BYTES:
+            select.select([], [], [], 0.05)
+            memory.look()
+    assert memory.growth < _STREAM_BYTES
