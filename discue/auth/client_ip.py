@@ -62,6 +62,10 @@ class ClientIpResolver:
         agreed = not forwarded_for or client == self._walk(address, _listed(forwarded_for))
         return client if agreed else address
 
+    def is_proxy(self, address: str) -> bool:
+        """Whether an address in canonical form is that of a trusted proxy."""
+        return bool(self._trusted) and self._is_trusted(address)
+
     def _walk(self, address: str, nodes: Iterator[str]) -> str:
         """Return the first untrusted address, following the proxies from the last one."""
         for node in nodes:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,22 @@ from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server.embed import Server
 
+from discue.api.sockets import limit_unacknowledged
+from discue.config.types import Networks
 from discue.domain.errors import SettingsInvalid
+from discue.observability.logs import Log
+from discue.observability.supervisor import Supervisor
+from discue.server.connection_limits import ConnectionLimits, accepted_connections
 
 _BACKLOG = 1_024
 _HEADER_READ_TIMEOUT_MS = 15_000
 _HEADERS_LIMIT_BYTES = 65_536
+_STREAMS = 100
+"""Requests at once on a connection of HTTP/2: the least that RFC 9113 recommends (6.5.2)."""
+
+_STREAM_BUFFER_BYTES = 16_384
+"""What is taken from a response before it is sent: it is counted as read, and held for each request."""
+
 _RUNTIME_THREADS = 1
 _PROBE_SECONDS = 0.02
 _CHECKS = 250
@@ -39,29 +51,38 @@ class Address(msgspec.Struct, frozen=True):
         return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
 
 
-class _CountingApplication:
-    """An application that counts its requests in flight."""
+class _WatchedApplication:
+    """An application whose requests are noted for the limits of connections."""
 
-    def __init__(self, application: Any) -> None:
+    def __init__(self, application: Any, limits: ConnectionLimits) -> None:
         self._application = application
-        self.in_flight = 0
+        self._limits = limits
 
     async def __rsgi__(self, scope: Any, exchange: Any) -> None:
-        self.in_flight += 1
+        self._limits.begin(exchange, scope.client)
         try:
             await self._application.__rsgi__(scope, exchange)
         finally:
-            self.in_flight -= 1
+            self._limits.end(exchange)
 
 
 class HttpServer:
     """Serves one application on the running event loop."""
 
-    def __init__(self, application: Any, address: Address, *, max_connections: int) -> None:
+    def __init__(
+        self,
+        application: Any,
+        address: Address,
+        *,
+        max_connections: int,
+        trusted_proxies: Networks = (),
+        log: Log | None = None,
+    ) -> None:
         self.address = address if address.shared else msgspec.structs.replace(address, port=free_port(address))
-        self._application = _CountingApplication(application)
+        self._limits = ConnectionLimits(max_connections=max_connections, trusted_proxies=trusted_proxies, log=log)
+        self._supervisor = Supervisor(log or Log())
         self._server = Server(
-            self._application,
+            _WatchedApplication(application, self._limits),
             # Granian takes an address, not a host name.
             address=_resolved(self.address)[1][0],
             port=self.address.port,
@@ -71,11 +92,16 @@ class HttpServer:
             runtime_threads=_RUNTIME_THREADS,
             backlog=_BACKLOG,
             # Limits connections, also idle ones: with the default, idle clients would lock out all others.
-            backpressure=max_connections,
+            backpressure=accepted_connections(max_connections),
             http1_settings=HTTP1Settings(
                 header_read_timeout=_HEADER_READ_TIMEOUT_MS, max_buffer_size=_HEADERS_LIMIT_BYTES * 2
             ),
-            http2_settings=HTTP2Settings(max_headers_size=_HEADERS_LIMIT_BYTES, keep_alive_interval=30_000),
+            http2_settings=HTTP2Settings(
+                max_headers_size=_HEADERS_LIMIT_BYTES,
+                keep_alive_interval=30_000,
+                max_concurrent_streams=_STREAMS,
+                max_send_buffer_size=_STREAM_BUFFER_BYTES,
+            ),
             log_enabled=False,
             ssl_cert=address.tls_cert,
             ssl_key=address.tls_key,
@@ -95,6 +121,8 @@ class HttpServer:
                 await asyncio.sleep(_PROBE_SECONDS)
             else:
                 writer.close()
+                limit_unacknowledged(self.address.port)
+                self._supervisor.every(0, "connection_limits", partial(self._limits.round, self.address.port))
                 return
         raise SettingsInvalid(f"host, port: the server does not accept connections on {self.address.url}.")
 
@@ -115,6 +143,7 @@ class HttpServer:
         idle.cancel()
         self._running.cancel()
         await asyncio.wait({self._running})
+        await self._supervisor.stop()
         if not self._running.cancelled() and not isinstance(error := self._running.exception(), TimeoutError | None):
             raise error
 
@@ -128,7 +157,7 @@ class HttpServer:
         idle_since = loop.time()
         while loop.time() - idle_since < _IDLE_SECONDS:
             await asyncio.sleep(_PROBE_SECONDS)
-            if self._application.in_flight:
+            if self._limits.in_flight:
                 idle_since = loop.time()
 
 

@@ -70,7 +70,8 @@ class Worker:
     ) -> None:
         settings, store, clock = control.settings, control.store, control.clock
         self._control = control
-        self._log = log
+        self.log = log
+        self.trusted_proxies = settings.trusted_proxies
         self._predecessors = predecessors
         self.readiness = Readiness(store)
         policy, connect_seconds = control.egress, settings.connect_timeout_seconds
@@ -178,7 +179,7 @@ class Worker:
         await self._ownership.begin(self._predecessors)
         self._start_jobs()
         self.dispatcher.tasks.spawn(self._warm_up())
-        self._log.info("worker_joined", session_id=self.lease.session_id, slot=self.lease.slot)
+        self.log.info("worker_joined", session_id=self.lease.session_id, slot=self.lease.slot)
         self.readiness.phase = "serving"
         # These objects live as long as the process: keep the garbage collector from traversing them.
         gc.collect()
@@ -199,7 +200,7 @@ class Worker:
                 await self.lease.begin_leaving()
             self._control.store.engine.notify(Notification(cursors=True))
         except (Unavailable, TimeoutError) as error:
-            self._log.warning("leave_not_announced", reason=str(error))
+            self.log.warning("leave_not_announced", reason=str(error))
         await self.dispatcher.drain(self._control.settings.drain_timeout_seconds)
 
     async def leave(self) -> None:
@@ -214,13 +215,13 @@ class Worker:
                 pass
         except Unavailable as error:
             # Only the times of last use are lost: the drain has not failed.
-            self._log.warning("key_usage_not_saved", reason=error.detail)
+            self.log.warning("key_usage_not_saved", reason=error.detail)
         try:
             await self.lease.leave()
             self._control.store.engine.notify(Notification(cursors=True))
         except Unavailable as error:
             # Other workers take over when the lease expires.
-            self._log.warning("lease_not_released", reason=error.detail)
+            self.log.warning("lease_not_released", reason=error.detail)
 
     async def _renew(self) -> None:
         if not await self.lease.renew():
@@ -231,10 +232,10 @@ class Worker:
             await self._control.store.engine.warm_up()
         except Unavailable as error:
             # Only the first requests are slower.
-            self._log.warning("not_warmed_up", reason=error.detail)
+            self.log.warning("not_warmed_up", reason=error.detail)
 
     def _rejoin(self) -> None:
-        self._log.warning(
+        self.log.warning(
             "worker_expired", session_id=self.lease.session_id, detail="Another worker took over; starting again."
         )
         self.dispatcher.registry.drop_all()
@@ -275,7 +276,13 @@ class Worker:
 @asynccontextmanager
 async def served(worker: Worker, address: Address, *, max_connections: int) -> AsyncIterator[HttpServer]:
     """Serve the worker's API at an address. At the end, stop accepting, and meanwhile hand over the deliveries."""
-    server = HttpServer(worker.application, address, max_connections=max_connections)
+    server = HttpServer(
+        worker.application,
+        address,
+        max_connections=max_connections,
+        trusted_proxies=worker.trusted_proxies,
+        log=worker.log,
+    )
     try:
         # The server starts first and answers 503: if the address is in use, the cursors must stay with their owners,
         # and a listener that this process serves must be reachable when the lanes start.

@@ -1,0 +1,180 @@
+"""Limits of clients' connections: silent ones are closed, no address takes most places, and newcomers find one free.
+
+The HTTP server accepts connections up to a number and then accepts no more, not even a health check's, and it waits
+for the first byte of a connection forever. Therefore this goes through the connections every second, and finds them
+among the open files of this process.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from discue.api.sockets import Connection, descriptors, held, inode_of, peer_of, reset
+from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
+from discue.config.types import Networks
+from discue.observability.logs import Log
+
+FIRST_REQUEST_SECONDS: Final = 15.0
+"""Time from the acceptance of a connection to its first request, TLS included."""
+
+SHARES: Final = 4
+"""Above half of the limit, an address keeps at most one of so many parts of it."""
+
+_RESERVED: Final = 16
+_SECONDS: Final = 1.0
+_BUSY_SECONDS: Final = 0.1
+_LOG_SECONDS: Final = 10.0
+_FEW: Final = 256
+"""Open files that are looked through in the event loop; more are looked through in a thread."""
+
+_Key = tuple[int, int]
+"""The descriptor of a socket and its inode: a descriptor is used again."""
+
+
+def accepted_connections(max_connections: int) -> int:
+    """Return how many connections to accept: above the limit, newcomers are accepted, and others are closed."""
+    return max_connections + _RESERVED + max_connections // 16
+
+
+class _Known:
+    """An open connection."""
+
+    __slots__ = ("client", "connection", "descriptor", "first_round", "seen_at", "subject")
+
+    def __init__(self, descriptor: int, connection: Connection, subject: str, *, first_round: int) -> None:
+        self.descriptor = descriptor
+        self.connection = connection
+        self.client = connection.client
+        self.first_round = first_round
+        """The round in which it was opened: an earlier request is that of another connection from the same port."""
+        self.seen_at = time.monotonic()
+        self.subject = subject
+        """What shares a limit: an IPv4 address, or a network of IPv6 addresses. Empty for proxies."""
+
+
+class ConnectionLimits:
+    """Closes connections of one server that break the limits, in each `round`."""
+
+    def __init__(
+        self,
+        *,
+        max_connections: int,
+        trusted_proxies: Networks = (),
+        log: Log | None = None,
+        first_request_seconds: float = FIRST_REQUEST_SECONDS,
+    ) -> None:
+        """Addresses in `trusted_proxies` have no limit of their own: theirs are the connections of all clients."""
+        self._max = max_connections
+        self._share = max(1, max_connections // SHARES)
+        self._proxies = ClientIpResolver(trusted_proxies)
+        self._log = log or Log()
+        self._first_request_seconds = first_request_seconds
+        self._known: dict[_Key, _Known | None] = {}
+        """By socket; None for sockets that are not connections of this server."""
+        self._round = 0
+        self._requested: dict[str, int] = {}
+        """The round of the last request of each client, which is an address and a port."""
+        self._in_flight: dict[int, str] = {}
+        self._closed = 0
+        self._logged_at = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """The number of requests in flight."""
+        return len(self._in_flight)
+
+    def begin(self, request: object, client: str) -> None:
+        """Note a request of a client, until `end`."""
+        self._requested[client] = self._round
+        self._in_flight[id(request)] = client
+
+    def end(self, request: object) -> None:
+        del self._in_flight[id(request)]
+
+    async def round(self, port: int) -> None:
+        """Close what breaks the limits, and wait until the next round."""
+        began_at = time.monotonic()
+        await self._sweep(port)
+        busy = len(self._known) > self._max // 2
+        # A fifth of one core at most, however many connections there are.
+        await asyncio.sleep(max(_BUSY_SECONDS if busy else _SECONDS, (time.monotonic() - began_at) * 4))
+
+    async def _sweep(self, port: int) -> None:
+        self._round += 1
+        found, busy = descriptors(), set(self._in_flight.values())
+        if len(found) <= _FEW:
+            clients = self._look(found, port, busy)
+        else:
+            clients = await asyncio.to_thread(self._look, found, port, busy)
+        if len(self._requested) > 2 * len(clients) + _FEW:
+            # What was noted in this round may belong to connections that were opened after the look.
+            self._requested = {
+                client: number
+                for client, number in self._requested.items()
+                if client in clients or number == self._round
+            }
+        self._report()
+
+    def _look(self, found: list[int], port: int, busy: set[str]) -> set[str]:
+        """Go through the open files and close what breaks the limits. Returns the clients that are connected."""
+        now = time.monotonic()
+        known: dict[_Key, _Known | None] = {}
+        for descriptor in found:
+            inode = inode_of(descriptor)
+            if inode is not None:
+                key = descriptor, inode
+                known[key] = self._known[key] if key in self._known else self._new(descriptor, port)
+        self._known = known
+        connections = [each for each in known.values() if each is not None]
+        for each in self._excess(connections, busy, now):
+            with held(each.descriptor) as connection:
+                if connection is not None and peer_of(connection) == each.connection:
+                    reset(connection)
+                    self._closed += 1
+        return {each.client for each in connections}
+
+    def _new(self, descriptor: int, port: int) -> _Known | None:
+        with held(descriptor) as found:
+            connection = None if found is None else peer_of(found)
+        if connection is None or connection.port != port:
+            return None
+        address = canonical(connection.client)
+        subject = "" if self._proxies.is_proxy(address) else subject_of(address)
+        return _Known(descriptor, connection, subject, first_round=self._round - 1)
+
+    def _last_request(self, known: _Known) -> int:
+        """Return the round of the last request on a connection; -1 if there was none."""
+        last = self._requested.get(known.client, -1)
+        return last if last >= known.first_round else -1
+
+    def _excess(self, connections: list[_Known], busy: set[str], now: float) -> Iterator[_Known]:
+        """Yield the connections to close."""
+        left = []
+        for each in connections:
+            if self._last_request(each) < 0 and now - each.seen_at > self._first_request_seconds:
+                yield each
+            else:
+                left.append(each)
+        if len(left) <= self._max // 2:
+            return
+        # Those that have sent nothing go first, then those that have been idle for longest.
+        left.sort(key=lambda each: (each.client in busy, self._last_request(each), each.seen_at))
+        counts = Counter(each.subject for each in left)
+        too_many = len(left) - self._max
+        kept = []
+        for each in left:
+            if each.subject and counts[each.subject] > self._share:
+                counts[each.subject] -= 1
+                too_many -= 1
+                yield each
+            else:
+                kept.append(each)
+        yield from kept[: max(0, too_many)]
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if self._closed and now - self._logged_at >= _LOG_SECONDS:
+            self._log.warning("connections_closed", count=self._closed, limit=self._max)
+            self._closed, self._logged_at = 0, now
