@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 import msgspec
 
 from discue.api.decoding import given_twice
-from discue.api.negotiation import JSON, joined
+from discue.api.negotiation import ACCEPT_CHARACTERS, JSON
 from discue.api.route import ANONYMOUS, Services
 from discue.api.rsgi import HttpHeaders, HttpProtocol, HttpScope
 from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
@@ -61,8 +61,10 @@ class Request:
         self.id: str = given if given and _REQUEST_ID.fullmatch(given) else fallback_id()
         self.response_headers = [("content-type", JSON), ("x-request-id", self.id)]
         accept: str = self.headers.get("accept", "")
-        self.accept = joined(self.headers.get_all("accept")) if accept else accept
+        self.accept = ",".join(self.headers.get_all("accept")) if accept else accept
         """The Accept header; several lines are one list."""
+        if len(self.accept) > ACCEPT_CHARACTERS:
+            self.accept = self.accept[:ACCEPT_CHARACTERS].rpartition(",")[0]
         self.address = ""
         """The client's address."""
         self.principal = ANONYMOUS

@@ -13,15 +13,10 @@ Negotiated = Literal["json", "problem", "nothing"]
 _CACHED = 64
 """Few, because clients choose the keys, which may be as long as a header."""
 
-_ACCEPT_CHARACTERS = 1_024
+ACCEPT_CHARACTERS = 1_024
+"""Characters of an Accept header that are read. Reading 32 KiB would take the event loop for milliseconds."""
+
 _CHARSETS = frozenset({"utf-8", "utf8"})
-
-
-def joined(lines: list[str]) -> str:
-    """Return the lines of an Accept header as one list, without the ranges beyond 1,024 characters."""
-    # Reading 32 KiB of ranges would take the event loop for milliseconds.
-    accept = ",".join(lines)
-    return accept if len(accept) <= _ACCEPT_CHARACTERS else accept[:_ACCEPT_CHARACTERS].rpartition(",")[0]
 
 
 @lru_cache(_CACHED)
@@ -47,7 +42,7 @@ def prefers_events(accept: str) -> bool:
 
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether an Accept-Encoding header names gzip (RFC 9110, 12.5.3). A client that sends none may not read it."""
-    for element in accept_encoding[:_ACCEPT_CHARACTERS].lower().split(","):
+    for element in accept_encoding[:ACCEPT_CHARACTERS].lower().split(","):
         coding, *parameters = (part.strip() for part in element.split(";"))
         if coding in {"gzip", "x-gzip", "*"}:
             return not any(parameter.partition("=")[2].strip(" 0.") == "" for parameter in parameters)

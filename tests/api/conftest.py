@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.coroutines import pytest_pyfunc_call, runner
 from tests.support.databases import ENGINE_NAMES, new_database
 from tests.support.everywhere import EVERYWHERE
 from tests.support.served_api import Cast, Service, cast_of, served
 
-__all__ = ["cast", "service"]
+__all__ = ["cast", "pytest_pyfunc_call", "runner", "service"]
 
 
 ABOUT_STORAGE = frozenset(

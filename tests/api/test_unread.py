@@ -1,0 +1,207 @@
+"""Responses that clients have not read are counted, wait for nobody, and end with their connections."""
+
+import asyncio
+import socket
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from discue.api.rsgi import ClientGone
+from discue.api.sockets import Connection, Progress, close_connections, descriptors
+from discue.api.unread import READ_SECONDS, SMALL_BYTES, StreamWindow, UnreadResponse, UnreadResponses
+from discue.domain.errors import Overloaded
+
+MAX_BYTES = 1_000_000
+TICK_SECONDS = 0.001
+STALLED_SECONDS = 0.3
+"""Several times as long as a stream waits before it looks again."""
+
+
+class Exchange:
+    """A request whose client reads its response when the test says so."""
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.headers: list[tuple[str, str]] = []
+        self.read = asyncio.Event()
+
+    def response_stream(self, status: int, headers: list[tuple[str, str]]) -> "Exchange":
+        self.headers = headers
+        return self
+
+    async def send_bytes(self, data: bytes) -> None:
+        self.content += data
+
+    async def client_disconnect(self) -> None:
+        await self.read.wait()
+
+
+class Unread:
+    """Responses of a server with clients that are numbered."""
+
+    def __init__(self) -> None:
+        self.closed: list[Connection] = []
+        self.changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.responses = UnreadResponses(max_bytes=MAX_BYTES, tick_seconds=TICK_SECONDS, close=self._close)
+        self._exchanges: list[tuple[Connection, Exchange]] = []
+        self._reading: list[asyncio.Task[None]] = []
+
+    async def send(self, number: int, size: int) -> Exchange:
+        exchange, connection = Exchange(), client(number)
+        # The parts of the protocol that are used.
+        response = await self.responses.start(exchange, connection, 200, headers=[], content=b"x" * size)  # type: ignore[arg-type]
+        self._exchanges.append((connection, exchange))
+        self._reading.append(asyncio.create_task(self._until_read(exchange, response)))
+        return exchange
+
+    async def tick(self) -> None:
+        await asyncio.sleep(TICK_SECONDS)
+
+    async def ended(self) -> None:
+        await asyncio.gather(*self._reading)
+
+    async def _until_read(self, exchange: Exchange, response: UnreadResponse) -> None:
+        await self.responses.until_read(exchange, response)  # type: ignore[arg-type]
+
+    def _close(self, connections: Collection[Connection]) -> None:
+        self._loop.call_soon_threadsafe(self._closed, connections)
+
+    def _closed(self, connections: Collection[Connection]) -> None:
+        self.closed += sorted(connections)
+        for connection, exchange in self._exchanges:
+            if connection in connections:
+                exchange.read.set()
+        self.changed.set()
+
+
+def client(number: int) -> Connection:
+    return Connection(3_000, f"192.0.2.1:{number}")
+
+
+async def test_response_is_sent_whole_and_forgotten_when_it_is_read() -> None:
+    unread = Unread()
+    exchange = await unread.send(1, MAX_BYTES)
+    assert exchange.content == b"x" * MAX_BYTES
+    assert exchange.headers == [("content-length", str(MAX_BYTES))]
+    with pytest.raises(Overloaded):
+        unread.responses.check(client(2), SMALL_BYTES)
+    exchange.read.set()
+    await unread.ended()
+    unread.responses.check(client(1), MAX_BYTES)
+    assert not unread.closed
+
+
+async def test_connection_has_a_quarter_of_the_memory() -> None:
+    unread = Unread()
+    await unread.send(1, MAX_BYTES // 8)
+    unread.responses.check(client(1), MAX_BYTES // 8)
+    with pytest.raises(Overloaded, match="Read the earlier responses"):
+        unread.responses.check(client(1), MAX_BYTES // 8 + 1)
+    unread.responses.check(client(2), MAX_BYTES // 4)
+
+
+async def test_response_that_is_not_read_in_time_ends_with_its_connection() -> None:
+    unread = Unread()
+    await unread.send(1, 10_000)
+    began_at = asyncio.get_running_loop().time()
+    await unread.changed.wait()
+    assert unread.closed == [client(1)]
+    assert asyncio.get_running_loop().time() - began_at >= READ_SECONDS * TICK_SECONDS
+    await unread.ended()
+    unread.responses.check(client(2), MAX_BYTES)
+
+
+async def test_oldest_responses_make_room_for_others() -> None:
+    unread = Unread()
+    for number in range(4):
+        await unread.send(number, MAX_BYTES // 4)
+    # Refused at first: the others may be reading.
+    with pytest.raises(Overloaded, match="Clients do not read"):
+        unread.responses.check(client(9), MAX_BYTES // 4)
+    assert not unread.closed
+    while not _has_room(unread):
+        await unread.tick()
+    assert unread.closed == [client(0)]
+
+
+def _has_room(unread: Unread) -> bool:
+    try:
+        unread.responses.check(client(9), MAX_BYTES // 4)
+    except Overloaded:
+        return False
+    return True
+
+
+@contextmanager
+def connected() -> Iterator[tuple[socket.socket, socket.socket, Connection]]:
+    """A client's socket, the server's, and the connection between them."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, (host, port) = listening.accept()
+        with ours, theirs:
+            yield ours, theirs, Connection(listening.getsockname()[1], f"{host}:{port}")
+
+
+def test_connection_is_closed_by_its_name() -> None:
+    with connected() as (ours, theirs, connection), connected() as (other, others_end, _):
+        before = descriptors()
+        close_connections({connection, Connection(1, "192.0.2.1:1")})
+        # With the end of the server's own descriptor it is reset; until then nothing more comes.
+        assert ours.recv(1) == b""
+        with pytest.raises(BrokenPipeError):
+            theirs.send(b"x")
+        others_end.sendall(b"x")
+        assert other.recv(1) == b"x"
+        assert descriptors() == before
+
+
+def test_progress_is_what_the_client_has_acknowledged() -> None:
+    with connected() as (ours, theirs, connection):
+        progress = Progress(connection)
+        assert progress.acknowledged() == 0
+        theirs.sendall(b"x" * 1_000)
+        received = b""
+        while len(received) < 1_000:
+            received += ours.recv(1_000)
+        while progress.acknowledged() != 1_000:
+            pass
+    assert progress.acknowledged() is None
+
+
+async def test_stream_waits_until_its_client_reads() -> None:
+    with connected() as (ours, theirs, connection):
+        _, server = await asyncio.open_connection(sock=theirs)
+        window, piece, sent = StreamWindow(Progress(connection), lambda: None), b"x" * 65_536, 0
+        while not (waiting := asyncio.create_task(window.room())).done():
+            ended, _ = await asyncio.wait({waiting}, timeout=STALLED_SECONDS)
+            if not ended:
+                break
+            # What the system does not take, the server holds.
+            server.write(piece)
+            window.add(len(piece))
+            sent += len(piece)
+        assert 1_048_576 < sent < 16_777_216
+        received = 0
+        while received < sent:
+            received += len(await asyncio.to_thread(ours.recv, 1_000_000))
+        await waiting
+        server.transport.abort()
+
+
+async def test_client_that_stops_reading_a_stream_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("discue.api.unread.READ_SECONDS", 0.01)
+
+    class Stalled(Progress):
+        def acknowledged(self) -> int:
+            return 0
+
+    closed: list[bool] = []
+    window = StreamWindow(Stalled(client(1)), lambda: closed.append(True))
+    window.add(1_000_000)
+    await window.room()
+    window.add(2_000_000)
+    with pytest.raises(ClientGone):
+        await window.room()
+    assert closed == [True]
