@@ -82,7 +82,7 @@ class App:
             content = await self._respond(request)
             status = request.status
             if len(content) > SMALL_BYTES and scope.method == "GET":
-                # What has changed something is always answered.
+                # A request that has changed something is always answered.
                 self._unread.check(connection_of(scope), len(content))
         except (ProtocolClosed, ClientGone):
             return

@@ -27,7 +27,7 @@ _RESET: Final = struct.pack("ii", 1, 0)
 _ACKNOWLEDGED: Final = struct.Struct("@120xQ")
 
 
-class Connection(NamedTuple):
+class ClientConnection(NamedTuple):
     """A connection of a client."""
 
     port: int
@@ -36,9 +36,9 @@ class Connection(NamedTuple):
     """Address and port of the client, as in a request's scope."""
 
 
-def connection_of(scope: HttpScope) -> Connection:
+def connection_of(scope: HttpScope) -> ClientConnection:
     """Return the connection on which a request came."""
-    return Connection(int(scope.server.rpartition(":")[2]), scope.client)
+    return ClientConnection(int(scope.server.rpartition(":")[2]), scope.client)
 
 
 def descriptors() -> list[int]:
@@ -60,7 +60,7 @@ def inode_of(descriptor: int) -> int | None:
 
 @contextmanager
 def held(descriptor: int) -> Iterator[socket.socket | None]:
-    """Hold an open socket for the block, whoever closes it meanwhile; None if it is closed already."""
+    """Hold an open socket for the block, even if the server closes it meanwhile; None if it is closed already."""
     if inode_of(descriptor) is None:
         yield None
         return
@@ -78,19 +78,23 @@ def held(descriptor: int) -> Iterator[socket.socket | None]:
         yield ours
 
 
-def peer_of(found: socket.socket) -> Connection | None:
+def peer_of(found: socket.socket) -> ClientConnection | None:
     """Return the connection of a socket; None if it is none over TCP."""
     if found.family not in {socket.AF_INET, socket.AF_INET6} or found.type != socket.SOCK_STREAM:
         return None
     try:
-        port, (host, client_port, *_) = found.getsockname()[1], found.getpeername()
+        port, (host, client_port, *rest) = found.getsockname()[1], found.getpeername()
     except OSError:
         return None
-    return Connection(port, f"[{host}]:{client_port}" if found.family == socket.AF_INET6 else f"{host}:{client_port}")
+    if found.family == socket.AF_INET:
+        return ClientConnection(port, f"{host}:{client_port}")
+    # A link-local address has the number of its interface, where Python shows the name.
+    zone = f"%{rest[1]}" if rest[1] else ""
+    return ClientConnection(port, f"[{host.partition('%')[0]}{zone}]:{client_port}")
 
 
-def close_connections(connections: Collection[Connection]) -> None:
-    """Close connections at once, whatever is under way on them. Those that are closed already are left out."""
+def close_connections(connections: Collection[ClientConnection]) -> None:
+    """Close connections at once, with all requests in flight. Connections that are closed already are left out."""
     left = set(connections)
     for descriptor in descriptors():
         if not left:
@@ -126,20 +130,20 @@ def _listens_on(found: socket.socket, port: int) -> bool:
 
 
 def reset(found: socket.socket) -> None:
-    """End a connection. What its client has not read is not sent any more."""
+    """End a connection, without sending the rest of its responses."""
     with suppress(OSError):
         found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         found.shutdown(socket.SHUT_RDWR)
 
 
-class Progress:
+class AcknowledgedBytes:
     """How many bytes the machine of a client has acknowledged."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._descriptor = -1
 
-    def acknowledged(self) -> int | None:
+    def count(self) -> int | None:
         """Return the number since the connection was opened; None if it is closed, or the system does not say."""
         if sys.platform != "linux":
             return None

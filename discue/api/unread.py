@@ -14,7 +14,7 @@ from typing import Final
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
 from discue.api.rsgi import ClientGone, HttpProtocol
-from discue.api.sockets import Connection, Progress, close_connections
+from discue.api.sockets import AcknowledgedBytes, ClientConnection, close_connections
 from discue.domain.errors import Overloaded
 
 SMALL_BYTES: Final = 4_096
@@ -48,7 +48,7 @@ class UnreadResponse:
 
     __slots__ = ("connection", "last_tick", "size", "ticks")
 
-    def __init__(self, connection: Connection, size: int) -> None:
+    def __init__(self, connection: ClientConnection, size: int) -> None:
         self.connection = connection
         self.size = size
         self.last_tick = round((READ_SECONDS + size / READ_BYTES_PER_SECOND) / _TICK_SECONDS)
@@ -64,22 +64,22 @@ class UnreadResponses:
         *,
         max_bytes: int,
         tick_seconds: float = _TICK_SECONDS,
-        close: Callable[[Collection[Connection]], None] = close_connections,
+        close: Callable[[Collection[ClientConnection]], None] = close_connections,
     ) -> None:
         self._max_bytes = max_bytes
         self._share = max_bytes // SHARES
         self._tick_seconds = tick_seconds
         self._close_now = close
         self._bytes = 0
-        self._by_connection: dict[Connection, int] = {}
-        """Unread bytes. What is being closed is counted until it is closed: it is in memory."""
+        self._by_connection: dict[ClientConnection, int] = {}
+        """Unread bytes. A connection that is being closed is counted until then: its responses are in memory."""
         self._responses: dict[UnreadResponse, None] = {}
         """The oldest first."""
-        self._closing: set[Connection] = set()
+        self._closing: set[ClientConnection] = set()
         self._closer: asyncio.Task[None] | None = None
         self._ticking = False
 
-    def check(self, connection: Connection, size: int) -> None:
+    def check(self, connection: ClientConnection, size: int) -> None:
         """Raise Overloaded if clients must read earlier responses before there is room for one of this size."""
         unread = self._by_connection.get(connection, 0)
         if unread and unread + size > self._share:
@@ -91,7 +91,7 @@ class UnreadResponses:
     async def start(
         self,
         exchange: HttpProtocol,
-        connection: Connection,
+        connection: ClientConnection,
         status: int,
         *,
         headers: list[tuple[str, str]],
@@ -126,9 +126,9 @@ class UnreadResponses:
             if left:
                 self._by_connection[response.connection] = left
 
-    def window(self, connection: Connection) -> "StreamWindow":
+    def window(self, connection: ClientConnection) -> "StreamWindow":
         """Return what makes a stream on a connection wait for its client."""
-        return StreamWindow(Progress(connection), partial(self._close, connection))
+        return StreamWindow(AcknowledgedBytes(connection), partial(self._close, connection))
 
     def _make_room(self, size: int) -> None:
         """Close the connections with the oldest responses: a client that reads has read them long before."""
@@ -141,7 +141,7 @@ class UnreadResponses:
                 excess -= self._by_connection[response.connection]
                 self._close(response.connection)
 
-    def _close(self, connection: Connection) -> None:
+    def _close(self, connection: ClientConnection) -> None:
         self._closing.add(connection)
         if self._closer is None:
             self._closer = asyncio.get_running_loop().create_task(self._close_all())
@@ -175,7 +175,7 @@ class UnreadResponses:
 class StreamWindow:
     """Back-pressure for a stream of events: it waits while its client has not read what was sent before."""
 
-    def __init__(self, progress: Progress, close: Callable[[], None]) -> None:
+    def __init__(self, progress: AcknowledgedBytes, close: Callable[[], None]) -> None:
         self._progress = progress
         self._close = close
         self._sent = 0
@@ -193,7 +193,7 @@ class StreamWindow:
             # Most streams are short: their connections need not be found.
             if self._sent >= _FREE_BYTES:
                 # In a thread, because it looks through all open files.
-                self._acknowledged = await asyncio.to_thread(self._progress.acknowledged)
+                self._acknowledged = await asyncio.to_thread(self._progress.count)
                 self._unread = 0
             return
         if self._unread <= _WINDOW_BYTES:
@@ -212,7 +212,7 @@ class StreamWindow:
 
     def _read(self) -> int:
         """Return how much the client has read since the last call, and count it."""
-        acknowledged = self._progress.acknowledged()
+        acknowledged = self._progress.count()
         if acknowledged is None or self._acknowledged is None:
             # The connection is closed: sending raises.
             self._unread = 0

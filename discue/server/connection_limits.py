@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from discue.api.sockets import Connection, descriptors, held, inode_of, peer_of, reset
+from discue.api.sockets import ClientConnection, descriptors, held, inode_of, peer_of, reset
 from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
 from discue.config.types import Networks
 from discue.observability.logs import Log
@@ -43,7 +43,7 @@ class _Known:
 
     __slots__ = ("client", "connection", "descriptor", "first_round", "seen_at", "subject")
 
-    def __init__(self, descriptor: int, connection: Connection, subject: str, *, first_round: int) -> None:
+    def __init__(self, descriptor: int, connection: ClientConnection, subject: str, *, first_round: int) -> None:
         self.descriptor = descriptor
         self.connection = connection
         self.client = connection.client
@@ -51,7 +51,7 @@ class _Known:
         """The round in which it was opened: an earlier request is that of another connection from the same port."""
         self.seen_at = time.monotonic()
         self.subject = subject
-        """What shares a limit: an IPv4 address, or a network of IPv6 addresses. Empty for proxies."""
+        """The holder of a share: an IPv4 address, or a network of IPv6 addresses. Empty for proxies."""
 
 
 class ConnectionLimits:
@@ -95,21 +95,21 @@ class ConnectionLimits:
 
     async def round(self, port: int) -> None:
         """Close what breaks the limits, and wait until the next round."""
-        began_at = time.monotonic()
+        started_at = time.monotonic()
         await self._sweep(port)
         busy = len(self._known) > self._max // 2
         # A fifth of one core at most, however many connections there are.
-        await asyncio.sleep(max(_BUSY_SECONDS if busy else _SECONDS, (time.monotonic() - began_at) * 4))
+        await asyncio.sleep(max(_BUSY_SECONDS if busy else _SECONDS, (time.monotonic() - started_at) * 4))
 
     async def _sweep(self, port: int) -> None:
         self._round += 1
         found, busy = descriptors(), set(self._in_flight.values())
         if len(found) <= _FEW:
-            clients = self._look(found, port, busy)
+            clients = self._enforce(found, port, busy)
         else:
-            clients = await asyncio.to_thread(self._look, found, port, busy)
+            clients = await asyncio.to_thread(self._enforce, found, port, busy)
         if len(self._requested) > 2 * len(clients) + _FEW:
-            # What was noted in this round may belong to connections that were opened after the look.
+            # Requests of this round may be on connections that were opened after the look.
             self._requested = {
                 client: number
                 for client, number in self._requested.items()
@@ -117,7 +117,7 @@ class ConnectionLimits:
             }
         self._report()
 
-    def _look(self, found: list[int], port: int, busy: set[str]) -> set[str]:
+    def _enforce(self, found: list[int], port: int, busy: set[str]) -> set[str]:
         """Go through the open files and close what breaks the limits. Returns the clients that are connected."""
         now = time.monotonic()
         known: dict[_Key, _Known | None] = {}
@@ -159,7 +159,7 @@ class ConnectionLimits:
                 left.append(each)
         if len(left) <= self._max // 2:
             return
-        # Those that have sent nothing go first, then those that have been idle for longest.
+        # Connections without a request go first, then those that have been idle for longest.
         left.sort(key=lambda each: (each.client in busy, self._last_request(each), each.seen_at))
         counts = Counter(each.subject for each in left)
         too_many = len(left) - self._max

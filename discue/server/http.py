@@ -27,7 +27,7 @@ _STREAMS = 100
 """Requests at once on a connection of HTTP/2: the least that RFC 9113 recommends (6.5.2)."""
 
 _STREAM_BUFFER_BYTES = 16_384
-"""What is taken from a response before it is sent: it is counted as read, and held for each request."""
+"""Bytes of each response that are taken before they are sent. They are counted as read, and are in memory."""
 
 _RUNTIME_THREADS = 1
 _PROBE_SECONDS = 0.02

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from discue.api.rsgi import ClientGone
-from discue.api.sockets import Connection, Progress, close_connections, descriptors
+from discue.api.sockets import AcknowledgedBytes, ClientConnection, close_connections, descriptors
 from discue.api.unread import READ_SECONDS, SMALL_BYTES, StreamWindow, UnreadResponse, UnreadResponses
 from discue.domain.errors import Overloaded
 
@@ -41,11 +41,11 @@ class Unread:
     """Responses of a server with clients that are numbered."""
 
     def __init__(self) -> None:
-        self.closed: list[Connection] = []
+        self.closed: list[ClientConnection] = []
         self.changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.responses = UnreadResponses(max_bytes=MAX_BYTES, tick_seconds=TICK_SECONDS, close=self._close)
-        self._exchanges: list[tuple[Connection, Exchange]] = []
+        self._exchanges: list[tuple[ClientConnection, Exchange]] = []
         self._reading: list[asyncio.Task[None]] = []
 
     async def send(self, number: int, size: int) -> Exchange:
@@ -65,10 +65,10 @@ class Unread:
     async def _until_read(self, exchange: Exchange, response: UnreadResponse) -> None:
         await self.responses.until_read(exchange, response)  # type: ignore[arg-type]
 
-    def _close(self, connections: Collection[Connection]) -> None:
+    def _close(self, connections: Collection[ClientConnection]) -> None:
         self._loop.call_soon_threadsafe(self._closed, connections)
 
-    def _closed(self, connections: Collection[Connection]) -> None:
+    def _closed(self, connections: Collection[ClientConnection]) -> None:
         self.closed += sorted(connections)
         for connection, exchange in self._exchanges:
             if connection in connections:
@@ -76,8 +76,8 @@ class Unread:
         self.changed.set()
 
 
-def client(number: int) -> Connection:
-    return Connection(3_000, f"192.0.2.1:{number}")
+def client(number: int) -> ClientConnection:
+    return ClientConnection(3_000, f"192.0.2.1:{number}")
 
 
 async def test_response_is_sent_whole_and_forgotten_when_it_is_read() -> None:
@@ -135,19 +135,19 @@ def _has_room(unread: Unread) -> bool:
 
 
 @contextmanager
-def connected() -> Iterator[tuple[socket.socket, socket.socket, Connection]]:
+def connected() -> Iterator[tuple[socket.socket, socket.socket, ClientConnection]]:
     """A client's socket, the server's, and the connection between them."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         ours = socket.create_connection(listening.getsockname())
         theirs, (host, port) = listening.accept()
         with ours, theirs:
-            yield ours, theirs, Connection(listening.getsockname()[1], f"{host}:{port}")
+            yield ours, theirs, ClientConnection(listening.getsockname()[1], f"{host}:{port}")
 
 
 def test_connection_is_closed_by_its_name() -> None:
     with connected() as (ours, theirs, connection), connected() as (other, others_end, _):
         before = descriptors()
-        close_connections({connection, Connection(1, "192.0.2.1:1")})
+        close_connections({connection, ClientConnection(1, "192.0.2.1:1")})
         # With the end of the server's own descriptor it is reset; until then nothing more comes.
         assert ours.recv(1) == b""
         with pytest.raises(BrokenPipeError):
@@ -159,26 +159,26 @@ def test_connection_is_closed_by_its_name() -> None:
 
 def test_progress_is_what_the_client_has_acknowledged() -> None:
     with connected() as (ours, theirs, connection):
-        progress = Progress(connection)
-        assert progress.acknowledged() == 0
+        progress = AcknowledgedBytes(connection)
+        assert progress.count() == 0
         theirs.sendall(b"x" * 1_000)
         received = b""
         while len(received) < 1_000:
             received += ours.recv(1_000)
-        while progress.acknowledged() != 1_000:
+        while progress.count() != 1_000:
             pass
-    assert progress.acknowledged() is None
+    assert progress.count() is None
 
 
 async def test_stream_waits_until_its_client_reads() -> None:
     with connected() as (ours, theirs, connection):
         _, server = await asyncio.open_connection(sock=theirs)
-        window, piece, sent = StreamWindow(Progress(connection), lambda: None), b"x" * 65_536, 0
+        window, piece, sent = StreamWindow(AcknowledgedBytes(connection), lambda: None), b"x" * 65_536, 0
         while not (waiting := asyncio.create_task(window.room())).done():
             ended, _ = await asyncio.wait({waiting}, timeout=STALLED_SECONDS)
             if not ended:
                 break
-            # What the system does not take, the server holds.
+            # The server holds all that the system does not take.
             server.write(piece)
             window.add(len(piece))
             sent += len(piece)
@@ -193,8 +193,8 @@ async def test_stream_waits_until_its_client_reads() -> None:
 async def test_client_that_stops_reading_a_stream_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("discue.api.unread.READ_SECONDS", 0.01)
 
-    class Stalled(Progress):
-        def acknowledged(self) -> int:
+    class Stalled(AcknowledgedBytes):
+        def count(self) -> int:
             return 0
 
     closed: list[bool] = []

@@ -13,7 +13,7 @@ _INITIAL_WINDOW_SIZE = 4
 
 
 def greeting(window: int) -> bytes:
-    """What a client begins with, which allows the server so many bytes of each response."""
+    """The beginning of a connection, which allows the server so many bytes of each response."""
     return _PREFACE + _frame(_SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, window))
 
 
@@ -32,7 +32,7 @@ def connection_window(size: int) -> bytes:
 
 
 def answers(connection: socket.socket, count: int) -> int:
-    """Read until so many requests have an answer, and return how many have; fewer if the server closes."""
+    """Read until so many requests have a response, and return how many have; fewer if the server closes."""
     received, answered = b"", 0
     while answered < count:
         while len(received) < 9 or len(received) < 9 + int.from_bytes(received[:3], "big"):

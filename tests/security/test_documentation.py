@@ -16,7 +16,7 @@ _CLIENTS = 4
 _REQUESTS = 300
 _LARGEST_BYTES = 100_000
 _CPU_SECONDS = 0.004
-"""Of the whole process, of which the event loop has the smaller part."""
+"""Processor time of the whole process; the event loop takes the smaller part."""
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def head(path: str, length: int, key: str = "") -> bytes:
 
 
 def until_answered(connections: list[socket.socket], seconds: float) -> list[bytes]:
-    """Wait until the first of these connections has an answer, and return those that came with it."""
+    """Wait until the first of these connections has a response, and return those that came with it."""
     deadline = time.monotonic() + seconds
     ready: list[socket.socket] = []
     polled = select.poll()

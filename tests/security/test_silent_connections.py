@@ -16,7 +16,7 @@ from tests.support.served_process import ServedProcess, served_process
 _PLACES = 64
 _PATIENCE_SECONDS = 20.0
 
-# What a connection of each protocol begins with, and then does not go on.
+# The beginning of a connection of each protocol, which does not go on.
 _BEGINNINGS = {"nothing": b"", "http/1.1": b"GET / HT", "http/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n"}
 
 

@@ -1,4 +1,4 @@
-"""Which connections a server closes, by the sockets that are open."""
+"""Limits of connections, and which of the open sockets a server closes."""
 
 import socket
 from collections.abc import Iterator
@@ -103,7 +103,7 @@ async def test_address_keeps_its_share_when_half_of_the_places_are_taken() -> No
         crowd[0].use()
         await serving.sweep()
         assert all(are_open(others))
-        # What has been used stays.
+        # Used connections stay.
         assert are_open(crowd) == [True, False, False, True]
 
 

@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
+from discue.api.sockets import ClientConnection, connection_of, descriptors, held, peer_of
 from discue.server.http import Address, HttpServer
 
 # The start of an HTTP/2 connection: the preface and empty settings.
@@ -24,6 +27,29 @@ class Slow:
         self.arrived.set()
         await self.answer.wait()
         exchange.response_str(200, [], "done")
+
+
+class Named:
+    """Says on which connection a request came, and whether that is the only one that is open."""
+
+    def __init__(self) -> None:
+        self.connections: list[ClientConnection] = []
+
+    async def __rsgi__(self, scope: Any, exchange: Any) -> None:
+        self.connections.append(connection_of(scope))
+        self.connections += [
+            each for each in map(connection_at, descriptors()) if each is not None and each.port == scope_port(scope)
+        ]
+        exchange.response_str(200, [], "done")
+
+
+def connection_at(descriptor: int) -> ClientConnection | None:
+    with held(descriptor) as found:
+        return None if found is None else peer_of(found)
+
+
+def scope_port(scope: Any) -> int:
+    return int(scope.server.rpartition(":")[2])
 
 
 @asynccontextmanager
@@ -78,3 +104,17 @@ async def test_a_request_that_never_ends_is_given_its_grace_and_no_more() -> Non
         await application.arrived.wait()
         assert await ended_within(server, 1) >= 0.9
     application.answer.set()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_connection_of_a_request_is_found_among_the_open_sockets(host: str) -> None:
+    application = Named()
+    server = HttpServer(application, Address(host, 0), max_connections=10)
+    await server.start()
+    reader, writer = await asyncio.open_connection(host, server.address.port)
+    writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    await reader.readuntil(b"done")
+    writer.close()
+    await server.stop(1)
+    named, *found = application.connections
+    assert named in found

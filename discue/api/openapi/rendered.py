@@ -14,7 +14,7 @@ from typing import Final
 _LEVEL: Final = 9
 _RAW: Final = -zlib.MAX_WBITS
 _HEADER: Final = b"\x1f\x8b\x08\0\0\0\0\0\x02\xff"
-"""Of a gzip file (RFC 1952) without a name and time, of an unknown system."""
+"""The header of a gzip file (RFC 1952) without name and time."""
 
 _STORED: Final = struct.Struct("<BHH")
 """The head of a stored block of DEFLATE (RFC 1951, 3.2.4): not the last one, its length, and the complement of it."""
