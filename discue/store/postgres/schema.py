@@ -59,9 +59,7 @@ CREATE TABLE meta (key TEXT COLLATE "C" NOT NULL PRIMARY KEY, value TEXT COLLATE
 INSERT INTO meta (key, value) VALUES ('epoch', replace(gen_random_uuid()::text, '-', ''));
 """
 # Without parameters: the server parses and runs it in one step (see `PostgresTransaction`).
-_PUT: Final = (
-    "INSERT INTO meta (key, value) VALUES ('{}', '{}') ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-)
+_PUT: Final = "INSERT INTO meta (key, value) VALUES ('{}', '{}') ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
 async def versions(connection: asyncpg.Connection) -> tuple[int, int]:
