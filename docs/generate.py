@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 from discue.config.settings import SETTINGS, VARIABLE_PREFIX, Setting
@@ -36,15 +37,16 @@ trusted_proxies = ["10.0.0.0/8"]
 - Separate the elements of a list with commas; in the file, a list of strings works too. An empty variable counts as unset.
 - A command that finds invalid settings lists all of them, each with its source, and exits with 2 (`discue check`: 1).
 - `discue dev` has [defaults of its own](commands.md#discue-dev) for a developer's machine.
-
-| setting | value | default | meaning | commands |
-| --- | --- | --- | --- | --- |
 """
+_TABLE_HEAD = "| setting | value | default | meaning | commands |\n| --- | --- | --- | --- | --- |\n"
 
 
 def settings_page() -> str:
-    """Return the page with the table of settings."""
-    return _SETTINGS_INTRODUCTION + "".join(_settings_row(setting) for setting in SETTINGS)
+    """Return the page with a table of settings for each group."""
+    page = _SETTINGS_INTRODUCTION
+    for title, settings in groupby(SETTINGS, key=lambda setting: setting.group):
+        page += f"\n## {title.capitalize()}\n\n{_TABLE_HEAD}{''.join(_settings_row(setting) for setting in settings)}"
+    return page
 
 
 def _settings_row(setting: Setting) -> str:

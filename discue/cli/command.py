@@ -63,8 +63,7 @@ def add_command(
         description=f"{summary[:1].upper()}{summary[1:]}. {description}".rstrip(),
         allow_abbrev=False,
     )
-    flags = parser.add_argument_group("settings", "flags override DISCUE_… variables, which override the TOML file")
-    sources.add_flags(flags, name, base)
+    sources.add_flags(parser, name, base)
     parser.set_defaults(run=run, base=base or {}, command=name, parser=parser)
     return parser
 

@@ -1,6 +1,6 @@
 """Settings. Flags, environment variables, the TOML file and the documentation are derived from these definitions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
@@ -324,6 +324,8 @@ class Setting:
     secret: bool
     commands: tuple[Command, ...]
     """Commands that accept it as a flag."""
+    group: str
+    """Heading of `--help` and of the documentation that it is shown under."""
 
     @property
     def flag(self) -> str:
@@ -338,9 +340,27 @@ class Setting:
         return "[secret]" if self.secret and value is not None else repr(self.type.shown(value))
 
 
-SETTINGS: tuple[Setting, ...] = tuple(
-    Setting(name=each.name, default=each.default, **each.metadata) for each in fields(Settings)
-)
+_FIRST_OF_GROUP = {
+    "database": "database",
+    "host": "network and processes",
+    "allow_private_targets": "access and encryption",
+    "log_format": "log",
+    "max_message_bytes": "storage",
+    "delivery_deadline_seconds": "delivery",
+    "max_waiting_bytes": "limits",
+    "quota_queues": "default quotas",
+}
+"""The first setting of each group. A group goes up to the next one, in the order of the definitions."""
+
+
+def _definitions() -> Iterator[Setting]:
+    group = ""
+    for each in fields(Settings):
+        group = _FIRST_OF_GROUP.get(each.name, group)
+        yield Setting(name=each.name, default=each.default, group=group, **each.metadata)
+
+
+SETTINGS: tuple[Setting, ...] = tuple(_definitions())
 
 
 class Constraint(NamedTuple):

@@ -4,6 +4,7 @@ import argparse
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,17 +68,21 @@ def load(
     return settings
 
 
-def add_flags(parser: argparse._ActionsContainer, command: Command, base: Mapping[str, str] | None = None) -> None:
+def add_flags(parser: argparse.ArgumentParser, command: Command, base: Mapping[str, str] | None = None) -> None:
     """Add the flags of a command's settings, and `--config`, to its parser. `base` overrides shown defaults."""
-    parser.add_argument(CONFIG_FLAG, metavar="FILE", default=argparse.SUPPRESS, help="TOML file with settings")
-    for setting in SETTINGS:
-        if command in setting.commands:
+    group = parser.add_argument_group("settings", "flags override DISCUE_… variables, which override the TOML file")
+    group.add_argument(CONFIG_FLAG, metavar="FILE", default=argparse.SUPPRESS, help="TOML file with settings")
+    accepted = [setting for setting in SETTINGS if command in setting.commands]
+    for title, settings in groupby(accepted, key=lambda setting: setting.group):
+        group = parser.add_argument_group(f"settings: {title}")
+        for setting in settings:
             # argparse formats help texts with %.
             usage = setting.help.replace("`", "").replace("%", "%%")
+            choices = f"{{{','.join(setting.type.choices)}}}" if setting.type.choices else ""
             optional: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(setting.default, bool) else {}
-            parser.add_argument(
+            group.add_argument(
                 setting.flag,
-                metavar=setting.name.upper(),
+                metavar=choices or setting.name.upper(),
                 default=argparse.SUPPRESS,
                 help=f"{usage} [{(base or {}).get(setting.name) or describe(setting.default)}]",
                 **optional,

@@ -1,4 +1,5 @@
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,14 @@ def test_wrong_usage_names_the_nearest_command_or_flag(
     assert result.returncode == 2
     assert result.stderr.rstrip().endswith(message)
     assert "hunter2" not in result.stderr
+
+
+def test_help_groups_settings_and_shows_choices(tmp_path: Path) -> None:
+    shown = run(tmp_path, "serve", "--help").stdout
+    titles = re.findall(r"^settings: (.+):$", shown, re.MULTILINE)
+    log = shown.partition("settings: log:")[2].partition("settings:")[0]
+
+    assert titles[0] == "database"
+    assert len(titles) == len(set(titles)) == 8
+    assert "--log-level {debug,info,warning,error}" in log
+    assert "--port" not in log
