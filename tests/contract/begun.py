@@ -16,8 +16,11 @@ class Begun:
         self.owner.create(f"{queue}/messages", data="x")
         _, self.alive = self._listening(receiver.endpoint())
         self.lifeless = receiver.endpoint()
-        self.lifeless.is_alive = False
+        self.lifeless.liveness_status = 503
         self.left_alone, self.inactive = self._listening(self.lifeless)
+        self.post_only = receiver.endpoint()
+        self.post_only.liveness_status = 405
+        self.of_post_only, self.without_liveness = self._listening(self.post_only)
         self.every_minute = receiver.endpoint()
         queue, _ = self._listening(self.every_minute)
         self.of_schedule = f"{queue}/messages"

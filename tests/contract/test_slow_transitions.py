@@ -33,10 +33,21 @@ def test_an_inactive_listener_gets_nothing_until_it_lives_again(begun: Begun) ->
     assert delivery["waits_for"] == "Paused: the listener is inactive because its liveness probes fail: answered 503."
     assert waiting["status_changed_at"] > waiting["created_at"]
     assert begun.lifeless.received == []
-    begun.lifeless.is_alive = True
+    begun.lifeless.liveness_status = 200
     [received] = begun.lifeless.until(1, _WITHIN_SECONDS)
     assert received.headers["webhook-id"] == published["id"]
     found = begun.owner.until(begun.inactive, lambda shown: shown["messages"]["acknowledged_count"] == 1)
     assert found["liveness"]["success_count"] > 0
     attempts = begun.owner.get(f"{begun.left_alone}/messages/{published['id']}/attempts")["attempts"]
     assert [attempt["status"] for attempt in attempts] == [200]
+
+
+@covers("listeners.md# Liveness")
+def test_a_listener_without_a_liveness_endpoint_gets_everything(begun: Begun) -> None:
+    path = begun.without_liveness
+    found = begun.owner.until(path, lambda shown: shown["liveness"]["failure_count"] >= 3, _WITHIN_SECONDS)
+    assert (found["liveness"]["state"], found["status_reason"]) == ("unknown", "")
+    assert found["liveness"]["last_failure_msg"] == "answered 405: not a liveness endpoint"
+    published = begun.owner.create(f"{begun.of_post_only}/messages", data="x")
+    [received] = begun.post_only.until(1)
+    assert received.headers["webhook-id"] == published["id"]

@@ -32,7 +32,8 @@ class Endpoint:
     def __init__(self, url: str, changed: threading.Condition, replies: tuple[Reply, ...]) -> None:
         self.url = url
         self.received: list[Received] = []
-        self.is_alive = True
+        self.liveness_status = 200
+        """The status that probes are answered with."""
         self._replies = replies or (Reply(),)
         self._changed = changed
 
@@ -98,7 +99,7 @@ def receiving(host: str) -> Iterator[Receiver]:
 
         def do_GET(self) -> None:
             endpoint = endpoints.get(self.path)
-            self.send_response(200 if endpoint is None or endpoint.is_alive else 503)
+            self.send_response(200 if endpoint is None else endpoint.liveness_status)
             self.send_header("content-length", "0")
             self.end_headers()
 
