@@ -388,16 +388,14 @@ async def test_new_connection_prepares_what_transactions_have_used(address: str)
     assert kinds.count(QUERY) == 2
 
 
-async def test_work_prepares_as_it_goes_when_starting_again_takes_too_long(
-    address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres, "_START_AGAIN_SECONDS", -1.0)
+async def test_work_starts_again_once_only_when_round_trips_are_long(address: str) -> None:
     kinds: list[bytes] = []
-    async with tapped(address, lambda _, kind: kinds.append(kind)) as (_, made):
+    async with tapped(address, lambda _, kind: kinds.append(kind)) as (proxy, made):
         del kinds[:]
+        proxy.delay_seconds = 0.11
         await made.work(partial(queues.insert, queue=QUEUE))
     assert kinds.count(PARSE) > 1
-    assert kinds.count(QUERY) == 2
+    assert kinds.count(QUERY) == 4
 
 
 async def test_session_of_a_worker_is_found_by_its_id_and_ended(own_cluster: Cluster, made: Opened) -> None:

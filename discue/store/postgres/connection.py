@@ -20,6 +20,7 @@ EXCLUSIVE_KEY: Final = 0x64_69_73_63
 """The advisory lock of exclusive transactions."""
 
 _CACHED_STATEMENTS: Final = 512
+_SLOW_SECONDS: Final = 0.1
 _IDLE_SECONDS: Final = 5
 _PROBE_SECONDS: Final = 2
 _PROBES: Final = 3
@@ -188,6 +189,8 @@ class Statements:
 
     def __init__(self, client: asyncpg.Connection) -> None:
         self.client = client
+        self.are_slow = False
+        """Whether it took long to prepare the last one: round trips to the server do."""
         self._prepared: OrderedDict[str, asyncpg.prepared_stmt.PreparedStatement] = OrderedDict()
 
     def get(self, sql: str) -> asyncpg.prepared_stmt.PreparedStatement | None:
@@ -199,7 +202,10 @@ class Statements:
 
     async def prepare(self, sql: str) -> asyncpg.prepared_stmt.PreparedStatement:
         """Prepare a statement. Until the next one runs, the server keeps a transaction open that has no row locks."""
+        loop = asyncio.get_running_loop()
+        started_at = loop.time()
         made = self._prepared[sql] = await self.client.prepare(sql)
+        self.are_slow = loop.time() - started_at > _SLOW_SECONDS
         if len(self._prepared) > _CACHED_STATEMENTS:
             self._prepared.popitem(last=False)
         return made

@@ -57,7 +57,6 @@ _Store = Callable[[asyncpg.Connection, Sequence[Any], int], Awaitable[list[Any]]
 _OPEN_SECONDS: Final = 5.0
 _TRIES: Final = 5
 _PAUSE_SECONDS: Final = 0.01
-_START_AGAIN_SECONDS: Final = 2.0
 
 _APPENDS, _SETTLES, _WORKS, _URGENT_WORKS, _READS = 2, 2, 2, 2, 4
 _WARM_READS: Final = 2
@@ -260,7 +259,7 @@ class PostgresEngine:
     async def _work(self, work: Work[Any]) -> Any:
         """Run a work, and return its result or exception. Raises the server's error."""
         try:
-            return await self._retried(self._working, lambda connection: self._transact(connection, work))
+            return await self._retried(self._working, lambda connection: _transact(connection, work))
         except Exception as error:  # Reported, and raised as a store error
             raise self._failure("commit", error) from without_data(error)
 
@@ -282,13 +281,17 @@ class PostgresEngine:
             # A batch that waited while connections were lost was made of what another server said.
             if connection.generation != generation:
                 raise StoreUnavailable
-            try:
-                with connection.committing(self._commit_seconds):
-                    return await run(connection)
-            except asyncpg.ReadOnlySQLTransactionError:
-                # It is not the primary any more: the address may lead to another server now.
-                connection.cut()
-                raise
+            while True:
+                try:
+                    with connection.committing(self._commit_seconds):
+                        return await run(connection)
+                except Unprepared as missing:
+                    with connection.limited(self._commit_seconds):
+                        await pool.prepare(connection, missing.sql)
+                except asyncpg.ReadOnlySQLTransactionError:
+                    # It is not the primary any more: the address may lead to another server now.
+                    connection.cut()
+                    raise
 
     async def _read(self, place: str, run: Callable[[ServerConnection], Awaitable[T]], pool: Pool | None = None) -> T:
         """Run a read. It fails if connections were lost meanwhile: later reads may be of another server."""
@@ -302,20 +305,6 @@ class PostgresEngine:
         if generation != self._connections.generation:
             raise StoreUnavailable
         return found
-
-    async def _transact(self, connection: ServerConnection, work: Work[T]) -> T | Exception:
-        """Run a work in a transaction, and return its result or exception. Raises the server's error.
-
-        Starts again for each statement that is not prepared, for as long as that does not take too long.
-        """
-        loop = asyncio.get_running_loop()
-        ends_at = loop.time() + _START_AGAIN_SECONDS
-        while True:
-            tx = PostgresTransaction(connection.statements, may_prepare=loop.time() > ends_at)
-            try:
-                return await _transact(connection.client, tx, work)
-            except Unprepared as missing:
-                await self._working.prepare(connection, missing.sql)
 
     async def _read_work(self, connection: ServerConnection, work: Work[T]) -> T:
         await connection.client.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -336,12 +325,15 @@ class PostgresEngine:
         return translated(error)
 
 
-async def _transact(client: asyncpg.Connection, tx: PostgresTransaction, work: Work[T]) -> T | Exception:
+async def _transact(connection: ServerConnection, work: Work[T]) -> T | Exception:
     """Run a work in a transaction, and return its result or exception.
 
-    Raises the server's error, even if the work ignored it.
+    Raises the server's error, even if the work ignored it, and Unprepared if the work must start again. On a slow
+    network that would take too long.
     """
+    client = connection.client
     await client.execute("BEGIN")
+    tx = PostgresTransaction(connection.statements, may_prepare=connection.statements.are_slow)
     result: T | Exception
     try:
         result = await run_work(work, tx)
@@ -350,7 +342,7 @@ async def _transact(client: asyncpg.Connection, tx: PostgresTransaction, work: W
     if tx.failure is None and not isinstance(result, Exception):
         await client.execute("COMMIT")
         return result
-    if not client.is_closed():
+    if connection.is_open:
         await client.execute("ROLLBACK")
     if tx.failure is not None and not concerns_one_part(tx.failure):
         raise tx.failure
