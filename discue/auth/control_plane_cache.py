@@ -44,6 +44,9 @@ TOPICS = 10_000
 LOCKS = 100_000
 """Capacity for lockouts."""
 
+_LONG_SCHEMA = 4_096
+"""Longer schemas are compiled on a thread, which takes up to some tens of milliseconds."""
+
 _LOCKS_READ = 10_000
 _CHANGES_AT_ONCE = 500
 _USES_AT_ONCE = 500
@@ -239,8 +242,8 @@ class ControlPlaneCache:
             version, queue, owner = await self._store.read(lambda tx: _read_queue(tx, organization, public_id))
             if queue is None or owner is None:
                 raise NotFound
+            record = await self._queue_record(queue, owner)
             if version >= self._version:
-                record = self._queue_record(queue, owner)
                 kept = self._queues if record.checker is None else self._checked_queues
                 kept.put((organization, public_id), record, (record.id, organization))
                 return record
@@ -359,8 +362,12 @@ class ControlPlaneCache:
                 self._keys.put(_digest(presented), record, (key.id, key.organization))
                 return record
 
-    def _queue_record(self, queue: Queue, owner: Organization) -> QueueRecord:
-        checker = None if queue.schema is None else compile_schema(queue.schema, queue.schema_language)
+    async def _queue_record(self, queue: Queue, owner: Organization) -> QueueRecord:
+        checker = None
+        if queue.schema is not None:
+            compiling = (queue.schema, queue.schema_language)
+            is_long = len(queue.schema) > _LONG_SCHEMA
+            checker = await asyncio.to_thread(compile_schema, *compiling) if is_long else compile_schema(*compiling)
         limit = self._max_message_bytes if queue.max_message_bytes is None else queue.max_message_bytes
         quotas = quotas_of(owner.settings, self._quotas)
         return QueueRecord(

@@ -76,7 +76,7 @@ async def publish(
     StoreUnavailable if it is unknown whether the messages were stored.
     """
     # Made once: a try after a changed configuration must not give the messages other ids.
-    new = tuple(entry_for(publisher.public_ids.next(), message, ordered=queue.ordered) for message in messages)
+    new = await _entries_for(publisher, queue, messages)
     if queue.quotas is None:
         return await _publish(publisher, queue, messages, new, once=once, name=name)
     more = PublishUsage(len(new), sum(entry.size for entry in new))
@@ -114,6 +114,20 @@ async def _publish(
         else:
             return appended.entries
     raise Unavailable("The configuration of the queue changed during the request. Try again.")
+
+
+async def _entries_for(
+    publisher: Publisher, queue: QueueRecord, messages: Sequence[NewMessage]
+) -> tuple[NewEntry, ...]:
+    new_id, ordered = publisher.public_ids.next, queue.ordered
+    if len(messages) == 1:
+        return (entry_for(new_id(), messages[0], ordered=ordered),)
+    entries, pause = [], Pause()
+    for message in messages:
+        entries.append(entry_for(new_id(), message, ordered=ordered))
+        if pause.is_due:
+            await pause.take()
+    return tuple(entries)
 
 
 def entry_for(public_id: str, message: NewMessage, *, ordered: bool = False, body_id: int | None = None) -> NewEntry:

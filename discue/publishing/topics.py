@@ -156,7 +156,10 @@ async def _destinations(
     if rows > MAX_ROWS:
         raise invalid("/messages", f"would store {rows} messages in all queues together; the limit is {MAX_ROWS}")
     destinations = []
+    pause = Pause()
     for way, indexes in chosen:
+        if pause.is_due:
+            await pause.take()
         try:
             queue = await publisher.cache.queue(topic.organization, way.queue)
         except NotFound:

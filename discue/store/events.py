@@ -4,7 +4,8 @@ Only events of the control plane have rows. A message's row in the log says that
 it was published: so publishing and delivery write no additional rows.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -131,18 +132,27 @@ class _Line(msgspec.Struct, frozen=True):
 
 async def find(tx: Transaction, wanted: EventQuery) -> EventBatch:
     """Find events. Costs `limit` rows of each kind, and some more to pass rows of deleted resources."""
+    return merged([await part(tx) for part in parts_of(wanted)], wanted)
+
+
+def parts_of(wanted: EventQuery) -> list[Callable[[Transaction], Awaitable[EventBatch]]]:
+    """Return the parts of `find`, which may run in transactions of their own: only late events can be missing then."""
     lines = _recorded(wanted)
-    chosen: list[UsageEvent] = []
+    parts: list[Callable[[Transaction], Awaitable[EventBatch]]] = []
     if wanted.topic in ("all", "messages"):
         if wanted.only is None:
             added = _Line(_ADDED, (wanted.organization,), "l.id", wanted.after, _ABOVE_EVERY_ID, str, _addition)
             lines += [added, _by_row_id(wanted, _ATTEMPTED, "a.id", _attempt)]
         else:
-            chosen = await _of_messages(tx, wanted, wanted.only)
-    return _merged([EventBatch(chosen, None), *[await _scan(tx, line, wanted) for line in lines]], wanted)
+            parts.append(partial(_chosen, wanted=wanted, only=wanted.only))
+    return [*parts, *(partial(_scan, line=line, wanted=wanted) for line in lines)]
 
 
-def _merged(parts: Sequence[EventBatch], wanted: EventQuery) -> EventBatch:
+async def _chosen(tx: Transaction, wanted: EventQuery, only: Collection[str]) -> EventBatch:
+    return EventBatch(await _of_messages(tx, wanted, only), None)
+
+
+def merged(parts: Sequence[EventBatch], wanted: EventQuery) -> EventBatch:
     """Merge parts in order. If one stopped early, omit what others have beyond its end: it would never be completed."""
     merged = [event for part in parts for event in part.events]
     events = sorted(merged, key=lambda event: event.id, reverse=not wanted.oldest_first)

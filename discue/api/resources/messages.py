@@ -1,8 +1,8 @@
 """`/messages`, the messages of a queue, and publishing to it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -64,8 +64,10 @@ from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import invalid
 from discue.domain.messages import MessageOptions, StoredMessage
 from discue.domain.scopes import Principal
-from discue.publishing.publish import NewMessage, publish, stored_messages
+from discue.publishing.publish import NewMessage, Pause, publish, stored_messages
 from discue.store.idempotency import StoredResponse
+
+M = TypeVar("M")
 
 LONGEST_ESCAPE = 6
 """A byte of a string takes at most this many characters of JSON."""
@@ -210,7 +212,10 @@ def _created(call: Call, message: MessageView) -> MessageResponse:
 async def create_batch(call: Call) -> MessagesResponse:
     """Publish many messages. Publishes all of them or none."""
     body = call.body
-    batch = messages_of_events(body) if isinstance(body, EventBody) else messages_of_batch(call, body.messages)
+    if isinstance(body, EventBody):
+        batch = messages_of_events(body)
+    else:
+        batch = await messages_of_batch(call, body.messages, message_of_body)
     entries = await publish(
         call.services.publisher, await _queue(call), batch, once=call.idempotency_key, name=call.name
     )
@@ -310,10 +315,17 @@ def _check_number(messages: int, pointer: str) -> None:
         raise invalid(pointer, f"must have 1 to {BATCH_MESSAGES} messages")
 
 
-def messages_of_batch(call: Call, batch: Sequence[MessageBody]) -> list[NewMessage]:
-    """Return the messages to publish for a batch. Raises BadRequest and Unprocessable."""
+async def messages_of_batch(
+    call: Call, batch: Sequence[M], of_body: Callable[[Call, M, str], NewMessage]
+) -> list[NewMessage]:
+    """Return the messages to publish for a batch. Lets other tasks run. Raises BadRequest and Unprocessable."""
     _check_number(len(batch), "/messages")
-    return [message_of_body(call, message, f"/messages/{index}") for index, message in enumerate(batch)]
+    messages, pause = [], Pause()
+    for index, message in enumerate(batch):
+        messages.append(of_body(call, message, f"/messages/{index}"))
+        if pause.is_due:
+            await pause.take()
+    return messages
 
 
 def message_of_body(call: Call, body: MessageBody, pointer: str) -> NewMessage:

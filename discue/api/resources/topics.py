@@ -49,7 +49,7 @@ from discue.domain.errors import NotFound
 from discue.domain.messages import MessageOptions
 from discue.domain.scopes import Principal
 from discue.domain.subjects import check_subject, is_subject
-from discue.publishing.publish import NewMessage
+from discue.publishing.publish import NewMessage, Pause
 from discue.publishing.topics import RoutedMessage, publish_to_topic, stored_routed_messages
 from discue.store.idempotency import StoredResponse
 
@@ -257,7 +257,7 @@ async def publish(call: Call) -> TopicMessageResponse:
     if isinstance(body, EventBody):
         [message] = _messages_of_events(body)
     else:
-        message = _about(message_of_body(call, body, ""), body, "")
+        message = _message_of_body(call, body, "")
     topic = await call.control.cache.topic(call.principal.organization, call.ids[0])
     published = await publish_to_topic(
         call.services.publisher, topic, (message,), once=call.idempotency_key, name=call.name
@@ -282,8 +282,7 @@ async def publish_batch(call: Call) -> TopicMessagesResponse:
     if isinstance(body, EventBody):
         batch = _messages_of_events(body)
     else:
-        pairs = zip(messages_of_batch(call, body.messages), body.messages, strict=True)
-        batch = [_about(message, sent, f"/messages/{index}") for index, (message, sent) in enumerate(pairs)]
+        batch = await messages_of_batch(call, body.messages, _message_of_body)
     topic = await call.control.cache.topic(call.principal.organization, call.ids[0])
     published = await publish_to_topic(call.services.publisher, topic, batch, once=call.idempotency_key, name=call.name)
     return _published_batch(call, published.messages, published.stored_at)
@@ -311,7 +310,11 @@ async def message_limit(services: Services, principal: Principal, ids: tuple[str
     topic = await cache.topic(principal.organization, ids[0])
     # The queues that a message is routed to are known only once it is read. Each checks its own limit then.
     limit = services.control.settings.max_message_bytes
+    pause = Pause()
     for way in topic.ways:
+        # Queues that are not cached are read, and their schemas compiled.
+        if pause.is_due:
+            await pause.take()
         # A queue that was just deleted is not found, and its channel is about to go.
         with suppress(NotFound):
             limit = max(limit, (await cache.queue(principal.organization, way.queue)).max_message_bytes)
@@ -324,7 +327,8 @@ async def batch_limit(services: Services, principal: Principal, ids: tuple[str, 
     return BATCH_BYTES
 
 
-def _about(message: NewMessage, body: TopicMessageBody, pointer: str) -> NewMessage:
+def _message_of_body(call: Call, body: TopicMessageBody, pointer: str) -> NewMessage:
+    message = message_of_body(call, body, pointer)
     if not isinstance(body.subject, str):
         return message
     check_subject(body.subject, f"{pointer}/subject")

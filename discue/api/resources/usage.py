@@ -24,6 +24,7 @@ from discue.control.usage import EventSelection, event_position
 from discue.domain import quotas
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.ids import millisecond_in
+from discue.publishing.publish import Pause
 from discue.store.events import EventTopic, UsageEvent
 
 _READ: Final = Needs("stats", "read")
@@ -180,7 +181,11 @@ async def list_events(call: Call) -> EventsResponse:
     page = await usage.page_of_events(call.control, call.principal, selection)
     is_restricted = not call.principal.allows_all("events", "read")
     organization = call.principal.organization_public_id
-    views = [_event_view(event, organization, is_restricted=is_restricted) for event in page.events]
+    views, pause = [], Pause()
+    for event in page.events:
+        views.append(_event_view(event, organization, is_restricted=is_restricted))
+        if pause.is_due:
+            await pause.take()
     # Even the link of a page without events leads on: a client that follows it gets the events that come later.
     links = links_of(_events_url(call, selection, after), following=_events_url(call, selection, page.onward))
     return EventsResponse(events=views, links=links)
