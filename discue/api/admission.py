@@ -12,6 +12,7 @@ from discue.api.rsgi import HttpHeaders, HttpProtocol, HttpScope
 from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
 from discue.auth.control_plane_cache import KeyRecord
 from discue.auth.rate_limiter import address_caller
+from discue.auth.turns import LargeRequest
 from discue.config.settings import Settings
 from discue.domain.errors import DiscueError, HeadersTooLarge, LockedOut, Unauthorized, Unavailable, UriTooLong
 from discue.domain.model import Organization
@@ -51,6 +52,7 @@ class Request:
         "scope",
         "status",
         "stream",
+        "turn",
     )
 
     def __init__(self, scope: HttpScope, exchange: HttpProtocol, fallback_id: Callable[[], str]) -> None:
@@ -81,6 +83,8 @@ class Request:
         self.content = b""
         self.status = 200
         self.stream: AsyncGenerator[bytes, None] | None = None
+        self.turn: LargeRequest | None = None
+        """The turn among the large requests of the organization, if this is one."""
 
 
 class Admission:

@@ -1,5 +1,6 @@
 """The API as an RSGI application: the same few steps for every request."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, Final
@@ -20,6 +21,7 @@ from discue.api.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.api.sockets import connection_of
 from discue.api.structs import NamedBody, base_url
 from discue.api.unread import SMALL_BYTES, UnreadResponse, UnreadResponses
+from discue.auth.turns import LARGE_BYTES, Turns
 from discue.domain.errors import (
     BadRequest,
     DiscueError,
@@ -40,6 +42,8 @@ _NOT_MODIFIED: Final = 304
 _TRIES: Final = 3
 _NAMED_ANOTHER: Final = frozenset({404, 422})
 """Statuses of requests for which a name may have come to mean something else."""
+_DECODED_AT_ONCE_BYTES: Final = 65_536
+"""Larger bodies are decoded on a thread: decoding 8 MiB would keep the event loop for up to a tenth of a second."""
 _SMALL_DIGITS: Final = 4
 """A Content-Length with this many digits is below every limit."""
 
@@ -67,6 +71,7 @@ class App:
             deadline_seconds=body_deadline_seconds or settings.request_body_timeout_seconds,
             max_bytes=settings.max_waiting_bytes,
         )
+        self._turns = Turns(services.control.clock.monotonic)
         self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes)
         self._logs_requests = settings.log_requests
         self._monotonic = services.control.clock.monotonic
@@ -93,6 +98,11 @@ class App:
                 "request_failed", exc_info=error, request_id=request.id, method=scope.method, path=scope.path
             )
             status, content = 500, self._problem(request, InternalError())
+        finally:
+            if request.turn is not None:
+                self._turns.end(request.turn)
+            if self._bodies.held:
+                self._bodies.release()
         if request.body_is_left:
             # Before the response: the server closes a connection on which a body is still arriving, and a client that
             # is still sending then sees a reset instead of the response.
@@ -171,6 +181,7 @@ class App:
         route = compiled.row
         if route.needs is not None:
             route.needs.check(request.principal, ids)
+            self._turns.note(request.principal.organization)
         if found.missing and (not found.creates_named or "if-match" in request.headers):
             raise NotFound(found.missing)
         if compiled.publishes:
@@ -256,11 +267,11 @@ class App:
             # Finding the limit may read the store, which most requests can do without.
             limit = await route.limit(self._services, request.principal, ids)
         request.body_is_left = False
+        organization = request.principal.organization
         try:
             # A body can be read only once, and a request with names may be handled twice.
             content = request.received
             if content is None:
-                organization = request.principal.organization
                 content = await self._bodies.read(request.exchange, headers, limit, organization=organization)
         except PayloadTooLarge:
             # A body that is announced as too large is not read. Any other has been: its reader has discarded the rest.
@@ -269,12 +280,17 @@ class App:
         request.received = content
         if content and not is_supported:
             raise UnsupportedMediaType
+        # A request with names may be handled twice, in one turn.
+        is_large = (len(content) > LARGE_BYTES or route.events == "many") and organization
+        if is_large and request.turn is None:
+            request.turn = await self._turns.begin(organization, len(content))
+        is_long = len(content) > _DECODED_AT_ONCE_BYTES
         if read_events is not None:
-            events = read_events(content)
+            events = await asyncio.to_thread(read_events, content) if is_long else read_events(content)
             request.content = events.content
             return events
         request.content = content
-        return compiled.decode(content)
+        return await asyncio.to_thread(compiled.decode, content) if is_long else compiled.decode(content)
 
     async def _send(self, request: Request, status: int, content: bytes) -> UnreadResponse | None:
         """Send the response. Returns it if the client must still read it."""

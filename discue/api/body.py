@@ -7,7 +7,7 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
@@ -46,9 +46,10 @@ _BODIED = frozenset({"POST", "PUT"})
 class _Reading:
     """A body that is being read."""
 
-    __slots__ = ("announced", "error", "last_tick", "received", "started", "waits")
+    __slots__ = ("announced", "error", "last_tick", "received", "started", "task", "waits")
 
-    def __init__(self, started: int, last_tick: int) -> None:
+    def __init__(self, task: asyncio.Task[Any], started: int, last_tick: int) -> None:
+        self.task = task
         self.started = started
         """The tick at which reading started."""
         self.last_tick = last_tick
@@ -105,6 +106,16 @@ class _Share:
             self._waiting.popleft()
 
 
+class _Held(NamedTuple):
+    """The memory that a body takes."""
+
+    organization: int
+    share: _Share
+    taken: int
+    """Bytes of the share, at least the size."""
+    size: int
+
+
 class BodyReader:
     """Reads bodies. One timer serves all deadlines, and runs only while a body is read."""
 
@@ -122,10 +133,13 @@ class BodyReader:
         self._tick = 0
         self._ticking = False
         self._reading: dict[asyncio.Task[Any], _Reading] = {}
+        self.held: dict[asyncio.Task[Any], _Held] = {}
+        """Larger bodies that have been read and not released."""
 
     async def read(self, exchange: HttpProtocol, headers: HttpHeaders, limit: int, *, organization: int) -> bytes:
         """Return the whole body; empty if there is none. `organization` is the caller's; 0 without a key.
 
+        The memory of the body is counted until the same task calls `release`.
         Raises PayloadTooLarge above `limit` bytes (without reading, if Content-Length says so), RequestTimeout if it
         does not arrive within the deadline, or too slowly, and Overloaded if all bodies together take too much memory.
         """
@@ -136,7 +150,7 @@ class BodyReader:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("A body must be read in a task.")
-        self._reading[task] = reading = _Reading(self._tick, self._last_tick)
+        self._reading[task] = reading = _Reading(task, self._tick, self._last_tick)
         if not self._ticking:
             self._schedule_tick()
         try:
@@ -193,6 +207,7 @@ class BodyReader:
         refusal: DiscueError | None = None
         unwanted: _Unwanted | None = None
         share = taken = None
+        is_complete = False
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(None) as stalled:
@@ -208,15 +223,31 @@ class BodyReader:
                         unwanted = unwanted or _Unwanted()
                         if not unwanted.should_continue(len(chunk), stalled):
                             break
+            is_complete = refusal is None
         finally:
-            self._bytes -= len(content)
             if share is not None:
-                share.give_back(taken or 0)
-                if share.is_unused:
-                    self._shares.pop(organization, None)
+                held = _Held(organization, share, taken or 0, len(content))
+                if is_complete:
+                    # Until its request is handled: bodies that wait for their turn take memory, too.
+                    self.held[reading.task] = held
+                else:
+                    self._give_back(held)
         if refusal is not None:
             raise refusal
         return bytes(content)
+
+    def release(self) -> None:
+        """Give back the memory of the body that the current task has read."""
+        task = asyncio.current_task()
+        held = None if task is None else self.held.pop(task, None)
+        if held is not None:
+            self._give_back(held)
+
+    def _give_back(self, held: "_Held") -> None:
+        self._bytes -= held.size
+        held.share.give_back(held.taken)
+        if held.share.is_unused:
+            self._shares.pop(held.organization, None)
 
     def _share_of(self, organization: int) -> _Share:
         share = self._shares.get(organization)

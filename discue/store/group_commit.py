@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from discue.domain.errors import StoreUnavailable
 from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, TopicAppend, Work
@@ -23,6 +23,9 @@ _LAST_COMMIT_WEIGHT: Final = 0.5
 
 _ROW_COST: Final = APPEND_BYTES // APPEND_ROWS
 """The bytes that take about as long to store as the rest of a row."""
+
+COMMIT_COST: Final = APPEND_BYTES
+"""The cost of appends that fill a commit."""
 
 _Waiting = deque[tuple[T, "asyncio.Future[Any]"]]
 _Taken = list[tuple[T, "asyncio.Future[Any]"]]
@@ -58,6 +61,19 @@ class CommitTime:
         return each * (commits + (self._started_at is not None))
 
 
+class Sized(NamedTuple, Generic[A]):
+    """An append and its size, which takes long to compute for many messages."""
+
+    append: A
+    rows: int
+    bytes: int
+
+    @property
+    def commits(self) -> int:
+        """The part of a commit that it takes, in units of COMMIT_COST: at most one commit."""
+        return min(COMMIT_COST, max(self.bytes, self.rows * _ROW_COST))
+
+
 class FairQueue(Generic[A]):
     """Appends that wait, in an order that is fair between organizations: those of one come in the order of arrival.
 
@@ -69,7 +85,7 @@ class FairQueue(Generic[A]):
     __slots__ = ("_arrived", "_ends", "_heap", "_now")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, A, asyncio.Future[Any]]] = []
+        self._heap: list[tuple[int, int, Sized[A], asyncio.Future[Any]]] = []
         self._ends: dict[int, int] = {}
         self._now = 0
         self._arrived = 0
@@ -77,22 +93,22 @@ class FairQueue(Generic[A]):
     def __len__(self) -> int:
         return len(self._heap)
 
-    def __iter__(self) -> Iterator[tuple[A, "asyncio.Future[Any]"]]:
+    def __iter__(self) -> Iterator[tuple[Sized[A], "asyncio.Future[Any]"]]:
         return ((item, future) for _, _, item, future in self._heap)
 
-    def append(self, waiting: "tuple[A, asyncio.Future[Any]]") -> None:
+    def append(self, waiting: "tuple[Sized[A], asyncio.Future[Any]]") -> None:
         item, future = waiting
-        organization = item.organization
+        organization = item.append.organization
         start = max(self._now, self._ends.get(organization, 0))
         self._ends[organization] = start + item.bytes + item.rows * _ROW_COST
         self._arrived += 1
         heappush(self._heap, (start, self._arrived, item, future))
 
-    def first(self) -> A:
+    def first(self) -> Sized[A]:
         """Return the append that is next."""
         return self._heap[0][2]
 
-    def popleft(self) -> tuple[A, "asyncio.Future[Any]"]:
+    def popleft(self) -> tuple[Sized[A], "asyncio.Future[Any]"]:
         start, _, item, future = heappop(self._heap)
         self._now = start
         if not self._heap:
@@ -116,7 +132,7 @@ class GroupCommit:
         commit_time: CommitTime,
         *,
         works_at_once: int,
-        on_taken: Callable[[Sequence[Append | TopicAppend]], None],
+        on_taken: Callable[[Sequence[Sized[Any]]], None],
         on_end: Callable[[BatchOutcome | None], None],
     ) -> None:
         """`on_taken` gets appends that do not wait any more.
@@ -137,7 +153,7 @@ class GroupCommit:
         """The task that commits, while anything waits or is being committed."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def add(self, waiting: "_Waiting[Any] | FairQueue[Any]", item: object) -> "asyncio.Future[Any]":
+    def add(self, waiting: "_Waiting[Any] | FairQueue[Any]", item: Any) -> "asyncio.Future[Any]":
         """Let an item wait for a commit, in the queue of its kind, and return its result."""
         # Asking for the running loop costs a system call on Python 3.11, and a store uses one loop only.
         loop = self._loop
@@ -190,7 +206,7 @@ class GroupCommit:
 
     def _refuse_waiting(self, error: StoreUnavailable) -> None:
         """Fail what waits: each batch would only fail in turn, and callers that learn it now can retry earlier."""
-        self._on_taken([append for append, _ in (*self.appends, *self.topic_appends)])
+        self._on_taken([item for item, _ in (*self.appends, *self.topic_appends)])
         for waiting in (self.appends, self.settles, self.works, self.topic_appends):
             for _, future in cast("_Waiting[Any]", waiting):
                 resolve(future, error)
@@ -198,18 +214,18 @@ class GroupCommit:
 
     def _take_appends(self, waiting: FairQueue[A]) -> "_Taken[A]":
         """Take the next appends, at least one, up to the limits of a commit."""
-        taken: _Taken[A] = []
+        taken: list[tuple[Sized[A], asyncio.Future[Any]]] = []
         rows = size = 0
         while waiting:
-            append = waiting.first()
-            rows += append.rows
-            size += append.bytes
+            item = waiting.first()
+            rows += item.rows
+            size += item.bytes
             # An append that is larger than a commit goes alone.
             if taken and (rows > APPEND_ROWS or size > APPEND_BYTES):
                 break
             taken.append(waiting.popleft())
-        self._on_taken([append for append, _ in taken])
-        return taken
+        self._on_taken([item for item, _ in taken])
+        return [(item.append, future) for item, future in taken]
 
     def _take_settles(self) -> "_Taken[Settle]":
         taken: _Taken[Settle] = []

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from discue.domain.errors import Overloaded
 from discue.store import tallies
@@ -18,7 +18,7 @@ from discue.store.engine import (
     Transaction,
     Work,
 )
-from discue.store.group_commit import APPEND_BYTES, APPEND_ROWS, CommitTime, GroupCommit
+from discue.store.group_commit import COMMIT_COST, A, CommitTime, GroupCommit, Sized
 
 T = TypeVar("T")
 
@@ -34,11 +34,10 @@ _WORKS_TOGETHER: Final = 32
 class _Waiting:
     """The appends of an organization that wait for a commit."""
 
-    __slots__ = ("bytes", "rows")
+    __slots__ = ("bytes", "cost", "rows")
 
     def __init__(self) -> None:
-        self.rows = 0
-        self.bytes = 0
+        self.rows = self.bytes = self.cost = 0
 
 
 class Store:
@@ -71,6 +70,7 @@ class Store:
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting_bytes = 0
         self._waiting_rows = 0
+        self._waiting_cost = 0
         self._waiting: dict[int, _Waiting] = {}
         """The waiting appends by organization."""
         self._monotonic = monotonic
@@ -79,8 +79,7 @@ class Store:
         # Works of one transaction share its fsync; with a transaction each, they would only wait for each other.
         works = 1 if concurrency.apart else _WORKS_TOGETHER
         self._appends = self._group_commits(concurrency.appends, works)
-        self._rows_together = APPEND_ROWS * concurrency.appends
-        self._bytes_together = APPEND_BYTES * concurrency.appends
+        self._cost_together = COMMIT_COST * concurrency.appends
         self._settles = self._works = self._appends
         if concurrency.apart:
             self._settles = self._group_commits(concurrency.settles, works)
@@ -92,9 +91,9 @@ class Store:
 
     async def append(self, append: Append) -> Appended:
         """Store messages of one queue. Raises `Overloaded`, `StoreUnavailable`, `StaleConfiguration`, `QueueClosed`."""
-        self._admit(append)
+        item = self._admit(append)
         group = self._by_key(self._appends, append.queue)
-        return cast("Appended", await group.add(group.appends, append))
+        return cast("Appended", await group.add(group.appends, item))
 
     async def append_to_topic(self, append: TopicAppend) -> tuple[Appended, ...]:
         """Store messages of a topic in all of its queues.
@@ -102,9 +101,9 @@ class Store:
         Raises `Overloaded`, `StoreUnavailable`, `AlreadyDone`, and `StaleConfiguration` if the topic or one of the
         queues changed since the messages were routed.
         """
-        self._admit(append)
+        item = self._admit(append)
         group = self._by_key(self._appends, append.topic)
-        return cast("tuple[Appended, ...]", await group.add(group.topic_appends, append))
+        return cast("tuple[Appended, ...]", await group.add(group.topic_appends, item))
 
     def check_capacity(self, organization: int, size: int = 0) -> None:
         """Raise `Overloaded` if that many more bytes are too many. Callers check before they read a body."""
@@ -119,26 +118,30 @@ class Store:
         if own is None:
             return
         # Commits take the organizations' appends in turns, so more of one organization does not delay another.
-        rows, waiting = (
-            min(every, mine * len(self._waiting)) for every, mine in ((rows, own.rows), (waiting, own.bytes))
-        )
+        cost = min(self._waiting_cost, own.cost * len(self._waiting))
         # The next commit always has room: only commits update the estimate of their duration.
-        if rows >= self._rows_together or waiting >= self._bytes_together:
-            commits = max(rows // self._rows_together, waiting // self._bytes_together)
+        if cost >= self._cost_together:
+            commits = cost // self._cost_together
             if min(each.commit_time.seconds(commits) for each in self._appends) > _LONGEST_WAIT_SECONDS:
                 raise Overloaded
 
-    def _admit(self, append: Append | TopicAppend) -> None:
+    def _admit(self, append: A) -> Sized[A]:
         """Count an append before it waits: other callers check the capacity before a commit takes it."""
-        size, rows, organization = append.bytes, append.rows, append.organization
+        item = Sized(append, append.rows, append.bytes)
+        _, rows, size = item
+        organization = append.organization
         self.check_capacity(organization, size)
+        cost = item.commits
         self._waiting_bytes += size
         self._waiting_rows += rows
+        self._waiting_cost += cost
         own = self._waiting.get(organization)
         if own is None:
             own = self._waiting[organization] = _Waiting()
         own.rows += rows
         own.bytes += size
+        own.cost += cost
+        return item
 
     async def settle(self, settle: Settle) -> bool:
         """Store a settle. Returns whether its cursor had the expected token and version: else nothing was stored."""
@@ -174,14 +177,17 @@ class Store:
         if not self.healthy:
             await self.write(_write_nothing)
 
-    def _on_taken(self, appends: Sequence[Append | TopicAppend]) -> None:
-        for append in appends:
-            rows, size = append.rows, append.bytes
+    def _on_taken(self, items: Sequence[Sized[Any]]) -> None:
+        for item in items:
+            append, rows, size = item
+            cost = item.commits
             self._waiting_rows -= rows
             self._waiting_bytes -= size
+            self._waiting_cost -= cost
             own = self._waiting[append.organization]
             own.rows -= rows
             own.bytes -= size
+            own.cost -= cost
             if not own.rows:
                 del self._waiting[append.organization]
 

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.serving import KEY, installation
+from tests.contract.serving import installation
+from tests.support.served_process import KEY
 
 _PATIENCE_SECONDS = 10.0
 _VALID_MS = 1_000

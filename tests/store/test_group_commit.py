@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.store.engine import Append, NewEntry
-from discue.store.group_commit import CommitTime, FairQueue
+from discue.store.group_commit import CommitTime, FairQueue, Sized
 
 SECONDS = st.floats(0.0, 100.0)
 
@@ -71,13 +71,17 @@ def _append(organization: int, number: int, size: int = 100) -> Append:
     return Append(organization, organization, 1, number, (NewEntry(f"{number:021}", True, b"x" * size),))
 
 
+def _sized(append: Append) -> Sized[Append]:
+    return Sized(append, append.rows, append.bytes)
+
+
 def _order(*appends: Append) -> list[tuple[int, int]]:
     """The organizations and numbers of appends in the order in which they are taken."""
     with closing(asyncio.new_event_loop()) as loop:
         queue: FairQueue[Append] = FairQueue()
         for append in appends:
-            queue.append((append, loop.create_future()))
-        taken = [queue.popleft()[0] for _ in appends]
+            queue.append((_sized(append), loop.create_future()))
+        taken = [queue.popleft()[0].append for _ in appends]
     return [(append.organization, append.now) for append in taken]
 
 
@@ -104,10 +108,10 @@ def test_order_is_fair_again_after_an_organization_was_alone() -> None:
     with closing(asyncio.new_event_loop()) as loop:
         queue: FairQueue[Append] = FairQueue()
         for number in range(3):
-            queue.append((_append(THEIRS, number, _BIG), loop.create_future()))
+            queue.append((_sized(_append(THEIRS, number, _BIG)), loop.create_future()))
         for _ in range(3):
             queue.popleft()
-        queue.append((_append(THEIRS, 3), loop.create_future()))
-        queue.append((_append(OURS, 0), loop.create_future()))
-        assert [queue.popleft()[0].organization for _ in range(2)] == [THEIRS, OURS]
+        queue.append((_sized(_append(THEIRS, 3)), loop.create_future()))
+        queue.append((_sized(_append(OURS, 0)), loop.create_future()))
+        assert [queue.popleft()[0].append.organization for _ in range(2)] == [THEIRS, OURS]
         assert not queue

@@ -45,6 +45,8 @@ def served_process(database: str, **settings: object) -> Iterator[ServedProcess]
         "bootstrap_key": KEY,
         "allow_private_targets": "true",
         "log_format": "json",
+        # SQLite makes a key of its own.
+        **({} if database.startswith("sqlite") else {"encryption": "none"}),
         **settings,
     }
     environment = inherited | {f"DISCUE_{name.upper()}": str(value) for name, value in given.items()}

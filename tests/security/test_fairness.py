@@ -1,0 +1,70 @@
+"""A tenant that publishes all it can slows its neighbours down a little, and refuses them nothing."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import pytest
+
+from tests.security.neighbour import Publishes, publishing, quiet, tenant
+from tests.support.databases import ENGINE_NAMES, new_database
+from tests.support.served_process import ServedProcess, served_process
+
+_CONNECTIONS = 8
+_BATCH_BYTES = 8_388_608
+_SLOWER = 3
+
+# Below this, the noise of a machine that runs other tests decides, not the service.
+_NOISE_SECONDS = 0.02
+
+_IS_JSON = {"content-type": "application/json"}
+_SHAPES = {
+    "32 large messages": [{"data": "x" * 250_000}] * 32,
+    # Their names could occur twice, so they are parsed once more.
+    "1,000 messages with spaces": [{"data": "z" * 5_000, "headers": {"x-order": "17"}, "key": "k" * 50}] * 1_000,
+}
+_SPACED = "1,000 messages with spaces"
+
+
+@pytest.fixture(scope="module", params=ENGINE_NAMES)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedProcess]:
+    folder = tmp_path_factory.mktemp("fairness")
+    with new_database(request, request.param, folder) as database, served_process(database) as running:
+        yield running
+
+
+@pytest.mark.parametrize("shape", _SHAPES)
+def test_large_batches_of_one_tenant_leave_the_others_most_of_the_time(server: ServedProcess, shape: str) -> None:
+    name = "".join(filter(str.isalnum, shape))
+    neighbour, attacker = tenant(server, f"com.example.n.{name}"), tenant(server, f"com.example.a.{name}")
+    batch = msgspec.json.encode({"messages": _SHAPES[shape]})
+    if shape == _SPACED:
+        batch = batch.replace(b'","', b'", "')
+    assert _BATCH_BYTES // 2 < len(batch) <= _BATCH_BYTES
+    before, ended = quiet(neighbour), threading.Event()
+
+    def attack(_: int) -> list[int]:
+        statuses = []
+        with attacker.client() as client:
+            while not ended.is_set():
+                answer = client.post(f"{attacker.messages}/batch", content=batch, headers=_IS_JSON)
+                statuses.append(answer.status_code)
+        return statuses
+
+    with ThreadPoolExecutor(_CONNECTIONS) as threads:
+        attacking = threads.map(attack, range(_CONNECTIONS))
+        try:
+            with publishing(neighbour) as during:
+                during.wait()
+        finally:
+            ended.set()
+        statuses = [status for each in attacking for status in each]
+    # The tenant itself gets its share.
+    assert statuses.count(200) >= _CONNECTIONS, statuses
+    assert not during.refused, (len(during.refused), during.refused[0])
+    assert p50(during) <= max(_SLOWER * p50(before), _NOISE_SECONDS), (p50(before), p50(during))
+
+
+def p50(publishes: Publishes) -> float:
+    return sorted(publishes.seconds)[len(publishes.seconds) // 2]
