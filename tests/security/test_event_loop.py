@@ -22,11 +22,15 @@ from tests.support.api_world import BODIES, World
 from tests.support.served_api import Cast, cast_of, served
 
 _LONGEST_SECONDS = 0.05
+
+# A page of 1,000 events is read in one step for each kind of event.
+_LONGER = {"/events": 0.2}
+
 _PAGE = 100
 _CHANNELS = 12
 _MATCHING = 4
 
-_LIMITED = ("secret_id", "replay_id", "redelivery_id", "channel_id", "attempt_id", "user_id")
+_LIMITED = ("secret_id", "replay_id", "redelivery_id", "channel_id", "attempt_id", "user_id", "domain_id")
 """Resources that must be made before there are as many as there may be."""
 
 _MOST = {"per_page": 100, "max": 100, "limit": 1_000}
@@ -212,7 +216,8 @@ class Crowd:
             if number < _CHANNELS:
                 matching = {} if number < _MATCHING else {"filter": _FILTER}
                 cast.channel(world["topic_id"], other, pattern="orders.*.>", **matching)
-            cast.domain(2_000 + number)
+            if number:
+                cast.domain(2_000 + number)
             cast.attempt(listener, message, trace, number=number + 1)
         batch = {"messages": [{"data": "x" * 80_000, **_options(), "delay": 0}] * _PAGE}
         cast.alice.post(f"/queues/{queue}/messages/batch", json=batch).raise_for_status()
@@ -261,15 +266,15 @@ def test_no_request_keeps_the_event_loop_for_long(
     client = world.cast.nobody if route.needs is None else world.cast.alice
     names = {parameter.name for parameter in route.query}
     path += "?" + "&".join(f"{name}={most}" for name, most in _MOST.items() if name in names)
-    slow = []
+    slow, limit = [], _LONGER.get(route.path, _LONGEST_SECONDS)
     for number, (content, headers) in enumerate(_requests(world, route)):
         ask = partial(client.request, method, path, content=content, headers=headers)
         answer, longest = watchdog.measure(ask)
         assert not answer.is_server_error, answer.text
-        if longest.seconds > _LONGEST_SECONDS:
+        if longest.seconds > limit:
             # Once more: the garbage collector and other threads of this process may have been to blame.
             answer, longest = watchdog.measure(ask)
-        if longest.seconds > _LONGEST_SECONDS:
+        if longest.seconds > limit:
             slow.append((number, answer.status_code, longest))
     assert not slow
 
