@@ -16,7 +16,7 @@ from discue.auth.turns import LargeRequest
 from discue.config.settings import Settings
 from discue.domain.errors import DiscueError, HeadersTooLarge, LockedOut, Unauthorized, Unavailable, UriTooLong
 from discue.domain.model import Organization
-from discue.domain.rate import RateLimitKey, RateLimitStatus, organization_key
+from discue.domain.rate import KEYS_AT_THE_LIMIT, UNLIMITED, RateLimitKey, RateLimitStatus
 from discue.domain.scopes import Principal
 
 URI_CHARACTERS = 8_192
@@ -145,7 +145,8 @@ class Admission:
         else:
             caller = rate_limit_key(record.organization, record.principal, self._settings)
             if caller.limit:
-                together = organization_key(caller)
+                limit = min(caller.limit * KEYS_AT_THE_LIMIT, UNLIMITED)
+                together = RateLimitKey(caller.organization, 0, limit)
         # `take` may read the budget of all workers from the store, which must not delay a health check, and may not be
         # readable while the worker starts or drains.
         if self._readiness.phase != "serving" or request.scope.path in _NEVER_REFUSED:

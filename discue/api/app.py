@@ -72,6 +72,7 @@ class App:
             max_bytes=settings.max_waiting_bytes,
         )
         self._turns = Turns(services.control.clock.monotonic)
+        self._note_activity = self._turns.note
         self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes)
         self._logs_requests = settings.log_requests
         self._monotonic = services.control.clock.monotonic
@@ -181,7 +182,7 @@ class App:
         route = compiled.row
         if route.needs is not None:
             route.needs.check(request.principal, ids)
-            self._turns.note(request.principal.organization)
+            self._note_activity(request.principal.organization)
         if found.missing and (not found.creates_named or "if-match" in request.headers):
             raise NotFound(found.missing)
         if compiled.publishes:

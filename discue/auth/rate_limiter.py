@@ -133,7 +133,7 @@ class RateLimiter:
             self._roll_over(now)
         organization, number, limit = caller
         if not limit:
-            return RateLimitStatus(UNLIMITED, UNLIMITED, minutes.reset_at, False)
+            return RateLimitStatus(UNLIMITED, UNLIMITED, minutes.end_ms // 1_000, False)
         budget = self._recent.get((organization, number)) or self._find((organization, number))
         if budget is None or budget.limit != limit:
             return None

@@ -73,12 +73,10 @@ class Turns:
         self._monotonic = monotonic
         self._lines: dict[int, _Line] = {}
         self._recent: set[int] = set()
+        self.note: Callable[[int], None] = self._recent.add
+        """Notes that an organization is active. Runs for each request, so it is no more than this."""
         self._earlier: set[int] = set()
         self._recent_since = monotonic()
-
-    def note(self, organization: int) -> None:
-        """Note that an organization is active."""
-        self._recent.add(organization)
 
     async def begin(self, organization: int, size: int) -> LargeRequest:
         """Return when it is the turn of a request with a body of this size. Raises Overloaded if too many wait."""
@@ -163,7 +161,8 @@ class Turns:
         now = self._monotonic()
         if now - self._recent_since >= _ACTIVE_SECONDS:
             # Requests before the last period are too old.
-            self._earlier = self._recent if now - self._recent_since < 2 * _ACTIVE_SECONDS else set()
-            self._recent, self._recent_since = set(), now
+            self._earlier = set(self._recent) if now - self._recent_since < 2 * _ACTIVE_SECONDS else set()
+            self._recent.clear()
+            self._recent_since = now
         others = max(len(noted) - (organization in noted) for noted in (self._recent, self._earlier))
         return 1 / min(_MOST_SHARES, others + 1)

@@ -80,11 +80,6 @@ class RateLimitKey(NamedTuple):
     """Requests per minute; 0: no limit."""
 
 
-def organization_key(caller: RateLimitKey) -> RateLimitKey:
-    """Return what the requests of all API keys of a caller's organization are counted under."""
-    return RateLimitKey(caller.organization, 0, min(caller.limit * KEYS_AT_THE_LIMIT, UNLIMITED))
-
-
 class RateLimitStatus(msgspec.Struct, frozen=True, gc=False):
     """State of a rate limit after a request, for the response headers."""
 
