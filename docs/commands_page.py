@@ -13,7 +13,8 @@ _INTRODUCTION = f"""# Commands
 
 For operators. `discue COMMAND --help` shows a command's arguments, `discue --version` the version. Most commands take some of the
 [settings](settings.md) as flags; set the others in the environment or in the file that `{CONFIG_FLAG}` names. After `make run`, the
-command is `.venv/bin/discue`, and `--database sqlite:///.discue/discue.db` names the database of `discue dev`.
+command is `.venv/bin/discue`. In a directory with the data of `discue dev` and no `discue.db`, `keys`, `organizations`, `unlock` and
+`rotate-key` use the database of `discue dev`.
 
 | exit code | meaning |
 | --- | --- |

@@ -41,6 +41,8 @@ from discue.store.pagination import Selection
 _QUEUE_ALIAS: Final = "demo"
 _LISTENER_ALIAS: Final = "inbox"
 _INBOX_PATH: Final = "/inbox"
+_QUICKSTART_PATH: Final = "/quickstart"
+_QUICKSTART_FILE: Final = "quickstart.md"
 
 
 def _kept_key(control: ControlContext, path: Path) -> str:
@@ -81,6 +83,13 @@ async def _ensure_demo(control: ControlContext, principal: Principal, url: str) 
                 await listeners.change(control, principal, *path, fields=fields)
             return
     await listeners.create(control, principal, queue, msgspec.structs.replace(fields, alias=_LISTENER_ALIAS))
+
+
+def quickstart() -> bytes:
+    """Return the quickstart, as Markdown. A wheel has it next to this file, a clone of the repository in `docs`."""
+    packaged = Path(__file__).with_name(_QUICKSTART_FILE)
+    path = packaged if packaged.exists() else Path(__file__).parents[2] / "docs" / _QUICKSTART_FILE
+    return path.read_bytes()
 
 
 VERIFIED: Final = "verified"
@@ -125,7 +134,7 @@ class ReceivedRequest(msgspec.Struct, frozen=True):
 
 
 class Inbox:
-    """Handles requests to `/inbox`, and passes all others to the application."""
+    """Handles requests to `/inbox` and `/quickstart`, and passes all others to the application."""
 
     def __init__(
         self,
@@ -143,6 +152,9 @@ class Inbox:
         self._bodies = BodyReader(deadline_seconds=_BODY_SECONDS, max_bytes=_WAITING_BYTES)
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
+        if scope.path == _QUICKSTART_PATH and scope.method == "GET":
+            exchange.response_bytes(200, [("content-type", "text/plain; charset=utf-8")], quickstart())
+            return
         if scope.path != _INBOX_PATH:
             await self._application.__rsgi__(scope, exchange)
             return
@@ -202,6 +214,10 @@ def _welcome(url: str, key: str, place: str) -> str:
         discue {__version__} is ready at {url}
         Data is stored in {place}. Press Ctrl-C to stop.
 
+        Quickstart: {url}{_QUICKSTART_PATH}
+        API:        {url}/docs
+        Inbox:      {url}{_INBOX_PATH}?pretty=true
+
         Publish a message to the queue {_QUEUE_ALIAS}. Its listener, the inbox, shows it here:
 
         curl {url}/queues/{_QUEUE_ALIAS}/messages \\
@@ -255,8 +271,9 @@ def _wrapped(lines: list[str]) -> Iterator[str]:
 
 _FOLDER: Final = Path(".discue")
 _ENCRYPTION_KEY_FILE: Final = _FOLDER / "encryption_key"
-_BASE: Final = {
-    "database": f"sqlite:///{_FOLDER}/discue.db",
+DATABASE: Final = _FOLDER / "discue.db"
+BASE: Final = {
+    "database": f"sqlite:///{DATABASE}",
     "allow_private_targets": "true",
     "show_private_responses": "true",
     "attempt_details": "all",
@@ -275,9 +292,9 @@ def add(commands: Commands) -> None:
         run,
         summary="run a development server, with an inbox that shows received messages",
         description="Stores data and a fixed API key in .discue in the working directory; with PostgreSQL, only the "
-        "key. Prints curl commands to start with. Listeners can be on this machine. If the port is in use, the "
-        "next free one is used.",
-        base=_BASE,
+        "key. Prints links, and curl commands to start with. Listeners can be on this machine. If the port is in use, "
+        "the next free one is used.",
+        base=BASE,
     )
 
 

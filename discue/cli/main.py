@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from discue import __version__
 from discue.cli import check, copy, dev, init, keys, migrate, organizations, rotate_key, serve, unlock
 from discue.cli.command import FAILED, FINE, WRONG_USAGE, Invocation, exit_code_of, print_error
+from discue.config.settings import Settings
 from discue.config.sources import flags_of, load
 from discue.domain.clock import SystemClock
 from discue.domain.errors import SettingsInvalid
@@ -69,10 +70,20 @@ def command_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_ON_EXISTING_DATABASES: Final = ("keys", "organizations", "unlock", "rotate-key")
+
+
+def _found_base(command: str) -> dict[str, str]:
+    """Return the database of `discue dev` for a command that needs one, where it is the only one in the folder."""
+    default = Settings().database_path
+    is_only_one = default is not None and not default.exists() and dev.DATABASE.exists()
+    return {"database": dev.BASE["database"]} if is_only_one and command in _ON_EXISTING_DATABASES else {}
+
+
 def _run(parsed: argparse.Namespace) -> int:
     clock = SystemClock()
     try:
-        settings = load(flags_of(parsed), os.environ, Path.read_bytes, parsed.base)
+        settings = load(flags_of(parsed), os.environ, Path.read_bytes, parsed.base or _found_base(parsed.command))
     except SettingsInvalid as error:
         # For `discue check`, invalid settings are a finding, not wrong usage.
         return print_error(error, FAILED if parsed.command == "check" else WRONG_USAGE)

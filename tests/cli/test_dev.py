@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from discue.cli.dev import VERIFIED, ReceivedRequest, receipt
-from tests.cli.commands import DISCUE, PATIENCE_SECONDS, Running, environment, request, run, running
+from tests.cli.commands import DISCUE, PATIENCE_SECONDS, REPOSITORY, Running, environment, request, run, running
 
 URL = re.compile(r"is ready at (http://\S+)")
 
@@ -59,6 +59,25 @@ def test_printed_commands_work_as_printed(tmp_path: Path) -> None:
         server.out.wait_for_count("signature verified ✓", 3)
 
     assert "NOT verified" not in server.out.text
+
+
+def test_printed_links_lead_to_pages(tmp_path: Path) -> None:
+    with developing(tmp_path) as server:
+        links = re.findall(r"^(Quickstart|API|Inbox): +(http://\S+)$", server.out.text, re.MULTILINE)
+        pages = {name: request("GET", link) for name, link in links}
+
+    assert {name: page.status_code for name, page in pages.items()} == {"Quickstart": 200, "API": 200, "Inbox": 200}
+    assert pages["Quickstart"].text == (REPOSITORY / "docs" / "quickstart.md").read_text()
+
+
+def test_commands_in_the_directory_of_dev_use_its_database(tmp_path: Path) -> None:
+    with developing(tmp_path) as server:
+        listed = run(tmp_path, "keys", "list")
+        assert server.key[4:25] in listed.stdout
+    run(tmp_path, "migrate", "--database=sqlite:///discue.db")
+    other = run(tmp_path, "keys", "list")
+
+    assert server.key[4:25] not in other.stdout + other.stderr
 
 
 def test_output_fits_80_columns_and_has_no_colour(tmp_path: Path) -> None:
