@@ -19,7 +19,10 @@ MADE := $(VENV)/.made
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: run test check bench torture fuzz mutate docs pins clean
+# Generators of clients have requirements of their own, which would decide on those of the tests.
+GENERATORS := $(VENV)/generators
+
+.PHONY: run test check bench torture fuzz mutate clients docs pins clean
 .DEFAULT_GOAL := run
 
 run: $(RUNTIME)
@@ -50,11 +53,16 @@ fuzz: $(DEV)
 mutate: $(DEV)
 	$(BIN)/python -m tools.mutate --minutes $(MINUTES) $(ARGS)
 
+clients: $(DEV) | $(GENERATORS)
+	$(GENERATORS)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+		-r requirements/generators.txt
+	$(BIN)/python -m tools.generated_clients $(GENERATORS)/bin
+
 docs: $(DEV)
 	$(BIN)/python -m docs.generate
 
 pins: $(DEV)
-	cd requirements && for set in build runtime dev; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
+	cd requirements && for set in build runtime dev generators; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
 
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .language_cache build dist
@@ -66,6 +74,9 @@ $(MADE):
 		echo 'Name another one: make PYTHON=python3.13 $(MAKECMDGOALS)' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
+
+$(GENERATORS): | $(MADE)
+	$(BIN)/python -m venv $@
 
 $(RUNTIME): requirements/build.txt requirements/runtime.txt pyproject.toml | $(MADE)
 	$(PIP) install --require-hashes -r requirements/build.txt -r requirements/runtime.txt

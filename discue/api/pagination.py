@@ -108,6 +108,13 @@ def _creation_times(what: str) -> tuple[Parameter, Parameter]:
 PRETTY: Final = Parameter(
     "pretty", "`true` indents the response. Other values have no effect.", {"type": "string"}, "true"
 )
+ALIASES: Final = one_of(
+    "aliases",
+    "`false` leaves out operations that are other names of operations: `PUT` on a collection, and `/api_clients`. "
+    "Generators of clients then make one function of each operation. Default: `true`.",
+    ("true", "false"),
+    "false",
+)
 _PAGE: Final = number_parameter(
     "page",
     f"Number of the page, from 1 to the {DEEPEST_ITEM:,}th item. Following `_links.next` is cheaper and has no end.",

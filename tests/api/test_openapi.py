@@ -42,6 +42,34 @@ def test_document_and_its_schemas_follow_their_specifications() -> None:
     assert all(map(jsonschema_rs.meta.is_valid, SCHEMAS.values()))
 
 
+def test_aliases_are_marked_and_can_be_left_out(cast: Cast) -> None:
+    answer = cast.nobody.get("/openapi.json?aliases=false").json()
+    once = [operation["operationId"] for item in answer["paths"].values() for operation in item.values()]
+    marked = {each["operationId"]: each["x-alias-of"] for _, each in OPERATIONS if "x-alias-of" in each}
+    assert {"put_queue": "create_queue", "get_api_client": "get_organization"}.items() <= marked.items()
+    assert all(each["deprecated"] == ("x-alias-of" in each) for _, each in OPERATIONS if "deprecated" in each)
+    assert sorted([*once, *marked]) == sorted(each["operationId"] for _, each in OPERATIONS)
+    assert set(marked.values()) <= set(once)
+    assert cast.nobody.get("/openapi.json?aliases=perhaps").status_code == 400
+
+
+def test_unions_do_not_refer_to_themselves_and_constants_are_no_lists() -> None:
+    """Some generators of clients know only objects that refer to themselves, and constants that are scalars."""
+    for name, schema in SCHEMAS.items():
+        assert "type" in schema, f"{name} is not an object, and may be referred to"
+    for found in walked(SCHEMAS):
+        assert not isinstance(found.get("const"), list | dict), found
+        assert found.get("type") != "array" or "items" in found, found
+
+
+def walked(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, Mapping):
+        yield value
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    for each in inner:
+        yield from walked(each)
+
+
 def test_every_row_of_the_table_is_an_operation() -> None:
     expected = {f"{method} {route.path}" for route in ROUTES for method in route.methods}
     assert {name for name, _ in OPERATIONS} == expected
@@ -157,7 +185,10 @@ def test_the_page_shows_every_operation_and_fetches_nothing(cast: Cast) -> None:
     answer = cast.nobody.get("/docs", headers={"accept": "text/html"})
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
-    assert all(f'id="{operation["operationId"]}"' in answer.text for _, operation in OPERATIONS)
+    assert all(
+        (f'id="{operation["operationId"]}"' in answer.text) == ("x-alias-of" not in operation)
+        for _, operation in OPERATIONS
+    )
     assert not any(word in answer.text for word in ("<script", "<link", "<img", "@import", "url("))
 
 

@@ -201,6 +201,8 @@ QUOTAS: dict[str, tuple[str, dict[str, Any], str]] = {
 )
 @covers("POST /queues/{queue_id}/messages 402", "PUT /queues/{queue_id}/messages 402")
 @covers("POST /queues/{queue_id}/messages/batch 402")
+@covers("PUT /queues/{queue_id} 402", "PUT /queues/{queue_id}/listeners/{listener_id} 402")
+@covers("PUT /topics/{topic_id} 402", "PUT /domains/{domain_id} 402", "PUT /api_keys/{api_key_id} 402")
 @covers(*(f"{method} /{name} 402" for method in ("POST", "PUT") for name in ("topics", "domains", "api_keys", "users")))
 @pytest.mark.parametrize("name", QUOTAS)
 def test_request_beyond_a_quota_is_refused(owner: Caller, operator: Caller, name: str) -> None:
@@ -216,6 +218,8 @@ def test_request_beyond_a_quota_is_refused(owner: Caller, operator: Caller, name
         content = problem(owner.ask(method, path, fields), 402)
         assert content["title"] == "Payment Required"
         assert re.search(detail.format(most), content["detail"])
+    if place not in {"messages", "/users"}:
+        owner.refused(402, "PUT", f"{path}/another", fields)
     if place == "messages":
         owner.refused(402, "POST", f"{path}/batch", {"messages": [fields]})
     assert owner.get("/limits")["limits"]["quotas"][name] == {"limit": most, "used": most}

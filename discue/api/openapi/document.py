@@ -1,8 +1,10 @@
 """The OpenAPI document, derived from the table of routes and the structs of their bodies."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from discue import __version__
 from discue.api.negotiation import JSON
@@ -17,7 +19,7 @@ from discue.api.openapi.schemas import (
     ref_to,
     with_required,
 )
-from discue.api.pagination import PRETTY, Parameter
+from discue.api.pagination import ALIASES, PRETTY, Parameter
 from discue.api.problems import Problem
 from discue.api.route import NAMED, Method, Route
 from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, SCHEMA_ID
@@ -66,6 +68,9 @@ _SECURITY = {
 _ETAGS = r'^(?:\*|(?:W/)?"[!#-~]*"(?:, ?(?:W/)?"[!#-~]*")*)$'
 _STATUS = {"type": "integer", "minimum": 100, "maximum": 599}
 _VERBS: Mapping[Method, str] = {"GET": "get", "POST": "create", "PUT": "change", "DELETE": "delete"}
+_OTHER_COLLECTIONS: Mapping[str, str] = {"api_clients": "organizations"}
+"""Collections with a second name, by that name."""
+
 _UNCOUNTABLE = frozenset({"status", "stats", "verification", "batch", "limits"})
 
 HEADER_PARAMETERS: dict[str, dict[str, Any]] = {
@@ -92,9 +97,13 @@ HEADER_PARAMETERS: dict[str, dict[str, Any]] = {
 }
 
 
-def document_of(routes: Iterable[Route], server: str) -> dict[str, Any]:
-    """Return the document. `server` is the base URL of the paths."""
-    table = tuple(routes)
+def document_of(routes: Iterable[Route], server: str, *, aliases: bool = True) -> dict[str, Any]:
+    """Return the document. `server` is the base URL of the paths.
+
+    Without `aliases`, it has each operation once: generators would make several functions of an operation that has
+    several methods or paths.
+    """
+    table = tuple(routes) if aliases else tuple(_without_aliases(routes))
     schemas = _schemas(table)
     paths: dict[str, dict[str, Any]] = {}
     for route in table:
@@ -126,6 +135,31 @@ def document_of(routes: Iterable[Route], server: str) -> dict[str, Any]:
             "securitySchemes": _SECURITY,
         },
     }
+
+
+def _original_of(method: Method, route: Route) -> tuple[Method, str] | None:
+    """Return the method and path of the operation that this one is another name for; None if it has its own."""
+    original: Method = "POST" if method == "PUT" and "POST" in route.methods else method
+    collection = route.path.split("/")[1]
+    path = route.path.replace(collection, _OTHER_COLLECTIONS.get(collection, collection), 1)
+    return None if (original, path) == (method, route.path) else (original, path)
+
+
+def _without_aliases(routes: Iterable[Route]) -> Iterator[Route]:
+    for route in routes:
+        methods = tuple(method for method in route.methods if _original_of(method, route) is None)
+        if methods:
+            yield msgspec.structs.replace(route, methods=methods)
+
+
+def _marks(method: Method, route: Route, routes: Sequence[Route]) -> dict[str, Any]:
+    """Return how the document marks an alias. Generators know `deprecated`, and can leave such operations out."""
+    original = _original_of(method, route)
+    if original is None:
+        return {}
+    verb, path = original
+    named = next(_operation_id(verb, other) for other in routes if other.path == path and verb in other.methods)
+    return {"deprecated": True, "x-alias-of": named}
 
 
 def _schemas(table: Sequence[Route]) -> dict[str, Schema]:
@@ -176,7 +210,7 @@ def _operation_id(method: Method, route: Route) -> str:
     steps = [step for step in route.path.split("/")[1:] if step]
     words = [_singular(step) for step in steps if not step.startswith("{")] or ["service"]
     verb = "put" if route.creates and method == "PUT" else _VERBS[method]
-    if method == "GET" and route.query and steps and not steps[-1].startswith("{"):
+    if method == "GET" and route.query not in ((), (ALIASES,)) and steps and not steps[-1].startswith("{"):
         verb, words[-1] = "list", steps[-1]
     return "_".join([verb, *words]).replace(".", "_").replace("-", "_")
 
@@ -212,6 +246,7 @@ def _operation(
         "requestBody": _request_body(route, schemas),
         "responses": responses_of(method, route, schemas, _maker_of(method, route, routes)),
         **protection,
+        **_marks(method, route, routes),
     }
     links = _links(route, routes) if route.creates else {}
     if links:
@@ -224,7 +259,7 @@ def _maker_of(method: Method, route: Route, routes: Sequence[Route]) -> Route | 
     collection, _, step = route.path.rpartition("/")
     if method != "PUT" or step not in NAMED:
         return None
-    return next((other for other in routes if other.path == collection and "PUT" in other.methods), None)
+    return next((other for other in routes if other.path == collection and other.creates), None)
 
 
 def _parameters(method: Method, route: Route) -> list[dict[str, Any]]:

@@ -179,12 +179,13 @@ def _limited(schema: Schema, limits: Mapping[str, Any]) -> Schema:
 
 
 _FILTER: Final = ref_to("MessageFilter")
-_CONDITION: Final = ref_to("FilterCondition")
 _SCALAR: Final = {"type": ["string", "number", "boolean", "null"]}
 _ORDERED: Final = {"type": ["number", "string"]}
 _STRING: Final = {"type": "string"}
 _SCALARS: Final = {"type": "array", "minItems": 1, "items": _SCALAR}
-_OBJECT: Final = {"allOf": [_CONDITION, {"type": "object"}]}
+_OBJECT: Final = ref_to("FilterCondition")
+# Written out wherever it occurs: some generators know no union that refers to itself, only objects that do.
+_CONDITION: Final = {"anyOf": [_SCALAR, _SCALARS, _OBJECT]}
 
 
 def _several(inner: dict[str, Any]) -> dict[str, Any]:
@@ -209,50 +210,50 @@ FILTER_COMPONENTS: Final[dict[str, dict[str, Any]]] = {
         },
     },
     "FilterCondition": {
+        "type": "object",
         "description": (
-            "A value to equal, a list of values to equal one of, or an object with operators, and conditions by path. "
-            f"At most {MAX_PATTERNS} `$regex`."
+            "Operators, and conditions by path. A condition is a value to equal, a list of values to equal one of, or "
+            f"such an object. At most {MAX_PATTERNS} `$regex`."
         ),
-        "anyOf": [
-            _SCALAR,
-            _SCALARS,
-            {
-                "type": "object",
-                "minProperties": 1,
-                "properties": {
-                    **dict.fromkeys(SCALAR_OPERATORS, _SCALAR),
-                    **dict.fromkeys(ORDER_OPERATORS, _ORDERED),
-                    **dict.fromkeys(TEXT_OPERATORS, _STRING),
-                    "$in": _SCALARS,
-                    "$exists": {"type": "boolean"},
-                    "$and": _several(_CONDITION),
-                    "$or": _several(_CONDITION),
-                    "$not": _CONDITION,
-                },
-                "patternProperties": {"^[^$]": _CONDITION},
-                "additionalProperties": False,
-            },
-        ],
+        "minProperties": 1,
+        "properties": {
+            **dict.fromkeys(SCALAR_OPERATORS, _SCALAR | {"description": "A value to compare with."}),
+            **dict.fromkeys(ORDER_OPERATORS, _ORDERED | {"description": "A bound of the value."}),
+            **dict.fromkeys(TEXT_OPERATORS, _STRING | {"description": "A text to look for, or a pattern."}),
+            "$in": _SCALARS | {"description": "Values of which the value must be one."},
+            "$exists": {"type": "boolean", "description": "Whether there must be a value."},
+            "$and": _several(_CONDITION) | {"description": "Conditions that must all be met."},
+            "$or": _several(_CONDITION) | {"description": "Conditions of which at least one must be met."},
+            "$not": _CONDITION | {"description": "A condition that must not be met."},
+        },
+        "patternProperties": {"^[^$]": _CONDITION},
+        "additionalProperties": False,
     },
 }
 
 _RULES: Final = ref_to("SchemaRules")
-_RULE: Final = ref_to("SchemaRule")
-_LENGTH: Final = {"type": "integer", "minimum": 0, "maximum": 2**53}
+_RULE: Final = {"anyOf": [ref_to(f"{kind}Rule") for kind in ("String", "Number", "Object", "Array")]}
+_LENGTH: Final = {"type": "integer", "minimum": 0, "maximum": 2**53, "description": "A number of characters."}
+_BOUND: Final = {"type": "number", "description": "A bound of the value."}
 
 
 def _rule(kind: str, fields: Mapping[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
     return {
         "type": "object",
+        "description": f"A rule for a property: {kind} values.",
         "additionalProperties": False,
         "required": ["type", *required],
-        "properties": {"type": {"const": kind}, "required": {"type": "boolean", "default": True}, **fields},
+        "properties": {
+            "type": {"const": kind, "description": "The type of the value."},
+            "required": {"type": "boolean", "default": True, "description": "Whether it must be there and not null."},
+            **fields,
+        },
     }
 
 
 _TEXT_RULE: Final = {
-    "pattern": {"type": "string"},
-    "enum": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+    "pattern": {"type": "string", "description": "A regular expression that must match somewhere in the value."},
+    "enum": {"type": "array", "minItems": 1, "items": {"type": "string"}, "description": "The values allowed."},
     "min": _LENGTH,
     "max": _LENGTH,
 }
@@ -260,19 +261,24 @@ _TEXT_RULE: Final = {
 RULE_COMPONENTS: Final[dict[str, dict[str, Any]]] = {
     "SchemaRules": {
         "type": "object",
-        "description": "A rule for each property. Other properties are rejected.",
+        "description": (
+            "A rule for each property. Other properties are rejected. At most 32 levels and 1,000 rules; `min` must "
+            "not exceed `max`."
+        ),
         "minProperties": 1,
         "additionalProperties": _RULE,
     },
-    "SchemaRule": {
-        "description": "The rule for a property. At most 32 levels and 1,000 rules; `min` must not exceed `max`.",
-        "anyOf": [
-            _rule("string", _TEXT_RULE),
-            _rule("number", {"min": {"type": "number"}, "max": {"type": "number"}}),
-            _rule("object", {"props": _RULES, "strict": {"type": "boolean", "default": True}}, ("props",)),
-            _rule("array", {"items": _RULE}, ("items",)),
-        ],
-    },
+    "StringRule": _rule("string", _TEXT_RULE),
+    "NumberRule": _rule("number", {"min": _BOUND, "max": _BOUND}),
+    "ObjectRule": _rule(
+        "object",
+        {
+            "props": _RULES | {"description": "The rules of its properties."},
+            "strict": {"type": "boolean", "default": True, "description": "Whether other properties are rejected."},
+        },
+        ("props",),
+    ),
+    "ArrayRule": _rule("array", {"items": _RULE | {"description": "The rule of each item."}}, ("items",)),
 }
 
 _TEXT: Final = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"

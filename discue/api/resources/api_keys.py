@@ -31,11 +31,10 @@ from discue.domain.scopes import PROTECTED, RESOURCES, TARGETS_LIMIT, parse_scop
 
 _READ, _LIST, _WRITE = Needs.of("api_keys")
 
-_TARGET: Final = r"[0-9A-Za-z]{21}|[0-9a-f]{64}"
+_TARGET: Final = r"\*|[0-9A-Za-z_-]{1,64}"
 _TARGETS: Final[dict[str, Any]] = {
     "anyOf": [
-        {"type": "string", "pattern": rf"^(?:\*|{_TARGET})?$"},
-        {"type": "array", "const": ["*"]},
+        {"type": "string", "pattern": rf"^(?:{_TARGET})?$"},
         {"type": "array", "items": {"type": "string", "pattern": rf"^(?:{_TARGET})$"}, "maxItems": TARGETS_LIMIT},
     ]
 }

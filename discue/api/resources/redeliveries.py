@@ -95,8 +95,8 @@ class RedeliveryBody(ResourceBody, kw_only=True):
     """A redelivery to start. Exactly one of `messages`, `filter` and `all` selects what is redelivered."""
 
     exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "messages": {"type": "array"},
-        "filter": {"type": "object"},
+        "messages": {"type": "array", "items": {}},
+        "filter": {"$ref": "#/components/schemas/MissedFilterBody"},
         "all": {"const": True},
     }
 
