@@ -9,11 +9,8 @@ import msgspec
 from discue import __version__
 from discue.api.openapi.document import document_of
 from discue.api.openapi.page import HTML_TYPE, SECURITY_HEADERS, openapi_page, page, prose, text
-<<<<<<< HEAD
 from discue.api.openapi.rendered import RenderedDocument, RenderedOnce
-=======
 from discue.api.pagination import ALIASES, read_parameters
->>>>>>> e89471e (api: serve an OpenAPI document from which generators make each operation once)
 from discue.api.problems import REMEDIES, client_errors
 from discue.api.route import GET, Call, RawResponse, Route
 from discue.api.structs import ApiResponse, LinkTarget, doc, links_of
@@ -103,34 +100,24 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
     """Return the routes of the documentation, which describes these routes and itself."""
     table = tuple(described)
 
-<<<<<<< HEAD
     # The document includes the routes that return it, so it is made when it is first asked for.
-    def whole() -> dict[str, Any]:
-        return document_of((*table, *routes), _BASE)
+    def document(*, aliases: bool) -> dict[str, Any]:
+        return document_of((*table, *routes), _BASE, aliases=aliases)
 
-    openapi_json = RenderedOnce(lambda: RenderedDocument(msgspec.json.encode(whole()).split(_BASE.encode())))
+    def rendered(*, aliases: bool) -> RenderedDocument:
+        return RenderedDocument(msgspec.json.encode(document(aliases=aliases)).split(_BASE.encode()))
+
+    whole_json = RenderedOnce(lambda: rendered(aliases=True))
+    once_json = RenderedOnce(lambda: rendered(aliases=False))
     docs_html = RenderedOnce(
-        lambda: RenderedDocument(openapi_page(whole(), f"{_BASE}/openapi.json").split(_BASE.encode()))
+        lambda: RenderedDocument(openapi_page(document(aliases=False), f"{_BASE}/openapi.json").split(_BASE.encode()))
     )
 
     async def openapi(call: Call) -> RawResponse:
         """Get this document. OpenAPI 3.1."""
-        return _compressed(call, await openapi_json.get(), msgspec.json.encode(call.base)[1:-1])
-=======
-    # The document includes the routes that return it, so it is made when it is first asked for, and then kept.
-    @lru_cache(_CACHED_SERVERS)
-    def document(server: str, *, aliases: bool) -> bytes:
-        return msgspec.json.encode(document_of((*table, *routes), server, aliases=aliases))
-
-    @lru_cache(_CACHED_SERVERS)
-    def whole_page(server: str) -> bytes:
-        return openapi_page(document_of((*table, *routes), server, aliases=False), f"{server}/openapi.json")
-
-    async def openapi(call: Call) -> RawResponse:
-        """Get this document. OpenAPI 3.1."""
         given = read_parameters(call.query, call.parameters)
-        return RawResponse(document(call.base, aliases=given.get("aliases") != "false"))
->>>>>>> e89471e (api: serve an OpenAPI document from which generators make each operation once)
+        openapi_json = once_json if given.get("aliases") == "false" else whole_json
+        return _compressed(call, await openapi_json.get(), msgspec.json.encode(call.base)[1:-1])
 
     async def docs(call: Call) -> RawResponse:
         """Read this document as a page."""
@@ -138,13 +125,8 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
         return _compressed(call, await docs_html.get(), text(call.base).encode())
 
     routes = (
-<<<<<<< HEAD
-        Route(GET, "/openapi.json", openapi, None, response=OpenApiDocument, compresses=True),
+        Route(GET, "/openapi.json", openapi, None, response=OpenApiDocument, query=(ALIASES,), compresses=True),
         Route(GET, "/docs", docs, None, media_type=HTML_TYPE, compresses=True),
-=======
-        Route(GET, "/openapi.json", openapi, None, response=OpenApiDocument, query=(ALIASES,)),
-        Route(GET, "/docs", docs, None, media_type=HTML_TYPE),
->>>>>>> e89471e (api: serve an OpenAPI document from which generators make each operation once)
         Route(GET, "/docs/errors/{status}", error, None, media_type=HTML_TYPE),
     )
     return routes
