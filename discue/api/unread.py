@@ -84,9 +84,13 @@ class UnreadResponses:
         unread = self._by_connection.get(connection, 0)
         if unread and unread + size > self._share:
             raise Overloaded("Read the earlier responses on this connection first.")
-        if self._bytes and self._bytes + size > self._max_bytes:
+        # A response that is larger than the limit is possible, too.
+        size = min(size, self._share)
+        if self._bytes + size > self._max_bytes:
             self._make_room(size)
-            raise Overloaded("Clients do not read their responses. Try again soon.")
+            raise Overloaded(
+                "Too many responses are waiting for their clients. Try again soon, or ask for less at once."
+            )
 
     async def start(
         self,

@@ -102,6 +102,15 @@ async def test_connection_has_a_quarter_of_the_memory() -> None:
     unread.responses.check(client(2), MAX_BYTES // 4)
 
 
+async def test_response_larger_than_the_memory_is_sent() -> None:
+    unread = Unread()
+    await unread.send(1, MAX_BYTES // 2)
+    unread.responses.check(client(2), MAX_BYTES * 2)
+    exchange = await unread.send(2, MAX_BYTES * 2)
+    assert len(exchange.content) == MAX_BYTES * 2
+    assert not unread.closed
+
+
 async def test_response_that_is_not_read_in_time_ends_with_its_connection() -> None:
     unread = Unread()
     await unread.send(1, 10_000)
@@ -118,7 +127,7 @@ async def test_oldest_responses_make_room_for_others() -> None:
     for number in range(4):
         await unread.send(number, MAX_BYTES // 4)
     # Refused at first: the others may be reading.
-    with pytest.raises(Overloaded, match="Clients do not read"):
+    with pytest.raises(Overloaded, match="waiting for their clients"):
         unread.responses.check(client(9), MAX_BYTES // 4)
     assert not unread.closed
     while not _has_room(unread):
