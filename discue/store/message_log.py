@@ -407,7 +407,7 @@ class DueMessage(msgspec.Struct, frozen=True, gc=False):
     origin_seq: int
     """The seq that it got when it was published."""
     size: int
-    """The size of its body."""
+    """The size of its body and options."""
 
 
 async def next_delayed_at(tx: Transaction) -> int | None:

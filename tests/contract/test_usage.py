@@ -158,6 +158,17 @@ def test_requests_of_a_key_are_limited(owner: Caller, operator: Caller) -> None:
     assert int(answer.headers["x-ratelimit-reset"]) % 60 == 0
 
 
+@covers("limits.md: requests of all keys of an organization together")
+def test_requests_of_all_keys_of_an_organization_are_limited_together(owner: Caller, operator: Caller) -> None:
+    keys = [owner.with_key(owner.create("/api_keys")["key"]) for _ in range(9)]
+    organization = owner.get("/organizations")["organizations"][0]["id"]
+    operator.change(f"/organizations/{organization}", rate_limit=1)
+    owner.until_status(429, "/queues")
+    answers = [key.ask("GET", "/queues").status_code for key in keys]
+    assert answers.count(200) <= 4 * 2, "four times the limit of a key, in the minute that ends and the one that begins"
+    assert 429 in answers
+
+
 @covers("limits.md: requests without a valid key")
 @pytest.mark.parametrize("path", ["/queues", "/nothing", "/", "/health/ready"])
 def test_requests_without_a_key_are_counted_for_their_address(stranger: Caller, path: str) -> None:

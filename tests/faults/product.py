@@ -49,6 +49,7 @@ class Product:
             "port": 0,
             "bootstrap_key": KEY,
             "allow_private_targets": "true",
+            "show_private_responses": "true",
             "log_format": "json",
             # A fast machine would reach the default within a minute.
             "rate_limit": 0,

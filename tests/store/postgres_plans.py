@@ -3,12 +3,11 @@
 import json
 import re
 from collections.abc import Iterator
-from itertools import count
+from hashlib import sha256
 from typing import Any
 
 from discue.store.engine import Transaction
 
-_numbers = count()
 _BOUNDED = ("Function Scan", "Values Scan", "Result", "WorkTable Scan")
 _JOINS = ("Hash Join", "Merge Join")
 # It has at most one row per process.
@@ -28,12 +27,12 @@ async def index_conditions(tx: Transaction, sql: str) -> dict[str, str]:
 
 async def _plan(tx: Transaction, sql: str) -> dict[str, Any]:
     parameters = max(map(int, re.findall(r"\$(\d+)", sql)), default=0)
-    # A transaction that starts again finds what it prepared before.
-    name = f"explained_{next(_numbers)}"
-    await tx.execute(f"PREPARE {name} AS {sql}")
+    # By the same name each time: a transaction starts again at each statement that its connection does not know yet.
+    name = f"explained_{sha256(sql.encode()).hexdigest()[:20]}"
+    if not await tx.rows("SELECT name FROM pg_prepared_statements WHERE name = $1", name):
+        await tx.execute(f"PREPARE {name} AS {sql}")
     arguments = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
     [(plan,)] = await tx.rows(f"EXPLAIN (FORMAT JSON) EXECUTE {name}{arguments}")
-    await tx.execute(f"DEALLOCATE {name}")
     root: dict[str, Any] = json.loads(plan)[0]["Plan"]
     return root
 
