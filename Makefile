@@ -22,14 +22,17 @@ DEV := $(VENV)/.dev-installed
 # Generators of clients have requirements of their own, which would decide on those of the tests.
 GENERATORS := $(VENV)/generators
 
-.PHONY: run test check bench torture fuzz mutate clients docs pins clean
+.PHONY: run test security check bench torture fuzz mutate clients docs pins clean
 .DEFAULT_GOAL := run
 
 run: $(RUNTIME)
 	$(BIN)/discue dev $(ARGS)
 
 test: $(DEV)
-	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore tests/fuzz $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore tests/fuzz --ignore tests/security $(ARGS)
+
+security: $(DEV)
+	$(PYTEST) tests/security -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff check .
