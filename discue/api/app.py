@@ -67,11 +67,13 @@ class App:
         self._idempotent = IdempotentResponses(services.control.store)
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
         self._names = PathNames(services.control)
+        store = services.control.store
         self._bodies = BodyReader(
             deadline_seconds=body_deadline_seconds or settings.request_body_timeout_seconds,
             max_bytes=settings.max_waiting_bytes,
+            is_store_healthy=lambda: store.healthy,
         )
-        self._turns = Turns(services.control.clock.monotonic)
+        self._turns = Turns(services.control.clock.monotonic, lambda: store.healthy)
         self._note_activity = self._turns.note
         self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes)
         self._logs_requests = settings.log_requests

@@ -5,6 +5,7 @@ Memory is counted as bytes arrive: a body that is only announced takes nothing f
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from math import ceil
 from typing import Any, NamedTuple
@@ -119,7 +120,11 @@ class _Held(NamedTuple):
 class BodyReader:
     """Reads bodies. One timer serves all deadlines, and runs only while a body is read."""
 
-    def __init__(self, *, deadline_seconds: float, max_bytes: int) -> None:
+    def __init__(
+        self, *, deadline_seconds: float, max_bytes: int, is_store_healthy: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Bodies wait for each other only while the store is healthy: otherwise their requests would fail anyway."""
+        self._is_store_healthy = is_store_healthy
         self._tick_seconds = min(_LONGEST_TICK_SECONDS, deadline_seconds / _TICKS)
         self._last_tick = ceil(deadline_seconds / self._tick_seconds)
         self._first_byte_tick = min(self._last_tick, ceil(FIRST_BYTE_SECONDS / self._tick_seconds))
@@ -213,10 +218,14 @@ class BodyReader:
                 async with asyncio.timeout(None) as stalled:
                     async for chunk in exchange:
                         reading.received += len(chunk)
-                        if taken is None:
+                        if share is None:
                             share = self._share_of(organization)
-                            taken = await self._take(share, size, reading)
-                        if unwanted is None and (refusal := self._refusal(len(content), len(chunk), limit)) is None:
+                            if self._is_store_healthy() or share.has_room(share.fitting(size)):
+                                taken = await self._take(share, size, reading)
+                            else:
+                                refusal = _overloaded()
+                        refusal = refusal or self._refusal(len(content), len(chunk), limit)
+                        if refusal is None:
                             content += chunk
                             continue
                         # The error is raised after the rest is discarded, so that the client can read the response.
@@ -299,9 +308,12 @@ class BodyReader:
         self._tick += 1
         for task, reading in self._reading.items():
             elapsed = self._tick - reading.started
-            if elapsed > reading.last_tick:
-                _cancel(task, reading, _overloaded() if reading.waits else RequestTimeout())
-            elif not reading.announced and not reading.waits:
+            if reading.waits:
+                if elapsed > reading.last_tick or not self._is_store_healthy():
+                    _cancel(task, reading, _overloaded())
+            elif elapsed > reading.last_tick:
+                _cancel(task, reading, RequestTimeout())
+            elif not reading.announced:
                 expected = (elapsed - 1 - self._first_byte_tick) * self._bytes_per_tick
                 if reading.received < expected:
                     _cancel(task, reading, RequestTimeout())

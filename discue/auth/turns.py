@@ -69,8 +69,9 @@ class LargeRequest:
 class Turns:
     """Lets large requests begin. Used from one event loop."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], is_store_healthy: Callable[[], bool] = lambda: True) -> None:
         self._monotonic = monotonic
+        self._is_store_healthy = is_store_healthy
         self._lines: dict[int, _Line] = {}
         self._recent: set[int] = set()
         self.note: Callable[[int], None] = self._recent.add
@@ -120,6 +121,9 @@ class Turns:
         return line
 
     def _may_begin(self, line: _Line, size: int) -> bool:
+        # While the store cannot be written, requests fail together, soon: one after another they would wait for long.
+        if not self._is_store_healthy():
+            return True
         if line.handled and line.bytes + size > _TOGETHER_BYTES:
             return False
         self._count_time(line)

@@ -150,3 +150,15 @@ async def test_lines_of_idle_organizations_are_forgotten(turns: Turns, watch: Wa
         turns.end(await turns.begin(organization, LARGE))
         watch.now += 0.1
     assert len(turns._lines) <= 1_001
+
+
+async def test_nothing_waits_while_the_store_cannot_be_written(watch: Watch) -> None:
+    healthy = True
+    turns = Turns(watch, lambda: healthy)
+    first = await turns.begin(OURS, 1 << 20)
+    waiting = [asyncio.ensure_future(turns.begin(OURS, 1 << 20)) for _ in range(3)]
+    assert await _begun(*waiting) == 0
+    healthy = False
+    turns.end(first)
+    assert await _begun(*waiting) == 3
+    assert (await turns.begin(OURS, 1 << 20)).size == 1 << 20

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests.faults.client import Answer, Client
 from tests.faults.product import Product
 from tests.faults.receiver import Receiver
@@ -12,8 +14,8 @@ from tests.faults.test_disk import locked, refused_for_now
 
 MEBIBYTE = 1 << 20
 WAITING_BYTES = MEBIBYTE
-# Larger requests take turns before they reach the store.
-MESSAGE = "x" * 15_000
+SMALL, LARGE = 15_000, 40_000
+"""Sizes of messages. Large requests take turns before they reach the store."""
 CLIENTS = 150
 PUBLISHES = 12
 # The promise is a second; a machine that is busy with other tests gets more. All publishes at once are six commits'
@@ -33,9 +35,9 @@ class Timed(NamedTuple):
         return [self.answer.body["message"]["id"]] if self.answer.status == 200 else []
 
 
-async def publish(client: Client, queue: str) -> Timed:
+async def publish(client: Client, queue: str, size: int = SMALL) -> Timed:
     began = time.monotonic()
-    answer = await client.ask("POST", f"/queues/{queue}/messages", {"data": MESSAGE})
+    answer = await client.ask("POST", f"/queues/{queue}/messages", {"data": "x" * size})
     return Timed(answer, time.monotonic() - began)
 
 
@@ -48,12 +50,13 @@ def judge(answers: list[Timed], within_seconds: float = AT_MOST_SECONDS) -> list
     return [message for timed in answers for message in timed.stored]
 
 
-async def test_while_the_store_stands_still_the_surplus_is_refused_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_while_the_store_stands_still_the_surplus_is_refused_at_once(tmp_path: Path, size: int) -> None:
     async with Receiver() as receiver, Product(tmp_path, max_waiting_bytes=WAITING_BYTES) as product:
         clients = [product.client() for _ in range(CLIENTS)]
         queue = await clients[0].queue(receiver.url("steady"))
         with locked(product.database):
-            publishing = [asyncio.ensure_future(publish(client, queue)) for client in clients]
+            publishing = [asyncio.ensure_future(publish(client, queue, size)) for client in clients]
             surplus = 0
             while surplus < CLIENTS // 2:
                 await asyncio.wait(publishing, return_when=asyncio.FIRST_COMPLETED)
@@ -65,13 +68,16 @@ async def test_while_the_store_stands_still_the_surplus_is_refused_at_once(tmp_p
         assert await product.stop() == 0
 
 
-async def test_while_another_program_holds_the_store_nobody_waits_for_others_to_be_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_while_another_program_holds_the_store_nobody_waits_for_others_to_be_refused(
+    tmp_path: Path, size: int
+) -> None:
     """Many commits' worth waits; the first one that fails answers for all."""
     async with Product(tmp_path) as product:
         clients = [product.client() for _ in range(CLIENTS)]
         queue = await clients[0].queue()
         with locked(product.database):
-            answers = await asyncio.gather(*(publish(client, queue) for client in clients))
+            answers = await asyncio.gather(*(publish(client, queue, size) for client in clients))
         assert judge(answers) == []
 
 
