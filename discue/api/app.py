@@ -96,6 +96,8 @@ class App:
             return
         except DiscueError as error:
             status, content = error.status, self._problem(request, error)
+            # A frame that raised it may refer to it: in that cycle, the exchange would keep its connection open.
+            error.__traceback__ = error.__context__ = None
         except Exception as error:
             self._services.log.error(
                 "request_failed", exc_info=error, request_id=request.id, method=scope.method, path=scope.path

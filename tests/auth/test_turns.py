@@ -152,7 +152,7 @@ async def test_lines_of_idle_organizations_are_forgotten(turns: Turns, watch: Wa
     assert len(turns._lines) <= 1_001
 
 
-async def test_nothing_waits_while_the_store_cannot_be_written(watch: Watch) -> None:
+async def test_requests_do_not_wait_while_the_store_cannot_be_written(watch: Watch) -> None:
     healthy = True
     turns = Turns(watch, lambda: healthy)
     first = await turns.begin(OURS, 1 << 20)
