@@ -16,7 +16,7 @@ from discue.dispatch.lane.limits import FairShare
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, Unavailable
 from discue.store import workers
-from discue.store.cursors import LAST_CURSOR, LaneRecord, claim, lanes_after, lanes_of, release, renew_tokens
+from discue.store.cursors import LAST_CURSOR, LaneRecord, lanes_after, lanes_of, release, renew_tokens
 from discue.store.engine import CursorKey, QueueKey, Transaction
 
 _LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -252,12 +252,15 @@ class LaneRegistry:
         owner = self._session_id()
         async with self._reading:
             try:
-                won = await self._context.store.write_urgently(partial(_claim, owner=owner, cursors=cursors))
+                claim = partial(workers.claim_cursors, session_id=owner, cursors=cursors)
+                won = await self._context.store.write_urgently(claim)
                 if self.is_closed:
                     await self._context.store.write_urgently(partial(release, owner=owner, cursors=won))
                     return 0
                 if won:
                     await self._bring_up(won)
+            except workers.MayNotClaim:
+                return 0
             except Unavailable:
                 # It is unknown whether they were claimed, or they were and could not be read.
                 for key in cursors:
@@ -334,8 +337,3 @@ def _span(cursors: Sequence[CursorKey] | None) -> tuple[CursorKey, CursorKey]:
         return (0, 0, 0), LAST_CURSOR
     organization, listener, stream = cursors[0]
     return (organization, listener, stream - 1), cursors[-1]
-
-
-async def _claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> list[CursorKey]:
-    """Claim nothing for an expired worker: its cursors would have no living owner."""
-    return await claim(tx, owner, cursors) if await workers.hold(tx, owner) else []

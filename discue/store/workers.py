@@ -4,11 +4,13 @@ Each function is safe next to the others in other transactions. A dead row stays
 back: an owner without a living row never settles its cursors again.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from discue.domain.errors import Unavailable
 from discue.domain.ids import WORKER_SLOTS
-from discue.store.engine import Transaction
+from discue.store.cursors import claim
+from discue.store.engine import CursorKey, Transaction
 
 _INSERT: Final = """
     INSERT INTO worker (incarnation, lease_until, dead, role, slot, lease_ms, leaves)
@@ -64,12 +66,21 @@ async def renew(tx: Transaction, session_id: int, lease_ms: int) -> bool:
     return await tx.execute(_RENEW, lease_ms, session_id) == 1
 
 
-async def hold(tx: Transaction, session_id: int) -> bool:
-    """Return whether the worker may claim cursors; if so, it is not declared dead before this transaction ends.
+class MayNotClaim(Exception):
+    """The worker was declared dead, or it is leaving."""
 
-    Otherwise a claim that runs while its worker expires would name an owner that nobody expires again.
+
+async def claim_cursors(tx: Transaction, session_id: int, cursors: Sequence[CursorKey]) -> list[CursorKey]:
+    """Claim cursors for a worker, as `claim` does. The transaction must be rolled back if this raises MayNotClaim.
+
+    The worker is not declared dead before the transaction ends: its cursors would name an owner that nobody expires
+    again. Its row is locked last: the claim may wait for cursors that another worker has locked, and meanwhile the
+    lease must be renewed.
     """
-    return await tx.execute(_HOLD, session_id) == 1
+    won = await claim(tx, session_id, cursors)
+    if won and await tx.execute(_HOLD, session_id) == 0:
+        raise MayNotClaim
+    return won
 
 
 async def begin_leaving(tx: Transaction, session_id: int) -> None:

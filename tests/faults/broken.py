@@ -241,6 +241,11 @@ def writes_again_what_a_reused_connection_lost() -> None:
     put(Sender, "on_lost", on_lost)
 
 
+def never_expires() -> None:
+    put(DeliveryRules, "_drop_reason", lambda *_of: "")
+    put(Sender, "_is_expired", lambda _self, _request: False)
+
+
 _REPLACED: Mapping[str, tuple[object, str, object]] = {
     "signs_with_another_key": (endpoint, "signing_key_of", lambda secret: signing.decode_secret(secret.text)[::-1]),
     "ignores_its_lease": (Lease, "is_held", lambda _self: True),
@@ -250,7 +255,6 @@ _REPLACED: Mapping[str, tuple[object, str, object]] = {
         "_is_in_flight",
         lambda _self, _request, _here, _waited_seconds: False,
     ),
-    "never_expires": (DeliveryRules, "_drop_reason", lambda *_of: ""),
     "takes_over_with_a_full_bucket": (
         limits,
         "TokenBucket",

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from discue.domain.errors import StoreUnavailable, Unprocessable
-from discue.store import queues
+from discue.store import queues, workers
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -79,6 +79,22 @@ async def test_cursors_are_locked_in_the_order_of_their_keys(
     await blocked(postgres_cluster)
     session.run("SELECT 1 FROM cursor WHERE stream = 1 FOR UPDATE NOWAIT; COMMIT")
     assert (await waiting).settles == [True, True]
+
+
+async def test_worker_renews_its_lease_while_its_claim_waits_for_a_cursor(
+    postgres_cluster: Cluster, made: Opened, session: Session
+) -> None:
+    """A worker that hangs in a transaction must not take the leases of those that claim the same cursors."""
+    settle = await made.lay()
+    await made.work(partial(workers.join, session_id=8, role="all", lease_ms=60_000))
+    session.run("UPDATE cursor SET owner = NULL")
+    session.run("BEGIN; SELECT 1 FROM cursor FOR UPDATE")
+    cursors = [(settle.organization, settle.listener, settle.stream)]
+    waiting = asyncio.ensure_future(made.work(partial(workers.claim_cursors, session_id=8, cursors=cursors)))
+    await blocked(postgres_cluster)
+    assert await asyncio.wait_for(made.work(partial(workers.renew, session_id=8, lease_ms=60_000)), timeout=5)
+    session.run("COMMIT")
+    assert await waiting == cursors
 
 
 async def test_append_sees_a_change_that_it_waited_for(

@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -78,12 +79,15 @@ async def test_renewal_extends_an_expired_lease(store: Store) -> None:
 
 
 async def test_expired_worker_can_neither_renew_nor_claim(store: Store) -> None:
+    cursors = await make_cursors(store, 1)
     await join(store, ALICE)
     assert await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
     for session_id in (ALICE, BOB):
         assert not await store.write(partial(workers.renew, session_id=session_id, lease_ms=LEASE_MS))
-        assert not await store.write(partial(workers.hold, session_id=session_id))
+        with pytest.raises(workers.MayNotClaim):
+            await store.write(partial(workers.claim_cursors, session_id=session_id, cursors=cursors))
     assert (await members(store))[ALICE].dead
+    assert await owners(store) == [(None, 0)]
 
 
 @pytest.mark.parametrize("lease_until", ["clock_ms()", "clock_ms() + 70000"], ids=["over", "longer than it is"])
@@ -123,11 +127,14 @@ async def test_live_worker_keeps_its_cursors_and_its_row(store: Store) -> None:
 
 
 async def test_leaving_worker_claims_nothing_and_is_listed_until_its_lease_ends(store: Store) -> None:
+    cursors = await make_cursors(store, 2)
     await join(store, ALICE)
-    assert await store.write(partial(workers.hold, session_id=ALICE))
+    claim_cursors = partial(workers.claim_cursors, session_id=ALICE)
+    assert await store.write(partial(claim_cursors, cursors=cursors[:1])) == cursors[:1]
     await store.write(partial(workers.begin_leaving, session_id=ALICE))
     assert (await members(store))[ALICE].is_leaving
-    assert not await store.write(partial(workers.hold, session_id=ALICE))
+    with pytest.raises(workers.MayNotClaim):
+        await store.write(partial(claim_cursors, cursors=cursors[1:]))
     assert await store.write(partial(workers.renew, session_id=ALICE, lease_ms=LEASE_MS))
     assert (await members(store))[ALICE].is_leaving
 
@@ -148,9 +155,9 @@ async def test_no_claim_happens_between_expiry_and_deletion_of_a_worker(store: S
     cursors = await make_cursors(store, 8)
     await join(store, ALICE)
 
-    async def claim_one(tx: Transaction, cursor: CursorKey) -> None:
-        if await workers.hold(tx, ALICE):
-            await claim(tx, ALICE, [cursor])
+    async def claim_one(cursor: CursorKey) -> None:
+        with suppress(workers.MayNotClaim):
+            await store.write(partial(workers.claim_cursors, session_id=ALICE, cursors=[cursor]))
 
     async def expire_worker() -> None:
         await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
@@ -158,7 +165,7 @@ async def test_no_claim_happens_between_expiry_and_deletion_of_a_worker(store: S
             pass
         await store.write(partial(workers.delete, session_id=ALICE))
 
-    claims = [store.write(partial(claim_one, cursor=cursor)) for cursor in cursors]
+    claims = [claim_one(cursor) for cursor in cursors]
     await asyncio.gather(*claims[:4], expire_worker(), *claims[4:])
     assert [owner for owner, _ in await owners(store)] == [None] * 8
     assert await members(store) == {}
