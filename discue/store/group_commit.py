@@ -4,7 +4,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
-from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
+
+import msgspec
 
 from discue.domain.errors import StoreUnavailable
 from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, TopicAppend, Work
@@ -61,17 +63,34 @@ class CommitTime:
         return each * (commits + (self._started_at is not None))
 
 
-class Sized(NamedTuple, Generic[A]):
-    """An append and its size, which takes long to compute for many messages."""
+class Backlog(msgspec.Struct, gc=False):
+    """The size of the appends of an organization that wait for a commit."""
+
+    organization: int
+    rows: int = 0
+    bytes: int = 0
+    cost: int = 0
+    """The parts of commits that they take, in units of COMMIT_COST."""
+
+
+class Sized(msgspec.Struct, Generic[A], frozen=True, gc=False):
+    """An append that waits, and its size, which takes long to compute for many messages."""
 
     append: A
     rows: int
     bytes: int
+    cost: int
+    """The part of a commit that it takes, in units of COMMIT_COST: at most one commit."""
+    backlog: Backlog
+    """The backlog that it is part of."""
 
-    @property
-    def commits(self) -> int:
-        """The part of a commit that it takes, in units of COMMIT_COST: at most one commit."""
-        return min(COMMIT_COST, max(self.bytes, self.rows * _ROW_COST))
+    @classmethod
+    def of(cls, append: A, backlog: Backlog) -> "Sized[A]":
+        rows, size = append.rows, append.bytes
+        cost = rows * _ROW_COST
+        if size > cost:
+            cost = size
+        return cls(append, rows, size, min(cost, COMMIT_COST), backlog)
 
 
 class FairQueue(Generic[A]):
@@ -98,8 +117,10 @@ class FairQueue(Generic[A]):
 
     def append(self, waiting: "tuple[Sized[A], asyncio.Future[Any]]") -> None:
         item, future = waiting
-        organization = item.append.organization
-        start = max(self._now, self._ends.get(organization, 0))
+        organization = item.backlog.organization
+        start = self._ends.get(organization, 0)
+        if start < self._now:
+            start = self._now
         self._ends[organization] = start + item.bytes + item.rows * _ROW_COST
         self._arrived += 1
         heappush(self._heap, (start, self._arrived, item, future))
@@ -214,7 +235,8 @@ class GroupCommit:
 
     def _take_appends(self, waiting: FairQueue[A]) -> "_Taken[A]":
         """Take the next appends, at least one, up to the limits of a commit."""
-        taken: list[tuple[Sized[A], asyncio.Future[Any]]] = []
+        items: list[Sized[A]] = []
+        taken: _Taken[A] = []
         rows = size = 0
         while waiting:
             item = waiting.first()
@@ -223,9 +245,11 @@ class GroupCommit:
             # An append that is larger than a commit goes alone.
             if taken and (rows > APPEND_ROWS or size > APPEND_BYTES):
                 break
-            taken.append(waiting.popleft())
-        self._on_taken([item for item, _ in taken])
-        return [(item.append, future) for item, future in taken]
+            item, future = waiting.popleft()
+            items.append(item)
+            taken.append((item.append, future))
+        self._on_taken(items)
+        return taken
 
     def _take_settles(self) -> "_Taken[Settle]":
         taken: _Taken[Settle] = []

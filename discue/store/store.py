@@ -18,7 +18,7 @@ from discue.store.engine import (
     Transaction,
     Work,
 )
-from discue.store.group_commit import COMMIT_COST, A, CommitTime, GroupCommit, Sized
+from discue.store.group_commit import COMMIT_COST, A, Backlog, CommitTime, GroupCommit, Sized
 
 T = TypeVar("T")
 
@@ -29,15 +29,6 @@ _LITTLE: Final = 16
 """The divisor of the limits that yields how much counts as little."""
 _LONGEST_WAIT_SECONDS: Final = 0.3
 _WORKS_TOGETHER: Final = 32
-
-
-class _Waiting:
-    """The appends of an organization that wait for a commit."""
-
-    __slots__ = ("bytes", "cost", "rows")
-
-    def __init__(self) -> None:
-        self.rows = self.bytes = self.cost = 0
 
 
 class Store:
@@ -71,7 +62,7 @@ class Store:
         self._waiting_bytes = 0
         self._waiting_rows = 0
         self._waiting_cost = 0
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[int, Backlog] = {}
         """The waiting appends by organization."""
         self._monotonic = monotonic
         self._worker_slot = worker_slot or (lambda: 0)
@@ -118,7 +109,9 @@ class Store:
         if own is None:
             return
         # Commits take the organizations' appends in turns, so more of one organization does not delay another.
-        cost = min(self._waiting_cost, own.cost * len(self._waiting))
+        cost = self._waiting_cost
+        if len(self._waiting) > 1:
+            cost = min(cost, own.cost * len(self._waiting))
         # The next commit always has room: only commits update the estimate of their duration.
         if cost >= self._cost_together:
             commits = cost // self._cost_together
@@ -127,20 +120,18 @@ class Store:
 
     def _admit(self, append: A) -> Sized[A]:
         """Count an append before it waits: other callers check the capacity before a commit takes it."""
-        item = Sized(append, append.rows, append.bytes)
-        _, rows, size = item
         organization = append.organization
-        self.check_capacity(organization, size)
-        cost = item.commits
-        self._waiting_bytes += size
-        self._waiting_rows += rows
-        self._waiting_cost += cost
         own = self._waiting.get(organization)
+        item = Sized.of(append, own or Backlog(organization))
+        self.check_capacity(organization, item.bytes)
         if own is None:
-            own = self._waiting[organization] = _Waiting()
-        own.rows += rows
-        own.bytes += size
-        own.cost += cost
+            own = self._waiting[organization] = item.backlog
+        own.rows += item.rows
+        own.bytes += item.bytes
+        own.cost += item.cost
+        self._waiting_rows += item.rows
+        self._waiting_bytes += item.bytes
+        self._waiting_cost += item.cost
         return item
 
     async def settle(self, settle: Settle) -> bool:
@@ -178,18 +169,20 @@ class Store:
             await self.write(_write_nothing)
 
     def _on_taken(self, items: Sequence[Sized[Any]]) -> None:
+        rows = size = cost = 0
         for item in items:
-            append, rows, size = item
-            cost = item.commits
-            self._waiting_rows -= rows
-            self._waiting_bytes -= size
-            self._waiting_cost -= cost
-            own = self._waiting[append.organization]
-            own.rows -= rows
-            own.bytes -= size
-            own.cost -= cost
+            rows += item.rows
+            size += item.bytes
+            cost += item.cost
+            own = item.backlog
+            own.rows -= item.rows
+            own.bytes -= item.bytes
+            own.cost -= item.cost
             if not own.rows:
-                del self._waiting[append.organization]
+                del self._waiting[own.organization]
+        self._waiting_rows -= rows
+        self._waiting_bytes -= size
+        self._waiting_cost -= cost
 
     def _on_end(self, outcome: BatchOutcome | None) -> None:
         self.healthy = outcome is not None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.store.engine import Append, NewEntry
-from discue.store.group_commit import CommitTime, FairQueue, Sized
+from discue.store.group_commit import Backlog, CommitTime, FairQueue, Sized
 
 SECONDS = st.floats(0.0, 100.0)
 
@@ -72,7 +72,7 @@ def _append(organization: int, number: int, size: int = 100) -> Append:
 
 
 def _sized(append: Append) -> Sized[Append]:
-    return Sized(append, append.rows, append.bytes)
+    return Sized.of(append, Backlog(append.organization))
 
 
 def _order(*appends: Append) -> list[tuple[int, int]]:
