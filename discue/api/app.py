@@ -20,7 +20,7 @@ from discue.api.route import SMALL_BODY, Call, CompiledRoute, EventStream, Match
 from discue.api.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.api.sockets import connection_of
 from discue.api.structs import NamedBody, base_url
-from discue.api.unread import SMALL_BYTES, UnreadResponse, UnreadResponses
+from discue.api.unread import SMALL_BYTES, UnreadResponses
 from discue.auth.turns import LARGE_BYTES, Turns
 from discue.domain.errors import (
     BadRequest,
@@ -104,26 +104,35 @@ class App:
             )
             status, content = 500, self._problem(request, InternalError())
         finally:
-            if request.turn is not None:
-                self._turns.end(request.turn)
-            if self._bodies.held:
-                self._bodies.release()
+            self._release(request)
         if request.body_is_left:
             # Before the response: the server closes a connection on which a body is still arriving, and a client that
             # is still sending then sees a reset instead of the response.
             await self._bodies.discard(exchange, scope)
         request.response_headers += self._admission.rate_headers(request)
-        unread: UnreadResponse | None = None
+        content = _indented(request, content) if scope.query_string else content
+        unread = None
         if request.stream is not None and status == _OK:
             await self._stream(request, request.stream)
+        elif len(content) > SMALL_BYTES and scope.method != "HEAD" and status != _NOT_MODIFIED:
+            unread = await self._unread.start(
+                exchange, connection_of(scope), status, headers=request.response_headers, content=content
+            )
         else:
-            unread = await self._send(request, status, content)
+            _send(request, status, content)
         if self._logs_requests:
             self._log(request, status, len(content), self._monotonic() - started)
         if unread is not None:
-            # The server has a copy.
-            del content
+            # The server has a copy of the content, and the body of the request is not needed any more.
+            del content, request
             await self._unread.until_read(exchange, unread)
+
+    def _release(self, request: Request) -> None:
+        """End the turn of a request, and give back the memory of its body."""
+        if request.turn is not None:
+            self._turns.end(request.turn)
+        if self._bodies.held:
+            self._bodies.release()
 
     async def _stream(self, request: Request, pieces: AsyncGenerator[bytes, None]) -> None:
         try:
@@ -297,25 +306,6 @@ class App:
         request.content = content
         return await asyncio.to_thread(compiled.decode, content) if is_long else compiled.decode(content)
 
-    async def _send(self, request: Request, status: int, content: bytes) -> UnreadResponse | None:
-        """Send the response. Returns it if the client must still read it."""
-        exchange, headers, query = request.exchange, request.response_headers, request.scope.query_string
-        # After the entity tag, which is that of the compact body: both are the same version of the resource.
-        if query and "pretty=true" in query.split("&") and headers[0][1].endswith("json"):
-            content = msgspec.json.format(content)
-        if status == _NOT_MODIFIED:
-            exchange.response_empty(status, [line for line in headers if line[0] != "content-type"])
-        elif request.scope.method == "HEAD":
-            # Granian would send the body over HTTP/2.
-            headers.append(("content-length", str(len(content))))
-            exchange.response_empty(status, headers)
-        elif len(content) > SMALL_BYTES:
-            connection = connection_of(request.scope)
-            return await self._unread.start(exchange, connection, status, headers=headers, content=content)
-        else:
-            exchange.response_bytes(status, headers, content)
-        return None
-
     def _problem(self, request: Request, error: DiscueError) -> bytes:
         request.response_headers = [
             *headers_of(error, negotiate(request.accept)),
@@ -363,3 +353,25 @@ def _etags(headers: HttpHeaders, name: str) -> EntityTags | None:
         return parse_etags(",".join(values))
     except ValueError:
         raise BadRequest(f'The header {name} must be * or a list of entity tags such as "abc", "def".') from None
+
+
+def _indented(request: Request, content: bytes) -> bytes:
+    """Return the content of a response as the client wants it indented."""
+    # After the entity tag, which is that of the compact body: both are the same version of the resource.
+    is_json = request.response_headers[0][1].endswith("json")
+    return (
+        msgspec.json.format(content) if is_json and "pretty=true" in request.scope.query_string.split("&") else content
+    )
+
+
+def _send(request: Request, status: int, content: bytes) -> None:
+    """Send a response that is small, or has no body."""
+    exchange, headers = request.exchange, request.response_headers
+    if status == _NOT_MODIFIED:
+        exchange.response_empty(status, [line for line in headers if line[0] != "content-type"])
+    elif request.scope.method == "HEAD":
+        # Granian would send the body over HTTP/2.
+        headers.append(("content-length", str(len(content))))
+        exchange.response_empty(status, headers)
+    else:
+        exchange.response_bytes(status, headers, content)

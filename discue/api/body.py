@@ -45,22 +45,17 @@ _BODIED = frozenset({"POST", "PUT"})
 
 
 class _Reading:
-    """A body that is being read."""
+    """A large body that is being read."""
 
-    __slots__ = ("announced", "error", "last_tick", "received", "started", "task", "waits")
+    __slots__ = ("received", "started", "task", "waits")
 
-    def __init__(self, task: asyncio.Task[Any], started: int, last_tick: int) -> None:
+    def __init__(self, task: asyncio.Task[Any], started: int) -> None:
         self.task = task
         self.started = started
         """The tick at which reading started."""
-        self.last_tick = last_tick
-        self.announced = 0
-        """The announced size, of a small body."""
         self.received = 0
         self.waits = False
         """Whether it waits for its organization's share: the client is not late then."""
-        self.error: DiscueError | None = None
-        """The reason why reading was cancelled."""
 
 
 class _Share:
@@ -134,10 +129,14 @@ class BodyReader:
         """Bytes of larger bodies that have arrived."""
         self._announced = 0
         """Announced bytes of small bodies."""
+        self._small: dict[asyncio.Task[Any], tuple[int, int]] = {}
+        """The tick at which reading started, and the announced size. The oldest first."""
+        self._large: dict[asyncio.Task[Any], _Reading] = {}
+        self._errors: dict[asyncio.Task[Any], DiscueError] = {}
+        """The errors of reads that were cancelled."""
         self._shares: dict[int, _Share] = {}
         self._tick = 0
         self._ticking = False
-        self._reading: dict[asyncio.Task[Any], _Reading] = {}
         self.held: dict[asyncio.Task[Any], _Held] = {}
         """Larger bodies that have been read and not released."""
 
@@ -155,23 +154,33 @@ class BodyReader:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("A body must be read in a task.")
-        self._reading[task] = reading = _Reading(task, self._tick, self._last_tick)
         if not self._ticking:
             self._schedule_tick()
         try:
             if length is not None and length <= _SMALL_BYTES:
-                return await self._small(exchange, length, reading)
-            content = await self._large(exchange, length or limit, limit, reading=reading, organization=organization)
+                # In one piece, which costs half as much as in two. How much of it has arrived is not known meanwhile.
+                self._small[task] = self._tick, length
+                self._announced += length
+                if self._announced > self._max_bytes:
+                    self._make_room()
+                return await exchange()
+            self._large[task] = reading = _Reading(task, self._tick)
+            content = await self._in_pieces(
+                exchange, length or limit, limit, reading=reading, organization=organization
+            )
         except asyncio.CancelledError:
             # A deadline cancels the task, because that also ends a read inside the server's own code. Any other
             # cancellation goes on.
-            if reading.error is not None:
+            if task in self._errors:
                 task.uncancel()
-                raise reading.error from None
+                raise self._errors[task] from None
             raise
         finally:
-            del self._reading[task]
-            self._announced -= reading.announced
+            if self._small.pop(task, None) is not None:
+                self._announced -= length or 0
+            else:
+                self._large.pop(task, None)
+            self._errors.pop(task, None)
         if not content and headers.get("transfer-encoding") is not None:
             raise BadRequest("The request has Transfer-Encoding but an empty body.")
         return content
@@ -187,21 +196,7 @@ class BodyReader:
                     if not unwanted.should_continue(len(chunk), stalled):
                         break
 
-    async def _small(self, exchange: HttpProtocol, length: int, reading: _Reading) -> bytes:
-        """Read a body in one piece, which costs half as much as in two.
-
-        How much of it has arrived is not known meanwhile. Therefore the deadline is that of a body which arrives at
-        the minimum rate, and the oldest body makes room if too much is announced: one whose client is not an attacker
-        has arrived long before.
-        """
-        reading.last_tick = min(self._last_tick, self._first_byte_tick + ceil(length / self._bytes_per_tick))
-        reading.announced = length
-        self._announced += length
-        if self._announced > self._max_bytes:
-            self._make_room(reading)
-        return await exchange()
-
-    async def _large(
+    async def _in_pieces(
         self, exchange: HttpProtocol, size: int, limit: int, *, reading: _Reading, organization: int
     ) -> bytes:
         """Read a body in pieces. `size` is its announced size, or what it may have at most.
@@ -288,15 +283,20 @@ class BodyReader:
         self._bytes += more
         return None
 
-    def _make_room(self, newest: _Reading) -> None:
-        """Cancel the oldest small bodies until the others fit. The dict is ordered, oldest first."""
-        for task, reading in self._reading.items():
-            if reading is newest or self._announced <= self._max_bytes:
+    def _make_room(self) -> None:
+        """Cancel the oldest small bodies until the others fit: a body whose client sends it has arrived long before."""
+        excess = self._announced - self._max_bytes
+        for task, (_, length) in self._small.items():
+            if excess <= 0:
                 break
-            if reading.announced:
-                self._announced -= reading.announced
-                reading.announced = 0
-                _cancel(task, reading, _overloaded())
+            excess -= length
+            self._cancel(task, _overloaded())
+
+    def _cancel(self, task: asyncio.Task[Any], error: DiscueError) -> None:
+        """Make a read raise an error."""
+        if task not in self._errors:
+            self._errors[task] = error
+            task.cancel()
 
     def _schedule_tick(self) -> None:
         self._ticking = True
@@ -306,18 +306,20 @@ class BodyReader:
         """Cancel reads whose deadline has passed, or that are too slow."""
         # One timer for all, so that a body that arrives at once, as most do, neither sets up nor cancels one.
         self._tick += 1
-        for task, reading in self._reading.items():
+        for task, (started, length) in self._small.items():
+            # The time of a body that arrives at the minimum rate.
+            last_tick = self._first_byte_tick + ceil(length / self._bytes_per_tick)
+            if self._tick - started > min(last_tick, self._last_tick):
+                self._cancel(task, RequestTimeout())
+        for task, reading in self._large.items():
             elapsed = self._tick - reading.started
+            expected = (elapsed - 1 - self._first_byte_tick) * self._bytes_per_tick
             if reading.waits:
-                if elapsed > reading.last_tick or not self._is_store_healthy():
-                    _cancel(task, reading, _overloaded())
-            elif elapsed > reading.last_tick:
-                _cancel(task, reading, RequestTimeout())
-            elif not reading.announced:
-                expected = (elapsed - 1 - self._first_byte_tick) * self._bytes_per_tick
-                if reading.received < expected:
-                    _cancel(task, reading, RequestTimeout())
-        if self._reading:
+                if elapsed > self._last_tick or not self._is_store_healthy():
+                    self._cancel(task, _overloaded())
+            elif elapsed > self._last_tick or reading.received < expected:
+                self._cancel(task, RequestTimeout())
+        if self._small or self._large:
             self._schedule_tick()
         else:
             self._ticking = False
@@ -362,13 +364,6 @@ def _length(announced: str, limit: int) -> int:
     if length > limit:
         raise _too_large(limit)
     return length
-
-
-def _cancel(task: asyncio.Task[Any], reading: _Reading, error: DiscueError) -> None:
-    """Make the read raise an error."""
-    if reading.error is None:
-        reading.error = error
-        task.cancel()
 
 
 def _overloaded() -> Overloaded:
