@@ -63,7 +63,7 @@ class CommitTime:
         return each * (commits + (self._started_at is not None))
 
 
-class Backlog(msgspec.Struct, gc=False):
+class WaitingAppends(msgspec.Struct, gc=False):
     """The size of the appends of an organization that wait for a commit."""
 
     organization: int
@@ -81,16 +81,16 @@ class Sized(msgspec.Struct, Generic[A], frozen=True, gc=False):
     bytes: int
     cost: int
     """The part of a commit that it takes, in units of COMMIT_COST: at most one commit."""
-    backlog: Backlog
-    """The backlog that it is part of."""
+    own: WaitingAppends
+    """The count of its organization, which it is part of."""
 
     @classmethod
-    def of(cls, append: A, backlog: Backlog) -> "Sized[A]":
+    def of(cls, append: A, own: WaitingAppends) -> "Sized[A]":
         rows, size = append.rows, append.bytes
         cost = rows * _ROW_COST
         if size > cost:
             cost = size
-        return cls(append, rows, size, min(cost, COMMIT_COST), backlog)
+        return cls(append, rows, size, min(cost, COMMIT_COST), own)
 
 
 class FairQueue(Generic[A]):
@@ -117,7 +117,7 @@ class FairQueue(Generic[A]):
 
     def append(self, waiting: "tuple[Sized[A], asyncio.Future[Any]]") -> None:
         item, future = waiting
-        organization = item.backlog.organization
+        organization = item.own.organization
         start = self._ends.get(organization, 0)
         if start < self._now:
             start = self._now

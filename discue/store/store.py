@@ -18,7 +18,7 @@ from discue.store.engine import (
     Transaction,
     Work,
 )
-from discue.store.group_commit import COMMIT_COST, A, Backlog, CommitTime, GroupCommit, Sized
+from discue.store.group_commit import COMMIT_COST, A, CommitTime, GroupCommit, Sized, WaitingAppends
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class Store:
         self._waiting_bytes = 0
         self._waiting_rows = 0
         self._waiting_cost = 0
-        self._waiting: dict[int, Backlog] = {}
+        self._waiting: dict[int, WaitingAppends] = {}
         """The waiting appends by organization."""
         self._monotonic = monotonic
         self._worker_slot = worker_slot or (lambda: 0)
@@ -122,10 +122,10 @@ class Store:
         """Count an append before it waits: other callers check the capacity before a commit takes it."""
         organization = append.organization
         own = self._waiting.get(organization)
-        item = Sized.of(append, own or Backlog(organization))
+        item = Sized.of(append, own or WaitingAppends(organization))
         self.check_capacity(organization, item.bytes)
         if own is None:
-            own = self._waiting[organization] = item.backlog
+            own = self._waiting[organization] = item.own
         own.rows += item.rows
         own.bytes += item.bytes
         own.cost += item.cost
@@ -174,7 +174,7 @@ class Store:
             rows += item.rows
             size += item.bytes
             cost += item.cost
-            own = item.backlog
+            own = item.own
             own.rows -= item.rows
             own.bytes -= item.bytes
             own.cost -= item.cost

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.store.engine import Append, NewEntry
-from discue.store.group_commit import Backlog, CommitTime, FairQueue, Sized
+from discue.store.group_commit import CommitTime, FairQueue, Sized, WaitingAppends
 
 SECONDS = st.floats(0.0, 100.0)
 
@@ -72,7 +72,7 @@ def _append(organization: int, number: int, size: int = 100) -> Append:
 
 
 def _sized(append: Append) -> Sized[Append]:
-    return Sized.of(append, Backlog(append.organization))
+    return Sized.of(append, WaitingAppends(append.organization))
 
 
 def _order(*appends: Append) -> list[tuple[int, int]]:
