@@ -7,10 +7,13 @@ from urllib.parse import parse_qs, urlencode
 
 import msgspec
 
+from discue.api.delivery_options import KEY_LIMITS
 from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, LinkTarget, links_of, within
 from discue.domain.attempts import AttemptState
 from discue.domain.errors import BadRequest, Fault
+from discue.domain.messages import MessageState
 from discue.domain.model import MISSED_REASONS, DeliveryState
+from discue.store.missed import POSITION_PATTERN
 from discue.store.pagination import DEEPEST_ITEM, FIRST_PAGE, Listing, Selection
 
 if TYPE_CHECKING:
@@ -30,8 +33,7 @@ _MOST_PARAMETERS: Final = 64
 _LONGEST_NUMBER: Final = 9
 _LATEST: Final = 999_999_999_999_999
 _DELIVERY_STATES: Final[tuple[DeliveryState, ...]] = get_args(DeliveryState)
-_LISTED_STATES: Final = [state for state in _DELIVERY_STATES if state != "filtered"]
-"""A message that a filter excluded leaves no delivery to find it by."""
+_MESSAGE_STATES: Final[tuple[MessageState, ...]] = get_args(MessageState)
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -91,6 +93,11 @@ def time_parameter(name: str, description: str, example: int, latest: int = _LAT
     return Parameter(name, description, schema, example, "must be a time in milliseconds since the epoch")
 
 
+def _missed_position(name: str, description: str) -> Parameter:
+    schema = {"type": "string", "pattern": POSITION_PATTERN}
+    return Parameter(name, description, schema, "0LygHAWm4JB00000000004", "must be a position from a link")
+
+
 def _alias_parameter(name: str, description: str) -> Parameter:
     schema = {"type": "string", "minLength": 1, "maxLength": 254, "pattern": "^[^\\u0000]*$"}
     return Parameter(name, description, schema, "orders", "must have 1 to 254 characters")
@@ -129,8 +136,11 @@ _POSITION: Final = (
 )
 _NAME: Final = _alias_parameter("name", "A synonym of `alias`.")
 _CREATED: Final = _creation_times("items created")
-_STATE_FOR_LISTENER: Final = one_of(
-    "state", "Only messages in this state for the `listener`, which is required.", _LISTED_STATES, "missed"
+_STATE: Final = one_of(
+    "state",
+    "Only messages in this state: for the `listener` if there is one, else for all listeners, as lists show it.",
+    _MESSAGE_STATES,
+    "missed",
 )
 
 PAGES: Final = (*_POSITION, _alias_parameter("alias", "Only items with this alias."), _NAME, *_CREATED)
@@ -139,7 +149,21 @@ PAGES: Final = (*_POSITION, _alias_parameter("alias", "Only items with this alia
 MESSAGE_PAGES: Final = (
     *PAGES,
     id_parameter("listener", "Only messages published for this listener, that is after it was created."),
-    _STATE_FOR_LISTENER,
+    _STATE,
+    Parameter(
+        "key",
+        "Only messages with this key.",
+        {"type": "string", **KEY_LIMITS},
+        "customer-9",
+        f"must have {KEY_LIMITS['minLength']} to {KEY_LIMITS['maxLength']} characters",
+    ),
+    Parameter(
+        "header",
+        "Only messages with this header: `name`, or `name:value` for one with this value.",
+        {"type": "string", "pattern": "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}(?::.{0,4096})?$"},
+        "x-shop:north",
+        "must be the name of a header, or name:value",
+    ),
 )
 LISTENER_ATTEMPT_PAGES: Final = (
     *_POSITION,
@@ -164,10 +188,18 @@ DELIVERY_PAGES: Final = (
 )
 """`after` and `before` are ids of listeners."""
 
-MISSED_PAGES: Final = (
-    *_POSITION,
+_MISSED_FILTERS: Final = (
     *_creation_times("messages stored"),
     one_of("reason", "Only messages missed for this reason.", MISSED_REASONS, "too_old"),
+)
+MISSED_PAGES: Final = (*_POSITION, *_MISSED_FILTERS)
+ALL_MISSED_PAGES: Final = (
+    *_POSITION[:2],
+    _missed_position("after", "Only items that follow this position from a link."),
+    _missed_position("before", "Only items that precede this position from a link."),
+    *_MISSED_FILTERS,
+    id_parameter("queue", "Only messages that listeners of this queue missed."),
+    id_parameter("listener", "Only messages that this listener missed."),
 )
 
 
@@ -240,12 +272,12 @@ def _selected(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
     if last_item > DEEPEST_ITEM and not {"after", "before"} & given.keys():
         rule = f"times per_page can be at most {DEEPEST_ITEM}"
         raise _PAGE.wrong(f"{rule}: follow the `next` links, or use `after` and `before`, instead")
+    if given.get("state") == "no_listeners" and "listener" in given:
+        raise _STATE.wrong("cannot be no_listeners for a listener")
     # Links use `alias` only, so that both synonyms lead to the same pages.
     name = given.pop(_NAME.name, None)
     if name is not None and given.setdefault("alias", name) != name:
         raise _NAME.wrong("is a synonym of alias, and has another value")
-    if _STATE_FOR_LISTENER in parameters and "state" in given and "listener" not in given:
-        raise _STATE_FOR_LISTENER.wrong("needs the parameter listener: a message has a state for each listener")
     return given
 
 

@@ -1,5 +1,8 @@
 """Published messages, their deliveries and attempts. The content of a message never changes."""
 
+import asyncio
+from functools import partial
+
 import msgspec
 
 from discue.control.context import ControlContext, require_found
@@ -7,7 +10,7 @@ from discue.control.listeners import own_listener
 from discue.domain.aliases import NameFields, changed_alias
 from discue.domain.attempts import AttemptDetail, StoredAttempt, decode_detail
 from discue.domain.errors import malformed
-from discue.domain.messages import StoredMessage
+from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
 from discue.store import attempts, deliveries, feed, listeners, messages, queues
@@ -20,16 +23,19 @@ class MessageFields(NameFields, frozen=True):
 
 
 class MessageDetails(msgspec.Struct, frozen=True):
-    """A message with its body, and its deliveries to the oldest listeners, at most 100."""
+    """A message with its body and state, and its deliveries to the oldest listeners, at most 100."""
 
     message: StoredMessage
+    state: MessageState | None
+    """Not in the message: its ETag must not change with its deliveries."""
     deliveries: tuple[Delivery, ...]
 
 
 async def get(control: ControlContext, principal: Principal, queue_public_id: str, message_id: str) -> MessageDetails:
     async def work(tx: Transaction) -> MessageDetails:
         message = await _own(tx, principal, "read", (queue_public_id, message_id))
-        return MessageDetails(message, tuple(await deliveries.list_of_message(tx, message)))
+        states = await messages.states(tx, (message.organization, message.queue), [message], None)
+        return MessageDetails(message, states.get(message.seq), tuple(await deliveries.list_of_message(tx, message)))
 
     return await control.store.read(work)
 
@@ -39,7 +45,8 @@ async def page(
 ) -> Listing[StoredMessage]:
     """Return messages of all queues, without bodies."""
     targets = principal.targets_of("messages", "read")
-    return await control.store.read(lambda tx: messages.page(tx, principal.organization, selection, targets))
+    found = await control.store.read(lambda tx: messages.page(tx, principal.organization, selection, targets))
+    return await _with_states(control, found, selection.listener)
 
 
 async def page_of_queue(
@@ -52,7 +59,25 @@ async def page_of_queue(
     async def work(tx: Transaction) -> Listing[StoredMessage]:
         return await messages.page_of_queue(tx, await _queue(tx, principal, queue_public_id), selection, only)
 
-    return await control.store.read(work)
+    return await _with_states(control, await control.store.read(work), selection.listener)
+
+
+async def _with_states(
+    control: ControlContext, found: Listing[StoredMessage], listener: str | None
+) -> Listing[StoredMessage]:
+    """Add the state of each message, for one listener or for all of its queue."""
+    of_queues: dict[int, list[StoredMessage]] = {}
+    for message in found.items:
+        of_queues.setdefault(message.queue, []).append(message)
+    states: dict[tuple[int, int], MessageState] = {}
+    for queue, those in of_queues.items():
+        read = partial(messages.states, log=(those[0].organization, queue), found=those, listener=listener)
+        states |= {(queue, seq): state for seq, state in (await control.store.read(read)).items()}
+        # A read of SQLite runs on the event loop.
+        await asyncio.sleep(0)
+    return found.with_items(
+        msgspec.structs.replace(message, state=states.get((message.queue, message.seq))) for message in found.items
+    )
 
 
 async def change(

@@ -15,11 +15,11 @@ from discue.domain.errors import Conflict, Fault, invalid
 from discue.domain.ids import event_id_of
 from discue.domain.model import Listener, MissedSelection, Redelivery, Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal
-from discue.store import deliveries, feed, listener_messages, queues, redeliveries, replays
+from discue.store import deliveries, feed, missed, queues, redeliveries, replays
 from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
-from discue.store.listener_messages import MissedMessage
 from discue.store.message_log import WHOLE_LOG, first_seq_at, rows_by_id, span_of_log, span_of_times
+from discue.store.missed import MissedMessage
 from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
 from discue.store.redeliveries import RedeliveryPreview
 
@@ -56,9 +56,17 @@ async def page_of_missed(
 ) -> Listing[MissedMessage]:
     async def work(tx: Transaction) -> Listing[MissedMessage]:
         _, of = await _recipient_of(tx, principal, "read", path)
-        return await listener_messages.missed_page(tx, of, selection)
+        return await missed.page_of_listener(tx, of, selection)
 
     return await control.store.read(work)
+
+
+async def page_of_all_missed(
+    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
+) -> Listing[MissedMessage]:
+    """Return the messages that any listener of the organization has missed, as far as the caller may read it."""
+    targets = principal.targets_of("listeners", "read")
+    return await control.store.read(lambda tx: missed.page(tx, principal.organization, selection, targets))
 
 
 async def create(

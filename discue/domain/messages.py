@@ -2,7 +2,7 @@
 
 import re
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -11,6 +11,10 @@ from discue.domain.ids import ALPHABET, decode, encode
 from discue.domain.retry import RetryOptions
 
 SUBJECT_HEADER: Final = "discue-subject"
+
+MessageState = Literal["acknowledged", "pending", "retrying", "missed", "no_listeners"]
+"""State of a message in lists: the first that any of its deliveries has of `missed`, `retrying` and `pending`, else
+`acknowledged`, which includes messages that filters excluded. `no_listeners`: it has no deliveries."""
 
 
 class MessageOptions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,6 +79,10 @@ class StoredMessage(msgspec.Struct, frozen=True):
     """Whether the message is not due yet."""
     origin_seq: int = 0
     """The seq at which it was published. It differs from `seq` if the message was delayed."""
+    size: int = 0
+    """The size of the body in bytes, also where the body was not read."""
+    state: MessageState | None = None
+    """The state for all of its listeners, or for the one that was asked for; None if it was not read."""
 
 
 _NO_OPTIONS: Final = MessageOptions()

@@ -4,17 +4,16 @@ The messages of a state are found in the log, among delivery rows or in missed r
 checked, and others are skipped. A page scans a limited number of rows: if it is cut short, it says where to continue.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-import msgspec
-
+from discue.domain.messages import MessageState, hash_key
 from discue.domain.model import DeliveryState, Listener
-from discue.store.deliveries import Recipient, find_recipient, missed_range, states_of
-from discue.store.engine import MissedRange, Row, Transaction
-from discue.store.message_log import LIST_COLUMNS, WAITING, WHOLE_LOG, OneLog, placed, position_of, span_of_times
+from discue.store.deliveries import Recipient, find_recipient, missed_range
+from discue.store.engine import Row, Transaction
+from discue.store.message_log import LIST_COLUMNS, WHOLE_LOG, OneLog, placed, position_of
+from discue.store.message_states import listed_row, states_for
 from discue.store.pagination import (
-    LARGEST,
     FilteredPages,
     Listing,
     ScanLimits,
@@ -23,9 +22,8 @@ from discue.store.pagination import (
     Span,
     intersect,
 )
-from discue.store.tables import rows_among
 
-_LIMITS: Final = ScanLimits(first=None, step=500, in_all=2_000, in_all_numbered=5_000)
+LIMITS: Final = ScanLimits(first=None, step=500, in_all=2_000, in_all_numbered=5_000)
 
 # The queue is a parameter, so that the index of a state covers all columns that are read. Otherwise the planner would
 # prefer the primary key, and pass rows of all states. Adding 0 keeps it from the primary key as well.
@@ -48,6 +46,10 @@ _RANGES_FROM: Final = """
 _RANGES_BEFORE: Final = """
     SELECT seq_from, seq_to, reason FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from < $3 ORDER BY seq_from DESC LIMIT $4"""
+
+
+Accepts = Callable[[Row], bool]
+"""Tests a message of a list."""
 
 
 class MessageSource(Protocol):
@@ -160,8 +162,16 @@ def missed_for(of: Recipient, reason: str | None) -> MessageSource:
     return Several(_delivery_rows(of, _MISSED, reason), _MissedRanges(of, reason), _delivery_rows(of, _ENDED, reason))
 
 
-def candidates_of(of: Recipient, state: DeliveryState) -> MessageSource:
-    """Return the source of the listener's messages in a state."""
+def with_key(organization: int, queue: int, key: str) -> MessageSource:
+    """Return the source of a queue's messages with a key, and of all that are not due yet: those have no hash."""
+    due = OneLog(organization, queue, key_hash=hash_key(key))
+    return Several(due, _Named(_SCHEDULED, "scheduled.origin_seq", (queue, organization)))
+
+
+def candidates_of(of: Recipient, state: MessageState | DeliveryState | None) -> MessageSource:
+    """Return the source of the listener's messages in a state, or in any."""
+    if state is None:
+        return OneLog(of.organization, of.queue)
     if state == "missed":
         return missed_for(of, None)
     if state == "retrying":
@@ -171,29 +181,35 @@ def candidates_of(of: Recipient, state: DeliveryState) -> MessageSource:
     return OneLog(of.organization, of.queue, (0, of.window.last_settled + 1))
 
 
-async def page_in_state(
-    tx: Transaction, of: Recipient, state: DeliveryState, source: MessageSource, *, within: Span, selection: Selection
+async def page_for_listener(
+    tx: Transaction, of: Recipient, source: MessageSource, *, within: Span, selection: Selection, accepts: Accepts
 ) -> Listing[Row]:
-    """Read a page of the listener's messages that are in one state, among those of a source and between two seqs.
+    """Read a page of the listener's messages in a state that pass a test, among those of a source, between two seqs.
 
     Raises BadRequest for a numbered page that is too far from the first.
     """
-    return await FilteredPages(_InState(of, state, source), within, _LIMITS).page(tx, selection)
+    scan = ListenerScan(of, selection.state, source, accepts)
+    return await FilteredPages(scan, within, LIMITS).page(tx, selection)
 
 
-class _InState:
-    """A scan of messages for those that are in one state for a listener."""
+class ListenerScan:
+    """A scan of messages for those that were stored for a listener, are in a state if one is given, and pass a test."""
 
-    def __init__(self, of: Recipient, state: DeliveryState, source: MessageSource) -> None:
+    def __init__(
+        self, of: Recipient, state: MessageState | DeliveryState | None, source: MessageSource, accepts: Accepts
+    ) -> None:
         self._of = of
         self._state = state
         self._source = source
+        self._accepts = accepts
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         del wanted
         rows = await self._source.read_span(tx, span, count, newest_first=newest_first)
-        states = await self._states(tx, rows)
-        found = [row for row in rows if states.get(_seq(row)) == self._state]
+        own = [each for each in map(listed_row, rows) if each.origin_seq > self._of.start_seq]
+        states = await states_for(tx, self._of, own) if self._state is not None else {}
+        seqs = {each.seq for each in own if self._state in (None, states.get(each.seq))}
+        found = [row for row in rows if _seq(row) in seqs and self._accepts(row)]
         if len(rows) < count:
             return ScanStep(found, None)
         last = rows[-1]
@@ -201,32 +217,32 @@ class _InState:
         return ScanStep(found, passed, str(last[2]))
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
-        log = OneLog(self._of.organization, self._of.queue)
-        position = await position_of(tx, self._of.organization, public_id, self._of.queue)
-        older, newer = await log.boundaries(tx, position)
-        return older, newer - 1
+        return await scanned_position(tx, (self._of.organization, self._of.queue), public_id)
 
     def key_of(self, row: Row) -> int:
         return _seq(row)
 
-    async def _states(self, tx: Transaction, rows: Sequence[Row]) -> dict[int, DeliveryState]:
-        """Return the states of the rows that are for the listener.
-
-        Lanes have settled a message that is not due yet, as if it did not exist.
-        """
-        own = [row for row in rows if (row[8] or _seq(row)) > self._of.start_seq]
-        states = await states_of(tx, self._of, [_seq(row) for row in own])
-        waiting = {_seq(row) for row in own if row[7] == WAITING}
-        return {seq: "pending" if seq in waiting else state for seq, state in states.items()}
-
-    async def _last_passed(self, tx: Transaction, seq: int, state: DeliveryState | None, *, newest_first: bool) -> int:
+    async def _last_passed(self, tx: Transaction, seq: int, state: MessageState | None, *, newest_first: bool) -> int:
         """Return the seq after which the scan continues: it passes a missed range in one step, however long."""
-        if self._state == state or state != "missed":
+        if self._state in (None, state) or state != "missed":
             return seq
         around = await missed_range(tx, self._of.key, seq)
         if around is None or around.seq_to < seq:
             return seq
         return around.seq_from if newest_first else around.seq_to
+
+
+async def scanned_position(tx: Transaction, log: tuple[int, int], public_id: str) -> Span:
+    """Return the seqs around a message of a queue; see `ScanSource.position`. `log` is its organization and itself."""
+    position = await position_of(tx, log[0], public_id, log[1])
+    older, newer = await OneLog(*log).boundaries(tx, position)
+    return older, newer - 1
+
+
+def accept_all(row: Row) -> bool:
+    """Accept every message."""
+    del row
+    return True
 
 
 def _seq(row: Row) -> int:
@@ -243,43 +259,3 @@ async def missed_ids(tx: Transaction, listener: Listener, limit: int = SHOWN_MIS
         return []
     missed = Several(_delivery_rows(of, _MISSED), _MissedRanges(of))
     return [row[2] for row in await missed.read_span(tx, WHOLE_LOG, limit, newest_first=True)]
-
-
-_MISSED_DETAILS: Final = """
-    SELECT seq, reason, due_at, attempts FROM exception
-    WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq IN ({})"""
-
-
-class MissedMessage(msgspec.Struct, frozen=True):
-    """A message that a listener has missed."""
-
-    id: str
-    alias: str
-    seq: int
-    stored_at: int
-    reason: str
-    missed_at: int
-    attempts: int
-    """The number of attempts that were made."""
-
-
-async def missed_page(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:
-    """Read a page of missed messages, newest first. Times in the selection are those of storing."""
-    times = await span_of_times(tx, of.organization, of.queue, selection)
-    within = intersect((of.start_seq, LARGEST), times)
-    found = await page_in_state(tx, of, "missed", missed_for(of, selection.reason), within=within, selection=selection)
-    details = await rows_among(tx, _MISSED_DETAILS, of.key, [_seq(row) for row in found.items])
-    apart = {seq: detail for seq, *detail in details}
-    around: MissedRange | None = None
-    items = []
-    for row in found.items:
-        seq = _seq(row)
-        if seq in apart:
-            reason, missed_at, attempts = apart[seq]
-        else:
-            if around is None or not around.seq_from <= seq <= around.seq_to:
-                around = await missed_range(tx, of.key, seq)
-            reason, missed_at, attempts = (around.reason, around.missed_at, 0) if around else ("", 0, 0)
-        (stored_at, _, _), public_id, alias = row[1:4]
-        items.append(MissedMessage(public_id, alias or public_id, seq, stored_at, reason, missed_at, attempts))
-    return found.with_items(items)

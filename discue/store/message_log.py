@@ -1,7 +1,7 @@
 """The log of a queue: its rows, their bodies, lists of messages, and delayed messages that get their place in it.
 
-Rows of lists are `(key, position, id, alias, updated_at, codec, published_at, kind, origin_seq)`. A position is
-`(stored_at, queue, seq)`: within one queue this is the order of seq, because `stored_at` never decreases.
+Rows of lists are `(key, position, id, alias, updated_at, codec, published_at, kind, origin_seq, size, extra)`. A
+position is `(stored_at, queue, seq)`: within one queue this is the order of seq, because `stored_at` never decreases.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -110,25 +110,38 @@ _IdKey = tuple[str, int]
 WHOLE_LOG: Final = (0, LARGEST)
 """The span of all seqs."""
 
-_COLUMNS: Final = "stored_at, queue, seq, id, alias, updated_at, codec, published_at, kind, origin_seq"
-LIST_COLUMNS: Final = ", ".join(f"log.{column}" for column in _COLUMNS.split(", "))
+
+def _columns_of(row: str) -> str:
+    """Return the columns of a row of the log for `placed`. The size is that of the data."""
+    names = ("stored_at", "queue", "seq", "id", "alias", "updated_at", "codec", "published_at", "kind", "origin_seq")
+    shared = f"SELECT b.size FROM body b WHERE b.organization = {row}.organization AND b.id = {row}.body_id"
+    columns = ", ".join(f"{row}.{name}" for name in names)
+    return f"{columns}, coalesce(length({row}.body), ({shared})), {row}.extra"
+
+
+LIST_COLUMNS: Final = _columns_of("log")
 """The columns of `log` for `placed`."""
 _PLACE_IN: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 AND queue = $3"
 _PLACE_OF: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 LIMIT 1"
-_LOG: Final = f"SELECT {_COLUMNS} FROM log AS listed WHERE listed.organization = $1 AND listed.queue = $2"
+_LOG: Final = f"SELECT {_columns_of('listed')} FROM log AS listed WHERE listed.organization = $1 AND listed.queue = $2"
 # The index of aliases covers all that is read of `listed`: otherwise the planner would walk the log.
 _LOG_OF_ALIAS: Final = f"""
     SELECT {LIST_COLUMNS} FROM log AS listed
     JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
     WHERE listed.organization = $1 AND listed.queue = $2 AND listed.alias = $3"""
-_WITHOUT_ALIAS: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND id = $2 AND alias IS NULL LIMIT $3"
-_AT: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND queue = $2 AND seq = $3"
-_OF_IDS: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND id IN ({{}})"
+# So does the index of keys.
+_LOG_OF_KEY: Final = f"""
+    SELECT {LIST_COLUMNS} FROM log AS listed
+    JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
+    WHERE listed.organization = $1 AND listed.queue = $2 AND listed.key_hash = $3"""
+_WITHOUT_ALIAS: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id = $2 AND alias IS NULL LIMIT $3"
+_AT: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND queue = $2 AND seq = $3"
+_OF_IDS: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id IN ({{}})"
 _ENDS: Final = "SELECT tail, head FROM queue_head WHERE organization = $1 AND queue = $2"
 _IDS: Final = "SELECT id, queue, seq FROM log WHERE organization = $1"
 _LIVE_QUEUE: Final = "SELECT public_id FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
 
-_ABOVE_EVERY_ID: Final = "z" * 22
+ABOVE_EVERY_ID: Final = "z" * 22
 _APART_MS: Final = 2_000
 """How much earlier than its storing a message's id may be made, given the clock skew of workers."""
 
@@ -142,19 +155,19 @@ class LiveQueues:
     """The public ids of an organization's queues by row id, each read once."""
 
     def __init__(self, organization: int) -> None:
-        self._organization = organization
+        self.organization = organization
         self._known: dict[int, str | None] = {}
 
     async def public_id(self, tx: Transaction, queue: int) -> str | None:
         """Return the public id; None for a deleted queue, whose messages may still exist."""
         if queue not in self._known:
-            row = await tx.row(_LIVE_QUEUE, self._organization, queue)
+            row = await tx.row(_LIVE_QUEUE, self.organization, queue)
             self._known[queue] = row[0] if row is not None else None
         return self._known[queue]
 
 
 class OneLog:
-    """A queue's messages by position, in a span of seqs, with an alias if one is given.
+    """A queue's messages by position, in a span of seqs, with an alias or a hash of a key if one is given.
 
     Only messages that were published after the seq `floor` are included, even if they were due later.
     """
@@ -166,15 +179,20 @@ class OneLog:
         within: Span = WHOLE_LOG,
         alias: str | None = None,
         *,
+        key_hash: int | None = None,
         floor: int = 0,
     ) -> None:
         self._organization = organization
         self._queue = queue
         self._within = within
-        self._sql = _LOG if alias is None else _LOG_OF_ALIAS
-        self._key: tuple[Value, ...] = (organization, queue) if alias is None else (organization, queue, alias)
+        self._sql = _LOG
+        self._key: tuple[Value, ...] = (organization, queue)
+        if alias is not None:
+            self._sql, self._key = _LOG_OF_ALIAS, (organization, queue, alias)
+        elif key_hash is not None:
+            self._sql, self._key = _LOG_OF_KEY, (organization, queue, key_hash)
         if floor:
-            row = "listed" if alias is None else "log"
+            row = "listed" if self._sql is _LOG else "log"
             self._key = (*self._key, floor)
             self._sql += f" AND coalesce({row}.origin_seq, {row}.seq) > ${len(self._key)}"
 
@@ -216,7 +234,7 @@ class OneLog:
     async def _capacity(self, tx: Transaction) -> int:
         """Return the largest possible number of messages: beyond it, no rows need to be skipped."""
         low, high = intersect(self._within, await span_of_log(tx, self._organization, self._queue))
-        return high - low - 1
+        return int(high - low - 1)
 
 
 class AcrossQueues:
@@ -233,7 +251,7 @@ class AcrossQueues:
         given = [(condition, value) for condition, value in filters if value is not None]
         self._sql = _IDS + "".join([f" AND {condition} ${number}" for number, (condition, _) in enumerate(given, 2)])
         self._values: tuple[Value, ...] = (organization, *[value for _, value in given])
-        self._within = _ids_of_times(selection)
+        self._within = ids_of_times(selection)
 
     async def locate(self, tx: Transaction, public_id: str) -> str:
         del tx
@@ -309,9 +327,9 @@ def _between(low: str, high: str) -> tuple[_IdKey, _IdKey]:
     return (low, LARGEST), (high, 0)
 
 
-def _ids_of_times(selection: Selection) -> tuple[str, str]:
+def ids_of_times(selection: Selection) -> tuple[str, str]:
     """Return the ids between which all messages are that pass the time filters."""
-    low, high = "", _ABOVE_EVERY_ID
+    low, high = "", ABOVE_EVERY_ID
     if selection.created_after is not None:
         low = first_id_at(selection.created_after + 1 - _APART_MS)
     if selection.created_before is not None:

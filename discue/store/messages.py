@@ -1,15 +1,15 @@
 """Messages as the API shows them: one by id, or lists of a queue, an organization or a listener."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from discue.domain.errors import BadRequest, Fault
-from discue.domain.messages import StoredMessage, decode_options
+from discue.domain.messages import MessageState, StoredMessage, decode_options
 from discue.domain.model import Queue
-from discue.store import message_log, queues
+from discue.store import message_filters, message_log, queues
 from discue.store.deliveries import Recipient, find_recipient
 from discue.store.engine import Row, Transaction
-from discue.store.listener_messages import MessageSource, Picked, Several, candidates_of, page_in_state
+from discue.store.listener_messages import MessageSource, Picked, Several, candidates_of, page_for_listener, with_key
 from discue.store.message_log import (
     BODY,
     JSON,
@@ -17,10 +17,12 @@ from discue.store.message_log import (
     AcrossQueues,
     LiveQueues,
     OneLog,
+    ids_of_times,
     rows_by_id,
     rows_named_by_id,
     span_of_times,
 )
+from discue.store.message_states import states_for, states_of_messages
 from discue.store.pagination import (
     LARGEST,
     MERGED_ROWS,
@@ -68,6 +70,7 @@ async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | 
         options=decode_options(extra),
         is_delayed=kind == WAITING,
         origin_seq=origin_seq or seq,
+        size=len(body),
     )
 
 
@@ -84,6 +87,12 @@ async def page_of_queue(
         if of is None or of.queue != queue.id:
             raise _no_listener("must be the id of a listener of this queue")
         found = await _of_recipient(tx, of, selection, only)
+    elif message_filters.has_filters(selection):
+        source = await _candidates(tx, (organization, queue.id), selection, only)
+        within = await span_of_times(tx, organization, queue.id, selection)
+        found = await message_filters.page_of_queue(
+            tx, (organization, queue.id), source or OneLog(organization, queue.id), within=within, selection=selection
+        )
     else:
         found = await browse(tx, await _of_log(tx, organization, queue.id, selection, only=only), selection)
     return await _listing(tx, organization, found, LiveQueues(organization))
@@ -102,11 +111,26 @@ async def page(
         if of is None:
             raise _no_listener("must be the id of a listener")
         found = await _of_recipient(tx, of, selection, only)
+    elif message_filters.has_filters(selection):
+        found = await _filtered(tx, live, selection, only)
     elif only is None:
         found = await browse(tx, await _of_all(tx, organization, live, selection), selection)
     else:
         found = await browse(tx, await _of_targets(tx, organization, live, selection, only=only), selection)
     return await _listing(tx, organization, found, live)
+
+
+async def states(
+    tx: Transaction, log: tuple[int, int], found: Sequence[StoredMessage], listener: str | None
+) -> Mapping[int, MessageState]:
+    """Read the states by seq of messages of one queue: for one listener, or for all of its listeners.
+
+    `log` is the organization and the queue. There are none if reading them would take too long.
+    """
+    if listener is None:
+        return await states_of_messages(tx, *log, found) or {}
+    of = await find_recipient(tx, log[0], listener)
+    return {} if of is None else await states_for(tx, of, found)
 
 
 async def set_alias(tx: Transaction, message: StoredMessage, alias: str, now: int) -> bool:
@@ -134,7 +158,7 @@ async def _listing(tx: Transaction, organization: int, found: Listing[Row], live
 
 
 def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessage:
-    _, (stored_at, queue, seq), public_id, alias, updated_at, codec, published_at, kind, _ = row
+    _, (stored_at, queue, seq), public_id, alias, updated_at, codec, published_at, kind, origin_seq, size, extra = row
     created_at = published_at or stored_at
     return StoredMessage(
         organization=organization,
@@ -146,7 +170,10 @@ def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessag
         stored_at=created_at,
         updated_at=updated_at or created_at,
         is_json=codec == JSON,
+        options=decode_options(extra),
         is_delayed=kind == WAITING,
+        origin_seq=origin_seq or seq,
+        size=size,
     )
 
 
@@ -202,25 +229,46 @@ async def _of_recipient(
     """Read messages that were stored for a listener, in a state if the selection has one."""
     if only is not None and of.queue_public_id in only:
         only = None
-    if selection.state is None:
+    if not message_filters.has_filters(selection):
         source = await _of_log(tx, of.organization, of.queue, selection, only=only, floor=of.start_seq)
         return await browse(tx, source, selection)
     times = await span_of_times(tx, of.organization, of.queue, selection)
-    candidates = await _candidates(tx, of, selection, only)
-    within = intersect((of.start_seq, LARGEST), times)
-    return await page_in_state(tx, of, selection.state, candidates, within=within, selection=selection)
+    candidates = await _candidates(tx, (of.organization, of.queue), selection, only)
+    return await page_for_listener(
+        tx,
+        of,
+        candidates or candidates_of(of, selection.state),
+        within=intersect((of.start_seq, LARGEST), times),
+        selection=selection,
+        accepts=message_filters.accepts(selection),
+    )
 
 
 async def _candidates(
-    tx: Transaction, of: Recipient, selection: Selection, only: Collection[str] | None
-) -> MessageSource:
-    """Return where to search: among some ids, under an alias, or where deliveries of the state are."""
+    tx: Transaction, log: tuple[int, int], selection: Selection, only: Collection[str] | None
+) -> MessageSource | None:
+    """Return where to search in a queue: among some ids, under an alias, or under a key. None: anywhere."""
+    organization, queue = log
     if only is not None:
-        return Picked(_passing(await rows_by_id(tx, of.organization, only), selection, of.queue))
+        return Picked(_passing(await rows_by_id(tx, organization, only), selection, queue))
     if selection.alias is not None:
-        called = _passing(await rows_named_by_id(tx, of.organization, selection.alias), selection, of.queue)
-        return Several(OneLog(of.organization, of.queue, alias=selection.alias), Picked(called))
-    return candidates_of(of, selection.state or "acknowledged")
+        called = _passing(await rows_named_by_id(tx, organization, selection.alias), selection, queue)
+        return Several(OneLog(organization, queue, alias=selection.alias), Picked(called))
+    return None if selection.key is None else with_key(organization, queue, selection.key)
+
+
+async def _filtered(
+    tx: Transaction, live: LiveQueues, selection: Selection, only: Collection[str] | None
+) -> Listing[Row]:
+    """Read messages of all queues by key, header or state; of `only`, ids of messages and of queues."""
+    found = set() if only is None else set(await queues.ids_of(tx, live.organization, only))
+
+    def passes(row: Row) -> bool:
+        is_listed = only is None or row[2] in only or row[1][1] in found
+        return is_listed and bool(_passing([row], selection))
+
+    within = ids_of_times(selection)
+    return await message_filters.page_of_all(tx, live, selection, within=within, passes=passes)
 
 
 def _passing(rows: Sequence[Row], selection: Selection, queue: int | None = None, floor: int = 0) -> list[Row]:

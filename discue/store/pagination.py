@@ -14,6 +14,7 @@ import msgspec
 from discue.domain.attempts import AttemptState
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.ids import ALPHABET, encode, row_id_at
+from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
 from discue.store.engine import Row, Transaction, Value
 from discue.store.tables import placeholders
@@ -37,6 +38,9 @@ CLOCKS_APART_MS = 60_000
 Span = tuple[int, int]
 """The keys between two keys, both excluded."""
 
+Bounds = tuple[Any, Any]
+"""A span of keys of any kind."""
+
 Locate = Callable[[Transaction, str], Coroutine[Any, Any, Any]]
 """See `Source.locate`."""
 
@@ -58,9 +62,15 @@ class Selection(msgspec.Struct, frozen=True):
     """Milliseconds since the epoch, excluded, like `created_before`."""
     created_before: int | None = None
     listener: str | None = None
-    """The public id of a listener that messages were stored for, or that attempts were made to."""
-    state: DeliveryState | None = None
-    """The delivery state of messages."""
+    """The public id of the listener that messages were stored for, attempts were made to, or that missed messages."""
+    queue: str | None = None
+    """The public id of the queue of missed messages."""
+    state: DeliveryState | MessageState | None = None
+    """The state of messages, for the listener if there is one."""
+    key: str | None = None
+    """The key of messages."""
+    header: str | None = None
+    """A header of messages: its name, or name and value as in `name:value`."""
     outcome: AttemptState | None = None
     """The outcome of attempts."""
     status: str | None = None
@@ -313,22 +323,22 @@ class ScanStep(NamedTuple):
     """Matching rows of a scan, in order, and where the scan stopped."""
 
     rows: Sequence[Row]
-    last: int | None
+    last: Any
     """The last key that was scanned; None at the end of the span."""
     last_id: str = ""
     """The public id of the last row that was scanned."""
 
 
 class ScanSource(Protocol):
-    """Rows by a number, their key, of which some match."""
+    """Rows by a key, of which some match."""
 
-    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+    async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         """Return the matching rows among the next `count` of a span. More than `wanted` are not needed."""
 
-    async def position(self, tx: Transaction, public_id: str) -> Span:
+    async def position(self, tx: Transaction, public_id: str) -> Bounds:
         """Return keys around an id: older rows are below the first key, newer ones above the second."""
 
-    def key_of(self, row: Row) -> int:
+    def key_of(self, row: Row) -> Any:
         """Return the key of a matching row."""
 
 
@@ -350,7 +360,7 @@ class FilteredPages:
     The scan stops at a limit, so that a page may be cut short: it then says at which id its neighbour continues.
     """
 
-    def __init__(self, source: ScanSource, within: Span, limits: ScanLimits) -> None:
+    def __init__(self, source: ScanSource, within: Bounds, limits: ScanLimits) -> None:
         self._source = source
         self._within = within
         self._limits = limits
@@ -391,11 +401,11 @@ class FilteredPages:
         found = await self._first(tx, span, 1, self._limits.in_all, newest_first=newest_first)
         return bool(found.rows) or found.last is not None
 
-    async def _first(self, tx: Transaction, span: Span, wanted: int, limit: int, *, newest_first: bool) -> ScanStep:
+    async def _first(self, tx: Transaction, span: Bounds, wanted: int, limit: int, *, newest_first: bool) -> ScanStep:
         rows: list[Row] = []
         # The first step is small, because the first rows often match; later ones are longer, for fewer round trips.
         count = min(wanted, self._limits.step) if self._limits.first is None else self._limits.first
-        last: int | None = None
+        last: Any = None
         last_id = ""
         while limit > 0:
             step = await self._source.scan(tx, span, count, wanted - len(rows), newest_first=newest_first)
@@ -412,10 +422,10 @@ def _resume_id(found: ScanStep, rows: Sequence[Row], size: int) -> str | None:
     return None if found.last is None or len(rows) > size else found.last_id
 
 
-def intersect(one: Span, other: Span) -> Span:
+def intersect(one: Bounds, other: Bounds) -> Bounds:
     """Return what lies in both spans."""
     return max(one[0], other[0]), min(one[1], other[1])
 
 
-def _beyond(span: Span, key: int, *, newest_first: bool) -> Span:
+def _beyond(span: Bounds, key: Any, *, newest_first: bool) -> Bounds:
     return (span[0], min(key, span[1])) if newest_first else (max(key, span[0]), span[1])

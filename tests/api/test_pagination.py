@@ -76,7 +76,8 @@ def test_listener_of_another_organization_is_rejected_like_an_unknown_one(cast: 
 @pytest.mark.parametrize(
     ("query", "name"),
     [
-        ({"state": "missed"}, "state"),
+        ({"state": "filtered"}, "state"),
+        ({"listener": "0" * 21, "state": "no_listeners"}, "state"),
         ({"listener": "x"}, "listener"),
         ({"listener": "0" * 21, "state": "x"}, "state"),
         ({"listener": "0" * 21, "state": "filtered"}, "state"),

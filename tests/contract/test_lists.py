@@ -159,7 +159,7 @@ def test_a_filter_that_is_none_is_refused_by_name(owner: Caller, path: str, quer
     assert pointers(owner.refused(400, "GET", f"{path}?{query}")) == [f"?{query.partition('=')[0]}"]
 
 
-@covers("lists.md# Messages of a listener")
+@covers("lists.md# Find messages", "lists.md: listener", "lists.md: state")
 def test_messages_are_filtered_by_state(owner: Caller) -> None:
     queue = owner.create("/queues")["id"]
     listener = owner.create(f"/queues/{queue}/listeners", status="disabled", **NOWHERE)["id"]
@@ -167,5 +167,43 @@ def test_messages_are_filtered_by_state(owner: Caller) -> None:
     path = f"/queues/{queue}/messages?listener={listener}"
     assert ids_of(owner.get(f"{path}&state=pending"), "messages") == [message]
     assert owner.get(f"{path}&state=missed")["messages"] == []
-    owner.refused(400, "GET", f"/queues/{queue}/messages?state=pending")
+    for path_of_all in ("/messages", f"/queues/{queue}/messages"):
+        assert ids_of(owner.get(f"{path_of_all}?state=pending"), "messages")[:1] == [message]
+    assert owner.get(f"/queues/{queue}/messages?state=missed")["messages"] == []
     owner.refused(400, "GET", f"{path}&state=lost")
+    owner.refused(400, "GET", f"{path}&state=no_listeners")
+
+
+@covers("lists.md: key", "lists.md: header")
+def test_messages_are_found_by_key_and_header(owner: Caller) -> None:
+    path = f"/queues/{owner.create('/queues')['id']}/messages"
+    early = owner.create(path, data="é", key="customer-9")["id"]
+    later = owner.create(path, data={"n": 1}, key="customer-9", headers={"X-Shop": "north"}, delay=60)["id"]
+    owner.create(path, data="x", key="customer-1", headers={"X-Shop": "south"})
+    assert ids_of(owner.get(f"{path}?key=customer-9"), "messages") == [later, early]
+    assert ids_of(owner.get("/messages?key=customer-9"), "messages")[:2] == [later, early]
+    assert ids_of(owner.get(f"{path}?header=x-shop:north"), "messages") == [later]
+    assert len(owner.get(f"{path}?header=X-SHOP")["messages"]) == 2
+    assert owner.get(f"{path}?header=x-shop:north&key=customer-1")["messages"] == []
+    for query in ("key=", "header=", "header=a%20b", "header=%C3%A9"):
+        owner.refused(400, "GET", f"{path}?{query}")
+
+
+@covers("messages.md: size", "messages.md: state")
+def test_lists_show_size_state_key_and_headers_of_messages(owner: Caller) -> None:
+    queue = owner.create("/queues")["id"]
+    path = f"/queues/{queue}/messages"
+    unheard = owner.create(path, data="é", key="k", headers={"X-Shop": "north"})["id"]
+    owner.create(f"/queues/{queue}/listeners", status="disabled", **NOWHERE)
+    waiting = owner.create(path, data={"n": 1})["id"]
+    shown = {each["id"]: each for each in owner.get(path)["messages"]}
+    assert {name: shown[unheard][name] for name in ("size", "state", "key", "headers")} == {
+        "size": 2,
+        "state": "no_listeners",
+        "key": "k",
+        "headers": {"X-Shop": "north"},
+    }
+    assert (shown[waiting]["size"], shown[waiting]["state"]) == (7, "pending")
+    assert not {"key", "headers", "data"} & shown[waiting].keys()
+    for message, state in ((unheard, "no_listeners"), (waiting, "pending")):
+        assert owner.shown(f"{path}/{message}")["state"] == state

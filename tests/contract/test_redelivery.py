@@ -52,6 +52,29 @@ def test_missed_messages_are_listed_newest_first(owner: Caller, receiver: Receiv
     owner.refused(400, "GET", f"{place}/missed?reason=boredom")
 
 
+@covers("redeliveries.md: queue", "redeliveries.md: listener", "GET /missed 200")
+def test_missed_messages_of_all_listeners_are_listed(owner: Caller, receiver: Receiver) -> None:
+    _, place, messages = _missing(owner, receiver)
+    _, other, others = _missing(owner, receiver)
+    listeners = [each.rpartition("/")[2] for each in (other, place)]
+    shown = owner.get("/missed?per_page=100")["missed"]
+    assert [each["listener_id"] for each in shown[:4]] == [listeners[0]] * 2 + [listeners[1]] * 2
+    assert [each["id"] for each in shown[:4]] == [*others[::-1], *messages[::-1]]
+    queue = place.split("/")[2]
+    assert {each["queue_id"] for each in owner.get(f"/missed?queue={queue}")["missed"]} == {queue}
+    of_one = owner.get(f"/missed?listener={listeners[1]}&reason=no_retry")["missed"]
+    assert of_one == owner.get(f"{place}/missed")["missed"]
+    first = owner.get("/missed?per_page=3")
+    following = owner.get(first["_links"]["next"]["href"])
+    assert [each["id"] for each in following["missed"][:1]] == messages[:1]
+    back = owner.get(following["_links"]["prev"]["href"])
+    assert back["missed"] == first["missed"]
+    oldest = min(each["stored_at"] for each in of_one)
+    assert owner.get(f"/missed?created_before={oldest}&queue={queue}")["missed"] == []
+    for query in (f"queue={listeners[0]}", f"listener={queue}", f"after={queue}", "reason=boredom"):
+        owner.refused(400, "GET", f"/missed?{query}")
+
+
 @covers("redeliveries.md: attempts_used_up")
 def test_the_last_attempt_of_a_policy_says_so(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint(Reply(500))

@@ -41,6 +41,12 @@ FILTERS: tuple[dict[str, Any], ...] = (
     {"created_after": NOON, "created_before": NOON + 50},
     {"alias": "orders", "created_after": NOON},
 )
+MESSAGE_FILTERS: tuple[dict[str, Any], ...] = (
+    {"key": "k"},
+    {"header": "x-shop:north", "alias": "orders"},
+    {"state": "missed"},
+    {"state": "pending", "key": "k", "created_after": NOON, "created_before": NOON + 50},
+)
 PLACES: tuple[dict[str, Any], ...] = ({}, {"page": 3}, {"after": public_id(30)}, {"before": public_id(30)})
 SELECTIONS = tuple(Selection(**place, **filters) for place, filters in product(PLACES, FILTERS))
 
@@ -66,12 +72,23 @@ async def _list_everything(tx: Transaction, queue: Queue, listener: Listener) ->
         await listeners.page_of_queue(tx, queue, selection, only)
         await messages.page(tx, OURS, selection, only)
         await messages.page_of_queue(tx, queue, selection, only)
+    for place, filters, only in product(PLACES, MESSAGE_FILTERS, (None, {queue.public_id, public_id(33)})):
+        await messages.page(tx, OURS, Selection(**place, **filters), only)
+        await messages.page_of_queue(tx, queue, Selection(**place, **filters), only)
+        await messages.page(tx, OURS, Selection(listener=listener.public_id, **place, **filters), only)
+    await _read_states(tx, queue, listener)
     for selection, only in product(_of_listener(listener), (None, {public_id(33)})):
         await messages.page(tx, OURS, selection, only)
     await _see_what_happened(tx, queue, listener)
     await users.of_role(tx, OURS, "owner", 0, limit=10)
     await users.by_email(tx, OURS, "ada@example.com")
     await users.invited(tx, b"hash")
+
+
+async def _read_states(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    found = await messages.page_of_queue(tx, queue, Selection(per_page=100))
+    for each in (None, listener.public_id):
+        await messages.states(tx, (OURS, queue.id), found.items, each)
 
 
 async def _see_what_happened(tx: Transaction, queue: Queue, listener: Listener) -> None:

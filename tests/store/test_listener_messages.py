@@ -201,7 +201,7 @@ def test_a_list_of_a_state_has_the_messages_that_are_in_it(engine_name: str, wor
 @given(world=worlds)
 def test_a_list_that_is_cut_short_again_and_again_loses_nothing(world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listener_messages, "_LIMITS", ScanLimits(None, 2, 3, 20_000))
+        patch.setattr(listener_messages, "LIMITS", ScanLimits(None, 2, 3, 20_000))
         _with_store("sqlite", world, is_cut=True)
 
 
@@ -229,7 +229,7 @@ async def test_a_long_missed_range_is_passed_in_one_step(store: Store) -> None:
 async def test_message_far_below_other_states_comes_on_a_later_page(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_messages, "_LIMITS", ScanLimits(None, 50, 200, 300))
+    monkeypatch.setattr(listener_messages, "LIMITS", ScanLimits(None, 50, 200, 300))
     _, listener = await _with_a_range(store, 600)
     retries = tuple(DeliveryRow(seq, "retry", 1, NOON, "") for seq in range(100, 500))
     await store.settle(a_settle(listener, 605, version=1, delivery_rows=retries))

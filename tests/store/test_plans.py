@@ -30,6 +30,7 @@ from discue.store import (
     lockouts,
     message_log,
     messages,
+    missed,
     organizations,
     pull_leases,
     purge,
@@ -239,8 +240,16 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
         await redeliveries.get(tx, OURS, made.public_id)
         await redeliveries.delete(tx, made)
         for selection in SELECTIONS:
-            await listener_messages.missed_page(tx, of, msgspec.structs.replace(selection, reason=chosen.reason))
+            await missed.page_of_listener(tx, of, msgspec.structs.replace(selection, reason=chosen.reason))
             await redeliveries.page(tx, OURS, listener.id, selection)
+    position = missed.position_of((listener.id + 1, 30))
+    places: list[dict[str, Any]] = [{}, {"after": position}, {"before": missed.position_of((0, 0))}]
+    filtered: list[dict[str, Any]] = [{}, {"reason": "too_old"}, {"created_after": NOON}, {"queue": queue.public_id}]
+    for place, filters in product(places, filtered):
+        selection = Selection(**place, **filters)
+        for only in (None, {listener.public_id, queue.public_id}):
+            await missed.page(tx, OURS, selection, only)
+    await missed.page(tx, OURS, Selection(listener=listener.public_id))
 
 
 async def _go_by_channels(tx: Transaction, queue: Queue) -> None:

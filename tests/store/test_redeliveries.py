@@ -10,10 +10,10 @@ import pytest
 
 from discue.domain.model import Listener, MissedSelection, Queue, Redelivery
 from discue.domain.window import subtract
-from discue.store import deliveries, listener_messages, purge, redeliveries
+from discue.store import deliveries, missed, purge, redeliveries
 from discue.store.deliveries import Recipient
 from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction
-from discue.store.listener_messages import MissedMessage
+from discue.store.missed import MissedMessage
 from discue.store.pagination import Listing, Selection
 from discue.store.redeliveries import RedeliveryBatch, next_batch
 from discue.store.store import Store
@@ -82,7 +82,7 @@ async def _recipient(tx: Transaction, listener: Listener) -> Recipient:
 
 
 async def _page(tx: Transaction, selection: Selection, world: World) -> Listing[MissedMessage]:
-    return await listener_messages.missed_page(tx, await _recipient(tx, world.listener), selection)
+    return await missed.page_of_listener(tx, await _recipient(tx, world.listener), selection)
 
 
 def _asked(world: World, chosen: MissedSelection, position: int = 0, until_seq: int = COUNT) -> Redelivery:

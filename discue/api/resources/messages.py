@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, ClassVar, Final, TypeVar
+from typing import Annotated, ClassVar, Final, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -62,7 +62,7 @@ from discue.domain import headers
 from discue.domain.aliases import check_alias, reconcile
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import invalid
-from discue.domain.messages import MessageOptions, StoredMessage
+from discue.domain.messages import MessageOptions, MessageState, StoredMessage
 from discue.domain.scopes import Principal
 from discue.publishing.publish import NewMessage, Pause, publish, stored_messages
 from discue.store.idempotency import StoredResponse
@@ -88,7 +88,7 @@ _NO_OPTIONS: Final = (UNSET,) * 6
 _KEY_DESCRIPTION: Final = "In an ordered queue, messages with the same key are delivered one after the other."
 
 
-@read_only("queue_id", "deliveries")
+@read_only("queue_id", "deliveries", "size", "state")
 class MessageBody(NamedBody, kw_only=True):
     """A message to publish."""
 
@@ -153,13 +153,18 @@ class BatchBody(Body, kw_only=True):
         return [message.data for message in self.messages]
 
 
-@read_only("data", "deliver_at", "expires_at", "key", "headers", "retry", "subject", "queue_id", "deliveries")
+@read_only(
+    "data", "deliver_at", "expires_at", "key", "headers", "retry", "subject", "queue_id", "deliveries", "size", "state"
+)
 class MessageChangeBody(NamedBody, kw_only=True):
     """A new alias for a message. Nothing else of a message can change."""
 
 
 class MessageView(View, kw_only=True, frozen=True):
-    """A message. Lists and responses to a publish have the base fields only. Options that were not set are omitted."""
+    """A message. Responses to a publish have the base fields only; lists also `size`, `state`, `key` and `headers`.
+
+    Options that were not set are omitted.
+    """
 
     id: Annotated[str, id_doc("message_id", "The id, assigned when it is published.")]
     alias: Annotated[str, MESSAGE_ALIAS]
@@ -171,6 +176,17 @@ class MessageView(View, kw_only=True, frozen=True):
     expires_at: Annotated[int | UnsetType, _EXPIRES_AT] = UNSET
     key: Annotated[str | UnsetType, doc(_KEY_DESCRIPTION, "customer-9")] = UNSET
     headers: HeadersShown = UNSET
+    size: Annotated[int | UnsetType, doc("The size of the data, in bytes.", 13, minimum=0)] = UNSET
+    state: Annotated[
+        str | UnsetType,
+        doc(
+            "The first that a delivery has of `missed`, `retrying` and `pending`, else `acknowledged`, which includes "
+            "deliveries that filters exclude; `no_listeners`: published before the queue had any. In lists with a "
+            "`listener`, the state for that one. Omitted in queues with more than 100 listeners.",
+            "acknowledged",
+            enum=list(get_args(MessageState)),
+        ),
+    ] = UNSET
     retry: RetryShown = UNSET
     subject: Annotated[
         str | UnsetType, doc("The subject, if it was published to a topic with one.", "orders.eu.paid")
@@ -240,13 +256,12 @@ async def get(call: Call) -> MessageResponse:
     details = await messages.get(call.control, call.principal, *call.ids)
     options = details.message.options
     message = msgspec.structs.replace(
-        _view(details.message),
+        _listed(details.message),
+        state=or_unset(details.state),
         data=details.message.body.decode(),
         deliveries=[delivery_view(delivery) for delivery in details.deliveries],
         deliver_at=or_unset(options.deliver_at),
         expires_at=details.message.expires_at or UNSET,
-        key=or_unset(options.key),
-        headers=dict(options.headers) if options.headers else UNSET,
         retry=retry_view(options.retry),
         subject=or_unset(options.subject),
     )
@@ -259,7 +274,7 @@ async def list_all(call: Call) -> MessagesResponse:
         call,
         MessagesResponse,
         partial(messages.page, call.control, call.principal),
-        _view,
+        _listed,
         collection=lambda item: f"{call.base}/queues/{item.queue_public_id}/messages",
     )
 
@@ -267,7 +282,7 @@ async def list_all(call: Call) -> MessagesResponse:
 async def list_of_queue(call: Call) -> MessagesResponse:
     """List the messages of a queue."""
     return await paged(
-        call, MessagesResponse, partial(messages.page_of_queue, call.control, call.principal, call.ids[0]), _view
+        call, MessagesResponse, partial(messages.page_of_queue, call.control, call.principal, call.ids[0]), _listed
     )
 
 
@@ -365,6 +380,17 @@ def _published(message_id: str, given: str | None, stored_at: int) -> MessageVie
 def _view(message: StoredMessage) -> MessageView:
     shown = _published(message.id, message.alias, message.stored_at)
     return msgspec.structs.replace(shown, updated_at=message.updated_at)
+
+
+def _listed(message: StoredMessage) -> MessageView:
+    options = message.options
+    return msgspec.structs.replace(
+        _view(message),
+        key=or_unset(options.key),
+        headers=dict(options.headers) if options.headers else UNSET,
+        size=message.size,
+        state=or_unset(message.state),
+    )
 
 
 ROUTES = (

@@ -1,4 +1,4 @@
-"""Messages that a listener missed, their redeliveries, and replays of a part of the queue."""
+"""Redeliveries of missed messages, and replays of a part of the queue."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -9,8 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.delivery_options import FILTER_EXAMPLE, filter_given, filter_sent_doc, filter_view
 from discue.api.idempotency import created
-from discue.api.pagination import MISSED_PAGES, PAGES, paged
-from discue.api.resources.messages import MESSAGE_ALIAS, MESSAGE_NAME
+from discue.api.pagination import PAGES, paged
 from discue.api.route import DELETE, GET, POST, Call, Needs, Route
 from discue.api.structs import (
     EXAMPLE_IDS,
@@ -37,7 +36,6 @@ from discue.control import redeliveries
 from discue.control.redeliveries import RedeliveryParams, RedeliveryResult, ReplayParams, ReplayResult
 from discue.domain.errors import BadRequest, Fault, invalid
 from discue.domain.model import MISSED_REASONS, Redelivery, Replay
-from discue.store.listener_messages import MissedMessage
 
 PATH = "/queues/{queue_id}/listeners/{listener_id}"
 _MESSAGES_AT_MOST = 1_000
@@ -51,30 +49,6 @@ _SELECTED: Final = doc("Number selected. Single deliveries outside of ranges are
 _READ = Needs("listeners", "read")
 _WRITE = Needs("listeners", "write")
 _REPLAY = Needs("listeners", "write", reads="messages")
-
-
-class MissedMessageView(msgspec.Struct, kw_only=True, frozen=True):
-    """A message that a listener missed."""
-
-    id: Annotated[str, id_doc("message_id", "The id of the message.")]
-    alias: Annotated[str, MESSAGE_ALIAS]
-    name: Annotated[str, MESSAGE_NAME]
-    stored_at: Annotated[int, instant_doc("When the message was stored")]
-    missed_at: Annotated[int, instant_doc("When it was missed", 1_795_795_480_000)]
-    reason: Annotated[
-        str,
-        doc(
-            "Why it was missed: it is out of attempts, expired, got a final response, was rejected for good, or is too "
-            "old.",
-            "attempts_used_up",
-            enum=list(MISSED_REASONS),
-        ),
-    ]
-    attempts: Annotated[int, doc("Number of attempts.", 1, minimum=0)]
-
-
-class MissedMessagesResponse(ApiResponse, kw_only=True, frozen=True):
-    missed: Annotated[list[MissedMessageView], doc("The missed messages, newest first.")]
 
 
 class MissedFilterBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -164,25 +138,6 @@ class NewRedeliveryResponse(ApiResponse, kw_only=True, frozen=True, omit_default
 
 class RedeliveriesResponse(ApiResponse, kw_only=True, frozen=True):
     redeliveries: Annotated[list[RedeliveryView], doc("The redeliveries, newest first.")]
-
-
-async def list_missed(call: Call) -> MissedMessagesResponse:
-    """List the messages that a listener missed."""
-    fetch = partial(redeliveries.page_of_missed, call.control, call.principal, call.ids[:2])
-    messages = f"{call.base}/queues/{call.ids[0]}/messages"
-    return await paged(call, MissedMessagesResponse, fetch, _missed_view, collection=lambda _: messages)
-
-
-def _missed_view(item: MissedMessage) -> MissedMessageView:
-    return MissedMessageView(
-        id=item.id,
-        alias=item.alias,
-        name=item.alias,
-        stored_at=item.stored_at,
-        missed_at=item.missed_at,
-        reason=item.reason,
-        attempts=item.attempts,
-    )
 
 
 async def create(call: Call) -> NewRedeliveryResponse:
@@ -405,7 +360,6 @@ def _replay_response(call: Call, result: ReplayResult) -> NewReplayResponse:
 
 
 ROUTES = (
-    Route(GET, f"{PATH}/missed", list_missed, Needs("listeners", "read"), query=MISSED_PAGES),
     Route(GET, f"{PATH}/redeliveries", list_all, _READ, query=PAGES),
     Route(POST, f"{PATH}/redeliveries", create, _WRITE, RedeliveryBody, example={"all": True}),
     Route(GET, f"{PATH}/redeliveries/{{redelivery_id}}", get, _READ),

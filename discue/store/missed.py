@@ -1,0 +1,269 @@
+"""Missed messages: of one listener, and of all listeners of an organization.
+
+The list of an organization goes from the newest listener to the oldest, and at each from the newest message to the
+oldest: so it is read by the indexes of each listener, and listeners that missed nothing cost nothing.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from discue.domain.errors import BadRequest, Fault
+from discue.domain.ids import decode, encode
+from discue.domain.window import Window
+from discue.store.deliveries import Recipient, missed_range
+from discue.store.engine import MissedRange, Row, Transaction
+from discue.store.listener_messages import LIMITS, ListenerScan, accept_all, missed_for
+from discue.store.message_log import span_of_times
+from discue.store.pagination import (
+    LARGEST,
+    Bounds,
+    FilteredPages,
+    Listing,
+    ScanLimits,
+    ScanStep,
+    Selection,
+    Span,
+    intersect,
+)
+from discue.store.tables import read_number, rows_among
+
+_DETAILS: Final = """
+    SELECT seq, reason, due_at, attempts FROM exception
+    WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq IN ({})"""
+
+
+class MissedMessage(msgspec.Struct, frozen=True):
+    """A message that a listener has missed."""
+
+    id: str
+    alias: str
+    seq: int
+    stored_at: int
+    reason: str
+    missed_at: int
+    attempts: int
+    """The number of attempts that were made."""
+    listener_public_id: str = ""
+    """Empty in the list of one listener, like the queue."""
+    queue_public_id: str = ""
+
+
+async def page_of_listener(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:
+    """Read a page of missed messages, newest first. Times in the selection are those of storing."""
+    times = await span_of_times(tx, of.organization, of.queue, selection)
+    within = intersect((of.start_seq, LARGEST), times)
+    found = await FilteredPages(_scan_of(of, selection.reason), within, LIMITS).page(tx, selection)
+    return found.with_items(await _details(tx, of, found.items))
+
+
+def _scan_of(of: Recipient, reason: str | None) -> ListenerScan:
+    return ListenerScan(of, "missed", missed_for(of, reason), accept_all)
+
+
+async def _details(tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:
+    """Read why and when the listener missed each message."""
+    details = await rows_among(tx, _DETAILS, of.key, [row[1][2] for row in rows])
+    apart = {seq: detail for seq, *detail in details}
+    around: MissedRange | None = None
+    items = []
+    for row in rows:
+        (stored_at, _, seq), public_id, alias = row[1:4]
+        if seq in apart:
+            reason, missed_at, attempts = apart[seq]
+        else:
+            if around is None or not around.seq_from <= seq <= around.seq_to:
+                around = await missed_range(tx, of.key, seq)
+            reason, missed_at, attempts = (around.reason, around.missed_at, 0) if around else ("", 0, 0)
+        items.append(MissedMessage(public_id, alias or public_id, seq, stored_at, reason, missed_at, attempts))
+    return items
+
+
+POSITION_PATTERN: Final = "^[0-9A-Za-z]{22}$"
+"""The form of positions in the list of an organization."""
+_CHARACTERS: Final = 11
+
+_LIMITS: Final = ScanLimits(first=None, step=110, in_all=330)
+_LISTENERS_AT_ONCE: Final = 20
+"""The largest number of listeners in one step: each takes several reads."""
+_LISTENERS_CHOSEN: Final = 10_000
+
+_RECIPIENT: Final = """
+    SELECT listener.public_id, listener.queue, queue.public_id, cursor.start_seq, cursor.position, cursor.ahead
+    FROM listener
+    JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
+        AND cursor.stream = 0
+    JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
+    WHERE listener.organization = $1 AND listener.id = $2 AND listener.deleted_at IS NULL
+        AND queue.deleted_at IS NULL"""
+# Each finds the next listener by one index, which the order and the columns leave as the only one.
+_NEXT: Final = (
+    """
+    SELECT listener FROM exception WHERE organization = $1 AND listener {0} $2 AND state = 'missed'
+    ORDER BY listener {1}, seq {1} LIMIT 1""",
+    """
+    SELECT listener FROM exception WHERE organization = $1 AND listener {0} $2 AND state = 'ended'
+    ORDER BY listener {1}, stream {1}, seq {1} LIMIT 1""",
+    """
+    SELECT listener FROM missed_range WHERE organization = $1 AND listener {0} $2
+    ORDER BY listener {1}, seq_from {1} LIMIT 1""",
+)
+_BY_IDS: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id IN ({}) AND deleted_at IS NULL"
+_OF_QUEUE: Final = """
+    SELECT id FROM listener WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"""
+_QUEUES: Final = "SELECT id FROM queue WHERE organization = $1 AND public_id IN ({}) AND deleted_at IS NULL"
+
+_Key = tuple[int, int]
+"""The row id of a listener, and a seq."""
+
+
+async def page(
+    tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
+) -> Listing[MissedMessage]:
+    """Read a page of the messages that any listener has missed, or those in `only`: ids of listeners and of queues.
+
+    Raises BadRequest for a listener or a queue in the selection that is not among these, and for a numbered page that
+    is too far from the first.
+    """
+    scan = _OfAll(organization, selection, await _chosen(tx, organization, selection, only))
+    found = await FilteredPages(scan, ((0, 0), (LARGEST, LARGEST)), _LIMITS).page(tx, selection)
+    items: list[MissedMessage] = []
+    for start, row in enumerate(found.items):
+        if not start or found.items[start - 1][1] is not row[1]:
+            own = [each[2] for each in found.items[start:] if each[1] is row[1]]
+            items += await scan.items(tx, row[1], own)
+    after = found.resumes_after or (position_of(found.items[-1][0]) if found.has_next and items else None)
+    before = found.resumes_before or (position_of(found.items[0][0]) if found.has_previous and items else None)
+    return msgspec.structs.replace(found.with_items(items), resumes_after=after, resumes_before=before)
+
+
+def position_of(key: _Key) -> str:
+    """Return the position of a message in the list, which clients give as `after` and `before`."""
+    return encode(key[0], _CHARACTERS) + encode(key[1], _CHARACTERS)
+
+
+async def _chosen(
+    tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None
+) -> list[int] | None:
+    """Return the row ids of the listeners that the list is limited to, in order; None for all."""
+    chosen = None if only is None else await _listeners_among(tx, organization, only)
+    for name, public_id in (("listener", selection.listener), ("queue", selection.queue)):
+        if public_id is not None:
+            named = await _listeners_among(tx, organization, {public_id}, kind=name)
+            chosen = named if chosen is None else chosen & named
+    return None if chosen is None else sorted(chosen)
+
+
+async def _listeners_among(
+    tx: Transaction, organization: int, public_ids: Collection[str], *, kind: str = ""
+) -> set[int]:
+    """Return the row ids of listeners that have these ids, or whose queues have them."""
+    listeners, queues = [], []
+    if kind != "queue":
+        listeners = [row[0] for row in await rows_among(tx, _BY_IDS, (organization,), list(public_ids))]
+    if kind != "listener":
+        queues = [row[0] for row in await rows_among(tx, _QUEUES, (organization,), list(public_ids))]
+    if kind and not (listeners or queues):
+        raise _wrong(kind, f"must be the id of a {kind}")
+    found = set(listeners)
+    for queue in queues:
+        found |= {row[0] for row in await tx.rows(_OF_QUEUE, organization, queue, _LISTENERS_CHOSEN)}
+        if len(found) >= _LISTENERS_CHOSEN:
+            raise _wrong("listener", "is required: the queues have too many listeners")
+    return found
+
+
+class _OfAll:
+    """A scan of missed messages by listener and seq: rows of this key, the listener, and the message's row."""
+
+    def __init__(self, organization: int, selection: Selection, chosen: list[int] | None) -> None:
+        self._organization = organization
+        self._selection = selection
+        self._chosen = chosen
+        self._known: dict[int, tuple[Recipient, str] | None] = {}
+        self._times: dict[int, Span] = {}
+
+    async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+        low, high = span
+        found: list[Row] = []
+        listener, seq = high if newest_first else low
+        for _ in range(_LISTENERS_AT_ONCE):
+            of = await self._recipient(tx, listener)
+            if of is not None:
+                bounds = (low[1] if listener == low[0] else 0, high[1] if listener == high[0] else LARGEST)
+                within = intersect(bounds, await self._span(tx, of))
+                scan = _scan_of(of, self._selection.reason)
+                left = count - len(found)
+                step = await scan.scan(tx, within, left, left, newest_first=newest_first)
+                found += [((listener, row[1][2]), of, row) for row in step.rows]
+                if step.last is not None:
+                    key = (listener, step.last)
+                    return ScanStep(found, key, position_of(key))
+            if len(found) >= min(count, wanted):
+                # Nothing is left of this listener: the next step begins behind it.
+                seq = 0 if newest_first else LARGEST
+                break
+            following = await self._next(tx, listener, newest_first=newest_first)
+            if following is None or not low[0] <= following <= high[0]:
+                return ScanStep(found, None)
+            listener, seq = following, LARGEST if newest_first else 0
+        return ScanStep(found, (listener, seq), position_of((listener, seq)))
+
+    async def position(self, tx: Transaction, public_id: str) -> Bounds:
+        del tx
+        key = tuple(min(decode(part), LARGEST) for part in (public_id[:_CHARACTERS], public_id[_CHARACTERS:]))
+        return key, key
+
+    def key_of(self, row: Row) -> _Key:
+        key: _Key = row[0]
+        return key
+
+    async def items(self, tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:
+        """Return what the list shows of messages that one listener missed."""
+        known = self._known[of.listener]
+        listener = known[1] if known is not None else ""
+        return [
+            msgspec.structs.replace(item, listener_public_id=listener, queue_public_id=of.queue_public_id)
+            for item in await _details(tx, of, rows)
+        ]
+
+    async def _recipient(self, tx: Transaction, listener: int) -> Recipient | None:
+        """Return the listener; None if it does not exist, or is not chosen."""
+        if self._chosen is not None:
+            place = bisect_left(self._chosen, listener)
+            if place == len(self._chosen) or self._chosen[place] != listener:
+                return None
+        if listener not in self._known:
+            row = await tx.row(_RECIPIENT, self._organization, listener)
+            self._known[listener] = None if row is None else self._read(listener, row)
+        known = self._known[listener]
+        return None if known is None else known[0]
+
+    def _read(self, listener: int, row: Row) -> tuple[Recipient, str]:
+        public_id, queue, queue_public_id, start_seq, position, ahead = row
+        window = Window.decode(position, ahead)
+        return Recipient(self._organization, listener, queue, queue_public_id, start_seq, window), public_id
+
+    async def _span(self, tx: Transaction, of: Recipient) -> Span:
+        """Return the seqs of messages that are for the listener and pass the time filters."""
+        if of.queue not in self._times:
+            self._times[of.queue] = await span_of_times(tx, of.organization, of.queue, self._selection)
+        return intersect((of.start_seq, LARGEST), self._times[of.queue])
+
+    async def _next(self, tx: Transaction, listener: int, *, newest_first: bool) -> int | None:
+        """Return the next listener that may have missed something."""
+        signs = ("<", "DESC") if newest_first else (">", "ASC")
+        nearest = max if newest_first else min
+        found = [await read_number(tx, sql.format(*signs), self._organization, listener) for sql in _NEXT]
+        following = nearest([each for each in found if each], default=None)
+        if following is None or self._chosen is None:
+            return following
+        # The next chosen one from there on: without a look whether it has missed something, which its own read shows.
+        place = bisect_right(self._chosen, following) - 1 if newest_first else bisect_left(self._chosen, following)
+        return self._chosen[place] if 0 <= place < len(self._chosen) else None
+
+
+def _wrong(name: str, rule: str) -> BadRequest:
+    return BadRequest(f"The query parameter {name} {rule}.", faults=(Fault(f"?{name}", rule),))

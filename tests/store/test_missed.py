@@ -1,0 +1,163 @@
+"""Missed messages of an organization: the lists of its listeners one after the other, whatever a page is limited to."""
+
+from functools import partial
+from random import Random
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from discue.domain.errors import BadRequest
+from discue.domain.model import Listener, Queue
+from discue.store import deliveries, listeners, missed
+from discue.store.engine import DeliveryRow, MissedRange, Transaction
+from discue.store.missed import MissedMessage
+from discue.store.pagination import Listing, ScanLimits, Selection
+from discue.store.store import Store
+from tests.store.rows import (
+    a_settle,
+    public_id,
+    publish,
+    row_id,
+    stored_listener,
+    stored_organization,
+    stored_queue,
+)
+from tests.support.clocks import NOON
+from tests.support.everywhere import seeds
+
+OURS = row_id(1)
+COUNT = 14
+Shown = tuple[str, str]
+"""The ids of the listener and the message."""
+
+
+class World(NamedTuple):
+    queues: list[Queue]
+    listeners: list[Listener]
+
+
+async def _made(store: Store, seed: int, count: int = 6) -> World:
+    """Store listeners of two queues, of which each but one missed messages, singly and in ranges."""
+    chance = Random(seed)  # noqa: S311 - repeatable
+    await stored_organization(store, 1)
+    owners = [await stored_queue(store, OURS, number) for number in (10, 11)]
+    made = [await stored_listener(store, owners[number % 2], 20 + number) for number in range(count)]
+    for place, queue in enumerate(owners):
+        for number in range(COUNT):
+            await publish(store, queue, [public_id(100 + 50 * place + number)], NOON + 10 * number)
+    for listener in made[1:]:
+        rows, ranges, seq = [], [], 1
+        while seq <= COUNT:
+            last = min(COUNT, seq + chance.randrange(3))
+            if chance.random() < 0.5:
+                rows.append(DeliveryRow(seq, "missed", 12, NOON + seq, "attempts_used_up"))
+            elif chance.random() < 0.5:
+                ranges.append(MissedRange(seq, last, "too_old", NOON + last))
+            seq = last + 1
+        settle = a_settle(listener, COUNT, delivery_rows=tuple(rows), missed_ranges=tuple(ranges))
+        assert await store.settle(settle)
+    return World(owners, made)
+
+
+async def _expected(store: Store, world: World, selection: Selection) -> list[MissedMessage]:
+    """Read the list of each listener by itself."""
+
+    async def work(tx: Transaction) -> list[MissedMessage]:
+        found: list[MissedMessage] = []
+        for listener in reversed(world.listeners):
+            of = await deliveries.find_recipient(tx, OURS, listener.public_id)
+            assert of is not None
+            page = await missed.page_of_listener(tx, of, msgspec.structs.replace(selection, per_page=100))
+            found += [
+                msgspec.structs.replace(item, listener_public_id=listener.public_id, queue_public_id=of.queue_public_id)
+                for item in page.items
+            ]
+        return found
+
+    return await store.read(work)
+
+
+async def _walk(
+    store: Store, selection: Selection, only: set[str] | None = None, *, newest_first: bool = True
+) -> list[MissedMessage]:
+    """Follow the links of the list from one of its ends to the other."""
+    found: list[MissedMessage] = []
+    if not newest_first:
+        selection = msgspec.structs.replace(selection, before=missed.position_of((0, 0)))
+    for _ in range(300):
+        page: Listing[MissedMessage] = await store.read(
+            partial(missed.page, organization=OURS, selection=selection, only=only)
+        )
+        assert len(page.items) <= selection.per_page
+        found = [*found, *page.items] if newest_first else [*page.items, *found]
+        if not (page.has_next if newest_first else page.has_previous):
+            return found
+        if newest_first:
+            selection = msgspec.structs.replace(selection, after=page.resumes_after)
+        else:
+            selection = msgspec.structs.replace(selection, before=page.resumes_before)
+    raise AssertionError("the list has no end")
+
+
+@pytest.mark.parametrize("seed", seeds(4))
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_list_of_an_organization_has_the_lists_of_its_listeners(
+    store: Store,
+    seed: int,
+    is_cut: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if is_cut:
+        monkeypatch.setattr(missed, "_LIMITS", ScanLimits(None, 2, 3))
+        monkeypatch.setattr(missed, "_LISTENERS_AT_ONCE", 2)
+    world = await _made(store, seed)
+    every: list[dict[str, Any]] = [{}, {"reason": "too_old"}, {"created_after": NOON + 30, "created_before": NOON + 90}]
+    for filters in every:
+        selection = Selection(per_page=4, **filters)
+        expected = await _expected(store, world, selection)
+        assert len({item.listener_public_id for item in expected}) > 2
+        assert await _walk(store, selection) == expected
+        assert await _walk(store, selection, newest_first=False) == expected
+
+
+async def test_numbered_pages_of_missed_messages_follow_each_other(store: Store) -> None:
+    world = await _made(store, 3)
+    expected = await _expected(store, world, Selection())
+    found: list[MissedMessage] = []
+    for number in range(1, 40):
+        page = await store.read(partial(missed.page, organization=OURS, selection=Selection(page=number)))
+        found += page.items
+        assert page.has_previous == (number > 1 and bool(page.items))
+        if not page.has_next:
+            break
+    assert found == expected
+
+
+async def test_list_is_limited_to_targets_a_queue_and_a_listener(store: Store) -> None:
+    world = await _made(store, 2)
+    everything = await _expected(store, world, Selection())
+    queue, listener = world.queues[1].public_id, world.listeners[2].public_id
+    for only in ({queue}, {listener}, {queue, listener}, {public_id(99)}):
+        expected = [item for item in everything if only & {item.queue_public_id, item.listener_public_id}]
+        assert await _walk(store, Selection(per_page=3), only) == expected
+    of_queue = [item for item in everything if item.queue_public_id == queue]
+    assert await _walk(store, Selection(queue=queue)) == of_queue
+    of_listener = [item for item in everything if item.listener_public_id == listener]
+    assert await _walk(store, Selection(listener=listener)) == of_listener
+    assert await _walk(store, Selection(queue=queue, listener=listener)) == []
+    assert await _walk(store, Selection(queue=queue), {listener}) == []
+
+
+async def test_unknown_listener_and_queue_are_refused(store: Store) -> None:
+    world = await _made(store, 2)
+    await store.write(lambda tx: listeners.mark_deleted(tx, OURS, world.listeners[3].id, NOON))
+    for selection, pointer in (
+        (Selection(listener=world.listeners[3].public_id), "?listener"),
+        (Selection(queue=world.listeners[2].public_id), "?queue"),
+    ):
+        with pytest.raises(BadRequest) as refused:
+            await store.read(partial(missed.page, organization=OURS, selection=selection))
+        assert refused.value.faults[0].pointer == pointer
+    deleted = world.listeners[3].public_id
+    assert deleted not in {item.listener_public_id for item in await _walk(store, Selection())}
