@@ -95,7 +95,7 @@ def _operations(tag: str) -> str:
 def _operations_of(tag: str) -> Iterator[tuple[str, str, str, str, str]]:
     for path, item in document()["paths"].items():
         for method, operation in item.items():
-            if tag in operation["tags"]:
+            if tag in operation["tags"] and "x-alias-of" not in operation:
                 needed = operation.get("x-required-scope")
                 scope = f"`{needed['resource']}`, {needed['access']}" if needed else "none"
                 statuses = ", ".join(status for status in operation["responses"] if status not in _EVERYWHERE)

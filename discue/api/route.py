@@ -15,7 +15,7 @@ import msgspec
 from discue.api.decoding import BodyDecoder, EventFormat
 from discue.api.negotiation import JSON
 from discue.api.pagination import Parameter
-from discue.api.structs import SCHEMA_ID, Body, DeletedResponse, GivenNames, Link, Links, NoBody, names_given
+from discue.api.structs import PAGE_NAME, SCHEMA_ID, Body, DeletedResponse, GivenNames, Link, Links, NoBody, names_given
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.control.context import ControlContext
@@ -65,6 +65,8 @@ NAMED: Final[Mapping[str, NamedKind]] = {f"{{{kind}_id}}": kind for kind in NAME
 
 _FORMS: Final[Mapping[str, Callable[[str], object]]] = {
     "{schema_id}": re.compile(SCHEMA_ID).fullmatch,
+    "{page}": re.compile(PAGE_NAME).fullmatch,
+    "{part}": re.compile(PAGE_NAME).fullmatch,
     "{status}": re.compile(r"[1-5][0-9]{2}").fullmatch,
 }
 """The steps in braces that are not the id of a resource."""

@@ -34,6 +34,7 @@ NOT_SENT: Final = msgspec.Raw()
 INSTANT: Final = {"minimum": 0, "maximum": LAST_INSTANT}
 PUBLIC_ID: Final = "^[0-9A-Za-z]{21}$"
 SCHEMA_ID: Final = "^[0-9a-f]{64}$"
+PAGE_NAME: Final = "^[a-z][a-z_-]{0,63}$"
 
 EXAMPLE_IDS: Final[Mapping[str, str]] = {
     "organization_id": "0VbuJFS900Mq2Zk4ExGp8",

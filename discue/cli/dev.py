@@ -41,8 +41,6 @@ from discue.store.pagination import Selection
 _QUEUE_ALIAS: Final = "demo"
 _LISTENER_ALIAS: Final = "inbox"
 _INBOX_PATH: Final = "/inbox"
-_QUICKSTART_PATH: Final = "/quickstart"
-_QUICKSTART_FILE: Final = "quickstart.md"
 
 
 def _kept_key(control: ControlContext, path: Path) -> str:
@@ -83,13 +81,6 @@ async def _ensure_demo(control: ControlContext, principal: Principal, url: str) 
                 await listeners.change(control, principal, *path, fields=fields)
             return
     await listeners.create(control, principal, queue, msgspec.structs.replace(fields, alias=_LISTENER_ALIAS))
-
-
-def quickstart() -> bytes:
-    """Return the quickstart, as Markdown. A wheel has it next to this file, a clone of the repository in `docs`."""
-    packaged = Path(__file__).with_name(_QUICKSTART_FILE)
-    path = packaged if packaged.exists() else Path(__file__).parents[2] / "docs" / _QUICKSTART_FILE
-    return path.read_bytes()
 
 
 VERIFIED: Final = "verified"
@@ -134,7 +125,7 @@ class ReceivedRequest(msgspec.Struct, frozen=True):
 
 
 class Inbox:
-    """Handles requests to `/inbox` and `/quickstart`, and passes all others to the application."""
+    """Handles requests to `/inbox`, and passes all others to the application."""
 
     def __init__(
         self,
@@ -152,9 +143,6 @@ class Inbox:
         self._bodies = BodyReader(deadline_seconds=_BODY_SECONDS, max_bytes=_WAITING_BYTES)
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
-        if scope.path == _QUICKSTART_PATH and scope.method == "GET":
-            exchange.response_bytes(200, [("content-type", "text/plain; charset=utf-8")], quickstart())
-            return
         if scope.path != _INBOX_PATH:
             await self._application.__rsgi__(scope, exchange)
             return
@@ -214,9 +202,9 @@ def _welcome(url: str, key: str, place: str) -> str:
         discue {__version__} is ready at {url}
         Data is stored in {place}. Press Ctrl-C to stop.
 
-        Quickstart: {url}{_QUICKSTART_PATH}
-        API:        {url}/docs
-        Inbox:      {url}{_INBOX_PATH}?pretty=true
+        Documentation: {url}/docs
+        Quickstart:    {url}/docs/quickstart
+        Inbox:         {url}{_INBOX_PATH}?pretty=true
 
         Publish a message to the queue {_QUEUE_ALIAS}. Its listener, the inbox, shows it here:
 

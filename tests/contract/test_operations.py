@@ -15,6 +15,9 @@ from tests.contract.world import World
 # Whatever answers, it is the same table of routes; what stands behind it is the matter of all other files.
 SETTINGS_MEANT = ("sqlite",)
 
+OF_DOCUMENTATION = ("GET /docs/errors/{status}", "GET /docs/{page}", "GET /docs/{part}/{page}")
+"""Pages that belong to no organization."""
+
 WITH_BODY = [operation for operation in OPERATIONS if operation.takes_body]
 READING = [operation for operation in OPERATIONS if operation.method == "GET"]
 RATE_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
@@ -108,7 +111,7 @@ def test_without_the_scope_and_when_locked_out_it_is_forbidden(world: World, ope
     assert scope in world.powerless.refused(403, operation.method, world.path(operation.path))["detail"]
 
 
-@for_status(404, "POST /invitations", "GET /docs/errors/{status}")
+@for_status(404, "POST /invitations", *OF_DOCUMENTATION)
 def test_resource_of_another_organization_is_not_found(world: World, operation: Operation) -> None:
     content = operation.example if operation.takes_body else None
     assert world.other.refused(404, operation.method, world.path(operation.path), content)["title"] == "Not Found"

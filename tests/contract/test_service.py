@@ -29,11 +29,26 @@ def test_the_document_is_openapi_3_1(nobody: Caller) -> None:
     assert set(shown["paths"]) == set(DOCUMENT["paths"])
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/errors/404"])
+@pytest.mark.parametrize(
+    "path", ["/docs", "/docs/api", "/docs/quickstart", "/docs/reference/queues", "/docs/errors/404"]
+)
 def test_the_pages_are_html_from_this_service_alone(nobody: Caller, path: str) -> None:
     answer = nobody.ask("GET", path, headers={"Accept": "text/html"})
     assert answer.headers["content-type"].startswith("text/html")
-    assert not any(word in answer.text for word in ('src="http', "<script", "@import"))
+    assert not any(word in answer.text for word in ("src=", "<link", "@import", "url("))
+
+
+def test_search_index_leads_to_pages(nobody: Caller) -> None:
+    entries = nobody.get("/docs/search.json")["entries"]
+    found = {entry["path"].partition("#")[0] for entry in entries if entry["title"] == "Retries"}
+    assert found
+    assert all(nobody.ask("GET", f"/{path}").status_code == 200 for path in found)
+
+
+@covers("GET /docs/{page} 404", "GET /docs/{part}/{page} 404")
+@pytest.mark.parametrize("path", ["/docs/nothing", "/docs/reference/nothing", "/docs/nothing/queues"])
+def test_unknown_page_is_not_found(nobody: Caller, path: str) -> None:
+    assert "/docs lists" in nobody.refused(404, "GET", path)["detail"]
 
 
 @covers("GET /docs/errors/{status} 404")

@@ -47,6 +47,8 @@ class World:
             "topic_id": lambda: self._made("/topics"),
             "channel_id": lambda: self._made(self.path("/topics/{topic_id}/channels"), queue_id=self["queue_id"]),
             "status": lambda: "404",
+            "part": lambda: "reference",
+            "page": lambda: "pulling",
         }
 
     def _secret(self) -> str:

@@ -18,7 +18,7 @@ def test_commands_of_the_quickstart_and_the_readme_work_as_pasted(tmp_path: Path
             for block in page:
                 shown = session.play(block)
                 assert without_what_changes(shown) == without_what_changes(block.text)
-            (publish,) = re.findall(r"^curl .*?(?=^```)", README.read_text(), re.MULTILINE | re.DOTALL)
+            publish, *_ = re.findall(r"^curl .*?(?=^```)", README.read_text(), re.MULTILINE | re.DOTALL)
             session.play(Block("run", "", publish))
             assert '"message":{"id":"' in session.play(Block("prints", "", ""))
             session.play(Block("dev", "", '  {"hello": "world"}'))

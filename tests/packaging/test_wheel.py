@@ -2,15 +2,25 @@
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
 import httptools
 import pytest
 
-from tests.cli.commands import PATIENCE_SECONDS, REPOSITORY, Output, request
+from tests.cli.commands import PATIENCE_SECONDS, REPOSITORY, Output
+from tests.docs.quickstart import Block, blocks
+from tests.support.ports import free_port
+
+README = REPOSITORY / "README.md"
+DOCS = REPOSITORY / "docs"
+_END = "\x04the end"
+_RETRY_AT = re.compile(r"Retry at \S+,")
 
 
 @pytest.fixture(scope="module")
@@ -22,69 +32,175 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def installed(wheel: Path, folder: Path) -> Path:
-    """Install the wheel into a new environment, with the dependencies of this one. Returns the `discue` command."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=PATIENCE_SECONDS)
-    install = ["install", "--no-deps", "--no-index", "--quiet"]
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--python", folder, *install, wheel],
-        check=True,
-        cwd=folder,
-        timeout=4 * PATIENCE_SECONDS,
-    )
+class Terminals:
+    """The terminals of somebody who follows the README, all in one directory, which has nothing but the wheel."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listener_port = free_port()
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DISCUE_", "PIP_"))}
+        self._environment = {
+            **ours,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "NO_PROXY": "*",
+            # The dependencies are those of this environment; the port is any free one.
+            "PIP_NO_DEPS": "1",
+            "PIP_NO_INDEX": "1",
+            "DISCUE_PORT": "0",
+        }
+        self._port = ""
+        self._opened: list[tuple[subprocess.Popen[str], Output]] = []
+        self._shell, self._shown = self._open("bash")
+        self._command = ""
+        self.printed = ""
+        self._listening = ""
+
+    def run(self, commands: str) -> None:
+        """Run commands in the second terminal."""
+        self._command = self._here(commands)
+        assert self._shell.stdin is not None
+        already = len(self._shown.text)
+        self._shell.stdin.write(f"{self._command}\necho '{_END}'\n")
+        self._shell.stdin.flush()
+        self._shown.wait_for_count(_END, self._shown.text.count(_END) + 1)
+        self.printed = self._shown.text[already:].partition(_END)[0]
+
+    def start_dev(self, command: str) -> None:
+        self._dev = self._open("bash", "-c", command)
+        self._port = self._dev[1].wait_for(r"is ready at http://127\.0\.0\.1:(\d+)")[1]
+
+    def stop_dev(self) -> int:
+        process, _ = self._dev
+        process.send_signal(signal.SIGINT)
+        return process.wait(PATIENCE_SECONDS)
+
+    def start_listener(self, command: str = "") -> None:
+        self._listening = self._here(command) or self._listening
+        self._listener = self._open("bash", "-c", self._listening)
+        self.see("listening")
+
+    def stop_listener(self) -> None:
+        process, output = self._listener
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE_SECONDS)
+        output.to_the_end()
+
+    def see(self, text: str) -> None:
+        """Wait until the listener has printed a text."""
+        self._listener[1].wait_for(re.escape(text.strip()))
+
+    def see_eventually(self, text: str) -> None:
+        """Repeat the last commands until they print a text."""
+        began = time.monotonic()
+        while _RETRY_AT.sub("", self.printed).split() != _RETRY_AT.sub("", text).split():
+            assert time.monotonic() - began < PATIENCE_SECONDS, self.printed
+            self.run(self._command)
+
+    def stop(self) -> None:
+        for process, output in self._opened:
+            process.kill()
+            process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+            output.to_the_end()
+
+    def _open(self, *command: str) -> tuple[subprocess.Popen[str], Output]:
+        process = subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        self._opened.append((process, Output(process.stdout)))
+        return self._opened[-1]
+
+    def _here(self, text: str) -> str:
+        text = text.replace("127.0.0.1:3000", f"127.0.0.1:{self._port}")
+        text = text.replace("127.0.0.1:8000", f"127.0.0.1:{self._listener_port}")
+        return text.replace('"127.0.0.1", 8000', f'"127.0.0.1", {self._listener_port}')
+
+
+def use_dependencies_of_this_environment(environment: Path) -> None:
+    """Let an environment find them without the repository, which is in this environment, too."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     # Folders named in a .pth file are searched, but their own .pth files, which lead to the repository, are not read.
     dependencies = Path(httptools.__file__).parents[1]
-    (folder / "lib" / version / "site-packages" / "dependencies.pth").write_text(f"{dependencies}\n")
-    return folder / "bin" / "discue"
+    (environment / "lib" / version / "site-packages" / "dependencies.pth").write_text(f"{dependencies}\n")
 
 
-def test_installed_wheel_runs_dev_and_receives_a_message(wheel: Path, tmp_path: Path) -> None:
-    command = installed(wheel, tmp_path / "environment")
-    folder = tmp_path / "work"
-    folder.mkdir()
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DISCUE_"))}
-    where = subprocess.run(
-        [command.with_name("python"), "-c", "import discue; print(discue.__file__)"],
-        cwd=folder,
-        env=environ,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert Path(where.stdout.strip()).is_relative_to(tmp_path)
-
-    process = subprocess.Popen(
-        [command, "dev", "--port", "0"],
-        cwd=folder,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    out, log = Output(process.stdout), Output(process.stderr)
+def test_session_of_the_readme_works_as_pasted_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    shutil.copy(wheel, tmp_path)
+    page = blocks(README.read_text())
+    assert [(block.kind, block.name) for block in page] == [
+        ("install", ""),
+        ("start", "dev"),
+        ("run", ""),
+        ("start", "listener"),
+        ("run", ""),
+        ("listener", "prints"),
+        ("run", "alone"),
+        ("run", ""),
+        ("prints", "eventually"),
+        ("listener", "again"),
+    ]
+    terminals = Terminals(tmp_path)
     try:
-        url = out.wait_for(r"is ready at (http://\S+)")[1]
-        key = out.wait_for(r"dsk_\w+")[0]
-        out.wait_for('"orders"')
-        assert request("POST", f"{url}/queues/demo/messages", key, {"data": {"from": "the wheel"}}).status_code == 200
-        out.wait_for("signature verified ✓")
-        assert request("GET", f"{url}/docs").status_code == 200
-        assert request("GET", f"{url}/quickstart").text.startswith("# Quickstart")
-        process.terminate()
-        assert process.wait(PATIENCE_SECONDS) == 0
+        for block in page:
+            _play(block, terminals, tmp_path)
+        terminals.run('curl -sS -o docs.html http://127.0.0.1:3000/docs/quickstart; curl -sS "$URL/docs/search.json"')
+        assert "<title>Quickstart" in (tmp_path / "docs.html").read_text()
+        assert '"title":"Retries"' in terminals.printed
+        assert terminals.stop_dev() == 0
     finally:
-        process.kill()
-        process.wait()
-        out.to_the_end()
-        assert log.to_the_end() == ""
+        terminals.stop()
 
 
-def test_wheel_contains_only_the_program(wheel: Path) -> None:
+def _play(block: Block, terminals: Terminals, folder: Path) -> None:
+    match block.kind, block.name:
+        case "install", _:
+            terminals.run(block.text)
+            use_dependencies_of_this_environment(folder / "venv")
+            terminals.run("venv/bin/python -c 'import discue; print(discue.__file__)'")
+            assert Path(terminals.printed.strip()).is_relative_to(folder)
+        case "start", "dev":
+            terminals.start_dev(block.text)
+        case "start", _:
+            terminals.start_listener(block.text)
+        case "run", "alone":
+            terminals.stop_listener()
+            terminals.run(block.text)
+        case "run", _:
+            terminals.run(block.text)
+            assert '"status":4' not in terminals.printed
+        case "prints", _:
+            terminals.see_eventually(block.text)
+        case "listener", "again":
+            terminals.start_listener()
+            terminals.see(block.text)
+        case "listener", _:
+            terminals.see(block.text)
+        case kind:
+            raise AssertionError(f"the mark {kind} is not known")
+
+
+def test_wheel_contains_only_the_program_and_its_documentation(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"discue"}
     assert not [name for name in names if re.search(r"\.(db|key|pyc)$|/\.", name)]
+    documentation = {name.removeprefix("discue/docs/") for name in names if name.startswith("discue/docs/")}
+    assert documentation == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+
+
+def test_description_of_the_wheel_has_no_link_to_a_file(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+    metadata = archive.read(name).decode()
+
+    assert "# discue\n" in metadata
+    assert "Content-Type: text/markdown" in metadata
+    assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]*)\)", metadata))

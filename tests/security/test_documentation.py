@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedProcess]:
         yield running
 
 
-@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/docs/errors/503"])
+@pytest.mark.parametrize("path", ["/docs/api", "/docs/reference/listeners", "/openapi.json", "/docs/errors/503"])
 def test_documentation_under_ever_new_hosts_holds_up_nobody(server: ServedProcess, path: str) -> None:
     neighbour = tenant(server, f"com.example.n{path.count('/')}{len(path)}")
     before, ended = quiet(neighbour), threading.Event()
@@ -50,7 +50,7 @@ def test_documentation_under_ever_new_hosts_holds_up_nobody(server: ServedProces
     assert_unharmed(before, during)
 
 
-@pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/docs", "/docs/api", "/docs/search.json", "/openapi.json"])
 def test_document_is_small_and_costs_next_to_nothing(server: ServedProcess, path: str) -> None:
     with httpx.Client(base_url=server.url, trust_env=False, headers={"accept-encoding": "gzip"}) as client:
         assert int(client.get(path).headers["content-length"]) <= _LARGEST_BYTES

@@ -48,7 +48,7 @@ class _Memory:
 def test_responses_over_http_2_without_a_window_are_bounded(server: ServedProcess, encoding: str, window: int) -> None:
     neighbour = tenant(server, "com.example.neighbour")
     memory = _Memory(server.pid)
-    requests = greeting(window) + gets("/docs", range(_STREAMS), [("accept-encoding", encoding)])
+    requests = greeting(window) + gets("/docs/api", range(_STREAMS), [("accept-encoding", encoding)])
     with ExitStack() as stack:
         attackers = [stack.enter_context(closing(connected(server.port))) for _ in range(_CONNECTIONS)]
         with publishing(neighbour) as during:

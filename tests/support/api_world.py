@@ -62,6 +62,8 @@ class World:
             "user_id": lambda: cast.invited()["user"]["id"],
             "attempt_id": lambda: cast.attempt(self["listener_id"], self["message_id"]),
             "status": lambda: "404",
+            "part": lambda: "reference",
+            "page": lambda: "pulling",
         }
 
     def __getitem__(self, name: str) -> str:

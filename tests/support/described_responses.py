@@ -115,7 +115,8 @@ class Description:
         return followed
 
 
-_FORMS = {"schema_id": "[0-9a-f]{64}", "status": "[1-5][0-9]{2}"}
+_PAGE = "[a-z][a-z_-]*"
+_FORMS = {"schema_id": "[0-9a-f]{64}", "status": "[1-5][0-9]{2}", "page": _PAGE, "part": _PAGE}
 
 
 _ID = "[0-9A-Za-z]{21}"

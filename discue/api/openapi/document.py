@@ -22,7 +22,7 @@ from discue.api.openapi.schemas import (
 from discue.api.pagination import ALIASES, PRETTY, Parameter
 from discue.api.problems import Problem
 from discue.api.route import NAMED, Method, Route
-from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, SCHEMA_ID
+from discue.api.structs import EXAMPLE_IDS, PAGE_NAME, PUBLIC_ID, SCHEMA_ID
 from discue.domain.aliases import ALIAS_CHARACTERS, ORGANIZATION_ALIAS_CHARACTERS
 
 _DESCRIPTION = """\
@@ -70,6 +70,12 @@ _STATUS = {"type": "integer", "minimum": 100, "maximum": 599}
 _VERBS: Mapping[Method, str] = {"GET": "get", "POST": "create", "PUT": "change", "DELETE": "delete"}
 _OTHER_COLLECTIONS: Mapping[str, str] = {"api_clients": "organizations"}
 """Collections with a second name, by that name."""
+
+_PAGE_STEPS: Mapping[str, tuple[str, str]] = {
+    "{page}": ("The name of a page of the documentation.", "pulling"),
+    "{part}": ("The name of a part of the documentation.", "reference"),
+}
+"""Steps of paths in braces that name no resource, with a description and an example."""
 
 _UNCOUNTABLE = frozenset({"status", "stats", "verification", "batch", "limits"})
 
@@ -183,6 +189,9 @@ def _id_parameter(name: str) -> dict[str, Any]:
     place = {"name": name, "in": "path", "required": True}
     if name == "status":
         return {**place, "description": "The status of an error.", "schema": _STATUS, "example": 404}
+    if f"{{{name}}}" in _PAGE_STEPS:
+        words, example = _PAGE_STEPS[f"{{{name}}}"]
+        return {**place, "description": words, "schema": {"type": "string", "pattern": PAGE_NAME}, "example": example}
     pattern, words = SCHEMA_ID if name == "schema_id" else PUBLIC_ID, "The id"
     if f"{{{name}}}" in NAMED:
         longest = ORGANIZATION_ALIAS_CHARACTERS if name == "organization_id" else ALIAS_CHARACTERS
@@ -208,7 +217,8 @@ def _query_parameter(parameter: Parameter) -> dict[str, Any]:
 def _operation_id(method: Method, route: Route) -> str:
     """Return a name such as `list_queue_listeners`, `create_queue`, `put_queue` (also creates) or `change_queue`."""
     steps = [step for step in route.path.split("/")[1:] if step]
-    words = [_singular(step) for step in steps if not step.startswith("{")] or ["service"]
+    words = [_singular(step.strip("{}")) for step in steps if not step.startswith("{") or step in _PAGE_STEPS]
+    words = words or ["service"]
     verb = "put" if route.creates and method == "PUT" else _VERBS[method]
     if method == "GET" and route.query not in ((), (ALIASES,)) and steps and not steps[-1].startswith("{"):
         verb, words[-1] = "list", steps[-1]

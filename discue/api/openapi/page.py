@@ -1,21 +1,18 @@
-"""The OpenAPI document and errors as HTML pages, which load and run nothing."""
+"""The OpenAPI document as a page: every operation once, with a command for curl."""
 
-import base64
-import hashlib
-import html
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
+from discue.api.guides.layout import ContentsEntry, Group, page, prose, text
+from discue.api.guides.library import OPERATIONS, SearchEntry
+from discue.api.negotiation import JSON
 from discue.api.openapi.schemas import resolved
 from discue.api.structs import READ_ONLY
 
 Document = Mapping[str, Any]
-HTML_TYPE: Final = "text/html"
-
-_STYLE: Final = files("discue.api.openapi").joinpath("page.css").read_text("utf-8")
 
 _BOUNDS: Final = {
     "minLength": "at least {} characters",
@@ -28,38 +25,9 @@ _BOUNDS: Final = {
     "default": "default {}",
 }
 
-# The policy allows this style by its hash, so that nothing that gets into the page can add another.
-_DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-
-_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_DIGEST}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
-SECURITY_HEADERS = (
-    ("content-security-policy", _POLICY),
-    ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "no-referrer"),
-)
-"""Allow only the inline style: no scripts, images or other hosts."""
-
-
-def page(title: str, body: str) -> bytes:
-    """Return a document. `body` is HTML."""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{text(title)}</title><style>{_STYLE}</style></head><body>{body}</body></html>\n"
-    ).encode()
-
-
-def text(value: object) -> str:
-    """Escape text for HTML."""
-    return html.escape(str(value))
-
-
-def prose(value: str) -> str:
-    """Escape a text in which backticks mark code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text(value))
+_REQUEST: Final = "Request body"
+_LINE_CHARACTERS: Final = 80
+_STEP: Final = re.compile(r"\{(\w+)\}")
 
 
 def _paragraphs(value: str) -> str:
@@ -89,20 +57,44 @@ class _Operation(NamedTuple):
     content: Mapping[str, Any]
 
 
-def openapi_page(document: Document, document_url: str) -> bytes:
+def openapi_page(document: Document, document_link: str, contents: Sequence[Group]) -> bytes:
     """Return the document as a page: its operations by tag, each folded."""
     info = document["info"]
     (scheme,) = document["components"]["securitySchemes"].values()
+    server = text(document["servers"][0]["url"])
     body = (
-        f'<div class="frame"><nav><strong>{text(info["title"])}</strong> '
-        f'<span class="soft">{text(info["version"])}</span>{_contents(document)}</nav>'
-        f"<main><h1>{text(info['title'])} API</h1>{_paragraphs(info['description'])}"
-        f"<p>Base URL: <code>{text(document['servers'][0]['url'])}</code> · "
-        f'<a href="{text(document_url)}">OpenAPI 3.1 document</a></p>'
+        f"<h1>All operations</h1>{_paragraphs(info['description'])}"
         f"<p>Authentication: the header <code>{text(scheme['name'])}</code>. {prose(scheme['description'])}</p>"
-        f"{''.join(_section(document, tag) for tag in document['tags'])}</main></div>"
+        f'<p><a href="{text(document_link)}">OpenAPI 3.1 document</a>, for generators of clients.</p>'
+        "<p>The commands below use the address of this service, an API key, and ids or names in capitals:</p>"
+        f'<pre tabindex="0"><code>URL={server}\nKEY=dsk_…\nQUEUE_ID=orders\n</code></pre>'
+        f"{''.join(_section(document, tag) for tag in document['tags'])}"
     )
-    return page(f"{info['title']} API", body)
+    return page("All operations", body, path=OPERATIONS, contents=contents)
+
+
+def operation_entries(document: Document) -> tuple[ContentsEntry, ...]:
+    """Return the tags with their operations, for the contents."""
+    return tuple(
+        ContentsEntry(
+            f"{OPERATIONS}#{tag['name']}",
+            _title(tag["name"]),
+            tuple(
+                ContentsEntry(f"{OPERATIONS}#{one.content['operationId']}", one.content["summary"])
+                for one in _operations(document, tag["name"])
+            ),
+        )
+        for tag in document["tags"]
+    )
+
+
+def operation_search_entries(document: Document) -> Iterator[SearchEntry]:
+    """Yield what a search can find of the operations."""
+    for tag in document["tags"]:
+        for verb, path, content in _operations(document, tag["name"]):
+            words = f"{verb} {path} {content.get('description', '')}".rstrip()
+            target = f"{OPERATIONS}#{content['operationId']}"
+            yield SearchEntry(target, f"Operation: {_title(tag['name'])}", content["summary"], words)
 
 
 def _operations(document: Document, tag: str) -> Iterator[_Operation]:
@@ -112,19 +104,6 @@ def _operations(document: Document, tag: str) -> Iterator[_Operation]:
                 yield _Operation(verb.upper(), path, operation)
 
 
-def _contents(document: Document) -> str:
-    # Without PUT on collections, which do the same as POST.
-    parts = []
-    for tag in document["tags"]:
-        items = "".join(
-            f'<li><a href="#{text(one.content["operationId"])}">{text(one.content["summary"])}</a></li>'
-            for one in _operations(document, tag["name"])
-            if not one.content["operationId"].startswith("put_")
-        )
-        parts.append(f'<h2><a href="#{text(tag["name"])}">{text(_title(tag["name"]))}</a></h2><ul>{items}</ul>')
-    return "".join(parts)
-
-
 def _title(tag: str) -> str:
     return "API keys" if tag == "api_keys" else tag.capitalize()
 
@@ -132,7 +111,7 @@ def _title(tag: str) -> str:
 def _section(document: Document, tag: Mapping[str, str]) -> str:
     operations = "".join(_operation(document, one) for one in _operations(document, tag["name"]))
     return (
-        f'<section id="{text(tag["name"])}"><h2>{text(_title(tag["name"]))}</h2>'
+        f'<section><h2 id="{text(tag["name"])}">{text(_title(tag["name"]))}</h2>'
         f"<p>{prose(tag['description'])}</p>{operations}</section>"
     )
 
@@ -147,10 +126,35 @@ def _operation(document: Document, one: _Operation) -> str:
         f'<details id="{text(content["operationId"])}"><summary><span class="verb {one.verb}">{one.verb}</span>'
         f'<h3><code>{text(one.path)}</code></h3><span class="what">{text(content["summary"])}</span></summary><div>'
         f"{_paragraphs(content['description']) if content.get('description') else ''}"
-        f"<p>{needs}</p>{_parameters(document, content)}"
-        f"{''.join(_body(document, 'Request body', body) for body in accepted.items())}{_responses(document, content)}"
+        f'<p>{needs}</p><pre tabindex="0"><code>{text(curl(document, one))}</code></pre>'
+        f"{_parameters(document, content)}"
+        f"{''.join(_body(document, _REQUEST, body) for body in accepted.items())}{_responses(document, content)}"
         "</div></details>"
     )
+
+
+def curl(document: Document, one: _Operation) -> str:
+    """Return a command that makes the request with the example of its body."""
+    parameters = document["components"]["parameters"]
+
+    def step(match: re.Match[str]) -> str:
+        name = match[1]
+        return f"${name.upper()}" if name.endswith("_id") else str(parameters[name]["example"])
+
+    body = one.content.get("requestBody", {"content": {}})["content"].get(JSON)
+    method = "" if one.verb == ("GET" if body is None else "POST") else f" -X {one.verb}"
+    lines = [f'curl{method} "$URL{_STEP.sub(step, one.path)}"']
+    if "x-required-scope" in one.content:
+        lines.append('-H "X-API-KEY: $KEY"')
+    if body is not None:
+        lines += [f"-H 'Content-Type: {JSON}'", f"-d {shlex.quote(_example(body['example']))}"]
+    return " \\\n  ".join(lines) + "\n"
+
+
+def _example(value: object) -> str:
+    """Return JSON, in one line if that is short."""
+    line = json.dumps(value, ensure_ascii=False)
+    return line if len(line) <= _LINE_CHARACTERS else json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _parameters(document: Document, operation: Mapping[str, Any]) -> str:
@@ -169,9 +173,10 @@ def _parameters(document: Document, operation: Mapping[str, Any]) -> str:
 def _body(document: Document, heading: str, body: tuple[str, Mapping[str, Any]]) -> str:
     media_type, content = body
     example = ""
-    if "example" in content:
+    # The command for curl has the example of a request.
+    if "example" in content and (heading, media_type) != (_REQUEST, JSON):
         value = json.dumps(content["example"], indent=2, ensure_ascii=False)
-        example = f"<pre><code>{text(value)}</code></pre>"
+        example = f'<pre tabindex="0"><code>{text(value)}</code></pre>'
     return f"<h4>{heading} <code>{text(media_type)}</code></h4>{example}{_fields(document, content['schema'])}"
 
 

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from discue import __version__
+from discue.api.guides.layout import HTML_TYPE, SECURITY_HEADERS, page, prose, relative, text
+from discue.api.guides.library import OPERATIONS, Library, SearchIndex, documentation_folder
 from discue.api.openapi.document import document_of
-from discue.api.openapi.page import HTML_TYPE, SECURITY_HEADERS, openapi_page, page, prose, text
+from discue.api.openapi.page import openapi_page, operation_entries, operation_search_entries
 from discue.api.openapi.rendered import RenderedDocument, RenderedOnce
 from discue.api.pagination import ALIASES, read_parameters
 from discue.api.problems import REMEDIES, client_errors
@@ -31,6 +33,8 @@ _COLLECTIONS: Final = (
 )
 _BASE: Final = "https://base.invalid"
 """Stands for the URL of the service in rendered documents. No service is under `.invalid` (RFC 2606)."""
+
+_LIBRARY: Final = Library(documentation_folder())
 
 
 class ServiceResponse(ApiResponse, kw_only=True, frozen=True):
@@ -91,9 +95,11 @@ async def error(call: Call) -> RawResponse:
     more = "<p>In the response, <code>detail</code> explains the error, and <code>errors</code> lists wrong values.</p>"
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         more += "<p>The service's log has details under the <code>request_id</code> of the response.</p>"
-    back = f'<p><a href="{text(f"{call.base}/docs")}">The API</a></p>'
+    path = f"docs/errors/{status}"
+    more += f'<p><a href="{relative("docs/reference/errors", path)}">All errors</a></p>'
     call.headers.extend(SECURITY_HEADERS)
-    return RawResponse(page(title, f'<main class="narrow"><h1>{text(title)}</h1>{parts}{more}{back}</main>'))
+    content = f"<h1>{text(title)}</h1>{parts}{more}"
+    return RawResponse(page(title, content, path=path, contents=_LIBRARY.contents))
 
 
 def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
@@ -104,14 +110,23 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
     def document(*, aliases: bool) -> dict[str, Any]:
         return document_of((*table, *routes), _BASE, aliases=aliases)
 
-    def rendered(*, aliases: bool) -> RenderedDocument:
-        return RenderedDocument(msgspec.json.encode(document(aliases=aliases)).split(_BASE.encode()))
+    def rendered(content: bytes) -> RenderedDocument:
+        return RenderedDocument(content.split(_BASE.encode()))
 
-    whole_json = RenderedOnce(lambda: rendered(aliases=True))
-    once_json = RenderedOnce(lambda: rendered(aliases=False))
-    docs_html = RenderedOnce(
-        lambda: RenderedDocument(openapi_page(document(aliases=False), f"{_BASE}/openapi.json").split(_BASE.encode()))
-    )
+    def operations_page() -> RenderedDocument:
+        once = document(aliases=False)
+        contents = _LIBRARY.contents_for(OPERATIONS, operation_entries(once))
+        return rendered(openapi_page(once, relative("openapi.json", OPERATIONS), contents))
+
+    def search_index() -> RenderedDocument:
+        entries = [*_LIBRARY.search_entries(), *operation_search_entries(document(aliases=False))]
+        links = links_of(f"{_BASE}/docs/search.json")
+        return rendered(msgspec.json.encode(SearchIndex(entries=entries, links=links)))
+
+    whole_json = RenderedOnce(lambda: rendered(msgspec.json.encode(document(aliases=True))))
+    once_json = RenderedOnce(lambda: rendered(msgspec.json.encode(document(aliases=False))))
+    operations_html = RenderedOnce(operations_page)
+    index_json = RenderedOnce(search_index)
 
     async def openapi(call: Call) -> RawResponse:
         """Get this document. OpenAPI 3.1."""
@@ -119,14 +134,35 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
         openapi_json = once_json if given.get("aliases") == "false" else whole_json
         return _compressed(call, await openapi_json.get(), msgspec.json.encode(call.base)[1:-1])
 
-    async def docs(call: Call) -> RawResponse:
-        """Read this document as a page."""
+    async def operations(call: Call) -> RawResponse:
+        """Read this document as a page. Each operation has a command for curl."""
         call.headers.extend(SECURITY_HEADERS)
-        return _compressed(call, await docs_html.get(), text(call.base).encode())
+        return _compressed(call, await operations_html.get(), text(call.base).encode())
+
+    async def search(call: Call) -> RawResponse:
+        """Get the index of the documentation. The search of the pages uses it."""
+        return _compressed(call, await index_json.get(), msgspec.json.encode(call.base)[1:-1])
+
+    async def guide(call: Call) -> RawResponse:
+        """Read a page of the documentation."""
+        path = "/".join(("docs", *call.ids))
+        found = _LIBRARY.pages.get(path)
+        if found is None:
+            raise NotFound(f"There is no page /{path}. /docs lists all pages.")
+        call.headers.extend(SECURITY_HEADERS)
+        return _compressed(call, await found.get(), b"")
+
+    async def start(call: Call) -> RawResponse:
+        """Read the documentation. The start page, which lists all others."""
+        return await guide(call)
 
     routes = (
         Route(GET, "/openapi.json", openapi, None, response=OpenApiDocument, query=(ALIASES,), compresses=True),
-        Route(GET, "/docs", docs, None, media_type=HTML_TYPE, compresses=True),
+        Route(GET, "/docs", start, None, media_type=HTML_TYPE, compresses=True),
+        Route(GET, "/docs/api", operations, None, media_type=HTML_TYPE, compresses=True),
+        Route(GET, "/docs/search.json", search, None, response=SearchIndex, compresses=True),
+        Route(GET, "/docs/{page}", guide, None, media_type=HTML_TYPE, compresses=True),
+        Route(GET, "/docs/{part}/{page}", guide, None, media_type=HTML_TYPE, compresses=True),
         Route(GET, "/docs/errors/{status}", error, None, media_type=HTML_TYPE),
     )
     return routes

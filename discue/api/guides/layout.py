@@ -1,0 +1,109 @@
+"""The frame of every page of the documentation: contents, search, style. Pages load nothing but the search index."""
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Final, NamedTuple
+
+from discue import __version__
+
+HTML_TYPE: Final = "text/html"
+
+ROOT: Final = "docs"
+"""The path of the start page. Paths of pages are relative to the service, and begin with this one."""
+SEARCH: Final = f"{ROOT}/search.json"
+"""The path of the search index."""
+
+_FILES: Final = files("discue.api.guides")
+_STYLE: Final = _FILES.joinpath("page.css").read_text("utf-8")
+_SCRIPT: Final = _FILES.joinpath("search.js").read_text("utf-8")
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+# The policy allows this style and this script by their hashes, so that nothing that gets into a page can add another.
+_POLICY: Final = (
+    f"default-src 'none'; style-src 'sha256-{_digest(_STYLE)}'; script-src 'sha256-{_digest(_SCRIPT)}'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+SECURITY_HEADERS: Final = (
+    ("content-security-policy", _POLICY),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+)
+"""Allow the inline style and script, and requests of the script to this service; nothing else, from nowhere else."""
+
+
+class ContentsEntry(NamedTuple):
+    """An entry of the contents. `path` is that of a page, with an anchor for a section of it."""
+
+    path: str
+    title: str
+    below: Sequence["ContentsEntry"] = ()
+
+
+class Group(NamedTuple):
+    """Pages under one title in the contents."""
+
+    title: str
+    entries: Sequence[ContentsEntry]
+
+
+def text(value: object) -> str:
+    """Escape text for HTML."""
+    return html.escape(str(value))
+
+
+def prose(value: str) -> str:
+    """Escape a text in which backticks mark code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text(value))
+
+
+def relative(target: str, path: str) -> str:
+    """Return the link from the page at `path` to another one. It works under every host and prefix of the service."""
+    page, _, anchor = target.partition("#")
+    return f"#{anchor}" if anchor and page == path else _base(path) + target
+
+
+def _base(path: str) -> str:
+    """Return the link from the page at `path` to the address that all paths are relative to."""
+    return "../" * path.count("/")
+
+
+def page(title: str, body: str, *, path: str, contents: Sequence[Group] = ()) -> bytes:
+    """Return a page of the documentation. `body` is HTML; `path` is where it is served, `contents` is shown with it."""
+    name = title if title == "discue" else f"{title} · discue"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{text(name)}</title><style>{_STYLE}</style></head><body>"
+        '<a class="skip" href="#main">Skip to the page</a>'
+        '<header><button popovertarget="contents">Contents</button>'
+        f'<a class="home" href="{relative(ROOT, path)}">discue <span class="soft">{text(__version__)}</span></a>'
+        f'<search hidden data-base="{_base(path)}" data-index="{SEARCH}">'
+        '<input type="search" placeholder="Search" aria-label="Search the documentation" autocomplete="off">'
+        '<div class="found" hidden><p class="soft" role="status"></p><ol></ol></div></search></header>'
+        f'<div class="frame">{_contents(contents, path)}<main id="main">{body}</main></div>'
+        f'<script type="module">{_SCRIPT}</script></body></html>\n'
+    ).encode()
+
+
+def _contents(groups: Sequence[Group], path: str) -> str:
+    parts = "".join(f"<h2>{text(group.title)}</h2>{_entries(group.entries, path)}" for group in groups)
+    # On a small screen, a popover that the button in the header opens.
+    return f'<nav id="contents" popover aria-label="Contents">{parts}</nav>'
+
+
+def _entries(entries: Sequence[ContentsEntry], path: str) -> str:
+    items = []
+    for entry in entries:
+        current = ' aria-current="page"' if entry.path == path else ""
+        link = f'<a href="{text(relative(entry.path, path))}"{current}>{prose(entry.title)}</a>'
+        items.append(f"<li>{link}{_entries(entry.below, path) if entry.below else ''}</li>")
+    return f"<ul>{''.join(items)}</ul>"

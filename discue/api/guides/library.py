@@ -1,0 +1,168 @@
+"""The pages of the documentation, rendered from the Markdown files that the program brings with it."""
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from discue.api.guides.layout import ROOT, ContentsEntry, Group, page, relative, text
+from discue.api.guides.markdown import Rendered, render
+from discue.api.openapi.rendered import RenderedDocument, RenderedOnce
+from discue.api.structs import ApiResponse, doc
+
+OPERATIONS: Final = f"{ROOT}/api"
+"""The path of the page with all operations, which is not made from a file."""
+
+_REFERENCE: Final = f"{ROOT}/reference"
+_PARTS: Final = frozenset({_REFERENCE, f"{ROOT}/architecture"})
+"""Pages with pages below them. Their links, in order, are the contents of that part."""
+
+_OPENAPI: Final = "openapi.json"
+_PACKAGE: Final = Path(__file__).parents[2]
+_LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)#:]+\.md)\)")
+_LISTED_LEVEL: Final = 2
+"""The level of headings that the contents list below their page."""
+
+_MECHANISM: Final = f"{ROOT}/architecture/"
+_MECHANISM_CHARACTERS: Final = 300
+"""A search finds so much of a section in pages for engineers who change the service. The index must stay small."""
+
+
+class SearchEntry(msgspec.Struct, frozen=True):
+    """A section of a page, or an operation."""
+
+    path: Annotated[str, doc("The path of the page, with the section's anchor.", "docs/delivery#retries")]
+    page: Annotated[str, doc("The title of the page.", "Receiving messages")]
+    title: Annotated[str, doc("The title of the section.", "Retries")]
+    text: Annotated[str, doc("The text of the section.", "A wait starts when the previous attempt ends.")]
+
+
+class SearchIndex(ApiResponse, kw_only=True, frozen=True):
+    """The entries that a search of the documentation can find."""
+
+    entries: Annotated[list[SearchEntry], doc("The sections of all pages, and the operations.")]
+
+
+def documentation_folder() -> Path:
+    """Return the folder with the pages: in the package if that was installed, else in the clone of the repository."""
+    packaged = _PACKAGE / "docs"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "docs"
+
+
+class Library:
+    """The pages in a folder, by the path at which each is served."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """The file of each page, relative to the folder."""
+        names = sorted(file.relative_to(self._folder).as_posix() for file in self._folder.rglob("*.md"))
+        return {_path_of(name): name for name in names}
+
+    @cached_property
+    def pages(self) -> dict[str, RenderedOnce]:
+        """Each page, which is read and rendered when it is first asked for."""
+        return {path: RenderedOnce(partial(self._page, path)) for path in self.files}
+
+    @cached_property
+    def contents(self) -> tuple[Group, ...]:
+        """The headings of the start page, with the pages that it links to below each."""
+        parts = re.split(r"^## ", self._source(ROOT), flags=re.MULTILINE)[1:]
+        return tuple(Group(part.partition("\n")[0], self._linked_in(part, ROOT)) for part in parts)
+
+    def contents_for(self, path: str, sections: Sequence[ContentsEntry] = ()) -> tuple[Group, ...]:
+        """Return the contents as the page at `path` shows them: with its sections, and with its part's pages."""
+        part = path if path in _PARTS else posixpath.dirname(path)
+
+        def unfolded(entry: ContentsEntry) -> ContentsEntry:
+            if entry.path == part and part in _PARTS:
+                linked = self._linked_in(self._source(part), part)
+                below = (each for each in linked if posixpath.dirname(each.path) == part)
+                return entry._replace(below=tuple(map(unfolded, below)))
+            return entry._replace(below=sections) if entry.path == path else entry
+
+        return tuple(Group(group.title, tuple(map(unfolded, group.entries))) for group in self.contents)
+
+    def search_entries(self) -> Iterator[SearchEntry]:
+        """Yield what a search can find in the pages."""
+        for path in self.files:
+            first, *others = self._rendered(path).sections
+            most = _MECHANISM_CHARACTERS if path.startswith(_MECHANISM) else None
+            yield SearchEntry(path, first.title, first.title, first.text[:most])
+            for section in others:
+                yield SearchEntry(f"{path}#{section.anchor}", first.title, section.title, section.text[:most])
+
+    def _page(self, path: str) -> RenderedDocument:
+        rendered = self._rendered(path)
+        sections = (
+            ()
+            if path == ROOT
+            else tuple(
+                ContentsEntry(f"{path}#{section.anchor}", section.title)
+                for section in rendered.sections
+                if section.level == _LISTED_LEVEL
+            )
+        )
+        contents = self.contents_for(path, sections)
+        body = f"{rendered.html}{_neighbours(contents, path)}"
+        return RenderedDocument([page(rendered.sections[0].title, body, path=path, contents=contents)])
+
+    def _rendered(self, path: str) -> Rendered:
+        return render(self._source(path), partial(self._href, path))
+
+    def _source(self, path: str) -> str:
+        return (self._folder / self.files[path]).read_text(encoding="utf-8")
+
+    def _href(self, path: str, target: str) -> str | None:
+        """Return the link for the target of a link in a file; None if it leads to a file that is not served."""
+        if "://" in target:
+            return target
+        name, _, anchor = target.partition("#")
+        to = self._target(name, path) if name else path
+        if to not in self.files and to != _OPENAPI:
+            return None
+        return relative(f"{to}#{anchor}" if anchor else to, path)
+
+    def _target(self, link: str, path: str) -> str:
+        """Return the path that a link in the file of the page at `path` leads to."""
+        file = posixpath.normpath(posixpath.join(posixpath.dirname(self.files[path]), link))
+        return file if file == _OPENAPI else _path_of(file)
+
+    def _linked_in(self, source: str, path: str) -> tuple[ContentsEntry, ...]:
+        """Return the pages that a text in the file of the page at `path` links to, each once."""
+        found: dict[str, ContentsEntry] = {}
+        for title, link in _LINK.findall(source):
+            to = self._target(link, path)
+            found.setdefault(to, ContentsEntry(to, title))
+            if to == _REFERENCE and path == ROOT:
+                found[OPERATIONS] = ContentsEntry(OPERATIONS, "All operations")
+        return tuple(found.values())
+
+
+def _path_of(file: str) -> str:
+    """Return the path of the page that is made from a file."""
+    name = file.removesuffix(".md")
+    if posixpath.basename(name) == "README":
+        name = posixpath.dirname(name)
+    return f"{ROOT}/{name}" if name else ROOT
+
+
+def _neighbours(contents: Iterable[Group], path: str) -> str:
+    """Return links to the pages before and after this one in the contents."""
+    entries = [each for group in contents for entry in group.entries for each in (entry, *entry.below)]
+    pages = [entry for entry in entries if "#" not in entry.path]
+    at = next((number for number, entry in enumerate(pages) if entry.path == path), None)
+    if at is None:
+        return ""
+    before, after = pages[max(at - 1, 0) : at], pages[at + 1 : at + 2]
+    links = [
+        *(f'<a rel="prev" href="{relative(entry.path, path)}">← {text(entry.title)}</a>' for entry in before),
+        *(f'<a rel="next" href="{relative(entry.path, path)}">{text(entry.title)} →</a>' for entry in after),
+    ]
+    return f'<p class="neighbours">{"".join(links)}</p>'

@@ -1,0 +1,186 @@
+"""The documentation that the service serves: pages, contents, search."""
+
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+import httpx
+import pytest
+
+from discue.api.guides import layout
+from discue.api.guides.library import OPERATIONS, Library, documentation_folder
+from discue.api.openapi.document import document_of
+from discue.api.resources import ROUTES
+from tests.support.served_api import Cast
+
+DOCS = Path(__file__).parents[3] / "docs"
+LIBRARY = Library(documentation_folder())
+PAGES = [*LIBRARY.files, OPERATIONS]
+LARGEST_BYTES = 100_000
+SCRIPT = Path(layout.__file__).with_name("search.js")
+
+SEARCHING = """
+import { readFileSync } from "node:fs";
+const [entries, queries] = JSON.parse(readFileSync(0, "utf-8"));
+const found = (query) => search(entries, query).map((entry) => [entry.path, excerpt(entry, query).join("|")]);
+console.log(JSON.stringify(Object.fromEntries(queries.map((query) => [query, found(query)]))));
+"""
+
+
+class Page(HTMLParser):
+    """The links and ids of a page, and whether its elements are closed in order."""
+
+    VOID = frozenset({"meta", "input", "br"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.mismatched: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.mismatched += self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids += filter(None, [given.get("id")])
+        self.links += filter(None, [given.get("href")])
+        self.loaded += filter(None, [given.get("src"), "link" if tag == "link" else None])
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._open or self._open.pop() != tag:
+            self.mismatched.append(tag)
+
+
+@pytest.fixture(scope="module")
+def pages(service: Any) -> Mapping[str, tuple[httpx.Response, Page]]:
+    with httpx.Client(base_url=service.url, trust_env=False) as client:
+        answers = {path: client.get(f"/{path}") for path in PAGES}
+    return {path: (answer, Page(answer.text)) for path, answer in answers.items()}
+
+
+def test_every_page_is_small_and_whole_and_loads_nothing(pages: Mapping[str, tuple[httpx.Response, Page]]) -> None:
+    for path, (answer, page) in pages.items():
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8"), path
+        assert len(gzip.compress(answer.content, 9)) <= LARGEST_BYTES, path
+        assert page.mismatched == [], path
+        assert page.loaded == [], path
+        assert len(set(page.ids)) == len(page.ids), path
+
+
+def test_policy_allows_the_style_and_the_script_of_the_pages_only(
+    pages: Mapping[str, tuple[httpx.Response, Page]],
+) -> None:
+    answer, _ = pages["docs"]
+    policy = dict(part.partition(" ")[::2] for part in answer.headers["content-security-policy"].split("; "))
+    for element, content in re.findall(r"<(style|script)[^>]*>(.*?)</\1>", answer.text, re.DOTALL):
+        assert policy[f"{element}-src"] == f"'sha256-{layout._digest(content)}'"
+    assert (policy["default-src"], policy["connect-src"]) == ("'none'", "'self'")
+
+
+@pytest.mark.parametrize("prefix", ["http://localhost/", "https://example.com/messaging/v1/"])
+def test_links_lead_to_pages_and_sections(pages: Mapping[str, tuple[httpx.Response, Page]], prefix: str) -> None:
+    """Links are relative, so that they work below the prefix of a proxy, and of the version."""
+    known = {prefix + path: set(page.ids) for path, (_, page) in pages.items()}
+    known[f"{prefix}openapi.json"] = set()
+    for path, (_, page) in pages.items():
+        for link in page.links:
+            target, anchor = urldefrag(urljoin(prefix + path, link))
+            if urlsplit(link).scheme:
+                assert target.startswith("https://"), (path, link)
+            else:
+                assert target in known, (path, link)
+                assert not anchor or anchor in known[target], (path, link)
+
+
+def test_contents_list_every_page() -> None:
+    listed = {entry.path for path in LIBRARY.files for entry in _flat(LIBRARY.contents_for(path))}
+    assert listed == {*PAGES} - {layout.ROOT}
+
+
+def _flat(groups: Any) -> Iterator[Any]:
+    for group in groups:
+        for entry in group.entries:
+            yield entry
+            yield from entry.below
+
+
+def test_pages_lead_to_the_next_one(pages: Mapping[str, tuple[httpx.Response, Page]]) -> None:
+    answer, _ = pages["docs/reference/queues"]
+    assert '<a rel="next" href="../../docs/reference/messages">' in answer.text
+    assert '<a rel="prev" href="../../docs/reference">' in answer.text
+
+
+def test_unknown_page_is_not_found(cast: Cast) -> None:
+    for path in ("/docs/nothing", "/docs/reference/nothing", "/docs/reference/queues/more", "/docs/README.md"):
+        assert cast.nobody.get(path).status_code == 404
+
+
+@pytest.fixture(scope="module")
+def index(service: Any) -> list[dict[str, str]]:
+    with httpx.Client(base_url=service.url, trust_env=False) as client:
+        content = client.get("/docs/search.json").json()
+    assert content["_links"] == {"self": {"href": f"{service.url}/docs/search.json"}}
+    entries: list[dict[str, str]] = content["entries"]
+    return entries
+
+
+def test_index_has_every_section_and_every_operation_once(
+    index: list[dict[str, str]], pages: Mapping[str, tuple[httpx.Response, Page]]
+) -> None:
+    paths = [entry["path"] for entry in index]
+    assert len(set(paths)) == len(paths)
+    for path in paths:
+        page, _, anchor = path.partition("#")
+        assert not anchor or anchor in pages[page][1].ids
+    once = document_of(ROUTES, "/v1", aliases=False)["paths"]
+    operations = {f"{OPERATIONS}#{each['operationId']}" for item in once.values() for each in item.values()}
+    assert operations == {path for path in paths if path.startswith(f"{OPERATIONS}#")}
+    assert {*LIBRARY.files} <= {path.partition("#")[0] for path in paths}
+
+
+@pytest.mark.skipif(not shutil.which("node") and "CI" not in os.environ, reason="needs node")
+def test_search_finds_what_people_look_for(index: list[dict[str, str]]) -> None:
+    queries = {
+        "retry": "docs/delivery#retries",
+        "verify signature": "docs/delivery#verify-the-signature",
+        "idempotency": "docs/reference/idempotency",
+        "create queue": "docs/api#create_queue",
+        "allow_private_targets": "docs/settings",
+        "POST /queues": "docs/api#create_queue",
+        "dead letter": "docs/delivery#missed-messages",
+        "quickstart": "docs/quickstart",
+        "webhook-id": "docs/delivery",
+    }
+    nothing = ["xyzzy", "", "   ", "(.*"]
+    found = _search(index, [*queries, *nothing])
+    assert {query: found[query] for query in nothing} == {query: [] for query in nothing}
+    for query, expected in queries.items():
+        # The section, or any other one of that page.
+        assert any(path.startswith(expected) for path, _ in found[query][:8]), (query, found[query])
+    assert all(len(results) <= 20 for results in found.values())
+    assert all("|retr|" in excerpt.lower() for _, excerpt in found["retry"] if "retr" in excerpt.lower())
+
+
+def _search(index: list[dict[str, str]], queries: list[str]) -> dict[str, list[list[str]]]:
+    ended = subprocess.run(
+        ["node", "--input-type=module", "--eval", SCRIPT.read_text() + SEARCHING],
+        input=json.dumps([index, queries]),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    found: dict[str, list[list[str]]] = json.loads(ended.stdout)
+    return found
