@@ -18,7 +18,7 @@ from discue.domain.scopes import Access, Principal
 from discue.store import deliveries, feed, missed, queues, redeliveries, replays
 from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
-from discue.store.message_log import WHOLE_LOG, first_seq_at, rows_by_id, span_of_log, span_of_times
+from discue.store.message_log import WAITING, WHOLE_LOG, first_seq_at, rows_by_id, span_of_log, span_of_times
 from discue.store.missed import MissedMessage
 from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
 from discue.store.redeliveries import RedeliveryPreview
@@ -32,7 +32,7 @@ Job = TypeVar("Job", Redelivery, Replay)
 
 
 class RedeliveryParams(msgspec.Struct, frozen=True):
-    """A selection of missed messages: by id, or by reason and time. Without both: all."""
+    """A selection of missed or acknowledged messages by id, or of missed ones by reason and time. Without both: all."""
 
     messages: tuple[str, ...] | None = None
     reason: str | None = None
@@ -74,7 +74,8 @@ async def create(
 ) -> RedeliveryResult:
     """Create a redelivery; a dry run only counts the messages.
 
-    Raises Unprocessable for messages that the listener has not missed, Conflict if too many redeliveries are open.
+    Raises Unprocessable for messages that the listener has not missed or acknowledged, and Conflict if too many
+    redeliveries are open.
     """
     now, row_id, public_id = control.clock.now(), control.row_ids.next(), control.public_ids.next()
 
@@ -141,9 +142,9 @@ async def _preview(
 ) -> tuple[MissedSelection, Span, RedeliveryPreview]:
     """Return the selection, the seqs between which its messages lie, and their number."""
     if params.messages is not None:
-        seqs = await _missed_seqs(tx, of, params.messages)
+        seqs, acknowledged = await _settled_seqs(tx, of, params.messages)
         ids = sorted(seqs, key=seqs.__getitem__)
-        chosen = MissedSelection(tuple(sorted(seqs.values())))
+        chosen = MissedSelection(tuple(sorted(seqs.values())), acknowledged=tuple(sorted(acknowledged)))
         preview = RedeliveryPreview(len(seqs), ids[0], ids[-1]) if ids else RedeliveryPreview(0, "", "")
         return chosen, (chosen.seqs[0] - 1, chosen.seqs[-1] + 1) if chosen.seqs else (0, 1), preview
     # The selection ends at the present head: messages that are missed later are not part of it.
@@ -156,18 +157,26 @@ async def _preview(
     return chosen, span, await redeliveries.preview(tx, of, chosen, span)
 
 
-async def _missed_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> dict[str, int]:
+async def _settled_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> tuple[dict[str, int], set[int]]:
+    """Return the seqs of missed and acknowledged messages by id, and the acknowledged ones. Raises Unprocessable."""
     rows = await rows_by_id(tx, of.organization, dict.fromkeys(ids)) if ids else []
-    seqs = {str(row[2]): int(row[1][2]) for row in rows if row[1][1] == of.queue}
+    seqs = {str(row[2]): int(row[1][2]) for row in rows if row[1][1] == of.queue and row[7] != WAITING}
     states = await deliveries.states_of(tx, of, list(seqs.values()))
-    rule = "is not the id of a message that this listener has missed"
-    faults = [
-        Fault(f"/messages/{index}", rule)
-        for index, public_id in enumerate(ids)
-        if public_id not in seqs or seqs[public_id] <= of.start_seq or states[seqs[public_id]] != "missed"
-    ]
+    passed = [seq for seq, state in states.items() if state == "acknowledged"]
+    acknowledged = await redeliveries.acknowledged_among(tx, of, passed)
+    missed_ones = {seq for seq, state in states.items() if state == "missed"}
+    # A message that the filter skipped looks like an acknowledged one once its attempts would have been deleted.
+    unknown = "has no acknowledged attempt that is still kept; a replay from and until this message sends it again"
+    faults = []
+    for index, public_id in enumerate(ids):
+        seq = seqs.get(public_id, 0)
+        if seq <= of.start_seq or (seq not in missed_ones and seq not in passed):
+            rule = "is not the id of a message that this listener has missed or acknowledged"
+            faults.append(Fault(f"/messages/{index}", rule))
+        elif seq not in missed_ones and seq not in acknowledged:
+            faults.append(Fault(f"/messages/{index}", unknown))
     require_none(faults[:_FAULTS_SHOWN])
-    return seqs
+    return seqs, acknowledged
 
 
 class ReplayParams(msgspec.Struct, frozen=True):

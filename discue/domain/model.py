@@ -283,12 +283,14 @@ final, the response had `webhook-no-retry`, or the delivery deadline has passed.
 
 
 class MissedSelection(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A selection of a listener's missed deliveries; all of them if both fields are None."""
+    """A selection of a listener's deliveries to repeat: missed ones, all of them if there are no seqs and no reason."""
 
     seqs: tuple[int, ...] | None = None
     """Messages, in ascending order."""
     reason: str | None = None
     """A value of `MISSED_REASONS`."""
+    acknowledged: tuple[int, ...] = ()
+    """The messages in `seqs` that the listener had acknowledged."""
 
 
 class Redelivery(msgspec.Struct, frozen=True):

@@ -69,6 +69,19 @@ async def insert(tx: Transaction, made: Redelivery) -> None:
     await tx.execute(_INSERT, *_values(made), msgspec.json.encode(made.chosen).decode())
 
 
+_ACKNOWLEDGED: Final = """
+    SELECT seq FROM attempt
+    WHERE organization = $1 AND queue = $2 AND listener = $3 AND replay IS NULL AND error = '' AND seq IN ({})"""
+
+
+async def acknowledged_among(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> set[int]:
+    """Return those of some messages that a stored attempt acknowledged.
+
+    Others that the cursor has passed may have been skipped by a filter, and are not counted as acknowledged.
+    """
+    return {row[0] for row in await rows_among(tx, _ACKNOWLEDGED, (of.organization, of.queue, of.listener), seqs)}
+
+
 async def delete(tx: Transaction, redelivery: Redelivery) -> bool:
     """Delete a redelivery. Returns whether it existed. A batch in progress is still stored, but not counted."""
     return await tx.execute(_DELETE, redelivery.organization, redelivery.id) == 1
@@ -109,6 +122,8 @@ _OWN_ROWS: Final = """
     WHERE exception.organization = $1 AND exception.listener = $2 AND exception.state = 'missed'"""
 _THERE: Final = f"{_OWN_ROWS} AND exception.seq > $3 AND exception.seq <= $4 AND exception.stream + 0 = 0"
 _APART: Final = f"{_OWN_ROWS} AND exception.stream = 0 AND exception.seq IN ({{}})"
+_WITH_ROW: Final = """
+    SELECT seq FROM exception WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq IN ({})"""
 _RANGES_AFTER: Final = """
     SELECT seq_from, seq_to, reason, missed_at FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from <= $4 ORDER BY seq_from LIMIT $5"""
@@ -141,10 +156,12 @@ class RedeliveryBatch(msgspec.Struct, frozen=True):
     """Whether the redelivery ends with this batch."""
     keys: tuple[KeyRow, ...] = ()
     """The rows that block keys."""
+    acknowledged: tuple[int, ...] = ()
+    """Seqs of acknowledged messages: they have no row, and exist."""
 
     @property
     def redelivered(self) -> int:
-        return len(self.apart) + sum(len(cut.there) for cut in self.cuts)
+        return len(self.apart) + len(self.acknowledged) + sum(len(cut.there) for cut in self.cuts)
 
     @property
     def gone(self) -> int:
@@ -183,9 +200,16 @@ class _Reading:
         if not asked:
             return self._step([], [], self._redelivery.until_seq, ends=True)
         found = await rows_among(self._tx, _APART, self._key, asked)
-        apart = {row[0] for row in found}
-        cuts = await self._cuts_of([seq for seq in asked if seq not in apart])
-        return self._step(sorted(found), cuts, asked[-1], ends=len(asked) == len(waiting))
+        apart, acknowledged = {row[0] for row in found}, set(self._redelivery.chosen.acknowledged)
+        cuts = await self._cuts_of([seq for seq in asked if seq not in apart and seq not in acknowledged])
+        step = self._step(sorted(found), cuts, asked[-1], ends=len(asked) == len(waiting))
+        again = await self._again([seq for seq in asked if seq in acknowledged])
+        return msgspec.structs.replace(step, acknowledged=again)
+
+    async def _again(self, seqs: Sequence[int]) -> tuple[int, ...]:
+        """Return the acknowledged messages that exist and that no other redelivery has made due meanwhile."""
+        there = {row[0] for row in await rows_among(self._tx, _LOG_AT, self._log, seqs)}
+        return tuple(sorted(there - {row[0] for row in await rows_among(self._tx, _WITH_ROW, self._key, seqs)}))
 
     async def of_span(self, rows: int) -> RedeliveryBatch:
         redelivery = self._redelivery

@@ -110,6 +110,22 @@ def test_selected_messages_are_delivered_again(owner: Caller, receiver: Receiver
     assert owner.get(f"{place}/missed")["missed"] == []
 
 
+def test_acknowledged_message_is_delivered_again_by_its_id(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint(Reply(200))
+    path, listener = listening(owner, endpoint, filter={"key": "a"})
+    place = f"{path}/listeners/{listener['id']}"
+    skipped, message = [owner.create(f"{path}/messages", data="x", key=key)["id"] for key in ("b", "a")]
+    owner.until(place, lambda shown: shown["messages"]["acknowledged_count"] == 1)
+    made = owner.create(f"{place}/redeliveries", messages=[message])
+    assert _done(owner, f"{place}/redeliveries/{made['id']}")["counts"] == {"selected": 1, "redelivered": 1, "gone": 0}
+    assert [each.headers["webhook-id"] for each in endpoint.until(2)] == [message, message]
+    shown = owner.until(place, lambda shown: shown["messages"]["acknowledged_count"] == 1)
+    assert (shown["messages"]["pending_count"], shown["messages"]["missed_count"]) == (0, 0)
+    # Nothing proves that a message was acknowledged which the filter skipped.
+    refused = owner.refused(422, "POST", f"{place}/redeliveries", {"messages": [message, skipped]})
+    assert pointers(refused) == ["/messages/1"]
+
+
 def test_a_dry_run_says_what_would_be_chosen_and_changes_nothing(owner: Caller, receiver: Receiver) -> None:
     endpoint, place, _ = _missing(owner, receiver)
     newest, oldest = [each["id"] for each in owner.get(f"{place}/missed")["missed"]]

@@ -76,7 +76,12 @@ class RedeliveryBody(ResourceBody, kw_only=True):
 
     messages: Annotated[
         list[str] | None | UnsetType,
-        doc("The ids of missed messages.", [EXAMPLE_IDS["message_id"]], minItems=1, maxItems=_MESSAGES_AT_MOST),
+        doc(
+            "The ids of messages that the listener has missed or acknowledged.",
+            [EXAMPLE_IDS["message_id"]],
+            minItems=1,
+            maxItems=_MESSAGES_AT_MOST,
+        ),
     ] = UNSET
     filter: Annotated[
         MissedFilterBody | None | UnsetType,
@@ -141,7 +146,7 @@ class RedeliveriesResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 async def create(call: Call) -> NewRedeliveryResponse:
-    """Redeliver missed messages.
+    """Redeliver messages.
 
     Selected deliveries are due again, with all their attempts. With `dry_run`, nothing changes.
     """

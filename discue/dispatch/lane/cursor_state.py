@@ -207,7 +207,7 @@ class CursorState:
         self._miss_one(DeliveryRow(seq, "missed", attempts, now, reason), has_row=True)
 
     def redeliver(self, batch: RedeliveryBatch, now: int) -> None:
-        """Make missed deliveries due again, as if there had been no attempt. One batch at a time, until `on_stored`."""
+        """Make settled deliveries due again, as if never tried. One batch at a time, until `on_stored`."""
         if self.ordering is not None:
             self.ordering.add_rows(batch.keys, _MISSED, complete=False)
         for seq in batch.lost:
@@ -219,10 +219,11 @@ class CursorState:
                 MissedRange(first, last, cut.whole.reason, cut.whole.missed_at)
                 for first, last in subtract((cut.whole.seq_from, cut.whole.seq_to), cut.taken)
             ]
-        for seq in (*batch.apart, *(seq for cut in batch.cuts for seq in cut.there)):
+        for seq in (*batch.apart, *batch.acknowledged, *(seq for cut in batch.cuts for seq in cut.there)):
             self.put_row(DeliveryRow(seq, "retry", 0, now, "", redelivered_at=now))
         self.retrying += batch.redelivered
-        self.missed -= batch.redelivered + batch.gone
+        self.acknowledged -= len(batch.acknowledged)
+        self.missed -= batch.redelivered - len(batch.acknowledged) + batch.gone
         ended_at = now if batch.ends else None
         self._redelivery = RedeliveryStep(
             batch.redelivery.id, batch.position, batch.redelivered, batch.gone, now, ended_at

@@ -107,6 +107,40 @@ async def test_missed_range_is_redelivered_in_steps(stage: Stage) -> None:
     assert (await _stored(stage, asked)).redelivered == count
 
 
+async def test_acknowledged_messages_are_redelivered_and_counted(stage: Stage) -> None:
+    queue, listener = await stage.running()
+    ids = await stage.publish(queue, 6)
+    await stage.end(stage.courier.in_flight[:2], badly(no_retry=True))
+    await stage.end_all(well())
+    stage.courier.sent.clear()
+    # Both select the same messages: the second finds them due.
+    chosen = MissedSelection((1, 3, 4, 6), acknowledged=(3, 4, 6))
+    asked = [await redeliver(stage, listener, chosen, position=0, until_seq=6) for _ in range(2)]
+    await stage.assert_counts(listener, acknowledged=1, missed=1, retrying=4, pending=4)
+    assert sorted(stage.courier.ids()) == sorted(ids[seq - 1] for seq in (1, 3, 4, 6))
+    await stage.end([sent for sent in stage.courier.in_flight if sent.message_id == ids[5]], badly(no_retry=True))
+    await stage.assert_counts(listener, acknowledged=1, missed=2)
+    await _deliver_all(stage)
+    await stage.assert_counts(listener, acknowledged=4, missed=2, retrying=0, pending=0)
+    assert await stage.missed(listener) == [ids[5], ids[1]]
+    done = [await _stored(stage, each) for each in asked]
+    assert [(each.state, each.gone) for each in done] == [("done", 0)] * 2
+    assert [each.redelivered for each in done] == [4, 0]
+
+
+async def test_redelivery_leaves_out_an_acknowledged_message_that_was_deleted(stage: Stage) -> None:
+    queue, listener = await stage.running()
+    ids = await stage.publish(queue, 2)
+    await stage.end_all(well())
+    await stage.delete_message(queue, ids[0])
+    stage.courier.sent.clear()
+    asked = await redeliver(stage, listener, MissedSelection((1, 2), acknowledged=(1, 2)), until_seq=2)
+    assert stage.courier.ids() == ids[1:]
+    await _deliver_all(stage)
+    await stage.assert_counts(listener, acknowledged=2, missed=0, retrying=0)
+    assert (await _stored(stage, asked)).redelivered == 1
+
+
 async def test_some_messages_of_a_range_split_it(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await _miss_as_a_range(stage, queue, listener, 10)
