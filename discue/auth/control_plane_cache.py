@@ -98,6 +98,8 @@ class QueueRecord(msgspec.Struct, frozen=True, gc=False):
     ordered: bool = False
     account: int = 0
     """The organization whose quotas apply."""
+    is_system: bool = False
+    """Whether clients may not publish to it."""
 
 
 class LruCache(Generic[Key, Item]):
@@ -381,6 +383,7 @@ class ControlPlaneCache:
             checker=checker,
             ordered=queue.ordered,
             account=owner.account,
+            is_system=queue.is_system,
         )
 
     async def _follow_some(self) -> bool:

@@ -115,7 +115,7 @@ async def create(control: ControlContext, principal: Principal, fields: KeyField
     key = msgspec.structs.replace(made.key, alias=alias, status=fields.status or "enabled")
 
     async def work(tx: Transaction, record: Record) -> CreatedKey:
-        await usage.require_room(tx, control, key.organization, "api_keys")
+        await usage.require_room(tx, control, key, "api_keys")
         await api_keys.insert(tx, key)
         await record("api_key_added", key)
         return CreatedKey(key, made.text)

@@ -14,7 +14,8 @@ from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.domain_challenge import Domain
 from discue.domain.errors import Fault, Unprocessable, invalid, malformed
 from discue.domain.scopes import Access, Principal
-from discue.store import domains, feed
+from discue.domain.system_events import DomainLost, DomainVerified, ResourceName, SystemEvent
+from discue.store import domains, feed, system_events
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -67,7 +68,7 @@ async def create(control: ControlContext, principal: Principal, fields: DomainFi
     )
 
     async def work(tx: Transaction, record: Record) -> Domain:
-        await usage.require_room(tx, control, domain.organization, "domains")
+        await usage.require_room(tx, control, domain, "domains")
         await domains.insert(tx, domain)
         await record("domain_added", domain)
         return domain
@@ -179,12 +180,22 @@ async def check_taken(
         changed = msgspec.structs.replace(stored, verification=found)
         if found.verified != stored.verification.verified:
             changed = msgspec.structs.replace(changed, updated_at=now)
+            await system_events.record(tx, stored.organization, happened.id, _event(changed))
             await feed.record(tx, "domain", stored.organization, stored.id)
             await record(tx, happened, "domain_updated", stored)
         await domains.update(tx, changed)
         return changed
 
     return await control.write(work)
+
+
+def _event(domain: Domain) -> SystemEvent:
+    """Return the event of a domain that was verified now, or is not verified any more."""
+    name, at = ResourceName(domain.public_id, domain.alias), domain.updated_at
+    if domain.verification.verified:
+        return DomainVerified(at=at, domain=name, hostname=domain.hostname, port=domain.port)
+    error = domain.verification.last_error
+    return DomainLost(at=at, domain=name, hostname=domain.hostname, port=domain.port, error=error)
 
 
 async def _tried(tx: Transaction, domain: Domain, now: int) -> Domain:

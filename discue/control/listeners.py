@@ -19,8 +19,9 @@ from discue.domain.errors import below, invalid, malformed
 from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, Listener, ListenerMode
 from discue.domain.scopes import Access, Principal
+from discue.domain.system_events import ListenerDisabled, ListenerRecovered, ResourceName, SystemEvent
 from discue.domain.waiting import ListenerCondition
-from discue.store import domains, listener_messages, listeners, organizations, purge, queues
+from discue.store import domains, listener_messages, listeners, organizations, purge, queues, system_events
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
@@ -125,7 +126,7 @@ async def create(
             fresh, queue=queue.id, queue_public_id=queue.public_id, queue_retry=queue.retry, secrets=sealed
         )
         await _require_registered(tx, None, listener)
-        await usage.require_room(tx, control, listener.organization, "listeners")
+        await usage.require_room(tx, control, listener, "listeners")
         await listeners.insert(tx, listener, head)
         await record("listener_added", listener)
         return msgspec.structs.replace(await _details(tx, listener), secret=secret)
@@ -174,12 +175,14 @@ async def change(
 ) -> ListenerDetails:
     """Change a listener. Raises what `create` raises."""
     await check_filter(control, fields.options.filter)
+    event_id = control.row_ids.next()
 
     async def work(tx: Transaction, record: Record) -> ListenerDetails:
         stored = control.require_match(await own_listener(tx, principal, "write", (queue_public_id, public_id)))
         asked = _asked_authentication(control, stored, fields.authentication)
         changed = _changed(control, stored, fields, changed_alias(fields, stored.alias), asked=asked)
         await _require_registered(tx, stored, changed)
+        await _report_change(tx, event_id, stored, changed)
         await listeners.update(tx, changed)
         if not isinstance(asked, UnsetType):
             row = (stored.organization, stored.id)
@@ -211,6 +214,24 @@ async def own_listener(tx: Transaction, principal: Principal, access: Access, pa
     principal.require("listeners", access, public_id, queue_public_id)
     listener = require_found(await listeners.get(tx, principal.organization, public_id))
     return require_found(listener if listener.queue_public_id == queue_public_id else None)
+
+
+async def _report_change(tx: Transaction, event_id: int, stored: Listener, changed: Listener) -> None:
+    """Record the event of a listener that is disabled, enabled, or not inactive any more with its new liveness URL."""
+    was: Literal["disabled", "inactive"] = "disabled"
+    if stored.status == changed.status:
+        was = "inactive"
+        if stored.liveness_url == changed.liveness_url:
+            return
+        known = await listeners.read_liveness(tx, stored.organization, [stored])
+        if known[stored.id].state != "inactive":
+            return
+    queue = require_found(await queues.by_id(tx, stored.organization, stored.queue))
+    names = (ResourceName(changed.public_id, changed.alias), ResourceName(queue.public_id, queue.alias))
+    event: SystemEvent = ListenerRecovered(at=changed.updated_at, listener=names[0], queue=names[1], was=was)
+    if changed.status == "disabled" != stored.status:
+        event = ListenerDisabled(at=changed.updated_at, listener=names[0], queue=names[1], reason="request")
+    await system_events.record(tx, stored.organization, event_id, event)
 
 
 async def _require_registered(tx: Transaction, stored: Listener | None, changed: Listener) -> None:

@@ -9,10 +9,11 @@ from msgspec import UNSET, UnsetType
 
 from discue.control.api_keys import CreatedKey, first_key
 from discue.control.context import ControlContext, record, require_found, require_none
+from discue.control.system_queues import new_system_queue
 from discue.domain import aliases
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import Conflict, Fault, Forbidden, NotFound, QuotaExceeded, invalid
-from discue.domain.model import Organization
+from discue.domain.model import Organization, Queue
 from discue.domain.quotas import HIGHEST, NAMES, QuotaName, setting_of
 from discue.domain.scopes import Access, Principal
 from discue.store import accounts, api_keys, domains, events, feed, organizations, purge, queues, tallies
@@ -49,10 +50,11 @@ class OrganizationFields(NameFields, frozen=True):
 
 
 class NewOrganization(msgspec.Struct, frozen=True):
-    """A new organization and its first key, which has every scope."""
+    """A new organization, its first key, which has every scope, and its queue of system events."""
 
     organization: Organization
     first_key: CreatedKey
+    system_queue: Queue
 
 
 def _changed_limits(
@@ -98,10 +100,14 @@ def _new_organization(
 async def _insert(
     tx: Transaction, created: NewOrganization, creator: int, *, occurrence: Occurrence, of_key: Occurrence
 ) -> None:
-    """Store the organization and its key. `creator` is the organization that sees the `organization_added` event."""
+    """Store the organization, its key and its queue.
+
+    `creator` is the organization that sees the `organization_added` event.
+    """
     organization, key = created.organization, created.first_key.key
     await organizations.insert(tx, organization)
     await api_keys.insert(tx, key)
+    await queues.insert(tx, created.system_queue)
     await _record(tx, occurrence, "organization_added", organization, seen_by=creator)
     await record(tx, of_key, "api_key_added", key)
 
@@ -113,7 +119,9 @@ async def ensure_operator(control: ControlContext, alias: str, key: str | None) 
     use instead of a random one. Raises Unprocessable for an invalid alias, SettingsInvalid for an invalid key.
     """
     organization = _new_organization(control, control.public_ids.next(), alias, {}, is_operator=True)
-    created = NewOrganization(organization, first_key(control, organization.id, key))
+    created = NewOrganization(
+        organization, first_key(control, organization.id, key), new_system_queue(control, organization.id)
+    )
     occurrence, of_key = control.occurrence(None), control.occurrence(None)
 
     async def work(tx: Transaction) -> Organization | None:
@@ -141,7 +149,7 @@ async def create(control: ControlContext, principal: Principal, fields: Organiza
     organization = _new_organization(control, public_id, alias, settings)
     if not caller.is_operator and not aliases.is_below(alias, caller.alias):
         raise invalid("/alias", f"must be below {caller.alias}, such as {caller.alias}.dev")
-    first = first_key(control, organization.id)
+    first, system_queue = first_key(control, organization.id), new_system_queue(control, organization.id)
     # The new organization has its key from no key of its own: that event has no author.
     occurrence, of_key = control.occurrence(principal), control.occurrence(None)
 
@@ -151,7 +159,7 @@ async def create(control: ControlContext, principal: Principal, fields: Organiza
             founder = require_found(await organizations.get(tx, principal.organization))
             await _require_room(tx, control, founder)
             shared = _with_limits_of(organization, founder)
-        created = NewOrganization(shared, first)
+        created = NewOrganization(shared, first, system_queue)
         await _insert(tx, created, principal.organization, occurrence=occurrence, of_key=of_key)
         return created
 

@@ -8,12 +8,13 @@ from msgspec import UNSET, UnsetType
 from discue.control import topics, usage
 from discue.control.context import ControlContext, Record, chosen, one_of, within
 from discue.control.listener_options import chosen_retry
-from discue.domain.aliases import NameFields, changed_alias, new_alias
-from discue.domain.errors import NotFound, invalid
+from discue.domain.aliases import NameFields, changed_alias, check_alias, new_alias
+from discue.domain.errors import Conflict, NotFound, Unprocessable, invalid
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.domain.schemas import Schema
 from discue.domain.scopes import Access, Principal
+from discue.domain.system_events import check_not_reserved
 from discue.store import listeners, purge, queues, schedules
 from discue.store.engine import Transaction
 from discue.store.listeners import ResourceRef
@@ -70,10 +71,10 @@ async def create(control: ControlContext, principal: Principal, fields: QueueFie
         created_at=now,
         updated_at=now,
     )
-    queue = _changed(draft, fields, new_alias(fields, public_id), now)
+    queue = _changed(draft, fields, new_alias(fields, public_id, _check_alias), now)
 
     async def work(tx: Transaction, record: Record) -> QueueDetails:
-        await usage.require_room(tx, control, queue.organization, "queues")
+        await usage.require_room(tx, control, queue, "queues")
         await queues.insert(tx, queue)
         await record("queue_added", queue)
         return QueueDetails(queue, Head(0, 0, 0), ())
@@ -110,7 +111,8 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
 
     async def work(tx: Transaction, record: Record) -> QueueDetails:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
-        changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
+        changed = _changed(stored, fields, changed_alias(fields, stored.alias, _check_alias), now)
+        _check_system_queue(stored, changed)
         await queues.update(tx, changed)
         await record("queue_updated", changed)
         return await _details(tx, changed)
@@ -119,12 +121,17 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
 
 
 async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
-    """Delete a queue with its listeners, messages and the channels into it; a background job purges their rows."""
+    """Delete a queue with its listeners, messages and the channels into it; a background job purges their rows.
+
+    Raises Conflict for the system queue.
+    """
     now = control.clock.now()
     job_id = control.row_ids.next()
 
     async def work(tx: Transaction, record: Record) -> None:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
+        if stored.is_system:
+            raise Conflict(f"The queue {stored.alias} cannot be deleted. Delete its listeners instead.")
         await topics.delete_channels_into(tx, stored)
         await schedules.release_bytes_of_queue(tx, stored.organization, stored.id)
         # Only marked: deleting a whole log here would hold up every other write.
@@ -149,6 +156,19 @@ async def _details(tx: Transaction, queue: Queue) -> QueueDetails:
         raise NotFound
     shown = await listeners.references(tx, queue.organization, queue.id, SHOWN_LISTENERS)
     return QueueDetails(queue, head, tuple(shown))
+
+
+def _check_alias(alias: str) -> None:
+    check_alias(alias)
+    check_not_reserved(alias)
+
+
+def _check_system_queue(stored: Queue, changed: Queue) -> None:
+    """Raise Unprocessable for a change of the system queue other than its retention and retries."""
+    may_change = {"retention_seconds", "retry", "config_version", "updated_at"}
+    before, after = msgspec.structs.asdict(stored), msgspec.structs.asdict(changed)
+    if stored.is_system and any(before[name] != after[name] for name in before.keys() - may_change):
+        raise Unprocessable(f"Of the queue {stored.alias}, only `retention` and `retry` can be changed.")
 
 
 def _changed(stored: Queue, fields: QueueFields, alias: str, now: int) -> Queue:

@@ -28,6 +28,7 @@ from discue.domain.schedule import (
 )
 from discue.domain.schemas import compile_schema
 from discue.domain.scopes import Access, Principal
+from discue.domain.system_events import publishing_refused
 from discue.publishing.publish import NewMessage, check_message
 from discue.store import queues, schedules
 from discue.store.engine import Transaction
@@ -87,6 +88,8 @@ async def create(
 
     async def work(tx: Transaction) -> Schedule:
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
+        if queue.is_system:
+            raise publishing_refused()
         made = msgspec.structs.replace(fresh, queue=queue.id, queue_public_id=queue.public_id)
         _check_data(control, queue, made)
         # Counted in the exclusive transaction: two requests must not both get the last place.

@@ -11,6 +11,7 @@ from discue.domain.errors import invalid, malformed
 from discue.domain.model import Channel, Queue, Topic
 from discue.domain.scopes import Access, Principal
 from discue.domain.subjects import check_pattern
+from discue.domain.system_events import publishing_refused
 from discue.store import feed, queues, topics
 from discue.store.engine import Transaction
 from discue.store.listeners import ResourceRef
@@ -36,7 +37,7 @@ async def create(control: ControlContext, principal: Principal, fields: TopicFie
     topic = Topic(principal.organization, control.row_ids.next(), public_id, alias, 1, now, now)
 
     async def work(tx: Transaction, record: Record) -> TopicDetails:
-        await usage.require_room(tx, control, topic.organization, "topics")
+        await usage.require_room(tx, control, topic, "topics")
         await topics.insert(tx, topic)
         await record("topic_added", topic)
         return TopicDetails(topic)
@@ -150,6 +151,8 @@ async def create_channel(
         queue = await queues.get(tx, principal.organization, fresh.queue_public_id)
         if queue is None:
             raise invalid("/queue_id", "is not the id of a queue of this organization")
+        if queue.is_system:
+            raise publishing_refused()
         channel = msgspec.structs.replace(fresh, topic=topic.id, topic_public_id=topic.public_id, queue=queue.id)
         await _require_room(tx, channel)
         await topics.insert_channel(tx, channel)

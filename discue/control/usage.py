@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -13,7 +13,8 @@ from discue.domain.ids import last_id_of, millisecond_in
 from discue.domain.model import Organization
 from discue.domain.quotas import Quotas, quotas_of
 from discue.domain.scopes import Principal
-from discue.store import accounts, events, organizations, tallies
+from discue.domain.system_events import QuotaNear
+from discue.store import accounts, events, organizations, system_events, tallies
 from discue.store.engine import Row, Transaction
 from discue.store.events import EventQuery, EventTopic, UsageEvent
 
@@ -21,6 +22,19 @@ DAY_MS: Final = 86_400_000
 
 _COUNT_LIMIT = 10_000
 """Counting stops here if no quota sets a higher limit."""
+
+
+class Created(Protocol):
+    """A resource that is being created."""
+
+    @property
+    def organization(self) -> int: ...
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def created_at(self) -> int: ...
 
 
 class QuotaUse(msgspec.Struct, frozen=True):
@@ -54,13 +68,21 @@ async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse
 
 
 async def require_room(
-    tx: Transaction, control: ControlContext, organization: int, name: quota.ResourceQuotaName
+    tx: Transaction, control: ControlContext, created: Created, name: quota.ResourceQuotaName
 ) -> None:
-    """Raise QuotaExceeded unless the organization may have another one. Requires an exclusive transaction."""
-    owner = require_found(await organizations.get(tx, organization))
+    """Raise QuotaExceeded unless the organization may have this resource, too. Requires an exclusive transaction.
+
+    Records a system event when 80 % of the quota are in use with it.
+    """
+    owner = require_found(await organizations.get(tx, created.organization))
     most: int | None = getattr(quotas_of(owner.settings, control.settings.default_quotas), name)
-    if most is not None:
-        quota.check(name, most, await accounts.count_resources(tx, owner.account, name, most + 1))
+    if most is None:
+        return
+    used = await accounts.count_resources(tx, owner.account, name, most + 1)
+    quota.check(name, most, used)
+    if quota.is_reported(most, used + 1) and not quota.is_reported(most, used):
+        event = QuotaNear(at=created.created_at, quota=name, limit=most, used=used + 1)
+        await system_events.record(tx, owner.account, created.id, event)
 
 
 async def require_bytes(tx: Transaction, control: ControlContext, organization: int, more: int) -> None:

@@ -71,7 +71,7 @@ async def create(control: ControlContext, principal: Principal, fields: UserFiel
     user = _changed(draft, fields, entry, now)
 
     async def work(tx: Transaction, record: Record) -> UserDetails:
-        await usage.require_room(tx, control, user.organization, "users")
+        await usage.require_room(tx, control, user, "users")
         await _require_free(tx, user)
         await users.insert(tx, user)
         await record("user_added", user)

@@ -24,7 +24,7 @@ from discue.dispatch.timers import Timers
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
-from discue.domain.model import DisabledBy
+from discue.domain.model import DisableReason
 from discue.observability.logs import Log
 from discue.observability.supervisor import BackgroundTasks
 from discue.store import listeners
@@ -93,6 +93,8 @@ class Dispatcher:
         tuning: Tuning = DEFAULT_TUNING,
     ) -> None:
         self._lease = lease
+        self.on_missed: Callable[[], None] = lambda: None
+        """Called when missed deliveries were stored."""
         self.tasks = BackgroundTasks(log, "dispatch_task_failed")
         self.timers = Timers(sources.clock)
         self.lanes = LaneIndex(sources.clock)
@@ -137,6 +139,7 @@ class Dispatcher:
             prober=self.prober,
             log_attempt=self._log_attempt,
             disable=self._disable,
+            on_missed=self._notify_missed,
             registry=self.registry,
             waiting_for_lease=set(),
             inheriting=set(),
@@ -255,10 +258,10 @@ class Dispatcher:
                 if (lane := self.lanes.get(key)) is not None:
                     self.registry.drop(lane)
 
-    def _disable(self, record: LaneRecord, config_version: int, reason: DisabledBy) -> None:
+    def _disable(self, record: LaneRecord, config_version: int, reason: DisableReason) -> None:
         self.tasks.spawn(self._store_disabled(record, config_version, reason))
 
-    async def _store_disabled(self, record: LaneRecord, config_version: int, reason: DisabledBy) -> None:
+    async def _store_disabled(self, record: LaneRecord, config_version: int, reason: DisableReason) -> None:
         """Disable a listener, unless its configuration has changed since the request that failed."""
         disable = partial(
             listeners.disable,
@@ -276,6 +279,9 @@ class Dispatcher:
         if record.replay is not None:
             return ReplayLane(record, record.replay, endpoint, self._context)
         return Lane(record, endpoint, self._context)
+
+    def _notify_missed(self) -> None:
+        self.on_missed()
 
     def _on_outcomes_stored(self) -> None:
         self._context.store.engine.notify(Notification(cursors=True))

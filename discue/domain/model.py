@@ -119,6 +119,8 @@ class Queue(msgspec.Struct, frozen=True):
     retry: RetryOptions | None = None
     ordered: bool = False
     on_missed: OnMissed = "pass"
+    is_system: bool = False
+    """Whether it is the organization's queue of system events, which only the service publishes to."""
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -196,6 +198,9 @@ ListenerStatus = Literal["enabled", "disabled"]
 DisabledBy = Literal["", "request", "gone", "failing"]
 """Cause of a disabled listener: a request, the response 410, or attempts that all failed for days; "" if it is not
 disabled, or was by an earlier version of the program."""
+
+DisableReason = Literal["gone", "failing"]
+"""The causes for which the service disables a listener."""
 
 ListenerMode = Literal["push", "pull"]
 """Whether messages are sent to a listener, or its consumers request them."""

@@ -1,6 +1,6 @@
 """Quotas of organizations: their values, and whether a use is within them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -21,6 +21,7 @@ HIGHEST: Final[Mapping[QuotaName, int]] = {
 """Maximum of each quota. Resources have a low one because each creation counts the existing ones."""
 
 _NEAR_TENTHS: Final = 9
+REPORTED_TENTHS: Final = 8
 _UNITS: Final[Mapping[QuotaName, str]] = {
     **{name: name for name in RESOURCES},
     "api_keys": "API keys",
@@ -93,20 +94,36 @@ def fits(quotas: Quotas, used: PublishUsage, more: PublishUsage) -> bool:
     )
 
 
-def is_near(quotas: Quotas, used: PublishUsage, more: PublishUsage, workers: int) -> bool:
+def is_near(
+    quotas: Quotas, used: PublishUsage, more: PublishUsage, workers: int, *, tenths: int = _NEAR_TENTHS
+) -> bool:
     """Return whether nine tenths of a quota would be in use if each worker published as much.
 
     From then on the exact use must be read before each publish.
     """
     # A worker knows the use of the others only as of its last read. Meanwhile each may have published as much.
-    return _is_near(quotas.messages_a_day, used.messages + more.messages * workers) or _is_near(
-        quotas.bytes_stored, used.bytes + more.bytes * workers
+    return _is_near(quotas.messages_a_day, used.messages + more.messages * workers, tenths) or _is_near(
+        quotas.bytes_stored, used.bytes + more.bytes * workers, tenths
     )
+
+
+def is_reported(quota: int, used: int) -> bool:
+    """Return whether 80 % of a quota are in use, which a system event reports."""
+    return quota > 0 and _is_near(quota, used, REPORTED_TENTHS)
+
+
+def reported_use(quotas: Quotas, used: PublishUsage) -> Iterator[tuple[QuotaName, int, int]]:
+    """Return the publishing quotas of which 80 % are in use: their names, the quotas, and what is used."""
+    limits: tuple[tuple[QuotaName, int | None, int], ...] = (
+        ("messages_a_day", quotas.messages_a_day, used.messages),
+        ("bytes_stored", quotas.bytes_stored, used.bytes),
+    )
+    return ((name, quota, use) for name, quota, use in limits if quota is not None and is_reported(quota, use))
 
 
 def _is_within(quota: int | None, used: int) -> bool:
     return quota is None or used <= quota
 
 
-def _is_near(quota: int | None, used: int) -> bool:
-    return quota is not None and used * 10 >= quota * _NEAR_TENTHS
+def _is_near(quota: int | None, used: int, tenths: int) -> bool:
+    return quota is not None and used * 10 >= quota * tenths

@@ -32,6 +32,11 @@ MACROS: Final = {
 
 MissedRunAction = Literal["skip", "catch_up"]
 
+SkipReason = Literal["late", "schema", "too_large", "quota", "suspended", "time_zone"]
+"""Reasons why a run publishes nothing: it was too late, the data does not pass the queue's schema or size limit any
+more, the organization may not publish more, or the time zone is unknown.
+"""
+
 _MINUTE_MS: Final = 60_000
 _WIDENING_FACTOR: Final = 4
 _FIELDS: Final = 5
@@ -64,8 +69,8 @@ class ScheduleRun(msgspec.Struct, frozen=True, omit_defaults=True):
     ran_at: int
     message_id: str = ""
     """"" if the run was skipped."""
-    reason: str = ""
-    """Reason of a skipped run; "" if it was not skipped."""
+    reason: SkipReason | Literal[""] = ""
+    """"" if the run was not skipped."""
 
 
 class Schedule(msgspec.Struct, frozen=True):

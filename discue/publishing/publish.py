@@ -14,6 +14,7 @@ from discue.domain.ids import PublicIds, RowIds
 from discue.domain.messages import NO_KEY_HASH, Entry, MessageOptions, encode_options, hash_key
 from discue.domain.quotas import PublishUsage
 from discue.domain.schemas import MAX_FAULTS, SchemaValidator
+from discue.domain.system_events import publishing_refused
 from discue.publishing.quota_gate import QuotaGate
 from discue.store.engine import (
     Append,
@@ -72,9 +73,11 @@ async def publish(
 
     `name` is the alias that the queue must still have, if it was found by it. Raises NotFound if the queue was deleted
     or has another alias, PayloadTooLarge, Unprocessable with a fault for each violation of the queue's schema (at most
-    100), QuotaExceeded and Overloaded. Raises AlreadyDone if the idempotency key was used before. Raises
-    StoreUnavailable if it is unknown whether the messages were stored.
+    100), QuotaExceeded and Overloaded. Raises Forbidden for the queue of system events. Raises AlreadyDone if the
+    idempotency key was used before. Raises StoreUnavailable if it is unknown whether the messages were stored.
     """
+    if queue.is_system:
+        raise publishing_refused()
     # Made once: a try after a changed configuration must not give the messages other ids.
     new = await _entries_for(publisher, queue, messages)
     if queue.quotas is None:

@@ -14,8 +14,19 @@ from typing import Final
 import msgspec
 
 from discue.domain.clock import Clock
-from discue.domain.quotas import PublishUsage, Quotas, check_publishing, fits, is_near
-from discue.store import accounts, tallies
+from discue.domain.ids import RowIds
+from discue.domain.quotas import (
+    REPORTED_TENTHS,
+    PublishUsage,
+    QuotaName,
+    Quotas,
+    check_publishing,
+    fits,
+    is_near,
+    reported_use,
+)
+from discue.domain.system_events import QuotaNear
+from discue.store import accounts, system_events, tallies
 from discue.store.engine import Transaction
 from discue.store.store import Store
 
@@ -46,6 +57,8 @@ class _Use(msgspec.Struct, eq=False):
     stored: PublishUsage = _NOTHING
     """Load that this worker has stored since that read began."""
     in_flight: PublishUsage = _NOTHING
+    reported: set[QuotaName] = msgspec.field(default_factory=set)
+    """The quotas whose use was reported on that day."""
     settled: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
 
@@ -61,9 +74,10 @@ class _Use(msgspec.Struct, eq=False):
 class QuotaGate:
     """Admits publishes while they fit the quotas of their organization. Used from one event loop."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, row_ids: RowIds) -> None:
         self._store = store
         self._clock = clock
+        self._row_ids = row_ids
         self._uses: dict[int, _Use] = {}
 
     @asynccontextmanager
@@ -71,7 +85,7 @@ class QuotaGate:
         """Reserve a load of an account for the duration of the block. Raises QuotaExceeded if it does not fit."""
         use = self._use(account)
         is_fresh = self._clock.monotonic() - use.read_at < _CACHE_SECONDS and use.day == self._clock.now() // DAY_MS
-        if is_fresh and not is_near(quotas, use.seen, use.unseen + more, self._store.workers):
+        if is_fresh and not self._needs_reading(use, quotas, more):
             use.in_flight += more
         else:
             # One at a time: of two that read the same usage at once, both could take what is left.
@@ -84,6 +98,13 @@ class QuotaGate:
         finally:
             use.in_flight = PublishUsage(use.in_flight.messages - more.messages, use.in_flight.bytes - more.bytes)
             use.settled.set()
+
+    def _needs_reading(self, use: _Use, quotas: Quotas, more: PublishUsage) -> bool:
+        """Return whether the exact usage decides about a publish, or about an event."""
+        known = (quotas, use.seen, use.unseen + more, self._store.workers)
+        if not is_near(*known, tenths=REPORTED_TENTHS):
+            return False
+        return is_near(*known) or bool(_unreported(use, quotas, use.seen + use.unseen + more))
 
     def _use(self, organization: int) -> _Use:
         use = self._uses.get(organization)
@@ -106,7 +127,16 @@ class QuotaGate:
             while use.in_flight.messages:
                 use.settled.clear()
                 await use.settled.wait()
+        used = use.seen + use.unseen
+        await self._report(organization, use, quotas, used + more if fits(quotas, used, more) else used)
         check_publishing(quotas, use.seen + use.unseen, more)
+
+    async def _report(self, organization: int, use: _Use, quotas: Quotas, used: PublishUsage) -> None:
+        """Record an event for each quota that is nearly used up, unless one was recorded today."""
+        for event in _unreported(use, quotas, used, at=self._clock.now()):
+            record = partial(system_events.record_quota, organization=organization, event_id=self._row_ids.next())
+            await self._store.write(partial(record, event=event))
+            use.reported.add(event.quota)
 
     async def _read(self, organization: int, use: _Use) -> None:
         now, started_at = self._clock.now(), self._clock.monotonic()
@@ -115,6 +145,7 @@ class QuotaGate:
         day, period = now // DAY_MS, tallies.period_of(now)
         if use.day != day:
             use.day, use.open_from, use.closed = day, day * _PERIODS_A_DAY, 0
+            use.reported = set()
         # Periods that no longer change are counted once: a read late in the day costs no more than an early one.
         closing = range(use.open_from, max(use.open_from, period + 1 - _OPEN_PERIODS))
         end = (day + 1) * _PERIODS_A_DAY
@@ -124,6 +155,15 @@ class QuotaGate:
         use.closed, use.open_from = use.closed + closed, closing.stop
         use.seen = PublishUsage(use.closed + opened, stored)
         use.read_at = started_at
+
+
+def _unreported(use: _Use, quotas: Quotas, used: PublishUsage, at: int = 0) -> list[QuotaNear]:
+    """Return events for the quotas that are nearly used up and were not reported today."""
+    return [
+        QuotaNear(at=at, quota=name, limit=quota, used=used_of)
+        for name, quota, used_of in reported_use(quotas, used)
+        if name not in use.reported
+    ]
 
 
 async def _read(tx: Transaction, organization: int, closing: range, still_open: range) -> tuple[int, int, int]:

@@ -24,6 +24,7 @@ from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
+from discue.dispatch.jobs.system_events import MissedReports, SystemQueues
 from discue.dispatch.lane.probes import ProbeSender
 from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker
@@ -119,7 +120,9 @@ class Worker:
             ),
             is_leader=lambda: self._ownership.is_leader,
         )
-        runs = ScheduleRuns(store, control.cache, clock, control.public_ids, quotas=settings.default_quotas)
+        runs = ScheduleRuns(
+            store, control.cache, clock, control.public_ids, row_ids=row_ids, quotas=settings.default_quotas
+        )
         self._scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self._ownership.is_leader)
         pull_context = PullContext(
             store,
@@ -143,13 +146,16 @@ class Worker:
         self._scheduler.notify_heads = self._on_heads
         self.dispatcher.registry.on_unowned = self._poller.request_poll
         self._supervisor = Supervisor(log)
+        self._system_queues = SystemQueues(control, is_leader=lambda: self._ownership.is_leader)
+        self._missed_reports = MissedReports(control, is_leader=lambda: self._ownership.is_leader)
+        self.dispatcher.on_missed = pull_context.on_missed = self._missed_reports.request
         self._verifier = DomainVerifier(control, fetcher, is_leader=lambda: self._ownership.is_leader)
         self._endpoint_tester = EndpointTester(
             clock=clock, policy=policy, tokens=self._tokens, connect_timeout_ms=connect_seconds * 1_000, public=public
         )
         # A worker that only delivers still serves the version and the health endpoints.
         served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
-        quotas = QuotaGate(store, clock)
+        quotas = QuotaGate(store, clock, row_ids)
         services = Services(
             control=control,
             publisher=Publisher(store, control.cache, clock, control.public_ids, quotas, row_ids=row_ids),
@@ -260,6 +266,8 @@ class Worker:
             every(0, "delayed_messages", self._scheduler.round, max_pause=1.0)
             every(0, "purge", retention.purge_on_request)
             every(_RETENTION_SECONDS, "retention", retention.run)
+            every(0, "missed_reports", self._missed_reports.round)
+            every(_RETENTION_SECONDS, "system_queues", self._system_queues.run)
             every(_RETENTION_SECONDS, "orphaned_cursors", self._release_orphaned)
             every(_RETENTION_SECONDS, "pulled_messages", self._miss_pulled)
             every(_VERIFICATION_SECONDS, "domain_checks", self._verifier.round)

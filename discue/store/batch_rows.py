@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
+from discue.domain.model import MISSED_REASONS
 from discue.store import attempts
 from discue.store.engine import DeliveryRow, NewEntry, Settle, Value
 from discue.store.message_log import WAITING
@@ -149,9 +150,19 @@ def _replay(settle: Settle) -> Sequence[Values]:
     return [(settle.organization, settle.stream, *counted, step.expired, step.now)]
 
 
+def _missed_reports(settle: Settle) -> Sequence[Values]:
+    new = settle.new_misses
+    if new is None:
+        return ()
+    counts = [new.by_reason.get(reason, 0) for reason in MISSED_REASONS]
+    return [(settle.organization, settle.listener, new.count, *counts, new.since, new.since)]
+
+
 _DELIVERY_KEY: Final = ("organization", "listener", "stream", "seq")
 _RANGE_KEY: Final = ("organization", "listener", "seq_from")
 _ID: Final = ("organization", "id")
+_LISTENER_KEY: Final = ("organization", "listener")
+_ADDED_COUNTS: Final = ", ".join(f"{name} = missed_report.{name} + excluded.{name}" for name in ("n", *MISSED_REASONS))
 
 
 def _replaced(*columns: str) -> str:
@@ -179,6 +190,14 @@ CHANGES: Final = (
         "upsert",
         _missed_ranges,
         _replaced("seq_to", "reason", "missed_at"),
+    ),
+    RowChange(
+        "missed_report",
+        (*_LISTENER_KEY, "n", *MISSED_REASONS, "since", "due_at"),
+        _LISTENER_KEY,
+        "upsert",
+        _missed_reports,
+        f"{_ADDED_COUNTS}, since = CASE WHEN missed_report.n > 0 THEN missed_report.since ELSE excluded.since END",
     ),
     RowChange(
         "redelivery",

@@ -212,6 +212,15 @@ Detail = tuple[int, bytes]
 """An attempt's id, and its packed details."""
 
 
+class NewMisses(msgspec.Struct, frozen=True, gc=False):
+    """The deliveries of a listener that were missed since its last settle."""
+
+    since: int
+    """When the first one was missed, in milliseconds since the epoch."""
+    count: int
+    by_reason: dict[str, int]
+
+
 class Settle(msgspec.Struct, frozen=True):
     """The results of one lane since its last settle: absolute values for its cursor, and other rows.
 
@@ -238,6 +247,8 @@ class Settle(msgspec.Struct, frozen=True):
     resolved: tuple[int, ...] = ()
     """The seqs of delivery rows to delete."""
     missed_ranges: tuple[MissedRange, ...] = ()
+    new_misses: NewMisses | None = None
+    """For the system event; None if nothing was missed, and for a replay."""
     unmissed: tuple[int, ...] = ()
     """The first seqs of missed ranges to delete."""
     redelivery: RedeliveryStep | None = None

@@ -54,10 +54,11 @@ _ABOVE_EVERY_ID: Final = "z" * 22
 _RECORDED: Final = "SELECT id, kind, client, ref, name FROM event WHERE organization = $1"
 # Names are looked up in subqueries: for a join, a planner without statistics would read all queues of the organization.
 _LIVE: Final = "FROM {} x WHERE x.organization = {} AND x.id = {} AND x.deleted_at IS NULL"
-# A message of a topic may be in several queues, and exists as long as one of them does.
+# A message of a topic may be in several queues, and exists as long as one of them does. System events were not added by
+# a client, and are not counted as such.
 _ADDED: Final = f"""
     SELECT l.id, l.alias, CASE WHEN l.body_id IS NULL
-        THEN (SELECT x.id {_LIVE.format("queue", "l.organization", "l.queue")})
+        THEN (SELECT x.id {_LIVE.format("queue", "l.organization", "l.queue")} AND x.is_system = 0)
         ELSE (SELECT o.queue FROM log o WHERE o.organization = l.organization AND o.id = l.id
             AND EXISTS (SELECT 1 {_LIVE.format("queue", "o.organization", "o.queue")}) LIMIT 1) END, l.queue, l.seq
     FROM log l WHERE l.organization = $1"""

@@ -14,9 +14,10 @@ import msgspec
 
 from discue.domain.ids import millisecond_of
 from discue.domain.listener_health import NO_FAILURES, FailureStreak, Liveness, with_new_url
-from discue.domain.model import CursorCounts, DeliveryOptions, DisabledBy, Listener, Queue
+from discue.domain.model import CursorCounts, DeliveryOptions, DisableReason, Listener, Queue
+from discue.domain.system_events import ListenerDisabled, ListenerInactive, ListenerRecovered, SystemEvent
 from discue.domain.window import Window
-from discue.store import events, feed, queues
+from discue.store import events, feed, queues, system_events
 from discue.store.engine import PULL_OWNER, Row, Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import Listing, Selection, Table, browse, listed
@@ -194,7 +195,7 @@ async def disable(
     listener: int,
     config_version: int,
     *,
-    disabled_by: DisabledBy,
+    disabled_by: DisableReason,
     occurrence: Occurrence,
 ) -> bool:
     """Disable a listener, and record it in the change feed. Returns False if its configuration has changed."""
@@ -202,6 +203,9 @@ async def disable(
     changed = await tx.row(_DISABLE, now, disabled_by, organization, listener, config_version)
     if changed is None:
         return False
+    if (names := await system_events.names_of(tx, organization, listener)) is not None:
+        event = ListenerDisabled(at=now, listener=names[0], queue=names[1], reason=disabled_by)
+        await system_events.record(tx, organization, occurrence.id, event)
     await feed.record(tx, "listener", organization, listener)
     ref, name = changed
     await events.record(tx, occurrence, "listener_updated", organization, ref=ref, name=name)
@@ -279,16 +283,41 @@ class HealthRecord(msgspec.Struct, frozen=True, gc=False):
     liveness_url: str
     config_version: int
     known: ListenerHealth
+    event_id: int = 0
+    """A row id for a system event: the listener became inactive, or stopped to be; 0: it did not."""
 
 
 async def write_health(tx: Transaction, records: Sequence[HealthRecord]) -> set[int]:
-    """Store health records. Returns the row ids of listeners whose cursor still had the token."""
+    """Store health records, and events of listeners that became inactive or recovered.
+
+    Returns the row ids of listeners whose cursor still had the token.
+    """
     written: set[int] = set()
     # Sorted, so that workers lock rows in one order, and cannot deadlock.
     for chunk in chunks(sorted(records, key=lambda each: (each.organization, each.listener))):
         rows = await tx.rows(_write_statement(len(chunk)), *[value for record in chunk for value in _values(record)])
         written.update(row[0] for row in rows)
+        for each in chunk:
+            if each.event_id and each.listener in written:
+                await _report_state(tx, each)
     return written
+
+
+async def _report_state(tx: Transaction, record: HealthRecord) -> None:
+    names = await system_events.names_of(tx, record.organization, record.listener)
+    if names is None:
+        return
+    at, liveness = millisecond_of(record.event_id), record.known.liveness
+    event: SystemEvent = ListenerRecovered(at=at, listener=names[0], queue=names[1], was="inactive")
+    if liveness.state == "inactive":
+        event = ListenerInactive(
+            at=at,
+            listener=names[0],
+            queue=names[1],
+            last_failure_status=liveness.last_failure_status,
+            last_failure_msg=liveness.last_failure_msg,
+        )
+    await system_events.record(tx, record.organization, record.event_id, event)
 
 
 async def read_liveness(tx: Transaction, organization: int, listeners: Iterable[Listener]) -> dict[int, Liveness]:

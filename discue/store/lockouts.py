@@ -5,8 +5,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from discue.domain.ids import millisecond_of
 from discue.domain.lockout import NO_HISTORY, FailureHistory, Lockout, LockoutSubject, after_failure
-from discue.store import api_keys, events, feed, organizations
+from discue.domain.system_events import KeyLockedOut, ResourceName
+from discue.store import api_keys, events, feed, organizations, system_events
 from discue.store.engine import Row, Transaction
 from discue.store.events import Occurrence
 from discue.store.tables import read_one, rows_among
@@ -49,7 +51,7 @@ async def count_failure(tx: Transaction, subject: LockoutSubject, now: int, occu
     await tx.execute(_PUT, subject.number, *values)
     begins = not after.failed_at
     if begins:
-        await _announce(tx, subject, occurrence)
+        await _announce(tx, Lockout(subject, after.locked_until), occurrence)
     return FailureOutcome(after, begins, too_late=False)
 
 
@@ -76,10 +78,15 @@ async def delete_old(tx: Transaction, failed_before: int) -> int:
     return await tx.execute(_DELETE_OLD, failed_before, _ROWS_A_STEP)
 
 
-async def _announce(tx: Transaction, subject: LockoutSubject, occurrence: Occurrence) -> None:
-    """Announce a lock: in the feed, and by an event of the organization that has the key, or of the operator."""
-    await feed.record(tx, "lockout", 0, subject.number)
+async def _announce(tx: Transaction, lockout: Lockout, occurrence: Occurrence) -> None:
+    """Announce a lock: in the feed, and by events of the organization that has the key, or of the operator."""
+    subject = lockout.subject
     key = await api_keys.by_public_id(tx, subject.name) if subject.kind == "api_key" else None
+    if key is not None:
+        at, name = millisecond_of(occurrence.id), ResourceName(key.public_id, key.alias)
+        event = KeyLockedOut(at=at, key=name, locked_until=lockout.until)
+        await system_events.record(tx, key.organization, occurrence.id, event)
+    await feed.record(tx, "lockout", 0, subject.number)
     if key is not None:
         await events.record(tx, occurrence, "lockout", key.organization, ref=key.public_id, name=key.alias)
     elif (operator := await organizations.operator(tx)) is not None:

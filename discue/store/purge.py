@@ -139,6 +139,7 @@ async def _purge_listener(tx: Transaction, organization: int, listener: int) -> 
     # The cursor is deleted first: without it no settle is applied, so nothing is added during the purge.
     await tx.execute("DELETE FROM cursor WHERE organization = $1 AND listener = $2", organization, listener)
     await tx.execute("DELETE FROM liveness WHERE organization = $1 AND listener = $2", organization, listener)
+    await tx.execute("DELETE FROM missed_report WHERE organization = $1 AND listener = $2", organization, listener)
     for table, key, rows in _OF_LISTENER:
         if await _remove_some(tx, table, {"organization": organization, "listener": listener}, key, rows=rows):
             return False

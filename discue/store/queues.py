@@ -9,17 +9,18 @@ import msgspec
 
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
+from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
 from discue.store.tables import placeholders, read_one, rows_among
 
 _PLAIN: Final = "id, organization, public_id, alias, config_version, created_at, updated_at, schema, schema_id"
-_COLUMNS: Final = f"{_PLAIN}, settings, ordered"
+_COLUMNS: Final = f"{_PLAIN}, settings, ordered, is_system"
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
 _BY_PUBLIC_ID: Final = f"""
     SELECT {_COLUMNS} FROM queue WHERE public_id = $1 AND organization = $2 AND deleted_at IS NULL"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND deleted_at IS NULL"
-_INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ({placeholders(1, 11)})"
+_INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ({placeholders(1, 12)})"
 _UPDATE: Final = """
     UPDATE queue SET alias = $1, settings = $2, config_version = $3, updated_at = $4, schema = $5, schema_id = $6
     WHERE organization = $7 AND id = $8 AND deleted_at IS NULL"""
@@ -40,6 +41,11 @@ _CLOSE_HEADS: Final = """
     WHERE organization = $2 AND queue > $3 AND queue <= $4 AND closed_at IS NULL"""
 _IDS: Final = "SELECT id FROM queue WHERE organization = $1 AND public_id IN ({}) AND deleted_at IS NULL"
 _IDS_AFTER: Final = "SELECT id FROM queue WHERE organization = $1 AND id > $2 ORDER BY id LIMIT $3"
+_SYSTEM_QUEUES_AFTER: Final = f"""
+    SELECT o.id, (
+        SELECT q.id FROM queue q
+        WHERE q.organization = o.id AND q.alias = '{SYSTEM_QUEUE_ALIAS}' AND q.deleted_at IS NULL)
+    FROM organization o WHERE o.id > $1 AND o.deleted_at IS NULL ORDER BY o.id LIMIT $2"""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -109,7 +115,7 @@ async def heads(tx: Transaction, organization: int, queues: Sequence[int]) -> di
 
 async def insert(tx: Transaction, queue: Queue) -> None:
     """Insert a queue and its head. Raises UniqueViolation if its alias is taken."""
-    await tx.execute(_INSERT, *_plain_values(queue), _settings(queue), int(queue.ordered))
+    await tx.execute(_INSERT, *_plain_values(queue), _settings(queue), int(queue.ordered), int(queue.is_system))
     await tx.execute(_INSERT_HEAD, queue.organization, queue.id, queue.config_version)
 
 
@@ -146,6 +152,11 @@ async def ids_after(tx: Transaction, organization: int, after: int, limit: int) 
     return [row[0] for row in await tx.rows(_IDS_AFTER, organization, after, limit)]
 
 
+async def system_queues_after(tx: Transaction, after: int, limit: int) -> list[tuple[int, int | None]]:
+    """Read the next organizations after a row id, each with the queue that has the system queue's alias, or None."""
+    return [(row[0], row[1]) for row in await tx.rows(_SYSTEM_QUEUES_AFTER, after, limit)]
+
+
 async def delete(tx: Transaction, organization: int, queue: int) -> None:
     """Delete the rows of a queue and its head."""
     await tx.execute("DELETE FROM queue_head WHERE organization = $1 AND queue = $2", organization, queue)
@@ -157,9 +168,10 @@ def _settings(queue: Queue) -> str:
 
 
 def _from_row(row: Row) -> Queue:
-    *plain, settings, ordered = row
+    *plain, settings, ordered, is_system = row
     return Queue(
         **dict(zip(_PLAIN.split(", "), plain, strict=True)),
         **msgspec.structs.asdict(read_settings(settings)),
         ordered=bool(ordered),
+        is_system=bool(is_system),
     )

@@ -3,15 +3,16 @@
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Organization
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, fits, quotas_of
-from discue.domain.schedule import MissedRunPolicy, Schedule, ScheduleRun, Timing
-from discue.store import accounts, message_log, organizations, tallies
+from discue.domain.schedule import MissedRunPolicy, Schedule, ScheduleRun, SkipReason, Timing
+from discue.domain.system_events import SKIPPED_AGAIN_MS, ResourceName, ScheduleSkipped
+from discue.store import accounts, message_log, organizations, queues, system_events, tallies
 from discue.store.batch_rows import ENTRY_COLUMNS, entry_values
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
@@ -162,11 +163,6 @@ def _from_row(row: Row) -> Schedule:
     )
 
 
-Reason = Literal["late", "schema", "too_large", "quota", "suspended", "time_zone"]
-"""Reasons why a run published nothing: it was too late, the data does not pass the queue's schema or size limit any
-more, the organization may not publish more, or the time zone is unknown.
-"""
-
 _DAY_MS: Final = 86_400_000
 _QUEUE_HEAD: Final = "SELECT config_version, closed_at FROM queue_head WHERE organization = $1 AND queue = $2"
 _RAISE_HEAD: Final = """
@@ -185,6 +181,8 @@ class PlannedRun(msgspec.Struct, frozen=True):
     entries: tuple[NewEntry, ...]
     last_run: ScheduleRun | None
     next_run_at: int | None
+    event_id: int
+    """A row id for the system event of a skipped run."""
 
     @property
     def queue(self) -> QueueKey:
@@ -194,7 +192,7 @@ class PlannedRun(msgspec.Struct, frozen=True):
     def load(self) -> PublishUsage:
         return PublishUsage(len(self.entries), sum(entry.size for entry in self.entries))
 
-    def skipped(self, reason: Reason) -> "PlannedRun":
+    def skipped(self, reason: SkipReason) -> "PlannedRun":
         """Return the run without messages, and why."""
         if self.last_run is None or not self.entries:
             return self
@@ -274,7 +272,27 @@ async def _advanced(tx: Transaction, planned: Sequence[PlannedRun]) -> list[NewE
     for each in planned:
         if await advance(tx, each.seen, each.next_run_at, each.last_run):
             entries += each.entries
+            await _report_skipped(tx, each)
     return entries
+
+
+async def _report_skipped(tx: Transaction, planned: PlannedRun) -> None:
+    """Record the system event of a skipped run, unless it goes on what an event has reported."""
+    seen, run, before = planned.seen, planned.last_run, planned.seen.last_run
+    if run is None or not run.reason:
+        return
+    if before is not None and before.reason == run.reason and run.ran_at - before.ran_at < SKIPPED_AGAIN_MS:
+        return
+    queue = await queues.by_id(tx, seen.organization, seen.queue)
+    if queue is not None:
+        event = ScheduleSkipped(
+            at=run.ran_at,
+            schedule=ResourceName(seen.public_id, seen.alias),
+            queue=ResourceName(queue.public_id, queue.alias),
+            scheduled_at=run.scheduled_at,
+            reason=run.reason,
+        )
+        await system_events.record(tx, seen.organization, planned.event_id, event)
 
 
 async def _append(tx: Transaction, queue: QueueKey, entries: Sequence[NewEntry], now: int) -> int | None:

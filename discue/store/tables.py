@@ -159,7 +159,7 @@ TABLES: Final = (
     _table(
         "queue",
         "organization id",
-        "public_id alias ordered settings schema config_version created_at updated_at deleted_at schema_id",
+        "public_id alias ordered settings schema config_version created_at updated_at deleted_at schema_id is_system",
     ),
     _table(
         "listener",
@@ -193,6 +193,11 @@ TABLES: Final = (
     ),
     DELIVERY_ROW,
     _table("missed_range", "organization listener seq_from", "queue seq_to reason missed_at"),
+    _table(
+        "missed_report",
+        "organization listener",
+        "n attempts_used_up expired final_status no_retry too_old since due_at",
+    ),
     _table("job", "organization id", "listener kind spec progress state"),
     _table(
         "redelivery",

@@ -144,7 +144,7 @@ async def delete_old(tx: Transaction, organization: int, before: int, periods: i
 
 
 _COUNTED: Final[Mapping[ResourceQuotaName, str]] = {
-    "queues": "queue WHERE organization = $1 AND deleted_at IS NULL",
+    "queues": "queue WHERE organization = $1 AND deleted_at IS NULL AND is_system = 0",
     "listeners": "listener l JOIN queue q ON q.organization = l.organization AND q.id = l.queue "
     "WHERE l.organization = $1 AND l.deleted_at IS NULL AND q.deleted_at IS NULL",
     "topics": "topic WHERE organization = $1",

@@ -28,7 +28,7 @@ def test_the_name_of_the_header_is_read_in_any_case(owner: Caller) -> None:
 def test_a_disabled_key_and_a_deleted_one_are_unauthorized_within_a_second(stranger: Caller, owner: Caller) -> None:
     key = owner.create("/api_keys")
     used = stranger.with_key(key["key"])
-    assert used.get("/queues")["queues"] == []
+    assert used.get("/topics")["topics"] == []
     owner.change(f"/api_keys/{key['id']}", status="disabled")
     assert "www-authenticate" in used.until_status(401, "/queues").headers
     owner.change(f"/api_keys/{key['id']}", status="enabled")
@@ -58,7 +58,7 @@ def test_after_five_failures_an_address_is_locked_out_with_valid_keys_too(strang
         stranger.with_key(UNKNOWN).refused(401, "GET", "/queues")
     answer = stranger.with_key(owner.key).until_status(403, "/queues")
     assert 0 < int(answer.headers["retry-after"]) <= 60
-    assert owner.get("/queues")["queues"] == []
+    assert owner.get("/topics")["topics"] == []
 
 
 @covers("authentication.md: with the id of a key that exists, and a wrong secret")
@@ -68,7 +68,7 @@ def test_after_five_wrong_secrets_the_key_is_locked_out_wherever_it_is_used(stra
     for _ in range(5):
         stranger.with_key(wrong).refused(401, "GET", "/queues")
     assert "retry-after" in owner.with_key(key).until_status(403, "/queues").headers
-    assert stranger.with_key(owner.key).get("/queues")["queues"] == []
+    assert stranger.with_key(owner.key).get("/topics")["topics"] == []
 
 
 def test_no_key_and_a_disabled_one_do_not_lock_out(stranger: Caller, owner: Caller) -> None:
@@ -76,7 +76,7 @@ def test_no_key_and_a_disabled_one_do_not_lock_out(stranger: Caller, owner: Call
     for _ in range(5):
         stranger.refused(401, "GET", "/queues")
         stranger.with_key(key).refused(401, "GET", "/queues")
-    assert stranger.with_key(owner.key).get("/queues")["queues"] == []
+    assert stranger.with_key(owner.key).get("/topics")["topics"] == []
 
 
 def test_a_header_that_names_an_address_is_not_believed(stranger: Caller, owner: Caller) -> None:

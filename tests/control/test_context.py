@@ -35,7 +35,8 @@ async def kept(cast: Cast) -> StoredResponse | None:
 
 
 async def aliases(cast: Cast) -> list[str]:
-    return [item.queue.alias for item in (await queues.page(cast.control, cast.alice.principal)).items]
+    found = (await queues.page(cast.control, cast.alice.principal)).items
+    return [item.queue.alias for item in found if not item.queue.is_system]
 
 
 async def test_idempotency_key_is_stored_with_its_response(cast: Cast) -> None:

@@ -37,9 +37,10 @@ async def _many(publishers: Sequence[Publisher], queue: QueueRecord, count: int)
 
 
 async def _stored(cast: Cast) -> PublishUsage:
+    """Return what clients have published. System events count towards no quota, and have no size."""
     control, own = cast.control, cast.alice.principal.organization
     rows = await control.store.read(
-        lambda tx: tx.rows("SELECT count(*), sum(size) FROM log WHERE organization = $1", own)
+        lambda tx: tx.rows("SELECT count(*), sum(size) FROM log WHERE organization = $1 AND size > 0", own)
     )
     return PublishUsage(int(rows[0][0]), int(rows[0][1] or 0))
 
@@ -122,7 +123,7 @@ async def test_usage_far_from_the_quota_is_read_once_per_second(cast: Cast, monk
 
 
 async def test_failed_publish_uses_no_quota(cast: Cast) -> None:
-    quotas = QuotaGate(cast.control.store, cast.control.clock)
+    quotas = QuotaGate(cast.control.store, cast.control.clock, cast.control.row_ids)
     limits, own = Quotas(messages_a_day=1), cast.alice.principal.organization
     with pytest.raises(RuntimeError):
         async with quotas.reserve(own, limits, PublishUsage(1, 1)):

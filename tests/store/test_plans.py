@@ -208,7 +208,7 @@ async def _run_schedules(tx: Transaction, queue: Queue) -> None:
     assert await schedules.next_at(tx) is not None
     await schedules.due(tx, NOON)
     entry = NewEntry(public_id(61), True, b"1")
-    planned = PlannedRun(made, queue.config_version, (entry,), ScheduleRun(NOON, NOON, entry.id), None)
+    planned = PlannedRun(made, queue.config_version, (entry,), ScheduleRun(NOON, NOON, entry.id), None, 1)
     assert (await schedules.run(tx, [planned], NOON)).heads == {(OURS, queue.id): 42}
     await schedules.delete(tx, made)
 

@@ -9,11 +9,11 @@ import pytest
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.jobs.scheduler import ScheduleRuns
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
-from discue.domain.ids import PublicIds
+from discue.domain.ids import PublicIds, RowIds
 from discue.domain.messages import Entry, MessageOptions, decode_options, hash_key
 from discue.domain.model import Queue
 from discue.domain.quotas import NO_QUOTAS, Quotas
-from discue.domain.schedule import LATE_MS, MissedRunPolicy, Schedule, ScheduleRun, Timing
+from discue.domain.schedule import LATE_MS, MissedRunPolicy, Schedule, ScheduleRun, SkipReason, Timing
 from discue.store import organizations, queues, schedules, tallies
 from discue.store.schedules import PlannedRun
 from discue.store.store import Store
@@ -36,7 +36,7 @@ class World:
         self.cache = ControlPlaneCache(store, self.clock, max_message_bytes=1_000)
         self._random = iter(range(1, 1_000_000))
         ids = PublicIds(self.clock, lambda count: next(self._random).to_bytes(count, "big"))
-        self.runs = ScheduleRuns(store, self.cache, self.clock, ids, quotas=quotas)
+        self.runs = ScheduleRuns(store, self.cache, self.clock, ids, row_ids=RowIds(self.clock), quotas=quotas)
 
     async def schedule(self, number: int = 50, **changes: object) -> Schedule:
         """Store a schedule that waits for the next minute, unless the changes say otherwise."""
@@ -122,7 +122,7 @@ async def test_schedule_changed_since_it_was_read_does_not_run(world: World) -> 
         msgspec.structs.replace(made, config_version=2, status="disabled", next_run_at=None),
     ):
         await world.store.write(partial(schedules.update, schedule=changed))
-        planned = PlannedRun(made, 1, (), None, None)
+        planned = PlannedRun(made, 1, (), None, None, 1)
         await world.store.write_exclusively(partial(schedules.run, planned=[planned], now=FIRST))
         assert await world.found(made) == changed
 
@@ -165,7 +165,7 @@ async def test_ended_schedule_has_no_next_run(world: World) -> None:
     [({"schema": '{"n":{"type":"string"}}', "schema_id": "x"}, "schema"), ({"max_message_bytes": 6}, "too_large")],
 )
 async def test_run_that_its_queue_rejects_is_skipped_with_a_reason(
-    world: World, change: dict[str, object], reason: str
+    world: World, change: dict[str, object], reason: SkipReason
 ) -> None:
     made = await world.schedule()
     await world.run(FIRST)

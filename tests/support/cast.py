@@ -74,7 +74,7 @@ def control_of(store: Store, clock: StandingClock) -> ControlContext:
 
 def publisher_of(control: ControlContext, cache: ControlPlaneCache | None = None) -> Publisher:
     """Return what publishes, with quotas of its own, as each worker has them."""
-    quotas = QuotaGate(control.store, control.clock)
+    quotas = QuotaGate(control.store, control.clock, control.row_ids)
     return Publisher(control.store, cache or control.cache, control.clock, control.public_ids, quotas, control.row_ids)
 
 

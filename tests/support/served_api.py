@@ -175,7 +175,7 @@ class _Thread:
             readiness = Readiness(installation.store)
             readiness.phase = "serving"
             control, store = replace(installation, passwords=PasswordHashing(CHEAP)), installation.store
-            quotas = QuotaGate(store, clock)
+            quotas = QuotaGate(store, clock, control.row_ids)
             publisher = Publisher(store, installation.cache, clock, control.public_ids, quotas, control.row_ids)
             app = App(
                 Services(

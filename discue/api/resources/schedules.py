@@ -50,11 +50,11 @@ from discue.domain.schedule import (
     MAX_CRON_CHARACTERS,
     Schedule,
     ScheduleRun,
+    SkipReason,
     UnknownTimeZone,
     next_runs,
 )
 from discue.publishing.publish import NewMessage, check_message
-from discue.store.schedules import Reason
 
 NEXT_RUNS = 5
 
@@ -63,6 +63,7 @@ _BODY_BYTES: Final = SMALL_BODY + LARGEST_DATA_BYTES * LONGEST_ESCAPE
 
 _PATH: Final = "/queues/{queue_id}/schedules"
 _ITEM: Final = _PATH + "/{schedule_id}"
+_SKIP_REASONS: Final = list(get_args(SkipReason))
 _READ = Needs("messages", "read")
 _WRITE = Needs("messages", "write")
 
@@ -149,7 +150,7 @@ class RunView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     ran_at: Annotated[int, instant_doc("When it ran", 1_795_536_240_004)]
     state: Annotated[str, doc("The outcome.", "published", enum=["published", "skipped"])]
     message_id: Annotated[str | UnsetType, id_doc("message_id", "The id of its message.")] = UNSET
-    reason: Annotated[str | UnsetType, doc("Why it published nothing.", "schema", enum=list(get_args(Reason)))] = UNSET
+    reason: Annotated[str | UnsetType, doc("Why it published nothing.", "schema", enum=_SKIP_REASONS)] = UNSET
 
 
 class ScheduleView(View, kw_only=True, frozen=True):

@@ -13,14 +13,14 @@ from discue.dispatch.dispatcher import Dispatcher
 from discue.domain.clock import Clock
 from discue.domain.errors import NotFound, PayloadTooLarge, Unprocessable
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
-from discue.domain.ids import PublicIds
+from discue.domain.ids import PublicIds, RowIds
 from discue.domain.messages import decode_options
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
-from discue.domain.schedule import Schedule, ScheduleRun, UnknownTimeZone, due_runs
+from discue.domain.schedule import Schedule, ScheduleRun, SkipReason, UnknownTimeZone, due_runs
 from discue.publishing.publish import NewMessage, check_message, entry_for
 from discue.store import message_log, schedules
 from discue.store.engine import Appended, NewEntry, Notification, QueueKey
-from discue.store.schedules import PlannedRun, Reason, RunResult
+from discue.store.schedules import PlannedRun, RunResult
 from discue.store.store import Store
 
 _LATENESS_SECONDS: Final = 0.001
@@ -34,13 +34,21 @@ class ScheduleRuns:
     """Runs due schedules. Two workers that run the same ones are harmless: only the one that advances it publishes."""
 
     def __init__(
-        self, store: Store, cache: ControlPlaneCache, clock: Clock, public_ids: PublicIds, *, quotas: Quotas = NO_QUOTAS
+        self,
+        store: Store,
+        cache: ControlPlaneCache,
+        clock: Clock,
+        public_ids: PublicIds,
+        *,
+        row_ids: RowIds,
+        quotas: Quotas = NO_QUOTAS,
     ) -> None:
         """`quotas` apply to organizations that have none of their own."""
         self._store = store
         self._cache = cache
         self._clock = clock
         self._public_ids = public_ids
+        self._row_ids = row_ids
         self._quotas = quotas
 
     async def run_due(self) -> dict[QueueKey, int]:
@@ -75,9 +83,10 @@ class ScheduleRuns:
             elif due.runs and queue is not None:
                 entries = tuple(self._entry(schedule, queue, run, now) for run in due.runs)
                 last_run = ScheduleRun(due.runs[-1], now, entries[-1].id)
-        return PlannedRun(schedule, 0 if queue is None else queue.config_version, entries, last_run, next_run_at)
+        version, event_id = 0 if queue is None else queue.config_version, self._row_ids.next()
+        return PlannedRun(schedule, version, entries, last_run, next_run_at, event_id)
 
-    async def _queue(self, schedule: Schedule) -> tuple[QueueRecord | None, Reason | None]:
+    async def _queue(self, schedule: Schedule) -> tuple[QueueRecord | None, SkipReason | None]:
         """Return the queue, None if it is deleted, and the reason why it does not accept the schedule's data."""
         queue = None
         try:

@@ -18,7 +18,7 @@ from discue.dispatch.timers import Sleeper
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
-from discue.domain.model import DisabledBy
+from discue.domain.model import DisableReason
 from discue.domain.window import SPAN
 from discue.observability.logs import Log
 from discue.sending.request import AttemptRequest
@@ -152,8 +152,10 @@ class LaneContext(WorkerContext, frozen=True):
     handover_outcomes: HandoverOutcomes
     prober: Prober
     log_attempt: Callable[[LaneRecord, InFlightAttempt, Outcome], None]
-    disable: Callable[[LaneRecord, int, DisabledBy], None]
+    disable: Callable[[LaneRecord, int, DisableReason], None]
     """Disables a listener, if its configuration still has this version, for a reason."""
+    on_missed: Callable[[], None]
+    """Called when missed deliveries were stored."""
     registry: "LaneRegistry"
     waiting_for_lease: set["Lane"]
     """Lanes that found the worker's lease lapsed. They are pumped when it is renewed."""

@@ -12,7 +12,7 @@ from discue.domain.retry import Settlement
 from discue.domain.window import Window, subtract
 from discue.store.cursors import LaneRecord
 from discue.store.delivery_rows import DueRetry, EndedRequest, KeyRow
-from discue.store.engine import DeliveryRow, Detail, MissedRange, RedeliveryStep, ReplayStep, Settle
+from discue.store.engine import DeliveryRow, Detail, MissedRange, NewMisses, RedeliveryStep, ReplayStep, Settle
 from discue.store.redeliveries import RedeliveryBatch
 
 _DETAIL_BYTES: Final = 1 << 19
@@ -55,6 +55,7 @@ class CursorState:
         self._removed: list[int] = []
         self._missed_ranges: list[MissedRange] = []
         self._unmissed: list[int] = []
+        self._new_misses: NewMisses | None = None
         self._redelivery: RedeliveryStep | None = None
 
     @property
@@ -196,6 +197,7 @@ class CursorState:
         """Miss consecutive messages that were never sent; both ends included."""
         self.window.settle_range(first, last)
         self.missed += last - first + 1
+        self._count_missed(reason, now, last - first + 1)
         ranges = self._missed_ranges
         if ranges and ranges[-1].seq_to == first - 1 and ranges[-1].reason == reason:
             first = ranges.pop().seq_from
@@ -261,6 +263,7 @@ class CursorState:
             delivery_rows=tuple(self._rows.values()),
             resolved=tuple(self._removed),
             missed_ranges=tuple(self._missed_ranges),
+            new_misses=self._new_misses,
             unmissed=tuple(self._unmissed),
             redelivery=self._redelivery,
             replay=self._replay_step(),
@@ -274,6 +277,7 @@ class CursorState:
         self._removed.clear()
         self._missed_ranges.clear()
         self._unmissed.clear()
+        self._new_misses = None
         self._redelivery = None
         self.dirty = self._remaining_details > 0
         return settle
@@ -299,12 +303,18 @@ class CursorState:
     def _miss_one(self, row: DeliveryRow, *, has_row: bool) -> None:
         self.put_row(row)
         self.missed += 1
+        self._count_missed(row.reason, row.due_at, 1)
         if has_row:
             self.retrying -= 1
         else:
             self.window.settle(row.seq)
         if self.ordering is None or not self.ordering.blocks:
             self._free_key(row.seq)
+
+    def _count_missed(self, reason: str, now: int, count: int) -> None:
+        before = self._new_misses or NewMisses(now, 0, {})
+        by_reason = before.by_reason | {reason: before.by_reason.get(reason, 0) + count}
+        self._new_misses = NewMisses(before.since, before.count + count, by_reason)
 
     def _block_waiting(self, seq: int) -> None:
         """Let the cursor pass the messages that wait in memory for the key of a message that has a row now.

@@ -18,7 +18,7 @@ from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
 from discue.domain.attempts import Outcome
 from discue.domain.listener_health import Liveness, should_disable
 from discue.domain.messages import Entry
-from discue.domain.model import DisabledBy
+from discue.domain.model import DisableReason
 from discue.domain.retry import settle
 from discue.domain.window import SPAN
 from discue.store.cursors import LaneRecord
@@ -260,6 +260,8 @@ class Lane:
     def on_flushed(self, settle: Settle) -> None:
         """Go on after a flush."""
         self.has_flushed = True
+        if settle.new_misses is not None:
+            self._context.on_missed()
         if settle.releases:
             self.close()
             return
@@ -345,7 +347,7 @@ class Lane:
             self._disable(attempt.endpoint.config_version, "failing")
         return settlement.due_at
 
-    def _disable(self, config_version: int, reason: DisabledBy) -> None:
+    def _disable(self, config_version: int, reason: DisableReason) -> None:
         # A configuration that came after the request is not judged by it.
         if self.endpoint.enabled and self.endpoint.config_version == config_version:
             self.endpoint = msgspec.structs.replace(self.endpoint, enabled=False)

@@ -19,6 +19,7 @@ from discue.domain.listener_health import (
     PROBE_TIMEOUT_SECONDS,
     RECOVERY_INTERVAL_MS,
     Liveness,
+    LivenessState,
     after_probe,
     is_conclusive,
     needs_notification,
@@ -79,6 +80,8 @@ class HealthWriter:
         self._late: dict[Lane, None] = {}
         """Lanes whose health may be written later."""
         self._due: dict[Lane, None] = {}
+        self._stored: dict[Lane, LivenessState] = {}
+        """The state in the store of each lane whose state has changed since."""
         self._task: asyncio.Task[None] | None = None
         self.wakes_at = 0
         self.is_closed = False
@@ -89,6 +92,7 @@ class HealthWriter:
         if before.state != after.state:
             say = self._context.log.warning if after.state == "inactive" else self._context.log.info
             say("liveness", listener=lane.record.listener_public_id, state=after.state, before=before.state)
+            self._stored.setdefault(lane, before.state)
         if needs_notification(before, after):
             self._late.pop(lane, None)
             self._due[lane] = None
@@ -134,16 +138,23 @@ class HealthWriter:
 
     async def _write(self, lanes: list["Lane"]) -> None:
         records = list[HealthRecord]()
+        changed: dict[Lane, LivenessState] = {}
         for lane in lanes:
             self._late.pop(lane, None)
             self._due.pop(lane, None)
+            was = self._stored.pop(lane, None)
             if lane.is_closed:
                 continue
             (organization, listener, _), token, endpoint = lane.key, lane.record.token, lane.endpoint
             breaker = lane.limits.breaker
             health = ListenerHealth(breaker.liveness, breaker.failing, lane.backlog.swept())
             url, version = endpoint.liveness_url, endpoint.config_version
-            records.append(HealthRecord(organization, listener, token, url, version, health))
+            event_id = 0
+            if was is not None:
+                changed[lane] = was
+                if (was == "inactive") != (health.liveness.state == "inactive"):
+                    event_id = self._context.row_ids.next()
+            records.append(HealthRecord(organization, listener, token, url, version, health, event_id))
         if not records:
             return
         try:
@@ -151,6 +162,7 @@ class HealthWriter:
             await self._context.store.write(partial(listeners.write_health, records=records))
         except (Unavailable, StoreUnusable):
             self._due.update((lane, None) for lane in lanes)
+            self._stored |= changed
             raise
 
 

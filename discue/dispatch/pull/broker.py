@@ -132,8 +132,8 @@ class PullBroker:
         for each in snapshot.due:
             session.miss_if_old(each, before)
         settle = session.take()
-        if settle is not None:
-            await store.settle(settle)
+        if settle is not None and await store.settle(settle) and settle.new_misses is not None:
+            context.on_missed()
 
     def on_round(self, waiters: Waiters, result: RoundResult) -> None:
         """Notify other workers, whose consumers may wait for messages that the round made due."""

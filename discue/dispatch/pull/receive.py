@@ -70,6 +70,8 @@ async def _try_round(
     # version of the cursor and other messages.
     if settle is not None and (context.losses != losses or not await context.store.settle(settle)):
         return None
+    if settle is not None and settle.new_misses is not None:
+        context.on_missed()
     return RoundResult(
         messages=messages,
         decisions=results,

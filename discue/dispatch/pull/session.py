@@ -49,6 +49,8 @@ class PullContext(msgspec.Struct):
     """How many messages of a listener may be leased at once, if the listener does not say."""
     deadline_ms: int
     """How long a message may wait before it is missed."""
+    on_missed: Callable[[], None] = lambda: None
+    """Called when missed deliveries were stored."""
     losses: int = 0
     """How often the connection to the store was lost. A snapshot from before may be of another server."""
 

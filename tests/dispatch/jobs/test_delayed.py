@@ -24,7 +24,7 @@ class Scheduling:
         self._stage = stage
         self.is_leader = True
         cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1_000)
-        runs = ScheduleRuns(stage.store, cache, stage.clock, stage.public_ids)
+        runs = ScheduleRuns(stage.store, cache, stage.clock, stage.public_ids, row_ids=stage.row_ids)
         self.scheduler = Scheduler(stage.store, stage.dispatcher, runs, stage.clock, is_leader=lambda: self.is_leader)
         dispatcher, scheduler = stage.dispatcher, self.scheduler
 

@@ -9,6 +9,7 @@ import httpx
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 from tests.fuzz.model.collection import Collection, Item
 from tests.fuzz.model.organization import Organization
 from tests.support.served_api import Service
@@ -54,6 +55,16 @@ def require(answer: httpx.Response, status: int) -> Any:
     told = f"{answer.request.method} {answer.url}: {answer.status_code} {answer.text[:500]}"
     assert answer.status_code == status, told
     return answer.json()
+
+
+def without_system_queue(shown: list[Any]) -> list[Any]:
+    """Return what a list shows, except the queue of system events: the model has only what clients made."""
+    return [each for each in shown if each["alias"] != SYSTEM_QUEUE_ALIAS]
+
+
+def listed(answer: httpx.Response, plural: str) -> list[Any]:
+    """Return what a list shows, except the queue of system events."""
+    return without_system_queue(require(answer, 200)[plural])
 
 
 def require_refused(answer: httpx.Response, places: set[str]) -> None:
@@ -198,7 +209,7 @@ class Calls(RuleBasedStateMachine):
         answer = self.clients[organization].post("/api_keys", json=body)
         self._created(organization, collection, body, answer)
         narrow = self.service.client(answer.json()["api_key"]["key"])
-        shown = require(narrow.get("/queues?per_page=100"), 200)["queues"]
+        shown = listed(narrow.get("/queues?per_page=100"), "queues")
         assert [queue["id"] for queue in shown] == self.models[organization].collections["/queues"].newest_first()
         require(narrow.post("/queues", json={}), 403)
         for plural in ("api_keys", "domains", "users"):
@@ -240,7 +251,7 @@ class Calls(RuleBasedStateMachine):
         while following is not None:
             answer = require(client.get(following), 200)
             assert len(answer[collection.plural]) <= per_page
-            found += [shown["id"] for shown in answer[collection.plural]]
+            found += [shown["id"] for shown in without_system_queue(answer[collection.plural])]
             following = answer["_links"].get("next", {}).get("href")
         assert found == collection.newest_first()
 
@@ -253,7 +264,7 @@ class Calls(RuleBasedStateMachine):
     @call(organization=who)
     def count(self, organization: int) -> None:
         model = self.models[organization]
-        for queue in require(self.clients[organization].get("/queues?per_page=100"), 200)["queues"]:
+        for queue in listed(self.clients[organization].get("/queues?per_page=100"), "queues"):
             assert queue["messages"]["published_count"] == model.published[queue["id"]]
             references = model.collections[f"/queues/{queue['id']}/listeners"].items
             assert [each["id"] for each in queue["listeners"]] == [item.id for item in references]
@@ -265,6 +276,6 @@ class Calls(RuleBasedStateMachine):
             return
         self.looks += 1
         organization, plural = self.looks % 2, LISTS[self.looks // 2 % len(LISTS)]
-        shown = require(self.clients[organization].get(f"/{plural}?per_page=100"), 200)[plural]
+        shown = listed(self.clients[organization].get(f"/{plural}?per_page=100"), plural)
         known = self.models[organization].all_of(plural)
         assert [(each["id"], each["alias"]) for each in shown] == [(item.id, item.alias) for item in known][:100]

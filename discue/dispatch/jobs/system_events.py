@@ -1,0 +1,77 @@
+"""Jobs for system events: reports of missed deliveries, and system queues that are missing."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from discue.control.context import ControlContext
+from discue.control.system_queues import create_missing
+from discue.store import missed_reports
+
+_REPORTS_A_STEP: Final = 50
+_LONGEST_PAUSE_SECONDS: Final = 15.0
+_AGAIN_MS: Final = 3_600_000
+
+
+class MissedReports:
+    """Reports missed deliveries: this worker's at once, and those that other workers have left every few seconds.
+
+    Only the leader looks for the latter. Several workers that report at the same time do no harm.
+    """
+
+    def __init__(self, control: ControlContext, *, is_leader: Callable[[], bool]) -> None:
+        self._control = control
+        self._is_leader = is_leader
+        self._requested = asyncio.Event()
+        self._next_at: int | None = None
+
+    def request(self) -> None:
+        """Report what a settle of this worker has just missed."""
+        self._requested.set()
+
+    async def round(self) -> None:
+        """Wait until there may be something to report, and report it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_seconds()):
+                await self._requested.wait()
+        now = self._control.clock.now()
+        if self._requested.is_set() or self._is_leader() or (self._next_at or now + 1) <= now:
+            self._requested.clear()
+            await self.report()
+
+    async def report(self) -> None:
+        """Report everything that is due."""
+        store, now = self._control.store, self._control.clock.now()
+        # Usually nothing is due: this read spares an exclusive transaction.
+        self._next_at = await store.read(missed_reports.next_at)
+        while self._next_at is not None and self._next_at <= now:
+            ids = [self._control.row_ids.next() for _ in range(_REPORTS_A_STEP)]
+            await store.write_exclusively(partial(missed_reports.report, now=now, event_ids=ids))
+            self._next_at = await store.read(missed_reports.next_at)
+
+    def _pause_seconds(self) -> float:
+        if self._next_at is None:
+            return _LONGEST_PAUSE_SECONDS
+        until_due = (self._next_at - self._control.clock.now()) / 1_000
+        return min(max(0.0, until_due), _LONGEST_PAUSE_SECONDS)
+
+
+class SystemQueues:
+    """The leader creates missing system queues. Afterwards it looks for new organizations only, and hourly at all."""
+
+    def __init__(self, control: ControlContext, *, is_leader: Callable[[], bool]) -> None:
+        self._control = control
+        self._is_leader = is_leader
+        self._seen = 0
+        """The last organization that was looked at."""
+        self._again_at = 0
+
+    async def run(self) -> None:
+        """Create the queues of organizations that this worker has not looked at."""
+        now = self._control.clock.now()
+        if now >= self._again_at:
+            self._seen, self._again_at = 0, now + _AGAIN_MS
+        while self._is_leader() and (last := await create_missing(self._control, self._seen)) is not None:
+            self._seen = last

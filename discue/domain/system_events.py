@@ -1,0 +1,179 @@
+"""System events: what the service publishes to the queue `system/events` of each organization.
+
+The structs are the only description of the events: documentation and JSON Schemas are generated from them.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from discue.domain.errors import Forbidden, invalid
+from discue.domain.quotas import QuotaName
+from discue.domain.schedule import SkipReason
+
+SYSTEM_QUEUE_ALIAS: Final = "system/events"
+
+MAX_STORED: Final = 100_000
+"""How many events an organization stores at most. While there are so many, new ones are dropped."""
+
+REPORT_INTERVAL_MS: Final = 60_000
+"""The minimum time between two `message.missed` events of a listener."""
+
+SKIPPED_AGAIN_MS: Final = 3_600_000
+"""A run that is skipped for the same reason as the one before is reported only if it comes so much later."""
+
+
+class ResourceName(msgspec.Struct, frozen=True):
+    """A resource as it was called at the time of the event."""
+
+    id: str
+    alias: str
+
+
+class SystemEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """A system event."""
+
+    at: Annotated[int, Meta(description="When it happened, in milliseconds since the epoch.")]
+
+    @property
+    def type(self) -> str:
+        return type_of(type(self))
+
+
+class _ListenerEvent(SystemEvent, frozen=True, kw_only=True):
+    listener: Annotated[ResourceName, Meta(description="The listener.")]
+    queue: Annotated[ResourceName, Meta(description="The queue of the listener.")]
+
+
+class ListenerDisabled(_ListenerEvent, frozen=True, kw_only=True, tag="listener.disabled"):
+    """A listener was disabled. Its messages wait until it is enabled."""
+
+    reason: Annotated[
+        Literal["request", "gone", "failing"],
+        Meta(
+            description="`request`: by a request to the API. `gone`: it responded with 410. `failing`: all attempts "
+            "have failed for as long as the setting `disable_after_seconds` says."
+        ),
+    ]
+
+
+class ListenerInactive(_ListenerEvent, frozen=True, kw_only=True, tag="listener.inactive"):
+    """Three probes of a listener's liveness URL in a row have failed. Its messages wait until it recovers."""
+
+    last_failure_status: Annotated[int, Meta(description="HTTP status of the last probe; 0 if there was none.")]
+    last_failure_msg: Annotated[str, Meta(description="Why the last probe failed.")]
+
+
+class ListenerRecovered(_ListenerEvent, frozen=True, kw_only=True, tag="listener.recovered"):
+    """A listener that was inactive or disabled receives messages again."""
+
+    was: Annotated[
+        Literal["inactive", "disabled"],
+        Meta(
+            description="`inactive`: its probes succeed, it has acknowledged messages, or its liveness URL was "
+            "changed. `disabled`: it was enabled by a request to the API."
+        ),
+    ]
+
+
+class MessageMissed(_ListenerEvent, frozen=True, kw_only=True, tag="message.missed"):
+    """A listener has missed messages. There is at most one such event per listener and minute.
+
+    Missed messages of the queue `system/events` itself are not reported.
+    """
+
+    count: Annotated[int, Meta(description="Number of messages missed since the last event.")]
+    since: Annotated[int, Meta(description="When the first of them was missed, in milliseconds since the epoch.")]
+    reasons: Annotated[dict[str, int], Meta(description="Number of them by reason; see the deliveries of a message.")]
+    message_ids: Annotated[
+        list[str], Meta(description="Ids of the newest messages that the listener has missed, at most 10.")
+    ]
+
+
+class KeyLockedOut(SystemEvent, frozen=True, kw_only=True, tag="key.locked_out"):
+    """An API key was locked out after too many attempts with a wrong secret."""
+
+    key: Annotated[ResourceName, Meta(description="The API key.")]
+    locked_until: Annotated[int, Meta(description="When the lockout ends, in milliseconds since the epoch.")]
+
+
+class QuotaNear(SystemEvent, frozen=True, kw_only=True, tag="quota.near"):
+    """80 % of a quota are in use.
+
+    A number of resources is reported when it reaches 80 %, messages per day and stored bytes at most once a day.
+    """
+
+    quota: Annotated[QuotaName, Meta(description="The name of the quota.")]
+    limit: Annotated[int, Meta(description="The quota.")]
+    used: Annotated[int, Meta(description="The use of it.")]
+
+
+class _DomainEvent(SystemEvent, frozen=True, kw_only=True):
+    domain: Annotated[ResourceName, Meta(description="The domain.")]
+    hostname: Annotated[str, Meta(description="Its host name.")]
+    port: Annotated[int, Meta(description="Its port.")]
+
+
+class DomainVerified(_DomainEvent, frozen=True, kw_only=True, tag="domain.verified"):
+    """A domain was verified."""
+
+
+class DomainLost(_DomainEvent, frozen=True, kw_only=True, tag="domain.lost"):
+    """A domain is not verified any more: its checks have failed for three days."""
+
+    error: Annotated[str, Meta(description="Why the last check failed.")]
+
+
+class ScheduleSkipped(SystemEvent, frozen=True, kw_only=True, tag="schedule.skipped"):
+    """A run of a schedule has published nothing.
+
+    Of runs that are skipped one after the other for the same reason, less than an hour apart, only the first is
+    reported.
+    """
+
+    schedule: Annotated[ResourceName, Meta(description="The schedule.")]
+    queue: Annotated[ResourceName, Meta(description="The queue of the schedule.")]
+    scheduled_at: Annotated[int, Meta(description="The time of the run, in milliseconds since the epoch.")]
+    reason: Annotated[
+        SkipReason,
+        Meta(
+            description="`late`: the service was not running at that time. `schema`, `too_large`: the queue does not "
+            "accept the data any more. `quota`, `suspended`: the organization may not publish. `time_zone`: it is "
+            "unknown."
+        ),
+    ]
+
+
+EVENTS: Final[tuple[type[SystemEvent], ...]] = (
+    ListenerDisabled,
+    ListenerInactive,
+    ListenerRecovered,
+    MessageMissed,
+    KeyLockedOut,
+    QuotaNear,
+    DomainVerified,
+    DomainLost,
+    ScheduleSkipped,
+)
+"""All system events."""
+
+encode: Callable[[SystemEvent], bytes] = msgspec.json.Encoder().encode
+"""Returns the data of the message that carries an event."""
+
+
+def type_of(event: type[SystemEvent]) -> str:
+    """Return the type of an event, which is also the alias of its messages."""
+    return str(event.__struct_config__.tag)
+
+
+def check_not_reserved(alias: str) -> None:
+    """Raise Unprocessable for the alias that only the system queue may have."""
+    if alias == SYSTEM_QUEUE_ALIAS:
+        raise invalid("/alias", "is reserved for the events of the service")
+
+
+def publishing_refused() -> Forbidden:
+    """Return the error for a client that publishes to the system queue."""
+    return Forbidden(f"Only the service publishes to the queue {SYSTEM_QUEUE_ALIAS}.")
