@@ -173,7 +173,10 @@ def fitting_input_is_taken(context: CheckContext, response: Response, case: AnyC
 
 
 @schemathesis.check
-def nothing_internal_shows(_context: CheckContext, response: Response, _case: AnyCase) -> None:
+def nothing_internal_shows(_context: CheckContext, response: Response, case: AnyCase) -> None:
+    if case.path.startswith("/docs"):
+        # The documentation names what the service is made of.
+        return
     text = response.content[:100_000].decode(errors="replace").lower()
     assert not any(word in text for word in ("traceback", "sqlite", "asyncpg", '.py"', "msgspec"))
 
