@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from discue.domain.errors import StoreUnavailable
+from discue.store.cursors import CLAIM_OF_ONE
 from discue.store.engine import (
     Appended,
     Batch,
@@ -48,6 +49,7 @@ from discue.store.postgres.errors import (
 from discue.store.postgres.notify import Notifier
 from discue.store.postgres.pool import Pool, Report, ServerConnection, ServerConnections
 from discue.store.postgres.schema import DIALECT
+from discue.store.workers import HOLD
 
 T = TypeVar("T")
 
@@ -140,7 +142,7 @@ class PostgresEngine:
         self._appending = Pool(self._connections, _APPENDS)
         self._settling = Pool(self._connections, _SETTLES)
         # An urgent work finds a connection, whatever the others wait for.
-        self._working = Pool(self._connections, _WORKS + _URGENT_WORKS)
+        self._working = Pool(self._connections, _WORKS + _URGENT_WORKS, known=(*CLAIM_OF_ONE, HOLD))
         self._reading = Pool(self._connections, _READS)
         self._notifier = Notifier(self._connections, self._report)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -211,11 +211,12 @@ class ServerConnections:
 class Pool:
     """A limited number of connections for one purpose, made when they are needed."""
 
-    def __init__(self, connections: ServerConnections, size: int) -> None:
+    def __init__(self, connections: ServerConnections, size: int, known: Iterable[str] = ()) -> None:
+        """`known` are statements of transactions that must not take longer the first time."""
         self._connections = connections
         self._slots = asyncio.Semaphore(size)
         self._idle: list[ServerConnection] = []
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._known: OrderedDict[str, None] = OrderedDict.fromkeys(known)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[ServerConnection]:
