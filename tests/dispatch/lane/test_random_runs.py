@@ -33,10 +33,12 @@ from discue.dispatch.lane.context import Tuning
 from discue.domain import window
 from discue.domain.attempts import Outcome
 from discue.domain.messages import MessageOptions
-from discue.domain.model import CursorCounts, DeliveryOptions, Listener, OnMissed, Queue
+from discue.domain.model import CursorCounts, DeliveryOptions, Listener, MissedSelection, OnMissed, Queue
 from discue.publishing.publish import NewMessage, entry_for
 from discue.store import delivery_rows
+from discue.store.deliveries import find_recipient, states_of
 from discue.store.engine import Append
+from discue.store.redeliveries import acknowledged_among
 from tests.dispatch import replays
 from tests.dispatch.lane.test_filters import wanting
 from tests.dispatch.lane.test_redelivery import redeliver
@@ -160,6 +162,8 @@ class Promises(RuleBasedStateMachine):
         self.failures: Counter[Delivered] = Counter()
         self.ended_well: set[Delivered] = set()
         self.given_up: set[Delivered] = set()
+        self.repeated: set[Delivered] = set()
+        """Acknowledged messages that were redelivered: these come in no order."""
         self.replays = 0
         # Ended since everything was stored last, each with the worker that had sent it.
         self.recent: list[tuple[Worker, Sent]] = []
@@ -212,6 +216,11 @@ class Promises(RuleBasedStateMachine):
     def missed_messages_are_redelivered(self, index: int) -> None:
         if living := self.living():
             self.run(self.redelivered(living[index % len(living)]))
+
+    @rule(index=NUMBERS)
+    def acknowledged_messages_are_redelivered(self, index: int) -> None:
+        if living := self.living():
+            self.run(self.repeats(living[index % len(living)]))
 
     @precondition(lambda self: self.in_flight())
     @rule(index=NUMBERS)
@@ -446,6 +455,23 @@ class Promises(RuleBasedStateMachine):
         known.redelivered += 1
         await redeliver(self.stage, known.listener)
 
+    async def repeats(self, known: KnownListener) -> None:
+        """Redeliver the last acknowledged messages, as a client does that names them."""
+        of = await self.stage.store.read(
+            lambda tx: find_recipient(tx, known.listener.organization, known.listener.public_id)
+        )
+        assert of is not None
+        log = self.log_of(known.listener)
+        seqs = [seq for seq, each in enumerate(log.ids, 1) if each not in log.deleted]
+        acknowledged = await self.stage.store.read(lambda tx: acknowledged_among(tx, of, seqs))
+        states = await self.stage.store.read(lambda tx: states_of(tx, of, sorted(acknowledged)))
+        chosen = tuple(sorted(seq for seq, state in states.items() if state == "acknowledged")[-3:])
+        if chosen:
+            known.redelivered += 1
+            self.repeated.update((known.listener.public_id, "", log.ids[seq - 1]) for seq in chosen)
+            selection = MissedSelection(chosen, acknowledged=chosen)
+            await redeliver(self.stage, known.listener, selection, until_seq=chosen[-1])
+
     async def ended(self, worker: Worker, under_way: list[Sent], outcome: Outcome) -> None:
         for sent in under_way:
             delivered = _delivered(sent)
@@ -531,7 +557,8 @@ class Promises(RuleBasedStateMachine):
 
     def its_turn_had_come(self, known: KnownListener, log: Published, sent: Sent) -> None:
         """In an ordered queue, each earlier message of the key is settled, unless this one is a redelivery."""
-        if not log.queue.ordered or sent.number > 1 or self.may_be_missed(known, log, sent.message_id):
+        is_repeated = _delivered(sent) in self.repeated
+        if not log.queue.ordered or sent.number > 1 or is_repeated or self.may_be_missed(known, log, sent.message_id):
             return
         index, key = log.ids.index(sent.message_id), log.keys[sent.message_id]
         for earlier in log.ids[known.created_after : index]:
@@ -564,6 +591,7 @@ class Promises(RuleBasedStateMachine):
         known = self.listeners[sent.listener_id]
         log = self.log_of(known.listener)
         passes = log.queue.on_missed == "pass" and self.may_be_missed(known, log, sent.message_id)
+        passes = passes or _delivered(sent) in self.repeated
         if not log.queue.ordered or (passes and not sent.request.replay_id):
             return None
         return sent.listener_id, sent.request.replay_id, log.keys[sent.message_id]
