@@ -93,6 +93,11 @@ def time_parameter(name: str, description: str, example: int, latest: int = _LAT
     return Parameter(name, description, schema, example, "must be a time in milliseconds since the epoch")
 
 
+def _without_default(parameter: Parameter) -> Parameter:
+    schema = {name: value for name, value in parameter.schema.items() if name != "default"}
+    return msgspec.structs.replace(parameter, schema=schema)
+
+
 def _missed_position(name: str, description: str) -> Parameter:
     schema = {"type": "string", "pattern": POSITION_PATTERN}
     return Parameter(name, description, schema, "0LygHAWm4JB00000000004", "must be a position from a link")
@@ -203,6 +208,10 @@ ALL_MISSED_PAGES: Final = (
 )
 
 
+EVENT_PAGES: Final = (_without_default(_POSITION[0]), _without_default(_POSITION[1]), *_POSITION[2:])
+"""The parameters of pages of events. None has a default: without any of them, the list of events is no page."""
+
+
 def read_parameters(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
     """Return the value of each parameter: as given, or its default, or None. Raises BadRequest."""
     values = {parameter.name: parameter.schema.get("default") for parameter in parameters}
@@ -229,11 +238,12 @@ async def paged(
     view: Callable[[T], _Listed],
     *,
     collection: Callable[[T], str] | None = None,
+    links_items: bool = True,
 ) -> R:
     """Return the page that a request selects: its views in the only field of the response besides its links.
 
     Adds the Link header (RFC 8288). `collection` returns the URL below which an item is found, if that is not the
-    request's. Raises BadRequest.
+    request's. Items without a URL have no links. Raises BadRequest.
     """
     given = _selected(call.query, call.parameters)
     fields = {parameter.name: parameter.field or parameter.name for parameter in call.parameters}
@@ -257,6 +267,7 @@ async def paged(
     own = f"{call.url}?{urlencode(given)}" if given else call.url
     (items,) = set(response.__struct_fields__) - {"links"}
     members: dict[str, Any] = {items: views}
+    below = below if links_items else []
     return response(links=links_of(own, below, following=following, preceding=preceding), **members)
 
 
@@ -268,7 +279,7 @@ def _selected(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
         for parameter in parameters
         if values[parameter.name] != parameter.schema.get("default")
     }
-    last_item = values.get("page", 1) * values.get("per_page", FIRST_PAGE.per_page)
+    last_item = (values.get("page") or 1) * (values.get("per_page") or FIRST_PAGE.per_page)
     if last_item > DEEPEST_ITEM and not {"after", "before"} & given.keys():
         rule = f"times per_page can be at most {DEEPEST_ITEM}"
         raise _PAGE.wrong(f"{rule}: follow the `next` links, or use `after` and `before`, instead")

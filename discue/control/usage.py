@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import msgspec
 
@@ -17,6 +17,8 @@ from discue.domain.system_events import QuotaNear
 from discue.store import accounts, events, organizations, system_events, tallies
 from discue.store.engine import Row, Transaction
 from discue.store.events import EventQuery, EventTopic, UsageEvent
+from discue.store.message_log import ABOVE_EVERY_ID
+from discue.store.pagination import Listing, Selection, too_far
 
 DAY_MS: Final = 86_400_000
 
@@ -127,6 +129,9 @@ def _counts(rows: list[Row], first: int) -> Mapping[str, int]:
     return counts
 
 
+_DEEPEST_EVENT: Final = 1_000
+"""Numbered pages end here: one reads all events before it, of each kind."""
+
 SETTLING_MS: Final = 5_000
 """How much later than its id says an event may be stored. Clients that follow the events read this span again."""
 
@@ -173,13 +178,69 @@ async def page_of_events(control: ControlContext, principal: Principal, selectio
         only=principal.targets_of("events", "read"),
         oldest_first=selection.after is not None,
     )
+    found = await _find(control, query)
+    return EventPage(tuple(found.events), _onward(query, found, last_id_of(now - SETTLING_MS)))
+
+
+async def list_of_events(control: ControlContext, principal: Principal, selection: Selection) -> Listing[UsageEvent]:
+    """Return a page of the events that the caller may read, newest first.
+
+    Raises Forbidden without the scope, and BadRequest for a numbered page that is too far from the first.
+    """
+    size, skipped = selection.per_page, 0
+    query = EventQuery(
+        organization=principal.organization,
+        after=last_id_of(control.clock.now() - DAY_MS),
+        limit=size + 1,
+        topic=cast("EventTopic", selection.topic),
+        only=principal.targets_of("events", "read"),
+    )
+    if selection.after is None and selection.before is not None:
+        return await _events_before(control, query, selection.before)
+    if selection.after is not None:
+        query = msgspec.structs.replace(query, below=selection.after)
+    else:
+        skipped = (selection.page - 1) * size
+        query = msgspec.structs.replace(query, limit=skipped + size + 1)
+    if skipped + size > _DEEPEST_EVENT:
+        raise too_far()
+    found = await _find(control, query)
+    shown = tuple(found.events[skipped : skipped + size])
+    if found.end is not None and skipped and not shown:
+        raise too_far()
+    is_first = selection.after is None and not skipped
+    has_previous = bool(shown) and not is_first and await _continues(control, query, after=shown[0].id)
+    is_cut = len(found.events) <= skipped + size
+    resumes_after = found.end if is_cut else None
+    return Listing(shown, not is_cut or found.end is not None, has_previous, resumes_after=resumes_after)
+
+
+async def _events_before(control: ControlContext, query: EventQuery, before: str) -> Listing[UsageEvent]:
+    newer = msgspec.structs.replace(query, after=max(query.after, before), oldest_first=True)
+    found = await _find(control, newer)
+    is_cut = len(found.events) < query.limit
+    shown = tuple(reversed(found.events[: query.limit - 1]))
+    has_next = bool(shown) and await _continues(control, query, below=shown[-1].id)
+    has_previous = not is_cut or found.end is not None
+    return Listing(shown, has_next, has_previous, resumes_before=found.end if is_cut else None)
+
+
+async def _continues(control: ControlContext, query: EventQuery, *, after: str = "", below: str = "") -> bool:
+    """Return whether there are events after an id or below another one, or the search for them was cut short."""
+    query = msgspec.structs.replace(
+        query, after=after or query.after, below=below or ABOVE_EVERY_ID, limit=1, oldest_first=bool(after)
+    )
+    found = await _find(control, query)
+    return bool(found.events) or found.end is not None
+
+
+async def _find(control: ControlContext, query: EventQuery) -> events.EventBatch:
+    """Read events in parts, between which other tasks run: a read of SQLite runs on the event loop."""
     parts = []
     for part in events.parts_of(query):
         parts.append(await control.store.read(part))
-        # A read of SQLite runs on the event loop.
         await asyncio.sleep(0)
-    found = events.merged(parts, query)
-    return EventPage(tuple(found.events), _onward(query, found, last_id_of(now - SETTLING_MS)))
+    return events.merged(parts, query)
 
 
 def _onward(query: EventQuery, found: events.EventBatch, settled: str) -> str:

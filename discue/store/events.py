@@ -13,6 +13,7 @@ import msgspec
 from discue.domain.ids import event_id_of, millisecond_in, millisecond_of, row_id_up_to
 from discue.store import tallies
 from discue.store.engine import Row, Transaction, Value
+from discue.store.message_log import ABOVE_EVERY_ID
 from discue.store.pagination import LARGEST
 from discue.store.tallies import EventKind, TallyEntry
 
@@ -49,8 +50,6 @@ _VERBS: Final = ("added", "updated", "deleted")
 _SCANNED_AT_ONCE: Final = 500
 _SCANS: Final = 10
 _ATTEMPTS_OF_A_MESSAGE: Final = 10_000
-_ABOVE_EVERY_ID: Final = "z" * 22
-
 _RECORDED: Final = "SELECT id, kind, client, ref, name FROM event WHERE organization = $1"
 # Names are looked up in subqueries: for a join, a planner without statistics would read all queues of the organization.
 _LIVE: Final = "FROM {} x WHERE x.organization = {} AND x.id = {} AND x.deleted_at IS NULL"
@@ -104,6 +103,8 @@ class EventQuery(msgspec.Struct, frozen=True):
     """Only events of these resources, by public ids; None: of all."""
     oldest_first: bool = False
     """Whether the oldest `limit` events are read, in this order, instead of the newest."""
+    below: str = ABOVE_EVERY_ID
+    """Only events with smaller ids."""
 
 
 class EventBatch(NamedTuple):
@@ -142,7 +143,7 @@ def parts_of(wanted: EventQuery) -> list[Callable[[Transaction], Awaitable[Event
     parts: list[Callable[[Transaction], Awaitable[EventBatch]]] = []
     if wanted.topic in ("all", "messages"):
         if wanted.only is None:
-            added = _Line(_ADDED, (wanted.organization,), "l.id", wanted.after, _ABOVE_EVERY_ID, str, _addition)
+            added = _Line(_ADDED, (wanted.organization,), "l.id", wanted.after, wanted.below, str, _addition)
             lines += [added, _by_row_id(wanted, _ATTEMPTED, "a.id", _attempt)]
         else:
             parts.append(partial(_chosen, wanted=wanted, only=wanted.only))
@@ -205,7 +206,11 @@ def _recorded(wanted: EventQuery) -> list[_Line]:
 def _by_row_id(
     wanted: EventQuery, sql: str, column: str, event: Callable[[Row], UsageEvent | None], *values: Value
 ) -> _Line:
-    return _Line(sql, (wanted.organization, *values), column, row_id_up_to(wanted.after), LARGEST, event_id_of, event)
+    below = row_id_up_to(wanted.below)
+    if event_id_of(below) != wanted.below:
+        # No row has exactly this id: the last one before it is wanted, too.
+        below = min(below + 1, LARGEST)
+    return _Line(sql, (wanted.organization, *values), column, row_id_up_to(wanted.after), below, event_id_of, event)
 
 
 async def _of_messages(tx: Transaction, wanted: EventQuery, only: Collection[str]) -> list[UsageEvent]:
@@ -218,7 +223,7 @@ async def _of_messages(tx: Transaction, wanted: EventQuery, only: Collection[str
         for row in rows:
             attempts = await tx.rows(_OF_MESSAGE, wanted.organization, row[3], row[4], _ATTEMPTS_OF_A_MESSAGE)
             found += map(_attempt, attempts)
-    return [event for event in found if event is not None and event.id > wanted.after]
+    return [event for event in found if event is not None and wanted.after < event.id < wanted.below]
 
 
 def _addition(row: Row) -> UsageEvent | None:

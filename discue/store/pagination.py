@@ -77,6 +77,8 @@ class Selection(msgspec.Struct, frozen=True):
     """The status of attempts: `503`, a class such as `5xx`, or `0`."""
     reason: str | None = None
     """The reason of missed messages."""
+    topic: str = "all"
+    """The kind of usage events."""
 
     def admits(self, created_at: int) -> bool:
         """Return whether something created at that time passes the time filters."""

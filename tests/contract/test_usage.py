@@ -116,9 +116,30 @@ def test_events_go_on_after_one_oldest_first(owner: Caller) -> None:
     assert types_of(owner, "?events=all") == types_of(owner, "?events=") == types_of(owner)
 
 
+@covers(*(f"events.md: {name}" for name in ("page", "per_page", "after", "before")), "events.md# Pages")
+def test_events_are_read_in_pages_newest_first(owner: Caller) -> None:
+    for _ in range(3):
+        owner.create("/queues")
+    newest = [event["id"] for event in owner.get("/events?events=queues&limit=5")["events"]]
+    first = owner.get("/events?events=queues&per_page=2")
+    assert [event["id"] for event in first["events"]] == newest[:2]
+    second = owner.get(first["_links"]["next"]["href"])
+    assert [event["id"] for event in second["events"]] == newest[2:4]
+    assert owner.get(second["_links"]["prev"]["href"])["events"] == first["events"]
+    assert owner.get("/events?events=queues&per_page=2&page=2")["events"] == second["events"]
+    after = owner.get(f"/events?events=queues&after={newest[0]}")["events"]
+    assert [event["id"] for event in after[:2]] == newest[1:3]
+    before = owner.get(f"/events?events=queues&before={newest[2]}")["events"]
+    assert [event["id"] for event in before] == newest[:2]
+
+
 @pytest.mark.parametrize(
     "query",
     [
+        "page=0",
+        "per_page=101",
+        "after=short",
+        "limit=5&page=1",
         "events=unicorns",
         "events=queues&events=all",
         "limit=0",

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 
 from discue.control import admin, api_keys, listeners, organizations, queues, usage
@@ -13,12 +14,13 @@ from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.control.usage import DAY_MS, SETTLING_MS, EventPage, EventSelection, event_position
-from discue.domain.errors import DiscueError, Forbidden, QuotaExceeded, Unprocessable
+from discue.domain.errors import BadRequest, DiscueError, Forbidden, QuotaExceeded, Unprocessable
 from discue.domain.ids import event_id_of, last_id_of, millisecond_in, row_id_at
 from discue.domain.quotas import NAMES
 from discue.domain.scopes import Principal
 from discue.store import events
 from discue.store.events import Occurrence
+from discue.store.pagination import Selection
 from discue.store.tallies import PERIOD_MS
 from tests.support.cast import Cast
 from tests.support.clocks import NOON
@@ -277,3 +279,53 @@ OF_SEVEN = event_id_of(row_id_at(7) + 3)
 @pytest.mark.parametrize(("stored_at", "place"), [(7, OF_SEVEN), (6, last_id_of(6)), (9, last_id_of(8))])
 def test_position_follows_the_time_if_the_id_disagrees(stored_at: int, place: str) -> None:
     assert event_position(stored_at, OF_SEVEN) == place
+
+
+async def _pages(cast: Cast, start: Selection, side: str) -> list[str]:
+    """Follow the pages of events from one to the end of the list, and return all ids, newest first."""
+    found: list[str] = []
+    selection = start
+    for _ in range(200):
+        page = await usage.list_of_events(cast.control, cast.alice.principal, selection)
+        ids = [event.id for event in page.items]
+        assert len(ids) <= selection.per_page
+        if side == "after":
+            found, goes_on, place = [*found, *ids], page.has_next, page.resumes_after or (ids or [""])[-1]
+        else:
+            found, goes_on, place = [*ids, *found], page.has_previous, page.resumes_before or (ids or [""])[0]
+        if not goes_on:
+            return found
+        selection = msgspec.structs.replace(start, page=1, **{side: place})
+    raise AssertionError("the list has no end")
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_pages_of_events_follow_each_other_both_ways(
+    cast: Cast,
+    control: ControlContext,
+    monkeypatch: pytest.MonkeyPatch,
+    is_cut: bool,  # noqa: FBT001
+) -> None:
+    if is_cut:
+        monkeypatch.setattr(events, "_SCANNED_AT_ONCE", 2)
+        monkeypatch.setattr(events, "_SCANS", 2)
+    alice = cast.alice.principal
+    made = [await queues.create(control, alice, QueueFields()) for _ in range(9)]
+    for each in made[2:6]:
+        await queues.delete(control, alice, each.queue.public_id)
+    everything = [each.id for each in (await usage.page_of_events(control, alice, EventSelection())).events]
+    assert len(everything) > 12
+    for topic in ("all", "queues", "messages"):
+        page = await usage.page_of_events(control, alice, EventSelection(topic))
+        expected = [each.id for each in page.events]
+        start = Selection(per_page=3, topic=topic)
+        assert await _pages(cast, start, "after") == expected
+        assert await _pages(cast, msgspec.structs.replace(start, before="0" * 21), "before") == expected
+        numbered: list[str] = []
+        for number in range(1, 9):
+            shown = await usage.list_of_events(control, alice, msgspec.structs.replace(start, page=number))
+            assert shown.has_previous == (number > 1 and bool(shown.items))
+            numbered += [each.id for each in shown.items]
+        assert numbered == expected
+    with pytest.raises(BadRequest):
+        await usage.list_of_events(control, alice, Selection(page=101))

@@ -102,6 +102,9 @@ async def test_events_continue_after_any_event(store: Store) -> None:
     for place, event in enumerate(everything):
         assert await found(store, oldest_first=True, after=event.id) == everything[place + 1 :]
         assert await found(store, after=event.id) == everything[:place:-1]
+        assert await found(store, below=event.id) == everything[:place][::-1]
+        between = public_id(int(event.stored_at - NOON))
+        assert await found(store, below=between) == [each for each in reversed(everything) if each.id < between]
 
 
 async def test_events_can_be_limited_to_resources(store: Store) -> None:
@@ -118,6 +121,7 @@ async def test_events_can_be_limited_to_resources(store: Store) -> None:
     ]
     assert await found(store, only=only, oldest_first=True, after=mine[2].id) == mine[1::-1]
     assert await found(store, only=only, limit=1) == mine[:1]
+    assert await found(store, only=only, below=mine[1].id) == mine[2:]
     assert await found(store, only=only, topic="queues") == mine[:1]
     assert await found(store, only=only, topic="messages") == mine[1:]
 

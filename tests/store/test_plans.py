@@ -325,7 +325,7 @@ async def _look_back(tx: Transaction, queue: Queue, listener: Listener) -> None:
     only = (None, {public_id(33), listener.public_id, queue.public_id})
     for topic, chosen, oldest_first in product(get_args(EventTopic), only, (False, True)):
         choice: EventTopic = topic
-        await events.find(tx, EventQuery(ours, last_id_of(NOON), 10, choice, chosen, oldest_first))
+        await events.find(tx, EventQuery(ours, last_id_of(NOON), 10, choice, chosen, oldest_first, public_id(50)))
     await tallies.add(tx, [TallyEntry(ours, tallies.CURRENT, tallies.BYTES_STORED, 1)])
     await tallies.since(tx, ours, 1)
     await tallies.bytes_stored(tx, ours)

@@ -1,5 +1,7 @@
 """`/events`, `/stats` and `/limits`."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Final, get_args
 from urllib.parse import urlencode
 
@@ -8,10 +10,12 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.admission import rate_limit_key
 from discue.api.pagination import (
+    EVENT_PAGES,
     LARGEST_PAGE,
     Parameter,
     id_parameter,
     number_parameter,
+    paged,
     read_parameters,
     time_parameter,
 )
@@ -35,6 +39,7 @@ _EVENTS: Final = Parameter(
     "The kind of events.",
     {"type": "string", "enum": list(_TOPICS), "default": _DEFAULTS.topic},
     "messages",
+    field="topic",
 )
 _LIMIT: Final = number_parameter("limit", "Maximum number of events.", range(1, 1_001), _DEFAULTS.limit)
 _START_AFTER: Final = time_parameter(
@@ -173,8 +178,12 @@ async def list_events(call: Call) -> EventsResponse:
 
     Events of the past 24 hours, newest first. `_links.next` leads to later events. It goes back a few seconds, because
     events can be stored slightly later than their ids say, so some events may be repeated.
+
+    With `page`, `per_page`, `after` or `before`, it pages like other lists: `_links.next` leads to earlier events.
     """
     given = read_parameters(call.query, call.parameters)
+    if any(given[parameter.name] is not None for parameter in EVENT_PAGES):
+        return await _list_pages(call, given)
     stored_at, public_id = given["startAfter"], given["startAfterId"]
     after = None if stored_at is None or public_id is None else event_position(stored_at, public_id)
     selection = EventSelection(given["events"], given["limit"], after)
@@ -189,6 +198,20 @@ async def list_events(call: Call) -> EventsResponse:
     # Even the link of a page without events leads on: a client that follows it gets the events that come later.
     links = links_of(_events_url(call, selection, after), following=_events_url(call, selection, page.onward))
     return EventsResponse(events=views, links=links)
+
+
+async def _list_pages(call: Call, given: Mapping[str, Any]) -> EventsResponse:
+    for parameter in (_LIMIT, _START_AFTER, _START_AFTER_ID):
+        if given[parameter.name] != parameter.schema.get("default"):
+            raise parameter.wrong("cannot be combined with page, per_page, after and before")
+    is_restricted = not call.principal.allows_all("events", "read")
+    return await paged(
+        msgspec.structs.replace(call, parameters=(_EVENTS, *EVENT_PAGES)),
+        EventsResponse,
+        partial(usage.list_of_events, call.control, call.principal),
+        lambda event: _event_view(event, call.principal.organization_public_id, is_restricted=is_restricted),
+        links_items=False,
+    )
 
 
 def _events_url(call: Call, selection: EventSelection, after: str | None) -> str:
@@ -250,7 +273,7 @@ ROUTES = (
         "/events",
         list_events,
         Needs("events", "read", listing=True),
-        query=(_EVENTS, _LIMIT, _START_AFTER, _START_AFTER_ID),
+        query=(_EVENTS, _LIMIT, _START_AFTER, _START_AFTER_ID, *EVENT_PAGES),
     ),
     Route(GET, "/stats/messages", get_statistics, _READ),
     Route(GET, "/limits", get_limits, _READ),
