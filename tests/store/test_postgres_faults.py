@@ -391,6 +391,7 @@ async def test_new_connection_prepares_what_transactions_have_used(address: str)
 async def test_work_starts_again_once_only_when_round_trips_are_long(address: str) -> None:
     kinds: list[bytes] = []
     async with tapped(address, lambda _, kind: kinds.append(kind)) as (proxy, made):
+        await made.rows("SELECT 1")
         del kinds[:]
         proxy.delay_seconds = 0.11
         await made.work(partial(queues.insert, queue=QUEUE))
