@@ -10,6 +10,7 @@ from discue.config.settings import SETTINGS, VARIABLE_PREFIX, Setting
 from discue.config.sources import CONFIG_FLAG, CONFIG_VARIABLE, describe
 from docs.commands_page import commands_page
 from docs.reference_pages import openapi_file, reference_pages
+from docs.system_events_page import system_events_page
 
 DOCS = Path(__file__).parent
 
@@ -123,6 +124,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "openapi.json": openapi_file,
     "../README.md": readme,
     "scaling.md": scaling_page,
+    "system-events.md": system_events_page,
     **reference_pages(),
 }
 """The function that writes each generated page, by its path below `docs`."""

@@ -101,10 +101,11 @@ class QuotaGate:
 
     def _needs_reading(self, use: _Use, quotas: Quotas, more: PublishUsage) -> bool:
         """Return whether the exact usage decides about a publish, or about an event."""
-        known = (quotas, use.seen, use.unseen + more, self._store.workers)
-        if not is_near(*known, tenths=REPORTED_TENTHS):
+        unseen, workers = use.unseen + more, self._store.workers
+        if not is_near(quotas, use.seen, unseen, workers, tenths=REPORTED_TENTHS):
             return False
-        return is_near(*known) or bool(_unreported(use, quotas, use.seen + use.unseen + more))
+        everywhere = PublishUsage(unseen.messages * workers, unseen.bytes * workers)
+        return is_near(quotas, use.seen, unseen, workers) or bool(_unreported(use, quotas, use.seen + everywhere))
 
     def _use(self, organization: int) -> _Use:
         use = self._uses.get(organization)

@@ -178,9 +178,11 @@ class Worker:
         self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds)
         control.cache.follow(self.pulls.on_change)
         control.store.on_append = self.pulls.on_appended
+        control.store.on_heads = self.pulls.on_heads
         if control.settings.role != "api":
             control.cache.follow(self.dispatcher.on_change)
             control.store.on_append = self._appended
+            control.store.on_heads = self._on_heads
         self._poller.listen()
         await self._ownership.begin(self._predecessors)
         self._start_jobs()

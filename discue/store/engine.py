@@ -4,7 +4,7 @@ SQL is written once, with parameters `$1`, `$2` … numbered in the order of the
 it. A method that is `async` here may suspend on one engine and never does on the other.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -20,6 +20,9 @@ Row = tuple[Any, ...]
 
 class Transaction(Protocol):
     """Statements of one transaction, or of one snapshot if it came from `Engine.read`."""
+
+    heads: "dict[QueueKey, int]"
+    """The queues to which a work has appended messages, with their last seqs. They are announced after the commit."""
 
     async def row(self, sql: str, *values: Value) -> Row | None:
         """Return the first row, or None."""
@@ -284,6 +287,8 @@ class BatchOutcome(msgspec.Struct, frozen=True):
     settles: Sequence[bool | Exception]
     works: Sequence[Any]
     topic_appends: Sequence[tuple[Appended, ...] | Exception] = ()
+    heads: "Mapping[QueueKey, int]" = msgspec.field(default_factory=dict)
+    """The queues to which works have appended messages, with their last seqs."""
 
 
 class LogPage(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from discue.domain.errors import Overloaded
@@ -13,6 +13,7 @@ from discue.store.engine import (
     BatchOutcome,
     Engine,
     Notification,
+    QueueKey,
     Settle,
     TopicAppend,
     Transaction,
@@ -53,6 +54,8 @@ class Store:
         self.page = engine.page
         self.on_append: Callable[[Appended], None] = lambda _: None
         """Called after a commit, for each append in it. Workers without lanes need none: others read the log."""
+        self.on_heads: Callable[[Iterable[tuple[QueueKey, int]]], None] = lambda _: None
+        """Called after a commit, with the queues to which works have appended messages, and their last seqs."""
         self.healthy = True
         self.has_other_workers = False
         """Whether other workers must be notified of what this one appends."""
@@ -198,9 +201,11 @@ class Store:
             except Exception as error:  # Handed to the loop's handler: it must not reach publishers, who have succeeded
                 context = {"message": "messages were stored, but their lanes failed to take them", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
-        if appended and self.has_other_workers:
-            heads = tuple(((each.organization, each.queue), each.entries[-1].seq) for each in appended)
-            self.engine.notify(Notification(heads=heads))
+        if outcome.heads:
+            self.on_heads(outcome.heads.items())
+        if (appended or outcome.heads) and self.has_other_workers:
+            heads = [((each.organization, each.queue), each.entries[-1].seq) for each in appended]
+            self.engine.notify(Notification(heads=(*heads, *outcome.heads.items())))
 
     def _group_commits(self, count: int, works_at_once: int) -> list[GroupCommit]:
         return [

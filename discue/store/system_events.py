@@ -1,7 +1,6 @@
 """System events: messages that the service appends to the system queue of an organization.
 
 An event is recorded in the transaction that stores what it reports. It has the size 0, so it counts towards no quota.
-Workers learn of it as of the appends of other workers whose notification was lost: by the next poll.
 
 The head of a system queue is locked before the change feed: transactions that do both never deadlock.
 """
@@ -48,6 +47,7 @@ async def record(tx: Transaction, organization: int, event_id: int, event: Syste
         queue, seq, stored_at = row
         values = (event_id_of(event_id), event.type, encode(event))
         await tx.execute(_INSERT, organization, queue, seq, stored_at, *values)
+        tx.heads[organization, queue] = seq
 
 
 async def record_quota(tx: Transaction, organization: int, event_id: int, event: QuotaNear) -> None:

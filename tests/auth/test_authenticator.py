@@ -266,6 +266,7 @@ class Recording:
 
     def __init__(self, tx: Any, statements: list[str]) -> None:
         self._tx = tx
+        self.heads = tx.heads
         self._statements = statements
 
     async def row(self, sql: str, *values: Value) -> Row | None:

@@ -14,6 +14,7 @@ from discue.domain.quotas import PublishUsage, Quotas
 from discue.publishing.publish import NewMessage, Publisher, publish
 from discue.publishing.quota_gate import DAY_MS, QuotaGate
 from tests.support.cast import Cast, publisher_of
+from tests.support.system_queue import system_events
 
 
 async def _queue(cast: Cast, **limits: int | None) -> QueueRecord:
@@ -130,3 +131,31 @@ async def test_failed_publish_uses_no_quota(cast: Cast) -> None:
             raise RuntimeError
     async with quotas.reserve(own, limits, PublishUsage(1, 1)):
         pass
+
+
+async def test_a_quota_that_is_nearly_used_up_is_reported_once_a_day_by_all_workers(cast: Cast) -> None:
+    queue = await _queue(cast, quota_messages_a_day=10, quota_bytes_stored=1_000)
+    workers = [publisher_of(cast.control) for _ in range(2)]
+    cast.control.store.workers = 2
+    own = cast.alice.principal.organization
+    for number in range(7):
+        await _publish(workers[number % 2], queue, 1)
+    assert await system_events(cast.control.store, own) == []
+    for number in range(3):
+        await _publish(workers[number % 2], queue, 1)
+    [event] = await system_events(cast.control.store, own)
+    assert (event["type"], event["quota"], event["limit"], event["used"]) == ("quota.near", "messages_a_day", 10, 8)
+    cast.clock.advance(DAY_MS)
+    await _publish(workers[0], queue, 790)
+    for number in range(8):
+        await _publish(workers[number % 2], queue, 1)
+    reported = [event["quota"] for event in await system_events(cast.control.store, own)]
+    assert reported == ["messages_a_day", "bytes_stored", "messages_a_day"]
+
+
+async def test_a_publish_that_is_refused_reports_the_use_before_it(cast: Cast) -> None:
+    queue, publisher = await _queue(cast, quota_messages_a_day=10), publisher_of(cast.control)
+    await _publish(publisher, queue, *[1] * 5)
+    with pytest.raises(QuotaExceeded):
+        await _publish(publisher, queue, *[1] * 6)
+    assert await system_events(cast.control.store, cast.alice.principal.organization) == []

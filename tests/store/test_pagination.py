@@ -72,6 +72,7 @@ class Counting:
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
+        self.heads = tx.heads
         self.rows_read = 0
         self.statements = 0
 

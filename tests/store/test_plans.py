@@ -95,6 +95,7 @@ class Explaining:
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
+        self.heads = tx.heads
         self.plans: dict[str, list[str]] = {}
 
     async def row(self, sql: str, *values: Value) -> Row | None:

@@ -247,6 +247,12 @@ ROUTES = (
     Route(CREATE, "/queues", create, _WRITE, QueueBody, statuses=(402,), limit=_BODY_BYTES),
     Route(GET, "/queues/{queue_id}", get, _READ),
     Route(PUT, "/queues/{queue_id}", change, _WRITE, QueueBody, limit=_BODY_BYTES, example={"retention": 604_800}),
-    deletion("/queues/{queue_id}", queues.delete, _WRITE, "Delete a queue. Also deletes its listeners and messages."),
+    deletion(
+        "/queues/{queue_id}",
+        queues.delete,
+        _WRITE,
+        "Delete a queue. Also deletes its listeners and messages.",
+        statuses=(409,),
+    ),
     Route(GET, "/queues/{queue_id}/schemas/{schema_id}", get_schema, Needs("schemas", "read")),
 )

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 import asyncpg
 
 from discue.config.types import check_postgres_url
-from discue.store.engine import Row, Value, Work
+from discue.store.engine import QueueKey, Row, Value, Work
 from discue.store.postgres.errors import translated, without_data
 
 T = TypeVar("T")
@@ -231,12 +231,13 @@ class PostgresTransaction:
     statement that is not prepared raises Unprepared, unless `may_prepare`.
     """
 
-    __slots__ = ("_may_prepare", "_statements", "failure", "is_asking")
+    __slots__ = ("_may_prepare", "_statements", "failure", "heads", "is_asking")
 
     def __init__(self, statements: Statements, *, may_prepare: bool = False) -> None:
         self._statements = statements
         self._may_prepare = may_prepare
         self.failure: Exception | None = None
+        self.heads: dict[QueueKey, int] = {}
         self.is_asking = False
 
     async def row(self, sql: str, *values: Value) -> Row | None:

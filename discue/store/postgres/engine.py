@@ -210,7 +210,7 @@ class PostgresEngine:
     async def _commit(self, batch: Batch) -> BatchOutcome:
         # One after another, so that later parts see earlier ones. `Store` passes one kind at a time, except for appends
         # of queues and of topics.
-        slot = batch.tally_slot
+        slot, heads = batch.tally_slot, dict[QueueKey, int]()
         return BatchOutcome(
             await self._commit_together(self._appending, postgres_append.append, batch.appends, tally_slot=slot)
             if batch.appends
@@ -218,8 +218,9 @@ class PostgresEngine:
             await self._commit_together(self._settling, postgres_settle.settle, batch.settles, tally_slot=slot)
             if batch.settles
             else (),
-            [await self._work(work) for work in batch.works],
+            [await self._work(work, heads) for work in batch.works],
             await self._append_to_topics(batch) if batch.topic_appends else (),
+            heads,
         )
 
     async def _append_to_topics(self, batch: Batch) -> Sequence[tuple[Appended, ...] | Exception]:
@@ -258,10 +259,10 @@ class PostgresEngine:
             return self._failure("commit of one", error)
         return result
 
-    async def _work(self, work: Work[Any]) -> Any:
-        """Run a work, and return its result or exception. Raises the server's error."""
+    async def _work(self, work: Work[Any], heads: dict[QueueKey, int]) -> Any:
+        """Run a work, note the heads that it raises, and return its result or exception. Raises the server's error."""
         try:
-            return await self._retried(self._working, lambda connection: _transact(connection, work))
+            return await self._retried(self._working, lambda connection: _transact(connection, work, heads))
         except Exception as error:  # Reported, and raised as a store error
             raise self._failure("commit", error) from without_data(error)
 
@@ -327,8 +328,8 @@ class PostgresEngine:
         return translated(error)
 
 
-async def _transact(connection: ServerConnection, work: Work[T]) -> T | Exception:
-    """Run a work in a transaction, and return its result or exception.
+async def _transact(connection: ServerConnection, work: Work[T], heads: dict[QueueKey, int]) -> T | Exception:
+    """Run a work in a transaction, note the heads that it raises, and return its result or exception.
 
     Raises the server's error, even if the work ignored it, and Unprepared if the work must start again. On a slow
     network that would take too long.
@@ -343,6 +344,7 @@ async def _transact(connection: ServerConnection, work: Work[T]) -> T | Exceptio
         result = error
     if tx.failure is None and not isinstance(result, Exception):
         await client.execute("COMMIT")
+        heads.update(tx.heads)
         return result
     if connection.is_open:
         await client.execute("ROLLBACK")

@@ -95,10 +95,11 @@ class _Order:
 class SqliteTransaction:
     """`engine.Transaction` on one connection. Nothing here suspends."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "heads")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self.heads: dict[QueueKey, int] = {}
 
     async def row(self, sql: str, *values: Value) -> Row | None:
         try:
@@ -279,15 +280,16 @@ class SqliteEngine:
             return self._write_apart(batch)
 
     def _write_together(self, batch: Batch) -> BatchOutcome:
-        connection = self._writer
+        connection, heads = self._writer, dict[QueueKey, int]()
         # IMMEDIATE takes the write lock now: upgrading a read lock later fails at once if another process writes.
         connection.execute("BEGIN IMMEDIATE")
         try:
             outcome = BatchOutcome(
                 sqlite_append.append(connection, batch.appends, batch.tally_slot),
                 sqlite_settle.settle(connection, batch.settles, batch.tally_slot),
-                [self._work(work) for work in batch.works],
+                [self._work(work, heads) for work in batch.works],
                 sqlite_append.append_to_topics(connection, batch.topic_appends, batch.tally_slot),
+                heads,
             )
             connection.execute("COMMIT")
         except BaseException:
@@ -298,23 +300,29 @@ class SqliteEngine:
 
     def _write_apart(self, batch: Batch) -> BatchOutcome:
         """Write each part in its own commit, so that an invalid part breaks only itself."""
-        outcome = BatchOutcome([], [], [], [])
+        heads: dict[QueueKey, int] = {}
+        outcome = BatchOutcome([], [], [], [], heads)
         for kind in ("appends", "settles", "works", "topic_appends"):
             for part in getattr(batch, kind):
                 try:
                     alone = self._write_together(Batch(**{kind: (part,)}, tally_slot=batch.tally_slot))
                     [result] = getattr(alone, kind)
+                    heads.update(alone.heads)
                 except Exception as error:  # It is that part's result
                     result = self._failure("commit of one", error)
                 getattr(outcome, kind).append(result)
         return outcome
 
-    def _work(self, work: Work[Any]) -> object:
-        """Run a work, and return its result or exception. A full disk or a broken file fails the batch instead."""
+    def _work(self, work: Work[Any], heads: dict[QueueKey, int]) -> object:
+        """Run a work, note the heads that it raises, and return its result or exception.
+
+        A full disk or a broken file fails the batch instead.
+        """
         # A work that raises must not undo the other parts of the batch.
         self._writer.execute("SAVEPOINT work")
         try:
-            result = _run_to_end(work(SqliteTransaction(self._writer)))
+            tx = SqliteTransaction(self._writer)
+            result = _run_to_end(work(tx))
         except apsw.Error:
             raise
         except Exception as error:  # It is the work's result
@@ -322,6 +330,7 @@ class SqliteEngine:
             self._writer.execute("RELEASE work")
             return error
         self._writer.execute("RELEASE work")
+        heads.update(tx.heads)
         return result
 
     def _failure(self, place: str, error: Exception) -> Exception:
