@@ -1,10 +1,9 @@
-"""Tables of the reference, written between two marks of its pages, from the OpenAPI document and the tree of errors.
+"""Tables of the reference, written between two marks of its pages, from the OpenAPI document and the table of error codes.
 
 `<!-- operations queues -->`, `<!-- request QueueBody -->`, `<!-- response QueueView -->`, `<!-- parameters list_queues -->`,
-`<!-- statuses -->`, `<!-- failures -->`: each up to the next `<!-- end -->`.
+`<!-- codes -->`, `<!-- failures -->`: each up to the next `<!-- end -->`.
 """
 
-import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -15,11 +14,10 @@ import msgspec
 
 from discue.api.openapi.document import document_of
 from discue.api.openapi.page import fields_of
-from discue.api.problems import REMEDIES, client_errors
 from discue.api.resources import ROUTES
 from discue.api.structs import READ_ONLY
 from discue.domain.attempts import FailureKind
-from discue.domain.errors import DiscueError, reason_phrase
+from discue.domain.error_codes import REASONS
 
 REFERENCE = Path(__file__).parent / "reference"
 SERVER = "/v1"
@@ -128,14 +126,12 @@ def _parameters(operation_id: str) -> str:
     return f"| parameter | meaning |\n| --- | --- |\n{rows}"
 
 
-def _statuses(_: str) -> str:
-    rows = "".join(map(_status, client_errors()))
-    return f"| status | title | meaning | what to do |\n| --- | --- | --- | --- |\n{rows}"
-
-
-def _status(kind: type[DiscueError]) -> str:
-    meaning = inspect.getdoc(kind) or ""
-    return f"| {kind.status} | {reason_phrase(kind.status)} | {_cell(meaning)} | {_cell(REMEDIES[kind.__name__])} |\n"
+def _codes(_: str) -> str:
+    rows = "".join(
+        f"| `{code}` | {reason.status} | {_cell(reason.meaning)} | {_cell(reason.remedy)} |\n"
+        for code, reason in REASONS.items()
+    )
+    return f"| code | status | meaning | what to do |\n| --- | --- | --- | --- |\n{rows}"
 
 
 def _failures(_: str) -> str:
@@ -159,6 +155,6 @@ _TABLES: Mapping[str, Callable[[str], str]] = {
     "request": _request,
     "response": _fields,
     "parameters": _parameters,
-    "statuses": _statuses,
+    "codes": _codes,
     "failures": _failures,
 }

@@ -174,7 +174,7 @@ class Admission:
         # While the worker starts or drains, the key may not be readable: a valid key must not get a 401.
         phase = self._readiness.phase
         if phase != "serving":
-            return Unavailable(f"The service is {phase}. Try again soon.")
+            return Unavailable(f"The service is {phase}. Try again soon.", code="not_ready")
         presented: str = request.headers.get(_KEY, "")
         if not presented:
             return Unauthorized()

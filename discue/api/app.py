@@ -13,6 +13,7 @@ from discue.api.body import BodyReader
 from discue.api.decoding import event_reader
 from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
 from discue.api.negotiation import EVENTS, JSON, accepts_gzip, is_json, negotiate, prefers_events
+from discue.api.pagination import require_known
 from discue.api.path_names import PathNames, give_name
 from discue.api.problems import headers_of, problem_of
 from discue.api.resources import ROUTES
@@ -46,10 +47,6 @@ _DECODED_AT_ONCE_BYTES: Final = 65_536
 """Larger bodies are decoded on a thread: decoding 8 MiB would keep the event loop for up to a tenth of a second."""
 _SMALL_DIGITS: Final = 4
 """A Content-Length with this many digits is below every limit."""
-
-
-class InternalError(DiscueError):
-    """Internal error. The log has details under the request id."""
 
 
 class App:
@@ -102,7 +99,7 @@ class App:
             self._services.log.error(
                 "request_failed", exc_info=error, request_id=request.id, method=scope.method, path=scope.path
             )
-            status, content = 500, self._problem(request, InternalError())
+            status, content = 500, self._problem(request, DiscueError())
         finally:
             self._release(request)
         if request.body_is_left:
@@ -162,6 +159,8 @@ class App:
             raise found
         # Counting comes before authorization: a valid key without the scope uses its rate limit, too.
         await self._admission.admit(request, needs_key=found.route.row.needs is not None)
+        if request.scope.query_string:
+            require_known(request.scope.query_string, found.route.parameters)
         if found.has_names:
             return await self._handle_named(request, found)
         try:
@@ -352,7 +351,8 @@ def _etags(headers: HttpHeaders, name: str) -> EntityTags | None:
     try:
         return parse_etags(",".join(values))
     except ValueError:
-        raise BadRequest(f'The header {name} must be * or a list of entity tags such as "abc", "def".') from None
+        detail = f'The header {name} must be * or a list of entity tags such as "abc", "def".'
+        raise BadRequest(detail, code="invalid_header") from None
 
 
 def _indented(request: Request, content: bytes) -> bytes:

@@ -182,7 +182,7 @@ class BodyReader:
                 self._large.pop(task, None)
             self._errors.pop(task, None)
         if not content and headers.get("transfer-encoding") is not None:
-            raise BadRequest("The request has Transfer-Encoding but an empty body.")
+            raise BadRequest("The request has Transfer-Encoding but an empty body.", code="invalid_header")
         return content
 
     async def discard(self, exchange: HttpProtocol, scope: HttpScope) -> None:
@@ -359,7 +359,7 @@ def _may_be_cut(scope: HttpScope) -> bool:
 
 def _length(announced: str, limit: int) -> int:
     if not (announced.isascii() and announced.isdecimal()):
-        raise BadRequest("The Content-Length header is not a number.")
+        raise BadRequest("The Content-Length header is not a number.", code="invalid_header")
     length = int(announced) if len(announced) <= _LONGEST_NUMBER else limit + 1
     if length > limit:
         raise _too_large(limit)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from discue.api.structs import Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
 from discue.domain.errors import BadRequest, Fault, escaped, invalid
+from discue.domain.suggestions import suggestion
 
 B = TypeVar("B", bound=Body)
 T = TypeVar("T")
@@ -62,13 +64,14 @@ _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder(order="sorted").encod
 
 def given_twice(name: str) -> BadRequest:
     """Return the error for a header that can be given only once."""
-    return BadRequest(f"The header {name} is given more than once.")
+    return BadRequest(f"The header {name} is given more than once.", code="invalid_header")
 
 
 class BodyDecoder(Generic[B]):
     """Decodes bodies of one type."""
 
     def __init__(self, kind: type[B]) -> None:
+        self._kind = kind
         self._decode = msgspec.json.Decoder(kind).decode
 
     def decode(self, content: bytes) -> B:
@@ -82,7 +85,7 @@ class BodyDecoder(Generic[B]):
             if len(content) - body.least_bytes() >= _SHORTEST_MEMBER:
                 _reject_duplicates(_skeleton(content, body.opaque()))
         except _UNDECODABLE as error:
-            _explain(error)
+            _explain(error, self._kind)
         return body
 
 
@@ -169,35 +172,62 @@ def is_json_text(content: bytes) -> bool:
     return True
 
 
-def _explain(error: Exception) -> NoReturn:
+def _explain(error: Exception, kind: type[Body] | None = None) -> NoReturn:
     if isinstance(error, json.JSONDecodeError):
         # Happens only if one of the opaque values also occurs across the borders of others.
-        raise BadRequest("The body is ambiguous.") from None
+        raise BadRequest("The body is ambiguous.", code="duplicate_field") from None
     if isinstance(error, UnicodeDecodeError):
-        raise BadRequest(f"The body is not UTF-8 (byte {error.start}).") from None
+        raise BadRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
     if isinstance(error, RecursionError):
-        raise BadRequest("The body is nested too deeply.") from None
+        raise BadRequest("The body is nested too deeply.", code="invalid_json") from None
     if not isinstance(error, msgspec.ValidationError):
         message = (
             str(error).removeprefix("JSON is malformed: ").replace("Input data was truncated", "it ends too early")
         )
-        raise BadRequest(f"The body is not JSON: {message}.") from None
-    fault = fault_of(str(error))
-    raise BadRequest(f"The body is invalid: {fault.pointer or 'it'} {fault.detail}.", faults=(fault,)) from None
+        raise BadRequest(f"The body is not JSON: {message}.", code="invalid_json") from None
+    raise body_error(str(error), kind) from None
 
 
-def fault_of(message: str) -> Fault:
-    """Turn an error message of msgspec into a pointer and a rule."""
+def body_error(message: str, kind: type[Body] | None) -> BadRequest:
+    """Return the error for an error message of msgspec about a body of this type."""
     match = _FAULT.fullmatch(message)
     what, path = match.groups() if match else (message, "")
-    pointer = "".join(f"/{step[1] or step[2] or '*'}" for step in _STEP.finditer(path or ""))
+    steps = [step[1] or step[2] or "*" for step in _STEP.finditer(path or "")]
+    pointer, code = "".join(f"/{step}" for step in steps), "wrong_type"
     if unknown := _UNKNOWN.fullmatch(what):
-        return Fault(f"{pointer}/{escaped(unknown[1][:_SHOWN_NAME])}", "is not a known field")
-    if missing := _MISSING.fullmatch(what):
-        return Fault(f"{pointer}/{missing[1]}", "is required")
-    if expected := _EXPECTED.fullmatch(what):
-        return Fault(pointer, f"must be {_json_types(expected[1])}, not {_json_types(expected[2])}")
-    return Fault(pointer, f"is invalid: {what[:1].lower()}{what[1:]}")
+        code, name = "unknown_field", unknown[1][:_SHOWN_NAME]
+        known = () if kind is None else _fields_at(_type_of(kind), steps)
+        fault = Fault(f"{pointer}/{escaped(name)}", "is not a known field" + suggestion(name, known))
+    elif missing := _MISSING.fullmatch(what):
+        code, fault = "missing_field", Fault(f"{pointer}/{missing[1]}", "is required")
+    elif expected := _EXPECTED.fullmatch(what):
+        fault = Fault(pointer, f"must be {_json_types(expected[1])}, not {_json_types(expected[2])}")
+    else:
+        fault = Fault(pointer, f"is invalid: {what[:1].lower()}{what[1:]}")
+    end = "" if fault.detail.endswith("?") else "."
+    detail = f"The body is invalid: {fault.pointer or 'it'} {fault.detail}{end}"
+    return BadRequest(detail, code=code, faults=(fault,))
+
+
+_type_of = cache(msgspec.inspect.type_info)
+
+
+def _fields_at(kind: msgspec.inspect.Type, steps: Sequence[str]) -> list[str]:
+    """Return the names of the fields of the object at a place of a body."""
+    inner: list[msgspec.inspect.Type] = []
+    rest = steps[1:]
+    if isinstance(kind, msgspec.inspect.UnionType | msgspec.inspect.Metadata):
+        inner = list(kind.types) if isinstance(kind, msgspec.inspect.UnionType) else [kind.type]
+        rest = steps
+    elif isinstance(kind, msgspec.inspect.StructType):
+        if not steps:
+            return [field.encode_name for field in kind.fields]
+        inner = [field.type for field in kind.fields if field.encode_name == steps[0]]
+    elif isinstance(kind, msgspec.inspect.CollectionType) and steps:
+        inner = [kind.item_type]
+    elif isinstance(kind, msgspec.inspect.DictType) and steps:
+        inner = [kind.value_type]
+    return [name for each in inner for name in _fields_at(each, rest)]
 
 
 def _json_types(names: str) -> str:
@@ -227,7 +257,7 @@ def _skeleton(content: bytes, opaque: Sequence[msgspec.Raw]) -> str:
     pieces.append(content[position:])
     size = sum(map(len, pieces))
     if size > _SKELETON_BYTES + _SKELETON_BYTES_EACH * len(opaque):
-        raise BadRequest('The fields besides "data" are too large, or "data" occurs twice.')
+        raise BadRequest('The fields besides "data" are too large, or "data" occurs twice.', code="duplicate_field")
     return b"".join(pieces).decode()
 
 
@@ -235,7 +265,7 @@ def _reject_duplicates(text: str) -> None:
     pointer = _duplicate(_AS_WRITTEN.decode(text), "")
     if pointer is not None:
         fault = Fault(pointer, "occurs twice")
-        raise BadRequest(f"The body is ambiguous: {pointer} occurs twice.", faults=(fault,))
+        raise BadRequest(f"The body is ambiguous: {pointer} occurs twice.", code="duplicate_field", faults=(fault,))
 
 
 def _duplicate(value: object, pointer: str) -> str | None:

@@ -160,7 +160,7 @@ class EffectiveOptionsView(msgspec.Struct, kw_only=True, frozen=True):
 def due_at(deliver_at: Integer, delay: Integer, pointer: str, now: int) -> int | None:
     """Return when a message is to be delivered; None: at once. Raises Unprocessable, with a pointer below `pointer`."""
     if isinstance(deliver_at, int) and isinstance(delay, int):
-        raise invalid(f"{pointer}/delay", "cannot be combined with deliver_at")
+        raise invalid(f"{pointer}/delay", "cannot be combined with deliver_at", code="conflicting_fields")
     delay = number_given(delay, DELAY_SECONDS, f"{pointer}/delay", " seconds")
     if delay is not None:
         return now + delay * 1_000 if delay else None

@@ -38,7 +38,7 @@ def key_in(headers: HttpHeaders) -> str:
     if len(values) > 1:
         raise given_twice(HEADER)
     if not values or not is_idempotency_key(values[0]):
-        raise BadRequest(f"The header {HEADER} must have 1 to 255 visible ASCII characters.")
+        raise BadRequest(f"The header {HEADER} must have 1 to 255 visible ASCII characters.", code="invalid_header")
     return values[0]
 
 
@@ -86,7 +86,8 @@ class IdempotentResponses:
             except (AlreadyDone, DiscueError) as error:
                 stored = await self._stored(key, error)
         if stored.fingerprint != key.fingerprint:
-            raise Unprocessable(f"This {HEADER} was already used for a different request. Use a new key.")
+            detail = f"This {HEADER} was already used for a different request. Use a new key."
+            raise Unprocessable(detail, code="idempotency_key_reused")
         call.headers.append(("idempotency-replayed", "true"))
         if route.repeat is not None:
             return _encode(route.repeat(call, stored))
@@ -101,10 +102,10 @@ class IdempotentResponses:
         # Any other error may itself be caused by the first request, such as an alias that it took.
         stored = await self._read(lambda tx: idempotency.read_response(tx, key.organization, key.hash))
         if stored is None:
-            raise Unavailable if isinstance(error, AlreadyDone) else error
+            raise Unavailable("Nothing was changed. Try again soon.") if isinstance(error, AlreadyDone) else error
         return stored
 
 
 def _still_in_flight() -> Conflict:
     detail = f"A request with this {HEADER} is still in flight. Try again soon, with the same key."
-    return Conflict(detail, retry_after_seconds=1)
+    return Conflict(detail, code="request_in_flight", retry_after_seconds=1)

@@ -1,18 +1,19 @@
 """Query parameters, and lists in pages: what a query selects, and links to the neighbouring pages."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, get_args
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, unquote_plus, urlencode
 
 import msgspec
 
 from discue.api.delivery_options import KEY_LIMITS
 from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, LinkTarget, links_of, within
 from discue.domain.attempts import AttemptState
-from discue.domain.errors import BadRequest, Fault
+from discue.domain.errors import BadRequest, malformed
 from discue.domain.messages import MessageState
 from discue.domain.model import MISSED_REASONS, DeliveryState
+from discue.domain.suggestions import suggestion
 from discue.store.missed import POSITION_PATTERN
 from discue.store.pagination import DEEPEST_ITEM, FIRST_PAGE, Listing, Selection
 
@@ -30,6 +31,7 @@ class _Listed(Protocol):
 
 LARGEST_PAGE: Final = 100
 _MOST_PARAMETERS: Final = 64
+_SHOWN_NAME: Final = 100
 _LONGEST_NUMBER: Final = 9
 _LATEST: Final = 999_999_999_999_999
 _DELIVERY_STATES: Final[tuple[DeliveryState, ...]] = get_args(DeliveryState)
@@ -68,7 +70,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
     def wrong(self, rule: str) -> BadRequest:
         """Return the error for a value that breaks a rule."""
-        return BadRequest(f"The query parameter {self.name} {rule}.", faults=(Fault(f"?{self.name}", rule),))
+        return malformed(f"?{self.name}", rule, code="invalid_parameter")
 
 
 def one_of(name: str, description: str, words: Sequence[str], example: str, *, field: str = "") -> Parameter:
@@ -212,6 +214,14 @@ EVENT_PAGES: Final = (_without_default(_POSITION[0]), _without_default(_POSITION
 """The parameters of pages of events. None has a default: without any of them, the list of events is no page."""
 
 
+def require_known(query: str, known: Iterable[str]) -> None:
+    """Raise BadRequest if the query has a parameter that is not `known`."""
+    for part in query.split("&"):
+        name = unquote_plus(part.partition("=")[0])[:_SHOWN_NAME]
+        if name and name not in known:
+            raise malformed(f"?{name}", "is not known" + suggestion(name, known), code="unknown_parameter")
+
+
 def read_parameters(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
     """Return the value of each parameter: as given, or its default, or None. Raises BadRequest."""
     values = {parameter.name: parameter.schema.get("default") for parameter in parameters}
@@ -220,7 +230,8 @@ def read_parameters(query: str, parameters: Sequence[Parameter]) -> dict[str, An
     try:
         given = parse_qs(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
     except ValueError:
-        raise BadRequest(f"The query has more than {_MOST_PARAMETERS} parameters.") from None
+        detail = f"The query has more than {_MOST_PARAMETERS} parameters."
+        raise BadRequest(detail, code="invalid_parameter") from None
     for parameter in parameters:
         texts = given.get(parameter.name)
         if texts is None:

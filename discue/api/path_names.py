@@ -61,7 +61,11 @@ def give_name(body: NamedBody, name: str) -> None:
     """Give what a body creates the name that the path has for it. Raises Unprocessable if the body has another one."""
     for field, value in names_given(body)._asdict().items():
         if value not in (None, name):
-            raise invalid(f"/{field}", f'must be "{name}", as in the path, to create what the path names')
+            raise invalid(
+                f"/{field}",
+                f'must be "{name}", as in the path, to create what the path names',
+                code="conflicting_fields",
+            )
     body.alias = name
 
 

@@ -14,8 +14,19 @@ import msgspec
 
 from discue.api.decoding import BodyDecoder, EventFormat
 from discue.api.negotiation import JSON
-from discue.api.pagination import Parameter
-from discue.api.structs import PAGE_NAME, SCHEMA_ID, Body, DeletedResponse, GivenNames, Link, Links, NoBody, names_given
+from discue.api.pagination import PRETTY, Parameter
+from discue.api.structs import (
+    ERROR_CODE,
+    PAGE_NAME,
+    SCHEMA_ID,
+    Body,
+    DeletedResponse,
+    GivenNames,
+    Link,
+    Links,
+    NoBody,
+    names_given,
+)
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.control.context import ControlContext
@@ -67,7 +78,7 @@ _FORMS: Final[Mapping[str, Callable[[str], object]]] = {
     "{schema_id}": re.compile(SCHEMA_ID).fullmatch,
     "{page}": re.compile(PAGE_NAME).fullmatch,
     "{part}": re.compile(PAGE_NAME).fullmatch,
-    "{status}": re.compile(r"[1-5][0-9]{2}").fullmatch,
+    "{code}": re.compile(ERROR_CODE).fullmatch,
 }
 """The steps in braces that are not the id of a resource."""
 
@@ -235,8 +246,8 @@ class Route(msgspec.Struct, frozen=True):
     request: type[Body] = NoBody
     response: type[msgspec.Struct] | None = None
     """The struct of the response, if it is not the return type of the handler."""
-    statuses: tuple[int, ...] = ()
-    """Statuses that do not follow from the rest of the row."""
+    codes: tuple[str, ...] = ()
+    """Codes of errors that do not follow from the rest of the row."""
     limit: BodyLimit | int = SMALL_BODY
     """The maximum size of a body in bytes. Asked for bodies that are not small."""
     repeat: Repeat | None = None
@@ -310,7 +321,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def deletion(
-    path: str, delete: Callable[..., Awaitable[None]], needs: Needs, text: str, *, statuses: tuple[int, ...] = ()
+    path: str, delete: Callable[..., Awaitable[None]], needs: Needs, text: str, *, codes: tuple[str, ...] = ()
 ) -> Route:
     """Return the route that deletes what a path names. `delete` takes the ids in it; `text` documents the operation."""
 
@@ -319,13 +330,24 @@ def deletion(
         return DeletedResponse(links=call.links())
 
     handle.__doc__ = text
-    return Route(DELETE, path, handle, needs, statuses=statuses)
+    return Route(DELETE, path, handle, needs, codes=codes)
 
 
 class CompiledRoute:
     """A route with what serving it needs, computed once."""
 
-    __slots__ = ("changes", "creates", "decode", "has_etag", "kinds", "maker", "publishes", "row", "takes_body")
+    __slots__ = (
+        "changes",
+        "creates",
+        "decode",
+        "has_etag",
+        "kinds",
+        "maker",
+        "parameters",
+        "publishes",
+        "row",
+        "takes_body",
+    )
 
     def __init__(self, route: Route) -> None:
         self.row = route
@@ -334,6 +356,8 @@ class CompiledRoute:
         self.publishes = route.publishes
         self.creates = route.creates
         self.changes = route.changes
+        self.parameters = frozenset({PRETTY.name, *(parameter.name for parameter in route.query)})
+        """The names of the query parameters that it knows."""
         self.has_etag = route.is_single_resource or route.creates
         self.kinds = tuple(NAMED.get(step) for step in route.path.split("/") if step.startswith("{"))
         """The kind of each step in braces; None if only ids can stand there."""
@@ -457,4 +481,4 @@ class Router:
 
 def _no_route(method: str, path: str) -> NotFound:
     shown = path[:_SHOWN_PATH].encode(errors="replace").decode()
-    return NotFound(f"No route for {method} {shown}.")
+    return NotFound(f"No route for {method} {shown}.", code="no_route")

@@ -35,6 +35,7 @@ INSTANT: Final = {"minimum": 0, "maximum": LAST_INSTANT}
 PUBLIC_ID: Final = "^[0-9A-Za-z]{21}$"
 SCHEMA_ID: Final = "^[0-9a-f]{64}$"
 PAGE_NAME: Final = "^[a-z][a-z_-]{0,63}$"
+ERROR_CODE: Final = "^[a-z_]{1,64}$"
 
 EXAMPLE_IDS: Final[Mapping[str, str]] = {
     "organization_id": "0VbuJFS900Mq2Zk4ExGp8",
@@ -210,7 +211,7 @@ def base_url(scope: HttpScope, headers: HttpHeaders) -> str:
 @lru_cache(_CACHED_BASES)
 def _base_url(scheme: str, host: str) -> str:
     if _HOST.fullmatch(host) is None:
-        raise BadRequest("The Host header is not a host.")
+        raise BadRequest("The Host header is not a host.", code="invalid_header")
     return f"{scheme}://{host}"
 
 

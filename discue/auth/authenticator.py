@@ -9,7 +9,7 @@ from discue.auth.control_plane_cache import ControlPlaneCache, KeyRecord, KeyRej
 from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.domain import api_key
 from discue.domain.clock import Clock
-from discue.domain.errors import LockedOut, Overloaded
+from discue.domain.errors import LockedOut, Overloaded, StoreUnavailable
 from discue.domain.ids import RowIds
 from discue.domain.lockout import LockoutSubject
 from discue.observability.logs import Log
@@ -92,9 +92,13 @@ class Authenticator:
         """Count a failed attempt. Raises LockedOut if a lockout was in effect that this worker did not know."""
         async with self._writing:
             now, occurrence = self._clock.now(), Occurrence(self._row_ids.next(), "")
-            counted = await self._store.write_exclusively(
-                lambda tx: lockouts.count_failure(tx, subject, now, occurrence)
-            )
+            try:
+                counted = await self._store.write_exclusively(
+                    lambda tx: lockouts.count_failure(tx, subject, now, occurrence)
+                )
+            except StoreUnavailable as error:
+                # Whether the attempt was counted or not, the request has had no effect.
+                raise StoreUnavailable(code="not_stored") from error
         locks, until = self._cache.locks, counted.failures.locked_until
         # `too_late`: another worker has locked the subject out, and the feed has not told this worker yet.
         if counted.begins or counted.too_late:

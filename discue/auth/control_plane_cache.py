@@ -67,11 +67,13 @@ Follower = Callable[[ChangeKind, int, int], None]
 class KeyRejected(Unauthorized):
     """The API key is not valid."""
 
-    def __init__(self, *, known_key: str | None = None, counted: bool = True) -> None:
+    code = "key_unknown"
+
+    def __init__(self, *, code: str = "", known_key: str | None = None, counted: bool = True) -> None:
         """`counted` attempts lead to a lockout: of `known_key` if its secret was wrong, otherwise of the address."""
         self.known_key = known_key
         self.counted = counted
-        super().__init__()
+        super().__init__(code=code)
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
@@ -331,8 +333,10 @@ class ControlPlaneCache:
 
     def _used_now(self, record: KeyRecord) -> KeyRecord:
         now = self._clock.now()
-        if record.key.status != "enabled" or 0 < record.key.expires_at <= now:
-            raise KeyRejected(counted=False)
+        if record.key.status != "enabled":
+            raise KeyRejected(code="key_disabled", counted=False)
+        if 0 < record.key.expires_at <= now:
+            raise KeyRejected(code="key_expired", counted=False)
         if record.organization.state != "active":
             raise Locked
         self._used[record.key.organization, record.key.id] = now

@@ -97,7 +97,8 @@ async def _set(call: Invocation) -> None:
     sent = {limit.setting: given[f"set_{limit.setting}"] for limit in LIMITS}
     limits = {name: None if value == _NONE else value for name, value in sent.items() if value is not None}
     if not limits:
-        raise BadRequest("No limit is given. Run `discue organizations set --help` to see the limits.")
+        detail = "No limit is given. Run `discue organizations set --help` to see the limits."
+        raise BadRequest(detail, code="missing_field")
     changed = await _changed(call, partial(set_limits, limits=limits))
     say(f"Organization {changed.alias}: {_limits_shown(changed) or 'no limits of its own'}.")
 

@@ -195,7 +195,8 @@ async def _require_another_manager(tx: Transaction, key: ApiKey, now: int) -> No
         if any(other.id != key.id and manages_keys(other, now) for other in enabled):
             return
         last = enabled[-1].id
-    raise Conflict("This is the last key that can manage keys. Create another one with the scope api_keys first.")
+    detail = "This is the last key that can manage keys. Create another one with the scope api_keys first."
+    raise Conflict(detail, code="last_admin_key")
 
 
 def _changed(principal: Principal, stored: ApiKey, fields: KeyFields, now: int) -> ApiKey:

@@ -1,7 +1,8 @@
 """The context of the control plane: what every operation gets, and how it commits."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -11,12 +12,21 @@ from msgspec import UnsetType
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings
+from discue.control.hosts import HostChecks
 from discue.crypto.keyring import Keyring
 from discue.crypto.passwords import PasswordHashing
 from discue.domain.clock import Clock
 from discue.domain.domain_challenge import Domain
 from discue.domain.egress import EgressPolicy
-from discue.domain.errors import Fault, NotFound, PreconditionFailed, Unprocessable, invalid
+from discue.domain.errors import (
+    Fault,
+    NotFound,
+    PreconditionFailed,
+    StoreUnavailable,
+    Unprocessable,
+    invalid,
+    sentence_of,
+)
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RandomBytes, RandomText, RowIds
@@ -73,6 +83,7 @@ class ControlContext:
     """The request's idempotency key, for the one `write` that it makes. None: the request has none."""
     keyring: Keyring = field(default_factory=Keyring)
     passwords: PasswordHashing = field(default_factory=PasswordHashing)
+    hosts: HostChecks = field(default_factory=HostChecks)
     measuring: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Held while the patterns of a schema or filter are measured."""
 
@@ -100,9 +111,10 @@ class ControlContext:
         try:
             result = await self.store.write_exclusively(work_once)
         except UniqueViolation as error:
-            raise invalid("/alias", "is taken") from error
+            raise invalid("/alias", "is taken", code="alias_taken") from error
         # Before the response: the client's next request may arrive at this worker, and must see the change.
-        await self.cache.catch_up()
+        with after_commit():
+            await self.cache.catch_up()
         self.store.engine.notify(Notification(feed=True))
         return result
 
@@ -119,6 +131,15 @@ class ControlContext:
         if self.match is not None and not self.match.matches_version(version_of(stored)):
             raise PreconditionFailed
         return stored
+
+
+@contextmanager
+def after_commit() -> Iterator[None]:
+    """Raise failures of the store with the code `outcome_unknown`: a part of the request has been stored already."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise StoreUnavailable from error
 
 
 def require_found(resource: T | None) -> T:
@@ -160,10 +181,10 @@ def out_of(bounds: range) -> str:
     return f"must be from {bounds.start} to {bounds.stop - 1}"
 
 
-def require_none(faults: Sequence[Fault]) -> None:
+def require_none(faults: Sequence[Fault], *, code: str = "invalid_value") -> None:
     """Raise Unprocessable if there are faults."""
     if faults:
-        raise Unprocessable(f"The value at {faults[0].pointer} {faults[0].detail}.", faults=tuple(faults))
+        raise Unprocessable(sentence_of(*faults[0]), code=code, faults=tuple(faults))
 
 
 def one_of(choices: tuple[Choice, ...], given: str, pointer: str) -> Choice:

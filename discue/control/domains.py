@@ -8,11 +8,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import usage
-from discue.control.context import ControlContext, Record, record, require_found
+from discue.control.context import ControlContext, Record, after_commit, record, require_found
 from discue.domain import domain_challenge, egress
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.domain_challenge import Domain
-from discue.domain.errors import Fault, Unprocessable, invalid, malformed
+from discue.domain.errors import Fault, Unprocessable, invalid, missing_field
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import DomainLost, DomainVerified, ResourceName, SystemEvent
 from discue.store import domains, feed, system_events
@@ -43,7 +43,7 @@ async def create(control: ControlContext, principal: Principal, fields: DomainFi
     """
     principal.require("domains", "write")
     if isinstance(fields.hostname, UnsetType):
-        raise malformed("/hostname", "is missing")
+        raise missing_field("/hostname")
     port = _port(fields.port)
     domain_challenge.check_port(port)
     public_id, now = control.public_ids.next(), control.clock.now()
@@ -142,7 +142,8 @@ async def verify(control: ControlContext, principal: Principal, public_id: str, 
         domain, is_taken = await control.store.write_exclusively(take)
         if not is_taken:
             return domain
-        return require_found(await check_taken(control, domain, checks, control.occurrence(principal)))
+        with after_commit():
+            return require_found(await check_taken(control, domain, checks, control.occurrence(principal)))
 
 
 async def take_due(control: ControlContext, limit: int) -> list[Domain]:
@@ -221,4 +222,5 @@ def _require_same_origin(stored: Domain, fields: DomainFields) -> None:
     if fields.port is not UNSET and _port(fields.port) != stored.port:
         faults.append(Fault("/port", rule))
     if faults:
-        raise Unprocessable(f"The hostname and the port of a domain {rule}.", faults=tuple(faults))
+        detail = f"The hostname and the port of a domain {rule}."
+        raise Unprocessable(detail, code="immutable_field", faults=tuple(faults))

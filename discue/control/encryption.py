@@ -55,7 +55,8 @@ async def sealed(
     except UnknownKey as error:
         raise Unavailable(
             "This server has no encryption key for the signing secrets. "
-            "Set encryption_key to the same value on all servers."
+            "Set `encryption_key` to the same value on all servers.",
+            code="secrets_unreadable",
         ) from error
 
 
@@ -68,7 +69,8 @@ def credentials_of(control: ControlContext, listener: Listener) -> Credentials |
     """Return a listener's credentials. Raises Unavailable if this process cannot decrypt them or they are lost."""
     found = held_by(control, listener)
     if listener.options.authentication != (None if found is None else found.public):
-        raise Unavailable("The secret of the listener's authentication is lost. Send the authentication again.")
+        detail = "The secret of the listener's authentication is lost. Send the authentication again."
+        raise Unavailable(detail, code="secrets_unreadable")
     return found
 
 
@@ -81,7 +83,10 @@ def _read(control: ControlContext, listener: Listener, read: Callable[[bytes], T
     try:
         return read(control.keyring.open(listener.secrets, associated_data(listener.organization, listener.id)))
     except ValueError as error:
-        raise Unavailable("This server cannot decrypt the secrets of the listener.") from error
+        detail = (
+            "This server cannot decrypt the secrets of the listener. Set `encryption_key` to the keys of all servers."
+        )
+        raise Unavailable(detail, code="secrets_unreadable") from error
 
 
 async def begin(control: ControlContext, key_id: str) -> Encryption:

@@ -64,7 +64,7 @@ def changed(stored: DeliveryOptions, fields: OptionFields, mode: ListenerMode) -
     """
     foreign, rule = (_OF_REQUESTS, _ONLY_PUSH) if mode == "pull" else (_OF_LEASES, _ONLY_PULL)
     given = [name for name in foreign if getattr(fields, name) not in (UNSET, None)]
-    require_none([Fault(f"/{_SHOWN_AS.get(name, name)}", rule) for name in given])
+    require_none([Fault(f"/{_SHOWN_AS.get(name, name)}", rule) for name in given], code="conflicting_fields")
     sent = fields.headers
     return DeliveryOptions(
         headers=stored.headers if isinstance(sent, UnsetType) else headers.check_headers(sent or {}, "/headers"),

@@ -73,13 +73,14 @@ async def create(
     async def work(tx: Transaction, record: Record) -> FreshSecret:
         listener, secrets = await _secrets(tx, control, principal, "write", path=path)
         if listener.mode == "pull":
-            raise Unprocessable("Listeners in pull mode have no signing secrets.")
+            raise Unprocessable("Listeners in pull mode have no signing secrets.", code="conflicting_fields")
         if any(each.text == fresh.text for each in secrets):
-            raise invalid("/secret", "is already a secret of this listener")
+            raise invalid("/secret", "is already a secret of this listener", code="already_exists")
         try:
             changed = signing.with_new(secrets, fresh, now + fields.expire_previous_in * 1_000, now)
         except signing.TooManySecrets as error:
-            raise Conflict(f"A listener has at most {signing.MAX_VALID} valid secrets. Delete one first.") from error
+            detail = f"A listener has at most {signing.MAX_VALID} valid secrets. Delete one first."
+            raise Conflict(detail, code="limit_reached") from error
         await _store(tx, control, listener, changed, record=record)
         return FreshSecret(_shown(fresh), fresh.text if fields.type == "hmac" else "")
 
@@ -118,7 +119,8 @@ async def delete(control: ControlContext, principal: Principal, path: ListenerPa
             changed = signing.without(secrets, public_id, now)
         except signing.LastSecret as error:
             raise Conflict(
-                "This is the only secret without an expiry. Create a new secret before you delete it."
+                "This is the only secret without an expiry. Create a new secret before you delete it.",
+                code="last_secret",
             ) from error
         await _store(tx, control, listener, changed, record=record)
 

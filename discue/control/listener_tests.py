@@ -72,18 +72,18 @@ async def send(
     outcome = await sender.attempt(listener.organization, request)
     if outcome.error == "refused_address":
         # The same text as at the creation of a listener: it must not reveal which address the host resolves to.
-        raise invalid(_POINTER, "must resolve to a public address")
+        raise egress.refused_address(_POINTER)
     return DeliveryTestResult(message_id, started_at, outcome)
 
 
 async def _listener(tx: Transaction, principal: Principal, path: ListenerPath) -> Listener:
     listener = await own_listener(tx, principal, "write", path)
     if listener.mode == "pull":
-        raise invalid(_POINTER, "is missing: this listener is in pull mode")
+        raise invalid(_POINTER, "is missing: this listener is in pull mode", code="conflicting_fields")
     owner = require_found(await organizations.get(tx, listener.organization))
     requires_verified = owner.settings.get(domains.REQUIRE_VERIFIED_DOMAINS)
     if requires_verified and not await domains.VerifiedDomains(tx).has(listener.organization, listener.notify_url):
-        raise invalid(_POINTER, "must be on a verified domain of the organization")
+        raise invalid(_POINTER, "must be on a verified domain of the organization", code="domain_not_verified")
     return listener
 
 

@@ -15,7 +15,7 @@ from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
 from discue.crypto.signing import NO_SECRETS, SigningSecret
 from discue.domain import egress
 from discue.domain.aliases import NameFields, changed_alias, new_alias
-from discue.domain.errors import below, invalid, malformed
+from discue.domain.errors import below, invalid, missing_field
 from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, Listener, ListenerMode
 from discue.domain.scopes import Access, Principal
@@ -37,6 +37,7 @@ AuthenticationChange = Credentials | UnsetType | None
 
 Status = Literal["enabled", "disabled"]
 MODES: Final[tuple[ListenerMode, ...]] = get_args(ListenerMode)
+_NOT_IN_PULL_MODE: Final = "is not supported in pull mode: nothing is sent to the listener"
 
 
 class ListenerFields(NameFields, frozen=True):
@@ -114,6 +115,7 @@ async def create(
     first = SigningSecret(secret, control.public_ids.next(), "hmac", now)
     asked = _asked_authentication(control, draft, fields.authentication)
     fresh = _changed(control, draft, fields, new_alias(fields, public_id), asked=asked)
+    _check_hosts(draft, fresh, await control.hosts.refused(_urls_of(fresh).values(), control.egress))
 
     async def work(tx: Transaction, record: Record) -> ListenerDetails:
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
@@ -176,11 +178,14 @@ async def change(
     """Change a listener. Raises what `create` raises."""
     await check_filter(control, fields.options.filter)
     event_id = control.row_ids.next()
+    # Before the transaction, which must not wait for name servers.
+    refused = await control.hosts.refused(_urls_in(fields), control.egress)
 
     async def work(tx: Transaction, record: Record) -> ListenerDetails:
         stored = control.require_match(await own_listener(tx, principal, "write", (queue_public_id, public_id)))
         asked = _asked_authentication(control, stored, fields.authentication)
         changed = _changed(control, stored, fields, changed_alias(fields, stored.alias), asked=asked)
+        _check_hosts(stored, changed, refused)
         await _require_registered(tx, stored, changed)
         await _report_change(tx, event_id, stored, changed)
         await listeners.update(tx, changed)
@@ -248,7 +253,8 @@ async def _require_registered(tx: Transaction, stored: Listener | None, changed:
             continue
         target = egress.parse_target(url, pointer)
         if not await domains.is_registered(tx, changed.organization, target.host, target.port):
-            raise invalid(pointer, "must be on a domain of the organization: create one with this host and port first")
+            rule = "must be on a domain of the organization: create one with this host and port first"
+            raise invalid(pointer, rule, code="domain_not_registered")
 
 
 async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
@@ -278,7 +284,7 @@ def _changed(
 ) -> Listener:
     """Return the listener after a request. The version of a new listener is 0 before it, and 1 in the store."""
     if fields.mode is not None and one_of(MODES, fields.mode, "/mode") != stored.mode:
-        raise invalid("/mode", "cannot be changed after the listener is created")
+        raise invalid("/mode", "cannot be changed after the listener is created", code="immutable_field")
     options = listener_options.changed(stored.options, fields.options, stored.mode)
     if not isinstance(asked, UnsetType):
         options = msgspec.structs.replace(options, authentication=None if asked is None else asked.public)
@@ -305,11 +311,11 @@ def _url(control: ControlContext, given: str | None, listener: Listener, pointer
     stored: str = getattr(listener, pointer[1:])
     if listener.mode == "pull":
         if given is not None:
-            raise invalid(pointer, "is not supported in pull mode: nothing is sent to the listener")
+            raise invalid(pointer, _NOT_IN_PULL_MODE, code="conflicting_fields")
         return ""
     if given is None:
         if not stored:
-            raise malformed(pointer, "is missing")
+            raise missing_field(pointer)
         return stored
     if not given or given != stored:
         egress.check_target(egress.parse_target(given, pointer), control.egress, pointer)
@@ -332,7 +338,7 @@ def _asked_authentication(
     if fields is None or isinstance(fields, UnsetType):
         return fields
     if stored.mode == "pull":
-        raise invalid("/authentication", "is not supported in pull mode: nothing is sent to the listener")
+        raise invalid("/authentication", _NOT_IN_PULL_MODE, code="conflicting_fields")
     if endpoint_credentials.is_unchanged(stored.options.authentication, fields):
         return UNSET
     made = endpoint_credentials.parse_credentials(fields, control.clock.now())
@@ -340,6 +346,29 @@ def _asked_authentication(
         pointer = "/authentication/token_url"
         egress.check_target(egress.parse_target(made.public.token_url, pointer), control.egress, pointer)
     return made
+
+
+def _urls_in(fields: ListenerFields) -> list[str]:
+    authentication = fields.authentication
+    token_url = authentication.token_url if isinstance(authentication, AuthenticationFields) else None
+    return [url for url in (fields.notify_url, fields.liveness_url, token_url) if isinstance(url, str) and url]
+
+
+def _urls_of(listener: Listener) -> dict[str, str]:
+    """Return the URLs of a listener that requests are sent to, by their place in the request."""
+    public = listener.options.authentication
+    token_url = "" if public is None else public.token_url
+    urls = {"/notify_url": listener.notify_url, "/liveness_url": listener.liveness_url}
+    urls["/authentication/token_url"] = token_url or ""
+    return {pointer: url for pointer, url in urls.items() if url}
+
+
+def _check_hosts(stored: Listener, changed: Listener, refused: frozenset[str]) -> None:
+    """Raise Unprocessable if one of the new URLs is `refused`. URLs that the listener already has are not checked."""
+    before = _urls_of(stored)
+    for pointer, url in _urls_of(changed).items():
+        if url in refused and before.get(pointer) != url:
+            raise egress.refused_address(pointer)
 
 
 def _check_authentication(stored: Listener, changed: Listener, asked: AuthenticationChange) -> None:
@@ -350,11 +379,14 @@ def _check_authentication(stored: Listener, changed: Listener, asked: Authentica
     target = egress.parse_target(changed.notify_url, "/notify_url")
     if public.type == "certificate":
         if target.scheme != "https":
-            raise invalid("/notify_url", "must be an https URL: a client certificate requires TLS")
+            rule = "must be an https URL: a client certificate requires TLS"
+            raise invalid("/notify_url", rule, code="conflicting_fields")
     elif taken := next((name for name, _ in changed.options.headers if name.lower() == AUTHORIZATION), None):
-        raise invalid(below("/headers", taken), "cannot be combined with authentication, which sets this header")
+        rule = "cannot be combined with authentication, which sets this header"
+        raise invalid(below("/headers", taken), rule, code="conflicting_fields")
     if isinstance(asked, UnsetType) and stored.notify_url != changed.notify_url:
         before = egress.parse_target(stored.notify_url, "/notify_url")
         if (before.scheme, before.host, before.port) != (target.scheme, target.host, target.port):
             # Someone who can edit a listener must not be able to redirect its credentials to a server of their own.
-            raise invalid("/authentication", "must be sent again, with its secret: the origin of notify_url changes")
+            rule = "must be sent again, with its secret: the origin of notify_url changes"
+            raise invalid("/authentication", rule, code="conflicting_fields")

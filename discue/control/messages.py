@@ -146,7 +146,8 @@ async def page_of_attempts(
         if selection.listener is not None:
             listener = await listeners.get(tx, message.organization, selection.listener)
             if listener is None or listener.queue != message.queue:
-                raise malformed("?listener", "must be the id of a listener of this queue")
+                rule = "must be the id of a listener of this queue"
+                raise malformed("?listener", rule, code="invalid_parameter")
         return await attempts.of_message(tx, message, selection)
 
     return await control.store.read(work)

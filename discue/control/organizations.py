@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control.api_keys import CreatedKey, first_key
-from discue.control.context import ControlContext, record, require_found, require_none
+from discue.control.context import ControlContext, after_commit, record, require_found, require_none
 from discue.control.system_queues import new_system_queue
 from discue.domain import aliases
 from discue.domain.aliases import NameFields, changed_alias, new_alias
@@ -70,7 +70,7 @@ def _changed_limits(
     if changed == stored:
         return changed
     if principal is not None and not principal.is_operator:
-        raise Forbidden("Only keys of the operator's organization can change limits.")
+        raise Forbidden("Only keys of the operator's organization can change limits.", code="operator_only")
     faults = []
     for name, value in sent.items():
         pointer, highest = _LIMITS[name]
@@ -212,9 +212,9 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     async def work(tx: Transaction) -> int:
         stored = control.require_match(await _visible(tx, principal, "write", public_id))
         if stored.is_operator:
-            raise Conflict("The operator's organization cannot be deleted.")
+            raise Conflict("The operator's organization cannot be deleted.", code="operator_organization")
         if await organizations.created_by_tenant(tx, stored.id):
-            raise Conflict("This organization has created others. Delete them first.")
+            raise Conflict("This organization has created others. Delete them first.", code="has_organizations")
         if stored.founder:
             await accounts.carry_messages(tx, stored.id, stored.founder, tallies.period_of(now // DAY_MS * DAY_MS))
         await organizations.mark_deleted(tx, stored.id, now)
@@ -227,7 +227,8 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     last: int | None = 0
     while last is not None:
         step = partial(queues.close_some, organization=organization, after=last, limit=_HEADS_AT_ONCE, now=now)
-        last = await control.store.write(step)
+        with after_commit():
+            last = await control.store.write(step)
 
 
 async def set_state(control: ControlContext, alias: str, state: Literal["active", "suspended"]) -> Organization:
@@ -238,7 +239,7 @@ async def set_state(control: ControlContext, alias: str, state: Literal["active"
 
     def suspend_or_resume(stored: Organization) -> Organization:
         if stored.is_operator and state == "suspended":
-            raise Conflict("The operator's organization cannot be suspended.")
+            raise Conflict("The operator's organization cannot be suspended.", code="operator_organization")
         return msgspec.structs.replace(stored, state=state)
 
     return await _change_by_alias(control, alias, suspend_or_resume)
@@ -287,10 +288,11 @@ def _require_creator(control: ControlContext, caller: Organization) -> None:
     if not control.settings.tenant_organizations:
         raise Forbidden(
             "Only keys of the operator's organization can create organizations; the operator can allow it with "
-            "`tenant_organizations`."
+            "`tenant_organizations`.",
+            code="operator_only",
         )
     if caller.founder:
-        raise Forbidden("An organization that a tenant has created cannot create others.")
+        raise Forbidden("An organization that a tenant has created cannot create others.", code="operator_only")
 
 
 async def _require_room(tx: Transaction, control: ControlContext, founder: Organization) -> None:
@@ -303,7 +305,8 @@ async def _require_room(tx: Transaction, control: ControlContext, founder: Organ
 async def _require_movable(tx: Transaction, stored: Organization, alias: str) -> None:
     """Raise Conflict or Unprocessable if aliases of organizations would no longer be below that of their founder."""
     if await organizations.created_by_tenant(tx, stored.id):
-        raise Conflict("This organization has created others, whose aliases are below its own. It keeps its alias.")
+        detail = "This organization has created others, whose aliases are below its own. It keeps its alias."
+        raise Conflict(detail, code="has_organizations")
     founder = await organizations.get(tx, stored.founder) if stored.founder else None
     if founder is not None and not aliases.is_below(alias, founder.alias):
         raise invalid("/alias", f"must be below {founder.alias}, such as {founder.alias}.dev")
@@ -324,9 +327,11 @@ async def _update(tx: Transaction, stored: Organization, changed: Organization) 
     founder = await organizations.get(tx, stored.founder) if stored.founder else None
     if founder is not None:
         if _with_limits_of(changed, founder).settings != changed.settings:
-            raise Conflict(f"This organization shares the limits of {founder.alias}. Change them there.")
+            detail = f"This organization shares the limits of {founder.alias}. Change them there."
+            raise Conflict(detail, code="follows_founder")
         if changed.state != stored.state and founder.state == "suspended":
-            raise Conflict(f"This organization is suspended with {founder.alias}. Resume that one.")
+            detail = f"This organization is suspended with {founder.alias}. Resume that one."
+            raise Conflict(detail, code="follows_founder")
     await organizations.update(tx, changed)
     for member in await organizations.created_by_tenant(tx, changed.id):
         shared = _with_limits_of(require_found(await organizations.get(tx, member)), changed)

@@ -79,5 +79,6 @@ async def pull_target(control: ControlContext, principal: Principal, path: Liste
     """Return the target to pull from. Raises Conflict for a listener in push mode."""
     listener = await control.store.read(lambda tx: own_listener(tx, principal, "write", path))
     if listener.mode != "pull":
-        raise Conflict("This listener is in push mode. Only listeners in pull mode can be pulled from.")
+        detail = "This listener is in push mode. Only listeners in pull mode can be pulled from."
+        raise Conflict(detail, code="wrong_mode")
     return PullTarget(listener.organization, listener.id, listener.queue)

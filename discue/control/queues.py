@@ -131,7 +131,8 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     async def work(tx: Transaction, record: Record) -> None:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         if stored.is_system:
-            raise Conflict(f"The queue {stored.alias} cannot be deleted. Delete its listeners instead.")
+            detail = f"The queue {stored.alias} cannot be deleted. Delete its listeners instead."
+            raise Conflict(detail, code="system_queue")
         await topics.delete_channels_into(tx, stored)
         await schedules.release_bytes_of_queue(tx, stored.organization, stored.id)
         # Only marked: deleting a whole log here would hold up every other write.
@@ -168,7 +169,8 @@ def _check_system_queue(stored: Queue, changed: Queue) -> None:
     may_change = {"retention_seconds", "retry", "config_version", "updated_at"}
     before, after = msgspec.structs.asdict(stored), msgspec.structs.asdict(changed)
     if stored.is_system and any(before[name] != after[name] for name in before.keys() - may_change):
-        raise Unprocessable(f"Of the queue {stored.alias}, only `retention` and `retry` can be changed.")
+        detail = f"Of the queue {stored.alias}, only `retention` and `retry` can be changed."
+        raise Unprocessable(detail, code="immutable_field")
 
 
 def _changed(stored: Queue, fields: QueueFields, alias: str, now: int) -> Queue:
@@ -180,7 +182,7 @@ def _changed(stored: Queue, fields: QueueFields, alias: str, now: int) -> Queue:
     ordered = bool(chosen(stored.ordered, fields.ordered, default=False))
     # Cursors have passed older messages in any order.
     if ordered != stored.ordered and stored.config_version > 0:
-        raise invalid("/ordered", "cannot be changed after the queue is created")
+        raise invalid("/ordered", "cannot be changed after the queue is created", code="immutable_field")
     return msgspec.structs.replace(
         _with_schema(stored, fields.schema, now),
         alias=alias,
@@ -200,9 +202,10 @@ def _on_missed(stored: Queue, given: str | UnsetType | None, *, ordered: bool) -
     asked = one_of(ON_MISSED, given or "pass", "/on_missed")
     # Messages that were missed before do not block their keys.
     if asked != stored.on_missed and stored.config_version > 0:
-        raise invalid("/on_missed", "cannot be changed after the queue is created")
+        raise invalid("/on_missed", "cannot be changed after the queue is created", code="immutable_field")
     if asked == "block" and not ordered:
-        raise invalid("/on_missed", "can be block only in an ordered queue: set ordered to true")
+        rule = "can be block only in an ordered queue: set ordered to true"
+        raise invalid("/on_missed", rule, code="conflicting_fields")
     return asked
 
 

@@ -218,7 +218,8 @@ async def create_replay(
     async def work(tx: Transaction) -> ReplayResult:
         listener, of = await _recipient_of(tx, principal, "write", path)
         if listener.mode == "pull":
-            raise Conflict("This listener is in pull mode. Only listeners in push mode support replays.")
+            detail = "This listener is in pull mode. Only listeners in push mode support replays."
+            raise Conflict(detail, code="wrong_mode")
         from_seq, until_seq = await _range(tx, of, params)
         first, last = await replays.ends_of(tx, of.organization, of.queue, from_seq, last=until_seq)
         preview = ReplayResult(None, until_seq - from_seq + 1, first, last)
@@ -291,10 +292,10 @@ async def _range(tx: Transaction, of: Recipient, params: ReplayParams) -> tuple[
     if params.until_message is not None:
         last = await _seq_of(tx, of, params.until_message, "/until_message")
         if params.from_message is not None and last < first:
-            raise invalid("/until_message", "must not be before from_message in the queue")
+            raise invalid("/until_message", "must not be before from_message in the queue", code="conflicting_fields")
     elif params.until_at is not None:
         if params.from_at is not None and params.until_at < params.from_at:
-            raise invalid("/until_at", "must not be earlier than from_at")
+            raise invalid("/until_at", "must not be earlier than from_at", code="conflicting_fields")
         last = await first_seq_at(tx, of.organization, of.queue, params.until_at + 1) - 1
     else:
         last = above - 1
@@ -307,7 +308,7 @@ async def _seq_of(tx: Transaction, of: Recipient, public_id: str, pointer: str) 
     for _, (_, queue, seq), *_ in await rows_by_id(tx, of.organization, [public_id]):
         if queue == of.queue:
             return int(seq)
-    raise invalid(pointer, "is not the id of a stored message of this queue")
+    raise invalid(pointer, "is not the id of a stored message of this queue", code="unknown_reference")
 
 
 async def _recipient_of(
@@ -327,4 +328,5 @@ async def _own(tx: Transaction, principal: Principal, access: Access, path: List
 def _require_open_slot(jobs: Sequence[Job], limit: int, noun: str) -> None:
     """Raise Conflict if the listener has as many open jobs as the limit allows."""
     if len(jobs) >= limit:
-        raise Conflict(f"This listener has {limit} unfinished {noun}. Wait until one finishes, or cancel one.")
+        detail = f"This listener has {limit} unfinished {noun}. Wait until one finishes, or cancel one."
+        raise Conflict(detail, code="limit_reached")

@@ -10,7 +10,7 @@ from discue.control.context import ControlContext, chosen, one_of, require_found
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
-from discue.domain.errors import Conflict, invalid, malformed
+from discue.domain.errors import Conflict, invalid, missing_field
 from discue.domain.headers import Headers
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Queue
@@ -94,7 +94,8 @@ async def create(
         _check_data(control, queue, made)
         # Counted in the exclusive transaction: two requests must not both get the last place.
         if await schedules.count(tx, queue.organization, queue.id, SCHEDULES_A_QUEUE) == SCHEDULES_A_QUEUE:
-            raise Conflict(f"A queue has at most {SCHEDULES_A_QUEUE} schedules. Delete one first.")
+            detail = f"A queue has at most {SCHEDULES_A_QUEUE} schedules. Delete one first."
+            raise Conflict(detail, code="limit_reached")
         await usage.require_bytes(tx, control, queue.organization, schedules.size_of(made))
         await schedules.insert(tx, made)
         return made
@@ -167,7 +168,7 @@ async def _own(tx: Transaction, principal: Principal, access: Access, path: tupl
 def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> Schedule:
     """Return the schedule after a request. The version of a new schedule is 0 before it, and 1 in the store."""
     if fields.data is None and stored.config_version == 0:
-        raise malformed("/data", "is missing")
+        raise missing_field("/data")
     data, is_json = fields.data or (stored.data, stored.is_json)
     changed = msgspec.structs.replace(
         stored,
@@ -197,7 +198,7 @@ def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> 
 def _timing(stored: Timing, fields: ScheduleFields, now: int) -> Timing:
     cron = stored.cron if fields.cron is None else fields.cron
     if not cron and fields.cron is None:
-        raise malformed("/cron", "is missing")
+        raise missing_field("/cron")
     timing = Timing(
         cron,
         chosen(stored.time_zone, fields.time_zone, "UTC"),

@@ -150,7 +150,7 @@ async def create_channel(
         principal.require("channels", "write", fresh.queue_public_id)
         queue = await queues.get(tx, principal.organization, fresh.queue_public_id)
         if queue is None:
-            raise invalid("/queue_id", "is not the id of a queue of this organization")
+            raise invalid("/queue_id", "is not the id of a queue of this organization", code="unknown_reference")
         if queue.is_system:
             raise publishing_refused()
         channel = msgspec.structs.replace(fresh, topic=topic.id, topic_public_id=topic.public_id, queue=queue.id)
@@ -230,15 +230,17 @@ async def _own_channel(tx: Transaction, principal: Principal, access: Access, pa
 
 async def _require_room(tx: Transaction, channel: Channel) -> None:
     if await topics.leads_into(tx, channel.organization, channel.topic, channel.queue):
-        raise invalid("/queue_id", "already has a channel of this topic; change that channel instead")
+        raise invalid(
+            "/queue_id", "already has a channel of this topic; change that channel instead", code="already_exists"
+        )
     if not await topics.has_room(tx, channel):
         limits = f"a topic has at most {topics.MAX_PER_TOPIC} channels, a queue at most {topics.MAX_PER_QUEUE} into it"
-        raise invalid("/queue_id", f"would exceed a limit: {limits}")
+        raise invalid("/queue_id", f"would exceed a limit: {limits}", code="too_many")
 
 
 def _changed_channel(stored: Channel, fields: ChannelFields, alias: str, now: int) -> Channel:
     if fields.queue not in (None, stored.queue_public_id):
-        raise invalid("/queue_id", "cannot be changed after the channel is created")
+        raise invalid("/queue_id", "cannot be changed after the channel is created", code="immutable_field")
     pattern = chosen(stored.pattern, fields.pattern, None)
     if pattern is not None:
         check_pattern(pattern, "/pattern")

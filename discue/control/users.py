@@ -55,7 +55,7 @@ async def create(control: ControlContext, principal: Principal, fields: UserFiel
     principal.require("users", "write")
     missing = [Fault(f"/{name}", "is missing") for name in ("email", "role") if getattr(fields, name) is None]
     if missing:
-        raise BadRequest("The fields email and role are required.", faults=tuple(missing))
+        raise BadRequest("The fields email and role are required.", code="missing_field", faults=tuple(missing))
     entry = await _entry(control, fields, invites=fields.password is None)
     now = control.clock.now()
     draft = User(
@@ -159,7 +159,7 @@ async def _entry(control: ControlContext, fields: UserFields, *, invites: bool) 
     if fields.password is None:
         return _Entry(invitation=new_invitation(control.random_text, control.clock.now()) if invites else None)
     if fields.invite:
-        raise invalid("/password", "cannot be combined with an invitation")
+        raise invalid("/password", "cannot be combined with an invitation", code="conflicting_fields")
     passwords.check_password(fields.password)
     return _Entry(password_hash=await control.passwords.hash_of(fields.password, control.random_bytes))
 
@@ -182,7 +182,7 @@ async def _invited(tx: Transaction, hashed: bytes, now: int) -> User | None:
 async def _require_free(tx: Transaction, user: User) -> None:
     holder = await users.by_email(tx, user.organization, user.email)
     if holder is not None and holder.id != user.id:
-        raise invalid("/email", "is taken")
+        raise invalid("/email", "is taken", code="email_taken")
 
 
 async def _require_another_owner(tx: Transaction, user: User) -> None:
@@ -195,7 +195,7 @@ async def _require_another_owner(tx: Transaction, user: User) -> None:
         if any(other.is_active_owner and other.id != user.id for other in owners):
             return
         last = owners[-1].id
-    raise Conflict("This is the last active owner. Make another user an owner first.")
+    raise Conflict("This is the last active owner. Make another user an owner first.", code="last_owner")
 
 
 def _changed(stored: User, fields: UserFields, entry: _Entry, now: int) -> User:

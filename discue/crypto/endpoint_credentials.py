@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from discue.crypto.signing import SigningSecret
 from discue.domain.egress import parse_target
-from discue.domain.errors import Unprocessable, invalid, malformed
+from discue.domain.errors import Unprocessable, invalid, missing_field
 from discue.domain.model import Authentication, AuthenticationType
 
 TYPES: Final[tuple[AuthenticationType, ...]] = get_args(AuthenticationType)
@@ -120,10 +120,10 @@ def parse_credentials(fields: AuthenticationFields, now: int) -> Credentials:
     # Unknown fields first: a client that chose the wrong type gets that error, and not one about a missing field.
     for name in given:
         if name not in (*own, "type"):
-            raise _invalid_field(name, f"is not a field of the type {kind}")
+            raise invalid(_pointer(name), f"is not a field of the type {kind}", code="conflicting_fields")
     for name in (*_REQUIRED[kind], secret):
         if name not in given:
-            raise malformed(_pointer(name), "is missing")
+            raise missing_field(_pointer(name))
     for name in own:
         if name in given and (rule := _RULES[name](given[name])):
             raise _invalid_field(name, rule)

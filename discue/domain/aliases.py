@@ -67,6 +67,7 @@ def reconcile(alias: str | None, name: str | None, stored: str | None) -> str | 
     if len(changes) > 1:
         raise Unprocessable(
             "The fields alias and name are synonyms, but have different values.",
+            code="conflicting_fields",
             faults=(Fault("/alias", "differs from name"), Fault("/name", "differs from alias")),
         )
     return changes.pop() if changes else stored

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 import msgspec
 
 from discue.domain.clock import rfc3339
-from discue.domain.errors import below, invalid, malformed
+from discue.domain.errors import below, invalid, malformed, missing_field
 from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, Headers
 from discue.domain.messages import Entry
 
@@ -167,7 +167,7 @@ def parse_structured_event(members: Mapping[str, msgspec.Raw], pointer: str = ""
     data, encoded = members.get("data"), members.get("data_base64", _NULL)
     if bytes(encoded) != b"null":
         if data is not None and bytes(data) != b"null":
-            raise invalid(f"{pointer}/data_base64", "cannot be combined with data")
+            raise invalid(f"{pointer}/data_base64", "cannot be combined with data", code="conflicting_fields")
         return _message(values, _base64_data(encoded, f"{pointer}/data_base64"), media_type, f"{pointer}/data")
     if data is None:
         return _message(values, b"", "" if declared is None else media_type, f"{pointer}/data")
@@ -207,7 +207,7 @@ def _check_data(data: bytes, pointer: str, *, is_json: bool) -> None:
 def _check_attributes(values: Mapping[str, str], pointer: str, prefix: str) -> None:
     for name in REQUIRED:
         if name not in values:
-            raise malformed(below(pointer, prefix + name), "is required")
+            raise missing_field(below(pointer, prefix + name), "is required")
     for name, value in values.items():
         rule = _broken_rule(name, value)
         if rule:

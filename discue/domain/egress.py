@@ -228,9 +228,17 @@ def parse_target(url: str, pointer: str) -> Target:
 
 def check_target(target: Target, policy: EgressPolicy, pointer: str) -> None:
     """Raise Unprocessable if the host is a literal address that the policy refuses."""
-    reason = policy.refusal(target.literal) if target.literal is not None else None
-    if reason is not None:
-        raise invalid(pointer, f"must have a public address; this one is {reason}")
+    if target.literal is not None and policy.refusal(target.literal) is not None:
+        raise refused_address(pointer)
+
+
+def refused_address(pointer: str) -> Unprocessable:
+    """Return the error for a URL whose host has no address that requests may be sent to.
+
+    It has one sentence for every class of addresses: clients must not learn what a name resolves to in the network.
+    """
+    rule = "must have a public address; the operator can allow others with `allow_private_targets`"
+    return invalid(pointer, rule, code="address_refused")
 
 
 def host_key(hostname: str) -> str | None:

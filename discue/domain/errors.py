@@ -3,6 +3,8 @@
 from http import HTTPStatus
 from typing import ClassVar, NamedTuple
 
+from discue.domain.error_codes import REASONS
+
 
 class Fault(NamedTuple):
     """An invalid place in a request."""
@@ -14,110 +16,144 @@ class Fault(NamedTuple):
 
 
 class DiscueError(Exception):
-    """Internal error."""
+    """Base of all errors. Each has the code of its exact reason: a key of `REASONS`."""
 
     status: ClassVar[int] = 500
+    code: str = "internal_error"
 
     def __init__(
         self,
         detail: str | None = None,
         *,
+        code: str = "",
         faults: tuple[Fault, ...] = (),
         retry_after_seconds: int | None = None,
         allow: tuple[str, ...] = (),
     ) -> None:
-        """`detail` defaults to the docstring of the class. `allow` lists the methods for an `Allow` header."""
-        self.detail = detail if detail is not None else (type(self).__doc__ or "").strip()
+        """`code` defaults to that of the class, and `detail` to its meaning.
+
+        `allow` lists the methods for an `Allow` header.
+        """
+        if code:
+            self.code = code
+        self.detail = REASONS[self.code].meaning if detail is None else detail
         self.faults = faults
         self.retry_after_seconds = retry_after_seconds
         self.allow = allow
         super().__init__(self.detail)
 
 
-class BadRequest(DiscueError):
+class _OfSeveralReasons(DiscueError):
+    """An error of a status that has several reasons. Each place that raises it names the code."""
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        code: str,
+        faults: tuple[Fault, ...] = (),
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(detail, code=code, faults=faults, retry_after_seconds=retry_after_seconds)
+
+
+class BadRequest(_OfSeveralReasons):
     """The request is malformed."""
 
     status = 400
 
 
 class Unauthorized(DiscueError):
-    """A valid API key is required in the X-API-KEY header."""
+    """The request has no valid API key."""
 
     status = 401
+    code = "key_missing"
 
 
 class QuotaExceeded(DiscueError):
     """A quota of the organization is exceeded."""
 
     status = 402
+    code = "quota_exceeded"
 
 
 class Forbidden(DiscueError):
-    """The API key does not have the required scope."""
+    """The API key may not do this."""
 
     status = 403
+    code = "scope_missing"
 
 
 class LockedOut(Forbidden):
-    """Too many failed authentication attempts. Wait for the time in Retry-After, then use a valid key."""
+    """Too many authentication attempts have failed."""
+
+    code = "locked_out"
 
 
 class NotFound(DiscueError):
     """The resource does not exist."""
 
     status = 404
+    code = "not_found"
 
 
 class MethodNotAllowed(DiscueError):
-    """The method is not supported here; see the Allow header."""
+    """The path does not support the method."""
 
     status = 405
+    code = "method_not_allowed"
 
 
 class NotAcceptable(DiscueError):
-    """Responses are JSON, which the Accept header excludes."""
+    """The Accept header excludes JSON."""
 
     status = 406
+    code = "not_acceptable"
 
 
 class RequestTimeout(DiscueError):
     """The request body did not arrive in time."""
 
     status = 408
+    code = "request_timeout"
 
 
-class Conflict(DiscueError):
+class Conflict(_OfSeveralReasons):
     """The request conflicts with the current state of the resource."""
 
     status = 409
 
 
 class PreconditionFailed(DiscueError):
-    """The resource has changed since the version in If-Match. Fetch the current version and try again."""
+    """The resource has changed since the version in If-Match."""
 
     status = 412
+    code = "precondition_failed"
 
 
 class PayloadTooLarge(DiscueError):
-    """The request body is too large."""
+    """The request body, or a message in it, is too large."""
 
     status = 413
+    code = "body_too_large"
 
 
 class UriTooLong(DiscueError):
     """The request URI is too long."""
 
     status = 414
+    code = "uri_too_long"
 
 
 class UnsupportedMediaType(DiscueError):
-    """The request body must be JSON, with Content-Type: application/json."""
+    """The request body is not announced as JSON."""
 
     status = 415
+    code = "unsupported_media_type"
 
 
-class Unprocessable(DiscueError):
-    """The request has invalid values; see "errors"."""
+class Unprocessable(_OfSeveralReasons):
+    """The request has invalid values."""
 
     status = 422
 
@@ -126,35 +162,43 @@ class Locked(DiscueError):
     """The organization is suspended."""
 
     status = 423
+    code = "organization_suspended"
 
 
 class TooManyRequests(DiscueError):
-    """The rate limit is exceeded. Wait for the time in Retry-After."""
+    """The rate limit is exceeded."""
 
     status = 429
+    code = "rate_limited"
 
 
 class HeadersTooLarge(DiscueError):
     """The request headers are too large."""
 
     status = 431
+    code = "headers_too_large"
 
 
 class Unavailable(DiscueError):
-    """The service is temporarily unavailable. Try again soon."""
+    """The request had no effect, and can be tried again soon."""
 
     status = 503
+    code = "not_stored"
 
-    def __init__(self, detail: str | None = None, *, retry_after_seconds: int = 1) -> None:
-        super().__init__(detail, retry_after_seconds=retry_after_seconds)
+    def __init__(self, detail: str | None = None, *, code: str = "", retry_after_seconds: int = 1) -> None:
+        super().__init__(detail, code=code, retry_after_seconds=retry_after_seconds)
 
 
 class StoreUnavailable(Unavailable):
-    """The database cannot be written at the moment. Try again soon."""
+    """The database is not available. Unless the code is `not_stored`, it is unknown whether it stored the request."""
+
+    code = "outcome_unknown"
 
 
 class Overloaded(Unavailable):
-    """Requests arrive faster than they can be stored. Try again soon."""
+    """Requests arrive faster than they can be handled."""
+
+    code = "overloaded"
 
 
 class StoreUnusable(DiscueError):
@@ -165,20 +209,27 @@ class SettingsInvalid(DiscueError):
     """The settings are invalid."""
 
 
-def invalid(pointer: str, rule: str) -> Unprocessable:
+def invalid(pointer: str, rule: str, *, code: str = "invalid_value") -> Unprocessable:
     """Return the error for a value that breaks a rule. `rule` is a predicate, such as "must be a string"."""
-    return Unprocessable(_sentence(pointer, rule), faults=(Fault(pointer, rule),))
+    return Unprocessable(sentence_of(pointer, rule), code=code, faults=(Fault(pointer, rule),))
 
 
-def malformed(pointer: str, rule: str) -> BadRequest:
-    """Return the error for a value that is missing, has the wrong type, or cannot be parsed."""
-    return BadRequest(_sentence(pointer, rule), faults=(Fault(pointer, rule),))
+def malformed(pointer: str, rule: str, *, code: str = "wrong_type") -> BadRequest:
+    """Return the error for a value that has the wrong type, or cannot be parsed."""
+    return BadRequest(sentence_of(pointer, rule), code=code, faults=(Fault(pointer, rule),))
 
 
-def _sentence(pointer: str, rule: str) -> str:
+def missing_field(pointer: str, rule: str = "is missing") -> BadRequest:
+    """Return the error for a value that is missing."""
+    return malformed(pointer, rule, code="missing_field")
+
+
+def sentence_of(pointer: str, rule: str) -> str:
+    """Return the sentence about a place of the request that breaks a rule."""
+    end = "" if rule.endswith("?") else "."
     if pointer.startswith("?"):
-        return f"The query parameter {pointer[1:]} {rule}."
-    return f"The value at {pointer} {rule}." if pointer else f"The request body {rule}."
+        return f"The query parameter {pointer[1:]} {rule}{end}"
+    return f"The value at {pointer} {rule}{end}" if pointer else f"The request body {rule}{end}"
 
 
 # HTTPStatus renamed these phrases in Python 3.13. Responses have the same title on every version.

@@ -88,12 +88,13 @@ def parse_filter(text: bytes, pointer: str, cpu_time: CpuTime | None = None) -> 
     for each invalid place.
     """
     if len(text) > MAX_BYTES:
-        raise invalid(pointer, f"has {len(text)} bytes; at most {MAX_BYTES} are allowed")
+        raise invalid(pointer, f"has {len(text)} bytes; at most {MAX_BYTES} are allowed", code="invalid_filter")
     parser = _Parser(cpu_time)
-    condition = parser.clause(decode_strictly(text, pointer), pointer, 1)
+    condition = parser.clause(decode_strictly(text, pointer, code="invalid_filter"), pointer, 1)
     if parser.faults:
         first = parser.faults[0]
-        raise Unprocessable(f"Invalid filter: {first.pointer} {first.detail}.", faults=tuple(parser.faults))
+        detail = f"Invalid filter: {first.pointer} {first.detail}."
+        raise Unprocessable(detail, code="invalid_filter", faults=tuple(parser.faults))
     return condition
 
 

@@ -53,7 +53,9 @@ def check_headers(sent: Mapping[str, str], pointer: str) -> Headers:
     if sum(len(name) + len(value) for name, value in sent.items()) > MAX_CHARACTERS:
         faults.append(Fault(pointer, f"must have at most {MAX_CHARACTERS} characters in total"))
     if faults:
-        raise Unprocessable(f"Invalid header: {faults[0].pointer} {faults[0].detail}.", faults=tuple(faults))
+        raise Unprocessable(
+            f"Invalid header: {faults[0].pointer} {faults[0].detail}.", code="invalid_value", faults=tuple(faults)
+        )
     return tuple(sent.items())
 
 

@@ -127,7 +127,7 @@ def check_timing(timing: Timing) -> None:
     except CronSimError as error:
         raise invalid("/cron", f"is not a valid cron expression: {str(error).lower()}") from None
     if timing.starts_at is not None and timing.ends_at is not None and timing.ends_at <= timing.starts_at:
-        raise invalid("/ends_at", "must be later than starts_at")
+        raise invalid("/ends_at", "must be later than starts_at", code="conflicting_fields")
 
 
 def runs_after(timing: Timing, instant: int, limit: int) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from discue.domain.errors import Fault, below
 from discue.domain.patterns import Patterns, without_delimiters
+from discue.domain.suggestions import suggestion
 
 MAX_RULES: Final = 1_000
 MAX_LEVELS: Final = 32
@@ -68,7 +69,10 @@ class _Checker:
     def _check_fields(self, kind: str, rule: dict[str, Any], pointer: str, level: int) -> Iterator[Fault]:
         for name in rule:
             if name not in _FIELDS[kind]:
-                yield Fault(below(pointer, name), f"is not a known field of a rule for {_WITH_ARTICLE[kind]}")
+                yield Fault(
+                    below(pointer, name),
+                    f"is not a known field of a rule for {_WITH_ARTICLE[kind]}{suggestion(name, _FIELDS[kind])}",
+                )
         for name in ("required", "strict"):
             if name in _FIELDS[kind] and not isinstance(rule.get(name, True), bool):
                 yield Fault(below(pointer, name), "must be true or false")

@@ -294,14 +294,15 @@ def parse_schema(text: bytes, language: SchemaLanguage, cpu_time: CpuTime | None
     With `cpu_time`, the speed of each pattern is measured: that takes up to some seconds. Raises Unprocessable with a
     fault for each invalid place (at most 100).
     """
-    value = decode_strictly(text, f"/{FIELDS[language]}")
+    value = decode_strictly(text, f"/{FIELDS[language]}", code="invalid_schema")
     _compile(value, language, Patterns(cpu_time))
     return Schema(text.decode(), language, sha256(canonical_json(value).encode()).hexdigest())
 
 
 def compile_schema(text: str, language: SchemaLanguage) -> SchemaValidator:
     """Return the validator of a valid schema. Compiling costs about as much as 100 validations, so cache the result."""
-    return _compile(decode_strictly(text.encode(), f"/{FIELDS[language]}"), language, Patterns(None))
+    value = decode_strictly(text.encode(), f"/{FIELDS[language]}", code="invalid_schema")
+    return _compile(value, language, Patterns(None))
 
 
 def _compile(value: Any, language: SchemaLanguage, patterns: Patterns) -> SchemaValidator:
@@ -317,7 +318,9 @@ def _compile(value: Any, language: SchemaLanguage, patterns: Patterns) -> Schema
             return SchemaValidator(document.expanded, _max_bytes(document.cost))
         except (ValueError, RecursionError):
             faults = (Fault(pointer, "is not a supported schema"),)
-    raise Unprocessable(f"Invalid schema: {faults[0].pointer} {faults[0].detail}.", faults=faults)
+    raise Unprocessable(
+        f"Invalid schema: {faults[0].pointer} {faults[0].detail}.", code="invalid_schema", faults=faults
+    )
 
 
 def _max_bytes(cost: Cost) -> int:

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from discue.domain.errors import BadRequest, Fault, Forbidden, Unprocessable, escaped, invalid, malformed
+from discue.domain.suggestions import suggestion
 
 RESOURCES = (
     "api_clients",
@@ -91,7 +92,9 @@ def check_grant(requested: Scopes, granter: Scopes, pointer: str = "/scopes") ->
     protected = [resource for resource in requested if resource in PROTECTED]
     if protected:
         raise Unprocessable(
-            f'The protected scope "{protected[0]}" cannot be granted through the API.',
+            f'The protected scope "{protected[0]}" cannot be granted through the API: '
+            "the operator grants it with `discue keys create --scope`.",
+            code="scope_protected",
             faults=tuple(Fault(f"{pointer}/{resource}", "is protected") for resource in protected),
         )
     # An empty list of targets means all: `covers` treats it so, or a restricted key could grant everything.
@@ -99,6 +102,7 @@ def check_grant(requested: Scopes, granter: Scopes, pointer: str = "/scopes") ->
     if excessive:
         raise Forbidden(
             f'An API key cannot grant more access to "{excessive[0]}" than it has.',
+            code="scope_exceeded",
             faults=tuple(Fault(f"{pointer}/{resource}", "is more than the key has") for resource in excessive),
         )
 
@@ -166,10 +170,16 @@ class _Faults:
 
     def __init__(self) -> None:
         self._malformed: list[Fault] = []
+        self._has_unknown_field = False
         self._invalid: list[Fault] = []
 
     def malformed(self, pointer: str, detail: str) -> None:
         self._malformed.append(Fault(pointer, detail))
+
+    def unknown(self, pointer: str, name: str, known: tuple[str, ...]) -> None:
+        """Note a field that does not exist."""
+        self._has_unknown_field = True
+        self.malformed(f"{pointer}/{escaped(name)}", "is not a known field" + suggestion(name, known))
 
     def invalid(self, pointer: str, detail: str) -> None:
         self._invalid.append(Fault(pointer, detail))
@@ -177,10 +187,12 @@ class _Faults:
     def raise_any(self) -> None:
         # Bounded: a request may contain thousands of invalid places.
         if self._malformed:
-            raise BadRequest('The scopes are malformed; see "errors".', faults=tuple(self._malformed[:_MAX_FAULTS]))
+            code = "unknown_field" if self._has_unknown_field else "wrong_type"
+            faults = tuple(self._malformed[:_MAX_FAULTS])
+            raise BadRequest('The scopes are malformed; see "errors".', code=code, faults=faults)
         if self._invalid:
             faults = tuple(self._invalid[:_MAX_FAULTS])
-            raise Unprocessable('The scopes have invalid values; see "errors".', faults=faults)
+            raise Unprocessable('The scopes have invalid values; see "errors".', code="invalid_value", faults=faults)
 
 
 def _parse_map(value: dict[str, object], pointer: str, faults: _Faults) -> dict[str, Scope]:
@@ -188,7 +200,7 @@ def _parse_map(value: dict[str, object], pointer: str, faults: _Faults) -> dict[
     for resource, entry in value.items():
         entry_pointer = f"{pointer}/{escaped(resource)}"
         if resource not in RESOURCES:
-            faults.invalid(entry_pointer, "is not a resource")
+            faults.invalid(entry_pointer, "is not a resource" + suggestion(resource, RESOURCES))
         elif not isinstance(entry, dict):
             faults.malformed(entry_pointer, "must be an object")
         else:
@@ -208,7 +220,7 @@ def _parse_list(value: Sequence[object], pointer: str, faults: _Faults) -> dict[
         if not isinstance(resource, str):
             faults.malformed(f"{entry_pointer}/resource", "must be a string")
         elif resource not in RESOURCES:
-            faults.invalid(f"{entry_pointer}/resource", "is not a resource")
+            faults.invalid(f"{entry_pointer}/resource", "is not a resource" + suggestion(resource, RESOURCES))
         elif resource in scopes:
             faults.invalid(f"{entry_pointer}/resource", "is listed twice")
         else:
@@ -219,7 +231,7 @@ def _parse_list(value: Sequence[object], pointer: str, faults: _Faults) -> dict[
 def _parse_scope(entry: dict[str, object], pointer: str, known: tuple[str, ...], faults: _Faults) -> Scope:
     for name in entry:
         if name not in known:
-            faults.malformed(f"{pointer}/{escaped(name)}", "is not a known field")
+            faults.unknown(pointer, name, known)
     access = _parse_access(entry.get("access", "write"), f"{pointer}/access", faults)
     return Scope(access, _parse_targets(entry.get("targets", []), f"{pointer}/targets", faults))
 
@@ -230,7 +242,7 @@ def _parse_access(value: object, pointer: str, faults: _Faults) -> Access:
     elif value == "read":
         return "read"
     elif value != "write":
-        faults.invalid(pointer, "must be read or write")
+        faults.invalid(pointer, "must be read or write" + suggestion(value, ("read", "write")))
     return "write"
 
 

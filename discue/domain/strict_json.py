@@ -16,11 +16,11 @@ class _NotStrict(ValueError):
     """The rule that a text breaks."""
 
 
-def decode_strictly(text: bytes, pointer: str) -> object:
+def decode_strictly(text: bytes, pointer: str, *, code: str) -> object:
     """Return the value of a text that is valid JSON and means the same to every parser.
 
-    Raises Unprocessable if it is too large, and for repeated members, numbers out of the range of double precision,
-    unpaired surrogates, and excessive nesting.
+    Raises Unprocessable with `code` if it is too large, and for repeated members, numbers out of the range of double
+    precision, unpaired surrogates, and excessive nesting.
     """
     try:
         if len(text) > MAX_BYTES:
@@ -40,7 +40,7 @@ def decode_strictly(text: bytes, pointer: str) -> object:
         rule = str(error)
     else:
         return value
-    raise invalid(pointer, rule)
+    raise invalid(pointer, rule, code=code)
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Final
+
+_LONGEST: Final = 100
 
 
 def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
@@ -9,5 +12,6 @@ def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
 
     `prefix` is what all names start with. It is not in `known`, because it would make all of them similar.
     """
-    close = get_close_matches(word, known, n=1)
+    # Comparing takes longer for long words, and a name of that length resembles none.
+    close = get_close_matches(word[:_LONGEST], known, n=1)
     return f"; did you mean {prefix}{close[0]}?" if close else ""

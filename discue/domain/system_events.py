@@ -171,9 +171,9 @@ def type_of(event: type[SystemEvent]) -> str:
 def check_not_reserved(alias: str) -> None:
     """Raise Unprocessable for the alias that only the system queue may have."""
     if alias == SYSTEM_QUEUE_ALIAS:
-        raise invalid("/alias", "is reserved for the events of the service")
+        raise invalid("/alias", "is reserved for the events of the service", code="alias_taken")
 
 
 def publishing_refused() -> Forbidden:
     """Return the error for a client that publishes to the system queue."""
-    return Forbidden(f"Only the service publishes to the queue {SYSTEM_QUEUE_ALIAS}.")
+    return Forbidden(f"Only the service publishes to the queue {SYSTEM_QUEUE_ALIAS}.", code="system_queue_read_only")

@@ -186,7 +186,7 @@ def check_sizes(messages: Sequence[NewMessage], limit: int, *, destination: str 
         if len(message.body) > limit:
             fault = Fault(message.pointer, f"has {len(message.body)} bytes; at most {limit} are allowed")
             sentence = f"A message of {destination or 'this queue'} can have at most {limit} bytes."
-            raise PayloadTooLarge(sentence, faults=(fault,))
+            raise PayloadTooLarge(sentence, code="message_too_large", faults=(fault,))
 
 
 def _violations(message: NewMessage, checker: SchemaValidator) -> Sequence[Fault]:
@@ -200,7 +200,7 @@ def _require_none(faults: Sequence[Fault], destination: str) -> None:
         sentence = (
             f"The schema of {destination or 'the queue'} rejects the data: {faults[0].pointer} {faults[0].detail}."
         )
-        raise Unprocessable(sentence, faults=tuple(faults[:MAX_FAULTS]))
+        raise Unprocessable(sentence, code="schema_violation", faults=tuple(faults[:MAX_FAULTS]))
 
 
 class Pause:

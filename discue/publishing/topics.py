@@ -154,7 +154,9 @@ async def _destinations(
     chosen = [(way, taken[way]) for way in topic.ways if taken[way]]
     rows = sum(len(indexes) for _, indexes in chosen)
     if rows > MAX_ROWS:
-        raise invalid("/messages", f"would store {rows} messages in all queues together; the limit is {MAX_ROWS}")
+        raise invalid(
+            "/messages", f"would store {rows} messages in all queues together; the limit is {MAX_ROWS}", code="too_many"
+        )
     destinations = []
     pause = Pause()
     for way, indexes in chosen:

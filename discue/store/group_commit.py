@@ -215,7 +215,7 @@ class GroupCommit:
             for future in futures:
                 resolve(future, error)
             if isinstance(error, StoreUnavailable):
-                self._refuse_waiting(error)
+                self._refuse_waiting()
             return
         finally:
             self.commit_time.end()
@@ -225,8 +225,9 @@ class GroupCommit:
             resolve(future, result)
         self._on_end(outcome)
 
-    def _refuse_waiting(self, error: StoreUnavailable) -> None:
+    def _refuse_waiting(self) -> None:
         """Fail what waits: each batch would only fail in turn, and callers that learn it now can retry earlier."""
+        error = StoreUnavailable(code="not_stored")
         self._on_taken([item for item, _ in (*self.appends, *self.topic_appends)])
         for waiting in (self.appends, self.settles, self.works, self.topic_appends):
             for _, future in cast("_Waiting[Any]", waiting):

@@ -6,7 +6,7 @@ A page scans a limited number of messages: if it is cut short, it says where to 
 from collections.abc import Sequence
 from typing import Final
 
-from discue.domain.errors import BadRequest, Fault
+from discue.domain.errors import malformed
 from discue.domain.messages import decode_options
 from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import Accepts, MessageSource, scanned_position
@@ -156,5 +156,5 @@ async def _in_state(tx: Transaction, key: tuple[int, int], rows: Sequence[Row], 
     states = await states_of_messages(tx, *key, [listed_row(row) for row in rows])
     if states is None:
         rule = f"needs the parameter listener: a queue has more than {LISTENERS_AT_MOST} listeners"
-        raise BadRequest(f"The query parameter state {rule}.", faults=(Fault("?state", rule),))
+        raise malformed("?state", rule, code="invalid_parameter")
     return [row for row in rows if states[row[1][2]] == state]

@@ -288,7 +288,9 @@ async def _living(tx: Transaction, rows: Sequence[Row], live: LiveQueues) -> lis
 
 
 def _no_listener(rule: str) -> BadRequest:
-    return BadRequest(f"The query parameter listener {rule}.", faults=(Fault("?listener", rule),))
+    return BadRequest(
+        f"The query parameter listener {rule}.", code="invalid_parameter", faults=(Fault("?listener", rule),)
+    )
 
 
 _DEEPEST: Final = 1_000

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.errors import BadRequest, Fault
+from discue.domain.errors import BadRequest, malformed
 from discue.domain.ids import decode, encode
 from discue.domain.window import Window
 from discue.store.deliveries import Recipient, missed_range
@@ -266,4 +266,4 @@ class _OfAll:
 
 
 def _wrong(name: str, rule: str) -> BadRequest:
-    return BadRequest(f"The query parameter {name} {rule}.", faults=(Fault(f"?{name}", rule),))
+    return malformed(f"?{name}", rule, code="invalid_parameter")

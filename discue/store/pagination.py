@@ -295,7 +295,7 @@ async def _merged(parts: Sequence[_ReadPart], limit: int, *, newest_first: bool)
 def too_far() -> BadRequest:
     """Return the error for a numbered page that can only be reached by reading all that comes before it."""
     rule = "is too far from the first in this list: follow the `next` links, or use `after` and `before`, instead"
-    return BadRequest(f"The page {rule}.", faults=(Fault("?page", rule),))
+    return BadRequest(f"The page {rule}.", code="invalid_parameter", faults=(Fault("?page", rule),))
 
 
 def created_at(public_id: str) -> int:

@@ -54,7 +54,7 @@ def test_invalid_json_is_400_with_its_position(cast: Cast, content: bytes, says:
 @pytest.mark.parametrize(
     ("content", "pointer", "says"),
     [
-        ('{"retenton":5}', "/retenton", "is not a known field"),
+        ('{"retenton":5}', "/retenton", "is not a known field; did you mean retention?"),
         ('{"a/b~c":5}', "/a~1b~0c", "is not a known field"),
         ('{"alias":5}', "/alias", "must be a string or null, not an integer"),
         ('{"alias":["x"]}', "/alias", "not an array"),

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.api.decoding import BodyDecoder, fault_of, is_json_text
+from discue.api.decoding import BodyDecoder, body_error, is_json_text
 from discue.api.resources.api_keys import ApiKeyBody
 from discue.api.resources.listeners import ListenerBody
 from discue.api.resources.messages import BatchBody, MessageBody
+from discue.api.structs import Body
 from discue.domain.errors import BadRequest
 
 message = BodyDecoder(MessageBody)
@@ -140,7 +141,28 @@ def test_no_bytes_at_all_raise_anything_but_a_bad_request(content: bytes) -> Non
     ],
 )
 def test_the_decoders_words_become_a_pointer_and_a_rule(text: str, pointer: str, detail: str) -> None:
-    assert fault_of(text) == (pointer, detail)
+    assert body_error(text, None).faults == ((pointer, detail),)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "content", "pointer", "known"),
+    [
+        (message, b'{"data":1,"expire_at":5}', "/expire_at", "expires_at"),
+        (batch, b'{"messages":[{"dota":1}]}', "/messages/0/dota", "data"),
+        (BodyDecoder(ListenerBody), b'{"retry":{"attemps":3}}', "/retry/attemps", "attempts"),
+        (BodyDecoder(ListenerBody), b'{"authentication":{"user":"a"}}', "/authentication/user", "username"),
+        (BodyDecoder(ListenerBody), b'{"zzz":1}', "/zzz", ""),
+    ],
+)
+def test_unknown_field_gets_the_nearest_known_name(
+    decoder: BodyDecoder[Body], content: bytes, pointer: str, known: str
+) -> None:
+    with pytest.raises(BadRequest) as raised:
+        decoder.decode(content)
+
+    suggested = f"; did you mean {known}?" if known else ""
+    assert raised.value.code == "unknown_field"
+    assert raised.value.faults == ((pointer, f"is not a known field{suggested}"),)
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_copy_stops_if_writes_fail_and_can_be_continued(tmp_path: Path) -> None:
         connection.close()
 
     assert code == 1
-    assert "cannot be written at the moment" in copying.log.text
+    assert "not available at the moment" in copying.log.text
     assert "run the same command again to continue" in copying.log.text
     assert copy(tmp_path, databases).returncode == 0
 

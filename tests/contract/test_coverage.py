@@ -66,7 +66,7 @@ def test_a_test_names_every_status_of_every_operation() -> None:
 
 
 def test_a_test_names_every_row_of_the_reference() -> None:
-    generated = {"operations", "statuses", "failures"}
+    generated = {"operations", "codes", "failures"}
     named = [
         str(row) for row in rows() if row.kind not in generated and row.page != INDEX and str(row) not in OF_THE_MACHINE
     ]

@@ -387,3 +387,10 @@ def test_invalid_test_request_is_refused(owner: Caller, queue: str) -> None:
 def test_two_organizations_may_use_one_alias(owner: Caller, charlie: Caller) -> None:
     alias = fresh()
     assert owner.create("/queues", alias=alias)["alias"] == charlie.create("/queues", alias=alias)["alias"]
+
+
+@covers("DELETE /queues/{queue_id} 409")
+def test_queue_of_system_events_takes_no_messages_and_cannot_be_deleted(owner: Caller) -> None:
+    system = "/queues/system%2Fevents"
+    assert owner.refused(409, "DELETE", system)["code"] == "system_queue"
+    assert owner.refused(403, "POST", f"{system}/messages", {"data": 1})["code"] == "system_queue_read_only"

@@ -15,7 +15,7 @@ from tests.contract.world import World
 # Whatever answers, it is the same table of routes; what stands behind it is the matter of all other files.
 SETTINGS_MEANT = ("sqlite",)
 
-OF_DOCUMENTATION = ("GET /docs/errors/{status}", "GET /docs/{page}", "GET /docs/{part}/{page}")
+OF_DOCUMENTATION = ("GET /docs/errors/{code}", "GET /docs/{page}", "GET /docs/{part}/{page}")
 """Pages that belong to no organization."""
 
 WITH_BODY = [operation for operation in OPERATIONS if operation.takes_body]
@@ -121,7 +121,7 @@ def test_resource_of_another_organization_is_not_found(world: World, operation: 
     "operation", [each for each in OPERATIONS if "{" in each.path], lambda operation: f"{operation} 404 unknown id"
 )
 def test_an_id_that_nothing_has_is_not_found(world: World, operation: Operation) -> None:
-    path = operation.path.replace("{schema_id}", "0" * 64).replace("{status}", "299")
+    path = operation.path.replace("{schema_id}", "0" * 64).replace("{code}", "no_such_code")
     path = path.rsplit("{", 1)[0] + NOBODYS + path.rsplit("}", 1)[1] if "{" in path else path
     content = operation.example if operation.takes_body else None
     caller_of(world, operation).refused(404, operation.method, world.path(path), content)
@@ -221,8 +221,11 @@ def test_a_list_refuses_a_page_that_is_none(world: World, operation: Operation) 
 
 
 @for_every("operation", READING, lambda operation: f"{operation} unknown parameter")
-def test_an_unknown_parameter_is_ignored(world: World, operation: Operation) -> None:
-    assert asked(world, operation, query="?surprise=1").status_code == 200
+def test_unknown_parameter_is_refused_with_the_nearest_known_name(world: World, operation: Operation) -> None:
+    refused = problem(asked(world, operation, query="?surprise=1"), 400)
+    assert refused["code"] == "unknown_parameter"
+    assert refused["errors"] == [{"pointer": "?surprise", "detail": "is not known"}]
+    assert "did you mean pretty?" in problem(asked(world, operation, query="?prety=true"), 400)["detail"]
 
 
 @for_every("operation", READING, lambda operation: f"{operation} v1")

@@ -250,7 +250,7 @@ def test_another_request_id_is_replaced(owner: Caller, request_id: str) -> None:
     assert len({request_id, *(answer.headers["x-request-id"] for answer in answers)}) == 3
 
 
-@covers("errors.md# Statuses")
+@covers("errors.md# Codes")
 def test_error_names_its_subject(owner: Caller) -> None:
     answer = owner.ask("POST", "/queues", {"alias": "a b"}, headers={"X-Request-Id": "mine"})
     content = problem(answer, 422)
@@ -260,11 +260,12 @@ def test_error_names_its_subject(owner: Caller) -> None:
     assert answer.headers["content-type"].startswith("application/json")
     answer = owner.with_key(None).ask("GET", "/queues", headers={"X-Request-Id": "mine", "Host": "example.com"})
     assert answer.json() == {
-        "type": "http://example.com/docs/errors/401",
+        "type": "http://example.com/docs/errors/key_missing",
+        "code": "key_missing",
         "title": "Unauthorized",
         "status": 401,
         "request_id": "mine",
-        "detail": "A valid API key is required in the X-API-KEY header.",
+        "detail": "An API key is required in the header X-API-KEY.",
     }
 
 

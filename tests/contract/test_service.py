@@ -3,7 +3,7 @@
 import pytest
 
 from tests.contract.caller import Caller
-from tests.contract.reference import DOCUMENT, covers
+from tests.contract.reference import DOCUMENT, OPERATIONS, covers
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_the_document_is_openapi_3_1(nobody: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/docs", "/docs/api", "/docs/quickstart", "/docs/reference/queues", "/docs/errors/404"]
+    "path", ["/docs", "/docs/api", "/docs/quickstart", "/docs/reference/queues", "/docs/errors/not_found"]
 )
 def test_the_pages_are_html_from_this_service_alone(nobody: Caller, path: str) -> None:
     answer = nobody.ask("GET", path, headers={"Accept": "text/html"})
@@ -51,8 +51,12 @@ def test_unknown_page_is_not_found(nobody: Caller, path: str) -> None:
     assert "/docs lists" in nobody.refused(404, "GET", path)["detail"]
 
 
-@covers("GET /docs/errors/{status} 404")
-def test_each_status_has_a_page_and_no_other_does(nobody: Caller, owner: Caller) -> None:
-    leads_to = owner.refused(422, "POST", "/queues", {"alias": "x!"})["type"]
-    assert nobody.ask("GET", leads_to).status_code == 200
-    nobody.refused(404, "GET", "/docs/errors/299")
+@covers("GET /docs/errors/{code} 404", "errors.md# Codes")
+def test_each_code_has_a_page_and_no_other_does(nobody: Caller, owner: Caller) -> None:
+    problem = owner.refused(422, "POST", "/queues", {"alias": "x!"})
+    assert problem["type"].endswith(f"/docs/errors/{problem['code']}")
+    assert nobody.ask("GET", problem["type"]).status_code == 200
+    listed = {code for each in OPERATIONS for codes in each.described["x-error-codes"].values() for code in codes}
+    for code in listed:
+        assert code in nobody.ask("GET", f"/docs/errors/{code}").text
+    nobody.refused(404, "GET", "/docs/errors/no_such_code")

@@ -46,7 +46,7 @@ class World:
             "replay_id": self._replay,
             "topic_id": lambda: self._made("/topics"),
             "channel_id": lambda: self._made(self.path("/topics/{topic_id}/channels"), queue_id=self["queue_id"]),
-            "status": lambda: "404",
+            "code": lambda: "not_found",
             "part": lambda: "reference",
             "page": lambda: "pulling",
         }

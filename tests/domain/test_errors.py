@@ -3,22 +3,23 @@ import inspect
 import pytest
 
 from discue.domain import errors
+from discue.domain.error_codes import REASONS
 from discue.domain.errors import DiscueError, reason_phrase
 
 TREE = [
     value
     for value in vars(errors).values()
-    if inspect.isclass(value) and issubclass(value, DiscueError) and value is not DiscueError
+    if inspect.isclass(value) and issubclass(value, DiscueError) and not value.__name__.startswith("_")
 ]
 
 
 @pytest.mark.parametrize("kind", TREE)
-def test_every_error_has_a_status_and_a_default_detail(kind: type[DiscueError]) -> None:
-    error = kind()
+def test_every_error_has_a_status_and_the_meaning_of_its_code_as_its_default_detail(kind: type[DiscueError]) -> None:
+    error = kind(code="not_found")
 
-    assert error.detail == str(error) == (kind.__doc__ or "").strip()
-    assert error.detail.endswith(".")
-    assert str(kind("The tank is empty.")) == "The tank is empty."
+    assert error.code == "not_found"
+    assert error.detail == str(error) == REASONS["not_found"].meaning
+    assert str(kind("The tank is empty.", code="not_found")) == "The tank is empty."
     assert 400 <= kind.status < 600
     assert reason_phrase(kind.status)
 

@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedProcess]:
         yield running
 
 
-@pytest.mark.parametrize("path", ["/docs/api", "/docs/reference/listeners", "/openapi.json", "/docs/errors/503"])
+@pytest.mark.parametrize("path", ["/docs/api", "/docs/reference/listeners", "/openapi.json", "/docs/errors/not_stored"])
 def test_documentation_under_ever_new_hosts_holds_up_nobody(server: ServedProcess, path: str) -> None:
     neighbour = tenant(server, f"com.example.n{path.count('/')}{len(path)}")
     before, ended = quiet(neighbour), threading.Event()

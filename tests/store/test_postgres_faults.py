@@ -106,8 +106,9 @@ async def test_a_commit_that_stopped_waiting_for_its_standby_is_a_failure(
             committing = asyncio.ensure_future(commit(made, settle))
             await becomes(lambda: own_cluster.waiting_commits() == 1, "the commit waits for a standby")
             assert own_cluster.cancel_waiting_commits() == 1
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreUnavailable) as raised:
                 await committing
+        assert raised.value.code == "outcome_unknown"
         assert "commit" in made.places
         assert any(isinstance(error, CommitUncertain) for error in made.errors)
         assert isinstance(await made.append(200), Appended)
@@ -120,12 +121,11 @@ async def through_proxy(address: str) -> AsyncIterator[tuple[Proxy, Opened]]:
         yield proxy, made
 
 
-async def _appends(made: Opened, first: int, count: int) -> list[object]:
+def _appends(made: Opened, first: int, count: int) -> list[asyncio.Task[object]]:
     async def one(number: int) -> object:
         return (await made.engine.commit(Batch(appends=(an_append(QUEUE, number, 1, 2_000),)))).appends[0]
 
-    numbers = range(first, first + count)
-    return list(await asyncio.gather(*(one(number) for number in numbers), return_exceptions=True))
+    return [asyncio.create_task(one(number)) for number in range(first, first + count)]
 
 
 async def _recovered(made: Opened) -> None:
@@ -144,14 +144,19 @@ async def test_connections_that_are_cut_in_the_middle_of_commits_lose_nothing_th
         await made.lay()
         await made.listen()
         answered: set[str] = set()
+        not_stored: set[str] = set()
         for round_number in range(3):
-            appending = asyncio.ensure_future(_appends(made, 1_000 * (round_number + 1), 300))
-            await asyncio.sleep(0.02)
+            first = 1_000 * (round_number + 1)
+            appending = _appends(made, first, 300)
+            await asyncio.wait(appending, return_when=asyncio.FIRST_COMPLETED)
             await proxy.cut()
-            answers = await appending
+            answers = await asyncio.gather(*appending, return_exceptions=True)
             assert {type(answer) for answer in answers} <= {Appended, StoreUnavailable}
             assert any(isinstance(answer, StoreUnavailable) for answer in answers)
             answered |= {answer.entries[0].id for answer in answers if isinstance(answer, Appended)}
+            codes = {public_id(first + at): getattr(answer, "code", "") for at, answer in enumerate(answers)}
+            assert "outcome_unknown" in codes.values()
+            not_stored |= {message for message, code in codes.items() if code == "not_stored"}
             assert made.losses == round_number + 1
             await proxy.mend()
             await _recovered(made)
@@ -159,6 +164,7 @@ async def test_connections_that_are_cut_in_the_middle_of_commits_lose_nothing_th
             assert made.losses == round_number + 1
         stored = await made.stored()
         assert answered <= set(stored)
+        assert not_stored.isdisjoint(stored)
         assert await made.rows("SELECT seq FROM log ORDER BY seq") == [(seq + 1,) for seq in range(len(stored))]
 
 
@@ -172,8 +178,9 @@ async def test_while_the_server_is_away_everybody_hears_so_at_once(address: str)
         began = loop.time()
         for _ in range(50):
             for asked in (made.append(100), made.rows("SELECT 1"), made.engine.poll(()), made.work(_nothing)):
-                with pytest.raises(StoreUnavailable):
+                with pytest.raises(StoreUnavailable) as raised:
                     await asked
+                assert raised.value.code == "not_stored"
         assert loop.time() - began < 2
         # One try found that out, and then they come in the background, ever more rarely.
         assert made.places.count("connect") < 20

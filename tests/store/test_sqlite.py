@@ -98,8 +98,9 @@ async def test_a_locked_database_is_unavailable_within_a_second_and_then_works(
     other = apsw.Connection(str(path))
     other.execute(f"BEGIN {how}")
     began = time.monotonic()
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable) as raised:
         await on_file.append(101)
+    assert raised.value.code == "not_stored"
     # Where the lock alone would be waited for, the engine gives up after three seconds.
     assert time.monotonic() - began < 2.5
     assert await on_file.head() == 1
@@ -310,8 +311,9 @@ async def test_commit_fails_if_another_process_keeps_the_lock(path: Path, monkey
     on_file = Opened(path, siblings=True)
     await on_file.engine.open()
     await on_file.prepare()
-    with taken_turn(path), pytest.raises(StoreUnavailable):
+    with taken_turn(path), pytest.raises(StoreUnavailable) as raised:
         await asyncio.wait_for(on_file.append(100), PATIENCE_SECONDS)
+    assert raised.value.code == "not_stored"
     # A batch that failed this way is not stored later.
     assert isinstance(await on_file.append(200), Appended)
     assert await on_file.head() == 1

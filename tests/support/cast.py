@@ -16,9 +16,10 @@ from discue.config.settings import Settings
 from discue.control import api_keys, organizations
 from discue.control.api_keys import KeyFields
 from discue.control.context import ControlContext
+from discue.control.hosts import HostChecks
 from discue.control.organizations import OrganizationFields
 from discue.crypto.passwords import PasswordHashing
-from discue.domain.egress import EgressPolicy
+from discue.domain.egress import EgressPolicy, IPAddress
 from discue.domain.ids import PublicIds, RandomText, RowIds
 from discue.domain.scopes import Principal, Scope
 from discue.publishing.publish import Publisher
@@ -69,7 +70,12 @@ def control_of(store: Store, clock: StandingClock) -> ControlContext:
         egress=EgressPolicy(),
         settings=settings,
         passwords=PasswordHashing(CHEAP),
+        hosts=HostChecks(_unresolved),
     )
+
+
+async def _unresolved(host: str, port: int) -> list[IPAddress]:
+    raise OSError("tests have no name server")
 
 
 def publisher_of(control: ControlContext, cache: ControlPlaneCache | None = None) -> Publisher:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -57,7 +57,8 @@ class Description:
             declared = ", ".join(operation["responses"])
             return [f"the status {seen.status} is not declared for {method.upper()} {path} (declared: {declared})"]
         followed = self._followed(response)
-        return [*self._header_faults(seen, followed), *self._body_faults(seen, followed)]
+        codes = operation["x-error-codes"].get(str(seen.status), [])
+        return [*self._header_faults(seen, followed), *self._body_faults(seen, followed), *_code_faults(seen, codes)]
 
     def _path(self, path: str) -> str | None:
         return next((template for pattern, template in self._paths if pattern.fullmatch(path)), None)
@@ -116,7 +117,18 @@ class Description:
 
 
 _PAGE = "[a-z][a-z_-]*"
-_FORMS = {"schema_id": "[0-9a-f]{64}", "status": "[1-5][0-9]{2}", "page": _PAGE, "part": _PAGE}
+
+
+def _code_faults(seen: Seen, declared: Sequence[str]) -> Iterator[str]:
+    if seen.status < 400 or seen.method == "HEAD":
+        return
+    code = json.loads(seen.content)["code"]
+    # The router refuses what has no form of a name, which the pattern of the path does not tell apart.
+    if code not in declared and code != "no_route":
+        yield f"the code {code} is not declared (declared for {seen.status}: {', '.join(declared)})"
+
+
+_FORMS = {"schema_id": "[0-9a-f]{64}", "code": "[a-z_]{1,64}", "page": _PAGE, "part": _PAGE}
 
 
 _ID = "[0-9A-Za-z]{21}"

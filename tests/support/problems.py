@@ -12,7 +12,8 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     found: dict[str, Any] = answer.json()
     assert found["status"] == status
     assert found["request_id"] == answer.headers["x-request-id"]
-    assert set(found) <= {"type", "title", "status", "detail", "errors", "request_id"}
+    assert set(found) <= {"type", "code", "title", "status", "detail", "errors", "request_id"}
+    assert found["type"].endswith("/docs/errors/" + found["code"])
     return found
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from discue import __version__
 from discue.api.negotiation import JSON
-from discue.api.openapi.responses import HEADERS, problem_components, responses_of, shows_one
+from discue.api.openapi.responses import HEADERS, error_codes_of, problem_components, responses_of, shows_one
 from discue.api.openapi.schemas import (
     CLOUDEVENT_COMPONENTS,
     FILTER_COMPONENTS,
@@ -22,7 +22,7 @@ from discue.api.openapi.schemas import (
 from discue.api.pagination import ALIASES, PRETTY, Parameter
 from discue.api.problems import Problem
 from discue.api.route import NAMED, Method, Route
-from discue.api.structs import EXAMPLE_IDS, PAGE_NAME, PUBLIC_ID, SCHEMA_ID
+from discue.api.structs import ERROR_CODE, EXAMPLE_IDS, PAGE_NAME, PUBLIC_ID, SCHEMA_ID
 from discue.domain.aliases import ALIAS_CHARACTERS, ORGANIZATION_ALIAS_CHARACTERS
 
 _DESCRIPTION = """\
@@ -33,7 +33,7 @@ until the listener acknowledges it.
 - Requests and responses are JSON. Every success is a 200. `POST` and `PUT` on a collection create. `PUT` on a \
 resource changes the fields that it names; `null` resets a field.
 - `HEAD` works for every `GET`. Other methods get a 405 with `Allow`.
-- Unknown fields of a body get a 400; unknown query parameters are ignored. Read-only fields may be sent back.
+- Unknown fields of a body get a 400; so do unknown query parameters. Read-only fields may be sent back.
 - `alias` and `name` are synonyms.
 - Paths take the id of a resource or its alias, with `/` as `%2F`; an id wins over an equal alias. Responses use ids. \
 `PUT` on an alias that names no resource creates it, unless the request has `If-Match`.
@@ -66,7 +66,6 @@ _SECURITY = {
 }
 
 _ETAGS = r'^(?:\*|(?:W/)?"[!#-~]*"(?:, ?(?:W/)?"[!#-~]*")*)$'
-_STATUS = {"type": "integer", "minimum": 100, "maximum": 599}
 _VERBS: Mapping[Method, str] = {"GET": "get", "POST": "create", "PUT": "change", "DELETE": "delete"}
 _OTHER_COLLECTIONS: Mapping[str, str] = {"api_clients": "organizations"}
 """Collections with a second name, by that name."""
@@ -187,8 +186,9 @@ def _names_in(path: str) -> list[str]:
 
 def _id_parameter(name: str) -> dict[str, Any]:
     place = {"name": name, "in": "path", "required": True}
-    if name == "status":
-        return {**place, "description": "The status of an error.", "schema": _STATUS, "example": 404}
+    if name == "code":
+        schema = {"type": "string", "pattern": ERROR_CODE}
+        return {**place, "description": "The code of an error.", "schema": schema, "example": "not_found"}
     if f"{{{name}}}" in _PAGE_STEPS:
         words, example = _PAGE_STEPS[f"{{{name}}}"]
         return {**place, "description": words, "schema": {"type": "string", "pattern": PAGE_NAME}, "example": example}
@@ -247,6 +247,7 @@ def _operation(
         scope = {"resource": route.needs.resource, "access": route.needs.access}
         scope |= {"reads": route.needs.reads} if route.needs.reads else {}
         protection = {"security": [{"ApiKey": []}], "x-required-scope": scope}
+    maker = _maker_of(method, route, routes)
     operation: dict[str, Any] = {
         "operationId": _operation_id(method, route),
         "tags": [_tag_of(route)],
@@ -254,7 +255,8 @@ def _operation(
         "description": route.description,
         "parameters": _parameters(method, route),
         "requestBody": _request_body(route, schemas),
-        "responses": responses_of(method, route, schemas, _maker_of(method, route, routes)),
+        "responses": responses_of(method, route, schemas, maker),
+        "x-error-codes": error_codes_of(method, route, maker),
         **protection,
         **_marks(method, route, routes),
     }

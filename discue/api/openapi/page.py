@@ -184,10 +184,13 @@ def _responses(document: Document, operation: Mapping[str, Any]) -> str:
     # Messages as a stream of events, the only second media type, have the fields of the first.
     body, *_ = operation["responses"]["200"]["content"].items()
     rows = [
-        (f"<code>{text(status)}</code>", prose(_followed(document, response)["description"]))
-        for status, response in operation["responses"].items()
+        (
+            f"<code>{text(status)}</code>",
+            ", ".join(f"<code>{text(code)}</code>" for code in operation["x-error-codes"].get(status, ())),
+        )
+        for status in operation["responses"]
     ]
-    return f"{_body(document, 'Response', body)}<h4>Statuses</h4>{_table(('status', 'meaning'), rows)}"
+    return f"{_body(document, 'Response', body)}<h4>Statuses</h4>{_table(('status', 'codes'), rows)}"
 
 
 def _fields(document: Document, schema: Mapping[str, Any]) -> str:

@@ -1,19 +1,45 @@
 """The responses of a route in the OpenAPI document: statuses, headers and bodies."""
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from discue.api.negotiation import EVENTS, JSON, PROBLEM
 from discue.api.openapi.schemas import Schema, direct_structs_of, example_of, ref_to
-from discue.api.problems import WWW_AUTHENTICATE, client_errors
+from discue.api.problems import WWW_AUTHENTICATE
 from discue.api.route import Method, Route
-from discue.domain.errors import DiscueError, Unavailable, reason_phrase
+from discue.api.structs import NamedBody
+from discue.domain.error_codes import REASONS
+from discue.domain.errors import reason_phrase
 
 _NOT_MODIFIED = 304
 
-# 403 everywhere: a key that is presented without need can be locked out, too.
-_ALWAYS = (400, 403, 406, 414, 429, 431, 500, 503)
+# locked_out everywhere: a key that is presented without need can be locked out, too.
+_ALWAYS = (
+    "unknown_parameter",
+    "invalid_header",
+    "locked_out",
+    "not_acceptable",
+    "uri_too_long",
+    "rate_limited",
+    "headers_too_large",
+    "internal_error",
+    "not_ready",
+    "not_stored",
+    "overloaded",
+)
+_WITH_KEY = ("key_missing", "key_unknown", "key_disabled", "key_expired", "scope_missing", "organization_suspended")
+_WITH_BODY = (
+    "invalid_json",
+    "duplicate_field",
+    "unknown_field",
+    "missing_field",
+    "wrong_type",
+    "request_timeout",
+    "body_too_large",
+    "unsupported_media_type",
+)
+_CREATING = ("request_in_flight", "idempotency_key_reused", "invalid_value")
+_PUBLISHING = ("quota_exceeded", "message_too_large", "schema_violation", "conflicting_fields")
 
 _EVENTS: Mapping[str, Any] = {
     EVENTS: {
@@ -92,26 +118,44 @@ def shows_one(route: Route) -> bool:
     )
 
 
-def _statuses(method: Method, route: Route) -> list[int]:
-    """Return every status except 200 that the route can respond to a method with."""
-    found = {*_ALWAYS, *route.statuses}
+def _codes(method: Method, route: Route) -> set[str]:
+    """Return the code of every error that the route can respond to a method with."""
+    found = {*_ALWAYS, *route.codes}
+    if route.query:
+        found.add("invalid_parameter")
     if route.needs is not None:
-        found.update((401, 423))
+        found.update(_WITH_KEY)
     if "{" in route.path:
-        found.add(404)
+        found.add("not_found")
     if route.takes_body:
-        found.update((408, 413, 415))
+        found.update(_WITH_BODY)
+    if issubclass(route.request, NamedBody):
+        found.add("conflicting_fields")
     if route.creates:
-        found.update((409, 422))
+        found.update(_CREATING)
     if route.publishes:
-        found.add(402)
+        found.update(_PUBLISHING)
     if route.changes:
-        found.add(412)
+        found.add("precondition_failed")
         if route.takes_body:
-            found.add(422)
-    if method == "GET" and shows_one(route):
-        found.add(_NOT_MODIFIED)
-    return sorted(found)
+            found.add("invalid_value")
+    # Pulling leases messages.
+    if method != "GET" or route.streams:
+        found.add("outcome_unknown")
+    return found
+
+
+def error_codes_of(method: Method, route: Route, maker: Route | None = None) -> dict[str, list[str]]:
+    """Return the codes of the errors of an operation by status, for programs.
+
+    `maker` is the route that creates what the request names, if no resource has that name.
+    """
+    codes = _codes(method, route) | (set() if maker is None else _codes("PUT", maker))
+    found: dict[str, list[str]] = {}
+    for code, reason in REASONS.items():
+        if code in codes:
+            found.setdefault(str(reason.status), []).append(code)
+    return found
 
 
 def _component(status: int) -> str:
@@ -120,10 +164,10 @@ def _component(status: int) -> str:
 
 def problem_components() -> dict[str, dict[str, Any]]:
     """Return the responses that are not a 200, one for each status."""
-    kinds: dict[int, type[DiscueError]] = {}
-    for kind in client_errors():
-        kinds.setdefault(kind.status, kind)
-    components = {_component(status): _problem(status, kind) for status, kind in kinds.items()}
+    codes: dict[int, list[str]] = {}
+    for code, reason in REASONS.items():
+        codes.setdefault(reason.status, []).append(code)
+    components = {_component(status): _problem(status, each) for status, each in codes.items()}
     components[_component(_NOT_MODIFIED)] = {
         "description": "The client's copy is current.",
         "headers": {**_header_refs(_EVERYWHERE), "ETag": _header_ref("ETag")},
@@ -131,18 +175,19 @@ def problem_components() -> dict[str, dict[str, Any]]:
     return dict(sorted(components.items()))
 
 
-def _problem(status: int, kind: type[DiscueError]) -> dict[str, Any]:
+def _problem(status: int, codes: Sequence[str]) -> dict[str, Any]:
     example = {
-        "type": f"https://discue.example.com/docs/errors/{status}",
+        "type": f"https://discue.example.com/docs/errors/{codes[0]}",
+        "code": codes[0],
         "title": reason_phrase(status),
         "status": status,
         "request_id": "5a1f0c9e-1",
-        "detail": inspect.getdoc(kind),
+        "detail": REASONS[codes[0]].meaning,
     }
     content = {"schema": ref_to("Problem"), "example": example}
     special = {name: _header_ref(component) for name, component in _OF_STATUS.get(status, {}).items()}
     return {
-        "description": f"{reason_phrase(status)}. {inspect.getdoc(Unavailable if status == 503 else kind)}",
+        "description": f"{reason_phrase(status)}. " + " ".join(f"`{code}`: {REASONS[code].meaning}" for code in codes),
         "headers": {**_header_refs(_EVERYWHERE), **special},
         "content": {JSON: content, PROBLEM: content},
     }
@@ -156,8 +201,10 @@ def responses_of(
     `maker` is the route that creates what the request names, if no resource has that name.
     """
     found: dict[str, Any] = {"200": _success(route, components, maker)}
-    made = [] if maker is None else _statuses("PUT", maker)
-    for status in sorted({*_statuses(method, route), *made}):
+    statuses = {int(status) for status in error_codes_of(method, route, maker)}
+    if method == "GET" and shows_one(route):
+        statuses.add(_NOT_MODIFIED)
+    for status in sorted(statuses):
         found[str(status)] = {"$ref": f"#/components/responses/{_component(status)}"}
     return found
 

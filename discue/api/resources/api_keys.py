@@ -171,10 +171,20 @@ def key_view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
     )
 
 
+_OF_BODY: Final = ("alias_taken", "scope_exceeded", "scope_protected")
+
 ROUTES = (
     Route(GET, "/api_keys", list_all, _LIST, query=PAGES),
-    Route(CREATE, "/api_keys", create, _WRITE, ApiKeyBody, statuses=(402,)),
+    Route(CREATE, "/api_keys", create, _WRITE, ApiKeyBody, codes=("quota_exceeded", *_OF_BODY)),
     Route(GET, "/api_keys/{api_key_id}", get, _READ),
-    Route(PUT, "/api_keys/{api_key_id}", change, _WRITE, ApiKeyBody, statuses=(409,), example={"status": "disabled"}),
-    deletion("/api_keys/{api_key_id}", api_keys.delete, _WRITE, "Delete an API key.", statuses=(409,)),
+    Route(
+        PUT,
+        "/api_keys/{api_key_id}",
+        change,
+        _WRITE,
+        ApiKeyBody,
+        codes=("last_admin_key", *_OF_BODY),
+        example={"status": "disabled"},
+    ),
+    deletion("/api_keys/{api_key_id}", api_keys.delete, _WRITE, "Delete an API key.", codes=("last_admin_key",)),
 )

@@ -18,7 +18,7 @@ from discue.control.listener_tests import DeliveryTestResult, FilterTestParams, 
 from discue.control.messages import AttemptDetails
 from discue.domain import headers, model
 from discue.domain.attempts import AttemptDetail, FailureKind, StoredAttempt, detail_of
-from discue.domain.errors import BadRequest, Fault, invalid
+from discue.domain.errors import invalid, missing_field
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.model import DeliveryState
 
@@ -376,10 +376,10 @@ def _message(body: FilterTestBody) -> Entry | str:
     """Return the id of a stored message, or the message to try as it would be stored."""
     if body.message_id is not None:
         if body.data or body.headers is not None or body.key is not None:
-            raise invalid("/message_id", "cannot be combined with data, headers or key")
+            raise invalid("/message_id", "cannot be combined with data, headers or key", code="conflicting_fields")
         return body.message_id
     if not body.data:
-        raise BadRequest("Send data, or the message_id of a message.", faults=(Fault("/data", "is missing"),))
+        raise missing_field("/data", "is missing, as is the message_id of a message")
     content, is_json = content_of(body.data)
     options = MessageOptions(headers=headers.check_headers(body.headers or {}, "/headers"), key=body.key)
     return Entry(0, "", 0, is_json, content, extra=encode_options(options) or b"")
@@ -425,8 +425,18 @@ ROUTES = (
     Route(GET, f"{_LISTENER}/attempts/{{attempt_id}}", get_of_listener, _READ_LISTENER),
 )
 
+_OF_FILTER_TEST: Final = ("invalid_value", "invalid_filter", "conflicting_fields")
+
+_OF_TEST: Final = (
+    "invalid_value",
+    "conflicting_fields",
+    "address_refused",
+    "domain_not_verified",
+    "secrets_unreadable",
+)
+
 TEST_ROUTES = (
-    Route(POST, f"{_LISTENER}/filter-tests", try_filter, _READ_LISTENER, FilterTestBody, statuses=(422,)),
+    Route(POST, f"{_LISTENER}/filter-tests", try_filter, _READ_LISTENER, FilterTestBody, codes=_OF_FILTER_TEST),
     Route(
         POST,
         f"{_LISTENER}/tests",
@@ -434,6 +444,6 @@ TEST_ROUTES = (
         _WRITE_LISTENER,
         DeliveryTestBody,
         ignores_idempotency_key=True,
-        statuses=(422,),
+        codes=_OF_TEST,
     ),
 )

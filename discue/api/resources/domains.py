@@ -141,10 +141,20 @@ def _view(domain: Domain) -> DomainView:
 
 ROUTES = (
     Route(GET, "/domains", list_all, _LIST, query=PAGES),
-    Route(CREATE, "/domains", create, _WRITE, DomainBody, statuses=(402,), required=("hostname",)),
+    Route(
+        CREATE, "/domains", create, _WRITE, DomainBody, codes=("quota_exceeded", "alias_taken"), required=("hostname",)
+    ),
     Route(GET, "/domains/{domain_id}", get, _READ),
-    Route(PUT, "/domains/{domain_id}", change, _WRITE, DomainBody, example={"alias": "store"}),
-    Route(PUT, "/domains/{domain_id}/verification", verify, _WRITE, statuses=(429,)),
+    Route(
+        PUT,
+        "/domains/{domain_id}",
+        change,
+        _WRITE,
+        DomainBody,
+        codes=("alias_taken", "immutable_field"),
+        example={"alias": "store"},
+    ),
+    Route(PUT, "/domains/{domain_id}/verification", verify, _WRITE),
     deletion(
         "/domains/{domain_id}",
         domains.delete,

@@ -370,6 +370,14 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
     )
 
 
+_OF_BODY: Final = (
+    "alias_taken",
+    "address_refused",
+    "domain_not_registered",
+    "invalid_filter",
+    "secrets_unreadable",
+)
+
 ROUTES = (
     Route(GET, "/listeners", list_all, _LIST, query=PAGES),
     Route(GET, "/queues/{queue_id}/listeners", list_of_queue, _LIST, query=PAGES),
@@ -379,13 +387,19 @@ ROUTES = (
         create,
         _WRITE,
         ListenerBody,
-        statuses=(402,),
+        codes=("quota_exceeded", *_OF_BODY),
         required=("notify_url",),
         required_unless=("mode", "pull"),
     ),
     Route(GET, "/queues/{queue_id}/listeners/{listener_id}", get, _READ),
     Route(
-        PUT, "/queues/{queue_id}/listeners/{listener_id}", change, _WRITE, ListenerBody, example={"status": "disabled"}
+        PUT,
+        "/queues/{queue_id}/listeners/{listener_id}",
+        change,
+        _WRITE,
+        ListenerBody,
+        codes=("immutable_field", *_OF_BODY),
+        example={"status": "disabled"},
     ),
     deletion("/queues/{queue_id}/listeners/{listener_id}", listeners.delete, _WRITE, "Delete a listener."),
 )

@@ -368,7 +368,7 @@ def _with_options(message: NewMessage, body: MessageBody, pointer: str, now: int
     if expires_at is not None and not now < expires_at <= LAST_INSTANT:
         raise invalid(f"{pointer}/expires_at", "must be in the future, in milliseconds since the epoch")
     if expires_at is not None and deliver_at is not None and expires_at <= deliver_at:
-        raise invalid(f"{pointer}/expires_at", "must be later than the message is delivered")
+        raise invalid(f"{pointer}/expires_at", "must be later than the message is delivered", code="conflicting_fields")
     return msgspec.structs.replace(message, options=options, expires_at=expires_at)
 
 
@@ -396,13 +396,24 @@ def _listed(message: StoredMessage) -> MessageView:
 ROUTES = (
     Route(GET, "/messages", list_all, _LIST, query=MESSAGE_PAGES),
     Route(GET, _PATH, list_of_queue, _LIST, query=MESSAGE_PAGES),
-    Route(CREATE, _PATH, create, _WRITE, MessageBody, limit=message_limit, repeat=create_again, events="one"),
+    Route(
+        CREATE,
+        _PATH,
+        create,
+        _WRITE,
+        MessageBody,
+        codes=("system_queue_read_only",),
+        limit=message_limit,
+        repeat=create_again,
+        events="one",
+    ),
     Route(
         POST,
         _PATH + "/batch",
         create_batch,
         _WRITE,
         BatchBody,
+        codes=("system_queue_read_only",),
         limit=batch_limit,
         repeat=create_batch_again,
         events="many",

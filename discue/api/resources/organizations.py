@@ -219,18 +219,21 @@ def _routes(
     examples = {"alias": "com.example.dev"}, {"alias": "com.example.stage"}
     return (
         Route(GET, collection, list_all, _LIST, response=page_response, query=PAGES),
-        Route(CREATE, collection, create, _WRITE, OrganizationBody, new_response, (402,), example=examples[0]),
+        Route(CREATE, collection, create, _WRITE, OrganizationBody, new_response, _OF_CREATION, example=examples[0]),
         Route(GET, item, get, _READ, response=response),
-        Route(PUT, item, change, _WRITE, OrganizationBody, response, (409,), example=examples[1]),
+        Route(PUT, item, change, _WRITE, OrganizationBody, response, _OF_CHANGE, example=examples[1]),
         deletion(
             item,
             organizations.delete,
             _WRITE,
             "Delete an organization. Also deletes everything in it.",
-            statuses=(409,),
+            codes=("operator_organization", "has_organizations"),
         ),
     )
 
+
+_OF_CREATION: Final = ("quota_exceeded", "operator_only", "alias_taken")
+_OF_CHANGE: Final = ("operator_only", "alias_taken", "has_organizations", "follows_founder")
 
 ROUTES = (
     *_routes("/api_clients", "api_client", NewApiClientResponse, ApiClientResponse, page_response=ApiClientsResponse),

@@ -255,20 +255,28 @@ def _decisions(body: AcknowledgementsBody) -> Iterator[pulls.Decision]:
             if receipt is None:
                 raise invalid(f"/{action}/{index}", "is not a receipt handle")
             if text in seen:
-                raise invalid(f"/{action}/{index}", "is given twice")
+                raise invalid(f"/{action}/{index}", "is given twice", code="conflicting_fields")
             seen.add(text)
             yield pulls.Decision(receipt, action, seconds.get(action))
 
 
 ROUTES = (
-    Route(GET, f"{PATH}/messages", pull, _PULL, statuses=(409,), query=(_MAX, _WAIT), streams=True),
+    Route(
+        GET,
+        f"{PATH}/messages",
+        pull,
+        _PULL,
+        codes=("wrong_mode", "listener_disabled"),
+        query=(_MAX, _WAIT),
+        streams=True,
+    ),
     Route(
         POST,
         f"{PATH}/acknowledgements",
         acknowledge,
         _WRITE,
         AcknowledgementsBody,
-        statuses=(409, 422),
+        codes=("wrong_mode", "invalid_value", "conflicting_fields"),
         ignores_idempotency_key=True,
     ),
 )

@@ -192,7 +192,9 @@ async def _schema(control: ControlContext, body: QueueBody) -> Schema | ClearedS
     given = {language: text for language, text in sent.items() if text not in {b"", b"null"}}
     if len(given) > 1:
         faults = tuple(Fault(f"/{field}", "cannot be combined with the other one") for field in FIELDS.values())
-        raise Unprocessable("A queue has one schema: send schema or json_schema.", faults=faults)
+        raise Unprocessable(
+            "A queue has one schema: send schema or json_schema.", code="conflicting_fields", faults=faults
+        )
     for language, text in given.items():
         return await check_schema(control, text, language)
     # A client that has replaced `schema` by `json_schema` may still send null for `schema`.
@@ -242,17 +244,28 @@ async def get_schema(call: Call) -> QueueSchemaResponse:
     )
 
 
+_OF_BODY: Final = ("alias_taken", "invalid_schema")
+
 ROUTES = (
     Route(GET, "/queues", list_all, _LIST, query=PAGES),
-    Route(CREATE, "/queues", create, _WRITE, QueueBody, statuses=(402,), limit=_BODY_BYTES),
+    Route(CREATE, "/queues", create, _WRITE, QueueBody, codes=("quota_exceeded", *_OF_BODY), limit=_BODY_BYTES),
     Route(GET, "/queues/{queue_id}", get, _READ),
-    Route(PUT, "/queues/{queue_id}", change, _WRITE, QueueBody, limit=_BODY_BYTES, example={"retention": 604_800}),
+    Route(
+        PUT,
+        "/queues/{queue_id}",
+        change,
+        _WRITE,
+        QueueBody,
+        codes=("immutable_field", *_OF_BODY),
+        limit=_BODY_BYTES,
+        example={"retention": 604_800},
+    ),
     deletion(
         "/queues/{queue_id}",
         queues.delete,
         _WRITE,
         "Delete a queue. Also deletes its listeners and messages.",
-        statuses=(409,),
+        codes=("system_queue",),
     ),
     Route(GET, "/queues/{queue_id}/schemas/{schema_id}", get_schema, Needs("schemas", "read")),
 )

@@ -34,7 +34,7 @@ from discue.api.structs import (
 )
 from discue.control import redeliveries
 from discue.control.redeliveries import RedeliveryParams, RedeliveryResult, ReplayParams, ReplayResult
-from discue.domain.errors import BadRequest, Fault, invalid
+from discue.domain.errors import invalid, malformed
 from discue.domain.model import MISSED_REASONS, Redelivery, Replay
 
 PATH = "/queues/{queue_id}/listeners/{listener_id}"
@@ -180,7 +180,7 @@ def _params(body: RedeliveryBody) -> RedeliveryParams:
     chosen = body.filter if isinstance(body.filter, MissedFilterBody) else None
     if [messages is not None, chosen is not None, body.all is True].count(True) != 1:
         rule = "must have exactly one of messages, filter, and all (true)"
-        raise BadRequest(f"The request {rule}.", faults=(Fault("", rule),))
+        raise malformed("", rule, code="missing_field")
     if messages is not None and not 1 <= len(messages) <= _MESSAGES_AT_MOST:
         raise invalid("/messages", f"must have 1 to {_MESSAGES_AT_MOST} ids")
     given = chosen or MissedFilterBody()
@@ -334,10 +334,9 @@ def _replay_params(body: ReplayBody) -> ReplayParams:
     until_at = number_given(body.until_at, _TIMES, "/until_at")
     from_message, until_message = text_given(body.from_message), text_given(body.until_message)
     if (from_at is None) is (from_message is None):
-        rule = "must have exactly one of from_at and from_message"
-        raise BadRequest(f"The request {rule}.", faults=(Fault("", rule),))
+        raise malformed("", "must have exactly one of from_at and from_message", code="missing_field")
     if until_at is not None and until_message is not None:
-        raise invalid("/until_message", "cannot be combined with until_at")
+        raise invalid("/until_message", "cannot be combined with until_at", code="conflicting_fields")
     text = filter_given(body.filter)
     return ReplayParams(
         from_at,
@@ -366,11 +365,21 @@ def _replay_response(call: Call, result: ReplayResult) -> NewReplayResponse:
 
 ROUTES = (
     Route(GET, f"{PATH}/redeliveries", list_all, _READ, query=PAGES),
-    Route(POST, f"{PATH}/redeliveries", create, _WRITE, RedeliveryBody, example={"all": True}),
+    Route(
+        POST, f"{PATH}/redeliveries", create, _WRITE, RedeliveryBody, codes=("limit_reached",), example={"all": True}
+    ),
     Route(GET, f"{PATH}/redeliveries/{{redelivery_id}}", get, _READ),
     Route(DELETE, f"{PATH}/redeliveries/{{redelivery_id}}", cancel, _WRITE),
     Route(GET, f"{PATH}/replays", list_replays, _READ, query=PAGES),
-    Route(POST, f"{PATH}/replays", create_replay, _REPLAY, ReplayBody, example={"from_at": 1_795_536_280_000}),
+    Route(
+        POST,
+        f"{PATH}/replays",
+        create_replay,
+        _REPLAY,
+        ReplayBody,
+        codes=("limit_reached", "wrong_mode", "unknown_reference", "conflicting_fields", "invalid_filter"),
+        example={"from_at": 1_795_536_280_000},
+    ),
     Route(GET, f"{PATH}/replays/{{replay_id}}", get_replay, _READ),
     Route(DELETE, f"{PATH}/replays/{{replay_id}}", cancel_replay, _WRITE),
 )

@@ -288,6 +288,8 @@ def _run(run: ScheduleRun) -> RunView:
     )
 
 
+_OF_BODY: Final = ("quota_exceeded", "alias_taken", "message_too_large", "schema_violation")
+
 ROUTES = (
     Route(GET, _PATH, list_all, _READ, query=PAGES),
     Route(
@@ -296,7 +298,7 @@ ROUTES = (
         create,
         _WRITE,
         ScheduleBody,
-        statuses=(402,),
+        codes=("limit_reached", "system_queue_read_only", *_OF_BODY),
         limit=_BODY_BYTES,
         required=("cron", "data"),
     ),
@@ -307,7 +309,7 @@ ROUTES = (
         change,
         _WRITE,
         ScheduleBody,
-        statuses=(402,),
+        codes=_OF_BODY,
         limit=_BODY_BYTES,
         example={"status": "disabled"},
     ),

@@ -170,9 +170,11 @@ def _view(secret: ShownSecret, text: str = "") -> SecretView:
     )
 
 
+_OF_BODY: Final = ("limit_reached", "already_exists", "conflicting_fields", "secrets_unreadable")
+
 ROUTES = (
-    Route(GET, _PATH, list_all, _READ, statuses=(404,), query=PAGES),
-    Route(CREATE, _PATH, create, _WRITE, SecretBody, statuses=(404,)),
-    Route(GET, _PATH + "/{secret_id}", get, _READ),
-    Route(DELETE, _PATH + "/{secret_id}", delete, _WRITE, statuses=(409,)),
+    Route(GET, _PATH, list_all, _READ, codes=("secrets_unreadable",), query=PAGES),
+    Route(CREATE, _PATH, create, _WRITE, SecretBody, codes=_OF_BODY),
+    Route(GET, _PATH + "/{secret_id}", get, _READ, codes=("secrets_unreadable",)),
+    Route(DELETE, _PATH + "/{secret_id}", delete, _WRITE, codes=("last_secret", "secrets_unreadable")),
 )

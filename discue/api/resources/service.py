@@ -13,10 +13,11 @@ from discue.api.openapi.document import document_of
 from discue.api.openapi.page import openapi_page, operation_entries, operation_search_entries
 from discue.api.openapi.rendered import RenderedDocument, RenderedOnce
 from discue.api.pagination import ALIASES, read_parameters
-from discue.api.problems import REMEDIES, client_errors
 from discue.api.route import GET, Call, RawResponse, Route
 from discue.api.structs import ApiResponse, LinkTarget, doc, links_of
+from discue.domain.error_codes import REASONS
 from discue.domain.errors import NotFound, Unavailable, reason_phrase
+from discue.domain.suggestions import suggestion
 
 _COLLECTIONS: Final = (
     "api_clients",
@@ -78,27 +79,25 @@ async def ready(call: Call) -> HealthResponse:
     """Check that requests are served. 503 while the service starts or drains, or the database is not writable."""
     obstacle = call.services.readiness.obstacle
     if obstacle is not None:
-        raise Unavailable(obstacle)
+        raise Unavailable(obstacle, code="not_ready")
     return HealthResponse(status="ready", links=call.links())
 
 
 async def error(call: Call) -> RawResponse:
-    """Read about an error. The `type` of every error leads here."""
-    status = int(call.ids[0])
-    kinds = [kind for kind in client_errors() if kind.status == status]
-    if not kinds:
-        raise NotFound(f"No error has the status {status}.")
-    title = f"{status} {reason_phrase(status)}"
-    parts = "".join(
-        f"<h2>{prose((kind.__doc__ or '').strip())}</h2><p>{prose(REMEDIES[kind.__name__])}</p>" for kind in kinds
-    )
+    """Read about an error code. The `type` of every error leads here."""
+    code = call.ids[0]
+    reason = REASONS.get(code)
+    if reason is None:
+        raise NotFound(f'There is no error code "{code}"{suggestion(code, REASONS) or "."}')
+    words = f"<p>{prose(reason.meaning)}</p><h2>What to do</h2><p>{prose(reason.remedy)}</p>"
     more = "<p>In the response, <code>detail</code> explains the error, and <code>errors</code> lists wrong values.</p>"
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+    if reason.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         more += "<p>The service's log has details under the <code>request_id</code> of the response.</p>"
-    path = f"docs/errors/{status}"
+    path = f"docs/errors/{code}"
     more += f'<p><a href="{relative("docs/reference/errors", path)}">All errors</a></p>'
     call.headers.extend(SECURITY_HEADERS)
-    content = f"<h1>{text(title)}</h1>{parts}{more}"
+    title = f"{reason.status} {reason_phrase(reason.status)}: {code}"
+    content = f"<h1>{text(title)}</h1>{words}{more}"
     return RawResponse(page(title, content, path=path, contents=_LIBRARY.contents))
 
 
@@ -163,7 +162,7 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
         Route(GET, "/docs/search.json", search, None, response=SearchIndex, compresses=True),
         Route(GET, "/docs/{page}", guide, None, media_type=HTML_TYPE, compresses=True),
         Route(GET, "/docs/{part}/{page}", guide, None, media_type=HTML_TYPE, compresses=True),
-        Route(GET, "/docs/errors/{status}", error, None, media_type=HTML_TYPE),
+        Route(GET, "/docs/errors/{code}", error, None, media_type=HTML_TYPE),
     )
     return routes
 
@@ -180,5 +179,5 @@ def _compressed(call: Call, document: RenderedDocument, base: bytes) -> RawRespo
 ROUTES = (
     Route(GET, "/", root, None),
     Route(GET, "/health/live", live, None),
-    Route(GET, "/health/ready", ready, None, statuses=(503,)),
+    Route(GET, "/health/ready", ready, None, codes=("not_ready", "not_stored")),
 )

@@ -362,9 +362,11 @@ def _message_view(message: RoutedMessage, stored_at: int) -> TopicMessageView:
 
 ROUTES = (
     Route(GET, "/topics", list_all, _LIST, query=PAGES),
-    Route(CREATE, "/topics", create, _WRITE, TopicBody, statuses=(402,), example={"alias": "shop"}),
+    Route(
+        CREATE, "/topics", create, _WRITE, TopicBody, codes=("quota_exceeded", "alias_taken"), example={"alias": "shop"}
+    ),
     Route(GET, "/topics/{topic_id}", get, _READ),
-    Route(PUT, "/topics/{topic_id}", change, _WRITE, TopicBody, example={"alias": "shop.eu"}),
+    Route(PUT, "/topics/{topic_id}", change, _WRITE, TopicBody, codes=("alias_taken",), example={"alias": "shop.eu"}),
     deletion(
         "/topics/{topic_id}",
         topics.delete,
@@ -372,10 +374,31 @@ ROUTES = (
         "Delete a topic. Also deletes its channels. Messages that were published to it stay in the queues.",
     ),
     Route(GET, _CHANNELS, list_channels, _LIST_CHANNELS, query=PAGES),
-    Route(CREATE, _CHANNELS, create_channel, _WRITE_CHANNEL, ChannelBody, required=("queue_id",)),
+    Route(
+        CREATE,
+        _CHANNELS,
+        create_channel,
+        _WRITE_CHANNEL,
+        ChannelBody,
+        codes=(
+            "alias_taken",
+            "unknown_reference",
+            "already_exists",
+            "too_many",
+            "invalid_filter",
+            "system_queue_read_only",
+        ),
+        required=("queue_id",),
+    ),
     Route(GET, _CHANNELS + "/{channel_id}", get_channel, _READ_CHANNEL),
     Route(
-        PUT, _CHANNELS + "/{channel_id}", change_channel, _WRITE_CHANNEL, ChannelBody, example={"pattern": "orders.>"}
+        PUT,
+        _CHANNELS + "/{channel_id}",
+        change_channel,
+        _WRITE_CHANNEL,
+        ChannelBody,
+        codes=("alias_taken", "immutable_field", "invalid_filter"),
+        example={"pattern": "orders.>"},
     ),
     deletion(_CHANNELS + "/{channel_id}", topics.delete_channel, _WRITE_CHANNEL, "Delete a channel."),
     Route(
@@ -394,6 +417,7 @@ ROUTES = (
         publish_batch,
         _WRITE_MESSAGE,
         TopicBatchBody,
+        codes=("too_many",),
         limit=batch_limit,
         repeat=publish_batch_again,
         events="many",

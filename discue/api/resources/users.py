@@ -131,7 +131,7 @@ async def accept(call: Call) -> UserResponse:
     """Accept an invitation. Sets the user's password. A token can be used once."""
     services, body = call.services, call.body
     if services.readiness.phase != "serving":
-        raise Unavailable(f"The service is {services.readiness.phase}. Try again soon.")
+        raise Unavailable(f"The service is {services.readiness.phase}. Try again soon.", code="not_ready")
     user = await services.authenticator.attempt(
         call.address, partial(users.accept, call.control, body.token, body.password)
     )
@@ -176,11 +176,16 @@ def _view(user: model.User) -> UserView:
     )
 
 
+_OF_BODY: Final = ("email_taken", "conflicting_fields")
+_OF_INVITATION: Final = ("not_found", "invalid_value", "organization_suspended")
+
 ROUTES = (
     Route(GET, "/users", list_all, _LIST, query=PAGES),
-    Route(CREATE, "/users", create, _WRITE, UserBody, statuses=(402,), required=("email", "role")),
+    Route(CREATE, "/users", create, _WRITE, UserBody, codes=("quota_exceeded", *_OF_BODY), required=("email", "role")),
     Route(GET, "/users/{user_id}", get, _READ),
-    Route(PUT, "/users/{user_id}", change, _WRITE, UserBody, statuses=(409,), example={"role": "viewer"}),
-    deletion("/users/{user_id}", users.delete, _WRITE, "Delete a user.", statuses=(409,)),
-    Route(POST, "/invitations", accept, None, request=InvitationBody, statuses=(403, 404, 422, 423)),
+    Route(
+        PUT, "/users/{user_id}", change, _WRITE, UserBody, codes=("last_owner", *_OF_BODY), example={"role": "viewer"}
+    ),
+    deletion("/users/{user_id}", users.delete, _WRITE, "Delete a user.", codes=("last_owner",)),
+    Route(POST, "/invitations", accept, None, request=InvitationBody, codes=_OF_INVITATION),
 )

@@ -11,7 +11,7 @@ import msgspec
 
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullTarget
 from discue.dispatch.pull.session import BODY_BYTES, PullContext, PullSession
-from discue.domain.errors import Conflict, NotFound, Unavailable
+from discue.domain.errors import Conflict, NotFound, Overloaded
 from discue.store import pull_leases
 from discue.store.cursors import LaneRecord
 from discue.store.engine import LogPage
@@ -47,7 +47,7 @@ async def run_round(context: PullContext, target: PullTarget, decisions: Sequenc
         result = await _try_round(context, target, decisions, most)
         if result is not None:
             return result
-    raise Unavailable("Too many consumers pull from this listener at the same time. Try again soon.")
+    raise Overloaded("Too many consumers pull from this listener at the same time. Try again soon.")
 
 
 async def _try_round(
@@ -79,7 +79,7 @@ async def _try_round(
         next_at=session.next_at,
         head=snapshot.record.head,
         makes_due=session.makes_due,
-        refusal=None if is_enabled else Conflict("The listener is disabled: its messages wait."),
+        refusal=None if is_enabled else Conflict(code="listener_disabled"),
     )
 
 

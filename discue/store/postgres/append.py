@@ -311,5 +311,5 @@ async def _refusal(connection: asyncpg.Connection, item: Append) -> Exception:
         found = await connection.fetchrow(CLOSED_AT, item.organization, item.queue)
     except OUTAGES:
         # The other appends of the batch are stored: raising here would make their callers store them again.
-        return StoreUnavailable()
+        return StoreUnavailable(code="not_stored")
     return StaleConfiguration() if found is not None and found[0] is None else QueueClosed()

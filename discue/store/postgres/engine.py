@@ -248,7 +248,9 @@ class PostgresEngine:
             # If the server is down, each of the others would only wait for the same error.
             is_down = bool(results) and isinstance(results[-1], StoreUnavailable)
             results.append(
-                StoreUnavailable() if is_down else await self._commit_alone(pool, store, part, tally_slot=tally_slot)
+                StoreUnavailable(code="not_stored")
+                if is_down
+                else await self._commit_alone(pool, store, part, tally_slot=tally_slot)
             )
         return results
 
@@ -283,7 +285,7 @@ class PostgresEngine:
         async with pool.connection() as connection:
             # A batch that waited while connections were lost was made of what another server said.
             if connection.generation != generation:
-                raise StoreUnavailable
+                raise StoreUnavailable(code="not_stored")
             while True:
                 try:
                     with connection.committing(self._commit_seconds):
@@ -304,9 +306,9 @@ class PostgresEngine:
                 with connection.limited(self._commit_seconds):
                     found = await run(connection)
         except OUTAGES as error:
-            raise self._failure(place, error) from without_data(error)
+            raise self._failure(place, error, reads=True) from without_data(error)
         if generation != self._connections.generation:
-            raise StoreUnavailable
+            raise StoreUnavailable(code="not_stored")
         return found
 
     async def _read_work(self, connection: ServerConnection, work: Work[T]) -> T:
@@ -321,11 +323,11 @@ class PostgresEngine:
             if connection.is_open:
                 await connection.client.execute("COMMIT")
 
-    def _failure(self, place: str, error: Exception) -> Exception:
+    def _failure(self, place: str, error: Exception, *, reads: bool = False) -> Exception:
         if isinstance(error, StoreUnavailable):
             return error
         self._report(place, without_data(error))
-        return translated(error)
+        return translated(error, reads=reads)
 
 
 async def _transact(connection: ServerConnection, work: Work[T], heads: dict[QueueKey, int]) -> T | Exception:

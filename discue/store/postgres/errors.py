@@ -58,13 +58,17 @@ def concerns_one_part(error: BaseException) -> bool:
     return sqlstate(error)[:2] in (_DATA, _INTEGRITY, _LIMITS)
 
 
-def translated(error: Exception) -> Exception:
+def translated(error: Exception, *, reads: bool = False) -> Exception:
     """Return the error for callers. The server's message stays in the chain, for the log."""
     if isinstance(error, asyncpg.UniqueViolationError):
         return UniqueViolation()
     if sqlstate(error)[:2] == _DATA:
-        return Unprocessable(_UNENCODABLE)
-    return StoreUnavailable() if isinstance(error, OUTAGES) else error
+        return Unprocessable(_UNENCODABLE, code="invalid_value")
+    if not isinstance(error, OUTAGES):
+        return error
+    # Any other error may have come after the server had committed.
+    changed_nothing = reads or is_conflict(error) or isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+    return StoreUnavailable(code="not_stored" if changed_nothing else "")
 
 
 def without_data(error: BaseException) -> BaseException:

@@ -139,13 +139,13 @@ class ServerConnections:
             connection.is_idle = False
             return connection
         if self._reconnecting is not None or self._closing:
-            raise StoreUnavailable
+            raise StoreUnavailable(code="not_stored")
         try:
             connection = await self._connect()
         except Exception as error:  # Reported, and retried
             self._report("connect", without_data(error))
             self._begin_reconnecting()
-            raise StoreUnavailable from without_data(error)
+            raise StoreUnavailable(code="not_stored") from without_data(error)
         # A concurrent attempt may have failed and begun to reconnect: that is over.
         self._end_reconnecting()
         return connection
@@ -269,7 +269,7 @@ class Pool:
             async with asyncio.timeout(_WAIT_SECONDS):
                 await self._slots.acquire()
         except TimeoutError:
-            raise StoreUnavailable from None
+            raise StoreUnavailable(code="not_stored") from None
 
     def _take_idle(self) -> ServerConnection | None:
         while self._idle:

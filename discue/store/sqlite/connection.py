@@ -18,6 +18,9 @@ _MARK = "SELECT application_id, EXISTS (SELECT 1 FROM sqlite_schema) FROM pragma
 _CACHED_STATEMENTS = 256
 
 
+_CHANGED_NOTHING = (apsw.FullError, apsw.BusyError, apsw.LockedError, apsw.ReadOnlyError, apsw.CantOpenError)
+
+
 def make_private(path: Path) -> None:
     """Create a new file that only its owner may read: it contains secrets and messages. SQLite's other files follow.
 
@@ -65,13 +68,14 @@ def require_ours(connection: apsw.Connection, path: Path) -> None:
         raise StoreUnusable(f"{path} is another program's database. Name another file.")
 
 
-def translated(error: apsw.Error, path: Path) -> DiscueError:
+def translated(error: apsw.Error, path: Path, *, reads: bool = False) -> DiscueError:
     """Return the error for callers. SQLite's message stays in the chain, for the log."""
     if isinstance(error, apsw.NotADBError):
         return StoreUnusable(f"{path} is not a database of discue. Name another file.")
     if isinstance(error, apsw.CorruptError):
         return StoreUnusable(f"{path} is damaged. Restore it from a backup.")
-    return StoreUnavailable()
+    # Anything else may have failed after the commit was in the log.
+    return StoreUnavailable(code="not_stored" if reads or isinstance(error, _CHANGED_NOTHING) else "")
 
 
 def opening_error(error: apsw.Error, path: Path) -> StoreUnusable:

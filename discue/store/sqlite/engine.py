@@ -210,7 +210,7 @@ class SqliteEngine:
     def _give_up(self, order: _Order) -> None:
         if order.claim():
             self._report("turn", TimeoutError("another process holds the write lock"))
-            resolve(order.result, StoreUnavailable())
+            resolve(order.result, StoreUnavailable(code="not_stored"))
 
     async def read(self, work: Work[T]) -> T:
         try:
@@ -223,7 +223,7 @@ class SqliteEngine:
                     self._reader.execute("COMMIT")
         except apsw.Error as error:
             self._report("read", error)
-            raise translated(error, self.path) from error
+            raise translated(error, self.path, reads=True) from error
 
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         try:
@@ -233,7 +233,7 @@ class SqliteEngine:
             cursor.close()
         except apsw.Error as error:
             self._report("page", error)
-            raise translated(error, self.path) from error
+            raise translated(error, self.path, reads=True) from error
         return page
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:

@@ -1,0 +1,91 @@
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import discue
+from discue.api.openapi.document import document_of
+from discue.api.resources import ROUTES
+from discue.auth.control_plane_cache import KeyRejected
+from discue.domain import errors
+from discue.domain.error_codes import REASONS
+from discue.domain.errors import DiscueError
+
+SOURCE = Path(discue.__file__).parent
+KINDS = {
+    kind.__name__: kind
+    for kind in (*vars(errors).values(), KeyRejected)
+    if isinstance(kind, type) and issubclass(kind, DiscueError)
+}
+STATUS_OF_FUNCTIONS = {
+    "invalid": 422,
+    "malformed": 400,
+    "missing_field": 400,
+    "require_none": 422,
+    "decode_strictly": 422,
+}
+WITHOUT_OPERATION = {"no_route", "method_not_allowed"}
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        if path.name != "error_codes.py":
+            yield str(path.relative_to(SOURCE)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def texts_in(node: ast.expr) -> list[str]:
+    return [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+
+
+def codes_given(node: ast.AST) -> list[str]:
+    """Return the codes in an argument, an assignment or a default that is called `code`."""
+    if isinstance(node, ast.keyword) and node.arg == "code":
+        return texts_in(node.value)
+    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        names = [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+        return texts_in(node.value) if "code" in names else []
+    if isinstance(node, ast.arguments):
+        defaults = zip(node.kwonlyargs, node.kw_defaults, strict=True)
+        return [text for given, value in defaults if given.arg == "code" and value for text in texts_in(value)]
+    return []
+
+
+def test_every_code_that_is_raised_is_in_the_table_and_every_code_of_the_table_is_raised() -> None:
+    raised = {code for _, tree in trees() for node in ast.walk(tree) for code in codes_given(node)} - {""}
+
+    assert raised & REASONS.keys() == REASONS.keys()
+    assert {code for kind in KINDS.values() if (code := vars(kind).get("code"))} <= REASONS.keys()
+
+
+def test_code_and_class_of_an_error_have_the_same_status() -> None:
+    calls = [(path, node) for path, tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for path, call in calls:
+        name = call.func.id if isinstance(call.func, ast.Name) else ""
+        status = KINDS[name].status if name in KINDS else STATUS_OF_FUNCTIONS.get(name)
+        codes = [code for given in call.keywords for code in codes_given(given) if code]
+        if status is not None:
+            assert {REASONS[code].status for code in codes} <= {status}, f"{path}:{call.lineno}"
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_code_of_a_class_has_the_status_of_the_class(kind: type[DiscueError]) -> None:
+    assert REASONS[kind.code].status == kind.status or "code" not in vars(kind)
+
+
+def test_every_code_belongs_to_an_operation() -> None:
+    document = document_of(ROUTES, "/v1")
+    listed = {
+        code
+        for item in document["paths"].values()
+        for operation in item.values()
+        for codes in operation["x-error-codes"].values()
+        for code in codes
+    }
+
+    assert listed == REASONS.keys() - WITHOUT_OPERATION
+
+
+def test_meanings_and_remedies_are_sentences() -> None:
+    assert all(reason.meaning.endswith(".") and reason.remedy.endswith(".") for reason in REASONS.values())
