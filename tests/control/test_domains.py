@@ -14,6 +14,7 @@ from discue.domain.errors import NotFound, TooManyRequests, Unprocessable
 from discue.store import domains as rows
 from discue.store.engine import Row, Transaction
 from tests.support.cast import Cast
+from tests.support.system_queue import system_events
 
 MINUTE, DAY = 60_000, 86_400_000
 PLACE = DomainFields(hostname="shop.example.com")
@@ -197,6 +198,11 @@ async def test_feed_has_an_entry_only_when_the_verified_state_changes(cast: Cast
     assert (taken.verification.verified, await _told(control)) == (False, 2)
     await domains.delete(control, principal, made.public_id)
     assert await _told(control) == 2
+    # As do the system events.
+    verified, lost = await system_events(control.store, principal.organization)
+    named = {"domain": {"id": made.public_id, "alias": "shop"}, "hostname": made.hostname, "port": made.port}
+    assert verified == {"type": "domain.verified", "at": made.created_at + MIN_PAUSE_MS, **named}
+    assert lost == {"type": "domain.lost", "at": lost["at"], "error": "no connection", **named}
 
 
 async def test_deletion_of_a_verified_domain_is_in_the_feed(cast: Cast, control: ControlContext) -> None:

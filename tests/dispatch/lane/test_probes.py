@@ -7,11 +7,16 @@ from pathlib import Path
 import apsw
 import pytest
 
+from discue.control.system_queues import new_system_queue
 from discue.dispatch.lane.context import Tuning
 from discue.dispatch.lane.probes import LATE_MS
+from discue.domain.model import Listener
+from discue.store import queues
 from discue.store.engine import Work
 from tests.dispatch.stage import Stage, badly, until, well
+from tests.support.cast import control_of
 from tests.support.databases import on_sqlite_only
+from tests.support.system_queue import system_events
 
 MINUTE = 60_000
 AT_ONCE = 32
@@ -80,6 +85,28 @@ async def test_three_failures_in_a_row_make_a_listener_inactive_and_two_successe
     found = await stage.liveness(listener)
     assert (found.success_count, found.failure_count) == (4, 5)
     assert (found.last_failure_status, found.last_failure_msg) == (500, "answered 500")
+
+
+async def _with_system_queue(stage: Stage, listener: Listener) -> None:
+    queue = new_system_queue(control_of(stage.store, stage.clock), listener.organization)
+    await stage.store.write(lambda tx: queues.insert(tx, queue))
+
+
+async def test_listener_that_becomes_inactive_and_recovers_is_reported_by_probes_and_by_trials(stage: Stage) -> None:
+    stage.tuning = Tuning(most_trials=1)
+    queue, listener = await stage.running()
+    await _with_system_queue(stage, listener)
+    await stage.probe(503, times=5)
+    await stage.probe(200, times=2)
+    await stage.probe(503, times=3)
+    await stage.publish(queue)
+    # The first success lets a message through, whose acknowledgement closes the breaker.
+    await stage.probe(200)
+    await stage.end(stage.courier.in_flight[0], well())
+    events = await system_events(stage.store, listener.organization)
+    assert [event["type"] for event in events] == ["listener.inactive", "listener.recovered"] * 2
+    assert events[0]["last_failure_msg"] == "answered 503"
+    assert {event["listener"]["id"] for event in events} == {listener.public_id}
 
 
 async def test_internal_error_of_a_probe_does_not_count(stage: Stage) -> None:
@@ -293,8 +320,9 @@ async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
 
 
 @on_sqlite_only
-async def test_health_is_stored_after_an_outage(stage: Stage, tmp_path: Path) -> None:
+async def test_health_is_stored_and_reported_after_an_outage(stage: Stage, tmp_path: Path) -> None:
     _, listener = await stage.running()
+    await _with_system_queue(stage, listener)
     await stage.probe(503, times=2)
     while not stage.scout.in_flight:
         await stage.advance(1_000)
@@ -307,3 +335,5 @@ async def test_health_is_stored_after_an_outage(stage: Stage, tmp_path: Path) ->
     async with asyncio.timeout(30):
         await stage.quiet()
     assert (await stage.liveness(listener)).state == "inactive"
+    events = await system_events(stage.store, listener.organization)
+    assert [event["type"] for event in events] == ["listener.inactive"]
