@@ -41,11 +41,11 @@ _OPEN: Final = "AND exception.state <> 'missed' AND exception.stream + 0 = 0"
 _ENDED: Final = "AND exception.state = 'ended' AND exception.stream = 0"
 _OF_REASON: Final = " AND exception.reason = $6"
 _RANGES_FROM: Final = """
-    SELECT seq_from, seq_to, reason FROM missed_range
-    WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from < $4 ORDER BY seq_from LIMIT $5"""
+    SELECT seq_from, seq_to FROM missed_range
+    WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from < $4{} ORDER BY seq_from LIMIT ${}"""
 _RANGES_BEFORE: Final = """
-    SELECT seq_from, seq_to, reason FROM missed_range
-    WHERE organization = $1 AND listener = $2 AND seq_from < $3 ORDER BY seq_from DESC LIMIT $4"""
+    SELECT seq_from, seq_to FROM missed_range
+    WHERE organization = $1 AND listener = $2 AND seq_from < $3{} ORDER BY seq_from DESC LIMIT ${}"""
 
 
 Accepts = Callable[[Row], bool]
@@ -117,9 +117,7 @@ class _MissedRanges:
         found: list[Row] = []
         low, high = span
         while len(found) < limit and (ranges := await self._ranges(tx, (low, high), limit, newest_first=newest_first)):
-            for first, last, reason in ranges:
-                if self._reason not in (None, reason):
-                    continue
+            for first, last in ranges:
                 within, left = intersect((first - 1, last + 1), span), limit - len(found)
                 found += await self._log.read_span(tx, within, left, newest_first=newest_first) if left else ()
             low, high = (low, ranges[-1][0]) if newest_first else (ranges[-1][1], high)
@@ -128,13 +126,18 @@ class _MissedRanges:
     async def _ranges(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> list[Row]:
         """Read ranges that overlap the span, from one of its ends."""
         low, high = span
+        bounds = (high,) if newest_first else span
+        taken = len(self._of.key) + len(bounds)
+        # Ranges of other reasons are passed in the database: there may be many.
+        condition, values = ("", ()) if self._reason is None else (f" AND reason = ${taken + 1}", (self._reason,))
+        sql = (_RANGES_BEFORE if newest_first else _RANGES_FROM).format(condition, taken + len(values) + 1)
+        rows = await tx.rows(sql, *self._of.key, *bounds, *values, limit)
         if newest_first:
-            rows = await tx.rows(_RANGES_BEFORE, *self._of.key, high, limit)
             return [row for row in rows if row[1] > low]
         # A range that begins before the span may reach into it.
         around = await missed_range(tx, self._of.key, low)
-        started = [(around.seq_from, around.seq_to, around.reason)] if around and around.seq_to > low else []
-        return [*started, *await tx.rows(_RANGES_FROM, *self._of.key, low, high, limit)]
+        is_wanted = around is not None and around.seq_to > low and self._reason in (None, around.reason)
+        return [(around.seq_from, around.seq_to), *rows] if around is not None and is_wanted else rows
 
 
 class _Pending:

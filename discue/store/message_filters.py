@@ -25,9 +25,11 @@ _LISTENERS: Final = """
         SELECT id FROM listener WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL LIMIT $3) AS counted"""
 
 _LIMITS: Final = ScanLimits(first=None, step=500, in_all=2_000, in_all_numbered=5_000)
-_STATES_OF_ALL: Final = ScanLimits(first=None, step=200, in_all=400)
-_DELIVERIES_AT_MOST: Final = 20_000
-"""The largest number of deliveries that are read for one page of messages of a state."""
+# Each row is found by its id, which takes longer than reading a log in order.
+_LIMITS_OF_ALL: Final = ScanLimits(first=None, step=500, in_all=1_000)
+_STATES_OF_ALL: Final = ScanLimits(first=None, step=100, in_all=300)
+_DELIVERIES_AT_MOST: Final = 10_000
+"""The largest number of deliveries that are read for one page of messages of a state, but for one step."""
 
 
 def has_filters(selection: Selection) -> bool:
@@ -63,7 +65,8 @@ async def page_of_queue(
     limits = _LIMITS
     if selection.state is not None:
         listeners = await read_number(tx, _LISTENERS, *key, LISTENERS_AT_MOST)
-        limits = ScanLimits(None, _LIMITS.step, min(_LIMITS.in_all, _DELIVERIES_AT_MOST // max(listeners, 1)))
+        in_all = min(_LIMITS.in_all, _DELIVERIES_AT_MOST // max(listeners, 1))
+        limits = ScanLimits(None, min(_LIMITS.step, in_all), in_all)
     return await FilteredPages(_OfQueue(key, source, selection), within, limits).page(tx, selection)
 
 
@@ -74,7 +77,7 @@ async def page_of_all(
 
     `within` are ids, the key of this list. Raises what `page_of_queue` raises.
     """
-    limits = _LIMITS if selection.state is None else _STATES_OF_ALL
+    limits = _LIMITS_OF_ALL if selection.state is None else _STATES_OF_ALL
     return await FilteredPages(_OfAll(live, selection, passes), within, limits).page(tx, selection)
 
 
@@ -110,9 +113,16 @@ class _OfAll:
         self._passes = passes
         self._accepts = accepts(selection)
         self._state = selection.state
+        self._listeners: dict[int, int] = {}
+        self._deliveries = 0
+        """The number of deliveries that were read so far."""
 
     async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         del wanted
+        if self._deliveries >= _DELIVERIES_AT_MOST // 2:
+            # The end of the last step: nothing more is read for this page.
+            end = span[1] if newest_first else span[0]
+            return ScanStep((), end, end)
         organization, sql = self._live.organization, _ALL.format("DESC" if newest_first else "ASC")
         rows = [placed(row) for row in await tx.rows(sql, organization, span[0], LARGEST, span[1], 0, count)]
         last = rows[-1][2] if len(rows) == count else None
@@ -143,11 +153,13 @@ class _OfAll:
         of_queues: dict[int, list[Row]] = {}
         for row in rows:
             of_queues.setdefault(row[1][1], []).append(row)
-        matching = {
-            row[1]
-            for queue, those in of_queues.items()
-            for row in await _in_state(tx, (self._live.organization, queue), those, state)
-        }
+        matching = set()
+        for queue, those in of_queues.items():
+            key = (self._live.organization, queue)
+            if queue not in self._listeners:
+                self._listeners[queue] = await read_number(tx, _LISTENERS, *key, LISTENERS_AT_MOST)
+            self._deliveries += self._listeners[queue] * len(those)
+            matching |= {row[1] for row in await _in_state(tx, key, those, state)}
         return [row for row in rows if row[1] in matching]
 
 
@@ -155,6 +167,6 @@ async def _in_state(tx: Transaction, key: tuple[int, int], rows: Sequence[Row], 
     """Return the messages of one queue that are in a state. Raises BadRequest if that would take too long."""
     states = await states_of_messages(tx, *key, [listed_row(row) for row in rows])
     if states is None:
-        rule = f"needs the parameter listener: a queue has more than {LISTENERS_AT_MOST} listeners"
+        rule = f"needs the parameter listener in a queue with more than {LISTENERS_AT_MOST} listeners"
         raise malformed("?state", rule, code="invalid_parameter")
     return [row for row in rows if states[row[1][2]] == state]

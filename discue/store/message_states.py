@@ -6,18 +6,18 @@ from typing import Final, NamedTuple, Protocol
 
 from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
-from discue.domain.window import Window
-from discue.store.deliveries import Recipient, missed_range, state_of_row, states_of
+from discue.domain.window import Interval, Window
+from discue.store.deliveries import Recipient, state_of_row, states_of
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import WAITING
-from discue.store.pagination import LARGEST
 from discue.store.tables import rows_among
 
 LISTENERS_AT_MOST: Final = 100
 """A queue with more listeners has no states in lists: reading them would take too long."""
 
-_RANGES_AT_MOST: Final = 300
-"""The largest number of missed ranges that are read for one page. With more, it has no states either."""
+_RANGES_AT_ONCE: Final = 32
+_RANGE_READS: Final = 500
+"""The largest number of reads of missed ranges for one page. A page that needs more has no states either."""
 
 # The last range that begins at or before the newest message shows for most listeners that none concerns the page.
 _LISTENERS: Final = """
@@ -33,6 +33,9 @@ _LISTENERS: Final = """
 _ROWS: Final = """
     SELECT seq, listener, state, attempts, reason FROM exception
     WHERE organization = $1 AND queue = $2 AND stream = 0 AND seq IN ({})"""
+_RANGES: Final = """
+    SELECT seq_from, seq_to FROM missed_range
+    WHERE organization = $1 AND listener = $2 AND seq_from <= $3 ORDER BY seq_from DESC LIMIT $4"""
 _BLOCKED: Final = """
     SELECT log.seq, e.listener FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
         AND e.key_hash = log.key_hash AND e.seq < log.seq
@@ -113,7 +116,7 @@ async def states_of_messages(
             for each in listeners
             if each.of.start_seq < message.origin_seq
         }
-        if ranges.reads > _RANGES_AT_MOST:
+        if ranges.reads > _RANGE_READS:
             return None
         if message.is_delayed and met:
             met = {"pending"}
@@ -127,8 +130,8 @@ class _Ranges:
     def __init__(self, tx: Transaction, oldest: int) -> None:
         self._tx = tx
         self._oldest = oldest
-        self._known: dict[int, tuple[int, MessageState]] = {}
-        """By listener: the seq down to which all messages without rows that the cursor has passed have one state."""
+        self._known: dict[int, tuple[int, list[Interval]]] = {}
+        """By listener: the seq down to which its ranges are known, and those that are not passed yet, oldest first."""
         self.reads = 0
 
     async def state(self, listener: _Listener, seq: int) -> MessageState:
@@ -137,16 +140,20 @@ class _Ranges:
             return "pending"
         if listener.missed_through < self._oldest:
             return "acknowledged"
-        lowest, state = self._known.get(listener.of.listener, (LARGEST, "acknowledged"))
-        if seq < lowest:
-            self.reads += 1
-            around = await missed_range(self._tx, listener.of.key, seq)
-            if around is None or around.seq_to < seq:
-                lowest, state = (0 if around is None else around.seq_to + 1), "acknowledged"
-            else:
-                lowest, state = around.seq_from, "missed"
-            self._known[listener.of.listener] = lowest, state
-        return state
+        lowest, ranges = self._known.get(listener.of.listener, (seq + 1, []))
+        while ranges and ranges[-1][0] > seq:
+            ranges.pop()
+        if not ranges and seq < lowest:
+            lowest, ranges = await self._read(listener, seq)
+        return "missed" if ranges and ranges[-1][0] <= seq <= ranges[-1][1] else "acknowledged"
+
+    async def _read(self, listener: _Listener, seq: int) -> tuple[int, list[Interval]]:
+        self.reads += 1
+        rows = await self._tx.rows(_RANGES, *listener.of.key, seq, _RANGES_AT_ONCE)
+        ranges = [(first, last) for first, last in reversed(rows)]
+        lowest = ranges[0][0] if len(ranges) == _RANGES_AT_ONCE else 0
+        self._known[listener.of.listener] = lowest, ranges
+        return lowest, ranges
 
 
 def _listener(organization: int, row: Row) -> _Listener:
