@@ -5,14 +5,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
 from discue.api.guides.layout import ROOT, ContentsEntry, Group, page, relative, text
-from discue.api.guides.markdown import Rendered, render
 from discue.api.openapi.rendered import RenderedDocument, RenderedOnce
 from discue.api.structs import ApiResponse, doc
+
+if TYPE_CHECKING:
+    from discue.api.guides.markdown import Rendered
 
 OPERATIONS: Final = f"{ROOT}/api"
 """The path of the page with all operations, which is not made from a file."""
@@ -113,7 +115,10 @@ class Library:
         body = f"{rendered.html}{_neighbours(contents, path)}"
         return RenderedDocument([page(rendered.sections[0].title, body, path=path, contents=contents)])
 
-    def _rendered(self, path: str) -> Rendered:
+    def _rendered(self, path: str) -> "Rendered":
+        # Imported here: the parser would be a tenth of the imports of a command, and of a worker that shows no page.
+        from discue.api.guides.markdown import render  # noqa: PLC0415
+
         return render(self._source(path), partial(self._href, path))
 
     def _source(self, path: str) -> str:
