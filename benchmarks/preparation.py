@@ -9,6 +9,7 @@ import uvloop
 from benchmarks.body import MESSAGE
 from benchmarks.server import founded, settings_for
 from discue.control.context import ControlContext
+from discue.domain.message_data import JSON_VALUE
 from discue.publishing.publish import NewMessage, Publisher, publish
 from discue.publishing.quota_gate import QuotaGate
 from discue.server.worker import prepare_process
@@ -39,7 +40,7 @@ class Publishing:
         while self._left:
             rows = min(_ROWS_AT_ONCE, self._left)
             self._left -= rows
-            await publish(self._publisher, queue, (NewMessage(MESSAGE, is_json=True),) * rows)
+            await publish(self._publisher, queue, (NewMessage(MESSAGE, codec=JSON_VALUE),) * rows)
 
 
 async def _prepare(database: str, key: str, queue_id: str, count: int) -> None:

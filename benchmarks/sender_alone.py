@@ -17,6 +17,7 @@ from benchmarks.sink import origin_host
 from discue.domain.attempts import Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, parse_target
+from discue.domain.message_data import JSON_VALUE
 from discue.sending.request import AttemptRequest
 from discue.sending.sender import Sender
 from discue.server.worker import prepare_process
@@ -98,7 +99,7 @@ def _request(url: str) -> AttemptRequest:
     return AttemptRequest(
         target=parse_target(url, "/notify_url"),
         message_id="0" * 21,
-        is_json=True,
+        codec=JSON_VALUE,
         body=MESSAGE,
         keys=(_KEY,),
         queue_id="1" * 21,

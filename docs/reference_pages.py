@@ -47,6 +47,8 @@ _SHORT_TYPES = (
     (r"string, `\^\[0-9A-Za-z\]\{21\}\$`", "id"),
     (r"string, `\^\[A-Za-z0-9\._/-\]\{\d+,64\}\$`", "alias"),
     (r"string, at least 4 characters, at most 253 characters, `[^`]*`", "URL"),
+    (r"string, at most 255 characters, `\^\[!#\$[^\]]*\]\+/.*\$`", "media type"),
+    (r"string, `\^\(\?:\[A-Za-z0-9\+/\]\{4\}.*\$`", "base64 string"),
     (r"at least (\d+) characters, at most (\d+) characters", r"\1 to \2 characters"),
     (r"from ([\d.]+), to ([\d.]+)", r"\1 to \2"),
 )

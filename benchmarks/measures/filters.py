@@ -10,6 +10,7 @@ from benchmarks.body import message_of
 from benchmarks.medians import median
 from benchmarks.table import Row, at_most, seen, shown
 from discue.domain.filters import compile_filter
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import Entry
 
 MESSAGES = 2_000
@@ -27,7 +28,7 @@ def measure(bench: Bench) -> list[Row]:
     alone, conditions, keys = [], [], []
     for turn in range(bench.effort.pairs):
         first = turn * MESSAGES
-        entries = [Entry(stamp, "", 0, True, message_of(stamp)) for stamp in range(first, first + MESSAGES)]
+        entries = [Entry(stamp, "", 0, JSON_VALUE, message_of(stamp)) for stamp in range(first, first + MESSAGES)]
         alone.append(_cost_us(lambda entry: decode(entry.body), entries))
         conditions.append(_cost_us(ordinary.accepts, entries))
         keys.append(_cost_us(of_keys.accepts, entries))

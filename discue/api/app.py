@@ -358,10 +358,15 @@ def _etags(headers: HttpHeaders, name: str) -> EntityTags | None:
 def _indented(request: Request, content: bytes) -> bytes:
     """Return the content of a response as the client wants it indented."""
     # After the entity tag, which is that of the compact body: both are the same version of the resource.
-    is_json = request.response_headers[0][1].endswith("json")
-    return (
-        msgspec.json.format(content) if is_json and "pretty=true" in request.scope.query_string.split("&") else content
-    )
+    if not request.response_headers[0][1].endswith("json") or "pretty=true" not in request.scope.query_string.split(
+        "&"
+    ):
+        return content
+    try:
+        return msgspec.json.format(content)
+    except RecursionError:
+        # Data of a message can be nested that deeply.
+        return content
 
 
 def _send(request: Request, status: int, content: bytes) -> None:

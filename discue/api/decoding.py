@@ -52,11 +52,7 @@ _JSON_TYPES = {
 }
 _UNDECODABLE = (UnicodeDecodeError, msgspec.DecodeError, RecursionError, json.JSONDecodeError)
 _SHOWN_NAME = 100
-_QUOTE = 0x22
-_MAYBE_JSON = frozenset(b'{["-0123456789tfn \t\r\n')
 
-_text_of = msgspec.json.Decoder(str).decode
-_check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
 _read_event = msgspec.json.Decoder(_Attributes).decode
 _read_events = msgspec.json.Decoder(list[_Attributes]).decode
 _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder(order="sorted").encode
@@ -150,26 +146,6 @@ def _decode_events(decode: Callable[[bytes], T], content: bytes, opaque: Callabl
     except _UNDECODABLE as error:
         _explain(error)
     return value
-
-
-def content_of(sent: msgspec.Raw) -> tuple[bytes, bool]:
-    """Return the bytes to deliver for the data of a message, and whether they are JSON."""
-    data = memoryview(sent)
-    if data[0] != _QUOTE:
-        return bytes(data), True
-    content = _text_of(data).encode()
-    return content, is_json_text(content)
-
-
-def is_json_text(content: bytes) -> bool:
-    """Whether the content of a string is JSON itself (RFC 8259), which decides its media type."""
-    if not content or content[0] not in _MAYBE_JSON:
-        return False
-    try:
-        _check_syntax(content)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
 
 
 def _explain(error: Exception, kind: type[Body] | None = None) -> NoReturn:

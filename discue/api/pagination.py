@@ -143,6 +143,12 @@ _POSITION: Final = (
 )
 _NAME: Final = _alias_parameter("name", "A synonym of `alias`.")
 _CREATED: Final = _creation_times("items created")
+_DATA: Final = Parameter(
+    "data",
+    "`true` shows the data of each message, of at most 1 MiB in all: larger messages come without.",
+    {"type": "string", "enum": ["true", "false"], "default": "false"},
+    "true",
+)
 _STATE: Final = one_of(
     "state",
     "Only messages in this state: for the `listener` if there is one, else for all listeners, as lists show it.",
@@ -171,6 +177,7 @@ MESSAGE_PAGES: Final = (
         "x-shop:north",
         "must be the name of a header, or name:value",
     ),
+    _DATA,
 )
 LISTENER_ATTEMPT_PAGES: Final = (
     *_POSITION,

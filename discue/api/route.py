@@ -266,6 +266,8 @@ class Route(msgspec.Struct, frozen=True):
     """Fields of the body that this route needs although their type makes them optional."""
     required_unless: tuple[str, str] | None = None
     """A field and a value of it with which the `required` fields are forbidden."""
+    required_either: tuple[str, ...] = ()
+    """Fields of the body of which this route needs exactly one."""
     example: Mapping[str, Any] | None = None
     """A body that works as it is, unless the example of the body's struct does."""
 

@@ -15,6 +15,7 @@ from discue.domain.errors import invalid
 from discue.domain.filter_parser import parse_filter
 from discue.domain.filters import ConditionResult, Filter
 from discue.domain.headers import Headers, merge_headers
+from discue.domain.message_data import Codec
 from discue.domain.messages import Entry
 from discue.domain.model import Listener
 from discue.domain.scopes import Principal
@@ -34,11 +35,13 @@ class SampleMessage(msgspec.Struct, frozen=True):
     """A message made up for a test."""
 
     content: bytes
-    is_json: bool
+    codec: Codec
     headers: Headers = ()
+    content_type: str = ""
+    """"" for the default of the data."""
 
     def __repr__(self) -> str:
-        return f"SampleMessage(is_json={self.is_json})"
+        return f"SampleMessage(codec={self.codec})"
 
 
 class DeliveryTestResult(msgspec.Struct, frozen=True):
@@ -67,7 +70,7 @@ async def send(
     """
     listener = await control.store.read(lambda tx: _listener(tx, principal, path))
     message_id, started_at = control.public_ids.next(), control.clock.now()
-    request = _request(control, listener, sample, Entry(0, message_id, started_at, sample.is_json, sample.content))
+    request = _request(control, listener, sample, Entry(0, message_id, started_at, sample.codec, sample.content))
     egress.check_target(request.target, control.egress, _POINTER)
     outcome = await sender.attempt(listener.organization, request)
     if outcome.error == "refused_address":
@@ -94,7 +97,7 @@ def _request(control: ControlContext, listener: Listener, sample: SampleMessage,
     request = AttemptRequest(
         target=egress.parse_target(listener.notify_url, _POINTER),
         message_id=entry.id,
-        is_json=entry.is_json,
+        codec=entry.codec,
         body=entry.body,
         keys=tuple(
             signing_key_of(each) for each in encryption.opened(control, listener) if each.is_valid(entry.stored_at)
@@ -104,6 +107,7 @@ def _request(control: ControlContext, listener: Listener, sample: SampleMessage,
         number=1,
         headers=merge_headers((*options.headers, *shown.headers), sample.headers),
         timeout_ms=min(timeout_seconds, LONGEST_SECONDS) * 1_000,
+        media_type=sample.content_type,
         is_test=True,
         grant=shown.grant,
         identity=shown.identity,

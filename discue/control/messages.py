@@ -43,7 +43,7 @@ async def get(control: ControlContext, principal: Principal, queue_public_id: st
 async def page(
     control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
 ) -> Listing[StoredMessage]:
-    """Return messages of all queues, without bodies."""
+    """Return messages of all queues, with bodies if the selection says so."""
     targets = principal.targets_of("messages", "read")
     found = await control.store.read(lambda tx: messages.page(tx, principal.organization, selection, targets))
     return await _with_states(control, found, selection.listener)
@@ -52,7 +52,7 @@ async def page(
 async def page_of_queue(
     control: ControlContext, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
 ) -> Listing[StoredMessage]:
-    """Return messages of a queue, without bodies."""
+    """Return messages of a queue, with bodies if the selection says so."""
     targets = principal.targets_of("messages", "read")
     only = None if targets is not None and queue_public_id in targets else targets
 

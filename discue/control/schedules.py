@@ -12,6 +12,7 @@ from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import Conflict, invalid, missing_field
 from discue.domain.headers import Headers
+from discue.domain.message_data import BYTES, Data, SentData, as_sent, data_of, data_of_base64
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Queue
 from discue.domain.retry import RetryOptions
@@ -53,8 +54,8 @@ class ScheduleFields(NameFields, frozen=True):
     ends_at: int | UnsetType | None = UNSET
     missed_runs: str | UnsetType | None = UNSET
     catch_up_limit: int | UnsetType | None = UNSET
-    data: tuple[bytes, bool] | None = None
-    """The content, and whether it is JSON."""
+    data: SentData | None = None
+    content_type: str | UnsetType | None = UNSET
     key: str | UnsetType | None = UNSET
     headers: Headers | UnsetType = UNSET
     retry: RetryOptions | UnsetType | None = UNSET
@@ -136,7 +137,7 @@ async def change(
         control.require_match(stored)
         changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
         # Stored data is not checked: a newer schema or limit of the queue must not prevent other changes.
-        if fields.data is not None:
+        if changed.data != stored.data:
             _check_data(control, queue, changed)
         more = schedules.size_of(changed) - schedules.size_of(stored)
         await usage.require_bytes(tx, control, queue.organization, more)
@@ -167,21 +168,21 @@ async def _own(tx: Transaction, principal: Principal, access: Access, path: tupl
 
 def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> Schedule:
     """Return the schedule after a request. The version of a new schedule is 0 before it, and 1 in the store."""
-    if fields.data is None and stored.config_version == 0:
-        raise missing_field("/data")
-    data, is_json = fields.data or (stored.data, stored.is_json)
+    content_type = chosen(stored.options.content_type, fields.content_type, None)
+    data, codec = _data(stored, fields, content_type)
     changed = msgspec.structs.replace(
         stored,
         alias=alias,
         status=fields.status or stored.status,
         timing=_timing(stored.timing, fields, now),
         data=data,
-        is_json=is_json,
+        codec=codec,
         missed=_missed(stored.missed, fields),
         options=MessageOptions(
             headers=stored.options.headers if isinstance(fields.headers, UnsetType) else fields.headers,
             key=chosen(stored.options.key, fields.key, None),
             retry=chosen_retry(stored.options.retry, fields.retry),
+            content_type=content_type,
         ),
         expires_in=within(stored.expires_in, fields.expires_in, "/expires_in", EXPIRES_IN_SECONDS),
         config_version=stored.config_version + 1,
@@ -193,6 +194,16 @@ def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> 
     if next_run_at is None and changed.status == "enabled":
         raise invalid("/cron" if changed.timing.ends_at is None else "/ends_at", "leaves no future run")
     return msgspec.structs.replace(changed, next_run_at=next_run_at)
+
+
+def _data(stored: Schedule, fields: ScheduleFields, content_type: str | None) -> Data:
+    """Return the data after a request. A new content type also applies to stored data, as if it were sent again."""
+    if fields.data is None and stored.config_version == 0:
+        raise missing_field("/data")
+    if fields.data is None and content_type == stored.options.content_type:
+        return stored.data, stored.codec
+    sent = fields.data or as_sent(stored.data, stored.codec)
+    return data_of_base64(sent.value, "/data_base64") if sent.is_base64 else data_of(sent.value, content_type)
 
 
 def _timing(stored: Timing, fields: ScheduleFields, now: int) -> Timing:
@@ -222,4 +233,6 @@ def _check_data(control: ControlContext, queue: Queue, schedule: Schedule) -> No
     checker = None if queue.schema is None else compile_schema(queue.schema, queue.schema_language)
     if checker is not None:
         limit = min(limit, checker.max_bytes)
-    check_message(NewMessage(schedule.data, schedule.is_json), min(limit, LARGEST_DATA_BYTES), checker)
+    pointer = "/data_base64" if schedule.codec == BYTES else "/data"
+    draft = NewMessage(schedule.data, schedule.codec, pointer=pointer)
+    check_message(draft, min(limit, LARGEST_DATA_BYTES), checker)

@@ -1,7 +1,7 @@
 """CloudEvents 1.0 over HTTP: messages as events for listeners, and events from producers as messages."""
 
 import re
-from base64 import b64decode
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
@@ -12,6 +12,18 @@ import msgspec
 from discue.domain.clock import rfc3339
 from discue.domain.errors import below, invalid, malformed, missing_field
 from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, Headers
+from discue.domain.media_types import JSON, check_media_type, is_json_type
+from discue.domain.message_data import (
+    BYTES,
+    DEFAULT_MEDIA_TYPES,
+    JSON_VALUE,
+    TEXT,
+    Codec,
+    Data,
+    data_of,
+    data_of_base64,
+    is_json,
+)
 from discue.domain.messages import Entry
 
 DeliveryFormat = Literal["plain", "cloudevents_binary", "cloudevents_structured"]
@@ -19,8 +31,6 @@ DeliveryFormat = Literal["plain", "cloudevents_binary", "cloudevents_structured"
 
 DEFAULT_TYPE: Final = "io.discue.message"
 STRUCTURED: Final = "application/cloudevents+json; charset=utf-8"
-JSON: Final = "application/json"
-TEXT: Final = "text/plain; charset=utf-8"
 PREFIX: Final = "ce-"
 
 # Events for listeners
@@ -43,12 +53,18 @@ class Event(NamedTuple):
 
 
 def event_of(
-    entry: Entry, kind: DeliveryFormat, queue_public_id: str, headers: Headers, *, media_type: str | None = None
+    entry: Entry,
+    kind: DeliveryFormat,
+    queue_public_id: str,
+    headers: Headers,
+    *,
+    media_type: str | None = None,
+    content_type: str | None = None,
 ) -> Event:
     """Return a message as an event. Headers named `ce-…` set its type, source and other attributes.
 
     `media_type` is not None if the message was published as an event. Then the headers contain all attributes, `id` and
-    `time` included, and `media_type` is that of its data.
+    `time` included, and `media_type` is that of its data. Other messages may have a `content_type`.
     """
     given = {match[1]: value for name, value in headers if (match := _ATTRIBUTE_HEADER.fullmatch(name.lower()))}
     attributes = {
@@ -60,7 +76,7 @@ def event_of(
     excluded = _NOT_CUSTOM
     if media_type is None:
         attributes["time"] = rfc3339(entry.stored_at)
-        media_type, excluded = JSON if entry.is_json else TEXT, _NOT_CUSTOM_IN_MESSAGES
+        media_type, excluded = content_type or DEFAULT_MEDIA_TYPES[entry.codec], _NOT_CUSTOM_IN_MESSAGES
     # Headers may override type, source and any other attribute except the excluded ones.
     attributes |= {name: value for name, value in given.items() if name not in excluded and value}
     rest = tuple(each for each in headers if _ATTRIBUTE_HEADER.fullmatch(each[0].lower()) is None)
@@ -71,14 +87,17 @@ def event_of(
 
 
 def _document(attributes: dict[str, str], media_type: str, entry: Entry) -> bytes:
-    """Return a structured-mode document. JSON data is embedded byte for byte, other data as a string."""
+    """Return a structured-mode document. JSON data is embedded byte for byte, text as a string, bytes in base64."""
     # Header values are percent-encoded; values in a document are not.
     values = {name: unquote(value) for name, value in attributes.items()}
     if not media_type:
         return _encode(values)
-    data = entry.body if entry.is_json else _encode(entry.body.decode())
+    values |= {"datacontenttype": media_type}
+    if entry.codec == BYTES:
+        return _encode({**values, "data_base64": b64encode(entry.body).decode()})
+    data = entry.body if is_json(entry.codec) else _encode(entry.body.decode())
     # Spliced in: decoding and encoding the data would change numbers and drop repeated members.
-    return _encode({**values, "datacontenttype": media_type})[:-1] + b',"data":' + data + b"}"
+    return _encode(values)[:-1] + b',"data":' + data + b"}"
 
 
 # Events from producers
@@ -87,12 +106,12 @@ KEY_CHARACTERS: Final = range(1, 256)
 REQUIRED: Final = ("specversion", "id", "source", "type")
 
 _NAME: Final = re.compile(r"[a-z0-9]{1,64}")
-_MEDIA_TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*;[!-~ \t]*)?")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
 _UNENCODED: Final = "!#$&'()*+,/:;=?@[]~-._<>\\^`{|}"
 """Characters that a header value contains unencoded: visible ASCII except `%` and `"`."""
 _DATA_MEMBERS: Final = ("data", "data_base64")
 _NULL: Final = msgspec.Raw(b"null")
+_NO_DATA: Final = (b"", TEXT)
 _TEXT: Final = re.compile("[^\\x00-\\x1f\\x7f-\\x9f]+")
 _URI: Final = re.compile(r"\S+")
 
@@ -125,7 +144,7 @@ class EventMessage(msgspec.Struct, frozen=True):
     """An event as the message to publish. Its attributes become headers named `ce-…`."""
 
     data: bytes
-    is_json: bool
+    codec: Codec
     headers: Headers
     key: str | None
     """Ordering key, from the attribute `partitionkey`."""
@@ -145,10 +164,11 @@ def parse_binary_event(attributes: Mapping[str, str], media_type: str, data: byt
     values = {name: _percent_decoded(value, f"/headers/{PREFIX}{name}") for name, value in attributes.items()}
     _check_attributes(values, "/headers", PREFIX)
     if not data:
-        return _message(values, b"", "", "")
+        return _message(values, _NO_DATA, "", "")
     if not media_type:
         raise invalid("", "needs a Content-Type")
-    return _message(values, data, _checked_media_type(media_type, "/headers/content-type"), "")
+    media_type = check_media_type(media_type, "/headers/content-type")
+    return _message(values, _as_text(_data_of_bytes(data, media_type, "")), media_type, "")
 
 
 def parse_structured_event(members: Mapping[str, msgspec.Raw], pointer: str = "") -> EventMessage:
@@ -163,45 +183,49 @@ def parse_structured_event(members: Mapping[str, msgspec.Raw], pointer: str = ""
     }
     _check_attributes(values, pointer, "")
     declared = values.pop("datacontenttype", None)
-    media_type = JSON if declared is None else _checked_media_type(declared, f"{pointer}/datacontenttype")
+    media_type = JSON if declared is None else check_media_type(declared, f"{pointer}/datacontenttype")
     data, encoded = members.get("data"), members.get("data_base64", _NULL)
     if bytes(encoded) != b"null":
+        pointer += "/data_base64"
         if data is not None and bytes(data) != b"null":
-            raise invalid(f"{pointer}/data_base64", "cannot be combined with data", code="conflicting_fields")
-        return _message(values, _base64_data(encoded, f"{pointer}/data_base64"), media_type, f"{pointer}/data")
+            raise invalid(pointer, "cannot be combined with data", code="conflicting_fields")
+        content, _ = data_of_base64(encoded, pointer)
+        return _message(values, _data_of_bytes(content, media_type, pointer), media_type, pointer)
+    pointer += "/data"
     if data is None:
-        return _message(values, b"", "" if declared is None else media_type, f"{pointer}/data")
-    return _message(values, _plain_data(data, media_type, f"{pointer}/data"), media_type, f"{pointer}/data")
+        return _message(values, _NO_DATA, "" if declared is None else media_type, pointer)
+    if not is_json_type(media_type) and not bytes(data).startswith(b'"'):
+        raise invalid(pointer, "must be a string, because datacontenttype is not JSON")
+    return _message(values, data_of(data, media_type), media_type, pointer)
 
 
-def is_json_type(media_type: str) -> bool:
-    """Return whether data of this media type is JSON."""
-    # Suffixes such as `application/vnd.shop+json` are JSON, too (RFC 6839).
-    subtype = media_type.partition(";")[0].strip().lower().partition("/")[2]
-    return subtype == "json" or subtype.endswith("+json")
-
-
-def _message(values: Mapping[str, str], data: bytes, media_type: str, pointer: str) -> EventMessage:
-    is_json = bool(media_type and data) and is_json_type(media_type)
-    _check_data(data, pointer, is_json=is_json)
+def _message(values: Mapping[str, str], data: Data, media_type: str, pointer: str) -> EventMessage:
     headers = tuple((PREFIX + name, quote(value, safe=_UNENCODED)) for name, value in values.items())
     if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_CHARACTERS:
         raise invalid("", f"must have at most {MAX_HEADERS} attributes, with {MAX_CHARACTERS} characters as headers")
-    return EventMessage(data, is_json, headers, values.get("partitionkey"), media_type, pointer)
+    return EventMessage(*data, headers, values.get("partitionkey"), media_type, pointer)
 
 
-def _check_data(data: bytes, pointer: str, *, is_json: bool) -> None:
+def _data_of_bytes(content: bytes, media_type: str, pointer: str) -> Data:
+    """Return bytes as the JSON that they are according to their media type, else as bytes. Raises BadRequest."""
+    if not content or not is_json_type(media_type):
+        return content, BYTES
     try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        # Messages are shown in JSON, which cannot contain other bytes.
-        rule = f"must be UTF-8 (invalid at byte {error.start}); send binary data in base64"
-        raise invalid(pointer, rule) from None
-    if is_json:
-        try:
-            _check_syntax(data)
-        except (msgspec.DecodeError, RecursionError):
-            raise malformed(pointer, "must be JSON, according to its media type") from None
+        content.decode()
+        _check_syntax(content)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        raise malformed(pointer, "must be JSON, according to its media type") from None
+    return content, JSON_VALUE
+
+
+def _as_text(data: Data) -> Data:
+    """Return bytes as text if they are UTF-8."""
+    content, codec = data
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return data
+    return (content, TEXT) if codec == BYTES else data
 
 
 def _check_attributes(values: Mapping[str, str], pointer: str, prefix: str) -> None:
@@ -238,34 +262,8 @@ def _attribute_text(value: msgspec.Raw, pointer: str) -> str | None:
     return decoded
 
 
-def _plain_data(value: msgspec.Raw, media_type: str, pointer: str) -> bytes:
-    """Return JSON byte for byte; for other media types, the content of the string."""
-    if is_json_type(media_type):
-        return bytes(value)
-    decoded = _decode(value)
-    if not isinstance(decoded, str):
-        raise invalid(pointer, "must be a string, because datacontenttype is not JSON")
-    return decoded.encode()
-
-
-def _base64_data(value: msgspec.Raw, pointer: str) -> bytes:
-    decoded = _decode(value)
-    try:
-        if isinstance(decoded, str):
-            return b64decode(decoded, validate=True)
-    except ValueError:
-        decoded = None
-    raise invalid(pointer, "must be base64")
-
-
 def _percent_decoded(value: str, pointer: str) -> str:
     try:
         return unquote_to_bytes(value).decode()
     except UnicodeDecodeError:
         raise invalid(pointer, "must be percent-encoded UTF-8") from None
-
-
-def _checked_media_type(media_type: str, pointer: str) -> str:
-    if _MEDIA_TYPE.fullmatch(media_type) is None:
-        raise invalid(pointer, "must be a media type")
-    return media_type

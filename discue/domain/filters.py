@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from discue.domain.filter_parser import AllOf, AnyOf, AtPath, Comparison, Condition, Not, OnMember, parse_filter
+from discue.domain.message_data import is_json
 from discue.domain.messages import Entry, MessageOptions, decode_options, message_headers
 from discue.domain.patterns import matcher
 
@@ -38,7 +39,7 @@ class FilterableMessage:
         """The decoded data. Raises ValueError if it is not JSON, nested too deeply, or has numbers out of range."""
         if self._data is MISSING:
             body = self._entry.body
-            if not self._entry.is_json:
+            if not is_json(self._entry.codec):
                 raise ValueError("the data is not JSON")
             try:
                 self._data = _decoded(body) if len(body) <= _CACHED_BYTES else _decode(body)

@@ -8,6 +8,7 @@ import msgspec
 
 from discue.domain.headers import Headers
 from discue.domain.ids import ALPHABET, decode, encode
+from discue.domain.message_data import Codec
 from discue.domain.retry import RetryOptions
 
 SUBJECT_HEADER: Final = "discue-subject"
@@ -30,6 +31,13 @@ class MessageOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Media type of the data of a message that was published as a CloudEvent, "" if it has none; None otherwise."""
     subject: str | None = None
     """Subject that the message was published to its topic with; None without one."""
+    content_type: str | None = None
+    """Media type of the data, if the producer chose one for a message that is not a CloudEvent."""
+
+    @property
+    def given_media_type(self) -> str:
+        """The media type that the producer chose; "" for the default of the data."""
+        return self.content_type or self.media_type or ""
 
     def __repr__(self) -> str:
         return f"MessageOptions(key={self.key!r})"
@@ -42,7 +50,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     id: str
     stored_at: int
     """Milliseconds since the epoch."""
-    is_json: bool
+    codec: Codec
     body: bytes
     """Empty if the message is delayed."""
     expires_at: int = 0
@@ -70,8 +78,9 @@ class StoredMessage(msgspec.Struct, frozen=True):
     stored_at: int
     """When it was published, in milliseconds since the epoch."""
     updated_at: int
-    is_json: bool
-    body: bytes = b""
+    codec: Codec
+    body: bytes | None = None
+    """None if it was not read."""
     expires_at: int = 0
     """Milliseconds since the epoch; 0: never."""
     options: MessageOptions = MessageOptions()

@@ -11,6 +11,7 @@ import msgspec
 from cronsim import CronSim, CronSimError
 
 from discue.domain.errors import invalid
+from discue.domain.message_data import JSON_VALUE, Codec
 from discue.domain.messages import MessageOptions
 
 LATE_MS: Final = 300_000
@@ -88,7 +89,7 @@ class Schedule(msgspec.Struct, frozen=True):
     created_at: int
     updated_at: int
     data: bytes = b""
-    is_json: bool = True
+    codec: Codec = JSON_VALUE
     missed: MissedRunPolicy = MissedRunPolicy()
     options: MessageOptions = MessageOptions()
     expires_in: int | None = None

@@ -11,6 +11,7 @@ from discue.domain.clock import Clock
 from discue.domain.errors import Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RowIds
+from discue.domain.message_data import Codec, is_json
 from discue.domain.messages import NO_KEY_HASH, Entry, MessageOptions, encode_options, hash_key
 from discue.domain.quotas import PublishUsage
 from discue.domain.schemas import MAX_FAULTS, SchemaValidator
@@ -42,7 +43,7 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     """A validated message of a request. Fields that the request omits are None."""
 
     body: bytes
-    is_json: bool
+    codec: Codec
     alias: str | None = None
     pointer: str = "/data"
     """JSON pointer to the data in the request."""
@@ -136,12 +137,12 @@ async def _entries_for(
 def entry_for(public_id: str, message: NewMessage, *, ordered: bool = False, body_id: int | None = None) -> NewEntry:
     """Return the message as a row to append. In an `ordered` queue it has a key hash even without a key."""
     if message.options is None and not ordered:
-        return NewEntry(public_id, message.is_json, message.body, message.alias, body_id=body_id)
+        return NewEntry(public_id, message.codec, message.body, message.alias, body_id=body_id)
     options = message.options or _NO_OPTIONS
     without = NO_KEY_HASH if ordered else None
     return NewEntry(
         public_id,
-        message.is_json,
+        message.codec,
         message.body,
         message.alias,
         expires_at=message.expires_at,
@@ -190,7 +191,7 @@ def check_sizes(messages: Sequence[NewMessage], limit: int, *, destination: str 
 
 
 def _violations(message: NewMessage, checker: SchemaValidator) -> Sequence[Fault]:
-    if not message.is_json:
+    if not is_json(message.codec):
         return (Fault(message.pointer, "must be JSON: the queue has a schema"),)
     return checker.violations(message.body, message.pointer, time.perf_counter)
 

@@ -134,7 +134,7 @@ async def _match(ways: Sequence[Way], messages: Sequence[NewMessage], taken: dic
     for message in messages:
         options = message.options or _NO_OPTIONS
         extra = encode_options(options) or b""
-        seen.append((options.subject, Entry(0, "", 0, message.is_json, message.body, extra=extra)))
+        seen.append((options.subject, Entry(0, "", 0, message.codec, message.body, extra=extra)))
     for way in ways:
         if way in taken:
             continue

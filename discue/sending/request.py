@@ -11,6 +11,7 @@ from discue.crypto.signing import SigningKey, sign
 from discue.domain.cloudevents import DeliveryFormat, event_of
 from discue.domain.egress import Target
 from discue.domain.headers import SCHEDULE_HEADERS, is_header_allowed, is_value_allowed
+from discue.domain.message_data import DEFAULT_MEDIA_TYPES, Codec
 from discue.domain.messages import SUBJECT_HEADER, Entry, decode_options
 
 
@@ -42,7 +43,7 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
 
     target: Target
     message_id: str
-    is_json: bool
+    codec: Codec
     body: bytes
     keys: tuple[SigningKey, ...]
     queue_id: str
@@ -53,7 +54,7 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     timeout_ms: int = 15_000
     """For the whole attempt, the response body included."""
     media_type: str = ""
-    """The content type; "" for the default by `is_json`."""
+    """The content type; "" for the default of the codec."""
     is_test: bool = False
     """Whether to send `discue-test: true`."""
     replay_id: str = ""
@@ -73,7 +74,9 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
 def to_cloudevent(request: AttemptRequest, entry: Entry, kind: DeliveryFormat) -> AttemptRequest:
     """Return the request with its message as a CloudEvent, in one of the two modes. The new body is signed."""
     media_type = decode_options(entry.extra).media_type if entry.extra else None
-    event = event_of(entry, kind, request.queue_id, request.headers, media_type=media_type)
+    event = event_of(
+        entry, kind, request.queue_id, request.headers, media_type=media_type, content_type=request.media_type
+    )
     return msgspec.structs.replace(request, body=event.body, media_type=event.media_type, headers=event.headers)
 
 
@@ -165,7 +168,7 @@ def _head_start(method: str, target: Target, *, accept: str = "*/*") -> str:
 def attempt_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> bytes:
     """Build the signed head, blank line included. `timestamp` is in seconds. Raises RequestInvalid."""
     _require(_ID, request.message_id, "The message's id")
-    media_type = request.media_type or ("application/json" if request.is_json else "text/plain; charset=utf-8")
+    media_type = request.media_type or DEFAULT_MEDIA_TYPES[request.codec]
     signature = sign(request.keys, request.message_id, timestamp, request.body)
     own = _own_headers(request.headers) if request.headers else ""
     test = _TEST if request.is_test else ""

@@ -41,7 +41,7 @@ def entry_values(entry: NewEntry) -> Values:
         entry.key_hash if is_due else None,
         entry.extra,
         entry.size,
-        1 if entry.is_json else 0,
+        entry.codec,
         entry.body if entry.body_id is None else None,
         0 if is_due else WAITING,
         entry.body_id,

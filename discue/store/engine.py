@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from discue.domain.attempts import Attempt
+from discue.domain.message_data import Codec
 from discue.domain.messages import Entry
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
     """A message to append. Optional fields are None unless the request has them."""
 
     id: str
-    is_json: bool
+    codec: Codec
     body: bytes
     alias: str | None = None
     expires_at: int | None = None

@@ -20,8 +20,6 @@ from discue.store.engine import LogPage, NewEntry, QueueKey, Row, Transaction, V
 from discue.store.pagination import LARGEST, Selection, Span, created_at, first_id_at, intersect, too_far
 from discue.store.tables import chunks, placeholders, read_one, rows_among, within_bytes
 
-JSON: Final = 1
-"""The codec of a JSON body; 0 is text."""
 WAITING: Final = 1
 """The kind of a delayed message that is not due yet; 0 is that of all others."""
 
@@ -33,7 +31,7 @@ BODY: Final = """coalesce(l.body, (
 def entry_of(row: Row) -> Entry:
     """Convert a row of `seq, id, stored_at, codec, body, expires_at, key_hash, extra`."""
     seq, public_id, stored_at, codec, body, expires_at, key_hash, extra = row
-    return Entry(seq, public_id, stored_at, codec == JSON, body, expires_at or 0, key_hash, extra or b"")
+    return Entry(seq, public_id, stored_at, codec, body, expires_at or 0, key_hash, extra or b"")
 
 
 def page_of(found: Iterable[Row], after: int, limit: int, max_bytes: int) -> LogPage:
@@ -62,25 +60,25 @@ def _entry_of_page_row(row: Sequence[Any]) -> Entry:
     """Convert a row that has `kind` and `origin_seq` in addition to the columns for `entry_of`."""
     seq, public_id, stored_at, codec, body, expires_at, key_hash, extra, kind, origin_seq = row
     options = (expires_at or 0, key_hash, extra or b"")
-    return Entry(seq, public_id, stored_at, codec == JSON, body, *options, kind == WAITING, origin_seq or 0)
+    return Entry(seq, public_id, stored_at, codec, body, *options, kind == WAITING, origin_seq or 0)
 
 
 def entry_of_new(new: NewEntry, seq: int, stored_at: int) -> Entry:
     """Return a new message as it is in the log."""
     # Most messages have no options, and this runs for each message that is published.
     if new.extra is None and new.expires_at is None and new.key_hash is None:
-        return Entry(seq, new.id, stored_at, new.is_json, new.body)
+        return Entry(seq, new.id, stored_at, new.codec, new.body)
     options = (new.expires_at or 0, new.key_hash, new.extra or b"")
     if new.due_at is not None:
-        return Entry(seq, new.id, stored_at, new.is_json, b"", *options, is_delayed=True)
-    return Entry(seq, new.id, stored_at, new.is_json, new.body, *options)
+        return Entry(seq, new.id, stored_at, new.codec, b"", *options, is_delayed=True)
+    return Entry(seq, new.id, stored_at, new.codec, new.body, *options)
 
 
 def entry_of_message(message: StoredMessage) -> Entry:
     """Return a stored message as lanes read it, except for its order."""
     extra = encode_options(message.options) or b""
     return Entry(
-        message.seq, message.id, message.stored_at, message.is_json, message.body, message.expires_at, extra=extra
+        message.seq, message.id, message.stored_at, message.codec, message.body or b"", message.expires_at, extra=extra
     )
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.messages import MessageState, StoredMessage, decode_options
 from discue.domain.model import Queue
@@ -12,7 +14,6 @@ from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import MessageSource, Picked, Several, candidates_of, page_for_listener, with_key
 from discue.store.message_log import (
     BODY,
-    JSON,
     WAITING,
     AcrossQueues,
     LiveQueues,
@@ -35,12 +36,16 @@ from discue.store.pagination import (
     intersect,
     too_far,
 )
+from discue.store.tables import rows_among
 
 _GET: Final = f"""
     SELECT l.seq, l.alias, coalesce(l.published_at, l.stored_at), l.updated_at, l.codec, {BODY}, l.expires_at, l.extra,
         l.kind, l.origin_seq
     FROM log l
     WHERE l.organization = $1 AND l.id = $2 AND l.queue = $3"""
+BYTES_A_PAGE: Final = 1 << 20
+"""How much data a page of a list has at most."""
+_BODIES: Final = f"SELECT l.seq, {BODY} FROM log l WHERE l.organization = $1 AND l.queue = $2 AND l.seq IN ({{}})"
 _SET_ALIAS: Final = """
     UPDATE log SET alias = $1, updated_at = $2 WHERE organization = $3 AND queue = $4 AND seq = $5"""
 _DELETE: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq = $3 RETURNING size, body_id"
@@ -64,7 +69,7 @@ async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | 
         alias=alias or public_id,
         stored_at=stored_at,
         updated_at=updated_at or stored_at,
-        is_json=codec == JSON,
+        codec=codec,
         body=bytes(body),
         expires_at=expires_at or 0,
         options=decode_options(extra),
@@ -77,7 +82,7 @@ async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | 
 async def page_of_queue(
     tx: Transaction, queue: Queue, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[StoredMessage]:
-    """Read a page of the queue's messages without bodies, or of those in `only` (ids).
+    """Read a page of the queue's messages, or of those in `only` (ids). Bodies are read if the selection says so.
 
     Raises BadRequest if the selection names a listener that is not one of the queue's.
     """
@@ -95,13 +100,13 @@ async def page_of_queue(
         )
     else:
         found = await browse(tx, await _of_log(tx, organization, queue.id, selection, only=only), selection)
-    return await _listing(tx, organization, found, LiveQueues(organization))
+    return await _listing(tx, found, LiveQueues(organization), selection)
 
 
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[StoredMessage]:
-    """Read a page of the organization's messages without bodies, or of those in `only`: ids of messages and of queues.
+    """Read a page of the organization's messages, or of those in `only`: ids of messages and of queues.
 
     Raises BadRequest if the selection names a listener that is not one of the organization's.
     """
@@ -117,7 +122,7 @@ async def page(
         found = await browse(tx, await _of_all(tx, organization, live, selection), selection)
     else:
         found = await browse(tx, await _of_targets(tx, organization, live, selection, only=only), selection)
-    return await _listing(tx, organization, found, live)
+    return await _listing(tx, found, live, selection)
 
 
 async def states(
@@ -148,13 +153,32 @@ async def delete(tx: Transaction, message: StoredMessage) -> bool:
     return await message_log.release_bodies(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
 
 
-async def _listing(tx: Transaction, organization: int, found: Listing[Row], live: LiveQueues) -> Listing[StoredMessage]:
+async def _listing(
+    tx: Transaction, found: Listing[Row], live: LiveQueues, selection: Selection
+) -> Listing[StoredMessage]:
+    organization = live.organization
     items = [
         _from_row(row, organization, queue_public_id)
         for row in found.items
         if (queue_public_id := await live.public_id(tx, row[1][1])) is not None
     ]
-    return found.with_items(items)
+    return found.with_items(await _with_bodies(tx, organization, items) if selection.data == "true" else items)
+
+
+async def _with_bodies(tx: Transaction, organization: int, found: Sequence[StoredMessage]) -> list[StoredMessage]:
+    """Return messages with their bodies, except those that exceed what is left of the limit of a page."""
+    seqs: dict[int, list[int]] = {}
+    left = BYTES_A_PAGE
+    for message in found:
+        if message.size <= left:
+            left -= message.size
+            seqs.setdefault(message.queue, []).append(message.seq)
+    bodies = {
+        (queue, seq): bytes(body)
+        for queue, among in seqs.items()
+        for seq, body in await rows_among(tx, _BODIES, (organization, queue), among)
+    }
+    return [msgspec.structs.replace(each, body=bodies.get((each.queue, each.seq))) for each in found]
 
 
 def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessage:
@@ -169,7 +193,7 @@ def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessag
         alias=alias or public_id,
         stored_at=created_at,
         updated_at=updated_at or created_at,
-        is_json=codec == JSON,
+        codec=codec,
         options=decode_options(extra),
         is_delayed=kind == WAITING,
         origin_seq=origin_seq or seq,

@@ -79,6 +79,8 @@ class Selection(msgspec.Struct, frozen=True):
     """The reason of missed messages."""
     topic: str = "all"
     """The kind of usage events."""
+    data: str = "false"
+    """Whether to read the data of messages: `true` or `false`."""
 
     def admits(self, created_at: int) -> bool:
         """Return whether something created at that time passes the time filters."""

@@ -144,7 +144,7 @@ async def advance(tx: Transaction, seen: Schedule, next_run_at: int | None, last
 def _content(schedule: Schedule) -> Row:
     """Return the values of `settings, codec, size, body`."""
     settings = msgspec.json.encode(msgspec.convert(schedule, _Settings, from_attributes=True))
-    return settings.decode(), int(schedule.is_json), len(settings) + len(schedule.data), schedule.data
+    return settings.decode(), schedule.codec, len(settings) + len(schedule.data), schedule.data
 
 
 def _encode_run(run: ScheduleRun | None) -> str | None:
@@ -157,7 +157,7 @@ def _from_row(row: Row) -> Schedule:
         **dict(zip(_PLAIN.split(", "), plain, strict=True)),
         **msgspec.structs.asdict(_read_settings(settings)),
         queue_public_id=queue_public_id,
-        is_json=codec == 1,
+        codec=codec,
         data=body,
         last_run=None if last_run is None else _read_run(last_run),
     )

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from discue.domain.ids import event_id_of
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.quotas import QuotaName
 from discue.domain.system_events import MAX_STORED, SYSTEM_QUEUE_ALIAS, QuotaNear, ResourceName, SystemEvent, encode
 from discue.store import tallies
 from discue.store.engine import Transaction
-from discue.store.message_log import JSON
 
 _RAISE_HEAD: Final = f"""
     UPDATE queue_head SET head = head + 1,
@@ -24,7 +24,7 @@ _RAISE_HEAD: Final = f"""
     RETURNING queue, head, last_stored_at"""
 _INSERT: Final = f"""
     INSERT INTO log (organization, queue, seq, stored_at, id, alias, size, codec, body)
-    VALUES ($1, $2, $3, $4, $5, $6, 0, {JSON}, $7)"""
+    VALUES ($1, $2, $3, $4, $5, $6, 0, {JSON_VALUE}, $7)"""
 _QUOTA_KINDS: Final[Mapping[QuotaName, int]] = {"messages_a_day": 1_001, "bytes_stored": 1_002}
 """Kinds of tallies: the quota was reported on the day that begins with the period."""
 _DAY_MS: Final = 86_400_000

@@ -12,6 +12,7 @@ import pytest
 
 from discue.api.route import BATCH_BYTES
 from discue.domain.errors import Overloaded
+from discue.domain.message_data import JSON_VALUE
 from discue.store.engine import Append, Appended, NewEntry
 from tests.support.problems import pointers, problem
 from tests.support.served_api import Cast, Service, cast_of, served
@@ -264,7 +265,7 @@ async def _fill(service: Service, organization: int, queue: str) -> "list[asynci
     record = await installation.cache.queue(organization, queue)
     waiting: list[asyncio.Future[Any]] = []
     while not waiting or not any(each.done() for each in waiting):
-        entries = tuple(NewEntry(installation.public_ids.next(), True, b"1") for _ in range(1_000))
+        entries = tuple(NewEntry(installation.public_ids.next(), JSON_VALUE, b"1") for _ in range(1_000))
         append = Append(organization, record.id, record.config_version, installation.clock.now(), entries)
         waiting.append(asyncio.ensure_future(installation.store.append(append)))
         await asyncio.sleep(0)

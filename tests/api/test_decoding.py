@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.api.decoding import BodyDecoder, body_error, is_json_text
+from discue.api.decoding import BodyDecoder, body_error
 from discue.api.resources.api_keys import ApiKeyBody
 from discue.api.resources.listeners import ListenerBody
 from discue.api.resources.messages import BatchBody, MessageBody
@@ -163,23 +163,3 @@ def test_unknown_field_gets_the_nearest_known_name(
     suggested = f"; did you mean {known}?" if known else ""
     assert raised.value.code == "unknown_field"
     assert raised.value.faults == ((pointer, f"is not a known field{suggested}"),)
-
-
-@pytest.mark.parametrize(
-    ("text", "is_json"),
-    [
-        (b'{"a": 1}', True),
-        (b"12", True),
-        (b"true", True),
-        (b'"quoted"', True),
-        (b"", False),
-        (b"plain text", False),
-        (b"truth", False),
-        (b'{"a": }', False),
-        ("é\n".encode(), False),
-        (b"[" * 100_000 + b"]" * 100_000, False),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-def test_text_is_json_if_it_parses_and_is_not_nested_too_deeply(text: bytes, *, is_json: bool) -> None:
-    assert is_json_text(text) is is_json

@@ -70,7 +70,7 @@ def test_events_are_routed_by_their_subject_where_it_is_one_of_ours(cast: Cast) 
     answer = cast.alice.post(f"{path}/batch", content=json.dumps(documents), headers=content_type).json()
     assert [message["queues"] for message in answer["messages"]] == [sorted([everything, paid]), [everything]]
     shown = cast.alice.get(f"/queues/{paid}/messages/{answer['messages'][0]['id']}").json()["message"]
-    assert (shown["data"], shown["subject"]) == ("1", "orders.eu.paid")
+    assert (shown["data"], shown["subject"]) == (1, "orders.eu.paid")
 
 
 def test_a_queue_takes_no_subject(cast: Cast) -> None:

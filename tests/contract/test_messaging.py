@@ -251,24 +251,24 @@ def test_a_message_is_published(owner: Caller, queue: str, method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"),
+    ("sent", "shown"),
     [
-        (b'"text"', "text"),
-        (b'{"b": 1.0,  "a": [1e2]}', '{"b": 1.0,  "a": [1e2]}'),
-        (b"17", "17"),
-        (b"null", "null"),
-        (b"[ ]", "[ ]"),
-        (b'""', ""),
-        (b'"\\u00e4\\n"', "ä\n"),
-        (b"true", "true"),
-        (b"0.10", "0.10"),
-        (b'{"a":1,"a":2}', '{"a":1,"a":2}'),
+        ('"text"', '"text"'),
+        ('{"b": 1.0,  "a": [1e2]}', '{"b": 1.0,  "a": [1e2]}'),
+        ("17", "17"),
+        ("null", "null"),
+        ("[ ]", "[ ]"),
+        ('""', '""'),
+        ('"\\u00e4\\n"', '"ä\\n"'),
+        ("true", "true"),
+        ("0.10", "0.10"),
+        ('{"a":1,"a":2}', '{"a":1,"a":2}'),
     ],
 )
-def test_data_is_a_string_or_the_text_of_any_other_json(owner: Caller, queue: str, sent: bytes, kept: str) -> None:
+def test_data_is_shown_as_it_was_sent_to_the_byte(owner: Caller, queue: str, sent: str, shown: str) -> None:
     headers = {"Content-Type": "application/json"}
-    made = resource(owner.ask("POST", f"{queue}/messages", b'{"data": ' + sent + b"}", headers=headers))
-    assert owner.shown(f"{queue}/messages/{made['id']}")["data"] == kept
+    made = resource(owner.ask("POST", f"{queue}/messages", f'{{"data": {sent}}}'.encode(), headers=headers))
+    assert f'"data":{shown},' in owner.ask("GET", f"{queue}/messages/{made['id']}").text
 
 
 def test_a_message_is_as_large_as_its_queue_allows(owner: Caller) -> None:
@@ -298,7 +298,7 @@ def test_a_batch_is_taken_as_a_whole_or_not_at_all(owner: Caller, queue: str) ->
     messages = [{"data": "a", "alias": "first"}, {"data": {"b": 1}, "name": "second"}]
     answer = body(owner.ask("POST", f"{queue}/messages/batch", {"messages": messages}))
     made = answer["messages"]
-    assert [owner.shown(f"{queue}/messages/{each['id']}")["data"] for each in made] == ["a", '{"b":1}']
+    assert [owner.shown(f"{queue}/messages/{each['id']}")["data"] for each in made] == ["a", {"b": 1}]
     assert [each["alias"] for each in made] == ["first", "second"]
     assert answer["_links"]["second"]["href"].endswith(f"{queue}/messages/{made[1]['id']}")
     assert owner.get(f"{queue}/messages")["messages"] == made[::-1]

@@ -74,7 +74,7 @@ def test_a_batch_is_stored_whole_or_not_at_all(owner: Caller) -> None:
     events: list[dict[str, Any]] = [{**MINIMAL, "data": n} for n in range(3)]
     content = body(owner.ask("POST", f"{path}/batch", json.dumps(events).encode(), headers=BATCH))
     assert len(content["messages"]) == 3
-    assert owner.shown(f"{path}/{content['messages'][2]['id']}")["data"] == "2"
+    assert owner.shown(f"{path}/{content['messages'][2]['id']}")["data"] == 2
     events[1]["time"] = "noon"
     refused = owner.ask("POST", f"{path}/batch", json.dumps(events).encode(), headers=BATCH)
     assert pointers(problem(refused, 422)) == ["/1/time"]

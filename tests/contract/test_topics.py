@@ -161,7 +161,7 @@ def test_a_message_goes_into_every_queue_whose_channel_lets_it_through(owner: Ca
     assert message["queues"] == sorted(map(id_of, queues[:2]))
     for queue in queues[:2]:
         shown = owner.shown(f"{queue}/messages/{message['id']}")
-        assert (shown["data"], shown["subject"], shown["key"]) == ('{"n":1}', "orders.paid", "customer-9")
+        assert (shown["data"], shown["subject"], shown["key"]) == ({"n": 1}, "orders.paid", "customer-9")
     assert stored(owner, queues[2]) == []
     assert stored(owner, "") == [message["id"]]
     assert owner.create(f"{topic}/messages", data="x", subject="other")["queues"] == [id_of(queues[0])]

@@ -15,11 +15,12 @@ from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.errors import Unprocessable
+from discue.domain.message_data import JSON_VALUE
 from discue.sending.request import AttemptRequest
 from discue.store import domains
 from tests.support.cast import Cast, Person
 
-SAMPLE = SampleMessage(b'{"n":1}', is_json=True, headers=(("x-own", "message"), ("x-more", "1")))
+SAMPLE = SampleMessage(b'{"n":1}', codec=JSON_VALUE, headers=(("x-own", "message"), ("x-more", "1")))
 PLACE = "https://shop.example.com/notify"
 
 

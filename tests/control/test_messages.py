@@ -6,6 +6,7 @@ from discue.control import messages, queues
 from discue.control.context import ControlContext
 from discue.control.queues import QueueFields
 from discue.domain.errors import Forbidden, NotFound
+from discue.domain.message_data import TEXT
 from discue.domain.scopes import Scope
 from discue.store.engine import Append, NewEntry
 from tests.support.cast import Cast, Person
@@ -16,7 +17,7 @@ async def _published(control: ControlContext, person: Person, count: int = 1) ->
     """The id of a new queue, and those of its messages, oldest first."""
     queue = (await queues.create(control, person.principal, QueueFields())).queue
     ids = [control.public_ids.next() for _ in range(count)]
-    entries = tuple(NewEntry(each, False, b"hello") for each in ids)
+    entries = tuple(NewEntry(each, TEXT, b"hello") for each in ids)
     await control.store.append(Append(queue.organization, queue.id, queue.config_version, NOON, entries))
     return queue.public_id, ids
 

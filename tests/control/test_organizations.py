@@ -13,6 +13,7 @@ from discue.control.context import ControlContext
 from discue.control.organizations import OrganizationFields, ensure_operator
 from discue.control.queues import QueueFields
 from discue.domain.errors import Conflict, Locked, NotFound, SettingsInvalid, Unprocessable
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.scopes import RESOURCES, Scope
 from discue.store import organizations as stored_organizations
 from discue.store import purge
@@ -33,7 +34,7 @@ async def test_deleted_organization_is_unreachable(cast: Cast, control: ControlC
             await control.cache.authenticate(person.key)
     with pytest.raises(NotFound):
         await control.cache.queue(queue.organization, queue.public_id)
-    entry = NewEntry("m" * 21, True, b"1")
+    entry = NewEntry("m" * 21, JSON_VALUE, b"1")
     late = Append(queue.organization, queue.id, queue.config_version, 0, (entry,))
     with pytest.raises(QueueClosed):
         await control.store.append(late)

@@ -8,13 +8,14 @@ from discue.control import queues
 from discue.control.context import ControlContext
 from discue.control.queues import ClearedSchema, QueueFields
 from discue.domain.errors import Unprocessable
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.schemas import Schema, parse_schema
 from discue.publishing.publish import NewMessage, publish
 from tests.support.cast import Cast, publisher_of
 
 NUMBERS = parse_schema(b'{"n": {"type": "number"}}', "rules")
 STRINGS = parse_schema(b'{"n": {"type": "string"}}', "rules")
-NUMBER, STRING = NewMessage(b'{"n": 1}', True), NewMessage(b'{"n": "x"}', True)
+NUMBER, STRING = NewMessage(b'{"n": 1}', JSON_VALUE), NewMessage(b'{"n": "x"}', JSON_VALUE)
 
 
 async def _queue(cast: Cast, schema: Schema | None) -> QueueRecord:

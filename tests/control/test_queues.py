@@ -6,6 +6,7 @@ from discue.control.context import ControlContext
 from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueFields
 from discue.domain.errors import NotFound
+from discue.domain.message_data import JSON_VALUE
 from discue.store import purge
 from discue.store.engine import Append, NewEntry, QueueClosed
 from tests.support.cast import Cast
@@ -35,7 +36,7 @@ async def test_deletion_frees_the_alias_and_ends_publishing_at_once(cast: Cast, 
         await queues.get(control, principal, made.public_id)
     with pytest.raises(NotFound):
         await control.cache.queue(principal.organization, made.public_id)
-    entry = NewEntry("m" * 21, True, b"1")
+    entry = NewEntry("m" * 21, JSON_VALUE, b"1")
     with pytest.raises(QueueClosed):
         await control.store.append(Append(made.organization, made.id, made.config_version, 0, (entry,)))
     await queues.create(control, principal, QueueFields("orders"))

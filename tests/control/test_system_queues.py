@@ -13,6 +13,7 @@ from discue.control.system_queues import create_missing
 from discue.control.topics import ChannelFields, TopicFields
 from discue.domain.errors import Conflict, DiscueError, Forbidden, QuotaExceeded, Unprocessable
 from discue.domain.listener_health import Liveness
+from discue.domain.message_data import JSON_VALUE, SentData
 from discue.domain.model import Queue
 from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 from discue.publishing.publish import NewMessage, publish
@@ -47,8 +48,8 @@ async def test_clients_cannot_publish_to_the_system_queue(cast: Cast, control: C
     alice, queue = cast.alice.principal, await _system_queue(cast)
     record = await control.cache.queue(alice.organization, queue.public_id)
     with pytest.raises(Forbidden, match="Only the service publishes"):
-        await publish(publisher_of(control), record, [NewMessage(b"1", is_json=True)])
-    fields = ScheduleFields(cron="@daily", data=(b"1", True))
+        await publish(publisher_of(control), record, [NewMessage(b"1", JSON_VALUE)])
+    fields = ScheduleFields(cron="@daily", data=SentData(b"1"))
     with pytest.raises(Forbidden):
         await schedules.create(control, alice, queue.public_id, fields)
     topic = (await topics.create(control, alice, TopicFields())).topic.public_id

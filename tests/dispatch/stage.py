@@ -16,6 +16,7 @@ from discue.domain.attempts import FailureKind, Outcome, Timings, Trace
 from discue.domain.egress import Target
 from discue.domain.ids import SLOTS, PublicIds, RowIds
 from discue.domain.listener_health import Liveness
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import MessageOptions
 from discue.domain.model import CursorCounts, DeliveryOptions, Listener, OnMissed, Organization, Queue
 from discue.observability.logs import Log
@@ -447,12 +448,14 @@ class Stage:
 
     async def publish_keyed(self, queue: Queue, *keys: str) -> list[str]:
         """Store a message of each key together, and return their ids when their first requests went out."""
-        drafts = [NewMessage(b'"hello"', True, options=MessageOptions(key=key)) for key in keys]
+        drafts = [NewMessage(b'"hello"', JSON_VALUE, options=MessageOptions(key=key)) for key in keys]
         return await self._publish(queue, drafts)
 
     async def publish_with(self, queue: Queue, options: MessageOptions, expires_at: int | None = None) -> str:
         """Store a message with options, and return its id when its first requests went out."""
-        [message] = await self._publish(queue, [NewMessage(b'"hello"', True, expires_at=expires_at, options=options)])
+        [message] = await self._publish(
+            queue, [NewMessage(b'"hello"', JSON_VALUE, expires_at=expires_at, options=options)]
+        )
         return message
 
     async def _publish(self, queue: Queue, drafts: list[NewMessage]) -> list[str]:
@@ -462,7 +465,7 @@ class Stage:
         return [entry.id for entry in entries]
 
     async def append(self, queue: Queue, count: int = 1, *, body: bytes = b'"hello"') -> Appended:
-        entries = tuple(NewEntry(self.public_ids.next(), True, body) for _ in range(count))
+        entries = tuple(NewEntry(self.public_ids.next(), JSON_VALUE, body) for _ in range(count))
         return await self.store.append(
             Append(queue.organization, queue.id, queue.config_version, self.clock.now(), entries)
         )

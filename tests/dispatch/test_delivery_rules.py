@@ -5,13 +5,14 @@ import pytest
 
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules, Gap, steps_of_page
 from discue.domain.filters import compile_filter
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import Entry
 from discue.store.engine import LogPage
 from tests.support.clocks import NOON
 
 
 def _entry(seq: int, *, expires_at: int = 0, origin_seq: int = 0, waits: bool = False) -> Entry:
-    return Entry(seq, f"m{seq}", NOON, True, b"1", expires_at=expires_at, origin_seq=origin_seq, is_delayed=waits)
+    return Entry(seq, f"m{seq}", NOON, JSON_VALUE, b"1", expires_at=expires_at, origin_seq=origin_seq, is_delayed=waits)
 
 
 def _rules(*, accept_all: bool) -> DeliveryRules:

@@ -25,6 +25,7 @@ from discue.domain.attempts import Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.errors import StoreUnavailable
 from discue.domain.ids import PublicIds, RowIds
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.model import Queue
 from discue.observability.logs import Log
 from discue.sending.request import AttemptRequest
@@ -185,7 +186,7 @@ async def make_queue(store: Store) -> Queue:
 
 async def publish(store: Store, queue: Queue, number: int) -> str:
     public_id = f"{number:021}"
-    entries = (NewEntry(public_id, True, b"1"),)
+    entries = (NewEntry(public_id, JSON_VALUE, b"1"),)
     await store.append(Append(queue.organization, queue.id, queue.config_version, NOW, entries))
     return public_id
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from discue.domain.errors import Unprocessable
 from discue.domain.filter_parser import MAX_BYTES, MAX_CONDITIONS, MAX_DEPTH, MAX_PATTERNS, parse_filter
 from discue.domain.filters import compile_filter
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import Entry, MessageOptions, encode_options
 
 ORDER = {"order": {"id": 17, "state": "paid", "total": 9.5, "items": [{"sku": "a-1"}, {"sku": "b-2"}]}, "a.b": None}
@@ -19,7 +20,7 @@ ORDER = {"order": {"id": 17, "state": "paid", "total": 9.5, "items": [{"sku": "a
 def entry(data: Any, headers: dict[str, str] | None = None, key: str | None = None) -> Entry:
     body = data if isinstance(data, bytes) else json.dumps(data).encode()
     options = encode_options(MessageOptions(headers=tuple((headers or {}).items()), key=key))
-    return Entry(1, "0", 0, True, body, extra=options or b"")
+    return Entry(1, "0", 0, JSON_VALUE, body, extra=options or b"")
 
 
 def takes(condition: Any, message: Entry) -> bool:

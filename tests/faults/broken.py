@@ -56,7 +56,7 @@ def answers_before_the_commit() -> None:
         task = asyncio.get_running_loop().create_task(late(self, append))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-        entries = tuple(Entry(0, new.id, append.now, new.is_json, new.body) for new in append.entries)
+        entries = tuple(Entry(0, new.id, append.now, new.codec, new.body) for new in append.entries)
         return Appended(append.organization, append.queue, entries)
 
     put(Store, "append", append)

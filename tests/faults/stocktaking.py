@@ -13,7 +13,7 @@ WHERE l.deleted_at IS NULL AND c.stream = 0
 _LOGS = """
 SELECT q.public_id, q.organization, q.id, h.head
 FROM queue q JOIN queue_head h ON h.organization = q.organization AND h.queue = q.id
-WHERE q.deleted_at IS NULL AND q.alias <> 'system/events'
+WHERE q.deleted_at IS NULL
 """
 _REPLAYS = "SELECT public_id, state, delivered, failed, expired FROM replay"
 _ATTEMPTS = """

@@ -7,12 +7,13 @@ from discue.auth.control_plane_cache import QueueRecord
 from discue.control import messages, queues
 from discue.control.queues import QueueFields
 from discue.domain.errors import Fault, NotFound, PayloadTooLarge, Unavailable
+from discue.domain.message_data import JSON_VALUE, TEXT
 from discue.domain.scopes import Principal
 from discue.publishing.publish import NewMessage, publish
 from discue.store.pagination import Selection
 from tests.support.cast import Cast, publisher_of
 
-ONE = (NewMessage(b"1", True),)
+ONE = (NewMessage(b"1", JSON_VALUE),)
 
 
 async def _queue(cast: Cast, principal: Principal) -> QueueRecord:
@@ -27,14 +28,17 @@ async def _stored(cast: Cast, queue: QueueRecord) -> int:
 
 async def test_messages_have_consecutive_seqs_in_request_order(cast: Cast) -> None:
     queue = await _queue(cast, cast.alice.principal)
-    drafts = tuple(NewMessage(b"%d" % number, True) for number in range(3))
+    drafts = tuple(NewMessage(b"%d" % number, JSON_VALUE) for number in range(3))
     entries = await publish(publisher_of(cast.control), queue, drafts)
     assert [(entry.seq, entry.body) for entry in entries] == [(1, b"0"), (2, b"1"), (3, b"2")]
 
 
 async def test_oversized_message_is_named_and_none_is_stored(cast: Cast) -> None:
     queue = await _queue(cast, cast.alice.principal)
-    drafts = (NewMessage(b"1", True, None, "/messages/0/data"), NewMessage(b"x" * 11, False, None, "/messages/1/data"))
+    drafts = (
+        NewMessage(b"1", JSON_VALUE, None, "/messages/0/data"),
+        NewMessage(b"x" * 11, TEXT, None, "/messages/1/data"),
+    )
     with pytest.raises(PayloadTooLarge) as raised:
         await publish(publisher_of(cast.control), queue, drafts)
     assert raised.value.faults == (Fault("/messages/1/data", "has 11 bytes; at most 10 are allowed"),)
@@ -53,7 +57,7 @@ async def test_message_is_checked_against_the_changed_queue(cast: Cast) -> None:
     queue = await _queue(cast, principal)
     await queues.change(cast.control, principal, queue.public_id, QueueFields(max_message_bytes=2))
     with pytest.raises(PayloadTooLarge):
-        await publish(publisher_of(cast.control), queue, (NewMessage(b"123", True),))
+        await publish(publisher_of(cast.control), queue, (NewMessage(b"123", JSON_VALUE),))
     assert await _stored(cast, queue) == 0
 
 

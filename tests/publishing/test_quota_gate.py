@@ -10,6 +10,7 @@ from discue.auth.control_plane_cache import QueueRecord
 from discue.control import messages, organizations, queues
 from discue.control.queues import QueueFields
 from discue.domain.errors import QuotaExceeded
+from discue.domain.message_data import TEXT
 from discue.domain.quotas import PublishUsage, Quotas
 from discue.publishing.publish import NewMessage, Publisher, publish
 from discue.publishing.quota_gate import DAY_MS, QuotaGate
@@ -25,7 +26,7 @@ async def _queue(cast: Cast, **limits: int | None) -> QueueRecord:
 
 
 async def _publish(publisher: Publisher, queue: QueueRecord, *sizes: int) -> Any:
-    return await publish(publisher, queue, [NewMessage(b"x" * size, is_json=False) for size in sizes])
+    return await publish(publisher, queue, [NewMessage(b"x" * size, codec=TEXT) for size in sizes])
 
 
 async def _many(publishers: Sequence[Publisher], queue: QueueRecord, count: int) -> int:

@@ -12,6 +12,7 @@ from discue.control import messages, queues, topics
 from discue.control.queues import QueueFields
 from discue.control.topics import ChannelFields, TopicFields
 from discue.domain.errors import Forbidden, NotFound, PayloadTooLarge, QuotaExceeded, Unprocessable
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import NO_KEY_HASH, MessageOptions, hash_key
 from discue.domain.model import Channel, Queue, Topic
 from discue.domain.schemas import parse_schema
@@ -36,7 +37,7 @@ async def a_channel(cast: Cast, topic: Topic, queue: Queue, **fields: Any) -> Ch
 
 
 def a_draft(data: bytes = b'{"n":1}', subject: str | None = None, **options: Any) -> NewMessage:
-    return NewMessage(data, is_json=True, options=MessageOptions(subject=subject, **options))
+    return NewMessage(data, codec=JSON_VALUE, options=MessageOptions(subject=subject, **options))
 
 
 async def published(publisher: Publisher, topic: Topic, *drafts: NewMessage) -> RoutedMessages:

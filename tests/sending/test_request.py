@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from discue.crypto.signing import sign
 from discue.domain.egress import Target
 from discue.domain.headers import is_header_allowed
+from discue.domain.message_data import TEXT
 from discue.domain.messages import SUBJECT_HEADER
 from discue.sending.request import ClientIdentity, RequestHeads, RequestInvalid, attempt_head
 from tests.support.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
@@ -48,7 +49,7 @@ def test_the_head_is_that_of_the_contract() -> None:
 
 
 def test_text_is_sent_as_text() -> None:
-    assert b"\r\ncontent-type: text/plain; charset=utf-8\r\n" in head_of(is_json=False)
+    assert b"\r\ncontent-type: text/plain; charset=utf-8\r\n" in head_of(codec=TEXT)
 
 
 def test_own_headers_are_sent_unchanged() -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 from discue.domain.domain_challenge import Challenge, Domain, Verification
 from discue.domain.ids import encode, row_id_at
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import StoredMessage
 from discue.domain.model import (
     ApiKey,
@@ -222,7 +223,7 @@ def an_append(
     record: IdempotencyRecord | None = None,
 ) -> Append:
     """Return an append of messages whose ids begin with the `first`th."""
-    entries = tuple(NewEntry(public_id(first + index), True, b"x" * size) for index in range(count))
+    entries = tuple(NewEntry(public_id(first + index), JSON_VALUE, b"x" * size) for index in range(count))
     return Append(queue.organization, queue.id, version, now, entries, record)
 
 
@@ -237,7 +238,7 @@ async def settled(store: Store, *settles: Settle) -> list[bool | Exception]:
 
 
 async def publish(store: Store, queue: Queue, ids: Sequence[str], now: int = NOON) -> Appended:
-    entries = tuple(NewEntry(each, True, b'"%s"' % each.encode()) for each in ids)
+    entries = tuple(NewEntry(each, JSON_VALUE, b'"%s"' % each.encode()) for each in ids)
     return await store.append(Append(queue.organization, queue.id, queue.config_version, now, entries))
 
 

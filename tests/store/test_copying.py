@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from discue.domain.errors import StoreUnusable
+from discue.domain.message_data import TEXT
 from discue.store import copying, encryption, tables
 from discue.store.copying import CopyProgress, Side, compare
 from discue.store.encryption import Encryption
@@ -224,7 +225,7 @@ async def test_rows_are_counted_in_stretches(empty: Side, monkeypatch: pytest.Mo
 async def test_large_messages_go_a_few_at_a_time(source: Side, target: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copying, "BYTES_A_STEP", 100)
     for number, size in enumerate((85, 1, 500, 99, 1)):
-        entry = NewEntry(public_id(50 + number), False, b"x" * size)
+        entry = NewEntry(public_id(50 + number), TEXT, b"x" * size)
         await source.store.append(Append(QUEUE.organization, QUEUE.id, 1, NOON, (entry,)))
     progress = await copied(source, target, steps=[table.name for table in TABLES].index("log"))
     counts = []

@@ -6,6 +6,7 @@ from functools import partial
 import msgspec
 import pytest
 
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import MessageOptions, StoredMessage, encode_options
 from discue.domain.model import DeliveryState, Listener, Queue
 from discue.store import deliveries, message_log, messages, queues
@@ -30,7 +31,7 @@ DUE = NOON + 5_000
 
 def delayed(number: int, due_at: int = DUE, body: bytes = b'"later"') -> NewEntry:
     extra = encode_options(MessageOptions(deliver_at=due_at))
-    return NewEntry(public_id(number), True, body, extra=extra, due_at=due_at)
+    return NewEntry(public_id(number), JSON_VALUE, body, extra=extra, due_at=due_at)
 
 
 async def store_delayed(
@@ -49,7 +50,7 @@ async def found(store: Store, queue: Queue, number: int) -> StoredMessage:
 
 
 async def test_a_message_waits_at_the_seq_it_was_given_and_gets_another_when_due(store: Store, queue: Queue) -> None:
-    appended = await store_delayed(store, queue, NewEntry(public_id(20), True, b"1"), delayed(21))
+    appended = await store_delayed(store, queue, NewEntry(public_id(20), JSON_VALUE, b"1"), delayed(21))
     assert [(entry.seq, entry.is_delayed) for entry in appended.entries] == [(1, False), (2, True)]
     page = await store.page(OURS, queue.id, 0, 10, max_bytes=1 << 20)
     assert [(each.seq, each.is_delayed, each.body) for each in page.entries] == [(1, False, b"1"), (2, True, b"")]
@@ -133,7 +134,7 @@ async def test_a_delayed_message_goes_with_others_and_with_a_key(
     store: Store, idempotency_record: IdempotencyRecord | None
 ) -> None:
     queue = await stored_queue(store, OURS, 10)
-    plain = NewEntry(public_id(19), True, b"1")
+    plain = NewEntry(public_id(19), JSON_VALUE, b"1")
     appends = [
         store.append(Append(OURS, queue.id, queue.config_version, NOON, (plain,))),
         store_delayed(store, queue, delayed(20), idempotency_record=idempotency_record),

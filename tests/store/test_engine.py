@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from discue.domain.attempts import Attempt
 from discue.domain.errors import StoreUnavailable
+from discue.domain.message_data import JSON_VALUE, TEXT
 from discue.domain.model import Queue
 from discue.store import feed, listeners, purge, queues, workers
 from discue.store.cursors import lanes_after
@@ -75,14 +76,14 @@ async def test_a_batch_over_very_many_queues_numbers_each_of_them(store: Store) 
 
 async def test_append_returns_and_stores_the_same_entries(store: Store, queue: Queue) -> None:
     entries = (
-        NewEntry(public_id(20), True, b'{"a":1}', "an alias"),
-        NewEntry(public_id(21), False, b"\x00\xff"),
-        NewEntry(public_id(22), False, b""),
+        NewEntry(public_id(20), JSON_VALUE, b'{"a":1}', "an alias"),
+        NewEntry(public_id(21), TEXT, b"\x00\xff"),
+        NewEntry(public_id(22), TEXT, b""),
     )
     [answer] = await appended(store, Append(ORGANIZATION, queue.id, 1, NOON, entries))
     assert isinstance(answer, Appended)
-    assert [(entry.id, entry.is_json, entry.body) for entry in answer.entries] == [
-        (entry.id, entry.is_json, entry.body) for entry in entries
+    assert [(entry.id, entry.codec, entry.body) for entry in answer.entries] == [
+        (entry.id, entry.codec, entry.body) for entry in entries
     ]
     page = await store.page(ORGANIZATION, queue.id, 0, 10, max_bytes=1 << 20)
     assert page.entries == answer.entries
@@ -293,7 +294,7 @@ async def test_a_page_starts_after_a_seq_and_has_at_most_as_many_rows(store: Sto
 
 
 async def test_a_page_is_cut_before_the_entry_that_makes_it_too_large_but_has_one(store: Store, queue: Queue) -> None:
-    entries = tuple(NewEntry(public_id(number), True, b"x" * 100) for number in range(20, 25))
+    entries = tuple(NewEntry(public_id(number), JSON_VALUE, b"x" * 100) for number in range(20, 25))
     await appended(store, Append(ORGANIZATION, queue.id, 1, NOON, entries))
     page = await store.page(ORGANIZATION, queue.id, 0, 10, max_bytes=250)
     assert (page.head, page.through, [entry.seq for entry in page.entries]) == (5, 2, [1, 2])

@@ -6,6 +6,7 @@ from contextlib import closing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discue.domain.message_data import JSON_VALUE
 from discue.store.engine import Append, NewEntry
 from discue.store.group_commit import CommitTime, FairQueue, Sized, WaitingAppends
 
@@ -68,7 +69,7 @@ _BIG = 1_000_000
 
 
 def _append(organization: int, number: int, size: int = 100) -> Append:
-    return Append(organization, organization, 1, number, (NewEntry(f"{number:021}", True, b"x" * size),))
+    return Append(organization, organization, 1, number, (NewEntry(f"{number:021}", JSON_VALUE, b"x" * size),))
 
 
 def _sized(append: Append) -> Sized[Append]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.model import Queue
 from discue.store import api_keys, domains, listeners, messages, organizations, queues, users
 from discue.store.engine import Append, NewEntry, Transaction
@@ -148,7 +149,7 @@ async def _published(store: Store) -> tuple[list[Queue], list[Published]]:
         queue, alias = owners[number % 2], (None, "orders", "bills", "orders")[number % 4]
         if number == 111:
             alias = public_id(100)
-        entry = NewEntry(public_id(number), True, b"1", alias)
+        entry = NewEntry(public_id(number), JSON_VALUE, b"1", alias)
         at = NOON + number + number % 3
         await store.append(Append(OURS, queue.id, queue.config_version, at, (entry,)))
         published.append((queue, public_id(number), alias))

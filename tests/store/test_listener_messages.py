@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discue.domain.errors import BadRequest
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.model import DeliveryState, Listener, Queue
 from discue.domain.window import Window
 from discue.store import deliveries, listener_messages, listeners, messages, queues
@@ -90,7 +91,7 @@ async def _made(store: Store, world: World) -> tuple[Queue, Listener]:
 async def _publish(store: Store, queue: Queue, world: World, indexes: Collection[int]) -> None:
     for index in indexes:
         alias = ALIASES[world.aliases[index % len(world.aliases)]]
-        entry = NewEntry(public_id(FIRST + index), True, b"1", alias)
+        entry = NewEntry(public_id(FIRST + index), JSON_VALUE, b"1", alias)
         await store.append(Append(OURS, queue.id, queue.config_version, NOON + FIRST + index // 2, (entry,)))
 
 
@@ -210,7 +211,7 @@ async def _with_a_range(store: Store, length: int) -> tuple[Queue, Listener]:
     queue = await stored_queue(store, OURS, 10)
     listener = await stored_listener(store, queue, 20)
     total = length + 5
-    entries = tuple(NewEntry(public_id(FIRST + index), True, b"1") for index in range(total))
+    entries = tuple(NewEntry(public_id(FIRST + index), JSON_VALUE, b"1") for index in range(total))
     for start in range(0, total, 500):
         await store.append(Append(OURS, queue.id, 1, NOON, entries[start : start + 500]))
     ranges = (MissedRange(4, length + 3, "too_old", NOON),)

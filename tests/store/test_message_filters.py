@@ -143,7 +143,12 @@ async def test_lists_show_the_state_that_the_deliveries_of_a_message_have(store:
         page = await store.read(partial(messages.page_of_queue, queue=queue, selection=Selection(per_page=100)))
         items = {item.message.id: item for item in subject.items[queue.id]}
         assert {each.id: (each.size, each.options, each.is_delayed, each.origin_seq) for each in page.items} == {
-            name: (len(item.message.body), item.message.options, item.message.is_delayed, item.message.origin_seq)
+            name: (
+                len(item.message.body or b""),
+                item.message.options,
+                item.message.is_delayed,
+                item.message.origin_seq,
+            )
             for name, item in items.items()
         }
         log = (OURS, queue.id)

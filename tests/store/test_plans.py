@@ -12,6 +12,7 @@ import pytest
 
 from discue.domain.ids import last_id_of
 from discue.domain.lockout import FAILURES, LockoutSubject
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.model import Channel, Listener, MissedSelection, Queue, Topic
 from discue.domain.quotas import RESOURCES
 from discue.domain.schedule import ScheduleRun
@@ -208,7 +209,7 @@ async def _run_schedules(tx: Transaction, queue: Queue) -> None:
     assert await schedules.get(tx, OURS, made.public_id) == made
     assert await schedules.next_at(tx) is not None
     await schedules.due(tx, NOON)
-    entry = NewEntry(public_id(61), True, b"1")
+    entry = NewEntry(public_id(61), JSON_VALUE, b"1")
     planned = PlannedRun(made, queue.config_version, (entry,), ScheduleRun(NOON, NOON, entry.id), None, 1)
     assert (await schedules.run(tx, [planned], NOON)).heads == {(OURS, queue.id): 42}
     await schedules.delete(tx, made)

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from discue.domain.errors import StoreUnavailable, Unprocessable
+from discue.domain.message_data import JSON_VALUE
 from discue.store import queues, workers
 from discue.store.engine import (
     AlreadyDone,
@@ -184,7 +185,9 @@ async def test_a_work_that_is_chosen_to_end_a_deadlock_runs_again(postgres_clust
 async def test_a_message_with_a_text_that_cannot_be_stored_fails_alone_and_says_why(made: Opened) -> None:
     await made.lay()
     for number, alias in ((200, "nul \0"), (210, "half \ud83d")):
-        entries = [NewEntry(public_id(number + each), True, b"{}", alias * (each == 1) or None) for each in range(3)]
+        entries = [
+            NewEntry(public_id(number + each), JSON_VALUE, b"{}", alias * (each == 1) or None) for each in range(3)
+        ]
         appends = [Append(ORGANIZATION, QUEUE.id, 1, NOON, (entry,)) for entry in entries]
         answers = (await made.engine.commit(Batch(appends=appends))).appends
         assert [type(answer) for answer in answers] == [Appended, Unprocessable, Appended]
@@ -200,8 +203,8 @@ async def test_idempotency_key_that_another_worker_stores_at_the_moment_is_no_fa
     record = IdempotencyRecord((1, 2), b"fingerprint", b"content", row_id(1))
     async with opened(address) as made:
         await made.lay()
-        repeated = Append(ORGANIZATION, QUEUE.id, 1, NOON, (NewEntry(public_id(200), True, b"{}"),), record)
-        other = Append(ORGANIZATION, QUEUE.id, 1, NOON, (NewEntry(public_id(201), True, b"{}"),))
+        repeated = Append(ORGANIZATION, QUEUE.id, 1, NOON, (NewEntry(public_id(200), JSON_VALUE, b"{}"),), record)
+        other = Append(ORGANIZATION, QUEUE.id, 1, NOON, (NewEntry(public_id(201), JSON_VALUE, b"{}"),))
         appends = (repeated,) if is_alone else (repeated, other)
         with postgres_cluster.connect(database_of(address)) as session:
             session.run("BEGIN; INSERT INTO idempotency_key (key, answers) VALUES (1, 1)")

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from discue.domain.errors import StoreUnavailable, StoreUnusable
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.model import Topic
 from discue.store import queues, topics
 from discue.store.engine import (
@@ -269,7 +270,7 @@ async def test_plain_append_succeeds_when_topic_appends_of_its_batch_fail(own_cl
         topic = Topic(QUEUE.organization, row_id(5), public_id(5), "topic", 1, NOON, NOON)
         await made.work(partial(topics.insert, topic=topic))
         bodies = ((100, None), (101, 7))
-        plain, shared = [NewEntry(public_id(number), True, b"{}", body_id=body) for number, body in bodies]
+        plain, shared = [NewEntry(public_id(number), JSON_VALUE, b"{}", body_id=body) for number, body in bodies]
         appends = [Append(QUEUE.organization, QUEUE.id, 1, NOON, (entry,)) for entry in (plain, shared)]
         topic_appends = TopicAppend(QUEUE.organization, topic.id, 1, (appends[1],), (SharedBody(7, b"{}", 1),))
         with own_cluster.connect(database_of(address)) as session:

@@ -6,6 +6,7 @@ from typing import Final
 import pytest
 
 from discue.domain.attempts import Attempt
+from discue.domain.message_data import TEXT
 from discue.domain.model import Listener, Queue
 from discue.store import api_keys, listeners, organizations, purge, queues, redeliveries, replays, schedules
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row, Transaction
@@ -154,7 +155,7 @@ async def test_large_messages_are_removed_a_few_at_a_time(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     body = b"x" * (purge.BYTES_A_STEP // 4)
     for number in range(9):
-        entry = NewEntry(public_id(100 + number), False, body)
+        entry = NewEntry(public_id(100 + number), TEXT, body)
         store_more = Append(OURS, queue.id, 1, NOON, (entry,))
         await store.write(partial(_insert, append=store_more))
     assert await _purge(store, Job(OURS, row_id(900), "purge_queue", queue=queue.id)) == 4

@@ -10,6 +10,7 @@ from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.jobs.scheduler import ScheduleRuns
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from discue.domain.ids import PublicIds, RowIds
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import Entry, MessageOptions, decode_options, hash_key
 from discue.domain.model import Queue
 from discue.domain.quotas import NO_QUOTAS, Quotas
@@ -80,7 +81,7 @@ async def test_a_run_publishes_a_message_and_the_next_one_is_waited_for(world: W
     await world.run(FIRST + 3)
     await world.run(FIRST + 3)
     [entry] = await world.published()
-    assert (entry.seq, entry.body, entry.is_json, entry.stored_at) == (1, b'{"n":1}', True, FIRST + 3)
+    assert (entry.seq, entry.body, entry.codec, entry.stored_at) == (1, b'{"n":1}', JSON_VALUE, FIRST + 3)
     assert (entry.expires_at, entry.key_hash) == (FIRST + 60_003, hash_key("k"))
     assert dict(decode_options(entry.extra).headers) == {
         "x-a": "b",

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discue.domain.errors import Overloaded, StoreUnavailable
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.model import Queue
 from discue.store import queues
 from discue.store.engine import (
@@ -374,7 +375,7 @@ class Model:
     def _append(self, step: Step) -> tuple[object, Any]:
         head, is_stale = self.heads[step.queue], step.what == "stale append"
         ids = [f"{row_id(1_000) + head + each:020}{step.queue}" for each in range(step.number)]
-        entries = tuple(NewEntry(each, True, b"") for each in ids)
+        entries = tuple(NewEntry(each, JSON_VALUE, b"") for each in ids)
         call = self.store.append(Append(ORGANIZATION, self.made[step.queue].id, 2 if is_stale else 1, NOON, entries))
         if is_stale:
             return StaleConfiguration, call

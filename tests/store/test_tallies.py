@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from discue.domain.attempts import Attempt
+from discue.domain.message_data import TEXT
 from discue.domain.model import Queue
 from discue.store import delivery_rows, messages, tallies
 from discue.store.delivery_rows import RequestEnd
@@ -44,7 +45,7 @@ def an_append(
     idempotency_record: IdempotencyRecord | None = None,
 ) -> Append:
     entries = tuple(
-        NewEntry(public_id(first + index), is_json=False, body=b"x" * size) for index, size in enumerate(sizes)
+        NewEntry(public_id(first + index), codec=TEXT, body=b"x" * size) for index, size in enumerate(sizes)
     )
     return Append(queue.organization, queue.id, queue.config_version, now, entries, idempotency_record)
 

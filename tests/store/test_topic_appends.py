@@ -7,6 +7,7 @@ from functools import partial
 import msgspec
 import pytest
 
+from discue.domain.message_data import JSON_VALUE, TEXT
 from discue.domain.model import Queue, Topic
 from discue.store import message_log, messages, purge, queues, tallies, topics
 from discue.store.engine import (
@@ -49,7 +50,7 @@ def topic_appends(
 ) -> TopicAppend:
     """Return an append of a message whose body is shared by its queues, in the order of their keys."""
     body = SharedBody(row_id(number), BODY, 0)
-    entry = NewEntry(public_id(number), True, BODY, due_at=due_at, body_id=body.id)
+    entry = NewEntry(public_id(number), JSON_VALUE, BODY, due_at=due_at, body_id=body.id)
     appends = [Append(topic.organization, queue.id, queue.config_version, now, (entry,)) for queue in into]
     if idempotency_record is not None:
         # Each request has an id of its own, also one that repeats another.
@@ -98,7 +99,7 @@ async def test_a_message_is_in_each_queue_with_one_id_and_one_body(store: Store)
         page = await store.page(OURS, queue.id, 0, 100, max_bytes=1 << 20)
         assert [entry.body for entry in page.entries if entry.id == public_id(30)] == [BODY]
         message = await stored_message(store, queue, public_id(30))
-        assert (message.queue, message.body, message.is_json) == (queue.id, BODY, True)
+        assert (message.queue, message.body, message.codec) == (queue.id, BODY, JSON_VALUE)
     assert await bodies_of(store) == [(row_id(30), 3)]
     held = await store.read(lambda tx: tx.rows("SELECT body, size FROM log WHERE id = $1", public_id(30)))
     assert [tuple(row) for row in held] == [(None, len(BODY))] * 3
@@ -114,8 +115,8 @@ async def test_a_page_is_cut_by_the_size_of_shared_bodies(store: Store, topic: T
 async def test_batch_is_routed_message_by_message(store: Store) -> None:
     topic, (one, other, _) = await stored_topic(store, 5), await three_queues(store)
     shared = SharedBody(row_id(30), BODY, 2)
-    both = NewEntry(public_id(30), True, BODY, body_id=shared.id)
-    alone = NewEntry(public_id(31), False, b"alone", "an alias", expires_at=NOON + 1)
+    both = NewEntry(public_id(30), JSON_VALUE, BODY, body_id=shared.id)
+    alone = NewEntry(public_id(31), TEXT, b"alone", "an alias", expires_at=NOON + 1)
     appends = (Append(OURS, one.id, 1, NOON, (both, alone)), Append(OURS, other.id, 1, NOON, (both,)))
     answers = await store.append_to_topic(TopicAppend(OURS, topic.id, 1, appends, (shared,)))
     for queue, answer in zip((one, other), answers, strict=True):
@@ -147,7 +148,7 @@ async def test_publish_is_stored_nowhere_if_topic_or_queue_changed(store: Store)
 async def test_stale_topic_append_does_not_affect_the_others(store: Store, topic: Topic, into: list[Queue]) -> None:
     stale = msgspec.structs.replace(topic, routes_version=7)
     batch = Batch(
-        appends=[Append(OURS, into[0].id, 1, NOON, (NewEntry(public_id(40), True, b"1"),))],
+        appends=[Append(OURS, into[0].id, 1, NOON, (NewEntry(public_id(40), JSON_VALUE, b"1"),))],
         topic_appends=[
             topic_appends(topic, into, 30),
             topic_appends(stale, into, 31),
@@ -177,7 +178,7 @@ async def test_an_idempotency_key_is_for_all_queues_together(store: Store, topic
     with pytest.raises(AlreadyDone):
         await store.append_to_topic(topic_appends(topic, into[1:], 31, idempotency_record=FRESH_KEY))
     with pytest.raises(AlreadyDone):
-        await store.append(Append(OURS, into[0].id, 1, NOON, (NewEntry(public_id(32), True, b"1"),), FRESH_KEY))
+        await store.append(Append(OURS, into[0].id, 1, NOON, (NewEntry(public_id(32), JSON_VALUE, b"1"),), FRESH_KEY))
     assert [await ids_in(store, queue) for queue in into] == [[public_id(30)]] * 3
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from discue.domain.attempts import AttemptDetailLevel, Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, parse_target
+from discue.domain.message_data import JSON_VALUE
 from discue.sending.dialer import Resolve
 from discue.sending.request import AttemptRequest
 from discue.sending.response import SenderLimits
@@ -37,7 +38,7 @@ def request_to(url: str, **changes: Any) -> AttemptRequest:
     values: dict[str, Any] = {
         "target": parse_target(url, "/notify_url"),
         "message_id": MESSAGE_ID,
-        "is_json": True,
+        "codec": JSON_VALUE,
         "body": b'{"hello":"world"}',
         "keys": (KEY,),
         "queue_id": QUEUE_ID,

@@ -176,7 +176,9 @@ def _schemas(table: Sequence[Route]) -> dict[str, Schema]:
     for route in table:
         if route.required:
             schema = schemas[route.request.__name__]
-            schemas[_body_name(route)] = with_required(schema, route.required, route.required_unless)
+            schemas[_body_name(route)] = with_required(
+                schema, route.required, route.required_unless, route.required_either
+            )
     return dict(sorted(schemas.items()))
 
 

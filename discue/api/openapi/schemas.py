@@ -53,8 +53,12 @@ def components_of(kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Schema]:
     return {name: _struct_schema(found[name]) for name in sorted(found)}
 
 
-def with_required(schema: Schema, names: Sequence[str], unless: tuple[str, str] | None = None) -> Schema:
-    """Require more fields of an object; with `unless`, forbid them if a field has a value."""
+def with_required(
+    schema: Schema, names: Sequence[str], unless: tuple[str, str] | None = None, either: Sequence[str] = ()
+) -> Schema:
+    """Require more fields of an object, and one of `either`; with `unless`, forbid them if a field has a value."""
+    if either:
+        schema = {**schema, "oneOf": [{"required": [name]} for name in either]}
     if unless is not None:
         name, value = unless
         other = {"required": [name], "properties": {name: {"const": value}}}
@@ -314,7 +318,7 @@ CLOUDEVENT_COMPONENTS: Final[dict[str, dict[str, Any]]] = {
             "data": {"description": "Any value; a string unless `datacontenttype` is JSON."},
             "data_base64": {
                 "anyOf": [{"type": "string"}, _NULL],
-                "description": "The data in base64. It must be UTF-8.",
+                "description": "The data in base64.",
             },
         },
         "propertyNames": {"pattern": "^(?:[a-z0-9]{1,64}|data_base64)$"},

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
-from discue.api.decoding import content_of
 from discue.api.delivery_options import HEADERS, filter_given, filter_sent_doc
+from discue.api.message_data import Base64Sent, ContentTypeSent, content_type_given, data_given, sent_data
 from discue.api.pagination import DELIVERY_PAGES, LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES, paged
 from discue.api.route import GET, POST, Call, Needs, Route
 from discue.api.structs import EXAMPLE_IDS, LISTENER_ID, NOT_SENT, ApiResponse, AsSent, Body, doc, id_doc, instant_doc
@@ -19,6 +19,7 @@ from discue.control.messages import AttemptDetails
 from discue.domain import headers, model
 from discue.domain.attempts import AttemptDetail, FailureKind, StoredAttempt, detail_of
 from discue.domain.errors import invalid, missing_field
+from discue.domain.message_data import data_of
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.model import DeliveryState
 
@@ -37,7 +38,7 @@ _LISTENER: Final = "/queues/{queue_id}/listeners/{listener_id}"
 _READ_MESSAGE: Final = Needs("messages", "read")
 _READ_LISTENER: Final = Needs("listeners", "read")
 _WRITE_LISTENER: Final = Needs("listeners", "write")
-_SAMPLE_DATA: Final = b'{"test":true}'
+_SAMPLE_DATA: Final = msgspec.Raw(b'{"test":true}')
 
 
 class DeliveryView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -323,11 +324,13 @@ class DeliveryTestBody(Body, kw_only=True):
     """A test request to a listener."""
 
     example: ClassVar = {"data": {"order": {"state": "paid"}}}
-    opaque_fields = ("data",)
+    opaque_fields = ("data", "data_base64")
 
     data: Annotated[AsSent, doc('The data to send. Default: `{"test": true}`.', {"order": {"state": "paid"}})] = (
         NOT_SENT
     )
+    data_base64: Base64Sent = NOT_SENT
+    content_type: ContentTypeSent = UNSET
     headers: Annotated[dict[str, str] | None, HEADERS] = None
 
 
@@ -380,9 +383,9 @@ def _message(body: FilterTestBody) -> Entry | str:
         return body.message_id
     if not body.data:
         raise missing_field("/data", "is missing, as is the message_id of a message")
-    content, is_json = content_of(body.data)
+    content, codec = data_of(body.data)
     options = MessageOptions(headers=headers.check_headers(body.headers or {}, "/headers"), key=body.key)
-    return Entry(0, "", 0, is_json, content, extra=encode_options(options) or b"")
+    return Entry(0, "", 0, codec, content, extra=encode_options(options) or b"")
 
 
 async def send_test(call: Call) -> DeliveryTestResponse:
@@ -392,8 +395,10 @@ async def send_test(call: Call) -> DeliveryTestResponse:
     or retried.
     """
     body: DeliveryTestBody = call.body
-    content, is_json = content_of(body.data) if body.data else (_SAMPLE_DATA, True)
-    sample = SampleMessage(content, is_json, headers.check_headers(body.headers or {}, "/headers"))
+    content_type = content_type_given(body.content_type, "")
+    is_given = sent_data(body.data, body.data_base64, "") is not None
+    data, _ = data_given(body.data if is_given else _SAMPLE_DATA, body.data_base64, content_type, "")
+    sample = SampleMessage(*data, headers.check_headers(body.headers or {}, "/headers"), content_type or "")
     result = await listener_tests.send(call.control, call.principal, call.ids[:2], sample, sender=call.services.samples)
     return DeliveryTestResponse(test=_delivery_view(result), links=call.links())
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.api.decoding import EventBody, content_of
+from discue.api.decoding import EventBody
 from discue.api.delivery_options import (
     DELAY_SECONDS,
     KEY_LIMITS,
@@ -19,6 +19,16 @@ from discue.api.delivery_options import (
     key_given,
     retry_given,
     retry_view,
+)
+from discue.api.message_data import (
+    Base64Sent,
+    Base64Shown,
+    ContentTypeSent,
+    ContentTypeShown,
+    DataShown,
+    content_type_given,
+    data_fields,
+    data_given,
 )
 from discue.api.pagination import MESSAGE_PAGES, paged
 from discue.api.resources.deliveries import DeliveryView, delivery_view
@@ -37,6 +47,7 @@ from discue.api.route import (
     deletion,
 )
 from discue.api.structs import (
+    NOT_SENT,
     ApiResponse,
     AsSent,
     Body,
@@ -62,6 +73,7 @@ from discue.domain import headers
 from discue.domain.aliases import check_alias, reconcile
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import invalid
+from discue.domain.message_data import data_of
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage
 from discue.domain.scopes import Principal
 from discue.publishing.publish import NewMessage, Pause, publish, stored_messages
@@ -84,7 +96,7 @@ MESSAGE_NAME: Final = doc("A synonym of `alias`.", "order-17", pattern="^[A-Za-z
 _EXPIRES_AT: Final = instant_doc(
     "When it expires: a listener that has not received it by then misses it", 1_893_456_000_000
 )
-_NO_OPTIONS: Final = (UNSET,) * 6
+_NO_OPTIONS: Final = (*(UNSET,) * 7, NOT_SENT)
 _KEY_DESCRIPTION: Final = "In an ordered queue, messages with the same key are delivered one after the other."
 
 
@@ -93,9 +105,12 @@ class MessageBody(NamedBody, kw_only=True):
     """A message to publish."""
 
     example: ClassVar = {"data": {"order": 17, "state": "paid"}}
-    opaque_fields = ("data",)
+    opaque_fields = ("data", "data_base64")
+    exactly_one: ClassVar = {"data": {}, "data_base64": {"type": "string"}}
 
-    data: Annotated[AsSent, DATA]
+    data: Annotated[AsSent, DATA] = NOT_SENT
+    data_base64: Base64Sent = NOT_SENT
+    content_type: ContentTypeSent = UNSET
     deliver_at: Annotated[
         Integer,
         doc(
@@ -120,9 +135,10 @@ class MessageBody(NamedBody, kw_only=True):
 
     @property
     def has_options(self) -> bool:
-        """Whether any delivery option was sent."""
+        """Whether anything was sent besides data as JSON and a name."""
         # One comparison, as this runs for every message that is published.
-        return (self.deliver_at, self.delay, self.expires_at, self.key, self.headers, self.retry) != _NO_OPTIONS
+        timing = self.deliver_at, self.delay, self.expires_at
+        return (*timing, self.key, self.headers, self.retry, self.content_type, self.data_base64) != _NO_OPTIONS
 
     def least_bytes(self) -> int:
         # {"data":…} with ,"alias":… and ,"name":… if they were sent. A character takes at least one byte.
@@ -150,11 +166,23 @@ class BatchBody(Body, kw_only=True):
         return 15 + sum(message.least_bytes() + 1 for message in self.messages) - bool(self.messages)
 
     def opaque(self) -> Sequence[msgspec.Raw]:
-        return [message.data for message in self.messages]
+        return [value for message in self.messages for value in (message.data, message.data_base64)]
 
 
 @read_only(
-    "data", "deliver_at", "expires_at", "key", "headers", "retry", "subject", "queue_id", "deliveries", "size", "state"
+    "data",
+    "data_base64",
+    "content_type",
+    "deliver_at",
+    "expires_at",
+    "key",
+    "headers",
+    "retry",
+    "subject",
+    "queue_id",
+    "deliveries",
+    "size",
+    "state",
 )
 class MessageChangeBody(NamedBody, kw_only=True):
     """A new alias for a message. Nothing else of a message can change."""
@@ -169,7 +197,9 @@ class MessageView(View, kw_only=True, frozen=True):
     id: Annotated[str, id_doc("message_id", "The id, assigned when it is published.")]
     alias: Annotated[str, MESSAGE_ALIAS]
     name: Annotated[str, MESSAGE_NAME]
-    data: Annotated[str | UnsetType, doc("The data that is delivered.", '{"order": 17}')] = UNSET
+    data: DataShown = UNSET
+    data_base64: Base64Shown = UNSET
+    content_type: ContentTypeShown = UNSET
     deliver_at: Annotated[
         int | UnsetType, instant_doc("When it is delivered, if later than its creation", 1_767_225_600_000)
     ] = UNSET
@@ -258,7 +288,6 @@ async def get(call: Call) -> MessageResponse:
     message = msgspec.structs.replace(
         _listed(details.message),
         state=or_unset(details.state),
-        data=details.message.body.decode(),
         deliveries=[delivery_view(delivery) for delivery in details.deliveries],
         deliver_at=or_unset(options.deliver_at),
         expires_at=details.message.expires_at or UNSET,
@@ -289,7 +318,8 @@ async def list_of_queue(call: Call) -> MessagesResponse:
 async def change(call: Call) -> MessageResponse:
     """Change the alias of a message."""
     changed = await messages.change(call.control, call.principal, *call.ids, fields=MessageFields(*call.names()))
-    return call.with_etag(changed, MessageResponse(message=_view(changed), links=call.links()))
+    view = _view(msgspec.structs.replace(changed, body=None))
+    return call.with_etag(changed, MessageResponse(message=view, links=call.links()))
 
 
 async def message_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
@@ -317,7 +347,7 @@ def messages_of_events(body: EventBody) -> list[NewMessage]:
     return [
         NewMessage(
             event.data,
-            event.is_json,
+            event.codec,
             pointer=event.pointer,
             options=MessageOptions(event.headers, event.key, media_type=event.media_type),
         )
@@ -351,25 +381,28 @@ def message_of_body(call: Call, body: MessageBody, pointer: str) -> NewMessage:
         alias = reconcile(*names_given(body), None)
         if alias is not None:
             check_alias(alias, f"{pointer}/alias")
-    content, is_json = content_of(body.data)
-    message = NewMessage(content, is_json, alias, f"{pointer}/data")
-    return _with_options(message, body, pointer, call.control.clock.now()) if body.has_options else message
+    if body.data and not body.has_options:
+        return NewMessage(*data_of(body.data), alias, f"{pointer}/data")
+    return _with_options(body, alias, pointer, call.control.clock.now())
 
 
-def _with_options(message: NewMessage, body: MessageBody, pointer: str, now: int) -> NewMessage:
+def _with_options(body: MessageBody, alias: str | None, pointer: str, now: int) -> NewMessage:
+    content_type = content_type_given(body.content_type, pointer)
+    data, data_pointer = data_given(body.data, body.data_base64, content_type, pointer)
     deliver_at = due_at(body.deliver_at, body.delay, pointer, now)
     options = MessageOptions(
         headers=headers.check_headers(body.headers, f"{pointer}/headers") if isinstance(body.headers, dict) else (),
         key=key_given(body.key, f"{pointer}/key"),
         retry=chosen_retry(None, retry_given(body.retry), pointer),
         deliver_at=deliver_at,
+        content_type=content_type,
     )
     expires_at = body.expires_at if isinstance(body.expires_at, int) else None
     if expires_at is not None and not now < expires_at <= LAST_INSTANT:
         raise invalid(f"{pointer}/expires_at", "must be in the future, in milliseconds since the epoch")
     if expires_at is not None and deliver_at is not None and expires_at <= deliver_at:
         raise invalid(f"{pointer}/expires_at", "must be later than the message is delivered", code="conflicting_fields")
-    return msgspec.structs.replace(message, options=options, expires_at=expires_at)
+    return NewMessage(*data, alias, data_pointer, expires_at, options)
 
 
 def _published(message_id: str, given: str | None, stored_at: int) -> MessageView:
@@ -379,7 +412,14 @@ def _published(message_id: str, given: str | None, stored_at: int) -> MessageVie
 
 def _view(message: StoredMessage) -> MessageView:
     shown = _published(message.id, message.alias, message.stored_at)
-    return msgspec.structs.replace(shown, updated_at=message.updated_at)
+    if message.body is None:
+        return msgspec.structs.replace(shown, updated_at=message.updated_at)
+    return msgspec.structs.replace(
+        shown,
+        updated_at=message.updated_at,
+        content_type=message.options.given_media_type or UNSET,
+        **data_fields(message.body, message.codec),
+    )
 
 
 def _listed(message: StoredMessage) -> MessageView:

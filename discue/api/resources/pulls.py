@@ -1,13 +1,14 @@
 """Pulling a listener's messages, and acknowledging them."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Annotated, ClassVar, Final, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.api.negotiation import JSON
+from discue.api.message_data import Base64Shown
 from discue.api.pagination import number_parameter, read_parameters
 from discue.api.problems import problem_of
 from discue.api.resources.redeliveries import PATH
@@ -26,8 +27,8 @@ from discue.api.structs import (
 )
 from discue.control import pulls
 from discue.control.listener_options import LEASE_SECONDS
-from discue.domain.cloudevents import TEXT
 from discue.domain.errors import DiscueError, invalid
+from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES
 from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
 
 RECEIPTS_AT_MOST = 1_000
@@ -99,11 +100,15 @@ class PulledMessageView(msgspec.Struct, kw_only=True, frozen=True):
 
     id: Annotated[str, id_doc("message_id", "The id of the message.")]
     stored_at: Annotated[int, instant_doc("When the message was stored")]
-    data: Annotated[str, doc("The data of the message.", '{"order":17}')]
+    data: Annotated[
+        str | UnsetType,
+        doc("The data of the message, as text: the body that a request to a `notify_url` has.", '{"order":17}'),
+    ] = UNSET
+    data_base64: Base64Shown = UNSET
     content_type: Annotated[
         str,
         doc(
-            "The media type of the data: the one it was published with, JSON or text; empty for an event without one.",
+            "The media type of the data: as published, or the default; empty for an event without data.",
             "application/json",
         ),
     ]
@@ -209,11 +214,15 @@ async def acknowledge(call: Call) -> ReceiptsResponse:
 def _view(leased: pulls.LeasedMessage) -> PulledMessageView:
     entry = leased.entry
     options = decode_options(entry.extra)
+    is_bytes = entry.codec == BYTES
+    # An event without data has no media type.
+    is_without = options.media_type == ""
     return PulledMessageView(
         id=entry.id,
         stored_at=entry.stored_at,
-        data=entry.body.decode(),
-        content_type=(JSON if entry.is_json else TEXT) if options.media_type is None else options.media_type,
+        data=UNSET if is_bytes else entry.body.decode(),
+        data_base64=b64encode(entry.body).decode() if is_bytes else UNSET,
+        content_type="" if is_without else options.given_media_type or DEFAULT_MEDIA_TYPES[entry.codec],
         attempt=leased.attempt,
         receipt=str(leased.receipt),
         leased_until=leased.leased_until,

@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar, Final, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.api.decoding import content_of
 from discue.api.delivery_options import (
     KEY_LIMITS,
     HeadersSent,
@@ -18,6 +17,17 @@ from discue.api.delivery_options import (
     retry_view,
 )
 from discue.api.idempotency import created
+from discue.api.message_data import (
+    Base64Sent,
+    Base64Shown,
+    ContentTypeSent,
+    ContentTypeShown,
+    DataShown,
+    content_type_given,
+    data_fields,
+    data_given,
+    sent_data,
+)
 from discue.api.pagination import PAGES, paged
 from discue.api.resources.messages import LONGEST_ESCAPE
 from discue.api.route import CREATE, GET, PUT, SMALL_BODY, Call, Needs, Route, deletion
@@ -44,6 +54,7 @@ from discue.api.structs import (
 from discue.control import schedules
 from discue.control.schedules import EXPIRES_IN_SECONDS, LARGEST_DATA_BYTES, MISSED_RUNS, ScheduleFields
 from discue.domain import headers
+from discue.domain.message_data import SentData
 from discue.domain.schedule import (
     CATCH_UP,
     MACROS,
@@ -54,7 +65,7 @@ from discue.domain.schedule import (
     UnknownTimeZone,
     next_runs,
 )
-from discue.publishing.publish import NewMessage, check_message
+from discue.publishing.publish import NewMessage, check_sizes
 
 NEXT_RUNS = 5
 
@@ -103,7 +114,7 @@ class ScheduleBody(NamedBody, kw_only=True):
     """A schedule to create, or the changes to one."""
 
     example: ClassVar = {"cron": "0 9 * * MON-FRI", "time_zone": "Europe/Zurich", "data": {"report": "daily"}}
-    opaque_fields = ("data",)
+    opaque_fields = ("data", "data_base64")
 
     alias: Annotated[
         Text,
@@ -123,6 +134,8 @@ class ScheduleBody(NamedBody, kw_only=True):
             {"report": "daily"},
         ),
     ] = NOT_SENT
+    data_base64: Base64Sent = NOT_SENT
+    content_type: ContentTypeSent = UNSET
     status: Annotated[
         Text, doc("Whether it runs. Runs that it is disabled for are not caught up on.", "enabled", **_ENABLED)
     ] = UNSET
@@ -175,7 +188,9 @@ class ScheduleView(View, kw_only=True, frozen=True):
     last_run: Annotated[RunView | UnsetType, doc("The last run.")] = UNSET
     starts_at: Annotated[int | UnsetType, _STARTS_AT] = UNSET
     ends_at: Annotated[int | UnsetType, _ENDS_AT] = UNSET
-    data: Annotated[str | UnsetType, doc("The data of each message.", '{"order": 17}')] = UNSET
+    data: DataShown = UNSET
+    data_base64: Base64Shown = UNSET
+    content_type: ContentTypeShown = UNSET
     key: Annotated[str | UnsetType, doc("The key of each message.", "reports")] = UNSET
     headers: HeadersShown = UNSET
     retry: RetryShown = UNSET
@@ -226,7 +241,8 @@ def _fields(call: Call) -> ScheduleFields:
         body.ends_at,
         body.missed_runs,
         body.catch_up_limit,
-        _data(body.data),
+        _data(body),
+        UNSET if body.content_type is UNSET else content_type_given(body.content_type, ""),
         UNSET if body.key is UNSET else key_given(body.key, "/key"),
         headers.check_headers(body.headers or {}, "/headers") if body.headers is not UNSET else UNSET,
         retry_given(body.retry),
@@ -234,21 +250,22 @@ def _fields(call: Call) -> ScheduleFields:
     )
 
 
-def _data(sent: AsSent) -> tuple[bytes, bool] | None:
-    """Raises PayloadTooLarge."""
-    if not bytes(sent):
-        return None
-    data, is_json = content_of(sent)
-    check_message(NewMessage(data, is_json), LARGEST_DATA_BYTES, None)
-    return data, is_json
+def _data(body: ScheduleBody) -> SentData | None:
+    """Raises PayloadTooLarge and Unprocessable."""
+    sent = sent_data(body.data, body.data_base64, "")
+    if sent is not None:
+        # The content type may add quotes, which are counted when the data is stored.
+        data, pointer = data_given(body.data, body.data_base64, None, "")
+        check_sizes([NewMessage(*data, pointer=pointer)], LARGEST_DATA_BYTES)
+    return sent
 
 
 def _response(call: Call, schedule: Schedule) -> ScheduleResponse:
-    view = _view(schedule, data=schedule.data.decode())
+    view = msgspec.structs.replace(_view(schedule), **data_fields(schedule.data, schedule.codec))
     return call.with_etag(schedule, ScheduleResponse(schedule=view, links=call.links(schedule.public_id)))
 
 
-def _view(schedule: Schedule, *, data: str | None = None) -> ScheduleView:
+def _view(schedule: Schedule) -> ScheduleView:
     timing, options = schedule.timing, schedule.options
     return ScheduleView(
         **base_fields(schedule),
@@ -262,7 +279,7 @@ def _view(schedule: Schedule, *, data: str | None = None) -> ScheduleView:
         last_run=UNSET if schedule.last_run is None else _run(schedule.last_run),
         starts_at=or_unset(timing.starts_at),
         ends_at=or_unset(timing.ends_at),
-        data=or_unset(data),
+        content_type=or_unset(options.content_type),
         key=or_unset(options.key),
         headers=dict(options.headers) if options.headers else UNSET,
         retry=retry_view(options.retry),
@@ -300,7 +317,8 @@ ROUTES = (
         ScheduleBody,
         codes=("limit_reached", "system_queue_read_only", *_OF_BODY),
         limit=_BODY_BYTES,
-        required=("cron", "data"),
+        required=("cron",),
+        required_either=("data", "data_base64"),
     ),
     Route(GET, _ITEM, get, _READ),
     Route(

@@ -109,7 +109,7 @@ class ScheduleRuns:
 
 
 def _draft(schedule: Schedule) -> NewMessage:
-    return NewMessage(schedule.data, schedule.is_json, schedule.alias)
+    return NewMessage(schedule.data, schedule.codec, schedule.alias)
 
 
 def _within_a_step(planned: Iterable[PlannedRun]) -> list[PlannedRun]:

@@ -113,16 +113,18 @@ class InFlightAttempt:
     def request(self, record: LaneRecord, clock: Clock) -> AttemptRequest:
         """Build the request in the listener's format, signed with the keys that are valid now."""
         endpoint, entry = self.endpoint, self.entry
-        headers, keys = endpoint.headers, endpoint.keys
+        headers, keys, media_type = endpoint.headers, endpoint.keys, ""
         if entry.extra:
-            headers = merge_headers(headers, message_headers(decode_options(entry.extra)))
+            options = decode_options(entry.extra)
+            headers = merge_headers(headers, message_headers(options))
+            media_type = options.given_media_type
         if endpoint.expiries:
             now = clock.now()
             keys = tuple(key for key, end in zip(keys, endpoint.expiries, strict=True) if not end or now < end)
         request = AttemptRequest(
             endpoint.target,
             entry.id,
-            entry.is_json,
+            entry.codec,
             entry.body,
             keys,
             record.queue_public_id,
@@ -130,6 +132,7 @@ class InFlightAttempt:
             self.number,
             headers,
             endpoint.timeout_ms,
+            media_type,
             replay_id="" if record.replay is None else record.replay.public_id,
             grant=endpoint.grant,
             identity=endpoint.identity,

@@ -11,7 +11,7 @@ import msgspec
 
 from discue.domain.errors import StoreUnusable
 
-COMPATIBLE_FROM = 16
+COMPATIBLE_FROM = 23
 """The oldest program that may use the current schema, by the number of its newest migration."""
 
 _FILE_NAME = re.compile(r"(\d{4})_[a-z_]+\.sql")

@@ -32,6 +32,7 @@ from discue.dispatch.lane import backlog, lane
 from discue.dispatch.lane.context import Tuning
 from discue.domain import window
 from discue.domain.attempts import Outcome
+from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import MessageOptions
 from discue.domain.model import CursorCounts, DeliveryOptions, Listener, MissedSelection, OnMissed, Queue
 from discue.publishing.publish import NewMessage, entry_for
@@ -442,7 +443,7 @@ class Promises(RuleBasedStateMachine):
     async def published(self, which: int, keys: list[str]) -> None:
         log = self.logs[which]
         queue, now = log.queue, self.stage.clock.now()
-        drafts = [NewMessage(b'"hello"', True, options=MessageOptions(key=key)) for key in keys]
+        drafts = [NewMessage(b'"hello"', JSON_VALUE, options=MessageOptions(key=key)) for key in keys]
         entries = tuple(entry_for(self.stage.public_ids.next(), each, ordered=queue.ordered) for each in drafts)
         log.keys.update((entry.id, key) for entry, key in zip(entries, keys, strict=True))
         log.stored_at.update((entry.id, now) for entry in entries)

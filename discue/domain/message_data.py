@@ -1,0 +1,91 @@
+"""The data of messages: from the form in which a client sends it to the bytes that listeners receive, and back."""
+
+import binascii
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from discue.domain import media_types
+from discue.domain.errors import invalid
+from discue.domain.media_types import is_json_type
+
+Codec: TypeAlias = int
+"""Kind of the bytes of a body, and the form in which they were sent."""
+TEXT: Final = 0
+"""Content of a string that is not JSON."""
+JSON_TEXT: Final = 1
+"""Content of a string that is JSON itself."""
+JSON_VALUE: Final = 2
+"""JSON that was sent as such."""
+BYTES: Final = 3
+"""Bytes that were sent in base64."""
+
+DEFAULT_MEDIA_TYPES: Final = (media_types.TEXT, media_types.JSON, media_types.JSON, media_types.BYTES)
+"""By codec."""
+
+_QUOTE: Final = 0x22
+_MAYBE_JSON: Final = frozenset(b'{["-0123456789tfn \t\r\n')
+
+_text_of = msgspec.json.Decoder(str).decode
+_check_syntax: Callable[[bytes], object] = msgspec.json.Decoder(msgspec.Raw).decode
+_encode: Callable[[str], bytes] = msgspec.json.Encoder().encode
+
+
+Data: TypeAlias = tuple[bytes, Codec]
+"""Data as it is stored and delivered."""
+
+
+class SentData(NamedTuple):
+    """Data in the form of requests and responses."""
+
+    value: bytes
+    """JSON."""
+    is_base64: bool = False
+    """Whether the value is a string of bytes in base64."""
+
+
+def is_json(codec: Codec) -> bool:
+    """Return whether a body is JSON, to which schemas and filters apply."""
+    return codec in (JSON_TEXT, JSON_VALUE)
+
+
+def is_json_text(content: bytes) -> bool:
+    """Return whether the content of a string is JSON itself (RFC 8259), which decides its media type."""
+    if not content or content[0] not in _MAYBE_JSON:
+        return False
+    try:
+        _check_syntax(content)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def data_of(value: bytes, media_type: str | None = None) -> Data:
+    """Return the data that a JSON value stands for. `value` is valid, and not empty.
+
+    A string stands for its content, or for itself if the producer chose a media type of JSON.
+    """
+    sent = memoryview(value)
+    if sent[0] != _QUOTE or (media_type and is_json_type(media_type)):
+        return bytes(sent), JSON_VALUE
+    content = _text_of(sent).encode()
+    return content, JSON_TEXT if not media_type and is_json_text(content) else TEXT
+
+
+def data_of_base64(value: bytes, pointer: str) -> Data:
+    """Return the data that a JSON string in base64 stands for. Raises Unprocessable."""
+    try:
+        return b64decode(_text_of(value), validate=True), BYTES
+    except (msgspec.DecodeError, binascii.Error, ValueError):
+        raise invalid(pointer, "must be a string in base64") from None
+
+
+def as_sent(body: bytes, codec: Codec) -> SentData:
+    """Return data in the form in which it was sent."""
+    if codec == JSON_VALUE:
+        return SentData(body)
+    if codec == BYTES:
+        return SentData(_encode(b64encode(body).decode()), is_base64=True)
+    return SentData(_encode(body.decode()))
