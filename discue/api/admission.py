@@ -154,13 +154,13 @@ class Admission:
             return
         request.rate_limit = status = rates.take_now(caller) or await rates.take(caller)
         if status.refused:
-            raise rates.refusal(status)
+            raise rates.refusal(status, "address_rate_limit" if record is None else "rate_limit")
         if together is not None:
             of_all = rates.take_now(together) or await rates.take(together)
             if of_all.remaining < status.remaining or of_all.refused:
                 request.rate_limit = msgspec.structs.replace(status, remaining=of_all.remaining)
             if of_all.refused:
-                raise rates.refusal(of_all, "All keys of the organization together may make")
+                raise rates.refusal(of_all, "rate_limit", "All keys of the organization together may make")
 
     def _address(self, request: Request) -> str:
         peer: str = request.scope.client

@@ -367,8 +367,10 @@ def _length(announced: str, limit: int) -> int:
 
 
 def _overloaded() -> Overloaded:
-    return Overloaded("Too many request bodies are arriving. Try again soon.")
+    return Overloaded(
+        "Too many request bodies are arriving. Try again soon; the operator can raise `max_waiting_bytes`."
+    )
 
 
 def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body has more than {limit} bytes, the limit for this request.")
+    return PayloadTooLarge(f"The body has more than {limit} bytes, the limit for this request. Send several requests.")

@@ -6,6 +6,7 @@ import msgspec
 
 from discue.api.negotiation import JSON, PROBLEM, Negotiated
 from discue.api.structs import ERROR_CODE, doc
+from discue.domain.error_codes import REASONS
 from discue.domain.errors import DiscueError, reason_phrase
 
 WWW_AUTHENTICATE = 'ApiKey realm="discue", header="X-API-KEY"'
@@ -36,7 +37,9 @@ def problem_of(error: DiscueError, request_id: str, origin: str) -> Problem:
     """Return the body of an error. `origin` is the URL of the service, without a version."""
     values = tuple(ErrorView(fault.pointer, fault.detail) for fault in error.faults)
     page = f"{origin}/docs/errors/{error.code}"
-    return Problem(page, error.code, reason_phrase(error.status), error.status, request_id, error.detail, values)
+    meaning, remedy = REASONS[error.code][1:]
+    detail = f"{meaning} {remedy}" if error.detail == meaning else error.detail
+    return Problem(page, error.code, reason_phrase(error.status), error.status, request_id, detail, values)
 
 
 def headers_of(error: DiscueError, negotiated: Negotiated) -> list[tuple[str, str]]:

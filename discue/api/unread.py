@@ -89,7 +89,8 @@ class UnreadResponses:
         if self._bytes + size > self._max_bytes:
             self._make_room(size)
             raise Overloaded(
-                "Too many responses are waiting for their clients. Try again soon, or ask for less at once."
+                "Too many responses are waiting for their clients. Try again soon, or ask for less at once; "
+                "the operator can raise `max_unread_bytes`."
             )
 
     async def start(

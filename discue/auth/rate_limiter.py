@@ -180,11 +180,14 @@ class RateLimiter:
             return RateLimitStatus(caller.limit, caller.limit, self._minutes.reset_at, False)
         return self._status(budget, refused=False)
 
-    def refusal(self, status: RateLimitStatus, callers: str = "") -> TooManyRequests:
-        """Return the error for a rejected request. `callers` names those whom the limit is for, if they are several."""
+    def refusal(self, status: RateLimitStatus, setting: str, callers: str = "") -> TooManyRequests:
+        """Return the error for a rejected request. `setting` is that of the limit.
+
+        `callers` names those whom the limit is for, if they are several.
+        """
         seconds = max(1, -((self._now() - status.reset_at * 1_000) // 1_000))
         allowed = f"{callers} at most {{}} requests a minute" if callers else "At most {} requests a minute are allowed"
-        detail = f"{allowed.format(status.limit)}. Try again in {seconds} s."
+        detail = f"{allowed.format(status.limit)}. Try again in {seconds} s; the operator can raise `{setting}`."
         return TooManyRequests(detail, retry_after_seconds=seconds)
 
     def _roll_over(self, now: int) -> None:

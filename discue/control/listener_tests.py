@@ -86,7 +86,11 @@ async def _listener(tx: Transaction, principal: Principal, path: ListenerPath) -
     owner = require_found(await organizations.get(tx, listener.organization))
     requires_verified = owner.settings.get(domains.REQUIRE_VERIFIED_DOMAINS)
     if requires_verified and not await domains.VerifiedDomains(tx).has(listener.organization, listener.notify_url):
-        raise invalid(_POINTER, "must be on a verified domain of the organization", code="domain_not_verified")
+        raise invalid(
+            _POINTER,
+            "must be on a domain that is verified: create it, publish its challenge, and PUT its verification",
+            code="domain_not_verified",
+        )
     return listener
 
 

@@ -70,7 +70,9 @@ def _changed_limits(
     if changed == stored:
         return changed
     if principal is not None and not principal.is_operator:
-        raise Forbidden("Only keys of the operator's organization can change limits.", code="operator_only")
+        raise Forbidden(
+            "Only keys of the operator's organization can change limits. Ask the operator.", code="operator_only"
+        )
     faults = []
     for name, value in sent.items():
         pointer, highest = _LIMITS[name]
@@ -299,7 +301,10 @@ async def _require_room(tx: Transaction, control: ControlContext, founder: Organ
     """Raise QuotaExceeded if a tenant has created as many organizations as the operator allows."""
     most = control.settings.tenant_organizations
     if len(await organizations.created_by_tenant(tx, founder.id)) >= most:
-        raise QuotaExceeded(f"Quota exceeded: this organization has created {most} others. Delete one first.")
+        raise QuotaExceeded(
+            f"Quota exceeded: this organization has created {most} others. "
+            "Delete one, or ask the operator to raise `tenant_organizations`."
+        )
 
 
 async def _require_movable(tx: Transaction, stored: Organization, alias: str) -> None:

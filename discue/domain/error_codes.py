@@ -12,9 +12,9 @@ class Reason(NamedTuple):
 
     status: int
     meaning: str
-    """A sentence, which is the `detail` of an error that has none of its own."""
+    """A sentence."""
     remedy: str
-    """Advice in a sentence."""
+    """Advice in a sentence. With the meaning, it is the `detail` of an error that has none of its own."""
 
 
 _RETRY: Final = "Try again after the seconds in `Retry-After`."
@@ -63,7 +63,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "quota_exceeded": Reason(
         402,
         "A quota of the organization is exceeded.",
-        "Delete what is not needed, or ask the operator to raise the quota.",
+        "Delete what is not needed, or ask the operator to raise the quota, such as `quota_queues`.",
     ),
     # 403
     "scope_missing": Reason(
@@ -84,17 +84,17 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "locked_out": Reason(
         403,
-        "Too many failed authentication attempts. Wait for the time in Retry-After, then use a valid key.",
+        "Too many authentication attempts have failed.",
         "Wait for the seconds in `Retry-After`, then use a valid key. The operator can end it with `discue unlock`.",
     ),
     # 404
     "not_found": Reason(
         404, "The resource does not exist.", "Check the URL. Resources of other organizations are not found either."
     ),
-    "no_route": Reason(404, "The API has no such path.", "Check the path: `/docs` lists all."),
+    "no_route": Reason(404, "The API has no such path.", "Check the path: `/docs/api` lists all."),
     # 405, 406, 408
     "method_not_allowed": Reason(
-        405, "The method is not supported here; see the Allow header.", "Use one of the methods in the header `Allow`."
+        405, "The method is not supported here.", "Use one of the methods in the header `Allow`."
     ),
     "not_acceptable": Reason(
         406, "Responses are JSON, which the Accept header excludes.", "Accept `application/json`, or omit the header."
@@ -143,7 +143,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     # 412 to 415
     "precondition_failed": Reason(
         412,
-        "The resource has changed since the version in If-Match. Fetch the current version and try again.",
+        "The resource has changed since the version in `If-Match`.",
         "Fetch the current version, and send `If-Match` with its `ETag`.",
     ),
     "body_too_large": Reason(
@@ -157,11 +157,11 @@ REASONS: Final[Mapping[str, Reason]] = {
     "uri_too_long": Reason(414, "The request URI is too long.", "Shorten the query."),
     "unsupported_media_type": Reason(
         415,
-        "The request body must be JSON, with Content-Type: application/json.",
+        "The request body is not announced as JSON.",
         "Add `Content-Type: application/json`.",
     ),
     # 422
-    "invalid_value": Reason(422, 'The request has invalid values; see "errors".', _CORRECT),
+    "invalid_value": Reason(422, "The request has invalid values.", _CORRECT),
     "alias_taken": Reason(
         422, "The alias is taken.", "Choose another alias, or change the resource that has it with `PUT`."
     ),
@@ -215,20 +215,20 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "rate_limited": Reason(
         429,
-        "The rate limit is exceeded. Wait for the time in Retry-After.",
-        "Wait for the seconds in the header `Retry-After`.",
+        "The rate limit is exceeded.",
+        "Wait for the seconds in `Retry-After`, or ask the operator to raise `rate_limit`.",
     ),
     "headers_too_large": Reason(431, "The request headers are too large.", "Send fewer and shorter headers."),
     # 500 and 503
     "internal_error": Reason(
         500,
-        "Internal error. The log has details under the request id.",
-        "This is a fault of the service: search its log for the request id.",
+        "Internal error.",
+        "This is a fault of the service: its log has details under the request id.",
     ),
     "not_ready": Reason(503, "The service is starting or draining.", _RETRY),
     "not_stored": Reason(
         503,
-        "The database is not available at the moment. Nothing was changed. Try again soon.",
+        "The database is not available at the moment. Nothing was changed.",
         f"{_RETRY} The server's log has the cause: a full disk, or a database that is down or locked.",
     ),
     "outcome_unknown": Reason(
@@ -244,7 +244,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "overloaded": Reason(
         503,
-        "Requests arrive faster than they can be handled. Nothing was changed. Try again soon.",
+        "Requests arrive faster than they can be handled. Nothing was changed.",
         f"{_RETRY} Send more slowly.",
     ),
 }

@@ -77,7 +77,7 @@ def check(name: QuotaName, quota: int | None, used: int, more: int = 1) -> None:
     if quota is not None and used + more > quota:
         raise QuotaExceeded(
             f"Quota exceeded: {used} of {quota} {_UNITS[name]} are in use. "
-            "Delete some, or ask the operator to raise the quota."
+            f"Delete some, or ask the operator to raise `{setting_of(name)}`."
         )
 
 

@@ -186,7 +186,7 @@ def check_sizes(messages: Sequence[NewMessage], limit: int, *, destination: str 
     for message in messages:
         if len(message.body) > limit:
             fault = Fault(message.pointer, f"has {len(message.body)} bytes; at most {limit} are allowed")
-            sentence = f"A message of {destination or 'this queue'} can have at most {limit} bytes."
+            sentence = f"A message of {destination or 'this queue'} can have at most {limit} bytes (max_message_bytes)."
             raise PayloadTooLarge(sentence, code="message_too_large", faults=(fault,))
 
 

@@ -265,7 +265,7 @@ def test_error_names_its_subject(owner: Caller) -> None:
         "title": "Unauthorized",
         "status": 401,
         "request_id": "mine",
-        "detail": "An API key is required in the header X-API-KEY.",
+        "detail": "An API key is required in the header X-API-KEY. Send an API key. `discue keys create` creates one.",
     }
 
 

@@ -74,7 +74,7 @@ async def test_beyond_a_small_limit_everything_is_refused_until_the_minute_ends(
     assert await _admitted(rates, SMALL, 50) == 20
     refused = await rates.take(SMALL)
     assert (refused.remaining, refused.refused) == (0, True)
-    assert rates.refusal(refused).retry_after_seconds == 55
+    assert rates.refusal(refused, "rate_limit").retry_after_seconds == 55
     clock.advance(55_000)
     assert await _admitted(rates, SMALL, 50) == 20
 

@@ -182,7 +182,7 @@ def _problem(status: int, codes: Sequence[str]) -> dict[str, Any]:
         "title": reason_phrase(status),
         "status": status,
         "request_id": "5a1f0c9e-1",
-        "detail": REASONS[codes[0]].meaning,
+        "detail": f"{REASONS[codes[0]].meaning} {REASONS[codes[0]].remedy}",
     }
     content = {"schema": ref_to("Problem"), "example": example}
     special = {name: _header_ref(component) for name, component in _OF_STATUS.get(status, {}).items()}

@@ -1,7 +1,6 @@
 """The service, its health, and the documentation of the API."""
 
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -91,8 +90,6 @@ async def error(call: Call) -> RawResponse:
         raise NotFound(f'There is no error code "{code}"{suggestion(code, REASONS) or "."}')
     words = f"<p>{prose(reason.meaning)}</p><h2>What to do</h2><p>{prose(reason.remedy)}</p>"
     more = "<p>In the response, <code>detail</code> explains the error, and <code>errors</code> lists wrong values.</p>"
-    if reason.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        more += "<p>The service's log has details under the <code>request_id</code> of the response.</p>"
     path = f"docs/errors/{code}"
     more += f'<p><a href="{relative("docs/reference/errors", path)}">All errors</a></p>'
     call.headers.extend(SECURITY_HEADERS)
