@@ -10,7 +10,7 @@ from jsonschema_rs import Draft202012Validator
 from standardwebhooks import Webhook
 
 from tests.contract.caller import PATIENCE_SECONDS, Caller, pointers
-from tests.contract.reference import DOCS, covers
+from tests.contract.reference import DOCS
 from tests.contract.test_delivery import listening
 from tests.contract.world import NOWHERE
 from tests.support.receiver import Endpoint, Receiver, Reply
@@ -44,7 +44,6 @@ def event(endpoint: Endpoint, kind: str) -> dict[str, Any]:
         sleep(0.02)
 
 
-@covers("queues.md: queue of [system events]")
 def test_system_queue_is_listed_and_belongs_to_the_service(owner: Caller) -> None:
     [queue] = owner.get("/queues")["queues"]
     assert queue["alias"] == queue["name"] == "system/events"
