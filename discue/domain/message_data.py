@@ -25,7 +25,8 @@ BYTES: Final = 3
 DEFAULT_MEDIA_TYPES: Final = (media_types.TEXT, media_types.JSON, media_types.JSON, media_types.BYTES)
 """By codec."""
 
-_QUOTE: Final = 0x22
+QUOTE: Final = 0x22
+"""First byte of JSON that is a string."""
 _MAYBE_JSON: Final = frozenset(b'{["-0123456789tfn \t\r\n')
 
 _text_of = msgspec.json.Decoder(str).decode
@@ -68,7 +69,7 @@ def data_of(value: bytes, media_type: str | None = None) -> Data:
     A string stands for its content, or for itself if the producer chose a media type of JSON.
     """
     sent = memoryview(value)
-    if sent[0] != _QUOTE or (media_type and is_json_type(media_type)):
+    if sent[0] != QUOTE or (media_type and is_json_type(media_type)):
         return bytes(sent), JSON_VALUE
     content = _text_of(sent).encode()
     return content, JSON_TEXT if not media_type and is_json_text(content) else TEXT

@@ -73,7 +73,7 @@ from discue.domain import headers
 from discue.domain.aliases import check_alias, reconcile
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import invalid
-from discue.domain.message_data import data_of
+from discue.domain.message_data import JSON_VALUE, QUOTE, data_of
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage
 from discue.domain.scopes import Principal
 from discue.publishing.publish import NewMessage, Pause, publish, stored_messages
@@ -382,7 +382,10 @@ def message_of_body(call: Call, body: MessageBody, pointer: str) -> NewMessage:
         if alias is not None:
             check_alias(alias, f"{pointer}/alias")
     if body.data and not body.has_options:
-        return NewMessage(*data_of(body.data), alias, f"{pointer}/data")
+        value = bytes(body.data)
+        # `data_of` without the call, for what most messages are.
+        data, codec = data_of(value) if value[0] == QUOTE else (value, JSON_VALUE)
+        return NewMessage(data, codec, alias, f"{pointer}/data")
     return _with_options(body, alias, pointer, call.control.clock.now())
 
 
