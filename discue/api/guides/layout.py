@@ -19,7 +19,7 @@ SEARCH: Final = f"{ROOT}/search.json"
 
 _FILES: Final = files("discue.api.guides")
 _STYLE: Final = _FILES.joinpath("page.css").read_text("utf-8")
-_SCRIPT: Final = _FILES.joinpath("search.js").read_text("utf-8")
+_SCRIPT: Final = _FILES.joinpath("page.js").read_text("utf-8")
 
 
 def _digest(text: str) -> str:
@@ -76,8 +76,11 @@ def _base(path: str) -> str:
     return "../" * path.count("/")
 
 
-def page(title: str, body: str, *, path: str, contents: Sequence[Group] = ()) -> bytes:
-    """Return a page of the documentation. `body` is HTML; `path` is where it is served, `contents` is shown with it."""
+def page(title: str, body: str, *, path: str, contents: Sequence[Group] = (), within: str = "") -> bytes:
+    """Return a page of the documentation. `body` is HTML; `path` is where it is served, `contents` is shown with it.
+
+    A page that the contents do not list is `within` one that they do.
+    """
     name = title if title == "discue" else f"{title} · discue"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -89,21 +92,22 @@ def page(title: str, body: str, *, path: str, contents: Sequence[Group] = ()) ->
         f'<search hidden data-base="{_base(path)}" data-index="{SEARCH}">'
         '<input type="search" placeholder="Search" aria-label="Search the documentation" autocomplete="off">'
         '<div class="found" hidden><p class="soft" role="status"></p><ol></ol></div></search></header>'
-        f'<div class="frame">{_contents(contents, path)}<main id="main">{body}</main></div>'
+        f'<div class="frame">{_contents(contents, path, within)}<main id="main">{body}</main></div>'
         f'<script type="module">{_SCRIPT}</script></body></html>\n'
     ).encode()
 
 
-def _contents(groups: Sequence[Group], path: str) -> str:
-    parts = "".join(f"<h2>{text(group.title)}</h2>{_entries(group.entries, path)}" for group in groups)
+def _contents(groups: Sequence[Group], path: str, within: str) -> str:
+    parts = "".join(f"<h2>{text(group.title)}</h2>{_entries(group.entries, path, within)}" for group in groups)
     # On a small screen, a popover that the button in the header opens.
     return f'<nav id="contents" popover aria-label="Contents">{parts}</nav>'
 
 
-def _entries(entries: Sequence[ContentsEntry], path: str) -> str:
+def _entries(entries: Sequence[ContentsEntry], path: str, within: str) -> str:
+    marks = {within: ' aria-current="true"', path: ' aria-current="page"'}
     items = []
     for entry in entries:
-        current = ' aria-current="page"' if entry.path == path else ""
+        current = marks.get(entry.path, "")
         link = f'<a href="{text(relative(entry.path, path))}"{current}>{prose(entry.title)}</a>'
-        items.append(f"<li>{link}{_entries(entry.below, path) if entry.below else ''}</li>")
+        items.append(f"<li>{link}{_entries(entry.below, path, within) if entry.below else ''}</li>")
     return f"<ul>{''.join(items)}</ul>"

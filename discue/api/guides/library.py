@@ -85,7 +85,11 @@ class Library:
         def unfolded(entry: ContentsEntry) -> ContentsEntry:
             if entry.path == part and part in _PARTS:
                 linked = self._linked_in(self._source(part), part)
-                below = (each for each in linked if posixpath.dirname(each.path) == part)
+                below = (
+                    each._replace(title=self._title(each.path))
+                    for each in linked
+                    if posixpath.dirname(each.path) == part
+                )
                 return entry._replace(below=tuple(map(unfolded, below)))
             return entry._replace(below=sections) if entry.path == path else entry
 
@@ -116,13 +120,16 @@ class Library:
         return RenderedDocument([page(rendered.sections[0].title, body, path=path, contents=contents)])
 
     def _rendered(self, path: str) -> "Rendered":
-        # Imported here: the parser would be a tenth of the imports of a command, and of a worker that shows no page.
+        # Imported here: commands, and workers that show no page, start without the 20 ms and the memory of the parser.
         from discue.api.guides.markdown import render  # noqa: PLC0415
 
         return render(self._source(path), partial(self._href, path))
 
     def _source(self, path: str) -> str:
         return (self._folder / self.files[path]).read_text(encoding="utf-8")
+
+    def _title(self, path: str) -> str:
+        return self._source(path).partition("\n")[0].removeprefix("# ")
 
     def _href(self, path: str, target: str) -> str | None:
         """Return the link for the target of a link in a file; None if it leads to a file that is not served."""

@@ -34,6 +34,9 @@ _COLLECTIONS: Final = (
 _BASE: Final = "https://base.invalid"
 """Stands for the URL of the service in rendered documents. No service is under `.invalid` (RFC 2606)."""
 
+_ERRORS: Final = "docs/reference/errors"
+"""The path of the page about errors, which every page about one of them belongs to."""
+
 _LIBRARY: Final = Library(documentation_folder())
 
 
@@ -91,11 +94,11 @@ async def error(call: Call) -> RawResponse:
     words = f"<p>{prose(reason.meaning)}</p><h2>What to do</h2><p>{prose(reason.remedy)}</p>"
     more = "<p>In the response, <code>detail</code> explains the error, and <code>errors</code> lists wrong values.</p>"
     path = f"docs/errors/{code}"
-    more += f'<p><a href="{relative("docs/reference/errors", path)}">All errors</a></p>'
+    more += f'<p><a href="{relative(_ERRORS, path)}">All errors</a></p>'
     call.headers.extend(SECURITY_HEADERS)
     title = f"{reason.status} {reason_phrase(reason.status)}: {code}"
     content = f"<h1>{text(title)}</h1>{words}{more}"
-    return RawResponse(page(title, content, path=path, contents=_LIBRARY.contents))
+    return RawResponse(page(title, content, path=path, contents=_LIBRARY.contents_for(_ERRORS), within=_ERRORS))
 
 
 def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:

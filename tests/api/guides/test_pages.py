@@ -25,7 +25,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 LIBRARY = Library(documentation_folder())
 PAGES = [*LIBRARY.files, OPERATIONS]
 LARGEST_BYTES = 100_000
-SCRIPT = Path(layout.__file__).with_name("search.js")
+SCRIPT = Path(layout.__file__).with_name("page.js")
 
 SEARCHING = """
 import { readFileSync } from "node:fs";
@@ -116,6 +116,22 @@ def _flat(groups: Any) -> Iterator[Any]:
             yield from entry.below
 
 
+@pytest.mark.parametrize("part", ["docs/reference", "docs/architecture"])
+def test_contents_list_the_pages_of_a_part_by_their_titles(part: str) -> None:
+    (entry,) = (entry for group in LIBRARY.contents_for(part) for entry in group.entries if entry.path == part)
+    titles = {search.path: search.title for search in LIBRARY.search_entries()}
+    assert entry.below
+    assert [(each.path, each.title) for each in entry.below] == [(each.path, titles[each.path]) for each in entry.below]
+
+
+def test_contents_mark_the_page_that_is_shown_and_the_page_that_an_error_belongs_to(
+    cast: Cast, pages: Mapping[str, tuple[httpx.Response, Page]]
+) -> None:
+    marked = re.compile(r'<a href="([^"]*)" aria-current="(\w+)">')
+    assert marked.findall(pages["docs/delivery"][0].text) == [("../docs/delivery", "page")]
+    assert marked.findall(cast.nobody.get("/docs/errors/not_found").text) == [("../../docs/reference/errors", "true")]
+
+
 def test_pages_lead_to_the_next_one(pages: Mapping[str, tuple[httpx.Response, Page]]) -> None:
     answer, _ = pages["docs/reference/queues"]
     assert '<a rel="next" href="../../docs/reference/messages">' in answer.text
@@ -170,7 +186,7 @@ def test_search_finds_what_people_look_for(index: list[dict[str, str]]) -> None:
         # The section, or any other one of that page.
         assert any(path.startswith(expected) for path, _ in found[query][:8]), (query, found[query])
     assert all(len(results) <= 20 for results in found.values())
-    assert all("|retr|" in excerpt.lower() for _, excerpt in found["retry"] if "retr" in excerpt.lower())
+    assert all(re.search(r"\|retr\w*\|", excerpt.lower()) for _, excerpt in found["retry"] if "retr" in excerpt.lower())
 
 
 def _search(index: list[dict[str, str]], queries: list[str]) -> dict[str, list[list[str]]]:

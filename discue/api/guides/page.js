@@ -29,15 +29,20 @@ const search = (entries, query, most = 20) => {
     .map(([, entry]) => entry);
 };
 
-// The text around the first word, in three parts: before it, the word, after it.
+// The text around the first word that is found, in three parts: before it, the word to its end, after it.
 const excerpt = (entry, query) => {
   const [at, word] = words(query)
     .map((each) => [entry.text.toLowerCase().indexOf(stem(each)), stem(each)])
     .filter(([index]) => index >= 0)
     .sort(([one], [other]) => one - other)[0] ?? [0, ""];
   const from = Math.max(0, entry.text.lastIndexOf(" ", Math.max(0, at - 40)) + 1);
-  const end = at + word.length;
-  return [(from ? "… " : "") + entry.text.slice(from, at), entry.text.slice(at, end), entry.text.slice(end, end + 100)];
+  const end = at + word.length + (word && /^[\p{L}\p{N}_]*/u.exec(entry.text.slice(at + word.length))[0]).length;
+  const after = entry.text.slice(end, end + 90);
+  return [
+    (from ? "… " : "") + entry.text.slice(from, at),
+    entry.text.slice(at, end),
+    end + after.length < entry.text.length ? after.replace(/\S*$/, "…") : after,
+  ];
 };
 
 const start = (box) => {
@@ -66,6 +71,7 @@ const start = (box) => {
     const query = input.value;
     found.hidden = !query.trim();
     if (found.hidden) return;
+    if (!list.children.length) state.textContent = "Searching…";
     try {
       const { entries } = await load();
       if (query !== input.value) return;
@@ -107,6 +113,25 @@ const start = (box) => {
   box.hidden = false;
 };
 
+// The contents show the current page at once, and on a small screen get out of the way of a section.
+const follow = (contents) => {
+  const current = contents.querySelector("[aria-current]");
+  const show = () => current && (contents.scrollTop = current.offsetTop - contents.clientHeight / 3);
+  contents.addEventListener("toggle", show);
+  contents.addEventListener("click", (event) => {
+    if (event.target.closest("a") && contents.matches(":popover-open")) contents.hidePopover();
+  });
+  show();
+};
+
+// On a small screen, the cells of wide rows stand below each other, each with the name of its column.
+const label = (table) => {
+  const names = [...table.querySelectorAll("th")].map((cell) => cell.textContent);
+  if (names.length < 3) return;
+  table.className = "labelled";
+  for (const cell of table.querySelectorAll("td:not(:first-child)")) cell.dataset.name = names[cell.cellIndex];
+};
+
 // A link to an operation unfolds it.
 const unfold = () => {
   const target = document.getElementById(location.hash.slice(1));
@@ -115,6 +140,8 @@ const unfold = () => {
 
 if (typeof document !== "undefined") {
   start(document.querySelector("search"));
+  document.querySelectorAll("table").forEach(label);
+  follow(document.querySelector("#contents"));
   addEventListener("hashchange", unfold);
   unfold();
 }
