@@ -17,6 +17,7 @@ def test_invalid_key_is_unauthorized(stranger: Caller, key: str | None) -> None:
     answer = stranger.with_key(key).ask("GET", "/queues")
     content = problem(answer, 401)
     assert content["title"] == "Unauthorized"
+    assert content["code"] == ("key_unknown" if key else "key_missing")
     assert answer.headers["www-authenticate"]
     assert key in {None, "", "x"} or str(key) not in answer.text
 
@@ -30,7 +31,8 @@ def test_a_disabled_key_and_a_deleted_one_are_unauthorized_within_a_second(stran
     used = stranger.with_key(key["key"])
     assert used.get("/topics")["topics"] == []
     owner.change(f"/api_keys/{key['id']}", status="disabled")
-    assert "www-authenticate" in used.until_status(401, "/queues").headers
+    refused = used.until_status(401, "/queues")
+    assert (refused.json()["code"], "www-authenticate" in refused.headers) == ("key_disabled", True)
     owner.change(f"/api_keys/{key['id']}", status="enabled")
     used.until_status(200, "/queues")
 
@@ -39,7 +41,7 @@ def test_an_expired_key_is_unauthorized(owner: Caller) -> None:
     soon = time.time_ns() // 1_000_000 + 500
     key = owner.create("/api_keys", expires_at=soon)
     assert key["expires_at"] == soon
-    owner.with_key(key["key"]).until_status(401, "/queues")
+    assert owner.with_key(key["key"]).until_status(401, "/queues").json()["code"] == "key_expired"
     owner.refused(422, "POST", "/api_keys", {"expires_at": 1})
 
 

@@ -2,6 +2,7 @@
 
 import re
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -267,6 +268,27 @@ def test_error_names_its_subject(owner: Caller) -> None:
         "request_id": "mine",
         "detail": "An API key is required in the header X-API-KEY. Send an API key. `discue keys create` creates one.",
     }
+
+
+def test_code_tells_reasons_apart_that_share_a_status(owner: Caller) -> None:
+    queue = owner.create("/queues", alias="codes")
+    cases: list[tuple[str, str, Any]] = [
+        ("alias_taken", "/queues", {"alias": "codes"}),
+        ("invalid_value", "/queues", {"alias": "x!"}),
+        ("invalid_schema", "/queues", {"schema": {"a": {"type": "colour"}}}),
+        ("conflicting_fields", "/queues", {"alias": "a", "name": "b"}),
+        ("scope_protected", "/api_keys", {"scopes": {"users": {}}}),
+        ("unknown_reference", f"/topics/{owner.create('/topics')['id']}/channels", {"queue_id": "0" * 21}),
+        ("unknown_field", "/queues", {"alais": "a"}),
+        ("wrong_type", "/queues", {"alias": 1}),
+        ("missing_field", f"/queues/{queue['id']}/listeners", {}),
+        ("invalid_json", "/queues", b"{"),
+        ("duplicate_field", "/queues", b'{"alias":"a","alias":"b"}'),
+    ]
+    json_body = {"headers": {"Content-Type": "application/json"}}
+    for code, path, content in cases:
+        options = json_body if isinstance(content, bytes) else {}
+        assert owner.ask("POST", path, content, **options).json()["code"] == code
 
 
 def test_an_error_is_a_problem_document_where_that_is_asked_for(owner: Caller) -> None:

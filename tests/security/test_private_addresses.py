@@ -40,6 +40,14 @@ def _listener(server: Running, queue: str, url: str) -> str:
     return made
 
 
+def _refusal(server: Running, queue: str, url: str) -> dict[str, Any]:
+    """Return the error of a new listener."""
+    path, headers = f"{server.url}{queue}/listeners", {"x-api-key": _KEY}
+    answer = httpx.post(path, headers=headers, json={"notify_url": url}, timeout=20, trust_env=False)
+    problem: dict[str, Any] = answer.json()
+    return problem
+
+
 def _attempts(server: Running, path: str, count: int) -> list[dict[str, Any]]:
     """Wait for so many attempts, each of which the service logs after it is recorded, and return them in full."""
     found: list[dict[str, Any]] = []
@@ -98,7 +106,11 @@ def test_every_kind_of_refused_address_gets_the_same_sentence(database: str, tmp
     with serving(tmp_path, *options) as server:
         _ask(server, "POST", f"{queue}/messages", {"data": "hello"})
         seen = [_attempts(server, path, 1)[0] for path in paths]
+        created = [_refusal(server, queue, f"http://{host}:9/") for host in (*_REFUSED, "localhost")]
         server.stop()
+    assert len({(each["code"], each["detail"]) for each in created}) == 1
+    assert created[0]["code"] == "address_refused"
+    assert "allow_private_targets" in created[0]["detail"]
     assert {(each["error"], each["status"]) for each in seen} == {("refused_address", 0)}
     (sentence,) = {each["detail"] for each in seen}
     assert "allow_private_targets" in sentence

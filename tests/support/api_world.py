@@ -61,7 +61,7 @@ class World:
             "schema_id": lambda: cast.schema(self["queue_id"]),
             "user_id": lambda: cast.invited()["user"]["id"],
             "attempt_id": lambda: cast.attempt(self["listener_id"], self["message_id"]),
-            "status": lambda: "404",
+            "code": lambda: "not_found",
             "part": lambda: "reference",
             "page": lambda: "pulling",
         }
