@@ -1,8 +1,5 @@
 """Published messages, their deliveries and attempts. The content of a message never changes."""
 
-import asyncio
-from functools import partial
-
 import msgspec
 
 from discue.control.context import ControlContext, require_found
@@ -45,7 +42,7 @@ async def page(
 ) -> Listing[StoredMessage]:
     """Return messages of all queues, with bodies if the selection says so."""
     targets = principal.targets_of("messages", "read")
-    found = await control.store.read(lambda tx: messages.page(tx, principal.organization, selection, targets))
+    found = await control.store.search(lambda tx: messages.page(tx, principal.organization, selection, targets))
     return await _with_states(control, found, selection.listener)
 
 
@@ -59,7 +56,7 @@ async def page_of_queue(
     async def work(tx: Transaction) -> Listing[StoredMessage]:
         return await messages.page_of_queue(tx, await _queue(tx, principal, queue_public_id), selection, only)
 
-    return await _with_states(control, await control.store.read(work), selection.listener)
+    return await _with_states(control, await control.store.search(work), selection.listener)
 
 
 async def _with_states(
@@ -69,12 +66,15 @@ async def _with_states(
     of_queues: dict[int, list[StoredMessage]] = {}
     for message in found.items:
         of_queues.setdefault(message.queue, []).append(message)
-    states: dict[tuple[int, int], MessageState] = {}
-    for queue, those in of_queues.items():
-        read = partial(messages.states, log=(those[0].organization, queue), found=those, listener=listener)
-        states |= {(queue, seq): state for seq, state in (await control.store.read(read)).items()}
-        # A read of SQLite runs on the event loop.
-        await asyncio.sleep(0)
+
+    async def work(tx: Transaction) -> dict[tuple[int, int], MessageState]:
+        states = {}
+        for queue, those in of_queues.items():
+            of_queue = await messages.states(tx, (those[0].organization, queue), those, listener)
+            states.update({(queue, seq): state for seq, state in of_queue.items()})
+        return states
+
+    states = await control.store.search(work)
     return found.with_items(
         msgspec.structs.replace(message, state=states.get((message.queue, message.seq))) for message in found.items
     )

@@ -58,7 +58,7 @@ async def page_of_missed(
         _, of = await _recipient_of(tx, principal, "read", path)
         return await missed.page_of_listener(tx, of, selection)
 
-    return await control.store.read(work)
+    return await control.store.search(work)
 
 
 async def page_of_all_missed(
@@ -66,7 +66,7 @@ async def page_of_all_missed(
 ) -> Listing[MissedMessage]:
     """Return the messages that any listener of the organization has missed, as far as the caller may read it."""
     targets = principal.targets_of("listeners", "read")
-    return await control.store.read(lambda tx: missed.page(tx, principal.organization, selection, targets))
+    return await control.store.search(lambda tx: missed.page(tx, principal.organization, selection, targets))
 
 
 async def create(

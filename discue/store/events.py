@@ -4,8 +4,7 @@ Only events of the control plane have rows. A message's row in the log says that
 it was published: so publishing and delivery write no additional rows.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -47,8 +46,9 @@ EventTopic = Literal["all", "api_keys", "listeners", "messages", "queues"]
 _SUBJECTS: Final = {"api_keys": "api_key", "listeners": "listener", "queues": "queue"}
 _VERBS: Final = ("added", "updated", "deleted")
 
-_SCANNED_AT_ONCE: Final = 500
-_SCANS: Final = 10
+_ROWS_A_STEP: Final = 100
+_PASSED: Final = 4_500
+"""The number of rows that a scan reads in addition to those that are wanted, to pass rows of deleted resources."""
 _ATTEMPTS_OF_A_MESSAGE: Final = 10_000
 _RECORDED: Final = "SELECT id, kind, client, ref, name FROM event WHERE organization = $1"
 # Names are looked up in subqueries: for a join, a planner without statistics would read all queues of the organization.
@@ -134,27 +134,17 @@ class _Line(msgspec.Struct, frozen=True):
 
 async def find(tx: Transaction, wanted: EventQuery) -> EventBatch:
     """Find events. Costs `limit` rows of each kind, and some more to pass rows of deleted resources."""
-    return merged([await part(tx) for part in parts_of(wanted)], wanted)
-
-
-def parts_of(wanted: EventQuery) -> list[Callable[[Transaction], Awaitable[EventBatch]]]:
-    """Return the parts of `find`, which may run in transactions of their own: only late events can be missing then."""
-    lines = _recorded(wanted)
-    parts: list[Callable[[Transaction], Awaitable[EventBatch]]] = []
+    parts, lines = [], _recorded(wanted)
     if wanted.topic in ("all", "messages"):
         if wanted.only is None:
             added = _Line(_ADDED, (wanted.organization,), "l.id", wanted.after, wanted.below, str, _addition)
             lines += [added, _by_row_id(wanted, _ATTEMPTED, "a.id", _attempt)]
         else:
-            parts.append(partial(_chosen, wanted=wanted, only=wanted.only))
-    return [*parts, *(partial(_scan, line=line, wanted=wanted) for line in lines)]
+            parts.append(EventBatch(await _of_messages(tx, wanted, wanted.only), None))
+    return _merged([*parts, *[await _scan(tx, line, wanted) for line in lines]], wanted)
 
 
-async def _chosen(tx: Transaction, wanted: EventQuery, only: Collection[str]) -> EventBatch:
-    return EventBatch(await _of_messages(tx, wanted, only), None)
-
-
-def merged(parts: Sequence[EventBatch], wanted: EventQuery) -> EventBatch:
+def _merged(parts: Sequence[EventBatch], wanted: EventQuery) -> EventBatch:
     """Merge parts in order. If one stopped early, omit what others have beyond its end: it would never be completed."""
     merged = [event for part in parts for event in part.events]
     events = sorted(merged, key=lambda event: event.id, reverse=not wanted.oldest_first)
@@ -171,16 +161,18 @@ async def _scan(tx: Transaction, line: _Line, wanted: EventQuery) -> EventBatch:
     number = len(line.values) + 1
     bounds = f"{line.column} > ${number} AND {line.column} < ${number + 1}"
     order = f"ORDER BY {line.column} {'ASC' if wanted.oldest_first else 'DESC'} LIMIT ${number + 2}"
-    above, below, chunk = line.above, line.below, wanted.limit
-    # Rows with one id are the same event, so a chunk may begin after any of them.
+    above, below, left = line.above, line.below, wanted.limit + _PASSED
+    # Rows with one id are the same event, so a step may begin after any of them.
     found: dict[str, UsageEvent] = {}
-    for _ in range(_SCANS):
-        rows = await tx.rows(f"{line.sql} AND {bounds} {order}", *line.values, above, below, chunk)
+    while left:
+        # A row with a large body takes long to find, and `Engine.search` lets other tasks run between statements.
+        count = min(left, _ROWS_A_STEP)
+        rows = await tx.rows(f"{line.sql} AND {bounds} {order}", *line.values, above, below, count)
         found |= {event.id: event for row in rows if (event := line.event(row)) is not None}
-        if len(found) >= wanted.limit or len(rows) < chunk:
+        if len(found) >= wanted.limit or len(rows) < count:
             return EventBatch(list(found.values())[: wanted.limit], None)
         above, below = (rows[-1][0], below) if wanted.oldest_first else (above, rows[-1][0])
-        chunk = _SCANNED_AT_ONCE
+        left -= count
     return EventBatch(list(found.values()), line.id_of(above if wanted.oldest_first else below))
 
 

@@ -11,7 +11,7 @@ from discue.domain.messages import MessageState, hash_key
 from discue.domain.model import DeliveryState, Listener
 from discue.store.deliveries import Recipient, find_recipient, missed_range
 from discue.store.engine import Row, Transaction
-from discue.store.message_log import LIST_COLUMNS, WHOLE_LOG, OneLog, placed, position_of
+from discue.store.message_log import LIST_COLUMNS, WHOLE_LOG, OneLog, cost_of, placed, position_of
 from discue.store.message_states import listed_row, states_for
 from discue.store.pagination import (
     FilteredPages,
@@ -23,7 +23,7 @@ from discue.store.pagination import (
     intersect,
 )
 
-LIMITS: Final = ScanLimits(first=None, step=500, in_all=2_000, in_all_numbered=5_000)
+LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5_000)
 
 # The queue is a parameter, so that the index of a state covers all columns that are read. Otherwise the planner would
 # prefer the primary key, and pass rows of all states. Adding 0 keeps it from the primary key as well.
@@ -217,7 +217,7 @@ class ListenerScan:
             return ScanStep(found, None)
         last = rows[-1]
         passed = await self._last_passed(tx, _seq(last), states.get(_seq(last)), newest_first=newest_first)
-        return ScanStep(found, passed, str(last[2]))
+        return ScanStep(found, passed, str(last[2]), cost_of(rows))
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
         return await scanned_position(tx, (self._of.organization, self._of.queue), public_id)

@@ -10,7 +10,7 @@ from discue.domain.errors import malformed
 from discue.domain.messages import decode_options
 from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import Accepts, MessageSource, scanned_position
-from discue.store.message_log import LIST_COLUMNS, LiveQueues, placed
+from discue.store.message_log import LIST_COLUMNS, LiveQueues, cost_of, placed
 from discue.store.message_states import LISTENERS_AT_MOST, listed_row, states_of_messages
 from discue.store.pagination import LARGEST, Bounds, FilteredPages, Listing, ScanLimits, ScanStep, Selection, Span
 from discue.store.tables import read_number
@@ -24,12 +24,13 @@ _LISTENERS: Final = """
     SELECT count(*) FROM (
         SELECT id FROM listener WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL LIMIT $3) AS counted"""
 
-_LIMITS: Final = ScanLimits(first=None, step=500, in_all=2_000, in_all_numbered=5_000)
+_LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5_000)
 # Each row is found by its id, which takes longer than reading a log in order.
-_LIMITS_OF_ALL: Final = ScanLimits(first=None, step=500, in_all=1_000)
-_STATES_OF_ALL: Final = ScanLimits(first=None, step=100, in_all=300)
+_LIMITS_OF_ALL: Final = ScanLimits(first=None, step=100, in_all=1_000)
 _DELIVERIES_AT_MOST: Final = 10_000
-"""The largest number of deliveries that are read for one page of messages of a state, but for one step."""
+"""The largest number of deliveries that are read for one page of messages of a state."""
+_DELIVERIES_A_ROW: Final = 8
+"""The number of deliveries that cost as much to read as a message by its id."""
 
 
 def has_filters(selection: Selection) -> bool:
@@ -77,8 +78,7 @@ async def page_of_all(
 
     `within` are ids, the key of this list. Raises what `page_of_queue` raises.
     """
-    limits = _LIMITS_OF_ALL if selection.state is None else _STATES_OF_ALL
-    return await FilteredPages(_OfAll(live, selection, passes), within, limits).page(tx, selection)
+    return await FilteredPages(_OfAll(live, selection, passes), within, _LIMITS_OF_ALL).page(tx, selection)
 
 
 class _OfQueue:
@@ -96,7 +96,9 @@ class _OfQueue:
         found = [row for row in rows if self._accepts(row)]
         if self._state is not None and found:
             found = await _in_state(tx, self._key, found, self._state)
-        return ScanStep(found, None) if len(rows) < count else ScanStep(found, self.key_of(rows[-1]), rows[-1][2])
+        if len(rows) < count:
+            return ScanStep(found, None)
+        return ScanStep(found, self.key_of(rows[-1]), rows[-1][2], cost_of(rows))
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
         return await scanned_position(tx, self._key, public_id)
@@ -114,15 +116,9 @@ class _OfAll:
         self._accepts = accepts(selection)
         self._state = selection.state
         self._listeners: dict[int, int] = {}
-        self._deliveries = 0
-        """The number of deliveries that were read so far."""
 
     async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         del wanted
-        if self._deliveries >= _DELIVERIES_AT_MOST // 2:
-            # The end of the last step: nothing more is read for this page.
-            end = span[1] if newest_first else span[0]
-            return ScanStep((), end, end)
         organization, sql = self._live.organization, _ALL.format("DESC" if newest_first else "ASC")
         rows = [placed(row) for row in await tx.rows(sql, organization, span[0], LARGEST, span[1], 0, count)]
         last = rows[-1][2] if len(rows) == count else None
@@ -134,13 +130,15 @@ class _OfAll:
         rows.sort(key=lambda row: (row[2], row[1][1]), reverse=newest_first)
         found = [row for row in rows if self._passes(row) and self._accepts(row)]
         found = [row for row in found if await self._live.public_id(tx, row[1][1]) is not None]
+        cost = cost_of(rows)
         if self._state is not None:
-            found = await self._in_state(tx, found, self._state)
+            found, deliveries = await self._in_state(tx, found, self._state)
+            cost += deliveries // _DELIVERIES_A_ROW
         shown: dict[str, Row] = {}
         for row in found:
             if row[2] not in shown or not newest_first:
                 shown[row[2]] = row
-        return ScanStep(list(shown.values()), last, last or "")
+        return ScanStep(list(shown.values()), last, last or "", cost)
 
     async def position(self, tx: Transaction, public_id: str) -> Bounds:
         del tx
@@ -149,18 +147,19 @@ class _OfAll:
     def key_of(self, row: Row) -> str:
         return str(row[2])
 
-    async def _in_state(self, tx: Transaction, rows: Sequence[Row], state: str) -> list[Row]:
+    async def _in_state(self, tx: Transaction, rows: Sequence[Row], state: str) -> tuple[list[Row], int]:
+        """Return the messages in a state, and how many deliveries were read."""
         of_queues: dict[int, list[Row]] = {}
         for row in rows:
             of_queues.setdefault(row[1][1], []).append(row)
-        matching = set()
+        matching, deliveries = set(), 0
         for queue, those in of_queues.items():
             key = (self._live.organization, queue)
             if queue not in self._listeners:
                 self._listeners[queue] = await read_number(tx, _LISTENERS, *key, LISTENERS_AT_MOST)
-            self._deliveries += self._listeners[queue] * len(those)
+            deliveries += self._listeners[queue] * len(those)
             matching |= {row[1] for row in await _in_state(tx, key, those, state)}
-        return [row for row in rows if row[1] in matching]
+        return [row for row in rows if row[1] in matching], deliveries
 
 
 async def _in_state(tx: Transaction, key: tuple[int, int], rows: Sequence[Row], state: str) -> list[Row]:

@@ -370,6 +370,11 @@ async def _ends(tx: Transaction, organization: int, queue: int) -> tuple[int, in
     return (ends[0], ends[1]) if ends is not None else (0, 0)
 
 
+def cost_of(rows: Collection[Row]) -> int:
+    """Return how many small messages cost as much to read as these: SQLite passes the data of each."""
+    return sum([1 + row[9] // 16_384 for row in rows])
+
+
 def placed(row: Row) -> Row:
     stored_at, queue, seq, *rest = row
     place = (stored_at, queue, seq)

@@ -51,6 +51,7 @@ class Store:
         """`worker_slot` returns a number that no other process has that writes at the same time."""
         self.engine = engine
         self.read = engine.read
+        self.search = engine.search
         self.page = engine.page
         self.on_append: Callable[[Appended], None] = lambda _: None
         """Called after a commit, for each append in it. Workers without lanes need none: others read the log."""

@@ -307,8 +307,8 @@ async def test_pages_of_events_follow_each_other_both_ways(
     is_cut: bool,  # noqa: FBT001
 ) -> None:
     if is_cut:
-        monkeypatch.setattr(events, "_SCANNED_AT_ONCE", 2)
-        monkeypatch.setattr(events, "_SCANS", 2)
+        monkeypatch.setattr(events, "_ROWS_A_STEP", 2)
+        monkeypatch.setattr(events, "_PASSED", 2)
     alice = cast.alice.principal
     made = [await queues.create(control, alice, QueueFields()) for _ in range(9)]
     for each in made[2:6]:

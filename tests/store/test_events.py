@@ -149,8 +149,8 @@ async def test_event_shows_the_current_name_of_its_message(store: Store) -> None
 
 @pytest.fixture
 def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "_SCANNED_AT_ONCE", 3)
-    monkeypatch.setattr(events, "_SCANS", 3)
+    monkeypatch.setattr(events, "_ROWS_A_STEP", 3)
+    monkeypatch.setattr(events, "_PASSED", 6)
 
 
 @pytest.mark.usefixtures("short_search")

@@ -187,7 +187,6 @@ async def test_messages_are_found_by_state_and_key_and_header(store: Store, seed
 
 async def test_list_that_is_cut_short_continues(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(message_filters, "_LIMITS", ScanLimits(None, 2, 3))
-    monkeypatch.setattr(message_filters, "_STATES_OF_ALL", ScanLimits(None, 2, 3))
     monkeypatch.setattr(message_filters, "_LIMITS_OF_ALL", ScanLimits(None, 2, 3))
     subject = await _made(store, 1)
     both = [*subject.items[subject.queues[0].id], *subject.items[subject.queues[1].id]]

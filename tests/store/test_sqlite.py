@@ -16,7 +16,7 @@ import pytest
 
 from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.store import queues
-from discue.store.engine import Appended, Batch
+from discue.store.engine import Appended, Batch, Transaction
 from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.sqlite.file_lock import Turn, turn_at
@@ -391,3 +391,27 @@ async def test_the_log_stays_short_while_three_processes_write_and_read(path: Pa
     # A log never shrinks while the file is open: this is how long it was at most. All of it would be 18 MB.
     assert path.with_name(path.name + "-wal").stat().st_size < 2_000 * 4_096
     await made.engine.close()
+
+
+def test_search_lets_other_tasks_run_between_statements(
+    runner: asyncio.Runner, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_SEARCH_TURN_SECONDS", 0.0)
+    turns: list[int] = []
+
+    async def count_turns() -> None:
+        for number in range(10):
+            turns.append(number)
+            await asyncio.sleep(0)
+
+    async def search(tx: Transaction) -> list[int]:
+        return [len(turns) for _ in range(4) if await tx.row("SELECT 1") and await tx.rows("SELECT 1")]
+
+    async def work(of: Opened) -> list[int]:
+        found, _ = await asyncio.gather(of.engine.search(search), count_turns())
+        return found
+
+    with opened(runner, path) as of:
+        seen = runner.run(work(of))
+    assert seen == sorted(set(seen))
+    assert seen[-1] > 1

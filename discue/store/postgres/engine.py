@@ -169,6 +169,10 @@ class PostgresEngine:
     async def read(self, work: Work[T]) -> T:
         return await self._shielded(self._read("read", lambda connection: self._read_work(connection, work)))
 
+    async def search(self, work: Work[T]) -> T:
+        # Every statement waits for the server, and lets other tasks run meanwhile.
+        return await self.read(work)
+
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         values = (organization, queue, after, rows, max_bytes)
         found = await self._shielded(self._read("page", lambda connection: connection.client.fetch(PAGE, *values)))

@@ -6,6 +6,7 @@ another thread, and in WAL mode no reader waits for the writer.
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -56,6 +57,7 @@ _RESTART_BUSY_MS = 50
 _WATCH_SECONDS = 0.25
 _WATCH_SIBLINGS_SECONDS = 0.01
 _TURN_SECONDS = 3.0
+_SEARCH_TURN_SECONDS = 0.005
 
 _PAGE = f"""
 SELECT h.head, l.seq, l.id, l.stored_at, l.codec, CASE l.kind WHEN 0 THEN {BODY} ELSE x'' END, l.expires_at,
@@ -225,6 +227,13 @@ class SqliteEngine:
             self._report("read", error)
             raise translated(error, self.path, reads=True) from error
 
+    async def search(self, work: Work[T]) -> T:
+        try:
+            return await work(_SearchTransaction(self._reader))
+        except apsw.Error as error:
+            self._report("search", error)
+            raise translated(error, self.path) from error
+
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         try:
             cursor = self._reader.execute(_PAGE, (after, organization, queue, rows))
@@ -383,6 +392,29 @@ class SqliteEngine:
             self._report("checkpoint", error)
             return False
         return True
+
+
+class _SearchTransaction(SqliteTransaction):
+    """Statements that each read a snapshot of their own. After some of them, other tasks run."""
+
+    __slots__ = ("_since",)
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        super().__init__(connection)
+        self._since = time.perf_counter()
+
+    async def row(self, sql: str, *values: Value) -> Row | None:
+        await self._pause()
+        return await super().row(sql, *values)
+
+    async def rows(self, sql: str, *values: Value) -> list[Row]:
+        await self._pause()
+        return await super().rows(sql, *values)
+
+    async def _pause(self) -> None:
+        if time.perf_counter() - self._since > _SEARCH_TURN_SECONDS:
+            await asyncio.sleep(0)
+            self._since = time.perf_counter()
 
 
 def _run_to_end(coroutine: Any) -> Any:
