@@ -38,7 +38,9 @@ check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 clients/python/discue_client
 	$(BIN)/lint-imports
+	cd clients/python && $(abspath $(BIN))/lint-imports
 	$(BIN)/python -m docs.generate --check
 	@! find . \( -name .git -o -path './$(VENV)' \) -prune -o -type f -print \
 		| grep -Ei '/([^/]*_)?(managers?|utils?|helpers?|commons?)(_[^/]*)?\.[a-z]+$$' \
@@ -86,7 +88,7 @@ $(RUNTIME): requirements/build.txt requirements/runtime.txt pyproject.toml | $(M
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(DEV): requirements/dev.txt pyproject.toml | $(MADE)
+$(DEV): requirements/dev.txt pyproject.toml clients/python/pyproject.toml | $(MADE)
 	$(PIP) install --require-hashes -r requirements/dev.txt
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(PIP) install --no-deps --no-build-isolation --editable . --editable clients/python
 	@touch $@

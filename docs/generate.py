@@ -1,5 +1,6 @@
 """Writes the generated pages: `python -m docs.generate`; with `--check`, fails if one is out of date."""
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from discue.config.sources import CONFIG_FLAG, CONFIG_VARIABLE, describe
 from docs.commands_page import commands_page
 from docs.reference_pages import openapi_file, reference_pages
 from docs.system_events_page import system_events_page
+from tools import python_client
 
 DOCS = Path(__file__).parent
 
@@ -131,8 +133,10 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def stale() -> list[str]:
-    """Return the names of the generated pages that do not match the code."""
-    return [name for name, page in PAGES.items() if not _is_current(DOCS / name, page())]
+    """Return the names of the generated files that do not match the code."""
+    pages = [name for name, page in PAGES.items() if not _is_current(DOCS / name, page())]
+    modules = python_client.generated(json.loads(openapi_file())).items()
+    return pages + [path.name for path, text in modules if not _is_current(path, text)]
 
 
 def _is_current(path: Path, text: str) -> bool:
@@ -147,6 +151,7 @@ def main(arguments: list[str]) -> int:
         return 1 if old else 0
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), encoding="utf-8")
+    python_client.write(json.loads(openapi_file()))
     return 0
 
 

@@ -1,0 +1,81 @@
+"""Client for discue: publish messages, consume them, verify webhooks."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from discue_client.errors import (
+    APIError,
+    BadRequest,
+    ConfigurationError,
+    Conflict,
+    ConnectionFailed,
+    DiscueError,
+    FieldError,
+    Forbidden,
+    Gone,
+    NotFound,
+    PreconditionFailed,
+    Problem,
+    QuotaExceeded,
+    RateLimited,
+    ServerError,
+    TimedOut,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnexpectedResponse,
+    ValidationFailed,
+)
+from discue_client.responses import Reject, Retry
+from discue_client.version import VERSION
+
+if TYPE_CHECKING:
+    from discue_client._async.client import AsyncDiscue
+    from discue_client._sync.client import Discue
+
+__all__ = [
+    "APIError",
+    "AsyncDiscue",
+    "BadRequest",
+    "ConfigurationError",
+    "Conflict",
+    "ConnectionFailed",
+    "Discue",
+    "DiscueError",
+    "FieldError",
+    "Forbidden",
+    "Gone",
+    "NotFound",
+    "PreconditionFailed",
+    "Problem",
+    "QuotaExceeded",
+    "RateLimited",
+    "Reject",
+    "Retry",
+    "ServerError",
+    "TimedOut",
+    "TooLarge",
+    "Unauthorized",
+    "Unavailable",
+    "UnexpectedResponse",
+    "ValidationFailed",
+    "__version__",
+]
+
+__version__ = VERSION
+
+_ON_DEMAND = {"AsyncDiscue": "discue_client._async.client", "Discue": "discue_client._sync.client"}
+"""Modules that are imported when somebody asks for the name: most programs use one half."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_ON_DEMAND[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

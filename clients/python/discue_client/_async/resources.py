@@ -1,0 +1,1415 @@
+"""Operations by resource.
+
+Written by `make docs` from `docs/openapi.json`. Do not edit.
+"""
+
+# ruff: noqa: A002, PLR0913
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from msgspec import UNSET, UnsetType
+
+from discue_client import models
+from discue_client._async.requester import AsyncPages, AsyncRequester
+from discue_client.wire import given, path_of
+
+
+class AsyncApiKeys:
+    """Operations of `client.api_keys`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.ApiKey]:
+        """List API keys."""
+        path = path_of("api_keys")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(self._requester, path, query, page_type=models.ApiKeysResponse, items="api_keys", limit=limit)
+
+    async def create(
+        self,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        status: Literal["enabled", "disabled"] | None | UnsetType = UNSET,
+        scopes: Mapping[str, Mapping[str, Any]] | Sequence[Mapping[str, Any]] | UnsetType = UNSET,
+        expires_at: int | UnsetType | None = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.ApiKey:
+        """Create an API key. Only this response shows the complete key."""
+        found = await self._requester.result(
+            models.ApiKeyResponse,
+            "POST",
+            path_of("api_keys"),
+            body=given(alias=alias, status=status, scopes=scopes, expires_at=expires_at),
+            idempotency_key=idempotency_key,
+        )
+        return found.api_key
+
+    async def get(self, api_key: str) -> models.ApiKey:
+        """Get an API key."""
+        found = await self._requester.result(models.ApiKeyResponse, "GET", path_of("api_keys", api_key))
+        return found.api_key
+
+    async def update(
+        self,
+        api_key: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        status: Literal["enabled", "disabled"] | None | UnsetType = UNSET,
+        scopes: Mapping[str, Mapping[str, Any]] | Sequence[Mapping[str, Any]] | UnsetType = UNSET,
+        expires_at: int | UnsetType | None = UNSET,
+    ) -> models.ApiKey:
+        """Change an API key. `scopes` replaces all scopes of the key."""
+        found = await self._requester.result(
+            models.ApiKeyResponse,
+            "PUT",
+            path_of("api_keys", api_key),
+            body=given(alias=alias, status=status, scopes=scopes, expires_at=expires_at),
+        )
+        return found.api_key
+
+    async def delete(self, api_key: str) -> None:
+        """Delete an API key."""
+        await self._requester.request("DELETE", path_of("api_keys", api_key))
+
+
+class AsyncChannels:
+    """Operations of `client.channels`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        topic: str,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Channel]:
+        """List the channels of a topic."""
+        path = path_of("topics", topic, "channels")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(
+            self._requester, path, query, page_type=models.ChannelsResponse, items="channels", limit=limit
+        )
+
+    async def create(
+        self,
+        topic: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        queue_id: str,
+        pattern: str | UnsetType | None = UNSET,
+        filter: Mapping[str, Any] | None | UnsetType = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.Channel:
+        """Create a channel. Messages published to the topic from now on are copied to the queue if they pass it."""
+        found = await self._requester.result(
+            models.ChannelResponse,
+            "POST",
+            path_of("topics", topic, "channels"),
+            body=given(alias=alias, queue_id=queue_id, pattern=pattern, filter=filter),
+            idempotency_key=idempotency_key,
+        )
+        return found.channel
+
+    async def get(self, topic: str, channel: str) -> models.Channel:
+        """Get a channel."""
+        found = await self._requester.result(
+            models.ChannelResponse, "GET", path_of("topics", topic, "channels", channel)
+        )
+        return found.channel
+
+    async def update(
+        self,
+        topic: str,
+        channel: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        queue_id: str | UnsetType = UNSET,
+        pattern: str | UnsetType | None = UNSET,
+        filter: Mapping[str, Any] | None | UnsetType = UNSET,
+    ) -> models.Channel:
+        """Change a channel. Its queue cannot change."""
+        found = await self._requester.result(
+            models.ChannelResponse,
+            "PUT",
+            path_of("topics", topic, "channels", channel),
+            body=given(alias=alias, queue_id=queue_id, pattern=pattern, filter=filter),
+        )
+        return found.channel
+
+    async def delete(self, topic: str, channel: str) -> None:
+        """Delete a channel."""
+        await self._requester.request("DELETE", path_of("topics", topic, "channels", channel))
+
+
+class AsyncDomains:
+    """Operations of `client.domains`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Domain]:
+        """List domains."""
+        path = path_of("domains")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(self._requester, path, query, page_type=models.DomainsResponse, items="domains", limit=limit)
+
+    async def create(
+        self,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        hostname: str,
+        port: int | UnsetType | None = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.Domain:
+        """Create a domain. The response names the file that verifies the domain, and its content."""
+        found = await self._requester.result(
+            models.DomainResponse,
+            "POST",
+            path_of("domains"),
+            body=given(alias=alias, hostname=hostname, port=port),
+            idempotency_key=idempotency_key,
+        )
+        return found.domain
+
+    async def get(self, domain: str) -> models.Domain:
+        """Get a domain."""
+        found = await self._requester.result(models.DomainResponse, "GET", path_of("domains", domain))
+        return found.domain
+
+    async def update(
+        self,
+        domain: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        hostname: str | UnsetType = UNSET,
+        port: int | UnsetType | None = UNSET,
+    ) -> models.Domain:
+        """Change a domain. Its hostname and port cannot change. Renews an expired challenge."""
+        found = await self._requester.result(
+            models.DomainResponse,
+            "PUT",
+            path_of("domains", domain),
+            body=given(alias=alias, hostname=hostname, port=port),
+        )
+        return found.domain
+
+    async def delete(self, domain: str) -> None:
+        """Delete a domain. Listeners on it are no longer on a verified domain."""
+        await self._requester.request("DELETE", path_of("domains", domain))
+
+    async def verify(self, domain: str) -> models.Domain:
+        """Verify a domain now. Checks the file, and returns the domain with the result."""
+        found = await self._requester.result(models.DomainResponse, "PUT", path_of("domains", domain, "verification"))
+        return found.domain
+
+
+class AsyncEvents:
+    """Operations of `client.events`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        *,
+        events: Literal["all", "api_keys", "listeners", "messages", "queues"] | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Event]:
+        """List usage events. Events of the past 24 hours, newest first. `_links.next` leads to later events. It
+        goes back a few seconds, because events can be stored slightly later than their ids say, so some events
+        may be repeated. With `page`, `per_page`, `after` or `before`, it pages like other lists: `_links.next`
+        leads to earlier events.
+        """
+        path = path_of("events")
+        query = {"events": events}
+        return AsyncPages(self._requester, path, query, page_type=models.EventsResponse, items="events", limit=limit)
+
+
+class AsyncListeners:
+    """Operations of `client.listeners`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        queue: str | None = None,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Listener]:
+        """List the listeners of a queue."""
+        path = path_of("queues", queue, "listeners") if queue is not None else path_of("listeners")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(
+            self._requester, path, query, page_type=models.ListenersResponse, items="listeners", limit=limit
+        )
+
+    async def create(
+        self,
+        queue: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        notify_url: str | UnsetType = UNSET,
+        liveness_url: str | UnsetType | None = UNSET,
+        status: Literal["enabled", "disabled"] | None | UnsetType = UNSET,
+        headers: Mapping[str, str] | None | UnsetType = UNSET,
+        timeout: int | UnsetType | None = UNSET,
+        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
+        max_in_flight: int | UnsetType | None = UNSET,
+        rate_limit: models.RateLimitBody | UnsetType | None = UNSET,
+        filter: Mapping[str, Any] | None | UnsetType = UNSET,
+        format: Literal["plain", "cloudevents_binary", "cloudevents_structured"] | None | UnsetType = UNSET,
+        mode: Literal["push", "pull"] | None | UnsetType = UNSET,
+        lease_seconds: int | UnsetType | None = UNSET,
+        authentication: models.AuthenticationBody | UnsetType | None = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.Listener:
+        """Create a listener. It receives messages that are published from now on. Only this response shows its
+        signing secret. In pull mode it has neither a secret nor URLs.
+        """
+        found = await self._requester.result(
+            models.ListenerResponse,
+            "POST",
+            path_of("queues", queue, "listeners"),
+            body=given(
+                alias=alias,
+                notify_url=notify_url,
+                liveness_url=liveness_url,
+                status=status,
+                headers=headers,
+                timeout=timeout,
+                retry=retry,
+                max_in_flight=max_in_flight,
+                rate_limit=rate_limit,
+                filter=filter,
+                format=format,
+                mode=mode,
+                lease_seconds=lease_seconds,
+                authentication=authentication,
+            ),
+            idempotency_key=idempotency_key,
+        )
+        return found.listener
+
+    async def get(self, queue: str, listener: str) -> models.Listener:
+        """Get a listener."""
+        found = await self._requester.result(
+            models.ListenerResponse, "GET", path_of("queues", queue, "listeners", listener)
+        )
+        return found.listener
+
+    async def update(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        notify_url: str | UnsetType = UNSET,
+        liveness_url: str | UnsetType | None = UNSET,
+        status: Literal["enabled", "disabled"] | None | UnsetType = UNSET,
+        headers: Mapping[str, str] | None | UnsetType = UNSET,
+        timeout: int | UnsetType | None = UNSET,
+        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
+        max_in_flight: int | UnsetType | None = UNSET,
+        rate_limit: models.RateLimitBody | UnsetType | None = UNSET,
+        filter: Mapping[str, Any] | None | UnsetType = UNSET,
+        format: Literal["plain", "cloudevents_binary", "cloudevents_structured"] | None | UnsetType = UNSET,
+        mode: Literal["push", "pull"] | None | UnsetType = UNSET,
+        lease_seconds: int | UnsetType | None = UNSET,
+        authentication: models.AuthenticationBody | UnsetType | None = UNSET,
+    ) -> models.Listener:
+        """Change a listener. The messages of a disabled listener wait."""
+        found = await self._requester.result(
+            models.ListenerResponse,
+            "PUT",
+            path_of("queues", queue, "listeners", listener),
+            body=given(
+                alias=alias,
+                notify_url=notify_url,
+                liveness_url=liveness_url,
+                status=status,
+                headers=headers,
+                timeout=timeout,
+                retry=retry,
+                max_in_flight=max_in_flight,
+                rate_limit=rate_limit,
+                filter=filter,
+                format=format,
+                mode=mode,
+                lease_seconds=lease_seconds,
+                authentication=authentication,
+            ),
+        )
+        return found.listener
+
+    async def delete(self, queue: str, listener: str) -> None:
+        """Delete a listener."""
+        await self._requester.request("DELETE", path_of("queues", queue, "listeners", listener))
+
+    async def test_filter(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        filter: Mapping[str, Any] | None | UnsetType = UNSET,
+        message_id: str | UnsetType | None = UNSET,
+        data: Any = UNSET,
+        headers: Mapping[str, str] | None | UnsetType = UNSET,
+        key: str | UnsetType | None = UNSET,
+    ) -> models.FilterTest:
+        """Try a filter. Stores and sends nothing. A stored message requires a key that may read it."""
+        found = await self._requester.result(
+            models.FilterTestResponse,
+            "POST",
+            path_of("queues", queue, "listeners", listener, "filter-tests"),
+            body=given(filter=filter, message_id=message_id, data=data, headers=headers, key=key),
+        )
+        return found.filter_test
+
+    async def test(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        data: Any = UNSET,
+        data_base64: str | UnsetType | None = UNSET,
+        content_type: str | UnsetType | None = UNSET,
+        headers: Mapping[str, str] | None | UnsetType = UNSET,
+    ) -> models.DeliveryTest:
+        """Test a listener. Sends one request to its `notify_url`, signed like a delivery, with `discue-test:
+        true`. It is not stored, counted or retried.
+        """
+        found = await self._requester.result(
+            models.DeliveryTestResponse,
+            "POST",
+            path_of("queues", queue, "listeners", listener, "tests"),
+            body=given(data=data, data_base64=data_base64, content_type=content_type, headers=headers),
+            repeatable=False,
+        )
+        return found.test
+
+    async def pull(
+        self, queue: str, listener: str, *, max: int | None = None, wait: int | None = None
+    ) -> tuple[models.PulledMessage, ...]:
+        """Pull messages. For listeners in pull mode. Each message is leased: no other consumer receives it until
+        it is released or its lease ends. With `Accept: text/event-stream`, messages are streamed as events
+        until the client disconnects or its key expires.
+        """
+        found = await self._requester.result(
+            models.PulledMessagesResponse,
+            "GET",
+            path_of("queues", queue, "listeners", listener, "messages"),
+            query={"max": max, "wait": wait},
+            extra_time=wait or 0,
+        )
+        return found.messages
+
+    async def settle(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        acknowledge: Sequence[str] | None | UnsetType = UNSET,
+        reject: Sequence[str] | None | UnsetType = UNSET,
+        release: Sequence[str] | None | UnsetType = UNSET,
+        extend: Sequence[str] | None | UnsetType = UNSET,
+        delay: int | UnsetType | None = UNSET,
+        lease_seconds: int | UnsetType | None = UNSET,
+    ) -> tuple[models.Receipt, ...]:
+        """Acknowledge pulled messages. Each receipt is handled on its own, and has its own result."""
+        found = await self._requester.result(
+            models.ReceiptsResponse,
+            "POST",
+            path_of("queues", queue, "listeners", listener, "acknowledgements"),
+            body=given(
+                acknowledge=acknowledge,
+                reject=reject,
+                release=release,
+                extend=extend,
+                delay=delay,
+                lease_seconds=lease_seconds,
+            ),
+        )
+        return found.receipts
+
+    def attempts(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        state: Literal["acknowledged", "failed"] | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Attempt]:
+        """List the attempts to deliver to a listener. Of all its messages, without details. A page can be short or
+        empty and still have a `next`: the list ends at the page without one.
+        """
+        path = path_of("queues", queue, "listeners", listener, "attempts")
+        query = {"created_after": created_after, "created_before": created_before, "state": state, "status": status}
+        return AsyncPages(
+            self._requester, path, query, page_type=models.AttemptsResponse, items="attempts", limit=limit
+        )
+
+    async def attempt(self, queue: str, listener: str, attempt: str) -> models.Attempt:
+        """Get an attempt to deliver to a listener. With details, if they were kept."""
+        found = await self._requester.result(
+            models.AttemptResponse, "GET", path_of("queues", queue, "listeners", listener, "attempts", attempt)
+        )
+        return found.attempt
+
+
+class AsyncMessages:
+    """Operations of `client.messages`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        queue: str | None = None,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        listener: str | None = None,
+        state: Literal["acknowledged", "pending", "retrying", "missed", "no_listeners"] | None = None,
+        key: str | None = None,
+        header: str | None = None,
+        data: Literal["true", "false"] | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Message]:
+        """List the messages of a queue."""
+        path = path_of("queues", queue, "messages") if queue is not None else path_of("messages")
+        query = {
+            "alias": alias,
+            "created_after": created_after,
+            "created_before": created_before,
+            "listener": listener,
+            "state": state,
+            "key": key,
+            "header": header,
+            "data": data,
+        }
+        return AsyncPages(
+            self._requester, path, query, page_type=models.MessagesResponse, items="messages", limit=limit
+        )
+
+    async def create(
+        self,
+        queue: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        data: Any = UNSET,
+        data_base64: str | UnsetType | None = UNSET,
+        content_type: str | UnsetType | None = UNSET,
+        deliver_at: int | UnsetType | None = UNSET,
+        delay: int | UnsetType | None = UNSET,
+        expires_at: int | UnsetType | None = UNSET,
+        key: str | UnsetType | None = UNSET,
+        headers: Mapping[str, str] | None | UnsetType = UNSET,
+        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.Message:
+        """Publish a message. The message is durable when the response arrives. Every listener of the queue
+        receives it. With headers `ce-…`, including `ce-specversion`, the request is a CloudEvent in binary
+        mode: its body is the data, of any media type.
+        """
+        found = await self._requester.result(
+            models.MessageResponse,
+            "POST",
+            path_of("queues", queue, "messages"),
+            body=given(
+                alias=alias,
+                data=data,
+                data_base64=data_base64,
+                content_type=content_type,
+                deliver_at=deliver_at,
+                delay=delay,
+                expires_at=expires_at,
+                key=key,
+                headers=headers,
+                retry=retry,
+            ),
+            idempotency_key=idempotency_key,
+        )
+        return found.message
+
+    async def create_batch(
+        self, queue: str, *, messages: Sequence[models.MessageBody], idempotency_key: str | None = None
+    ) -> tuple[models.Message, ...]:
+        """Publish many messages. Publishes all of them or none."""
+        found = await self._requester.result(
+            models.MessagesResponse,
+            "POST",
+            path_of("queues", queue, "messages", "batch"),
+            body=given(messages=messages),
+            idempotency_key=idempotency_key,
+        )
+        return found.messages
+
+    async def get(self, queue: str, message: str) -> models.Message:
+        """Get a message and its deliveries."""
+        found = await self._requester.result(
+            models.MessageResponse, "GET", path_of("queues", queue, "messages", message)
+        )
+        return found.message
+
+    async def update(self, queue: str, message: str, *, alias: str | UnsetType | None = UNSET) -> models.Message:
+        """Change the alias of a message."""
+        found = await self._requester.result(
+            models.MessageResponse, "PUT", path_of("queues", queue, "messages", message), body=given(alias=alias)
+        )
+        return found.message
+
+    async def delete(self, queue: str, message: str) -> None:
+        """Delete a message. Pending deliveries are dropped."""
+        await self._requester.request("DELETE", path_of("queues", queue, "messages", message))
+
+    def deliveries(
+        self,
+        queue: str,
+        message: str,
+        *,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        state: Literal["acknowledged", "pending", "retrying", "missed", "filtered"] | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Delivery]:
+        """List the deliveries of a message. One for each listener that existed when the message was stored, newest
+        listener first. `after` and `before` are ids of listeners.
+        """
+        path = path_of("queues", queue, "messages", message, "deliveries")
+        query = {"created_after": created_after, "created_before": created_before, "state": state}
+        return AsyncPages(
+            self._requester, path, query, page_type=models.DeliveriesResponse, items="deliveries", limit=limit
+        )
+
+    def attempts(
+        self,
+        queue: str,
+        message: str,
+        *,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        state: Literal["acknowledged", "failed"] | None = None,
+        status: str | None = None,
+        listener: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Attempt]:
+        """List the attempts to deliver a message. To all listeners, without details."""
+        path = path_of("queues", queue, "messages", message, "attempts")
+        query = {
+            "created_after": created_after,
+            "created_before": created_before,
+            "state": state,
+            "status": status,
+            "listener": listener,
+        }
+        return AsyncPages(
+            self._requester, path, query, page_type=models.AttemptsResponse, items="attempts", limit=limit
+        )
+
+    async def attempt(self, queue: str, message: str, attempt: str) -> models.Attempt:
+        """Get an attempt to deliver a message. With details, if they were kept."""
+        found = await self._requester.result(
+            models.AttemptResponse, "GET", path_of("queues", queue, "messages", message, "attempts", attempt)
+        )
+        return found.attempt
+
+
+class AsyncMissed:
+    """Operations of `client.missed`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        *,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        reason: Literal["attempts_used_up", "expired", "final_status", "no_retry", "too_old"] | None = None,
+        queue: str | None = None,
+        listener: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.MissedMessage]:
+        """List the missed messages of all listeners. By listener, the newest first, and for each listener from its
+        newest missed message to its oldest. A message that several listeners missed is listed for each. `after`
+        and `before` are positions from `_links`. A page can be short or empty and still have a `next`: the list
+        ends at the page without one.
+        """
+        path = path_of("missed")
+        query = {
+            "created_after": created_after,
+            "created_before": created_before,
+            "reason": reason,
+            "queue": queue,
+            "listener": listener,
+        }
+        return AsyncPages(
+            self._requester, path, query, page_type=models.MissedMessagesResponse, items="missed", limit=limit
+        )
+
+
+class AsyncOrganizations:
+    """Operations of `client.organizations`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Organization]:
+        """List organizations. A key of the operator's organization sees all organizations, other keys only their
+        own.
+        """
+        path = path_of("organizations")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(
+            self._requester, path, query, page_type=models.OrganizationsResponse, items="organizations", limit=limit
+        )
+
+    async def create(
+        self,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        rate_limit: int | UnsetType | None = UNSET,
+        quotas: models.QuotasBody | UnsetType | None = UNSET,
+        retention: int | UnsetType | None = UNSET,
+        require_verified_domains: bool | UnsetType | None = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.NewOrganizationResponse:
+        """Create an organization. Only this response shows the organization's first API key. A key of the
+        operator's organization can create any, other keys those below their own organization, as many as the
+        operator allows.
+        """
+        return await self._requester.result(
+            models.NewOrganizationResponse,
+            "POST",
+            path_of("organizations"),
+            body=given(
+                alias=alias,
+                rate_limit=rate_limit,
+                quotas=quotas,
+                retention=retention,
+                require_verified_domains=require_verified_domains,
+            ),
+            idempotency_key=idempotency_key,
+        )
+
+    async def get(self, organization: str) -> models.Organization:
+        """Get an organization."""
+        found = await self._requester.result(models.OrganizationResponse, "GET", path_of("organizations", organization))
+        return found.organization
+
+    async def update(
+        self,
+        organization: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        rate_limit: int | UnsetType | None = UNSET,
+        quotas: models.QuotasBody | UnsetType | None = UNSET,
+        retention: int | UnsetType | None = UNSET,
+        require_verified_domains: bool | UnsetType | None = UNSET,
+    ) -> models.Organization:
+        """Change an organization."""
+        found = await self._requester.result(
+            models.OrganizationResponse,
+            "PUT",
+            path_of("organizations", organization),
+            body=given(
+                alias=alias,
+                rate_limit=rate_limit,
+                quotas=quotas,
+                retention=retention,
+                require_verified_domains=require_verified_domains,
+            ),
+        )
+        return found.organization
+
+    async def delete(self, organization: str) -> None:
+        """Delete an organization. Also deletes everything in it."""
+        await self._requester.request("DELETE", path_of("organizations", organization))
+
+
+class AsyncQueues:
+    """Operations of `client.queues`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Queue]:
+        """List queues."""
+        path = path_of("queues")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(self._requester, path, query, page_type=models.QueuesResponse, items="queues", limit=limit)
+
+    async def create(
+        self,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        retention: int | UnsetType | None = UNSET,
+        max_message_bytes: int | UnsetType | None = UNSET,
+        schema: Mapping[str, Any] | None | UnsetType = UNSET,
+        json_schema: Mapping[str, Any] | bool | None | UnsetType = UNSET,
+        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
+        ordered: bool | UnsetType | None = UNSET,
+        on_missed: Literal["pass", "block"] | None | UnsetType = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.Queue:
+        """Create a queue."""
+        found = await self._requester.result(
+            models.QueueResponse,
+            "POST",
+            path_of("queues"),
+            body=given(
+                alias=alias,
+                retention=retention,
+                max_message_bytes=max_message_bytes,
+                schema=schema,
+                json_schema=json_schema,
+                retry=retry,
+                ordered=ordered,
+                on_missed=on_missed,
+            ),
+            idempotency_key=idempotency_key,
+        )
+        return found.queue
+
+    async def get(self, queue: str) -> models.Queue:
+        """Get a queue."""
+        found = await self._requester.result(models.QueueResponse, "GET", path_of("queues", queue))
+        return found.queue
+
+    async def update(
+        self,
+        queue: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        retention: int | UnsetType | None = UNSET,
+        max_message_bytes: int | UnsetType | None = UNSET,
+        schema: Mapping[str, Any] | None | UnsetType = UNSET,
+        json_schema: Mapping[str, Any] | bool | None | UnsetType = UNSET,
+        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
+        ordered: bool | UnsetType | None = UNSET,
+        on_missed: Literal["pass", "block"] | None | UnsetType = UNSET,
+    ) -> models.Queue:
+        """Change a queue."""
+        found = await self._requester.result(
+            models.QueueResponse,
+            "PUT",
+            path_of("queues", queue),
+            body=given(
+                alias=alias,
+                retention=retention,
+                max_message_bytes=max_message_bytes,
+                schema=schema,
+                json_schema=json_schema,
+                retry=retry,
+                ordered=ordered,
+                on_missed=on_missed,
+            ),
+        )
+        return found.queue
+
+    async def delete(self, queue: str) -> None:
+        """Delete a queue. Also deletes its listeners and messages."""
+        await self._requester.request("DELETE", path_of("queues", queue))
+
+
+class AsyncRedeliveries:
+    """Operations of `client.redeliveries`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Redelivery]:
+        """List the redeliveries of a listener."""
+        path = path_of("queues", queue, "listeners", listener, "redeliveries")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(
+            self._requester, path, query, page_type=models.RedeliveriesResponse, items="redeliveries", limit=limit
+        )
+
+    async def create(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        messages: Sequence[str] | None | UnsetType = UNSET,
+        filter: models.MissedFilterBody | UnsetType | None = UNSET,
+        all: bool | UnsetType | None = UNSET,
+        pace: int | UnsetType | None = UNSET,
+        dry_run: bool | UnsetType | None = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.NewRedeliveryResponse:
+        """Redeliver messages. Selected deliveries are due again, with all their attempts. With `dry_run`, nothing
+        changes.
+        """
+        return await self._requester.result(
+            models.NewRedeliveryResponse,
+            "POST",
+            path_of("queues", queue, "listeners", listener, "redeliveries"),
+            body=given(messages=messages, filter=filter, all=all, pace=pace, dry_run=dry_run),
+            idempotency_key=idempotency_key,
+        )
+
+    async def get(self, queue: str, listener: str, redelivery: str) -> models.Redelivery:
+        """Get a redelivery."""
+        found = await self._requester.result(
+            models.RedeliveryResponse,
+            "GET",
+            path_of("queues", queue, "listeners", listener, "redeliveries", redelivery),
+        )
+        return found.redelivery
+
+    async def delete(self, queue: str, listener: str, redelivery: str) -> None:
+        """Cancel a redelivery. Deletes it at once. Deliveries that are due again already stay due."""
+        await self._requester.request(
+            "DELETE", path_of("queues", queue, "listeners", listener, "redeliveries", redelivery)
+        )
+
+
+class AsyncReplays:
+    """Operations of `client.replays`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Replay]:
+        """List the replays of a listener."""
+        path = path_of("queues", queue, "listeners", listener, "replays")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(self._requester, path, query, page_type=models.ReplaysResponse, items="replays", limit=limit)
+
+    async def create(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        from_at: int | UnsetType | None = UNSET,
+        from_message: str | UnsetType | None = UNSET,
+        until_at: int | UnsetType | None = UNSET,
+        until_message: str | UnsetType | None = UNSET,
+        pace: int | UnsetType | None = UNSET,
+        filter: Mapping[str, Any] | None | UnsetType = UNSET,
+        dry_run: bool | UnsetType | None = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.NewReplayResponse:
+        """Replay a part of the queue. Sends messages to the listener again, in addition to new ones. With
+        `dry_run`, nothing changes.
+        """
+        return await self._requester.result(
+            models.NewReplayResponse,
+            "POST",
+            path_of("queues", queue, "listeners", listener, "replays"),
+            body=given(
+                from_at=from_at,
+                from_message=from_message,
+                until_at=until_at,
+                until_message=until_message,
+                pace=pace,
+                filter=filter,
+                dry_run=dry_run,
+            ),
+            idempotency_key=idempotency_key,
+        )
+
+    async def get(self, queue: str, listener: str, replay: str) -> models.Replay:
+        """Get a replay."""
+        found = await self._requester.result(
+            models.ReplayResponse, "GET", path_of("queues", queue, "listeners", listener, "replays", replay)
+        )
+        return found.replay
+
+    async def delete(self, queue: str, listener: str, replay: str) -> None:
+        """Cancel a replay. Deletes it at once. Nothing more is sent for it."""
+        await self._requester.request("DELETE", path_of("queues", queue, "listeners", listener, "replays", replay))
+
+
+class AsyncSchedules:
+    """Operations of `client.schedules`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        queue: str,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Schedule]:
+        """List the schedules of a queue."""
+        path = path_of("queues", queue, "schedules")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(
+            self._requester, path, query, page_type=models.SchedulesResponse, items="schedules", limit=limit
+        )
+
+    async def create(
+        self,
+        queue: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        cron: str,
+        time_zone: str | UnsetType | None = UNSET,
+        data: Any = UNSET,
+        data_base64: str | UnsetType | None = UNSET,
+        content_type: str | UnsetType | None = UNSET,
+        status: Literal["enabled", "disabled"] | None | UnsetType = UNSET,
+        missed_runs: Literal["skip", "catch_up"] | None | UnsetType = UNSET,
+        catch_up_limit: int | UnsetType | None = UNSET,
+        starts_at: int | UnsetType | None = UNSET,
+        ends_at: int | UnsetType | None = UNSET,
+        key: str | UnsetType | None = UNSET,
+        headers: Mapping[str, str] | None | UnsetType = UNSET,
+        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
+        expires_in: int | UnsetType | None = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.Schedule:
+        """Create a schedule. Publishes a message at each of its runs, once, whatever the number of workers."""
+        found = await self._requester.result(
+            models.ScheduleResponse,
+            "POST",
+            path_of("queues", queue, "schedules"),
+            body=given(
+                alias=alias,
+                cron=cron,
+                time_zone=time_zone,
+                data=data,
+                data_base64=data_base64,
+                content_type=content_type,
+                status=status,
+                missed_runs=missed_runs,
+                catch_up_limit=catch_up_limit,
+                starts_at=starts_at,
+                ends_at=ends_at,
+                key=key,
+                headers=headers,
+                retry=retry,
+                expires_in=expires_in,
+            ),
+            idempotency_key=idempotency_key,
+        )
+        return found.schedule
+
+    async def get(self, queue: str, schedule: str) -> models.Schedule:
+        """Get a schedule."""
+        found = await self._requester.result(
+            models.ScheduleResponse, "GET", path_of("queues", queue, "schedules", schedule)
+        )
+        return found.schedule
+
+    async def update(
+        self,
+        queue: str,
+        schedule: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        cron: str | UnsetType = UNSET,
+        time_zone: str | UnsetType | None = UNSET,
+        data: Any = UNSET,
+        data_base64: str | UnsetType | None = UNSET,
+        content_type: str | UnsetType | None = UNSET,
+        status: Literal["enabled", "disabled"] | None | UnsetType = UNSET,
+        missed_runs: Literal["skip", "catch_up"] | None | UnsetType = UNSET,
+        catch_up_limit: int | UnsetType | None = UNSET,
+        starts_at: int | UnsetType | None = UNSET,
+        ends_at: int | UnsetType | None = UNSET,
+        key: str | UnsetType | None = UNSET,
+        headers: Mapping[str, str] | None | UnsetType = UNSET,
+        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
+        expires_in: int | UnsetType | None = UNSET,
+    ) -> models.Schedule:
+        """Change a schedule. A change of its times applies from now on."""
+        found = await self._requester.result(
+            models.ScheduleResponse,
+            "PUT",
+            path_of("queues", queue, "schedules", schedule),
+            body=given(
+                alias=alias,
+                cron=cron,
+                time_zone=time_zone,
+                data=data,
+                data_base64=data_base64,
+                content_type=content_type,
+                status=status,
+                missed_runs=missed_runs,
+                catch_up_limit=catch_up_limit,
+                starts_at=starts_at,
+                ends_at=ends_at,
+                key=key,
+                headers=headers,
+                retry=retry,
+                expires_in=expires_in,
+            ),
+        )
+        return found.schedule
+
+    async def delete(self, queue: str, schedule: str) -> None:
+        """Delete a schedule. The messages that it published stay."""
+        await self._requester.request("DELETE", path_of("queues", queue, "schedules", schedule))
+
+
+class AsyncSchemas:
+    """Operations of `client.schemas`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    async def get(self, queue: str, schema: str) -> models.QueueSchemaResponse:
+        """Get a schema. The current schema of the queue. Previous schemas are not found."""
+        return await self._requester.result(
+            models.QueueSchemaResponse, "GET", path_of("queues", queue, "schemas", schema)
+        )
+
+
+class AsyncSecrets:
+    """Operations of `client.secrets`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Secret]:
+        """List a listener's signing secrets. The valid ones, without the secrets themselves."""
+        path = path_of("queues", queue, "listeners", listener, "secrets")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(self._requester, path, query, page_type=models.SecretsResponse, items="secrets", limit=limit)
+
+    async def create(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        type: Literal["hmac", "ed25519"] | None | UnsetType = UNSET,
+        secret: str | UnsetType | None = UNSET,
+        expire_previous_in: int | UnsetType | None = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.Secret:
+        """Create a signing secret. Requests are signed with it from now on, and with the older secrets of its type
+        until these expire. Only this response shows the secret; the private key of a key pair is never shown.
+        """
+        found = await self._requester.result(
+            models.SecretResponse,
+            "POST",
+            path_of("queues", queue, "listeners", listener, "secrets"),
+            body=given(type=type, secret=secret, expire_previous_in=expire_previous_in),
+            idempotency_key=idempotency_key,
+        )
+        return found.secret
+
+    async def get(self, queue: str, listener: str, secret: str) -> models.Secret:
+        """Get a signing secret. Without the secret itself."""
+        found = await self._requester.result(
+            models.SecretResponse, "GET", path_of("queues", queue, "listeners", listener, "secrets", secret)
+        )
+        return found.secret
+
+    async def delete(self, queue: str, listener: str, secret: str) -> None:
+        """Delete a signing secret. Requests are no longer signed with it."""
+        await self._requester.request("DELETE", path_of("queues", queue, "listeners", listener, "secrets", secret))
+
+
+class AsyncService:
+    """Operations of `client.service`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    async def live(self) -> str:
+        """Check that the process is alive."""
+        found = await self._requester.result(models.HealthResponse, "GET", path_of("health", "live"))
+        return found.status
+
+    async def ready(self) -> str:
+        """Check that requests are served. 503 while the service starts or drains, or the database is not writable."""
+        found = await self._requester.result(models.HealthResponse, "GET", path_of("health", "ready"))
+        return found.status
+
+
+class AsyncStats:
+    """Operations of `client.stats`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    async def messages(self) -> models.EventWindows:
+        """Count usage events. Counts have a resolution of five minutes: a period starts at a multiple of five
+        minutes.
+        """
+        found = await self._requester.result(models.StatisticsResponse, "GET", path_of("stats", "messages"))
+        return found.aggregated_api_usage_events
+
+    async def limits(self) -> models.Limits:
+        """Get limits and their use. The rate limit of the API key, and the quotas of its organization."""
+        found = await self._requester.result(models.LimitsResponse, "GET", path_of("limits"))
+        return found.limits
+
+
+class AsyncTopics:
+    """Operations of `client.topics`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Topic]:
+        """List topics."""
+        path = path_of("topics")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(self._requester, path, query, page_type=models.TopicsResponse, items="topics", limit=limit)
+
+    async def create(
+        self, *, alias: str | UnsetType | None = UNSET, idempotency_key: str | None = None
+    ) -> models.Topic:
+        """Create a topic."""
+        found = await self._requester.result(
+            models.TopicResponse, "POST", path_of("topics"), body=given(alias=alias), idempotency_key=idempotency_key
+        )
+        return found.topic
+
+    async def get(self, topic: str) -> models.Topic:
+        """Get a topic."""
+        found = await self._requester.result(models.TopicResponse, "GET", path_of("topics", topic))
+        return found.topic
+
+    async def update(self, topic: str, *, alias: str | UnsetType | None = UNSET) -> models.Topic:
+        """Change a topic."""
+        found = await self._requester.result(
+            models.TopicResponse, "PUT", path_of("topics", topic), body=given(alias=alias)
+        )
+        return found.topic
+
+    async def delete(self, topic: str) -> None:
+        """Delete a topic. Also deletes its channels. Messages that were published to it stay in the queues."""
+        await self._requester.request("DELETE", path_of("topics", topic))
+
+    async def publish(
+        self,
+        topic: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        data: Any = UNSET,
+        data_base64: str | UnsetType | None = UNSET,
+        content_type: str | UnsetType | None = UNSET,
+        deliver_at: int | UnsetType | None = UNSET,
+        delay: int | UnsetType | None = UNSET,
+        expires_at: int | UnsetType | None = UNSET,
+        key: str | UnsetType | None = UNSET,
+        headers: Mapping[str, str] | None | UnsetType = UNSET,
+        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
+        subject: str | UnsetType | None = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.TopicMessage:
+        """Publish a message to a topic. When the response arrives, the message is durable in all queues that the
+        topic's channels select, or in none.
+        """
+        found = await self._requester.result(
+            models.TopicMessageResponse,
+            "POST",
+            path_of("topics", topic, "messages"),
+            body=given(
+                alias=alias,
+                data=data,
+                data_base64=data_base64,
+                content_type=content_type,
+                deliver_at=deliver_at,
+                delay=delay,
+                expires_at=expires_at,
+                key=key,
+                headers=headers,
+                retry=retry,
+                subject=subject,
+            ),
+            idempotency_key=idempotency_key,
+        )
+        return found.message
+
+    async def publish_batch(
+        self, topic: str, *, messages: Sequence[models.TopicMessageBody], idempotency_key: str | None = None
+    ) -> tuple[models.TopicMessage, ...]:
+        """Publish many messages to a topic. Publishes all of them or none."""
+        found = await self._requester.result(
+            models.TopicMessagesResponse,
+            "POST",
+            path_of("topics", topic, "messages", "batch"),
+            body=given(messages=messages),
+            idempotency_key=idempotency_key,
+        )
+        return found.messages
+
+
+class AsyncUsers:
+    """Operations of `client.users`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.User]:
+        """List users."""
+        path = path_of("users")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(self._requester, path, query, page_type=models.UsersResponse, items="users", limit=limit)
+
+    async def create(
+        self,
+        *,
+        email: str,
+        display_name: str | UnsetType | None = UNSET,
+        role: Literal["owner", "admin", "developer", "viewer"],
+        password: str | UnsetType = UNSET,
+        invite: bool | UnsetType = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.UserResponse:
+        """Create a user. With a password, or with an invitation, which only this response shows."""
+        return await self._requester.result(
+            models.UserResponse,
+            "POST",
+            path_of("users"),
+            body=given(email=email, display_name=display_name, role=role, password=password, invite=invite),
+            idempotency_key=idempotency_key,
+        )
+
+    async def get(self, user: str) -> models.User:
+        """Get a user."""
+        found = await self._requester.result(models.UserResponse, "GET", path_of("users", user))
+        return found.user
+
+    async def update(
+        self,
+        user: str,
+        *,
+        email: str | UnsetType = UNSET,
+        display_name: str | UnsetType | None = UNSET,
+        role: Literal["owner", "admin", "developer", "viewer"] | UnsetType = UNSET,
+        password: str | UnsetType = UNSET,
+        invite: bool | UnsetType = UNSET,
+    ) -> models.User:
+        """Change a user. A new password or invitation invalidates the previous invitation."""
+        found = await self._requester.result(
+            models.UserResponse,
+            "PUT",
+            path_of("users", user),
+            body=given(email=email, display_name=display_name, role=role, password=password, invite=invite),
+        )
+        return found.user
+
+    async def delete(self, user: str) -> None:
+        """Delete a user."""
+        await self._requester.request("DELETE", path_of("users", user))
+
+    async def accept_invitation(self, *, token: str, password: str) -> models.UserResponse:
+        """Accept an invitation. Sets the user's password. A token can be used once."""
+        return await self._requester.result(
+            models.UserResponse,
+            "POST",
+            path_of("invitations"),
+            body=given(token=token, password=password),
+            repeatable=False,
+        )
+
+
+class AsyncResources:
+    """The resources of a service, as attributes."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self.api_keys = AsyncApiKeys(requester)
+        self.channels = AsyncChannels(requester)
+        self.domains = AsyncDomains(requester)
+        self.events = AsyncEvents(requester)
+        self.listeners = AsyncListeners(requester)
+        self.messages = AsyncMessages(requester)
+        self.missed = AsyncMissed(requester)
+        self.organizations = AsyncOrganizations(requester)
+        self.queues = AsyncQueues(requester)
+        self.redeliveries = AsyncRedeliveries(requester)
+        self.replays = AsyncReplays(requester)
+        self.schedules = AsyncSchedules(requester)
+        self.schemas = AsyncSchemas(requester)
+        self.secrets = AsyncSecrets(requester)
+        self.service = AsyncService(requester)
+        self.stats = AsyncStats(requester)
+        self.topics = AsyncTopics(requester)
+        self.users = AsyncUsers(requester)

@@ -1,0 +1,134 @@
+"""Requests with common options, and lists that span pages.
+
+Written by `make docs` from `_async/requester.py`. Do not edit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from msgspec import UNSET
+
+from discue_client import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from discue_client._sync.transport import Transport
+    from discue_client.configuration import RetryPolicy
+
+T = TypeVar("T")
+
+_LONGEST_PAGE = 100
+_LONGEST_KEY = 255
+
+
+class Requester:
+    """Sends requests with the same options."""
+
+    def __init__(self, transport: Transport, policy: RetryPolicy, timeout: float) -> None:
+        self._transport = transport
+        self._policy = policy
+        self._timeout = timeout
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = UNSET,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        repeatable: bool = True,
+        extra_time: float = 0,
+    ) -> bytes:
+        """Send a request and return the body of the response.
+
+        For what this version of the client has no method for. `path` starts with `/` and is encoded already. A `POST`
+        gets an idempotency key. With `repeatable=False` it is sent again only if it cannot have had an effect.
+        The service may take `extra_time` seconds longer than usual to respond.
+        """
+        content = None if body is UNSET else wire.encode(body)
+        fields = dict(headers or {})
+        if content is not None:
+            fields["content-type"] = "application/json"
+        if method == "POST" or idempotency_key is not None:
+            fields["idempotency-key"] = _checked_key(idempotency_key)
+        full = wire.with_query(path, wire.query_of(query or {}))
+        request = wire.Request(method, full, content, fields, repeatable)
+        return self._transport.send(request, self._policy, self._timeout + extra_time)
+
+    def result(self, type_: type[T], method: str, path: str, **options: Any) -> T:
+        """Like `request`, and decode the response."""
+        return wire.decode(self.request(method, path, **options), type_, f"{method} {path}")
+
+
+def _checked_key(key: str | None) -> str:
+    if key is None:
+        return wire.new_idempotency_key()
+    if not (1 <= len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable() and " " not in key):
+        raise ValueError("An idempotency key has 1 to 255 visible ASCII characters.")
+    return key
+
+
+class Pages(Generic[T]):
+    """The elements of a list, fetched page by page while they are iterated over."""
+
+    def __init__(
+        self,
+        requester: Requester,
+        path: str,
+        query: Mapping[str, object],
+        *,
+        page_type: type[Any],
+        items: str,
+        limit: int | None,
+    ) -> None:
+        self._requester = requester
+        self._path = path
+        self._query = query
+        self._page_type = page_type
+        self._items = items
+        self._limit = limit
+
+    def pages(self) -> Iterator[tuple[T, ...]]:
+        """Iterate over the pages."""
+        left = self._limit
+        query: Mapping[str, object] | None = {"per_page": min(left or _LONGEST_PAGE, _LONGEST_PAGE), **self._query}
+        while query is not None and (left is None or left > 0):
+            page = self._requester.result(self._page_type, "GET", self._path, query=query)
+            found: tuple[T, ...] = getattr(page, self._items)[:left]
+            left = None if left is None else left - len(found)
+            query = _next_query(page) if found else None
+            if found:
+                yield found
+
+    def __iter__(self) -> Iterator[T]:
+        for page in self.pages():
+            for element in page:
+                yield element
+
+    def first(self) -> T | None:
+        """Return the first element, or None if there is none."""
+        single = Pages[T](
+            self._requester,
+            self._path,
+            {**self._query, "per_page": 1},
+            page_type=self._page_type,
+            items=self._items,
+            limit=1,
+        )
+        for element in single:
+            return element
+        return None
+
+
+def _next_query(page: Any) -> dict[str, object] | None:
+    """Return the query of the next page.
+
+    Only the query: the key goes to the service that the client was configured for, whatever URL a response names.
+    """
+    link = page.links.get("next")
+    return None if link is None else dict(parse_qsl(urlsplit(link.href).query))

@@ -1,0 +1,106 @@
+"""Errors of the client: classes, what they carry, and the line that a person reads."""
+
+import pickle
+
+import pytest
+
+import discue_client
+from discue_client import APIError, FieldError, Problem
+from discue_client.errors import error_of
+
+BODY = (
+    b'{"title":"Unprocessable Entity","status":422,"code":"alias_taken","detail":"The alias is taken.\\nUse another.",'
+    b'"errors":[{"pointer":"/alias","detail":"taken"}],"request_id":"r-1"}'
+)
+
+
+def refused(status: int, body: bytes, **headers: str) -> Exception:
+    return error_of(status, headers, body, request="POST /queues", retry_after=None)
+
+
+def test_error_carries_code_pointers_and_request_id_and_prints_as_one_line() -> None:
+    error = refused(422, BODY)
+
+    assert isinstance(error, discue_client.ValidationFailed)
+    assert (error.status, error.code, error.request_id) == (422, "alias_taken", "r-1")
+    assert error.errors == (FieldError("/alias", "taken"),)
+    assert error.pointers == ("/alias",)
+    assert str(error) == (
+        "POST /queues: 422 alias_taken: The alias is taken. Use another. (/alias: taken) [request r-1]"
+    )
+
+
+def test_error_survives_pickling() -> None:
+    error = refused(422, BODY)
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "BadRequest"),
+        (401, "Unauthorized"),
+        (402, "QuotaExceeded"),
+        (403, "Forbidden"),
+        (404, "NotFound"),
+        (409, "Conflict"),
+        (410, "Gone"),
+        (412, "PreconditionFailed"),
+        (413, "TooLarge"),
+        (418, "APIError"),
+        (422, "ValidationFailed"),
+        (429, "RateLimited"),
+        (500, "ServerError"),
+        (503, "Unavailable"),
+    ],
+)
+def test_each_status_has_its_class(status: int, kind: str) -> None:
+    error = refused(status, b'{"title":"x","status":%d}' % status)
+
+    assert type(error) is getattr(discue_client, kind)
+    assert isinstance(error, APIError)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>502</html>", b'"x"', b"[]", b"{", b'{"status":200}', b"\xff\xfe", b'{"status":"502"}']
+)
+def test_body_that_is_no_problem_is_not_taken_for_an_error_of_the_service(body: bytes) -> None:
+    error = refused(502, body)
+
+    assert type(error) is discue_client.UnexpectedResponse
+    assert str(error).startswith("POST /queues: 502 from something other than discue: ")
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "fields", ['"detail":7,"errors":{"a":1}', '"detail":null,"errors":[1,{"pointer":2}]', '"code":[],"request_id":{}']
+)
+def test_error_with_fields_of_wrong_types_is_still_readable(fields: str) -> None:
+    error = refused(404, f'{{"status":404,"title":"Not Found",{fields}}}'.encode())
+
+    assert str(error).startswith("POST /queues: 404: Not Found")
+
+
+def test_long_and_unprintable_texts_are_cut_to_one_line() -> None:
+    problem = Problem(status=400, request="GET /", detail="a\r\n\x1b[31m" + "b" * 5_000, request_id="r")
+
+    line = str(APIError(problem))
+
+    assert line.isprintable()
+    assert len(line) < 600
+    assert line.endswith("… [request r]")
+
+
+def test_every_exported_error_derives_from_the_base() -> None:
+    names = [name for name in discue_client.errors.__dict__ if name in discue_client.__all__]
+    classes = [getattr(discue_client, name) for name in names]
+
+    assert [each for each in classes if isinstance(each, type) and issubclass(each, Exception)]
+    assert [
+        each.__name__
+        for each in classes
+        if issubclass(each, Exception) and not issubclass(each, discue_client.DiscueError)
+    ] == []

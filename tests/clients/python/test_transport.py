@@ -1,0 +1,240 @@
+"""Requests over sockets to servers that fail in every way, by both halves of the client."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from discue_client import (
+    AsyncDiscue,
+    ConnectionFailed,
+    Discue,
+    NotFound,
+    TimedOut,
+    Unavailable,
+    UnexpectedResponse,
+)
+from tests.support.authority import server_context
+from tests.support.ports import free_port
+from tests.support.scripted_server import CLOSE, HANG, READ, RESET, Drip, Script, ScriptedServer
+
+Call = Callable[[Any], Any]
+
+KEY = "dsk_test"
+
+
+def response(status: int, body: str, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} X", f"content-length: {len(body)}", "content-type: application/json", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
+
+
+def problem(status: int, *headers: str, **fields: str) -> bytes:
+    more = "".join(f',"{name}":"{value}"' for name, value in fields.items())
+    return response(status, f'{{"status":{status},"title":"T"{more}}}', *headers)
+
+
+MESSAGE = '{"id":"m","alias":"m","name":"m","created_at":1,"updated_at":1}'
+STORED = response(200, f'{{"message":{MESSAGE}}}')
+FAILED = problem(503, "retry-after: 0")
+
+
+async def called(half: str, server: ScriptedServer, call: Call, *, scheme: str = "http", **options: Any) -> Any:
+    """Make a call with one half of the client; the sync half on a thread."""
+    url = f"{scheme}://127.0.0.1:{server.port}"
+    if half == "async":
+        async with AsyncDiscue(url, KEY, **options) as client:
+            return await call(client)
+
+    def on_thread() -> Any:
+        with Discue(url, KEY, **options) as client:
+            return call(client)
+
+    return await asyncio.to_thread(on_thread)
+
+
+def publish(client: Any) -> Any:
+    return client.publish("orders", {"n": 1})
+
+
+def keys(server: ScriptedServer) -> list[str]:
+    return [request.headers["idempotency-key"] for request in server.requests]
+
+
+both = pytest.mark.parametrize("half", ["async", "sync"])
+
+
+@both
+async def test_creation_is_sent_again_with_the_same_idempotency_key_and_body(half: str) -> None:
+    scripts: list[Script] = [[READ, FAILED, CLOSE], [READ, RESET], [READ, problem(500), CLOSE], [READ, STORED]]
+    async with ScriptedServer(scripts) as server:
+        message = await called(half, server, publish)
+
+    assert message.id == "m"
+    assert len(server.requests) == 4
+    assert len(set(keys(server))) == 1
+    assert {request.body for request in server.requests} == {b'{"data":{"n":1}}'}
+
+
+@both
+async def test_two_creations_have_different_idempotency_keys(half: str) -> None:
+    async with ScriptedServer([[READ, STORED, CLOSE]]) as server:
+        await called(half, server, publish)
+        await called(half, server, publish)
+
+    assert len(set(keys(server))) == 2
+
+
+@both
+async def test_request_that_may_have_had_an_effect_is_not_repeated_without_a_key(half: str) -> None:
+    async with ScriptedServer([[READ, RESET]]) as server:
+        with pytest.raises(ConnectionFailed):
+            await called(half, server, lambda client: client.listeners.test("orders", "billing"))
+    assert len(server.requests) == 1
+
+
+@both
+async def test_rate_limited_request_is_repeated_whatever_it_does(half: str) -> None:
+    scripts: list[Script] = [[READ, problem(429, "retry-after: 0"), CLOSE], [READ, problem(404)]]
+    async with ScriptedServer(scripts) as server:
+        with pytest.raises(NotFound):
+            await called(half, server, lambda client: client.listeners.test("orders", "billing"))
+    assert len(server.requests) == 2
+
+
+@both
+async def test_deletion_whose_response_was_lost_counts_as_done(half: str) -> None:
+    async with ScriptedServer([[READ, RESET], [READ, problem(404)]]) as server:
+        await called(half, server, lambda client: client.queues.delete("orders"))
+    assert len(server.requests) == 2
+
+
+@both
+async def test_deletion_of_what_does_not_exist_fails(half: str) -> None:
+    async with ScriptedServer([[READ, problem(404)]]) as server:
+        with pytest.raises(NotFound):
+            await called(half, server, lambda client: client.queues.delete("orders"))
+
+
+@both
+async def test_client_gives_up_rather_than_wait_beyond_its_deadline(half: str) -> None:
+    async with ScriptedServer([[READ, problem(503, "retry-after: 3600")]]) as server:
+        with pytest.raises(Unavailable) as caught:
+            await called(half, server, publish)
+
+    assert caught.value.retry_after == 3600
+    assert len(server.requests) == 1
+
+
+@both
+async def test_server_that_is_away_gives_one_readable_line(half: str) -> None:
+    away = ScriptedServer([], port=free_port())
+    with pytest.raises(ConnectionFailed) as caught:
+        await called(half, away, publish, attempts=2)
+
+    assert str(caught.value).startswith(
+        f"POST /queues/orders/messages: no response from http://127.0.0.1:{away.port}: "
+    )
+
+
+@both
+@pytest.mark.parametrize("script", [[READ, HANG], [READ, b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", HANG]])
+async def test_silent_server_is_left_after_the_timeout(half: str, script: Script) -> None:
+    async with ScriptedServer([script]) as server:
+        with pytest.raises(TimedOut, match=r"within 0\.1 s"):
+            await called(half, server, publish, timeout=0.1, attempts=1)
+
+
+async def test_dripping_server_is_left_after_the_timeout() -> None:
+    async with ScriptedServer([[READ, Drip(b"HTTP/1.1 200 OK\r\nx: " + b"x" * 10_000, 0.01)]]) as server:
+        with pytest.raises(TimedOut, match=r"within 0\.1 s"):
+            await called("async", server, publish, timeout=0.1, attempts=1)
+
+
+@both
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        response(200, "<html>Welcome to the hotel</html>"),
+        response(200, "[]"),
+        response(200, '{"message":{"id":7}}'),
+        response(200, ""),
+        response(302, "", "location: http://127.0.0.1/elsewhere"),
+        response(404, "<html>nginx</html>"),
+    ],
+)
+async def test_answer_of_another_server_is_refused_at_once(half: str, garbage: bytes) -> None:
+    async with ScriptedServer([[READ, garbage]]) as server:
+        with pytest.raises(UnexpectedResponse, match=r"^POST /queues/orders/messages: "):
+            await called(half, server, publish)
+    assert len(server.requests) == 1
+
+
+@both
+@pytest.mark.parametrize("garbage", [b"\x15\x03\x01\x00\x02\x02\x16", b"SSH-2.0-OpenSSH\r\n"])
+async def test_server_that_does_not_speak_http_is_a_failed_connection(half: str, garbage: Any) -> None:
+    async with ScriptedServer([[READ, garbage, CLOSE]]) as server:
+        with pytest.raises(ConnectionFailed):
+            await called(half, server, publish, attempts=1)
+
+
+@both
+async def test_untrusted_certificate_is_refused_without_retries(half: str) -> None:
+    requests: list[object] = []
+
+    async def note(request: httpx2.Request) -> None:
+        requests.append(request)
+
+    http_client = (
+        httpx2.AsyncClient(event_hooks={"request": [note]})
+        if half == "async"
+        else httpx2.Client(event_hooks={"request": [requests.append]})
+    )
+    async with ScriptedServer([[READ, STORED]], tls=server_context("127.0.0.1", is_trusted=False)) as server:
+        with pytest.raises(ConnectionFailed, match="certificate"):
+            await called(half, server, publish, scheme="https", http_client=http_client)
+
+    assert (len(requests), server.requests) == (1, [])
+
+
+@both
+async def test_key_is_sent_and_redirects_are_not_followed(half: str) -> None:
+    async with ScriptedServer([[READ, response(307, "", "location: /elsewhere"), HANG]]) as server:
+        with pytest.raises(UnexpectedResponse):
+            await called(half, server, publish)
+
+    assert [request.headers["x-api-key"] for request in server.requests] == [KEY]
+
+
+@both
+async def test_closed_client_refuses_requests(half: str) -> None:
+    async def use_async() -> None:
+        client = AsyncDiscue("http://127.0.0.1:1", KEY)
+        await client.aclose()
+        await client.queues.get("orders")
+
+    def use_sync() -> None:
+        client = Discue("http://127.0.0.1:1", KEY)
+        client.close()
+        client.queues.get("orders")
+
+    with pytest.raises(RuntimeError, match="closed"):
+        await (use_async() if half == "async" else asyncio.to_thread(use_sync))
+
+
+@both
+@pytest.mark.parametrize("name", ["", ".", ".."])
+async def test_name_that_leads_to_another_path_is_refused(half: str, name: str) -> None:
+    async with ScriptedServer([[READ, STORED]]) as server:
+        with pytest.raises(ValueError, match="not the id or the alias"):
+            await called(half, server, lambda client: client.messages.delete("orders", name))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("key", ["", "a b", "ä", "x" * 256, "a\r\nb: c"])
+async def test_idempotency_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    async with ScriptedServer([[READ, STORED]]) as server:
+        with pytest.raises(ValueError, match="idempotency key"):
+            await called("sync", server, lambda client: client.publish("orders", 1, idempotency_key=key))
+    assert server.requests == []
