@@ -288,7 +288,7 @@ class Dispatcher:
         self.check_inherited()
 
     def _log_attempt(self, record: LaneRecord, attempt: InFlightAttempt, outcome: Outcome) -> None:
-        if not outcome.error and not self._context.log.enabled:
+        if not outcome.error and not self._context.log.is_debug:
             return
         fields: dict[str, int | str] = {
             "message": attempt.entry.id,
@@ -306,4 +306,4 @@ class Dispatcher:
             fields |= {"cause": outcome.cause} if outcome.cause else {}
             self._context.log.warning("attempt", **fields, detail=outcome.detail)
         else:
-            self._context.log.info_unescaped("attempt", **fields)
+            self._context.log.debug_unescaped("attempt", **fields)

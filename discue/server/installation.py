@@ -15,7 +15,7 @@ from discue.domain.ids import COMMAND_SLOTS, PublicIds, RandomText, RowIds
 from discue.observability.logs import Log
 from discue.store import copying
 from discue.store.engine import Engine
-from discue.store.migrations import DatabaseInspection
+from discue.store.migrations import DatabaseInspection, newest
 from discue.store.sqlite import schema
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
@@ -72,6 +72,9 @@ async def open_engine(settings: Settings, clock: Clock, log: Log) -> AsyncIterat
     """Open the database and apply pending migrations. Raises StoreUnusable with the reason and the remedy."""
     engine = engine_of(settings, clock, log)
     await engine.open()
+    if engine.migrated_from:
+        versions = {"from_version": engine.migrated_from, "to_version": newest()}
+        log.info("database_migrated", database=settings.database_shown, **versions)
     try:
         yield engine
     finally:

@@ -147,7 +147,7 @@ class Worker:
         self.dispatcher.registry.on_unowned = self._poller.request_poll
         self._supervisor = Supervisor(log)
         self._system_queues = SystemQueues(control, is_leader=lambda: self._ownership.is_leader)
-        self._missed_reports = MissedReports(control, is_leader=lambda: self._ownership.is_leader)
+        self._missed_reports = MissedReports(control, log, is_leader=lambda: self._ownership.is_leader)
         self.dispatcher.on_missed = pull_context.on_missed = self._missed_reports.request
         self._verifier = DomainVerifier(control, fetcher, is_leader=lambda: self._ownership.is_leader)
         self._endpoint_tester = EndpointTester(

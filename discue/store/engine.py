@@ -373,6 +373,8 @@ class Engine(Protocol):
     """
 
     concurrency: CommitConcurrency
+    migrated_from: int
+    """The schema version that `open` migrated; 0 if the database was new or up to date."""
 
     async def open(self) -> None:
         """Connect, and migrate the schema. Raises `StoreUnusable` with the reason and what to do."""

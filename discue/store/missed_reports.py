@@ -32,29 +32,31 @@ async def next_at(tx: Transaction) -> int | None:
     return await read_one(tx, lambda row: int(row[0]), _NEXT)
 
 
-async def report(tx: Transaction, now: int, event_ids: Sequence[int]) -> int:
-    """Record the events that are due, at most one for each of the ids, and return how many rows were due.
+async def report(tx: Transaction, now: int, event_ids: Sequence[int]) -> list[MessageMissed]:
+    """Record the events that are due, at most one for each of the ids, and return them.
 
     Requires an exclusive transaction: two workers must not report the same deliveries.
     """
     rows = await tx.rows(_DUE, now, len(event_ids))
+    reports: list[MessageMissed] = []
     # Sorted, so that heads of system queues are locked in one order.
     for event_id, row in zip(event_ids, sorted(rows), strict=False):
-        await _report(tx, row, now, event_id)
-    return len(rows)
+        if (event := await _report(tx, row, now, event_id)) is not None:
+            reports.append(event)
+    return reports
 
 
-async def _report(tx: Transaction, row: Row, now: int, event_id: int) -> None:
+async def _report(tx: Transaction, row: Row, now: int, event_id: int) -> MessageMissed | None:
     organization, listener, since, *counts = row
     if not counts[0]:
         await tx.execute(_DELETE, organization, listener)
-        return
+        return None
     await tx.execute(_TAKE, *counts, now, now + REPORT_INTERVAL_MS, organization, listener)
     missed_by = await listeners.by_id(tx, organization, listener)
     queue = await queues.by_id(tx, organization, missed_by.queue) if missed_by is not None else None
     # An event about missed events could be missed, too, and so on without end.
     if missed_by is None or queue is None or queue.is_system:
-        return
+        return None
     event = MessageMissed(
         at=now,
         listener=ResourceName(missed_by.public_id, missed_by.alias),
@@ -65,3 +67,4 @@ async def _report(tx: Transaction, row: Row, now: int, event_id: int) -> None:
         message_ids=await listener_messages.missed_ids(tx, missed_by, min(counts[0], _MESSAGES_NAMED)),
     )
     await system_events.record(tx, organization, event_id, event)
+    return event

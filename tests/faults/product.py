@@ -51,6 +51,8 @@ class Product:
             "allow_private_targets": "true",
             "show_private_responses": "true",
             "log_format": "json",
+            # Tests wait for attempts, which succeed at this level.
+            "log_level": "debug",
             # A fast machine would reach the default within a minute.
             "rate_limit": 0,
             **settings,

@@ -83,13 +83,32 @@ def test_value_with_special_characters_is_quoted(value: str) -> None:
 def test_disabled_levels_write_nothing(form: LogFormat) -> None:
     lines = Lines(form, "warning")
     lines.log.info("b")
-    assert not lines.log.enabled
+    assert not lines.log.is_debug
     assert lines.taken() == []
 
     lines.log.warning("c")
     lines.log.error("d")
     assert len(lines.taken()) == 2
-    assert Lines(form, "info").log.enabled
+    assert Lines(form, "debug").log.is_debug
+
+
+def test_frequent_events_are_written_at_debug_only() -> None:
+    silent = Lines("text", "info")
+    silent.log.debug_unescaped("attempt", status=200)
+    silent.log.debug("attempt")
+    assert silent.taken() == []
+    text = Lines("text")
+    text.log.debug_unescaped("attempt", status=200, error="none")
+    assert text.only() == "2023-11-14T22:13:20.007Z debug attempt status=200 error=none"
+    as_json = Lines("json")
+    as_json.log.debug_unescaped("attempt", status=200, error="none")
+    assert json.loads(as_json.only()) == {
+        "time": "2023-11-14T22:13:20.007Z",
+        "level": "debug",
+        "event": "attempt",
+        "status": 200,
+        "error": "none",
+    }
 
 
 def test_error_line_has_exception_and_traceback() -> None:

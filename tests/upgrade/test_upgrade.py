@@ -83,7 +83,9 @@ def loaded(engine_name: str, folder: Path, port: int = story.PORT_IN_FIXTURES) -
 
 
 def migrate(address: str) -> None:
-    subprocess.run([sys.executable, "-m", "discue", "migrate", "--database", address], check=True, capture_output=True)
+    command = [sys.executable, "-m", "discue", "migrate", "--database", address]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert " info database_migrated " in ended.stderr
 
 
 @asynccontextmanager

@@ -166,7 +166,10 @@ class Ownership:
             self._candidates = found
             self._shares = Rendezvous(found) if found else None
             self._surplus = None
-        self.is_leader = self._shares is not None and self._shares.owner_of(_LEADER_KEY) == self._lease.session_id
+        is_leader = self._shares is not None and self._shares.owner_of(_LEADER_KEY) == self._lease.session_id
+        if is_leader != self.is_leader:
+            self.is_leader = is_leader
+            self._log.info("leader_gained" if is_leader else "leader_lost", session_id=self._lease.session_id)
 
     async def _expire_workers(self, members: Sequence[WorkerRow], now: float) -> bool:
         # The worker that expired another one frees its cursors. Only if it is gone, too, does this one take over.
@@ -197,7 +200,7 @@ class Ownership:
         if not claims:
             return 0
         claimed = await self._dispatcher.registry.take(claims)
-        self._log.info("cursors_claimed", count=claimed)
+        self._log.debug("cursors_claimed", count=claimed)
         return claimed
 
     async def _release_surplus(self, now: float) -> None:
@@ -216,4 +219,4 @@ class Ownership:
         self._surplus = None
         await self._dispatcher.hand_over([cursor for cursor in some if cursor in owned])
         self._surplus = rest
-        self._log.info("cursors_released", count=len(some))
+        self._log.debug("cursors_released", count=len(some))

@@ -8,6 +8,7 @@ from typing import Final
 
 from discue.control.context import ControlContext
 from discue.control.system_queues import create_missing
+from discue.observability.logs import Log
 from discue.store import missed_reports
 
 _REPORTS_A_STEP: Final = 50
@@ -21,8 +22,9 @@ class MissedReports:
     Only the leader looks for the latter. Several workers that report at the same time do no harm.
     """
 
-    def __init__(self, control: ControlContext, *, is_leader: Callable[[], bool]) -> None:
+    def __init__(self, control: ControlContext, log: Log, *, is_leader: Callable[[], bool]) -> None:
         self._control = control
+        self._log = log
         self._is_leader = is_leader
         self._requested = asyncio.Event()
         self._next_at: int | None = None
@@ -48,7 +50,15 @@ class MissedReports:
         self._next_at = await store.read(missed_reports.next_at)
         while self._next_at is not None and self._next_at <= now:
             ids = [self._control.row_ids.next() for _ in range(_REPORTS_A_STEP)]
-            await store.write_exclusively(partial(missed_reports.report, now=now, event_ids=ids))
+            for event in await store.write_exclusively(partial(missed_reports.report, now=now, event_ids=ids)):
+                reasons = ",".join(f"{reason}:{count}" for reason, count in event.reasons.items())
+                self._log.info(
+                    "messages_missed",
+                    listener=event.listener.id,
+                    queue=event.queue.id,
+                    count=event.count,
+                    reasons=reasons,
+                )
             self._next_at = await store.read(missed_reports.next_at)
 
     def _pause_seconds(self) -> float:

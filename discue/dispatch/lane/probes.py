@@ -87,11 +87,19 @@ class HealthWriter:
         self.is_closed = False
         """Set to store nothing any more."""
 
+    def _log_change(self, lane: "Lane", before: Liveness, after: Liveness) -> None:
+        log, listener = self._context.log, lane.record.listener_public_id
+        if after.state == "inactive":
+            log.warning("listener_inactive", listener=listener, reason=after.last_failure_msg)
+        elif before.state == "inactive":
+            log.info("listener_recovered", listener=listener, state=after.state)
+        else:
+            log.debug("liveness", listener=listener, state=after.state, before=before.state)
+
     def on_change(self, lane: "Lane", before: Liveness, after: Liveness) -> None:
         """Store what a probe or the end of trials has changed."""
         if before.state != after.state:
-            say = self._context.log.warning if after.state == "inactive" else self._context.log.info
-            say("liveness", listener=lane.record.listener_public_id, state=after.state, before=before.state)
+            self._log_change(lane, before, after)
             self._stored.setdefault(lane, before.state)
         if needs_notification(before, after):
             self._late.pop(lane, None)

@@ -121,6 +121,7 @@ class PostgresEngine:
 
     def __init__(self, address: str, *, report: Report, commit_seconds: float = 10.0) -> None:
         self._address = address
+        self.migrated_from = 0
         self._report = report
         self._commit_seconds = commit_seconds
         self._running: set[asyncio.Task[Any]] = set()
@@ -131,7 +132,7 @@ class PostgresEngine:
             client = await server.connect(_OPEN_SECONDS)
             try:
                 await learn_types(client)
-                await schema.migrate(client, migrations(DIALECT))
+                self.migrated_from = await schema.migrate(client, migrations(DIALECT))
             except BaseException:
                 client.terminate()
                 raise

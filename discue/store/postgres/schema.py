@@ -86,21 +86,26 @@ async def versions(connection: asyncpg.Connection) -> tuple[int, int]:
     return int(found.get("schema_version", 0)), int(found.get("compatible_from", 0))
 
 
-async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...]) -> None:
-    """Migrate the schema; concurrent callers wait. A failed migration changes nothing."""
+async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...]) -> int:
+    """Migrate the schema; concurrent callers wait. A failed migration changes nothing.
+
+    Returns the version that was migrated; 0 if the database was new or up to date.
+    """
     if not pending(known, *await versions(connection)):
-        return
+        return 0
     async with _alone(connection):
         version, compatible_from = await versions(connection)
         if not version:
             async with connection.transaction():
                 await connection.execute(_MARK)
                 await connection.execute(_PUT.format("application", _APPLICATION))
-        for migration in pending(known, version, compatible_from):
+        outstanding = pending(known, version, compatible_from)
+        for migration in outstanding:
             async with connection.transaction():
                 await connection.execute(migration.sql)
                 await connection.execute(_PUT.format("schema_version", migration.number))
                 await connection.execute(_PUT.format("compatible_from", COMPATIBLE_FROM))
+        return version if outstanding else 0
 
 
 @asynccontextmanager

@@ -146,6 +146,7 @@ class SqliteEngine:
 
     def __init__(self, path: Path, *, report: Report, siblings: bool = False) -> None:
         self.path = path
+        self.migrated_from = 0
         self._report = report
         self._siblings = siblings
         self._turn: Turn | None = None
@@ -166,7 +167,7 @@ class SqliteEngine:
             self._writer = connect(self.path)
             self._turn = turn_at(self.path, must_be=self._siblings)
             with self._turn or nullcontext():
-                schema.migrate(self._writer, migrations(DIALECT))
+                self.migrated_from = schema.migrate(self._writer, migrations(DIALECT))
             self._reader = connect(self.path, read_only=True)
             self._checkpointer = connect(self.path)
         except apsw.Error as error:

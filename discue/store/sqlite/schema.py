@@ -28,8 +28,11 @@ DIALECT = {
 _BUSY_TIMEOUT_MS = 2_000
 
 
-def migrate(connection: apsw.Connection, known: tuple[Migration, ...]) -> None:
-    """Migrate the schema; concurrent callers wait. A failed migration changes nothing."""
+def migrate(connection: apsw.Connection, known: tuple[Migration, ...]) -> int:
+    """Migrate the schema; concurrent callers wait. A failed migration changes nothing.
+
+    Returns the version that was migrated; 0 if the database was new or up to date.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         meta = _meta(connection)
@@ -37,11 +40,14 @@ def migrate(connection: apsw.Connection, known: tuple[Migration, ...]) -> None:
             connection.execute("CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute("INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))))")
-        for migration in pending(known, *_versions(meta)):
+        version, compatible_from = _versions(meta)
+        outstanding = pending(known, version, compatible_from)
+        for migration in outstanding:
             connection.execute(migration.sql)
             for key, value in (("schema_version", migration.number), ("compatible_from", COMPATIBLE_FROM)):
                 connection.execute("INSERT OR REPLACE INTO meta VALUES ($1, $2)", (key, str(value)))
         connection.execute("COMMIT")
+        return version if outstanding else 0
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

@@ -272,13 +272,18 @@ async def test_cursors_of_an_expired_worker_go_to_the_others(cluster: Cluster) -
     assert set(await cluster.members()) == {alice.me, charlie.me}
 
 
-async def test_exactly_one_worker_is_leader_and_has_a_successor(cluster: Cluster) -> None:
+async def test_exactly_one_worker_is_leader_and_has_a_successor(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     workers = [await cluster.worker() for _ in range(3)]
     await cluster.pass_seconds(1)
     [keeper] = [worker for worker in workers if worker.ownership.is_leader]
     await cluster.kill(keeper)
     await cluster.pass_seconds(1)
-    assert sum(worker.ownership.is_leader for worker in cluster.workers) == 1
+    [successor] = [worker for worker in cluster.workers if worker.ownership.is_leader]
+    gained = [vars(each)["discue_fields"] for each in caplog.records if each.message == "leader_gained"]
+    assert [fields["session_id"] for fields in gained][-2:] == [keeper.me, successor.me]
 
 
 async def test_no_worker_is_expired_after_an_outage_before_it_could_renew(cluster: Cluster) -> None:

@@ -9,6 +9,7 @@ from discue.dispatch.jobs.system_events import MissedReports, SystemQueues
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Listener, Queue
 from discue.domain.retry import RetryOptions
+from discue.observability.logs import Log
 from discue.store import aliases, queues
 from tests.dispatch.stage import Stage, badly
 from tests.support.cast import control_of
@@ -23,7 +24,7 @@ class Reporter:
     def __init__(self, stage: Stage) -> None:
         self.is_leader = False
         self.requests = 0
-        self.job = MissedReports(control_of(stage.store, stage.clock), is_leader=lambda: self.is_leader)
+        self.job = MissedReports(control_of(stage.store, stage.clock), Log("test"), is_leader=lambda: self.is_leader)
         stage.dispatcher.on_missed = self._on_missed
 
     def _on_missed(self) -> None:
@@ -43,7 +44,10 @@ async def _miss(stage: Stage, queue: Queue) -> None:
     await stage.end(stage.courier.in_flight[0], badly())
 
 
-async def test_a_missed_message_is_reported_by_its_worker_at_once_and_later_ones_after_a_minute(stage: Stage) -> None:
+async def test_a_missed_message_is_reported_by_its_worker_at_once_and_later_ones_after_a_minute(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     queue, listener, reporter = await _running(stage)
     await _miss(stage, queue)
     assert reporter.requests == 1
@@ -59,6 +63,11 @@ async def test_a_missed_message_is_reported_by_its_worker_at_once_and_later_ones
         await reporter.job.round()
     [_, second] = await system_events(stage.store, queue.organization)
     assert (second["listener"]["id"], second["count"]) == (listener.public_id, 2)
+    logged = [vars(each)["discue_fields"] for each in caplog.records if each.message == "messages_missed"]
+    assert [(fields["count"], fields["reasons"]) for fields in logged] == [
+        (1, "attempts_used_up:1"),
+        (2, "attempts_used_up:2"),
+    ]
 
 
 async def test_the_leader_reports_what_a_worker_that_died_has_missed(

@@ -9,6 +9,7 @@ from discue.dispatch.lane.context import Tuning
 from discue.dispatch.lane.states import BreakerState
 from discue.domain.listener_health import Liveness, after_probe
 from discue.domain.model import Listener, Queue
+from discue.observability import logs
 from discue.store.listeners import ListenerHealth, Sweep
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 
@@ -43,6 +44,29 @@ async def test_inactive_listener_receives_nothing_and_uses_no_attempt(stage: Sta
     assert (await stage.counts(listener)).pending == 5
     assert [attempts for _, _, attempts in await stage.delivery_rows(listener)] == [sent // 2] * 2
     assert stage.dispatcher._context.budget.held == 0
+
+
+async def test_log_has_what_an_operator_wants_to_know(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Other tests of this process may have configured an output, which frequent events go to.
+    monkeypatch.setattr(logs, "_output", None)
+    queue, _ = await stage.running()
+    caplog.set_level("INFO")
+    await stage.probe(503, times=3)
+    await stage.probe(200, times=3)
+    for outcome in (well(), badly(no_retry=True)):
+        await stage.publish(queue)
+        await stage.end(stage.courier.in_flight[0], outcome)
+    caplog.set_level("DEBUG")
+    await stage.publish(queue)
+    await stage.end(stage.courier.in_flight[0], well())
+    assert [(each.levelname, each.message) for each in caplog.records] == [
+        ("WARNING", "listener_inactive"),
+        ("INFO", "listener_recovered"),
+        ("WARNING", "attempt"),
+        ("DEBUG", "attempt"),
+    ]
 
 
 async def test_requests_in_flight_end_normally_when_the_listener_becomes_inactive(stage: Stage) -> None:
