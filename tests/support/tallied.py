@@ -7,8 +7,11 @@ Counts = dict[tuple[int, int], int]
 """Counts by organization and kind, without zeros."""
 
 _TALLIED = "SELECT organization, kind, CAST(sum(n) AS BIGINT) FROM tally GROUP BY organization, kind"
-# A delayed message has had two positions in its log.
-_PUBLISHED = "SELECT organization, CAST(sum(head - moved) AS BIGINT) FROM queue_head GROUP BY organization"
+# A delayed message has had two positions in its log. System events are not counted.
+_PUBLISHED = """
+    SELECT h.organization, CAST(sum(h.head - h.moved) AS BIGINT) FROM queue_head h WHERE NOT EXISTS (
+        SELECT 1 FROM queue q WHERE q.organization = h.organization AND q.id = h.queue AND q.is_system = 1)
+    GROUP BY h.organization"""
 _ATTEMPTS = "SELECT organization, count(*) FROM attempt WHERE error {} '' GROUP BY organization"
 _OF_SCHEDULES = """
     SELECT s.organization, CAST(sum(s.size) AS BIGINT) FROM schedule s
