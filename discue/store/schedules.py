@@ -9,9 +9,9 @@ import msgspec
 
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Organization
-from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, fits, quotas_of
+from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, fits, quotas_of, reported_use
 from discue.domain.schedule import MissedRunPolicy, Schedule, ScheduleRun, SkipReason, Timing
-from discue.domain.system_events import SKIPPED_AGAIN_MS, ResourceName, ScheduleSkipped
+from discue.domain.system_events import SKIPPED_AGAIN_MS, QuotaNear, ResourceName, ScheduleSkipped
 from discue.store import accounts, message_log, organizations, queues, system_events, tallies
 from discue.store.batch_rows import ENTRY_COLUMNS, entry_values
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
@@ -181,8 +181,8 @@ class PlannedRun(msgspec.Struct, frozen=True):
     entries: tuple[NewEntry, ...]
     last_run: ScheduleRun | None
     next_run_at: int | None
-    event_id: int
-    """A row id for the system event of a skipped run."""
+    event_ids: tuple[int, int, int]
+    """Row ids for system events: of a skipped run, and of each publishing quota."""
 
     @property
     def queue(self) -> QueueKey:
@@ -235,12 +235,14 @@ async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults
             head = await _append(tx, queue, entries, now) if entries else None
             if head is not None:
                 heads[queue] = head
+                await budget.report(tx, now, fresh[0].event_ids[1:])
     return RunResult(heads, is_stale)
 
 
 class _PublishBudget(msgspec.Struct):
     """The messages that an organization may still publish."""
 
+    account: int
     is_active: bool
     quotas: Quotas
     used: PublishUsage
@@ -254,7 +256,7 @@ class _PublishBudget(msgspec.Struct):
             periods = range(tallies.period_of(today), tallies.period_of(today + _DAY_MS))
             messages = await accounts.count_messages(tx, owner.account, periods)
             used = PublishUsage(messages, await accounts.bytes_stored(tx, owner.account))
-        return cls(owner.state == "active", quotas, used)
+        return cls(owner.account, owner.state == "active", quotas, used)
 
     def taken_by(self, planned: PlannedRun) -> PlannedRun:
         """Return the run, without its messages if they exceed the budget."""
@@ -264,6 +266,12 @@ class _PublishBudget(msgspec.Struct):
             return planned.skipped("quota")
         self.used += planned.load
         return planned
+
+    async def report(self, tx: Transaction, now: int, event_ids: Sequence[int]) -> None:
+        """Record the system events of quotas that are nearly used up."""
+        for event_id, (name, quota, used) in zip(event_ids, reported_use(self.quotas, self.used), strict=False):
+            event = QuotaNear(at=now, quota=name, limit=quota, used=used)
+            await system_events.record_quota(tx, self.account, event_id, event)
 
 
 async def _advanced(tx: Transaction, planned: Sequence[PlannedRun]) -> list[NewEntry]:
@@ -292,7 +300,7 @@ async def _report_skipped(tx: Transaction, planned: PlannedRun) -> None:
             scheduled_at=run.scheduled_at,
             reason=run.reason,
         )
-        await system_events.record(tx, seen.organization, planned.event_id, event)
+        await system_events.record(tx, seen.organization, planned.event_ids[0], event)
 
 
 async def _append(tx: Transaction, queue: QueueKey, entries: Sequence[NewEntry], now: int) -> int | None:

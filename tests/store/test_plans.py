@@ -210,7 +210,7 @@ async def _run_schedules(tx: Transaction, queue: Queue) -> None:
     assert await schedules.next_at(tx) is not None
     await schedules.due(tx, NOON)
     entry = NewEntry(public_id(61), JSON_VALUE, b"1")
-    planned = PlannedRun(made, queue.config_version, (entry,), ScheduleRun(NOON, NOON, entry.id), None, 1)
+    planned = PlannedRun(made, queue.config_version, (entry,), ScheduleRun(NOON, NOON, entry.id), None, (1, 2, 3))
     assert (await schedules.run(tx, [planned], NOON)).heads == {(OURS, queue.id): 42}
     await schedules.delete(tx, made)
 

@@ -123,7 +123,7 @@ async def test_schedule_changed_since_it_was_read_does_not_run(world: World) -> 
         msgspec.structs.replace(made, config_version=2, status="disabled", next_run_at=None),
     ):
         await world.store.write(partial(schedules.update, schedule=changed))
-        planned = PlannedRun(made, 1, (), None, None, 1)
+        planned = PlannedRun(made, 1, (), None, None, (1, 2, 3))
         await world.store.write_exclusively(partial(schedules.run, planned=[planned], now=FIRST))
         assert await world.found(made) == changed
 

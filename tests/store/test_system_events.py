@@ -13,7 +13,7 @@ from discue.domain.ids import row_id_at
 from discue.domain.listener_health import Liveness
 from discue.domain.lockout import FAILURES, LockoutSubject
 from discue.domain.model import Listener
-from discue.domain.quotas import QuotaName
+from discue.domain.quotas import QuotaName, Quotas
 from discue.domain.schedule import ScheduleRun, SkipReason
 from discue.domain.system_events import EVENTS, SYSTEM_QUEUE_ALIAS, QuotaNear
 from discue.store import (
@@ -28,7 +28,7 @@ from discue.store import (
     system_events,
     tallies,
 )
-from discue.store.engine import NewMisses
+from discue.store.engine import NewEntry, NewMisses
 from discue.store.events import EventQuery, Occurrence, find
 from discue.store.listeners import HealthRecord, ListenerHealth
 from discue.store.pagination import FIRST_PAGE
@@ -54,6 +54,7 @@ from tests.support.clocks import NOON
 OURS = row_id(1)
 SYSTEM = msgspec.structs.replace(a_queue(OURS, 5, SYSTEM_QUEUE_ALIAS), is_system=True)
 MINUTE = 60_000
+_EVENT_IDS = (row_id(100), row_id(101), row_id(102))
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ async def test_the_first_of_a_series_of_skipped_runs_is_reported(
     made = a_schedule(queue, 50, next_run_at=NOON, last_run=before)
     await store.write(partial(schedules.insert, schedule=made))
     reason: SkipReason = "schema"
-    planned = PlannedRun(made, 1, (), ScheduleRun(NOON, NOON, reason=reason), NOON + MINUTE, row_id(100))
+    planned = PlannedRun(made, 1, (), ScheduleRun(NOON, NOON, reason=reason), NOON + MINUTE, _EVENT_IDS)
     for _ in range(2):
         await store.write_exclusively(partial(schedules.run, planned=[planned], now=NOON))
     expected = {
@@ -203,6 +204,16 @@ async def test_the_first_of_a_series_of_skipped_runs_is_reported(
         "reason": "schema",
     }
     assert await events_of(store) == [expected] * reported
+
+
+async def test_a_quota_that_the_runs_of_schedules_use_is_reported(store: Store, listener: Listener) -> None:
+    quotas, made = Quotas(messages_a_day=5), a_schedule(a_queue(OURS, 10), 50, next_run_at=NOON)
+    await store.write(partial(schedules.insert, schedule=made))
+    entries = tuple(NewEntry(public_id(300 + number), True, b"1") for number in range(4))
+    planned = PlannedRun(made, 1, entries, ScheduleRun(NOON, NOON, entries[-1].id), NOON + MINUTE, _EVENT_IDS)
+    await store.write_exclusively(partial(schedules.run, planned=[planned], now=NOON, defaults=quotas))
+    near = {"type": "quota.near", "at": NOON, "quota": "messages_a_day", "limit": 5, "used": 4}
+    assert await events_of(store) == [near]
 
 
 async def _miss(store: Store, listener: Listener, version: int, since: int, **by_reason: int) -> None:

@@ -83,8 +83,8 @@ class ScheduleRuns:
             elif due.runs and queue is not None:
                 entries = tuple(self._entry(schedule, queue, run, now) for run in due.runs)
                 last_run = ScheduleRun(due.runs[-1], now, entries[-1].id)
-        version, event_id = 0 if queue is None else queue.config_version, self._row_ids.next()
-        return PlannedRun(schedule, version, entries, last_run, next_run_at, event_id)
+        version, next_id = 0 if queue is None else queue.config_version, self._row_ids.next
+        return PlannedRun(schedule, version, entries, last_run, next_run_at, (next_id(), next_id(), next_id()))
 
     async def _queue(self, schedule: Schedule) -> tuple[QueueRecord | None, SkipReason | None]:
         """Return the queue, None if it is deleted, and the reason why it does not accept the schedule's data."""
