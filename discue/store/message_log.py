@@ -109,7 +109,7 @@ WHOLE_LOG: Final = (0, LARGEST)
 """The span of all seqs."""
 
 
-def _columns_of(row: str) -> str:
+def listed_columns(row: str) -> str:
     """Return the columns of a row of the log for `placed`. The size is that of the data."""
     names = ("stored_at", "queue", "seq", "id", "alias", "updated_at", "codec", "published_at", "kind", "origin_seq")
     shared = f"SELECT b.size FROM body b WHERE b.organization = {row}.organization AND b.id = {row}.body_id"
@@ -117,11 +117,13 @@ def _columns_of(row: str) -> str:
     return f"{columns}, coalesce(length({row}.body), ({shared})), {row}.extra"
 
 
-LIST_COLUMNS: Final = _columns_of("log")
+LIST_COLUMNS: Final = listed_columns("log")
 """The columns of `log` for `placed`."""
 _PLACE_IN: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 AND queue = $3"
 _PLACE_OF: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 LIMIT 1"
-_LOG: Final = f"SELECT {_columns_of('listed')} FROM log AS listed WHERE listed.organization = $1 AND listed.queue = $2"
+_LOG: Final = (
+    f"SELECT {listed_columns('listed')} FROM log AS listed WHERE listed.organization = $1 AND listed.queue = $2"
+)
 # The index of aliases covers all that is read of `listed`: otherwise the planner would walk the log.
 _LOG_OF_ALIAS: Final = f"""
     SELECT {LIST_COLUMNS} FROM log AS listed
@@ -137,6 +139,8 @@ _AT: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND queue 
 _OF_IDS: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id IN ({{}})"
 _ENDS: Final = "SELECT tail, head FROM queue_head WHERE organization = $1 AND queue = $2"
 _IDS: Final = "SELECT id, queue, seq FROM log WHERE organization = $1"
+_LIVE_QUEUES: Final = """
+    SELECT id, public_id FROM queue WHERE organization = $1 AND id IN ({}) AND deleted_at IS NULL"""
 _LIVE_QUEUE: Final = "SELECT public_id FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
 
 ABOVE_EVERY_ID: Final = "z" * 22
@@ -155,6 +159,11 @@ class LiveQueues:
     def __init__(self, organization: int) -> None:
         self.organization = organization
         self._known: dict[int, str | None] = {}
+
+    async def learn(self, tx: Transaction, queues: Collection[int]) -> None:
+        """Read several of them at once."""
+        self._known.update(dict.fromkeys(queues))
+        self._known.update(await rows_among(tx, _LIVE_QUEUES, (self.organization,), list(queues)))
 
     async def public_id(self, tx: Transaction, queue: int) -> str | None:
         """Return the public id; None for a deleted queue, whose messages may still exist."""

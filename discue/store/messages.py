@@ -12,6 +12,7 @@ from discue.store import message_filters, message_log, queues
 from discue.store.deliveries import Recipient, find_recipient
 from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import MessageSource, Picked, Several, candidates_of, page_for_listener, with_key
+from discue.store.merged_logs import MergedLogs
 from discue.store.message_log import (
     BODY,
     WAITING,
@@ -235,6 +236,7 @@ async def _of_targets(
     """Return the messages that pass the filters, in the queues or among the messages that `only` names."""
     # An id does not say whether it is that of a queue or of a message: both are looked up.
     found = set(await queues.ids_of(tx, organization, only))
+    await live.learn(tx, found)
 
     async def listed(tx: Transaction, rows: Sequence[Row]) -> list[Row]:
         passing = await _living(tx, _passing(rows, selection), live)
@@ -242,9 +244,13 @@ async def _of_targets(
 
     locate = OneLog(organization, 0).locate
     rows = await listed(tx, await rows_by_id(tx, organization, only))
-    logs = [await _of_log(tx, organization, queue, selection) for queue in sorted(found)]
+    logs: list[Source]
+    if selection.alias is None and found:
+        logs = [await MergedLogs.of(tx, organization, sorted(found), selection)]
+    else:
+        logs = [await _of_log(tx, organization, queue, selection) for queue in sorted(found)]
     merged = Merged([InMemoryRows(rows, locate), *logs], locate)
-    return _EachOnce(organization, merged, len(logs) + 1, listed)
+    return _EachOnce(organization, merged, len(found) + 1, listed)
 
 
 async def _of_recipient(

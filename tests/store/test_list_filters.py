@@ -13,7 +13,17 @@ from discue.store import api_keys, domains, listeners, messages, organizations, 
 from discue.store.engine import Append, NewEntry, Transaction
 from discue.store.pagination import Selection
 from discue.store.store import Store
-from tests.store.rows import a_domain, a_key, a_listener, a_queue, an_organization, public_id, row_id, stored_queue
+from tests.store.rows import (
+    a_domain,
+    a_key,
+    a_listener,
+    a_queue,
+    an_organization,
+    public_id,
+    publish,
+    row_id,
+    stored_queue,
+)
 from tests.store.test_users import a_user
 from tests.store.walks import Pages, check
 from tests.support.clocks import NOON
@@ -182,6 +192,16 @@ async def _messages_confined(store: Store) -> Subject:
     return Subject(lambda tx, selection: messages.page(tx, OURS, selection, only), [each.item for each in mine])
 
 
+async def _messages_of_two_queues(store: Store) -> Subject:
+    """Limit the list to two of three queues, in the order of storing."""
+    owners, published = await _published(store)
+    other = await stored_queue(store, OURS, 12)
+    await publish(store, other, [public_id(number) for number in range(200, 205)], NOON + 115)
+    mine = sorted(published, key=lambda each: (each.item.created_at, each.queue.id, each.item.id))
+    only = {owner.public_id for owner in owners}
+    return Subject(lambda tx, selection: messages.page(tx, OURS, selection, only), [each.item for each in mine])
+
+
 SUBJECTS: tuple[Build, ...] = (
     _organizations,
     _keys,
@@ -195,6 +215,7 @@ SUBJECTS: tuple[Build, ...] = (
     _messages,
     _messages_of_queue,
     _messages_confined,
+    _messages_of_two_queues,
 )
 
 

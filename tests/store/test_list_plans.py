@@ -176,6 +176,25 @@ def _asks_for_an_alias(sql: str) -> bool:
     return re.search(r"(alias|email_key) (= \$|IN)", sql) is not None
 
 
+@pytest.mark.parametrize("store", ["postgres", "sqlite"], indirect=True)
+async def test_logs_of_several_queues_are_read_by_queue_and_seq(store: Store) -> None:
+    queue, _ = await _world(store)
+
+    async def work(tx: Transaction) -> dict[str, Any]:
+        explaining = Explaining(tx) if isinstance(store.engine, SqliteEngine) else ExplainingOnce(tx, index_conditions)
+        for place in PLACES:
+            await messages.page(explaining, OURS, Selection(created_after=NOON, **place), {queue.public_id})
+        return {sql: plan for sql, plan in explaining.plans.items() if "WITH given" in sql}
+
+    plans = await store.write(work)
+    assert len(plans) > 2
+    for sql, plan in plans.items():
+        steps = (
+            list(plan.values()) if isinstance(plan, dict) else [step for step in plan if " l " in step or " x " in step]
+        )
+        assert [step for step in steps if "body" not in step and "seq" not in step] == [], (sql, plan)
+
+
 _STATE_INDEXES = {"missed": "exception_missed", "retrying": "exception_open", "pending": "exception_open"}
 
 

@@ -245,3 +245,23 @@ def test_a_text_that_is_no_id_stands_for_some_time(text: str) -> None:
 
 def test_the_time_of_an_id_is_when_it_was_made() -> None:
     assert created_at(public_id(17)) == NOON + 17
+
+
+async def test_list_of_many_queues_takes_few_statements(store: Store) -> None:
+    owners = [await stored_queue(store, ORGANIZATION, 3_000 + number) for number in range(60)]
+    ids = [public_id(2_000 + number) for number in range(120)]
+    for number, message in enumerate(ids):
+        await publish(store, owners[number % 60], [message], NOON + number)
+    only = {owner.public_id for owner in owners}
+    places: list[dict[str, Any]] = [{}, {"after": ids[80]}, {"before": ids[10]}, {"page": 2}, {"created_after": NOON}]
+    for place in places:
+
+        async def work(tx: Transaction, place: dict[str, Any] = place) -> tuple[int, list[str]]:
+            counting = Counting(tx)
+            page = await messages.page(counting, ORGANIZATION, Selection(per_page=20, **place), only)
+            return counting.statements, [item.id for item in page.items]
+
+        statements, found = await store.read(work)
+        assert statements < 30
+        first = {"after": 79, "before": 30, "page": 99}.get(next(iter(place), ""), 119)
+        assert found == ids[first : first - 20 : -1]

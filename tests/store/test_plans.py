@@ -134,7 +134,9 @@ class ExplainingOnce(Explaining):
             self.plans[sql] = await self._explain_one(self._tx, sql)
 
 
-_BOUNDED = re.compile(r"SCAN (new|step|counted|looked_at|owners|(\d+ )?CONSTANT ROWS?|64-ROW VALUES CLAUSE)")
+_BOUNDED = re.compile(
+    r"SCAN (new|step|counted|looked_at|owners|given|span|(\d+ )?CONSTANT ROWS?|\d+-ROW VALUES CLAUSE)"
+)
 """Reads of rows that a statement brings itself, of a subquery with a LIMIT, or of the owners found so far."""
 
 

@@ -1,0 +1,181 @@
+"""The logs of many queues as one list, in a few statements however many queues there are."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import groupby
+from operator import itemgetter
+from typing import Final
+
+from discue.store.engine import Row, Transaction
+from discue.store.message_log import LogPosition, listed_columns, placed, position_of
+from discue.store.pagination import LARGEST, MERGED_ROWS, Selection, Span, too_far
+from discue.store.tables import rows_among
+
+_AT_ONCE: Final = 128
+
+_ENDS: Final = "SELECT queue, tail, head FROM queue_head WHERE organization = $1 AND queue IN ({})"
+
+
+class MergedLogs:
+    """The messages of several queues that pass the time filters, by position."""
+
+    def __init__(self, organization: int, spans: Mapping[int, Span]) -> None:
+        self._organization = organization
+        self._spans = spans
+        """The seqs of each queue that pass the filters."""
+
+    @classmethod
+    async def of(cls, tx: Transaction, organization: int, queues: Sequence[int], selection: Selection) -> "MergedLogs":
+        spans: dict[int, Span] = dict.fromkeys(queues, (0, LARGEST))
+        if selection.created_after is not None:
+            after = dict.fromkeys(queues, selection.created_after + 1)
+            spans = {
+                queue: (seq - 1, LARGEST) for queue, seq in (await _first_seqs_at(tx, organization, after)).items()
+            }
+        if selection.created_before is not None:
+            before = await _first_seqs_at(tx, organization, dict.fromkeys(queues, selection.created_before))
+            spans = {queue: (low, before[queue]) for queue, (low, _) in spans.items()}
+        return cls(organization, spans)
+
+    async def locate(self, tx: Transaction, public_id: str) -> LogPosition:
+        return await position_of(tx, self._organization, public_id, 0)
+
+    async def older(self, tx: Transaction, bound: LogPosition | None, limit: int, offset: int = 0) -> Sequence[Row]:
+        if offset * len(self._spans) > MERGED_ROWS:
+            raise too_far()
+        spans = self._spans
+        if bound is not None:
+            below = await self._boundaries(tx, bound, 0)
+            spans = {queue: (low, min(high, below[queue])) for queue, (low, high) in spans.items()}
+        return (await self._merged(tx, spans, offset + limit, newest_first=True))[offset:]
+
+    async def newer(self, tx: Transaction, bound: LogPosition, limit: int) -> Sequence[Row]:
+        above = await self._boundaries(tx, bound, 1)
+        spans = {queue: (max(low, above[queue] - 1), high) for queue, (low, high) in self._spans.items()}
+        return await self._merged(tx, spans, limit, newest_first=False)
+
+    async def _boundaries(self, tx: Transaction, bound: LogPosition, side: int) -> dict[int, int]:
+        """Return the seqs at which each log goes on from a position; see `OneLog.boundaries`."""
+        stored_at, own, seq = bound
+        # Messages of one millisecond are ordered by queue.
+        times = {queue: stored_at + (queue < own) for queue in self._spans if queue != own}
+        return {**await _first_seqs_at(tx, self._organization, times), own: seq + side}
+
+    async def _merged(self, tx: Transaction, spans: Mapping[int, Span], limit: int, *, newest_first: bool) -> list[Row]:
+        """Return the first rows of all logs together: as `pagination.Merged`, but with two reads for all of them."""
+        share = min(limit, 2 * limit // max(len(spans), 1) + 2)
+        found = await self._first_of_each(tx, spans, share, newest_first=newest_first)
+        rows = _first([row for part in found.values() for row in part], limit, newest_first=newest_first)
+        if share == limit:
+            return rows
+        shown = {row[0] for row in rows}
+        # Further rows of a log can only be among the first ones if all that was read of it is.
+        more = {queue: spans[queue] for queue, part in found.items() if len(part) == share and part[-1][0] in shown}
+        if not more:
+            return rows
+        others = [row for row in rows if row[0][1] not in more]
+        again = await self._first_of_each(tx, more, limit, newest_first=newest_first)
+        return _first([*others, *(row for part in again.values() for row in part)], limit, newest_first=newest_first)
+
+    async def _first_of_each(
+        self, tx: Transaction, spans: Mapping[int, Span], limit: int, *, newest_first: bool
+    ) -> dict[int, list[Row]]:
+        """Read the first rows of each log, in order."""
+        found: list[Row] = []
+        wanted = [(queue, low, high) for queue, (low, high) in spans.items() if high - low > 1]
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = _padded(wanted[start : start + _AT_ONCE])
+            values = [value for each in some for value in each]
+            sql = _first_rows(len(some), newest_first=newest_first)
+            found += [placed(row) for row in await tx.rows(sql, *values, self._organization, limit - 1)]
+        found.sort(key=lambda row: (row[0][1], row[0][2]), reverse=newest_first)
+        return {queue: list(rows) for queue, rows in groupby(found, key=lambda row: row[0][1])}
+
+
+def _first(rows: Sequence[Row], limit: int, *, newest_first: bool) -> list[Row]:
+    return sorted(rows, key=itemgetter(0), reverse=newest_first)[:limit]
+
+
+async def _first_seqs_at(tx: Transaction, organization: int, times: Mapping[int, int]) -> dict[int, int]:
+    """Return the smallest seq of each queue that was stored at a time or later; above its head if there is none.
+
+    A binary search, as `message_log.last_seq_stored_before`, in all logs at the same time.
+    """
+    ends = {row[0]: (row[1], row[2]) for row in await rows_among(tx, _ENDS, (organization,), list(times))}
+    bounds = {queue: ends.get(queue, (0, 0)) for queue in times}
+    # Usually nothing is that old, which the first look shows.
+    middles = {queue: low + 1 for queue, (low, high) in bounds.items() if low < high}
+    while middles:
+        firsts = await _first_from(tx, organization, {queue: (middles[queue], bounds[queue][1]) for queue in middles})
+        following = {}
+        for queue, middle in middles.items():
+            low, high = bounds[queue]
+            seq, stored_at = firsts.get(queue, (0, LARGEST))
+            low, high = (seq, high) if stored_at < times[queue] else (low, middle - 1)
+            bounds[queue] = low, high
+            if low < high:
+                following[queue] = (low + high + 1) // 2
+        middles = following
+    return {queue: low + 1 for queue, (low, _) in bounds.items()}
+
+
+async def _first_from(
+    tx: Transaction, organization: int, spans: Mapping[int, tuple[int, int]]
+) -> dict[int, tuple[int, int]]:
+    """Return seq and time of the first message of each queue between two seqs, both included."""
+    wanted = [(queue, low, high) for queue, (low, high) in spans.items()]
+    found: dict[int, tuple[int, int]] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = _padded(wanted[start : start + _AT_ONCE])
+        values = [value for each in some for value in each]
+        rows = await tx.rows(_first_seqs(len(some)), *values, organization)
+        found.update({row[0]: (row[1], row[2]) for row in rows})
+    return found
+
+
+def _padded(wanted: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Add spans of no queue up to a power of two, so that few statements are prepared."""
+    return [*wanted, *[(0, 0, 0)] * ((1 << (len(wanted) - 1).bit_length()) - len(wanted))]
+
+
+def _spans(count: int) -> str:
+    """Return a table of `count` queues, each with two seqs, of the first parameters."""
+    # Without a type, PostgreSQL would take the parameters of VALUES for texts.
+    parts = [f"CAST(${number} AS BIGINT)" for number in range(1, 1 + 3 * count)]
+    rows = ", ".join(f"({', '.join(parts[start : start + 3])})" for start in range(0, 3 * count, 3))
+    return f"WITH given (queue, low, high) AS (VALUES {rows})"
+
+
+# SQLite keeps the order of a CROSS JOIN. Otherwise it would walk the whole log, and look for each row among the spans.
+@cache
+def _first_seqs(count: int) -> str:
+    organization = f"${3 * count + 1}"
+    return f"""
+        {_spans(count)}
+        SELECT l.queue, l.seq, l.stored_at FROM given CROSS JOIN log l
+        WHERE l.organization = {organization} AND l.queue = given.queue AND l.seq = (
+            SELECT x.seq FROM log x
+            WHERE x.organization = {organization} AND x.queue = given.queue
+                AND x.seq >= given.low AND x.seq <= given.high
+            ORDER BY x.seq LIMIT 1)"""
+
+
+@cache
+def _first_rows(count: int, *, newest_first: bool) -> str:
+    """Return the statement for the first rows of each span: it finds the last of them, then reads up to it."""
+    order, last, bounds = (
+        ("DESC", "given.low + 1", "l.seq >= span.last AND l.seq < span.high")
+        if newest_first
+        else ("ASC", "given.high - 1", "l.seq <= span.last AND l.seq > span.low")
+    )
+    organization, offset = f"${3 * count + 1}", f"${3 * count + 2}"
+    return f"""
+        {_spans(count)}
+        SELECT {listed_columns("l")} FROM (
+            SELECT given.queue, given.low, given.high, coalesce((
+                SELECT x.seq FROM log x
+                WHERE x.organization = {organization} AND x.queue = given.queue AND x.seq > given.low
+                    AND x.seq < given.high
+                ORDER BY x.seq {order} LIMIT 1 OFFSET {offset}), {last}) AS last
+            FROM given) AS span
+        CROSS JOIN log l WHERE l.organization = {organization} AND l.queue = span.queue AND {bounds}"""
