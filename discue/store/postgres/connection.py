@@ -281,7 +281,7 @@ class PostgresTransaction:
             self.failure = error
             if isinstance(error, (asyncpg.InternalClientError, asyncpg.InvalidCachedStatementError)):
                 self._statements.clear()
-            raise translated(error) from without_data(error)
+            raise translated(error, before_commit=True) from without_data(error)
         finally:
             self.is_asking = False
 

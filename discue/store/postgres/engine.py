@@ -311,7 +311,7 @@ class PostgresEngine:
                 with connection.limited(self._commit_seconds):
                     found = await run(connection)
         except OUTAGES as error:
-            raise self._failure(place, error, reads=True) from without_data(error)
+            raise self._failure(place, error, before_commit=True) from without_data(error)
         if generation != self._connections.generation:
             raise StoreUnavailable(code="not_stored")
         return found
@@ -328,11 +328,11 @@ class PostgresEngine:
             if connection.is_open:
                 await connection.client.execute("COMMIT")
 
-    def _failure(self, place: str, error: Exception, *, reads: bool = False) -> Exception:
+    def _failure(self, place: str, error: Exception, *, before_commit: bool = False) -> Exception:
         if isinstance(error, StoreUnavailable):
             return error
         self._report(place, without_data(error))
-        return translated(error, reads=reads)
+        return translated(error, before_commit=before_commit)
 
 
 async def _transact(connection: ServerConnection, work: Work[T], heads: dict[QueueKey, int]) -> T | Exception:

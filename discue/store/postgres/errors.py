@@ -58,8 +58,11 @@ def concerns_one_part(error: BaseException) -> bool:
     return sqlstate(error)[:2] in (_DATA, _INTEGRITY, _LIMITS)
 
 
-def translated(error: Exception, *, reads: bool = False) -> Exception:
-    """Return the error for callers. The server's message stays in the chain, for the log."""
+def translated(error: Exception, *, before_commit: bool = False) -> Exception:
+    """Return the error for callers. The server's message stays in the chain, for the log.
+
+    `before_commit`: nothing of the transaction can have been committed.
+    """
     if isinstance(error, asyncpg.UniqueViolationError):
         return UniqueViolation()
     if sqlstate(error)[:2] == _DATA:
@@ -67,7 +70,7 @@ def translated(error: Exception, *, reads: bool = False) -> Exception:
     if not isinstance(error, OUTAGES):
         return error
     # Any other error may have come after the server had committed.
-    changed_nothing = reads or is_conflict(error) or isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+    changed_nothing = before_commit or is_conflict(error) or isinstance(error, asyncpg.ReadOnlySQLTransactionError)
     return StoreUnavailable(code="not_stored" if changed_nothing else "")
 
 

@@ -68,14 +68,17 @@ def require_ours(connection: apsw.Connection, path: Path) -> None:
         raise StoreUnusable(f"{path} is another program's database. Name another file.")
 
 
-def translated(error: apsw.Error, path: Path, *, reads: bool = False) -> DiscueError:
-    """Return the error for callers. SQLite's message stays in the chain, for the log."""
+def translated(error: apsw.Error, path: Path, *, before_commit: bool = False) -> DiscueError:
+    """Return the error for callers. SQLite's message stays in the chain, for the log.
+
+    `before_commit`: nothing of the transaction can have been committed.
+    """
     if isinstance(error, apsw.NotADBError):
         return StoreUnusable(f"{path} is not a database of discue. Name another file.")
     if isinstance(error, apsw.CorruptError):
         return StoreUnusable(f"{path} is damaged. Restore it from a backup.")
     # Anything else may have failed after the commit was in the log.
-    return StoreUnavailable(code="not_stored" if reads or isinstance(error, _CHANGED_NOTHING) else "")
+    return StoreUnavailable(code="not_stored" if before_commit or isinstance(error, _CHANGED_NOTHING) else "")
 
 
 def opening_error(error: apsw.Error, path: Path) -> StoreUnusable:

@@ -226,14 +226,14 @@ class SqliteEngine:
                     self._reader.execute("COMMIT")
         except apsw.Error as error:
             self._report("read", error)
-            raise translated(error, self.path, reads=True) from error
+            raise translated(error, self.path, before_commit=True) from error
 
     async def search(self, work: Work[T]) -> T:
         try:
             return await work(_SearchTransaction(self._reader))
         except apsw.Error as error:
             self._report("search", error)
-            raise translated(error, self.path) from error
+            raise translated(error, self.path, before_commit=True) from error
 
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         try:
@@ -243,7 +243,7 @@ class SqliteEngine:
             cursor.close()
         except apsw.Error as error:
             self._report("page", error)
-            raise translated(error, self.path, reads=True) from error
+            raise translated(error, self.path, before_commit=True) from error
         return page
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
