@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 from typing import Final
@@ -16,7 +16,8 @@ from discue.api.body import BodyReader
 from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
 from discue.api.structs import base_url, links_of
 from discue.auth.control_plane_cache import KeyRejected
-from discue.cli.command import Commands, Invocation, add_command, say, utc
+from discue.cli.command import Commands, Invocation, add_command, say
+from discue.cli.delivery_lines import DeliveryLines, DevelopmentLog, ShownDelivery
 from discue.cli.serve import serving, until_stopped
 from discue.config.settings import Settings
 from discue.control import admin, listeners, queues
@@ -191,11 +192,6 @@ class Inbox:
         return failure
 
 
-_COLUMNS: Final = 80
-_SHOWN_CHARACTERS: Final = 2_000
-_INDENT: Final = "  "
-
-
 def _welcome(url: str, key: str, place: str) -> str:
     """Return the text shown at the start. Its commands work in any POSIX shell. `place` is where the data is stored."""
     return dedent(f"""
@@ -234,27 +230,18 @@ def _welcome(url: str, key: str, place: str) -> str:
         """)
 
 
-def receipt(received: ReceivedRequest) -> str:
-    """Return the text shown for a request that the inbox received."""
-    at = utc(received.received_at)
-    good = received.signature == VERIFIED
-    lines = [f"{at:%H:%M:%S} UTC  POST {_INBOX_PATH}, signature {'verified ✓' if good else 'NOT verified ✗'}"]
-    lines += [] if good else [f"({received.signature})"]
-    lines += [f"{name}: {value}" for name, value in received.headers]
-    lines += ["", *received.body[:_SHOWN_CHARACTERS].split("\n")]
-    if len(received.body) > _SHOWN_CHARACTERS:
-        lines.append(f"… {received.bytes} bytes in total")
-    return "\n".join([*_wrapped(lines), ""])
-
-
-def _wrapped(lines: list[str]) -> Iterator[str]:
-    """Yield lines that fit the terminal, with control characters escaped."""
-    for number, line in enumerate(lines):
-        shown = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
-        text = (_INDENT if number else "") + "".join(shown)
-        yield text[:_COLUMNS].rstrip()
-        for start in range(_COLUMNS, len(text), _COLUMNS - 2 * len(_INDENT)):
-            yield 2 * _INDENT + text[start : start + _COLUMNS - 2 * len(_INDENT)]
+def delivery_of(received: ReceivedRequest) -> ShownDelivery:
+    """Return what is shown of a request that the inbox received."""
+    headers, good = dict(received.headers), received.signature == VERIFIED
+    return ShownDelivery(
+        received.received_at,
+        headers.get("discue-queue", ""),
+        headers.get("discue-listener", ""),
+        "signature verified" if good else received.signature.rstrip("."),
+        good,
+        received.body,
+        is_received=True,
+    )
 
 
 _FOLDER: Final = Path(".discue")
@@ -266,7 +253,7 @@ BASE: Final = {
     "show_private_responses": "true",
     "attempt_details": "all",
     "rate_limit": "0",
-    # The terminal belongs to the inbox.
+    # The terminal belongs to deliveries.
     "log_level": "warning",
 }
 
@@ -280,8 +267,8 @@ def add(commands: Commands) -> None:
         run,
         summary="run a development server, with an inbox that shows received messages",
         description="Stores data and a fixed API key in .discue in the working directory; with PostgreSQL, only the "
-        "key. Prints links, and curl commands to start with. Listeners can be on this machine. If the port is in use, "
-        "the next free one is used.",
+        "key. Prints links, curl commands to start with, and a line for each delivery. Listeners can be on this "
+        "machine. If the port is in use, the next free one is used.",
         base=BASE,
     )
 
@@ -332,9 +319,10 @@ async def _develop(invocation: Invocation) -> None:
         key = settings.bootstrap_key or _kept_key(control, _FOLDER / "key")
         principal = await _developer(control, key)
         await _ensure_demo(control, principal, url)
-        worker = Worker(control, log, predecessors=all_predecessors(settings))
+        lines = DeliveryLines(control, principal.organization, url + _INBOX_PATH, log)
+        worker = Worker(control, DevelopmentLog(lines.add, control.clock.now), predecessors=all_predecessors(settings))
         worker.application = Inbox(
-            worker.application, control, principal.organization, lambda received: say(receipt(received))
+            worker.application, control, principal.organization, lambda received: lines.add(delivery_of(received))
         )
         async with serving(invocation, worker) as server:
             say(_welcome(url, key, str(settings.database_path or settings.database_shown)))

@@ -1,3 +1,4 @@
+import io
 import os
 import pty
 import re
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from discue.cli.dev import VERIFIED, ReceivedRequest, receipt
+from discue.cli.delivery_lines import ShownDelivery, has_colour, line_of
 from tests.cli.commands import DISCUE, PATIENCE_SECONDS, Running, environment, request, run, running
+from tests.support.receiver import Reply, receiving
 
 URL = re.compile(r"is ready at (http://\S+)")
 
@@ -51,14 +53,14 @@ def test_printed_commands_work_as_printed(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
         publish, read, listen, create = commands_of(server.out.text)
         assert '"message":{"id":"' in bash(publish)
-        server.out.wait_for(r'signature verified ✓[^{]*\n\n  \{"hello": "world"\}\n')
+        server.out.wait_for(r'demo → inbox, signature verified ✓  \{"hello": "world"\}\n')
         assert r'"body": "{\"hello\": \"world\"}"' in bash(read)
         assert '"secret":"whsec_' in bash(listen)
         assert '"alias":"orders"' in bash(create)
         bash(publish)
         server.out.wait_for_count("signature verified ✓", 3)
 
-    assert "NOT verified" not in server.out.text
+    assert "✗" not in server.out.text
 
 
 def test_printed_links_lead_to_pages(tmp_path: Path) -> None:
@@ -203,7 +205,8 @@ def test_inbox_shows_an_invalid_signature(tmp_path: Path) -> None:
         headers = [f"-H '{name}: {value}'" for name, value in genuine["headers"].items() if "length" not in name]
         bash(f'curl -sS {" ".join(headers)} -d \'{{"hello": "mars!"}}\' {url}/inbox')
         bash(f"curl -sS -d 'no delivery' {url}/inbox")
-        server.out.wait_for("not sent by a listener of this server")
+        server.out.wait_for("demo → inbox, No signature matches ✗")
+        server.out.wait_for("POST /inbox, not sent by a listener of this server ✗  no delivery")
         received = request("GET", f"{url}/inbox", key).json()["received"]
 
     assert [entry["signature"] for entry in received] == [
@@ -229,28 +232,58 @@ def test_inbox_keeps_100_requests_and_rejects_other_methods(tmp_path: Path) -> N
     assert refused.json()["title"] == "Method Not Allowed"
 
 
-def received(body: str, signature: str = VERIFIED) -> ReceivedRequest:
-    return ReceivedRequest(1_750_000_000_000, signature, [("webhook-id", "x" * 200)], len(body.encode()), body)
+def delivered(rest: str, *, is_good: bool = True) -> ShownDelivery:
+    result = "signature verified" if is_good else "attempt 1 failed"
+    return ShownDelivery(1_750_000_000_000, "q", "l", result, is_good, rest)
 
 
-def test_shown_request_is_wrapped_and_cut() -> None:
-    lines = receipt(received("word " * 1_000)).splitlines()
-
-    assert max(map(len, lines)) <= 80
-    assert len(lines) < 40
-    assert "… 5000 bytes in total" in lines[-1]
-
-
-def test_shown_request_escapes_control_characters() -> None:
-    text = receipt(received("\x1b[2J\x07\r\u202eevil\nnext line"))
-
-    assert re.search(r"[^\n -~✓]", text) is None
-    assert r"\x1b[2J\x07\r\u202eevil" in text
-    assert "\n  next line" in text
+def test_line_of_a_delivery_fits_the_terminal() -> None:
+    for columns in (80, 132):
+        line = line_of(delivered("word " * 1_000), "demo → inbox", columns=columns)
+        assert (len(line), line[-1]) == (columns, "…")
+    assert len(line_of(delivered("x"), "q" * 64 + " → " + "l" * 64)) < 170
 
 
-def test_shown_request_marks_an_invalid_signature() -> None:
-    first, second, *_ = receipt(received("", "too old")).splitlines()
+def test_line_of_a_delivery_escapes_control_characters() -> None:
+    line = line_of(delivered("\x1b[2J\x07\r\u202eevil\nnext line"), "demo → inbox", columns=200)
 
-    assert first.endswith("signature NOT verified ✗")
-    assert second == "  (too old)"
+    assert re.search(r"[^ -~✓→]", line) is None
+    assert line.endswith(r"\x1b[2J\x07\r\u202eevil\nnext line")
+
+
+def test_line_of_a_delivery_is_coloured_by_its_result() -> None:
+    lines = [line_of(delivered("x", is_good=good), "a → b", is_coloured=True) for good in (True, False)]
+
+    assert "a → b, \x1b[32msignature verified ✓\x1b[0m  x" in lines[0]
+    assert "a → b, \x1b[31mattempt 1 failed ✗\x1b[0m  x" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_coloured"),
+    [({}, True), ({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_colour_is_for_terminals_without_no_color(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], *, is_coloured: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours), os.fdopen(theirs, "w") as terminal:
+        assert has_colour(terminal) is is_coloured
+    assert not has_colour(io.StringIO())
+
+
+def test_attempts_of_any_listener_are_shown(tmp_path: Path) -> None:
+    with developing(tmp_path) as server, receiving("127.0.0.1") as receiver:
+        url, key = place(server), server.key
+        well, badly = receiver.endpoint(), receiver.endpoint(Reply(503))
+        for alias, endpoint in (("billing", well), ("audit", badly)):
+            fields = {"notify_url": endpoint.url, "retry": {"attempts": 1}}
+            request("PUT", f"{url}/queues/orders", key)
+            assert request("PUT", f"{url}/queues/orders/listeners/{alias}", key, fields).status_code == 200
+        message = request("POST", f"{url}/queues/orders/messages", key, {"data": 1}).json()["message"]["id"]
+        server.out.wait_for(rf"orders → billing, 200 in \d+ ms ✓  {message}\n")
+        server.out.wait_for(r"orders → audit, attempt 1 failed ✗  The listener responded with 503")
+        assert server.log.text == ""

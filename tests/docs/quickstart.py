@@ -23,7 +23,7 @@ _CHANGING = (
     (r"\b[0-9A-Za-z]{43}\b", "CONTENT"),
     (r"\b1\d{12}\b", "MILLISECONDS"),
     (r"\b1\d{9}\b", "SECONDS"),
-    (r"\b\d\d:\d\d:\d\d UTC", "CLOCK"),
+    (r"\b\d\d:\d\d:\d\d\b", "CLOCK"),
     (r"discue([ /])\d+\.\d+\.\d+", r"discue\1VERSION"),
 )
 

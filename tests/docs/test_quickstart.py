@@ -21,7 +21,7 @@ def test_commands_of_the_quickstart_and_the_readme_work_as_pasted(tmp_path: Path
             publish, *_ = re.findall(r"^curl .*?(?=^```)", README.read_text(), re.MULTILINE | re.DOTALL)
             session.play(Block("run", "", publish))
             assert '"message":{"id":"' in session.play(Block("prints", "", ""))
-            session.play(Block("dev", "", '  {"hello": "world"}'))
+            session.play(Block("dev", "", '15:58:51 demo → inbox, signature verified ✓  {"hello": "world"}'))
         finally:
             session.close()
         assert dev.stop() == 0
