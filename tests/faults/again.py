@@ -7,7 +7,8 @@ from typing import Any
 
 from tests.faults.client import Answer, Client, Lost, expect_busy
 from tests.faults.history import Published, Replayed
-from tests.faults.load import Load, Tenant
+from tests.faults.load import Load
+from tests.faults.plan import Tenant
 
 _REDELIVERIES_APART_SECONDS = 3.0
 _LOOKS_APART_SECONDS = 0.2

@@ -2,7 +2,8 @@
 
 `source` is the address that it sends from, so that a receiver knows the worker. `clock` is a file that holds by how
 many milliseconds its wall clock is wrong. `migrations` is how many migrations it knows beyond its own. `retries` are
-the seconds between attempts. `dies` is a file: where there is none, the server dies once it has stored what came with
+the seconds between attempts, `runs` those between the runs of every schedule, and `probes` those between the liveness
+probes of a listener. `dies` is a file: where there is none, the server dies once it has stored what came with
 an idempotency key, before anybody hears of it, and leaves that file. `largest` is how many bytes its files may have.
 `bug` is one of `broken.BUGS`.
 """
@@ -16,13 +17,14 @@ import ssl
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from discue.cli.main import main
 from discue.control.context import ControlContext
 from discue.dispatch import delivery_rules
-from discue.domain import clock
+from discue.domain import clock, listener_health, schedule
 from discue.domain.clock import SystemClock
 from discue.domain.egress import IPAddress, Target
 from discue.domain.retry import RetryPolicy
@@ -97,6 +99,16 @@ def retry_after(seconds: str) -> None:
     put(delivery_rules, "DEFAULT_RETRY_POLICY", policy)
 
 
+def run_every(seconds: str) -> None:
+    apart_ms = int(seconds) * 1_000
+    put(schedule, "_ticks", lambda _timing, instant: count((instant // apart_ms + 1) * apart_ms, apart_ms))
+
+
+def probe_every(seconds: str) -> None:
+    for name in ("PROBE_INTERVAL_MS", "RECOVERY_INTERVAL_MS"):
+        put(listener_health, name, int(seconds) * 1_000)
+
+
 def die_with_a_key(marker: str) -> None:
     append, append_to_topic, write = Store.append, Store.append_to_topic, ControlContext.write
 
@@ -134,6 +146,8 @@ ALTERATIONS: Mapping[str, Callable[[str], None]] = {
     "clock": follow_clock,
     "migrations": know_more_migrations,
     "retries": retry_after,
+    "runs": run_every,
+    "probes": probe_every,
     "dies": die_with_a_key,
     "largest": limit_files,
     "bug": lambda name: BUGS[name](),

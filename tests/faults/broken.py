@@ -10,10 +10,11 @@ import msgspec
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.crypto import signing
-from discue.dispatch import registry
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules
+from discue.dispatch.jobs import scheduler
 from discue.dispatch.lane import endpoint, limits
+from discue.dispatch.lane.breaker import CircuitBreaker
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.handover import InheritedRequests
@@ -25,10 +26,11 @@ from discue.dispatch.pull.session import PullSession
 from discue.dispatch.registry import LaneRegistry
 from discue.domain.messages import Entry
 from discue.domain.rate import TokenBucket
+from discue.domain.schedule import DueRuns, MissedRunPolicy, Schedule, due_runs
 from discue.domain.window import Window
 from discue.sending.connection import Connection
 from discue.sending.sender import Sender
-from discue.store import cursors, pull_leases
+from discue.store import cursors, message_log, pull_leases, workers
 from discue.store import listeners as store_listeners
 from discue.store.engine import Append, Appended, CursorKey, Row, Settle, TopicAppend, Transaction
 from discue.store.postgres.pool import ServerConnection
@@ -36,6 +38,7 @@ from discue.store.store import Store
 
 _LATE_SECONDS = 0.05
 _LEASES_MS = 60_000
+_EARLY_MS = 500
 
 
 def put(place: object, name: str, value: object) -> None:
@@ -74,7 +77,7 @@ def starts_at_the_head() -> None:
         )
         return won
 
-    put(registry, "claim", claim_at_head)
+    put(workers, "claim", claim_at_head)
 
 
 def gives_old_messages_to_new_listeners() -> None:
@@ -241,6 +244,22 @@ def writes_again_what_a_reused_connection_lost() -> None:
     put(Sender, "on_lost", on_lost)
 
 
+def delivers_delayed_messages_early() -> None:
+    due = message_log.due_messages
+
+    async def early(tx: Transaction, now: int) -> list[message_log.DueMessage]:
+        return await due(tx, now + _EARLY_MS)
+
+    put(message_log, "due_messages", early)
+
+
+def forgets_missed_runs() -> None:
+    def newest(schedule: Schedule, now: int) -> DueRuns:
+        return due_runs(msgspec.structs.replace(schedule, missed=MissedRunPolicy()), now)
+
+    put(scheduler, "due_runs", newest)
+
+
 def never_expires() -> None:
     put(DeliveryRules, "_drop_reason", lambda *_of: "")
     put(Sender, "_is_expired", lambda _self, _request: False)
@@ -262,6 +281,7 @@ _REPLACED: Mapping[str, tuple[object, str, object]] = {
     ),
     "never_says_how_far_a_replay_is": (ReplayCursorState, "_replay_step", lambda _self: None),
     "sends_replays_beside_the_limits": (FairShare, "may_start", lambda _self, _lane: True),
+    "sends_to_inactive_listeners": (CircuitBreaker, "allows", lambda _self, _in_flight: True),
     "lets_everything_through_its_filters": (DeliveryRules, "_accepts", lambda _self, _entry: True),
 }
 """Bugs that take the place of one function: where it is, its name, and what is done instead."""

@@ -15,13 +15,18 @@ from tests.faults.promises import (
     delays,
     deletions,
     deliveries,
+    due,
     expiry,
     filters,
+    inactive,
+    logs,
     order,
     pace,
     pulls,
     repeats,
     replays,
+    routes,
+    runs,
 )
 
 _NAMED_FAULTS = 10
@@ -59,6 +64,12 @@ _PROMISES = (
     replays.ordered,
     replays.late,
     replays.nothing_missed,
+    due.early,
+    routes.whole,
+    runs.published,
+    runs.late,
+    inactive.spared,
+    logs.explained,
 )
 
 

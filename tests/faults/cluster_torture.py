@@ -9,12 +9,13 @@ import msgspec
 
 from tests.faults.fleet import LEASE_SECONDS, Fleet, fleet_of
 from tests.faults.history import History
-from tests.faults.load import Load, LoadPlan
+from tests.faults.load import Load
 from tests.faults.nemesis.field import Field
 from tests.faults.nemesis.schedule import EVERY_KIND, Strike, strike_for
+from tests.faults.plan import LoadPlan
 from tests.faults.receiver import Receiver
 from tests.faults.recorder import Recorder
-from tests.faults.running import MAX_IN_FLIGHT, TIMEOUT_SECONDS, run_under_load, watch_the_machine
+from tests.faults.running import ALTERATIONS, MAX_IN_FLIGHT, TIMEOUT_SECONDS, run_under_load, watch_the_machine
 from tests.faults.stocktaking import take_stock
 from tests.support.postgres.standby import Pair
 
@@ -37,6 +38,7 @@ LOAD = LoadPlan(
     deletes=True,
     is_paced=True,
     replays_apart_seconds=2.0,
+    has_more=True,
 )
 
 
@@ -66,10 +68,10 @@ async def torture(folder: Path, pair: Pair, plan: ClusterPlan, history: History)
         delivery_timeout_seconds=TIMEOUT_SECONDS,
         drain_timeout_seconds=_DRAIN_SECONDS,
     )
-    fleet.bug = plan.bug
+    fleet.bug, fleet.alterations = plan.bug, ALTERATIONS
     recorder = Recorder(history, _MOST_OWED)
     load = Load(plan.load, fleet, recorder, choices)
-    async with Receiver(load.respond, keep=False) as receiver, fleet_of(fleet):
+    async with Receiver(load.respond, load.probed, keep=False) as receiver, fleet_of(fleet):
         await load.prepare(receiver.url)
         field = Field(fleet, pair, load, choices)
         watching = asyncio.ensure_future(watch_the_machine(recorder, fleet.workers))

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,7 @@ class Worker:
         self.source = f"127.0.0.{11 + number}"
         self.migrations = 0
         self.bug = ""
+        self.alterations: Mapping[str, object] = {}
         self.clock = WrongClock(folder / f"clock-{number}")
         addresses = ",".join(f"{HOST}:{link.port}" for link in links)
         url = f"postgresql://{USER}@{addresses}/{database}?target_session_attrs=read-write"
@@ -65,6 +66,7 @@ class Worker:
             "retries": RETRIES,
             "migrations": str(self.migrations),
             "bug": self.bug,
+            **self.alterations,
         }
         words = [f"{name}={value}" for name, value in alterations.items() if value]
         self.product.command = ("-m", "tests.faults.altered", *words)
@@ -117,6 +119,8 @@ class Fleet:
         self.members: list[Worker] = []
         self.suspected: dict[int, float] = {}
         self.bug = ""
+        self.alterations: Mapping[str, object] = {}
+        """Alterations of the workers, apart from a bug: names and values of `altered`."""
         self.workers = tuple(range(workers))
         # Somebody always does, or is being started: clients try again.
         self.serving = asyncio.Event()
@@ -133,7 +137,7 @@ class Fleet:
             for number in self.workers:
                 links = [await opening.enter_async_context(TappedProxy(HOST, port)) for port in self._ports]
                 worker = Worker(number, self.folder, links, self._database, **self._settings)
-                worker.bug = self.bug
+                worker.bug, worker.alterations = self.bug, self.alterations
                 opening.push_async_callback(worker.product.kill)
                 self.members.append(worker)
             await asyncio.gather(*(worker.start() for worker in self.members))

@@ -13,10 +13,11 @@ NEVER = 0
 
 
 class Wish(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Options of a published message. `expires_at` is wall-clock time in seconds, 0 for none."""
+    """Options of a published message. Its times are wall-clock time in seconds, 0 for none."""
 
     key: str = ""
     expires_at: float = 0.0
+    due_at: float = 0.0
 
 
 class Deletion(msgspec.Struct):
@@ -30,7 +31,8 @@ class Deletion(msgspec.Struct):
 class Published(msgspec.Struct):
     """A publish of one message or a batch. `answered` is set only if its 200 arrived; else the outcome is unknown.
 
-    `wishes` are empty, or one for each message. `deletions` are by id.
+    `wishes` are empty, or one for each message. `deletions` are by id. A publish to a topic has a record for each of
+    the queues that its channels chose, which are `routes`.
     """
 
     queue: str
@@ -41,6 +43,7 @@ class Published(msgspec.Struct):
     answered_at: float = 0.0
     wishes: tuple[Wish, ...] = ()
     deletions: dict[str, Deletion] = {}
+    routes: tuple[str, ...] = ()
 
     @property
     def lasting(self) -> tuple[str, ...]:
@@ -192,12 +195,55 @@ class Counts(msgspec.Struct):
     start_seq: int
 
 
+class Run(msgspec.Struct, frozen=True):
+    """A message that a schedule published for its run at a time, in milliseconds of the wall clock."""
+
+    schedule: str
+    run_at: int
+
+
 class Log(msgspec.Struct):
     """A queue's log at the end: the last seq given, the ids in it, in their order, and when some of them expire."""
 
     head: int
     ids: tuple[str, ...]
     expiries: dict[str, float] = {}
+    moved: int = 0
+    """How many were delayed, and have taken a second seq when they were due."""
+    runs: list[Run] = []
+
+
+class Scheduled(msgspec.Struct):
+    """A schedule with a run every `apart_ms` milliseconds. It has an id only if the response to its creation arrived.
+
+    When it was last asked for, at `looked_at`, `reached` was its next run, in milliseconds of the wall clock.
+    """
+
+    queue: str
+    body: str
+    apart_ms: int
+    sent_at: float
+    id: str = ""
+    first_run: int = 0
+    looked_at: float = 0.0
+    reached: int = 0
+    deleted_at: float = 0.0
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """A liveness probe of a listener, and how that answered it."""
+
+    name: str
+    at: float
+    is_alive: bool
+
+
+class SeenInactive(msgspec.Struct, frozen=True):
+    """The service showed a listener as inactive, to a request sent and answered at these times."""
+
+    name: str
+    sent_at: float
+    answered_at: float
 
 
 class Pulling(msgspec.Struct):
@@ -273,6 +319,12 @@ class History(msgspec.Struct):
     """The ordered queues in which a missed message blocks its key until it is redelivered."""
     trimmed: list[str] = []
     """The queues of which messages are deleted. Nothing expires there, and nothing is replayed or missed."""
+    delaying: list[str] = []
+    """The queues in which some messages are delayed. Nothing expires or is deleted there."""
+    schedules: list[Scheduled] = []
+    probes: list[Probe] = []
+    """The probes of listeners that are down for a while."""
+    inactive: list[SeenInactive] = []
     replays: list[Replayed] = []
     replay_counts: dict[str, ReplayCounts] = {}
     said: dict[int, list[str]] = {}

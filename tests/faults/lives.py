@@ -6,7 +6,8 @@ from itertools import cycle
 from typing import Any
 
 from tests.faults.client import Client, Lost
-from tests.faults.load import Load, Tenant
+from tests.faults.load import Load
+from tests.faults.plan import Tenant
 
 _PROBES_APART_SECONDS = 0.1
 _PROBES = 25

@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 from zlib import crc32
-
-import msgspec
 
 from tests.faults.client import KEY, Answer, Client, Lost, expect_busy
 from tests.faults.consumers import CONSUMERS, Consumers
-from tests.faults.history import Rate, Wish
+from tests.faults.history import Probe, Rate, Wish
+from tests.faults.plan import LoadPlan, Site, Tenant
 from tests.faults.receiver import HANG_UP, Delivered
 from tests.faults.recorder import Recorder
 
@@ -30,6 +29,9 @@ _REFUSED = {401, 404}
 _ORDERED_LISTENERS = ("ordered", "ordered")
 _OFTEN = [1, 1, 1, 1, 2, 2, 3, 3, 4, 4]
 _FAILURES = 2
+_DOWN = 503
+_PROBED = ("ailing", "steady")
+"""Kinds of listeners with a liveness URL."""
 _SORTS = "abc"
 _KEYS = ("", "a", "b", "c", "d", "e")
 _KEYED_APART_SECONDS = 0.2
@@ -39,66 +41,6 @@ _RATE = Rate(per_second=4.0, burst=40)
 _BURST = 80
 _BURSTS_APART_SECONDS = 26.0
 _LOOKS_APART_SECONDS = 0.2
-
-
-class Site(Protocol):
-    """The service under test: one worker or several."""
-
-    @property
-    def serving(self) -> asyncio.Event:
-        """Set while somebody does."""
-        ...
-
-    @property
-    def workers(self) -> Sequence[int]: ...
-
-    def client(self, key: str = KEY) -> Client:
-        """Return a client of the worker that serves when it connects."""
-        ...
-
-    def client_of(self, worker: int, key: str = KEY) -> Client: ...
-
-    def worker_at(self, source: str) -> int:
-        """The worker that sends from an address."""
-        ...
-
-
-class LoadPlan(msgspec.Struct, frozen=True):
-    """How much of everything. With a `pause_seconds`, each producer waits about so long before each message."""
-
-    organizations: int = 0
-    queues: int = 3
-    producers: int = 12
-    batch_producers: int = 3
-    listeners: tuple[str, ...] = ("steady", "slow", "flaky", "lossy", "picky")
-    pause_seconds: float = 0.0
-    brief_listeners: int = 3
-    ordered_producers: int = 0
-    """Producers of the ordered queue, which exists only if there are any."""
-    pullers: int = 0
-    """Queues of each organization whose messages are pulled, too: the ordered one comes first."""
-    deletes: bool = False
-    """Whether there is a queue of which messages are deleted."""
-    is_paced: bool = False
-    """Whether there is a queue whose listener has a rate limit."""
-    asks_again: bool = True
-    """Whether replays and redeliveries are asked for."""
-    replays_apart_seconds: float = 0.3
-    paced_share: float = 0.1
-    """Share of the replays that go to the listener with a rate limit."""
-
-
-class Tenant(msgspec.Struct):
-    """An organization, a key of it that may do everything, and its queues."""
-
-    organization: str
-    key: str
-    queues: list[str] = []
-    ordered: str = ""
-    paced: str = ""
-    trimmed: str = ""
-    redelivered: list[str] = []
-    """Ordered queues whose listeners miss messages, which are redelivered. Nothing expires there."""
 
 
 class Load:
@@ -111,7 +53,14 @@ class Load:
         self.tenants: list[Tenant] = []
         self.numbers = count(1)
         self.is_gentle = False
-        """While it is, no listener fails a message, and consumers acknowledge all they get."""
+        """While it is, no listener fails a message, none falls ill, and consumers acknowledge all they get."""
+        self.down: set[str] = set()
+        """The listeners that are down, by name."""
+        self.unwell: set[str] = set()
+        """Listeners that are down, or were, so that the service may still take them for inactive."""
+        self.recovered = asyncio.Event()
+        """Set while none is unwell."""
+        self.recovered.set()
         self.plan = plan
         self._tried: Counter[tuple[str, str, str]] = Counter()
         self._url: Callable[[str], str] = str
@@ -123,7 +72,9 @@ class Load:
         Half of the failures are connections that end after the request was read, without a response.
         """
         status = 200
-        if delivered.path.startswith("slow"):
+        if delivered.path in self.down:
+            status = _DOWN
+        elif delivered.path.startswith("slow"):
             await asyncio.sleep(_SLOW_SECONDS)
         elif delivered.path.startswith("straggling"):
             await asyncio.sleep(_STRAGGLER_SECONDS if _is_one_of(_STRAGGLERS, delivered) else 0)
@@ -131,6 +82,13 @@ class Load:
             status = HANG_UP if _is_one_of(_ABRUPT_SHARE, delivered) else 500
         self.recorder.received(delivered, status, self.site.worker_at(delivered.source))
         return status
+
+    def probed(self, name: str) -> int:
+        """Answer a liveness probe."""
+        is_alive = name not in self.down
+        if name.startswith("ailing"):
+            self.recorder.history.probes.append(Probe(name, time.monotonic(), is_alive))
+        return 200 if is_alive else _DOWN
 
     def _fails(self, delivered: Delivered) -> bool:
         """Whether this is one of the first attempts, or of those in a replay, that a listener fails for a message.
@@ -154,9 +112,9 @@ class Load:
         for tenant in self.tenants:
             client = self.site.client(tenant.key)
             for _ in range(self.plan.queues):
-                tenant.queues.append(await self._lay_queue(client, tenant, self.plan.listeners))
+                tenant.queues.append(await self.lay_queue(client, tenant, self.plan.listeners))
             if self.plan.ordered_producers:
-                tenant.ordered = await self._lay_queue(client, tenant, _ORDERED_LISTENERS, ordered=True)
+                tenant.ordered = await self.lay_queue(client, tenant, _ORDERED_LISTENERS, ordered=True)
                 self.recorder.history.ordered.append(tenant.ordered)
                 for on_missed in ("pass", "block") if self.plan.asks_again else ():
                     await self._lay_redelivered(client, tenant, on_missed)
@@ -165,9 +123,9 @@ class Load:
                 await consumers.register(client)
                 self._consumers.append((tenant, consumers))
             if self.plan.is_paced:
-                tenant.paced = await self._lay_queue(client, tenant, ("paced",))
+                tenant.paced = await self.lay_queue(client, tenant, ("paced",))
             if self.plan.deletes:
-                tenant.trimmed = await self._lay_queue(client, tenant, ("steady", "slow"))
+                tenant.trimmed = await self.lay_queue(client, tenant, ("steady", "slow"))
                 self.recorder.history.trimmed.append(tenant.trimmed)
             client.close()
 
@@ -180,13 +138,13 @@ class Load:
 
     async def _lay_redelivered(self, client: Client, tenant: Tenant, on_missed: str) -> None:
         history = self.recorder.history
-        queue = await self._lay_queue(client, tenant, ("ordered-lossy",), ordered=True, on_missed=on_missed)
+        queue = await self.lay_queue(client, tenant, ("ordered-lossy",), ordered=True, on_missed=on_missed)
         tenant.redelivered.append(queue)
         history.ordered.append(queue)
         if on_missed == "block":
             history.blocking.append(queue)
 
-    async def _lay_queue(
+    async def lay_queue(
         self, client: Client, tenant: Tenant, kinds: Sequence[str], *, ordered: bool = False, on_missed: str = "pass"
     ) -> str:
         sent = self.recorder.tick()
@@ -284,7 +242,7 @@ class Load:
 
     async def publish(self, client: Client, queue: str, size: int = 1, wishes: Sequence[Wish] = ()) -> None:
         """Publish one message or a batch. Raises Lost if the response says that another worker may succeed."""
-        bodies = [_body(next(self.numbers)) for _ in range(size)]
+        bodies = [body_of(next(self.numbers)) for _ in range(size)]
         published = self.recorder.sending(queue, bodies, wishes)
         asked = [_asked(wish) for wish in wishes] or [{}] * size
         messages = [{"data": body, **fields} for body, fields in zip(bodies, asked, strict=True)]
@@ -307,10 +265,10 @@ class Load:
             async with asyncio.timeout(within_seconds):
                 for tenant in self.tenants:
                     client = self.site.client(tenant.key)
-                    while tenant.ordered and await self._has_waiting_soon(client, tenant.ordered):
+                    while tenant.ordered and await self.has_waiting_soon(client, tenant.ordered):
                         pass
 
-    async def _has_waiting_soon(self, client: Client, queue: str) -> bool:
+    async def has_waiting_soon(self, client: Client, queue: str) -> bool:
         await asyncio.sleep(_LOOKS_APART_SECONDS)
         try:
             answer = await client.ask("GET", f"/queues/{queue}/listeners")
@@ -350,9 +308,13 @@ class Load:
         attempts = {"lossy": 1, "ordered-lossy": 2}.get(kind, 0)
         listener = self.recorder.creating(name, queue, rate, sort, attempts)
         url = self._url(name)
-        fields: dict[str, object] = {"notify_url": url, "liveness_url": url}
+        fields: dict[str, object] = {"notify_url": url}
+        if kind in _PROBED:
+            fields["liveness_url"] = url
         if kind == "ordered":
             fields["retry"] = _OFTEN
+        if kind == "ailing":
+            fields["retry"] = {"schedule": [1], "attempts": 100}
         if attempts:
             fields["retry"] = {"schedule": [2], "attempts": attempts}
         if sort:
@@ -392,14 +354,15 @@ class Load:
             self.refused(answer, address)
 
 
-def _body(number: int) -> str:
+def body_of(number: int) -> str:
     return f'{{"number": {number}, "sort": "{_SORTS[number % len(_SORTS)]}", "filling": "{"ä" * 60}"}}'
 
 
 def _asked(wish: Wish) -> dict[str, object]:
     """The fields of a message."""
     fields: dict[str, object] = {"key": wish.key} if wish.key else {}
-    return {**fields, "expires_at": round(wish.expires_at * 1_000)} if wish.expires_at else fields
+    times = {"expires_at": wish.expires_at, "deliver_at": wish.due_at}
+    return fields | {name: round(at * 1_000) for name, at in times.items() if at}
 
 
 def _is_one_of(many: int, delivered: Delivered) -> bool:

@@ -6,8 +6,8 @@ import os
 import resource
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -188,13 +188,3 @@ class Product:
                 return await work
         except TimeoutError:
             raise Ended(f"nothing within {PATIENCE_SECONDS} s; it said:\n{''.join(self.lines)}") from None
-
-
-@asynccontextmanager
-async def running(folder: Path, database: str, **settings: Any) -> AsyncIterator[list[Product]]:
-    """Run two products on one PostgreSQL, or one on a file."""
-    async with AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(Product(folder, database=database, **settings))
-            for _ in range(2 if database.startswith("postgresql") else 1)
-        ]

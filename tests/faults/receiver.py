@@ -32,6 +32,14 @@ Respond = Callable[[Delivered], Awaitable[int]]
 """Returns the status to respond with. The service waits while it runs."""
 
 
+Probed = Callable[[str], int]
+"""Returns the status to respond to a liveness probe of a listener with."""
+
+
+def alive(_path: str) -> int:
+    return 200
+
+
 async def acknowledge(_delivered: Delivered) -> int:
     return 200
 
@@ -39,8 +47,9 @@ async def acknowledge(_delivered: Delivered) -> int:
 class Receiver:
     """An HTTP server for deliveries, on loopback."""
 
-    def __init__(self, respond: Respond = acknowledge, *, keep: bool = True) -> None:
+    def __init__(self, respond: Respond = acknowledge, probed: Probed = alive, *, keep: bool = True) -> None:
         self.respond = respond
+        self._probed = probed
         self._keep = keep
         self.delivered: list[Delivered] = []
         self._awaited: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
@@ -123,8 +132,8 @@ class Receiver:
         """Answer one request. Returns whether the connection stays open."""
         request = await read_request(reader, 0)
         if request.line.startswith("GET "):
-            # A probe: whatever becomes of deliveries, their listener lives.
-            writer.write(b"HTTP/1.1 200 Alive\r\ncontent-length: 0\r\n\r\n")
+            status = self._probed(request.line.split()[1].lstrip("/"))
+            writer.write(b"HTTP/1.1 %d Probed\r\ncontent-length: 0\r\n\r\n" % status)
             return True
         source = str(writer.get_extra_info("peername")[0])
         delivered = Delivered(

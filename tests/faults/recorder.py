@@ -50,8 +50,10 @@ class Recorder:
         self._awaited.append((self._tick + events, reached))
         await reached
 
-    def sending(self, queue: str, bodies: Sequence[str], wishes: Sequence[Wish] = ()) -> Published:
-        published = Published(queue, tuple(bodies), self._next(), wishes=tuple(wishes))
+    def sending(
+        self, queue: str, bodies: Sequence[str], wishes: Sequence[Wish] = (), routes: Sequence[str] = ()
+    ) -> Published:
+        published = Published(queue, tuple(bodies), self._next(), wishes=tuple(wishes), routes=tuple(routes))
         self._bodies.update(zip(bodies, bodies, strict=True))
         self.history.publishes.append(published)
         return published

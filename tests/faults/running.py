@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.again import Again
+from tests.faults.ailing import PROBES_APART_SECONDS, Ailing
 from tests.faults.checker import CheckResult, check_history
 from tests.faults.history import Bounds, History
 from tests.faults.lives import Lives
 from tests.faults.load import Load
 from tests.faults.recorder import Recorder
+from tests.faults.timing import RUNS_APART_SECONDS, Timing
+from tests.faults.topics import Topics
 
+ALTERATIONS = {"runs": RUNS_APART_SECONDS, "probes": PROBES_APART_SECONDS}
+"""How servers under this load differ, so that everything happens within seconds."""
 MAX_IN_FLIGHT = 25
 TIMEOUT_SECONDS = 5
 _BEAT_SECONDS = 0.1
@@ -50,12 +55,18 @@ async def run_under_load(
 ) -> None:
     """Run `work` under everything that a load does, then let everything arrive. The checker names what does not."""
     again = Again(load)
-    await under_load([*load.tasks(), *Lives(load).tasks(), *again.tasks(), *others], work)
+    timing = Timing(load)
+    more: Sequence[Topics | Timing | Ailing] = (Topics(load), timing, Ailing(load)) if load.plan.has_more else ()
+    for each in more:
+        await each.prepare()
+    tasks = [task for each in (load, Lives(load), again, *more) for task in each.tasks()]
+    await under_load([*tasks, *others], work)
     await again.until_everything_came(patience_seconds)
     with suppress(TimeoutError):
         async with asyncio.timeout(patience_seconds):
             await load.recorder.settled.wait()
     await load.pull_what_is_left(patience_seconds)
+    await timing.finish(patience_seconds)
 
 
 async def watch_the_machine(recorder: Recorder, workers: Sequence[int]) -> None:

@@ -1,8 +1,12 @@
 """The content of the store at the end: every log, and the counts of the remaining listeners."""
 
-from discue.store.engine import Transaction
+from collections.abc import Iterable, Iterator
+
+from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
+from discue.domain.messages import decode_options
+from discue.store.engine import Row, Transaction
 from discue.store.listeners import read_counts_of
-from tests.faults.history import Counts, History, Log, Recorded, ReplayCounts
+from tests.faults.history import Counts, History, Log, Recorded, ReplayCounts, Run
 from tests.faults.logs import read_from
 
 _CURSORS = """
@@ -13,7 +17,7 @@ WHERE l.deleted_at IS NULL AND c.stream = 0
 _LOGS = """
 SELECT q.public_id, q.organization, q.id, h.head
 FROM queue q JOIN queue_head h ON h.organization = q.organization AND h.queue = q.id
-WHERE q.deleted_at IS NULL
+WHERE q.deleted_at IS NULL AND q.is_system = 0
 """
 _REPLAYS = "SELECT public_id, state, delivered, failed, expired FROM replay"
 _ATTEMPTS = """
@@ -23,11 +27,14 @@ JOIN log lo ON lo.organization = a.organization AND lo.queue = a.queue AND lo.se
 LEFT JOIN replay r ON r.organization = a.organization AND r.id = a.replay
 WHERE li.deleted_at IS NULL AND (a.replay IS NULL OR r.id IS NOT NULL)
 """
-_IDS = "SELECT id, expires_at FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq"
+_IDS = "SELECT id, expires_at, origin_seq, extra FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq"
 
 
 async def take_stock(database: str, history: History) -> None:
-    """Write it into the history. Whatever was killed, what is counted is what there is."""
+    """Write what stopped servers have stored into the history.
+
+    Whatever was killed, what is counted is what there is.
+    """
 
     async def read(tx: Transaction) -> None:
         counts = await _counts(tx)
@@ -45,9 +52,17 @@ async def take_stock(database: str, history: History) -> None:
         for public_id, organization, queue, head in await tx.rows(_LOGS):
             rows = await tx.rows(_IDS, organization, queue)
             expiries = {row[0]: row[1] / 1_000 for row in rows if row[1]}
-            history.logs[public_id] = Log(head, tuple(row[0] for row in rows), expiries)
+            moved = sum(row[2] is not None for row in rows)
+            history.logs[public_id] = Log(head, tuple(row[0] for row in rows), expiries, moved, list(_runs(rows)))
 
     await read_from(database, read)
+
+
+def _runs(rows: Iterable[Row]) -> Iterator[Run]:
+    for _, _, _, extra in rows:
+        headers = dict(decode_options(extra).headers)
+        if SCHEDULE_HEADER in headers:
+            yield Run(headers[SCHEDULE_HEADER], int(headers[SCHEDULED_AT_HEADER]))
 
 
 async def _counts(tx: Transaction) -> dict[str, Counts]:

@@ -21,6 +21,7 @@ from tests.faults.history import (
     History,
     Log,
     Look,
+    Probe,
     Published,
     Rate,
     Receipt,
@@ -29,6 +30,9 @@ from tests.faults.history import (
     ReplayCounts,
     Replayed,
     Resource,
+    Run,
+    Scheduled,
+    SeenInactive,
     Wish,
     kept_in,
 )
@@ -438,6 +442,138 @@ TRIMMED: dict[str, tuple[Doctor, str]] = {
 @pytest.mark.parametrize("name", TRIMMED)
 def test_a_broken_promise_about_deletions_is_found(name: str) -> None:
     assert_found(a_trimmed_history(), *TRIMMED[name])
+
+
+def a_timed_history() -> History:
+    """A message of a topic with two queues, a delayed message, and a schedule that is deleted after its third run."""
+    history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0, delaying=["later"])
+    for name in ("one", "other", "later", "runs"):
+        history.listeners[name] = Registered(name, sent=1, answered=2, id=name, secret=SECRET)
+        history.counts[name] = Counts(acknowledged=1, pending=0, missed=0, start_seq=0)
+        history.resources[f"/queues/{name}"] = Resource("ours", 1, 1)
+    routes = ("one", "other")
+    history.publishes = [Published(each, ("routed",), 10, 11, ("t1",), 111.0, routes=routes) for each in routes]
+    history.publishes.append(Published("later", ("late",), 12, 13, ("d1",), 113.0, (Wish(due_at=NOON + 20.0),)))
+    history.receipts = [a_receipt("t1", "routed", 12, name=each) for each in routes]
+    history.receipts.append(a_receipt("d1", "late", 21, name="later"))
+    history.receipts += [a_receipt(f"r{run}", "again", 20 + run, name="runs") for run in (1, 2, 3)]
+    history.counts["runs"].acknowledged = 3
+    runs = [Run("s", (NOON + 20 + run) * 1_000) for run in (1, 2, 3)]
+    history.logs = {each: Log(1, ("t1",)) for each in routes}
+    history.logs |= {"later": Log(2, ("d1",), moved=1), "runs": Log(3, ("r1", "r2", "r3"), runs=runs)}
+    first_run, reached = ((NOON + run) * 1_000 for run in (21, 24))
+    history.schedules = [
+        Scheduled("runs", "again", 1_000, 119.5, "s", first_run, looked_at=123.5, reached=reached, deleted_at=123.9)
+    ]
+    return history
+
+
+def test_a_timed_history_without_faults_is_found_without() -> None:
+    assert check_history(a_timed_history()).broken == []
+
+
+def has_a_run_more(history: History, run_at: float) -> None:
+    history.logs["runs"].runs.append(Run("s", round((NOON + run_at) * 1_000)))
+
+
+TIMED: dict[str, tuple[Doctor, str]] = {
+    "stores a message of a topic in one queue": (
+        lambda h: change(h.logs["other"], ids=(), head=0),
+        "t1 is in ['one'] only, and its topic leads to ['one', 'other']",
+    ),
+    "gives a message of a topic two ids": (lambda h: change(h.receipts[1], message="t2"), "two ids"),
+    "sends a delayed message early": (
+        lambda h: change(h.receipts[2], came_at=119.9),
+        "0.10 s before it was due",
+    ),
+    "loses a delayed message": (lambda h: h.receipts.pop(2), "never got d1"),
+    "stores a delayed message twice": (lambda h: change(h.logs["later"], ids=("d1", "d1")), "an id twice"),
+    "leaves out a run": (lambda h: h.logs["runs"].runs.pop(1), "has no message of its run at"),
+    "repeats a run": (lambda h: has_a_run_more(h, 22), "has 2 messages of its run"),
+    "runs between its runs": (lambda h: has_a_run_more(h, 22.5), "which is no run"),
+    "runs before its first run": (lambda h: has_a_run_more(h, 20), "which is no run"),
+    "runs after it was deleted": (lambda h: has_a_run_more(h, 24), "after its deletion was answered"),
+    "is late": (lambda h: change(h.schedules[0], looked_at=128.0, deleted_at=128.1), "not 4.0 s after that"),
+    "publishes a run elsewhere": (lambda h: change(h.schedules[0], queue="one"), "never published to its queue"),
+}
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_a_broken_promise_about_times_and_topics_is_found(name: str) -> None:
+    assert_found(a_timed_history(), *TIMED[name])
+
+
+@pytest.mark.parametrize("name", ["sends a delayed message early", "leaves out a run", "is late"])
+def test_a_wrong_clock_explains_wrong_times(name: str) -> None:
+    history = a_timed_history()
+    TIMED[name][0](history)
+    history.faults.append(Fault("clock ahead", (), began=12, began_at=119.7, ended=26, ended_at=121.0))
+    assert check_history(history).broken == []
+
+
+def test_logged_error_that_no_fault_explains_is_found() -> None:
+    history = a_history()
+    lines = [
+        f'{{"time": "{datetime.fromtimestamp(NOON + at, UTC).isoformat()}", "level": "{level}", "event": "x"}}'
+        for level, at in (("error", 29.0), ("error", 31.0), ("error", 41.0), ("info", 41.0))
+    ]
+    history.said = {2: lines}
+    found = check_history(history).broken
+    assert found == [f"worker 2 logged an error that no fault explains: {line}" for line in (lines[0], lines[2])]
+
+
+def an_inactive_history(*came_at: float) -> History:
+    """Three probes fail, the listener is shown as inactive, and a probe succeeds: a failed message comes again."""
+    history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0)
+    history.listeners["ailing"] = Registered("q", 1, 2, "l", SECRET)
+    history.publishes = [Published("q", ("one",), 3, 4, ("m1",), 104.0)]
+    history.receipts = [a_receipt("m1", "one", 5, status=503, name="ailing")]
+    history.receipts += [a_receipt("m1", "one", int(at - 100), status=503, name="ailing") for at in came_at]
+    history.receipts.append(a_receipt("m1", "one", 31, name="ailing"))
+    history.probes = [Probe("ailing", at, at > 120) for at in (105.0, 106.0, 107.0, 108.0, 130.0)]
+    history.inactive = [SeenInactive("ailing", 108.5, 108.6), SeenInactive("ailing", 130.1, 130.2)]
+    return history
+
+
+def test_an_inactive_listener_that_gets_nothing_is_found_without() -> None:
+    assert check_history(an_inactive_history()).broken == []
+    assert check_history(an_inactive_history(107.0, 109.0)).broken == []
+
+
+def test_request_to_an_inactive_listener_is_found() -> None:
+    found = check_history(an_inactive_history(129.0)).broken
+    assert found == ["ailing got m1 20.40 s after it was shown as inactive"]
+
+
+def was_shown_after_two_failures(history: History) -> None:
+    del history.probes[1:3]
+
+
+def had_answered_a_probe(history: History) -> None:
+    history.probes[2] = Probe("ailing", 107.0, is_alive=True)
+
+
+def answered_a_probe_meanwhile(history: History) -> None:
+    history.probes.insert(4, Probe("ailing", 128.0, is_alive=True))
+
+
+def lost_what_was_seen_with_the_old_primary(history: History) -> None:
+    history.faults.append(Fault("failover after cancelling", (1,), began=7, began_at=107.5, ended=8, ended_at=109.0))
+
+
+@pytest.mark.parametrize(
+    "doctor",
+    [
+        was_shown_after_two_failures,
+        had_answered_a_probe,
+        answered_a_probe_meanwhile,
+        lost_what_was_seen_with_the_old_primary,
+    ],
+)
+def test_request_to_a_listener_that_may_be_tried_passes(doctor: Doctor) -> None:
+    history = an_inactive_history(129.0)
+    doctor(history)
+    assert check_history(history).broken == []
 
 
 def an_ordered_history() -> History:

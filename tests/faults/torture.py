@@ -4,18 +4,18 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from tests.faults.history import History
-from tests.faults.load import Load, LoadPlan
-from tests.faults.product import SERVE, Product
+from tests.faults.load import Load
+from tests.faults.plan import LoadPlan
+from tests.faults.product import Product
 from tests.faults.receiver import Receiver
 from tests.faults.recorder import Recorder
-from tests.faults.running import MAX_IN_FLIGHT, TIMEOUT_SECONDS, run_under_load
+from tests.faults.running import ALTERATIONS, MAX_IN_FLIGHT, TIMEOUT_SECONDS, run_under_load
 from tests.faults.stocktaking import take_stock
 from tests.support.postgres.processes import children_of
 
@@ -33,14 +33,15 @@ class Plan(msgspec.Struct, frozen=True):
     load: LoadPlan = LoadPlan()
     workers: int = 1
     patience_seconds: float = 40.0
-    command: Sequence[str] = SERVE
+    bug: str = ""
 
 
 async def torture(folder: Path, plan: Plan, history: History) -> None:
     """Kill the server so many times, let everything arrive, and end it in good order; `history` tells all of it."""
+    alterations = [f"{name}={value}" for name, value in (*ALTERATIONS.items(), ("bug", plan.bug)) if value]
     product = Product(
         folder,
-        command=plan.command,
+        command=("-m", "tests.faults.altered", *alterations),
         workers=plan.workers,
         listener_max_in_flight=MAX_IN_FLIGHT,
         delivery_timeout_seconds=TIMEOUT_SECONDS,
@@ -48,7 +49,7 @@ async def torture(folder: Path, plan: Plan, history: History) -> None:
     choices = random.Random(plan.seed)  # noqa: S311 - choices that can be made again
     recorder = Recorder(history, _MOST_OWED)
     load = Load(plan.load, product, recorder, choices)
-    async with Receiver(load.respond, keep=False) as receiver, product:
+    async with Receiver(load.respond, load.probed, keep=False) as receiver, product:
         await load.prepare(receiver.url)
         killer = _Killer(plan, product, recorder, choices)
         await run_under_load(load, killer.kill_all(), plan.patience_seconds)

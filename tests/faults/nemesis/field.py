@@ -59,3 +59,11 @@ class Field:
                 await self.load.recorder.room.wait()
         except TimeoutError:
             raise AssertionError(f"deliveries do not go on {_ARRIVAL_SECONDS} s after all workers are ready") from None
+
+    async def until_all_are_well(self) -> None:
+        """Wait until the service takes no listener for inactive. The load must be gentle."""
+        try:
+            async with asyncio.timeout(_ARRIVAL_SECONDS):
+                await self.load.recovered.wait()
+        except TimeoutError:
+            raise AssertionError(f"still inactive after {_ARRIVAL_SECONDS} s: {self.load.unwell}") from None

@@ -137,11 +137,12 @@ async def refuse(field: Field) -> None:
 async def clock_ahead(field: Field) -> None:
     """A wall clock is an hour ahead: that touches no worker, so nothing may be repeated.
 
-    Meanwhile no listener fails: the next attempt would be due, and a lease over, in an hour of that clock.
+    Meanwhile no listener fails: the next attempt or probe would be due, and a lease over, in an hour of that clock.
     """
     field.load.is_gentle = True
     try:
         await field.lasts(_UNDER_WAY_SECONDS_IN_LEASES, _UNDER_WAY_SECONDS_IN_LEASES)
+        await field.until_all_are_well()
         await _be_wrong(field, "clock ahead", _HOUR_MS)
         await field.lasts(_UNDER_WAY_SECONDS_IN_LEASES, _UNDER_WAY_SECONDS_IN_LEASES)
     finally:

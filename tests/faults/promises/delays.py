@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from tests.faults.history import History
+from tests.faults.promises.calm import clock_was_wrong
 from tests.faults.promises.deliveries import owed_to
+from tests.faults.promises.wishes import due_times
 
 QUIET = "nothing"
 _BEFORE_SECONDS = 0.5
@@ -14,7 +16,10 @@ _MARGIN_SECONDS = 0.5
 
 
 def longest_delays(history: History) -> dict[str, float]:
-    """Return the longest time from a publish's response to the first receipt, by the kind of fault nearby."""
+    """Return the longest time to a first receipt, by the kind of fault nearby.
+
+    It is counted from the publish's response, or from when the message was due if that is later.
+    """
     longest: dict[str, float] = {}
     for answered_at, delay in _delays(history):
         for kind in _near(history, answered_at, delay) or {QUIET}:
@@ -34,19 +39,22 @@ def waited(history: History) -> Iterator[str]:
 
 def _delays(history: History) -> Iterator[tuple[float, float]]:
     first: dict[tuple[str, str], float] = {}
+    due, ailing = due_times(history), {probe.name for probe in history.probes}
     for receipt in history.live:
         key = (receipt.name, receipt.message)
         first[key] = min(receipt.came_at, first.get(key, receipt.came_at))
     for name, owed in owed_to(history):
         listener = history.listeners[name]
-        if listener.rate is not None or listener.queue in history.ordered:
+        if listener.rate is not None or listener.queue in history.ordered or name in ailing:
             # There messages wait by design.
             continue
         for published in owed:
             for public_id in published.ids:
                 received_at = first.get((name, public_id))
-                if received_at is not None:
-                    yield published.answered_at, received_at - published.answered_at
+                due_at = max(published.answered_at, due.get(public_id, 0.0) - history.epoch)
+                if received_at is None or (public_id in due and clock_was_wrong(history, due_at, received_at)):
+                    continue
+                yield due_at, received_at - due_at
 
 
 def _near(history: History, at: float, delay: float) -> set[str]:

@@ -41,11 +41,16 @@ def missing(history: History) -> Iterator[str]:
 def unfounded(history: History) -> Iterator[str]:
     """Receipts that nothing was published for, or not for this listener, or not like this."""
     by_body = {body: published for published in history.publishes for body in published.bodies}
+    routed = {(published.queue, body): published for published in history.publishes for body in published.bodies}
+    scheduled = {(schedule.queue, schedule.body) for schedule in history.schedules}
     ids: dict[str, str] = {}
     for receipt in history.receipts:
-        listener, published = history.listeners[receipt.name], by_body.get(receipt.body)
-        if published is None or published.queue != listener.queue:
-            yield _stray(history, receipt, published)
+        listener = history.listeners[receipt.name]
+        if (listener.queue, receipt.body) in scheduled:
+            continue
+        published = routed.get((listener.queue, receipt.body))
+        if published is None:
+            yield _stray(history, receipt, by_body.get(receipt.body))
             continue
         if ids.setdefault(receipt.body, receipt.message) != receipt.message:
             yield f"{receipt.name} got one message under two ids: {ids[receipt.body]} and {receipt.message}"

@@ -18,6 +18,11 @@ def expiries(history: History) -> dict[str, float]:
     return known
 
 
+def due_times(history: History) -> dict[str, float]:
+    """Return when delayed messages are due, by message id."""
+    return {public_id: wish.due_at for public_id, wish in wishes(history).items() if wish.due_at}
+
+
 def placed(history: History) -> Iterator[tuple[str, Published, int]]:
     """Each id with its publish, and its place in it."""
     for published in history.publishes:

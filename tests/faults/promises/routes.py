@@ -1,0 +1,15 @@
+"""Topics: a message is in all queues that the channels chose for it, or in none, and has one id."""
+
+from collections.abc import Iterator
+
+from tests.faults.history import History
+from tests.faults.promises.wishes import placed
+
+
+def whole(history: History) -> Iterator[str]:
+    """Messages of unknown outcome are known by their receipts: others check that each in a log was received."""
+    ids = {queue: set(log.ids) for queue, log in history.logs.items()}
+    for public_id, published, _ in placed(history):
+        there = [queue for queue in published.routes if public_id in ids[queue]]
+        if there and len(there) < len(published.routes):
+            yield f"{public_id} is in {there} only, and its topic leads to {list(published.routes)}"

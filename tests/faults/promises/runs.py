@@ -1,0 +1,49 @@
+"""Schedules: each run publishes one message, in time, and none after the schedule is deleted."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from tests.faults.history import History, Run, Scheduled
+from tests.faults.promises.calm import clock_was_wrong, was_disturbed
+
+_LATE_SECONDS = 3.0
+"""A run is that late at most where nothing happens."""
+
+
+def published(history: History) -> Iterator[str]:
+    found = Counter(run for log in history.logs.values() for run in log.runs)
+    for run, count in found.items():
+        if count > 1:
+            yield f"{run.schedule} has {count} messages of its run at {run.run_at}"
+    for schedule in history.schedules:
+        if schedule.id:
+            yield from _of(history, schedule, found)
+
+
+def _of(history: History, schedule: Scheduled, found: "Counter[Run]") -> Iterator[str]:
+    end_at = schedule.deleted_at or max(schedule.sent_at, schedule.looked_at)
+    if clock_was_wrong(history, schedule.sent_at, end_at):
+        return
+    for run_at in range(schedule.first_run, schedule.reached, schedule.apart_ms):
+        if not found[Run(schedule.id, run_at)]:
+            yield f"{schedule.id} has no message of its run at {run_at}, and went on to {schedule.reached}"
+    for run in found:
+        if run.schedule != schedule.id:
+            continue
+        if (run.run_at - schedule.first_run) % schedule.apart_ms or run.run_at < schedule.first_run:
+            yield f"{schedule.id} has a message of {run.run_at}, which is no run"
+        if schedule.deleted_at and run.run_at > (schedule.deleted_at + history.epoch) * 1_000:
+            yield f"{schedule.id} has a message of its run at {run.run_at}, after its deletion was answered"
+
+
+def late(history: History) -> Iterator[str]:
+    """Check that runs come in time where no fault touches a worker: any of them may be the leader."""
+    workers = {worker for fault in history.faults for worker in fault.workers}
+    for schedule in history.schedules:
+        since = schedule.looked_at - _LATE_SECONDS - history.bounds.recovery_seconds
+        late_seconds = schedule.looked_at + history.epoch - schedule.reached / 1_000
+        if not schedule.looked_at or late_seconds < _LATE_SECONDS:
+            continue
+        disturbed = any(was_disturbed(history, worker, since, schedule.looked_at) for worker in workers)
+        if not disturbed and not clock_was_wrong(history, schedule.sent_at, schedule.looked_at):
+            yield f"{schedule.id} had its run at {schedule.reached} not {late_seconds:.1f} s after that"
