@@ -57,8 +57,10 @@ class Crowd(msgspec.Struct, frozen=True):
     def _heads(self) -> str:
         return f"""
             INSERT INTO queue_head (organization, queue, head, tail, last_stored_at, config_version)
-            SELECT organization, id, 0, 0, 0, config_version FROM queue WHERE public_id <> '{self.queue.id}';
-            UPDATE queue_head SET head = {self.messages}, last_stored_at = clock_ms()"""
+            SELECT organization, id, 0, 0, 0, config_version FROM queue
+            WHERE public_id <> '{self.queue.id}' AND is_system = 0;
+            UPDATE queue_head SET head = {self.messages}, last_stored_at = clock_ms()
+            WHERE queue IN (SELECT id FROM queue WHERE is_system = 0)"""
 
     def _listeners(self) -> str:
         return f"""
