@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from discue_client._async.publisher import AsyncPublisher
 from discue_client._async.requester import AsyncRequester
 from discue_client._async.resources import AsyncResources
 from discue_client._async.transport import AsyncTransport
@@ -81,6 +82,10 @@ class AsyncDiscue(AsyncResources):
     async def request(self, method: str, path: str, **options: Any) -> bytes:
         """Send a request for which this version of the client has no method: see `AsyncRequester.request`."""
         return await self.requester.request(method, path, **options)
+
+    def publisher(self, queue: str, **options: Any) -> AsyncPublisher:
+        """Return a publisher to the queue, which sends messages in batches: see `AsyncPublisher`."""
+        return AsyncPublisher(self.requester, queue, **options)
 
     async def publish(
         self,

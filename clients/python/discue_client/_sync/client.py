@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from discue_client._sync.publisher import Publisher
 from discue_client._sync.requester import Requester
 from discue_client._sync.resources import Resources
 from discue_client._sync.transport import Transport
@@ -84,6 +85,10 @@ class Discue(Resources):
     def request(self, method: str, path: str, **options: Any) -> bytes:
         """Send a request for which this version of the client has no method: see `Requester.request`."""
         return self.requester.request(method, path, **options)
+
+    def publisher(self, queue: str, **options: Any) -> Publisher:
+        """Return a publisher to the queue, which sends messages in batches: see `Publisher`."""
+        return Publisher(self.requester, queue, **options)
 
     def publish(
         self,
