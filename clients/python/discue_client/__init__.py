@@ -28,12 +28,13 @@ from discue_client.errors import (
     UnexpectedResponse,
     ValidationFailed,
 )
-from discue_client.responses import Reject, Retry
+from discue_client.responses import DoNotRetry, Duplicate, Reject, Retry, Unsubscribe
 from discue_client.version import VERSION
 
 if TYPE_CHECKING:
     from discue_client._async.client import AsyncDiscue
     from discue_client._sync.client import Discue
+    from discue_client.webhook import DataInvalid, Event, Reason, SignatureInvalid, Webhook
 
 __all__ = [
     "APIError",
@@ -42,8 +43,12 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "ConnectionFailed",
+    "DataInvalid",
     "Discue",
     "DiscueError",
+    "DoNotRetry",
+    "Duplicate",
+    "Event",
     "FieldError",
     "Forbidden",
     "Gone",
@@ -52,21 +57,29 @@ __all__ = [
     "Problem",
     "QuotaExceeded",
     "RateLimited",
+    "Reason",
     "Reject",
     "Retry",
     "ServerError",
+    "SignatureInvalid",
     "TimedOut",
     "TooLarge",
     "Unauthorized",
     "Unavailable",
     "UnexpectedResponse",
+    "Unsubscribe",
     "ValidationFailed",
+    "Webhook",
     "__version__",
 ]
 
 __version__ = VERSION
 
-_ON_DEMAND = {"AsyncDiscue": "discue_client._async.client", "Discue": "discue_client._sync.client"}
+_ON_DEMAND = {
+    "AsyncDiscue": "discue_client._async.client",
+    "Discue": "discue_client._sync.client",
+    **dict.fromkeys(("DataInvalid", "Event", "Reason", "SignatureInvalid", "Webhook"), "discue_client.webhook"),
+}
 """Modules that are imported when somebody asks for the name: most programs use one half."""
 
 

@@ -70,7 +70,7 @@ class APIError(DiscueError):
         text = problem.detail or problem.title or "The request failed."
         fields = "; ".join(f"{error.pointer}: {error.detail}" for error in problem.errors)
         line = f"{problem.request}: {reason}: {text}" + (f" ({fields})" if fields else "")
-        return _one_line(line) + (f" [request {problem.request_id}]" if problem.request_id else "")
+        return one_line(line) + (f" [request {problem.request_id}]" if problem.request_id else "")
 
     @property
     def status(self) -> int:
@@ -176,7 +176,7 @@ def error_of(
     """Return the error that a response reports. A body that is no problem document gives `UnexpectedResponse`."""
     fields = _object(content)
     if fields.get("status") != status:
-        start = _one_line(content[:_LONGEST_TEXT].decode(errors="replace")) or "an empty body"
+        start = one_line(content[:_LONGEST_TEXT].decode(errors="replace")) or "an empty body"
         return UnexpectedResponse(f"{request}: {status} from something other than discue: {start}")
     problem = Problem(
         status=status,
@@ -210,7 +210,7 @@ def _field_errors(value: object) -> tuple[FieldError, ...]:
     )
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Replace line breaks and control characters, and cut off what is too long to read."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"

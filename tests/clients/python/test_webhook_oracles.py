@@ -1,0 +1,111 @@
+"""Verification compared with the packages `standardwebhooks` and `svix`.
+
+Two facts make up the comparison: what they sign is accepted, and what is accepted, they accept. They accept more: forms
+of headers that no sender uses.
+"""
+
+import time
+from base64 import b64encode
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import standardwebhooks
+import svix
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue_client.webhook import SignatureInvalid, Webhook
+from tests.clients.python.signed import KEY, MESSAGE_ID, SECRET, v1
+
+ORACLES = [standardwebhooks.Webhook, svix.Webhook]
+IDS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="."), min_size=1, max_size=40)
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=100)
+
+SIGNED = b'"body"'
+"""The body that the right signatures of `requests` are for."""
+
+
+def verdict(oracle: Any, body: bytes, headers: dict[str, str]) -> bool:
+    """Return whether one of the signatures is accepted. Each is tried alone: a malformed one hides those after it."""
+    return any(
+        _accepts(oracle, body, headers | {"webhook-signature": signature})
+        for signature in headers.get("webhook-signature", "").split(" ")
+    )
+
+
+def _accepts(oracle: Any, body: bytes, headers: dict[str, str]) -> bool:
+    try:
+        oracle(SECRET).verify(body, headers)
+    except Exception:  # noqa: BLE001 - for malformed headers they raise whatever their parsing raises
+        return False
+    return True
+
+
+def accepts(body: bytes, headers: dict[str, str]) -> bool:
+    try:
+        Webhook(SECRET).verify(body, headers)
+    except SignatureInvalid:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+@given(key=st.binary(min_size=24, max_size=64), message_id=IDS, text=TEXTS, age=st.integers(-290, 290))
+def test_requests_that_others_sign_are_accepted(oracle: Any, key: bytes, message_id: str, text: str, age: int) -> None:
+    secret, now = "whsec_" + b64encode(key).decode(), int(time.time()) - age
+    signature = oracle(secret).sign(message_id, datetime.fromtimestamp(now, UTC), text)
+    headers = {"webhook-id": message_id, "webhook-timestamp": str(now), "webhook-signature": signature}
+
+    Webhook(secret).verify(text.encode(), headers)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[bytes, dict[str, str]]:
+    """Requests of which each part is right, nearly right or anything."""
+    now = int(time.time())
+    timestamp = draw(st.sampled_from([now] * 6 + [now - 299, now + 299, now - 400, now + 400, 0]))
+    form = draw(st.sampled_from(["{}"] * 12 + ["{}.0", "{}.5", "0{}", " {}", "{}\n", "+{}", "-{}", "{}e0", "x{}", ""]))
+    written = form.format(timestamp)
+    right = v1(SIGNED, message_id=MESSAGE_ID, timestamp=timestamp)
+    as_written = v1(SIGNED, message_id=MESSAGE_ID, timestamp=written)
+    near = [right, as_written, right[:-1], right.upper(), right.replace("v1", "v1a"), f'"{right}"', "v1,", "v2,a", ","]
+    listed = draw(st.lists(st.sampled_from([right] * 4 + near) | st.text(max_size=12), min_size=1, max_size=4))
+    separator = draw(st.sampled_from([" "] * 6 + ["  ", ", ", "\t", ""]))
+    message_id = draw(st.sampled_from([MESSAGE_ID] * 6 + [MESSAGE_ID.lower(), MESSAGE_ID + " ", f"{MESSAGE_ID}.1", ""]))
+    headers = {"webhook-id": message_id, "webhook-timestamp": written, "webhook-signature": separator.join(listed)}
+    left_out = draw(st.sampled_from([None] * 9 + list(headers)))
+    body = draw(st.sampled_from([SIGNED] * 6 + [b"", SIGNED + b"\n", b'"Body"']))
+    return body, {name: value for name, value in headers.items() if name != left_out}
+
+
+@given(request=requests())
+def test_request_that_is_accepted_is_accepted_by_others(request: tuple[bytes, dict[str, str]]) -> None:
+    if accepts(*request):
+        assert [oracle.__module__ for oracle in ORACLES if not verdict(oracle, *request)] == []
+
+
+@given(request=requests())
+def test_request_in_the_form_of_the_standard_has_the_same_verdict_everywhere(
+    request: tuple[bytes, dict[str, str]],
+) -> None:
+    body, headers = request
+    parts = headers.get("webhook-signature", "").split()
+    signatures = [part for part in parts if part.startswith("v1,") and part.count(",") == 1 and len(part) > 3]
+    standard = {
+        "webhook-id": MESSAGE_ID,
+        "webhook-timestamp": str(int(time.time())),
+        "webhook-signature": " ".join(signatures) or "v1,AAAA",
+    }
+    assert [verdict(oracle, body, standard) for oracle in ORACLES] == [accepts(body, standard)] * 2
+
+
+def test_request_that_is_right_in_every_part_is_accepted_everywhere() -> None:
+    now = int(time.time())
+    headers = {
+        "webhook-id": MESSAGE_ID,
+        "webhook-timestamp": str(now),
+        "webhook-signature": v1(SIGNED, KEY, timestamp=now),
+    }
+    assert accepts(SIGNED, headers)
+    assert [verdict(oracle, SIGNED, headers) for oracle in ORACLES] == [True, True]
