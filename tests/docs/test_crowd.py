@@ -40,6 +40,7 @@ def test_one_listener_of_each_queue_has_all_messages_pending(postgres_cluster: C
     _with_crowd(postgres_cluster, database)
     with _worker(database) as product:
         queues = product.ask("GET", "/v1/queues")["queues"]
+        queues = [queue for queue in queues if queue["alias"] != "system/events"]
         listeners = product.ask("GET", "/v1/listeners?per_page=100")["listeners"]
         messages = [product.ask("GET", f"/v1/queues/{queue['id']}/messages")["messages"] for queue in queues]
         found = product.ask("GET", f"/v1/queues/{queues[0]['id']}/messages/{messages[0][0]['id']}")
