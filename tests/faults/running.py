@@ -61,6 +61,8 @@ async def run_under_load(
         await each.prepare()
     tasks = [task for each in (load, Lives(load), again, *more) for task in each.tasks()]
     await under_load([*tasks, *others], work)
+    # In a queue that blocks, each message that fails now would hold up its key until it is redelivered.
+    load.is_gentle = True
     await again.until_everything_came(patience_seconds)
     with suppress(TimeoutError):
         async with asyncio.timeout(patience_seconds):
