@@ -493,7 +493,7 @@ TIMED: dict[str, tuple[Doctor, str]] = {
     "runs between its runs": (lambda h: has_a_run_more(h, 22.5), "which is no run"),
     "runs before its first run": (lambda h: has_a_run_more(h, 20), "which is no run"),
     "runs after it was deleted": (lambda h: has_a_run_more(h, 24), "after its deletion was answered"),
-    "is late": (lambda h: change(h.schedules[0], looked_at=128.0, deleted_at=128.1), "not 4.0 s after that"),
+    "is late": (lambda h: change(h.schedules[0], looked_at=130.0, deleted_at=130.1), "not 6.0 s after that"),
     "publishes a run elsewhere": (lambda h: change(h.schedules[0], queue="one"), "never published to its queue"),
 }
 

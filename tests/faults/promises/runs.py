@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 from tests.faults.history import History, Run, Scheduled
 from tests.faults.promises.calm import clock_was_wrong, was_disturbed
+from tests.faults.promises.delays import QUIET, longest_delays
 
 _LATE_SECONDS = 3.0
-"""A run is that late at most where nothing happens."""
+"""A run is that much later than other messages at most where nothing happens."""
 
 
 def published(history: History) -> Iterator[str]:
@@ -39,10 +40,11 @@ def _of(history: History, schedule: Scheduled, found: "Counter[Run]") -> Iterato
 def late(history: History) -> Iterator[str]:
     """Check that runs come in time where no fault touches a worker: any of them may be the leader."""
     workers = {worker for fault in history.faults for worker in fault.workers}
+    latest_seconds = _LATE_SECONDS + longest_delays(history).get(QUIET, 0.0)
     for schedule in history.schedules:
         since = schedule.looked_at - _LATE_SECONDS - history.bounds.recovery_seconds
         late_seconds = schedule.looked_at + history.epoch - schedule.reached / 1_000
-        if not schedule.looked_at or late_seconds < _LATE_SECONDS:
+        if not schedule.looked_at or late_seconds <= latest_seconds:
             continue
         disturbed = any(was_disturbed(history, worker, since, schedule.looked_at) for worker in workers)
         if not disturbed and not clock_was_wrong(history, schedule.sent_at, schedule.looked_at):
