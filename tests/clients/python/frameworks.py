@@ -218,3 +218,10 @@ ENDPOINTS: dict[str, Callable[[Webhook, Any, Handler], Call]] = {
     "django": _django,
     "async django": _async_django,
 }
+
+
+def answer_of_django(view: Any, body: bytes, headers: Mapping[str, str]) -> Answer:
+    """Call a view in Django."""
+    _start_django()
+    _VIEWS["sync"] = view
+    return call_wsgi(WSGIHandler(), body, headers)
