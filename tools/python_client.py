@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from tools.sync_half import MARK, sync_half
 
 PACKAGE: Final = Path(__file__).parents[1] / "clients" / "python" / "discue_client"
-DERIVED: Final = ("client", "publisher", "requester", "resources", "transport")
+DERIVED: Final = ("client", "consumer", "publisher", "requester", "resources", "transport")
 """The modules whose sync half is derived."""
 
 Json = Any

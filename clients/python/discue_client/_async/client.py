@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from discue_client._async.consumer import AsyncConsumer
 from discue_client._async.publisher import AsyncPublisher
 from discue_client._async.requester import AsyncRequester
 from discue_client._async.resources import AsyncResources
@@ -82,6 +83,13 @@ class AsyncDiscue(AsyncResources):
     async def request(self, method: str, path: str, **options: Any) -> bytes:
         """Send a request for which this version of the client has no method: see `AsyncRequester.request`."""
         return await self.requester.request(method, path, **options)
+
+    def consume(self, queue: str, *, listener: str, concurrency: int = 10, **options: Any) -> AsyncConsumer:
+        """Return a consumer of a listener in pull mode, with up to `concurrency` messages at a time.
+
+        See `AsyncConsumer`.
+        """
+        return AsyncConsumer(self.requester, queue, listener, concurrency=concurrency, **options)
 
     def publisher(self, queue: str, **options: Any) -> AsyncPublisher:
         """Return a publisher to the queue, which sends messages in batches: see `AsyncPublisher`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -28,6 +29,10 @@ class AsyncRequester:
         self._transport = transport
         self._policy = policy
         self._timeout = timeout
+
+    def once(self) -> AsyncRequester:
+        """Return a requester that sends each request once."""
+        return AsyncRequester(self._transport, replace(self._policy, attempts=1), self._timeout)
 
     async def request(
         self,

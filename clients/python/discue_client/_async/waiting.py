@@ -11,12 +11,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Lock = asyncio.Lock
 Condition = asyncio.Condition
 Future = asyncio.Future
 Worker = asyncio.Task[None]
-Interrupted: type[BaseException] = asyncio.CancelledError
-"""The exception by which a handler is ended from outside."""
-
 LONGEST_POLL = 20.0
 """How long a request may wait for messages, in seconds: it is cancelled when the consumer stops."""
 
@@ -57,6 +55,16 @@ async def result_of(future: asyncio.Future[T]) -> T:
 def start(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> Worker:
     """Run work in the background."""
     return asyncio.get_running_loop().create_task(work(), name=name)
+
+
+_soon: set[asyncio.Task[None]] = set()
+
+
+def soon(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run short work from a place that cannot wait, such as a signal handler."""
+    task = asyncio.get_running_loop().create_task(work())
+    _soon.add(task)
+    task.add_done_callback(_soon.discard)
 
 
 async def finish(worker: Worker, *, interrupt: bool = False) -> None:

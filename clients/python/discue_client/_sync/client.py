@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from discue_client._sync.consumer import Consumer
 from discue_client._sync.publisher import Publisher
 from discue_client._sync.requester import Requester
 from discue_client._sync.resources import Resources
@@ -85,6 +86,13 @@ class Discue(Resources):
     def request(self, method: str, path: str, **options: Any) -> bytes:
         """Send a request for which this version of the client has no method: see `Requester.request`."""
         return self.requester.request(method, path, **options)
+
+    def consume(self, queue: str, *, listener: str, concurrency: int = 10, **options: Any) -> Consumer:
+        """Return a consumer of a listener in pull mode, with up to `concurrency` messages at a time.
+
+        See `Consumer`.
+        """
+        return Consumer(self.requester, queue, listener, concurrency=concurrency, **options)
 
     def publisher(self, queue: str, **options: Any) -> Publisher:
         """Return a publisher to the queue, which sends messages in batches: see `Publisher`."""

@@ -5,6 +5,7 @@ Written by `make docs` from `_async/requester.py`. Do not edit.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -31,6 +32,10 @@ class Requester:
         self._transport = transport
         self._policy = policy
         self._timeout = timeout
+
+    def once(self) -> Requester:
+        """Return a requester that sends each request once."""
+        return Requester(self._transport, replace(self._policy, attempts=1), self._timeout)
 
     def request(
         self,

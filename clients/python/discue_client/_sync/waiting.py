@@ -12,11 +12,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Lock = threading.RLock
+"""Reentrant: a signal handler may run in a thread that holds it."""
 Condition = threading.Condition
 Future = concurrent.futures.Future
-Interrupted: type[BaseException] = KeyboardInterrupt
-"""The exception by which a handler is ended from outside."""
-
 LONGEST_POLL = 2.0
 """How long a request may wait for messages, in seconds: it cannot be cancelled when the consumer stops."""
 
@@ -62,6 +61,11 @@ def start(work: Callable[[], None], name: str) -> Worker:
     worker = Worker(work, name)
     worker.start()
     return worker
+
+
+def soon(work: Callable[[], None]) -> None:
+    """Run short work from a place that cannot wait, such as a signal handler."""
+    work()
 
 
 def finish(worker: Worker, *, interrupt: bool = False) -> None:  # noqa: ARG001 - threads end by themselves

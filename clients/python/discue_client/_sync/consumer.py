@@ -1,0 +1,364 @@
+"""Consuming the messages of a listener in pull mode.
+
+Written by `make docs` from `_async/consumer.py`. Do not edit.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import math
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from discue_client import models
+from discue_client._sync.waiting import LONGEST_POLL, Condition, Lock, finish, soon, start, wait
+from discue_client.configuration import RetryPolicy
+from discue_client.errors import (
+    APIError,
+    BadRequest,
+    Conflict,
+    DiscueError,
+    Forbidden,
+    NotFound,
+    Unauthorized,
+    ValidationFailed,
+)
+from discue_client.responses import Reject, Retry
+from discue_client.wire import path_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from discue_client._sync.requester import Requester
+    from discue_client._sync.waiting import Worker
+
+T = TypeVar("T")
+
+_log = logging.getLogger("discue_client")
+
+_FATAL = (BadRequest, Conflict, Forbidden, NotFound, Unauthorized, ValidationFailed)
+"""Errors that stay until somebody changes something."""
+_LOST = frozenset({"expired", "settled"})
+"""States of receipts that mean that the message is not this consumer's any more."""
+_DEFAULT_LEASE = 30
+_LONGEST_DELAY = 86_400
+_MOST_RECEIPTS = 1_000
+_FOREVER = RetryPolicy(deadline=math.inf, attempts=2**31)
+
+
+class Delivery:
+    """A message that is leased to this consumer. Enter it to process it.
+
+    A normal exit acknowledges the message, and an exception rejects it: it is delivered again as the listener's retry
+    policy says. `Retry(after=…)` gives it back for so many seconds without counting an attempt; `Retry()` and
+    `Reject()` reject it and are not raised further.
+    """
+
+    def __init__(self, consumer: Consumer, message: models.PulledMessage) -> None:
+        self._consumer = consumer
+        self.message = message
+        self.leased_at = monotonic()
+        self.is_started = False
+        self.is_lost = False
+        """Whether the lease was lost. Another consumer may have got the message."""
+
+    @property
+    def id(self) -> str:
+        return self.message.id
+
+    @property
+    def data(self) -> Any:
+        """The data: the value of its JSON if its content type says that it is JSON, else text, or bytes."""
+        message = self.message
+        essence = message.content_type.partition(";")[0].strip().lower()
+        if essence == "application/json" or essence.endswith("+json"):
+            return msgspec.json.decode(self.body)
+        return message.data if message.data_base64 is None else self.body
+
+    @property
+    def body(self) -> bytes:
+        """The data as a push listener would get it."""
+        message = self.message
+        return (message.data or "").encode() if message.data_base64 is None else base64.b64decode(message.data_base64)
+
+    @property
+    def key(self) -> str | None:
+        return self.message.key
+
+    @property
+    def attempt(self) -> int:
+        """How often the message was handed out, this time included."""
+        return self.message.attempt
+
+    def data_as(self, type_: type[T]) -> T:
+        """Decode the data, which is JSON, as a dataclass or another type. Raises msgspec.ValidationError."""
+        return msgspec.json.decode(self.body, type=type_)
+
+    def __enter__(self) -> Self:
+        self.is_started = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, Retry) and error.after is not None:
+            self._consumer.end(self, "release", min(math.ceil(error.after), _LONGEST_DELAY))
+        elif error is None:
+            self._consumer.end(self, "acknowledge")
+        else:
+            # Cancellation is no fault of the message.
+            self._consumer.end(self, "reject" if isinstance(error, Exception) else "release")
+        return isinstance(error, (Retry, Reject))
+
+
+class Consumer:
+    """Pulls messages, extends their leases while they are processed, and settles them.
+
+    `run` calls a handler for each message. Iterating yields deliveries, each of which must be entered; up to
+    `concurrency` of them may be in progress. Both end after `stop`, when what has begun is finished, and raise an
+    error that no retry can change. Connection errors are logged and retried for ever.
+    """
+
+    def __init__(
+        self, requester: Requester, queue: str, listener: str, *, concurrency: int = 10, poll: float = LONGEST_POLL
+    ) -> None:
+        if not 1 <= concurrency <= _MOST_RECEIPTS:
+            raise ValueError(f"concurrency must be 1 to {_MOST_RECEIPTS:,}")
+        self._requester = requester
+        self._path = path_of("queues", queue, "listeners", listener)
+        self._concurrency = concurrency
+        self._poll = poll
+        self._lease = _DEFAULT_LEASE
+        self._lock = Lock()
+        self._arrived, self._has_room, self._ended = (Condition(self._lock) for _ in range(3))
+        self._ready: deque[Delivery] = deque()
+        self._held: dict[str, Delivery] = {}
+        """Leased messages that are not settled, by receipt."""
+        self._outbox: list[tuple[str, int, str]] = []
+        """Settlements to send: action, delay and receipt."""
+        self._is_stopping = False
+        self._is_done = False
+        self._failure: DiscueError | None = None
+        self._workers: list[Worker] = []
+
+    def __enter__(self) -> Self:
+        if self._workers or self._is_stopping:
+            raise RuntimeError("A consumer can be entered once.")
+        works = (("pull", self._pull), ("extend", self._extend), ("settle", self._settle))
+        self._workers = [start(work, f"discue consumer: {name}") for name, work in works]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give back what has not begun, wait for what has, and send the last settlements."""
+        pull, *others = self._workers
+        self._is_stopping = True
+        self._wake()
+        finish(pull, interrupt=True)
+        for delivery in [each for each in self._held.values() if not each.is_started]:
+            self.end(delivery, "release")
+        with self._lock:
+            self._ready.clear()
+            while self._held:
+                wait(self._has_room)
+            self._is_done = True
+        self._wake()
+        for worker in others:
+            finish(worker)
+
+    def stop(self) -> None:
+        """Take no more messages. May be called from a signal handler: on an event loop, from its own."""
+        self._is_stopping = True
+        soon(self._wake)
+
+    def run(self, handle: Callable[[Delivery], object]) -> None:
+        """Call `handle` for each message, for up to `concurrency` at a time, until `stop` or a lasting error.
+
+        An exception of the handler is logged, and the message is rejected.
+        """
+
+        def work() -> None:
+            while (delivery := self._next()) is not None:
+                self._handle(delivery, handle)
+
+        with self:
+            handlers = [start(work, f"discue consumer: {number}") for number in range(self._concurrency)]
+            try:
+                for handler in handlers:
+                    finish(handler)
+            except BaseException:
+                self._is_stopping = True
+                self._wake()
+                for handler in handlers:
+                    finish(handler, interrupt=True)
+                raise
+
+    def _handle(self, delivery: Delivery, handle: Callable[[Delivery], object]) -> None:
+        try:
+            with delivery:
+                handle(delivery)
+        except Exception:
+            _log.exception("The handler of message %s failed: the message is rejected.", delivery.id)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        if self._workers:
+            while (delivery := self._next()) is not None:
+                yield delivery
+        else:
+            with self:
+                while (delivery := self._next()) is not None:
+                    yield delivery
+
+    def end(self, delivery: Delivery, action: str, delay: int = 0) -> None:
+        """Settle a delivery, in the background."""
+        receipt = delivery.message.receipt
+        with self._lock:
+            if self._held.pop(receipt, None) is not None and not delivery.is_lost:
+                self._outbox.append((action, delay, receipt))
+            self._ended.notify_all()
+            self._has_room.notify_all()
+
+    def _wake(self) -> None:
+        with self._lock:
+            for condition in (self._arrived, self._has_room, self._ended):
+                condition.notify_all()
+
+    def _next(self) -> Delivery | None:
+        with self._lock:
+            while not (self._ready or self._is_stopping):
+                wait(self._arrived)
+            if self._failure is not None:
+                raise self._failure
+            return None if self._is_stopping else self._ready.popleft()
+
+    def _pull(self) -> None:
+        attempt, is_prepared, once = 0, False, self._requester.once()
+        while (room := self._room()) > 0:
+            try:
+                if not is_prepared:
+                    is_prepared = self._prepare(once)
+                query = {"max": room, "wait": math.ceil(self._poll)}
+                path = f"{self._path}/messages"
+                found = once.result(models.PulledMessagesResponse, "GET", path, query=query, extra_time=self._poll)
+            except DiscueError as error:
+                attempt += 1
+                if not self._survives(error, attempt):
+                    return
+                continue
+            if attempt:
+                _log.info("Messages can be fetched again.")
+            attempt = 0
+            with self._lock:
+                for message in found.messages:
+                    delivery = Delivery(self, message)
+                    self._held[message.receipt] = delivery
+                    self._ready.append(delivery)
+                self._arrived.notify_all()
+
+    def _room(self) -> int:
+        """Wait until another message may be fetched. Returns 0 when the consumer stops."""
+        with self._lock:
+            while len(self._held) >= self._concurrency and not self._is_stopping:
+                wait(self._has_room)
+            return 0 if self._is_stopping else self._concurrency - len(self._held)
+
+    def _prepare(self, requester: Requester) -> bool:
+        """Read how long leases last. By the clocks, `leased_until` would say it only if they agreed."""
+        try:
+            found = requester.result(models.ListenerResponse, "GET", self._path)
+        except Forbidden:
+            # The key may pull messages, and not read the listener.
+            return True
+        with self._lock:
+            self._lease = found.listener.lease_seconds or _DEFAULT_LEASE
+            self._ended.notify_all()
+        return True
+
+    def _survives(self, error: DiscueError, attempt: int) -> bool:
+        """Log a failed pull and wait, or end the consumer if it would fail again."""
+        is_locked_out = isinstance(error, Forbidden) and error.retry_after is not None
+        is_disabled = isinstance(error, APIError) and error.code == "listener_disabled"
+        if isinstance(error, _FATAL) and not is_locked_out and not is_disabled:
+            self._failure = error
+            self._is_stopping = True
+            self._wake()
+            return False
+        if attempt == 1:
+            _log.warning("Messages cannot be fetched; trying again: %s", error)
+        pause = _FOREVER.wait(attempt, 0.0, error.retry_after if isinstance(error, APIError) else None)
+        with self._lock:
+            if not self._is_stopping:
+                wait(self._has_room, pause)
+        return True
+
+    def _extend(self) -> None:
+        while (due := self._due()) is not None:
+            if due:
+                self._extend_now(due)
+
+    def _due(self) -> list[str] | None:
+        """Wait for a third of a lease, and return the receipts that need another one; None when all is done."""
+        started_at = monotonic()
+        with self._lock:
+            # The length of leases is known when the first message is.
+            while not self._is_done and (left := started_at + self._lease / 3 - monotonic()) > 0:
+                wait(self._ended, left)
+            oldest = monotonic() - self._lease / 6
+            due = [key for key, each in self._held.items() if each.leased_at <= oldest and not each.is_lost]
+            return None if self._is_done else due
+
+    def _extend_now(self, receipts: list[str]) -> None:
+        asked_at = monotonic()
+        try:
+            states = self._send({"extend": receipts, "lease_seconds": self._lease}, self._requester.once())
+        except DiscueError as error:
+            # The next round is before the leases end.
+            _log.warning("Leases could not be extended: %s", error)
+            return
+        for receipt, state in states.items():
+            delivery = self._held.get(receipt)
+            if delivery is not None and state in _LOST:
+                delivery.is_lost = True
+                _log.warning("The lease of message %s was lost: it may be processed twice.", delivery.id)
+            elif delivery is not None:
+                delivery.leased_at = asked_at
+
+    def _settle(self) -> None:
+        while True:
+            with self._lock:
+                while not (self._outbox or self._is_done):
+                    wait(self._ended)
+                batch, self._outbox = self._outbox[:_MOST_RECEIPTS], self._outbox[_MOST_RECEIPTS:]
+            if not batch:
+                return
+            # A request has one delay for all that it releases.
+            for delay in sorted({delay for _, delay, _ in batch}):
+                body: dict[str, Any] = {"delay": delay} if delay else {}
+                for action, its_delay, receipt in batch:
+                    if its_delay == delay:
+                        body.setdefault(action, []).append(receipt)
+                self._settle_now(body)
+
+    def _settle_now(self, body: dict[str, Any]) -> None:
+        count = sum(len(receipts) for receipts in body.values() if isinstance(receipts, list))
+        try:
+            states = self._send(body, self._requester)
+        except DiscueError as error:
+            _log.error("Messages that could not be settled, and will be delivered again: %d. %s", count, error)
+            return
+        late = sum(state == "expired" for state in states.values())
+        if late:
+            _log.warning("Messages that were settled after their lease, and may be processed twice: %d.", late)
+
+    def _send(self, body: dict[str, Any], requester: Requester) -> dict[str, str]:
+        """Send settlements and return the state of each receipt. Sending them twice has no further effect."""
+        found = requester.result(models.ReceiptsResponse, "POST", f"{self._path}/acknowledgements", body=body)
+        return {each.receipt: each.state for each in found.receipts}
