@@ -47,6 +47,8 @@ _LOST = frozenset({"expired", "settled"})
 _DEFAULT_LEASE = 30
 _LONGEST_DELAY = 86_400
 _MOST_RECEIPTS = 1_000
+_TOGETHER_SECONDS = 0.005
+"""How long a request waits for others: handlers often end together, and one request then serves all."""
 _FOREVER = RetryPolicy(deadline=math.inf, attempts=2**31)
 
 
@@ -220,8 +222,11 @@ class AsyncConsumer:
         async with self._lock:
             if self._held.pop(receipt, None) is not None and not delivery.is_lost:
                 self._outbox.append((action, delay, receipt))
-            self._ended.notify_all()
-            self._has_room.notify_all()
+            # Only numbers that somebody waits for wake them.
+            if len(self._outbox) in (1, self._concurrency):
+                self._ended.notify_all()
+            if len(self._held) in (0, self._concurrency // 2, self._concurrency - 1):
+                self._has_room.notify_all()
 
     async def _wake(self) -> None:
         async with self._lock:
@@ -267,6 +272,11 @@ class AsyncConsumer:
         async with self._lock:
             while len(self._held) >= self._concurrency and not self._is_stopping:
                 await wait(self._has_room)
+            ends_at = monotonic() + _TOGETHER_SECONDS
+            while self._held and not self._is_stopping and len(self._held) * 2 > self._concurrency:
+                if (left := ends_at - monotonic()) <= 0:
+                    break
+                await wait(self._has_room, left)
             return 0 if self._is_stopping else self._concurrency - len(self._held)
 
     async def _prepare(self, requester: AsyncRequester) -> bool:
@@ -335,6 +345,11 @@ class AsyncConsumer:
             async with self._lock:
                 while not (self._outbox or self._is_done):
                     await wait(self._ended)
+                ends_at = monotonic() + _TOGETHER_SECONDS
+                while len(self._outbox) < self._concurrency and not self._is_stopping:
+                    if (left := ends_at - monotonic()) <= 0:
+                        break
+                    await wait(self._ended, left)
                 batch, self._outbox = self._outbox[:_MOST_RECEIPTS], self._outbox[_MOST_RECEIPTS:]
             if not batch:
                 return
