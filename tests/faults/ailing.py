@@ -13,8 +13,8 @@ PROBES_APART_SECONDS = 1
 _APART_SECONDS = 0.2
 _LOOKS_APART_SECONDS = 0.3
 _WELL_SECONDS = (1.0, 4.0)
-_DOWN_SECONDS = (4.0, 9.0)
-"""Three probes fail within the shortest."""
+_INACTIVE_SECONDS = (2.0, 5.0)
+_LONGEST_SECONDS = 15.0
 
 
 class Ailing:
@@ -49,33 +49,34 @@ class Ailing:
                 await self._fall_ill(client, name)
 
     async def _fall_ill(self, client: Client, name: str) -> None:
-        """Be down, and then up until the service does not call it inactive any more."""
-        down_until = time.monotonic() + self._load.random.uniform(*_DOWN_SECONDS)
+        """Be down until the service calls it inactive, and a while longer; then up until it does not any more."""
+        until, was_seen = time.monotonic() + _LONGEST_SECONDS, False
         self._load.recovered.clear()
         self._load.down.add(name)
         self._load.unwell.add(name)
         try:
-            while time.monotonic() < down_until and not self._load.is_gentle:
-                await self._is_active_soon(client, name)
+            while time.monotonic() < until and not self._load.is_gentle:
+                if await self._state_soon(client, name) == "inactive" and not was_seen:
+                    until, was_seen = time.monotonic() + self._load.random.uniform(*_INACTIVE_SECONDS), True
         finally:
             self._load.down.discard(name)
-        while not await self._is_active_soon(client, name):
+        while await self._state_soon(client, name) in {"inactive", ""}:
             pass
         self._load.unwell.discard(name)
         if not self._load.unwell:
             self._load.recovered.set()
 
-    async def _is_active_soon(self, client: Client, name: str) -> bool:
-        """Look at it in a moment. Returns whether it is shown, and not as inactive."""
+    async def _state_soon(self, client: Client, name: str) -> str:
+        """Look at it in a moment. Returns its state, or an empty text if that cannot be shown."""
         await asyncio.sleep(_LOOKS_APART_SECONDS)
         sent_at, listener = time.monotonic(), self._recorder.history.listeners[name]
         with suppress(Lost):
             answer = await client.ask("GET", f"/queues/{listener.queue}/listeners/{listener.id}")
             if answer.status != 200:
                 expect_busy(answer)
-            if answer.body["listener"]["liveness"]["state"] != "inactive":
-                return True
-            self._recorder.history.inactive.append(SeenInactive(name, sent_at, time.monotonic()))
-            return False
+            state = str(answer.body["listener"]["liveness"]["state"])
+            if state == "inactive":
+                self._recorder.history.inactive.append(SeenInactive(name, sent_at, time.monotonic()))
+            return state
         client.close()
-        return False
+        return ""

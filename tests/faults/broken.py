@@ -13,8 +13,7 @@ from discue.crypto import signing
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules
 from discue.dispatch.jobs import scheduler
-from discue.dispatch.lane import endpoint, limits
-from discue.dispatch.lane.breaker import CircuitBreaker
+from discue.dispatch.lane import breaker, endpoint, limits
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.handover import InheritedRequests
@@ -281,7 +280,7 @@ _REPLACED: Mapping[str, tuple[object, str, object]] = {
     ),
     "never_says_how_far_a_replay_is": (ReplayCursorState, "_replay_step", lambda _self: None),
     "sends_replays_beside_the_limits": (FairShare, "may_start", lambda _self, _lane: True),
-    "sends_to_inactive_listeners": (CircuitBreaker, "allows", lambda _self, _in_flight: True),
+    "sends_to_inactive_listeners": (breaker, "breaker_state", lambda _liveness: "closed"),
     "lets_everything_through_its_filters": (DeliveryRules, "_accepts", lambda _self, _entry: True),
 }
 """Bugs that take the place of one function: where it is, its name, and what is done instead."""

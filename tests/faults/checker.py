@@ -67,7 +67,6 @@ _PROMISES = (
     due.early,
     routes.whole,
     runs.published,
-    runs.late,
     inactive.spared,
     logs.explained,
 )
@@ -82,6 +81,8 @@ class CheckResult(msgspec.Struct):
     handed_out: int
     looks: int
     replays: int
+    runs: int
+    seen_inactive: int
     duplicates: int
     allowed_duplicates: int
     faults: Counter[str]
@@ -95,6 +96,7 @@ class CheckResult(msgspec.Struct):
         return (
             f"{self.messages} messages confirmed, {self.undecided} undecided, {self.receipts} receipts, "
             f"{self.handed_out} handed out, {self.looks} looks at resources, {self.replays} replays, "
+            f"{self.runs} runs of schedules, {self.seen_inactive} looks at inactive listeners, "
             f"{self.faults.total()} faults, "
             f"{self.duplicates} duplicates (at most {self.allowed_duplicates}): {kept}"
         )
@@ -120,6 +122,8 @@ def check_history(history: History) -> CheckResult:
         handed_out=len(history.handed_out),
         looks=len(history.looks),
         replays=sum(1 for replay in history.replays if replay.answered),
+        runs=sum(len(log.runs) for log in history.logs.values()),
+        seen_inactive=len(history.inactive),
         duplicates=found.count,
         allowed_duplicates=found.allowed,
         faults=Counter(fault.kind for fault in history.faults),

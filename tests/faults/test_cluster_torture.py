@@ -44,7 +44,7 @@ _CAUGHT = {
     "forgets_keys_at_a_takeover": Caught([workers.rolling_restart], ["comes before it in its key"]),
     "never_expires": Caught([nothing], ["after it had expired"]),
     "writes_again_what_a_reused_connection_lost": Caught([nothing], ["requests of attempt"], ("flaky",)),
-    "sends_to_inactive_listeners": Caught([nothing], ["after it was shown as inactive"]),
+    "sends_to_inactive_listeners": Caught([nothing] * 2, ["after it was shown as inactive"], ("steady",)),
     "sends_replays_beside_the_limits": Caught([nothing], ["faster than its rate"], paced_share=0.9),
     "takes_over_with_a_full_bucket": Caught([workers.rolling_restart] * 3, ["faster than its rate"]),
 }
@@ -71,6 +71,8 @@ def test_cluster_keeps_its_promises_under_every_fault(tmp_path: Path, tell: Tell
     assert result.faults.total() >= len(EVERY_KIND)
     assert result.messages > 20 * plan.seconds
     assert result.replays > 0
+    assert result.runs > plan.seconds / 2
+    assert result.seen_inactive > 0
 
 
 @pytest.mark.torture

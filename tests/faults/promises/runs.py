@@ -1,14 +1,10 @@
-"""Schedules: each run publishes one message, in time, and none after the schedule is deleted."""
+"""Schedules: each run publishes one message, and none after the schedule is deleted."""
 
 from collections import Counter
 from collections.abc import Iterator
 
 from tests.faults.history import History, Run, Scheduled
-from tests.faults.promises.calm import clock_was_wrong, was_disturbed
-from tests.faults.promises.delays import QUIET, longest_delays
-
-_LATE_SECONDS = 3.0
-"""A run is that much later than other messages at most where nothing happens."""
+from tests.faults.promises.calm import clock_was_wrong
 
 
 def published(history: History) -> Iterator[str]:
@@ -35,17 +31,3 @@ def _of(history: History, schedule: Scheduled, found: "Counter[Run]") -> Iterato
             yield f"{schedule.id} has a message of {run.run_at}, which is no run"
         if schedule.deleted_at and run.run_at > (schedule.deleted_at + history.epoch) * 1_000:
             yield f"{schedule.id} has a message of its run at {run.run_at}, after its deletion was answered"
-
-
-def late(history: History) -> Iterator[str]:
-    """Check that runs come in time where no fault touches a worker: any of them may be the leader."""
-    workers = {worker for fault in history.faults for worker in fault.workers}
-    latest_seconds = _LATE_SECONDS + longest_delays(history).get(QUIET, 0.0)
-    for schedule in history.schedules:
-        since = schedule.looked_at - _LATE_SECONDS - history.bounds.recovery_seconds
-        late_seconds = schedule.looked_at + history.epoch - schedule.reached / 1_000
-        if not schedule.looked_at or late_seconds <= latest_seconds:
-            continue
-        disturbed = any(was_disturbed(history, worker, since, schedule.looked_at) for worker in workers)
-        if not disturbed and not clock_was_wrong(history, schedule.sent_at, schedule.looked_at):
-            yield f"{schedule.id} had its run at {schedule.reached} not {late_seconds:.1f} s after that"
