@@ -1,6 +1,8 @@
 """Resources of a real service, by both halves of the client."""
 
 import dataclasses
+import gc
+import os
 import time
 from pathlib import Path
 
@@ -156,6 +158,27 @@ def test_with_options_shares_connections(cast: Cast) -> None:
         assert client.queues.get("orders").alias == "orders"
     with pytest.raises(RuntimeError, match="closed"):
         quick.queues.get("orders")
+
+
+def test_forgotten_client_closes_its_connections_without_a_warning(
+    cast: Cast, recwarn: pytest.WarningsRecorder
+) -> None:
+    before = open_sockets()
+    client = Discue(cast.service.url, cast.alice.headers["x-api-key"])
+    client.queues.create(alias="orders")
+    assert open_sockets() > before
+
+    del client
+    gc.collect()
+
+    assert open_sockets() <= before + 1, "the server may not have closed its side yet"
+    assert list(recwarn) == []
+
+
+def open_sockets() -> int:
+    """Return the number of sockets of this process, in which the service runs as well."""
+    links = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
+    return sum(os.readlink(link).startswith("socket:") for link in links if link.is_symlink())  # noqa: PTH115
 
 
 def test_unknown_key_is_unauthorized_and_never_shown(cast: Cast) -> None:

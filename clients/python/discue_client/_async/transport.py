@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from discue_client import wire
-from discue_client._async.waiting import sleep, within
+from discue_client._async.waiting import close_with, sleep, within
 from discue_client.configuration import NEVER_PROCESSED, is_retried, retry_after_of
 from discue_client.errors import APIError, ConnectionFailed, DiscueError, NotFound, TimedOut, error_of
 from discue_client.version import VERSION
@@ -41,6 +42,7 @@ class AsyncTransport:
         self._given = http_client is not None
         self._http = http_client
         self._closed = False
+        self._opening = threading.Lock()
 
     async def close(self) -> None:
         """Close the connections, unless they belong to a client that was given."""
@@ -92,18 +94,21 @@ class AsyncTransport:
         return _Failure(refusal, is_retried(status, code), status in NEVER_PROCESSED, retry_after)
 
     def _client(self) -> AsyncHttpClient:
-        if self._http is None:
-            # They take longer to import than all the rest of this package.
-            import ssl  # noqa: PLC0415
+        # Threads may send their first requests at the same time.
+        with self._opening:
+            return self._http or self._open()
 
-            import httpx2  # noqa: PLC0415
+    def _open(self) -> AsyncHttpClient:
+        # They take longer to import than all the rest of this package.
+        import ssl  # noqa: PLC0415
 
-            # No certificates are loaded where none are needed.
-            verify = True if self._url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            limits = httpx2.Limits(
-                max_connections=100, max_keepalive_connections=100, keepalive_expiry=_KEEP_ALIVE_SECONDS
-            )
-            self._http = cast("AsyncHttpClient", httpx2.AsyncClient(verify=verify, limits=limits))
+        import httpx2  # noqa: PLC0415
+
+        # No certificates are loaded where none are needed.
+        verify = True if self._url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        limits = httpx2.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=_KEEP_ALIVE_SECONDS)
+        self._http = cast("AsyncHttpClient", httpx2.AsyncClient(verify=verify, limits=limits))
+        close_with(self, self._http)
         return self._http
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from discue_client.wire import AsyncHttpClient
+
 T = TypeVar("T")
 
 Lock = asyncio.Lock
@@ -42,6 +44,10 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
             return await asyncio.wait_for(work, seconds)
         except asyncio.TimeoutError:  # not the built-in one before 3.11
             raise TimeoutError from None
+
+
+def close_with(_owner: object, _http: AsyncHttpClient) -> None:
+    """Leave the connections of a forgotten client to the event loop: only a coroutine could close them."""
 
 
 def new_future() -> asyncio.Future[Any]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from discue_client.wire import HttpClient
 
 T = TypeVar("T")
 
@@ -46,6 +49,11 @@ def wait(condition: threading.Condition, seconds: float | None = None) -> None:
 def within(seconds: float, result: T) -> T:  # noqa: ARG001 - each read of a socket has a timeout of its own
     """Return the result of work that is over."""
     return result
+
+
+def close_with(owner: object, http: HttpClient) -> None:
+    """Close the connections when nobody refers to the owner any more."""
+    weakref.finalize(owner, http.close)
 
 
 def new_future() -> Future[Any]:

@@ -1,0 +1,92 @@
+"""Programs with a consumer that are told to stop."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from discue_client import Discue
+from tests.support.served_api import Cast
+from tools.python_client import PACKAGE
+
+_ASYNC = """
+import asyncio, signal
+from discue_client import AsyncDiscue
+
+async def main():
+    async with AsyncDiscue() as client:
+        consumer = client.consume("orders", listener="billing", concurrency=1)
+        {graceful}
+        async def handle(delivery):
+            print("started", flush=True)
+            await asyncio.sleep({seconds})
+        await consumer.run(handle)
+    print("ended", flush=True)
+
+asyncio.run(main())
+"""
+
+_SYNC = """
+import signal, time
+from discue_client import Discue
+
+with Discue() as client:
+    consumer = client.consume("orders", listener="billing", concurrency=1, poll=1)
+    {graceful}
+    def handle(delivery):
+        print("started", flush=True)
+        time.sleep({seconds})
+    consumer.run(handle)
+print("ended", flush=True)
+"""
+
+ASYNC_STOP = "asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, consumer.stop)"
+SYNC_STOP = "signal.signal(signal.SIGTERM, lambda *_: consumer.stop())"
+
+
+@contextmanager
+def program(text: str, cast: Cast) -> Iterator[subprocess.Popen[str]]:
+    environment = {
+        "DISCUE_URL": cast.service.url,
+        "DISCUE_API_KEY": cast.alice.headers["x-api-key"],
+        "PYTHONPATH": str(PACKAGE.parent),
+    }
+    command = [sys.executable, "-c", text]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "attempts"),
+    [
+        (_ASYNC.format(graceful=ASYNC_STOP, seconds=0.2), signal.SIGTERM, ("acknowledged", 1)),
+        (_ASYNC.format(graceful="", seconds=60), signal.SIGINT, ("pending", 0)),
+        (_SYNC.format(graceful=SYNC_STOP, seconds=0.2), signal.SIGTERM, ("acknowledged", 1)),
+        (_SYNC.format(graceful="", seconds=0.2), signal.SIGINT, ("acknowledged", 1)),
+    ],
+    ids=["async-stop", "async-interrupt", "sync-stop", "sync-interrupt"],
+)
+def test_signal_in_the_middle_of_a_message_leaves_no_lease(
+    cast: Cast, client: Discue, text: str, number: signal.Signals, attempts: tuple[str, int]
+) -> None:
+    client.queues.create(alias="orders")
+    client.listeners.create("orders", alias="billing", mode="pull")
+    message = client.publish("orders", "x")
+
+    with program(text, cast) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "started\n"
+        run.send_signal(number)
+        output, errors = run.communicate(timeout=20)
+
+    (delivery,) = client.messages.get("orders", message.id).deliveries or ()
+    assert (delivery.state, delivery.attempts) == attempts
+    assert ("ended" in output) == (number == signal.SIGTERM)
+    assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
+    assert "was destroyed" not in errors
