@@ -1,9 +1,12 @@
 """Conventions of every request: versions, negotiation, methods, links, request ids, and the form of responses."""
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from discue.api.app import _indented
 from discue.api.structs import LinkTarget, links_of
 from discue.store.store import Store
 from tests.support.served_api import Cast, cast_of, served
@@ -77,3 +80,14 @@ def test_a_line_is_logged_for_each_request_where_that_is_wanted(tmp_path_factory
     assert (line["method"], line["path"], line["status"]) == ("GET", "/queues", 400)
     assert line["organization"] == cast.organization_id
     assert str(cast.alice.headers["x-api-key"]) not in json.dumps(line)
+
+
+def test_response_that_is_nested_too_deeply_to_be_indented_is_sent_as_it_is() -> None:
+    request: Any = SimpleNamespace(
+        response_headers=[("content-type", "application/json")], scope=SimpleNamespace(query_string="pretty=true")
+    )
+    assert _indented(request, b'{"data":[1]}') == b'{\n  "data": [\n    1\n  ]\n}'
+    # As deep as the data of a message can be, and deeper.
+    for depth in (900, 2_000):
+        nested = b"[" * depth + b"]" * depth
+        assert b"".join(_indented(request, nested).split()) == nested
