@@ -6,6 +6,7 @@ of headers that no sender uses.
 
 import time
 from base64 import b64encode
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +16,9 @@ import svix
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue_client.webhook import SignatureInvalid, Webhook
-from tests.clients.python.signed import KEY, MESSAGE_ID, SECRET, v1
+from discue.crypto.signing import decode_private_key, encode_public_key, sign
+from discue_client.webhook import DataInvalid, Headers, SignatureInvalid, Webhook
+from tests.clients.python.signed import KEY, MESSAGE_ID, NOW, PUBLIC_KEY, SECRET, headers_of, v1
 
 ORACLES = [standardwebhooks.Webhook, svix.Webhook]
 IDS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="."), min_size=1, max_size=40)
@@ -109,3 +111,53 @@ def test_request_that_is_right_in_every_part_is_accepted_everywhere() -> None:
     }
     assert accepts(SIGNED, headers)
     assert [verdict(oracle, SIGNED, headers) for oracle in ORACLES] == [True, True]
+
+
+@given(key=st.binary(min_size=24, max_size=64), seed=st.binary(min_size=32, max_size=32), body=st.binary(max_size=100))
+def test_requests_that_the_service_signs_are_accepted_with_each_kind_of_key(
+    key: bytes, seed: bytes, body: bytes
+) -> None:
+    private, now = decode_private_key("whsk_" + b64encode(seed).decode()), int(time.time())
+    headers = {
+        "webhook-id": MESSAGE_ID,
+        "webhook-timestamp": str(now),
+        "webhook-signature": sign([key, private], MESSAGE_ID, now, body),
+    }
+
+    Webhook("whsec_" + b64encode(key).decode()).verify(body, headers)
+    Webhook(encode_public_key(private)).verify(body, headers)
+
+
+# Whatever arrives, the program gets an event or one of the two errors.
+
+NAMES = st.sampled_from(["webhook-id", "Webhook-Timestamp", "webhook-signature", "content-type", "ce-specversion"])
+HEADERS = st.lists(st.tuples(NAMES | st.text(max_size=5), st.text(max_size=30)), max_size=6)
+CONTENT_TYPES = st.sampled_from(
+    ["application/json", "application/cloudevents+json", "text/plain", "text/plain; charset=", "text/x; charset=utf-16"]
+)
+BODIES = st.binary(max_size=40) | st.sampled_from(
+    [b"{}", b"null", b"[1e999]", b'{"data":1,"data":2}', b'{"specversion":"1.0","id":"1","source":"a","type":"b"}']
+)
+
+
+@given(request=requests(), others=HEADERS)
+def test_any_headers_give_an_event_or_a_rejection(request: tuple[bytes, dict[str, str]], others: Headers) -> None:
+    body, headers = request
+    with suppress(SignatureInvalid, DataInvalid):
+        Webhook([SECRET, PUBLIC_KEY]).unwrap(body, [*headers.items(), *others])
+
+
+@given(
+    body=BODIES,
+    content_type=CONTENT_TYPES | st.text(max_size=20),
+    charset=st.text(max_size=8),
+    others=HEADERS,
+    data_type=st.sampled_from([Any, int, str, bytes, dict[str, int]]),
+)
+def test_any_signed_request_gives_an_event_or_invalid_data(
+    body: bytes, content_type: str, charset: str, others: list[tuple[str, str]], data_type: Any
+) -> None:
+    headers = {name: value for name, value in others if not name.lower().startswith("webhook-")}
+    headers |= headers_of(body) | {"content-type": content_type + charset}
+    with suppress(DataInvalid):
+        Webhook(SECRET, now=lambda: NOW).unwrap(body, headers, data_type)

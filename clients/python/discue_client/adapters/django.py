@@ -57,4 +57,4 @@ def _response_of(returned: Any) -> Any:
 
 def _response_to(error: Any) -> Any:
     reply = reply_to(error)
-    return HttpResponse(reply.text, "text/plain; charset=utf-8", reply.status, headers=reply.headers)
+    return HttpResponse(reply.text.encode(), "text/plain; charset=utf-8", reply.status, headers=reply.headers)
