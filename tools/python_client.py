@@ -10,59 +10,24 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
+from tools.client_operations import (
+    COMPONENT,
+    READ_ONLY,
+    REPEATABLE,
+    Json,
+    Operation,
+    body_fields,
+    operations,
+    query_parameters,
+    response,
+)
 from tools.sync_half import MARK, sync_half
 
 PACKAGE: Final = Path(__file__).parents[1] / "clients" / "python" / "discue_client"
 DERIVED: Final = ("client", "consumer", "publisher", "requester", "resources", "transport")
 """The modules whose sync half is derived."""
-
-Json = Any
-
-_COMPONENT: Final = "#/components/schemas/"
-_PARAMETER: Final = "#/components/parameters/"
-_READ_ONLY: Final = "Read-only"
-_SYNONYM: Final = "A synonym of"
-
-_SKIPPED: Final = re.compile(
-    r"^(/|/openapi\.json|/docs.*|/api_clients.*|/queues/\{queue_id\}/listeners/\{listener_id\}/missed)$"
-)
-"""Pages, the older name of organizations, and what `missed.list` can do."""
-_NAMES: Final = {
-    "get_health_live": ("service", "live"),
-    "get_health_ready": ("service", "ready"),
-    "create_queue_listener_filter_test": ("listeners", "test_filter"),
-    "create_queue_listener_test": ("listeners", "test"),
-    "list_queue_listener_messages": ("listeners", "pull"),
-    "create_queue_listener_acknowledgement": ("listeners", "settle"),
-    "create_queue_message_batch": ("messages", "create_batch"),
-    "create_topic_message": ("topics", "publish"),
-    "create_topic_message_batch": ("topics", "publish_batch"),
-    "list_queue_message_deliveries": ("messages", "deliveries"),
-    "list_queue_message_attempts": ("messages", "attempts"),
-    "get_queue_message_attempt": ("messages", "attempt"),
-    "list_queue_listener_attempts": ("listeners", "attempts"),
-    "get_queue_listener_attempt": ("listeners", "attempt"),
-    "change_domain_verification": ("domains", "verify"),
-    "create_invitation": ("users", "accept_invitation"),
-    "get_stats_message": ("stats", "messages"),
-    "get_limits": ("stats", "limits"),
-}
-"""Operations that are not named after the last segment of their path and their verb."""
-_REPEATABLE: Final = frozenset({"create_queue_listener_filter_test", "create_queue_listener_acknowledgement"})
-"""Operations without an idempotency key that may be sent twice."""
-_METHODS: Final = {"post": "create", "put": "update", "delete": "delete"}
-
-
-class Operation(NamedTuple):
-    """A method of a resource."""
-
-    resource: str
-    name: str
-    verb: str
-    path: str
-    spec: Json
 
 
 def generated(document: Json) -> dict[Path, str]:
@@ -96,11 +61,11 @@ import msgspec
 def _models(document: Json) -> str:
     schemas = document["components"]["schemas"]
     seen: dict[str, str] = {}
-    for operation in _operations(document):
-        if (reference := _response(operation)) is not None:
+    for operation in operations(document):
+        if (reference := response(operation)) is not None:
             _collect(schemas, reference, seen, response=True)
         # Fields of a body are parameters; only the objects in it are classes.
-        for child in _references([field for _, field in _body_fields(schemas, operation.spec)]):
+        for child in _references([field for _, field in body_fields(schemas, operation.spec)]):
             _collect(schemas, child, seen, response=False)
     head = MARK.format("Objects that the service returns and takes.", "`docs/openapi.json`") + _MODELS_HEAD
     return "\n\n".join([head, *(seen[name] for name in sorted(seen))])
@@ -120,8 +85,8 @@ def _collect(schemas: Json, name: str, seen: dict[str, str], *, response: bool) 
 def _references(node: Json) -> Iterator[str]:
     if isinstance(node, Mapping):
         reference = node.get("$ref", "")
-        if reference.startswith(_COMPONENT):
-            yield reference.removeprefix(_COMPONENT)
+        if reference.startswith(COMPONENT):
+            yield reference.removeprefix(COMPONENT)
         for name, value in node.items():
             if name not in ("description", "examples"):
                 yield from _references(value)
@@ -156,7 +121,7 @@ def _class(schemas: Json, name: str, *, response: bool) -> str:
                 lines.append('    links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)')
         elif response and field not in schema.get("required", ()):
             lines += [f"    {field}: {_union(kind, 'None')} = None", _docstring(text, 4)]
-        elif response or not text.startswith(_READ_ONLY):
+        elif response or not text.startswith(READ_ONLY):
             lines += [f"    {field}: {kind}", _docstring(text, 4)]
     return "\n".join(line for line in lines if line)
 
@@ -177,7 +142,7 @@ _SIMPLE: Final = {"string": "str", "integer": "int", "number": "float", "boolean
 def _type(schemas: Json, schema: Json, *, response: bool, module: str = "") -> str:
     """Return the annotation for a schema. Responses allow values that a later version of the service adds."""
     if "$ref" in schema:
-        name = schema["$ref"].removeprefix(_COMPONENT)
+        name = schema["$ref"].removeprefix(COMPONENT)
         mapping = "dict[str, Any]" if response else "Mapping[str, Any]"
         return module + _class_name(name) if _is_class(schemas[name]) else mapping
     if "anyOf" in schema:
@@ -202,45 +167,6 @@ def _union(*kinds: str) -> str:
     return "Any" if "Any" in parts else " | ".join(dict.fromkeys(sorted(parts, key=lambda part: part == "None")))
 
 
-def _operations(document: Json) -> list[Operation]:
-    """Return the operations, one for each method: of two with the same name, the first has the optional parent."""
-    found = [
-        Operation(*_name(path, verb, spec), verb, path, spec)
-        for path, verbs in document["paths"].items()
-        if not _SKIPPED.match(path)
-        for verb, spec in verbs.items()
-        # `PUT` on a collection is the older way to create.
-        if verb in ("get", "post", "put", "delete") and not spec["operationId"].startswith("put_")
-    ]
-    return sorted(found, key=lambda operation: operation.resource)
-
-
-def _name(path: str, verb: str, spec: Json) -> tuple[str, str]:
-    if (special := _NAMES.get(spec["operationId"])) is not None:
-        return special
-    plain = [part for part in path.split("/") if part and not part.startswith("{")]
-    method = _METHODS.get(verb) or ("get" if path.endswith("}") else "list")
-    return plain[-1].replace("-", "_"), method
-
-
-def _response(operation: Operation) -> str | None:
-    schema = operation.spec["responses"]["200"]["content"]["application/json"]["schema"]
-    reference = (schema["anyOf"][0] if "anyOf" in schema else schema)["$ref"].removeprefix(_COMPONENT)
-    return None if reference == "DeletedResponse" else str(reference)
-
-
-def _body_fields(schemas: Json, spec: Json) -> list[tuple[str, Json]]:
-    content = spec.get("requestBody", {}).get("content", {}).get("application/json")
-    if content is None:
-        return []
-    body = schemas[content["schema"]["$ref"].removeprefix(_COMPONENT)]
-    return [
-        (name, field)
-        for name, field in body["properties"].items()
-        if not field.get("description", "").startswith((_READ_ONLY, _SYNONYM))
-    ]
-
-
 _LIST_OPTIONS: Final = frozenset(
     {"page", "per_page", "after", "before", "pretty", "name", "limit", "startAfter", "startAfterId"}
 )
@@ -263,7 +189,7 @@ from discue_client.wire import given, path_of
 
 def _resources(document: Json) -> str:
     by_resource: dict[str, dict[str, list[Operation]]] = {}
-    for operation in _operations(document):
+    for operation in operations(document):
         by_resource.setdefault(operation.resource, {}).setdefault(operation.name, []).append(operation)
     parts = [MARK.format("Operations by resource.", "`docs/openapi.json`") + _RESOURCES_HEAD]
     for resource, methods in by_resource.items():
@@ -289,13 +215,13 @@ def _method(document: Json, operations: list[Operation]) -> str:
     names = [name.removesuffix("_id") for name in re.findall(r"\{(\w+)\}", operation.path)]
     optional = names if shorter is not operation else []
     positional = [f"{name}: str | None = None" if name in optional else f"{name}: str" for name in names]
-    parameters = _query_parameters(document, operation.spec)
+    parameters = query_parameters(document, operation.spec)
     is_list = "per_page" in {each["name"] for each in parameters}
     queries = [each for each in parameters if each["name"] not in _LIST_OPTIONS]
     keyword = [
         f"{each['name']}: {_union(_type(schemas, each['schema'], response=False), 'None')} = None" for each in queries
     ]
-    fields = _body_fields(schemas, operation.spec)
+    fields = body_fields(schemas, operation.spec)
     keyword += [_body_parameter(schemas, operation, name, field) for name, field in fields]
     is_idempotent = any("Idempotency-Key" in each.get("$ref", "") for each in operation.spec.get("parameters", ()))
     keyword += ["limit: int | None = None"] * is_list + ["idempotency_key: str | None = None"] * is_idempotent
@@ -315,10 +241,10 @@ def _method(document: Json, operations: list[Operation]) -> str:
     if fields:
         options.append(f"body=given({', '.join(f'{name}={name}' for name, _ in fields)})")
     options += ["idempotency_key=idempotency_key"] * is_idempotent
-    if operation.verb == "post" and not is_idempotent and operation.spec["operationId"] not in _REPEATABLE:
+    if operation.verb == "post" and not is_idempotent and operation.spec["operationId"] not in REPEATABLE:
         options.append("repeatable=False")
     call = ", ".join([f'"{operation.verb.upper()}"', path, *options])
-    reference = _response(operation)
+    reference = response(operation)
     if reference is None:
         result, end = "None", f"await self._requester.request({call})"
     else:
@@ -330,23 +256,15 @@ def _method(document: Json, operations: list[Operation]) -> str:
 
 def _list(schemas: Json, operation: Operation) -> tuple[str, str]:
     """Return the type of the elements of a list, and the arguments that say where they are in a response."""
-    page = _response(operation)
+    page = response(operation)
     (items,) = [name for name in schemas[page]["properties"] if name != "_links"]
     element = _type(schemas, schemas[page]["properties"][items]["items"], response=True, module="models.")
     return element, f"page_type=models.{page}, items={items!r}"
 
 
-def _query_parameters(document: Json, spec: Json) -> list[Json]:
-    resolved = [
-        document["components"]["parameters"][each["$ref"].removeprefix(_PARAMETER)] if "$ref" in each else each
-        for each in spec.get("parameters", ())
-    ]
-    return [each for each in resolved if each["in"] == "query" and each["name"] != "pretty"]
-
-
 def _body_parameter(schemas: Json, operation: Operation, name: str, field: Json) -> str:
     content = operation.spec["requestBody"]["content"]["application/json"]
-    required = schemas[content["schema"]["$ref"].removeprefix(_COMPONENT)].get("required", ())
+    required = schemas[content["schema"]["$ref"].removeprefix(COMPONENT)].get("required", ())
     kind = _type(schemas, field, response=False, module="models.")
     return (
         f"{name}: {kind}"
@@ -366,10 +284,8 @@ def _result(schemas: Json, reference: str, operation: Operation) -> tuple[str, s
     required = [name for name in schemas[reference].get("required", ()) if name != "_links"]
     if len(required) != 1 or (len(fields) > 1 and operation.verb == "post"):
         return f"models.{reference}", ""
-    kind = _type(schemas, schemas[reference]["properties"][required[0]], response=True)
-    return re.sub(
-        r"\b(?!str\b|int\b|bool\b|dict\b|tuple\b|Any\b|float\b|None\b)(\w+)\b", r"models.\1", kind
-    ), f".{required[0]}"
+    kind = _type(schemas, schemas[reference]["properties"][required[0]], response=True, module="models.")
+    return kind, f".{required[0]}"
 
 
 def write(document: Json) -> None:

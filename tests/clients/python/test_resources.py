@@ -13,7 +13,7 @@ from discue_client import AsyncDiscue, Discue, NotFound, Unauthorized, Validatio
 from discue_client._sync.resources import Resources
 from discue_client.models import Message, Queue
 from tests.support.served_api import Cast
-from tools import python_client
+from tools import client_operations, python_client
 from tools.openapi_shape import DOCUMENT, load
 
 
@@ -196,7 +196,7 @@ def test_client_of_httpx_can_be_given_and_stays_open(cast: Cast) -> None:
 
 
 def test_every_operation_of_the_document_has_a_method_once() -> None:
-    operations = python_client._operations(load(DOCUMENT))
+    operations = client_operations.operations(load(DOCUMENT))
     names = {(operation.resource, operation.name) for operation in operations}
     resources = Resources.__init__.__code__.co_names
 
