@@ -243,8 +243,9 @@ def test_a_message_is_published(owner: Caller, queue: str, method: str) -> None:
     made = resource(owner.ask(method, f"{queue}/messages", {"alias": "order-17", "data": "hello"}))
     assert set(made) == {"id", "alias", "name", "created_at", "updated_at"}
     shown = owner.shown(f"{queue}/messages/{made['id']}")
-    assert shown == {**made, "data": "hello", "deliveries": []}
-    assert owner.get("/messages")["messages"] == owner.get(f"{queue}/messages")["messages"] == [made]
+    listed = {**made, "size": 5, "state": "no_listeners"}
+    assert shown == {**listed, "data": "hello", "deliveries": []}
+    assert owner.get("/messages")["messages"] == owner.get(f"{queue}/messages")["messages"] == [listed]
     counts = owner.shown(queue)["messages"]
     assert (counts["published_count"], counts["last_published_at"] > 0) == (1, True)
     assert owner.create(f"{queue}/messages", alias="order-17", data="again")["alias"] == "order-17"
@@ -301,7 +302,8 @@ def test_a_batch_is_taken_as_a_whole_or_not_at_all(owner: Caller, queue: str) ->
     assert [owner.shown(f"{queue}/messages/{each['id']}")["data"] for each in made] == ["a", {"b": 1}]
     assert [each["alias"] for each in made] == ["first", "second"]
     assert answer["_links"]["second"]["href"].endswith(f"{queue}/messages/{made[1]['id']}")
-    assert owner.get(f"{queue}/messages")["messages"] == made[::-1]
+    listed = [{**each, "size": size, "state": "no_listeners"} for each, size in zip(made, (1, 7), strict=True)]
+    assert owner.get(f"{queue}/messages")["messages"] == listed[::-1]
     wrong = {"messages": [{"data": "a"}, {"data": "b", "alias": "x!"}]}
     assert pointers(owner.refused(422, "POST", f"{queue}/messages/batch", wrong)) == ["/messages/1/alias"]
     assert len(owner.get(f"{queue}/messages")["messages"]) == 2

@@ -33,15 +33,22 @@ async def test_private_literal_is_refused_when_a_listener_is_created_or_moved(tm
 
 
 async def test_name_of_a_private_address_is_refused_at_connect_and_tried_again(tmp_path: Path) -> None:
-    """`localhost` is a name, so it may be registered; what it means is found out when something is sent."""
-    async with Receiver() as receiver, Product(tmp_path, allow_private_targets="false") as product:
+    """What a name means is found out when something is sent, too: it may have changed since it was registered."""
+    async with Receiver() as receiver:
+        async with Product(tmp_path, allow_private_targets="true") as before:
+            queue = await before.client().queue(f"http://localhost:{receiver.port}/hook")
+            assert await before.stop() == 0
+        await _refused_at_connect(tmp_path, queue)
+        assert receiver.delivered == []
+
+
+async def _refused_at_connect(tmp_path: Path, queue: str) -> None:
+    async with Product(tmp_path, allow_private_targets="false") as product:
         client = product.client()
-        queue = await client.queue(f"http://localhost:{receiver.port}/hook")
         tried = product.says('"event":"attempt"')
         await client.publish(queue, "hello")
         await tried
         assert await product.stop() == 0
-        assert receiver.delivered == []
     with closing(sqlite3.connect(product.database)) as connection:
         attempts = connection.execute("SELECT error, status, number FROM attempt").fetchall()
         ((state, tried, wait_ms),) = connection.execute(

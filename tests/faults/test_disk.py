@@ -60,7 +60,7 @@ def unable_to_write(product: Product, cause: str) -> AbstractContextManager[None
     return full(product) if cause == "full" else locked(product.database)
 
 
-def refused_for_now(answer: Answer, reason: str = "The database cannot") -> None:
+def refused_for_now(answer: Answer, reason: str = "The database ") -> None:
     assert answer.status == 503, answer
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.body["title"] == "Service Unavailable"

@@ -35,6 +35,9 @@ CLIENTS: story.Json = json.loads((FIXTURES / "clients.json").read_text(encoding=
 NEW_FIELDS = {"status_reason", "status_changed_at", "waits_for", "withheld"}
 """Fields that the old program did not show."""
 
+NEW_FIELDS_OF_MESSAGES = {"size", "state", "key", "headers"}
+"""Fields that the old program did not show in lists of messages."""
+
 pytestmark = pytest.mark.xdist_group("upgrade")
 
 
@@ -59,6 +62,8 @@ def expected(name: str) -> Any:
 def without_new_fields(shown: Any) -> Any:
     """Return what a response shows, without fields that the old program did not show."""
     if isinstance(shown, dict):
+        if "size" in shown:
+            shown = {name: value for name, value in shown.items() if name not in NEW_FIELDS_OF_MESSAGES}
         return {name: without_new_fields(value) for name, value in shown.items() if name not in NEW_FIELDS}
     return [without_new_fields(each) for each in shown] if isinstance(shown, list) else shown
 
@@ -109,6 +114,9 @@ async def test_upgraded_installation_shows_everything_as_before(engine_name: str
 
     before = expected(f"{engine_name}-readable.json.gz")
     assert shown.keys() == before.keys()
+    # The old program had pages of events of its own kind.
+    for shows in (shown, before):
+        del shows["/events"]["_links"]
     for name, value in before.items():
         assert without_new_fields(shown[name]) == value, name
 
