@@ -315,4 +315,5 @@ def test_a_field_of_a_response_is_there(samples: Samples, row: Row) -> None:
 def test_client_sees_its_own_key_and_organization(owner: Caller) -> None:
     """A key sees its own organization alone, and nothing in it that it did not make."""
     assert len(owner.get("/organizations")["organizations"]) == 1
-    assert all(owner.get(f"/{name}")[name] == [] for name in ("queues", "listeners", "messages", "domains"))
+    assert all(owner.get(f"/{name}")[name] == [] for name in ("listeners", "messages", "domains"))
+    assert [queue["alias"] for queue in owner.get("/queues")["queues"]] == ["system/events"]

@@ -33,7 +33,7 @@ async def test_private_literal_is_refused_when_a_listener_is_created_or_moved(tm
 
 
 async def test_name_of_a_private_address_is_refused_at_connect_and_tried_again(tmp_path: Path) -> None:
-    """What a name means is found out when something is sent, too: it may have changed since it was registered."""
+    """The addresses of a name may change after the listener was created."""
     async with Receiver() as receiver:
         async with Product(tmp_path, allow_private_targets="true") as before:
             queue = await before.client().queue(f"http://localhost:{receiver.port}/hook")

@@ -46,7 +46,7 @@ def judge(answers: list[Timed], within_seconds: float = AT_MOST_SECONDS) -> list
     for timed in answers:
         assert timed.seconds < within_seconds
         if timed.answer.status != 200:
-            refused_for_now(timed.answer, "Try again soon.")
+            refused_for_now(timed.answer, "Try again")
     return [message for timed in answers for message in timed.stored]
 
 

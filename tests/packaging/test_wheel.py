@@ -134,7 +134,8 @@ def use_dependencies_of_this_environment(environment: Path) -> None:
 
 def test_session_of_the_readme_works_as_pasted_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     shutil.copy(wheel, tmp_path)
-    page = blocks(README.read_text())
+    # The receiver of webhooks has a test of its own.
+    page = [block for block in blocks(README.read_text()) if block.kind not in {"app", "command"}]
     assert [(block.kind, block.name) for block in page] == [
         ("install", ""),
         ("start", "dev"),
