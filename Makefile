@@ -22,6 +22,9 @@ DEV := $(VENV)/.dev-installed
 # Generators of clients have requirements of their own, which would decide on those of the tests.
 GENERATORS := $(VENV)/generators
 
+# The second type checker of the Python client.
+PYRIGHT := pyright@1.1.414
+
 .PHONY: run test security check bench torture fuzz mutate clients docs pins clean
 .DEFAULT_GOAL := run
 
@@ -62,6 +65,7 @@ clients: $(DEV) | $(GENERATORS)
 	$(GENERATORS)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
 		-r requirements/generators.txt
 	$(BIN)/python -m tools.generated_clients $(GENERATORS)/bin
+	npm exec --yes --silent --package=$(PYRIGHT) -- pyright --pythonpath $(BIN)/python --project clients/python
 
 docs: $(DEV)
 	$(BIN)/python -m docs.generate

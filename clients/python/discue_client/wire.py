@@ -27,8 +27,7 @@ class HttpResponse(Protocol):
     @property
     def status_code(self) -> int: ...
     @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers. Names are looked up in lower case."""
+    def headers(self) -> Mapping[str, str]: ...  # names are looked up in lower case
 
     @property
     def content(self) -> bytes: ...
