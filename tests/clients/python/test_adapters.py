@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -127,9 +128,18 @@ def test_message_that_was_seen_is_acknowledged_without_the_handler(endpoint: End
 
 
 @pytest.mark.parametrize("framework", ["fastapi", "asgi"])
-def test_endless_body_is_not_read_to_its_end(framework: str) -> None:
-    parts: Iterator[bytes] = iter(repeat(b"x" * 100))
+def test_large_body_is_not_read_to_its_end_from_asgi_servers(framework: str) -> None:
+    parts: Iterator[bytes] = iter(repeat(b"x" * 100, 1_000))
     assert Endpoint(framework).call(parts, headers_of(b"")).status == 413
+    assert len(list(parts)) > 980
+
+
+@pytest.mark.parametrize("framework", ["wsgi", "flask", "django"])
+def test_large_body_is_not_read_to_its_end_from_wsgi_servers(framework: str) -> None:
+    body = b"x" * 100 * MAX_BYTES
+    stream: dict[str, Any] = {"wsgi.input": BytesIO(body)}
+    assert Endpoint(framework).call(body, headers_of(body), **stream).status == 413
+    assert stream["wsgi.input"].tell() == MAX_BYTES + 1
 
 
 def test_wsgi_reads_no_more_than_the_length_of_the_body() -> None:
