@@ -1,6 +1,6 @@
 """Verification of Ed25519 signatures (RFC 8032), for `v1a` signatures of webhooks.
 
-Uses the package `cryptography` if it is installed, which takes 0.1 ms a signature; the Python code here takes 2 ms.
+Uses the package `cryptography` if it is installed, which takes 0.2 ms a signature; the Python code here takes 3 ms.
 It only verifies: it handles no secrets, so its time need not be constant.
 """
 
