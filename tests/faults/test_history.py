@@ -514,7 +514,7 @@ def test_logged_error_that_no_fault_explains_is_found() -> None:
     history = a_history()
     lines = [
         f'{{"time": "{datetime.fromtimestamp(NOON + at, UTC).isoformat()}", "level": "{level}", "event": "x"}}'
-        for level, at in (("error", 29.0), ("error", 31.0), ("error", 41.0), ("info", 41.0))
+        for level, at in (("error", 29.0), ("error", 31.0), ("error", 44.0), ("info", 44.0))
     ]
     history.said = {2: lines}
     found = check_history(history).broken

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from tests.faults.history import Fault, History, Receipt, Recorded
-from tests.faults.promises.calm import was_held_up
+from tests.faults.promises.calm import was_held_up, was_stored
 from tests.faults.promises.repeats import Assigned, Place
 
 
@@ -42,6 +42,5 @@ def _explaining(history: History, faults: list[Fault], receipts: list[Receipt]) 
 def _may_have_lost(history: History, fault: Fault, receipt: Receipt) -> bool:
     """Return whether a fault may have kept the outcome of a request from being stored."""
     bounds = history.bounds
-    was_stored = receipt.at < fault.began_at - bounds.recording_seconds
     is_over = bool(fault.ended) and receipt.at > fault.ended_at + bounds.recovery_seconds
-    return not (was_stored or is_over) or was_held_up(history, fault, receipt)
+    return not (is_over or was_stored(history, receipt.at, fault.began_at)) or was_held_up(history, fault, receipt)

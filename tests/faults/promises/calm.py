@@ -7,6 +7,8 @@ from tests.faults.history import Fault, History, Receipt
 _RECONNECTING_SECONDS = 2.0
 _LONGEST_LIFE_SECONDS = 5.0
 """From the publishing of a message to its expiry."""
+_LOCKED_SECONDS = 5.0
+"""Time for which the locks of a worker that is cut off stay, at most, after its connections are gone or back."""
 _MARGIN_SECONDS = 0.5
 """Tolerance for a machine that runs the whole cluster and the test."""
 
@@ -29,6 +31,16 @@ def _calm(faults: list[Fault], worker: int, since: float, until: float) -> Itera
 
 def _over_at(fault: Fault) -> float:
     return fault.ended_at + _RECONNECTING_SECONDS if fault.ended else float("inf")
+
+
+def was_stored(history: History, answered_at: float, at: float) -> bool:
+    """Whether the outcome of a request was stored at an instant. It may have to wait for a worker that is cut off."""
+    waited = sum(
+        max(0.0, min(fault.ended_at + _LOCKED_SECONDS if fault.ended else at, at) - max(fault.began_at, answered_at))
+        for fault in history.faults
+        if fault.kind.startswith("cut off")
+    )
+    return answered_at < at - history.bounds.recording_seconds - waited
 
 
 def clock_was_wrong(history: History, expired_at: float, until: float) -> bool:

@@ -31,8 +31,10 @@ def _sent_to(history: History, seen: SeenInactive, probes: list[Probe], receipts
         # It may just have answered one, and be tried.
         return
     until = min((probe.at for probe in probes if probe.is_alive and probe.at > seen.sent_at), default=float("inf"))
+    # The worker that sends has to hear of it, too.
+    known_at = seen.answered_at + history.bounds.notice_seconds + history.bounds.lateness_seconds
     for receipt in receipts:
-        is_spared = seen.answered_at + history.bounds.lateness_seconds < receipt.came_at < until
+        is_spared = known_at < receipt.came_at < until
         if is_spared and not _is_explained(history, seen, receipt):
             after = receipt.came_at - seen.answered_at
             yield f"{seen.name} got {receipt.message} {after:.2f} s after it was shown as inactive"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from tests.faults.history import Fault, History, Receipt
-from tests.faults.promises.calm import was_held_up
+from tests.faults.promises.calm import was_held_up, was_stored
 
 _LATE_AS_AN_OLD_OWNER_SECONDS = 0.3
 _TURN_SECONDS = 1.0
@@ -119,10 +119,10 @@ def _explaining(history: History, faults: list[Fault], repeat: Repeat) -> Iterat
 
 def _went_unrecorded(history: History, fault: Fault, repeat: Repeat) -> bool:
     """Return whether the acknowledgement was not stored before or during the fault, so that others sent it again."""
-    bounds = history.bounds
-    recorded = repeat.first.at < fault.began_at - bounds.recording_seconds
-    over = fault.ended and repeat.first.at > fault.ended_at + bounds.recovery_seconds
-    return not recorded and not over and fault.began_at <= repeat.again.came_at
+    over = fault.ended and repeat.first.at > fault.ended_at + history.bounds.recovery_seconds
+    if over or fault.began_at > repeat.again.came_at:
+        return False
+    return not was_stored(history, repeat.first.at, fault.began_at)
 
 
 def _allowed(history: History) -> int:
