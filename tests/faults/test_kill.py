@@ -22,6 +22,7 @@ class Caught(msgspec.Struct, frozen=True):
     load: LoadPlan
     patience_seconds: float
     symptoms: Sequence[str]
+    down_seconds: float = 0.0
 
 
 _PLAIN = partial(Caught, LoadPlan(queues=1, listeners=("steady", "slow", "picky"), asks_again=False), 2)
@@ -49,7 +50,8 @@ _CAUGHT = {
     "lets_redelivered_messages_take_keys": _ORDERED(["was missed or acknowledged, which comes before it"]),
     "stores_a_message_of_a_topic_queue_by_queue": _MORE(["and its topic leads to"]),
     "delivers_delayed_messages_early": _MORE(["before it was due"]),
-    "forgets_missed_runs": _MORE(["has no message of its run"]),
+    # Schedules run every second.
+    "forgets_missed_runs": _MORE(["has no message of its run"], down_seconds=2.5),
     "lets_messages_pass_missed_ones": _ORDERED(["which comes before it in its key"]),
 }
 
@@ -94,7 +96,7 @@ def test_many_kills_lose_nothing(tmp_path: Path, tell: Tell, plan: Plan, message
 @pytest.mark.parametrize("bug", sorted(_CAUGHT))
 def test_a_server_with_a_bug_is_caught(tmp_path: Path, bug: str) -> None:
     caught = _CAUGHT[bug]
-    plan = Plan(kills=4, seed=0, load=caught.load, patience_seconds=caught.patience_seconds, bug=bug)
+    plan = Plan(4, 0, caught.load, patience_seconds=caught.patience_seconds, down_seconds=caught.down_seconds, bug=bug)
     assert_caught(
         tmp_path, caught.symptoms, lambda folder, seed: judge(folder, msgspec.structs.replace(plan, seed=seed))
     )

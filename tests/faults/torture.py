@@ -33,6 +33,8 @@ class Plan(msgspec.Struct, frozen=True):
     load: LoadPlan = LoadPlan()
     workers: int = 1
     patience_seconds: float = 40.0
+    down_seconds: float = 0.0
+    """Time after a kill before the server is started again."""
     bug: str = ""
 
 
@@ -97,6 +99,7 @@ class _Killer:
         """Kill the server. Of several processes only the parent is killed: the others notice it and exit."""
         with self._recorder.fault("kill"):
             await self._product.kill()
+            await asyncio.sleep(self._plan.down_seconds)
 
     def _kill_one(self) -> None:
         """Kill one worker process. Its parent starts another."""
