@@ -428,9 +428,9 @@ class EventSubject(msgspec.Struct, frozen=True, kw_only=True):
     """The subject of an event."""
 
     id: str
-    """Its id."""
+    """Id of the resource."""
     name: str
-    """Its alias at that time."""
+    """Alias of the resource at that time."""
 
 
 class EventWindows(msgspec.Struct, frozen=True, kw_only=True):
@@ -694,7 +694,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     subject: str | None = None
     """The subject, if it was published to a topic with one."""
     deliveries: tuple[Delivery, ...] | None = None
-    """Its deliveries to the oldest 100 listeners."""
+    """Deliveries to the oldest 100 listeners."""
 
 
 class MessageBody(TypedDict, total=False):
@@ -912,7 +912,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     messages with its key wait until it is redelivered and acknowledged, or deleted. Fixed at creation.
     """
     listeners: tuple[Reference, ...]
-    """Its listeners, oldest first, at most 100."""
+    """Listeners of the queue, oldest first, at most 100."""
     messages: QueueMessages
     """Statistics of its messages."""
     retention: int | None = None
@@ -1431,7 +1431,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: int
     """When it was last changed, in milliseconds since the epoch."""
     channels: tuple[Reference, ...]
-    """Its channels, oldest first."""
+    """Channels of the topic, oldest first."""
 
 
 class TopicMessage(msgspec.Struct, frozen=True, kw_only=True):

@@ -221,7 +221,7 @@ class MessageView(View, kw_only=True, frozen=True):
     subject: Annotated[
         str | UnsetType, doc("The subject, if it was published to a topic with one.", "orders.eu.paid")
     ] = UNSET
-    deliveries: Annotated[list[DeliveryView] | UnsetType, doc("Its deliveries to the oldest 100 listeners.")] = UNSET
+    deliveries: Annotated[list[DeliveryView] | UnsetType, doc("Deliveries to the oldest 100 listeners.")] = UNSET
 
 
 class MessageResponse(ApiResponse, kw_only=True, frozen=True):

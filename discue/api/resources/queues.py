@@ -117,7 +117,7 @@ class QueueView(View, kw_only=True, frozen=True):
 
     ordered: Annotated[bool, _ORDERED]
     on_missed: Annotated[str, _ON_MISSED]
-    listeners: Annotated[list[ReferenceView], doc("Its listeners, oldest first, at most 100.")]
+    listeners: Annotated[list[ReferenceView], doc("Listeners of the queue, oldest first, at most 100.")]
     messages: Annotated[QueueMessagesView, doc("Statistics of its messages.")]
     retention: Annotated[int | UnsetType, _RETENTION] = UNSET
     max_message_bytes: Annotated[int | UnsetType, _MAX_MESSAGE_BYTES] = UNSET

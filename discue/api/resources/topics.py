@@ -77,7 +77,7 @@ class TopicView(View, kw_only=True, frozen=True):
     """A topic."""
 
     id: Annotated[str, id_doc("topic_id")]
-    channels: Annotated[list[ReferenceView], doc("Its channels, oldest first.")]
+    channels: Annotated[list[ReferenceView], doc("Channels of the topic, oldest first.")]
 
 
 class TopicResponse(ApiResponse, kw_only=True, frozen=True):

@@ -61,8 +61,8 @@ class EventClientView(msgspec.Struct, frozen=True):
 class EventSubjectView(msgspec.Struct, frozen=True):
     """The subject of an event."""
 
-    id: Annotated[str, doc("Its id.", EXAMPLE_IDS["queue_id"])]
-    name: Annotated[str, doc("Its alias at that time.", "orders")]
+    id: Annotated[str, doc("Id of the resource.", EXAMPLE_IDS["queue_id"])]
+    name: Annotated[str, doc("Alias of the resource at that time.", "orders")]
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
