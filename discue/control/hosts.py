@@ -1,12 +1,12 @@
 """Hosts in the URLs of clients: whether they resolve to addresses that requests may be sent to."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from discue.domain.egress import EgressPolicy, parse_target
+from discue.domain.egress import EgressPolicy, IPAddress, parse_target
 from discue.domain.errors import Unprocessable
-from discue.sending.dialer import Resolve, Resolver
+from discue.sending.dialer import Resolve, Resolver, mark_retrieved
 
 _LOOKUPS_AT_ONCE: Final = 16
 _LOOKUP_SECONDS: Final = 1.0
@@ -22,7 +22,7 @@ class HostChecks:
     def __init__(self, resolve: Resolve | None = None, lookup_seconds: float = _LOOKUP_SECONDS) -> None:
         self._resolve = resolve or Resolver(_LOOKUPS_AT_ONCE)
         self._lookup_seconds = lookup_seconds
-        self._in_flight = 0
+        self._lookups: set[asyncio.Future[Sequence[IPAddress]]] = set()
 
     async def refused(self, urls: Iterable[str], policy: EgressPolicy) -> frozenset[str]:
         """Return those of the URLs whose host is a name that has refused addresses only."""
@@ -38,15 +38,17 @@ class HostChecks:
         except Unprocessable:
             # Checked, with the place in the request, where the URL is used.
             return False
-        # Lookups that hang must not collect.
-        if target.literal is not None or self._in_flight >= _LOOKUPS_AT_ONCE:
+        # A lookup that hangs goes on when the request has given up, and counts until it ends: otherwise clients with
+        # slow name servers could start any number of them.
+        if target.literal is not None or len(self._lookups) >= _LOOKUPS_AT_ONCE:
             return False
-        self._in_flight += 1
+        lookup = asyncio.ensure_future(self._resolve(target.host, target.port))
+        self._lookups.add(lookup)
+        lookup.add_done_callback(self._lookups.discard)
+        lookup.add_done_callback(mark_retrieved)
         try:
             async with asyncio.timeout(self._lookup_seconds):
-                addresses = await self._resolve(target.host, target.port)
+                addresses = await asyncio.shield(lookup)
         except OSError:
             return False
-        finally:
-            self._in_flight -= 1
         return bool(addresses) and all(policy.refusal(address) is not None for address in addresses)
