@@ -76,8 +76,10 @@ _ON_EXISTING_DATABASES: Final = ("keys", "organizations", "unlock", "rotate-key"
 def _found_base(command: str) -> dict[str, str]:
     """Return the database of `discue dev` for a command that needs one, where it is the only one in the folder."""
     default = Settings().database_path
-    is_only_one = default is not None and not default.exists() and dev.DATABASE.exists()
-    return {"database": dev.BASE["database"]} if is_only_one and command in _ON_EXISTING_DATABASES else {}
+    if command not in _ON_EXISTING_DATABASES or default is None or default.exists():
+        return {}
+    # The folder may be another user's.
+    return {"database": dev.BASE["database"]} if os.access(dev.DATABASE, os.R_OK) else {}
 
 
 def _run(parsed: argparse.Namespace) -> int:

@@ -228,6 +228,21 @@ def test_read_only_database_is_rejected(command: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
+@pytest.mark.parametrize("command", [["serve"], ["keys", "list"]], ids=" ".join)
+def test_database_that_dev_made_for_another_user_is_left_alone(command: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / ".discue").mkdir(0o700)
+        (folder / ".discue/discue.db").touch()
+        result = run_forked(folder, "-c", AS_NOBODY, *command)
+
+    assert result.returncode == 1
+    assert ".discue" not in result.stderr
+    assert " writ" in result.stderr
+
+
 def test_unexpected_end_of_the_http_server_is_a_failure() -> None:
     async def wait_for_one_that_does_not_run() -> None:
         await until_stopped(asyncio.Event(), HttpServer(None, Address("127.0.0.1", 0), max_connections=1))
