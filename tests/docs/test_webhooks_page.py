@@ -1,25 +1,15 @@
 """The examples in `docs/webhooks.md` and the README that verify webhooks."""
 
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from discue_client import Discue, Reason
-from tests.cli.commands import PATIENCE_SECONDS, Output
+from discue_client import Reason
 from tests.clients.python.frameworks import answer_of_django, call_asgi, call_wsgi
-from tests.clients.python.signed import MESSAGE_ID, SECRET, headers_of, v1
-from tests.support.ports import free_port
-from tests.support.served_process import KEY, served_process
+from tests.clients.python.signed import MESSAGE_ID, SECRET, headers_of
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -78,45 +68,3 @@ def test_example_without_a_framework_says_why_a_request_is_rejected(capsys: pyte
 def test_page_explains_every_reason() -> None:
     section = PAGE.read_text().partition("## Reasons")[2]
     assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|(.*?)\|", section, re.MULTILINE)))) == set(Reason)
-
-
-def test_readme_endpoint_receives_messages_of_a_running_service(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(example(README, "app fastapi"))
-    port = free_port()
-    with served_process(f"sqlite:///{tmp_path}/discue.db") as service, Discue(service.url, KEY) as client:
-        client.queues.update("orders")
-        listener = client.listeners.create("orders", notify_url=f"http://127.0.0.1:{port}/")
-        assert listener.secret is not None
-        secret, *command = example(README, "command").replace("whsec_…", listener.secret).split()
-        command[-1] = str(port)
-        with _started(command, tmp_path, secret.partition("=")[2]) as printed:
-            # A worker says so when it accepts requests.
-            printed.wait_for("Started worker-1")
-            message = client.publish("orders", {"order": 17})
-            printed.wait_for(f"(?m)^{message.id} 17$")
-            forged = {**headers_of(BODY, v1(BODY)), "webhook-timestamp": str(int(time.time()))}
-            response = httpx.post(f"http://127.0.0.1:{port}/", content=BODY, headers=forged, timeout=PATIENCE_SECONDS)
-    assert (response.status_code, "No signature matches" in response.text) == (401, True)
-
-
-@contextmanager
-def _started(command: Sequence[str], folder: Path, secret: str) -> Iterator[Output]:
-    """Run a module of this environment and its children, and kill them at the end."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}/clients/python", "DISCUE_WEBHOOK_SECRET": secret}
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    printed = Output(process.stdout)
-    try:
-        yield printed
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(PATIENCE_SECONDS)
-        printed.to_the_end()

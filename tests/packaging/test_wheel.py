@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import httptools
@@ -24,20 +25,28 @@ _RETRY_AT = re.compile(r"Retry at \S+,")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the wheels of the service and of the Python client."""
+    folder = tmp_path_factory.mktemp("wheels")
     build = ["-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir"]
-    subprocess.run([sys.executable, *build, folder, REPOSITORY], check=True, cwd=folder, timeout=4 * PATIENCE_SECONDS)
-    (built,) = folder.glob("*.whl")
+    sources = [REPOSITORY, REPOSITORY / "clients" / "python"]
+    subprocess.run([sys.executable, *build, folder, *sources], check=True, cwd=folder, timeout=4 * PATIENCE_SECONDS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(wheels: Path) -> Path:
+    (built,) = wheels.glob("discue-*.whl")
     return built
 
 
 class Terminals:
-    """The terminals of somebody who follows the README, all in one directory, which has nothing but the wheel."""
+    """The terminals of somebody who follows the README, all in one directory, which has nothing but the wheels."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._listener_port = free_port()
+        self._app_port = free_port()
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DISCUE_", "PIP_"))}
         self._environment = {
             **ours,
@@ -79,6 +88,21 @@ class Terminals:
         self._listener = self._open("bash", "-c", self._listening)
         self.see("listening")
 
+    def start_app(self, command: str) -> None:
+        self._app = self._open("bash", "-c", f"exec env {self._here(command)}")
+        # A worker says so when it accepts requests.
+        self._app[1].wait_for("Started worker-1")
+
+    def see_app(self, text: str) -> None:
+        """Wait until the application has printed a text."""
+        self._app[1].wait_for(re.escape(text.strip()))
+
+    def stop_app(self) -> None:
+        process, output = self._app
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE_SECONDS)
+        output.to_the_end()
+
     def stop_listener(self) -> None:
         process, output = self._listener
         process.send_signal(signal.SIGINT)
@@ -98,7 +122,8 @@ class Terminals:
 
     def stop(self) -> None:
         for process, output in self._opened:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             if process.stdin is not None:
                 process.stdin.close()
@@ -113,6 +138,7 @@ class Terminals:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         assert process.stdout is not None
         self._opened.append((process, Output(process.stdout)))
@@ -121,21 +147,29 @@ class Terminals:
     def _here(self, text: str) -> str:
         text = text.replace("127.0.0.1:3000", f"127.0.0.1:{self._port}")
         text = text.replace("127.0.0.1:8000", f"127.0.0.1:{self._listener_port}")
+        text = text.replace("127.0.0.1:8001", f"127.0.0.1:{self._app_port}")
+        text = text.replace("--port 8001", f"--port {self._app_port}")
         return text.replace('"127.0.0.1", 8000', f'"127.0.0.1", {self._listener_port}')
 
 
 def use_dependencies_of_this_environment(environment: Path) -> None:
-    """Let an environment find them without the repository, which is in this environment, too."""
+    """Let an environment find the dependencies, but not this environment's own discue packages."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = environment / "lib" / version / "site-packages"
+    found = environment / "dependencies"
+    found.mkdir(exist_ok=True)
+    for path in Path(httptools.__file__).parents[1].iterdir():
+        # Otherwise pip would see that both wheels are installed.
+        if not path.name.startswith("discue") and not (found / path.name).exists():
+            (found / path.name).symlink_to(path)
     # Folders named in a .pth file are searched, but their own .pth files, which lead to the repository, are not read.
-    dependencies = Path(httptools.__file__).parents[1]
-    (environment / "lib" / version / "site-packages" / "dependencies.pth").write_text(f"{dependencies}\n")
+    (packages / "dependencies.pth").write_text(f"{found}\n")
 
 
-def test_session_of_the_readme_works_as_pasted_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
-    shutil.copy(wheel, tmp_path)
-    # The receiver of webhooks has a test of its own.
-    page = [block for block in blocks(README.read_text()) if block.kind not in {"app", "command"}]
+def test_session_of_the_readme_works_as_pasted_from_the_wheels(wheels: Path, tmp_path: Path) -> None:
+    for built in wheels.iterdir():
+        shutil.copy(built, tmp_path)
+    page = blocks(README.read_text())
     assert [(block.kind, block.name) for block in page] == [
         ("install", ""),
         ("start", "dev"),
@@ -147,6 +181,14 @@ def test_session_of_the_readme_works_as_pasted_from_the_wheel(wheel: Path, tmp_p
         ("run", ""),
         ("prints", "eventually"),
         ("listener", "again"),
+        ("install", "client"),
+        ("file", "app.py"),
+        ("run", ""),
+        ("start", "app"),
+        ("run", ""),
+        ("app", "prints"),
+        ("run", ""),
+        ("prints", ""),
     ]
     terminals = Terminals(tmp_path)
     try:
@@ -155,6 +197,7 @@ def test_session_of_the_readme_works_as_pasted_from_the_wheel(wheel: Path, tmp_p
         terminals.run('curl -sS -o docs.html http://127.0.0.1:3000/docs/quickstart; curl -sS "$URL/docs/search.json"')
         assert "<title>Quickstart" in (tmp_path / "docs.html").read_text()
         assert '"title":"Retries"' in terminals.printed
+        terminals.stop_app()
         assert terminals.stop_dev() == 0
     finally:
         terminals.stop()
@@ -162,13 +205,20 @@ def test_session_of_the_readme_works_as_pasted_from_the_wheel(wheel: Path, tmp_p
 
 def _play(block: Block, terminals: Terminals, folder: Path) -> None:
     match block.kind, block.name:
-        case "install", _:
+        case "install", client:
             terminals.run(block.text)
+            # pip found the dependencies of the client, and FastAPI, in that folder.
+            assert "ERROR" not in terminals.printed
             use_dependencies_of_this_environment(folder / "venv")
-            terminals.run("venv/bin/python -c 'import discue; print(discue.__file__)'")
+            package = "discue_client" if client else "discue"
+            terminals.run(f"venv/bin/python -c 'import {package}; print({package}.__file__)'")
             assert Path(terminals.printed.strip()).is_relative_to(folder)
+        case "file", name:
+            (folder / name).write_text(block.text)
         case "start", "dev":
             terminals.start_dev(block.text)
+        case "start", "app":
+            terminals.start_app(block.text)
         case "start", _:
             terminals.start_listener(block.text)
         case "run", "alone":
@@ -177,6 +227,8 @@ def _play(block: Block, terminals: Terminals, folder: Path) -> None:
         case "run", _:
             terminals.run(block.text)
             assert '"status":4' not in terminals.printed
+        case "app", _:
+            terminals.see_app(block.text)
         case "prints", _:
             terminals.see_eventually(block.text)
         case "listener", "again":
