@@ -284,6 +284,9 @@ async def test_plain_append_succeeds_when_topic_appends_of_its_batch_fail(own_cl
         assert public_id(100) in await made.stored()
 
 
+_END_OURS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'discue'"
+
+
 async def test_connections_that_the_server_ends_are_one_loss(own_cluster: Cluster, made: Opened, address: str) -> None:
     """This includes connections that run a statement."""
     await made.lay()
@@ -291,7 +294,7 @@ async def test_connections_that_the_server_ends_are_one_loss(own_cluster: Cluste
     with gate(own_cluster, address) as session:
         reading = [asyncio.ensure_future(made.engine.read(held)) for _ in range(4)]
         await blocked(own_cluster, 4)
-        ended = session.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'discue'")
+        ended = session.run(_END_OURS)
         assert len(ended) >= 6
         answers = await asyncio.gather(*reading, return_exceptions=True)
         assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
@@ -301,6 +304,40 @@ async def test_connections_that_the_server_ends_are_one_loss(own_cluster: Cluste
     assert await asyncio.to_thread(own_cluster.disconnect_all) >= 2
     assert await made.hints.get() == Notification(anything=True)
     assert made.losses == 2
+
+
+async def test_work_whose_connection_ends_before_its_commit_has_changed_nothing(
+    own_cluster: Cluster, made: Opened, address: str
+) -> None:
+    async def insert_and_hang(tx: Transaction) -> None:
+        await queues.insert(tx, QUEUE)
+        await held(tx)
+
+    with gate(own_cluster, address) as session:
+        working = asyncio.ensure_future(made.work(insert_and_hang))
+        await blocked(own_cluster)
+        session.run(_END_OURS)
+        with pytest.raises(StoreUnavailable) as raised:
+            await working
+    assert raised.value.code == "not_stored"
+    assert "commit" in made.places
+    await _recovered(made)
+    assert await made.rows("SELECT id FROM queue") == []
+
+
+async def test_outcome_is_unknown_of_work_whose_connection_ends_during_its_commit(
+    own_cluster: Cluster, made: Opened, address: str
+) -> None:
+    await made.lay()
+    with waiting_for_nobody(own_cluster), own_cluster.connect(database_of(address)) as session:
+        working = asyncio.ensure_future(made.work(lambda tx: tx.execute("UPDATE queue_head SET tail = 1")))
+        await becomes(lambda: own_cluster.waiting_commits() == 1, "the commit waits for a standby")
+        session.run(_END_OURS)
+        with pytest.raises(StoreUnavailable) as raised:
+            await working
+    assert raised.value.code == "outcome_unknown"
+    await _recovered(made)
+    assert await made.rows("SELECT tail FROM queue_head") == [(1,)]
 
 
 async def test_read_that_spans_a_lost_connection_is_discarded(own_cluster: Cluster, made: Opened, address: str) -> None:

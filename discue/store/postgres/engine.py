@@ -268,10 +268,11 @@ class PostgresEngine:
 
     async def _work(self, work: Work[Any], heads: dict[QueueKey, int]) -> Any:
         """Run a work, note the heads that it raises, and return its result or exception. Raises the server's error."""
+        progress = _Progress()
         try:
-            return await self._retried(self._working, lambda connection: _transact(connection, work, heads))
+            return await self._retried(self._working, lambda connection: _transact(connection, work, heads, progress))
         except Exception as error:  # Reported, and raised as a store error
-            raise self._failure("commit", error) from without_data(error)
+            raise self._failure("commit", error, before_commit=not progress.is_committing) from without_data(error)
 
     async def _retried(self, pool: Pool, run: Callable[[ServerConnection], Awaitable[T]]) -> T:
         """Run what commits, and retry if it did nothing because of a conflict; never if the outcome is unknown."""
@@ -335,13 +336,22 @@ class PostgresEngine:
         return translated(error, before_commit=before_commit)
 
 
-async def _transact(connection: ServerConnection, work: Work[T], heads: dict[QueueKey, int]) -> T | Exception:
+class _Progress:
+    """How far the last try of a work came."""
+
+    is_committing = False
+    """Whether the server may have been told to commit: from then on the outcome of a lost connection is unknown."""
+
+
+async def _transact(
+    connection: ServerConnection, work: Work[T], heads: dict[QueueKey, int], progress: _Progress
+) -> T | Exception:
     """Run a work in a transaction, note the heads that it raises, and return its result or exception.
 
     Raises the server's error, even if the work ignored it, and Unprepared if the work must start again. On a slow
     network that would take too long.
     """
-    client = connection.client
+    client, progress.is_committing = connection.client, False
     await client.execute("BEGIN")
     tx = PostgresTransaction(connection.statements, may_prepare=connection.statements.are_slow)
     result: T | Exception
@@ -350,6 +360,7 @@ async def _transact(connection: ServerConnection, work: Work[T], heads: dict[Que
     except Exception as error:  # It is the work's result
         result = error
     if tx.failure is None and not isinstance(result, Exception):
+        progress.is_committing = connection.is_open
         await client.execute("COMMIT")
         heads.update(tx.heads)
         return result
