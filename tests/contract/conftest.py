@@ -50,10 +50,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests of a setting, so that only one of the parallel processes starts its services."""
+    """Group the tests of a setting, so that only one of the parallel processes starts its services.
+
+    Tests that wait for what takes a minute come last of their group: others run while that goes on.
+    """
     for item in items:
         if isinstance(item, pytest.Function) and "setting" in item.fixturenames and _SUITE in item.path.parents:
             item.add_marker(pytest.mark.xdist_group(f"contract on {item.callspec.params['setting']}"))
+    items.sort(key=lambda item: item.path.name == "test_slow_transitions.py")
 
 
 class Installations:

@@ -34,6 +34,7 @@ class Endpoint:
         self.received: list[Received] = []
         self.liveness_status = 200
         """The status that probes are answered with."""
+        self.probes = 0
         self._replies = replies or (Reply(),)
         self._changed = changed
 
@@ -42,6 +43,17 @@ class Endpoint:
             self.received.append(received)
             self._changed.notify_all()
             return self._replies[min(len(self.received), len(self._replies)) - 1]
+
+    def take_probe(self) -> int:
+        """Count a probe, and return the status to answer with."""
+        with self._changed:
+            self.probes += 1
+            self._changed.notify_all()
+            return self.liveness_status
+
+    def until_probed(self, times: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.probes >= times, PATIENCE_SECONDS), self.probes
 
     def until(self, requests: int, within_seconds: float = PATIENCE_SECONDS) -> list[Received]:
         """The requests, once there are so many."""
@@ -99,7 +111,7 @@ def receiving(host: str) -> Iterator[Receiver]:
 
         def do_GET(self) -> None:
             endpoint = endpoints.get(self.path)
-            self.send_response(200 if endpoint is None else endpoint.liveness_status)
+            self.send_response(200 if endpoint is None else endpoint.take_probe())
             self.send_header("content-length", "0")
             self.end_headers()
 
