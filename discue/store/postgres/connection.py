@@ -19,6 +19,8 @@ T = TypeVar("T")
 EXCLUSIVE_KEY: Final = 0x64_69_73_63
 """The advisory lock of exclusive transactions."""
 
+EXCLUSIVELY: Final = "SELECT pg_advisory_xact_lock($1)"
+
 _CACHED_STATEMENTS: Final = 512
 _SLOW_SECONDS: Final = 0.1
 _IDLE_SECONDS: Final = 5
@@ -191,6 +193,8 @@ class Statements:
         self.client = client
         self.are_slow = False
         """Whether it took long to prepare the last one: round trips to the server do."""
+        self.known_through = 0
+        """How many of the statements that a pool has learned are prepared."""
         self._prepared: OrderedDict[str, asyncpg.prepared_stmt.PreparedStatement] = OrderedDict()
 
     def get(self, sql: str) -> asyncpg.prepared_stmt.PreparedStatement | None:
@@ -213,14 +217,17 @@ class Statements:
     def clear(self) -> None:
         """Prepare all statements again when they are needed: the schema has changed."""
         self._prepared.clear()
+        self.known_through = 0
 
 
 class Unprepared(Exception):
     """A transaction needs a statement that is not prepared."""
 
-    def __init__(self, sql: str) -> None:
+    def __init__(self, sql: str, *, is_exclusive: bool) -> None:
         super().__init__(type(self).__doc__)
         self.sql = sql
+        self.is_exclusive = is_exclusive
+        """Whether the transaction has asked for the exclusive lock."""
 
 
 class PostgresTransaction:
@@ -231,11 +238,14 @@ class PostgresTransaction:
     statement that is not prepared raises Unprepared, unless `may_prepare`.
     """
 
-    __slots__ = ("_may_prepare", "_statements", "failure", "heads", "is_asking")
+    __slots__ = ("_is_exclusive", "_is_rehearsal", "_may_prepare", "_statements", "failure", "heads", "is_asking")
 
-    def __init__(self, statements: Statements, *, may_prepare: bool = False) -> None:
+    def __init__(self, statements: Statements, *, may_prepare: bool = False, is_rehearsal: bool = False) -> None:
+        """Begin in an open transaction. A rehearsal never takes the exclusive lock: its caller rolls it back."""
         self._statements = statements
         self._may_prepare = may_prepare
+        self._is_rehearsal = is_rehearsal
+        self._is_exclusive = False
         self.failure: Exception | None = None
         self.heads: dict[QueueKey, int] = {}
         self.is_asking = False
@@ -258,7 +268,9 @@ class PostgresTransaction:
         return _changed(statement.get_statusmsg())
 
     async def exclusive(self) -> None:
-        await self.row("SELECT pg_advisory_xact_lock($1)", EXCLUSIVE_KEY)
+        self._is_exclusive = True
+        if not self._is_rehearsal:
+            await self.row(EXCLUSIVELY, EXCLUSIVE_KEY)
 
     async def end_sessions(self, session_id: int) -> None:
         await self.rows(_END_SESSIONS, application_name(session_id))
@@ -267,7 +279,7 @@ class PostgresTransaction:
         statement = self._statements.get(sql)
         if statement is None:
             if not self._may_prepare:
-                self.failure = Unprepared(sql)
+                self.failure = Unprepared(sql, is_exclusive=self._is_exclusive)
                 raise self.failure
             statement = await self._ask(self._statements.prepare, sql)
         return statement

@@ -30,6 +30,7 @@ from discue.store.postgres import append as postgres_append
 from discue.store.postgres import schema
 from discue.store.postgres import settle as postgres_settle
 from discue.store.postgres.connection import (
+    EXCLUSIVELY,
     PostgresTransaction,
     Server,
     Unprepared,
@@ -143,7 +144,7 @@ class PostgresEngine:
         self._appending = Pool(self._connections, _APPENDS)
         self._settling = Pool(self._connections, _SETTLES)
         # An urgent work finds a connection, whatever the others wait for.
-        self._working = Pool(self._connections, _WORKS + _URGENT_WORKS, known=(*CLAIM_OF_ONE, HOLD))
+        self._working = Pool(self._connections, _WORKS + _URGENT_WORKS, known=(EXCLUSIVELY, *CLAIM_OF_ONE, HOLD))
         self._reading = Pool(self._connections, _READS)
         self._notifier = Notifier(self._connections, self._report)
 
@@ -241,7 +242,7 @@ class PostgresEngine:
     async def _commit_together(self, pool: Pool, store: _Store, parts: Sequence[Any], *, tally_slot: int) -> list[Any]:
         """Commit all parts in one statement; or each in its own, if one of them makes that fail."""
         try:
-            return await self._retried(pool, lambda connection: store(connection.client, parts, tally_slot))
+            return await self._retried(pool, lambda connection: self._stored(connection, store, parts, tally_slot))
         except postgres_append.OneIsStale:
             pass
         except Exception as error:  # Reported, and raised as a store error
@@ -261,18 +262,49 @@ class PostgresEngine:
 
     async def _commit_alone(self, pool: Pool, store: _Store, part: Any, *, tally_slot: int) -> Any:
         try:
-            [result] = await self._retried(pool, lambda connection: store(connection.client, [part], tally_slot))
+            [result] = await self._retried(pool, lambda connection: self._stored(connection, store, [part], tally_slot))
         except Exception as error:  # It is that part's result
             return self._failure("commit of one", error)
         return result
+
+    async def _stored(
+        self, connection: ServerConnection, store: _Store, parts: Sequence[Any], tally_slot: int
+    ) -> list[Any]:
+        with connection.committing(self._commit_seconds):
+            return await store(connection.client, parts, tally_slot)
 
     async def _work(self, work: Work[Any], heads: dict[QueueKey, int]) -> Any:
         """Run a work, note the heads that it raises, and return its result or exception. Raises the server's error."""
         progress = _Progress()
         try:
-            return await self._retried(self._working, lambda connection: _transact(connection, work, heads, progress))
+            return await self._retried(
+                self._working, lambda connection: self._prepared(connection, work, heads, progress)
+            )
         except Exception as error:  # Reported, and raised as a store error
             raise self._failure("commit", error, before_commit=not progress.is_committing) from without_data(error)
+
+    async def _prepared(
+        self, connection: ServerConnection, work: Work[Any], heads: dict[QueueKey, int], progress: "_Progress"
+    ) -> Any:
+        """Run a work in a transaction. It starts again after each statement of it that has to be prepared.
+
+        Until all are prepared, an exclusive work is rehearsed: without the lock, which all workers' exclusive works
+        wait for in their order, and rolled back at the end. A worker that has just started would else hold the lock,
+        and wait for it, once per statement.
+        """
+        progress.rehearses = False
+        while True:
+            try:
+                with connection.committing(self._commit_seconds):
+                    result = await _transact(connection, work, heads, progress)
+            except Unprepared as missing:
+                with connection.limited(self._commit_seconds):
+                    await self._working.prepare(connection, missing.sql)
+                progress.rehearses = missing.is_exclusive
+                continue
+            if not progress.rehearses:
+                return result
+            progress.rehearses = False
 
     async def _retried(self, pool: Pool, run: Callable[[ServerConnection], Awaitable[T]]) -> T:
         """Run what commits, and retry if it did nothing because of a conflict; never if the outcome is unknown."""
@@ -292,17 +324,12 @@ class PostgresEngine:
             # A batch that waited while connections were lost was made of what another server said.
             if connection.generation != generation:
                 raise StoreUnavailable(code="not_stored")
-            while True:
-                try:
-                    with connection.committing(self._commit_seconds):
-                        return await run(connection)
-                except Unprepared as missing:
-                    with connection.limited(self._commit_seconds):
-                        await pool.prepare(connection, missing.sql)
-                except asyncpg.ReadOnlySQLTransactionError:
-                    # It is not the primary any more: the address may lead to another server now.
-                    connection.cut()
-                    raise
+            try:
+                return await run(connection)
+            except asyncpg.ReadOnlySQLTransactionError:
+                # It is not the primary any more: the address may lead to another server now.
+                connection.cut()
+                raise
 
     async def _read(self, place: str, run: Callable[[ServerConnection], Awaitable[T]], pool: Pool | None = None) -> T:
         """Run a read. It fails if connections were lost meanwhile: later reads may be of another server."""
@@ -339,6 +366,8 @@ class PostgresEngine:
 class _Progress:
     """How far the last try of a work came."""
 
+    rehearses = False
+    """Whether it is rolled back at its end."""
     is_committing = False
     """Whether the server may have been told to commit: from then on the outcome of a lost connection is unknown."""
 
@@ -349,17 +378,18 @@ async def _transact(
     """Run a work in a transaction, note the heads that it raises, and return its result or exception.
 
     Raises the server's error, even if the work ignored it, and Unprepared if the work must start again. On a slow
-    network that would take too long.
+    network that would take too long. A rehearsal is rolled back.
     """
     client, progress.is_committing = connection.client, False
     await client.execute("BEGIN")
-    tx = PostgresTransaction(connection.statements, may_prepare=connection.statements.are_slow)
+    may_prepare, rehearses = connection.statements.are_slow, progress.rehearses
+    tx = PostgresTransaction(connection.statements, may_prepare=may_prepare, is_rehearsal=rehearses)
     result: T | Exception
     try:
         result = await run_work(work, tx)
     except Exception as error:  # It is the work's result
         result = error
-    if tx.failure is None and not isinstance(result, Exception):
+    if tx.failure is None and not isinstance(result, Exception) and not rehearses:
         progress.is_committing = connection.is_open
         await client.execute("COMMIT")
         heads.update(tx.heads)

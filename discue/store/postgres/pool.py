@@ -217,6 +217,8 @@ class Pool:
         self._slots = asyncio.Semaphore(size)
         self._idle: list[ServerConnection] = []
         self._known: OrderedDict[str, None] = OrderedDict.fromkeys(known)
+        self._learned = len(self._known)
+        """How many statements were ever known."""
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[ServerConnection]:
@@ -227,8 +229,8 @@ class Pool:
             connection = idle or await self._connections.connect()
             connection.is_idle = False
             try:
-                is_unprepared = idle is None and bool(self._known)
-                if is_unprepared or connection.name != self._connections.server.application_name:
+                is_prepared = connection.statements.known_through == self._learned
+                if not is_prepared or connection.name != self._connections.server.application_name:
                     await self._make_ready(connection)
                 yield connection
             finally:
@@ -237,19 +239,21 @@ class Pool:
             self._slots.release()
 
     async def prepare(self, connection: ServerConnection, sql: str) -> None:
-        """Prepare a statement that transactions use, also on each connection that is made later."""
+        """Prepare a statement that transactions use; on the other connections, too, before they are used next."""
         await connection.statements.prepare(sql)
+        if sql in self._known:
+            return
         self._known[sql] = None
+        self._learned += 1
         if len(self._known) > _KNOWN_STATEMENTS:
             self._known.popitem(last=False)
 
     async def _make_ready(self, connection: ServerConnection) -> None:
         """Give a connection its name, and prepare the statements that transactions have used so far."""
-        loop = asyncio.get_running_loop()
+        loop, learned = asyncio.get_running_loop(), self._learned
         ends_at = loop.time() + _PREPARE_SECONDS
         with connection.limited(_READY_SECONDS):
             for sql in tuple(self._known):
-                # On a slow network, the rest is prepared when it is needed.
                 if loop.time() > ends_at:
                     break
                 if connection.statements.get(sql) is None:
@@ -258,6 +262,8 @@ class Pool:
                     except asyncpg.PostgresError:
                         # A newer program has changed the schema.
                         self._known.pop(sql, None)
+            # Statements that failed, or that came too late, are prepared when they are needed.
+            connection.statements.known_through = learned
             # This also ends the transaction in which the server has prepared them.
             await connection.take_name(self._connections.server.application_name)
 
