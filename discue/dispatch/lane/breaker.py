@@ -150,3 +150,7 @@ class Throttle:
             return False
         self.until = now + PAUSE_MS
         return True
+
+    def shorten(self, now: int) -> None:
+        """Let a pause end in its usual time at the latest."""
+        self.until = min(self.until, now + PAUSE_MS)

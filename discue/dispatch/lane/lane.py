@@ -174,6 +174,14 @@ class Lane:
         if later:
             self.wake_at(min(later))
 
+    def on_clock_set_back(self, now: int) -> None:
+        """Follow a wall clock that was set back to `now`. Times of retries stay: they are stored."""
+        self.limits.throttle.shorten(now)
+        for check in self._checks():
+            if check.due_at:
+                check.request()
+        self.wake()
+
     def wake_at(self, due_at: int) -> None:
         """Call `wake` at a time in milliseconds since the epoch, or earlier."""
         if not self.is_closed:

@@ -121,6 +121,9 @@ class HealthWriter:
         self._late.clear()
         self._start()
 
+    def on_clock_set_back(self, _now: int) -> None:
+        self.wake()
+
     async def store(self, lanes: Collection["Lane"]) -> None:
         """Try once to store the health of these lanes, before their cursors are given up. Only counts can be lost."""
         unstored = [lane for lane in lanes if lane in self._late or lane in self._due]
@@ -204,6 +207,12 @@ class _ProbedUrl(Slots):
         self.is_closed = False
 
     def wake(self) -> None:
+        self.pump()
+
+    def on_clock_set_back(self, now: int) -> None:
+        for listener in self.listeners.values():
+            listener.due_at = min(listener.due_at, now + listener.interval)
+            self.due_at = min(self.due_at, listener.due_at)
         self.pump()
 
 

@@ -109,6 +109,12 @@ class Waiters:
         else:
             self._rest()
 
+    def on_clock_set_back(self, _now: int) -> None:
+        """End the polls, whose deadlines may be far ahead: consumers ask again."""
+        for poll in self._polls:
+            _resolve(poll.response, _NO_MESSAGES)
+        self._rest()
+
     def disconnect_inactive(self) -> None:
         """End the polls of inactive clients without messages."""
         for poll in self._polls:
