@@ -87,9 +87,9 @@ $(MADE):
 $(GENERATORS): | $(MADE)
 	$(BIN)/python -m venv $@
 
-$(RUNTIME): requirements/build.txt requirements/runtime.txt pyproject.toml | $(MADE)
+$(RUNTIME): requirements/build.txt requirements/runtime.txt pyproject.toml clients/python/pyproject.toml | $(MADE)
 	$(PIP) install --require-hashes -r requirements/build.txt -r requirements/runtime.txt
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(PIP) install --no-deps --no-build-isolation --editable . --editable clients/python
 	@touch $@
 
 $(DEV): requirements/dev.txt pyproject.toml clients/python/pyproject.toml | $(MADE)

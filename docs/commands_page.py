@@ -11,19 +11,40 @@ _INTRODUCTION = f"""# Commands
 
 <!-- Written by `make docs` from discue/cli/. -->
 
-For operators. `discue COMMAND --help` shows a command's arguments, `discue --version` the version. Most commands take some of the
-[settings](settings.md) as flags; set the others in the environment or in the file that `{CONFIG_FLAG}` names. After `make run`, the
-command is `.venv/bin/discue`. In a directory with the data of `discue dev` and no `discue.db`, `keys`, `organizations`, `unlock` and
-`rotate-key` use the database of `discue dev`.
+For everyone. `discue COMMAND --help` shows a command's arguments, `discue --version` the version. After `make run`, the command is
+`.venv/bin/discue`.
+
+```sh
+discue login                          # asks for the URL of the service and an API key
+discue publish orders '{{"order": 17}}'
+discue messages list orders
+```
+
+From [login](#discue-login) on, commands use a service over HTTP, with an API key. The first of these that exists names the service:
+
+1. the profile that `--profile` names,
+2. `DISCUE_URL` and `DISCUE_API_KEY`,
+3. the profile `default`, which `discue login` stores,
+4. the server of `discue dev` that was started in the same directory.
+
+Profiles are in `~/.config/discue` (or `$XDG_CONFIG_HOME/discue`), in a file that only you can read. A stored key is never sent to
+another URL. With `--json`, a command prints what the API returns. `NO_COLOR` turns colours off; only terminals get them.
+
+The commands before that are for operators and work on the database of an installation, so `discue keys` and `discue organizations`
+need no API key: they are how the first one is made. Over HTTP, `discue api GET /api_keys` does the same. They take some of the
+[settings](settings.md) as flags; set the others in the environment or in the file that `{CONFIG_FLAG}` names. In a directory with the
+data of `discue dev` and no `discue.db`, `keys`, `organizations`, `unlock` and `rotate-key` use the database of `discue dev`.
 
 | exit code | meaning |
 | --- | --- |
 | 0 | Success. A server that received SIGTERM has drained. |
 | 1 | Failure: the last line of the error output says why. `discue check` found a problem. A server was stopped by a second signal, more than a second after the first. |
 | 2 | Wrong usage or invalid settings: all of them are listed, each with its source. |
+| 4 | The API key is missing, is not accepted, or lacks a scope. |
+| 5 | The service does not respond, or something other than discue does. |
 
-Commands write their result to the standard output and their log to the error output. All commands except `serve`, `dev` and `copy` can be
-used while a server runs on the same database. A second server on an SQLite file reports that and exits; on PostgreSQL, any number of
+Commands write their result to the standard output, and their log and errors to the error output. All commands of operators except
+`serve`, `dev` and `copy` can be used while a server runs on the same database. A second server on an SQLite file reports that and exits; on PostgreSQL, any number of
 servers share a database.
 """
 
@@ -62,6 +83,9 @@ def _section(path: str, parser: argparse.ArgumentParser) -> str:
     if own:
         rows = "".join(f"| {_spelling(action)} | {action.help} |\n" for action in own)
         parts.append(f"| argument | meaning |\n| --- | --- |\n{rows}")
+    if parser.get_default("command") is None:
+        # A command of users has no settings.
+        return "\n".join(parts)
     parts.append(f"Settings: {_settings_of(parser)}.\n")
     base: dict[str, str] = parser.get_default("base")
     if base:

@@ -1,6 +1,8 @@
-"""The parser, arguments, exit codes and progress line of all commands."""
+"""Shared parts of operators' commands: arguments, settings, errors, and the progress line."""
 
 import argparse
+import asyncio
+import inspect
 import os
 import shutil
 import sys
@@ -8,12 +10,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, TextIO, TypeAlias, TypeVar
 
+from discue.cli.exit_codes import FAILED, FINE, WRONG_USAGE, guarded, say_error
 from discue.config import sources
 from discue.config.settings import Command, Settings
+from discue.config.sources import flags_of, load
 from discue.control.context import ControlContext
-from discue.domain.clock import Clock
+from discue.domain.clock import Clock, SystemClock
 from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable, Unavailable
 from discue.domain.model import ApiKey, Organization
 from discue.observability import logs
@@ -64,7 +69,7 @@ def add_command(
         allow_abbrev=False,
     )
     sources.add_flags(parser, name, base)
-    parser.set_defaults(run=run, base=base or {}, command=name, parser=parser)
+    parser.set_defaults(start=_start, run=run, base=base or {}, command=name, parser=parser)
     return parser
 
 
@@ -93,39 +98,58 @@ def utc(at: int) -> datetime:
     return datetime.fromtimestamp(at / 1_000, UTC)
 
 
-def say(text: str) -> None:
-    """Print a line and flush it."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-FINE, FAILED, WRONG_USAGE = 0, 1, 2
-
-
 def exit_code_of(run: Callable[[], int]) -> int:
     """Return the exit code of `run`. An expected error is printed to standard error, and the exit code is 1."""
-    try:
-        return run()
-    except DiscueError as error:
-        return print_error(error, FAILED)
-    except BrokenPipeError:
-        # The reader of the output has exited. Without this, the interpreter prints another error when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        return print_error(DiscueError(f"{place}{error.strerror or type(error).__name__}"), FAILED)
-    except KeyboardInterrupt:
-        return FAILED
+
+    def run_or_explain() -> int:
+        try:
+            return run()
+        except DiscueError as error:
+            return _explain(error, FAILED)
+
+    return guarded(run_or_explain)
 
 
-def print_error(error: DiscueError, code: int) -> int:
+def _explain(error: DiscueError, code: int) -> int:
     """Print the error with all its faults, and return the code."""
-    lines = [f"discue: {error.detail}"]
+    lines = [error.detail]
     if not isinstance(error, SettingsInvalid):
         lines += [f"  {fault.pointer}: {fault.detail}" for fault in error.faults]
-    sys.stderr.write(logs.redact("\n".join(lines)) + "\n")
-    return code
+    return say_error("\n".join(lines), code)
+
+
+def _start(parsed: argparse.Namespace) -> int:
+    """Read the settings, run a command, and return its exit code."""
+    return exit_code_of(lambda: _run(parsed))
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    clock = SystemClock()
+    try:
+        settings = load(flags_of(parsed), os.environ, Path.read_bytes, parsed.base or _found_base(parsed.command))
+    except SettingsInvalid as error:
+        # For `discue check`, invalid settings are a finding, not wrong usage.
+        return _explain(error, FAILED if parsed.command == "check" else WRONG_USAGE)
+    logs.configure(settings.log_format, settings.log_level, clock, sys.stderr)
+    result = parsed.run(Invocation(parsed, settings, clock, Log()))
+    code: int | None = asyncio.run(result) if inspect.iscoroutine(result) else result
+    return code or FINE
+
+
+DEVELOPMENT_DATABASE: Final = Path(".discue") / "discue.db"
+"""The database of `discue dev`, in its working directory."""
+
+_ON_EXISTING_DATABASES: Final = ("keys", "organizations", "unlock", "rotate-key")
+
+
+def _found_base(command: str) -> dict[str, str]:
+    """Return the database of `discue dev` for a command that needs one, where it is the only one in the folder."""
+    default = Settings().database_path
+    if command not in _ON_EXISTING_DATABASES or default is None or default.exists():
+        return {}
+    # The folder may be another user's.
+    is_readable = os.access(DEVELOPMENT_DATABASE, os.R_OK)
+    return {"database": f"sqlite:///{DEVELOPMENT_DATABASE}"} if is_readable else {}
 
 
 _REWRITTEN_SECONDS: Final = 0.1

@@ -1,15 +1,14 @@
 """Lines that `discue dev` prints: one for each request to its inbox, and each attempt to deliver elsewhere."""
 
-import os
 import shutil
 import sys
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, NamedTuple, TextIO
+from typing import Final, NamedTuple
 
-from discue.cli.command import say
+from discue.cli.output import DIM, GREEN, PLAIN, RED, has_colour, printable, say
 from discue.control.context import ControlContext
 from discue.observability.logs import Log
 from discue.observability.supervisor import BackgroundTasks
@@ -19,8 +18,6 @@ from discue.store.engine import Transaction
 _WAITING: Final = 10_000
 _COLUMNS: Final = 80
 _FEWEST_COLUMNS: Final = 40
-_GREEN, _RED, _DIM = "\x1b[32m", "\x1b[31m", "\x1b[2m"
-_PLAIN: Final = "\x1b[0m"
 
 
 class ShownDelivery(NamedTuple):
@@ -38,27 +35,18 @@ class ShownDelivery(NamedTuple):
     """Whether the inbox reports it: it also shows the data."""
 
 
-def has_colour(stream: TextIO) -> bool:
-    """Return whether to colour what is written: on a terminal, unless NO_COLOR is set (https://no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
 def line_of(delivery: ShownDelivery, names: str, *, columns: int = _COLUMNS, is_coloured: bool = False) -> str:
     """Return the line of a delivery. It fits the terminal, and contains no control characters but colours."""
     time = f"{datetime.fromtimestamp(delivery.at / 1_000, UTC).astimezone():%H:%M:%S}"
-    result = _printable(f"{delivery.result} {'✓' if delivery.is_good else '✗'}")
-    start = _printable(f"{names}, ")
+    result = printable(f"{delivery.result} {'✓' if delivery.is_good else '✗'}")
+    start = printable(f"{names}, ")
     room = max(columns, _FEWEST_COLUMNS) - len(time) - 1 - len(start) - len(result) - 2
-    rest = _printable(delivery.rest[: columns + 1])
+    rest = printable(delivery.rest[: columns + 1])
     if len(rest) > room:
         rest = rest[: max(room - 1, 0)] + "…"
     if is_coloured:
-        time, result = f"{_DIM}{time}{_PLAIN}", f"{_GREEN if delivery.is_good else _RED}{result}{_PLAIN}"
+        time, result = f"{DIM}{time}{PLAIN}", f"{GREEN if delivery.is_good else RED}{result}{PLAIN}"
     return f"{time} {start}{result}  {rest}".rstrip()
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 class DeliveryLines:

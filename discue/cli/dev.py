@@ -16,8 +16,9 @@ from discue.api.body import BodyReader
 from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
 from discue.api.structs import base_url, links_of
 from discue.auth.control_plane_cache import KeyRejected
-from discue.cli.command import Commands, Invocation, add_command, say
+from discue.cli.command import DEVELOPMENT_DATABASE, Commands, Invocation, add_command
 from discue.cli.delivery_lines import DeliveryLines, DevelopmentLog, ShownDelivery
+from discue.cli.output import say
 from discue.cli.serve import serving, until_stopped
 from discue.config.settings import Settings
 from discue.control import admin, listeners, queues
@@ -244,11 +245,10 @@ def delivery_of(received: ReceivedRequest) -> ShownDelivery:
     )
 
 
-_FOLDER: Final = Path(".discue")
+_FOLDER: Final = DEVELOPMENT_DATABASE.parent
 _ENCRYPTION_KEY_FILE: Final = _FOLDER / "encryption_key"
-DATABASE: Final = _FOLDER / "discue.db"
 BASE: Final = {
-    "database": f"sqlite:///{DATABASE}",
+    "database": f"sqlite:///{DEVELOPMENT_DATABASE}",
     "allow_private_targets": "true",
     "show_private_responses": "true",
     "attempt_details": "all",
@@ -325,6 +325,8 @@ async def _develop(invocation: Invocation) -> None:
             worker.application, control, principal.organization, lambda received: lines.add(delivery_of(received))
         )
         async with serving(invocation, worker) as server:
+            # Other commands in this directory find the server by it.
+            write_temporary(_FOLDER / "url", url + "\n").replace(_FOLDER / "url")
             say(_welcome(url, key, str(settings.database_path or settings.database_shown)))
             await until_stopped(stop, server)
             say("Stopping.")

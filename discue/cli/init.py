@@ -2,7 +2,8 @@
 
 import json
 
-from discue.cli.command import Commands, Invocation, add_command, say
+from discue.cli.command import Commands, Invocation, add_command
+from discue.cli.output import say
 from discue.control.context import ControlContext
 from discue.control.encryption import ensure_encryption
 from discue.control.organizations import ensure_operator

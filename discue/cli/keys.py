@@ -5,7 +5,8 @@ import json
 from functools import partial
 from typing import Final, Literal
 
-from discue.cli.command import Commands, Invocation, add_command, all_items, existing_installation, say, utc
+from discue.cli.command import Commands, Invocation, add_command, all_items, existing_installation, utc
+from discue.cli.output import say
 from discue.control import admin
 from discue.control.api_keys import scopes_of
 from discue.control.context import ControlContext

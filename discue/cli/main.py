@@ -1,95 +1,121 @@
-"""The entry point: parses the command line, reads the settings, and turns errors into exit codes."""
+"""The entry point: parses the command line, and runs the command. Imports only the module of that command."""
 
 import argparse
-import asyncio
-import inspect
-import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Final, NoReturn
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import Any, Final, NamedTuple, NoReturn
 
 from discue import __version__
-from discue.cli import check, copy, dev, init, keys, migrate, organizations, rotate_key, serve, unlock
-from discue.cli.command import FAILED, FINE, WRONG_USAGE, Invocation, exit_code_of, print_error
-from discue.config.settings import Settings
-from discue.config.sources import flags_of, load
-from discue.domain.clock import SystemClock
-from discue.domain.errors import SettingsInvalid
-from discue.domain.suggestions import suggestion
-from discue.observability import logs
-from discue.observability.logs import Log
+
+
+class _Command(NamedTuple):
+    """A command, and what `discue --help` says about it without importing its module."""
+
+    name: str
+    module: str
+    summary: str
+
+
+_OPERATE: Final = (
+    _Command("dev", "dev", "run a development server, with an inbox that shows received messages"),
+    _Command("serve", "serve", "serve the API and deliver messages"),
+    _Command("init", "init", "create the operator's organization in an empty database and print its first key"),
+    _Command("keys", "keys", "create, list, disable, enable and delete API keys"),
+    _Command("organizations", "organizations", "list, suspend, resume and limit organizations"),
+    _Command("unlock", "unlock", "end lockouts after failed authentication attempts"),
+    _Command("migrate", "migrate", "apply pending migrations to the database"),
+    _Command("copy", "copy", "copy a database into an empty one"),
+    _Command("rotate-key", "rotate_key", "encrypt all signing secrets with the first configured key"),
+    _Command("check", "check", "check settings, database, encryption, port, clock, TLS files and disk for problems"),
+)
+"""Commands that work on the settings and the database of an installation."""
+
+_USE: Final = (
+    _Command("login", "login", "store the URL of a service and an API key"),
+    _Command("whoami", "whoami", "show which service and key commands use, and where these come from"),
+    _Command("publish", "publish", "publish a message, and print its id"),
+    _Command("messages", "messages", "list, show and delete messages, and list missed ones"),
+    _Command("queues", "queues", "list, show, create, change and delete queues"),
+    _Command("listeners", "listeners", "list, show, create, pause, test and delete listeners"),
+    _Command("api", "api", "send any request to the API, and print the response"),
+)
+"""Commands that send requests to a service, with an API key."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0 on success, 1 on failure, 2 on wrong usage."""
+    """Run one command and return its exit code: see `exit_codes`."""
     # Characters that the terminal cannot encode must not fail a command.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    parser = command_parser()
-    parsed, unknown = parser.parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    parser = command_parser(next((each for each in given if not each.startswith("-")), ""))
+    parsed, unknown = parser.parse_known_args(given)
     if unknown:
         parser.error(parsed.parser.unknown_arguments(unknown))
-    return exit_code_of(lambda: _run(parsed))
+    code: int = parsed.start(parsed)
+    return code
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors suggest names, and are redacted: they may repeat an argument with a password."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(logs.redact(message))
+        from discue.observability.logs import redact  # noqa: PLC0415 - only errors need it
+
+        super().error(redact(message))
 
     def unknown_arguments(self, unknown: Sequence[str]) -> str:
         """Return the error for arguments that this parser does not know, without the values of flags."""
         flags = [argument.partition("=")[0] for argument in unknown if argument.startswith("-")]
         known = self._option_string_actions
-        return f"unrecognized arguments: {', '.join(flag + suggestion(flag, known) for flag in flags or unknown)}"
+        return f"unrecognized arguments: {', '.join(flag + _suggestion(flag, known) for flag in flags or unknown)}"
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            error.message += suggestion(str(value), map(str, action.choices or ()))
+            error.message += _suggestion(str(value), map(str, action.choices or ()))
             raise
 
 
-def command_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    from discue.domain.suggestions import suggestion  # noqa: PLC0415 - only errors need it
+
+    return suggestion(word, known)
+
+
+def command_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the command line: of all commands, or with the arguments of one only."""
     parser = _Parser(
         prog="discue",
         description="Asynchronous messaging over plain HTTP: publish a message, every listener receives it, signed.",
-        epilog="`discue COMMAND --help` shows the arguments of a command. "
-        "Exit codes: 0 success, 1 failure, 2 wrong usage or invalid settings.",
+        epilog=_epilog(),
         allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"discue {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (dev, serve, init, keys, organizations, unlock, migrate, copy, rotate_key, check):
-        module.add(commands)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, help="a command of the lists below")
+    for group, package in ((_OPERATE, "discue.cli"), (_USE, "discue.cli.user")):
+        for command in group:
+            if only in (None, command.name):
+                import_module(f"{package}.{command.module}").add(commands)
+            else:
+                commands.add_parser(command.name)
     return parser
 
 
-_ON_EXISTING_DATABASES: Final = ("keys", "organizations", "unlock", "rotate-key")
-
-
-def _found_base(command: str) -> dict[str, str]:
-    """Return the database of `discue dev` for a command that needs one, where it is the only one in the folder."""
-    default = Settings().database_path
-    if command not in _ON_EXISTING_DATABASES or default is None or default.exists():
-        return {}
-    # The folder may be another user's.
-    return {"database": dev.BASE["database"]} if os.access(dev.DATABASE, os.R_OK) else {}
-
-
-def _run(parsed: argparse.Namespace) -> int:
-    clock = SystemClock()
-    try:
-        settings = load(flags_of(parsed), os.environ, Path.read_bytes, parsed.base or _found_base(parsed.command))
-    except SettingsInvalid as error:
-        # For `discue check`, invalid settings are a finding, not wrong usage.
-        return print_error(error, FAILED if parsed.command == "check" else WRONG_USAGE)
-    logs.configure(settings.log_format, settings.log_level, clock, sys.stderr)
-    result = parsed.run(Invocation(parsed, settings, clock, Log()))
-    code: int | None = asyncio.run(result) if inspect.iscoroutine(result) else result
-    return code or FINE
+def _epilog() -> str:
+    groups = (
+        ("operate an installation, with its settings and its database", _OPERATE),
+        ("use a service, over HTTP with an API key", _USE),
+    )
+    lists = [
+        "\n".join([f"{title}:", *(f"  {each.name:<14} {each.summary}" for each in group)]) for title, group in groups
+    ]
+    closing = (
+        "`discue COMMAND --help` shows the arguments of a command. Exit codes: 0 success, 1 failure, 2 wrong usage or\n"
+        "invalid settings, 4 the API key is missing or not allowed, 5 the service does not respond."
+    )
+    return "\n\n".join([*lists, closing])

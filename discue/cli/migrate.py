@@ -1,6 +1,7 @@
 """`discue migrate`: applies pending migrations to a database."""
 
-from discue.cli.command import Commands, Invocation, add_command, say
+from discue.cli.command import Commands, Invocation, add_command
+from discue.cli.output import say
 from discue.server.installation import inspect_database, open_installation
 
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
-from discue.cli.command import Commands, Invocation, add_command, all_items, existing_installation, say, utc
+from discue.cli.command import Commands, Invocation, add_command, all_items, existing_installation, utc
+from discue.cli.output import say
 from discue.control.context import ControlContext
 from discue.control.organizations import set_limits, set_state
 from discue.domain.errors import BadRequest, NotFound

@@ -3,7 +3,8 @@
 import os
 from typing import Final
 
-from discue.cli.command import Commands, Invocation, ProgressLine, add_command, resumable, say
+from discue.cli.command import Commands, Invocation, ProgressLine, add_command, resumable
+from discue.cli.output import say
 from discue.control import encryption
 from discue.control.context import ControlContext
 from discue.control.encryption import missing_keys

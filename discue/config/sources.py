@@ -20,6 +20,8 @@ ReadFile = Callable[[Path], bytes]
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 _MAX_SHOWN = 100
+_OF_CLIENTS = frozenset({"URL", "API_KEY", "WEBHOOK_SECRET"})
+"""Variables of clients and receivers, which a shell may have exported. No command that has settings reads them."""
 
 # Kubernetes sets these variables in every container for a Service named discue or discue-…; some have a URL as value.
 _SERVICE_VARIABLE = re.compile(
@@ -128,13 +130,14 @@ def _from_file(
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[Fault]:
     """Yield a fault for each variable that looks like a setting and is none: it would silently have no effect."""
-    known = {setting.name.upper() for setting in SETTINGS} | {CONFIG_VARIABLE.removeprefix(VARIABLE_PREFIX)}
+    settings = {setting.name.upper() for setting in SETTINGS} | {CONFIG_VARIABLE.removeprefix(VARIABLE_PREFIX)}
+    known = settings | _OF_CLIENTS
     for variable in sorted(environ):
         name = variable.removeprefix(VARIABLE_PREFIX)
         if not variable.startswith(VARIABLE_PREFIX) or name in known or not environ[variable]:
             continue
         if _SERVICE_VARIABLE.fullmatch(variable) is None and _SERVICE_URL.fullmatch(environ[variable]) is None:
-            yield Fault(variable, "unknown setting" + suggestion(name.upper(), known, VARIABLE_PREFIX))
+            yield Fault(variable, "unknown setting" + suggestion(name.upper(), settings, VARIABLE_PREFIX))
 
 
 def _reason(error: OSError | ValueError) -> str:

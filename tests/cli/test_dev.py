@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from discue.cli.delivery_lines import ShownDelivery, has_colour, line_of
+from discue.cli.delivery_lines import ShownDelivery, line_of
+from discue.cli.output import has_colour
 from tests.cli.commands import DISCUE, PATIENCE_SECONDS, Running, environment, request, run, running
 from tests.support.receiver import Reply, receiving
 

@@ -38,7 +38,7 @@ def test_log_shows_the_database_without_its_password(tmp_path: Path, database: s
     assert PASSWORD not in server.log.text + server.out.text
 
 
-def test_dev_stores_only_the_key_with_postgresql(tmp_path: Path, database: str) -> None:
+def test_dev_stores_only_its_keys_and_url_with_postgresql(tmp_path: Path, database: str) -> None:
     said = ""
     for _ in range(2):
         with running(tmp_path, "dev", "--port", "0", DISCUE_DATABASE=database) as server:
@@ -52,7 +52,8 @@ def test_dev_stores_only_the_key_with_postgresql(tmp_path: Path, database: str) 
             assert server.log.text == ""
             said += server.out.text
 
-    assert sorted(path.name for path in (tmp_path / ".discue").iterdir()) == [".gitignore", "encryption_key", "key"]
+    names = {path.name for path in (tmp_path / ".discue").iterdir()}
+    assert names == {".gitignore", "encryption_key", "key", "url"}
     path = tmp_path / ".discue/encryption_key"
     assert path.stat().st_mode & 0o777 == 0o600
     (key,) = key_file.read_keys(path)
@@ -123,6 +124,8 @@ def test_password_can_come_from_the_sources_of_libpq(tmp_path: Path, guarded: st
 
 def test_sqlite_server_does_not_import_the_postgresql_driver() -> None:
     """Imports take a large part of the time of a command."""
-    script = "import sys, discue.cli.main; sys.exit('asyncpg' in sys.modules)"
+    script = (
+        "import sys; from discue.cli.main import command_parser; command_parser(); sys.exit('asyncpg' in sys.modules)"
+    )
 
     assert subprocess.run([DISCUE[0], "-c", script], env=environment(), check=False).returncode == 0

@@ -138,6 +138,11 @@ def test_error_lists_every_problem_with_its_source() -> None:
     }
 
 
+def test_variables_of_clients_are_no_settings() -> None:
+    variables = {"DISCUE_URL": "http://127.0.0.1:3000", "DISCUE_API_KEY": "dsk_x", "DISCUE_WEBHOOK_SECRET": "whsec_x"}
+    assert loaded(environ=variables) == Settings()
+
+
 @pytest.mark.parametrize(("key", "meant"), [("public-url", "public_url"), ("Port", "port"), ("tls_crt", "tls_cert")])
 def test_unknown_key_gets_a_suggestion_of_a_similar_name(key: str, meant: str) -> None:
     assert faults(toml=f'"{key}" = "x"') == {f"discue.toml: {key}": f"unknown setting; did you mean {meant}?"}

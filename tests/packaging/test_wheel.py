@@ -1,4 +1,4 @@
-"""The wheel, installed without the repository: what `pip install`, `pipx run` and `uvx` run."""
+"""The wheels, installed without the repository: what `pip install`, `pipx run` and `uvx` run."""
 
 import os
 import re
@@ -197,6 +197,9 @@ def test_session_of_the_readme_works_as_pasted_from_the_wheels(wheels: Path, tmp
         terminals.run('curl -sS -o docs.html http://127.0.0.1:3000/docs/quickstart; curl -sS "$URL/docs/search.json"')
         assert "<title>Quickstart" in (tmp_path / "docs.html").read_text()
         assert '"title":"Retries"' in terminals.printed
+        # Commands of users find the server of this directory, and the client in its own wheel.
+        terminals.run("XDG_CONFIG_HOME=none venv/bin/discue queues list")
+        assert "orders" in terminals.printed
         terminals.stop_app()
         assert terminals.stop_dev() == 0
     finally:

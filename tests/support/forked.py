@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, TextIO, cast
 
-import discue.cli.main  # noqa: F401 - what those that are forked need not do
+from discue.cli.main import command_parser
 
 _REPOSITORY = Path(__file__).parents[1]
 _LONGEST_REQUEST = 1 << 17
@@ -188,6 +188,8 @@ def _run(command: Command) -> None:
 
 
 if __name__ == "__main__":
+    # Imports all commands, which those that are forked need not do.
+    command_parser()
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as asking:
         received = _fork_for_each(asking)

@@ -1,0 +1,38 @@
+"""Exit codes of commands, and the errors that lead to them."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+FINE: Final = 0
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+"""Wrong usage, or settings that are missing or invalid."""
+NOT_ALLOWED: Final = 4
+"""The API key is missing, not accepted, or lacks a scope."""
+NO_RESPONSE: Final = 5
+"""The service did not respond, or another server did."""
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Return the exit code of `run`: 1 if the operating system refused something, which is printed, or for Ctrl-C."""
+    try:
+        return run()
+    except BrokenPipeError:
+        # The reader of the output has exited. Without this, the interpreter prints another error when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return say_error(f"{place}{error.strerror or type(error).__name__}", FAILED)
+    except KeyboardInterrupt:
+        return FAILED
+
+
+def say_error(text: str, code: int) -> int:
+    """Print an error, without secrets, and return the code."""
+    from discue.observability.logs import redact  # noqa: PLC0415 - only errors need it
+
+    sys.stderr.write(redact(f"discue: {text}") + "\n")
+    return code

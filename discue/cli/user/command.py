@@ -1,0 +1,142 @@
+"""Shared parts of users' commands: arguments, the client, and exit codes of its errors."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from discue.cli.exit_codes import FAILED, FINE, NO_RESPONSE, NOT_ALLOWED, WRONG_USAGE, guarded, say_error
+from discue.cli.user import profiles
+
+if TYPE_CHECKING:
+    from discue_client import APIError, AsyncDiscue, Discue
+    from discue_client.errors import DiscueError
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
+
+Run: TypeAlias = Callable[[argparse.Namespace], int | None]
+"""Runs a command and returns its exit code, None for 0. Raises CommandFailed, UsageInvalid and errors of the client."""
+
+JSON_HELP: Final = "print JSON instead of text"
+_DEADLINE_SECONDS: Final = 10.0
+"""How long a request is sent again: somebody waits for it."""
+_LOCKED_OUT: Final = "locked_out"
+
+
+class CommandFailed(Exception):
+    """The command cannot do what it was told. The text says why, and what to do."""
+
+
+class UsageInvalid(Exception):
+    """The arguments are not acceptable. The text says which, and what is."""
+
+
+def add_group(commands: Commands, name: str, *, summary: str) -> Commands:
+    """Add a command that has verbs, and return what its verbs are added to."""
+    parser = commands.add_parser(name, help=summary, description=_sentence(summary), allow_abbrev=False)
+    return parser.add_subparsers(metavar="VERB", required=True)
+
+
+def add_command(
+    commands: Commands, name: str, run: Run, *, summary: str, description: str = "", has_json: bool = True
+) -> argparse.ArgumentParser:
+    """Add a command, or a verb of one, with the arguments that name the service. Returns its parser."""
+    parser = commands.add_parser(
+        name, help=summary, description=f"{_sentence(summary)} {description}".rstrip(), allow_abbrev=False
+    )
+    if has_json:
+        parser.add_argument("--json", action="store_true", help=JSON_HELP)
+    parser.add_argument("--profile", metavar="NAME", help="profile that `discue login --profile NAME` has stored")
+    parser.set_defaults(start=_start, run=run, parser=parser)
+    return parser
+
+
+def _sentence(summary: str) -> str:
+    return f"{summary[:1].upper()}{summary[1:]}."
+
+
+def connect(arguments: argparse.Namespace, **options: Any) -> Discue:
+    """Return a client of the service that the arguments, the environment or a profile name."""
+    from discue_client import Discue  # noqa: PLC0415 - commands that need no service do not wait for it
+
+    target = profiles.target_of(arguments.profile)
+    return Discue(target.url, target.api_key, **{"deadline": _DEADLINE_SECONDS, **options})
+
+
+def connect_async(arguments: argparse.Namespace, **options: Any) -> AsyncDiscue:
+    """Like `connect`, for an event loop."""
+    from discue_client import AsyncDiscue  # noqa: PLC0415 - commands that need no service do not wait for it
+
+    target = profiles.target_of(arguments.profile)
+    return AsyncDiscue(target.url, target.api_key, **{"deadline": _DEADLINE_SECONDS, **options})
+
+
+def _start(parsed: argparse.Namespace) -> int:
+    return guarded(lambda: exit_code_of(lambda: parsed.run(parsed)))
+
+
+def exit_code_of(run: Callable[[], int | None]) -> int:
+    """Return the exit code of `run`. An expected error is printed to standard error as a line that says what to do."""
+    try:
+        return run() or FINE
+    except CommandFailed as error:
+        return say_error(str(error), FAILED)
+    except (UsageInvalid, profiles.ProfileInvalid) as error:
+        return say_error(str(error), WRONG_USAGE)
+    except profiles.KeyMissing as error:
+        return say_error(str(error), NOT_ALLOWED)
+    except Exception as error:
+        code = _code_of(error)
+        if code is None:
+            raise
+        return code
+
+
+def _code_of(error: Exception) -> int | None:
+    """Print an error of the client and return its exit code; None for any other error."""
+    # Nothing but the client raises its errors, and then it is imported.
+    if "discue_client.errors" not in sys.modules:
+        return None
+    from discue_client import errors  # noqa: PLC0415 - as above
+
+    if isinstance(error, errors.DiscueError):
+        return say_error(explain(error), _exit_code(error))
+    return None
+
+
+def _exit_code(error: DiscueError) -> int:
+    from discue_client import errors  # noqa: PLC0415 - commands that need no service do not wait for it
+
+    if isinstance(error, errors.Unauthorized | errors.Forbidden):
+        return NOT_ALLOWED
+    if isinstance(error, errors.ConnectionFailed | errors.TimedOut | errors.UnexpectedResponse):
+        return NO_RESPONSE
+    return WRONG_USAGE if isinstance(error, errors.ConfigurationError) else FAILED
+
+
+_WAYS_OUT: Final[Mapping[str, str]] = {
+    "Unauthorized": "Run `discue login` with a valid key, or set DISCUE_API_KEY.",
+    "ConnectionFailed": "Check that the service runs, and that the URL is right: `discue whoami --offline` shows it.",
+    "TimedOut": "Try again, or check the service: it may be overloaded.",
+    "UnexpectedResponse": "Check the URL: `discue whoami --offline` shows it and where it comes from.",
+    "QuotaExceeded": "Delete what is not needed, or ask the operator for more.",
+}
+"""Advice that is added to errors which do not give it themselves, by class."""
+
+
+def explain(error: DiscueError) -> str:
+    """Return an error of the client as one line, with the way out."""
+    text = str(error)
+    way_out = _WAYS_OUT.get(type(error).__name__, "")
+    if getattr(error, "code", None) == _LOCKED_OUT:
+        way_out = _after(error)
+    if not way_out:
+        return text
+    return f"{text}{'' if text.endswith(('.', ']')) else '.'} {way_out}"
+
+
+def _after(error: DiscueError | APIError) -> str:
+    wait = getattr(error, "retry_after", None)
+    return f"Try again in {wait:.0f} s." if wait else ""

@@ -1,0 +1,164 @@
+"""`discue listeners`: lists, shows, creates, pauses, tests and deletes listeners."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from discue.cli.exit_codes import FAILED
+from discue.cli.output import say, say_fields, say_json, say_table, when
+from discue.cli.user.arguments import content_of, header, json_of, name, positive
+from discue.cli.user.command import Commands, add_command, add_group, connect
+
+if TYPE_CHECKING:
+    from discue_client.models import Listener
+
+_LIMIT = 100
+
+
+def add(commands: Commands) -> None:
+    verbs = add_group(commands, "listeners", summary="list, show, create, pause, test and delete listeners")
+    listing = add_command(verbs, "list", _list, summary="list the listeners of a queue, or of all queues")
+    listing.add_argument("queue", nargs="?", type=name, help="alias or id of the queue; default: all queues")
+    listing.add_argument(
+        "--limit", type=positive, default=_LIMIT, metavar="N", help=f"list at most N; default: {_LIMIT}"
+    )
+    detail = add_command(verbs, "get", _get, summary="show a listener, and why it receives nothing if so")
+    _add_place(detail)
+    _add_set(verbs)
+    pauses: tuple[tuple[str, Literal["enabled", "disabled"], str], ...] = (
+        ("pause", "disabled", "stop deliveries to a listener; its messages wait"),
+        ("resume", "enabled", "continue deliveries to a listener"),
+    )
+    for verb, status, summary in pauses:
+        _add_place(add_command(verbs, verb, partial(_pause, status), summary=summary))
+    testing = add_command(
+        verbs,
+        "test",
+        _test,
+        summary="send a signed test request to a listener",
+        description="It has the header discue-test: true, and is neither stored nor retried. Exits with 1 if it fails.",
+    )
+    _add_place(testing)
+    testing.add_argument("--data", metavar="JSON", help="data of the request; @FILE reads it from a file")
+    deleting = add_command(verbs, "delete", _delete, summary="delete a listener")
+    _add_place(deleting)
+
+
+def _add_set(verbs: Commands) -> None:
+    parser = add_command(
+        verbs,
+        "set",
+        _set,
+        summary="create a listener, or change the one that has this alias",
+        description="Only the given options change. Shows the signing secret of a new listener once.",
+    )
+    _add_place(parser)
+    parser.add_argument("--url", metavar="URL", help="where messages are sent")
+    parser.add_argument("--pull", action="store_true", help="consumers fetch the messages instead; fixed")
+    parser.add_argument(
+        "--filter", metavar="JSON", help="filter that messages must pass; @FILE reads it from a file, null removes it"
+    )
+    parser.add_argument(
+        "--header",
+        action="append",
+        type=header,
+        default=[],
+        metavar="NAME:VALUE",
+        help="header of each request; can be repeated",
+    )
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("queue", type=name, help="alias or id of the queue")
+    parser.add_argument("listener", type=name, help="alias or id of the listener")
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        found = list(client.listeners.list(arguments.queue, limit=arguments.limit))
+    if arguments.json:
+        say_json({"listeners": found})
+        return
+    rows = [
+        (
+            each.alias,
+            each.status,
+            f"{each.messages.pending_count:,}",
+            f"{each.messages.missed_count:,}",
+            each.notify_url or each.mode,
+        )
+        for each in found
+    ]
+    say_table(("ALIAS", "STATUS", "WAITING", "MISSED", "URL"), rows)
+
+
+def _get(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        _show(client.listeners.get(arguments.queue, arguments.listener), as_json=arguments.json)
+
+
+def _set(arguments: argparse.Namespace) -> None:
+    fields: dict[str, Any] = {}
+    if arguments.pull:
+        fields["mode"] = "pull"
+    if arguments.url is not None:
+        fields["notify_url"] = arguments.url
+    if arguments.filter is not None:
+        fields["filter"] = json_of(content_of(arguments.filter), "The filter")
+    if arguments.header:
+        fields["headers"] = dict(arguments.header)
+    with connect(arguments) as client:
+        _show(client.listeners.update(arguments.queue, arguments.listener, **fields), as_json=arguments.json)
+
+
+def _pause(status: Literal["enabled", "disabled"], arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        _show(client.listeners.update(arguments.queue, arguments.listener, status=status), as_json=arguments.json)
+
+
+def _test(arguments: argparse.Namespace) -> int | None:
+    given = {} if arguments.data is None else {"data": json_of(content_of(arguments.data), "The data")}
+    with connect(arguments) as client:
+        found = client.listeners.test(arguments.queue, arguments.listener, **given)
+    if arguments.json:
+        say_json({"test": found})
+    else:
+        reason = f": {found.detail or found.error}" if found.error else ""
+        status = f"status {found.status_class}" if found.status is None else f"status {found.status}"
+        duration = "" if found.took_ms is None else f", {found.took_ms} ms"
+        say(f"{found.state}, {status}{duration}{reason}")
+    return FAILED if found.error else None
+
+
+def _delete(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        client.listeners.delete(arguments.queue, arguments.listener)
+    if arguments.json:
+        say_json({})
+    else:
+        say(f"Listener {arguments.listener} of the queue {arguments.queue} is deleted.")
+
+
+def _show(listener: Listener, *, as_json: bool) -> None:
+    if as_json:
+        say_json({"listener": listener})
+        return
+    counts, liveness = listener.messages, listener.liveness
+    say_fields(
+        [
+            ("alias", listener.alias),
+            ("id", listener.id),
+            ("status", f"{listener.status}: {listener.status_reason}" if listener.status_reason else listener.status),
+            ("url", listener.notify_url or listener.mode),
+            ("liveness", liveness.state if listener.liveness_url else ""),
+            ("waiting", f"{counts.pending_count:,}"),
+            ("acknowledged", f"{counts.acknowledged_count:,}"),
+            ("missed", f"{counts.missed_count:,}"),
+            ("last success", when(counts.last_success_at)),
+            ("last failure", when(counts.last_failure_at)),
+            ("secret", listener.secret or ""),
+            ("created", when(listener.created_at)),
+        ]
+    )

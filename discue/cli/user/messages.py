@@ -1,0 +1,148 @@
+"""`discue messages`: lists, shows and deletes messages, and lists missed ones."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from discue.cli.output import excerpt, say, say_fields, say_json, say_table, when
+from discue.cli.user.arguments import moment, name, positive
+from discue.cli.user.command import Commands, add_command, add_group, connect
+
+if TYPE_CHECKING:
+    from discue_client import Discue
+    from discue_client.models import Attempt, Delivery, Message
+
+_LIMIT = 20
+_STATES = ("acknowledged", "pending", "retrying", "missed", "no_listeners")
+_ATTEMPTS_SHOWN = 20
+
+
+def add(commands: Commands) -> None:
+    verbs = add_group(commands, "messages", summary="list, show and delete messages, and list missed ones")
+    listing = add_command(verbs, "list", _list, summary="list the messages of a queue, newest first")
+    listing.add_argument("queue", type=name, help="alias or id of the queue")
+    listing.add_argument("--state", choices=_STATES, help="only messages whose deliveries are in this state")
+    listing.add_argument("--key", metavar="KEY", help="only messages that were published with this key")
+    listing.add_argument("--alias", metavar="ALIAS", help="only messages with this alias")
+    listing.add_argument("--since", type=moment, metavar="TIME", help="only newer ones: a time, or 2h for two hours")
+    _add_limit(listing)
+    detail = add_command(verbs, "get", _get, summary="show a message, its deliveries and its last attempts")
+    detail.add_argument("queue", type=name, help="alias or id of the queue")
+    detail.add_argument("message", type=name, help="id of the message")
+    deleting = add_command(verbs, "delete", _delete, summary="delete a message; deliveries that wait are dropped")
+    deleting.add_argument("queue", type=name, help="alias or id of the queue")
+    deleting.add_argument("message", type=name, help="id of the message")
+    missed = add_command(verbs, "missed", _missed, summary="list messages that listeners have missed")
+    missed.add_argument("--queue", type=name, metavar="QUEUE", help="only of this queue; default: all queues")
+    missed.add_argument("--since", type=moment, metavar="TIME", help="only newer ones: a time, or 2h for two hours")
+    _add_limit(missed)
+
+
+def _add_limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit", type=positive, default=_LIMIT, metavar="N", help=f"list at most N; default: {_LIMIT}"
+    )
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        found = list(
+            client.messages.list(
+                arguments.queue,
+                state=arguments.state,
+                key=arguments.key,
+                alias=arguments.alias,
+                created_after=arguments.since,
+                data="true",
+                limit=arguments.limit,
+            )
+        )
+    if arguments.json:
+        say_json({"messages": found})
+        return
+    rows = [(each.id, when(each.created_at), each.state or "", each.key or "", _data(each)) for each in found]
+    say_table(("ID", "PUBLISHED", "STATE", "KEY", "DATA"), rows)
+
+
+def _get(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        message = client.messages.get(arguments.queue, arguments.message)
+        attempts = list(client.messages.attempts(arguments.queue, arguments.message, limit=_ATTEMPTS_SHOWN))
+        names = {} if arguments.json else _names(client, arguments.queue)
+    if arguments.json:
+        say_json({"message": message, "attempts": attempts})
+        return
+    say_fields(
+        [
+            ("id", message.id),
+            ("alias", message.alias if message.alias != message.id else ""),
+            ("published", when(message.created_at)),
+            ("deliver at", when(message.deliver_at)),
+            ("expires", when(message.expires_at)),
+            ("key", message.key or ""),
+            ("state", message.state or ""),
+            ("data", _data(message)),
+        ]
+    )
+    if message.deliveries:
+        say("")
+        rows = [_delivery_row(each, names) for each in message.deliveries]
+        say_table(("LISTENER", "STATE", "ATTEMPTS", "STATUS", "WAITS FOR"), rows)
+    if attempts:
+        say("")
+        say_table(
+            ("ATTEMPT", "LISTENER", "AT", "STATUS", "MS", "ERROR"), [_attempt_row(each, names) for each in attempts]
+        )
+
+
+def _names(client: Discue, queue: str) -> dict[str, str]:
+    """Return the aliases of the queue's listeners by id."""
+    return {each.id: each.alias or each.id for each in client.queues.get(queue).listeners}
+
+
+def _delivery_row(delivery: Delivery, names: dict[str, str]) -> tuple[str, ...]:
+    reason = delivery.waits_for or delivery.missed_reason or ""
+    name_ = names.get(delivery.listener_id, delivery.listener_id)
+    return (name_, delivery.state, str(delivery.attempts), str(delivery.last_status or ""), reason)
+
+
+def _attempt_row(attempt: Attempt, names: dict[str, str]) -> tuple[str, ...]:
+    return (
+        str(attempt.number),
+        names.get(attempt.listener_id, attempt.listener_id),
+        when(attempt.started_at),
+        str(attempt.status or ""),
+        str(attempt.took_ms),
+        attempt.detail or attempt.error,
+    )
+
+
+def _delete(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        client.messages.delete(arguments.queue, arguments.message)
+    if arguments.json:
+        say_json({})
+    else:
+        say(f"Message {arguments.message} is deleted.")
+
+
+def _missed(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        # The filter of this list takes ids only.
+        queue = arguments.queue and client.queues.get(arguments.queue).id
+        found = list(client.missed.list(queue=queue, created_after=arguments.since, limit=arguments.limit))
+    if arguments.json:
+        say_json({"missed": found})
+        return
+    rows = [(each.id, each.listener_id, when(each.missed_at), each.reason, str(each.attempts)) for each in found]
+    say_table(("ID", "LISTENER", "MISSED", "REASON", "ATTEMPTS"), rows)
+
+
+def _data(message: Message) -> str:
+    import msgspec  # noqa: PLC0415 - a command imports it with the client
+
+    if message.data_base64 is not None:
+        return f"{message.content_type or 'bytes'}, {message.size or '?'} bytes"
+    text = message.data if isinstance(message.data, str) else msgspec.json.encode(message.data).decode()
+    return excerpt(text)

@@ -1,0 +1,196 @@
+"""The service and the key that commands use: from a flag, the environment, or profiles in the user's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+URL_VARIABLE: Final = "DISCUE_URL"
+KEY_VARIABLE: Final = "DISCUE_API_KEY"
+DEFAULT: Final = "default"
+
+_SERVICE: Final = "discue"
+"""Name of the entries in the keyring."""
+_DEVELOPMENT: Final = Path(".discue")
+"""Folder of `discue dev`, in its working directory."""
+
+
+class ProfileInvalid(Exception):
+    """The named profile does not exist, or the file of profiles cannot be used."""
+
+
+class KeyMissing(Exception):
+    """Neither the environment nor a profile has a key for the service."""
+
+
+class ServiceTarget(NamedTuple):
+    """A service and the key that requests to it carry, and where each of them comes from."""
+
+    url: str
+    api_key: str
+    url_source: str
+    key_source: str
+
+    def __repr__(self) -> str:
+        return f"ServiceTarget({self.url!r})"
+
+
+class Profile(NamedTuple):
+    """A stored service and key."""
+
+    url: str
+    api_key: str
+    """"" if the key is in the keyring."""
+
+    def __repr__(self) -> str:
+        return f"Profile({self.url!r})"
+
+
+def folder() -> Path:
+    """Return the folder of this user's configuration, which may not exist."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "discue"
+
+
+def profiles_path() -> Path:
+    return folder() / "profiles.json"
+
+
+def target_of(name: str | None) -> ServiceTarget:
+    """Return the service to talk to.
+
+    A profile that is named wins, then the environment, then the profile `default`, then a server of `discue dev` with
+    its data in the working directory. A stored key is sent to no other URL than the one it was stored with. Raises
+    ProfileInvalid and KeyMissing.
+    """
+    if name is not None:
+        return _stored(name)
+    url, key = os.environ.get(URL_VARIABLE, ""), os.environ.get(KEY_VARIABLE, "")
+    if url and key:
+        return ServiceTarget(url, key, URL_VARIABLE, KEY_VARIABLE)
+    found = _stored(DEFAULT) if DEFAULT in _profiles() else _development()
+    if found is None:
+        missing = f"The variable {KEY_VARIABLE if url else URL_VARIABLE} is not set, and no profile is stored."
+        raise KeyMissing(f"{missing} Run `discue login`, or set {URL_VARIABLE} and {KEY_VARIABLE}.")
+    if url and _same(url) != _same(found.url):
+        raise KeyMissing(
+            f"{URL_VARIABLE} names {url}, and the stored key belongs to {found.url}. Set {KEY_VARIABLE}, too."
+        )
+    return found._replace(api_key=key, key_source=KEY_VARIABLE) if key else found
+
+
+def _same(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme.lower() + "://" + parts.netloc.lower(), parts.path.rstrip("/")
+
+
+def _development() -> ServiceTarget | None:
+    """Return the server of `discue dev` in this folder, if it has run here."""
+    url, key = (_content(_DEVELOPMENT / name) for name in ("url", "key"))
+    source = f"`discue dev` in {_DEVELOPMENT.absolute().parent}"
+    return ServiceTarget(url, key, source, source) if url and key else None
+
+
+def _content(path: Path) -> str:
+    # The folder may be missing, or another user's.
+    with suppress(OSError, UnicodeDecodeError):
+        return path.read_text("ascii").strip()
+    return ""
+
+
+def _stored(name: str) -> ServiceTarget:
+    found = _profiles().get(name)
+    if found is None:
+        known = ", ".join(sorted(_profiles())) or "none"
+        raise ProfileInvalid(
+            f"There is no profile {name}. Stored: {known}. Run `discue login --profile {name}` to store it."
+        )
+    source, key = f"profile {name}", found.api_key
+    if key:
+        return ServiceTarget(found.url, key, source, source)
+    key = _keyring_key(name)
+    if not key:
+        raise KeyMissing(f"The keyring has no key for the profile {name}. Run `discue login --profile {name}`.")
+    return ServiceTarget(found.url, key, source, f"keyring, profile {name}")
+
+
+def store(name: str, url: str, api_key: str) -> str:
+    """Store a profile, with the key in the keyring if there is one. Returns where the key is."""
+    in_keyring = _keep_in_keyring(name, api_key)
+    _write({**_profiles(), name: Profile(url, "" if in_keyring else api_key)})
+    return "the keyring" if in_keyring else str(profiles_path())
+
+
+def remove(name: str) -> None:
+    """Remove a profile and its key. Raises ProfileInvalid if there is none."""
+    kept = _profiles()
+    found = kept.pop(name, None)
+    if found is None:
+        raise ProfileInvalid(f"There is no profile {name}.")
+    keyring = _keyring()
+    if not found.api_key and keyring is not None:
+        with suppress(keyring.errors.KeyringError):
+            keyring.delete_password(_SERVICE, name)
+    _write(kept)
+
+
+def _profiles() -> dict[str, Profile]:
+    path = profiles_path()
+    try:
+        content = json.loads(path.read_bytes())
+        return {name: Profile(str(each["url"]), str(each["api_key"])) for name, each in content["profiles"].items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ProfileInvalid(f"{path} is not a file of profiles. Correct it, or delete it and log in again.") from None
+    except OSError as error:
+        raise ProfileInvalid(f"Cannot read {path}: {error.strerror}.") from None
+
+
+def _write(profiles: dict[str, Profile]) -> None:
+    shown = {name: each._asdict() for name, each in profiles.items()}
+    write_private(profiles_path(), json.dumps({"profiles": shown}, indent=2) + "\n")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file, in one step, by one that only its owner can read."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def _keyring() -> Any:
+    """Return the module `keyring` if it is installed. It is no dependency."""
+    return import_module("keyring") if "keyring" in sys.modules or find_spec("keyring") else None
+
+
+def _keyring_key(name: str) -> str:
+    keyring = _keyring()
+    if keyring is None:
+        return ""
+    try:
+        return keyring.get_password(_SERVICE, name) or ""
+    except keyring.errors.KeyringError as error:
+        raise ProfileInvalid(f"The keyring cannot be read: {error}. Set {KEY_VARIABLE} instead.") from None
+
+
+def _keep_in_keyring(name: str, api_key: str) -> bool:
+    """Return whether the keyring has stored the key. A machine without a desktop often has none."""
+    keyring = _keyring()
+    if keyring is None:
+        return False
+    try:
+        keyring.set_password(_SERVICE, name, api_key)
+    except keyring.errors.KeyringError:
+        return False
+    return True

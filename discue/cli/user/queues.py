@@ -1,0 +1,99 @@
+"""`discue queues`: lists, shows, creates, changes and deletes queues."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from discue.cli.output import say, say_fields, say_json, say_table, when
+from discue.cli.user.arguments import content_of, duration, json_of, name, positive
+from discue.cli.user.command import Commands, add_command, add_group, connect
+
+if TYPE_CHECKING:
+    from discue_client.models import Queue
+
+_LIMIT = 100
+
+
+def add(commands: Commands) -> None:
+    verbs = add_group(commands, "queues", summary="list, show, create, change and delete queues")
+    listing = add_command(verbs, "list", _list, summary="list queues, newest first")
+    listing.add_argument(
+        "--limit", type=positive, default=_LIMIT, metavar="N", help=f"list at most N; default: {_LIMIT}"
+    )
+    detail = add_command(verbs, "get", _get, summary="show a queue and its listeners")
+    detail.add_argument("queue", type=name, help="alias or id of the queue")
+    setting = add_command(
+        verbs,
+        "set",
+        _set,
+        summary="create a queue, or change the one that has this alias",
+        description="Only the given options change.",
+    )
+    setting.add_argument("queue", type=name, help="alias of the queue; or its id, if it exists")
+    setting.add_argument(
+        "--ordered", action="store_true", help="messages with the same key are delivered one at a time; fixed"
+    )
+    setting.add_argument("--retention", type=duration, metavar="TIME", help="how long settled messages are kept")
+    setting.add_argument(
+        "--json-schema", metavar="JSON", help="JSON Schema that messages must match; @FILE reads it from a file"
+    )
+    deleting = add_command(verbs, "delete", _delete, summary="delete a queue with its listeners and messages")
+    deleting.add_argument("queue", type=name, help="alias or id of the queue")
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        found = list(client.queues.list(limit=arguments.limit))
+    if arguments.json:
+        say_json({"queues": found})
+        return
+    rows = [
+        (each.alias, each.id, f"{each.messages.published_count:,}", when(each.messages.last_published_at) or "never")
+        for each in found
+    ]
+    say_table(("ALIAS", "ID", "PUBLISHED", "LAST PUBLISHED"), rows)
+
+
+def _get(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        _show(client.queues.get(arguments.queue), as_json=arguments.json)
+
+
+def _set(arguments: argparse.Namespace) -> None:
+    fields: dict[str, Any] = {}
+    if arguments.ordered:
+        fields["ordered"] = True
+    if arguments.retention is not None:
+        fields["retention"] = round(arguments.retention)
+    if arguments.json_schema is not None:
+        fields["json_schema"] = json_of(content_of(arguments.json_schema), "The schema")
+    with connect(arguments) as client:
+        _show(client.queues.update(arguments.queue, **fields), as_json=arguments.json)
+
+
+def _delete(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        client.queues.delete(arguments.queue)
+    if arguments.json:
+        say_json({})
+    else:
+        say(f"Queue {arguments.queue} is deleted.")
+
+
+def _show(queue: Queue, *, as_json: bool) -> None:
+    if as_json:
+        say_json({"queue": queue})
+        return
+    say_fields(
+        [
+            ("alias", queue.alias),
+            ("id", queue.id),
+            ("ordered", "yes" if queue.ordered else ""),
+            ("published", f"{queue.messages.published_count:,}"),
+            ("last published", when(queue.messages.last_published_at)),
+            ("schema", queue.schema_id or ""),
+            ("created", when(queue.created_at)),
+            ("listeners", ", ".join(each.alias or each.id for each in queue.listeners)),
+        ]
+    )

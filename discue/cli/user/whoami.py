@@ -1,0 +1,91 @@
+"""`discue whoami`: shows the service and the key that commands use, and where they come from."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from discue.cli.output import say_fields, say_json, when
+from discue.cli.user import profiles
+from discue.cli.user.command import Commands, add_command, connect
+
+if TYPE_CHECKING:
+    from discue_client import Discue
+    from discue_client.models import ApiKey, Limits
+
+_PREFIX = "dsk_"
+_ID_LENGTH = 21
+_SHOWN = 12
+_UNLIMITED = 2_147_483_647
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "whoami",
+        run,
+        summary="show which service and key commands use, and where these come from",
+        description="The alias and the scopes are shown if the key may read keys.",
+    )
+    parser.add_argument("--offline", action="store_true", help="ask nothing of the service")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    target = profiles.target_of(arguments.profile)
+    shown: dict[str, Any] = {
+        "url": target.url,
+        "url_source": target.url_source,
+        "key": f"{target.api_key[:_SHOWN]}…",
+        "key_source": target.key_source,
+    }
+    if not arguments.offline:
+        with connect(arguments) as client:
+            shown |= _asked(client, target.api_key)
+    if arguments.json:
+        say_json(shown)
+        return
+    say_fields(
+        [
+            ("service", f"{target.url} (from {target.url_source})"),
+            ("key", f"{shown['key']} (from {target.key_source})"),
+            ("alias", str(shown.get("alias", ""))),
+            ("scopes", ", ".join(f"{name}:{access}" for name, access in shown.get("scopes", {}).items())),
+            ("expires", when(shown.get("expires_at"))),
+            ("requests left", str(shown.get("requests_left", ""))),
+        ]
+    )
+
+
+def _asked(client: Discue, api_key: str) -> dict[str, Any]:
+    """Return what the service says about the key. Raises Unauthorized if it does not accept it."""
+    limits = limits_of(client)
+    is_limited = limits is not None and limits.rate_limit.limit < _UNLIMITED
+    shown: dict[str, Any] = {"requests_left": limits.rate_limit.remaining} if limits and is_limited else {}
+    found = _own(client, api_key)
+    if found is not None:
+        scopes = {name: scope["access"] for name, scope in found.scopes.items()}
+        shown |= {"alias": found.alias, "scopes": scopes, "expires_at": found.expires_at}
+    return shown
+
+
+def limits_of(client: Discue) -> Limits | None:
+    """Return the limits; None if the key may not read them. Raises Unauthorized if the service refuses the key."""
+    from discue_client import Forbidden  # noqa: PLC0415 - `discue --help` does not wait for it
+
+    try:
+        return client.stats.limits()
+    except Forbidden as error:
+        if error.code != "scope_missing":
+            raise
+        return None
+
+
+def _own(client: Discue, api_key: str) -> ApiKey | None:
+    """Return the key's own record; None if it may not read keys."""
+    from discue_client import Forbidden, NotFound  # noqa: PLC0415 - `discue --help` does not wait for it
+
+    key_id = api_key.removeprefix(_PREFIX)[:_ID_LENGTH]
+    try:
+        return client.api_keys.get(key_id)
+    except (Forbidden, NotFound):
+        return None

@@ -1,0 +1,61 @@
+"""The start of the program: help imports neither the service nor the client, and lists every command."""
+
+import argparse
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from discue.cli.main import command_parser
+from docs.commands_page import commands_of
+from tests.cli.commands import DISCUE, environment
+
+HELP_SECONDS = 0.08
+_LOADED = """
+import sys
+from discue.cli.main import main
+try:
+    main({arguments!r})
+except SystemExit:
+    print(sorted({{"asyncio", "msgspec", "discue_client", "httpx2", "discue.config", "ssl"}} & set(sys.modules)))
+"""
+
+
+def test_help_takes_80_ms_of_processor_time() -> None:
+    spent = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([*DISCUE, "--help"], env=environment(), check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+    # The fastest one: other processes slow the rest down.
+    assert min(spent) < HELP_SECONDS
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["publish", "--help"], ["queues", "list", "--help"]], ids=" ".join)
+def test_help_imports_neither_the_service_nor_the_client(arguments: list[str]) -> None:
+    script = _LOADED.format(arguments=arguments)
+    shown = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), check=True, capture_output=True, text=True
+    )
+
+    assert shown.stdout.splitlines()[-1] == "[]"
+
+
+def test_summaries_of_the_help_are_those_of_the_commands() -> None:
+    parser = command_parser()
+    (commands,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    listed = {action.dest: action.help for action in commands._choices_actions}
+    lines = (parser.epilog or "").splitlines()
+
+    assert listed
+    assert [name for name, summary in listed.items() if f"  {name:<14} {summary}" not in lines] == []
+
+
+def test_every_command_of_users_takes_a_profile() -> None:
+    parsers = [parser for _, parser in commands_of(command_parser()) if parser.get_default("command") is None]
+
+    assert len(parsers) > 10
+    assert [each.prog for each in parsers if "--profile" not in each._option_string_actions] == []

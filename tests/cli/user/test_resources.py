@@ -1,0 +1,154 @@
+"""`publish`, `queues`, `listeners`, `messages` and `api`, on a real service."""
+
+import io
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tests.cli.commands import receiving
+from tests.cli.user.service import Service
+
+
+def test_message_is_published_as_it_was_written(service: Service) -> None:
+    service.succeed("queues", "set", "exact")
+    message = service.succeed("publish", "exact", '{"total": 12345678901234567890.10}', "--key", "k").strip()
+    (found,) = service.call("GET", "/queues/exact/messages?data=true")["messages"]
+
+    assert (found["id"], found["key"]) == (message, "k")
+    raw = service.request("GET", f"{service.url}/queues/exact/messages/{message}", service.key)
+    assert "12345678901234567890.10" in raw.text
+
+
+def test_publish_takes_text_files_and_fields(service: Service) -> None:
+    service.succeed("queues", "set", "forms")
+    (service.folder / "order.json").write_text('{"order": 1}')
+    (service.folder / "image.png").write_bytes(b"\x89PNG")
+    service.succeed("publish", "forms", "@order.json")
+    service.succeed("publish", "forms", "plain", "--text", "--alias", "named", "--header", "X-A: b")
+    service.succeed("publish", "forms", "--file", "image.png", "--content-type", "image/png", "--delay", "1h")
+    waiting, text, order = service.call("GET", "/queues/forms/messages?data=true")["messages"]
+
+    assert (order["data"], text["data"], text["alias"]) == ({"order": 1}, "plain", "named")
+    assert text["headers"] == {"x-a": "b"}
+    assert (waiting["data_base64"], waiting["content_type"]) == ("iVBORw==", "image/png")
+    delayed = service.json("messages", "get", "forms", waiting["id"])["message"]
+    assert delayed["deliver_at"] - delayed["created_at"] == 3_600_000
+
+
+def test_repeated_idempotency_key_publishes_once(service: Service) -> None:
+    service.succeed("queues", "set", "once")
+    ids = {service.succeed("publish", "once", "1", "--idempotency-key", "k-1") for _ in range(2)}
+
+    assert len(ids) == 1
+    assert len(service.json("messages", "list", "once")["messages"]) == 1
+
+
+def test_each_line_is_a_message(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.succeed("queues", "set", "lines")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b'1\n\n{"a": 2}\r\n"3"\n')))
+    ids = service.succeed("publish", "lines", "--lines").split()
+    listed = service.json("messages", "list", "lines")["messages"]
+
+    assert [each["data"] for each in reversed(listed)] == [1, {"a": 2}, "3"]
+    assert [each["id"] for each in reversed(listed)] == ids
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("publish", "q", "{"), "The data (use --text for text) is not JSON"),
+        (("publish", "q"), "Give the data, or --file, or --lines."),
+        (("publish", "q", "--file", "x"), "--file needs --content-type"),
+        (("publish", "..", "1"), "is neither an alias nor an id"),
+        (("publish", "q", "1", "--delay", "soon"), "is not a duration such as 30s"),
+        (("messages", "list", "q", "--since", "yesterday"), "neither a duration such as 2h nor a time"),
+        (("api", "GET", "/queues?alias=a b"), "a space is %20"),
+        (("queues", "lst"), "did you mean list?"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, tuple) else "",
+)
+def test_wrong_usage_names_the_argument_and_its_form(
+    service: Service, arguments: tuple[str, ...], message: str
+) -> None:
+    result = service.run(*arguments)
+
+    assert result.returncode == 2
+    assert message in result.stderr
+
+
+def test_error_of_the_service_is_one_line(service: Service) -> None:
+    result = service.run("publish", "nowhere", "1")
+
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert 'discue: POST /queues/nowhere/messages: 404 not_found: Queue "nowhere" not found.' in result.stderr
+
+
+def test_key_without_the_scope_exits_with_4(service: Service) -> None:
+    key = service.call("POST", "/api_keys", {"scopes": {"queues": {"access": "read"}}})["api_key"]["key"]
+    result = service.run("queues", "set", "forbidden", DISCUE_API_KEY=key)
+
+    assert result.returncode == 4
+    assert "403 scope_missing" in result.stderr
+    assert key not in result.stderr
+
+
+def test_queue_is_set_shown_and_deleted(service: Service) -> None:
+    schema = json.dumps({"type": "object"})
+    service.succeed("queues", "set", "q-shown", "--ordered", "--retention", "2d", "--json-schema", schema)
+    queue = service.json("queues", "get", "q-shown")["queue"]
+    text = service.succeed("queues", "get", "q-shown")
+
+    assert (queue["ordered"], queue["retention"], queue["json_schema"]) == (True, 172_800, {"type": "object"})
+    assert "q-shown" in text
+    assert queue["id"] in service.succeed("queues", "list")
+    service.succeed("queues", "delete", "q-shown")
+    assert service.run("queues", "get", "q-shown").returncode == 1
+
+
+def test_listener_is_set_tested_paused_and_deleted(service: Service) -> None:
+    service.succeed("queues", "set", "heard")
+    with receiving() as receipts:
+        made = service.succeed("listeners", "set", "heard", "app", "--url", receipts.url, "--filter", "null")
+        tested = service.succeed("listeners", "test", "heard", "app", "--data", '{"a": 1}')
+        receipts.wait_for(1)
+    paused = service.json("listeners", "pause", "heard", "app")["listener"]["status"]
+    resumed = service.json("listeners", "resume", "heard", "app")["listener"]["status"]
+
+    assert "whsec_" in made
+    assert receipts.requests[0][0]["discue-test"] == "true"
+    assert tested.startswith("acknowledged, status 2")
+    assert (paused, resumed) == ("disabled", "enabled")
+    assert "app" in service.succeed("listeners", "list", "heard")
+    failed = service.run("listeners", "test", "heard", "app")
+    assert (failed.returncode, failed.stdout.startswith("failed")) == (1, True)
+    service.succeed("listeners", "delete", "heard", "app")
+    assert service.json("listeners", "list", "heard") == {"listeners": []}
+
+
+def test_message_shows_its_deliveries_and_attempts(service: Service) -> None:
+    service.succeed("queues", "set", "tracked")
+    with receiving() as receipts:
+        service.succeed("listeners", "set", "tracked", "app", "--url", receipts.url)
+        message = service.succeed("publish", "tracked", '{"escape": "\\u001b[31m"}').strip()
+        receipts.wait_for(1)
+        while not (shown := service.json("messages", "get", "tracked", message))["attempts"]:
+            pass
+        text = service.succeed("messages", "get", "tracked", message)
+
+    assert shown["message"]["deliveries"][0]["state"] == "acknowledged"
+    assert "app" in text
+    assert "\x1b" not in text
+    assert service.json("messages", "missed", "--queue", "tracked") == {"missed": []}
+    service.succeed("messages", "delete", "tracked", message)
+    assert service.json("messages", "list", "tracked") == {"messages": []}
+
+
+def test_api_sends_any_request(service: Service) -> None:
+    made = json.loads(service.succeed("api", "put", "queues/raw", "--data", '{"ordered": true}'))["queue"]
+    found = json.loads(service.succeed("api", "GET", f"/queues/{made['id']}"))
+
+    assert found["queue"]["ordered"] is True
+    assert service.run("api", "GET", "/nothing").returncode == 1
