@@ -49,6 +49,7 @@ _PROMISES = (
     access.looked_up,
     access.published_to_deleted,
     delays.waited,
+    deletions.known,
     deletions.logged,
     deletions.sent,
     deletions.counted,

@@ -26,6 +26,8 @@ class Deletion(msgspec.Struct):
     sent: int
     answered: int = NEVER
     answered_at: float = 0.0
+    was_unknown: bool = False
+    """Whether the first request that was answered got a 404."""
 
 
 class Published(msgspec.Struct):

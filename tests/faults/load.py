@@ -235,7 +235,8 @@ class Load:
         message = self.random.choice(published.ids)
         was_asked = self.recorder.deleting_message(published, message)
         answer = await client.ask("DELETE", f"/queues/{queue}/messages/{message}")
-        if answer.status == 200 or (answer.status == 404 and was_asked):
+        if answer.status in {200, 404}:
+            published.deletions[message].was_unknown |= answer.status == 404 and not was_asked
             self.recorder.deleted_message(published, message)
         else:
             expect_busy(answer)

@@ -432,6 +432,10 @@ TRIMMED: dict[str, tuple[Doctor, str]] = {
     "keeps what was deleted": (lambda h: change(h.logs["q"], ids=("t2", "t3")), "has t2, whose deletion was answered"),
     "deletes something else": (lambda h: change(h.logs["q"], ids=("t4",)), "lacks t3, which nobody deleted"),
     "deletes more": (lambda h: change(h.logs["q"], ids=()), "has 0 messages, its head is 4, and 2 were deleted"),
+    "does not know what it confirmed": (
+        lambda h: change(h.publishes[0].deletions["t1"], was_unknown=True),
+        "t1 was confirmed, and not known",
+    ),
     "sends what was deleted": (
         lambda h: h.receipts.append(a_receipt("t2", "two", 40)),
         "got t2 27.0 s after that was deleted",

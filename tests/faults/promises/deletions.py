@@ -21,6 +21,14 @@ def logged(history: History) -> Iterator[str]:
                     yield f"the log of {queue} has {message}, whose deletion was answered"
 
 
+def known(history: History) -> Iterator[str]:
+    """Check that a message whose publish was answered can be deleted."""
+    for queue in history.trimmed:
+        for message, deletion in _of(history, queue).items():
+            if deletion.was_unknown:
+                yield f"{message} was confirmed, and not known when it was to be deleted"
+
+
 def sent(history: History) -> Iterator[str]:
     """Check that no attempt began when the worker could know of the deletion."""
     deleted = {message: each for queue in history.trimmed for message, each in _of(history, queue).items()}
