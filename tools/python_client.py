@@ -26,7 +26,7 @@ from tools.client_operations import (
 from tools.sync_half import MARK, sync_half
 
 PACKAGE: Final = Path(__file__).parents[1] / "clients" / "python" / "discue_client"
-DERIVED: Final = ("client", "consumer", "publisher", "requester", "resources", "transport")
+DERIVED: Final = ("client", "consumer", "publisher", "requester", "resources")
 """The modules whose sync half is derived."""
 
 

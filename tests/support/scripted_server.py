@@ -92,6 +92,11 @@ class ScriptedServer:
         async with self._changed:
             await self._changed.wait_for(lambda: self.open == count)
 
+    async def until_received(self, count: int) -> None:
+        """Wait until that many requests were read."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self.requests) >= count)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -128,6 +133,8 @@ class ScriptedServer:
             await reader.readuntil(b"\r\n\r\n")
         elif step == READ:
             self.requests.append(await read_request(reader, number))
+            async with self._changed:
+                self._changed.notify_all()
         elif step == HANG:
             while await reader.read(65_536):
                 pass

@@ -67,6 +67,8 @@ def _checked(url: str) -> str:
 class RetryPolicy:
     """When a failed request is sent again."""
 
+    timeout: float = 15.0
+    """Time for each attempt, in seconds."""
     deadline: float = 60.0
     """Time for a request and all its retries, in seconds."""
     attempts: int = 10

@@ -40,66 +40,43 @@ class FieldError(NamedTuple):
     """The rule that the value violates."""
 
 
-class Problem(NamedTuple):
-    """The content of an error response, and the request that failed."""
-
-    status: int
-    request: str
-    """The method and the path of the request."""
-    title: str = ""
-    detail: str = ""
-    """The error and what to do, for people."""
-    code: str | None = None
-    """The reason, for programs. None if the service does not report one."""
-    errors: tuple[FieldError, ...] = ()
-    request_id: str | None = None
-    retry_after: float | None = None
-    """How long the service asks to wait before the next request, in seconds."""
-
-
 class APIError(DiscueError):
     """The service refused a request. `str()` is one line."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
-        self.problem = problem
+    status = 0
+    """The HTTP status."""
+    request = ""
+    """The method and the path of the request."""
+    code: str | None = None
+    """The reason, as a stable identifier: branch on it, not on the text. None if the service does not report one."""
+    title = ""
+    detail = ""
+    """The error and what to do, for people."""
+    errors: tuple[FieldError, ...] = ()
+    """The wrong values of the request, if the response lists them."""
+    request_id: str | None = None
+    """The id under which the service logs the request."""
+    retry_after: float | None = None
+    """How long the service asks to wait before the next request, in seconds."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__()
+        # Copies by `pickle` and `copy` call this without fields, and then restore the dictionary.
+        self.__dict__.update(fields)
 
     def __str__(self) -> str:
-        problem = self.problem
-        reason = " ".join(str(part) for part in (problem.status, problem.code) if part)
-        text = problem.detail or problem.title or "The request failed."
-        fields = "; ".join(f"{error.pointer}: {error.detail}" for error in problem.errors)
-        line = f"{problem.request}: {reason}: {text}" + (f" ({fields})" if fields else "")
-        return one_line(line) + (f" [request {problem.request_id}]" if problem.request_id else "")
+        reason = " ".join(str(part) for part in (self.status, self.code) if part)
+        listed = "; ".join(f"{error.pointer}: {error.detail}" for error in self.errors)
+        text = (self.detail or self.title or "The request failed.") + (f" ({listed})" if listed else "")
+        return one_line(f"{self.request}: {reason}: {text}") + (f" [request {self.request_id}]" * bool(self.request_id))
 
-    @property
-    def status(self) -> int:
-        return self.problem.status
-
-    @property
-    def code(self) -> str | None:
-        """The reason, as a stable identifier: branch on it, not on the text."""
-        return self.problem.code
-
-    @property
-    def errors(self) -> tuple[FieldError, ...]:
-        """The wrong values of the request, if the response lists them."""
-        return self.problem.errors
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     @property
     def pointers(self) -> tuple[str, ...]:
         """JSON pointers to the wrong values."""
-        return tuple(error.pointer for error in self.problem.errors)
-
-    @property
-    def request_id(self) -> str | None:
-        """The id under which the service logs the request."""
-        return self.problem.request_id
-
-    @property
-    def retry_after(self) -> float | None:
-        """How long the service asks to wait before the next request, in seconds."""
-        return self.problem.retry_after
+        return tuple(error.pointer for error in self.errors)
 
 
 class BadRequest(APIError):
@@ -174,40 +151,27 @@ def error_of(
     status: int, headers: Mapping[str, str], content: bytes, *, request: str, retry_after: float | None
 ) -> APIError | UnexpectedResponse:
     """Return the error that a response reports. A body that is no problem document gives `UnexpectedResponse`."""
-    fields = _object(content)
-    if fields.get("status") != status:
+    try:
+        problem = json.loads(content)
+    except (ValueError, RecursionError):
+        problem = None
+    if not isinstance(problem, dict) or problem.get("status") != status:
         start = one_line(content[:_LONGEST_TEXT].decode(errors="replace")) or "an empty body"
         return UnexpectedResponse(f"{request}: {status} from something other than discue: {start}")
-    problem = Problem(
-        status=status,
-        request=request,
-        title=_text(fields.get("title")),
-        detail=_text(fields.get("detail")),
-        code=_text(fields.get("code")) or None,
-        errors=_field_errors(fields.get("errors")),
-        request_id=_text(fields.get("request_id")) or headers.get("x-request-id"),
-        retry_after=retry_after,
+    fields: dict[str, Any] = {"request_id": headers.get("x-request-id")}
+    fields |= {name: problem[name] for name in ("title", "detail", "code", "request_id") if _text(problem.get(name))}
+    listed = problem.get("errors")
+    errors = tuple(
+        FieldError(_text(each.get("pointer")), _text(each.get("detail")))
+        for each in (listed if isinstance(listed, list) else ())
+        if isinstance(each, dict)
     )
-    return _CLASSES.get(status, ServerError if status >= 500 else APIError)(problem)
-
-
-def _object(content: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    kind = _CLASSES.get(status, ServerError if status >= 500 else APIError)
+    return kind(status=status, request=request, errors=errors, retry_after=retry_after, **fields)
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _field_errors(value: object) -> tuple[FieldError, ...]:
-    listed = value if isinstance(value, list) else []
-    return tuple(
-        FieldError(_text(each.get("pointer")), _text(each.get("detail"))) for each in listed if isinstance(each, dict)
-    )
 
 
 def one_line(text: str) -> str:

@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from typing_extensions import Unpack
+
+    from discue_client.models import RetryBody
 
 
-def message_fields(
-    data: object,
-    *,
-    key: str | None = None,
-    delay: float | None = None,
-    expires_in: float | None = None,
-    headers: Mapping[str, str] | None = None,
-    **fields: Any,
-) -> dict[str, Any]:
+class MessageFields(TypedDict, total=False):
+    """Fields of a message in addition to its data. None is like leaving a field out."""
+
+    key: str | None
+    """Messages with the same key stay in order, in an ordered queue."""
+    alias: str | None
+    headers: Mapping[str, str] | None
+    content_type: str | None
+    delay: float | None
+    """Earliest time of delivery, in seconds from now."""
+    deliver_at: int | None
+    """Earliest time of delivery, in milliseconds since the epoch."""
+    expires_in: float | None
+    """Latest time of delivery, in seconds from now."""
+    expires_at: int | None
+    """Latest time of delivery, in milliseconds since the epoch."""
+    retry: RetryBody | Sequence[int] | None
+
+
+def message_fields(data: object, **fields: Unpack[MessageFields]) -> dict[str, Any]:
     """Return the fields of a message as the API takes them."""
-    is_bytes = isinstance(data, (bytes, bytearray, memoryview))
-    message = {"data_base64" if is_bytes else "data": data, "key": key, "headers": headers, **fields}
-    if delay is not None:
+    message: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    message["data_base64" if isinstance(data, (bytes, bytearray, memoryview)) else "data"] = data
+    if "delay" in message:
         # The API counts whole seconds, and never sends early.
-        message["delay"] = math.ceil(delay)
-    if expires_in is not None:
-        message["expires_at"] = round((time.time() + expires_in) * 1000)
-    return {name: value for name, value in message.items() if value is not None or name == "data"}
+        message["delay"] = math.ceil(message["delay"])
+    if "expires_in" in message:
+        message["expires_at"] = round((time.time() + message.pop("expires_in")) * 1000)
+    return message

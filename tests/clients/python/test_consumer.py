@@ -13,8 +13,8 @@ from discue_client import AsyncDiscue, Discue, NotFound, Reject, Retry, Unauthor
 from discue_client._async.consumer import AsyncConsumer, AsyncDelivery
 from discue_client._sync.consumer import Delivery
 from tests.clients.python.test_publisher import served
-from tests.clients.python.test_transport import problem, response
-from tests.support.scripted_server import CLOSE, HANG, READ, Script
+from tests.clients.python.test_transport import KEY, problem, response
+from tests.support.scripted_server import CLOSE, HANG, READ, Script, ScriptedServer
 
 
 @dataclasses.dataclass
@@ -190,7 +190,7 @@ async def test_lost_lease_is_logged_and_not_settled(
 
         await consumer.run(handle)
 
-    assert "The lease of message r was lost" in caplog.text
+    assert "The lease of message r was lost: it may be processed twice." in caplog.text
     assert [request.line.split()[1].rpartition("/")[2] for request in server.requests] == [
         "billing",
         "messages?max=1&wait=20",
@@ -215,7 +215,7 @@ async def test_consumer_survives_an_outage_and_says_so_once(caplog: pytest.LogCa
 
         await consumer.run(handle)
 
-    assert caplog.text.count("Messages cannot be fetched") == 1
+    assert caplog.text.count("Messages cannot be fetched; trying again: GET /queues/orders/listeners/billing: 503") == 1
     assert caplog.text.count("Messages can be fetched again") == 1
     assert json.loads(server.requests[-1].body) == {"acknowledge": ["r"]}
 
@@ -239,7 +239,7 @@ def sync_consumer(client: Discue) -> Callable[..., Any]:
     client.listeners.create("orders", alias="billing", mode="pull")
     for number in range(20):
         client.publish("orders", {"id": number})
-    return lambda **options: client.consume("orders", listener="billing", poll=1, **options)
+    return lambda **options: client.consume("orders", listener="billing", **options)
 
 
 def test_threads_handle_messages_at_the_same_time(client: Discue, sync_consumer: Callable[..., Any]) -> None:
@@ -271,6 +271,21 @@ def test_sync_iteration_ends_after_stop(client: Discue, sync_consumer: Callable[
 
     assert seen == [0, 1, 2]
     assert client.listeners.get("orders", "billing").messages.acknowledged_count == 3
+
+
+async def test_sync_consumer_that_waits_for_messages_stops_at_once() -> None:
+    async with ScriptedServer([[READ, problem(403), READ, HANG]]) as server:
+        with Discue(f"http://127.0.0.1:{server.port}", KEY) as client:
+            consumer = client.consume("orders", listener="billing")
+            running = asyncio.create_task(asyncio.to_thread(consumer.run, print))
+            await server.until_received(2)
+
+            consumer.stop()
+            await asyncio.wait_for(running, 10)
+
+            # The service sees that nobody waits for its response any more.
+            await server.until_open(0)
+    assert server.requests[1].line.endswith("wait=20 HTTP/1.1")
 
 
 def test_consumer_can_be_used_once(sync_consumer: Callable[..., Any]) -> None:

@@ -94,7 +94,7 @@ async def test_batch_is_sent_again_under_the_same_key_and_the_next_under_another
     scripts: list[Script] = [[READ, FAILED, CLOSE], [READ, stored("a", "b"), CLOSE], [READ, stored("c")]]
     async with served(*scripts) as (server, client), client.publisher("orders") as publisher:
         first = [await publisher.submit(number) for number in (1, 2)]
-        await publisher.flush()
+        await asyncio.gather(*first)
         last = await publisher.publish(3)
 
     keys = [request.headers["idempotency-key"] for request in server.requests]
@@ -119,7 +119,7 @@ async def test_batches_are_bounded_in_messages_and_bytes() -> None:
 async def test_publisher_that_is_full_makes_callers_wait() -> None:
     async with (
         served([READ, HANG], timeout=0.3, attempts=1) as (server, client),
-        client.publisher("orders", linger=0, max_waiting_bytes=100) as publisher,
+        client.publisher("orders", linger=0, max_bytes=12) as publisher,
     ):
         first = await publisher.submit("a" * 90)
         await server.until_open(1)

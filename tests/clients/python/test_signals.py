@@ -1,5 +1,7 @@
 """Programs with a consumer that are told to stop."""
 
+import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from discue_client import Discue
+from tests.clients.python.test_transport import KEY
+from tests.support.scripted_server import HANG, READ, ScriptedServer
 from tests.support.served_api import Cast
 from tools.python_client import PACKAGE
 
@@ -34,7 +38,7 @@ import signal, time
 from discue_client import Discue
 
 with Discue() as client:
-    consumer = client.consume("orders", listener="billing", concurrency=1, poll=1)
+    consumer = client.consume("orders", listener="billing", concurrency=1)
     {graceful}
     def handle(delivery):
         print("started", flush=True)
@@ -47,13 +51,50 @@ ASYNC_STOP = "asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, cons
 SYNC_STOP = "signal.signal(signal.SIGTERM, lambda *_: consumer.stop())"
 
 
+_PUBLISH = {
+    "async": """
+import asyncio
+from discue_client import AsyncDiscue
+
+async def main():
+    async with AsyncDiscue() as client:
+        await client.publish("orders", "x")
+
+asyncio.run(main())
+""",
+    "sync": """
+from discue_client import Discue
+
+with Discue() as client:
+    client.publish("orders", "x")
+""",
+}
+"""Programs that wait for the response to a publish."""
+
+_LEAVE = {
+    "async": """
+import asyncio
+from discue_client import AsyncDiscue
+
+async def main():
+    async with AsyncDiscue() as client, client.publisher("orders") as publisher:
+        futures = [await publisher.submit(number) for number in range(3)]
+
+asyncio.run(main())
+""",
+    "sync": """
+from discue_client import Discue
+
+with Discue() as client, client.publisher("orders") as publisher:
+    futures = [publisher.submit(number) for number in range(3)]
+""",
+}
+"""Programs that leave a publisher, which waits for the response to its last batch."""
+
+
 @contextmanager
-def program(text: str, cast: Cast) -> Iterator[subprocess.Popen[str]]:
-    environment = {
-        "DISCUE_URL": cast.service.url,
-        "DISCUE_API_KEY": cast.alice.headers["x-api-key"],
-        "PYTHONPATH": str(PACKAGE.parent),
-    }
+def program(text: str, url: str, key: str) -> Iterator[subprocess.Popen[str]]:
+    environment = {"DISCUE_URL": url, "DISCUE_API_KEY": key, "PYTHONPATH": str(PACKAGE.parent)}
     command = [sys.executable, "-c", text]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         try:
@@ -79,7 +120,7 @@ def test_signal_in_the_middle_of_a_message_leaves_no_lease(
     client.listeners.create("orders", alias="billing", mode="pull")
     message = client.publish("orders", "x")
 
-    with program(text, cast) as run:
+    with program(text, cast.service.url, cast.alice.headers["x-api-key"]) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "started\n"
         run.send_signal(number)
@@ -90,3 +131,19 @@ def test_signal_in_the_middle_of_a_message_leaves_no_lease(
     assert ("ended" in output) == (number == signal.SIGTERM)
     assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
     assert "was destroyed" not in errors
+
+
+@pytest.mark.parametrize("half", ["async", "sync"])
+@pytest.mark.parametrize("programs", [_PUBLISH, _LEAVE], ids=["publish", "publisher-exit"])
+async def test_interrupt_does_not_wait_for_a_service_that_hangs(half: str, programs: dict[str, str]) -> None:
+    async with ScriptedServer([[READ, HANG]]) as server:
+        with program(programs[half], f"http://127.0.0.1:{server.port}", KEY) as run:
+            await server.until_received(1)
+            run.send_signal(signal.SIGINT)
+            _, errors = await asyncio.to_thread(run.communicate, timeout=10)
+
+    assert run.returncode == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    lost = "Messages that were not confirmed, and may be stored or not: 3."
+    assert (lost in errors) == (programs is _LEAVE)
+    assert not re.search("was destroyed|never retrieved|unclosed", errors)

@@ -1,10 +1,11 @@
 """Requests over sockets to servers that fail in every way, by both halves of the client."""
 
 import asyncio
+import gc
+import sys
 from collections.abc import Callable
 from typing import Any
 
-import httpx2
 import pytest
 
 from discue_client import (
@@ -12,13 +13,11 @@ from discue_client import (
     ConnectionFailed,
     Discue,
     NotFound,
-    TimedOut,
     Unavailable,
     UnexpectedResponse,
 )
-from tests.support.authority import server_context
-from tests.support.ports import free_port
-from tests.support.scripted_server import CLOSE, HANG, READ, RESET, Drip, Script, ScriptedServer
+from tests.support.scripted_server import CLOSE, HANG, READ, RESET, Script, ScriptedServer
+from tools.python_client import PACKAGE
 
 Call = Callable[[Any], Any]
 
@@ -128,77 +127,6 @@ async def test_client_gives_up_rather_than_wait_beyond_its_deadline(half: str) -
 
 
 @both
-async def test_server_that_is_away_gives_one_readable_line(half: str) -> None:
-    away = ScriptedServer([], port=free_port())
-    with pytest.raises(ConnectionFailed) as caught:
-        await called(half, away, publish, attempts=2)
-
-    assert str(caught.value).startswith(
-        f"POST /queues/orders/messages: no response from http://127.0.0.1:{away.port}: "
-    )
-
-
-@both
-@pytest.mark.parametrize("script", [[READ, HANG], [READ, b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", HANG]])
-async def test_silent_server_is_left_after_the_timeout(half: str, script: Script) -> None:
-    async with ScriptedServer([script]) as server:
-        with pytest.raises(TimedOut, match=r"within 0\.1 s"):
-            await called(half, server, publish, timeout=0.1, attempts=1)
-
-
-async def test_dripping_server_is_left_after_the_timeout() -> None:
-    async with ScriptedServer([[READ, Drip(b"HTTP/1.1 200 OK\r\nx: " + b"x" * 10_000, 0.01)]]) as server:
-        with pytest.raises(TimedOut, match=r"within 0\.1 s"):
-            await called("async", server, publish, timeout=0.1, attempts=1)
-
-
-@both
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        response(200, "<html>Welcome to the hotel</html>"),
-        response(200, "[]"),
-        response(200, '{"message":{"id":7}}'),
-        response(200, ""),
-        response(302, "", "location: http://127.0.0.1/elsewhere"),
-        response(404, "<html>nginx</html>"),
-    ],
-)
-async def test_answer_of_another_server_is_refused_at_once(half: str, garbage: bytes) -> None:
-    async with ScriptedServer([[READ, garbage]]) as server:
-        with pytest.raises(UnexpectedResponse, match=r"^POST /queues/orders/messages: "):
-            await called(half, server, publish)
-    assert len(server.requests) == 1
-
-
-@both
-@pytest.mark.parametrize("garbage", [b"\x15\x03\x01\x00\x02\x02\x16", b"SSH-2.0-OpenSSH\r\n"])
-async def test_server_that_does_not_speak_http_is_a_failed_connection(half: str, garbage: Any) -> None:
-    async with ScriptedServer([[READ, garbage, CLOSE]]) as server:
-        with pytest.raises(ConnectionFailed):
-            await called(half, server, publish, attempts=1)
-
-
-@both
-async def test_untrusted_certificate_is_refused_without_retries(half: str) -> None:
-    requests: list[object] = []
-
-    async def note(request: httpx2.Request) -> None:
-        requests.append(request)
-
-    http_client = (
-        httpx2.AsyncClient(event_hooks={"request": [note]})
-        if half == "async"
-        else httpx2.Client(event_hooks={"request": [requests.append]})
-    )
-    async with ScriptedServer([[READ, STORED]], tls=server_context("127.0.0.1", is_trusted=False)) as server:
-        with pytest.raises(ConnectionFailed, match="certificate"):
-            await called(half, server, publish, scheme="https", http_client=http_client)
-
-    assert (len(requests), server.requests) == (1, [])
-
-
-@both
 async def test_key_is_sent_and_redirects_are_not_followed(half: str) -> None:
     async with ScriptedServer([[READ, response(307, "", "location: /elsewhere"), HANG]]) as server:
         with pytest.raises(UnexpectedResponse):
@@ -238,3 +166,46 @@ async def test_idempotency_key_that_no_header_can_carry_is_refused(key: str) -> 
         with pytest.raises(ValueError, match="idempotency key"):
             await called("sync", server, lambda client: client.publish("orders", 1, idempotency_key=key))
     assert server.requests == []
+
+
+# The connection of the first loop could be closed only while that loop ran.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+async def test_client_outlives_the_event_loop_of_its_first_request() -> None:
+    async with ScriptedServer([[READ, STORED, READ, STORED]]) as server:
+        client = AsyncDiscue(f"http://127.0.0.1:{server.port}", KEY)
+        for _ in range(2):
+            await asyncio.to_thread(asyncio.run, _published(client))
+        del client
+        gc.collect()
+
+    assert (len(server.requests), server.connections) == (2, 2)
+
+
+async def _published(client: AsyncDiscue) -> None:
+    await publish(client)
+
+
+async def test_client_works_in_a_child_process_that_was_forked() -> None:
+    program = """
+import os, sys
+from discue_client import Discue
+
+client = Discue()
+client.publish("orders", 1)
+child = os.fork()
+client.publish("orders", 2)
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    async with ScriptedServer([[READ, STORED, READ, STORED], [READ, STORED]]) as server:
+        environment = {
+            "DISCUE_URL": f"http://127.0.0.1:{server.port}",
+            "DISCUE_API_KEY": KEY,
+            "PYTHONPATH": str(PACKAGE.parent),
+        }
+        run = await asyncio.create_subprocess_exec(sys.executable, "-c", program, env=environment)
+        code = await asyncio.wait_for(run.wait(), 20)
+
+    # The child must not write into the connection of its parent.
+    assert (code, server.connections) == (0, 2)
+    assert sorted(request.body for request in server.requests) == [b'{"data":1}', b'{"data":2}', b'{"data":2}']

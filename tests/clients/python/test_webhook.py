@@ -181,6 +181,20 @@ def test_request_outside_the_tolerance_is_rejected(age: int, reason: Reason) -> 
     assert reason_of(headers_of(BODY, timestamp=NOW - age)) is reason
 
 
+@pytest.mark.parametrize(
+    ("age", "line"),
+    [
+        (7_200, "The request was signed 7200 s ago, more than 300 s. Check the clock."),
+        (-7_200, "The request was signed 7200 s in the future, more than 300 s. Check the clock."),
+    ],
+)
+def test_wrong_clock_is_named(age: int, line: str) -> None:
+    with pytest.raises(SignatureInvalid) as caught:
+        webhook().unwrap(BODY, headers_of(BODY, timestamp=NOW - age))
+
+    assert str(caught.value) == line
+
+
 def test_end_of_an_id_cannot_be_passed_off_as_the_timestamp_of_another_body() -> None:
     # The signed text of both requests is the same.
     body = b'%d.{"paid": true}' % NOW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,20 +10,18 @@ from discue_client._async.consumer import AsyncConsumer
 from discue_client._async.publisher import AsyncPublisher
 from discue_client._async.requester import AsyncRequester
 from discue_client._async.resources import AsyncResources
-from discue_client._async.transport import AsyncTransport
+from discue_client._async.waiting import AsyncTransport
 from discue_client.configuration import Configuration, RetryPolicy
 from discue_client.messages import message_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
+    from discue_client.messages import MessageFields
     from discue_client.models import Message
-    from discue_client.wire import AsyncHttpClient
-
-DEFAULT_TIMEOUT = 15.0
+    from discue_client.transport import HttpClient
 
 
 class AsyncDiscue(AsyncResources):
@@ -38,31 +37,34 @@ class AsyncDiscue(AsyncResources):
         url: str | None = None,
         api_key: str | None = None,
         *,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float = RetryPolicy.timeout,
         deadline: float = RetryPolicy.deadline,
         attempts: int = RetryPolicy.attempts,
-        http_client: AsyncHttpClient | None = None,
+        http_client: HttpClient | None = None,
     ) -> None:
         self._configuration = Configuration.of(url, api_key)
         self._transport = AsyncTransport(self._configuration, http_client)
-        self._set(timeout, RetryPolicy(deadline=deadline, attempts=attempts))
+        self._set(RetryPolicy(timeout, deadline, attempts))
 
-    def _set(self, timeout: float, policy: RetryPolicy) -> None:
-        self._timeout, self._policy = timeout, policy
-        self.requester = AsyncRequester(self._transport, policy, timeout)
-        """Sends requests for which there is no method."""
-        super().__init__(self.requester)
+    def _set(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+        self._requester = AsyncRequester(self._transport, policy)
+        super().__init__(self._requester)
 
     def with_options(
         self, *, timeout: float | None = None, deadline: float | None = None, attempts: int | None = None
     ) -> AsyncDiscue:
         """Return a client with other options on the same connections. Closing either closes both."""
-        policy = self._policy
-        policy = policy if deadline is None else replace(policy, deadline=deadline)
-        policy = policy if attempts is None else replace(policy, attempts=attempts)
-        changed: AsyncDiscue = object.__new__(type(self))
-        changed._configuration, changed._transport = self._configuration, self._transport
-        changed._set(self._timeout if timeout is None else timeout, policy)
+        old = self._policy
+        changed: AsyncDiscue = copy(self)
+        changed._set(
+            replace(
+                old,
+                timeout=timeout or old.timeout,
+                deadline=deadline or old.deadline,
+                attempts=attempts or old.attempts,
+            )
+        )
         return changed
 
     def __repr__(self) -> str:
@@ -82,38 +84,25 @@ class AsyncDiscue(AsyncResources):
 
     async def request(self, method: str, path: str, **options: Any) -> bytes:
         """Send a request for which this version of the client has no method: see `AsyncRequester.request`."""
-        return await self.requester.request(method, path, **options)
+        return await self._requester.request(method, path, **options)
 
-    def consume(self, queue: str, *, listener: str, concurrency: int = 10, **options: Any) -> AsyncConsumer:
-        """Return a consumer of a listener in pull mode, with up to `concurrency` messages at a time.
+    def consume(self, queue: str, *, listener: str, concurrency: int = 10) -> AsyncConsumer:
+        """Return a consumer of a listener in pull mode: see `AsyncConsumer`."""
+        return AsyncConsumer(self._requester, queue, listener, concurrency=concurrency)
 
-        See `AsyncConsumer`.
-        """
-        return AsyncConsumer(self.requester, queue, listener, concurrency=concurrency, **options)
-
-    def publisher(self, queue: str, **options: Any) -> AsyncPublisher:
+    def publisher(
+        self, queue: str, *, linger: float = 0.005, max_messages: int = 100, max_bytes: int = 1_000_000
+    ) -> AsyncPublisher:
         """Return a publisher to the queue, which sends messages in batches: see `AsyncPublisher`."""
-        return AsyncPublisher(self.requester, queue, **options)
+        return AsyncPublisher(self._requester, queue, linger=linger, max_messages=max_messages, max_bytes=max_bytes)
 
     async def publish(
-        self,
-        queue: str,
-        data: object,
-        *,
-        key: str | None = None,
-        delay: float | None = None,
-        expires_in: float | None = None,
-        headers: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-        **fields: Any,
+        self, queue: str, data: object, *, idempotency_key: str | None = None, **fields: Unpack[MessageFields]
     ) -> Message:
-        """Publish a message to the queue with this alias or id.
+        """Publish a message to the queue with this alias or id, and return it once it is stored.
 
-        When it returns, the message is stored and will be delivered. `data` is text or bytes, which are delivered as
-        they are, or any value with a JSON form. `key` orders messages in an ordered queue. `delay` and `expires_in`
-        are seconds. `fields` are further fields of a message, such as `alias`, `deliver_at` and `content_type`. The
-        message is published once, however often the request is sent. A call with the same `idempotency_key` and the
-        same fields publishes nothing more.
+        `data` is text or bytes, which are delivered as they are, or any value with a JSON form. `fields` are `key`,
+        `delay`, `expires_in` and the others of `MessageFields`. The message is published once, however often the
+        request is sent. A call with the same `idempotency_key` and the same fields publishes nothing more.
         """
-        message = message_fields(data, key=key, delay=delay, expires_in=expires_in, headers=headers, **fields)
-        return await self.messages.create(queue, idempotency_key=idempotency_key, **message)
+        return await self.messages.create(queue, idempotency_key=idempotency_key, **message_fields(data, **fields))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -9,11 +10,12 @@ from urllib.parse import parse_qsl, urlsplit
 from msgspec import UNSET
 
 from discue_client import wire
+from discue_client.transport import Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from discue_client._async.transport import AsyncTransport
+    from discue_client._async.waiting import AsyncTransport
     from discue_client.configuration import RetryPolicy
 
 T = TypeVar("T")
@@ -25,14 +27,13 @@ _LONGEST_KEY = 255
 class AsyncRequester:
     """Sends requests with the same options."""
 
-    def __init__(self, transport: AsyncTransport, policy: RetryPolicy, timeout: float) -> None:
+    def __init__(self, transport: AsyncTransport, policy: RetryPolicy) -> None:
         self._transport = transport
         self._policy = policy
-        self._timeout = timeout
 
     def once(self) -> AsyncRequester:
         """Return a requester that sends each request once."""
-        return AsyncRequester(self._transport, replace(self._policy, attempts=1), self._timeout)
+        return AsyncRequester(self._transport, replace(self._policy, attempts=1))
 
     async def request(
         self,
@@ -48,28 +49,25 @@ class AsyncRequester:
     ) -> bytes:
         """Send a request and return the body of the response.
 
-        For what this version of the client has no method for. `path` starts with `/` and is encoded already. A `POST`
-        gets an idempotency key. With `repeatable=False` it is sent again only if it cannot have had an effect.
-        The service may take `extra_time` seconds longer than usual to respond.
+        `path` starts with `/` and is encoded already. A `POST` gets an idempotency key. With `repeatable=False` it is
+        sent again only if it cannot have had an effect. The service may take `extra_time` seconds longer than usual to
+        respond.
         """
         content = None if body is UNSET else wire.encode(body)
         fields = dict(headers or {})
         if content is not None:
             fields["content-type"] = "application/json"
         if method == "POST" or idempotency_key is not None:
-            fields["idempotency-key"] = _checked_key(idempotency_key)
-        full = wire.with_query(path, wire.query_of(query or {}))
-        request = wire.Request(method, full, content, fields, repeatable)
-        return await self._transport.send(request, self._policy, self._timeout + extra_time)
+            fields["idempotency-key"] = _checked(os.urandom(16).hex() if idempotency_key is None else idempotency_key)
+        full = wire.with_query(path, query or {})
+        return await self._transport.send(Request(method, full, content, fields, repeatable, extra_time), self._policy)
 
     async def result(self, type_: type[T], method: str, path: str, **options: Any) -> T:
         """Like `request`, and decode the response."""
         return wire.decode(await self.request(method, path, **options), type_, f"{method} {path}")
 
 
-def _checked_key(key: str | None) -> str:
-    if key is None:
-        return wire.new_idempotency_key()
+def _checked(key: str) -> str:
     if not (1 <= len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable() and " " not in key):
         raise ValueError("An idempotency key has 1 to 255 visible ASCII characters.")
     return key
@@ -95,42 +93,30 @@ class AsyncPages(Generic[T]):
         self._items = items
         self._limit = limit
 
-    async def pages(self) -> AsyncIterator[tuple[T, ...]]:
+    def pages(self) -> AsyncIterator[tuple[T, ...]]:
         """Iterate over the pages."""
-        left = self._limit
-        query: Mapping[str, object] | None = {"per_page": min(left or _LONGEST_PAGE, _LONGEST_PAGE), **self._query}
-        while query is not None and (left is None or left > 0):
-            page = await self._requester.result(self._page_type, "GET", self._path, query=query)
-            found: tuple[T, ...] = getattr(page, self._items)[:left]
-            left = None if left is None else left - len(found)
-            query = _next_query(page) if found else None
-            if found:
-                yield found
+        return self._pages(self._limit)
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        async for page in self.pages():
+        async for page in self._pages(self._limit):
             for element in page:
                 yield element
 
     async def first(self) -> T | None:
         """Return the first element, or None if there is none."""
-        single = AsyncPages[T](
-            self._requester,
-            self._path,
-            {**self._query, "per_page": 1},
-            page_type=self._page_type,
-            items=self._items,
-            limit=1,
-        )
-        async for element in single:
-            return element
+        async for page in self._pages(1):
+            return page[0]
         return None
 
-
-def _next_query(page: Any) -> dict[str, object] | None:
-    """Return the query of the next page.
-
-    Only the query: the key goes to the service that the client was configured for, whatever URL a response names.
-    """
-    link = page.links.get("next")
-    return None if link is None else dict(parse_qsl(urlsplit(link.href).query))
+    async def _pages(self, left: int | None) -> AsyncIterator[tuple[T, ...]]:
+        query: Mapping[str, object] | None = {"per_page": min(left or _LONGEST_PAGE, _LONGEST_PAGE), **self._query}
+        while query is not None and (left is None or left > 0):
+            page = await self._requester.result(self._page_type, "GET", self._path, query=query)
+            found: tuple[T, ...] = getattr(page, self._items)[:left]
+            left = None if left is None else left - len(found)
+            # Only the query of the link: the key goes to the service that the client was configured for, whatever URL
+            # a response names.
+            link = page.links.get("next") if found else None
+            query = None if link is None else dict(parse_qsl(urlsplit(link.href).query))
+            if found:
+                yield found

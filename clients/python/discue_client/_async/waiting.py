@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from discue_client import transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-
-    from discue_client.wire import AsyncHttpClient
 
 T = TypeVar("T")
 
@@ -17,10 +16,7 @@ Lock = asyncio.Lock
 Condition = asyncio.Condition
 Future = asyncio.Future
 Worker = asyncio.Task[None]
-LONGEST_POLL = 20.0
-"""How long a request may wait for messages, in seconds: it is cancelled when the consumer stops."""
-
-sleep = asyncio.sleep
+AsyncTransport = transport.AsyncTransport
 
 
 async def wait(condition: asyncio.Condition, seconds: float | None = None) -> None:
@@ -32,22 +28,6 @@ async def wait(condition: asyncio.Condition, seconds: float | None = None) -> No
             await asyncio.wait_for(condition.wait(), seconds)
         except (TimeoutError, asyncio.TimeoutError):
             return
-
-
-async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of the work. Raises TimeoutError if it takes longer."""
-    if sys.version_info >= (3, 11):
-        async with asyncio.timeout(seconds):
-            return await work
-    else:
-        try:
-            return await asyncio.wait_for(work, seconds)
-        except asyncio.TimeoutError:  # not the built-in one before 3.11
-            raise TimeoutError from None
-
-
-def close_with(_owner: object, _http: AsyncHttpClient) -> None:
-    """Leave the connections of a forgotten client to the event loop: only a coroutine could close them."""
 
 
 def new_future() -> asyncio.Future[Any]:
@@ -71,6 +51,11 @@ def soon(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     task = asyncio.get_running_loop().create_task(work())
     _soon.add(task)
     task.add_done_callback(_soon.discard)
+
+
+def cancel_request(worker: Worker) -> None:
+    """Cut off the request that the work waits for, or its next one, which ends the work."""
+    worker.cancel()
 
 
 async def finish(worker: Worker, *, interrupt: bool = False) -> None:

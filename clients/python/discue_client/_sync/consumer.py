@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from discue_client import models
-from discue_client._sync.waiting import LONGEST_POLL, Condition, Lock, finish, soon, start, wait
+from discue_client._sync.waiting import Condition, Lock, cancel_request, finish, soon, start, wait
 from discue_client.configuration import RetryPolicy
 from discue_client.errors import (
     APIError,
@@ -52,6 +52,8 @@ _LONGEST_DELAY = 86_400
 _MOST_RECEIPTS = 1_000
 _TOGETHER_SECONDS = 0.005
 """How long a request waits for others: handlers often end together, and one request then serves all."""
+_POLL_SECONDS = 20
+"""How long a request may wait for messages. It is cut off when the consumer stops."""
 _FOREVER = RetryPolicy(deadline=math.inf, attempts=2**31)
 
 
@@ -128,15 +130,12 @@ class Consumer:
     error that no retry can change. Connection errors are logged and retried for ever.
     """
 
-    def __init__(
-        self, requester: Requester, queue: str, listener: str, *, concurrency: int = 10, poll: float = LONGEST_POLL
-    ) -> None:
+    def __init__(self, requester: Requester, queue: str, listener: str, *, concurrency: int = 10) -> None:
         if not 1 <= concurrency <= _MOST_RECEIPTS:
             raise ValueError(f"concurrency must be 1 to {_MOST_RECEIPTS:,}")
         self._requester = requester
         self._path = path_of("queues", queue, "listeners", listener)
         self._concurrency = concurrency
-        self._poll = poll
         self._lease = _DEFAULT_LEASE
         self._lock = Lock()
         self._arrived, self._has_room, self._ended = (Condition(self._lock) for _ in range(3))
@@ -163,8 +162,9 @@ class Consumer:
         """Give back what has not begun, wait for what has, and send the last settlements."""
         pull, *others = self._workers
         self._is_stopping = True
+        cancel_request(pull)
         self._wake()
-        finish(pull, interrupt=True)
+        finish(pull)
         for delivery in [each for each in self._held.values() if not each.is_started]:
             self.end(delivery, "release")
         with self._lock:
@@ -250,9 +250,9 @@ class Consumer:
             try:
                 if not is_prepared:
                     is_prepared = self._prepare(once)
-                query = {"max": room, "wait": math.ceil(self._poll)}
+                query = {"max": room, "wait": _POLL_SECONDS}
                 path = f"{self._path}/messages"
-                found = once.result(models.PulledMessagesResponse, "GET", path, query=query, extra_time=self._poll)
+                found = once.result(models.PulledMessagesResponse, "GET", path, query=query, extra_time=_POLL_SECONDS)
             except DiscueError as error:
                 attempt += 1
                 if not self._survives(error, attempt):

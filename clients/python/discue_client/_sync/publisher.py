@@ -9,27 +9,29 @@ import logging
 import re
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from discue_client import wire
-from discue_client._sync.waiting import Condition, finish, new_future, result_of, start, wait
+from discue_client._sync.waiting import Condition, cancel_request, finish, new_future, result_of, start, wait
 from discue_client.errors import APIError, BadRequest, DiscueError, TooLarge, UnexpectedResponse, ValidationFailed
 from discue_client.messages import message_fields
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from discue_client._sync.requester import Requester
     from discue_client._sync.waiting import Future, Worker
+    from discue_client.messages import MessageFields
 
 _log = logging.getLogger("discue_client")
 
 MAX_MESSAGES = 1_000
 """Maximum number of messages in a request to the service."""
+_WAITING_BATCHES = 8
 
 _SINGLE = (BadRequest, TooLarge, ValidationFailed)
 """Errors that one message may have caused for the whole batch."""
@@ -51,26 +53,28 @@ class _Waiting(msgspec.Struct, eq=False):
     future: Future[str]
     arrived_at: float
 
+    def confirm(self, message_id: str) -> None:
+        # A caller that no longer waits has cancelled it.
+        if not self.future.done():
+            self.future.set_result(message_id)
+
+    def fail(self, error: DiscueError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+            # The failure is logged: a future that nobody waits for need not say it again.
+            self.future.exception()
+
 
 class Publisher:
     """Collects messages and publishes them in batches, in the order in which they were given.
 
     A batch starts when `max_messages` or `max_bytes` wait, or as many messages as the last batch had, or after `linger`
     seconds. One batch is in flight at a time, under an idempotency key of its own; the next one collects meanwhile.
-    When more than `max_waiting_bytes` wait, `publish` and `submit` wait for room. Use it as a context manager: leaving
-    it sends what still waits.
+    When as many bytes wait as eight batches can have, `publish` and `submit` wait for room. Use it as a context
+    manager: leaving it sends what still waits.
     """
 
-    def __init__(
-        self,
-        requester: Requester,
-        queue: str,
-        *,
-        linger: float = 0.005,
-        max_messages: int = 100,
-        max_bytes: int = 1_000_000,
-        max_waiting_bytes: int = 8_000_000,
-    ) -> None:
+    def __init__(self, requester: Requester, queue: str, *, linger: float, max_messages: int, max_bytes: int) -> None:
         if not 1 <= max_messages <= MAX_MESSAGES:
             raise ValueError(f"max_messages must be 1 to {MAX_MESSAGES:,}")
         self._requester = requester
@@ -78,13 +82,10 @@ class Publisher:
         self._linger = linger
         self._max_messages = max_messages
         self._max_bytes = max_bytes
-        self._max_waiting_bytes = max_waiting_bytes
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
         self._last_size = 0
         """Number of messages in the last batch: as many are likely to come at once again."""
-        self._in_flight = False
-        self._is_flushing = False
         self._is_open = False
         self._changed = Condition()
         self._worker: Worker | None = None
@@ -103,18 +104,24 @@ class Publisher:
             self._is_open = False
             self._changed.notify_all()
         if self._worker is not None:
-            finish(self._worker)
+            try:
+                finish(self._worker)
+            except BaseException:
+                # After Ctrl-C, for example, nobody wants to wait for a service that does not respond.
+                cancel_request(self._worker)
+                finish(self._worker)
+                raise
 
-    def publish(self, data: object, **fields: Any) -> str:
+    def publish(self, data: object, **fields: Unpack[MessageFields]) -> str:
         """Publish a message, and return its id once it is stored. The arguments are those of `client.publish`."""
         future = self.submit(data, **fields)
         return result_of(future)
 
-    def submit(self, data: object, **fields: Any) -> Future[str]:
+    def submit(self, data: object, **fields: Unpack[MessageFields]) -> Future[str]:
         """Like `publish`, but return a future of the id as soon as there is room for the message."""
         content = wire.encode(message_fields(data, **fields))
         with self._changed:
-            while self._is_open and self._waiting and self._bytes + len(content) > self._max_waiting_bytes:
+            while self._is_open and self._waiting and self._bytes + len(content) > self._max_bytes * _WAITING_BATCHES:
                 wait(self._changed)
             if not self._is_open:
                 raise RuntimeError("The publisher is closed, or was never entered.")
@@ -125,35 +132,25 @@ class Publisher:
                 self._changed.notify_all()
         return future
 
-    def flush(self) -> None:
-        """Send what waits at once, and return when the response has arrived. Errors are those of the futures."""
-        with self._changed:
-            self._is_flushing = True
-            self._changed.notify_all()
-            while self._waiting or self._in_flight:
-                wait(self._changed)
-            self._is_flushing = False
-
     def _is_due(self) -> bool:
-        count = len(self._waiting)
         enough = min(self._last_size or self._max_messages, self._max_messages)
-        return not self._is_open or self._is_flushing or count >= enough or self._bytes >= self._max_bytes
+        return not self._is_open or len(self._waiting) >= enough or self._bytes >= self._max_bytes
 
     def _work(self) -> None:
         batch: list[_Waiting] = []
         try:
             while batch := self._next_batch():
                 self._send(batch)
-                with self._changed:
-                    self._in_flight = False
-                    self._changed.notify_all()
         finally:
             # Messages are left only if this task was cancelled, or failed.
             stopped = DiscueError("The publisher was stopped before the message was confirmed.")
             with self._changed:
-                self._is_open = self._in_flight = False
-                for each in (*batch, *self._waiting):
-                    _fail(each, stopped)
+                self._is_open = False
+                left = [each for each in (*batch, *self._waiting) if not each.future.done()]
+                for each in left:
+                    each.fail(stopped)
+                if left:
+                    _log.warning("Messages that were not confirmed, and may be stored or not: %d.", len(left))
                 self._waiting.clear()
                 self._changed.notify_all()
 
@@ -170,12 +167,13 @@ class Publisher:
             batch: list[_Waiting] = []
             size = 0
             while self._waiting and len(batch) < self._max_messages:
-                size += len(self._waiting[0].content)
-                if batch and size > self._max_bytes:
+                length = len(self._waiting[0].content)
+                if batch and size + length > self._max_bytes:
                     break
                 batch.append(self._waiting.popleft())
-            self._bytes -= sum(len(each.content) for each in batch)
-            self._last_size, self._in_flight = len(batch), bool(batch)
+                size += length
+            self._bytes -= size
+            self._last_size = len(batch)
             self._changed.notify_all()
             return batch
 
@@ -184,47 +182,29 @@ class Publisher:
         body = {"messages": [msgspec.Raw(each.content) for each in batch]}
         try:
             stored = self._requester.result(_StoredBatch, "POST", self._path, body=body)
+            if len(stored.messages) != len(batch):
+                counts = f"{len(stored.messages)} of {len(batch)} messages were confirmed"
+                raise UnexpectedResponse(f"POST {self._path}: {counts}.")
         except DiscueError as error:
-            self._handle(error, batch)
-            return
-        if len(stored.messages) != len(batch):
-            counts = f"{len(stored.messages)} of {len(batch)} messages were confirmed"
-            self._handle(UnexpectedResponse(f"POST {self._path}: {counts}."), batch)
-            return
-        for each, message in zip(batch, stored.messages, strict=True):
-            _succeed(each, message.id)
-
-    def _handle(self, error: DiscueError, batch: list[_Waiting]) -> None:
-        if not isinstance(error, _SINGLE) or len(batch) == 1:
+            if isinstance(error, _SINGLE) and len(batch) > 1:
+                for part in _parts(batch, error):
+                    self._send(part)
+                return
             _log.warning("Messages that could not be published: %d. %s", len(batch), error)
             for each in batch:
-                _fail(each, error)
+                each.fail(error)
             return
-        refused = _indexes(error, len(batch))
-        if refused:
-            # Each of them is sent alone, for an error of its own.
-            rest = [each for index, each in enumerate(batch) if index not in refused]
-            parts = [rest, *([batch[index]] for index in sorted(refused))]
-        else:
-            # The response does not say which messages it means.
-            parts = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
-        for part in parts:
-            if part:
-                self._send(part)
+        for each, message in zip(batch, stored.messages, strict=True):
+            each.confirm(message.id)
 
 
-def _indexes(error: APIError, count: int) -> set[int]:
-    """Return the positions of the messages that the error names."""
-    found = (_INDEX.match(pointer) for pointer in error.pointers)
-    return {index for match in found if match is not None and (index := int(match[1])) < count}
-
-
-def _succeed(waiting: _Waiting, message_id: str) -> None:
-    # A caller that no longer waits has cancelled it.
-    if not waiting.future.done():
-        waiting.future.set_result(message_id)
-
-
-def _fail(waiting: _Waiting, error: DiscueError) -> None:
-    if not waiting.future.done():
-        waiting.future.set_exception(error)
+def _parts(batch: list[_Waiting], error: APIError) -> list[list[_Waiting]]:
+    """Divide a batch that was refused: each message that the error names is sent alone, for an error of its own."""
+    matches = (_INDEX.match(pointer) for pointer in error.pointers)
+    refused = {int(match[1]) for match in matches if match is not None}
+    rest = [each for index, each in enumerate(batch) if index not in refused]
+    if len(rest) == len(batch):
+        # The response does not say which messages it means.
+        return [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+    alone = [[each] for index, each in enumerate(batch) if index in refused]
+    return [rest, *alone] if rest else alone

@@ -5,6 +5,7 @@ Written by `make docs` from `_async/requester.py`. Do not edit.
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -12,11 +13,12 @@ from urllib.parse import parse_qsl, urlsplit
 from msgspec import UNSET
 
 from discue_client import wire
+from discue_client.transport import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from discue_client._sync.transport import Transport
+    from discue_client._sync.waiting import Transport
     from discue_client.configuration import RetryPolicy
 
 T = TypeVar("T")
@@ -28,14 +30,13 @@ _LONGEST_KEY = 255
 class Requester:
     """Sends requests with the same options."""
 
-    def __init__(self, transport: Transport, policy: RetryPolicy, timeout: float) -> None:
+    def __init__(self, transport: Transport, policy: RetryPolicy) -> None:
         self._transport = transport
         self._policy = policy
-        self._timeout = timeout
 
     def once(self) -> Requester:
         """Return a requester that sends each request once."""
-        return Requester(self._transport, replace(self._policy, attempts=1), self._timeout)
+        return Requester(self._transport, replace(self._policy, attempts=1))
 
     def request(
         self,
@@ -51,28 +52,25 @@ class Requester:
     ) -> bytes:
         """Send a request and return the body of the response.
 
-        For what this version of the client has no method for. `path` starts with `/` and is encoded already. A `POST`
-        gets an idempotency key. With `repeatable=False` it is sent again only if it cannot have had an effect.
-        The service may take `extra_time` seconds longer than usual to respond.
+        `path` starts with `/` and is encoded already. A `POST` gets an idempotency key. With `repeatable=False` it is
+        sent again only if it cannot have had an effect. The service may take `extra_time` seconds longer than usual to
+        respond.
         """
         content = None if body is UNSET else wire.encode(body)
         fields = dict(headers or {})
         if content is not None:
             fields["content-type"] = "application/json"
         if method == "POST" or idempotency_key is not None:
-            fields["idempotency-key"] = _checked_key(idempotency_key)
-        full = wire.with_query(path, wire.query_of(query or {}))
-        request = wire.Request(method, full, content, fields, repeatable)
-        return self._transport.send(request, self._policy, self._timeout + extra_time)
+            fields["idempotency-key"] = _checked(os.urandom(16).hex() if idempotency_key is None else idempotency_key)
+        full = wire.with_query(path, query or {})
+        return self._transport.send(Request(method, full, content, fields, repeatable, extra_time), self._policy)
 
     def result(self, type_: type[T], method: str, path: str, **options: Any) -> T:
         """Like `request`, and decode the response."""
         return wire.decode(self.request(method, path, **options), type_, f"{method} {path}")
 
 
-def _checked_key(key: str | None) -> str:
-    if key is None:
-        return wire.new_idempotency_key()
+def _checked(key: str) -> str:
     if not (1 <= len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable() and " " not in key):
         raise ValueError("An idempotency key has 1 to 255 visible ASCII characters.")
     return key
@@ -100,40 +98,28 @@ class Pages(Generic[T]):
 
     def pages(self) -> Iterator[tuple[T, ...]]:
         """Iterate over the pages."""
-        left = self._limit
-        query: Mapping[str, object] | None = {"per_page": min(left or _LONGEST_PAGE, _LONGEST_PAGE), **self._query}
-        while query is not None and (left is None or left > 0):
-            page = self._requester.result(self._page_type, "GET", self._path, query=query)
-            found: tuple[T, ...] = getattr(page, self._items)[:left]
-            left = None if left is None else left - len(found)
-            query = _next_query(page) if found else None
-            if found:
-                yield found
+        return self._pages(self._limit)
 
     def __iter__(self) -> Iterator[T]:
-        for page in self.pages():
+        for page in self._pages(self._limit):
             for element in page:
                 yield element
 
     def first(self) -> T | None:
         """Return the first element, or None if there is none."""
-        single = Pages[T](
-            self._requester,
-            self._path,
-            {**self._query, "per_page": 1},
-            page_type=self._page_type,
-            items=self._items,
-            limit=1,
-        )
-        for element in single:
-            return element
+        for page in self._pages(1):
+            return page[0]
         return None
 
-
-def _next_query(page: Any) -> dict[str, object] | None:
-    """Return the query of the next page.
-
-    Only the query: the key goes to the service that the client was configured for, whatever URL a response names.
-    """
-    link = page.links.get("next")
-    return None if link is None else dict(parse_qsl(urlsplit(link.href).query))
+    def _pages(self, left: int | None) -> Iterator[tuple[T, ...]]:
+        query: Mapping[str, object] | None = {"per_page": min(left or _LONGEST_PAGE, _LONGEST_PAGE), **self._query}
+        while query is not None and (left is None or left > 0):
+            page = self._requester.result(self._page_type, "GET", self._path, query=query)
+            found: tuple[T, ...] = getattr(page, self._items)[:left]
+            left = None if left is None else left - len(found)
+            # Only the query of the link: the key goes to the service that the client was configured for, whatever URL
+            # a response names.
+            link = page.links.get("next") if found else None
+            query = None if link is None else dict(parse_qsl(urlsplit(link.href).query))
+            if found:
+                yield found

@@ -1,0 +1,180 @@
+"""Faults on the way to the service: what a person reads, and what was sent. Both halves of the client."""
+
+import asyncio
+import re
+from typing import Any
+
+import httpx2
+import pytest
+
+from discue_client import APIError, AsyncDiscue, ConnectionFailed, Discue, TimedOut, Unauthorized, UnexpectedResponse
+from tests.clients.python.test_transport import KEY, STORED, both, called, problem, publish, response
+from tests.support.authority import server_context, trusting_context
+from tests.support.ports import free_port
+from tests.support.scripted_server import CLOSE, HANG, READ, Drip, Script, ScriptedServer
+from tests.support.served_api import Cast
+
+REQUEST = "POST /queues/orders/messages"
+
+
+@both
+async def test_server_that_is_away(half: str) -> None:
+    away = ScriptedServer([], port=free_port())
+    with pytest.raises(ConnectionFailed) as caught:
+        await called(half, away, publish, attempts=2)
+
+    url = f"http://127.0.0.1:{away.port}"
+    assert str(caught.value) == f"{REQUEST}: no response from {url} in attempt 2: Connection refused."
+
+
+@both
+async def test_host_that_does_not_exist(half: str) -> None:
+    async def use_async() -> None:
+        async with AsyncDiscue("http://discue.invalid", KEY, attempts=1) as client:
+            await publish(client)
+
+    def use_sync() -> None:
+        with Discue("http://discue.invalid", KEY, attempts=1) as client:
+            publish(client)
+
+    with pytest.raises(ConnectionFailed) as caught:
+        await (use_async() if half == "async" else asyncio.to_thread(use_sync))
+
+    # The reason is a text of the system.
+    assert re.fullmatch(rf"{REQUEST}: no response from http://discue\.invalid: [\w ]+\.", str(caught.value))
+
+
+@both
+@pytest.mark.parametrize(
+    "script",
+    [
+        [READ, HANG],
+        [READ, b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", HANG],
+        [READ, Drip(b"HTTP/1.1 200 OK\r\nx: " + b"x" * 10_000, 0.01)],
+        [READ, Drip(b"HTTP/1.1 200 OK\r\ncontent-length: 10000\r\n\r\n" + b"x" * 10_000, 0.01)],
+    ],
+    ids=["silent", "silent-body", "dripping-head", "dripping-body"],
+)
+async def test_slow_server_is_left_after_the_timeout(half: str, script: Script) -> None:
+    async with ScriptedServer([script]) as server:
+        with pytest.raises(TimedOut) as caught:
+            await called(half, server, publish, timeout=0.2, attempts=1)
+        await server.until_open(0)
+
+    assert str(caught.value) == f"{REQUEST}: no response from http://127.0.0.1:{server.port} within 0.2 s."
+
+
+@both
+async def test_deadline_covers_all_attempts(half: str) -> None:
+    async with ScriptedServer([[READ, problem(503, "retry-after: 0"), CLOSE], [READ, HANG]]) as server:
+        started_at = asyncio.get_running_loop().time()
+        with pytest.raises(TimedOut, match="in attempt 2 within"):
+            await called(half, server, publish, deadline=0.3)
+
+    assert asyncio.get_running_loop().time() - started_at < 5, "the default timeout of an attempt is 15 s"
+
+
+@both
+async def test_server_that_restarts_gets_the_request_once_it_is_back(half: str) -> None:
+    async with ScriptedServer([[READ, HANG]], port=free_port()) as before:
+        running = asyncio.create_task(called(half, before, publish))
+        await before.until_open(1)
+    async with ScriptedServer([[READ, STORED]], port=before.port) as after:
+        message = await running
+
+    keys = {request.headers["idempotency-key"] for request in (*before.requests, *after.requests)}
+    assert (message.id, len(keys)) == ("m", 1)
+
+
+NOT_DISCUE = f"{REQUEST}: 404 from something other than discue: "
+UNREADABLE = f"{REQUEST}: the response cannot be read: "
+
+
+@both
+@pytest.mark.parametrize(
+    ("garbage", "line"),
+    [
+        (response(200, "<html>Welcome to the hotel</html>"), f"{UNREADABLE}JSON is malformed: invalid character"),
+        (response(200, "[]"), f"{UNREADABLE}Expected `object`, got `array`"),
+        (response(200, '{"message":{"id":7}}'), f"{UNREADABLE}Expected `str`, got `int` - at `$.message.id`"),
+        (response(200, ""), f"{UNREADABLE}Input data was truncated"),
+        (response(200, "no gzip", "content-encoding: gzip"), f"{UNREADABLE}Error -3 while decompressing"),
+        (response(302, "", "location: http://127.0.0.1/elsewhere"), NOT_DISCUE.replace("404", "302")),
+        (response(404, "<html>nginx</html>"), f"{NOT_DISCUE}<html>nginx</html>"),
+    ],
+    ids=["html", "array", "field", "empty", "gzip", "redirect", "proxy"],
+)
+async def test_response_of_another_server_is_refused_at_once(half: str, garbage: bytes, line: str) -> None:
+    async with ScriptedServer([[READ, garbage]]) as server:
+        with pytest.raises(UnexpectedResponse) as caught:
+            await called(half, server, publish)
+
+    assert str(caught.value).startswith(line)
+    assert len(server.requests) == 1
+
+
+@both
+@pytest.mark.parametrize("garbage", [b"\x15\x03\x01\x00\x02\x02\x16", b"SSH-2.0-OpenSSH\r\n"])
+async def test_server_that_does_not_speak_http(half: str, garbage: bytes) -> None:
+    async with ScriptedServer([[READ, garbage, CLOSE]]) as server:
+        with pytest.raises(ConnectionFailed) as caught:
+            await called(half, server, publish, attempts=1)
+
+    prefix = f"{REQUEST}: no response from http://127.0.0.1:{server.port}: "
+    assert str(caught.value).startswith(prefix)
+    assert "\n" not in str(caught.value)
+
+
+@both
+async def test_untrusted_certificate_is_refused_without_retries(half: str) -> None:
+    async with ScriptedServer([[READ, STORED]], tls=server_context("127.0.0.1", is_trusted=False)) as server:
+        with pytest.raises(ConnectionFailed) as caught:
+            await called(half, server, publish, scheme="https")
+
+    url = f"https://127.0.0.1:{server.port}"
+    # Another attempt would be named.
+    assert str(caught.value) == (
+        f"{REQUEST}: no response from {url}: certificate verify failed: unable to get local issuer certificate."
+    )
+    assert server.requests == []
+
+
+@both
+async def test_private_authority_is_trusted_by_a_client_that_is_given(half: str) -> None:
+    context = trusting_context()
+    given = httpx2.AsyncClient(verify=context) if half == "async" else httpx2.Client(verify=context)
+    async with ScriptedServer([[READ, STORED]], tls=server_context("127.0.0.1")) as server:
+        message = await called(half, server, publish, scheme="https", http_client=given)
+        await (given.aclose() if isinstance(given, httpx2.AsyncClient) else asyncio.to_thread(given.close))
+
+    assert message.id == "m"
+
+
+@both
+async def test_revoked_key_ends_requests_at_once(half: str, cast: Cast, async_client: AsyncDiscue) -> None:
+    made = await async_client.api_keys.create()
+    assert made.key is not None
+
+    async def use_async() -> None:
+        async with AsyncDiscue(cast.service.url, made.key) as client:
+            await client.queues.update("orders")
+            await async_client.api_keys.delete(made.id)
+            await publish(client)
+
+    def use_sync(revoke: Any) -> None:
+        with Discue(cast.service.url, made.key) as client:
+            client.queues.update("orders")
+            revoke()
+            publish(client)
+
+    def revoke() -> None:
+        with Discue(cast.service.url, cast.alice.headers["x-api-key"]) as client:
+            client.api_keys.delete(made.id)
+
+    with pytest.raises(Unauthorized) as caught:
+        await (use_async() if half == "async" else asyncio.to_thread(use_sync, revoke))
+
+    line = f"{REQUEST}: 401 key_unknown: The API key in the header X-API-KEY is malformed or does not exist. "
+    assert str(caught.value).startswith(line)
+    assert isinstance(caught.value, APIError)
+    assert made.key not in str(caught.value)
