@@ -21,7 +21,7 @@ from discue.observability.logs import Log
 from discue.server.http import Address
 from discue.server.installation import open_installation
 from discue.server.processes import stop_on_signal
-from discue.server.worker import Worker, prepare_process, served
+from discue.server.worker import Worker, freeze_memory, prepare_process, served
 
 _PUBLISH = "/queues/{queue_id}/messages"
 
@@ -73,6 +73,7 @@ async def _serve(settings: Settings) -> None:
         worker = Worker(installation, Log(), routes=[echo_route()], predecessors=predecessors)
         address = Address(settings.host, settings.port)
         async with served(worker, address, max_connections=settings.max_connections) as server:
+            freeze_memory()
             _say({"port": server.address.port, "incarnation": worker.lease.session_id})
             await until_stopped(stop, server)
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())

@@ -1,6 +1,8 @@
 """`discue dev`: a server for a developer's machine, with a fixed key, a demo queue and an inbox."""
 
 import dataclasses
+import json
+import tempfile
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -261,7 +263,7 @@ _PORTS_TRIED: Final = 100
 
 
 def add(commands: Commands) -> None:
-    add_command(
+    parser = add_command(
         commands,
         "dev",
         run,
@@ -271,11 +273,28 @@ def add(commands: Commands) -> None:
         "machine. If the port is in use, the next free one is used.",
         base=BASE,
     )
+    parser.add_argument(
+        "--ephemeral",
+        action="store_true",
+        help="Serve a new database that is deleted at the end, with a clock that requests can move: for tests.",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="With --ephemeral: print URL and key as one line of JSON when ready.",
+    )
 
 
 def run(invocation: Invocation) -> None:
+    arguments = invocation.arguments
+    if arguments.json and not arguments.ephemeral:
+        arguments.parser.error("--json needs --ephemeral")
     settings = _settings(invocation.settings)
     prepare_process()
+    if arguments.ephemeral:
+        with tempfile.TemporaryDirectory(prefix="discue-") as folder:
+            uvloop.run(_serve_ephemeral(dataclasses.replace(invocation, settings=settings), Path(folder)))
+        return
     # The folder has the key: only its owner may read it, and git ignores it.
     _FOLDER.mkdir(mode=0o700, exist_ok=True)
     (_FOLDER / ".gitignore").write_text("*\n", encoding="ascii")
@@ -330,3 +349,16 @@ async def _develop(invocation: Invocation) -> None:
             say(_welcome(url, key, str(settings.database_path or settings.database_shown)))
             await until_stopped(stop, server)
             say("Stopping.")
+
+
+async def _serve_ephemeral(invocation: Invocation, folder: Path) -> None:
+    # Imported here: other commands do without it.
+    from discue.testing.ephemeral import ephemeral  # noqa: PLC0415
+
+    stop = stop_on_signal(invocation.log)
+    async with ephemeral(invocation.settings, folder, invocation.log) as server:
+        if invocation.arguments.json:
+            say(json.dumps({"url": server.url, "api_key": server.key}))
+        else:
+            say(f"discue {__version__} is ready at {server.url} with the API key {server.key}. Press Ctrl-C to stop.")
+        await until_stopped(stop, server)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import uvloop
 
@@ -21,7 +22,7 @@ from discue.server.disk_space import lacks_room, wait_for_room
 from discue.server.http import Address, HttpServer, held_port
 from discue.server.installation import open_installation
 from discue.server.processes import WorkerPipe, WorkerProcesses, all_predecessors, stop_on_signal, stop_with_parent
-from discue.server.worker import Worker, alone_on, prepare_process, served
+from discue.server.worker import Worker, alone_on, freeze_memory, prepare_process, served
 
 
 def add(commands: Commands) -> None:
@@ -92,7 +93,15 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
                 await until_stopped(stop, server)
 
 
-async def until_stopped(stop: asyncio.Event, server: HttpServer) -> None:
+class Ending(Protocol):
+    """A server that may end by itself."""
+
+    async def ended(self) -> None:
+        """Return when the server has stopped, for any reason."""
+        ...
+
+
+async def until_stopped(stop: asyncio.Event, server: Ending) -> None:
     """Return when `stop` is set. Raises DiscueError if the server ends before that."""
     asked = asyncio.ensure_future(stop.wait())
     ended = asyncio.ensure_future(server.ended())
@@ -119,6 +128,7 @@ async def serving(
         with certificate_files(settings, invocation.clock) as files:
             address = Address(settings.host, settings.port, files.cert, files.key, shared=port_held)
             server = await stack.enter_async_context(served(worker, address, max_connections=settings.max_connections))
+        freeze_memory()
         invocation.log.info(
             "server_started",
             version=__version__,

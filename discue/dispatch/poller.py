@@ -52,9 +52,15 @@ class Poller:
         self._is_requested = asyncio.Event()
         self._pauses_until = 0.0
         """When the next poll may start, in seconds of the monotonic clock."""
+        self._is_polling = False
         self._must_reset = False
         """Whether the store may be another server, so that everything that was read is invalid."""
         self._is_failing = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a poll runs, or was requested."""
+        return self._is_polling or self._is_requested.is_set()
 
     def listen(self) -> None:
         """Follow the notifications of other processes from now on."""
@@ -96,6 +102,8 @@ class Poller:
             if self._is_failing:
                 self._log.info("database_available")
             self._is_failing = False
+        finally:
+            self._is_polling = False
 
     async def _wait(self) -> None:
         with suppress(TimeoutError):
@@ -103,6 +111,7 @@ class Poller:
                 await self._is_requested.wait()
         if (pause := self._pauses_until - self._clock.monotonic()) > 0:
             await asyncio.sleep(pause)
+        self._is_polling = True
         self._is_requested.clear()
 
     async def _poll(self) -> None:

@@ -278,11 +278,16 @@ class Sender:
         self._fail(exchange, unconnected)
 
     def _arm(self) -> None:
-        self._sweep_timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+        self._sweep_timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self.sweep)
 
-    def _sweep(self) -> None:
-        """Apply the deadlines of requests and idle connections. Runs again until there are none."""
-        self._sweep_timer = None
+    def sweep(self) -> None:
+        """Apply the deadlines of requests and idle connections. Runs again until there are none.
+
+        Timers call it. A test that has moved the clock calls it, too.
+        """
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+            self._sweep_timer = None
         if self._in_flight or self._idle:
             self._arm()
         now = self._clock.monotonic()

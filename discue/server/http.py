@@ -177,9 +177,11 @@ def held_port(address: Address) -> Iterator[int]:
 
     The reservation accepts no connections. Raises SettingsInvalid if the port is in use.
     """
-    address = msgspec.structs.replace(address, port=free_port(address))
-    with _bound(address, socket.SO_REUSEPORT):
-        yield address.port
+    if address.port:
+        free_port(address)
+    # The kernel gives no port away that is held: two programs that ask for a free one get different ones.
+    with _bound(address, socket.SO_REUSEPORT) as held:
+        yield int(held.getsockname()[1])
 
 
 @contextmanager

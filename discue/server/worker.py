@@ -6,7 +6,7 @@ import gc
 import os
 import resource
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from random import SystemRandom
@@ -29,6 +29,7 @@ from discue.dispatch.lane.probes import ProbeSender
 from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
+from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.observability.logs import Log
@@ -40,6 +41,7 @@ from discue.sending.fetch import Fetcher
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 from discue.sending.test_sender import EndpointTester
+from discue.server.activity import WorkerActivity
 from discue.server.http import Address, HttpServer
 from discue.store.engine import Appended, Notification, QueueKey
 
@@ -57,7 +59,9 @@ class Worker:
     """The API and the lanes of one process, on one installation.
 
     `routes` are served in addition to the API. `predecessors` are earlier workers that are known to have ended: this
-    worker takes over their cursors at once, and those of other workers when their leases expire.
+    worker takes over their cursors at once, and those of other workers when their leases expire. `process_clock` is for
+    leases and polls, which concern the process: a test may move the clock of the control plane, but not this one.
+    `random` spreads retries and probes.
     """
 
     def __init__(
@@ -68,8 +72,11 @@ class Worker:
         routes: Sequence[Route] = (),
         predecessors: Predecessors = (),
         sender: Sender | None = None,
+        process_clock: Clock | None = None,
+        random: Callable[[], float] | None = None,
     ) -> None:
         settings, store, clock = control.settings, control.store, control.clock
+        process_clock, random = process_clock or clock, random or SystemRandom().random
         self._control = control
         self.log = log
         self.trusted_proxies = settings.trusted_proxies
@@ -89,7 +96,7 @@ class Worker:
         self._tokens = AccessTokens(token_fetcher, clock)
         self._authorizer = AuthorizingSender(self.sender, self._tokens, clock)
         row_ids = control.row_ids
-        self.lease = Lease(store, row_ids, clock, settings.role, seconds=settings.lease_seconds)
+        self.lease = Lease(store, row_ids, process_clock, settings.role, seconds=settings.lease_seconds)
         self.dispatcher = Dispatcher(
             store,
             send=self._authorizer.send,
@@ -103,11 +110,11 @@ class Worker:
                 disable_after_seconds=settings.disable_after_seconds,
                 attempt_details_bytes_per_hour=settings.attempt_details_bytes_per_hour,
             ),
-            sources=Sources(clock, SystemRandom().random, row_ids, control.keyring),
+            sources=Sources(clock, random, row_ids, control.keyring),
             log=log,
             lease=self.lease,
         )
-        self._ownership = Ownership(store, self.dispatcher, self.lease, clock, log=log)
+        self._ownership = Ownership(store, self.dispatcher, self.lease, process_clock, log=log)
         self._retention = Retention(
             store,
             control.cache,
@@ -128,7 +135,7 @@ class Worker:
             store,
             clock,
             row_ids,
-            SystemRandom().random,
+            random,
             max_in_flight=settings.listener_max_in_flight,
             deadline_ms=settings.delivery_deadline_seconds * 1_000,
         )
@@ -142,7 +149,7 @@ class Worker:
             scheduler=self._scheduler,
             pulls=self.pulls,
         )
-        self._poller = Poller(store, polled_parts, clock, log)
+        self._poller = Poller(store, polled_parts, process_clock, log)
         self._scheduler.notify_heads = self._on_heads
         self.dispatcher.registry.on_unowned = self._poller.request_poll
         self._supervisor = Supervisor(log)
@@ -151,7 +158,24 @@ class Worker:
         self.dispatcher.on_missed = pull_context.on_missed = self._missed_reports.request
         self._verifier = DomainVerifier(control, fetcher, is_leader=lambda: self._ownership.is_leader)
         self._endpoint_tester = EndpointTester(
-            clock=clock, policy=policy, tokens=self._tokens, connect_timeout_ms=connect_seconds * 1_000, public=public
+            clock=process_clock,
+            policy=policy,
+            tokens=self._tokens,
+            connect_timeout_ms=connect_seconds * 1_000,
+            public=public,
+        )
+        self.activity = WorkerActivity(
+            clock,
+            self.dispatcher,
+            self.pulls,
+            self._poller,
+            self._scheduler,
+            self._missed_reports,
+            system_queues=self._system_queues,
+            retention=self._retention,
+            verifier=self._verifier,
+            probe=self._probe,
+            sender=self.sender,
         )
         # A worker that only delivers still serves the version and the health endpoints.
         served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
@@ -189,9 +213,6 @@ class Worker:
         self.dispatcher.tasks.spawn(self._warm_up())
         self.log.info("worker_joined", session_id=self.lease.session_id, slot=self.lease.slot)
         self.readiness.phase = "serving"
-        # These objects live as long as the process: keep the garbage collector from traversing them.
-        gc.collect()
-        gc.freeze()
 
     def begin_drain(self) -> None:
         """Reject new requests and start no more deliveries. Requests in flight go on."""
@@ -328,6 +349,12 @@ def alone_on(database: Path | None) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def freeze_memory() -> None:
+    """Keep the garbage collector from traversing what exists now: in a process that only serves, it stays."""
+    gc.collect()
+    gc.freeze()
 
 
 def prepare_process() -> None:

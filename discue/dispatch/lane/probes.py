@@ -53,6 +53,11 @@ class ProbeSender:
         self._fetcher = fetcher
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def in_flight(self) -> int:
+        """How many probes have no response yet."""
+        return len(self._tasks)
+
     def __call__(self, target: Target, done: Callable[[FetchResult], None]) -> None:
         task = asyncio.get_running_loop().create_task(self._send(target, done))
         self._tasks.add(task)

@@ -1,0 +1,331 @@
+"""The kit of one test: an organization of its own on a running server."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
+from urllib.parse import unquote
+
+from discue.testing.applications import ApplicationEndpoint
+from discue.testing.clock import milliseconds_of
+from discue.testing.errors import KitClosed, NotSettled
+from discue.testing.listeners import ANYTHING, ApplicationListener, KitListener, ScriptedListener
+from discue.testing.loop_thread import LoopThread, either
+from discue.testing.receiver import EndpointConnection, Receiver
+from discue.testing.requests import Received, Reply
+from discue.testing.script import Script
+from discue.testing.sender import AttemptKey, Respond
+from discue.testing.server import SETTLE_SECONDS, Held, StillWorking
+from discue_client import AsyncDiscue, Discue
+from discue_client.models import Listener, Message
+
+T = TypeVar("T")
+L = TypeVar("L", bound=KitListener)
+
+_WAITING_SHOWN: Final = 20
+_SECRET_VARIABLE: Final = "DISCUE_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
+
+
+class Host(Protocol):
+    """A server that a kit uses: in this process, or in another one."""
+
+    is_moved: bool
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def thread(self) -> LoopThread: ...
+    @property
+    def http_client(self) -> Any: ...
+    def require_running(self) -> None: ...
+    async def settle(self, seconds: float, held: Held) -> None: ...
+    async def advance_by(self, milliseconds: int, held: Held) -> None: ...
+    async def advance_to(self, instant: int, held: Held) -> None: ...
+    async def advance_to_next(self, held: Held) -> None: ...
+    async def now(self) -> int: ...
+    async def add_application(self, respond: Respond) -> str | None: ...
+
+
+class Kit:
+    """A running discue, with an organization in which there is nothing.
+
+    Its methods may be called from coroutines, too: `await` those that return an awaitable.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._is_closed = False
+        self._operator = self._client(host.key)
+        found = self._operator.organizations.create(alias=f"test.{uuid.uuid4().hex}")
+        self._organization = found.organization.id
+        self._api_key = found.api_key.key
+        self._receiver: Receiver | None = None
+        self._scripts: list[Script] = []
+        self._endpoints: list[ApplicationEndpoint] = []
+        self._application_thread: LoopThread | None = None
+        self._listeners: list[KitListener] = []
+        self._queues: set[str] = set()
+        self.client = self._client(self.api_key)
+        """A client of the organization, with every scope."""
+        self.clock = KitClock(self)
+        """The clock of the server."""
+
+    @property
+    def url(self) -> str:
+        return self._running().url
+
+    @property
+    def api_key(self) -> str:
+        """A key with every scope."""
+        return self._api_key
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of a program that uses this service."""
+        return {"DISCUE_URL": self.url, "DISCUE_API_KEY": self.api_key}
+
+    @property
+    def listeners(self) -> tuple[KitListener, ...]:
+        """The listeners that this kit has created, in that order."""
+        return tuple(self._listeners)
+
+    def async_client(self) -> AsyncDiscue:
+        """Return a client for coroutines. Use it as a context manager."""
+        return AsyncDiscue(self.url, self.api_key)
+
+    def queue(self, alias: str, **fields: Any) -> None:
+        """Create a queue, or change the fields of one."""
+        self._running()
+        self.client.queues.update(alias, **fields)
+        self._queues.add(alias)
+
+    def publish(
+        self, queue: str, data: object, *, expires_in: float | timedelta | str | None = None, **fields: Any
+    ) -> Message:
+        """Publish a message, as `Discue.publish` does. A queue that does not exist is created.
+
+        `expires_in` counts from now on the clock of the server.
+        """
+        self._ensure_queue(queue)
+        if expires_in is not None:
+            fields["expires_at"] = self.clock.now_ms + milliseconds_of(expires_in)
+        return self.client.publish(queue, data, **fields)
+
+    def listener(self, queue: str, **fields: Any) -> ScriptedListener:
+        """Create a listener that records its requests and responds as the test says, `200` by default.
+
+        `fields` are those of a listener in the API. A queue that does not exist is created.
+        """
+        script = Script()
+        url = self._run(self._serve(script.handle))
+        self._scripts.append(script)
+        return self._add(partial(ScriptedListener, script), self._create(queue, url, fields), queue)
+
+    def deliver_to(
+        self, application: Any, path: str = "/", *, queue: str, secret: str | None = None, **fields: Any
+    ) -> ApplicationListener:
+        """Create a listener whose requests an ASGI or WSGI application handles, without a socket.
+
+        They are signed with `secret`, or the one of `DISCUE_WEBHOOK_SECRET`, or a new one. Inside a coroutine, an ASGI
+        application runs on the loop of that coroutine.
+        """
+        endpoint = ApplicationEndpoint(application, self._submitter(), "discue-application")
+        self._endpoints.append(endpoint)
+        base = self._run(self._host.add_application(endpoint.respond))
+        url = self._run(self._serve(partial(_pass_on, endpoint, path))) if base is None else base + path
+        created = self._create(queue, url, fields)
+        secret = secret or os.environ.get(_SECRET_VARIABLE, "").partition(" ")[0]
+        return self._add(partial(ApplicationListener, endpoint), created, queue, secret)
+
+    def settled(self, seconds: float = SETTLE_SECONDS) -> Awaitable[None]:
+        """Return when nothing is due and nothing in flight. Retries and messages for a later time do not count.
+
+        Raises NotSettled after `seconds` of real time, with what still waits and why. Messages of listeners in pull
+        mode wait for their consumers, and do not count.
+        """
+        return self._either(lambda: self._host.settle(seconds, tuple), seconds)
+
+    def published(self, queue: str) -> list[Message]:
+        """Return the messages of a queue with their data, oldest first."""
+        self._ensure_queue(queue)
+        return list(self.client.messages.list(queue, data="true"))[::-1]
+
+    def assert_published(
+        self, queue: str, data: Any = ANYTHING, *, key: Any = ANYTHING, count: int | None = None
+    ) -> None:
+        """Fail unless so many messages have this data and key; without a count, at least one.
+
+        Of a mapping, the named fields count: the data may have others.
+        """
+        __tracebackhide__ = True
+        messages = self.published(queue)
+        found = sum(_fits(message.data, data) and (key is ANYTHING or message.key == key) for message in messages)
+        if found != count if count is not None else not found:
+            shown = "\n".join(f"  {message.id}  key={message.key!r}  {message.data!r}" for message in messages)
+            raise AssertionError(
+                f'queue "{queue}": expected {"a message" if count is None else f"{count} messages"}'
+                f"{'' if data is ANYTHING else f' with {data!r}'}{'' if key is ANYTHING else f' with key {key!r}'}, "
+                f"got {found}. It has:\n{shown or '  no messages'}"
+            )
+
+    def close(self) -> None:
+        """Break the connections of all listeners, and delete the organization. Further calls do nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for endpoint in self._endpoints:
+            endpoint.abandon()
+        if self._application_thread is not None:
+            self._application_thread.stop()
+        self._host.require_running()
+        if self._receiver is not None:
+            self._host.thread.run(self._receiver.stop())
+        self._operator.organizations.delete(self._organization)
+
+    def held(self) -> frozenset[AttemptKey]:
+        """Return the attempts that listeners keep waiting on purpose."""
+        return frozenset(key for script in self._scripts for key in script.held)
+
+    def advance(self, move: Callable[[Host, Held], Coroutine[Any, Any, None]]) -> Awaitable[None]:
+        """Move the clock. Raises NotSettled."""
+        return self._either(lambda: move(self._host, self.held), SETTLE_SECONDS)
+
+    def run(self, work: Callable[[Host], Coroutine[Any, Any, T]]) -> T:
+        """Return the result of work on the server."""
+        return self._run(work(self._running()))
+
+    def _client(self, key: str) -> Discue:
+        return Discue(self._host.url, key, http_client=self._host.http_client, attempts=3, deadline=10.0)
+
+    def _running(self) -> Host:
+        if self._is_closed:
+            raise KitClosed
+        self._host.require_running()
+        return self._host
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            thread = self._running().thread
+        except BaseException:
+            work.close()
+            raise
+        return thread.run(work)
+
+    def _either(self, make: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> Awaitable[None]:
+        def work() -> None:
+            try:
+                self._run(make())
+            except StillWorking:
+                raise NotSettled(seconds, self._waiting()) from None
+
+        return either(work)
+
+    def _waiting(self) -> list[str]:
+        """Return a line for each delivery that waits, with its reason."""
+        lines: list[str] = []
+        names = {listener.id: listener.alias for listener in self._listeners}
+        for queue in self.client.queues.list():
+            for state in ("pending", "retrying"):
+                for message in self.client.messages.list(queue.id, state=state, limit=_WAITING_SHOWN):
+                    for delivery in self.client.messages.deliveries(queue.id, message.id):
+                        if delivery.waits_for:
+                            listener = names.get(delivery.listener_id, delivery.listener_id)
+                            what = f'message {message.id} of queue "{queue.alias}" to listener "{listener}"'
+                            lines.append(f"{what}: {delivery.waits_for}")
+        return lines
+
+    def _ensure_queue(self, alias: str) -> None:
+        if alias not in self._queues:
+            self.queue(alias)
+        else:
+            self._running()
+
+    async def _serve(self, handle: Callable[[Received, EndpointConnection], Awaitable[None]]) -> str:
+        if self._receiver is None:
+            self._receiver = Receiver()
+            await self._receiver.start()
+        return self._receiver.add(handle)
+
+    def _create(self, queue: str, url: str, fields: Mapping[str, Any]) -> Listener:
+        self._ensure_queue(queue)
+        return self.client.listeners.create(queue, notify_url=url, **fields)
+
+    def _add(self, make: Callable[..., L], created: Listener, queue: str, secret: str = "") -> L:
+        own = created.secret or ""
+        if secret and secret != own:
+            self.client.secrets.create(queue, created.id, secret=secret, expire_previous_in=0)
+        listener = make(self.client, queue, id=created.id, alias=created.alias, secret=secret or own)
+        self._listeners.append(listener)
+        return listener
+
+    def _submitter(self) -> Callable[[Coroutine[Any, Any, Reply]], "Future[Reply]"]:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            if self._application_thread is None:
+                self._application_thread = LoopThread("discue-applications", asyncio.new_event_loop)
+            return self._application_thread.submit
+        return lambda work: asyncio.run_coroutine_threadsafe(work, loop)
+
+
+class KitClock:
+    """The clock of a server. It runs, and can be moved forward: retries, schedules, leases and expiries follow it."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    @property
+    def now_ms(self) -> int:
+        """The time in milliseconds since the epoch."""
+        return self._kit.run(lambda host: host.now())
+
+    @property
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.now_ms / 1_000, UTC)
+
+    def advance(self, duration: str | float | timedelta) -> Awaitable[None]:
+        """Move the clock by "1h", "1h30m", seconds or a timedelta.
+
+        Everything that becomes due on the way is done at its time, one after the other. Returns when nothing is left
+        to do. Raises ValueError for a duration below 0, NotSettled if something takes longer than five seconds.
+        """
+        milliseconds = milliseconds_of(duration)
+        return self._kit.advance(lambda host, held: host.advance_by(milliseconds, held))
+
+    def advance_to(self, time: datetime) -> Awaitable[None]:
+        """Move the clock to a time, which must have a time zone. Raises ValueError for one that has passed."""
+        if time.tzinfo is None:
+            raise ValueError(f"{time!r} has no time zone.")
+        instant, now = round(time.timestamp() * 1_000), self.now
+        if time < now:
+            raise ValueError(f"The clock cannot go back: {time.isoformat()} is before {now.isoformat()}.")
+        return self._kit.advance(lambda host, held: host.advance_to(instant, held))
+
+    def advance_to_next(self) -> Awaitable[None]:
+        """Move the clock to the next time at which something is due. Without one, it does not move."""
+        return self._kit.advance(lambda host, held: host.advance_to_next(held))
+
+
+def _fits(data: Any, wanted: Any) -> bool:
+    if wanted is ANYTHING:
+        return True
+    if isinstance(wanted, Mapping) and isinstance(data, Mapping):
+        return all(name in data and _fits(data[name], value) for name, value in wanted.items())
+    return bool(data == wanted)
+
+
+async def _pass_on(
+    endpoint: ApplicationEndpoint, path: str, received: Received, connection: EndpointConnection
+) -> None:
+    """Let an application respond to a request that came over a socket."""
+    place, _, query = path.partition("?")
+    headers = tuple((name, "testserver" if name == "host" else value) for name, value in received.headers)
+    meant = replace(received, path=unquote(place), query=query, headers=headers)
+    await connection.send(await asyncio.wrap_future(endpoint.respond(meant)))

@@ -1,0 +1,159 @@
+"""Listeners of a test: what they received, and assertions about it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from discue.domain.clock import rfc3339
+from discue.testing.applications import ApplicationEndpoint
+from discue.testing.requests import Received
+from discue.testing.script import Script
+from discue_client import Discue, Event, Webhook
+
+if TYPE_CHECKING:
+    from discue_client.models import Attempt
+
+ANYTHING: Final = object()
+"""Any value."""
+
+_ATTEMPTS_SHOWN: Final = 50
+_DATA_CHARACTERS: Final = 40
+
+
+class KitListener:
+    """A listener of the kit. `id`, `alias` and `queue` name it in the API. `secret` signs its requests."""
+
+    def __init__(self, client: Discue, queue: str, *, id: str, alias: str, secret: str) -> None:  # noqa: A002
+        self._client = client
+        self.queue = queue
+        self.id = id
+        self.alias = alias
+        self.secret = secret
+
+    @property
+    def requests(self) -> Sequence[Received]:
+        """All requests as they arrived, oldest first: one for each attempt."""
+        raise NotImplementedError
+
+    @property
+    def received(self) -> list[Event[Any]]:
+        """The messages of all requests, oldest first, verified. Raises SignatureInvalid."""
+        webhook = Webhook(self.secret)
+        return [webhook.unwrap(request.body, request.headers) for request in self.requests]
+
+    @property
+    def attempts(self) -> "list[Attempt]":
+        """The attempts as the service has recorded them, oldest first. They are recorded when they end."""
+        return list(self._client.listeners.attempts(self.queue, self.id, limit=_ATTEMPTS_SHOWN))[::-1]
+
+    def assert_received(self, count: int | None = None, *, data: Any = ANYTHING, key: Any = ANYTHING) -> None:
+        """Fail unless so many requests came with this data and key; without a count, at least one.
+
+        Each attempt is a request. A failure shows all attempts.
+        """
+        __tracebackhide__ = True
+        found = sum(self._is_meant(event, data, key) for event in self.received)
+        if found != count if count is not None else not found:
+            what = "".join(
+                f" with {name} {value!r}" for name, value in (("data", data), ("key", key)) if value is not ANYTHING
+            )
+            wanted = "a request" if count is None else f"{count} request{'' if count == 1 else 's'}"
+            self._fail(f"expected {wanted}{what}, got {found}")
+
+    def assert_received_in_order(self, *data: Any) -> None:
+        """Fail unless the messages arrived with exactly these data, in this order, by their first requests."""
+        __tracebackhide__ = True
+        first = {event.id: event.data for event in reversed(self.received)}
+        found = [first[message] for message in dict.fromkeys(event.id for event in self.received)]
+        if found != list(data):
+            self._fail(f"expected {list(data)!r} in this order, got {found!r}")
+
+    def _is_meant(self, event: Event[Any], data: Any, key: Any) -> bool:
+        if data is not ANYTHING and event.data != data:
+            return False
+        return key is ANYTHING or self._client.messages.get(self.queue, event.id).key == key
+
+    def _fail(self, what: str) -> None:
+        __tracebackhide__ = True
+        raise AssertionError(f'listener "{self.alias}" of queue "{self.queue}": {what}.\n{self.table()}')
+
+    def table(self) -> str:
+        """Return the attempts as a table, oldest first."""
+        data = {request.fields.get("webhook-id"): _short(request.body) for request in self.requests}
+        rows = [
+            (
+                attempt.message_id or "deleted",
+                str(attempt.number),
+                rfc3339(attempt.created_at),
+                _result(attempt),
+                f"{attempt.took_ms} ms",
+                data.get(attempt.message_id, ""),
+            )
+            for attempt in self.attempts
+        ]
+        if not rows:
+            return "  No attempt has ended."
+        rows.insert(0, ("message", "attempt", "ended at", "response", "took", "data"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        cells = ((text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
+        return "\n".join("  " + "  ".join(row).rstrip() for row in cells)
+
+
+def _result(attempt: "Attempt") -> str:
+    if attempt.status:
+        return f"{attempt.status}{'' if attempt.state == 'acknowledged' else ' ' + attempt.error}"
+    return f"{attempt.error}: {attempt.detail}"
+
+
+def _short(body: bytes) -> str:
+    text = body.decode(errors="replace")
+    return text if len(text) <= _DATA_CHARACTERS else text[: _DATA_CHARACTERS - 1] + "…"
+
+
+class ScriptedListener(KitListener):
+    """A listener on a port of its own, whose responses a test decides.
+
+    Its methods `respond`, `retry_after`, `gone`, `slow`, `drip`, `reset`, `hang` and `callback` are those of `Script`.
+    """
+
+    def __init__(self, script: Script, client: Discue, queue: str, **names: str) -> None:
+        super().__init__(client, queue, **names)
+        self._script = script
+        self.respond = script.respond
+        self.retry_after = script.retry_after
+        self.gone = script.gone
+        self.slow = script.slow
+        self.drip = script.drip
+        self.reset = script.reset
+        self.hang = script.hang
+        self.callback = script.callback
+
+    @property
+    def requests(self) -> Sequence[Received]:
+        return self._script.requests
+
+
+class ApplicationListener(KitListener):
+    """A listener that is an ASGI or WSGI application in the process of the test."""
+
+    def __init__(self, endpoint: ApplicationEndpoint, client: Discue, queue: str, **names: str) -> None:
+        super().__init__(client, queue, **names)
+        self._endpoint = endpoint
+
+    @property
+    def requests(self) -> Sequence[Received]:
+        return self._endpoint.requests
+
+    @property
+    def errors(self) -> Sequence[Exception]:
+        """The exceptions that the application has raised, oldest first. discue got a `500` for each."""
+        return self._endpoint.errors
+
+    def _fail(self, what: str) -> None:
+        __tracebackhide__ = True
+        try:
+            super()._fail(what)
+        except AssertionError as failure:
+            raised = self.errors[-1] if self.errors else None
+            if raised is not None:
+                failure.add_note(f"The application raised {type(raised).__name__}: {raised}")
+            raise failure from raised

@@ -1,0 +1,58 @@
+"""The server of a test run: one for all tests that do not move its clock."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from discue.testing.kit import Kit
+from discue.testing.server import InProcessServer, ServerDied
+
+
+class ServerPool:
+    """Starts a server when a test needs one, and another one after a test that has moved its clock or ended it."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = settings
+        self._server: InProcessServer | None = None
+        self._stopping: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.stop()
+        for thread in self._stopping:
+            thread.join()
+
+    @contextmanager
+    def kit(self) -> Iterator[Kit]:
+        """Yield a kit on a server whose clock is that of the machine."""
+        server = self._running()
+        kit = Kit(server)
+        try:
+            yield kit
+        finally:
+            try:
+                kit.close()
+            except ServerDied:
+                # The test has ended it on purpose, or failed because of it.
+                self._server = None
+            else:
+                if server.is_moved:
+                    self._retire(server)
+
+    def _running(self) -> InProcessServer:
+        if self._server is None:
+            server = InProcessServer(**self._settings)
+            server.start()
+            self._server = server
+        return self._server
+
+    def _retire(self, server: InProcessServer) -> None:
+        self._server = None
+        # The next test need not wait.
+        thread = threading.Thread(target=server.stop, name="discue-stop")
+        thread.start()
+        self._stopping.append(thread)

@@ -1,0 +1,80 @@
+"""A server for tests in another process: `discue dev --ephemeral`."""
+
+import asyncio
+import json
+from typing import Any, Final
+
+from discue.testing.ephemeral import PREFIX
+from discue.testing.loop_thread import LoopThread
+from discue.testing.sender import Respond
+from discue.testing.server import SETTLE_SECONDS, Held, StillWorking
+from discue_client import AsyncDiscue, Conflict
+
+_LONGEST_SECONDS: Final = 600.0
+_STEP_SECONDS: Final = 0.25
+"""How long the server waits until it is told which attempts are held by now."""
+
+
+class RemoteServer:
+    """Waits for a server and moves its clock by requests. Listeners are served by this process."""
+
+    http_client: Final = None
+    is_moved: bool = True
+    """Whether its clock may have been moved."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url
+        self.key = key
+        self.thread = LoopThread("discue-receivers", asyncio.new_event_loop)
+        # Each request is sent once: `settle` would wait twice.
+        self._client = AsyncDiscue(url, key, attempts=1)
+
+    def stop(self) -> None:
+        """Close the connections. The server goes on."""
+        self.thread.run(self._client.aclose())
+        self.thread.stop()
+
+    def require_running(self) -> None:
+        """Do nothing: the first request says whether the server runs."""
+
+    async def settle(self, seconds: float, held: Held) -> None:
+        await self._ask("settle", seconds=seconds, held=list(held()))
+
+    async def advance_by(self, milliseconds: int, held: Held) -> None:
+        await self.advance_to(await self.now() + milliseconds, held)
+
+    async def advance_to(self, instant: int, held: Held) -> None:
+        await self._advance(held, to=instant)
+
+    async def advance_to_next(self, held: Held) -> None:
+        await self._advance(held)
+
+    async def now(self) -> int:
+        return int((await self._ask("clock"))["now"])
+
+    async def add_application(self, respond: Respond) -> str | None:
+        """Return None: the server cannot call what is in this process."""
+        del respond
+        return None
+
+    async def _advance(self, held: Held, **target: int) -> None:
+        """Move the clock, and go on after a step that had to wait for an attempt that a listener holds."""
+        loop = asyncio.get_running_loop()
+        known, ends_at = held(), loop.time() + SETTLE_SECONDS
+        while True:
+            try:
+                await self._ask("advance", **target, held=list(known), seconds=_STEP_SECONDS)
+                return
+            except StillWorking:
+                if known == (known := held()):
+                    if loop.time() >= ends_at:
+                        raise
+                else:
+                    ends_at = loop.time() + SETTLE_SECONDS
+
+    async def _ask(self, action: str, **body: Any) -> Any:
+        try:
+            content = await self._client.request("POST", PREFIX + action, body=body, extra_time=_LONGEST_SECONDS)
+        except Conflict as error:
+            raise StillWorking from error
+        return json.loads(content)

@@ -1,0 +1,294 @@
+"""discue itself, on a thread of the test's process, with a clock that can be moved."""
+
+import asyncio
+import logging
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import uvloop
+
+from discue.api.rsgi import Application
+from discue.config.settings import Settings
+from discue.control.organizations import ensure_operator
+from discue.domain.clock import SystemClock
+from discue.domain.egress import EgressPolicy
+from discue.domain.errors import DiscueError, SettingsInvalid
+from discue.observability.logs import Log
+from discue.sending.response import SenderLimits
+from discue.server.activity import WorkerActivity
+from discue.server.http import Address, held_port
+from discue.server.installation import open_installation
+from discue.server.worker import Worker, served
+from discue.testing.clock import MovableClock
+from discue.testing.loop_thread import LoopEnded, LoopThread
+from discue.testing.sender import AttemptKey, KitSender, Respond
+
+SETTLE_SECONDS: Final = 5.0
+"""How long work may take that is due, in real time."""
+
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 10.0
+_PAUSE_SECONDS: Final = 0.001
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - only a folder with a random name in it is used
+
+# Without this, programs that configure no logging would get warnings about the failures that tests script.
+logging.getLogger("discue.testing").addHandler(logging.NullHandler())
+
+
+Held = Callable[[], Collection[AttemptKey]]
+"""Returns the attempts that a listener of the test keeps waiting."""
+
+
+class ServerDied(RuntimeError):
+    """The server of the test has ended."""
+
+
+class StillWorking(Exception):
+    """Something that is due was not done in time."""
+
+
+def settings_for_tests(folder: Path, **settings: Any) -> Settings:
+    """Return the settings of a server for tests, with the given ones in place of its own."""
+    ours: dict[str, Any] = {
+        "database": f"sqlite:///{folder}/discue.db",
+        "host": "127.0.0.1",
+        "port": 0,
+        "allow_private_targets": True,
+        "show_private_responses": True,
+        "attempt_details": "all",
+        "rate_limit": 0,
+        "address_rate_limit": 0,
+        "drain_timeout_seconds": 0,
+    }
+    return Settings(**{**ours, **settings})
+
+
+class Timeline:
+    """Moves the clock of a worker step by step, and waits for what is due. Belongs to the loop of the worker."""
+
+    def __init__(self, activity: WorkerActivity, clock: MovableClock, sender: KitSender) -> None:
+        self._activity = activity
+        self._clock = clock
+        self._sender = sender
+
+    @property
+    def now(self) -> int:
+        return self._clock.now()
+
+    async def settle(self, seconds: float = SETTLE_SECONDS, but: Held = tuple) -> None:
+        """Return when nothing is due and nothing in flight, except for the attempts of `but`.
+
+        Raises StillWorking after `seconds` of real time.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + seconds
+        while True:
+            if not self._is_busy(but):
+                await self._activity.catch_up()
+                # Tasks that this has started run at least once before the second look.
+                await asyncio.sleep(0)
+                if not self._is_busy(but):
+                    return
+            if loop.time() >= ends_at:
+                raise StillWorking
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def advance_to(self, instant: int, but: Held = tuple, seconds: float = SETTLE_SECONDS) -> None:
+        """Move the clock to a time in milliseconds since the epoch.
+
+        Stops on the way at each time at which something is due, until it is done. Raises StillWorking if that takes
+        longer than `seconds`.
+        """
+        while True:
+            await self.settle(seconds, but)
+            due_at = self.next_at(but())
+            if due_at is None or due_at > instant:
+                break
+            await self._move_to(due_at)
+        await self._move_to(instant)
+        await self._activity.run_jobs()
+        await self.settle(seconds, but)
+
+    async def advance_to_next(self, but: Held = tuple, seconds: float = SETTLE_SECONDS) -> None:
+        """Move the clock to the next time at which something is due. If nothing is, it does not move."""
+        await self.settle(seconds, but)
+        due_at = self.next_at(but())
+        if due_at is not None:
+            await self.advance_to(due_at, but, seconds)
+
+    def next_at(self, held: Collection[AttemptKey] = ()) -> int | None:
+        """Return when something is next due, in milliseconds since the epoch."""
+        known = (self._activity.next_at, self._sender.next_deadline(held))
+        return min((at for at in known if at is not None), default=None)
+
+    async def _move_to(self, instant: int) -> None:
+        self._clock.move_to(instant)
+        await self._activity.catch_up()
+
+    def _is_busy(self, but: Held) -> bool:
+        return self._activity.is_working or self._sender.is_busy(but())
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The parts of a running server."""
+
+    url: str
+    key: str
+    """A key of the operator's organization, with every scope."""
+    timeline: Timeline
+    sender: KitSender
+    ended: Callable[[], Coroutine[Any, Any, None]]
+    """Returns when the HTTP server has stopped."""
+
+
+Wrap = Callable[[Application, Timeline, str], Application]
+"""Adds to what is served, for holders of the operator's key."""
+
+
+def _as_it_is(application: Application, timeline: Timeline, key: str) -> Application:
+    del timeline, key
+    return application
+
+
+@asynccontextmanager
+async def running(settings: Settings, log: Log, wrap: Wrap = _as_it_is) -> AsyncIterator[Running]:
+    """Serve a new database while the block runs."""
+    clock = MovableClock()
+    with held_port(Address(settings.host, settings.port)) as port:
+        settings = replace(settings, port=port)
+        async with open_installation(settings, clock, log) as control:
+            _, key = await ensure_operator(control, settings.organization, settings.bootstrap_key)
+            if key is None:
+                raise SettingsInvalid("database: a server for tests needs a new database.")
+            limits = SenderLimits(connect_timeout_ms=settings.connect_timeout_seconds * 1_000)
+            public = EgressPolicy(allow_private=True)
+            sender = KitSender(clock, limits, policy=control.egress, details=settings.attempt_details, public=public)
+            # Retries come exactly at the times of the policy: a test names them.
+            worker = Worker(control, log, sender=sender, process_clock=SystemClock(), random=lambda: 0.0)
+            timeline = Timeline(worker.activity, clock, sender)
+            worker.application = wrap(worker.application, timeline, key)
+            address = Address(settings.host, port, shared=True)
+            async with served(worker, address, max_connections=settings.max_connections) as server:
+                yield Running(address.url, key, timeline, sender, server.ended)
+
+
+class InProcessServer:
+    """A server in this process. Start it once; a stopped one does not start again."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = settings
+        self._thread = LoopThread("discue-server", uvloop.new_event_loop)
+        self._started: Future[Running] = Future()
+        self._stopping: asyncio.Event | None = None
+        self._done: Future[None] = Future()
+        self.is_moved = False
+        """Whether its clock was moved."""
+
+    @property
+    def running(self) -> Running:
+        return self._started.result(0)
+
+    @property
+    def url(self) -> str:
+        return self.running.url
+
+    @property
+    def key(self) -> str:
+        return self.running.key
+
+    @property
+    def thread(self) -> LoopThread:
+        """The thread of the server. Raises ServerDied if it has ended."""
+        self.require_running()
+        return self._thread
+
+    @cached_property
+    def http_client(self) -> httpx2.Client:
+        """The connections of all clients in this process. Opening them takes as long as ten requests."""
+        return httpx2.Client(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False)
+
+    def start(self) -> None:
+        """Return when the server accepts requests. Raises what prevents it, such as a port that is in use."""
+        self._done = self._thread.submit(self._serve())
+        ends: list[Future[Any]] = [self._started, self._done]
+        wait(ends, _START_SECONDS, FIRST_COMPLETED)
+        if self._done.done():
+            error = self._done.exception()
+            self._thread.stop()
+            raise error or ServerDied("The server of the test has ended at its start.")
+
+    def require_running(self) -> None:
+        """Raise ServerDied, with the reason if it is known, if the server has ended."""
+        if self._done.done() or self._thread.ended.done():
+            error = self._done.exception() if self._done.done() and not self._done.cancelled() else None
+            reason = f"{type(error).__name__}: {error}" if error is not None else "its thread was stopped"
+            raise ServerDied(f"The discue server of this test has ended: {reason}.") from error
+
+    def stop(self) -> None:
+        """Stop, and delete the database. Stopping a server that has ended does nothing."""
+        if "http_client" in vars(self):
+            self.http_client.close()
+        if self._thread.ended.done():
+            return
+        if self._stopping is not None and not self._done.done():
+            self._thread.loop.call_soon_threadsafe(self._stopping.set)
+            wait([self._done, self._thread.ended], _STOP_SECONDS, FIRST_COMPLETED)
+        try:
+            self._thread.stop()
+        except LoopEnded:
+            # It has died meanwhile.
+            return
+
+    async def settle(self, seconds: float, held: Held) -> None:
+        """See `Timeline.settle`."""
+        await self.running.timeline.settle(seconds, held)
+
+    async def advance_to(self, instant: int, held: Held) -> None:
+        """See `Timeline.advance_to`."""
+        self.is_moved = True
+        await self.running.timeline.advance_to(instant, held)
+
+    async def advance_by(self, milliseconds: int, held: Held) -> None:
+        """Move the clock by so much: see `Timeline.advance_to`."""
+        await self.advance_to(self.running.timeline.now + milliseconds, held)
+
+    async def advance_to_next(self, held: Held) -> None:
+        """See `Timeline.advance_to_next`."""
+        self.is_moved = True
+        await self.running.timeline.advance_to_next(held)
+
+    async def now(self) -> int:
+        """Return the time on the clock of the server, in milliseconds since the epoch."""
+        return self.running.timeline.now
+
+    async def add_application(self, respond: Respond) -> str:
+        """Return the URL at which an application is called directly."""
+        applications = self.running.sender.applications
+        # No server of a test listens on such a port: they are for servers of the machine.
+        port = len(applications) + 1
+        applications["127.0.0.1", port] = respond
+        return f"http://127.0.0.1:{port}"
+
+    async def _serve(self) -> None:
+        self._stopping = asyncio.Event()
+        folder = _MEMORY if _MEMORY.is_dir() else None
+        with tempfile.TemporaryDirectory(prefix="discue-test-", dir=folder) as place:
+            async with running(settings_for_tests(Path(place), **self._settings), Log("testing")) as found:
+                self._started.set_result(found)
+                stopped, died = asyncio.ensure_future(self._stopping.wait()), asyncio.ensure_future(found.ended())
+                try:
+                    await asyncio.wait({stopped, died}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    stopped.cancel()
+                    died.cancel()
+                if not self._stopping.is_set():
+                    raise DiscueError("its HTTP server stopped")
