@@ -10,7 +10,6 @@ from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.retention import Retention
-from discue.dispatch.jobs.scheduler import Scheduler
 from discue.dispatch.pull.broker import PullBroker
 from discue.domain.clock import Clock
 from discue.domain.errors import Unavailable
@@ -37,7 +36,6 @@ class PollerContext:
     dispatcher: Dispatcher
     ownership: Ownership
     retention: Retention
-    scheduler: Scheduler
     pulls: PullBroker
 
 
@@ -133,7 +131,6 @@ class Poller:
         dispatcher.check_inherited()
         if await self._context.ownership.on_snapshot(polled):
             self.request_poll()
-        self._context.scheduler.on_snapshot(polled.scheduled_at)
         if polled.has_jobs and self._context.ownership.is_leader:
             self._context.retention.request_purge()
 

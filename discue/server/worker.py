@@ -146,7 +146,6 @@ class Worker:
             dispatcher=self.dispatcher,
             ownership=self._ownership,
             retention=self._retention,
-            scheduler=self._scheduler,
             pulls=self.pulls,
         )
         self._poller = Poller(store, polled_parts, process_clock, log)
@@ -197,6 +196,7 @@ class Worker:
         """Join the other workers and start the lanes and the background jobs. Until then requests get 503."""
         control = self._control
         self.lease.on_expired, self.lease.on_held = self._rejoin, self.dispatcher.on_lease_renewed
+        self._ownership.on_recorded = lambda snapshot: self._scheduler.on_snapshot(snapshot.scheduled_at)
         await self.lease.join()
         renewal_seconds = self.lease.renewal_seconds
         self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds)
@@ -207,6 +207,9 @@ class Worker:
             control.cache.follow(self.dispatcher.on_change)
             control.store.on_append = self._appended
             control.store.on_heads = self._on_heads
+            # It may be the leader before it has claimed its cursors. As often as the poller: when the store is back,
+            # messages that became due have waited long enough.
+            self._supervisor.every(0, "delayed_messages", self._scheduler.round, max_pause=1.0)
         self._poller.listen()
         await self._ownership.begin(self._predecessors)
         self._start_jobs()
@@ -285,8 +288,6 @@ class Worker:
         every(_RETRY_SECONDS, "probe_writes", self._control.store.probe_writes, max_pause=2.0)
         every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage)
         if self._control.settings.role != "api":
-            # As often as the poller: when the store is back, messages that became due have waited long enough.
-            every(0, "delayed_messages", self._scheduler.round, max_pause=1.0)
             every(0, "purge", retention.purge_on_request)
             every(_RETENTION_SECONDS, "retention", retention.run)
             every(0, "missed_reports", self._missed_reports.round)

@@ -85,9 +85,9 @@ class Post:
             self.dispatcher,
             self.ownership,
             self.retention,
-            self.scheduler,
             self.pulls,
         )
+        self.ownership.on_recorded = lambda snapshot: self.scheduler.on_snapshot(snapshot.scheduled_at)
         self.poller = Poller(store, context, clock, log)
         self.lease.on_expired, self.lease.on_held = self.dispatcher.registry.drop_all, self.dispatcher.on_lease_renewed
         self.polls: list[Sequence[QueueKey]] = []

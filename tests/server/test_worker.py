@@ -2,7 +2,7 @@ import asyncio
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,8 @@ import pytest
 from discue.config.settings import Settings
 from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
+from discue.dispatch.jobs.scheduler import Scheduler
+from discue.dispatch.registry import LaneRegistry
 from discue.domain.clock import SystemClock
 from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.domain.model import Queue
@@ -22,6 +24,7 @@ from discue.server.http import Address
 from discue.server.installation import open_installation
 from discue.server.worker import Worker, alone_on, served
 from discue.store import workers
+from discue.store.engine import CursorKey
 from tests.faults.client import KEY, Client
 from tests.faults.receiver import Delivered, Receiver
 from tests.server.test_http import H2_GREETING
@@ -177,6 +180,34 @@ async def test_a_worker_that_only_answers_the_api_has_its_slot_and_no_lanes(data
         async with running(database, role="dispatch") as dispatch:
             await receiver.until(lambda: receiver.messages("late") == [message])
             assert len(dispatch.worker.dispatcher.lanes) == 1
+        client.close()
+
+
+async def test_new_leader_delivers_due_messages_while_it_claims_cursors(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims take seconds on a busy machine, and no other worker is the leader meanwhile."""
+    is_delivered, deliver, take = asyncio.Event(), Scheduler.deliver_due, LaneRegistry.take
+
+    async def deliver_due(scheduler: Scheduler) -> None:
+        await deliver(scheduler)
+        is_delivered.set()
+
+    async def take_late(registry: LaneRegistry, cursors: Sequence[CursorKey]) -> int:
+        async with asyncio.timeout(10):
+            await is_delivered.wait()
+        return await take(registry, cursors)
+
+    monkeypatch.setattr(Scheduler, "deliver_due", deliver_due)
+    monkeypatch.setattr(LaneRegistry, "take", take_late)
+    async with Receiver() as receiver, running(database, role="api") as api:
+        client = Client(api)
+        queue = await client.queue()
+        await client.listener(queue, receiver.url("listener"))
+        fields = {"data": "hello", "deliver_at": api.installation.clock.now() + 100}
+        message = await client.create(f"/queues/{queue}/messages", fields)
+        async with running(database, role="dispatch"):
+            await receiver.until(lambda: receiver.messages("listener") == [message["id"]])
         client.close()
 
 

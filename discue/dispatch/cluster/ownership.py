@@ -4,7 +4,7 @@ Rendezvous hashing says who should own a cursor. The database decides who does o
 token of the cursor.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Final, Generic, Literal, TypeVar
 
@@ -111,11 +111,18 @@ class Ownership:
         self._released_at = 0.0
         self.is_leader = False
         """Whether this worker does the work that one worker does for all. A brief split-brain is harmless."""
+        self.on_recorded: Callable[[ClusterSnapshot], None] = lambda _snapshot: None
+        """Called with each snapshot, once it is known whether this worker is the leader.
+
+        A leader starts its work then: to claim and release cursors can take seconds.
+        """
 
     async def begin(self, predecessors: Predecessors) -> None:
         """Expire the predecessors and claim all cursors that this worker should own. Returns when they are claimed."""
-        me = self._lease.session_id
-        for member in (await self._store.engine.poll(())).members:
+        me, first = self._lease.session_id, await self._store.engine.poll(())
+        # Other workers take this one for a member as soon as it has joined, and perhaps for the leader.
+        self._record(first, self._clock.monotonic())
+        for member in first.members:
             is_gone = predecessors == "all" or member.session_id in predecessors
             if is_gone and member.session_id != me:
                 await self._store.write_urgently(
@@ -134,11 +141,8 @@ class Ownership:
 
     async def on_snapshot(self, snapshot: ClusterSnapshot) -> bool:
         """Act on a snapshot. Returns whether there is more to do: poll again at once."""
-        now, me = self._clock.monotonic(), self._lease.session_id
-        own = next((member for member in snapshot.members if member.session_id == me), None)
-        others = sum(not member.dead and member is not own for member in snapshot.members)
-        self._store.has_other_workers, self._store.workers = others > 0, others + 1
-        self._record(snapshot, now)
+        now = self._clock.monotonic()
+        own = self._record(snapshot, now)
         if not self._lease.is_held() or own is None or own.dead:
             return False
         if own.remaining_ms <= 0 or is_ahead(own):
@@ -156,7 +160,11 @@ class Ownership:
             await self._free_cursors_of(owner)
             owner = await self._store.read(partial(workers.missing_owner_after, session_id=owner))
 
-    def _record(self, snapshot: ClusterSnapshot, now: float) -> None:
+    def _record(self, snapshot: ClusterSnapshot, now: float) -> WorkerRow | None:
+        """Note who the members are and which cursors are free. Returns this worker's row."""
+        own = next((member for member in snapshot.members if member.session_id == self._lease.session_id), None)
+        others = sum(not member.dead and member is not own for member in snapshot.members)
+        self._store.has_other_workers, self._store.workers = others > 0, others + 1
         self._free.update(snapshot.free, now)
         self._dead.update((member.session_id for member in snapshot.members if member.dead), now)
         self._ahead.update((member.session_id for member in snapshot.members if is_ahead(member)), now)
@@ -170,6 +178,8 @@ class Ownership:
         if is_leader != self.is_leader:
             self.is_leader = is_leader
             self._log.info("leader_gained" if is_leader else "leader_lost", session_id=self._lease.session_id)
+        self.on_recorded(snapshot)
+        return own
 
     async def _expire_workers(self, members: Sequence[WorkerRow], now: float) -> bool:
         # The worker that expired another one frees its cursors. Only if it is gone, too, does this one take over.
