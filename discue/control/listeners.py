@@ -64,6 +64,8 @@ class ListenerDetails(msgspec.Struct, frozen=True):
     """Ids of missed messages, newest first, at most 100."""
     secret: str = ""
     """The signing secret, in the response to the creation only. "" otherwise."""
+    has_new_status: bool = False
+    """Whether the request has disabled or enabled it."""
 
     @property
     def condition(self) -> ListenerCondition:
@@ -195,7 +197,8 @@ async def change(
             sealed = await encryption.sealed(tx, control, row, encryption.opened(control, stored), credentials=asked)
             await listeners.set_secrets(tx, *row, sealed)
         await record("listener_updated", changed)
-        return await _details(tx, changed)
+        details = await _details(tx, changed)
+        return msgspec.structs.replace(details, has_new_status=changed.status != stored.status)
 
     return await control.write_as(principal, work)
 

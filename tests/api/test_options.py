@@ -189,3 +189,14 @@ def test_a_message_cannot_expire_before_it_is_due(cast: Cast) -> None:
     later = {**asked, "expires_at": asked["expires_at"] + 1}
     shown = cast.alice.get(f"{path}/{cast.alice.post(path, json=later).json()['message']['id']}").json()["message"]
     assert {name: shown[name] for name in later} == later
+
+
+def test_listener_that_is_disabled_or_enabled_by_a_request_is_logged(cast: Cast) -> None:
+    path = listener_path(cast)
+    listener = cast.alice.post(path, json=URLS).json()["listener"]["id"]
+    for fields in ({"timeout": 3}, *({"status": status} for status in ("disabled", "disabled", "enabled"))):
+        assert cast.alice.put(f"{path}/{listener}", json=fields).status_code == 200
+    logged = [
+        (event, fields["reason"]) for event, fields in cast.service.log.lines if fields.get("listener") == listener
+    ]
+    assert logged == [("listener_disabled", "request"), ("listener_enabled", "request")]

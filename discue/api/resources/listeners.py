@@ -299,6 +299,9 @@ async def list_of_queue(call: Call) -> ListenersResponse:
 async def change(call: Call) -> ListenerResponse:
     """Change a listener. The messages of a disabled listener wait."""
     changed = await listeners.change(call.control, call.principal, *call.ids, fields=_fields(call))
+    if changed.has_new_status:
+        listener = changed.listener
+        call.services.log.info(f"listener_{listener.status}", listener=listener.public_id, reason="request")
     return _response(call, changed)
 
 
