@@ -1,16 +1,10 @@
 """Reads the OpenAPI document as methods of resources, for the generator of the Python client."""
 
 import re
+from functools import reduce
 from typing import Any, Final, NamedTuple
 
 Json = Any
-
-COMPONENT: Final = "#/components/schemas/"
-"""Prefix of references to schemas."""
-_PARAMETER: Final = "#/components/parameters/"
-READ_ONLY: Final = "Read-only"
-"""Beginning of the description of a field that requests cannot set."""
-_SYNONYM: Final = "A synonym of"
 
 _SKIPPED: Final = re.compile(
     r"^(/|/openapi\.json|/docs.*|/api_clients.*|/queues/\{queue_id\}/listeners/\{listener_id\}/missed)$"
@@ -37,9 +31,11 @@ _NAMES: Final = {
     "get_limits": ("stats", "limits"),
 }
 """Operations that are not named after the last segment of their path and their verb."""
-REPEATABLE: Final = frozenset({"create_queue_listener_filter_test", "create_queue_listener_acknowledgement"})
+_REPEATABLE: Final = frozenset({"create_queue_listener_filter_test", "create_queue_listener_acknowledgement"})
 """Operations without an idempotency key that may be sent twice."""
 _METHODS: Final = {"post": "create", "put": "update", "delete": "delete"}
+NOT_SET: Final = ("Read-only", "A synonym of")
+"""Beginnings of the descriptions of fields that requests need not set."""
 
 
 class Operation(NamedTuple):
@@ -49,54 +45,70 @@ class Operation(NamedTuple):
     name: str
     verb: str
     path: str
-    spec: Json
+    text: str
+    parameters: list[str]
+    queries: dict[str, Json]
+    """Schemas of the parameters in the query."""
+    fields: dict[str, Json]
+    """Schemas of the fields that a request can set."""
+    required: list[str]
+    """Names of the fields that a request must set."""
+    response: str
+    """Name of the schema of the response."""
+    is_repeatable: bool
+    """Whether the request may be sent twice although it has no idempotency key."""
 
 
 def operations(document: Json) -> list[Operation]:
-    """Return the operations, one for each method: of two with the same name, the first has the optional parent."""
+    """Return the operations by resource. Two have the same name if a resource in the path is optional."""
     found = [
-        Operation(*_name(path, verb, spec), verb, path, spec)
+        _operation(document, path, verb, spec)
         for path, verbs in document["paths"].items()
         if not _SKIPPED.match(path)
         for verb, spec in verbs.items()
         # `PUT` on a collection is the older way to create.
-        if verb in ("get", "post", "put", "delete") and not spec["operationId"].startswith("put_")
+        if (verb == "get" or verb in _METHODS) and not spec["operationId"].startswith("put_")
     ]
     return sorted(found, key=lambda operation: operation.resource)
 
 
-def _name(path: str, verb: str, spec: Json) -> tuple[str, str]:
-    if (special := _NAMES.get(spec["operationId"])) is not None:
-        return special
+def _operation(document: Json, path: str, verb: str, spec: Json) -> Operation:
     plain = [part for part in path.split("/") if part and not part.startswith("{")]
     method = _METHODS.get(verb) or ("get" if path.endswith("}") else "list")
-    return plain[-1].replace("-", "_"), method
+    identity = spec["operationId"]
+    resource, name = _NAMES.get(identity, (plain[-1].replace("-", "_"), method))
+    parameters = [_resolved(document, each) for each in spec.get("parameters", ())]
+    body = _resolved(document, _schema(spec["requestBody"])) if "requestBody" in spec else {}
+    return Operation(
+        resource,
+        name,
+        verb,
+        path,
+        f"{spec['summary']}. {spec.get('description', '')}".strip(),
+        [each["name"] for each in parameters],
+        {each["name"]: each["schema"] for each in parameters if each["in"] == "query" and each["name"] != "pretty"},
+        {
+            field: schema
+            for field, schema in body.get("properties", {}).items()
+            if not schema.get("description", "").startswith(NOT_SET)
+        },
+        body.get("required", []),
+        class_name(_schema(spec["responses"]["200"])),
+        verb != "post" or identity in _REPEATABLE,
+    )
 
 
-def response(operation: Operation) -> str | None:
-    """Return the name of the schema of the response, or None for a deletion."""
-    schema = operation.spec["responses"]["200"]["content"]["application/json"]["schema"]
-    reference = (schema["anyOf"][0] if "anyOf" in schema else schema)["$ref"].removeprefix(COMPONENT)
-    return None if reference == "DeletedResponse" else str(reference)
+def _schema(content: Json) -> Json:
+    schema = content["content"]["application/json"]["schema"]
+    return schema["anyOf"][0] if "anyOf" in schema else schema
 
 
-def body_fields(schemas: Json, spec: Json) -> list[tuple[str, Json]]:
-    """Return the fields of the body that a request can set, once each."""
-    content = spec.get("requestBody", {}).get("content", {}).get("application/json")
-    if content is None:
-        return []
-    body = schemas[content["schema"]["$ref"].removeprefix(COMPONENT)]
-    return [
-        (name, field)
-        for name, field in body["properties"].items()
-        if not field.get("description", "").startswith((READ_ONLY, _SYNONYM))
-    ]
+def _resolved(document: Json, node: Json) -> Json:
+    """Return the object, or the one that it refers to."""
+    parts = node["$ref"].split("/")[1:] if "$ref" in node else []
+    return reduce(lambda found, part: found[part], parts, document) if parts else node
 
 
-def query_parameters(document: Json, spec: Json) -> list[Json]:
-    """Return the parameters in the query, without those for people."""
-    resolved = [
-        document["components"]["parameters"][each["$ref"].removeprefix(_PARAMETER)] if "$ref" in each else each
-        for each in spec.get("parameters", ())
-    ]
-    return [each for each in resolved if each["in"] == "query" and each["name"] != "pretty"]
+def class_name(reference: Json) -> str:
+    """Return the name of the class for the schema that is referred to."""
+    return str(reference["$ref"]).rpartition("/")[2].removesuffix("View")

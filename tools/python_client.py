@@ -8,21 +8,12 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from tools.client_operations import (
-    COMPONENT,
-    READ_ONLY,
-    REPEATABLE,
-    Json,
-    Operation,
-    body_fields,
-    operations,
-    query_parameters,
-    response,
-)
+from tools.client_operations import NOT_SET, Json, Operation, class_name, operations
 from tools.sync_half import MARK, sync_half
 
 PACKAGE: Final = Path(__file__).parents[1] / "clients" / "python" / "discue_client"
@@ -30,14 +21,23 @@ DERIVED: Final = ("client", "consumer", "publisher", "requester", "resources")
 """The modules whose sync half is derived."""
 
 
+def write(document: Json) -> None:
+    """Write every generated file."""
+    for path, text in generated(document).items():
+        path.write_text(text, encoding="utf-8")
+
+
 def generated(document: Json) -> dict[Path, str]:
     """Return the text of each generated file."""
-    texts = {PACKAGE / "models.py": _formatted(_models(document))}
-    resources = PACKAGE / "_async" / "resources.py"
-    texts[resources] = _formatted(_resources(document))
+    schemas = {name.removesuffix("View"): schema for name, schema in document["components"]["schemas"].items()}
+    resources = _formatted(_resources(schemas, operations(document)))
+    texts = {
+        PACKAGE / "models.py": _formatted(_models(schemas, resources)),
+        PACKAGE / "_async" / "resources.py": resources,
+    }
     for name in DERIVED:
         source = PACKAGE / "_async" / f"{name}.py"
-        text = texts[source] if source in texts else source.read_text(encoding="utf-8")
+        text = texts.get(source) or source.read_text(encoding="utf-8")
         texts[PACKAGE / "_sync" / f"{name}.py"] = _formatted(sync_half(text, name))
     return texts
 
@@ -58,107 +58,74 @@ import msgspec
 """
 
 
-def _models(document: Json) -> str:
-    schemas = document["components"]["schemas"]
-    seen: dict[str, str] = {}
-    for operation in operations(document):
-        if (reference := response(operation)) is not None:
-            _collect(schemas, reference, seen, response=True)
-        # Fields of a body are parameters; only the objects in it are classes.
-        for child in _references([field for _, field in body_fields(schemas, operation.spec)]):
-            _collect(schemas, child, seen, response=False)
+def _models(schemas: Json, resources: str) -> str:
+    """Return the classes that operations use, and those that these use."""
+    classes = {name: _class(schemas, name) for name in schemas if _is_class(schemas[name])}
+    used = dict.fromkeys(re.findall(r"\bmodels\.(\w+)", resources))
+    pending = list(used)
+    for name in pending:
+        annotations = " ".join(re.findall(r"^    \w+: (.+)$", classes[name], re.MULTILINE))
+        more = [other for other in re.findall(r"\w+", annotations) if other in classes and other not in used]
+        used |= dict.fromkeys(more)
+        pending += more
     head = MARK.format("Objects that the service returns and takes.", "`docs/openapi.json`") + _MODELS_HEAD
-    return "\n\n".join([head, *(seen[name] for name in sorted(seen))])
-
-
-def _collect(schemas: Json, name: str, seen: dict[str, str], *, response: bool) -> None:
-    schema = schemas[name]
-    python = _class_name(name)
-    if python in seen or not _is_class(schema):
-        return
-    seen[python] = ""
-    for child in _references(schema):
-        _collect(schemas, child, seen, response=response)
-    seen[python] = _class(schemas, name, response=response)
-
-
-def _references(node: Json) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        reference = node.get("$ref", "")
-        if reference.startswith(COMPONENT):
-            yield reference.removeprefix(COMPONENT)
-        for name, value in node.items():
-            if name not in ("description", "examples"):
-                yield from _references(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _references(value)
+    return "\n\n".join([head, *(classes[name] for name in sorted(used))])
 
 
 def _is_class(schema: Json) -> bool:
     """Whether an object has fixed fields that Python can name."""
-    fields = schema.get("properties", {})
-    return bool(fields) and "patternProperties" not in schema and all(_is_name(name) for name in fields)
+    fields = [name for name in schema.get("properties", {}) if name != "_links"]
+    return bool(fields) and all(name.isidentifier() and not keyword.iskeyword(name) for name in fields)
 
 
-def _is_name(name: str) -> bool:
-    return name == "_links" or (name.isidentifier() and not keyword.iskeyword(name))
-
-
-def _class_name(name: str) -> str:
-    return name.removesuffix("View")
-
-
-def _class(schemas: Json, name: str, *, response: bool) -> str:
-    """Return a struct, for responses, or a TypedDict, for requests."""
-    schema = schemas[name]
-    base = "msgspec.Struct, frozen=True, kw_only=True" if response else "TypedDict, total=False"
-    lines = [f"class {_class_name(name)}({base}):", _docstring(schema.get("description", "A response."), 4)]
+def _class(schemas: Json, name: str) -> str:
+    """Return a struct, for responses, or a TypedDict, for objects in requests."""
+    schema, is_request = schemas[name], name.endswith("Body")
+    base = "TypedDict, total=False" if is_request else "msgspec.Struct, frozen=True, kw_only=True"
+    lines = [f"class {name}({base}):", _docstring(schema.get("description", "A response."), 4)]
     for field, spec in schema["properties"].items():
-        text, kind = spec.get("description", ""), _type(schemas, spec, response=response)
+        text, kind = spec.get("description", ""), _type(schemas, spec, is_request=is_request).replace("models.", "")
         if field == "_links":
-            if response and any(each.get("type") == "array" for each in schema["properties"].values()):
+            if any(each.get("type") == "array" for each in schema["properties"].values()):
                 lines.append('    links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)')
-        elif response and field not in schema.get("required", ()):
-            lines += [f"    {field}: {_union(kind, 'None')} = None", _docstring(text, 4)]
-        elif response or not text.startswith(READ_ONLY):
+        elif is_request and text.startswith(NOT_SET[0]):
+            continue
+        elif is_request or field in schema.get("required", ()):
             lines += [f"    {field}: {kind}", _docstring(text, 4)]
+        else:
+            lines += [f"    {field}: {_union(kind, 'None')} = None", _docstring(text, 4)]
     return "\n".join(line for line in lines if line)
 
 
 def _docstring(text: str, indent: int) -> str:
-    if not text:
-        return ""
+    """Return a docstring for a place with this indentation, indented by one level."""
     wrapped = textwrap.wrap(text, 112 - indent)
     closing = '"""' if len(wrapped) == 1 else '\n"""'
-    return textwrap.indent(
-        'r"""' * ("\\" in text) + '"""' * ("\\" not in text) + "\n".join(wrapped) + closing, " " * indent
-    )
+    opening = 'r"""' if "\\" in text else '"""'
+    return textwrap.indent(opening + "\n".join(wrapped) + closing, "    ") if text else ""
 
 
 _SIMPLE: Final = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 
 
-def _type(schemas: Json, schema: Json, *, response: bool, module: str = "") -> str:
+def _type(schemas: Json, schema: Json, *, is_request: bool) -> str:
     """Return the annotation for a schema. Responses allow values that a later version of the service adds."""
-    if "$ref" in schema:
-        name = schema["$ref"].removeprefix(COMPONENT)
-        mapping = "dict[str, Any]" if response else "Mapping[str, Any]"
-        return module + _class_name(name) if _is_class(schemas[name]) else mapping
-    if "anyOf" in schema:
-        return _union(*(_type(schemas, each, response=response, module=module) for each in schema["anyOf"]))
-    if not response and ("enum" in schema or "const" in schema):
-        return f"Literal[{', '.join(map(repr, schema.get('enum', [schema.get('const')])))}]"
+    mapping, array = ("Mapping", "Sequence[{}]") if is_request else ("dict", "tuple[{}, ...]")
     kind = schema.get("type", "string" if "const" in schema or "enum" in schema else None)
+    if "$ref" in schema:
+        name = class_name(schema)
+        return f"models.{name}" if _is_class(schemas[name]) else f"{mapping}[str, Any]"
+    if "anyOf" in schema:
+        return _union(*(_type(schemas, each, is_request=is_request) for each in schema["anyOf"]))
+    if is_request and ("enum" in schema or "const" in schema):
+        return f"Literal[{', '.join(map(repr, schema.get('enum', [schema.get('const')])))}]"
     if kind == "array":
-        item = _type(schemas, schema.get("items", {}), response=response, module=module)
-        return f"tuple[{item}, ...]" if response else f"Sequence[{item}]"
+        return array.format(_type(schemas, schema.get("items", {}), is_request=is_request))
     if kind == "object":
         values = schema.get("additionalProperties")
-        value = _type(schemas, values, response=response, module=module) if isinstance(values, Mapping) else "Any"
-        return f"{'dict' if response else 'Mapping'}[str, {value}]"
-    kinds = kind if isinstance(kind, list) else [kind]
-    return _union(*(_SIMPLE.get(each, "Any") for each in kinds))
+        value = _type(schemas, values, is_request=is_request) if isinstance(values, Mapping) else "Any"
+        return f"{mapping}[str, {value}]"
+    return _union(*(_SIMPLE.get(each, "Any") for each in (kind if isinstance(kind, list) else [kind])))
 
 
 def _union(*kinds: str) -> str:
@@ -167,9 +134,7 @@ def _union(*kinds: str) -> str:
     return "Any" if "Any" in parts else " | ".join(dict.fromkeys(sorted(parts, key=lambda part: part == "None")))
 
 
-_LIST_OPTIONS: Final = frozenset(
-    {"page", "per_page", "after", "before", "pretty", "name", "limit", "startAfter", "startAfterId"}
-)
+_LIST_OPTIONS: Final = frozenset({"page", "per_page", "after", "before", "name", "limit", "startAfter", "startAfterId"})
 """Parameters of lists that the client uses itself, and synonyms."""
 
 _RESOURCES_HEAD: Final = """# ruff: noqa: A002, PLR0913
@@ -187,108 +152,87 @@ from discue_client.wire import given, path_of
 """
 
 
-def _resources(document: Json) -> str:
-    by_resource: dict[str, dict[str, list[Operation]]] = {}
-    for operation in operations(document):
-        by_resource.setdefault(operation.resource, {}).setdefault(operation.name, []).append(operation)
-    parts = [MARK.format("Operations by resource.", "`docs/openapi.json`") + _RESOURCES_HEAD]
-    for resource, methods in by_resource.items():
-        head = f'class {_resource_class(resource)}:\n    """Operations of `client.{resource}`."""\n\n'
-        head += "    def __init__(self, requester: AsyncRequester) -> None:\n        self._requester = requester\n"
-        parts.append("\n".join([head, *(_method(document, operations) for operations in methods.values())]))
-    lines = [f"        self.{resource} = {_resource_class(resource)}(requester)" for resource in by_resource]
-    parts.append(
-        'class AsyncResources:\n    """The resources of a service, as attributes."""\n\n'
-        "    def __init__(self, requester: AsyncRequester) -> None:\n" + "\n".join(lines)
-    )
-    return "\n\n".join(parts)
+def _resources(schemas: Json, operations: list[Operation]) -> str:
+    classes, attributes = [], []
+    for resource, group in groupby(operations, lambda each: each.resource):
+        name = "Async" + "".join(word.capitalize() for word in resource.split("_"))
+        by_method: dict[str, list[Operation]] = {}
+        for operation in group:
+            by_method.setdefault(operation.name, []).append(operation)
+        methods = [_method(schemas, *sorted(each, key=lambda one: one.path.count("{"))) for each in by_method.values()]
+        classes.append(_resource(name, f"Operations of `client.{resource}`.", ["self._requester = requester"], methods))
+        attributes.append(f"self.{resource} = {name}(requester)")
+    head = MARK.format("Operations by resource.", "`docs/openapi.json`") + _RESOURCES_HEAD
+    last = _resource("AsyncResources", "The resources of a service, as attributes.", attributes, [])
+    return "\n\n".join([head, *classes, last])
 
 
-def _resource_class(resource: str) -> str:
-    return "Async" + "".join(word.capitalize() for word in resource.split("_"))
+def _resource(name: str, text: str, attributes: list[str], methods: list[str]) -> str:
+    start = "    def __init__(self, requester: AsyncRequester) -> None:\n"
+    body = start + textwrap.indent("\n".join(attributes), " " * 8)
+    return "\n\n".join([f'class {name}:\n    """{text}"""', body, *methods])
 
 
-def _method(document: Json, operations: list[Operation]) -> str:
-    schemas = document["components"]["schemas"]
-    operation = max(operations, key=lambda each: each.path.count("{"))
-    shorter = min(operations, key=lambda each: each.path.count("{"))
-    names = [name.removesuffix("_id") for name in re.findall(r"\{(\w+)\}", operation.path)]
-    optional = names if shorter is not operation else []
-    positional = [f"{name}: str | None = None" if name in optional else f"{name}: str" for name in names]
-    parameters = query_parameters(document, operation.spec)
-    is_list = "per_page" in {each["name"] for each in parameters}
-    queries = [each for each in parameters if each["name"] not in _LIST_OPTIONS]
+def _method(schemas: Json, shorter: Operation, operation: Operation | None = None) -> str:
+    """Return a method, which sends the shorter request if the resource that only the longer path names is not given."""
+    path = _path(shorter)
+    names = [name.removesuffix("_id") for name in re.findall(r"\{(\w+)\}", (operation or shorter).path)]
+    positional = [f"{name}: str | None = None" if operation else f"{name}: str" for name in names]
+    if operation:
+        path = f"{_path(operation)} if {names[0]} is not None else {path}"
+    operation = operation or shorter
+    is_list = "per_page" in operation.parameters
+    is_idempotent = "Idempotency-Key" in operation.parameters
+    queries = [name for name in operation.queries if name not in _LIST_OPTIONS]
     keyword = [
-        f"{each['name']}: {_union(_type(schemas, each['schema'], response=False), 'None')} = None" for each in queries
+        *(
+            f"{name}: {_union(_type(schemas, operation.queries[name], is_request=True), 'None')} = None"
+            for name in queries
+        ),
+        *(_field(schemas, name, operation) for name in operation.fields),
+        *["limit: int | None = None"] * is_list,
+        *["idempotency_key: str | None = None"] * is_idempotent,
     ]
-    fields = body_fields(schemas, operation.spec)
-    keyword += [_body_parameter(schemas, operation, name, field) for name, field in fields]
-    is_idempotent = any("Idempotency-Key" in each.get("$ref", "") for each in operation.spec.get("parameters", ()))
-    keyword += ["limit: int | None = None"] * is_list + ["idempotency_key: str | None = None"] * is_idempotent
     signature = ", ".join(["self", *positional, *(["*"] if keyword else []), *keyword])
-    path = _path(operation.path)
-    if optional:
-        path = f"{path} if {optional[0]} is not None else {_path(shorter.path)}"
-    query = "{" + ", ".join(f"{each['name']!r}: {each['name']}" for each in queries) + "}"
-    text = _docstring(f"{operation.spec['summary']}. {operation.spec.get('description', '')}".strip(), 8)
+    query = "{" + ", ".join(f"{name!r}: {name}" for name in queries) + "}"
+    properties = {name: spec for name, spec in schemas[operation.response]["properties"].items() if name != "_links"}
     if is_list:
-        element, call = _list(schemas, operation)
-        return (
-            f"    def {operation.name}({signature}) -> AsyncPages[{element}]:\n{text}\n        path = {path}\n"
-            f"        query = {query}\n        return AsyncPages(self._requester, path, query, {call}, limit=limit)\n"
-        )
-    options = [f"query={query}"] * bool(queries) + ["extra_time=wait or 0"] * ("wait: " in signature)
-    if fields:
-        options.append(f"body=given({', '.join(f'{name}={name}' for name, _ in fields)})")
-    options += ["idempotency_key=idempotency_key"] * is_idempotent
-    if operation.verb == "post" and not is_idempotent and operation.spec["operationId"] not in REPEATABLE:
-        options.append("repeatable=False")
-    call = ", ".join([f'"{operation.verb.upper()}"', path, *options])
-    reference = response(operation)
-    if reference is None:
-        result, end = "None", f"await self._requester.request({call})"
+        ((items, array),) = properties.items()
+        result = f"AsyncPages[{_type(schemas, array['items'], is_request=False)}]"
+        call = f"page_type=models.{operation.response}, items={items!r}, limit=limit"
+        code = f"path = {path}\nquery = {query}\nreturn AsyncPages(self._requester, path, query, {call})"
     else:
-        result, field = _result(schemas, reference, operation)
-        sent = f"await self._requester.result(models.{reference}, {call})"
-        end = f"found = {sent}\n        return found{field}" if field else f"return {sent}"
-    return f"    async def {operation.name}({signature}) -> {result}:\n{text}\n        {end}\n"
+        options = [
+            *[f"query={query}"] * bool(queries),
+            *["extra_time=wait or 0"] * ("wait" in queries),
+            *[f"body=given({', '.join(f'{name}={name}' for name in operation.fields)})"] * bool(operation.fields),
+            *["idempotency_key=idempotency_key"] * is_idempotent,
+            *["repeatable=False"] * (not is_idempotent and not operation.is_repeatable),
+        ]
+        result, code = _call(schemas, operation, ", ".join([f'"{operation.verb.upper()}"', path, *options]))
+    start = f"{'' if is_list else 'async '}def {operation.name}({signature}) -> {result}:"
+    return textwrap.indent(f"{start}\n{_docstring(operation.text, 8)}\n{textwrap.indent(code, '    ')}", "    ")
 
 
-def _list(schemas: Json, operation: Operation) -> tuple[str, str]:
-    """Return the type of the elements of a list, and the arguments that say where they are in a response."""
-    page = response(operation)
-    (items,) = [name for name in schemas[page]["properties"] if name != "_links"]
-    element = _type(schemas, schemas[page]["properties"][items]["items"], response=True, module="models.")
-    return element, f"page_type=models.{page}, items={items!r}"
+def _field(schemas: Json, name: str, operation: Operation) -> str:
+    kind = _type(schemas, operation.fields[name], is_request=True)
+    return f"{name}: {kind}" if name in operation.required else f"{name}: {_union(kind, 'UnsetType')} = UNSET"
 
 
-def _body_parameter(schemas: Json, operation: Operation, name: str, field: Json) -> str:
-    content = operation.spec["requestBody"]["content"]["application/json"]
-    required = schemas[content["schema"]["$ref"].removeprefix(COMPONENT)].get("required", ())
-    kind = _type(schemas, field, response=False, module="models.")
-    return (
-        f"{name}: {kind}"
-        if name in required
-        else f"{name}: {_union(kind, 'UnsetType') if kind != 'Any' else kind} = UNSET"
-    )
-
-
-def _path(path: str) -> str:
-    parts = [part for part in path.split("/") if part]
+def _path(operation: Operation) -> str:
+    parts = [part for part in operation.path.split("/") if part]
     return f"path_of({', '.join(part[1:-1].removesuffix('_id') if part[0] == '{' else repr(part) for part in parts)})"
 
 
-def _result(schemas: Json, reference: str, operation: Operation) -> tuple[str, str]:
-    """Return the type of the result, and the field of the response that has it: one object is returned bare."""
-    fields = [name for name in schemas[reference]["properties"] if name != "_links"]
-    required = [name for name in schemas[reference].get("required", ()) if name != "_links"]
+def _call(schemas: Json, operation: Operation, arguments: str) -> tuple[str, str]:
+    """Return the type of the result, and the code that returns it: an object that is alone is returned bare."""
+    response = operation.response
+    if response == "DeletedResponse":
+        return "None", f"await self._requester.request({arguments})"
+    sent = f"await self._requester.result(models.{response}, {arguments})"
+    fields = schemas[response]["properties"].keys() - {"_links"}
+    required = [name for name in schemas[response].get("required", ()) if name != "_links"]
     if len(required) != 1 or (len(fields) > 1 and operation.verb == "post"):
-        return f"models.{reference}", ""
-    kind = _type(schemas, schemas[reference]["properties"][required[0]], response=True, module="models.")
-    return kind, f".{required[0]}"
-
-
-def write(document: Json) -> None:
-    """Write every generated file."""
-    for path, text in generated(document).items():
-        path.write_text(text, encoding="utf-8")
+        return f"models.{response}", f"return {sent}"
+    kind = _type(schemas, schemas[response]["properties"][required[0]], is_request=False)
+    return kind, f"found = {sent}\nreturn found.{required[0]}"
