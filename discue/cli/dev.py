@@ -289,6 +289,8 @@ def run(invocation: Invocation) -> None:
     arguments = invocation.arguments
     if arguments.json and not arguments.ephemeral:
         arguments.parser.error("--json needs --ephemeral")
+    if arguments.ephemeral and invocation.settings.database != BASE["database"]:
+        arguments.parser.error("--ephemeral has a database of its own; leave out the setting `database`")
     settings = _settings(invocation.settings)
     prepare_process()
     if arguments.ephemeral:

@@ -14,15 +14,16 @@ class ServerPool:
 
     def __init__(self, **settings: Any) -> None:
         self._settings = settings
-        self._server: InProcessServer | None = None
+        self.server: InProcessServer | None = None
+        """The running server; None before the first test and after one that has used it up."""
         self._stopping: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.stop()
+        if self.server is not None:
+            self.server.stop()
         for thread in self._stopping:
             thread.join()
 
@@ -38,20 +39,20 @@ class ServerPool:
                 kit.close()
             except ServerDied:
                 # The test has ended it on purpose, or failed because of it.
-                self._server = None
+                self.server = None
             else:
                 if server.is_moved:
                     self._retire(server)
 
     def _running(self) -> InProcessServer:
-        if self._server is None:
+        if self.server is None:
             server = InProcessServer(**self._settings)
             server.start()
-            self._server = server
-        return self._server
+            self.server = server
+        return self.server
 
     def _retire(self, server: InProcessServer) -> None:
-        self._server = None
+        self.server = None
         # The next test need not wait.
         thread = threading.Thread(target=server.stop, name="discue-stop")
         thread.start()

@@ -1,0 +1,146 @@
+"""The kit without pytest's fixtures: as a context manager, and as a process."""
+
+import asyncio
+import json
+import logging
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from discue.domain.errors import SettingsInvalid
+from discue.testing import KitClosed, NotSettled, serve
+from tests.testing.conftest import END_SECONDS
+
+
+def test_program_without_pytest_uses_the_kit() -> None:
+    program = """
+import discue.testing
+
+with discue.testing.serve() as discue:
+    listener = discue.listener("orders")
+    listener.respond(503, times=1)
+    discue.publish("orders", {"order": 17})
+    discue.clock.advance("1m")
+    listener.assert_received(2)
+print("fine")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=END_SECONDS, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
+def test_port_that_is_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(SettingsInvalid, match=rf"cannot listen on 127.0.0.1:{port} \(Address already in use\)"),
+            serve(port=port),
+        ):
+            pass
+
+
+def test_kit_after_its_block_says_that_it_has_ended() -> None:
+    with serve() as kit:
+        kit.queue("orders")
+    for use in (
+        kit.settled,
+        lambda: kit.publish("orders", 1),
+        lambda: kit.listener("orders"),
+        lambda: kit.clock.advance(1),
+    ):
+        with pytest.raises(KitClosed, match=r"This discue belonged to a test that has ended. Ask for the fixture"):
+            use()
+
+
+def test_block_that_ends_while_an_application_hangs_returns() -> None:
+    def application(*_: Any) -> list[bytes]:
+        hanging.acquire()
+        return []
+
+    hanging = threading.Lock()
+    hanging.acquire()
+    with serve() as kit:
+        kit.deliver_to(application, queue="orders")
+        kit.publish("orders", 1)
+        with pytest.raises(NotSettled):
+            kit.settled(0.1)
+    hanging.release()
+
+
+def test_application_that_is_too_slow_times_out(caplog: pytest.LogCaptureFixture) -> None:
+    async def application(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    with caplog.at_level(logging.CRITICAL), serve() as kit:
+        orders = kit.deliver_to(application, queue="orders", timeout=1, retry=[10])
+        kit.publish("orders", 1)
+        kit.settled()
+
+        assert [(attempt.status, attempt.error) for attempt in orders.attempts] == [(0, "timeout")]
+
+
+def ask(url: str, key: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+    """Send a request as a program in another language does."""
+    headers = {"x-api-key": key, "content-type": "application/json"}
+    content = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, content, headers), timeout=END_SECONDS) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_process_moves_its_clock_on_request(process: tuple[str, str]) -> None:
+    url, key = process
+    _, before = ask(f"{url}/testing/clock", key, {})
+
+    status, after = ask(f"{url}/testing/advance", key, {"by": "1d"})
+
+    assert status == 200
+    assert 86_400_000 <= after["now"] - before["now"] < 86_460_000
+    assert ask(f"{url}/testing/settle", key, {})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "body", "status", "detail"),
+    [
+        ("clock", "dsk_wrong", {}, 401, "Send the key that discue dev --ephemeral printed in x-api-key."),
+        ("advance", None, {"by": "-1h"}, 400, "The clock cannot go back: '-1h' is negative."),
+        ("advance", None, {"by": "soon"}, 400, "'soon' is not a duration."),
+        ("advance", None, {"by": 1, "to": 2}, 400, "Send either `by` or `to`, not both."),
+        ("advance", None, {"for": 1}, 400, "unknown field `for`"),
+        ("turn", None, {}, 404, "No route for /testing/turn. There are /testing/settle, /testing/advance"),
+        ("clock", None, None, 405, "/testing/clock needs POST."),
+    ],
+    ids=["key", "back", "no duration", "both", "unknown field", "path", "method"],
+)
+def test_process_refuses_invalid_requests_with_the_reason(
+    process: tuple[str, str], path: str, key: str | None, body: dict[str, Any] | None, status: int, detail: str
+) -> None:
+    url, own = process
+    got, problem = ask(f"{url}/testing/{path}", key or own, body)
+    assert (got, problem["status"]) == (status, status)
+    assert detail in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--json",), "--json needs --ephemeral"),
+        (("--ephemeral", "--database", "sqlite:///other.db"), "--ephemeral has a database of its own"),
+    ],
+)
+def test_options_that_do_not_fit_are_wrong_usage(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "discue", "dev", *arguments)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=END_SECONDS, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
