@@ -72,7 +72,7 @@ def _sum_of_multiples(first: int, one: Point, second: int, other: Point) -> Poin
     choices = (_ZERO, one, other, _add(one, other))
     total = _ZERO
     for bit in range(max(first.bit_length(), second.bit_length()) - 1, -1, -1):
-        total = _double(total)
+        total = _add(total, total)
         choice = (first >> bit & 1) | (second >> bit & 1) << 1
         if choice:
             total = _add(total, choices[choice])
@@ -80,20 +80,12 @@ def _sum_of_multiples(first: int, one: Point, second: int, other: Point) -> Poin
 
 
 def _add(one: Point, other: Point) -> Point:
+    """Return the sum. The formulas hold for equal points, too."""
     x1, y1, z1, t1 = one
     x2, y2, z2, t2 = other
     a, b = (y1 - x1) * (y2 - x2) % _P, (y1 + x1) * (y2 + x2) % _P
     c, d = 2 * t1 * t2 * _D % _P, 2 * z1 * z2 % _P
     e, f, g, h = b - a, d - c, d + c, b + a
-    return e * f % _P, g * h % _P, f * g % _P, e * h % _P
-
-
-def _double(point: Point) -> Point:
-    x, y, z, _ = point
-    a, b = x * x % _P, y * y % _P
-    h = a + b
-    e, g = h - (x + y) * (x + y), a - b
-    f = 2 * z * z + g
     return e * f % _P, g * h % _P, f * g % _P, e * h % _P
 
 

@@ -39,11 +39,6 @@ def given(**fields: object) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not UNSET}
 
 
-def encode(body: object) -> bytes:
-    """Encode a body. Raises TypeError for values that have no JSON form."""
-    return msgspec.json.encode(body)
-
-
 _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
 
 

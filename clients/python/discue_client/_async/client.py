@@ -15,8 +15,6 @@ from discue_client.configuration import Configuration, RetryPolicy
 from discue_client.messages import message_fields
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self, Unpack
 
     from discue_client.messages import MessageFields
@@ -73,9 +71,7 @@ class AsyncDiscue(AsyncResources):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

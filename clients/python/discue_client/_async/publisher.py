@@ -16,8 +16,6 @@ from discue_client.errors import APIError, BadRequest, DiscueError, TooLarge, Un
 from discue_client.messages import message_fields
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self, Unpack
 
     from discue_client._async.requester import AsyncRequester
@@ -96,9 +94,7 @@ class AsyncPublisher:
         self._worker = start(self._work, "discue publisher")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         async with self._changed:
             self._is_open = False
             self._changed.notify_all()
@@ -118,7 +114,7 @@ class AsyncPublisher:
 
     async def submit(self, data: object, **fields: Unpack[MessageFields]) -> Future[str]:
         """Like `publish`, but return a future of the id as soon as there is room for the message."""
-        content = wire.encode(message_fields(data, **fields))
+        content = msgspec.json.encode(message_fields(data, **fields))
         async with self._changed:
             while self._is_open and self._waiting and self._bytes + len(content) > self._max_bytes * _WAITING_BATCHES:
                 await wait(self._changed)

@@ -18,8 +18,6 @@ from discue_client.configuration import Configuration, RetryPolicy
 from discue_client.messages import message_fields
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self, Unpack
 
     from discue_client.messages import MessageFields
@@ -76,9 +74,7 @@ class Discue(Resources):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:

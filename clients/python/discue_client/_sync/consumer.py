@@ -68,14 +68,14 @@ class Delivery:
     def __init__(self, consumer: Consumer, message: models.PulledMessage) -> None:
         self._consumer = consumer
         self.message = message
+        self.id = message.id
+        self.key = message.key
+        self.attempt = message.attempt
+        """How often the message was handed out, this time included."""
         self.leased_at = monotonic()
         self.is_started = False
         self.is_lost = False
         """Whether the lease was lost. Another consumer may have got the message."""
-
-    @property
-    def id(self) -> str:
-        return self.message.id
 
     @property
     def data(self) -> Any:
@@ -91,15 +91,6 @@ class Delivery:
         """The data as a push listener would get it."""
         message = self.message
         return (message.data or "").encode() if message.data_base64 is None else base64.b64decode(message.data_base64)
-
-    @property
-    def key(self) -> str | None:
-        return self.message.key
-
-    @property
-    def attempt(self) -> int:
-        """How often the message was handed out, this time included."""
-        return self.message.attempt
 
     def data_as(self, type_: type[T]) -> T:
         """Decode the data, which is JSON, as a dataclass or another type. Raises msgspec.ValidationError."""
@@ -156,9 +147,7 @@ class Consumer:
         self._workers = [start(work, f"discue consumer: {name}") for name, work in works]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Give back what has not begun, wait for what has, and send the last settlements."""
         pull, *others = self._workers
         self._is_stopping = True

@@ -19,8 +19,6 @@ from discue_client.errors import APIError, BadRequest, DiscueError, TooLarge, Un
 from discue_client.messages import message_fields
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self, Unpack
 
     from discue_client._sync.requester import Requester
@@ -97,9 +95,7 @@ class Publisher:
         self._worker = start(self._work, "discue publisher")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         with self._changed:
             self._is_open = False
             self._changed.notify_all()
@@ -119,7 +115,7 @@ class Publisher:
 
     def submit(self, data: object, **fields: Unpack[MessageFields]) -> Future[str]:
         """Like `publish`, but return a future of the id as soon as there is room for the message."""
-        content = wire.encode(message_fields(data, **fields))
+        content = msgspec.json.encode(message_fields(data, **fields))
         with self._changed:
             while self._is_open and self._waiting and self._bytes + len(content) > self._max_bytes * _WAITING_BATCHES:
                 wait(self._changed)
