@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from discue_client.errors import ConfigurationError
+from discue_client.profiles import default_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,16 +38,22 @@ class Configuration:
 
     @classmethod
     def of(cls, url: str | None, api_key: str | None) -> Configuration:
-        """Take what is not given from `DISCUE_URL` and `DISCUE_API_KEY`. Raises ConfigurationError."""
-        url = url or os.environ.get(URL_VARIABLE, "")
+        """Take what is not given from `DISCUE_URL` and `DISCUE_API_KEY`, or from the profile of `discue login`.
+
+        A stored key is sent to no other URL than the one it was stored with. Raises ConfigurationError.
+        """
+        url = (url or os.environ.get(URL_VARIABLE, "")).rstrip("/")
         api_key = api_key or os.environ.get(KEY_VARIABLE, "")
+        profile = None if url and api_key else default_profile()
+        if profile is not None and url in ("", profile.url.rstrip("/")):
+            url, api_key = profile.url.rstrip("/"), api_key or profile.api_key
         if not url:
             raise ConfigurationError(f"The URL of the service is missing: pass url=, or set {URL_VARIABLE}.")
         if not api_key:
             raise ConfigurationError(f"The API key is missing: pass api_key=, or set {KEY_VARIABLE}.")
         if not _VISIBLE.fullmatch(api_key):
             raise ConfigurationError("The API key contains spaces, line breaks or non-ASCII characters.")
-        return cls(_checked(url.rstrip("/")), api_key)
+        return cls(_checked(url), api_key)
 
 
 def _checked(url: str) -> str:

@@ -1,9 +1,14 @@
 """Sources of the URL and the key, and when a request is sent again."""
 
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from discue_client import AsyncDiscue, ConfigurationError, Discue
-from discue_client.configuration import RetryPolicy, is_retried, retry_after_of
+from discue_client.configuration import Configuration, RetryPolicy, is_retried, retry_after_of
 
 URL = "http://127.0.0.1:1"
 DATE = "Fri, 27 Nov 2026 07:00:00 GMT"
@@ -22,6 +27,44 @@ def test_missing_url_and_key_say_what_to_set() -> None:
         Discue(api_key="dsk_x")
     with pytest.raises(ConfigurationError, match="set DISCUE_API_KEY"):
         Discue(URL)
+
+
+def stored(folder: Path, **profile: str) -> None:
+    folder.mkdir()
+    (folder / "profiles.json").write_text(json.dumps({"profiles": {"default": profile}}))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"url": f"{URL}/"}, {"api_key": "dsk_other"}])
+def test_stored_profile_gives_missing_values(configuration_folder: Path, arguments: dict[str, str]) -> None:
+    stored(configuration_folder, url=URL, api_key="dsk_stored")
+
+    found = Configuration.of(arguments.get("url"), arguments.get("api_key"))
+
+    assert found == Configuration(URL, arguments.get("api_key", "dsk_stored"))
+
+
+def test_stored_key_is_not_sent_to_another_service(configuration_folder: Path) -> None:
+    stored(configuration_folder, url=URL, api_key="dsk_stored")
+    with pytest.raises(ConfigurationError, match="The API key is missing"):
+        Discue("http://127.0.0.1:2")
+
+
+def test_profile_with_its_key_in_the_keyring(configuration_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(configuration_folder, url=URL, api_key="")
+    keys = {("discue", "default"): "dsk_secret"}
+    keyring = SimpleNamespace(get_password=lambda service, name: keys.get((service, name)))
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+
+    assert Configuration.of(None, None).api_key == "dsk_secret"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"profiles": []}', '{"profiles": {"default": {"url": 1}}}', "\xff"])
+def test_profile_that_cannot_be_read_is_named(configuration_folder: Path, content: str) -> None:
+    configuration_folder.mkdir()
+    (configuration_folder / "profiles.json").write_text(content, "latin-1")
+
+    with pytest.raises(ConfigurationError, match=r"^Cannot read the profile of `discue login` in .*profiles\.json: "):
+        Discue()
 
 
 @pytest.mark.parametrize(
