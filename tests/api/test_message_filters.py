@@ -1,6 +1,7 @@
 """Filters of listeners, as clients give, see and try them."""
 
 import json
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -94,10 +95,33 @@ def test_a_filter_is_tried_on_a_message_that_is_made_up(cast: Cast) -> None:
     }
     found = shop.tried(data=json.dumps(data))
     assert (found["matches"], [each["holds"] for each in found["conditions"]]) == (False, [True, True, False])
-    assert shop.tried(data="no JSON")["conditions"][0] == {"pointer": "/filter/data", "holds": False}
+    found = shop.tried(data=json.dumps(data), content_type="application/json")
+    assert [each["holds"] for each in found["conditions"]] == [False] * 3, "the data is a string"
+    as_bytes = b64encode(json.dumps(data).encode()).decode()
+    for sample in ({"data": "no JSON"}, {"data_base64": as_bytes}):
+        assert shop.tried(**sample)["conditions"][0] == {"pointer": "/filter/data", "holds": False}
     assert shop.tried(data=0, key="c-9", filter={"key": "c-9"})["matches"]
     assert shop.shown()["filter"] == FILTER
     assert Shop(cast).tried(data=1) == {"matches": True, "conditions": []}
+
+
+@pytest.mark.parametrize("sample", [{"data": 1}, {"data_base64": "AA=="}, {"content_type": "a/b"}, {"key": "k"}])
+def test_filter_is_tried_on_a_sample_or_a_stored_message(cast: Cast, sample: dict[str, Any]) -> None:
+    path = f"{Shop(cast).listener}/filter-tests"
+    answer = problem(cast.alice.post(path, json={"message_id": "0" * 21, **sample}), 422)
+    assert (answer["code"], pointers(answer)) == ("conflicting_fields", ["/message_id"])
+
+
+def test_filter_test_needs_data_of_one_form(cast: Cast) -> None:
+    path = f"{Shop(cast).listener}/filter-tests"
+    asked: tuple[tuple[dict[str, Any], int, str], ...] = (
+        ({"content_type": "text/plain"}, 400, "/data"),
+        ({"data": 1, "data_base64": "AA=="}, 422, "/data_base64"),
+        ({"data_base64": "?"}, 422, "/data_base64"),
+        ({"data": 1, "content_type": "text"}, 422, "/content_type"),
+    )
+    for sample, status, pointer in asked:
+        assert pointers(problem(cast.alice.post(path, json=sample), status)) == [pointer]
 
 
 def test_filter_test_of_a_stored_message_needs_access_to_it(cast: Cast) -> None:

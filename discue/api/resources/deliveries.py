@@ -19,7 +19,6 @@ from discue.control.messages import AttemptDetails
 from discue.domain import headers, model
 from discue.domain.attempts import AttemptDetail, FailureKind, StoredAttempt, detail_of
 from discue.domain.errors import invalid, missing_field
-from discue.domain.message_data import data_of
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.model import DeliveryState
 
@@ -288,14 +287,24 @@ class FilterTestBody(Body, kw_only=True):
     """A filter to try on a stored message, or on the message in the request."""
 
     example: ClassVar = {"filter": {"data": {"order.state": ["paid"]}}, "data": {"order": {"state": "paid"}}}
-    opaque_fields = ("filter", "data")
-    exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {"message_id": {"type": "string"}, "data": {}}
+    opaque_fields = ("filter", "data", "data_base64")
+    exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "message_id": {"type": "string"},
+        "data": {},
+        "data_base64": {"type": "string"},
+    }
 
     filter: Annotated[AsSent, filter_sent_doc("The filter to try. Default: the listener's.")] = NOT_SENT
     message_id: Annotated[str | None, doc("The id of a stored message of the queue.", EXAMPLE_IDS["message_id"])] = None
     data: Annotated[
-        AsSent, doc("The data of a message. Either this or `message_id` is required.", {"order": {"state": "paid"}})
+        AsSent,
+        doc(
+            "The data of a message. Either this, `data_base64` or `message_id` is required.",
+            {"order": {"state": "paid"}},
+        ),
     ] = NOT_SENT
+    data_base64: Base64Sent = NOT_SENT
+    content_type: ContentTypeSent = UNSET
     headers: Annotated[dict[str, str] | None, HEADERS] = None
     key: Annotated[str | None, doc("The key of the message.", "customer-9")] = None
 
@@ -377,14 +386,18 @@ async def try_filter(call: Call) -> FilterTestResponse:
 
 def _message(body: FilterTestBody) -> Entry | str:
     """Return the id of a stored message, or the message to try as it would be stored."""
+    content_type = content_type_given(body.content_type, "")
+    has_data = sent_data(body.data, body.data_base64, "") is not None
     if body.message_id is not None:
-        if body.data or body.headers is not None or body.key is not None:
-            raise invalid("/message_id", "cannot be combined with data, headers or key", code="conflicting_fields")
+        if has_data or (body.headers, body.key, content_type) != (None, None, None):
+            rule = "cannot be combined with data, data_base64, content_type, headers or key"
+            raise invalid("/message_id", rule, code="conflicting_fields")
         return body.message_id
-    if not body.data:
+    if not has_data:
         raise missing_field("/data", "is missing, as is the message_id of a message")
-    content, codec = data_of(body.data)
-    options = MessageOptions(headers=headers.check_headers(body.headers or {}, "/headers"), key=body.key)
+    (content, codec), _ = data_given(body.data, body.data_base64, content_type, "")
+    checked = headers.check_headers(body.headers or {}, "/headers")
+    options = MessageOptions(headers=checked, key=body.key, content_type=content_type)
     return Entry(0, "", 0, codec, content, extra=encode_options(options) or b"")
 
 

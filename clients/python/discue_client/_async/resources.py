@@ -379,6 +379,8 @@ class AsyncListeners:
         filter: Mapping[str, Any] | None | UnsetType = UNSET,
         message_id: str | UnsetType | None = UNSET,
         data: Any = UNSET,
+        data_base64: str | UnsetType | None = UNSET,
+        content_type: str | UnsetType | None = UNSET,
         headers: Mapping[str, str] | None | UnsetType = UNSET,
         key: str | UnsetType | None = UNSET,
     ) -> models.FilterTest:
@@ -387,7 +389,15 @@ class AsyncListeners:
             models.FilterTestResponse,
             "POST",
             path_of("queues", queue, "listeners", listener, "filter-tests"),
-            body=given(filter=filter, message_id=message_id, data=data, headers=headers, key=key),
+            body=given(
+                filter=filter,
+                message_id=message_id,
+                data=data,
+                data_base64=data_base64,
+                content_type=content_type,
+                headers=headers,
+                key=key,
+            ),
         )
         return found.filter_test
 

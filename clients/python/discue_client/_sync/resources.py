@@ -371,6 +371,8 @@ class Listeners:
         filter: Mapping[str, Any] | None | UnsetType = UNSET,
         message_id: str | UnsetType | None = UNSET,
         data: Any = UNSET,
+        data_base64: str | UnsetType | None = UNSET,
+        content_type: str | UnsetType | None = UNSET,
         headers: Mapping[str, str] | None | UnsetType = UNSET,
         key: str | UnsetType | None = UNSET,
     ) -> models.FilterTest:
@@ -379,7 +381,15 @@ class Listeners:
             models.FilterTestResponse,
             "POST",
             path_of("queues", queue, "listeners", listener, "filter-tests"),
-            body=given(filter=filter, message_id=message_id, data=data, headers=headers, key=key),
+            body=given(
+                filter=filter,
+                message_id=message_id,
+                data=data,
+                data_base64=data_base64,
+                content_type=content_type,
+                headers=headers,
+                key=key,
+            ),
         )
         return found.filter_test
 
