@@ -54,7 +54,7 @@ bench: $(DEV)
 
 # One at a time: a cluster beside another one gets faults from the machine that no promise covers.
 torture: $(DEV)
-	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(PYTEST) tests/faults -m torture -n 1 $(ARGS)
+	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(PYTEST) tests/faults tests/cli/user -m torture -n 1 $(ARGS)
 
 fuzz: $(DEV)
 	FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz -n 2 -rP $(ARGS)

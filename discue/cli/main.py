@@ -35,6 +35,7 @@ _USE: Final = (
     _Command("login", "login", "store the URL of a service and an API key"),
     _Command("whoami", "whoami", "show which service and key commands use, and where these come from"),
     _Command("publish", "publish", "publish a message, and print its id"),
+    _Command("listen", "listen", "forward messages of a queue to a server on this machine, signed"),
     _Command("messages", "messages", "list, show and delete messages, and list missed ones"),
     _Command("queues", "queues", "list, show, create, change and delete queues"),
     _Command("listeners", "listeners", "list, show, create, pause, test and delete listeners"),

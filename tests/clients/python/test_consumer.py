@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import json
 import threading
 from collections.abc import Callable
@@ -41,7 +42,7 @@ async def states(client: AsyncDiscue) -> dict[object, tuple[str, int]]:
 
 async def test_handler_gets_each_message_and_a_normal_return_acknowledges_it(async_client: AsyncDiscue) -> None:
     await billing(async_client, *({"id": number} for number in range(50)))
-    consumer = async_client.consume("orders", listener="billing", concurrency=8)
+    consumer = async_client.consume("orders", listener="billing", concurrency=300)
     seen: list[Order] = []
 
     async def handle(delivery: AsyncDelivery) -> None:
@@ -220,7 +221,9 @@ async def test_consumer_survives_an_outage_and_says_so_once(caplog: pytest.LogCa
     assert json.loads(server.requests[-1].body) == {"acknowledge": ["r"]}
 
 
-async def test_missing_listener_and_revoked_key_end_the_consumer(async_client: AsyncDiscue) -> None:
+async def test_missing_listener_and_revoked_key_end_the_consumer(
+    async_client: AsyncDiscue, caplog: pytest.LogCaptureFixture
+) -> None:
     await async_client.queues.create(alias="orders")
 
     async def handle(_: AsyncDelivery) -> None:
@@ -228,6 +231,8 @@ async def test_missing_listener_and_revoked_key_end_the_consumer(async_client: A
 
     with pytest.raises(NotFound):
         await async_client.consume("orders", listener="billing").run(handle)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
     async with served([READ, problem(401)]) as (_, client):
         with pytest.raises(Unauthorized):
             await anext(aiter(client.consume("orders", listener="billing")))

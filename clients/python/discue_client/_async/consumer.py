@@ -6,6 +6,7 @@ import base64
 import logging
 import math
 from collections import deque
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,6 +48,7 @@ _LOST = frozenset({"expired", "settled"})
 _DEFAULT_LEASE = 30
 _LONGEST_DELAY = 86_400
 _MOST_RECEIPTS = 1_000
+_MOST_PULLED = 100
 _TOGETHER_SECONDS = 0.005
 """How long a request waits for others: handlers often end together, and one request then serves all."""
 _POLL_SECONDS = 20
@@ -186,7 +188,9 @@ class AsyncConsumer:
                 self._is_stopping = True
                 await self._wake()
                 for handler in handlers:
-                    await finish(handler, interrupt=True)
+                    # All raise the error that ended the consumer. One of them is enough.
+                    with suppress(DiscueError):
+                        await finish(handler, interrupt=True)
                 raise
 
     async def _handle(self, delivery: AsyncDelivery, handle: Callable[[AsyncDelivery], Awaitable[object]]) -> None:
@@ -236,7 +240,7 @@ class AsyncConsumer:
             try:
                 if not is_prepared:
                     is_prepared = await self._prepare(once)
-                query = {"max": room, "wait": _POLL_SECONDS}
+                query = {"max": min(room, _MOST_PULLED), "wait": _POLL_SECONDS}
                 path = f"{self._path}/messages"
                 found = await once.result(
                     models.PulledMessagesResponse, "GET", path, query=query, extra_time=_POLL_SECONDS

@@ -9,6 +9,7 @@ import base64
 import logging
 import math
 from collections import deque
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,6 +51,7 @@ _LOST = frozenset({"expired", "settled"})
 _DEFAULT_LEASE = 30
 _LONGEST_DELAY = 86_400
 _MOST_RECEIPTS = 1_000
+_MOST_PULLED = 100
 _TOGETHER_SECONDS = 0.005
 """How long a request waits for others: handlers often end together, and one request then serves all."""
 _POLL_SECONDS = 20
@@ -189,7 +191,9 @@ class Consumer:
                 self._is_stopping = True
                 self._wake()
                 for handler in handlers:
-                    finish(handler, interrupt=True)
+                    # All raise the error that ended the consumer. One of them is enough.
+                    with suppress(DiscueError):
+                        finish(handler, interrupt=True)
                 raise
 
     def _handle(self, delivery: Delivery, handle: Callable[[Delivery], object]) -> None:
@@ -239,7 +243,7 @@ class Consumer:
             try:
                 if not is_prepared:
                     is_prepared = self._prepare(once)
-                query = {"max": room, "wait": _POLL_SECONDS}
+                query = {"max": min(room, _MOST_PULLED), "wait": _POLL_SECONDS}
                 path = f"{self._path}/messages"
                 found = once.result(models.PulledMessagesResponse, "GET", path, query=query, extra_time=_POLL_SECONDS)
             except DiscueError as error:

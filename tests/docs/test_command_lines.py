@@ -1,0 +1,28 @@
+"""Commands in pages are commands that exist, with arguments that they take."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from discue.cli.main import command_parser
+
+DOCS = Path(__file__).parents[2] / "docs"
+_BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands_in(page: str) -> list[list[str]]:
+    lines = "".join(_BLOCK.findall(page)).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line.replace("$(", "").replace(")", ""), comments=True) for line in lines]
+    starts = [(each, index) for each in words for index, word in enumerate(each) if word.rpartition("=")[2] == "discue"]
+    return [each[index + 1 :] for each, index in starts]
+
+
+@pytest.mark.parametrize("name", ["commands.md", "listen.md"])
+def test_commands_of_a_page_take_its_arguments(name: str) -> None:
+    found = commands_in((DOCS / name).read_text())
+
+    assert len(found) > 2
+    for arguments in found:
+        command_parser().parse_args(arguments)
