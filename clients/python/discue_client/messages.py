@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -22,20 +23,20 @@ class MessageFields(TypedDict, total=False):
     alias: str | None
     headers: Mapping[str, str] | None
     content_type: str | None
-    delay: float | None
+    delay: float | timedelta | None
     """Earliest time of delivery, in seconds from now."""
-    deliver_at: int | None
+    deliver_at: int | datetime | None
     """Earliest time of delivery, in milliseconds since the epoch."""
-    expires_in: float | None
+    expires_in: float | timedelta | None
     """Latest time of delivery, in seconds from now."""
-    expires_at: int | None
+    expires_at: int | datetime | None
     """Latest time of delivery, in milliseconds since the epoch."""
     retry: RetryBody | Sequence[int] | None
 
 
 def message_fields(data: object, **fields: Unpack[MessageFields]) -> dict[str, Any]:
     """Return the fields of a message as the API takes them."""
-    message: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    message = {name: _number(value) for name, value in fields.items() if value is not None}
     message["data_base64" if isinstance(data, (bytes, bytearray, memoryview)) else "data"] = data
     if "delay" in message:
         # The API counts whole seconds, and never sends early.
@@ -43,3 +44,14 @@ def message_fields(data: object, **fields: Unpack[MessageFields]) -> dict[str, A
     if "expires_in" in message:
         message["expires_at"] = round((time.time() + message.pop("expires_in")) * 1000)
     return message
+
+
+def _number(value: Any) -> Any:
+    """Return a period in seconds and a time in milliseconds, as the API counts them; other values as they are."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"The time {value} has no time zone.")
+        return round(value.timestamp() * 1000)
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from importlib import import_module
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from discue_client.configuration import Configuration, RetryPolicy
+
+_log = logging.getLogger("discue_client")
 
 _KEEP_ALIVE_SECONDS = 15.0
 _SHORTEST_TIMEOUT = 0.001
@@ -115,6 +118,7 @@ class AsyncTransport:
             if pause is None or not (request.repeatable or result.had_no_effect):
                 raise result.error
             may_be_done = may_be_done or not result.had_no_effect
+            _log.info("Trying again in %.1f s: %s", pause, result.error)
             await asyncio.sleep(pause)
 
     async def _attempt(self, request: Request, timeout: float, attempt: int) -> bytes | _Failure:

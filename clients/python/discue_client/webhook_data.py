@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -12,7 +13,7 @@ import msgspec
 from discue_client.errors import DiscueError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 JSON = "application/json"
 STRUCTURED = "application/cloudevents+json"
@@ -32,11 +33,23 @@ class DataInvalid(DiscueError):
 def content_of(body: bytes, headers: Mapping[str, str], data_type: Any) -> tuple[Any, dict[str, str]]:
     """Return the data of a request and the attributes of its CloudEvent, {} if it is none. Raises DataInvalid."""
     content_type = headers.get("content-type", "")
-    try:
+    with _readable():
         if _media_type(content_type) == STRUCTURED:
             return _structured(body, data_type)
         attributes = _binary_attributes(headers) if f"{_PREFIX}specversion" in headers else {}
         return _data(body, content_type, data_type), attributes
+
+
+def data_of(content: bytes, content_type: str, data_type: Any) -> Any:
+    """Return JSON as the type, and text or bytes of other content types. Raises DataInvalid."""
+    with _readable():
+        return _data(content, content_type, data_type)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
     except (ValueError, LookupError, RecursionError, msgspec.MsgspecError) as error:
         raise DataInvalid(f"The data is not acceptable: {one_line(str(error))}") from error
 

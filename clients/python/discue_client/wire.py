@@ -39,6 +39,17 @@ def given(**fields: object) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not UNSET}
 
 
+def encode(body: object) -> bytes:
+    """Encode a body. Raises TypeError for values that have no JSON form."""
+    return msgspec.json.encode(body, enc_hook=_pydantic)
+
+
+def _pydantic(value: Any) -> Any:
+    if hasattr(value, "model_dump_json"):
+        return msgspec.Raw(value.model_dump_json().encode())
+    raise TypeError(f"{type(value).__name__} has no JSON form: publish its fields, or bytes")
+
+
 _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
 
 

@@ -6,11 +6,13 @@ import gc
 import json
 import threading
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from discue_client import AsyncDiscue, Discue, NotFound, Reject, Retry, Unauthorized
+from discue_client import AsyncDiscue, DataInvalid, Discue, NotFound, Reject, Retry, Unauthorized
 from discue_client._async.consumer import AsyncConsumer, AsyncDelivery
 from discue_client._sync.consumer import Delivery
 from tests.clients.python.test_publisher import served
@@ -161,6 +163,40 @@ async def test_lease_is_extended_while_the_handler_runs(
     assert await states(async_client) == {"slow": ("acknowledged", 1)}
 
 
+async def test_deliveries_that_are_not_entered_are_pointed_out(
+    async_client: AsyncDiscue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await billing(async_client, "a", lease_seconds=1)
+    async with async_client.consume("orders", listener="billing") as consumer:
+        extended = extensions(consumer, monkeypatch)
+        delivery = await anext(aiter(consumer))
+        await extended.acquire()
+
+    assert repr(delivery) == f"AsyncDelivery(id={delivery.id!r}, key=None, attempt=1)"
+    assert "Messages that wait to be entered: 1. Process each in `with delivery:`." in caplog.text
+    assert await states(async_client) == {"a": ("pending", 0)}
+
+
+class Priced(BaseModel):
+    price: Decimal
+
+
+async def test_pydantic_models_are_published_and_consumed(async_client: AsyncDiscue) -> None:
+    await billing(async_client, Priced(price=Decimal("1.10")), "text")
+    seen: list[object] = []
+    async with async_client.consume("orders", listener="billing") as consumer:
+        async for delivery in consumer:
+            async with delivery:
+                try:
+                    seen.append(delivery.data_as(Priced))
+                except DataInvalid as error:
+                    seen.append(str(error))
+                    break
+
+    assert seen[0] == Priced(price=Decimal("1.10"))
+    assert str(seen[1]).startswith("The data is not acceptable: 1 validation error for Priced")
+
+
 def pulled(*receipts: str) -> bytes:
     fields = {"stored_at": 1, "data": "x", "content_type": "text/plain", "attempt": 1, "leased_until": 1}
     return response(200, json.dumps({"messages": [{"id": each, "receipt": each, **fields} for each in receipts]}))
@@ -236,6 +272,8 @@ async def test_missing_listener_and_revoked_key_end_the_consumer(
     async with served([READ, problem(401)]) as (_, client):
         with pytest.raises(Unauthorized):
             await anext(aiter(client.consume("orders", listener="billing")))
+    gc.collect()
+    assert caplog.messages == [], "the error is raised once, and nobody waits for another one"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -74,6 +75,16 @@ async def test_creation_is_sent_again_with_the_same_idempotency_key_and_body(hal
     assert len(server.requests) == 4
     assert len(set(keys(server))) == 1
     assert {request.body for request in server.requests} == {b'{"data":{"n":1}}'}
+
+
+@both
+async def test_retry_is_logged_with_its_reason(half: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "discue_client")
+    async with ScriptedServer([[READ, problem(503, "retry-after: 0"), CLOSE], [READ, STORED]]) as server:
+        await called(half, server, publish)
+
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "discue_client"]
+    assert re.fullmatch(r"Trying again in 0\.[01] s: POST /queues/orders/messages: 503: T", line)
 
 
 @both

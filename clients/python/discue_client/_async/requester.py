@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-import msgspec
 from msgspec import UNSET
 
 from discue_client import wire
@@ -54,7 +53,7 @@ class AsyncRequester:
         sent again only if it cannot have had an effect. The service may take `extra_time` seconds longer than usual to
         respond.
         """
-        content = None if body is UNSET else msgspec.json.encode(body)
+        content = None if body is UNSET else wire.encode(body)
         fields = dict(headers or {})
         if content is not None:
             fields["content-type"] = "application/json"

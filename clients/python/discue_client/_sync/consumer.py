@@ -11,9 +11,7 @@ import math
 from collections import deque
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from discue_client import models
 from discue_client._sync.waiting import Condition, Lock, cancel_request, finish, soon, start, wait
@@ -29,6 +27,7 @@ from discue_client.errors import (
     ValidationFailed,
 )
 from discue_client.responses import Reject, Retry
+from discue_client.webhook_data import data_of
 from discue_client.wire import path_of
 
 if TYPE_CHECKING:
@@ -79,14 +78,13 @@ class Delivery:
         self.is_lost = False
         """Whether the lease was lost. Another consumer may have got the message."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id!r}, key={self.key!r}, attempt={self.attempt})"
+
     @property
     def data(self) -> Any:
         """The data: the value of its JSON if its content type says that it is JSON, else text, or bytes."""
-        message = self.message
-        essence = message.content_type.partition(";")[0].strip().lower()
-        if essence == "application/json" or essence.endswith("+json"):
-            return msgspec.json.decode(self.body)
-        return message.data if message.data_base64 is None else self.body
+        return self.data_as(Any)
 
     @property
     def body(self) -> bytes:
@@ -94,9 +92,15 @@ class Delivery:
         message = self.message
         return (message.data or "").encode() if message.data_base64 is None else base64.b64decode(message.data_base64)
 
-    def data_as(self, type_: type[T]) -> T:
-        """Decode the data, which is JSON, as a dataclass or another type. Raises msgspec.ValidationError."""
-        return msgspec.json.decode(self.body, type=type_)
+    @overload
+    def data_as(self, data_type: type[T]) -> T: ...
+
+    @overload
+    def data_as(self, data_type: Any) -> Any: ...
+
+    def data_as(self, data_type: Any) -> Any:
+        """Decode the data as a Pydantic model, a dataclass, or any type that msgspec knows. Raises DataInvalid."""
+        return data_of(self.body, self.message.content_type, data_type)
 
     def __enter__(self) -> Self:
         self.is_started = True
@@ -195,6 +199,8 @@ class Consumer:
                     with suppress(DiscueError):
                         finish(handler, interrupt=True)
                 raise
+        if self._failure is not None:
+            raise self._failure
 
     def _handle(self, delivery: Delivery, handle: Callable[[Delivery], object]) -> None:
         try:
@@ -204,13 +210,15 @@ class Consumer:
             _log.exception("The handler of message %s failed: the message is rejected.", delivery.id)
 
     def __iter__(self) -> Iterator[Delivery]:
-        if self._workers:
-            while (delivery := self._next()) is not None:
-                yield delivery
-        else:
+        if not self._workers:
             with self:
-                while (delivery := self._next()) is not None:
-                    yield delivery
+                for each in self:
+                    yield each
+            return
+        while (delivery := self._next()) is not None:
+            yield delivery
+        if self._failure is not None:
+            raise self._failure
 
     def end(self, delivery: Delivery, action: str, delay: int = 0) -> None:
         """Settle a delivery, in the background."""
@@ -233,8 +241,6 @@ class Consumer:
         with self._lock:
             while not (self._ready or self._is_stopping):
                 wait(self._arrived)
-            if self._failure is not None:
-                raise self._failure
             return None if self._is_stopping else self._ready.popleft()
 
     def _pull(self) -> None:
@@ -304,6 +310,8 @@ class Consumer:
 
     def _extend(self) -> None:
         while (due := self._due()) is not None:
+            if due and not self._ready and not any(each.is_started for each in self._held.values()):
+                _log.warning("Messages that wait to be entered: %d. Process each in `with delivery:`.", len(self._held))
             if due:
                 self._extend_now(due)
 

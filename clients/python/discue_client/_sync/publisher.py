@@ -115,7 +115,7 @@ class Publisher:
 
     def submit(self, data: object, **fields: Unpack[MessageFields]) -> Future[str]:
         """Like `publish`, but return a future of the id as soon as there is room for the message."""
-        content = msgspec.json.encode(message_fields(data, **fields))
+        content = wire.encode(message_fields(data, **fields))
         with self._changed:
             while self._is_open and self._waiting and self._bytes + len(content) > self._max_bytes * _WAITING_BATCHES:
                 wait(self._changed)
