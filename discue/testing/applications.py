@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +24,7 @@ Application = AsgiApplication | WsgiApplication
 _SERVER = ("testserver", 80)
 _CLIENT = ("127.0.0.1", 50_000)
 _PARAMETERS_OF_ASGI = 3
+_END_SECONDS = 0.2
 
 _logger = logging.getLogger("discue.testing")
 
@@ -66,8 +67,9 @@ class ApplicationEndpoint:
         return future
 
     def abandon(self) -> None:
-        """Stop waiting for calls that have not returned."""
-        for future in tuple(self._running):
+        """Cancel the calls that do not return within a moment: a test may end in the middle of one."""
+        _, hanging = wait(tuple(self._running), _END_SECONDS)
+        for future in hanging:
             future.cancel()
 
     async def _call_asgi(self, received: Received) -> Reply:

@@ -102,11 +102,12 @@ class MovableApplication:
         body = msgspec.json.decode(content, type=AdvanceBody)
         if body.by is not None and body.to is not None:
             raise ValueError("Send either `by` or `to`, not both.")
-        instant = body.to if body.by is None else self._timeline.now + milliseconds_of(body.by)
-        if instant is None:
-            await self._timeline.advance_to_next(lambda: body.held, body.seconds)
+        if body.by is not None:
+            await self._timeline.advance_by(milliseconds_of(body.by), lambda: body.held, body.seconds)
+        elif body.to is not None:
+            await self._timeline.advance_to(body.to, lambda: body.held, body.seconds)
         else:
-            await self._timeline.advance_to(instant, lambda: body.held, body.seconds)
+            await self._timeline.advance_to_next(lambda: body.held, body.seconds)
         return self._state(body.held)
 
     async def _clock(self, content: bytes) -> ClockResponse:

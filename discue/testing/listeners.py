@@ -67,6 +67,14 @@ class KitListener:
         if found != list(data):
             self._fail(f"expected {list(data)!r} in this order, got {found!r}")
 
+    def assert_acknowledged(self, count: int | None = None) -> None:
+        """Fail unless the listener has acknowledged so many messages; without a count, at least one."""
+        __tracebackhide__ = True
+        found = len({attempt.message_id for attempt in self.attempts if attempt.state == "acknowledged"})
+        if found != count if count is not None else not found:
+            wanted = "an" if count is None else str(count)
+            self._fail(f"expected {wanted} acknowledged message{'' if count in {None, 1} else 's'}, got {found}")
+
     def _is_meant(self, event: Event[Any], data: Any, key: Any) -> bool:
         if data is not ANYTHING and event.data != data:
             return False

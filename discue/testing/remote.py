@@ -41,6 +41,9 @@ class RemoteServer:
         await self._ask("settle", seconds=seconds, held=list(held()))
 
     async def advance_by(self, milliseconds: int, held: Held) -> None:
+        # Counted from the end of what is in flight, as `Timeline.advance_by` does.
+        now = await self.now()
+        await self.advance_to(now, held)
         await self.advance_to(await self.now() + milliseconds, held)
 
     async def advance_to(self, instant: int, held: Held) -> None:

@@ -101,6 +101,11 @@ class Timeline:
                 raise StillWorking
             await asyncio.sleep(_PAUSE_SECONDS)
 
+    async def advance_by(self, milliseconds: int, but: Held = tuple, seconds: float = SETTLE_SECONDS) -> None:
+        """Move the clock by so much, counted from the end of what is in flight: see `advance_to`."""
+        await self.settle(seconds, but)
+        await self.advance_to(self._clock.now() + milliseconds, but, seconds)
+
     async def advance_to(self, instant: int, but: Held = tuple, seconds: float = SETTLE_SECONDS) -> None:
         """Move the clock to a time in milliseconds since the epoch.
 
@@ -258,8 +263,9 @@ class InProcessServer:
         await self.running.timeline.advance_to(instant, held)
 
     async def advance_by(self, milliseconds: int, held: Held) -> None:
-        """Move the clock by so much: see `Timeline.advance_to`."""
-        await self.advance_to(self.running.timeline.now + milliseconds, held)
+        """See `Timeline.advance_by`."""
+        self.is_moved = True
+        await self.running.timeline.advance_by(milliseconds, held)
 
     async def advance_to_next(self, held: Held) -> None:
         """See `Timeline.advance_to_next`."""
