@@ -14,11 +14,14 @@ import msgspec
 
 from benchmarks.body import MESSAGE, single
 from benchmarks.cpu import memory
-from discue_client import AsyncDiscue
+from discue_client import AsyncDiscue, Discue
 
 _TASKS = 64
 _ROUNDS = 7
 _CONCURRENCY = 50
+_BATCHED = 10_240
+_SINGLE = 1_280
+"""Numbers of publishes that must leave nothing behind."""
 
 Publish = Callable[[], Awaitable[object]]
 
@@ -28,6 +31,8 @@ class Found(msgspec.Struct):
 
     overhead: float
     """Time of a publish with the client, as a multiple of a bare request with the same body."""
+    sync_overhead: float
+    """Time of a publish with the sync client, as a multiple of a bare request of `httpx2.Client`."""
     batched: float
     """Rate of a publisher, as a multiple of single publishes by as many tasks."""
     batched_rate: float
@@ -60,12 +65,37 @@ async def _measure(url: str, key: str, count: int) -> Found:
             await _rate(lambda: publisher.publish(data), count // 4)
             batched = await _rate(lambda: publisher.publish(data), count)
             before, files = memory(os.getpid()).resident, _files()
-            for _ in range(5):
-                await _rate(lambda: publisher.publish(data), count)
-            leaked = (memory(os.getpid()).resident - before) / (5 * _TASKS * count)
+            await _rate(lambda: publisher.publish(data), _BATCHED // _TASKS)
+            await _rate(publish, _SINGLE // _TASKS)
+            leaked = (memory(os.getpid()).resident - before) / (_BATCHED + _SINGLE)
             leaked_files = _files() - files
         rate, cpu_us = await _consume(client, data, _TASKS * count)
-    return Found(median(ratios), batched / alone, batched, rate, cpu_us, leaked, leaked_files)
+    sync_overhead = await asyncio.to_thread(_sync_overhead, url, key, count)
+    return Found(median(ratios), sync_overhead, batched / alone, batched, rate, cpu_us, leaked, leaked_files)
+
+
+def _sync_overhead(url: str, key: str, count: int) -> float:
+    data = msgspec.json.decode(MESSAGE)
+    headers = {"x-api-key": key, "content-type": "application/json"}
+
+    def seconds(send: Callable[[], object]) -> float:
+        started_at = time.perf_counter()
+        for _ in range(count):
+            send()
+        return time.perf_counter() - started_at
+
+    with Discue(url, key) as client, httpx2.Client() as bare:
+
+        def request() -> None:
+            own = {**headers, "idempotency-key": os.urandom(16).hex()}
+            bare.post(f"{url}/queues/python/messages", content=single(MESSAGE), headers=own).raise_for_status()
+
+        def publish() -> None:
+            client.publish("python", data)
+
+        seconds(request)
+        seconds(publish)
+        return median(1 / seconds(request) * seconds(publish) for _ in range(_ROUNDS))
 
 
 async def _seconds(publish: Publish, count: int) -> float:
