@@ -1,5 +1,6 @@
 """The data of messages in requests and responses: `data` or `data_base64`, and its `content_type`."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -31,6 +32,10 @@ BASE64: Final = doc(
 )
 _SHOWN_BASE64: Final = doc("The data, if it was sent as `data_base64`.", "iVBORw0KGgo=", **_BASE64_TEXT)
 _SHOWN_TYPE: Final = doc("The media type of the data, if it was published with one.", "application/xml")
+
+EITHER_DATA: Final[Mapping[str, Mapping[str, Any]]] = {"data": {}, "data_base64": {"type": "string"}}
+"""The fields of which a body has exactly one, each with the schema of a value that counts as sent: null counts as data,
+and not as base64."""
 
 Base64Sent: TypeAlias = Annotated[AsSent, BASE64]
 ContentTypeSent: TypeAlias = Annotated[Text, CONTENT_TYPE]

@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -266,8 +267,8 @@ class Route(msgspec.Struct, frozen=True):
     """Fields of the body that this route needs although their type makes them optional."""
     required_unless: tuple[str, str] | None = None
     """A field and a value of it with which the `required` fields are forbidden."""
-    required_either: tuple[str, ...] = ()
-    """Fields of the body of which this route needs exactly one."""
+    required_either: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    """Fields of the body of which this route needs exactly one, each with the schema of a value that counts as sent."""
     example: Mapping[str, Any] | None = None
     """A body that works as it is, unless the example of the body's struct does."""
 

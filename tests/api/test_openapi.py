@@ -111,6 +111,27 @@ def test_a_body_may_be_left_out_where_an_empty_one_fits(operation: Mapping[str, 
         assert body["required"] != validator(body["content"][JSON]["schema"]).is_valid({})
 
 
+@pytest.mark.parametrize("component", ["MessageBody", "NewSchedule"])
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        ({}, 400),
+        ({"data": None}, 200),
+        ({"data_base64": None}, 400),
+        ({"data_base64": "AA=="}, 200),
+        ({"data": 1, "data_base64": None}, 200),
+        ({"data": 1, "data_base64": "AA=="}, 422),
+    ],
+    ids=str,
+)
+def test_description_of_data_agrees_with_the_service(
+    cast: Cast, component: str, data: dict[str, Any], status: int
+) -> None:
+    path, fields = ("messages", data) if component == "MessageBody" else ("schedules", {"cron": "@daily", **data})
+    assert cast.alice.post(f"/queues/{cast.queue()}/{path}", json=fields).status_code == status
+    assert validator({"$ref": f"#/components/schemas/{component}"}).is_valid(fields) is (status == 200)
+
+
 def test_every_list_describes_its_items() -> None:
     fields = {name: schema.get("properties", {}) for name, schema in SCHEMAS.items()}
     assert [name for name, of_fields in fields.items() if any(map(_is_vague, _all_in(of_fields)))] == []

@@ -51,7 +51,7 @@ _NOT_A_FAULT = ("2xx", "3xx", "4xx")
 
 
 def _is_refused_as_a_whole(case: AnyCase) -> bool:
-    """Whether parameters do not go together that are good one by one, name a listener that is none, or are no tags.
+    """Whether parameters do not go together that are good one by one, name no listener or queue, or are no tags.
 
     (The fuzzer takes `0` for an entity tag.) What `PUT` on an alias creates may need more fields than a change.
     """
@@ -62,7 +62,7 @@ def _is_refused_as_a_whole(case: AnyCase) -> bool:
     return (
         (case.method.upper() == "PUT" and bool(named))
         or ({"alias", "name"} <= query.keys() and query["alias"] != query["name"])
-        or bool({"state", "listener"} & query.keys())
+        or bool({"state", "listener", "queue"} & query.keys())
         or "page" in query
         or not all(re.search(_TAGS, tag) for tag in tags)
     )

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -54,11 +55,14 @@ def components_of(kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Schema]:
 
 
 def with_required(
-    schema: Schema, names: Sequence[str], unless: tuple[str, str] | None = None, either: Sequence[str] = ()
+    schema: Schema,
+    names: Sequence[str],
+    unless: tuple[str, str] | None = None,
+    either: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Schema:
     """Require more fields of an object, and one of `either`; with `unless`, forbid them if a field has a value."""
     if either:
-        schema = {**schema, "oneOf": [{"required": [name]} for name in either]}
+        schema = {**schema, "oneOf": _one_of(either)}
     if unless is not None:
         name, value = unless
         other = {"required": [name], "properties": {name: {"const": value}}}
@@ -128,9 +132,14 @@ def _struct_schema(kind: type[msgspec.Struct]) -> Schema:
         "additionalProperties": False,
         "required": [field.encode_name for field in fields if _is_always_there(kind, field)],
         "properties": {field.encode_name: _schema(field.type) for field in fields},
-        "oneOf": [{"required": [name], "properties": {name: dict(value)}} for name, value in one_of.items()],
+        "oneOf": _one_of(one_of),
     }
     return {name: value for name, value in schema.items() if value not in ("", [])}
+
+
+def _one_of(fields: Mapping[str, Mapping[str, Any]]) -> list[Schema]:
+    """Require exactly one of some fields, each with a value that counts as sent."""
+    return [{"required": [name], "properties": {name: dict(value)}} for name, value in fields.items()]
 
 
 def _fields(kind: type[msgspec.Struct]) -> tuple[types.Field, ...]:

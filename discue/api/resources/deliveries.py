@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
 from discue.api.delivery_options import HEADERS, filter_given, filter_sent_doc
-from discue.api.message_data import Base64Sent, ContentTypeSent, content_type_given, data_given, sent_data
+from discue.api.message_data import EITHER_DATA, Base64Sent, ContentTypeSent, content_type_given, data_given, sent_data
 from discue.api.pagination import DELIVERY_PAGES, LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES, paged
 from discue.api.route import GET, POST, Call, Needs, Route
 from discue.api.structs import EXAMPLE_IDS, LISTENER_ID, NOT_SENT, ApiResponse, AsSent, Body, doc, id_doc, instant_doc
@@ -288,11 +288,7 @@ class FilterTestBody(Body, kw_only=True):
 
     example: ClassVar = {"filter": {"data": {"order.state": ["paid"]}}, "data": {"order": {"state": "paid"}}}
     opaque_fields = ("filter", "data", "data_base64")
-    exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "message_id": {"type": "string"},
-        "data": {},
-        "data_base64": {"type": "string"},
-    }
+    exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {"message_id": {"type": "string"}, **EITHER_DATA}
 
     filter: Annotated[AsSent, filter_sent_doc("The filter to try. Default: the listener's.")] = NOT_SENT
     message_id: Annotated[str | None, doc("The id of a stored message of the queue.", EXAMPLE_IDS["message_id"])] = None

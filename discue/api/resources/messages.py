@@ -21,6 +21,7 @@ from discue.api.delivery_options import (
     retry_view,
 )
 from discue.api.message_data import (
+    EITHER_DATA,
     Base64Sent,
     Base64Shown,
     ContentTypeSent,
@@ -106,7 +107,7 @@ class MessageBody(NamedBody, kw_only=True):
 
     example: ClassVar = {"data": {"order": 17, "state": "paid"}}
     opaque_fields = ("data", "data_base64")
-    exactly_one: ClassVar = {"data": {}, "data_base64": {"type": "string"}}
+    exactly_one: ClassVar = EITHER_DATA
 
     data: Annotated[AsSent, DATA] = NOT_SENT
     data_base64: Base64Sent = NOT_SENT

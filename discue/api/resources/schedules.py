@@ -18,6 +18,7 @@ from discue.api.delivery_options import (
 )
 from discue.api.idempotency import created
 from discue.api.message_data import (
+    EITHER_DATA,
     Base64Sent,
     Base64Shown,
     ContentTypeSent,
@@ -318,7 +319,7 @@ ROUTES = (
         codes=("limit_reached", "system_queue_read_only", *_OF_BODY),
         limit=_BODY_BYTES,
         required=("cron",),
-        required_either=("data", "data_base64"),
+        required_either=EITHER_DATA,
     ),
     Route(GET, _ITEM, get, _READ),
     Route(
