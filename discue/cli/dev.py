@@ -15,6 +15,7 @@ import uvloop
 
 from discue import __version__
 from discue.api.body import BodyReader
+from discue.api.guides.layout import ICON, ICON_TYPE
 from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
 from discue.api.structs import base_url, links_of
 from discue.auth.control_plane_cache import KeyRejected
@@ -45,6 +46,8 @@ from discue.store.pagination import Selection
 _QUEUE_ALIAS: Final = "demo"
 _LISTENER_ALIAS: Final = "inbox"
 _INBOX_PATH: Final = "/inbox"
+_ICON_PATH: Final = "/favicon.ico"
+_ICON_HEADERS: Final = (("content-type", ICON_TYPE), ("cache-control", "public, max-age=86400"))
 
 
 def _kept_key(control: ControlContext, path: Path) -> str:
@@ -129,7 +132,10 @@ class ReceivedRequest(msgspec.Struct, frozen=True):
 
 
 class Inbox:
-    """Handles requests to `/inbox`, and passes all others to the application."""
+    """Handles requests to `/inbox`, and passes all others to the application.
+
+    Browsers that show JSON ask for an icon, which it has, too.
+    """
 
     def __init__(
         self,
@@ -147,6 +153,9 @@ class Inbox:
         self._bodies = BodyReader(deadline_seconds=_BODY_SECONDS, max_bytes=_WAITING_BYTES)
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
+        if scope.path == _ICON_PATH and scope.method == "GET":
+            exchange.response_bytes(200, list(_ICON_HEADERS), ICON)
+            return
         if scope.path != _INBOX_PATH:
             await self._application.__rsgi__(scope, exchange)
             return

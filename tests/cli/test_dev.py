@@ -68,10 +68,13 @@ def test_printed_links_lead_to_pages(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
         links = re.findall(r"^(Documentation|Quickstart|Inbox): +(http://\S+)$", server.out.text, re.MULTILINE)
         pages = {name: request("GET", link) for name, link in links}
+        icon = request("GET", f"{place(server)}/favicon.ico")
 
     assert list(pages) == ["Documentation", "Quickstart", "Inbox"]
     assert {page.status_code for page in pages.values()} == {200}
     assert "<title>Quickstart" in pages["Quickstart"].text
+    assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")
+    assert icon.headers["cache-control"] == "public, max-age=86400"
 
 
 def test_commands_in_the_directory_of_dev_use_its_database(tmp_path: Path) -> None:

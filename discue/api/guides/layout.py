@@ -21,6 +21,11 @@ _FILES: Final = files("discue.api.guides")
 _STYLE: Final = _FILES.joinpath("page.css").read_text("utf-8")
 _SCRIPT: Final = _FILES.joinpath("page.js").read_text("utf-8")
 
+ICON: Final = _FILES.joinpath("icon.svg").read_bytes()
+ICON_TYPE: Final = "image/svg+xml"
+# Within the page, so that browsers do not ask the service for /favicon.ico.
+_ICON_URL: Final = f"data:{ICON_TYPE};base64,{base64.b64encode(ICON).decode()}"
+
 
 def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
@@ -29,7 +34,7 @@ def _digest(text: str) -> str:
 # The policy allows this style and this script by their hashes, so that nothing that gets into a page can add another.
 _POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{_digest(_STYLE)}'; script-src 'sha256-{_digest(_SCRIPT)}'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 SECURITY_HEADERS: Final = (
@@ -37,7 +42,7 @@ SECURITY_HEADERS: Final = (
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
 )
-"""Allow the inline style and script, and requests of the script to this service; nothing else, from nowhere else."""
+"""Allow the inline style, script and icon, and requests of the script to this service; nothing else from anywhere."""
 
 
 class ContentsEntry(NamedTuple):
@@ -85,7 +90,8 @@ def page(title: str, body: str, *, path: str, contents: Sequence[Group] = (), wi
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{text(name)}</title><style>{_STYLE}</style></head><body>"
+        f'<title>{text(name)}</title><link rel="icon" href="{_ICON_URL}">'
+        f"<style>{_STYLE}</style></head><body>"
         '<a class="skip" href="#main">Skip to the page</a>'
         '<header><button popovertarget="contents">Contents</button>'
         f'<a class="home" href="{relative(ROOT, path)}">discue <span class="soft">{text(__version__)}</span></a>'
