@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Literal
 
-from discue.cli.output import DIM, GREEN, RED, clock_time, coloured, excerpt, note, printable
+from discue.cli.output import DIM, GREEN, RED, clock_time, coloured, excerpt, printable
 from discue.cli.user.listening.forwarding import Forwarded
+from discue.cli.user.listening.screen import Screen
 
 Style = Literal["lines", "json", "quiet"]
 
@@ -17,29 +17,25 @@ _RESPONSE_SHOWN: Final = 100
 _KEY_SHOWN: Final = 24
 
 
-def printer(style: Style) -> Callable[[Forwarded], None]:
-    """Return what prints a request and its outcome. `quiet` prints only those that the local server refused."""
+def printer(style: Style, screen: Screen) -> Callable[[Forwarded], None]:
+    """Return a function that prints a request and its outcome. `quiet` prints only refused ones, as notes."""
     if style == "json":
-        return lambda forwarded: _write(json_line(forwarded))
+        return lambda forwarded: screen.line(json_line(forwarded))
     if style == "quiet":
-        return lambda forwarded: None if forwarded.outcome.acknowledged else note(line_of(forwarded))
-    return lambda forwarded: _write(line_of(forwarded))
-
-
-def _write(line: str) -> None:
-    # One write per line: readers of a pipe see each line as soon as it is there.
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+        return lambda forwarded: None if forwarded.outcome.acknowledged else screen.note(line_of(forwarded))
+    return lambda forwarded: screen.line(line_of(forwarded))
 
 
 def line_of(forwarded: Forwarded) -> str:
     """Return time, id, queue, attempt and key of a message, then the outcome, its duration and size."""
     message, outcome = forwarded.message, forwarded.outcome
     attempt = f" attempt {message.attempt}" if message.attempt > 1 else ""
+    attempt = " again" if forwarded.is_repeated else attempt
     key = f" key {excerpt(message.key, _KEY_SHOWN)}" if message.key else ""
     result = coloured(_result(forwarded), GREEN if outcome.acknowledged else RED)
+    queue = printable(forwarded.source.queue)
     line = (
-        f"{coloured(clock_time(forwarded.at), DIM)} {message.id} {printable(forwarded.queue)}{attempt}{printable(key)}"
+        f"{coloured(clock_time(forwarded.at), DIM)} {message.id} {queue}{attempt}{printable(key)}"
         f"  {result}  {outcome.duration_ms} ms  {len(message.body):,} bytes"
     )
     return line if outcome.acknowledged else f"{line}  {printable(_reason(forwarded))}".rstrip()
@@ -67,7 +63,7 @@ def json_line(forwarded: Forwarded) -> str:
     message, outcome = forwarded.message, forwarded.outcome
     shown = {
         "at": round(forwarded.at * 1_000),
-        "queue": forwarded.queue,
+        "queue": forwarded.source.queue,
         "message_id": message.id,
         "key": message.key,
         "attempt": message.attempt,

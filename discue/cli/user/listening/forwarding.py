@@ -47,14 +47,25 @@ class Forwardable(NamedTuple):
         return cls(message.id, body, message.content_type, message.key, message.headers or {}, message.attempt)
 
 
+class QueueListener(NamedTuple):
+    """The queue and the listener that a request names."""
+
+    queue: str
+    """Alias of the queue."""
+    queue_id: str
+    listener_id: str
+
+
 class Forwarded(NamedTuple):
     """A request to the local server, and its outcome."""
 
     at: float
     """Seconds since the epoch."""
-    queue: str
+    source: QueueListener
     message: Forwardable
     outcome: Outcome
+    is_repeated: bool
+    """Whether somebody asked for it: it is no attempt to deliver the message."""
 
 
 class Stopped(Exception):
@@ -95,9 +106,9 @@ class Forwarder:
         self._is_present.set()
         self._is_stopped = asyncio.Event()
 
-    async def forward(self, queue: str, queue_id: str, listener_id: str, message: Forwardable) -> Outcome:
+    async def forward(self, source: QueueListener, message: Forwardable, *, is_repeated: bool = False) -> Outcome:
         """Send a message once, as soon as the local server is there, and return the outcome. Raises Stopped."""
-        request = self._request(queue_id, listener_id, message)
+        request = self._request(source, message)
         while True:
             await self._is_present.wait()
             if self._is_stopped.is_set():
@@ -109,7 +120,7 @@ class Forwarder:
                     # Another message tries already.
                     continue
                 sent_at, outcome = await self._until_present(request, outcome)
-            self._show(Forwarded(sent_at, queue, message, outcome))
+            self._show(Forwarded(sent_at, source, message, outcome, is_repeated))
             return outcome
 
     def stop(self) -> None:
@@ -155,15 +166,15 @@ class Forwarder:
         self._sender.send(request, done)
         return await outcome
 
-    def _request(self, queue_id: str, listener_id: str, message: Forwardable) -> AttemptRequest:
+    def _request(self, source: QueueListener, message: Forwardable) -> AttemptRequest:
         return AttemptRequest(
             target=self._target,
             message_id=message.id,
             codec=message.codec,
             body=message.body,
             keys=self._signing.keys,
-            queue_id=queue_id,
-            listener_id=listener_id,
+            queue_id=source.queue_id,
+            listener_id=source.listener_id,
             number=message.attempt,
             headers=tuple({**message.headers, **self._headers}.items()),
             timeout_ms=self._timeout_ms,

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import signal
 import ssl
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,8 @@ from discue.cli.output import excerpt, note, say
 from discue.cli.user.command import UsageInvalid, connect_async
 from discue.cli.user.listening.attempts import printer
 from discue.cli.user.listening.forwarding import Forwarded, Forwarder
+from discue.cli.user.listening.keyboard import Keyboard, has_keyboard
+from discue.cli.user.listening.screen import Screen
 from discue.cli.user.listening.session import Counts, Plan, Session
 from discue.cli.user.listening.target import Signing, local_target, signing_of
 
@@ -60,11 +63,15 @@ async def _listen(
     signing, context = security
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     counts = Counts(plan.count, ended.set)
-    show = printer(arguments.output)
+    keyboard: Keyboard | None = None
+    screen = Screen(has_status=has_keyboard(arguments.output))
+    show = printer(arguments.output, screen)
 
     def shown(forwarded: Forwarded) -> None:
         show(forwarded)
         counts.add(forwarded)
+        if keyboard is not None:
+            keyboard.add(forwarded)
 
     forwarder = Forwarder(
         target,
@@ -73,19 +80,22 @@ async def _listen(
         timeout_seconds=arguments.timeout,
         ssl_context=context,
         show=shown,
-        note=note,
+        note=screen.note,
     )
+    if has_keyboard(arguments.output):
+        keyboard = Keyboard(screen, forwarder, ended.set)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
-    with _NotesOfClient():
+    with _NotesOfClient(screen):
         async with connect_async(arguments, deadline=_DEADLINE_SECONDS) as client:
             if arguments.all:
                 plan = replace(plan, queues=await _all_queues(client))
-            session = Session(client, plan, forwarder, counts)
+            session = Session(client, plan, forwarder, counts=counts, note=screen.note)
             try:
                 await session.open()
                 _say_start(session, plan, target, signing)
-                await _run(session, ended, plan)
+                with keyboard.reading() if keyboard else nullcontext():
+                    await _run(session, ended, plan)
             finally:
                 await forwarder.close()
                 is_removed = plan.keep or await session.remove()
@@ -134,12 +144,13 @@ def _is_success(plan: Plan, counts: Counts) -> bool:
 class _NotesOfClient(logging.Handler):
     """Shows warnings of the client, such as that the service is away, as notes. Use it as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, screen: Screen) -> None:
         super().__init__(logging.INFO)
+        self._screen = screen
         self._logger = logging.getLogger("discue_client")
 
     def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
+        self._screen.note(record.getMessage())
 
     def __enter__(self) -> None:
         self._kept = self._logger.level, self._logger.propagate

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from discue.cli.output import note
 from discue.cli.user.command import CommandFailed, explain
 from discue.cli.user.listening.earlier import EarlierMessage, earlier_messages
-from discue.cli.user.listening.forwarding import Forwardable, Forwarded, Forwarder, Stopped
+from discue.cli.user.listening.forwarding import Forwardable, Forwarded, Forwarder, QueueListener, Stopped
 from discue.domain.attempts import Outcome
 from discue_client import NotFound, Reject, Retry
 from discue_client.errors import DiscueError
@@ -83,6 +82,8 @@ class Counts:
         return True
 
     def add(self, forwarded: Forwarded) -> None:
+        if forwarded.is_repeated:
+            return
         if forwarded.outcome.acknowledged:
             self.accepted += 1
         else:
@@ -99,11 +100,14 @@ class Counts:
 class Session:
     """Forwards the messages of some queues until it is stopped."""
 
-    def __init__(self, client: AsyncDiscue, plan: Plan, forwarder: Forwarder, counts: Counts) -> None:
+    def __init__(
+        self, client: AsyncDiscue, plan: Plan, forwarder: Forwarder, *, counts: Counts, note: Callable[[str], None]
+    ) -> None:
         self._client = client
         self._plan = plan
         self._forwarder = forwarder
         self._counts = counts
+        self._note = note
         self._consumers: list[AsyncConsumer] = []
         self._is_stopping = False
         self._from_before: set[str] = set()
@@ -164,14 +168,14 @@ class Session:
                 continue
             except DiscueError as error:
                 is_done = False
-                note(
+                self._note(
                     f"The listener {listener.alias} of the queue {queue} is still there: {explain(error)} Messages "
                     "wait for it. Run the same command again to go on, or `discue listeners delete "
                     f"{queue} {listener.alias}`."
                 )
                 continue
             if waiting:
-                note(f"{queue}: {waiting} messages were waiting. `--since 1h` forwards those of the past hour again.")
+                self._note(f"{queue}: {waiting} messages were waiting. `--since 1h` forwards the past hour again.")
         return is_done
 
     async def _follow(self, opened: Opened) -> None:
@@ -201,7 +205,8 @@ class Session:
             raise Reject
 
     async def _forward(self, opened: Opened, message: Forwardable) -> Outcome:
-        return await self._forwarder.forward(opened.queue, opened.listener.queue_id, opened.listener.id, message)
+        source = QueueListener(opened.queue, opened.listener.queue_id, opened.listener.id)
+        return await self._forwarder.forward(source, message)
 
     async def _forward_from_before(self, opened: Opened) -> None:
         """Forward the messages that are older than the listener, oldest first, one after the other."""
