@@ -189,11 +189,14 @@ def test_session_of_the_readme_works_as_pasted_from_the_wheels(wheels: Path, tmp
         ("app", "prints"),
         ("run", ""),
         ("prints", ""),
+        ("file", "test_app.py"),
+        ("run", ""),
     ]
     terminals = Terminals(tmp_path)
     try:
         for block in page:
             _play(block, terminals, tmp_path)
+        assert re.search("^1 passed in ", terminals.printed, re.MULTILINE), terminals.printed
         terminals.run('curl -sS -o docs.html http://127.0.0.1:3000/docs/quickstart; curl -sS "$URL/docs/search.json"')
         assert "<title>Quickstart" in (tmp_path / "docs.html").read_text()
         assert '"title":"Retries"' in terminals.printed
