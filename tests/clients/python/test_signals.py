@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import pytest
 
 from discue_client import Discue
-from tests.clients.python.test_transport import KEY
-from tests.support.scripted_server import HANG, READ, ScriptedServer
+from tests.clients.python.test_consumer import pulled
+from tests.clients.python.test_transport import KEY, problem
+from tests.support.scripted_server import HANG, READ, Script, ScriptedServer
 from tests.support.served_api import Cast
 from tools.python_client import PACKAGE
 
@@ -147,3 +148,43 @@ async def test_interrupt_does_not_wait_for_a_service_that_hangs(half: str, progr
     lost = "Messages that were not confirmed, and may be stored or not: 3."
     assert (lost in errors) == (programs is _LEAVE)
     assert not re.search("was destroyed|never retrieved|unclosed", errors)
+
+
+_RECEIVE = {
+    "async": """
+import asyncio
+from discue_client import AsyncDiscue
+
+async def handle(delivery):
+    pass
+
+async def main():
+    async with AsyncDiscue() as client:
+        await client.consume("orders", listener="billing", concurrency=1).run(handle)
+
+asyncio.run(main())
+""",
+    "sync": """
+from discue_client import Discue
+
+with Discue() as client:
+    client.consume("orders", listener="billing", concurrency=1).run(lambda delivery: None)
+""",
+}
+
+
+@pytest.mark.parametrize("half", ["async", "sync"])
+async def test_second_interrupt_does_not_wait_until_results_are_stored(half: str) -> None:
+    first: Script = [READ, problem(403), READ, pulled("r"), READ, HANG]
+    async with ScriptedServer([first, [READ, HANG]]) as server:
+        with program(_RECEIVE[half], f"http://127.0.0.1:{server.port}", KEY) as run:
+            # The listener, the message, its result, and a request for the next message.
+            await server.until_received(4)
+            run.send_signal(signal.SIGINT)
+            # Nobody waits for the next message any more.
+            await server.until_open(1)
+            run.send_signal(signal.SIGINT)
+            _, errors = await asyncio.to_thread(run.communicate, timeout=10)
+
+    assert run.returncode == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
