@@ -3,6 +3,7 @@
 import ssl
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 
 import trustme
 
@@ -25,6 +26,13 @@ def client_pair() -> tuple[str, str]:
     """A client's certificate with those that lead to its issuer, whom nobody trusts, and its key: both in PEM."""
     made = trustme.CA().issue_cert("discue@example.com")
     return "".join(blob.bytes().decode() for blob in made.cert_chain_pems), made.private_key_pem.bytes().decode()
+
+
+def authority_file(folder: Path) -> Path:
+    """Write the authority's own certificate, in PEM."""
+    path = folder / "authority.pem"
+    _authority().cert_pem.write_to_path(str(path))
+    return path
 
 
 def trusting_context() -> ssl.SSLContext:

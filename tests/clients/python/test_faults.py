@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -9,7 +10,7 @@ import pytest
 
 from discue_client import APIError, AsyncDiscue, ConnectionFailed, Discue, TimedOut, Unauthorized, UnexpectedResponse
 from tests.clients.python.test_transport import KEY, STORED, both, called, problem, publish, response
-from tests.support.authority import server_context, trusting_context
+from tests.support.authority import authority_file, server_context, trusting_context
 from tests.support.ports import free_port
 from tests.support.scripted_server import CLOSE, HANG, READ, Drip, Script, ScriptedServer
 from tests.support.served_api import Cast
@@ -146,6 +147,17 @@ async def test_private_authority_is_trusted_by_a_client_that_is_given(half: str)
     async with ScriptedServer([[READ, STORED]], tls=server_context("127.0.0.1")) as server:
         message = await called(half, server, publish, scheme="https", http_client=given)
         await (given.aclose() if isinstance(given, httpx2.AsyncClient) else asyncio.to_thread(given.close))
+
+    assert message.id == "m"
+
+
+@both
+async def test_private_authority_in_the_environment_is_trusted(
+    half: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority_file(tmp_path)))
+    async with ScriptedServer([[READ, STORED]], tls=server_context("127.0.0.1")) as server:
+        message = await called(half, server, publish, scheme="https")
 
     assert message.id == "m"
 
