@@ -38,12 +38,14 @@ class Found(msgspec.Struct):
     batched_rate: float
     consumed_rate: float
     consumed_cpu_us: float
+    idle_percent: float
+    """Processor time of a consumer without messages, in percent of a core."""
     leaked_bytes: float
     """Memory that each of many publishes left behind."""
     leaked_files: int
 
 
-async def _measure(url: str, key: str, count: int) -> Found:
+async def _measure(url: str, key: str, count: int, idle_seconds: int) -> Found:
     data = msgspec.json.decode(MESSAGE)
     async with AsyncDiscue(url, key) as client, httpx2.AsyncClient() as bare:
         await client.queues.create(alias="python")
@@ -70,8 +72,11 @@ async def _measure(url: str, key: str, count: int) -> Found:
             leaked = (memory(os.getpid()).resident - before) / (_BATCHED + _SINGLE)
             leaked_files = _files() - files
         rate, cpu_us = await _consume(client, data, _TASKS * count)
+        idle_percent = await _idle(client, idle_seconds)
     sync_overhead = await asyncio.to_thread(_sync_overhead, url, key, count)
-    return Found(median(ratios), sync_overhead, batched / alone, batched, rate, cpu_us, leaked, leaked_files)
+    return Found(
+        median(ratios), sync_overhead, batched / alone, batched, rate, cpu_us, idle_percent, leaked, leaked_files
+    )
 
 
 def _sync_overhead(url: str, key: str, count: int) -> float:
@@ -131,11 +136,20 @@ async def _consume(client: AsyncDiscue, data: object, count: int) -> tuple[float
     return consumed / (time.perf_counter() - started_at), (time.process_time() - used) / consumed * 1e6
 
 
+async def _idle(client: AsyncDiscue, seconds: int) -> float:
+    async with client.consume("pulled", listener="python", concurrency=_CONCURRENCY):
+        # What starts it is not idle.
+        await asyncio.sleep(1)
+        used = time.process_time()
+        await asyncio.sleep(seconds)
+        return (time.process_time() - used) / seconds * 100
+
+
 def _files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 if __name__ == "__main__":
-    address, api_key, each = sys.argv[1:]
-    found = asyncio.run(_measure(address, api_key, int(each)))
+    address, api_key, each, idle = sys.argv[1:]
+    found = asyncio.run(_measure(address, api_key, int(each), int(idle)))
     print(msgspec.json.encode(found).decode(), flush=True)

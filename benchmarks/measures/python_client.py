@@ -13,6 +13,7 @@ from benchmarks.table import Row, at_least, at_most, seen
 _OVERHEAD = 1.3
 _BATCHED = 8.0
 _CONSUMED = 1_000.0
+_IDLE_PERCENT = 0.5
 _IMPORT_MS = 60.0
 _LEAKED_BYTES = 10.0
 _EACH = 50
@@ -22,7 +23,8 @@ _EACH = 50
 def measure(bench: Bench) -> list[Row]:
     with bench.product("python-client") as product:
         count = max(bench.effort.pulled // (64 * _EACH // 10), 8)
-        command = python("benchmarks.client_load", f"http://127.0.0.1:{product.port}", bench.key, str(count))
+        url, idle = f"http://127.0.0.1:{product.port}", str(bench.effort.idle_seconds)
+        command = python("benchmarks.client_load", url, bench.key, str(count), idle)
         with Child(bench.load_core, "Python client", command) as child:
             found = msgspec.convert(child.hear(), Found)
     return [
@@ -34,6 +36,7 @@ def measure(bench: Bench) -> list[Row]:
         seen("Python client: publisher with 64 tasks", f"{found.batched_rate:,.0f}/s"),
         at_least("Python client: messages consumed on one core, 50 at a time", found.consumed_rate, _CONSUMED, "/s"),
         seen("Python client: a message consumed", f"{found.consumed_cpu_us:.0f} µs CPU"),
+        at_most("Python client: idle consumer, of a core", found.idle_percent, _IDLE_PERCENT, " %"),
         at_most("Python client: memory kept of each message published", found.leaked_bytes, _LEAKED_BYTES, " bytes"),
         at_most("Python client: files kept open", found.leaked_files, 0),
         at_most("Python client: import, shortest of five", min(_import_ms() for _ in range(5)), _IMPORT_MS, " ms"),
