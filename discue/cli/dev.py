@@ -1,8 +1,6 @@
 """`discue dev`: a server for a developer's machine, with a fixed key, a demo queue and an inbox."""
 
 import dataclasses
-import json
-import tempfile
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +17,7 @@ from discue.api.guides.layout import ICON, ICON_TYPE
 from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
 from discue.api.structs import base_url, links_of
 from discue.auth.control_plane_cache import KeyRejected
+from discue.cli import ephemeral
 from discue.cli.command import DEVELOPMENT_DATABASE, Commands, Invocation, add_command
 from discue.cli.delivery_lines import DeliveryLines, DevelopmentLog, ShownDelivery
 from discue.cli.output import say
@@ -300,12 +299,12 @@ def run(invocation: Invocation) -> None:
         arguments.parser.error("--json needs --ephemeral")
     if arguments.ephemeral and invocation.settings.database != BASE["database"]:
         arguments.parser.error("--ephemeral has a database of its own; leave out the setting `database`")
+    require_cleartext(invocation.settings)
+    if arguments.ephemeral:
+        ephemeral.run(invocation)
+        return
     settings = _settings(invocation.settings)
     prepare_process()
-    if arguments.ephemeral:
-        with tempfile.TemporaryDirectory(prefix="discue-") as folder:
-            uvloop.run(_serve_ephemeral(dataclasses.replace(invocation, settings=settings), Path(folder)))
-        return
     # The folder has the key: only its owner may read it, and git ignores it.
     _FOLDER.mkdir(mode=0o700, exist_ok=True)
     (_FOLDER / ".gitignore").write_text("*\n", encoding="ascii")
@@ -313,12 +312,16 @@ def run(invocation: Invocation) -> None:
         uvloop.run(_develop(dataclasses.replace(invocation, settings=settings)))
 
 
-def _settings(settings: Settings) -> Settings:
-    """Return the settings for development. Raises SettingsInvalid for TLS: the inbox cannot verify it."""
+def require_cleartext(settings: Settings) -> None:
+    """Raise SettingsInvalid for TLS: the inbox cannot verify it."""
     if settings.has_tls:
         raise SettingsInvalid(
             "discue dev does not support TLS: remove the TLS settings, or use discue serve --tls-self-signed."
         )
+
+
+def _settings(settings: Settings) -> Settings:
+    """Return the settings for development, with a port that is free."""
     port = _next_free(settings.host, settings.port)
     if settings.port not in (0, port):
         say(f"Port {settings.port} is in use; using port {port}.")
@@ -360,16 +363,3 @@ async def _develop(invocation: Invocation) -> None:
             say(_welcome(url, key, str(settings.database_path or settings.database_shown)))
             await until_stopped(stop, server)
             say("Stopping.")
-
-
-async def _serve_ephemeral(invocation: Invocation, folder: Path) -> None:
-    # Imported here: other commands do without it.
-    from discue.testing.ephemeral import ephemeral  # noqa: PLC0415
-
-    stop = stop_on_signal(invocation.log)
-    async with ephemeral(invocation.settings, folder, invocation.log) as server:
-        if invocation.arguments.json:
-            say(json.dumps({"url": server.url, "api_key": server.key}))
-        else:
-            say(f"discue {__version__} is ready at {server.url} with the API key {server.key}. Press Ctrl-C to stop.")
-        await until_stopped(stop, server)

@@ -124,7 +124,8 @@ class Script:
 def key_of(received: Received) -> AttemptKey:
     """Return the attempt that a request makes."""
     fields = received.fields
-    return AttemptKey(fields["discue-listener"], fields["webhook-id"], int(fields["discue-attempt"]))
+    number, replay_id = int(fields["discue-attempt"]), fields.get("discue-replay", "")
+    return AttemptKey(fields["discue-listener"], fields["webhook-id"], number, replay_id)
 
 
 async def _reply(step: Step, received: Received) -> Reply:

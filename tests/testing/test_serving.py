@@ -131,6 +131,15 @@ def test_process_refuses_invalid_requests_with_the_reason(
     assert detail in problem["detail"]
 
 
+def test_process_whose_port_is_in_use_prints_nothing_but_the_reason(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = (sys.executable, "-m", "discue", "dev", "--ephemeral", "--json", "--port", str(port))
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=END_SECONDS, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -17,7 +17,7 @@ _PATH: Final = re.compile(
 )
 _LINK: Final = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)[^)]*\)")
 _ROOTED: Final = re.compile(r"`((?:discue|docs|tests|tools|benchmarks|clients|deploy|requirements|\.ci)/[^`\s{}]*)`")
-_OTHERS: Final = frozenset({"discue.toml", "app.py", "config.toml"})
+_OTHERS: Final = frozenset({"discue.toml", "app.py", "config.toml", "orders.py", "test_app.py"})
 """Files of users that pages name."""
 
 
