@@ -56,6 +56,8 @@ class Terminals:
             "PIP_NO_DEPS": "1",
             "PIP_NO_INDEX": "1",
             "DISCUE_PORT": "0",
+            # Plugins of this environment, which take seconds to import.
+            "PYTEST_ADDOPTS": "-p no:schemathesis -p no:hypothesispytest -p no:xdist",
         }
         self._port = ""
         self._opened: list[tuple[subprocess.Popen[str], Output]] = []
