@@ -64,7 +64,7 @@ def judge(folder: Path, plan: ClusterPlan) -> CheckResult:
 @pytest.mark.xdist_group("cluster")
 def test_cluster_keeps_its_promises_under_every_fault(tmp_path: Path, tell: Tell) -> None:
     # With more load than the machine can take, everything is late, and a fault that delays messages is not seen.
-    load = msgspec.structs.replace(LOAD, pause_seconds=0.25)
+    load = msgspec.structs.replace(LOAD, pause_seconds=0.4)
     plan = ClusterPlan(seconds=_MINUTES * 60, seed=new_seed(), load=load)
     tell(f"seed {plan.seed}, {_MINUTES:g} minutes")
     result = judge(tmp_path, plan)
