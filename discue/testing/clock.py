@@ -10,21 +10,44 @@ _PART = re.compile(r"([0-9.]+)(ms|[smhdw])")
 
 
 class MovableClock:
-    """A clock that runs, and can be moved forward."""
+    """A clock that runs, or stands still, and can be moved forward."""
 
     def __init__(self) -> None:
-        self.ahead_ms = 0
-        """How far it is ahead of the machine, in milliseconds."""
+        self._now_ahead_ms = 0
+        self._monotonic_ahead = 0.0
+        """How far both clocks are ahead of those of the machine, while they run."""
+        self._still: tuple[int, float] | None = None
+        """The time and the seconds at which both clocks stand still; None while they run."""
 
     def now(self) -> int:
-        return time.time_ns() // 1_000_000 + self.ahead_ms
+        return _machine_ms() + self._now_ahead_ms if self._still is None else self._still[0]
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.ahead_ms / 1_000
+        return time.monotonic() + self._monotonic_ahead if self._still is None else self._still[1]
 
     def move_to(self, instant: int) -> None:
         """Move on to a time in milliseconds since the epoch. A time that has passed changes nothing."""
-        self.ahead_ms += max(0, instant - self.now())
+        step_ms = max(0, instant - self.now())
+        if self._still is not None:
+            now, monotonic = self._still
+            self._still = (now + step_ms, monotonic + step_ms / 1_000)
+        self._now_ahead_ms += step_ms
+        self._monotonic_ahead += step_ms / 1_000
+
+    def freeze(self) -> None:
+        """Stand still, until the clock is moved or runs again."""
+        self._still = (self.now(), self.monotonic())
+
+    def unfreeze(self) -> None:
+        """Run on from where the clock stands."""
+        if self._still is not None:
+            now, monotonic = self._still
+            self._now_ahead_ms, self._monotonic_ahead = now - _machine_ms(), monotonic - time.monotonic()
+            self._still = None
+
+
+def _machine_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class SendingClock:
@@ -37,7 +60,7 @@ class SendingClock:
         self.monotonic = clock.monotonic
 
     def now(self) -> int:
-        return time.time_ns() // 1_000_000
+        return _machine_ms()
 
 
 def milliseconds_of(duration: str | float | timedelta) -> int:

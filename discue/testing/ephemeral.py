@@ -42,6 +42,13 @@ class AdvanceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Attempts that a listener of the test keeps waiting."""
 
 
+class FreezeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /testing/freeze`."""
+
+    stands_still: bool = True
+    """False: the clock runs again."""
+
+
 class ClockBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /testing/clock`, which changes nothing."""
 
@@ -79,7 +86,7 @@ class MovableApplication:
         """Return the status, and the content of the response: for errors, their detail."""
         if not hmac.compare_digest(scope.headers.get("x-api-key", "").encode(), self._key):
             return 401, "Send the key that discue dev --ephemeral printed in x-api-key."
-        actions = {"settle": self._settle, "advance": self._advance, "clock": self._clock}
+        actions = {"settle": self._settle, "advance": self._advance, "freeze": self._freeze, "clock": self._clock}
         action = actions.get(scope.path.removeprefix(PREFIX))
         if action is None:
             return 404, f"No route for {scope.path}. There are {', '.join(PREFIX + name for name in actions)}."
@@ -109,6 +116,11 @@ class MovableApplication:
         else:
             await self._timeline.advance_to_next(lambda: body.held, body.seconds)
         return self._state(body.held)
+
+    async def _freeze(self, content: bytes) -> ClockResponse:
+        body = msgspec.json.decode(content, type=FreezeBody)
+        self._timeline.freeze(stands_still=body.stands_still)
+        return self._state(())
 
     async def _clock(self, content: bytes) -> ClockResponse:
         return self._state(msgspec.json.decode(content, type=ClockBody).held)

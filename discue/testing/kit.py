@@ -49,6 +49,7 @@ class Host(Protocol):
     async def advance_by(self, milliseconds: int, held: Held) -> None: ...
     async def advance_to(self, instant: int, held: Held) -> None: ...
     async def advance_to_next(self, held: Held) -> None: ...
+    async def freeze(self, *, stands_still: bool) -> None: ...
     async def now(self) -> int: ...
     async def add_application(self, respond: Respond) -> str | None: ...
 
@@ -187,6 +188,8 @@ class Kit:
         self._host.require_running()
         if self._receiver is not None:
             self._host.thread.run(self._receiver.stop())
+        if self.clock.is_frozen:
+            self._host.thread.run(self._host.freeze(stands_still=False))
         self._operator.organizations.delete(self._organization)
 
     def held(self) -> frozenset[AttemptKey]:
@@ -280,6 +283,8 @@ class KitClock:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
+        self.is_frozen = False
+        """Whether it moves only when a test moves it."""
 
     @property
     def now_ms(self) -> int:
@@ -289,6 +294,11 @@ class KitClock:
     @property
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.now_ms / 1_000, UTC)
+
+    def freeze(self) -> None:
+        """Let the clock stand still until the end of the test: it moves only when the test moves it."""
+        self.is_frozen = True
+        self._kit.run(lambda host: host.freeze(stands_still=True))
 
     def advance(self, duration: str | float | timedelta) -> Awaitable[None]:
         """Move the clock by "1h", "1h30m", seconds or a timedelta.

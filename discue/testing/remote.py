@@ -52,6 +52,9 @@ class RemoteServer:
     async def advance_to_next(self, held: Held) -> None:
         await self._advance(held)
 
+    async def freeze(self, *, stands_still: bool) -> None:
+        await self._ask("freeze", stands_still=stands_still)
+
     async def now(self) -> int:
         return int((await self._ask("clock"))["now"])
 

@@ -129,6 +129,13 @@ class Timeline:
         if due_at is not None:
             await self.advance_to(due_at, but, seconds)
 
+    def freeze(self, *, stands_still: bool) -> None:
+        """Let the clock stand still, or run again."""
+        if stands_still:
+            self._clock.freeze()
+        else:
+            self._clock.unfreeze()
+
     def next_at(self, held: Collection[AttemptKey] = ()) -> int | None:
         """Return when something is next due, in milliseconds since the epoch."""
         known = (self._activity.next_at, self._sender.next_deadline(held))
@@ -271,6 +278,11 @@ class InProcessServer:
         """See `Timeline.advance_to_next`."""
         self.is_moved = True
         await self.running.timeline.advance_to_next(held)
+
+    async def freeze(self, *, stands_still: bool) -> None:
+        """See `Timeline.freeze`."""
+        self.is_moved = True
+        self.running.timeline.freeze(stands_still=stands_still)
 
     async def now(self) -> int:
         """Return the time on the clock of the server, in milliseconds since the epoch."""
