@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+from functools import partial
 from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -23,7 +24,7 @@ from discue_client.errors import (
 from discue_client.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Mapping
 
     from discue_client.configuration import Configuration, RetryPolicy
 
@@ -33,11 +34,11 @@ _KEEP_ALIVE_SECONDS = 15.0
 _SHORTEST_TIMEOUT = 0.001
 _USER_AGENT = f"discue-client/{VERSION} python/{sys.version_info.major}.{sys.version_info.minor}"
 
-# Names of exceptions and of their bases, so that `httpx2`, `httpx` and others need not be imported.
+# Names of exceptions or of their bases, so that `httpx2`, `httpx` and others need not be imported.
 _NO_RESPONSE = frozenset({"OSError", "TimeoutError", "RequestError"})
 _TIMEOUT = frozenset({"TimeoutError", "TimeoutException"})
 _NEVER_SENT = frozenset({"ConnectionRefusedError", "ConnectError", "ConnectTimeout", "PoolTimeout"})
-_PERMANENT = frozenset({"SSLCertVerificationError", "UnsupportedProtocol", "LocalProtocolError"})
+_PERMANENT = frozenset({"UnsupportedProtocol", "LocalProtocolError"})
 
 
 class HttpClient(Protocol):
@@ -123,17 +124,22 @@ class AsyncTransport:
 
     async def _attempt(self, request: Request, timeout: float, attempt: int) -> bytes | _Failure:
         try:
-            response = await asyncio.wait_for(self._response(request, timeout), timeout)
+            response = await self._response(request, timeout)
         except Exception as error:
-            names = _names(error)
+            names = {kind.__name__ for kind in type(error).__mro__}
             if not names & _NO_RESPONSE:
                 raise
             if "DecodingError" in names:
                 broken = UnexpectedResponse(f"{request}: the response cannot be read: {error}")
                 return _Failure(broken, may_help=False, had_no_effect=False)
-            again = f" in attempt {attempt}" if attempt > 1 else ""
-            failed = _connection_error(error, f"{request}: no response from {self._url}{again}", timeout)
-            return _Failure(failed, may_help=not names & _PERMANENT, had_no_effect=bool(names & _NEVER_SENT))
+            what = f"{request}: no response from {self._url}" + (f" in attempt {attempt}" if attempt > 1 else "")
+            if names & _TIMEOUT:
+                failed: DiscueError = TimedOut(f"{what} within {timeout:.3g} s.")
+            else:
+                failed = ConnectionFailed(f"{what}: {_reason(error)}.")
+            failed.__cause__ = error
+            may_help = not names & _PERMANENT and not _is_certificate_invalid(error)
+            return _Failure(failed, may_help, had_no_effect=bool(names & _NEVER_SENT))
         status = response.status_code
         if 200 <= status < 300:
             content: bytes = response.content
@@ -143,14 +149,17 @@ class AsyncTransport:
         code = refusal.code if isinstance(refusal, APIError) else None
         return _Failure(refusal, is_retried(status, code), status in NEVER_PROCESSED, retry_after)
 
-    def _response(self, request: Request, timeout: float) -> Awaitable[Any]:
+    async def _response(self, request: Request, timeout: float) -> Any:
         url, headers = self._url + request.path, {**self._headers, **_trace_headers(), **request.headers}
-        send = self._client().request
-        arguments: dict[str, Any] = {"content": request.content, "headers": headers, "timeout": timeout}
-        if self._given is None or hasattr(self._given, "aclose"):
-            response: Awaitable[Any] = send(request.method, url, **arguments)
-            return response
-        return asyncio.to_thread(send, request.method, url, **arguments)
+        options = {"content": request.content, "headers": headers, "timeout": timeout}
+        send = partial(self._client().request, request.method, url, **options)
+        is_async = self._given is None or hasattr(self._given, "aclose")
+        work = send() if is_async else asyncio.to_thread(send)
+        if sys.version_info >= (3, 11):
+            async with asyncio.timeout(timeout):
+                return await work
+        else:
+            return await asyncio.wait_for(work, timeout)
 
     def _client(self) -> Any:
         loop = asyncio.get_running_loop()
@@ -180,34 +189,21 @@ def _trace_headers() -> dict[str, str]:
     return headers
 
 
-def _connection_error(error: Exception, what: str, timeout: float) -> DiscueError:
-    failed = (
-        TimedOut(f"{what} within {timeout:.3g} s.")
-        if _names(error) & _TIMEOUT
-        else ConnectionFailed(f"{what}: {_reason(error)}.")
-    )
-    failed.__cause__ = error
-    return failed
-
-
-def _names(error: BaseException) -> set[str]:
-    """Return the names of the classes of an exception and of its causes."""
-    return {kind.__name__ for each in _causes(error) for kind in type(each).__mro__}
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """Return the exception and its causes, also those that `from None` hides."""
+def _first_cause(error: BaseException) -> BaseException:
+    """Return the cause of the cause, and so on, also those that `from None` hides."""
     cause = error.__cause__ or (error.__context__ if error.__suppress_context__ else None)
-    return [error] if cause is None else [error, *_causes(cause)]
+    return error if cause is None else _first_cause(cause)
+
+
+def _is_certificate_invalid(error: BaseException) -> bool:
+    return type(_first_cause(error)).__name__ == "SSLCertVerificationError"
 
 
 def _reason(error: BaseException) -> str:
     """Return what the first cause says: the outer ones say that a connection failed."""
-    import ssl  # noqa: PLC0415 - slow, and there by now
-
-    first = _causes(error)[-1]
+    first = _first_cause(error)
     if isinstance(first, ConnectionError) and first.errno:
         return os.strerror(first.errno)
-    if isinstance(first, ssl.SSLCertVerificationError):
-        return f"certificate verify failed: {first.verify_message}"
+    if _is_certificate_invalid(first):
+        return f"certificate verify failed: {getattr(first, 'verify_message', '')}"
     return (getattr(first, "strerror", None) or str(first) or type(first).__name__).rstrip(".")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import httpx2
 import pytest
 
 from discue_client import (
@@ -102,6 +103,20 @@ async def test_request_that_may_have_had_an_effect_is_not_repeated_without_a_key
         with pytest.raises(ConnectionFailed):
             await called(half, server, lambda client: client.listeners.test("orders", "billing"))
     assert len(server.requests) == 1
+
+
+async def test_error_of_a_hook_is_not_taken_for_one_of_the_connection() -> None:
+    calls: list[object] = []
+
+    async def fail(request: httpx2.Request) -> None:
+        calls.append(request)
+        raise LookupError from FileNotFoundError("token")
+
+    async with ScriptedServer([[READ, STORED]]) as server, httpx2.AsyncClient(event_hooks={"request": [fail]}) as given:
+        with pytest.raises(LookupError):
+            await called("async", server, publish, http_client=given)
+
+    assert len(calls) == 1
 
 
 @both
