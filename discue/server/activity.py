@@ -44,8 +44,14 @@ class WorkerActivity:
 
     @property
     def next_at(self) -> int | None:
-        """When a delivery, probe, delayed message or schedule is next due, in milliseconds since the epoch."""
+        """When anything is next due, probes and records of health included, in milliseconds since the epoch."""
         known = (self.dispatcher.timers.next_at, self.scheduler.next_at)
+        return min((at for at in known if at), default=None)
+
+    @property
+    def next_delivery_at(self) -> int | None:
+        """When a delivery, delayed message or schedule is next due, in milliseconds since the epoch."""
+        known = (self.scheduler.next_at, *(lane.wakes_at for lane in self.dispatcher.lanes))
         return min((at for at in known if at), default=None)
 
     async def catch_up(self) -> None:

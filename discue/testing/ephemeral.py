@@ -60,7 +60,7 @@ class ClockResponse(msgspec.Struct, frozen=True):
 
     now: int
     next_at: int | None
-    """When something is next due; None if nothing is."""
+    """When a delivery, delayed message or schedule is next due; None if none is."""
 
 
 class MovableApplication:
@@ -126,7 +126,7 @@ class MovableApplication:
         return self._state(msgspec.json.decode(content, type=ClockBody).held)
 
     def _state(self, held: Sequence[AttemptKey]) -> ClockResponse:
-        return ClockResponse(self._timeline.now, self._timeline.next_at(held))
+        return ClockResponse(self._timeline.now, self._timeline.next_delivery_at(held))
 
 
 @asynccontextmanager

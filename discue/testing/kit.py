@@ -319,7 +319,7 @@ class KitClock:
         return self._kit.advance(lambda host, held: host.advance_to(instant, held))
 
     def advance_to_next(self) -> Awaitable[None]:
-        """Move the clock to the next time at which something is due. Without one, it does not move."""
+        """Move the clock to the time of the next delivery, delayed message or schedule, if there is one."""
         return self._kit.advance(lambda host, held: host.advance_to_next(held))
 
 

@@ -123,9 +123,9 @@ class Timeline:
         await self.settle(seconds, but)
 
     async def advance_to_next(self, but: Held = tuple, seconds: float = SETTLE_SECONDS) -> None:
-        """Move the clock to the next time at which something is due. If nothing is, it does not move."""
+        """Move the clock to the time of the next delivery, delayed message or schedule, if there is one."""
         await self.settle(seconds, but)
-        due_at = self.next_at(but())
+        due_at = self.next_delivery_at(but())
         if due_at is not None:
             await self.advance_to(due_at, but, seconds)
 
@@ -137,9 +137,12 @@ class Timeline:
             self._clock.unfreeze()
 
     def next_at(self, held: Collection[AttemptKey] = ()) -> int | None:
-        """Return when something is next due, in milliseconds since the epoch."""
-        known = (self._activity.next_at, self._sender.next_deadline(held))
-        return min((at for at in known if at is not None), default=None)
+        """Return when anything is next due, also of what no test sees, in milliseconds since the epoch."""
+        return _earliest(self._activity.next_at, self._sender.next_deadline(held))
+
+    def next_delivery_at(self, held: Collection[AttemptKey] = ()) -> int | None:
+        """Return when a delivery is next due or times out, in milliseconds since the epoch."""
+        return _earliest(self._activity.next_delivery_at, self._sender.next_deadline(held))
 
     async def _move_to(self, instant: int) -> None:
         self._clock.move_to(instant)
@@ -147,6 +150,10 @@ class Timeline:
 
     def _is_busy(self, but: Held) -> bool:
         return self._activity.is_working or self._sender.is_busy(but())
+
+
+def _earliest(*times: int | None) -> int | None:
+    return min((at for at in times if at is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
