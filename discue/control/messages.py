@@ -70,7 +70,8 @@ async def _with_states(
     async def work(tx: Transaction) -> dict[tuple[int, int], MessageState]:
         states = {}
         for queue, those in of_queues.items():
-            of_queue = await messages.states(tx, (those[0].organization, queue), those, listener)
+            log = (those[0].organization, queue)
+            of_queue = await messages.states(tx, log, those, listener, queues=len(of_queues))
             states.update({(queue, seq): state for seq, state in of_queue.items()})
         return states
 

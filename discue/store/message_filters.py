@@ -11,7 +11,7 @@ from discue.domain.messages import decode_options
 from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import Accepts, MessageSource, scanned_position
 from discue.store.message_log import LIST_COLUMNS, LiveQueues, cost_of, placed
-from discue.store.message_states import LISTENERS_AT_MOST, listed_row, states_of_messages
+from discue.store.message_states import LISTENERS_OF_ANY_QUEUE, listed_row, states_of_messages
 from discue.store.pagination import LARGEST, Bounds, FilteredPages, Listing, ScanLimits, ScanStep, Selection, Span
 from discue.store.tables import read_number
 
@@ -65,7 +65,7 @@ async def page_of_queue(
     """
     limits = _LIMITS
     if selection.state is not None:
-        listeners = await read_number(tx, _LISTENERS, *key, LISTENERS_AT_MOST)
+        listeners = await read_number(tx, _LISTENERS, *key, LISTENERS_OF_ANY_QUEUE)
         in_all = min(_LIMITS.in_all, _DELIVERIES_AT_MOST // max(listeners, 1))
         limits = ScanLimits(None, min(_LIMITS.step, in_all), in_all)
     return await FilteredPages(_OfQueue(key, source, selection), within, limits).page(tx, selection)
@@ -156,7 +156,7 @@ class _OfAll:
         for queue, those in of_queues.items():
             key = (self._live.organization, queue)
             if queue not in self._listeners:
-                self._listeners[queue] = await read_number(tx, _LISTENERS, *key, LISTENERS_AT_MOST)
+                self._listeners[queue] = await read_number(tx, _LISTENERS, *key, LISTENERS_OF_ANY_QUEUE)
             deliveries += self._listeners[queue] * len(those)
             matching |= {row[1] for row in await _in_state(tx, key, those, state)}
         return [row for row in rows if row[1] in matching], deliveries
@@ -164,8 +164,9 @@ class _OfAll:
 
 async def _in_state(tx: Transaction, key: tuple[int, int], rows: Sequence[Row], state: str) -> list[Row]:
     """Return the messages of one queue that are in a state. Raises BadRequest if that would take too long."""
-    states = await states_of_messages(tx, *key, [listed_row(row) for row in rows])
+    listed = [listed_row(row) for row in rows]
+    states = await states_of_messages(tx, *key, listed, listeners_at_most=LISTENERS_OF_ANY_QUEUE)
     if states is None:
-        rule = f"needs the parameter listener in a queue with more than {LISTENERS_AT_MOST} listeners"
+        rule = f"needs the parameter listener in a queue with more than {LISTENERS_OF_ANY_QUEUE} listeners"
         raise malformed("?state", rule, code="invalid_parameter")
     return [row for row in rows if states[row[1][2]] == state]

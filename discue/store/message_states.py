@@ -1,7 +1,7 @@
 """States of messages in lists: one for all deliveries of a message, read for many messages of a queue at once."""
 
-from collections.abc import Sequence
-from operator import attrgetter
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from discue.domain.messages import MessageState
@@ -12,12 +12,17 @@ from discue.store.engine import Row, Transaction
 from discue.store.message_log import WAITING
 from discue.store.tables import rows_among
 
-LISTENERS_AT_MOST: Final = 100
-"""A queue with more listeners has no states in lists: reading them would take too long."""
+LISTENERS_AT_MOST: Final = 1_000
+"""The largest number of listeners that are read for the states of one page: more would take too long."""
+LISTENERS_OF_ANY_QUEUE: Final = 100
+"""The number of listeners that are read for any queue, however many queues the messages of a page are in."""
 
+_LISTENERS_AT_ONCE: Final = 500
+_ROWS_AT_MOST: Final = 10_000
+"""The largest number of delivery rows of one page. A page that has more has no states either."""
 _RANGES_AT_ONCE: Final = 32
 _RANGE_READS: Final = 500
-"""The largest number of reads of missed ranges for one page. A page that needs more has no states either."""
+"""The largest number of reads of missed ranges for one page, as for rows."""
 
 # The last range that begins at or before the newest message shows for most listeners that none concerns the page.
 _LISTENERS: Final = """
@@ -28,11 +33,11 @@ _LISTENERS: Final = """
     FROM listener
     JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
         AND cursor.stream = 0
-    WHERE listener.organization = $2 AND listener.queue = $3 AND listener.deleted_at IS NULL
-    ORDER BY listener.id LIMIT $4"""
-_ROWS: Final = """
+    WHERE listener.organization = $2 AND listener.queue = $3 AND listener.id > $4 AND listener.deleted_at IS NULL
+    ORDER BY listener.id LIMIT $5"""
+_ROWS: Final = f"""
     SELECT seq, listener, state, attempts, reason FROM exception
-    WHERE organization = $1 AND queue = $2 AND stream = 0 AND seq IN ({})"""
+    WHERE organization = $1 AND queue = $2 AND stream = 0 AND seq IN ({{}}) LIMIT {_ROWS_AT_MOST + 1}"""
 _RANGES: Final = """
     SELECT seq_from, seq_to FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from <= $3 ORDER BY seq_from DESC LIMIT $4"""
@@ -88,40 +93,108 @@ async def states_for(tx: Transaction, of: Recipient, messages: Sequence[Listed])
 
 
 async def states_of_messages(
-    tx: Transaction, organization: int, queue: int, messages: Sequence[Listed]
+    tx: Transaction,
+    organization: int,
+    queue: int,
+    messages: Sequence[Listed],
+    *,
+    listeners_at_most: int = LISTENERS_AT_MOST,
 ) -> dict[int, MessageState] | None:
     """Return the states by seq of messages of one queue; None if reading them would take too long.
 
     A message has the state of the delivery that most needs attention.
     """
-    seqs = [message.seq for message in messages]
-    found = await tx.rows(_LISTENERS, max(seqs, default=0), organization, queue, LISTENERS_AT_MOST + 1)
-    if len(found) > LISTENERS_AT_MOST:
+    key, seqs = (organization, queue), [message.seq for message in messages]
+    # All before the rows: if a delivery is settled in between, its row is there.
+    listeners = await _listeners_of(tx, key, max(seqs, default=0), listeners_at_most + 1)
+    if len(listeners) > listeners_at_most:
         return None
-    if not found:
-        return dict.fromkeys(seqs, "no_listeners")
-    listeners, key = [_listener(organization, row) for row in found], (organization, queue)
-    rows: dict[tuple[int, int], MessageState] = {
-        (seq, listener): _shown(state_of_row(*state)[0])
-        for seq, listener, *state in await rows_among(tx, _ROWS, key, seqs)
-    }
+    rows = await rows_among(tx, _ROWS, key, seqs) if listeners else []
+    if len(rows) > _ROWS_AT_MOST:
+        return None
+    page = _Page(messages, {each.of.listener: each.of.start_seq for each in listeners})
+    for seq, listener, *state in rows:
+        page.note(seq, listener, _shown(state_of_row(*state)[0]))
     # The cursor has passed a blocked message, which waits for another one of its key.
-    for seq, listener in await rows_among(tx, _BLOCKED, key, seqs):
-        rows.setdefault((seq, listener), "pending")
-    ranges = _Ranges(tx, min(seqs))
-    states: dict[int, MessageState] = {}
-    for message in sorted(messages, key=attrgetter("seq"), reverse=True):
-        met = {
-            rows.get((message.seq, each.of.listener)) or await ranges.state(each, message.seq)
-            for each in listeners
-            if each.of.start_seq < message.origin_seq
-        }
+    for seq, listener in await rows_among(tx, _BLOCKED, key, seqs) if listeners else ():
+        page.note(seq, listener, "pending")
+    for each in listeners:
+        page.note_unsettled(each.of)
+    ranges = _Ranges(tx, min(seqs, default=0))
+    for each in filter(ranges.concern, listeners):
+        for seq in page.passed(each.of):
+            if await ranges.has(each, seq):
+                page.states[seq].add("missed")
         if ranges.reads > _RANGE_READS:
             return None
-        if message.is_delayed and met:
-            met = {"pending"}
-        states[message.seq] = next((state for state in _FIRST if state in met), "no_listeners")
-    return states
+    return {message.seq: page.state(message) for message in messages}
+
+
+async def _listeners_of(tx: Transaction, key: tuple[int, int], newest: int, limit: int) -> list[_Listener]:
+    """Read the listeners of a queue, with what concerns messages up to the newest."""
+    found: list[_Listener] = []
+    while (wanted := min(limit - len(found), _LISTENERS_AT_ONCE)) > 0:
+        rows = await tx.rows(_LISTENERS, newest, *key, found[-1].of.listener if found else 0, wanted)
+        found += [_listener(key[0], row) for row in rows]
+        if len(rows) < wanted:
+            break
+    return found
+
+
+class _Page:
+    """Messages of a list, and the states of their deliveries."""
+
+    def __init__(self, messages: Sequence[Listed], start_seqs: Mapping[int, int]) -> None:
+        """`start_seqs` are those of the listeners."""
+        self._origin_seqs = {message.seq: message.origin_seq for message in messages}
+        self._start_seqs = start_seqs
+        self._noted: set[tuple[int, int]] = set()
+        oldest = min(start_seqs.values(), default=None)
+        self.states: dict[int, set[MessageState]] = {
+            message.seq: {"acknowledged"} if oldest is not None and oldest < message.origin_seq else set()
+            for message in messages
+        }
+        """By seq. A message that was stored for any listener has `acknowledged`, besides what else is known."""
+        self._not_pending = sorted(self.states)
+        """The seqs that are not known to be pending for any listener: most of them are found by the first ones."""
+
+    def note(self, seq: int, listener: int, state: MessageState) -> None:
+        """Note a state from a delivery row. The first one of a delivery counts."""
+        start_seq = self._start_seqs.get(listener)
+        if start_seq is not None and start_seq < self._origin_seqs[seq] and (seq, listener) not in self._noted:
+            self._noted.add((seq, listener))
+            self.states[seq].add(state)
+
+    def note_unsettled(self, of: Recipient) -> None:
+        """Note the messages that the listener's cursor has not settled."""
+        position, ahead = of.window.position, of.window.ahead
+        first = bisect_right(self._not_pending, position)
+        found = [
+            seq
+            for seq in self._not_pending[first:]
+            if not ahead >> (seq - position - 1) & 1 and self._is_without_row(seq, of)
+        ]
+        for seq in found:
+            self.states[seq].add("pending")
+        if found:
+            self._not_pending = [seq for seq in self._not_pending if "pending" not in self.states[seq]]
+
+    def passed(self, of: Recipient) -> Iterator[int]:
+        """Yield the seqs that the listener's cursor has settled, from newer to older ones, unless they are missed."""
+        for seq in sorted(self.states, reverse=True):
+            if "missed" not in self.states[seq] and of.window.is_settled(seq) and self._is_without_row(seq, of):
+                yield seq
+
+    def _is_without_row(self, seq: int, of: Recipient) -> bool:
+        """Whether the message was stored for the listener, and its delivery has no row."""
+        return of.start_seq < self._origin_seqs[seq] and (seq, of.listener) not in self._noted
+
+    def state(self, message: Listed) -> MessageState:
+        """Return the state that most needs attention. Lanes have settled a message that is not due yet."""
+        states = self.states[message.seq]
+        if message.is_delayed and states:
+            return "pending"
+        return next((state for state in _FIRST if state in states), "no_listeners")
 
 
 class _Ranges:
@@ -134,18 +207,18 @@ class _Ranges:
         """By listener: the seq down to which its ranges are known, and those that are not passed yet, oldest first."""
         self.reads = 0
 
-    async def state(self, listener: _Listener, seq: int) -> MessageState:
-        """Return the state of a message that has no row."""
-        if not listener.of.window.is_settled(seq):
-            return "pending"
-        if listener.missed_through < self._oldest:
-            return "acknowledged"
+    def concern(self, listener: _Listener) -> bool:
+        """Whether the listener may have missed messages of the page that have no row."""
+        return listener.missed_through >= self._oldest
+
+    async def has(self, listener: _Listener, seq: int) -> bool:
+        """Return whether the listener has missed a message, which is older than those it was called with before."""
         lowest, ranges = self._known.get(listener.of.listener, (seq + 1, []))
         while ranges and ranges[-1][0] > seq:
             ranges.pop()
         if not ranges and seq < lowest:
             lowest, ranges = await self._read(listener, seq)
-        return "missed" if ranges and ranges[-1][0] <= seq <= ranges[-1][1] else "acknowledged"
+        return bool(ranges) and ranges[-1][0] <= seq <= ranges[-1][1]
 
     async def _read(self, listener: _Listener, seq: int) -> tuple[int, list[Interval]]:
         self.reads += 1

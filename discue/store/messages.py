@@ -24,7 +24,12 @@ from discue.store.message_log import (
     rows_named_by_id,
     span_of_times,
 )
-from discue.store.message_states import states_for, states_of_messages
+from discue.store.message_states import (
+    LISTENERS_AT_MOST,
+    LISTENERS_OF_ANY_QUEUE,
+    states_for,
+    states_of_messages,
+)
 from discue.store.pagination import (
     LARGEST,
     MERGED_ROWS,
@@ -127,14 +132,16 @@ async def page(
 
 
 async def states(
-    tx: Transaction, log: tuple[int, int], found: Sequence[StoredMessage], listener: str | None
+    tx: Transaction, log: tuple[int, int], found: Sequence[StoredMessage], listener: str | None, *, queues: int = 1
 ) -> Mapping[int, MessageState]:
     """Read the states by seq of messages of one queue: for one listener, or for all of its listeners.
 
-    `log` is the organization and the queue. There are none if reading them would take too long.
+    `log` is the organization and the queue; `queues` is how many are read for one page. There are none if reading them
+    would take too long.
     """
     if listener is None:
-        return await states_of_messages(tx, *log, found) or {}
+        at_most = max(LISTENERS_AT_MOST // queues, LISTENERS_OF_ANY_QUEUE)
+        return await states_of_messages(tx, *log, found, listeners_at_most=at_most) or {}
     of = await find_recipient(tx, log[0], listener)
     return {} if of is None else await states_for(tx, of, found)
 

@@ -14,10 +14,16 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from discue.api.resources import ROUTES
 from discue.api.route import Method, Route
 from discue.domain.attempts import Timings, Trace
+from discue.domain.window import Window
+from discue.store import listeners, queues
+from discue.store.engine import Transaction
+from discue.store.message_states import LISTENERS_AT_MOST
+from tests.store.rows import a_listener
 from tests.support.api_world import BODIES, World
 from tests.support.served_api import Cast, cast_of, served
 
@@ -290,7 +296,7 @@ def test_publish_to_a_queue_with_a_long_schema_keeps_the_event_loop_from_nobody(
 
 @pytest.fixture(scope="module")
 def searched(crowd: Crowd) -> str:
-    """A queue with nearly as many listeners as lists show states of, and large messages that wait for all of them."""
+    """A queue with nearly as many listeners as lists of a state may have, and large messages that wait for all."""
     queue = crowd.cast.queue()
     for _ in range(90):
         crowd.cast.listener(queue, status="disabled")
@@ -311,6 +317,40 @@ def test_search_for_messages_keeps_the_event_loop_from_nobody(
             answer, longest = watchdog.measure(ask)
         assert answer.status_code == 200, answer.text
         assert longest.seconds <= _LONGEST_SECONDS, (path, longest)
+
+
+@pytest.fixture(scope="module")
+def crowded(crowd: Crowd) -> str:
+    """A queue with as many listeners as lists show states of. All of them have settled all messages but the first."""
+    public_id = crowd.cast.queue()
+    crowd.cast.alice.post(f"/queues/{public_id}/messages/batch", json={"messages": [{"data": 1}] * _PAGE})
+    ahead = Window(0, (1 << _PAGE) - 2).encode()
+
+    async def add_listeners(tx: Transaction) -> None:
+        found = await tx.row("SELECT organization FROM queue WHERE public_id = $1", public_id)
+        assert found is not None
+        queue = await queues.get(tx, found[0], public_id)
+        assert queue is not None
+        for number in range(LISTENERS_AT_MOST):
+            listener = replace(a_listener(queue, number + 1), status="disabled")
+            await listeners.insert(tx, listener, 0)
+        await tx.execute("UPDATE cursor SET ahead = $1 WHERE queue = $2", ahead, queue.id)
+
+    service = crowd.cast.service
+    service.run(service.installation.store.write(add_listeners))
+    return public_id
+
+
+def test_states_of_a_queue_with_many_listeners_keep_the_event_loop_from_nobody(
+    crowd: Crowd, watchdog: Watchdog, crowded: str
+) -> None:
+    ask = partial(crowd.cast.alice.get, f"/queues/{crowded}/messages?per_page=100")
+    answer, longest = watchdog.measure(ask)
+    if longest.seconds > _LONGEST_SECONDS:
+        answer, longest = watchdog.measure(ask)
+    states = [message["state"] for message in answer.json()["messages"]]
+    assert states == ["acknowledged"] * (_PAGE - 1) + ["pending"]
+    assert longest.seconds <= _LONGEST_SECONDS, longest
 
 
 def _requests(world: World, route: Route) -> list[Request]:

@@ -1,5 +1,6 @@
 """Lists of messages by state, key and header, and the states that they show, match what each message says itself."""
 
+from collections.abc import Mapping
 from functools import partial
 from itertools import product
 from random import Random
@@ -11,11 +12,11 @@ from discue.domain.errors import BadRequest
 from discue.domain.headers import Headers
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage, encode_options, hash_key
 from discue.domain.model import Delivery, Listener, Queue
-from discue.store import deliveries, message_filters, message_states, messages
+from discue.store import deliveries, listeners, message_filters, message_states, messages
 from discue.store.engine import Append, NewEntry, Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
-from tests.store.rows import public_id, row_id, stored_listener, stored_organization, stored_queue
+from tests.store.rows import a_listener, public_id, row_id, stored_listener, stored_organization, stored_queue
 from tests.store.test_listener_messages import EXCEPTIONS, World, _settle
 from tests.store.walks import check, forwards
 from tests.support.clocks import NOON
@@ -206,12 +207,54 @@ async def _of_queue(queue: Queue, tx: Transaction, selection: Selection) -> List
     return await messages.page_of_queue(tx, queue, selection)
 
 
-async def test_queue_with_many_listeners_has_no_states(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(message_states, "LISTENERS_AT_MOST", 2)
+async def test_states_of_a_queue_with_many_listeners_are_read_in_steps(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message_states, "_LISTENERS_AT_ONCE", 50)
     subject = await _made(store, 1)
     queue = subject.queues[0]
-    page = await store.read(partial(messages.page_of_queue, queue=queue, selection=Selection()))
-    assert await store.read(partial(messages.states, log=(OURS, queue.id), found=page.items, listener=None)) == {}
+
+    async def add_listeners(tx: Transaction) -> None:
+        for number in range(200, 320):
+            await listeners.insert(tx, a_listener(queue, number), COUNT)
+
+    before = await _states(store, queue)
+    await store.write(add_listeners)
+    assert len(before) > 1
+    assert await _states(store, queue) == before, "all of them are younger than the messages"
+    # The last one has received none of them.
+    await store.write(lambda tx: listeners.insert(tx, a_listener(queue, 330), 0))
+    waiting = {seq: state if state in {"missed", "retrying"} else "pending" for seq, state in before.items()}
+    assert await _states(store, queue) == waiting != before
+
+
+async def test_queue_with_too_many_listeners_has_no_states(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "LISTENERS_AT_MOST", 6)
+    monkeypatch.setattr(messages, "LISTENERS_OF_ANY_QUEUE", 2)
+    subject = await _made(store, 1)
+    queue = subject.queues[0]
+    assert await _states(store, queue) == await _states(store, queue, among=2) != {}
+    assert await _states(store, queue, among=3) == {}
+
+
+async def test_page_with_too_many_delivery_rows_has_no_states(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = await _made(store, 1)
+    monkeypatch.setattr(message_states, "_ROWS_AT_MOST", 0)
+    assert await _states(store, subject.queues[0]) == {}
+
+
+async def _states(store: Store, queue: Queue, among: int = 1) -> Mapping[int, MessageState]:
+    page = await store.read(partial(messages.page_of_queue, queue=queue, selection=Selection(per_page=100)))
+    read = partial(messages.states, log=(OURS, queue.id), found=page.items, listener=None, queues=among)
+    return await store.read(read)
+
+
+async def test_state_of_a_queue_with_many_listeners_needs_one_of_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message_filters, "LISTENERS_OF_ANY_QUEUE", 2)
+    subject = await _made(store, 1)
+    queue = subject.queues[0]
     for pages in (partial(_of_queue, queue), partial(messages.page, organization=OURS)):
         with pytest.raises(BadRequest) as refused:
             await store.read(partial(pages, selection=Selection(state="missed")))

@@ -213,7 +213,9 @@ class MessageView(View, kw_only=True, frozen=True):
         doc(
             "The first that a delivery has of `missed`, `retrying` and `pending`, else `acknowledged`, which includes "
             "deliveries that filters exclude; `no_listeners`: published before the queue had any. In lists with a "
-            "`listener`, the state for that one. Omitted in queues with more than 100 listeners.",
+            "`listener`, the state for that one. Omitted where reading it takes too long: in queues with "
+            "more than 1,000 listeners, and on pages with more than 10,000 deliveries that are missed or wait for a "
+            "retry; the listeners of a page of several queues share the 1,000, with at least 100 for each queue.",
             "acknowledged",
             enum=list(get_args(MessageState)),
         ),
