@@ -36,10 +36,16 @@ _USE: Final = (
     _Command("whoami", "whoami", "show which service and key commands use, and where these come from"),
     _Command("publish", "publish", "publish a message, and print its id"),
     _Command("listen", "listen", "forward messages of a queue to a server on this machine, signed"),
+    _Command("tail", "tail", "show attempts to deliver the messages of a queue as they happen"),
+    _Command("trigger", "trigger", "publish an example message, made from the queue's schema or its last message"),
     _Command("messages", "messages", "list, show and delete messages, and list missed ones"),
     _Command("queues", "queues", "list, show, create, change and delete queues"),
     _Command("listeners", "listeners", "list, show, create, pause, test and delete listeners"),
+    _Command("redeliver", "redeliver", "send missed messages of a listener again"),
+    _Command("replay", "replay", "send a part of a queue to a listener again"),
+    _Command("verify", "verify", "say whether a received webhook is genuine, and if not, why"),
     _Command("api", "api", "send any request to the API, and print the response"),
+    _Command("completion", "completion", "print a script that completes commands and flags in a shell"),
 )
 """Commands that send requests to a service, with an API key."""
 

@@ -19,10 +19,10 @@ def commands_in(page: str) -> list[list[str]]:
     return [each[index + 1 :] for each, index in starts]
 
 
-@pytest.mark.parametrize("name", ["commands.md", "listen.md"])
+@pytest.mark.parametrize("name", ["commands.md", "listen.md", "webhooks.md"])
 def test_commands_of_a_page_take_its_arguments(name: str) -> None:
     found = commands_in((DOCS / name).read_text())
 
-    assert len(found) > 2
+    assert found
     for arguments in found:
         command_parser().parse_args(arguments)

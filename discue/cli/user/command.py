@@ -40,7 +40,14 @@ def add_group(commands: Commands, name: str, *, summary: str) -> Commands:
 
 
 def add_command(
-    commands: Commands, name: str, run: Run, *, summary: str, description: str = "", has_json: bool = True
+    commands: Commands,
+    name: str,
+    run: Run,
+    *,
+    summary: str,
+    description: str = "",
+    has_json: bool = True,
+    needs_service: bool = True,
 ) -> argparse.ArgumentParser:
     """Add a command, or a verb of one, with the arguments that name the service. Returns its parser."""
     parser = commands.add_parser(
@@ -48,7 +55,8 @@ def add_command(
     )
     if has_json:
         parser.add_argument("--json", action="store_true", help=JSON_HELP)
-    parser.add_argument("--profile", metavar="NAME", help="profile that `discue login --profile NAME` has stored")
+    if needs_service:
+        parser.add_argument("--profile", metavar="NAME", help="profile that `discue login --profile NAME` has stored")
     parser.set_defaults(start=_start, run=run, parser=parser)
     return parser
 

@@ -1,0 +1,119 @@
+"""Redeliveries and replays: a preview, a question, and the progress of a job that belongs to the service."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from discue.cli.exit_codes import FAILED
+from discue.cli.output import note, say, say_json
+from discue.cli.user.arguments import name, positive
+from discue.cli.user.command import UsageInvalid
+from discue.cli.user.interrupts import interrupts
+
+if TYPE_CHECKING:
+    from discue_client.models import DryRun, Redelivery, Replay
+
+_DONE: Final = "done"
+_POLL_SECONDS: Final = 0.5
+_CLEAR_LINE: Final = "\r\x1b[K"
+_BAR: Final = 30
+
+
+class JobCommand(NamedTuple):
+    """A command for one kind of job, and its requests."""
+
+    verb: str
+    """The command, which is also the word for its effect."""
+    preview: Callable[[], DryRun]
+    start: Callable[[], Redelivery | Replay]
+    get: Callable[[str], Redelivery | Replay]
+    done: Callable[[Redelivery | Replay], int]
+    """How many of the selected messages are finished with."""
+
+
+def add_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
+    parser.add_argument("queue", type=name, help="alias or id of the queue")
+    parser.add_argument("listener", type=name, help="alias or id of the listener")
+    parser.add_argument("--pace", type=positive, metavar="N", help="at most N messages a second; default: no limit")
+    parser.add_argument("--dry-run", action="store_true", help="show which messages it would be, and end")
+    parser.add_argument("--yes", action="store_true", help="start without asking")
+    parser.add_argument("--detach", action="store_true", help="end when the job has started")
+    parser.add_argument("--follow", metavar="ID", type=name, help=f"show the progress of an earlier `discue {verb}`")
+
+
+def run(arguments: argparse.Namespace, job: JobCommand) -> int | None:
+    """Preview, ask, start and follow a job. Returns the exit code."""
+    if arguments.follow is not None:
+        return _follow(arguments, job, arguments.follow)
+    found = job.preview()
+    if arguments.dry_run and arguments.json:
+        say_json({"dry_run": found})
+        return None
+    count = f"{found.selected:,} {'message' if found.selected == 1 else 'messages'}"
+    bounds = f", from {found.first_message} to {found.last_message}" if found.selected else ""
+    note(f"{count} for the listener {arguments.listener}{bounds}.")
+    if arguments.dry_run or not found.selected:
+        return None
+    if not (arguments.yes or _agrees(f"{job.verb.capitalize()} {count}? [y/N] ")):
+        note("Nothing is changed.")
+        return FAILED
+    with interrupts() as interrupted:
+        started = job.start()
+        if arguments.detach:
+            _show_result(arguments, started)
+            return None
+        note(f"Started {started.id}. Ctrl-C leaves it to the service.")
+        return _progress(arguments, job, started.id, interrupted)
+
+
+def _agrees(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageInvalid("--yes is missing, and there is no terminal to ask.")
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _follow(arguments: argparse.Namespace, job: JobCommand, job_id: str) -> int | None:
+    with interrupts() as interrupted:
+        return _progress(arguments, job, job_id, interrupted)
+
+
+def _progress(arguments: argparse.Namespace, job: JobCommand, job_id: str, interrupted: threading.Event) -> int | None:
+    """Show the progress until the job is done, or until Ctrl-C, which leaves it to the service."""
+    is_terminal = sys.stderr.isatty()
+    while (found := job.get(job_id)).state != _DONE:
+        if is_terminal:
+            sys.stderr.write(_CLEAR_LINE + _bar(job.done(found), found.counts.selected))
+            sys.stderr.flush()
+        if interrupted.wait(_POLL_SECONDS):
+            break
+    if is_terminal:
+        sys.stderr.write(_CLEAR_LINE)
+        sys.stderr.flush()
+    if found.state == _DONE:
+        _show_result(arguments, found)
+        return None
+    place = f"{arguments.queue} {arguments.listener}"
+    note(f"It goes on without this command. See it again: discue {job.verb} {place} --follow {job_id}")
+    return FAILED
+
+
+def _bar(done: int, selected: int) -> str:
+    share = min(done / max(selected, 1), 1.0)
+    filled = round(share * _BAR)
+    return f"[{'█' * filled}{'·' * (_BAR - filled)}] {done:,} of {selected:,}, {share:.0%}"
+
+
+def _show_result(arguments: argparse.Namespace, found: Redelivery | Replay) -> None:
+    import msgspec  # noqa: PLC0415 - imported with the client
+
+    if arguments.json:
+        say_json({type(found).__name__.lower(): found})
+        return
+    counts = ", ".join(f"{value:,} {name_}" for name_, value in msgspec.to_builtins(found.counts).items() if value)
+    say(f"{found.id}  {found.state}: {counts or 'nothing'}")

@@ -1,0 +1,112 @@
+"""`discue trigger`: publishes an example, made from the schema of the queue or from its last message."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from discue.cli.output import note, say, say_json
+from discue.cli.user.arguments import duration, name
+from discue.cli.user.command import CommandFailed, Commands, UsageInvalid, add_command, connect
+
+if TYPE_CHECKING:
+    from discue_client import Discue
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "trigger",
+        run,
+        summary="publish an example message, made from the queue's schema or its last message",
+        description="Prints the id of the message.",
+    )
+    parser.add_argument("queue", type=name, help="alias or id of the queue")
+    parser.add_argument(
+        "--set",
+        dest="changes",
+        action="append",
+        type=_change,
+        default=[],
+        metavar="PATH=VALUE",
+        help="change a value of the data, such as order.total=5; can be repeated",
+    )
+    parser.add_argument("--last", action="store_true", help="use the last message, even if there is a schema")
+    parser.add_argument("--key", metavar="KEY", help="key of the message; default: that of the last message, if used")
+    parser.add_argument("--delay", type=duration, metavar="TIME", help="deliver it later, such as 10m")
+    parser.add_argument("--dry-run", action="store_true", help="print the data, and publish nothing")
+
+
+def _change(text: str) -> tuple[list[str], Any]:
+    import json  # noqa: PLC0415 - other commands do not need it
+
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a change such as order.total=5")
+    try:
+        return path.split("."), json.loads(value)
+    except ValueError:
+        # A word is a string: order.state=paid.
+        return path.split("."), value
+
+
+def run(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        data, fields = _example(client, arguments)
+        for path, value in arguments.changes:
+            _set(data, path, value)
+        if arguments.dry_run:
+            say_json(data)
+            return
+        if arguments.key is not None:
+            fields["key"] = arguments.key
+        if arguments.delay is not None:
+            fields["delay"] = arguments.delay
+        message = client.publish(arguments.queue, data, **fields)
+    if arguments.json:
+        say_json({"message": message})
+    else:
+        say(message.id)
+
+
+def _example(client: Discue, arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """Return data, and fields of the message that go with it."""
+    from discue.cli.user.schema_example import NoExample, example_of  # noqa: PLC0415 - other commands do not need it
+    from discue.domain.schema_rules import rules_to_json_schema  # noqa: PLC0415 - as above
+
+    queue = client.queues.get(arguments.queue)
+    schema = queue.json_schema if queue.schema is None else rules_to_json_schema(queue.schema)
+    if schema is not None and not arguments.last:
+        try:
+            return example_of(schema), {}
+        except NoExample as error:
+            note(f"The schema gives no example ({error}). The last message is used.")
+    last = client.messages.list(arguments.queue, data="true", limit=1).first()
+    if last is None:
+        raise CommandFailed(
+            f"Queue {arguments.queue} has neither a schema nor a message to take an example from. Publish one with "
+            f"`discue publish {arguments.queue} DATA`."
+        )
+    if last.data_base64 is not None:
+        raise CommandFailed("The last message is not JSON. Publish bytes with `discue publish --file`.")
+    return last.data, {name: value for name in ("key", "headers") if (value := getattr(last, name))}
+
+
+def _set(data: Any, path: list[str], value: Any) -> None:
+    """Change a value. Raises UsageInvalid if the data has no such place."""
+    for step in path[:-1]:
+        data = _below(data, step, path)
+    if isinstance(data, list) and path[-1].isdecimal() and int(path[-1]) < len(data):
+        data[int(path[-1])] = value
+    elif isinstance(data, dict):
+        data[path[-1]] = value
+    else:
+        raise UsageInvalid(f"The data has no place {'.'.join(path)}: see it with --dry-run.")
+
+
+def _below(data: Any, step: str, path: list[str]) -> Any:
+    if isinstance(data, list) and step.isdecimal() and int(step) < len(data):
+        return data[int(step)]
+    if isinstance(data, dict):
+        return data.setdefault(step, {})
+    raise UsageInvalid(f"The data has no place {'.'.join(path)}: see it with --dry-run.")
