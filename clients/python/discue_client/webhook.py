@@ -166,6 +166,15 @@ class Webhook:
         """Raise SignatureInvalid unless the request was signed with one of the secrets, within the tolerance of now."""
         self._verify(body, _lowered(headers))
 
+    def sign(self, body: bytes, *, message_id: str = "test") -> dict[str, str]:
+        """Return the headers that verify with the first `whsec_…`, now: for tests of a receiver."""
+        if not self._hmac_keys:
+            raise ConfigurationError("A public key cannot sign: pass the secret, whsec_….")
+        timestamp = str(int(self._now()))
+        signature = hmac.digest(self._hmac_keys[0], _signed(message_id, timestamp, body), "sha256")
+        names = ("webhook-id", "webhook-timestamp", "webhook-signature")
+        return dict(zip(names, (message_id, timestamp, f"{_HMAC},{b64encode(signature).decode()}"), strict=True))
+
     def _verify(self, body: bytes, headers: Mapping[str, str]) -> tuple[str, int]:
         if not isinstance(body, bytes):
             raise TypeError(f"body must be the bytes of the request, before any parsing, not {type(body).__name__}")
@@ -178,7 +187,7 @@ class Webhook:
         if not _TIMESTAMP.fullmatch(timestamp):
             raise SignatureInvalid(Reason.MALFORMED, "webhook-timestamp must be a number of seconds.")
         self._check_time(int(timestamp))
-        self._check_signatures(signatures, b"%b.%b.%b" % (message_id.encode(), timestamp.encode(), body))
+        self._check_signatures(signatures, _signed(message_id, timestamp, body))
         return message_id, int(timestamp)
 
     def _check_time(self, timestamp: int) -> None:
@@ -211,6 +220,10 @@ class Webhook:
         else:
             detail = "No signature matches: the secret differs, or the body is not the raw body of the request."
         return SignatureInvalid(Reason.NO_MATCH, detail)
+
+
+def _signed(message_id: str, timestamp: str, body: bytes) -> bytes:
+    return b"%b.%b.%b" % (message_id.encode(), timestamp.encode(), body)
 
 
 def _lowered(headers: Headers) -> dict[str, str]:

@@ -19,6 +19,10 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8")
 FIRST, LIST, BATCH, CONSUME = EXAMPLES
 
 
+def test_readme_of_the_distribution_has_the_first_example() -> None:
+    assert FIRST in (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture(autouse=True)
 def _environment(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISCUE_URL", cast.service.url)

@@ -228,6 +228,17 @@ def test_body_above_the_limit_is_rejected() -> None:
     assert reason_of(headers_of(BODY), max_bytes=len(BODY) - 1) is Reason.TOO_LARGE
 
 
+def test_signed_headers_verify_with_any_of_the_secrets_of_a_receiver() -> None:
+    signing, receiver = Webhook(SECRET), Webhook(["whsec_" + "A" * 32, SECRET])
+    headers = {**signing.sign(BODY, message_id="m-1"), "content-type": "application/json"}
+
+    assert receiver.unwrap(BODY, headers).id == "m-1"
+    with pytest.raises(SignatureInvalid):
+        receiver.unwrap(BODY + b" ", headers)
+    with pytest.raises(ConfigurationError, match="A public key cannot sign"):
+        Webhook(PUBLIC_KEY).sign(BODY)
+
+
 def test_rejection_is_picklable() -> None:
     error = pickle.loads(pickle.dumps(SignatureInvalid(Reason.EXPIRED, "Too old.")))  # noqa: S301 - of this test
     assert (error.reason, str(error), error.status) == (Reason.EXPIRED, "Too old.", 401)

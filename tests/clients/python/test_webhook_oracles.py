@@ -161,3 +161,9 @@ def test_any_signed_request_gives_an_event_or_invalid_data(
     headers |= headers_of(body) | {"content-type": content_type + charset}
     with suppress(DataInvalid):
         Webhook(SECRET, now=lambda: NOW).unwrap(body, headers, data_type)
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_oracles_accept_signed_headers(oracle: Any) -> None:
+    assert _accepts(oracle, SIGNED, Webhook(SECRET).sign(SIGNED))
+    assert not _accepts(oracle, b'"other"', Webhook(SECRET).sign(SIGNED))
