@@ -6,7 +6,7 @@ import io
 import logging
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
 from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import suppress
 from typing import Any
@@ -49,7 +49,7 @@ class ApplicationEndpoint:
         self._is_asgi = is_asgi(application)
         self._submit = submit
         self._name = name
-        self._running: set[Future[Reply]] = set()
+        self._running: dict[Future[Reply], Received] = {}
         self.requests: list[Received] = []
         self.errors: list[Exception] = []
         """The exceptions that the application has raised, oldest first."""
@@ -62,9 +62,14 @@ class ApplicationEndpoint:
         else:
             future = Future()
             threading.Thread(target=self._run_wsgi, args=(received, future), name=self._name, daemon=True).start()
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
+        self._running[future] = received
+        future.add_done_callback(lambda ended: self._running.pop(ended, None))
         return future
+
+    @property
+    def unanswered(self) -> Sequence[Received]:
+        """The requests that the application has not responded to yet."""
+        return tuple(self._running.values())
 
     def abandon(self) -> None:
         """Cancel the calls that do not return within a moment: a test may end in the middle of one."""

@@ -233,15 +233,17 @@ class Kit:
     def _waiting(self) -> list[str]:
         """Return a line for each delivery that waits, with its reason."""
         lines: list[str] = []
-        names = {listener.id: listener.alias for listener in self._listeners}
+        known = {listener.id: listener for listener in self._listeners}
         for queue in self.client.queues.list():
             for state in ("pending", "retrying"):
                 for message in self.client.messages.list(queue.id, state=state, limit=_WAITING_SHOWN):
                     for delivery in self.client.messages.deliveries(queue.id, message.id):
                         if delivery.waits_for:
-                            listener = names.get(delivery.listener_id, delivery.listener_id)
-                            what = f'message {message.id} of queue "{queue.alias}" to listener "{listener}"'
-                            lines.append(f"{what}: {delivery.waits_for}")
+                            listener = known.get(delivery.listener_id)
+                            name = delivery.listener_id if listener is None else listener.alias
+                            reason = "" if listener is None else listener.waits_for(message.id)
+                            what = f'message {message.id} of queue "{queue.alias}" to listener "{name}"'
+                            lines.append(f"{what}: {reason or delivery.waits_for}")
         return lines
 
     def _ensure_queue(self, alias: str) -> None:

@@ -86,6 +86,11 @@ class KitListener:
         __tracebackhide__ = True
         raise AssertionError(f'listener "{self.alias}" of queue "{self.queue}": {what}.\n{self.table()}')
 
+    def waits_for(self, message_id: str) -> str:
+        """Return what the kit knows of a message that is in flight; "" if it knows nothing."""
+        del message_id
+        return ""
+
     def table(self) -> str:
         """Return the last fifty attempts as a table, oldest first."""
         data = {request.fields.get("webhook-id"): _short(request.body) for request in self.requests}
@@ -141,6 +146,10 @@ class ScriptedListener(KitListener):
     def requests(self) -> Sequence[Received]:
         return self._script.requests
 
+    def waits_for(self, message_id: str) -> str:
+        hangs = any(key.message_id == message_id for key in self._script.held)
+        return "It hangs, as the test says, until the clock has moved by its timeout." if hangs else ""
+
 
 class ApplicationListener(KitListener):
     """A listener that is an ASGI or WSGI application in the process of the test."""
@@ -157,6 +166,12 @@ class ApplicationListener(KitListener):
     def errors(self) -> Sequence[Exception]:
         """The exceptions that the application has raised, oldest first. discue got a `500` for each."""
         return self._endpoint.errors
+
+    def waits_for(self, message_id: str) -> str:
+        for request in self._endpoint.unanswered:
+            if request.fields["webhook-id"] == message_id:
+                return f"The application has not responded to {request.method} {request.path}."
+        return ""
 
     def _fail(self, what: str) -> None:
         __tracebackhide__ = True

@@ -283,7 +283,7 @@ def test_kit_that_does_not_settle_says_what_waits_and_why(kit: Kit) -> None:
     assert str(failure.value) == (
         "After 0.1 s, discue has not settled:\n"
         f'  message {message.id} of queue "orders" to listener "billing": '
-        "In flight, or waits for other requests to end."
+        "It hangs, as the test says, until the clock has moved by its timeout."
     )
 
 
@@ -416,10 +416,10 @@ def test_application_that_hangs_is_named(kit: Kit) -> None:
     async def application(*_: Any) -> None:
         await asyncio.Event().wait()
 
-    kit.deliver_to(application, queue="orders", alias="handler")
+    kit.deliver_to(application, "/hooks", queue="orders", alias="handler")
     kit.publish("orders", ORDER)
 
-    with pytest.raises(NotSettled, match='to listener "handler": In flight'):
+    with pytest.raises(NotSettled, match=r'to listener "handler": The application has not responded to POST /hooks.'):
         kit.settled(0.1)
 
 
