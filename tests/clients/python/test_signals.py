@@ -141,7 +141,7 @@ async def test_interrupt_does_not_wait_for_a_service_that_hangs(half: str, progr
         with program(programs[half], f"http://127.0.0.1:{server.port}", KEY) as run:
             await server.until_received(1)
             run.send_signal(signal.SIGINT)
-            _, errors = await asyncio.to_thread(run.communicate, timeout=10)
+            _, errors = await asyncio.to_thread(run.communicate, timeout=20)
 
     assert run.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
@@ -184,7 +184,7 @@ async def test_second_interrupt_does_not_wait_until_results_are_stored(half: str
             # Nobody waits for the next message any more.
             await server.until_open(1)
             run.send_signal(signal.SIGINT)
-            _, errors = await asyncio.to_thread(run.communicate, timeout=10)
+            _, errors = await asyncio.to_thread(run.communicate, timeout=20)
 
     assert run.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
