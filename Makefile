@@ -22,6 +22,9 @@ DEV := $(VENV)/.dev-installed
 # Generators of clients have requirements of their own, which would decide on those of the tests.
 GENERATORS := $(VENV)/generators
 
+# The compiler of the TypeScript client. Without npm, the tests that need it are skipped.
+COMPILER := clients/typescript/node_modules/.installed
+
 # The second type checker of the Python client.
 PYRIGHT := pyright@1.1.414
 
@@ -31,7 +34,7 @@ PYRIGHT := pyright@1.1.414
 run: $(RUNTIME)
 	$(BIN)/discue dev $(ARGS)
 
-test: $(DEV)
+test: $(DEV) $(COMPILER)
 	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore tests/fuzz --ignore tests/security $(ARGS)
 
 security: $(DEV)
@@ -45,7 +48,7 @@ check: $(DEV)
 	$(BIN)/lint-imports
 	cd clients/python && $(abspath $(BIN))/lint-imports
 	$(BIN)/python -m docs.generate --check
-	@! find . \( -name .git -o -path './$(VENV)' \) -prune -o -type f -print \
+	@! find . \( -name .git -o -name node_modules -o -path './$(VENV)' \) -prune -o -type f -print \
 		| grep -Ei '/([^/]*_)?(managers?|utils?|helpers?|commons?)(_[^/]*)?\.[a-z]+$$' \
 		|| { echo 'These files are named after nothing: say what they hold.' >&2; exit 1; }
 
@@ -62,11 +65,13 @@ fuzz: $(DEV)
 mutate: $(DEV)
 	$(BIN)/python -m tools.mutate --minutes $(MINUTES) $(ARGS)
 
-clients: $(DEV) | $(GENERATORS)
+clients: $(DEV) $(COMPILER) | $(GENERATORS)
 	$(GENERATORS)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
 		-r requirements/generators.txt
 	$(BIN)/python -m tools.generated_clients $(GENERATORS)/bin
 	npm exec --yes --silent --package=$(PYRIGHT) -- pyright --pythonpath $(BIN)/python --project clients/python
+	$(BIN)/python -m tools.typescript_client
+	cd clients/typescript && npm run --silent types
 
 docs: $(DEV)
 	$(BIN)/python -m docs.generate
@@ -75,6 +80,7 @@ pins: $(DEV)
 	cd requirements && for set in build runtime dev generators; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
 
 clean:
+	rm -rf clients/typescript/dist clients/typescript/node_modules clients/typescript/tests/page
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .language_cache build dist
 	find . -path './$(VENV)' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
@@ -87,6 +93,10 @@ $(MADE):
 
 $(GENERATORS): | $(MADE)
 	$(BIN)/python -m venv $@
+
+$(COMPILER): clients/typescript/package-lock.json
+	@if command -v npm >/dev/null && cd clients/typescript && npm ci --silent; then touch node_modules/.installed; \
+		else echo 'The tests of the TypeScript client are skipped: npm has not installed its compiler.' >&2; fi
 
 $(RUNTIME): requirements/build.txt requirements/runtime.txt pyproject.toml clients/python/pyproject.toml | $(MADE)
 	$(PIP) install --require-hashes -r requirements/build.txt -r requirements/runtime.txt

@@ -12,7 +12,7 @@ from discue.config.sources import CONFIG_FLAG, CONFIG_VARIABLE, describe
 from docs.commands_page import commands_page
 from docs.reference_pages import openapi_file, reference_pages
 from docs.system_events_page import system_events_page
-from tools import python_client
+from tools import python_client, typescript_client
 
 DOCS = Path(__file__).parent
 
@@ -135,8 +135,9 @@ PAGES: dict[str, Callable[[], str]] = {
 def stale() -> list[str]:
     """Return the names of the generated files that do not match the code."""
     pages = [name for name, page in PAGES.items() if not _is_current(DOCS / name, page())]
-    modules = python_client.generated(json.loads(openapi_file())).items()
-    return pages + [path.name for path, text in modules if not _is_current(path, text)]
+    document = json.loads(openapi_file())
+    modules = python_client.generated(document) | typescript_client.generated(document)
+    return pages + [path.name for path, text in modules.items() if not _is_current(path, text)]
 
 
 def _is_current(path: Path, text: str) -> bool:
@@ -151,7 +152,9 @@ def main(arguments: list[str]) -> int:
         return 1 if old else 0
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), encoding="utf-8")
-    python_client.write(json.loads(openapi_file()))
+    document = json.loads(openapi_file())
+    python_client.write(document)
+    typescript_client.write(document)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Reads the OpenAPI document as methods of resources, for the generator of the Python client."""
+"""Reads the OpenAPI document as methods of resources, for the generators of clients."""
 
 import re
 from functools import reduce
@@ -53,6 +53,8 @@ class Operation(NamedTuple):
     """Schemas of the fields that a request can set."""
     required: list[str]
     """Names of the fields that a request must set."""
+    body: str
+    """Name of the schema of the request's body, "" without one."""
     response: str
     """Name of the schema of the response."""
     is_repeatable: bool
@@ -78,7 +80,8 @@ def _operation(document: Json, path: str, verb: str, spec: Json) -> Operation:
     identity = spec["operationId"]
     resource, name = _NAMES.get(identity, (plain[-1].replace("-", "_"), method))
     parameters = [_resolved(document, each) for each in spec.get("parameters", ())]
-    body = _resolved(document, _schema(spec["requestBody"])) if "requestBody" in spec else {}
+    reference = _schema(spec["requestBody"]) if "requestBody" in spec else {}
+    body = _resolved(document, reference)
     return Operation(
         resource,
         name,
@@ -93,6 +96,7 @@ def _operation(document: Json, path: str, verb: str, spec: Json) -> Operation:
             if not schema.get("description", "").startswith(NOT_SET)
         },
         body.get("required", []),
+        class_name(reference) if reference else "",
         class_name(_schema(spec["responses"]["200"])),
         verb != "post" or identity in _REPEATABLE,
     )

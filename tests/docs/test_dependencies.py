@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -12,25 +13,30 @@ def direct_dependencies(name: str) -> list[str]:
     return [found[0] for line in lines if (found := re.match(r"[a-z][a-z0-9-]*", line))]
 
 
+def npm_dependencies() -> list[str]:
+    package = json.loads((ROOT / "clients" / "typescript" / "package.json").read_text())
+    return list(package["devDependencies"])
+
+
 def pins(name: str) -> dict[str, str]:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_every_direct_dependency_has_a_reason(name: str) -> None:
+@pytest.mark.parametrize("packages", [*map(direct_dependencies, SETS), npm_dependencies()], ids=[*SETS, "npm"])
+def test_every_direct_dependency_has_a_reason(packages: list[str]) -> None:
     page = (ROOT / "docs" / "dependencies.md").read_text()
-    explained = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \|$", page, re.MULTILINE))
+    explained = dict(re.findall(r"^\| `([a-z0-9@/-]+)` \| (.+) \|$", page, re.MULTILINE))
 
-    assert direct_dependencies(name)
-    assert [package for package in direct_dependencies(name) if len(explained.get(package, "")) < 10] == []
+    assert packages
+    assert [package for package in packages if len(explained.get(package, "")) < 10] == []
 
 
 def test_dependencies_page_lists_no_removed_dependency() -> None:
     page = (ROOT / "docs" / "dependencies.md").read_text()
-    known = {package for name in SETS for package in direct_dependencies(name)}
+    known = {package for name in SETS for package in direct_dependencies(name)} | set(npm_dependencies())
 
-    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE)) == known
+    assert set(re.findall(r"^\| `([a-z0-9@/-]+)` \|", page, re.MULTILINE)) == known
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -52,3 +58,12 @@ def test_every_direct_dependency_is_pinned(name: str) -> None:
 @pytest.mark.parametrize("name", ["build", "runtime"])
 def test_development_pins_the_runtime_versions(name: str) -> None:
     assert pins("dev").items() >= pins(name).items()
+
+
+def test_lock_file_of_npm_has_a_hash_for_every_package_and_no_address() -> None:
+    text = (ROOT / "clients" / "typescript" / "package-lock.json").read_text()
+    packages = {name: package for name, package in json.loads(text)["packages"].items() if name}
+
+    assert {f"node_modules/{name}" for name in npm_dependencies()} <= packages.keys()
+    assert [name for name, package in packages.items() if not package["integrity"].startswith("sha512-")] == []
+    assert "://" not in text

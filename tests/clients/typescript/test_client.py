@@ -1,0 +1,95 @@
+"""The tests of the TypeScript client, which run in node: by a real service, by servers that fail, and by requests with
+wrong signatures that all clients share.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.python.signed import NOW, PUBLIC_KEY, SECRET, headers_of, v1, v1a
+from tests.clients.typescript.conftest import Node
+from tests.clients.vectors import BODY, MALFORMED, OTHER_SECRET, UNMATCHED, UNUSABLE_SECRETS
+from tools.typescript_client import PACKAGE
+
+# One process builds the package.
+pytestmark = pytest.mark.xdist_group("typescript")
+
+SIGNED = headers_of(BODY)
+
+
+def vectors() -> dict[str, Any]:
+    rejected = {name: (SIGNED | changed, "malformed") for name, changed in MALFORMED.items()}
+    rejected |= {name: (headers_of(BODY, signature), "no_match") for name, signature in UNMATCHED.items()}
+    rejected |= {f"{name} empty": (SIGNED | {name: ""}, "missing") for name in SIGNED if name.startswith("webhook-")}
+    rejected["no headers"] = ({}, "missing")
+    rejected["unknown version"] = (headers_of(BODY, "v2,AAAA", v1(BODY).replace("v1", "V1")), "unknown_version")
+    rejected["expired"] = (headers_of(BODY, timestamp=NOW - 301), "expired")
+    rejected["early"] = (headers_of(BODY, timestamp=NOW + 301), "early")
+    accepted = {
+        "v1": ([SECRET], SIGNED),
+        "v1a": ([PUBLIC_KEY], headers_of(BODY, v1a(BODY))),
+        "both kinds": ([SECRET], headers_of(BODY, v1a(BODY), v1(BODY))),
+        "old secret during a rotation": ([OTHER_SECRET, SECRET], headers_of(BODY, v1(BODY, b"y" * 24), v1(BODY))),
+        "public key and a secret": ([OTHER_SECRET, PUBLIC_KEY], headers_of(BODY, v1(BODY, b"y" * 24), v1a(BODY))),
+        "unknown versions are skipped": ([SECRET], headers_of(BODY, "v2,a,b", "v1x,!", v1(BODY))),
+        "upper case": ([SECRET], {name.upper(): value for name, value in SIGNED.items()}),
+        "secret without prefix": ([SECRET.removeprefix("whsec_")], SIGNED),
+        "secret without padding": ([SECRET.rstrip("=")], SIGNED),
+        "secret with spaces": ([f" {SECRET}\n"], SIGNED),
+    }
+    return {
+        "body": BODY.decode(),
+        "now": NOW,
+        "secret": SECRET,
+        "public_key": PUBLIC_KEY,
+        "other_secret": OTHER_SECRET,
+        "headers": SIGNED,
+        "old": headers_of(BODY, timestamp=1_700_000_000),
+        "accepted": {name: {"secrets": secrets, "headers": headers} for name, (secrets, headers) in accepted.items()},
+        "rejected": {name: {"headers": headers, "reason": reason} for name, (headers, reason) in rejected.items()},
+        "unusable": UNUSABLE_SECRETS,
+    }
+
+
+def passed(output: str) -> int:
+    """Return how many tests passed, according to the report of node."""
+    found = re.search(r"^ℹ pass (\d+)$", output, re.MULTILINE)
+    assert found is not None, output
+    return int(found[1])
+
+
+def report(node: Node, name: str, **variables: str) -> int:
+    return passed(node.run("--test", "--test-reporter", "spec", f"tests/{name}.test.mjs", **variables))
+
+
+def test_client_uses_every_part_of_a_real_service(with_service: Node) -> None:
+    written = (PACKAGE / "tests" / "service.test.mjs").read_text(encoding="utf-8").count("\ntest(")
+    assert report(with_service, "service") == written
+
+
+def test_client_survives_servers_that_fail(node: Node) -> None:
+    assert report(node, "faults") > 40
+
+
+def test_requests_with_wrong_signatures_are_rejected_for_the_same_reasons_as_in_python(
+    node: Node, tmp_path: Path
+) -> None:
+    shared = vectors()
+    (tmp_path / "vectors.json").write_text(json.dumps(shared), encoding="utf-8")
+
+    ran = report(node, "webhook", VECTORS=str(tmp_path / "vectors.json"))
+
+    assert ran > len(shared["accepted"]) + len(shared["rejected"]) + len(shared["unusable"])
+
+
+def test_package_has_exact_development_versions_and_no_dependencies() -> None:
+    package = json.loads((PACKAGE / "package.json").read_text(encoding="utf-8"))
+
+    assert "dependencies" not in package
+    assert [
+        version for version in package["devDependencies"].values() if not re.fullmatch(r"\d+\.\d+\.\d+", version)
+    ] == []
+    assert f'"{package["version"]}"' in (PACKAGE / "src" / "version.ts").read_text(encoding="utf-8")
