@@ -517,8 +517,16 @@ export interface FilterTestBody {
   filter?: MessageFilter | null | undefined;
   /** The id of a stored message of the queue. */
   message_id?: string | null | undefined;
-  /** The data of a message. Either this or `message_id` is required. */
+  /** The data of a message. Either this, `data_base64` or `message_id` is required. */
   data?: unknown;
+  /** Bytes, in base64, instead of `data`. A queue with a schema does not accept them. */
+  data_base64?: string | null | undefined;
+  /**
+   * The media type of the data. With a media type of JSON, a string is delivered as a JSON string. Default:
+   * `application/json` if the data is JSON, `text/plain; charset=utf-8` for other strings, and `application/octet-
+   * stream` for `data_base64`.
+   */
+  content_type?: string | null | undefined;
   /** Additional headers of each request: at most 32, with 4,096 characters in all. */
   headers?: Readonly<Record<string, string>> | null | undefined;
   /** The key of the message. */
@@ -767,7 +775,9 @@ export interface Message {
   /**
    * The first that a delivery has of `missed`, `retrying` and `pending`, else `acknowledged`, which includes
    * deliveries that filters exclude; `no_listeners`: published before the queue had any. In lists with a
-   * `listener`, the state for that one. Omitted in queues with more than 100 listeners.
+   * `listener`, the state for that one. Omitted where reading it takes too long: in queues with more than 1,000
+   * listeners, and on pages with more than 10,000 deliveries that are missed or wait for a retry; the listeners of
+   * a page of several queues share the 1,000, with at least 100 for each queue.
    */
   state?: Open<"acknowledged" | "pending" | "retrying" | "missed" | "no_listeners"> | undefined;
   /** Retry policy. Omitted fields use the default. */
