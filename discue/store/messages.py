@@ -8,7 +8,7 @@ import msgspec
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.messages import MessageState, StoredMessage, decode_options
 from discue.domain.model import Queue
-from discue.store import message_filters, message_log, queues
+from discue.store import delayed_messages, message_filters, message_log, queues
 from discue.store.deliveries import Recipient, find_recipient
 from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import MessageSource, Picked, Several, candidates_of, page_for_listener, with_key
@@ -156,7 +156,7 @@ async def delete(tx: Transaction, message: StoredMessage) -> bool:
     """Delete the message; lanes settle its seq as a hole in the log. Returns False if it was deleted already."""
     key = (message.organization, message.queue, message.seq)
     if message.is_delayed:
-        await message_log.cancel_delayed(tx, key[:2], message.seq)
+        await delayed_messages.cancel_delayed(tx, key[:2], message.seq)
     await tx.execute(_MAKE_DUE, *key)
     return await message_log.release_bodies(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
 

@@ -29,7 +29,7 @@ from discue.domain.schedule import DueRuns, MissedRunPolicy, Schedule, due_runs
 from discue.domain.window import Window
 from discue.sending.connection import Connection
 from discue.sending.sender import Sender
-from discue.store import cursors, message_log, pull_leases, workers
+from discue.store import cursors, delayed_messages, pull_leases, workers
 from discue.store import listeners as store_listeners
 from discue.store.engine import Append, Appended, CursorKey, Row, Settle, TopicAppend, Transaction
 from discue.store.postgres.pool import ServerConnection
@@ -244,12 +244,12 @@ def writes_again_what_a_reused_connection_lost() -> None:
 
 
 def delivers_delayed_messages_early() -> None:
-    due = message_log.due_messages
+    due = delayed_messages.due_messages
 
-    async def early(tx: Transaction, now: int) -> list[message_log.DueMessage]:
+    async def early(tx: Transaction, now: int) -> list[delayed_messages.DueMessage]:
         return await due(tx, now + _EARLY_MS)
 
-    put(message_log, "due_messages", early)
+    put(delayed_messages, "due_messages", early)
 
 
 def forgets_missed_runs() -> None:

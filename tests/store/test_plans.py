@@ -20,6 +20,7 @@ from discue.store import (
     aliases,
     api_keys,
     cursors,
+    delayed_messages,
     deliveries,
     delivery_rows,
     domains,
@@ -193,11 +194,11 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
 
 async def _deliver_later(tx: Transaction, queue: Queue) -> None:
     await tx.execute("INSERT INTO scheduled VALUES ($1, $2, 5, $3, 9, 7)", OURS, queue.id, NOON)
-    assert await message_log.next_delayed_at(tx) is not None
-    mine = message_log.DueMessage((OURS, queue.id), 5, 9)
-    await message_log.due_messages(tx, NOON)
-    assert await message_log.append_due(tx, [mine], NOON) == {mine.queue: 41}
-    await message_log.cancel_delayed(tx, mine.queue, 6)
+    assert await delayed_messages.next_delayed_at(tx) is not None
+    mine = delayed_messages.DueMessage((OURS, queue.id), 5, 9)
+    await delayed_messages.due_messages(tx, NOON)
+    assert await delayed_messages.append_due(tx, [mine], NOON) == {mine.queue: 41}
+    await delayed_messages.cancel_delayed(tx, mine.queue, 6)
 
 
 async def _run_schedules(tx: Transaction, queue: Queue) -> None:

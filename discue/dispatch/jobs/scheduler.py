@@ -18,7 +18,7 @@ from discue.domain.messages import decode_options
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
 from discue.domain.schedule import Schedule, ScheduleRun, SkipReason, UnknownTimeZone, due_runs
 from discue.publishing.publish import NewMessage, check_message, entry_for
-from discue.store import message_log, schedules
+from discue.store import delayed_messages, schedules
 from discue.store.engine import Appended, NewEntry, Notification, QueueKey
 from discue.store.schedules import PlannedRun, RunResult
 from discue.store.store import Store
@@ -176,8 +176,8 @@ class Scheduler:
         while self._is_leader() and await self._is_anything_due():
             # Delayed messages first: a schedule that cannot run must not hold them up.
             now = self._clock.now()
-            if due := await self._store.read(partial(message_log.due_messages, now=now)):
-                append = partial(message_log.append_due, messages=due, now=now)
+            if due := await self._store.read(partial(delayed_messages.due_messages, now=now)):
+                append = partial(delayed_messages.append_due, messages=due, now=now)
                 self._announce(await self._store.write_exclusively(append))
             self._announce(await self._runs.run_due())
 
