@@ -17,6 +17,9 @@ __all__ = ["pytest_pyfunc_call", "runner"]
 
 END_SECONDS = 20
 
+ON_ONE_PROCESS = pytest.mark.xdist_group("process of the test kit")
+"""Marks what uses the fixture `process`, so that only one of the parallel processes starts it."""
+
 
 @contextmanager
 def ephemeral_process(folder: Path) -> Iterator[tuple[str, str]]:
@@ -41,7 +44,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
         yield running
 
 
-@pytest.fixture(params=["in process", "process"])
+@pytest.fixture(params=["in process", pytest.param("process", marks=ON_ONE_PROCESS)])
 def kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
     """A kit on each kind of server: the tests that use it see the same."""
     if request.param == "in process":

@@ -16,7 +16,7 @@ import pytest
 
 from discue.domain.errors import SettingsInvalid
 from discue.testing import KitClosed, NotSettled, serve
-from tests.testing.conftest import END_SECONDS
+from tests.testing.conftest import END_SECONDS, ON_ONE_PROCESS
 
 
 def test_program_without_pytest_uses_the_kit() -> None:
@@ -98,6 +98,7 @@ def ask(url: str, key: str, body: dict[str, Any] | None = None) -> tuple[int, An
         return error.code, json.load(error)
 
 
+@ON_ONE_PROCESS
 def test_process_moves_its_clock_on_request(process: tuple[str, str]) -> None:
     url, key = process
     _, before = ask(f"{url}/testing/clock", key, {})
@@ -109,6 +110,7 @@ def test_process_moves_its_clock_on_request(process: tuple[str, str]) -> None:
     assert ask(f"{url}/testing/settle", key, {})[0] == 200
 
 
+@ON_ONE_PROCESS
 @pytest.mark.parametrize(
     ("path", "key", "body", "status", "detail"),
     [
