@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from discue.testing.pool import ServerPool
     from discue.testing.requests import Received, Reply
     from discue.testing.serving import connect, serve
+    from discue.testing.signatures import signed_headers
 
 __all__ = [
     "ApplicationListener",
@@ -29,6 +30,7 @@ __all__ = [
     "ServerPool",
     "connect",
     "serve",
+    "signed_headers",
 ]
 
 _MODULES = {
@@ -38,6 +40,7 @@ _MODULES = {
     **dict.fromkeys(("Received", "Reply"), "requests"),
     **dict.fromkeys(("connect", "serve"), "serving"),
     "ServerPool": "pool",
+    "signed_headers": "signatures",
 }
 """The module of each name. pytest imports this package in every run, so nothing is imported before it is used."""
 
