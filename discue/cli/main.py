@@ -45,6 +45,7 @@ _USE: Final = (
     _Command("replay", "replay", "send a part of a queue to a listener again"),
     _Command("verify", "verify", "say whether a received webhook is genuine, and if not, why"),
     _Command("api", "api", "send any request to the API, and print the response"),
+    _Command("apply", "apply", "make queues, listeners, schedules, topics and channels as a file says"),
     _Command("completion", "completion", "print a script that completes commands and flags in a shell"),
 )
 """Commands that send requests to a service, with an API key."""
