@@ -78,7 +78,7 @@ import asyncio
 from discue_client import AsyncDiscue
 
 async def main():
-    async with AsyncDiscue() as client, client.publisher("orders") as publisher:
+    async with AsyncDiscue() as client, client.publisher("orders", linger=10) as publisher:
         futures = [await publisher.submit(number) for number in range(3)]
 
 asyncio.run(main())
@@ -86,7 +86,7 @@ asyncio.run(main())
     "sync": """
 from discue_client import Discue
 
-with Discue() as client, client.publisher("orders") as publisher:
+with Discue() as client, client.publisher("orders", linger=10) as publisher:
     futures = [publisher.submit(number) for number in range(3)]
 """,
 }

@@ -95,17 +95,18 @@ class AsyncPublisher:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        async with self._changed:
-            self._is_open = False
-            self._changed.notify_all()
-        if self._worker is not None:
-            try:
-                await finish(self._worker)
-            except BaseException:
-                # After Ctrl-C, for example, nobody wants to wait for a service that does not respond.
-                cancel_request(self._worker)
-                await finish(self._worker)
-                raise
+        if self._worker is None:
+            return
+        try:
+            async with self._changed:
+                self._is_open = False
+                self._changed.notify_all()
+            await finish(self._worker)
+        except BaseException:
+            # After Ctrl-C, for example, nobody wants to wait for a service that does not respond.
+            cancel_request(self._worker)
+            await finish(self._worker)
+            raise
 
     async def publish(self, data: object, **fields: Unpack[MessageFields]) -> str:
         """Publish a message, and return its id once it is stored. The arguments are those of `client.publish`."""

@@ -96,17 +96,18 @@ class Publisher:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self._changed:
-            self._is_open = False
-            self._changed.notify_all()
-        if self._worker is not None:
-            try:
-                finish(self._worker)
-            except BaseException:
-                # After Ctrl-C, for example, nobody wants to wait for a service that does not respond.
-                cancel_request(self._worker)
-                finish(self._worker)
-                raise
+        if self._worker is None:
+            return
+        try:
+            with self._changed:
+                self._is_open = False
+                self._changed.notify_all()
+            finish(self._worker)
+        except BaseException:
+            # After Ctrl-C, for example, nobody wants to wait for a service that does not respond.
+            cancel_request(self._worker)
+            finish(self._worker)
+            raise
 
     def publish(self, data: object, **fields: Unpack[MessageFields]) -> str:
         """Publish a message, and return its id once it is stored. The arguments are those of `client.publish`."""

@@ -49,12 +49,15 @@ class Worker(threading.Thread):
         self._request: Future[Any] | None = None
         self._is_cancelled = False
         self.error: BaseException | None = None
+        self.ended = threading.Event()
+        """Set at the end. Before Python 3.13, `join` takes a thread for ended once Ctrl-C has interrupted it."""
 
     def run(self) -> None:
         try:
             self._work()
         except BaseException as error:  # noqa: BLE001 - `finish` raises it
             self.error = None if self._is_cancelled else error
+        self.ended.set()
 
     def sends(self, request: Future[Any]) -> None:
         self._request = request
@@ -100,7 +103,7 @@ def cancel_request(worker: Worker) -> None:
 
 def finish(worker: Worker, *, interrupt: bool = False) -> None:  # noqa: ARG001 - threads end by themselves
     """Wait until the work has ended. Its exception is raised."""
-    worker.join()
+    worker.ended.wait()
     if worker.error is not None:
         raise worker.error
 
