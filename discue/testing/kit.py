@@ -137,6 +137,8 @@ class Kit:
         They are signed with `secret`, or the one of `DISCUE_WEBHOOK_SECRET`, or a new one. Inside a coroutine, an ASGI
         application runs on the loop of that coroutine.
         """
+        if not path.startswith("/"):
+            raise ValueError(f"The path must begin with a slash, not {path!r}.")
         endpoint = ApplicationEndpoint(application, self._submitter(), "discue-application")
         self._endpoints.append(endpoint)
         base = self._run(self._host.add_application(endpoint.respond))

@@ -36,6 +36,11 @@ class KitListener:
         raise NotImplementedError
 
     @property
+    def errors(self) -> Sequence[Exception]:
+        """The exceptions that the application or a callback has raised, oldest first. discue got a `500` for each."""
+        raise NotImplementedError
+
+    @property
     def received(self) -> list[Event[Any]]:
         """The messages of all requests, oldest first, verified. Raises SignatureInvalid."""
         webhook = Webhook(self.secret, tolerance=_LONGEST_TEST_SECONDS)
@@ -84,7 +89,11 @@ class KitListener:
 
     def _fail(self, what: str) -> None:
         __tracebackhide__ = True
-        raise AssertionError(f'listener "{self.alias}" of queue "{self.queue}": {what}.\n{self.table()}')
+        failure = AssertionError(f'listener "{self.alias}" of queue "{self.queue}": {what}.\n{self.table()}')
+        raised = self.errors[-1] if self.errors else None
+        if raised is not None:
+            failure.add_note(f"The listener raised {type(raised).__name__}: {raised}")
+        raise failure from raised
 
     def waits_for(self, message_id: str) -> str:
         """Return what the kit knows of a message that is in flight; "" if it knows nothing."""
@@ -146,6 +155,10 @@ class ScriptedListener(KitListener):
     def requests(self) -> Sequence[Received]:
         return self._script.requests
 
+    @property
+    def errors(self) -> Sequence[Exception]:
+        return self._script.errors
+
     def waits_for(self, message_id: str) -> str:
         hangs = any(key.message_id == message_id for key in self._script.held)
         return "It hangs, as the test says, until the clock has moved by its timeout." if hangs else ""
@@ -164,7 +177,6 @@ class ApplicationListener(KitListener):
 
     @property
     def errors(self) -> Sequence[Exception]:
-        """The exceptions that the application has raised, oldest first. discue got a `500` for each."""
         return self._endpoint.errors
 
     def waits_for(self, message_id: str) -> str:
@@ -172,13 +184,3 @@ class ApplicationListener(KitListener):
             if request.fields["webhook-id"] == message_id:
                 return f"The application has not responded to {request.method} {request.path}."
         return ""
-
-    def _fail(self, what: str) -> None:
-        __tracebackhide__ = True
-        try:
-            super()._fail(what)
-        except AssertionError as failure:
-            raised = self.errors[-1] if self.errors else None
-            if raised is not None:
-                failure.add_note(f"The application raised {type(raised).__name__}: {raised}")
-            raise failure from raised

@@ -1,6 +1,7 @@
 """The responses of a listener in a test, in the order of its requests."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,8 @@ Callback = Callable[[Received], Reply | int | None]
 """Responds to a request: with a reply, a status, or `200` for None. Runs on a thread of its own."""
 
 _DRIPPED: Final = b"." * 16
+
+_logger = logging.getLogger("discue.testing")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Step:
 class Script:
     """The responses of a listener: `200` where there is no step.
 
-    A step without `times` is for all further requests: another one takes its place.
+    A step without `times` lasts until another one is added.
     """
 
     def __init__(self) -> None:
@@ -39,6 +42,8 @@ class Script:
         self._held: set[AttemptKey] = set()
         self.requests: list[Received] = []
         """All requests, in the order in which they arrived."""
+        self.errors: list[Exception] = []
+        """The exceptions that callbacks have raised, oldest first."""
 
     @property
     def held(self) -> frozenset[AttemptKey]:
@@ -82,7 +87,7 @@ class Script:
         return self._add(Step("hang", times=times))
 
     def callback(self, callback: Callback, *, times: int | None = None) -> Self:
-        """Respond with what the function returns for the request."""
+        """Respond with what the function returns for the request, or `500` if it raises."""
         return self._add(Step("callback", callback=callback, times=times))
 
     async def handle(self, received: Received, connection: EndpointConnection) -> None:
@@ -101,7 +106,18 @@ class Script:
             await connection.drip(step.reply, step.seconds)
         else:
             await asyncio.sleep(step.seconds)
-            await connection.send(await _reply(step, received))
+            await connection.send(await self._reply(step, received))
+
+    async def _reply(self, step: Step, received: Received) -> Reply:
+        if step.callback is None:
+            return step.reply
+        try:
+            result = await asyncio.to_thread(step.callback, received)
+        except Exception as error:
+            self.errors.append(error)
+            _logger.exception("the callback of a listener raised")
+            return Reply(500)
+        return result if isinstance(result, Reply) else Reply(result or 200)
 
     def _add(self, step: Step) -> Self:
         with self._lock:
@@ -126,10 +142,3 @@ def key_of(received: Received) -> AttemptKey:
     fields = received.fields
     number, replay_id = int(fields["discue-attempt"]), fields.get("discue-replay", "")
     return AttemptKey(fields["discue-listener"], fields["webhook-id"], number, replay_id)
-
-
-async def _reply(step: Step, received: Received) -> Reply:
-    if step.callback is None:
-        return step.reply
-    result = await asyncio.to_thread(step.callback, received)
-    return result if isinstance(result, Reply) else Reply(result or 200)

@@ -244,6 +244,8 @@ class InProcessServer:
             error = self._done.exception()
             self._thread.stop()
             raise error or ServerDied("The server of the test has ended at its start.")
+        if not self._started.done():
+            raise TimeoutError(f"The server of the test was not ready within {_START_SECONDS:g} s.")
 
     def require_running(self) -> None:
         """Raise ServerDied, with the reason if it is known, if the server has ended."""

@@ -409,7 +409,25 @@ def test_application_that_raises_counts_as_500(kit: Kit) -> None:
     with pytest.raises(AssertionError) as failure:
         orders.assert_received(2)
     assert failure.value.__cause__ is orders.errors[0]
-    assert failure.value.__notes__ == ["The application raised LookupError: no such customer"]
+    assert failure.value.__notes__ == ["The listener raised LookupError: no such customer"]
+
+
+def test_callback_that_raises_counts_as_500(kit: Kit) -> None:
+    def callback(_: Received) -> None:
+        raise LookupError("no such customer")
+
+    billing = kit.listener("orders")
+    billing.callback(callback, times=1)
+    kit.publish("orders", ORDER)
+    kit.clock.advance("5s")
+
+    assert [attempt.status for attempt in billing.attempts] == [500, 200]
+    assert [str(error) for error in billing.errors] == ["no such customer"]
+
+
+def test_path_without_a_slash_is_refused(kit: Kit) -> None:
+    with pytest.raises(ValueError, match=r"The path must begin with a slash, not 'orders'."):
+        kit.deliver_to(Application(), "orders", queue="orders")
 
 
 def test_application_that_hangs_is_named(kit: Kit) -> None:
