@@ -44,6 +44,7 @@ _USE: Final = (
     _Command("redeliver", "redeliver", "send missed messages of a listener again"),
     _Command("replay", "replay", "send a part of a queue to a listener again"),
     _Command("verify", "verify", "say whether a received webhook is genuine, and if not, why"),
+    _Command("doctor", "doctor", "say why messages do not reach the URL of a listener"),
     _Command("api", "api", "send any request to the API, and print the response"),
     _Command("apply", "apply", "make queues, listeners, schedules, topics and channels as a file says"),
     _Command("completion", "completion", "print a script that completes commands and flags in a shell"),

@@ -47,11 +47,13 @@ class Held:
 class LocalServer:
     """Records each request and the status that it was answered with."""
 
-    def __init__(self, respond: Respond = accept, port: int = 0) -> None:
+    def __init__(self, respond: Respond = accept, port: int = 0, raw: bytes = b"") -> None:
+        """`raw` is a whole response that is sent to each request instead."""
         self.arrived: list[str] = []
         """The ids of messages whose request has come, answered or not."""
         self.received: list[Received] = []
         self.respond = respond
+        self._headers: dict[str, dict[str, str]] = {}
         self._changed = threading.Condition()
         local = self
 
@@ -63,7 +65,12 @@ class LocalServer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                local._note_arrival(headers["webhook-id"])
+                local._note_arrival(headers)
+                if raw:
+                    self.wfile.write(raw)
+                    self.wfile.flush()
+                    self.close_connection = True
+                    return
                 status, content = local.respond(headers["webhook-id"], body)
                 local._add(Received(self.path, headers, body, status))
                 self.send_response(status)
@@ -91,9 +98,14 @@ class LocalServer:
         with self._changed:
             assert self._changed.wait_for(condition, PATIENCE_SECONDS), self.received
 
-    def _note_arrival(self, message_id: str) -> None:
+    def headers_of(self, message_id: str) -> dict[str, str]:
+        """Return the headers of the last request with this message."""
+        return self._headers[message_id]
+
+    def _note_arrival(self, headers: dict[str, str]) -> None:
         with self._changed:
-            self.arrived.append(message_id)
+            self.arrived.append(headers["webhook-id"])
+            self._headers[headers["webhook-id"]] = headers
             self._changed.notify_all()
 
     def _add(self, received: Received) -> None:
@@ -114,6 +126,6 @@ class LocalServer:
 
 
 @contextmanager
-def local_server(respond: Respond = accept, port: int = 0) -> Iterator[LocalServer]:
-    with LocalServer(respond, port).serving() as server:
+def local_server(respond: Respond = accept, port: int = 0, raw: bytes = b"") -> Iterator[LocalServer]:
+    with LocalServer(respond, port, raw).serving() as server:
         yield server

@@ -63,16 +63,16 @@ def signing_of(given: str | None) -> Signing:
     The receiver is configured once: another run of the command signs with the same secret. Raises UsageInvalid.
     """
     if given:
-        return Signing(_keys(given, "--secret"), given, "--secret")
+        return Signing(keys_of(given, "--secret"), given, "--secret")
     if exported := os.environ.get(SECRET_VARIABLE, ""):
-        return Signing(_keys(exported, SECRET_VARIABLE), exported, SECRET_VARIABLE)
+        return Signing(keys_of(exported, SECRET_VARIABLE), exported, SECRET_VARIABLE)
     path = folder() / "listen-secret"
     kept = _kept(path)
     if kept:
-        return Signing(_keys(kept, str(path)), kept, str(path))
+        return Signing(keys_of(kept, str(path)), kept, str(path))
     made = new_secret(secrets.token_bytes)
     write_private(path, made + "\n")
-    return Signing(_keys(made, str(path)), made, str(path), is_new=True)
+    return Signing(keys_of(made, str(path)), made, str(path), is_new=True)
 
 
 def _kept(path: Path) -> str:
@@ -82,7 +82,7 @@ def _kept(path: Path) -> str:
         return ""
 
 
-def _keys(text: str, source: str) -> tuple[SigningKey, ...]:
+def keys_of(text: str, source: str) -> tuple[SigningKey, ...]:
     try:
         return tuple(
             decode_private_key(each) if each.startswith(_PRIVATE_KEY) else decode_secret(each) for each in text.split()

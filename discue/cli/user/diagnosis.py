@@ -1,0 +1,178 @@
+"""Checks of the URL of a listener: names, addresses, TLS, redirects, latency, signatures and clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import Final, Literal, NamedTuple
+
+from discue.cli.user.command import UsageInvalid
+from discue.crypto.signing import SigningKey
+from discue.domain.attempts import Outcome, Timings
+from discue.domain.clock import SystemClock
+from discue.domain.egress import EgressPolicy, Target, parse_target
+from discue.domain.errors import DiscueError
+from discue.domain.message_data import JSON_VALUE
+from discue.sending.request import AttemptRequest
+from discue.sending.response import SenderLimits
+from discue.sending.sender import Sender
+
+Level = Literal["ok", "warning", "problem"]
+
+_BODY: Final = b'{"test": true}'
+_TIMEOUT_MS: Final = 15_000
+_SLOW_MS: Final = 5_000
+_SKEW_SECONDS: Final = 300
+"""How far the time of a signature may be off: receivers refuse what is older."""
+_NOTABLE_SKEW_SECONDS: Final = 30
+_KEY_BYTES: Final = 32
+_REFUSALS: Final = frozenset({400, 401, 403})
+_NO_HANDLER: Final = frozenset({404, 405, 501})
+
+
+class UrlFinding(NamedTuple):
+    """The result of one check."""
+
+    check: str
+    level: Level
+    detail: str
+
+
+async def diagnose(url: str, keys: tuple[SigningKey, ...]) -> list[UrlFinding]:
+    """Check a URL from this machine. Without keys, only a forged request is sent. Raises UsageInvalid."""
+    try:
+        target = parse_target(url, "")
+    except DiscueError as error:
+        raise UsageInvalid(f"The URL {error.faults[0].detail if error.faults else error.detail}.") from None
+    findings = [_scheme(target)]
+    addresses = await _addresses(target, findings)
+    if not addresses:
+        return findings
+    findings += [_egress(address) for address in addresses]
+    forged = await _sent(target, (secrets.token_bytes(_KEY_BYTES),))
+    outcome = await _sent(target, keys) if keys else forged
+    findings.append(_response(outcome, is_genuine=bool(keys)))
+    if outcome.trace is not None and outcome.status:
+        findings += [_latency(outcome.trace.timings), *_clock(outcome)]
+    if forged.acknowledged:
+        findings.append(
+            UrlFinding("forgery", "problem", "It accepts a request with a wrong signature: verify signatures there.")
+        )
+    elif forged.status:
+        findings.append(UrlFinding("forgery", "ok", f"It refuses a request with a wrong signature ({forged.status})."))
+    return findings
+
+
+def _scheme(target: Target) -> UrlFinding:
+    if target.scheme == "https" or (target.literal is not None and target.literal.is_loopback):
+        return UrlFinding("url", "ok", f"{target.scheme}://{target.authority}{target.path}")
+    return UrlFinding("url", "warning", "http is not encrypted: others on the way can read the messages.")
+
+
+async def _addresses(target: Target, findings: list[UrlFinding]) -> list[str]:
+    """Return the addresses of the host, after adding what its name says."""
+    if target.literal is not None:
+        return [str(target.literal)]
+    started_at = time.monotonic()
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        findings.append(UrlFinding("name", "problem", f"{target.host} cannot be resolved: {error.strerror or error}."))
+        return []
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    duration_ms = round((time.monotonic() - started_at) * 1_000)
+    findings.append(
+        UrlFinding("name", "ok", f"{target.host} has {len(addresses)} addresses, found in {duration_ms} ms.")
+    )
+    return addresses
+
+
+def _egress(address: str) -> UrlFinding:
+    refusal = EgressPolicy().refusal(ip_address(address))
+    if refusal is None:
+        return UrlFinding("address", "ok", f"{address} is public.")
+    return UrlFinding(
+        "address",
+        "warning",
+        f"{address} is refused by a service ({refusal}), unless its operator sets allow_private_targets.",
+    )
+
+
+async def _sent(target: Target, keys: tuple[SigningKey, ...]) -> Outcome:
+    """Send a signed test request from this machine, over a connection of its own."""
+    sender = Sender(
+        clock=SystemClock(),
+        policy=EgressPolicy(allow_private=True),
+        limits=SenderLimits(idle_seconds=0),
+        details="all",
+    )
+    outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    request = AttemptRequest(
+        target=target,
+        message_id=f"test_{secrets.token_hex(8)}",
+        codec=JSON_VALUE,
+        body=_BODY,
+        keys=keys,
+        queue_id="test",
+        listener_id="test",
+        number=1,
+        timeout_ms=_TIMEOUT_MS,
+        is_test=True,
+    )
+    try:
+        sender.send(request, outcome.set_result)
+        return await outcome
+    finally:
+        await sender.close(0)
+
+
+def _response(outcome: Outcome, *, is_genuine: bool) -> UrlFinding:
+    status = outcome.status
+    if outcome.acknowledged:
+        return UrlFinding("response", "ok", f"It accepts a signed test request ({status}).")
+    if status in _REFUSALS and not is_genuine:
+        return UrlFinding(
+            "response", "ok", "It refuses an unknown signature. Give --secret to test with the right one."
+        )
+    if status in _REFUSALS:
+        hint = "Its secret differs, its clock is wrong, or it does not verify the raw body: see `discue verify`."
+        return UrlFinding("response", "problem", f"It refuses the signature ({status}). {hint}")
+    if outcome.error == "redirect":
+        place = _header(outcome, b"location")
+        return UrlFinding("response", "problem", f"It redirects to {place}; redirects are not followed: use that URL.")
+    if status in _NO_HANDLER:
+        return UrlFinding("response", "problem", f"It has no handler for POST at this path ({status}).")
+    return UrlFinding("tls" if outcome.error == "tls" else "response", "problem", outcome.detail)
+
+
+def _latency(timings: Timings) -> UrlFinding:
+    stages = {
+        "name": timings.resolve_ms,
+        "connection": timings.connect_ms,
+        "TLS": timings.tls_ms,
+        "first byte": timings.first_byte_ms,
+    }
+    shown = ", ".join(f"{name} {value} ms" for name, value in stages.items() if value is not None)
+    level: Level = "warning" if timings.total_ms > _SLOW_MS else "ok"
+    return UrlFinding("latency", level, f"{timings.total_ms} ms in all: {shown}. A service waits for 15 s.")
+
+
+def _clock(outcome: Outcome) -> Iterator[UrlFinding]:
+    try:
+        theirs = parsedate_to_datetime(_header(outcome, b"date")).timestamp()
+    except ValueError:
+        return
+    skew = abs(time.time() - theirs)
+    level: Level = "problem" if skew > _SKEW_SECONDS else "warning" if skew > _NOTABLE_SKEW_SECONDS else "ok"
+    consequence = "" if level == "ok" else f" Signatures are refused when they are off by {_SKEW_SECONDS} s."
+    yield UrlFinding("clock", level, f"Its clock and that of this machine differ by {skew:.0f} s.{consequence}")
+
+
+def _header(outcome: Outcome, name: bytes) -> str:
+    headers = outcome.trace.response_headers if outcome.trace is not None else ()
+    return next((value.decode("latin-1") for key, value in headers if key.lower() == name), "")

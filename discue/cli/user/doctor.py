@@ -1,0 +1,44 @@
+"""`discue doctor`: says why messages do not reach the URL of a listener."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import Final
+
+from discue.cli.exit_codes import FAILED
+from discue.cli.output import GREEN, RED, coloured, printable, say, say_json
+from discue.cli.user.command import Commands, add_command
+
+_MARKS: Final = {"ok": ("✓", GREEN), "warning": ("!", ""), "problem": ("✗", RED)}
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "doctor",
+        run,
+        summary="say why messages do not reach the URL of a listener",
+        description="Checks name, addresses, TLS, redirects, latency, signatures and clock with test requests "
+        "from this machine (discue-test: true): one with a wrong signature, and with --secret one with the right "
+        "one. Exits with 1 if there is a problem.",
+        needs_service=False,
+    )
+    parser.add_argument("url", help="URL of the listener, such as https://example.com/hook")
+    parser.add_argument("--secret", metavar="SECRET", help="signing secret of the listener (whsec_…)")
+
+
+def run(arguments: argparse.Namespace) -> int | None:
+    # `discue --help` does not wait for the sender.
+    from discue.cli.user.diagnosis import diagnose  # noqa: PLC0415
+    from discue.cli.user.listening.target import keys_of  # noqa: PLC0415
+
+    keys = keys_of(arguments.secret, "--secret") if arguments.secret else ()
+    findings = asyncio.run(diagnose(arguments.url, keys))
+    if arguments.json:
+        say_json({"findings": [each._asdict() for each in findings]})
+    else:
+        for each in findings:
+            mark, colour = _MARKS[each.level]
+            say(f"{coloured(mark, colour) if colour else mark} {each.check:<9} {printable(each.detail)}")
+    return FAILED if any(each.level == "problem" for each in findings) else None

@@ -1,0 +1,101 @@
+"""`discue doctor`: each check with the sentence that a person sees."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from discue_client import SignatureInvalid, Webhook
+from tests.cli.commands import run
+from tests.cli.user.local_server import LocalServer, local_server
+from tests.cli.user.test_listen import SECRET
+from tests.support.ports import free_port
+
+
+def verifying(local: LocalServer) -> None:
+    """Let a server accept only requests that are signed with the secret."""
+
+    def respond(message_id: str, body: bytes) -> tuple[int, bytes]:
+        try:
+            Webhook(SECRET).verify(body, local.headers_of(message_id))
+        except SignatureInvalid:
+            return 401, b""
+        return 204, b""
+
+    local.respond = respond
+
+
+def findings(folder: Path, *arguments: str) -> tuple[int, dict[str, tuple[str, str]]]:
+    result = run(folder, "doctor", *arguments, "--json")
+    found = json.loads(result.stdout)["findings"]
+    return result.returncode, {each["check"]: (each["level"], each["detail"]) for each in found}
+
+
+def test_receiver_that_verifies_signatures_is_fine(tmp_path: Path) -> None:
+    with local_server() as local:
+        verifying(local)
+        code, found = findings(tmp_path, local.url, "--secret", SECRET)
+        text = run(tmp_path, "doctor", local.url).stdout
+
+    assert code == 0
+    assert found["response"] == ("ok", "It accepts a signed test request (204).")
+    assert found["forgery"] == ("ok", "It refuses a request with a wrong signature (401).")
+    assert found["clock"][0] == found["latency"][0] == "ok"
+    assert found["address"] == (
+        "warning",
+        "127.0.0.1 is refused by a service (loopback), unless its operator sets allow_private_targets.",
+    )
+    assert "✓ response  It refuses an unknown signature. Give --secret to test with the right one.\n" in text
+    assert {each.headers["discue-test"] for each in local.received} == {"true"}
+
+
+def test_receiver_that_accepts_forged_requests_has_a_problem(tmp_path: Path) -> None:
+    with local_server() as local:
+        code, found = findings(tmp_path, local.url)
+
+    assert code == 1
+    assert found["forgery"] == ("problem", "It accepts a request with a wrong signature: verify signatures there.")
+
+
+def test_wrong_secret_is_a_problem(tmp_path: Path) -> None:
+    with local_server() as local:
+        verifying(local)
+        code, found = findings(tmp_path, local.url, "--secret", SECRET.replace("MDEy", "MDEz"))
+
+    assert code == 1
+    assert found["response"][1].startswith("It refuses the signature (401). Its secret differs")
+
+
+@pytest.mark.parametrize(
+    ("response", "check", "detail"),
+    [
+        (b"HTTP/1.1 301 x\r\nlocation: https://a.example/\r\n", "response", "It redirects to https://a.example/;"),
+        (b"HTTP/1.1 404 x\r\n", "response", "It has no handler for POST at this path (404)."),
+        (b"HTTP/1.1 503 x\r\n", "response", "The listener responded with 503"),
+        (b"HTTP/1.1 204 x\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\n", "clock", "differ by "),
+    ],
+    ids=["redirect", "missing", "failing", "clock"],
+)
+def test_wrong_response_is_explained(tmp_path: Path, response: bytes, check: str, detail: str) -> None:
+    whole = response + b"content-length: 0\r\nconnection: close\r\n\r\n"
+    with local_server(raw=whole) as local:
+        code, found = findings(tmp_path, local.url)
+
+    assert code == 1
+    assert found[check][0] == "problem"
+    assert detail in found[check][1]
+
+
+def test_server_that_is_away_and_unknown_name_are_problems(tmp_path: Path) -> None:
+    code, found = findings(tmp_path, f"http://127.0.0.1:{free_port()}/")
+    assert (code, found["response"]) == (1, ("problem", "The connection was refused."))
+    code, found = findings(tmp_path, "https://nowhere.invalid/")
+    assert (code, found["name"][0]) == (1, "problem")
+    assert "nowhere.invalid cannot be resolved" in found["name"][1]
+
+
+def test_url_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
+    result = run(tmp_path, "doctor", "example.com")
+
+    assert result.returncode == 2
+    assert "The URL must be an absolute http or https URL." in result.stderr
