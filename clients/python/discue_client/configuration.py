@@ -6,8 +6,8 @@ import math
 import os
 import random
 import re
+import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -117,17 +117,13 @@ def retry_after_of(headers: Mapping[str, str]) -> float | None:
             continue
         if math.isfinite(seconds):
             return max(seconds, 0.0)
-    try:
-        date = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
-        return None
+    date, now = (_time_of(headers.get(name, "")) for name in ("retry-after", "date"))
     # By the service's own clock, if it says what that is.
+    return None if date is None else max(date - (time.time() if now is None else now), 0.0)
+
+
+def _time_of(text: str) -> float | None:
     try:
-        now = parsedate_to_datetime(headers.get("date", ""))
-    except ValueError:
-        now = datetime.now(timezone.utc)
-    return max((_aware(date) - _aware(now)).total_seconds(), 0.0)
-
-
-def _aware(date: datetime) -> datetime:
-    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -50,17 +50,9 @@ def _pydantic(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form: publish its fields, or bytes")
 
 
-_decoders: dict[object, msgspec.json.Decoder[Any]] = {}
-
-
 def decode(content: bytes, type_: type[T], request: str) -> T:
     """Decode the body of a successful response. Raises UnexpectedResponse."""
-    decoder = _decoders.get(type_)
-    if decoder is None:
-        # There are as many as there are responses.
-        decoder = _decoders[type_] = msgspec.json.Decoder(type_)
     try:
-        found: T = decoder.decode(content)
+        return msgspec.json.decode(content, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnexpectedResponse(f"{request}: the response cannot be read: {error}") from None
-    return found
