@@ -127,7 +127,7 @@ def test_workers_drain_and_end_if_the_parent_is_killed(tmp_path: Path) -> None:
 
 def test_draining_workers_of_a_killed_parent_keep_the_database_locked(tmp_path: Path) -> None:
     with hanging_listener() as (listener_url, came):
-        with serving(tmp_path, "--workers", "2", "--allow-private-targets", "--drain-timeout-seconds=5") as server:
+        with serving(tmp_path, "--workers", "2", "--allow-private-targets", "--drain-timeout-seconds=3") as server:
             key = server.key
             pids_of(server)
             publish_to(server.url, key, listener_url)

@@ -11,9 +11,9 @@ from tests.faults.product import Product
 from tests.faults.receiver import Delivered, Receiver
 
 
-async def secret_of(client: Client, queue: str, url: str) -> str:
+async def secret_of(client: Client, queue: str, url: str, **fields: object) -> str:
     """The signing secret of a new listener."""
-    made = await client.create(f"/queues/{queue}/listeners", {"notify_url": url, "liveness_url": url})
+    made = await client.create(f"/queues/{queue}/listeners", {"notify_url": url, "liveness_url": url, **fields})
     return str(made["secret"])
 
 
@@ -60,7 +60,8 @@ async def test_failed_delivery_is_retried_and_a_restart_keeps_everything(tmp_pat
     async with Receiver(respond) as receiver, Product(tmp_path, database=database) as product:
         operator = product.client()
         queue = await operator.queue()
-        secret = await secret_of(operator, queue, receiver.url("shaky"))
+        # Long enough that the restart comes first.
+        secret = await secret_of(operator, queue, receiver.url("shaky"), retry={"schedule": [2], "jitter": 0.0})
         key = await operator.create("/api_keys", {"scopes": {"messages": {"access": "write"}}})
         fields = {"data": '{"hello": "world"}', "alias": "greeting"}
         message = (await operator.create(f"/queues/{queue}/messages", fields))["id"]
