@@ -19,7 +19,7 @@ REQUEST = "POST /queues/orders/messages"
 
 
 @both
-async def test_server_that_is_away(half: str) -> None:
+async def test_refused_connection_is_named(half: str) -> None:
     away = ScriptedServer([], port=free_port())
     with pytest.raises(ConnectionFailed) as caught:
         await called(half, away, publish, attempts=2)
@@ -29,7 +29,7 @@ async def test_server_that_is_away(half: str) -> None:
 
 
 @both
-async def test_host_that_does_not_exist(half: str) -> None:
+async def test_unknown_host_is_named(half: str) -> None:
     async def use_async() -> None:
         async with AsyncDiscue("http://discue.invalid", KEY, attempts=1) as client:
             await publish(client)
@@ -116,7 +116,7 @@ async def test_response_of_another_server_is_refused_at_once(half: str, garbage:
 
 @both
 @pytest.mark.parametrize("garbage", [b"\x15\x03\x01\x00\x02\x02\x16", b"SSH-2.0-OpenSSH\r\n"])
-async def test_server_that_does_not_speak_http(half: str, garbage: bytes) -> None:
+async def test_server_without_http_is_a_failed_connection(half: str, garbage: bytes) -> None:
     async with ScriptedServer([[READ, garbage, CLOSE]]) as server:
         with pytest.raises(ConnectionFailed) as caught:
             await called(half, server, publish, attempts=1)

@@ -90,6 +90,15 @@ async def test_missing_queue_fails_every_message(async_client: AsyncDiscue, capl
     assert "could not be published: 3." in caplog.text
 
 
+async def test_revoked_key_fails_every_message_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    async with served([READ, problem(401, code="key_unknown")]) as (_, client), client.publisher("orders") as publisher:
+        results = await asyncio.gather(publisher.publish(1), publisher.publish(2), return_exceptions=True)
+
+    line = "POST /queues/orders/messages/batch: 401 key_unknown: T"
+    assert [str(each) for each in results] == [line, line]
+    assert caplog.messages == [f"Messages that could not be published: 2. {line}"]
+
+
 async def test_batch_is_sent_again_under_the_same_key_and_the_next_under_another() -> None:
     scripts: list[Script] = [[READ, FAILED, CLOSE], [READ, stored("a", "b"), CLOSE], [READ, stored("c")]]
     async with served(*scripts) as (server, client), client.publisher("orders") as publisher:
