@@ -49,6 +49,13 @@ class FreezeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """False: the clock runs again."""
 
 
+class AvailabilityBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /testing/availability`."""
+
+    is_available: bool
+    """False: all requests to the API get `503`."""
+
+
 class ClockBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /testing/clock`, which changes nothing."""
 
@@ -86,7 +93,13 @@ class MovableApplication:
         """Return the status, and the content of the response: for errors, their detail."""
         if not hmac.compare_digest(scope.headers.get("x-api-key", "").encode(), self._key):
             return 401, "Send the key that discue dev --ephemeral printed in x-api-key."
-        actions = {"settle": self._settle, "advance": self._advance, "freeze": self._freeze, "clock": self._clock}
+        actions = {
+            "settle": self._settle,
+            "advance": self._advance,
+            "freeze": self._freeze,
+            "clock": self._clock,
+            "availability": self._set_available,
+        }
         action = actions.get(scope.path.removeprefix(PREFIX))
         if action is None:
             return 404, f"No route for {scope.path}. There are {', '.join(PREFIX + name for name in actions)}."
@@ -120,6 +133,11 @@ class MovableApplication:
     async def _freeze(self, content: bytes) -> ClockResponse:
         body = msgspec.json.decode(content, type=FreezeBody)
         self._timeline.freeze(stands_still=body.stands_still)
+        return self._state(())
+
+    async def _set_available(self, content: bytes) -> ClockResponse:
+        body = msgspec.json.decode(content, type=AvailabilityBody)
+        self._timeline.set_available(is_available=body.is_available)
         return self._state(())
 
     async def _clock(self, content: bytes) -> ClockResponse:

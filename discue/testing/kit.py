@@ -3,8 +3,9 @@
 import asyncio
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -50,6 +51,7 @@ class Host(Protocol):
     async def advance_to(self, instant: int, held: Held) -> None: ...
     async def advance_to_next(self, held: Held) -> None: ...
     async def freeze(self, *, stands_still: bool) -> None: ...
+    async def set_available(self, *, is_available: bool) -> None: ...
     async def now(self) -> int: ...
     async def add_application(self, respond: Respond) -> str | None: ...
 
@@ -154,6 +156,15 @@ class Kit:
         mode wait for their consumers, and do not count.
         """
         return self._either(lambda: self._host.settle(seconds, tuple), seconds)
+
+    @contextmanager
+    def unavailable(self) -> Iterator[None]:
+        """Let the service respond to every request with `503` while the block runs. Deliveries go on."""
+        self._run(self._host.set_available(is_available=False))
+        try:
+            yield
+        finally:
+            self._run(self._host.set_available(is_available=True))
 
     def published(self, queue: str) -> list[Message]:
         """Return the messages of a queue with their data, oldest first."""

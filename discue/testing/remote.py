@@ -55,6 +55,9 @@ class RemoteServer:
     async def freeze(self, *, stands_still: bool) -> None:
         await self._ask("freeze", stands_still=stands_still)
 
+    async def set_available(self, *, is_available: bool) -> None:
+        await self._ask("availability", is_available=is_available)
+
     async def now(self) -> int:
         return int((await self._ask("clock"))["now"])
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import httpx2
 import uvloop
 
+from discue.api.route import Readiness
 from discue.api.rsgi import Application
 from discue.config.settings import Settings
 from discue.control.organizations import ensure_operator
@@ -74,8 +75,9 @@ def settings_for_tests(folder: Path, **settings: Any) -> Settings:
 class Timeline:
     """Moves the clock of a worker step by step, and waits for what is due. Belongs to the loop of the worker."""
 
-    def __init__(self, activity: WorkerActivity, clock: MovableClock, sender: KitSender) -> None:
+    def __init__(self, activity: WorkerActivity, clock: MovableClock, sender: KitSender, readiness: Readiness) -> None:
         self._activity = activity
+        self._readiness = readiness
         self._clock = clock
         self._sender = sender
 
@@ -136,6 +138,10 @@ class Timeline:
         else:
             self._clock.unfreeze()
 
+    def set_available(self, *, is_available: bool) -> None:
+        """Respond to requests again, or with `503` as while a server starts. Deliveries go on."""
+        self._readiness.phase = "serving" if is_available else "starting"
+
     def next_at(self, held: Collection[AttemptKey] = ()) -> int | None:
         """Return when anything is next due, also of what no test sees, in milliseconds since the epoch."""
         return _earliest(self._activity.next_at, self._sender.next_deadline(held))
@@ -193,7 +199,7 @@ async def running(settings: Settings, log: Log, wrap: Wrap = _as_it_is) -> Async
             sender = KitSender(clock, limits, policy=control.egress, details=settings.attempt_details, public=public)
             # Retries come exactly at the times of the policy: a test names them.
             worker = Worker(control, log, sender=sender, process_clock=SystemClock(), random=lambda: 0.0)
-            timeline = Timeline(worker.activity, clock, sender)
+            timeline = Timeline(worker.activity, clock, sender, worker.readiness)
             worker.application = wrap(worker.application, timeline, key)
             address = Address(settings.host, port, shared=True)
             async with served(worker, address, max_connections=settings.max_connections) as server:
@@ -292,6 +298,10 @@ class InProcessServer:
         """See `Timeline.freeze`."""
         self.is_moved = True
         self.running.timeline.freeze(stands_still=stands_still)
+
+    async def set_available(self, *, is_available: bool) -> None:
+        """See `Timeline.set_available`."""
+        self.running.timeline.set_available(is_available=is_available)
 
     async def now(self) -> int:
         """Return the time on the clock of the server, in milliseconds since the epoch."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from discue.testing import Kit, NotSettled, Received, Reply
-from discue_client import Discue, NotFound, Webhook
+from discue_client import Discue, NotFound, Unavailable, Webhook
 
 ORDER = {"order": 17}
 RETRIES = (5, 35, 155)
@@ -464,6 +464,21 @@ async def test_async_client_publishes(kit: Kit) -> None:
     await kit.settled()
 
     billing.assert_received(1, data=ORDER)
+
+
+def test_service_is_unavailable_while_a_test_says_so(kit: Kit) -> None:
+    billing = kit.listener("orders")
+    billing.respond(503, times=1)
+    kit.publish("orders", ORDER)
+    client = kit.client.with_options(attempts=1)
+
+    with kit.unavailable():
+        with pytest.raises(Unavailable, match="not_ready"):
+            client.publish("orders", ORDER)
+        kit.clock.advance("5s")
+
+    assert len(billing.requests) == 2
+    kit.assert_published("orders", count=1)
 
 
 def test_program_is_configured_by_the_environment(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
