@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import hashlib
+import os
 import re
 import socket
 from typing import TYPE_CHECKING, Final
@@ -135,5 +136,10 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
 
 def listener_name(url: str) -> str:
     """Return the alias of this user's listener for a URL: the same in each run, and another one for another URL."""
-    person = re.sub(r"[^A-Za-z0-9._-]", "-", f"{getpass.getuser()}-{socket.gethostname()}")[:40]
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        # Containers often run under a number that has no name.
+        user = str(os.getuid())
+    person = re.sub(r"[^A-Za-z0-9._-]", "-", f"{user}-{socket.gethostname()}")[:40]
     return f"listen/{person}/{hashlib.sha256(url.encode()).hexdigest()[:8]}"

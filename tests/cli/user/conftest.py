@@ -9,7 +9,7 @@ from tests.cli.commands import Running, request, serving
 from tests.cli.user.service import Service
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("service")
     with serving(folder, "--allow-private-targets") as server:

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ import pytest
 
 from discue.cli.user.listen import listener_name
 from discue_client import Webhook
-from tests.cli.commands import Running, running
+from tests.cli.commands import PATIENCE_SECONDS, Running, running
 from tests.cli.user.local_server import local_server
 from tests.cli.user.service import Service
 from tests.support.ports import free_port
@@ -247,6 +248,18 @@ def test_wrong_usage_of_listen_is_explained(service: Service, arguments: tuple[s
 
     assert result.returncode == 2
     assert message in result.stderr
+
+
+def test_interrupt_ends_a_run_that_waits_for_the_service(service: Service) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(PATIENCE_SECONDS)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with running(service.folder, "listen", "8000", "--queue", "q", DISCUE_URL=url) as process:
+            connection, _ = silent.accept()
+            with connection:
+                process.signal(signal.SIGINT)
+                assert process.ended() == 0
+    assert process.log.text == ""
 
 
 def test_missing_queue_is_named_with_the_way_to_create_it(service: Service) -> None:

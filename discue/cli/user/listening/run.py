@@ -92,14 +92,28 @@ async def _listen(
                 plan = replace(plan, queues=await _all_queues(client))
             session = Session(client, plan, forwarder, counts=counts, note=screen.note)
             try:
-                await session.open()
-                _say_start(session, plan, target, signing)
-                with keyboard.reading() if keyboard else nullcontext():
-                    await _run(session, ended, plan)
+                if await _opened(session, ended):
+                    _say_start(session, plan, target, signing)
+                    with keyboard.reading() if keyboard else nullcontext():
+                        await _run(session, ended, plan)
             finally:
                 await forwarder.close()
                 is_removed = plan.keep or await session.remove()
     return None if is_removed and _is_success(plan, counts) else FAILED
+
+
+async def _opened(session: Session, ended: asyncio.Event) -> bool:
+    """Create the listeners. Returns False if a signal ends the command before they are there."""
+    opening, waiting = asyncio.create_task(session.open()), asyncio.create_task(ended.wait())
+    await asyncio.wait({opening, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not opening.done():
+        # The service is away, and somebody does not wait for it.
+        opening.cancel()
+        await asyncio.wait({opening})
+        return False
+    opening.result()
+    return True
 
 
 async def _run(session: Session, ended: asyncio.Event, plan: Plan) -> None:
@@ -142,7 +156,7 @@ def _is_success(plan: Plan, counts: Counts) -> bool:
 
 
 class _NotesOfClient(logging.Handler):
-    """Shows warnings of the client, such as that the service is away, as notes. Use it as a context manager."""
+    """Shows what the consumer logs, such as that the service is away, as notes. Use it as a context manager."""
 
     def __init__(self, screen: Screen) -> None:
         super().__init__(logging.INFO)
@@ -150,7 +164,9 @@ class _NotesOfClient(logging.Handler):
         self._logger = logging.getLogger("discue_client")
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._screen.note(record.getMessage())
+        # Not each attempt to send a request again.
+        if record.module == "consumer":
+            self._screen.note(record.getMessage())
 
     def __enter__(self) -> None:
         self._kept = self._logger.level, self._logger.propagate

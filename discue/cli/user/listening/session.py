@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MOST_FROM_BEFORE: Final = 10_000
 _GRACE_SECONDS: Final = 5.0
 """How long requests to the local server may go on after Ctrl-C."""
+_OPENING_SECONDS: Final = 10.0
 _REMOVAL_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 1
 _CANCELLATIONS: Final = 3
@@ -116,13 +117,13 @@ class Session:
 
     async def open(self) -> None:
         """Create the listeners, or take over those of a run that was killed."""
-        plan = self._plan
+        plan, client = self._plan, self._client.with_options(deadline=_OPENING_SECONDS)
         for queue in plan.queues:
             try:
-                earlier = await self._client.listeners.list(queue, alias=plan.name).first()
+                earlier = await client.listeners.list(queue, alias=plan.name).first()
             except NotFound:
                 raise CommandFailed(f"Queue {queue} not found. Create it with `discue queues set {queue}`.") from None
-            listener = await self._client.listeners.update(
+            listener = await client.listeners.update(
                 queue,
                 plan.name,
                 mode="pull",
