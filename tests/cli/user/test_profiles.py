@@ -2,8 +2,12 @@
 
 import io
 import json
+import socket
 import stat
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -156,6 +160,43 @@ def test_server_of_discue_dev_in_the_folder_is_found(tmp_path: Path, monkeypatch
     shown = json.loads(run(tmp_path, "whoami", "--offline", "--json").stdout)
     assert (shown["url"], shown["key"]) == ("http://127.0.0.1:3000", "dsk_key…")
     assert shown["url_source"] == f"`discue dev` in {tmp_path}"
+
+
+@contextmanager
+def responding(content: bytes) -> Iterator[str]:
+    """A server that responds to a request with these bytes. Yields its URL."""
+
+    def respond() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(content)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=respond)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join()
+
+
+def test_server_that_is_no_discue_is_named_with_a_way_out(service: Service) -> None:
+    page = b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\nconnection: close\r\n\r\n<html>Hi</html>"
+    with responding(page) as url:
+        result = service.run("queues", "list", DISCUE_URL=url)
+
+    assert result.returncode == 5
+    assert "the response cannot be read" in result.stderr
+    assert "Check the URL: `discue whoami --offline` shows it and where it comes from." in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_service_without_tls_is_named_with_a_way_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("discue.cli.user.command._DEADLINE_SECONDS", 0.01)
+    result = service.run("queues", "list", DISCUE_URL=service.url.replace("http:", "https:"))
+
+    assert result.returncode == 5
+    assert "no response from https://" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_service_that_does_not_respond_is_named_with_a_way_out(
