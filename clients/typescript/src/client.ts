@@ -16,8 +16,8 @@ export interface PublishOptions extends Omit<MessageBody, "data" | "data_base64"
 /**
  * A client of a discue service.
  *
- * Takes the URL and the API key from `DISCUE_URL` and `DISCUE_API_KEY` unless they are given. Requests that fail are sent
- * again, unless that could repeat their effect, until `deadlineMs` have passed; each attempt has `timeoutMs`.
+ * Takes the URL and the API key from `DISCUE_URL` and `DISCUE_API_KEY` unless they are given. Requests that fail are
+ * sent again, unless that could repeat their effect, until `deadlineMs` have passed; each attempt has `timeoutMs`.
  */
 export class Discue extends Resources {
   constructor(options: ClientOptions = {}) {
@@ -27,9 +27,9 @@ export class Discue extends Resources {
   /**
    * Publish a message to the queue with this alias or id, and return it once it is stored.
    *
-   * `data` is a string or bytes, which are delivered as they are, or any value with a JSON form. The message is published
-   * once, however often the request is sent. A call with the same `idempotencyKey` and the same fields publishes nothing
-   * more.
+   * `data` is a string or bytes, which are delivered as they are, or any value with a JSON form. The message is
+   * published once, however often the request is sent. A call with the same `idempotencyKey` and the same fields
+   * publishes nothing more.
    */
   publish(queue: string, data: unknown, options: PublishOptions = {}): Promise<Message> {
     const { signal, idempotencyKey, timeoutMs, deadlineMs, attempts, expires_in, ...fields } = options;

@@ -1,7 +1,6 @@
 /** Lists that span pages. */
 
 import { UnexpectedResponse } from "./errors.js";
-import { given } from "./requester.js";
 import type { RequestOptions, Requester } from "./requester.js";
 
 const LONGEST_PAGE = 100;
@@ -11,18 +10,15 @@ export class Pages<T> implements AsyncIterable<T> {
   readonly #requester: Requester;
   readonly #path: string;
   readonly #items: string;
-  readonly #query: object;
+  readonly #query: Query;
   readonly #options: RequestOptions;
-  readonly #limit: number;
 
-  constructor(requester: Requester, path: string, items: string, query: object & { limit?: number | undefined }, options: RequestOptions) {
-    const { limit, ...rest } = query;
+  constructor(requester: Requester, path: string, items: string, query: Query, options: RequestOptions) {
     this.#requester = requester;
     this.#path = path;
     this.#items = items;
-    this.#query = given(rest);
+    this.#query = query;
     this.#options = options;
-    this.#limit = limit ?? Infinity;
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<T, void> {
@@ -31,18 +27,18 @@ export class Pages<T> implements AsyncIterable<T> {
 
   /** Iterate over the pages. */
   pages(): AsyncGenerator<T[], void> {
-    return this.#pages(this.#limit);
+    return this.#pages(this.#query.limit ?? Infinity);
   }
 
   /** Return the first element, or undefined if there is none. */
   async first(): Promise<T | undefined> {
-    for await (const page of this.#pages(Math.min(this.#limit, 1))) return page[0];
+    for await (const page of this.#pages(Math.min(this.#query.limit ?? 1, 1))) return page[0];
     return undefined;
   }
 
   async *#pages(limit: number): AsyncGenerator<T[], void> {
     let left = limit;
-    let query: object | undefined = { per_page: Math.min(left, LONGEST_PAGE), ...this.#query };
+    let query: object | undefined = { per_page: Math.min(left, LONGEST_PAGE), ...this.#query, limit: undefined };
     while (query !== undefined && left > 0) {
       const page: Page = await this.#requester.object("GET", this.#path, this.#items, { query }, this.#options);
       const elements = page[this.#items];
@@ -58,6 +54,11 @@ export class Pages<T> implements AsyncIterable<T> {
       if (found.length) yield found;
     }
   }
+}
+
+interface Query {
+  /** Maximum number of elements. Default: all. */
+  limit?: number | undefined;
 }
 
 interface Page {

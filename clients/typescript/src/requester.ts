@@ -18,7 +18,7 @@ export interface RequestOptions extends RetryOptions {
 export interface RequestFields {
   query?: object | undefined;
   body?: unknown;
-  /** Whether sending the request twice has the effect of sending it once. Default: true, thanks to the key of a `POST`. */
+  /** Whether sending the request twice has the effect of sending it once. Default: true. */
   repeatable?: boolean | undefined;
   /** How much longer than usual the service may take, in seconds. */
   extraTime?: number | undefined;
@@ -61,7 +61,13 @@ export class Requester {
   }
 
   /** Send a request and return the object in the response, which has the member if one is named. */
-  async object<T>(method: string, path: string, member?: string, fields?: RequestFields, options?: RequestOptions): Promise<T> {
+  async object<T>(
+    method: string,
+    path: string,
+    member: string | undefined,
+    fields: RequestFields,
+    options: RequestOptions,
+  ): Promise<T> {
     const found = await this.request(method, path, fields, options);
     if (!isObject(found) || (member !== undefined && found[member] === undefined)) {
       const missing = isObject(found) ? `it has no member ${member}` : "it is no JSON object";
@@ -71,8 +77,9 @@ export class Requester {
   }
 
   /** Send a request and return what the response contains, or undefined if it is empty. Throws DiscueError. */
-  async request(method: string, path: string, fields: RequestFields = {}, options: RequestOptions = {}): Promise<unknown> {
-    const headers = new Headers({ accept: "application/json", "user-agent": `discue-client-js/${VERSION}`, "x-api-key": this.#apiKey });
+  async request(method: string, path: string, fields: RequestFields, options: RequestOptions): Promise<unknown> {
+    const agent = `discue-client-js/${VERSION}`;
+    const headers = new Headers({ accept: "application/json", "user-agent": agent, "x-api-key": this.#apiKey });
     const init: RequestInit = { method, headers, redirect: "manual" };
     if (fields.body !== undefined) {
       headers.set("content-type", "application/json");
@@ -112,7 +119,13 @@ export class Requester {
     }
   }
 
-  async #attempt(request: Outgoing, attempt: number, timeoutMs: number, signal?: AbortSignal): Promise<string | Failure> {
+  /** Return the body of the successful response, or what went wrong. */
+  async #attempt(
+    request: Outgoing,
+    attempt: number,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<string | Failure> {
     signal?.throwIfAborted();
     const controller = new AbortController();
     const abort = (): void => controller.abort();
@@ -127,7 +140,8 @@ export class Requester {
       signal?.throwIfAborted();
       const what = `${request.name}: no response from ${this.url}${attempt > 1 ? ` in attempt ${attempt}` : ""}`;
       if (controller.signal.aborted) {
-        const timedOut = new TimedOut(`${what} within ${Number((timeoutMs / 1_000).toPrecision(3))} s.`, { cause: error });
+        const seconds = Number((timeoutMs / 1_000).toPrecision(3));
+        const timedOut = new TimedOut(`${what} within ${seconds} s.`, { cause: error });
         return { error: timedOut, mayHelp: true, hadNoEffect: false };
       }
       const { code, reason } = causeOf(error);

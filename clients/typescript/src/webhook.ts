@@ -67,6 +67,10 @@ const ID = /^[!-\-/-~]{1,256}$/;
 const TIMESTAMP = /^(0|[1-9][0-9]{0,15})$/;
 const MAX_SIGNATURE_CHARACTERS = 4096;
 const MAX_SIGNATURES = 16;
+const NEEDED: Record<string, string> = {
+  v1: "a secret (whsec_…), not a public key",
+  v1a: "a public key (whpk_…), not a secret",
+};
 const HMAC = { name: "HMAC", hash: "SHA-256" };
 const ED25519 = { name: "Ed25519" };
 
@@ -79,9 +83,9 @@ interface Key {
 /**
  * Verify a request and return its message.
  *
- * One of the secrets must match: `whsec_…`, or a public key `whpk_…`. `body` is the raw body, before any parsing. The case
- * of header names does not matter. Throws SignatureInvalid; DataInvalid if the data cannot be decoded; ConfigurationError
- * for a secret that cannot be used.
+ * One of the secrets must match: `whsec_…`, or a public key `whpk_…`. `body` is the raw body, before any parsing. The
+ * case of header names does not matter. Throws SignatureInvalid; DataInvalid if the data cannot be decoded; and
+ * ConfigurationError for a secret that cannot be used.
  */
 export async function verifyWebhook<T = unknown>(
   secrets: string | Iterable<string> | undefined,
@@ -135,39 +139,31 @@ async function verify(
     const signature = bytesOf(text);
     if (signature === undefined) continue;
     for (const key of keys.filter((each) => each.version === version)) {
-      // WebCrypto compares in constant time: a comparison of texts would reveal how much of a forged signature is right.
-      if (await crypto.subtle.verify(key.algorithm, key.key, signature, signed)) return { id, timestamp: Number(timestamp) };
+      // In constant time: a comparison of texts would reveal how much of a forged signature is right.
+      const isValid = await crypto.subtle.verify(key.algorithm, key.key, signature, signed);
+      if (isValid) return { id, timestamp: Number(timestamp) };
     }
   }
-  throw mismatch(keys, new Set(signatures.map(([version]) => version)));
+  throw mismatch(keys, signatures.map(([version]) => version));
 }
 
 function checkTime(timestamp: number, { tolerance = 300, now = Date.now }: WebhookOptions): void {
   const age = now() / 1_000 - timestamp;
-  if (age > tolerance) {
-    const detail = `The request was signed ${age.toFixed()} s ago, more than ${tolerance} s. Check the clock.`;
-    throw new SignatureInvalid("expired", detail);
-  }
-  if (age < -tolerance) {
-    const detail = `The request was signed ${(-age).toFixed()} s in the future, more than ${tolerance} s. Check the clock.`;
-    throw new SignatureInvalid("early", detail);
-  }
+  if (Math.abs(age) <= tolerance) return;
+  const when = `${Math.abs(age).toFixed()} s ${age > 0 ? "ago" : "in the future"}`;
+  const detail = `The request was signed ${when}, more than ${tolerance} s. Check the clock.`;
+  throw new SignatureInvalid(age > 0 ? "expired" : "early", detail);
 }
 
-function mismatch(keys: Key[], versions: Set<string>): SignatureInvalid {
-  if (!versions.has("v1") && !versions.has("v1a")) {
-    const listed = oneLine([...versions].sort().join(", "));
+function mismatch(keys: Key[], versions: string[]): SignatureInvalid {
+  const known = versions.find((version) => version in NEEDED);
+  if (known === undefined) {
+    const listed = oneLine([...new Set(versions)].sort().join(", "));
     return new SignatureInvalid("unknown_version", `No signature is of version v1 or v1a, only ${listed}.`);
   }
-  if (!versions.has("v1a") && keys.every((key) => key.version === "v1a")) {
-    const detail = "The request has only v1 signatures, which need a secret (whsec_…), not a public key.";
-    return new SignatureInvalid("no_match", detail);
-  }
-  if (!versions.has("v1") && keys.every((key) => key.version === "v1")) {
-    const detail = "The request has only v1a signatures, which need a public key (whpk_…), not a secret.";
-    return new SignatureInvalid("no_match", detail);
-  }
-  const detail = "No signature matches: the secret differs, or the body is not the raw body of the request.";
+  const detail = keys.some((key) => versions.includes(key.version))
+    ? "No signature matches: the secret differs, or the body is not the raw body of the request."
+    : `The request has only ${known} signatures, which need ${NEEDED[known]}.`;
   return new SignatureInvalid("no_match", detail);
 }
 
@@ -218,16 +214,16 @@ async function keyOf(text: string): Promise<Key> {
   if (text.startsWith("whsk_")) {
     throw new ConfigurationError("whsk_… is a private key, which signs. Pass the public key, whpk_….");
   }
-  if (text.startsWith("whpk_")) {
-    const bytes = decoded(text.slice(5), "A public key must be whpk_ and base64.");
-    if (bytes.length !== 32) throw new ConfigurationError("An Ed25519 public key has 32 bytes.");
-    return { version: "v1a", algorithm: ED25519, key: await crypto.subtle.importKey("raw", bytes, ED25519, false, ["verify"]) };
-  }
-  const bytes = decoded(text.replace(/^whsec_/, ""), "A signing secret must be whsec_ and base64.");
-  if (bytes.length < 24 || bytes.length > 64) {
+  const isPublic = text.startsWith("whpk_");
+  const kind = isPublic ? "A public key must be whpk_" : "A signing secret must be whsec_";
+  const bytes = decoded(text.replace(/^(whsec|whpk)_/, ""), `${kind} and base64.`);
+  if (isPublic && bytes.length !== 32) throw new ConfigurationError("An Ed25519 public key has 32 bytes.");
+  if (!isPublic && (bytes.length < 24 || bytes.length > 64)) {
     throw new ConfigurationError("A signing secret must have 24 to 64 bytes in base64.");
   }
-  return { version: "v1", algorithm: HMAC, key: await crypto.subtle.importKey("raw", bytes, HMAC, false, ["verify"]) };
+  const algorithm = isPublic ? ED25519 : HMAC;
+  const key = await crypto.subtle.importKey("raw", bytes, algorithm, false, ["verify"]);
+  return { version: isPublic ? "v1a" : "v1", algorithm, key };
 }
 
 function decoded(text: string, rule: string): Uint8Array<ArrayBuffer> {

@@ -256,3 +256,20 @@ test("configuration that cannot be used is named, without its secrets", () => {
     assert.throws(() => new discue.Discue(options), { name: "ConfigurationError", message });
   }
 });
+
+test("client needs fetch, and nothing of Node.js, as in a worker", async (t) => {
+  const { process, Buffer } = globalThis;
+  t.after(() => Object.assign(globalThis, { process, Buffer }));
+  Object.assign(globalThis, { process: undefined, Buffer: undefined });
+  const calls = [];
+  const fetch = async (url, init) => {
+    calls.push([url, init.method, init.body]);
+    // Not a Response: that of Node.js needs what is missing here.
+    return { ok: true, text: async () => '{"message":{"id":"m"}}' };
+  };
+
+  assert.throws(() => new discue.Discue({ url: "http://a" }), /^ConfigurationError: The API key is missing/);
+  await new discue.Discue({ url: "http://a/v1/", apiKey: "key", fetch }).publish("a/b", Uint8Array.of(1));
+
+  assert.deepEqual(calls, [["http://a/v1/queues/a%2Fb/messages", "POST", '{"data_base64":"AQ=="}']]);
+});
