@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
+from granian.net import SocketSpec  # type: ignore[attr-defined]
 from granian.server.embed import Server
 
 from discue.api.sockets import limit_unacknowledged
@@ -66,6 +68,19 @@ class _WatchedApplication:
             self._limits.end(exchange)
 
 
+class _GranianServer(Server):
+    """A server of Granian that leaves no socket open.
+
+    On Linux, Granian first binds a socket to try the address, and never closes it. `free_port` has tried the address.
+    """
+
+    def _init_shared_socket(self) -> None:
+        if sys.platform == "linux":
+            self._ssp = SocketSpec(self.bind_addr, self.bind_port, self.backlog)  # type: ignore[assignment]
+        else:
+            super()._init_shared_socket()
+
+
 class HttpServer:
     """Serves one application on the running event loop."""
 
@@ -81,7 +96,7 @@ class HttpServer:
         self.address = address if address.shared else msgspec.structs.replace(address, port=free_port(address))
         self._limits = ConnectionLimits(max_connections=max_connections, trusted_proxies=trusted_proxies, log=log)
         self._supervisor = Supervisor(log or Log())
-        self._server = Server(
+        self._server = _GranianServer(
             _WatchedApplication(application, self._limits),
             # Granian takes an address, not a host name.
             address=_resolved(self.address)[1][0],

@@ -78,6 +78,18 @@ async def test_a_connection_of_http_2_that_has_nothing_to_do_does_not_delay_the_
         assert await ended_within(server, PATIENCE_SECONDS * 2) < PATIENCE_SECONDS
 
 
+async def test_stopped_server_leaves_no_file_open() -> None:
+    counts = []
+    for _ in range(5):
+        server = HttpServer(Named(), Address("127.0.0.1", 0), max_connections=10)
+        await server.start()
+        await server.stop(1)
+        counts.append(len(list(descriptors())))
+
+    # Some are closed a moment after the end.
+    assert counts[-1] < counts[0] + 4
+
+
 async def test_request_in_flight_is_answered_even_if_slower_than_an_idle_shutdown() -> None:
     application = Slow()
     server = HttpServer(application, Address("127.0.0.1", 0), max_connections=10)
