@@ -101,18 +101,18 @@ export class Requester {
   }
 
   async #send(request: Outgoing, fields: RequestFields, options: RequestOptions): Promise<string> {
-    const startedAt = performance.now();
-    const limits = { ...this.#defaults, ...given(options) };
-    const deadline = startedAt + (limits.deadlineMs ?? 60_000);
+    const timeoutMs = options.timeoutMs ?? this.#defaults.timeoutMs ?? 15_000;
+    const attempts = options.attempts ?? this.#defaults.attempts ?? 10;
+    const deadline = performance.now() + (options.deadlineMs ?? this.#defaults.deadlineMs ?? 60_000);
     let mayBeDone = false;
     for (let attempt = 1; ; attempt += 1) {
-      const left = Math.max(Math.min(limits.timeoutMs ?? 15_000, deadline - performance.now()), 1);
+      const left = Math.max(Math.min(timeoutMs, deadline - performance.now()), 1);
       const result = await this.#attempt(request, attempt, left + (fields.extraTime ?? 0) * 1_000, options.signal);
       if (typeof result === "string") return result;
       // An earlier attempt, whose response was lost, has deleted it.
       if (mayBeDone && request.init.method === "DELETE" && result.error instanceof NotFound) return "{}";
       const pause = waitMs(attempt, result.retryAfter);
-      const isLast = attempt >= (limits.attempts ?? 10) || performance.now() + pause >= deadline;
+      const isLast = attempt >= attempts || performance.now() + pause >= deadline;
       if (isLast || !result.mayHelp || !((fields.repeatable ?? true) || result.hadNoEffect)) throw result.error;
       mayBeDone ||= !result.hadNoEffect;
       await sleep(pause, options.signal);
@@ -186,13 +186,8 @@ function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** Return the members that are not undefined. */
-export function given<T extends object>(fields: T): T {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T;
-}
-
 function queryOf(fields: object = {}): string {
-  const pairs = Object.entries(given(fields)).filter(([, value]) => value !== null);
+  const pairs = Object.entries(fields).filter(([, value]) => value != null);
   return pairs.length ? `?${new URLSearchParams(pairs.map(([name, value]) => [name, String(value)]))}` : "";
 }
 

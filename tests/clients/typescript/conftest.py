@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.clients.python.signed import SECRET
+from tests.support.coroutines import pytest_pyfunc_call, runner
 from tests.support.served_api import Cast, Service, cast_of, served
 from tools.typescript_client import PACKAGE
+
+__all__ = ["built", "cast", "node", "pytest_pyfunc_call", "runner", "service", "with_service"]
 
 _SECONDS = 60
 

@@ -2,6 +2,7 @@
 wrong signatures that all clients share.
 """
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from tests.clients.python.signed import NOW, PUBLIC_KEY, SECRET, headers_of, v1, v1a
 from tests.clients.typescript.conftest import Node
 from tests.clients.vectors import BODY, MALFORMED, OTHER_SECRET, UNMATCHED, UNUSABLE_SECRETS
+from tests.support.authority import server_context
+from tests.support.scripted_server import HANG, READ, ScriptedServer
 from tools.typescript_client import PACKAGE
 
 # One process builds the package.
@@ -72,6 +75,23 @@ def test_client_uses_every_part_of_a_real_service(with_service: Node) -> None:
 
 def test_client_survives_servers_that_fail(node: Node) -> None:
     assert report(node, "faults") > 40
+
+
+_PUBLISH = """
+import { Discue } from "@discue/client";
+const client = new Discue({ url: process.argv[1], apiKey: "key" });
+await client.publish("orders", 1).catch((error) => console.log(`${error}`));
+"""
+
+
+async def test_certificate_that_is_not_trusted_is_named_and_tried_once(node: Node) -> None:
+    async with ScriptedServer([[READ, HANG]], tls=server_context("127.0.0.1")) as server:
+        url = f"https://127.0.0.1:{server.port}"
+        shown = await asyncio.to_thread(node.run, "--input-type=module", "-e", _PUBLISH, url)
+
+    assert shown.startswith(f"ConnectionFailed: POST /queues/orders/messages: no response from {url}: ")
+    assert shown.endswith("certificate.\n")
+    assert server.requests == []
 
 
 def test_requests_with_wrong_signatures_are_rejected_for_the_same_reasons_as_in_python(
