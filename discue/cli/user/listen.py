@@ -72,7 +72,9 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
         metavar="SECRET",
         help="sign with this secret (whsec_…); default: DISCUE_WEBHOOK_SECRET, or one of your own that stays the same",
     )
-    parser.add_argument("--print-secret", action="store_true", help="print the secret that requests are signed with")
+    parser.add_argument(
+        "--print-secret", action="store_true", help="print the secret that requests are signed with, and end"
+    )
     parser.add_argument(
         "--header",
         action="append",

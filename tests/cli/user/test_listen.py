@@ -187,7 +187,7 @@ def test_signal_removes_the_listener(service: Service, number: signal.Signals) -
 
     assert code == 0
     assert listeners_of(service, queue) == []
-    assert "1 messages were waiting. `--since 1h` forwards" in process.log.text
+    assert "1 message was waiting. `--since 1h` forwards" in process.log.text
 
 
 def test_listener_of_a_lost_service_is_named(service: Service) -> None:

@@ -143,7 +143,8 @@ def _say_start(session: Session, plan: Plan, target: Target, signing: Signing) -
         note(f"Signed with the secret of {signing.source}; --print-secret prints it.")
     for each in session.opened:
         if each.continues and (waiting := each.listener.messages.pending_count):
-            note(f"{each.queue}: {waiting} messages wait from an earlier run.")
+            count = "1 message waits" if waiting == 1 else f"{waiting} messages wait"
+            note(f"{each.queue}: {count} from an earlier run.")
 
 
 def _is_success(plan: Plan, counts: Counts) -> bool:

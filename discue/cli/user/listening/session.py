@@ -113,6 +113,8 @@ class Session:
         self._is_stopping = False
         self._from_before: set[str] = set()
         """Ids of messages that `--since` has forwarded and that the listener may get as well."""
+        self._asked: list[str] = []
+        """Queues that may have a listener of this run. A request that was interrupted may have created it."""
         self.opened: list[Opened] = []
 
     async def open(self) -> None:
@@ -123,6 +125,7 @@ class Session:
                 earlier = await client.listeners.list(queue, alias=plan.name).first()
             except NotFound:
                 raise CommandFailed(f"Queue {queue} not found. Create it with `discue queues set {queue}`.") from None
+            self._asked.append(queue)
             listener = await client.listeners.update(
                 queue,
                 plan.name,
@@ -159,24 +162,25 @@ class Session:
 
     async def remove(self) -> bool:
         """Remove the listeners. Returns False, after saying what is left, if one is still there."""
-        client = self._client.with_options(deadline=_REMOVAL_SECONDS)
+        client, name = self._client.with_options(deadline=_REMOVAL_SECONDS), self._plan.name
         is_done = True
-        for queue, listener, *_ in self.opened:
+        for queue in self._asked:
             try:
-                waiting = (await client.listeners.get(queue, listener.id)).messages.pending_count
-                await client.listeners.delete(queue, listener.id)
+                waiting = (await client.listeners.get(queue, name)).messages.pending_count
+                await client.listeners.delete(queue, name)
             except NotFound:
                 continue
             except DiscueError as error:
                 is_done = False
                 self._note(
-                    f"The listener {listener.alias} of the queue {queue} is still there: {explain(error)} Messages "
+                    f"The listener {name} of the queue {queue} is still there: {explain(error)} Messages "
                     "wait for it. Run the same command again to go on, or `discue listeners delete "
-                    f"{queue} {listener.alias}`."
+                    f"{queue} {name}`."
                 )
                 continue
             if waiting:
-                self._note(f"{queue}: {waiting} messages were waiting. `--since 1h` forwards the past hour again.")
+                count = "1 message was" if waiting == 1 else f"{waiting} messages were"
+                self._note(f"{queue}: {count} waiting. `--since 1h` forwards the past hour again.")
         return is_done
 
     async def _follow(self, opened: Opened) -> None:
