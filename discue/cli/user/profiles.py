@@ -54,8 +54,13 @@ class Profile(NamedTuple):
 
 
 def folder() -> Path:
-    """Return the folder of this user's configuration, which may not exist."""
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    """Return the folder of this user's configuration, which may not exist. Raises ProfileInvalid if it has no place."""
+    try:
+        base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    except RuntimeError:
+        raise ProfileInvalid(
+            "This user has no home folder. Set XDG_CONFIG_HOME to a folder that can be used."
+        ) from None
     return Path(base) / "discue"
 
 

@@ -102,6 +102,19 @@ def test_unknown_profile_and_damaged_file_are_wrong_usage(service: Service) -> N
     assert "is not a file of profiles" in damaged.stderr
 
 
+def test_user_without_a_home_folder_is_told_what_to_set(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError
+
+    without_environment(monkeypatch)
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    result = service.run("queues", "list")
+
+    assert result.returncode == 2
+    assert "Set XDG_CONFIG_HOME to a folder that can be used." in result.stderr
+
+
 class _Refused(Exception):
     pass
 
