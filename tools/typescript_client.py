@@ -184,7 +184,7 @@ def _method(schemas: Json, shorter: Operation, longer: Operation | None = None) 
     if is_list:
         ((items, array),) = (each for each in schemas[operation.response]["properties"].items() if each[0] != "_links")
         result = f"Pages<{_type(schemas, array['items'], is_request=False)}>"
-        code = f'return new Pages(this.#requester, {path}, "{items}", query, options);'
+        code = f'return new Pages(this.#requester, {{ path: {path}, items: "{items}", query, options }});'
     else:
         result, code = _call(schemas, operation, path, has_query=bool(query))
     start = f"{'' if is_list else 'async '}{_camel(operation.name)}"

@@ -9,13 +9,11 @@ export function bytesToBase64(bytes: Uint8Array): string {
   return btoa(binary);
 }
 
-/** Return what a text encodes, or undefined if it is no base64 in canonical form. */
+/** Return what a text encodes, with or without padding; undefined if it is no base64. */
 export function bytesOf(text: string): Uint8Array<ArrayBuffer> | undefined {
-  let binary;
   try {
-    binary = atob(text);
+    return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   } catch {
     return undefined;
   }
-  return btoa(binary) === text ? Uint8Array.from(binary, (character) => character.charCodeAt(0)) : undefined;
 }

@@ -39,16 +39,11 @@ export function configurationOf(options: ClientOptions): { url: string; apiKey: 
   if (!/^[\x21-\x7e]+$/.test(apiKey)) {
     throw new ConfigurationError("The API key contains spaces, line breaks or non-ASCII characters.");
   }
-  if (!isUsable(url)) {
+  if (!URL.canParse(url) || !/^https?:\/\/[^\s?#@]+$/i.test(url) || new URL(url).port === "0") {
     // The message does not show the URL: it may contain a password.
     throw new ConfigurationError("The URL of the service must look like https://discue.example.com:3000.");
   }
   return { url: url.replace(/\/+$/, ""), apiKey };
-}
-
-function isUsable(url: string): boolean {
-  if (!/^https?:\/\/[^\s?#@]+$/i.test(url) || !URL.canParse(url)) return false;
-  return new URL(url).port !== "0";
 }
 
 function environment(name: string): string {
@@ -71,13 +66,11 @@ export function waitMs(attempt: number, retryAfter: number | undefined): number 
   return retryAfter * 1_000 + Math.min(jitter, retryAfter * 100 + 50);
 }
 
-/** Return the seconds to wait that a response asks for: from `Retry-After` in either form, or `Retry-After-Ms`. */
+/** Return the seconds to wait that a response asks for: from `Retry-After` in either form. */
 export function retryAfterOf(headers: Headers): number | undefined {
-  for (const [name, unit] of [["retry-after-ms", 1e-3], ["retry-after", 1]] as const) {
-    const value = headers.get(name)?.trim();
-    if (value && Number.isFinite(Number(value))) return Math.max(Number(value) * unit, 0);
-  }
-  const date = Date.parse(headers.get("retry-after") ?? "");
+  const value = headers.get("retry-after") ?? "";
+  if (/^\d+(\.\d+)?$/.test(value)) return Number(value);
+  const date = Date.parse(value);
   if (Number.isNaN(date)) return undefined;
   // By the service's own clock, if it says what that is: the local clock may be wrong.
   const now = Date.parse(headers.get("date") ?? "");

@@ -38,8 +38,7 @@ export class APIError extends DiscueError {
   readonly request: string;
   /** The reason, as a stable identifier: branch on it, not on the text. Undefined if the service reports none. */
   readonly code: string | undefined;
-  readonly title: string;
-  /** The error and what to do, for people. */
+  /** The error and what to do, for people; "" if the service reports none. */
   readonly detail: string;
   /** The wrong values of the request, if the response lists them. */
   readonly errors: readonly FieldError[];
@@ -60,7 +59,6 @@ export class APIError extends DiscueError {
     this.status = status;
     this.request = request;
     this.code = code || undefined;
-    this.title = title ?? "";
     this.detail = detail ?? "";
     this.errors = errors;
     this.requestId = id || requestId;

@@ -1,7 +1,6 @@
 /** Client for discue: publish messages, verify webhooks. */
 
-export { Discue } from "./client.js";
-export type { PublishOptions } from "./client.js";
+export { Discue, type PublishOptions } from "./client.js";
 export type { ClientOptions, Fetch, RetryOptions } from "./configuration.js";
 export * from "./errors.js";
 export type * from "./generated/models.js";

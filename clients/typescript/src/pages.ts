@@ -8,17 +8,11 @@ const LONGEST_PAGE = 100;
 /** The elements of a list, fetched page by page while they are iterated over with `for await`. */
 export class Pages<T> implements AsyncIterable<T> {
   readonly #requester: Requester;
-  readonly #path: string;
-  readonly #items: string;
-  readonly #query: Query;
-  readonly #options: RequestOptions;
+  readonly #list: List;
 
-  constructor(requester: Requester, path: string, items: string, query: Query, options: RequestOptions) {
+  constructor(requester: Requester, list: List) {
     this.#requester = requester;
-    this.#path = path;
-    this.#items = items;
-    this.#query = query;
-    this.#options = options;
+    this.#list = list;
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<T, void> {
@@ -27,23 +21,24 @@ export class Pages<T> implements AsyncIterable<T> {
 
   /** Iterate over the pages. */
   pages(): AsyncGenerator<T[], void> {
-    return this.#pages(this.#query.limit ?? Infinity);
+    return this.#pages(this.#list.query.limit ?? Infinity);
   }
 
   /** Return the first element, or undefined if there is none. */
   async first(): Promise<T | undefined> {
-    for await (const page of this.#pages(Math.min(this.#query.limit ?? 1, 1))) return page[0];
+    for await (const page of this.#pages(Math.min(this.#list.query.limit ?? 1, 1))) return page[0];
     return undefined;
   }
 
   async *#pages(limit: number): AsyncGenerator<T[], void> {
+    const { path, items, options } = this.#list;
     let left = limit;
-    let query: object | undefined = { per_page: Math.min(left, LONGEST_PAGE), ...this.#query, limit: undefined };
+    let query: object | undefined = { per_page: Math.min(left, LONGEST_PAGE), ...this.#list.query, limit: undefined };
     while (query !== undefined && left > 0) {
-      const page: Page = await this.#requester.object("GET", this.#path, this.#items, { query }, this.#options);
-      const elements = page[this.#items];
+      const page: Page = await this.#requester.object("GET", path, items, { query }, options);
+      const elements = page[items];
       if (!Array.isArray(elements)) {
-        throw new UnexpectedResponse(`GET ${this.#path}: the response cannot be read: ${this.#items} is no array.`);
+        throw new UnexpectedResponse(`GET ${path}: the response cannot be read: ${items} is no array.`);
       }
       const found = elements.slice(0, left) as T[];
       left -= found.length;
@@ -56,9 +51,13 @@ export class Pages<T> implements AsyncIterable<T> {
   }
 }
 
-interface Query {
-  /** Maximum number of elements. Default: all. */
-  limit?: number | undefined;
+interface List {
+  path: string;
+  /** The member of the response that has the elements. */
+  items: string;
+  /** `limit` is the maximum number of elements, which are all by default. */
+  query: { limit?: number | undefined };
+  options: RequestOptions;
 }
 
 interface Page {

@@ -19,13 +19,8 @@ const CLASSES: Record<number, typeof errors.APIError> = {
 };
 
 /** Return the error that a response reports. A body that is no problem document gives `UnexpectedResponse`. */
-export function errorOf(
-  status: number,
-  body: string,
-  request: string,
-  headers: Headers,
-  retryAfter: number | undefined,
-): errors.APIError | errors.UnexpectedResponse {
+export function errorOf(response: Response, body: string, request: string, retryAfter?: number): errors.DiscueError {
+  const { status, headers } = response;
   const problem = parsed(body);
   if (!isObject(problem) || problem["status"] !== status) {
     const start = oneLine(body.slice(0, LONGEST_LINE)) || "an empty body";

@@ -33,6 +33,9 @@ interface Failure {
   retryAfter?: number | undefined;
 }
 
+/** The body of a successful response, or what went wrong. */
+type Result = string | Failure;
+
 interface Outgoing {
   name: string;
   url: string;
@@ -119,13 +122,7 @@ export class Requester {
     }
   }
 
-  /** Return the body of the successful response, or what went wrong. */
-  async #attempt(
-    request: Outgoing,
-    attempt: number,
-    timeoutMs: number,
-    signal: AbortSignal | undefined,
-  ): Promise<string | Failure> {
+  async #attempt(request: Outgoing, attempt: number, timeoutMs: number, signal?: AbortSignal): Promise<Result> {
     signal?.throwIfAborted();
     const controller = new AbortController();
     const abort = (): void => controller.abort();
@@ -154,13 +151,13 @@ export class Requester {
   }
 }
 
-function resultOf(response: Response, content: string, name: string): string | Failure {
+function resultOf(response: Response, content: string, name: string): Result {
   if (response.ok) return content;
-  const { status, headers } = response;
-  const retryAfter = retryAfterOf(headers);
-  const error = errorOf(status, content, name, headers, retryAfter);
+  const retryAfter = retryAfterOf(response.headers);
+  const error = errorOf(response, content, name, retryAfter);
   const code = error instanceof APIError ? error.code : undefined;
-  return { error, mayHelp: isRetried(status, code), hadNoEffect: NEVER_PROCESSED.includes(status), retryAfter };
+  const hadNoEffect = NEVER_PROCESSED.includes(response.status);
+  return { error, mayHelp: isRetried(response.status, code), hadNoEffect, retryAfter };
 }
 
 /** Return what the first cause says: the outer errors only say that a request failed. */

@@ -1,6 +1,6 @@
 /** Verification of webhooks: signed requests by which discue, or any sender of Standard Webhooks, delivers messages. */
 
-import { bytesOf } from "./base64.js";
+import { bytesOf, bytesToBase64 } from "./base64.js";
 import { ConfigurationError, DiscueError } from "./errors.js";
 import { oneLine } from "./text.js";
 
@@ -137,7 +137,8 @@ async function verify(
   signed.set(body, prefix.length);
   for (const [version, text] of signatures) {
     const signature = bytesOf(text);
-    if (signature === undefined) continue;
+    // Only the canonical form: the same signature must not have others.
+    if (signature === undefined || bytesToBase64(signature) !== text) continue;
     for (const key of keys.filter((each) => each.version === version)) {
       // In constant time: a comparison of texts would reveal how much of a forged signature is right.
       const isValid = await crypto.subtle.verify(key.algorithm, key.key, signature, signed);
@@ -181,8 +182,7 @@ function loweredOf(headers: WebhookHeaders): Map<string, string> {
     if (value === undefined) continue;
     const key = name.toLowerCase();
     const text = typeof value === "string" ? value : value.join(", ");
-    const before = lowered.get(key);
-    lowered.set(key, before === undefined ? text : `${before}, ${text}`);
+    lowered.set(key, lowered.has(key) ? `${lowered.get(key)}, ${text}` : text);
   }
   return lowered;
 }
@@ -216,7 +216,8 @@ async function keyOf(text: string): Promise<Key> {
   }
   const isPublic = text.startsWith("whpk_");
   const kind = isPublic ? "A public key must be whpk_" : "A signing secret must be whsec_";
-  const bytes = decoded(text.replace(/^(whsec|whpk)_/, ""), `${kind} and base64.`);
+  const bytes = bytesOf(text.replace(/^(whsec|whpk)_/, ""));
+  if (bytes === undefined) throw new ConfigurationError(`${kind} and base64.`);
   if (isPublic && bytes.length !== 32) throw new ConfigurationError("An Ed25519 public key has 32 bytes.");
   if (!isPublic && (bytes.length < 24 || bytes.length > 64)) {
     throw new ConfigurationError("A signing secret must have 24 to 64 bytes in base64.");
@@ -224,15 +225,6 @@ async function keyOf(text: string): Promise<Key> {
   const algorithm = isPublic ? ED25519 : HMAC;
   const key = await crypto.subtle.importKey("raw", bytes, algorithm, false, ["verify"]);
   return { version: isPublic ? "v1a" : "v1", algorithm, key };
-}
-
-function decoded(text: string, rule: string): Uint8Array<ArrayBuffer> {
-  try {
-    // Some tools strip the padding, which `atob` does not need.
-    return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  } catch {
-    throw new ConfigurationError(rule);
-  }
 }
 
 function dataOf(body: Uint8Array, contentType: string): unknown {

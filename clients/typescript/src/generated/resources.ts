@@ -102,7 +102,7 @@ export class ApiKeys {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<ApiKey> {
-    return new Pages(this.#requester, pathOf("api_keys"), "api_keys", query, options);
+    return new Pages(this.#requester, { path: pathOf("api_keys"), items: "api_keys", query, options });
   }
 
   /** Create an API key. Only this response shows the complete key. */
@@ -143,7 +143,7 @@ export class Channels {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Channel> {
-    return new Pages(this.#requester, pathOf("topics", topic, "channels"), "channels", query, options);
+    return new Pages(this.#requester, { path: pathOf("topics", topic, "channels"), items: "channels", query, options });
   }
 
   /** Create a channel. Messages published to the topic from now on are copied to the queue if they pass it. */
@@ -188,7 +188,7 @@ export class Domains {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Domain> {
-    return new Pages(this.#requester, pathOf("domains"), "domains", query, options);
+    return new Pages(this.#requester, { path: pathOf("domains"), items: "domains", query, options });
   }
 
   /** Create a domain. The response names the file that verifies the domain, and its content. */
@@ -238,7 +238,7 @@ export class Events {
     query: { events?: "all" | "api_keys" | "listeners" | "messages" | "queues" | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Event> {
-    return new Pages(this.#requester, pathOf("events"), "events", query, options);
+    return new Pages(this.#requester, { path: pathOf("events"), items: "events", query, options });
   }
 }
 
@@ -256,7 +256,7 @@ export class Listeners {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Listener> {
-    return new Pages(this.#requester, queue == null ? pathOf("listeners") : pathOf("queues", queue, "listeners"), "listeners", query, options);
+    return new Pages(this.#requester, { path: queue == null ? pathOf("listeners") : pathOf("queues", queue, "listeners"), items: "listeners", query, options });
   }
 
   /**
@@ -351,7 +351,7 @@ export class Listeners {
     query: { created_after?: number | undefined; created_before?: number | undefined; state?: "acknowledged" | "failed" | undefined; status?: string | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Attempt> {
-    return new Pages(this.#requester, pathOf("queues", queue, "listeners", listener, "attempts"), "attempts", query, options);
+    return new Pages(this.#requester, { path: pathOf("queues", queue, "listeners", listener, "attempts"), items: "attempts", query, options });
   }
 
   /** Get an attempt to deliver to a listener. With details, if they were kept. */
@@ -375,7 +375,7 @@ export class Messages {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; listener?: string | undefined; state?: "acknowledged" | "pending" | "retrying" | "missed" | "no_listeners" | undefined; key?: string | undefined; header?: string | undefined; data?: "true" | "false" | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Message> {
-    return new Pages(this.#requester, queue == null ? pathOf("messages") : pathOf("queues", queue, "messages"), "messages", query, options);
+    return new Pages(this.#requester, { path: queue == null ? pathOf("messages") : pathOf("queues", queue, "messages"), items: "messages", query, options });
   }
 
   /**
@@ -426,7 +426,7 @@ export class Messages {
     query: { created_after?: number | undefined; created_before?: number | undefined; state?: "acknowledged" | "pending" | "retrying" | "missed" | "filtered" | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Delivery> {
-    return new Pages(this.#requester, pathOf("queues", queue, "messages", message, "deliveries"), "deliveries", query, options);
+    return new Pages(this.#requester, { path: pathOf("queues", queue, "messages", message, "deliveries"), items: "deliveries", query, options });
   }
 
   /** List the attempts to deliver a message. To all listeners, without details. */
@@ -436,7 +436,7 @@ export class Messages {
     query: { created_after?: number | undefined; created_before?: number | undefined; state?: "acknowledged" | "failed" | undefined; status?: string | undefined; listener?: string | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Attempt> {
-    return new Pages(this.#requester, pathOf("queues", queue, "messages", message, "attempts"), "attempts", query, options);
+    return new Pages(this.#requester, { path: pathOf("queues", queue, "messages", message, "attempts"), items: "attempts", query, options });
   }
 
   /** Get an attempt to deliver a message. With details, if they were kept. */
@@ -464,7 +464,7 @@ export class Missed {
     query: { created_after?: number | undefined; created_before?: number | undefined; reason?: "attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | undefined; queue?: string | undefined; listener?: string | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<MissedMessage> {
-    return new Pages(this.#requester, pathOf("missed"), "missed", query, options);
+    return new Pages(this.#requester, { path: pathOf("missed"), items: "missed", query, options });
   }
 }
 
@@ -481,7 +481,7 @@ export class Organizations {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Organization> {
-    return new Pages(this.#requester, pathOf("organizations"), "organizations", query, options);
+    return new Pages(this.#requester, { path: pathOf("organizations"), items: "organizations", query, options });
   }
 
   /**
@@ -527,7 +527,7 @@ export class Queues {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Queue> {
-    return new Pages(this.#requester, pathOf("queues"), "queues", query, options);
+    return new Pages(this.#requester, { path: pathOf("queues"), items: "queues", query, options });
   }
 
   /** Create a queue. */
@@ -569,7 +569,7 @@ export class Redeliveries {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Redelivery> {
-    return new Pages(this.#requester, pathOf("queues", queue, "listeners", listener, "redeliveries"), "redeliveries", query, options);
+    return new Pages(this.#requester, { path: pathOf("queues", queue, "listeners", listener, "redeliveries"), items: "redeliveries", query, options });
   }
 
   /**
@@ -612,7 +612,7 @@ export class Replays {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Replay> {
-    return new Pages(this.#requester, pathOf("queues", queue, "listeners", listener, "replays"), "replays", query, options);
+    return new Pages(this.#requester, { path: pathOf("queues", queue, "listeners", listener, "replays"), items: "replays", query, options });
   }
 
   /**
@@ -654,7 +654,7 @@ export class Schedules {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Schedule> {
-    return new Pages(this.#requester, pathOf("queues", queue, "schedules"), "schedules", query, options);
+    return new Pages(this.#requester, { path: pathOf("queues", queue, "schedules"), items: "schedules", query, options });
   }
 
   /** Create a schedule. Publishes a message at each of its runs, once, whatever the number of workers. */
@@ -715,7 +715,7 @@ export class Secrets {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Secret> {
-    return new Pages(this.#requester, pathOf("queues", queue, "listeners", listener, "secrets"), "secrets", query, options);
+    return new Pages(this.#requester, { path: pathOf("queues", queue, "listeners", listener, "secrets"), items: "secrets", query, options });
   }
 
   /**
@@ -799,7 +799,7 @@ export class Topics {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Topic> {
-    return new Pages(this.#requester, pathOf("topics"), "topics", query, options);
+    return new Pages(this.#requester, { path: pathOf("topics"), items: "topics", query, options });
   }
 
   /** Create a topic. */
@@ -858,7 +858,7 @@ export class Users {
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<User> {
-    return new Pages(this.#requester, pathOf("users"), "users", query, options);
+    return new Pages(this.#requester, { path: pathOf("users"), items: "users", query, options });
   }
 
   /** Create a user. With a password, or with an invitation, which only this response shows. */
