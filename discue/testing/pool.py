@@ -38,8 +38,9 @@ class ServerPool:
             try:
                 kit.close()
             except ServerDied:
-                # The test has ended it on purpose, or failed because of it.
+                # The test has ended it on purpose, or failed because of it. Its connections are still open.
                 self.server = None
+                server.stop()
             else:
                 if server.is_moved:
                     self._retire(server)

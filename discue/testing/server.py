@@ -6,7 +6,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from discue.server.http import Address, held_port
 from discue.server.installation import open_installation
 from discue.server.worker import Worker, served
 from discue.testing.clock import MovableClock
-from discue.testing.loop_thread import LoopEnded, LoopThread
+from discue.testing.loop_thread import LoopThread
 from discue.testing.sender import AttemptKey, KitSender, Respond
 
 SETTLE_SECONDS: Final = 5.0
@@ -264,16 +264,11 @@ class InProcessServer:
         """Stop, and delete the database. Stopping a server that has ended does nothing."""
         if "http_client" in vars(self):
             self.http_client.close()
-        if self._thread.ended.done():
-            return
         if self._stopping is not None and not self._done.done():
-            self._thread.loop.call_soon_threadsafe(self._stopping.set)
+            with suppress(RuntimeError):  # The loop is closed already.
+                self._thread.loop.call_soon_threadsafe(self._stopping.set)
             wait([self._done, self._thread.ended], _STOP_SECONDS, FIRST_COMPLETED)
-        try:
-            self._thread.stop()
-        except LoopEnded:
-            # It has died meanwhile.
-            return
+        self._thread.stop()
 
     async def settle(self, seconds: float, held: Held) -> None:
         """See `Timeline.settle`."""

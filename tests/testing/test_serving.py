@@ -11,11 +11,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from discue.domain.errors import SettingsInvalid
 from discue.testing import KitClosed, NotSettled, serve
+from discue.testing.server import InProcessServer, ServerDied
 from tests.testing.conftest import END_SECONDS, ON_ONE_PROCESS
 
 
@@ -45,6 +47,23 @@ def test_port_that_is_in_use_is_named() -> None:
             serve(port=port),
         ):
             pass
+
+
+def test_server_whose_loop_is_stopped_closes_its_port_and_ends_its_threads() -> None:
+    others = set(threading.enumerate())
+    server = InProcessServer()
+    server.start()
+    port = urlsplit(server.url).port
+    assert port is not None
+    loop = server.thread.loop
+    loop.call_soon_threadsafe(loop.stop)
+    server.stop()
+
+    assert set(threading.enumerate()) <= others
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    with pytest.raises(ServerDied, match="its thread was stopped"):
+        server.require_running()
 
 
 def test_kit_after_its_block_says_that_it_has_ended() -> None:
