@@ -151,7 +151,9 @@ class AsyncTransport:
 
     async def _response(self, request: Request, timeout: float) -> Any:
         url, headers = self._url + request.path, {**self._headers, **_trace_headers(), **request.headers}
-        options = {"content": request.content, "headers": headers, "timeout": timeout}
+        options: dict[str, Any] = {"content": request.content, "headers": headers, "timeout": timeout}
+        if self._given is None and url.startswith("https:"):
+            options["extensions"] = {"trace": _Handshake()}
         send = partial(self._client().request, request.method, url, **options)
         is_async = self._given is None or hasattr(self._given, "aclose")
         work = send() if is_async else asyncio.to_thread(send)
@@ -179,6 +181,19 @@ def _new_client(url: str) -> Any:
     verify = True if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     limits = httpx2.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=_KEEP_ALIVE_SECONDS)
     return httpx2.AsyncClient(verify=verify, limits=limits)
+
+
+class _Handshake:
+    """Closes the connection of a request that is cancelled during its TLS handshake: `httpcore2` leaves it open."""
+
+    def __init__(self) -> None:
+        self._stream: Any = None
+
+    async def __call__(self, step: str, details: Mapping[str, Any]) -> None:
+        if step.endswith(".connect_tcp.complete"):
+            self._stream = details["return_value"]
+        elif step.endswith(".start_tls.failed") and self._stream is not None:
+            await self._stream.aclose()
 
 
 def _trace_headers() -> dict[str, str]:

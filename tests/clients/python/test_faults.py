@@ -1,6 +1,7 @@
 """Faults on the way to the service: what a person reads, and what was sent. Both halves of the client."""
 
 import asyncio
+import gc
 import re
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,21 @@ async def test_untrusted_certificate_is_refused_without_retries(half: str) -> No
         f"{REQUEST}: no response from {url}: certificate verify failed: unable to get local issuer certificate."
     )
     assert server.requests == []
+
+
+@both
+async def test_connection_is_closed_when_the_time_passes_during_its_tls_handshake(half: str) -> None:
+    gc.disable()  # It would close the connection as well, at some time.
+    try:
+        async with ScriptedServer([[HANG]]) as server:
+            with pytest.raises(TimedOut):
+                await called(half, server, publish, scheme="https", timeout=0.1, attempts=1)
+            async with asyncio.timeout(10):
+                await server.until_open(0)
+    finally:
+        gc.enable()
+
+    assert server.connections == 1
 
 
 @both
