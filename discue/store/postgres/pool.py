@@ -229,7 +229,9 @@ class Pool:
             connection = idle or await self._connections.connect()
             connection.is_idle = False
             try:
-                is_prepared = connection.statements.known_through == self._learned
+                statements = connection.statements
+                # On a slow network what others have prepared takes too long to wait for, as a lease's renewal would.
+                is_prepared = statements.known_through == self._learned or (idle is not None and statements.are_slow)
                 if not is_prepared or connection.name != self._connections.server.application_name:
                     await self._make_ready(connection)
                 yield connection
