@@ -28,7 +28,7 @@ COMPILER := clients/typescript/node_modules/.installed
 # The second type checker of the Python client.
 PYRIGHT := pyright@1.1.414
 
-.PHONY: run test security check bench torture fuzz mutate clients docs pins clean
+.PHONY: run test security check bench torture torture-cluster torture-rest fuzz mutate clients docs pins clean
 .DEFAULT_GOAL := run
 
 run: $(RUNTIME)
@@ -55,9 +55,15 @@ check: $(DEV)
 bench: $(DEV)
 	$(BIN)/python -m benchmarks $(ARGS)
 
+torture: torture-cluster torture-rest
+
 # One at a time: a cluster beside another one gets faults from the machine that no promise covers.
-torture: $(DEV)
-	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(PYTEST) tests/faults tests/cli/user -m torture -n 1 $(ARGS)
+torture-cluster: $(DEV)
+	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(PYTEST) tests/faults/test_cluster_torture.py -m torture -n 1 $(ARGS)
+
+torture-rest: $(DEV)
+	TORTURE_SEED=$(SEED) $(PYTEST) tests/faults tests/cli/user --ignore tests/faults/test_cluster_torture.py \
+		-m torture -n 2 --dist loadgroup $(ARGS)
 
 fuzz: $(DEV)
 	FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz -n 2 -rP $(ARGS)

@@ -29,7 +29,7 @@ class Caught(msgspec.Struct, frozen=True):
 
 
 _CAUGHT = {
-    "answers_before_the_commit": Caught([database.crash], ["lacks", "answered before it was created", "not known"]),
+    "answers_before_the_commit": Caught([database.crash] * 3, ["lacks", "answered before it was created", "not known"]),
     "ignores_its_lease": Caught([workers.long_pause] * 8, ["no fault explains", "by turns"]),
     "forgets_what_is_settled_ahead": Caught(
         [workers.kill_two] * 3, ["no fault explains", "was counted otherwise"], ("straggling",) * 6
