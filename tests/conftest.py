@@ -1,7 +1,10 @@
 """Configuration of every test: no DISCUE_ environment variables, bounded property tests, folders in memory."""
 
+import gc
+import importlib
 import os
 from collections.abc import Generator
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,6 +35,43 @@ for _name in [name for name in os.environ if name.startswith("DISCUE_")]:
 def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("DISCUE_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Import the tests in another order than the parallel processes: each compiles a part of them for all.
+
+    Otherwise each process of a first run would compile every test, as all import them in one order.
+    """
+    # Everything that is collected stays until the end: the garbage collector need not traverse it again and again.
+    gc.disable()
+    try:
+        for module in _turned(_modules(session.config)):
+            # Collection reports why a test cannot be imported. Some need the conftest of their folder.
+            with suppress(Exception, pytest.fail.Exception):
+                importlib.import_module(module)
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _modules(config: pytest.Config) -> list[str]:
+    """Return the names of the modules that will be collected."""
+    folders = [config.invocation_params.dir / argument for argument in config.args]
+    ignored = [config.invocation_params.dir / path for path in config.getoption("ignore") or ()]
+    files = [path for folder in folders for path in sorted(folder.rglob("test_*.py"))]
+    kept = [path for path in files if not any(path.is_relative_to(folder) for folder in ignored)]
+    return [".".join(path.relative_to(config.rootpath).with_suffix("").parts) for path in kept]
+
+
+def _turned(modules: list[str]) -> list[str]:
+    """Return the modules in the order of this process; none where it is the only one."""
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker is None or count == 1:
+        return []
+    first = len(modules) * int(worker.removeprefix("gw")) // count
+    return modules[first:] + modules[:first]
 
 
 @pytest.hookimpl(trylast=True)
