@@ -11,7 +11,7 @@ from tests.faults.checker import CheckResult
 from tests.faults.conftest import Tell
 from tests.faults.plan import LoadPlan
 from tests.faults.running import assert_caught, checked, new_seed
-from tests.faults.torture import Plan, torture
+from tests.faults.torture import SOON, Plan, torture
 
 _LONGEST_SECONDS = {"test": 240, "torture": 900}
 
@@ -61,7 +61,7 @@ def judge(folder: Path, plan: Plan, longest_seconds: int = _LONGEST_SECONDS["tes
 
 
 def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
-    plan = Plan(kills=3, seed=new_seed(), load=LoadPlan(pullers=1, deletes=True, has_more=True))
+    plan = Plan(kills=3, seed=new_seed(), load=LoadPlan(pullers=1, deletes=True, has_more=True), moments=SOON)
     print(f"seed {plan.seed}")
     result = judge(tmp_path, plan)
     print(result.summary)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from tests.support.postgres.processes import children_of
 _MOST_OWED = 2_000
 _QUIET_SECONDS = 10.0
 _ONE_OF_SEVERAL_SHARE = 0.7
-_MOMENTS = ((0, 30), (300, 3_000), (3_000, 8_000))
+SOON = ((0, 30), (300, 3_000))
+_LATER = (3_000, 8_000)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -33,6 +35,8 @@ class Plan(msgspec.Struct, frozen=True):
     load: LoadPlan = LoadPlan()
     workers: int = 1
     patience_seconds: float = 40.0
+    moments: Sequence[tuple[int, int]] = (*SOON, _LATER)
+    """Ranges of events after which a kill comes, each as likely as the others."""
     down_seconds: float = 0.0
     """Time after a kill before the server is started again."""
     bug: str = ""
@@ -83,7 +87,7 @@ class _Killer:
 
     async def _wait_for_the_moment(self) -> None:
         """Some kills come soon after the start, some later: counted in events, so that load goes on meanwhile."""
-        events = self._random.randrange(*self._random.choice(_MOMENTS))
+        events = self._random.randrange(*self._random.choice(self._plan.moments))
         with suppress(TimeoutError):
             async with asyncio.timeout(_QUIET_SECONDS):
                 await self._recorder.until_more(events)
