@@ -18,6 +18,7 @@ import pytest
 from discue.domain.errors import SettingsInvalid
 from discue.testing import KitClosed, NotSettled, serve
 from discue.testing.server import InProcessServer, ServerDied
+from tests.cli.commands import run
 from tests.testing.conftest import END_SECONDS, ON_ONE_PROCESS
 
 
@@ -155,8 +156,7 @@ def test_process_refuses_invalid_requests_with_the_reason(
 def test_process_whose_port_is_in_use_prints_nothing_but_the_reason(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command = (sys.executable, "-m", "discue", "dev", "--ephemeral", "--json", "--port", str(port))
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=END_SECONDS, check=False)
+        done = run(tmp_path, "dev", "--ephemeral", "--json", "--port", str(port))
     assert (done.returncode, done.stdout) == (1, "")
     assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in done.stderr
 
@@ -169,8 +169,7 @@ def test_process_whose_port_is_in_use_prints_nothing_but_the_reason(tmp_path: Pa
     ],
 )
 def test_options_that_do_not_fit_are_wrong_usage(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    command = (sys.executable, "-m", "discue", "dev", *arguments)
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=END_SECONDS, check=False)
+    done = run(tmp_path, "dev", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -8,8 +8,6 @@ the old program is in the history: `git show 0a664bd:tests/upgrade/make_fixtures
 import gzip
 import json
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
@@ -23,6 +21,7 @@ from discue.observability.logs import Log
 from discue.server.http import Address
 from discue.server.installation import open_installation
 from discue.server.worker import Worker, served
+from tests.cli.commands import COMMAND, run_forked
 from tests.faults.client import Client
 from tests.faults.receiver import Receiver
 from tests.support.clocks import StandingClock
@@ -83,18 +82,18 @@ def loaded(engine_name: str, folder: Path, port: int = story.PORT_IN_FIXTURES) -
         with closing(sqlite3.connect(path)) as connection:
             connection.executescript(sql)
         address = f"sqlite:///{path}"
-        migrate(address)
+        migrate(folder, address)
         yield address
     else:
         with new_database(shared_cluster()) as address:
             shared_cluster().run_sql(sql, address.rpartition("/")[2])
-            migrate(address)
+            migrate(folder, address)
             yield address
 
 
-def migrate(address: str) -> None:
-    command = [sys.executable, "-m", "discue", "migrate", "--database", address]
-    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+def migrate(folder: Path, address: str) -> None:
+    ended = run_forked(folder, *COMMAND, "migrate", "--database", address)
+    assert ended.returncode == 0, ended.stderr
     assert " info database_migrated " in ended.stderr
 
 
