@@ -93,10 +93,14 @@ with Discue() as client, client.publisher("orders", linger=10) as publisher:
 """Programs that leave a publisher, which waits for the response to its last batch."""
 
 
+_HEAR_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
 @contextmanager
 def program(text: str, url: str, key: str) -> Iterator[subprocess.Popen[str]]:
     environment = {"DISCUE_URL": url, "DISCUE_API_KEY": key, "PYTHONPATH": str(PACKAGE.parent)}
-    command = [sys.executable, "-c", text]
+    # A shell lets programs that it starts in the background ignore Ctrl-C.
+    command = [sys.executable, "-c", f"{_HEAR_CTRL_C}\n{text}"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         try:
             yield run
