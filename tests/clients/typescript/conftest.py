@@ -17,6 +17,8 @@ from tools.typescript_client import PACKAGE
 __all__ = ["built", "cast", "node", "pytest_pyfunc_call", "runner", "service", "with_service"]
 
 _SECONDS = 60
+_OLDEST_NODE = 20
+"""Distributions have older versions, which the client does not support."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,20 @@ class Node:
         return ended.stdout
 
 
+def _node_version() -> int:
+    """Return the major version of node."""
+    shown = subprocess.run(["node", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return int(shown.removeprefix("v").partition(".")[0])
+
+
 @pytest.fixture(scope="session")
 def built() -> Path:
     """The package with its compiled modules. `make clients` checks the types, which takes longer."""
     compiler = PACKAGE / "node_modules" / "typescript" / "bin" / "tsc"
     if not os.environ.get("CI") and (shutil.which("node") is None or not compiler.exists()):
-        pytest.skip("needs node and the compiler that `make test` installs")
+        pytest.skip("needs node and the compiler that `make clients` installs")
+    if (version := _node_version()) < _OLDEST_NODE:
+        pytest.skip(f"needs Node.js {_OLDEST_NODE} or newer, and this is {version}")
     Node(os.environ).run(str(compiler), "--noCheck", "--declaration", "false")
     return PACKAGE
 
