@@ -24,7 +24,7 @@ class Publishing:
 
     def __init__(self, installation: ControlContext, queue_id: str, count: int) -> None:
         store, cache, clock = installation.store, installation.cache, installation.clock
-        quotas = QuotaGate(store, clock)
+        quotas = QuotaGate(store, clock, installation.row_ids)
         self._publisher = Publisher(store, cache, clock, installation.public_ids, quotas, installation.row_ids)
         self._installation = installation
         self._queue_id = queue_id
