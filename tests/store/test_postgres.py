@@ -208,6 +208,18 @@ async def test_an_exclusive_work_holds_the_lock_only_when_all_its_statements_are
     assert made.places == []
 
 
+async def test_a_warning_of_a_statement_says_nothing_about_the_commit(made: Opened) -> None:
+    """A session of a dead worker may end by itself just before it is ended."""
+
+    async def work(tx: Transaction) -> str:
+        await tx.rows("SELECT pg_terminate_backend(0)")
+        await tx.execute("INSERT INTO meta (key, value) VALUES ('kept', '')")
+        return "done"
+
+    assert await made.work(work) == "done"
+    assert await made.rows("SELECT key FROM meta WHERE key = 'kept'") == [("kept",)]
+
+
 async def test_statements_that_one_connection_had_to_prepare_are_prepared_on_the_others(made: Opened) -> None:
     async def open_a_connection(tx: Transaction) -> None:
         await tx.exclusive()

@@ -391,6 +391,8 @@ async def _transact(
         result = error
     if tx.failure is None and not isinstance(result, Exception) and not rehearses:
         progress.is_committing = connection.is_open
+        # Statements may have warned of something else, such as a session to be ended that has just ended by itself.
+        connection.warning = None
         await client.execute("COMMIT")
         heads.update(tx.heads)
         return result
