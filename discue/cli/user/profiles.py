@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -18,6 +19,7 @@ DEFAULT: Final = "default"
 
 _SERVICE: Final = "discue"
 """Name of the entries in the keyring."""
+_HERE: Final = re.compile(r"https?://(?:127\.0\.0\.1|\[::1\]|localhost):[0-9]+/?")
 _DEVELOPMENT: Final = Path(".discue")
 """Folder of `discue dev`, in its working directory."""
 
@@ -80,7 +82,13 @@ def target_of(name: str | None) -> ServiceTarget:
     url, key = os.environ.get(URL_VARIABLE, ""), os.environ.get(KEY_VARIABLE, "")
     if url and key:
         return ServiceTarget(url, key, URL_VARIABLE, KEY_VARIABLE)
-    found = _stored(DEFAULT) if DEFAULT in _profiles() else _development()
+    found = _stored(DEFAULT) if DEFAULT in _profiles() else None
+    if found is None and (found := _development()) is not None and key:
+        # Its URL comes from the working directory, which may be somebody else's.
+        raise KeyMissing(
+            f"{KEY_VARIABLE} is set, and {URL_VARIABLE} is not. Set it, or unset {KEY_VARIABLE}: the server of "
+            "`discue dev` in this folder has a key of its own."
+        )
     if found is None:
         missing = f"The variable {KEY_VARIABLE if url else URL_VARIABLE} is not set, and no profile is stored."
         raise KeyMissing(f"{missing} Run `discue login`, or set {URL_VARIABLE} and {KEY_VARIABLE}.")
@@ -97,10 +105,10 @@ def _same(url: str) -> tuple[str, str]:
 
 
 def _development() -> ServiceTarget | None:
-    """Return the server of `discue dev` in this folder, if it has run here."""
+    """Return the server of `discue dev` in this folder, if it has run here. It is on this machine."""
     url, key = (_content(_DEVELOPMENT / name) for name in ("url", "key"))
     source = f"`discue dev` in {_DEVELOPMENT.absolute().parent}"
-    return ServiceTarget(url, key, source, source) if url and key else None
+    return ServiceTarget(url, key, source, source) if _HERE.fullmatch(url) and key else None
 
 
 def _content(path: Path) -> str:

@@ -175,6 +175,36 @@ def test_server_of_discue_dev_in_the_folder_is_found(tmp_path: Path, monkeypatch
     assert shown["url_source"] == f"`discue dev` in {tmp_path}"
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:3000", "http://example.com:3000", "http://127.0.0.1:3@example.com"])
+def test_folder_of_somebody_else_gets_no_key_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("DISCUE_URL", raising=False)
+    monkeypatch.setenv("DISCUE_API_KEY", "dsk_mine")
+    (tmp_path / ".discue").mkdir()
+    (tmp_path / ".discue" / "key").write_text("dsk_key\n")
+    (tmp_path / ".discue" / "url").write_text(f"{url}\n")
+
+    refused = run(tmp_path, "whoami", "--offline", "--json")
+    assert refused.returncode == 4
+    assert "DISCUE_URL" in refused.stderr
+    assert "dsk_mine" not in refused.stdout + refused.stderr
+
+
+@pytest.mark.parametrize("url", ["http://example.com:3000", "http://127.0.0.1:3@example.com", "http://["])
+def test_url_of_a_folder_is_used_only_if_it_is_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("DISCUE_URL", raising=False)
+    monkeypatch.delenv("DISCUE_API_KEY", raising=False)
+    (tmp_path / ".discue").mkdir()
+    (tmp_path / ".discue" / "key").write_text("dsk_key\n")
+    (tmp_path / ".discue" / "url").write_text(f"{url}\n")
+    assert run(tmp_path, "whoami", "--offline").returncode == 4
+
+
 @contextmanager
 def responding(content: bytes) -> Iterator[str]:
     """A server that responds to a request with these bytes. Yields its URL."""
