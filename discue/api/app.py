@@ -22,7 +22,7 @@ from discue.api.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.api.sockets import connection_of
 from discue.api.structs import NamedBody, base_url
 from discue.api.unread import SMALL_BYTES, UnreadResponses
-from discue.auth.turns import LARGE_BYTES, Turns
+from discue.auth.turns import LARGE_BYTES, LIST_BYTES, Turns
 from discue.domain.errors import (
     BadRequest,
     DiscueError,
@@ -188,6 +188,15 @@ class App:
                     raise
         return await self._handle(request, named)
 
+    async def _bound_load(self, request: Request, compiled: CompiledRoute) -> None:
+        """Refuse a publish under overload, and let a list wait for its turn."""
+        organization = request.principal.organization
+        if compiled.publishes:
+            # Before the body is read: under overload, refusing must be cheap.
+            self._check_capacity(organization)
+        elif request.turn is None:
+            request.turn = await self._turns.begin(organization, LIST_BYTES)
+
     async def _handle(self, request: Request, found: Match) -> bytes:
         scope = request.scope
         compiled, ids = found.route, found.ids
@@ -197,9 +206,8 @@ class App:
             self._note_activity(request.principal.organization)
         if found.missing and (not found.creates_named or "if-match" in request.headers):
             raise NotFound(found.missing)
-        if compiled.publishes:
-            # Before the body is read: under overload, refusing must be cheap.
-            self._check_capacity(request.principal.organization)
+        if compiled.publishes or compiled.lists:
+            await self._bound_load(request, compiled)
         base = (self._public_url or base_url(scope, request.headers)) + found.version
         # Headers are read before the body: a request that is refused for them need not be received.
         given_key = key_in(request.headers) if compiled.creates and KEY_HEADER in request.headers else None

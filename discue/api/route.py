@@ -288,6 +288,11 @@ class Route(msgspec.Struct, frozen=True):
         return self.path.endswith("}")
 
     @property
+    def lists(self) -> bool:
+        """Whether it responds with a page of a list, which may take a search."""
+        return any(parameter.name == "per_page" for parameter in self.query)
+
+    @property
     def publishes(self) -> bool:
         """Whether it is refused before its body is read if too much waits for the store already."""
         return self.events is not None
@@ -345,6 +350,7 @@ class CompiledRoute:
         "decode",
         "has_etag",
         "kinds",
+        "lists",
         "maker",
         "parameters",
         "publishes",
@@ -357,6 +363,7 @@ class CompiledRoute:
         self.decode = BodyDecoder[Body](route.request).decode
         self.takes_body = route.takes_body
         self.publishes = route.publishes
+        self.lists = route.lists
         self.creates = route.creates
         self.changes = route.changes
         self.parameters = frozenset({PRETTY.name, *(parameter.name for parameter in route.query)})

@@ -1,6 +1,6 @@
-"""Turns of large requests: an organization's large requests leave time to the requests of other organizations.
+"""Turns of large requests and lists: those of an organization leave time to the requests of other organizations.
 
-A large request keeps the event loop and the store busy for long, and everything else waits meanwhile. So an
+Such a request keeps the event loop and the store busy for long, and everything else waits meanwhile. So an
 organization handles a few at once, and while others send requests too, it uses no more than its fair share of the time:
 half of it with one other organization. In the rest of the time, the service is as fast as without it.
 """
@@ -13,7 +13,10 @@ from typing import Final
 from discue.domain.errors import Overloaded
 
 LARGE_BYTES: Final = 16_384
-"""Requests with larger bodies take turns. So do batches of any size."""
+"""Requests with larger bodies take turns. So do batches of any size, and lists, which may search."""
+
+LIST_BYTES: Final = 131_072
+"""The size of a body that takes about as long as a search."""
 
 _TOGETHER_BYTES: Final = 1 << 20
 """The bodies that an organization may have handled at once, unless a single one is larger."""

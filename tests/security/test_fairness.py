@@ -66,5 +66,40 @@ def test_large_batches_of_one_tenant_leave_the_others_most_of_the_time(server: S
     assert p50(during) <= max(_SLOWER * p50(before), _NOISE_SECONDS), (p50(before), p50(during))
 
 
+_SEARCHES = ("state=missed", "key=none", "")
+
+
+@pytest.mark.parametrize("search", _SEARCHES, ids=["state", "key", "all"])
+def test_searches_of_one_tenant_leave_the_others_most_of_the_time(server: ServedProcess, search: str) -> None:
+    name = search.partition("=")[0] or "all"
+    neighbour, attacker = tenant(server, f"com.example.n.{name}"), tenant(server, f"com.example.a.{name}")
+    with attacker.client() as client:
+        for _ in range(20):
+            small = {"messages": [{"data": "x" * 50}] * 1_000}
+            client.post(f"{attacker.messages}/batch", json=small).raise_for_status()
+    before, ended = quiet(neighbour), threading.Event()
+
+    def attack(_: int) -> list[int]:
+        statuses = []
+        with attacker.client() as client:
+            while not ended.is_set():
+                answer = client.get(f"{attacker.messages}?per_page=100&{search}")
+                statuses.append(answer.status_code)
+        return statuses
+
+    with ThreadPoolExecutor(_CONNECTIONS) as threads:
+        attacking = threads.map(attack, range(_CONNECTIONS))
+        try:
+            with publishing(neighbour) as during:
+                during.wait()
+        finally:
+            ended.set()
+        statuses = [status for each in attacking for status in each]
+    assert set(statuses) == {200}
+    assert len(statuses) >= _CONNECTIONS
+    assert not during.refused, (len(during.refused), during.refused[0])
+    assert p50(during) <= max(_SLOWER * p50(before), _NOISE_SECONDS), (p50(before), p50(during))
+
+
 def p50(publishes: Publishes) -> float:
     return sorted(publishes.seconds)[len(publishes.seconds) // 2]
