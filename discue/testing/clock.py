@@ -4,6 +4,11 @@ import re
 import time
 from datetime import timedelta
 
+LATEST = 221_845_392_000_000
+"""The beginning of the year 9000, in milliseconds since the epoch. Later times could not be written as dates."""
+
+BEYOND = "The clock cannot go beyond the year 9000."
+
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]))+")
 _PART = re.compile(r"([0-9.]+)(ms|[smhdw])")
@@ -71,8 +76,14 @@ def milliseconds_of(duration: str | float | timedelta) -> int:
             raise ValueError(f"The clock cannot go back: {duration!r} is negative.")
         if not _DURATION.fullmatch(text):
             raise ValueError(f'{duration!r} is not a duration. Write it as "90s", "5m", "1h30m" or "2d".')
-        return round(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+        return _bounded(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
     if seconds < 0:
         raise ValueError(f"The clock cannot go back: {duration!r} is negative.")
-    return round(seconds * 1_000)
+    return _bounded(seconds * 1_000)
+
+
+def _bounded(milliseconds: float) -> int:
+    if not milliseconds <= LATEST:
+        raise ValueError(BEYOND)
+    return round(milliseconds)

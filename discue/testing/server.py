@@ -28,7 +28,7 @@ from discue.server.activity import WorkerActivity
 from discue.server.http import Address, held_port
 from discue.server.installation import open_installation
 from discue.server.worker import Worker, served
-from discue.testing.clock import MovableClock
+from discue.testing.clock import BEYOND, LATEST, MovableClock
 from discue.testing.loop_thread import LoopThread
 from discue.testing.sender import AttemptKey, KitSender, Respond
 
@@ -112,8 +112,10 @@ class Timeline:
         """Move the clock to a time in milliseconds since the epoch.
 
         Stops on the way at each time at which something is due, until it is done. Raises StillWorking if that takes
-        longer than `seconds`.
+        longer than `seconds`, and ValueError for a time beyond the year 9000.
         """
+        if instant > LATEST:
+            raise ValueError(BEYOND)
         while True:
             await self.settle(seconds, but)
             due_at = self.next_at(but())

@@ -181,6 +181,13 @@ def test_clock_does_not_go_back(kit: Kit, duration: Any) -> None:
         kit.clock.advance_to(datetime(2020, 1, 1, tzinfo=UTC))
 
 
+@pytest.mark.parametrize("duration", [1e300, "99999999d"])
+def test_clock_goes_to_the_year_9000_at_most(kit: Kit, duration: float | str) -> None:
+    with pytest.raises(ValueError, match="The clock cannot go beyond the year 9000"):
+        kit.clock.advance(duration)
+    kit.clock.advance("1h")
+
+
 def _reset(kit: Kit) -> list[tuple[int, str]]:
     kit.listener("orders").reset(times=1)
     return _first_attempt(kit)
