@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from discue.cli.exit_codes import FAILED
 from discue.cli.output import note, say, say_json
 from discue.cli.user.arguments import name, positive
-from discue.cli.user.command import UsageInvalid
+from discue.cli.user.command import UsageInvalid, connect
 from discue.cli.user.interrupts import interrupts
 
 if TYPE_CHECKING:
+    from discue_client import Discue
+    from discue_client._sync.resources import Redeliveries, Replays
     from discue_client.models import DryRun, Redelivery, Replay
 
 _DONE: Final = "done"
@@ -23,16 +25,42 @@ _CLEAR_LINE: Final = "\r\x1b[K"
 _BAR: Final = 30
 
 
-class JobCommand(NamedTuple):
-    """A command for one kind of job, and its requests."""
+class JobKind(NamedTuple):
+    """A kind of job, and the command for it."""
 
     verb: str
     """The command, which is also the word for its effect."""
-    preview: Callable[[], DryRun]
-    start: Callable[[], Redelivery | Replay]
-    get: Callable[[str], Redelivery | Replay]
-    done: Callable[[Redelivery | Replay], int]
+    resources: str
+    """The attribute of the client that has its requests."""
+    resource: str
+    """The field of a response that has the job."""
+    done: Callable[[Any], int]
     """How many of the selected messages are finished with."""
+
+
+class _Job:
+    """The requests for a job."""
+
+    def __init__(self, client: Discue, kind: JobKind, arguments: argparse.Namespace) -> None:
+        self.kind = kind
+        self._resources: Redeliveries | Replays = getattr(client, kind.resources)
+        self._place = (arguments.queue, arguments.listener)
+        self._options = {} if arguments.pace is None else {"pace": arguments.pace}
+
+    def preview(self, selection: Mapping[str, Any]) -> DryRun:
+        queue, listener = self._place
+        found = self._resources.create(queue, listener, dry_run=True, **selection).dry_run
+        assert found is not None  # noqa: S101 - a dry run has no other result
+        return found
+
+    def start(self, selection: Mapping[str, Any]) -> Redelivery | Replay:
+        queue, listener = self._place
+        created = self._resources.create(queue, listener, **selection, **self._options)
+        found: Redelivery | Replay = getattr(created, self.kind.resource)
+        return found
+
+    def get(self, job_id: str) -> Redelivery | Replay:
+        return self._resources.get(*self._place, job_id)
 
 
 def add_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -45,11 +73,18 @@ def add_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("--follow", metavar="ID", type=name, help=f"show the progress of an earlier `discue {verb}`")
 
 
-def run(arguments: argparse.Namespace, job: JobCommand) -> int | None:
+def run(
+    arguments: argparse.Namespace, kind: JobKind, select: Callable[[argparse.Namespace], Mapping[str, Any]]
+) -> int | None:
     """Preview, ask, start and follow a job. Returns the exit code."""
-    if arguments.follow is not None:
-        return _follow(arguments, job, arguments.follow)
-    found = job.preview()
+    selection = {} if arguments.follow else select(arguments)
+    with connect(arguments) as client:
+        job = _Job(client, kind, arguments)
+        return _start(arguments, job, selection) if arguments.follow is None else _follow(arguments, job)
+
+
+def _start(arguments: argparse.Namespace, job: _Job, selection: Mapping[str, Any]) -> int | None:
+    found = job.preview(selection)
     if arguments.dry_run and arguments.json:
         say_json({"dry_run": found})
         return None
@@ -58,11 +93,11 @@ def run(arguments: argparse.Namespace, job: JobCommand) -> int | None:
     note(f"{count} for the listener {arguments.listener}{bounds}.")
     if arguments.dry_run or not found.selected:
         return None
-    if not (arguments.yes or _agrees(f"{job.verb.capitalize()} {count}? [y/N] ")):
+    if not (arguments.yes or _agrees(f"{job.kind.verb.capitalize()} {count}? [y/N] ")):
         note("Nothing is changed.")
         return FAILED
     with interrupts() as interrupted:
-        started = job.start()
+        started = job.start(selection)
         if arguments.detach:
             _show_result(arguments, started)
             return None
@@ -78,17 +113,17 @@ def _agrees(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _follow(arguments: argparse.Namespace, job: JobCommand, job_id: str) -> int | None:
+def _follow(arguments: argparse.Namespace, job: _Job) -> int | None:
     with interrupts() as interrupted:
-        return _progress(arguments, job, job_id, interrupted)
+        return _progress(arguments, job, arguments.follow, interrupted)
 
 
-def _progress(arguments: argparse.Namespace, job: JobCommand, job_id: str, interrupted: threading.Event) -> int | None:
+def _progress(arguments: argparse.Namespace, job: _Job, job_id: str, interrupted: threading.Event) -> int | None:
     """Show the progress until the job is done, or until Ctrl-C, which leaves it to the service."""
     is_terminal = sys.stderr.isatty()
     while (found := job.get(job_id)).state != _DONE:
         if is_terminal:
-            sys.stderr.write(_CLEAR_LINE + _bar(job.done(found), found.counts.selected))
+            sys.stderr.write(_CLEAR_LINE + _bar(job.kind.done(found), found.counts.selected))
             sys.stderr.flush()
         if interrupted.wait(_POLL_SECONDS):
             break
@@ -99,7 +134,7 @@ def _progress(arguments: argparse.Namespace, job: JobCommand, job_id: str, inter
         _show_result(arguments, found)
         return None
     place = f"{arguments.queue} {arguments.listener}"
-    note(f"It goes on without this command. See it again: discue {job.verb} {place} --follow {job_id}")
+    note(f"It goes on without this command. See it again: discue {job.kind.verb} {place} --follow {job_id}")
     return FAILED
 
 

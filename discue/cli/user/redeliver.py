@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from discue.cli.user import jobs
 from discue.cli.user.arguments import moment
-from discue.cli.user.command import Commands, UsageInvalid, add_command, connect
-
-if TYPE_CHECKING:
-    from discue_client.models import DryRun, Redelivery
+from discue.cli.user.command import Commands, UsageInvalid, add_command
 
 _REASONS = ("attempts_used_up", "expired", "final_status", "no_retry", "too_old")
 
@@ -35,25 +32,8 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int | None:
-    selection = {} if arguments.follow else _selection(arguments)
-    options = {} if arguments.pace is None else {"pace": arguments.pace}
-    with connect(arguments) as client:
-        queue, listener = arguments.queue, arguments.listener
-
-        def preview() -> DryRun:
-            found = client.redeliveries.create(queue, listener, dry_run=True, **selection).dry_run
-            assert found is not None  # noqa: S101 - a dry run has no other result
-            return found
-
-        def start() -> Redelivery:
-            found = client.redeliveries.create(queue, listener, **selection, **options).redelivery
-            assert found is not None  # noqa: S101 - only a dry run has another result
-            return found
-
-        job = jobs.JobCommand(
-            "redeliver", preview, start, lambda job_id: client.redeliveries.get(queue, listener, job_id), _done
-        )
-        return jobs.run(arguments, job)
+    kind = jobs.JobKind("redeliver", "redeliveries", "redelivery", _done)
+    return jobs.run(arguments, kind, _selection)
 
 
 def _done(found: Any) -> int:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from discue.cli.user import jobs
 from discue.cli.user.arguments import content_of, json_of, moment
-from discue.cli.user.command import Commands, UsageInvalid, add_command, connect
-
-if TYPE_CHECKING:
-    from discue_client.models import DryRun, Replay
+from discue.cli.user.command import Commands, UsageInvalid, add_command
 
 
 def add(commands: Commands) -> None:
@@ -31,25 +28,8 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int | None:
-    selection = {} if arguments.follow else _selection(arguments)
-    options = {} if arguments.pace is None else {"pace": arguments.pace}
-    with connect(arguments) as client:
-        queue, listener = arguments.queue, arguments.listener
-
-        def preview() -> DryRun:
-            found = client.replays.create(queue, listener, dry_run=True, **selection).dry_run
-            assert found is not None  # noqa: S101 - a dry run has no other result
-            return found
-
-        def start() -> Replay:
-            found = client.replays.create(queue, listener, **selection, **options).replay
-            assert found is not None  # noqa: S101 - only a dry run has another result
-            return found
-
-        job = jobs.JobCommand(
-            "replay", preview, start, lambda job_id: client.replays.get(queue, listener, job_id), _done
-        )
-        return jobs.run(arguments, job)
+    kind = jobs.JobKind("replay", "replays", "replay", _done)
+    return jobs.run(arguments, kind, _selection)
 
 
 def _done(found: Any) -> int:
