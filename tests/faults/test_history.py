@@ -514,6 +514,17 @@ def test_a_wrong_clock_explains_wrong_times(name: str) -> None:
     assert check_history(history).broken == []
 
 
+@pytest.mark.parametrize(("began_at", "is_broken"), [(121.5, False), (123.2, True)])
+def test_a_failover_explains_that_a_run_which_was_seen_is_missing(began_at: float, *, is_broken: bool) -> None:
+    history = a_timed_history()
+    # That of the second second: a failover that begins later took nothing of it back.
+    TIMED["leaves out a run"][0](history)
+    history.faults.append(
+        Fault("failover after cancelling", (1,), began=12, began_at=began_at, ended=26, ended_at=125.0)
+    )
+    assert bool(check_history(history).broken) == is_broken
+
+
 def test_logged_error_that_no_fault_explains_is_found() -> None:
     history = a_history()
     lines = [

@@ -9,6 +9,8 @@ _LONGEST_LIFE_SECONDS = 5.0
 """From the publishing of a message to its expiry."""
 _LOCKED_SECONDS = 5.0
 """Time for which the locks of a worker that is cut off stay, at most, after its connections are gone or back."""
+_TAKING_BACK = ("failover after cancelling", "failover after restart")
+"""Faults that take back what clients may have seen: it was on no standby."""
 _MARGIN_SECONDS = 0.5
 """Tolerance for a machine that runs the whole cluster and the test."""
 
@@ -50,6 +52,13 @@ def clock_was_wrong(history: History, expired_at: float, until: float) -> bool:
         fault.kind.startswith("clock") and fault.began_at <= until and _over_at(fault) >= since
         for fault in history.faults
     )
+
+
+def taking_back(history: History, since: float, until: float) -> Iterator[Fault]:
+    """Yield the faults that may have taken back what was seen between two instants."""
+    for fault in history.faults:
+        if fault.kind in _TAKING_BACK and fault.began_at <= until and (not fault.ended or since <= fault.ended_at):
+            yield fault
 
 
 def was_disturbed(history: History, worker: int, since: float, until: float) -> bool:

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from tests.faults.history import History, Probe, Receipt, SeenInactive
-from tests.faults.promises.calm import was_held_up
+from tests.faults.promises.calm import taking_back, was_held_up
 
 _FAILURES = 3
 """Probes in a row that make a listener inactive."""
-_LOST_AT = ("failover after cancelling", "failover after restart")
-"""Faults that take back what clients may have seen: it was on no standby."""
 
 
 def spared(history: History) -> Iterator[str]:
@@ -41,8 +39,6 @@ def _sent_to(history: History, seen: SeenInactive, probes: list[Probe], receipts
 
 
 def _is_explained(history: History, seen: SeenInactive, receipt: Receipt) -> bool:
-    return any(
-        (receipt.worker in fault.workers and was_held_up(history, fault, receipt))
-        or (fault.kind in _LOST_AT and fault.began_at <= receipt.came_at and seen.sent_at <= fault.ended_at)
-        for fault in history.faults
+    return any(taking_back(history, seen.sent_at, receipt.came_at)) or any(
+        receipt.worker in fault.workers and was_held_up(history, fault, receipt) for fault in history.faults
     )
