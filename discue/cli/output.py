@@ -12,6 +12,7 @@ from typing import Any, Final, TextIO
 BOLD, DIM, GREEN, RED = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[31m"
 PLAIN: Final = "\x1b[0m"
 _GAP: Final = "  "
+_BODY_SHOWN: Final = 200
 
 
 def say(text: str) -> None:
@@ -98,3 +99,9 @@ def excerpt(text: str, length: int = 60) -> str:
     """Return the beginning of a text, on one line."""
     line = " ".join(text[: 4 * length].split())
     return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def beginning(body: str) -> str:
+    """Return a sentence with the beginning of a response's body, to be put after another one; "" for no body."""
+    shown = excerpt(body, _BODY_SHOWN)
+    return f" Its response begins: {shown}" if shown else ""

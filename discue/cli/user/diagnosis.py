@@ -11,20 +11,22 @@ from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Final, Literal, NamedTuple
 
+from discue.cli.output import beginning
 from discue.cli.user.command import UsageInvalid
 from discue.crypto.signing import SigningKey
 from discue.domain.attempts import Outcome, Timings
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, Target, parse_target
 from discue.domain.errors import DiscueError
-from discue.domain.message_data import JSON_VALUE
+from discue.domain.message_data import Data, data_of
 from discue.sending.request import AttemptRequest
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 
 Level = Literal["ok", "warning", "problem"]
 
-_BODY: Final = b'{"test": true}'
+SAMPLE: Final = b'{"test": true}'
+"""The data of a test request unless other data is given, as for tests by the service."""
 _TIMEOUT_MS: Final = 15_000
 _SLOW_MS: Final = 5_000
 _SKEW_SECONDS: Final = 300
@@ -33,6 +35,8 @@ _NOTABLE_SKEW_SECONDS: Final = 30
 _KEY_BYTES: Final = 32
 _REFUSALS: Final = frozenset({400, 401, 403})
 _NO_HANDLER: Final = frozenset({404, 405, 501})
+_OTHER_DATA_EXPECTED: Final = frozenset({400, 422, 500})
+"""Statuses with which handlers respond to data that they do not expect."""
 
 
 class UrlFinding(NamedTuple):
@@ -43,8 +47,11 @@ class UrlFinding(NamedTuple):
     detail: str
 
 
-async def diagnose(url: str, keys: tuple[SigningKey, ...]) -> list[UrlFinding]:
-    """Check a URL from this machine. Without keys, only a forged request is sent. Raises UsageInvalid."""
+async def diagnose(url: str, keys: tuple[SigningKey, ...], given: bytes | None = None) -> list[UrlFinding]:
+    """Check a URL from this machine. Without keys, only a forged request is sent. Raises UsageInvalid.
+
+    `given` is the data of the requests as JSON, None for `SAMPLE`.
+    """
     try:
         target = parse_target(url, "")
     except DiscueError as error:
@@ -54,9 +61,10 @@ async def diagnose(url: str, keys: tuple[SigningKey, ...]) -> list[UrlFinding]:
     if not addresses:
         return findings
     findings += [_egress(address) for address in addresses]
-    forged = await _sent(target, (secrets.token_bytes(_KEY_BYTES),))
-    outcome = await _sent(target, keys) if keys else forged
-    findings.append(_response(outcome, is_genuine=bool(keys)))
+    data = data_of(SAMPLE if given is None else given)
+    forged = await _sent(target, (secrets.token_bytes(_KEY_BYTES),), data)
+    outcome = await _sent(target, keys, data) if keys else forged
+    findings.append(_response(outcome, is_genuine=bool(keys), is_sample=given is None))
     if outcome.trace is not None and outcome.status:
         findings += [_latency(outcome.trace.timings), *_clock(outcome)]
     if forged.acknowledged:
@@ -103,7 +111,7 @@ def _egress(address: str) -> UrlFinding:
     )
 
 
-async def _sent(target: Target, keys: tuple[SigningKey, ...]) -> Outcome:
+async def _sent(target: Target, keys: tuple[SigningKey, ...], data: Data) -> Outcome:
     """Send a signed test request from this machine, over a connection of its own."""
     sender = Sender(
         clock=SystemClock(),
@@ -112,11 +120,12 @@ async def _sent(target: Target, keys: tuple[SigningKey, ...]) -> Outcome:
         details="all",
     )
     outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    body, codec = data
     request = AttemptRequest(
         target=target,
         message_id=f"test_{secrets.token_hex(8)}",
-        codec=JSON_VALUE,
-        body=_BODY,
+        codec=codec,
+        body=body,
         keys=keys,
         queue_id="test",
         listener_id="test",
@@ -131,7 +140,7 @@ async def _sent(target: Target, keys: tuple[SigningKey, ...]) -> Outcome:
         await sender.close(0)
 
 
-def _response(outcome: Outcome, *, is_genuine: bool) -> UrlFinding:
+def _response(outcome: Outcome, *, is_genuine: bool, is_sample: bool) -> UrlFinding:
     status = outcome.status
     if outcome.acknowledged:
         return UrlFinding("response", "ok", f"It accepts a signed test request ({status}).")
@@ -139,15 +148,22 @@ def _response(outcome: Outcome, *, is_genuine: bool) -> UrlFinding:
         return UrlFinding(
             "response", "ok", "It refuses an unknown signature. Give --secret to test with the right one."
         )
-    if status in _REFUSALS:
-        hint = "Its secret differs, its clock is wrong, or it does not verify the raw body: see `discue verify`."
-        return UrlFinding("response", "problem", f"It refuses the signature ({status}). {hint}")
+    return UrlFinding("tls" if outcome.error == "tls" else "response", "problem", _reason(outcome, is_sample=is_sample))
+
+
+def _reason(outcome: Outcome, *, is_sample: bool) -> str:
+    """Return why the URL does not accept a request, what it responded, and what to do."""
+    status, said = outcome.status, beginning(outcome.excerpt.decode(errors="replace"))
     if outcome.error == "redirect":
-        place = _header(outcome, b"location")
-        return UrlFinding("response", "problem", f"It redirects to {place}; redirects are not followed: use that URL.")
+        return f"It redirects to {_header(outcome, b'location')}; redirects are not followed: use that URL."
     if status in _NO_HANDLER:
-        return UrlFinding("response", "problem", f"It has no handler for POST at this path ({status}).")
-    return UrlFinding("tls" if outcome.error == "tls" else "response", "problem", outcome.detail)
+        return f"It has no handler for POST at this path ({status}).{said}"
+    other = f" If it expects other data than {SAMPLE.decode()}, give --data."
+    hint = other if is_sample and status in _OTHER_DATA_EXPECTED else ""
+    if status in _REFUSALS:
+        causes = "Its secret differs, its clock is wrong, or it does not verify the raw body: see `discue verify`."
+        return f"It refuses the signature ({status}). {causes}{hint}{said}"
+    return f"{outcome.detail}{hint}{said}"
 
 
 def _latency(timings: Timings) -> UrlFinding:

@@ -8,6 +8,7 @@ from typing import Final
 
 from discue.cli.exit_codes import FAILED
 from discue.cli.output import GREEN, RED, coloured, printable, say, say_json
+from discue.cli.user.arguments import content_of, json_of
 from discue.cli.user.command import Commands, add_command
 
 _MARKS: Final = {"ok": ("✓", GREEN), "warning": ("!", ""), "problem": ("✗", RED)}
@@ -26,6 +27,9 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("url", help="URL of the listener, such as https://example.com/hook")
     parser.add_argument("--secret", metavar="SECRET", help="signing secret of the listener (whsec_…)")
+    parser.add_argument(
+        "--data", metavar="JSON", help='data of the requests; @FILE reads it from a file; default: {"test": true}'
+    )
 
 
 def run(arguments: argparse.Namespace) -> int | None:
@@ -34,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int | None:
     from discue.cli.user.listening.target import keys_of  # noqa: PLC0415
 
     keys = keys_of(arguments.secret, "--secret") if arguments.secret else ()
-    findings = asyncio.run(diagnose(arguments.url, keys))
+    data = None if arguments.data is None else bytes(json_of(content_of(arguments.data).strip(), "The data"))
+    findings = asyncio.run(diagnose(arguments.url, keys, data))
     if arguments.json:
         say_json({"findings": [each._asdict() for each in findings]})
     else:

@@ -7,14 +7,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from discue.cli.exit_codes import FAILED
-from discue.cli.output import say, say_fields, say_json, say_table, when
+from discue.cli.output import beginning, printable, say, say_fields, say_json, say_table, when
 from discue.cli.user.arguments import content_of, header, json_of, name, positive
 from discue.cli.user.command import Commands, add_command, add_group, connect
 
 if TYPE_CHECKING:
-    from discue_client.models import Listener
+    from discue_client.models import DeliveryTest, Listener
 
 _LIMIT = 100
+_WITHHELD = (
+    "Responses of private addresses are not shown, unless the operator of the service sets show_private_responses."
+)
 
 
 def add(commands: Commands) -> None:
@@ -125,11 +128,20 @@ def _test(arguments: argparse.Namespace) -> int | None:
     if arguments.json:
         say_json({"test": found})
     else:
-        reason = f": {found.detail or found.error}" if found.error else ""
-        status = f"status {found.status_class}" if found.status is None else f"status {found.status}"
+        status = found.status or found.status_class
+        shown = f", status {status}" if status else ""
         duration = "" if found.took_ms is None else f", {found.took_ms} ms"
-        say(f"{found.state}, {status}{duration}{reason}")
+        say(printable(f"{found.state}{shown}{duration}{_reason(found)}"))
     return FAILED if found.error else None
+
+
+def _reason(found: DeliveryTest) -> str:
+    """Return why a test failed, and the beginning of the response; "" if it did not fail."""
+    if not found.error:
+        return ""
+    if found.withheld:
+        return f". {_WITHHELD}" if found.status_class else f": {found.error}. {_WITHHELD}"
+    return f": {found.detail or found.error}{beginning(found.response.body if found.response else '')}"
 
 
 def _delete(arguments: argparse.Namespace) -> None:

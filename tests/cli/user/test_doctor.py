@@ -99,3 +99,23 @@ def test_url_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
 
     assert result.returncode == 2
     assert "The URL must be an absolute http or https URL." in result.stderr
+
+
+def test_handler_that_expects_other_data_is_shown_with_its_response(tmp_path: Path) -> None:
+    with local_server() as local:
+        local.respond = lambda _, body: (204, b"") if b"order" in body else (500, b"KeyError: 'order'\n\x1b[2J")
+        code, found = findings(tmp_path, local.url, "--secret", SECRET)
+        text = run(tmp_path, "doctor", local.url).stdout
+        accepted = findings(tmp_path, local.url, "--secret", SECRET, "--data", '{"order": 17}')[1]["response"]
+        refused = run(tmp_path, "doctor", local.url, "--data", "{")
+
+    expected = (
+        "The listener responded with 500 Internal Server Error. If it expects other data than "
+        "{\"test\": true}, give --data. Its response begins: KeyError: 'order'"
+    )
+    assert (code, found["response"][0]) == (1, "problem")
+    assert found["response"][1].startswith(expected)
+    assert f"✗ response  {expected} \\x1b[2J\n" in text
+    assert accepted == ("ok", "It accepts a signed test request (204).")
+    assert json.loads(local.received[-1].body) == {"order": 17}
+    assert (refused.returncode, "The data is not JSON" in refused.stderr) == (2, True)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.cli.commands import receiving
+from tests.cli.user.local_server import local_server
 from tests.cli.user.service import Service
 
 
@@ -123,9 +124,22 @@ def test_listener_is_set_tested_paused_and_deleted(service: Service) -> None:
     assert (paused, resumed) == ("disabled", "enabled")
     assert "app" in service.succeed("listeners", "list", "heard")
     failed = service.run("listeners", "test", "heard", "app")
-    assert (failed.returncode, failed.stdout.startswith("failed")) == (1, True)
+    assert (failed.returncode, failed.stdout.startswith("failed: ")) == (1, True)
     service.succeed("listeners", "delete", "heard", "app")
     assert service.json("listeners", "list", "heard") == {"listeners": []}
+
+
+def test_failed_test_request_says_why_no_response_is_shown(service: Service) -> None:
+    service.succeed("queues", "set", "withheld")
+    with local_server(lambda _, __: (500, b"secret of this network")) as local:
+        service.succeed("listeners", "set", "withheld", "app", "--url", local.url)
+        result = service.run("listeners", "test", "withheld", "app")
+
+    assert result.returncode == 1
+    assert result.stdout == (
+        "failed, status 5xx. Responses of private addresses are not shown, unless the operator of the service sets "
+        "show_private_responses.\n"
+    )
 
 
 def test_message_shows_its_deliveries_and_attempts(service: Service) -> None:
