@@ -31,14 +31,15 @@ def accept(_: str, __: bytes) -> tuple[int, bytes]:
 
 
 class Held:
-    """Responses that wait until they are released. Then, and to later requests, it responds with success."""
+    """Responses that wait until they are released. Then, and to later requests, it responds with the status."""
 
-    def __init__(self) -> None:
+    def __init__(self, status: int = 204) -> None:
+        self._status = status
         self._released = threading.Event()
 
     def __call__(self, _: str, __: bytes) -> tuple[int, bytes]:
         assert self._released.wait(2 * PATIENCE_SECONDS)
-        return 204, b""
+        return self._status, b""
 
     def release(self) -> None:
         self._released.set()

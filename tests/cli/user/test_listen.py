@@ -4,8 +4,10 @@ import json
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 import httpx
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from discue.cli.user.listen import listener_name
 from discue_client import Webhook
 from tests.cli.commands import PATIENCE_SECONDS, Running, running
-from tests.cli.user.local_server import local_server
+from tests.cli.user.local_server import Held, local_server
 from tests.cli.user.service import Service
 from tests.support.ports import free_port
 
@@ -78,6 +80,45 @@ def test_refused_message_is_not_acknowledged_and_comes_again(service: Service) -
     assert line["reason"] == "KeyError: 'order'"
     assert listener["messages"]["acknowledged_count"] == 0  # type: ignore[index]
     assert listener["messages"]["pending_count"] == 1  # type: ignore[index]
+
+
+def test_message_comes_again_after_the_time_that_the_local_server_asks_for(service: Service) -> None:
+    queue = queue_named(service, "later")
+    busy = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n"
+    with local_server(raw=busy) as local:
+        arguments = (local.url, "--queue", queue, "--count", "1", "--keep")
+        with listening(service, *arguments) as process:
+            message = publish(service, queue)
+            code = process.ended()
+    (delivery,) = service.call("GET", f"/queues/{queue}/messages/{message}/deliveries")["deliveries"]
+    (listener,) = listeners_of(service, queue)
+
+    assert code == 1
+    due = re.fullmatch(r"Can be pulled at (.+), or soon after\.", delivery["waits_for"])
+    assert due is not None
+    assert 3_500 < datetime.fromisoformat(due[1]).timestamp() - time.time() < 3_700
+    assert delivery["attempts"] == 0
+    assert listener["messages"]["pending_count"] == 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize("since", [(), ("--since", "1h")], ids=["new message", "message of the past"])
+def test_local_server_that_is_gone_ends_the_command(service: Service, since: tuple[str, ...]) -> None:
+    queue = queue_named(service, "gone-since" if since else "gone")
+    before = [publish(service, queue) for _ in range(2 * bool(since))]
+    held = Held(410)
+    with (
+        local_server(held) as local,
+        listening(service, local.url, "--queue", queue, *since, "--concurrency", "1") as process,
+    ):
+        messages = [*before, publish(service, queue), publish(service, queue)]
+        held.release()
+        code = process.ended()
+
+    assert code == 1
+    assert [each.id for each in local.received] == messages[:1]
+    assert f"410 Gone: the service would now disable the listener of {queue}" in process.log.text
+    assert f"{queue}: 2 messages were waiting. `--since 1h` forwards" in process.log.text
+    assert listeners_of(service, queue) == []
 
 
 def test_messages_wait_while_the_local_server_is_away(service: Service) -> None:

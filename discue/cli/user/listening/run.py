@@ -99,7 +99,7 @@ async def _listen(
             finally:
                 await forwarder.close()
                 is_removed = plan.keep or await session.remove()
-    return None if is_removed and _is_success(plan, counts) else FAILED
+    return None if is_removed and not session.is_gone and _is_success(plan, counts) else FAILED
 
 
 async def _opened(session: Session, ended: asyncio.Event) -> bool:

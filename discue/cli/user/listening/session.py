@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from discue.cli.user.command import CommandFailed, explain
@@ -111,6 +112,8 @@ class Session:
         self._note = note
         self._consumers: list[AsyncConsumer] = []
         self._is_stopping = False
+        self.is_gone = False
+        """Whether the local server has responded `410`, which ends the run."""
         self._from_before: set[str] = set()
         """Ids of messages that `--since` has forwarded and that the listener may get as well."""
         self._asked: list[str] = []
@@ -206,8 +209,22 @@ class Session:
                 outcome = await self._forward(opened, Forwardable.of(delivery.message))
         except Stopped:
             raise Retry(after=0) from None
+        if outcome.status == HTTPStatus.GONE:
+            self._end_as_gone(opened)
+            raise Retry(after=0)
+        if outcome.retry_after_seconds is not None:
+            raise Retry(after=outcome.retry_after_seconds)
         if not outcome.acknowledged:
             raise Reject
+
+    def _end_as_gone(self, opened: Opened) -> None:
+        if not self.is_gone:
+            self.is_gone = True
+            self._note(
+                f"410 Gone: the service would now disable the listener of {opened.queue}, and its messages would wait "
+                "until it is enabled. So this ends here."
+            )
+        self.stop()
 
     async def _forward(self, opened: Opened, message: Forwardable) -> Outcome:
         source = QueueListener(opened.queue, opened.listener.queue_id, opened.listener.id)
@@ -230,6 +247,8 @@ class Session:
                 outcome = await self._forward(opened, message.forwardable())
             except Stopped:
                 return
+            if outcome.status == HTTPStatus.GONE:
+                self._end_as_gone(opened)
             # In the millisecond in which the listener was created, both may have it.
             if message.created_at >= until and outcome.acknowledged:
                 self._from_before.add(message.id)
