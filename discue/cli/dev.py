@@ -34,6 +34,7 @@ from discue.crypto.signing import SignatureInvalid, signing_key_of, verify
 from discue.domain import api_key
 from discue.domain.egress import literal_address
 from discue.domain.errors import DiscueError, Forbidden, MethodNotAllowed, SettingsInvalid, reason_phrase
+from discue.domain.headers import INBOX_HEADER
 from discue.domain.scopes import Principal
 from discue.server.http import Address, free_port, reachable
 from discue.server.installation import open_installation
@@ -158,7 +159,7 @@ class Inbox:
         if scope.path != _INBOX_PATH:
             await self._application.__rsgi__(scope, exchange)
             return
-        status, headers = 200, [("content-type", "application/json")]
+        status, headers = 200, [("content-type", "application/json"), (INBOX_HEADER, "true")]
         try:
             check_origin(scope, self._control.settings)
             content = await self._respond(scope, exchange)

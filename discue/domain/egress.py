@@ -4,6 +4,7 @@ import re
 import stringprep
 import unicodedata
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import Literal
 from urllib.parse import quote
 
 import idna
@@ -55,12 +56,22 @@ _EMBEDS_IPV4_AT_END = (_NAT64, _MAPPED, _TRANSLATED, _COMPATIBLE)
 _SINGLE_ADDRESSES = {IPv6Address("::"): "unspecified", IPv6Address("::1"): "loopback"}
 
 
+PrivateTargets = Literal["all", "some", "none"]
+"""Addresses that are allowed of those that are not public."""
+
+
 class EgressPolicy(msgspec.Struct, frozen=True):
     """Addresses that the operator allows in addition to public ones."""
 
     allow_private: bool = False
     """Allow every address."""
     allowed_networks: tuple[IPNetwork, ...] = ()
+
+    @property
+    def private_targets(self) -> PrivateTargets:
+        if self.allow_private:
+            return "all"
+        return "some" if self.allowed_networks else "none"
 
     def refusal(self, address: IPAddress) -> str | None:
         """Return why requests to `address` are refused, None if they are allowed.

@@ -16,6 +16,9 @@ SCHEDULED_AT_HEADER = "discue-scheduled-at"
 SCHEDULE_HEADERS = frozenset({SCHEDULE_HEADER, SCHEDULED_AT_HEADER})
 """Headers of messages that a schedule published. Clients cannot set them."""
 
+INBOX_HEADER = "discue-inbox"
+"""Header of each response of the inbox of `discue dev`."""
+
 NAME_PATTERN = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"
 VALUE_PATTERN = r"^(?:[!-~\u00a0-\u00ff](?:[\t -~\u00a0-\u00ff]*[!-~\u00a0-\u00ff])?)?$"
 

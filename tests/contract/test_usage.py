@@ -342,6 +342,7 @@ def test_only_the_operator_changes_limits(owner: Caller, charlie: Caller, operat
         "max_batch_messages": 1_000,
         "max_batch_bytes": 8_388_608,
         "max_per_page": 100,
+        "private_targets": "all",
     }
     cleared = operator.change(path, quotas=None, retention=None)
     assert {"quotas", "retention"}.isdisjoint(cleared)

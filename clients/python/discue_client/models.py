@@ -527,6 +527,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum size of a batch, in bytes."""
     max_per_page: int
     """Maximum number of items per page."""
+    private_targets: str
+    """Whether listeners can have addresses that are not public: all, those in `some` networks, or none. Set by the
+    operator.
+    """
 
 
 class LimitsResponse(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from discue.control.queues import LARGEST_MESSAGE_BYTES
 from discue.control.usage import EventSelection, event_position
 from discue.domain import quotas
 from discue.domain.clock import LAST_INSTANT
+from discue.domain.egress import PrivateTargets
 from discue.domain.ids import millisecond_in
 from discue.publishing.publish import Pause
 from discue.store.events import EventTopic, UsageEvent
@@ -167,6 +168,14 @@ class LimitsView(msgspec.Struct, frozen=True):
     max_batch_messages: Annotated[int, doc("Maximum number of messages in a batch.", 1_000, minimum=0)]
     max_batch_bytes: Annotated[int, doc("Maximum size of a batch, in bytes.", 8_388_608, minimum=0)]
     max_per_page: Annotated[int, doc("Maximum number of items per page.", 100, minimum=0)]
+    private_targets: Annotated[
+        PrivateTargets,
+        doc(
+            "Whether listeners can have addresses that are not public: all, those in `some` networks, or none. Set by "
+            "the operator.",
+            "none",
+        ),
+    ]
 
 
 class LimitsResponse(ApiResponse, kw_only=True, frozen=True):
@@ -263,6 +272,7 @@ async def get_limits(call: Call) -> LimitsResponse:
         max_batch_messages=BATCH_MESSAGES,
         max_batch_bytes=BATCH_BYTES,
         max_per_page=LARGEST_PAGE,
+        private_targets=call.control.egress.private_targets,
     )
     return LimitsResponse(limits=view, links=call.links())
 

@@ -18,6 +18,7 @@ from discue.domain.attempts import Outcome, Timings
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, Target, parse_target
 from discue.domain.errors import DiscueError
+from discue.domain.headers import INBOX_HEADER
 from discue.domain.message_data import Data, data_of
 from discue.sending.request import AttemptRequest
 from discue.sending.response import SenderLimits
@@ -39,6 +40,14 @@ _OTHER_DATA_EXPECTED: Final = frozenset({400, 422, 500})
 """Statuses with which handlers respond to data that they do not expect."""
 
 
+class ServicePolicy(NamedTuple):
+    """The policy of a service for addresses that are not public."""
+
+    url: str
+    private_targets: str
+    """`all`, `some` or `none`: those that listeners can have."""
+
+
 class UrlFinding(NamedTuple):
     """The result of one check."""
 
@@ -47,27 +56,35 @@ class UrlFinding(NamedTuple):
     detail: str
 
 
-async def diagnose(url: str, keys: tuple[SigningKey, ...], given: bytes | None = None) -> list[UrlFinding]:
+async def diagnose(
+    url: str, keys: tuple[SigningKey, ...], *, given: bytes | None = None, service: ServicePolicy | None = None
+) -> list[UrlFinding]:
     """Check a URL from this machine. Without keys, only a forged request is sent. Raises UsageInvalid.
 
-    `given` is the data of the requests as JSON, None for `SAMPLE`.
+    `given` is the data of the requests as JSON, None for `SAMPLE`. `service` is the one that the URL is meant for, None
+    if it is not known.
     """
     try:
         target = parse_target(url, "")
     except DiscueError as error:
         raise UsageInvalid(f"The URL {error.faults[0].detail if error.faults else error.detail}.") from None
-    findings = [_scheme(target)]
+    findings: list[UrlFinding] = []
     addresses = await _addresses(target, findings)
+    findings.insert(0, _scheme(target, addresses))
     if not addresses:
         return findings
-    findings += [_egress(address) for address in addresses]
+    findings += [_egress(address, service) for address in addresses]
     data = data_of(SAMPLE if given is None else given)
     forged = await _sent(target, (secrets.token_bytes(_KEY_BYTES),), data)
     outcome = await _sent(target, keys, data) if keys else forged
     findings.append(_response(outcome, is_genuine=bool(keys), is_sample=given is None))
     if outcome.trace is not None and outcome.status:
         findings += [_latency(outcome.trace.timings), *_clock(outcome)]
-    if forged.acknowledged:
+    if _header(forged, INBOX_HEADER.encode()):
+        findings.append(
+            UrlFinding("forgery", "ok", "It is the inbox of `discue dev`, which shows forged requests, too.")
+        )
+    elif forged.acknowledged:
         findings.append(
             UrlFinding("forgery", "problem", "It accepts a request with a wrong signature: verify signatures there.")
         )
@@ -76,8 +93,9 @@ async def diagnose(url: str, keys: tuple[SigningKey, ...], given: bytes | None =
     return findings
 
 
-def _scheme(target: Target) -> UrlFinding:
-    if target.scheme == "https" or (target.literal is not None and target.literal.is_loopback):
+def _scheme(target: Target, addresses: list[str]) -> UrlFinding:
+    is_on_this_machine = bool(addresses) and all(ip_address(each).is_loopback for each in addresses)
+    if target.scheme == "https" or is_on_this_machine:
         return UrlFinding("url", "ok", f"{target.scheme}://{target.authority}{target.path}")
     return UrlFinding("url", "warning", "http is not encrypted: others on the way can read the messages.")
 
@@ -100,15 +118,19 @@ async def _addresses(target: Target, findings: list[UrlFinding]) -> list[str]:
     return addresses
 
 
-def _egress(address: str) -> UrlFinding:
+def _egress(address: str, service: ServicePolicy | None) -> UrlFinding:
     refusal = EgressPolicy().refusal(ip_address(address))
     if refusal is None:
         return UrlFinding("address", "ok", f"{address} is public.")
-    return UrlFinding(
-        "address",
-        "warning",
-        f"{address} is refused by a service ({refusal}), unless its operator sets allow_private_targets.",
-    )
+    remedy = "its operator sets allow_private_targets"
+    if service is None:
+        detail = f"{address} is refused by a service ({refusal}), unless {remedy}."
+        return UrlFinding("address", "warning", detail)
+    if service.private_targets == "all":
+        return UrlFinding("address", "ok", f"{address} is allowed by {service.url} ({refusal}).")
+    if service.private_targets == "some":
+        remedy = "it is in a network that its operator allows with allow_private_targets"
+    return UrlFinding("address", "warning", f"{address} is refused by {service.url} ({refusal}), unless {remedy}.")
 
 
 async def _sent(target: Target, keys: tuple[SigningKey, ...], data: Data) -> Outcome:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from discue_client import SignatureInvalid, Webhook
-from tests.cli.commands import run
+from tests.cli.commands import run, running, serving
 from tests.cli.user.local_server import LocalServer, local_server
 from tests.cli.user.test_listen import SECRET
 from tests.support.ports import free_port
@@ -23,6 +23,14 @@ def verifying(local: LocalServer) -> None:
         return 204, b""
 
     local.respond = respond
+
+
+@pytest.fixture(autouse=True)
+def no_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing names a service: no variable, no profile."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "configuration"))
+    for name in ("DISCUE_URL", "DISCUE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def findings(folder: Path, *arguments: str) -> tuple[int, dict[str, tuple[str, str]]]:
@@ -84,6 +92,43 @@ def test_wrong_response_is_explained(tmp_path: Path, response: bytes, check: str
     assert code == 1
     assert found[check][0] == "problem"
     assert detail in found[check][1]
+
+
+def test_service_says_which_addresses_it_allows(tmp_path: Path) -> None:
+    with serving(tmp_path, "--allow-private-targets", "10.0.0.0/8") as server, local_server() as local:
+        service = {"DISCUE_URL": server.url, "DISCUE_API_KEY": server.key}
+        refused = run(tmp_path, "doctor", local.url, **service).stdout
+    away = run(tmp_path, "doctor", f"http://127.0.0.1:{free_port()}/", **service)
+
+    assert (
+        f"! address   127.0.0.1 is refused by {server.url} (loopback), unless it is in a network that its operator "
+        "allows with allow_private_targets.\n"
+    ) in refused
+    assert f"Whether the service allows private addresses is not known. GET /limits: no response from {server.url}" in (
+        away.stderr
+    )
+    assert "! address   127.0.0.1 is refused by a service (loopback)" in away.stdout
+
+
+def test_inbox_of_dev_is_fine_in_its_directory(tmp_path: Path) -> None:
+    with running(tmp_path, "dev", "--port", "0") as server:
+        url = server.out.wait_for(r"is ready at (http://\S+)")[1]
+        code, found = findings(tmp_path, f"{url}/inbox")
+        named = findings(tmp_path, f"{url.replace('127.0.0.1', 'localhost')}/inbox")[1]
+        with local_server(lambda _, __: (500, b"KeyError: 'order'")) as local:
+            made = run(tmp_path, "listeners", "set", "demo", "app", "--url", local.url)
+            tested = run(tmp_path, "listeners", "test", "demo", "app")
+
+    assert {level for level, _ in found.values()} == {"ok"}
+    assert named["url"][0] == "ok"
+    assert code == 0
+    assert found["address"][1] == f"127.0.0.1 is allowed by {url} (loopback)."
+    assert found["forgery"][1] == "It is the inbox of `discue dev`, which shows forged requests, too."
+    assert made.returncode == 0
+    assert tested.returncode == 1
+    assert tested.stdout.endswith(
+        ": The listener responded with 500 Internal Server Error. Its response begins: KeyError: 'order'\n"
+    )
 
 
 def test_server_that_is_away_and_unknown_name_are_problems(tmp_path: Path) -> None:

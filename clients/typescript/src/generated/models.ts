@@ -601,6 +601,11 @@ export interface Limits {
   max_batch_bytes: number;
   /** Maximum number of items per page. */
   max_per_page: number;
+  /**
+   * Whether listeners can have addresses that are not public: all, those in `some` networks, or none. Set by the
+   * operator.
+   */
+  private_targets: Open<"all" | "none" | "some">;
 }
 
 /** A response. */
