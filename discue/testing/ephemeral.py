@@ -27,6 +27,8 @@ class SettleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     seconds: float = SETTLE_SECONDS
     held: tuple[AttemptKey, ...] = ()
+    pulls: bool = True
+    """Whether messages count that consumers can pull or hold."""
 
 
 class AdvanceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,7 +117,7 @@ class MovableApplication:
 
     async def _settle(self, content: bytes) -> ClockResponse:
         body = msgspec.json.decode(content, type=SettleBody)
-        await self._timeline.settle(body.seconds, lambda: body.held)
+        await self._timeline.settle(body.seconds, lambda: body.held, pulls=body.pulls)
         return self._state(body.held)
 
     async def _advance(self, content: bytes) -> ClockResponse:

@@ -46,7 +46,7 @@ class Host(Protocol):
     @property
     def http_client(self) -> Any: ...
     def require_running(self) -> None: ...
-    async def settle(self, seconds: float, held: Held) -> None: ...
+    async def settle(self, seconds: float, held: Held, *, pulls: bool) -> None: ...
     async def advance_by(self, milliseconds: int, held: Held) -> None: ...
     async def advance_to(self, instant: int, held: Held) -> None: ...
     async def advance_to_next(self, held: Held) -> None: ...
@@ -149,13 +149,13 @@ class Kit:
         secret = secret or os.environ.get(_SECRET_VARIABLE, "").partition(" ")[0]
         return self._add(partial(ApplicationListener, endpoint), created, queue, secret)
 
-    def settled(self, seconds: float = SETTLE_SECONDS) -> Awaitable[None]:
+    def settled(self, seconds: float = SETTLE_SECONDS, *, pulls: bool = True) -> Awaitable[None]:
         """Return when nothing is due and nothing in flight. Retries and messages for a later time do not count.
 
-        Raises NotSettled after `seconds` of real time, with what still waits and why. Messages of listeners in pull
-        mode wait for their consumers, and do not count.
+        Messages of listeners in pull mode count until a consumer has settled them; with `pulls=False` they do not.
+        Raises NotSettled after `seconds` of real time, with what still waits and why.
         """
-        return self._either(lambda: self._host.settle(seconds, tuple), seconds)
+        return self._either(lambda: self._host.settle(seconds, tuple, pulls=pulls), seconds)
 
     @contextmanager
     def unavailable(self) -> Iterator[None]:

@@ -37,8 +37,8 @@ class RemoteServer:
     def require_running(self) -> None:
         """Do nothing: the first request says whether the server runs."""
 
-    async def settle(self, seconds: float, held: Held) -> None:
-        await self._ask("settle", seconds=seconds, held=list(held()))
+    async def settle(self, seconds: float, held: Held, *, pulls: bool) -> None:
+        await self._ask("settle", seconds=seconds, held=list(held()), pulls=pulls)
 
     async def advance_by(self, milliseconds: int, held: Held) -> None:
         # Counted from the end of what is in flight, as `Timeline.advance_by` does.

@@ -85,10 +85,10 @@ class Timeline:
     def now(self) -> int:
         return self._clock.now()
 
-    async def settle(self, seconds: float = SETTLE_SECONDS, but: Held = tuple) -> None:
+    async def settle(self, seconds: float = SETTLE_SECONDS, but: Held = tuple, *, pulls: bool = False) -> None:
         """Return when nothing is due and nothing in flight, except for the attempts of `but`.
 
-        Raises StillWorking after `seconds` of real time.
+        With `pulls`, messages that consumers can pull or hold count. Raises StillWorking after `seconds` of real time.
         """
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
@@ -97,7 +97,7 @@ class Timeline:
                 await self._activity.catch_up()
                 # Tasks that this has started run at least once before the second look.
                 await asyncio.sleep(0)
-                if not self._is_busy(but):
+                if not self._is_busy(but) and not (pulls and await self._activity.pulls.has_work()):
                     return
             if loop.time() >= ends_at:
                 raise StillWorking
@@ -272,9 +272,9 @@ class InProcessServer:
             wait([self._done, self._thread.ended], _STOP_SECONDS, FIRST_COMPLETED)
         self._thread.stop()
 
-    async def settle(self, seconds: float, held: Held) -> None:
+    async def settle(self, seconds: float, held: Held, *, pulls: bool) -> None:
         """See `Timeline.settle`."""
-        await self.running.timeline.settle(seconds, held)
+        await self.running.timeline.settle(seconds, held, pulls=pulls)
 
     async def advance_to(self, instant: int, held: Held) -> None:
         """See `Timeline.advance_to`."""

@@ -1,8 +1,10 @@
 """Facts that hold for a test whether the server runs in its process or in another one."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -134,6 +136,54 @@ def test_lease_of_a_pulled_message_ends_with_the_clock(kit: Kit) -> None:
     kit.clock.advance("31s")
 
     assert (first, meanwhile, pull()) == ([1], [], [2])
+
+
+def test_settled_waits_until_a_consumer_has_acknowledged(kit: Kit) -> None:
+    kit.queue("orders")
+    kit.client.listeners.create("orders", alias="worker", mode="pull")
+    handled: list[int] = []
+    consumer = kit.client.consume("orders", listener="worker")
+    thread = threading.Thread(target=consumer.run, args=[lambda delivery: handled.append(delivery.data)])
+    thread.start()
+    try:
+        for number in range(3):
+            kit.publish("orders", number)
+        kit.settled()
+        found = kit.client.listeners.get("orders", "worker").messages
+    finally:
+        consumer.stop()
+        thread.join()
+
+    assert (sorted(handled), found.acknowledged_count) == ([0, 1, 2], 3)
+
+
+def test_settled_says_which_message_no_consumer_has_settled(kit: Kit) -> None:
+    kit.queue("orders")
+    kit.client.listeners.create("orders", alias="worker", mode="pull")
+    message = kit.publish("orders", ORDER)
+    kit.settled(0, pulls=False)
+    with pytest.raises(NotSettled) as unpulled:
+        kit.settled(0)
+    (pulled,) = kit.client.listeners.pull("orders", "worker")
+    with pytest.raises(NotSettled, match=r"Leased to a consumer until"):
+        kit.settled(0)
+
+    kit.client.listeners.settle("orders", "worker", release=[pulled.receipt], delay=60)
+    kit.settled(0)
+
+    assert f'message {message.id} of queue "orders" to listener' in str(unpulled.value)
+    assert str(unpulled.value).endswith(": Waits for a consumer to pull it.")
+
+
+def test_messages_that_no_consumer_can_pull_do_not_count(kit: Kit) -> None:
+    kit.queue("orders")
+    create = partial(kit.client.listeners.create, "orders", mode="pull")
+    create(alias="choosy", filter={"data": {"order": 18}})
+    create(alias="idle", status="disabled")
+    for _ in range(200):
+        kit.publish("orders", ORDER)
+
+    kit.settled(0)
 
 
 def test_message_is_missed_when_its_attempts_are_used_up(kit: Kit) -> None:

@@ -1,12 +1,12 @@
 """The pull broker: all requests of consumers in this worker, by listener."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullClient, PullTarget
-from discue.dispatch.pull.receive import RoundResult, read_new
+from discue.dispatch.pull.receive import RoundResult, has_work, read_new
 from discue.dispatch.pull.session import PullContext, PullSession
 from discue.dispatch.pull.waiters import Waiters
 from discue.dispatch.timers import Timers
@@ -101,20 +101,31 @@ class PullBroker:
 
     async def miss_too_old(self) -> None:
         """Miss deliveries that have waited longer than the deadline, also of listeners without consumers."""
+        async for record in self._unsettled():
+            await self._miss_too_old(record)
+
+    async def has_work(self) -> bool:
+        """Return whether a consumer of any listener holds a message, or can pull one now."""
+        async for record in self._unsettled():
+            if await has_work(self.context, record.key[:2]):
+                return True
+        return False
+
+    async def _unsettled(self) -> AsyncIterator[LaneRecord]:
+        """Yield the cursors with deliveries that are not settled."""
         after: CursorKey = (0, 0, 0)
         while True:
             read = partial(lanes_after, owner=PULL_OWNER, after=after, limit=_CURSORS_PER_READ)
             records = await self.context.store.read(read)
             for record in records:
-                await self._miss_too_old(record)
+                if record.head > record.position or record.retrying:
+                    yield record
             if len(records) < _CURSORS_PER_READ:
                 return
             after = records[-1].key
 
     async def _miss_too_old(self, record: LaneRecord) -> None:
         """Try once. If the cursor changes meanwhile, the next run of the job finds the deliveries again."""
-        if record.head <= record.position and not record.retrying:
-            return
         context, store, now = self.context, self.context.store, self.context.clock.now()
         before = now - context.deadline_ms
         snapshot = await store.read(partial(pull_leases.read_snapshot, listener=record.key[:2], now=now, seqs=()))

@@ -65,13 +65,8 @@ async def _try_round(
     results = [session.decide(decision) for decision in decisions]
     is_enabled = snapshot.record.status == "enabled"
     messages = await _lease(context.store, session, snapshot.record, most) if most and is_enabled else []
-    settle = session.take()
-    # The version guards against other rounds. A server with a shorter history, after a failover, may have the same
-    # version of the cursor and other messages.
-    if settle is not None and (context.losses != losses or not await context.store.settle(settle)):
+    if not await _stored(context, session, losses):
         return None
-    if settle is not None and settle.new_misses is not None:
-        context.on_missed()
     return RoundResult(
         messages=messages,
         decisions=results,
@@ -81,6 +76,38 @@ async def _try_round(
         makes_due=session.makes_due,
         refusal=None if is_enabled else Conflict(code="listener_disabled"),
     )
+
+
+async def has_work(context: PullContext, listener: tuple[int, int]) -> bool:
+    """Return whether a message of an enabled listener, by organization and row id, is leased or can be leased now.
+
+    Leases nothing. Messages that are not for the listener are settled on the way.
+    """
+    while True:
+        now, losses = context.clock.now(), context.losses
+        read = partial(pull_leases.read_snapshot, listener=listener, now=now, seqs=())
+        snapshot = await context.store.read(read)
+        if snapshot is None or snapshot.record.status != "enabled":
+            return False
+        session = PullSession(snapshot, context, now=now)
+        if snapshot.handed_out or await _lease(context.store, session, snapshot.record, 1):
+            return True
+        if await _stored(context, session, losses) and not session.has_more:
+            return False
+
+
+async def _stored(context: PullContext, session: PullSession, losses: int) -> bool:
+    """Store the changes of a session, if there are any. Returns False if another round was faster."""
+    settle = session.take()
+    if settle is None:
+        return True
+    # The version guards against other rounds. A server with a shorter history, after a failover, may have the same
+    # version of the cursor and other messages.
+    if context.losses != losses or not await context.store.settle(settle):
+        return False
+    if settle.new_misses is not None:
+        context.on_missed()
+    return True
 
 
 async def _lease(store: Store, session: PullSession, record: LaneRecord, most: int) -> list[LeasedMessage]:
