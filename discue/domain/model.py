@@ -280,6 +280,10 @@ class Delivery(msgspec.Struct, frozen=True):
     """Public id of the message with the same key that must be settled first; "" if there is none."""
     waits_for: str = ""
     """A sentence that says why it waits; "" if it is settled."""
+    last_error: str = ""
+    """The kind of failure of the last attempt; "" if it succeeded, or if there is none."""
+    last_detail: str = ""
+    """A sentence that says why the last attempt failed; may be "" even if it did."""
 
 
 MISSED_REASONS = ("attempts_used_up", "expired", "final_status", "no_retry", "too_old")

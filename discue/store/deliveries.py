@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -60,11 +60,22 @@ _BLOCKING: Final = """
     WHERE log.organization = $1 AND log.queue = $2 AND log.seq = $3 AND e.key_hash IS NOT NULL AND e.listener = $4
         AND e.stream = 0 AND e.seq < $3 AND e.blocked > 0 LIMIT 1"""
 _ATTEMPTS: Final = """
-    SELECT listener, number, status, id FROM attempt
+    SELECT listener, number, id, status, error, detail FROM attempt
     WHERE organization = $1 AND queue = $2 AND seq = $3 AND replay IS NULL LIMIT $4"""
 
-LastAttempts = dict[int, tuple[int, int]]
-"""By listener: the number of attempts, and the status of the last one."""
+
+class LastAttempt(NamedTuple):
+    """The last attempt to deliver a message to a listener."""
+
+    number: int = 0
+    """The number of attempts."""
+    status: int = 0
+    error: str = ""
+    detail: str = ""
+
+
+LastAttempts = dict[int, LastAttempt]
+"""The last attempt of each listener."""
 
 
 async def list_of_message(tx: Transaction, message: StoredMessage) -> list[Delivery]:
@@ -82,21 +93,30 @@ async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts
     rows = await tx.rows(_ATTEMPTS, message.organization, message.queue, message.seq, MAX_PER_MESSAGE)
     # Numbers start again at 1 when a missed delivery is made due again, so the highest one may be less than the count.
     counts: Counter[int] = Counter()
-    last: LastAttempts = {}
+    last: dict[int, tuple[int, int, str, str]] = {}
     highest: dict[int, int] = {}
-    for listener, number, status, row_id in rows:
+    for listener, number, row_id, status, error, detail in rows:
         counts[listener] += 1
         highest[listener] = max(highest.get(listener, 0), number)
-        last[listener] = max(last.get(listener, (0, 0)), (row_id, status))
-    return {listener: (max(counts[listener], highest[listener]), status) for listener, (_, status) in last.items()}
+        last[listener] = max(last.get(listener, (0, 0, "", "")), (row_id, status, error, detail))
+    return {
+        listener: LastAttempt(max(counts[listener], highest[listener]), status, error, detail)
+        for listener, (_, status, error, detail) in last.items()
+    }
 
 
 async def read_delivery(tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempts) -> Delivery:
     """Read the delivery to one recipient of the message."""
+    attempt = last.get(recipient[0], LastAttempt())
+    found = await _read_state(tx, message, recipient, attempt)
+    return msgspec.structs.replace(found, last_error=attempt.error, last_detail=attempt.detail)
+
+
+async def _read_state(tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempt) -> Delivery:
     listener, public_id, position, ahead, settings, *_ = recipient
     if message.is_delayed:
         return Delivery(public_id, "pending", 0, 0, waits_for=waiting.not_due(message.options.deliver_at or 0))
-    number, status = last.get(listener, (0, 0))
+    number, status = last.number, last.status
     key = (message.organization, listener, message.seq)
     # The delivery row comes first: the cursor may have passed a message that waits for a retry, or was missed.
     exception = await tx.row(_STATE_ROW, *key)

@@ -54,7 +54,8 @@ async def _published(store: Store) -> tuple[list[StoredMessage], list[Listener]]
 
 def _attempt(listener: Listener, seq: int, number: int, status: int) -> Attempt:
     made = row_id(1_000 + 100 * seq + number)
-    return Attempt(made, OURS, listener.id, listener.queue, seq, number, status, "status", 5)
+    error, detail = ("", "") if status < 300 else ("status", f"answered {status}")
+    return Attempt(made, OURS, listener.id, listener.queue, seq, number, status, error, 5, detail)
 
 
 async def _of(store: Store, message: StoredMessage) -> list[Delivery]:
@@ -97,7 +98,7 @@ async def test_pending_delivery_says_what_holds_its_listener_back(store: Store) 
     )
 
 
-async def test_each_listener_has_its_own_state_attempts_and_last_status(store: Store) -> None:
+async def test_each_listener_has_its_own_state_attempts_and_last_outcome(store: Store) -> None:
     stored, (first, second, _) = await _published(store)
     await store.settle(a_settle(first, 1, attempts=(_attempt(first, 1, 1, 204),)))
     retrying = (_attempt(second, 1, 2, 503), _attempt(second, 1, 1, 500))
@@ -105,7 +106,16 @@ async def test_each_listener_has_its_own_state_attempts_and_last_status(store: S
     await store.settle(a_settle(second, 1, retrying=1, attempts=retrying, delivery_rows=rows))
     assert await _of(store, stored[0]) == [
         Delivery(first.public_id, "acknowledged", 1, 204),
-        Delivery(second.public_id, "retrying", 2, 503, next_attempt_at=NOON, waits_for=waits_for(OPEN, "retry", NOON)),
+        Delivery(
+            second.public_id,
+            "retrying",
+            2,
+            503,
+            next_attempt_at=NOON,
+            waits_for=waits_for(OPEN, "retry", NOON),
+            last_error="status",
+            last_detail="answered 503",
+        ),
     ]
 
 
@@ -215,11 +225,17 @@ async def test_a_delivery_says_until_when_it_waits_and_why_it_was_missed(store: 
     found = await store.read(partial(_pages, world.message, selection=Selection(per_page=6)))
     ids = [listener.public_id for listener, _ in reversed(world.stands)][:6]
     assert list(found.items) == [
-        Delivery(ids[0], "retrying", 1, 503, waits_for=IN_FLIGHT),
+        Delivery(ids[0], "retrying", 1, 503, waits_for=IN_FLIGHT, last_error="status"),
         Delivery(ids[1], "missed", 0, 0, reason="too_old"),
         Delivery(ids[2], "missed", 12, 0, reason="attempts_used_up"),
         Delivery(
-            ids[3], "retrying", 1, 503, next_attempt_at=NOON + 9_000, waits_for=waits_for(OPEN, "retry", NOON + 9_000)
+            ids[3],
+            "retrying",
+            1,
+            503,
+            next_attempt_at=NOON + 9_000,
+            waits_for=waits_for(OPEN, "retry", NOON + 9_000),
+            last_error="status",
         ),
         Delivery(ids[4], "acknowledged", 0, 0),
         Delivery(ids[5], "pending", 0, 0, waits_for=waits_for(OPEN)),

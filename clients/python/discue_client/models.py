@@ -247,6 +247,10 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the message that must be settled first."""
     waits_for: str | None = None
     """A sentence that says why a `pending` or `retrying` delivery waits."""
+    last_error: str | None = None
+    """Why the last attempt failed. Omitted if it did not."""
+    last_detail: str | None = None
+    """A sentence that says why the last attempt failed."""
 
 
 class DeliveryTest(msgspec.Struct, frozen=True, kw_only=True):

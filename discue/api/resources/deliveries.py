@@ -71,6 +71,16 @@ class DeliveryView(msgspec.Struct, frozen=True, omit_defaults=True):
             "Retry at 2026-11-24T16:04:45.000Z, or soon after.",
         ),
     ] = UNSET
+    last_error: Annotated[
+        str | UnsetType,
+        doc("Why the last attempt failed. Omitted if it did not.", "status", enum=list(get_args(FailureKind))[1:]),
+    ] = UNSET
+    last_detail: Annotated[
+        str | UnsetType,
+        doc(
+            "A sentence that says why the last attempt failed.", "The listener responded with 503 Service Unavailable."
+        ),
+    ] = UNSET
 
     @property
     def id(self) -> str:
@@ -205,6 +215,8 @@ def delivery_view(delivery: model.Delivery) -> DeliveryView:
         delivery.reason or UNSET,
         delivery.blocked_by or UNSET,
         delivery.waits_for or UNSET,
+        delivery.last_error or UNSET,
+        delivery.last_detail or UNSET,
     )
 
 

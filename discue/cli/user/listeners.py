@@ -10,9 +10,10 @@ from discue.cli.exit_codes import FAILED
 from discue.cli.output import beginning, printable, say, say_fields, say_json, say_table, when
 from discue.cli.user.arguments import content_of, header, json_of, name, positive
 from discue.cli.user.command import Commands, add_command, add_group, connect
+from discue.cli.user.messages import failure_of
 
 if TYPE_CHECKING:
-    from discue_client.models import DeliveryTest, Listener
+    from discue_client.models import Attempt, DeliveryTest, Listener
 
 _LIMIT = 100
 _WITHHELD = (
@@ -99,7 +100,14 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def _get(arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
-        _show(client.listeners.get(arguments.queue, arguments.listener), as_json=arguments.json)
+        listener = client.listeners.get(arguments.queue, arguments.listener)
+        failed = None
+        if listener.messages.last_failure_at:
+            failed = client.listeners.attempts(arguments.queue, arguments.listener, state="failed", limit=1).first()
+    if arguments.json:
+        say_json({"listener": listener, "last_failed_attempt": failed})
+    else:
+        _show(listener, as_json=False, failed=failed)
 
 
 def _set(arguments: argparse.Namespace) -> None:
@@ -153,7 +161,8 @@ def _delete(arguments: argparse.Namespace) -> None:
         say(f"Listener {arguments.listener} of the queue {arguments.queue} is deleted.")
 
 
-def _show(listener: Listener, *, as_json: bool) -> None:
+def _show(listener: Listener, *, as_json: bool, failed: Attempt | None = None) -> None:
+    """Print a listener. `failed` is its last failed attempt, if that is known."""
     if as_json:
         say_json({"listener": listener})
         return
@@ -165,12 +174,18 @@ def _show(listener: Listener, *, as_json: bool) -> None:
             ("status", f"{listener.status}: {listener.status_reason}" if listener.status_reason else listener.status),
             ("url", listener.notify_url or listener.mode),
             ("liveness", liveness.state if listener.liveness_url else ""),
+            ("last failed probe", _failure(liveness.last_failure_at, liveness.last_failure_msg)),
             ("waiting", f"{counts.pending_count:,}"),
             ("acknowledged", f"{counts.acknowledged_count:,}"),
             ("missed", f"{counts.missed_count:,}"),
             ("last success", when(counts.last_success_at)),
-            ("last failure", when(counts.last_failure_at)),
+            ("last failure", _failure(counts.last_failure_at, failure_of(failed) if failed else "")),
             ("secret", listener.secret or ""),
             ("created", when(listener.created_at)),
         ]
     )
+
+
+def _failure(at: int, reason: str) -> str:
+    """Return when something failed last, and why; "" if nothing failed."""
+    return f"{when(at)}: {reason}" if at and reason else when(at)

@@ -104,7 +104,13 @@ def _names(client: Discue, queue: str) -> dict[str, str]:
 def _delivery_row(delivery: Delivery, names: dict[str, str]) -> tuple[str, ...]:
     reason = delivery.waits_for or delivery.missed_reason or ""
     name_ = names.get(delivery.listener_id, delivery.listener_id)
-    return (name_, delivery.state, str(delivery.attempts), str(delivery.last_status or ""), reason)
+    return (
+        name_,
+        delivery.state,
+        str(delivery.attempts),
+        str(delivery.last_status or delivery.last_error or ""),
+        reason,
+    )
 
 
 def _attempt_row(attempt: Attempt, names: dict[str, str]) -> tuple[str, ...]:
@@ -114,8 +120,14 @@ def _attempt_row(attempt: Attempt, names: dict[str, str]) -> tuple[str, ...]:
         when(attempt.started_at),
         str(attempt.status or ""),
         str(attempt.took_ms),
-        attempt.detail or attempt.error,
+        failure_of(attempt),
     )
+
+
+def failure_of(attempt: Attempt) -> str:
+    """Return why an attempt failed; "" if it did not. The service withholds details of private addresses."""
+    is_withheld = attempt.withheld and attempt.error
+    return f"{attempt.error}: {attempt.detail}" if is_withheld else attempt.detail or attempt.error
 
 
 def _delete(arguments: argparse.Namespace) -> None:

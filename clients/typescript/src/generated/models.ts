@@ -264,6 +264,10 @@ export interface Delivery {
   blocked_by?: string | undefined;
   /** A sentence that says why a `pending` or `retrying` delivery waits. */
   waits_for?: string | undefined;
+  /** Why the last attempt failed. Omitted if it did not. */
+  last_error?: Open<"status" | "redirect" | "resolve" | "refused_address" | "connect" | "connect_timeout" | "tls" | "timeout" | "reset" | "protocol" | "response_too_large" | "authentication" | "internal" | "rejected" | "lease_expired"> | undefined;
+  /** A sentence that says why the last attempt failed. */
+  last_detail?: string | undefined;
 }
 
 /** The result of a test request. If it is `withheld`, only `request` is shown of the fields after that. */
