@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from discue_client.errors import ConfigurationError
-from discue_client.profiles import default_profile
+from discue_client.profiles import DEFAULT, keyring_key, stored_profiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,9 +44,9 @@ class Configuration:
         """
         url = (url or os.environ.get(URL_VARIABLE, "")).rstrip("/")
         api_key = api_key or os.environ.get(KEY_VARIABLE, "")
-        profile = None if url and api_key else default_profile()
+        profile = None if url and api_key else stored_profiles().get(DEFAULT)
         if profile is not None and url in ("", profile.url.rstrip("/")):
-            url, api_key = profile.url.rstrip("/"), api_key or profile.api_key
+            url, api_key = profile.url.rstrip("/"), api_key or profile.api_key or keyring_key(DEFAULT)
         if not url:
             raise ConfigurationError(f"The URL of the service is missing: pass url=, or set {URL_VARIABLE}.")
         if not api_key:

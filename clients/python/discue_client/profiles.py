@@ -1,4 +1,4 @@
-"""The profile that `discue login` has stored in the folder of this user's configuration."""
+"""The profiles that `discue login` stores in the folder of this user's configuration."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from discue_client.errors import ConfigurationError
+
+DEFAULT = "default"
+KEYRING_SERVICE = "discue"
+"""Name of the entries in the keyring."""
 
 
 class Profile(NamedTuple):
@@ -18,22 +22,49 @@ class Profile(NamedTuple):
 
     url: str
     api_key: str
+    """"" if the key is in the keyring."""
+
+    def __repr__(self) -> str:
+        return f"Profile({self.url!r})"
 
 
-def default_profile() -> Profile | None:
-    """Return the profile `default`, None if nobody has logged in. Raises ConfigurationError for an unreadable one."""
-    path = Path(os.environ.get("XDG_CONFIG_HOME") or Path("~", ".config"), "discue", "profiles.json")
+def configuration_folder() -> Path | None:
+    """Return the folder, which may not exist. None if the user has no home folder."""
     try:
-        stored = json.loads(path.expanduser().read_bytes())["profiles"].get("default")
-        return None if stored is None else Profile(str(stored["url"]), str(stored["api_key"]) or _keyring_key())
-    except (FileNotFoundError, NotADirectoryError, RuntimeError):
-        # A user without a home folder has no profile either.
+        base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    except RuntimeError:
         return None
+    return Path(base) / "discue"
+
+
+def stored_profiles() -> dict[str, Profile]:
+    """Return the profiles by name. Raises ConfigurationError if the file cannot be read."""
+    folder = configuration_folder()
+    if folder is None:
+        return {}
+    path = folder / "profiles.json"
+    try:
+        stored = json.loads(path.read_bytes())["profiles"]
+        return {name: Profile(str(each["url"]), str(each["api_key"])) for name, each in stored.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigurationError(f"Cannot read the profile of `discue login` in {path}: {error}") from None
+        cause = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        fix = "Correct the file, or delete it and log in again."
+        raise ConfigurationError(f"Cannot read the profiles of `discue login` in {path}: {cause}. {fix}") from None
 
 
-def _keyring_key() -> str:
-    if "keyring" not in sys.modules and find_spec("keyring") is None:
+def keyring() -> Any:
+    """Return the module `keyring` if it is installed. It is no dependency."""
+    return import_module("keyring") if "keyring" in sys.modules or find_spec("keyring") else None
+
+
+def keyring_key(name: str) -> str:
+    """Return the key of a profile that is in the keyring, "" if there is none. Raises ConfigurationError."""
+    module = keyring()
+    if module is None:
         return ""
-    return import_module("keyring").get_password("discue", "default") or ""
+    try:
+        return module.get_password(KEYRING_SERVICE, name) or ""
+    except module.errors.KeyringError as error:
+        raise ConfigurationError(f"The keyring cannot be read: {error}. Set DISCUE_API_KEY instead.") from None

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from discue.cli.exit_codes import FAILED, FINE, NO_RESPONSE, NOT_ALLOWED, WRONG_USAGE, guarded, say_error
-from discue.cli.user import profiles
 
 if TYPE_CHECKING:
     from discue_client import APIError, AsyncDiscue, Discue
@@ -31,6 +30,10 @@ class CommandFailed(Exception):
 
 class UsageInvalid(Exception):
     """The arguments are not acceptable. The text says which, and what is."""
+
+
+class KeyMissing(Exception):
+    """Neither the environment nor a profile has a key for the service. The text says what to do."""
 
 
 def add_group(commands: Commands, name: str, *, summary: str) -> Commands:
@@ -67,17 +70,20 @@ def _sentence(summary: str) -> str:
 
 def connect(arguments: argparse.Namespace, **options: Any) -> Discue:
     """Return a client of the service that the arguments, the environment or a profile name."""
-    from discue_client import Discue  # noqa: PLC0415 - commands that need no service do not wait for it
+    # Commands that need no service do not wait for the client.
+    from discue.cli.user.profiles import target_of  # noqa: PLC0415
+    from discue_client import Discue  # noqa: PLC0415
 
-    target = profiles.target_of(arguments.profile)
+    target = target_of(arguments.profile)
     return Discue(target.url, target.api_key, **{"deadline": _DEADLINE_SECONDS, **options})
 
 
 def connect_async(arguments: argparse.Namespace, **options: Any) -> AsyncDiscue:
     """Like `connect`, for an event loop."""
-    from discue_client import AsyncDiscue  # noqa: PLC0415 - commands that need no service do not wait for it
+    from discue.cli.user.profiles import target_of  # noqa: PLC0415 - as above
+    from discue_client import AsyncDiscue  # noqa: PLC0415 - as above
 
-    target = profiles.target_of(arguments.profile)
+    target = target_of(arguments.profile)
     return AsyncDiscue(target.url, target.api_key, **{"deadline": _DEADLINE_SECONDS, **options})
 
 
@@ -91,9 +97,9 @@ def exit_code_of(run: Callable[[], int | None]) -> int:
         return run() or FINE
     except CommandFailed as error:
         return say_error(str(error), FAILED)
-    except (UsageInvalid, profiles.ProfileInvalid) as error:
+    except UsageInvalid as error:
         return say_error(str(error), WRONG_USAGE)
-    except profiles.KeyMissing as error:
+    except KeyMissing as error:
         return say_error(str(error), NOT_ALLOWED)
     except Exception as error:
         code = _code_of(error)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from discue.cli.exit_codes import FAILED
 from discue.cli.output import GREEN, RED, coloured, note, printable, say, say_json
-from discue.cli.user import profiles
 from discue.cli.user.arguments import content_of, json_of
-from discue.cli.user.command import Commands, add_command, connect, explain
+from discue.cli.user.command import Commands, KeyMissing, add_command, connect, explain
 from discue.cli.user.whoami import limits_of
 
 if TYPE_CHECKING:
@@ -59,11 +58,12 @@ def run(arguments: argparse.Namespace) -> int | None:
 def _service(arguments: argparse.Namespace) -> ServicePolicy | None:
     """Return what the service of the arguments allows. None if none is configured, or it does not say."""
     from discue.cli.user.diagnosis import ServicePolicy  # noqa: PLC0415 - as in `run`
+    from discue.cli.user.profiles import target_of  # noqa: PLC0415 - as in `run`
     from discue_client import DiscueError  # noqa: PLC0415 - as in `run`
 
     try:
-        target = profiles.target_of(arguments.profile)
-    except profiles.KeyMissing:
+        target = target_of(arguments.profile)
+    except KeyMissing:
         return None
     try:
         with connect(arguments, attempts=1, deadline=_ASKED_SECONDS) as client:

@@ -7,7 +7,6 @@ import getpass
 import sys
 
 from discue.cli.output import say
-from discue.cli.user import profiles
 from discue.cli.user.command import Commands, UsageInvalid, add_command
 from discue.cli.user.whoami import limits_of
 
@@ -28,13 +27,16 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    name = arguments.profile or profiles.DEFAULT
+    # `discue --help` does not wait for the client.
+    from discue.cli.user import profiles  # noqa: PLC0415
+    from discue_client import Discue  # noqa: PLC0415
+    from discue_client.profiles import DEFAULT  # noqa: PLC0415
+
+    name = arguments.profile or DEFAULT
     if arguments.remove:
         profiles.remove(name)
         say(f"Profile {name} is removed.")
         return
-    from discue_client import Discue  # noqa: PLC0415 - `discue --help` does not wait for it
-
     url = arguments.url or _asked("URL of the service: ", "--url")
     key = _key(arguments)
     with Discue(url, key, attempts=1) as client:

@@ -5,31 +5,28 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from contextlib import suppress
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
+
+from discue.cli.user.command import KeyMissing, UsageInvalid
+from discue_client.profiles import (
+    DEFAULT,
+    KEYRING_SERVICE,
+    Profile,
+    configuration_folder,
+    keyring,
+    keyring_key,
+    stored_profiles,
+)
 
 URL_VARIABLE: Final = "DISCUE_URL"
 KEY_VARIABLE: Final = "DISCUE_API_KEY"
-DEFAULT: Final = "default"
 
-_SERVICE: Final = "discue"
-"""Name of the entries in the keyring."""
 _HERE: Final = re.compile(r"https?://(?:127\.0\.0\.1|\[::1\]|localhost):[0-9]+/?")
 _DEVELOPMENT: Final = Path(".discue")
 """Folder of `discue dev`, in its working directory."""
-
-
-class ProfileInvalid(Exception):
-    """The named profile does not exist, or the file of profiles cannot be used."""
-
-
-class KeyMissing(Exception):
-    """Neither the environment nor a profile has a key for the service."""
 
 
 class ServiceTarget(NamedTuple):
@@ -44,26 +41,12 @@ class ServiceTarget(NamedTuple):
         return f"ServiceTarget({self.url!r})"
 
 
-class Profile(NamedTuple):
-    """A stored service and key."""
-
-    url: str
-    api_key: str
-    """"" if the key is in the keyring."""
-
-    def __repr__(self) -> str:
-        return f"Profile({self.url!r})"
-
-
 def folder() -> Path:
-    """Return the folder of this user's configuration, which may not exist. Raises ProfileInvalid if it has no place."""
-    try:
-        base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    except RuntimeError:
-        raise ProfileInvalid(
-            "This user has no home folder. Set XDG_CONFIG_HOME to a folder that can be used."
-        ) from None
-    return Path(base) / "discue"
+    """Return the folder of this user's configuration, which may not exist. Raises UsageInvalid if it has no place."""
+    found = configuration_folder()
+    if found is None:
+        raise UsageInvalid("This user has no home folder. Set XDG_CONFIG_HOME to a folder that can be used.")
+    return found
 
 
 def profiles_path() -> Path:
@@ -75,7 +58,7 @@ def target_of(name: str | None) -> ServiceTarget:
 
     A profile that is named wins, then the environment, then the profile `default`, then a server of `discue dev` with
     its data in the working directory. A stored key is sent to no other URL than the one it was stored with. Raises
-    ProfileInvalid and KeyMissing.
+    UsageInvalid, KeyMissing, and ConfigurationError if the stored profiles cannot be read.
     """
     if name is not None:
         return _stored(name)
@@ -122,13 +105,13 @@ def _stored(name: str) -> ServiceTarget:
     found = _profiles().get(name)
     if found is None:
         known = ", ".join(sorted(_profiles())) or "none"
-        raise ProfileInvalid(
+        raise UsageInvalid(
             f"There is no profile {name}. Stored: {known}. Run `discue login --profile {name}` to store it."
         )
     source, key = f"profile {name}", found.api_key
     if key:
         return ServiceTarget(found.url, key, source, source)
-    key = _keyring_key(name)
+    key = keyring_key(name)
     if not key:
         raise KeyMissing(f"The keyring has no key for the profile {name}. Run `discue login --profile {name}`.")
     return ServiceTarget(found.url, key, source, f"keyring, profile {name}")
@@ -142,29 +125,21 @@ def store(name: str, url: str, api_key: str) -> str:
 
 
 def remove(name: str) -> None:
-    """Remove a profile and its key. Raises ProfileInvalid if there is none."""
+    """Remove a profile and its key. Raises UsageInvalid if there is none."""
     kept = _profiles()
     found = kept.pop(name, None)
     if found is None:
-        raise ProfileInvalid(f"There is no profile {name}.")
-    keyring = _keyring()
-    if not found.api_key and keyring is not None:
-        with suppress(keyring.errors.KeyringError):
-            keyring.delete_password(_SERVICE, name)
+        raise UsageInvalid(f"There is no profile {name}.")
+    module = keyring()
+    if not found.api_key and module is not None:
+        with suppress(module.errors.KeyringError):
+            module.delete_password(KEYRING_SERVICE, name)
     _write(kept)
 
 
 def _profiles() -> dict[str, Profile]:
-    path = profiles_path()
-    try:
-        content = json.loads(path.read_bytes())
-        return {name: Profile(str(each["url"]), str(each["api_key"])) for name, each in content["profiles"].items()}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ProfileInvalid(f"{path} is not a file of profiles. Correct it, or delete it and log in again.") from None
-    except OSError as error:
-        raise ProfileInvalid(f"Cannot read {path}: {error.strerror}.") from None
+    folder()
+    return stored_profiles()
 
 
 def _write(profiles: dict[str, Profile]) -> None:
@@ -182,28 +157,13 @@ def write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _keyring() -> Any:
-    """Return the module `keyring` if it is installed. It is no dependency."""
-    return import_module("keyring") if "keyring" in sys.modules or find_spec("keyring") else None
-
-
-def _keyring_key(name: str) -> str:
-    keyring = _keyring()
-    if keyring is None:
-        return ""
-    try:
-        return keyring.get_password(_SERVICE, name) or ""
-    except keyring.errors.KeyringError as error:
-        raise ProfileInvalid(f"The keyring cannot be read: {error}. Set {KEY_VARIABLE} instead.") from None
-
-
 def _keep_in_keyring(name: str, api_key: str) -> bool:
     """Return whether the keyring has stored the key. A machine without a desktop often has none."""
-    keyring = _keyring()
-    if keyring is None:
+    module = keyring()
+    if module is None:
         return False
     try:
-        keyring.set_password(_SERVICE, name, api_key)
-    except keyring.errors.KeyringError:
+        module.set_password(KEYRING_SERVICE, name, api_key)
+    except module.errors.KeyringError:
         return False
     return True

@@ -6,7 +6,6 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from discue.cli.output import say_fields, say_json, when
-from discue.cli.user import profiles
 from discue.cli.user.command import Commands, add_command, connect
 
 if TYPE_CHECKING:
@@ -31,7 +30,9 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    target = profiles.target_of(arguments.profile)
+    from discue.cli.user.profiles import target_of  # noqa: PLC0415 - `discue --help` does not wait for the client
+
+    target = target_of(arguments.profile)
     shown: dict[str, Any] = {
         "url": target.url,
         "url_source": target.url_source,

@@ -99,7 +99,7 @@ def test_unknown_profile_and_damaged_file_are_wrong_usage(service: Service) -> N
 
     assert (unknown.returncode, damaged.returncode) == (2, 2)
     assert "Stored: none. Run `discue login --profile nowhere` to store it." in unknown.stderr
-    assert "is not a file of profiles" in damaged.stderr
+    assert "Correct the file, or delete it and log in again." in damaged.stderr
 
 
 def test_user_without_a_home_folder_is_told_what_to_set(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def test_profile_that_cannot_be_read_is_named(configuration_folder: Path, conten
     configuration_folder.mkdir()
     (configuration_folder / "profiles.json").write_text(content, "latin-1")
 
-    with pytest.raises(ConfigurationError, match=r"^Cannot read the profile of `discue login` in .*profiles\.json: "):
+    with pytest.raises(ConfigurationError, match=r"^Cannot read the profiles of `discue login` in .*profiles\.json: "):
         Discue()
 
 
