@@ -110,8 +110,12 @@ complete -F _discue discue"""
 
 
 def _zsh(words: list[_Words]) -> str:
-    cases = []
+    cases, values = [], []
     for each in words:
+        for flag, choices in each.choices.items():
+            if flag:
+                place = _quoted(f"{' '.join(each.path)} {flag}")
+                values.append(f"    {place}) candidates=({' '.join(map(_quoted, choices))}) ;;")
         described = {**each.verbs, **dict.fromkeys(each.choices.get("", ()), ""), **each.flags}
         listed = " ".join(_quoted(f"{name}:{text.replace(':', ' -')}") for name, text in described.items())
         cases.append(f"    {_quoted(' '.join(each.path))}) candidates=({listed}) ;;")
@@ -125,7 +129,10 @@ _discue() {{
   for word in "${{(@)words[2,CURRENT-1]}}"; do
     (( ${{known[(Ie)${{command:+$command }}$word]}} )) && command="${{command:+$command }}$word"
   done
-  case "$command" in
+  case "$command ${{words[CURRENT-1]}}" in
+{chr(10).join(values)}
+  esac
+  (( $#candidates )) || case "$command" in
 {chr(10).join(cases)}
   esac
   _describe discue candidates || _files
@@ -148,11 +155,11 @@ def _fish(words: list[_Words]) -> str:
 function __discue_command
   set -l found
   for word in (commandline -opc)[2..]
-    if contains -- (string join " " $found $word) {known}
+    if contains -- (string join -- " " $found $word) {known}
       set found $found $word
     end
   end
-  string join " " $found
+  string join -- " " $found
 end
 {chr(10).join(lines)}"""
 
