@@ -47,7 +47,7 @@ def _output(folder: Path, *command: str) -> str:
 _ZSH = """
 fpath=($PWD $fpath)
 autoload -Uz compinit
-compinit -C -d dump
+compinit -C -d ./dump
 compadd() {
   local -a matches
   # Calls with these options only fill arrays.
