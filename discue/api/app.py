@@ -184,6 +184,8 @@ class App:
                 if error.status not in _NAMED_ANOTHER:
                     raise
                 before, named = named, await self._names.find(principal, found, method, cached=False)
+                if named == before and named.missing == error.detail:
+                    raise await self._names.missing(principal, found, named) from None
                 if named == before:
                     raise
         return await self._handle(request, named)

@@ -5,7 +5,7 @@ One row of the table of routes drives routing, authorization and documentation.
 
 import inspect
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -28,6 +28,7 @@ from discue.api.structs import (
     NoBody,
     names_given,
 )
+from discue.api.unknown_paths import no_route
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.control.context import ControlContext
@@ -35,7 +36,7 @@ from discue.control.domains import DomainChecker
 from discue.control.listener_tests import SampleSender
 from discue.control.pulls import Puller
 from discue.domain.aliases import is_path_name
-from discue.domain.errors import MethodNotAllowed, NotFound
+from discue.domain.errors import MethodNotAllowed
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import is_public_id
@@ -68,7 +69,6 @@ ANONYMOUS: Final = Principal(0, "", 0, "", {}, is_operator=False)
 
 
 _CACHED_PATHS: Final = 4_096
-_SHOWN_PATH: Final = 200
 _VERSION: Final = "/v1"
 _AFTER_VERSION: Final = frozenset({"/", ""})
 
@@ -345,6 +345,7 @@ class CompiledRoute:
     """A route with what serving it needs, computed once."""
 
     __slots__ = (
+        "below",
         "changes",
         "creates",
         "decode",
@@ -373,6 +374,8 @@ class CompiledRoute:
         """The kind of each step in braces; None if only ids can stand there."""
         self.maker: CompiledRoute | None = None
         """The route that creates what `PUT` on this one names, if no resource has that name."""
+        self.below: Collection[str] = ()
+        """The fixed steps that can follow the path."""
 
     def path_of(self, ids: Sequence[str]) -> str:
         """Return the path of a request that names its resources by these ids."""
@@ -447,6 +450,7 @@ class Router:
                 node.id.named = step in NAMED
             node = node.id
         compiled = CompiledRoute(route)
+        compiled.below = node.steps
         if node.named and "PUT" in route.methods:
             compiled.maker = above.routes.get("PUT")
         for method in ("HEAD", *route.methods) if "GET" in route.methods else route.methods:
@@ -464,31 +468,25 @@ class Router:
         steps = rest.split("/")[1:]
         at = 0
         while at < len(steps):
-            step = steps[at]
-            at += 1
+            step, length = steps[at], 1
             # A fixed step wins over an id, so `/messages/batch` is never the message `batch`.
             following = node.steps.get(step)
             if following is None:
                 following = node.id
-                if following is None:
-                    raise _no_route(method, path)
-                if not following.matches(step):
-                    name = following.name_in(steps[at - 1 :])
-                    if not name:
-                        raise _no_route(method, path)
-                    step, has_names = "/".join(name), True
-                    at += len(name) - 1
+                is_id = following is not None and bool(following.matches(step))
+                name = () if following is None or is_id else following.name_in(steps[at:])
+                if following is None or not (is_id or name):
+                    wrong = bool(version) + 1 + at
+                    raise no_route(method, path, wrong, node.steps, ends_here=bool(node.routes))
+                if name:
+                    step, has_names, length = "/".join(name), True, len(name)
                 ids.append(step)
             node = following
+            at += length
         if not node.routes:
-            raise _no_route(method, path)
+            raise no_route(method, path, bool(version) + 1 + at, node.steps)
         route = node.routes.get(method)
         if route is None:
             allowed = tuple(sorted(node.routes))
             raise MethodNotAllowed(f"{method} is not supported here. Allowed: {', '.join(allowed)}.", allow=allowed)
         return Match(route, tuple(ids), version, rest, has_names)
-
-
-def _no_route(method: str, path: str) -> NotFound:
-    shown = path[:_SHOWN_PATH].encode(errors="replace").decode()
-    return NotFound(f"No route for {method} {shown}.", code="no_route")

@@ -1,17 +1,21 @@
 """Names in paths: which resources the steps of a path name, by id or by alias."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from discue.control.context import ControlContext
 from discue.domain.ids import is_public_id
 from discue.domain.scopes import Principal
+from discue.domain.suggestions import suggestion
 from discue.store import aliases
 from discue.store.aliases import ANY_ORGANIZATION, NamedKind
 from discue.store.engine import Transaction
 
 UNKNOWN = ""
 """The id of what an unknown alias names. It is no target of a scope."""
+
+
+_NEIGHBOURS: Final = 25
 
 
 class PathStep(NamedTuple):
@@ -52,6 +56,21 @@ async def ids_of_lookalikes(
         return tuple(ids)
 
     return await control.store.read(work)
+
+
+async def similar_alias(control: ControlContext, principal: Principal, step: PathStep, parent: str) -> str:
+    """Return "; did you mean ALIAS?" for an alias that names nothing; "" if none is similar, as far as is looked.
+
+    Looks at some aliases before and after it in their order, however many there are, and only for a caller who may
+    list them all. `parent` is the public id of the queue that a listener is in.
+    """
+    kind = step.kind
+    if kind not in ("queue", "listener", "topic") or not principal.allows_all(f"{kind}s", "read"):
+        return ""
+    found = await control.store.read(
+        lambda tx: aliases.neighbours(tx, kind, principal.organization, step.text, parent=parent, most=_NEIGHBOURS)
+    )
+    return suggestion(step.text, found)
 
 
 async def _by_alias(tx: Transaction, principal: Principal, step: PathStep, before: Sequence[str]) -> str:

@@ -10,6 +10,9 @@ NamedKind = Literal["organization", "api_key", "queue", "listener", "domain", "t
 
 NAMED_KINDS: Final[tuple[NamedKind, ...]] = get_args(NamedKind)
 
+ListedKind = Literal["queue", "listener", "topic"]
+"""Resources whose aliases can be read in order."""
+
 ANY_ORGANIZATION: Final = 0
 """Instead of the row id of an organization: organizations are looked up among all of them."""
 
@@ -33,6 +36,23 @@ async def find(tx: Transaction, kind: NamedKind, organization: int, alias: str, 
 async def has_id(tx: Transaction, kind: NamedKind, organization: int, public_id: str) -> bool:
     """Return whether a resource of the organization has this public id."""
     return await _read(tx, _BY_ID[kind], kind, organization, public_id) is not None
+
+
+async def neighbours(
+    tx: Transaction, kind: ListedKind, organization: int, alias: str, *, parent: str = "", most: int
+) -> list[str]:
+    """Return the aliases before and after an alias in their order: at most `most` of each, and never one of another
+    organization. `parent` is as in `find`.
+    """
+    place = [organization]
+    if kind in _PARENTS:
+        found = await _read(tx, _BY_ID["queue"], "queue", organization, parent)
+        if found is None:
+            return []
+        place.append(found.id)
+    before, after = _NEIGHBOURS[kind]
+    rows = [*await tx.rows(before, *place, alias, most), *await tx.rows(after, *place, alias, most)]
+    return [row[0] for row in rows]
 
 
 async def _read(tx: Transaction, sql: str, kind: NamedKind, organization: int, *values: str) -> Named | None:
@@ -68,3 +88,13 @@ def _by_alias(kind: NamedKind) -> str:
 
 _BY_ALIAS: Final = {kind: _by_alias(kind) for kind in NAMED_KINDS}
 _BY_ID: Final = {kind: _by(kind, "public_id") for kind in NAMED_KINDS}
+
+
+def _neighbours(kind: ListedKind) -> tuple[str, str]:
+    place = "organization = $1 AND queue = $2" if kind in _PARENTS else "organization = $1"
+    alias, most = ("$3", "$4") if kind in _PARENTS else ("$2", "$3")
+    start = f"SELECT alias FROM {kind} WHERE {place}{_live(kind)} AND alias"
+    return f"{start} < {alias} ORDER BY alias DESC LIMIT {most}", f"{start} > {alias} ORDER BY alias LIMIT {most}"
+
+
+_NEIGHBOURS: Final = {kind: _neighbours(kind) for kind in get_args(ListedKind)}

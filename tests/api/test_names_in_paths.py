@@ -86,7 +86,8 @@ def test_put_creates_what_its_path_names_then_changes_it_and_delete_removes_it(c
     # Only the operator creates organizations.
     alice = cast.service.client(cast.service.operator) if kind in {"organization", "api_client"} else cast.alice
     name = path.rpartition("/")[2].replace("%2F", "/")
-    assert problem(alice.get(path), 404)["detail"].endswith(f'"{name}" not found.')
+    detail = problem(alice.get(path), 404)["detail"]
+    assert f'"{name}" not found. GET {path.rpartition("/")[0]} lists the ' in detail
     made = alice.put(path, json=body)
     assert made.status_code == 200, made.text
     shown = made.json()[kind]
@@ -176,9 +177,48 @@ def test_a_key_with_targets_learns_nothing_from_names(cast: Cast) -> None:
         'The API key needs the scope "queues" with read access.',
         'The API key needs the scope "queues" with write access.',
     }
-    assert problem(cast.charlie.get("/queues/other"), 404)["detail"] == 'Queue "other" not found.'
+    assert problem(cast.charlie.get("/queues/other"), 404)["detail"] == (
+        'Queue "other" not found. GET /queues lists the queues.'
+    )
     assert problem(cast.charlie.get(f"/organizations/{cast.organization_alias}"), 404)["status"] == 404
     assert other
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "detail"),
+    [
+        ("POST", "/queues/ordres/messages", 'Queue "ordres" not found; did you mean orders?'),
+        ("GET", "/queues/orders/listeners/bilings", 'Listener "bilings" not found; did you mean billing?'),
+        (
+            "GET",
+            "/queues/orders/listeners/x",
+            'Listener "x" not found. GET /queues/orders/listeners lists the listeners.',
+        ),
+        ("GET", "/topics/shops", 'Topic "shops" not found; did you mean shop?'),
+        (
+            "GET",
+            "/v1/queues/orders/message",
+            'Queue "orders/message" not found; did you mean /v1/queues/orders/messages?',
+        ),
+        ("GET", "/queue/orders", "No route for GET /queue/orders; did you mean /queues/orders?"),
+        ("GET", "/queues/", "No route for GET /queues/; did you mean /queues?"),
+        ("GET", "/v2/queues", "No route for GET /v2/queues; did you mean /v1/queues?"),
+        ("GET", "/v1/nothing", "No route for GET /v1/nothing. /docs/api lists all paths."),
+    ],
+)
+def test_unknown_name_or_path_names_the_way_out(cast: Cast, method: str, path: str, detail: str) -> None:
+    cast.listener(cast.queue(alias="orders"), alias="billing")
+    only(cast.alice.put("/topics/shop", json={}))
+    answer = cast.alice.request(method, path, json={"data": 1} if method == "POST" else None)
+    assert problem(answer, 404)["detail"] == detail
+
+
+def test_names_that_a_caller_may_not_list_are_not_suggested(cast: Cast) -> None:
+    own, listed = cast.queue(alias="orders"), 'Queue "ordres" not found. GET /queues lists the queues.'
+    publisher = cast.bob({"messages": Scope("write", ())})
+    restricted = cast.bob({"messages": Scope("write", ()), "queues": Scope("read", (own,))})
+    for caller in (publisher, restricted, cast.charlie):
+        assert problem(caller.post("/queues/ordres/messages", json={"data": 1}), 404)["detail"] == listed
 
 
 def test_names_end_where_the_path_continues(cast: Cast) -> None:

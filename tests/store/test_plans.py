@@ -44,7 +44,7 @@ from discue.store import (
     topics,
     workers,
 )
-from discue.store.aliases import ANY_ORGANIZATION, NAMED_KINDS
+from discue.store.aliases import ANY_ORGANIZATION, NAMED_KINDS, ListedKind
 from discue.store.engine import (
     PULL_OWNER,
     DeliveryRow,
@@ -273,6 +273,8 @@ async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
     for kind, scope in [*((kind, OURS) for kind in NAMED_KINDS), ("organization", ANY_ORGANIZATION)]:
         await aliases.find(tx, kind, scope, "any", parent=queue.public_id)
         await aliases.has_id(tx, kind, scope, queue.public_id)
+    for kind in get_args(ListedKind):
+        await aliases.neighbours(tx, kind, OURS, "any", parent=queue.public_id, most=25)
     await topics.get(tx, OURS, topic.public_id)
     await topics.store_unrouted(tx, (OURS, topic.id, 1), None, NOON)
     await topics.update(tx, topic)

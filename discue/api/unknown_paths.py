@@ -1,0 +1,32 @@
+"""Errors for paths that no route has, with the nearest path that one has."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from discue.domain.errors import NotFound
+from discue.domain.suggestions import nearest
+
+_SHOWN_PATH: Final = 200
+_VERSION: Final = re.compile(r"v[0-9]{1,3}")
+
+
+def no_route(method: str, path: str, wrong: int, known: Iterable[str], *, ends_here: bool = False) -> NotFound:
+    """Return the error for a path.
+
+    `wrong` is the index of its first wrong step in `path.split("/")`, and `known` are those that could stand there.
+    `ends_here` says that the path without this step has a route.
+    """
+    steps = path.split("/")
+    step = steps[wrong] if wrong < len(steps) else ""
+    right = nearest(step, known) or ("v1" if wrong == 1 and _VERSION.fullmatch(step) else "")
+    way_out = ". /docs/api lists all paths."
+    if right:
+        way_out = f"; did you mean {_shown('/'.join([*steps[:wrong], right, *steps[wrong + 1 :]]))}?"
+    elif ends_here and not step and wrong == len(steps) - 1:
+        way_out = f"; did you mean {_shown('/'.join(steps[:wrong]))}?"
+    return NotFound(f"No route for {method} {_shown(path)}{way_out}", code="no_route")
+
+
+def _shown(path: str) -> str:
+    return path[:_SHOWN_PATH].encode(errors="replace").decode()
