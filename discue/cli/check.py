@@ -10,9 +10,10 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from discue.cli.command import Commands, Invocation, add_command, utc
+from discue.cli.command import Invocation, add_command, utc
 from discue.cli.output import say
 from discue.cli.tls import load_pair, validity_problem
+from discue.cli.verbs import Commands
 from discue.config.settings import Settings
 from discue.control.encryption import default_key_file, missing_keys
 from discue.crypto import key_file

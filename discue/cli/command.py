@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TextIO, TypeAlias, TypeVar
+from typing import Final, TextIO, TypeVar
 
 from discue.cli.exit_codes import FAILED, FINE, WRONG_USAGE, guarded, say_error
+from discue.cli.verbs import Commands
 from discue.config import sources
 from discue.config.settings import Command, Settings
 from discue.config.sources import flags_of, load
@@ -26,8 +27,6 @@ from discue.observability.logs import Log
 from discue.server.installation import inspect_database, open_installation
 from discue.server.processes import stop_on_signal
 from discue.store.pagination import Listing, Selection
-
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
 
 Item = TypeVar("Item", ApiKey, Organization)
 

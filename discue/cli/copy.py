@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
-from discue.cli.command import Commands, Invocation, ProgressLine, add_command, resumable
+from discue.cli.command import Invocation, ProgressLine, add_command, resumable
 from discue.cli.output import say
+from discue.cli.verbs import Commands
 from discue.config.settings import Settings
 from discue.config.types import DATABASE, InvalidValue
 from discue.crypto import key_file

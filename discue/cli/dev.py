@@ -18,10 +18,11 @@ from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
 from discue.api.structs import base_url, links_of
 from discue.auth.control_plane_cache import KeyRejected
 from discue.cli import ephemeral
-from discue.cli.command import DEVELOPMENT_DATABASE, Commands, Invocation, add_command
+from discue.cli.command import DEVELOPMENT_DATABASE, Invocation, add_command
 from discue.cli.delivery_lines import DeliveryLines, DevelopmentLog, ShownDelivery
 from discue.cli.output import say
 from discue.cli.serve import serving, until_stopped
+from discue.cli.verbs import Commands
 from discue.config.settings import Settings
 from discue.control import admin, listeners, queues
 from discue.control.context import ControlContext

@@ -2,8 +2,9 @@
 
 import json
 
-from discue.cli.command import Commands, Invocation, add_command
+from discue.cli.command import Invocation, add_command
 from discue.cli.output import say
+from discue.cli.verbs import Commands
 from discue.control.context import ControlContext
 from discue.control.encryption import ensure_encryption
 from discue.control.organizations import ensure_operator

@@ -5,8 +5,9 @@ import json
 from functools import partial
 from typing import Final, Literal
 
-from discue.cli.command import Commands, Invocation, add_command, all_items, existing_installation, utc
+from discue.cli.command import Invocation, add_command, all_items, existing_installation, utc
 from discue.cli.output import say
+from discue.cli.verbs import Commands, add_verbs
 from discue.control import admin
 from discue.control.api_keys import scopes_of
 from discue.control.context import ControlContext
@@ -34,7 +35,7 @@ def add(commands: Commands) -> None:
         description="Manages API keys in the database directly. Only this command grants protected scopes.",
         allow_abbrev=False,
     )
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    verbs = add_verbs(parser)
     _add_create(verbs)
     listing = add_command(verbs, "keys", _list, verb="list", summary="list keys")
     listing.add_argument("--json", action="store_true", help="print one JSON object")

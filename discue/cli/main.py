@@ -3,10 +3,12 @@
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, Final, NamedTuple, NoReturn
 
 from discue import __version__
+from discue.cli.exit_codes import WRONG_USAGE
 
 
 class _Command(NamedTuple):
@@ -105,7 +107,8 @@ def command_parser(only: str | None = None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"discue {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, help="a command of the lists below")
+    commands = parser.add_subparsers(metavar="COMMAND", help="a command of the lists below")
+    parser.set_defaults(start=partial(_show_commands, parser), parser=parser)
     for group, package in ((_OPERATE, "discue.cli"), (_USE, "discue.cli.user")):
         for command in group:
             if only in (None, command.name):
@@ -113,6 +116,12 @@ def command_parser(only: str | None = None) -> argparse.ArgumentParser:
             else:
                 commands.add_parser(command.name)
     return parser
+
+
+def _show_commands(parser: argparse.ArgumentParser, _: argparse.Namespace) -> int:
+    parser.print_help(sys.stderr)
+    sys.stderr.write("\ndiscue: error: a command is missing\n")
+    return WRONG_USAGE
 
 
 def _epilog() -> str:

@@ -1,7 +1,8 @@
 """`discue migrate`: applies pending migrations to a database."""
 
-from discue.cli.command import Commands, Invocation, add_command
+from discue.cli.command import Invocation, add_command
 from discue.cli.output import say
+from discue.cli.verbs import Commands
 from discue.server.installation import inspect_database, open_installation
 
 

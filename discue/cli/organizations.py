@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
-from discue.cli.command import Commands, Invocation, add_command, all_items, existing_installation, utc
+from discue.cli.command import Invocation, add_command, all_items, existing_installation, utc
 from discue.cli.output import say
+from discue.cli.verbs import Commands, add_verbs
 from discue.control.context import ControlContext
 from discue.control.organizations import set_limits, set_state
 from discue.domain.errors import BadRequest, NotFound
@@ -49,7 +50,7 @@ def add(commands: Commands) -> None:
         description="Manages organizations in the database directly.",
         allow_abbrev=False,
     )
-    verbs = group.add_subparsers(metavar="VERB", required=True)
+    verbs = add_verbs(group)
     listing = add_command(verbs, "organizations", _list, verb="list", summary="list organizations")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     suspend = add_command(

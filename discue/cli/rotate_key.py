@@ -3,8 +3,9 @@
 import os
 from typing import Final
 
-from discue.cli.command import Commands, Invocation, ProgressLine, add_command, resumable
+from discue.cli.command import Invocation, ProgressLine, add_command, resumable
 from discue.cli.output import say
+from discue.cli.verbs import Commands
 from discue.control import encryption
 from discue.control.context import ControlContext
 from discue.control.encryption import missing_keys

@@ -12,9 +12,10 @@ import uvloop
 
 from discue import __version__
 from discue.cli import init
-from discue.cli.command import Commands, Invocation, add_command, exit_code_of
+from discue.cli.command import Invocation, add_command, exit_code_of
 from discue.cli.exit_codes import FINE
 from discue.cli.tls import certificate_files, require_valid_certificate
+from discue.cli.verbs import Commands
 from discue.control.encryption import ensure_encryption
 from discue.domain.errors import DiscueError
 from discue.observability.logs import Log

@@ -4,8 +4,9 @@ import argparse
 import json
 
 from discue.auth.client_ip import UNKNOWN, canonical, subject_of
-from discue.cli.command import Commands, Invocation, add_command, existing_installation, utc
+from discue.cli.command import Invocation, add_command, existing_installation, utc
 from discue.cli.output import say
+from discue.cli.verbs import Commands
 from discue.control import admin
 from discue.domain.ids import is_public_id
 from discue.domain.lockout import LockoutSubject

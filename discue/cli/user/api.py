@@ -7,7 +7,8 @@ import sys
 
 from discue.cli.output import format_json, say
 from discue.cli.user.arguments import content_of, header, idempotency_key, json_of
-from discue.cli.user.command import Commands, UsageInvalid, add_command, connect
+from discue.cli.user.command import UsageInvalid, add_command, connect
+from discue.cli.verbs import Commands
 
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from discue.cli.exit_codes import FAILED
 from discue.cli.output import GREEN, RED, coloured, excerpt, note, printable, say, say_json
 from discue.cli.user.arguments import file_content
-from discue.cli.user.command import CommandFailed, Commands, UsageInvalid, add_command, connect
+from discue.cli.user.command import CommandFailed, UsageInvalid, add_command, connect
+from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from discue.cli.user.wanted import Wanted, WantedFile

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from discue.cli.exit_codes import FAILED, FINE, NO_RESPONSE, NOT_ALLOWED, WRONG_USAGE, guarded, say_error
+from discue.cli.verbs import Commands, add_verbs
 
 if TYPE_CHECKING:
     from discue_client import APIError, AsyncDiscue, Discue
     from discue_client.errors import DiscueError
-
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
 
 Run: TypeAlias = Callable[[argparse.Namespace], int | None]
 """Runs a command and returns its exit code, None for 0. Raises CommandFailed, UsageInvalid and errors of the client."""
@@ -39,7 +38,7 @@ class KeyMissing(Exception):
 def add_group(commands: Commands, name: str, *, summary: str) -> Commands:
     """Add a command that has verbs, and return what its verbs are added to."""
     parser = commands.add_parser(name, help=summary, description=_sentence(summary), allow_abbrev=False)
-    return parser.add_subparsers(metavar="VERB", required=True)
+    return add_verbs(parser)
 
 
 def add_command(

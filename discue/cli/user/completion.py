@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from discue.cli.output import say
-from discue.cli.user.command import Commands
+from discue.cli.verbs import Commands
 
 _INSTALL: Final = {
     "bash": "discue completion bash > ~/.local/share/bash-completion/completions/discue",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 from discue.cli.exit_codes import FAILED
 from discue.cli.output import GREEN, RED, coloured, note, printable, say, say_json
 from discue.cli.user.arguments import content_of, json_of
-from discue.cli.user.command import Commands, KeyMissing, add_command, connect, explain
+from discue.cli.user.command import KeyMissing, add_command, connect, explain
 from discue.cli.user.whoami import limits_of
+from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from discue.cli.user.diagnosis import ServicePolicy

@@ -11,7 +11,8 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from discue.cli.user.arguments import content_of, duration, header, json_of, moment, name, positive
-from discue.cli.user.command import Commands, UsageInvalid, add_command
+from discue.cli.user.command import UsageInvalid, add_command
+from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from discue.cli.user.listening.session import Plan

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from discue.cli.exit_codes import FAILED
 from discue.cli.output import beginning, printable, say, say_fields, say_json, say_table, when
 from discue.cli.user.arguments import content_of, header, json_of, name, positive
-from discue.cli.user.command import Commands, add_command, add_group, connect
+from discue.cli.user.command import add_command, add_group, connect
 from discue.cli.user.messages import failure_of
+from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from discue_client.models import Attempt, DeliveryTest, Listener

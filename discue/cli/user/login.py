@@ -7,8 +7,9 @@ import getpass
 import sys
 
 from discue.cli.output import say
-from discue.cli.user.command import Commands, UsageInvalid, add_command
+from discue.cli.user.command import UsageInvalid, add_command
 from discue.cli.user.whoami import limits_of
+from discue.cli.verbs import Commands
 
 
 def add(commands: Commands) -> None:

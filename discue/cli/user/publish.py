@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from discue.cli.output import say, say_json
 from discue.cli.user.arguments import content_of, duration, file_content, header, idempotency_key, json_of, name
-from discue.cli.user.command import Commands, UsageInvalid, add_command, connect
+from discue.cli.user.command import UsageInvalid, add_command, connect
+from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

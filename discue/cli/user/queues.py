@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from discue.cli.output import say, say_fields, say_json, say_table, when
 from discue.cli.user.arguments import content_of, duration, json_of, name, positive
-from discue.cli.user.command import Commands, add_command, add_group, connect
+from discue.cli.user.command import add_command, add_group, connect
+from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from discue_client.models import Queue

@@ -7,7 +7,8 @@ from typing import Any
 
 from discue.cli.user import jobs
 from discue.cli.user.arguments import moment
-from discue.cli.user.command import Commands, UsageInvalid, add_command
+from discue.cli.user.command import UsageInvalid, add_command
+from discue.cli.verbs import Commands
 
 _REASONS = ("attempts_used_up", "expired", "final_status", "no_retry", "too_old")
 

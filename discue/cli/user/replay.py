@@ -7,7 +7,8 @@ from typing import Any
 
 from discue.cli.user import jobs
 from discue.cli.user.arguments import content_of, json_of, moment
-from discue.cli.user.command import Commands, UsageInvalid, add_command
+from discue.cli.user.command import UsageInvalid, add_command
+from discue.cli.verbs import Commands
 
 
 def add(commands: Commands) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from discue.cli.output import DIM, GREEN, RED, clock_time, coloured, printable, say, say_json
 from discue.cli.user.arguments import duration, moment, name
-from discue.cli.user.command import Commands, add_command, connect
+from discue.cli.user.command import add_command, connect
 from discue.cli.user.interrupts import interrupts
+from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from discue_client import Discue

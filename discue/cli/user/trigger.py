@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from discue.cli.output import note, say, say_json
 from discue.cli.user.arguments import duration, name
-from discue.cli.user.command import CommandFailed, Commands, UsageInvalid, add_command, connect
+from discue.cli.user.command import CommandFailed, UsageInvalid, add_command, connect
+from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from discue_client import Discue

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 from discue.cli.exit_codes import FAILED
 from discue.cli.output import say, say_json
 from discue.cli.user.arguments import content_of, header
-from discue.cli.user.command import Commands, UsageInvalid, add_command
+from discue.cli.user.command import UsageInvalid, add_command
+from discue.cli.verbs import Commands
 
 _SECRET_VARIABLE: Final = "DISCUE_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 _PREFIX: Final = "whsec_"

@@ -6,7 +6,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from discue.cli.output import say_fields, say_json, when
-from discue.cli.user.command import Commands, add_command, connect
+from discue.cli.user.command import add_command, connect
+from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from discue_client import Discue

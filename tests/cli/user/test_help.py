@@ -1,13 +1,14 @@
 """The start of the program: help imports neither the service nor the client, and lists every command."""
 
 import argparse
+import re
 import resource
 import subprocess
 import sys
 
 import pytest
 
-from discue.cli.main import command_parser
+from discue.cli.main import command_parser, main
 from docs.commands_page import commands_of
 from tests.cli.commands import DISCUE, environment
 
@@ -60,3 +61,23 @@ def test_every_command_that_needs_a_service_takes_a_profile() -> None:
     assert len(parsers) > 10
     without = {each.prog for each in parsers if "--profile" not in each._option_string_actions}
     assert without == {"discue verify", "discue completion"}
+
+
+@pytest.mark.parametrize("group", ["keys", "organizations", "messages", "queues", "listeners"])
+def test_command_without_a_verb_lists_its_verbs(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([group]) == 2
+    shown = capsys.readouterr()
+
+    assert shown.out == ""
+    lines = shown.err.splitlines()
+    assert lines[0] == f"usage: discue {group} [-h] VERB ..."
+    assert re.search(r"^  list +list ", shown.err, re.MULTILINE)
+    assert lines[-1] == f"discue {group}: error: a verb is missing"
+
+
+def test_discue_without_a_command_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    shown = capsys.readouterr().err
+
+    assert "  publish        publish a message, and print its id\n" in shown
+    assert shown.endswith("\ndiscue: error: a command is missing\n")
