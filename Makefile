@@ -25,6 +25,9 @@ GENERATORS := $(VENV)/generators
 # The compiler of the TypeScript client.
 COMPILER := clients/typescript/node_modules/.installed
 
+# The versions of Node.js that the TypeScript client is tested on, in addition to that of the machine.
+NODES := 22.23.3 24.21.0
+
 # The second type checker of the Python client.
 PYRIGHT := pyright@1.1.414
 
@@ -79,6 +82,9 @@ clients: $(DEV) $(COMPILER) | $(GENERATORS)
 	$(BIN)/python -m tools.typescript_client
 	cd clients/typescript && npm run --silent types
 	$(PYTEST) tests/clients/typescript
+	for version in $(NODES); do \
+		npm exec --yes --silent --package=node@$$version -- $(PYTEST) tests/clients/typescript || exit 1; \
+	done
 
 docs: $(DEV)
 	$(BIN)/python -m docs.generate

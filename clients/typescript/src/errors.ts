@@ -47,10 +47,9 @@ export class APIError extends DiscueError {
   /** How long the service asks to wait before the next request, in seconds. */
   readonly retryAfter: number | undefined;
 
-  constructor(status: number, request: string, problem: object, requestId?: string, retryAfter?: number) {
-    const fields = problem as Record<string, unknown>;
-    const [code, title, detail, id] = ["code", "title", "detail", "request_id"].map((name) => textOf(fields[name]));
-    const listed = Array.isArray(fields["errors"]) ? fields["errors"].filter(isObject) : [];
+  constructor(status: number, request: string, found: Record<string, unknown>, requestId?: string, retryAfter?: number) {
+    const [code, title, detail, id] = ["code", "title", "detail", "request_id"].map((name) => textOf(found[name]));
+    const listed = Array.isArray(found["errors"]) ? found["errors"].filter(isObject) : [];
     const errors = listed.map((each) => ({ pointer: textOf(each["pointer"]), detail: textOf(each["detail"]) }));
     const rules = errors.map((error) => `${error.pointer}: ${error.detail}`).join("; ");
     const reason = (detail || title || "The request failed.") + (rules && ` (${rules})`);

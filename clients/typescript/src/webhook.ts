@@ -124,12 +124,8 @@ async function verify(
   const id = headerOf(headers, "webhook-id");
   const timestamp = headerOf(headers, "webhook-timestamp");
   const signatures = signaturesOf(headerOf(headers, "webhook-signature"));
-  if (!ID.test(id)) {
-    throw new SignatureInvalid("malformed", "webhook-id must have 1 to 256 visible ASCII characters, no dots.");
-  }
-  if (!TIMESTAMP.test(timestamp)) {
-    throw new SignatureInvalid("malformed", "webhook-timestamp must be a number of seconds.");
-  }
+  if (!ID.test(id)) throw malformed("webhook-id must have 1 to 256 visible ASCII characters, no dots.");
+  if (!TIMESTAMP.test(timestamp)) throw malformed("webhook-timestamp must be a number of seconds.");
   checkTime(Number(timestamp), options);
   const prefix = new TextEncoder().encode(`${id}.${timestamp}.`);
   const signed = new Uint8Array(prefix.length + body.length);
@@ -146,6 +142,10 @@ async function verify(
     }
   }
   throw mismatch(keys, signatures.map(([version]) => version));
+}
+
+function malformed(detail: string): SignatureInvalid {
+  return new SignatureInvalid("malformed", detail);
 }
 
 function checkTime(timestamp: number, { tolerance = 300, now = Date.now }: WebhookOptions): void {
@@ -190,21 +190,19 @@ function loweredOf(headers: WebhookHeaders): Map<string, string> {
 function headerOf(headers: ReadonlyMap<string, string>, name: string): string {
   const value = headers.get(name);
   if (!value) throw new SignatureInvalid("missing", `The header ${name} is missing.`);
-  if (/[^\0-\x7f]/.test(value)) throw new SignatureInvalid("malformed", `${name} must be ASCII text.`);
+  if (/[^\0-\x7f]/.test(value)) throw malformed(`${name} must be ASCII text.`);
   return value;
 }
 
 /** Return the version and the text of each signature. Throws SignatureInvalid. */
 function signaturesOf(text: string): [version: string, signature: string][] {
   if (text.length > MAX_SIGNATURE_CHARACTERS) {
-    const detail = `webhook-signature has over ${MAX_SIGNATURE_CHARACTERS} characters.`;
-    throw new SignatureInvalid("malformed", detail);
+    throw malformed(`webhook-signature has over ${MAX_SIGNATURE_CHARACTERS} characters.`);
   }
   const parts = text.split(" ");
   // Neither the version nor the signature may be empty.
   if (parts.length > MAX_SIGNATURES || !parts.every((part) => /^[^,]+,[^]/.test(part))) {
-    const detail = `webhook-signature must have 1 to ${MAX_SIGNATURES} parts such as v1,… with a space between.`;
-    throw new SignatureInvalid("malformed", detail);
+    throw malformed(`webhook-signature must have 1 to ${MAX_SIGNATURES} parts such as v1,… with a space between.`);
   }
   return parts.map((part) => [part.slice(0, part.indexOf(",")), part.slice(part.indexOf(",") + 1)]);
 }

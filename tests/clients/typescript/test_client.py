@@ -90,7 +90,9 @@ async def test_certificate_that_is_not_trusted_is_named_and_tried_once(node: Nod
         shown = await asyncio.to_thread(node.run, "--input-type=module", "-e", _PUBLISH, url)
 
     assert shown.startswith(f"ConnectionFailed: POST /queues/orders/messages: no response from {url}: ")
-    assert shown.endswith("certificate.\n")
+    # Newer versions of Node.js add advice.
+    assert re.search(r": (unable to verify the first certificate|self-signed certificate)", shown)
+    assert len(shown.splitlines()) == 1
     assert server.requests == []
 
 
