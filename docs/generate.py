@@ -38,7 +38,7 @@ trusted_proxies = ["10.0.0.0/8"]
 - The keys of the file are the names below, at the top level. An unknown key, and an unknown variable that starts with `{VARIABLE_PREFIX}`, is an
   error. Variables that Kubernetes sets for Services named `discue` (`DISCUE_SERVICE_HOST`, …) are ignored.
 - Separate the elements of a list with commas; in the file, a list of strings works too. An empty variable counts as unset.
-- A command that finds invalid settings lists all of them, each with its source, and exits with 2 (`discue check`: 1).
+- A command that finds invalid settings lists all of them, each with its source, and exits with 2.
 - `discue dev` has [defaults of its own](commands.md#discue-dev) for a developer's machine.
 """
 _TABLE_HEAD = "| setting | value | default | meaning | commands |\n| --- | --- | --- | --- | --- |\n"

@@ -89,7 +89,8 @@ def add(commands: Commands) -> None:
         "check",
         run,
         summary="check settings, database, encryption, port, clock, TLS files and disk for problems",
-        description="Changes nothing. Safe while servers run. The exit code is 1 if a problem is found.",
+        description="Changes nothing. Safe while servers run. The exit code is 1 if a problem is found, and 2 if "
+        "settings are invalid.",
     )
 
 

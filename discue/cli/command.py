@@ -127,8 +127,7 @@ def _run(parsed: argparse.Namespace) -> int:
     try:
         settings = load(flags_of(parsed), os.environ, Path.read_bytes, parsed.base or _found_base(parsed.command))
     except SettingsInvalid as error:
-        # For `discue check`, invalid settings are a finding, not wrong usage.
-        return _explain(error, FAILED if parsed.command == "check" else WRONG_USAGE)
+        return _explain(error, WRONG_USAGE)
     logs.configure(settings.log_format, settings.log_level, clock, sys.stderr)
     result = parsed.run(Invocation(parsed, settings, clock, Log()))
     code: int | None = asyncio.run(result) if inspect.iscoroutine(result) else result

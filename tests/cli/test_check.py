@@ -57,18 +57,18 @@ def test_every_problem_is_listed(tmp_path: Path) -> None:
     assert result.stdout.endswith("3 problems.\n")
 
 
-def test_invalid_settings_are_a_finding(tmp_path: Path) -> None:
+def test_invalid_settings_exit_with_2_as_in_other_commands(tmp_path: Path) -> None:
     result = run(tmp_path, "check", "--host=0.0.0.0", "--port=x")
 
-    assert result.returncode == 1
+    assert result.returncode == run(tmp_path, "serve", "--host=0.0.0.0", "--port=x").returncode == 2
     assert "--host" in result.stderr
     assert "--port" in result.stderr
 
 
-def test_unknown_variable_is_a_finding(tmp_path: Path) -> None:
+def test_unknown_variable_is_found(tmp_path: Path) -> None:
     result = run(tmp_path, "check", DISCUE_PROT="3001")
 
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "DISCUE_PROT: unknown setting; did you mean DISCUE_PORT?" in result.stderr
 
 
