@@ -36,13 +36,17 @@ class ShownDelivery(NamedTuple):
 
 
 def line_of(delivery: ShownDelivery, names: str, *, columns: int = _COLUMNS, is_coloured: bool = False) -> str:
-    """Return the line of a delivery. It fits the terminal, and contains no control characters but colours."""
+    """Return the line of a delivery, without control characters but colours.
+
+    Data is cut off where it would not fit the terminal. The reason of a failure and the id of its message are whole:
+    they are what to go on with.
+    """
     time = f"{datetime.fromtimestamp(delivery.at / 1_000, UTC).astimezone():%H:%M:%S}"
     result = printable(f"{delivery.result} {'✓' if delivery.is_good else '✗'}")
     start = printable(f"{names}, ")
     room = max(columns, _FEWEST_COLUMNS) - len(time) - 1 - len(start) - len(result) - 2
-    rest = printable(delivery.rest[: columns + 1])
-    if len(rest) > room:
+    rest = printable(delivery.rest[: columns + 1] if delivery.is_received else delivery.rest)
+    if delivery.is_received and len(rest) > room:
         rest = rest[: max(room - 1, 0)] + "…"
     if is_coloured:
         time, result = f"{DIM}{time}{PLAIN}", f"{GREEN if delivery.is_good else RED}{result}{PLAIN}"

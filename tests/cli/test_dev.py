@@ -238,7 +238,7 @@ def test_inbox_keeps_100_requests_and_rejects_other_methods(tmp_path: Path) -> N
 
 def delivered(rest: str, *, is_good: bool = True) -> ShownDelivery:
     result = "signature verified" if is_good else "attempt 1 failed"
-    return ShownDelivery(1_750_000_000_000, "q", "l", result, is_good, rest)
+    return ShownDelivery(1_750_000_000_000, "q", "l", result, is_good, rest, is_received=is_good)
 
 
 def test_line_of_a_delivery_fits_the_terminal() -> None:
@@ -246,6 +246,11 @@ def test_line_of_a_delivery_fits_the_terminal() -> None:
         line = line_of(delivered("word " * 1_000), "demo → inbox", columns=columns)
         assert (len(line), line[-1]) == (columns, "…")
     assert len(line_of(delivered("x"), "q" * 64 + " → " + "l" * 64)) < 170
+
+
+def test_line_of_a_failure_has_the_whole_reason_and_message_id() -> None:
+    rest = "The listener responded with 503 Service Unavailable. 0VcAS2Ti00kN6nyTP9iQN"
+    assert line_of(delivered(rest, is_good=False), "orders → audit").endswith(f"attempt 1 failed ✗  {rest}")
 
 
 def test_line_of_a_delivery_escapes_control_characters() -> None:
@@ -289,5 +294,7 @@ def test_attempts_of_any_listener_are_shown(tmp_path: Path) -> None:
             assert request("PUT", f"{url}/queues/orders/listeners/{alias}", key, fields).status_code == 200
         message = request("POST", f"{url}/queues/orders/messages", key, {"data": 1}).json()["message"]["id"]
         server.out.wait_for(rf"orders → billing, 200 in \d+ ms ✓  {message}\n")
-        server.out.wait_for(r"orders → audit, attempt 1 failed ✗  The listener responded with 503")
+        server.out.wait_for(
+            rf"orders → audit, attempt 1 failed ✗  The listener responded with 503 Service Unavailable. {message}\n"
+        )
         assert server.log.text == ""
