@@ -81,6 +81,10 @@ def _check_names(document: Any, known: Mapping[str, Any], name: str) -> None:
 
 def _entries(content: Any, path: tuple[str, ...], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     place = ".".join(path)
+    if isinstance(content, list):
+        raise CommandFailed(
+            f"{name}: {place} is a list. Its entries must have their alias as key:\n\n{_form(content, path)}"
+        )
     if not isinstance(content, dict | None):
         raise CommandFailed(f"{name}: {place} must have an entry for each alias.")
     for alias, fields in (content or {}).items():
@@ -89,6 +93,19 @@ def _entries(content: Any, path: tuple[str, ...], name: str) -> Iterator[tuple[s
         if not isinstance(fields, dict | None):
             raise CommandFailed(f"{name}: {place}.{alias} must have fields, or nothing.")
         yield alias, fields or {}
+
+
+def _form(content: list[Any], path: tuple[str, ...]) -> str:
+    """Return how the first entry of a list is to be written, without values: they may be secrets."""
+    first = content[0] if content else None
+    fields = dict(first) if isinstance(first, dict) else {}
+    alias = next((fields.pop(each) for each in ("alias", "name") if each in fields), first)
+    if not isinstance(alias, str):
+        alias = f"ALIAS_OF_THE_{SINGULAR[path[-1]].upper()}"
+    steps = [*path, alias]
+    lines = [f"{'  ' * depth}{step}:" for depth, step in enumerate(steps, 1)]
+    lines += [f"{'  ' * (len(steps) + 1)}{field}: …" for field in fields]
+    return "\n".join(lines)
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]

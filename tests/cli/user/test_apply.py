@@ -166,7 +166,19 @@ def test_refused_change_says_how_many_are_made(shop: Service) -> None:
         ("queues: {a: {}, a: {}}", "a occurs twice"),
         ("queus: {}", "unknown entry queus; did you mean queues?"),
         ("", "must have one of: queues, topics."),
-        ("queues: [a]", "queues must have an entry for each alias"),
+        ("queues: a", "queues must have an entry for each alias"),
+        (
+            "queues: []",
+            "queues is a list. Its entries must have their alias as key:\n\n  queues:\n    ALIAS_OF_THE_QUEUE:\n",
+        ),
+        ("queues: [orders]", "  queues:\n    orders:\n"),
+        (
+            "queues: {shop: {listeners: [{name: app, notify_url: 'https://user:password@a.example'}]}}",
+            (
+                "discue.yaml: queues.shop.listeners is a list. Its entries must have their alias as key:\n\n"
+                "  queues:\n    shop:\n      listeners:\n        app:\n          notify_url: …\n"
+            ),
+        ),
         ("queues: {no: {}}", "has the alias False. Write it in quotation marks."),
         ("queues: {a: 5}", "queues.a must have fields, or nothing"),
         ("!!python/object/apply:os.system [ls]", "is not YAML"),
