@@ -79,6 +79,7 @@ clients: $(DEV) $(COMPILER) | $(GENERATORS)
 		-r requirements/generators.txt
 	$(BIN)/python -m tools.generated_clients $(GENERATORS)/bin
 	npm exec --yes --silent --package=$(PYRIGHT) -- pyright --pythonpath $(BIN)/python --project clients/python
+	npm exec --yes --silent --package=$(PYRIGHT) -- pyright --pythonpath $(BIN)/python tests/clients/python/typed
 	$(BIN)/python -m tools.typescript_client
 	cd clients/typescript && npm run --silent types
 	$(PYTEST) tests/clients/typescript

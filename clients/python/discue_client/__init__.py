@@ -32,17 +32,21 @@ from discue_client.version import VERSION
 
 if TYPE_CHECKING:
     from discue_client._async.client import AsyncDiscue
+    from discue_client._async.consumer import AsyncDelivery
     from discue_client._sync.client import Discue
+    from discue_client._sync.consumer import Delivery
     from discue_client.webhook import DataInvalid, Event, Reason, SignatureInvalid, Webhook
 
 __all__ = [
     "APIError",
+    "AsyncDelivery",
     "AsyncDiscue",
     "BadRequest",
     "ConfigurationError",
     "Conflict",
     "ConnectionFailed",
     "DataInvalid",
+    "Delivery",
     "Discue",
     "DiscueError",
     "DoNotRetry",
@@ -75,7 +79,9 @@ __version__ = VERSION
 
 _ON_DEMAND = {
     "AsyncDiscue": "discue_client._async.client",
+    "AsyncDelivery": "discue_client._async.consumer",
     "Discue": "discue_client._sync.client",
+    "Delivery": "discue_client._sync.consumer",
     **dict.fromkeys(("DataInvalid", "Event", "Reason", "SignatureInvalid", "Webhook"), "discue_client.webhook"),
 }
 """Modules that are imported when somebody asks for the name: most programs use one half."""

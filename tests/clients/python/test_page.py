@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from discue_client import AsyncDiscue, Discue
+from discue_client import AsyncDelivery, AsyncDiscue, Discue
 from tests.clients.python.test_consumer import Order
 from tests.support.served_api import Cast
 from tools.python_client import PACKAGE
@@ -69,7 +69,9 @@ async def test_consume_example_creates_the_listener_and_handles_messages(async_c
     await async_client.publish("orders", Order(17))
     charged: asyncio.Queue[Order] = asyncio.Queue()
 
-    running = asyncio.create_task(run(CONSUME, AsyncDiscue=AsyncDiscue, Order=Order, charge=charged.put))
+    running = asyncio.create_task(
+        run(CONSUME, AsyncDiscue=AsyncDiscue, AsyncDelivery=AsyncDelivery, Order=Order, charge=charged.put)
+    )
     order = await charged.get()
     running.cancel()
     await asyncio.wait([running])
