@@ -28,7 +28,8 @@ From [login](#discue-login) on, commands use a service over HTTP, with an API ke
 4. the server of `discue dev` that was started in the same directory.
 
 Profiles are in `~/.config/discue` (or `$XDG_CONFIG_HOME/discue`), in a file that only you can read. A stored key is never sent to
-another URL. With `--json`, a command prints what the API returns. `NO_COLOR` turns colours off; only terminals get them.
+another URL. While the service does not respond, commands try for up to 10 seconds, and say so after one.
+With `--json`, a command prints what the API returns. `NO_COLOR` turns colours off; only terminals get them.
 
 The commands before that are for operators and work on the database of an installation, so `discue keys` and `discue organizations`
 need no API key: they are how the first one is made. Over HTTP, `discue api GET /api_keys` does the same. They take some of the

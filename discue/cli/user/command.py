@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from discue.cli.exit_codes import FAILED, FINE, NO_RESPONSE, NOT_ALLOWED, WRONG_USAGE, guarded, say_error
@@ -67,18 +68,27 @@ def _sentence(summary: str) -> str:
     return f"{summary[:1].upper()}{summary[1:]}."
 
 
-def connect(arguments: argparse.Namespace, **options: Any) -> Discue:
-    """Return a client of the service that the arguments, the environment or a profile name."""
+@contextmanager
+def connect(arguments: argparse.Namespace, **options: Any) -> Iterator[Discue]:
+    """Connect to the service that the arguments, the environment or a profile name.
+
+    While it does not respond, a line on the error output says so, unless the output is for programs.
+    """
     # Commands that need no service do not wait for the client.
     from discue.cli.user.profiles import target_of  # noqa: PLC0415
+    from discue.cli.user.waiting import waiting_is_shown  # noqa: PLC0415
     from discue_client import Discue  # noqa: PLC0415
 
     target = target_of(arguments.profile)
-    return Discue(target.url, target.api_key, **{"deadline": _DEADLINE_SECONDS, **options})
+    given = {"deadline": _DEADLINE_SECONDS, **options}
+    is_for_programs = getattr(arguments, "json", False)
+    shown = nullcontext() if is_for_programs else waiting_is_shown(given["deadline"])
+    with Discue(target.url, target.api_key, **given) as client, shown:
+        yield client
 
 
 def connect_async(arguments: argparse.Namespace, **options: Any) -> AsyncDiscue:
-    """Like `connect`, for an event loop."""
+    """Return a client for an event loop, of the same service as `connect`."""
     from discue.cli.user.profiles import target_of  # noqa: PLC0415 - as above
     from discue_client import AsyncDiscue  # noqa: PLC0415 - as above
 
