@@ -38,7 +38,8 @@ run: $(RUNTIME)
 	$(BIN)/discue dev $(ARGS)
 
 test: $(DEV)
-	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore tests/fuzz --ignore tests/security --ignore tests/clients/typescript $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore tests/fuzz --ignore tests/security --ignore tests/clients/typescript \
+		--ignore tests/examples/test_readmes.py $(ARGS)
 
 security: $(DEV)
 	$(PYTEST) tests/security -n $(JOBS) --dist loadgroup $(ARGS)
@@ -86,6 +87,7 @@ clients: $(DEV) $(COMPILER) | $(GENERATORS)
 	for version in $(NODES); do \
 		npm exec --yes --silent --package=node@$$version -- $(PYTEST) tests/clients/typescript || exit 1; \
 	done
+	$(PYTEST) tests/examples/test_readmes.py -n $(JOBS)
 
 docs: $(DEV)
 	$(BIN)/python -m docs.generate

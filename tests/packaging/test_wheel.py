@@ -57,7 +57,7 @@ class Terminals:
             "PIP_NO_INDEX": "1",
             "DISCUE_PORT": "0",
             # Plugins of this environment, which take seconds to import.
-            "PYTEST_ADDOPTS": "-p no:schemathesis -p no:hypothesispytest -p no:xdist",
+            "PYTEST_ADDOPTS": "-p no:schemathesis -p no:hypothesispytest -p no:xdist -p no:django",
         }
         self._port = ""
         self._opened: list[tuple[subprocess.Popen[str], Output]] = []

@@ -17,7 +17,7 @@ from tools.language.words import EXCEPTIONS
 ROOT: Final = Path(__file__).parents[2]
 
 _PROGRAM: Final = "discue"
-_CODE: Final = (_PROGRAM, "docs", "tests", "tools", "benchmarks", "clients")
+_CODE: Final = (_PROGRAM, "docs", "tests", "tools", "benchmarks", "clients", "examples")
 _PAGES: Final = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 _SKIPPED: Final = (
     *("tools/", "benchmarks/", "tests/language/"),
@@ -122,7 +122,11 @@ def _python() -> dict[str, str]:
 @cache
 def pages() -> dict[str, str]:
     """Return the pages of documentation by path."""
-    paths = [*(ROOT / page for page in _PAGES), *sorted((ROOT / "docs").rglob("*.md"))]
+    folders = ("docs", "examples")
+    paths = [
+        *(ROOT / page for page in _PAGES),
+        *(path for top in folders for path in sorted((ROOT / top).rglob("*.md"))),
+    ]
     return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 

@@ -147,11 +147,12 @@ class Library:
         return file if file == _OPENAPI else _path_of(file)
 
     def _linked_in(self, source: str, path: str) -> tuple[ContentsEntry, ...]:
-        """Return the pages that a text in the file of the page at `path` links to, each once."""
+        """Return the served pages that a text in the file of the page at `path` links to, each once."""
         found: dict[str, ContentsEntry] = {}
         for title, link in _LINK.findall(source):
             to = self._target(link, path)
-            found.setdefault(to, ContentsEntry(to, title))
+            if to in self.files:
+                found.setdefault(to, ContentsEntry(to, title))
             if to == _REFERENCE and path == ROOT:
                 found[OPERATIONS] = ContentsEntry(OPERATIONS, "All operations")
         return tuple(found.values())
