@@ -12,6 +12,7 @@ import msgspec
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.lane.context import Tuning
 from discue.dispatch.lane.lane import Lane
+from discue.dispatch.lane.limits import STARTS_PER_TURN
 from discue.domain.attempts import FailureKind, Outcome, Timings, Trace
 from discue.domain.egress import Target
 from discue.domain.ids import SLOTS, PublicIds, RowIds
@@ -314,9 +315,18 @@ class Stage:
         """Return when nothing runs that would go on without the test."""
         while True:
             tasks = self.commits.union(*(worker.dispatcher.tasks.running for worker in self.workers))
-            if not tasks:
+            if tasks:
+                await asyncio.wait(tasks)
+            elif self._has_turns_to_come:
+                await asyncio.sleep(0)
+            else:
                 return
-            await asyncio.wait(tasks)
+
+    @property
+    def _has_turns_to_come(self) -> bool:
+        dispatchers = [worker.dispatcher for worker in self.workers]
+        limiters = [limiter for each in dispatchers for limiter in (each.limiter, each.prober._limiter)]
+        return any(limiter._starts_left < STARTS_PER_TURN for limiter in limiters)
 
     async def advance(self, milliseconds: int) -> None:
         self.clock.advance(milliseconds)

@@ -1,5 +1,6 @@
 """Limits of lanes: slots for requests in flight, rates, fair share, and protection for listeners that fail."""
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 # lanes are queued.
 _TRIED_PER_RELEASE: Final = 4
 
+STARTS_PER_TURN: Final = 8
+"""How many requests start before everything else on the event loop has its turn.
+
+A publish takes 6 turns on SQLite and about 15 on PostgreSQL, and a failed attempt half a millisecond. With 4, each
+delivery takes a tenth more of the processor; above 8, nothing is gained.
+"""
+
 
 class Slots:
     """The slots of one lane, or of one probed URL, for requests in flight."""
@@ -41,26 +49,44 @@ class Slots:
 
 
 class ConcurrencyLimiter:
-    """A worker's cap on requests in flight, shared fairly between organizations and their listeners."""
+    """A worker's cap on requests in flight, shared fairly between organizations and their listeners.
 
-    def __init__(self, cap: int) -> None:
+    It also bounds how many requests start at a stretch. A request that fails at once takes little time on the network
+    and all of it on the event loop: hundreds of listeners that refuse connections would leave none to publishers.
+    """
+
+    def __init__(self, cap: int, call_soon: Callable[[Callable[[], None]], object] | None = None) -> None:
+        """`call_soon` calls a function in the next turn of the event loop. The tests have their own."""
         self._cap = cap
+        self._call_soon = call_soon or _call_soon
         self.in_flight = 0
+        self._starts_left = STARTS_PER_TURN
+        """How many requests may start in this turn of the event loop."""
         self._by_organization: dict[int, int] = {}
         self._waiting: dict[int, deque[Slots]] = {}
 
+    def may_start_now(self, slots: Slots) -> bool:
+        """Whether a request may start in this turn of the event loop. If not, `pump` is called in a later one."""
+        if self._starts_left:
+            return True
+        self._queue(slots)
+        return False
+
     def acquire(self, slots: Slots) -> bool:
-        """Take a slot. False if there is none; then the slots are queued, and `pump` is called later."""
+        """Take a slot. False if there is none now; then the slots are queued, and `pump` is called later."""
         organization = slots.organization
         taken = self._by_organization.get(organization, 0)
-        if may_send(self._cap, self.in_flight, taken, slots.in_flight, lane_limit=slots.adaptive.allowed):
+        limit = slots.adaptive.allowed
+        if self._starts_left and may_send(self._cap, self.in_flight, taken, slots.in_flight, lane_limit=limit):
+            if self._starts_left == STARTS_PER_TURN:
+                self._call_soon(self._begin_turn)
+            self._starts_left -= 1
             self.in_flight += 1
             slots.in_flight += 1
             self._by_organization[organization] = taken + 1
             return True
-        if slots.in_flight < slots.adaptive.allowed and not slots.is_queued:
-            slots.is_queued = True
-            self._waiting.setdefault(organization, deque()).append(slots)
+        if slots.in_flight < limit:
+            self._queue(slots)
         return False
 
     def release(self, slots: Slots) -> None:
@@ -75,8 +101,16 @@ class ConcurrencyLimiter:
 
     def pump_waiting(self) -> None:
         """Pump a few of the queued slots: the organizations in turn, and their slots in turn."""
+        self._pump(_TRIED_PER_RELEASE)
+
+    def _begin_turn(self) -> None:
+        self._starts_left = STARTS_PER_TURN
+        # Slots that stay queued are pumped when a request ends, or in the turn after those that have started here.
+        self._pump(STARTS_PER_TURN)
+
+    def _pump(self, most: int) -> None:
         tried = 0
-        while self._waiting and tried < _TRIED_PER_RELEASE:
+        while self._waiting and self._starts_left and tried < most:
             organization = next(iter(self._waiting))
             queued = self._waiting.pop(organization)
             slots = queued.popleft()
@@ -87,6 +121,15 @@ class ConcurrencyLimiter:
             slots.pump()
             # Slots that had nothing to send any more have used nobody's turn.
             tried += slots.is_queued or self.in_flight != before
+
+    def _queue(self, slots: Slots) -> None:
+        if not slots.is_queued:
+            slots.is_queued = True
+            self._waiting.setdefault(slots.organization, deque()).append(slots)
+
+
+def _call_soon(function: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(function)
 
 
 class Limits(Slots):
@@ -148,7 +191,9 @@ class Limits(Slots):
 
     def may_start(self, now: int) -> bool:
         """Whether slots, rates and fair share let a request start. If not, the lane is called when they do."""
-        if not self.has_free_slot or (self._own_rate and not self._wait_for(self._own_rate, now)):
+        if not self.has_free_slot or not self._context.limiter.may_start_now(self):
+            return False
+        if self._own_rate and not self._wait_for(self._own_rate, now):
             return False
         if self.fair_share is not None:
             return self.fair_share.may_start(self._lane)

@@ -4,14 +4,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.dispatch.lane.limits import ConcurrencyLimiter, Slots
+from discue.dispatch.lane.limits import STARTS_PER_TURN, ConcurrencyLimiter, Slots
 from discue.domain.concurrency import AdaptiveLimit
+
+
+class Limiter(ConcurrencyLimiter):
+    """A limiter on an event loop whose turns the test begins."""
+
+    def __init__(self, cap: int) -> None:
+        self._next: list[Callable[[], None]] = []
+        super().__init__(cap, self._in_next_turn)
+
+    def _in_next_turn(self, function: Callable[[], None]) -> None:
+        self._next.append(function)
+
+    def begin_turn(self) -> bool:
+        """Begin the next turn. False if there is nothing to do in it."""
+        functions, self._next = self._next, []
+        for function in functions:
+            function()
+        return bool(functions)
+
+    def end_turns(self) -> None:
+        while self.begin_turn():
+            pass
 
 
 class Lane:
     """A lane that sends as many requests as it may."""
 
-    def __init__(self, limiter: ConcurrencyLimiter, organization: int, waiting: int, max_in_flight: int = 50) -> None:
+    def __init__(self, limiter: Limiter, organization: int, waiting: int, max_in_flight: int = 50) -> None:
         self.limiter = limiter
         self.slots = Slots(organization, AdaptiveLimit(max_in_flight), self.pump)
         self.waiting = waiting
@@ -20,7 +42,7 @@ class Lane:
 
     def pump(self) -> None:
         self.calls += 1
-        while self.waiting and self.limiter.acquire(self.slots):
+        while self.waiting and self.limiter.may_start_now(self.slots) and self.limiter.acquire(self.slots):
             self.waiting -= 1
             self.sent += 1
 
@@ -28,18 +50,20 @@ class Lane:
         self.limiter.release(self.slots)
         self.limiter.pump_waiting()
         self.pump()
+        self.limiter.end_turns()
 
 
-def pumped(limiter: ConcurrencyLimiter, organizations: list[int], waiting: int, max_in_flight: int = 50) -> list[Lane]:
+def pumped(limiter: Limiter, organizations: list[int], waiting: int, max_in_flight: int = 50) -> list[Lane]:
     lanes = [Lane(limiter, organization, waiting, max_in_flight) for organization in organizations]
     for lane in lanes:
         lane.pump()
+        limiter.end_turns()
     return lanes
 
 
 def test_an_organization_with_many_lanes_does_not_keep_the_others_waiting() -> None:
     """The lanes of an organization take turns together: one of the others comes after each of them at the latest."""
-    limiter = ConcurrencyLimiter(30)
+    limiter = Limiter(30)
     many = pumped(limiter, [1] * 40, 1_000, 3)
     few = pumped(limiter, [2, 3], 1_000, 3)
     for turn in range(200):
@@ -51,7 +75,7 @@ def test_an_organization_with_many_lanes_does_not_keep_the_others_waiting() -> N
 
 
 def test_lanes_of_one_organization_take_turns() -> None:
-    limiter = ConcurrencyLimiter(8)
+    limiter = Limiter(8)
     lanes = pumped(limiter, [1] * 20, 100, 2)
     for _ in range(100):
         next(lane for lane in lanes if lane.slots.in_flight).end()
@@ -60,7 +84,7 @@ def test_lanes_of_one_organization_take_turns() -> None:
 
 def test_lane_that_needs_no_slot_passes_its_turn_on() -> None:
     """Closed or disabled since: they were many, and the last request has just ended."""
-    limiter = ConcurrencyLimiter(2)
+    limiter = Limiter(2)
     [running] = pumped(limiter, [1], 1)
     gone = pumped(limiter, [1] * 10, 1)
     waiting = pumped(limiter, [1], 1)[0]
@@ -72,9 +96,49 @@ def test_lane_that_needs_no_slot_passes_its_turn_on() -> None:
 
 
 def test_lane_at_its_own_limit_is_not_queued() -> None:
-    limiter = ConcurrencyLimiter(100)
+    limiter = Limiter(100)
     [lane] = pumped(limiter, [1], 10, 2)
     assert (lane.slots.in_flight, lane.slots.is_queued) == (2, False)
+
+
+def test_few_requests_start_in_one_turn_of_the_event_loop() -> None:
+    limiter = Limiter(100)
+    lane = Lane(limiter, 1, 30)
+    lane.pump()
+    started = [lane.sent]
+    while limiter.begin_turn():
+        started.append(lane.sent)
+    assert started == [8, 16, 24, 30, 30]
+    assert STARTS_PER_TURN == 8
+
+
+def test_organizations_share_a_turn() -> None:
+    """An organization with hundreds of listeners that fail at once leaves the next start to another one."""
+    limiter = Limiter(1_000)
+    many = [Lane(limiter, 1, 10) for _ in range(100)]
+    for lane in many:
+        lane.pump()
+    other = Lane(limiter, 2, 1)
+    other.pump()
+    assert other.sent == 0
+    limiter.begin_turn()
+    assert other.sent == 1
+    assert sum(lane.sent for lane in many) > STARTS_PER_TURN
+
+
+def test_outcomes_start_no_more_than_a_turn_allows() -> None:
+    limiter = Limiter(1_000)
+    lanes = [Lane(limiter, 1, 10, 1) for _ in range(50)]
+    for lane in lanes:
+        lane.pump()
+    limiter.end_turns()
+    for lane in lanes:
+        limiter.release(lane.slots)
+        limiter.pump_waiting()
+        lane.pump()
+    assert sum(lane.sent for lane in lanes) == 50 + STARTS_PER_TURN
+    limiter.end_turns()
+    assert sum(lane.sent for lane in lanes) == 100
 
 
 @pytest.mark.parametrize("pick", [min, max])
@@ -87,7 +151,7 @@ def test_lane_at_its_own_limit_is_not_queued() -> None:
 def test_no_cap_is_ever_exceeded_and_everybody_is_served(
     pick: Callable[[list[int]], int], cap: int, limit: int, organizations: list[int], waiting: int
 ) -> None:
-    limiter = ConcurrencyLimiter(cap)
+    limiter = Limiter(cap)
     lanes = pumped(limiter, organizations, waiting, limit)
     total = len(lanes) * waiting
     for _ in range(total):

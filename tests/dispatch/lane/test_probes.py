@@ -222,6 +222,7 @@ async def test_probes_in_flight_are_bounded(stage: Stage) -> None:
     assert other.liveness_url in stage.scout.asked
     while stage.scout.in_flight:
         stage.scout.in_flight[0].end()
+        await stage.quiet()
     assert set(stage.scout.asked) >= {each.liveness_url for each in made}
 
 
@@ -309,6 +310,7 @@ async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
     for _ in range(10 * 60):
         stage.clock.advance(1_000)
         stage.dispatcher.timers.wake_due()
+        await stage.quiet()
         for each in tuple(stage.scout.in_flight):
             each.end()
     await stage.quiet()

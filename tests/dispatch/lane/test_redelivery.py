@@ -8,7 +8,7 @@ from discue.dispatch.lane.context import Tuning
 from discue.domain.model import DeliveryOptions, Listener, MissedSelection, Queue, Redelivery
 from discue.store import redeliveries
 from discue.store.redeliveries import STEP_ROWS
-from tests.dispatch.stage import DAY_MS, Stage, badly, well
+from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 from tests.support.everywhere import seeds
 
 
@@ -213,8 +213,8 @@ async def test_live_messages_go_on_during_a_redelivery(stage: Stage) -> None:
     await redeliver(stage, listener)
     new = await stage.publish(queue, 30)
     await stage.end(stage.courier.in_flight[::], well())
-    under_way = stage.courier.ids()
-    assert set(new) & {*under_way, *(sent.message_id for sent in stage.courier.sent)} == set(new)
+    # Half of the slots are theirs.
+    assert len(set(new) & set(stage.courier.ids())) >= LIMITS.listener_max_in_flight // 2
     await _deliver_all(stage)
 
 
