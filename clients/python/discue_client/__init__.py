@@ -5,75 +5,43 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from discue_client.errors import (
-    APIError,
-    BadRequest,
-    ConfigurationError,
-    Conflict,
-    ConnectionFailed,
-    DiscueError,
-    FieldError,
-    Forbidden,
-    Gone,
-    NotFound,
-    PreconditionFailed,
-    QuotaExceeded,
-    RateLimited,
-    ServerError,
-    TimedOut,
-    TooLarge,
-    Unauthorized,
-    Unavailable,
-    UnexpectedResponse,
-    ValidationFailed,
-)
-from discue_client.responses import DoNotRetry, Duplicate, Reject, Retry, Unsubscribe
+from discue_client.errors import APIError as APIError
+from discue_client.errors import BadRequest as BadRequest
+from discue_client.errors import ConfigurationError as ConfigurationError
+from discue_client.errors import Conflict as Conflict
+from discue_client.errors import ConnectionFailed as ConnectionFailed
+from discue_client.errors import DiscueError as DiscueError
+from discue_client.errors import FieldError as FieldError
+from discue_client.errors import Forbidden as Forbidden
+from discue_client.errors import Gone as Gone
+from discue_client.errors import NotFound as NotFound
+from discue_client.errors import PreconditionFailed as PreconditionFailed
+from discue_client.errors import QuotaExceeded as QuotaExceeded
+from discue_client.errors import RateLimited as RateLimited
+from discue_client.errors import ServerError as ServerError
+from discue_client.errors import TimedOut as TimedOut
+from discue_client.errors import TooLarge as TooLarge
+from discue_client.errors import Unauthorized as Unauthorized
+from discue_client.errors import Unavailable as Unavailable
+from discue_client.errors import UnexpectedResponse as UnexpectedResponse
+from discue_client.errors import ValidationFailed as ValidationFailed
+from discue_client.responses import DoNotRetry as DoNotRetry
+from discue_client.responses import Duplicate as Duplicate
+from discue_client.responses import Reject as Reject
+from discue_client.responses import Retry as Retry
+from discue_client.responses import Unsubscribe as Unsubscribe
 from discue_client.version import VERSION
 
 if TYPE_CHECKING:
-    from discue_client._async.client import AsyncDiscue
-    from discue_client._async.consumer import AsyncDelivery
-    from discue_client._sync.client import Discue
-    from discue_client._sync.consumer import Delivery
-    from discue_client.webhook import DataInvalid, Event, Reason, SignatureInvalid, Webhook
-
-__all__ = [
-    "APIError",
-    "AsyncDelivery",
-    "AsyncDiscue",
-    "BadRequest",
-    "ConfigurationError",
-    "Conflict",
-    "ConnectionFailed",
-    "DataInvalid",
-    "Delivery",
-    "Discue",
-    "DiscueError",
-    "DoNotRetry",
-    "Duplicate",
-    "Event",
-    "FieldError",
-    "Forbidden",
-    "Gone",
-    "NotFound",
-    "PreconditionFailed",
-    "QuotaExceeded",
-    "RateLimited",
-    "Reason",
-    "Reject",
-    "Retry",
-    "ServerError",
-    "SignatureInvalid",
-    "TimedOut",
-    "TooLarge",
-    "Unauthorized",
-    "Unavailable",
-    "UnexpectedResponse",
-    "Unsubscribe",
-    "ValidationFailed",
-    "Webhook",
-    "__version__",
-]
+    from discue_client._async.client import AsyncDiscue as AsyncDiscue
+    from discue_client._async.consumer import AsyncDelivery as AsyncDelivery
+    from discue_client._sync.client import Discue as Discue
+    from discue_client._sync.consumer import Delivery as Delivery
+    from discue_client.webhook import DataInvalid as DataInvalid
+    from discue_client.webhook import Event as Event
+    from discue_client.webhook import Reason as Reason
+    from discue_client.webhook import SignatureInvalid as SignatureInvalid
+    from discue_client.webhook import Webhook as Webhook
 
 __version__ = VERSION
 
@@ -95,4 +63,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted({*globals(), *_ON_DEMAND})

@@ -59,12 +59,11 @@ class Configuration:
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        valid = bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0
+        more = parts.query or parts.fragment or parts.username or parts.password
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not more
     except ValueError:
-        valid = False
-    else:
-        valid = valid and not (parts.query or parts.fragment or parts.username or parts.password)
-    if not valid:
+        is_valid = False
+    if not is_valid:
         # It may contain a password.
         raise ConfigurationError("The URL of the service must look like https://discue.example.com:3000.")
     return url
@@ -108,15 +107,13 @@ def is_retried(status: int, code: str | None) -> bool:
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait that a response asks for: from `Retry-After` in either form, or `Retry-After-Ms`."""
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        text = headers.get(name, "")
-        try:
-            seconds = float(text) * unit
-        except ValueError:
-            continue
-        if math.isfinite(seconds):
-            return max(seconds, 0.0)
+    """Return the seconds to wait that a response asks for: from `Retry-After` in either form."""
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
+        seconds = math.nan
+    if math.isfinite(seconds):
+        return max(seconds, 0.0)
     date, now = (_time_of(headers.get(name, "")) for name in ("retry-after", "date"))
     # By the service's own clock, if it says what that is.
     return None if date is None else max(date - (time.time() if now is None else now), 0.0)

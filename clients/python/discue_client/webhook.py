@@ -192,12 +192,10 @@ class Webhook:
 
     def _check_time(self, timestamp: int) -> None:
         age = self._now() - timestamp
-        if age > self._tolerance:
-            detail = f"The request was signed {age:.0f} s ago, more than {self._tolerance:.0f} s. Check the clock."
-            raise SignatureInvalid(Reason.EXPIRED, detail)
-        if age < -self._tolerance:
-            detail = f"The request was signed {-age:.0f} s in the future, more than {self._tolerance:.0f} s. "
-            raise SignatureInvalid(Reason.EARLY, f"{detail}Check the clock.")
+        if abs(age) > self._tolerance:
+            reason, when = (Reason.EXPIRED, "ago") if age > 0 else (Reason.EARLY, "in the future")
+            detail = f"The request was signed {abs(age):.0f} s {when}, more than {self._tolerance:.0f} s."
+            raise SignatureInvalid(reason, f"{detail} Check the clock.")
 
     def _check_signatures(self, signatures: list[tuple[str, str]], signed: bytes) -> None:
         expected = [b64encode(hmac.digest(key, signed, "sha256")) for key in self._hmac_keys]
@@ -275,9 +273,8 @@ def _secret_of(text: str) -> bytes:
 
 
 def _verifier_of(text: str) -> Callable[[bytes, bytes], bool]:
-    key = _decoded(text.removeprefix(_PUBLIC_KEY), "A public key must be whpk_ and base64.")
     try:
-        return verifier(key)
+        return verifier(_decoded(text.removeprefix(_PUBLIC_KEY), "A public key must be whpk_ and base64."))
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 

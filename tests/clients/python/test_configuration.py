@@ -92,7 +92,6 @@ def test_key_that_no_header_can_carry_is_refused_without_being_shown(key: str) -
         ({}, None),
         ({"retry-after": "7"}, 7),
         ({"retry-after": "1.5"}, 1.5),
-        ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
         ({"retry-after": "Fri, 27 Nov 2026 07:00:30 GMT", "date": DATE}, 30),
         ({"retry-after": "Fri, 27 Nov 2026 06:00:00 GMT", "date": DATE}, 0),
         ({"retry-after": "-3"}, 0),

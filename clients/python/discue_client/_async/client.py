@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from discue_client._async.consumer import AsyncConsumer
@@ -53,16 +52,9 @@ class AsyncDiscue(AsyncResources):
         self, *, timeout: float | None = None, deadline: float | None = None, attempts: int | None = None
     ) -> AsyncDiscue:
         """Return a client with other options on the same connections. Closing either closes both."""
-        old = self._policy
+        policy = self._policy
         changed: AsyncDiscue = copy(self)
-        changed._set(
-            replace(
-                old,
-                timeout=timeout or old.timeout,
-                deadline=deadline or old.deadline,
-                attempts=attempts or old.attempts,
-            )
-        )
+        changed._set(RetryPolicy(timeout or policy.timeout, deadline or policy.deadline, attempts or policy.attempts))
         return changed
 
     def __repr__(self) -> str:

@@ -11,24 +11,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from discue_client import models
-from discue_client._async.waiting import Condition, Lock, cancel_request, finish, soon, start, wait
-from discue_client.configuration import RetryPolicy
-from discue_client.errors import (
-    APIError,
-    BadRequest,
-    Conflict,
-    DiscueError,
-    Forbidden,
-    NotFound,
-    Unauthorized,
-    ValidationFailed,
-)
+from discue_client._async.waiting import Condition, Lock, cancel_request, finish, soon, start, wait_until
+from discue_client.configuration import RetryPolicy, is_retried
+from discue_client.errors import APIError, DiscueError, Forbidden
 from discue_client.responses import Reject, Retry
 from discue_client.webhook_data import data_of
 from discue_client.wire import path_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
@@ -40,8 +31,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger("discue_client")
 
-_FATAL = (BadRequest, Conflict, Forbidden, NotFound, Unauthorized, ValidationFailed)
-"""Errors that stay until somebody changes something."""
 _LOST = frozenset({"expired", "settled"})
 """States of receipts that mean that the message is not this consumer's any more."""
 _DEFAULT_LEASE = 30
@@ -161,8 +150,7 @@ class AsyncConsumer:
             await self.end(delivery, "release")
         async with self._lock:
             self._ready.clear()
-            while self._held:
-                await wait(self._has_room)
+            await wait_until(self._has_room, lambda: not self._held)
             self._is_done = True
         await self._wake()
         for worker in others:
@@ -234,10 +222,13 @@ class AsyncConsumer:
             for condition in (self._arrived, self._has_room, self._ended):
                 condition.notify_all()
 
+    async def _until(self, condition: Condition, is_true: Callable[[], object], seconds: float | None = None) -> None:
+        """Wait until `is_true`, the consumer stops, or the time has passed. The lock is held."""
+        await wait_until(condition, lambda: self._is_stopping or is_true(), seconds)
+
     async def _next(self) -> AsyncDelivery | None:
         async with self._lock:
-            while not (self._ready or self._is_stopping):
-                await wait(self._arrived)
+            await self._until(self._arrived, lambda: self._ready)
             return None if self._is_stopping else self._ready.popleft()
 
     async def _pull(self) -> None:
@@ -265,17 +256,13 @@ class AsyncConsumer:
                     self._held[message.receipt] = delivery
                     self._ready.append(delivery)
                 self._arrived.notify_all()
+                self._ended.notify_all()
 
     async def _room(self) -> int:
         """Wait until another message may be fetched. Returns 0 when the consumer stops."""
         async with self._lock:
-            while len(self._held) >= self._concurrency and not self._is_stopping:
-                await wait(self._has_room)
-            ends_at = monotonic() + _TOGETHER_SECONDS
-            while self._held and not self._is_stopping and len(self._held) * 2 > self._concurrency:
-                if (left := ends_at - monotonic()) <= 0:
-                    break
-                await wait(self._has_room, left)
+            await self._until(self._has_room, lambda: len(self._held) < self._concurrency)
+            await self._until(self._has_room, lambda: len(self._held) <= self._concurrency / 2, _TOGETHER_SECONDS)
             return 0 if self._is_stopping else self._concurrency - len(self._held)
 
     async def _prepare(self, requester: AsyncRequester) -> bool:
@@ -285,26 +272,24 @@ class AsyncConsumer:
         except Forbidden:
             # The key may pull messages, and not read the listener.
             return True
-        async with self._lock:
-            self._lease = found.listener.lease_seconds or _DEFAULT_LEASE
-            self._ended.notify_all()
+        self._lease = found.listener.lease_seconds or _DEFAULT_LEASE
         return True
 
     async def _survives(self, error: DiscueError, attempt: int) -> bool:
-        """Log a failed pull and wait, or end the consumer if it would fail again."""
-        is_locked_out = isinstance(error, Forbidden) and error.retry_after is not None
-        is_disabled = isinstance(error, APIError) and error.code == "listener_disabled"
-        if isinstance(error, _FATAL) and not is_locked_out and not is_disabled:
+        """Log a failed pull and wait, or end the consumer if it would fail again until somebody changes something."""
+        refusal = error if isinstance(error, APIError) else None
+        retry_after = None if refusal is None else refusal.retry_after
+        may_pass = refusal is None or refusal.code == "listener_disabled" or is_retried(refusal.status, refusal.code)
+        if retry_after is None and not may_pass:
             self._failure = error
             self._is_stopping = True
             await self._wake()
             return False
         if attempt == 1:
             _log.warning("Messages cannot be fetched; trying again: %s", error)
-        pause = _FOREVER.wait(attempt, 0.0, error.retry_after if isinstance(error, APIError) else None)
+        pause = _FOREVER.wait(attempt, 0.0, retry_after)
         async with self._lock:
-            if not self._is_stopping:
-                await wait(self._has_room, pause)
+            await self._until(self._has_room, lambda: False, pause)
         return True
 
     async def _extend(self) -> None:
@@ -316,11 +301,10 @@ class AsyncConsumer:
 
     async def _due(self) -> list[str] | None:
         """Wait for a third of a lease, and return the receipts that need another one; None when all is done."""
-        started_at = monotonic()
         async with self._lock:
             # The length of leases is known when the first message is.
-            while not self._is_done and (left := started_at + self._lease / 3 - monotonic()) > 0:
-                await wait(self._ended, left)
+            await wait_until(self._ended, lambda: self._held or self._is_done)
+            await wait_until(self._ended, lambda: self._is_done, self._lease / 3)
             oldest = monotonic() - self._lease / 6
             due = [key for key, each in self._held.items() if each.leased_at <= oldest and not each.is_lost]
             return None if self._is_done else due
@@ -344,28 +328,22 @@ class AsyncConsumer:
     async def _settle(self) -> None:
         while True:
             async with self._lock:
-                while not (self._outbox or self._is_done):
-                    await wait(self._ended)
-                ends_at = monotonic() + _TOGETHER_SECONDS
-                while len(self._outbox) < self._concurrency and not self._is_stopping:
-                    if (left := ends_at - monotonic()) <= 0:
-                        break
-                    await wait(self._ended, left)
+                await wait_until(self._ended, lambda: self._outbox or self._is_done)
+                await self._until(self._ended, lambda: len(self._outbox) >= self._concurrency, _TOGETHER_SECONDS)
                 batch, self._outbox = self._outbox[:_MOST_RECEIPTS], self._outbox[_MOST_RECEIPTS:]
             if not batch:
                 return
             # A request has one delay for all that it releases.
-            for delay in sorted({delay for _, delay, _ in batch}):
-                body: dict[str, Any] = {"delay": delay} if delay else {}
-                for action, its_delay, receipt in batch:
-                    if its_delay == delay:
-                        body.setdefault(action, []).append(receipt)
-                await self._settle_now(body)
+            by_delay: dict[int, dict[str, list[str]]] = {}
+            for action, delay, receipt in batch:
+                by_delay.setdefault(delay, {}).setdefault(action, []).append(receipt)
+            for delay, receipts in by_delay.items():
+                await self._settle_now(receipts, delay)
 
-    async def _settle_now(self, body: dict[str, Any]) -> None:
-        count = sum(len(receipts) for receipts in body.values() if isinstance(receipts, list))
+    async def _settle_now(self, receipts: dict[str, list[str]], delay: int) -> None:
+        count = sum(map(len, receipts.values()))
         try:
-            states = await self._send(body, self._requester)
+            states = await self._send({**receipts, "delay": delay} if delay else receipts, self._requester)
         except DiscueError as error:
             _log.error("Messages that could not be settled, and will be delivered again: %d. %s", count, error)
             return
@@ -373,7 +351,7 @@ class AsyncConsumer:
         if late:
             _log.warning("Messages that were settled after their lease, and may be processed twice: %d.", late)
 
-    async def _send(self, body: dict[str, Any], requester: AsyncRequester) -> dict[str, str]:
+    async def _send(self, body: Mapping[str, object], requester: AsyncRequester) -> dict[str, str]:
         """Send settlements and return the state of each receipt. Sending them twice has no further effect."""
         found = await requester.result(models.ReceiptsResponse, "POST", f"{self._path}/acknowledgements", body=body)
         return {each.receipt: each.state for each in found.receipts}

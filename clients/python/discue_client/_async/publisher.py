@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from discue_client import wire
-from discue_client._async.waiting import Condition, cancel_request, finish, new_future, result_of, start, wait
+from discue_client._async.waiting import Condition, cancel_request, finish, new_future, result_of, start, wait_until
 from discue_client.errors import APIError, BadRequest, DiscueError, TooLarge, UnexpectedResponse, ValidationFailed
 from discue_client.messages import message_fields
 
@@ -117,8 +117,8 @@ class AsyncPublisher:
         """Like `publish`, but return a future of the id as soon as there is room for the message."""
         content = wire.encode(message_fields(data, **fields))
         async with self._changed:
-            while self._is_open and self._waiting and self._bytes + len(content) > self._max_bytes * _WAITING_BATCHES:
-                await wait(self._changed)
+            room = self._max_bytes * _WAITING_BATCHES - len(content)
+            await wait_until(self._changed, lambda: not (self._is_open and self._waiting and self._bytes > room))
             if not self._is_open:
                 raise RuntimeError("The publisher is closed, or was never entered.")
             future: Future[str] = new_future()
@@ -153,13 +153,10 @@ class AsyncPublisher:
     async def _next_batch(self) -> list[_Waiting]:
         """Wait for messages. Returns none when the publisher is closed and empty."""
         async with self._changed:
-            while self._is_open and not self._waiting:
-                await wait(self._changed)
-            while self._waiting and not self._is_due():
+            await wait_until(self._changed, lambda: self._waiting or not self._is_open)
+            if self._waiting:
                 left = self._waiting[0].arrived_at + self._linger - monotonic()
-                if left <= 0:
-                    break
-                await wait(self._changed, left)
+                await wait_until(self._changed, self._is_due, left)
             batch: list[_Waiting] = []
             size = 0
             while self._waiting and len(batch) < self._max_messages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -73,32 +73,24 @@ def _checked(key: str) -> str:
     return key
 
 
+@dataclass(frozen=True)
 class AsyncPages(Generic[T]):
     """The elements of a list, fetched page by page while they are iterated over."""
 
-    def __init__(
-        self,
-        requester: AsyncRequester,
-        path: str,
-        query: Mapping[str, object],
-        *,
-        page_type: type[Any],
-        items: str,
-        limit: int | None,
-    ) -> None:
-        self._requester = requester
-        self._path = path
-        self._query = query
-        self._page_type = page_type
-        self._items = items
-        self._limit = limit
+    requester: AsyncRequester = field(repr=False)
+    path: str
+    query: Mapping[str, object]
+    page_type: type[Any] = field(repr=False)
+    items: str
+    """The field of the response that has the elements."""
+    limit: int | None
 
     def pages(self) -> AsyncIterator[tuple[T, ...]]:
         """Iterate over the pages."""
-        return self._pages(self._limit)
+        return self._pages(self.limit)
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        async for page in self._pages(self._limit):
+        async for page in self._pages(self.limit):
             for element in page:
                 yield element
 
@@ -109,10 +101,10 @@ class AsyncPages(Generic[T]):
         return None
 
     async def _pages(self, left: int | None) -> AsyncIterator[tuple[T, ...]]:
-        query: Mapping[str, object] | None = {"per_page": min(left or _LONGEST_PAGE, _LONGEST_PAGE), **self._query}
+        query: Mapping[str, object] | None = {"per_page": min(left or _LONGEST_PAGE, _LONGEST_PAGE), **self.query}
         while query is not None and (left is None or left > 0):
-            page = await self._requester.result(self._page_type, "GET", self._path, query=query)
-            found: tuple[T, ...] = getattr(page, self._items)[:left]
+            page = await self.requester.result(self.page_type, "GET", self.path, query=query)
+            found: tuple[T, ...] = getattr(page, self.items)[:left]
             left = None if left is None else left - len(found)
             # Only the query of the link: the key goes to the service that the client was configured for, whatever URL
             # a response names.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from discue_client import transport
@@ -19,15 +20,14 @@ Worker = asyncio.Task[None]
 AsyncTransport = transport.AsyncTransport
 
 
-async def wait(condition: asyncio.Condition, seconds: float | None = None) -> None:
-    """Wait until the condition, which is held, is notified or the time has passed."""
-    if seconds is None:
-        await condition.wait()
-    elif seconds > 0:
-        try:
-            await asyncio.wait_for(condition.wait(), seconds)
-        except (TimeoutError, asyncio.TimeoutError):
-            return
+async def wait_until(condition: Condition, is_true: Callable[[], object], seconds: float | None = None) -> None:
+    """Wait until `is_true`, which is called when the condition is notified, or until the time has passed.
+
+    The condition is held, but released while this waits.
+    """
+    if not is_true():
+        with suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(condition.wait_for(is_true), seconds)
 
 
 def new_future() -> asyncio.Future[Any]:

@@ -6,7 +6,6 @@ Written by `make docs` from `_async/client.py`. Do not edit.
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from discue_client._sync.consumer import Consumer
@@ -56,16 +55,9 @@ class Discue(Resources):
         self, *, timeout: float | None = None, deadline: float | None = None, attempts: int | None = None
     ) -> Discue:
         """Return a client with other options on the same connections. Closing either closes both."""
-        old = self._policy
+        policy = self._policy
         changed: Discue = copy(self)
-        changed._set(
-            replace(
-                old,
-                timeout=timeout or old.timeout,
-                deadline=deadline or old.deadline,
-                attempts=attempts or old.attempts,
-            )
-        )
+        changed._set(RetryPolicy(timeout or policy.timeout, deadline or policy.deadline, attempts or policy.attempts))
         return changed
 
     def __repr__(self) -> str:

@@ -24,6 +24,7 @@ Lock = threading.RLock
 Condition = threading.Condition
 Future = concurrent.futures.Future
 _CLOSING_SECONDS = 1.0
+_LOOP_THREAD = "discue client"
 
 
 class Transport:
@@ -70,10 +71,12 @@ class Worker(threading.Thread):
             self._request.cancel()
 
 
-def wait(condition: threading.Condition, seconds: float | None = None) -> None:
-    """Wait until the condition, which is held, is notified or the time has passed."""
-    if seconds is None or seconds > 0:
-        condition.wait(seconds)
+def wait_until(condition: Condition, is_true: Callable[[], object], seconds: float | None = None) -> None:
+    """Wait until `is_true`, which is called when the condition is notified, or until the time has passed.
+
+    The condition is held, but released while this waits.
+    """
+    condition.wait_for(is_true, seconds)
 
 
 def new_future() -> Future[Any]:
@@ -108,31 +111,17 @@ def finish(worker: Worker, *, interrupt: bool = False) -> None:  # noqa: ARG001 
         raise worker.error
 
 
-class _Loop(threading.Thread):
-    """An event loop on a thread of its own."""
-
-    def __init__(self) -> None:
-        super().__init__(name="discue client", daemon=True)
-        self.loop = asyncio.new_event_loop()
-
-    def run(self) -> None:
-        self.loop.run_forever()
-
-    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
-
-
-_loop: _Loop | None = None
-"""The event loop of all sync clients of this process."""
+_loop: asyncio.AbstractEventLoop | None = None
+"""The event loop of all sync clients of this process, on a thread of its own."""
 _starting = threading.Lock()
 
 
-def _started_loop() -> _Loop:
+def _started_loop() -> asyncio.AbstractEventLoop:
     global _loop  # noqa: PLW0603 - one for the process
     with _starting:
         if _loop is None:
-            _loop = _Loop()
-            _loop.start()
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name=_LOOP_THREAD, daemon=True).start()
         return _loop
 
 
@@ -147,7 +136,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    request = _started_loop().begin(work)
+    request = asyncio.run_coroutine_threadsafe(work, _started_loop())
     thread = threading.current_thread()
     if isinstance(thread, Worker):
         thread.sends(request)
@@ -162,6 +151,6 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 def _close(transport: AsyncTransport) -> None:
     """Close the connections of a client that nobody refers to any more."""
     if _loop is not None:
-        closing = _loop.begin(transport.close())
-        if threading.current_thread() is not _loop:
+        closing = asyncio.run_coroutine_threadsafe(transport.close(), _loop)
+        if threading.current_thread().name != _LOOP_THREAD:
             concurrent.futures.wait([closing], _CLOSING_SECONDS)
