@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from random import SystemRandom
+from random import Random
 
 from discue.api.app import App
 from discue.api.resources import ROUTES, service
@@ -55,6 +55,11 @@ _STOP_GRACE_SECONDS = 5.0
 _ANNOUNCE_TIMEOUT_SECONDS = 1.0
 
 
+# No secret. The operating system's generator would cost a system call per failed attempt, during which other threads
+# take the interpreter.
+_jitter = Random().random  # noqa: S311
+
+
 class Worker:
     """The API and the lanes of one process, on one installation.
 
@@ -76,7 +81,7 @@ class Worker:
         random: Callable[[], float] | None = None,
     ) -> None:
         settings, store, clock = control.settings, control.store, control.clock
-        process_clock, random = process_clock or clock, random or SystemRandom().random
+        process_clock, random = process_clock or clock, random or _jitter
         self._control = control
         self.log = log
         self.trusted_proxies = settings.trusted_proxies
