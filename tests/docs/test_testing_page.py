@@ -1,5 +1,6 @@
 """The examples of docs/testing.md, run as the page says."""
 
+import asyncio
 import json
 import os
 import re
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from discue.testing import Kit, NotSettled
 
 PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
 RUN_SECONDS = 100
@@ -60,6 +63,42 @@ def test_example_program_ends_well(folder: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def shown(beginning: str) -> str:
+    """Return the output on the page that begins so, without what changes."""
+    (found,) = re.findall(rf"^```text\n({beginning}.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    return without_what_changes(found)
+
+
+def without_what_changes(text: str) -> str:
+    return re.sub(r"\b\w{21}\b|\S+Z|\d+ ms|[\d.]+ s\b", "", text).strip()
+
+
+def test_page_shows_the_attempts_of_a_failed_assertion(discue: Kit) -> None:
+    billing = discue.listener("orders", alias="billing")
+    billing.respond(503)
+    discue.publish("orders", {"order": 17})
+    discue.settled()
+
+    with pytest.raises(AssertionError) as failed:
+        billing.assert_received(2)
+
+    assert without_what_changes(f"AssertionError: {failed.value}") == shown("AssertionError")
+
+
+def test_page_shows_the_deliveries_that_keep_settled_waiting(discue: Kit) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    discue.deliver_to(hang, "/orders", queue="orders", alias="billing")
+    discue.publish("orders", {"order": 17})
+
+    with pytest.raises(NotSettled) as failed:
+        discue.settled(0.1)
+
+    name = f"{NotSettled.__module__}.{NotSettled.__name__}"
+    assert without_what_changes(f"{name}: {failed.value}") == shown("discue")
 
 
 def test_example_process_takes_the_requests_of_the_page(folder: Path, environment: dict[str, str]) -> None:

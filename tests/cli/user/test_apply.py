@@ -1,13 +1,16 @@
 """`discue apply`: differences, a second run that changes nothing, and what is deleted."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import running
+from tests.cli.commands import REPOSITORY, running
 from tests.cli.user.service import Service
 from tests.cli.user.test_listen import queue_named
+
+URL = "http://127.0.0.1:9"
 
 FILE = """
 # A shop.
@@ -97,6 +100,22 @@ def test_difference_is_shown_by_field_and_made(shop: Service) -> None:
         "    lease_seconds: 60 → 90\n"
     )
     assert changes(shop) == []
+
+
+def test_output_is_that_of_the_page(shop: Service) -> None:
+    page = (REPOSITORY / "docs" / "apply.md").read_text()
+    # Addresses that need no name server.
+    page = page.replace("https://old.example.com", "http://127.0.0.1:8").replace("https://billing.example.com", URL)
+    (content,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (shown,) = re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (shop.folder / "discue.yaml").write_text(content.replace(f"{URL}/hook", "http://127.0.0.1:8/"))
+    changes(shop)
+    shop.succeed("queues", "delete", "refunds")
+
+    (shop.folder / "discue.yaml").write_text(content)
+    assert shop.succeed("apply", "-f", "discue.yaml") == shown
+    for queue in ("orders", "refunds"):
+        shop.succeed("queues", "delete", queue)
 
 
 def test_fields_that_the_file_leaves_out_stay(shop: Service) -> None:

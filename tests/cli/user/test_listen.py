@@ -14,7 +14,7 @@ import pytest
 
 from discue.cli.user.listen import listener_name
 from discue_client import Webhook
-from tests.cli.commands import PATIENCE_SECONDS, Running, running
+from tests.cli.commands import PATIENCE_SECONDS, REPOSITORY, Running, running
 from tests.cli.user.local_server import Held, local_server
 from tests.cli.user.service import Service
 from tests.support.ports import free_port
@@ -63,6 +63,25 @@ def test_message_is_forwarded_as_the_service_would_send_it(service: Service) -> 
     assert {"discue-queue", "discue-listener"} <= received.headers.keys()
     assert re.fullmatch(rf"\d\d:\d\d:\d\d {message} signed key k  204 No Content  \d+ ms  13 bytes\n", process.out.text)
     assert listeners_of(service, queue) == []
+
+
+def test_output_is_that_of_the_page(service: Service) -> None:
+    page = (REPOSITORY / "docs" / "listen.md").read_text()
+    (shown,) = re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    queue = queue_named(service, "orders")
+    responses = iter([(204, b""), (500, b"KeyError: 'total'\n")])
+    with (
+        local_server(lambda *_: next(responses)) as local,
+        listening(service, local.url, "--queue", queue, "--count", "2") as process,
+    ):
+        for number in (1, 2):
+            service.succeed("publish", queue, '{"order": 17}')
+            process.out.wait_for_count("bytes", number)
+        process.ended()
+    first = process.log.text.splitlines()[0].replace(local.url, "http://localhost:8000/hook")
+    changing = r"\d\d:\d\d:\d\d|\b\w{21}\b|\d+ ms"
+
+    assert re.sub(changing, "", f"{first}\n{process.out.text}") == re.sub(changing, "", shown)
 
 
 def test_refused_message_is_not_acknowledged_and_comes_again(service: Service) -> None:
