@@ -1,0 +1,85 @@
+"""Messages as rows of the outbox, and rows as requests."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from discue_client import wire
+from discue_client.messages import message_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from typing_extensions import Unpack
+
+    from discue_client.messages import MessageFields
+
+
+class NewRow(NamedTuple):
+    """The columns that an application stores, in the order of `INSERT_COLUMNS`."""
+
+    queue: str
+    key: str | None
+    payload: bytes
+    """The data, as listeners get it."""
+    form: str
+    """How the data was given: `json`, `text` or `bytes`."""
+    fields: str
+    """The other fields of the message, as a JSON object."""
+    created_at: int
+
+
+INSERT_COLUMNS = NewRow._fields
+
+
+class Row(NamedTuple):
+    """A stored message."""
+
+    id: int
+    key: str | None
+    payload: bytes
+    form: str
+    fields: str
+
+
+def new_row(queue: str, data: object, **fields: Unpack[MessageFields]) -> NewRow:
+    """Return a message as a row. Raises TypeError or ValueError for a message that cannot be sent."""
+    wire.path_of(queue)
+    now = round(time.time() * 1_000)
+    message = message_fields(data, **fields)
+    if "delay" in message:
+        # It counts from now, however much later the row is published.
+        message["deliver_at"] = now + math.ceil(message.pop("delay") * 1_000)
+    key = message.pop("key", None)
+    content, form = _payload(message)
+    return NewRow(queue, key, content, form, wire.encode(message).decode(), now)
+
+
+def _payload(message: dict[str, Any]) -> tuple[bytes, str]:
+    if "data_base64" in message:
+        return bytes(message.pop("data_base64")), "bytes"
+    data = message.pop("data")
+    return (data.encode(), "text") if isinstance(data, str) else (wire.encode(data), "json")
+
+
+def batch_of(rows: Iterable[Row]) -> bytes:
+    """Return the body of the request that publishes the rows.
+
+    It is the same bytes for the same rows: a batch that is sent again must equal the first one.
+    """
+    return wire.encode({"messages": [_message(row) for row in rows]})
+
+
+def _message(row: Row) -> dict[str, Any]:
+    message: dict[str, Any] = msgspec.json.decode(row.fields)
+    if row.key is not None:
+        message["key"] = row.key
+    if row.form == "bytes":
+        message["data_base64"] = row.payload
+    else:
+        message["data"] = msgspec.Raw(row.payload) if row.form == "json" else row.payload.decode()
+    return message

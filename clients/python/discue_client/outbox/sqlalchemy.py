@@ -1,0 +1,68 @@
+"""The outbox as a table of SQLAlchemy 2."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import DDL, BigInteger, Column, Identity, Index, Integer, LargeBinary, Table, Text, event, text
+from sqlalchemy.orm import Session, scoped_session
+
+from discue_client.outbox.rows import INSERT_COLUMNS
+from discue_client.outbox.table import NOTIFYING, TABLE
+from discue_client.outbox.waking import wake
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData, TextClause
+
+_WAKES = "discue_outbox_wakes"
+
+
+def outbox_table(metadata: MetaData) -> Table:
+    """Add the table to the metadata, and return it. `metadata.create_all` creates it with the trigger for relays."""
+    table = Table(
+        TABLE,
+        metadata,
+        Column("id", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
+        Column("queue", Text, nullable=False),
+        Column("key", Text),
+        Column("payload", LargeBinary, nullable=False),
+        Column("form", Text, nullable=False),
+        Column("fields", Text, nullable=False),
+        Column("created_at", BigInteger, nullable=False),
+        Column("batch", Text),
+        Column("claimed_at", BigInteger),
+        Column("error", Text),
+        sqlite_autoincrement=True,
+    )
+    for name, column in (("waiting", "error IS NULL"), ("named", "batch IS NOT NULL")):
+        where = text(column)
+        Index(f"{TABLE}_{name}", table.c.queue, table.c.id, postgresql_where=where, sqlite_where=where)
+    _run_on_postgresql(table, "after_create", *NOTIFYING)
+    _run_on_postgresql(table, "after_drop", f"DROP FUNCTION {TABLE}_notify()")
+    return table
+
+
+def _run_on_postgresql(table: Table, moment: str, *statements: str) -> None:
+    for statement in statements:
+        ddl = DDL(statement)  # type: ignore[no-untyped-call]
+        event.listen(table, moment, ddl.execute_if(dialect="postgresql"))
+
+
+@cache
+def insert_statement() -> TextClause:
+    """Return the INSERT of a row, with the names of the columns as parameters."""
+    names = ", ".join(f":{name}" for name in INSERT_COLUMNS)
+    return text(f"INSERT INTO {TABLE} ({', '.join(INSERT_COLUMNS)}) VALUES ({names})")
+
+
+def wake_after_commit(connection: Any) -> None:
+    """Have the relays of this process look for messages when the session commits. Connections do not report that."""
+    session = connection() if isinstance(connection, scoped_session) else connection
+    if isinstance(session, Session) and not session.info.get(_WAKES):
+        session.info[_WAKES] = True
+        event.listen(session, "after_commit", _committed)
+
+
+def _committed(_session: Session) -> None:
+    wake()
