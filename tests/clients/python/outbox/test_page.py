@@ -14,8 +14,10 @@ from sqlalchemy import Column, Integer, MetaData, Table, create_engine, insert, 
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
+from discue_client import AsyncDiscue
 from discue_client.outbox.table import create_statements
 from tests.clients.python.outbox.databases import empty_database, outbox_database, run, waiting
+from tests.support.served_api import Cast
 from tools.python_client import PACKAGE
 
 PAGE = (PACKAGE.parents[2] / "docs" / "outbox.md").read_text(encoding="utf-8")
@@ -27,16 +29,33 @@ def names_of(example: str, **names: Any) -> dict[str, Any]:
     return names
 
 
-def test_first_example_stores_the_order_and_the_message(tmp_path: Path) -> None:
+async def test_first_example_stores_the_order_and_publishes_the_message(
+    tmp_path: Path, async_client: AsyncDiscue, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISCUE_URL", cast.service.url)
+    monkeypatch.setenv("DISCUE_API_KEY", cast.alice.headers["x-api-key"])
+    await async_client.queues.create(alias="orders")
+    await async_client.listeners.create("orders", alias="billing", mode="pull")
     metadata = MetaData()
     orders = Table("orders", metadata, Column("id", Integer, primary_key=True))
-    with outbox_database("sqlite", tmp_path) as url, Session(create_engine(url, poolclass=NullPool)) as session:
-        metadata.create_all(session.get_bind())
+    with outbox_database("sqlite", tmp_path) as url:
+        engine = create_engine(url, poolclass=NullPool)
+        metadata.create_all(engine)
+        names = names_of(FIRST, Session=Session, insert=insert, orders=orders, engine=engine)
 
-        names_of(FIRST, Session=Session, insert=insert, orders=orders)["place"](session, {"id": 17, "customer": "c"})
+        async def serve() -> None:
+            with Session(engine) as session:
+                names["place"](session, {"id": 17, "customer": "c"})
+            assert run(url, "SELECT id FROM orders") == [(17,)]
+            async for delivery in async_client.consume("orders", listener="billing"):
+                async with delivery:
+                    assert (delivery.data, delivery.key) == ({"id": 17, "customer": "c"}, "c")
+                return
 
-        assert run(url, "SELECT id FROM orders") == [(17,)]
-        assert waiting(url) == [("orders", "c", b'{"id":17,"customer":"c"}')]
+        names["serve"] = serve
+        await names["main"]()
+
+        assert waiting(url) == []
 
 
 _DJANGO_PROGRAM = """

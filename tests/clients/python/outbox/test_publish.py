@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from discue_client import outbox
+from discue_client import outbox, wire
 from discue_client.outbox import waking
 from discue_client.outbox.rows import Row, batch_of, new_row
 from tests.clients.python.outbox.databases import outbox_database, run, waiting
@@ -216,7 +216,7 @@ def test_session_wakes_the_relays_of_the_process_after_the_commit(tmp_path: Path
 def test_row_is_sent_as_the_message_that_was_given(data: Any) -> None:
     row = new_row("orders", data, key="a", headers={"x-tenant": "t"}, content_type="application/x-order")
 
-    (message,) = json.loads(batch_of([Row(1, row.key, row.payload, row.form, row.fields)]))["messages"]
+    (message,) = json.loads(wire.encode(batch_of([Row(1, row.key, row.payload, row.form, row.fields)])))["messages"]
 
     expected = {"data_base64": "AP8="} if isinstance(data, bytes) else {"data": data}
     other = {"key": "a", "headers": {"x-tenant": "t"}, "content_type": "application/x-order"}

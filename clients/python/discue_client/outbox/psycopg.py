@@ -1,0 +1,84 @@
+"""The outbox in PostgreSQL, with psycopg 3."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+
+from discue_client.outbox.database import DURABLE, LOCK
+from discue_client.outbox.table import CHANNEL, TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from discue_client.outbox.steps import Step
+
+T = TypeVar("T")
+
+
+class PsycopgDatabase:
+    """A connection for transactions, and one for notifications."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._working: psycopg.AsyncConnection[Any] | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+
+    async def transaction(self, step: Step[T], *, lock: str | None = None) -> T:
+        async with self._turn:
+            if self._working is None or self._working.closed:
+                self._working = await self._connect()
+            async with self._working.transaction():
+                if lock is not None:
+                    await self._working.execute(DURABLE)
+                    await self._working.execute(_formatted(LOCK), (f"{TABLE}/{lock}",))
+                return await self._run(self._working, step)
+
+    async def _run(self, connection: psycopg.AsyncConnection[Any], step: Step[T]) -> T:
+        rows: list[Any] | None = None
+        while True:
+            try:
+                sql, values = step.send(rows)  # type: ignore[arg-type] # None starts it
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            cursor = await connection.execute(_formatted(sql), values)
+            rows = await cursor.fetchall() if cursor.description else []
+
+    async def listen(self, wake: Callable[[], None]) -> None:
+        if self._listening is not None and not self._listening.done():
+            return
+        connection = await self._connect()
+        await connection.execute(f"LISTEN {CHANNEL}".encode())
+
+        async def report() -> None:
+            # A connection that is lost ends the loop, and the next look opens another one.
+            try:
+                with suppress(psycopg.Error):
+                    async for _ in connection.notifies():
+                        wake()
+            finally:
+                await connection.close()
+            wake()
+
+        self._listening = asyncio.get_running_loop().create_task(report(), name="discue outbox notifications")
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        # Poolers such as PgBouncer give each transaction another session, which knows no prepared statements.
+        return await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, prepare_threshold=None)
+
+    async def close(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
+        if self._working is not None:
+            await self._working.close()
+
+
+def _formatted(sql: str) -> bytes:
+    # Bytes, as the types of psycopg take text only from literals.
+    return sql.replace("?", "%s").encode()

@@ -1,0 +1,59 @@
+"""The outbox in a file of SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from discue_client.outbox.steps import Step
+
+T = TypeVar("T")
+
+
+class SqliteDatabase:
+    """A connection on a thread of its own. SQLite reports no commits: applications in this process wake the relay."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, "discue outbox")
+
+    async def transaction(self, step: Step[T], *, lock: str | None = None) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, step, lock)
+
+    def _run(self, step: Step[T], lock: str | None) -> T:
+        connection = self._connection = self._connection or self._connect()
+        connection.execute("BEGIN" if lock is None else "BEGIN IMMEDIATE")
+        try:
+            rows: list[object] | None = None
+            while True:
+                sql, values = step.send(rows)  # type: ignore[arg-type] # None starts it
+                rows = connection.execute(sql, values).fetchall()
+        except StopIteration as end:
+            connection.execute("COMMIT")
+            result: T = end.value
+            return result
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _connect(self) -> sqlite3.Connection:
+        # Does not create the file.
+        connection = sqlite3.connect(f"file:{quote(self._path)}?mode=rw", uri=True, isolation_level=None)
+        # A name must not be lost in a crash after the batch was sent under it.
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    async def listen(self, _wake: Callable[[], None]) -> None:
+        return
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
+        self._thread.shutdown()
