@@ -39,6 +39,7 @@ _USE: Final = (
     _Command("publish", "publish", "publish a message, and print its id"),
     _Command("listen", "listen", "forward messages of a queue to a server on this machine, signed"),
     _Command("tail", "tail", "show attempts to deliver the messages of a queue as they happen"),
+    _Command("relay", "relay", "publish the messages that an application stores in the outbox of its database"),
     _Command("trigger", "trigger", "publish an example message, made from the queue's schema or its last message"),
     _Command("messages", "messages", "list, show and delete messages, and list missed ones"),
     _Command("queues", "queues", "list, show, create, change and delete queues"),

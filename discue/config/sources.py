@@ -20,7 +20,7 @@ ReadFile = Callable[[Path], bytes]
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 _MAX_SHOWN = 100
-_OF_CLIENTS = frozenset({"URL", "API_KEY", "WEBHOOK_SECRET"})
+_OF_CLIENTS = frozenset({"URL", "API_KEY", "WEBHOOK_SECRET", "OUTBOX_DATABASE"})
 """Variables of clients and receivers, which a shell may have exported. No command that has settings reads them."""
 
 # Kubernetes sets these variables in every container for a Service named discue or discue-…; some have a URL as value.

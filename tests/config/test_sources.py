@@ -140,6 +140,7 @@ def test_error_lists_every_problem_with_its_source() -> None:
 
 def test_variables_of_clients_are_no_settings() -> None:
     variables = {"DISCUE_URL": "http://127.0.0.1:3000", "DISCUE_API_KEY": "dsk_x", "DISCUE_WEBHOOK_SECRET": "whsec_x"}
+    variables["DISCUE_OUTBOX_DATABASE"] = "sqlite:///shop.db"
     assert loaded(environ=variables) == Settings()
 
 

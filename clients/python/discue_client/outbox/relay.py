@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from discue_client import wire
-from discue_client.errors import APIError, BadRequest, DiscueError, TooLarge, ValidationFailed
+from discue_client.errors import APIError, BadRequest, DiscueError, TooLarge, ValidationFailed, one_line
 from discue_client.outbox import steps
 from discue_client.outbox.database import database_of
 from discue_client.outbox.rows import batch_of
@@ -40,13 +40,17 @@ _LONGEST_PAUSE = 10.0
 _INDEX = re.compile(r"/messages/(\d+)(?:/|$)")
 
 
+class OutboxUnavailable(DiscueError):
+    """The database cannot be used, or has no outbox. The cause is the error of its driver."""
+
+
 class Relay:
     """Publishes the messages of an outbox, each one once, in the order of their numbers for each queue.
 
     `database` is a URL, such as `postgresql://user@host/name` or `sqlite:///file.db`, or an engine of SQLAlchemy. The
     relay has connections of its own, through asyncpg or psycopg, or `sqlite3`. Use it as a context manager: entering it
-    raises the error of a database that cannot be used; leaving it finishes the requests in flight. Several relays may
-    work on one outbox, in several processes.
+    raises OutboxUnavailable for a database that cannot be used; leaving it finishes the requests in flight. Several
+    relays may work on one outbox, in several processes.
     """
 
     def __init__(
@@ -79,9 +83,11 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         try:
             await self._check()
-        except BaseException:
+        except BaseException as error:
             await self._close()
-            raise
+            if not isinstance(error, Exception):
+                raise
+            raise OutboxUnavailable(f"The outbox cannot be read: {one_line(str(error) or repr(error))}") from error
         RELAYS.add(self)
         self._worker = self._loop.create_task(self._work(), name="discue relay")
         return self
@@ -195,11 +201,12 @@ class Relay:
         await self._client.request("POST", path, body=batch_of(batch.rows), idempotency_key=batch.key)
 
     async def _refused(self, batch: Batch, error: str, refused: Sequence[int]) -> None:
-        if len(batch.rows) > 1:
+        first, *others = batch.rows
+        if others:
             parts = _parts(batch.rows, refused)
             await self._database.transaction(steps.split(batch, parts, _new_key), lock=batch.queue)
             return
-        _log.error("Row %d of the outbox cannot be published, and stays in the table: %s", batch.rows[0].id, error)
+        _log.error("Row %d of the outbox cannot be published, and stays in the table: %s", first.id, error)
         await self._database.transaction(steps.refuse(batch, error), lock=batch.queue)
 
 
@@ -240,4 +247,4 @@ def _parts(rows: Sequence[Row], refused: Sequence[int]) -> list[Sequence[Row]]:
     return [rows[start:end] for start, end in pairwise(edges)]
 
 
-__all__ = ["Relay"]
+__all__ = ["OutboxUnavailable", "Relay"]
