@@ -12,13 +12,15 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from discue_client import wire
+from discue_client._async.publisher import MAX_MESSAGES
 from discue_client.errors import APIError, BadRequest, DiscueError, TooLarge, ValidationFailed, one_line
-from discue_client.outbox import steps
+from discue_client.outbox import steps, waking
 from discue_client.outbox.database import database_of
 from discue_client.outbox.rows import batch_of
 from discue_client.outbox.steps import Limits, Taken
-from discue_client.outbox.waking import RELAYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +68,8 @@ class Relay:
 
         `lease_seconds` is how soon another relay takes over the batch of one that was killed.
         """
+        if not 1 <= max_messages <= MAX_MESSAGES:
+            raise ValueError(f"max_messages must be 1 to {MAX_MESSAGES:,}")
         self._database = database_of(database)
         # The relay itself tries again, and looks first whether another one has published the batch.
         self._client = client.with_options(timeout=_TIMEOUT_SECONDS, attempts=1)
@@ -88,12 +92,12 @@ class Relay:
             if not isinstance(error, Exception):
                 raise
             raise OutboxUnavailable(f"The outbox cannot be read: {one_line(str(error) or repr(error))}") from error
-        RELAYS.add(self)
+        waking.add(self)
         self._worker = self._loop.create_task(self._work(), name="discue relay")
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        RELAYS.discard(self)
+        waking.remove(self)
         self.stop()
         try:
             if self._worker is not None:
@@ -112,8 +116,10 @@ class Relay:
 
     def wake(self) -> None:
         """Look for messages now. May be called from any thread."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._woken.set)
+        if self._loop is not None:
+            # A relay whose loop is closed must not fail the commit of somebody else.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._woken.set)
 
     def stop(self) -> None:
         """Take no more messages. Leaving the context waits for the requests in flight."""
@@ -184,21 +190,23 @@ class Relay:
     async def _publish(self, batch: Batch) -> None:
         """Send a batch, and delete its rows once it is stored. Raises DiscueError if it has to be sent again."""
         try:
-            await self._send(batch)
+            path, body = wire.path_of("queues", batch.queue, "messages", "batch"), batch_of(batch.rows)
+        except (ValueError, msgspec.DecodeError) as error:
+            # A program that writes the table itself has stored something else than a message.
+            await self._refused(batch, f"The row is not a message: {error}", ())
+            return
+        try:
+            await self._send(path, body, batch.key)
         except DiscueError as error:
             if not _is_refusal(error):
                 await self._database.transaction(steps.release(batch), lock=batch.queue)
                 raise
             await self._refused(batch, str(error), _indexes(error))
-        except ValueError as error:
-            # A program that writes the table itself has stored something else than a message.
-            await self._refused(batch, f"The row is not a message: {error}", ())
         else:
             await self._database.transaction(steps.delete(batch), lock=batch.queue)
 
-    async def _send(self, batch: Batch) -> None:
-        path = wire.path_of("queues", batch.queue, "messages", "batch")
-        await self._client.request("POST", path, body=batch_of(batch.rows), idempotency_key=batch.key)
+    async def _send(self, path: str, body: object, key: str) -> None:
+        await self._client.request("POST", path, body=body, idempotency_key=key)
 
     async def _refused(self, batch: Batch, error: str, refused: Sequence[int]) -> None:
         first, *others = batch.rows

@@ -25,7 +25,7 @@ class NewRow(NamedTuple):
     queue: str
     key: str | None
     payload: bytes
-    """The data, as listeners get it."""
+    """The data: JSON, text in UTF-8, or bytes."""
     form: str
     """How the data was given: `json`, `text` or `bytes`."""
     fields: str

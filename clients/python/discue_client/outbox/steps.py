@@ -114,7 +114,8 @@ def claim(queue: str, new_key: str, now: int, limits: Limits) -> Step[Batch | Ta
 
 def _row(values: Sequence[Any]) -> Row:
     number, key, payload, form, fields = values
-    return Row(number, key, bytes(payload), form, fields)
+    # SQLite keeps text as text, whatever the column is.
+    return Row(number, key, payload.encode() if isinstance(payload, str) else bytes(payload), form, fields)
 
 
 def delete(batch: Batch) -> Step[None]:

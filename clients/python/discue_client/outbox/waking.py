@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import MutableSet
+import threading
+from typing import Protocol
 
 
 class Wakeable(Protocol):
@@ -15,11 +12,25 @@ class Wakeable(Protocol):
     def wake(self) -> None: ...
 
 
-RELAYS: MutableSet[Wakeable] = weakref.WeakSet()
-"""The relays that run in this process."""
+_relays: set[Wakeable] = set()
+# Relays start on their own thread while others commit.
+_lock = threading.Lock()
+
+
+def add(relay: Wakeable) -> None:
+    """Have `wake` wake the relay from now on."""
+    with _lock:
+        _relays.add(relay)
+
+
+def remove(relay: Wakeable) -> None:
+    with _lock:
+        _relays.discard(relay)
 
 
 def wake() -> None:
     """Have the relays of this process look for messages now. May be called from any thread."""
-    for relay in tuple(RELAYS):
+    with _lock:
+        running = tuple(_relays)
+    for relay in running:
         relay.wake()

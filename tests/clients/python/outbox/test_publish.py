@@ -201,13 +201,15 @@ class _Counting:
 
 def test_session_wakes_the_relays_of_the_process_after_the_commit(tmp_path: Path) -> None:
     relay = _Counting()
-    waking.RELAYS.add(relay)
+    waking.add(relay)
     with outbox_database("sqlite", tmp_path) as url, Session(create_engine(url, poolclass=NullPool)) as session:
         store(session)
         store(session)
         assert relay.wakes == 0
 
         session.commit()
+        waking.remove(relay)
+        outbox.wake()
 
     assert relay.wakes == 1
 

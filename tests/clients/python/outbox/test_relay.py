@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from discue_client import AsyncDiscue, ConfigurationError, outbox
 from discue_client.outbox.relay import Relay, _parts
 from discue_client.outbox.rows import Row
-from tests.clients.python.outbox.databases import connect, run, waiting
+from tests.clients.python.outbox.databases import connect, outbox_database, run, waiting
 from tests.clients.python.outbox.watched import Watched, watched
 from tests.support.everywhere import EVERYWHERE
 from tests.support.ports import free_port
@@ -335,6 +336,41 @@ async def test_database_that_cannot_be_used_is_named_without_its_password(
             Relay(target, client)
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("max_messages", [0, 1_001])
+async def test_batch_has_1_to_1000_messages(cast: Cast, max_messages: int) -> None:
+    async with AsyncDiscue(cast.service.url, "key") as client:
+        with pytest.raises(ValueError, match="max_messages must be 1 to 1,000"):
+            Relay("sqlite:///application.db", client, max_messages=max_messages)
+
+
+@pytest.mark.parametrize("variant", ["sqlite"])
+async def test_text_that_another_program_stores_in_sqlite_is_published(async_client: AsyncDiscue, url: str) -> None:
+    await async_client.queues.create(alias="orders")
+    columns, values = "queue, payload, form, fields, created_at", "'orders', '{\"n\": 1}', 'json', '{}', 0"
+    run(url, f"INSERT INTO discue_outbox ({columns}) VALUES ({values})")
+    relay = Relay(url, async_client, poll_seconds=HOUR)
+    watching = watched(relay)
+
+    async with relay:
+        await watching.until(lambda: is_empty(url))
+
+    assert await published(async_client) == [{"n": 1}]
+
+
+def test_wake_after_the_loop_is_closed_does_nothing(tmp_path: Path) -> None:
+    with outbox_database("sqlite", tmp_path) as url:
+        relays: list[Relay] = []
+
+        async def start() -> None:
+            async with AsyncDiscue("http://127.0.0.1:1", "key") as client, Relay(url, client) as relay:
+                relays.append(relay)
+
+        asyncio.run(start())
+        relays[0].wake()
+
+    assert len(relays) == 1
 
 
 @pytest.mark.parametrize(
