@@ -83,8 +83,8 @@ async def relay(url: str, death: Death) -> None:
         relay._database = doomed
         send = relay._send
 
-        async def send_and_reach(path: str, body: object, key: str) -> None:
-            await send(path, body, key)
+        async def send_and_reach(batch: Batch, number: int) -> None:
+            await send(batch, number)
             death.reached("after_response")
 
         object.__setattr__(relay, "_send", send_and_reach)

@@ -1,6 +1,7 @@
 """Applications and relays of an outbox that are killed, and the proof that broken promises would be noticed."""
 
 import asyncio
+import os
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,9 @@ from tests.support.forked import Forked
 from tests.support.served_api import Service, cast_of, served
 
 _PATIENCE_SECONDS = 30.0
-_KILLS = 40
+_FAULTS = 30
+_STOPS = 0.4
+"""The share of faults that are stops, which are longer than the lease of a batch."""
 
 
 class World(NamedTuple):
@@ -72,7 +75,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.torture)])
+@pytest.fixture(params=["sqlite", "postgres"])
 def world(request: pytest.FixtureRequest, service: Service, tmp_path: Path) -> Iterator[World]:
     cast = cast_of(service)
     cast.queue(alias=QUEUE)
@@ -89,6 +92,7 @@ def store_all(url: str, orders: Sequence[Order]) -> None:
         connection.execute("COMMIT")
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("point", APPLICATION_POINTS)
 async def test_killed_application_leaves_the_messages_of_its_commits_only(world: World, point: str) -> None:
     world.dies("application", point, 5, "alice")
@@ -99,6 +103,7 @@ async def test_killed_application_leaves_the_messages_of_its_commits_only(world:
     assert len(published) == (4 if point == "before_commit" else 5)
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("point", RELAY_POINTS)
 async def test_killed_relay_neither_loses_nor_repeats_a_message(world: World, point: str) -> None:
     store_all(world.url, [Order(customer, number) for number in range(1, 6) for customer in ("alice", "bob")])
@@ -113,21 +118,26 @@ async def test_killed_relay_neither_loses_nor_repeats_a_message(world: World, po
 
 
 @pytest.mark.torture
-async def test_random_kills_of_applications_and_relays_break_no_promise(world: World, tell: Tell) -> None:
+async def test_random_kills_and_stops_of_applications_and_relays_break_no_promise(world: World, tell: Tell) -> None:
     chance = random.Random(17)  # noqa: S311 - reproducible
     with ExitStack() as stack:
         applications = [partial(world.process, "application", NEVER, 1, customer) for customer in ("alice", "bob")]
         relays = [partial(world.process, "relay") for _ in range(3)]
         lives = [stack.enter_context(_life(start)) for start in (*applications, *relays)]
-        for _ in range(_KILLS):
-            await asyncio.sleep(chance.uniform(0.1, 0.6))
-            chance.choice(lives).restart()
+        for _ in range(_FAULTS):
+            await asyncio.sleep(chance.uniform(0.1, 0.4))
+            life = chance.choice(lives)
+            if chance.random() < _STOPS:
+                with life.standing_still():
+                    await asyncio.sleep(chance.uniform(0.3, 0.6))
+            else:
+                life.restart()
 
     published = await world.published()
 
     assert broken_promises(world.committed, published) == []
     assert {order.customer for order in published} == {"alice", "bob"}
-    tell(f"{len(published)} orders after {_KILLS} kills: each published once, in order")
+    tell(f"{len(published)} orders after {_FAULTS} kills and stops: each published once, in order")
 
 
 class _Life:
@@ -142,6 +152,12 @@ class _Life:
         self._process.kill()
         self._process.wait(_PATIENCE_SECONDS)
         close(self._process)
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        os.kill(self._process.pid, signal.SIGSTOP)
+        yield
+        os.kill(self._process.pid, signal.SIGCONT)
 
     def restart(self) -> None:
         self.kill()

@@ -30,6 +30,9 @@ class TimedOut(DiscueError):
 class UnexpectedResponse(DiscueError):
     """The response is not one of a discue service: a proxy or another server answered, or the body was cut off."""
 
+    status: int | None = None
+    """The HTTP status, if it is that of an error."""
+
 
 class FieldError(NamedTuple):
     """A wrong value of a request."""
@@ -157,7 +160,9 @@ def error_of(
         problem = None
     if not isinstance(problem, dict) or problem.get("status") != status:
         start = one_line(content[:_LONGEST_TEXT].decode(errors="replace")) or "an empty body"
-        return UnexpectedResponse(f"{request}: {status} from something other than discue: {start}")
+        unexpected = UnexpectedResponse(f"{request}: {status} from something other than discue: {start}")
+        unexpected.status = status
+        return unexpected
     fields: dict[str, Any] = {"request_id": headers.get("x-request-id")}
     fields |= {name: problem[name] for name in ("title", "detail", "code", "request_id") if _text(problem.get(name))}
     listed = problem.get("errors")

@@ -14,9 +14,9 @@ from tests.cli.user.service import Service
 from tests.clients.python.outbox.databases import connect, empty_database, outbox_database, waiting
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with outbox_database(request.param, tmp_path) as address:
+@pytest.fixture
+def url(engine_name: str, tmp_path: Path) -> Iterator[str]:
+    with outbox_database(engine_name, tmp_path) as address:
         yield address
 
 
@@ -26,7 +26,7 @@ def store(url: str, queue: str, *data: object) -> None:
             outbox.publish(connection, queue, each)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(("engine_name", "number"), [("sqlite", signal.SIGINT), ("postgres", signal.SIGTERM)])
 def test_relay_publishes_the_messages_and_ends_with_0_for_a_signal(
     service: Service, url: str, number: signal.Signals
 ) -> None:

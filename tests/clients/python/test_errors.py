@@ -71,6 +71,7 @@ def test_body_that_is_no_problem_is_not_taken_for_an_error_of_the_service(body: 
     error = refused(502, body)
 
     assert type(error) is discue_client.UnexpectedResponse
+    assert error.status == 502
     assert str(error).startswith("POST /queues: 502 from something other than discue: ")
     assert "\n" not in str(error)
 

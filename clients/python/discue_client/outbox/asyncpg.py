@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
-from discue_client.outbox.database import DURABLE, LOCK
+from discue_client.outbox.database import LOCK, PREPARE, TRANSACTION_SECONDS
 from discue_client.outbox.table import CHANNEL, TABLE
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from discue_client.outbox.steps import Step
 
 T = TypeVar("T")
+
+_CLOSE_SECONDS = 5.0
 
 
 class AsyncpgDatabase:
@@ -33,11 +35,15 @@ class AsyncpgDatabase:
         async with self._turn:
             if self._working is None or self._working.is_closed():
                 self._working = await self._connect()
-            async with self._working.transaction():
-                if lock is not None:
-                    await self._working.execute(DURABLE)
-                    await self._working.fetch(_numbered(LOCK), f"{TABLE}/{lock}")
-                return await self._run(step)
+            timeout = asyncio.get_running_loop().call_later(TRANSACTION_SECONDS, self._working.terminate)
+            try:
+                async with self._working.transaction():
+                    if lock is not None:
+                        await self._working.fetch(PREPARE)
+                        await self._working.fetch(_numbered(LOCK), f"{TABLE}/{lock}")
+                    return await self._run(step)
+            finally:
+                timeout.cancel()
 
     async def _run(self, step: Step[T]) -> T:
         rows: list[Any] | None = None
@@ -53,10 +59,14 @@ class AsyncpgDatabase:
         if self._listening is not None and not self._listening.is_closed():
             return
         connection = await self._connect()
-        await connection.add_listener(CHANNEL, lambda *_: wake())
+        self._listening = connection
         # The next look opens another one.
         connection.add_termination_listener(lambda *_: wake())
-        self._listening = connection
+        try:
+            await connection.add_listener(CHANNEL, lambda *_: wake())
+        except BaseException:
+            connection.terminate()
+            raise
 
     async def _connect(self) -> Any:
         # Poolers such as PgBouncer give each transaction another session, which knows no prepared statements.
@@ -65,7 +75,10 @@ class AsyncpgDatabase:
     async def close(self) -> None:
         for connection in (self._listening, self._working):
             if connection is not None:
-                await connection.close()
+                try:
+                    await connection.close(timeout=_CLOSE_SECONDS)
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError):
+                    connection.terminate()
 
 
 @cache

@@ -15,8 +15,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))"
-DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
-"""A name must not be lost in a crash after the batch was sent under it."""
+PREPARE = """
+SELECT
+    set_config('idle_in_transaction_session_timeout', '10s', true),
+    set_config('synchronous_commit', CASE level WHEN 'off' THEN 'on' ELSE level END, true)
+FROM current_setting('synchronous_commit') AS level
+"""
+"""Runs before the lock. A name must not be lost in a crash after the batch was sent under it, and a relay that stands
+still in a transaction must not stop the others."""
+
+TRANSACTION_SECONDS = 60.0
+"""A connection that takes longer is given up: the network may have lost it silently."""
 
 
 class Database(Protocol):

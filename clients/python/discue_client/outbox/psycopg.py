@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
-from discue_client.outbox.database import DURABLE, LOCK
+from discue_client.outbox.database import LOCK, PREPARE, TRANSACTION_SECONDS
 from discue_client.outbox.table import CHANNEL, TABLE
 
 if TYPE_CHECKING:
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from discue_client.outbox.steps import Step
 
 T = TypeVar("T")
+
+_NETWORK: dict[str, Any] = {
+    "connect_timeout": 30,
+    "tcp_user_timeout": round(TRANSACTION_SECONDS * 1_000),
+    "keepalives_idle": 15,
+    "keepalives_interval": 15,
+    "keepalives_count": 3,
+}
+"""A connection that the network has lost silently is given up, like one of asyncpg."""
 
 
 class PsycopgDatabase:
@@ -34,7 +43,7 @@ class PsycopgDatabase:
                 self._working = await self._connect()
             async with self._working.transaction():
                 if lock is not None:
-                    await self._working.execute(DURABLE)
+                    await self._working.execute(PREPARE.encode())
                     await self._working.execute(_formatted(LOCK), (f"{TABLE}/{lock}",))
                 return await self._run(self._working, step)
 
@@ -53,7 +62,11 @@ class PsycopgDatabase:
         if self._listening is not None and not self._listening.done():
             return
         connection = await self._connect()
-        await connection.execute(f"LISTEN {CHANNEL}".encode())
+        try:
+            await connection.execute(f"LISTEN {CHANNEL}".encode())
+        except BaseException:
+            await connection.close()
+            raise
 
         async def report() -> None:
             # A connection that is lost ends the loop, and the next look opens another one.
@@ -63,13 +76,13 @@ class PsycopgDatabase:
                         wake()
             finally:
                 await connection.close()
-            wake()
+                wake()
 
         self._listening = asyncio.get_running_loop().create_task(report(), name="discue outbox notifications")
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         # Poolers such as PgBouncer give each transaction another session, which knows no prepared statements.
-        return await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, prepare_threshold=None)
+        return await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, prepare_threshold=None, **_NETWORK)
 
     async def close(self) -> None:
         if self._listening is not None:

@@ -9,21 +9,19 @@ import re
 import time
 from contextlib import suppress
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from discue_client import wire
 from discue_client._async.publisher import MAX_MESSAGES
-from discue_client.errors import APIError, BadRequest, DiscueError, TooLarge, ValidationFailed, one_line
+from discue_client.errors import DiscueError, one_line
 from discue_client.outbox import steps, waking
 from discue_client.outbox.database import database_of
-from discue_client.outbox.rows import batch_of
+from discue_client.outbox.refusals import is_refusal, is_reused, refused_rows
+from discue_client.outbox.rows import message_of
 from discue_client.outbox.steps import Limits, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from typing_extensions import Self
 
@@ -39,7 +37,21 @@ _TIMEOUT_SECONDS = 15.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 
-_INDEX = re.compile(r"/messages/(\d+)(?:/|$)")
+_TAKEN_SECONDS = 1.0
+"""How often to look for the end of another relay's work on a queue."""
+_STALLED_MS = 60_000
+_KEY_HOURS = 24
+"""How long the service keeps an idempotency key, at least."""
+
+_KEY = re.compile(r"outbox-(\d+)-")
+_CHANGED = (
+    "The service has published the batch of this row with other rows than it has now: they were changed or deleted. "
+    "To publish the row again, set error and batch to null."
+)
+_UNCLEAR = (
+    "The service has published some rows of the batch of this row, and refuses the requests that would show which. Set "
+    "error to null to ask again."
+)
 
 
 class OutboxUnavailable(DiscueError):
@@ -75,6 +87,7 @@ class Relay:
         self._client = client.with_options(timeout=_TIMEOUT_SECONDS, attempts=1)
         self._limits = Limits(max_messages, _MAX_BYTES, round(lease_seconds * 1_000))
         self._poll_seconds = poll_seconds
+        self._now = _now_ms
         self._stopping = asyncio.Event()
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -164,18 +177,19 @@ class Relay:
 
     async def _drain(self, queue: str) -> None:
         """Publish the messages of a queue until there are none."""
-        failures = 0
+        failures, held = 0, None
         while not self._stopping.is_set():
-            now = round(time.time() * 1_000)
+            now = self._now()
             try:
-                claimed = await self._database.transaction(
-                    steps.claim(queue, _new_key(), now, self._limits), lock=queue
-                )
+                step = steps.claim(queue, _new_key(now), now, self._limits, held=held)
+                claimed = await self._database.transaction(step, lock=queue)
                 if claimed is None:
                     return
                 if isinstance(claimed, Taken):
-                    await self._pause(claimed.seconds)
+                    # The other relay may finish long before its lease ends.
+                    await self._pause(min(claimed.seconds, _TAKEN_SECONDS))
                 else:
+                    held = claimed.claimed_at
                     await self._publish(claimed)
                 failures = 0
             except Exception as error:
@@ -188,38 +202,125 @@ class Relay:
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def _publish(self, batch: Batch) -> None:
-        """Send a batch, and delete its rows once it is stored. Raises DiscueError if it has to be sent again."""
-        try:
-            path, body = wire.path_of("queues", batch.queue, "messages", "batch"), batch_of(batch.rows)
-        except (ValueError, msgspec.DecodeError) as error:
-            # A program that writes the table itself has stored something else than a message.
-            await self._refused(batch, f"The row is not a message: {error}", ())
+        """Send a batch, and record the outcome on its rows. Raises DiscueError if it has to be sent again."""
+        if self._now() - batch.claimed_at > _STALLED_MS:
+            # This process stood still. Another relay may have published the batch, so long ago that the service has
+            # forgotten its key: look again.
             return
         try:
-            await self._send(path, body, batch.key)
+            await self._attempt(batch)
+        except DiscueError:
+            await self._database.transaction(steps.release(batch), lock=batch.queue)
+            raise
+
+    async def _attempt(self, batch: Batch) -> None:
+        errors = _invalid(batch)
+        if errors:
+            await self._refuse(batch, errors)
+            return
+        number = len(batch.attempts) - 1
+        try:
+            await self._send(batch, number)
         except DiscueError as error:
-            if not _is_refusal(error):
-                await self._database.transaction(steps.release(batch), lock=batch.queue)
+            if is_refusal(error):
+                await self._leave_out(batch, error)
+            elif is_reused(error):
+                await self._settle(batch)
+            else:
                 raise
-            await self._refused(batch, str(error), _indexes(error))
         else:
-            await self._database.transaction(steps.delete(batch), lock=batch.queue)
+            await self._published(batch, number)
 
-    async def _send(self, path: str, body: object, key: str) -> None:
-        await self._client.request("POST", path, body=body, idempotency_key=key)
+    async def _send(self, batch: Batch, number: int) -> None:
+        """Send an attempt of a batch. Raises ValueError for a row that is not a message."""
+        path = wire.path_of("queues", batch.queue, "messages", "batch")
+        body = {"messages": [message_of(row) for row in batch.attempts[number]]}
+        await self._client.request("POST", path, body=body, idempotency_key=batch.key)
 
-    async def _refused(self, batch: Batch, error: str, refused: Sequence[int]) -> None:
-        first, *others = batch.rows
-        if others:
-            parts = _parts(batch.rows, refused)
-            await self._database.transaction(steps.split(batch, parts, _new_key), lock=batch.queue)
-            return
-        _log.error("Row %d of the outbox cannot be published, and stays in the table: %s", first.id, error)
-        await self._database.transaction(steps.refuse(batch, error), lock=batch.queue)
+    async def _published(self, batch: Batch, number: int) -> None:
+        await self._database.transaction(steps.delete(batch, number), lock=batch.queue)
+        rows, hours = batch.attempts[number], (self._now() - _named_at(batch)) / 3_600_000
+        if hours > _KEY_HOURS:
+            text = "Rows %d to %d of the outbox were sent %.0f hours ago, and again now. The service has forgotten the "
+            text += "first request: if it took effect, its messages are published twice."
+            _log.warning(text, rows[0].id, rows[-1].id, hours)
+
+    async def _leave_out(self, batch: Batch, error: DiscueError) -> None:
+        """Leave out the messages that are refused, or half of the batch if it is unknown which ones these are."""
+        errors = refused_rows(error, batch.rows)
+        if errors or len(batch.rows) == 1:
+            await self._refuse(batch, errors or {batch.rows[0].id: one_line(str(error))})
+        else:
+            await self._database.transaction(steps.divide(batch), lock=batch.queue)
+
+    async def _settle(self, batch: Batch) -> None:
+        """Find the earlier attempt that the service has stored under the key."""
+        unclear = []
+        for number in reversed(range(len(batch.attempts) - 1)):
+            stored = await self._is_stored(batch, number)
+            if stored:
+                await self._published(batch, number)
+                return
+            if stored is None:
+                unclear.append(number)
+        if len(unclear) == 1:
+            await self._published(batch, unclear[0])
+        else:
+            error = _UNCLEAR if unclear else _CHANGED
+            await self._refuse(batch, {row.id: error for rows in batch.attempts for row in rows})
+
+    async def _is_stored(self, batch: Batch, number: int) -> bool | None:
+        """Send an attempt again, whose key is used up: the service repeats the response to the one that it has stored.
+
+        Returns None if it cannot be told. Raises DiscueError if the service cannot be asked now.
+        """
+        try:
+            await self._send(batch, number)
+        except ValueError:
+            # Such an attempt has never been sent.
+            return False
+        except DiscueError as error:
+            if is_reused(error):
+                return False
+            if is_refusal(error):
+                # The service refuses malformed requests before it looks for their key.
+                return None
+            raise
+        return True
+
+    async def _refuse(self, batch: Batch, errors: Mapping[int, str]) -> None:
+        for number, error in errors.items():
+            _log.error("Row %d of the outbox cannot be published, and stays in the table: %s", number, error)
+        await self._database.transaction(steps.refuse(batch, errors), lock=batch.queue)
 
 
-def _new_key() -> str:
-    return f"outbox-{os.urandom(16).hex()}"
+def _invalid(batch: Batch) -> dict[int, str]:
+    """Return the rows of the batch that are not messages, each with the reason."""
+    found = ((row.id, _fault(batch.queue, row)) for row in batch.rows)
+    return {number: f"The row is not a message: {fault}" for number, fault in found if fault}
+
+
+def _fault(queue: str, row: Row) -> str:
+    try:
+        wire.path_of(queue)
+        message_of(row)
+    except ValueError as error:
+        return one_line(str(error))
+    return ""
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1_000)
+
+
+def _new_key(now: int) -> str:
+    return f"outbox-{now}-{os.urandom(16).hex()}"
+
+
+def _named_at(batch: Batch) -> int:
+    """Return when the batch was named, in milliseconds since the epoch."""
+    found = _KEY.match(batch.key)
+    return batch.claimed_at if found is None else int(found[1])
 
 
 def _pause_after(failures: int) -> float:
@@ -229,30 +330,6 @@ def _pause_after(failures: int) -> float:
 def _say(failures: int, text: str, *values: object) -> None:
     """Log a failure: once as a warning, and then only for those who look for it."""
     _log.log(logging.WARNING if failures == 1 else logging.INFO, text, *values)
-
-
-def _is_refusal(error: DiscueError) -> bool:
-    """Return whether a message is the reason. The service has stored none of the batch.
-
-    Messages must not be given up for anything else, such as rows that were changed after they were published.
-    """
-    if isinstance(error, TooLarge):
-        return True
-    return isinstance(error, (BadRequest, ValidationFailed)) and bool(_indexes(error))
-
-
-def _indexes(error: DiscueError) -> list[int]:
-    """Return the indexes of the messages that the error names."""
-    pointers = error.pointers if isinstance(error, APIError) else ()
-    found = (_INDEX.match(pointer) for pointer in pointers)
-    return sorted({int(each[1]) for each in found if each is not None})
-
-
-def _parts(rows: Sequence[Row], refused: Sequence[int]) -> list[Sequence[Row]]:
-    """Divide rows in their order: each refused one is alone. If none is known, divide them in two."""
-    cuts = sorted({each for index in refused for each in (index, index + 1) if 0 < each < len(rows)})
-    edges = [0, *(cuts or [len(rows) // 2]), len(rows)]
-    return [rows[start:end] for start, end in pairwise(edges)]
 
 
 __all__ = ["OutboxUnavailable", "Relay"]

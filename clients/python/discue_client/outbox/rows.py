@@ -12,8 +12,6 @@ from discue_client import wire
 from discue_client.messages import message_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from typing_extensions import Unpack
 
     from discue_client.messages import MessageFields
@@ -44,6 +42,8 @@ class Row(NamedTuple):
     payload: bytes
     form: str
     fields: str
+    error: str | None = None
+    """The reason why it cannot be published."""
 
 
 def new_row(queue: str, data: object, **fields: Unpack[MessageFields]) -> NewRow:
@@ -66,23 +66,22 @@ def _payload(message: dict[str, Any]) -> tuple[bytes, str]:
     return (data.encode(), "text") if isinstance(data, str) else (wire.encode(data), "json")
 
 
-def batch_of(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return the body of the request that publishes the rows.
+def message_of(row: Row) -> dict[str, Any]:
+    """Return the message of a row, as the API takes it: the same bytes for the same row, once it is encoded.
 
-    It has the same bytes for the same rows: a batch that is sent again must equal the first one. Raises ValueError for
-    a row that is not a message.
+    Raises ValueError for a row that is not a message: programs may write the table themselves.
     """
-    return {"messages": [_message(row) for row in rows]}
-
-
-def _message(row: Row) -> dict[str, Any]:
-    message = msgspec.json.decode(row.fields, type=dict[str, Any])
-    if row.key is not None:
-        message["key"] = row.key
-    if row.form == "bytes":
-        message["data_base64"] = row.payload
-    else:
-        # Decoding checks it: programs may write the table themselves.
-        is_json = row.form == "json"
-        message["data"] = msgspec.json.decode(row.payload, type=msgspec.Raw) if is_json else row.payload.decode()
+    try:
+        message = msgspec.json.decode(row.fields, type=dict[str, Any])
+        if row.key is not None:
+            message["key"] = row.key
+        if row.form == "bytes":
+            message["data_base64"] = row.payload
+        elif row.form == "json":
+            # Decoding checks the syntax only, not the UTF-8.
+            message["data"] = msgspec.json.decode(row.payload.decode(), type=msgspec.Raw)
+        else:
+            message["data"] = row.payload.decode()
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
     return message

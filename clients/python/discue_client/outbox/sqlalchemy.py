@@ -9,7 +9,7 @@ from sqlalchemy import DDL, BigInteger, Column, Identity, Index, Integer, LargeB
 from sqlalchemy.orm import Session, scoped_session
 
 from discue_client.outbox.rows import INSERT_COLUMNS
-from discue_client.outbox.table import NOTIFYING, TABLE
+from discue_client.outbox.table import INDEXES, NOTIFYING, TABLE
 from discue_client.outbox.waking import wake
 
 if TYPE_CHECKING:
@@ -31,13 +31,14 @@ def outbox_table(metadata: MetaData) -> Table:
         Column("fields", Text, nullable=False),
         Column("created_at", BigInteger, nullable=False),
         Column("batch", Text),
+        Column("attempts", Text),
         Column("claimed_at", BigInteger),
         Column("error", Text),
         sqlite_autoincrement=True,
     )
-    for name, column in (("waiting", "error IS NULL"), ("named", "batch IS NOT NULL")):
-        where = text(column)
-        Index(f"{TABLE}_{name}", table.c.queue, table.c.id, postgresql_where=where, sqlite_where=where)
+    for name, columns, condition in INDEXES:
+        where = text(condition)
+        Index(name, *(table.c[column] for column in columns), postgresql_where=where, sqlite_where=where)
     _run_on_postgresql(table, "after_create", *NOTIFYING)
     _run_on_postgresql(table, "after_drop", f"DROP FUNCTION {TABLE}_notify()")
     return table

@@ -19,8 +19,10 @@ T = TypeVar("T")
 class SqliteDatabase:
     """A connection on a thread of its own. SQLite reports no commits: applications in this process wake the relay."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, busy_seconds: float = 5.0) -> None:
+        """`busy_seconds` is how long to wait for the lock that an application holds."""
         self._path = path
+        self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, "discue outbox")
 
@@ -45,7 +47,9 @@ class SqliteDatabase:
 
     def _connect(self) -> sqlite3.Connection:
         # Does not create the file.
-        connection = sqlite3.connect(f"file:{quote(self._path)}?mode=rw", uri=True, isolation_level=None)
+        connection = sqlite3.connect(
+            f"file:{quote(self._path)}?mode=rw", uri=True, isolation_level=None, timeout=self._busy_seconds
+        )
         # A name must not be lost in a crash after the batch was sent under it.
         connection.execute("PRAGMA synchronous = FULL")
         return connection

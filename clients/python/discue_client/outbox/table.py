@@ -6,9 +6,15 @@ TABLE = "discue_outbox"
 CHANNEL = "discue_outbox"
 """The channel of PostgreSQL on which a commit with new rows wakes the relays."""
 
-_INDEXES = (
-    f"CREATE INDEX {TABLE}_waiting ON {TABLE} (queue, id) WHERE error IS NULL",
-    f"CREATE INDEX {TABLE}_named ON {TABLE} (queue, id) WHERE batch IS NOT NULL",
+INDEXES = (
+    (f"{TABLE}_waiting", ("queue", "id"), "error IS NULL"),
+    (f"{TABLE}_named", ("queue", "id"), "batch IS NOT NULL AND error IS NULL"),
+    (f"{TABLE}_batch", ("batch", "id"), "batch IS NOT NULL"),
+)
+"""The name of each index, its columns, and the rows that it has."""
+
+_CREATE_INDEXES = tuple(
+    f"CREATE INDEX {name} ON {TABLE} ({', '.join(columns)}) WHERE {condition}" for name, columns, condition in INDEXES
 )
 
 NOTIFYING = (
@@ -34,10 +40,11 @@ _CREATE: dict[str, tuple[str, ...]] = {
     fields text NOT NULL,
     created_at bigint NOT NULL,
     batch text,
+    attempts text,
     claimed_at bigint,
     error text
 )""",
-        *_INDEXES,
+        *_CREATE_INDEXES,
         *NOTIFYING,
     ),
     "sqlite": (
@@ -50,10 +57,11 @@ _CREATE: dict[str, tuple[str, ...]] = {
     fields text NOT NULL,
     created_at bigint NOT NULL,
     batch text,
+    attempts text,
     claimed_at bigint,
     error text
 )""",
-        *_INDEXES,
+        *_CREATE_INDEXES,
     ),
 }
 

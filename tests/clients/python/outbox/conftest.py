@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.clients.python.outbox.databases import outbox_database
+from tests.support.everywhere import EVERYWHERE
+
+VARIANTS = ["sqlite", "postgres", "postgres+psycopg"]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -18,3 +21,16 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 def url(engine_name: str, tmp_path: Path) -> Iterator[str]:
     with outbox_database(engine_name, tmp_path) as address:
         yield address
+
+
+@pytest.fixture(params=VARIANTS if EVERYWHERE else VARIANTS[:2])
+def variant(request: pytest.FixtureRequest) -> str:
+    """The database and the driver of a relay."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def database(url: str, variant: str) -> str:
+    """The URL that a relay is given."""
+    return url.replace("postgresql:", "postgresql+psycopg:") if variant == "postgres+psycopg" else url

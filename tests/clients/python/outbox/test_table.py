@@ -40,7 +40,7 @@ def test_alembic_creates_what_the_table_of_sqlalchemy_describes_and_drops_all_of
 
     operations.create_discue_outbox()  # type: ignore[attr-defined] # registered by the import
     assert compare_metadata(context, metadata) == []
-    assert len(inspect(connection).get_indexes("discue_outbox")) == 2
+    assert len(inspect(connection).get_indexes("discue_outbox")) == 3
 
     operations.drop_discue_outbox()  # type: ignore[attr-defined] # as above
     assert inspect(connection).get_table_names() == []
