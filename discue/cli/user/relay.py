@@ -11,7 +11,8 @@ from typing import Final
 
 from discue.cli.output import note
 from discue.cli.user.arguments import duration, positive
-from discue.cli.user.command import Commands, UsageInvalid, add_command, connect_async
+from discue.cli.user.command import UsageInvalid, add_command, connect_async
+from discue.cli.verbs import Commands
 
 DATABASE_VARIABLE: Final = "DISCUE_OUTBOX_DATABASE"
 _MAX_MESSAGES: Final = 100
