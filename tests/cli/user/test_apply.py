@@ -49,8 +49,8 @@ topics:
 
 @pytest.fixture
 def shop(service: Service) -> Service:
-    """A service without the resources of the file."""
-    for queue in ("shop/orders", "shop/refunds"):
+    """A service without the resources of the file, and of that on the page."""
+    for queue in ("shop/orders", "shop/refunds", "orders", "refunds"):
         service.run("queues", "delete", queue)
     service.run("api", "DELETE", "/topics/shop")
     (service.folder / "discue.yaml").write_text(FILE)
