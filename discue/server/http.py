@@ -32,6 +32,7 @@ _STREAM_BUFFER_BYTES = 16_384
 """Bytes of each response that are taken before they are sent. They are counted as read, and are in memory."""
 
 _RUNTIME_THREADS = 1
+_FIRST_PROBE_SECONDS = 0.001
 _PROBE_SECONDS = 0.02
 _CHECKS = 250
 _IDLE_SECONDS = 0.25
@@ -127,13 +128,15 @@ class HttpServer:
     async def start(self) -> None:
         """Listen. Returns when the server accepts connections."""
         self._running = asyncio.get_running_loop().create_task(self._server.serve())
+        pause = _FIRST_PROBE_SECONDS
         for _ in range(_CHECKS):
             if self._running.done():
                 await self._running
             try:
                 _, writer = await asyncio.open_connection(reachable(self.address.host), self.address.port)
             except OSError:
-                await asyncio.sleep(_PROBE_SECONDS)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _PROBE_SECONDS)
             else:
                 writer.close()
                 limit_unacknowledged(self.address.port)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,9 @@ from discue.server.activity import WorkerActivity
 from discue.server.http import Address, held_port
 from discue.server.installation import open_installation
 from discue.server.worker import Worker, served
+from discue.store.migrations import migrations
+from discue.store.sqlite import schema
+from discue.store.sqlite.connection import connect
 from discue.testing.clock import BEYOND, LATEST, MovableClock
 from discue.testing.loop_thread import LoopThread
 from discue.testing.sender import AttemptKey, KitSender, Respond
@@ -38,6 +41,7 @@ SETTLE_SECONDS: Final = 5.0
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.001
+_FILE: Final = "discue.db"
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - only a folder with a random name in it is used
 
 # Without this, programs that configure no logging would get warnings about the failures that tests script.
@@ -59,7 +63,7 @@ class StillWorking(Exception):
 def settings_for_tests(folder: Path, **settings: Any) -> Settings:
     """Return the settings of a server for tests, with the given ones in place of its own."""
     ours: dict[str, Any] = {
-        "database": f"sqlite:///{folder}/discue.db",
+        "database": f"sqlite:///{folder}/{_FILE}",
         "host": "127.0.0.1",
         "port": 0,
         "allow_private_targets": True,
@@ -70,6 +74,26 @@ def settings_for_tests(folder: Path, **settings: Any) -> Settings:
         "drain_timeout_seconds": 0,
     }
     return Settings(**{**ours, **settings})
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="discue-test-", dir=_MEMORY if _MEMORY.is_dir() else None)
+
+
+@cache
+def _empty_database() -> bytes:
+    """Return the content of a database in which there is nothing but tables."""
+    with _temporary_folder() as place:
+        path = Path(place, _FILE)
+        connection = connect(path)
+        schema.migrate(connection, migrations(schema.DIALECT))
+        connection.close()
+        return path.read_bytes()
+
+
+def _copy_empty_database(folder: Path) -> None:
+    """Put a database into the folder. Making its tables there would take ten times as long."""
+    (folder / _FILE).write_bytes(_empty_database())
 
 
 class Timeline:
@@ -314,8 +338,8 @@ class InProcessServer:
 
     async def _serve(self) -> None:
         self._stopping = asyncio.Event()
-        folder = _MEMORY if _MEMORY.is_dir() else None
-        with tempfile.TemporaryDirectory(prefix="discue-test-", dir=folder) as place:
+        with _temporary_folder() as place:
+            _copy_empty_database(Path(place))
             async with running(settings_for_tests(Path(place), **self._settings), Log("testing")) as found:
                 self._started.set_result(found)
                 stopped, died = asyncio.ensure_future(self._stopping.wait()), asyncio.ensure_future(found.ended())
