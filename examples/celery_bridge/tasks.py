@@ -6,7 +6,12 @@ from typing import Any
 import httpx2
 from celery import Celery, Task
 
-app = Celery("shop", broker=os.environ.get("CELERY_BROKER_URL", "amqp://"))
+BROKER = os.environ.get("CELERY_BROKER_URL", "amqp://")
+
+app = Celery("shop", broker=BROKER)
+if BROKER.startswith("amqp"):
+    # RabbitMQ confirms that it has stored a task, before the bridge acknowledges the message.
+    app.conf.broker_transport_options = {"confirm_publish": True}
 
 
 @app.task(bind=True, acks_late=True, autoretry_for=(httpx2.HTTPError,), retry_backoff=True, max_retries=10)
