@@ -114,7 +114,7 @@ def retry_after_of(headers: Mapping[str, str]) -> float | None:
         seconds = math.nan
     if math.isfinite(seconds):
         return max(seconds, 0.0)
-    date, now = (_time_of(headers.get(name, "")) for name in ("retry-after", "date"))
+    date, now = _time_of(headers.get("retry-after", "")), _time_of(headers.get("date", ""))
     # By the service's own clock, if it says what that is.
     return None if date is None else max(date - (time.time() if now is None else now), 0.0)
 

@@ -50,8 +50,8 @@ def stored_profiles() -> dict[str, Profile]:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         cause = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        fix = "Correct the file, or delete it and log in again."
-        raise ConfigurationError(f"Cannot read the profiles of `discue login` in {path}: {cause}. {fix}") from None
+        problem = f"Cannot read the profiles of `discue login` in {path}: {cause}."
+        raise ConfigurationError(f"{problem} Correct the file, or delete it and log in again.") from None
 
 
 def keyring() -> Any:

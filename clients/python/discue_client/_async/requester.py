@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONGEST_PAGE = 100
-_LONGEST_KEY = 255
+_KEY = re.compile(r"[!-~]{1,255}")
 
 
 class AsyncRequester:
@@ -58,19 +59,16 @@ class AsyncRequester:
         if content is not None:
             fields["content-type"] = "application/json"
         if method == "POST" or idempotency_key is not None:
-            fields["idempotency-key"] = _checked(os.urandom(16).hex() if idempotency_key is None else idempotency_key)
+            key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
+            if not _KEY.fullmatch(key):
+                raise ValueError("An idempotency key has 1 to 255 visible ASCII characters.")
+            fields["idempotency-key"] = key
         full = wire.with_query(path, query or {})
         return await self._transport.send(Request(method, full, content, fields, repeatable, extra_time), self._policy)
 
     async def result(self, type_: type[T], method: str, path: str, **options: Any) -> T:
         """Like `request`, and decode the response."""
         return wire.decode(await self.request(method, path, **options), type_, f"{method} {path}")
-
-
-def _checked(key: str) -> str:
-    if not (1 <= len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable() and " " not in key):
-        raise ValueError("An idempotency key has 1 to 255 visible ASCII characters.")
-    return key
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,6 @@ async def wait_until(condition: Condition, is_true: Callable[[], object], second
             await asyncio.wait_for(condition.wait_for(is_true), seconds)
 
 
-def new_future() -> asyncio.Future[Any]:
-    return asyncio.get_running_loop().create_future()
-
-
 async def result_of(future: asyncio.Future[T]) -> T:
     return await future
 
@@ -51,11 +47,6 @@ def soon(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     task = asyncio.get_running_loop().create_task(work())
     _soon.add(task)
     task.add_done_callback(_soon.discard)
-
-
-def cancel_request(worker: Worker) -> None:
-    """Cut off the request that the work waits for, or its next one, which ends the work."""
-    worker.cancel()
 
 
 async def finish(worker: Worker, *, interrupt: bool = False) -> None:

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from discue_client import models
-from discue_client._sync.waiting import Condition, Lock, cancel_request, finish, soon, start, wait_until
+from discue_client._sync.waiting import Condition, Lock, finish, soon, start, wait_until
 from discue_client.configuration import RetryPolicy, is_retried
 from discue_client.errors import APIError, DiscueError, Forbidden
 from discue_client.responses import Reject, Retry
@@ -146,7 +146,7 @@ class Consumer:
         """Give back what has not begun, wait for what has, and send the last settlements."""
         pull, *others = self._workers
         self._is_stopping = True
-        cancel_request(pull)
+        pull.cancel()
         self._wake()
         finish(pull)
         for delivery in [each for each in self._held.values() if not each.is_started]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from discue_client import wire
-from discue_client._sync.waiting import Condition, cancel_request, finish, new_future, result_of, start, wait_until
+from discue_client._sync.waiting import Condition, Future, finish, result_of, start, wait_until
 from discue_client.errors import APIError, BadRequest, DiscueError, TooLarge, UnexpectedResponse, ValidationFailed
 from discue_client.messages import message_fields
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from discue_client._sync.requester import Requester
-    from discue_client._sync.waiting import Future, Worker
+    from discue_client._sync.waiting import Worker
     from discue_client.messages import MessageFields
 
 _log = logging.getLogger("discue_client")
@@ -51,12 +51,8 @@ class _Waiting(msgspec.Struct, eq=False):
     future: Future[str]
     arrived_at: float
 
-    def confirm(self, message_id: str) -> None:
-        # A caller that no longer waits has cancelled it.
-        if not self.future.done():
-            self.future.set_result(message_id)
-
     def fail(self, error: DiscueError) -> None:
+        # A caller that no longer waits has cancelled it.
         if not self.future.done():
             self.future.set_exception(error)
             # The failure is logged: a future that nobody waits for need not say it again.
@@ -105,7 +101,7 @@ class Publisher:
             finish(self._worker)
         except BaseException:
             # After Ctrl-C, for example, nobody wants to wait for a service that does not respond.
-            cancel_request(self._worker)
+            self._worker.cancel()
             finish(self._worker)
             raise
 
@@ -122,7 +118,7 @@ class Publisher:
             wait_until(self._changed, lambda: not (self._is_open and self._waiting and self._bytes > room))
             if not self._is_open:
                 raise RuntimeError("The publisher is closed, or was never entered.")
-            future: Future[str] = new_future()
+            future: Future[str] = Future()
             self._waiting.append(_Waiting(content, future, monotonic()))
             self._bytes += len(content)
             if len(self._waiting) == 1 or self._is_due():
@@ -177,8 +173,8 @@ class Publisher:
         try:
             stored = self._requester.result(_StoredBatch, "POST", self._path, body=body)
             if len(stored.messages) != len(batch):
-                counts = f"{len(stored.messages)} of {len(batch)} messages were confirmed"
-                raise UnexpectedResponse(f"POST {self._path}: {counts}.")
+                found = len(stored.messages)
+                raise UnexpectedResponse(f"POST {self._path}: {found} of {len(batch)} messages were confirmed.")
         except DiscueError as error:
             if isinstance(error, _SINGLE) and len(batch) > 1:
                 for part in _parts(batch, error):
@@ -189,7 +185,8 @@ class Publisher:
                 each.fail(error)
             return
         for each, message in zip(batch, stored.messages, strict=True):
-            each.confirm(message.id)
+            if not each.future.done():
+                each.future.set_result(message.id)
 
 
 def _parts(batch: list[_Waiting], error: APIError) -> list[list[_Waiting]]:

@@ -6,6 +6,7 @@ Written by `make docs` from `_async/requester.py`. Do not edit.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONGEST_PAGE = 100
-_LONGEST_KEY = 255
+_KEY = re.compile(r"[!-~]{1,255}")
 
 
 class Requester:
@@ -61,19 +62,16 @@ class Requester:
         if content is not None:
             fields["content-type"] = "application/json"
         if method == "POST" or idempotency_key is not None:
-            fields["idempotency-key"] = _checked(os.urandom(16).hex() if idempotency_key is None else idempotency_key)
+            key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
+            if not _KEY.fullmatch(key):
+                raise ValueError("An idempotency key has 1 to 255 visible ASCII characters.")
+            fields["idempotency-key"] = key
         full = wire.with_query(path, query or {})
         return self._transport.send(Request(method, full, content, fields, repeatable, extra_time), self._policy)
 
     def result(self, type_: type[T], method: str, path: str, **options: Any) -> T:
         """Like `request`, and decode the response."""
         return wire.decode(self.request(method, path, **options), type_, f"{method} {path}")
-
-
-def _checked(key: str) -> str:
-    if not (1 <= len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable() and " " not in key):
-        raise ValueError("An idempotency key has 1 to 255 visible ASCII characters.")
-    return key
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ class Worker(threading.Thread):
             request.cancel()
 
     def cancel(self) -> None:
+        """Cut off the request that the work waits for, or its next one, which ends the work."""
         self._is_cancelled = True
         if self._request is not None:
             self._request.cancel()
@@ -77,10 +78,6 @@ def wait_until(condition: Condition, is_true: Callable[[], object], seconds: flo
     The condition is held, but released while this waits.
     """
     condition.wait_for(is_true, seconds)
-
-
-def new_future() -> Future[Any]:
-    return Future()
 
 
 def result_of(future: Future[T]) -> T:
@@ -97,11 +94,6 @@ def start(work: Callable[[], None], name: str) -> Worker:
 def soon(work: Callable[[], None]) -> None:
     """Run short work from a place that cannot wait, such as a signal handler."""
     work()
-
-
-def cancel_request(worker: Worker) -> None:
-    """Cut off the request that the work waits for, or its next one, which ends the work."""
-    worker.cancel()
 
 
 def finish(worker: Worker, *, interrupt: bool = False) -> None:  # noqa: ARG001 - threads end by themselves
