@@ -87,7 +87,7 @@ clients: $(DEV) $(COMPILER) | $(GENERATORS)
 	for version in $(NODES); do \
 		npm exec --yes --silent --package=node@$$version -- $(PYTEST) tests/clients/typescript || exit 1; \
 	done
-	$(PYTEST) tests/examples/test_readmes.py -n $(JOBS)
+	$(PYTEST) tests/examples/test_readmes.py -n 2
 
 docs: $(DEV)
 	$(BIN)/python -m docs.generate

@@ -20,12 +20,28 @@ def commands_in(page: str) -> list[list[str]]:
     return [each[index + 1 :] for each, index in starts]
 
 
-@pytest.mark.parametrize("name", ["apply.md", "commands.md", "listen.md", "webhooks.md"])
-def test_commands_of_a_page_take_its_arguments(name: str) -> None:
-    found = commands_in((DOCS / name).read_text())
+PAGES = {
+    path.relative_to(DOCS).as_posix(): commands
+    for path in DOCS.rglob("*.md")
+    if (commands := commands_in(path.read_text()))
+}
 
-    assert found
-    for arguments in found:
+
+def test_pages_of_commands_have_some() -> None:
+    assert PAGES.keys() >= {
+        "apply.md",
+        "commands.md",
+        "deploy.md",
+        "listen.md",
+        "outbox.md",
+        "testing.md",
+        "webhooks.md",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_commands_of_a_page_take_its_arguments(name: str) -> None:
+    for arguments in PAGES[name]:
         command_parser().parse_args(arguments)
 
 
