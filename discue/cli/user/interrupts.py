@@ -1,18 +1,35 @@
-"""Ctrl-C during long commands: it ends them between two requests."""
+"""Ctrl-C and SIGTERM during long commands."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Final, TypeAlias
+
+_Handler: TypeAlias = "Callable[[int, FrameType | None], object] | int | None"
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def until_interrupt() -> Iterator[None]:
+    """Run the block until Ctrl-C or SIGTERM, which end it at once, also while the service does not respond."""
+    kept = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        _restore(kept)
 
 
 @contextmanager
 def interrupts() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C and SIGTERM set. A second Ctrl-C ends the command at once."""
+    """Yield an event that Ctrl-C and SIGTERM set, to end between two requests. A second Ctrl-C ends at once."""
     event = threading.Event()
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def stop(*_: object) -> None:
         event.set()
@@ -23,5 +40,9 @@ def interrupts() -> Iterator[threading.Event]:
     try:
         yield event
     finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
+        _restore(kept)
+
+
+def _restore(handlers: Mapping[signal.Signals, _Handler]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from discue.cli.output import DIM, GREEN, RED, clock_time, coloured, printable, say, say_json
 from discue.cli.user.arguments import duration, moment, name
 from discue.cli.user.command import add_command, connect
-from discue.cli.user.interrupts import interrupts
+from discue.cli.user.interrupts import until_interrupt
 from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
@@ -38,15 +38,14 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     started_at = time.monotonic()
-    with connect(arguments) as client, interrupts() as interrupted:
+    with until_interrupt(), connect(arguments) as client:
         tail = _Tail(client, arguments)
         while True:
             for listener, attempt in tail.new():
                 _show(listener, attempt, as_json=arguments.json)
             if arguments.for_seconds is not None and time.monotonic() - started_at >= arguments.for_seconds:
                 return
-            if interrupted.wait(_POLL_SECONDS):
-                return
+            time.sleep(_POLL_SECONDS)
 
 
 class _Tail:

@@ -1,5 +1,6 @@
 """A developer's server: it records requests, and can be scripted, stopped and started again."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,7 +49,9 @@ class Held:
 class LocalServer:
     """Records each request and the status that it was answered with."""
 
-    def __init__(self, respond: Respond = accept, port: int = 0, raw: bytes = b"") -> None:
+    def __init__(
+        self, respond: Respond = accept, port: int = 0, raw: bytes | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         """`raw` is a whole response that is sent to each request instead."""
         self.arrived: list[str] = []
         """The ids of messages whose request has come, answered or not."""
@@ -67,7 +70,7 @@ class LocalServer:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 local._note_arrival(headers)
-                if raw:
+                if raw is not None:
                     self.wfile.write(raw)
                     self.wfile.flush()
                     self.close_connection = True
@@ -87,8 +90,10 @@ class LocalServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         # A connection that a killed process has left must not keep the test.
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_port
-        self.url = f"http://127.0.0.1:{self.port}/hook"
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}/hook"
 
     @property
     def accepted(self) -> list[str]:
@@ -127,6 +132,8 @@ class LocalServer:
 
 
 @contextmanager
-def local_server(respond: Respond = accept, port: int = 0, raw: bytes = b"") -> Iterator[LocalServer]:
-    with LocalServer(respond, port, raw).serving() as server:
+def local_server(
+    respond: Respond = accept, port: int = 0, raw: bytes | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[LocalServer]:
+    with LocalServer(respond, port, raw, tls).serving() as server:
         yield server

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from discue.cli.output import DIM, GREEN, RED, clock_time, coloured, excerpt, printable
 from discue.cli.user.listening.forwarding import Forwarded
 from discue.cli.user.listening.screen import Screen
+from discue.domain.attempts import Outcome
 
 Style = Literal["lines", "json", "quiet"]
 
@@ -42,20 +43,28 @@ def line_of(forwarded: Forwarded) -> str:
 
 
 def _result(forwarded: Forwarded) -> str:
-    status = forwarded.outcome.status
-    if not status:
-        return forwarded.outcome.error
+    outcome = forwarded.outcome
+    status = outcome.status
+    if not _is_complete(outcome):
+        return outcome.error
     return f"{status} {HTTPStatus(status).phrase}" if status in _KNOWN else str(status)
 
 
+_WITH_RESPONSE: Final = frozenset({"", "status", "redirect"})
 _KNOWN: Final = frozenset(HTTPStatus)
 
 
 def _reason(forwarded: Forwarded) -> str:
-    """Return the first line of the response, or why there was none."""
+    """Return the first line of the response, or why there was none, or only a part."""
     outcome = forwarded.outcome
+    if not _is_complete(outcome):
+        return outcome.detail
     text = next((line for line in outcome.excerpt.decode(errors="replace").splitlines() if line.strip()), "")
-    return excerpt(text, _RESPONSE_SHOWN) or ("" if outcome.status else outcome.detail)
+    return excerpt(text, _RESPONSE_SHOWN)
+
+
+def _is_complete(outcome: Outcome) -> bool:
+    return outcome.error in _WITH_RESPONSE
 
 
 def json_line(forwarded: Forwarded) -> str:

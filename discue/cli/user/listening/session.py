@@ -209,7 +209,7 @@ class Session:
                 outcome = await self._forward(opened, Forwardable.of(delivery.message))
         except Stopped:
             raise Retry(after=0) from None
-        if outcome.status == HTTPStatus.GONE:
+        if _is_gone(outcome):
             self._end_as_gone(opened)
             raise Retry(after=0)
         if outcome.retry_after_seconds is not None:
@@ -247,7 +247,7 @@ class Session:
                 outcome = await self._forward(opened, message.forwardable())
             except Stopped:
                 return
-            if outcome.status == HTTPStatus.GONE:
+            if _is_gone(outcome):
                 self._end_as_gone(opened)
             # In the millisecond in which the listener was created, both may have it.
             if message.created_at >= until and outcome.acknowledged:
@@ -261,3 +261,8 @@ class Session:
             return True
         tested = await self._client.listeners.test_filter(opened.queue, opened.listener.id, message_id=message.id)
         return tested.matches
+
+
+def _is_gone(outcome: Outcome) -> bool:
+    """Whether the response disables a listener in push mode: it must be complete."""
+    return outcome.status == HTTPStatus.GONE and outcome.error == "status"
