@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import gc
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from decimal import Decimal
@@ -17,6 +18,7 @@ from discue_client._async.consumer import AsyncConsumer, AsyncDelivery
 from discue_client._sync.consumer import Delivery
 from tests.clients.python.test_publisher import served
 from tests.clients.python.test_transport import KEY, problem, response
+from tests.support.authority import server_context
 from tests.support.scripted_server import CLOSE, HANG, READ, Script, ScriptedServer
 
 
@@ -257,16 +259,51 @@ async def test_consumer_survives_an_outage_and_says_so_once(caplog: pytest.LogCa
     assert json.loads(server.requests[-1].body) == {"acknowledge": ["r"]}
 
 
+@pytest.mark.parametrize(
+    ("script", "tls", "line"),
+    [
+        ([READ, HANG], None, "no response from {url} within 0.2 s."),
+        ([READ, response(404, "<html>")], None, "404 from something other than discue: <html>"),
+        (
+            [READ, HANG],
+            server_context("127.0.0.1", is_trusted=False),
+            "no response from {url}: certificate verify failed: unable to get local issuer certificate.",
+        ),
+    ],
+    ids=["slow", "garbage", "tls"],
+)
+async def test_consumer_says_once_why_it_gets_no_messages_and_stops_at_once(
+    script: Script,
+    tls: ssl.SSLContext | None,
+    line: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    warned = asyncio.Event()
+    monkeypatch.setattr(caplog.handler, "flush", warned.set)
+    async with ScriptedServer([script], tls=tls) as server:
+        url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.port}"
+        async with AsyncDiscue(url, KEY, timeout=0.2) as client:
+            consumer = client.consume("orders", listener="billing")
+            running = asyncio.create_task(consumer.run(unexpected))
+            await warned.wait()
+            consumer.stop()
+            await asyncio.wait_for(running, 5)
+
+    expected = "Messages cannot be fetched; trying again: GET /queues/orders/listeners/billing: "
+    assert caplog.messages == [expected + line.format(url=url)]
+
+
+async def unexpected(_: AsyncDelivery) -> None:
+    raise AssertionError
+
+
 async def test_missing_listener_and_revoked_key_end_the_consumer(
     async_client: AsyncDiscue, caplog: pytest.LogCaptureFixture
 ) -> None:
     await async_client.queues.create(alias="orders")
-
-    async def handle(_: AsyncDelivery) -> None:
-        raise AssertionError
-
     with pytest.raises(NotFound):
-        await async_client.consume("orders", listener="billing").run(handle)
+        await async_client.consume("orders", listener="billing").run(unexpected)
     gc.collect()
     assert "never retrieved" not in caplog.text
     async with served([READ, problem(401)]) as (_, client):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -17,9 +18,11 @@ from discue_client import (
     NotFound,
     TimedOut,
     TooLarge,
+    UnexpectedResponse,
     ValidationFailed,
 )
 from tests.clients.python.test_transport import FAILED, KEY, problem, response
+from tests.support.authority import server_context
 from tests.support.scripted_server import CLOSE, HANG, READ, Script, ScriptedServer
 
 
@@ -147,6 +150,39 @@ async def test_unreachable_service_fails_the_futures_and_not_the_publisher() -> 
         for data in (1, 2):
             with pytest.raises(ConnectionFailed):
                 await publisher.publish(data)
+
+
+@pytest.mark.parametrize(
+    ("script", "tls", "kind", "line"),
+    [
+        ([READ, HANG], None, TimedOut, "no response from {url} within 0.2 s."),
+        ([READ, response(200, "<html>")], None, UnexpectedResponse, "the response cannot be read: JSON is malformed"),
+        (
+            [READ, HANG],
+            server_context("127.0.0.1", is_trusted=False),
+            ConnectionFailed,
+            "no response from {url}: certificate verify failed: unable to get local issuer certificate.",
+        ),
+    ],
+    ids=["slow", "garbage", "tls"],
+)
+async def test_messages_that_cannot_be_published_fail_with_the_reason(
+    script: Script, tls: ssl.SSLContext | None, kind: type[DiscueError], line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ScriptedServer([script], tls=tls) as server:
+        url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.port}"
+        async with (
+            AsyncDiscue(url, KEY, timeout=0.2, attempts=1) as client,
+            client.publisher("orders") as publisher,
+        ):
+            results = await asyncio.gather(publisher.publish(1), publisher.publish(2), return_exceptions=True)
+
+    expected = f"POST /queues/orders/messages/batch: {line.format(url=url)}"
+    assert [type(each) for each in results] == [kind, kind]
+    assert [str(each).startswith(expected) for each in results] == [True, True]
+    assert [each.startswith(f"Messages that could not be published: 2. {expected}") for each in caplog.messages] == [
+        True
+    ]
 
 
 async def test_refusal_that_names_no_message_is_narrowed_down() -> None:
