@@ -97,7 +97,7 @@ pins: $(DEV)
 
 clean:
 	rm -rf clients/typescript/dist clients/typescript/node_modules clients/typescript/tests/page
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .language_cache build dist
+	rm -rf .mypy_cache .ruff_cache examples/.ruff_cache .pytest_cache .hypothesis .import_linter_cache .language_cache build dist
 	find . -path './$(VENV)' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(MADE):
