@@ -476,8 +476,9 @@ class Router:
                 is_id = following is not None and bool(following.matches(step))
                 name = () if following is None or is_id else following.name_in(steps[at:])
                 if following is None or not (is_id or name):
-                    wrong = bool(version) + 1 + at
-                    raise no_route(method, path, wrong, node.steps, ends_here=bool(node.routes))
+                    takes_id = following is not None and following.matches is is_public_id and not following.named
+                    wrong, ends_here = bool(version) + 1 + at, bool(node.routes)
+                    raise no_route(method, path, wrong, node.steps, ends_here=ends_here, takes_id=takes_id)
                 if name:
                     step, has_names, length = "/".join(name), True, len(name)
                 ids.append(step)
