@@ -67,7 +67,8 @@ async def diagnose(
     try:
         target = parse_target(url, "")
     except DiscueError as error:
-        raise UsageInvalid(f"The URL {error.faults[0].detail if error.faults else error.detail}.") from None
+        hint = "" if "://" in url else f" Did you mean http://{url}?"
+        raise UsageInvalid(f"The URL {error.faults[0].detail if error.faults else error.detail}.{hint}") from None
     findings: list[UrlFinding] = []
     addresses = await _addresses(target, findings)
     findings.insert(0, _scheme(target, addresses))

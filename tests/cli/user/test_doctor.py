@@ -140,10 +140,10 @@ def test_server_that_is_away_and_unknown_name_are_problems(tmp_path: Path) -> No
 
 
 def test_url_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
-    result = run(tmp_path, "doctor", "example.com")
+    result = run(tmp_path, "doctor", "localhost:8000")
 
     assert result.returncode == 2
-    assert "The URL must be an absolute http or https URL." in result.stderr
+    assert "The URL must be an absolute http or https URL. Did you mean http://localhost:8000?" in result.stderr
 
 
 def test_handler_that_expects_other_data_is_shown_with_its_response(tmp_path: Path) -> None:
