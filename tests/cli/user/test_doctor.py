@@ -160,6 +160,10 @@ def test_handler_that_expects_other_data_is_shown_with_its_response(tmp_path: Pa
     )
     assert (code, found["response"][0]) == (1, "problem")
     assert found["response"][1].startswith(expected)
+    assert found["forgery"] == (
+        "warning",
+        "Whether it refuses wrong signatures is not known: it responded to one with 500.",
+    )
     assert f"✗ response  {expected} \\x1b[2J\n" in text
     assert accepted == ("ok", "It accepts a signed test request (204).")
     assert json.loads(local.received[-1].body) == {"order": 17}
