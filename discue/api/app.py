@@ -73,6 +73,7 @@ class App:
         self._turns = Turns(services.control.clock.monotonic, lambda: store.healthy)
         self._note_activity = self._turns.note
         self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes)
+        self._measures = store.measures
         self._logs_requests = settings.log_requests
         self._monotonic = services.control.clock.monotonic
         self._id_prefix = services.control.random_bytes(_REQUEST_ID_BYTES).hex()
@@ -80,7 +81,7 @@ class App:
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         """Respond to one request. Raises nothing."""
-        started = self._monotonic() if self._logs_requests else 0.0
+        started = self._monotonic()
         request = Request(scope, exchange, self._next_id)
         status = _OK
         try:
@@ -117,8 +118,10 @@ class App:
             )
         else:
             _send(request, status, content)
+        seconds = self._monotonic() - started
+        self._measures.count_request(request.operation, status, seconds)
         if self._logs_requests:
-            self._log(request, status, len(content), self._monotonic() - started)
+            self._log(request, status, len(content), seconds)
         if unread is not None:
             # The server has a copy of the content, and the body of the request is not needed any more.
             del content, request
@@ -157,6 +160,7 @@ class App:
         if isinstance(found, DiscueError):
             await self._admission.admit_unrouted(request)
             raise found
+        request.operation = found.route.operation
         # Counting comes before authorization: a valid key without the scope uses its rate limit, too.
         await self._admission.admit(request, needs_key=found.route.row.needs is not None)
         if request.scope.query_string:

@@ -34,11 +34,11 @@ def mails(monkeypatch: pytest.MonkeyPatch) -> list[httpx2.Request]:
 def handle_one_message(discue: Kit) -> None:
     consumer = discue.client.consume("orders", listener="celery", concurrency=1)
 
-    def start_and_stop(delivery: Delivery) -> None:
+    def handle(delivery: Delivery) -> None:
         consumer.stop()
         start_task(delivery)
 
-    consumer.run(start_and_stop)
+    consumer.run(handle)
 
 
 def state_of(discue: Kit, message_id: str) -> tuple[str, int]:

@@ -45,6 +45,7 @@ class Lane:
         self.has_flushed = False
         """Whether the store has accepted a flush."""
         self._context = context
+        self._delivery_lag = context.store.measures.delivery_lag
         self._in_flight: dict[int, InFlightAttempt] = {}
         self.backlog = Backlog(self, context, self._in_flight.keys())
         self.redelivery = RedeliveryRunner(self, context)
@@ -88,6 +89,22 @@ class Lane:
     def is_quiet(self) -> bool:
         """Whether no message is in flight, or waits in memory for one that is."""
         return not self._in_flight and not self.backlog.waiting.count and self.is_active
+
+    @property
+    def waiting(self) -> int:
+        """How many messages the listener has not settled."""
+        cursor = self.cursor
+        return self.backlog.head - cursor.window.position - cursor.window.settled_count_beyond + cursor.retrying
+
+    @property
+    def waiting_since(self) -> int:
+        """When the oldest message was stored whose first attempt has not ended; 0: there is none, or it is not known.
+
+        It is not known of a listener that has not been sent anything since this worker took it.
+        """
+        first = [attempt.entry.stored_at for attempt in self._in_flight.values() if attempt.number == 1]
+        since = self.backlog.waiting_since
+        return min([*first, since] if since else first, default=0)
 
     @property
     def is_wide_open(self) -> bool:
@@ -154,7 +171,7 @@ class Lane:
             attempt = self._selector.next(now)
             if attempt is None:
                 break
-            self._send(attempt)
+            self._send(attempt, now)
         if self.cursor.dirty:
             self._flush.request()
         retries = backlog.needs_retries(now)
@@ -292,13 +309,16 @@ class Lane:
         # With a full span a page would bring nothing, and the lane would read it again at once.
         return self.backlog.read_through < window.position + SPAN
 
-    def _send(self, attempt: InFlightAttempt) -> None:
+    def _send(self, attempt: InFlightAttempt, now: int) -> None:
         self._in_flight[attempt.seq] = attempt
         if self.cursor.ordering is not None and not attempt.is_retry:
             # A retry either holds its key already, or was redelivered and must not take it from a later message.
             self.cursor.ordering.begin(attempt.entry)
-        request = attempt.request(self.record, self._context.clock)
-        self._context.send_request(request, partial(self._on_outcome, attempt))
+        context = self._context
+        if attempt.number == 1:
+            self._delivery_lag.observe((now - attempt.entry.stored_at) / 1_000)
+        request = attempt.request(self.record, context.clock)
+        context.send_request(request, partial(self._on_outcome, attempt))
 
     def _on_outcome(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         context = self._context
