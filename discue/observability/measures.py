@@ -82,11 +82,3 @@ class Measures:
         """Count missed deliveries that were stored."""
         for reason, count in by_reason.items():
             self.missed[reason if reason in self.missed else OTHER] += count
-
-    def count_request(self, operation: Operation, status: int, seconds: float) -> None:
-        """Count a request of a client that was responded to."""
-        counts = self.requests[operation]
-        counts[status] = counts.get(status, 0) + 1
-        histogram = self.request_seconds.get(operation)
-        if histogram is not None:
-            histogram.observe(seconds)

@@ -214,10 +214,10 @@ def ignores_keys_in_replays() -> None:
 def lets_redelivered_messages_take_keys() -> None:
     send = Lane._send
 
-    def begin(self: Lane, attempt: InFlightAttempt, now: int) -> None:
+    def begin(self: Lane, attempt: InFlightAttempt) -> None:
         if attempt.is_retry and self.cursor.ordering is not None:
             self.cursor.ordering.begin(attempt.entry)
-        send(self, attempt, now)
+        send(self, attempt)
 
     put(Lane, "_send", begin)
 

@@ -171,7 +171,7 @@ class Lane:
             attempt = self._selector.next(now)
             if attempt is None:
                 break
-            self._send(attempt, now)
+            self._send(attempt)
         if self.cursor.dirty:
             self._flush.request()
         retries = backlog.needs_retries(now)
@@ -309,16 +309,13 @@ class Lane:
         # With a full span a page would bring nothing, and the lane would read it again at once.
         return self.backlog.read_through < window.position + SPAN
 
-    def _send(self, attempt: InFlightAttempt, now: int) -> None:
+    def _send(self, attempt: InFlightAttempt) -> None:
         self._in_flight[attempt.seq] = attempt
         if self.cursor.ordering is not None and not attempt.is_retry:
             # A retry either holds its key already, or was redelivered and must not take it from a later message.
             self.cursor.ordering.begin(attempt.entry)
-        context = self._context
-        if attempt.number == 1:
-            self._delivery_lag.observe((now - attempt.entry.stored_at) / 1_000)
-        request = attempt.request(self.record, context.clock)
-        context.send_request(request, partial(self._on_outcome, attempt))
+        request = attempt.request(self.record, self._context.clock)
+        self._context.send_request(request, partial(self._on_outcome, attempt))
 
     def _on_outcome(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         context = self._context
@@ -338,6 +335,9 @@ class Lane:
     def _record(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         context, cursor = self._context, self.cursor
         now = context.clock.now()
+        if attempt.number == 1:
+            started_at = now - outcome.duration_ms
+            self._delivery_lag.observe(max(0, started_at - attempt.entry.stored_at) / 1_000)
         record = attempt_record(self.record, context.row_ids.next(), attempt.seq, attempt.number, outcome=outcome)
         next_attempt_at = 0
         if outcome.error == "":
