@@ -31,13 +31,14 @@ from tests.upgrade import story
 FIXTURES = Path(__file__).parent / "fixtures"
 CLIENTS: story.Json = json.loads((FIXTURES / "clients.json").read_text(encoding="utf-8"))
 
-NEW_FIELDS = {"status_reason", "status_changed_at", "waits_for", "withheld"}
+NEW_FIELDS = {"status_reason", "status_changed_at", "waits_for", "withheld", "private_targets"}
 """Fields that the old program did not show."""
 
 NEW_FIELDS_OF_MESSAGES = {"size", "state"}
 NEW_FIELDS_OF_LISTED_MESSAGES = {"size", "state", "key", "headers"}
 
 NEW_FIELDS_OF_MISSED = {"queue_id", "listener_id"}
+NEW_FIELDS_OF_DELIVERIES = {"last_error", "last_detail"}
 
 pytestmark = pytest.mark.xdist_group("upgrade")
 
@@ -68,6 +69,8 @@ def without_new_fields(shown: Any) -> Any:
             shown = {name: value for name, value in shown.items() if name not in new}
         if "missed_at" in shown:
             shown = {name: value for name, value in shown.items() if name not in NEW_FIELDS_OF_MISSED}
+        if "last_status" in shown:
+            shown = {name: value for name, value in shown.items() if name not in NEW_FIELDS_OF_DELIVERIES}
         return {name: without_new_fields(value) for name, value in shown.items() if name not in NEW_FIELDS}
     return [without_new_fields(each) for each in shown] if isinstance(shown, list) else shown
 
