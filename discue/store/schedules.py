@@ -8,15 +8,14 @@ from typing import Final
 import msgspec
 
 from discue.domain.messages import MessageOptions
-from discue.domain.model import Organization
-from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, fits, quotas_of, reported_use
+from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
 from discue.domain.schedule import MissedRunPolicy, Schedule, ScheduleRun, SkipReason, Timing
-from discue.domain.system_events import SKIPPED_AGAIN_MS, QuotaNear, ResourceName, ScheduleSkipped
-from discue.store import accounts, delayed_messages, organizations, queues, system_events, tallies
-from discue.store.batch_rows import ENTRY_COLUMNS, entry_values
+from discue.domain.system_events import SKIPPED_AGAIN_MS, ResourceName, ScheduleSkipped
+from discue.store import delayed_messages, organizations, queues, system_events, tallies
+from discue.store.direct_appends import PublishBudget, append_directly
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import LOG, insert_rows, placeholders, read_number, read_one, within_bytes
+from discue.store.tables import placeholders, read_number, read_one, within_bytes
 from discue.store.tallies import TallyEntry
 
 SCHEDULES_A_STEP: Final = 100
@@ -163,12 +162,7 @@ def _from_row(row: Row) -> Schedule:
     )
 
 
-_DAY_MS: Final = 86_400_000
 _QUEUE_HEAD: Final = "SELECT config_version, closed_at FROM queue_head WHERE organization = $1 AND queue = $2"
-_RAISE_HEAD: Final = """
-    UPDATE queue_head SET head = head + $1,
-        last_stored_at = CASE WHEN last_stored_at < $2 THEN $2 ELSE last_stored_at END
-    WHERE organization = $3 AND queue = $4 AND closed_at IS NULL RETURNING head, last_stored_at"""
 
 
 class PlannedRun(msgspec.Struct, frozen=True):
@@ -220,7 +214,7 @@ async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults
     for organization, of_organization in groupby(sorted(planned, key=by_queue), key=lambda each: each.queue[0]):
         owner = await organizations.get(tx, organization)
         # One budget for all runs of the organization: together they may not exceed its quotas.
-        budget = await _PublishBudget.of(tx, owner, now, defaults) if owner is not None else None
+        budget = await PublishBudget.of(tx, owner, now, defaults) if owner is not None else None
         for queue, group in groupby(of_organization, key=by_queue):
             state = await tx.row(_QUEUE_HEAD, *queue)
             if budget is None or state is None or state[1] is not None:
@@ -231,47 +225,19 @@ async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults
             # Messages that were checked against another configuration wait for the next round, which checks them again.
             fresh = [each for each in current if each.config_version == state[0]]
             is_stale |= len(fresh) < len(current)
-            entries = await _advanced(tx, [budget.taken_by(each) for each in fresh])
-            head = await _append(tx, queue, entries, now) if entries else None
+            entries = await _advanced(tx, [_within(budget, each) for each in fresh])
+            head = await append_directly(tx, queue, entries, now) if entries else None
             if head is not None:
                 heads[queue] = head
                 await budget.report(tx, now, fresh[0].event_ids[1:])
     return RunResult(heads, is_stale)
 
 
-class _PublishBudget(msgspec.Struct):
-    """The messages that an organization may still publish."""
-
-    account: int
-    is_active: bool
-    quotas: Quotas
-    used: PublishUsage
-
-    @classmethod
-    async def of(cls, tx: Transaction, owner: Organization, now: int, defaults: Quotas) -> "_PublishBudget":
-        quotas = quotas_of(owner.settings, defaults)
-        used = PublishUsage()
-        if quotas.limit_publishing:
-            today = now // _DAY_MS * _DAY_MS
-            periods = range(tallies.period_of(today), tallies.period_of(today + _DAY_MS))
-            messages = await accounts.count_messages(tx, owner.account, periods)
-            used = PublishUsage(messages, await accounts.bytes_stored(tx, owner.account))
-        return cls(owner.account, owner.state == "active", quotas, used)
-
-    def taken_by(self, planned: PlannedRun) -> PlannedRun:
-        """Return the run, without its messages if they exceed the budget."""
-        if not self.is_active:
-            return planned.skipped("suspended")
-        if not fits(self.quotas, self.used, planned.load):
-            return planned.skipped("quota")
-        self.used += planned.load
-        return planned
-
-    async def report(self, tx: Transaction, now: int, event_ids: Sequence[int]) -> None:
-        """Record the system events of quotas that are nearly used up."""
-        for event_id, (name, quota, used) in zip(event_ids, reported_use(self.quotas, self.used), strict=False):
-            event = QuotaNear(at=now, quota=name, limit=quota, used=used)
-            await system_events.record_quota(tx, self.account, event_id, event)
+def _within(budget: PublishBudget, planned: PlannedRun) -> PlannedRun:
+    """Return the run, without its messages if they exceed the budget."""
+    if not budget.is_active:
+        return planned.skipped("suspended")
+    return planned if budget.take(planned.load) else planned.skipped("quota")
 
 
 async def _advanced(tx: Transaction, planned: Sequence[PlannedRun]) -> list[NewEntry]:
@@ -301,25 +267,3 @@ async def _report_skipped(tx: Transaction, planned: PlannedRun) -> None:
             reason=run.reason,
         )
         await system_events.record(tx, seen.organization, planned.event_ids[0], event)
-
-
-async def _append(tx: Transaction, queue: QueueKey, entries: Sequence[NewEntry], now: int) -> int | None:
-    """Append messages, and return the new head; None if the queue was closed meanwhile."""
-    raised = await tx.row(_RAISE_HEAD, len(entries), now, *queue)
-    if raised is None:
-        return None
-    head, stored_at = raised
-    rows = [_log_row(queue, seq, stored_at, entry) for seq, entry in enumerate(entries, head - len(entries) + 1)]
-    await insert_rows(tx, LOG, rows)
-    counted = (
-        TallyEntry(queue[0], tallies.period_of(now), tallies.MESSAGE_ADDED, len(entries)),
-        TallyEntry(queue[0], tallies.CURRENT, tallies.BYTES_STORED, sum(entry.size for entry in entries)),
-    )
-    await tallies.add(tx, counted)
-    return int(head)
-
-
-def _log_row(queue: QueueKey, seq: int, stored_at: int, entry: NewEntry) -> Row:
-    values = dict(zip(ENTRY_COLUMNS, entry_values(entry), strict=True))
-    values |= {"organization": queue[0], "queue": queue[1], "seq": seq, "stored_at": stored_at}
-    return tuple(values.get(column) for column in LOG.columns)
