@@ -25,8 +25,9 @@ GENERATORS := $(VENV)/generators
 # The compiler of the TypeScript client.
 COMPILER := clients/typescript/node_modules/.installed
 
-# The versions of Node.js that the TypeScript client is tested on, in addition to that of the machine.
+# What the TypeScript client is tested on, in addition to the Node.js of the machine.
 NODES := 22.23.3 24.21.0
+RUNTIMES := bun@1.4.5 deno@2.9.6
 
 # The second type checker of the Python client.
 PYRIGHT := pyright@1.1.414
@@ -87,6 +88,7 @@ clients: $(DEV) $(COMPILER) | $(GENERATORS)
 	for version in $(NODES); do \
 		npm exec --yes --silent --package=node@$$version -- $(PYTEST) tests/clients/typescript || exit 1; \
 	done
+	npm exec --yes --silent $(RUNTIMES:%=--package=%) -- $(PYTEST) tests/clients/typescript/test_runtimes.py
 	$(PYTEST) tests/examples/test_readmes.py -n 2
 
 docs: $(DEV)
@@ -97,7 +99,7 @@ pins: $(DEV)
 
 clean:
 	rm -rf clients/typescript/dist clients/typescript/node_modules clients/typescript/tests/page
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .language_cache build dist
+	rm -rf .mypy_cache .ruff_cache examples/.ruff_cache .pytest_cache .hypothesis .import_linter_cache .language_cache build dist
 	find . -path './$(VENV)' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(MADE):

@@ -18,7 +18,6 @@ from discue.domain.errors import DiscueError, HeadersTooLarge, LockedOut, Unauth
 from discue.domain.model import Organization
 from discue.domain.rate import KEYS_AT_THE_LIMIT, UNLIMITED, RateLimitKey, RateLimitStatus
 from discue.domain.scopes import Principal
-from discue.observability.measures import Operation
 
 URI_CHARACTERS = 8_192
 """Maximum length of the decoded path and the query together."""
@@ -45,7 +44,6 @@ class Request:
         "exchange",
         "headers",
         "id",
-        "operation",
         "principal",
         "rate_limit",
         "received",
@@ -71,7 +69,6 @@ class Request:
             self.accept = self.accept[:ACCEPT_CHARACTERS].rpartition(",")[0]
         self.address = ""
         """The client's address."""
-        self.operation: Operation = "other"
         self.principal = ANONYMOUS
         self.record: KeyRecord | None = None
         """The caller's key."""

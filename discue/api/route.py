@@ -42,7 +42,6 @@ from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import is_public_id
 from discue.domain.scopes import Access, Principal
 from discue.observability.logs import Log
-from discue.observability.measures import Operation
 from discue.publishing.publish import Publisher
 from discue.store.aliases import NAMED_KINDS, NamedKind
 from discue.store.idempotency import StoredResponse
@@ -299,17 +298,6 @@ class Route(msgspec.Struct, frozen=True):
         return self.events is not None
 
     @property
-    def operation(self) -> Operation:
-        """The kind of its requests in the metrics."""
-        if self.needs is None:
-            return "other"
-        if self.publishes:
-            return "publish"
-        if self.streams:
-            return "pull"
-        return "read" if self.methods == GET else "change"
-
-    @property
     def takes_body(self) -> bool:
         return self.request is not NoBody
 
@@ -365,7 +353,6 @@ class CompiledRoute:
         "kinds",
         "lists",
         "maker",
-        "operation",
         "parameters",
         "publishes",
         "row",
@@ -377,7 +364,6 @@ class CompiledRoute:
         self.decode = BodyDecoder[Body](route.request).decode
         self.takes_body = route.takes_body
         self.publishes = route.publishes
-        self.operation = route.operation
         self.lists = route.lists
         self.creates = route.creates
         self.changes = route.changes
@@ -490,8 +476,9 @@ class Router:
                 is_id = following is not None and bool(following.matches(step))
                 name = () if following is None or is_id else following.name_in(steps[at:])
                 if following is None or not (is_id or name):
-                    wrong = bool(version) + 1 + at
-                    raise no_route(method, path, wrong, node.steps, ends_here=bool(node.routes))
+                    takes_id = following is not None and following.matches is is_public_id and not following.named
+                    wrong, ends_here = bool(version) + 1 + at, bool(node.routes)
+                    raise no_route(method, path, wrong, node.steps, ends_here=ends_here, takes_id=takes_id)
                 if name:
                     step, has_names, length = "/".join(name), True, len(name)
                 ids.append(step)

@@ -11,11 +11,13 @@ _SHOWN_PATH: Final = 200
 _VERSION: Final = re.compile(r"v[0-9]{1,3}")
 
 
-def no_route(method: str, path: str, wrong: int, known: Iterable[str], *, ends_here: bool = False) -> NotFound:
+def no_route(
+    method: str, path: str, wrong: int, known: Iterable[str], *, ends_here: bool = False, takes_id: bool = False
+) -> NotFound:
     """Return the error for a path.
 
     `wrong` is the index of its first wrong step in `path.split("/")`, and `known` are those that could stand there.
-    `ends_here` says that the path without this step has a route.
+    `ends_here` says that the path without this step has a route, and `takes_id` that an id could stand there.
     """
     steps = path.split("/")
     step = steps[wrong] if wrong < len(steps) else ""
@@ -25,6 +27,8 @@ def no_route(method: str, path: str, wrong: int, known: Iterable[str], *, ends_h
         way_out = f"; did you mean {_shown('/'.join([*steps[:wrong], right, *steps[wrong + 1 :]]))}?"
     elif ends_here and not step and wrong == len(steps) - 1:
         way_out = f"; did you mean {_shown('/'.join(steps[:wrong]))}?"
+    elif takes_id and step:
+        way_out = f': "{_shown(step)}" is not an id, which has 21 letters and digits.'
     return NotFound(f"No route for {method} {_shown(path)}{way_out}", code="no_route")
 
 

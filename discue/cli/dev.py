@@ -311,6 +311,9 @@ def run(invocation: Invocation) -> None:
     _FOLDER.mkdir(mode=0o700, exist_ok=True)
     (_FOLDER / ".gitignore").write_text("*\n", encoding="ascii")
     with alone_on(settings.database_path):
+        # Only now: another `discue dev` in this folder has the port, and is the reason why this one ends.
+        if invocation.settings.port not in (0, settings.port):
+            say(f"Port {invocation.settings.port} is in use; using port {settings.port}.")
         uvloop.run(_develop(dataclasses.replace(invocation, settings=settings)))
 
 
@@ -324,10 +327,7 @@ def require_cleartext(settings: Settings) -> None:
 
 def _settings(settings: Settings) -> Settings:
     """Return the settings for development, with a port that is free."""
-    port = _next_free(settings.host, settings.port)
-    if settings.port not in (0, port):
-        say(f"Port {settings.port} is in use; using port {port}.")
-    settings = dataclasses.replace(settings, port=port, role="all")
+    settings = dataclasses.replace(settings, port=_next_free(settings.host, settings.port), role="all")
     if settings.database_path is None and not (settings.encryption_key or settings.encryption_key_file):
         return dataclasses.replace(settings, encryption_key_file=_ENCRYPTION_KEY_FILE)
     return settings

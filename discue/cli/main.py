@@ -10,6 +10,10 @@ from typing import Any, Final, NamedTuple, NoReturn
 from discue import __version__
 from discue.cli.exit_codes import WRONG_USAGE
 
+_FLAGS_SHOWN: Final = 25
+"""Commands with more arguments than this do not repeat them in each error about usage."""
+_SHORT_USAGE: Final = "usage: {0} [FLAG ...]; `{0} --help` lists the flags\n"
+
 
 class _Command(NamedTuple):
     """A command, and what `discue --help` says about it without importing its module."""
@@ -65,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_parser(next((each for each in given if not each.startswith("-")), ""))
     parsed, unknown = parser.parse_known_args(given)
     if unknown:
-        parser.error(parsed.parser.unknown_arguments(unknown))
+        parsed.parser.error(parsed.parser.unknown_arguments(unknown))
     code: int = parsed.start(parsed)
     return code
 
@@ -76,6 +80,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         from discue.observability.logs import redact  # noqa: PLC0415 - only errors need it
 
+        if len(self._actions) > _FLAGS_SHOWN:
+            # The usage of a command that takes all settings would hide the error.
+            self.exit(WRONG_USAGE, f"{_SHORT_USAGE.format(self.prog)}{self.prog}: error: {redact(message)}\n")
         super().error(redact(message))
 
     def unknown_arguments(self, unknown: Sequence[str]) -> str:

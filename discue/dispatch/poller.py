@@ -1,6 +1,7 @@
 """Polls the database once a second, and at once after a notification."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -37,6 +38,8 @@ class PollerContext:
     ownership: Ownership
     retention: Retention
     pulls: PullBroker
+    on_intake: Callable[[], None] = lambda: None
+    """Called when messages wait in the intake."""
 
 
 class Poller:
@@ -69,6 +72,8 @@ class Poller:
         if notification.heads:
             self._context.dispatcher.on_heads(notification.heads)
             self._context.pulls.on_heads(notification.heads)
+        if notification.intake:
+            self._context.on_intake()
         if notification.feed or notification.cursors or notification.anything:
             self.request_poll()
 
@@ -133,6 +138,8 @@ class Poller:
             self.request_poll()
         if polled.has_jobs and self._context.ownership.is_leader:
             self._context.retention.request_purge()
+        if polled.has_intake:
+            self._context.on_intake()
 
     async def _reset(self) -> None:
         self._must_reset = False

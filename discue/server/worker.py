@@ -8,7 +8,6 @@ import resource
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from functools import cached_property, partial
 from pathlib import Path
 from random import Random
 
@@ -23,6 +22,7 @@ from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.jobs.domain_checks import DomainVerifier
+from discue.dispatch.jobs.intake import Intake
 from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.dispatch.jobs.system_events import MissedReports, SystemQueues
@@ -44,8 +44,6 @@ from discue.sending.sender import Sender
 from discue.sending.test_sender import EndpointTester
 from discue.server.activity import WorkerActivity
 from discue.server.http import Address, HttpServer
-from discue.server.metric_table import WorkerParts
-from discue.server.process_watch import watch_loop
 from discue.store.engine import Appended, Notification, QueueKey
 
 _RETRY_SECONDS = 0.5
@@ -96,12 +94,7 @@ class Worker:
         )
         public = EgressPolicy(allow_private=settings.show_private_responses)
         self.sender = sender or Sender(
-            clock=clock,
-            policy=policy,
-            limits=limits,
-            details=settings.attempt_details,
-            public=public,
-            measures=store.measures,
+            clock=clock, policy=policy, limits=limits, details=settings.attempt_details, public=public
         )
         fetcher = Fetcher(policy=policy, connect_seconds=connect_seconds)
         self._probe = ProbeSender(fetcher)
@@ -140,10 +133,21 @@ class Worker:
             ),
             is_leader=lambda: self._ownership.is_leader,
         )
-        runs = ScheduleRuns(
-            store, control.cache, clock, control.public_ids, row_ids=row_ids, quotas=settings.default_quotas
+        self._scheduler = Scheduler(
+            store,
+            self.dispatcher,
+            ScheduleRuns(
+                store, control.cache, clock, control.public_ids, row_ids=row_ids, quotas=settings.default_quotas
+            ),
+            clock,
+            is_leader=lambda: self._ownership.is_leader,
         )
-        self._scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self._ownership.is_leader)
+        self._intake = Intake(
+            control,
+            log,
+            is_leader=lambda: self._ownership.is_leader,
+            on_delayed=self._scheduler.on_snapshot,
+        )
         pull_context = PullContext(
             store,
             clock,
@@ -160,10 +164,12 @@ class Worker:
             ownership=self._ownership,
             retention=self._retention,
             pulls=self.pulls,
+            on_intake=self._intake.request,
         )
         self._poller = Poller(store, polled_parts, process_clock, log)
         self._scheduler.notify_heads = self._on_heads
         self.dispatcher.registry.on_unowned = self._poller.request_poll
+
         self._supervisor = Supervisor(log)
         self._system_queues = SystemQueues(control, is_leader=lambda: self._ownership.is_leader)
         self._missed_reports = MissedReports(control, log, is_leader=lambda: self._ownership.is_leader)
@@ -204,19 +210,6 @@ class Worker:
             puller=self.pulls,
         )
         self.application: Application = App(services, routes=served_routes)
-
-    @cached_property
-    def measured(self) -> WorkerParts:
-        """The parts of the worker that the metrics are about."""
-        return WorkerParts(
-            self._control.settings,
-            self._control.store,
-            self.dispatcher,
-            self._scheduler,
-            supervisor=self._supervisor,
-            sender=self.sender,
-            clock=self._control.clock,
-        )
 
     async def start(self) -> None:
         """Join the other workers and start the lanes and the background jobs. Until then requests get 503."""
@@ -296,7 +289,6 @@ class Worker:
         self.log.warning(
             "worker_expired", session_id=self.lease.session_id, detail="Another worker took over; starting again."
         )
-        self._control.store.measures.leases_lost += 1
         self.dispatcher.registry.drop_all()
 
     def _appended(self, appended: Appended) -> None:
@@ -314,11 +306,11 @@ class Worker:
         every(0, "poller", self._poller.run_once)
         every(_RETRY_SECONDS, "probe_writes", self._control.store.probe_writes, max_pause=2.0)
         every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage)
-        every(0, "loop_watch", partial(watch_loop, self._control.store.measures))
         if self._control.settings.role != "api":
             every(0, "purge", retention.purge_on_request)
             every(_RETENTION_SECONDS, "retention", retention.run)
             every(0, "missed_reports", self._missed_reports.round)
+            every(0, "intake", self._intake.round)
             every(_RETENTION_SECONDS, "system_queues", self._system_queues.run)
             every(_RETENTION_SECONDS, "orphaned_cursors", self._release_orphaned)
             every(_RETENTION_SECONDS, "pulled_messages", self._miss_pulled)

@@ -76,9 +76,10 @@ async def require_finished(tx: Transaction, name: str) -> None:
 async def begin(source: Side, target: Side, now: int) -> CopyProgress:
     """Mark the target as being filled, or read the progress of an earlier copy of the same source.
 
-    Raises StoreUnusable if one of them is served, the target is not empty, or the source has changed since the copy
-    began.
+    Raises StoreUnusable if one of them is served, the target is not empty, messages wait in the source's intake, or the
+    source has changed since the copy began.
     """
+    await _require_empty_intake(source)
     fresh = await source.store.read(lambda tx: _fresh(tx, source, now))
     return await target.store.write_exclusively(lambda tx: _begin(tx, target, fresh))
 
@@ -96,7 +97,8 @@ async def step(source: Side, target: Side, progress: CopyProgress) -> CopyProgre
 
 
 async def finish(source: Side, target: Side, progress: CopyProgress) -> None:
-    """Release the target for serving."""
+    """Release the target for serving. Raises StoreUnusable if the source has changed since the copy began."""
+    await _require_empty_intake(source)
     stands = await source.store.read(lambda tx: _final(tx, source, progress))
     await target.store.write(lambda tx: _finish(tx, target, progress, stands))
 
@@ -228,6 +230,14 @@ async def _require_unserved(tx: Transaction, side: Side) -> None:
         raise StoreUnusable(
             f"{side.name} is served by {row[0]} running worker{'' if row[0] == 1 else 's'}. Stop them; a worker that "
             "crashed expires within seconds."
+        )
+
+
+async def _require_empty_intake(source: Side) -> None:
+    if (await source.store.engine.poll(())).has_intake:
+        raise StoreUnusable(
+            f"Messages of applications wait in the intake of {source.name}. Stop the applications, serve it until its "
+            "table `intake` is empty, and copy then."
         )
 
 

@@ -336,6 +336,8 @@ class ClusterSnapshot(msgspec.Struct, frozen=True):
     """The heads of the queues that were asked for."""
     scheduled_at: int | None = None
     """When the next delayed message or run of a schedule is due; None if there is none."""
+    has_intake: bool = False
+    """Whether messages wait in the intake, which SQLite does not have."""
 
 
 class Notification(msgspec.Struct, frozen=True):
@@ -349,6 +351,8 @@ class Notification(msgspec.Struct, frozen=True):
     """Queues, with the last seq that was appended."""
     anything: bool = False
     """Whether it is unknown what changed."""
+    intake: bool = False
+    """Whether an application has published in its own transaction."""
 
 
 class CommitConcurrency(msgspec.Struct, frozen=True):

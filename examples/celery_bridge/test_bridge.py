@@ -34,11 +34,11 @@ def mails(monkeypatch: pytest.MonkeyPatch) -> list[httpx2.Request]:
 def handle_one_message(discue: Kit) -> None:
     consumer = discue.client.consume("orders", listener="celery", concurrency=1)
 
-    def handle(delivery: Delivery) -> None:
+    def start_and_stop(delivery: Delivery) -> None:
         consumer.stop()
         start_task(delivery)
 
-    consumer.run(handle)
+    consumer.run(start_and_stop)
 
 
 def state_of(discue: Kit, message_id: str) -> tuple[str, int]:

@@ -5,19 +5,21 @@ import pytest
 from discue.testing import Kit
 from discue_client import Delivery
 
-from worker import charge
+from worker import handle
 
 ORDER = {"order": 17, "customer": "customer-9", "cents": 1250}
 
 
 class Provider:
-    """A payment provider that responds with a status."""
+    """A payment provider that responds with a status, or cannot be reached if that is 0."""
 
     def __init__(self) -> None:
         self.status = 200
         self.charges: dict[str, int] = {}
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        if self.status == 0:
+            raise httpx2.ConnectError("connection refused", request=request)
         if self.status == 200:
             self.charges[request.headers["Idempotency-Key"]] = json.loads(request.content)["cents"]
         return httpx2.Response(self.status)
@@ -40,11 +42,11 @@ def handle_one_message(discue: Kit, provider: Provider) -> None:
     with httpx2.Client(transport=httpx2.MockTransport(provider)) as http_client:
         consumer = discue.client.consume("orders", listener="payments", concurrency=1)
 
-        def handle(delivery: Delivery) -> None:
+        def handle_and_stop(delivery: Delivery) -> None:
             consumer.stop()
-            charge(discue.client, http_client, delivery)
+            handle(discue.client, http_client, delivery)
 
-        consumer.run(handle)
+        consumer.run(handle_and_stop)
 
 
 def state_of(discue: Kit, message_id: str) -> tuple[str, int]:
@@ -81,8 +83,9 @@ def test_declined_charge_is_announced(discue: Kit, provider: Provider) -> None:
     discue.assert_published("payments", {"order": 17, "state": "declined"}, count=1)
 
 
-def test_order_waits_while_the_provider_is_away(discue: Kit, provider: Provider) -> None:
-    provider.status = 503
+@pytest.mark.parametrize("status", [0, 429, 503])
+def test_order_waits_while_the_provider_is_away(status: int, discue: Kit, provider: Provider) -> None:
+    provider.status = status
     message = discue.publish("orders", ORDER)
     handle_one_message(discue, provider)
     assert state_of(discue, message.id) == ("pending", 0)

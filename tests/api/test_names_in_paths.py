@@ -203,6 +203,11 @@ def test_a_key_with_targets_learns_nothing_from_names(cast: Cast) -> None:
         ("GET", "/queue/orders", "No route for GET /queue/orders; did you mean /queues/orders?"),
         ("GET", "/queues/", "No route for GET /queues/; did you mean /queues?"),
         ("GET", "/v2/queues", "No route for GET /v2/queues; did you mean /v1/queues?"),
+        (
+            "GET",
+            "/queues/orders/messages/m-1",
+            'No route for GET /queues/orders/messages/m-1: "m-1" is not an id, which has 21 letters and digits.',
+        ),
         ("GET", "/v1/nothing", "No route for GET /v1/nothing. /docs/api lists all paths."),
     ],
 )

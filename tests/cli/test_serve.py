@@ -193,6 +193,13 @@ def test_wrong_usage_exits_with_code_2(tmp_path: Path, arguments: tuple[str, ...
     assert run(tmp_path, *arguments).returncode == 2
 
 
+def test_wrong_flag_is_not_hidden_behind_all_flags(tmp_path: Path) -> None:
+    assert run(tmp_path, "serve", "--prot", "3").stderr == (
+        "usage: discue serve [FLAG ...]; `discue serve --help` lists the flags\n"
+        "discue serve: error: unrecognized arguments: --prot; did you mean --port?\n"
+    )
+
+
 def one_line(result: subprocess.CompletedProcess[str]) -> str:
     """The message of a command that failed, which is all it wrote."""
     assert result.returncode == 1

@@ -30,4 +30,4 @@ def test_tests_of_all_examples_pass(tmp_path: Path) -> None:
     passed = re.search(r"^(\d+) passed", done.stdout, re.MULTILINE)
     assert done.returncode == 0, done.stdout
     assert passed is not None
-    assert int(passed[1]) == sum(len(re.findall(r"^def test_", text, re.MULTILINE)) for text in tests)
+    assert int(passed[1]) >= sum(len(re.findall(r"^def test_", text, re.MULTILINE)) for text in tests)

@@ -8,8 +8,10 @@ import pytest
 
 from discue.domain.model import Queue
 from discue.store.store import Store
+from tests.store.intake_application import Application, drop_role, opened_application
 from tests.store.rows import row_id, stored_queue
 from tests.support.coroutines import pytest_pyfunc_call, runner
+from tests.support.postgres.cluster import Cluster
 from tests.support.stores import ENGINES, WAITING_BYTES, another, opened_store
 
 __all__ = ["pytest_pyfunc_call", "runner"]
@@ -38,6 +40,15 @@ def second(runner: asyncio.Runner, store: Store) -> Iterator[Store]:
     runner.run(engine.open())
     yield Store(engine, max_waiting_bytes=WAITING_BYTES)
     runner.run(engine.close())
+
+
+@pytest.fixture
+def application(runner: asyncio.Runner, postgres_cluster: Cluster, tmp_path: Path) -> Iterator[Application]:
+    """An application that shares a database with the service."""
+    with opened_store(runner, "postgres", tmp_path) as store:
+        made = runner.run(opened_application(store))
+        yield made
+        runner.run(drop_role(made))
 
 
 @pytest.fixture

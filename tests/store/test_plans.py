@@ -601,7 +601,16 @@ async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(prepared:
         assert set(found) <= {*_KEYS, *_OF_POLL}, found
 
 
-_OF_POLL = ("meta_pkey", "feed_head_pkey", "job_state", "worker_pkey", "cursor_free", "scheduled_due", "schedule_due")
+_OF_POLL = (
+    "meta_pkey",
+    "feed_head_pkey",
+    "job_state",
+    "worker_pkey",
+    "cursor_free",
+    "scheduled_due",
+    "schedule_due",
+    "intake_waiting",
+)
 
 
 @pytest.mark.parametrize("step", ["SCAN log", "USE TEMP B-TREE FOR ORDER BY", "SCAN queue USING INDEX queue_alias"])

@@ -138,12 +138,12 @@ def test_lease_of_a_pulled_message_ends_with_the_clock(kit: Kit) -> None:
     assert (first, meanwhile, pull()) == ([1], [], [2])
 
 
-def test_settled_waits_until_a_consumer_has_acknowledged(kit: Kit) -> None:
+def test_settled_waits_for_a_consumer_and_the_messages_that_it_publishes(kit: Kit) -> None:
     kit.queue("orders")
     kit.client.listeners.create("orders", alias="worker", mode="pull")
-    handled: list[int] = []
+    invoices = kit.listener("invoices")
     consumer = kit.client.consume("orders", listener="worker")
-    thread = threading.Thread(target=consumer.run, args=[lambda delivery: handled.append(delivery.data)])
+    thread = threading.Thread(target=consumer.run, args=[lambda order: kit.publish("invoices", order.data)])
     thread.start()
     try:
         for number in range(3):
@@ -154,7 +154,7 @@ def test_settled_waits_until_a_consumer_has_acknowledged(kit: Kit) -> None:
         consumer.stop()
         thread.join()
 
-    assert (sorted(handled), found.acknowledged_count) == ([0, 1, 2], 3)
+    assert (sorted(event.data for event in invoices.received), found.acknowledged_count) == ([0, 1, 2], 3)
 
 
 def test_settled_says_which_message_no_consumer_has_settled(kit: Kit) -> None:

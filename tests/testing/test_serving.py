@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import signal
 import socket
 import subprocess
 import sys
@@ -38,6 +39,30 @@ print("fine")
         [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=END_SECONDS, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
+def test_interrupt_ends_a_program_that_waits_for_a_hanging_listener() -> None:
+    program = """
+import signal
+import discue.testing
+
+# A shell lets programs that it starts in the background ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with discue.testing.serve() as discue:
+    discue.listener("orders").hang()
+    discue.publish("orders", {"order": 17})
+    print("waiting", flush=True)
+    discue.settled(60)
+"""
+    command = [sys.executable, "-W", "error", "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "waiting\n"
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=END_SECONDS)
+
+    assert running.returncode == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_port_that_is_in_use_is_named() -> None:

@@ -125,11 +125,12 @@ def _code_of(error: Exception) -> int | None:
     from discue_client import errors  # noqa: PLC0415 - as above
 
     if isinstance(error, errors.DiscueError):
-        return say_error(explain(error), _exit_code(error))
+        return say_error(explain(error), exit_code(error))
     return None
 
 
-def _exit_code(error: DiscueError) -> int:
+def exit_code(error: DiscueError) -> int:
+    """Return the exit code for an error of the client."""
     from discue_client import errors  # noqa: PLC0415 - commands that need no service do not wait for it
 
     if isinstance(error, errors.Unauthorized | errors.Forbidden):

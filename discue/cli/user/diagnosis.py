@@ -67,7 +67,8 @@ async def diagnose(
     try:
         target = parse_target(url, "")
     except DiscueError as error:
-        raise UsageInvalid(f"The URL {error.faults[0].detail if error.faults else error.detail}.") from None
+        hint = "" if "://" in url else f" Did you mean http://{url}?"
+        raise UsageInvalid(f"The URL {error.faults[0].detail if error.faults else error.detail}.{hint}") from None
     findings: list[UrlFinding] = []
     addresses = await _addresses(target, findings)
     findings.insert(0, _scheme(target, addresses))
@@ -80,17 +81,7 @@ async def diagnose(
     findings.append(_response(outcome, is_genuine=bool(keys), is_sample=given is None))
     if outcome.trace is not None and outcome.status:
         findings += [_latency(outcome.trace.timings), *_clock(outcome)]
-    if _header(forged, INBOX_HEADER.encode()):
-        findings.append(
-            UrlFinding("forgery", "ok", "It is the inbox of `discue dev`, which shows forged requests, too.")
-        )
-    elif forged.acknowledged:
-        findings.append(
-            UrlFinding("forgery", "problem", "It accepts a request with a wrong signature: verify signatures there.")
-        )
-    elif forged.status:
-        findings.append(UrlFinding("forgery", "ok", f"It refuses a request with a wrong signature ({forged.status})."))
-    return findings
+    return [*findings, *_forgery(forged)]
 
 
 def _scheme(target: Target, addresses: list[str]) -> UrlFinding:
@@ -186,6 +177,19 @@ def _reason(outcome: Outcome, *, is_sample: bool) -> str:
         causes = "Its secret differs, its clock is wrong, or it does not verify the raw body: see `discue verify`."
         return f"It refuses the signature ({status}). {causes}{hint}{said}"
     return f"{outcome.detail}{hint}{said}"
+
+
+def _forgery(forged: Outcome) -> Iterator[UrlFinding]:
+    """Judge the response to a request with a wrong signature."""
+    if _header(forged, INBOX_HEADER.encode()):
+        yield UrlFinding("forgery", "ok", "It is the inbox of `discue dev`, which shows forged requests, too.")
+    elif forged.acknowledged:
+        yield UrlFinding("forgery", "problem", "It accepts a request with a wrong signature: verify signatures there.")
+    elif forged.status in _REFUSALS:
+        yield UrlFinding("forgery", "ok", f"It refuses a request with a wrong signature ({forged.status}).")
+    elif forged.status:
+        detail = f"Whether it refuses wrong signatures is not known: it responded to one with {forged.status}."
+        yield UrlFinding("forgery", "warning", detail)
 
 
 def _latency(timings: Timings) -> UrlFinding:

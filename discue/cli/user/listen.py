@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         description="Makes a temporary listener and removes it on Ctrl-C. A message is acknowledged when the local "
         "server accepts it, so that nothing is lost while either of them sleeps, restarts or is killed: the next "
         "run of the same command goes on. Exits with 1 if --count or --for was given and a message was refused or "
-        "did not come.",
+        "did not come, and when the local server responds with 410.",
         has_json=False,
     )
     parser.add_argument("url", nargs="?", help="where to send the messages, such as http://localhost:8000/hook or 8000")

@@ -11,6 +11,7 @@ from discue.cli.output import beginning, printable, say, say_fields, say_json, s
 from discue.cli.user.arguments import content_of, header, json_of, name, positive
 from discue.cli.user.command import add_command, add_group, connect
 from discue.cli.user.messages import failure_of
+from discue.cli.user.queues import queue_names
 from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
@@ -83,11 +84,13 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 def _list(arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
         found = list(client.listeners.list(arguments.queue, limit=arguments.limit))
+        names = {} if arguments.json or arguments.queue else queue_names(client)
     if arguments.json:
         say_json({"listeners": found})
         return
     rows = [
         (
+            arguments.queue or names.get(each.queue_id, each.queue_id),
             each.alias,
             each.status,
             f"{each.messages.pending_count:,}",
@@ -96,7 +99,7 @@ def _list(arguments: argparse.Namespace) -> None:
         )
         for each in found
     ]
-    say_table(("ALIAS", "STATUS", "WAITING", "MISSED", "URL"), rows)
+    say_table(("QUEUE", "ALIAS", "STATUS", "WAITING", "MISSED", "URL"), rows)
 
 
 def _get(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from discue.cli.output import excerpt, say, say_fields, say_json, say_table, when
@@ -70,7 +71,7 @@ def _get(arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
         message = client.messages.get(arguments.queue, arguments.message)
         attempts = list(client.messages.attempts(arguments.queue, arguments.message, limit=_ATTEMPTS_SHOWN))
-        names = {} if arguments.json else _names(client, arguments.queue)
+        names = {} if arguments.json else _names(client, [arguments.queue])
     if arguments.json:
         say_json({"message": message, "attempts": attempts})
         return
@@ -97,9 +98,19 @@ def _get(arguments: argparse.Namespace) -> None:
         )
 
 
-def _names(client: Discue, queue: str) -> dict[str, str]:
-    """Return the aliases of the queue's listeners by id."""
-    return {each.id: each.alias or each.id for each in client.queues.get(queue).listeners}
+def _names(client: Discue, queues: Iterable[str]) -> dict[str, str]:
+    """Return the aliases of queues and of their listeners by id: of those that the key may read."""
+    from discue_client import Forbidden, NotFound  # noqa: PLC0415 - imported by now
+
+    names: dict[str, str] = {}
+    for queue in queues:
+        try:
+            found = client.queues.get(queue)
+        except (Forbidden, NotFound):
+            continue
+        names[found.id] = found.alias
+        names |= {each.id: each.alias or each.id for each in found.listeners}
+    return names
 
 
 def _delivery_row(delivery: Delivery, names: dict[str, str]) -> tuple[str, ...]:
@@ -145,11 +156,22 @@ def _missed(arguments: argparse.Namespace) -> None:
         # The filter of this list takes ids only.
         queue = arguments.queue and client.queues.get(arguments.queue).id
         found = list(client.missed.list(queue=queue, created_after=arguments.since, limit=arguments.limit))
+        names = {} if arguments.json else _names(client, {each.queue_id for each in found})
     if arguments.json:
         say_json({"missed": found})
         return
-    rows = [(each.id, each.listener_id, when(each.missed_at), each.reason, str(each.attempts)) for each in found]
-    say_table(("ID", "LISTENER", "MISSED", "REASON", "ATTEMPTS"), rows)
+    rows = [
+        (
+            each.id,
+            names.get(each.queue_id, each.queue_id),
+            names.get(each.listener_id, each.listener_id),
+            when(each.missed_at),
+            each.reason,
+            str(each.attempts),
+        )
+        for each in found
+    ]
+    say_table(("ID", "QUEUE", "LISTENER", "MISSED", "REASON", "ATTEMPTS"), rows)
 
 
 def _data(message: Message) -> str:

@@ -74,7 +74,10 @@ def target_of(name: str | None) -> ServiceTarget:
         )
     if found is None:
         missing = f"The variable {KEY_VARIABLE if url else URL_VARIABLE} is not set, and no profile is stored."
-        raise KeyMissing(f"{missing} Run `discue login`, or set {URL_VARIABLE} and {KEY_VARIABLE}.")
+        raise KeyMissing(
+            f"{missing} Run `discue login`, or set {URL_VARIABLE} and {KEY_VARIABLE}, or go to the folder that "
+            "`discue dev` was started in."
+        )
     if url and _same(url) != _same(found.url):
         raise KeyMissing(
             f"{URL_VARIABLE} names {url}, and the stored key belongs to {found.url}. Set {KEY_VARIABLE}, too."

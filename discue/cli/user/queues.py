@@ -11,9 +11,11 @@ from discue.cli.user.command import add_command, add_group, connect
 from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
+    from discue_client import Discue
     from discue_client.models import Queue
 
 _LIMIT = 100
+_NAMED = 1_000
 
 
 def add(commands: Commands) -> None:
@@ -54,6 +56,16 @@ def _list(arguments: argparse.Namespace) -> None:
         for each in found
     ]
     say_table(("ALIAS", "ID", "PUBLISHED", "LAST PUBLISHED"), rows)
+
+
+def queue_names(client: Discue) -> dict[str, str]:
+    """Return the aliases of the newest queues by id: those that the key may list."""
+    from discue_client import Forbidden  # noqa: PLC0415 - imported by now
+
+    try:
+        return {each.id: each.alias for each in client.queues.list(limit=_NAMED)}
+    except Forbidden:
+        return {}
 
 
 def _get(arguments: argparse.Namespace) -> None:

@@ -66,7 +66,7 @@ _WARM_READS: Final = 2
 CONNECTIONS: Final = _APPENDS + _SETTLES + _WORKS + _URGENT_WORKS + _READS + 1
 """How many connections an engine has at most. One of them is for notifications."""
 
-_EPOCH, _FEED, _JOBS, _MEMBER, _FREE, _HEAD, _SCHEDULED = range(7)
+_EPOCH, _FEED, _JOBS, _MEMBER, _FREE, _HEAD, _SCHEDULED, _INTAKE = range(8)
 
 # On `= ANY (ARRAY[x])` see `append`.
 POLL: Final = f"""
@@ -87,6 +87,8 @@ UNION ALL
 UNION ALL
 (SELECT {_SCHEDULED}, next_run_at, 0, 0, 0, 0, 0, '' FROM schedule WHERE next_run_at IS NOT NULL
     ORDER BY next_run_at LIMIT 1)
+UNION ALL
+(SELECT {_INTAKE}, 1, 0, 0, 0, 0, 0, '' FROM intake WHERE error IS NULL ORDER BY organization, queue, id LIMIT 1)
 UNION ALL
 SELECT {_HEAD}, h.organization, h.queue, h.head, 0, 0, 0, ''
 FROM unnest($1::bigint[], $2::bigint[]) AS w (organization, queue)
@@ -183,7 +185,7 @@ class PostgresEngine:
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
         keys = ([key[0] for key in queues], [key[1] for key in queues])
         rows = await self._shielded(self._read("poll", lambda connection: connection.client.fetch(POLL, *keys)))
-        found: tuple[list[tuple[Any, ...]], ...] = ([], [], [], [], [], [], [])
+        found: tuple[list[tuple[Any, ...]], ...] = ([], [], [], [], [], [], [], [])
         for kind, *values in rows:
             found[kind].append(tuple(values))
         return ClusterSnapshot(
@@ -197,6 +199,7 @@ class PostgresEngine:
             free=tuple((row[0], row[1], row[2]) for row in found[_FREE]),
             heads={(row[0], row[1]): row[2] for row in found[_HEAD]},
             scheduled_at=min((row[0] for row in found[_SCHEDULED]), default=None),
+            has_intake=bool(found[_INTAKE]),
         )
 
     def notify(self, hint: Notification) -> None:

@@ -17,6 +17,8 @@ from discue.store.postgres.errors import without_data
 from discue.store.postgres.pool import Report, ServerConnection, ServerConnections
 
 CHANNEL: Final = "discue"
+_INTAKE_SENDER: Final = "intake"
+"""The sender of the notifications of `discue_publish`."""
 
 _PAUSE_SECONDS: Final = 0.005
 _LIMIT_SECONDS: Final = 5.0
@@ -130,7 +132,9 @@ class Notifier:
             except msgspec.MsgspecError:
                 on_notify(Notification(anything=True))
                 return
-            if payload.sender != self._id:
+            if payload.sender == _INTAKE_SENDER:
+                on_notify(Notification(intake=True))
+            elif payload.sender != self._id:
                 heads = tuple(((organization, queue), seq) for organization, queue, seq in payload.heads)
                 on_notify(Notification(payload.feed, payload.cursors, heads=heads, anything=payload.anything))
 

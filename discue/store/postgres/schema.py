@@ -11,6 +11,7 @@ from discue.domain.errors import StoreUnusable
 from discue.store.migrations import COMPATIBLE_FROM, DatabaseInspection, Migration, migrations, pending
 from discue.store.postgres.connection import Server
 from discue.store.postgres.errors import FAILURES_TO_OPEN, opening_error
+from discue.store.postgres.intake import INTAKE
 
 # Free space in each page lets an update stay in the page of the old version, without touching an index. Its space is
 # soon reused there, and vacuum runs often for the rest.
@@ -33,6 +34,7 @@ DIALECT: Final = {
     "clock": _CLOCK,
     "clustered": "",
     "hot": _HOT,
+    "intake": INTAKE,
     "key": "BIGINT",
     "text": 'TEXT COLLATE "C"',
 }

@@ -21,6 +21,7 @@ DIALECT = {
     "clock": "",
     "clustered": "WITHOUT ROWID",
     "hot": "WITHOUT ROWID",
+    "intake": "SELECT 1;",
     "key": "INTEGER",
     "text": "TEXT",
 }

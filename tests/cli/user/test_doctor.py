@@ -140,10 +140,10 @@ def test_server_that_is_away_and_unknown_name_are_problems(tmp_path: Path) -> No
 
 
 def test_url_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
-    result = run(tmp_path, "doctor", "example.com")
+    result = run(tmp_path, "doctor", "localhost:8000")
 
     assert result.returncode == 2
-    assert "The URL must be an absolute http or https URL." in result.stderr
+    assert "The URL must be an absolute http or https URL. Did you mean http://localhost:8000?" in result.stderr
 
 
 def test_handler_that_expects_other_data_is_shown_with_its_response(tmp_path: Path) -> None:
@@ -160,6 +160,10 @@ def test_handler_that_expects_other_data_is_shown_with_its_response(tmp_path: Pa
     )
     assert (code, found["response"][0]) == (1, "problem")
     assert found["response"][1].startswith(expected)
+    assert found["forgery"] == (
+        "warning",
+        "Whether it refuses wrong signatures is not known: it responded to one with 500.",
+    )
     assert f"✗ response  {expected} \\x1b[2J\n" in text
     assert accepted == ("ok", "It accepts a signed test request (204).")
     assert json.loads(local.received[-1].body) == {"order": 17}

@@ -135,7 +135,7 @@ def test_local_server_that_is_gone_ends_the_command(service: Service, since: tup
 
     assert code == 1
     assert [each.id for each in local.received] == messages[:1]
-    assert f"410 Gone: the service would now disable the listener of {queue}" in process.log.text
+    assert f"Stopped for 410 Gone: the service would now disable the listener of {queue}" in process.log.text
     assert f"{queue}: 2 messages were waiting. `--since 1h` forwards" in process.log.text
     assert listeners_of(service, queue) == []
 

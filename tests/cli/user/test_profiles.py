@@ -1,5 +1,6 @@
 """The service and the key that commands use, and `login` and `whoami`."""
 
+import getpass
 import io
 import json
 import socket
@@ -67,7 +68,7 @@ def test_key_that_the_service_refuses_is_not_stored(service: Service, monkeypatc
 
     assert result.returncode == 4
     assert "401 key_unknown" in result.stderr
-    assert "Run `discue login` with a valid key" in result.stderr
+    assert result.stderr.endswith("Nothing is stored: correct the URL or the key, and try again.\n")
     assert not (service.folder / "configuration").exists()
 
 
@@ -86,7 +87,10 @@ def test_removed_profile_is_gone(service: Service, monkeypatch: pytest.MonkeyPat
     result = service.run("queues", "list")
 
     assert result.returncode == 4
-    assert "Run `discue login`, or set DISCUE_URL and DISCUE_API_KEY." in result.stderr
+    assert (
+        "Run `discue login`, or set DISCUE_URL and DISCUE_API_KEY, or go to the folder that `discue dev`"
+        in result.stderr
+    )
     assert "There is no profile default." in service.run("login", "--remove").stderr
 
 
@@ -153,6 +157,31 @@ def test_key_is_in_the_file_if_the_keyring_refuses_it(service: Service, monkeypa
     log_in(service, monkeypatch)
 
     assert json.loads(profiles.profiles_path().read_text())["profiles"]["default"]["api_key"] == service.key
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([], "Nothing was entered. Without a terminal, give --url."),
+        ([""], "The URL of the service is empty."),
+        (["http://127.0.0.1:3000"], "Nothing was entered. Without a terminal, give --key-stdin."),
+        (["http://127.0.0.1:3000", " "], "The API key is empty."),
+    ],
+)
+def test_login_with_nothing_entered_is_wrong_usage(
+    service: Service, monkeypatch: pytest.MonkeyPatch, answers: list[str], message: str
+) -> None:
+    def answer(_: str) -> str:
+        if not answers:
+            raise EOFError
+        return answers.pop(0)
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr(getpass, "getpass", answer)
+    result = service.run("login")
+
+    assert (result.returncode, result.stderr) == (2, f"discue: {message}\n")
 
 
 def test_login_without_a_terminal_names_the_missing_flag(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,18 +59,6 @@ def test_each_line_is_a_message(service: Service, monkeypatch: pytest.MonkeyPatc
     assert [each["id"] for each in reversed(listed)] == ids
 
 
-def test_line_that_is_refused_is_named(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    service.call("PUT", "/queues/numbers", {"json_schema": {"type": "integer"}})
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b'1\n"two"\n3\n')))
-    result = service.run("publish", "numbers", "--lines")
-    listed = service.json("messages", "list", "numbers")["messages"]
-
-    assert result.returncode == 1
-    assert "Line 2 is not confirmed. The lines before it are published, and later ones may be.\n" in result.stderr
-    assert sorted(each["data"] for each in listed) == [1, 3]
-    assert result.stdout.split() == [each["id"] for each in listed if each["data"] == 1]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -137,7 +125,8 @@ def test_listener_is_set_tested_paused_and_deleted(service: Service) -> None:
     assert receipts.requests[0][0]["discue-test"] == "true"
     assert tested.startswith("acknowledged, status 2")
     assert (paused, resumed) == ("disabled", "enabled")
-    assert "app" in service.succeed("listeners", "list", "heard")
+    assert re.search(r"^heard +app +enabled ", service.succeed("listeners", "list", "heard"), re.MULTILINE)
+    assert re.search(r"^heard +app +enabled ", service.succeed("listeners", "list"), re.MULTILINE)
     failed = service.run("listeners", "test", "heard", "app")
     assert (failed.returncode, failed.stdout.startswith("failed: ")) == (1, True)
     service.succeed("listeners", "delete", "heard", "app")
@@ -190,6 +179,18 @@ def test_message_shows_its_deliveries_and_attempts(service: Service) -> None:
     assert service.json("messages", "missed", "--queue", "tracked") == {"missed": []}
     service.succeed("messages", "delete", "tracked", message)
     assert service.json("messages", "list", "tracked") == {"messages": []}
+
+
+def test_missed_messages_name_their_queue_and_listener(service: Service) -> None:
+    service.succeed("queues", "set", "lost")
+    url = f"http://127.0.0.1:{free_port()}/"
+    service.call("PUT", "/queues/lost/listeners/app", {"notify_url": url, "retry": {"attempts": 1}})
+    message = service.succeed("publish", "lost", "1").strip()
+    while not service.json("messages", "missed", "--queue", "lost")["missed"]:
+        pass
+    row = rf"^{message} +lost +app +\d.*Z +attempts_used_up +1$"
+
+    assert re.search(row, service.succeed("messages", "missed"), re.MULTILINE)
 
 
 def test_api_sends_any_request(service: Service) -> None:

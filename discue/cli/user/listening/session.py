@@ -221,8 +221,8 @@ class Session:
         if not self.is_gone:
             self.is_gone = True
             self._note(
-                f"410 Gone: the service would now disable the listener of {opened.queue}, and its messages would wait "
-                "until it is enabled. So this ends here."
+                f"Stopped for 410 Gone: the service would now disable the listener of {opened.queue}, and its messages "
+                "would wait until it is enabled."
             )
         self.stop()
 

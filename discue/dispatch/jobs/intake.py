@@ -1,0 +1,181 @@
+"""Messages that applications have published in their own transactions: the leader moves them into their logs."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from discue.auth.control_plane_cache import QueueRecord
+from discue.control.context import ControlContext
+from discue.domain.aliases import check_alias
+from discue.domain.errors import DiscueError, NotFound, Unprocessable, invalid
+from discue.domain.headers import check_headers
+from discue.domain.message_data import data_of
+from discue.domain.messages import MessageOptions
+from discue.observability.logs import Log
+from discue.publishing.publish import NewMessage, Pause, check_message, entry_for
+from discue.store import intake
+from discue.store.engine import NewEntry
+from discue.store.intake import IntakeRow, IntakeStep, MovedByAnother, StepResult, WaitingQueue
+
+_PAUSE_SECONDS: Final = 10.0
+_TRIES: Final = 2
+"""How often messages are checked, if the configuration of their queue changes meanwhile."""
+_WHITESPACE: Final = b" \t\r\n"
+
+
+class _Options(msgspec.Struct, frozen=True):
+    """The options that the function stores with the data of a message."""
+
+    key: str | None = None
+    headers: dict[str, str] = {}
+    alias: str | None = None
+    deliver_at: int | None = None
+    expires_at: int | None = None
+
+
+_read_options = msgspec.json.Decoder(_Options).decode
+_check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+class Intake:
+    """Moves messages from the intake. Two workers that do it at the same time are harmless: each row is moved once."""
+
+    def __init__(
+        self,
+        control: ControlContext,
+        log: Log,
+        *,
+        is_leader: Callable[[], bool],
+        on_delayed: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`on_delayed` is called with the due times of messages that are for later."""
+        self._control = control
+        self._store = control.store
+        self._log = log
+        self._is_leader = is_leader
+        self._on_delayed = on_delayed
+        self._requested = asyncio.Event()
+        self._paused: dict[int, float] = {}
+        """Organizations that may not publish now, and when to try again."""
+        self._reported: set[int] = set()
+        """Organizations that could not publish when their messages were last moved."""
+        self._has_stored_limit = False
+
+    def request(self) -> None:
+        """Move what waits, if this worker is the leader."""
+        self._requested.set()
+
+    async def round(self) -> None:
+        """Wait for a request, and move what waits."""
+        await self._requested.wait()
+        self._requested.clear()
+        if self._is_leader():
+            await self.move()
+
+    async def move(self) -> None:
+        """Move all that waits, a step of each queue in turn."""
+        settings = self._control.settings
+        if not self._has_stored_limit:
+            await self._store.write(partial(intake.store_limit, max_message_bytes=settings.max_message_bytes))
+            self._has_stored_limit = True
+        while self._is_leader():
+            now = self._control.clock.monotonic()
+            self._paused = {owner: until for owner, until in self._paused.items() if until > now}
+            queues = await self._store.read(intake.waiting_queues)
+            waiting = [queue for queue in queues if queue.key[0] not in self._paused]
+            if not waiting:
+                return
+            # Otherwise this would go on and on: the next poll finds what was left.
+            if not any([await self._move_some(queue) for queue in waiting]):
+                return
+
+    async def _move_some(self, waiting: WaitingQueue) -> bool:
+        """Move some messages of a queue. Returns whether anything was done."""
+        rows = await self._store.read(partial(intake.oldest, queue=waiting.key))
+        for _ in range(_TRIES):
+            now = self._control.clock.now()
+            try:
+                step = await self._plan(waiting, rows, now)
+                work = partial(intake.move, step=step, now=now, defaults=self._control.settings.default_quotas)
+                result = await self._store.write_exclusively(work)
+            except MovedByAnother:
+                return True
+            except Unprocessable as error:
+                # This version of the program does not know the language of the queue's schema.
+                self._pause(waiting, error.detail)
+                return True
+            if not result.is_stale:
+                self._report(waiting, step, result)
+                return True
+            await self._control.cache.catch_up()
+        return False
+
+    def _report(self, waiting: WaitingQueue, step: IntakeStep, result: StepResult) -> None:
+        if result.is_over_quota:
+            self._pause(waiting, "The organization is suspended, or a quota is exceeded.")
+        else:
+            self._reported.discard(waiting.key[0])
+        if not result.is_closed:
+            for row_id, reason in step.refused.items():
+                self._log.error("intake_refused", queue=waiting.public_id, row=row_id, reason=reason)
+        for entry in step.entries[: result.moved]:
+            if entry.due_at is not None:
+                self._on_delayed(entry.due_at)
+
+    def _pause(self, waiting: WaitingQueue, reason: str) -> None:
+        owner = waiting.key[0]
+        self._paused[owner] = self._control.clock.monotonic() + _PAUSE_SECONDS
+        if owner not in self._reported:
+            self._log.warning("intake_waits", queue=waiting.public_id, reason=reason)
+            self._reported.add(owner)
+
+    async def _plan(self, waiting: WaitingQueue, rows: list[IntakeRow], now: int) -> IntakeStep:
+        event_ids = self._control.row_ids.next(), self._control.row_ids.next()
+        queue = await self._queue(waiting)
+        if queue is None:
+            return IntakeStep(waiting.key, 0, (), (), {row.id: "the queue is deleted" for row in rows}, event_ids)
+        ids: list[int] = []
+        entries: list[NewEntry] = []
+        refused: dict[int, str] = {}
+        pause = Pause()
+        for row in rows:
+            try:
+                entries.append(self._entry(row, queue, now))
+                ids.append(row.id)
+            except DiscueError as error:
+                refused[row.id] = error.detail
+            if pause.is_due:
+                await pause.take()
+        return IntakeStep(waiting.key, queue.config_version, tuple(ids), tuple(entries), refused, event_ids)
+
+    async def _queue(self, waiting: WaitingQueue) -> QueueRecord | None:
+        if waiting.public_id is None:
+            return None
+        try:
+            return await self._control.cache.queue(waiting.key[0], waiting.public_id)
+        except NotFound:
+            return None
+
+    def _entry(self, row: IntakeRow, queue: QueueRecord, now: int) -> NewEntry:
+        message = message_of(row, now)
+        check_message(message, queue.max_message_bytes, queue.checker)
+        return entry_for(self._control.public_ids.next(), message, ordered=queue.ordered)
+
+
+def message_of(row: IntakeRow, now: int) -> NewMessage:
+    """Return the message of a row. Raises Unprocessable for what the function does not check."""
+    value = row.body.strip(_WHITESPACE)
+    try:
+        options = _read_options(row.options)
+        _check_syntax(value)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise invalid("/data", f"cannot be decoded: {error}") from None
+    if options.alias is not None:
+        check_alias(options.alias)
+    data, codec = data_of(value)
+    deliver_at = options.deliver_at if (options.deliver_at or 0) > now else None
+    chosen = MessageOptions(check_headers(options.headers, "/headers"), options.key, deliver_at=deliver_at)
+    return NewMessage(data, codec, options.alias, expires_at=options.expires_at, options=chosen)

@@ -1,0 +1,148 @@
+"""The intake: messages that applications have published in their own transactions, and which wait for their log.
+
+The table exists on PostgreSQL only, where the function `discue_publish` fills it.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Final
+
+import msgspec
+
+from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
+from discue.store import organizations
+from discue.store.direct_appends import PublishBudget, append_directly
+from discue.store.engine import NewEntry, QueueKey, Transaction
+from discue.store.tables import chunks, placeholders, rows_among, within_bytes
+
+ROWS_A_STEP: Final = 500
+BYTES_A_STEP: Final = 1 << 20
+QUEUES_A_ROUND: Final = 1_000
+
+# A step from one queue to the next: the index has an entry for each row.
+_QUEUES: Final = """
+    WITH RECURSIVE found (organization, queue) AS (
+        (SELECT organization, queue FROM intake WHERE error IS NULL ORDER BY organization, queue, id LIMIT 1)
+        UNION ALL
+        SELECT next.organization, next.queue FROM found CROSS JOIN LATERAL (
+            SELECT i.organization, i.queue FROM intake i
+            WHERE i.error IS NULL AND (i.organization, i.queue) > (found.organization, found.queue)
+            ORDER BY i.organization, i.queue, i.id LIMIT 1
+        ) AS next
+    )
+    SELECT f.organization, f.queue, q.public_id FROM (SELECT organization, queue FROM found LIMIT $1) AS f
+    LEFT JOIN queue q ON q.organization = f.organization AND q.id = f.queue"""
+_SIZES: Final = """
+    SELECT id, size FROM intake WHERE organization = $1 AND queue = $2 AND error IS NULL ORDER BY id LIMIT $3"""
+_ROWS: Final = """
+    SELECT id, options, body FROM intake
+    WHERE organization = $1 AND queue = $2 AND error IS NULL AND id IN ({}) ORDER BY id"""
+_REFUSE: Final = "UPDATE intake SET error = $1 WHERE id = $2 AND error IS NULL"
+_HEAD: Final = "SELECT config_version, closed_at FROM queue_head WHERE organization = $1 AND queue = $2"
+_STORE_LIMIT: Final = """
+    INSERT INTO meta (key, value) VALUES ('max_message_bytes', $1)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE meta.value <> excluded.value"""
+
+
+class WaitingQueue(msgspec.Struct, frozen=True):
+    """A queue with messages in the intake."""
+
+    key: QueueKey
+    public_id: str | None
+    """None if the queue was purged."""
+
+
+class IntakeRow(msgspec.Struct, frozen=True):
+    """A message in the intake."""
+
+    id: int
+    options: str
+    """JSON."""
+    body: bytes
+    """JSON."""
+
+
+class IntakeStep(msgspec.Struct, frozen=True):
+    """The oldest messages of a queue in the intake, which are moved in one transaction."""
+
+    queue: QueueKey
+    config_version: int
+    """The messages were checked against the queue's configuration of this version."""
+    ids: tuple[int, ...]
+    """The rows that become `entries`."""
+    entries: tuple[NewEntry, ...]
+    refused: Mapping[int, str]
+    """The rows that the queue does not accept, with the reason."""
+    event_ids: tuple[int, int]
+    """Row ids for the system event of each publishing quota."""
+
+
+class StepResult(msgspec.Struct, frozen=True):
+    """The outcome of a step."""
+
+    moved: int = 0
+    """How many of its messages are in the log now: the first ones."""
+    is_closed: bool = False
+    """Whether the queue is deleted, and its messages with it."""
+    is_stale: bool = False
+    """Whether the queue has changed since its messages were checked. Nothing was changed."""
+    is_over_quota: bool = False
+    """Whether the organization may not publish the other messages now."""
+
+
+class MovedByAnother(Exception):
+    """Another worker has moved some of the rows. Nothing was changed."""
+
+
+async def waiting_queues(tx: Transaction) -> list[WaitingQueue]:
+    """Return queues with messages in the intake, in the order of their keys: as many as one round handles."""
+    return [WaitingQueue((row[0], row[1]), row[2]) for row in await tx.rows(_QUEUES, QUEUES_A_ROUND)]
+
+
+async def oldest(tx: Transaction, queue: QueueKey) -> list[IntakeRow]:
+    """Read the oldest messages of a queue: as many as one step handles."""
+    found = within_bytes(await tx.rows(_SIZES, *queue, ROWS_A_STEP), BYTES_A_STEP)
+    rows = await rows_among(tx, _ROWS, queue, [row[0] for row in found])
+    # Of several statements, each returns the rows once, though its last parameter may be repeated.
+    return [IntakeRow(*row) for row in sorted(rows)]
+
+
+async def move(tx: Transaction, step: IntakeStep, now: int, defaults: Quotas = NO_QUOTAS) -> StepResult:
+    """Append messages to their log and delete them from the intake, both or neither. Messages beyond a quota wait.
+
+    Call this in an exclusive transaction: of several workers that try, one succeeds, and the others get
+    MovedByAnother. `defaults` are the quotas of organizations without their own.
+    """
+    state = await tx.row(_HEAD, *step.queue)
+    if state is None or state[1] is not None:
+        # Messages of a deleted queue are deleted with it.
+        await _delete(tx, (*step.ids, *step.refused))
+        return StepResult(is_closed=True)
+    if state[0] != step.config_version:
+        return StepResult(is_stale=True)
+    for row_id, error in step.refused.items():
+        await tx.execute(_REFUSE, error, row_id)
+    owner = await organizations.get(tx, step.queue[0])
+    budget = None if owner is None else await PublishBudget.of(tx, owner, now, defaults)
+    if budget is None or not budget.is_active:
+        return StepResult(is_over_quota=True)
+    fitting = sum(1 for _ in takewhile(lambda entry: budget.take(PublishUsage(1, entry.size)), step.entries))
+    if await _delete(tx, step.ids[:fitting]) != fitting:
+        raise MovedByAnother
+    head = await append_directly(tx, step.queue, step.entries[:fitting], now) if fitting else None
+    if head is not None:
+        tx.heads[step.queue] = head
+        await budget.report(tx, now, step.event_ids)
+    return StepResult(moved=fitting, is_over_quota=fitting < len(step.entries))
+
+
+async def store_limit(tx: Transaction, max_message_bytes: int) -> None:
+    """Store the size limit of queues without their own, which the function reads."""
+    await tx.execute(_STORE_LIMIT, str(max_message_bytes))
+
+
+async def _delete(tx: Transaction, ids: Sequence[int]) -> int:
+    deleted = 0
+    for chunk in chunks(ids):
+        deleted += await tx.execute(f"DELETE FROM intake WHERE id IN ({placeholders(1, len(chunk))})", *chunk)
+    return deleted
