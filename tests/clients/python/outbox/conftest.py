@@ -9,6 +9,8 @@ from tests.clients.python.outbox.databases import outbox_database
 from tests.support.everywhere import EVERYWHERE
 
 VARIANTS = ["sqlite", "postgres", "postgres+psycopg"]
+ONE_VARIANT = VARIANTS if EVERYWHERE else ["postgres"]
+"""For tests that take the same road on each."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

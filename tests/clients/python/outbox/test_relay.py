@@ -14,6 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from discue_client import AsyncDiscue, outbox
 from discue_client.outbox.relay import Relay
+from tests.clients.python.outbox.conftest import ONE_VARIANT
 from tests.clients.python.outbox.databases import connect, outbox_database, run, waiting
 from tests.clients.python.outbox.relayed import HOUR, HOUR_MS, is_empty, published, store
 from tests.clients.python.outbox.watched import Watched, watched
@@ -44,6 +45,7 @@ async def test_messages_of_several_queues_are_published_once_in_order_and_delete
     assert watching.names.count("delete") == 4
 
 
+@pytest.mark.parametrize("variant", ONE_VARIANT)
 async def test_fields_of_a_message_arrive(async_client: AsyncDiscue, url: str, database: str) -> None:
     await async_client.queues.create(alias="orders")
     with closing(connect(url)) as connection:
@@ -94,6 +96,7 @@ async def test_commit_of_a_session_in_this_process_wakes_the_relay(async_client:
     assert await published(async_client) == ["late"]
 
 
+@pytest.mark.parametrize("variant", ONE_VARIANT)
 async def test_idle_relay_makes_one_query_per_interval(async_client: AsyncDiscue, database: str) -> None:
     relay = Relay(database, async_client, poll_seconds=0.01)
     watching = watched(relay)
@@ -130,6 +133,7 @@ def _ahead(hours: int) -> int:
     return round(time.time() * 1_000) + hours * HOUR_MS
 
 
+@pytest.mark.parametrize("variant", ONE_VARIANT)
 async def test_messages_wait_for_a_service_that_is_away(cast: Cast, url: str, database: str) -> None:
     key = cast.alice.headers["x-api-key"]
     store(url, "here")

@@ -12,6 +12,7 @@ from discue_client.outbox.database import database_of
 from discue_client.outbox.relay import Relay
 from discue_client.outbox.sqlite import SqliteDatabase
 from discue_client.outbox.steps import Statement, Step
+from tests.clients.python.outbox.conftest import ONE_VARIANT
 from tests.clients.python.outbox.databases import connect, run, waiting
 from tests.clients.python.outbox.relayed import HOUR, HOUR_MS, is_empty, published, store
 from tests.clients.python.outbox.watched import watched
@@ -23,6 +24,7 @@ def engine_name(variant: str) -> str:
     return variant.partition("+")[0]
 
 
+@pytest.mark.parametrize("variant", ONE_VARIANT)
 async def test_refused_message_stays_with_its_error_and_the_others_go_on_in_order(
     async_client: AsyncDiscue, url: str, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,6 +97,7 @@ async def test_messages_wait_for_their_queue_and_other_queues_go_on(
     assert warnings[0].startswith("Messages to missing wait in the outbox: POST /queues/missing/messages/batch: 404")
 
 
+@pytest.mark.parametrize("variant", ONE_VARIANT)
 async def test_rows_that_were_changed_after_they_were_published_stay_and_the_others_go_on(
     async_client: AsyncDiscue, url: str, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
