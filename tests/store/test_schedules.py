@@ -226,3 +226,26 @@ async def test_one_step_takes_no_more_than_a_commit_should(world: World) -> None
     while await world.store.read(schedules.next_at) == FIRST:
         await world.runs.run_due()
     assert len((await world.store.page(OURS, world.queue.id, 0, 2_000, max_bytes=1 << 20)).entries) == 1_010
+
+
+async def test_due_schedules_of_organizations_alternate(world: World) -> None:
+    for number in range(50, 54):
+        await world.schedule(number)
+    for organization, number in ((OURS + 1, 60), (OURS + 1, 61), (OURS + 2, 70)):
+        await world.schedule(number, organization=organization)
+    due = await world.store.read(partial(schedules.due, now=FIRST))
+    ours, other, third = OURS, OURS + 1, OURS + 2
+    assert [organization for organization, _ in due] == [ours, other, third, ours, other, ours, ours]
+    assert await world.store.read(partial(schedules.due, now=FIRST - 1)) == []
+
+
+async def test_one_step_publishes_few_bytes(world: World) -> None:
+    made = [await world.schedule(number, data=b'"%s"' % (b"x" * 100_000)) for number in range(50, 54)]
+    keys = [(each.organization, each.id) for each in made]
+    assert await world.store.read(partial(schedules.read_due, keys=keys, now=FIRST)) == made[:2]
+
+
+async def test_schedule_that_is_not_due_any_more_is_not_read(world: World) -> None:
+    due, later = await world.schedule(50), await world.schedule(51, next_run_at=FIRST + 1)
+    keys = [(OURS, later.id), (OURS, 99), (OURS, due.id)]
+    assert await world.store.read(partial(schedules.read_due, keys=keys, now=FIRST)) == [None, None, due]

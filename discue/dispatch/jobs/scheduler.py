@@ -1,6 +1,7 @@
 """Delayed messages and runs of schedules: the leader publishes them when they are due."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -20,14 +21,17 @@ from discue.domain.schedule import Schedule, ScheduleRun, SkipReason, UnknownTim
 from discue.publishing.publish import NewMessage, check_message, entry_for
 from discue.store import delayed_messages, schedules
 from discue.store.engine import Appended, NewEntry, Notification, QueueKey
-from discue.store.schedules import PlannedRun, RunResult
+from discue.store.schedules import BYTES_A_STEP, SCHEDULES_A_STEP, PlannedRun, RunResult, ScheduleKey
 from discue.store.store import Store
 
 _LATENESS_SECONDS: Final = 0.001
 _MAX_PAUSE_SECONDS: Final = 60.0
 """Due times are by the wall clock, which may be set forward while this waits."""
 _MESSAGES_PER_STEP: Final = 500
-_BYTES_PER_STEP: Final = 1 << 20
+_LISTED_SECONDS: Final = 1.0
+"""How long a list of due schedules is used. Runs that have become due since are not in it."""
+_PLANNED_SECONDS: Final = 0.005
+"""How long plans may take before other tasks run."""
 
 
 class ScheduleRuns:
@@ -50,15 +54,23 @@ class ScheduleRuns:
         self._public_ids = public_ids
         self._row_ids = row_ids
         self._quotas = quotas
+        self._due: deque[ScheduleKey] = deque()
+        """Schedules that are due next."""
+        self._listed_at = 0.0
 
     async def run_due(self) -> dict[QueueKey, int]:
         """Run a number of due schedules, and return the new head of each queue.
 
-        A schedule whose queue has just changed stays due, and is planned again in the next step.
+        A schedule whose queue has just changed stays due, and is planned again in a later step.
         """
-        now = self._clock.now()
-        due = await self._store.read(partial(schedules.due, now=now))
-        planned = _within_a_step([await self._plan(schedule, now) for schedule in due])
+        now, monotonic = self._clock.now(), self._clock.monotonic
+        if not self._due or monotonic() - self._listed_at > _LISTED_SECONDS:
+            self._due = deque(await self._store.read(partial(schedules.due, now=now)))
+            self._listed_at = monotonic()
+        keys = [self._due.popleft() for _ in range(min(SCHEDULES_A_STEP, len(self._due)))]
+        due = await self._store.read(partial(schedules.read_due, keys=keys, now=now))
+        self._due.extendleft(reversed(keys[len(due) :]))
+        planned = _within_a_step(await self._plan_all([schedule for schedule in due if schedule is not None], now))
         if not planned:
             return {}
         run = partial(schedules.run, planned=planned, now=now, defaults=self._quotas)
@@ -66,6 +78,19 @@ class ScheduleRuns:
         if ran.is_stale:
             await self._cache.catch_up()
         return ran.heads
+
+    async def _plan_all(self, due: Iterable[Schedule], now: int) -> list[PlannedRun]:
+        """Plan runs. A schema may take 50 ms for each, so other tasks have as much time as the plans."""
+        planned, started_at = list[PlannedRun](), self._clock.monotonic()
+        for schedule in due:
+            planned.append(await self._plan(schedule, now))
+            spent_seconds = self._clock.monotonic() - started_at
+            if spent_seconds > _PLANNED_SECONDS:
+                # In two steps: to the event loop, this step has taken no time yet.
+                await asyncio.sleep(0)
+                await asyncio.sleep(spent_seconds)
+                started_at = self._clock.monotonic()
+        return planned
 
     async def _plan(self, schedule: Schedule, now: int) -> PlannedRun:
         queue, reason = await self._queue(schedule)
@@ -118,7 +143,7 @@ def _within_a_step(planned: Iterable[PlannedRun]) -> list[PlannedRun]:
     load = PublishUsage()
     for each in planned:
         load += each.load
-        if chosen and (load.messages > _MESSAGES_PER_STEP or load.bytes > _BYTES_PER_STEP):
+        if chosen and (load.messages > _MESSAGES_PER_STEP or load.bytes > BYTES_A_STEP):
             break
         chosen.append(each)
     return chosen
