@@ -52,15 +52,14 @@ class DeliveryRules:
     A decision is "" if the message is sent, `SKIP`, or the reason for which it is missed: `expired` or `too_old`.
     """
 
-    __slots__ = ("_deadline_ms", "_filters", "_waits_since_at_least", "filter_ns_per_byte")
+    __slots__ = ("_deadline_ms", "_filters", "_waits_since_at_least", "has_filter")
 
     def __init__(self, filters: Sequence[Filter], deadline_ms: int, waits_since_at_least: int = 0) -> None:
         """`waits_since_at_least` is when a replay was created: its messages wait since then, however old they are."""
         self._filters = filters
         self._deadline_ms = deadline_ms
         self._waits_since_at_least = waits_since_at_least
-        self.filter_ns_per_byte = sum(each.ns_per_byte for each in filters)
-        """About how long the filters take for each byte of a message, in nanoseconds of processor time; 0 without."""
+        self.has_filter = bool(filters)
 
     def decide_new(self, entry: Entry, now: int) -> str:
         """Decide on a new message whose key is free."""

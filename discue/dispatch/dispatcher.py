@@ -131,7 +131,7 @@ class Dispatcher:
             send_request=send,
             limiter=self.limiter,
             budget=BodyBudget(limits.tail_buffer_bytes),
-            filter_turns=FilterTurns(),
+            filter_turns=FilterTurns(sources.clock.monotonic),
             deadline_ms=limits.deadline_ms,
             disable_after_seconds=limits.disable_after_seconds,
             details=DetailBudget(sources.clock, limits.attempt_details_bytes_per_hour, lambda: store.workers),

@@ -356,7 +356,7 @@ class Notification(msgspec.Struct, frozen=True):
 
 
 class CommitConcurrency(msgspec.Struct, frozen=True):
-    """How many commits may run concurrently.
+    """How many commits, and reads of lanes, may run concurrently.
 
     Appends of one queue, and settles of one listener, always use the same sequence of commits.
     """
@@ -365,6 +365,8 @@ class CommitConcurrency(msgspec.Struct, frozen=True):
     settles: int = 1
     works: int = 1
     urgent_works: int = 1
+    lane_reads: int = 1
+    """More than one only if a read lets other tasks run."""
     apart: bool = False
     """Whether appends, settles, works and urgent works have commits of their own."""
 

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from discue.store.engine import Batch, BatchOutcome, LogPage, Work
+from discue.store.engine import Batch, BatchOutcome, CommitConcurrency, LogPage, Work
 from discue.store.sqlite.engine import Report, SqliteEngine
 
 T = TypeVar("T")
@@ -18,6 +18,8 @@ class Paced(SqliteEngine):
     `slow` says what gets stuck: commits before or after they are made, or reads with what they have found.
     Reads let others go on for a moment, as they do on an engine that is not in this process.
     """
+
+    concurrency = CommitConcurrency(lane_reads=3)
 
     def __init__(self, path: Path, *, report: Report) -> None:
         super().__init__(path, report=report)

@@ -320,3 +320,37 @@ def test_explanation_evaluates_each_condition_alone(condition: Any, data: Any) -
 def test_any_json_is_a_filter_or_rejected_with_pointers(value: Any) -> None:
     for pointer, _ in refusals(value):
         assert pointer == "/filter" or found(value, pointer.removeprefix("/filter")) != ABSENT
+
+
+@pytest.mark.parametrize(
+    "part", ["b", "x.y", "a\\d", "[(^$)]{2}", "–é\n/", "😀 #-&~", "", "c" * 300], ids=lambda part: part[:9]
+)
+def test_long_text_contains_what_a_short_one_does(part: str) -> None:
+    condition = {"data": {"$contains": part}}
+    for text in (f"a{part}z", "a\\xy" if part else "a"):
+        assert takes(condition, entry(text)) == takes(condition, entry("a" * 2_000 + text)) == (part in text)
+
+
+def test_members_of_a_long_list_are_told_apart() -> None:
+    members = [0, 1.5, "2", None, {"a": True}, [7], *range(100, 200)]
+    for operand, is_member in (
+        (0, True),
+        (1.5, True),
+        ("2", True),
+        (None, True),
+        (150.0, True),
+        (2, False),
+        (7, False),
+    ):
+        assert takes({"data": {"a": {"$contains": operand}}}, entry({"a": members})) is is_member
+    for operand in (True, False):
+        condition = {"data": {"$or": [{"$contains": operand}, {"$contains": "none"}]}}
+        assert not takes(condition, entry(members))
+        assert takes(condition, entry([*members, operand]))
+
+
+def test_lists_of_one_message_are_not_those_of_the_next() -> None:
+    condition = {"data": {"$and": [{"$contains": 50}, {"$not": {"$contains": -1}}]}}
+    for number in range(50):
+        assert takes(condition, entry(list(range(100))))
+        assert not takes(condition, entry([*range(51, 151), number]))

@@ -198,7 +198,7 @@ class Backlog:
         """
         lane, epoch, after = self._lane, self.epoch, self._lane.cursor.window.position
         queue = (self._record.organization, self._record.queue)
-        page = await self._context.reads.page(queue, after, self._tuning.missed_per_step, _PAGE_BYTES)
+        page = await self._context.reads.page(queue, after, self._tuning.missed_per_step, lambda: _PAGE_BYTES)
         has_changed = epoch != self.epoch or after != lane.cursor.window.position or bool(self.new)
         if has_changed or not lane.is_quiet or not ordering.is_known:
             return
@@ -296,8 +296,11 @@ class Backlog:
     async def _read_page(self) -> None:
         epoch, known = self.epoch, self.head
         queue = (self._record.organization, self._record.queue)
-        size = min(_PAGE_BYTES, self._budget.left)
-        page = await self._context.reads.page(queue, self.read_through, self._tuning.page_rows, size)
+        rows = self._tuning.page_rows
+        # Other lanes may fill the memory before it is this one's turn to read.
+        page = await self._context.reads.page(
+            queue, self.read_through, rows, lambda: min(_PAGE_BYTES, self._budget.left)
+        )
         if epoch != self.epoch:
             return
         window = self._lane.cursor.window

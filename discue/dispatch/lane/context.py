@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from discue.dispatch.registry import LaneRegistry
 
 T = TypeVar("T")
-
-# After a restart thousands of lanes read at once. Requests of the API must not wait behind all of them.
-_READS_AT_ONCE: Final = 3
 
 SendAttempt = Callable[[AttemptRequest, Callable[[Outcome], None]], None]
 """Makes one attempt, and calls back with its outcome later, never at once: `Sender.send`."""
@@ -103,20 +100,26 @@ class BodyBudget:
 class LimitedReads:
     """Reads of lanes, a few at once in the order of the requests, so that thousands of lanes do not delay others.
 
-    Both methods raise Unavailable, as those of the store do.
+    A message that is published to hundreds of lanes, or a restart, lets all of them read. The reads of SQLite let
+    nothing else run, so there is a pause after each. Both methods raise Unavailable, as those of the store do.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._slots = asyncio.Semaphore(_READS_AT_ONCE)
+        self._slots = asyncio.Semaphore(store.engine.concurrency.lane_reads)
 
     async def read(self, work: Work[T]) -> T:
         async with self._slots:
-            return await self._store.read(work)
+            found = await self._store.read(work)
+            await asyncio.sleep(0)
+            return found
 
-    async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: int) -> LogPage:
+    async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: Callable[[], int]) -> LogPage:
+        """Read a page of the log. `max_bytes` returns its size when the read begins."""
         async with self._slots:
-            return await self._store.page(*queue, after, rows, max_bytes=max_bytes)
+            page = await self._store.page(*queue, after, rows, max_bytes=max_bytes())
+            await asyncio.sleep(0)
+            return page
 
 
 class WorkerContext(msgspec.Struct, frozen=True):

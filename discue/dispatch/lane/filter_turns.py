@@ -1,39 +1,75 @@
-"""Bounds how long the filters of all lanes hold the event loop at a stretch."""
+"""Bounds how long the filters of all lanes hold the event loop."""
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
 
-TURN_NS: Final = 10_000_000
+TURN_SECONDS: Final = 0.005
 
 
 class FilterTurns:
     """The filters of a worker's lanes take turns with everything else on the event loop.
 
     A message that is published to a hundred listeners is filtered a hundred times at once, and a lane may pass over
-    thousands of messages before one that its listener accepts. A turn is over when its filters may have taken 10 ms.
-    The lanes that were not through go on in the next one.
+    thousands of messages before one that its listener accepts. When the filters have taken 5 ms without letting others
+    run, their turn is over. They then pause for as long as it took: the longest message may take much longer. The lanes
+    that were not through go on in the next turns, those of different organizations alternately.
+
+    Times are measured: the cost of a filter depends on the message and on the filter in many ways.
     """
 
-    def __init__(self) -> None:
-        self._left = TURN_NS
-        self._waiting: dict[Lane, None] = {}
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._spent = 0.0
+        """Seconds that filters have taken in this turn."""
+        self._is_on = False
+        """Whether the turn has begun."""
+        self._started_at = 0.0
+        self._waiting: dict[int, dict[Lane, None]] = {}
+        """Lanes that wait for the next turn, by organization."""
 
-    def take(self, lane: "Lane", cost_ns: int) -> bool:
-        """Whether a lane may filter a message in this turn. If not, it is pumped in the next one."""
-        if self._left <= 0:
-            self._waiting[lane] = None
+    def begin(self, lane: "Lane") -> bool:
+        """Whether a lane may filter a message now, after which it calls `end`. If not, it is pumped in a later turn."""
+        if self._spent >= TURN_SECONDS:
+            self._waiting.setdefault(lane.record.organization, {})[lane] = None
             return False
-        if self._left == TURN_NS:
-            asyncio.get_running_loop().call_soon(self._begin)
-        # The last message of a turn may cost more than is left: otherwise a large one would never have its turn.
-        self._left -= cost_ns
+        if not self._is_on:
+            self._is_on = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        self._started_at = self._monotonic()
         return True
 
-    def _begin(self) -> None:
-        self._left = TURN_NS
-        lanes, self._waiting = self._waiting, {}
-        for lane in lanes:
+    def end(self) -> None:
+        """Note that a message was filtered."""
+        self._spent += self._monotonic() - self._started_at
+
+    def _end_turn(self) -> None:
+        if self._spent >= TURN_SECONDS:
+            # By the time of the event loop, which stands still within a step, this step may have begun before the turn.
+            asyncio.get_running_loop().call_soon(self._pause)
+        else:
+            self._spent, self._is_on = 0.0, False
+
+    def _pause(self) -> None:
+        asyncio.get_running_loop().call_later(self._spent, self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        started_at = self._monotonic()
+        self._spent, self._is_on = 0.0, False
+        while self._waiting and self._spent < TURN_SECONDS:
+            organization = next(iter(self._waiting))
+            lanes = self._waiting.pop(organization)
+            lane = next(iter(lanes))
+            del lanes[lane]
+            if lanes:
+                # The others of its organization come after those of other organizations.
+                self._waiting[organization] = lanes
             lane.pump()
+            # Sending what the filter accepts takes time, too.
+            self._spent = max(self._spent, self._monotonic() - started_at)
+        if self._spent >= TURN_SECONDS and not self._is_on:
+            self._is_on = True
+            asyncio.get_running_loop().call_soon(self._end_turn)

@@ -94,10 +94,13 @@ class Selector:
         retries = self._backlog.retries
         retry = retries[0]
         # Only a first attempt asks the filter.
-        if retry.attempts == 0 and not self._may_filter(retry.entry):
+        filters = retry.attempts == 0 and self._rules.has_filter and retry.entry is not None
+        if filters and not self._turns.begin(self._lane):
             return _Turn.STUCK
         entry, is_first = retry.entry, self._cursor.resume(retry)
         reason = self._rules.decide_due(entry, retry.waits_since, now, is_first=is_first)
+        if filters:
+            self._turns.end()
         if reason == SKIP or entry is None:
             self._cursor.drop_row(retry.seq)
         elif reason:
@@ -123,15 +126,13 @@ class Selector:
             return self._retry_instead(now)
         return _Turn.PASSED
 
-    def _may_filter(self, entry: Entry | None) -> bool:
-        """Whether the listener's filter may be asked about a message now. If not, the lane is pumped again soon."""
-        ns_per_byte = self._rules.filter_ns_per_byte
-        return not ns_per_byte or entry is None or self._turns.take(self._lane, ns_per_byte * len(entry.body))
-
     def _decide_new(self, entry: Entry, now: int) -> InFlightAttempt | _Turn:
-        if not self._may_filter(entry):
+        filters = self._rules.has_filter
+        if filters and not self._turns.begin(self._lane):
             return _Turn.STUCK
         reason = self._rules.decide_new(entry, now)
+        if filters:
+            self._turns.end()
         if reason:
             self._backlog.take_new()
             if reason == SKIP:

@@ -3,6 +3,7 @@
 Any worker may run a round at any time. Its changes are stored only if no other round has stored any since its snapshot.
 """
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -54,17 +55,21 @@ async def _try_round(
     context: PullContext, target: PullTarget, decisions: Sequence[Decision], most: int
 ) -> RoundResult | None:
     """Run a round once. Returns None if another round was faster."""
-    now, losses = context.clock.now(), context.losses
-    seqs = sorted({decision.receipt.seq for decision in decisions})
     listener = (target.organization, target.listener)
-    read = partial(pull_leases.read_snapshot, listener=listener, now=now, seqs=seqs)
-    snapshot = await context.store.read(read)
-    if snapshot is None:
-        raise NotFound
-    session = PullSession(snapshot, context, now=now)
-    results = [session.decide(decision) for decision in decisions]
-    is_enabled = snapshot.record.status == "enabled"
-    messages = await _lease(context.store, session, snapshot.record, most) if most and is_enabled else []
+    seqs = sorted({decision.receipt.seq for decision in decisions})
+    async with context.rounds.hold(target.organization):
+        now, losses = context.clock.now(), context.losses
+        read = partial(pull_leases.read_snapshot, listener=listener, now=now, seqs=seqs)
+        snapshot = await context.store.read(read)
+        if snapshot is None:
+            raise NotFound
+        session = PullSession(snapshot, context, now=now)
+        results = [session.decide(decision) for decision in decisions]
+        is_enabled = snapshot.record.status == "enabled"
+        messages = await _lease(context.store, session, snapshot.record, most) if most and is_enabled else []
+        # The reads of SQLite let nothing else run. A message wakes the consumers of all listeners of its queue, and the
+        # rounds of hundreds of them must not follow each other without a pause.
+        await asyncio.sleep(0)
     if not await _stored(context, session, losses):
         return None
     return RoundResult(

@@ -2,20 +2,23 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Final
 
 import msgspec
 
+from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.control.listener_options import LEASED_FOR_SECONDS
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules, Gap, message_policy, policy_of, steps_of_page
 from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
 from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
-from discue.dispatch.lane.filter_turns import TURN_NS
+from discue.dispatch.lane.filter_turns import TURN_SECONDS
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
 from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.clock import Clock
+from discue.domain.errors import Overloaded
 from discue.domain.filters import compile_filter
 from discue.domain.ids import RowIds, millisecond_of
 from discue.domain.messages import Entry, ReceiptHandle
@@ -38,6 +41,15 @@ BODY_BYTES: Final = 1 << 20
 """Maximum size of the bodies of one round. The first message may be larger."""
 
 
+_ROUNDS_AT_ONCE: Final = 4
+_MOST_WAITING: Final = 100_000
+"""More than there are open requests: each listener has one round at most."""
+
+
+def _round_slots() -> KeyedSemaphore[int]:
+    return KeyedSemaphore(limit=_ROUNDS_AT_ONCE, max_waiting=_MOST_WAITING, refusal=Overloaded)
+
+
 class PullContext(msgspec.Struct):
     """The dependencies and settings of every round."""
 
@@ -53,6 +65,8 @@ class PullContext(msgspec.Struct):
     """Called when missed deliveries were stored."""
     losses: int = 0
     """How often the connection to the store was lost. A snapshot from before may be of another server."""
+    rounds: KeyedSemaphore[int] = msgspec.field(default_factory=_round_slots)
+    """The rounds of an organization that look at their messages at once. The others wait."""
 
 
 class PullSession:
@@ -94,9 +108,7 @@ class PullSession:
         self.makes_due = False
         """Whether a decision made messages available that other waiting consumers do not know of."""
         self.bytes_left = BODY_BYTES
-        if self._rules.filter_ns_per_byte:
-            # A round looks at as much as its filter can in a turn of the event loop. Others look at the rest.
-            self.bytes_left = min(BODY_BYTES, TURN_NS // self._rules.filter_ns_per_byte)
+        self._monotonic = context.clock.monotonic
         # The messages behind deleted ones that blocked their keys are due now.
         self.has_more = bool(snapshot.gone)
         """Whether another round may lease more messages at once."""
@@ -204,6 +216,8 @@ class PullSession:
     def lease_new(self, page: LogPage, most: int) -> list[LeasedMessage]:
         """Lease up to `most` new messages from the position on. Settles what is not for the listener on the way."""
         cursor, leased = self._cursor, list[LeasedMessage]()
+        # A round filters for as long as a turn of the event loop may take. Other rounds look at the rest.
+        until = self._monotonic() + TURN_SECONDS if self._rules.has_filter else inf
         for step in steps_of_page(page, self.position, self._record.start_seq, page.through):
             if isinstance(step, Gap):
                 cursor.skip(step.first, step.last)
@@ -220,6 +234,8 @@ class PullSession:
             elif len(leased) < most:
                 leased.append(self._lease(step, 1, is_new=True))
             else:
+                break
+            if until < inf and self._monotonic() >= until:
                 break
         self.has_more = self.has_more or self.position < page.head
         return leased

@@ -120,7 +120,7 @@ class PostgresEngine:
     Readers must handle lost connections (`listen`): the address may then lead to another server.
     """
 
-    concurrency = CommitConcurrency(_APPENDS, _SETTLES, _WORKS, _URGENT_WORKS, apart=True)
+    concurrency = CommitConcurrency(_APPENDS, _SETTLES, _WORKS, _URGENT_WORKS, _READS - 1, apart=True)
 
     def __init__(self, address: str, *, report: Report, commit_seconds: float = 10.0) -> None:
         self._address = address
