@@ -9,7 +9,9 @@ from pathlib import Path
 
 from discue.config.settings import SETTINGS, VARIABLE_PREFIX, Setting
 from discue.config.sources import CONFIG_FLAG, CONFIG_VARIABLE, describe
+from docs.alerts import rules_file
 from docs.commands_page import commands_page
+from docs.monitoring_page import monitoring_page
 from docs.reference_pages import openapi_file, reference_pages
 from docs.system_events_page import system_events_page
 from tools import python_client, typescript_client
@@ -127,6 +129,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "../README.md": readme,
     "scaling.md": scaling_page,
     "system-events.md": system_events_page,
+    "monitoring.md": monitoring_page,
+    "../deploy/prometheus/rules.yml": rules_file,
     **reference_pages(),
 }
 """The function that writes each generated page, by its path below `docs`."""
@@ -151,6 +155,7 @@ def main(arguments: list[str]) -> int:
             sys.stderr.write(f"Out of date: {', '.join(old)}. Run `make docs`.\n")
         return 1 if old else 0
     for name, page in PAGES.items():
+        (DOCS / name).parent.mkdir(parents=True, exist_ok=True)
         (DOCS / name).write_text(page(), encoding="utf-8")
     document = json.loads(openapi_file())
     python_client.write(document)

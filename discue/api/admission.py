@@ -18,6 +18,7 @@ from discue.domain.errors import DiscueError, HeadersTooLarge, LockedOut, Unauth
 from discue.domain.model import Organization
 from discue.domain.rate import KEYS_AT_THE_LIMIT, UNLIMITED, RateLimitKey, RateLimitStatus
 from discue.domain.scopes import Principal
+from discue.observability.measures import Operation
 
 URI_CHARACTERS = 8_192
 """Maximum length of the decoded path and the query together."""
@@ -44,6 +45,7 @@ class Request:
         "exchange",
         "headers",
         "id",
+        "operation",
         "principal",
         "rate_limit",
         "received",
@@ -69,6 +71,7 @@ class Request:
             self.accept = self.accept[:ACCEPT_CHARACTERS].rpartition(",")[0]
         self.address = ""
         """The client's address."""
+        self.operation: Operation = "other"
         self.principal = ANONYMOUS
         self.record: KeyRecord | None = None
         """The caller's key."""

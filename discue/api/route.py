@@ -42,6 +42,7 @@ from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import is_public_id
 from discue.domain.scopes import Access, Principal
 from discue.observability.logs import Log
+from discue.observability.measures import Operation
 from discue.publishing.publish import Publisher
 from discue.store.aliases import NAMED_KINDS, NamedKind
 from discue.store.idempotency import StoredResponse
@@ -298,6 +299,17 @@ class Route(msgspec.Struct, frozen=True):
         return self.events is not None
 
     @property
+    def operation(self) -> Operation:
+        """The kind of its requests in the metrics."""
+        if self.needs is None:
+            return "other"
+        if self.publishes:
+            return "publish"
+        if self.streams:
+            return "pull"
+        return "read" if self.methods == GET else "change"
+
+    @property
     def takes_body(self) -> bool:
         return self.request is not NoBody
 
@@ -353,6 +365,7 @@ class CompiledRoute:
         "kinds",
         "lists",
         "maker",
+        "operation",
         "parameters",
         "publishes",
         "row",
@@ -364,6 +377,7 @@ class CompiledRoute:
         self.decode = BodyDecoder[Body](route.request).decode
         self.takes_body = route.takes_body
         self.publishes = route.publishes
+        self.operation = route.operation
         self.lists = route.lists
         self.creates = route.creates
         self.changes = route.changes

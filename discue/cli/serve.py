@@ -2,11 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import uvloop
 
@@ -16,14 +17,23 @@ from discue.cli.command import Invocation, add_command, exit_code_of
 from discue.cli.exit_codes import FINE
 from discue.cli.tls import certificate_files, require_valid_certificate
 from discue.cli.verbs import Commands
+from discue.config.settings import Settings
 from discue.control.encryption import ensure_encryption
 from discue.domain.errors import DiscueError
 from discue.observability.logs import Log
 from discue.server.disk_space import lacks_room, wait_for_room
 from discue.server.http import Address, HttpServer, held_port
 from discue.server.installation import open_installation
+from discue.server.metric_details import details_of
+from discue.server.metric_table import snapshot_of
+from discue.server.metrics import PATH as METRICS_PATH
+from discue.server.metrics import MetricsApplication, WorkerMetrics
+from discue.server.process_watch import CollectorWatch
 from discue.server.processes import WorkerPipe, WorkerProcesses, all_predecessors, stop_on_signal, stop_with_parent
 from discue.server.worker import Worker, alone_on, freeze_memory, prepare_process, served
+
+_METRICS_CONNECTIONS: Final = 64
+_METRICS_GRACE_SECONDS: Final = 1.0
 
 
 def add(commands: Commands) -> None:
@@ -41,9 +51,9 @@ def run(invocation: Invocation) -> int:
     prepare_process()
     settings = invocation.settings
     require_valid_certificate(settings)
-    # The port comes first: a start that cannot listen must not create a database, or print a key that is shown once.
-    with held_port(Address(settings.host, settings.port)) as port:
-        invocation = replace(invocation, settings=replace(settings, port=port))
+    # The ports come first: a start that cannot listen must not create a database, or print a key that is shown once.
+    with held_port(Address(settings.host, settings.port)) as port, _held_metrics_port(settings) as metrics_port:
+        invocation = replace(invocation, settings=replace(settings, port=port, metrics_port=metrics_port))
         database = settings.database_path
         if database is not None and lacks_room(database) and not uvloop.run(_has_room(invocation.log, database)):
             return FINE
@@ -52,6 +62,19 @@ def run(invocation: Invocation) -> int:
                 return _run_several(invocation)
             uvloop.run(_serve(invocation))
     return FINE
+
+
+@contextmanager
+def _held_metrics_port(settings: Settings) -> Iterator[int | None]:
+    if settings.metrics_port is None:
+        yield None
+        return
+    with held_port(_metrics_address(settings, settings.metrics_port)) as port:
+        yield port
+
+
+def _metrics_address(settings: Settings, port: int) -> Address:
+    return Address(settings.metrics_host, port, shared=True, settings="metrics_host, metrics_port")
 
 
 async def _has_room(log: Log, database: Path) -> bool:
@@ -84,14 +107,56 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
         await init.create_operator(control)
         if pipe is None:
             worker = Worker(control, log, predecessors=all_predecessors(settings))
-            async with serving(invocation, worker, port_held=True) as server:
+            async with measured(settings, worker), serving(invocation, worker, port_held=True) as server:
                 await until_stopped(stop, server)
         else:
             worker = Worker(control, log, predecessors=pipe.predecessors)
             worker.lease.announce = pipe.report_session_id
-            async with serving(invocation, worker, port_held=True, worker=pipe.number) as server:
+            async with (
+                measured(settings, worker, pipe),
+                serving(invocation, worker, port_held=True, worker=pipe.number) as server,
+            ):
                 pipe.report_serving()
                 await until_stopped(stop, server)
+
+
+@asynccontextmanager
+async def measured(settings: Settings, worker: Worker, pipe: WorkerPipe | None = None) -> AsyncIterator[None]:
+    """Serve the metrics of the worker, and of those that share a parent with it, as the settings say."""
+    if settings.metrics_port is None and settings.metrics_key is None:
+        yield
+        return
+    metrics, watch = metrics_of(worker, pipe), CollectorWatch(worker.measured.store.measures)
+    server = None
+    if settings.metrics_key is not None:
+        worker.application = MetricsApplication(metrics, key=settings.metrics_key, others=worker.application)
+    if settings.metrics_port is not None:
+        application = MetricsApplication(metrics, key=settings.metrics_key)
+        address = _metrics_address(settings, settings.metrics_port)
+        server = HttpServer(application, address, max_connections=_METRICS_CONNECTIONS, log=worker.log)
+    await metrics.start()
+    watch.start()
+    if server is not None:
+        await server.start()
+        worker.log.info("metrics_served", url=f"{server.address.url}{METRICS_PATH}")
+    try:
+        yield
+    finally:
+        if server is not None:
+            await server.stop(_METRICS_GRACE_SECONDS)
+        watch.stop()
+        await metrics.stop()
+
+
+def metrics_of(worker: Worker, pipe: WorkerPipe | None) -> WorkerMetrics:
+    """Return the source of a worker's metrics."""
+    parts = worker.measured
+    return WorkerMetrics(
+        partial(snapshot_of, parts),
+        partial(details_of, parts.dispatcher, parts.clock),
+        number=1 if pipe is None else pipe.number,
+        folder=None if pipe is None else pipe.folder,
+    )
 
 
 class Ending(Protocol):

@@ -149,6 +149,28 @@ class Settings:
         "Alias of the operator's organization, which is created if the database is empty.",
         commands=_INITIALIZE,
     )
+    metrics_port: int | None = _setting(
+        None,
+        types.integer(0, 65_535),
+        "Port of `GET /metrics`, in the formats of Prometheus and OpenMetrics; 0 for a free one. Without it, only "
+        "`metrics_key` gives access to the metrics.",
+        commands=_SERVE,
+    )
+    metrics_host: str = _setting(
+        "127.0.0.1",
+        types.HOST,
+        "Address of `metrics_port`. Addresses other than loopback require `metrics_key`.",
+        commands=_SERVE,
+    )
+    metrics_key: str | None = _setting(
+        None,
+        types.METRICS_KEY,
+        "Key for `GET /metrics`, on `metrics_port` and on the port of the API, to be sent as `Authorization: Bearer`. "
+        "Without it, the port of the API has no metrics. Other users of the machine can read flags: prefer the "
+        "environment or the file.",
+        commands=_SERVE,
+        secret=True,
+    )
     log_format: Literal["text", "json"] = _setting(
         "text", types.one_of("text", "json"), "Format of log lines.", commands=_ALL
     )
@@ -302,15 +324,19 @@ class Settings:
     @property
     def is_loopback(self) -> bool:
         """Whether the service listens on a loopback address."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host.rstrip(".").lower() == "localhost"
+        return _is_loopback(self.host)
 
     def __repr__(self) -> str:
         # Not the repr of the dataclass, which would show keys and passwords in a traceback.
         shown = ", ".join(f"{setting.name}={setting.show(getattr(self, setting.name))}" for setting in SETTINGS)
         return f"Settings({shown})"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +370,7 @@ _FIRST_OF_GROUP = {
     "database": "database",
     "host": "network and processes",
     "allow_private_targets": "access and encryption",
-    "log_format": "log",
+    "metrics_port": "metrics and log",
     "max_message_bytes": "storage",
     "delivery_deadline_seconds": "delivery",
     "max_waiting_bytes": "limits",
@@ -401,5 +427,10 @@ CONSTRAINTS: tuple[Constraint, ...] = (
         lambda settings: not (settings.is_loopback or settings.has_tls or settings.insecure),
         "cleartext is allowed on loopback only; set tls_cert and tls_key, or tls_self_signed, or set insecure behind a "
         "proxy that terminates TLS",
+    ),
+    Constraint(
+        ("metrics_host", "metrics_key"),
+        lambda settings: settings.metrics_key is None and not _is_loopback(settings.metrics_host),
+        "anybody could read the metrics; set metrics_key, or a loopback address as metrics_host",
     ),
 )

@@ -161,7 +161,17 @@ ENCRYPTION_KEYS = SettingType(
     "32 random bytes in base64, or several such keys, separated by commas",
     lambda text: tuple(parse_encryption_key(part.strip()) for part in text.split(",")),
 )
+
+
+def _parse_metrics_key(text: str) -> str:
+    if not re.fullmatch(r"[!-~]{16,512}", text):
+        raise ValueError(text)
+    return text
+
+
 API_KEY = SettingType("an API key: dsk_ and 43 to 128 letters and digits", _checked(parse_api_key))
+
+METRICS_KEY = SettingType("16 to 512 printable ASCII characters without spaces", _checked(_parse_metrics_key))
 
 
 _PREFIXES = ("postgresql://", "postgres://")

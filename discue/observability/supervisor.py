@@ -38,8 +38,8 @@ class Supervisor:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._tasks: list[asyncio.Task[None]] = []
-        self.failures = 0
-        """Number of unexpected exceptions so far."""
+        self.failures: dict[str, int] = {}
+        """Unexpected exceptions so far, by the name of the work."""
 
     def every(
         self,
@@ -49,6 +49,7 @@ class Supervisor:
         max_pause: float = _MAX_PAUSE_SECONDS,
     ) -> None:
         """Run `work` now, and again `seconds` after it ends. After failures, back off up to `max_pause` seconds."""
+        self.failures.setdefault(name, 0)
         self._tasks.append(asyncio.get_running_loop().create_task(self._run(seconds, name, work, max_pause), name=name))
 
     async def stop(self) -> None:
@@ -69,7 +70,7 @@ class Supervisor:
                 # Work without an interval must not become a busy loop.
                 pause = max(seconds, min(max(pause * 2, _FIRST_PAUSE_SECONDS), max_pause))
             except Exception as error:  # Logged, counted, and retried
-                self.failures += 1
+                self.failures[name] += 1
                 self._log.error("background_failed", exc_info=error, work=name)
                 # At least a second: a bug does not go away as an outage does.
                 pause = max(seconds, min(max(pause * 2, 1.0), max_pause))

@@ -261,12 +261,10 @@ def trace_of(exchange: Exchange, connection: Connection | None, excerpt: bytes, 
     if dial is None:
         timings = Timings(None, None, None, first_byte_ms, total_ms)
     else:
-        # Without TLS, the connection is open as soon as it is connected.
-        has_tls = dial.connected_at > 0 and dial.connected_at != dial.opened_at
         timings = Timings(
             resolve_ms=_ms(dial.started_at, dial.resolved_at or ended_at),
             connect_ms=_ms(dial.resolved_at, dial.connected_at or ended_at) if dial.resolved_at else None,
-            tls_ms=_ms(dial.connected_at, dial.opened_at or ended_at) if has_tls else None,
+            tls_ms=_ms(dial.connected_at, dial.opened_at or ended_at) if dial.has_tls else None,
             first_byte_ms=first_byte_ms,
             total_ms=total_ms,
         )

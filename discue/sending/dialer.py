@@ -132,6 +132,11 @@ class DialTimings:
     address: str = ""
     """The address and port that were tried last."""
 
+    @property
+    def has_tls(self) -> bool:
+        """Whether TLS has begun. Without it, a connection is open as soon as it is connected."""
+        return self.connected_at > 0 and self.connected_at != self.opened_at
+
     def on_resolved(self) -> None:
         """Note that the host was resolved to addresses that egress allows."""
         self.resolved_at = self.now()

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from discue.domain.attempts import AttemptDetailLevel, Outcome
 from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
+from discue.observability.measures import Measures
 from discue.sending.classify import Failure, classify_lost_connection, classify_response
 from discue.sending.connection import Connection, Exchange, IdleConnections, trace_of
 from discue.sending.dialer import Dialer, DialFailed, DialTimings, Resolve, Resolver, system_tls_context
@@ -49,10 +50,12 @@ class Sender:
         ssl_context: ssl.SSLContext | None = None,
         details: AttemptDetailLevel = "none",
         public: EgressPolicy = PUBLIC_ADDRESSES,
+        measures: Measures | None = None,
     ) -> None:
         """`details` says which outcomes have a trace. `public` allows the addresses whose responses may be shown."""
         self._clock = clock
         self._public = public
+        self._measures = measures or Measures()
         self._traces_failures = details != "none"
         self._traces_all = details == "all"
         self._limits = limits or SenderLimits()
@@ -91,6 +94,7 @@ class Sender:
         if connection is None:
             self._dial(exchange, origin, now)
         else:
+            self._measures.connections["true"] += 1
             connection.transmit(exchange)
 
     async def close(self, grace_seconds: float) -> None:
@@ -172,6 +176,8 @@ class Sender:
         connection.opened_at = self._clock.monotonic()
         if exchange.dial is not None:
             exchange.dial.on_opened(connection.opened_at)
+            self._measures.connections["false"] += 1
+            self._measure_stages(exchange.dial)
             connection.address = exchange.dial.address
             connection.is_withheld = self._is_withheld(connection.address)
         exchange.deadline = exchange.ends_at
@@ -184,6 +190,13 @@ class Sender:
             return
         connection.transmit(exchange)
 
+    def _measure_stages(self, dial: DialTimings) -> None:
+        stages = self._measures.stage_seconds
+        stages["resolve"].observe(dial.resolved_at - dial.started_at)
+        stages["connect"].observe(dial.connected_at - dial.resolved_at)
+        if dial.has_tls:
+            stages["tls"].observe(dial.opened_at - dial.connected_at)
+
     def on_response_started(self, connection: Connection) -> None:
         """Note the time of the first bytes of a response of which more is expected."""
         if connection.exchange is not None:
@@ -194,6 +207,8 @@ class Sender:
         response = connection.response
         exchange = connection.detach()
         now = self._clock.monotonic()
+        sent_at = exchange.started_at if exchange.dial is None else exchange.dial.opened_at
+        self._measures.stage_seconds["first_byte"].observe((exchange.first_byte_at or now) - sent_at)
         outcome = classify_response(
             response.status,
             response.take_excerpt(),
@@ -213,7 +228,7 @@ class Sender:
             self._idle.put(connection, now)
         else:
             connection.abort()
-        self._end(exchange, outcome)
+        self._end(exchange, outcome, now)
 
     def on_failed(self, connection: Connection, failure: Failure) -> None:
         """End the exchange with a failure, and close the connection."""
@@ -256,15 +271,16 @@ class Sender:
         tried = connection.address if connection is not None else exchange.dial.address if exchange.dial else ""
         if self._is_withheld(tried):
             outcome = replace(outcome, withheld=True)
-        self._end(exchange, outcome)
+        self._end(exchange, outcome, now)
 
     def _is_withheld(self, address: str) -> bool:
         """Whether clients may not see the responses of this address and port; "": none was tried."""
         return bool(address) and self._public.refusal(ip_address(address.rpartition(":")[0].strip("[]"))) is not None
 
-    def _end(self, exchange: Exchange, outcome: Outcome) -> None:
+    def _end(self, exchange: Exchange, outcome: Outcome, now: float) -> None:
         exchange.ended = True
         self._in_flight.remove(exchange)
+        self._measures.stage_seconds["total"].observe(now - exchange.started_at)
         if self._closing:
             self._quieter.set()
         exchange.done(outcome)

@@ -47,6 +47,8 @@ class Address(msgspec.Struct, frozen=True):
     tls_key: Path | None = None
     shared: bool = False
     """Whether `held_port` reserves the port. Several processes can share it: the kernel balances the connections."""
+    settings: str = "host, port"
+    """The names of the settings that set it, for errors."""
 
     @property
     def url(self) -> str:
@@ -142,7 +144,7 @@ class HttpServer:
                 limit_unacknowledged(self.address.port)
                 self._supervisor.every(0, "connection_limits", partial(self._limits.round, self.address.port))
                 return
-        raise SettingsInvalid(f"host, port: the server does not accept connections on {self.address.url}.")
+        raise SettingsInvalid(f"{self.address.settings}: the server does not accept connections on {self.address.url}.")
 
     async def ended(self) -> None:
         """Return when the server has stopped, for any reason."""
@@ -228,7 +230,7 @@ def _resolved(address: Address) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
 def _cannot_listen(address: Address, error: OSError) -> SettingsInvalid:
     reason = error.strerror or "unknown error"
     return SettingsInvalid(
-        f"host, port: cannot listen on {address.host}:{address.port} ({reason}). Set another host or port."
+        f"{address.settings}: cannot listen on {address.host}:{address.port} ({reason}). Set another host or port."
     )
 
 

@@ -11,10 +11,12 @@ import selectors
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from selectors import EVENT_READ, BaseSelector
 from typing import Final, NoReturn
 
@@ -46,6 +48,8 @@ class WorkerPipe:
     """Descriptor that becomes readable when the parent drains or ends."""
     reports: int
     """Descriptor for reports to the parent."""
+    folder: Path
+    """A folder of the installation's workers on this machine, for sockets."""
 
     def report_session_id(self, session_id: int) -> None:
         """Report the session id. Call this before anything is stored under it, so that the parent knows what died."""
@@ -193,6 +197,7 @@ class WorkerProcesses:
         self._kill_at: float | None = None
         self._has_started = False
         self._code = _FINE
+        self._folder = Path()
 
     def run(self) -> int:
         """Run the workers. Returns when all have ended: 0 if they were asked to stop and each exited with 0."""
@@ -201,7 +206,12 @@ class WorkerProcesses:
         gc.freeze()
         # The others are due when it serves: two workers must not create the organization or migrate at once.
         self._children[0].due_at = self._clock.monotonic()
-        with self._selector, received_signals(self._selector) as self._signals:
+        with (
+            tempfile.TemporaryDirectory(prefix="discue-") as folder,
+            self._selector,
+            received_signals(self._selector) as self._signals,
+        ):
+            self._folder = Path(folder)
             while self._run_due():
                 for key, _ in self._selector.select(self._timeout()):
                     key.data()
@@ -257,7 +267,9 @@ class WorkerProcesses:
             if pid == 0:
                 is_first = child is self._children[0] and not child.has_served
                 predecessors = all_predecessors(self._settings) if is_first else tuple(child.session_ids)
-                self._run_child(WorkerPipe(child.number, predecessors, self._parent_pipe, reports_end), reports)
+                self._run_child(
+                    WorkerPipe(child.number, predecessors, self._parent_pipe, reports_end, self._folder), reports
+                )
         except OSError:
             os.close(reports)
             raise

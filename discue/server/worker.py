@@ -8,6 +8,7 @@ import resource
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from random import Random
 
@@ -44,6 +45,8 @@ from discue.sending.sender import Sender
 from discue.sending.test_sender import EndpointTester
 from discue.server.activity import WorkerActivity
 from discue.server.http import Address, HttpServer
+from discue.server.metric_table import WorkerParts
+from discue.server.process_watch import watch_loop
 from discue.store.engine import Appended, Notification, QueueKey
 
 _RETRY_SECONDS = 0.5
@@ -94,7 +97,12 @@ class Worker:
         )
         public = EgressPolicy(allow_private=settings.show_private_responses)
         self.sender = sender or Sender(
-            clock=clock, policy=policy, limits=limits, details=settings.attempt_details, public=public
+            clock=clock,
+            policy=policy,
+            limits=limits,
+            details=settings.attempt_details,
+            public=public,
+            measures=store.measures,
         )
         fetcher = Fetcher(policy=policy, connect_seconds=connect_seconds)
         self._probe = ProbeSender(fetcher)
@@ -211,6 +219,19 @@ class Worker:
         )
         self.application: Application = App(services, routes=served_routes)
 
+    @cached_property
+    def measured(self) -> WorkerParts:
+        """The parts of the worker that the metrics are about."""
+        return WorkerParts(
+            self._control.settings,
+            self._control.store,
+            self.dispatcher,
+            self._scheduler,
+            supervisor=self._supervisor,
+            sender=self.sender,
+            clock=self._control.clock,
+        )
+
     async def start(self) -> None:
         """Join the other workers and start the lanes and the background jobs. Until then requests get 503."""
         control = self._control
@@ -289,6 +310,7 @@ class Worker:
         self.log.warning(
             "worker_expired", session_id=self.lease.session_id, detail="Another worker took over; starting again."
         )
+        self._control.store.measures.leases_lost += 1
         self.dispatcher.registry.drop_all()
 
     def _appended(self, appended: Appended) -> None:
@@ -306,6 +328,7 @@ class Worker:
         every(0, "poller", self._poller.run_once)
         every(_RETRY_SECONDS, "probe_writes", self._control.store.probe_writes, max_pause=2.0)
         every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage)
+        every(0, "loop_watch", partial(watch_loop, self._control.store.measures))
         if self._control.settings.role != "api":
             every(0, "purge", retention.purge_on_request)
             every(_RETENTION_SECONDS, "retention", retention.run)

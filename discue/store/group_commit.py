@@ -4,11 +4,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
 from discue.domain.errors import StoreUnavailable
+from discue.observability.metrics import Histogram
 from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, TopicAppend, Work
 
 T = TypeVar("T")
@@ -47,11 +48,14 @@ class CommitTime:
         """Note that a commit begins."""
         self._started_at = self._monotonic()
 
-    def end(self) -> None:
-        """Note that the commit has ended, successfully or not."""
-        if self._started_at is not None:
-            self._average += (self._monotonic() - self._started_at - self._average) * _LAST_COMMIT_WEIGHT
-            self._started_at = None
+    def end(self) -> float:
+        """Note that the commit has ended, successfully or not. Returns how many seconds it took."""
+        if self._started_at is None:
+            return 0.0
+        seconds = self._monotonic() - self._started_at
+        self._average += (seconds - self._average) * _LAST_COMMIT_WEIGHT
+        self._started_at = None
+        return seconds
 
     def seconds(self, commits: int) -> float:
         """Estimate when that many commits have ended that have not begun.
@@ -143,6 +147,13 @@ class FairQueue(Generic[A]):
         self._now = 0
 
 
+class CommitMeasures(NamedTuple):
+    """The histograms of a sequence of commits."""
+
+    seconds: Histogram
+    parts: Histogram
+
+
 class GroupCommit:
     """A sequence of commits, one at a time. Its callers limit what waits."""
 
@@ -152,6 +163,7 @@ class GroupCommit:
         tally_slot: Callable[[], int],
         commit_time: CommitTime,
         *,
+        measured: "CommitMeasures",
         works_at_once: int,
         on_taken: Callable[[Sequence[Sized[Any]]], None],
         on_end: Callable[[BatchOutcome | None], None],
@@ -165,6 +177,7 @@ class GroupCommit:
         self._on_end = on_end
         self._tally_slot = tally_slot
         self.commit_time = commit_time
+        self._measured = measured
         self._works_at_once = works_at_once
         self.appends: FairQueue[Append] = FairQueue()
         self.topic_appends: FairQueue[TopicAppend] = FairQueue()
@@ -218,7 +231,8 @@ class GroupCommit:
                 self._refuse_waiting()
             return
         finally:
-            self.commit_time.end()
+            self._measured.seconds.observe(self.commit_time.end())
+            self._measured.parts.observe(len(futures))
         # Callers are answered first: what follows for lanes takes longer.
         results = (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)
         for future, result in zip(futures, results, strict=True):

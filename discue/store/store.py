@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from discue.domain.errors import Overloaded
+from discue.observability.measures import ACKNOWLEDGED, COMMIT_SECONDS, CommitKind, Measures
+from discue.observability.metrics import Histogram
 from discue.store import tallies
 from discue.store.engine import (
     Append,
@@ -19,7 +21,7 @@ from discue.store.engine import (
     Transaction,
     Work,
 )
-from discue.store.group_commit import COMMIT_COST, A, CommitTime, GroupCommit, Sized, WaitingAppends
+from discue.store.group_commit import COMMIT_COST, A, CommitMeasures, CommitTime, GroupCommit, Sized, WaitingAppends
 
 T = TypeVar("T")
 
@@ -46,6 +48,7 @@ class Store:
         *,
         max_waiting_bytes: int,
         worker_slot: Callable[[], int] | None = None,
+        measures: Measures | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`worker_slot` returns a number that no other process has that writes at the same time."""
@@ -62,6 +65,7 @@ class Store:
         """Whether other workers must be notified of what this one appends."""
         self.workers = 1
         """The number of workers on the database, this one included, as far as this one knows."""
+        self.measures = measures or Measures()
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting_bytes = 0
         self._waiting_rows = 0
@@ -73,22 +77,24 @@ class Store:
         concurrency = engine.concurrency
         # Works of one transaction share its fsync; with a transaction each, they would only wait for each other.
         works = 1 if concurrency.apart else _WORKS_TOGETHER
-        self._appends = self._group_commits(concurrency.appends, works)
+        self._appends = self._group_commits("publish" if concurrency.apart else "all", concurrency.appends, works)
         self._cost_together = COMMIT_COST * concurrency.appends
         self._settles = self._works = self._appends
         if concurrency.apart:
-            self._settles = self._group_commits(concurrency.settles, works)
-            self._works = self._group_commits(concurrency.works, works)
+            self._settles = self._group_commits("settle", concurrency.settles, works)
+            self._works = self._group_commits("work", concurrency.works, works)
         self._urgent_works = (
-            self._group_commits(concurrency.urgent_works, works) if concurrency.apart else self._appends
+            self._group_commits("work", concurrency.urgent_works, works) if concurrency.apart else self._appends
         )
         self._works_started = 0
 
     async def append(self, append: Append) -> Appended:
         """Store messages of one queue. Raises `Overloaded`, `StoreUnavailable`, `StaleConfiguration`, `QueueClosed`."""
-        item = self._admit(append)
+        item, started_at = self._admit(append), self._monotonic()
         group = self._by_key(self._appends, append.queue)
-        return cast("Appended", await group.add(group.appends, item))
+        appended = cast("Appended", await group.add(group.appends, item))
+        self.measures.count_published(item.rows, item.bytes, self._monotonic() - started_at)
+        return appended
 
     async def append_to_topic(self, append: TopicAppend) -> tuple[Appended, ...]:
         """Store messages of a topic in all of its queues.
@@ -96,9 +102,11 @@ class Store:
         Raises `Overloaded`, `StoreUnavailable`, `AlreadyDone`, and `StaleConfiguration` if the topic or one of the
         queues changed since the messages were routed.
         """
-        item = self._admit(append)
+        item, started_at = self._admit(append), self._monotonic()
         group = self._by_key(self._appends, append.topic)
-        return cast("tuple[Appended, ...]", await group.add(group.topic_appends, item))
+        appended = cast("tuple[Appended, ...]", await group.add(group.topic_appends, item))
+        self.measures.count_published(item.rows, item.bytes, self._monotonic() - started_at)
+        return appended
 
     def check_capacity(self, organization: int, size: int = 0) -> None:
         """Raise `Overloaded` if that many more bytes are too many. Callers check before they read a body."""
@@ -141,7 +149,13 @@ class Store:
     async def settle(self, settle: Settle) -> bool:
         """Store a settle. Returns whether its cursor had the expected token and version: else nothing was stored."""
         group = self._by_key(self._settles, settle.listener)
-        return cast("bool", await group.add(group.settles, settle))
+        is_stored = cast("bool", await group.add(group.settles, settle))
+        if is_stored:
+            for attempt in settle.attempts:
+                self.measures.attempts[attempt.error or ACKNOWLEDGED] += 1
+            if settle.new_misses is not None:
+                self.measures.count_missed(settle.new_misses.by_reason)
+        return is_stored
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction. If it raises, the transaction changes nothing and the error is raised here."""
@@ -208,12 +222,14 @@ class Store:
             heads = [((each.organization, each.queue), each.entries[-1].seq) for each in appended]
             self.engine.notify(Notification(heads=(*heads, *outcome.heads.items())))
 
-    def _group_commits(self, count: int, works_at_once: int) -> list[GroupCommit]:
+    def _group_commits(self, kind: CommitKind, count: int, works_at_once: int) -> list[GroupCommit]:
+        seconds = self.measures.commit_seconds.setdefault(kind, Histogram(COMMIT_SECONDS))
         return [
             GroupCommit(
                 self.engine,
                 self._tally_slot(number),
                 CommitTime(self._monotonic),
+                measured=CommitMeasures(seconds, self.measures.commit_parts),
                 works_at_once=works_at_once,
                 on_taken=self._on_taken,
                 on_end=self._on_end,

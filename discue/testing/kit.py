@@ -189,8 +189,11 @@ class Kit:
                 f"got {found}. It has:\n{shown or '  no messages'}"
             )
 
-    def close(self) -> None:
-        """Break the connections of all listeners, and delete the organization. Further calls do nothing."""
+    def close(self, *, server_ends: bool = False) -> None:
+        """Break the connections of all listeners, and delete the organization unless the server ends with it.
+
+        Further calls do nothing.
+        """
         if self._is_closed:
             return
         self._is_closed = True
@@ -203,7 +206,8 @@ class Kit:
             self._host.thread.run(self._receiver.stop())
         if self.clock.is_frozen:
             self._host.thread.run(self._host.freeze(stands_still=False))
-        self._operator.organizations.delete(self._organization)
+        if not server_ends:
+            self._operator.organizations.delete(self._organization)
 
     def held(self) -> frozenset[AttemptKey]:
         """Return the attempts that listeners keep waiting on purpose."""

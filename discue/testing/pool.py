@@ -36,7 +36,7 @@ class ServerPool:
             yield kit
         finally:
             try:
-                kit.close()
+                kit.close(server_ends=server.is_moved)
             except ServerDied:
                 # The test has ended it on purpose, or failed because of it. Its connections are still open.
                 self.server = None

@@ -51,7 +51,7 @@ def _supervised(
 def test_work_is_repeated_until_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor, pauses = _supervised(monkeypatch, lambda: Rounds([], 5))
     assert pauses[:4] == [0.25] * 4
-    assert supervisor.failures == 0
+    assert supervisor.failures == {"work": 0}
     assert all(task.done() for task in supervisor._tasks)
 
 
@@ -60,7 +60,7 @@ def test_failed_work_is_counted_logged_and_retried_with_backoff(
 ) -> None:
     failures: list[Exception] = [LookupError("one"), LookupError("two")] * 4
     supervisor, pauses = _supervised(monkeypatch, lambda: Rounds(failures, 10))
-    assert supervisor.failures == 8
+    assert supervisor.failures == {"work": 8}
     assert pauses[:9] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 0.25]
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 8
 
@@ -69,7 +69,7 @@ def test_unavailable_store_is_not_counted_as_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     supervisor, pauses = _supervised(monkeypatch, lambda: Rounds([StoreUnavailable(), StoreUnavailable()], 4))
-    assert supervisor.failures == 0
+    assert supervisor.failures == {"work": 0}
     assert pauses[:3] == [0.5, 1.0, 0.25]
 
 

@@ -151,8 +151,8 @@ def _aliases(client: Discue, path: tuple[str, ...]) -> list[str]:
 
 
 def _make(client: Discue, changes: list[Difference]) -> None:
-    """Make the changes in order. Raises CommandFailed if one is refused, which says how many are made."""
-    from discue_client import APIError  # noqa: PLC0415 - imported by now
+    """Make the changes in order. If it ends early, it says how many are made. Raises CommandFailed for a refusal."""
+    from discue_client import APIError, DiscueError  # noqa: PLC0415 - imported by now
     from discue_client.wire import path_of  # noqa: PLC0415 - as above
 
     for number, change in enumerate(changes):
@@ -167,6 +167,12 @@ def _make(client: Discue, changes: list[Difference]) -> None:
                 f"{change.wanted.label} is refused: {error} {number} of {len(changes)} changes are made: correct the "
                 "file, and run the command again."
             ) from None
+        except (DiscueError, KeyboardInterrupt):
+            note(
+                f"{number} of {len(changes)} changes are made, and perhaps that of the {change.wanted.label}. "
+                "Run the command again to go on."
+            )
+            raise
     note(f"{len(changes)} {'change is' if len(changes) == 1 else 'changes are'} made.")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -12,7 +12,7 @@ from discue.cli.exit_codes import FAILED
 from discue.cli.output import note, say, say_json
 from discue.cli.user.arguments import name, positive
 from discue.cli.user.command import UsageInvalid, connect
-from discue.cli.user.interrupts import interrupts
+from discue.cli.user.interrupts import interrupts, until_interrupt
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -80,7 +80,11 @@ def run(
     selection = {} if arguments.follow else select(arguments)
     with connect(arguments) as client:
         job = _Job(client, kind, arguments)
-        return _start(arguments, job, selection) if arguments.follow is None else _follow(arguments, job)
+        return (
+            _start(arguments, job, selection)
+            if arguments.follow is None
+            else _progress(arguments, job, arguments.follow)
+        )
 
 
 def _start(arguments: argparse.Namespace, job: _Job, selection: Mapping[str, Any]) -> int | None:
@@ -102,7 +106,7 @@ def _start(arguments: argparse.Namespace, job: _Job, selection: Mapping[str, Any
             _show_result(arguments, started)
             return None
         note(f"Started {started.id}. Ctrl-C leaves it to the service.")
-        return _progress(arguments, job, started.id, interrupted)
+        return _progress(arguments, job, started.id, interrupted.is_set)
 
 
 def _agrees(question: str) -> bool:
@@ -113,24 +117,25 @@ def _agrees(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _follow(arguments: argparse.Namespace, job: _Job) -> int | None:
-    with interrupts() as interrupted:
-        return _progress(arguments, job, arguments.follow, interrupted)
-
-
-def _progress(arguments: argparse.Namespace, job: _Job, job_id: str, interrupted: threading.Event) -> int | None:
+def _progress(
+    arguments: argparse.Namespace, job: _Job, job_id: str, is_interrupted: Callable[[], bool] = lambda: False
+) -> int | None:
     """Show the progress until the job is done, or until Ctrl-C, which leaves it to the service."""
     is_terminal = sys.stderr.isatty()
-    while (found := job.get(job_id)).state != _DONE:
-        if is_terminal:
-            sys.stderr.write(_CLEAR_LINE + _bar(job.kind.done(found), found.counts.selected))
-            sys.stderr.flush()
-        if interrupted.wait(_POLL_SECONDS):
-            break
+    found = None
+    with until_interrupt():
+        while not is_interrupted():
+            found = job.get(job_id)
+            if found.state == _DONE:
+                break
+            if is_terminal:
+                sys.stderr.write(_CLEAR_LINE + _bar(job.kind.done(found), found.counts.selected))
+                sys.stderr.flush()
+            time.sleep(_POLL_SECONDS)
     if is_terminal:
         sys.stderr.write(_CLEAR_LINE)
         sys.stderr.flush()
-    if found.state == _DONE:
+    if found is not None and found.state == _DONE:
         _show_result(arguments, found)
         return None
     place = f"{arguments.queue} {arguments.listener}"

@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from discue.cli.output import say, say_json
+from discue.cli.output import note, say, say_json
 from discue.cli.user.arguments import content_of, duration, file_content, header, idempotency_key, json_of, name
 from discue.cli.user.command import UsageInvalid, add_command, connect
 from discue.cli.verbs import Commands
@@ -100,7 +100,7 @@ def _text(content: bytes) -> str:
 def _publish_lines(arguments: argparse.Namespace, fields: dict[str, Any]) -> None:
     if arguments.data is not None or arguments.file is not None or arguments.idempotency_key is not None:
         raise UsageInvalid("--lines takes neither data nor --file nor --idempotency-key.")
-    waiting: deque[Future[str]] = deque()
+    waiting: deque[tuple[int, Future[str]]] = deque()
     with connect(arguments) as client, client.publisher(arguments.queue) as publisher:
         for number, line in enumerate(sys.stdin.buffer, 1):
             content = line.rstrip(b"\r\n")
@@ -108,16 +108,22 @@ def _publish_lines(arguments: argparse.Namespace, fields: dict[str, Any]) -> Non
                 continue
             what = f"The lines before line {number} are published. It"
             data = _text(content) if arguments.text else json_of(content, what)
-            waiting.append(publisher.submit(data, **fields))
+            waiting.append((number, publisher.submit(data, **fields)))
             # Ids are printed in order as soon as they are known: nothing grows with the input.
-            while waiting and waiting[0].done():
-                _say_id(waiting.popleft(), as_json=arguments.json)
+            while waiting and waiting[0][1].done():
+                _say_id(*waiting.popleft(), as_json=arguments.json)
         for each in waiting:
-            _say_id(each, as_json=arguments.json)
+            _say_id(*each, as_json=arguments.json)
 
 
-def _say_id(published: Future[str], *, as_json: bool) -> None:
-    message_id = published.result()
+def _say_id(number: int, published: Future[str], *, as_json: bool) -> None:
+    from discue_client import DiscueError  # noqa: PLC0415 - imported with the client
+
+    try:
+        message_id = published.result()
+    except (DiscueError, KeyboardInterrupt):
+        note(f"Line {number} is not confirmed. The lines before it are published, and later ones may be.")
+        raise
     if as_json:
         say_json({"id": message_id})
     else:

@@ -189,6 +189,7 @@ class Ownership:
             for session_id in to_expire(members, self._lease.session_id, long_ahead):
                 if await self._store.write_urgently(partial(workers.expire_worker, session_id=session_id)):
                     self._log.warning("peer_expired", session_id=session_id)
+                    self._store.measures.takeovers += 1
                     dead.add(session_id)
         for session_id in sorted(dead):
             await self._free_cursors_of(session_id)

@@ -50,6 +50,8 @@ class Backlog:
         """The last message of the log that is known of."""
         self.read_through = record.position
         """Everything up to this seq was read from the log."""
+        self._unread_since = 0
+        """When the first message was stored that was forgotten since the last read; 0: none was."""
         self.due_at = 1 if record.retrying else 0
         """When to read retries again, in milliseconds since the epoch; 0 if none is known."""
         self.epoch = 0
@@ -67,6 +69,11 @@ class Backlog:
         if self.new or self.retries:
             return False
         return self._is_reading or not (self.read_through < self.head or self.due_at > 0 or self._sweep.is_on)
+
+    @property
+    def waiting_since(self) -> int:
+        """When the first new message was stored, as far as memory tells; 0: there is none, or it was not read yet."""
+        return self.new[0].stored_at if self.new else self._unread_since
 
     def begin_sweep(self) -> None:
         """Send all waiting retries now, in the order of the log. Their rows do not change for that."""
@@ -134,6 +141,7 @@ class Backlog:
     def unread(self) -> None:
         """Forget what was read and not sent, so that it is read again. The result of a running read is not taken."""
         # Messages that have waited for their keys are at the front of `new`, in no order.
+        self._unread_since = self.waiting_since
         unsent = [*(entry.seq for entry in self.new), *self.waiting.first_seqs]
         if unsent:
             self.read_through = min(unsent) - 1
@@ -303,6 +311,7 @@ class Backlog:
         )
         if epoch != self.epoch:
             return
+        self._unread_since = 0
         window = self._lane.cursor.window
         through = min(page.through, window.position + SPAN, self._until)
         self.head = max(self.head, min(page.head, self._until))

@@ -29,10 +29,14 @@ class CircuitBreaker:
     It also remembers since when all attempts have failed, for the automatic disabling of listeners.
     """
 
-    __slots__ = ("_earlier", "_most_trials", "failing", "liveness", "state", "trials")
+    __slots__ = ("_earlier", "_most_trials", "_transitions", "failing", "liveness", "state", "trials")
 
-    def __init__(self, health: ListenerHealth, most_trials: int = MOST_TRIALS) -> None:
+    def __init__(
+        self, health: ListenerHealth, most_trials: int = MOST_TRIALS, transitions: dict[str, int] | None = None
+    ) -> None:
+        """`transitions` counts the changes of the state, by the new one."""
         self._most_trials = most_trials
+        self._transitions = transitions
         self.liveness = health.liveness
         self.failing = health.failing if health.failing.first_at else NO_FAILURES
         """The streak of failures since the last success."""
@@ -104,6 +108,8 @@ class CircuitBreaker:
 
     def _enter(self, state: BreakerState) -> None:
         self.state = transition(BREAKER_TRANSITIONS, self.state, state)
+        if self._transitions is not None:
+            self._transitions[state.value] += 1
 
     def _is_earlier(self, seq: int) -> bool:
         if seq in self._earlier:

@@ -45,6 +45,7 @@ class Lane:
         self.has_flushed = False
         """Whether the store has accepted a flush."""
         self._context = context
+        self._delivery_lag = context.store.measures.delivery_lag
         self._in_flight: dict[int, InFlightAttempt] = {}
         self.backlog = Backlog(self, context, self._in_flight.keys())
         self.redelivery = RedeliveryRunner(self, context)
@@ -88,6 +89,22 @@ class Lane:
     def is_quiet(self) -> bool:
         """Whether no message is in flight, or waits in memory for one that is."""
         return not self._in_flight and not self.backlog.waiting.count and self.is_active
+
+    @property
+    def waiting(self) -> int:
+        """How many messages the listener has not settled."""
+        cursor = self.cursor
+        return self.backlog.head - cursor.window.position - cursor.window.settled_count_beyond + cursor.retrying
+
+    @property
+    def waiting_since(self) -> int:
+        """When the oldest message was stored whose first attempt has not ended; 0: there is none, or it is not known.
+
+        It is not known of a listener that has not been sent anything since this worker took it.
+        """
+        first = [attempt.entry.stored_at for attempt in self._in_flight.values() if attempt.number == 1]
+        since = self.backlog.waiting_since
+        return min([*first, since] if since else first, default=0)
 
     @property
     def is_wide_open(self) -> bool:
@@ -318,6 +335,9 @@ class Lane:
     def _record(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         context, cursor = self._context, self.cursor
         now = context.clock.now()
+        if attempt.number == 1:
+            started_at = now - outcome.duration_ms
+            self._delivery_lag.observe(max(0, started_at - attempt.entry.stored_at) / 1_000)
         record = attempt_record(self.record, context.row_ids.next(), attempt.seq, attempt.number, outcome=outcome)
         next_attempt_at = 0
         if outcome.error == "":

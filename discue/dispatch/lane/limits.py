@@ -141,7 +141,11 @@ class Limits(Slots):
         self._context = context
         tuning, now, replay = context.tuning, context.clock.monotonic(), record.replay
         # The listener's stored health is about the live lane: the breaker of a replay stays closed.
-        self.breaker = CircuitBreaker(record.known if replay is None else ListenerHealth(), tuning.most_trials)
+        self.breaker = CircuitBreaker(
+            record.known if replay is None else ListenerHealth(),
+            tuning.most_trials,
+            context.store.measures.breaker_transitions,
+        )
         self.throttle = Throttle(tuning.throttle_rows, tuning.throttle_failures)
         # A cursor that had no owner before was never sent to.
         is_new = record.token == 1 and record.version == 0

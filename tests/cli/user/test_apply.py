@@ -3,9 +3,11 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from discue_client import ConnectionFailed, Discue
 from tests.cli.commands import REPOSITORY, running
 from tests.cli.user.service import Service
 from tests.cli.user.test_listen import queue_named
@@ -176,6 +178,30 @@ def test_refused_change_says_how_many_are_made(shop: Service) -> None:
     assert "queue shop/refunds is refused" in result.stderr
     assert "retention" in result.stderr
     assert "1 of 2 changes are made: correct the file, and run the command again." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ConnectionFailed("PUT /queues/shop/refunds: no response."), 5), (KeyboardInterrupt(), 1)],
+    ids=["service away", "Ctrl-C"],
+)
+def test_run_that_ends_in_the_middle_says_how_many_changes_are_made(
+    shop: Service, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    (shop.folder / "discue.yaml").write_text("queues: {shop/orders: {}, shop/refunds: {}}")
+    request = Discue.request
+
+    def requested(client: Discue, method: str, path: str, **options: Any) -> bytes:
+        if method == "PUT" and path.endswith("refunds"):
+            raise error
+        return request(client, method, path, **options)
+
+    monkeypatch.setattr(Discue, "request", requested)
+    result = shop.run("apply", "-f", "discue.yaml")
+
+    assert result.returncode == code
+    assert "1 of 2 changes are made, and perhaps that of the queue shop/refunds. Run the command again" in result.stderr
+    assert shop.call("GET", "/queues/shop/orders")
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,18 @@ def test_each_line_is_a_message(service: Service, monkeypatch: pytest.MonkeyPatc
     assert [each["id"] for each in reversed(listed)] == ids
 
 
+def test_line_that_is_refused_is_named(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.call("PUT", "/queues/numbers", {"json_schema": {"type": "integer"}})
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b'1\n"two"\n3\n')))
+    result = service.run("publish", "numbers", "--lines")
+    listed = service.json("messages", "list", "numbers")["messages"]
+
+    assert result.returncode == 1
+    assert "Line 2 is not confirmed. The lines before it are published, and later ones may be.\n" in result.stderr
+    assert sorted(each["data"] for each in listed) == [1, 3]
+    assert result.stdout.split() == [each["id"] for each in listed if each["data"] == 1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -23,6 +23,7 @@ COMMANDS = pytest.mark.parametrize(
         ("tail", "orders"),
         ("trigger", "orders"),
         ("redeliver", "orders", "billing", "--all"),
+        ("replay", "orders", "billing", "--follow", "0VcBYDfg01U6wYxizBART"),
         ("apply", "-f", "discue.yaml"),
     ],
     ids=lambda arguments: arguments[0],
@@ -107,4 +108,5 @@ def test_interrupt_ends_a_command_that_waits_for_the_service(service: Service, a
                 code = process.ended()
 
     assert code == (0 if arguments[0] in {"listen", "tail"} else 1)
+    assert ("It goes on without this command" in process.log.text) is ("--follow" in arguments)
     assert "Traceback" not in process.log.text

@@ -1,0 +1,420 @@
+"""The metrics of a worker: what each is called, what it promises, and where its value comes from."""
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final, NamedTuple, get_args
+
+from discue import __version__
+from discue.config.settings import Settings
+from discue.dispatch.dispatcher import Dispatcher
+from discue.dispatch.jobs.scheduler import Scheduler
+from discue.dispatch.lane.states import BreakerState
+from discue.domain.clock import Clock
+from discue.domain.model import MISSED_REASONS
+from discue.observability.measures import (
+    ATTEMPT_OUTCOMES,
+    COMMIT_SECONDS,
+    LAG_SECONDS,
+    LOOP_SECONDS,
+    PARTS,
+    SECONDS,
+    STAGE_SECONDS,
+    STATUSES,
+    CommitKind,
+    Operation,
+    Stage,
+)
+from discue.observability.metrics import OTHER, Metric, Samples, Snapshot, Value, distribution
+from discue.observability.supervisor import Supervisor
+from discue.sending.sender import Sender
+from discue.store.store import Store
+
+TASKS: Final = (
+    "delayed_messages",
+    "domain_checks",
+    "intake",
+    "key_usage",
+    "lease",
+    "loop_watch",
+    "missed_reports",
+    "orphaned_cursors",
+    "poller",
+    "probe_writes",
+    "pulled_messages",
+    "purge",
+    "retention",
+    "system_queues",
+)
+"""The names of background work. A test compares them with what a worker runs."""
+
+_REACHABLE: Final = ("active", "unreachable", "disabled")
+_TIMED: Final[tuple[Operation, ...]] = ("publish", "read", "change")
+_STATM: Final = Path("/proc/self/statm")
+_DESCRIPTORS: Final = Path("/proc/self/fd")
+
+
+@dataclass(frozen=True)
+class WorkerParts:
+    """The parts of a worker whose state is measured."""
+
+    settings: Settings
+    store: Store
+    dispatcher: Dispatcher
+    scheduler: Scheduler
+    supervisor: Supervisor
+    sender: Sender
+    clock: Clock
+    started_at: float = field(default_factory=time.time)
+    """In seconds since the epoch."""
+
+
+class _Lanes(NamedTuple):
+    """The state of the listeners that a worker owns."""
+
+    by_state: dict[str, int]
+    waiting: dict[str, int]
+    since: dict[str, int]
+    """When the oldest waiting message was stored, in milliseconds since the epoch; 0: none waits."""
+    retrying: int
+
+
+class Scrape:
+    """Reads the state of a worker once. Everything is in memory, or a system call: no statement of the database."""
+
+    def __init__(self, parts: WorkerParts) -> None:
+        self.parts = parts
+        self.measures = parts.store.measures
+
+    @cached_property
+    def lanes(self) -> _Lanes:
+        found = _Lanes(dict.fromkeys(_REACHABLE, 0), dict.fromkeys(_REACHABLE, 0), dict.fromkeys(_REACHABLE, 0), 0)
+        retrying = 0
+        for lane in self.parts.dispatcher.lanes:
+            state = "active"
+            if not lane.endpoint.enabled:
+                state = "disabled"
+            elif lane.limits.breaker.state is BreakerState.OPEN:
+                state = "unreachable"
+            if not lane.key[2]:
+                found.by_state[state] += 1
+            found.waiting[state] += lane.waiting
+            retrying += lane.cursor.retrying
+            since = lane.waiting_since
+            if since and (since < found.since[state] or not found.since[state]):
+                found.since[state] = since
+        return found._replace(retrying=retrying)
+
+    def ages(self) -> Samples:
+        now = self.parts.clock.now()
+        since = self.lanes.since.items()
+        return [((state,), max(0, now - at) / 1_000 if at else 0.0) for state, at in since]
+
+    def schedules_late(self) -> float:
+        due_at = self.parts.scheduler.next_at
+        return max(0, self.parts.clock.now() - due_at) / 1_000 if due_at else 0.0
+
+    def database_bytes(self) -> Samples:
+        path = self.parts.settings.database_path
+        if path is None:
+            return []
+        files = {"database": path, "wal": path.with_name(path.name + "-wal")}
+        return [((kind,), file.stat().st_size if file.exists() else 0) for kind, file in files.items()]
+
+    def disk_free_bytes(self) -> Samples:
+        path = self.parts.settings.database_path
+        if path is None:
+            return []
+        disk = os.statvfs(path.parent)
+        return [((), disk.f_bavail * disk.f_frsize)]
+
+
+class Row(NamedTuple):
+    """A metric, and how to read it."""
+
+    metric: Metric
+    read: Callable[[Scrape], Samples]
+
+
+def _single(value: Callable[[Scrape], Value]) -> Callable[[Scrape], Samples]:
+    return lambda scrape: [((), value(scrape))]
+
+
+def _counter(name: str, help_text: str, value: Callable[[Scrape], float]) -> Row:
+    return Row(Metric(name, "counter", help_text), _single(value))
+
+
+def _gauge(name: str, help_text: str, value: Callable[[Scrape], float]) -> Row:
+    return Row(Metric(name, "gauge", help_text), _single(value))
+
+
+def _by(values: Iterable[tuple[str, Value]]) -> Samples:
+    return [((name,), value) for name, value in values]
+
+
+def _python() -> str:
+    return ".".join(map(str, sys.version_info[:3]))
+
+
+def _resident_bytes() -> int:
+    if _STATM.exists():
+        return int(_STATM.read_text().split()[1]) * resource.getpagesize()
+    # macOS has no current size: the largest so far, in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _open_descriptors() -> int:
+    return sum(1 for _ in _DESCRIPTORS.iterdir()) if _DESCRIPTORS.exists() else 0
+
+
+def _most_descriptors() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+ROWS: Final = (
+    # Publishing
+    _counter(
+        "discue_published_messages_total",
+        "Messages that were stored. A message of a topic counts once for each of its queues.",
+        lambda scrape: scrape.measures.published_messages,
+    ),
+    _counter(
+        "discue_published_bytes_total",
+        "Bytes of these messages, with their headers.",
+        lambda scrape: scrape.measures.published_bytes,
+    ),
+    Row(
+        Metric(
+            "discue_publish_duration_seconds",
+            "histogram",
+            "Time from the end of all checks until the messages of a request are durable.",
+            bounds=SECONDS,
+        ),
+        _single(lambda scrape: distribution(scrape.measures.publish_seconds)),
+    ),
+    Row(
+        Metric(
+            "discue_commit_duration_seconds",
+            "histogram",
+            "Duration of transactions, by what they contain. On SQLite, each contains everything.",
+            {"kind": get_args(CommitKind)},
+            COMMIT_SECONDS,
+        ),
+        lambda scrape: _by((kind, distribution(found)) for kind, found in scrape.measures.commit_seconds.items()),
+    ),
+    Row(
+        Metric(
+            "discue_commit_parts",
+            "histogram",
+            "Publishes, results of deliveries and other writes per transaction.",
+            bounds=PARTS,
+        ),
+        _single(lambda scrape: distribution(scrape.measures.commit_parts)),
+    ),
+    # Delivering
+    Row(
+        Metric(
+            "discue_attempts_total",
+            "counter",
+            "Attempts whose outcome was stored, by outcome.",
+            {"outcome": ATTEMPT_OUTCOMES},
+        ),
+        lambda scrape: _by(scrape.measures.attempts.items()),
+    ),
+    Row(
+        Metric(
+            "discue_attempt_duration_seconds",
+            "histogram",
+            "Duration of requests to listeners, by stage. Reused connections have no `resolve`, `connect` and `tls`.",
+            {"stage": get_args(Stage)},
+            STAGE_SECONDS,
+        ),
+        lambda scrape: _by((stage, distribution(found)) for stage, found in scrape.measures.stage_seconds.items()),
+    ),
+    Row(
+        Metric(
+            "discue_delivery_lag_seconds",
+            "histogram",
+            "Time from storing a message to the start of its first attempt.",
+            bounds=LAG_SECONDS,
+        ),
+        _single(lambda scrape: distribution(scrape.measures.delivery_lag)),
+    ),
+    _gauge(
+        "discue_deliveries_in_flight",
+        "Requests to listeners that have no response yet.",
+        lambda scrape: scrape.parts.dispatcher.limiter.in_flight,
+    ),
+    Row(
+        Metric(
+            "discue_backlog_messages",
+            "gauge",
+            "Deliveries that are not settled, of the push listeners that this worker has, by the listener's state.",
+            {"state": _REACHABLE},
+        ),
+        lambda scrape: _by(scrape.lanes.waiting.items()),
+    ),
+    Row(
+        Metric(
+            "discue_backlog_age_seconds",
+            "gauge",
+            "Age of the oldest message whose first attempt has not ended, by the state of the listener.",
+            {"state": _REACHABLE},
+        ),
+        Scrape.ages,
+    ),
+    _gauge(
+        "discue_retrying_messages",
+        "Deliveries that wait for another attempt, or behind one in the order of a key.",
+        lambda scrape: scrape.lanes.retrying,
+    ),
+    Row(
+        Metric(
+            "discue_missed_messages_total",
+            "counter",
+            "Deliveries that were missed, by reason.",
+            {"reason": (*MISSED_REASONS, OTHER)},
+        ),
+        lambda scrape: _by(scrape.measures.missed.items()),
+    ),
+    Row(
+        Metric(
+            "discue_listeners",
+            "gauge",
+            "Push listeners that this worker has, by state. `unreachable`: probes fail, so nothing is sent.",
+            {"state": _REACHABLE},
+        ),
+        lambda scrape: _by(scrape.lanes.by_state.items()),
+    ),
+    Row(
+        Metric(
+            "discue_breaker_transitions_total",
+            "counter",
+            "Changes of circuit breakers, by their new state.",
+            {"to": tuple(state.value for state in BreakerState)},
+        ),
+        lambda scrape: _by(scrape.measures.breaker_transitions.items()),
+    ),
+    Row(
+        Metric(
+            "discue_connections_total",
+            "counter",
+            "Requests to listeners that had a connection, by whether an earlier request had used it.",
+            {"reused": ("false", "true")},
+        ),
+        lambda scrape: _by(scrape.measures.connections.items()),
+    ),
+    _gauge(
+        "discue_open_connections",
+        "Connections to listeners, in use or idle.",
+        lambda scrape: scrape.parts.sender.open_connections,
+    ),
+    _gauge(
+        "discue_schedules_late_seconds",
+        "How long the next run of a schedule, or the next delayed message, is overdue.",
+        Scrape.schedules_late,
+    ),
+    # Requests of clients
+    Row(
+        Metric(
+            "discue_http_requests_total",
+            "counter",
+            "Requests of clients, by what they do and by the status of the response.",
+            {"operation": get_args(Operation), "status": STATUSES},
+        ),
+        lambda scrape: list(scrape.measures.requests_by_class().items()),
+    ),
+    Row(
+        Metric(
+            "discue_http_request_duration_seconds",
+            "histogram",
+            "Time from the request to the response. Requests that wait for messages are not included.",
+            {"operation": _TIMED},
+            STAGE_SECONDS,
+        ),
+        lambda scrape: _by((name, distribution(found)) for name, found in scrape.measures.request_seconds.items()),
+    ),
+    # The worker
+    _gauge(
+        "discue_store_healthy",
+        "1 if the last write to the database was possible, else 0.",
+        lambda scrape: int(scrape.parts.store.healthy),
+    ),
+    _counter(
+        "discue_leases_lost_total",
+        "Times that other workers took over everything from this one, because it did not renew its lease.",
+        lambda scrape: scrape.measures.leases_lost,
+    ),
+    _counter(
+        "discue_takeovers_total",
+        "Other workers that this one has declared dead.",
+        lambda scrape: scrape.measures.takeovers,
+    ),
+    _gauge(
+        "discue_workers",
+        "Workers on the database, as far as this one knows.",
+        lambda scrape: scrape.parts.store.workers,
+    ),
+    Row(
+        Metric(
+            "discue_task_failures_total",
+            "counter",
+            "Unexpected errors of background work, which is repeated after them.",
+            {"task": TASKS},
+        ),
+        lambda scrape: _by(scrape.parts.supervisor.failures.items()),
+    ),
+    Row(
+        Metric(
+            "discue_event_loop_lag_seconds",
+            "histogram",
+            "How late the event loop does what is due, four times a second.",
+            bounds=LOOP_SECONDS,
+        ),
+        _single(lambda scrape: distribution(scrape.measures.loop_lag)),
+    ),
+    _counter(
+        "discue_gc_pause_seconds_total",
+        "Time that garbage collections have taken.",
+        lambda scrape: scrape.measures.gc_seconds,
+    ),
+    Row(
+        Metric(
+            "discue_database_file_bytes",
+            "gauge",
+            "Size of the files of a SQLite database.",
+            {"file": ("database", "wal")},
+        ),
+        Scrape.database_bytes,
+    ),
+    Row(
+        Metric("discue_disk_free_bytes", "gauge", "Room on the disk of a SQLite database."),
+        Scrape.disk_free_bytes,
+    ),
+    Row(
+        Metric("discue_build_info", "gauge", "Always 1.", {"version": (__version__,), "python": (_python(),)}),
+        lambda _: [((__version__, _python()), 1)],
+    ),
+    _counter(
+        "process_cpu_seconds_total",
+        "Processor time of the process.",
+        lambda _: time.process_time(),
+    ),
+    _gauge("process_resident_memory_bytes", "Memory of the process.", lambda _: _resident_bytes()),
+    _gauge("process_start_time_seconds", "When the process started.", lambda scrape: scrape.parts.started_at),
+    _gauge("process_open_fds", "Open files and connections.", lambda _: _open_descriptors()),
+    _gauge("process_max_fds", "Limit of open files and connections.", lambda _: _most_descriptors()),
+)
+
+METRICS: Final = tuple(row.metric for row in ROWS)
+
+
+def snapshot_of(parts: WorkerParts) -> Snapshot:
+    """Return everything that is measured of a worker, now."""
+    scrape = Scrape(parts)
+    return {row.metric.name: row.read(scrape) for row in ROWS}

@@ -1,0 +1,146 @@
+"""The metrics of all workers of a machine, in one place: `GET /metrics` and `GET /metrics/detailed`."""
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from discue.api.rsgi import HttpHeaders, HttpProtocol, HttpScope
+from discue.observability.metrics import OPENMETRICS, TEXT, Snapshot, decode_snapshot, encode_snapshot, exposition
+from discue.server.metric_details import DETAILED, Details, details_asked
+from discue.server.metric_table import METRICS
+
+PATH: Final = "/metrics"
+DETAILED_PATH: Final = "/metrics/detailed"
+
+_PEER_SECONDS: Final = 1.0
+_REQUEST_BYTES: Final = 4_096
+
+
+class WorkerMetrics:
+    """The measures of all workers of a machine. Each asks the others over Unix sockets in a folder that they share."""
+
+    def __init__(
+        self,
+        snapshot: Callable[[], Snapshot],
+        details: Callable[[Details], Snapshot],
+        *,
+        number: int = 1,
+        folder: Path | None = None,
+    ) -> None:
+        """`folder` has the sockets of all workers; None if there is only one."""
+        self._snapshot = snapshot
+        self._details = details
+        self._number = number
+        self._folder = folder
+        self._server: asyncio.Server | None = None
+        self._running: dict[Details | None, asyncio.Task[dict[str, Snapshot]]] = {}
+
+    async def start(self) -> None:
+        if self._folder is not None:
+            path = self._folder / str(self._number)
+            # The socket of a worker that was killed is still there.
+            path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._respond, path)
+
+    async def stop(self) -> None:
+        if self._server is not None and self._folder is not None:
+            self._server.close()
+            (self._folder / str(self._number)).unlink(missing_ok=True)
+
+    async def gather(self, asked: Details | None = None) -> dict[str, Snapshot]:
+        """Return what each worker measures, by its number. A worker that does not respond in a second is left out.
+
+        Requests that come meanwhile get the same result, so that many scrapes cost as much as one after another.
+        """
+        running = self._running.get(asked)
+        if running is None:
+            running = self._running[asked] = asyncio.get_running_loop().create_task(self._gather(asked))
+            running.add_done_callback(lambda _: self._running.pop(asked, None))
+        return await asyncio.shield(running)
+
+    async def _gather(self, asked: Details | None) -> dict[str, Snapshot]:
+        found = {str(self._number): self._measured(asked)}
+        if self._folder is not None:
+            others = [path for path in self._folder.iterdir() if path.name != str(self._number)]
+            asking = [self._ask(path, asked) for path in others]
+            for path, snapshot in zip(others, await asyncio.gather(*asking), strict=True):
+                if snapshot is not None:
+                    found[path.name] = snapshot
+        return dict(sorted(found.items(), key=lambda item: int(item[0])))
+
+    def _measured(self, asked: Details | None) -> Snapshot:
+        return self._snapshot() if asked is None else self._details(asked)
+
+    async def _ask(self, path: Path, asked: Details | None) -> Snapshot | None:
+        with suppress(OSError, TimeoutError, msgspec.DecodeError):
+            async with asyncio.timeout(_PEER_SECONDS):
+                reader, writer = await asyncio.open_unix_connection(path)
+                try:
+                    writer.write(msgspec.msgpack.encode(asked))
+                    writer.write_eof()
+                    return decode_snapshot(await reader.read())
+                finally:
+                    writer.close()
+        return None
+
+    async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, TimeoutError, msgspec.DecodeError):
+            async with asyncio.timeout(_PEER_SECONDS):
+                asked = msgspec.msgpack.decode(await reader.read(_REQUEST_BYTES), type=Details | None)
+                writer.write(encode_snapshot(self._measured(asked)))
+                await writer.drain()
+        writer.close()
+
+
+class MetricsApplication:
+    """Serves the metrics as an RSGI application, and passes other requests on, if there is an application for them."""
+
+    def __init__(self, metrics: WorkerMetrics, *, key: str | None = None, others: Any = None) -> None:
+        """Require the `key` of requests, if there is one: as `Authorization: Bearer`, or as `X-API-Key`."""
+        self._metrics = metrics
+        self._key = key
+        self._others = others
+
+    async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
+        is_known = scope.path in {PATH, DETAILED_PATH}
+        if self._others is not None and not is_known:
+            await self._others.__rsgi__(scope, exchange)
+        elif not is_known:
+            _respond(exchange, 404, f"This port has {PATH} and {DETAILED_PATH} only.")
+        elif scope.method not in {"GET", "HEAD"}:
+            _respond(exchange, 405, "Only GET and HEAD are possible.", ("allow", "GET, HEAD"))
+        elif not self._is_allowed(scope.headers):
+            detail = "Send the `metrics_key` of the settings as `Authorization: Bearer <key>`."
+            _respond(exchange, 401, detail, ("www-authenticate", 'Bearer realm="metrics"'))
+        else:
+            await self._show(scope, exchange)
+
+    async def _show(self, scope: HttpScope, exchange: HttpProtocol) -> None:
+        asked, metrics = None, METRICS
+        if scope.path == DETAILED_PATH:
+            try:
+                asked, metrics = details_asked(scope.query_string), DETAILED
+            except ValueError as error:
+                _respond(exchange, 400, str(error))
+                return
+        openmetrics = "application/openmetrics-text" in scope.headers.get("accept", "")
+        content = exposition(metrics, await self._metrics.gather(asked), openmetrics=openmetrics)
+        headers = [("content-type", OPENMETRICS if openmetrics else TEXT)]
+        exchange.response_bytes(200, headers, b"" if scope.method == "HEAD" else content)
+
+    def _is_allowed(self, headers: HttpHeaders) -> bool:
+        if self._key is None:
+            return True
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            given = headers.get("x-api-key", "")
+        return hmac.compare_digest(given.strip().encode(), self._key.encode())
+
+
+def _respond(exchange: HttpProtocol, status: int, detail: str, *headers: tuple[str, str]) -> None:
+    exchange.response_bytes(status, [("content-type", "text/plain; charset=utf-8"), *headers], f"{detail}\n".encode())
