@@ -32,7 +32,8 @@ def test_documents_are_compressed_for_clients_that_accept_gzip(cast: Cast, path:
     compressed = cast.nobody.get(path, headers={"accept-encoding": "br, gzip;q=0.5"})
     assert "content-encoding" not in plain.headers
     assert compressed.headers["content-encoding"] == "gzip"
-    assert int(compressed.headers["content-length"]) < 100_000 < int(plain.headers["content-length"])
+    # A ratio: the documents grow with every page.
+    assert 2 * int(compressed.headers["content-length"]) < int(plain.headers["content-length"])
     assert compressed.content == plain.content
     assert {plain.headers["vary"], compressed.headers["vary"]} == {"accept-encoding"}
 
