@@ -56,7 +56,7 @@ def settings_page() -> str:
 
 def _settings_row(setting: Setting) -> str:
     names = f"`{setting.name}`<br>`{setting.flag}`<br>`{setting.variable}`"
-    default = f"`{describe(setting.default)}`" if setting.default not in (None, ()) else "none"
+    default = f"`{describe(setting.type.shown(setting.default))}`" if setting.default not in (None, ()) else "none"
     meaning = setting.help + (" Secret: never shown." if setting.secret else "")
     return f"| {names} | {setting.type.expected} | {default} | {meaning} | {', '.join(setting.commands)} |\n"
 

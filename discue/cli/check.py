@@ -5,12 +5,15 @@ import errno
 import json
 import shutil
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from discue.cli.backup import folder
+from discue.cli.backup_checks import backup_findings, drill_findings
 from discue.cli.command import Invocation, add_command, utc
+from discue.cli.finding import Finding
 from discue.cli.output import say
 from discue.cli.tls import load_pair, validity_problem
 from discue.cli.verbs import Commands
@@ -26,14 +29,6 @@ from discue.store.migrations import DatabaseInspection
 
 if TYPE_CHECKING:
     from discue.store.postgres.schema import ServerStatus
-
-
-class Finding(NamedTuple):
-    """A result of a check. `subject` is a setting or a part of the machine."""
-
-    subject: str
-    detail: str
-    is_problem: bool
 
 
 _SUBJECT = "encryption"
@@ -84,7 +79,7 @@ _PLAUSIBLE_YEARS = range(2025, 2100)
 
 
 def add(commands: Commands) -> None:
-    add_command(
+    parser = add_command(
         commands,
         "check",
         run,
@@ -92,15 +87,30 @@ def add(commands: Commands) -> None:
         description="Changes nothing. Safe while servers run. The exit code is 1 if a problem is found, and 2 if "
         "settings are invalid.",
     )
+    parser.add_argument(
+        "--restore",
+        type=folder,
+        metavar="DEST",
+        help="instead, restore a backup (of a folder, the newest one) into a temporary folder and check all of it; "
+        "TMPDIR says where",
+    )
+    parser.add_argument("--decrypt", type=Path, metavar="FILE", help="file with the key of an encrypted backup")
 
 
 def run(invocation: Invocation) -> int:
+    if invocation.arguments.restore is not None:
+        return _say(drill_findings(invocation))
     findings = [Finding("settings", "valid", is_problem=False), *database_findings(invocation)]
-    for check in (port_findings, clock_findings, tls_findings, disk_findings):
+    for check in (port_findings, clock_findings, tls_findings, disk_findings, backup_findings):
         findings += check(invocation)
+    return _say(findings)
+
+
+def _say(findings: Iterable[Finding]) -> int:
+    problems = 0
     for finding in findings:
         say(f"{'PROBLEM' if finding.is_problem else 'ok':8}{finding.subject}: {finding.detail}")
-    problems = sum(finding.is_problem for finding in findings)
+        problems += finding.is_problem
     say(f"{problems or 'No'} problem{'' if problems == 1 else 's'}.")
     return 1 if problems else 0
 

@@ -31,6 +31,8 @@ _OPERATE: Final = (
     _Command("organizations", "organizations", "list, suspend, resume and limit organizations"),
     _Command("unlock", "unlock", "end lockouts after failed authentication attempts"),
     _Command("migrate", "migrate", "apply pending migrations to the database"),
+    _Command("backup", "backup", "back up a SQLite database while it is served"),
+    _Command("restore", "restore", "restore a SQLite database from a backup"),
     _Command("copy", "copy", "copy a database into an empty one"),
     _Command("rotate-key", "rotate_key", "encrypt all signing secrets with the first configured key"),
     _Command("check", "check", "check settings, database, encryption, port, clock, TLS files and disk for problems"),

@@ -1,9 +1,15 @@
 """`discue migrate`: applies pending migrations to a database."""
 
+from functools import partial
+from pathlib import Path
+
+from discue.backup.background import in_background
+from discue.backup.create import copy_database
 from discue.cli.command import Invocation, add_command
 from discue.cli.output import say
 from discue.cli.verbs import Commands
 from discue.server.installation import inspect_database, open_installation
+from discue.store.sqlite.snapshot import RequireRunning
 
 
 def add(commands: Commands) -> None:
@@ -12,7 +18,13 @@ def add(commands: Commands) -> None:
         "migrate",
         _migrate,
         summary="apply pending migrations to the database",
-        description="Every command that opens the database does this as well.",
+        description="Every command that opens the database does this as well, but this one copies a SQLite database "
+        "first, to a file next to it.",
+    )
+    parser.add_argument(
+        "--no-copy",
+        action="store_true",
+        help="do not copy a SQLite database first; without a copy, there is no way back",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the pending migrations without applying them")
 
@@ -22,6 +34,11 @@ async def _migrate(call: Invocation) -> None:
     found = await inspect_database(settings)
     say(f"{settings.database_shown} has schema version {found.version}.")
     if not dry_run:
+        if found.pending and found.version and settings.database_path is not None and not call.arguments.no_copy:
+            copy = await in_background("discue_copy", partial(_copy, settings.database_path, found.version))
+            say(f"{copy} is a copy of the database from before the migration.")
+            say(f"To go back, stop the servers, remove {settings.database_path}-wal and {settings.database_path}-shm,")
+            say(f"move the copy to {settings.database_path}, and start the old version: everything since then is lost.")
         async with open_installation(settings, call.clock, call.log):
             pass
     for migration in found.pending:
@@ -30,3 +47,9 @@ async def _migrate(call: Invocation) -> None:
         say(f"{settings.database_shown} has schema version {(await inspect_database(settings)).version}.")
     if not found.pending:
         say("No migrations are pending.")
+
+
+def _copy(database: Path, version: int, require_running: RequireRunning) -> Path:
+    copy = database.with_name(f"{database.name}.before-{version}")
+    copy_database(database, copy, require_running)
+    return copy

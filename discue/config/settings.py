@@ -11,15 +11,30 @@ from discue.config.types import Networks, SettingType
 from discue.domain.attempts import AttemptDetailLevel
 from discue.domain.quotas import NAMES, Quotas, setting_of
 
-Command = Literal["serve", "dev", "init", "keys", "organizations", "unlock", "migrate", "copy", "rotate-key", "check"]
+Command = Literal[
+    "serve",
+    "dev",
+    "init",
+    "keys",
+    "organizations",
+    "unlock",
+    "migrate",
+    "copy",
+    "rotate-key",
+    "check",
+    "backup",
+    "restore",
+]
 
 # `check` accepts the settings of `serve`, which it validates without starting anything.
 _SERVE: tuple[Command, ...] = ("serve", "check")
 _RUN: tuple[Command, ...] = ("serve", "dev", "check")
 _INITIALIZE: tuple[Command, ...] = ("serve", "dev", "init", "check")
 _ENCRYPT: tuple[Command, ...] = ("serve", "dev", "init", "copy", "rotate-key", "check")
-_OPEN_DATABASE: tuple[Command, ...] = (*_INITIALIZE, "keys", "organizations", "unlock", "migrate", "rotate-key")
-_ALL: tuple[Command, ...] = (*_OPEN_DATABASE, "copy")
+_OPEN_DATABASE: tuple[Command, ...] = (
+    *(*_INITIALIZE, "keys", "organizations", "unlock", "migrate", "rotate-key", "backup"),
+)
+_ALL: tuple[Command, ...] = (*_OPEN_DATABASE, "copy", "restore")
 
 VARIABLE_PREFIX = "DISCUE_"
 
@@ -300,6 +315,29 @@ class Settings:
         "Maximum bytes of stored messages and schedules of an organization. Organizations can override it.",
     )
 
+    backup_to: Path | None = _setting(
+        None,
+        types.FILE,
+        "Existing folder for backups of a SQLite database, best on another machine's disk. Without it, `serve` makes "
+        "none.",
+        commands=_SERVE,
+    )
+    backup_every: float = _setting(
+        float(_DAY), types.DURATION, "Time between two backups, such as 10m or 1d.", commands=_SERVE
+    )
+    backup_keep: float | None = _setting(
+        None,
+        types.DURATION,
+        "Age from which backups are deleted, such as 7d. Without it, `serve` deletes none. The newest one is kept.",
+        commands=_SERVE,
+    )
+    backup_key_file: Path | None = _setting(
+        None,
+        types.FILE,
+        "File with a key of 32 bytes in base64, which encrypts backups. Keep a copy where the backups are not.",
+        commands=_SERVE,
+    )
+
     @property
     def database_path(self) -> Path | None:
         """Path of the SQLite database; None for PostgreSQL."""
@@ -375,6 +413,7 @@ _FIRST_OF_GROUP = {
     "delivery_deadline_seconds": "delivery",
     "max_waiting_bytes": "limits",
     "quota_queues": "default quotas",
+    "backup_to": "backup",
 }
 """The first setting of each group. A group goes up to the next one, in the order of the definitions."""
 
@@ -432,5 +471,15 @@ CONSTRAINTS: tuple[Constraint, ...] = (
         ("metrics_host", "metrics_key"),
         lambda settings: settings.metrics_key is None and not _is_loopback(settings.metrics_host),
         "anybody could read the metrics; set metrics_key, or a loopback address as metrics_host",
+    ),
+    Constraint(
+        ("backup_to", "database"),
+        lambda settings: settings.backup_to is not None and settings.database_path is None,
+        "backup_to is for SQLite; use the tools of PostgreSQL",
+    ),
+    Constraint(
+        ("backup_keep", "backup_every"),
+        lambda settings: settings.backup_keep is not None and settings.backup_keep < settings.backup_every,
+        "backup_keep must not be shorter than backup_every",
     ),
 )

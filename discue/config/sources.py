@@ -86,7 +86,7 @@ def add_flags(parser: argparse.ArgumentParser, command: Command, base: Mapping[s
                 setting.flag,
                 metavar=choices or setting.name.upper(),
                 default=argparse.SUPPRESS,
-                help=f"{usage} [{(base or {}).get(setting.name) or describe(setting.default)}]",
+                help=f"{usage} [{(base or {}).get(setting.name) or describe(setting.type.shown(setting.default))}]",
                 **optional,
             )
 

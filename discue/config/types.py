@@ -68,6 +68,26 @@ def _checked(is_valid: Callable[[str], object]) -> Callable[[str], str]:
     return parse
 
 
+_DURATION = re.compile(r"(\d{1,9})(s|m|h|d|w)?")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0, None: 1.0}
+_MAX_DURATION_SECONDS = 100 * 365 * 86_400
+
+
+def _duration(text: str) -> float:
+    found = _DURATION.fullmatch(text)
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not 1 <= seconds <= _MAX_DURATION_SECONDS:
+        raise ValueError(text)
+    return seconds
+
+
+def _shown_duration(seconds: float | None) -> object:
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:.0f}{unit}"
+    return None if seconds is None else f"{seconds:.0f}s"
+
+
 def one_of(*words: str) -> SettingType:
     """Return the type of settings with a fixed set of values."""
     return SettingType(f"{', '.join(words[:-1])} or {words[-1]}", _checked(words.__contains__), choices=words)
@@ -150,6 +170,7 @@ BOOLEAN_OR_NETWORKS = SettingType(
 )
 HOST = SettingType("an IP address or a host name", _host)
 FILE = SettingType("the path of a file", _path)
+DURATION = SettingType("a duration such as 90s, 10m, 24h or 7d", _duration, _shown_duration)
 PUBLIC_URL = SettingType("an absolute http or https URL without query, fragment and credentials", _public_url)
 DATABASE = SettingType(
     "sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host:port/name",

@@ -18,6 +18,8 @@ from discue.api.route import Readiness, Route, Services
 from discue.api.rsgi import Application
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
+from discue.backup.plan import BackupPlan, plan_of
+from discue.backup.schedule import BackupSchedule
 from discue.control.context import ControlContext
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
@@ -53,6 +55,7 @@ _RETRY_SECONDS = 0.5
 _RETENTION_SECONDS = 60.0
 _KEY_USAGE_SECONDS = 10.0
 _VERIFICATION_SECONDS = 5.0
+_BACKUP_CHECK_SECONDS = 1.0
 _SWITCH_INTERVAL_SECONDS = 0.0005
 _YOUNGEST_GENERATION = 20_000
 _STOP_GRACE_SECONDS = 5.0
@@ -338,6 +341,18 @@ class Worker:
             every(_RETENTION_SECONDS, "orphaned_cursors", self._release_orphaned)
             every(_RETENTION_SECONDS, "pulled_messages", self._miss_pulled)
             every(_VERIFICATION_SECONDS, "domain_checks", self._verifier.round)
+            if (plan := plan_of(self._control.settings)) is not None:
+                every(_BACKUP_CHECK_SECONDS, "backup", self._backup_schedule(plan).round)
+
+    def _backup_schedule(self, plan: BackupPlan) -> BackupSchedule:
+        return BackupSchedule(
+            plan,
+            self._control.settings.backup_every,
+            self._control.clock,
+            self._control.random_bytes,
+            log=self.log,
+            is_leader=lambda: self._ownership.is_leader,
+        )
 
     async def _release_orphaned(self) -> None:
         if self._ownership.is_leader:

@@ -123,6 +123,6 @@ def test_help_groups_settings_and_shows_choices(tmp_path: Path) -> None:
     log = shown.partition("settings: log:")[2].partition("settings:")[0]
 
     assert titles[0] == "database"
-    assert len(titles) == len(set(titles)) == 8
+    assert len(titles) == len(set(titles)) == 10
     assert "--log-level {debug,info,warning,error}" in log
     assert "--port" not in log

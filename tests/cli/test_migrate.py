@@ -1,7 +1,14 @@
+import re
+import shutil
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from discue.store.migrations import migrations, newest
+from discue.store.sqlite import schema, snapshot
+from discue.store.sqlite.connection import connect, make_private
 from tests.cli.commands import run
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
@@ -36,3 +43,66 @@ def test_applied_migrations_are_listed_once(tmp_path: Path) -> None:
     assert first.returncode == again.returncode == 0
     assert again.stdout.endswith("No migrations are pending.\n")
     assert first.stdout.splitlines()[-1] == again.stdout.splitlines()[0]
+
+
+class Usage(NamedTuple):
+    free: int
+
+
+def older(folder: Path) -> Path:
+    """Create a database without the newest migration."""
+    path = folder / "discue.db"
+    make_private(path)
+    with closing(connect(path)) as connection:
+        schema.migrate(connection, migrations(schema.DIALECT)[:-1])
+    return path
+
+
+def version_of(path: Path) -> int:
+    return snapshot.identity_of(path).schema_version
+
+
+def test_sqlite_database_is_copied_before_it_is_migrated(tmp_path: Path) -> None:
+    database, before = older(tmp_path), newest() - 1
+    result = run(tmp_path, "migrate")
+
+    copy = tmp_path / f"discue.db.before-{before}"
+    assert result.returncode == 0
+    assert f"discue.db.before-{before} is a copy of the database from before the migration." in result.stdout
+    assert "move the copy to discue.db, and start the old version: everything since then is lost." in result.stdout
+    assert (version_of(database), version_of(copy)) == (newest(), before)
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.glob("*.backup-copy*")) == []
+
+
+def test_way_back_leads_to_the_old_database(tmp_path: Path) -> None:
+    database = older(tmp_path)
+    run(tmp_path, "migrate")
+    for ending in ("-wal", "-shm"):
+        database.with_name(database.name + ending).unlink(missing_ok=True)
+    (tmp_path / f"discue.db.before-{newest() - 1}").rename(database)
+
+    assert version_of(database) == newest() - 1
+
+
+def test_database_without_room_for_a_copy_is_not_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = older(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1 << 20))
+    refused = run(tmp_path, "migrate")
+
+    assert refused.returncode == 1
+    assert re.search(r"A copy of the database needs 6\d MiB .*, and 1 MiB are free\. Make room", refused.stderr)
+    assert version_of(database) == newest() - 1
+    assert run(tmp_path, "migrate", "--no-copy").returncode == 0
+    assert version_of(database) == newest()
+    assert list(tmp_path.glob("*.before-*")) == []
+
+
+def test_database_that_needs_no_migration_is_not_copied(tmp_path: Path) -> None:
+    older(tmp_path)
+    run(tmp_path, "migrate", "--dry-run")
+    assert list(tmp_path.glob("*.before-*")) == []
+    run(tmp_path, "migrate", "--no-copy")
+    run(tmp_path, "migrate")
+
+    assert list(tmp_path.glob("*.before-*")) == []

@@ -36,12 +36,12 @@ def migrate(connection: apsw.Connection, known: tuple[Migration, ...]) -> int:
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        meta = _meta(connection)
+        meta = meta_of(connection)
         if not meta:
             connection.execute("CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute("INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))))")
-        version, compatible_from = _versions(meta)
+        version, compatible_from = versions_in(meta)
         outstanding = pending(known, version, compatible_from)
         for migration in outstanding:
             connection.execute(migration.sql)
@@ -61,7 +61,7 @@ def inspect_database(path: Path) -> DatabaseInspection:
     else:
         meta = {}
         _require_writable(path.parent)
-    version, compatible_from = _versions(meta)
+    version, compatible_from = versions_in(meta)
     names = tuple(migration.name for migration in pending(migrations(DIALECT), version, compatible_from))
     return DatabaseInspection(path.exists(), version, names, meta.get("encryption", ""))
 
@@ -75,7 +75,7 @@ def _inspected_meta(path: Path) -> dict[str, str]:
             # Fails if a write would fail: for another user's file, or a locked one.
             connection.execute("BEGIN IMMEDIATE")
             try:
-                return _meta(connection)
+                return meta_of(connection)
             finally:
                 connection.execute("ROLLBACK")
         finally:
@@ -93,13 +93,13 @@ def _require_writable(folder: Path) -> None:
         )
 
 
-def _meta(connection: apsw.Connection) -> dict[str, str]:
+def meta_of(connection: apsw.Connection) -> dict[str, str]:
     """Read the table `meta`; empty for a new file."""
     if connection.pragma("application_id") != APPLICATION_ID:
         return {}
     return {str(key): str(value) for key, value in connection.execute("SELECT key, value FROM meta")}
 
 
-def _versions(meta: dict[str, str]) -> tuple[int, int]:
+def versions_in(meta: dict[str, str]) -> tuple[int, int]:
     """Return the schema version, and the oldest program that may use it; zeros for a new file."""
     return int(meta.get("schema_version", 0)), int(meta.get("compatible_from", 0))

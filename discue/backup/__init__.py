@@ -1,0 +1,1 @@
+"""Backups of SQLite installations: made while servers run, verified, restored."""

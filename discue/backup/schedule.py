@@ -1,0 +1,85 @@
+"""Backups at intervals, by a server or by `discue backup --every`."""
+
+from collections.abc import Callable
+from typing import Final
+
+from discue.backup.background import in_background
+from discue.backup.create import Made, create_backup, newest_of
+from discue.backup.plan import BackupPlan
+from discue.domain.clock import Clock
+from discue.domain.errors import DiscueError
+from discue.domain.ids import RandomBytes
+from discue.observability.logs import Log
+
+_RETRY_SECONDS: Final = 60.0
+_THREAD: Final = "discue_backup"
+
+
+class BackupSchedule:
+    """Makes a backup when the newest one is older than an interval, also if that was made before a restart."""
+
+    def __init__(
+        self,
+        plan: BackupPlan,
+        every_seconds: float,
+        clock: Clock,
+        random_bytes: RandomBytes,
+        *,
+        log: Log,
+        is_leader: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._plan = plan
+        self._every_seconds = every_seconds
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._log = log
+        self._is_leader = is_leader
+        self._due_at: int | None = None
+        """Milliseconds since the epoch; None if it is not known."""
+
+    async def round(self) -> None:
+        """Make a backup if one is due, and log the result. A backup that failed is tried again within a minute."""
+        if not self._is_leader():
+            self._due_at = None
+            return
+        try:
+            if await self._is_due():
+                started_at = self._clock.monotonic()
+                made = await make_backup(self._plan, self._clock, self._random_bytes)
+                self._due_after(self._every_seconds)
+                self._report(made, self._clock.monotonic() - started_at)
+        except DiscueError as error:
+            self._log.error("backup_failed", folder=str(self._plan.folder), reason=error.detail)
+            self._due_after(min(self._every_seconds, _RETRY_SECONDS))
+
+    async def _is_due(self) -> bool:
+        if self._due_at is None:
+            plan = self._plan
+            newest = await in_background(_THREAD, lambda _: newest_of(plan.database, plan.folder))
+            self._due_at = 0 if newest is None else newest + round(self._every_seconds * 1_000)
+        # A clock that was set back must not postpone the next one further.
+        self._due_at = min(self._due_at, self._clock.now() + round(self._every_seconds * 1_000))
+        return self._clock.now() >= self._due_at
+
+    def _due_after(self, seconds: float) -> None:
+        self._due_at = self._clock.now() + round(seconds * 1_000)
+
+    def _report(self, made: Made, seconds: float) -> None:
+        self._log.info(
+            "backup_made",
+            file=str(made.path),
+            bytes=made.size,
+            database_bytes=made.header.database_bytes,
+            wal_bytes=made.wal_bytes,
+            seconds=round(seconds, 1),
+            deleted=len(made.deleted),
+        )
+        for problem in made.problems:
+            self._log.warning("backup_kept", reason=problem)
+
+
+async def make_backup(plan: BackupPlan, clock: Clock, random_bytes: RandomBytes) -> Made:
+    """Make a backup on a thread of its own. Raises DiscueError."""
+    return await in_background(
+        _THREAD, lambda require_running: create_backup(plan, clock, random_bytes, require_running)
+    )

@@ -1,0 +1,112 @@
+"""`discue backup`: backs up a SQLite database, once or at intervals."""
+
+import argparse
+import asyncio
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from discue.backup.plan import BackupPlan, backup_keys
+from discue.backup.schedule import BackupSchedule, make_backup
+from discue.cli.command import Invocation, add_command
+from discue.cli.output import note, say
+from discue.cli.verbs import Commands
+from discue.config.types import DURATION
+from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable
+from discue.server.processes import stop_on_signal
+
+T = TypeVar("T")
+
+_CHECK_SECONDS = 1.0
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "backup",
+        _run,
+        summary="back up a SQLite database while it is served",
+        description="Copies the database as it is at one moment, checks the copy, and stores it compressed in a "
+        "folder, as a whole or not at all. Servers may run. Encryption keys of the installation are not part of the "
+        "backup: keep a copy of them elsewhere.",
+    )
+    parser.add_argument(
+        "folder", type=folder, metavar="DEST", help="existing folder, best on the disk of another machine"
+    )
+    parser.add_argument(
+        "--every", type=duration, metavar="TIME", help="go on, with a backup each time, such as 10m or 1d"
+    )
+    parser.add_argument(
+        "--keep",
+        type=duration,
+        metavar="TIME",
+        help="afterwards, delete whole backups of this installation that are older, such as 7d",
+    )
+    parser.add_argument(
+        "--encrypt", type=Path, metavar="FILE", help="file with a key of 32 bytes in base64, which encrypts the backup"
+    )
+
+
+def duration(text: str) -> float:
+    """Parse a duration in the form of settings."""
+    try:
+        return float(str(DURATION.parse(text)))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {DURATION.expected}") from None
+
+
+def folder(text: str) -> Path:
+    """Parse the folder of backups."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is a URL: name a folder, and copy or mount it elsewhere")
+    return Path(text)
+
+
+async def _run(call: Invocation) -> None:
+    arguments, database = call.arguments, call.settings.database_path
+    if database is None:
+        raise StoreUnusable(
+            "discue backup is for SQLite. Back up PostgreSQL with pg_basebackup and WAL archiving, see docs/backup.md."
+        )
+    if arguments.every is not None and arguments.keep is not None and arguments.keep < arguments.every:
+        raise SettingsInvalid("--keep must not be shorter than --every.")
+    key = None if arguments.encrypt is None else backup_keys(arguments.encrypt)[0]
+    plan = BackupPlan(database, arguments.folder, key, arguments.keep)
+    stop = stop_on_signal(call.log)
+    if arguments.every is None:
+        await _until_stopped(stop, _make_once(call, plan))
+        if stop.is_set():
+            raise DiscueError("Stopped. No backup was made.")
+    else:
+        schedule = BackupSchedule(plan, arguments.every, call.clock, os.urandom, log=call.log)
+        await _until_stopped(stop, _repeat(schedule))
+
+
+async def _make_once(call: Invocation, plan: BackupPlan) -> None:
+    made = await make_backup(plan, call.clock, os.urandom)
+    header = made.header
+    say(f"{plan.database} was backed up to {made.path}.")
+    say(f"  Schema version {header.schema_version}; {header.database_bytes:,} bytes became {made.size:,}.")
+    for path in made.deleted:
+        say(f"{path} was deleted.")
+    for problem in made.problems:
+        note(f"discue: {problem} It was not deleted.")
+
+
+async def _repeat(schedule: BackupSchedule) -> None:
+    while True:
+        await schedule.round()
+        await asyncio.sleep(_CHECK_SECONDS)
+
+
+async def _until_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Run the work to its end, or cancel it when `stop` is set."""
+    doing, asked = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if doing.done():
+        doing.result()
+        return
+    doing.cancel()
+    await asyncio.wait({doing})

@@ -1,0 +1,85 @@
+"""`discue restore`: restores a SQLite database from a backup, and says what that means."""
+
+from pathlib import Path
+from typing import Final
+
+from discue.backup import restore as restoring
+from discue.backup.plan import backup_keys
+from discue.backup.restore import Restored, chosen, require_replaceable
+from discue.cli.backup import folder
+from discue.cli.command import Invocation, add_command, utc
+from discue.cli.output import say
+from discue.cli.user.arguments import moment
+from discue.cli.verbs import Commands
+from discue.config.settings import Settings
+from discue.crypto import key_file
+from discue.crypto.keyring import key_id_of
+from discue.server.worker import alone_on
+
+_TIME: Final = "%Y-%m-%d %H:%M:%SZ"
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "restore",
+        _run,
+        summary="restore a SQLite database from a backup",
+        description="Verifies the whole backup, and checks the database in it, before it replaces anything. Stop the "
+        "servers of the database first.",
+    )
+    parser.add_argument("backup", type=folder, metavar="BACKUP", help="a backup, or a folder: then its newest backup")
+    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="the database file to create")
+    parser.add_argument(
+        "--at",
+        type=moment,
+        metavar="TIME",
+        help="of a folder, the newest backup of before this time, such as 2h or 2026-07-01T12:00Z",
+    )
+    parser.add_argument(
+        "--decrypt", type=Path, metavar="FILE", help="file with the key of an encrypted backup, or several keys"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace a database that exists, and keep it under another name"
+    )
+
+
+def _run(call: Invocation) -> None:
+    arguments = call.arguments
+    backup, target = chosen(arguments.backup, arguments.at), arguments.to
+    keys = () if arguments.decrypt is None else backup_keys(arguments.decrypt)
+    require_replaceable(target, force=arguments.force)
+    with alone_on(target):
+        found = restoring.restore(backup, target, keys, clock=call.clock, require_running=lambda: None)
+    _say_summary(found, target)
+    _say_consequences(found)
+    _say_keys(found, target)
+
+
+def _say_summary(found: Restored, target: Path) -> None:
+    say(f"{found.backup} was restored to {target}.")
+    counts = ", ".join(f"{count:,} {name}" for name, count in found.contents.counts.items())
+    say(f"  It has schema version {found.contents.identity.schema_version}, and {counts}.")
+    if found.replaced is not None:
+        say(f"The database that was there before is {found.replaced}.")
+
+
+def _say_consequences(found: Restored) -> None:
+    say(f"The database is as it was at {utc(found.header.created_at):{_TIME}}. Everything since then is forgotten:")
+    say("  Messages published since are lost, although they were confirmed: their producers must send them again.")
+    say("  Messages delivered since are delivered again, with the same webhook-id.")
+    say("  Keys, queues and listeners are as they were: what was revoked or deleted since works again.")
+
+
+def _say_keys(found: Restored, target: Path) -> None:
+    needed = found.contents.identity.encryption.needed
+    path = key_file.key_file_path(Settings(database=f"sqlite:///{target}"))
+    if not needed or path is None:
+        return
+    available = [key_id_of(key) for key in key_file.read_keys(path)]
+    missing = [key for key in needed if key not in available]
+    if missing:
+        say(
+            f"The signing secrets need the encryption key {', '.join(missing)}, which {path} does not contain: copy it "
+            "there, or set encryption_key_file, before the next start."
+        )

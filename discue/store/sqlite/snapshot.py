@@ -1,0 +1,185 @@
+"""Copies of a SQLite database at one moment, while others write to it, and checks of such copies."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import apsw
+
+from discue.domain.errors import StoreUnusable
+from discue.store.encryption import Encryption, decode
+from discue.store.migrations import newest
+from discue.store.sqlite.connection import make_private, opening_error, require_ours
+from discue.store.sqlite.schema import meta_of, versions_in
+
+RequireRunning = Callable[[], None]
+"""Called between the steps of long work. Raises DiscueError if it must stop."""
+
+_STEP_PAGES: Final = 2_048
+_BUSY_TIMEOUT_MS: Final = 2_000
+_PROBLEMS_SHOWN: Final = 5
+_COUNTED: Final = {
+    "organizations": "SELECT COUNT(*) FROM organization WHERE deleted_at IS NULL",
+    "queues": "SELECT COUNT(*) FROM queue WHERE deleted_at IS NULL",
+    "listeners": "SELECT COUNT(*) FROM listener WHERE deleted_at IS NULL",
+    "messages": "SELECT COUNT(*) FROM log WHERE kind = 0",
+}
+_CONSISTENCY: Final = {
+    "messages have a number beyond the head of their queue": """
+        SELECT COUNT(*) FROM log l LEFT JOIN queue_head h ON h.organization = l.organization AND h.queue = l.queue
+        WHERE h.head IS NULL OR l.seq > h.head""",
+    "cursors are beyond the head of their queue": """
+        SELECT COUNT(*) FROM cursor c JOIN queue_head h ON h.organization = c.organization AND h.queue = c.queue
+        WHERE c.position > h.head""",
+}
+
+
+class Identity(NamedTuple):
+    """The identity of a database, and the programs that can use it."""
+
+    installation: str
+    """A random text that each database gets when it is created. Copies and backups keep it."""
+    schema_version: int
+    compatible_from: int
+    encryption: Encryption
+
+
+class Contents(NamedTuple):
+    """The result of a check of a whole database."""
+
+    identity: Identity
+    counts: dict[str, int]
+    newest_message_at: int
+    """Milliseconds since the epoch; 0 if there is no message."""
+    problems: list[str]
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a copy of a database, in bytes. Raises StoreUnusable if it is none of this program."""
+    with _opened(path) as connection:
+        return _pages(connection) * int(connection.pragma("page_size"))
+
+
+def copy_snapshot(source: Path, target: Path, require_running: RequireRunning) -> Identity:
+    """Copy a database, as it is at one moment, to a new file that only its owner may read, and check the copy.
+
+    Neither waits for writers nor makes them wait. Blocks for as long as it takes to read and write the file: call it on
+    a thread of its own. The copy is complete without a `-wal` file. It is not synced.
+
+    Raises StoreUnusable, and leaves an incomplete target, if the source cannot be read, the target cannot be written,
+    or the copy is damaged.
+    """
+    make_private(target)
+    try:
+        with closing(_connect(target)) as copy:
+            # Nobody needs a copy that is not finished.
+            copy.execute("PRAGMA journal_mode=OFF")
+            copy.execute("PRAGMA synchronous=OFF")
+            with closing(_connect(source)) as connection:
+                require_ours(connection, source)
+                _copy_pages(connection, copy, target, require_running)
+            # The source's journal mode came with its first page. In this one, the file needs no others next to it.
+            copy.execute("PRAGMA journal_mode=DELETE")
+            if problems := _check(copy, "quick_check"):
+                raise StoreUnusable(f"{source} is damaged: {problems[0]}. Restore it from a backup.")
+            return _identity(copy)
+    except apsw.Error as error:
+        raise StoreUnusable(f"{source} cannot be copied to {target}: {error}.") from error
+
+
+def _copy_pages(source: apsw.Connection, target: apsw.Connection, path: Path, require_running: RequireRunning) -> None:
+    # A backup begins again whenever another connection has written between two of its steps, and may never end on a
+    # busy database. Inside a transaction, all steps read the snapshot of its first statement.
+    source.execute("BEGIN")
+    source.execute("SELECT value FROM meta LIMIT 1").fetchall()
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with target.backup("main", source, "main") as backup:
+            while not backup.done:
+                require_running()
+                backup.step(_STEP_PAGES)
+                # A sync of the service's own file may wait for all that the file system has not written yet: leave
+                # little at a time.
+                os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+        source.execute("ROLLBACK")
+
+
+def check_contents(path: Path) -> Contents:
+    """Check a whole database that nobody uses, row by row. Raises StoreUnusable if this program cannot use it."""
+    with _opened(path) as connection:
+        identity = _identity(connection)
+        require_known(identity)
+        problems = _check(connection, "integrity_check")
+        for problem, sql in _CONSISTENCY.items():
+            if count := connection.execute(sql).get:
+                problems.append(f"{count:,} {problem}")
+        counts = {name: connection.execute(sql).get for name, sql in _COUNTED.items()}
+        stored_at = connection.execute("SELECT MAX(stored_at) FROM log").get
+        return Contents(identity, counts, stored_at or 0, problems)
+
+
+def identity_of(path: Path) -> Identity:
+    """Return which database a file is. Raises StoreUnusable if it is none of this program."""
+    with _opened(path) as connection:
+        return _identity(connection)
+
+
+def require_known(identity: Identity) -> None:
+    """Raise StoreUnusable if this program is too old for the database."""
+    if identity.compatible_from > newest():
+        raise StoreUnusable(
+            f"The backup has schema version {identity.schema_version} and needs a program that knows version "
+            f"{identity.compatible_from}; this one knows version {newest()}. Install a newer discue."
+        )
+
+
+def require_unused(path: Path) -> None:
+    """Raise StoreUnusable if a program has the database open. A file that is no database is not used."""
+    # Not an error: what is damaged may be replaced, too.
+    with suppress(apsw.NotADBError, apsw.CorruptError), closing(_connect(path)) as connection:
+        # In this mode, a transaction needs the whole file. Every other open connection has a lock on it.
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.set_busy_timeout(0)
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except apsw.BusyError as error:
+            raise StoreUnusable(f"Another program uses {path}. Stop it first.") from error
+        except apsw.CantOpenError as error:
+            raise opening_error(error, path) from error
+        connection.execute("ROLLBACK")
+
+
+def _check(connection: apsw.Connection, pragma: str) -> list[str]:
+    lines = [line for row in connection.execute(f"PRAGMA {pragma}({_PROBLEMS_SHOWN})") for line in row[0].split("\n")]
+    return [] if lines == ["ok"] else [line for line in lines if not line.startswith("***")]
+
+
+def _identity(connection: apsw.Connection) -> Identity:
+    meta = meta_of(connection)
+    version, compatible_from = versions_in(meta)
+    return Identity(meta.get("epoch", ""), version, compatible_from, decode(meta.get("encryption", "")))
+
+
+def _pages(connection: apsw.Connection) -> int:
+    return int(connection.pragma("page_count"))
+
+
+def _connect(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
+    return connection
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[apsw.Connection]:
+    """Open a database of this program. SQLite's errors become StoreUnusable."""
+    try:
+        with closing(_connect(path)) as connection:
+            require_ours(connection, path)
+            yield connection
+    except apsw.Error as error:
+        raise opening_error(error, path) from error

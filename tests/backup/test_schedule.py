@@ -1,0 +1,152 @@
+"""When a server makes backups, and what it logs."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from discue.backup import schedule
+from discue.backup.background import in_background
+from discue.backup.create import Made, create_backup
+from discue.backup.plan import BackupPlan
+from discue.backup.schedule import BackupSchedule
+from discue.domain.clock import Clock
+from discue.domain.errors import DiscueError
+from discue.domain.ids import RandomBytes
+from discue.observability.logs import Log
+from discue.store.sqlite.snapshot import RequireRunning
+from tests.backup.databases import filled
+from tests.support.clocks import StandingClock
+
+_HOUR_MS = 3_600_000
+
+
+class Lines(Log):
+    """A log that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[tuple[str, dict[str, object]]] = []
+
+    def _write(self, level: int, event: str, fields: dict[str, object], error: BaseException | None) -> None:
+        self.events.append((event, fields))
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> BackupPlan:
+    (tmp_path / "backups").mkdir()
+    return BackupPlan(filled(tmp_path / "discue.db"), tmp_path / "backups")
+
+
+def hourly(
+    plan: BackupPlan, clock: StandingClock, log: Lines, is_leader: Callable[[], bool] = lambda: True
+) -> BackupSchedule:
+    return BackupSchedule(plan, 3_600.0, clock, os.urandom, log=log, is_leader=is_leader)
+
+
+async def test_backup_is_made_when_the_newest_is_an_interval_old_also_after_a_restart(plan: BackupPlan) -> None:
+    clock, log = StandingClock(), Lines()
+    backups = hourly(plan, clock, log)
+    for minutes in (0, 59, 1, 30):
+        clock.advance(minutes * 60_000)
+        await backups.round()
+    after_a_restart = hourly(plan, clock, log)
+    await after_a_restart.round()
+    clock.advance(30 * 60_000)
+    await after_a_restart.round()
+
+    assert [event for event, _ in log.events] == ["backup_made"] * 3
+    assert len(list(plan.folder.iterdir())) == 3
+    assert log.events[0][1]["database_bytes"] == plan.database.stat().st_size
+
+
+async def test_only_the_leader_makes_backups(plan: BackupPlan) -> None:
+    await hourly(plan, StandingClock(), log := Lines(), is_leader=lambda: False).round()
+
+    assert log.events == []
+    assert list(plan.folder.iterdir()) == []
+
+
+async def test_failed_backup_is_logged_and_tried_again_after_a_minute(plan: BackupPlan) -> None:
+    clock, log = StandingClock(), Lines()
+    backups = hourly(plan, clock, log)
+    plan.folder.rmdir()
+    await backups.round()
+    clock.advance(59_000)
+    await backups.round()
+    plan.folder.mkdir()
+    clock.advance(1_000)
+    await backups.round()
+
+    assert [event for event, _ in log.events] == ["backup_failed", "backup_made"]
+    assert log.events[0][1]["reason"] == f"{plan.folder} cannot be read: No such file or directory."
+
+
+async def test_clock_that_is_set_back_does_not_stop_backups(plan: BackupPlan) -> None:
+    clock, log = StandingClock(), Lines()
+    backups = hourly(plan, clock, log)
+    await backups.round()
+    clock.set_by(-100 * _HOUR_MS)
+    await backups.round()
+    clock.advance(_HOUR_MS)
+    await backups.round()
+
+    assert [event for event, _ in log.events] == ["backup_made", "backup_made"]
+
+
+async def test_backup_that_cannot_be_deleted_is_reported(plan: BackupPlan) -> None:
+    clock, log = StandingClock(), Lines()
+    backups = hourly(plan._replace(keep_seconds=3_600.0), clock, log)
+    await backups.round()
+    (old,) = plan.folder.iterdir()
+    old.write_bytes(old.read_bytes()[:-1])
+    clock.advance(2 * _HOUR_MS)
+    await backups.round()
+
+    assert [event for event, _ in log.events] == ["backup_made", "backup_made", "backup_kept"]
+    assert str(old) in str(log.events[-1][1]["reason"])
+
+
+async def test_event_loop_goes_on_during_a_backup(plan: BackupPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backup waits for something that the event loop does meanwhile."""
+    done = threading.Event()
+
+    def wait_and_make(
+        plan: BackupPlan, clock: Clock, random_bytes: RandomBytes, require_running: RequireRunning
+    ) -> Made:
+        assert done.wait(30)
+        return create_backup(plan, clock, random_bytes, require_running)
+
+    monkeypatch.setattr(schedule, "create_backup", wait_and_make)
+    log = Lines()
+    running = asyncio.ensure_future(hourly(plan, StandingClock(), log).round())
+    await asyncio.sleep(0)
+    done.set()
+    await running
+
+    assert [event for event, _ in log.events] == ["backup_made"]
+
+
+async def test_work_that_is_cancelled_stops_at_its_next_step() -> None:
+    started, stopped = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def work(require_running: RequireRunning) -> None:
+        loop.call_soon_threadsafe(started.set)
+        try:
+            while True:
+                require_running()
+        except DiscueError:
+            stopped.set()
+            raise
+
+    task = asyncio.ensure_future(in_background("work", work))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert stopped.is_set()
