@@ -120,9 +120,9 @@ def test_wrong_usage_names_the_nearest_command_or_flag(
 def test_help_groups_settings_and_shows_choices(tmp_path: Path) -> None:
     shown = run(tmp_path, "serve", "--help").stdout
     titles = re.findall(r"^settings: (.+):$", shown, re.MULTILINE)
-    log = shown.partition("settings: log:")[2].partition("settings:")[0]
+    log = shown.partition("settings: metrics and log:")[2].partition("settings:")[0]
 
     assert titles[0] == "database"
-    assert len(titles) == len(set(titles)) == 10
+    assert len(titles) == len(set(titles)) == 9
     assert "--log-level {debug,info,warning,error}" in log
     assert "--port" not in log
