@@ -27,6 +27,7 @@ from discue.domain.ids import RowIds
 from discue.domain.model import DisableReason
 from discue.observability.logs import Log
 from discue.observability.supervisor import BackgroundTasks
+from discue.sending.request import AttemptRequest
 from discue.store import listeners
 from discue.store.cursors import LaneRecord, release
 from discue.store.engine import Appended, CursorKey, Notification, QueueKey
@@ -93,6 +94,8 @@ class Dispatcher:
         tuning: Tuning = DEFAULT_TUNING,
     ) -> None:
         self._lease = lease
+        self._send_attempt = send
+        self._monotonic = sources.clock.monotonic
         self.on_missed: Callable[[], None] = lambda: None
         """Called when missed deliveries were stored."""
         self.tasks = BackgroundTasks(log, "dispatch_task_failed")
@@ -128,7 +131,7 @@ class Dispatcher:
         self._context = LaneContext(
             **msgspec.structs.asdict(worker),
             reads=LimitedReads(store),
-            send_request=send,
+            send_request=self._send,
             limiter=self.limiter,
             budget=BodyBudget(limits.tail_buffer_bytes),
             filter_turns=FilterTurns(sources.clock.monotonic),
@@ -159,6 +162,12 @@ class Dispatcher:
         await self._give_up([lane for lane in lanes if lane.key[2]], [])
         await self._give_up([lane for lane in lanes if not lane.key[2]], without_lane)
         self._context.store.engine.notify(Notification(cursors=True))
+
+    def _send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
+        """Make an attempt, and note how long it took to start."""
+        started_at = self._monotonic()
+        self._send_attempt(request, done)
+        self.limiter.on_started(self._monotonic() - started_at)
 
     def on_appended(self, appended: Appended) -> None:
         """Pass stored messages to the lanes of their queue."""

@@ -21,6 +21,7 @@ from tests.support.served_process import ServedProcess, served_process
 
 _LISTENERS = 100
 _CONSUMERS = 300
+_KEYS = 4
 _CLIENTS = 8
 _LARGE_CHARACTERS = 240_000
 _NEVER = 4_102_444_800_000
@@ -100,6 +101,21 @@ def test_slow_filters_of_many_listeners_harm_nobody(server: ServedProcess, what:
     listener = {"notify_url": "http://127.0.0.1:9/", "filter": condition}
     _create(attacker, f"/queues/{attacker.queue}/listeners", listener, _LISTENERS)
     before = quiet(neighbour)
+    during = _while_attacked(lambda client: client.post(attacker.messages, json=message), attacker, neighbour, 4)
+    assert_unharmed(before, during)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_large_messages_with_many_signatures_harm_nobody(server: ServedProcess) -> None:
+    neighbour, attacker = _tenants(server, "signatures")
+    listeners = f"/queues/{attacker.queue}/listeners"
+    ids = _create(attacker, listeners, {"notify_url": "http://127.0.0.1:9/"}, _LISTENERS)
+    with attacker.client() as client:
+        # With the one that it was created with, a listener has as many as it may.
+        for public_id in ids * _KEYS:
+            client.post(f"{listeners}/{public_id}/secrets", json={"type": "ed25519"}).raise_for_status()
+    before = quiet(neighbour)
+    message = {"data": "x" * _LARGE_CHARACTERS}
     during = _while_attacked(lambda client: client.post(attacker.messages, json=message), attacker, neighbour, 4)
     assert_unharmed(before, during)
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from discue.dispatch.timers import pause
+
 if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
 
@@ -48,13 +50,9 @@ class FilterTurns:
 
     def _end_turn(self) -> None:
         if self._spent >= TURN_SECONDS:
-            # By the time of the event loop, which stands still within a step, this step may have begun before the turn.
-            asyncio.get_running_loop().call_soon(self._pause)
+            pause(self._spent, self._begin_turn)
         else:
             self._spent, self._is_on = 0.0, False
-
-    def _pause(self) -> None:
-        asyncio.get_running_loop().call_later(self._spent, self._begin_turn)
 
     def _begin_turn(self) -> None:
         started_at = self._monotonic()

@@ -1,10 +1,11 @@
+import asyncio
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.dispatch.lane.limits import STARTS_PER_TURN, ConcurrencyLimiter, Slots
+from discue.dispatch.lane.limits import STARTS_PER_TURN, TURN_SECONDS, ConcurrencyLimiter, Slots
 from discue.domain.concurrency import AdaptiveLimit
 
 
@@ -139,6 +140,28 @@ def test_outcomes_start_no_more_than_a_turn_allows() -> None:
     assert sum(lane.sent for lane in lanes) == 50 + STARTS_PER_TURN
     limiter.end_turns()
     assert sum(lane.sent for lane in lanes) == 100
+
+
+def test_requests_that_take_long_to_start_leave_as_much_time_to_others() -> None:
+    async def start_three() -> list[float]:
+        loop, started, ended = asyncio.get_running_loop(), list[float](), asyncio.Event()
+        limiter = ConcurrencyLimiter(100)
+
+        def pump() -> None:
+            while len(started) < 3 and limiter.acquire(slots):
+                started.append(loop.time())
+                limiter.on_started(TURN_SECONDS)
+            if len(started) == 3:
+                ended.set()
+
+        slots = Slots(1, AdaptiveLimit(50), pump)
+        pump()
+        await ended.wait()
+        return started
+
+    first, second, third = asyncio.run(start_three())
+    assert second - first >= TURN_SECONDS * 0.9
+    assert third - second >= TURN_SECONDS * 0.9
 
 
 @pytest.mark.parametrize("pick", [min, max])
