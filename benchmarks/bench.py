@@ -78,9 +78,9 @@ class Bench:
         """Started when it is asked for. Raises BenchmarkFailed where there is no PostgreSQL."""
         return self._open.enter_context(Postgres(self.folder))
 
-    def product(self, name: str) -> Product:
+    def product(self, name: str, *, backup_to: str = "") -> Product:
         """A server on the SQLite database of that name, which is made if there is none."""
-        return Product(self.database(name), self.key, self.server_core)
+        return Product(self.database(name), self.key, self.server_core, backup_to=backup_to)
 
     def product_on_postgres(self, name: str) -> Product:
         """A server on the PostgreSQL database of that name, which is made if there is none."""

@@ -60,16 +60,25 @@ class Queue(msgspec.Struct, frozen=True):
 class Product:
     """One worker on a database. Its start is measured to the first answer that it is ready.
 
-    `store_cpu_seconds` says what the database has used that is no part of this process.
+    `store_cpu_seconds` says what the database has used that is no part of this process. With `backup_to`, it makes one
+    backup after another.
     """
 
     def __init__(
-        self, database: str, key: str, core: int, store_cpu_seconds: Callable[[], float] = lambda: 0.0
+        self,
+        database: str,
+        key: str,
+        core: int,
+        store_cpu_seconds: Callable[[], float] = lambda: 0.0,
+        *,
+        backup_to: str = "",
     ) -> None:
         self._key = key
         self.store_cpu_seconds = store_cpu_seconds
         began = time.monotonic()
-        self.child = Child(core, "server", python("benchmarks.server", database, key))
+        self.child = Child(
+            core, "server", python("benchmarks.server", database, key, *([backup_to] if backup_to else []))
+        )
         said = self.child.hear()
         self.port = int(said["port"])
         self.session_id = int(said["incarnation"])

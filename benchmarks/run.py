@@ -15,6 +15,7 @@ from benchmarks.failure import BenchmarkFailed, TimeUp
 from benchmarks.machine import description
 from benchmarks.measures import (
     backlog,
+    backup,
     cluster_backlog,
     control_plane,
     delays,
@@ -53,6 +54,7 @@ MEASURES = (
     "origins",
     "overload",
     "backlog",
+    "backup",
     "recovery",
     "isolation",
     "ordering",
@@ -112,6 +114,7 @@ class Run:
             "origins": lambda: origins.measure(bench),
             "overload": lambda: overload.measure(bench),
             "backlog": self._backlog,
+            "backup": lambda: backup.measure(bench),
             "recovery": lambda: recovery.measure(bench),
             "isolation": lambda: isolation.measure(bench),
             "ordering": lambda: ordering.measure(bench),

@@ -119,6 +119,17 @@ ALERTS: Final = (
         "Make room, or shorten `retention`. On a full disk publishes get 503 and nothing is lost.",
     ),
     Alert(
+        "DiscueBackupLate",
+        "max by (job) (discue_backup_age_seconds) > 2 * max by (job) (discue_backup_interval_seconds)",
+        5,
+        "page",
+        "The newest backup is older than twice the interval of backups.",
+        "`backup_failed` in the log of the leader says why: no room, a folder that is not mounted, a damaged database. "
+        "`discue check` shows the newest backup.",
+        "Remove the cause: the server tries again within a minute. `discue backup` makes one now. If the database is "
+        "damaged, restore the newest backup.",
+    ),
+    Alert(
         "DiscueLeaseLost",
         "increase(discue_leases_lost_total[10m]) > 0",
         0,

@@ -36,16 +36,26 @@ class BackupSchedule:
         self._is_leader = is_leader
         self._due_at: int | None = None
         """Milliseconds since the epoch; None if it is not known."""
+        self._newest_at: int | None = None
+        """When the newest backup was made, or the first one could have been made, in milliseconds since the epoch."""
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Age of the newest backup, or time without one; None if another worker makes the backups."""
+        return None if self._newest_at is None else max(0, self._clock.now() - self._newest_at) / 1_000
 
     async def round(self) -> None:
         """Make a backup if one is due, and log the result. A backup that failed is tried again within a minute."""
         if not self._is_leader():
-            self._due_at = None
+            self._due_at = self._newest_at = None
             return
+        if self._newest_at is None:
+            self._newest_at = self._clock.now()
         try:
             if await self._is_due():
                 started_at = self._clock.monotonic()
                 made = await make_backup(self._plan, self._clock, self._random_bytes)
+                self._newest_at = made.header.created_at
                 self._due_after(self._every_seconds)
                 self._report(made, self._clock.monotonic() - started_at)
         except DiscueError as error:
@@ -56,7 +66,10 @@ class BackupSchedule:
         if self._due_at is None:
             plan = self._plan
             newest = await in_background(_THREAD, lambda _: newest_of(plan.database, plan.folder))
-            self._due_at = 0 if newest is None else newest + round(self._every_seconds * 1_000)
+            if newest is None:
+                self._due_at = 0
+            else:
+                self._newest_at, self._due_at = newest, newest + round(self._every_seconds * 1_000)
         # A clock that was set back must not postpone the next one further.
         self._due_at = min(self._due_at, self._clock.now() + round(self._every_seconds * 1_000))
         return self._clock.now() >= self._due_at

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, get_args
 
 from discue import __version__
+from discue.backup.schedule import BackupSchedule
 from discue.config.settings import Settings
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.scheduler import Scheduler
@@ -36,6 +37,7 @@ from discue.sending.sender import Sender
 from discue.store.store import Store
 
 TASKS: Final = (
+    "backup",
     "delayed_messages",
     "domain_checks",
     "intake",
@@ -70,6 +72,7 @@ class WorkerParts:
     supervisor: Supervisor
     sender: Sender
     clock: Clock
+    backups: BackupSchedule | None = None
     started_at: float = field(default_factory=time.time)
     """In seconds since the epoch."""
 
@@ -132,6 +135,14 @@ class Scrape:
             return []
         disk = os.statvfs(path.parent)
         return [((), disk.f_bavail * disk.f_frsize)]
+
+    def backup_age(self) -> Samples:
+        backups = self.parts.backups
+        age = None if backups is None else backups.age_seconds
+        return [] if age is None else [((), age)]
+
+    def backup_interval(self) -> Samples:
+        return [((), self.parts.settings.backup_every)] if self.backup_age() else []
 
 
 class Row(NamedTuple):
@@ -395,6 +406,18 @@ ROWS: Final = (
     Row(
         Metric("discue_disk_free_bytes", "gauge", "Room on the disk of a SQLite database."),
         Scrape.disk_free_bytes,
+    ),
+    Row(
+        Metric(
+            "discue_backup_age_seconds",
+            "gauge",
+            "With `backup_to`, the age of the newest backup, or the time without one.",
+        ),
+        Scrape.backup_age,
+    ),
+    Row(
+        Metric("discue_backup_interval_seconds", "gauge", "`backup_every`, at the worker that makes backups."),
+        Scrape.backup_interval,
     ),
     Row(
         Metric("discue_build_info", "gauge", "Always 1.", {"version": (__version__,), "python": (_python(),)}),

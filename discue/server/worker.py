@@ -18,7 +18,7 @@ from discue.api.route import Readiness, Route, Services
 from discue.api.rsgi import Application
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
-from discue.backup.plan import BackupPlan, plan_of
+from discue.backup.plan import plan_of
 from discue.backup.schedule import BackupSchedule
 from discue.control.context import ControlContext
 from discue.dispatch.cluster.lease import Lease
@@ -233,6 +233,7 @@ class Worker:
             supervisor=self._supervisor,
             sender=self.sender,
             clock=self._control.clock,
+            backups=self._backups,
         )
 
     async def start(self) -> None:
@@ -341,11 +342,13 @@ class Worker:
             every(_RETENTION_SECONDS, "orphaned_cursors", self._release_orphaned)
             every(_RETENTION_SECONDS, "pulled_messages", self._miss_pulled)
             every(_VERIFICATION_SECONDS, "domain_checks", self._verifier.round)
-            if (plan := plan_of(self._control.settings)) is not None:
-                every(_BACKUP_CHECK_SECONDS, "backup", self._backup_schedule(plan).round)
+            if self._backups is not None:
+                every(_BACKUP_CHECK_SECONDS, "backup", self._backups.round)
 
-    def _backup_schedule(self, plan: BackupPlan) -> BackupSchedule:
-        return BackupSchedule(
+    @cached_property
+    def _backups(self) -> BackupSchedule | None:
+        plan = plan_of(self._control.settings)
+        return plan and BackupSchedule(
             plan,
             self._control.settings.backup_every,
             self._control.clock,

@@ -85,6 +85,29 @@ async def test_failed_backup_is_logged_and_tried_again_after_a_minute(plan: Back
     assert log.events[0][1]["reason"] == f"{plan.folder} cannot be read: No such file or directory."
 
 
+async def test_age_is_that_of_the_newest_backup_and_grows_while_none_is_made(plan: BackupPlan) -> None:
+    clock, log, leader = StandingClock(), Lines(), threading.Event()
+    leader.set()
+    backups = hourly(plan, clock, log, leader.is_set)
+    ages = [backups.age_seconds]
+    await backups.round()
+    clock.advance(60_000)
+    ages.append(backups.age_seconds)
+    after_a_restart = hourly(plan, clock, log, leader.is_set)
+    await after_a_restart.round()
+    ages.append(after_a_restart.age_seconds)
+    leader.clear()
+    await after_a_restart.round()
+    ages.append(after_a_restart.age_seconds)
+    plan.folder.rename(plan.folder.with_name("gone"))
+    leader.set()
+    await after_a_restart.round()
+    clock.advance(30_000)
+    ages.append(after_a_restart.age_seconds)
+
+    assert ages == [None, 60.0, 60.0, None, 30.0]
+
+
 async def test_clock_that_is_set_back_does_not_stop_backups(plan: BackupPlan) -> None:
     clock, log = StandingClock(), Lines()
     backups = hourly(plan, clock, log)

@@ -112,7 +112,8 @@ def test_every_sample_is_in_the_table(server: ServedProcess) -> None:
             assert label == "le" or value in family.labels[label], (name, label, value)
     shown = {name for name, _ in found} | {name.rpartition("_")[0] for name, _ in found}
     on_sqlite = {"discue_database_file_bytes", "discue_disk_free_bytes"}
-    assert known.keys() - shown <= on_sqlite
+    with_backups = {"discue_backup_age_seconds", "discue_backup_interval_seconds"}
+    assert known.keys() - shown <= on_sqlite | with_backups
     assert len(found) <= MOST_SERIES
 
 
@@ -298,7 +299,11 @@ async def test_scrapes_at_once_share_one_look(folder: Path) -> None:
     assert looks == 1
 
 
-def test_background_work_has_its_place_in_the_table(tmp_path: Path) -> None:
-    with served_process(f"sqlite:///{tmp_path}/discue.db", metrics_key=METRICS_KEY) as server:
+def test_backups_and_background_work_are_in_the_table(tmp_path: Path) -> None:
+    settings = {"metrics_key": METRICS_KEY, "backup_to": tmp_path, "backup_every": "1h"}
+    with served_process(f"sqlite:///{tmp_path}/discue.db", **settings) as server:
+        found = until(lambda found: ("discue_backup_age_seconds", labels()) in found, server)
+        assert found["discue_backup_age_seconds", labels()] < _PATIENCE_SECONDS
+        assert found["discue_backup_interval_seconds", labels()] == 3_600
         tasks = {dict(pairs)["task"] for name, pairs in scraped(server) if name == "discue_task_failures_total"}
     assert tasks == set(TASKS)
