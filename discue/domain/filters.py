@@ -230,6 +230,8 @@ def _in_text(part: str) -> Callable[[str], bool]:
     return holds
 
 
+_PLAIN: Final = frozenset({str, int, float, type(None)})
+
 _lists: Final[dict[int, tuple[list[Any], frozenset[Any]]]] = {}
 """The scalars of the long lists of the message that is being evaluated, by the list's identity.
 
@@ -241,7 +243,12 @@ each time.
 def _scalars_of(value: list[Any]) -> frozenset[Any]:
     found = _lists.get(id(value))
     if found is None or found[0] is not value:
-        scalars = frozenset(_scalar(each) for each in value if not isinstance(each, (dict, list)))
+        types = set(map(type, value))
+        if types <= _PLAIN:
+            scalars = frozenset(value)
+        else:
+            bools = {each for each in value if type(each) is bool}
+            scalars = frozenset([each for each in value if type(each) in _PLAIN] + list(map(_scalar, bools)))
         found = _lists[id(value)] = value, scalars
     return found[1]
 
