@@ -15,6 +15,7 @@ from discue.backup.plan import BackupPlan
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
 from discue.domain.ids import RandomBytes
+from discue.store.sqlite.connection import give_to_owner
 from discue.store.sqlite.snapshot import Identity, RequireRunning, copy_snapshot, identity_of, size_of
 
 COPY_SUFFIX: Final = ".backup-copy"
@@ -70,6 +71,7 @@ def copy_database(database: Path, target: Path, require_running: RequireRunning)
         copy_snapshot(database, temporary, require_running)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        give_to_owner(temporary, database)
         temporary.replace(target)
         folder.sync_folder(target.parent)
     except OSError as error:
@@ -169,6 +171,7 @@ def _alone(database: Path) -> Iterator[None]:
         raise BackupUnusable(f"There is no database at {database}.")
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        give_to_owner(lock, database)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

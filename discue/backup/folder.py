@@ -23,7 +23,7 @@ class Backup(NamedTuple):
 
 
 class FolderContents(NamedTuple):
-    """The backups in a folder, oldest first, and what is wrong with files that look like some."""
+    """The backups in a folder, oldest first, and what is wrong with files that have the names of some."""
 
     backups: list[Backup]
     damaged: list[str]
@@ -50,6 +50,8 @@ def listing(folder: Path, installation: str | None = None) -> FolderContents:
             backups.append(Backup(path, read_header(path)))
         except BackupUnusable as error:
             damaged.append(error.detail)
+        except OSError as error:
+            damaged.append(f"{path} cannot be read: {error.strerror}.")
     backups.sort(key=lambda backup: backup.header.created_at)
     return FolderContents(backups, damaged)
 

@@ -9,6 +9,7 @@ from discue.backup import archive, folder
 from discue.backup.archive import BackupUnusable, Header
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
+from discue.store.sqlite.connection import give_to_owner
 from discue.store.sqlite.snapshot import Contents, RequireRunning, check_contents, require_unused
 
 _ENDINGS: Final = ("", "-wal", "-shm", "-journal")
@@ -83,6 +84,7 @@ def restore(
     temporary.unlink(missing_ok=True)
     try:
         header, contents = unpack_and_check(backup, temporary, keys, require_running)
+        give_to_owner(temporary, target)
         replaced = _set_aside(target, clock)
         temporary.rename(target)
         folder.sync_folder(target.parent)

@@ -50,6 +50,7 @@ from discue.server.http import Address, HttpServer
 from discue.server.metric_table import WorkerParts
 from discue.server.process_watch import watch_loop
 from discue.store.engine import Appended, Notification, QueueKey
+from discue.store.sqlite.connection import give_to_owner
 
 _RETRY_SECONDS = 0.5
 _RETENTION_SECONDS = 60.0
@@ -404,6 +405,7 @@ def alone_on(database: Path | None) -> Iterator[None]:
     except OSError as error:
         raise StoreUnusable(f"{lock} cannot be written: {error.strerror}.") from error
     try:
+        give_to_owner(lock, database)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

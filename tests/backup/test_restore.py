@@ -12,6 +12,7 @@ from discue.backup.create import create_backup
 from discue.backup.plan import BackupPlan
 from discue.backup.restore import Restored, chosen, require_replaceable, restore
 from discue.domain.errors import DiscueError, StoreUnusable
+from discue.server.worker import alone_on
 from tests.backup.databases import append, filled, messages_in, opened
 from tests.support.clocks import NOON, StandingClock
 
@@ -189,3 +190,24 @@ def test_folder_of_several_installations_stands_for_none(plan: BackupPlan) -> No
 def test_path_of_nothing_is_refused(tmp_path: Path, at: int | None, reason: str) -> None:
     with pytest.raises(BackupUnusable, match=reason):
         chosen(tmp_path / "missing", at)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the administrator can give files away")
+def test_files_of_the_administrator_belong_to_the_owner_of_the_database(plan: BackupPlan, tmp_path: Path) -> None:
+    """The server that runs as this user could open none of them otherwise."""
+    os.chown(plan.database, 1, 1)
+    os.chown(tmp_path, 2, 2)
+    found = restored(made(plan), plan.database)
+    restored(found.backup, tmp_path / "new.db")
+    with alone_on(tmp_path / "new.db"):
+        files = ["discue.db", "discue.db.backup-lock", f"discue.db.replaced-{NOON}", "new.db", "new.db.serving"]
+
+    assert [(tmp_path / name).stat().st_uid for name in files] == [1, 1, 1, 2, 2]
+
+
+def test_backup_that_cannot_be_read_is_passed_over(plan: BackupPlan) -> None:
+    first, second = made(plan, NOON), made(plan, NOON + 1)
+    second.unlink()
+    second.mkdir()
+
+    assert chosen(plan.folder, None) == first

@@ -30,6 +30,19 @@ def make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
+def give_to_owner(path: Path, database: Path) -> None:
+    """Give a new file next to a database to the database's owner, or the folder's if there is no database.
+
+    Only the administrator can, and must: a command that the administrator runs must not leave files that the server
+    cannot open.
+    """
+    if os.geteuid() == 0:
+        owner = (database if database.exists() else database.parent).stat()
+        # A file system that forbids it decides about owners by itself.
+        with suppress(PermissionError):
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+
 def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
     """Open the file, which is created if it is missing. Leaves another program's database untouched.
 
