@@ -52,6 +52,11 @@ class Supervisor:
         self.failures.setdefault(name, 0)
         self._tasks.append(asyncio.get_running_loop().create_task(self._run(seconds, name, work, max_pause), name=name))
 
+    def report(self, name: str, error: Exception) -> None:
+        """Log and count an unexpected exception of work, which may also report one that it handles itself."""
+        self.failures[name] += 1
+        self._log.error("background_failed", exc_info=error, work=name)
+
     async def stop(self) -> None:
         """Cancel all work. Writes that were already passed to the store are not undone."""
         for task in self._tasks:
@@ -70,8 +75,7 @@ class Supervisor:
                 # Work without an interval must not become a busy loop.
                 pause = max(seconds, min(max(pause * 2, _FIRST_PAUSE_SECONDS), max_pause))
             except Exception as error:  # Logged, counted, and retried
-                self.failures[name] += 1
-                self._log.error("background_failed", exc_info=error, work=name)
+                self.report(name, error)
                 # At least a second: a bug does not go away as an outage does.
                 pause = max(seconds, min(max(pause * 2, 1.0), max_pause))
             await asyncio.sleep(pause)

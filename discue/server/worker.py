@@ -154,9 +154,11 @@ class Worker:
             clock,
             is_leader=lambda: self._ownership.is_leader,
         )
+        self._supervisor = Supervisor(log)
         self._intake = Intake(
             control,
             log,
+            on_error=partial(self._supervisor.report, "intake"),
             is_leader=lambda: self._ownership.is_leader,
             on_delayed=self._scheduler.on_snapshot,
         )
@@ -182,7 +184,6 @@ class Worker:
         self._scheduler.notify_heads = self._on_heads
         self.dispatcher.registry.on_unowned = self._poller.request_poll
 
-        self._supervisor = Supervisor(log)
         self._system_queues = SystemQueues(control, is_leader=lambda: self._ownership.is_leader)
         self._missed_reports = MissedReports(control, log, is_leader=lambda: self._ownership.is_leader)
         self.dispatcher.on_missed = pull_context.on_missed = self._missed_reports.request

@@ -17,21 +17,34 @@ from discue.store.tables import chunks, placeholders, rows_among, within_bytes
 
 ROWS_A_STEP: Final = 500
 BYTES_A_STEP: Final = 1 << 20
-QUEUES_A_ROUND: Final = 1_000
+QUEUES_A_TURN: Final = 8
+"""How many queues of an organization have a step before those of the next organization."""
 
-# A step from one queue to the next: the index has an entry for each row.
-_QUEUES: Final = """
-    WITH RECURSIVE found (organization, queue) AS (
-        (SELECT organization, queue FROM intake WHERE error IS NULL ORDER BY organization, queue, id LIMIT 1)
+# A step from one organization or queue to the next: the index has an entry for each row.
+_ORGANIZATIONS: Final = """
+    WITH RECURSIVE found (organization) AS (
+        (SELECT organization FROM intake WHERE error IS NULL ORDER BY organization, queue, id LIMIT 1)
         UNION ALL
-        SELECT next.organization, next.queue FROM found CROSS JOIN LATERAL (
-            SELECT i.organization, i.queue FROM intake i
-            WHERE i.error IS NULL AND (i.organization, i.queue) > (found.organization, found.queue)
+        SELECT next.organization FROM found CROSS JOIN LATERAL (
+            SELECT i.organization FROM intake i WHERE i.error IS NULL AND i.organization > found.organization
             ORDER BY i.organization, i.queue, i.id LIMIT 1
         ) AS next
     )
-    SELECT f.organization, f.queue, q.public_id FROM (SELECT organization, queue FROM found LIMIT $1) AS f
-    LEFT JOIN queue q ON q.organization = f.organization AND q.id = f.queue"""
+    SELECT organization FROM found"""
+_QUEUES: Final = """
+    WITH RECURSIVE found (queue) AS (
+        (
+            SELECT queue FROM intake WHERE error IS NULL AND organization = $1 AND queue > $2
+            ORDER BY organization, queue, id LIMIT 1
+        )
+        UNION ALL
+        SELECT next.queue FROM found CROSS JOIN LATERAL (
+            SELECT i.queue FROM intake i WHERE i.error IS NULL AND i.organization = $1 AND i.queue > found.queue
+            ORDER BY i.organization, i.queue, i.id LIMIT 1
+        ) AS next
+    )
+    SELECT f.queue, q.public_id FROM (SELECT queue FROM found LIMIT $3) AS f
+    LEFT JOIN queue q ON q.organization = $1 AND q.id = f.queue"""
 _SIZES: Final = """
     SELECT id, size FROM intake WHERE organization = $1 AND queue = $2 AND error IS NULL ORDER BY id LIMIT $3"""
 _ROWS: Final = """
@@ -94,9 +107,20 @@ class MovedByAnother(Exception):
     """Another worker has moved some of the rows. Nothing was changed."""
 
 
-async def waiting_queues(tx: Transaction) -> list[WaitingQueue]:
-    """Return queues with messages in the intake, in the order of their keys: as many as one round handles."""
-    return [WaitingQueue((row[0], row[1]), row[2]) for row in await tx.rows(_QUEUES, QUEUES_A_ROUND)]
+async def waiting_organizations(tx: Transaction) -> list[int]:
+    """Return the organizations with messages in the intake."""
+    return [row[0] for row in await tx.rows(_ORGANIZATIONS)]
+
+
+async def waiting_queues(tx: Transaction, organization: int, after: int = 0) -> list[WaitingQueue]:
+    """Return queues of an organization with messages in the intake, as many as have a turn, by their ids.
+
+    The first one is the next one after the queue `after`, or the very first one if there is none.
+    """
+    rows = await tx.rows(_QUEUES, organization, after, QUEUES_A_TURN)
+    if not rows and after:
+        rows = await tx.rows(_QUEUES, organization, 0, QUEUES_A_TURN)
+    return [WaitingQueue((organization, row[0]), row[1]) for row in rows]
 
 
 async def oldest(tx: Transaction, queue: QueueKey) -> list[IntakeRow]:

@@ -35,8 +35,13 @@ class Application:
         self.control = control_of(store, self.clock)
         self.delayed: list[int] = []
         self.is_leader = True
+        self.errors: list[Exception] = []
         self.intake = Intake(
-            self.control, Log("test"), is_leader=lambda: self.is_leader, on_delayed=self.delayed.append
+            self.control,
+            Log("test"),
+            is_leader=lambda: self.is_leader,
+            on_error=self.errors.append,
+            on_delayed=self.delayed.append,
         )
 
     @asynccontextmanager

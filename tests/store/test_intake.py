@@ -16,7 +16,7 @@ from discue.store.copying import Side
 from discue.store.engine import Notification
 from discue.store.intake import IntakeStep, MovedByAnother
 from tests.store.intake_application import OURS, Application, publish
-from tests.store.rows import stored_queue
+from tests.store.rows import row_id, stored_organization, stored_queue
 from tests.support.tallied import drift
 
 
@@ -126,7 +126,7 @@ async def test_large_messages_are_moved_in_several_transactions(application: App
 async def test_workers_that_move_the_same_rows_publish_each_once(application: Application) -> None:
     async with application.connected() as connection:
         await connection.execute("SELECT discue_publish('orders', to_json(n)) FROM generate_series(1, 700) AS n")
-    second = Intake(application.control, Log("test"), is_leader=lambda: True)
+    second = Intake(application.control, Log("test"), is_leader=lambda: True, on_error=application.errors.append)
 
     await asyncio.gather(application.intake.move(), second.move(), application.intake.move())
 
@@ -182,6 +182,21 @@ async def test_message_that_the_schema_rejects_stays_with_its_error_and_the_othe
     assert [entry.body for entry in await application.entries()] == [b"1", b"2", b"no"]
 
 
+async def test_message_whose_error_quotes_what_postgresql_cannot_store_holds_up_no_other(
+    application: Application,
+) -> None:
+    schema = '{"additionalProperties":{"type":"number"}}'
+    await application.change_queue(schema=schema, schema_id="x", schema_language="json_schema")
+    async with application.connected() as connection:
+        await connection.execute("""SELECT discue_publish('orders', '{"\\u0000":"x"}')""")
+        await publish(connection, {"a": 1})
+    await application.intake.move()
+
+    assert await application.published() == [{"a": 1}]
+    ((error,),) = await application.run("SELECT error FROM intake")
+    assert "/data/\\u0000 must be" in error
+
+
 async def test_json_that_only_postgresql_accepts_is_refused_when_it_is_moved(application: Application) -> None:
     async with application.connected() as connection:
         await connection.execute("""SELECT discue_publish('orders', '["\\ud800"]')""")
@@ -214,6 +229,51 @@ async def test_messages_beyond_a_quota_wait_without_holding_up_another_organizat
     application.clock.advance(10_000)
     await application.intake.move()
     assert await application.published() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_organization_with_many_queues_leaves_others_their_turns(
+    application: Application, *, waits: bool
+) -> None:
+    await stored_organization(application.store, 2)
+    theirs = await stored_queue(application.store, row_id(2), 20)
+    many = [await stored_queue(application.store, OURS, number) for number in range(21, 24 + intake.QUEUES_A_TURN)]
+    if waits:
+        await application.run("UPDATE organization SET settings = '{\"quota_messages_a_day\": 0}' WHERE id = $1", OURS)
+    for owner, queue in [*((OURS, queue) for queue in many), (row_id(2), theirs)]:
+        row = "INSERT INTO intake (organization, queue, size, options, body) VALUES ($1, $2, 1, '{}', '1')"
+        await application.run(row, owner, queue.id)
+
+    await application.intake.move()
+
+    page = await application.store.page(row_id(2), theirs.id, 0, 10, max_bytes=1 << 20)
+    assert [entry.body for entry in page.entries] == [b"1"]
+    assert len(await application.waiting()) == (len(many) if waits else 0)
+
+
+async def test_unexpected_error_of_one_organization_holds_up_no_other(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await stored_queue(application.store, OURS, 11)
+    await application.publish(1)
+    await application.publish(2, "queue-11")
+    fault = RuntimeError("a bug")
+    checked = Intake._plan
+
+    async def plan(self: Intake, waiting: intake.WaitingQueue, rows: list[intake.IntakeRow], now: int) -> IntakeStep:
+        if waiting.public_id == application.queue.public_id:
+            raise fault
+        return await checked(self, waiting, rows, now)
+
+    monkeypatch.setattr(Intake, "_plan", plan)
+    await application.intake.move()
+    assert application.errors == [fault]
+
+    monkeypatch.undo()
+    application.clock.advance(10_000)
+    await application.intake.move()
+    assert await application.published() == [1]
+    assert [entry.body for entry in await application.entries(other)] == [b"2"]
 
 
 async def test_messages_of_a_queue_that_is_deleted_go_with_it(application: Application) -> None:

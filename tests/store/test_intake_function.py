@@ -14,6 +14,7 @@ WRONG_CALLS = [
     ("'orders', NULL", "data must be a JSON value; for null, write 'null'::json."),
     ("'orders', '{'", "invalid input syntax for type json"),
     ("'orders', to_json(repeat('x', 9000000))", "data has 9000000 bytes; at most 262144 are allowed."),
+    ("'orders', ('[' || repeat(' ', 300000) || ']')::json", "data has 300002 bytes; at most 262144 are allowed."),
     ("'orders', '1', key => ''", "key must have 1 to 255 characters."),
     ("'orders', '1', alias => 'a b'", "alias must be 1 to 64 characters of A-Z"),
     ("'orders', '1', headers => '[]'", "headers must be a JSON object of strings."),
@@ -23,6 +24,7 @@ WRONG_CALLS = [
     ('\'orders\', \'1\', headers => \'{"a":"x","A":"x"}\'', "two names that differ only in case"),
     ("'orders', '1', deliver_at => now() + interval '2 years'", "deliver_at must be at most a year ahead."),
     ("'orders', '1', expires_at => now() - interval '1 second'", "expires_at must be in the future."),
+    ("'orders', '1', expires_at => '10000-01-01 UTC'", "expires_at must be before the year 10000."),
     (
         "'orders', '1', deliver_at => now() + interval '2 h', expires_at => now() + interval '1 h'",
         "expires_at must be later than deliver_at.",
@@ -50,6 +52,19 @@ async def test_size_limit_of_the_queue_applies_to_the_content_of_a_string(applic
     await application.intake.move()
 
     assert [len(entry.body) for entry in await application.entries()] == [10]
+
+
+async def test_blanks_around_the_data_do_not_get_past_the_size_limit(application: Application) -> None:
+    async with application.connected() as connection:
+        await connection.execute("SELECT discue_publish('orders', (repeat(E' \t\r\n', 300000) || '\"x\" ')::json)")
+
+    assert [tuple(row) for row in await application.run("SELECT size, body FROM intake")] == [(3, b'"x"')]
+
+
+async def test_data_is_limited_before_the_leader_has_stored_its_setting(application: Application) -> None:
+    async with application.connected() as connection:
+        with pytest.raises(asyncpg.InvalidParameterValueError, match="at most 8388608 are allowed"):
+            await connection.execute("SELECT discue_publish('orders', to_json(repeat('x', 9000000)))")
 
 
 async def test_role_publishes_to_its_own_organization_and_reads_nothing(application: Application) -> None:

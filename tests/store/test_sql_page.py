@@ -54,7 +54,10 @@ async def test_statements_of_the_page_set_up_and_publish(postgres_cluster: Clust
         await run(of_service, "UPDATE queue SET alias = 'orders'")
 
         await run(of_shop, EXAMPLE)
-        await Intake(control_of(store, StandingClock()), Log("test"), is_leader=lambda: True).move()
+        errors: list[Exception] = []
+        intake = Intake(control_of(store, StandingClock()), Log("test"), is_leader=lambda: True, on_error=errors.append)
+        await intake.move()
+        assert errors == []
 
         page = await store.page(queue.organization, queue.id, 0, 10, max_bytes=1_000)
         assert [json.loads(entry.body) for entry in page.entries] == [{"order": 17}]

@@ -10,7 +10,7 @@ import msgspec
 from discue.auth.control_plane_cache import QueueRecord
 from discue.control.context import ControlContext
 from discue.domain.aliases import check_alias
-from discue.domain.errors import DiscueError, NotFound, Unprocessable, invalid
+from discue.domain.errors import DiscueError, NotFound, Unavailable, Unprocessable, invalid
 from discue.domain.headers import check_headers
 from discue.domain.message_data import data_of
 from discue.domain.messages import MessageOptions
@@ -21,6 +21,8 @@ from discue.store.engine import NewEntry
 from discue.store.intake import IntakeRow, IntakeStep, MovedByAnother, StepResult, WaitingQueue
 
 _PAUSE_SECONDS: Final = 10.0
+_ERROR_CHARACTERS: Final = 1_000
+"""The length of the reason that is stored with a refused message. It may quote the message."""
 _TRIES: Final = 2
 """How often messages are checked, if the configuration of their queue changes meanwhile."""
 _WHITESPACE: Final = b" \t\r\n"
@@ -49,17 +51,21 @@ class Intake:
         log: Log,
         *,
         is_leader: Callable[[], bool],
+        on_error: Callable[[Exception], None],
         on_delayed: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`on_delayed` is called with the due times of messages that are for later."""
+        """`on_error` is called with unexpected errors, and `on_delayed` with the due times of messages for later."""
         self._control = control
         self._store = control.store
         self._log = log
         self._is_leader = is_leader
+        self._on_error = on_error
         self._on_delayed = on_delayed
         self._requested = asyncio.Event()
         self._paused: dict[int, float] = {}
         """Organizations that may not publish now, and when to try again."""
+        self._last_queues: dict[int, int] = {}
+        """The queue of each waiting organization that had the last step, 0 for none. The queues take turns."""
         self._reported: set[int] = set()
         """Organizations that could not publish when their messages were last moved."""
         self._has_stored_limit = False
@@ -76,7 +82,7 @@ class Intake:
             await self.move()
 
     async def move(self) -> None:
-        """Move all that waits, a step of each queue in turn."""
+        """Move all that waits: the organizations in turn, and their queues in turn."""
         settings = self._control.settings
         if not self._has_stored_limit:
             await self._store.write(partial(intake.store_limit, max_message_bytes=settings.max_message_bytes))
@@ -84,13 +90,28 @@ class Intake:
         while self._is_leader():
             now = self._control.clock.monotonic()
             self._paused = {owner: until for owner, until in self._paused.items() if until > now}
-            queues = await self._store.read(intake.waiting_queues)
-            waiting = [queue for queue in queues if queue.key[0] not in self._paused]
-            if not waiting:
+            waiting = await self._store.read(intake.waiting_organizations)
+            self._last_queues = {owner: self._last_queues.get(owner, 0) for owner in waiting}
+            # If nothing was done, this would go on and on: the next poll finds what was left.
+            if not any([await self._move_turn(owner) for owner in waiting if owner not in self._paused]):
                 return
-            # Otherwise this would go on and on: the next poll finds what was left.
-            if not any([await self._move_some(queue) for queue in waiting]):
-                return
+
+    async def _move_turn(self, owner: int) -> bool:
+        """Move some messages of a few queues of an organization. Returns whether anything was done."""
+        after, is_done = self._last_queues[owner], False
+        for queue in await self._store.read(partial(intake.waiting_queues, organization=owner, after=after)):
+            if owner in self._paused:
+                break
+            self._last_queues[owner] = queue.key[1]
+            try:
+                is_done |= await self._move_some(queue)
+            except Unavailable:
+                raise
+            except Exception as error:  # Reported, and tried again: it must not hold up other organizations
+                self._on_error(error)
+                self._pause(queue, "An unexpected error.")
+                is_done = True
+        return is_done
 
     async def _move_some(self, waiting: WaitingQueue) -> bool:
         """Move some messages of a queue. Returns whether anything was done."""
@@ -146,7 +167,8 @@ class Intake:
                 entries.append(self._entry(row, queue, now))
                 ids.append(row.id)
             except DiscueError as error:
-                refused[row.id] = error.detail
+                # PostgreSQL stores no NUL, which the names in JSON may have.
+                refused[row.id] = error.detail[:_ERROR_CHARACTERS].replace("\0", "\\u0000")
             if pause.is_due:
                 await pause.take()
         return IntakeStep(waiting.key, queue.config_version, tuple(ids), tuple(entries), refused, event_ids)

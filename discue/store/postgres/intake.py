@@ -42,7 +42,8 @@ DECLARE
     target BIGINT;
     is_system BOOLEAN;
     most BIGINT;
-    body BYTEA := convert_to(discue_publish.data::text, 'UTF8');
+    -- Blanks around the value are not part of it, as in the API. Otherwise, they would get past the limit of strings.
+    body BYTEA := convert_to(btrim(discue_publish.data::text, E' \t\r\n'), 'UTF8');
     size BIGINT := octet_length(body);
     now_ms BIGINT := floor(extract(epoch FROM clock_timestamp()) * 1000);
     due_ms BIGINT := floor(extract(epoch FROM discue_publish.deliver_at) * 1000);
@@ -71,8 +72,8 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege';
     END IF;
     IF most IS NULL THEN
-        -- The leader stores the setting. Until it has, rows are only checked when they are moved.
-        SELECT m.value::bigint INTO most FROM <schema>.meta m WHERE m.key = 'max_message_bytes';
+        -- The leader stores the setting. Until it has, the largest possible one applies here.
+        SELECT coalesce(max(m.value::bigint), 8388608) INTO most FROM <schema>.meta m WHERE m.key = 'max_message_bytes';
     END IF;
     IF json_typeof(discue_publish.data) = 'string' THEN
         size := octet_length(convert_to(discue_publish.data #>> '{}', 'UTF8'));
@@ -86,6 +87,7 @@ BEGIN
         WHEN json_typeof(discue_publish.headers) <> 'object' THEN 'headers must be a JSON object of strings.'
         WHEN due_ms > now_ms + 31536000000 THEN 'deliver_at must be at most a year ahead.'
         WHEN end_ms <= now_ms THEN 'expires_at must be in the future.'
+        WHEN end_ms > 253402300799999 THEN 'expires_at must be before the year 10000.'
         WHEN end_ms <= due_ms THEN 'expires_at must be later than deliver_at.'
     END;
     IF fault IS NOT NULL THEN
