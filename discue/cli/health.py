@@ -1,0 +1,156 @@
+"""`discue health`: asks a running server whether it is ready, for health checks of containers and service managers.
+
+Such checks run every few seconds, so this module imports neither the client nor, if a URL is given, the settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import time
+from contextlib import closing
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from discue.cli.exit_codes import FAILED, FINE, guarded, say_error
+from discue.cli.verbs import Commands
+
+_TIMEOUT_SECONDS: Final = 3.0
+_READ_BYTES: Final = 65_536
+_OK: Final = 200
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class _Target(NamedTuple):
+    """A server to ask."""
+
+    host: str
+    port: int
+    has_tls: bool
+    path: str = ""
+    """The path in front of `/health`."""
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.has_tls else 'http'}://{host}:{self.port}{self.path}"
+
+
+class _Unhealthy(Exception):
+    """The server is not healthy, or cannot be asked. The text says why."""
+
+
+def add(commands: Commands) -> None:
+    summary = "ask a running server whether it is ready"
+    parser = commands.add_parser(
+        "health",
+        help=summary,
+        description=f"{summary[:1].upper()}{summary[1:]}. The exit code is 0 if it is, and 1 if it is not or does not "
+        "respond within 3 seconds. Needs no API key. The certificate of the server is not verified: nothing secret is "
+        "sent.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "url",
+        nargs="?",
+        type=_target_of,
+        metavar="URL",
+        help="address of the server; without it, the one of this machine with the same settings",
+    )
+    parser.add_argument(
+        "--live", action="store_true", help="ask only whether the process responds, also while it starts or drains"
+    )
+    parser.add_argument("--config", metavar="FILE", help="TOML file with the settings of the server")
+    parser.set_defaults(start=_start, parser=parser)
+
+
+def _target_of(text: str) -> _Target:
+    """Parse the URL of a server. Raises ArgumentTypeError if it is none."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL: {error}") from error
+    if parts.scheme not in _PORTS or host is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL such as http://127.0.0.1:3000")
+    return _Target(host, port or _PORTS[parts.scheme], parts.scheme == "https", parts.path.rstrip("/"))
+
+
+def _start(parsed: argparse.Namespace) -> int:
+    return guarded(lambda: _run(parsed))
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    state = "live" if parsed.live else "ready"
+    try:
+        target = parsed.url or _configured(parsed.config)
+        _require(target, state)
+    except _Unhealthy as error:
+        return say_error(str(error), FAILED)
+    return FINE
+
+
+def _configured(config: str | None) -> _Target:
+    """Return the address that a server with these settings listens on. Raises _Unhealthy if they are invalid."""
+    # A check with a URL does not wait for these.
+    from pathlib import Path  # noqa: PLC0415
+
+    from discue.config.sources import load  # noqa: PLC0415
+    from discue.domain.errors import SettingsInvalid  # noqa: PLC0415
+
+    try:
+        settings = load({} if config is None else {"config": config}, os.environ, Path.read_bytes)
+    except SettingsInvalid as error:
+        raise _Unhealthy(error.detail) from error
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    return _Target(host, settings.port, settings.has_tls)
+
+
+def _require(target: _Target, state: str) -> None:
+    """Raise _Unhealthy unless the server responds that it is in the state."""
+    try:
+        head, body = _response(target, f"{target.path}/health/{state}")
+        status = int(head.split(b" ", 2)[1])
+        found = json.loads(body)
+        detail = found["status"] if status == _OK else found.get("detail", f"status {status}")
+    except OSError as error:
+        reason = "no response within 3 seconds" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise _Unhealthy(f"{target.url} does not respond: {reason}.") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _Unhealthy(f"Something other than discue responds at {target.url}.") from error
+    if detail != state:
+        raise _Unhealthy(f"{target.url} is not {state}: {detail}")
+
+
+def _response(target: _Target, path: str) -> tuple[bytes, bytes]:
+    """Return head and body of the response to a GET. Raises OSError, TimeoutError after 3 seconds in total."""
+    ends_at = time.monotonic() + _TIMEOUT_SECONDS
+    request = f"GET {path} HTTP/1.1\r\nHost: {target.host}\r\nConnection: close\r\n\r\n"
+    with closing(_connected(target)) as connection:
+        connection.sendall(request.encode())
+        received = b""
+        while len(received) < _READ_BYTES:
+            connection.settimeout(max(0.001, ends_at - time.monotonic()))
+            chunk = connection.recv(_READ_BYTES)
+            if not chunk:
+                break
+            received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+    return head, body
+
+
+def _connected(target: _Target) -> socket.socket:
+    connection = socket.create_connection((target.host, target.port), timeout=_TIMEOUT_SECONDS)
+    if not target.has_tls:
+        return connection
+    import ssl  # noqa: PLC0415 - a check without TLS does not wait for it
+
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        return context.wrap_socket(connection, server_hostname=target.host)
+    except OSError:
+        connection.close()
+        raise
