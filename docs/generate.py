@@ -10,6 +10,7 @@ from pathlib import Path
 from discue.config.settings import SETTINGS, VARIABLE_PREFIX, Setting
 from discue.config.sources import CONFIG_FLAG, CONFIG_VARIABLE, describe
 from docs.alerts import rules_file
+from docs.board import board_file
 from docs.commands_page import commands_page
 from docs.monitoring_page import monitoring_page
 from docs.reference_pages import openapi_file, reference_pages
@@ -131,6 +132,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "system-events.md": system_events_page,
     "monitoring.md": monitoring_page,
     "../deploy/prometheus/rules.yml": rules_file,
+    "../deploy/grafana/discue.json": board_file,
     **reference_pages(),
 }
 """The function that writes each generated page, by its path below `docs`."""

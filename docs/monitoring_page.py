@@ -27,7 +27,7 @@ scrape_configs:
 rule_files: [rules.yml]
 ```
 
-`rules.yml` is in the repository, in `deploy/prometheus`.
+`rules.yml` and a board for Grafana are in the repository, in `deploy/prometheus` and `deploy/grafana`.
 
 ## Scraping
 

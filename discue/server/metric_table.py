@@ -119,8 +119,7 @@ class Scrape:
         return [((state,), max(0, now - at) / 1_000 if at else 0.0) for state, at in since]
 
     def schedules_late(self) -> float:
-        due_at = self.parts.scheduler.next_at
-        return max(0, self.parts.clock.now() - due_at) / 1_000 if due_at else 0.0
+        return self.parts.scheduler.late_ms / 1_000
 
     def database_bytes(self) -> Samples:
         path = self.parts.settings.database_path
@@ -327,7 +326,7 @@ ROWS: Final = (
     ),
     _gauge(
         "discue_schedules_late_seconds",
-        "How long the next run of a schedule, or the next delayed message, is overdue.",
+        "How long the next run of a schedule, or delayed message, is overdue. Only the leader knows; others say 0.",
         Scrape.schedules_late,
     ),
     # Requests of clients

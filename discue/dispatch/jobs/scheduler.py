@@ -196,6 +196,13 @@ class Scheduler:
         if self.next_at is not None and self.next_at <= self._clock.now() and self._is_leader():
             await self.deliver_due()
 
+    @property
+    def late_ms(self) -> int:
+        """How long the next delayed message or run is overdue. 0 if nothing is, or another worker is the leader."""
+        if self.next_at is None or not self._is_leader():
+            return 0
+        return max(0, self._clock.now() - self.next_at)
+
     async def deliver_due(self) -> None:
         """Deliver all that is due. Returns when none is left, and the next due time is known."""
         while self._is_leader() and await self._is_anything_due():
