@@ -113,6 +113,22 @@ class Product:
         shown: dict[str, Any] = msgspec.json.decode(answer)
         return shown
 
+    def scrape(self) -> float:
+        """Get the metrics; how many seconds that took."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_SECONDS)
+        try:
+            connection.connect()
+            began = time.perf_counter()
+            connection.request("GET", "/scrape")
+            response = connection.getresponse()
+            content = response.read()
+            took = time.perf_counter() - began
+        finally:
+            connection.close()
+        if response.status != 200 or not content.endswith(b"# EOF\n"):
+            raise BenchmarkFailed(f"The metrics: {response.status} {content[:200]!r}")
+        return took
+
     def queue(self, **fields: object) -> Queue:
         return Queue(self.ask("POST", "/v1/queues", fields)["queue"]["id"])
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ import msgspec
 import uvloop
 
 from discue.api.resources import ROUTES
-from discue.api.route import Call, Route
+from discue.api.route import GET, Call, RawResponse, Route
 from discue.cli.serve import until_stopped
 from discue.config.settings import Settings
 from discue.control.context import ControlContext
@@ -20,8 +20,10 @@ from discue.dispatch.cluster.ownership import Predecessors
 from discue.domain.clock import SystemClock
 from discue.observability import logs
 from discue.observability.logs import Log
+from discue.observability.metrics import exposition
 from discue.server.http import Address
 from discue.server.installation import open_installation
+from discue.server.metric_table import METRICS, WorkerParts, snapshot_of
 from discue.server.processes import stop_on_signal
 from discue.server.worker import Worker, freeze_memory, prepare_process, served
 
@@ -42,6 +44,15 @@ def echo_route() -> Route:
     """Takes the same body as publishing does."""
     publish = next(route for route in ROUTES if route.path == _PUBLISH and "POST" in route.methods)
     return Route(methods=("POST",), path="/echo", handler=echo, request=publish.request, response=Echoed, needs=None)
+
+
+def scrape_route(parts: Callable[[], WorkerParts]) -> Route:
+    """Returns the metrics, as a scrape gets them."""
+
+    async def scrape(_call: Call) -> RawResponse:
+        return RawResponse(exposition(METRICS, {"1": snapshot_of(parts())}, openmetrics=True))
+
+    return Route(methods=GET, path="/scrape", handler=scrape, needs=None, media_type="application/openmetrics-text")
 
 
 def settings_for(database: str, key: str) -> Settings:
@@ -72,7 +83,8 @@ async def _serve(settings: Settings) -> None:
     async with founded(settings) as installation:
         # On a file nobody else can be: whoever was there before is gone.
         predecessors: Predecessors = () if settings.database_path is None else "all"
-        worker = Worker(installation, Log(), routes=[echo_route()], predecessors=predecessors)
+        routes = [echo_route(), scrape_route(lambda: worker.measured)]
+        worker = Worker(installation, Log(), routes=routes, predecessors=predecessors)
         address = Address(settings.host, settings.port)
         async with served(worker, address, max_connections=settings.max_connections) as server:
             freeze_memory()

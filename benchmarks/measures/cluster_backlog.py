@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from benchmarks.bench import Bench
 from benchmarks.crowd import LISTENERS, Crowd
 from benchmarks.measures.samples import Series, delivered
-from benchmarks.medians import ratio
+from benchmarks.medians import median, ratio
 from benchmarks.product import Product, Queue
 from benchmarks.table import Row, at_most, below, seen
 
@@ -13,6 +13,8 @@ _EMPTY, _FULL = "alone", "crowd"
 _OF_EMPTY = 1.15
 _START_SECONDS = 5.0
 _MIB = 2**20
+_SCRAPES = 21
+_SCRAPE_MS = 20
 
 
 class _Side:
@@ -39,6 +41,7 @@ def measure(bench: Bench) -> list[Row]:
         for counts in (False, *[True] * bench.effort.pairs):
             for side in sides:
                 side.deliver_once(counts=counts)
+        scrapes = [full.scrape() * 1_000 for _ in range(_SCRAPES)]
         more = (full.memory().resident - empty.memory().resident) / _MIB
     name = f"PostgreSQL, {bench.effort.waiting:,} waiting"
     return [
@@ -46,6 +49,7 @@ def measure(bench: Bench) -> list[Row]:
             f"{name}, {crowd.queues * LISTENERS:,} listeners, start to ready", full.start_seconds, _START_SECONDS, " s"
         ),
         seen(f"{name}, memory", f"{more:.0f} MB more"),
+        at_most(f"{name}, {crowd.queues * LISTENERS:,} listeners, a scrape", median(scrapes), _SCRAPE_MS, " ms"),
         *_compared(f"{name}, end to end", [side.end_to_end for side in sides]),
     ]
 
