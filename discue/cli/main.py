@@ -27,6 +27,7 @@ _OPERATE: Final = (
     _Command("dev", "dev", "run a development server, with an inbox that shows received messages"),
     _Command("serve", "serve", "serve the API and deliver messages"),
     _Command("health", "health", "ask a running server whether it is ready"),
+    _Command("systemd", "systemd", "print a unit of systemd that runs the service"),
     _Command("init", "init", "create the operator's organization in an empty database and print its first key"),
     _Command("keys", "keys", "create, list, disable, enable and delete API keys"),
     _Command("organizations", "organizations", "list, suspend, resume and limit organizations"),

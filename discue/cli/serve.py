@@ -30,6 +30,7 @@ from discue.server.metrics import PATH as METRICS_PATH
 from discue.server.metrics import MetricsApplication, WorkerMetrics
 from discue.server.process_watch import CollectorWatch
 from discue.server.processes import WorkerPipe, WorkerProcesses, all_predecessors, stop_on_signal, stop_with_parent
+from discue.server.sd_notify import ServiceManager
 from discue.server.worker import Worker, alone_on, freeze_memory, prepare_process, served
 
 _METRICS_CONNECTIONS: Final = 64
@@ -93,7 +94,11 @@ def _run_several(invocation: Invocation) -> int:
 
         # An error of a worker is printed by its own process: the parent learns the exit code only.
         workers = WorkerProcesses(
-            lambda pipe: exit_code_of(lambda: serve(pipe)), settings, invocation.clock, invocation.log
+            lambda pipe: exit_code_of(lambda: serve(pipe)),
+            settings,
+            invocation.clock,
+            invocation.log,
+            manager=ServiceManager(os.environ, invocation.log),
         )
         return workers.run()
 
@@ -107,7 +112,12 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
         await init.create_operator(control)
         if pipe is None:
             worker = Worker(control, log, predecessors=all_predecessors(settings))
-            async with measured(settings, worker), serving(invocation, worker, port_held=True) as server:
+            manager = ServiceManager(os.environ, log)
+            async with (
+                measured(settings, worker),
+                serving(invocation, worker, port_held=True) as server,
+                manager.informed(lambda: worker.readiness.obstacle),
+            ):
                 await until_stopped(stop, server)
         else:
             worker = Worker(control, log, predecessors=pipe.predecessors)
@@ -117,7 +127,8 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
                 serving(invocation, worker, port_held=True, worker=pipe.number) as server,
             ):
                 pipe.report_serving()
-                await until_stopped(stop, server)
+                async with beating(pipe):
+                    await until_stopped(stop, server)
 
 
 @asynccontextmanager
@@ -157,6 +168,25 @@ def metrics_of(worker: Worker, pipe: WorkerPipe | None) -> WorkerMetrics:
         number=1 if pipe is None else pipe.number,
         folder=None if pipe is None else pipe.folder,
     )
+
+
+@asynccontextmanager
+async def beating(pipe: WorkerPipe) -> AsyncIterator[None]:
+    """Report to the parent that the event loop runs, if a service manager watches the service."""
+    if not pipe.beat_seconds:
+        yield
+        return
+
+    async def beat() -> None:
+        while True:
+            pipe.report_beat()
+            await asyncio.sleep(pipe.beat_seconds)
+
+    beats = asyncio.get_running_loop().create_task(beat())
+    try:
+        yield
+    finally:
+        beats.cancel()
 
 
 class Ending(Protocol):

@@ -24,6 +24,7 @@ Command = Literal[
     "check",
     "backup",
     "restore",
+    "systemd",
 ]
 
 # `check` accepts the settings of `serve`, which it validates without starting anything.

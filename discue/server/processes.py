@@ -24,8 +24,10 @@ from discue.config.settings import Settings
 from discue.dispatch.cluster.ownership import Predecessors
 from discue.domain.clock import Clock
 from discue.observability.logs import Log
+from discue.server.sd_notify import ServiceManager
 
 SERVES: Final = b"serves"
+BEATS: Final = b"beats"
 
 _FINE: Final = 0
 _FAILED: Final = 1
@@ -50,6 +52,8 @@ class WorkerPipe:
     """Descriptor for reports to the parent."""
     folder: Path
     """A folder of the installation's workers on this machine, for sockets."""
+    beat_seconds: float = 0.0
+    """Time between two calls of `report_beat`; 0: the parent expects none."""
 
     def report_session_id(self, session_id: int) -> None:
         """Report the session id. Call this before anything is stored under it, so that the parent knows what died."""
@@ -58,6 +62,10 @@ class WorkerPipe:
     def report_serving(self) -> None:
         """Report that the worker serves requests."""
         self._write(SERVES)
+
+    def report_beat(self) -> None:
+        """Report that the event loop of the worker runs."""
+        self._write(BEATS)
 
     def _write(self, word: bytes) -> None:
         # A broken pipe means that the parent has ended: `parent_pipe` says so, too.
@@ -175,6 +183,8 @@ class _Child:
     failed_starts: int = 0
     serves: bool = False
     has_served: bool = False
+    beaten_at: float = 0.0
+    """When the worker reported last that its event loop runs."""
 
 
 class WorkerProcesses:
@@ -184,11 +194,16 @@ class WorkerProcesses:
     from earlier workers.
     """
 
-    def __init__(self, serve: Serve, settings: Settings, clock: Clock, log: Log) -> None:
+    def __init__(
+        self, serve: Serve, settings: Settings, clock: Clock, log: Log, *, manager: ServiceManager | None = None
+    ) -> None:
+        """Prepare the workers. `manager`: with its watchdog, workers whose event loop hangs that long are replaced."""
         self._serve = serve
         self._settings = settings
         self._clock = clock
         self._log = log
+        self._manager = manager or ServiceManager({}, log)
+        self._beaten_at = -math.inf
         self._children = [_Child(number) for number in range(1, settings.workers + 1)]
         self._selector = selectors.DefaultSelector()
         self._signals: list[signal.Signals] = []
@@ -226,6 +241,7 @@ class WorkerProcesses:
     def _run_due(self) -> bool:
         """Handle everything that is due. Returns whether there is a worker left to watch."""
         self._handle_signals()
+        self._beat()
         for child in self._children:
             self._check(child)
         self._kill_unresponsive()
@@ -238,10 +254,33 @@ class WorkerProcesses:
         """Return the seconds until something is due. None: only an event needs handling."""
         instants = [child.halted_at + _HALTED_SECONDS for child in self._children if child.halted_at is not None]
         if self._kill_at is None:
+            if self._watches:
+                instants.append(self._beaten_at + self._manager.beat_seconds)
             instants += [child.due_at for child in self._children if child.due_at is not None]
         elif self._kill_at < math.inf:
             instants.append(self._kill_at)
         return max(0.0, min(instants) - self._clock.monotonic()) if instants else None
+
+    @property
+    def _watches(self) -> bool:
+        """Whether a service manager expects beats, and the parent expects them of its workers."""
+        return self._manager.watchdog_seconds > 0 and self._has_started
+
+    def _beat(self) -> None:
+        """Tell the service manager that the parent works, and kill workers that have not told that they do."""
+        now = self._clock.monotonic()
+        if not self._watches or self._is_draining or now < self._beaten_at + self._manager.beat_seconds:
+            return
+        # A parent that did not run itself, on a machine that was suspended, knows nothing about its workers.
+        has_slept = now - self._beaten_at > self._manager.watchdog_seconds / 2
+        self._beaten_at = now
+        for child in self._children:
+            if has_slept:
+                child.beaten_at = now
+            elif child.pid and child.serves and now - child.beaten_at > self._manager.watchdog_seconds:
+                self._kill(child, "unresponsive")
+        missing = sum(not (child.pid and child.serves) for child in self._children)
+        self._manager.beat(f"{missing} of {len(self._children)} workers do not serve." if missing else None)
 
     def _start(self, child: _Child) -> None:
         child.due_at, child.started_at, child.serves = None, self._clock.monotonic(), False
@@ -268,7 +307,15 @@ class WorkerProcesses:
                 is_first = child is self._children[0] and not child.has_served
                 predecessors = all_predecessors(self._settings) if is_first else tuple(child.session_ids)
                 self._run_child(
-                    WorkerPipe(child.number, predecessors, self._parent_pipe, reports_end, self._folder), reports
+                    WorkerPipe(
+                        child.number,
+                        predecessors,
+                        self._parent_pipe,
+                        reports_end,
+                        self._folder,
+                        self._manager.beat_seconds,
+                    ),
+                    reports,
                 )
         except OSError:
             os.close(reports)
@@ -311,12 +358,15 @@ class WorkerProcesses:
         for word in words:
             if word == SERVES:
                 self._note_serving(child)
+            elif word == BEATS:
+                child.beaten_at = self._clock.monotonic()
             else:
                 child.session_ids = [*child.session_ids[1 - _PREDECESSORS_KEPT :], int(word)]
         return True
 
     def _note_serving(self, child: _Child) -> None:
         child.serves = child.has_served = True
+        child.beaten_at = self._clock.monotonic()
         child.failed_starts = 0
         del child.session_ids[:-1]
         for other in self._children:
@@ -325,6 +375,7 @@ class WorkerProcesses:
         if not self._has_started and all(other.serves for other in self._children):
             self._has_started = True
             self._log.info("workers_started", count=len(self._children), pid=os.getpid())
+            self._manager.ready()
 
     def _check(self, child: _Child) -> None:
         """Note that a worker was halted, was continued or ended."""
@@ -371,6 +422,7 @@ class WorkerProcesses:
         self._code = self._code or (_FAILED if code < 0 else code)
 
     def _drain(self) -> None:
+        self._manager.stopping()
         # The workers see the end of the pipe, also when the parent is killed.
         os.close(self._parent_pipe_held)
         self._kill_at = self._clock.monotonic() + self._settings.drain_timeout_seconds + _DRAIN_MARGIN_SECONDS

@@ -14,6 +14,7 @@ from discue.observability import logs
 from discue.observability.logs import Log
 from discue.server import processes
 from discue.server.processes import WorkerPipe, WorkerProcesses
+from discue.server.sd_notify import ServiceManager
 
 log = Log()
 
@@ -80,6 +81,17 @@ def second_pauses_for_a_moment(place: WorkerPipe) -> int:
     return obedient(place)
 
 
+def second_hangs(place: WorkerPipe) -> int:
+    """The second worker reports no beat unless it replaces one."""
+    place.report_session_id(os.getpid())
+    place.report_serving()
+    if place.number == 2 and not place.predecessors:
+        return until_told(place)
+    while not select.select([place.parent_pipe], [], [], place.beat_seconds)[0]:
+        place.report_beat()
+    return 0
+
+
 def deaf(place: WorkerPipe) -> int:
     place.report_serving()
     while True:
@@ -96,7 +108,11 @@ def main(behaviour: str) -> int:
     logs.configure("text", "info", SystemClock(), sys.stderr)
     settings = Settings(workers=3, drain_timeout_seconds=0)
     serve: Callable[[WorkerPipe], int] = globals()[behaviour]
-    return WorkerProcesses(lambda place: exit_code_of(lambda: serve(place)), settings, SystemClock(), log).run()
+    manager = ServiceManager(os.environ, log)
+    workers = WorkerProcesses(
+        lambda place: exit_code_of(lambda: serve(place)), settings, SystemClock(), log, manager=manager
+    )
+    return workers.run()
 
 
 if __name__ == "__main__":
