@@ -29,8 +29,16 @@ from discue.server.sd_notify import ServiceManager
 SERVES: Final = b"serves"
 BEATS: Final = b"beats"
 
+_LONGEST_FOLDER: Final = 80
+"""Bytes of a path to a folder for sockets: their own paths can have 103 on some systems."""
+
 _FINE: Final = 0
 _FAILED: Final = 1
+
+
+def _folder_of_sockets() -> str:
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - the folder in it is private
 
 
 def all_predecessors(settings: Settings) -> Predecessors:
@@ -222,7 +230,7 @@ class WorkerProcesses:
         # The others are due when it serves: two workers must not create the organization or migrate at once.
         self._children[0].due_at = self._clock.monotonic()
         with (
-            tempfile.TemporaryDirectory(prefix="discue-") as folder,
+            tempfile.TemporaryDirectory(prefix="discue-", dir=_folder_of_sockets()) as folder,
             self._selector,
             received_signals(self._selector) as self._signals,
         ):

@@ -210,8 +210,12 @@ def test_without_a_key_the_port_of_the_api_has_no_metrics(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("engine_name", ["postgres"])
 def test_workers_of_one_machine_are_scraped_in_one_place(
-    request: pytest.FixtureRequest, engine_name: str, tmp_path: Path
+    request: pytest.FixtureRequest, engine_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Paths of sockets in this folder are too long for the system.
+    temporary = tmp_path / ("x" * 100)
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     workers = frozenset("123")
     with (
         new_database(request, engine_name, tmp_path) as database,
