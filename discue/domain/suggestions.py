@@ -1,16 +1,32 @@
 """Suggestions for misspelled names: settings, commands, parameters."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher
+from heapq import nlargest
 from typing import Final
 
 _LONGEST: Final = 100
+_SIMILAR: Final = 0.6
+_COMPARED: Final = 4
+"""How many names are compared exactly, each of which takes up to a millisecond: clients may ask in a loop."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the most similar known name, or "" if none is similar."""
     # Comparing takes longer for long words, and a name of that length resembles none.
-    return next(iter(get_close_matches(word[:_LONGEST], known, n=1)), "")
+    matcher = SequenceMatcher(b=word[:_LONGEST])
+    likely: list[tuple[float, str]] = []
+    for name in known:
+        matcher.set_seq1(name)
+        # The letters that both have, whatever their order.
+        if matcher.real_quick_ratio() >= _SIMILAR and (common := matcher.quick_ratio()) >= _SIMILAR:
+            likely.append((common, name))
+    compared: list[tuple[float, str]] = []
+    for _, name in nlargest(_COMPARED, likely):
+        matcher.set_seq1(name)
+        compared.append((matcher.ratio(), name))
+    similarity, right = max(compared, default=(0.0, ""))
+    return right if similarity >= _SIMILAR else ""
 
 
 def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
