@@ -41,6 +41,12 @@ rule_files: [rules.yml]
 - A gauge about listeners is about those that the worker has: each listener belongs to one worker, so `sum` over all
   workers of an installation is right, and `max` for ages. Pull listeners belong to no worker, and are not included.
 
+## Who watches Prometheus?
+
+A process cannot report its own death, and neither can a machine that is gone. With `heartbeat_url`, each worker requests
+that URL every minute while it can write to the database. Give it the URL of a monitor elsewhere that alerts when no
+request comes (a dead man's switch).
+
 ## Single listeners and queues
 
 `GET /metrics/detailed?family=listeners` (or `queues`) has the metrics of single objects, those with the largest backlogs

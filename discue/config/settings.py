@@ -187,6 +187,14 @@ class Settings:
         commands=_SERVE,
         secret=True,
     )
+    heartbeat_url: str | None = _setting(
+        None,
+        types.MONITOR_URL,
+        "URL that each worker requests every minute while it can write to the database: of a monitor that alerts when "
+        "no request comes.",
+        commands=_SERVE,
+        secret=True,
+    )
     log_format: Literal["text", "json"] = _setting(
         "text", types.one_of("text", "json"), "Format of log lines.", commands=_ALL
     )

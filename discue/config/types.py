@@ -10,6 +10,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from discue.domain.aliases import is_organization_alias
 from discue.domain.api_key import parse as parse_api_key
+from discue.domain.egress import parse_target
+from discue.domain.errors import Unprocessable
 
 Network = IPv4Network | IPv6Network
 Networks = tuple[Network, ...]
@@ -192,6 +194,17 @@ def _parse_metrics_key(text: str) -> str:
 
 API_KEY = SettingType("an API key: dsk_ and 43 to 128 letters and digits", _checked(parse_api_key))
 
+
+def _monitor_url(text: str) -> str:
+    try:
+        parse_target(text, "")
+    except Unprocessable:
+        # The URL is a secret, which errors do not repeat.
+        raise ValueError from None
+    return text
+
+
+MONITOR_URL = SettingType("an absolute http or https URL without credentials and fragment", _monitor_url)
 METRICS_KEY = SettingType("16 to 512 printable ASCII characters without spaces", _checked(_parse_metrics_key))
 
 

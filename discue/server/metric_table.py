@@ -40,6 +40,7 @@ TASKS: Final = (
     "backup",
     "delayed_messages",
     "domain_checks",
+    "heartbeat",
     "intake",
     "key_usage",
     "lease",

@@ -34,7 +34,7 @@ from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
 from discue.domain.clock import Clock
-from discue.domain.egress import EgressPolicy
+from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
@@ -46,6 +46,8 @@ from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 from discue.sending.test_sender import EndpointTester
 from discue.server.activity import WorkerActivity
+from discue.server.heartbeat import SECONDS as HEARTBEAT_SECONDS
+from discue.server.heartbeat import Heartbeat
 from discue.server.http import Address, HttpServer
 from discue.server.metric_table import WorkerParts
 from discue.server.process_watch import watch_loop
@@ -335,6 +337,14 @@ class Worker:
         every(_RETRY_SECONDS, "probe_writes", self._control.store.probe_writes, max_pause=2.0)
         every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage)
         every(0, "loop_watch", partial(watch_loop, self._control.store.measures))
+        if (url := self._control.settings.heartbeat_url) is not None:
+            heartbeat = Heartbeat(
+                parse_target(url, "/heartbeat_url"),
+                is_well=lambda: self._control.store.healthy and self.lease.is_held(),
+                connect_seconds=self._control.settings.connect_timeout_seconds,
+                log=self.log,
+            )
+            every(HEARTBEAT_SECONDS, "heartbeat", heartbeat.beat)
         if self._control.settings.role != "api":
             every(0, "purge", retention.purge_on_request)
             every(_RETENTION_SECONDS, "retention", retention.run)

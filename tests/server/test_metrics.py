@@ -304,7 +304,13 @@ async def test_scrapes_at_once_share_one_look(folder: Path) -> None:
 
 
 def test_backups_and_background_work_are_in_the_table(tmp_path: Path) -> None:
-    settings = {"metrics_key": METRICS_KEY, "backup_to": tmp_path, "backup_every": "1h"}
+    monitor = f"http://127.0.0.1:{free_port()}/"
+    settings = {
+        "metrics_key": METRICS_KEY,
+        "backup_to": tmp_path,
+        "backup_every": "1h",
+        "heartbeat_url": monitor,
+    }
     with served_process(f"sqlite:///{tmp_path}/discue.db", **settings) as server:
         found = until(lambda found: ("discue_backup_age_seconds", labels()) in found, server)
         assert found["discue_backup_age_seconds", labels()] < _PATIENCE_SECONDS
