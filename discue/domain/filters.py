@@ -16,6 +16,7 @@ from discue.domain.patterns import matcher
 _CACHED_BODIES: Final = 128
 _CACHED_BYTES: Final = 4_096
 _CACHED_FILTERS: Final = 1_000
+_CACHED_FINDERS: Final = 4_096
 _SHORT_LIST: Final = 16
 _SHORT_TEXT: Final = 1_000
 _LONG_PART: Final = 200
@@ -217,17 +218,13 @@ def _in_text(part: str) -> Callable[[str], bool]:
     """
     if len(part) > _LONG_PART:
         return lambda text: part in text
-    found_in_long: Callable[[str], bool] | None = None
+    return lambda text: part in text if len(text) <= _SHORT_TEXT else _finder(part)(text)
 
-    def holds(text: str) -> bool:
-        nonlocal found_in_long
-        if len(text) <= _SHORT_TEXT:
-            return part in text
-        if found_in_long is None:
-            found_in_long = matcher(_META.sub(r"\\\g<0>", part))
-        return found_in_long(text)
 
-    return holds
+@lru_cache(_CACHED_FINDERS)
+def _finder(part: str) -> Callable[[str], bool]:
+    # Each takes 5 KiB, which is too much to keep for all filters.
+    return matcher(_META.sub(r"\\\g<0>", part))
 
 
 _PLAIN: Final = frozenset({str, int, float, type(None)})
