@@ -5,7 +5,6 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 import uvloop
@@ -101,7 +100,7 @@ def _say(what: object) -> None:
 def main() -> None:
     settings = settings_for(sys.argv[1], sys.argv[2])
     if sys.argv[3:]:
-        settings = replace(settings, backup_to=Path(sys.argv[3]), backup_every=1.0)
+        settings = replace(settings, backup_to=sys.argv[3], backup_every=1.0)
     logs.configure("text", settings.log_level, SystemClock(), sys.stderr)
     prepare_process()
     uvloop.run(_serve(settings))

@@ -76,7 +76,11 @@ def read_header(path: Path) -> Header:
     """Read what a file says about itself. Raises BackupUnusable if it is no backup, or not as long as it should be."""
     with path.open("rb") as file:
         line = file.read(HEADER_BYTES)
-        size = os.fstat(file.fileno()).st_size
+        return parse_header(line, os.fstat(file.fileno()).st_size, str(path))
+
+
+def parse_header(line: bytes, size: int, path: str) -> Header:
+    """Parse the first line of a file of some size. `path` is for errors. Raises BackupUnusable like `read_header`."""
     if not line.startswith(_MAGIC):
         raise BackupUnusable(f"{path} is not a backup of discue.")
     number, _, rest = line.removeprefix(_MAGIC).partition(b" ")
@@ -214,5 +218,5 @@ def _decrypted(path: Path, header: Header, decryptor: AEADDecryptionContext | No
             yield decryptor.finalize_with_tag(file.read(_TAG_BYTES))
 
 
-def _damaged(path: Path, reason: str) -> BackupUnusable:
+def _damaged(path: Path | str, reason: str) -> BackupUnusable:
     return BackupUnusable(f"The backup {path} is damaged: {reason}. Use another one.")

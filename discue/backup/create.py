@@ -3,14 +3,16 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from discue import __version__
-from discue.backup import archive, folder
+from discue.backup import archive
 from discue.backup.archive import BackupUnusable, Header
+from discue.backup.destination import Destination
+from discue.backup.folder import new_file, sync
 from discue.backup.plan import BackupPlan
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
@@ -27,11 +29,11 @@ _LEFT_FREE_BYTES: Final = 64 << 20
 class Made(NamedTuple):
     """A backup that was made."""
 
-    path: Path
+    path: str
     header: Header
     wal_bytes: int
     """Size of the write-ahead log after the copy, which kept the log from being restarted."""
-    deleted: list[Path]
+    deleted: list[str]
     """Older backups, which were verified first."""
     problems: list[str]
     """Reasons for which other older backups were not deleted."""
@@ -42,10 +44,10 @@ class Made(NamedTuple):
 
 
 def create_backup(plan: BackupPlan, clock: Clock, random_bytes: RandomBytes, require_running: RequireRunning) -> Made:
-    """Back up a database, which may be in use, into a folder. Then delete backups that are too old.
+    """Back up a database, which may be in use, into a destination. Then delete backups that are too old.
 
     Blocks for as long as it takes to copy and compress the database: call it on a thread of its own. However it ends,
-    the folder has the backup as a whole or not at all.
+    the destination has the backup as a whole or not at all.
 
     Raises DiscueError with the reason and the remedy.
     """
@@ -53,9 +55,10 @@ def create_backup(plan: BackupPlan, clock: Clock, random_bytes: RandomBytes, req
         with _alone(plan.database):
             return _create(plan, clock, random_bytes, require_running)
     except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
+        file = f" ({error.filename})" if error.filename else ""
         raise DiscueError(
-            f"The backup of {plan.database} to {plan.folder} failed: {error.strerror}{place}. Nothing was left there."
+            f"The backup of {plan.database} to {plan.destination} failed: {error.strerror}{file}. "
+            "Nothing was left there."
         ) from error
 
 
@@ -67,13 +70,12 @@ def copy_database(database: Path, target: Path, require_running: RequireRunning)
     temporary = target.with_name(target.name + COPY_SUFFIX)
     try:
         _remove_copy(temporary)
-        _require_room({target.parent: size_of(database)}, "A copy of the database", "Make room.")
+        _require_room([target.parent], size_of(database), "A copy of the database", "Make room.")
         copy_snapshot(database, temporary, require_running)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         give_to_owner(temporary, database)
         temporary.replace(target)
-        folder.sync_folder(target.parent)
+        sync(target.parent)
     except OSError as error:
         raise DiscueError(f"{database} cannot be copied to {target}: {error.strerror}.") from error
     finally:
@@ -84,21 +86,20 @@ def _create(plan: BackupPlan, clock: Clock, random_bytes: RandomBytes, require_r
     copy = plan.database.with_name(plan.database.name + COPY_SUFFIX)
     _remove_copy(copy)
     size = size_of(plan.database)
-    if not plan.folder.is_dir():
-        raise BackupUnusable(f"The folder {plan.folder} does not exist. Create it, or mount it.")
-    needed = {plan.database.parent: size, plan.folder: size}
-    _require_room(needed, "A backup", "Make room, or name a folder on another disk.")
+    plan.destination.require()
+    spool = plan.destination.spool or plan.database.parent
+    _require_room([plan.database.parent, spool], size, "A backup", "Make room, or name a folder on another disk.")
     created_at = clock.now()
     try:
         identity = copy_snapshot(plan.database, copy, require_running)
         wal_bytes = _wal_bytes(plan.database)
         header = _header(identity, created_at, copy.stat().st_size)
-        with folder.new_file(plan.folder, header.installation) as new:
+        with new_file(spool, header.installation) as new:
             header = archive.write(
                 copy, new.file, header, plan.key, random_bytes=random_bytes, require_running=require_running
             )
             archive.verify(new.path, require_running)
-            path = new.publish(header)
+            path = plan.destination.publish(new.path, header, require_running)
     finally:
         _remove_copy(copy)
     deleted, problems = _delete_old(plan, header, require_running)
@@ -121,44 +122,53 @@ def _header(identity: Identity, created_at: int, size: int) -> Header:
     )
 
 
-def newest_of(database: Path, place: Path) -> int | None:
-    """Return when the newest backup of a database in a folder was made; None if there is none."""
-    backups = folder.listing(place, identity_of(database).installation).backups
-    return backups[-1].header.created_at if backups else None
+def newest_of(database: Path, destination: Destination) -> int | None:
+    """Return when the newest backup of a database was made; None if there is none. Raises DiscueError."""
+    backups = destination.contents(identity_of(database).installation).backups
+    return backups[-1].created_at if backups else None
 
 
-def _delete_old(plan: BackupPlan, made: Header, require_running: RequireRunning) -> tuple[list[Path], list[str]]:
-    """Delete whole backups of the same installation that are older than they are kept."""
+def _delete_old(plan: BackupPlan, made: Header, require_running: RequireRunning) -> tuple[list[str], list[str]]:
+    """Delete whole backups of the same installation that are older than they are kept.
+
+    Returns those that were deleted, and problems: they do not undo the new backup.
+    """
     if plan.keep_seconds is None:
         return [], []
-    found = folder.listing(plan.folder, made.installation)
-    deleted, problems = list[Path](), found.damaged
+    deleted, problems = list[str](), list[str]()
+    try:
+        found = plan.destination.contents(made.installation)
+    except DiscueError as error:
+        return [], [error.detail]
+    problems += found.problems
     for backup in found.backups:
-        if backup.header.created_at >= made.created_at - plan.keep_seconds * 1_000:
+        where = plan.destination.where(backup.name)
+        if backup.created_at >= made.created_at - plan.keep_seconds * 1_000:
             continue
         try:
-            # A damaged one shows that something is wrong with the place: a person should see it.
-            archive.verify(backup.path, require_running)
-            backup.path.unlink()
-        except BackupUnusable as error:
+            # A damaged one shows that something is wrong with the destination: a person should see it.
+            plan.destination.verify(backup, require_running)
+            plan.destination.delete(backup.name)
+        except DiscueError as error:
             problems.append(error.detail)
         except OSError as error:
-            problems.append(f"{backup.path} cannot be deleted: {error.strerror}.")
+            problems.append(f"{where} cannot be deleted: {error.strerror}.")
         else:
-            deleted.append(backup.path)
+            deleted.append(where)
     return deleted, problems
 
 
-def _require_room(needed: dict[Path, int], what: str, remedy: str) -> None:
-    by_device: dict[int, list[tuple[Path, int]]] = {}
-    for place, size in needed.items():
-        by_device.setdefault(place.stat().st_dev, []).append((place, size))
-    for folders in by_device.values():
-        wanted = sum(size for _, size in folders) + _LEFT_FREE_BYTES
-        free = shutil.disk_usage(folders[0][0]).free
+def _require_room(folders: Iterable[Path], size: int, what: str, remedy: str) -> None:
+    """Raise DiscueError unless each folder has room for a file of a size, and each disk for all of them."""
+    by_device: dict[int, list[Path]] = {}
+    for path in folders:
+        by_device.setdefault(path.stat().st_dev, []).append(path)
+    for paths in by_device.values():
+        wanted = len(paths) * size + _LEFT_FREE_BYTES
+        free = shutil.disk_usage(paths[0]).free
         if free < wanted:
             raise DiscueError(
-                f"{what} needs {wanted >> 20:,} MiB in {' and '.join(str(path) for path, _ in folders)} while it is "
+                f"{what} needs {wanted >> 20:,} MiB in {' and '.join(map(str, dict.fromkeys(paths)))} while it is "
                 f"made, and {free >> 20:,} MiB are free. {remedy}"
             )
 

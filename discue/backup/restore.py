@@ -1,12 +1,16 @@
 """Restoring a backup: everything is verified in a temporary file before anything is replaced."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from discue.backup import archive, folder
+from discue.backup import archive
 from discue.backup.archive import BackupUnusable, Header
+from discue.backup.bucket import SCHEME
+from discue.backup.destination import Destination, newest, stored
+from discue.backup.folder import sync
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
 from discue.store.sqlite.connection import give_to_owner
@@ -16,28 +20,54 @@ _ENDINGS: Final = ("", "-wal", "-shm", "-journal")
 """Endings of the files that belong to a database."""
 
 
+class BackupFile(NamedTuple):
+    """A backup to restore."""
+
+    name: str
+    path: Path
+
+
 class Restored(NamedTuple):
     """A database that was restored."""
 
-    backup: Path
     header: Header
     contents: Contents
     replaced: Path | None
     """New path of the database that was there before; None if there was none."""
 
 
-def chosen(place: Path, at: int | None) -> Path:
-    """Return the backup that a path names: a file, or the newest one in a folder, of before a time if one is given.
+@contextmanager
+def chosen(
+    named: str,
+    at: int | None,
+    *,
+    destination_of: Callable[[str], Destination],
+    into: Path,
+    require_running: RequireRunning,
+) -> Iterator[BackupFile]:
+    """Yield the backup that a text names: a file or an object, or the newest one in a folder or a bucket.
 
-    Raises BackupUnusable.
+    With a time, it is the newest of before that time. A backup in a bucket is copied into a folder, until the end.
+    Raises DiscueError.
     """
-    if place.is_dir():
-        return folder.newest(place, at).path
-    if at is not None:
-        raise BackupUnusable(f"{place} is not a folder: a time chooses one of the backups in a folder.")
-    if not place.exists():
-        raise BackupUnusable(f"{place} does not exist.")
-    return place
+    parent, _, name = named.rpartition("/")
+    is_object = named.startswith(SCHEME) and stored(name, 0) is not None
+    if not named.startswith(SCHEME) and not Path(named).is_dir():
+        if not Path(named).exists():
+            raise BackupUnusable(f"{named} does not exist.")
+        parent, name = str(Path(named).parent), Path(named).name
+        is_object = True
+    if is_object and at is not None:
+        raise BackupUnusable(f"{named} is one backup: a time chooses one of several.")
+    destination = destination_of(parent if is_object else named)
+    if not is_object:
+        name = newest(destination, at).name
+    path = destination.fetch(name, into, require_running)
+    try:
+        yield BackupFile(destination.where(name), path)
+    finally:
+        if destination.spool is None:
+            path.unlink()
 
 
 def require_replaceable(target: Path, *, force: bool) -> None:
@@ -87,11 +117,11 @@ def restore(
         give_to_owner(temporary, target)
         replaced = _set_aside(target, clock)
         temporary.rename(target)
-        folder.sync_folder(target.parent)
+        sync(target.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise DiscueError(f"{target} cannot be written: {error.strerror}.") from error
-    return Restored(backup, header, contents, replaced)
+    return Restored(header, contents, replaced)
 
 
 def _set_aside(target: Path, clock: Clock) -> Path | None:

@@ -59,13 +59,13 @@ class BackupSchedule:
                 self._due_after(self._every_seconds)
                 self._report(made, self._clock.monotonic() - started_at)
         except DiscueError as error:
-            self._log.error("backup_failed", folder=str(self._plan.folder), reason=error.detail)
+            self._log.error("backup_failed", destination=str(self._plan.destination), reason=error.detail)
             self._due_after(min(self._every_seconds, _RETRY_SECONDS))
 
     async def _is_due(self) -> bool:
         if self._due_at is None:
             plan = self._plan
-            newest = await in_background(_THREAD, lambda _: newest_of(plan.database, plan.folder))
+            newest = await in_background(_THREAD, lambda _: newest_of(plan.database, plan.destination))
             if newest is None:
                 self._due_at = 0
             else:
@@ -80,7 +80,7 @@ class BackupSchedule:
     def _report(self, made: Made, seconds: float) -> None:
         self._log.info(
             "backup_made",
-            file=str(made.path),
+            file=made.path,
             bytes=made.size,
             database_bytes=made.header.database_bytes,
             wal_bytes=made.wal_bytes,

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from discue.backup.plan import BackupPlan, backup_keys
+from discue.backup.plan import BackupPlan, backup_keys, destination_of
 from discue.backup.schedule import BackupSchedule, make_backup
 from discue.cli.command import Invocation, add_command
 from discue.cli.output import note, say
@@ -32,7 +32,9 @@ def add(commands: Commands) -> None:
         "backup: keep a copy of them elsewhere.",
     )
     parser.add_argument(
-        "folder", type=folder, metavar="DEST", help="existing folder, best on the disk of another machine"
+        "destination",
+        metavar="DEST",
+        help="existing folder, best on the disk of another machine, or s3://bucket/prefix, with the variables AWS_…",
     )
     parser.add_argument(
         "--every", type=duration, metavar="TIME", help="go on, with a backup each time, such as 10m or 1d"
@@ -56,13 +58,6 @@ def duration(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not {DURATION.expected}") from None
 
 
-def folder(text: str) -> Path:
-    """Parse the folder of backups."""
-    if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is a URL: name a folder, and copy or mount it elsewhere")
-    return Path(text)
-
-
 async def _run(call: Invocation) -> None:
     arguments, database = call.arguments, call.settings.database_path
     if database is None:
@@ -72,7 +67,7 @@ async def _run(call: Invocation) -> None:
     if arguments.every is not None and arguments.keep is not None and arguments.keep < arguments.every:
         raise SettingsInvalid("--keep must not be shorter than --every.")
     key = None if arguments.encrypt is None else backup_keys(arguments.encrypt)[0]
-    plan = BackupPlan(database, arguments.folder, key, arguments.keep)
+    plan = BackupPlan(database, destination_of(arguments.destination, os.environ, call.clock), key, arguments.keep)
     stop = stop_on_signal(call.log)
     if arguments.every is None:
         await _until_stopped(stop, _make_once(call, plan))

@@ -1,19 +1,22 @@
 """Checks of backups: whether the newest one is recent, and the drill, which restores it."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from discue.backup.archive import Header, read_header
 from discue.backup.create import newest_of
-from discue.backup.plan import backup_keys
+from discue.backup.plan import backup_keys, destination_of
 from discue.backup.restore import chosen, unpack_and_check
 from discue.cli.command import Invocation, utc
 from discue.cli.finding import Finding
+from discue.cli.restore import running
 from discue.control.encryption import missing_keys
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
@@ -31,7 +34,8 @@ def backup_findings(call: Invocation) -> Iterator[Finding]:
     if settings.backup_to is None or settings.database_path is None or not settings.database_path.exists():
         return
     try:
-        made_at = newest_of(settings.database_path, settings.backup_to)
+        destination = destination_of(settings.backup_to, os.environ, call.clock)
+        made_at = newest_of(settings.database_path, destination)
     except DiscueError as error:
         yield Finding("backup", error.detail, is_problem=True)
         return
@@ -51,12 +55,17 @@ def drill_findings(call: Invocation) -> Iterator[Finding]:
     arguments = call.arguments
     try:
         keys = () if arguments.decrypt is None else backup_keys(arguments.decrypt)
-        backup = chosen(arguments.restore, None)
-        yield from _described(backup, read_header(backup))
-        with tempfile.TemporaryDirectory(prefix="discue-drill-") as folder:
-            _require_room(backup, Path(folder))
+        destination = partial(destination_of, environ=os.environ, clock=call.clock)
+        with (
+            tempfile.TemporaryDirectory(prefix="discue-drill-") as folder,
+            chosen(
+                arguments.restore, None, destination_of=destination, into=Path(folder), require_running=running
+            ) as backup,
+        ):
+            yield from _described(backup.name, read_header(backup.path))
+            _require_room(backup.path, Path(folder))
             database = Path(folder) / "discue.db"
-            _, contents = unpack_and_check(backup, database, keys, lambda: None)
+            _, contents = unpack_and_check(backup.path, database, keys, running)
             yield from _contained(contents)
             asyncio.run(_open(call, database))
             yield Finding("start", "the database opens as at a start of this version", is_problem=False)
@@ -65,17 +74,17 @@ def drill_findings(call: Invocation) -> Iterator[Finding]:
         yield Finding("restore", error.detail, is_problem=True)
 
 
-def _described(backup: Path, header: Header) -> Iterator[Finding]:
+def _described(backup: str, header: Header) -> Iterator[Finding]:
     made = f"{backup} of {utc(header.created_at):%Y-%m-%d %H:%M:%S} UTC, made by discue {header.discue}"
     yield Finding("backup", made, is_problem=False)
 
 
-def _require_room(backup: Path, place: Path) -> None:
-    needed, free = read_header(backup).database_bytes, shutil.disk_usage(place).free
+def _require_room(backup: Path, folder: Path) -> None:
+    needed, free = read_header(backup).database_bytes, shutil.disk_usage(folder).free
     if free < needed:
         raise DiscueError(
-            f"The drill needs {needed >> 20:,} MiB in {place.parent}, and {free >> 20:,} MiB are free. Set TMPDIR to a "
-            "folder with more room."
+            f"The drill needs {needed >> 20:,} MiB in {folder.parent}, and {free >> 20:,} MiB are free. Set TMPDIR to "
+            "a folder with more room."
         )
 
 

@@ -10,7 +10,6 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from discue.cli.backup import folder
 from discue.cli.backup_checks import backup_findings, drill_findings
 from discue.cli.command import Invocation, add_command, utc
 from discue.cli.finding import Finding
@@ -89,10 +88,9 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--restore",
-        type=folder,
         metavar="DEST",
-        help="instead, restore a backup (of a folder, the newest one) into a temporary folder and check all of it; "
-        "TMPDIR says where",
+        help="instead, restore a backup (of a folder or bucket, the newest one) into a temporary folder and check all "
+        "of it; TMPDIR says where",
     )
     parser.add_argument("--decrypt", type=Path, metavar="FILE", help="file with the key of an encrypted backup")
 

@@ -1,12 +1,13 @@
 """`discue restore`: restores a SQLite database from a backup, and says what that means."""
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from discue.backup import restore as restoring
-from discue.backup.plan import backup_keys
+from discue.backup.plan import backup_keys, destination_of
 from discue.backup.restore import Restored, chosen, require_replaceable
-from discue.cli.backup import folder
 from discue.cli.command import Invocation, add_command, utc
 from discue.cli.output import say
 from discue.cli.user.arguments import moment
@@ -28,7 +29,9 @@ def add(commands: Commands) -> None:
         description="Verifies the whole backup, and checks the database in it, before it replaces anything. Stop the "
         "servers of the database first.",
     )
-    parser.add_argument("backup", type=folder, metavar="BACKUP", help="a backup, or a folder: then its newest backup")
+    parser.add_argument(
+        "backup", metavar="BACKUP", help="a backup, or a folder or s3://bucket/prefix: then its newest backup"
+    )
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="the database file to create")
     parser.add_argument(
         "--at",
@@ -46,18 +49,28 @@ def add(commands: Commands) -> None:
 
 def _run(call: Invocation) -> None:
     arguments = call.arguments
-    backup, target = chosen(arguments.backup, arguments.at), arguments.to
+    target: Path = arguments.to
     keys = () if arguments.decrypt is None else backup_keys(arguments.decrypt)
     require_replaceable(target, force=arguments.force)
-    with alone_on(target):
-        found = restoring.restore(backup, target, keys, clock=call.clock, require_running=lambda: None)
-    _say_summary(found, target)
+    destination = partial(destination_of, environ=os.environ, clock=call.clock)
+    with (
+        alone_on(target),
+        chosen(
+            arguments.backup, arguments.at, destination_of=destination, into=target.parent, require_running=running
+        ) as backup,
+    ):
+        found = restoring.restore(backup.path, target, keys, clock=call.clock, require_running=running)
+        say(f"{backup.name} was restored to {target}.")
+    _say_summary(found)
     _say_consequences(found)
     _say_keys(found, target)
 
 
-def _say_summary(found: Restored, target: Path) -> None:
-    say(f"{found.backup} was restored to {target}.")
+def running() -> None:
+    """Go on: a signal ends the command."""
+
+
+def _say_summary(found: Restored) -> None:
     counts = ", ".join(f"{count:,} {name}" for name, count in found.contents.counts.items())
     say(f"  It has schema version {found.contents.identity.schema_version}, and {counts}.")
     if found.replaced is not None:

@@ -324,11 +324,11 @@ class Settings:
         "Maximum bytes of stored messages and schedules of an organization. Organizations can override it.",
     )
 
-    backup_to: Path | None = _setting(
+    backup_to: str | None = _setting(
         None,
-        types.FILE,
-        "Existing folder for backups of a SQLite database, best on another machine's disk. Without it, `serve` makes "
-        "none.",
+        types.PLACE,
+        "Existing folder for backups of a SQLite database, best on another machine's disk, or `s3://bucket/prefix`, "
+        "with the variables `AWS_…` in the environment. Without it, `serve` makes none.",
         commands=_SERVE,
     )
     backup_every: float = _setting(

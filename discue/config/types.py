@@ -172,6 +172,9 @@ BOOLEAN_OR_NETWORKS = SettingType(
 )
 HOST = SettingType("an IP address or a host name", _host)
 FILE = SettingType("the path of a file", _path)
+PLACE = SettingType(
+    "the path of a folder, or s3://bucket/prefix", _checked(lambda text: text not in ("", "s3://") and "\0" not in text)
+)
 DURATION = SettingType("a duration such as 90s, 10m, 24h or 7d", _duration, _shown_duration)
 PUBLIC_URL = SettingType("an absolute http or https URL without query, fragment and credentials", _public_url)
 DATABASE = SettingType(

@@ -359,7 +359,7 @@ class Worker:
 
     @cached_property
     def _backups(self) -> BackupSchedule | None:
-        plan = plan_of(self._control.settings)
+        plan = plan_of(self._control.settings, os.environ, self._control.clock)
         return plan and BackupSchedule(
             plan,
             self._control.settings.backup_every,

@@ -6,45 +6,35 @@ import resource
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from discue.backup import create
 from discue.backup.archive import BackupUnusable
-from discue.backup.create import create_backup
 from discue.backup.plan import BackupPlan
 from discue.backup.restore import unpack_and_check
 from discue.domain.errors import DiscueError, StoreUnusable
 from discue.store.sqlite import snapshot
 from tests.backup.databases import append, filled, messages_in, opened
-from tests.support.clocks import NOON, StandingClock
+from tests.backup.plans import folder_of, made, made_file, new_plan, running
+from tests.support.clocks import NOON
 
 _DAY_MS = 86_400_000
 
 
-def running() -> None:
-    """Go on."""
-
-
 @pytest.fixture
 def plan(tmp_path: Path) -> BackupPlan:
-    (tmp_path / "backups").mkdir()
-    return BackupPlan(filled(tmp_path / "discue.db"), tmp_path / "backups")
-
-
-def made(plan: BackupPlan, at: int = NOON, require_running: Callable[[], None] = running) -> create.Made:
-    return create_backup(plan, StandingClock(at), os.urandom, require_running)
+    return new_plan(tmp_path)
 
 
 def whole_backups(plan: BackupPlan) -> list[Path]:
     """The files in the folder that look like backups. Each must be whole."""
-    found = sorted(plan.folder.glob("*.backup"))
+    found = sorted(folder_of(plan).glob("*.backup"))
     for backup in found:
-        restored = plan.folder / "restored.db"
+        restored = folder_of(plan) / "restored.db"
         unpack_and_check(backup, restored, (), running)
         restored.unlink()
     return found
@@ -53,7 +43,7 @@ def whole_backups(plan: BackupPlan) -> list[Path]:
 def nothing_is_left(plan: BackupPlan) -> bool:
     """Whether the folder and the database's own folder have no parts of a backup."""
     beside = {path.name for path in plan.database.parent.iterdir()} - {"discue.db-wal", "discue.db-shm"}
-    return beside == {"discue.db", "discue.db.backup-lock", "backups"} and not any(plan.folder.glob(".*"))
+    return beside == {"discue.db", "discue.db.backup-lock", "backups"} and not any(folder_of(plan).glob(".*"))
 
 
 def test_backup_of_a_database_that_is_written_to_is_one_moment(
@@ -66,14 +56,14 @@ def test_backup_of_a_database_that_is_written_to_is_one_moment(
         backup = made(plan, require_running=lambda: append(writer, next(numbers)))
         written = next(numbers) - 1
 
-    restored = plan.folder / "restored.db"
-    _, contents = unpack_and_check(backup.path, restored, (), running)
+    restored = folder_of(plan) / "restored.db"
+    _, contents = unpack_and_check(Path(backup.path), restored, (), running)
 
     assert contents.problems == []
     assert messages_in(restored) == contents.counts["messages"] == 40
     assert messages_in(plan.database) == written > 100
-    assert backup.path.stat().st_mode & 0o777 == 0o600
-    assert not any(plan.folder.glob(".*"))
+    assert Path(backup.path).stat().st_mode & 0o777 == 0o600
+    assert not any(folder_of(plan).glob(".*"))
 
 
 def test_message_that_is_only_in_the_wal_is_backed_up(plan: BackupPlan) -> None:
@@ -81,8 +71,8 @@ def test_message_that_is_only_in_the_wal_is_backed_up(plan: BackupPlan) -> None:
         append(writer, 41)
         backup = made(plan)
 
-    restored = plan.folder / "restored.db"
-    unpack_and_check(backup.path, restored, (), running)
+    restored = folder_of(plan) / "restored.db"
+    unpack_and_check(Path(backup.path), restored, (), running)
     assert messages_in(restored) == 41
 
 
@@ -130,7 +120,7 @@ def test_kill_at_the_end_leaves_a_whole_backup_or_none(plan: BackupPlan, syscall
 
     assert os.WIFSIGNALED(status)
     assert whole_backups(plan) == []
-    assert made(plan).path in whole_backups(plan)
+    assert made_file(plan) in whole_backups(plan)
     assert nothing_is_left(plan)
 
 
@@ -151,7 +141,7 @@ def test_disk_that_fills_up_meanwhile_leaves_nothing(plan: BackupPlan, of: str) 
     with files_limited(resource.RLIM_INFINITY):
 
         def fill_up() -> None:
-            if of == "the copy" or any(plan.folder.glob(".*")):
+            if of == "the copy" or any(folder_of(plan).glob(".*")):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))
 
         with pytest.raises(DiscueError) as failure:
@@ -160,7 +150,7 @@ def test_disk_that_fills_up_meanwhile_leaves_nothing(plan: BackupPlan, of: str) 
     assert ("cannot be copied" if of == "the copy" else "File too large") in failure.value.detail
     assert nothing_is_left(plan)
     assert whole_backups(plan) == []
-    assert made(plan).path in whole_backups(plan)
+    assert made_file(plan) in whole_backups(plan)
 
 
 class Usage(NamedTuple):
@@ -179,25 +169,25 @@ def test_backup_needs_room_for_a_copy_and_for_itself(plan: BackupPlan, monkeypat
 
 
 def test_folder_that_is_not_mounted_is_refused(plan: BackupPlan) -> None:
-    plan.folder.rmdir()
+    folder_of(plan).rmdir()
 
     with pytest.raises(BackupUnusable, match=r"The folder .*backups does not exist\. Create it, or mount it\."):
         made(plan)
 
 
 def test_folder_that_goes_away_meanwhile_gets_no_backup(plan: BackupPlan) -> None:
-    elsewhere = plan.folder.with_name("elsewhere")
+    elsewhere = folder_of(plan).with_name("elsewhere")
 
     def unmount() -> None:
-        if any(plan.folder.glob(".*")):
-            plan.folder.rename(elsewhere)
+        if any(folder_of(plan).glob(".*")):
+            folder_of(plan).rename(elsewhere)
 
     with pytest.raises(DiscueError, match=r"The backup of .* failed: No such file or directory"):
         made(plan, require_running=unmount)
 
     assert list(elsewhere.glob("*.backup")) == []
-    elsewhere.rename(plan.folder)
-    assert made(plan).path.exists()
+    elsewhere.rename(folder_of(plan))
+    assert made_file(plan).exists()
     assert nothing_is_left(plan)
 
 
@@ -237,24 +227,24 @@ def test_missing_or_foreign_database_gets_no_backup(plan: BackupPlan, content: b
 
 def test_old_backups_of_this_installation_are_deleted(plan: BackupPlan, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    other = BackupPlan(filled(tmp_path / "other" / "discue.db"), plan.folder)
+    other = BackupPlan(filled(tmp_path / "other" / "discue.db"), plan.destination)
     with opened(other.database) as connection:
         connection.execute("UPDATE meta SET value = 'fedcba9876543210' WHERE key = 'epoch'")
-    foreign = made(other, NOON - 9 * _DAY_MS).path
-    old, kept = made(plan, NOON - 8 * _DAY_MS).path, made(plan, NOON - 6 * _DAY_MS).path
-    note = plan.folder / f"{old.name}.txt"
+    foreign = made_file(other, NOON - 9 * _DAY_MS)
+    old, kept = made_file(plan, NOON - 8 * _DAY_MS), made_file(plan, NOON - 6 * _DAY_MS)
+    note = folder_of(plan) / f"{old.name}.txt"
     note.write_text("not a backup")
 
     result = made(plan._replace(keep_seconds=7 * 86_400.0))
 
-    assert result.deleted == [old]
+    assert result.deleted == [str(old)]
     assert result.problems == []
-    assert sorted(plan.folder.iterdir()) == sorted([foreign, kept, note, result.path])
+    assert sorted(folder_of(plan).iterdir()) == sorted([foreign, kept, note, Path(result.path)])
 
 
 @pytest.mark.parametrize("end", [b"", b"\1"], ids=["truncated", "changed"])
 def test_old_backup_that_is_damaged_is_not_deleted(plan: BackupPlan, end: bytes) -> None:
-    old = made(plan, NOON - 8 * _DAY_MS).path
+    old = made_file(plan, NOON - 8 * _DAY_MS)
     old.write_bytes(old.read_bytes()[:-1] + end)
 
     result = made(plan._replace(keep_seconds=7 * 86_400.0))
@@ -266,7 +256,7 @@ def test_old_backup_that_is_damaged_is_not_deleted(plan: BackupPlan, end: bytes)
 
 
 def test_backup_is_not_deleted_by_the_next_one_that_fails(plan: BackupPlan) -> None:
-    old = made(plan, NOON - 8 * _DAY_MS).path
+    old = made_file(plan, NOON - 8 * _DAY_MS)
     with files_limited(1_000), pytest.raises(DiscueError):
         made(plan._replace(keep_seconds=7 * 86_400.0))
 

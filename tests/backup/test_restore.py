@@ -8,29 +8,25 @@ import pytest
 
 from discue.backup import archive
 from discue.backup.archive import BackupUnusable
-from discue.backup.create import create_backup
 from discue.backup.plan import BackupPlan
-from discue.backup.restore import Restored, chosen, require_replaceable, restore
+from discue.backup.restore import Restored, require_replaceable, restore
 from discue.domain.errors import DiscueError, StoreUnusable
 from discue.server.worker import alone_on
-from tests.backup.databases import append, filled, messages_in, opened
+from tests.backup.databases import append, messages_in, opened
+from tests.backup.plans import chosen, folder_of, made_file, new_plan, running
 from tests.support.clocks import NOON, StandingClock
 
 _HOUR_MS = 3_600_000
 
 
-def running() -> None:
-    """Go on."""
-
-
 @pytest.fixture
 def plan(tmp_path: Path) -> BackupPlan:
-    (tmp_path / "backups").mkdir()
-    return BackupPlan(filled(tmp_path / "discue.db"), tmp_path / "backups")
+    return new_plan(tmp_path)
 
 
-def made(plan: BackupPlan, at: int = NOON) -> Path:
-    return create_backup(plan, StandingClock(at), os.urandom, running).path
+def name_chosen(named: object, at: int | None) -> str:
+    with chosen(named, at, Path()) as backup:
+        return backup.name
 
 
 def restored(backup: Path, target: Path, *keys: bytes) -> Restored:
@@ -38,7 +34,7 @@ def restored(backup: Path, target: Path, *keys: bytes) -> Restored:
 
 
 def test_database_is_as_it_was(plan: BackupPlan, tmp_path: Path) -> None:
-    found = restored(made(plan), tmp_path / "new.db")
+    found = restored(made_file(plan), tmp_path / "new.db")
 
     assert messages_in(tmp_path / "new.db") == found.contents.counts["messages"] == 40
     assert found.replaced is None
@@ -47,7 +43,7 @@ def test_database_is_as_it_was(plan: BackupPlan, tmp_path: Path) -> None:
 
 def test_replaced_database_is_kept_with_what_its_wal_had(plan: BackupPlan) -> None:
     """SQLite must not apply the old `-wal` file to the new database."""
-    backup = made(plan)
+    backup = made_file(plan)
     pid = os.fork()
     if pid == 0:
         # Killed, so that nothing copies the log into the database.
@@ -79,7 +75,7 @@ def test_database_in_use_is_not_replaced(plan: BackupPlan) -> None:
 
 
 def test_damaged_database_may_be_replaced(plan: BackupPlan) -> None:
-    backup = made(plan)
+    backup = made_file(plan)
     plan.database.write_bytes(b"Dear diary, " * 1_000)
     require_replaceable(plan.database, force=True)
 
@@ -97,7 +93,7 @@ def test_folder_of_the_target_must_exist(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [lambda content: content[:-100], lambda content: content[:-100] + bytes(100)])
 def test_backup_that_cannot_be_used_replaces_nothing(plan: BackupPlan, change: object) -> None:
-    backup, before = made(plan), plan.database.read_bytes()
+    backup, before = made_file(plan), plan.database.read_bytes()
     assert callable(change)
     backup.write_bytes(change(backup.read_bytes()))
 
@@ -112,7 +108,7 @@ def altered(plan: BackupPlan, sql: str) -> Path:
     """Make a backup of a database as another program, or an accident, leaves it."""
     with opened(plan.database) as connection:
         connection.execute(sql)
-    return made(plan)
+    return made_file(plan)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +132,7 @@ def test_database_that_cannot_be_served_is_not_restored(plan: BackupPlan, sql: s
 
 
 def test_database_of_another_program_in_a_backup_is_not_restored(plan: BackupPlan, tmp_path: Path) -> None:
-    header, foreign, backup = archive.read_header(made(plan)), tmp_path / "foreign", tmp_path / "foreign.backup"
+    header, foreign, backup = archive.read_header(made_file(plan)), tmp_path / "foreign", tmp_path / "foreign.backup"
     with opened(foreign) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
         connection.execute("CREATE TABLE recipe (name TEXT)")
@@ -149,7 +145,7 @@ def test_database_of_another_program_in_a_backup_is_not_restored(plan: BackupPla
 
 
 def test_encrypted_backup_is_restored_with_its_key(plan: BackupPlan, tmp_path: Path) -> None:
-    backup = made(plan._replace(key=b"k" * 32))
+    backup = made_file(plan._replace(key=b"k" * 32))
 
     restored(backup, tmp_path / "new.db", bytes(32), b"k" * 32)
 
@@ -157,39 +153,39 @@ def test_encrypted_backup_is_restored_with_its_key(plan: BackupPlan, tmp_path: P
 
 
 def test_folder_stands_for_its_newest_backup_or_that_of_a_time(plan: BackupPlan) -> None:
-    first, second, third = (made(plan, NOON + hour * _HOUR_MS) for hour in range(3))
+    first, second, third = (made_file(plan, NOON + hour * _HOUR_MS) for hour in range(3))
 
-    assert chosen(plan.folder, None) == third
-    assert chosen(plan.folder, NOON + 2 * _HOUR_MS - 1) == second
-    assert chosen(plan.folder, NOON) == first
+    assert name_chosen(folder_of(plan), None) == str(third)
+    assert name_chosen(folder_of(plan), NOON + 2 * _HOUR_MS - 1) == str(second)
+    assert name_chosen(folder_of(plan), NOON) == str(first)
     with pytest.raises(BackupUnusable, match="has no backup of that time: its oldest one is of 2025-06-15 15:06:40Z"):
-        chosen(plan.folder, NOON - 1)
+        name_chosen(folder_of(plan), NOON - 1)
 
 
 def test_truncated_newest_backup_is_not_chosen(plan: BackupPlan) -> None:
-    first, second = made(plan, NOON), made(plan, NOON + 1)
+    first, second = made_file(plan, NOON), made_file(plan, NOON + 1)
     second.write_bytes(second.read_bytes()[:-1])
 
-    assert chosen(plan.folder, None) == first
+    assert name_chosen(folder_of(plan), None) == str(first)
     first.unlink()
     with pytest.raises(BackupUnusable, match=r"has no whole backup\. 1 are damaged"):
-        chosen(plan.folder, None)
+        name_chosen(folder_of(plan), None)
 
 
 def test_folder_of_several_installations_stands_for_none(plan: BackupPlan) -> None:
-    made(plan)
+    made_file(plan)
     with opened(plan.database) as connection:
         connection.execute("UPDATE meta SET value = 'fedcba9876543210' WHERE key = 'epoch'")
-    made(plan, NOON + 1)
+    made_file(plan, NOON + 1)
 
     with pytest.raises(BackupUnusable, match=r"has backups of several installations .*: name one of its files\."):
-        chosen(plan.folder, None)
+        name_chosen(folder_of(plan), None)
 
 
-@pytest.mark.parametrize(("at", "reason"), [(None, "does not exist"), (NOON, "is not a folder")])
+@pytest.mark.parametrize(("at", "reason"), [(None, "does not exist"), (NOON, "does not exist")])
 def test_path_of_nothing_is_refused(tmp_path: Path, at: int | None, reason: str) -> None:
     with pytest.raises(BackupUnusable, match=reason):
-        chosen(tmp_path / "missing", at)
+        name_chosen(tmp_path / "missing", at)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the administrator can give files away")
@@ -197,8 +193,9 @@ def test_files_of_the_administrator_belong_to_the_owner_of_the_database(plan: Ba
     """The server that runs as this user could open none of them otherwise."""
     os.chown(plan.database, 1, 1)
     os.chown(tmp_path, 2, 2)
-    found = restored(made(plan), plan.database)
-    restored(found.backup, tmp_path / "new.db")
+    backup = made_file(plan)
+    restored(backup, plan.database)
+    restored(backup, tmp_path / "new.db")
     with alone_on(tmp_path / "new.db"):
         files = ["discue.db", "discue.db.backup-lock", f"discue.db.replaced-{NOON}", "new.db", "new.db.serving"]
 
@@ -206,8 +203,8 @@ def test_files_of_the_administrator_belong_to_the_owner_of_the_database(plan: Ba
 
 
 def test_backup_that_cannot_be_read_is_passed_over(plan: BackupPlan) -> None:
-    first, second = made(plan, NOON), made(plan, NOON + 1)
+    first, second = made_file(plan, NOON), made_file(plan, NOON + 1)
     second.unlink()
     second.mkdir()
 
-    assert chosen(plan.folder, None) == first
+    assert name_chosen(folder_of(plan), None) == str(first)

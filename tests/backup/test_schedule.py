@@ -18,7 +18,7 @@ from discue.domain.errors import DiscueError
 from discue.domain.ids import RandomBytes
 from discue.observability.logs import Log
 from discue.store.sqlite.snapshot import RequireRunning
-from tests.backup.databases import filled
+from tests.backup.plans import folder_of, new_plan
 from tests.support.clocks import StandingClock
 
 _HOUR_MS = 3_600_000
@@ -37,8 +37,7 @@ class Lines(Log):
 
 @pytest.fixture
 def plan(tmp_path: Path) -> BackupPlan:
-    (tmp_path / "backups").mkdir()
-    return BackupPlan(filled(tmp_path / "discue.db"), tmp_path / "backups")
+    return new_plan(tmp_path)
 
 
 def hourly(
@@ -59,7 +58,7 @@ async def test_backup_is_made_when_the_newest_is_an_interval_old_also_after_a_re
     await after_a_restart.round()
 
     assert [event for event, _ in log.events] == ["backup_made"] * 3
-    assert len(list(plan.folder.iterdir())) == 3
+    assert len(list(folder_of(plan).iterdir())) == 3
     assert log.events[0][1]["database_bytes"] == plan.database.stat().st_size
 
 
@@ -67,22 +66,22 @@ async def test_only_the_leader_makes_backups(plan: BackupPlan) -> None:
     await hourly(plan, StandingClock(), log := Lines(), is_leader=lambda: False).round()
 
     assert log.events == []
-    assert list(plan.folder.iterdir()) == []
+    assert list(folder_of(plan).iterdir()) == []
 
 
 async def test_failed_backup_is_logged_and_tried_again_after_a_minute(plan: BackupPlan) -> None:
     clock, log = StandingClock(), Lines()
     backups = hourly(plan, clock, log)
-    plan.folder.rmdir()
+    folder_of(plan).rmdir()
     await backups.round()
     clock.advance(59_000)
     await backups.round()
-    plan.folder.mkdir()
+    folder_of(plan).mkdir()
     clock.advance(1_000)
     await backups.round()
 
     assert [event for event, _ in log.events] == ["backup_failed", "backup_made"]
-    assert log.events[0][1]["reason"] == f"{plan.folder} cannot be read: No such file or directory."
+    assert log.events[0][1]["reason"] == f"{folder_of(plan)} cannot be read: No such file or directory."
 
 
 async def test_age_is_that_of_the_newest_backup_and_grows_while_none_is_made(plan: BackupPlan) -> None:
@@ -99,7 +98,7 @@ async def test_age_is_that_of_the_newest_backup_and_grows_while_none_is_made(pla
     leader.clear()
     await after_a_restart.round()
     ages.append(after_a_restart.age_seconds)
-    plan.folder.rename(plan.folder.with_name("gone"))
+    folder_of(plan).rename(folder_of(plan).with_name("gone"))
     leader.set()
     await after_a_restart.round()
     clock.advance(30_000)
@@ -124,7 +123,7 @@ async def test_backup_that_cannot_be_deleted_is_reported(plan: BackupPlan) -> No
     clock, log = StandingClock(), Lines()
     backups = hourly(plan._replace(keep_seconds=3_600.0), clock, log)
     await backups.round()
-    (old,) = plan.folder.iterdir()
+    (old,) = folder_of(plan).iterdir()
     old.write_bytes(old.read_bytes()[:-1])
     clock.advance(2 * _HOUR_MS)
     await backups.round()

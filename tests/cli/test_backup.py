@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from discue.backup.create import create_backup
+from discue.backup.folder import Folder
 from discue.backup.plan import BackupPlan
 from discue.domain.clock import SystemClock
 from tests.cli.commands import request, run, running, serving
@@ -72,7 +73,8 @@ def test_restore_elsewhere_names_the_key_that_is_missing(installation: Path) -> 
     ("arguments", "code", "reason"),
     [
         (("backup", "missing"), 1, "discue: The folder missing does not exist. Create it, or mount it.\n"),
-        (("backup", "s3://bucket"), 2, "is a URL: name a folder, and copy or mount it elsewhere"),
+        (("backup", "s3://bucket"), 1, "s3://bucket needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the env"),
+        (("backup", "s3:///prefix"), 1, "s3:///prefix names no bucket."),
         (("backup", "backups", "--keep", "soon"), 2, "'soon' is not a duration such as 90s, 10m, 24h or 7d"),
         (("backup", "backups", "--every", "1d", "--keep", "1h"), 1, "--keep must not be shorter than --every."),
         (("backup", "backups", "--encrypt", "none"), 1, "none has no key: create one with `openssl rand -base64 32 > "),
@@ -168,7 +170,9 @@ def test_serve_does_not_start_without_the_key_of_its_backups(installation: Path)
 
 def make_backup_of_two_hours_ago(installation: Path) -> None:
     clock = StandingClock(SystemClock().now() - 2 * 3_600_000)
-    create_backup(BackupPlan(installation / "discue.db", installation / "backups"), clock, os.urandom, lambda: None)
+    create_backup(
+        BackupPlan(installation / "discue.db", Folder(installation / "backups")), clock, os.urandom, lambda: None
+    )
 
 
 def test_late_or_missing_backup_is_found(installation: Path) -> None:

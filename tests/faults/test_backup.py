@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from discue.backup.folder import listing
+from discue.backup.folder import Folder
 from tests.cli.commands import environment
 from tests.faults.checker import check_history
 from tests.faults.conftest import Tell
@@ -109,7 +109,7 @@ async def test_restore_loses_nothing_that_was_confirmed_before_the_backup_began(
     drill = Drill(tmp_path, seed)
     await drill.run()
     history, [fault] = drill.history, drill.history.faults
-    [backup] = listing(drill.backups).backups
+    [backup] = Folder(drill.backups).contents().backups
     confirmed = sum(len(published.ids) for published in history.publishes if 0 < published.answered < fault.began)
 
     gone = undone(history, fault)
@@ -117,7 +117,7 @@ async def test_restore_loses_nothing_that_was_confirmed_before_the_backup_began(
     history.receipts = [each for each in history.receipts if each.tick not in ticks]
     result = check_history(history)
     tell(
-        f"seed {seed}: {confirmed} messages confirmed before a backup of {backup.header.database_bytes:,} bytes began, "
+        f"seed {seed}: {confirmed} messages confirmed before a backup of {backup.size:,} bytes began, "
         f"{len(gone)} later receipts undone by the restore\n{result.summary}"
     )
 
