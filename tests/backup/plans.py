@@ -10,7 +10,7 @@ from discue.backup import restore
 from discue.backup.create import Made, create_backup
 from discue.backup.folder import Folder
 from discue.backup.plan import BackupPlan, destination_of
-from discue.backup.restore import BackupFile
+from discue.backup.restore import BackupFile, Restored
 from tests.backup.databases import filled
 from tests.support.clocks import NOON, StandingClock
 
@@ -43,3 +43,7 @@ def chosen(
 ) -> AbstractContextManager[BackupFile]:
     destination = partial(destination_of, environ=environ or {}, clock=StandingClock())
     return restore.chosen(str(named), at, destination_of=destination, into=into, require_running=running)
+
+
+def restored(backup: Path, target: Path, *keys: bytes) -> Restored:
+    return restore.restore(backup, target, keys, clock=StandingClock(), require_running=running)

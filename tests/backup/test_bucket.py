@@ -11,8 +11,7 @@ from discue.backup.plan import BackupPlan, destination_of
 from discue.domain.errors import DiscueError
 from tests.backup.databases import messages_in
 from tests.backup.fake_s3 import FakeS3, serving_s3
-from tests.backup.plans import chosen, made, new_plan
-from tests.backup.test_restore import restored
+from tests.backup.plans import chosen, made, new_plan, restored
 from tests.cli.commands import run
 from tests.support.clocks import NOON, StandingClock
 from tests.support.ports import free_port

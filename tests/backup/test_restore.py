@@ -9,12 +9,12 @@ import pytest
 from discue.backup import archive
 from discue.backup.archive import BackupUnusable
 from discue.backup.plan import BackupPlan
-from discue.backup.restore import Restored, require_replaceable, restore
+from discue.backup.restore import require_replaceable
 from discue.domain.errors import DiscueError, StoreUnusable
 from discue.server.worker import alone_on
 from tests.backup.databases import append, messages_in, opened
-from tests.backup.plans import chosen, folder_of, made_file, new_plan, running
-from tests.support.clocks import NOON, StandingClock
+from tests.backup.plans import chosen, folder_of, made_file, new_plan, restored, running
+from tests.support.clocks import NOON
 
 _HOUR_MS = 3_600_000
 
@@ -27,10 +27,6 @@ def plan(tmp_path: Path) -> BackupPlan:
 def name_chosen(named: object, at: int | None) -> str:
     with chosen(named, at, Path()) as backup:
         return backup.name
-
-
-def restored(backup: Path, target: Path, *keys: bytes) -> Restored:
-    return restore(backup, target, keys, clock=StandingClock(), require_running=running)
 
 
 def test_database_is_as_it_was(plan: BackupPlan, tmp_path: Path) -> None:
