@@ -32,7 +32,10 @@ RUNTIMES := bun@1.4.5 deno@2.9.6
 # The second type checker of the Python client.
 PYRIGHT := pyright@1.1.414
 
-.PHONY: run test security check bench torture torture-cluster torture-rest fuzz mutate clients docs pins clean
+# The Python of the image of this machine, which `make packages` builds; the image of deploy/Dockerfile has its own.
+IMAGE_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13) $(PYTHON))
+
+.PHONY: run test packages security check bench torture torture-cluster torture-rest fuzz mutate clients docs pins clean
 .DEFAULT_GOAL := run
 
 run: $(RUNTIME)
@@ -40,7 +43,12 @@ run: $(RUNTIME)
 
 test: $(DEV)
 	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore tests/fuzz --ignore tests/security --ignore tests/clients/typescript \
-		--ignore tests/examples/test_readmes.py $(ARGS)
+		--ignore tests/image --ignore tests/examples/test_readmes.py $(ARGS)
+
+packages: $(DEV)
+	$(PIP) install --no-deps --require-hashes --only-binary :all: --upgrade --target $(VENV)/packages -r requirements/packages.txt
+	$(VENV)/packages/bin/hadolint deploy/Dockerfile
+	IMAGE_PYTHON=$(IMAGE_PYTHON) $(PYTEST) tests/image -n 0 -s $(ARGS)
 
 security: $(DEV)
 	$(PYTEST) tests/security -n $(JOBS) --dist loadgroup $(ARGS)
