@@ -112,7 +112,11 @@ def test_content_after_the_end_is_refused(backup: Path) -> None:
         read_header(backup)
 
 
-@pytest.mark.parametrize("content", [b"", b"SQLite format 3\0" + bytes(2_000), gzip.compress(_CONTENT)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"SQLite format 3\0" + bytes(2_000), gzip.compress(_CONTENT)],
+    ids=["empty", "database", "compressed database"],
+)
 def test_other_file_is_not_a_backup(tmp_path: Path, content: bytes) -> None:
     other = tmp_path / "other"
     other.write_bytes(content)
