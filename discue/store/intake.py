@@ -13,7 +13,7 @@ from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
 from discue.store import organizations
 from discue.store.direct_appends import PublishBudget, append_directly
 from discue.store.engine import NewEntry, QueueKey, Transaction
-from discue.store.tables import chunks, placeholders, rows_among, within_bytes
+from discue.store.tables import chunks, placeholders, within_bytes
 
 ROWS_A_STEP: Final = 500
 BYTES_A_STEP: Final = 1 << 20
@@ -47,9 +47,10 @@ _QUEUES: Final = """
     LEFT JOIN queue q ON q.organization = $1 AND q.id = f.queue"""
 _SIZES: Final = """
     SELECT id, size FROM intake WHERE organization = $1 AND queue = $2 AND error IS NULL ORDER BY id LIMIT $3"""
+# A part of the index. For a list of ids, PostgreSQL can choose to look through all messages of the queue.
 _ROWS: Final = """
     SELECT id, options, body FROM intake
-    WHERE organization = $1 AND queue = $2 AND error IS NULL AND id IN ({}) ORDER BY id"""
+    WHERE organization = $1 AND queue = $2 AND error IS NULL AND id BETWEEN $3 AND $4 ORDER BY id"""
 _REFUSE: Final = "UPDATE intake SET error = $1 WHERE id = $2 AND error IS NULL"
 _HEAD: Final = "SELECT config_version, closed_at FROM queue_head WHERE organization = $1 AND queue = $2"
 _STORE_LIMIT: Final = """
@@ -126,9 +127,12 @@ async def waiting_queues(tx: Transaction, organization: int, after: int = 0) -> 
 async def oldest(tx: Transaction, queue: QueueKey) -> list[IntakeRow]:
     """Read the oldest messages of a queue: as many as one step handles."""
     found = within_bytes(await tx.rows(_SIZES, *queue, ROWS_A_STEP), BYTES_A_STEP)
-    rows = await rows_among(tx, _ROWS, queue, [row[0] for row in found])
-    # Of several statements, each returns the rows once, though its last parameter may be repeated.
-    return [IntakeRow(*row) for row in sorted(rows)]
+    if not found:
+        return []
+    # Between the two statements, others may have become visible.
+    ids = {row[0] for row in found}
+    rows = await tx.rows(_ROWS, *queue, found[0][0], found[-1][0])
+    return [IntakeRow(*row) for row in rows if row[0] in ids]
 
 
 async def move(tx: Transaction, step: IntakeStep, now: int, defaults: Quotas = NO_QUOTAS) -> StepResult:

@@ -16,6 +16,7 @@ from discue.store.copying import Side
 from discue.store.engine import Notification
 from discue.store.intake import IntakeStep, MovedByAnother
 from tests.store.intake_application import OURS, Application, publish
+from tests.store.postgres_plans import index_conditions
 from tests.store.rows import row_id, stored_organization, stored_queue
 from tests.support.tallied import drift
 
@@ -121,6 +122,17 @@ async def test_large_messages_are_moved_in_several_transactions(application: App
     await application.intake.move()
 
     assert [len(entry.body) for entry in await application.entries()] == [*[200_000] * 6, 1]
+
+
+@pytest.mark.parametrize("has_statistics", [False, True])
+async def test_step_reads_no_more_of_a_backlog_than_it_moves(application: Application, *, has_statistics: bool) -> None:
+    async with application.connected() as connection:
+        await connection.execute("SELECT discue_publish('orders', to_json(n)) FROM generate_series(1, 2000) AS n")
+    if has_statistics:
+        await application.run("ANALYZE intake")
+
+    [condition] = (await application.store.read(lambda tx: index_conditions(tx, intake._ROWS))).values()
+    assert "id >=" in condition
 
 
 async def test_workers_that_move_the_same_rows_publish_each_once(application: Application) -> None:
