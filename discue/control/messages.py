@@ -1,5 +1,7 @@
 """Published messages, their deliveries and attempts. The content of a message never changes."""
 
+from typing import TypeVar
+
 import msgspec
 
 from discue.control.context import ControlContext, require_found
@@ -10,9 +12,13 @@ from discue.domain.errors import malformed
 from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
+from discue.publishing.publish import Pause
 from discue.store import attempts, deliveries, feed, listeners, messages, queues
-from discue.store.engine import Transaction
+from discue.store.deliveries import FilterDecisions
+from discue.store.engine import Transaction, Work
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
+
+T = TypeVar("T")
 
 
 class MessageFields(NameFields, frozen=True):
@@ -29,12 +35,30 @@ class MessageDetails(msgspec.Struct, frozen=True):
 
 
 async def get(control: ControlContext, principal: Principal, queue_public_id: str, message_id: str) -> MessageDetails:
-    async def work(tx: Transaction) -> MessageDetails:
+    filters = FilterDecisions(asks_later=True)
+
+    async def work(tx: Transaction) -> tuple[StoredMessage, MessageDetails]:
         message = await _own(tx, principal, "read", (queue_public_id, message_id))
         states = await messages.states(tx, (message.organization, message.queue), [message], None)
-        return MessageDetails(message, states.get(message.seq), tuple(await deliveries.list_of_message(tx, message)))
+        found = await deliveries.list_of_message(tx, message, filters)
+        return message, MessageDetails(message, states.get(message.seq), tuple(found))
 
-    return await control.store.read(work)
+    return await _read_with_filters(control, work, filters)
+
+
+async def _read_with_filters(
+    control: ControlContext, work: Work[tuple[StoredMessage, T]], filters: FilterDecisions
+) -> T:
+    """Read a message and something that depends on the filters of its listeners, which are asked with pauses."""
+    message, found = await control.store.read(work)
+    while filters.unasked:
+        pause = Pause()
+        for text in tuple(filters.unasked):
+            filters.ask(message, text)
+            if pause.is_due:
+                await pause.take()
+        message, found = await control.store.read(work)
+    return found
 
 
 async def page(
@@ -131,10 +155,13 @@ async def page_of_deliveries(
 ) -> Listing[Delivery]:
     """Return the deliveries of a message, one for each listener that existed when it was stored."""
 
-    async def work(tx: Transaction) -> Listing[Delivery]:
-        return await deliveries.page_of_message(tx, await _own(tx, principal, "read", path), selection)
+    filters = FilterDecisions(asks_later=True)
 
-    return await control.store.read(work)
+    async def work(tx: Transaction) -> tuple[StoredMessage, Listing[Delivery]]:
+        message = await _own(tx, principal, "read", path)
+        return message, await deliveries.page_of_message(tx, message, selection, filters)
+
+    return await _read_with_filters(control, work, filters)
 
 
 async def page_of_attempts(

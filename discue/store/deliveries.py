@@ -78,11 +78,44 @@ LastAttempts = dict[int, LastAttempt]
 """The last attempt of each listener."""
 
 
-async def list_of_message(tx: Transaction, message: StoredMessage) -> list[Delivery]:
+class FilterDecisions:
+    """The decisions of listeners' filters on one message, by the text of the filter.
+
+    Asking many filters takes long. So a read with `asks_later` only notes those that it would ask, and its caller asks
+    them outside of the transaction and reads again. Until then, a filter counts as one that accepts the message.
+    """
+
+    def __init__(self, *, asks_later: bool = False) -> None:
+        self._asks_later = asks_later
+        self._rejected: dict[str, bool] = {}
+        self.unasked: dict[str, None] = {}
+
+    def rejects(self, message: StoredMessage, settings: str) -> bool:
+        """Return whether a listener's current filter rejects the message."""
+        text = decode_delivery_options(settings).filter
+        if text is None:
+            return False
+        if text not in self._rejected:
+            if self._asks_later:
+                self.unasked[text] = None
+                return False
+            self.ask(message, text)
+        return self._rejected[text]
+
+    def ask(self, message: StoredMessage, text: str) -> None:
+        """Let a filter decide."""
+        self._rejected[text] = not compile_filter(text).accepts(entry_of_message(message))
+        self.unasked.pop(text, None)
+
+
+async def list_of_message(
+    tx: Transaction, message: StoredMessage, filters: FilterDecisions | None = None
+) -> list[Delivery]:
     """Read the deliveries to listeners that existed when the message was published, oldest listener first."""
+    filters = filters or FilterDecisions()
     last = await last_attempts(tx, message)
     rows = await tx.rows(_OLDEST, message.organization, message.queue, message.origin_seq, SHOWN_LISTENERS)
-    return [await read_delivery(tx, message, row, last) for row in rows]
+    return [await read_delivery(tx, message, row, last, filters=filters) for row in rows]
 
 
 async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts:
@@ -105,14 +138,18 @@ async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts
     }
 
 
-async def read_delivery(tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempts) -> Delivery:
+async def read_delivery(
+    tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempts, *, filters: FilterDecisions
+) -> Delivery:
     """Read the delivery to one recipient of the message."""
     attempt = last.get(recipient[0], LastAttempt())
-    found = await _read_state(tx, message, recipient, attempt)
+    found = await _read_state(tx, message, recipient, attempt, filters=filters)
     return msgspec.structs.replace(found, last_error=attempt.error, last_detail=attempt.detail)
 
 
-async def _read_state(tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempt) -> Delivery:
+async def _read_state(
+    tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempt, *, filters: FilterDecisions
+) -> Delivery:
     listener, public_id, position, ahead, settings, *_ = recipient
     if message.is_delayed:
         return Delivery(public_id, "pending", 0, 0, waits_for=waiting.not_due(message.options.deliver_at or 0))
@@ -142,7 +179,7 @@ async def _read_state(tx: Transaction, message: StoredMessage, recipient: Row, l
     missed = await missed_range(tx, key[:2], message.seq)
     if missed is not None and missed.seq_to >= message.seq:
         return Delivery(public_id, "missed", number, status, reason=missed.reason)
-    state = "filtered" if not number and _is_filtered(message, settings) else "acknowledged"
+    state = "filtered" if not number and filters.rejects(message, settings) else "acknowledged"
     return Delivery(public_id, state, number, status)
 
 
@@ -154,12 +191,6 @@ async def _condition(tx: Transaction, organization: int, recipient: Row) -> List
     is_verified = is_verified or await VerifiedDomains(tx).has(organization, notify_url)
     rate_limit = decode_delivery_options(recipient[4]).rate_limit
     return ListenerCondition(mode, status, disabled_by, is_verified, liveness, rate_limit)
-
-
-def _is_filtered(message: StoredMessage, settings: str) -> bool:
-    """Return whether the listener's current filter rejects a message."""
-    text = decode_delivery_options(settings).filter
-    return text is not None and not compile_filter(text).accepts(entry_of_message(message))
 
 
 def state_of_row(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:
@@ -262,19 +293,22 @@ _BETWEEN: Final = f"{_RECIPIENTS} AND listener.id > $4 AND listener.id < $5 ORDE
 _ANCHOR: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id = $2"
 
 
-async def page_of_message(tx: Transaction, message: StoredMessage, selection: Selection) -> Listing[Delivery]:
+async def page_of_message(
+    tx: Transaction, message: StoredMessage, selection: Selection, filters: FilterDecisions | None = None
+) -> Listing[Delivery]:
     """Read a page of deliveries to listeners that existed when the message was stored.
 
     Times in the selection are compared with that moment. Raises BadRequest for a numbered page too far from the first.
     """
     if not selection.admits(message.stored_at):
         return Listing((), has_next=False, has_previous=False)
+    filters = filters or FilterDecisions()
     recipients = _Recipients(message)
     last = await last_attempts(tx, message)
     if selection.state is None:
         found = await browse(tx, recipients, selection)
-        return found.with_items([await read_delivery(tx, message, row, last) for row in found.items])
-    pages = FilteredPages(_InState(recipients, selection.state, last), recipients.within, _LIMITS)
+        return found.with_items([await read_delivery(tx, message, row, last, filters=filters) for row in found.items])
+    pages = FilteredPages(_InState(recipients, selection.state, last, filters), recipients.within, _LIMITS)
     found = await pages.page(tx, selection)
     return found.with_items(item for _, item in found.items)
 
@@ -309,16 +343,17 @@ class _Recipients:
 class _InState:
     """A scan of deliveries for those in one state: rows of a listener's row id and the delivery."""
 
-    def __init__(self, recipients: _Recipients, state: str, last: LastAttempts) -> None:
+    def __init__(self, recipients: _Recipients, state: str, last: LastAttempts, filters: FilterDecisions) -> None:
         self._recipients = recipients
         self._state = state
         self._last = last
+        self._filters = filters
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         found: list[Row] = []
         rows = await self._recipients.between(tx, span, count, newest_first=newest_first)
         for row in rows:
-            item = await read_delivery(tx, self._recipients.message, row, self._last)
+            item = await read_delivery(tx, self._recipients.message, row, self._last, filters=self._filters)
             if item.state == self._state:
                 found.append((row[0], item))
             if len(found) == wanted:

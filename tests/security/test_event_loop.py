@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from discue.api.resources import ROUTES
 from discue.api.route import Method, Route
 from discue.domain.attempts import Timings, Trace
+from discue.domain.model import DeliveryOptions
 from discue.domain.window import Window
 from discue.store import listeners, queues
 from discue.store.engine import Transaction
@@ -350,6 +351,44 @@ def test_states_of_a_queue_with_many_listeners_keep_the_event_loop_from_nobody(
         answer, longest = watchdog.measure(ask)
     states = [message["state"] for message in answer.json()["messages"]]
     assert states == ["acknowledged"] * (_PAGE - 1) + ["pending"]
+    assert longest.seconds <= _LONGEST_SECONDS, longest
+
+
+@pytest.fixture(scope="module")
+def filtered(crowd: Crowd) -> str:
+    """A message that the slow filters of many listeners have rejected; its path."""
+    public_id = crowd.cast.queue()
+    message = {"data": [1] * 120_000}
+    answer = crowd.cast.alice.post(f"/queues/{public_id}/messages", json=message).raise_for_status()
+
+    async def add_listeners(tx: Transaction) -> None:
+        found = await tx.row("SELECT organization FROM queue WHERE public_id = $1", public_id)
+        assert found is not None
+        queue = await queues.get(tx, found[0], public_id)
+        assert queue is not None
+        for number in range(_PAGE):
+            conditions = [{"data": {"$contains": f"{number}-{each}"}} for each in range(98)]
+            options = DeliveryOptions(filter=json.dumps({"$or": conditions}))
+            listener = replace(a_listener(queue, LISTENERS_AT_MOST + number + 1), status="disabled", options=options)
+            await listeners.insert(tx, listener, 0)
+        await tx.execute("UPDATE cursor SET position = 1 WHERE queue = $1", queue.id)
+
+    service = crowd.cast.service
+    service.run(service.installation.store.write(add_listeners))
+    return f"/queues/{public_id}/messages/{answer.json()['message']['id']}"
+
+
+@pytest.mark.parametrize("what", ["", "/deliveries?per_page=100", "/deliveries?per_page=100&state=filtered"])
+def test_filters_that_have_rejected_a_message_keep_the_event_loop_from_nobody(
+    crowd: Crowd, watchdog: Watchdog, filtered: str, what: str
+) -> None:
+    ask = partial(crowd.cast.alice.get, filtered + what)
+    answer, longest = watchdog.measure(ask)
+    if longest.seconds > _LONGEST_SECONDS:
+        answer, longest = watchdog.measure(ask)
+    content = answer.json()
+    shown = content["deliveries"] if what else content["message"]["deliveries"]
+    assert {each["state"] for each in shown} == {"filtered"}
     assert longest.seconds <= _LONGEST_SECONDS, longest
 
 
