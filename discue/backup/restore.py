@@ -16,8 +16,8 @@ from discue.domain.errors import DiscueError
 from discue.store.sqlite.connection import give_to_owner
 from discue.store.sqlite.snapshot import Contents, RequireRunning, check_contents, require_unused
 
-_ENDINGS: Final = ("", "-wal", "-shm", "-journal")
-"""Endings of the files that belong to a database."""
+_ENDINGS: Final = ("-wal", "-shm", "-journal")
+"""Endings of files that belong to a database."""
 
 
 class BackupFile(NamedTuple):
@@ -116,7 +116,7 @@ def restore(
         header, contents = unpack_and_check(backup, temporary, keys, require_running)
         give_to_owner(temporary, target)
         replaced = _set_aside(target, clock)
-        temporary.rename(target)
+        temporary.replace(target)
         sync(target.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -125,10 +125,22 @@ def restore(
 
 
 def _set_aside(target: Path, clock: Clock) -> Path | None:
-    """Rename a database with the files that belong to it. SQLite would apply an old `-wal` file to the new database."""
-    kept = target.with_name(f"{target.name}.replaced-{clock.now()}")
+    """Give a database another name, too, and rename the files that belong to it.
+
+    SQLite would apply an old `-wal` file to the new database. The database itself stays until it is replaced: a server
+    that found none would create an empty one.
+    """
+    if not target.exists():
+        kept = None
+    else:
+        kept = target.with_name(f"{target.name}.replaced-{clock.now()}")
+        kept.hardlink_to(target)
     for ending in _ENDINGS:
         path = target.with_name(target.name + ending)
-        if path.exists():
+        if not path.exists():
+            continue
+        if kept is None:
+            path.unlink()
+        else:
             path.rename(kept.with_name(kept.name + ending))
-    return kept if kept.exists() else None
+    return kept

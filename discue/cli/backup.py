@@ -5,7 +5,7 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final
 
 from discue.backup.plan import BackupPlan, backup_keys, destination_of
 from discue.backup.schedule import BackupSchedule, make_backup
@@ -16,9 +16,7 @@ from discue.config.types import DURATION
 from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable
 from discue.server.processes import stop_on_signal
 
-T = TypeVar("T")
-
-_CHECK_SECONDS = 1.0
+_CHECK_SECONDS: Final = 1.0
 
 
 def add(commands: Commands) -> None:
@@ -70,8 +68,7 @@ async def _run(call: Invocation) -> None:
     plan = BackupPlan(database, destination_of(arguments.destination, os.environ, call.clock), key, arguments.keep)
     stop = stop_on_signal(call.log)
     if arguments.every is None:
-        await _until_stopped(stop, _make_once(call, plan))
-        if stop.is_set():
+        if not await _until_stopped(stop, _make_once(call, plan)):
             raise DiscueError("Stopped. No backup was made.")
     else:
         schedule = BackupSchedule(plan, arguments.every, call.clock, os.urandom, log=call.log)
@@ -95,13 +92,14 @@ async def _repeat(schedule: BackupSchedule) -> None:
         await asyncio.sleep(_CHECK_SECONDS)
 
 
-async def _until_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Run the work to its end, or cancel it when `stop` is set."""
+async def _until_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Run the work to its end, or cancel it when `stop` is set. Returns whether it has ended by itself."""
     doing, asked = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
     if doing.done():
         doing.result()
-        return
+        return True
     doing.cancel()
     await asyncio.wait({doing})
+    return False

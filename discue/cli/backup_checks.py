@@ -89,7 +89,7 @@ def _require_room(backup: Path, folder: Path) -> None:
 
 
 def _contained(contents: Contents) -> Iterator[Finding]:
-    counts = ", ".join(f"{count:,} {name}" for name, count in contents.counts.items())
+    counts = ", ".join(f"{name}: {count:,}" for name, count in contents.counts.items())
     newest = f"; newest message of {utc(contents.newest_message_at):%Y-%m-%d %H:%M:%S} UTC"
     yield Finding("restore", "checksums, pages, indexes and cursors are consistent", is_problem=False)
     yield Finding("content", f"{counts}{newest if contents.newest_message_at else ''}", is_problem=False)

@@ -71,8 +71,8 @@ def running() -> None:
 
 
 def _say_summary(found: Restored) -> None:
-    counts = ", ".join(f"{count:,} {name}" for name, count in found.contents.counts.items())
-    say(f"  It has schema version {found.contents.identity.schema_version}, and {counts}.")
+    counts = ", ".join(f"{name}: {count:,}" for name, count in found.contents.counts.items())
+    say(f"  Schema version {found.contents.identity.schema_version}; {counts}.")
     if found.replaced is not None:
         say(f"The database that was there before is {found.replaced}.")
 

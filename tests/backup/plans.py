@@ -45,5 +45,5 @@ def chosen(
     return restore.chosen(str(named), at, destination_of=destination, into=into, require_running=running)
 
 
-def restored(backup: Path, target: Path, *keys: bytes) -> Restored:
-    return restore.restore(backup, target, keys, clock=StandingClock(), require_running=running)
+def restored(backup: Path, target: Path, *keys: bytes, at: int = NOON) -> Restored:
+    return restore.restore(backup, target, keys, clock=StandingClock(at), require_running=running)

@@ -1,6 +1,7 @@
 """Restoring: nothing is replaced before everything is verified, and the old database is kept."""
 
 import os
+import signal
 from pathlib import Path
 
 import msgspec
@@ -54,6 +55,36 @@ def test_replaced_database_is_kept_with_what_its_wal_had(plan: BackupPlan) -> No
     assert messages_in(plan.database) == 40
     assert found.replaced == plan.database.with_name(f"discue.db.replaced-{NOON}")
     assert messages_in(found.replaced) == 41
+
+
+@pytest.mark.parametrize("syscall", ["replace", "link"])
+def test_kill_at_the_end_leaves_the_old_database(plan: BackupPlan, syscall: str) -> None:
+    """A server that found no database would create an empty one."""
+    backup = made_file(plan)
+    with opened(plan.database) as writer:
+        append(writer, 41)
+    pid = os.fork()
+    if pid == 0:
+        setattr(os, syscall, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        try:
+            restored(backup, plan.database)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+
+    assert os.WIFSIGNALED(status)
+    assert messages_in(plan.database) == 41
+    restored(backup, plan.database, at=NOON + 1)
+    assert messages_in(plan.database) == 40
+
+
+def test_wal_of_a_database_that_is_gone_is_not_applied(plan: BackupPlan, tmp_path: Path) -> None:
+    wal = tmp_path / "new.db-wal"
+    wal.write_bytes(b"of a database that somebody has removed")
+    restored(made_file(plan), tmp_path / "new.db")
+
+    assert not wal.exists()
+    assert messages_in(tmp_path / "new.db") == 40
 
 
 def test_existing_database_is_replaced_only_by_force(plan: BackupPlan) -> None:

@@ -117,7 +117,7 @@ def test_drill_restores_the_newest_backup_and_prints_its_findings(installation: 
         *(f"ok      {each}" for each in ("backup", "restore", "content", "start", "encryption")),
         "No problems.",
     ]
-    assert "1 organizations, 1 queues, 0 listeners, 0 messages" in result.stdout
+    assert "organizations: 1, queues: 1, listeners: 0, messages: 0" in result.stdout
     assert list(installation.glob("discue-drill-*")) == []
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -139,18 +139,20 @@ def require_known(identity: Identity) -> None:
 
 def require_unused(path: Path) -> None:
     """Raise StoreUnusable if a program has the database open. A file that is no database is not used."""
-    # Not an error: what is damaged may be replaced, too.
-    with suppress(apsw.NotADBError, apsw.CorruptError), closing(_connect(path)) as connection:
-        # In this mode, a transaction needs the whole file. Every other open connection has a lock on it.
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        connection.set_busy_timeout(0)
-        try:
+    try:
+        with closing(_connect(path)) as connection:
+            # In this mode, a transaction needs the whole file. Every other open connection has a lock on it.
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.set_busy_timeout(0)
             connection.execute("BEGIN EXCLUSIVE")
-        except apsw.BusyError as error:
-            raise StoreUnusable(f"Another program uses {path}. Stop it first.") from error
-        except apsw.CantOpenError as error:
-            raise opening_error(error, path) from error
-        connection.execute("ROLLBACK")
+            connection.execute("ROLLBACK")
+    except apsw.BusyError as error:
+        raise StoreUnusable(f"Another program uses {path}. Stop it first.") from error
+    except (apsw.NotADBError, apsw.CorruptError):
+        # A damaged database is what restores are for.
+        return
+    except apsw.Error as error:
+        raise opening_error(error, path) from error
 
 
 def _check(connection: apsw.Connection, pragma: str) -> list[str]:
