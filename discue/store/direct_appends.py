@@ -11,7 +11,7 @@ from discue.domain.system_events import QuotaNear
 from discue.store import accounts, system_events, tallies
 from discue.store.batch_rows import ENTRY_COLUMNS, entry_values
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
-from discue.store.tables import LOG, insert_rows
+from discue.store.tables import LOG, SCHEDULED, insert_rows
 from discue.store.tallies import TallyEntry
 
 _DAY_MS: Final = 86_400_000
@@ -19,8 +19,6 @@ _RAISE_HEAD: Final = """
     UPDATE queue_head SET head = head + $1,
         last_stored_at = CASE WHEN last_stored_at < $2 THEN $2 ELSE last_stored_at END
     WHERE organization = $3 AND queue = $4 AND closed_at IS NULL RETURNING head, last_stored_at"""
-_DELAY: Final = """
-    INSERT INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash) VALUES ($1, $2, $3, $4, $5, $6)"""
 
 
 class PublishBudget(msgspec.Struct):
@@ -65,9 +63,8 @@ async def append_directly(tx: Transaction, queue: QueueKey, entries: Sequence[Ne
     head, stored_at = raised
     numbered = list(enumerate(entries, head - len(entries) + 1))
     await insert_rows(tx, LOG, [_log_row(queue, seq, stored_at, entry) for seq, entry in numbered])
-    for seq, entry in numbered:
-        if entry.due_at is not None:
-            await tx.execute(_DELAY, *queue, seq, entry.due_at, entry.size, entry.key_hash)
+    delayed = [(seq, entry) for seq, entry in numbered if entry.due_at is not None]
+    await insert_rows(tx, SCHEDULED, [(*queue, seq, each.due_at, each.size, each.key_hash) for seq, each in delayed])
     counted = (
         TallyEntry(queue[0], tallies.period_of(now), tallies.MESSAGE_ADDED, len(entries)),
         TallyEntry(queue[0], tallies.CURRENT, tallies.BYTES_STORED, sum(entry.size for entry in entries)),

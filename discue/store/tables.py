@@ -148,6 +148,7 @@ LOG: Final = _table(
     "id stored_at updated_at kind origin_seq key_hash alias expires_at size codec body_id extra body published_at",
     bodies="extra body",
 )
+SCHEDULED: Final = _table("scheduled", "organization queue origin_seq", "due_at size key_hash")
 
 TABLES: Final = (
     _table("organization", "id", "public_id alias state is_operator settings created_at updated_at deleted_at founder"),
@@ -219,7 +220,7 @@ TABLES: Final = (
     _table("idempotency_answers", "organization id", "stored_at size content", bodies="content"),
     BODY,
     LOG,
-    _table("scheduled", "organization queue origin_seq", "due_at size key_hash"),
+    SCHEDULED,
     _table(
         "schedule",
         "organization id",
