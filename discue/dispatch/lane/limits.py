@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # lanes are queued.
 _TRIED_PER_RELEASE: Final = 4
 
+# Slots without a request to start cost little, but there can be thousands of them.
+_TRIED_PER_TURN: Final = 64
+
 STARTS_PER_TURN: Final = 8
 """How many requests start before everything else on the event loop has its turn.
 
@@ -54,6 +57,30 @@ class Slots:
         """Whether it waits for a slot of the worker."""
 
 
+class _Waiting:
+    """Slots that wait, in an order that is fair: the organizations in turn, and the slots of each in turn."""
+
+    def __init__(self) -> None:
+        self._by_organization: dict[int, deque[Slots]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_organization)
+
+    def add(self, slots: Slots) -> None:
+        slots.is_queued = True
+        self._by_organization.setdefault(slots.organization, deque()).append(slots)
+
+    def take(self) -> Slots:
+        """Remove the next slots."""
+        organization = next(iter(self._by_organization))
+        queued = self._by_organization.pop(organization)
+        slots = queued.popleft()
+        if queued:
+            self._by_organization[organization] = queued
+        slots.is_queued = False
+        return slots
+
+
 class ConcurrencyLimiter:
     """A worker's cap on requests in flight, shared fairly between organizations and their listeners.
 
@@ -71,21 +98,27 @@ class ConcurrencyLimiter:
         self._spent_seconds = 0.0
         """How long the requests of this turn have taken to start."""
         self._by_organization: dict[int, int] = {}
-        self._waiting: dict[int, deque[Slots]] = {}
+        self._waiting = _Waiting()
+        """Slots of lanes that found no free one."""
+        self._next_turn = _Waiting()
+        """Slots of lanes that came when the starts of a turn were used up."""
 
     def may_start_now(self, slots: Slots) -> bool:
         """Whether a request may start in this turn of the event loop. If not, `pump` is called in a later one."""
         if self._starts_left:
             return True
-        self._queue(slots)
+        if not slots.is_queued:
+            self._next_turn.add(slots)
         return False
 
     def acquire(self, slots: Slots) -> bool:
         """Take a slot. False if there is none now; then the slots are queued, and `pump` is called later."""
+        if not self.may_start_now(slots):
+            return False
         organization = slots.organization
         taken = self._by_organization.get(organization, 0)
         limit = slots.adaptive.allowed
-        if self._starts_left and may_send(self._cap, self.in_flight, taken, slots.in_flight, lane_limit=limit):
+        if may_send(self._cap, self.in_flight, taken, slots.in_flight, lane_limit=limit):
             if self._starts_left == STARTS_PER_TURN:
                 self._call_soon(self._begin_turn)
             self._starts_left -= 1
@@ -93,8 +126,8 @@ class ConcurrencyLimiter:
             slots.in_flight += 1
             self._by_organization[organization] = taken + 1
             return True
-        if slots.in_flight < limit:
-            self._queue(slots)
+        if slots.in_flight < limit and not slots.is_queued:
+            self._waiting.add(slots)
         return False
 
     def on_started(self, seconds: float) -> None:
@@ -114,8 +147,18 @@ class ConcurrencyLimiter:
             del self._by_organization[slots.organization]
 
     def pump_waiting(self) -> None:
-        """Pump a few of the queued slots: the organizations in turn, and their slots in turn."""
-        self._pump(_TRIED_PER_RELEASE)
+        """Pump a few of those that wait for a slot, now or in the next turn."""
+        tried = 0
+        while self._waiting and tried < _TRIED_PER_RELEASE:
+            slots = self._waiting.take()
+            if not self._starts_left:
+                self._next_turn.add(slots)
+                tried += 1
+                continue
+            before = self.in_flight
+            slots.pump()
+            # Slots that had nothing to send any more have used nobody's turn.
+            tried += slots.is_queued or self.in_flight != before
 
     def _begin_turn(self) -> None:
         spent, self._spent_seconds = self._spent_seconds, 0.0
@@ -123,27 +166,13 @@ class ConcurrencyLimiter:
             pause(spent, self._begin_turn)
             return
         self._starts_left = STARTS_PER_TURN
-        # Slots that stay queued are pumped when a request ends, or in the turn after those that have started here.
-        self._pump(STARTS_PER_TURN)
-
-    def _pump(self, most: int) -> None:
         tried = 0
-        while self._waiting and self._starts_left and tried < most:
-            organization = next(iter(self._waiting))
-            queued = self._waiting.pop(organization)
-            slots = queued.popleft()
-            if queued:
-                self._waiting[organization] = queued
-            slots.is_queued = False
-            before = self.in_flight
-            slots.pump()
-            # Slots that had nothing to send any more have used nobody's turn.
-            tried += slots.is_queued or self.in_flight != before
-
-    def _queue(self, slots: Slots) -> None:
-        if not slots.is_queued:
-            slots.is_queued = True
-            self._waiting.setdefault(slots.organization, deque()).append(slots)
+        while self._next_turn and self._starts_left and tried < _TRIED_PER_TURN:
+            self._next_turn.take().pump()
+            tried += 1
+        if self._next_turn and self._starts_left == STARTS_PER_TURN:
+            # None of them could start, so no start has asked for the next turn.
+            self._call_soon(self._begin_turn)
 
 
 def _call_soon(function: Callable[[], None]) -> None:

@@ -164,6 +164,29 @@ def test_requests_that_take_long_to_start_leave_as_much_time_to_others() -> None
     assert third - second >= TURN_SECONDS * 0.9
 
 
+def test_organizations_without_a_free_slot_hold_up_nobody_else() -> None:
+    """No outcome comes that would pump the next one: all their requests hang."""
+    limiter = Limiter(1_000)
+    hanging = [Lane(limiter, organization, 100, 4) for organization in range(1, 200)]
+    for lane in hanging:
+        lane.pump()
+    limiter.end_turns()
+    assert limiter.in_flight < 1_000
+    # The next turn begins with all of these, which get no slot.
+    for lane in hanging:
+        lane.slots.adaptive.limit_to(50)
+    started = [lane for lane in hanging if lane.waiting]
+    limiter._starts_left = 0
+    for lane in started:
+        lane.pump()
+    other = Lane(limiter, 1_000, 1)
+    other.pump()
+    assert other.sent == 0
+    limiter._call_soon(limiter._begin_turn)
+    limiter.end_turns()
+    assert other.sent == 1
+
+
 @pytest.mark.parametrize("pick", [min, max])
 @given(
     cap=st.integers(1, 40),
