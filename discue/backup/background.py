@@ -1,8 +1,6 @@
-"""Long blocking work of an asynchronous program: on a thread of its own, with a low priority, until it is cancelled."""
+"""Long blocking work of an asynchronous program: on a thread of its own, until it is cancelled."""
 
 import asyncio
-import os
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +12,6 @@ from discue.store.sqlite.snapshot import RequireRunning
 
 T = TypeVar("T")
 
-_NICENESS: Final = 10
 _STOP_SECONDS: Final = 5.0
 
 
@@ -33,9 +30,6 @@ async def in_background(name: str, work: Callable[[RequireRunning], T]) -> T:
             raise DiscueError("Stopped.")
 
     def run() -> None:
-        if sys.platform == "linux":
-            # There, a thread has a priority of its own.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
             found: T | Exception = work(require_running)
         except Exception as error:  # It is the result

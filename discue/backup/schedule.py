@@ -1,18 +1,22 @@
 """Backups at intervals, by a server or by `discue backup --every`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from discue.backup.background import in_background
-from discue.backup.create import Made, create_backup, newest_of
+from discue.backup.create import Made, newest_of
 from discue.backup.plan import BackupPlan
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
-from discue.domain.ids import RandomBytes
 from discue.observability.logs import Log
+from discue.store.sqlite.snapshot import RequireRunning
 
 _RETRY_SECONDS: Final = 60.0
 _THREAD: Final = "discue_backup"
+
+Create = Callable[[BackupPlan, RequireRunning], Made]
+"""Makes a backup, and blocks meanwhile. Raises DiscueError."""
 
 
 class BackupSchedule:
@@ -23,15 +27,15 @@ class BackupSchedule:
         plan: BackupPlan,
         every_seconds: float,
         clock: Clock,
-        random_bytes: RandomBytes,
         *,
+        create: Create,
         log: Log,
         is_leader: Callable[[], bool] = lambda: True,
     ) -> None:
         self._plan = plan
         self._every_seconds = every_seconds
         self._clock = clock
-        self._random_bytes = random_bytes
+        self._create = create
         self._log = log
         self._is_leader = is_leader
         self._due_at: int | None = None
@@ -54,7 +58,7 @@ class BackupSchedule:
         try:
             if await self._is_due():
                 started_at = self._clock.monotonic()
-                made = await make_backup(self._plan, self._clock, self._random_bytes)
+                made = await in_background(_THREAD, partial(self._create, self._plan))
                 self._newest_at = made.header.created_at
                 self._due_after(self._every_seconds)
                 self._report(made, self._clock.monotonic() - started_at)
@@ -89,10 +93,3 @@ class BackupSchedule:
         )
         for problem in made.problems:
             self._log.warning("backup_kept", reason=problem)
-
-
-async def make_backup(plan: BackupPlan, clock: Clock, random_bytes: RandomBytes) -> Made:
-    """Make a backup on a thread of its own. Raises DiscueError."""
-    return await in_background(
-        _THREAD, lambda require_running: create_backup(plan, clock, random_bytes, require_running)
-    )

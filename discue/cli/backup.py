@@ -4,11 +4,14 @@ import argparse
 import asyncio
 import os
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from discue.backup.background import in_background
+from discue.backup.child import create_in_child
 from discue.backup.plan import BackupPlan, backup_keys, destination_of
-from discue.backup.schedule import BackupSchedule, make_backup
+from discue.backup.schedule import BackupSchedule
 from discue.cli.command import Invocation, add_command
 from discue.cli.output import note, say
 from discue.cli.verbs import Commands
@@ -68,15 +71,15 @@ async def _run(call: Invocation) -> None:
     plan = BackupPlan(database, destination_of(arguments.destination, os.environ, call.clock), key, arguments.keep)
     stop = stop_on_signal(call.log)
     if arguments.every is None:
-        if not await _until_stopped(stop, _make_once(call, plan)):
+        if not await _until_stopped(stop, _make_once(plan)):
             raise DiscueError("Stopped. No backup was made.")
     else:
-        schedule = BackupSchedule(plan, arguments.every, call.clock, os.urandom, log=call.log)
+        schedule = BackupSchedule(plan, arguments.every, call.clock, create=create_in_child, log=call.log)
         await _until_stopped(stop, _repeat(schedule))
 
 
-async def _make_once(call: Invocation, plan: BackupPlan) -> None:
-    made = await make_backup(plan, call.clock, os.urandom)
+async def _make_once(plan: BackupPlan) -> None:
+    made = await in_background("discue_backup", partial(create_in_child, plan))
     header = made.header
     say(f"{plan.database} was backed up to {made.path}.")
     say(f"  Schema version {header.schema_version}; {header.database_bytes:,} bytes became {made.size:,}.")

@@ -18,6 +18,7 @@ from discue.api.route import Readiness, Route, Services
 from discue.api.rsgi import Application
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
+from discue.backup.child import create_in_child
 from discue.backup.plan import plan_of
 from discue.backup.schedule import BackupSchedule
 from discue.control.context import ControlContext
@@ -364,7 +365,7 @@ class Worker:
             plan,
             self._control.settings.backup_every,
             self._control.clock,
-            self._control.random_bytes,
+            create=create_in_child,
             log=self.log,
             is_leader=lambda: self._ownership.is_leader,
         )

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from discue.backup import schedule
 from discue.backup.background import in_background
 from discue.backup.create import Made, create_backup
 from discue.backup.plan import BackupPlan
 from discue.backup.schedule import BackupSchedule
-from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
-from discue.domain.ids import RandomBytes
 from discue.observability.logs import Log
 from discue.store.sqlite.snapshot import RequireRunning
 from tests.backup.plans import folder_of, new_plan
@@ -43,7 +40,10 @@ def plan(tmp_path: Path) -> BackupPlan:
 def hourly(
     plan: BackupPlan, clock: StandingClock, log: Lines, is_leader: Callable[[], bool] = lambda: True
 ) -> BackupSchedule:
-    return BackupSchedule(plan, 3_600.0, clock, os.urandom, log=log, is_leader=is_leader)
+    def create(plan: BackupPlan, require_running: RequireRunning) -> Made:
+        return create_backup(plan, clock, os.urandom, require_running)
+
+    return BackupSchedule(plan, 3_600.0, clock, create=create, log=log, is_leader=is_leader)
 
 
 async def test_backup_is_made_when_the_newest_is_an_interval_old_also_after_a_restart(plan: BackupPlan) -> None:
@@ -132,19 +132,15 @@ async def test_backup_that_cannot_be_deleted_is_reported(plan: BackupPlan) -> No
     assert str(old) in str(log.events[-1][1]["reason"])
 
 
-async def test_event_loop_goes_on_during_a_backup(plan: BackupPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_event_loop_goes_on_during_a_backup(plan: BackupPlan) -> None:
     """The backup waits for something that the event loop does meanwhile."""
-    done = threading.Event()
+    clock, log, done = StandingClock(), Lines(), threading.Event()
 
-    def wait_and_make(
-        plan: BackupPlan, clock: Clock, random_bytes: RandomBytes, require_running: RequireRunning
-    ) -> Made:
+    def create(plan: BackupPlan, require_running: RequireRunning) -> Made:
         assert done.wait(30)
-        return create_backup(plan, clock, random_bytes, require_running)
+        return create_backup(plan, clock, os.urandom, require_running)
 
-    monkeypatch.setattr(schedule, "create_backup", wait_and_make)
-    log = Lines()
-    running = asyncio.ensure_future(hourly(plan, StandingClock(), log).round())
+    running = asyncio.ensure_future(BackupSchedule(plan, 3_600.0, clock, create=create, log=log).round())
     await asyncio.sleep(0)
     done.set()
     await running
