@@ -477,6 +477,11 @@ CONSTRAINTS: tuple[Constraint, ...] = (
         "proxy that terminates TLS",
     ),
     Constraint(
+        ("metrics_port", "port"),
+        lambda settings: settings.port != 0 and settings.metrics_port == settings.port,
+        "metrics_port and port must differ: each would get some of the other's requests",
+    ),
+    Constraint(
         ("metrics_host", "metrics_key"),
         lambda settings: settings.metrics_key is None and not _is_loopback(settings.metrics_host),
         "anybody could read the metrics; set metrics_key, or a loopback address as metrics_host",

@@ -281,12 +281,21 @@ def test_cleartext_beyond_loopback_requires_insecure(host: str) -> None:
             {},
             {"--encryption-key": "set either encryption_key or encryption_key_file, not both"},
         ),
+        (
+            {"metrics_port": "3055", "metrics_host": "127.0.0.2", "port": "3055"},
+            {},
+            {"--metrics-port": "metrics_port and port must differ: each would get some of the other's requests"},
+        ),
     ],
 )
 def test_broken_constraint_is_reported_at_its_first_setting(
     flags: dict[str, str], environ: dict[str, str], expected: dict[str, str]
 ) -> None:
     assert faults(flags, environ) == expected
+
+
+def test_free_ports_may_both_be_0() -> None:
+    assert loaded({"metrics_port": "0", "port": "0"}).metrics_port == 0
 
 
 def test_encryption_keys_keep_their_order() -> None:

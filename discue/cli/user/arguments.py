@@ -47,6 +47,18 @@ def name(text: str) -> str:
     return text
 
 
+def alias(text: str) -> str:
+    """Parse the alias of what may be created, or its id."""
+    from discue.domain.aliases import check_alias  # noqa: PLC0415 - `discue --help` does not wait for it
+    from discue.domain.errors import Unprocessable  # noqa: PLC0415 - as above
+
+    try:
+        check_alias(name(text))
+    except Unprocessable as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an alias: it {error.faults[0].detail}") from None
+    return text
+
+
 def idempotency_key(text: str) -> str:
     if not (1 <= len(text) <= _LONGEST_KEY and text.isascii() and text.isprintable() and " " not in text):
         raise argparse.ArgumentTypeError(f"must have 1 to {_LONGEST_KEY} visible ASCII characters")

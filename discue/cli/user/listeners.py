@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from discue.cli.exit_codes import FAILED
 from discue.cli.output import beginning, printable, say, say_fields, say_json, say_table, when
-from discue.cli.user.arguments import content_of, header, json_of, name, positive
-from discue.cli.user.command import add_command, add_group, connect
+from discue.cli.user.arguments import alias, content_of, header, json_of, name, positive
+from discue.cli.user.command import UsageInvalid, add_command, add_group, connect
 from discue.cli.user.messages import failure_of
 from discue.cli.user.queues import queue_names
 from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
+    from discue_client import Discue
     from discue_client.models import Attempt, DeliveryTest, Listener
 
 _LIMIT = 100
@@ -60,7 +62,7 @@ def _add_set(verbs: Commands) -> None:
         summary="create a listener, or change the one that has this alias",
         description="Only the given options change. Shows the signing secret of a new listener once.",
     )
-    _add_place(parser)
+    _add_place(parser, alias)
     parser.add_argument("--url", metavar="URL", help="where messages are sent")
     parser.add_argument("--pull", action="store_true", help="consumers fetch the messages instead; fixed")
     parser.add_argument(
@@ -76,9 +78,9 @@ def _add_set(verbs: Commands) -> None:
     )
 
 
-def _add_place(parser: argparse.ArgumentParser) -> None:
+def _add_place(parser: argparse.ArgumentParser, listener_type: Callable[[str], str] = name) -> None:
     parser.add_argument("queue", type=name, help="alias or id of the queue")
-    parser.add_argument("listener", type=name, help="alias or id of the listener")
+    parser.add_argument("listener", type=listener_type, help="alias or id of the listener")
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -125,11 +127,25 @@ def _set(arguments: argparse.Namespace) -> None:
     if arguments.header:
         fields["headers"] = dict(arguments.header)
     with connect(arguments) as client:
-        _show(client.listeners.update(arguments.queue, arguments.listener, **fields), as_json=arguments.json)
+        _show(_updated(client, arguments, fields), as_json=arguments.json)
+
+
+def _updated(client: Discue, arguments: argparse.Namespace, fields: dict[str, Any]) -> Listener:
+    """Create or change a listener. Raises UsageInvalid for a new one without a URL."""
+    from discue_client import BadRequest  # noqa: PLC0415 - imported by now
+
+    try:
+        return client.listeners.update(arguments.queue, arguments.listener, **fields)
+    except BadRequest as error:
+        if error.pointers != ("/notify_url",) or arguments.url is not None:
+            raise
+        raise UsageInvalid(f"There is no listener {arguments.listener} yet. Give --url or --pull.") from None
 
 
 def _pause(status: Literal["enabled", "disabled"], arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
+        # An update would create the listener if it does not exist.
+        client.listeners.get(arguments.queue, arguments.listener)
         _show(client.listeners.update(arguments.queue, arguments.listener, status=status), as_json=arguments.json)
 
 

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from discue.cli.output import say, say_fields, say_json, say_table, when
-from discue.cli.user.arguments import content_of, duration, json_of, name, positive
+from discue.cli.user.arguments import alias, content_of, duration, json_of, name, positive
 from discue.cli.user.command import add_command, add_group, connect
 from discue.cli.verbs import Commands
 
@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
         summary="create a queue, or change the one that has this alias",
         description="Only the given options change.",
     )
-    setting.add_argument("queue", type=name, help="alias of the queue; or its id, if it exists")
+    setting.add_argument("queue", type=alias, help="alias of the queue; or its id, if it exists")
     setting.add_argument(
         "--ordered", action="store_true", help="messages with the same key are delivered one at a time; fixed"
     )

@@ -82,6 +82,14 @@ def test_line_that_is_refused_is_named(service: Service, monkeypatch: pytest.Mon
         (("messages", "list", "q", "--since", "yesterday"), "neither a duration such as 2h nor a time"),
         (("api", "GET", "/queues?alias=a b"), "a space is %20"),
         (("queues", "lst"), "did you mean list?"),
+        (
+            ("queues", "set", "bad name!"),
+            "is not an alias: it must be 1 to 64 characters of A-Z, a-z, 0-9, dot, underscore",
+        ),
+        (
+            ("listeners", "set", "q", "ü", "--pull"),
+            "is not an alias: it must be 1 to 64 characters of A-Z, a-z, 0-9, dot",
+        ),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, tuple) else "",
 )
@@ -143,6 +151,24 @@ def test_listener_is_set_tested_paused_and_deleted(service: Service) -> None:
     assert (failed.returncode, failed.stdout.startswith("failed: ")) == (1, True)
     service.succeed("listeners", "delete", "heard", "app")
     assert service.json("listeners", "list", "heard") == {"listeners": []}
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_listener_that_is_paused_must_exist(service: Service, verb: str) -> None:
+    service.succeed("queues", "set", "silent")
+    result = service.run("listeners", verb, "silent", "nope")
+
+    assert result.returncode == 1
+    assert '404 not_found: Listener "nope" not found.' in result.stderr
+
+
+def test_new_listener_needs_a_url_or_pull(service: Service) -> None:
+    service.succeed("queues", "set", "urls")
+    result = service.run("listeners", "set", "urls", "z")
+    service.succeed("listeners", "set", "urls", "z", "--pull")
+
+    assert (result.returncode, result.stderr) == (2, "discue: There is no listener z yet. Give --url or --pull.\n")
+    assert service.json("listeners", "set", "urls", "z")["listener"]["mode"] == "pull"
 
 
 def test_failed_test_request_says_why_no_response_is_shown(service: Service) -> None:
