@@ -17,7 +17,8 @@ from tests.cli.commands import PATIENCE_SECONDS, Output
 from tests.docs.quickstart import blocks
 from tests.support.ports import free_port
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLES = REPOSITORY / "examples"
 NAMES = sorted(readme.parent.name for readme in EXAMPLES.glob("*/README.md"))
 _DEV_PORT, _APP_PORT = "3000", "8000"
 _CHANGING = re.compile(r"\b[0-9A-Za-z]{21}\b|\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
@@ -106,6 +107,8 @@ class Terminals:
 def test_readme_works_as_pasted(name: str, tmp_path: Path) -> None:
     folder = tmp_path / name
     shutil.copytree(EXAMPLES / name, folder, ignore=shutil.ignore_patterns("__pycache__", "*.db"))
+    # As in a clone: the configuration of the repository must not apply to the example.
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
     page = (folder / "README.md").read_text()
     played = {(block.kind, block.name): block.text for block in blocks(page) if block.kind == "start"}
     steps = [block for block in blocks(page) if block.kind != "start"]
