@@ -65,8 +65,9 @@ def commands_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse
 
 
 def own_arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Return its arguments that are neither settings nor `--help`."""
-    known = {setting.name for setting in SETTINGS} | {"config", "help"}
+    """Return its arguments that are neither settings nor `--help`. Commands of users have no settings."""
+    settings = {"config", *(setting.name for setting in SETTINGS)} if parser.get_default("command") else set()
+    known = settings | {"help"}
     return [action for action in _actions(parser) if action.dest not in known]
 
 

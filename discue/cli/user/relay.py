@@ -33,8 +33,6 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--database",
-        # The page of commands lists settings apart, and `database` is one.
-        dest="outbox",
         metavar="URL",
         help=f"database of the application, such as postgresql://user@host/shop; default: {DATABASE_VARIABLE}, "
         "where other users of the machine do not see a password",
@@ -56,7 +54,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    database = arguments.outbox or os.environ.get(DATABASE_VARIABLE)
+    database = arguments.database or os.environ.get(DATABASE_VARIABLE)
     if not database:
         raise UsageInvalid(f"The database is missing: give --database, or set {DATABASE_VARIABLE}.")
     if arguments.max_messages > _MOST_MESSAGES:

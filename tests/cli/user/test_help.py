@@ -60,7 +60,7 @@ def test_every_command_that_needs_a_service_takes_a_profile() -> None:
 
     assert len(parsers) > 10
     without = {each.prog for each in parsers if "--profile" not in each._option_string_actions}
-    assert without == {"discue verify", "discue completion"}
+    assert without == {"discue verify", "discue completion", "discue health"}
 
 
 @pytest.mark.parametrize("group", ["keys", "organizations", "messages", "queues", "listeners"])

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from discue.cli.user.listening.keyboard import keys_in
 from tests.cli.commands import DISCUE, PATIENCE_SECONDS, environment
 from tests.cli.user.local_server import local_server
 from tests.cli.user.service import Service
@@ -108,3 +109,22 @@ def test_editor_that_cannot_be_run_is_named(service: Service) -> None:
         screen.see("The editor ./none cannot be run: No such file or directory. Set EDITOR.")
         screen.press("q")
         assert screen.process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_keys_that_arrive_together_all_count(service: Service) -> None:
+    queue = queue_named(service, "together")
+    with local_server() as local, terminal(service, "listen", local.url, "--queue", queue) as screen:
+        screen.see("q quit")
+        first = publish(service, queue, {"order": 17})
+        screen.see(f"{first} selected")
+        second = publish(service, queue, {"order": 18})
+        screen.see(f"{second} selected")
+        screen.press("k\r")
+        screen.see(f"{first} selected")
+        screen.see('"order": 17')
+        screen.press("jq")
+        assert screen.process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_sequences_are_one_key_each() -> None:
+    assert keys_in(b"k\x1b[A\x1bOBj\r\x1b[1;5A\x1b") == [b"k", b"\x1b[A", b"\x1bOB", b"j", b"\r", b"\x1b[1;5A", b"\x1b"]

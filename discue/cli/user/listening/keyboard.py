@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -24,7 +25,8 @@ from discue.cli.user.listening.screen import Screen
 
 _KEPT: Final = 200
 _BODY_SHOWN: Final = 10_000
-_LONGEST_SEQUENCE: Final = 32
+_READ: Final = 1_024
+_KEY: Final = re.compile(rb"\x1b(?:\[[0-9;]*[@-~]|O[@-~])?|.", re.DOTALL)
 _HELP: Final = "↑ ↓ select, Enter show, r send again, e edit and send, q quit"
 _UP: Final = frozenset({b"\x1b[A", b"\x1bOA", b"k"})
 _DOWN: Final = frozenset({b"\x1b[B", b"\x1bOB", b"j"})
@@ -79,11 +81,15 @@ class Keyboard:
         termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._modes)
 
     def _read(self) -> None:
-        key = os.read(sys.stdin.fileno(), _LONGEST_SEQUENCE)
-        if not key:
+        content = os.read(sys.stdin.fileno(), _READ)
+        if not content:
             # The terminal is gone.
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        elif key == b"q":
+        for key in keys_in(content):
+            self._act(key)
+
+    def _act(self, key: bytes) -> None:
+        if key == b"q":
             self._stop()
         elif key == b"?" or not self._requests:
             self._screen.note(_HELP)
@@ -102,6 +108,7 @@ class Keyboard:
 
     def _select(self, back: int) -> None:
         self._back = max(0, min(back, len(self._requests) - 1))
+        self._show_status()
         self._screen.line(f"▸ {line_of(self._selected)}")
 
     def _show_status(self) -> None:
@@ -145,6 +152,11 @@ class Keyboard:
         if code:
             self._screen.note(f"The editor ended with {code}: nothing is sent.")
         return code == 0
+
+
+def keys_in(content: bytes) -> list[bytes]:
+    """Return the keys in what was read: fast fingers and busy machines bring several at once."""
+    return [found[0] for found in _KEY.finditer(content)]
 
 
 def details_of(forwarded: Forwarded) -> str:
