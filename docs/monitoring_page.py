@@ -27,7 +27,7 @@ scrape_configs:
 rule_files: [rules.yml]
 ```
 
-`rules.yml` and a board for Grafana are in the repository, in `deploy/prometheus` and `deploy/grafana`.
+Copy `deploy/prometheus/rules.yml` of the repository next to it. A board for Grafana is in `deploy/grafana`.
 
 ## Scraping
 
@@ -49,8 +49,9 @@ request comes (a dead man's switch).
 
 ## Single listeners and queues
 
-`GET /metrics/detailed?family=listeners` (or `queues`) has the metrics of single objects, those with the largest backlogs
-first. `queue=` restricts it to one queue, `limit=` to that many objects (1,000 unless given, 3,333 at most). It is for
+`GET /metrics/detailed?family=listeners` (or `queues`) has the metrics of all push listeners, or of their queues, those
+with the largest backlogs first; queues without any push listener are not shown. `queue=` restricts it to one queue, by
+its id: an alias gets `404`. `limit=` restricts it to that many objects (1,000 unless given, 3,333 at most). It is for
 people and boards that ask for it: its size grows with what it shows.
 """
 

@@ -118,7 +118,10 @@ def _type(schemas: Json, schema: Json, *, is_request: bool) -> str:
     if "anyOf" in schema:
         return _union(*(_type(schemas, each, is_request=is_request) for each in schema["anyOf"]))
     if is_request and ("enum" in schema or "const" in schema):
-        return f"Literal[{', '.join(map(repr, schema.get('enum', [schema.get('const')])))}]"
+        values = schema.get("enum", [schema.get("const")])
+        # The client writes True and False as these texts.
+        also = "bool | " if values == ["true", "false"] else ""
+        return f"{also}Literal[{', '.join(map(repr, values))}]"
     if kind == "array":
         return array.format(_type(schemas, schema.get("items", {}), is_request=is_request))
     if kind == "object":

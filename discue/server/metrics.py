@@ -128,8 +128,13 @@ class MetricsApplication:
             except ValueError as error:
                 _respond(exchange, 400, str(error))
                 return
+        measured = await self._metrics.gather(asked)
+        if asked is not None and asked.queue and not any(any(found.values()) for found in measured.values()):
+            detail = "No worker here has a push listener of this queue. `queue` takes the id of a queue, not its alias."
+            _respond(exchange, 404, detail)
+            return
         openmetrics = "application/openmetrics-text" in scope.headers.get("accept", "")
-        content = exposition(metrics, await self._metrics.gather(asked), openmetrics=openmetrics)
+        content = exposition(metrics, measured, openmetrics=openmetrics)
         headers = [("content-type", OPENMETRICS if openmetrics else TEXT)]
         exchange.response_bytes(200, headers, b"" if scope.method == "HEAD" else content)
 

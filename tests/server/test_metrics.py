@@ -161,6 +161,10 @@ def test_details_are_of_the_largest_backlogs_and_of_one_queue(server: ServedProc
     }
     one = scraped(server, f"/metrics/detailed?family=queues&queue={queues[0]}")
     assert {pairs: value for (each, pairs), value in one.items() if each == name} == {labels(queue=queues[0]): 1}
+    for family in ("queues", "listeners"):
+        alias = get(server, f"/metrics/detailed?family={family}&queue=queue-0")
+        detail = "No worker here has a push listener of this queue. `queue` takes the id of a queue, not its alias.\n"
+        assert (alias.status_code, alias.text) == (404, detail)
 
 
 @pytest.mark.parametrize(

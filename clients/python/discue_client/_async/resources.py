@@ -512,7 +512,7 @@ class AsyncMessages:
         state: Literal["acknowledged", "pending", "retrying", "missed", "no_listeners"] | None = None,
         key: str | None = None,
         header: str | None = None,
-        data: Literal["true", "false"] | None = None,
+        data: bool | Literal["true", "false"] | None = None,
         limit: int | None = None,
     ) -> AsyncPages[models.Message]:
         """List the messages of a queue."""

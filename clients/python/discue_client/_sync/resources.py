@@ -502,7 +502,7 @@ class Messages:
         state: Literal["acknowledged", "pending", "retrying", "missed", "no_listeners"] | None = None,
         key: str | None = None,
         header: str | None = None,
-        data: Literal["true", "false"] | None = None,
+        data: bool | Literal["true", "false"] | None = None,
         limit: int | None = None,
     ) -> Pages[models.Message]:
         """List the messages of a queue."""
