@@ -81,7 +81,9 @@ def _read(results: IO[bytes], require_running: RequireRunning) -> bytes:
 
 def main() -> None:
     """Carry out the order on the standard input, and write the result to the standard output."""
-    os.nice(_NICENESS)
+    # Where a sandbox forbids it, the backup has the priority of the server.
+    with suppress(PermissionError):
+        os.nice(_NICENESS)
     # Of a terminal: the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=_Order)
