@@ -100,8 +100,8 @@ def test_alerts_of_a_cluster_fire_and_resolve(tmp_path: Path, receiver: Receiver
         gone.liveness_status = 200
         prometheus.until_resolved({"DiscueListenersUnreachable"})
     rules = set(re.findall(r"alert: (\w+)", RULES.read_text(encoding="utf-8")))
-    # A bug would have to be put in for the one, and the disk of the other is that of SQLite.
-    assert rules - seen == {"DiscueTasksFail", "DiscueDiskLow"}
+    # A bug would have to be put in for the first one, and the others are about SQLite.
+    assert rules - seen == {"DiscueTasksFail", "DiscueDiskLow", "DiscueBackupLate"}
 
 
 def _failing_listeners(prometheus: Prometheus, user: User, receiver: Receiver, *_: Any) -> set[str]:
@@ -209,3 +209,19 @@ def test_a_disk_that_runs_full_fires_and_resolves(tmp_path: Path) -> None:
         prometheus.until_firing({"DiscueDiskLow"})
         filling.unlink()
         prometheus.until_resolved({"DiscueDiskLow"})
+
+
+def test_backups_that_fail_fire_and_resolve(tmp_path: Path) -> None:
+    port, folder = free_port(), tmp_path / "backups"
+    folder.mkdir()
+    database = f"sqlite:///{tmp_path}/discue.db"
+    with (
+        served_process(database, metrics_port=port, backup_to=folder, backup_every="5s"),
+        watching(tmp_path, [port], THRESHOLDS) as prometheus,
+    ):
+        prometheus.until(lambda: any(folder.glob("*.backup")), lambda: "no backup is made")
+        prometheus.until_resolved({"DiscueBackupLate"})
+        gone = folder.rename(tmp_path / "gone")
+        prometheus.until_firing({"DiscueBackupLate"})
+        gone.rename(folder)
+        prometheus.until_resolved({"DiscueBackupLate"})
