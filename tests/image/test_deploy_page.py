@@ -55,7 +55,7 @@ class Machine:
         """Return the text for this machine instead of the page's."""
         for each in ("opt", "etc", "var"):
             text = text.replace(f"/{each}/", f"{self.folder}/{each}/")
-        return text.replace('--owner="discue"', f"--owner={USER}").replace("9464", str(self.metrics_port))
+        return text.replace("--owner=discue", f"--owner={USER}").replace("9464", str(self.metrics_port))
 
     def follow(self, kind: str, block: str) -> None:
         named = re.match(r"# (/\S+)", block)
