@@ -181,10 +181,11 @@ class Kit:
         __tracebackhide__ = True
         messages = self.published(queue)
         found = sum(_fits(message.data, data) and (key is ANYTHING or message.key == key) for message in messages)
+        wanted = "a message" if count is None else f"{count} message{'' if count == 1 else 's'}"
         if found != count if count is not None else not found:
             shown = "\n".join(f"  {message.id}  key={message.key!r}  {message.data!r}" for message in messages)
             raise AssertionError(
-                f'queue "{queue}": expected {"a message" if count is None else f"{count} messages"}'
+                f'queue "{queue}": expected {wanted}'
                 f"{'' if data is ANYTHING else f' with {data!r}'}{'' if key is ANYTHING else f' with key {key!r}'}, "
                 f"got {found}. It has:\n{shown or '  no messages'}"
             )

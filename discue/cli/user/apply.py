@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int | None:
 
     found = read_wanted(file_content(arguments.file), arguments.file)
     with connect(arguments) as client:
+        _check_queues(client, found)
         changes = [change for each in found.resources if (change := _change_of(client, each))]
         if arguments.prune:
             changes += _deletions(client, found)
@@ -68,6 +69,18 @@ def run(arguments: argparse.Namespace) -> int | None:
             return FAILED
         _make(client, changes)
     return None
+
+
+def _check_queues(client: Discue, found: WantedFile) -> None:
+    """Raise CommandFailed for a channel to a queue that neither the file nor the service has."""
+    in_file = {each.path for each in found.resources}
+    for each in found.resources:
+        if each.kind == "channels" and "queue" in each.fields:
+            queue = ("queues", str(each.fields["queue"]))
+            if queue not in in_file and _current(client, queue) is None:
+                raise CommandFailed(
+                    f"{each.label}: there is no queue {queue[1]}. Add it to the file, or correct its alias."
+                )
 
 
 def _change_of(client: Discue, wanted: Wanted) -> Difference | None:
@@ -164,16 +177,16 @@ def _make(client: Discue, changes: list[Difference]) -> None:
                 client.request("PUT", path, body=_as_sent(client, change.wanted))
         except APIError as error:
             raise CommandFailed(
-                f"{change.wanted.label} is refused: {error} {number} of {len(changes)} changes are made: correct the "
+                f"{change.wanted.label} is refused: {error} {number} of {len(changes)} changes were made: correct the "
                 "file, and run the command again."
             ) from None
         except (DiscueError, KeyboardInterrupt):
             note(
-                f"{number} of {len(changes)} changes are made, and perhaps that of the {change.wanted.label}. "
+                f"{number} of {len(changes)} changes were made, and perhaps that of the {change.wanted.label}. "
                 "Run the command again to go on."
             )
             raise
-    note(f"{len(changes)} {'change is' if len(changes) == 1 else 'changes are'} made.")
+    note(f"{len(changes)} {'change was' if len(changes) == 1 else 'changes were'} made.")
 
 
 def _agrees(deleted: int) -> bool:

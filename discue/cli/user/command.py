@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from discue.cli.exit_codes import FAILED, FINE, NO_RESPONSE, NOT_ALLOWED, WRONG_USAGE, guarded, say_error
 from discue.cli.verbs import Commands, add_verbs
 
 if TYPE_CHECKING:
+    from discue.cli.user.profiles import ServiceTarget
     from discue_client import APIError, AsyncDiscue, Discue
     from discue_client.errors import DiscueError
 
@@ -83,17 +84,36 @@ def connect(arguments: argparse.Namespace, **options: Any) -> Iterator[Discue]:
     given = {"deadline": _DEADLINE_SECONDS, **options}
     is_for_programs = getattr(arguments, "json", False)
     shown = nullcontext() if is_for_programs else waiting_is_shown(given["deadline"])
-    with Discue(target.url, target.api_key, **given) as client, shown:
+    with _sources_named(target), Discue(target.url, target.api_key, **given) as client, shown:
         yield client
 
 
-def connect_async(arguments: argparse.Namespace, **options: Any) -> AsyncDiscue:
-    """Return a client for an event loop, of the same service as `connect`."""
+@asynccontextmanager
+async def connect_async(arguments: argparse.Namespace, **options: Any) -> AsyncIterator[AsyncDiscue]:
+    """Connect in an event loop to the same service as `connect`."""
     from discue.cli.user.profiles import target_of  # noqa: PLC0415 - as above
     from discue_client import AsyncDiscue  # noqa: PLC0415 - as above
 
     target = target_of(arguments.profile)
-    return AsyncDiscue(target.url, target.api_key, **{"deadline": _DEADLINE_SECONDS, **options})
+    given = {"deadline": _DEADLINE_SECONDS, **options}
+    with _sources_named(target):
+        async with AsyncDiscue(target.url, target.api_key, **given) as client:
+            yield client
+
+
+@contextmanager
+def _sources_named(target: ServiceTarget) -> Iterator[None]:
+    """Add to the error for a key that is not accepted where the URL and the key come from."""
+    from discue.cli.user.profiles import hidden_server  # noqa: PLC0415 - as above
+    from discue_client import Unauthorized  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except Unauthorized as error:
+        error.add_note(f"The URL comes from {target.url_source}, and the key from {target.key_source}.")
+        if hidden := hidden_server(target):
+            error.add_note(hidden)
+        raise
 
 
 def _start(parsed: argparse.Namespace) -> int:
@@ -156,6 +176,7 @@ def explain(error: DiscueError) -> str:
     way_out = _WAYS_OUT.get(type(error).__name__, "")
     if getattr(error, "code", None) == _LOCKED_OUT:
         way_out = _after(error)
+    way_out = " ".join(filter(None, [*getattr(error, "__notes__", ()), way_out]))
     if not way_out:
         return text
     return f"{text}{'' if text.endswith(('.', ']')) else '.'} {way_out}"

@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
         "one. Asks the service, if one is configured, whether it allows private addresses. Exits with 1 if there is "
         "a problem.",
     )
-    parser.add_argument("url", help="URL of the listener, such as https://example.com/hook")
+    parser.add_argument("url", help="URL of the listener, such as https://example.com/hook, or 8000/hook")
     parser.add_argument("--secret", metavar="SECRET", help="signing secret of the listener (whsec_…)")
     parser.add_argument(
         "--data", metavar="JSON", help='data of the requests; @FILE reads it from a file; default: {"test": true}'
@@ -41,12 +41,12 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int | None:
     # `discue --help` does not wait for the sender.
     from discue.cli.user.diagnosis import diagnose  # noqa: PLC0415
-    from discue.cli.user.listening.target import keys_of  # noqa: PLC0415
+    from discue.cli.user.listening.target import full_url, keys_of  # noqa: PLC0415
 
     keys = keys_of(arguments.secret, "--secret") if arguments.secret else ()
     data = None if arguments.data is None else bytes(json_of(content_of(arguments.data).strip(), "The data"))
     service = _service(arguments)
-    findings = asyncio.run(diagnose(arguments.url, keys, given=data, service=service))
+    findings = asyncio.run(diagnose(full_url(arguments.url), keys, given=data, service=service))
     if arguments.json:
         say_json({"findings": [each._asdict() for each in findings]})
     else:

@@ -113,7 +113,9 @@ def run(arguments: argparse.Namespace) -> int | None:
         return None
     if arguments.url is None:
         raise UsageInvalid("The URL of the local server is missing, such as http://localhost:8000/hook.")
-    if bool(arguments.queue) == arguments.all:
+    if arguments.queue and arguments.all:
+        raise UsageInvalid("Give either --queue or --all, not both.")
+    if not (arguments.queue or arguments.all):
         raise UsageInvalid("Name the queues with --queue, or take all of them with --all.")
     return listen(arguments, plan_of(arguments))
 

@@ -97,6 +97,14 @@ def _development() -> ServiceTarget | None:
     return ServiceTarget(url, key, source, source) if _HERE.fullmatch(url) and key else None
 
 
+def hidden_server(target: ServiceTarget) -> str:
+    """Return a sentence if there is a server of `discue dev` in this folder that the target is not; "" otherwise."""
+    here = _development()
+    if here is None or here.api_key == target.api_key:
+        return ""
+    return f"The server of {here.url_source} is not used: {target.key_source} wins over it."
+
+
 def _content(path: Path) -> str:
     # The folder may be missing, or another user's.
     with suppress(OSError, UnicodeDecodeError):

@@ -66,6 +66,9 @@ def run(arguments: argparse.Namespace) -> int | None:
     found = explanation_of(
         content_of(arguments.body), dict(arguments.header), secrets, ignores_time=arguments.ignore_time
     )
+    if not found.genuine and os.path.isfile(arguments.body):  # noqa: PTH113 - any text is accepted, also a long one
+        hint = f"The body is this text, and there is a file of that name: did you mean @{arguments.body}?"
+        found = found._replace(hints=(hint, *found.hints))
     if arguments.json:
         say_json(found._asdict())
     else:

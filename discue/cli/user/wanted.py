@@ -76,7 +76,7 @@ def _check_names(document: Any, known: Mapping[str, Any], name: str) -> None:
         raise CommandFailed(f"{name} must have one of: {', '.join(known)}.")
     for key in document:
         if key not in known:
-            raise CommandFailed(f"{name} has an unknown entry {key}{suggestion(str(key), known)}.")
+            raise CommandFailed(f"{name} has an unknown entry {key}{suggestion(str(key), known) or '.'}")
 
 
 def _entries(content: Any, path: tuple[str, ...], name: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from discue.cli.output import say_fields, say_json, when
+from discue.cli.output import note, say_fields, say_json, when
 from discue.cli.user.command import add_command, connect
 from discue.cli.verbs import Commands
 
@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from discue.cli.user.profiles import target_of  # noqa: PLC0415 - `discue --help` does not wait for the client
+    from discue.cli.user.profiles import hidden_server, target_of  # noqa: PLC0415 - `discue --help` does not wait for the client
 
     target = target_of(arguments.profile)
     shown: dict[str, Any] = {
@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
             ("requests left", str(shown.get("requests_left", ""))),
         ]
     )
+    if hidden := hidden_server(target):
+        note(hidden)
 
 
 def _asked(client: Discue, api_key: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ topics:
 @pytest.fixture
 def shop(service: Service) -> Service:
     """A service without the resources of the file, and of that on the page."""
-    for queue in ("shop/orders", "shop/refunds", "orders", "refunds"):
+    for queue in ("shop/orders", "shop/refunds", "invoices", "refunds"):
         service.run("queues", "delete", queue)
     service.run("api", "DELETE", "/topics/shop")
     (service.folder / "discue.yaml").write_text(FILE)
@@ -116,7 +116,7 @@ def test_output_is_that_of_the_page(shop: Service) -> None:
 
     (shop.folder / "discue.yaml").write_text(content)
     assert shop.succeed("apply", "-f", "discue.yaml") == shown
-    for queue in ("orders", "refunds"):
+    for queue in ("invoices", "refunds"):
         shop.succeed("queues", "delete", queue)
 
 
@@ -177,7 +177,7 @@ def test_refused_change_says_how_many_are_made(shop: Service) -> None:
     assert result.returncode == 1
     assert "queue shop/refunds is refused" in result.stderr
     assert "retention" in result.stderr
-    assert "1 of 2 changes are made: correct the file, and run the command again." in result.stderr
+    assert "1 of 2 changes were made: correct the file, and run the command again." in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,9 @@ def test_run_that_ends_in_the_middle_says_how_many_changes_are_made(
     result = shop.run("apply", "-f", "discue.yaml")
 
     assert result.returncode == code
-    assert "1 of 2 changes are made, and perhaps that of the queue shop/refunds. Run the command again" in result.stderr
+    assert (
+        "1 of 2 changes were made, and perhaps that of the queue shop/refunds. Run the command again" in result.stderr
+    )
     assert shop.call("GET", "/queues/shop/orders")
 
 
@@ -209,7 +211,7 @@ def test_run_that_ends_in_the_middle_says_how_many_changes_are_made(
     [
         ("queues: [a", "discue.yaml is not YAML"),
         ("queues: {a: {}, a: {}}", "a occurs twice"),
-        ("queus: {}", "unknown entry queus; did you mean queues?"),
+        ("queus: {}", "unknown entry queus; did you mean queues?\n"),
         ("", "must have one of: queues, topics."),
         ("queues: a", "queues must have an entry for each alias"),
         (
@@ -236,6 +238,17 @@ def test_mistake_in_the_file_is_explained(service: Service, content: str, messag
 
     assert result.returncode == 1
     assert message in result.stderr
+
+
+def test_channel_to_an_unknown_queue_names_the_queue_before_anything_is_made(shop: Service) -> None:
+    (shop.folder / "discue.yaml").write_text("topics: {shop: {channels: {c: {queue: nowhere, pattern: a}}}}")
+    result = shop.run("apply", "-f", "discue.yaml")
+
+    assert result.returncode == 1
+    assert result.stderr == (
+        "discue: channel shop/c: there is no queue nowhere. Add it to the file, or correct its alias.\n"
+    )
+    assert shop.run("api", "GET", "/topics/shop").returncode == 1
 
 
 def test_missing_file_is_named(service: Service) -> None:

@@ -140,10 +140,24 @@ def test_server_that_is_away_and_unknown_name_are_problems(tmp_path: Path) -> No
 
 
 def test_url_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
-    result = run(tmp_path, "doctor", "localhost:8000")
+    result = run(tmp_path, "doctor", "ftp://localhost:8000")
 
     assert result.returncode == 2
-    assert "The URL must be an absolute http or https URL. Did you mean http://localhost:8000?" in result.stderr
+    assert "The URL ftp://localhost:8000 must be an absolute http or https URL." in result.stderr
+
+
+def test_short_form_of_a_url_means_this_machine(tmp_path: Path) -> None:
+    port = free_port()
+    _, found = findings(tmp_path, f"{port}/hook")
+
+    assert found["url"] == ("ok", f"http://localhost:{port}/hook")
+
+
+def test_server_without_tls_is_named(tmp_path: Path) -> None:
+    with local_server() as local:
+        code, found = findings(tmp_path, local.url.replace("http:", "https:"))
+
+    assert (code, found["tls"]) == (1, ("problem", "The server does not speak TLS. Is it http://?"))
 
 
 def test_handler_that_expects_other_data_is_shown_with_its_response(tmp_path: Path) -> None:

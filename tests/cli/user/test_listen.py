@@ -293,7 +293,8 @@ def test_revoked_key_and_removed_listener_end_the_command(service: Service) -> N
     [
         (("listen",), "The URL of the local server is missing"),
         (("listen", "8000"), "Name the queues with --queue"),
-        (("listen", "8000", "--all", "--queue", "q"), "Name the queues with --queue"),
+        (("listen", "8000"), "Name the queues with --queue, or take all of them with --all."),
+        (("listen", "8000", "--all", "--queue", "q"), "Give either --queue or --all, not both."),
         (("listen", "https://example.com/", "--queue", "q"), "example.com is another machine. Add --allow-remote"),
         (("listen", "https://93.184.216.34/", "--queue", "q"), "is another machine"),
         (("listen", "ftp://localhost", "--queue", "q"), "must be an absolute http or https URL"),

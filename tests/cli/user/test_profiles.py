@@ -204,6 +204,27 @@ def test_server_of_discue_dev_in_the_folder_is_found(tmp_path: Path, monkeypatch
     assert shown["url_source"] == f"`discue dev` in {tmp_path}"
 
 
+def test_profile_that_hides_discue_dev_is_named(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("DISCUE_URL", raising=False)
+    monkeypatch.delenv("DISCUE_API_KEY", raising=False)
+    (tmp_path / "discue").mkdir()
+    revoked = {"url": service.url, "api_key": f"{service.key[:-4]}0000"}
+    (tmp_path / "discue" / "profiles.json").write_text(json.dumps({"profiles": {"default": revoked}}))
+    (tmp_path / ".discue").mkdir()
+    (tmp_path / ".discue" / "key").write_text("dsk_key\n")
+    (tmp_path / ".discue" / "url").write_text("http://127.0.0.1:3000\n")
+    hidden = f"The server of `discue dev` in {tmp_path} is not used: profile default wins over it."
+
+    assert run(tmp_path, "whoami", "--offline").stderr == f"{hidden}\n"
+    for command in (["queues", "list"], ["listen", "8000", "--all"]):
+        refused = run(tmp_path, *command)
+        assert refused.returncode == 4
+        assert "The URL comes from profile default, and the key from profile default. " + hidden in refused.stderr
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:3000", "http://example.com:3000", "http://127.0.0.1:3@example.com"])
 def test_folder_of_somebody_else_gets_no_key_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str

@@ -92,3 +92,4 @@ def test_database_without_an_outbox_is_an_error(service: Service, tmp_path: Path
     assert result.returncode == 1
     assert "The outbox cannot be read: " in result.stderr
     assert "discue_outbox" in result.stderr
+    assert "or the SQL of discue_client.outbox.table.create_statements." in result.stderr

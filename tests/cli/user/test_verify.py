@@ -85,6 +85,14 @@ def test_mistake_in_the_secret_is_explained(tmp_path: Path, given: str, signed_w
     assert message in shown
 
 
+def test_name_of_a_file_without_its_sign_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "body").write_bytes(BODY)
+    result = run(tmp_path, "verify", "body", *headers(), f"--secret={SECRET}")
+
+    assert result.returncode == FAILED
+    assert "there is a file of that name: did you mean @body?" in result.stdout
+
+
 def test_result_in_json_has_a_reason_for_programs(tmp_path: Path) -> None:
     _, shown = verify(tmp_path, BODY, [*headers(secret=OTHER), "--json"])
     found = json.loads(shown)

@@ -54,6 +54,12 @@ _UNCLEAR = (
 )
 
 
+_TABLE_MISSING = (
+    ". Create the table: with op.create_discue_outbox() of Alembic, migrate of Django, or the SQL of "
+    "discue_client.outbox.table.create_statements."
+)
+
+
 class OutboxUnavailable(DiscueError):
     """The database cannot be used, or has no outbox. The cause is the error of its driver."""
 
@@ -104,7 +110,11 @@ class Relay:
             await self._close()
             if not isinstance(error, Exception):
                 raise
-            raise OutboxUnavailable(f"The outbox cannot be read: {one_line(str(error) or repr(error))}") from error
+            text = one_line(str(error) or repr(error))
+            # In the words of SQLite and PostgreSQL.
+            is_missing = "discue_outbox" in text and ("no such table" in text or "does not exist" in text)
+            hint = _TABLE_MISSING if is_missing else ""
+            raise OutboxUnavailable(f"The outbox cannot be read: {text}{hint}") from error
         waking.add(self)
         self._worker = self._loop.create_task(self._work(), name="discue relay")
         return self

@@ -18,14 +18,19 @@ _PRIVATE_KEY: Final = "whsk_"
 _LOCAL_NAMES: Final = (".localhost", ".local", ".test", ".internal", ".home.arpa")
 
 
+def full_url(text: str) -> str:
+    """Return the URL of a short form: `8000/hook` and `localhost:8000/hook` mean this machine, by http."""
+    if text.partition("/")[0].isdecimal():
+        text = f"localhost:{text}"
+    return text if "://" in text else f"http://{text}"
+
+
 def local_target(text: str, *, allow_remote: bool) -> Target:
-    """Parse the URL to forward to: `8000/hook` and `localhost:8000/hook` are short forms. Raises UsageInvalid.
+    """Parse the URL to forward to, or its short form. Raises UsageInvalid.
 
     Data of a queue is sent to another machine only if that is said.
     """
-    if text.partition("/")[0].isdecimal():
-        text = f"localhost:{text}"
-    url = text if "://" in text else f"http://{text}"
+    url = full_url(text)
     try:
         target = parse_target(url, "")
     except DiscueError as error:
