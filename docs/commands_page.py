@@ -68,7 +68,7 @@ def own_arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Return its arguments that are neither settings nor `--help`. Commands of users have no settings."""
     settings = {"config", *(setting.name for setting in SETTINGS)} if parser.get_default("command") else set()
     known = settings | {"help"}
-    return [action for action in _actions(parser) if action.dest not in known]
+    return [action for action in _actions(parser) if action.dest not in known and action.help != argparse.SUPPRESS]
 
 
 def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:

@@ -69,7 +69,9 @@ class APIError(DiscueError):
 
     def __str__(self) -> str:
         reason = " ".join(str(part) for part in (self.status, self.code) if part)
-        listed = "; ".join(f"{error.pointer}: {error.detail}" for error in self.errors)
+        # The detail usually says the first one already.
+        said = 1 if self.errors and _says(self.detail, self.errors[0]) else 0
+        listed = "; ".join(f"{error.pointer}: {error.detail}" for error in self.errors[said:])
         text = (self.detail or self.title or "The request failed.") + (f" ({listed})" if listed else "")
         return one_line(f"{self.request}: {reason}: {text}") + (f" [request {self.request_id}]" * bool(self.request_id))
 
@@ -80,6 +82,11 @@ class APIError(DiscueError):
     def pointers(self) -> tuple[str, ...]:
         """JSON pointers to the wrong values."""
         return tuple(error.pointer for error in self.errors)
+
+
+def _says(detail: str, error: FieldError) -> bool:
+    """Return whether the detail of a response already names a wrong value and the rule that it violates."""
+    return error.pointer.removeprefix("?") in detail and error.detail in detail
 
 
 class BadRequest(APIError):

@@ -32,7 +32,9 @@ def add(commands: Commands) -> None:
         description="Shows the difference, then creates and changes what differs, by alias. A second run changes "
         "nothing. Fields that the file leaves out stay as they are; null clears them.",
     )
-    parser.add_argument("-f", "--file", required=True, metavar="FILE", help="file in YAML or JSON; - for the input")
+    files = parser.add_mutually_exclusive_group(required=True)
+    files.add_argument("-f", "--file", metavar="FILE", help="file in YAML or JSON; - for the input")
+    files.add_argument("misplaced", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--dry-run", action="store_true", help="show the difference, and change nothing")
     parser.add_argument(
         "--prune", action="store_true", help="delete what the lists of the file leave out; asks before it does"
@@ -54,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int | None:
     # Other commands do not wait for the parser.
     from discue.cli.user.wanted import read_wanted  # noqa: PLC0415
 
+    if arguments.misplaced is not None:
+        raise UsageInvalid(f"Name the file with -f: discue apply -f {arguments.misplaced}")
     found = read_wanted(file_content(arguments.file), arguments.file)
     with connect(arguments) as client:
         _check_queues(client, found)

@@ -251,6 +251,14 @@ def test_channel_to_an_unknown_queue_names_the_queue_before_anything_is_made(sho
     assert shop.run("api", "GET", "/topics/shop").returncode == 1
 
 
+def test_file_without_its_flag_is_wrong_usage(service: Service) -> None:
+    misplaced, missing = service.run("apply", "discue.yaml", "--dry-run"), service.run("apply")
+
+    assert (misplaced.returncode, missing.returncode) == (2, 2)
+    assert misplaced.stderr == "discue: Name the file with -f: discue apply -f discue.yaml\n"
+    assert "-f/--file is required" in missing.stderr
+
+
 def test_missing_file_is_named(service: Service) -> None:
     assert "Cannot read none.yaml: No such file or directory." in service.run("apply", "-f", "none.yaml").stderr
 

@@ -1,5 +1,6 @@
 """Errors of the client: classes, what they carry, and the line that a person reads."""
 
+import json
 import pickle
 
 import pytest
@@ -28,6 +29,24 @@ def test_error_carries_code_pointers_and_request_id_and_prints_as_one_line() -> 
     assert str(error) == (
         "POST /queues: 422 alias_taken: The alias is taken. Use another. (/alias: taken) [request r-1]"
     )
+
+
+@pytest.mark.parametrize(
+    ("detail", "pointers", "shown"),
+    [
+        ("The value at /a is missing.", ["/a"], "The value at /a is missing."),
+        ("The query parameter limit is missing.", ["?limit"], "The query parameter limit is missing."),
+        ("The value at /a is missing.", ["/a", "/b"], "The value at /a is missing. (/b: is missing)"),
+        ("Two are missing.", ["/a", "/b"], "Two are missing. (/a: is missing; /b: is missing)"),
+    ],
+)
+def test_error_lists_the_values_that_its_detail_does_not_name(detail: str, pointers: list[str], shown: str) -> None:
+    faults = [{"pointer": pointer, "detail": "is missing"} for pointer in pointers]
+    error = refused(
+        422, json.dumps({"status": 422, "detail": detail, "code": "missing_field", "errors": faults}).encode()
+    )
+
+    assert str(error) == f"POST /queues: 422 missing_field: {shown}"
 
 
 def test_error_survives_pickling() -> None:
