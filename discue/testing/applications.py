@@ -71,11 +71,13 @@ class ApplicationEndpoint:
         """The requests that the application has not responded to yet."""
         return tuple(self._running.values())
 
-    def abandon(self) -> None:
-        """Cancel the calls that do not return within a moment: a test may end in the middle of one."""
-        _, hanging = wait(tuple(self._running), _END_SECONDS)
+    def abandon(self) -> Sequence[Received]:
+        """Cancel the calls that do not return within a moment: a test may end in the middle of one. Return these."""
+        running = dict(self._running)
+        _, hanging = wait(running, _END_SECONDS)
         for future in hanging:
             future.cancel()
+        return [running[future] for future in hanging]
 
     async def _call_asgi(self, received: Received) -> Reply:
         try:
@@ -94,8 +96,9 @@ class ApplicationEndpoint:
 
     def _failed(self, received: Received, error: Exception) -> Reply:
         self.errors.append(error)
-        _logger.error("%s %s: the application raised", received.method, received.path, exc_info=error)
-        return Reply(500, error=f"{type(error).__name__}: {error}")
+        raised = f"{type(error).__name__}: {error}"
+        _logger.error("%s %s: the application raised %s", received.method, received.path, raised, exc_info=error)
+        return Reply(500, error=raised)
 
 
 async def call_asgi(application: AsgiApplication, received: Received) -> Reply:

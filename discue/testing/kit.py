@@ -3,7 +3,7 @@
 import asyncio
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +29,7 @@ T = TypeVar("T")
 L = TypeVar("L", bound=KitListener)
 
 _WAITING_SHOWN: Final = 20
+_APPLICATION_SECONDS: Final = 5.0
 _SECRET_VARIABLE: Final = "DISCUE_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 
 
@@ -193,15 +194,29 @@ class Kit:
     def close(self, *, server_ends: bool = False) -> None:
         """Break the connections of all listeners, and delete the organization unless the server ends with it.
 
-        Further calls do nothing.
+        Further calls do nothing. Raises TimeoutError if an application does not return.
         """
         if self._is_closed:
             return
         self._is_closed = True
-        for endpoint in self._endpoints:
-            endpoint.abandon()
+        hanging = [request for endpoint in self._endpoints for request in endpoint.abandon()]
+        try:
+            self._end_applications(hanging)
+        finally:
+            self._leave_server(server_ends=server_ends)
+
+    def _end_applications(self, hanging: Sequence[Received]) -> None:
         if self._application_thread is not None:
-            self._application_thread.stop()
+            try:
+                self._application_thread.stop(_APPLICATION_SECONDS)
+            except TimeoutError:
+                requests = ", ".join(dict.fromkeys(f"{request.method} {request.path}" for request in hanging))
+                raise TimeoutError(
+                    f"An application of this test has not returned from {requests or 'its tasks'}: it blocks its event "
+                    "loop, for example in time.sleep, or waits for a thread. The next test gets another server."
+                ) from None
+
+    def _leave_server(self, *, server_ends: bool) -> None:
         self._host.require_running()
         if self._receiver is not None:
             self._host.thread.run(self._receiver.stop())

@@ -18,6 +18,7 @@ ANYTHING: Final = object()
 _ATTEMPTS_SHOWN: Final = 50
 _LONGEST_TEST_SECONDS: Final = 86_400
 _DATA_CHARACTERS: Final = 40
+_SAID_CHARACTERS: Final = 160
 
 
 class KitListener:
@@ -48,8 +49,17 @@ class KitListener:
 
     @property
     def attempts(self) -> "list[Attempt]":
-        """The attempts as the service has recorded them, oldest first. They are recorded when they end."""
+        """The attempts with their responses, as the service has recorded them, oldest first.
+
+        They are recorded when they end.
+        """
+        return self._with_details(self._recorded())
+
+    def _recorded(self) -> "list[Attempt]":
         return list(self._client.listeners.attempts(self.queue, self.id))[::-1]
+
+    def _with_details(self, attempts: "Sequence[Attempt]") -> "list[Attempt]":
+        return [self._client.listeners.attempt(self.queue, self.id, attempt.id) for attempt in attempts]
 
     def assert_received(self, count: int | None = None, *, data: Any = ANYTHING, key: Any = ANYTHING) -> None:
         """Fail unless so many requests came with this data and key; without a count, at least one.
@@ -112,10 +122,11 @@ class KitListener:
                 f"{attempt.took_ms} ms",
                 data.get(attempt.message_id, ""),
             )
-            for attempt in self.attempts[-_ATTEMPTS_SHOWN:]
+            for attempt in self._with_details(self._recorded()[-_ATTEMPTS_SHOWN:])
         ]
         if not rows:
-            return "  No attempt has ended."
+            waits = self._client.listeners.get(self.queue, self.id).messages.pending_count
+            return "  No attempt has ended" + (": call `discue.settled()` first." if waits else ".")
         rows.insert(0, ("message", "attempt", "ended at", "response", "took", "data"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         cells = ((text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
@@ -123,14 +134,17 @@ class KitListener:
 
 
 def _result(attempt: "Attempt") -> str:
+    if attempt.status and attempt.state == "acknowledged":
+        return str(attempt.status)
     if attempt.status:
-        return f"{attempt.status}{'' if attempt.state == 'acknowledged' else ' ' + attempt.error}"
+        said = attempt.response.body.strip().partition("\n")[0] if attempt.response is not None else ""
+        return f"{attempt.status} {attempt.error}" + (f": {_short(said.encode(), _SAID_CHARACTERS)}" if said else "")
     return f"{attempt.error}: {attempt.detail}"
 
 
-def _short(body: bytes) -> str:
+def _short(body: bytes, characters: int = _DATA_CHARACTERS) -> str:
     text = body.decode(errors="replace")
-    return text if len(text) <= _DATA_CHARACTERS else text[: _DATA_CHARACTERS - 1] + "…"
+    return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
 class ScriptedListener(KitListener):

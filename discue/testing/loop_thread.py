@@ -81,11 +81,11 @@ class LoopThread:
         work.close()
         raise LoopEnded(f"The thread {self._thread.name} has ended.")
 
-    def stop(self) -> None:
-        """Cancel what runs, and end the thread. Raises TimeoutError if what runs does not end."""
+    def stop(self, seconds: float = _STOP_SECONDS) -> None:
+        """Cancel what runs, and end the thread. Raises TimeoutError if what runs does not end in time."""
         with suppress(RuntimeError):  # The loop is closed already.
             self.loop.call_soon_threadsafe(self._stop_loop)
-        self.ended.result(_STOP_SECONDS)
+        self.ended.result(seconds)
         self._thread.join()
 
     def _stop_loop(self) -> None:

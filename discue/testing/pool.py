@@ -41,6 +41,10 @@ class ServerPool:
                 # The test has ended it on purpose, or failed because of it. Its connections are still open.
                 self.server = None
                 server.stop()
+            except BaseException:
+                # It may still call what the test has left behind.
+                self._retire(server)
+                raise
             else:
                 if server.is_moved:
                     self._retire(server)

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from discue.domain.attempts import Outcome
+from msgspec.structs import replace
+
+from discue.domain.attempts import Outcome, Timings, Trace
 from discue.sending.classify import classify_response
 from discue.sending.request import AttemptRequest, RequestHeads, RequestInvalid, attempt_head
 from discue.sending.response import SenderLimits
@@ -67,15 +70,28 @@ class KitSender(Sender):
             super().send(request, end)
             return
         try:
-            received = self._received(request)
+            head = attempt_head(self._preambles.preamble(request), request, self._sent_at.now() // 1_000)
+            received = self._received(request, head)
         except RequestInvalid as error:
             outcome = Outcome(0, "internal", str(error), 0)
             asyncio.get_running_loop().call_soon(end, outcome)
             return
-        _Call(respond, received, request.timeout_ms, end=end, now=self._sent_at.now).start()
+        _Call(
+            respond, received, request.timeout_ms, end=partial(self._traced, head, end), now=self._sent_at.now
+        ).start()
 
-    def _received(self, request: AttemptRequest) -> Received:
-        head = attempt_head(self._preambles.preamble(request), request, self._sent_at.now() // 1_000)
+    def _traced(self, head: bytes, end: Callable[[Outcome], None], outcome: Outcome, reply: Reply | None) -> None:
+        """End an attempt, with its details if they are kept."""
+        if self._traces_all or (self._traces_failures and outcome.error):
+            first_byte_ms = None if reply is None else outcome.duration_ms
+            timings = Timings(None, None, None, first_byte_ms, outcome.duration_ms)
+            fields = () if reply is None else reply.headers
+            headers = tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields)
+            size = 0 if reply is None else len(reply.body)
+            outcome = replace(outcome, trace=Trace(head, headers, outcome.excerpt, size, "", False, timings))
+        end(outcome)
+
+    def _received(self, request: AttemptRequest, head: bytes) -> Received:
         start, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         method, target, _ = start.split(" ")
         pairs = [line.partition(": ") for line in lines]
@@ -93,7 +109,7 @@ class _Call:
         received: Received,
         timeout_ms: int,
         *,
-        end: Callable[[Outcome], None],
+        end: Callable[[Outcome, Reply | None], None],
         now: Callable[[], int],
     ) -> None:
         self._respond = respond
@@ -132,14 +148,14 @@ class _Call:
             no_retry=headers.get("webhook-no-retry", b""),
             now=self._now(),
         )
-        self._settle(outcome)
+        self._settle(outcome, reply)
 
     @property
     def _duration_ms(self) -> int:
         return int((self._loop.time() - self._started_at) * 1_000)
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _settle(self, outcome: Outcome, reply: Reply | None = None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._end(outcome)
+            self._end(outcome, reply)

@@ -395,8 +395,9 @@ def test_ordered_messages_arrive_in_order(kit: Kit) -> None:
 class Application:
     """An ASGI application that keeps what it gets."""
 
-    def __init__(self, *statuses: int) -> None:
+    def __init__(self, *statuses: int, body: bytes = b"ok") -> None:
         self.statuses = list(statuses)
+        self.body = body
         self.got: list[tuple[str, str, bytes, dict[str, str]]] = []
 
     async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[..., Any]) -> None:
@@ -405,7 +406,7 @@ class Application:
         self.got.append((scope["method"], scope["path"], event["body"], headers))
         status = self.statuses.pop(0) if self.statuses else 200
         await send({"type": "http.response.start", "status": status, "headers": [(b"retry-after", b"30")]})
-        await send({"type": "http.response.body", "body": b"ok"})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 def test_asgi_application_gets_signed_requests(kit: Kit) -> None:
@@ -453,7 +454,7 @@ def test_secret_of_the_environment_signs_requests(kit: Kit, monkeypatch: pytest.
     assert Webhook().unwrap(body, headers).data == ORDER
 
 
-def test_application_that_raises_counts_as_500(kit: Kit) -> None:
+def test_application_that_raises_counts_as_500(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
     async def application(*_: Any) -> None:
         raise LookupError("no such customer")
 
@@ -463,10 +464,34 @@ def test_application_that_raises_counts_as_500(kit: Kit) -> None:
 
     assert [attempt.status for attempt in orders.attempts] == [500]
     assert [str(error) for error in orders.errors] == ["no such customer"]
+    assert "POST /: the application raised LookupError: no such customer" in caplog.messages
     with pytest.raises(AssertionError) as failure:
         orders.assert_received(2)
     assert failure.value.__cause__ is orders.errors[0]
     assert failure.value.__notes__ == ["The listener raised LookupError: no such customer"]
+
+
+def test_response_of_a_receiver_that_refuses_is_shown(kit: Kit) -> None:
+    orders = kit.deliver_to(Application(422, body=b"order: expected an integer\nmore"), queue="orders")
+    kit.publish("orders", ORDER)
+    kit.settled()
+
+    (attempt,) = orders.attempts
+    assert attempt.response is not None
+    assert (attempt.response.body, attempt.response.body_bytes) == ("order: expected an integer\nmore", 31)
+    with pytest.raises(AssertionError, match="  422 status: order: expected an integer  "):
+        orders.assert_acknowledged(1)
+
+
+def test_assertion_before_the_first_attempt_says_what_to_call(kit: Kit) -> None:
+    orders = kit.listener("orders")
+    orders.hang()
+    with pytest.raises(AssertionError, match=r"No attempt has ended\.$"):
+        orders.assert_acknowledged(1)
+    kit.publish("orders", ORDER)
+
+    with pytest.raises(AssertionError, match=r"No attempt has ended: call `discue\.settled\(\)` first\."):
+        orders.assert_acknowledged(1)
 
 
 def test_callback_that_raises_counts_as_500(kit: Kit) -> None:

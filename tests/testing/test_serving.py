@@ -17,10 +17,38 @@ from urllib.parse import urlsplit
 import pytest
 
 from discue.domain.errors import SettingsInvalid
-from discue.testing import KitClosed, NotSettled, serve
+from discue.testing import KitClosed, NotSettled, ServerPool, serve
 from discue.testing.server import InProcessServer, ServerDied
 from tests.cli.commands import run
 from tests.testing.conftest import END_SECONDS, ON_ONE_PROCESS
+
+
+def test_application_that_blocks_is_named_and_the_next_test_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("discue.testing.kit._APPLICATION_SECONDS", 0.1)
+    is_called, may_return = threading.Event(), threading.Event()
+
+    async def application(*_: Any) -> None:
+        is_called.set()
+        may_return.wait(END_SECONDS)
+
+    def leave_while_it_blocks(pool: ServerPool) -> None:
+        with pool.kit() as kit:
+            kit.deliver_to(application, "/hooks", queue="orders")
+            kit.publish("orders", 1)
+            kit.publish("orders", 2)
+            assert is_called.wait(END_SECONDS)
+
+    with ServerPool() as pool:
+        try:
+            with pytest.raises(TimeoutError, match=r"has not returned from POST /hooks: it blocks"):
+                leave_while_it_blocks(pool)
+            with pool.kit() as kit:
+                listener = kit.listener("orders")
+                kit.publish("orders", 3)
+                kit.settled()
+                listener.assert_acknowledged(1)
+        finally:
+            may_return.set()
 
 
 def test_program_without_pytest_uses_the_kit() -> None:
