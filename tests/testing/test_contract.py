@@ -376,6 +376,8 @@ def test_assertions_tell_data_keys_and_order(kit: Kit) -> None:
     kit.assert_published("orders", key="b")
     with pytest.raises(AssertionError, match=r"expected a message with \{'n': 3\}, got 0. It has:\n.*key='a'"):
         kit.assert_published("orders", {"n": 3})
+    with pytest.raises(AssertionError, match="expected 1 message with key 'c', got 0"):
+        kit.assert_published("orders", key="c", count=1)
     with pytest.raises(AssertionError, match=r"expected .* in this order, got"):
         billing.assert_received_in_order({"n": 2}, {"n": 1})
 
