@@ -88,8 +88,9 @@ class Machine:
 
     @property
     def environment(self) -> dict[str, str]:
-        # The port of the page may be another program's here.
-        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "DISCUE_PORT": str(self.port)}
+        # The port of the page may be another program's here. The system's Python comes first: the service's user could
+        # not run one in the home of root.
+        return {"PATH": f"/usr/bin:{os.environ['PATH']}", "HOME": str(self.folder), "DISCUE_PORT": str(self.port)}
 
     def _start(self) -> None:
         """Do what systemd does with the unit."""
