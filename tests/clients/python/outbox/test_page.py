@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from discue_client import AsyncDiscue
 from discue_client.outbox.table import create_statements
-from tests.clients.python.outbox.databases import empty_database, outbox_database, run, waiting
+from tests.clients.python.outbox.databases import empty_database, run, waiting
 from tests.support.served_api import Cast
 from tools.python_client import PACKAGE
 
@@ -38,10 +38,9 @@ async def test_first_example_stores_the_order_and_publishes_the_message(
     await async_client.listeners.create("orders", alias="billing", mode="pull")
     metadata = MetaData()
     orders = Table("orders", metadata, Column("id", Integer, primary_key=True))
-    with outbox_database("sqlite", tmp_path) as url:
+    with empty_database("sqlite", tmp_path) as url:
         engine = create_engine(url, poolclass=NullPool)
-        metadata.create_all(engine)
-        names = names_of(FIRST, Session=Session, insert=insert, orders=orders, engine=engine)
+        names = names_of(FIRST, Session=Session, insert=insert, metadata=metadata, orders=orders, engine=engine)
 
         async def serve() -> None:
             with Session(engine) as session:
