@@ -2,14 +2,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import DISCUE, environment, run, serving
+from tests.cli.commands import environment, run, serving
 from tests.support.ports import free_port
 
 
@@ -101,19 +100,12 @@ def test_health_names_invalid_settings(tmp_path: Path) -> None:
     assert "DISCUE_PORT: invalid value 'many'" in result.stderr
 
 
-def test_health_takes_150_ms_at_most(tmp_path: Path) -> None:
+def test_health_imports_little(tmp_path: Path) -> None:
+    """`make bench` measures how long it takes: 150 ms at most."""
     heavy = ["asyncio", "discue.config.settings", "discue_client", "http.client", "msgspec", "ssl"]
     program = (
         "import sys; from discue.cli.main import main; code = main(sys.argv[1:]); "
         f"assert not sys.modules.keys() & {set(heavy)}, sys.modules.keys() & {set(heavy)}; sys.exit(code)"
     )
     with serving(tmp_path) as server:
-        url = server.url
-        subprocess.run([sys.executable, "-c", program, "health", url], env=environment(), check=True)
-        durations = []
-        for _ in range(5):
-            started_at = time.perf_counter()
-            subprocess.run([*DISCUE, "health", url], env=environment(), check=True)
-            durations.append(time.perf_counter() - started_at)
-
-    assert min(durations) <= 0.15
+        subprocess.run([sys.executable, "-c", program, "health", server.url], env=environment(), check=True)
