@@ -126,6 +126,11 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "short",
                 (("process_open_fds", "open {{instance}}"), ("discue_open_connections", "to listeners {{instance}}")),
             ),
+            Panel(
+                "Age of the newest backup (SQLite)",
+                "s",
+                (("discue_backup_age_seconds", "age"), ("discue_backup_interval_seconds", "interval")),
+            ),
         ),
     ),
 )
