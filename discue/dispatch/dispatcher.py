@@ -101,7 +101,7 @@ class Dispatcher:
         self.tasks = BackgroundTasks(log, "dispatch_task_failed")
         self.timers = Timers(sources.clock)
         self.lanes = LaneIndex(sources.clock)
-        self.limiter = ConcurrencyLimiter(limits.max_in_flight)
+        self.limiter = ConcurrencyLimiter(limits.max_in_flight, starts_per_turn=tuning.starts_per_turn)
         worker = WorkerContext(
             store=store,
             log=log,

@@ -12,7 +12,7 @@ from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.filter_turns import FilterTurns
 from discue.dispatch.lane.flush import Spawn
 from discue.dispatch.lane.handover import HandoverOutcomes
-from discue.dispatch.lane.limits import ConcurrencyLimiter
+from discue.dispatch.lane.limits import STARTS_PER_TURN, ConcurrencyLimiter
 from discue.dispatch.lane.probes import Prober
 from discue.dispatch.timers import Sleeper
 from discue.domain.attempts import Outcome
@@ -57,6 +57,7 @@ class Tuning(msgspec.Struct, frozen=True):
     throttle_rows: int = RETRYING_LIMIT
     throttle_failures: int = FAILURES_IN_A_ROW
     most_trials: int = MOST_TRIALS
+    starts_per_turn: int = STARTS_PER_TURN
     report_grace_ms: int = 60_000
     """How long after its timeout an inherited request may stay unreported before it counts as lost. A live sender needs
     this time if the store is unavailable when the request ends."""

@@ -88,12 +88,19 @@ class ConcurrencyLimiter:
     and all of it on the event loop: hundreds of listeners that refuse connections would leave none to publishers.
     """
 
-    def __init__(self, cap: int, call_soon: Callable[[Callable[[], None]], object] | None = None) -> None:
+    def __init__(
+        self,
+        cap: int,
+        call_soon: Callable[[Callable[[], None]], object] | None = None,
+        *,
+        starts_per_turn: int = STARTS_PER_TURN,
+    ) -> None:
         """`call_soon` calls a function in the next turn of the event loop. The tests have their own."""
         self._cap = cap
+        self._starts_per_turn = starts_per_turn
         self._call_soon = call_soon or _call_soon
         self.in_flight = 0
-        self._starts_left = STARTS_PER_TURN
+        self._starts_left = starts_per_turn
         """How many requests may start in this turn of the event loop."""
         self._spent_seconds = 0.0
         """How long the requests of this turn have taken to start."""
@@ -119,7 +126,7 @@ class ConcurrencyLimiter:
         taken = self._by_organization.get(organization, 0)
         limit = slots.adaptive.allowed
         if may_send(self._cap, self.in_flight, taken, slots.in_flight, lane_limit=limit):
-            if self._starts_left == STARTS_PER_TURN:
+            if self._starts_left == self._starts_per_turn:
                 self._call_soon(self._begin_turn)
             self._starts_left -= 1
             self.in_flight += 1
@@ -165,12 +172,12 @@ class ConcurrencyLimiter:
         if spent >= TURN_SECONDS:
             pause(spent, self._begin_turn)
             return
-        self._starts_left = STARTS_PER_TURN
+        self._starts_left = self._starts_per_turn
         tried = 0
         while self._next_turn and self._starts_left and tried < _TRIED_PER_TURN:
             self._next_turn.take().pump()
             tried += 1
-        if self._next_turn and self._starts_left == STARTS_PER_TURN:
+        if self._next_turn and self._starts_left == self._starts_per_turn:
             # None of them could start, so no start has asked for the next turn.
             self._call_soon(self._begin_turn)
 

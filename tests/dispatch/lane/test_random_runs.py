@@ -58,6 +58,8 @@ TINY = {
     timers: {"_SUPERSEDED_KEPT": 4},
 }
 TINY_TUNING = Tuning(
+    # Which requests start in the same turn depends on when commits end. A run must be the same when it is repeated.
+    starts_per_turn=1_000_000,
     page_rows=4,
     due_rows=2,
     notified_held=4,

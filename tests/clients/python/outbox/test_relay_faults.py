@@ -276,7 +276,9 @@ def _disconnect_others(url: str) -> None:
 @pytest.mark.parametrize("variant", ["sqlite"])
 async def test_missing_table_or_file_is_an_error_at_the_start(async_client: AsyncDiscue, url: str) -> None:
     run(url, "DROP TABLE discue_outbox")
-    with pytest.raises(outbox.OutboxUnavailable, match=r"^The outbox cannot be read: no such table: discue_outbox$"):
+    with pytest.raises(
+        outbox.OutboxUnavailable, match=r"^The outbox cannot be read: no such table: discue_outbox\. Create "
+    ):
         async with Relay(url, async_client):
             pass
     with pytest.raises(outbox.OutboxUnavailable, match="unable to open"):
