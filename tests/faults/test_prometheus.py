@@ -146,16 +146,19 @@ def _paused_worker(prometheus: Prometheus, _: User, __: Receiver, servers: list[
 
 
 def _lost_database(prometheus: Prometheus, user: User, _: Any, __: Any, cluster: Cluster, ___: Any) -> set[str]:
-    """The database is gone while clients publish, and a delayed message is due."""
+    """The database is gone while clients publish, and delayed messages are due."""
     names = {"DiscueStoreUnavailable", "DiscuePublishesFail", "DiscueScheduleLate"}
     user.make("/queues/later")
-    user.ask("POST", "/queues/later/messages", data="hello", delay=5).raise_for_status()
+    stored = "sum(discue_published_messages_total)"
+    before = prometheus.value(stored)[0]
 
     def publish() -> None:
-        answer = user.ask("POST", "/queues/later/messages", data="hello")
+        answer = user.ask("POST", "/queues/later/messages", data="hello", delay=5)
         assert answer.status_code in {200, 503}
 
     with repeating(publish, 0.2):
+        # By the time the first ones are due, the leader knows when the next ones are.
+        prometheus.until(lambda: prometheus.value(stored)[0] > before + 30, lambda: "nothing is stored")
         cluster.stop("immediate")
         try:
             prometheus.until_firing(names)
