@@ -163,6 +163,11 @@ class Dispatcher:
         await self._give_up([lane for lane in lanes if not lane.key[2]], without_lane)
         self._context.store.engine.notify(Notification(cursors=True))
 
+    @property
+    def has_turns_to_come(self) -> bool:
+        """Whether a lane waits for its turn on the event loop, to send or to filter."""
+        return self.limiter.has_waiting or self._context.filter_turns.has_waiting
+
     def _send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
         """Make an attempt, and note how long it took to start."""
         started_at = self._monotonic()

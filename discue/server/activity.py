@@ -36,6 +36,7 @@ class WorkerActivity:
         dispatcher = self.dispatcher
         return bool(
             dispatcher.tasks.running
+            or dispatcher.has_turns_to_come
             or self.pulls.tasks.running
             or self.probe.in_flight
             or self.poller.is_busy

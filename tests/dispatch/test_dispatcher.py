@@ -1,6 +1,7 @@
 """The lanes of a worker: how they come up, are notified, and end."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 
 from discue.dispatch import dispatcher, timers
 from discue.dispatch.lane.context import Tuning
+from discue.domain.attempts import Outcome
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.retry import RetryOptions
 from discue.sending.request import AttemptRequest
 from discue.store import organizations, queues
-from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
+from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, until, well
 from tests.support.databases import on_sqlite_only
 
 pytestmark = on_sqlite_only
@@ -238,3 +240,19 @@ async def test_no_lane_comes_up_between_an_invalidation_and_a_reset(stage: Stage
     await stage.dispatcher.registry.reset()
     await stage.quiet()
     assert len(stage.dispatcher.lanes) == 2
+
+
+async def test_lane_that_waits_for_its_turn_has_work_to_come(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, _ = await stage.running()
+    courier = stage.courier
+
+    def slow(request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
+        stage.clock.advance(10)
+        courier(request, done)
+
+    monkeypatch.setattr(stage.dispatcher, "_send_attempt", slow)
+    await stage.append(queue, 3)
+    assert stage.dispatcher.has_turns_to_come
+    assert len(courier.in_flight) == 1
+    await until(lambda: len(courier.in_flight) == 3)
+    assert not stage.dispatcher.has_turns_to_come

@@ -33,6 +33,11 @@ class FilterTurns:
         self._waiting: dict[int, dict[Lane, None]] = {}
         """Lanes that wait for the next turn, by organization."""
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a lane waits for the next turn, so that it goes on by itself."""
+        return bool(self._waiting)
+
     def begin(self, lane: "Lane") -> bool:
         """Whether a lane may filter a message now, after which it calls `end`. If not, it is pumped in a later turn."""
         if self._spent >= TURN_SECONDS:

@@ -110,6 +110,11 @@ class ConcurrencyLimiter:
         self._next_turn = _Waiting()
         """Slots of lanes that came when the starts of a turn were used up."""
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a lane waits for the next turn, so that it goes on by itself."""
+        return bool(self._next_turn)
+
     def may_start_now(self, slots: Slots) -> bool:
         """Whether a request may start in this turn of the event loop. If not, `pump` is called in a later one."""
         if self._starts_left:
