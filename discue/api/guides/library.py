@@ -33,6 +33,11 @@ _MECHANISM: Final = f"{ROOT}/architecture/"
 _MECHANISM_CHARACTERS: Final = 300
 """A search finds so much of a section in pages for engineers who change the service. The index must stay small."""
 
+_SECTION_CHARACTERS: Final = 900
+"""A search finds so much of a section in other pages, and the names in the rest of it."""
+
+_NAME: Final = re.compile(r"[\w-]*_[\w-]+")
+
 
 class SearchEntry(msgspec.Struct, frozen=True):
     """A section of a page, or an operation."""
@@ -53,6 +58,13 @@ def documentation_folder() -> Path:
     """Return the folder with the pages: in the package if that was installed, else in the clone of the repository."""
     packaged = _PACKAGE / "docs"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "docs"
+
+
+def _shortened(text: str, most: int) -> str:
+    """Return the beginning of a text, and the names of settings, fields and metrics in the rest of it."""
+    start = text[:most]
+    names = dict.fromkeys(name for name in _NAME.findall(text[most:]) if name not in start)
+    return " ".join([start, *names])
 
 
 class Library:
@@ -99,10 +111,11 @@ class Library:
         """Yield what a search can find in the pages."""
         for path in self.files:
             first, *others = self._rendered(path).sections
-            most = _MECHANISM_CHARACTERS if path.startswith(_MECHANISM) else None
-            yield SearchEntry(path, first.title, first.title, first.text[:most])
+            most = _MECHANISM_CHARACTERS if path.startswith(_MECHANISM) else _SECTION_CHARACTERS
+            yield SearchEntry(path, first.title, first.title, _shortened(first.text, most))
             for section in others:
-                yield SearchEntry(f"{path}#{section.anchor}", first.title, section.title, section.text[:most])
+                beginning = _shortened(section.text, most)
+                yield SearchEntry(f"{path}#{section.anchor}", first.title, section.title, beginning)
 
     def _page(self, path: str) -> RenderedDocument:
         rendered = self._rendered(path)

@@ -179,6 +179,8 @@ def test_search_finds_what_people_look_for(index: list[dict[str, str]]) -> None:
         "idempotency": "docs/reference/idempotency",
         "create queue": "docs/api#create_queue",
         "allow_private_targets": "docs/settings",
+        "quota_bytes_stored": "docs/settings",
+        "process_max_fds": "docs/monitoring",
         "POST /queues": "docs/api#create_queue",
         "dead letter": "docs/delivery#missed-messages",
         "quickstart": "docs/quickstart",
