@@ -94,6 +94,8 @@ class Again:
         answer = await client.ask("DELETE", f"{self._place(replay.name)}/{replay.id}")
         if answer.status == 200:
             self._recorder.cancelled(replay)
+        elif answer.status == 404:
+            replay.was_unknown = True
         else:
             expect_busy(answer)
 

@@ -64,6 +64,7 @@ _PROMISES = (
     replays.counted,
     replays.ordered,
     replays.late,
+    replays.known,
     replays.nothing_missed,
     due.early,
     routes.whole,

@@ -107,6 +107,8 @@ class Replayed(msgspec.Struct):
     id: str = ""
     delete_sent: int = NEVER
     deleted_at: float = 0.0
+    was_unknown: bool = False
+    """Whether the request to cancel it got a 404."""
 
 
 class ReplayCounts(msgspec.Struct, frozen=True):

@@ -228,6 +228,10 @@ BROKEN: dict[str, tuple[Doctor, str]] = {
         lambda h: h.receipts.append(a_replayed("r1", "m4", 40)),
         "got m4, which is outside its replay r1",
     ),
+    "does not know a replay that it confirmed": (
+        lambda h: change(h.replays[0], was_unknown=True),
+        "the replay r1 was confirmed, and not known",
+    ),
     "begins before a replay": (begins_before_a_replay, "got m1, which is outside its replay r1"),
     "replays what was published after it was asked for": (
         replays_what_was_published_after_it_was_asked_for,

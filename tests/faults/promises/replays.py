@@ -73,6 +73,13 @@ def received(history: History) -> Iterator[str]:
                 yield f"{replay.name} never got {min(lost)} of its replay {replay.id}: {counts}"
 
 
+def known(history: History) -> Iterator[str]:
+    """Check that a replay whose creation was answered can be cancelled."""
+    for replay in history.replays:
+        if replay.was_unknown:
+            yield f"the replay {replay.id} was confirmed, and not known when it was to be cancelled"
+
+
 def outside(history: History) -> Iterator[str]:
     """Find receipts of an unknown replay, at the wrong listener, or from outside the replay's part."""
     logs = _Logs(history)
