@@ -26,6 +26,9 @@ LATER: Final = NOON + 3_600_000
 QUEUE: Final = a_queue(row_id(1), 10)
 OF_THE_DATABASE: Final = {"allowance", "meta", "worker"}
 
+# Applications that publish from SQL are roles of the server, and their messages were moved before a copy begins.
+OF_POSTGRES: Final = {"intake", "intake_role"}
+
 
 # A copy uses the engines' contract only, so one pair is enough in the default run.
 _PAIRS = list(product(sorted(ENGINES), repeat=2)) if EVERYWHERE else [("sqlite", "postgres")]
@@ -384,7 +387,7 @@ async def test_no_table_and_no_column_is_forgotten(source: Side, engines: tuple[
     found = await columns_of(source.store, engines[0])
     kept = {table.name: set(table.columns) for table in TABLES}
 
-    assert kept == {name: columns for name, columns in found.items() if name not in OF_THE_DATABASE}
+    assert kept == {name: columns for name, columns in found.items() if name not in OF_THE_DATABASE | OF_POSTGRES}
     assert found.keys() >= OF_THE_DATABASE
 
 
