@@ -4,6 +4,7 @@ Two facts make up the comparison: what they sign is accepted, and what is accept
 of headers that no sender uses.
 """
 
+import re
 import time
 from base64 import b64encode
 from contextlib import suppress
@@ -23,6 +24,9 @@ from tests.clients.python.signed import KEY, MESSAGE_ID, NOW, PUBLIC_KEY, SECRET
 ORACLES = [standardwebhooks.Webhook, svix.Webhook]
 IDS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="."), min_size=1, max_size=40)
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=100)
+
+FORM = re.compile("v1,[A-Za-z0-9+/]+={0,2}")
+"""A signature of the standard. The others also accept one with more characters after its padding."""
 
 SIGNED = b'"body"'
 """The body that the right signatures of `requests` are for."""
@@ -93,7 +97,7 @@ def test_request_in_the_form_of_the_standard_has_the_same_verdict_everywhere(
 ) -> None:
     body, headers = request
     parts = headers.get("webhook-signature", "").split()
-    signatures = [part for part in parts if part.startswith("v1,") and part.count(",") == 1 and len(part) > 3]
+    signatures = [part for part in parts if FORM.fullmatch(part)]
     standard = {
         "webhook-id": MESSAGE_ID,
         "webhook-timestamp": str(int(time.time())),
