@@ -1,7 +1,5 @@
 """Making a backup: a copy of one moment is checked, packed into one file, and gets its name when that is whole."""
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
 from discue.domain.ids import RandomBytes
 from discue.store.sqlite.connection import give_to_owner
+from discue.store.sqlite.file_lock import alone_with
 from discue.store.sqlite.snapshot import Identity, RequireRunning, copy_snapshot, identity_of, size_of
 
 COPY_SUFFIX: Final = ".backup-copy"
@@ -176,19 +175,10 @@ def _require_room(folders: Iterable[Path], size: int, what: str, remedy: str) ->
 @contextmanager
 def _alone(database: Path) -> Iterator[None]:
     """Keep other processes from making a backup of the same database."""
-    lock = database.with_name(database.name + _LOCK_SUFFIX)
     if not database.exists():
         raise BackupUnusable(f"There is no database at {database}.")
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        give_to_owner(lock, database)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BackupUnusable(f"Another process makes a backup of {database}.") from error
+    with alone_with(database, _LOCK_SUFFIX, BackupUnusable(f"Another process makes a backup of {database}.")):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _remove_copy(copy: Path) -> None:

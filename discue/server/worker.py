@@ -1,7 +1,6 @@
 """A worker: one process of the service. Builds its parts from the settings, and starts, drains and stops them."""
 
 import asyncio
-import fcntl
 import gc
 import os
 import resource
@@ -53,7 +52,7 @@ from discue.server.http import Address, HttpServer
 from discue.server.metric_table import WorkerParts
 from discue.server.process_watch import watch_loop
 from discue.store.engine import Appended, Notification, QueueKey
-from discue.store.sqlite.connection import give_to_owner
+from discue.store.sqlite.file_lock import alone_with
 
 _RETRY_SECONDS = 0.5
 _RETENTION_SECONDS = 60.0
@@ -411,20 +410,9 @@ def alone_on(database: Path | None) -> Iterator[None]:
     if database is None:
         yield
         return
-    lock = database.with_name(database.name + ".serving")
-    try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreUnusable(f"{lock} cannot be written: {error.strerror}.") from error
-    try:
-        give_to_owner(lock, database)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreUnusable(f"Another process serves {database}. Stop it, or use another database.") from error
+    refusal = StoreUnusable(f"Another process serves {database}. Stop it, or use another database.")
+    with alone_with(database, ".serving", refusal):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def freeze_memory() -> None:

@@ -1,21 +1,47 @@
-"""A queue of writers for one file: processes write in turn, and none twice while others wait.
+"""Locks on files next to a database: for a purpose that one process at a time may have, and a queue of writers.
 
-SQLite itself sleeps and tries again: while one process writes without a pause, another may find the file locked at each
-try, for seconds.
+Writers of several processes write in turn, and none twice while others wait. SQLite itself sleeps and tries again:
+while one process writes without a pause, another may find the file locked at each try, for seconds.
 """
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from discue.domain.errors import StoreUnusable
+from discue.domain.errors import DiscueError, StoreUnusable
+from discue.store.sqlite.connection import give_to_owner
 
 _FILES: Final = (".next", ".turn")
 """The holder of the first lock waits for the second. With one lock alone, a process that releases it would take it
 again before the system wakes those that wait.
 """
+
+
+@contextmanager
+def alone_with(database: Path, suffix: str, refusal: DiscueError) -> Iterator[None]:
+    """Hold the lock of one purpose, on a file next to a database. Raises `refusal` if another process holds it.
+
+    Raises StoreUnusable if the file can neither be opened nor created. The system releases the lock when the process
+    ends.
+    """
+    lock = database.with_name(database.name + suffix)
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnusable(f"{lock} cannot be written: {error.strerror}.") from error
+    try:
+        give_to_owner(lock, database)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise refusal from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Turn:
