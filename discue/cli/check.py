@@ -16,12 +16,12 @@ from discue.cli.finding import Finding
 from discue.cli.output import say
 from discue.cli.tls import load_pair, validity_problem
 from discue.cli.verbs import Commands
-from discue.config.settings import Settings
+from discue.config.settings import Settings, reachable
 from discue.control.encryption import default_key_file, missing_keys
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
 from discue.domain.errors import SettingsInvalid, StoreUnusable
-from discue.server.http import Address, free_port, reachable
+from discue.server.http import Address, free_port
 from discue.server.installation import inspect_database
 from discue.store.encryption import CLEAR, Encryption, decode
 from discue.store.migrations import DatabaseInspection

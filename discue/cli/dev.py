@@ -23,7 +23,7 @@ from discue.cli.delivery_lines import DeliveryLines, DevelopmentLog, ShownDelive
 from discue.cli.output import say
 from discue.cli.serve import serving, until_stopped
 from discue.cli.verbs import Commands
-from discue.config.settings import Settings
+from discue.config.settings import Settings, reachable
 from discue.control import admin, listeners, queues
 from discue.control.context import ControlContext
 from discue.control.encryption import ensure_encryption, opened
@@ -37,7 +37,7 @@ from discue.domain.egress import literal_address
 from discue.domain.errors import DiscueError, Forbidden, MethodNotAllowed, SettingsInvalid, reason_phrase
 from discue.domain.headers import INBOX_HEADER
 from discue.domain.scopes import Principal
-from discue.server.http import Address, free_port, reachable
+from discue.server.http import Address, free_port
 from discue.server.installation import open_installation
 from discue.server.processes import all_predecessors, stop_on_signal
 from discue.server.worker import Worker, alone_on, prepare_process

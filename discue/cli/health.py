@@ -97,6 +97,7 @@ def _configured(config: str | None) -> _Target:
     # A check with a URL does not wait for these.
     from pathlib import Path  # noqa: PLC0415
 
+    from discue.config.settings import reachable  # noqa: PLC0415
     from discue.config.sources import load  # noqa: PLC0415
     from discue.domain.errors import SettingsInvalid  # noqa: PLC0415
 
@@ -104,8 +105,7 @@ def _configured(config: str | None) -> _Target:
         settings = load({} if config is None else {"config": config}, os.environ, Path.read_bytes)
     except SettingsInvalid as error:
         raise _Unhealthy(error.detail) from error
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
-    return _Target(host, settings.port, settings.has_tls)
+    return _Target(reachable(settings.host), settings.port, settings.has_tls)
 
 
 def _require(target: _Target, state: str) -> None:

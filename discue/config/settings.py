@@ -379,6 +379,11 @@ class Settings:
         return f"Settings({shown})"
 
 
+def reachable(host: str) -> str:
+    """Return the host to connect to, for a server that listens on this one."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback

@@ -16,6 +16,7 @@ from granian.net import SocketSpec  # type: ignore[attr-defined]
 from granian.server.embed import Server
 
 from discue.api.sockets import limit_unacknowledged
+from discue.config.settings import reachable
 from discue.config.types import Networks
 from discue.domain.errors import SettingsInvalid
 from discue.observability.logs import Log
@@ -232,8 +233,3 @@ def _cannot_listen(address: Address, error: OSError) -> SettingsInvalid:
     return SettingsInvalid(
         f"{address.settings}: cannot listen on {address.host}:{address.port} ({reason}). Set another host or port."
     )
-
-
-def reachable(host: str) -> str:
-    """Return the host to connect to, for a server that listens on this one."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
