@@ -60,8 +60,6 @@ class Measures:
         self.loop_lag = Histogram(LOOP_SECONDS)
         """How late the event loop does what is due."""
         self.gc_seconds = 0.0
-        self.failures: dict[str, int] = {}
-        """Unexpected exceptions of background work, by its name."""
 
     def count_published(self, messages: int, size: int, seconds: float) -> None:
         """Count the messages of a request that were stored."""
