@@ -107,7 +107,7 @@ ALERTS: Final = (
         "One of a hundred commits takes more than a quarter of a second.",
         'SQLite: the disk (`iostat -x`), and `discue_database_file_bytes{file="wal"}`. PostgreSQL: locks and replication '
         "(`synchronous_commit` waits for the standby).",
-        "A faster disk, or one that nobody else uses. Publishes are as slow as commits.",
+        "Use a faster disk, or one without other programs. A publish takes as long as its commit.",
     ),
     Alert(
         "DiscueDiskLow",
