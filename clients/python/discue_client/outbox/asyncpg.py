@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import asyncpg
 
 from discue_client.outbox.database import LOCK, PREPARE, TRANSACTION_SECONDS
+from discue_client.outbox.steps import run
 from discue_client.outbox.table import CHANNEL, TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from discue_client.outbox.steps import Step
+    from discue_client.outbox.steps import Statement, Step
 
 T = TypeVar("T")
 
@@ -41,19 +42,13 @@ class AsyncpgDatabase:
                     if lock is not None:
                         await self._working.fetch(PREPARE)
                         await self._working.fetch(_numbered(LOCK), f"{TABLE}/{lock}")
-                    return await self._run(step)
+                    return await run(step, self._execute)
             finally:
                 timeout.cancel()
 
-    async def _run(self, step: Step[T]) -> T:
-        rows: list[Any] | None = None
-        while True:
-            try:
-                sql, values = step.send(rows)  # type: ignore[arg-type] # None starts it
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            rows = await self._working.fetch(_numbered(sql), *values)
+    async def _execute(self, statement: Statement) -> list[Any]:
+        rows: list[Any] = await self._working.fetch(_numbered(statement.sql), *statement.values)
+        return rows
 
     async def listen(self, wake: Callable[[], None]) -> None:
         if self._listening is not None and not self._listening.is_closed():

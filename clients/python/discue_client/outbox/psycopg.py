@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
 from discue_client.outbox.database import LOCK, PREPARE, TRANSACTION_SECONDS
+from discue_client.outbox.steps import run
 from discue_client.outbox.table import CHANNEL, TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from discue_client.outbox.steps import Step
+    from discue_client.outbox.steps import Statement, Step
 
 T = TypeVar("T")
 
@@ -45,18 +47,7 @@ class PsycopgDatabase:
                 if lock is not None:
                     await self._working.execute(PREPARE.encode())
                     await self._working.execute(_formatted(LOCK), (f"{TABLE}/{lock}",))
-                return await self._run(self._working, step)
-
-    async def _run(self, connection: psycopg.AsyncConnection[Any], step: Step[T]) -> T:
-        rows: list[Any] | None = None
-        while True:
-            try:
-                sql, values = step.send(rows)  # type: ignore[arg-type] # None starts it
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            cursor = await connection.execute(_formatted(sql), values)
-            rows = await cursor.fetchall() if cursor.description else []
+                return await run(step, partial(_execute, self._working))
 
     async def listen(self, wake: Callable[[], None]) -> None:
         if self._listening is not None and not self._listening.done():
@@ -90,6 +81,11 @@ class PsycopgDatabase:
             await asyncio.wait([self._listening])
         if self._working is not None:
             await self._working.close()
+
+
+async def _execute(connection: psycopg.AsyncConnection[Any], statement: Statement) -> list[Any]:
+    cursor = await connection.execute(_formatted(statement.sql), statement.values)
+    return await cursor.fetchall() if cursor.description else []
 
 
 def _formatted(sql: str) -> bytes:

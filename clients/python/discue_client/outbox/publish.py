@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from discue_client.outbox.rows import INSERT_COLUMNS, NewRow, new_row
+from discue_client.outbox.rows import INSERT_COLUMNS, new_row
 from discue_client.outbox.table import TABLE
 
 if TYPE_CHECKING:
@@ -93,6 +93,3 @@ def _unknown(connection: object, expected: str, other: str) -> TypeError:
     kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
     way_out = f" Use `{other}` for it." if other else ""
     return TypeError(f"The outbox takes {expected}, not {kind}.{way_out}")
-
-
-__all__ = ["NewRow", "insert_sql", "publish", "publish_async"]

@@ -52,8 +52,6 @@ _UNCLEAR = (
     "The service has published some rows of the batch of this row, and refuses the requests that would show which. Set "
     "error to null to ask again."
 )
-
-
 _TABLE_MISSING = (
     ". Create the table: with op.create_discue_outbox() of Alembic, migrate of Django, or the SQL of "
     "discue_client.outbox.table.create_statements."

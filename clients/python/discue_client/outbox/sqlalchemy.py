@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import DDL, BigInteger, Column, Identity, Index, Integer, LargeBinary, Table, Text, event, text
 from sqlalchemy.orm import Session, scoped_session
 
+from discue_client.outbox.publish import insert_sql
 from discue_client.outbox.rows import INSERT_COLUMNS
 from discue_client.outbox.table import INDEXES, NOTIFYING, TABLE
 from discue_client.outbox.waking import wake
@@ -53,8 +54,7 @@ def _run_on_postgresql(table: Table, moment: str, *statements: str) -> None:
 @cache
 def insert_statement() -> TextClause:
     """Return the INSERT of a row, with the names of the columns as parameters."""
-    names = ", ".join(f":{name}" for name in INSERT_COLUMNS)
-    return text(f"INSERT INTO {TABLE} ({', '.join(INSERT_COLUMNS)}) VALUES ({names})")
+    return text(insert_sql(f":{name}" for name in INSERT_COLUMNS))
 
 
 def wake_after_commit(connection: Any) -> None:

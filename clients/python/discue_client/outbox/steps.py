@@ -20,7 +20,7 @@ from discue_client.outbox.rows import Row
 from discue_client.outbox.table import TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 T = TypeVar("T")
 
@@ -34,6 +34,18 @@ class Statement(NamedTuple):
 
 Step = Generator[Statement, "list[Any]", T]
 """A transaction. It is sent the rows of each statement."""
+
+
+async def run(step: Step[T], execute: Callable[[Statement], Awaitable[list[Any]]]) -> T:
+    """Run a transaction, and return its result. `execute` runs a statement and returns its rows."""
+    rows: list[Any] | None = None
+    while True:
+        try:
+            statement = step.send(rows)  # type: ignore[arg-type] # None starts it
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        rows = await execute(statement)
 
 
 class Batch(NamedTuple):
