@@ -7,7 +7,7 @@ file: the tag of 16 bytes comes last.
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -117,7 +117,10 @@ def write(
         header = msgspec.structs.replace(header, key=key_id_of(key), nonce=random_bytes(NONCE_BYTES).hex())
     digest, written = hashlib.sha256(), 0
     target.write(bytes(HEADER_BYTES))
-    for chunk in _content(database, header, key):
+    content = _compressed(database)
+    if key is not None:
+        content = _encrypted(content, header, key)
+    for chunk in content:
         require_running()
         digest.update(chunk)
         target.write(chunk)
@@ -132,20 +135,19 @@ def write(
     return header
 
 
-def _content(database: Path, header: Header, key: bytes | None) -> Iterator[bytes]:
+def _compressed(database: Path) -> Iterator[bytes]:
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
-    if key is None:
-        with database.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                yield compressor.compress(chunk)
-        yield compressor.flush()
-        return
-    encryptor = Cipher(AES256(key), GCM(bytes.fromhex(header.nonce))).encryptor()
-    encryptor.authenticate_additional_data(header.associated_data())
     with database.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
-            yield encryptor.update(compressor.compress(chunk))
-    yield encryptor.update(compressor.flush()) + encryptor.finalize() + encryptor.tag
+            yield compressor.compress(chunk)
+    yield compressor.flush()
+
+
+def _encrypted(chunks: Iterable[bytes], header: Header, key: bytes) -> Iterator[bytes]:
+    encryptor = Cipher(AES256(key), GCM(bytes.fromhex(header.nonce))).encryptor()
+    encryptor.authenticate_additional_data(header.associated_data())
+    yield from map(encryptor.update, chunks)
+    yield encryptor.finalize() + encryptor.tag
 
 
 def verify(path: Path, require_running: RequireRunning) -> Header:

@@ -6,6 +6,7 @@ import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from discue.backup.archive import HEADER_BYTES, BackupUnusable, Header, parse_header
-from discue.backup.destination import Stored, StoredBackups, in_order, name_of, stored
+from discue.backup.destination import StoredBackup, StoredBackups, in_order, name_of, parse_name
 from discue.backup.sigv4 import EMPTY_SHA256, AccessKey, UnsignedRequest, signed_headers
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, SettingsInvalid
@@ -65,12 +66,12 @@ class Bucket:
         self._list({"max-keys": "1"})
 
     def contents(self, installation: str | None = None) -> StoredBackups:
-        found, token = list[Stored](), ""
+        found, token = list[StoredBackup](), ""
         while True:
             page = self._list({"continuation-token": token} if token else {})
             for entry in _ENTRY.findall(page):
                 key = html.unescape(_field(entry, "Key")).removeprefix(self._prefix)
-                if (backup := stored(key, int(_field(entry, "Size") or 0))) is not None:
+                if (backup := parse_name(key, int(_field(entry, "Size") or 0))) is not None:
                     found.append(backup)
             more = _NEXT.search(page)
             if more is None:
@@ -86,7 +87,8 @@ class Bucket:
         self._ask("PUT", name, require_running=require_running, upload=upload).read()
         return self.where(name)
 
-    def fetch(self, name: str, into: Path, require_running: RequireRunning) -> Path:
+    @contextmanager
+    def fetch(self, name: str, into: Path, require_running: RequireRunning) -> Iterator[Path]:
         path = into / f".{name}.{os.getpid()}.download"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
@@ -94,12 +96,11 @@ class Bucket:
                 while chunk := _read(response, _CHUNK_BYTES, self):
                     require_running()
                     file.write(chunk)
-        except BaseException:
+            yield path
+        finally:
             path.unlink()
-            raise
-        return path
 
-    def verify(self, backup: Stored, require_running: RequireRunning) -> None:
+    def verify(self, backup: StoredBackup, require_running: RequireRunning) -> None:
         """Check that an object begins like a backup and has its length. The store keeps checksums of the rest."""
         require_running()
         with self._ask("GET", backup.name, headers={"range": f"bytes=0-{HEADER_BYTES - 1}"}) as response:

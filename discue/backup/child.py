@@ -15,7 +15,7 @@ from typing import IO, Final, cast
 
 import msgspec
 
-from discue.backup.create import Made, create_backup
+from discue.backup.create import BackupResult, create_backup
 from discue.backup.plan import BackupPlan, destination_of
 from discue.domain.clock import SystemClock
 from discue.domain.errors import DiscueError
@@ -38,11 +38,11 @@ class _Order(msgspec.Struct, frozen=True):
 class _Result(msgspec.Struct, frozen=True):
     """The result of an order: a backup, or the reason why there is none."""
 
-    made: Made | None = None
+    made: BackupResult | None = None
     error: str = ""
 
 
-def create_in_child(plan: BackupPlan, require_running: RequireRunning) -> Made:
+def create_in_child(plan: BackupPlan, require_running: RequireRunning) -> BackupResult:
     """Make a backup like `create_backup`, in a process that ends with this one. Raises DiscueError."""
     order = _Order(str(plan.database), str(plan.destination), plan.key, plan.keep_seconds)
     command = [sys.executable, "-m", __name__]

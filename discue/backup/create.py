@@ -25,7 +25,7 @@ _LEFT_FREE_BYTES: Final = 64 << 20
 """Room on a disk that a backup leaves for others: above all for messages that come meanwhile."""
 
 
-class Made(NamedTuple):
+class BackupResult(NamedTuple):
     """A backup that was made."""
 
     path: str
@@ -42,7 +42,9 @@ class Made(NamedTuple):
         return archive.HEADER_BYTES + self.header.content_bytes
 
 
-def create_backup(plan: BackupPlan, clock: Clock, random_bytes: RandomBytes, require_running: RequireRunning) -> Made:
+def create_backup(
+    plan: BackupPlan, clock: Clock, random_bytes: RandomBytes, require_running: RequireRunning
+) -> BackupResult:
     """Back up a database, which may be in use, into a destination. Then delete backups that are too old.
 
     Blocks for as long as it takes to copy and compress the database: call it on a thread of its own. However it ends,
@@ -81,7 +83,7 @@ def copy_database(database: Path, target: Path, require_running: RequireRunning)
         _remove_copy(temporary)
 
 
-def _create(plan: BackupPlan, clock: Clock, random_bytes: RandomBytes, require_running: RequireRunning) -> Made:
+def _create(plan: BackupPlan, clock: Clock, random_bytes: RandomBytes, require_running: RequireRunning) -> BackupResult:
     copy = plan.database.with_name(plan.database.name + COPY_SUFFIX)
     _remove_copy(copy)
     size = size_of(plan.database)
@@ -102,7 +104,7 @@ def _create(plan: BackupPlan, clock: Clock, random_bytes: RandomBytes, require_r
     finally:
         _remove_copy(copy)
     deleted, problems = _delete_old(plan, header, require_running)
-    return Made(path, header, wal_bytes, deleted, problems)
+    return BackupResult(path, header, wal_bytes, deleted, problems)
 
 
 def _wal_bytes(database: Path) -> int:

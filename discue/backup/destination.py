@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -14,7 +15,7 @@ _TIME: Final = "%Y%m%dT%H%M%S.%f"
 _SHOWN: Final = "%Y-%m-%d %H:%M:%SZ"
 
 
-class Stored(NamedTuple):
+class StoredBackup(NamedTuple):
     """A backup in a destination, as its name describes it. Its content may be damaged."""
 
     name: str
@@ -27,7 +28,7 @@ class Stored(NamedTuple):
 class StoredBackups(NamedTuple):
     """The backups in a destination, oldest first, and the problems of files that have the name of one."""
 
-    backups: list[Stored]
+    backups: list[StoredBackup]
     problems: list[str]
 
 
@@ -54,11 +55,14 @@ class Destination(Protocol):
         """Store a complete file under the name of its backup, as a whole or not at all. Returns where it is."""
         ...
 
-    def fetch(self, name: str, into: Path, require_running: RequireRunning) -> Path:
-        """Return a local file with the content of a backup: if the destination is remote, a new one in a folder."""
+    def fetch(self, name: str, into: Path, require_running: RequireRunning) -> AbstractContextManager[Path]:
+        """Yield a local file with the content of a backup.
+
+        If the destination is remote, the file is a copy in the folder `into`, which is removed at the end.
+        """
         ...
 
-    def verify(self, backup: Stored, require_running: RequireRunning) -> None:
+    def verify(self, backup: StoredBackup, require_running: RequireRunning) -> None:
         """Raise BackupUnusable if a backup is not whole."""
         ...
 
@@ -75,22 +79,22 @@ def name_of(header: Header) -> str:
     return f"discue-{header.installation}-{at.strftime(_TIME)[:-3]}Z.backup"
 
 
-def stored(name: str, size: int) -> Stored | None:
+def parse_name(name: str, size: int) -> StoredBackup | None:
     """Return what a name says about a backup; None if it is the name of something else."""
     named = _NAME.fullmatch(name)
     if named is None:
         return None
     at = datetime.strptime(named[2], _TIME).replace(tzinfo=UTC)
-    return Stored(name, named[1], round(at.timestamp() * 1_000), size)
+    return StoredBackup(name, named[1], round(at.timestamp() * 1_000), size)
 
 
-def in_order(found: Iterable[Stored], installation: str | None) -> list[Stored]:
+def in_order(found: Iterable[StoredBackup], installation: str | None) -> list[StoredBackup]:
     """Return the backups of one installation, or of all, oldest first."""
     wanted = [backup for backup in found if installation in (None, backup.installation)]
     return sorted(wanted, key=lambda backup: backup.created_at)
 
 
-def newest(destination: Destination, at: int | None = None) -> Stored:
+def newest(destination: Destination, at: int | None = None) -> StoredBackup:
     """Return the newest backup, or the newest of before a time. Raises BackupUnusable if there is none."""
     found = destination.contents()
     installations = sorted({backup.installation for backup in found.backups})

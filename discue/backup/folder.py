@@ -8,7 +8,7 @@ from typing import IO, Final, NamedTuple
 
 from discue.backup import archive
 from discue.backup.archive import BackupUnusable, Header, read_header
-from discue.backup.destination import Stored, StoredBackups, in_order, name_of, stored
+from discue.backup.destination import StoredBackup, StoredBackups, in_order, name_of, parse_name
 from discue.store.sqlite.snapshot import RequireRunning
 
 _PARTIAL: Final = ".partial"
@@ -32,13 +32,13 @@ class Folder:
             raise BackupUnusable(f"The folder {self.path} does not exist. Create it, or mount it.")
 
     def contents(self, installation: str | None = None) -> StoredBackups:
-        backups, problems = list[Stored](), list[str]()
+        backups, problems = list[StoredBackup](), list[str]()
         try:
             paths = list(self.path.iterdir())
         except OSError as error:
             raise BackupUnusable(f"{self.path} cannot be read: {error.strerror}.") from error
         for path in paths:
-            backup = stored(path.name, 0)
+            backup = parse_name(path.name, 0)
             if backup is None or installation not in (None, backup.installation):
                 continue
             try:
@@ -61,11 +61,12 @@ class Folder:
         sync(self.path)
         return str(path)
 
-    def fetch(self, name: str, into: Path, require_running: RequireRunning) -> Path:
+    @contextmanager
+    def fetch(self, name: str, into: Path, require_running: RequireRunning) -> Iterator[Path]:
         del into, require_running
-        return self.path / name
+        yield self.path / name
 
-    def verify(self, backup: Stored, require_running: RequireRunning) -> None:
+    def verify(self, backup: StoredBackup, require_running: RequireRunning) -> None:
         archive.verify(self.path / backup.name, require_running)
 
     def delete(self, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from discue.backup import archive
 from discue.backup.archive import BackupUnusable, Header
 from discue.backup.bucket import SCHEME
-from discue.backup.destination import Destination, newest, stored
+from discue.backup.destination import Destination, newest, parse_name
 from discue.backup.folder import sync
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
@@ -27,7 +27,7 @@ class BackupFile(NamedTuple):
     path: Path
 
 
-class Restored(NamedTuple):
+class RestoreResult(NamedTuple):
     """A database that was restored."""
 
     header: Header
@@ -37,7 +37,7 @@ class Restored(NamedTuple):
 
 
 @contextmanager
-def chosen(
+def selected_backup(
     named: str,
     at: int | None,
     *,
@@ -50,24 +50,29 @@ def chosen(
     With a time, it is the newest of before that time. A backup in a bucket is copied into a folder, until the end.
     Raises DiscueError.
     """
-    parent, _, name = named.rpartition("/")
-    is_object = named.startswith(SCHEME) and stored(name, 0) is not None
-    if not named.startswith(SCHEME) and not Path(named).is_dir():
-        if not Path(named).exists():
-            raise BackupUnusable(f"{named} does not exist.")
-        parent, name = str(Path(named).parent), Path(named).name
-        is_object = True
-    if is_object and at is not None:
+    where, name = _split(named)
+    if name and at is not None:
         raise BackupUnusable(f"{named} is one backup: a time chooses one of several.")
-    destination = destination_of(parent if is_object else named)
-    if not is_object:
-        name = newest(destination, at).name
-    path = destination.fetch(name, into, require_running)
-    try:
+    destination = destination_of(where)
+    name = name or newest(destination, at).name
+    with destination.fetch(name, into, require_running) as path:
         yield BackupFile(destination.where(name), path)
-    finally:
-        if destination.spool is None:
-            path.unlink()
+
+
+def _split(named: str) -> tuple[str, str]:
+    """Return the destination that a text names, and the backup in it; "" if it names the destination only.
+
+    Raises BackupUnusable for a file that does not exist.
+    """
+    if named.startswith(SCHEME):
+        bucket, _, name = named.rpartition("/")
+        return (named, "") if parse_name(name, 0) is None else (bucket, name)
+    path = Path(named)
+    if path.is_dir():
+        return named, ""
+    if not path.exists():
+        raise BackupUnusable(f"{named} does not exist.")
+    return str(path.parent), path.name
 
 
 def require_replaceable(target: Path, *, force: bool) -> None:
@@ -105,7 +110,7 @@ def unpack_and_check(
 
 def restore(
     backup: Path, target: Path, keys: Sequence[bytes], *, clock: Clock, require_running: RequireRunning
-) -> Restored:
+) -> RestoreResult:
     """Restore a backup to a file that no program uses. An existing one is kept under another name.
 
     Raises DiscueError, and changes nothing, if the backup cannot be used.
@@ -121,7 +126,7 @@ def restore(
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise DiscueError(f"{target} cannot be written: {error.strerror}.") from error
-    return Restored(header, contents, replaced)
+    return RestoreResult(header, contents, replaced)
 
 
 def _set_aside(target: Path, clock: Clock) -> Path | None:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from discue.backup.background import in_background
-from discue.backup.create import Made, newest_of
+from discue.backup.create import BackupResult, newest_of
 from discue.backup.plan import BackupPlan
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
@@ -15,7 +15,7 @@ from discue.store.sqlite.snapshot import RequireRunning
 _RETRY_SECONDS: Final = 60.0
 _THREAD: Final = "discue_backup"
 
-Create = Callable[[BackupPlan, RequireRunning], Made]
+Create = Callable[[BackupPlan, RequireRunning], BackupResult]
 """Makes a backup, and blocks meanwhile. Raises DiscueError."""
 
 
@@ -81,7 +81,7 @@ class BackupSchedule:
     def _due_after(self, seconds: float) -> None:
         self._due_at = self._clock.now() + round(seconds * 1_000)
 
-    def _report(self, made: Made, seconds: float) -> None:
+    def _report(self, made: BackupResult, seconds: float) -> None:
         self._log.info(
             "backup_made",
             file=made.path,

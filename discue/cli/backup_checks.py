@@ -13,7 +13,7 @@ from typing import Final
 from discue.backup.archive import Header, read_header
 from discue.backup.create import newest_of
 from discue.backup.plan import backup_keys, destination_of
-from discue.backup.restore import chosen, unpack_and_check
+from discue.backup.restore import selected_backup, unpack_and_check
 from discue.cli.command import Invocation, utc
 from discue.cli.finding import Finding
 from discue.cli.restore import running
@@ -58,12 +58,14 @@ def drill_findings(call: Invocation) -> Iterator[Finding]:
         destination = partial(destination_of, environ=os.environ, clock=call.clock)
         with (
             tempfile.TemporaryDirectory(prefix="discue-drill-") as folder,
-            chosen(
+            selected_backup(
                 arguments.restore, None, destination_of=destination, into=Path(folder), require_running=running
             ) as backup,
         ):
-            yield from _described(backup.name, read_header(backup.path))
-            _require_room(backup.path, Path(folder))
+            header = read_header(backup.path)
+            made = f"{backup.name} of {utc(header.created_at):%Y-%m-%d %H:%M:%S} UTC, made by discue {header.discue}"
+            yield Finding("backup", made, is_problem=False)
+            _require_room(header, Path(folder))
             database = Path(folder) / "discue.db"
             _, contents = unpack_and_check(backup.path, database, keys, running)
             yield from _contained(contents)
@@ -74,13 +76,8 @@ def drill_findings(call: Invocation) -> Iterator[Finding]:
         yield Finding("restore", error.detail, is_problem=True)
 
 
-def _described(backup: str, header: Header) -> Iterator[Finding]:
-    made = f"{backup} of {utc(header.created_at):%Y-%m-%d %H:%M:%S} UTC, made by discue {header.discue}"
-    yield Finding("backup", made, is_problem=False)
-
-
-def _require_room(backup: Path, folder: Path) -> None:
-    needed, free = read_header(backup).database_bytes, shutil.disk_usage(folder).free
+def _require_room(header: Header, folder: Path) -> None:
+    needed, free = header.database_bytes, shutil.disk_usage(folder).free
     if free < needed:
         raise DiscueError(
             f"The drill needs {needed >> 20:,} MiB in {folder.parent}, and {free >> 20:,} MiB are free. Set TMPDIR to "

@@ -3,21 +3,18 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from discue.backup import restore as restoring
 from discue.backup.plan import backup_keys, destination_of
-from discue.backup.restore import Restored, chosen, require_replaceable
-from discue.cli.command import Invocation, add_command, utc
-from discue.cli.output import say
+from discue.backup.restore import RestoreResult, require_replaceable, selected_backup
+from discue.cli.command import Invocation, add_command
+from discue.cli.output import say, when
 from discue.cli.user.arguments import moment
 from discue.cli.verbs import Commands
 from discue.config.settings import Settings
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
 from discue.server.worker import alone_on
-
-_TIME: Final = "%Y-%m-%d %H:%M:%SZ"
 
 
 def add(commands: Commands) -> None:
@@ -55,7 +52,7 @@ def _run(call: Invocation) -> None:
     destination = partial(destination_of, environ=os.environ, clock=call.clock)
     with (
         alone_on(target),
-        chosen(
+        selected_backup(
             arguments.backup, arguments.at, destination_of=destination, into=target.parent, require_running=running
         ) as backup,
     ):
@@ -70,21 +67,21 @@ def running() -> None:
     """Go on: a signal ends the command."""
 
 
-def _say_summary(found: Restored) -> None:
+def _say_summary(found: RestoreResult) -> None:
     counts = ", ".join(f"{name}: {count:,}" for name, count in found.contents.counts.items())
     say(f"  Schema version {found.contents.identity.schema_version}; {counts}.")
     if found.replaced is not None:
         say(f"The database that was there before is {found.replaced}.")
 
 
-def _say_consequences(found: Restored) -> None:
-    say(f"The database is as it was at {utc(found.header.created_at):{_TIME}}. Everything since then is forgotten:")
+def _say_consequences(found: RestoreResult) -> None:
+    say(f"The database is as it was at {when(found.header.created_at)}. Everything since then is forgotten:")
     say("  Messages published since are lost, although they were confirmed: their producers must send them again.")
     say("  Messages delivered since are delivered again, with the same webhook-id.")
     say("  Keys, queues and listeners are as they were: what was revoked or deleted since works again.")
 
 
-def _say_keys(found: Restored, target: Path) -> None:
+def _say_keys(found: RestoreResult, target: Path) -> None:
     needed = found.contents.identity.encryption.needed
     path = key_file.key_file_path(Settings(database=f"sqlite:///{target}"))
     if not needed or path is None:

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from discue.backup import restore
-from discue.backup.create import Made, create_backup
+from discue.backup.create import BackupResult, create_backup
 from discue.backup.folder import Folder
 from discue.backup.plan import BackupPlan, destination_of
-from discue.backup.restore import BackupFile, Restored
+from discue.backup.restore import BackupFile, RestoreResult
 from tests.backup.databases import filled
 from tests.support.clocks import NOON, StandingClock
 
@@ -30,7 +30,7 @@ def folder_of(plan: BackupPlan) -> Path:
     return plan.destination.path
 
 
-def made(plan: BackupPlan, at: int = NOON, require_running: Callable[[], None] = running) -> Made:
+def made(plan: BackupPlan, at: int = NOON, require_running: Callable[[], None] = running) -> BackupResult:
     return create_backup(plan, StandingClock(at), os.urandom, require_running)
 
 
@@ -42,8 +42,8 @@ def chosen(
     named: object, at: int | None, into: Path, environ: Mapping[str, str] | None = None
 ) -> AbstractContextManager[BackupFile]:
     destination = partial(destination_of, environ=environ or {}, clock=StandingClock())
-    return restore.chosen(str(named), at, destination_of=destination, into=into, require_running=running)
+    return restore.selected_backup(str(named), at, destination_of=destination, into=into, require_running=running)
 
 
-def restored(backup: Path, target: Path, *keys: bytes, at: int = NOON) -> Restored:
+def restored(backup: Path, target: Path, *keys: bytes, at: int = NOON) -> RestoreResult:
     return restore.restore(backup, target, keys, clock=StandingClock(at), require_running=running)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from discue.backup.background import in_background
-from discue.backup.create import Made, create_backup
+from discue.backup.create import BackupResult, create_backup
 from discue.backup.plan import BackupPlan
 from discue.backup.schedule import BackupSchedule
 from discue.domain.errors import DiscueError
@@ -40,7 +40,7 @@ def plan(tmp_path: Path) -> BackupPlan:
 def hourly(
     plan: BackupPlan, clock: StandingClock, log: Lines, is_leader: Callable[[], bool] = lambda: True
 ) -> BackupSchedule:
-    def create(plan: BackupPlan, require_running: RequireRunning) -> Made:
+    def create(plan: BackupPlan, require_running: RequireRunning) -> BackupResult:
         return create_backup(plan, clock, os.urandom, require_running)
 
     return BackupSchedule(plan, 3_600.0, clock, create=create, log=log, is_leader=is_leader)
@@ -136,7 +136,7 @@ async def test_event_loop_goes_on_during_a_backup(plan: BackupPlan) -> None:
     """The backup waits for something that the event loop does meanwhile."""
     clock, log, done = StandingClock(), Lines(), threading.Event()
 
-    def create(plan: BackupPlan, require_running: RequireRunning) -> Made:
+    def create(plan: BackupPlan, require_running: RequireRunning) -> BackupResult:
         assert done.wait(30)
         return create_backup(plan, clock, os.urandom, require_running)
 

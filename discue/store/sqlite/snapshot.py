@@ -10,9 +10,9 @@ import apsw
 
 from discue.domain.errors import StoreUnusable
 from discue.store.encryption import Encryption, decode
-from discue.store.migrations import newest
+from discue.store.migrations import migrations, pending
 from discue.store.sqlite.connection import make_private, opening_error, require_ours
-from discue.store.sqlite.schema import meta_of, versions_in
+from discue.store.sqlite.schema import DIALECT, meta_of, versions_in
 
 RequireRunning = Callable[[], None]
 """Called between the steps of long work. Raises DiscueError if it must stop."""
@@ -59,7 +59,7 @@ class Contents(NamedTuple):
 def size_of(path: Path) -> int:
     """Return the size of a copy of a database, in bytes. Raises StoreUnusable if it is none of this program."""
     with _opened(path) as connection:
-        return _pages(connection) * int(connection.pragma("page_size"))
+        return int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
 
 
 def copy_snapshot(source: Path, target: Path, require_running: RequireRunning) -> Identity:
@@ -112,7 +112,8 @@ def check_contents(path: Path) -> Contents:
     """Check a whole database that nobody uses, row by row. Raises StoreUnusable if this program cannot use it."""
     with _opened(path) as connection:
         identity = _identity(connection)
-        require_known(identity)
+        # Raises for a database that needs a newer program.
+        pending(migrations(DIALECT), identity.schema_version, identity.compatible_from)
         problems = _check(connection, "integrity_check")
         for problem, sql in _CONSISTENCY.items():
             if count := connection.execute(sql).get:
@@ -126,15 +127,6 @@ def identity_of(path: Path) -> Identity:
     """Return which database a file is. Raises StoreUnusable if it is none of this program."""
     with _opened(path) as connection:
         return _identity(connection)
-
-
-def require_known(identity: Identity) -> None:
-    """Raise StoreUnusable if this program is too old for the database."""
-    if identity.compatible_from > newest():
-        raise StoreUnusable(
-            f"The backup has schema version {identity.schema_version} and needs a program that knows version "
-            f"{identity.compatible_from}; this one knows version {newest()}. Install a newer discue."
-        )
 
 
 def require_unused(path: Path) -> None:
@@ -164,10 +156,6 @@ def _identity(connection: apsw.Connection) -> Identity:
     meta = meta_of(connection)
     version, compatible_from = versions_in(meta)
     return Identity(meta.get("epoch", ""), version, compatible_from, decode(meta.get("encryption", "")))
-
-
-def _pages(connection: apsw.Connection) -> int:
-    return int(connection.pragma("page_count"))
 
 
 def _connect(path: Path) -> apsw.Connection:
