@@ -30,7 +30,7 @@ from discue.server.metrics import PATH as METRICS_PATH
 from discue.server.metrics import MetricsApplication, WorkerMetrics
 from discue.server.process_watch import CollectorWatch
 from discue.server.processes import WorkerPipe, WorkerProcesses, all_predecessors, stop_on_signal, stop_with_parent
-from discue.server.sd_notify import ServiceManager
+from discue.server.sd_notify import ServiceManager, beating
 from discue.server.worker import Worker, alone_on, freeze_memory, prepare_process, served
 
 _METRICS_CONNECTIONS: Final = 64
@@ -127,7 +127,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
                 serving(invocation, worker, port_held=True, worker=pipe.number) as server,
             ):
                 pipe.report_serving()
-                async with beating(pipe):
+                async with beating(pipe.beat_seconds, pipe.report_beat):
                     await until_stopped(stop, server)
 
 
@@ -138,25 +138,21 @@ async def measured(settings: Settings, worker: Worker, pipe: WorkerPipe | None =
         yield
         return
     metrics, watch = metrics_of(worker, pipe), CollectorWatch(worker.measured.store.measures)
-    server = None
     if settings.metrics_key is not None:
         worker.application = MetricsApplication(metrics, key=settings.metrics_key, others=worker.application)
-    if settings.metrics_port is not None:
-        application = MetricsApplication(metrics, key=settings.metrics_key)
-        address = _metrics_address(settings, settings.metrics_port)
-        server = HttpServer(application, address, max_connections=_METRICS_CONNECTIONS, log=worker.log)
-    await metrics.start()
-    watch.start()
-    if server is not None:
-        await server.start()
-        worker.log.info("metrics_served", url=f"{server.address.url}{METRICS_PATH}")
-    try:
+    async with AsyncExitStack() as stack:
+        await metrics.start()
+        stack.push_async_callback(metrics.stop)
+        watch.start()
+        stack.callback(watch.stop)
+        if settings.metrics_port is not None:
+            application = MetricsApplication(metrics, key=settings.metrics_key)
+            address = _metrics_address(settings, settings.metrics_port)
+            server = HttpServer(application, address, max_connections=_METRICS_CONNECTIONS, log=worker.log)
+            await server.start()
+            stack.push_async_callback(server.stop, _METRICS_GRACE_SECONDS)
+            worker.log.info("metrics_served", url=f"{server.address.url}{METRICS_PATH}")
         yield
-    finally:
-        if server is not None:
-            await server.stop(_METRICS_GRACE_SECONDS)
-        watch.stop()
-        await metrics.stop()
 
 
 def metrics_of(worker: Worker, pipe: WorkerPipe | None) -> WorkerMetrics:
@@ -168,25 +164,6 @@ def metrics_of(worker: Worker, pipe: WorkerPipe | None) -> WorkerMetrics:
         number=1 if pipe is None else pipe.number,
         folder=None if pipe is None else pipe.folder,
     )
-
-
-@asynccontextmanager
-async def beating(pipe: WorkerPipe) -> AsyncIterator[None]:
-    """Report to the parent that the event loop runs, if a service manager watches the service."""
-    if not pipe.beat_seconds:
-        yield
-        return
-
-    async def beat() -> None:
-        while True:
-            pipe.report_beat()
-            await asyncio.sleep(pipe.beat_seconds)
-
-    beats = asyncio.get_running_loop().create_task(beat())
-    try:
-        yield
-    finally:
-        beats.cancel()
 
 
 class Ending(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from discue.backup.bucket import SCHEME
 from discue.cli.command import Invocation, add_command
 from discue.cli.output import say
 from discue.cli.verbs import Commands
@@ -97,7 +98,7 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         "systemd",
-        run,
+        _run,
         summary="print a unit of systemd that runs the service",
         description="The unit runs the program that prints it, with the settings of --config. It depends on port, "
         "paths and drain timeout: print it again after changing these. Changes nothing.",
@@ -113,7 +114,7 @@ def _user(text: str) -> str:
     return text
 
 
-def run(invocation: Invocation) -> None:
+def _run(invocation: Invocation) -> None:
     config = getattr(invocation.arguments, "config", None)
     say(
         unit(
@@ -148,10 +149,12 @@ def _program() -> list[str]:
 
 def _written(settings: Settings) -> Iterator[Path]:
     """Yield the folders outside of the state directory that the service writes to."""
-    database = settings.database_path
-    for folder in (None if database is None else database.parent, settings.backup_to):
-        absolute = None if folder is None else STATE / folder
-        if absolute is not None and not absolute.is_relative_to(STATE):
+    folders = [] if settings.database_path is None else [settings.database_path.parent]
+    if settings.backup_to is not None and not settings.backup_to.startswith(SCHEME):
+        folders.append(Path(settings.backup_to))
+    for folder in folders:
+        absolute = STATE / folder
+        if not absolute.is_relative_to(STATE):
             yield absolute
 
 

@@ -33,7 +33,13 @@ _RUN: tuple[Command, ...] = ("serve", "dev", "check")
 _INITIALIZE: tuple[Command, ...] = ("serve", "dev", "init", "check")
 _ENCRYPT: tuple[Command, ...] = ("serve", "dev", "init", "copy", "rotate-key", "check")
 _OPEN_DATABASE: tuple[Command, ...] = (
-    *(*_INITIALIZE, "keys", "organizations", "unlock", "migrate", "rotate-key", "backup"),
+    *_INITIALIZE,
+    "keys",
+    "organizations",
+    "unlock",
+    "migrate",
+    "rotate-key",
+    "backup",
 )
 _ALL: tuple[Command, ...] = (*_OPEN_DATABASE, "copy", "restore")
 
@@ -326,7 +332,7 @@ class Settings:
 
     backup_to: str | None = _setting(
         None,
-        types.PLACE,
+        types.BACKUP_DESTINATION,
         "Existing folder for backups of a SQLite database, best on another machine's disk, or `s3://bucket/prefix`, "
         "with the variables `AWS_…` in the environment. Without it, `serve` makes none.",
         commands=_SERVE,

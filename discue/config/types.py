@@ -172,7 +172,7 @@ BOOLEAN_OR_NETWORKS = SettingType(
 )
 HOST = SettingType("an IP address or a host name", _host)
 FILE = SettingType("the path of a file", _path)
-PLACE = SettingType(
+BACKUP_DESTINATION = SettingType(
     "the path of a folder, or s3://bucket/prefix", _checked(lambda text: text not in ("", "s3://") and "\0" not in text)
 )
 DURATION = SettingType("a duration such as 90s, 10m, 24h or 7d", _duration, _shown_duration)
@@ -187,15 +187,10 @@ ENCRYPTION_KEYS = SettingType(
     "32 random bytes in base64, or several such keys, separated by commas",
     lambda text: tuple(parse_encryption_key(part.strip()) for part in text.split(",")),
 )
-
-
-def _parse_metrics_key(text: str) -> str:
-    if not re.fullmatch(r"[!-~]{16,512}", text):
-        raise ValueError(text)
-    return text
-
-
 API_KEY = SettingType("an API key: dsk_ and 43 to 128 letters and digits", _checked(parse_api_key))
+METRICS_KEY = SettingType(
+    "16 to 512 printable ASCII characters without spaces", _checked(re.compile(r"[!-~]{16,512}").fullmatch)
+)
 
 
 def _monitor_url(text: str) -> str:
@@ -208,7 +203,6 @@ def _monitor_url(text: str) -> str:
 
 
 MONITOR_URL = SettingType("an absolute http or https URL without credentials and fragment", _monitor_url)
-METRICS_KEY = SettingType("16 to 512 printable ASCII characters without spaces", _checked(_parse_metrics_key))
 
 
 _PREFIXES = ("postgresql://", "postgres://")

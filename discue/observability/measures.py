@@ -18,6 +18,9 @@ CommitKind = Literal["all", "publish", "settle", "work"]
 Stage = Literal["resolve", "connect", "tls", "first_byte", "total"]
 Operation = Literal["publish", "pull", "read", "change", "other"]
 
+TIMED_OPERATIONS: Final[tuple[Operation, ...]] = ("publish", "read", "change")
+"""Operations whose duration is measured. Pulls are left out, as they wait for messages."""
+
 ACKNOWLEDGED: Final = "acknowledged"
 ATTEMPT_OUTCOMES: Final = (ACKNOWLEDGED, *(kind for kind in get_args(FailureKind) if kind))
 STATUSES: Final = ("2xx", "3xx", "4xx", "429", "5xx", "503")
@@ -55,7 +58,7 @@ class Measures:
         self.requests: dict[Operation, dict[int, int]] = {operation: {} for operation in get_args(Operation)}
         """Requests of clients by what they do, and by the status of the response."""
         self.request_seconds: dict[Operation, Histogram] = {
-            operation: Histogram(STAGE_SECONDS) for operation in ("publish", "read", "change")
+            operation: Histogram(STAGE_SECONDS) for operation in TIMED_OPERATIONS
         }
         self.loop_lag = Histogram(LOOP_SECONDS)
         """How late the event loop does what is due."""

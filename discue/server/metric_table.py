@@ -27,9 +27,11 @@ from discue.observability.measures import (
     SECONDS,
     STAGE_SECONDS,
     STATUSES,
+    TIMED_OPERATIONS,
     CommitKind,
     Operation,
     Stage,
+    zeros,
 )
 from discue.observability.metrics import OTHER, Metric, Samples, Snapshot, Value, distribution
 from discue.observability.supervisor import Supervisor
@@ -56,8 +58,7 @@ TASKS: Final = (
 )
 """The names of background work. A test compares them with what a worker runs."""
 
-_REACHABLE: Final = ("active", "unreachable", "disabled")
-_TIMED: Final[tuple[Operation, ...]] = ("publish", "read", "change")
+_LISTENER_STATES: Final = ("active", "unreachable", "disabled")
 _STATM: Final = Path("/proc/self/statm")
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 
@@ -97,7 +98,7 @@ class Scrape:
 
     @cached_property
     def lanes(self) -> _Lanes:
-        found = _Lanes(dict.fromkeys(_REACHABLE, 0), dict.fromkeys(_REACHABLE, 0), dict.fromkeys(_REACHABLE, 0), 0)
+        found = _Lanes(zeros(_LISTENER_STATES), zeros(_LISTENER_STATES), zeros(_LISTENER_STATES), 0)
         retrying = 0
         for lane in self.parts.dispatcher.lanes:
             state = "active"
@@ -266,7 +267,7 @@ ROWS: Final = (
             "discue_backlog_messages",
             "gauge",
             "Deliveries that are not settled, of the push listeners that this worker has, by the listener's state.",
-            {"state": _REACHABLE},
+            {"state": _LISTENER_STATES},
         ),
         lambda scrape: _by(scrape.lanes.waiting.items()),
     ),
@@ -275,7 +276,7 @@ ROWS: Final = (
             "discue_backlog_age_seconds",
             "gauge",
             "Age of the oldest message whose first attempt has not ended, by the state of the listener.",
-            {"state": _REACHABLE},
+            {"state": _LISTENER_STATES},
         ),
         Scrape.ages,
     ),
@@ -298,7 +299,7 @@ ROWS: Final = (
             "discue_listeners",
             "gauge",
             "Push listeners that this worker has, by state. `unreachable`: probes fail, so nothing is sent.",
-            {"state": _REACHABLE},
+            {"state": _LISTENER_STATES},
         ),
         lambda scrape: _by(scrape.lanes.by_state.items()),
     ),
@@ -345,7 +346,7 @@ ROWS: Final = (
             "discue_http_request_duration_seconds",
             "histogram",
             "Time from the request to the response. Requests that wait for messages are not included.",
-            {"operation": _TIMED},
+            {"operation": TIMED_OPERATIONS},
             STAGE_SECONDS,
         ),
         lambda scrape: _by((name, distribution(found)) for name, found in scrape.measures.request_seconds.items()),

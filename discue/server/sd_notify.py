@@ -57,21 +57,14 @@ class ServiceManager:
     async def informed(self, obstacle: Callable[[], str | None]) -> AsyncIterator[None]:
         """Tell that the service serves, beat from the running event loop, and at the end tell that it drains.
 
-        A loop that hangs does not beat. `obstacle` returns what keeps the service from serving, if anything does.
+        `obstacle` returns what keeps the service from serving, if anything does.
         """
         self.ready()
-        beats = asyncio.get_running_loop().create_task(self._beats(obstacle)) if self.watchdog_seconds else None
         try:
-            yield
+            async with beating(self.beat_seconds, lambda: self.beat(obstacle())):
+                yield
         finally:
-            if beats is not None:
-                beats.cancel()
             self.stopping()
-
-    async def _beats(self, obstacle: Callable[[], str | None]) -> None:
-        while True:
-            self.beat(obstacle())
-            await asyncio.sleep(self.beat_seconds)
 
     def _watchdog(self, environ: Mapping[str, str]) -> float:
         """Return the period of the watchdog, if there is one for this process."""
@@ -91,3 +84,22 @@ class ServiceManager:
                 sender.sendto(state.encode(), address)
         except OSError as error:
             self._log.warning("service_manager_not_notified", reason=error.strerror or str(error))
+
+
+@asynccontextmanager
+async def beating(seconds: float, beat: Callable[[], None]) -> AsyncIterator[None]:
+    """Call `beat` at once and every `seconds`, from the running event loop: one that hangs does not. 0: never."""
+    if not seconds:
+        yield
+        return
+
+    async def beat_on() -> None:
+        while True:
+            beat()
+            await asyncio.sleep(seconds)
+
+    beats = asyncio.get_running_loop().create_task(beat_on())
+    try:
+        yield
+    finally:
+        beats.cancel()

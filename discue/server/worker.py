@@ -185,7 +185,6 @@ class Worker:
         self._poller = Poller(store, polled_parts, process_clock, log)
         self._scheduler.notify_heads = self._on_heads
         self.dispatcher.registry.on_unowned = self._poller.request_poll
-
         self._system_queues = SystemQueues(control, is_leader=lambda: self._ownership.is_leader)
         self._missed_reports = MissedReports(control, log, is_leader=lambda: self._ownership.is_leader)
         self.dispatcher.on_missed = pull_context.on_missed = self._missed_reports.request
@@ -360,7 +359,9 @@ class Worker:
     @cached_property
     def _backups(self) -> BackupSchedule | None:
         plan = plan_of(self._control.settings, os.environ, self._control.clock)
-        return plan and BackupSchedule(
+        if plan is None:
+            return None
+        return BackupSchedule(
             plan,
             self._control.settings.backup_every,
             self._control.clock,

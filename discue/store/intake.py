@@ -4,6 +4,7 @@ The table exists on PostgreSQL only, where the function `discue_publish` fills i
 """
 
 from collections.abc import Mapping, Sequence
+from enum import Enum, auto
 from itertools import takewhile
 from typing import Final
 
@@ -91,17 +92,25 @@ class IntakeStep(msgspec.Struct, frozen=True):
     """Row ids for the system event of each publishing quota."""
 
 
-class StepResult(msgspec.Struct, frozen=True):
-    """The outcome of a step."""
+class StepOutcome(Enum):
+    """How a step ended."""
 
+    MOVED = auto()
+    """All entries are in the log."""
+    OVER_QUOTA = auto()
+    """The organization may not publish the entries that were not moved. They wait."""
+    QUEUE_DELETED = auto()
+    """The queue is deleted, and its messages with it."""
+    STALE = auto()
+    """The queue has changed since its messages were checked. Nothing was changed."""
+
+
+class StepResult(msgspec.Struct, frozen=True):
+    """The outcome of a step, and what it moved."""
+
+    outcome: StepOutcome
     moved: int = 0
-    """How many of its messages are in the log now: the first ones."""
-    is_closed: bool = False
-    """Whether the queue is deleted, and its messages with it."""
-    is_stale: bool = False
-    """Whether the queue has changed since its messages were checked. Nothing was changed."""
-    is_over_quota: bool = False
-    """Whether the organization may not publish the other messages now."""
+    """How many of its entries are in the log now: the first ones."""
 
 
 class MovedByAnother(Exception):
@@ -145,15 +154,15 @@ async def move(tx: Transaction, step: IntakeStep, now: int, defaults: Quotas = N
     if state is None or state[1] is not None:
         # Messages of a deleted queue are deleted with it.
         await _delete(tx, (*step.ids, *step.refused))
-        return StepResult(is_closed=True)
+        return StepResult(StepOutcome.QUEUE_DELETED)
     if state[0] != step.config_version:
-        return StepResult(is_stale=True)
+        return StepResult(StepOutcome.STALE)
     for row_id, error in step.refused.items():
         await tx.execute(_REFUSE, error, row_id)
     owner = await organizations.get(tx, step.queue[0])
     budget = None if owner is None else await PublishBudget.of(tx, owner, now, defaults)
     if budget is None or not budget.is_active:
-        return StepResult(is_over_quota=True)
+        return StepResult(StepOutcome.OVER_QUOTA)
     fitting = sum(1 for _ in takewhile(lambda entry: budget.take(PublishUsage(1, entry.size)), step.entries))
     if await _delete(tx, step.ids[:fitting]) != fitting:
         raise MovedByAnother
@@ -161,7 +170,7 @@ async def move(tx: Transaction, step: IntakeStep, now: int, defaults: Quotas = N
     if head is not None:
         tx.heads[step.queue] = head
         await budget.report(tx, now, step.event_ids)
-    return StepResult(moved=fitting, is_over_quota=fitting < len(step.entries))
+    return StepResult(StepOutcome.MOVED if fitting == len(step.entries) else StepOutcome.OVER_QUOTA, fitting)
 
 
 async def store_limit(tx: Transaction, max_message_bytes: int) -> None:

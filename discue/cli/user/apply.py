@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from discue.cli.exit_codes import FAILED
 from discue.cli.output import GREEN, RED, coloured, excerpt, note, printable, say, say_json
 from discue.cli.user.arguments import file_content
-from discue.cli.user.command import CommandFailed, UsageInvalid, add_command, connect
+from discue.cli.user.command import CommandFailed, UsageInvalid, add_command, connect, is_confirmed
 from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int | None:
         if arguments.dry_run or not changes:
             return None
         deleted = sum(change.action == "delete" for change in changes)
-        if deleted and not (arguments.yes or _agrees(deleted)):
+        if deleted and not (arguments.yes or is_confirmed(f"Delete {deleted} of these, with all that they have?")):
             note("Nothing is changed.")
             return FAILED
         _make(client, changes)
@@ -191,14 +190,6 @@ def _make(client: Discue, changes: list[Difference]) -> None:
             )
             raise
     note(f"{len(changes)} {'change was' if len(changes) == 1 else 'changes were'} made.")
-
-
-def _agrees(deleted: int) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageInvalid("--yes is missing, and there is no terminal to ask whether to delete.")
-    sys.stderr.write(f"Delete {deleted} of these, with all that they have? [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _show(changes: list[Difference], *, as_json: bool) -> None:

@@ -116,6 +116,15 @@ def _sources_named(target: ServiceTarget) -> Iterator[None]:
         raise
 
 
+def is_confirmed(question: str) -> bool:
+    """Ask a question on the terminal. Returns whether a person agrees. Raises UsageInvalid without a terminal."""
+    if not sys.stdin.isatty():
+        raise UsageInvalid("--yes is missing, and there is no terminal to ask.")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def _start(parsed: argparse.Namespace) -> int:
     return guarded(lambda: exit_code_of(lambda: parsed.run(parsed)))
 

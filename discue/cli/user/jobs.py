@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from discue.cli.exit_codes import FAILED
 from discue.cli.output import note, say, say_json
 from discue.cli.user.arguments import name, positive
-from discue.cli.user.command import UsageInvalid, connect
+from discue.cli.user.command import connect, is_confirmed
 from discue.cli.user.interrupts import interrupts, until_interrupt
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _start(arguments: argparse.Namespace, job: _Job, selection: Mapping[str, Any
     note(f"{count} for the listener {arguments.listener}{bounds}.")
     if arguments.dry_run or not found.selected:
         return None
-    if not (arguments.yes or _agrees(f"{job.kind.verb.capitalize()} {count}? [y/N] ")):
+    if not (arguments.yes or is_confirmed(f"{job.kind.verb.capitalize()} {count}?")):
         note("Nothing is changed.")
         return FAILED
     with interrupts() as interrupted:
@@ -107,14 +107,6 @@ def _start(arguments: argparse.Namespace, job: _Job, selection: Mapping[str, Any
             return None
         note(f"Started {started.id}. Ctrl-C leaves it to the service.")
         return _progress(arguments, job, started.id, interrupted.is_set)
-
-
-def _agrees(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageInvalid("--yes is missing, and there is no terminal to ask.")
-    sys.stderr.write(question)
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _progress(

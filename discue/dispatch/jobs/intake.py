@@ -18,7 +18,7 @@ from discue.observability.logs import Log
 from discue.publishing.publish import NewMessage, Pause, check_message, entry_for
 from discue.store import intake
 from discue.store.engine import NewEntry
-from discue.store.intake import IntakeRow, IntakeStep, MovedByAnother, StepResult, WaitingQueue
+from discue.store.intake import IntakeRow, IntakeStep, MovedByAnother, StepOutcome, StepResult, WaitingQueue
 
 _PAUSE_SECONDS: Final = 10.0
 _ERROR_CHARACTERS: Final = 1_000
@@ -128,18 +128,18 @@ class Intake:
                 # This version of the program does not know the language of the queue's schema.
                 self._pause(waiting, error.detail)
                 return True
-            if not result.is_stale:
+            if result.outcome is not StepOutcome.STALE:
                 self._report(waiting, step, result)
                 return True
             await self._control.cache.catch_up()
         return False
 
     def _report(self, waiting: WaitingQueue, step: IntakeStep, result: StepResult) -> None:
-        if result.is_over_quota:
+        if result.outcome is StepOutcome.OVER_QUOTA:
             self._pause(waiting, "The organization is suspended, or a quota is exceeded.")
         else:
             self._reported.discard(waiting.key[0])
-        if not result.is_closed:
+        if result.outcome is not StepOutcome.QUEUE_DELETED:
             for row_id, reason in step.refused.items():
                 self._log.error("intake_refused", queue=waiting.public_id, row=row_id, reason=reason)
         for entry in step.entries[: result.moved]:
