@@ -9,20 +9,14 @@ from typing import Any, Final
 import msgspec
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
-from discue.api.admission import Admission, Request, check_request
-from discue.api.body import BodyReader
 from discue.api.decoding import event_reader
 from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
-from discue.api.negotiation import EVENTS, JSON, accepts_gzip, is_json, negotiate, prefers_events
 from discue.api.pagination import require_known
 from discue.api.path_names import PathNames, give_name
 from discue.api.problems import headers_of, problem_of
 from discue.api.resources import ROUTES
-from discue.api.route import SMALL_BODY, Call, CompiledRoute, EventStream, Match, RawResponse, Route, Router, Services
-from discue.api.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
-from discue.api.sockets import connection_of
-from discue.api.structs import NamedBody, base_url
-from discue.api.unread import SMALL_BYTES, UnreadResponses
+from discue.api.route import SMALL_BODY, Call, CompiledRoute, EventStream, Match, RawResponse, Route, Router
+from discue.api.structs import NamedBody
 from discue.auth.turns import LARGE_BYTES, LIST_BYTES, Turns
 from discue.domain.errors import (
     BadRequest,
@@ -35,6 +29,13 @@ from discue.domain.errors import (
 )
 from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
+from discue.http.admission import Admission, Request, base_url, check_request
+from discue.http.body import BodyReader
+from discue.http.negotiation import EVENTS, JSON, accepts_gzip, is_json, negotiate, prefers_events
+from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
+from discue.http.services import Services
+from discue.http.sockets import connection_of
+from discue.http.unread import SMALL_BYTES, UnreadResponses
 from discue.observability.measures import Operation
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode

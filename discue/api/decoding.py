@@ -8,13 +8,14 @@ from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
 
 import msgspec
 
-from discue.api.negotiation import is_json, is_of_type
-from discue.api.rsgi import HttpHeaders
 from discue.api.structs import Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
 from discue.domain.errors import BadRequest, Fault, escaped, invalid
 from discue.domain.suggestions import suggestion
+from discue.http.admission import given_twice
+from discue.http.negotiation import is_json, is_of_type
+from discue.http.rsgi import HttpHeaders
 
 B = TypeVar("B", bound=Body)
 T = TypeVar("T")
@@ -56,11 +57,6 @@ _SHOWN_NAME = 100
 _read_event = msgspec.json.Decoder(_Attributes).decode
 _read_events = msgspec.json.Decoder(list[_Attributes]).decode
 _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder(order="sorted").encode
-
-
-def given_twice(name: str) -> BadRequest:
-    """Return the error for a header that can be given only once."""
-    return BadRequest(f"The header {name} is given more than once.", code="invalid_header")
 
 
 class BodyDecoder(Generic[B]):

@@ -6,14 +6,14 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from discue.api.decoding import given_twice
 from discue.api.route import Call, Route
-from discue.api.rsgi import HttpHeaders
 from discue.api.structs import ApiResponse
 from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.control.context import ControlContext, IdempotentWrite
 from discue.domain.errors import BadRequest, Conflict, DiscueError, Unavailable, Unprocessable
 from discue.domain.idempotency import NONCE_BYTES, IdempotencyKey, is_idempotency_key
+from discue.http.admission import given_twice
+from discue.http.rsgi import HttpHeaders
 from discue.store import idempotency
 from discue.store.engine import AlreadyDone
 from discue.store.idempotency import StoredResponse

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import msgspec
 
-from discue.api.negotiation import JSON, PROBLEM, Negotiated
 from discue.api.structs import ERROR_CODE, doc
 from discue.domain.error_codes import REASONS
 from discue.domain.errors import DiscueError, reason_phrase
+from discue.http.negotiation import JSON, PROBLEM, Negotiated
 
 WWW_AUTHENTICATE = 'ApiKey realm="discue", header="X-API-KEY"'
 

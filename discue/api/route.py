@@ -6,7 +6,7 @@ One row of the table of routes drives routing, authorization and documentation.
 import inspect
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args, get_type_hints
@@ -14,7 +14,6 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 import msgspec
 
 from discue.api.decoding import BodyDecoder, EventFormat
-from discue.api.negotiation import JSON
 from discue.api.pagination import PRETTY, Parameter
 from discue.api.structs import (
     ERROR_CODE,
@@ -29,26 +28,19 @@ from discue.api.structs import (
     names_given,
 )
 from discue.api.unknown_paths import no_route
-from discue.auth.authenticator import Authenticator
-from discue.auth.rate_limiter import RateLimiter
 from discue.control.context import ControlContext
-from discue.control.domains import DomainChecker
-from discue.control.listener_tests import SampleSender
-from discue.control.pulls import Puller
 from discue.domain.aliases import is_path_name
 from discue.domain.errors import MethodNotAllowed
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import is_public_id
 from discue.domain.scopes import Access, Principal
-from discue.observability.logs import Log
+from discue.http.negotiation import JSON
+from discue.http.services import Services
 from discue.observability.measures import Operation
-from discue.publishing.publish import Publisher
 from discue.store.aliases import NAMED_KINDS, NamedKind
 from discue.store.idempotency import StoredResponse
-from discue.store.store import Store
 
-Phase = Literal["starting", "serving", "draining"]
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 Response = TypeVar("Response", bound=msgspec.Struct)
 
@@ -65,9 +57,6 @@ SMALL_BODY: Final = 65_536
 BATCH_BYTES: Final = 8_388_608
 BATCH_MESSAGES: Final = 1_000
 
-ANONYMOUS: Final = Principal(0, "", 0, "", {}, is_operator=False)
-"""The principal of a request without a key."""
-
 
 _CACHED_PATHS: Final = 4_096
 _VERSION: Final = "/v1"
@@ -83,36 +72,6 @@ _FORMS: Final[Mapping[str, Callable[[str], object]]] = {
     "{code}": re.compile(ERROR_CODE).fullmatch,
 }
 """The steps in braces that are not the id of a resource."""
-
-
-class Readiness:
-    """Whether the worker serves requests. The worker changes `phase` as it starts and stops."""
-
-    def __init__(self, store: Store) -> None:
-        self.phase: Phase = "starting"
-        self._store = store
-
-    @property
-    def obstacle(self) -> str | None:
-        """The reason why the service is not ready; None if it is."""
-        if self.phase != "serving":
-            return f"The service is {self.phase}."
-        return None if self._store.healthy else "The database cannot take writes."
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The services that handlers use."""
-
-    control: ControlContext
-    publisher: Publisher
-    readiness: Readiness
-    log: Log
-    domain_checks: DomainChecker
-    rates: RateLimiter
-    authenticator: Authenticator
-    samples: SampleSender
-    puller: Puller
 
 
 class Call(msgspec.Struct):

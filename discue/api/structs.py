@@ -6,15 +6,13 @@ document is derived from these annotations.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Protocol, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from discue.api.rsgi import HttpHeaders, HttpScope
 from discue.domain.clock import LAST_INSTANT
-from discue.domain.errors import BadRequest, invalid
+from discue.domain.errors import invalid
 
 T = TypeVar("T")
 B = TypeVar("B", bound="Body")
@@ -195,24 +193,8 @@ class LinkTarget(NamedTuple):
     url: str
 
 
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
-_CACHED_BASES: Final = 1_024
-
 # Reserved even in responses without such a page: a client that follows `next` must not arrive at a queue of that name.
 _RESERVED_LINKS: Final = frozenset({"self", "next", "prev"})
-
-
-def base_url(scope: HttpScope, headers: HttpHeaders) -> str:
-    """Return the scheme and host that the client used. Raises BadRequest if that is no host."""
-    return _base_url(scope.scheme, scope.authority or headers.get("host") or scope.server)
-
-
-# Bounded: clients choose the Host header.
-@lru_cache(_CACHED_BASES)
-def _base_url(scheme: str, host: str) -> str:
-    if _HOST.fullmatch(host) is None:
-        raise BadRequest("The Host header is not a host.", code="invalid_header")
-    return f"{scheme}://{host}"
 
 
 def links_below(url: str, collection: str, resources: Iterable[ReferenceView]) -> Links:

@@ -12,10 +12,8 @@ import msgspec
 import uvloop
 
 from discue import __version__
-from discue.api.body import BodyReader
 from discue.api.guides.layout import ICON, ICON_TYPE
-from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
-from discue.api.structs import base_url, links_of
+from discue.api.structs import links_of
 from discue.auth.control_plane_cache import KeyRejected
 from discue.cli import ephemeral
 from discue.cli.command import DEVELOPMENT_DATABASE, Invocation, add_command
@@ -37,6 +35,9 @@ from discue.domain.egress import literal_address
 from discue.domain.errors import DiscueError, Forbidden, MethodNotAllowed, SettingsInvalid, reason_phrase
 from discue.domain.headers import INBOX_HEADER
 from discue.domain.scopes import Principal
+from discue.http.admission import base_url
+from discue.http.body import BodyReader
+from discue.http.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
 from discue.server.http import Address, free_port
 from discue.server.installation import open_installation
 from discue.server.processes import all_predecessors, stop_on_signal

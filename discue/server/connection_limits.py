@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from discue.api.sockets import ClientConnection, descriptors, held, inode_of, peer_of, reset
 from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
 from discue.config.types import Networks
+from discue.http.sockets import ClientConnection, descriptors, held, inode_of, peer_of, reset
 from discue.observability.logs import Log
 
 FIRST_REQUEST_SECONDS: Final = 15.0

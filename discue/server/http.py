@@ -15,10 +15,10 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.net import SocketSpec  # type: ignore[attr-defined]
 from granian.server.embed import Server
 
-from discue.api.sockets import limit_unacknowledged
 from discue.config.settings import reachable
 from discue.config.types import Networks
 from discue.domain.errors import SettingsInvalid
+from discue.http.sockets import limit_unacknowledged
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
 from discue.server.connection_limits import ConnectionLimits, accepted_connections

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from discue.api.rsgi import HttpHeaders, HttpProtocol, HttpScope
+from discue.http.rsgi import HttpHeaders, HttpProtocol, HttpScope
 from discue.observability.metrics import OPENMETRICS, TEXT, Snapshot, decode_snapshot, encode_snapshot, exposition
 from discue.server.metric_details import DETAILED, Details, details_asked
 from discue.server.metric_table import METRICS

@@ -13,8 +13,7 @@ from random import Random
 
 from discue.api.app import App
 from discue.api.resources import ROUTES, service
-from discue.api.route import Readiness, Route, Services
-from discue.api.rsgi import Application
+from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.backup.child import create_in_child
@@ -36,6 +35,8 @@ from discue.dispatch.pull.session import PullContext
 from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.errors import StoreUnusable, Unavailable
+from discue.http.rsgi import Application
+from discue.http.services import Readiness, Services
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
 from discue.publishing.publish import Publisher

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from discue.api.rsgi import Application, HttpProtocol, HttpScope
 from discue.config.settings import Settings
 from discue.domain.errors import reason_phrase
+from discue.http.rsgi import Application, HttpProtocol, HttpScope
 from discue.observability.logs import Log
 from discue.testing.clock import milliseconds_of
 from discue.testing.sender import AttemptKey

@@ -15,13 +15,13 @@ from typing import Any, Final
 import httpx2
 import uvloop
 
-from discue.api.route import Readiness
-from discue.api.rsgi import Application
 from discue.config.settings import Settings
 from discue.control.organizations import ensure_operator
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import DiscueError, SettingsInvalid
+from discue.http.rsgi import Application
+from discue.http.services import Readiness
 from discue.observability.logs import Log
 from discue.sending.response import SenderLimits
 from discue.server.activity import WorkerActivity

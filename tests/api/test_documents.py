@@ -5,8 +5,8 @@ import zlib
 
 import pytest
 
-from discue.api.negotiation import accepts_gzip
 from discue.api.openapi.rendered import RenderedDocument
+from discue.http.negotiation import accepts_gzip
 from tests.support.served_api import Cast
 
 PARTS = ([b"only"], [b"before ", b" after"], [b"", b" between ", b""], [b"a" * 100_000, b"b" * 70_000, b"a" * 100_000])

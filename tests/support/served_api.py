@@ -17,7 +17,7 @@ import httpx
 
 from discue.api.app import App
 from discue.api.resources import ROUTES
-from discue.api.route import Readiness, Route, Services
+from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.config.settings import Settings
@@ -33,6 +33,7 @@ from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy
 from discue.domain.ids import event_id_of
 from discue.domain.scopes import Scope, all_scopes
+from discue.http.services import Readiness, Services
 from discue.observability.logs import Log
 from discue.publishing.publish import Publisher
 from discue.publishing.quota_gate import QuotaGate

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from discue import __version__
-from discue.api.negotiation import JSON
 from discue.api.openapi.responses import HEADERS, error_codes_of, problem_components, responses_of, shows_one
 from discue.api.openapi.schemas import (
     CLOUDEVENT_COMPONENTS,
@@ -24,6 +23,7 @@ from discue.api.problems import Problem
 from discue.api.route import NAMED, Method, Route
 from discue.api.structs import ERROR_CODE, EXAMPLE_IDS, PAGE_NAME, PUBLIC_ID, SCHEMA_ID
 from discue.domain.aliases import ALIAS_CHARACTERS, ORGANIZATION_ALIAS_CHARACTERS
+from discue.http.negotiation import JSON
 
 _DESCRIPTION = """\
 Asynchronous messaging over HTTP: each message published to a queue is sent to every listener of the queue, signed, \

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 from discue.api.guides.layout import ContentsEntry, Group, page, prose, text
 from discue.api.guides.library import OPERATIONS, SearchEntry
-from discue.api.negotiation import JSON
 from discue.api.openapi.schemas import resolved
 from discue.api.structs import READ_ONLY
+from discue.http.negotiation import JSON
 
 Document = Mapping[str, Any]
 

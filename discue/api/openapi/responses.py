@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from discue.api.negotiation import EVENTS, JSON, PROBLEM
 from discue.api.openapi.schemas import Schema, direct_structs_of, example_of, ref_to
 from discue.api.problems import WWW_AUTHENTICATE
 from discue.api.route import Method, Route
 from discue.api.structs import NamedBody
 from discue.domain.error_codes import REASONS
 from discue.domain.errors import reason_phrase
+from discue.http.negotiation import EVENTS, JSON, PROBLEM
 
 _NOT_MODIFIED = 304
 

@@ -44,7 +44,6 @@ from discue.api.route import (
     Call,
     Needs,
     Route,
-    Services,
     deletion,
 )
 from discue.api.structs import (
@@ -77,6 +76,7 @@ from discue.domain.errors import invalid
 from discue.domain.message_data import JSON_VALUE, QUOTE, data_of
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage
 from discue.domain.scopes import Principal
+from discue.http.services import Services
 from discue.publishing.publish import NewMessage, Pause, publish, stored_messages
 from discue.store.idempotency import StoredResponse
 

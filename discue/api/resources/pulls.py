@@ -13,7 +13,6 @@ from discue.api.pagination import number_parameter, read_parameters
 from discue.api.problems import problem_of
 from discue.api.resources.redeliveries import PATH
 from discue.api.route import GET, POST, Call, EventStream, Needs, Route
-from discue.api.rsgi import ClientGone
 from discue.api.structs import (
     ApiResponse,
     Body,
@@ -30,6 +29,7 @@ from discue.control.listener_options import LEASE_SECONDS
 from discue.domain.errors import DiscueError, invalid
 from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES
 from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
+from discue.http.rsgi import ClientGone
 
 RECEIPTS_AT_MOST = 1_000
 

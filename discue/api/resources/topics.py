@@ -22,7 +22,7 @@ from discue.api.resources.messages import (
     messages_of_batch,
     messages_of_events,
 )
-from discue.api.route import BATCH_BYTES, CREATE, GET, POST, PUT, SMALL_BODY, Call, Needs, Route, Services, deletion
+from discue.api.route import BATCH_BYTES, CREATE, GET, POST, PUT, SMALL_BODY, Call, Needs, Route, deletion
 from discue.api.structs import (
     EXAMPLE_IDS,
     NOT_SENT,
@@ -49,6 +49,7 @@ from discue.domain.errors import NotFound
 from discue.domain.messages import MessageOptions
 from discue.domain.scopes import Principal
 from discue.domain.subjects import check_subject, is_subject
+from discue.http.services import Services
 from discue.publishing.publish import NewMessage, Pause
 from discue.publishing.topics import RoutedMessage, publish_to_topic, stored_routed_messages
 from discue.store.idempotency import StoredResponse

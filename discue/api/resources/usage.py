@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.api.admission import rate_limit_key
 from discue.api.pagination import (
     EVENT_PAGES,
     LARGEST_PAGE,
@@ -29,6 +28,7 @@ from discue.domain import quotas
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.egress import PrivateTargets
 from discue.domain.ids import millisecond_in
+from discue.http.admission import rate_limit_key
 from discue.publishing.publish import Pause
 from discue.store.events import EventTopic, UsageEvent
 

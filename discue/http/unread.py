@@ -13,9 +13,9 @@ from typing import Final
 
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
-from discue.api.rsgi import ClientGone, HttpProtocol
-from discue.api.sockets import AcknowledgedBytes, ClientConnection, close_connections
 from discue.domain.errors import Overloaded
+from discue.http.rsgi import ClientGone, HttpProtocol
+from discue.http.sockets import AcknowledgedBytes, ClientConnection, close_connections
 
 SMALL_BYTES: Final = 4_096
 """Responses up to this size are not counted. The server's own state of a request takes as much memory."""

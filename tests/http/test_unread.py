@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from discue.api.rsgi import ClientGone
-from discue.api.sockets import AcknowledgedBytes, ClientConnection, close_connections, descriptors
-from discue.api.unread import READ_SECONDS, SMALL_BYTES, StreamWindow, UnreadResponse, UnreadResponses
 from discue.domain.errors import Overloaded
+from discue.http.rsgi import ClientGone
+from discue.http.sockets import AcknowledgedBytes, ClientConnection, close_connections, descriptors
+from discue.http.unread import READ_SECONDS, SMALL_BYTES, StreamWindow, UnreadResponse, UnreadResponses
 
 MAX_BYTES = 1_000_000
 TICK_SECONDS = 0.001
@@ -200,7 +200,7 @@ async def test_stream_waits_until_its_client_reads() -> None:
 
 
 async def test_client_that_stops_reading_a_stream_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("discue.api.unread.READ_SECONDS", 0.01)
+    monkeypatch.setattr("discue.http.unread.READ_SECONDS", 0.01)
 
     class Stalled(AcknowledgedBytes):
         def count(self) -> int:

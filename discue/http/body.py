@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
-from discue.api.rsgi import HttpHeaders, HttpProtocol, HttpScope
 from discue.domain.errors import BadRequest, DiscueError, Overloaded, PayloadTooLarge, RequestTimeout
+from discue.http.rsgi import HttpHeaders, HttpProtocol, HttpScope
 
 FIRST_BYTE_SECONDS = 5.0
 """Time in which the first byte of a body must arrive."""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
-from discue.api.rsgi import HttpScope
+from discue.http.rsgi import HttpScope
 
 _FOLDERS: Final = ("/proc/self/fd", "/dev/fd")
 _UNACKNOWLEDGED_MS: Final = 30_000

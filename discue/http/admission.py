@@ -2,22 +2,31 @@
 
 import re
 from collections.abc import AsyncGenerator, Callable
+from functools import lru_cache
+from typing import Final
 
 import msgspec
 
-from discue.api.decoding import given_twice
-from discue.api.negotiation import ACCEPT_CHARACTERS, JSON
-from discue.api.route import ANONYMOUS, Services
-from discue.api.rsgi import HttpHeaders, HttpProtocol, HttpScope
 from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
 from discue.auth.control_plane_cache import KeyRecord
 from discue.auth.rate_limiter import address_caller
 from discue.auth.turns import LargeRequest
 from discue.config.settings import Settings
-from discue.domain.errors import DiscueError, HeadersTooLarge, LockedOut, Unauthorized, Unavailable, UriTooLong
+from discue.domain.errors import (
+    BadRequest,
+    DiscueError,
+    HeadersTooLarge,
+    LockedOut,
+    Unauthorized,
+    Unavailable,
+    UriTooLong,
+)
 from discue.domain.model import Organization
 from discue.domain.rate import KEYS_AT_THE_LIMIT, UNLIMITED, RateLimitKey, RateLimitStatus
 from discue.domain.scopes import Principal
+from discue.http.negotiation import ACCEPT_CHARACTERS, JSON
+from discue.http.rsgi import HttpHeaders, HttpProtocol, HttpScope
+from discue.http.services import Services
 from discue.observability.measures import Operation
 
 URI_CHARACTERS = 8_192
@@ -27,6 +36,13 @@ HEADER_LINES = 100
 HEADER_BYTES = 32_768
 _LINE_EXTRA = len(": \r\n")
 _SINGLE = ("content-length", "content-type", "host", "x-api-key")
+
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_CACHED_BASES: Final = 1_024
+
+ANONYMOUS: Final = Principal(0, "", 0, "", {}, is_operator=False)
+"""The principal of a request without a key."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _WITH_BODY = frozenset({"POST", "PUT"})
 
@@ -189,6 +205,19 @@ class Admission:
         return None
 
 
+def base_url(scope: HttpScope, headers: HttpHeaders) -> str:
+    """Return the scheme and host that the client used. Raises BadRequest if that is no host."""
+    return _base_url(scope.scheme, scope.authority or headers.get("host") or scope.server)
+
+
+# Bounded: clients choose the Host header.
+@lru_cache(_CACHED_BASES)
+def _base_url(scheme: str, host: str) -> str:
+    if _HOST.fullmatch(host) is None:
+        raise BadRequest("The Host header is not a host.", code="invalid_header")
+    return f"{scheme}://{host}"
+
+
 def check_request(scope: HttpScope, headers: HttpHeaders) -> None:
     """Raises UriTooLong, HeadersTooLarge, and BadRequest if a header occurs twice that must not."""
     if len(scope.path) + len(scope.query_string) > URI_CHARACTERS:
@@ -204,6 +233,11 @@ def check_request(scope: HttpScope, headers: HttpHeaders) -> None:
         for name in _SINGLE:
             if len(headers.get_all(name)) > 1:
                 raise given_twice(name)
+
+
+def given_twice(name: str) -> BadRequest:
+    """Return the error for a header that can be given only once."""
+    return BadRequest(f"The header {name} is given more than once.", code="invalid_header")
 
 
 def rate_limit_key(organization: Organization, principal: Principal, settings: Settings) -> RateLimitKey:

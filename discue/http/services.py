@@ -1,0 +1,46 @@
+"""The services that handlers of requests use, in the API and on pages."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from discue.auth.authenticator import Authenticator
+from discue.auth.rate_limiter import RateLimiter
+from discue.control.context import ControlContext
+from discue.control.domains import DomainChecker
+from discue.control.listener_tests import SampleSender
+from discue.control.pulls import Puller
+from discue.observability.logs import Log
+from discue.publishing.publish import Publisher
+from discue.store.store import Store
+
+Phase = Literal["starting", "serving", "draining"]
+
+
+class Readiness:
+    """Whether the worker serves requests. The worker changes `phase` as it starts and stops."""
+
+    def __init__(self, store: Store) -> None:
+        self.phase: Phase = "starting"
+        self._store = store
+
+    @property
+    def obstacle(self) -> str | None:
+        """The reason why the service is not ready; None if it is."""
+        if self.phase != "serving":
+            return f"The service is {self.phase}."
+        return None if self._store.healthy else "The database cannot take writes."
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The services that handlers use."""
+
+    control: ControlContext
+    publisher: Publisher
+    readiness: Readiness
+    log: Log
+    domain_checks: DomainChecker
+    rates: RateLimiter
+    authenticator: Authenticator
+    samples: SampleSender
+    puller: Puller
