@@ -9,6 +9,7 @@ from discue.cli.command import Invocation, add_command
 from discue.cli.output import say
 from discue.cli.verbs import Commands
 from discue.server.installation import inspect_database, open_installation
+from discue.store.migrations import COMPATIBLE_FROM
 from discue.store.sqlite.snapshot import RequireRunning
 
 
@@ -37,8 +38,7 @@ async def _migrate(call: Invocation) -> None:
         if found.pending and found.version and settings.database_path is not None and not call.arguments.no_copy:
             copy = await in_background("discue_copy", partial(_copy, settings.database_path, found.version))
             say(f"{copy} is a copy of the database from before the migration.")
-            say(f"To go back, stop the servers, remove {settings.database_path}-wal and {settings.database_path}-shm,")
-            say(f"move the copy to {settings.database_path}, and start the old version: everything since then is lost.")
+            _say_how_to_go_back(settings.database_path, found.version)
         async with open_installation(settings, call.clock, call.log):
             pass
     for migration in found.pending:
@@ -47,6 +47,14 @@ async def _migrate(call: Invocation) -> None:
         say(f"{settings.database_shown} has schema version {(await inspect_database(settings)).version}.")
     if not found.pending:
         say("No migrations are pending.")
+
+
+def _say_how_to_go_back(database: Path, version: int) -> None:
+    if version >= COMPATIBLE_FROM:
+        say("To go back, stop the servers and start the old version: it can use the migrated database.")
+    else:
+        say(f"To go back, stop the servers, remove {database}-wal and {database}-shm, move the copy to {database},")
+        say("and start the old version: everything since then is lost.")
 
 
 def _copy(database: Path, version: int, require_running: RequireRunning) -> Path:

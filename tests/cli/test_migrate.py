@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from discue.store.migrations import migrations, newest
+from discue.store.migrations import COMPATIBLE_FROM, migrations, newest
 from discue.store.sqlite import schema, snapshot
 from discue.store.sqlite.connection import connect, make_private
 from tests.cli.commands import run
@@ -49,12 +49,12 @@ class Usage(NamedTuple):
     free: int
 
 
-def older(folder: Path) -> Path:
-    """Create a database without the newest migration."""
+def older(folder: Path, version: int = newest() - 1) -> Path:
+    """Create a database of an older version: without the newest migration unless another one is given."""
     path = folder / "discue.db"
     make_private(path)
     with closing(connect(path)) as connection:
-        schema.migrate(connection, migrations(schema.DIALECT)[:-1])
+        schema.migrate(connection, migrations(schema.DIALECT)[:version])
     return path
 
 
@@ -69,13 +69,27 @@ def test_sqlite_database_is_copied_before_it_is_migrated(tmp_path: Path) -> None
     copy = tmp_path / f"discue.db.before-{before}"
     assert result.returncode == 0
     assert f"discue.db.before-{before} is a copy of the database from before the migration." in result.stdout
-    assert "move the copy to discue.db, and start the old version: everything since then is lost." in result.stdout
     assert (version_of(database), version_of(copy)) == (newest(), before)
     assert copy.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.glob("*.backup-copy*")) == []
 
 
-def test_way_back_leads_to_the_old_database(tmp_path: Path) -> None:
+def test_way_back_needs_the_copy_only_if_the_old_version_cannot_use_the_database(tmp_path: Path) -> None:
+    older(tmp_path, COMPATIBLE_FROM)
+    result = run(tmp_path, "migrate")
+
+    assert "To go back, stop the servers and start the old version: it can use the migrated database." in result.stdout
+
+
+def test_way_back_from_a_version_that_cannot_use_the_database_is_the_copy(tmp_path: Path) -> None:
+    older(tmp_path, COMPATIBLE_FROM - 1)
+    result = run(tmp_path, "migrate")
+
+    assert "stop the servers, remove discue.db-wal and discue.db-shm, move the copy to discue.db,\n" in result.stdout
+    assert "start the old version: everything since then is lost." in result.stdout
+
+
+def test_copy_is_the_database_from_before_the_migration(tmp_path: Path) -> None:
     database = older(tmp_path)
     run(tmp_path, "migrate")
     for ending in ("-wal", "-shm"):

@@ -59,7 +59,11 @@ class Worker:
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     async def begin(self) -> None:
-        """Start a process, and do not wait for it."""
+        """Start a process, and do not wait for it. Another version of the program is not altered."""
+        if self.product.program is not None:
+            self.product.command = SERVE
+            await self.product.begin()
+            return
         alterations = {
             "source": self.source,
             "clock": str(self.clock.path),
@@ -121,6 +125,8 @@ class Fleet:
         self.bug = ""
         self.alterations: Mapping[str, object] = {}
         """Alterations of the workers, apart from a bug: names and values of `altered`."""
+        self.program: Path | None = None
+        """The folder with the version of the program that the workers run at first; None for this repository's."""
         self.workers = tuple(range(workers))
         # Somebody always does, or is being started: clients try again.
         self.serving = asyncio.Event()
@@ -138,6 +144,7 @@ class Fleet:
                 links = [await opening.enter_async_context(TappedProxy(HOST, port)) for port in self._ports]
                 worker = Worker(number, self.folder, links, self._database, **self._settings)
                 worker.bug, worker.alterations = self.bug, self.alterations
+                worker.product.program = self.program
                 opening.push_async_callback(worker.product.kill)
                 self.members.append(worker)
             await asyncio.gather(*(worker.start() for worker in self.members))
@@ -163,6 +170,7 @@ class Fleet:
         return client
 
     def worker_at(self, source: str) -> int:
+        """No worker's number for 127.0.0.1, from which other versions of the program send."""
         return int(source.rpartition(".")[2]) - 11
 
     async def until_ready(self) -> None:

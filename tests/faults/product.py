@@ -5,6 +5,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -44,6 +46,8 @@ class Product:
         self.lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._clients: list[Client] = []
         self.command = command
+        self.program: Path | None = None
+        """The folder with another version of the program, which the next process runs; None for this repository's."""
         self._settings: Mapping[str, object] = {
             "database": f"sqlite:///{self.database}",
             "port": 0,
@@ -57,7 +61,7 @@ class Product:
             "rate_limit": 0,
             **settings,
         }
-        self._process: Forked | None = None
+        self._process: Forked | subprocess.Popen[str] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._awaited: list[tuple[str, asyncio.Future[str]]] = []
 
@@ -107,14 +111,29 @@ class Product:
         # On PostgreSQL, there is no key by default.
         if "postgresql" in given.get("DISCUE_DATABASE", "") and "DISCUE_ENCRYPTION_KEY" not in given:
             given["DISCUE_ENCRYPTION"] = "none"
-        environment = {**inherited, **given}
-        self._process = Forked((*self.command, "serve"), folder=_REPOSITORY, environment=environment)
+        self._process = process = self._process_with({**inherited, **given})
+        assert process.stderr is not None
         reader = asyncio.StreamReader(_LONGEST_LINE)
         loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), self._process.stderr)
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stderr)
         self._listening = loop.create_task(self._listen(reader))
         self._url = self.says('"event":"server_started"')
         self._all_serve = self.says('"event":"workers_started"') if self._settings.get("workers", 1) != 1 else None
+
+    def _process_with(self, environment: Mapping[str, str]) -> "Forked | subprocess.Popen[str]":
+        command = (*self.command, "serve")
+        if self.program is None:
+            return Forked(command, folder=_REPOSITORY, environment=environment)
+        # Processes are forked from one that has imported this repository's program: another one starts from nothing.
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=self.program,
+            env={**environment, "PYTHONPATH": str(self.program)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     async def ready(self) -> None:
         """Returns when the process that was begun serves, with all its workers."""
@@ -151,7 +170,8 @@ class Product:
             return 0
         code: int = await self._within(asyncio.to_thread(self._process.wait, PATIENCE_SECONDS))
         await self._within(self._listening)
-        self._process.stdout.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         return code
 
     def limit_files(self, most_bytes: int | None) -> None:

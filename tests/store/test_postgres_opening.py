@@ -10,7 +10,7 @@ import pytest
 
 from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.store.engine import Notification
-from discue.store.migrations import migrations
+from discue.store.migrations import COMPATIBLE_FROM, migrations
 from discue.store.postgres import schema
 from discue.store.postgres.connection import Server, _each_host
 from discue.store.postgres.engine import PostgresEngine
@@ -92,6 +92,38 @@ async def test_failed_migration_leaves_the_former_schema(
     assert postgres_cluster.run_sql(version, database_of(empty)) == [(str(KNOWN[-2].number),)]
     async with opened(empty) as made:
         assert await made.rows(version) == [(str(KNOWN[-1].number),)]
+
+
+@pytest.mark.parametrize(
+    ("version", "lease_ms", "expected"),
+    [
+        pytest.param(COMPATIBLE_FROM - 1, 60_000, "refused", id="too old, and runs"),
+        pytest.param(COMPATIBLE_FROM - 1, -1, "migrated", id="too old, and its lease is over"),
+        pytest.param(COMPATIBLE_FROM, 60_000, "migrated", id="can use the new schema"),
+    ],
+)
+async def test_database_is_not_migrated_away_from_under_a_worker(
+    postgres_cluster: Cluster, empty: str, version: int, lease_ms: int, expected: str
+) -> None:
+    async with schema.connected(empty) as connection:
+        await schema.migrate(connection, KNOWN[:version])
+    postgres_cluster.run_sql(
+        "INSERT INTO worker (incarnation, lease_until, dead, role, slot, lease_ms, leaves) "
+        f"VALUES (1, clock_ms() + {lease_ms}, 0, 'all', 1, 10000, 0)",
+        database_of(empty),
+    )
+
+    if expected == "refused":
+        with pytest.raises(StoreUnusable) as error:
+            await PostgresEngine(empty, report=lambda *_: None).open()
+        assert str(error.value).startswith("A worker of an older version would go on with a database that is too new")
+        assert f"they know schema version {version}, and {COMPATIBLE_FROM} is needed. Stop them" in str(error.value)
+    else:
+        async with opened(empty):
+            pass
+    stored = "SELECT value FROM meta WHERE key = 'schema_version'"
+    found = version if expected == "refused" else KNOWN[-1].number
+    assert postgres_cluster.run_sql(stored, database_of(empty)) == [(str(found),)]
 
 
 async def test_process_that_hangs_between_two_migrations_keeps_nobody_from_starting(

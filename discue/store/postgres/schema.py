@@ -61,6 +61,10 @@ CREATE TABLE meta (key TEXT COLLATE "C" NOT NULL PRIMARY KEY, value TEXT COLLATE
 INSERT INTO meta (key, value) VALUES ('epoch', replace(gen_random_uuid()::text, '-', ''));
 """
 # Without parameters: the server parses and runs it in one step (see `PostgresTransaction`).
+# Without `clock_ms`, which the first schemas do not have.
+_RUNNING: Final = (
+    "SELECT count(*) FROM worker WHERE dead = 0 AND lease_until > extract(epoch FROM clock_timestamp()) * 1000"
+)
 _PUT: Final = "INSERT INTO meta (key, value) VALUES ('{}', '{}') ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
@@ -91,7 +95,8 @@ async def versions(connection: asyncpg.Connection) -> tuple[int, int]:
 async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...]) -> int:
     """Migrate the schema; concurrent callers wait. A failed migration changes nothing.
 
-    Returns the version that was migrated; 0 if the database was new or up to date.
+    Returns the version that was migrated; 0 if the database was new or up to date. Raises StoreUnusable while workers
+    run that could not use the new schema: they would not notice.
     """
     if not pending(known, *await versions(connection)):
         return 0
@@ -102,12 +107,25 @@ async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...]) 
                 await connection.execute(_MARK)
                 await connection.execute(_PUT.format("application", _APPLICATION))
         outstanding = pending(known, version, compatible_from)
+        if 0 < version < COMPATIBLE_FROM:
+            await _require_no_workers(connection, version)
         for migration in outstanding:
             async with connection.transaction():
                 await connection.execute(migration.sql)
                 await connection.execute(_PUT.format("schema_version", migration.number))
                 await connection.execute(_PUT.format("compatible_from", COMPATIBLE_FROM))
         return version if outstanding else 0
+
+
+async def _require_no_workers(connection: asyncpg.Connection, version: int) -> None:
+    running = await connection.fetchval(_RUNNING)
+    if running:
+        workers = "A worker" if running == 1 else f"{running} workers"
+        raise StoreUnusable(
+            f"{workers} of an older version would go on with a database that is too new for them: they know schema "
+            f"version {version}, and {COMPATIBLE_FROM} is needed. Stop them, then start this version. A worker that "
+            "was killed counts until its lease ends."
+        )
 
 
 @asynccontextmanager
