@@ -144,8 +144,8 @@ class Dispatcher:
             disable=self._disable,
             on_missed=self._notify_missed,
             registry=self.registry,
-            waiting_for_lease=set(),
-            inheriting=set(),
+            waiting_for_lease={},
+            inheriting={},
         )
 
     async def hand_over(self, cursors: Sequence[CursorKey]) -> None:

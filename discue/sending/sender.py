@@ -62,8 +62,9 @@ class Sender:
         self._dialer = Dialer(policy, resolve or Resolver(), ssl_context or system_tls_context())
         self._heads = RequestHeads()
         self._idle = IdleConnections(self._limits)
-        self._in_flight: set[Exchange] = set()
-        self._dials: set[asyncio.Task[None]] = set()
+        # Dictionaries for their order: deadlines are applied, and dials ended, in the order in which they began.
+        self._in_flight: dict[Exchange, None] = {}
+        self._dials: dict[asyncio.Task[None], None] = {}
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._quieter = asyncio.Event()
@@ -83,7 +84,7 @@ class Sender:
         """
         now = self._clock.monotonic()
         exchange = Exchange(request, done, now)
-        self._in_flight.add(exchange)
+        self._in_flight[exchange] = None
         if self._sweep_timer is None:
             self._arm()
         # Built before a connection is chosen: an idle one must not be taken for a request that cannot be sent.
@@ -145,8 +146,8 @@ class Sender:
         exchange.dial = DialTimings(self._clock.monotonic, now)
         task = asyncio.get_running_loop().create_task(self._connect(exchange, origin, exchange.deadline - now))
         exchange.dialing = task
-        self._dials.add(task)
-        task.add_done_callback(self._dials.discard)
+        self._dials[task] = None
+        task.add_done_callback(self._dials.pop)
 
     async def _connect(self, exchange: Exchange, origin: Origin, timeout_seconds: float) -> None:
         factory = partial(Connection, self, origin, exchange, self._limits)
@@ -279,7 +280,7 @@ class Sender:
 
     def _end(self, exchange: Exchange, outcome: Outcome, now: float) -> None:
         exchange.ended = True
-        self._in_flight.remove(exchange)
+        del self._in_flight[exchange]
         self._measures.stage_seconds["total"].observe(now - exchange.started_at)
         if self._closing:
             self._quieter.set()

@@ -11,6 +11,7 @@ from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import TooManyRequests
 from discue.domain.rate import RateLimit, TokenBucket
+from discue.sending.dialer import Resolve
 from discue.sending.endpoint_auth import AccessTokens, AuthorizingSender
 from discue.sending.request import AttemptRequest
 from discue.sending.response import SenderLimits
@@ -38,13 +39,20 @@ class EndpointTester:
         policy: EgressPolicy,
         tokens: AccessTokens,
         connect_timeout_ms: int = 5_000,
+        resolve: Resolve | None = None,
         ssl_context: ssl.SSLContext | None = None,
         public: EgressPolicy = PUBLIC_ADDRESSES,
     ) -> None:
         """`public` allows the addresses whose responses may be shown to clients."""
         limits = SenderLimits(connect_timeout_ms=connect_timeout_ms, idle_seconds=0)
         sender = Sender(
-            clock=clock, policy=policy, limits=limits, ssl_context=ssl_context, details="all", public=public
+            clock=clock,
+            policy=policy,
+            limits=limits,
+            resolve=resolve,
+            ssl_context=ssl_context,
+            details="all",
+            public=public,
         )
         self._sender = AuthorizingSender(sender, tokens, clock)
         self._clock = clock

@@ -1,18 +1,19 @@
 """An installation: an open database with the control plane on it, for the server and for every command."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings
 from discue.control.context import ControlContext
+from discue.control.hosts import HostChecks
 from discue.crypto import key_file
 from discue.crypto.keyring import Keyring
 from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
 from discue.domain.ids import COMMAND_SLOTS, PublicIds, RandomText, RowIds
 from discue.observability.logs import Log
+from discue.server.machine import Machine
 from discue.store import copying
 from discue.store.engine import Engine
 from discue.store.migrations import DatabaseInspection, newest
@@ -42,13 +43,21 @@ class StoreFailureLog:
 
 
 @asynccontextmanager
-async def open_installation(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[ControlContext]:
+async def open_installation(
+    settings: Settings, clock: Clock, log: Log, machine: Machine | None = None
+) -> AsyncIterator[ControlContext]:
     """Open the database and apply pending migrations. Raises StoreUnusable with the reason and the remedy."""
-    async with open_engine(settings, clock, log) as engine:
+    machine = machine or Machine()
+    async with open_engine(settings, clock, log, machine) as engine:
         await engine.read(lambda tx: copying.require_finished(tx, settings.database_shown))
         # A command may write while a server runs: the random slot keeps their row ids apart.
-        row_ids = RowIds(clock, slot=COMMAND_SLOTS[os.urandom(1)[0]])
-        store = Store(engine, max_waiting_bytes=settings.max_waiting_bytes, worker_slot=lambda: row_ids.slot)
+        row_ids = RowIds(clock, slot=COMMAND_SLOTS[machine.random_bytes(1)[0]])
+        store = Store(
+            engine,
+            max_waiting_bytes=settings.max_waiting_bytes,
+            worker_slot=lambda: row_ids.slot,
+            monotonic=machine.clock.monotonic,
+        )
         cache = ControlPlaneCache(
             store, clock, max_message_bytes=settings.max_message_bytes, quotas=settings.default_quotas
         )
@@ -57,20 +66,23 @@ async def open_installation(settings: Settings, clock: Clock, log: Log) -> Async
             store=store,
             cache=cache,
             clock=clock,
-            public_ids=PublicIds(clock, os.urandom),
+            public_ids=PublicIds(clock, machine.random_bytes),
             row_ids=row_ids,
-            random_text=RandomText(os.urandom),
-            random_bytes=os.urandom,
+            random_text=RandomText(machine.random_bytes),
+            random_bytes=machine.random_bytes,
             egress=egress_policy(settings),
             settings=settings,
             keyring=Keyring(key_file.current_keys(settings), lambda: key_file.current_keys(settings)),
+            hosts=HostChecks(machine.resolve),
         )
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[Engine]:
+async def open_engine(
+    settings: Settings, clock: Clock, log: Log, machine: Machine | None = None
+) -> AsyncIterator[Engine]:
     """Open the database and apply pending migrations. Raises StoreUnusable with the reason and the remedy."""
-    engine = engine_of(settings, clock, log)
+    engine = engine_of(settings, clock, log, machine)
     await engine.open()
     if engine.migrated_from:
         versions = {"from_version": engine.migrated_from, "to_version": newest()}
@@ -81,11 +93,18 @@ async def open_engine(settings: Settings, clock: Clock, log: Log) -> AsyncIterat
         await engine.close()
 
 
-def engine_of(settings: Settings, clock: Clock, log: Log) -> Engine:
+def engine_of(settings: Settings, clock: Clock, log: Log, machine: Machine | None = None) -> Engine:
     """Return the engine for the database URL, not opened yet."""
+    machine = machine or Machine()
     report, path = StoreFailureLog(log, clock).report, settings.database_path
     if path is not None:
-        return SqliteEngine(path, report=report, siblings=settings.workers > 1)
+        return SqliteEngine(
+            path,
+            report=report,
+            siblings=settings.workers > 1,
+            clock=machine.clock,
+            start_thread=machine.start_thread,
+        )
     # Imported here: it would be a tenth of the imports of a command on SQLite.
     from discue.store.postgres.engine import PostgresEngine  # noqa: PLC0415
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import time
+from collections.abc import Callable
 from typing import Final
 
 from discue.observability.measures import Measures
@@ -10,11 +11,11 @@ from discue.observability.measures import Measures
 _LOOP_SECONDS: Final = 0.25
 
 
-async def watch_loop(measures: Measures) -> None:
+async def watch_loop(measures: Measures, monotonic: Callable[[], float]) -> None:
     """Measure once how late the event loop does what is due."""
-    started_at = time.monotonic()
+    started_at = monotonic()
     await asyncio.sleep(_LOOP_SECONDS)
-    measures.loop_lag.observe(max(0.0, time.monotonic() - started_at - _LOOP_SECONDS))
+    measures.loop_lag.observe(max(0.0, monotonic() - started_at - _LOOP_SECONDS))
 
 
 class CollectorWatch:

@@ -5,11 +5,10 @@ import gc
 import os
 import resource
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from random import Random
 
 from discue.api.app import App
 from discue.api.resources import ROUTES, service
@@ -32,7 +31,6 @@ from discue.dispatch.lane.probes import ProbeSender
 from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
-from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.http.rsgi import Application
@@ -50,6 +48,7 @@ from discue.server.activity import WorkerActivity
 from discue.server.heartbeat import SECONDS as HEARTBEAT_SECONDS
 from discue.server.heartbeat import Heartbeat
 from discue.server.http import Address, HttpServer
+from discue.server.machine import Machine
 from discue.server.metric_table import WorkerParts
 from discue.server.process_watch import watch_loop
 from discue.store.engine import Appended, Notification, QueueKey
@@ -66,18 +65,12 @@ _STOP_GRACE_SECONDS = 5.0
 _ANNOUNCE_TIMEOUT_SECONDS = 1.0
 
 
-# No secret. The operating system's generator would cost a system call per failed attempt, during which other threads
-# take the interpreter.
-_jitter = Random().random  # noqa: S311
-
-
 class Worker:
     """The API and the lanes of one process, on one installation.
 
     `routes` are served in addition to the API. `predecessors` are earlier workers that are known to have ended: this
-    worker takes over their cursors at once, and those of other workers when their leases expire. `process_clock` is for
-    leases and polls, which concern the process: a test may move the clock of the control plane, but not this one.
-    `random` spreads retries and probes.
+    worker takes over their cursors at once, and those of other workers when their leases expire. `machine` is what the
+    process runs on; by default its clock is the control plane's.
     """
 
     def __init__(
@@ -88,11 +81,10 @@ class Worker:
         routes: Sequence[Route] = (),
         predecessors: Predecessors = (),
         sender: Sender | None = None,
-        process_clock: Clock | None = None,
-        random: Callable[[], float] | None = None,
+        machine: Machine | None = None,
     ) -> None:
         settings, store, clock = control.settings, control.store, control.clock
-        process_clock, random = process_clock or clock, random or _jitter
+        self._machine = machine = machine or Machine(clock)
         self._control = control
         self.log = log
         self.trusted_proxies = settings.trusted_proxies
@@ -107,17 +99,20 @@ class Worker:
             clock=clock,
             policy=policy,
             limits=limits,
+            resolve=machine.resolve,
             details=settings.attempt_details,
             public=public,
             measures=store.measures,
         )
-        fetcher = Fetcher(policy=policy, connect_seconds=connect_seconds)
+        fetcher = Fetcher(policy=policy, connect_seconds=connect_seconds, resolve=machine.resolve)
         self._probe = ProbeSender(fetcher)
-        token_fetcher = Fetcher(policy=policy, connect_seconds=connect_seconds, kept_bytes=TOKEN_BYTES)
+        token_fetcher = Fetcher(
+            policy=policy, connect_seconds=connect_seconds, resolve=machine.resolve, kept_bytes=TOKEN_BYTES
+        )
         self._tokens = AccessTokens(token_fetcher, clock)
         self._authorizer = AuthorizingSender(self.sender, self._tokens, clock)
         row_ids = control.row_ids
-        self.lease = Lease(store, row_ids, process_clock, settings.role, seconds=settings.lease_seconds)
+        self.lease = Lease(store, row_ids, machine.clock, settings.role, seconds=settings.lease_seconds)
         self.dispatcher = Dispatcher(
             store,
             send=self._authorizer.send,
@@ -131,11 +126,11 @@ class Worker:
                 disable_after_seconds=settings.disable_after_seconds,
                 attempt_details_bytes_per_hour=settings.attempt_details_bytes_per_hour,
             ),
-            sources=Sources(clock, random, row_ids, control.keyring),
+            sources=Sources(clock, machine.random, row_ids, control.keyring),
             log=log,
             lease=self.lease,
         )
-        self._ownership = Ownership(store, self.dispatcher, self.lease, process_clock, log=log)
+        self._ownership = Ownership(store, self.dispatcher, self.lease, machine.clock, log=log)
         self._retention = Retention(
             store,
             control.cache,
@@ -169,7 +164,7 @@ class Worker:
             store,
             clock,
             row_ids,
-            random,
+            machine.random,
             max_in_flight=settings.listener_max_in_flight,
             deadline_ms=settings.delivery_deadline_seconds * 1_000,
         )
@@ -183,7 +178,7 @@ class Worker:
             pulls=self.pulls,
             on_intake=self._intake.request,
         )
-        self._poller = Poller(store, polled_parts, process_clock, log)
+        self._poller = Poller(store, polled_parts, machine.clock, log)
         self._scheduler.notify_heads = self._on_heads
         self.dispatcher.registry.on_unowned = self._poller.request_poll
         self._system_queues = SystemQueues(control, is_leader=lambda: self._ownership.is_leader)
@@ -191,10 +186,11 @@ class Worker:
         self.dispatcher.on_missed = pull_context.on_missed = self._missed_reports.request
         self._verifier = DomainVerifier(control, fetcher, is_leader=lambda: self._ownership.is_leader)
         self._endpoint_tester = EndpointTester(
-            clock=process_clock,
+            clock=machine.clock,
             policy=policy,
             tokens=self._tokens,
             connect_timeout_ms=connect_seconds * 1_000,
+            resolve=machine.resolve,
             public=public,
         )
         self.activity = WorkerActivity(
@@ -336,7 +332,7 @@ class Worker:
         every(0, "poller", self._poller.run_once)
         every(_RETRY_SECONDS, "probe_writes", self._control.store.probe_writes, max_pause=2.0)
         every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage)
-        every(0, "loop_watch", partial(watch_loop, self._control.store.measures))
+        every(0, "loop_watch", partial(watch_loop, self._control.store.measures, self._machine.clock.monotonic))
         if (url := self._control.settings.heartbeat_url) is not None:
             heartbeat = Heartbeat(
                 parse_target(url, "/heartbeat_url"),

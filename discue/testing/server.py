@@ -17,7 +17,6 @@ import uvloop
 
 from discue.config.settings import Settings
 from discue.control.organizations import ensure_operator
-from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import DiscueError, SettingsInvalid
 from discue.http.rsgi import Application
@@ -27,6 +26,7 @@ from discue.sending.response import SenderLimits
 from discue.server.activity import WorkerActivity
 from discue.server.http import Address, held_port
 from discue.server.installation import open_installation
+from discue.server.machine import Machine
 from discue.server.worker import Worker, served
 from discue.store.migrations import migrations
 from discue.store.sqlite import schema
@@ -226,7 +226,7 @@ async def running(settings: Settings, log: Log, wrap: Wrap = _as_it_is) -> Async
             public = EgressPolicy(allow_private=True)
             sender = KitSender(clock, limits, policy=control.egress, details=settings.attempt_details, public=public)
             # Retries come exactly at the times of the policy: a test names them.
-            worker = Worker(control, log, sender=sender, process_clock=SystemClock(), random=lambda: 0.0)
+            worker = Worker(control, log, sender=sender, machine=Machine(random=lambda: 0.0))
             timeline = Timeline(worker.activity, clock, sender, worker.readiness)
             worker.application = wrap(worker.application, timeline, key)
             address = Address(settings.host, port, shared=True)

@@ -161,14 +161,14 @@ class LaneContext(WorkerContext, frozen=True):
     on_missed: Callable[[], None]
     """Called when missed deliveries were stored."""
     registry: "LaneRegistry"
-    waiting_for_lease: set["Lane"]
+    waiting_for_lease: dict["Lane", None]
     """Lanes that found the worker's lease lapsed. They are pumped when it is renewed."""
-    inheriting: set["Lane"]
+    inheriting: dict["Lane", None]
     """Lanes with inherited requests in flight."""
 
     def time_to_start(self, lane: "Lane") -> int | None:
         """Return the time, in milliseconds since the epoch; None without the lease: then the lane is pumped with it."""
         if self.has_lease():
             return self.clock.now()
-        self.waiting_for_lease.add(lane)
+        self.waiting_for_lease[lane] = None
         return None

@@ -115,7 +115,7 @@ class Lane:
         """Load what the store knows of the cursor, then send. The log goes to `head` at least."""
         self.backlog.on_head(head)
         if self.inherited is not None:
-            self._context.inheriting.add(self)
+            self._context.inheriting[self] = None
         if self._keys is not None and not self.cursor.knows_keys:
             self._keys.request()
         if self.record.has_redeliveries:
@@ -134,7 +134,7 @@ class Lane:
             self.redelivery.advance()
         if self.inherited is not None and self.inherited.is_done:
             self.inherited = None
-            self._context.inheriting.discard(self)
+            self._context.inheriting.pop(self, None)
         if self.state is LaneState.LOADING_INHERITED and (self.inherited is None or self.inherited.is_known):
             self._enter(LaneState.RUNNING)
         self.advance()
@@ -274,8 +274,8 @@ class Lane:
             return
         self._enter(LaneState.CLOSED)
         self.backlog.drop()
-        self._context.inheriting.discard(self)
-        self._context.waiting_for_lease.discard(self)
+        self._context.inheriting.pop(self, None)
+        self._context.waiting_for_lease.pop(self, None)
         self._context.prober.unfollow(self)
         if self._handover is None:
             detached = [attempt for attempt in self._in_flight.values() if attempt.has_row and not attempt.is_retry]

@@ -36,7 +36,7 @@ class PullBroker:
         self._waiters: dict[PullTarget, Waiters] = {}
         self._by_queue: dict[QueueKey, dict[PullTarget, Waiters]] = {}
         self.tasks = BackgroundTasks(log, "pull_failed")
-        self._clients: set[PullClient] = set()
+        self._clients: dict[PullClient, None] = {}
         self._is_closed = False
 
     @property
@@ -51,11 +51,11 @@ class PullBroker:
             raise Overloaded(f"{MAX_CLIENTS} requests for messages are already open. Try again soon.")
         client = PullClient(key)
         client.is_active = not self._is_closed
-        self._clients.add(client)
+        self._clients[client] = None
         try:
             yield client
         finally:
-            self._clients.discard(client)
+            self._clients.pop(client, None)
 
     async def pull(self, client: PullClient, target: PullTarget, most: int, wait_ms: int) -> list[LeasedMessage]:
         """Lease up to `most` messages, waiting up to `wait_ms` for the first one."""

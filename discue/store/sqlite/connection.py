@@ -1,12 +1,12 @@
 """SQLite connections with the settings of this service, and what their errors mean to callers."""
 
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import apsw
 
+from discue.domain.clock import Clock, SystemClock
 from discue.domain.errors import DiscueError, StoreUnavailable, StoreUnusable
 
 APPLICATION_ID = 0x64_69_73_63
@@ -43,16 +43,17 @@ def give_to_owner(path: Path, database: Path) -> None:
             os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
+def connect(path: Path, *, read_only: bool = False, clock: Clock | None = None) -> apsw.Connection:
     """Open the file, which is created if it is missing. Leaves another program's database untouched.
 
     `synchronous=FULL` makes a commit durable in WAL mode: with the default, it would return before the log is on the
     disk, and every test would still pass. `SqliteEngine` runs checkpoints itself, because automatic ones run inside a
-    commit.
+    commit. In SQL, `clock_ms()` reads `clock`, which is the machine's by default.
     """
+    now = (clock or SystemClock()).now
     connection = apsw.Connection(str(path), statementcachesize=_CACHED_STATEMENTS)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-    connection.create_scalar_function("clock_ms", _clock_ms, 0)
+    connection.create_scalar_function("clock_ms", lambda *_: now(), 0)
     require_ours(connection, path)
     if connection.readonly("main"):
         # SQLite opens a file that it may only read without an error, and fails at the first write.
@@ -67,10 +68,6 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
         # Reads run on the event loop, which another program's lock must not block.
         connection.set_busy_timeout(_READ_BUSY_TIMEOUT_MS)
     return connection
-
-
-def _clock_ms(*_: object) -> int:
-    return time.time_ns() // 1_000_000
 
 
 def require_ours(connection: apsw.Connection, path: Path) -> None:

@@ -6,15 +6,15 @@ another thread, and in WAL mode no reader waits for the writer.
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 import apsw
 
+from discue.domain.clock import Clock, SystemClock
 from discue.domain.errors import StoreUnavailable
 from discue.store import feed, schedules
 from discue.store.engine import (
@@ -47,6 +47,7 @@ from discue.store.sqlite.connection import (
 )
 from discue.store.sqlite.file_lock import Turn, turn_at
 from discue.store.sqlite.schema import DIALECT
+from discue.store.sqlite.serial_thread import SerialThread, StartThread
 
 T = TypeVar("T")
 
@@ -144,16 +145,24 @@ class SqliteEngine:
 
     concurrency = CommitConcurrency()
 
-    def __init__(self, path: Path, *, report: Report, siblings: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        report: Report,
+        siblings: bool = False,
+        clock: Clock | None = None,
+        start_thread: StartThread = SerialThread,
+    ) -> None:
+        """`clock` is the database's; by default, the machine's."""
         self.path = path
         self.migrated_from = 0
+        self._clock = clock or SystemClock()
+        self._start_thread = start_thread
         self._report = report
         self._siblings = siblings
         self._turn: Turn | None = None
         self._watching: asyncio.TimerHandle | None = None
-        self._orders: SimpleQueue[_Order | None] = SimpleQueue()
-        self._checkpoints: SimpleQueue[bool] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
         self._wal_pages = 0
         self._checkpoint_above = _CHECKPOINT_PAGES
         self._restart_above = _RESTART_PAGES
@@ -164,20 +173,18 @@ class SqliteEngine:
     async def open(self) -> None:
         make_private(self.path)
         try:
-            self._writer = connect(self.path)
+            self._writer = connect(self.path, clock=self._clock)
             self._turn = turn_at(self.path, must_be=self._siblings)
             with self._turn or nullcontext():
                 self.migrated_from = schema.migrate(self._writer, migrations(DIALECT))
-            self._reader = connect(self.path, read_only=True)
-            self._checkpointer = connect(self.path)
+            self._reader = connect(self.path, clock=self._clock, read_only=True)
+            self._checkpointer = connect(self.path, clock=self._clock)
         except apsw.Error as error:
             raise opening_error(error, self.path) from error
         self._writer.set_wal_hook(self._committed)
         self._loop = asyncio.get_running_loop()
-        for target in (self._write_batches, self._run_checkpoints):
-            thread = threading.Thread(target=target, name=f"discue{target.__name__}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self._writing = self._start_thread("discue_writer")
+        self._copying = self._start_thread("discue_checkpoints")
         self._data_version = self._reader.pragma("data_version")
 
     def begin_session(self, session_id: int) -> None:
@@ -189,10 +196,8 @@ class SqliteEngine:
     async def close(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
-        self._orders.put(None)
-        self._checkpoints.put(False)
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+        await self._writing.close()
+        await self._copying.close()
         for connection in (self._reader, self._checkpointer, self._writer):
             connection.close()
         if self._turn is not None:
@@ -200,7 +205,7 @@ class SqliteEngine:
 
     async def commit(self, batch: Batch) -> BatchOutcome:
         order = _Order(batch, self._loop.create_future())
-        self._orders.put(order)
+        self._writing.submit(partial(self._write_batch, order))
         if self._turn is None:
             return await order.result
         # A process that hangs while it has the lock must not block others for ever.
@@ -230,7 +235,7 @@ class SqliteEngine:
 
     async def search(self, work: Work[T]) -> T:
         try:
-            return await work(_SearchTransaction(self._reader))
+            return await work(_SearchTransaction(self._reader, self._clock.monotonic))
         except apsw.Error as error:
             self._report("search", error)
             raise translated(error, self.path, before_commit=True) from error
@@ -266,18 +271,17 @@ class SqliteEngine:
         pause = _WATCH_SIBLINGS_SECONDS if self._siblings else _WATCH_SECONDS
         self._watching = self._loop.call_later(pause, self._watch, on_notify)
 
-    def _write_batches(self) -> None:
-        while (order := self._orders.get()) is not None:
-            with self._turn or nullcontext():
-                if not order.claim():
-                    continue
-                try:
-                    result: BatchOutcome | Exception = self._write(order.batch)
-                except Exception as error:  # It is the batch's result
-                    result = self._failure("commit", error)
-                self._loop.call_soon_threadsafe(resolve, order.result, result)
-                # Within the turn: other processes would make a restart of the log wait.
-                self._keep_log_short()
+    def _write_batch(self, order: _Order) -> None:
+        with self._turn or nullcontext():
+            if not order.claim():
+                return
+            try:
+                result: BatchOutcome | Exception = self._write(order.batch)
+            except Exception as error:  # It is the batch's result
+                result = self._failure("commit", error)
+            self._loop.call_soon_threadsafe(resolve, order.result, result)
+            # Within the turn: other processes would make a restart of the log wait.
+            self._keep_log_short()
 
     def _write(self, batch: Batch) -> BatchOutcome:
         try:
@@ -363,7 +367,7 @@ class SqliteEngine:
             # again and again would cost as much as writing them: the next checkpoint waits for as many.
             self._checkpoint_asked = True
             self._checkpoint_above = self._wal_pages + _CHECKPOINT_PAGES
-            self._checkpoints.put(True)
+            self._copying.submit(self._copy_log)
 
     def _restart_log(self) -> None:
         """Restart the log. If a reader holds it open, the next try is after it has grown as much again.
@@ -378,11 +382,10 @@ class SqliteEngine:
         self._restart_above = _RESTART_PAGES if done else self._wal_pages + _RESTART_PAGES
         self._wal_pages = 0
 
-    def _run_checkpoints(self) -> None:
-        while self._checkpoints.get():
-            with self._checkpointing:
-                self._checkpoint(self._checkpointer, apsw.SQLITE_CHECKPOINT_PASSIVE)
-            self._checkpoint_asked = False
+    def _copy_log(self) -> None:
+        with self._checkpointing:
+            self._checkpoint(self._checkpointer, apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._checkpoint_asked = False
 
     def _checkpoint(self, connection: apsw.Connection, mode: int) -> bool:
         try:
@@ -398,11 +401,12 @@ class SqliteEngine:
 class _SearchTransaction(SqliteTransaction):
     """Statements that each read a snapshot of their own. After some of them, other tasks run."""
 
-    __slots__ = ("_since",)
+    __slots__ = ("_monotonic", "_since")
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, monotonic: Callable[[], float]) -> None:
         super().__init__(connection)
-        self._since = time.perf_counter()
+        self._monotonic = monotonic
+        self._since = monotonic()
 
     async def row(self, sql: str, *values: Value) -> Row | None:
         await self._pause()
@@ -413,9 +417,9 @@ class _SearchTransaction(SqliteTransaction):
         return await super().rows(sql, *values)
 
     async def _pause(self) -> None:
-        if time.perf_counter() - self._since > _SEARCH_TURN_SECONDS:
+        if self._monotonic() - self._since > _SEARCH_TURN_SECONDS:
             await asyncio.sleep(0)
-            self._since = time.perf_counter()
+            self._since = self._monotonic()
 
 
 def _run_to_end(coroutine: Any) -> Any:

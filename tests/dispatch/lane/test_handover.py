@@ -260,7 +260,7 @@ async def test_closed_lane_does_not_wait_for_the_lease(stage: Stage) -> None:
     await stage.publish(queue, 1)
     assert len(first.dispatcher._context.waiting_for_lease) == 1
     await stage.delete_listener(listener)
-    assert first.dispatcher._context.waiting_for_lease == set()
+    assert first.dispatcher._context.waiting_for_lease == {}
 
 
 async def test_flush_of_an_expired_owner_changes_nothing(stage: Stage) -> None:

@@ -617,7 +617,7 @@ class Promises(RuleBasedStateMachine):
             assert running.prober._limiter.in_flight == len(worker.scout.in_flight) <= 3
             assert len(running.prober._urls) <= len(worker.lanes)
             assert all(len(each.backlog.claimed) <= 100 for each in worker.lanes)
-            assert running._context.inheriting <= set(worker.lanes)
+            assert running._context.inheriting.keys() <= set(worker.lanes)
 
     @invariant()
     def counts_add_up(self) -> None:
