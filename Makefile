@@ -4,6 +4,11 @@ ARGS ?=
 MINUTES ?= 3
 CASES ?= 10000
 SEED ?=
+SEEDS ?= 200
+WITHOUT ?=
+SECONDS ?=
+BUG ?=
+LINES ?=
 JOBS ?= auto
 
 BIN := $(VENV)/bin
@@ -38,7 +43,7 @@ IMAGE_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python
 # The parser of compose files, which needs Go.
 COMPOSE_PARSER := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
-.PHONY: run test packages security check bench torture torture-cluster torture-rest fuzz mutate clients docs pins clean
+.PHONY: run test packages security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins clean
 .DEFAULT_GOAL := run
 
 run: $(RUNTIME)
@@ -90,6 +95,10 @@ torture-cluster: $(DEV)
 torture-rest: $(DEV)
 	TORTURE_SEED=$(SEED) $(PYTEST) tests/faults tests/cli/user --ignore tests/faults/test_cluster_torture.py \
 		-m torture -n 2 --dist loadgroup $(ARGS)
+
+simulate: $(DEV)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(SEED:%=--seed %) $(WITHOUT:%=--without %) \
+		$(SECONDS:%=--seconds %) $(BUG:%=--bug %) $(LINES:%=--lines %) $(ARGS)
 
 fuzz: $(DEV)
 	FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz -n 2 -rP $(ARGS)

@@ -3,9 +3,9 @@
 from typing import TypeVar
 
 from discue.config.settings import Settings
-from discue.domain.clock import SystemClock
 from discue.observability.logs import Log
 from discue.server.installation import open_engine
+from discue.server.machine import Machine
 from discue.store.engine import Transaction, Work
 from tests.support.tallied import drift
 
@@ -18,7 +18,7 @@ GROUP BY b.organization, b.id, b.uses HAVING b.uses <> count(l.id)
 """
 
 
-async def read_from(database: str, work: Work[T]) -> T:
+async def read_from(database: str, work: Work[T], machine: Machine | None = None) -> T:
     """Read the database of stopped servers.
 
     Asserts that their tallies, and the use counts of shared bodies, are exact, whatever was killed.
@@ -29,5 +29,6 @@ async def read_from(database: str, work: Work[T]) -> T:
         assert (uncounted := await tx.rows(_UNCOUNTED)) == [], uncounted
         return await work(tx)
 
-    async with open_engine(Settings(database=database), SystemClock(), Log()) as engine:
+    machine = machine or Machine()
+    async with open_engine(Settings(database=database), machine.clock, Log(), machine) as engine:
         return await engine.read(checked)

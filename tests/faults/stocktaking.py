@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from discue.domain.messages import decode_options
+from discue.server.machine import Machine
 from discue.store.engine import Row, Transaction
 from discue.store.listeners import read_counts_of
 from tests.faults.history import Counts, History, Log, Recorded, ReplayCounts, Run
@@ -30,7 +31,7 @@ WHERE li.deleted_at IS NULL AND (a.replay IS NULL OR r.id IS NOT NULL)
 _IDS = "SELECT id, expires_at, origin_seq, extra FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq"
 
 
-async def take_stock(database: str, history: History) -> None:
+async def take_stock(database: str, history: History, machine: Machine | None = None) -> None:
     """Write what stopped servers have stored into the history.
 
     Whatever was killed, what is counted is what there is.
@@ -55,7 +56,7 @@ async def take_stock(database: str, history: History) -> None:
             moved = sum(row[2] is not None for row in rows)
             history.logs[public_id] = Log(head, tuple(row[0] for row in rows), expiries, moved, list(_runs(rows)))
 
-    await read_from(database, read)
+    await read_from(database, read, machine)
 
 
 def _runs(rows: Iterable[Row]) -> Iterator[Run]:

@@ -746,6 +746,16 @@ def test_message_that_overtakes_its_key_is_found(doctor: Doctor, finding: str) -
     assert_found(a_redelivered_history(), doctor, finding)
 
 
+def test_attempt_that_never_arrived_counts_before_a_message_is_passed() -> None:
+    history = a_redelivered_history()
+    passes_one_with_an_attempt_left(history)
+    history.recorded = [Recorded(each.name, each.message, each.number) for each in history.receipts]
+    [broken] = check_history(history).broken
+    assert broken.startswith("lossy got a2 before a1 was missed or acknowledged")
+    history.recorded.append(Recorded("lossy", "a1", 1))
+    assert check_history(history).broken == []
+
+
 def is_not_ordered(history: History) -> None:
     history.ordered.clear()
     sends_the_next_one_of_a_key_before(history)

@@ -1,10 +1,10 @@
 """In an ordered queue a key's messages come one after the other: each when the one before it is done with."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from tests.faults.history import History, Receipt, Registered
+from tests.faults.history import History, Receipt
 from tests.faults.promises.calm import clock_was_wrong
 from tests.faults.promises.wishes import due_times, placed, wishes
 
@@ -40,7 +40,7 @@ def published(history: History) -> Iterator[str]:
 def kept(history: History) -> Iterator[str]:
     """Check the order by key for listeners that exist at the end; what others should have received is unknown."""
     arrivals = arrivals_of(history.live)
-    passes = _first_passes(history.live, history.listeners)
+    passes = _first_passes(history)
     wished = wishes(history)
     keys = {public_id: wish.key for public_id, wish in wished.items()}
     expiries = {public_id: wish.expires_at for public_id, wish in wished.items()}
@@ -65,14 +65,18 @@ def arrivals_of(receipts: Iterable[Receipt]) -> "defaultdict[str, dict[str, Arri
     return found
 
 
-def _first_passes(
-    receipts: Iterable[Receipt], listeners: dict[str, Registered]
-) -> "defaultdict[str, dict[str, Arrival]]":
-    """When each message of listeners with few attempts first came, and when it was first acknowledged or missed."""
+def _first_passes(history: History) -> "defaultdict[str, dict[str, Arrival]]":
+    """When each message of listeners with few attempts first came, and when it was first acknowledged or missed.
+
+    Attempts on record that never arrived count as the first ones: the network lost them.
+    """
+    unseen = Counter((each.name, each.message) for each in history.recorded or () if not each.replay)
+    unseen.subtract((receipt.name, receipt.message) for receipt in history.live)
     found: defaultdict[str, defaultdict[str, list[Receipt]]] = defaultdict(lambda: defaultdict(list))
-    for receipt in sorted(receipts, key=lambda receipt: receipt.came_at):
+    for receipt in sorted(history.live, key=lambda receipt: receipt.came_at):
         attempts = found[receipt.name][receipt.message]
-        if len(attempts) < listeners[receipt.name].attempts and not any(each.status == 200 for each in attempts):
+        most = history.listeners[receipt.name].attempts - max(0, unseen[receipt.name, receipt.message])
+        if len(attempts) < most and not any(each.status == 200 for each in attempts):
             attempts.append(receipt)
     passes: defaultdict[str, dict[str, Arrival]] = defaultdict(dict)
     for name, messages in found.items():

@@ -1,0 +1,126 @@
+"""The runner: runs seeds and stops at the first that fails, or replays one and prints its history.
+
+`make simulate SEEDS=200` runs the seeds that have failed before and the seeds 1 to 200; `make simulate SEED=17` replays
+one.
+"""
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
+
+from tests.faults.broken import BUGS
+from tests.simulation.plan import SimPlan, draw
+from tests.simulation.run import Outcome, Prepared, Started, prepare, run_apart
+from tests.simulation.shrink import Shrunk, shrink, without
+from tests.simulation.trace import timeline
+
+SEEDS_FILE: Final = Path(__file__).with_name("seeds.txt")
+_LINES: Final = 60
+_SENTENCES: Final = 10
+_ID: Final = re.compile(r"\b[0-9A-Za-z]{21}\b")
+_NAME: Final = re.compile(r"\b[a-z]+(?:-[a-z]+)?-\d+\b")
+"""The name of a listener."""
+
+
+def kept_seeds() -> list[int]:
+    """Return the seeds that have found something: they are run for ever."""
+    lines = SEEDS_FILE.read_text().splitlines()
+    return [int(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def run_all(plans: Iterable[SimPlan], prepared: Prepared, jobs: int) -> Iterator[Outcome]:
+    """Run plans, several at a time, and yield their outcomes as they come."""
+    waiting, running = iter(plans), list[Started]()
+    while True:
+        while len(running) < jobs and (plan := next(waiting, None)) is not None:
+            running.append(Started(plan, prepared))
+        if not running:
+            return
+        done = Started.first_of(running)
+        running.remove(done)
+        yield done.outcome()
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200, help="how many seeds to run")
+    parser.add_argument("--first", type=int, default=1, help="the first of them")
+    parser.add_argument("--seed", type=int, help="replay one seed and print its history")
+    parser.add_argument("--without", default="", help="leave these out of its plan, separated by commas")
+    parser.add_argument("--seconds", type=float, help="how long its load and its faults go on")
+    parser.add_argument("--bug", default="", help="seed a bug of tests/faults/broken.py")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="how many runs at a time")
+    parser.add_argument("--lines", type=int, default=_LINES, help="how much of the history to print")
+    parser.add_argument("--keep-going", action="store_true", help="run all seeds, and only name those that fail")
+    given = parser.parse_args(arguments)
+    if given.bug and given.bug not in BUGS:
+        parser.error(f"there is no bug {given.bug}; there are {', '.join(sorted(BUGS))}")
+    prepared = prepare()
+    if given.seed is None:
+        return _run_seeds(given, prepared)
+    plan = draw(given.seed, given.bug)
+    for name in filter(None, given.without.split(",")):
+        plan = without(plan, name)
+    if given.seconds is not None:
+        plan = replace(plan, seconds=given.seconds)
+    outcome = run_apart(plan, prepared)
+    print(_told(outcome, given.lines), outcome.summary, f"trace {outcome.digest}", sep="\n")
+    return bool(outcome.broken)
+
+
+def _run_seeds(given: argparse.Namespace, prepared: Prepared) -> int:
+    started_at = time.monotonic()
+    seeds = dict.fromkeys(chain(kept_seeds(), range(given.first, given.first + given.seeds)))
+    reached: Counter[str] = Counter()
+    virtual = real = 0.0
+    count = failed = 0
+    for outcome in run_all((draw(seed, given.bug) for seed in seeds), prepared, given.jobs):
+        count += 1
+        virtual, real = virtual + outcome.virtual_seconds, real + outcome.real_seconds
+        reached += outcome.reached
+        if outcome.broken:
+            failed += 1
+            print(outcome.summary, flush=True)
+            if given.keep_going:
+                continue
+            print("Shrinking …", flush=True)
+            shrunk = shrink(draw(outcome.seed, given.bug), lambda plan: bool(run_apart(plan, prepared).broken))
+            _report(shrunk, prepared, given.lines)
+            return 1
+    took = time.monotonic() - started_at
+    speed = f"{virtual / 60:,.0f} virtual minutes, {virtual / real:,.0f} × real time per core"
+    print(f"{count} seeds in {took:.0f} s: {speed}.")
+    print("Reached: " + ", ".join(f"{name} {times}" for name, times in sorted(reached.items())))
+    return bool(failed)
+
+
+def _report(shrunk: Shrunk, prepared: Prepared, lines: int) -> None:
+    outcome = run_apart(shrunk.plan, prepared)
+    print(_told(outcome, lines), *outcome.broken[:_SENTENCES], "", "Again:", f"  {shrunk.command}", sep="\n")
+
+
+def _told(outcome: Outcome, last: int) -> str:
+    """Return the lines of the history that a reader needs: of what a broken promise names, and all faults."""
+    named = next((found for sentence in outcome.broken if (found := _named(sentence))), set())
+    if not named:
+        return timeline(outcome.lines, last)
+    chosen = [line for line in outcome.lines if " nemesis " in line or any(name in line for name in named)]
+    return timeline(chosen, last)
+
+
+def _named(sentence: str) -> set[str]:
+    """Return the ids in a sentence, or if there are none the listeners."""
+    return set(_ID.findall(sentence) or _NAME.findall(sentence))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,201 @@
+"""A simulated machine with the real worker on it: started, killed, paused and restarted."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from discue.config.settings import Settings
+from discue.control.encryption import ensure_encryption
+from discue.control.organizations import ensure_operator
+from discue.domain.clock import Clock
+from discue.observability.logs import Log
+from discue.server.installation import open_installation
+from discue.server.machine import Machine
+from discue.server.worker import Worker
+from tests.faults.client import KEY
+from tests.faults.running import TIMEOUT_SECONDS
+from tests.simulation.api_server import serve
+from tests.simulation.guard import EPOCH_SECONDS
+from tests.simulation.loop import HOST, Host, SimLoop
+from tests.simulation.network import Network
+from tests.simulation.trace import Trace
+
+MAX_IN_FLIGHT: Final = 8
+_API_PORT: Final = 3_000
+_WRITE_SECONDS: Final = (0.000_5, 0.006)
+_ENCRYPTION_KEY: Final = bytes(range(32))
+
+
+class HostClock:
+    """The clocks of a machine. Its wall clock may be wrong."""
+
+    def __init__(self, loop: SimLoop, host: Host) -> None:
+        self._loop = loop
+        self._host = host
+
+    def now(self) -> int:
+        return EPOCH_SECONDS * 1_000 + int(self._loop.time() * 1_000) + self._host.clock_error_ms
+
+    def monotonic(self) -> float:
+        # Not 0: nothing in the product may take the start of the machine for "never".
+        return 1_000 + self._loop.time()
+
+
+class Steps:
+    """A thread, as steps of the loop: each piece of work is one, a while after it was submitted."""
+
+    def __init__(self, loop: SimLoop, choices: Random) -> None:
+        self._loop = loop
+        self._random = choices
+        self._works: list[Callable[[], None]] = []
+        self._is_running = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def submit(self, work: Callable[[], None]) -> None:
+        self._works.append(work)
+        self._idle.clear()
+        if not self._is_running:
+            self._is_running = True
+            self._schedule()
+
+    async def close(self) -> None:
+        await self._idle.wait()
+
+    def _schedule(self) -> None:
+        self._loop.call_later(self._random.uniform(*_WRITE_SECONDS), self._run)
+
+    def _run(self) -> None:
+        work = self._works.pop(0)
+        work()
+        if self._works:
+            self._schedule()
+        else:
+            self._is_running = False
+            self._idle.set()
+
+
+def machine_of(loop: SimLoop, clock: Clock, choices: Random, network: Network) -> Machine:
+    """Return what the product takes from a simulated machine."""
+    return Machine(
+        clock=clock,
+        random_bytes=choices.randbytes,
+        start_thread=lambda _name: Steps(loop, choices),
+        resolve=network.resolve,
+        random=choices.random,
+    )
+
+
+class SimLog(Log):
+    """Writes into the trace, and keeps errors."""
+
+    is_debug = False
+
+    def __init__(self, trace: Trace, place: str, errors: list[str]) -> None:
+        super().__init__()
+        self._trace = trace
+        self._place = place
+        self._errors = errors
+
+    def _write(self, level: int, event: str, fields: dict[str, object], error: BaseException | None) -> None:
+        shown = " ".join(f"{name}={value}" for name, value in fields.items())
+        if error is not None:
+            shown = f"{shown} {error!r}".strip()
+        self._trace.add(self._place, event, shown)
+
+
+class SimWorker:
+    """A worker and its machine. After a crash, `start` starts another machine on the same files."""
+
+    def __init__(self, number: int, folder: Path, loop: SimLoop, network: Network, choices: Random) -> None:
+        self.number = number
+        self.folder = folder
+        self.errors: list[str] = []
+        self.serving = asyncio.Event()
+        self.host = self._new_host()
+        self._loop = loop
+        self._network = network
+        self._random = choices
+        self._running: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        return _API_PORT + self.number
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(
+            database=f"sqlite:///{self.folder}/discue.db",
+            bootstrap_key=KEY,
+            encryption_key=(_ENCRYPTION_KEY,),
+            allow_private_targets=True,
+            show_private_responses=True,
+            rate_limit=0,
+            address_rate_limit=0,
+            lease_seconds=3,
+            listener_max_in_flight=MAX_IN_FLIGHT,
+            delivery_timeout_seconds=TIMEOUT_SECONDS,
+            drain_timeout_seconds=5,
+        )
+
+    def start(self) -> None:
+        """Begin to start. `serving` is set when it does."""
+        self.host = self._new_host(self.host)
+        self._stop = asyncio.Event()
+        self._running = self._loop.run_on(self.host, self._serve(self._stop))
+
+    def killed(self) -> None:
+        """Forget what ran on the machine, which was killed."""
+        self.serving.clear()
+        self.host.is_down = True
+        self._loop.bury(self._running)
+
+    async def stop(self) -> None:
+        """Stop in good order."""
+        self.serving.clear()
+        self._stop.set()
+        if self._running is not None:
+            await self._running
+
+    async def until_serving(self) -> None:
+        """Return when it serves. Raises what has ended it instead."""
+        serving = asyncio.ensure_future(self.serving.wait())
+        running = self._running
+        assert running is not None
+        await asyncio.wait([serving, running], return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            serving.cancel()
+            running.result()
+
+    def _new_host(self, previous: Host | None = None) -> Host:
+        host = Host(f"worker {self.number}", f"127.0.0.{self.number + 11}", self.number)
+        if previous is not None:
+            host.clock_error_ms = previous.clock_error_ms
+        return host
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        host = HOST.get()
+        assert host is not None
+        trace, clock = self._loop.trace, HostClock(self._loop, host)
+        trace.add(host.name, "starts")
+        log = SimLog(trace, host.name, self.errors)
+        machine = machine_of(self._loop, clock, self._random, self._network)
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            control = await stack.enter_async_context(open_installation(settings, clock, log, machine))
+            await ensure_encryption(control, log)
+            await ensure_operator(control, settings.organization, settings.bootstrap_key)
+            worker = Worker(control, log, predecessors="all", machine=machine)
+            server = await serve(worker.application, "127.0.0.1", self.port)
+            await worker.start()
+            self.serving.set()
+            await stop.wait()
+            worker.begin_drain()
+            await worker.hand_over()
+            server.close()
+            await worker.leave()
+        trace.add(host.name, "has stopped")

@@ -1,0 +1,110 @@
+"""The plan of a run: its users and its faults. The same seed draws the same plan."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+import msgspec
+
+from tests.faults.plan import LoadPlan
+from tests.simulation.network import CALM, NetworkFaults
+
+STRIKES: Final = (
+    "kill",
+    "power cut",
+    "power cut in a write",
+    "restart",
+    "pause",
+    "clock",
+    "full disk",
+    "failing disk",
+    "cut off",
+)
+"""The kinds of faults that come and go, in addition to those of the network."""
+
+_KINDS: Final = ("steady", "slow", "flaky", "lossy", "picky", "straggling")
+_NETWORKS: Final = {
+    "pieces": NetworkFaults(cut_pieces=0.5),
+    "drips": NetworkFaults(drips=0.1),
+    "resets": NetworkFaults(resets=0.05),
+    "lost responses": NetworkFaults(lost_responses=0.05),
+    "silence": NetworkFaults(silences=0.02),
+    "slow": NetworkFaults(latency_seconds=(0.01, 0.4)),
+    "names": NetworkFaults(failed_lookups=0.1),
+    "all": NetworkFaults((0.000_1, 0.05), 0.2, 0.02, 0.02, 0.02, 0.01, 0.02),
+}
+
+
+class SimPlan(msgspec.Struct, frozen=True):
+    """The plan of a run."""
+
+    seed: int
+    load: LoadPlan
+    seconds: float
+    """How long the load and the faults go on, in virtual time, before everything must come to rest."""
+    shuffles: bool = False
+    network: NetworkFaults = CALM
+    network_name: str = ""
+    strikes: Sequence[str] = ()
+    """The kinds of faults that happen, again and again."""
+    strike_seconds: float = 8.0
+    """The average time from the end of a fault to the next one."""
+    bug: str = ""
+    """A seeded bug of `tests.faults.broken`."""
+
+    @property
+    def summary(self) -> str:
+        """A line for a person: what is special about this run."""
+        load = self.load
+        extras = [
+            name
+            for name, is_there in (
+                ("order", load.ordered_producers),
+                ("pulls", load.pullers),
+                ("deletions", load.deletes),
+                ("rate limit", load.is_paced),
+                ("replays", load.asks_again),
+                ("topics and schedules", load.has_more),
+                (f"network: {self.network_name}", self.network_name),
+                ("shuffled steps", self.shuffles),
+            )
+            if is_there
+        ]
+        faults = ", ".join(self.strikes) or "none"
+        users = f"listeners {', '.join(load.listeners)}; {', '.join(extras)}"
+        return f"{self.seconds:.0f} s of load; {users}; faults: {faults}"
+
+
+def draw(seed: int, bug: str = "") -> SimPlan:
+    """Draw the plan of a seed. Some runs have no faults, some one kind, some all: each kind hides others."""
+    choices = Random(f"{seed} plan")  # noqa: S311 - choices that can be made again
+    listeners = tuple(choices.sample(_KINDS, choices.randint(1, 3)))
+    load = LoadPlan(
+        organizations=choices.choice((0, 0, 2)),
+        queues=choices.choice((1, 1, 2)),
+        producers=choices.randint(1, 2),
+        batch_producers=choices.randint(0, 1),
+        listeners=listeners,
+        pause_seconds=choices.choice((0.7, 4.0)),
+        brief_listeners=2,
+        ordered_producers=choices.choice((0, 1)),
+        pullers=choices.choice((0, 0, 1)),
+        deletes=choices.random() < 0.3,
+        is_paced=choices.random() < 0.2,
+        asks_again=choices.random() < 0.4,
+        replays_apart_seconds=5.0,
+        has_more=choices.random() < 0.25,
+    )
+    network_name = choices.choice(("", "", "", *_NETWORKS))
+    how_many = choices.choice((0, 1, 1, 2, len(STRIKES)))
+    return SimPlan(
+        seed,
+        load,
+        seconds=choices.uniform(20, 90),
+        shuffles=choices.random() < 0.5,
+        network=_NETWORKS.get(network_name, CALM),
+        network_name=network_name,
+        strikes=tuple(choices.sample(STRIKES, how_many)),
+        strike_seconds=choices.choice((4.0, 10.0)),
+        bug=bug,
+    )

@@ -1,0 +1,132 @@
+"""The world of a run: a worker, its users, its listeners, and the nemesis, on one simulated network and disk."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from discue.store.migrations import migrations
+from discue.store.sqlite import schema
+from discue.store.sqlite.connection import connect
+from tests.faults import again, ailing, consumers, lives, timing, topics
+from tests.faults import load as loads
+from tests.faults.altered import probe_every, run_every
+from tests.faults.broken import put
+from tests.faults.client import KEY, Client
+from tests.faults.history import Bounds, History
+from tests.faults.load import Load
+from tests.faults.receiver import Receiver
+from tests.faults.running import ALTERATIONS, TIMEOUT_SECONDS, run_under_load
+from tests.faults.stocktaking import take_stock
+from tests.simulation.disk import Disk
+from tests.simulation.loop import Host, SimLoop
+from tests.simulation.machines import MAX_IN_FLIGHT, HostClock, SimWorker, machine_of
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.network import CALM, Network
+from tests.simulation.observed import TracingRecorder
+from tests.simulation.plan import SimPlan
+
+MOST_OWED: Final = 500
+PATIENCE_SECONDS: Final = 120.0
+_CLIENT_PATIENCE_SECONDS: Final = 8.0
+_LISTENER: Final = "listener.example"
+
+_SPARSE: Final = (
+    (loads, "_KEYED_APART_SECONDS", 2.5),
+    (loads, "_EVENTS_OF_A_LIFE", 60),
+    (loads, "_AGAIN_SECONDS", 0.5),
+    (consumers, "_APART_SECONDS", 0.5),
+    (loads, "_LOOKS_APART_SECONDS", 0.5),
+    (ailing, "_APART_SECONDS", 2.0),
+    (ailing, "_LOOKS_APART_SECONDS", 1.0),
+    (again, "_LOOKS_APART_SECONDS", 0.5),
+    (timing, "_APART_SECONDS", 2.0),
+    (topics, "_APART_SECONDS", 2.0),
+    (lives, "_PROBES", 6),
+    (lives, "_PROBES_APART_SECONDS", 0.5),
+    (lives, "_REST_SECONDS", 8.0),
+)
+"""The torture keeps a machine busy. Here each second costs what happens in it, so that less happens in more of them."""
+
+
+def make_sparse() -> None:
+    """Make the users of this process do less in a second."""
+    for place, name, value in _SPARSE:
+        put(place, name, value)
+    run_every(str(ALTERATIONS["runs"]))
+    probe_every(str(ALTERATIONS["probes"]))
+
+
+def empty_database(folder: Path) -> bytes:
+    """Return the content of a database that has tables only. Making them in each run would take as long as the run."""
+    path = folder / "empty.db"
+    connection = connect(path)
+    schema.migrate(connection, migrations(schema.DIALECT))
+    connection.close()
+    return path.read_bytes()
+
+
+class World:
+    """Everything in a run. As a site under load, it is its one worker."""
+
+    workers = (0,)
+
+    def __init__(self, plan: SimPlan, loop: SimLoop, *, network: Network, disk: Disk, folder: Path) -> None:
+        self.history = History(Bounds(most_unrecorded=MAX_IN_FLIGHT, timeout_seconds=TIMEOUT_SECONDS))
+        self._plan = plan
+        self._loop = loop
+        self._network = network
+        self._folder = folder
+        self._program = Random(f"{plan.seed} program")  # noqa: S311 - choices that can be made again
+        self.worker = SimWorker(0, folder, loop, network, self._program)
+        self._recorder = TracingRecorder(self.history, MOST_OWED, loop.trace)
+        faults = Random(f"{plan.seed} faults")  # noqa: S311 - as above
+        self._nemesis = Nemesis(plan, faults, self._recorder, worker=self.worker, network=network, disk=disk)
+        self._clients: list[Client] = []
+        network.names[_LISTENER] = "127.0.0.1"
+        network.on_fault = self._note_fault
+
+    @property
+    def serving(self) -> asyncio.Event:
+        return self.worker.serving
+
+    def client(self, key: str = KEY) -> Client:
+        client = Client(self.worker, key=key, patience_seconds=_CLIENT_PATIENCE_SECONDS)
+        self._clients.append(client)
+        return client
+
+    def client_of(self, _worker: int, key: str = KEY) -> Client:
+        return self.client(key)
+
+    def worker_at(self, source: str) -> int:
+        return int(source.rpartition(".")[2]) - 11
+
+    async def run(self) -> None:
+        """Let it all happen, let everything come to rest, and take stock."""
+        plan, trace = self._plan, self._loop.trace
+        load = Load(plan.load, self, self._recorder, self._program)
+        async with Receiver(load.respond, load.probed, keep=False) as receiver:
+            self.worker.start()
+            await self.worker.until_serving()
+            await load.prepare(lambda name: f"http://{_LISTENER}:{receiver.port}/{name}")
+            trace.add("users", "begin")
+            self._network.faults = plan.network
+            await run_under_load(load, self._trouble(), PATIENCE_SECONDS)
+            await load.until_nothing_waits(PATIENCE_SECONDS)
+            trace.add("users", "end")
+            await self.worker.stop()
+        clock = HostClock(self._loop, Host("stocktaker", "127.0.0.1"))
+        machine = machine_of(self._loop, clock, self._program, self._network)
+        await take_stock(self.worker.settings.database, self.history, machine)
+
+    async def _trouble(self) -> None:
+        """Make trouble for as long as planned, and repair everything."""
+        await self._nemesis.strike_for(self._plan.seconds)
+        self._network.faults = CALM
+        self._loop.trace.add("nemesis", "heals")
+
+    def _note_fault(self, kind: str, hosts: Sequence[Host]) -> None:
+        # A request whose response is lost may be made again, and one that is not answered times out.
+        with self._recorder.fault(f"network: {kind}", [host.number for host in hosts]):
+            """Both ends at one moment: what follows is explained by what was in flight."""
