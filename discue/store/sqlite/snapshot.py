@@ -1,6 +1,5 @@
 """Copies of a SQLite database at one moment, while others write to it, and checks of such copies."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -79,7 +78,7 @@ def copy_snapshot(source: Path, target: Path, require_running: RequireRunning) -
             copy.execute("PRAGMA synchronous=OFF")
             with closing(_connect(source)) as connection:
                 require_ours(connection, source)
-                _copy_pages(connection, copy, target, require_running)
+                _copy_pages(connection, copy, require_running)
             # The source's journal mode came with its first page. In this one, the file needs no others next to it.
             copy.execute("PRAGMA journal_mode=DELETE")
             if problems := _check(copy, "quick_check"):
@@ -89,22 +88,17 @@ def copy_snapshot(source: Path, target: Path, require_running: RequireRunning) -
         raise StoreUnusable(f"{source} cannot be copied to {target}: {error}.") from error
 
 
-def _copy_pages(source: apsw.Connection, target: apsw.Connection, path: Path, require_running: RequireRunning) -> None:
+def _copy_pages(source: apsw.Connection, target: apsw.Connection, require_running: RequireRunning) -> None:
     # A backup begins again whenever another connection has written between two of its steps, and may never end on a
     # busy database. Inside a transaction, all steps read the snapshot of its first statement.
     source.execute("BEGIN")
     source.execute("SELECT value FROM meta LIMIT 1").fetchall()
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with target.backup("main", source, "main") as backup:
             while not backup.done:
                 require_running()
                 backup.step(_STEP_PAGES)
-                # A sync of the service's own file may wait for all that the file system has not written yet: leave
-                # little at a time.
-                os.fdatasync(descriptor)
     finally:
-        os.close(descriptor)
         source.execute("ROLLBACK")
 
 
