@@ -2,6 +2,7 @@
 
 import secrets
 import string
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -78,28 +79,28 @@ class Bench:
         """Started when it is asked for. Raises BenchmarkFailed where there is no PostgreSQL."""
         return self._open.enter_context(Postgres(self.folder))
 
-    def product(self, name: str, *, backup_to: str = "") -> Product:
-        """A server on the SQLite database of that name, which is made if there is none."""
-        return Product(self.database(name), self.key, self.server_core, backup_to=backup_to)
+    def product(self, name: str, *, cores: Sequence[int] = (), backup_to: str = "") -> Product:
+        """A server on the SQLite database of that name, which is made if there is none. Without `cores`, it has one."""
+        return Product(self.database(name), self.key, cores or [self.server_core], backup_to=backup_to)
 
     def product_on_postgres(self, name: str) -> Product:
         """A server on the PostgreSQL database of that name, which is made if there is none."""
-        return Product(self.postgres.database(name), self.key, self.server_core, self.postgres.cpu_seconds)
+        return Product(self.postgres.database(name), self.key, [self.server_core], self.postgres.cpu_seconds)
 
     def database(self, name: str) -> str:
         """The address of a SQLite database."""
         return f"{SQLITE_PREFIX}{self.folder / name}.db"
 
     def sender_alone(self) -> Child:
-        return Child(self.server_core, "sender", python("benchmarks.sender_alone"))
+        return Child([self.server_core], "sender", python("benchmarks.sender_alone"))
 
     def open_loop(self) -> Child:
-        return Child(self.load_core, "open loop", python("benchmarks.open_loop"))
+        return Child([self.load_core], "open loop", python("benchmarks.open_loop"))
 
     def fill(self, name: str, queue_id: str, count: int) -> None:
         """Publish to a queue of a SQLite database that is not being served."""
         command = python("benchmarks.preparation", self.database(name), self.key, queue_id, str(count))
-        with Child(self.server_core, "preparation", command) as filling:
+        with Child([self.server_core], "preparation", command) as filling:
             filling.hear()
 
 

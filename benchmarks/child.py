@@ -1,4 +1,4 @@
-"""A process of the run, on one core."""
+"""A process of the run, on given cores."""
 
 import signal
 import subprocess
@@ -18,10 +18,12 @@ _SIGNALLED_SECONDS = 30.0
 class Child:
     """Says one line of JSON for each thing it has to say, and ends when its input closes: it never outlives us."""
 
-    def __init__(self, core: int, name: str, command: Sequence[str]) -> None:
+    def __init__(self, cores: Sequence[int], name: str, command: Sequence[str]) -> None:
         self._name = name
         self._process = subprocess.Popen(
-            ["taskset", "--cpu-list", str(core), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ["taskset", "--cpu-list", ",".join(map(str, cores)), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         self.pid = self._process.pid
 

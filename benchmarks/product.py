@@ -2,7 +2,7 @@
 
 import http.client
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -68,7 +68,7 @@ class Product:
         self,
         database: str,
         key: str,
-        core: int,
+        cores: Sequence[int],
         store_cpu_seconds: Callable[[], float] = lambda: 0.0,
         *,
         backup_to: str = "",
@@ -77,7 +77,7 @@ class Product:
         self.store_cpu_seconds = store_cpu_seconds
         began = time.monotonic()
         self.child = Child(
-            core, "server", python("benchmarks.server", database, key, *([backup_to] if backup_to else []))
+            cores, "server", python("benchmarks.server", database, key, *([backup_to] if backup_to else []))
         )
         said = self.child.hear()
         self.port = int(said["port"])

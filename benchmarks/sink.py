@@ -16,7 +16,7 @@ class Sink:
     """Answers on one port of every loopback address."""
 
     def __init__(self, folder: Path, core: int) -> None:
-        self.child = Child(core, "sink", [str(_compiled(folder))])
+        self.child = Child([core], "sink", [str(_compiled(folder))])
         self.port = int(self.child.hear()["port"])
 
     @property

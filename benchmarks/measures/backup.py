@@ -16,7 +16,11 @@ _MIB = 2**20
 
 
 def measure(bench: Bench) -> list[Row]:
-    """Two servers on one file in turn: one makes a backup all the time, the other makes none."""
+    """Two servers on one file in turn: one makes a backup all the time, the other makes none.
+
+    A backup is made by another process, so both have both cores.
+    """
+    cores = (bench.server_core, bench.load_core)
     with bench.product("backup") as product:
         queue = product.queue()
     bench.fill("backup", queue.id, bench.effort.waiting)
@@ -25,9 +29,9 @@ def measure(bench: Bench) -> list[Row]:
     folder.mkdir()
     quiet, during = [], []
     for _ in range(_PAIRS):
-        with bench.product("backup") as product:
+        with bench.product("backup", cores=cores) as product:
             quiet.append(_p99(bench, product, queue))
-        with bench.product("backup", backup_to=str(folder)) as product:
+        with bench.product("backup", cores=cores, backup_to=str(folder)) as product:
             during.append(_p99(bench, product, queue))
             if not any(_parts(folder)):
                 raise BenchmarkFailed("No backup was made meanwhile.")

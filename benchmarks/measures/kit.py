@@ -13,7 +13,7 @@ _SUITE_SECONDS = 10.0
 
 def measure(bench: Bench) -> list[Row]:
     cores = (bench.server_core, bench.load_core)
-    with Child(bench.server_core, "test kit", python("benchmarks.kit_load", *map(str, cores))) as child:
+    with Child([bench.server_core], "test kit", python("benchmarks.kit_load", *map(str, cores))) as child:
         found = msgspec.convert(child.hear(), Found)
     return [
         at_most("test kit: first server ready, after the imports", found.first_start_ms, _READY_MS, " ms"),

@@ -26,7 +26,7 @@ def measure(bench: Bench) -> list[Row]:
         product.ask("POST", f"{queue.path}/listeners", {"alias": _NAME, "mode": "pull"})
         count = max(bench.effort.pulled // _BATCH, 1) * _BATCH
         _publish(product, queue, count)
-        with Child(bench.load_core, _NAME, _command(bench, product)) as child:
+        with Child([bench.load_core], _NAME, _command(bench, product)) as child:
             rate, cpu_us = _forwarding(bench, child.pid, count)
             product.rest()
             before = cpu.cpu_seconds(child.pid)

@@ -25,7 +25,7 @@ def measure(bench: Bench) -> list[Row]:
         count = max(bench.effort.pulled // (64 * _EACH // 10), 8)
         url, idle = f"http://127.0.0.1:{product.port}", str(bench.effort.idle_seconds)
         command = python("benchmarks.client_load", url, bench.key, str(count), idle)
-        with Child(bench.load_core, "Python client", command) as child:
+        with Child([bench.load_core], "Python client", command) as child:
             found = msgspec.convert(child.hear(), Found)
     return [
         at_most("Python client: publish, as a multiple of a bare request", found.overhead, _OVERHEAD),

@@ -24,7 +24,7 @@ def database(postgres_cluster: Cluster) -> Iterator[str]:
 
 
 def _worker(database: str) -> Product:
-    return Product(database, _KEY, min(os.sched_getaffinity(0)))
+    return Product(database, _KEY, [min(os.sched_getaffinity(0))])
 
 
 def _with_crowd(cluster: Cluster, database: str) -> None:

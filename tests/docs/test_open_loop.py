@@ -64,7 +64,7 @@ def _service(listener: int, times: int = 1, status: int = 200) -> Iterator[_Serv
 @pytest.fixture
 def ends() -> Iterator[tuple[Child, int]]:
     core = min(os.sched_getaffinity(0))
-    with Child(core, "open loop", python("benchmarks.open_loop")) as child:
+    with Child([core], "open loop", python("benchmarks.open_loop")) as child:
         yield child, int(child.hear()["port"])
 
 
