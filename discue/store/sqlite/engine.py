@@ -54,7 +54,8 @@ T = TypeVar("T")
 _UNIQUE_CODES = (apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY)
 _CHECKPOINT_PAGES = 4_000
 _RESTART_PAGES = 16_384
-_RESTART_BUSY_MS = 50
+_RESTART_BUSY_MS = 5
+"""Readers of the service take less. A longer one, such as a backup, would delay every commit meanwhile."""
 _WATCH_SECONDS = 0.25
 _WATCH_SIBLINGS_SECONDS = 0.01
 _TURN_SECONDS = 3.0
