@@ -1,7 +1,8 @@
-"""Authentication: accepts valid API keys, counts failed attempts, and locks out keys and addresses after too many."""
+"""Authentication: accepts valid API keys, counts failed attempts, and locks out after too many."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Final, TypeVar
 
 from discue.auth.client_ip import subject_of
@@ -55,17 +56,21 @@ class Authenticator:
             self._refuse_locked(presented, address)
         return self._cache.known(presented) or await self._check(presented, address)
 
-    async def attempt(self, address: str, work: Callable[[], Awaitable[T | None]]) -> T | None:
-        """Run another kind of sign-in. A result of None counts as a failed attempt of the address.
+    async def attempt(self, subjects: Sequence[LockoutSubject], work: Callable[[], Awaitable[T | None]]) -> T | None:
+        """Run another kind of sign-in. A result of None counts as a failed attempt of all subjects.
 
-        Raises LockedOut.
+        The first subject must be an address: all attempts enter its semaphore first, so none waits for another in a
+        circle. Raises LockedOut.
         """
-        subject = LockoutSubject("address", subject_of(address))
-        async with self._semaphore.hold(subject.name):
-            self._refuse_locked("", address)
+        async with AsyncExitStack() as held:
+            for subject in subjects:
+                await held.enter_async_context(self._semaphore.hold(subject.name))
+            now, locks = self._clock.now(), self._cache.locks
+            _refuse(max(locks.remaining_ms(subject.name, now) for subject in subjects))
             found = await work()
             if found is None:
-                await self._count(subject)
+                for subject in subjects:
+                    await self._count(subject)
             return found
 
     async def _check(self, presented: str, address: str) -> KeyRecord:
@@ -80,7 +85,7 @@ class Authenticator:
                 if rejected.counted and rejected.known_key is not None:
                     await self._count(LockoutSubject("api_key", rejected.known_key))
                 elif rejected.counted:
-                    await self._count(LockoutSubject("address", subject_of(address)))
+                    await self._count(address_subject(address))
                 raise
 
     def _refuse_locked(self, presented: str, address: str) -> None:
@@ -108,6 +113,16 @@ class Authenticator:
             self._log.warning("lockout_started", kind=subject.kind, name=subject.name, seconds=(until - now) // 1_000)
         if counted.too_late:
             _refuse(locks.remaining_ms(subject.name, now))
+
+
+def address_subject(address: str) -> LockoutSubject:
+    """Return what failed attempts with unknown keys and invitations from an address count against."""
+    return LockoutSubject("address", subject_of(address))
+
+
+def sign_in_subject(address: str) -> LockoutSubject:
+    """Return what failed sign-ins of users from an address count against."""
+    return LockoutSubject.sign_in(subject_of(address))
 
 
 def _refuse(remaining_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""`discue rotate-key`: re-encrypts all signing secrets with another key while servers run."""
+"""`discue rotate-key`: re-encrypts all secrets with another key while servers run."""
 
 import os
 from typing import Final
@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
         commands,
         "rotate-key",
         _run,
-        summary="encrypt all signing secrets with the first configured key",
+        summary="encrypt all secrets with the first configured key",
         description="Servers keep running: first add the new key to all of them, before the old one; remove the old "
         "key when this command has finished. Run it again to continue after an interruption. Unencrypted secrets "
         "are encrypted as well.",
@@ -34,7 +34,8 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--replace-lost",
         action="store_true",
-        help="create new signing secrets for listeners whose secrets cannot be decrypted because their key is lost",
+        help="create new signing secrets for listeners whose secrets cannot be decrypted because their key is lost, "
+        "and remove such second factors of users",
     )
 
 
@@ -69,6 +70,7 @@ class _Rotation:
         self._key_id = control.keyring.first
         self._moved = 0
         self._unreadable: list[RowKey] = []
+        self._unreadable_users = 0
 
     async def run(self) -> None:
         """Move all secrets to the key and verify it. Raises DiscueError if some are left."""
@@ -90,11 +92,13 @@ class _Rotation:
             raise DiscueError("Another `discue rotate-key` has started a rotation to another key.")
 
     def say_summary(self) -> None:
-        say(f"All signing secrets are encrypted with the key {self._key_id}. Listeners moved: {self._moved:,}.")
-        if self._unreadable:
-            say(f"{len(self._unreadable):,} listeners have new secrets that nobody knows. Create others with the API:")
+        say(f"All secrets are encrypted with the key {self._key_id}. Listeners and users moved: {self._moved:,}.")
+        if listeners := len(self._unreadable) - self._unreadable_users:
+            say(f"{listeners:,} listeners have new secrets that nobody knows. Create others with the API:")
             say("  POST /queues/{queue_id}/listeners/{listener_id}/secrets")
             say("Listeners with an `authentication` receive nothing until it is sent again: its secret is lost, too.")
+        if self._unreadable_users:
+            say(f"{self._unreadable_users:,} users have lost their second factor, and sign in without one.")
         say("Servers do not need older keys any more. Keep those keys as long as you keep older backups.")
 
     async def _move(self, total: int) -> None:
@@ -107,6 +111,7 @@ class _Rotation:
             after, read = done.after, read + done.rows
             self._moved += done.moved
             self._unreadable.extend(done.unreadable)
+            self._unreadable_users += done.unreadable_users
             self._line.show("encrypting", read)
 
     async def _verify(self, total: int) -> None:
@@ -125,7 +130,7 @@ def _left_over(left: list[RowKey]) -> str:
     named = ", ".join(f"{organization}/{listener}" for organization, listener in left[:_SHOWN])
     more = f" and {len(left) - _SHOWN:,} more" if len(left) > _SHOWN else ""
     return (
-        f"The secrets of {len(left):,} listeners cannot be decrypted (organization/id in the table listener: "
+        f"The secrets of {len(left):,} listeners or users cannot be decrypted (organization/id in their table: "
         f"{named}{more}): their key is not configured, or the rows were changed. Add the key, or use --replace-lost to "
         "create new secrets."
     )

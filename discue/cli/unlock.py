@@ -12,7 +12,7 @@ from discue.domain.ids import is_public_id
 from discue.domain.lockout import LockoutSubject
 
 _SHOWN = 1_000
-_WORDS = {"api_key": "key", "address": "address"}
+_WORDS = {"api_key": "The key ", "address": "The address ", "user": "The user ", "sign_in": "The "}
 
 
 def add(commands: Commands) -> None:
@@ -29,7 +29,8 @@ def add(commands: Commands) -> None:
     target.add_argument(
         "--address", type=_address, metavar="ADDRESS", help="unlock a client address; for IPv6, its /64 network"
     )
-    target.add_argument("--all", action="store_true", help="unlock all keys and addresses")
+    target.add_argument("--user", type=LockoutSubject.user, metavar="EMAIL", help="unlock the sign-in of a user")
+    target.add_argument("--all", action="store_true", help="unlock all keys, addresses and users")
     target.add_argument("--list", action="store_true", help="list lockouts without changing anything")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -55,7 +56,10 @@ async def _unlock(call: Invocation) -> None:
         elif arguments.all:
             found = await admin.unlock_all(control)
         else:
-            found = await admin.unlock(control, arguments.key or arguments.address)
+            subject: LockoutSubject = arguments.key or arguments.user or arguments.address
+            found = await admin.unlock(control, subject)
+            if subject.kind == "address":
+                found += await admin.unlock(control, LockoutSubject.sign_in(subject.name))
     if arguments.json:
         shown = [{"kind": lock.subject.kind, "name": lock.subject.name, "locked_until": lock.until} for lock in found]
         say(json.dumps({"locked" if arguments.list else "unlocked": shown}))
@@ -63,4 +67,4 @@ async def _unlock(call: Invocation) -> None:
         say("No lockouts." if arguments.list else "No lockout was in effect. The count of failed attempts is reset.")
     for lock in [] if arguments.json else found:
         until = f"locked out until {utc(lock.until):%Y-%m-%d %H:%M:%S} UTC" if arguments.list else "unlocked"
-        say(f"The {_WORDS[lock.subject.kind]} {lock.subject.name} is {until}.")
+        say(f"{_WORDS[lock.subject.kind]}{lock.subject.name} is {until}.")

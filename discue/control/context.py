@@ -89,7 +89,10 @@ class ControlContext:
 
     def occurrence(self, principal: Principal | None) -> Occurrence:
         """Return the id and author to record a usage event with. `principal` is None on the command line."""
-        return Occurrence(self.row_ids.next(), "" if principal is None else principal.key_public_id)
+        if principal is None:
+            return Occurrence(self.row_ids.next(), "")
+        author = principal.key_public_id
+        return Occurrence(self.row_ids.next(), *((author, "") if principal.role is None else ("", author)))
 
     async def write(self, work: Work[T]) -> T:
         """Commit the work and update this worker's cache; then notify the other workers.

@@ -1,4 +1,4 @@
-"""Encryption of signing secrets and credentials, and their rotation to another key while servers run.
+"""Encryption of signing secrets, credentials and second factors, and their rotation to another key while servers run.
 
 The database names the current key. The transaction that writes a secret reads it: once another key is current, no
 worker writes under the previous one.
@@ -20,7 +20,7 @@ from discue.crypto.signing import SigningSecret, associated_data, decode_secrets
 from discue.domain.errors import SettingsInvalid, StoreUnusable, Unavailable
 from discue.domain.model import Listener
 from discue.observability.logs import Log
-from discue.store import encryption, feed
+from discue.store import encryption, feed, second_factors
 from discue.store.encryption import CLEAR, Encryption, RowKey, SecretsRow
 from discue.store.engine import Notification, Transaction
 
@@ -38,6 +38,8 @@ class RotationStep(msgspec.Struct, frozen=True):
     moved: int
     unreadable: tuple[RowKey, ...] = ()
     """Rows that no known key decrypts."""
+    unreadable_users: int = 0
+    """The number of second factors among these."""
 
 
 async def sealed(
@@ -49,9 +51,14 @@ async def sealed(
     credentials: Credentials | None = None,
 ) -> bytes:
     """Return a listener's secrets, encrypted for storage by this exclusive transaction. Raises Unavailable."""
+    return await sealed_content(tx, control, row, encode_credentials(secrets, credentials))
+
+
+async def sealed_content(tx: Transaction, control: ControlContext, row: RowKey, content: bytes) -> bytes:
+    """Return content, encrypted for storage in a row by this exclusive transaction. Raises Unavailable."""
     state = await encryption.read(tx)
     try:
-        return _seal(control, state.current, row, encode_credentials(secrets, credentials))
+        return _seal(control, state.current, row, content)
     except UnknownKey as error:
         raise Unavailable(
             "This server has no encryption key for the signing secrets. "
@@ -63,6 +70,15 @@ async def sealed(
 def opened(control: ControlContext, listener: Listener) -> tuple[SigningSecret, ...]:
     """Return a listener's signing secrets. Raises Unavailable if this process cannot decrypt them."""
     return _read(control, listener, decode_secrets)
+
+
+def opened_content(control: ControlContext, row: RowKey, stored: bytes) -> bytes:
+    """Return the content that `sealed_content` encrypted. Raises Unavailable if this process cannot decrypt it."""
+    try:
+        return control.keyring.open(stored, associated_data(*row))
+    except ValueError as error:
+        detail = "This server cannot decrypt a second factor. Set `encryption_key` to the keys of all servers."
+        raise Unavailable(detail, code="secrets_unreadable") from error
 
 
 def credentials_of(control: ControlContext, listener: Listener) -> Credentials | None:
@@ -106,19 +122,23 @@ async def step(
     """Move the next rows to the key. With `replace_lost`, listeners with undecryptable secrets get new ones.
 
     The credentials of these listeners are lost, too: nothing is sent to them until the credentials are sent again.
+    Users whose second factor cannot be decrypted lose it, and sign in with the password alone.
     """
 
     async def work(tx: Transaction) -> RotationStep:
         rows = await encryption.rows_after(tx, after, ROWS_A_STEP)
-        moved, unreadable = 0, []
+        moved, unreadable, unreadable_users = 0, [], 0
         for row in rows:
             try:
                 moved += await _move(tx, control, key_id, row)
             except (UnknownKey, DecryptionFailed):
                 unreadable.append(row.key)
+                unreadable_users += row.table == "second_factor"
                 if replace_lost:
                     await _replace(tx, control, key_id, row)
-        return RotationStep(rows[-1].key if rows else None, len(rows), moved, tuple(unreadable))
+        return RotationStep(
+            rows[-1].key if rows else None, len(rows), moved, tuple(unreadable), unreadable_users=unreadable_users
+        )
 
     # Not exclusive: each row is replaced only if it is unchanged since it was read, so a concurrent change wins.
     done = await control.store.write(work)
@@ -156,6 +176,9 @@ async def _move(tx: Transaction, control: ControlContext, key_id: str, row: Secr
 
 
 async def _replace(tx: Transaction, control: ControlContext, key_id: str, row: SecretsRow) -> None:
+    if row.table == "second_factor":
+        await second_factors.delete(tx, *row.key)
+        return
     secret = SigningSecret(
         signing.new_secret(control.random_bytes), control.public_ids.next(), "hmac", control.clock.now()
     )

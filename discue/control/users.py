@@ -1,7 +1,7 @@
 """Users: members of an organization. A user without a password gets an invitation to set one."""
 
 import re
-from typing import get_args
+from typing import Final, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -11,14 +11,15 @@ from discue.control.context import ControlContext, Record, one_of, require_found
 from discue.crypto import passwords
 from discue.crypto.passwords import Invitation, new_invitation
 from discue.domain.api_key import hash_secret
-from discue.domain.errors import BadRequest, Conflict, Fault, Locked, invalid
+from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, invalid
 from discue.domain.model import Role, User
+from discue.domain.roles import ROLES, may_manage
 from discue.domain.scopes import Access, Principal
-from discue.store import organizations, users
+from discue.store import identities, organizations, second_factors, sessions, users
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
-_ROLES: tuple[Role, ...] = get_args(Role)
+_STATUSES: Final[tuple[Literal["enabled", "disabled"], ...]] = ("enabled", "disabled")
 _EMAIL = re.compile(r"[^\s\x00-\x1f\x7f@]+@[^\s\x00-\x1f\x7f@]+")
 _EMAIL_LENGTHS = range(3, 255)
 _LONGEST_NAME = 128
@@ -35,6 +36,7 @@ class UserFields(msgspec.Struct, frozen=True):
     password: str | None = None
     invite: bool = False
     """Whether to make a new invitation."""
+    status: str | None = None
 
     def __repr__(self) -> str:
         return f"UserFields(email={self.email!r}, role={self.role!r})"
@@ -69,6 +71,7 @@ async def create(control: ControlContext, principal: Principal, fields: UserFiel
         updated_at=now,
     )
     user = _changed(draft, fields, entry, now)
+    require_rank(principal, user.role)
 
     async def work(tx: Transaction, record: Record) -> UserDetails:
         await usage.require_room(tx, control, user, "users")
@@ -92,7 +95,8 @@ async def page(control: ControlContext, principal: Principal, selection: Selecti
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: UserFields) -> UserDetails:
     """Change a user. A password or a new invitation voids the previous invitation.
 
-    Raises what `create` raises, and Conflict if no active owner would remain.
+    A new password, and disabling the user, end their sessions. Raises what `create` raises, and Conflict if no active
+    owner would remain.
     """
     entry = await _entry(control, fields, invites=fields.invite)
     now = control.clock.now()
@@ -100,11 +104,15 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
     async def work(tx: Transaction, record: Record) -> UserDetails:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
         changed = _changed(stored, fields, entry, now)
+        for role in (stored.role, changed.role):
+            require_rank(principal, role)
         if changed.email != stored.email:
             await _require_free(tx, changed)
-        if changed.role != stored.role:
+        if not changed.is_active_owner:
             await _require_another_owner(tx, stored)
         await users.update(tx, changed)
+        if changed.password_hash != stored.password_hash or changed.status != "enabled":
+            await sessions.delete_of_user(tx, changed.organization, changed.id)
         await record("user_updated", changed)
         return UserDetails(changed, entry.invitation)
 
@@ -116,15 +124,21 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
 
     async def work(tx: Transaction, record: Record) -> None:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
+        require_rank(principal, stored.role)
         await _require_another_owner(tx, stored)
         await users.delete(tx, stored.organization, stored.id)
+        await sessions.delete_of_user(tx, stored.organization, stored.id)
+        await second_factors.delete(tx, stored.organization, stored.id)
+        await identities.delete_of_user(tx, stored.organization, stored.id)
         await record("user_deleted", stored)
 
     await control.write_as(principal, work)
 
 
 async def accept(control: ControlContext, token: str, password: str) -> User | None:
-    """Set the password of the user whom the token invites. Returns None if the token is unknown or expired.
+    """Set the password of the user whom the token invites, and end their sessions.
+
+    Returns None if the token is unknown or expired, or the user is disabled.
 
     Raises Unprocessable for an invalid password, whatever the token, and Locked if the organization is suspended.
     """
@@ -142,10 +156,27 @@ async def accept(control: ControlContext, token: str, password: str) -> User | N
             return None
         user = _changed(stored, UserFields(), entry, now)
         await users.update(tx, user)
+        await sessions.delete_of_user(tx, user.organization, user.id)
         await record("user_updated", user)
         return user
 
     return await control.write_as(None, work)
+
+
+def require_rank(principal: Principal, role: Role) -> None:
+    """Raise Forbidden if the principal is a user whose role is below `role`."""
+    if principal.role is not None and not may_manage(principal.role, role):
+        raise Forbidden(f"The role {principal.role} cannot grant the role {role}, or change users who have it.")
+
+
+def display_name_of(text: str) -> str:
+    """Return as much of a name from elsewhere as is allowed in a display name."""
+    return _CONTROL.sub("", text)[:_LONGEST_NAME]
+
+
+def is_email(text: str) -> bool:
+    """Return whether a user may have this email."""
+    return len(text) in _EMAIL_LENGTHS and _EMAIL.fullmatch(text) is not None
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -172,7 +203,7 @@ async def _own(tx: Transaction, principal: Principal, access: Access, public_id:
 async def _invited(tx: Transaction, hashed: bytes, now: int) -> User | None:
     user = await users.invited(tx, hashed)
     organization = None if user is None else await organizations.get(tx, user.organization)
-    if user is None or organization is None or user.invitation_expires_at <= now:
+    if user is None or organization is None or user.invitation_expires_at <= now or user.status != "enabled":
         return None
     if organization.state == "suspended":
         raise Locked
@@ -187,15 +218,21 @@ async def _require_free(tx: Transaction, user: User) -> None:
 
 async def _require_another_owner(tx: Transaction, user: User) -> None:
     """Raise Conflict if the user is the last active owner of the organization."""
+    if await is_last_owner(tx, user):
+        raise Conflict("This is the last active owner. Make another user an owner first.", code="last_owner")
+
+
+async def is_last_owner(tx: Transaction, user: User) -> bool:
+    """Return whether the user is the last active owner of the organization."""
     if not user.is_active_owner:
-        return
+        return False
     # The transaction is exclusive, or two owners who are deleted at the same time could each count on the other one.
     last = 0
     while owners := await users.of_role(tx, user.organization, "owner", last, limit=_OWNERS_AT_ONCE):
         if any(other.is_active_owner and other.id != user.id for other in owners):
-            return
+            return False
         last = owners[-1].id
-    raise Conflict("This is the last active owner. Make another user an owner first.", code="last_owner")
+    return True
 
 
 def _changed(stored: User, fields: UserFields, entry: _Entry, now: int) -> User:
@@ -203,7 +240,8 @@ def _changed(stored: User, fields: UserFields, entry: _Entry, now: int) -> User:
         stored,
         email=stored.email if fields.email is None else _email(fields.email),
         display_name=stored.display_name if fields.display_name is UNSET else _display_name(fields.display_name),
-        role=stored.role if fields.role is None else one_of(_ROLES, fields.role, "/role"),
+        role=stored.role if fields.role is None else one_of(ROLES, fields.role, "/role"),
+        status=stored.status if fields.status is None else one_of(_STATUSES, fields.status, "/status"),
         updated_at=now,
     )
     if entry.password_hash is not None:
@@ -217,7 +255,7 @@ def _changed(stored: User, fields: UserFields, entry: _Entry, now: int) -> User:
 
 def _email(text: str) -> str:
     """Return the email as sent: it is not normalized. Raises Unprocessable if it is invalid."""
-    if len(text) not in _EMAIL_LENGTHS or _EMAIL.fullmatch(text) is None:
+    if not is_email(text):
         raise invalid("/email", "must be an address of 3 to 254 characters with one @ and no spaces")
     return text
 

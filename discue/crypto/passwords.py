@@ -2,21 +2,26 @@
 
 import asyncio
 import unicodedata
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from discue.domain.api_key import hash_secret
-from discue.domain.errors import invalid
+from discue.domain.errors import Overloaded, invalid
 from discue.domain.ids import RandomBytes, RandomText
+
+T = TypeVar("T")
 
 SALT_BYTES: Final = 16
 _HASH_BYTES: Final = 32
 _LENGTHS: Final = range(8, 257)
 _AT_ONCE: Final = 2
 """Hashes that run at once: each takes much memory."""
+_MOST_WAITING: Final = 32
+"""Hashes that wait: a few seconds of work. A flood of sign-ins must not make the next one wait for minutes."""
 
 
 class HashCost(msgspec.Struct, frozen=True):
@@ -41,12 +46,17 @@ def normalized(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def _encoded(password: str) -> bytes:
+    # Lone surrogates have no encoding in UTF-8. A password with them is wrong, and not an error.
+    return normalized(password).encode(errors="surrogatepass")
+
+
 def hash_password(password: str, salt: bytes, cost: HashCost = STANDARD) -> str:
     """Return the hash with its salt and cost (PHC string); slow. `salt` must be 16 random bytes."""
     derivation = Argon2id(
         salt=salt, length=_HASH_BYTES, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib
     )
-    return derivation.derive_phc_encoded(normalized(password).encode())
+    return derivation.derive_phc_encoded(_encoded(password))
 
 
 def verify_password(password: str, password_hash: str | None, cost: HashCost = STANDARD) -> bool:
@@ -56,7 +66,7 @@ def verify_password(password: str, password_hash: str | None, cost: HashCost = S
         hash_password(password, bytes(SALT_BYTES), cost)
         return False
     try:
-        Argon2id.verify_phc_encoded(normalized(password).encode(), password_hash)
+        Argon2id.verify_phc_encoded(_encoded(password), password_hash)
     except InvalidKey:
         return False
     return True
@@ -93,13 +103,30 @@ class PasswordHashing:
     def __init__(self, cost: HashCost = STANDARD) -> None:
         self._cost = cost
         self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._tasks = 0
 
     async def hash_of(self, password: str, random_bytes: RandomBytes) -> str:
-        """Return the hash of a password in its stored form."""
-        async with self._turn:
-            return await asyncio.to_thread(hash_password, password, random_bytes(SALT_BYTES), self._cost)
+        """Return the hash of a password in its stored form. Raises Overloaded."""
+        salt = random_bytes(SALT_BYTES)
+        return await self._run(lambda: hash_password(password, salt, self._cost))
 
     async def matches(self, password: str, password_hash: str | None) -> bool:
-        """Return whether the password is correct. Without a hash it is not, which takes just as long."""
-        async with self._turn:
-            return await asyncio.to_thread(verify_password, password, password_hash, self._cost)
+        """Return whether the password is correct. Without a hash it is not, which takes just as long.
+
+        Raises Overloaded.
+        """
+        return await self._run(lambda: verify_password(password, password_hash, self._cost))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._tasks >= _AT_ONCE + _MOST_WAITING:
+            raise Overloaded("Too many passwords are waiting to be checked. Try again soon.")
+        # Shielded: a thread cannot be cancelled, so a client that goes away must not free the turn of its hash.
+        return await asyncio.shield(asyncio.create_task(self._take_turn(work)))
+
+    async def _take_turn(self, work: Callable[[], T]) -> T:
+        self._tasks += 1
+        try:
+            async with self._turn:
+                return await asyncio.to_thread(work)
+        finally:
+            self._tasks -= 1

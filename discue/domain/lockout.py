@@ -1,14 +1,20 @@
-"""Lockouts: how long failed authentication attempts lock out an API key or a client address."""
+"""Lockouts: how long failed authentication attempts lock out an API key, a user or a client address."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-LockoutKind = Literal["api_key", "address"]
+LockoutKind = Literal["api_key", "address", "user", "sign_in"]
+"""The kind of a subject. `sign_in`: a client address at the sign-in of users. It is apart from `address`, so that a
+mistyped password locks out no API client of the same network.
+"""
 
 FAILURES: Final = 5
 """Failures within `WINDOW_MS` that start a lockout."""
+FAILURES_OF: Final[Mapping[LockoutKind, int]] = {"sign_in": 25}
+"""Failures that start a lockout of subjects for which it is not `FAILURES`. Colleagues often share one address."""
 WINDOW_MS: Final = 60_000
 FIRST_LOCK_MS: Final = 60_000
 MAX_LOCK_MS: Final = 15 * 60_000
@@ -22,11 +28,21 @@ _MAX_LOCKS: Final = 1 + (MAX_LOCK_MS // FIRST_LOCK_MS).bit_length()
 
 
 class LockoutSubject(NamedTuple):
-    """The API key or client address that failures are counted for."""
+    """The API key, user or client address that failures are counted for."""
 
     kind: LockoutKind
     name: str
-    """Public id of the key, or the address (IPv6: its /64)."""
+    """Public id of the key, email of the user, or the address (IPv6: its /64)."""
+
+    @classmethod
+    def user(cls, email: str) -> "LockoutSubject":
+        """Return the subject for all users with an email, known or not, ignoring case."""
+        return cls("user", email.casefold())
+
+    @classmethod
+    def sign_in(cls, network: str) -> "LockoutSubject":
+        """Return the subject for sign-ins from an address (IPv6: its /64)."""
+        return cls("sign_in", f"sign-in from {network}")
 
     @property
     def number(self) -> int:
@@ -59,8 +75,11 @@ def remaining_ms(locked_until: int, now: int) -> int:
     return left if 0 < left <= MAX_LOCK_MS else 0
 
 
-def after_failure(before: FailureHistory, now: int) -> FailureHistory:
-    """Return the history after a failed attempt. During a lockout it does not change: such attempts do not count."""
+def after_failure(before: FailureHistory, now: int, limit: int = FAILURES) -> FailureHistory:
+    """Return the history after a failed attempt, of which `limit` start a lockout.
+
+    During a lockout it does not change: such attempts do not count.
+    """
     if remaining_ms(before.locked_until, now):
         return before
     # Only consecutive lockouts double: an occasional typo must not lead to long ones.
@@ -69,7 +88,7 @@ def after_failure(before: FailureHistory, now: int) -> FailureHistory:
     # abs: if the clock was set back, failures lie in the future. They must not count forever.
     recent = [at for at in before.failed_at if abs(now - at) < WINDOW_MS]
     failed_at = tuple(sorted([*recent, now]))
-    if len(failed_at) < FAILURES:
+    if len(failed_at) < limit:
         return FailureHistory(failed_at, locks, before.locked_until)
     return FailureHistory((), min(locks + 1, _MAX_LOCKS), now + lock_ms(locks))
 
@@ -89,7 +108,7 @@ class Lockout(NamedTuple):
 class LockoutTable:
     """The lockouts that a worker knows, at most `limit`; the oldest is evicted first.
 
-    The key is the name of the subject alone: ids of API keys and addresses never look the same.
+    The key is the name of the subject alone: ids of API keys, emails and addresses never look the same.
     """
 
     def __init__(self, limit: int) -> None:

@@ -76,14 +76,18 @@ class User(msgspec.Struct, frozen=True):
     invitation_hash: bytes | None = None
     """None without a pending invitation."""
     invitation_expires_at: int = 0
+    status: Literal["enabled", "disabled"] = "enabled"
+    """A disabled user cannot sign in, and has no sessions."""
+    has_identity: bool = False
+    """Whether an account at an identity provider is connected, so that the user can sign in without a password."""
 
     @property
     def state(self) -> Literal["invited", "active"]:
-        return "invited" if self.password_hash is None else "active"
+        return "active" if self.password_hash is not None or self.has_identity else "invited"
 
     @property
     def is_active_owner(self) -> bool:
-        return self.role == "owner" and self.state == "active"
+        return self.role == "owner" and self.state == "active" and self.status == "enabled"
 
     def __repr__(self) -> str:
         return f"User(organization={self.organization}, public_id={self.public_id!r}, role={self.role!r})"

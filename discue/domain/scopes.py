@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from discue.domain.errors import BadRequest, Fault, Forbidden, Unprocessable, escaped, invalid, malformed
+from discue.domain.model import Role
 from discue.domain.suggestions import suggestion
 
 RESOURCES = (
@@ -119,17 +120,21 @@ def all_scopes() -> dict[str, Scope]:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The caller of a request: an organization, the API key that authenticated it, and the scopes of the key."""
+    """The caller of a request: an organization, the API key or user that authenticated it, and their scopes."""
 
     organization: int
     organization_public_id: str
     key: int
+    """Row id of the API key or the user."""
     key_public_id: str
+    """Public id of the API key or the user; empty for a session that was opened on the command line."""
     scopes: Scopes = field(hash=False)
     is_operator: bool
     """Whether the organization is the operator's."""
     expires_at: int = 0
     """When the key expires, in milliseconds since the epoch; 0: never."""
+    role: Role | None = None
+    """Role of a user. None: the principal is an API key."""
     _granted: dict[str, dict[str, frozenset[str] | None]] = field(init=False, repr=False, compare=False)
     """Targets by access and resource; None: all."""
 
@@ -152,17 +157,18 @@ class Principal:
         """Return the ids that a list is restricted to; None for all. Raises Forbidden without the scope."""
         targets = self._granted[access].get(resource, _NOTHING)
         if targets is not None and not targets:
-            raise _missing_scope(resource, access)
+            raise self._missing_scope(resource, access)
         return targets
 
     def require(self, resource: str, access: Access, *ids: str) -> None:
         """Raise Forbidden, naming the scope, unless `may`."""
         if not self.may(resource, access, *ids):
-            raise _missing_scope(resource, access)
+            raise self._missing_scope(resource, access)
 
-
-def _missing_scope(resource: str, access: Access) -> Forbidden:
-    return Forbidden(f'The API key needs the scope "{resource}" with {access} access.')
+    def _missing_scope(self, resource: str, access: Access) -> Forbidden:
+        if self.role is not None:
+            return Forbidden(f'The role {self.role} does not include the scope "{resource}" with {access} access.')
+        return Forbidden(f'The API key needs the scope "{resource}" with {access} access.')
 
 
 class _Faults:

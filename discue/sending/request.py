@@ -144,11 +144,15 @@ def get_head(target: Target) -> bytes:
 
 
 def form_head(target: Target, authorization: str, form: bytes) -> bytes:
-    """Build the head of a form POST that is the only request of its connection. Raises RequestInvalid."""
-    if not is_value_allowed(authorization):
+    """Build the head of a form POST that is the only request of its connection. Raises RequestInvalid.
+
+    An empty authorization adds no header.
+    """
+    if authorization and not is_value_allowed(authorization):
         raise RequestInvalid("The authorization cannot be sent.")
+    credentials = f"authorization: {authorization}\r\n" if authorization else ""
     head = (
-        f"{_head_start('POST', target, accept='application/json')}authorization: {authorization}\r\n"
+        f"{_head_start('POST', target, accept='application/json')}{credentials}"
         "content-type: application/x-www-form-urlencoded\r\n"
         f"content-length: {len(form)}\r\nconnection: close\r\n\r\n"
     )

@@ -1,6 +1,6 @@
 """The keys that encrypt the installation's secrets, and the rows that contain them."""
 
-from typing import Final
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -14,13 +14,16 @@ CLEAR: Final = ""
 _READ: Final = "SELECT value FROM meta WHERE key = 'encryption'"
 _WRITE: Final = "UPDATE meta SET value = $1 WHERE key = 'encryption'"
 _AFTER: Final = """
-    SELECT organization, id, secrets FROM listener WHERE (organization, id) > ($1, $2)
+    SELECT organization, id, secrets FROM {} WHERE (organization, id) > ($1, $2)
     ORDER BY organization, id LIMIT $3"""
-_REPLACE: Final = "UPDATE listener SET secrets = $1 WHERE organization = $2 AND id = $3 AND secrets = $4"
-_COUNT: Final = "SELECT count(*) FROM listener"
+_REPLACE: Final = "UPDATE {} SET secrets = $1 WHERE organization = $2 AND id = $3 AND secrets = $4"
+_COUNT: Final = "SELECT count(*) FROM {}"
 
 RowKey = tuple[int, int]
-"""Organization and listener, by row ids."""
+"""Organization and listener or user, by row ids. These are unique across tables."""
+
+SecretsTable = Literal["listener", "second_factor"]
+_TABLES: Final[tuple[SecretsTable, ...]] = get_args(SecretsTable)
 
 
 class Encryption(msgspec.Struct, frozen=True):
@@ -44,11 +47,12 @@ class Encryption(msgspec.Struct, frozen=True):
 
 
 class SecretsRow(msgspec.Struct, frozen=True):
-    """The signing secrets of one listener."""
+    """The signing secrets of one listener, or the second factor of one user."""
 
     key: RowKey
     stored: bytes
     """Encrypted, or not."""
+    table: SecretsTable = "listener"
 
     def __repr__(self) -> str:
         return f"SecretsRow(key={self.key})"
@@ -72,17 +76,21 @@ async def write(tx: Transaction, encryption: Encryption) -> None:
 
 
 async def rows_after(tx: Transaction, after: RowKey | None, limit: int) -> list[SecretsRow]:
-    """Read the next rows in the order of their keys, including those of deleted listeners."""
-    rows = await tx.rows(_AFTER, *(after or (0, 0)), limit)
-    return [SecretsRow((organization, listener), stored) for organization, listener, stored in rows]
+    """Read the next rows of all tables in the order of their keys, including those of deleted listeners."""
+    rows = [
+        SecretsRow((organization, owner), stored, table)
+        for table in _TABLES
+        for organization, owner, stored in await tx.rows(_AFTER.format(table), *(after or (0, 0)), limit)
+    ]
+    return sorted(rows, key=lambda row: row.key)[:limit]
 
 
 async def replace(tx: Transaction, row: SecretsRow, fresh: bytes) -> bool:
     """Replace the secrets. Returns False if another transaction has changed them."""
     # The old value is the condition: a secret that is changed meanwhile is not overwritten with an old one.
-    return await tx.execute(_REPLACE, fresh, *row.key, row.stored) == 1
+    return await tx.execute(_REPLACE.format(row.table), fresh, *row.key, row.stored) == 1
 
 
 async def count(tx: Transaction) -> int:
     """Count the rows."""
-    return await read_number(tx, _COUNT)
+    return sum([await read_number(tx, _COUNT.format(table)) for table in _TABLES])

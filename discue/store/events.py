@@ -16,16 +16,19 @@ from discue.store.message_log import ABOVE_EVERY_ID
 from discue.store.pagination import LARGEST
 from discue.store.tallies import EventKind, TallyEntry
 
-_INSERT_EVENT: Final = "INSERT INTO event (organization, id, kind, client, ref, name) VALUES ($1, $2, $3, $4, $5, $6)"
+_INSERT_EVENT: Final = """
+    INSERT INTO event (organization, id, kind, client, ref, name, user_id) VALUES ($1, $2, $3, $4, $5, $6, $7)"""
 
 
 class Occurrence(NamedTuple):
-    """When, and by which API key, an event happened."""
+    """When, and by which API key or user, an event happened."""
 
     id: int
     """A row id made before the transaction."""
     client: str
     """The public id of the API key; empty for none."""
+    user: str = ""
+    """The public id of the user; empty for none."""
 
 
 async def record(
@@ -36,7 +39,8 @@ async def record(
 
     `ref` and `name` are the public id and the alias of the changed resource after the change.
     """
-    await tx.execute(_INSERT_EVENT, organization, occurrence.id, kind, occurrence.client, ref, name)
+    values = (organization, occurrence.id, kind, occurrence.client, ref, name, occurrence.user)
+    await tx.execute(_INSERT_EVENT, *values)
     period = tallies.period_of(millisecond_of(occurrence.id))
     await tallies.add(tx, [TallyEntry(organization, period, tallies.EVENT_KINDS[kind], 1)])
 
@@ -50,7 +54,7 @@ _ROWS_A_STEP: Final = 100
 _PASSED: Final = 4_500
 """The number of rows that a scan reads in addition to those that are wanted, to pass rows of deleted resources."""
 _ATTEMPTS_OF_A_MESSAGE: Final = 10_000
-_RECORDED: Final = "SELECT id, kind, client, ref, name FROM event WHERE organization = $1"
+_RECORDED: Final = "SELECT id, kind, client, ref, name, user_id FROM event WHERE organization = $1"
 # Names are looked up in subqueries: for a join, a planner without statistics would read all queues of the organization.
 _LIVE: Final = "FROM {} x WHERE x.organization = {} AND x.id = {} AND x.deleted_at IS NULL"
 # A message of a topic may be in several queues, and exists as long as one of them does. System events were not added by
@@ -83,6 +87,8 @@ class UsageEvent(msgspec.Struct, frozen=True):
     """The alias of the resource at that time; of a message, its current alias."""
     client: str = ""
     """The public id of the API key that caused it; empty for none."""
+    user: str = ""
+    """The public id of the user who caused it; empty for none."""
     listener: tuple[str, str] | None = None
     """The id and alias of the listener that a message was published to."""
 
@@ -183,10 +189,10 @@ def _recorded(wanted: EventQuery) -> list[_Line]:
     kinds = None if subject is None else sorted(f"{subject}_{verb}" for verb in _VERBS)
 
     def event(row: Row) -> UsageEvent | None:
-        row_id, kind, client, ref, name = row
+        row_id, kind, client, ref, name, user = row
         if kinds is not None and kind not in kinds:
             return None
-        return UsageEvent(event_id_of(row_id), kind, kind.rpartition("_")[0] or kind, ref, name, client)
+        return UsageEvent(event_id_of(row_id), kind, kind.rpartition("_")[0] or kind, ref, name, client, user)
 
     if wanted.only is not None:
         return [_by_row_id(wanted, f"{_RECORDED} AND ref = $2", "id", event, ref) for ref in sorted(wanted.only)]

@@ -6,9 +6,17 @@ from typing import Final, NamedTuple
 import msgspec
 
 from discue.domain.ids import millisecond_of
-from discue.domain.lockout import NO_HISTORY, FailureHistory, Lockout, LockoutSubject, after_failure
+from discue.domain.lockout import (
+    FAILURES,
+    FAILURES_OF,
+    NO_HISTORY,
+    FailureHistory,
+    Lockout,
+    LockoutSubject,
+    after_failure,
+)
 from discue.domain.system_events import KeyLockedOut, ResourceName
-from discue.store import api_keys, events, feed, organizations, system_events
+from discue.store import api_keys, events, feed, organizations, system_events, users
 from discue.store.engine import Row, Transaction
 from discue.store.events import Occurrence
 from discue.store.tables import read_one, rows_among
@@ -27,6 +35,8 @@ _DELETE_OLD: Final = """
     DELETE FROM lockout
     WHERE subject IN (SELECT subject FROM lockout WHERE updated_at < $1 ORDER BY updated_at LIMIT $2)"""
 _ROWS_A_STEP: Final = 500
+_ANNOUNCED_USERS: Final = 10
+"""Organizations that hear of the lock of an email, if several have a user with it."""
 
 
 class FailureOutcome(NamedTuple):
@@ -42,7 +52,7 @@ class FailureOutcome(NamedTuple):
 async def count_failure(tx: Transaction, subject: LockoutSubject, now: int, occurrence: Occurrence) -> FailureOutcome:
     """Count a failed attempt against a subject, in an exclusive transaction. The feed has the lock that it starts."""
     before = await read_one(tx, _failures, _FAILURES, subject.number) or NO_HISTORY
-    after = after_failure(before, now)
+    after = after_failure(before, now, FAILURES_OF.get(subject.kind, FAILURES))
     # Attempts during a lock do not count: otherwise anyone could prolong the lock of a key without end.
     if after is before:
         return FailureOutcome(before, begins=False, too_late=True)
@@ -79,7 +89,7 @@ async def delete_old(tx: Transaction, failed_before: int) -> int:
 
 
 async def _announce(tx: Transaction, lockout: Lockout, occurrence: Occurrence) -> None:
-    """Announce a lock: in the feed, and by events of the organization that has the key, or of the operator."""
+    """Announce a lock: in the feed, and by events of the organization that has the key or user, or of the operator."""
     subject = lockout.subject
     key = await api_keys.by_public_id(tx, subject.name) if subject.kind == "api_key" else None
     if key is not None:
@@ -87,6 +97,12 @@ async def _announce(tx: Transaction, lockout: Lockout, occurrence: Occurrence) -
         event = KeyLockedOut(at=at, key=name, locked_until=lockout.until)
         await system_events.record(tx, key.organization, occurrence.id, event)
     await feed.record(tx, "lockout", 0, subject.number)
+    locked = await users.with_email(tx, subject.name, limit=_ANNOUNCED_USERS) if subject.kind == "user" else []
+    # One user per organization: emails are unique in it.
+    for user in locked:
+        await events.record(tx, occurrence, "lockout", user.organization, ref=user.public_id, name=user.email)
+    if locked:
+        return
     if key is not None:
         await events.record(tx, occurrence, "lockout", key.organization, ref=key.public_id, name=key.alias)
     elif (operator := await organizations.operator(tx)) is not None:

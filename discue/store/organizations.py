@@ -12,14 +12,14 @@ from discue.store.pagination import Listing, Selection, Table, listed
 from discue.store.tables import placeholders, read_one, row_reader
 
 _PLAIN: Final = "id, public_id, alias, state, created_at, updated_at, founder"
-_COLUMNS: Final = f"{_PLAIN}, is_operator, settings"
-_BY_ID: Final = f"SELECT {_COLUMNS} FROM organization WHERE id = $1 AND deleted_at IS NULL"
-_BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM organization WHERE public_id = $1 AND deleted_at IS NULL"
-_BY_ALIAS: Final = f"SELECT {_COLUMNS} FROM organization WHERE alias = $1 AND deleted_at IS NULL"
+COLUMNS: Final = f"{_PLAIN}, is_operator, settings"
+_BY_ID: Final = f"SELECT {COLUMNS} FROM organization WHERE id = $1 AND deleted_at IS NULL"
+_BY_PUBLIC_ID: Final = f"SELECT {COLUMNS} FROM organization WHERE public_id = $1 AND deleted_at IS NULL"
+_BY_ALIAS: Final = f"SELECT {COLUMNS} FROM organization WHERE alias = $1 AND deleted_at IS NULL"
 _OPERATOR: Final = f"""
-    SELECT {_COLUMNS} FROM organization WHERE is_operator = 1 AND deleted_at IS NULL ORDER BY id LIMIT 1"""
-_LIST: Final = f"SELECT {_COLUMNS} FROM organization WHERE deleted_at IS NULL"
-_INSERT: Final = f"INSERT INTO organization ({_COLUMNS}) VALUES ({placeholders(1, 9)})"
+    SELECT {COLUMNS} FROM organization WHERE is_operator = 1 AND deleted_at IS NULL ORDER BY id LIMIT 1"""
+_LIST: Final = f"SELECT {COLUMNS} FROM organization WHERE deleted_at IS NULL"
+_INSERT: Final = f"INSERT INTO organization ({COLUMNS}) VALUES ({placeholders(1, 9)})"
 _UPDATE: Final = """
     UPDATE organization SET alias = $1, state = $2, settings = $3, updated_at = $4
     WHERE id = $5 AND deleted_at IS NULL"""
@@ -29,30 +29,31 @@ _MARK_DELETED: Final = "UPDATE organization SET deleted_at = $1 WHERE id = $2 AN
 read_settings = msgspec.json.Decoder(dict[str, int | bool]).decode
 """Decodes stored settings."""
 
-_from_row = row_reader(Organization, _COLUMNS, is_operator=bool, settings=read_settings)
+read_row = row_reader(Organization, COLUMNS, is_operator=bool, settings=read_settings)
+"""Makes an organization of a row of `COLUMNS`."""
 _plain_values: Callable[[Organization], Row] = attrgetter(*_PLAIN.split(", "))
 
 
 async def get(tx: Transaction, organization: int) -> Organization | None:
-    return await read_one(tx, _from_row, _BY_ID, organization)
+    return await read_one(tx, read_row, _BY_ID, organization)
 
 
 async def by_public_id(tx: Transaction, public_id: str) -> Organization | None:
-    return await read_one(tx, _from_row, _BY_PUBLIC_ID, public_id)
+    return await read_one(tx, read_row, _BY_PUBLIC_ID, public_id)
 
 
 async def by_alias(tx: Transaction, alias: str) -> Organization | None:
-    return await read_one(tx, _from_row, _BY_ALIAS, alias)
+    return await read_one(tx, read_row, _BY_ALIAS, alias)
 
 
 async def operator(tx: Transaction) -> Organization | None:
     """Find the operator's own organization; None in an empty database."""
-    return await read_one(tx, _from_row, _OPERATOR)
+    return await read_one(tx, read_row, _OPERATOR)
 
 
 async def page(tx: Transaction, selection: Selection, only: Collection[str] | None = None) -> Listing[Organization]:
     """Read a page of all organizations, or of those in `only` (public ids)."""
-    return await listed(tx, Table("organization", _LIST, ()), selection, _from_row, only=only)
+    return await listed(tx, Table("organization", _LIST, ()), selection, read_row, only=only)
 
 
 async def insert(tx: Transaction, organization: Organization) -> None:

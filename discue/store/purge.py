@@ -107,6 +107,10 @@ _ALL_SEEN: Final = "attempts"
 _OF_ORGANIZATION: Final = (
     ("api_key", "id"),
     ("organization_user", "id"),
+    ("session", "id"),
+    ("sign_in_code", "id"),
+    ("second_factor", "id"),
+    ("user_identity", "id"),
     ("domain", "id"),
     ("channel", "id"),
     ("topic", "id"),

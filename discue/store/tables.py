@@ -172,7 +172,7 @@ TABLES: Final = (
         "organization_user",
         "organization id",
         "public_id email email_key display_name role password_hash invitation_hash invitation_expires_at created_at "
-        "updated_at",
+        "updated_at status has_identity",
     ),
     _table(
         "domain",
@@ -183,6 +183,15 @@ TABLES: Final = (
     ),
     _table("topic", "organization id", "public_id alias routes_version created_at updated_at"),
     _table("channel", "organization id", "public_id topic queue alias pattern filter created_at updated_at"),
+    _table(
+        "session",
+        "organization id",
+        "public_id token_hash user_id role state method provider address user_agent created_at last_seen_at idle_at "
+        "expires_at",
+    ),
+    _table("sign_in_code", "organization id", "code_hash user_id role expires_at"),
+    _table("second_factor", "organization id", "secrets confirmed_at last_step recovery_codes"),
+    _table("user_identity", "organization id", "user_id issuer subject created_at"),
     _table("lockout", "subject", "kind name failed_at locks locked_until updated_at"),
     QUEUE_HEAD,
     CURSOR,
@@ -215,7 +224,7 @@ TABLES: Final = (
     FEED_HEAD,
     _table("feed", "shard version", "kind organization ref"),
     _table("tally", "organization period kind slot", "n"),
-    _table("event", "organization id", "kind client ref name"),
+    _table("event", "organization id", "kind client ref name user_id"),
     _table("idempotency_key", "key", "answers"),
     _table("idempotency_answers", "organization id", "stored_at size content", bodies="content"),
     BODY,

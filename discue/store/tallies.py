@@ -56,6 +56,10 @@ EventKind = Literal[
     "channel_added",
     "channel_updated",
     "channel_deleted",
+    "session_added",
+    "session_deleted",
+    "second_factor_added",
+    "second_factor_deleted",
 ]
 """Events of the control plane. Databases contain their numbers, which follow from this order: append new ones only."""
 

@@ -174,7 +174,7 @@ def test_one_command_rotates_the_key_while_a_server_runs(tmp_path: Path, receipt
         rotated = run(tmp_path, "rotate-key", "--new-key")
         assert rotated.returncode == 0, rotated.stderr
         new, old = key_file.read_keys(tmp_path / "discue.db.key")
-        assert f"All signing secrets are encrypted with the key {key_id_of(new)}" in rotated.stdout
+        assert f"All secrets are encrypted with the key {key_id_of(new)}" in rotated.stdout
         after = client.listen(receipts.url)
         client.publish()
         receipts.wait_for(2)
@@ -237,7 +237,7 @@ def test_configured_keys_are_rotated_while_a_server_has_both(
         assert stands == Encryption(key_id_of(NEW))
         assert {key_id_in(row.stored) for row in rows} == {key_id_of(NEW)}
         again = run(tmp_path, "rotate-key", **{**both, "DISCUE_ENCRYPTION_KEY": text(NEW)})
-        assert "Listeners moved: 0" in again.stdout
+        assert "Listeners and users moved: 0" in again.stdout
         assert text(NEW) not in rotated.stdout + rotated.stderr + server.log.text
 
 

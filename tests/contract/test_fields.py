@@ -46,13 +46,12 @@ MESSAGE_OPTIONS = {"key": "customer-9", "headers": {"x-trace": "7"}, "expires_at
 
 REQUEST_ROWS = [row for row in rows() if row.kind == "request" and "[]" not in row.cells[0]]
 RESPONSE_ROWS = [row for row in rows() if row.kind == "response"]
-ELSEWHERE = {"events.md: address", "events.md: address.id", "events.md: address.name"} | {
-    str(row)
-    for row in RESPONSE_ROWS
-    if row.name == "DeliveryTestView"
-    and row.cells[0].partition(".")[0] in {"status", "detail", "took_ms", "connection", "timings", "response"}
+_ELSEWHERE = {
+    "EventView": {"address", "user_id", "session", "second_factor"},
+    "DeliveryTestView": {"status", "detail", "took_ms", "connection", "timings", "response"},
 }
-"""Shown to the operator alone, and of tests that went to a public address."""
+ELSEWHERE = {str(row) for row in RESPONSE_ROWS if row.cells[0].partition(".")[0] in _ELSEWHERE.get(row.name, set())}
+"""Shown to the operator alone, of what users do in the dashboard, and of tests that went to a public address."""
 PICTURE = {"data_base64": "iVBORw0KGgo=", "content_type": "image/png"}
 LATER = "schedules.md: last_run"
 """Shown when a minute has passed."""

@@ -76,7 +76,7 @@ async def _other_organizations(store: Store, olga: Principal) -> None:
 
 _ROWS: dict[str, tuple[Value, ...]] = {
     "missed_report": (9, 6, 1, 0, 0, 0, 5, NOON, NOON),
-    "event": (3, "queue_added", "k" * 21, "q" * 21, "orders"),
+    "event": (3, "queue_added", "k" * 21, "q" * 21, "orders", "u" * 21),
     "idempotency_key": (12,),
     "idempotency_answers": (12, NOON, 3, b"\x01\x00\x02"),
     "scheduled": (12, 3, NOON, 7, None),
@@ -84,6 +84,13 @@ _ROWS: dict[str, tuple[Value, ...]] = {
     "channel": (5, "c" * 21, 4, 6, "all", "news.>", '{"key": "x"}', NOON, NOON),
     "body": (6, 4, 2, b"\x00abc"),
     "schedule": (9, "s" * 21, 12, "daily", "enabled", '{"timing":{"cron":"@daily"}}', 1, 1, b"1", 1, None, None, 1, 1),
+    "session": (
+        *(7, "s" * 21, b"\x02" * 32, 0, "owner", "active", "password", "", "192.0.2.1", "a browser"),
+        *(NOON, NOON, NOON + 1, NOON + 2),
+    ),
+    "sign_in_code": (7, b"\x03" * 32, 0, "owner", NOON),
+    "second_factor": (7, b"\x01secrets", NOON, 3, '["00"]'),
+    "user_identity": (7, 8, "https://id.example.com", "17", NOON),
     "lockout": ("address", "192.0.2.1", "[1]", 1, NOON, NOON),
     "redelivery": (9, "r" * 21, 8, "done", '{"reason":"too_old"}', 10, 3, 4, 2, 1, 1, NOON, NOON, NOON),
     "replay": (15, "R" * 21, 8, "done", "{}", 10, 1, 4, 4, 4, 2, 1, 1, 0, NOON, NOON, NOON),

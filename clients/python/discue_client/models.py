@@ -370,6 +370,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """The organization."""
     api_key_id: str | None = None
     """The id of the API key that was used, if known."""
+    user_id: str | None = None
+    """The id of the user who did it in the dashboard, if known."""
     message: EventSubject | None = None
     """The message."""
     api_key: EventSubject | None = None
@@ -390,6 +392,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """The channel."""
     address: EventSubject | None = None
     """The client's address."""
+    session: EventSubject | None = None
+    """The session of a user, by the user's email."""
+    second_factor: EventSubject | None = None
+    """The user whose second factor it is."""
 
 
 class EventClient(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,6 +76,9 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     api_key_id: Annotated[str | UnsetType, id_doc("api_key_id", "The id of the API key that was used, if known.")] = (
         UNSET
     )
+    user_id: Annotated[
+        str | UnsetType, id_doc("user_id", "The id of the user who did it in the dashboard, if known.")
+    ] = UNSET
     message: Annotated[
         EventSubjectView | UnsetType, doc("The message.", {"id": EXAMPLE_IDS["message_id"], "name": "order-17"})
     ] = UNSET
@@ -88,6 +91,8 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     topic: Annotated[EventSubjectView | UnsetType, doc("The topic.")] = UNSET
     channel: Annotated[EventSubjectView | UnsetType, doc("The channel.")] = UNSET
     address: Annotated[EventSubjectView | UnsetType, doc("The client's address.")] = UNSET
+    session: Annotated[EventSubjectView | UnsetType, doc("The session of a user, by the user's email.")] = UNSET
+    second_factor: Annotated[EventSubjectView | UnsetType, doc("The user whose second factor it is.")] = UNSET
 
 
 class EventsResponse(ApiResponse, kw_only=True, frozen=True):
@@ -238,14 +243,16 @@ def _event_view(event: UsageEvent, organization: str, *, is_restricted: bool) ->
     """Return what clients see of an event. A key restricted to targets does not see other keys and listeners."""
     field = event.subject
     if event.subject == "lockout":
-        # Either the key that was misused is locked out, or an address.
-        field = "api_key" if event.ref else "address"
+        # A key that was misused is locked out, a user, or an address. Only emails contain this character.
+        field = "user" if "@" in event.name else "api_key" if event.ref else "address"
     subjects: dict[str, Any] = {field: EventSubjectView(event.ref or event.name, event.name)}
     # The log of events is one for the organization: without this, a key would see what other keys do.
     if event.listener is not None and not is_restricted:
         subjects["listener"] = EventSubjectView(*event.listener)
     if event.client and not is_restricted:
         subjects["api_key_id"] = event.client
+    if event.user and not is_restricted:
+        subjects["user_id"] = event.user
     return EventView(
         id=event.id, type=event.type, stored_at=event.stored_at, client=EventClientView(organization), **subjects
     )

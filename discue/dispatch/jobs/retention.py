@@ -13,7 +13,7 @@ from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
 from discue.domain.lockout import HISTORY_MS
 from discue.domain.rate import MINUTE_MS
 from discue.domain.window import Interval
-from discue.store import feed, idempotency, lockouts, purge, tallies
+from discue.store import feed, idempotency, lockouts, purge, sessions, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.purge import LogToTrim
@@ -101,6 +101,8 @@ class Retention:
             partial(purge.delete_ended, table="replay", ended_before=ended_before),
             partial(feed.trim, kept=_CHANGES_KEPT, limit=_CHANGES_A_STEP),
             partial(lockouts.delete_old, failed_before=now - HISTORY_MS),
+            partial(sessions.delete_ended, before=now),
+            partial(sessions.delete_expired_codes, before=now),
             partial(tallies.delete_old_budgets, before_minute=now // MINUTE_MS - _MINUTES_KEPT),
         ):
             await self._repeat(step)

@@ -398,6 +398,8 @@ export interface Event {
   client: EventClient;
   /** The id of the API key that was used, if known. */
   api_key_id?: string | undefined;
+  /** The id of the user who did it in the dashboard, if known. */
+  user_id?: string | undefined;
   /** The message. */
   message?: EventSubject | undefined;
   /** The API key. */
@@ -418,6 +420,10 @@ export interface Event {
   channel?: EventSubject | undefined;
   /** The client's address. */
   address?: EventSubject | undefined;
+  /** The session of a user, by the user's email. */
+  session?: EventSubject | undefined;
+  /** The user whose second factor it is. */
+  second_factor?: EventSubject | undefined;
 }
 
 /** The organization of an event. */

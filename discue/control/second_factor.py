@@ -1,0 +1,122 @@
+"""The second factor of users: setting it up, checking codes at sign-in, and removing it."""
+
+from typing import Final
+
+import msgspec
+
+from discue.control import encryption
+from discue.control.context import ControlContext, require_found
+from discue.control.users import require_rank
+from discue.crypto import totp
+from discue.domain.errors import Unprocessable, invalid
+from discue.domain.model import User
+from discue.domain.scopes import Principal
+from discue.store import events, second_factors, users
+from discue.store.engine import Transaction
+from discue.store.second_factors import SecondFactor
+
+_APP_NAME: Final = "discue"
+
+
+class Enrolment(msgspec.Struct, frozen=True):
+    """A secret for an authenticator app. It takes effect with `confirm`."""
+
+    secret: str
+    uri: str
+    """For a QR code."""
+
+    def __repr__(self) -> str:
+        return "Enrolment()"
+
+
+async def begin(control: ControlContext, user: User) -> Enrolment:
+    """Make a secret for the app of a user. Raises Unprocessable if the user has a second factor."""
+    secret = totp.new_secret(control.random_bytes)
+
+    async def work(tx: Transaction) -> None:
+        stored = await second_factors.get(tx, user.organization, user.id)
+        if stored is not None and stored.confirmed_at:
+            raise _exists()
+        row = (user.organization, user.id)
+        await second_factors.put(tx, SecondFactor(*row, await encryption.sealed_content(tx, control, row, secret)))
+
+    await control.store.write_exclusively(work)
+    return Enrolment(totp.secret_text(secret), totp.uri_of(secret, _APP_NAME, user.email))
+
+
+async def confirm(control: ControlContext, principal: Principal, user: User, code: str) -> tuple[str, ...]:
+    """Require the second factor from now on, and return the recovery codes, which are not shown again.
+
+    Raises Unprocessable for a wrong code, or if the user has a second factor, and NotFound unless `begin` was called.
+    """
+    codes = totp.new_recovery_codes(control.random_bytes)
+    now, occurrence = control.clock.now(), control.occurrence(principal)
+
+    async def work(tx: Transaction) -> None:
+        stored = require_found(await second_factors.get(tx, user.organization, user.id))
+        if stored.confirmed_at:
+            raise _exists()
+        step = totp.step_of(_secret_of(control, stored), code, now, stored.last_step)
+        if step is None:
+            raise invalid("/code", "is not the code that the app shows now. Check the clock of the device")
+        hashes = tuple(totp.recovery_hash(each) for each in codes)
+        await second_factors.put(
+            tx, msgspec.structs.replace(stored, confirmed_at=now, last_step=step, recovery_codes=hashes)
+        )
+        await events.record(
+            tx, occurrence, "second_factor_added", user.organization, ref=user.public_id, name=user.email
+        )
+
+    await control.store.write_exclusively(work)
+    return codes
+
+
+async def check(control: ControlContext, user: User, code: str) -> bool:
+    """Return whether a code of the app, or a recovery code, is right. It is used up. True without a second factor."""
+    now = control.clock.now()
+
+    async def work(tx: Transaction) -> bool:
+        stored = await second_factors.get(tx, user.organization, user.id)
+        if stored is None or not stored.confirmed_at:
+            return True
+        step = totp.step_of(_secret_of(control, stored), code, now, stored.last_step)
+        if step is not None:
+            return await second_factors.use_step(tx, stored, step)
+        left = totp.without_recovery_code(stored.recovery_codes, code)
+        return left is not None and await second_factors.use_recovery_code(tx, stored, left)
+
+    return await control.store.write_exclusively(work)
+
+
+async def is_required(tx: Transaction, user: User) -> bool:
+    """Return whether the user must enter a code after the password."""
+    stored = await second_factors.get(tx, user.organization, user.id)
+    return stored is not None and stored.confirmed_at > 0
+
+
+async def remove(control: ControlContext, principal: Principal, public_id: str) -> None:
+    """Remove the second factor of a user. Users need no scope for their own.
+
+    Raises Forbidden without the scope for others, and NotFound.
+    """
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> None:
+        if principal.role is None or public_id != principal.key_public_id:
+            principal.require("users", "write", public_id)
+        user = require_found(await users.get(tx, principal.organization, public_id))
+        require_rank(principal, user.role)
+        if await second_factors.delete(tx, user.organization, user.id):
+            await events.record(
+                tx, occurrence, "second_factor_deleted", user.organization, ref=user.public_id, name=user.email
+            )
+
+    await control.store.write_exclusively(work)
+
+
+def _exists() -> Unprocessable:
+    return invalid("/second_factor", "exists. Remove it before you set up another one", code="conflicting_fields")
+
+
+def _secret_of(control: ControlContext, stored: SecondFactor) -> bytes:
+    return encryption.opened_content(control, (stored.organization, stored.id), stored.secrets)

@@ -1,0 +1,249 @@
+"""Signing in to the dashboard, with a password or a one-time code."""
+
+from functools import partial
+from typing import Final, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from discue.auth.authenticator import Authenticator, sign_in_subject
+from discue.control import second_factor
+from discue.control.context import ControlContext
+from discue.control.second_factor import is_required
+from discue.control.sessions import find, record_by_user, token_hash
+from discue.control.users import is_email
+from discue.domain.errors import Locked, NotFound
+from discue.domain.lockout import LockoutSubject
+from discue.domain.model import Role, User
+from discue.domain.sessions import (
+    CODE_MS,
+    LIFETIME_MS,
+    MOST_USER_AGENT_CHARACTERS,
+    SESSIONS_OF_A_USER,
+    UNFINISHED_MS,
+    BrowserSession,
+    SignInMethod,
+    ends_at,
+)
+from discue.store import organizations, sessions, users
+from discue.store.engine import Transaction
+from discue.store.sessions import FoundSession, SignInCode
+
+_TOKEN_CHARACTERS: Final = 43
+"""256 bits, so a plain hash of the token is enough."""
+_LONGEST_PASSWORD: Final = 1_024
+_LONGEST_CODE: Final = 128
+_NO_USER: Final = 0
+_NOBODYS: Final = "?"
+"""Neither an email nor an alias."""
+
+
+class Browser(msgspec.Struct, frozen=True):
+    """The browser that signs in."""
+
+    address: str
+    user_agent: str = ""
+    token: str = ""
+    """The token of the session that it has already, which ends: nobody can plant a session that outlives a sign-in."""
+
+    def __repr__(self) -> str:
+        return f"Browser(address={self.address!r})"
+
+
+class PasswordSignIn(msgspec.Struct, frozen=True):
+    """The fields of the sign-in form."""
+
+    email: str
+    password: str
+    organization: str = ""
+    """Alias of the organization. Empty: the operator's, or else the only one that has a user with the email."""
+
+    def __repr__(self) -> str:
+        return f"PasswordSignIn(email={self.email!r}, organization={self.organization!r})"
+
+
+class NewSession(msgspec.Struct, frozen=True):
+    """A session that was opened, and its token, which is not stored."""
+
+    token: str
+    session: BrowserSession
+
+    def __repr__(self) -> str:
+        return f"NewSession(session={self.session!r})"
+
+
+async def sign_in(
+    control: ControlContext, authenticator: Authenticator, entered: PasswordSignIn, browser: Browser
+) -> NewSession | None:
+    """Open a session for a user with a password. Returns None if any of it is wrong, and does not say what.
+
+    For a user with a second factor, the session is unfinished: it grants nothing until `enter_code`.
+    Failures count against the email and the address of the browser, whether the user exists or not. Raises LockedOut
+    after too many of them, Locked if the organization is suspended, and Overloaded.
+    """
+
+    # Other text cannot be looked up on every engine, and belongs to nobody.
+    email, alias = (text if text.isprintable() else _NOBODYS for text in (entered.email, entered.organization))
+
+    async def work() -> NewSession | None:
+        user = await control.store.read(partial(_candidate, email=email, alias=alias))
+        known = None if user is None or user.status != "enabled" else user.password_hash
+        # A password that is cut is wrong: no stored one is as long. Unknown users cost the same hash.
+        is_right = await control.passwords.matches(entered.password[:_LONGEST_PASSWORD], known)
+        if user is None or not is_right:
+            return None
+        request = SessionRequest(browser, "password", user.organization, user.id, password_hash=user.password_hash)
+        return await open_session(control, request)
+
+    subjects = [sign_in_subject(browser.address)]
+    if is_email(email):
+        subjects.append(LockoutSubject.user(email))
+    return await authenticator.attempt(subjects, work)
+
+
+async def unfinished_of(control: ControlContext, token: str) -> FoundSession | None:
+    """Return the session with a token that lacks the code of the second factor; None if there is none."""
+    found = await find(control, token)
+    return found if found is not None and found.session.state == "unfinished" else None
+
+
+async def enter_code(
+    control: ControlContext, authenticator: Authenticator, code: str, browser: Browser
+) -> NewSession | None:
+    """Finish a sign-in with a code of the app or a recovery code. Returns None if the code is wrong or was used.
+
+    The session gets another token. Failures count like wrong passwords. Raises NotFound if there is no unfinished
+    sign-in, or it took too long, LockedOut, and Locked if the organization is suspended.
+    """
+    found = await unfinished_of(control, browser.token)
+    if found is None or (user := found.user) is None:
+        raise NotFound("The sign-in took too long. Enter the password again.")
+
+    async def work() -> NewSession | None:
+        if not await second_factor.check(control, user, code[:_LONGEST_CODE]):
+            return None
+        return await open_session(
+            control, SessionRequest(browser, found.session.method, user.organization, user.id, finishes=True)
+        )
+
+    subjects = [sign_in_subject(browser.address), LockoutSubject.user(user.email)]
+    return await authenticator.attempt(subjects, work)
+
+
+async def one_time_code(
+    control: ControlContext, organization: int, *, user: int = _NO_USER, role: Role = "owner"
+) -> str:
+    """Return a code that opens one session within a minute: of a user, or with a role and without a user."""
+    code = control.random_text.take(_TOKEN_CHARACTERS)
+    row = SignInCode(
+        organization=organization,
+        id=control.row_ids.next(),
+        code_hash=token_hash(code),
+        user_id=user,
+        role="" if user else role,
+        expires_at=control.clock.now() + CODE_MS,
+    )
+    await control.store.write(partial(sessions.insert_code, code=row))
+    return code
+
+
+async def redeem(
+    control: ControlContext, authenticator: Authenticator, code: str, browser: Browser
+) -> NewSession | None:
+    """Exchange a one-time code for a session. Returns None if the code is unknown, expired or used.
+
+    Raises LockedOut after too many failures, and Locked if the organization is suspended.
+    """
+    hashed, now = token_hash(code), control.clock.now()
+
+    async def work() -> NewSession | None:
+        found = await control.store.write(partial(sessions.redeem_code, code_hash=hashed))
+        if found is None or found.expires_at <= now:
+            return None
+        return await open_session(
+            control, SessionRequest(browser, "one_time_code", found.organization, found.user_id, role=found.role)
+        )
+
+    return await authenticator.attempt([sign_in_subject(browser.address)], work)
+
+
+class SessionRequest(msgspec.Struct, frozen=True):
+    """A session to open, for a user who has proved who they are."""
+
+    browser: Browser
+    method: SignInMethod
+    organization: int
+    user: int
+    """Row id; 0 for a session without a user."""
+    role: Role | Literal[""] = ""
+    password_hash: str | None = None
+    """The hash that the password matched; None without a password."""
+    provider: str = ""
+    """Name of the identity provider."""
+    finishes: bool = False
+    """Whether the code of the second factor was right. It replaces the unfinished session of the browser."""
+
+
+async def open_session(control: ControlContext, request: SessionRequest) -> NewSession | None:
+    """Open a session. Returns None if the user was deleted, disabled, or has got another password meanwhile."""
+    now, browser, token = control.clock.now(), request.browser, control.random_text.take(_TOKEN_CHARACTERS)
+    expires_at = now + LIFETIME_MS
+    session = BrowserSession(
+        organization=request.organization,
+        id=control.row_ids.next(),
+        public_id=control.public_ids.next(),
+        user_id=request.user,
+        role=request.role,
+        state="active",
+        method=request.method,
+        provider=request.provider,
+        address=browser.address,
+        user_agent="".join(filter(str.isprintable, browser.user_agent[:MOST_USER_AGENT_CHARACTERS])),
+        created_at=now,
+        last_seen_at=now,
+        idle_at=ends_at(now, expires_at),
+        expires_at=expires_at,
+        token_hash=token_hash(token),
+    )
+    event_id = control.row_ids.next()
+
+    async def work(tx: Transaction) -> NewSession | None:
+        organization = await organizations.get(tx, request.organization)
+        user = await users.by_id(tx, request.organization, request.user) if request.user else None
+        if organization is None or (request.user and not _may_enter(user, request)):
+            return None
+        if organization.state != "active":
+            raise Locked
+        earlier = await sessions.delete_by_token(tx, token_hash(browser.token)) if browser.token else None
+        if request.finishes and earlier is None:
+            # The password was changed, or another request has finished the sign-in.
+            return None
+        if request.method == "password" and not request.finishes and user and await is_required(tx, user):
+            expires_at = now + UNFINISHED_MS
+            unfinished = replace(session, state="unfinished", idle_at=expires_at, expires_at=expires_at)
+            await sessions.insert(tx, unfinished)
+            return NewSession(token, unfinished)
+        await sessions.insert(tx, session)
+        await sessions.delete_oldest(tx, session.organization, session.user_id, kept=SESSIONS_OF_A_USER)
+        await record_by_user(tx, event_id, "session_added", session=session, user=user)
+        return NewSession(token, session)
+
+    return await control.write(work)
+
+
+def _may_enter(user: User | None, request: SessionRequest) -> bool:
+    if user is None or user.status != "enabled":
+        return False
+    # With `finishes`, the unfinished session shows that the password has not changed: that ends all sessions.
+    return request.method != "password" or request.finishes or user.password_hash == request.password_hash
+
+
+async def _candidate(tx: Transaction, email: str, alias: str) -> User | None:
+    """Find the user whose password is checked. Runs the same statements whether there is one or not."""
+    named = await (organizations.by_alias(tx, alias) if alias else organizations.operator(tx))
+    user = await users.by_email(tx, 0 if named is None else named.id, email)
+    # Two are enough to know that it is ambiguous.
+    anywhere = await users.with_email(tx, email, limit=2)
+    if user is not None or alias or len(anywhere) != 1:
+        return user
+    return anywhere[0]
