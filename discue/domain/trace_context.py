@@ -1,0 +1,127 @@
+"""W3C Trace Context: the trace that a message belongs to, and the part of it that listeners receive."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, NamedTuple, get_args
+
+TraceMode = Literal["propagate", "restart", "none"]
+"""The `traceparent` that a listener receives: of the same trace, of a new one with every attempt, or none."""
+
+TRACE_MODES: Final[tuple[TraceMode, ...]] = get_args(TraceMode)
+
+TRACEPARENT: Final = "traceparent"
+_OF_EVENTS: Final = "ce-traceparent"
+"""Attribute of the distributed tracing extension of CloudEvents."""
+
+TRACE_HEADERS: Final = frozenset({TRACEPARENT, "tracestate", "baggage", _OF_EVENTS, "ce-tracestate"})
+"""Headers that carry trace context. Of these, listeners get `traceparent` only, and only from the service itself."""
+
+_PARENT: Final = r"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+_CURRENT: Final = re.compile(f"00{_PARENT}")
+_LATER: Final = re.compile(f"(?!00|ff)[0-9a-f]{{2}}{_PARENT}(?:-.*)?")
+_FLAGS: Final = frozenset({"00", "01", "02", "03"})
+_KNOWN_FLAGS: Final = 0b11
+"""Sampled, and random: the trace id has enough random bits."""
+_SAMPLED: Final = "13579bdf"
+_TRACE_DIGITS: Final = 32
+_SPAN_DIGITS: Final = 16
+_BYTES_AT_ONCE: Final = 512
+
+
+def parse_traceparent(text: str) -> str | None:
+    """Return a `traceparent` in version 00 with known flags only; None if it is malformed, or an id is all zero."""
+    if _CURRENT.fullmatch(text) is None:
+        # Later versions begin with the same four fields.
+        if _LATER.fullmatch(text) is None:
+            return None
+        text = f"00{text[2:55]}"
+    if text[53:] in _FLAGS:
+        return text
+    return f"{text[:53]}{int(text[53:], 16) & _KNOWN_FLAGS:02x}"
+
+
+def traceparent_in(headers: Iterable[tuple[str, str]]) -> str | None:
+    """Return the trace context that the headers of a message carry, or the attributes of an event; None without."""
+    for name, value in headers:
+        if name.lower() in {TRACEPARENT, _OF_EVENTS} and (found := parse_traceparent(value)) is not None:
+            return found
+    return None
+
+
+def is_sampled(traceparent: str) -> bool:
+    """Return whether the trace is recorded."""
+    return traceparent[54] in _SAMPLED
+
+
+def trace_id_of(traceparent: str) -> str:
+    return traceparent[3:35]
+
+
+def span_id_of(traceparent: str) -> str:
+    return traceparent[36:52]
+
+
+class AttemptTrace(NamedTuple):
+    """The trace context of one attempt to deliver a message."""
+
+    creation: str
+    """The `traceparent` that the message was published with."""
+    span_id: str
+    """The id of the attempt's span."""
+    sent: str
+    """The `traceparent` of the request; empty if the listener gets none."""
+    of_event: str
+    """The `traceparent` attribute of a CloudEvent: the context that the event was created in, as far as the listener
+    may know it. Empty if the listener gets none."""
+
+    @property
+    def trace_id(self) -> str:
+        """The id of the publisher's trace, whatever the listener gets."""
+        return trace_id_of(self.creation)
+
+    @property
+    def span(self) -> str:
+        """The attempt's span in the publisher's trace, as a `traceparent`."""
+        return _with_span(self.creation, self.span_id)
+
+    @property
+    def is_restarted(self) -> bool:
+        """Whether the listener gets another trace."""
+        return self.sent != "" and trace_id_of(self.sent) != self.trace_id
+
+
+class TraceIds:
+    """A source of trace and span ids. They are random, but no secrets."""
+
+    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+        self._random_bytes = random_bytes
+        self._left = ""
+
+    def span_id(self) -> str:
+        return self._take(_SPAN_DIGITS)
+
+    def trace_id(self) -> str:
+        return self._take(_TRACE_DIGITS)
+
+    def _take(self, digits: int) -> str:
+        if len(self._left) < digits:
+            # Many at once: each call asks the operating system.
+            self._left = self._random_bytes(_BYTES_AT_ONCE).hex()
+        taken, self._left = self._left[:digits], self._left[digits:]
+        # An id of zeros only is no id.
+        return taken if taken.strip("0") else f"{1:0{digits}x}"
+
+
+def begin_attempt(creation: str, mode: TraceMode, ids: TraceIds) -> AttemptTrace:
+    """Return the trace context of a new attempt to deliver a message that was published with `creation`."""
+    span_id = ids.span_id()
+    if mode == "propagate":
+        return AttemptTrace(creation, span_id, _with_span(creation, span_id), creation)
+    if mode == "none":
+        return AttemptTrace(creation, span_id, "", "")
+    restarted = f"00-{ids.trace_id()}-{span_id}-{'01' if is_sampled(creation) else '00'}"
+    return AttemptTrace(creation, span_id, restarted, restarted)
+
+
+def _with_span(traceparent: str, span_id: str) -> str:
+    return f"{traceparent[:36]}{span_id}{traceparent[52:]}"

@@ -1,0 +1,144 @@
+"""Export of spans by OpenTelemetry, on a thread of its own: the service never waits for a collector.
+
+The exporter comes with the extra `otel`. It is imported on the thread, and only if the environment asks for it.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from threading import Event, Thread
+from typing import Final, NamedTuple, Protocol
+
+from discue.domain.clock import Clock
+from discue.domain.trace_context import TraceIds
+from discue.observability.logs import Log
+from discue.observability.tracing import BATCH, QUEUE_LIMIT, Span, SpanQueue, Tracer
+
+_PAUSE_MS: Final = 5_000
+_PROTOCOL: Final = "http/protobuf"
+
+
+class ExportPlan(NamedTuple):
+    """The settings of the export of spans, from the environment."""
+
+    queue_limit: int
+    batch: int
+    pause_seconds: float
+    """Longest time that a span waits for others."""
+
+
+def plan_of(environ: Mapping[str, str]) -> ExportPlan | str | None:
+    """Return the plan, why there can be none, or None if the environment does not ask for spans."""
+    exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
+    has_endpoint = any(
+        environ.get(name, "").strip() for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    )
+    is_disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if is_disabled or exporter == "none" or not (exporter or has_endpoint):
+        return None
+    if exporter not in {"", "otlp"}:
+        return f"OTEL_TRACES_EXPORTER is {exporter}: only otlp is supported."
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        protocol = environ.get(name, "").strip()
+        if protocol:
+            if protocol != _PROTOCOL:
+                return f"{name} is {protocol}: only {_PROTOCOL} is supported."
+            break
+    limit = _number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_LIMIT)
+    return ExportPlan(
+        limit,
+        min(_number(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH), limit),
+        _number(environ, "OTEL_BSP_SCHEDULE_DELAY", _PAUSE_MS) / 1_000,
+    )
+
+
+def is_installed() -> bool:
+    """Return whether the extra `otel` is installed."""
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http.trace_exporter") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _number(environ: Mapping[str, str], name: str, default: int) -> int:
+    # The specification: an invalid value counts as unset.
+    text = environ.get(name, "").strip()
+    return int(text) if text.isascii() and text.isdigit() and int(text) else default
+
+
+class Exporter(Protocol):
+    """Sends spans to a collector."""
+
+    def export(self, spans: list[Span]) -> str:
+        """Return why they were not accepted, "" if they were. May take long."""
+        ...
+
+    def close(self) -> None:
+        """Close its connections. An export that waits to be repeated ends."""
+        ...
+
+
+class SpanExport:
+    """A thread that exports spans until it is closed. Spans that it does not keep up with are dropped."""
+
+    def __init__(
+        self, plan: ExportPlan, log: Log, clock: Clock, ids: TraceIds, *, connect: Callable[[], Exporter]
+    ) -> None:
+        """`connect` returns the exporter. It runs on the thread."""
+        self._plan = plan
+        self._log = log
+        self._connect = connect
+        self._wake = Event()
+        self._is_closing = False
+        self._failed = 0
+        """Spans that the collector did not accept."""
+        self._queue = SpanQueue(limit=plan.queue_limit, batch=plan.batch, on_batch=self._wake.set)
+        self.tracer = Tracer(self._queue, clock, ids)
+        self._exporter: Exporter | None = None
+        self._thread = Thread(target=self._run, name="spans", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """How many spans wait for the exporter."""
+        return len(self._queue)
+
+    @property
+    def dropped(self) -> int:
+        """How many spans were dropped, because too many waited."""
+        return self._queue.dropped
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self, grace_seconds: float) -> None:
+        """Export what waits, as far as the collector takes it in that time. Blocks for at most that long."""
+        self._is_closing = True
+        self._wake.set()
+        self._thread.join(grace_seconds)
+        if self._exporter is not None:
+            self._exporter.close()
+
+    def _run(self) -> None:
+        try:
+            exporter = self._exporter = self._connect()
+        except Exception as error:  # Whatever a library raises for variables that it cannot use
+            self._queue.close()
+            self._log.warning("spans_not_exported", reason=f"{type(error).__name__}: {error}")
+            return
+        failing = ""
+        while not self._is_closing or len(self._queue):
+            if not self._is_closing:
+                self._wake.wait(self._plan.pause_seconds)
+                self._wake.clear()
+            while spans := self._queue.take():
+                failing = self._report(exporter.export(spans), failing)
+                self._failed += len(spans) if failing else 0
+                if failing and self._is_closing:
+                    return
+
+    def _report(self, failure: str, before: str) -> str:
+        """Log when exports begin to fail, and when they succeed again: a collector may be gone for days."""
+        if failure and not before:
+            self._log.warning("spans_not_exported", reason=failure)
+        elif before and not failure:
+            self._log.info("span_export_recovered", dropped=self.dropped, failed=self._failed)
+        return failure

@@ -1,0 +1,139 @@
+"""Spans of traced messages: what is recorded while the service works, and waits in memory for an exporter.
+
+Nothing here knows OpenTelemetry. Of a message that is not sampled, nothing reaches this module.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, NamedTuple
+
+from discue.domain.clock import Clock
+from discue.domain.trace_context import TraceIds, trace_id_of
+
+SpanKind = Literal["producer", "client", "server"]
+
+QUEUE_LIMIT: Final = 2_048
+"""Spans that wait at most, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise."""
+
+BATCH: Final = 512
+"""Spans per request, unless `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` says otherwise."""
+
+_NS_PER_MS: Final = 1_000_000
+_NS_PER_SECOND: Final = 1_000_000_000
+
+
+class Span(NamedTuple):
+    """A span that has ended."""
+
+    name: str
+    kind: SpanKind
+    trace_id: str
+    span_id: str
+    parent: str
+    """The `traceparent` of the parent; "" without one."""
+    start_ns: int
+    """Nanoseconds since the epoch, like `end_ns`."""
+    end_ns: int
+    attributes: Mapping[str, str | int]
+    links: tuple[str, ...]
+    """Each the `traceparent` of another span."""
+    error: str
+    """The failure in one word; "" for success."""
+
+
+class SpanQueue:
+    """Spans that wait for the exporter. Beyond `limit` new ones are dropped: an exporter that hangs costs no memory.
+
+    The event loop adds, and the thread of the exporter takes: both ends of a deque are safe for that.
+    """
+
+    def __init__(
+        self, *, limit: int = QUEUE_LIMIT, batch: int = BATCH, on_batch: Callable[[], None] = lambda: None
+    ) -> None:
+        self._spans: deque[Span] = deque()
+        self._limit = limit
+        self._batch = min(batch, limit)
+        self._on_batch = on_batch
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def add(self, span: Span) -> None:
+        waiting = len(self._spans)
+        if waiting >= self._limit:
+            self.dropped += 1
+            return
+        self._spans.append(span)
+        if waiting + 1 == self._batch:
+            self._on_batch()
+
+    def close(self) -> None:
+        """Drop what waits, and every new span."""
+        self._limit = 0
+        self._spans.clear()
+
+    def take(self) -> list[Span]:
+        """Take the oldest spans, at most a batch."""
+        return [self._spans.popleft() for _ in range(min(len(self._spans), self._batch))]
+
+
+class SpanContext(NamedTuple):
+    """The place of a span in its trace."""
+
+    span_id: str = ""
+    """"" for a new one."""
+    parent: str = ""
+    """The `traceparent` of the parent; "" without one."""
+    links: tuple[str, ...] = ()
+
+
+class Tracer:
+    """Records what happens to sampled messages. Only the event loop's thread uses it."""
+
+    def __init__(self, queue: SpanQueue, clock: Clock, ids: TraceIds) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._ids = ids
+        self.now: Callable[[], float] = clock.monotonic
+        """The clock of `started_at`."""
+
+    def end(
+        self,
+        operation: str,
+        destination: str,
+        kind: SpanKind,
+        *,
+        creation: str,
+        started_at: float,
+        attributes: Mapping[str, str | int],
+        span: SpanContext | None = None,
+        error: str = "",
+    ) -> None:
+        """Record a span of the trace that a message was published in with the `traceparent` `creation`.
+
+        Without a `span`, it is a child of the creation context.
+        """
+        context = span or SpanContext(parent=creation)
+        end_ns = self._clock.now() * _NS_PER_MS
+        common: dict[str, str | int] = {
+            "messaging.system": "discue",
+            "messaging.operation.name": operation,
+            "messaging.destination.name": destination,
+        }
+        if error:
+            common["error.type"] = error
+        self._queue.add(
+            Span(
+                f"{operation} {destination}",
+                kind,
+                trace_id_of(creation),
+                context.span_id or self._ids.span_id(),
+                context.parent,
+                end_ns - int((self.now() - started_at) * _NS_PER_SECOND),
+                end_ns,
+                {**common, **attributes},
+                context.links,
+                error,
+            )
+        )

@@ -1,0 +1,218 @@
+"""Spans leave by a thread of their own, and nothing waits for them."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+
+import pytest
+
+from discue.domain.clock import SystemClock
+from discue.domain.trace_context import TraceIds
+from discue.observability.logs import Log
+from discue.observability.otlp import OtlpExporter
+from discue.observability.span_export import Exporter, ExportPlan, SpanExport, plan_of
+from discue.observability.tracing import Span, SpanContext, SpanQueue
+from tests.support.collector import PATIENCE_SECONDS, collecting, hanging
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+CREATION = f"00-{TRACE}-{SPAN}-01"
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+PLAN = ExportPlan(queue_limit=20, batch=10, pause_seconds=0.01)
+
+
+class _Events(Log):
+    """A log that keeps its events."""
+
+    def __init__(self) -> None:
+        super().__init__("test")
+        self.seen: list[tuple[str, dict[str, object]]] = []
+        self._changed = threading.Condition()
+
+    def info(self, event: str, /, **fields: object) -> None:
+        with self._changed:
+            self.seen.append((event, fields))
+            self._changed.notify_all()
+
+    warning = info
+
+    def until(self, event: str) -> dict[str, object]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: any(name == event for name, _ in self.seen), PATIENCE_SECONDS)
+            return next(fields for name, fields in self.seen if name == event)
+
+
+@contextmanager
+def _exporting(
+    log: Log, connect: Callable[[], Exporter] = OtlpExporter, plan: ExportPlan = PLAN, grace_seconds: float = 5.0
+) -> Iterator[SpanExport]:
+    ids = TraceIds(Random(3).randbytes)  # noqa: S311 - repeatable
+    export = SpanExport(plan, log, SystemClock(), ids, connect=connect)
+    export.start()
+    try:
+        yield export
+    finally:
+        export.close(grace_seconds)
+
+
+def _record(export: SpanExport, **options: Any) -> None:
+    tracer = export.tracer
+    given = {"creation": CREATION, "started_at": tracer.now(), "attributes": {"discue.attempt": 1}, **options}
+    tracer.end("deliver", "orders", "client", **given)
+
+
+def _span(name: str) -> Span:
+    return Span(name, "client", TRACE, SPAN, "", 1, 2, {}, (), "")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"OTEL_SERVICE_NAME": "shop"},
+        {ENDPOINT: " "},
+        {ENDPOINT: "http://c:4318", "OTEL_SDK_DISABLED": "TRUE"},
+        {ENDPOINT: "http://c:4318", "OTEL_TRACES_EXPORTER": "none"},
+    ],
+)
+def test_environment_that_asks_for_no_spans_has_no_plan(environ: dict[str, str]) -> None:
+    assert plan_of(environ) is None
+
+
+def test_plan_follows_the_variables_of_the_standard() -> None:
+    assert plan_of({ENDPOINT: "http://c:4318"}) == plan_of({"OTEL_TRACES_EXPORTER": "otlp"}) == (2_048, 512, 5.0)
+    sizes = {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "200", "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    assert plan_of({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/v1/traces", **sizes}) == (100, 100, 0.05)
+    assert plan_of({ENDPOINT: "http://c:4318", "OTEL_BSP_MAX_QUEUE_SIZE": "many"}) == (2_048, 512, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+    ],
+)
+def test_plan_that_is_not_possible_says_which_variable_is_wrong(name: str, value: str) -> None:
+    reason = plan_of({ENDPOINT: "http://c:4318", name: value})
+    assert isinstance(reason, str)
+    assert reason.startswith(f"{name} is {value}: only ")
+
+
+def test_full_queue_drops_new_spans_and_wakes_the_exporter_once_per_batch() -> None:
+    woken = []
+    spans = SpanQueue(limit=5, batch=3, on_batch=lambda: woken.append(len(spans)))
+    for number in range(9):
+        spans.add(_span(str(number)))
+    assert (len(spans), spans.dropped, woken) == (5, 4, [3])
+    assert [span.name for span in spans.take()] == ["0", "1", "2"]
+    assert [span.name for span in spans.take()] == ["3", "4"]
+    assert spans.take() == []
+
+
+def test_collector_gets_spans_with_their_place_in_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+    other = f"00-{'c' * 32}-{'d' * 16}-01"
+    with collecting() as collector:
+        monkeypatch.setenv(ENDPOINT, collector.url)
+        with _exporting(_Events()) as export:
+            _record(export)
+            _record(export, span=SpanContext("e" * 16, "", (CREATION, other)), error="timeout")
+            child, root = collector.until(2)
+    assert (child.name, child.kind, child.trace_id) == ("deliver orders", "client", TRACE)
+    assert (child.parent_id, child.links, child.is_error) == (SPAN, (), False)
+    assert child.attributes == {
+        "messaging.system": "discue",
+        "messaging.operation.name": "deliver",
+        "messaging.destination.name": "orders",
+        "discue.attempt": 1,
+    }
+    assert 0 <= child.seconds < 5
+    assert child.resource["service.name"] == "discue"
+    assert child.resource["deployment.environment.name"] == "test"
+    assert (root.span_id, root.parent_id, root.links) == ("e" * 16, "", (SPAN, "d" * 16))
+    assert root.is_error
+    assert root.attributes["error.type"] == "timeout"
+
+
+def test_name_of_the_service_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "messages-eu")
+    with collecting() as collector:
+        monkeypatch.setenv(ENDPOINT, collector.url)
+        with _exporting(_Events()) as export:
+            _record(export)
+            [span] = collector.until(1)
+    assert span.resource["service.name"] == "messages-eu"
+
+
+def test_hanging_collector_costs_a_bounded_queue_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hanging() as (url, came):
+        monkeypatch.setenv(ENDPOINT, url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+        with _exporting(_Events(), grace_seconds=0.05) as export:
+            _record(export)
+            assert came.wait(PATIENCE_SECONDS)
+            before = time.monotonic()
+            for _ in range(10_000):
+                _record(export)
+            # The exporter still waits for the response to the first one.
+            assert time.monotonic() - before < 1
+            assert export.waiting == PLAN.queue_limit
+            assert export.dropped == 10_000 - PLAN.queue_limit
+            before = time.monotonic()
+        assert time.monotonic() - before < 1
+        # Its thread ends with its last request.
+        export.close(PATIENCE_SECONDS)
+
+
+def test_refusing_and_absent_collector_is_reported_once_until_it_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
+    log = _Events()
+    with collecting() as collector:
+        collector.status = 400
+        monkeypatch.setenv(ENDPOINT, collector.url)
+        port = int(collector.url.rpartition(":")[2])
+        with _exporting(log) as export:
+            _record(export)
+            refused = log.until("spans_not_exported")
+            assert "400" in str(refused["reason"])
+            _record(export)
+            collector.until_asked(2)
+            collector.status = 200
+            _record(export)
+            collector.until(1)
+            assert log.until("span_export_recovered") == {"dropped": 0, "failed": 2}
+            assert [event for event, _ in log.seen] == ["spans_not_exported", "span_export_recovered"]
+    # Now nobody listens there.
+    log, before = _Events(), time.monotonic()
+    with _exporting(log) as export:
+        _record(export)
+        log.until("spans_not_exported")
+        with collecting(port) as collector:
+            _record(export)
+            collector.until(1)
+            log.until("span_export_recovered")
+    assert time.monotonic() - before < PATIENCE_SECONDS
+
+
+def test_close_exports_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    with collecting() as collector:
+        monkeypatch.setenv(ENDPOINT, collector.url)
+        with _exporting(_Events(), plan=ExportPlan(100, 100, 3_600.0)) as export:
+            for _ in range(30):
+                _record(export)
+        assert len(collector.spans) == 30
+
+
+def test_exporter_that_cannot_start_is_reported_and_keeps_nothing() -> None:
+    def connect() -> Exporter:
+        raise ValueError("no such certificate")
+
+    log = _Events()
+    with _exporting(log, connect) as export:
+        assert log.until("spans_not_exported") == {"reason": "ValueError: no such certificate"}
+        _record(export)
+        assert (export.waiting, export.dropped) == (0, 1)
