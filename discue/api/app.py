@@ -29,6 +29,7 @@ from discue.domain.errors import (
 )
 from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
+from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
 from discue.http.admission import Admission, Request, base_url, check_request
 from discue.http.body import BodyReader
 from discue.http.negotiation import EVENTS, JSON, accepts_gzip, is_json, negotiate, prefers_events
@@ -101,7 +102,7 @@ class App:
             error.__traceback__ = error.__context__ = None
         except Exception as error:
             self._services.log.error(
-                "request_failed", exc_info=error, request_id=request.id, method=scope.method, path=scope.path
+                "request_failed", exc_info=error, method=scope.method, path=scope.path, **_identity(request)
             )
             status, content = 500, self._problem(request, DiscueError())
         finally:
@@ -160,7 +161,7 @@ class App:
         except Exception as error:
             # The response has started, so all that can be done is to end it.
             self._services.log.error(
-                "stream_failed", exc_info=error, request_id=request.id, method="GET", path=request.scope.path
+                "stream_failed", exc_info=error, method="GET", path=request.scope.path, **_identity(request)
             )
 
     def _next_id(self) -> str:
@@ -250,6 +251,7 @@ class App:
             prefers_events=_is_event_stream(route, request.accept),
             name=found.name,
             accepts_gzip=route.compresses and _accepts_gzip(scope),
+            traceparent=_traceparent(request.headers) if compiled.publishes else None,
         )
         if given_key is not None:
             organization = request.principal.organization
@@ -347,7 +349,7 @@ class App:
         scope, principal = request.scope, request.principal
         self._services.log.info(
             "request",
-            request_id=request.id,
+            **_identity(request),
             method=scope.method,
             path=scope.path,
             status=status,
@@ -379,6 +381,21 @@ def _etags(headers: HttpHeaders, name: str) -> EntityTags | None:
     except ValueError:
         detail = f'The header {name} must be * or a list of entity tags such as "abc", "def".'
         raise BadRequest(detail, code="invalid_header") from None
+
+
+def _traceparent(headers: HttpHeaders) -> str | None:
+    """Return the trace that a request belongs to. A header that occurs twice is as good as malformed."""
+    if TRACEPARENT not in headers:
+        return None
+    values = headers.get_all(TRACEPARENT)
+    return parse_traceparent(values[0]) if len(values) == 1 else None
+
+
+def _identity(request: Request) -> dict[str, str]:
+    """Return the fields of a log line that say which request it is about."""
+    traceparent = _traceparent(request.headers)
+    known = {"request_id": request.id}
+    return known if traceparent is None else {**known, "trace_id": trace_id_of(traceparent)}
 
 
 def _indented(request: Request, content: bytes) -> bytes:

@@ -27,6 +27,7 @@ from discue.domain.errors import invalid
 from discue.domain.model import Listener
 from discue.domain.rate import RateLimit
 from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryOptions, with_options
+from discue.domain.trace_context import TRACE_MODES
 
 LONGEST_DELAY_SECONDS: Final = 31_536_000
 DELAY_SECONDS: Final = range(LONGEST_DELAY_SECONDS + 1)
@@ -62,6 +63,12 @@ FORMAT: Final = doc(
 )
 RATE_LIMIT: Final = doc(
     "The maximum rate of requests to this listener, over all workers.", {"per_second": 100, "burst": 20}
+)
+TRACE: Final = doc(
+    "The `traceparent` that it receives: of the trace of the publisher (`propagate`, the default), of a new trace with "
+    "every attempt (`restart`), or none (`none`).",
+    "propagate",
+    enum=list(TRACE_MODES),
 )
 LEASE: Final = doc(
     "How long a pulled message stays leased, in seconds. Default: 30. Pull mode only.", 30, **within(LEASE_SECONDS)
@@ -154,6 +161,7 @@ class EffectiveOptionsView(msgspec.Struct, kw_only=True, frozen=True):
         doc("Retry policy.", {"schedule": [10, 60, 600], "jitter": 0.2, "attempts": 4, "final_statuses": ["422"]}),
     ]
     format: Annotated[str, FORMAT]
+    trace: Annotated[str, TRACE]
     rate_limit: Annotated[RateLimitView | UnsetType, RATE_LIMIT] = UNSET
 
 
@@ -227,5 +235,6 @@ def effective_view(listener: Listener, settings: Settings) -> EffectiveOptionsVi
             final_statuses=sorted(policy.final),
         ),
         format=options.format,
+        trace=options.trace,
         rate_limit=rate_view(options.rate_limit),
     )

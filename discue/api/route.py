@@ -107,6 +107,8 @@ class Call(msgspec.Struct):
     """The alias in the path of the queue or topic that the request publishes to; empty if there is its id."""
     accepts_gzip: bool = False
     """Whether the route compresses, and the client accepts that."""
+    traceparent: str | None = None
+    """The trace that a publish belongs to, as `parse_traceparent` returns it; None for other requests."""
 
     @property
     def url(self) -> str:

@@ -1,6 +1,7 @@
 """`discue dev`: a server for a developer's machine, with a fixed key, a demo queue and an inbox."""
 
 import dataclasses
+import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,7 @@ from discue.http.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
 from discue.server.http import Address, free_port
 from discue.server.installation import open_installation
 from discue.server.processes import all_predecessors, stop_on_signal
+from discue.server.tracing import traced
 from discue.server.worker import Worker, alone_on, prepare_process
 from discue.store import listeners as listener_rows
 from discue.store.pagination import Selection
@@ -350,13 +352,17 @@ async def _develop(invocation: Invocation) -> None:
     url = Address(reachable(settings.host), settings.port).url
     # With SQLite, the key file is next to the database, and created by default.
     new_key_file = _ENCRYPTION_KEY_FILE if settings.encryption_key_file == _ENCRYPTION_KEY_FILE else None
-    async with open_installation(settings, invocation.clock, log) as control:
+    async with (
+        open_installation(settings, invocation.clock, log) as control,
+        traced(os.environ, control, log) as tracer,
+    ):
         await ensure_encryption(control, log, new_key_file=new_key_file)
         key = settings.bootstrap_key or _kept_key(control, _FOLDER / "key")
         principal = await _developer(control, key)
         await _ensure_demo(control, principal, url)
         lines = DeliveryLines(control, principal.organization, url + _INBOX_PATH, log)
-        worker = Worker(control, DevelopmentLog(lines.add, control.clock.now), predecessors=all_predecessors(settings))
+        worker_log = DevelopmentLog(lines.add, control.clock.now)
+        worker = Worker(control, worker_log, predecessors=all_predecessors(settings), tracer=tracer)
         worker.application = Inbox(
             worker.application, control, principal.organization, lambda received: lines.add(delivery_of(received))
         )

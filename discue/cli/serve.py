@@ -31,6 +31,7 @@ from discue.server.metrics import MetricsApplication, WorkerMetrics
 from discue.server.process_watch import CollectorWatch
 from discue.server.processes import WorkerPipe, WorkerProcesses, all_predecessors, stop_on_signal, stop_with_parent
 from discue.server.sd_notify import ServiceManager, beating
+from discue.server.tracing import traced
 from discue.server.worker import Worker, alone_on, freeze_memory, prepare_process, served
 
 _METRICS_CONNECTIONS: Final = 64
@@ -107,11 +108,15 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
     """Serve: as one of several workers if there is a `pipe` to their parent."""
     settings, log = invocation.settings, invocation.log
     stop = stop_on_signal(log) if pipe is None else stop_with_parent(log, pipe.parent_pipe)
-    async with open_installation(settings, invocation.clock, log) as control:
+    reports = pipe is None or pipe.number == 1
+    async with (
+        open_installation(settings, invocation.clock, log) as control,
+        traced(os.environ, control, log, reports=reports) as tracer,
+    ):
         await ensure_encryption(control, log)
         await init.create_operator(control)
         if pipe is None:
-            worker = Worker(control, log, predecessors=all_predecessors(settings))
+            worker = Worker(control, log, predecessors=all_predecessors(settings), tracer=tracer)
             manager = ServiceManager(os.environ, log)
             async with (
                 measured(settings, worker),
@@ -120,7 +125,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
             ):
                 await until_stopped(stop, server)
         else:
-            worker = Worker(control, log, predecessors=pipe.predecessors)
+            worker = Worker(control, log, predecessors=pipe.predecessors, tracer=tracer)
             worker.lease.announce = pipe.report_session_id
             async with (
                 measured(settings, worker, pipe),

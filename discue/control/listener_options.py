@@ -14,6 +14,7 @@ from discue.domain.errors import Fault
 from discue.domain.model import DeliveryOptions, ListenerMode
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions
+from discue.domain.trace_context import TRACE_MODES
 
 TIMEOUT_SECONDS = range(1, 301)
 MAX_IN_FLIGHT = range(1, 1_001)
@@ -55,6 +56,7 @@ class OptionFields(msgspec.Struct, frozen=True):
     filter: str | UnsetType | None = UNSET
     format: str | UnsetType | None = UNSET
     lease_seconds: int | UnsetType | None = UNSET
+    trace: str | UnsetType | None = UNSET
 
 
 def changed(stored: DeliveryOptions, fields: OptionFields, mode: ListenerMode) -> DeliveryOptions:
@@ -76,6 +78,7 @@ def changed(stored: DeliveryOptions, fields: OptionFields, mode: ListenerMode) -
         format=one_of(FORMATS, chosen(stored.format, fields.format, "plain"), "/format"),
         lease_seconds=within(stored.lease_seconds, fields.lease_seconds, "/lease_seconds", LEASE_SECONDS),
         authentication=stored.authentication,
+        trace=one_of(TRACE_MODES, chosen(stored.trace, fields.trace, "propagate"), "/trace"),
     )
 
 

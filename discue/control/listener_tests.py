@@ -14,7 +14,7 @@ from discue.domain.attempts import Outcome
 from discue.domain.errors import invalid
 from discue.domain.filter_parser import parse_filter
 from discue.domain.filters import ConditionResult, Filter
-from discue.domain.headers import Headers, merge_headers
+from discue.domain.headers import Headers, merge_headers, without_trace_headers
 from discue.domain.message_data import Codec
 from discue.domain.messages import Entry
 from discue.domain.model import Listener
@@ -109,7 +109,7 @@ def _request(control: ControlContext, listener: Listener, sample: SampleMessage,
         queue_id=listener.queue_public_id,
         listener_id=listener.public_id,
         number=1,
-        headers=merge_headers((*options.headers, *shown.headers), sample.headers),
+        headers=merge_headers((*without_trace_headers(options.headers), *shown.headers), sample.headers),
         timeout_ms=min(timeout_seconds, LONGEST_SECONDS) * 1_000,
         media_type=sample.content_type,
         is_test=True,

@@ -11,6 +11,7 @@ from discue.control.listeners import ListenerPath, own_listener
 from discue.domain.errors import Conflict
 from discue.domain.messages import Entry, ReceiptHandle
 from discue.domain.scopes import Principal
+from discue.domain.trace_context import AttemptTrace
 
 MOST_AT_ONCE: Final = 100
 LONGEST_WAIT_SECONDS: Final = 60
@@ -38,6 +39,8 @@ class LeasedMessage(msgspec.Struct, frozen=True, gc=False):
     receipt: ReceiptHandle
     leased_until: int
     """Milliseconds since the epoch."""
+    trace: AttemptTrace | None = None
+    """None if the message was published outside of a trace."""
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):

@@ -20,13 +20,16 @@ from discue.dispatch.lane.limits import ConcurrencyLimiter
 from discue.dispatch.lane.probes import HealthWriter, Probe, Prober
 from discue.dispatch.lane.replay import ReplayLane
 from discue.dispatch.registry import LaneIndex, LaneRegistry
+from discue.dispatch.spans import record_pushed
 from discue.dispatch.timers import Timers
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
 from discue.domain.model import DisableReason
+from discue.domain.trace_context import TraceIds
 from discue.observability.logs import Log
 from discue.observability.supervisor import BackgroundTasks
+from discue.observability.tracing import Tracer
 from discue.sending.request import AttemptRequest
 from discue.store import listeners
 from discue.store.cursors import LaneRecord, release
@@ -53,13 +56,16 @@ class DispatchLimits(msgspec.Struct, frozen=True):
 
 
 class Sources(msgspec.Struct, frozen=True):
-    """Time, randomness, ids and keys."""
+    """Time, randomness, ids and keys, and what records spans."""
 
     clock: Clock
     random: Callable[[], float]
     """Returns a random number from [0, 1)."""
     row_ids: RowIds
+    trace_ids: TraceIds
     keyring: Keyring = msgspec.field(default_factory=Keyring)
+    tracer: Tracer | None = None
+    """Records the attempts of sampled messages; None unless spans are exported."""
 
 
 class WorkerLease(Protocol):
@@ -146,6 +152,8 @@ class Dispatcher:
             registry=self.registry,
             waiting_for_lease={},
             inheriting={},
+            trace_ids=sources.trace_ids,
+            tracer=sources.tracer,
         )
 
     async def hand_over(self, cursors: Sequence[CursorKey]) -> None:
@@ -302,6 +310,8 @@ class Dispatcher:
         self.check_inherited()
 
     def _log_attempt(self, record: LaneRecord, attempt: InFlightAttempt, outcome: Outcome) -> None:
+        if attempt.trace is not None and self._context.tracer is not None:
+            record_pushed(self._context.tracer, record, attempt, outcome)
         if not outcome.error and not self._context.log.is_debug:
             return
         fields: dict[str, int | str] = {
@@ -314,6 +324,8 @@ class Dispatcher:
             "error": outcome.error or "none",
             "took_ms": outcome.duration_ms,
         }
+        if attempt.trace is not None:
+            fields |= {"trace_id": attempt.trace.trace_id, "span_id": attempt.trace.span_id}
         if record.replay is not None:
             fields["replay"] = record.replay.public_id
         if outcome.error:

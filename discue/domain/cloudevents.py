@@ -36,7 +36,7 @@ PREFIX: Final = "ce-"
 # Events for listeners
 
 _ATTRIBUTE_HEADER: Final = re.compile(r"ce-([a-z0-9]{1,64})")
-_NOT_CUSTOM: Final = frozenset({"specversion", "datacontenttype", "data"})
+_NOT_CUSTOM: Final = frozenset({"specversion", "datacontenttype", "data", "traceparent", "tracestate"})
 _NOT_CUSTOM_IN_MESSAGES: Final = _NOT_CUSTOM | {"id", "time"}
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -60,11 +60,13 @@ def event_of(
     *,
     media_type: str | None = None,
     content_type: str | None = None,
+    traceparent: str = "",
 ) -> Event:
     """Return a message as an event. Headers named `ce-…` set its type, source and other attributes.
 
     `media_type` is not None if the message was published as an event. Then the headers contain all attributes, `id` and
-    `time` included, and `media_type` is that of its data. Other messages may have a `content_type`.
+    `time` included, and `media_type` is that of its data. Other messages may have a `content_type`. A `traceparent`
+    that is not empty becomes the attribute of the distributed tracing extension.
     """
     given = {match[1]: value for name, value in headers if (match := _ATTRIBUTE_HEADER.fullmatch(name.lower()))}
     attributes = {
@@ -79,6 +81,8 @@ def event_of(
         media_type, excluded = content_type or DEFAULT_MEDIA_TYPES[entry.codec], _NOT_CUSTOM_IN_MESSAGES
     # Headers may override type, source and any other attribute except the excluded ones.
     attributes |= {name: value for name, value in given.items() if name not in excluded and value}
+    if traceparent:
+        attributes["traceparent"] = traceparent
     rest = tuple(each for each in headers if _ATTRIBUTE_HEADER.fullmatch(each[0].lower()) is None)
     if kind == "cloudevents_binary":
         own = tuple((PREFIX + name, value) for name, value in attributes.items())

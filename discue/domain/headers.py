@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 from discue.domain.errors import Fault, Unprocessable, below
+from discue.domain.trace_context import TRACE_HEADERS
 
 MAX_HEADERS = 32
 """Maximum headers of one listener or message."""
@@ -63,9 +64,17 @@ def check_headers(sent: Mapping[str, str], pointer: str) -> Headers:
 
 
 def merge_headers(listener: Headers, message: Headers) -> Headers:
-    """Return the headers of a listener and a message. If both have a name, the listener's value wins."""
-    taken = {name.lower() for name, _ in listener}
+    """Return the headers of a listener and a message. If both have a name, the listener's value wins.
+
+    Of the message's headers, those that carry trace context are left out.
+    """
+    taken = {name.lower() for name, _ in listener} | TRACE_HEADERS
     return (*listener, *[each for each in message if each[0].lower() not in taken])
+
+
+def without_trace_headers(headers: Headers) -> Headers:
+    """Return the headers without those that carry trace context: `tracestate` and `baggage` never leave."""
+    return tuple(each for each in headers if each[0].lower() not in TRACE_HEADERS)
 
 
 def _broken_rule(name: str, value: str) -> str:

@@ -11,6 +11,7 @@ from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.headers import Headers
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions
+from discue.domain.trace_context import TraceMode
 
 
 class Organization(msgspec.Struct, frozen=True):
@@ -191,6 +192,7 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     lease_seconds: int | None = None
     """How long a pulled message is leased; pull mode only."""
     authentication: Authentication | None = None
+    trace: TraceMode = "propagate"
 
     def __repr__(self) -> str:
         # Headers may contain secrets.

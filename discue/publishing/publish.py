@@ -12,11 +12,20 @@ from discue.domain.errors import Fault, NotFound, PayloadTooLarge, Unavailable, 
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RowIds
 from discue.domain.message_data import Codec, is_json
-from discue.domain.messages import NO_KEY_HASH, Entry, MessageOptions, encode_options, hash_key
+from discue.domain.messages import (
+    NO_KEY_HASH,
+    Entry,
+    MessageOptions,
+    encode_options,
+    encode_traceparent,
+    hash_key,
+)
 from discue.domain.quotas import PublishUsage
 from discue.domain.schemas import MAX_FAULTS, SchemaValidator
 from discue.domain.system_events import publishing_refused
+from discue.observability.tracing import Tracer
 from discue.publishing.quota_gate import QuotaGate
+from discue.publishing.spans import recorded_publish, sampled_messages
 from discue.store.engine import (
     Append,
     Appended,
@@ -49,6 +58,8 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     """JSON pointer to the data in the request."""
     expires_at: int | None = None
     options: MessageOptions | None = None
+    traceparent: str | None = None
+    """The trace that the message is published in, as `parse_traceparent` returns it."""
 
 
 class Publisher(msgspec.Struct, frozen=True):
@@ -60,6 +71,8 @@ class Publisher(msgspec.Struct, frozen=True):
     public_ids: PublicIds
     quotas: QuotaGate
     row_ids: RowIds
+    tracer: Tracer | None = None
+    """Records publishes in sampled traces; None unless spans are exported."""
 
 
 async def publish(
@@ -81,6 +94,23 @@ async def publish(
         raise publishing_refused()
     # Made once: a try after a changed configuration must not give the messages other ids.
     new = await _entries_for(publisher, queue, messages)
+    if publisher.tracer is not None:
+        sampled = sampled_messages([each.id for each in new], [each.traceparent for each in messages])
+        if sampled:
+            with recorded_publish(publisher.tracer, queue.alias, sampled):
+                return await _within_quotas(publisher, queue, messages, new, once=once, name=name)
+    return await _within_quotas(publisher, queue, messages, new, once=once, name=name)
+
+
+async def _within_quotas(
+    publisher: Publisher,
+    queue: QueueRecord,
+    messages: Sequence[NewMessage],
+    new: tuple[NewEntry, ...],
+    *,
+    once: IdempotencyKey | None,
+    name: str,
+) -> tuple[Entry, ...]:
     if queue.quotas is None:
         return await _publish(publisher, queue, messages, new, once=once, name=name)
     more = PublishUsage(len(new), sum(entry.size for entry in new))
@@ -137,8 +167,11 @@ async def _entries_for(
 def entry_for(public_id: str, message: NewMessage, *, ordered: bool = False, body_id: int | None = None) -> NewEntry:
     """Return the message as a row to append. In an `ordered` queue it has a key hash even without a key."""
     if message.options is None and not ordered:
-        return NewEntry(public_id, message.codec, message.body, message.alias, body_id=body_id)
+        extra = None if message.traceparent is None else encode_traceparent(message.traceparent)
+        return NewEntry(public_id, message.codec, message.body, message.alias, extra=extra, body_id=body_id)
     options = message.options or _NO_OPTIONS
+    if message.traceparent is not None:
+        options = msgspec.structs.replace(options, traceparent=message.traceparent)
     without = NO_KEY_HASH if ordered else None
     return NewEntry(
         public_id,

@@ -12,6 +12,7 @@ from discue.domain.idempotency import IdempotencyKey
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.quotas import PublishUsage
 from discue.publishing.publish import NewMessage, Pause, Publisher, check_messages, entry_for
+from discue.publishing.spans import recorded_publish, sampled_messages
 from discue.store import topics
 from discue.store.engine import (
     Append,
@@ -72,6 +73,23 @@ async def publish_to_topic(
     before, and what `publish` raises for any of the queues.
     """
     ids = [publisher.public_ids.next() for _ in messages]
+    if publisher.tracer is not None:
+        sampled = sampled_messages(ids, [each.traceparent for each in messages])
+        if sampled:
+            with recorded_publish(publisher.tracer, topic.alias, sampled):
+                return await _publish_with(publisher, topic, ids, messages, once=once, name=name)
+    return await _publish_with(publisher, topic, ids, messages, once=once, name=name)
+
+
+async def _publish_with(
+    publisher: Publisher,
+    topic: TopicRecord,
+    ids: Sequence[str],
+    messages: Sequence[NewMessage],
+    *,
+    once: IdempotencyKey | None,
+    name: str,
+) -> RoutedMessages:
     # Kept between tries: a channel that did not change takes the same messages again.
     taken: dict[Way, list[int]] = {}
     for _ in range(_TRIES):

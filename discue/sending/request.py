@@ -63,6 +63,8 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     """How to get the access token that the request needs, if any."""
     identity: ClientIdentity | None = None
     """The client certificate of the connection, if any."""
+    traceparent: str = ""
+    """The trace context of the attempt; "" for none."""
     expires_at: int = 0
     """When the request must not be written any more, in milliseconds since the epoch; 0 for never."""
 
@@ -71,11 +73,20 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
         return f"AttemptRequest({self.message_id!r}, listener_id={self.listener_id!r}, number={self.number})"
 
 
-def to_cloudevent(request: AttemptRequest, entry: Entry, kind: DeliveryFormat) -> AttemptRequest:
-    """Return the request with its message as a CloudEvent, in one of the two modes. The new body is signed."""
+def to_cloudevent(request: AttemptRequest, entry: Entry, kind: DeliveryFormat, traceparent: str = "") -> AttemptRequest:
+    """Return the request with its message as a CloudEvent, in one of the two modes. The new body is signed.
+
+    `traceparent` is the trace context that the event was created in, "" for none.
+    """
     media_type = decode_options(entry.extra).media_type if entry.extra else None
     event = event_of(
-        entry, kind, request.queue_id, request.headers, media_type=media_type, content_type=request.media_type
+        entry,
+        kind,
+        request.queue_id,
+        request.headers,
+        media_type=media_type,
+        content_type=request.media_type,
+        traceparent=traceparent,
     )
     return msgspec.structs.replace(request, body=event.body, media_type=event.media_type, headers=event.headers)
 
@@ -180,6 +191,9 @@ def attempt_head(preamble: Preamble, request: AttemptRequest, timestamp: int) ->
     if request.replay_id:
         _require(_ID, request.replay_id, "The replay's id")
         own = f"discue-replay: {request.replay_id}\r\n{own}"
+    if request.traceparent:
+        _require(_ID, request.traceparent, "The trace context")
+        own = f"traceparent: {request.traceparent}\r\n{own}"
     rest = (
         f"content-type: {media_type}\r\ncontent-length: {len(request.body)}\r\n"
         f"webhook-id: {request.message_id}\r\nwebhook-timestamp: {timestamp}\r\n"

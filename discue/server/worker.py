@@ -33,10 +33,12 @@ from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
 from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.errors import StoreUnusable, Unavailable
+from discue.domain.trace_context import TraceIds
 from discue.http.rsgi import Application
 from discue.http.services import Readiness, Services
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
+from discue.observability.tracing import Tracer
 from discue.publishing.publish import Publisher
 from discue.publishing.quota_gate import QuotaGate
 from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens, AuthorizingSender
@@ -70,7 +72,7 @@ class Worker:
 
     `routes` are served in addition to the API. `predecessors` are earlier workers that are known to have ended: this
     worker takes over their cursors at once, and those of other workers when their leases expire. `machine` is what the
-    process runs on; by default its clock is the control plane's.
+    process runs on; by default its clock is the control plane's. `tracer` records sampled messages.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Worker:
         predecessors: Predecessors = (),
         sender: Sender | None = None,
         machine: Machine | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         settings, store, clock = control.settings, control.store, control.clock
         self._machine = machine = machine or Machine(clock)
@@ -111,7 +114,7 @@ class Worker:
         )
         self._tokens = AccessTokens(token_fetcher, clock)
         self._authorizer = AuthorizingSender(self.sender, self._tokens, clock)
-        row_ids = control.row_ids
+        row_ids, trace_ids = control.row_ids, TraceIds(control.random_bytes)
         self.lease = Lease(store, row_ids, machine.clock, settings.role, seconds=settings.lease_seconds)
         self.dispatcher = Dispatcher(
             store,
@@ -126,7 +129,7 @@ class Worker:
                 disable_after_seconds=settings.disable_after_seconds,
                 attempt_details_bytes_per_hour=settings.attempt_details_bytes_per_hour,
             ),
-            sources=Sources(clock, machine.random, row_ids, control.keyring),
+            sources=Sources(clock, machine.random, row_ids, trace_ids, control.keyring, tracer),
             log=log,
             lease=self.lease,
         )
@@ -167,6 +170,8 @@ class Worker:
             machine.random,
             max_in_flight=settings.listener_max_in_flight,
             deadline_ms=settings.delivery_deadline_seconds * 1_000,
+            trace_ids=trace_ids,
+            tracer=tracer,
         )
         self.pulls = PullBroker(pull_context, log)
         polled_parts = PollerContext(
@@ -211,7 +216,9 @@ class Worker:
         quotas = QuotaGate(store, clock, row_ids)
         services = Services(
             control=control,
-            publisher=Publisher(store, control.cache, clock, control.public_ids, quotas, row_ids=row_ids),
+            publisher=Publisher(
+                store, control.cache, clock, control.public_ids, quotas, row_ids=row_ids, tracer=tracer
+            ),
             readiness=self.readiness,
             log=log,
             domain_checks=self._verifier,

@@ -85,6 +85,8 @@ class LaneRecord(msgspec.Struct, frozen=True):
     start_seq: int = 0
     last_new_at: int = 0
     """When a new message was last handed out to a consumer that pulls, in milliseconds since the epoch; 0: never."""
+    queue_alias: str = ""
+    listener_alias: str = ""
     may_send: bool = True
     """False if the organization requires verified domains, and that of `notify_url` is not verified."""
     may_probe: bool = True
@@ -121,7 +123,7 @@ SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.versio
     c.stream = 0 AND EXISTS (
         SELECT 1 FROM redelivery r WHERE r.organization = c.organization AND r.listener = c.listener
         AND r.ended_at IS NULL),
-    c.start_seq, c.last_new_at, o.settings, p.public_id, c.until_seq, p.created_at, p.pace, p.spec,
+    c.start_seq, c.last_new_at, q.alias, l.alias, o.settings, p.public_id, c.until_seq, p.created_at, p.pace, p.spec,
     {listeners.READ_HEALTH}
 FROM cursor c
 JOIN listener l ON l.organization = c.organization AND l.id = c.listener AND l.deleted_at IS NULL

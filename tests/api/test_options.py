@@ -19,7 +19,8 @@ def listener_path(cast: Cast) -> str:
 def test_without_options_a_listener_shows_what_the_service_does(cast: Cast) -> None:
     shown = cast.alice.post(listener_path(cast), json=URLS).json()["listener"]
     retry = {"schedule": DEFAULT_SCHEDULE, "jitter": 0.2, "attempts": 12, "final_statuses": []}
-    assert shown["effective"] == {"timeout": 15, "max_in_flight": 50, "retry": retry, "format": "plain"}
+    options = {"timeout": 15, "max_in_flight": 50, "retry": retry, "format": "plain", "trace": "propagate"}
+    assert shown["effective"] == options
     assert not {"headers", "timeout", "max_in_flight", "rate_limit", "retry"} & shown.keys()
 
 

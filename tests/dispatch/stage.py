@@ -19,6 +19,7 @@ from discue.domain.listener_health import Liveness
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import MessageOptions
 from discue.domain.model import CursorCounts, DeliveryOptions, Listener, OnMissed, Organization, Queue
+from discue.domain.trace_context import TraceIds
 from discue.observability.logs import Log
 from discue.publishing.publish import NewMessage, entry_for
 from discue.sending.fetch import FetchResult
@@ -150,7 +151,12 @@ class Worker:
         self.lease = lease
         self.courier = Courier(lease)
         self.scout = Scout()
-        sources = Sources(stage.clock, Random(0).random, RowIds(stage.clock, slot))  # noqa: S311 - repeatable
+        sources = Sources(
+            stage.clock,
+            Random(0).random,  # noqa: S311 - repeatable
+            RowIds(stage.clock, slot),
+            TraceIds(Random(0).randbytes),  # noqa: S311
+        )
         self.dispatcher = Dispatcher(
             stage.store,
             send=self.courier,

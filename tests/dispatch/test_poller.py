@@ -27,6 +27,7 @@ from discue.domain.errors import StoreUnavailable
 from discue.domain.ids import PublicIds, RowIds
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.model import Queue
+from discue.domain.trace_context import TraceIds
 from discue.observability.logs import Log
 from discue.sending.request import AttemptRequest
 from discue.store import feed, listeners, organizations, purge, queues, workers
@@ -67,7 +68,12 @@ class Post:
         self.courier = Courier(self._moved)
         self.cache = ControlPlaneCache(store, clock, max_message_bytes=1_000)
         self.lease = Lease(store, row_ids, clock, "all", seconds=LEASE_SECONDS)
-        sources = Sources(clock, Random(0).random, row_ids)  # noqa: S311 - repeatable
+        sources = Sources(
+            clock,
+            Random(0).random,  # noqa: S311 - repeatable
+            row_ids,
+            TraceIds(Random(0).randbytes),  # noqa: S311
+        )
         self.dispatcher = Dispatcher(
             store, send=self.courier, probe=Scout(), limits=LIMITS, sources=sources, log=log, lease=self.lease
         )
@@ -77,7 +83,7 @@ class Post:
         )
         runs = ScheduleRuns(store, self.cache, clock, PublicIds(clock, bytes), row_ids=RowIds(clock))
         self.scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self.ownership.is_leader)
-        pull_context = PullContext(store, clock, row_ids, sources.random, 50, 1 << 40)
+        pull_context = PullContext(store, clock, row_ids, sources.random, 50, 1 << 40, sources.trace_ids)
         self.pulls = PullBroker(pull_context, log)
         context = PollerContext(
             self.lease,

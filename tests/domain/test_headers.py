@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Unprocessable
-from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, check_headers, is_header_allowed, merge_headers
+from discue.domain.headers import (
+    MAX_CHARACTERS,
+    MAX_HEADERS,
+    check_headers,
+    is_header_allowed,
+    merge_headers,
+    without_trace_headers,
+)
 
 names = st.from_regex(r"x-[a-z]{1,8}", fullmatch=True)
 values = st.text("abc .,;=", max_size=12).map(str.strip)
@@ -59,3 +66,8 @@ def test_listener_header_overrides_message_header(listener: dict[str, str], mess
     assert sent[: len(listener)] == tuple(listener.items())
     assert {name.lower() for name, _ in sent} == {name.lower() for name in (*listener, *message)}
     assert len({name.lower() for name, _ in sent}) == len(sent)
+
+
+def test_trace_context_of_clients_is_not_merged() -> None:
+    sent = (("Tracestate", "a=b"), ("baggage", "user=9"), ("traceparent", "x"), ("ce-tracestate", "a=b"), ("x-a", "1"))
+    assert without_trace_headers(sent) == merge_headers((), sent) == (("x-a", "1"),)

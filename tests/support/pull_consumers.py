@@ -11,6 +11,7 @@ from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
 from discue.domain.ids import RowIds
 from discue.domain.model import DeliveryOptions, Listener, Queue
+from discue.domain.trace_context import TraceIds
 from discue.observability.logs import Log
 from discue.store import listeners, queues
 from discue.store.engine import Transaction
@@ -35,8 +36,9 @@ class PullFixture:
         """Make another worker."""
         stage = self.stage
         self._slots += 1
-        random = Random(0).random  # noqa: S311 - repeatable
-        context = PullContext(stage.store, stage.clock, RowIds(stage.clock, self._slots), random, 50, 30 * DAY_MS)
+        random = Random(0)  # noqa: S311 - repeatable
+        row_ids, trace_ids = RowIds(stage.clock, self._slots), TraceIds(random.randbytes)
+        context = PullContext(stage.store, stage.clock, row_ids, random.random, 50, 30 * DAY_MS, trace_ids)
         return PullBroker(context, Log("test"))
 
     async def publish(self, count: int = 1) -> list[str]:

@@ -33,6 +33,7 @@ from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy
 from discue.domain.ids import event_id_of
 from discue.domain.scopes import Scope, all_scopes
+from discue.domain.trace_context import TraceIds
 from discue.http.services import Readiness, Services
 from discue.observability.logs import Log
 from discue.publishing.publish import Publisher
@@ -232,7 +233,14 @@ def _domain_checks(installation: ControlContext) -> DomainVerifier:
 
 def _pulls(installation: ControlContext, log: Log) -> PullBroker:
     sources = (installation.clock, installation.row_ids, random.random)
-    return PullBroker(PullContext(installation.store, *sources, max_in_flight=50, deadline_ms=30 * 86_400_000), log)
+    context = PullContext(
+        installation.store,
+        *sources,
+        max_in_flight=50,
+        deadline_ms=30 * 86_400_000,
+        trace_ids=TraceIds(installation.random_bytes),
+    )
+    return PullBroker(context, log)
 
 
 @contextmanager

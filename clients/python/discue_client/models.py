@@ -353,6 +353,10 @@ class EffectiveOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Retry policy."""
     format: str
     """How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes."""
+    trace: str
+    """The `traceparent` that it receives: of the trace of the publisher (`propagate`, the default), of a new trace
+    with every attempt (`restart`), or none (`none`).
+    """
     rate_limit: RateLimit | None = None
     """The maximum rate of requests to this listener, over all workers."""
 
@@ -610,6 +614,10 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """Which messages it receives: conditions on their data, headers and key."""
     format: str | None = None
     """How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes."""
+    trace: str | None = None
+    """The `traceparent` that it receives: of the trace of the publisher (`propagate`, the default), of a new trace
+    with every attempt (`restart`), or none (`none`).
+    """
     authentication: Authentication | None = None
     """How requests authenticate to the listener, without secrets."""
     secret: str | None = None
@@ -896,6 +904,8 @@ class PulledMessage(msgspec.Struct, frozen=True, kw_only=True):
     """The key of the message."""
     headers: dict[str, str] | None = None
     """The headers of the message, including attributes of an event (`ce-…`)."""
+    traceparent: str | None = None
+    """The trace context of this attempt, if the message was published in a trace and the listener gets it."""
 
 
 class PulledMessagesResponse(msgspec.Struct, frozen=True, kw_only=True):

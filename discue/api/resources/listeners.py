@@ -12,6 +12,7 @@ from discue.api.delivery_options import (
     FORMAT,
     LEASE,
     RATE_LIMIT,
+    TRACE,
     EffectiveOptionsView,
     HeadersSent,
     HeadersShown,
@@ -153,6 +154,7 @@ class ListenerBody(NamedBody, kw_only=True):
     format: Annotated[Text, FORMAT] = UNSET
     mode: Annotated[Text, _MODE] = UNSET
     lease_seconds: Annotated[Integer, LEASE] = UNSET
+    trace: Annotated[Text, TRACE] = UNSET
     authentication: Annotated[
         AuthenticationBody | None | UnsetType,
         doc(
@@ -243,6 +245,7 @@ class ListenerView(View, kw_only=True, frozen=True):
     retry: RetryShown = UNSET
     filter: Annotated[msgspec.Raw | UnsetType, doc(_FILTER_TEXT, FILTER_EXAMPLE, type="object")] = UNSET
     format: Annotated[str | UnsetType, FORMAT] = UNSET
+    trace: Annotated[str | UnsetType, TRACE] = UNSET
     authentication: Annotated[
         AuthenticationView | UnsetType,
         doc("How requests authenticate to the listener, without secrets.", {"type": "basic", "username": "discue"}),
@@ -301,7 +304,11 @@ async def change(call: Call) -> ListenerResponse:
     changed = await listeners.change(call.control, call.principal, *call.ids, fields=_fields(call))
     if changed.has_new_status:
         listener = changed.listener
-        call.services.log.info(f"listener_{listener.status}", listener=listener.public_id, reason="request")
+        call.services.log.info(
+            "listener_enabled" if listener.status == "enabled" else "listener_disabled",
+            listener=listener.public_id,
+            reason="request",
+        )
     return _response(call, changed)
 
 
@@ -317,6 +324,7 @@ def _fields(call: Call) -> ListenerFields:
         filter=filter_given(body.filter),
         format=body.format,
         lease_seconds=body.lease_seconds,
+        trace=body.trace,
     )
     return ListenerFields(
         *call.names(),
@@ -368,6 +376,7 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
         retry=retry_view(options.retry),
         filter=filter_view(options.filter),
         format=UNSET if options.format == "plain" else options.format,
+        trace=UNSET if options.trace == "propagate" else options.trace,
         authentication=authentication,
         secret=details.secret or UNSET,
     )

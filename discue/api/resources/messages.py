@@ -76,6 +76,7 @@ from discue.domain.errors import invalid
 from discue.domain.message_data import JSON_VALUE, QUOTE, data_of
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage
 from discue.domain.scopes import Principal
+from discue.domain.trace_context import traceparent_in
 from discue.http.services import Services
 from discue.publishing.publish import NewMessage, Pause, publish, stored_messages
 from discue.store.idempotency import StoredResponse
@@ -242,7 +243,7 @@ async def create(call: Call) -> MessageResponse:
     including `ce-specversion`, the request is a CloudEvent in binary mode: its body is the data, of any media type.
     """
     body = call.body
-    [message] = messages_of_events(body) if isinstance(body, EventBody) else [message_of_body(call, body, "")]
+    [message] = messages_of_events(call, body) if isinstance(body, EventBody) else [message_of_body(call, body, "")]
     queue = await _queue(call)
     (entry,) = await publish(call.services.publisher, queue, (message,), once=call.idempotency_key, name=call.name)
     return _created(call, _published(entry.id, message.alias, entry.stored_at))
@@ -262,7 +263,7 @@ async def create_batch(call: Call) -> MessagesResponse:
     """Publish many messages. Publishes all of them or none."""
     body = call.body
     if isinstance(body, EventBody):
-        batch = messages_of_events(body)
+        batch = messages_of_events(call, body)
     else:
         batch = await messages_of_batch(call, body.messages, message_of_body)
     entries = await publish(
@@ -344,7 +345,7 @@ async def _queue(call: Call) -> QueueRecord:
     return cache.cached_queue(organization, queue_id) or await cache.queue(organization, queue_id)
 
 
-def messages_of_events(body: EventBody) -> list[NewMessage]:
+def messages_of_events(call: Call, body: EventBody) -> list[NewMessage]:
     """Return the messages to publish for events. Raises Unprocessable."""
     _check_number(len(body.events), "")
     return [
@@ -353,6 +354,7 @@ def messages_of_events(body: EventBody) -> list[NewMessage]:
             event.codec,
             pointer=event.pointer,
             options=MessageOptions(event.headers, event.key, media_type=event.media_type),
+            traceparent=traceparent_in(event.headers) or call.traceparent,
         )
         for event in body.events
     ]
@@ -388,11 +390,12 @@ def message_of_body(call: Call, body: MessageBody, pointer: str) -> NewMessage:
         value = bytes(body.data)
         # `data_of` without the call, for what most messages are.
         data, codec = data_of(value) if value[0] == QUOTE else (value, JSON_VALUE)
-        return NewMessage(data, codec, alias, f"{pointer}/data")
-    return _with_options(body, alias, pointer, call.control.clock.now())
+        return NewMessage(data, codec, alias, f"{pointer}/data", traceparent=call.traceparent)
+    return _with_options(call, body, alias, pointer)
 
 
-def _with_options(body: MessageBody, alias: str | None, pointer: str, now: int) -> NewMessage:
+def _with_options(call: Call, body: MessageBody, alias: str | None, pointer: str) -> NewMessage:
+    now = call.control.clock.now()
     content_type = content_type_given(body.content_type, pointer)
     data, data_pointer = data_given(body.data, body.data_base64, content_type, pointer)
     deliver_at = due_at(body.deliver_at, body.delay, pointer, now)
@@ -408,7 +411,8 @@ def _with_options(body: MessageBody, alias: str | None, pointer: str, now: int) 
         raise invalid(f"{pointer}/expires_at", "must be in the future, in milliseconds since the epoch")
     if expires_at is not None and deliver_at is not None and expires_at <= deliver_at:
         raise invalid(f"{pointer}/expires_at", "must be later than the message is delivered", code="conflicting_fields")
-    return NewMessage(*data, alias, data_pointer, expires_at, options)
+    traceparent = traceparent_in(options.headers) or call.traceparent
+    return NewMessage(*data, alias, data_pointer, expires_at, options, traceparent)
 
 
 def _published(message_id: str, given: str | None, stored_at: int) -> MessageView:

@@ -27,6 +27,7 @@ from discue.api.structs import (
 from discue.control import pulls
 from discue.control.listener_options import LEASE_SECONDS
 from discue.domain.errors import DiscueError, invalid
+from discue.domain.headers import without_trace_headers
 from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES
 from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
 from discue.http.rsgi import ClientGone
@@ -119,6 +120,13 @@ class PulledMessageView(msgspec.Struct, kw_only=True, frozen=True):
     headers: Annotated[
         dict[str, str] | UnsetType,
         doc("The headers of the message, including attributes of an event (`ce-…`).", {"x-shop": "north"}),
+    ] = UNSET
+    traceparent: Annotated[
+        str | UnsetType,
+        doc(
+            "The trace context of this attempt, if the message was published in a trace and the listener gets it.",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
     ] = UNSET
 
 
@@ -227,7 +235,8 @@ def _view(leased: pulls.LeasedMessage) -> PulledMessageView:
         receipt=str(leased.receipt),
         leased_until=leased.leased_until,
         key=or_unset(options.key),
-        headers=dict(message_headers(options)) or UNSET,
+        headers=dict(without_trace_headers(message_headers(options))) or UNSET,
+        traceparent=(leased.trace and leased.trace.sent) or UNSET,
     )
 
 

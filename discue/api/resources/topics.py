@@ -256,7 +256,7 @@ async def publish(call: Call) -> TopicMessageResponse:
     """
     body = call.body
     if isinstance(body, EventBody):
-        [message] = _messages_of_events(body)
+        [message] = _messages_of_events(call, body)
     else:
         message = _message_of_body(call, body, "")
     topic = await call.control.cache.topic(call.principal.organization, call.ids[0])
@@ -281,7 +281,7 @@ async def publish_batch(call: Call) -> TopicMessagesResponse:
     """Publish many messages to a topic. Publishes all of them or none."""
     body = call.body
     if isinstance(body, EventBody):
-        batch = _messages_of_events(body)
+        batch = _messages_of_events(call, body)
     else:
         batch = await messages_of_batch(call, body.messages, _message_of_body)
     topic = await call.control.cache.topic(call.principal.organization, call.ids[0])
@@ -336,12 +336,12 @@ def _message_of_body(call: Call, body: TopicMessageBody, pointer: str) -> NewMes
     return _with_subject(message, body.subject)
 
 
-def _messages_of_events(body: EventBody) -> list[NewMessage]:
+def _messages_of_events(call: Call, body: EventBody) -> list[NewMessage]:
     # The subject of an event can be any text. Without a valid subject, only channels without a pattern match.
     about = [unquote(dict(event.headers).get(_EVENT_SUBJECT, "")) for event in body.events]
     return [
         _with_subject(message, subject) if is_subject(subject) else message
-        for message, subject in zip(messages_of_events(body), about, strict=True)
+        for message, subject in zip(messages_of_events(call, body), about, strict=True)
     ]
 
 

@@ -14,6 +14,7 @@ from discue.domain.errors import DiscueError, NotFound, Unavailable, Unprocessab
 from discue.domain.headers import check_headers
 from discue.domain.message_data import data_of
 from discue.domain.messages import MessageOptions
+from discue.domain.trace_context import traceparent_in
 from discue.observability.logs import Log
 from discue.publishing.publish import NewMessage, Pause, check_message, entry_for
 from discue.store import intake
@@ -200,4 +201,7 @@ def message_of(row: IntakeRow, now: int) -> NewMessage:
     data, codec = data_of(value)
     deliver_at = options.deliver_at if (options.deliver_at or 0) > now else None
     chosen = MessageOptions(check_headers(options.headers, "/headers"), options.key, deliver_at=deliver_at)
-    return NewMessage(data, codec, options.alias, expires_at=options.expires_at, options=chosen)
+    traceparent = traceparent_in(chosen.headers)
+    return NewMessage(
+        data, codec, options.alias, expires_at=options.expires_at, options=chosen, traceparent=traceparent
+    )

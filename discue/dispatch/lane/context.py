@@ -19,8 +19,10 @@ from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
 from discue.domain.model import DisableReason
+from discue.domain.trace_context import TraceIds
 from discue.domain.window import SPAN
 from discue.observability.logs import Log
+from discue.observability.tracing import Tracer
 from discue.sending.request import AttemptRequest
 from discue.store.cursors import LaneRecord
 from discue.store.engine import LogPage, QueueKey, Work
@@ -165,6 +167,9 @@ class LaneContext(WorkerContext, frozen=True):
     """Lanes that found the worker's lease lapsed. They are pumped when it is renewed."""
     inheriting: dict["Lane", None]
     """Lanes with inherited requests in flight."""
+    trace_ids: TraceIds
+    tracer: Tracer | None = None
+    """None unless spans are exported."""
 
     def time_to_start(self, lane: "Lane") -> int | None:
         """Return the time, in milliseconds since the epoch; None without the lease: then the lane is pumped with it."""

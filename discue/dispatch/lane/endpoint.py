@@ -12,10 +12,11 @@ from discue.domain.clock import Clock
 from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.egress import Target, parse_target
 from discue.domain.filters import Filter, compile_filter
-from discue.domain.headers import Headers, merge_headers
+from discue.domain.headers import Headers, merge_headers, without_trace_headers
 from discue.domain.messages import Entry, decode_options, message_headers
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryPolicy
+from discue.domain.trace_context import AttemptTrace, TraceIds, TraceMode, begin_attempt
 from discue.sending.endpoint_auth import credentials_of
 from discue.sending.request import AttemptRequest, ClientIdentity, TokenGrant, to_cloudevent
 from discue.store.cursors import LaneRecord
@@ -46,6 +47,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     """When each key expires, in milliseconds since the epoch, 0 for never; empty if none expires."""
     filter: Filter | None = None
     format: DeliveryFormat = "plain"
+    trace: TraceMode = "propagate"
     grant: TokenGrant | None = None
     identity: ClientIdentity | None = None
 
@@ -77,11 +79,12 @@ def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, tim
         policy=policy_of(record),
         liveness_url=record.liveness_url,
         probed=parse_target(record.liveness_url, "/liveness_url") if is_probed else None,
-        headers=(*options.headers, *authentication.headers),
+        headers=(*without_trace_headers(options.headers), *authentication.headers),
         rate_limit=options.rate_limit,
         expiries=expiries if any(expiries) else (),
         filter=None if options.filter is None else compile_filter(options.filter),
         format=options.format,
+        trace=options.trace,
         grant=authentication.grant,
         identity=authentication.identity,
     )
@@ -90,7 +93,18 @@ def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, tim
 class InFlightAttempt:
     """A request in flight."""
 
-    __slots__ = ("endpoint", "entry", "epoch", "handover", "has_row", "is_retry", "number", "seq")
+    __slots__ = (
+        "endpoint",
+        "entry",
+        "epoch",
+        "handover",
+        "has_row",
+        "is_retry",
+        "number",
+        "seq",
+        "started_at",
+        "trace",
+    )
 
     def __init__(self, entry: Entry, number: int, endpoint: Endpoint, *, epoch: int, is_retry: bool) -> None:
         self.entry = entry
@@ -104,20 +118,27 @@ class InFlightAttempt:
         """Whether the delivery has a row in the store: the cursor has passed it."""
         self.handover: Handover | None = None
         """Set once the lane has given the request away."""
+        self.trace: AttemptTrace | None = None
+        """None if the message was published outside of a trace."""
+        self.started_at = 0.0
+        """When its request was built, by the monotonic clock. Of attempts with a trace only."""
 
     @property
     def policy(self) -> RetryPolicy:
         """The retry policy that applies if this attempt fails."""
         return message_policy(self.endpoint.policy, self.entry.extra)
 
-    def request(self, record: LaneRecord, clock: Clock) -> AttemptRequest:
+    def request(self, record: LaneRecord, clock: Clock, trace_ids: TraceIds) -> AttemptRequest:
         """Build the request in the listener's format, signed with the keys that are valid now."""
-        endpoint, entry = self.endpoint, self.entry
+        endpoint, entry, trace = self.endpoint, self.entry, None
         headers, keys, media_type = endpoint.headers, endpoint.keys, ""
         if entry.extra:
             options = decode_options(entry.extra)
             headers = merge_headers(headers, message_headers(options))
             media_type = options.given_media_type
+            if options.traceparent is not None:
+                trace = self.trace = begin_attempt(options.traceparent, endpoint.trace, trace_ids)
+                self.started_at = clock.monotonic()
         if endpoint.expiries:
             now = clock.now()
             keys = tuple(key for key, end in zip(keys, endpoint.expiries, strict=True) if not end or now < end)
@@ -136,6 +157,9 @@ class InFlightAttempt:
             replay_id="" if record.replay is None else record.replay.public_id,
             grant=endpoint.grant,
             identity=endpoint.identity,
+            traceparent="" if trace is None else trace.sent,
             expires_at=entry.expires_at,
         )
-        return request if endpoint.format == "plain" else to_cloudevent(request, entry, endpoint.format)
+        if endpoint.format == "plain":
+            return request
+        return to_cloudevent(request, entry, endpoint.format, "" if trace is None else trace.of_event)

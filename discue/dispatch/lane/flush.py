@@ -7,10 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from discue.dispatch.lane.states import CHECK_TRANSITIONS, CheckState, transition
+from discue.dispatch.spans import PushedOutcome, SettledAs, record_pushed_settled, sampled_trace
 from discue.domain.errors import StoreUnusable, Unavailable
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.context import LaneContext
+    from discue.dispatch.lane.endpoint import InFlightAttempt
     from discue.dispatch.lane.lane import Lane
 
 T = TypeVar("T")
@@ -50,6 +52,8 @@ class Flush:
         self._context = context
         self._task: asyncio.Task[None] | None = None
         self._releases = False
+        self._traced: list[PushedOutcome] = []
+        """Outcomes of sampled attempts that the next flush stores."""
         self.is_stalled = False
         """Whether the store is unavailable, and the same write is repeated. No outcome could be stored meanwhile."""
 
@@ -57,6 +61,12 @@ class Flush:
     def is_idle(self) -> bool:
         """Whether everything is stored."""
         return self._task is None and not self._cursor.dirty
+
+    def trace(self, attempt: "InFlightAttempt", state: SettledAs) -> None:
+        """Record a span of an outcome once it is stored, if spans are exported and its trace is recorded."""
+        tracer = self._context.tracer
+        if tracer is not None and (trace := sampled_trace(attempt)) is not None:
+            self._traced.append(PushedOutcome(attempt, trace, state, tracer.now()))
 
     def request(self) -> None:
         """Store the changes, now or after the flush that runs."""
@@ -81,6 +91,7 @@ class Flush:
                 if releases:
                     lane.hand_over_in_flight()
                 settle = cursor.take(releases=releases)
+                traced, self._traced = self._traced, []
                 stored = None
                 stored = await write_until_stored(
                     partial(self._context.store.settle, settle),
@@ -93,6 +104,9 @@ class Flush:
                 if not stored:
                     return
                 cursor.on_stored()
+                if self._context.tracer is not None:
+                    for outcome in traced:
+                        record_pushed_settled(self._context.tracer, lane.record, outcome)
                 lane.on_flushed(settle)
         finally:
             self._task = None

@@ -15,6 +15,7 @@ from discue.dispatch.lane.ordering import DeletionWatch, KeyReader, Ordering
 from discue.dispatch.lane.redelivery import RedeliveryRunner
 from discue.dispatch.lane.selector import Selector
 from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
+from discue.dispatch.spans import SettledAs
 from discue.domain.attempts import Outcome
 from discue.domain.listener_health import Liveness, should_disable
 from discue.domain.messages import Entry
@@ -314,7 +315,7 @@ class Lane:
         if self.cursor.ordering is not None and not attempt.is_retry:
             # A retry either holds its key already, or was redelivered and must not take it from a later message.
             self.cursor.ordering.begin(attempt.entry)
-        request = attempt.request(self.record, self._context.clock)
+        request = attempt.request(self.record, self._context.clock, self._context.trace_ids)
         self._context.send_request(request, partial(self._on_outcome, attempt))
 
     def _on_outcome(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
@@ -351,6 +352,9 @@ class Lane:
             cursor.acknowledge(attempt.seq, now, has_row=attempt.has_row)
         else:
             next_attempt_at = self._record_failure(attempt, outcome, now)
+        if attempt.trace is not None:
+            state: SettledAs = "acknowledged" if outcome.acknowledged else "retry" if next_attempt_at else "missed"
+            self._flush.trace(attempt, state)
         organization = self.record.organization
         cursor.add_attempt(record, context.details.encode(organization, attempt.number, outcome, next_attempt_at))
         self._flush.request()

@@ -12,6 +12,7 @@ import msgspec
 
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullTarget
 from discue.dispatch.pull.session import BODY_BYTES, PullContext, PullSession
+from discue.dispatch.spans import record_pulled, record_pulled_settled
 from discue.domain.errors import Conflict, NotFound, Overloaded
 from discue.store import pull_leases
 from discue.store.cursors import LaneRecord
@@ -59,6 +60,7 @@ async def _try_round(
     seqs = sorted({decision.receipt.seq for decision in decisions})
     async with context.rounds.hold(target.organization):
         now, losses = context.clock.now(), context.losses
+        started_at = context.clock.monotonic()
         read = partial(pull_leases.read_snapshot, listener=listener, now=now, seqs=seqs)
         snapshot = await context.store.read(read)
         if snapshot is None:
@@ -72,6 +74,11 @@ async def _try_round(
         await asyncio.sleep(0)
     if not await _stored(context, session, losses):
         return None
+    if context.tracer is not None:
+        for message in messages:
+            record_pulled(context.tracer, snapshot.record, message, started_at)
+        for outcome in session.traced:
+            record_pulled_settled(context.tracer, snapshot.record, outcome, started_at)
     return RoundResult(
         messages=messages,
         decisions=results,

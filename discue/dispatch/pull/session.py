@@ -16,13 +16,16 @@ from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.filter_turns import TURN_SECONDS
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
+from discue.dispatch.spans import PulledOutcome, SettledAs
 from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.clock import Clock
 from discue.domain.errors import Overloaded
 from discue.domain.filters import compile_filter
 from discue.domain.ids import RowIds, millisecond_of
-from discue.domain.messages import Entry, ReceiptHandle
+from discue.domain.messages import Entry, ReceiptHandle, decode_options
 from discue.domain.retry import Settlement, settle
+from discue.domain.trace_context import TraceIds, begin_attempt, is_sampled
+from discue.observability.tracing import Tracer
 from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow, LogPage, Settle
 from discue.store.pull_leases import OpenDelivery, PullSnapshot
@@ -61,8 +64,11 @@ class PullContext(msgspec.Struct):
     """How many messages of a listener may be leased at once, if the listener does not say."""
     deadline_ms: int
     """How long a message may wait before it is missed."""
+    trace_ids: TraceIds
     on_missed: Callable[[], None] = lambda: None
     """Called when missed deliveries were stored."""
+    tracer: Tracer | None = None
+    """None unless spans are exported."""
     losses: int = 0
     """How often the connection to the store was lost. A snapshot from before may be of another server."""
     rounds: KeyedSemaphore[int] = msgspec.field(default_factory=_round_slots)
@@ -84,6 +90,7 @@ class PullSession:
         self._now = now
         self._row_ids = context.row_ids
         self._random = context.random
+        self._trace_ids = context.trace_ids
         self._lease_ms = (options.lease_seconds or LEASED_FOR_SECONDS) * 1_000
         self._policy = policy_of(record)
         filters = [] if options.filter is None else [compile_filter(options.filter)]
@@ -107,6 +114,9 @@ class PullSession:
                 self._cursor.release_key(row)
         self.makes_due = False
         """Whether a decision made messages available that other waiting consumers do not know of."""
+        self._is_traced = context.tracer is not None
+        self.traced: list[PulledOutcome] = []
+        """Ends of leases of sampled messages, if spans are exported."""
         self.bytes_left = BODY_BYTES
         self._monotonic = context.clock.monotonic
         # The messages behind deleted ones that blocked their keys are due now.
@@ -281,6 +291,7 @@ class PullSession:
         if decision.action == "acknowledge":
             self._end_attempt(found, "", now)
             cursor.acknowledge(found.seq, now, has_row=True)
+            self._trace(found, "acknowledged")
             return "acknowledged"
         if decision.action == "reject":
             self._fail(found, "rejected", now)
@@ -305,7 +316,16 @@ class PullSession:
         policy = self._policy if found.entry is None else message_policy(self._policy, found.entry.extra)
         settlement = settle(found.attempts, outcome, policy, self._now, random=self._random())
         self._cursor.fail(found.seq, found.attempts, settlement, self._now, has_row=True)
+        self._trace(found, settlement.state)
         return settlement
+
+    def _trace(self, found: OpenDelivery, state: SettledAs) -> None:
+        entry = found.entry
+        if not self._is_traced or entry is None or not entry.extra:
+            return
+        creation = decode_options(entry.extra).traceparent
+        if creation is not None and is_sampled(creation):
+            self.traced.append(PulledOutcome(entry.id, found.attempts, creation, state))
 
     def _end_attempt(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Outcome:
         detail = "" if not error else _FAILURE_DETAILS[error]
@@ -329,4 +349,8 @@ class PullSession:
         else:
             self._cursor.put_row(row)
         self._leased += 1
-        return LeasedMessage(entry, attempt, receipt, until)
+        traceparent = decode_options(entry.extra).traceparent if entry.extra else None
+        if traceparent is None:
+            return LeasedMessage(entry, attempt, receipt, until)
+        trace = begin_attempt(traceparent, self._record.options.trace, self._trace_ids)
+        return LeasedMessage(entry, attempt, receipt, until, trace)

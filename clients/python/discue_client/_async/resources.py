@@ -286,6 +286,7 @@ class AsyncListeners:
         format: Literal["plain", "cloudevents_binary", "cloudevents_structured"] | None | UnsetType = UNSET,
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
+        trace: Literal["propagate", "restart", "none"] | None | UnsetType = UNSET,
         authentication: models.AuthenticationBody | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
     ) -> models.Listener:
@@ -310,6 +311,7 @@ class AsyncListeners:
                 format=format,
                 mode=mode,
                 lease_seconds=lease_seconds,
+                trace=trace,
                 authentication=authentication,
             ),
             idempotency_key=idempotency_key,
@@ -341,6 +343,7 @@ class AsyncListeners:
         format: Literal["plain", "cloudevents_binary", "cloudevents_structured"] | None | UnsetType = UNSET,
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
+        trace: Literal["propagate", "restart", "none"] | None | UnsetType = UNSET,
         authentication: models.AuthenticationBody | UnsetType | None = UNSET,
     ) -> models.Listener:
         """Change a listener. The messages of a disabled listener wait."""
@@ -362,6 +365,7 @@ class AsyncListeners:
                 format=format,
                 mode=mode,
                 lease_seconds=lease_seconds,
+                trace=trace,
                 authentication=authentication,
             ),
         )

@@ -280,6 +280,7 @@ class Listeners:
         format: Literal["plain", "cloudevents_binary", "cloudevents_structured"] | None | UnsetType = UNSET,
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
+        trace: Literal["propagate", "restart", "none"] | None | UnsetType = UNSET,
         authentication: models.AuthenticationBody | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
     ) -> models.Listener:
@@ -304,6 +305,7 @@ class Listeners:
                 format=format,
                 mode=mode,
                 lease_seconds=lease_seconds,
+                trace=trace,
                 authentication=authentication,
             ),
             idempotency_key=idempotency_key,
@@ -333,6 +335,7 @@ class Listeners:
         format: Literal["plain", "cloudevents_binary", "cloudevents_structured"] | None | UnsetType = UNSET,
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
+        trace: Literal["propagate", "restart", "none"] | None | UnsetType = UNSET,
         authentication: models.AuthenticationBody | UnsetType | None = UNSET,
     ) -> models.Listener:
         """Change a listener. The messages of a disabled listener wait."""
@@ -354,6 +357,7 @@ class Listeners:
                 format=format,
                 mode=mode,
                 lease_seconds=lease_seconds,
+                trace=trace,
                 authentication=authentication,
             ),
         )

@@ -382,6 +382,11 @@ export interface EffectiveOptions {
   retry: RetryPolicy;
   /** How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes. */
   format: Open<"plain" | "cloudevents_binary" | "cloudevents_structured">;
+  /**
+   * The `traceparent` that it receives: of the trace of the publisher (`propagate`, the default), of a new trace
+   * with every attempt (`restart`), or none (`none`).
+   */
+  trace: Open<"propagate" | "restart" | "none">;
   /** The maximum rate of requests to this listener, over all workers. */
   rate_limit?: RateLimit | undefined;
 }
@@ -678,6 +683,11 @@ export interface Listener {
   filter?: Readonly<Record<string, unknown>> | undefined;
   /** How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes. */
   format?: Open<"plain" | "cloudevents_binary" | "cloudevents_structured"> | undefined;
+  /**
+   * The `traceparent` that it receives: of the trace of the publisher (`propagate`, the default), of a new trace
+   * with every attempt (`restart`), or none (`none`).
+   */
+  trace?: Open<"propagate" | "restart" | "none"> | undefined;
   /** How requests authenticate to the listener, without secrets. */
   authentication?: Authentication | undefined;
   /** The signing secret. Shown at creation only. */
@@ -715,6 +725,11 @@ export interface ListenerBody {
   mode?: "push" | "pull" | null | undefined;
   /** How long a pulled message stays leased, in seconds. Default: 30. Pull mode only. */
   lease_seconds?: number | null | undefined;
+  /**
+   * The `traceparent` that it receives: of the trace of the publisher (`propagate`, the default), of a new trace
+   * with every attempt (`restart`), or none (`none`).
+   */
+  trace?: "propagate" | "restart" | "none" | null | undefined;
   /** How requests authenticate to the listener, in addition to their signatures. null: by signatures alone. */
   authentication?: AuthenticationBody | null | undefined;
 }
@@ -956,6 +971,11 @@ export interface NewListener {
   mode?: "push" | "pull" | null | undefined;
   /** How long a pulled message stays leased, in seconds. Default: 30. Pull mode only. */
   lease_seconds?: number | null | undefined;
+  /**
+   * The `traceparent` that it receives: of the trace of the publisher (`propagate`, the default), of a new trace
+   * with every attempt (`restart`), or none (`none`).
+   */
+  trace?: "propagate" | "restart" | "none" | null | undefined;
   /** How requests authenticate to the listener, in addition to their signatures. null: by signatures alone. */
   authentication?: AuthenticationBody | null | undefined;
 }
@@ -1141,6 +1161,8 @@ export interface PulledMessage {
   key?: string | undefined;
   /** The headers of the message, including attributes of an event (`ce-…`). */
   headers?: Readonly<Record<string, string>> | undefined;
+  /** The trace context of this attempt, if the message was published in a trace and the listener gets it. */
+  traceparent?: string | undefined;
 }
 
 /** The messages that were leased. */

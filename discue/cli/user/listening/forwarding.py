@@ -39,12 +39,22 @@ class Forwardable(NamedTuple):
     attempt: int
     codec: Codec = TEXT
     """Decides about the media type if the message has none."""
+    traceparent: str = ""
+    """The trace context of the attempt; "" for none."""
 
     @classmethod
     def of(cls, message: PulledMessage) -> Forwardable:
         encoded = message.data_base64
         body = (message.data or "").encode() if encoded is None else base64.b64decode(encoded)
-        return cls(message.id, body, message.content_type, message.key, message.headers or {}, message.attempt)
+        return cls(
+            message.id,
+            body,
+            message.content_type,
+            message.key,
+            message.headers or {},
+            message.attempt,
+            traceparent=message.traceparent or "",
+        )
 
 
 class QueueListener(NamedTuple):
@@ -179,4 +189,5 @@ class Forwarder:
             headers=tuple({**message.headers, **self._headers}.items()),
             timeout_ms=self._timeout_ms,
             media_type=message.media_type,
+            traceparent=message.traceparent,
         )
