@@ -12,6 +12,7 @@ from discue.config.sources import CONFIG_FLAG, CONFIG_VARIABLE, describe
 from docs.alerts import rules_file
 from docs.board import board_file
 from docs.commands_page import commands_page
+from docs.log_events_page import log_events_page, log_schema_file
 from docs.monitoring_page import monitoring_page
 from docs.reference_pages import openapi_file, reference_pages
 from docs.system_events_page import system_events_page
@@ -130,6 +131,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "../README.md": readme,
     "scaling.md": scaling_page,
     "system-events.md": system_events_page,
+    "log-events.md": log_events_page,
+    "log-events.json": log_schema_file,
     "monitoring.md": monitoring_page,
     "../deploy/prometheus/rules.yml": rules_file,
     "../deploy/grafana/discue.json": board_file,
