@@ -144,6 +144,9 @@ EVENTS: Final = (
     LogEvent("lease_not_released", ("warning",), "Others take over when the lease expires.", ("reason",)),
     LogEvent("leave_not_announced", ("warning",), "Other workers do not know that this one stops.", ("reason",)),
     LogEvent("library", ("warning", "error"), "A line of a library.", ("logger", "message"), (), True),
+    LogEvent(
+        "listener_counts_not_saved", ("warning",), "The last minute of the counts of listeners was lost.", ("reason",)
+    ),
     LogEvent("listener_disabled", ("info",), "A listener was disabled.", ("listener", "reason")),
     LogEvent("listener_enabled", ("info",), "A listener was enabled.", ("listener", "reason")),
     LogEvent("listener_inactive", ("warning",), "Probes of a listener fail: messages wait.", ("listener", "reason")),

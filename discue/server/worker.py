@@ -59,6 +59,7 @@ from discue.store.sqlite.file_lock import alone_with
 _RETRY_SECONDS = 0.5
 _RETENTION_SECONDS = 60.0
 _KEY_USAGE_SECONDS = 10.0
+_LISTENER_COUNTS_SECONDS = 60.0
 _VERIFICATION_SECONDS = 5.0
 _BACKUP_CHECK_SECONDS = 1.0
 _SWITCH_INTERVAL_SECONDS = 0.0005
@@ -300,6 +301,11 @@ class Worker:
             # Only the times of last use are lost: the drain has not failed.
             self.log.warning("key_usage_not_saved", reason=error.detail)
         try:
+            await self._retention.store_listener_counts()
+        except Unavailable as error:
+            # Charts lack the last minute.
+            self.log.warning("listener_counts_not_saved", reason=error.detail)
+        try:
             await self.lease.leave()
             self._control.store.engine.notify(Notification(cursors=True))
         except Unavailable as error:
@@ -339,6 +345,7 @@ class Worker:
         every(0, "poller", self._poller.run_once)
         every(_RETRY_SECONDS, "probe_writes", self._control.store.probe_writes, max_pause=2.0)
         every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage)
+        every(_LISTENER_COUNTS_SECONDS, "listener_counts", retention.store_listener_counts)
         every(0, "loop_watch", partial(watch_loop, self._control.store.measures, self._machine.clock.monotonic))
         if (url := self._control.settings.heartbeat_url) is not None:
             heartbeat = Heartbeat(

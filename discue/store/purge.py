@@ -88,6 +88,7 @@ _REMOVE_ATTEMPTS: Final = "DELETE FROM attempt WHERE organization = $1 AND liste
 _OF_LISTENER: Final = (
     ("exception", "stream, seq", ROWS_A_STEP),
     ("missed_range", "seq_from", ROWS_A_STEP),
+    ("listener_tally", "period", ROWS_A_STEP),
     ("redelivery", "id", ROWS_A_STEP),
     ("replay", "id", ROWS_A_STEP),
     ("attempt_detail", "id", DETAILS_A_STEP),

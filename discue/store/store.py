@@ -22,6 +22,7 @@ from discue.store.engine import (
     Work,
 )
 from discue.store.group_commit import COMMIT_COST, A, CommitMeasures, CommitTime, GroupCommit, Sized, WaitingAppends
+from discue.store.listener_tallies import ListenerCounts
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ class Store:
         self.workers = 1
         """The number of workers on the database, this one included, as far as this one knows."""
         self.measures = measures or Measures()
+        self.listener_counts = ListenerCounts()
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting_bytes = 0
         self._waiting_rows = 0
@@ -151,6 +153,7 @@ class Store:
         group = self._by_key(self._settles, settle.listener)
         is_stored = cast("bool", await group.add(group.settles, settle))
         if is_stored:
+            self.listener_counts.count(settle)
             for attempt in settle.attempts:
                 self.measures.attempts[attempt.error or ACKNOWLEDGED] += 1
             if settle.new_misses is not None:

@@ -76,7 +76,7 @@ WORK_SLOT: Final = 3
 
 _SLOTS_A_WORKER: Final = 4
 # Dividing an id by this is cheaper than computing its millisecond first: it runs for each attempt.
-_IDS_A_PERIOD: Final = row_id_at(PERIOD_MS)
+IDS_A_PERIOD: Final = row_id_at(PERIOD_MS)
 
 _ADD: Final = """
     INSERT INTO tally (organization, period, kind, slot, n) VALUES ($1, $2, $3, $4, $5)
@@ -111,7 +111,7 @@ def period_of(millisecond: int) -> int:
 
 def attempt_entries(attempts: Iterable[Attempt]) -> list[TallyEntry]:
     """Count successful and failed attempts."""
-    counts = Counter([(attempt.organization, attempt.id // _IDS_A_PERIOD, not attempt.error) for attempt in attempts])
+    counts = Counter([(attempt.organization, attempt.id // IDS_A_PERIOD, not attempt.error) for attempt in attempts])
     return [
         TallyEntry(organization, period, MESSAGE_PUBLISHED_OK if ok else MESSAGE_PUBLISHED_NOT_OK, n)
         for (organization, period, ok), n in counts.items()

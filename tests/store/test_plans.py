@@ -28,6 +28,7 @@ from discue.store import (
     feed,
     idempotency,
     listener_messages,
+    listener_tallies,
     listeners,
     lockouts,
     message_log,
@@ -56,6 +57,7 @@ from discue.store.engine import (
     Value,
 )
 from discue.store.events import EventQuery, EventTopic, Occurrence
+from discue.store.listener_tallies import ListenerTally
 from discue.store.listeners import HealthRecord, ListenerHealth, Sweep
 from discue.store.pagination import Selection
 from discue.store.postgres.append import CLOSED_AT, KNOWN_KEYS
@@ -353,7 +355,7 @@ async def _purge_everything(tx: Transaction, queue: Queue, listener: Listener) -
 
 
 async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
-    """Run the statements for pulling, in an ordered queue and in others."""
+    """Run the statements for pulling, in an ordered queue and in others, and for counts of listeners."""
     key, seqs = (OURS, listener.id, 0), [3, 4, 5]
     await organizations.insert(tx, an_organization(1))
     await tx.execute(
@@ -365,6 +367,11 @@ async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await pull_leases.keys_among(tx, key, queue.id, [7, 8])
     await pull_leases.bodies(tx, (OURS, queue.id), seqs)
     await cursors.lanes_after(tx, PULL_OWNER, (0, 0, 0), 10)
+    counted = [((OURS, listener.id, period), ListenerTally(1)) for period in (5, 6)]
+    await listener_tallies.add(tx, counted)
+    await listener_tallies.of_listener(tx, OURS, listener.id, 5)
+    await listener_tallies.sums(tx, OURS, [listener.id, 3], 5)
+    await listener_tallies.delete_old(tx, 5)
     await tx.execute("UPDATE cursor SET owner = NULL WHERE organization = $1 AND listener = $2", *key[:2])
 
 
@@ -494,6 +501,8 @@ _MANY_ROWS = (
     FROM generate_series(1, 20) o, generate_series(0, 50) p, generate_series(1, 4) k, generate_series(1, 3) s""",
     """INSERT INTO event SELECT o, e, 'queue_added', '', 'r' || e % 100, ''
     FROM generate_series(1, 20) o, generate_series(1, 1000) e""",
+    """INSERT INTO listener_tally SELECT organization, id, s, 1, 1, 1
+    FROM queue, generate_series(1, 20) s WHERE id <= 100""",
     "INSERT INTO lockout SELECT s, 'address', 'a' || s, '[]', 0, s, s FROM generate_series(1, 20000) s",
     "INSERT INTO worker SELECT w, 0, w % 2, 'all', w, 1000, 0 FROM generate_series(1, 8) w",
 )

@@ -8,7 +8,17 @@ import pytest
 from discue.domain.attempts import Attempt
 from discue.domain.message_data import TEXT
 from discue.domain.model import Listener, Queue
-from discue.store import api_keys, listeners, organizations, purge, queues, redeliveries, replays, schedules
+from discue.store import (
+    api_keys,
+    listener_tallies,
+    listeners,
+    organizations,
+    purge,
+    queues,
+    redeliveries,
+    replays,
+    schedules,
+)
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row, Transaction
 from discue.store.listeners import HealthRecord, ListenerHealth
 from discue.store.purge import Job
@@ -52,6 +62,7 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
         details=tuple((row_id(number) + seq, b"detail") for seq in seqs),
     )
     assert await store.settle(settled)
+    await store.write(partial(listener_tallies.add, counted=store.listener_counts.take()))
     standing = HealthRecord(
         organization, listener.id, 0, listener.liveness_url, listener.config_version, ListenerHealth()
     )
@@ -89,7 +100,7 @@ async def test_a_purged_listener_leaves_the_log_and_its_neighbours_as_they_were(
     await store.write(lambda tx: listeners.mark_deleted(tx, OURS, listener.id, NOON))
     steps = await _purge(store, Job(OURS, row_id(9_000), "purge_listener", listener=listener.id))
     after = await _rows_of(store, OURS)
-    assert steps == 2 * -(-MESSAGES // purge.ROWS_A_STEP) + -(-MESSAGES // purge.DETAILS_A_STEP) + 4
+    assert steps == 2 * -(-MESSAGES // purge.ROWS_A_STEP) + -(-MESSAGES // purge.DETAILS_A_STEP) + 5
     assert after["redelivery"] == after["replay"] == []
     assert after["exception"] == after["missed_range"] == after["attempt_detail"] == after["job"] == []
     assert after["attempt"] == []

@@ -13,7 +13,7 @@ from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
 from discue.domain.lockout import HISTORY_MS
 from discue.domain.rate import MINUTE_MS
 from discue.domain.window import Interval
-from discue.store import feed, idempotency, lockouts, purge, sessions, tallies
+from discue.store import feed, idempotency, listener_tallies, lockouts, purge, sessions, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.purge import LogToTrim
@@ -25,6 +25,7 @@ _CHANGES_A_STEP = 500
 _EVENTS_KEPT_MS = 25 * 3_600_000
 _KEYS_KEPT_MS = RETENTION_MS + CLOCKS_APART_MS
 _COUNTS_KEPT_MS = 48 * 3_600_000
+_LISTENER_COUNTS_KEPT_MS = 25 * 3_600_000
 _REDELIVERIES_KEPT_MS = 7 * 24 * 3_600_000
 """How long redeliveries and replays are kept after their end."""
 _PERIODS_A_STEP = 3
@@ -103,6 +104,7 @@ class Retention:
             partial(lockouts.delete_old, failed_before=now - HISTORY_MS),
             partial(sessions.delete_ended, before=now),
             partial(sessions.delete_expired_codes, before=now),
+            partial(listener_tallies.delete_old, before=tallies.period_of(now - _LISTENER_COUNTS_KEPT_MS)),
             partial(tallies.delete_old_budgets, before_minute=now // MINUTE_MS - _MINUTES_KEPT),
         ):
             await self._repeat(step)
@@ -130,6 +132,11 @@ class Retention:
         """Store when API keys were last used."""
         while await self._cache.flush_usage():
             pass
+
+    async def store_listener_counts(self) -> None:
+        """Store the outcomes of deliveries by listener. Counts whose write fails are lost, not counted twice."""
+        while counted := self._store.listener_counts.take():
+            await self._store.write(partial(listener_tallies.add, counted=counted))
 
     async def _delete_history(self, now: int) -> None:
         """Delete old attempts, events and counts of every organization."""
