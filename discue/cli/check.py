@@ -10,6 +10,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from discue.auth.openid.settings import read_providers
 from discue.cli.backup_checks import backup_findings, drill_findings
 from discue.cli.command import Invocation, add_command, utc
 from discue.cli.finding import Finding
@@ -68,6 +69,19 @@ def _encryption_finding(settings: Settings, place: Path | None, keys: list[str],
     return Finding(_SUBJECT, f"signing secrets are encrypted with the key {keys[0]}", is_problem=False)
 
 
+def provider_findings(invocation: Invocation) -> Iterator[Finding]:
+    """Check that the file with the identity providers is valid."""
+    path = invocation.settings.identity_providers
+    if path is None:
+        return
+    try:
+        names = ", ".join(provider.name for provider in read_providers(path))
+    except SettingsInvalid as error:
+        yield Finding("identity_providers", error.detail.removeprefix("identity_providers: "), is_problem=True)
+    else:
+        yield Finding("identity_providers", f"users can sign in with {names or 'none'}", is_problem=False)
+
+
 _LEAST_FREE_BYTES = 1 << 30
 _CLOCK_TOLERANCE_SECONDS = 60
 _COST = {
@@ -99,7 +113,7 @@ def run(invocation: Invocation) -> int:
     if invocation.arguments.restore is not None:
         return _say(drill_findings(invocation))
     findings = [Finding("settings", "valid", is_problem=False), *database_findings(invocation)]
-    for check in (port_findings, clock_findings, tls_findings, disk_findings, backup_findings):
+    for check in (port_findings, clock_findings, tls_findings, disk_findings, backup_findings, provider_findings):
         findings += check(invocation)
     return _say(findings)
 

@@ -165,6 +165,11 @@ class Settings:
         "configured, and creates none.",
         commands=_ENCRYPT,
     )
+    identity_providers: Path | None = _setting(
+        None,
+        types.FILE,
+        "TOML file with the OpenID Connect providers whose users may sign in to the dashboard.",
+    )
     organization: str = _setting(
         "local.discue.operator",
         types.ORGANIZATION,

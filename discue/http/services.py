@@ -1,9 +1,11 @@
 """The services that handlers of requests use, in the API and on pages."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from discue.auth.authenticator import Authenticator
+from discue.auth.openid.provider import Provider
 from discue.auth.rate_limiter import RateLimiter
 from discue.control.context import ControlContext
 from discue.control.domains import DomainChecker
@@ -44,3 +46,5 @@ class Services:
     authenticator: Authenticator
     samples: SampleSender
     puller: Puller
+    identity_providers: Mapping[str, Provider] = field(default_factory=dict)
+    """Providers whose users may sign in, by name."""

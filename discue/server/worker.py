@@ -14,6 +14,7 @@ from discue.api.app import App
 from discue.api.resources import ROUTES, service
 from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
+from discue.auth.openid.provider import Provider, providers_in
 from discue.auth.rate_limiter import RateLimiter
 from discue.backup.child import create_in_child
 from discue.backup.plan import plan_of
@@ -227,6 +228,7 @@ class Worker:
             authenticator=Authenticator(store, control.cache, clock, row_ids, log=log),
             samples=self._endpoint_tester,
             puller=self.pulls,
+            identity_providers=_identity_providers(control),
         )
         self.application: Application = App(services, routes=served_routes)
 
@@ -388,6 +390,14 @@ class Worker:
     async def _miss_pulled(self) -> None:
         if self._ownership.is_leader:
             await self.pulls.miss_too_old()
+
+
+def _identity_providers(control: ControlContext) -> dict[str, Provider]:
+    """Return the providers whose users may sign in. Raises SettingsInvalid."""
+    path, seconds = control.settings.identity_providers, control.settings.connect_timeout_seconds
+    if path is None:
+        return {}
+    return providers_in(path, control.clock, control.random_text, policy=control.egress, connect_seconds=seconds)
 
 
 @asynccontextmanager

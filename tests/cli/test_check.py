@@ -146,3 +146,18 @@ def test_almost_full_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (line,) = [line for line in result.stdout.splitlines() if "disk: " in line]
     assert line == f"{word:8}disk: {free >> 20} MiB free for the database"
     assert result.returncode == (word == "PROBLEM")
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("[[provider]]\nname = 'one'", "PROBLEM identity_providers: "),
+        (
+            "[[provider]]\nname = 'one'\nissuer = 'https://id.example.com'\nclient_id = 'x'\ndefault_role = 'viewer'",
+            "ok      identity_providers: users can sign in with one",
+        ),
+    ],
+)
+def test_file_with_identity_providers_is_checked(tmp_path: Path, text: str, finding: str) -> None:
+    (tmp_path / "providers.toml").write_text(text)
+    assert finding in run(tmp_path, "check", "--identity-providers", "providers.toml").stdout

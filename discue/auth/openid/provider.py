@@ -1,0 +1,283 @@
+"""The protocol of OpenID Connect with one identity provider: the authorization code flow with PKCE."""
+
+import asyncio
+import hashlib
+import hmac
+from base64 import urlsafe_b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from discue.auth.openid.settings import ProviderSettings, read_providers, url_target
+from discue.crypto.endpoint_credentials import basic_authorization
+from discue.crypto.id_token import Expected, Key, TokenInvalid, decode_keys, key_id_of, verify
+from discue.domain.clock import Clock
+from discue.domain.egress import EgressPolicy, Target
+from discue.domain.ids import RandomText
+from discue.sending.fetch import Fetcher, FetchResult
+
+T = TypeVar("T")
+
+KEPT_BYTES: Final = 65_536
+"""Maximum size of a provider's response."""
+
+_TIMEOUT_SECONDS: Final = 10.0
+_FRESH_SECONDS: Final = 3_600.0
+_RETRY_SECONDS: Final = 10.0
+"""A provider that fails, or does not have a key, is asked this often at most, however many users try to sign in."""
+_SECRET_CHARACTERS: Final = 43
+_SHOWN_CHARACTERS: Final = 100
+_OK: Final = 200
+
+
+class ProviderFailed(Exception):
+    """The provider did not do its part. The message is for the user and the log."""
+
+
+class SignInRefused(Exception):
+    """The provider refused, or the response does not belong to this browser. The message is for the user."""
+
+
+class PendingSignIn(msgspec.Struct, frozen=True):
+    """A sign-in that has begun. The browser keeps it in a cookie until it comes back."""
+
+    provider: str
+    state: str
+    nonce: str
+    verifier: str
+
+    def __repr__(self) -> str:
+        return f"PendingSignIn(provider={self.provider!r})"
+
+
+class Redirection(msgspec.Struct, frozen=True):
+    """The URL at the provider that the browser goes to, and the sign-in that it keeps."""
+
+    url: str
+    pending: PendingSignIn
+
+
+class ExternalIdentity(msgspec.Struct, frozen=True):
+    """A user as the provider knows them."""
+
+    issuer: str
+    subject: str
+    """Identifies the user for good, unlike the email."""
+    email: str
+    """Empty unless the provider has verified it."""
+    name: str
+    groups: object
+    """The value of the claim with the groups."""
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    """The part of a provider's discovery document that is used."""
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
+    end_session_endpoint: str = ""
+    token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
+    id_token_signing_alg_values_supported: tuple[str, ...] = ("RS256",)
+
+
+class _TokenResponse(msgspec.Struct, frozen=True):
+    id_token: str
+
+
+class Provider:
+    """An identity provider. Belongs to the event loop on which it is first used."""
+
+    def __init__(self, settings: ProviderSettings, fetcher: Fetcher, clock: Clock, random_text: RandomText) -> None:
+        """Take a fetcher that keeps `KEPT_BYTES` of a response."""
+        self.settings = settings
+        self._fetcher = fetcher
+        self._clock = clock
+        self._random = random_text
+        self._metadata = _Cached[_Metadata](clock)
+        self._keys = _Cached[tuple[Key, ...]](clock)
+
+    async def begin(self, redirect_uri: str) -> Redirection:
+        """Start a sign-in. Raises ProviderFailed."""
+        metadata = await self._discovered()
+        state, nonce, verifier = (self._random.take(_SECRET_CHARACTERS) for _ in range(3))
+        challenge = urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+        query = {
+            "response_type": "code",
+            "client_id": self.settings.client_id,
+            "redirect_uri": redirect_uri,
+            "scope": self.settings.scopes,
+            "state": state,
+            "nonce": nonce,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        url = _with_query(metadata.authorization_endpoint, query)
+        return Redirection(url, PendingSignIn(self.settings.name, state, nonce, verifier))
+
+    async def finish(self, pending: PendingSignIn, query: Mapping[str, str], redirect_uri: str) -> ExternalIdentity:
+        """Return who has signed in, from the query with which the browser came back.
+
+        Raises SignInRefused, and ProviderFailed.
+        """
+        _check_response(pending, query, self.settings)
+        metadata = await self._discovered()
+        token = await self._redeem(metadata, query["code"], pending.verifier, redirect_uri)
+        supported = metadata.id_token_signing_alg_values_supported
+        algorithms = tuple(algorithm for algorithm in self.settings.algorithms if algorithm in supported)
+        expected = Expected(metadata.issuer, self.settings.client_id, pending.nonce, algorithms)
+        try:
+            claims = verify(token, await self._keys_for(metadata, token), expected, self._clock.now())
+        except TokenInvalid as error:
+            raise SignInRefused(f"The token of {self.settings.title} was refused: {error}.") from error
+        return _identity(claims, self.settings.groups_claim)
+
+    async def sign_out_url(self, return_to: str) -> str | None:
+        """Return where the browser ends its session at the provider; None if the provider has no such page."""
+        metadata = await self._discovered()
+        if not metadata.end_session_endpoint:
+            return None
+        query = {"client_id": self.settings.client_id, "post_logout_redirect_uri": return_to}
+        return _with_query(metadata.end_session_endpoint, query)
+
+    async def _redeem(self, metadata: _Metadata, code: str, verifier: str, redirect_uri: str) -> str:
+        own, form = self.settings, {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+        form |= {"code_verifier": verifier, "client_id": own.client_id}
+        authorization = ""
+        if own.client_secret and "client_secret_basic" in metadata.token_endpoint_auth_methods_supported:
+            # RFC 6749, 2.3.1: both are form-encoded first.
+            authorization = basic_authorization(quote(own.client_id, safe=""), quote(own.client_secret, safe=""))
+        elif own.client_secret:
+            form["client_secret"] = own.client_secret
+        target = self._target(metadata.token_endpoint)
+        response = await self._fetcher.post_form(target, authorization, urlencode(form).encode(), _TIMEOUT_SECONDS)
+        if response.status in range(400, 500):
+            raise SignInRefused(f"{own.title} refused the code. Sign in again.")
+        return _decoded(response, _TokenResponse, own.title).id_token
+
+    async def _discovered(self) -> _Metadata:
+        return await self._metadata.get(self._discover)
+
+    async def _discover(self) -> _Metadata:
+        issuer = self.settings.issuer
+        target = self._target(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+        metadata = _decoded(await self._fetcher.get(target, _TIMEOUT_SECONDS), _Metadata, self.settings.title)
+        # Otherwise the document could be another provider's, whose tokens would be accepted for this one.
+        if metadata.issuer != issuer:
+            raise ProviderFailed(f"{self.settings.title} calls itself {metadata.issuer!r}, not {issuer!r}.")
+        for url in (metadata.authorization_endpoint, metadata.token_endpoint, metadata.jwks_uri):
+            self._target(url)
+        if metadata.end_session_endpoint:
+            self._target(metadata.end_session_endpoint)
+        return metadata
+
+    async def _keys_for(self, metadata: _Metadata, token: str) -> tuple[Key, ...]:
+        """Return the keys of the provider. A token with an unknown key id makes them be read again, but not often."""
+
+        async def read() -> tuple[Key, ...]:
+            response = await self._fetcher.get(self._target(metadata.jwks_uri), _TIMEOUT_SECONDS)
+            _require_ok(response, self.settings.title)
+            return decode_keys(response.body)
+
+        key_id, keys = key_id_of(token), await self._keys.get(read)
+        if key_id and key_id not in {key.id for key in keys}:
+            keys = await self._keys.get(read, fresh_seconds=_RETRY_SECONDS)
+        return keys
+
+    def _target(self, url: str) -> Target:
+        target = url_target(url, like=self.settings.issuer)
+        if target is None:
+            raise ProviderFailed(f"{self.settings.title} has an invalid or insecure URL.")
+        return target
+
+
+def providers_in(
+    path: Path, clock: Clock, random_text: RandomText, *, policy: EgressPolicy, connect_seconds: float
+) -> dict[str, Provider]:
+    """Return the providers of a file by name. Raises SettingsInvalid."""
+
+    def fetcher(settings: ProviderSettings) -> Fetcher:
+        allowed = EgressPolicy(allow_private=True) if settings.allow_private else policy
+        return Fetcher(policy=allowed, connect_seconds=connect_seconds, kept_bytes=KEPT_BYTES)
+
+    found = read_providers(path)
+    return {settings.name: Provider(settings, fetcher(settings), clock, random_text) for settings in found}
+
+
+class _Cached(Generic[T]):
+    """Something that is read from the provider, kept for an hour. Reads one at a time, and seldom after a failure."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._value: T | None = None
+        self._failure = ""
+        self._read_at = 0.0
+
+    async def get(self, read: Callable[[], Awaitable[T]], *, fresh_seconds: float = _FRESH_SECONDS) -> T:
+        """Return the value, read again if it is older. Raises ProviderFailed."""
+        async with self._turn:
+            age = self._clock.monotonic() - self._read_at
+            if self._failure and age < _RETRY_SECONDS:
+                raise ProviderFailed(self._failure)
+            if not self._failure and self._value is not None and age < fresh_seconds:
+                return self._value
+            self._read_at = self._clock.monotonic()
+            try:
+                self._value = await read()
+            except (ProviderFailed, TokenInvalid) as error:
+                self._failure = str(error)
+                raise ProviderFailed(self._failure) from error
+            self._failure = ""
+            return self._value
+
+
+def _check_response(pending: PendingSignIn, query: Mapping[str, str], provider: ProviderSettings) -> None:
+    """Raise SignInRefused unless the query is the provider's response to the sign-in that this browser has begun."""
+    state = query.get("state", "")
+    # Before anything else is believed: another site may have sent the browser here (RFC 6749, 10.12).
+    if not hmac.compare_digest(state.encode(errors="replace"), pending.state.encode()):
+        raise SignInRefused("This sign-in was not started in this browser, or took too long. Sign in again.")
+    # A provider that names itself must be the one that was asked (RFC 9207).
+    if query.get("iss", provider.issuer) != provider.issuer:
+        raise SignInRefused("The response is from another identity provider. Sign in again.")
+    if "error" in query:
+        raise SignInRefused(f"{provider.title} refused the sign-in ({query['error'][:_SHOWN_CHARACTERS]}).")
+    if not query.get("code"):
+        raise SignInRefused(f"{provider.title} sent no code. Sign in again.")
+
+
+def _identity(claims: Mapping[str, Any], groups_claim: str) -> ExternalIdentity:
+    email, name = claims.get("email"), claims.get("name")
+    # Only `true` counts: a provider may let its users enter any address.
+    is_verified = claims.get("email_verified") is True
+    return ExternalIdentity(
+        issuer=claims["iss"],
+        subject=claims["sub"],
+        email=email if isinstance(email, str) and is_verified else "",
+        name=name if isinstance(name, str) else "",
+        groups=claims.get(groups_claim),
+    )
+
+
+def _decoded(response: FetchResult, kind: type[T], title: str) -> T:
+    _require_ok(response, title)
+    try:
+        return msgspec.json.decode(response.body, type=kind)
+    except (msgspec.DecodeError, RecursionError):
+        raise ProviderFailed(f"The response of {title} cannot be read.") from None
+
+
+def _require_ok(response: FetchResult, title: str) -> None:
+    if response.error:
+        raise ProviderFailed(f"{title} cannot be reached ({response.error}).")
+    if response.status != _OK:
+        raise ProviderFailed(f"{title} responded with {response.status}.")
+
+
+def _with_query(url: str, query: Mapping[str, str]) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"

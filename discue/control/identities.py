@@ -1,0 +1,159 @@
+"""Users who sign in with an account at an identity provider.
+
+An account is recognized by its issuer and subject, never by its email: the holder of a mailbox, or of an account
+at a provider that does not check addresses, must not become another user.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from discue.auth.authenticator import Authenticator, sign_in_subject
+from discue.auth.openid.provider import ExternalIdentity, PendingSignIn, Provider, SignInRefused
+from discue.auth.openid.settings import ProviderSettings
+from discue.control import usage
+from discue.control.context import ControlContext, Record
+from discue.control.sign_in import Browser, NewSession, SessionRequest, open_session
+from discue.control.users import display_name_of, is_email, is_last_owner
+from discue.domain.model import Organization, Role, User
+from discue.domain.scopes import Principal
+from discue.store import identities, organizations, users
+from discue.store.engine import Transaction
+from discue.store.identities import UserIdentity
+
+
+class ProviderResponse(msgspec.Struct, frozen=True):
+    """The response of a provider, as a browser has brought it."""
+
+    provider: Provider
+    pending: PendingSignIn
+    query: Mapping[str, str]
+    redirect_uri: str
+
+    async def identity(self) -> ExternalIdentity:
+        """Return who has signed in at the provider. Raises SignInRefused and ProviderFailed."""
+        return await self.provider.finish(self.pending, self.query, self.redirect_uri)
+
+
+async def sign_in(
+    control: ControlContext, authenticator: Authenticator, response: ProviderResponse, browser: Browser
+) -> NewSession:
+    """Open a session for the account with which a browser comes back. A new user gets the role of their groups.
+
+    The role of a user is brought up to date with the groups, except that the last active owner stays one. Raises
+    SignInRefused, which counts as a failed attempt of the browser's address, LockedOut, ProviderFailed, and Locked if
+    the organization is suspended.
+    """
+    refusals: list[SignInRefused] = []
+
+    async def work() -> NewSession | None:
+        try:
+            return await _sign_in(control, response, browser)
+        except SignInRefused as error:
+            refusals.append(error)
+            return None
+
+    opened = await authenticator.attempt([sign_in_subject(browser.address)], work)
+    if opened is None:
+        raise refusals[0]
+    return opened
+
+
+async def connect(control: ControlContext, principal: Principal, response: ProviderResponse) -> None:
+    """Connect an account to the user who is signed in. Raises SignInRefused and ProviderFailed."""
+    identity, settings = await response.identity(), response.provider.settings
+    row = _Row(control, identity)
+
+    async def work(tx: Transaction, record: Record) -> None:
+        organization = await _organization(tx, settings)
+        user = await users.by_id(tx, principal.organization, principal.key)
+        if user is None or organization.id != user.organization:
+            raise SignInRefused(f"{settings.title} is for users of another organization.")
+        if await identities.find_user(tx, organization.id, identity.issuer, identity.subject) is not None:
+            raise SignInRefused(f"This account at {settings.title} is connected already.")
+        await identities.insert(tx, row.of(user))
+        await users.update(tx, replace(user, has_identity=True, updated_at=row.now))
+        await record("user_updated", user)
+
+    await control.write_as(principal, work)
+
+
+class _Row:
+    """A row for an account. Its id is taken before the transaction."""
+
+    def __init__(self, control: ControlContext, identity: ExternalIdentity) -> None:
+        self.now = control.clock.now()
+        self._id = control.row_ids.next()
+        self._identity = identity
+
+    def of(self, user: User) -> UserIdentity:
+        known = self._identity
+        return UserIdentity(user.organization, self._id, user.id, known.issuer, known.subject, self.now)
+
+
+async def _sign_in(control: ControlContext, response: ProviderResponse, browser: Browser) -> NewSession:
+    identity, settings = await response.identity(), response.provider.settings
+    role = settings.role_of(identity.groups)
+    if role is None:
+        raise SignInRefused(f"None of your groups at {settings.title} has a role here.")
+    row, user_id, public_id = _Row(control, identity), control.row_ids.next(), control.public_ids.next()
+
+    async def work(tx: Transaction, record: Record) -> User:
+        organization = await _organization(tx, settings)
+        user = await identities.find_user(tx, organization.id, identity.issuer, identity.subject)
+        if user is not None:
+            return await _with_role(tx, record, replace(user, updated_at=row.now), role)
+        added = User(
+            organization=organization.id,
+            id=user_id,
+            public_id=public_id,
+            email=identity.email,
+            display_name=display_name_of(identity.name),
+            role=role,
+            created_at=row.now,
+            updated_at=row.now,
+            has_identity=True,
+        )
+        await _require_new(tx, settings, added)
+        await usage.require_room(tx, control, added, "users")
+        await users.insert(tx, added)
+        await identities.insert(tx, row.of(added))
+        await record("user_added", added)
+        return added
+
+    user = await control.write_as(None, work)
+    request = SessionRequest(browser, "oidc", user.organization, user.id, provider=settings.name)
+    opened = await open_session(control, request)
+    if opened is None:
+        raise SignInRefused("This user is disabled.")
+    return opened
+
+
+async def _with_role(tx: Transaction, record: Record, user: User, role: Role) -> User:
+    if user.role == role or (role != "owner" and await is_last_owner(tx, user)):
+        return user
+    changed = replace(user, role=role)
+    await users.update(tx, changed)
+    await record("user_updated", changed)
+    return changed
+
+
+async def _require_new(tx: Transaction, settings: ProviderSettings, user: User) -> None:
+    """Raise SignInRefused unless the email of a new user is verified, and nobody's."""
+    if not is_email(user.email):
+        raise SignInRefused(
+            f"{settings.title} sent no email that it has verified. Ask for an invitation, then connect the account."
+        )
+    if await users.by_email(tx, user.organization, user.email) is not None:
+        raise SignInRefused(
+            f"A user has this email already. Sign in with the password, and connect {settings.title} in your account."
+        )
+
+
+async def _organization(tx: Transaction, settings: ProviderSettings) -> Organization:
+    alias = settings.organization
+    found = await (organizations.by_alias(tx, alias) if alias else organizations.operator(tx))
+    if found is None:
+        raise SignInRefused(f"The organization of {settings.title} does not exist.")
+    return found
