@@ -32,8 +32,8 @@ from discue.domain.idempotency import idempotency_key
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
 from discue.http.admission import Admission, Request, base_url, check_request
 from discue.http.body import BodyReader
-from discue.http.negotiation import EVENTS, JSON, accepts_gzip, is_json, negotiate, prefers_events
-from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
+from discue.http.negotiation import EVENTS, HTML, JSON, accepts_gzip, is_json, negotiate, prefers_events
+from discue.http.rsgi import Application, ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.http.services import Services
 from discue.http.sockets import connection_of
 from discue.http.unread import SMALL_BYTES, UnreadResponses
@@ -41,6 +41,7 @@ from discue.observability.measures import Operation
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
+_PAGES: Final = "dashboard"
 _REQUEST_ID_BYTES: Final = 6
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
@@ -57,9 +58,14 @@ class App:
     """The API as an RSGI application."""
 
     def __init__(
-        self, services: Services, routes: Iterable[Route] = ROUTES, *, body_deadline_seconds: float | None = None
+        self,
+        services: Services,
+        routes: Iterable[Route] = ROUTES,
+        *,
+        body_deadline_seconds: float | None = None,
+        pages: Application | None = None,
     ) -> None:
-        """`body_deadline_seconds` replaces the setting."""
+        """`body_deadline_seconds` replaces the setting. `pages` responds below `/dashboard`, and to browsers at `/`."""
         settings = services.control.settings
         self._services = services
         self._admission = Admission(services)
@@ -67,6 +73,7 @@ class App:
         self._check_capacity = services.control.store.check_capacity
         self._idempotent = IdempotentResponses(services.control.store)
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
+        self._pages = pages
         self._names = PathNames(services.control)
         store = services.control.store
         self._bodies = BodyReader(
@@ -85,6 +92,9 @@ class App:
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         """Respond to one request. Raises nothing."""
+        if self._pages is not None and (scope.path[1:10] == _PAGES or scope.path == "/") and _is_page(scope):
+            await self._pages.__rsgi__(scope, exchange)
+            return
         started = self._monotonic()
         request = Request(scope, exchange, self._next_id)
         status = _OK
@@ -360,6 +370,12 @@ class App:
             organization=principal.organization_public_id,
             api_key_id=principal.key_public_id,
         )
+
+
+def _is_page(scope: HttpScope) -> bool:
+    """Return whether a request is for a page: clients of the API do not ask for HTML at `/`."""
+    first, _, _ = scope.path[1:].partition("/")
+    return first == _PAGES or (not first and scope.method == "GET" and HTML in scope.headers.get("accept", ""))
 
 
 def _is_event_stream(route: Route, accept: str) -> bool:

@@ -111,6 +111,11 @@ class Settings:
         types.PUBLIC_URL,
         "Base URL of links in responses. Without it, links use the scheme and host of the request.",
     )
+    dashboard: bool = _setting(
+        True,
+        types.BOOLEAN,
+        "Serve the dashboard at `/dashboard`, where browsers that open `/` are led.",
+    )
     insecure: bool = _setting(
         False,
         types.BOOLEAN,

@@ -1,6 +1,6 @@
 """Listeners. A listener receives the messages that are stored in its queue after its creation."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -21,7 +21,16 @@ from discue.domain.model import CursorCounts, Listener, ListenerMode
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import ListenerDisabled, ListenerRecovered, ResourceName, SystemEvent
 from discue.domain.waiting import ListenerCondition
-from discue.store import domains, listener_messages, listeners, organizations, purge, queues, system_events
+from discue.store import (
+    domains,
+    listener_messages,
+    listeners,
+    message_log,
+    organizations,
+    purge,
+    queues,
+    system_events,
+)
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
@@ -145,22 +154,43 @@ async def get(control: ControlContext, principal: Principal, queue_public_id: st
     return await control.store.read(work)
 
 
+async def names(control: ControlContext, principal: Principal, public_ids: Collection[str]) -> dict[str, str]:
+    """Return the aliases of listeners by their ids."""
+    if not public_ids:
+        return {}
+    return await control.store.read(lambda tx: listeners.aliases_of(tx, principal.organization, public_ids))
+
+
+async def waiting_since(control: ControlContext, details: ListenerDetails) -> int:
+    """Return when the first message beyond a listener's position was stored; 0 if none is.
+
+    Messages that are retried are not counted: the position is beyond them.
+    """
+    of, position = details.listener, details.counts.position
+    return await control.store.read(lambda tx: message_log.stored_at_after(tx, of.organization, of.queue, position))
+
+
 async def page(
-    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
+    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE, *, with_missed: bool = True
 ) -> Listing[ListenerDetails]:
-    """Return listeners of all queues."""
+    """Return listeners of all queues, with the ids of their missed messages or without."""
     targets = principal.targets_of("listeners", "read")
 
     async def work(tx: Transaction) -> Listing[ListenerDetails]:
         found = await listeners.page(tx, principal.organization, selection, targets)
-        items = await _details_of(tx, principal.organization, found.items)
+        items = await _details_of(tx, principal.organization, found.items, with_missed=with_missed)
         return Listing(items, found.has_next, found.has_previous)
 
     return await control.store.read(work)
 
 
 async def page_of_queue(
-    control: ControlContext, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
+    control: ControlContext,
+    principal: Principal,
+    queue_public_id: str,
+    selection: Selection = FIRST_PAGE,
+    *,
+    with_missed: bool = True,
 ) -> Listing[ListenerDetails]:
     targets = principal.targets_of("listeners", "read")
     only = None if targets is not None and queue_public_id in targets else targets
@@ -168,7 +198,7 @@ async def page_of_queue(
     async def work(tx: Transaction) -> Listing[ListenerDetails]:
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
         found = await listeners.page_of_queue(tx, queue, selection, only)
-        items = await _details_of(tx, principal.organization, found.items)
+        items = await _details_of(tx, principal.organization, found.items, with_missed=with_missed)
         return Listing(items, found.has_next, found.has_previous)
 
     return await control.store.read(work)
@@ -265,7 +295,9 @@ async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
     return details
 
 
-async def _details_of(tx: Transaction, organization: int, found: Sequence[Listener]) -> tuple[ListenerDetails, ...]:
+async def _details_of(
+    tx: Transaction, organization: int, found: Sequence[Listener], *, with_missed: bool = True
+) -> tuple[ListenerDetails, ...]:
     counts_of = await listeners.read_counts_of(tx, organization, [listener.id for listener in found])
     liveness_of = await listeners.read_liveness(tx, organization, found)
     owner = require_found(await organizations.get(tx, organization))
@@ -274,7 +306,7 @@ async def _details_of(tx: Transaction, organization: int, found: Sequence[Listen
     details = []
     for listener in found:
         counts = require_found(counts_of.get(listener.id))
-        missed = await listener_messages.missed_ids(tx, listener) if counts.missed else []
+        missed = await listener_messages.missed_ids(tx, listener) if counts.missed and with_missed else []
         shown = msgspec.structs.replace(listener, secrets=NO_SECRETS)
         is_exempt = not must_verify or listener.mode == "pull"
         is_verified = is_exempt or await verified.has(organization, listener.notify_url)

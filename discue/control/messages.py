@@ -1,6 +1,7 @@
 """Published messages, their deliveries and attempts. The content of a message never changes."""
 
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -19,6 +20,9 @@ from discue.store.engine import Transaction, Work
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 T = TypeVar("T")
+
+TIMELINE_ATTEMPTS: Final = 100
+"""Attempts that a timeline shows."""
 
 
 class MessageFields(NameFields, frozen=True):
@@ -42,6 +46,50 @@ async def get(control: ControlContext, principal: Principal, queue_public_id: st
         states = await messages.states(tx, (message.organization, message.queue), [message], None)
         found = await deliveries.list_of_message(tx, message, filters)
         return message, MessageDetails(message, states.get(message.seq), tuple(found))
+
+    return await _read_with_filters(control, work, filters)
+
+
+class TimelineAttempt(msgspec.Struct, frozen=True):
+    """An attempt, with its stored request and response, None if they are not kept."""
+
+    attempt: StoredAttempt
+    detail: AttemptDetail | None
+
+
+class MessageTimeline(msgspec.Struct, frozen=True):
+    """A message, and what has happened to it at some of its listeners."""
+
+    message: StoredMessage
+    queue: Queue
+    deliveries: Listing[Delivery]
+    """By listener, the newest first."""
+    attempts: Mapping[str, Sequence[TimelineAttempt]]
+    """By listener, the oldest first. Of all attempts, the newest 100."""
+    names: Mapping[str, str]
+    """The aliases of the listeners."""
+
+
+async def timeline(
+    control: ControlContext, principal: Principal, path: tuple[str, ...], selection: Selection
+) -> MessageTimeline:
+    """Return a message with the selected deliveries and their attempts, from one snapshot."""
+    filters = FilterDecisions(asks_later=True)
+
+    async def work(tx: Transaction) -> tuple[StoredMessage, MessageTimeline]:
+        principal.require("messages", "read", path[1], path[0])
+        queue = await _queue(tx, principal, path[0])
+        message = require_found(await messages.get(tx, queue, path[1]))
+        found = await deliveries.page_of_message(tx, message, selection, filters)
+        made = (await attempts.of_message(tx, message, Selection(per_page=TIMELINE_ATTEMPTS))).items
+        kept = await attempts.contents(tx, message.organization, [each.id for each in made])
+        by_listener: dict[str, list[TimelineAttempt]] = {}
+        for each in reversed(made):
+            detail = decode_detail(kept[each.id]) if each.id in kept else None
+            by_listener.setdefault(each.listener_public_id, []).append(TimelineAttempt(each, detail))
+        shown = [each.listener_public_id for each in found.items]
+        names = await listeners.aliases_of(tx, message.organization, shown)
+        return message, MessageTimeline(message, queue, found, by_listener, names)
 
     return await _read_with_filters(control, work, filters)
 

@@ -1,5 +1,6 @@
 """Queues. A queue is a log of messages, and each listener receives all messages stored after its creation."""
 
+from collections.abc import Collection
 from typing import get_args
 
 import msgspec
@@ -103,6 +104,13 @@ async def page(
         return Listing(tuple(items), found.has_next, found.has_previous)
 
     return await control.store.read(work)
+
+
+async def names(control: ControlContext, principal: Principal, public_ids: Collection[str]) -> dict[str, str]:
+    """Return the aliases of queues by their ids."""
+    if not public_ids:
+        return {}
+    return await control.store.read(lambda tx: queues.aliases_of(tx, principal.organization, public_ids))
 
 
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: QueueFields) -> QueueDetails:

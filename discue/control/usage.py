@@ -1,7 +1,7 @@
 """Usage of an organization: quotas and what is used of them, event counts, and the events of the past day."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol, cast
 
 import msgspec
@@ -118,6 +118,30 @@ async def event_counts(control: ControlContext, principal: Principal) -> EventCo
     first = tallies.period_of(starts[0])
     rows = await control.store.read(lambda tx: tallies.since(tx, principal.organization, first))
     return EventCounts(*(_counts(rows, tallies.period_of(start)) for start in starts))
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """The activity of an organization in one period of five minutes."""
+
+    started_at: int
+    """Milliseconds since the epoch."""
+    published: int = 0
+    acknowledged: int = 0
+    """Attempts that were acknowledged."""
+    failed: int = 0
+    """Attempts that failed."""
+
+
+async def activity(control: ControlContext, principal: Principal) -> Sequence[Activity]:
+    """Return the activity of the past 24 hours, the oldest period first; the last one has not ended."""
+    now = control.clock.now()
+    periods = range(tallies.period_of(now - DAY_MS) + 1, tallies.period_of(now) + 1)
+    rows = await control.store.read(lambda tx: tallies.since(tx, principal.organization, periods.start))
+    counts = {(period, kind): n for period, kind, n in rows}
+    kinds = (tallies.MESSAGE_ADDED, tallies.MESSAGE_PUBLISHED_OK, tallies.MESSAGE_PUBLISHED_NOT_OK)
+    return [
+        Activity(period * tallies.PERIOD_MS, *(counts.get((period, kind), 0) for kind in kinds)) for period in periods
+    ]
 
 
 def _counts(rows: list[Row], first: int) -> Mapping[str, int]:

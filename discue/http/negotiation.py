@@ -6,6 +6,7 @@ from typing import Literal
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 EVENTS = "text/event-stream"
+HTML = "text/html"
 
 Negotiated = Literal["json", "problem", "nothing"]
 """How to respond: in the route's media type, with errors as JSON or as problem documents; or not acceptable."""

@@ -20,6 +20,9 @@ from discue.backup.child import create_in_child
 from discue.backup.plan import plan_of
 from discue.backup.schedule import BackupSchedule
 from discue.control.context import ControlContext
+from discue.dashboard.app import Dashboard
+from discue.dashboard.pages import ROUTES as PAGES
+from discue.dashboard.sessions import MemorySessions
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
@@ -213,8 +216,6 @@ class Worker:
             probe=self._probe,
             sender=self.sender,
         )
-        # A worker that only delivers still serves the version and the health endpoints.
-        served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
         quotas = QuotaGate(store, clock, row_ids)
         services = Services(
             control=control,
@@ -230,7 +231,8 @@ class Worker:
             puller=self.pulls,
             identity_providers=_identity_providers(control),
         )
-        self.application: Application = App(services, routes=served_routes)
+        self.sessions = MemorySessions(control)
+        self.application = _application(services, routes, self.sessions)
 
     @cached_property
     def measured(self) -> WorkerParts:
@@ -398,6 +400,16 @@ def _identity_providers(control: ControlContext) -> dict[str, Provider]:
     if path is None:
         return {}
     return providers_in(path, control.clock, control.random_text, policy=control.egress, connect_seconds=seconds)
+
+
+def _application(services: Services, routes: Sequence[Route], sessions: MemorySessions) -> Application:
+    """Return what the worker serves: the API, and the dashboard unless it is turned off."""
+    settings = services.control.settings
+    if settings.role == "dispatch":
+        # A worker that only delivers still serves the version and the health endpoints.
+        return App(services, routes=service.ROUTES)
+    pages = Dashboard(services, sessions, PAGES) if settings.dashboard else None
+    return App(services, routes=(*ROUTES, *routes), pages=pages)
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """Records of delivery attempts: as rows, and as lists of a message or a listener."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -22,6 +22,7 @@ from discue.store.pagination import (
     browse,
     nearest_row_id,
 )
+from discue.store.tables import rows_among
 
 COLUMNS: Final = "organization, id, listener, queue, seq, number, status, error, took_ms, detail, replay"
 DETAIL_COLUMNS: Final = "organization, id, listener, size, content"
@@ -61,6 +62,7 @@ _ONE: Final = f"""
     SELECT {_RECORD}, ({_LISTENER}), ({_MESSAGE}), a.listener, a.queue, a.seq FROM attempt a
     WHERE a.organization = $1 AND a.id = $2"""
 _CONTENT: Final = "SELECT content FROM attempt_detail WHERE organization = $1 AND id = $2"
+_CONTENTS: Final = "SELECT id, content FROM attempt_detail WHERE organization = $1 AND id IN ({})"
 
 
 async def of_message(tx: Transaction, message: StoredMessage, selection: Selection) -> Listing[StoredAttempt]:
@@ -99,6 +101,12 @@ async def content(tx: Transaction, organization: int, public_id: str) -> bytes |
     """Read the packed details of an attempt."""
     row = await tx.row(_CONTENT, organization, row_id_up_to(public_id))
     return bytes(row[0]) if row is not None else None
+
+
+async def contents(tx: Transaction, organization: int, public_ids: Sequence[str]) -> dict[str, bytes]:
+    """Read the packed details of several attempts, as far as they are kept."""
+    rows = await rows_among(tx, _CONTENTS, (organization,), [row_id_up_to(each) for each in public_ids])
+    return {event_id_of(row_id): bytes(content) for row_id, content in rows}
 
 
 def status_bounds(status: str) -> tuple[int, int]:

@@ -92,6 +92,9 @@ _COUNTS: Final = """
     WHERE cursor.organization = $1 AND cursor.listener IN ({}) AND cursor.stream = 0"""
 
 
+_ALIASES: Final = "SELECT public_id, alias FROM listener WHERE organization = $1 AND public_id IN ({})"
+
+
 class ResourceRef(msgspec.Struct, frozen=True):
     """A reference to a listener or a channel, as lists show it."""
 
@@ -140,6 +143,11 @@ async def page_of_queue(
 ) -> Listing[Listener]:
     """Read a page of the queue's listeners, or of those in `only` (public ids)."""
     return await listed(tx, _table(_OF_QUEUE, queue.organization, queue.id), selection, _from_row, only=only)
+
+
+async def aliases_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
+    """Read the aliases of listeners by their public ids, also of deleted ones."""
+    return dict(await rows_among(tx, _ALIASES, (organization,), list(public_ids)))
 
 
 async def references(tx: Transaction, organization: int, queue: int, limit: int) -> list[ResourceRef]:

@@ -363,6 +363,12 @@ async def first_seq_at(tx: Transaction, organization: int, queue: int, stored_at
     return 1 + await last_seq_stored_before(tx, organization, queue, bounds, before=stored_at)
 
 
+async def stored_at_after(tx: Transaction, organization: int, queue: int, seq: int) -> int:
+    """Return when the first message beyond a seq was stored; 0 if there is none."""
+    row = await tx.row(_FIRST_BETWEEN, organization, queue, seq + 1, LARGEST)
+    return 0 if row is None else int(row[1])
+
+
 async def rows_by_id(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[Row]:
     """Read the messages with these ids, in all queues."""
     return [placed(row) for row in await rows_among(tx, _OF_IDS, (organization,), list(public_ids))]

@@ -46,6 +46,7 @@ _SYSTEM_QUEUES_AFTER: Final = f"""
         SELECT q.id FROM queue q
         WHERE q.organization = o.id AND q.alias = '{SYSTEM_QUEUE_ALIAS}' AND q.deleted_at IS NULL)
     FROM organization o WHERE o.id > $1 AND o.deleted_at IS NULL ORDER BY o.id LIMIT $2"""
+_ALIASES: Final = "SELECT public_id, alias FROM queue WHERE organization = $1 AND public_id IN ({})"
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -101,6 +102,11 @@ async def page(
 async def ids_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[int]:
     """Return the row ids of existing queues of the organization."""
     return [row[0] for row in await rows_among(tx, _IDS, (organization,), list(public_ids))]
+
+
+async def aliases_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
+    """Read the aliases of queues by their public ids, also of deleted ones."""
+    return dict(await rows_among(tx, _ALIASES, (organization,), list(public_ids)))
 
 
 async def head(tx: Transaction, organization: int, queue: int) -> Head | None:

@@ -1,0 +1,331 @@
+"""The dashboard as an RSGI application: the same few steps for every page."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from granian._granian import RSGIProtocolClosed as ProtocolClosed
+
+from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
+from discue.auth.rate_limiter import address_caller
+from discue.auth.turns import LIST_BYTES, Turns
+from discue.dashboard import cookies, static
+from discue.dashboard.exchange import SECURITY_HEADERS, PageResponse, page_response, redirect_response, send
+from discue.dashboard.forms import FORM_TYPE, parse_form, parse_query
+from discue.dashboard.render import render, render_bare
+from discue.dashboard.route import PageMatch, PageRoute, PageRouter
+from discue.dashboard.visit import Page, PageUser, Redirect, Sessions, Theme, Visit
+from discue.domain.errors import (
+    DiscueError,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    Unavailable,
+    UnsupportedMediaType,
+    reason_phrase,
+)
+from discue.domain.rate import RateLimitKey
+from discue.http.admission import base_url, check_request
+from discue.http.body import BodyReader
+from discue.http.negotiation import is_of_type
+from discue.http.rsgi import ClientGone, HttpProtocol, HttpScope
+from discue.http.services import Services
+from discue.http.sockets import connection_of
+from discue.http.unread import SMALL_BYTES, UnreadResponses
+
+ROOT: Final = "/dashboard"
+
+SIGN_IN: Final = "/sign-in"
+SIGN_OUT: Final = "/sign-out"
+OPEN: Final = "/open"
+"""The page that links with a one-time code lead to."""
+THEME: Final = "/theme"
+
+FORM_BYTES: Final = 1_048_576
+"""The largest form: a message of that size can be published from the dashboard."""
+
+_UNREAD_PART: Final = 4
+_IMMUTABLE: Final = ("cache-control", "public, max-age=31536000, immutable")
+_METHODS: Final = ("GET", "HEAD", "POST")
+_SHOWN_AGAIN: Final = frozenset({400, 402, 409, 413, 422})
+"""Statuses of forms that the user can correct: the page is shown again with what was typed."""
+_PLACE: Final = re.compile(r"(?:/[0-9A-Za-z_-]+)*(?:\?[0-9A-Za-z_=&.:%-]*)?")
+"""The path of a page with its query: nothing that leads to another site."""
+_THEMES: Final[Mapping[str, Theme]] = {"light": "light", "dark": "dark", "auto": "auto"}
+
+
+class PageRequest:
+    """A request and what is known of it so far."""
+
+    __slots__ = ("address", "base", "exchange", "headers", "path", "query", "scope", "theme", "token", "user")
+
+    def __init__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
+        self.scope = scope
+        self.exchange = exchange
+        self.headers = scope.headers
+        self.path = scope.path.removeprefix(ROOT)
+        # Relative links work below every prefix that a proxy adds, also one that the service does not know of.
+        self.base = "../" * (scope.path.count("/") - 1) + ROOT[1:]
+        self.theme: Theme = _THEMES.get(cookies.read(self.headers, cookies.THEME_NAME), "auto")
+        self.address = ""
+        self.token = ""
+        self.query: Mapping[str, str] = {}
+        self.user: PageUser | None = None
+
+
+class Dashboard:
+    """The pages of the dashboard, for requests whose path begins with `ROOT`."""
+
+    def __init__(self, services: Services, sessions: Sessions, routes: Iterable[PageRoute]) -> None:
+        control = services.control
+        settings, store = control.settings, control.store
+        self._services = services
+        self._sessions = sessions
+        self._find = PageRouter(routes).find
+        self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
+        self._resolver = ClientIpResolver(settings.trusted_proxies) if settings.trusted_proxies else None
+        self._bodies = BodyReader(
+            deadline_seconds=settings.request_body_timeout_seconds,
+            max_bytes=settings.max_waiting_bytes,
+            is_store_healthy=lambda: store.healthy,
+        )
+        self._turns = Turns(control.clock.monotonic, lambda: store.healthy)
+        self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes // _UNREAD_PART)
+
+    async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
+        """Respond to one request. Raises nothing."""
+        request = PageRequest(scope, exchange)
+        try:
+            response = await self._respond(request)
+            if len(response.content) > SMALL_BYTES and scope.method == "GET":
+                self._unread.check(connection_of(scope), len(response.content))
+        except (ProtocolClosed, ClientGone):
+            return
+        except DiscueError as error:
+            response = self._problem(request, error)
+            error.__traceback__ = error.__context__ = None
+        except Exception as error:
+            self._services.log.error("page_failed", exc_info=error, method=scope.method, path=scope.path)
+            response = self._problem(request, DiscueError())
+        finally:
+            if self._bodies.held:
+                self._bodies.release()
+        counts = self._services.control.store.measures.requests["other"]
+        counts[response.status] = counts.get(response.status, 0) + 1
+        if len(response.content) > SMALL_BYTES and scope.method != "HEAD":
+            unread = await self._unread.start(
+                exchange, connection_of(scope), response.status, headers=response.headers, content=response.content
+            )
+            await self._unread.until_read(exchange, unread)
+        else:
+            send(exchange, scope.method, response)
+
+    async def _respond(self, request: PageRequest) -> PageResponse:
+        scope = request.scope
+        check_request(scope, request.headers)
+        if request.path in static.BY_PATH and scope.method in {"GET", "HEAD"}:
+            return _static(request, static.BY_PATH[request.path])
+        request.address = self._address(request)
+        if scope.method not in _METHODS:
+            raise MethodNotAllowed(allow=_METHODS)
+        if request.path == "/":
+            # The start of the service, which leads browsers here, or a slash too many.
+            return redirect_response(ROOT[1:] if scope.path == "/" else request.base)
+        if self._services.readiness.phase != "serving":
+            raise Unavailable(f"The service is {self._services.readiness.phase}. Try again soon.", code="not_ready")
+        request.query = parse_query(scope.query_string)
+        request.token = cookies.read(request.headers, cookies.session_name(self._url(request)))
+        request.user = await self._sessions.user_of(request.token) if request.token else None
+        await self._count(request)
+        if scope.method == "POST":
+            self._check_origin(request)
+        return await self._dispatch(request)
+
+    async def _dispatch(self, request: PageRequest) -> PageResponse:
+        """Respond to a request that is counted: a POST comes from a page of the dashboard."""
+        path, posts = request.path, request.scope.method == "POST"
+        if path == SIGN_IN:
+            return await self._sign_in(request) if posts else self._sign_in_page(request)
+        if path == OPEN and not posts:
+            return await self._open(request)
+        if path == THEME and posts:
+            return await self._set_theme(request)
+        if path == SIGN_OUT and posts:
+            return await self._sign_out(request)
+        if request.user is None:
+            following = "" if posts or not path else f"?next={path}"
+            return redirect_response(f"{request.base}{SIGN_IN}{following}")
+        found = self._find(path)
+        if found is None:
+            raise NotFound("There is no such page.")
+        return await self._page(request, request.user, found)
+
+    async def _page(self, request: PageRequest, user: PageUser, found: PageMatch) -> PageResponse:
+        route, visit = found.route, self._visit(request, user, found.ids)
+        if route.needs:
+            user.principal.require(route.needs, "read", *found.ids)
+        posts = request.scope.method == "POST"
+        act = route.act
+        if posts and act is None:
+            raise MethodNotAllowed(allow=("GET", "HEAD"))
+        if posts or route.is_form:
+            user.principal.require(route.writes or route.needs, "write", *found.ids)
+        if not posts or act is None:
+            return await self._shown(visit, route)
+        visit.form = await self._form(request)
+        try:
+            done = await act(visit)
+        except DiscueError as error:
+            if error.status not in _SHOWN_AGAIN:
+                raise
+            visit.error = error
+            return await self._shown(visit, route, error.status)
+        return _response(done, visit)
+
+    async def _shown(self, visit: Visit, route: PageRoute, status: int = 200) -> PageResponse:
+        turn = await self._turns.begin(visit.principal.organization, LIST_BYTES)
+        try:
+            page = await route.show(visit)
+        finally:
+            self._turns.end(turn)
+        return _response(page, visit, status)
+
+    def _visit(self, request: PageRequest, user: PageUser, ids: tuple[str, ...] = ()) -> Visit:
+        return Visit(
+            self._services,
+            user,
+            request.path,
+            request.base,
+            self._url(request),
+            self._services.control.clock.now(),
+            ids=ids,
+            query=request.query,
+            theme=request.theme,
+        )
+
+    def _sign_in_page(self, request: PageRequest, error: DiscueError | None = None, email: str = "") -> PageResponse:
+        if request.user is not None and error is None:
+            return redirect_response(request.base + _place(request.query.get("next", "")))
+        values = {"email": email, "error": error, "following": _place(request.query.get("next", ""))}
+        return self._bare(request, Page("sign_in.html", "Sign in", values), 200 if error is None else error.status)
+
+    async def _sign_in(self, request: PageRequest) -> PageResponse:
+        fields = await self._form(request)
+        try:
+            token = await self._sessions.sign_in(fields, request.address)
+        except DiscueError as error:
+            if error.status >= 500:
+                raise
+            return self._sign_in_page(request, error, fields.get("email", ""))
+        return self._started(request, token, _place(fields.get("next", "")))
+
+    async def _open(self, request: PageRequest) -> PageResponse:
+        token = await self._sessions.redeem(request.query.get("code", ""))
+        if token is None:
+            raise Forbidden("This link was used already, or is too old. Ask for a new one, or sign in.")
+        return self._started(request, token, _place(request.query.get("next", "")))
+
+    def _started(self, request: PageRequest, token: str, place: str) -> PageResponse:
+        response = redirect_response(request.base + place)
+        response.headers.append(cookies.session(cookies.session_name(self._url(request)), token))
+        return response
+
+    async def _sign_out(self, request: PageRequest) -> PageResponse:
+        if request.token:
+            await self._sessions.sign_out(request.token)
+        response = redirect_response(request.base + SIGN_IN)
+        response.headers.append(cookies.session(cookies.session_name(self._url(request)), ""))
+        return response
+
+    async def _set_theme(self, request: PageRequest) -> PageResponse:
+        fields = await self._form(request)
+        response = redirect_response(request.base + _place(fields.get("next", "")))
+        response.headers.append(cookies.theme(_THEMES.get(fields.get("theme", ""), "auto")))
+        return response
+
+    async def _form(self, request: PageRequest) -> Mapping[str, str]:
+        if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+            return {}
+        if not is_of_type(request.headers.get("content-type", ""), FORM_TYPE):
+            raise UnsupportedMediaType("A form is sent as application/x-www-form-urlencoded.")
+        organization = request.user.principal.organization if request.user is not None else 0
+        return parse_form(
+            await self._bodies.read(request.exchange, request.headers, FORM_BYTES, organization=organization)
+        )
+
+    def _check_origin(self, request: PageRequest) -> None:
+        """Raise Forbidden unless the request comes from a page of the dashboard.
+
+        Browsers send `Sec-Fetch-Site` over HTTPS and on loopback, and `Origin` with every POST. Sent by neither, a form
+        is refused: a browser so old cannot be told from another site.
+        """
+        site = request.headers.get("sec-fetch-site")
+        if site is not None:
+            is_ours = site == "same-origin"
+        else:
+            # Without the scheme: a proxy that terminates TLS may not tell it.
+            hosts = {urlsplit(self._url(request)).netloc, urlsplit(base_url(request.scope, request.headers)).netloc}
+            is_ours = urlsplit(request.headers.get("origin") or "").netloc in hosts
+        if not is_ours:
+            raise Forbidden("This form was not sent from a page of this dashboard. Open the page again and retry.")
+
+    async def _count(self, request: PageRequest) -> None:
+        """Count the request against the rate limit of its user, or of its address. Raises TooManyRequests."""
+        rates, settings = self._services.rates, self._services.control.settings
+        if request.user is None:
+            caller = address_caller(subject_of(request.address), settings.address_rate_limit)
+            setting = "address_rate_limit"
+        else:
+            principal = request.user.principal
+            caller, setting = RateLimitKey(principal.organization, principal.key, settings.rate_limit), "rate_limit"
+        status = rates.take_now(caller) or await rates.take(caller)
+        if status.refused:
+            raise rates.refusal(status, setting)
+
+    def _address(self, request: PageRequest) -> str:
+        peer = request.scope.client
+        return canonical(peer) if self._resolver is None else self._resolver.of(peer, request.headers)
+
+    def _url(self, request: PageRequest) -> str:
+        return self._public_url or base_url(request.scope, request.headers)
+
+    def _problem(self, request: PageRequest, error: DiscueError) -> PageResponse:
+        """Return the page of an error: within the frame, if the user is known."""
+        detail = error.detail
+        if error.code == "scope_missing":
+            # Scopes are those of an API key in the text of the API; here they come with the user's role.
+            detail = detail.replace("The API key needs", "This page needs", 1)
+        values = {"status": error.status, "phrase": reason_phrase(error.status), "detail": detail}
+        page = Page("problem.html", reason_phrase(error.status), values)
+        if request.user is None:
+            response = self._bare(request, page, error.status)
+        else:
+            response = page_response(render(page, self._visit(request, request.user)), error.status)
+        if error.allow:
+            response.headers.append(("allow", ", ".join(error.allow)))
+        if error.retry_after_seconds is not None:
+            response.headers.append(("retry-after", str(error.retry_after_seconds)))
+        return response
+
+    def _bare(self, request: PageRequest, page: Page, status: int) -> PageResponse:
+        now = self._services.control.clock.now()
+        return page_response(render_bare(page, base=request.base, theme=request.theme, now=now), status)
+
+
+def _response(done: Page | Redirect, visit: Visit, status: int = 200) -> PageResponse:
+    if isinstance(done, Page):
+        return page_response(render(done, visit), status)
+    return redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")
+
+
+def _place(given: str) -> str:
+    """Return where to go next, below `ROOT`: the start page, unless it is the path of one of our pages."""
+    return given if _PLACE.fullmatch(given) is not None else ""
+
+
+def _static(request: PageRequest, file: static.StaticFile) -> PageResponse:
+    headers = [("content-type", file.content_type), _IMMUTABLE, *SECURITY_HEADERS, ("vary", "accept-encoding")]
+    if "gzip" not in (request.headers.get("accept-encoding") or ""):
+        return PageResponse(200, headers, file.content)
+    return PageResponse(200, [*headers, ("content-encoding", "gzip")], file.compressed)

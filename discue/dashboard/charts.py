@@ -1,0 +1,109 @@
+"""Charts as SVG: their geometry, in percent. The numbers behind them are in a table next to each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from discue.control.usage import Activity
+from discue.domain.attempts import StoredAttempt
+
+_LABELLED_MS: Final = 4 * 3_600_000
+_GAP: Final = 0.25
+_LOWEST: Final = 1.0
+_FIGURES: Final = (1, 2, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a chart: the attempts of some minutes, those that failed on top."""
+
+    started_at: int
+    x: float
+    width: float
+    good: float
+    """Height in percent, like `bad`."""
+    bad: float
+    published: int
+    acknowledged: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A chart of columns."""
+
+    columns: Sequence[Column]
+    top: int
+    """The value at the top of the chart."""
+    labels: Sequence[tuple[float, int]]
+    """Times below the columns, with their places."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(each.acknowledged or each.failed or each.published for each in self.columns)
+
+
+def columns(activity: Sequence[Activity], together: int) -> Columns:
+    """Return the chart of attempts, with so many periods in each column, which begins at a round time."""
+    length = (activity[1].started_at - activity[0].started_at) * together
+    groups = [list(group) for _, group in groupby(activity, key=lambda each: each.started_at // length)]
+    values = [
+        (
+            group[0].started_at,
+            sum(each.published for each in group),
+            sum(each.acknowledged for each in group),
+            sum(each.failed for each in group),
+        )
+        for group in groups
+    ]
+    top = round_up(max([1, *(good + bad for _, _, good, bad in values)]))
+    step = 100 / len(values)
+    shown = []
+    for index, (started_at, published, good, bad) in enumerate(values):
+        x, width = round(index * step, 3), round(step * (1 - _GAP), 3)
+        heights = (_height(good, top), _height(bad, top))
+        shown.append(Column(started_at, x, width, *heights, published, good, bad))
+    labels = [(each.x, each.started_at) for each in shown if each.started_at % _LABELLED_MS == 0]
+    return Columns(shown, top, labels)
+
+
+def round_up(value: int) -> int:
+    """Return the smallest of 1, 2, 5, 10, 20, 50, … that is not less."""
+    power = 1
+    while True:
+        for figure in _FIGURES:
+            if figure * power >= value:
+                return figure * power
+        power *= 10
+
+
+def _height(value: int, top: int) -> float:
+    """Return the height of a value. A value that is not 0 can be seen."""
+    return max(_LOWEST, round(100 * value / top, 2)) if value else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spike:
+    """An attempt in a sparkline."""
+
+    x: float
+    width: float
+    height: float
+    kind: str
+
+
+def sparkline(attempts: Sequence[StoredAttempt]) -> Sequence[Spike]:
+    """Return the durations of attempts, the oldest at the left, which are given the newest first."""
+    shown = attempts[::-1]
+    longest = max([1, *(each.duration_ms for each in shown)])
+    step = 100 / max(1, len(shown))
+    return [
+        Spike(
+            round(index * step, 3),
+            round(step * (1 - _GAP), 3),
+            max(12.0, round(100 * max(0, each.duration_ms) / longest, 2)),
+            "a-bad" if each.error else "a-good",
+        )
+        for index, each in enumerate(shown)
+    ]

@@ -1,0 +1,51 @@
+"""The cookies of the dashboard: the session, and the theme."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from discue.domain.egress import literal_address
+from discue.http.rsgi import HttpHeaders
+
+SECURE_NAME: Final = "__Host-discue"
+"""The prefix makes browsers refuse the cookie unless this host has set it over HTTPS, for all of its paths."""
+
+LOOPBACK_NAME: Final = "discue"
+"""The name on loopback over plain HTTP, where browsers refuse the prefix."""
+
+THEME_NAME: Final = "discue-theme"
+
+_THEME_SECONDS: Final = 31_536_000
+
+
+def read(headers: HttpHeaders, name: str) -> str:
+    """Return the value of a cookie; "" without it. If it is sent twice, there is no telling which is ours: "" too."""
+    found = []
+    for line in headers.get_all("cookie"):
+        for pair in line.split(";"):
+            key, _, value = pair.strip().partition("=")
+            if key == name:
+                found.append(value)
+    return found[0] if len(found) == 1 else ""
+
+
+def session_name(url: str) -> str:
+    """Return the name of the session's cookie at the service's URL, as the browser sees it."""
+    parts = urlsplit(url)
+    return LOOPBACK_NAME if parts.scheme == "http" and _is_loopback(parts.hostname or "") else SECURE_NAME
+
+
+def session(name: str, token: str) -> tuple[str, str]:
+    """Return the header that sets the session's cookie; an empty token deletes it."""
+    lifetime = "" if token else "; Max-Age=0"
+    secure = "; Secure" if name == SECURE_NAME else ""
+    return "set-cookie", f"{name}={token}; Path=/; HttpOnly; SameSite=Lax{secure}{lifetime}"
+
+
+def theme(chosen: str) -> tuple[str, str]:
+    """Return the header that sets the theme's cookie. It says nothing about anyone, so scripts may read it."""
+    return "set-cookie", f"{THEME_NAME}={chosen}; Path=/; SameSite=Lax; Max-Age={_THEME_SECONDS}"
+
+
+def _is_loopback(host: str) -> bool:
+    address = literal_address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)

@@ -1,0 +1,122 @@
+"""How pages show numbers, sizes, durations, times and the data of messages. The present is an argument."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+from markupsafe import Markup, escape
+
+from discue.domain.attempts import StoredAttempt
+from discue.domain.clock import rfc3339
+from discue.domain.errors import reason_phrase
+
+THIN_SPACE: Final = "\u202f"
+_SECOND: Final = 1_000
+_MINUTE: Final = 60 * _SECOND
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
+_UNITS: Final = ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"), (_SECOND, "s"))
+_SIZES: Final = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))
+_SMALLEST_GROUPED: Final = 10_000
+_TENTHS_BELOW: Final = 10 * _SECOND
+_NESTED_TOO_DEEPLY: Final = (msgspec.DecodeError, RecursionError)
+
+
+def number(value: int) -> str:
+    """Return an exact integer, with its digits in groups of three from five digits on."""
+    return str(value) if abs(value) < _SMALLEST_GROUPED else f"{value:,}".replace(",", THIN_SPACE)
+
+
+def size(value: int) -> str:
+    """Return a number of bytes: exact below 1,000, else in the largest unit that it reaches, with three digits."""
+    for unit, name in _SIZES:
+        if abs(value) >= unit:
+            amount = value / unit
+            return f"{amount:.{0 if amount >= 100 else 1}f}{THIN_SPACE}{name}"
+    return f"{value}{THIN_SPACE}B"
+
+
+def duration(milliseconds: int) -> str:
+    """Return a duration in its two largest units. A negative one, which clocks that differ can produce, is 0."""
+    left = max(0, milliseconds)
+    if left < _SECOND:
+        return f"{left}{THIN_SPACE}ms"
+    if left < _TENTHS_BELOW:
+        return f"{left / _SECOND:.1f}{THIN_SPACE}s"
+    parts: list[str] = []
+    for unit, name in _UNITS:
+        count, left = divmod(left, unit)
+        if count or parts:
+            parts.append(f"{count}{THIN_SPACE}{name}" if count else "")
+        if len(parts) == 2:
+            break
+    return " ".join(filter(None, parts))
+
+
+def ago(instant: int, now: int) -> str:
+    """Return a time relative to the present: `3 min ago`, or `in 5 s`. Of durations, only the largest unit."""
+    apart = now - instant
+    if abs(apart) < _SECOND:
+        return "just now"
+    text = duration(abs(apart) // _SECOND * _SECOND).partition(" ")[0].replace(".0", "")
+    return f"{text} ago" if apart > 0 else f"in {text}"
+
+
+def utc(instant: int) -> str:
+    """Return a time to the millisecond, as people read it."""
+    moment = datetime.fromtimestamp(instant // _SECOND, UTC)
+    return f"{moment:%d %b %Y, %H:%M:%S}.{instant % _SECOND:03d} UTC"
+
+
+def time(instant: int, now: int) -> Markup:
+    """Return a time as an element: relative text, the exact time as its title; "never" for 0."""
+    if not instant:
+        return Markup('<span class="soft">never</span>')
+    exact = escape(utc(instant))
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(rfc3339(instant), exact, ago(instant, now))
+
+
+def clock(instant: int) -> Markup:
+    """Return a time as an element whose text is the time of day, for lists in which the order of events matters."""
+    moment = datetime.fromtimestamp(instant // _SECOND, UTC)
+    text = f"{moment:%H:%M:%S}.{instant % _SECOND:03d}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(rfc3339(instant), escape(utc(instant)), text)
+
+
+def hour(instant: int) -> str:
+    """Return the hour and minute of a time, in UTC, for the axis of a chart."""
+    return f"{datetime.fromtimestamp(instant // _SECOND, UTC):%H:%M}"
+
+
+def outcome(made: StoredAttempt) -> str:
+    """Return what came of an attempt: the status with its phrase, or why there was none."""
+    if not made.status:
+        return made.detail
+    return f"{made.status // 100}xx" if made.withheld else f"{made.status} {reason_phrase(made.status)}"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return a part of a whole. It is 100 % or 0 % only if it is exactly that."""
+    if not whole:
+        return "–"
+    if part in (0, whole):
+        return "0 %" if not part else "100 %"
+    return f"{min(99.9, max(0.1, 100 * part / whole)):.1f} %"
+
+
+def plural(count: int, noun: str, several: str = "") -> str:
+    """Return a count with its noun: `1 message`, `2 messages`."""
+    return f"{number(count)} {noun if count == 1 else several or noun + 's'}"
+
+
+def readable(content: bytes, *, characters: int) -> tuple[str, bool]:
+    """Return the data of a message as text: JSON is indented. The second value says whether the end is left out."""
+    text = content[: 4 * characters].decode(errors="backslashreplace")
+    is_cut = len(content) > 4 * characters
+    if not is_cut and content[:1] in (b"{", b"["):
+        try:
+            text = msgspec.json.format(content, indent=2).decode()
+        except _NESTED_TOO_DEEPLY:
+            # Data that only looks like JSON, or is nested too deeply, is shown as it is.
+            text = content.decode(errors="backslashreplace")
+    return text[:characters], is_cut or len(text) > characters

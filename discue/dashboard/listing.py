@@ -1,0 +1,64 @@
+"""Lists on pages: which part of a list a query asks for, and the links to its neighbours."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from discue.dashboard.visit import PER_PAGE, Visit
+from discue.domain.errors import invalid
+from discue.domain.ids import is_public_id
+from discue.store.pagination import Listing, Selection
+
+_TEXTS: Final = ("alias", "key", "reason", "state", "outcome", "status", "listener", "queue")
+_POSITION_CHARACTERS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ShownList:
+    """A page of a list."""
+
+    items: Sequence[Any]
+    newer: str
+    """The query of the page with newer items; "" if there is none. The same for `older`."""
+    older: str
+
+
+def selection_of(visit: Visit, *names: str, per_page: int = PER_PAGE) -> Selection:
+    """Return the part of a list that the query asks for. Filters other than `names` are ignored."""
+    given = {name: value.strip() for name, value in visit.query.items() if value.strip()}
+    chosen: dict[str, Any] = {name: given[name] for name in _TEXTS if name in names and name in given}
+    position = next((name for name in ("after", "before") if _is_position(given.get(name, ""))), None)
+    if position is not None:
+        chosen[position] = given[position]
+    return msgspec.structs.replace(Selection(per_page=per_page), **chosen)
+
+
+def shown(visit: Visit, found: Listing[Any], ids: Sequence[str], *names: str) -> ShownList:
+    """Return a page with its links. `ids` are those of the items, in their order; filters of `names` are kept."""
+    kept = {name: value for name, value in visit.query.items() if name in names and value.strip()}
+    after = found.resumes_after or (ids[-1] if ids else None)
+    before = found.resumes_before or (ids[0] if ids else None)
+    return ShownList(
+        found.items,
+        _query(kept, "before", before) if found.has_previous else "",
+        _query(kept, "after", after) if found.has_next else "",
+    )
+
+
+def _query(kept: Mapping[str, str], name: str, position: str | None) -> str:
+    return "" if position is None else "?" + urlencode({**kept, name: position})
+
+
+def _is_position(text: str) -> bool:
+    return 0 < len(text) <= _POSITION_CHARACTERS and text.isascii() and text.isalnum()
+
+
+def id_given(visit: Visit, name: str) -> str:
+    """Return an id that a form names; "" without one. Raises Unprocessable for a text that is none."""
+    given = visit.form.get(name, visit.query.get(name, "")).strip()
+    if given and not is_public_id(given):
+        raise invalid(f"/{name}", "must be an id")
+    return given

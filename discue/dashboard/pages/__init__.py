@@ -1,0 +1,17 @@
+"""The pages of the dashboard: one file for each."""
+
+from typing import Final
+
+from discue.dashboard.pages import listener, listener_actions, listeners, message, missed, overview, queue, queues
+from discue.dashboard.route import PageRoute
+
+ROUTES: Final[tuple[PageRoute, ...]] = (
+    *overview.ROUTES,
+    *missed.ROUTES,
+    *queues.ROUTES,
+    *queue.ROUTES,
+    *message.ROUTES,
+    *listeners.ROUTES,
+    *listener.ROUTES,
+    *listener_actions.ROUTES,
+)

@@ -1,0 +1,111 @@
+"""A listener: whether it keeps up, why not, and what it answered last."""
+
+from typing import Final
+
+from discue.control import listener_secrets, listeners, messages, queues, redeliveries
+from discue.control.listeners import ListenerDetails
+from discue.dashboard.charts import sparkline
+from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.route import PageRoute
+from discue.dashboard.states import STATE_WORDS, state_of
+from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.listener_health import breaker_state
+from discue.domain.model import MISSED_REASONS
+from discue.store.pagination import Selection
+
+_BREAKER: Final = {"closed": "closed: everything is sent", "half_open": "half open: a little is sent", "open": "open"}
+_ATTEMPTS: Final = 50
+_JOBS: Final = 10
+
+
+async def show(visit: Visit) -> Page:
+    """Show the last attempts."""
+    details = await _listener(visit)
+    selection = selection_of(visit, "outcome", "status", per_page=_ATTEMPTS)
+    found = await messages.page_of_listener_attempts(visit.control, visit.principal, visit.ids, selection)
+    since = await listeners.waiting_since(visit.control, details) if details.counts.pending else 0
+    made = len(found.items)
+    acknowledged = sum(not each.error for each in found.items)
+    page = shown(visit, found, [each.id for each in found.items], "outcome", "status")
+    return Page(
+        "listener.html",
+        details.listener.alias,
+        {
+            **await frame(visit, details),
+            "list": page,
+            "since": since,
+            "made": made,
+            "acknowledged": acknowledged,
+            "spark": sparkline(found.items),
+            "outcome": visit.query.get("outcome", ""),
+        },
+    )
+
+
+async def show_missed(visit: Visit) -> Page:
+    details = await _listener(visit)
+    found = await redeliveries.page_of_missed(visit.control, visit.principal, visit.ids, selection_of(visit, "reason"))
+    page = shown(visit, found, [each.id for each in found.items], "reason")
+    values = {
+        **await frame(visit, details),
+        "list": page,
+        "reason": visit.query.get("reason", ""),
+        "reasons": MISSED_REASONS,
+    }
+    return Page("listener_missed.html", details.listener.alias, values)
+
+
+async def show_jobs(visit: Visit) -> Page:
+    """Show redeliveries and replays, with their progress."""
+    details, selection = await _listener(visit), Selection(per_page=_JOBS)
+    moved = await redeliveries.page(visit.control, visit.principal, visit.ids, selection)
+    replays = await redeliveries.page_of_replays(visit.control, visit.principal, visit.ids, selection)
+    values = {**await frame(visit, details), "redeliveries": moved.items, "replays": replays.items}
+    return Page("listener_jobs.html", details.listener.alias, values)
+
+
+async def show_settings(visit: Visit) -> Page:
+    details = await _listener(visit)
+    secrets = await listener_secrets.page(visit.control, visit.principal, visit.ids)
+    return Page(
+        "listener_settings.html", details.listener.alias, {**await frame(visit, details), "secrets": secrets.items}
+    )
+
+
+async def resume(visit: Visit) -> Redirect:
+    fields = listeners.ListenerFields(status="enabled")
+    await listeners.change(visit.control, visit.principal, *visit.ids, fields=fields)
+    return Redirect(path_of(visit), "resumed")
+
+
+async def frame(visit: Visit, details: ListenerDetails) -> dict[str, object]:
+    """Return the values of the head of every page of a listener."""
+    state, queue = state_of(details), visit.ids[0]
+    return {
+        "queue_name": (await queues.names(visit.control, visit.principal, {queue})).get(queue, queue),
+        "details": details,
+        "listener": details.listener,
+        "counts": details.counts,
+        "state": state,
+        "state_word": STATE_WORDS[state],
+        "breaker": _BREAKER[breaker_state(details.liveness)],
+    }
+
+
+def path_of(visit: Visit) -> str:
+    """Return the path of the listener that the page is about."""
+    return f"/queues/{visit.ids[0]}/listeners/{visit.ids[1]}"
+
+
+async def _listener(visit: Visit) -> ListenerDetails:
+    return await listeners.get(visit.control, visit.principal, *visit.ids)
+
+
+_LISTENER: Final = "/queues/{id}/listeners/{id}"
+
+ROUTES: Final = (
+    PageRoute(_LISTENER, show, resume, needs="listeners"),
+    PageRoute(f"{_LISTENER}/missed", show_missed, needs="listeners"),
+    PageRoute(f"{_LISTENER}/jobs", show_jobs, needs="listeners"),
+    PageRoute(f"{_LISTENER}/settings", show_settings, needs="listeners"),
+)

@@ -1,0 +1,181 @@
+"""Actions on a listener. Each is a page with a preview and a form, which works without scripts."""
+
+from typing import Any, Final
+
+from discue.control import listener_secrets, listener_tests, listeners, messages, redeliveries
+from discue.control.listener_secrets import LONGEST_OVERLAP_SECONDS, SecretFields
+from discue.control.listener_tests import SampleMessage
+from discue.control.listeners import ListenerFields
+from discue.control.redeliveries import RedeliveryParams, ReplayParams
+from discue.dashboard.listing import id_given
+from discue.dashboard.pages.listener import frame, path_of
+from discue.dashboard.pages.queue import value_of
+from discue.dashboard.pages.times import instant_of
+from discue.dashboard.route import PageRoute
+from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.errors import Conflict, invalid
+from discue.domain.message_data import data_of
+from discue.domain.model import MISSED_REASONS
+from discue.store.pagination import Selection
+
+_HOUR: Final = 3_600
+_HIGHEST_RATE: Final = 100_000
+_SAMPLE: Final = '{\n  "test": true\n}'
+
+
+async def show_pause(visit: Visit) -> Page:
+    return await _page(visit, "pause.html", "Pause")
+
+
+async def pause(visit: Visit) -> Redirect:
+    await listeners.change(visit.control, visit.principal, *visit.ids, fields=ListenerFields(status="disabled"))
+    return Redirect(path_of(visit), "paused")
+
+
+async def show_rotate(visit: Visit) -> Page:
+    return await _page(visit, "rotate.html", "Rotate secret", hours=visit.form.get("hours", "24"))
+
+
+async def rotate(visit: Visit) -> Page:
+    """Create a secret, and show it: this is the only time."""
+    most = LONGEST_OVERLAP_SECONDS // _HOUR
+    hours = _number(visit, "hours", range(most + 1))
+    fields = SecretFields(expire_previous_in=(24 if hours is None else hours) * _HOUR)
+    made = await listener_secrets.create(visit.control, visit.principal, visit.ids, fields)
+    values = {"heading": "New signing secret", "text": made.text, "link": path_of(visit), "back": "the listener"}
+    return Page("secret.html", "New signing secret", values)
+
+
+async def show_test(visit: Visit) -> Page:
+    form = visit.form
+    if not form:
+        data = _SAMPLE
+        if message_id := id_given(visit, "message"):
+            found = await messages.timeline(
+                visit.control, visit.principal, (visit.ids[0], message_id), Selection(per_page=1)
+            )
+            data = (found.message.body or b"").decode(errors="replace")
+        form = {"data": data, "as": "json"}
+    return await _page(visit, "test.html", "Send a test", form=form, result=None)
+
+
+async def test(visit: Visit) -> Page:
+    """Send a sample now, and show what the listener answered. Nothing is stored."""
+    data, codec = data_of(value_of(visit.form.get("data", ""), visit.form.get("as", "json")))
+    result = await listener_tests.send(
+        visit.control, visit.principal, visit.ids, SampleMessage(data, codec), sender=visit.services.samples
+    )
+    return await _page(visit, "test.html", "Send a test", form=visit.form, result=result)
+
+
+async def show_redeliver(visit: Visit) -> Page:
+    """Show what would be sent again."""
+    given = visit.form or visit.query
+    preview = None
+    if visit.error is None:
+        done = await redeliveries.create(
+            visit.control, visit.principal, visit.ids, _redelivery_params(visit, is_preview=True)
+        )
+        preview = done.preview
+    return await _page(
+        visit,
+        "redeliver.html",
+        "Redeliver",
+        given={name: given.get(name, "") for name in ("message", "reason", "pace")},
+        preview=preview,
+        reasons=MISSED_REASONS,
+    )
+
+
+async def redeliver(visit: Visit) -> Redirect:
+    await redeliveries.create(visit.control, visit.principal, visit.ids, _redelivery_params(visit))
+    return Redirect(f"{path_of(visit)}/jobs", "redelivering")
+
+
+def _redelivery_params(visit: Visit, *, is_preview: bool = False) -> RedeliveryParams:
+    message, given = id_given(visit, "message"), visit.form or visit.query
+    reason = given.get("reason", "")
+    if reason and reason not in MISSED_REASONS:
+        raise invalid("/reason", f"must be one of {', '.join(MISSED_REASONS)}")
+    return RedeliveryParams(
+        messages=(message,) if message else None,
+        reason=reason or None,
+        pace=_number(visit, "pace", range(1, _HIGHEST_RATE + 1)),
+        dry_run=is_preview,
+    )
+
+
+async def show_replay(visit: Visit) -> Page:
+    """Show how many messages a replay would send."""
+    given = visit.form or visit.query
+    preview = None
+    if visit.error is None and given.get("from"):
+        preview = await redeliveries.create_replay(
+            visit.control, visit.principal, visit.ids, _replay_params(visit, is_preview=True)
+        )
+    shown = {name: given.get(name, "") for name in ("from", "until", "pace")}
+    return await _page(visit, "replay.html", "Replay", given=shown, preview=preview)
+
+
+async def replay(visit: Visit) -> Redirect:
+    await redeliveries.create_replay(visit.control, visit.principal, visit.ids, _replay_params(visit))
+    return Redirect(f"{path_of(visit)}/jobs", "replaying")
+
+
+def _replay_params(visit: Visit, *, is_preview: bool = False) -> ReplayParams:
+    given = visit.form or visit.query
+    if not given.get("from", "").strip():
+        raise invalid("/from", "must be a time")
+    until = given.get("until", "").strip()
+    return ReplayParams(
+        from_at=instant_of(given["from"], "/from"),
+        until_at=instant_of(until, "/until") if until else None,
+        pace=_number(visit, "pace", range(1, _HIGHEST_RATE + 1)),
+        dry_run=is_preview,
+    )
+
+
+async def cancel(visit: Visit) -> Redirect:
+    """Cancel the redelivery or the replay that the form names."""
+    job = id_given(visit, "job")
+    if visit.form.get("kind") == "replay":
+        await redeliveries.cancel_replay(visit.control, visit.principal, visit.ids, job)
+    else:
+        await redeliveries.cancel(visit.control, visit.principal, visit.ids, job)
+    return Redirect(f"{path_of(visit)}/jobs", "cancelled")
+
+
+async def show_cancel(visit: Visit) -> Page:
+    job, kind = id_given(visit, "job"), (visit.form or visit.query).get("kind", "redelivery")
+    if not job:
+        raise Conflict("Nothing was chosen to cancel.", code="conflicting_fields")
+    return await _page(visit, "cancel.html", "Cancel", job=job, kind=kind)
+
+
+async def _page(visit: Visit, template: str, title: str, **values: Any) -> Page:
+    details = await listeners.get(visit.control, visit.principal, *visit.ids)
+    return Page(
+        template, f"{title} · {details.listener.alias}", {**await frame(visit, details), "heading": title, **values}
+    )
+
+
+def _number(visit: Visit, name: str, within: range) -> int | None:
+    """Return a number of the form or the query; None if it is left out. Raises Unprocessable."""
+    text = (visit.form or visit.query).get(name, "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal()) or int(text[:12]) not in within:
+        raise invalid(f"/{name}", f"must be a number from {within.start} to {within.stop - 1}")
+    return int(text)
+
+
+_LISTENER: Final = "/queues/{id}/listeners/{id}"
+
+ROUTES: Final = (
+    PageRoute(f"{_LISTENER}/pause", show_pause, pause, needs="listeners", is_form=True),
+    PageRoute(f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True),
+    PageRoute(f"{_LISTENER}/test", show_test, test, needs="listeners", is_form=True),
+    PageRoute(f"{_LISTENER}/redeliver", show_redeliver, redeliver, needs="listeners", is_form=True),
+    PageRoute(f"{_LISTENER}/replay", show_replay, replay, needs="listeners", is_form=True),
+    PageRoute(f"{_LISTENER}/cancel", show_cancel, cancel, needs="listeners", is_form=True),
+)

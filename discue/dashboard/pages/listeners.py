@@ -1,0 +1,47 @@
+"""The listeners of all queues."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from discue.control import listeners, queues
+from discue.control.listeners import ListenerDetails
+from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.route import PageRoute
+from discue.dashboard.states import state_of
+from discue.dashboard.visit import Page, Visit
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerRow:
+    """A listener in a list."""
+
+    details: ListenerDetails
+    queue: str
+    """The alias of the queue."""
+
+    @property
+    def state(self) -> str:
+        """The state in one word, which is also the class of its colour."""
+        return state_of(self.details)
+
+    @property
+    def path(self) -> str:
+        listener = self.details.listener
+        return f"/queues/{listener.queue_public_id}/listeners/{listener.public_id}"
+
+
+async def rows_of(visit: Visit, found: Sequence[ListenerDetails]) -> Sequence[ListenerRow]:
+    """Return listeners of any queues with the names of these."""
+    names = await queues.names(visit.control, visit.principal, {each.listener.queue_public_id for each in found})
+    return [ListenerRow(each, names.get(each.listener.queue_public_id, "")) for each in found]
+
+
+async def show(visit: Visit) -> Page:
+    selection = selection_of(visit, "alias")
+    found = await listeners.page(visit.control, visit.principal, selection, with_missed=False)
+    page = shown(visit, found, [each.listener.public_id for each in found.items], "alias")
+    return Page("listeners.html", "Listeners", {"list": page, "rows": await rows_of(visit, found.items)})
+
+
+ROUTES: Final = (PageRoute("/listeners", show, needs="listeners"),)

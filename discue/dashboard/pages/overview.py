@@ -1,0 +1,68 @@
+"""The overview: whether all is well, what happens, and which listeners need attention."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from discue.control import listeners, usage
+from discue.control.listeners import ListenerDetails
+from discue.control.usage import Activity
+from discue.dashboard.charts import Columns, columns
+from discue.dashboard.pages.listeners import ListenerRow, rows_of
+from discue.dashboard.route import PageRoute
+from discue.dashboard.visit import Page, Visit
+from discue.store.pagination import Selection
+
+LISTENERS_READ: Final = 50
+"""The newest listeners, among which the overview looks for those that need attention."""
+
+_SHOWN: Final = 8
+_HOUR: Final = 12
+"""Periods of five minutes."""
+_PERIODS_A_COLUMN: Final = 6
+
+
+async def show(visit: Visit) -> Page:
+    activity: Sequence[Activity] = ()
+    if visit.principal.may("stats", "read"):
+        activity = await usage.activity(visit.control, visit.principal)
+    attention: Sequence[ListenerRow] = ()
+    found: Sequence[ListenerDetails] = ()
+    has_more = False
+    if visit.principal.may("listeners", "read"):
+        page = await listeners.page(
+            visit.control, visit.principal, Selection(per_page=LISTENERS_READ), with_missed=False
+        )
+        found, has_more = page.items, page.has_next
+        worst = sorted((each for each in found if _needs_attention(each)), key=_urgency, reverse=True)
+        attention = await rows_of(visit, worst[:_SHOWN])
+    hour = activity[-_HOUR:]
+    chart: Columns | None = columns(activity, _PERIODS_A_COLUMN) if activity else None
+    return Page(
+        "overview.html",
+        "Overview",
+        {
+            "obstacle": visit.services.readiness.obstacle,
+            "published": sum(each.published for each in hour),
+            "acknowledged": sum(each.acknowledged for each in hour),
+            "failed": sum(each.failed for each in hour),
+            "waiting": sum(each.counts.pending for each in found),
+            "missed": sum(each.counts.missed for each in found),
+            "chart": chart,
+            "attention": attention,
+            "listeners": len(found),
+            "has_more": has_more,
+        },
+    )
+
+
+def _needs_attention(details: ListenerDetails) -> bool:
+    counts = details.counts
+    return bool(details.condition.reason or counts.missed or counts.retrying)
+
+
+def _urgency(details: ListenerDetails) -> tuple[bool, int, int]:
+    """Return what the order is by: what is held first, then what waits, then what was missed."""
+    return bool(details.condition.held_by), details.counts.pending, details.counts.missed
+
+
+ROUTES: Final = (PageRoute("", show),)

@@ -1,0 +1,177 @@
+"""A queue: its messages, its listeners, its settings, and a form to publish with."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from msgspec import UNSET
+
+from discue.control import listeners, messages, queues
+from discue.control.listeners import ListenerFields
+from discue.control.queues import QueueDetails
+from discue.dashboard.listing import id_given, selection_of, shown
+from discue.dashboard.pages.listeners import ListenerRow
+from discue.dashboard.pages.times import instant_of
+from discue.dashboard.route import PageRoute
+from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.aliases import check_alias
+from discue.domain.errors import invalid, malformed
+from discue.domain.message_data import data_of, is_json
+from discue.domain.messages import MessageOptions
+from discue.publishing.publish import NewMessage, publish
+from discue.store.pagination import Selection
+
+STATES: Final = ("pending", "retrying", "missed", "acknowledged", "no_listeners")
+
+_LONGEST_KEY: Final = 255
+_LONGEST_DELAY: Final = 31_536_000
+_FILTERS: Final = ("alias", "key", "state", "since")
+_encode = msgspec.json.Encoder().encode
+
+
+async def show(visit: Visit) -> Page | Redirect:
+    """Show the log, the newest message first."""
+    if wanted := visit.query.get("id", "").strip():
+        visit.form = {"id": wanted}
+        return Redirect(f"/queues/{visit.ids[0]}/messages/{id_given(visit, 'id')}")
+    details = await _queue(visit)
+    selection = selection_of(visit, "alias", "key", "state")
+    if since := visit.query.get("since", "").strip():
+        selection = msgspec.structs.replace(selection, created_after=instant_of(since, "?since") - 1)
+    if selection.state is not None and selection.state not in STATES:
+        raise malformed("?state", f"must be one of {', '.join(STATES)}", code="invalid_parameter")
+    found = await messages.page_of_queue(visit.control, visit.principal, visit.ids[0], selection)
+    page = shown(visit, found, [each.id for each in found.items], *_FILTERS)
+    filters = {name: visit.query.get(name, "") for name in _FILTERS}
+    is_filtered = any(filters.values())
+    values = {"details": details, "list": page, "filters": filters, "is_filtered": is_filtered, "states": STATES}
+    return Page("queue.html", details.queue.alias, values)
+
+
+async def show_listeners(visit: Visit) -> Page:
+    details = await _queue(visit)
+    selection = selection_of(visit)
+    found = await listeners.page_of_queue(visit.control, visit.principal, visit.ids[0], selection, with_missed=False)
+    page = shown(visit, found, [each.listener.public_id for each in found.items])
+    rows = [ListenerRow(each, details.queue.alias) for each in found.items]
+    return Page("queue_listeners.html", details.queue.alias, {"details": details, "list": page, "rows": rows})
+
+
+async def show_settings(visit: Visit) -> Page:
+    details = await _queue(visit)
+    settings = visit.control.settings
+    schema = None
+    if details.queue.schema is not None:
+        schema = msgspec.json.format(details.queue.schema.encode(), indent=2).decode()
+    values = {
+        "details": details,
+        "retention": details.queue.retention_seconds
+        if details.queue.retention_seconds is not None
+        else settings.retention_seconds,
+        "max_bytes": details.queue.max_message_bytes or settings.max_message_bytes,
+        "schema": schema,
+    }
+    return Page("queue_settings.html", details.queue.alias, values)
+
+
+async def show_publish(visit: Visit) -> Page:
+    details = await _queue(visit)
+    form = visit.form or await _prefilled(visit)
+    faults = visit.error.faults if visit.error is not None else ()
+    in_data = [(fault.pointer.removeprefix("/data") or "/", fault.detail) for fault in faults if _is_in_data(fault[0])]
+    return Page("queue_publish.html", details.queue.alias, {"details": details, "form": form, "in_data": in_data})
+
+
+async def _prefilled(visit: Visit) -> Mapping[str, str]:
+    """Return the form with an example, or with the message to copy."""
+    if not (copied := id_given(visit, "copy")):
+        return {"data": '{\n  "hello": "world"\n}', "as": "json"}
+    found = await messages.timeline(visit.control, visit.principal, (visit.ids[0], copied), Selection(per_page=1))
+    message = found.message
+    return {
+        "data": (message.body or b"").decode(errors="replace"),
+        "as": "json" if is_json(message.codec) else "text",
+        "key": message.options.key or "",
+    }
+
+
+async def act_publish(visit: Visit) -> Redirect:
+    """Publish what the form has. The queue's schema decides as it does for the API."""
+    record = await visit.control.cache.queue(visit.principal.organization, visit.ids[0])
+    (entry,) = await publish(visit.services.publisher, record, (_message_of(visit),))
+    return Redirect(f"/queues/{visit.ids[0]}/messages/{entry.id}", "published")
+
+
+def _message_of(visit: Visit) -> NewMessage:
+    """Return the message to publish. Raises BadRequest and Unprocessable."""
+    form = visit.form
+    name, key, delay = (form.get(each, "").strip() for each in ("alias", "key", "delay"))
+    if name:
+        check_alias(name)
+    if len(key) > _LONGEST_KEY:
+        raise invalid("/key", f"must have 1 to {_LONGEST_KEY} characters")
+    deliver_at = None
+    if delay:
+        if not (delay.isascii() and delay.isdecimal()) or int(delay[:9]) > _LONGEST_DELAY:
+            raise invalid("/delay", f"must be a number of seconds from 0 to {_LONGEST_DELAY}")
+        deliver_at = visit.now + int(delay) * 1_000 if int(delay) else None
+    data, codec = data_of(value_of(form.get("data", ""), form.get("as", "json")))
+    options = MessageOptions(key=key or None, deliver_at=deliver_at)
+    return NewMessage(data, codec, name or None, options=None if options == MessageOptions() else options)
+
+
+def value_of(text: str, kind: str) -> bytes:
+    """Return what was typed as a JSON value: itself, or a string of it. Raises BadRequest."""
+    if kind == "text":
+        return _encode(text)
+    content = text.encode()
+    try:
+        msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise malformed("/data", f"must be JSON ({error})", code="wrong_type") from None
+    return content.strip()
+
+
+async def show_new_listener(visit: Visit) -> Page:
+    details = await _queue(visit)
+    return Page("listener_new.html", details.queue.alias, {"details": details, "form": visit.form})
+
+
+async def act_new_listener(visit: Visit) -> Page:
+    """Create the listener, and show its secret: this is the only time."""
+    form = {name: value.strip() for name, value in visit.form.items()}
+    made = await listeners.create(
+        visit.control,
+        visit.principal,
+        visit.ids[0],
+        ListenerFields(
+            form.get("alias") or None,
+            notify_url=form.get("notify_url", ""),
+            liveness_url=form.get("liveness_url") or UNSET,
+        ),
+    )
+    listener = made.listener
+    link = f"/queues/{visit.ids[0]}/listeners/{listener.public_id}"
+    values = {"heading": f"{listener.alias} is ready", "text": made.secret, "link": link, "back": listener.alias}
+    return Page("secret.html", "Signing secret", values)
+
+
+async def _queue(visit: Visit) -> QueueDetails:
+    return await queues.get(visit.control, visit.principal, visit.ids[0])
+
+
+def _is_in_data(pointer: str) -> bool:
+    return pointer == "/data" or pointer.startswith("/data/")
+
+
+_QUEUE: Final = "/queues/{id}"
+
+ROUTES: Final = (
+    PageRoute(_QUEUE, show, needs="messages"),
+    PageRoute(f"{_QUEUE}/listeners", show_listeners, needs="listeners"),
+    PageRoute(
+        f"{_QUEUE}/listeners/new", show_new_listener, act_new_listener, needs="queues", writes="listeners", is_form=True
+    ),
+    PageRoute(f"{_QUEUE}/publish", show_publish, act_publish, needs="queues", writes="messages", is_form=True),
+    PageRoute(f"{_QUEUE}/settings", show_settings, needs="queues"),
+)

@@ -1,0 +1,34 @@
+"""The list of queues."""
+
+from typing import Final
+
+from discue.control import queues
+from discue.control.queues import QueueFields
+from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.route import PageRoute
+from discue.dashboard.visit import Page, Redirect, Visit
+
+
+async def show(visit: Visit) -> Page:
+    found = await queues.page(visit.control, visit.principal, selection_of(visit, "alias"))
+    page = shown(visit, found, [each.queue.public_id for each in found.items], "alias")
+    return Page("queues.html", "Queues", {"list": page})
+
+
+async def show_form(visit: Visit) -> Page:
+    del visit
+    return Page("queue_new.html", "New queue")
+
+
+async def create(visit: Visit) -> Redirect:
+    ordered = visit.form.get("ordered") == "on"
+    made = await queues.create(
+        visit.control, visit.principal, QueueFields(visit.form.get("alias", "").strip() or None, ordered=ordered)
+    )
+    return Redirect(f"/queues/{made.queue.public_id}", "queue_created")
+
+
+ROUTES: Final = (
+    PageRoute("/queues", show, needs="queues"),
+    PageRoute("/queues/new", show_form, create, needs="queues", is_form=True),
+)

@@ -1,0 +1,14 @@
+"""Times that people type or choose."""
+
+from datetime import UTC, datetime
+
+from discue.domain.errors import malformed
+
+
+def instant_of(text: str, pointer: str) -> int:
+    """Return a time in milliseconds since the epoch; UTC, unless it has an offset. Raises BadRequest."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise malformed(pointer, "must be a time such as 2026-07-01T12:00, in UTC", code="wrong_type") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)

@@ -1,0 +1,92 @@
+"""Renders pages: the templates, and what each of them can use."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from discue import __version__
+from discue.dashboard import formats, shortcuts, static
+from discue.dashboard.navigation import GROUPS
+from discue.dashboard.states import STATE_WORDS
+from discue.dashboard.visit import NOTICES, Page, Visit
+from discue.domain.errors import DiscueError
+
+_ROOT: Final = "dashboard"
+
+SHOWN_CHARACTERS: Final = 20_000
+"""The largest part of a body that a page shows."""
+
+
+def _environment() -> Environment:
+    """Return the environment of all templates: everything is escaped, and an unknown name is an error."""
+    made = Environment(
+        loader=PackageLoader("discue.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters.update(
+        number=formats.number,
+        size=formats.size,
+        duration=formats.duration,
+        clock=formats.clock,
+        hour=formats.hour,
+        utc=formats.utc,
+        readable=partial(formats.readable, characters=SHOWN_CHARACTERS),
+    )
+    made.globals.update(
+        version=__version__,
+        outcome_of=formats.outcome,
+        percent=formats.percent,
+        plural=formats.plural,
+        groups=GROUPS,
+        shortcuts=shortcuts.LISTED,
+        state_words=STATE_WORDS,
+        assets={name: file.path for name, file in static.FILES.items()},
+    )
+    return made
+
+
+_TEMPLATES: Final = _environment()
+
+
+def render(page: Page, visit: Visit) -> bytes:
+    """Return the page as HTML, in the frame with the navigation."""
+    values = {
+        **page.values,
+        **_frame(page.title, visit.base, visit.theme, visit.now),
+        "visit": visit,
+        "url": visit.url,
+        "docs": f"{visit.base.removesuffix(_ROOT)}docs",
+        "may": visit.principal.may,
+        "error": visit.error,
+        "faults": faults_of(visit.error),
+        "notice": NOTICES.get(visit.query.get("done", ""), ""),
+    }
+    return _TEMPLATES.get_template(page.template).render(values).encode()
+
+
+def render_bare(page: Page, *, base: str, theme: str, now: int) -> bytes:
+    """Return a page for a user who is not signed in, or whom the service cannot identify."""
+    values = {"error": None, "faults": {}, **page.values, **_frame(page.title, base, theme, now)}
+    return _TEMPLATES.get_template(page.template).render(values).encode()
+
+
+def faults_of(error: DiscueError | None) -> Mapping[str, str]:
+    """Return what is wrong with each field of a form, by the JSON pointer of the field."""
+    return {} if error is None else {fault.pointer: fault.detail for fault in error.faults}
+
+
+def _frame(title: str, base: str, theme: str, now: int) -> dict[str, Any]:
+    return {
+        "title": title,
+        "base": base,
+        "theme": theme,
+        "now": now,
+        "time": partial(formats.time, now=now),
+        "ago": partial(formats.ago, now=now),
+    }

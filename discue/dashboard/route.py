@@ -1,0 +1,69 @@
+"""Routes of pages, and the router that finds them."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.ids import is_public_id
+
+Show = Callable[[Visit], Awaitable[Page | Redirect]]
+"""Returns the page, or where else to look. Raises what the functions of the control plane raise."""
+
+Act = Callable[[Visit], Awaitable[Page | Redirect]]
+"""Does what the form on the page asks for. Returns a page only for what is shown once, such as a new secret."""
+
+_ID: Final = "{id}"
+
+
+class PageRoute(msgspec.Struct, frozen=True):
+    """A page: its path below `/dashboard`, in which `{id}` stands for an id, and its handlers."""
+
+    path: str
+    show: Show
+    act: Act | None = None
+    """None: the page has no form of its own."""
+    needs: str = ""
+    """The resource that the user must be able to read; empty: every signed-in user can see the page."""
+    is_form: bool = False
+    """Whether the page is nothing but its form: who may not use it need not see it."""
+    writes: str = ""
+    """The resource that the user must be able to write to use the form; empty: that of `needs`."""
+
+
+class PageMatch(NamedTuple):
+    """A route, and the ids in the path that it matches."""
+
+    route: PageRoute
+    ids: tuple[str, ...]
+
+
+class PageRouter:
+    """Finds the route of a path."""
+
+    def __init__(self, routes: Iterable[PageRoute]) -> None:
+        self._fixed: dict[str, PageRoute] = {}
+        self._patterns: list[tuple[re.Pattern[str], PageRoute]] = []
+        for route in routes:
+            if _ID in route.path:
+                pattern = "([^/]+)".join(map(re.escape, route.path.split(_ID)))
+                self._patterns.append((re.compile(pattern), route))
+            else:
+                self._fixed[route.path] = route
+
+    def find(self, path: str) -> PageMatch | None:
+        """Return the match; None if there is no page at the path."""
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            return PageMatch(fixed, ())
+        for pattern, route in self._patterns:
+            found = pattern.fullmatch(path)
+            if found is not None and _are_ids(found.groups()):
+                return PageMatch(route, found.groups())
+        return None
+
+
+def _are_ids(steps: Sequence[str]) -> bool:
+    return all(map(is_public_id, steps))

@@ -1,0 +1,35 @@
+"""The keys that pages react to. The list that `?` shows and the script both read this table."""
+
+from typing import Final, NamedTuple
+
+from discue.dashboard.navigation import GROUPS
+
+
+class Shortcut(NamedTuple):
+    """A key, or two keys one after the other."""
+
+    keys: str
+    """Separated by a space."""
+    does: str
+    """The effect, to be read after the keys."""
+    target: str = ""
+    """The path that it opens; empty for an action of the script with the name `action`."""
+    action: str = ""
+
+
+LISTED: Final = (
+    *(
+        Shortcut(f"g {entry.key}", f"Open {entry.title}", entry.path or "/")
+        for group in GROUPS
+        for entry in group.entries
+        if entry.key
+    ),
+    Shortcut("j", "Next row", action="next"),
+    Shortcut("k", "Previous row", action="previous"),
+    Shortcut("Enter", "Open the row", action="open"),
+    Shortcut("n", "Next page", action="older"),
+    Shortcut("/", "Filter or search", action="search"),
+    Shortcut("r", "Load the page again", action="reload"),
+    Shortcut("t", "Change the theme", action="theme"),
+    Shortcut("?", "Show the keys", action="help"),
+)

@@ -1,0 +1,124 @@
+"""A request for a page as its handler sees it, and what the handler returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
+
+from discue.control.context import ControlContext
+from discue.domain.errors import DiscueError
+from discue.domain.model import Role
+from discue.domain.scopes import RESOURCES, Principal
+from discue.http.services import Services
+
+Theme = Literal["auto", "light", "dark"]
+
+PER_PAGE: Final = 25
+"""Rows of a list on one page."""
+
+
+class PageUser(msgspec.Struct, frozen=True):
+    """A signed-in user."""
+
+    principal: Principal
+    name: str
+    """The name or the e-mail address that pages show."""
+    role: Role
+    organization: str
+    """The alias of the organization."""
+
+
+class Sessions(Protocol):
+    """Finds, starts and ends the sessions of users."""
+
+    async def user_of(self, token: str) -> PageUser | None:
+        """Return the user of a session; None if the session has ended or never was."""
+        ...
+
+    async def sign_in(self, fields: Mapping[str, str], address: str) -> str:
+        """Return the token of a new session. Raises Unauthorized, LockedOut and Unprocessable."""
+        ...
+
+    async def redeem(self, code: str) -> str | None:
+        """Exchange a one-time code for the token of a new session; None if it has expired or was used."""
+        ...
+
+    async def sign_out(self, token: str) -> None:
+        """End a session, if it exists."""
+        ...
+
+
+@dataclass(slots=True)
+class Visit:
+    """A request for a page. The user may do on it what the scopes of `principal` allow."""
+
+    services: Services
+    user: PageUser
+    path: str
+    """The path below `/dashboard`: empty, or with a leading slash."""
+    base: str
+    """The relative link from this page to `/dashboard`, which works below every prefix."""
+    url: str
+    """The URL of the service, for commands to copy."""
+    now: int
+    """Milliseconds since the epoch."""
+    ids: tuple[str, ...] = ()
+    """The ids in the path, in order."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] = field(default_factory=dict)
+    """The fields of the form; empty unless the page is shown again because of an error in it."""
+    error: DiscueError | None = None
+    """The reason why the form was not accepted."""
+    theme: Theme = "auto"
+
+    @property
+    def control(self) -> ControlContext:
+        return self.services.control
+
+    @property
+    def principal(self) -> Principal:
+        return self.user.principal
+
+    @property
+    def section(self) -> str:
+        """The path of the page in the navigation that this page is below."""
+        first, *steps = self.path.removeprefix("/").split("/")
+        return "/listeners" if len(steps) > 2 and steps[1] == "listeners" else f"/{first}"
+
+    @property
+    def readable(self) -> frozenset[str]:
+        """The resources that the user can read, and "" for pages that need none."""
+        return frozenset({"", *(name for name in RESOURCES if self.principal.may(name, "read"))})
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page to render: a template with its values."""
+
+    template: str
+    title: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """A redirect, after a form was accepted."""
+
+    path: str
+    """Below `/dashboard`, like `Visit.path`."""
+    done: str = ""
+    """The key of the notice to show there: one of `NOTICES`."""
+
+
+NOTICES: Final[Mapping[str, str]] = {
+    "queue_created": "The queue exists. Add a listener, then publish a message.",
+    "paused": "The listener is paused. Its messages wait for it.",
+    "resumed": "The listener receives messages again, starting with those that have waited.",
+    "published": "The message is stored, and on its way to every listener of the queue.",
+    "redelivering": "The redelivery has started.",
+    "replaying": "The replay has started.",
+    "cancelled": "It is cancelled. Messages that were sent already stay sent.",
+    "signed_out": "You are signed out.",
+}
+"""Notices by the value of `?done=`, so that a link cannot put words on a page."""

@@ -1,0 +1,213 @@
+"""Pages as browsers get them: what they show, to whom, and what forms on them do."""
+
+import re
+
+import pytest
+
+from tests.support.dashboard_paths import paths_of
+from tests.support.dashboard_shop import Shop
+from tests.support.dashboards import SAME_ORIGIN, DashboardService
+
+PAGE_BYTES = 60_000
+_FORM = re.compile(r'<form[^>]*method="post"')
+
+
+def test_every_page_is_shown_to_its_owner_with_strict_headers(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    for name, path in paths_of(shop).items():
+        answer = browser.get(path)
+        assert answer.status_code == 200, (name, answer.text)
+        assert answer.text.count("<h1") == 1, name
+        assert len(answer.content) <= PAGE_BYTES, name
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'"), name
+        assert answer.headers["cache-control"] == "no-store", name
+        assert "style=" not in answer.text, name
+        assert "onclick" not in answer.text, name
+
+
+def test_viewer_sees_pages_without_actions(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser("viewer")
+    for name, path in paths_of(shop).items():
+        answer = browser.get(path)
+        if name in {"pause", "rotate", "test", "redeliver", "replay", "queue-new", "publish", "listener-new"}:
+            assert answer.status_code == 403, name
+            assert "scope" in answer.text, name
+        else:
+            assert answer.status_code == 200, name
+            forms = set(re.findall(r'action="[^"]*/([a-z-]+)"', answer.text))
+            assert forms <= {"theme", "sign-out"}, name
+
+
+def test_viewer_cannot_change_anything(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser("viewer")
+    for path in (shop.listener("billing"), f"{shop.listener('billing')}/pause", f"/queues/{shop.queue}/publish"):
+        answer = browser.post(path, data={"data": "{}"}, headers=SAME_ORIGIN)
+        assert answer.status_code == 403, path
+
+
+def test_pages_of_another_organization_do_not_exist(service: DashboardService, shop: Shop) -> None:
+    browser = service.foreign_browser()
+    for name, path in paths_of(shop).items():
+        answer = browser.get(path)
+        expected = 404 if shop.queue in path or shop.blocked_queue in path else 200
+        assert answer.status_code == expected, (name, answer.text)
+        assert "tax-report" not in answer.text, name
+
+
+def test_stranger_is_led_to_the_sign_in_page_and_back(service: DashboardService) -> None:
+    browser = service.browser(None)
+    answer = browser.get("/queues")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "../dashboard/sign-in?next=/queues"
+    page = browser.get("/sign-in?next=/queues")
+    assert 'name="next" value="/queues"' in page.text
+    assert 'value=""' in browser.get("/sign-in?next=//example.com").text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site", "origin": "http://127.0.0.1"},
+    ],
+)
+def test_form_from_another_site_is_refused(service: DashboardService, shop: Shop, headers: dict[str, str]) -> None:
+    path = shop.listener("billing")
+    answer = service.browser().post(f"{path}/pause", headers=headers)
+    assert answer.status_code == 403
+    assert "not sent from a page of this dashboard" in answer.text
+    assert service.api().get(path).json()["listener"]["status"] == "enabled"
+
+
+def test_form_with_the_origin_of_the_service_is_accepted(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    path = shop.listener("warehouse")
+    paused = browser.post(f"{path}/pause", headers={"origin": service.url})
+    assert paused.status_code == 303
+    page = browser.get(f"{path}?done=paused")
+    assert "It is disabled by a request." in page.text
+    assert "The listener is paused." in page.text
+    resumed = browser.post(path, headers=SAME_ORIGIN)
+    assert resumed.headers["location"].endswith(f"{path}?done=resumed")
+    assert service.api().get(path).json()["listener"]["status"] == "enabled"
+
+
+def test_refused_publish_form_keeps_its_fields_and_names_the_fault(service: DashboardService, shop: Shop) -> None:
+    browser, path = service.browser(), f"/queues/{shop.queue}/publish"
+    for typed, fault in (("{broken", "must be JSON"), ('{"order": "many", "total": 1}', "/order")):
+        answer = browser.post(path, data={"data": typed, "as": "json", "key": "k1"}, headers=SAME_ORIGIN)
+        assert answer.status_code in {400, 422}
+        assert fault in answer.text
+        assert 'aria-invalid="true"' in answer.text
+        assert typed.replace('"', "&#34;") in answer.text
+        assert 'value="k1"' in answer.text
+
+
+def test_published_message_is_shown_with_its_deliveries(service: DashboardService, shop: Shop) -> None:
+    browser, path = service.browser(), f"/queues/{shop.queue}/publish"
+    typed = '{"order": 9001, "total": 1, "note": "<script>alert(1)</script>"}'
+    answer = browser.post(path, data={"data": typed, "as": "json"}, headers=SAME_ORIGIN)
+    assert answer.status_code == 303, answer.text
+    service.settle()
+    page = browser.get(answer.headers["location"].partition("dashboard")[2])
+    assert page.status_code == 200
+    assert "crm-sync" in page.text
+    assert "Retry at" in page.text
+    assert "upstream connect error" in page.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
+    assert "<script>alert" not in page.text
+
+
+def test_blocked_message_says_why_it_waits(service: DashboardService, shop: Shop) -> None:
+    page = service.browser().get(paths_of(shop)["message-blocked"]).text
+    [delivery] = service.api().get(paths_of(shop)["message-blocked"]).json()["message"]["deliveries"]
+    assert delivery["waits_for"] in page
+
+
+def test_redelivery_shows_a_preview_and_then_its_progress(service: DashboardService, shop: Shop) -> None:
+    browser, listener = service.browser(), shop.listener("tax-report")
+    missed = service.api().get(listener).json()["listener"]["messages"]["missed_count"]
+    assert f"<strong>{missed} messages</strong> will be sent again" in browser.get(f"{listener}/redeliver").text
+    started = browser.post(f"{listener}/redeliver", data={"pace": "1000"}, headers=SAME_ORIGIN)
+    assert started.headers["location"].endswith("/jobs?done=redelivering"), started.text
+    service.settle()
+    page = browser.get(f"{listener}/jobs").text
+    assert "1000 a second" in page
+    assert "1000 a second" in page
+
+
+def test_rotated_secret_is_shown_once(service: DashboardService, shop: Shop) -> None:
+    browser, listener = service.browser(), shop.listener("billing")
+    page = browser.post(f"{listener}/rotate", data={"hours": "1"}, headers=SAME_ORIGIN).text
+    assert "whsec_" in page
+    assert "whsec_" not in browser.get(f"{listener}/settings").text
+    wrong = browser.post(f"{listener}/rotate", data={"hours": "soon"}, headers=SAME_ORIGIN)
+    assert wrong.status_code == 422
+    assert "must be a number from 0 to 168" in wrong.text
+
+
+def test_test_request_shows_what_the_listener_answers(service: DashboardService, shop: Shop) -> None:
+    answer = service.browser().post(
+        f"{shop.listener('billing')}/test", data={"data": "{", "as": "json"}, headers=SAME_ORIGIN
+    )
+    assert answer.status_code == 400
+    assert "must be JSON" in answer.text
+
+
+def test_unknown_page_is_a_page(service: DashboardService) -> None:
+    answer = service.browser().get("/nothing")
+    assert answer.status_code == 404
+    assert "There is no such page." in answer.text
+    assert "<nav" in answer.text
+
+
+def test_method_that_no_page_has_is_refused(service: DashboardService) -> None:
+    answer = service.browser().request("DELETE", "/queues")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET, HEAD, POST"
+
+
+def test_one_time_code_signs_in_once(service: DashboardService) -> None:
+    code = service.code()
+    first = service.browser(None).get("/open", params={"code": code})
+    assert first.status_code == 303
+    assert "HttpOnly; SameSite=Lax" in first.headers["set-cookie"]
+    again = service.browser(None).get("/open", params={"code": code})
+    assert again.status_code == 403
+    assert "used already" in again.text
+
+
+def test_signed_out_session_shows_nothing(service: DashboardService) -> None:
+    browser = service.browser()
+    copied = dict(browser.cookies)
+    assert browser.post("/sign-out", headers=SAME_ORIGIN).status_code == 303
+    stale = service.browser(None, cookies=copied)
+    assert stale.get("/queues").status_code == 303
+
+
+def test_theme_is_remembered_in_a_cookie(service: DashboardService) -> None:
+    browser = service.browser()
+    answer = browser.post("/theme", data={"theme": "dark", "next": "/queues"}, headers=SAME_ORIGIN)
+    assert answer.headers["location"] == "../dashboard/queues"
+    assert '<html lang="en" data-theme="dark">' in browser.get("/queues").text
+
+
+def test_browser_that_opens_the_service_is_led_to_the_dashboard(service: DashboardService) -> None:
+    client = service.api()
+    assert client.get("/", headers={"accept": "text/html,*/*;q=0.8"}).headers["location"] == "dashboard"
+    assert client.get("/").json()["_links"]
+    assert client.get("/dashboards").status_code == 404
+
+
+def test_files_are_kept_for_ever_under_the_hash_of_their_content(service: DashboardService) -> None:
+    browser = service.browser(None)
+    page = browser.get("/sign-in").text
+    [path] = re.findall(r'href="\.\./dashboard(/static/dashboard-[0-9a-f]{12}\.css)"', page)
+    answer = browser.get(path)
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["content-encoding"] == "gzip"
+    assert len(answer.content) <= 25_000

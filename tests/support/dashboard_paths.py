@@ -1,0 +1,35 @@
+"""The paths of all pages of a shop, by what they are."""
+
+from collections.abc import Mapping
+
+from tests.support.dashboard_shop import Shop
+
+
+def paths_of(shop: Shop) -> Mapping[str, str]:
+    """Return a path of every page, below `/dashboard`."""
+    queue, listener = f"/queues/{shop.queue}", shop.listener("tax-report")
+    return {
+        "overview": "",
+        "missed": "/missed",
+        "listeners": "/listeners",
+        "queues": "/queues",
+        "queue-new": "/queues/new",
+        "queue": queue,
+        "queue-listeners": f"{queue}/listeners",
+        "queue-settings": f"{queue}/settings",
+        "publish": f"{queue}/publish",
+        "listener-new": f"{queue}/listeners/new",
+        "message": shop.message(),
+        "message-early": shop.message(2),
+        "message-blocked": f"/queues/{shop.blocked_queue}/messages/{shop.blocked}",
+        "listener": shop.listener("crm-sync"),
+        "listener-paused": shop.listener("old-shop"),
+        "listener-missed": f"{listener}/missed",
+        "listener-jobs": f"{listener}/jobs",
+        "listener-settings": f"{listener}/settings",
+        "pause": f"{listener}/pause",
+        "rotate": f"{listener}/rotate",
+        "test": f"{listener}/test",
+        "redeliver": f"{listener}/redeliver",
+        "replay": f"{listener}/replay?from=2020-01-01T00:00",
+    }

@@ -1,0 +1,172 @@
+"""A dashboard as browsers meet it: a whole worker behind the real server, with a clock that tests move."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import httpx
+import uvloop
+
+from discue.control.context import ControlContext
+from discue.control.organizations import ensure_operator
+from discue.dashboard.cookies import LOOPBACK_NAME
+from discue.dashboard.visit import PageUser
+from discue.domain.clock import SystemClock
+from discue.domain.egress import EgressPolicy
+from discue.domain.model import Role
+from discue.domain.scopes import Principal, Scope, all_scopes
+from discue.observability.logs import Log
+from discue.sending.response import SenderLimits
+from discue.server.http import Address
+from discue.server.installation import open_installation
+from discue.server.worker import Worker, served
+from discue.testing.clock import MovableClock
+from discue.testing.loop_thread import LoopThread
+from discue.testing.sender import KitSender
+from discue.testing.server import Timeline, settings_for_tests
+
+T = TypeVar("T")
+
+SAME_ORIGIN: Final = {"sec-fetch-site": "same-origin"}
+_PATIENCE_SECONDS: Final = 30.0
+_READ: Final = ("channels", "domains", "events", "listeners", "messages", "queues", "schemas", "stats", "topics")
+ROLES: Final[Mapping[Role, Mapping[str, Scope]]] = {
+    "owner": all_scopes(),
+    "viewer": {name: Scope("read") for name in _READ},
+}
+
+
+class Problems(Log):
+    """A log that keeps the errors, which a test must not cause."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[tuple[str, BaseException | None]] = []
+
+    def error(self, event: str, /, *, exc_info: BaseException | None = None, **fields: object) -> None:
+        self.errors.append((event, exc_info))
+
+
+class Browser(httpx.Client):
+    """A client with the cookies of a browser. Its paths are below `/dashboard`."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(timeout=_PATIENCE_SECONDS, **options)
+        self._root = f"{url}/dashboard"
+
+    def request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Response:
+        return super().request(method, f"{self._root}{url}", **options)
+
+
+@dataclass
+class DashboardService:
+    """A running service. `owner` is a browser that is signed in; `api` has a key with every scope."""
+
+    url: str
+    control: ControlContext
+    worker: Worker
+    timeline: Timeline
+    log: Problems
+    thread: LoopThread
+    key: str
+    principal: Principal
+    transport: httpx.HTTPTransport = field(default_factory=httpx.HTTPTransport)
+    """The transport of all clients, whose connections are closed at the end."""
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something on the server's own loop."""
+        return self.thread.run(work, _PATIENCE_SECONDS)
+
+    def api(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.url, headers={"x-api-key": self.key}, timeout=_PATIENCE_SECONDS, transport=self.transport
+        )
+
+    def user(self, role: Role) -> PageUser:
+        scopes = ROLES[role]
+        return PageUser(replace(self.principal, scopes=scopes), f"{role}@example.com", role, "com.example.shop")
+
+    def code(self, role: Role = "owner") -> str:
+        """Return a one-time code that signs a browser in."""
+
+        async def make() -> str:
+            return self.worker.sessions.code(self.user(role))
+
+        return self.run(make())
+
+    def browser(self, role: Role | None = "owner", **options: Any) -> Browser:
+        """Return a client with the cookies of a signed-in browser; None: not signed in."""
+        client = Browser(self.url, transport=self.transport, **options)
+        if role is not None:
+            answer = client.get("/open", params={"code": self.code(role)})
+            assert answer.status_code == 303, answer.text
+            assert LOOPBACK_NAME in client.cookies
+        return client
+
+    def foreign_browser(self) -> Browser:
+        """Return the browser of the owner of another organization."""
+        made = self.api().post("/organizations", json={"alias": f"com.example.f{os.urandom(4).hex()}"}).json()
+
+        async def code() -> str:
+            principal = (await self.control.cache.authenticate(made["api_key"]["key"])).principal
+            return self.worker.sessions.code(PageUser(principal, "other@example.com", "owner", "other"))
+
+        browser = self.browser(None)
+        browser.get("/open", params={"code": self.run(code())})
+        return browser
+
+    def settle(self) -> None:
+        """Return when everything that is due has been sent and stored."""
+        self.run(self.timeline.settle(_PATIENCE_SECONDS))
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock, and do what becomes due on the way."""
+        self.run(self.timeline.advance_by(round(seconds * 1_000), seconds=_PATIENCE_SECONDS))
+
+
+@contextmanager
+def dashboard_service(
+    folder: Path, make_sender: Callable[..., KitSender] = KitSender, **settings: Any
+) -> Iterator[DashboardService]:
+    """A service that runs while the block does, on a database in the folder."""
+    thread = LoopThread("dashboard", uvloop.new_event_loop)
+    started: Future[DashboardService] = Future()
+    stopping: asyncio.Event | None = None
+
+    async def serve() -> None:
+        nonlocal stopping
+        stopping = asyncio.Event()
+        clock, log = MovableClock(), Problems()
+        chosen = settings_for_tests(folder, **settings)
+        async with open_installation(chosen, clock, log) as control:
+            organization, key = await ensure_operator(control, "com.example.shop", None)
+            del organization
+            principal = (await control.cache.authenticate(key or "")).principal
+            limits = SenderLimits(connect_timeout_ms=chosen.connect_timeout_seconds * 1_000)
+            public = EgressPolicy(allow_private=True)
+            sender = make_sender(clock, limits, policy=control.egress, details="all", public=public)
+            worker = Worker(control, log, sender=sender, process_clock=SystemClock(), random=lambda: 0.0)
+            timeline = Timeline(worker.activity, clock, sender, worker.readiness)
+            async with served(worker, Address("127.0.0.1", 0), max_connections=200) as server:
+                url = server.address.url
+                started.set_result(DashboardService(url, control, worker, timeline, log, thread, key or "", principal))
+                await stopping.wait()
+
+    done = thread.submit(serve())
+    try:
+        ends: list[Future[Any]] = [started, done]
+        wait(ends, _PATIENCE_SECONDS, FIRST_COMPLETED)
+        if done.done():
+            done.result()
+        yield started.result(0)
+        started.result(0).transport.close()
+    finally:
+        if stopping is not None and not done.done():
+            thread.loop.call_soon_threadsafe(stopping.set)
+            done.result(_PATIENCE_SECONDS)
+        thread.stop()
