@@ -29,6 +29,7 @@ from discue.control.encryption import ensure_encryption, opened
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import ensure_operator
 from discue.control.queues import QueueFields
+from discue.control.sign_in import one_time_code
 from discue.crypto.key_file import write_temporary
 from discue.crypto.signing import SignatureInvalid, signing_key_of, verify
 from discue.domain import api_key
@@ -208,12 +209,16 @@ class Inbox:
         return failure
 
 
-def _welcome(url: str, key: str, place: str) -> str:
-    """Return the text shown at the start. Its commands work in any POSIX shell. `place` is where the data is stored."""
+def _welcome(url: str, key: str, place: str, dashboard: str) -> str:
+    """Return the text shown at the start. Its commands work in any POSIX shell. `place` is where the data is stored.
+
+    `dashboard` is a link to it; "" if it is turned off.
+    """
     return dedent(f"""
         discue {__version__} is ready at {url}
         Data is stored in {place}. Press Ctrl-C to stop.
 
+        Dashboard:     {dashboard or "turned off"}
         Documentation: {url}/docs
         Quickstart:    {url}/docs/quickstart
         Inbox:         {url}{_INBOX_PATH}?pretty=true
@@ -369,6 +374,10 @@ async def _develop(invocation: Invocation) -> None:
         async with serving(invocation, worker) as server:
             # Other commands in this directory find the server by it.
             write_temporary(_FOLDER / "url", url + "\n").replace(_FOLDER / "url")
-            say(_welcome(url, key, str(settings.database_path or settings.database_shown)))
+            dashboard = ""
+            if settings.dashboard:
+                # The link signs in once, within a minute; who comes later signs in as a user.
+                dashboard = f"{url}/dashboard/open?code={await one_time_code(control, principal.organization)}"
+            say(_welcome(url, key, str(settings.database_path or settings.database_shown), dashboard))
             await until_stopped(stop, server)
             say("Stopping.")

@@ -31,6 +31,8 @@ from discue.store.sessions import FoundSession, SignInCode
 
 _TOKEN_CHARACTERS: Final = 43
 """256 bits, so a plain hash of the token is enough."""
+_CODE_CHARACTERS: Final = 22
+"""128 bits: a code is valid for a minute, and a terminal has few columns for a link."""
 _LONGEST_PASSWORD: Final = 1_024
 _LONGEST_CODE: Final = 128
 _NO_USER: Final = 0
@@ -134,7 +136,7 @@ async def one_time_code(
     control: ControlContext, organization: int, *, user: int = _NO_USER, role: Role = "owner"
 ) -> str:
     """Return a code that opens one session within a minute: of a user, or with a role and without a user."""
-    code = control.random_text.take(_TOKEN_CHARACTERS)
+    code = control.random_text.take(_CODE_CHARACTERS)
     row = SignInCode(
         organization=organization,
         id=control.row_ids.next(),

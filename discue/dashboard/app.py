@@ -10,12 +10,14 @@ from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
 from discue.auth.rate_limiter import address_caller
 from discue.auth.turns import LIST_BYTES, Turns
+from discue.control.sign_in import Browser
 from discue.dashboard import cookies, static
 from discue.dashboard.exchange import SECURITY_HEADERS, PageResponse, page_response, redirect_response, send
 from discue.dashboard.forms import FORM_TYPE, parse_form, parse_query
 from discue.dashboard.render import render, render_bare
 from discue.dashboard.route import PageMatch, PageRoute, PageRouter
-from discue.dashboard.visit import Page, PageUser, Redirect, Sessions, Theme, Visit
+from discue.dashboard.sessions import Sessions
+from discue.dashboard.visit import Page, PageUser, Redirect, Theme, Visit
 from discue.domain.errors import (
     DiscueError,
     Forbidden,
@@ -52,6 +54,7 @@ _SHOWN_AGAIN: Final = frozenset({400, 402, 409, 413, 422})
 """Statuses of forms that the user can correct: the page is shown again with what was typed."""
 _PLACE: Final = re.compile(r"(?:/[0-9A-Za-z_-]+)*(?:\?[0-9A-Za-z_=&.:%-]*)?")
 """The path of a page with its query: nothing that leads to another site."""
+_NOTHING: Final[Mapping[str, str]] = {}
 _THEMES: Final[Mapping[str, Theme]] = {"light": "light", "dark": "dark", "auto": "auto"}
 
 
@@ -77,11 +80,11 @@ class PageRequest:
 class Dashboard:
     """The pages of the dashboard, for requests whose path begins with `ROOT`."""
 
-    def __init__(self, services: Services, sessions: Sessions, routes: Iterable[PageRoute]) -> None:
+    def __init__(self, services: Services, routes: Iterable[PageRoute]) -> None:
         control = services.control
         settings, store = control.settings, control.store
         self._services = services
-        self._sessions = sessions
+        self._sessions = Sessions(services)
         self._find = PageRouter(routes).find
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
         self._resolver = ClientIpResolver(settings.trusted_proxies) if settings.trusted_proxies else None
@@ -146,7 +149,7 @@ class Dashboard:
         """Respond to a request that is counted: a POST comes from a page of the dashboard."""
         path, posts = request.path, request.scope.method == "POST"
         if path == SIGN_IN:
-            return await self._sign_in(request) if posts else self._sign_in_page(request)
+            return await self._sign_in(request) if posts else await self._sign_in_page(request)
         if path == OPEN and not posts:
             return await self._open(request)
         if path == THEME and posts:
@@ -204,27 +207,42 @@ class Dashboard:
             theme=request.theme,
         )
 
-    def _sign_in_page(self, request: PageRequest, error: DiscueError | None = None, email: str = "") -> PageResponse:
+    async def _sign_in_page(
+        self, request: PageRequest, error: DiscueError | None = None, fields: Mapping[str, str] = _NOTHING
+    ) -> PageResponse:
+        following = _place((fields or request.query).get("next", ""))
         if request.user is not None and error is None:
-            return redirect_response(request.base + _place(request.query.get("next", "")))
-        values = {"email": email, "error": error, "following": _place(request.query.get("next", ""))}
+            return redirect_response(request.base + following)
+        values = {
+            "email": fields.get("email", ""),
+            "organization": fields.get("organization", ""),
+            "needs_code": await self._sessions.needs_code(request.token),
+            "error": error,
+            "following": following,
+        }
         return self._bare(request, Page("sign_in.html", "Sign in", values), 200 if error is None else error.status)
 
     async def _sign_in(self, request: PageRequest) -> PageResponse:
         fields = await self._form(request)
         try:
-            token = await self._sessions.sign_in(fields, request.address)
+            signed_in = await self._sessions.sign_in(fields, self._browser(request))
         except DiscueError as error:
             if error.status >= 500:
                 raise
-            return self._sign_in_page(request, error, fields.get("email", ""))
-        return self._started(request, token, _place(fields.get("next", "")))
+            return await self._sign_in_page(request, error, fields)
+        place = _place(fields.get("next", ""))
+        if signed_in.needs_code:
+            place = f"{SIGN_IN}?next={place}" if place else SIGN_IN
+        return self._started(request, signed_in.token, place)
 
     async def _open(self, request: PageRequest) -> PageResponse:
-        token = await self._sessions.redeem(request.query.get("code", ""))
+        token = await self._sessions.redeem(request.query.get("code", ""), self._browser(request))
         if token is None:
             raise Forbidden("This link was used already, or is too old. Ask for a new one, or sign in.")
         return self._started(request, token, _place(request.query.get("next", "")))
+
+    def _browser(self, request: PageRequest) -> Browser:
+        return Browser(request.address, request.headers.get("user-agent", ""), request.token)
 
     def _started(self, request: PageRequest, token: str, place: str) -> PageResponse:
         response = redirect_response(request.base + place)

@@ -1,49 +1,70 @@
-"""Sessions of users: how the dashboard finds, starts and ends them."""
+"""Sessions of users, as the dashboard needs them: who a browser belongs to, and how it signs in."""
 
-import hashlib
 from collections.abc import Mapping
+from typing import Final, NamedTuple
 
-from discue.control.context import ControlContext
+from discue.control import sessions, sign_in
+from discue.control.sign_in import Browser, NewSession, PasswordSignIn
 from discue.dashboard.visit import PageUser
 from discue.domain.errors import Unauthorized
+from discue.http.services import Services
 
-_TOKEN_BYTES = 32
+_WRONG: Final = "The e-mail address or the password is wrong."
+_WRONG_CODE: Final = "The code is wrong, or was used already."
 
 
-class MemorySessions:
-    """Sessions of one process, which one-time codes start."""
+class SignedIn(NamedTuple):
+    """The result of a step of signing in."""
 
-    def __init__(self, control: ControlContext) -> None:
-        self._control = control
-        self._users: dict[bytes, PageUser] = {}
-        self._codes: dict[bytes, PageUser] = {}
+    token: str
+    needs_code: bool
+    """Whether the code of the second factor is missing: until then, the session grants nothing."""
+
+
+class Sessions:
+    """Finds, starts and ends the sessions of users."""
+
+    def __init__(self, services: Services) -> None:
+        self._control = services.control
+        self._authenticator = services.authenticator
 
     async def user_of(self, token: str) -> PageUser | None:
-        return self._users.get(_hash(token))
+        """Return the user of a session; None if the session has ended or never was."""
+        found = await sessions.session_of(self._control, token)
+        if found is None:
+            return None
+        user, organization = found.user, found.organization
+        name = "Opened on the command line" if user is None else user.display_name or user.email
+        return PageUser(found.principal, name, found.role, organization.alias)
 
-    async def sign_in(self, fields: Mapping[str, str], address: str) -> str:
-        del fields, address
-        raise Unauthorized("The e-mail address or the password is wrong.")
+    async def needs_code(self, token: str) -> bool:
+        """Return whether a session lacks the code of the second factor."""
+        return bool(token) and await sign_in.unfinished_of(self._control, token) is not None
 
-    async def redeem(self, code: str) -> str | None:
-        user = self._codes.pop(_hash(code), None)
-        return None if user is None else self.begin(user)
+    async def sign_in(self, fields: Mapping[str, str], browser: Browser) -> SignedIn:
+        """Take a step of signing in, as the form says: the password, or the code of the second factor.
+
+        Raises Unauthorized, NotFound if it took too long, and LockedOut.
+        """
+        if "code" in fields:
+            entered = await sign_in.enter_code(self._control, self._authenticator, fields["code"].strip(), browser)
+            return _signed_in(entered, _WRONG_CODE)
+        password = PasswordSignIn(
+            fields.get("email", "").strip(), fields.get("password", ""), fields.get("organization", "").strip()
+        )
+        return _signed_in(await sign_in.sign_in(self._control, self._authenticator, password, browser), _WRONG)
+
+    async def redeem(self, code: str, browser: Browser) -> str | None:
+        """Exchange a one-time code for the token of a new session; None if it has expired or was used."""
+        made = await sign_in.redeem(self._control, self._authenticator, code, browser)
+        return None if made is None else made.token
 
     async def sign_out(self, token: str) -> None:
-        self._users.pop(_hash(token), None)
-
-    def begin(self, user: PageUser) -> str:
-        """Return the token of a new session."""
-        token = self._control.random_bytes(_TOKEN_BYTES).hex()
-        self._users[_hash(token)] = user
-        return token
-
-    def code(self, user: PageUser) -> str:
-        """Return a one-time code for a session."""
-        code = self._control.random_bytes(_TOKEN_BYTES).hex()
-        self._codes[_hash(code)] = user
-        return code
+        """End a session, if it exists."""
+        await sessions.sign_out(self._control, token)
 
 
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
+def _signed_in(made: NewSession | None, otherwise: str) -> SignedIn:
+    if made is None:
+        raise Unauthorized(otherwise)
+    return SignedIn(made.token, made.session.state == "unfinished")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -27,26 +27,6 @@ class PageUser(msgspec.Struct, frozen=True):
     role: Role
     organization: str
     """The alias of the organization."""
-
-
-class Sessions(Protocol):
-    """Finds, starts and ends the sessions of users."""
-
-    async def user_of(self, token: str) -> PageUser | None:
-        """Return the user of a session; None if the session has ended or never was."""
-        ...
-
-    async def sign_in(self, fields: Mapping[str, str], address: str) -> str:
-        """Return the token of a new session. Raises Unauthorized, LockedOut and Unprocessable."""
-        ...
-
-    async def redeem(self, code: str) -> str | None:
-        """Exchange a one-time code for the token of a new session; None if it has expired or was used."""
-        ...
-
-    async def sign_out(self, token: str) -> None:
-        """End a session, if it exists."""
-        ...
 
 
 @dataclass(slots=True)
@@ -119,6 +99,5 @@ NOTICES: Final[Mapping[str, str]] = {
     "redelivering": "The redelivery has started.",
     "replaying": "The replay has started.",
     "cancelled": "It is cancelled. Messages that were sent already stay sent.",
-    "signed_out": "You are signed out.",
 }
 """Notices by the value of `?done=`, so that a link cannot put words on a page."""

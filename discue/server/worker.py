@@ -22,7 +22,6 @@ from discue.backup.schedule import BackupSchedule
 from discue.control.context import ControlContext
 from discue.dashboard.app import Dashboard
 from discue.dashboard.pages import ROUTES as PAGES
-from discue.dashboard.sessions import MemorySessions
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
@@ -231,8 +230,7 @@ class Worker:
             puller=self.pulls,
             identity_providers=_identity_providers(control),
         )
-        self.sessions = MemorySessions(control)
-        self.application = _application(services, routes, self.sessions)
+        self.application = _application(services, routes)
 
     @cached_property
     def measured(self) -> WorkerParts:
@@ -402,13 +400,13 @@ def _identity_providers(control: ControlContext) -> dict[str, Provider]:
     return providers_in(path, control.clock, control.random_text, policy=control.egress, connect_seconds=seconds)
 
 
-def _application(services: Services, routes: Sequence[Route], sessions: MemorySessions) -> Application:
+def _application(services: Services, routes: Sequence[Route]) -> Application:
     """Return what the worker serves: the API, and the dashboard unless it is turned off."""
     settings = services.control.settings
     if settings.role == "dispatch":
         # A worker that only delivers still serves the version and the health endpoints.
         return App(services, routes=service.ROUTES)
-    pages = Dashboard(services, sessions, PAGES) if settings.dashboard else None
+    pages = Dashboard(services, PAGES) if settings.dashboard else None
     return App(services, routes=(*ROUTES, *routes), pages=pages)
 
 

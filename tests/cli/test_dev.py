@@ -67,12 +67,15 @@ def test_printed_commands_work_as_printed(tmp_path: Path) -> None:
 
 def test_printed_links_lead_to_pages(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
-        links = re.findall(r"^(Documentation|Quickstart|Inbox): +(http://\S+)$", server.out.text, re.MULTILINE)
+        names = "Dashboard|Documentation|Quickstart|Inbox"
+        links = re.findall(rf"^({names}): +(http://\S+)$", server.out.text, re.MULTILINE)
         pages = {name: request("GET", link) for name, link in links}
         icon = request("GET", f"{place(server)}/favicon.ico")
 
-    assert list(pages) == ["Documentation", "Quickstart", "Inbox"]
-    assert {page.status_code for page in pages.values()} == {200}
+    assert list(pages) == ["Dashboard", "Documentation", "Quickstart", "Inbox"]
+    # The link to the dashboard signs in, and leads to its start page.
+    assert [page.status_code for page in pages.values()] == [303, 200, 200, 200]
+    assert pages["Dashboard"].headers["set-cookie"].startswith("discue=")
     assert "<title>Quickstart" in pages["Quickstart"].text
     assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")
     assert icon.headers["cache-control"] == "public, max-age=86400"

@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,16 +14,16 @@ import uvloop
 
 from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
+from discue.control.sign_in import one_time_code
 from discue.dashboard.cookies import LOOPBACK_NAME
-from discue.dashboard.visit import PageUser
-from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy
 from discue.domain.model import Role
-from discue.domain.scopes import Principal, Scope, all_scopes
+from discue.domain.scopes import Principal
 from discue.observability.logs import Log
 from discue.sending.response import SenderLimits
 from discue.server.http import Address
 from discue.server.installation import open_installation
+from discue.server.machine import Machine
 from discue.server.worker import Worker, served
 from discue.testing.clock import MovableClock
 from discue.testing.loop_thread import LoopThread
@@ -34,11 +34,6 @@ T = TypeVar("T")
 
 SAME_ORIGIN: Final = {"sec-fetch-site": "same-origin"}
 _PATIENCE_SECONDS: Final = 30.0
-_READ: Final = ("channels", "domains", "events", "listeners", "messages", "queues", "schemas", "stats", "topics")
-ROLES: Final[Mapping[Role, Mapping[str, Scope]]] = {
-    "owner": all_scopes(),
-    "viewer": {name: Scope("read") for name in _READ},
-}
 
 
 class Problems(Log):
@@ -87,17 +82,9 @@ class DashboardService:
             base_url=self.url, headers={"x-api-key": self.key}, timeout=_PATIENCE_SECONDS, transport=self.transport
         )
 
-    def user(self, role: Role) -> PageUser:
-        scopes = ROLES[role]
-        return PageUser(replace(self.principal, scopes=scopes), f"{role}@example.com", role, "com.example.shop")
-
-    def code(self, role: Role = "owner") -> str:
+    def code(self, role: Role = "owner", organization: int = 0) -> str:
         """Return a one-time code that signs a browser in."""
-
-        async def make() -> str:
-            return self.worker.sessions.code(self.user(role))
-
-        return self.run(make())
+        return self.run(one_time_code(self.control, organization or self.principal.organization, role=role))
 
     def browser(self, role: Role | None = "owner", **options: Any) -> Browser:
         """Return a client with the cookies of a signed-in browser; None: not signed in."""
@@ -112,12 +99,12 @@ class DashboardService:
         """Return the browser of the owner of another organization."""
         made = self.api().post("/organizations", json={"alias": f"com.example.f{os.urandom(4).hex()}"}).json()
 
-        async def code() -> str:
-            principal = (await self.control.cache.authenticate(made["api_key"]["key"])).principal
-            return self.worker.sessions.code(PageUser(principal, "other@example.com", "owner", "other"))
+        async def organization() -> int:
+            return (await self.control.cache.authenticate(made["api_key"]["key"])).principal.organization
 
+        code = self.code("owner", self.run(organization()))
         browser = self.browser(None)
-        browser.get("/open", params={"code": self.run(code())})
+        browser.get("/open", params={"code": code})
         return browser
 
     def settle(self) -> None:
@@ -150,7 +137,7 @@ def dashboard_service(
             limits = SenderLimits(connect_timeout_ms=chosen.connect_timeout_seconds * 1_000)
             public = EgressPolicy(allow_private=True)
             sender = make_sender(clock, limits, policy=control.egress, details="all", public=public)
-            worker = Worker(control, log, sender=sender, process_clock=SystemClock(), random=lambda: 0.0)
+            worker = Worker(control, log, sender=sender, machine=Machine(random=lambda: 0.0))
             timeline = Timeline(worker.activity, clock, sender, worker.readiness)
             async with served(worker, Address("127.0.0.1", 0), max_connections=200) as server:
                 url = server.address.url
