@@ -18,6 +18,7 @@ T = TypeVar("T")
 SALT_BYTES: Final = 16
 _HASH_BYTES: Final = 32
 _LENGTHS: Final = range(8, 257)
+_MOST_CHECKED_CHARACTERS: Final = 1_024
 _AT_ONCE: Final = 2
 """Hashes that run at once: each takes much memory."""
 _MOST_WAITING: Final = 32
@@ -115,18 +116,22 @@ class PasswordHashing:
 
         Raises Overloaded.
         """
-        return await self._run(lambda: verify_password(password, password_hash, self._cost))
+        # A password that is cut is wrong: no stored one is as long.
+        entered = password[:_MOST_CHECKED_CHARACTERS]
+        return await self._run(lambda: verify_password(entered, password_hash, self._cost))
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._tasks >= _AT_ONCE + _MOST_WAITING:
             raise Overloaded("Too many passwords are waiting to be checked. Try again soon.")
-        # Shielded: a thread cannot be cancelled, so a client that goes away must not free the turn of its hash.
-        return await asyncio.shield(asyncio.create_task(self._take_turn(work)))
+        self._tasks += 1
+        task = asyncio.create_task(self._take_turn(work))
+        task.add_done_callback(self._count_done)
+        # A thread cannot be cancelled, so a client that goes away must not free the turn of its hash.
+        return await asyncio.shield(task)
 
     async def _take_turn(self, work: Callable[[], T]) -> T:
-        self._tasks += 1
-        try:
-            async with self._turn:
-                return await asyncio.to_thread(work)
-        finally:
-            self._tasks -= 1
+        async with self._turn:
+            return await asyncio.to_thread(work)
+
+    def _count_done(self, _: asyncio.Task[T]) -> None:
+        self._tasks -= 1

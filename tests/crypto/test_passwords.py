@@ -1,13 +1,24 @@
 """Rules and hashes of passwords."""
 
+import asyncio
+import queue
+import threading
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.crypto.passwords import SALT_BYTES, STANDARD, check_password, hash_password, verify_password
-from discue.domain.errors import Unprocessable
+from discue.crypto import passwords
+from discue.crypto.passwords import (
+    SALT_BYTES,
+    STANDARD,
+    PasswordHashing,
+    check_password,
+    hash_password,
+    verify_password,
+)
+from discue.domain.errors import Overloaded, Unprocessable
 from tests.support.passwords import CHEAP
 
 texts = st.text(min_size=1, max_size=40)
@@ -56,3 +67,56 @@ def test_decomposed_accent_counts_as_one_character() -> None:
     check_password("e\N{COMBINING ACUTE ACCENT}" * 256)
     with pytest.raises(Unprocessable):
         check_password("e\N{COMBINING ACUTE ACCENT}" * 7)
+
+
+def _held(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, queue.Queue[str]]:
+    """Hold every check of a password until the event is set. The queue has the passwords whose check has begun."""
+    release, begun = threading.Event(), queue.Queue[str]()
+
+    def check(password: str, *_: object) -> bool:
+        begun.put(password)
+        assert release.wait(10)
+        return True
+
+    monkeypatch.setattr(passwords, "verify_password", check)
+    return release, begun
+
+
+async def _next_begun(begun: queue.Queue[str]) -> str:
+    return await asyncio.to_thread(begun.get, timeout=10)
+
+
+def test_flood_of_passwords_is_refused_and_the_waiting_ones_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    release, begun = _held(monkeypatch)
+    hashing = PasswordHashing(CHEAP)
+
+    async def flood() -> None:
+        checks = [asyncio.ensure_future(hashing.matches(f"{number}", None)) for number in range(40)]
+        assert {await _next_begun(begun), await _next_begun(begun)} == {"0", "1"}
+        with pytest.raises(Overloaded):
+            await hashing.matches("one more", None)
+        release.set()
+        results = await asyncio.gather(*checks, return_exceptions=True)
+        assert results.count(True) == 34
+        assert await hashing.matches("later", None)
+
+    asyncio.run(flood())
+
+
+def test_client_that_goes_away_frees_no_thread_for_another_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    release, begun = _held(monkeypatch)
+    hashing = PasswordHashing(CHEAP)
+
+    async def leave() -> None:
+        checks = [asyncio.ensure_future(hashing.matches(f"{number}", None)) for number in range(2)]
+        assert {await _next_begun(begun), await _next_begun(begun)} == {"0", "1"}
+        for check in checks:
+            check.cancel()
+        await asyncio.gather(*checks, return_exceptions=True)
+        last = asyncio.ensure_future(hashing.matches("last", None))
+        with pytest.raises(queue.Empty):
+            await asyncio.to_thread(begun.get, timeout=0.05)
+        release.set()
+        assert await last
+
+    asyncio.run(leave())

@@ -24,9 +24,11 @@ from discue.store import (
     deliveries,
     delivery_rows,
     domains,
+    encryption,
     events,
     feed,
     idempotency,
+    identities,
     listener_messages,
     listener_tallies,
     listeners,
@@ -41,8 +43,11 @@ from discue.store import (
     redeliveries,
     replays,
     schedules,
+    second_factors,
+    sessions,
     tallies,
     topics,
+    users,
     workers,
 )
 from discue.store.aliases import ANY_ORGANIZATION, NAMED_KINDS, ListedKind
@@ -57,6 +62,7 @@ from discue.store.engine import (
     Value,
 )
 from discue.store.events import EventQuery, EventTopic, Occurrence
+from discue.store.identities import UserIdentity
 from discue.store.listener_tallies import ListenerTally
 from discue.store.listeners import HealthRecord, ListenerHealth, Sweep
 from discue.store.pagination import Selection
@@ -66,6 +72,7 @@ from discue.store.postgres.engine import PAGE, POLL
 from discue.store.postgres.settle import statement
 from discue.store.purge import Job
 from discue.store.schedules import PlannedRun
+from discue.store.second_factors import SecondFactor
 from discue.store.sqlite import append as sqlite_append
 from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite import settle as sqlite_settle
@@ -86,6 +93,8 @@ from tests.store.rows import (
     stored_listener,
     stored_queue,
 )
+from tests.store.test_sessions import a_session
+from tests.store.test_users import a_user
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
 
@@ -183,6 +192,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await _redeliver(tx, queue, listener)
     await _replay(tx, queue, listener)
     await _lock_out(tx)
+    await _sign_in(tx)
     await _verify(tx)
     await _go_by_channels(tx, queue)
     await tallies.take_budgets(tx, [tallies.BudgetRequest(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
@@ -313,6 +323,39 @@ async def _lock_out(tx: Transaction) -> None:
     await lockouts.locks_of(tx, [subject.number, 1])
     await lockouts.active(tx, NOON, 10)
     await lockouts.release(tx, subject)
+
+
+async def _sign_in(tx: Transaction) -> None:
+    """Run the statements for sessions, one-time codes, second factors and accounts at providers."""
+    user, session = a_user(87), a_session(88, row_id(87))
+    await users.insert(tx, user)
+    await users.by_id(tx, OURS, user.id)
+    await users.with_email(tx, user.email, limit=2)
+    await sessions.insert(tx, session)
+    await sessions.find(tx, session.token_hash)
+    await sessions.get(tx, OURS, session.public_id)
+    await sessions.of_user(tx, OURS, user.id, limit=10)
+    await sessions.saw(tx, session, NOON + 1, NOON + 2)
+    await sessions.delete_oldest(tx, OURS, user.id, kept=3)
+    await sessions.delete_ended(tx, NOON)
+    await sessions.delete_by_token(tx, b"token")
+    await sessions.delete(tx, OURS, 1)
+    await sessions.delete_of_user(tx, OURS, user.id)
+    await sessions.insert_code(tx, sessions.SignInCode(OURS, row_id(89), b"code", user.id, "", NOON))
+    await sessions.redeem_code(tx, b"code")
+    await sessions.delete_expired_codes(tx, NOON)
+    factor = SecondFactor(OURS, user.id, b"secret")
+    await second_factors.put(tx, factor)
+    await second_factors.get(tx, OURS, user.id)
+    await second_factors.use_step(tx, factor, 1)
+    await second_factors.use_recovery_code(tx, factor, ("code",))
+    await second_factors.users_with(tx, OURS, [user.id, 1])
+    await second_factors.delete(tx, OURS, user.id)
+    await identities.insert(tx, UserIdentity(OURS, row_id(90), user.id, "https://id.example.com", "17", NOON))
+    await identities.find_user(tx, OURS, "https://id.example.com", "17")
+    await identities.of_user(tx, OURS, user.id)
+    await identities.delete_of_user(tx, OURS, user.id)
+    await encryption.rows_after(tx, None, 10)
 
 
 async def _verify(tx: Transaction) -> None:

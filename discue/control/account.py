@@ -1,0 +1,92 @@
+"""Users' own accounts: what they change only after they have entered their password again.
+
+A browser that is left open, or a stolen session, must not be enough to take over an account for good.
+"""
+
+from functools import partial
+
+from msgspec.structs import replace
+
+from discue.auth.authenticator import Authenticator, sign_in_subject
+from discue.control import second_factor
+from discue.control.context import ControlContext, Record
+from discue.control.second_factor import Enrolment
+from discue.control.sessions import SessionDetails
+from discue.crypto import passwords
+from discue.domain.errors import Forbidden, NotFound, invalid
+from discue.domain.lockout import LockoutSubject
+from discue.domain.model import User
+from discue.store import sessions, users
+from discue.store.engine import Transaction
+
+
+class Account:
+    """The account of a signed-in user, whose browser is at an address."""
+
+    def __init__(
+        self, control: ControlContext, authenticator: Authenticator, details: SessionDetails, address: str
+    ) -> None:
+        """Raises Forbidden for a session without a user."""
+        if details.user is None:
+            raise Forbidden("This session was opened on the command line. Only users have an account.")
+        self.user = details.user
+        self._control = control
+        self._authenticator = authenticator
+        self._details = details
+        self._address = address
+
+    async def change_password(self, password: str, new: str) -> None:
+        """Replace the password, and end all other sessions of the user.
+
+        Raises Unprocessable if the password is wrong or the new one invalid, and LockedOut.
+        """
+        control, now = self._control, self._control.clock.now()
+        passwords.check_password(new, "/new_password")
+        await self._require_password(password)
+        new_hash = await control.passwords.hash_of(new, control.random_bytes)
+
+        async def work(tx: Transaction, record: Record) -> None:
+            stored = await users.by_id(tx, self.user.organization, self.user.id)
+            # Changed meanwhile: by an administrator who does not know what the user is doing, or by a reset.
+            if stored is None or stored.password_hash != self.user.password_hash:
+                raise NotFound("The password was changed meanwhile. Sign in again.")
+            changed = replace(stored, password_hash=new_hash, updated_at=now)
+            await users.update(tx, changed)
+            await sessions.delete_of_user(tx, stored.organization, stored.id, but=self._details.session.id)
+            await record("user_updated", changed)
+
+        await control.write_as(self._details.principal, work)
+
+    async def begin_second_factor(self, password: str) -> Enrolment:
+        """Make a secret for the user's authenticator app.
+
+        Raises Unprocessable if the password is wrong or there is a second factor, and LockedOut.
+        """
+        await self._require_password(password)
+        return await second_factor.begin(self._control, self.user)
+
+    async def confirm_second_factor(self, code: str) -> tuple[str, ...]:
+        """Require the second factor from now on, and return the recovery codes. Raises what `confirm` raises."""
+        return await second_factor.confirm(self._control, self._details.principal, self.user, code)
+
+    async def remove_second_factor(self, password: str) -> None:
+        """Remove the second factor. Raises Unprocessable if the password is wrong, and LockedOut."""
+        await self._require_password(password)
+        await second_factor.remove(self._control, self._details.principal, self.user.public_id)
+
+    async def has_second_factor(self) -> bool:
+        return await self._control.store.read(partial(second_factor.is_required, user=self.user))
+
+    async def _require_password(self, password: str) -> None:
+        """Raise Unprocessable unless the password is right. Failures count as at the sign-in."""
+        user = self.user
+        if user.password_hash is None:
+            raise invalid("/password", "does not exist: you sign in with an identity provider")
+
+        async def work() -> User | None:
+            is_right = await self._control.passwords.matches(password, user.password_hash)
+            return user if is_right else None
+
+        subjects = [sign_in_subject(self._address), LockoutSubject.user(user.email)]
+        if await self._authenticator.attempt(subjects, work) is None:
+            raise invalid("/password", "is wrong")
