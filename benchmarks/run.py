@@ -39,6 +39,7 @@ from benchmarks.measures import (
     recovery,
     takeover,
     throughput,
+    traces,
     wake,
     workers,
 )
@@ -64,6 +65,7 @@ MEASURES = (
     "pulls",
     "listen",
     "metrics",
+    "traces",
     "commands",
     "python-client",
     "test-kit",
@@ -126,6 +128,7 @@ class Run:
             "pulls": lambda: pulls.measure(bench),
             "listen": lambda: listen.measure(bench),
             "metrics": lambda: metrics.measure(bench),
+            "traces": lambda: traces.measure(bench),
             "commands": lambda: commands.measure(bench),
             "python-client": lambda: python_client.measure(bench),
             "test-kit": lambda: kit.measure(bench),

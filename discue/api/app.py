@@ -401,6 +401,7 @@ def _etags(headers: HttpHeaders, name: str) -> EntityTags | None:
 
 def _traceparent(headers: HttpHeaders) -> str | None:
     """Return the trace that a request belongs to. A header that occurs twice is as good as malformed."""
+    # Most requests have none.
     if TRACEPARENT not in headers:
         return None
     values = headers.get_all(TRACEPARENT)

@@ -26,7 +26,7 @@ from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
 from discue.domain.model import DisableReason
-from discue.domain.trace_context import TraceIds
+from discue.domain.trace_context import TraceIds, trace_id_of
 from discue.observability.logs import Log
 from discue.observability.supervisor import BackgroundTasks
 from discue.observability.tracing import Tracer
@@ -324,8 +324,10 @@ class Dispatcher:
             "error": outcome.error or "none",
             "took_ms": outcome.duration_ms,
         }
+        if attempt.traceparent is not None:
+            fields["trace_id"] = trace_id_of(attempt.traceparent)
         if attempt.trace is not None:
-            fields |= {"trace_id": attempt.trace.trace_id, "span_id": attempt.trace.span_id}
+            fields["span_id"] = attempt.trace.span_id
         if record.replay is not None:
             fields["replay"] = record.replay.public_id
         if outcome.error:

@@ -10,6 +10,7 @@ from discue.domain.headers import Headers
 from discue.domain.ids import ALPHABET, decode, encode
 from discue.domain.message_data import Codec
 from discue.domain.retry import RetryOptions
+from discue.domain.trace_context import TRACEPARENT_CHARACTERS
 
 SUBJECT_HEADER: Final = "discue-subject"
 
@@ -107,12 +108,20 @@ def encode_options(options: MessageOptions) -> bytes | None:
 
 
 _TRACEPARENT_ALONE: Final = b"\x81\xabtraceparent\xd9\x37"
+_LENGTH_ALONE: Final = len(_TRACEPARENT_ALONE) + TRACEPARENT_CHARACTERS
 
 
 def encode_traceparent(traceparent: str) -> bytes:
     """Return what `encode_options` returns for options with a `traceparent` alone."""
     # Without the encoder: where all requests are traced, this runs for each message.
     return _TRACEPARENT_ALONE + traceparent.encode()
+
+
+def lone_traceparent(extra: bytes) -> str | None:
+    """Return the `traceparent` of stored options, if it is the only one of them. Inverse of `encode_traceparent`."""
+    if extra.startswith(_TRACEPARENT_ALONE) and len(extra) == _LENGTH_ALONE:
+        return extra[-TRACEPARENT_CHARACTERS:].decode()
+    return None
 
 
 def decode_options(extra: bytes | None) -> MessageOptions:

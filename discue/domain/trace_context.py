@@ -10,6 +10,7 @@ TraceMode = Literal["propagate", "restart", "none"]
 TRACE_MODES: Final[tuple[TraceMode, ...]] = get_args(TraceMode)
 
 TRACEPARENT: Final = "traceparent"
+TRACEPARENT_CHARACTERS: Final = 55
 _OF_EVENTS: Final = "ce-traceparent"
 """Attribute of the distributed tracing extension of CloudEvents."""
 
@@ -23,8 +24,8 @@ _FLAGS: Final = frozenset({"00", "01", "02", "03"})
 _KNOWN_FLAGS: Final = 0b11
 """Sampled, and random: the trace id has enough random bits."""
 _SAMPLED: Final = "13579bdf"
-_TRACE_DIGITS: Final = 32
 _SPAN_DIGITS: Final = 16
+_LOWEST_ID: Final = f"{1:0{_SPAN_DIGITS}x}"
 _BYTES_AT_ONCE: Final = 512
 
 
@@ -34,7 +35,7 @@ def parse_traceparent(text: str) -> str | None:
         # Later versions begin with the same four fields.
         if _LATER.fullmatch(text) is None:
             return None
-        text = f"00{text[2:55]}"
+        text = f"00{text[2:TRACEPARENT_CHARACTERS]}"
     if text[53:] in _FLAGS:
         return text
     return f"{text[:53]}{int(text[53:], 16) & _KNOWN_FLAGS:02x}"
@@ -67,7 +68,7 @@ class AttemptTrace(NamedTuple):
     creation: str
     """The `traceparent` that the message was published with."""
     span_id: str
-    """The id of the attempt's span."""
+    """The id of the attempt's span; empty if the publisher's context is passed on."""
     sent: str
     """The `traceparent` of the request; empty if the listener gets none."""
     of_event: str
@@ -95,25 +96,28 @@ class TraceIds:
 
     def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
         self._random_bytes = random_bytes
-        self._left = ""
+        self._left: list[str] = []
 
     def span_id(self) -> str:
-        return self._take(_SPAN_DIGITS)
+        if not self._left:
+            # Many at once: each call asks the operating system, and this runs for each attempt in a trace.
+            digits = self._random_bytes(_BYTES_AT_ONCE).hex()
+            ids = [digits[start : start + _SPAN_DIGITS] for start in range(0, len(digits), _SPAN_DIGITS)]
+            # An id of zeros only is no id.
+            self._left = [each if each.strip("0") else _LOWEST_ID for each in ids]
+        return self._left.pop()
 
     def trace_id(self) -> str:
-        return self._take(_TRACE_DIGITS)
-
-    def _take(self, digits: int) -> str:
-        if len(self._left) < digits:
-            # Many at once: each call asks the operating system.
-            self._left = self._random_bytes(_BYTES_AT_ONCE).hex()
-        taken, self._left = self._left[:digits], self._left[digits:]
-        # An id of zeros only is no id.
-        return taken if taken.strip("0") else f"{1:0{digits}x}"
+        return self.span_id() + self.span_id()
 
 
 def begin_attempt(creation: str, mode: TraceMode, ids: TraceIds) -> AttemptTrace:
-    """Return the trace context of a new attempt to deliver a message that was published with `creation`."""
+    """Return the trace context of a new attempt to deliver a message that was published with `creation`.
+
+    A trace that is not recorded has no span of the attempt: the context is passed on as it is.
+    """
+    if mode == "propagate" and not is_sampled(creation):
+        return AttemptTrace(creation, "", creation, creation)
     span_id = ids.span_id()
     if mode == "propagate":
         return AttemptTrace(creation, span_id, _with_span(creation, span_id), creation)

@@ -2,48 +2,53 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from discue.domain.errors import DiscueError
 from discue.domain.trace_context import is_sampled
 from discue.observability.tracing import Tracer
 from discue.store.engine import AlreadyDone
 
+if TYPE_CHECKING:
+    from discue.publishing.publish import NewMessage
+
 _PUBLISH: Final = "publish"
 
-SampledMessages = dict[str, list[str]]
-"""The ids of the messages of a publish whose trace is recorded, by the `traceparent` they were published with."""
 
-
-def sampled_messages(ids: Sequence[str], traceparents: Sequence[str | None]) -> SampledMessages:
-    """Return the messages of a publish whose traces are recorded."""
-    found: SampledMessages = {}
-    for public_id, traceparent in zip(ids, traceparents, strict=True):
-        if traceparent is not None and is_sampled(traceparent):
-            found.setdefault(traceparent, []).append(public_id)
-    return found
+def is_any_sampled(messages: Sequence["NewMessage"]) -> bool:
+    """Return whether the trace of any of these messages is recorded."""
+    # No generator: this runs for each publish while spans are exported.
+    for message in messages:  # noqa: SIM110
+        if message.traceparent is not None and is_sampled(message.traceparent):
+            return True
+    return False
 
 
 @contextmanager
-def recorded_publish(tracer: Tracer, destination: str, messages: SampledMessages) -> Iterator[None]:
-    """Record a span for each trace that messages belong to, when the block that stores them ends."""
-    started_at, error = tracer.now(), ""
+def recorded_publish(
+    tracer: Tracer, destination: str, ids: Sequence[str], messages: Sequence["NewMessage"]
+) -> Iterator[None]:
+    """Record a span for each recorded trace that messages belong to, when the block that stores them ends."""
+    started_at, error, by_trace = tracer.now(), "", dict[str, list[str]]()
+    for public_id, message in zip(ids, messages, strict=True):
+        if message.traceparent is not None and is_sampled(message.traceparent):
+            by_trace.setdefault(message.traceparent, []).append(public_id)
     try:
         yield
     except AlreadyDone:
         # A repeated request published nothing, and its messages have other ids.
-        messages = {}
+        by_trace.clear()
         raise
     except DiscueError as failure:
         error = failure.code
         raise
     finally:
-        for creation, ids in messages.items():
+        for creation, published in by_trace.items():
             attributes: dict[str, str | int] = {"messaging.operation.type": "send"}
-            if len(ids) == 1:
-                attributes["messaging.message.id"] = ids[0]
+            if len(published) == 1:
+                attributes["messaging.message.id"] = published[0]
             else:
-                attributes["messaging.batch.message_count"] = len(ids)
+                attributes["messaging.batch.message_count"] = len(published)
             tracer.end(
                 _PUBLISH,
                 destination,

@@ -12,7 +12,7 @@ from discue.domain.idempotency import IdempotencyKey
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.quotas import PublishUsage
 from discue.publishing.publish import NewMessage, Pause, Publisher, check_messages, entry_for
-from discue.publishing.spans import recorded_publish, sampled_messages
+from discue.publishing.spans import is_any_sampled, recorded_publish
 from discue.store import topics
 from discue.store.engine import (
     Append,
@@ -73,11 +73,9 @@ async def publish_to_topic(
     before, and what `publish` raises for any of the queues.
     """
     ids = [publisher.public_ids.next() for _ in messages]
-    if publisher.tracer is not None:
-        sampled = sampled_messages(ids, [each.traceparent for each in messages])
-        if sampled:
-            with recorded_publish(publisher.tracer, topic.alias, sampled):
-                return await _publish_with(publisher, topic, ids, messages, once=once, name=name)
+    if publisher.tracer is not None and is_any_sampled(messages):
+        with recorded_publish(publisher.tracer, topic.alias, ids, messages):
+            return await _publish_with(publisher, topic, ids, messages, once=once, name=name)
     return await _publish_with(publisher, topic, ids, messages, once=once, name=name)
 
 

@@ -1,6 +1,7 @@
 """A server that exports spans, from its environment alone."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from discue.observability.log_events import line_schema
 from tests.cli.commands import PATIENCE_SECONDS, Running, serving
-from tests.support.collector import Collector, SeenSpan, collecting
+from tests.support.collector import Collector, SeenSpan, collecting, hanging
 from tests.support.receiver import Receiver, Reply, receiving
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -42,6 +43,28 @@ class _Client:
 
 def _by_name(spans: list[SeenSpan]) -> dict[str, list[SeenSpan]]:
     return {name: [span for span in spans if span.name == name] for name in sorted({span.name for span in spans})}
+
+
+def test_hanging_collector_delays_neither_deliveries_nor_the_stop(tmp_path: Path) -> None:
+    variables = {"OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_BSP_MAX_QUEUE_SIZE": "50"}
+    with (
+        receiving("127.0.0.1") as receiver,
+        hanging() as (url, came),
+        serving(tmp_path, *SERVE, **{ENDPOINT: url, **variables}) as server,
+    ):
+        client = _Client(server)
+        endpoint = receiver.endpoint()
+        client.ask("PUT", "/queues/orders")
+        client.ask("PUT", "/queues/orders/listeners/billing", {"notify_url": endpoint.url})
+        client.ask("POST", "/queues/orders/messages", {"data": "first"}, flags="01")
+        assert came.wait(PATIENCE_SECONDS)
+        # The exporter waits for ten seconds; each of these has three spans, more than the queue holds.
+        batch = {"messages": [{"data": number} for number in range(200)]}
+        began = time.monotonic()
+        client.ask("POST", "/queues/orders/messages/batch", batch, flags="01")
+        assert len(endpoint.until(201, PATIENCE_SECONDS)) == 201
+        client.lines()
+        assert time.monotonic() - began < 9
 
 
 @pytest.mark.usefixtures("every_engine")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.messages import MessageOptions, decode_options, encode_options, encode_traceparent
+from discue.domain.messages import MessageOptions, decode_options, encode_options, encode_traceparent, lone_traceparent
 from discue.domain.trace_context import (
     TRACE_MODES,
     TraceIds,
@@ -80,6 +80,10 @@ def test_context_alone_is_stored_as_the_options_with_it() -> None:
     options = MessageOptions(traceparent=SAMPLED)
     assert encode_traceparent(SAMPLED) == encode_options(options)
     assert decode_options(encode_traceparent(SAMPLED)) == options
+    assert lone_traceparent(encode_traceparent(SAMPLED)) == SAMPLED
+    with_key = encode_options(MessageOptions(traceparent=SAMPLED, key="customer-9"))
+    assert with_key is not None
+    assert lone_traceparent(with_key) is lone_traceparent(b"") is None
 
 
 def test_propagating_attempt_keeps_the_trace_and_has_a_span_of_its_own() -> None:
@@ -88,6 +92,12 @@ def test_propagating_attempt_keeps_the_trace_and_has_a_span_of_its_own() -> None
     assert trace.sent == f"00-{TRACE}-12ab12ab12ab12ab-01"
     # The context in which an event was created is changed by nobody on its way.
     assert trace.of_event == SAMPLED
+
+
+def test_context_of_a_trace_that_is_not_recorded_is_passed_on() -> None:
+    unsampled = f"00-{TRACE}-{SPAN}-00"
+    trace = begin_attempt(unsampled, "propagate", _ids(0x12, 0xAB))
+    assert (trace.sent, trace.of_event, trace.span_id) == (unsampled, unsampled, "")
 
 
 @pytest.mark.parametrize("flags", ["00", "01"])

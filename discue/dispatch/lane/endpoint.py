@@ -13,10 +13,10 @@ from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.egress import Target, parse_target
 from discue.domain.filters import Filter, compile_filter
 from discue.domain.headers import Headers, merge_headers, without_trace_headers
-from discue.domain.messages import Entry, decode_options, message_headers
+from discue.domain.messages import Entry, decode_options, lone_traceparent, message_headers
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryPolicy
-from discue.domain.trace_context import AttemptTrace, TraceIds, TraceMode, begin_attempt
+from discue.domain.trace_context import AttemptTrace, TraceIds, TraceMode, begin_attempt, is_sampled
 from discue.sending.endpoint_auth import credentials_of
 from discue.sending.request import AttemptRequest, ClientIdentity, TokenGrant, to_cloudevent
 from discue.store.cursors import LaneRecord
@@ -104,6 +104,7 @@ class InFlightAttempt:
         "seq",
         "started_at",
         "trace",
+        "traceparent",
     )
 
     def __init__(self, entry: Entry, number: int, endpoint: Endpoint, *, epoch: int, is_retry: bool) -> None:
@@ -118,10 +119,12 @@ class InFlightAttempt:
         """Whether the delivery has a row in the store: the cursor has passed it."""
         self.handover: Handover | None = None
         """Set once the lane has given the request away."""
+        self.traceparent: str | None = None
+        """The trace that the message was published in; None without one."""
         self.trace: AttemptTrace | None = None
-        """None if the message was published outside of a trace."""
+        """None if the publisher's context, or none, is passed on."""
         self.started_at = 0.0
-        """When its request was built, by the monotonic clock. Of attempts with a trace only."""
+        """When its request was built, by the monotonic clock. Of attempts with `trace` only."""
 
     @property
     def policy(self) -> RetryPolicy:
@@ -130,15 +133,22 @@ class InFlightAttempt:
 
     def request(self, record: LaneRecord, clock: Clock, trace_ids: TraceIds) -> AttemptRequest:
         """Build the request in the listener's format, signed with the keys that are valid now."""
-        endpoint, entry, trace = self.endpoint, self.entry, None
+        endpoint, entry = self.endpoint, self.entry
+        sent, of_event = "", ""
         headers, keys, media_type = endpoint.headers, endpoint.keys, ""
         if entry.extra:
-            options = decode_options(entry.extra)
-            headers = merge_headers(headers, message_headers(options))
-            media_type = options.given_media_type
-            if options.traceparent is not None:
-                trace = self.trace = begin_attempt(options.traceparent, endpoint.trace, trace_ids)
-                self.started_at = clock.monotonic()
+            # Where all requests are traced, most messages have this option alone.
+            traceparent = lone_traceparent(entry.extra)
+            if traceparent is None:
+                options = decode_options(entry.extra)
+                headers = merge_headers(headers, message_headers(options))
+                media_type, traceparent = options.given_media_type, options.traceparent
+            if traceparent is not None:
+                self.traceparent = sent = of_event = traceparent
+                if is_sampled(traceparent) or endpoint.trace != "propagate":
+                    trace = self.trace = begin_attempt(traceparent, endpoint.trace, trace_ids)
+                    self.started_at = clock.monotonic()
+                    sent, of_event = trace.sent, trace.of_event
         if endpoint.expiries:
             now = clock.now()
             keys = tuple(key for key, end in zip(keys, endpoint.expiries, strict=True) if not end or now < end)
@@ -157,9 +167,9 @@ class InFlightAttempt:
             replay_id="" if record.replay is None else record.replay.public_id,
             grant=endpoint.grant,
             identity=endpoint.identity,
-            traceparent="" if trace is None else trace.sent,
+            traceparent=sent,
             expires_at=entry.expires_at,
         )
         if endpoint.format == "plain":
             return request
-        return to_cloudevent(request, entry, endpoint.format, "" if trace is None else trace.of_event)
+        return to_cloudevent(request, entry, endpoint.format, of_event)
