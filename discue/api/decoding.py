@@ -12,6 +12,7 @@ from discue.api.structs import Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
 from discue.domain.errors import BadRequest, Fault, escaped, invalid
+from discue.domain.json_nesting import SHORTEST_TOO_DEEP, is_too_deep
 from discue.domain.suggestions import suggestion
 from discue.http.admission import given_twice
 from discue.http.negotiation import is_json, is_of_type
@@ -72,6 +73,8 @@ class BodyDecoder(Generic[B]):
             # The decoder skips raw values after checking their syntax only, so UTF-8 must be checked here.
             content.decode()
             body = self._decode(content or b"{}")
+            if len(content) >= SHORTEST_TOO_DEEP:
+                _reject_deep(body.opaque())
             # The decoder takes the last of two members with the same name. A second one needs room beyond the
             # shortest JSON of this value, so most bodies are known to have none without parsing them again.
             if len(content) - body.least_bytes() >= _SHORTEST_MEMBER:
@@ -138,10 +141,16 @@ def _decode_events(decode: Callable[[bytes], T], content: bytes, opaque: Callabl
     try:
         content.decode()
         value = decode(content)
+        _reject_deep(opaque(value))
         _reject_duplicates(_skeleton(content, opaque(value)))
     except _UNDECODABLE as error:
         _explain(error)
     return value
+
+
+def _reject_deep(values: Sequence[msgspec.Raw]) -> None:
+    if any(len(value) >= SHORTEST_TOO_DEEP and is_too_deep(bytes(value)) for value in values):
+        raise RecursionError
 
 
 def _explain(error: Exception, kind: type[Body] | None = None) -> NoReturn:
@@ -151,7 +160,9 @@ def _explain(error: Exception, kind: type[Body] | None = None) -> NoReturn:
     if isinstance(error, UnicodeDecodeError):
         raise BadRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
     if isinstance(error, RecursionError):
-        raise BadRequest("The body is nested too deeply.", code="invalid_json") from None
+        raise BadRequest(
+            "The body is nested too deeply: at most 900 levels are allowed.", code="invalid_json"
+        ) from None
     if not isinstance(error, msgspec.ValidationError):
         message = (
             str(error).removeprefix("JSON is malformed: ").replace("Input data was truncated", "it ends too early")

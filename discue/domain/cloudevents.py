@@ -12,6 +12,7 @@ import msgspec
 from discue.domain.clock import rfc3339
 from discue.domain.errors import below, invalid, malformed, missing_field
 from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, Headers
+from discue.domain.json_nesting import is_too_deep
 from discue.domain.media_types import JSON, check_media_type, is_json_type
 from discue.domain.message_data import (
     BYTES,
@@ -217,6 +218,8 @@ def _data_of_bytes(content: bytes, media_type: str, pointer: str) -> Data:
     try:
         content.decode()
         _check_syntax(content)
+        if is_too_deep(content):
+            raise RecursionError
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         raise malformed(pointer, "must be JSON, according to its media type") from None
     return content, JSON_VALUE

@@ -24,7 +24,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     # 400
     "invalid_json": Reason(
         400,
-        "The request body is not JSON in UTF-8, or is nested too deeply.",
+        "The request body is not JSON in UTF-8, or is nested deeper than 900 levels.",
         "Send valid JSON; `detail` says where it breaks.",
     ),
     "duplicate_field": Reason(

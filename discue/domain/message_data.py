@@ -9,6 +9,7 @@ import msgspec
 
 from discue.domain import media_types
 from discue.domain.errors import invalid
+from discue.domain.json_nesting import SHORTEST_TOO_DEEP, is_too_deep
 from discue.domain.media_types import is_json_type
 
 Codec: TypeAlias = int
@@ -60,7 +61,7 @@ def is_json_text(content: bytes) -> bool:
         _check_syntax(content)
     except (msgspec.DecodeError, RecursionError):
         return False
-    return True
+    return len(content) < SHORTEST_TOO_DEEP or not is_too_deep(content)
 
 
 def data_of(value: bytes, media_type: str | None = None) -> Data:

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from discue.domain.errors import invalid
+from discue.domain.json_nesting import is_too_deep
 
 MAX_BYTES: Final = 65_536
 
@@ -25,6 +26,8 @@ def decode_strictly(text: bytes, pointer: str, *, code: str) -> object:
     try:
         if len(text) > MAX_BYTES:
             raise _NotStrict(f"has {len(text)} bytes; at most {MAX_BYTES} are allowed")
+        if is_too_deep(text):
+            raise RecursionError
         content = text.decode()
         value = _decode(content)
         # Python decodes unpaired surrogates, which cannot be stored as UTF-8. Only escapes can produce them.

@@ -42,8 +42,8 @@ def queue_count(cast: Cast) -> int:
         (b'\xef\xbb\xbf{"alias":"name"}', "byte 0"),
         (b'{"alias":"a\x01cd"}', "byte 11"),
         (b'{"alias":NaN}', "byte 9"),
-        (b'{"schema":' + b"[" * 50_000, "deeply"),
-        (b'{"schema":' + b'{"a":' * 10_000, "deeply"),
+        (b'{"schema":' + b"[" * 901 + b"]" * 901 + b"}", "deeply"),
+        (b'{"schema":' + b'{"a":' * 901 + b"1" + b"}" * 902, "deeply"),
     ],
     ids=["cut", "words", "comma", "utf-8", "surrogate", "bom", "control", "nan", "arrays", "objects"],
 )
@@ -51,6 +51,23 @@ def test_invalid_json_is_400_with_its_position(cast: Cast, content: bytes, says:
     found = problem(send(cast, "/queues", content), 400)
     assert says in found["detail"]
     assert queue_count(cast) == 0
+
+
+def test_data_is_nested_900_levels_at_most_whatever_the_decoder_can_take(cast: Cast) -> None:
+    queue = cast.alice.post("/queues", json={}).json()["queue"]["id"]
+    deepest, too_deep = (b"[" * levels + b"]" * levels for levels in (900, 901))
+    event = b'{"specversion":"1.0","id":"1","source":"/a","type":"b","data":%s}'
+    media_type = {"content-type": "application/cloudevents+json"}
+    path = f"/queues/{queue}/messages"
+
+    shown = send(cast, path, b'{"data":%s}' % deepest).json()["message"]
+    assert cast.alice.get(f"{path}/{shown['id']}").content.count(b"[") >= 900
+    assert cast.alice.post(path, content=event % deepest, headers=media_type).status_code == 200
+    for content, headers in ((b'{"data":%s}' % too_deep, JSON), (event % too_deep, media_type)):
+        found = problem(cast.alice.post(path, content=content, headers=headers), 400)
+        assert found["detail"] == "The body is nested too deeply: at most 900 levels are allowed."
+    # A string is any text.
+    assert send(cast, path, b'{"data":"%s"}' % too_deep).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,8 @@ async def _events(call: Call, target: pulls.PullTarget, limit: int) -> AsyncGene
             try:
                 leased = await _pull(call, client, target, limit, wait_ms=min(_HEARTBEAT_MS, left_ms))
             except DiscueError as error:
+                # A frame that raised it may refer to it: in that cycle, the call would keep its connection open.
+                error.__traceback__ = error.__context__ = None
                 yield _event("problem", _encode(problem_of(error, "", call.base)))
                 return
             if not leased:

@@ -12,6 +12,7 @@ from discue.control.context import ControlContext
 from discue.domain.aliases import check_alias
 from discue.domain.errors import DiscueError, NotFound, Unavailable, Unprocessable, invalid
 from discue.domain.headers import check_headers
+from discue.domain.json_nesting import is_too_deep
 from discue.domain.message_data import data_of
 from discue.domain.messages import MessageOptions
 from discue.domain.trace_context import traceparent_in
@@ -194,6 +195,8 @@ def message_of(row: IntakeRow, now: int) -> NewMessage:
     try:
         options = _read_options(row.options)
         _check_syntax(value)
+        if is_too_deep(value):
+            raise RecursionError("it is nested too deeply")
     except (msgspec.DecodeError, RecursionError) as error:
         raise invalid("/data", f"cannot be decoded: {error}") from None
     if options.alias is not None:

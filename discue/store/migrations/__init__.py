@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from importlib import resources
-from importlib.abc import Traversable
+from importlib.resources.abc import Traversable
 from string import Template
 from typing import NamedTuple
 
