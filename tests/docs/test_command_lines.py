@@ -16,7 +16,13 @@ _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 def commands_in(page: str) -> list[list[str]]:
     lines = "".join(_BLOCK.findall(page)).replace("\\\n", " ").splitlines()
     words = [shlex.split(line.replace("$(", "").replace(")", ""), comments=True) for line in lines]
-    starts = [(each, index) for each in words for index, word in enumerate(each) if word.rpartition("=")[2] == "discue"]
+    starts = [
+        (each, index)
+        for each in words
+        for index, word in enumerate(each)
+        # After -u, it is the name of the user.
+        if word.rpartition("=")[2] == "discue" and each[index - 1] != "-u"
+    ]
     return [each[index + 1 :] for each, index in starts]
 
 

@@ -11,12 +11,14 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
 from tests.cli.commands import PATIENCE_SECONDS, REPOSITORY, Output, request
 from tests.support.ports import free_port
+from tools import sbom
 
 DOCKERFILE = REPOSITORY / "deploy" / "Dockerfile"
 RUN_ROOT = Path(__file__).with_name("run_root.sh")
@@ -132,6 +134,17 @@ def test_image_has_no_shell_no_privileges_and_nothing_that_its_user_can_write(ro
         str(each.relative_to(root)) for each in files if each.stat().st_mode & 0o002 or each.stat().st_uid == USER
     }
     assert writable == {"backup", "data", "tmp"}
+
+
+def test_image_contains_the_packages_of_the_bill_of_materials(root: Path) -> None:
+    (packages,) = root.glob("**/site-packages")
+    contained = {
+        each.metadata["Name"].replace("_", "-").lower(): each.version for each in distributions(path=[str(packages)])
+    }
+    bill = sbom.bill()
+
+    listed = {each["name"]: each["version"] for each in (bill["metadata"]["component"], *bill["components"])}
+    assert contained == listed
 
 
 def test_image_takes_100_mb_at_most(root: Path, tmp_path: Path) -> None:

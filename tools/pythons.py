@@ -1,0 +1,132 @@
+"""Run tests on other versions of Python: `python -m tools.pythons FOLDER VERSION …`.
+
+Each version gets an environment with the pinned requirements in FOLDER, for this run and later ones. Interpreters are
+those in PATH and of pyenv; on Debian, one that the machine lacks is unpacked from the packages of a newer release. The
+version of this environment is left out: `make test` runs everything on it. A version that cannot be had is named at the
+end, and fails nothing.
+"""
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+ROOT = Path(__file__).parents[1]
+PART = (
+    *(f"tests/{name}" for name in ("domain", "config", "crypto", "observability", "store", "sending", "auth")),
+    *(f"tests/{name}" for name in ("publishing", "control", "dispatch", "api", "server", "end_to_end")),
+)
+"""What runs on each version."""
+ON_SQLITE = ("-k", "not postgres")
+"""Nothing that PostgreSQL does depends on the version of Python."""
+
+_DEBIAN = ROOT / "tools" / "debian_python.sh"
+_INSTALL = ("-m", "pip", "--disable-pip-version-check", "--quiet", "--python")
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What became of one version."""
+
+    version: str
+    outcome: str
+    failed: bool = False
+
+
+def interpreter(version: str, folder: Path) -> Path | None:
+    """Return an interpreter of this version, such as 3.13: one in PATH, the newest of pyenv, or Debian's."""
+    name = f"python{version}"
+    of_pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"), key=_patch)
+    in_path = shutil.which(name)
+    for found in (*reversed(of_pyenv), *([Path(in_path)] if in_path else []), folder / "debian" / "usr" / "bin" / name):
+        if _says(found, "--version").startswith(f"Python {version}."):
+            return found
+    return None
+
+
+def _patch(path: Path) -> int:
+    found = re.search(r"/\d+\.\d+\.(\d+)/", str(path))
+    return int(found[1]) if found else 0
+
+
+def _says(program: Path, argument: str) -> str:
+    if not program.exists():
+        return ""
+    # A shim of pyenv exists for versions that are not installed, and fails.
+    return subprocess.run([program, argument], capture_output=True, text=True, check=False).stdout
+
+
+def prepared(version: str, folder: Path) -> Path | None:
+    """Return the interpreter of an environment with the pinned requirements; None if the version cannot be had."""
+    found = interpreter(version, folder)
+    if found is None and subprocess.run([_DEBIAN, version, folder / "debian"], check=False).returncode == 0:
+        found = interpreter(version, folder)
+    if found is None:
+        return None
+    environment = folder / version
+    python, mark = environment / "bin" / "python", environment / ".installed"
+    requirements = ROOT / "requirements" / "dev.txt"
+    if not mark.exists() or mark.stat().st_mtime < requirements.stat().st_mtime:
+        subprocess.run([found, "-m", "venv", "--clear", "--without-pip", environment], check=True)
+        _install(python, "--require-hashes", "-r", requirements)
+        _install(python, "--no-deps", "--no-build-isolation", "-e", ROOT, "-e", ROOT / "clients" / "python")
+        mark.touch()
+    return python
+
+
+def _install(python: Path, *what: str | Path) -> None:
+    subprocess.run([sys.executable, *_INSTALL, python, "install", *what], check=True)
+
+
+def run(version: str, python: Path, arguments: Sequence[str]) -> Result:
+    """Run the tests, and those that failed once more, one at a time: a machine that was busy must not decide."""
+    cache = python.parents[1] / "cache"
+    command: list[str | Path] = [python, "-m", "pytest", "-q", "-o", f"cache_dir={cache}", *PART, *ON_SQLITE]
+    # By files: groups would add their names to those of the tests that failed.
+    began = time.monotonic()
+    code = subprocess.run([*command, "-n", "2", "--dist", "loadfile", *arguments], cwd=ROOT, check=False).returncode
+    if code == 1:
+        print(f"\nWhat failed on Python {version}, once more, one at a time:\n", flush=True)
+        code = subprocess.run([*command, "-n", "0", "--last-failed", *arguments], cwd=ROOT, check=False).returncode
+    full = _says(python, "--version").split()[-1]
+    outcome = f"{full} {'failed' if code else 'passed'} in {time.monotonic() - began:.0f} s"
+    return Result(version, outcome, failed=code != 0)
+
+
+def results(versions: Sequence[str], folder: Path, arguments: Sequence[str]) -> list[Result]:
+    """Return what became of each version, in order."""
+    found = []
+    for version in versions:
+        if version == ".".join(platform.python_version_tuple()[:2]):
+            found.append(Result(version, "left out: `make test` runs on it"))
+        elif python := prepared(version, folder):
+            found.append(run(version, python, arguments))
+        else:
+            found.append(Result(version, "MISSING: neither in PATH nor of pyenv nor in Debian's packages"))
+    return found
+
+
+def summary(found: Sequence[Result]) -> int:
+    """Print what became of each version, and return the exit code."""
+    print("\nPython:")
+    for each in found:
+        print(f"  {each.version}: {each.outcome}")
+    return int(any(each.failed for each in found))
+
+
+def main() -> int:
+    folder, *versions = sys.argv[1:]
+    arguments: list[str] = []
+    if "--" in versions:
+        at = versions.index("--")
+        versions, arguments = versions[:at], versions[at + 1 :]
+    return summary(results(versions, Path(folder).resolve(), arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
