@@ -83,7 +83,8 @@ def after_probe(before: Liveness, error: str, status: int, now: int, *, acknowle
             in_a_row=in_a_row,
         )
         return _dated(before, after, now)
-    acknowledges = acknowledged_at >= max(before.last_success_at, before.last_failure_at, 1)
+    # An acknowledgement in the future says nothing: the clock was set back, and every failure would come before it.
+    acknowledges = now >= acknowledged_at >= max(before.last_success_at, before.last_failure_at, 1)
     state: LivenessState = "unstable"
     in_a_row = 0
     if status in _NO_ENDPOINT:

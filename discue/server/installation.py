@@ -96,6 +96,8 @@ async def open_engine(
 def engine_of(settings: Settings, clock: Clock, log: Log, machine: Machine | None = None) -> Engine:
     """Return the engine for the database URL, not opened yet."""
     machine = machine or Machine()
+    if machine.database is not None:
+        return machine.database
     report, path = StoreFailureLog(log, clock).report, settings.database_path
     if path is not None:
         return SqliteEngine(

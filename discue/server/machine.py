@@ -8,6 +8,7 @@ from random import Random
 from discue.domain.clock import Clock, SystemClock
 from discue.domain.ids import RandomBytes
 from discue.sending.dialer import Resolve
+from discue.store.engine import Engine
 from discue.store.sqlite.serial_thread import SerialThread, StartThread
 
 # No secret. The operating system's generator would cost a system call per failed attempt, during which other threads
@@ -26,5 +27,7 @@ class Machine:
     """Starts the threads that write to SQLite."""
     resolve: Resolve | None = None
     """Resolves host names; None: the resolver of the system."""
+    database: Engine | None = None
+    """A database that several simulated machines share; None: the one that the settings name."""
     random: Callable[[], float] = _jitter
     """Spreads retries and probes."""

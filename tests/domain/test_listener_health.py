@@ -140,6 +140,13 @@ def test_url_that_is_no_liveness_endpoint_is_shown_and_does_not_count(status: in
     )
 
 
+def test_acknowledgement_in_the_future_does_not_keep_failures_from_counting() -> None:
+    found = Liveness()
+    for number in range(1, 4):
+        found = after_probe(found, probe_error("", 503), 503, NOON + number, acknowledged_at=NOON + 20_000)
+    assert (found.state, breaker_state(found)) == ("inactive", "open")
+
+
 @given(states)
 def test_acknowledged_messages_end_the_inactivity(before: Liveness) -> None:
     found = after_trials(before, NOON)

@@ -11,13 +11,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
-from tests.faults.broken import BUGS
+from tests.simulation.bugs import BUGS
 from tests.simulation.plan import SimPlan, draw
 from tests.simulation.run import Outcome, Prepared, Started, prepare, run_apart
 from tests.simulation.shrink import Shrunk, shrink, without
@@ -31,10 +31,10 @@ _NAME: Final = re.compile(r"\b[a-z]+(?:-[a-z]+)?-\d+\b")
 """The name of a listener."""
 
 
-def kept_seeds() -> list[int]:
-    """Return the seeds that have found something: they are run for ever."""
+def kept_plans() -> list[SimPlan]:
+    """Return the plans that have found something: they are run for ever."""
     lines = SEEDS_FILE.read_text().splitlines()
-    return [int(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")]
+    return [msgspec.json.decode(line, type=SimPlan) for line in lines if line and not line.startswith("#")]
 
 
 def run_all(plans: Iterable[SimPlan], prepared: Prepared, jobs: int) -> Iterator[Outcome]:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, help="replay one seed and print its history")
     parser.add_argument("--without", default="", help="leave these out of its plan, separated by commas")
     parser.add_argument("--seconds", type=float, help="how long its load and its faults go on")
-    parser.add_argument("--bug", default="", help="seed a bug of tests/faults/broken.py")
+    parser.add_argument("--bug", default="", help="seed a bug of tests/simulation/bugs.py or tests/faults/broken.py")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="how many runs at a time")
     parser.add_argument("--lines", type=int, default=_LINES, help="how much of the history to print")
     parser.add_argument("--keep-going", action="store_true", help="run all seeds, and only name those that fail")
@@ -79,11 +79,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run_seeds(given: argparse.Namespace, prepared: Prepared) -> int:
     started_at = time.monotonic()
-    seeds = dict.fromkeys(chain(kept_seeds(), range(given.first, given.first + given.seeds)))
+    drawn = [draw(seed, given.bug) for seed in range(given.first, given.first + given.seeds)]
+    kept = [] if given.bug else kept_plans()
     reached: Counter[str] = Counter()
     virtual = real = 0.0
     count = failed = 0
-    for outcome in run_all((draw(seed, given.bug) for seed in seeds), prepared, given.jobs):
+    for outcome in run_all([*kept, *drawn], prepared, given.jobs):
         count += 1
         virtual, real = virtual + outcome.virtual_seconds, real + outcome.real_seconds
         reached += outcome.reached
@@ -93,7 +94,7 @@ def _run_seeds(given: argparse.Namespace, prepared: Prepared) -> int:
             if given.keep_going:
                 continue
             print("Shrinking …", flush=True)
-            shrunk = shrink(draw(outcome.seed, given.bug), lambda plan: bool(run_apart(plan, prepared).broken))
+            shrunk = shrink(outcome.plan, lambda plan: bool(run_apart(plan, prepared).broken))
             _report(shrunk, prepared, given.lines)
             return 1
     took = time.monotonic() - started_at
@@ -106,6 +107,7 @@ def _run_seeds(given: argparse.Namespace, prepared: Prepared) -> int:
 def _report(shrunk: Shrunk, prepared: Prepared, lines: int) -> None:
     outcome = run_apart(shrunk.plan, prepared)
     print(_told(outcome, lines), *outcome.broken[:_SENTENCES], "", "Again:", f"  {shrunk.command}", sep="\n")
+    print("", f"For {SEEDS_FILE.name}:", msgspec.json.encode(shrunk.plan).decode(), sep="\n")
 
 
 def _told(outcome: Outcome, last: int) -> str:

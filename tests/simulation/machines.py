@@ -15,6 +15,7 @@ from discue.observability.logs import Log
 from discue.server.installation import open_installation
 from discue.server.machine import Machine
 from discue.server.worker import Worker
+from discue.store.engine import Engine
 from tests.faults.client import KEY
 from tests.faults.running import TIMEOUT_SECONDS
 from tests.simulation.api_server import serve
@@ -24,6 +25,7 @@ from tests.simulation.network import Network
 from tests.simulation.trace import Trace
 
 MAX_IN_FLIGHT: Final = 8
+_CLUSTER: Final = "postgresql://database/discue"
 _API_PORT: Final = 3_000
 _WRITE_SECONDS: Final = (0.000_5, 0.006)
 _ENCRYPTION_KEY: Final = bytes(range(32))
@@ -78,13 +80,16 @@ class Steps:
             self._idle.set()
 
 
-def machine_of(loop: SimLoop, clock: Clock, choices: Random, network: Network) -> Machine:
+def machine_of(
+    loop: SimLoop, clock: Clock, choices: Random, network: Network, *, database: Engine | None = None
+) -> Machine:
     """Return what the product takes from a simulated machine."""
     return Machine(
         clock=clock,
         random_bytes=choices.randbytes,
         start_thread=lambda _name: Steps(loop, choices),
         resolve=network.resolve,
+        database=database,
         random=choices.random,
     )
 
@@ -110,8 +115,19 @@ class SimLog(Log):
 class SimWorker:
     """A worker and its machine. After a crash, `start` starts another machine on the same files."""
 
-    def __init__(self, number: int, folder: Path, loop: SimLoop, network: Network, choices: Random) -> None:
+    def __init__(
+        self,
+        number: int,
+        folder: Path,
+        loop: SimLoop,
+        network: Network,
+        *,
+        choices: Random,
+        connect: Callable[[], Engine] | None = None,
+    ) -> None:
+        """`connect` returns the engine for a shared database; None: it has a SQLite file of its own."""
         self.number = number
+        self._connect = connect
         self.folder = folder
         self.errors: list[str] = []
         self.serving = asyncio.Event()
@@ -129,7 +145,7 @@ class SimWorker:
     @property
     def settings(self) -> Settings:
         return Settings(
-            database=f"sqlite:///{self.folder}/discue.db",
+            database=f"sqlite:///{self.folder}/discue.db" if self._connect is None else _CLUSTER,
             bootstrap_key=KEY,
             encryption_key=(_ENCRYPTION_KEY,),
             allow_private_targets=True,
@@ -183,13 +199,14 @@ class SimWorker:
         trace, clock = self._loop.trace, HostClock(self._loop, host)
         trace.add(host.name, "starts")
         log = SimLog(trace, host.name, self.errors)
-        machine = machine_of(self._loop, clock, self._random, self._network)
+        database = self._connect() if self._connect is not None else None
+        machine = machine_of(self._loop, clock, self._random, self._network, database=database)
         settings = self.settings
         async with AsyncExitStack() as stack:
             control = await stack.enter_async_context(open_installation(settings, clock, log, machine))
             await ensure_encryption(control, log)
             await ensure_operator(control, settings.organization, settings.bootstrap_key)
-            worker = Worker(control, log, predecessors="all", machine=machine)
+            worker = Worker(control, log, predecessors="all" if database is None else (), machine=machine)
             server = await serve(worker.application, "127.0.0.1", self.port)
             await worker.start()
             self.serving.set()

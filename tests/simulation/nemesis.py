@@ -1,11 +1,14 @@
-"""The nemesis: it kills, pauses and restarts the worker, and breaks its disk, its clock and its network."""
+"""The nemesis: it kills, pauses and restarts workers, and breaks their disk, clocks, network and database."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from random import Random
 from typing import Final
 
+from tests.faults.history import Fault
 from tests.faults.recorder import Recorder
+from tests.simulation.cluster import Server
 from tests.simulation.disk import Disk
 from tests.simulation.loop import Host
 from tests.simulation.machines import SimWorker
@@ -22,39 +25,54 @@ _MOST_OPERATIONS: Final = 60
 """A power cut in a write comes within so many writes and syncs."""
 _POWER_SECONDS: Final = 10.0
 """How long the nemesis waits for that write."""
+_UNCONFIRMED_SECONDS: Final = (0.1, 4.0)
+"""How long a standby confirms nothing before it takes over."""
 
 
 class Nemesis:
     """Makes one fault after another. Each is recorded, with the time in which its effects may show."""
 
     def __init__(
-        self, plan: SimPlan, choices: Random, recorder: Recorder, *, worker: SimWorker, network: Network, disk: Disk
+        self,
+        plan: SimPlan,
+        choices: Random,
+        recorder: Recorder,
+        *,
+        machines: Sequence[SimWorker],
+        network: Network,
+        disk: Disk,
+        server: Server | None,
     ) -> None:
         self._plan = plan
         self._random = choices
         self._recorder = recorder
-        self._worker = worker
+        self._machines = machines
         self._network = network
         self._disk = disk
+        self._server = server
         self._trace = network.loop.trace
         self._without_power = asyncio.Event()
         disk.on_power_cut = self._on_power_cut
-        self._strikes: Mapping[str, Callable[[], Awaitable[None]]] = {
-            "kill": lambda: self._kill(power=True),
-            "power cut": lambda: self._kill(power=False),
+        self._strikes: Mapping[str, Callable[[SimWorker], Awaitable[None]]] = {
+            "kill": lambda machine: self._kill(machine, power=True),
+            "power cut": lambda machine: self._kill(machine, power=False),
             "power cut in a write": self._cut_power_in_a_write,
             "restart": self._restart,
             "pause": self._pause,
             "clock": self._set_clock,
-            "full disk": lambda: self._break_disk("full disk", self._disk.full),
-            "failing disk": lambda: self._break_disk(
-                "failing disk", self._random.choice((self._disk.failing_writes, self._disk.failing_syncs))
+            "full disk": lambda machine: self._break_disk(machine, "full disk", self._disk.full),
+            "failing disk": lambda machine: self._break_disk(
+                machine, "failing disk", self._random.choice((self._disk.failing_writes, self._disk.failing_syncs))
             ),
             "cut off": self._cut_off,
+            "cut off from the database": self._cut_off_from_database,
+            "connections lost": self._lose_connections,
+            "database crash": self._crash_database,
+            "failover": self._fail_over,
         }
 
     async def strike_for(self, seconds: float) -> None:
-        """Make the faults of the plan for so long. At the end, everything works and the worker serves."""
+        """Make the faults of the plan for so long. At the end, everything works and all workers serve."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
         while True:
@@ -63,89 +81,126 @@ class Nemesis:
                 break
             await asyncio.sleep(pause)
             kind = self._random.choice(self._plan.strikes)
-            self._trace.add("nemesis", kind)
             self._trace.reach(kind)
-            await self._strikes[kind]()
+            await self._strikes[kind](self._random.choice(self._machines))
         await asyncio.sleep(max(0.0, ends_at - loop.time()))
 
-    async def _kill(self, *, power: bool) -> None:
-        with self._recorder.fault("kill" if power else "power cut"):
-            self._end(power=power)
+    async def _kill(self, machine: SimWorker, *, power: bool) -> None:
+        with self._fault("kill" if power else "power cut", machine):
+            self._end(machine, power=power)
             await self._lasts(_DOWN_SECONDS)
             if self._random.random() < 0.2:
-                await self._kill_while_starting(power=power)
-            await self._start()
+                await self._kill_while_starting(machine, power=power)
+            await self._start(machine)
 
-    async def _kill_while_starting(self, *, power: bool) -> None:
-        self._worker.start()
+    async def _kill_while_starting(self, machine: SimWorker, *, power: bool) -> None:
+        machine.start()
         await asyncio.sleep(self._random.uniform(0, 0.1))
         self._trace.reach("killed while starting")
-        self._end(power=power)
+        self._end(machine, power=power)
 
-    async def _cut_power_in_a_write(self) -> None:
-        with self._recorder.fault("power cut"):
+    async def _cut_power_in_a_write(self, machine: SimWorker) -> None:
+        with self._fault("power cut", machine):
             self._without_power.clear()
-            self._disk.cut_power_after(self._worker.host, self._random.randint(1, _MOST_OPERATIONS))
+            self._disk.cut_power_after(machine.host, self._random.randint(1, _MOST_OPERATIONS))
             await asyncio.wait([asyncio.ensure_future(self._without_power.wait())], timeout=_POWER_SECONDS)
-            self._end(power=False)
+            self._end(machine, power=False)
             await self._lasts(_DOWN_SECONDS)
-            await self._start()
+            await self._start(machine)
 
     def _on_power_cut(self, host: Host) -> None:
         # The current step goes on to its end, but nothing that it asks for happens.
         host.is_down = True
-        self._worker.serving.clear()
+        self._machines[host.number].serving.clear()
         self._without_power.set()
 
-    def _end(self, *, power: bool) -> None:
-        """End the worker's process, or with the power its machine."""
-        host = self._worker.host
-        self._worker.killed()
+    def _end(self, machine: SimWorker, *, power: bool) -> None:
+        """End a worker's process, or with the power its machine."""
+        host = machine.host
+        machine.killed()
         self._network.kill(host, power=power)
-        self._disk.crash(host, self._worker.folder, power=not power)
+        if self._server is None:
+            self._disk.crash(host, machine.folder, power=not power)
+        else:
+            self._server.forget(host)
         self._trace.add(host.name, "is killed" if power else "has no power")
 
-    async def _start(self) -> None:
+    async def _start(self, machine: SimWorker) -> None:
         await self._lasts(_START_SECONDS)
-        self._worker.start()
-        await self._worker.until_serving()
+        machine.start()
+        await machine.until_serving()
 
-    async def _restart(self) -> None:
+    async def _restart(self, machine: SimWorker) -> None:
         """Restart in good order: nothing is repeated."""
-        with self._recorder.fault("restart", ()):
-            await self._worker.stop()
-            await self._start()
+        # A single worker delivers nothing meanwhile. Of several, the others take over, and nobody waits.
+        with self._fault("restart") if len(self._machines) > 1 else nullcontext():
+            await machine.stop()
+            await self._start(machine)
 
-    async def _pause(self) -> None:
-        host = self._worker.host
-        with self._recorder.fault("pause"):
-            host.is_paused = True
+    async def _pause(self, machine: SimWorker) -> None:
+        with self._fault("pause", machine):
+            machine.host.is_paused = True
             await self._lasts(_LASTS_SECONDS)
-            self._network.loop.resume(host)
-            self._trace.add(host.name, "goes on")
+            self._network.loop.resume(machine.host)
 
-    async def _set_clock(self) -> None:
-        host = self._worker.host
+    async def _set_clock(self, machine: SimWorker) -> None:
         ahead = self._random.choice((-_CLOCK_ERROR_MS, _CLOCK_ERROR_MS))
-        kind = "clock ahead" if ahead > 0 else "clock behind"
-        with self._recorder.fault(kind, ()):
-            host.clock_error_ms = ahead
+        with self._fault("clock ahead" if ahead > 0 else "clock behind"):
+            machine.host.clock_error_ms = ahead
             await self._lasts(_LASTS_SECONDS)
-            host.clock_error_ms = 0
+            machine.host.clock_error_ms = 0
 
-    async def _break_disk(self, kind: str, broken: set[Host]) -> None:
-        with self._recorder.fault(kind):
-            broken.add(self._worker.host)
+    async def _break_disk(self, machine: SimWorker, kind: str, broken: set[Host]) -> None:
+        with self._fault(kind, machine):
+            broken.add(machine.host)
             await self._lasts(_LASTS_SECONDS)
-            broken.discard(self._worker.host)
-            self._trace.add("disk", "works again")
+            broken.discard(machine.host)
 
-    async def _cut_off(self) -> None:
-        host = self._worker.host
-        with self._recorder.fault("network: cut off"):
-            self._network.cut_off(host)
+    async def _cut_off(self, machine: SimWorker) -> None:
+        with self._fault("cut off", machine):
+            self._network.cut_off(machine.host)
             await self._lasts(_LASTS_SECONDS)
-            self._network.heal(host)
+            self._network.heal(machine.host)
+
+    async def _cut_off_from_database(self, machine: SimWorker) -> None:
+        server = self._require_server()
+        with self._fault("cut off from the database", machine):
+            self._network.cut_off(machine.host, server.host)
+            await self._lasts(_LASTS_SECONDS)
+            self._network.heal(machine.host, server.host)
+
+    async def _lose_connections(self, machine: SimWorker) -> None:
+        """Cut the connections of all workers to the database at once."""
+        with self._fault("connections lost", *self._machines):
+            for engine in self._require_server().engines:
+                engine.lose()
+
+    async def _crash_database(self, machine: SimWorker) -> None:
+        server = self._require_server()
+        with self._fault("database crash", *self._machines):
+            server.crash()
+            await self._lasts(_DOWN_SECONDS)
+            server.start()
+
+    async def _fail_over(self, machine: SimWorker) -> None:
+        """Promote a standby that has confirmed nothing for a while: nobody was told of the commits that it lacks."""
+        server = self._require_server()
+        with self._fault("failover after cancelling", *self._machines):
+            content = server.snapshot()
+            server.replicates = False
+            await self._lasts(_UNCONFIRMED_SECONDS)
+            server.crash()
+            await self._lasts(_START_SECONDS)
+            await server.fail_over(content)
+
+    def _require_server(self) -> Server:
+        assert self._server is not None, "this fault needs a database server"
+        return self._server
+
+    @contextmanager
+    def _fault(self, kind: str, *machines: SimWorker) -> Iterator[Fault]:
+        with self._recorder.fault(kind, [machine.number for machine in machines]) as fault:
+            yield fault
 
     async def _lasts(self, seconds: tuple[float, float]) -> None:
         await asyncio.sleep(self._random.uniform(*seconds))

@@ -67,8 +67,8 @@ class Network:
         self._servers: dict[tuple[str, int], SimServer] = {}
         self.ends: dict[int, End] = {}
         self._next_port = _FIRST_PORT
-        self._cut_off: dict[Host, list[tuple[Callable[..., None], tuple[Any, ...], Context | None]]] = {}
-        """The packets that wait for each machine that is cut off, in their order."""
+        self._cuts: dict[tuple[Host, Host | None], list[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
+        """The machines that are cut off, from all others (None) or from one, and the packets that wait, in order."""
 
     def install(self) -> None:
         """Make the loop use this network."""
@@ -80,6 +80,8 @@ class Network:
         await asyncio.sleep(self.latency() * 2)
         if self.random.random() < self.faults.failed_lookups:
             self.loop.trace.reach("failed lookup")
+            me = HOST.get()
+            self.on_fault("failed lookup", [] if me is None else [me])
             raise OSError("Temporary failure in name resolution")
         if host not in self.names:
             raise OSError("Name or service not known")
@@ -151,20 +153,19 @@ class Network:
         act: Callable[..., None],
         *args: Any,
         between: tuple[Host | None, Host | None],
-        context: Context | None = None,
     ) -> None:
         """Do something when a packet between two machines arrives: not before both are reachable."""
-        self.loop.call_at(when, self._arrive, act, args, between, context, context=_KERNEL)
+        self.loop.call_at(when, self._arrive, act, args, between, context=_KERNEL)
 
-    def cut_off(self, host: Host) -> None:
-        """Hold up all packets from and to a machine."""
-        self._cut_off.setdefault(host, [])
-        self.loop.trace.add(host.name, "cut off")
+    def cut_off(self, host: Host, other: Host | None = None) -> None:
+        """Hold up all packets between a machine and another one, or all others."""
+        self._cuts.setdefault((host, other), [])
+        self.loop.trace.add(host.name, "cut off", "" if other is None else f"from {other.name}")
 
-    def heal(self, host: Host) -> None:
+    def heal(self, host: Host, other: Host | None = None) -> None:
         """Deliver what was held up, and from now on everything."""
-        for act, args, context in self._cut_off.pop(host, ()):
-            self.loop.call_soon(act, *args, context=context)
+        for act, args in self._cuts.pop((host, other), ()):
+            self.loop.call_soon(act, *args, context=_KERNEL)
         self.loop.trace.add(host.name, "reachable again")
 
     def kill(self, host: Host, *, power: bool) -> None:
@@ -179,11 +180,11 @@ class Network:
         act: Callable[..., None],
         args: tuple[Any, ...],
         between: tuple[Host | None, Host | None],
-        context: Context | None,
     ) -> None:
-        for host in between:
-            if host is not None and host in self._cut_off:
-                self._cut_off[host].append((act, args, context))
+        one, other = between
+        for key in ((one, None), (other, None), (one, other), (other, one)) if self._cuts else ():
+            if key in self._cuts:
+                self._cuts[key].append((act, args))
                 return
         act(*args)
 

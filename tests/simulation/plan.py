@@ -35,6 +35,20 @@ _NETWORKS: Final = {
 }
 
 
+CLUSTER_STRIKES: Final = (
+    "kill",
+    "restart",
+    "pause",
+    "clock",
+    "cut off",
+    "cut off from the database",
+    "connections lost",
+    "database crash",
+    "failover",
+)
+"""The kinds of faults of several workers on a shared database."""
+
+
 class SimPlan(msgspec.Struct, frozen=True):
     """The plan of a run."""
 
@@ -42,6 +56,8 @@ class SimPlan(msgspec.Struct, frozen=True):
     load: LoadPlan
     seconds: float
     """How long the load and the faults go on, in virtual time, before everything must come to rest."""
+    workers: int = 1
+    """A single worker has a SQLite file; several share a database server."""
     shuffles: bool = False
     network: NetworkFaults = CALM
     network_name: str = ""
@@ -70,6 +86,7 @@ class SimPlan(msgspec.Struct, frozen=True):
             )
             if is_there
         ]
+        extras[:0] = [f"{self.workers} workers"] if self.workers > 1 else ["1 worker on SQLite"]
         faults = ", ".join(self.strikes) or "none"
         users = f"listeners {', '.join(load.listeners)}; {', '.join(extras)}"
         return f"{self.seconds:.0f} s of load; {users}; faults: {faults}"
@@ -80,10 +97,10 @@ def draw(seed: int, bug: str = "") -> SimPlan:
     choices = Random(f"{seed} plan")  # noqa: S311 - choices that can be made again
     listeners = tuple(choices.sample(_KINDS, choices.randint(1, 3)))
     load = LoadPlan(
-        organizations=choices.choice((0, 0, 2)),
+        organizations=choices.choice((0, 0, 0, 2)),
         queues=choices.choice((1, 1, 2)),
         producers=choices.randint(1, 2),
-        batch_producers=choices.randint(0, 1),
+        batch_producers=choices.choice((0, 0, 1)),
         listeners=listeners,
         pause_seconds=choices.choice((0.7, 4.0)),
         brief_listeners=2,
@@ -96,15 +113,18 @@ def draw(seed: int, bug: str = "") -> SimPlan:
         has_more=choices.random() < 0.25,
     )
     network_name = choices.choice(("", "", "", *_NETWORKS))
-    how_many = choices.choice((0, 1, 1, 2, len(STRIKES)))
+    workers = choices.choice((1, 1, 2, 3))
+    kinds = STRIKES if workers == 1 else CLUSTER_STRIKES
+    how_many = choices.choice((0, 1, 1, 2, len(kinds)))
     return SimPlan(
         seed,
         load,
         seconds=choices.uniform(20, 90),
+        workers=workers,
         shuffles=choices.random() < 0.5,
         network=_NETWORKS.get(network_name, CALM),
         network_name=network_name,
-        strikes=tuple(choices.sample(STRIKES, how_many)),
+        strikes=tuple(choices.sample(kinds, how_many)),
         strike_seconds=choices.choice((4.0, 10.0)),
         bug=bug,
     )

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from tests.faults.plan import LoadPlan
 from tests.simulation.network import CALM
-from tests.simulation.plan import STRIKES, SimPlan
+from tests.simulation.plan import CLUSTER_STRIKES, STRIKES, SimPlan
 
 _SHORTEST_SECONDS: Final = 2.0
 
@@ -24,7 +24,9 @@ _USERS: Final[Mapping[str, Callable[[LoadPlan], LoadPlan]]] = {
 }
 """Kinds of users that a plan can do without."""
 
-REDUCTIONS: Final[Sequence[str]] = ("network", "shuffling", *(kind.replace(" ", "-") for kind in STRIKES), *_USERS)
+_STRIKES: Final = {kind.replace(" ", "-"): kind for kind in (*STRIKES, *CLUSTER_STRIKES)}
+
+REDUCTIONS: Final[Sequence[str]] = ("network", "shuffling", *_STRIKES, *_USERS)
 """The names of everything that can be left out of a plan."""
 
 
@@ -38,7 +40,7 @@ def without(plan: SimPlan, name: str) -> SimPlan:
         return replace(plan, load=_USERS[name](plan.load))
     if name not in REDUCTIONS:
         raise ValueError(f"a plan cannot be without {name}; it can be without {', '.join(REDUCTIONS)}")
-    return replace(plan, strikes=tuple(kind for kind in plan.strikes if kind.replace(" ", "-") != name))
+    return replace(plan, strikes=tuple(kind for kind in plan.strikes if kind != _STRIKES[name]))
 
 
 class Shrunk:

@@ -19,6 +19,7 @@ from tests.faults.load import Load
 from tests.faults.receiver import Receiver
 from tests.faults.running import ALTERATIONS, TIMEOUT_SECONDS, run_under_load
 from tests.faults.stocktaking import take_stock
+from tests.simulation.cluster import ClusterEngine, Server
 from tests.simulation.disk import Disk
 from tests.simulation.loop import Host, SimLoop
 from tests.simulation.machines import MAX_IN_FLIGHT, HostClock, SimWorker, machine_of
@@ -67,10 +68,21 @@ def empty_database(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-class World:
-    """Everything in a run. As a site under load, it is its one worker."""
+class Entrance:
+    """A way in: whichever worker serves when a client connects, as behind a balancer."""
 
-    workers = (0,)
+    def __init__(self, machines: Sequence[SimWorker], choices: Random) -> None:
+        self._machines = machines
+        self._random = choices
+
+    @property
+    def port(self) -> int:
+        serving = [machine for machine in self._machines if machine.serving.is_set()]
+        return self._random.choice(serving or self._machines).port
+
+
+class World:
+    """Everything in a run. As a site under load, it is all its workers."""
 
     def __init__(self, plan: SimPlan, loop: SimLoop, *, network: Network, disk: Disk, folder: Path) -> None:
         self.history = History(Bounds(most_unrecorded=MAX_IN_FLIGHT, timeout_seconds=TIMEOUT_SECONDS))
@@ -79,25 +91,44 @@ class World:
         self._network = network
         self._folder = folder
         self._program = Random(f"{plan.seed} program")  # noqa: S311 - choices that can be made again
-        self.worker = SimWorker(0, folder, loop, network, self._program)
+        self.server = Server(network, folder, self._program) if plan.workers > 1 else None
+        server = self.server
+        self.workers = tuple(range(plan.workers))
+        self.machines = [
+            SimWorker(
+                number,
+                folder,
+                loop,
+                network,
+                choices=self._program,
+                connect=None if server is None else lambda: ClusterEngine(server),
+            )
+            for number in self.workers
+        ]
+        self._somebody_serves = asyncio.Event()
         self._recorder = TracingRecorder(self.history, MOST_OWED, loop.trace)
         faults = Random(f"{plan.seed} faults")  # noqa: S311 - as above
-        self._nemesis = Nemesis(plan, faults, self._recorder, worker=self.worker, network=network, disk=disk)
-        self._clients: list[Client] = []
+        self._nemesis = Nemesis(
+            plan, faults, self._recorder, machines=self.machines, network=network, disk=disk, server=server
+        )
         network.names[_LISTENER] = "127.0.0.1"
         network.on_fault = self._note_fault
 
     @property
     def serving(self) -> asyncio.Event:
-        return self.worker.serving
+        # Of several workers some serve, or soon will: clients try again.
+        return self.machines[0].serving if self.server is None else self._somebody_serves
+
+    @property
+    def errors(self) -> list[str]:
+        """The errors that workers have logged."""
+        return [error for machine in self.machines for error in machine.errors]
 
     def client(self, key: str = KEY) -> Client:
-        client = Client(self.worker, key=key, patience_seconds=_CLIENT_PATIENCE_SECONDS)
-        self._clients.append(client)
-        return client
+        return Client(Entrance(self.machines, self._program), key=key, patience_seconds=_CLIENT_PATIENCE_SECONDS)
 
-    def client_of(self, _worker: int, key: str = KEY) -> Client:
-        return self.client(key)
+    def client_of(self, worker: int, key: str = KEY) -> Client:
+        return Client(self.machines[worker], key=key, patience_seconds=_CLIENT_PATIENCE_SECONDS)
 
     def worker_at(self, source: str) -> int:
         return int(source.rpartition(".")[2]) - 11
@@ -107,21 +138,30 @@ class World:
         plan, trace = self._plan, self._loop.trace
         load = Load(plan.load, self, self._recorder, self._program)
         async with Receiver(load.respond, load.probed, keep=False) as receiver:
-            self.worker.start()
-            await self.worker.until_serving()
+            if self.server is not None:
+                await self.server.open()
+            for machine in self.machines:
+                machine.start()
+            for machine in self.machines:
+                await machine.until_serving()
+            self._somebody_serves.set()
             await load.prepare(lambda name: f"http://{_LISTENER}:{receiver.port}/{name}")
             trace.add("users", "begin")
-            self._network.faults = plan.network
             await run_under_load(load, self._trouble(), PATIENCE_SECONDS)
             await load.until_nothing_waits(PATIENCE_SECONDS)
             trace.add("users", "end")
-            await self.worker.stop()
+            await asyncio.gather(*(machine.stop() for machine in self.machines))
+        path = self._folder / "discue.db"
+        if self.server is not None:
+            path = self.server.path
+            await self.server.close()
         clock = HostClock(self._loop, Host("stocktaker", "127.0.0.1"))
-        machine = machine_of(self._loop, clock, self._program, self._network)
-        await take_stock(self.worker.settings.database, self.history, machine)
+        stocktaker = machine_of(self._loop, clock, self._program, self._network)
+        await take_stock(f"sqlite:///{path}", self.history, stocktaker)
 
     async def _trouble(self) -> None:
         """Make trouble for as long as planned, and repair everything."""
+        self._network.faults = self._plan.network
         await self._nemesis.strike_for(self._plan.seconds)
         self._network.faults = CALM
         self._loop.trace.add("nemesis", "heals")
