@@ -49,7 +49,7 @@ ARM64 := manylinux_2_28_aarch64 manylinux2014_aarch64 manylinux_2_17_aarch64
 # The parser of compose files, which needs Go.
 COMPOSE_PARSER := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
-.PHONY: run test pythons packages security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins \
+.PHONY: run test browser pythons packages security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins \
 	clean
 .DEFAULT_GOAL := run
 
@@ -58,7 +58,12 @@ run: $(RUNTIME)
 
 test: $(DEV)
 	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore tests/fuzz --ignore tests/security --ignore tests/clients/typescript \
-		--ignore tests/image --ignore tests/examples/test_readmes.py $(ARGS)
+		--ignore tests/image --ignore tests/examples/test_readmes.py --ignore tests/dashboard/browser $(ARGS)
+
+# In the Chromium of the machine: nothing is downloaded but the packages.
+browser: $(DEV)
+	$(PIP) install --require-hashes -r requirements/browser.txt
+	$(PYTEST) tests/dashboard/browser -n 0 $(ARGS)
 
 pythons: $(DEV)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m tools.pythons $(VENV)/pythons $(PYTHONS) $(if $(ARGS),-- $(ARGS))
@@ -138,7 +143,7 @@ docs: $(DEV)
 	$(BIN)/python -m docs.generate
 
 pins: $(DEV)
-	cd requirements && for set in build runtime dev generators; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
+	cd requirements && for set in build runtime dev browser generators; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
 
 clean:
 	rm -rf clients/typescript/dist clients/typescript/node_modules clients/typescript/tests/page
