@@ -89,8 +89,6 @@ class SpanExport:
         self._connect = connect
         self._wake = Event()
         self._is_closing = False
-        self._failed = 0
-        """Spans that the collector did not accept."""
         self._queue = SpanQueue(limit=plan.queue_limit, batch=plan.batch, on_batch=self._wake.set)
         self.tracer = Tracer(self._queue, clock, ids)
         self._exporter: Exporter | None = None
@@ -100,11 +98,6 @@ class SpanExport:
     def waiting(self) -> int:
         """How many spans wait for the exporter."""
         return len(self._queue)
-
-    @property
-    def dropped(self) -> int:
-        """How many spans were dropped, because too many waited."""
-        return self._queue.dropped
 
     def start(self) -> None:
         self._thread.start()
@@ -124,14 +117,15 @@ class SpanExport:
             self._queue.close()
             self._log.warning("spans_not_exported", reason=f"{type(error).__name__}: {error}")
             return
-        failing = ""
+        failing, counts = "", self._queue.counts
         while not self._is_closing or len(self._queue):
             if not self._is_closing:
                 self._wake.wait(self._plan.pause_seconds)
                 self._wake.clear()
             while spans := self._queue.take():
-                failing = self._report(exporter.export(spans), failing)
-                self._failed += len(spans) if failing else 0
+                failure = exporter.export(spans)
+                counts["failed" if failure else "exported"] += len(spans)
+                failing = self._report(failure, failing)
                 if failing and self._is_closing:
                     return
 
@@ -140,5 +134,6 @@ class SpanExport:
         if failure and not before:
             self._log.warning("spans_not_exported", reason=failure)
         elif before and not failure:
-            self._log.info("span_export_recovered", dropped=self.dropped, failed=self._failed)
+            counts = self._queue.counts
+            self._log.info("span_export_recovered", dropped=counts["dropped"], failed=counts["failed"])
         return failure

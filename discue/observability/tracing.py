@@ -5,12 +5,15 @@ Nothing here knows OpenTelemetry. Of a message that is not sampled, nothing reac
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from discue.domain.clock import Clock
 from discue.domain.trace_context import TraceIds, trace_id_of
 
 SpanKind = Literal["producer", "client", "server"]
+
+SpanResult = Literal["exported", "failed", "dropped"]
+"""The collector accepted it, or not, or too many spans waited."""
 
 QUEUE_LIMIT: Final = 2_048
 """Spans that wait at most, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise."""
@@ -54,7 +57,8 @@ class SpanQueue:
         self._limit = limit
         self._batch = min(batch, limit)
         self._on_batch = on_batch
-        self.dropped = 0
+        self.counts: dict[SpanResult, int] = dict.fromkeys(get_args(SpanResult), 0)
+        """The number of spans so far, by their result."""
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -62,7 +66,7 @@ class SpanQueue:
     def add(self, span: Span) -> None:
         waiting = len(self._spans)
         if waiting >= self._limit:
-            self.dropped += 1
+            self.counts["dropped"] += 1
             return
         self._spans.append(span)
         if waiting + 1 == self._batch:
@@ -97,6 +101,7 @@ class Tracer:
         self._ids = ids
         self.now: Callable[[], float] = clock.monotonic
         """The clock of `started_at`."""
+        self.counts: Mapping[SpanResult, int] = queue.counts
 
     def end(
         self,

@@ -4,7 +4,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,7 @@ from discue.observability.measures import (
 )
 from discue.observability.metrics import OTHER, Metric, Samples, Snapshot, Value, distribution
 from discue.observability.supervisor import Supervisor
+from discue.observability.tracing import SpanResult
 from discue.sending.sender import Sender
 from discue.store.store import Store
 
@@ -75,6 +76,8 @@ class WorkerParts:
     sender: Sender
     clock: Clock
     backups: BackupSchedule | None = None
+    spans: Mapping[SpanResult, int] = field(default_factory=dict)
+    """Spans by their result; empty unless they are exported."""
     started_at: float = field(default_factory=time.time)
     """In seconds since the epoch."""
 
@@ -419,6 +422,16 @@ ROWS: Final = (
     Row(
         Metric("discue_backup_interval_seconds", "gauge", "`backup_every`, at the worker that makes backups."),
         Scrape.backup_interval,
+    ),
+    Row(
+        Metric(
+            "discue_spans_total",
+            "counter",
+            "Spans of sampled messages, if they are exported. `failed`: the collector did not accept them; `dropped`: "
+            "too many waited for it.",
+            {"result": get_args(SpanResult)},
+        ),
+        lambda scrape: _by(scrape.parts.spans.items()),
     ),
     Row(
         Metric("discue_build_info", "gauge", "Always 1.", {"version": (__version__,), "python": (_python(),)}),

@@ -96,6 +96,7 @@ class Worker:
         self.log = log
         self.trusted_proxies = settings.trusted_proxies
         self._predecessors = predecessors
+        self._tracer = tracer
         self.readiness = Readiness(store)
         policy, connect_seconds = control.egress, settings.connect_timeout_seconds
         limits = SenderLimits(
@@ -244,6 +245,7 @@ class Worker:
             sender=self.sender,
             clock=self._control.clock,
             backups=self._backups,
+            spans={} if self._tracer is None else self._tracer.counts,
         )
 
     async def start(self) -> None:

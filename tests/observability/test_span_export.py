@@ -107,7 +107,7 @@ def test_full_queue_drops_new_spans_and_wakes_the_exporter_once_per_batch() -> N
     spans = SpanQueue(limit=5, batch=3, on_batch=lambda: woken.append(len(spans)))
     for number in range(9):
         spans.add(_span(str(number)))
-    assert (len(spans), spans.dropped, woken) == (5, 4, [3])
+    assert (len(spans), spans.counts["dropped"], woken) == (5, 4, [3])
     assert [span.name for span in spans.take()] == ["0", "1", "2"]
     assert [span.name for span in spans.take()] == ["3", "4"]
     assert spans.take() == []
@@ -161,7 +161,7 @@ def test_hanging_collector_costs_a_bounded_queue_and_holds_nobody_up(monkeypatch
             # The exporter still waits for the response to the first one.
             assert time.monotonic() - before < 1
             assert export.waiting == PLAN.queue_limit
-            assert export.dropped == 10_000 - PLAN.queue_limit
+            assert export.tracer.counts["dropped"] == 10_000 - PLAN.queue_limit
             before = time.monotonic()
         assert time.monotonic() - before < 1
         # Its thread ends with its last request.
@@ -205,6 +205,7 @@ def test_close_exports_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
             for _ in range(30):
                 _record(export)
         assert len(collector.spans) == 30
+        assert export.tracer.counts == {"exported": 30, "failed": 0, "dropped": 0}
 
 
 def test_exporter_that_cannot_start_is_reported_and_keeps_nothing() -> None:
@@ -215,4 +216,4 @@ def test_exporter_that_cannot_start_is_reported_and_keeps_nothing() -> None:
     with _exporting(log, connect) as export:
         assert log.until("spans_not_exported") == {"reason": "ValueError: no such certificate"}
         _record(export)
-        assert (export.waiting, export.dropped) == (0, 1)
+        assert (export.waiting, export.tracer.counts["dropped"]) == (0, 1)

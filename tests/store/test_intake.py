@@ -45,7 +45,9 @@ async def test_message_has_its_fields_and_is_counted(application: Application) -
     async with application.connected() as connection:
         await connection.execute(
             """SELECT discue_publish('orders', ' {"b":1,"a":1.0} ', key => 'k', alias => 'first',
-                headers => '{"x-a":"b","X-B":"c d"}', expires_at => clock_timestamp() + interval '1 hour')"""
+                headers => '{"x-a":"b","X-B":"c d",
+                    "traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}',
+                expires_at => clock_timestamp() + interval '1 hour')"""
         )
         await publish(connection, "text")
         await publish(connection, None)
@@ -54,7 +56,9 @@ async def test_message_has_its_fields_and_is_counted(application: Application) -
     first, second, third = await application.entries()
     assert (first.body, first.codec, first.key_hash) == (b'{"b":1,"a":1.0}', JSON_VALUE, hash_key("k"))
     options = decode_options(first.extra)
-    assert (options.key, options.headers) == ("k", (("x-a", "b"), ("X-B", "c d")))
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert (options.key, options.headers) == ("k", (("x-a", "b"), ("X-B", "c d"), ("traceparent", traceparent)))
+    assert options.traceparent == traceparent
     ((alias, expires_at),) = await application.run("SELECT alias, expires_at FROM log WHERE seq = 1")
     assert (alias, expires_at) == ("first", first.expires_at)
     assert (second.body, second.codec) == (b"text", TEXT)

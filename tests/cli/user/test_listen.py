@@ -19,6 +19,7 @@ from tests.cli.user.local_server import Held, local_server
 from tests.cli.user.service import Service
 from tests.support.ports import free_port
 
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"
 
 
@@ -50,7 +51,8 @@ def test_message_is_forwarded_as_the_service_would_send_it(service: Service) -> 
     with local_server() as local:
         arguments = (local.url, "--queue", queue, "--secret", SECRET, "--count", "1", "--header", "X-Mine: yes")
         with listening(service, *arguments) as process:
-            message = publish(service, queue, {"total": 1.10}, key="k", headers={"x-shop": "north"})
+            headers = {"x-shop": "north", "traceparent": TRACEPARENT}
+            message = publish(service, queue, {"total": 1.10}, key="k", headers=headers)
             code = process.ended()
     (received,) = local.received
     event = Webhook(SECRET).unwrap(received.body, received.headers)
@@ -60,6 +62,7 @@ def test_message_is_forwarded_as_the_service_would_send_it(service: Service) -> 
     assert received.headers["content-type"] == "application/json"
     assert (received.headers["discue-attempt"], received.headers["x-shop"]) == ("1", "north")
     assert received.headers["x-mine"] == "yes"
+    assert received.headers["traceparent"][:36] == TRACEPARENT[:36]
     assert {"discue-queue", "discue-listener"} <= received.headers.keys()
     assert re.fullmatch(rf"\d\d:\d\d:\d\d {message} signed key k  204 No Content  \d+ ms  13 bytes\n", process.out.text)
     assert listeners_of(service, queue) == []
