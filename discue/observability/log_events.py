@@ -159,6 +159,7 @@ EVENTS: Final = (
     ),
     LogEvent("metrics_served", ("info",), "The metrics are served.", ("url",)),
     LogEvent("not_warmed_up", ("warning",), "The first requests are slower.", ("reason",)),
+    LogEvent("page_failed", ("error",), "A page was answered with `500`.", ("method", "path"), (), True),
     LogEvent("peer_expired", ("warning",), "Another worker's lease has ended; it is taken over.", ("session_id",)),
     LogEvent("pull_failed", ("error",), "A task of pulling failed.", (), (), True),
     LogEvent(

@@ -47,6 +47,7 @@ TASKS: Final = (
     "intake",
     "key_usage",
     "lease",
+    "listener_counts",
     "loop_watch",
     "missed_reports",
     "orphaned_cursors",
