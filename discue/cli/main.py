@@ -25,6 +25,7 @@ class _Command(NamedTuple):
 
 _OPERATE: Final = (
     _Command("dev", "dev", "run a development server, with an inbox that shows received messages"),
+    _Command("demo", "demo", "show the dashboard of a shop with a day of traffic and some problems"),
     _Command("serve", "serve", "serve the API and deliver messages"),
     _Command("health", "health", "ask a running server whether it is ready"),
     _Command("systemd", "systemd", "print a unit of systemd that runs the service"),

@@ -14,6 +14,7 @@ from discue.domain.quotas import NAMES, Quotas, setting_of
 Command = Literal[
     "serve",
     "dev",
+    "demo",
     "init",
     "keys",
     "organizations",
@@ -30,6 +31,7 @@ Command = Literal[
 # `check` accepts the settings of `serve`, which it validates without starting anything.
 _SERVE: tuple[Command, ...] = ("serve", "check")
 _RUN: tuple[Command, ...] = ("serve", "dev", "check")
+_LISTEN: tuple[Command, ...] = (*_RUN, "demo")
 _INITIALIZE: tuple[Command, ...] = ("serve", "dev", "init", "check")
 _ENCRYPT: tuple[Command, ...] = ("serve", "dev", "init", "copy", "rotate-key", "check")
 _OPEN_DATABASE: tuple[Command, ...] = (
@@ -41,7 +43,7 @@ _OPEN_DATABASE: tuple[Command, ...] = (
     "rotate-key",
     "backup",
 )
-_ALL: tuple[Command, ...] = (*_OPEN_DATABASE, "copy", "restore")
+_ALL: tuple[Command, ...] = (*_OPEN_DATABASE, "demo", "copy", "restore")
 
 VARIABLE_PREFIX = "DISCUE_"
 
@@ -76,12 +78,15 @@ class Settings:
         "(`host1:5432,host2:5432`) and parameters (`?sslmode=verify-full`, `?host=/run/postgresql`). Other users of "
         "the machine can read flags: set a password in the environment, in the file, with `PGPASSWORD` or "
         "`PGPASSFILE`, or in `~/.pgpass`.",
-        commands=_OPEN_DATABASE,
+        commands=(*_OPEN_DATABASE, "demo"),
     )
     host: str = _setting(
-        "127.0.0.1", types.HOST, "Address to listen on. Addresses other than loopback require TLS, or `insecure`."
+        "127.0.0.1",
+        types.HOST,
+        "Address to listen on. Addresses other than loopback require TLS, or `insecure`.",
+        commands=_LISTEN,
     )
-    port: int = _setting(3000, types.integer(0, 65_535), "Port to listen on; 0 for a free one.")
+    port: int = _setting(3000, types.integer(0, 65_535), "Port to listen on; 0 for a free one.", commands=_LISTEN)
     workers: int = _setting(
         1, types.integer(1, 64), "Number of worker processes, which share the port.", commands=_SERVE
     )

@@ -17,9 +17,9 @@ _PART = re.compile(r"([0-9.]+)(ms|[smhdw])")
 class MovableClock:
     """A clock that runs, or stands still, and can be moved forward."""
 
-    def __init__(self) -> None:
-        self._now_ahead_ms = 0
-        self._monotonic_ahead = 0.0
+    def __init__(self, ahead_ms: int = 0) -> None:
+        self._now_ahead_ms = ahead_ms
+        self._monotonic_ahead = ahead_ms / 1_000
         """How far both clocks are ahead of those of the machine, while they run."""
         self._still: tuple[int, float] | None = None
         """The time and the seconds at which both clocks stand still; None while they run."""

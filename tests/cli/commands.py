@@ -46,7 +46,7 @@ def _clear_text(arguments: Sequence[str], variables: Mapping[str, str]) -> dict[
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder to its end: in this process, unless the command prepares its process to serve."""
-    if arguments and arguments[0] in {"serve", "dev"}:
+    if arguments and arguments[0] in {"serve", "dev", "demo"}:
         return run_forked(folder, *COMMAND, *arguments, **variables)
     out, log = io.StringIO(), io.StringIO()
     with (

@@ -1,0 +1,194 @@
+"""The resources of the shop: queues, listeners, a topic, schedules, keys, users and domains."""
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from discue.cli.demonstration.endpoints import DOMAIN
+from discue_client import AsyncDiscue
+
+Fields = dict[str, Any]
+
+ORDERS: Final = "orders"
+INVOICES: Final = "invoices"
+EMAILS: Final = "emails"
+RETURNS: Final = "returns"
+STOCK: Final = "stock"
+TOPIC: Final = "shop"
+CONSUMER: Final = "analytics"
+"""The listener of the orders in pull mode."""
+
+_ORDER_SCHEMA: Final = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "An order of the shop",
+    "type": "object",
+    "required": ["order", "state", "customer", "total", "currency"],
+    "properties": {
+        "order": {"type": "integer", "minimum": 1},
+        "state": {"enum": ["created", "paid", "shipped"]},
+        "customer": {"type": "string"},
+        "country": {"type": "string", "pattern": "^[A-Z]{2}$"},
+        "total": {"type": "number", "minimum": 0},
+        "currency": {"enum": ["EUR", "CHF", "GBP"]},
+        "items": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["sku", "quantity"],
+                "properties": {"sku": {"type": "string"}, "quantity": {"type": "integer", "minimum": 1}},
+            },
+        },
+    },
+}
+_EMAIL_SCHEMA: Final = {
+    "type": "object",
+    "required": ["to", "template"],
+    "properties": {"to": {"type": "string"}, "template": {"type": "string"}},
+}
+_QUEUES: Final[tuple[Fields, ...]] = (
+    {"alias": ORDERS, "json_schema": _ORDER_SCHEMA},
+    {"alias": INVOICES, "ordered": True},
+    {"alias": EMAILS, "json_schema": _EMAIL_SCHEMA, "retention": 86_400},
+    {"alias": RETURNS},
+    {"alias": STOCK, "max_message_bytes": 65_536},
+    {"alias": "audit"},
+)
+_LISTENERS: Final[dict[str, tuple[Fields, ...]]] = {
+    ORDERS: (
+        {"alias": "erp", "host": "erp", "path": "hooks/orders"},
+        {"alias": "warehouse", "host": "warehouse", "path": "v2/orders", "max_in_flight": 20},
+        {"alias": "crm-sync", "host": "crm", "path": "webhooks/discue"},
+        {"alias": "search-index", "host": "search", "path": "orders"},
+        {
+            "alias": "tax-report",
+            "host": "tax",
+            "path": "transactions",
+            "retry": {"schedule": [30, 120], "attempts": 3, "final_statuses": [422]},
+        },
+        {"alias": "fraud-check", "host": "fraud", "path": "score", "timeout": 5},
+        {
+            "alias": "partner-feed",
+            "url": "https://feed.partner.example/inbound/shop",
+            "retry": {"schedule": [60, 300], "attempts": 3},
+        },
+        {
+            "alias": "vip-concierge",
+            "host": "erp",
+            "path": "vip",
+            "filter": {"data": {"total": {"$gte": 400}, "country": "DE"}},
+        },
+        {"alias": "old-shop", "host": "old", "path": "webhook"},
+        {"alias": CONSUMER, "mode": "pull", "lease_seconds": 60},
+    ),
+    INVOICES: (
+        {"alias": "accounting", "host": "accounting", "path": "ledger/invoices"},
+        {"alias": "archive", "host": "archive", "path": "documents"},
+    ),
+    EMAILS: ({"alias": "mailer", "url": "https://api.mailer.example/v3/send", "rate_limit": {"per_second": 5}},),
+    RETURNS: (
+        {"alias": "warehouse", "host": "warehouse", "path": "v2/returns"},
+        {"alias": "crm-sync", "host": "crm", "path": "webhooks/returns"},
+    ),
+    STOCK: ({"alias": "pos-terminals", "host": "pos", "path": "stock"},),
+}
+_CHANNELS: Final[tuple[Fields, ...]] = (
+    {"alias": "all-orders", "queue": ORDERS, "pattern": "orders.>"},
+    {"alias": "all-returns", "queue": RETURNS, "pattern": "returns.>"},
+    {"alias": "shipped", "queue": STOCK, "pattern": "*.*.shipped"},
+    {"alias": "big-orders", "queue": "audit", "pattern": "orders.>", "filter": {"data": {"total": {"$gte": 300}}}},
+)
+_SCHEDULES: Final[dict[str, tuple[Fields, ...]]] = {
+    STOCK: (
+        {"alias": "stock-sync", "cron": "*/15 * * * *", "data": {"job": "sync", "scope": "all"}},
+        {
+            "alias": "inventory",
+            "cron": "30 2 * * *",
+            "time_zone": "Europe/Berlin",
+            "data": {"job": "inventory"},
+        },
+    ),
+    EMAILS: (
+        {
+            "alias": "weekly-digest",
+            "cron": "0 9 * * MON",
+            "time_zone": "Europe/Berlin",
+            "data": {"to": f"subscribers@{DOMAIN}", "template": "digest"},
+        },
+    ),
+}
+_KEYS: Final[tuple[Fields, ...]] = (
+    {"alias": "storefront", "scopes": {"topics": {"access": "read"}, "messages": {"access": "write"}}},
+    {"alias": "reporting", "scopes": {"stats": {"access": "read"}, "messages": {"access": "read"}}},
+    {"alias": "analytics-worker", "scopes": {"messages": {"access": "write"}, "listeners": {"access": "read"}}},
+    {"alias": "old-integration", "scopes": {"queues": {"access": "read"}}, "status": "disabled"},
+)
+_USERS: Final = (
+    ("olivia", "Olivia Owens", "owner"),
+    ("adam", "Adam Adeyemi", "admin"),
+    ("dana", "Dana Duarte", "developer"),
+    ("victor", "Victor Vance", "viewer"),
+)
+INVITED: Final = f"ines@{DOMAIN}"
+_DOMAINS: Final = (DOMAIN, f"erp.{DOMAIN}")
+
+
+class ShopUser(NamedTuple):
+    """A user of the shop who can sign in."""
+
+    email: str
+    role: str
+
+
+USERS: Final = tuple(ShopUser(f"{name}@{DOMAIN}", role) for name, _, role in _USERS)
+
+
+async def open_shop(client: AsyncDiscue, password: str) -> None:
+    """Create the resources of the shop. `password` is that of its users."""
+    for fields in _QUEUES:
+        await _create(client, "/queues", fields)
+    for queue, listeners in _LISTENERS.items():
+        for fields in listeners:
+            await _create(client, f"/queues/{queue}/listeners", _with_url(fields))
+    await _create(client, "/topics", {"alias": TOPIC})
+    for fields in _CHANNELS:
+        found = await client.queues.get(fields["queue"])
+        kept = {name: value for name, value in fields.items() if name != "queue"}
+        await _create(client, f"/topics/{TOPIC}/channels", {**kept, "queue_id": found.id})
+    for queue, schedules in _SCHEDULES.items():
+        for fields in schedules:
+            await _create(client, f"/queues/{queue}/schedules", fields)
+    for fields in _KEYS:
+        await _create(client, "/api_keys", fields)
+    for name, display_name, role in _USERS:
+        fields = {"email": f"{name}@{DOMAIN}", "display_name": display_name, "role": role, "password": password}
+        await _create(client, "/users", fields)
+    await _create(client, "/users", {"email": INVITED, "role": "developer"})
+    for hostname in _DOMAINS:
+        await _create(client, "/domains", {"alias": hostname, "hostname": hostname})
+
+
+async def redeliver_rejected(client: AsyncDiscue) -> None:
+    """Send the transactions again that were rejected, in vain."""
+    await client.request("POST", f"/queues/{ORDERS}/listeners/tax-report/redeliveries", body={"all": True})
+
+
+async def begin_long_jobs(client: AsyncDiscue, replayed_from: int) -> None:
+    """Start a redelivery and a replay that take minutes. The time is in milliseconds since the epoch."""
+    redelivery = {"all": True, "pace": 1}
+    await client.request("POST", f"/queues/{ORDERS}/listeners/partner-feed/redeliveries", body=redelivery)
+    replay = {"from_at": replayed_from, "pace": 2}
+    await client.request("POST", f"/queues/{INVOICES}/listeners/archive/replays", body=replay)
+
+
+def _with_url(fields: Fields) -> Fields:
+    """Return the fields of a listener, with its URL in place of the host and path."""
+    kept = {name: value for name, value in fields.items() if name not in {"host", "path", "url"}}
+    if "url" in fields:
+        kept["notify_url"] = fields["url"]
+    elif "host" in fields:
+        kept["notify_url"] = f"https://{fields['host']}.{DOMAIN}/{fields['path']}"
+    return kept
+
+
+async def _create(client: AsyncDiscue, path: str, fields: Fields) -> None:
+    await client.request("POST", path, body=msgspec.json.decode(msgspec.json.encode(fields)))
