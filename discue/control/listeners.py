@@ -147,9 +147,15 @@ async def create(
     return await control.write_as(principal, work)
 
 
-async def get(control: ControlContext, principal: Principal, queue_public_id: str, public_id: str) -> ListenerDetails:
+async def get(
+    control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, *, with_missed: bool = True
+) -> ListenerDetails:
+    """Return a listener, with the ids of its missed messages or without."""
+
     async def work(tx: Transaction) -> ListenerDetails:
-        return await _details(tx, await own_listener(tx, principal, "read", (queue_public_id, public_id)))
+        listener = await own_listener(tx, principal, "read", (queue_public_id, public_id))
+        [details] = await _details_of(tx, listener.organization, [listener], with_missed=with_missed)
+        return details
 
     return await control.store.read(work)
 

@@ -1,6 +1,6 @@
 """Queues. A queue is a log of messages, and each listener receives all messages stored after its creation."""
 
-from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from typing import get_args
 
 import msgspec
@@ -106,11 +106,13 @@ async def page(
     return await control.store.read(work)
 
 
-async def names(control: ControlContext, principal: Principal, public_ids: Collection[str]) -> dict[str, str]:
-    """Return the aliases of queues by their ids."""
-    if not public_ids:
-        return {}
-    return await control.store.read(lambda tx: queues.aliases_of(tx, principal.organization, public_ids))
+async def names(control: ControlContext, principal: Principal, public_ids: AbstractSet[str]) -> dict[str, str]:
+    """Return the aliases of queues by their ids. Cached queues are not read."""
+    cached = {each: control.cache.cached_queue(principal.organization, each) for each in public_ids}
+    found = {public_id: record.alias for public_id, record in cached.items() if record is not None}
+    if others := public_ids - found.keys():
+        found |= await control.store.read(lambda tx: queues.aliases_of(tx, principal.organization, others))
+    return found
 
 
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: QueueFields) -> QueueDetails:

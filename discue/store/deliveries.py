@@ -49,16 +49,22 @@ _RECIPIENTS: Final = f"""
 """The listeners that a message is for, by its `origin_seq`."""
 
 _OLDEST: Final = f"{_RECIPIENTS} ORDER BY listener.id LIMIT $4"
-_STATE_ROW: Final = """
-    SELECT state, attempts, reason, due_at FROM exception
-    WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq = $3"""
+_STATE_ROWS_OF_MESSAGE: Final = """
+    SELECT listener, state, attempts, reason, due_at FROM exception
+    WHERE organization = $1 AND stream = 0 AND seq = $2 AND listener IN ({})"""
 # Only the log has the key: one row of it, and then delivery rows of the key by an index.
 _BLOCKING: Final = """
-    SELECT b.id FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
+    SELECT e.listener, b.id FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
         AND e.key_hash = log.key_hash
     LEFT JOIN log b ON b.organization = e.organization AND b.queue = e.queue AND b.seq = e.seq
-    WHERE log.organization = $1 AND log.queue = $2 AND log.seq = $3 AND e.key_hash IS NOT NULL AND e.listener = $4
-        AND e.stream = 0 AND e.seq < $3 AND e.blocked > 0 LIMIT 1"""
+    WHERE log.organization = $1 AND log.queue = $2 AND log.seq = $3 AND e.key_hash IS NOT NULL
+        AND e.stream = 0 AND e.seq < $3 AND e.blocked > 0 AND e.listener IN ({})"""
+_LAST_RANGE: Final = """
+    FROM missed_range r WHERE r.organization = $1 AND r.listener = listener.id
+        AND r.seq_from <= $2 ORDER BY r.seq_from DESC LIMIT 1"""
+_RANGES_OF_MESSAGE: Final = f"""
+    SELECT id, (SELECT r.seq_to {_LAST_RANGE}), (SELECT r.reason {_LAST_RANGE}) FROM listener
+    WHERE organization = $1 AND id IN ({{}})"""
 _ATTEMPTS: Final = """
     SELECT listener, number, id, status, error, detail FROM attempt
     WHERE organization = $1 AND queue = $2 AND seq = $3 AND replay IS NULL LIMIT $4"""
@@ -115,7 +121,7 @@ async def list_of_message(
     filters = filters or FilterDecisions()
     last = await last_attempts(tx, message)
     rows = await tx.rows(_OLDEST, message.organization, message.queue, message.origin_seq, SHOWN_LISTENERS)
-    return [await read_delivery(tx, message, row, last, filters=filters) for row in rows]
+    return await _read_deliveries(tx, message, rows, last, filters=filters)
 
 
 async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts:
@@ -138,25 +144,68 @@ async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts
     }
 
 
-async def read_delivery(
-    tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempts, *, filters: FilterDecisions
-) -> Delivery:
-    """Read the delivery to one recipient of the message."""
-    attempt = last.get(recipient[0], LastAttempt())
-    found = await _read_state(tx, message, recipient, attempt, filters=filters)
-    return msgspec.structs.replace(found, last_error=attempt.error, last_detail=attempt.detail)
+async def _read_deliveries(
+    tx: Transaction, message: StoredMessage, recipients: Sequence[Row], last: LastAttempts, *, filters: FilterDecisions
+) -> list[Delivery]:
+    """Read the deliveries to some recipients of the message, in a few statements for any number of them."""
+    states = await _States.read(tx, message, recipients)
+    found = []
+    for recipient in recipients:
+        attempt = last.get(recipient[0], LastAttempt())
+        delivery = await _state(tx, message, recipient, attempt, filters=filters, states=states)
+        found.append(msgspec.structs.replace(delivery, last_error=attempt.error, last_detail=attempt.detail))
+    return found
 
 
-async def _read_state(
-    tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempt, *, filters: FilterDecisions
+class _States(NamedTuple):
+    """The rows that decide on the states of a message's deliveries, by listener."""
+
+    rows: dict[int, Row]
+    """Delivery rows: state, attempts, reason and time."""
+    blocking: dict[int, str]
+    """The ids of the messages that hold the key; "" for one that was just deleted."""
+    ranges: dict[int, str]
+    """The reasons of missed ranges that contain the message."""
+
+    @classmethod
+    async def read(cls, tx: Transaction, message: StoredMessage, recipients: Sequence[Row]) -> "_States":
+        organization, seq = message.organization, message.seq
+        if message.is_delayed:
+            return cls({}, {}, {})
+        ids = [recipient[0] for recipient in recipients]
+        rows = {row[0]: row[1:] for row in await rows_among(tx, _STATE_ROWS_OF_MESSAGE, (organization, seq), ids)}
+        # The cursor may have passed a message that waits for a retry, or was missed: then it has a row.
+        settled = [
+            listener
+            for listener, _, position, ahead, *_ in recipients
+            if listener not in rows and Window.decode(position, ahead).is_settled(seq)
+        ]
+        # A blocked message counts as settled, since the cursor has passed it, and still waits.
+        values = (organization, message.queue, seq)
+        blocking = {listener: found or "" for listener, found in await rows_among(tx, _BLOCKING, values, settled)}
+        passed = [listener for listener in settled if listener not in blocking]
+        ranges = {
+            listener: reason
+            for listener, last, reason in await rows_among(tx, _RANGES_OF_MESSAGE, (organization, seq), passed)
+            if last is not None and last >= seq
+        }
+        return cls(rows, blocking, ranges)
+
+
+async def _state(
+    tx: Transaction,
+    message: StoredMessage,
+    recipient: Row,
+    last: LastAttempt,
+    *,
+    filters: FilterDecisions,
+    states: _States,
 ) -> Delivery:
     listener, public_id, position, ahead, settings, *_ = recipient
     if message.is_delayed:
         return Delivery(public_id, "pending", 0, 0, waits_for=waiting.not_due(message.options.deliver_at or 0))
     number, status = last.number, last.status
-    key = (message.organization, listener, message.seq)
-    # The delivery row comes first: the cursor may have passed a message that waits for a retry, or was missed.
-    exception = await tx.row(_STATE_ROW, *key)
+    exception = states.rows.get(listener)
     if exception is not None:
         *settled, due_at = exception
         state, counted = state_of_row(*settled)
@@ -169,16 +218,12 @@ async def _read_state(
     if not Window.decode(position, ahead).is_settled(message.seq):
         waits_for = waiting.waits_for(await _condition(tx, message.organization, recipient))
         return Delivery(public_id, "pending", number, status, waits_for=waits_for)
-    # A blocked message counts as settled, since the cursor has passed it, and still waits.
-    blocking = await tx.row(_BLOCKING, message.organization, message.queue, message.seq, listener)
-    if blocking is not None:
-        # The blocking message has no id if it was just deleted.
-        blocked_by = blocking[0] or ""
+    blocked_by = states.blocking.get(listener)
+    if blocked_by is not None:
         waits_for = waiting.blocked(blocked_by)
         return Delivery(public_id, "pending", number, status, blocked_by=blocked_by, waits_for=waits_for)
-    missed = await missed_range(tx, key[:2], message.seq)
-    if missed is not None and missed.seq_to >= message.seq:
-        return Delivery(public_id, "missed", number, status, reason=missed.reason)
+    if listener in states.ranges:
+        return Delivery(public_id, "missed", number, status, reason=states.ranges[listener])
     state = "filtered" if not number and filters.rejects(message, settings) else "acknowledged"
     return Delivery(public_id, state, number, status)
 
@@ -307,7 +352,7 @@ async def page_of_message(
     last = await last_attempts(tx, message)
     if selection.state is None:
         found = await browse(tx, recipients, selection)
-        return found.with_items([await read_delivery(tx, message, row, last, filters=filters) for row in found.items])
+        return found.with_items(await _read_deliveries(tx, message, found.items, last, filters=filters))
     pages = FilteredPages(_InState(recipients, selection.state, last, filters), recipients.within, _LIMITS)
     found = await pages.page(tx, selection)
     return found.with_items(item for _, item in found.items)
@@ -352,8 +397,8 @@ class _InState:
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         found: list[Row] = []
         rows = await self._recipients.between(tx, span, count, newest_first=newest_first)
-        for row in rows:
-            item = await read_delivery(tx, self._recipients.message, row, self._last, filters=self._filters)
+        items = await _read_deliveries(tx, self._recipients.message, rows, self._last, filters=self._filters)
+        for row, item in zip(rows, items, strict=True):
             if item.state == self._state:
                 found.append((row[0], item))
             if len(found) == wanted:

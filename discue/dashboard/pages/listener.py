@@ -98,7 +98,7 @@ def path_of(visit: Visit) -> str:
 
 
 async def _listener(visit: Visit) -> ListenerDetails:
-    return await listeners.get(visit.control, visit.principal, *visit.ids)
+    return await listeners.get(visit.control, visit.principal, *visit.ids, with_missed=False)
 
 
 _LISTENER: Final = "/queues/{id}/listeners/{id}"

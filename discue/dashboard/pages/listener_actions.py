@@ -153,7 +153,7 @@ async def show_cancel(visit: Visit) -> Page:
 
 
 async def _page(visit: Visit, template: str, title: str, **values: Any) -> Page:
-    details = await listeners.get(visit.control, visit.principal, *visit.ids)
+    details = await listeners.get(visit.control, visit.principal, *visit.ids, with_missed=False)
     return Page(
         template, f"{title} · {details.listener.alias}", {**await frame(visit, details), "heading": title, **values}
     )

@@ -1,0 +1,58 @@
+"""The statements of each page are counted: no page reads more than it shows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from discue.store.sqlite.engine import SqliteTransaction
+from tests.support.dashboard_paths import paths_of
+from tests.support.dashboard_shop import Shop
+from tests.support.dashboards import DashboardService
+
+MOST = 10
+"""Including one for the session."""
+
+LIMITS = {
+    # It is read again once the filters of its listeners have decided, outside of the transaction.
+    "message": 11,
+    "message-early": 21,
+    # Each step of the scan finds the next listener that missed something by three indexes.
+    "missed": 16,
+    "listener-jobs": 12,
+    "listener-missed": 12,
+    # The preview of a redelivery counts what it selects.
+    "redeliver": 22,
+    "replay": 18,
+}
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The statements that transactions make while the block runs."""
+    made: list[str] = []
+    with monkeypatch.context() as patch:
+        for name in ("row", "rows", "execute"):
+            original = getattr(SqliteTransaction, name)
+
+            async def count(self: Any, sql: str, *values: Any, _original: Any = original) -> Any:
+                made.append(sql)
+                return await _original(self, sql, *values)
+
+            patch.setattr(SqliteTransaction, name, count)
+        yield made
+
+
+def test_pages_make_few_statements(service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser, made = service.browser(), {}
+    for name, path in paths_of(shop).items():
+        numbers = []
+        # Lanes and jobs read, too, and a worker reads what it caches once: the least of several counts is the page's.
+        for _ in range(4):
+            with counted(monkeypatch) as statements:
+                assert browser.get(path).status_code == 200
+            numbers.append(len(statements))
+        made[name] = min(numbers)
+
+    assert {name: count for name, count in made.items() if count > LIMITS.get(name, MOST)} == {}
