@@ -66,7 +66,10 @@ class Authenticator:
             for subject in subjects:
                 await held.enter_async_context(self._semaphore.hold(subject.name))
             now, locks = self._clock.now(), self._cache.locks
-            _refuse(max(locks.remaining_ms(subject.name, now) for subject in subjects))
+            remaining_ms = max(locks.remaining_ms(subject.name, now) for subject in subjects)
+            if remaining_ms and subjects[0].kind == "sign_in":
+                raise _sign_in_refusal(remaining_ms)
+            _refuse(remaining_ms)
             found = await work()
             if found is None:
                 for subject in subjects:
@@ -123,6 +126,13 @@ def address_subject(address: str) -> LockoutSubject:
 def sign_in_subject(address: str) -> LockoutSubject:
     """Return what failed sign-ins of users from an address count against."""
     return LockoutSubject.sign_in(subject_of(address))
+
+
+def _sign_in_refusal(remaining_ms: int) -> LockedOut:
+    """Return the error for a user who is locked out, with text for a page."""
+    seconds = -(-remaining_ms // 1_000)
+    detail = f"Too many attempts to sign in have failed. Try again in {seconds} seconds."
+    return LockedOut(detail, retry_after_seconds=seconds)
 
 
 def _refuse(remaining_ms: int) -> None:

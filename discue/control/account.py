@@ -42,7 +42,7 @@ class Account:
         """
         control, now = self._control, self._control.clock.now()
         passwords.check_password(new, "/new_password")
-        await self._require_password(password)
+        await self.require_password(password)
         new_hash = await control.passwords.hash_of(new, control.random_bytes)
 
         async def work(tx: Transaction, record: Record) -> None:
@@ -62,7 +62,7 @@ class Account:
 
         Raises Unprocessable if the password is wrong or there is a second factor, and LockedOut.
         """
-        await self._require_password(password)
+        await self.require_password(password)
         return await second_factor.begin(self._control, self.user)
 
     async def confirm_second_factor(self, code: str) -> tuple[str, ...]:
@@ -71,13 +71,13 @@ class Account:
 
     async def remove_second_factor(self, password: str) -> None:
         """Remove the second factor. Raises Unprocessable if the password is wrong, and LockedOut."""
-        await self._require_password(password)
+        await self.require_password(password)
         await second_factor.remove(self._control, self._details.principal, self.user.public_id)
 
     async def has_second_factor(self) -> bool:
         return await self._control.store.read(partial(second_factor.is_required, user=self.user))
 
-    async def _require_password(self, password: str) -> None:
+    async def require_password(self, password: str) -> None:
         """Raise Unprocessable unless the password is right. Failures count as at the sign-in."""
         user = self.user
         if user.password_hash is None:

@@ -1,5 +1,6 @@
 """The second factor of users: setting it up, checking codes at sign-in, and removing it."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -86,6 +87,14 @@ async def check(control: ControlContext, user: User, code: str) -> bool:
         return left is not None and await second_factors.use_recovery_code(tx, stored, left)
 
     return await control.store.write_exclusively(work)
+
+
+async def users_with(control: ControlContext, among: Sequence[User]) -> set[int]:
+    """Return those of some users of one organization, by row ids, who have a second factor."""
+    if not among:
+        return set()
+    organization, ids = among[0].organization, [user.id for user in among]
+    return await control.store.read(lambda tx: second_factors.users_with(tx, organization, ids))
 
 
 async def is_required(tx: Transaction, user: User) -> bool:

@@ -1,7 +1,7 @@
 """The dashboard as an RSGI application: the same few steps for every page."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,12 +12,13 @@ from discue.auth.rate_limiter import address_caller
 from discue.auth.turns import LIST_BYTES, Turns
 from discue.control.sign_in import Browser
 from discue.dashboard import cookies, static
+from discue.dashboard.entrance import Callback, Entrance, kept_in
 from discue.dashboard.exchange import SECURITY_HEADERS, PageResponse, page_response, redirect_response, send
 from discue.dashboard.forms import FORM_TYPE, parse_form, parse_query
 from discue.dashboard.render import render, render_bare
 from discue.dashboard.route import PageMatch, PageRoute, PageRouter
 from discue.dashboard.sessions import Sessions
-from discue.dashboard.visit import Page, PageUser, Redirect, Theme, Visit
+from discue.dashboard.visit import NOTICES, Page, PageUser, Redirect, Theme, Visit
 from discue.domain.errors import (
     DiscueError,
     Forbidden,
@@ -42,6 +43,7 @@ SIGN_IN: Final = "/sign-in"
 SIGN_OUT: Final = "/sign-out"
 OPEN: Final = "/open"
 """The page that links with a one-time code lead to."""
+INVITATION: Final = "/invitation"
 THEME: Final = "/theme"
 
 FORM_BYTES: Final = 1_048_576
@@ -85,6 +87,17 @@ class Dashboard:
         settings, store = control.settings, control.store
         self._services = services
         self._sessions = Sessions(services)
+        self._entrance = Entrance(services)
+        self._entries: Mapping[tuple[str, bool], Callable[[PageRequest], Awaitable[PageResponse]]] = {
+            (SIGN_IN, False): self._sign_in_page,
+            (SIGN_IN, True): self._sign_in,
+            (SIGN_OUT, True): self._sign_out,
+            (OPEN, False): self._open,
+            (INVITATION, False): self._invitation_page,
+            (INVITATION, True): self._accept,
+            (THEME, True): self._set_theme,
+        }
+        """Pages that need no user, by path and whether the request is a POST."""
         self._find = PageRouter(routes).find
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
         self._resolver = ClientIpResolver(settings.trusted_proxies) if settings.trusted_proxies else None
@@ -148,14 +161,11 @@ class Dashboard:
     async def _dispatch(self, request: PageRequest) -> PageResponse:
         """Respond to a request that is counted: a POST comes from a page of the dashboard."""
         path, posts = request.path, request.scope.method == "POST"
-        if path == SIGN_IN:
-            return await self._sign_in(request) if posts else await self._sign_in_page(request)
-        if path == OPEN and not posts:
-            return await self._open(request)
-        if path == THEME and posts:
-            return await self._set_theme(request)
-        if path == SIGN_OUT and posts:
-            return await self._sign_out(request)
+        entry = self._entries.get((path, posts))
+        if entry is not None:
+            return await entry(request)
+        if path.startswith(f"{SIGN_IN}/") and not posts:
+            return await self._with_provider(request)
         if request.user is None:
             following = "" if posts or not path else f"?next={path}"
             return redirect_response(f"{request.base}{SIGN_IN}{following}")
@@ -172,8 +182,10 @@ class Dashboard:
         act = route.act
         if posts and act is None:
             raise MethodNotAllowed(allow=("GET", "HEAD"))
-        if posts or route.is_form:
-            user.principal.require(route.writes or route.needs, "write", *found.ids)
+        written = route.writes or route.needs
+        # Pages that everyone sees need no scope for their form, either: it is about the user's own account.
+        if written and (posts or route.is_form):
+            user.principal.require(written, "write", *found.ids)
         if not posts or act is None:
             return await self._shown(visit, route)
         visit.form = await self._form(request)
@@ -205,6 +217,7 @@ class Dashboard:
             ids=ids,
             query=request.query,
             theme=request.theme,
+            address=request.address,
         )
 
     async def _sign_in_page(
@@ -219,6 +232,8 @@ class Dashboard:
             "needs_code": await self._sessions.needs_code(request.token),
             "error": error,
             "following": following,
+            "providers": self._entrance.providers,
+            "notice": NOTICES.get(request.query.get("done", ""), ""),
         }
         return self._bare(request, Page("sign_in.html", "Sign in", values), 200 if error is None else error.status)
 
@@ -240,6 +255,50 @@ class Dashboard:
         if token is None:
             raise Forbidden("This link was used already, or is too old. Ask for a new one, or sign in.")
         return self._started(request, token, _place(request.query.get("next", "")))
+
+    async def _with_provider(self, request: PageRequest) -> PageResponse:
+        """Lead the browser to an identity provider, or take it back from there."""
+        name, _, rest = request.path.removeprefix(f"{SIGN_IN}/").partition("/")
+        url, cookie = self._url(request), cookies.pending_name(self._url(request))
+        try:
+            if not rest:
+                departure = await self._entrance.begin(name, url, _place(request.query.get("next", "")))
+                response = redirect_response(departure.url)
+                response.headers.append(cookies.pending(cookie, departure.kept.text))
+                return response
+            if rest != "callback":
+                raise NotFound("There is no such page.")
+            response = await self._arrive(request, name, cookies.read(request.headers, cookie))
+        except DiscueError as error:
+            if request.user is not None:
+                raise
+            response = await self._sign_in_page(request, error)
+        response.headers.append(cookies.pending(cookie, ""))
+        return response
+
+    async def _arrive(self, request: PageRequest, name: str, text: str) -> PageResponse:
+        callback = Callback(name, self._url(request), request.query, kept_in(text))
+        if callback.kept is not None and callback.kept.connects and request.user is not None:
+            await self._entrance.connect(callback, request.user.principal)
+            return redirect_response(f"{request.base}/account?done=connected")
+        arrival = await self._entrance.arrive(callback, self._browser(request))
+        return self._started(request, arrival.token, _place(arrival.place))
+
+    async def _invitation_page(
+        self, request: PageRequest, error: DiscueError | None = None, token: str = ""
+    ) -> PageResponse:
+        page = Page("invitation.html", "Choose a password", {"error": error, "token": token})
+        return self._bare(request, page, 200 if error is None else error.status)
+
+    async def _accept(self, request: PageRequest) -> PageResponse:
+        fields = await self._form(request)
+        try:
+            await self._entrance.accept(fields, request.address)
+        except DiscueError as error:
+            if error.status >= 500:
+                raise
+            return await self._invitation_page(request, error, fields.get("token", ""))
+        return redirect_response(f"{request.base}{SIGN_IN}?done=password_set")
 
     def _browser(self, request: PageRequest) -> Browser:
         return Browser(request.address, request.headers.get("user-agent", ""), request.token)
@@ -333,7 +392,9 @@ class Dashboard:
 
 def _response(done: Page | Redirect, visit: Visit, status: int = 200) -> PageResponse:
     if isinstance(done, Page):
-        return page_response(render(done, visit), status)
+        response = page_response(render(done, visit), status)
+        response.headers.extend(done.headers)
+        return response
     return redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")
 
 

@@ -14,6 +14,7 @@ LOOPBACK_NAME: Final = "discue"
 
 THEME_NAME: Final = "discue-theme"
 
+_PENDING_SECONDS: Final = 600
 _THEME_SECONDS: Final = 31_536_000
 
 
@@ -37,8 +38,19 @@ def session_name(url: str) -> str:
 def session(name: str, token: str) -> tuple[str, str]:
     """Return the header that sets the session's cookie; an empty token deletes it."""
     lifetime = "" if token else "; Max-Age=0"
-    secure = "; Secure" if name == SECURE_NAME else ""
+    secure = "; Secure" if name.startswith(SECURE_NAME) else ""
     return "set-cookie", f"{name}={token}; Path=/; HttpOnly; SameSite=Lax{secure}{lifetime}"
+
+
+def pending_name(url: str) -> str:
+    """Return the name of the cookie of a sign-in at an identity provider that has begun."""
+    return f"{session_name(url)}-sign-in"
+
+
+def pending(name: str, value: str) -> tuple[str, str]:
+    """Return the header that keeps a sign-in that has begun, for ten minutes; an empty value deletes it."""
+    header, text = session(name, value)
+    return header, f"{text}; Max-Age={_PENDING_SECONDS}" if value else text
 
 
 def theme(chosen: str) -> tuple[str, str]:

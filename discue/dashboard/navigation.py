@@ -32,5 +32,6 @@ GROUPS: Final = (
             NavigationEntry("Listeners", "/listeners", "listeners", "l"),
         ),
     ),
+    NavigationGroup("Access", (NavigationEntry("Users", "/users", "users", "u"),)),
 )
 """Pages are added where they belong: `tests/dashboard` opens every one of them."""

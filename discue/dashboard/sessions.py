@@ -35,7 +35,7 @@ class Sessions:
             return None
         user, organization = found.user, found.organization
         name = "Opened on the command line" if user is None else user.display_name or user.email
-        return PageUser(found.principal, name, found.role, organization.alias)
+        return PageUser(found.principal, name, found.role, organization.alias, found)
 
     async def needs_code(self, token: str) -> bool:
         """Return whether a session lacks the code of the second factor."""

@@ -1,12 +1,13 @@
 """A request for a page as its handler sees it, and what the handler returns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import msgspec
 
 from discue.control.context import ControlContext
+from discue.control.sessions import SessionDetails
 from discue.domain.errors import DiscueError
 from discue.domain.model import Role
 from discue.domain.scopes import RESOURCES, Principal
@@ -27,6 +28,7 @@ class PageUser(msgspec.Struct, frozen=True):
     role: Role
     organization: str
     """The alias of the organization."""
+    details: SessionDetails
 
 
 @dataclass(slots=True)
@@ -51,6 +53,8 @@ class Visit:
     error: DiscueError | None = None
     """The reason why the form was not accepted."""
     theme: Theme = "auto"
+    address: str = ""
+    """The address of the browser."""
 
     @property
     def control(self) -> ControlContext:
@@ -79,6 +83,8 @@ class Page:
     template: str
     title: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    headers: Sequence[tuple[str, str]] = ()
+    """Headers of the response, such as a cookie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,5 +105,11 @@ NOTICES: Final[Mapping[str, str]] = {
     "redelivering": "The redelivery has started.",
     "replaying": "The replay has started.",
     "cancelled": "It is cancelled. Messages that were sent already stay sent.",
+    "saved": "The change is saved, and in effect.",
+    "deleted": "It is deleted.",
+    "sessions_ended": "These browsers are signed out.",
+    "password_set": "The new password is set.",
+    "factor_removed": "The second factor is removed.",
+    "connected": "The account is connected. You can sign in with it.",
 }
 """Notices by the value of `?done=`, so that a link cannot put words on a page."""

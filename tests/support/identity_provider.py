@@ -19,8 +19,10 @@ CLIENT_ID, CLIENT_SECRET = "discue", "s3cret/of client"
 class IdentityProvider:
     """Serves discovery, keys and tokens. `authorize` takes the place of the page on which users sign in."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, port: int = 0) -> None:
+        """Without a `port` it gets a free one."""
         self._clock = clock
+        self._port = port
         self._codes: dict[str, dict[str, str]] = {}
         self._writers: set[asyncio.StreamWriter] = set()
         self.requests: list[str] = []
@@ -36,7 +38,7 @@ class IdentityProvider:
         """Responses by path, instead of the right ones."""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self.issuer = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 

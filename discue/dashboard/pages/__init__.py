@@ -2,7 +2,18 @@
 
 from typing import Final
 
-from discue.dashboard.pages import listener, listener_actions, listeners, message, missed, overview, queue, queues
+from discue.dashboard.pages import (
+    account,
+    listener,
+    listener_actions,
+    listeners,
+    message,
+    missed,
+    overview,
+    queue,
+    queues,
+    users,
+)
 from discue.dashboard.route import PageRoute
 
 ROUTES: Final[tuple[PageRoute, ...]] = (
@@ -14,4 +25,6 @@ ROUTES: Final[tuple[PageRoute, ...]] = (
     *listeners.ROUTES,
     *listener.ROUTES,
     *listener_actions.ROUTES,
+    *users.ROUTES,
+    *account.ROUTES,
 )

@@ -1,0 +1,140 @@
+"""Ways in besides the sign-in form: links with invitations, and identity providers."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+
+from discue.auth.authenticator import sign_in_subject
+from discue.auth.openid.provider import PendingSignIn, Provider, ProviderFailed, SignInRefused
+from discue.control import identities, users
+from discue.control.identities import ProviderResponse
+from discue.control.sign_in import Browser
+from discue.domain.errors import NotFound, Unauthorized, Unavailable
+from discue.domain.scopes import Principal
+from discue.http.services import Services
+
+
+class KeptSignIn(msgspec.Struct, frozen=True):
+    """A sign-in at an identity provider that has begun, as the browser keeps it in a cookie."""
+
+    pending: PendingSignIn
+    place: str = ""
+    """The page to show afterwards."""
+    connects: bool = False
+    """Whether the account is connected to the user who is signed in."""
+
+    @property
+    def text(self) -> str:
+        """The value of the cookie."""
+        return urlsafe_b64encode(msgspec.json.encode(self)).decode()
+
+
+def kept_in(text: str) -> KeptSignIn | None:
+    """Return the sign-in in a cookie; None if there is none, or it cannot be read."""
+    try:
+        return msgspec.json.decode(urlsafe_b64decode(text), type=KeptSignIn)
+    except ValueError:
+        return None
+
+
+class Departure(NamedTuple):
+    """The URL at the provider that the browser goes to, and what it keeps meanwhile."""
+
+    url: str
+    kept: KeptSignIn
+
+
+class Callback(NamedTuple):
+    """A request with which a browser comes back from a provider."""
+
+    provider: str
+    """The name of the provider, from the path."""
+    url: str
+    """The URL of the service."""
+    query: Mapping[str, str]
+    kept: KeptSignIn | None
+    """The sign-in that the browser has kept. None: it has none."""
+
+
+class Arrival(NamedTuple):
+    """The token of a new session, and the page to show."""
+
+    token: str
+    place: str
+
+
+class Entrance:
+    """Lets users in who have an invitation, or an account at an identity provider."""
+
+    def __init__(self, services: Services) -> None:
+        self._control = services.control
+        self._authenticator = services.authenticator
+        self._providers = services.identity_providers
+        self._log = services.log
+
+    @property
+    def providers(self) -> list[tuple[str, str]]:
+        """The names and the titles of the providers."""
+        return [(name, provider.settings.title) for name, provider in self._providers.items()]
+
+    async def accept(self, fields: Mapping[str, str], address: str) -> None:
+        """Set the password that a user has chosen. Raises NotFound for a wrong token, Unprocessable, and LockedOut."""
+        accept = partial(users.accept, self._control, fields.get("token", "").strip(), fields.get("password", ""))
+        if await self._authenticator.attempt([sign_in_subject(address)], accept) is None:
+            raise NotFound("This link was used already, or is too old. Ask for a new one.")
+
+    async def begin(self, name: str, url: str, place: str = "", *, connects: bool = False) -> Departure:
+        """Start a sign-in. `url` is that of the service. Raises NotFound, and Unavailable if the provider fails."""
+        provider = self._provider(name)
+        with self._errors(name):
+            redirection = await provider.begin(_redirect_uri(url, name))
+        return Departure(redirection.url, KeptSignIn(redirection.pending, place, connects))
+
+    async def arrive(self, callback: Callback, browser: Browser) -> Arrival:
+        """Open a session for a user who comes back from a provider.
+
+        Raises NotFound, Unauthorized, LockedOut, Locked, and Unavailable if the provider fails.
+        """
+        kept, response = self._response(callback)
+        with self._errors(callback.provider):
+            opened = await identities.sign_in(self._control, self._authenticator, response, browser)
+        return Arrival(opened.token, kept.place)
+
+    async def connect(self, callback: Callback, principal: Principal) -> None:
+        """Connect an account to the user who is signed in. Raises what `arrive` raises."""
+        _, response = self._response(callback)
+        with self._errors(callback.provider):
+            await identities.connect(self._control, principal, response)
+
+    def _response(self, callback: Callback) -> tuple[KeptSignIn, ProviderResponse]:
+        provider, kept = self._provider(callback.provider), callback.kept
+        # The provider's name, too: a response of one must not be taken for a response of another.
+        if kept is None or kept.pending.provider != callback.provider:
+            raise Unauthorized("This sign-in was not started in this browser, or took too long. Sign in again.")
+        uri = _redirect_uri(callback.url, callback.provider)
+        return kept, ProviderResponse(provider, kept.pending, callback.query, uri)
+
+    @contextmanager
+    def _errors(self, name: str) -> Iterator[None]:
+        """Raise errors of a provider as errors that pages show."""
+        try:
+            yield
+        except SignInRefused as error:
+            raise Unauthorized(str(error)) from error
+        except ProviderFailed as error:
+            self._log.warning("identity_provider_failed", provider=name, reason=str(error))
+            raise Unavailable(str(error)) from error
+
+    def _provider(self, name: str) -> Provider:
+        provider = self._providers.get(name)
+        if provider is None:
+            raise NotFound("There is no such identity provider.")
+        return provider
+
+
+def _redirect_uri(url: str, name: str) -> str:
+    return f"{url}/dashboard/sign-in/{name}/callback"

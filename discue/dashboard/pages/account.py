@@ -1,0 +1,111 @@
+"""The account of the user who is signed in: password, second factor, and the browsers that are signed in."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from discue.control import sessions
+from discue.control.account import Account
+from discue.dashboard import cookies
+from discue.dashboard.entrance import Entrance
+from discue.dashboard.route import PageRoute
+from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.errors import NotFound, invalid
+
+_PATH: Final = "/account"
+
+
+async def show(visit: Visit) -> Page:
+    user = visit.user.details.user
+    account = _account(visit) if user is not None else None
+    values: dict[str, Any] = {
+        "user": user,
+        "has_factor": account is not None and await account.has_second_factor(),
+        "sessions": await sessions.sessions_of(visit.control, visit.principal),
+        "own": visit.user.details.session.public_id,
+        "scopes": _scopes(visit),
+        "providers": Entrance(visit.services).providers,
+    }
+    return Page("account.html", "Account", values)
+
+
+async def end_session(visit: Visit) -> Redirect:
+    """End the session that the form names, or all others."""
+    if session := visit.form.get("session"):
+        await sessions.revoke(visit.control, visit.principal, session)
+    else:
+        await sessions.revoke_all(visit.control, visit.principal, but=visit.user.details.session.id)
+    return Redirect(_PATH, "sessions_ended")
+
+
+async def show_password(visit: Visit) -> Page:
+    del visit
+    return Page("password.html", "Change the password")
+
+
+async def change_password(visit: Visit) -> Redirect:
+    form = visit.form
+    if form.get("new_password") != form.get("again"):
+        raise invalid("/again", "differs from the new password")
+    await _account(visit).change_password(form.get("password", ""), form.get("new_password", ""))
+    return Redirect(_PATH, "password_set")
+
+
+async def show_factor(visit: Visit) -> Page:
+    return Page("second_factor.html", "Second factor", {"has_factor": await _account(visit).has_second_factor()})
+
+
+async def change_factor(visit: Visit) -> Page | Redirect:
+    """Make a secret, and show it; or remove the second factor."""
+    account, password = _account(visit), visit.form.get("password", "")
+    if await account.has_second_factor():
+        await account.remove_second_factor(password)
+        return Redirect(_PATH, "factor_removed")
+    enrolment = await account.begin_second_factor(password)
+    return Page("factor_code.html", "Second factor", {"enrolment": enrolment})
+
+
+async def show_code(visit: Visit) -> Page:
+    del visit
+    return Page("factor_code.html", "Second factor", {"enrolment": None})
+
+
+async def confirm(visit: Visit) -> Page:
+    """Require the second factor from now on, and show the recovery codes: this is the only time."""
+    codes = await _account(visit).confirm_second_factor(visit.form.get("code", ""))
+    return Page("recovery_codes.html", "Recovery codes", {"codes": codes})
+
+
+async def show_connect(visit: Visit) -> Page:
+    providers = Entrance(visit.services).providers
+    if not providers:
+        raise NotFound("There is no identity provider.")
+    return Page("connect.html", "Connect an account", {"providers": providers, "departure": "", "title": ""})
+
+
+async def connect(visit: Visit) -> Page:
+    """Begin to connect an account. The page leads to the provider: a form must not, by the policy of the page."""
+    name, entrance = visit.form.get("provider", ""), Entrance(visit.services)
+    await _account(visit).require_password(visit.form.get("password", ""))
+    departure = await entrance.begin(name, visit.url, connects=True)
+    values = {"providers": (), "departure": departure.url, "title": dict(entrance.providers)[name]}
+    cookie = cookies.pending(cookies.pending_name(visit.url), departure.kept.text)
+    return Page("connect.html", "Connect an account", values, (cookie,))
+
+
+def _account(visit: Visit) -> Account:
+    return Account(visit.control, visit.services.authenticator, visit.user.details, visit.address)
+
+
+def _scopes(visit: Visit) -> Mapping[str, str]:
+    """Return what the role allows, by resource."""
+    return {resource: scope.access for resource, scope in sorted(visit.principal.scopes.items())}
+
+
+ROUTES: Final = (
+    PageRoute(_PATH, show),
+    PageRoute(f"{_PATH}/sessions", show, end_session),
+    PageRoute(f"{_PATH}/password", show_password, change_password),
+    PageRoute(f"{_PATH}/connect", show_connect, connect),
+    PageRoute(f"{_PATH}/second-factor", show_factor, change_factor),
+    PageRoute(f"{_PATH}/second-factor/code", show_code, confirm),
+)

@@ -1,0 +1,131 @@
+"""Users of the organization: their list, one user, and what an administrator does about them."""
+
+from typing import Any, Final
+
+from discue.control import second_factor, sessions, users
+from discue.control.context import require_found
+from discue.control.users import UserDetails, UserFields
+from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.route import PageRoute
+from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.model import User
+from discue.domain.roles import ROLES, may_manage
+
+_WORDS: Final = {"active": "acknowledged", "invited": "pending", "disabled": "disabled"}
+"""The kind of badge for each state of a user."""
+
+
+async def show(visit: Visit) -> Page:
+    found = await users.page(visit.control, visit.principal, selection_of(visit, "alias"))
+    protected = await second_factor.users_with(visit.control, found.items)
+    page = shown(visit, found, [user.public_id for user in found.items], "alias")
+    return Page("users.html", "Users", {"list": page, "protected": protected, "state_of": _state_of, "words": _WORDS})
+
+
+async def show_form(visit: Visit) -> Page:
+    return Page("user_new.html", "Invite a user", {"roles": _roles(visit)})
+
+
+async def create(visit: Visit) -> Page:
+    form = visit.form
+    fields = UserFields(form.get("email", "").strip(), form.get("display_name", "").strip(), form.get("role", ""))
+    return _link_page(visit, await users.create(visit.control, visit.principal, fields))
+
+
+async def show_user(visit: Visit) -> Page:
+    return await _page(visit, "user.html", "")
+
+
+async def change(visit: Visit) -> Redirect:
+    form = visit.form
+    fields = UserFields(
+        display_name=form.get("display_name", "").strip(), role=form.get("role"), status=form.get("status")
+    )
+    await users.change(visit.control, visit.principal, visit.ids[0], fields)
+    return Redirect(f"/users/{visit.ids[0]}", "saved")
+
+
+async def show_invite(visit: Visit) -> Page:
+    return await _page(visit, "user_invite.html", "New link")
+
+
+async def invite(visit: Visit) -> Page:
+    """Make a link, and show it: this is the only time."""
+    made = await users.change(visit.control, visit.principal, visit.ids[0], UserFields(invite=True))
+    return _link_page(visit, made)
+
+
+async def show_remove_factor(visit: Visit) -> Page:
+    return await _page(visit, "user_factor.html", "Remove the second factor")
+
+
+async def remove_factor(visit: Visit) -> Redirect:
+    await second_factor.remove(visit.control, visit.principal, visit.ids[0])
+    return Redirect(f"/users/{visit.ids[0]}", "saved")
+
+
+async def show_end(visit: Visit) -> Page:
+    return await _page(visit, "user_end.html", "Sign out everywhere")
+
+
+async def end(visit: Visit) -> Redirect:
+    await sessions.revoke_all(visit.control, visit.principal, visit.ids[0])
+    return Redirect(f"/users/{visit.ids[0]}", "sessions_ended")
+
+
+async def show_delete(visit: Visit) -> Page:
+    return await _page(visit, "user_delete.html", "Delete")
+
+
+async def delete(visit: Visit) -> Redirect:
+    await users.delete(visit.control, visit.principal, visit.ids[0])
+    return Redirect("/users", "deleted")
+
+
+async def _page(visit: Visit, template: str, heading: str) -> Page:
+    user = await users.get(visit.control, visit.principal, visit.ids[0])
+    values: dict[str, Any] = {
+        "user": user,
+        "state": _state_of(user),
+        "words": _WORDS,
+        "heading": heading,
+        "roles": _roles(visit),
+        "manages": _manages(visit, user),
+        "has_factor": bool(await second_factor.users_with(visit.control, [user])),
+        "sessions": await sessions.sessions_of(visit.control, visit.principal, user.public_id),
+    }
+    return Page(template, heading or user.email, values)
+
+
+def _manages(visit: Visit, user: User) -> bool:
+    own = visit.principal.role
+    return visit.principal.may("users", "write", user.public_id) and own is not None and may_manage(own, user.role)
+
+
+def _roles(visit: Visit) -> list[str]:
+    """Return the roles that the user may grant."""
+    own = visit.principal.role
+    return [role for role in reversed(ROLES) if own is not None and may_manage(own, role)]
+
+
+def _link_page(visit: Visit, made: UserDetails) -> Page:
+    invitation = require_found(made.invitation)
+    # The token is in the fragment because browsers do not send that to servers, whose logs would have it.
+    link = f"{visit.url}/dashboard/invitation#{invitation.token}"
+    values = {"user": made.user, "link": link, "expires_at": invitation.expires_at}
+    return Page("user_link.html", "Link for the user", values)
+
+
+def _state_of(user: User) -> str:
+    return "disabled" if user.status == "disabled" else user.state
+
+
+ROUTES: Final = (
+    PageRoute("/users", show, needs="users"),
+    PageRoute("/users/new", show_form, create, needs="users", is_form=True),
+    PageRoute("/users/{id}", show_user, change, needs="users"),
+    PageRoute("/users/{id}/invite", show_invite, invite, needs="users", is_form=True),
+    PageRoute("/users/{id}/second-factor", show_remove_factor, remove_factor, needs="users", is_form=True),
+    PageRoute("/users/{id}/sign-out", show_end, end, needs="users", is_form=True),
+    PageRoute("/users/{id}/delete", show_delete, delete, needs="users", is_form=True),
+)

@@ -1,0 +1,435 @@
+"""Signing in, accounts and users through the pages, as people use them, and as attackers try to."""
+
+import html
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from discue.control import users
+from discue.control.users import UserFields
+from discue.crypto import totp
+from discue.crypto.totp import STEP_MS
+from discue.dashboard.cookies import LOOPBACK_NAME
+from discue.domain.lockout import FAILURES
+from discue.domain.model import User
+from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService, dashboard_service
+from tests.support.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
+from tests.support.passwords import CHEAP
+from tests.support.ports import free_port
+
+PASSWORD, NEW = "correct horse battery", "quite another one"
+_COOKIE = f"{LOOPBACK_NAME}="
+
+
+class Member(NamedTuple):
+    """A user, and a browser in which they are signed in."""
+
+    user: User
+    browser: Browser
+
+
+class Front:
+    """Makes users, and signs them in at the pages of a service."""
+
+    def __init__(self, service: DashboardService, provider: IdentityProvider) -> None:
+        self.service = service
+        self.provider = provider
+        self._made = 0
+
+    def user(self, role: str = "developer") -> User:
+        self._made += 1
+        fields = UserFields(f"u{self._made}@example.com", role=role, password=PASSWORD)
+        control, principal = self.service.control, self.service.principal
+        return self.service.run(users.create(control, principal, fields)).user
+
+    def sign_in(self, email: str, password: str = PASSWORD, browser: Browser | None = None) -> httpx.Response:
+        browser = browser or self.service.browser(None)
+        return browser.post("/sign-in", data={"email": email, "password": password}, headers=SAME_ORIGIN)
+
+    def member(self, role: str = "developer") -> Member:
+        user, browser = self.user(role), self.service.browser(None)
+        assert self.sign_in(user.email, browser=browser).status_code == 303
+        return Member(user, browser)
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """A service of its own, and an identity provider whose users may sign in."""
+    folder, port = tmp_path_factory.mktemp("access"), free_port()
+    providers = folder / "providers.toml"
+    providers.write_text(
+        f'[[provider]]\nname = "company"\nissuer = "http://127.0.0.1:{port}"\nclient_id = "{CLIENT_ID}"\n'
+        f'client_secret = "{CLIENT_SECRET}"\nlabel = "Example Ltd"\nallow_private = true\n'
+        '[provider.roles]\nstaff = "developer"\n'
+    )
+    with dashboard_service(folder, identity_providers=providers) as service:
+        provider = IdentityProvider(service.control.clock, port)
+        service.run(provider.__aenter__())
+        # A hash that is not what these tests are about costs a tenth of a second.
+        service.control.passwords._cost = CHEAP
+        yield Front(service, provider)
+        service.run(provider.__aexit__(None, None, None))
+        assert service.log.errors == []
+
+
+def _is_signed_in(browser: Browser) -> bool:
+    return browser.get("/queues").status_code == 200
+
+
+def _text(response: httpx.Response) -> str:
+    return html.unescape(response.text)
+
+
+def _link_in(response: httpx.Response) -> str:
+    found = re.search(r"http://\S+/dashboard/invitation#(\w+)", response.text)
+    assert found is not None, response.text
+    return found[1]
+
+
+def test_user_signs_in_and_out(front: Front) -> None:
+    member = front.member()
+    assert _is_signed_in(member.browser)
+    assert member.user.email in member.browser.get("/account").text
+    token = member.browser.cookies[LOOPBACK_NAME]
+    assert member.browser.post("/sign-out", headers=SAME_ORIGIN).status_code == 303
+    assert not _is_signed_in(member.browser)
+    copied = front.service.browser(None)
+    copied.cookies.set(LOOPBACK_NAME, token)
+    assert not _is_signed_in(copied)
+
+
+def test_cookie_is_for_this_host_and_no_script(front: Front) -> None:
+    response = front.sign_in(front.user().email)
+    (cookie,) = [each for each in response.headers.get_list("set-cookie") if each.startswith(_COOKIE)]
+    assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(cookie.split("; "))
+
+
+def test_wrong_password_and_unknown_user_get_equal_pages(front: Front) -> None:
+    user = front.user()
+    known = front.sign_in(user.email, NEW)
+    unknown = front.sign_in("nobody@example.com", NEW)
+    assert known.status_code == unknown.status_code == 401
+    assert known.text.replace(user.email, "") == unknown.text.replace("nobody@example.com", "")
+    assert "set-cookie" not in known.headers
+
+
+def test_fixed_session_does_not_become_the_victims(front: Front) -> None:
+    attacker, victim = front.member(), front.user("owner")
+    planted = attacker.browser.cookies[LOOPBACK_NAME]
+    browser = front.service.browser(None)
+    browser.cookies.set(LOOPBACK_NAME, planted, domain="127.0.0.1", path="/")
+    front.sign_in(victim.email, browser=browser)
+    assert browser.get("/account").text.count(victim.email)
+    assert not _is_signed_in(attacker.browser)
+
+
+@pytest.mark.parametrize("value", ["", "x", "x" * 43, "x" * 5_000, '"quoted"', "%00", "é"])
+def test_cookie_that_nobody_was_given_leads_to_the_sign_in_page(front: Front, value: str) -> None:
+    headers = {b"cookie": f"{LOOPBACK_NAME}={value}".encode()}
+    assert front.service.browser(None).get("/queues", headers=headers).status_code == 303
+
+
+def test_cookie_that_is_sent_twice_is_not_believed(front: Front) -> None:
+    token = front.member().browser.cookies[LOOPBACK_NAME]
+    headers = {"cookie": f"{LOOPBACK_NAME}={token}; {LOOPBACK_NAME}=x"}
+    assert front.service.browser(None).get("/queues", headers=headers).status_code == 303
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/invitation", "/sign-out", "/theme"])
+def test_form_without_a_session_from_another_site_is_refused(front: Front, path: str) -> None:
+    response = front.service.browser(None).post(path, data={"email": "x"}, headers={"sec-fetch-site": "cross-site"})
+    assert response.status_code == 403
+
+
+def test_guessed_passwords_lock_the_user_out_but_not_their_sessions(front: Front) -> None:
+    member = front.member()
+    for _ in range(FAILURES):
+        assert front.sign_in(member.user.email, NEW).status_code == 401
+    locked = front.sign_in(member.user.email)
+    assert (locked.status_code, "Try again in 60 seconds." in _text(locked)) == (403, True)
+    assert _is_signed_in(member.browser)
+    assert front.service.api().get("/queues").status_code == 200
+
+
+def test_disabled_user_loses_access_with_the_next_request(front: Front) -> None:
+    owner, member = front.member("owner"), front.member()
+    path = f"/users/{member.user.public_id}"
+    form = {"display_name": "Ada", "role": "developer", "status": "disabled"}
+    saved = owner.browser.post(path, data=form, headers=SAME_ORIGIN)
+    assert saved.headers["location"].endswith(f"{path}?done=saved"), saved.text
+    assert not _is_signed_in(member.browser)
+    assert front.sign_in(member.user.email).status_code == 401
+    assert "cannot sign in" in owner.browser.get(path).text
+
+
+def test_lower_role_takes_effect_with_the_next_request(front: Front) -> None:
+    owner, member = front.member("owner"), front.member("admin")
+    assert member.browser.get("/users").status_code == 200
+    form = {"role": "viewer", "status": "enabled"}
+    owner.browser.post(f"/users/{member.user.public_id}", data=form, headers=SAME_ORIGIN)
+    assert member.browser.get("/users").status_code == 403
+    assert member.browser.get("/queues/new").status_code == 403
+    assert _is_signed_in(member.browser)
+
+
+def test_invited_user_chooses_a_password_and_signs_in(front: Front) -> None:
+    owner = front.member("owner")
+    form = {"email": "new@example.com", "display_name": "New", "role": "viewer"}
+    token = _link_in(owner.browser.post("/users/new", data=form, headers=SAME_ORIGIN))
+    browser = front.service.browser(None)
+    assert browser.get("/invitation").status_code == 200
+    short = browser.post("/invitation", data={"token": token, "password": "short"}, headers=SAME_ORIGIN)
+    assert (short.status_code, f'value="{token}"' in short.text) == (422, True)
+    chosen = browser.post("/invitation", data={"token": token, "password": PASSWORD}, headers=SAME_ORIGIN)
+    assert chosen.status_code == 303
+    assert "The new password is set." in browser.get("/sign-in?done=password_set").text
+    used = browser.post("/invitation", data={"token": token, "password": NEW}, headers=SAME_ORIGIN)
+    assert (used.status_code, "used already" in used.text) == (404, True)
+    assert front.sign_in("new@example.com", browser=browser).status_code == 303
+    assert _is_signed_in(browser)
+
+
+def test_reset_link_ends_sessions_when_it_is_used(front: Front) -> None:
+    owner, member = front.member("owner"), front.member()
+    token = _link_in(owner.browser.post(f"/users/{member.user.public_id}/invite", headers=SAME_ORIGIN))
+    assert _is_signed_in(member.browser)
+    browser = front.service.browser(None)
+    browser.post("/invitation", data={"token": token, "password": NEW}, headers=SAME_ORIGIN)
+    assert not _is_signed_in(member.browser)
+    assert front.sign_in(member.user.email, NEW).status_code == 303
+
+
+def test_taken_email_is_named_at_its_field_and_kept(front: Front) -> None:
+    owner, member = front.member("owner"), front.member()
+    form = {"email": member.user.email, "role": "viewer"}
+    refused = owner.browser.post("/users/new", data=form, headers=SAME_ORIGIN)
+    assert refused.status_code == 422
+    assert 'id="email-fault">It is taken.' in refused.text
+    assert f'value="{member.user.email}"' in refused.text
+
+
+def test_admin_cannot_become_or_touch_an_owner(front: Front) -> None:
+    owner, admin = front.member("owner"), front.member("admin")
+    assert ">owner</option>" not in admin.browser.get("/users/new").text
+    for path, form in (
+        (f"/users/{admin.user.public_id}", {"role": "owner", "status": "enabled"}),
+        (f"/users/{owner.user.public_id}", {"role": "viewer", "status": "disabled"}),
+        (f"/users/{owner.user.public_id}/invite", {}),
+        (f"/users/{owner.user.public_id}/sign-out", {}),
+        (f"/users/{owner.user.public_id}/second-factor", {}),
+        (f"/users/{owner.user.public_id}/delete", {}),
+    ):
+        assert admin.browser.post(path, data=form, headers=SAME_ORIGIN).status_code == 403, path
+    assert _is_signed_in(owner.browser)
+
+
+def test_users_of_another_organization_do_not_exist(front: Front) -> None:
+    member, stranger = front.member(), front.service.foreign_browser()
+    path = f"/users/{member.user.public_id}"
+    for each in (path, f"{path}/invite", f"{path}/delete", f"{path}/sign-out", f"{path}/second-factor"):
+        assert stranger.get(each).status_code == 404, each
+        assert stranger.post(each, data={"role": "viewer"}, headers=SAME_ORIGIN).status_code == 404, each
+    assert member.user.email not in stranger.get("/users").text
+
+
+def test_user_is_deleted_after_a_preview(front: Front) -> None:
+    owner, member = front.member("owner"), front.member()
+    path = f"/users/{member.user.public_id}/delete"
+    assert "cannot be restored" in owner.browser.get(path).text
+    deleted = owner.browser.post(path, headers=SAME_ORIGIN)
+    assert deleted.headers["location"].endswith("/users?done=deleted")
+    assert not _is_signed_in(member.browser)
+
+
+def test_password_is_changed_with_the_current_one_only(front: Front) -> None:
+    member = front.member()
+    other = front.service.browser(None)
+    front.sign_in(member.user.email, browser=other)
+    form = {"password": PASSWORD, "new_password": NEW, "again": NEW}
+    for changed, fault in (
+        ({"password": "wrong one"}, "password-fault"),
+        ({"again": "different"}, "again-fault"),
+        ({"new_password": "short", "again": "short"}, "new_password-fault"),
+    ):
+        refused = member.browser.post("/account/password", data=form | changed, headers=SAME_ORIGIN)
+        assert (refused.status_code, fault in refused.text) == (422, True)
+        assert NEW not in refused.text
+    done = member.browser.post("/account/password", data=form, headers=SAME_ORIGIN)
+    assert done.headers["location"].endswith("/account?done=password_set")
+    assert [_is_signed_in(each) for each in (member.browser, other)] == [True, False]
+
+
+def test_viewer_ends_own_sessions_and_no_others(front: Front) -> None:
+    member, other = front.member("viewer"), front.member("viewer")
+    second = front.service.browser(None)
+    front.sign_in(member.user.email, browser=second)
+    ids = re.findall(r'name="session" value="(\w+)"', member.browser.get("/account").text)
+    assert len(ids) == 1
+    assert other.browser.post("/account/sessions", data={"session": ids[0]}, headers=SAME_ORIGIN).status_code == 403
+    assert _is_signed_in(second)
+    member.browser.post("/account/sessions", data={"session": ids[0]}, headers=SAME_ORIGIN)
+    assert [_is_signed_in(each) for each in (member.browser, second, other.browser)] == [True, False, True]
+
+
+def _code(front: Front, secret: str) -> str:
+    return totp.code_at(totp.secret_bytes(secret), front.service.control.clock.now() // STEP_MS)
+
+
+def test_second_factor_is_set_up_asked_for_and_removed(front: Front) -> None:
+    member = front.member()
+    wrong = member.browser.post("/account/second-factor", data={"password": NEW}, headers=SAME_ORIGIN)
+    assert (wrong.status_code, "password-fault" in wrong.text) == (422, True)
+    page = member.browser.post("/account/second-factor", data={"password": PASSWORD}, headers=SAME_ORIGIN)
+    (secret,) = re.findall(r"<pre[^>]*>([A-Z2-7]{32})</pre>", page.text)
+    code = _code(front, secret)
+    bad = member.browser.post("/account/second-factor/code", data={"code": "000000"}, headers=SAME_ORIGIN)
+    assert (bad.status_code, "Check the clock" in bad.text, secret in bad.text) == (422, True, False)
+    shown = member.browser.post("/account/second-factor/code", data={"code": code}, headers=SAME_ORIGIN)
+    recovery = re.findall(r"[a-z2-7]{4}(?:-[a-z2-7]{4}){3}", shown.text)
+    assert len(recovery) == 10
+
+    browser = front.service.browser(None)
+    half = front.sign_in(member.user.email, browser=browser)
+    assert half.headers["location"].endswith("/sign-in")
+    assert not _is_signed_in(browser)
+    assert "Enter the code" in browser.get("/sign-in").text
+    replayed = browser.post("/sign-in", data={"code": code}, headers=SAME_ORIGIN)
+    assert replayed.status_code == 401
+    assert browser.post("/sign-in", data={"code": recovery[0]}, headers=SAME_ORIGIN).status_code == 303
+    assert _is_signed_in(browser)
+
+    removed = browser.post("/account/second-factor", data={"password": PASSWORD}, headers=SAME_ORIGIN)
+    assert removed.headers["location"].endswith("/account?done=factor_removed")
+    again = front.service.browser(None)
+    front.sign_in(member.user.email, browser=again)
+    assert _is_signed_in(again)
+
+
+def test_one_time_link_works_once(front: Front) -> None:
+    code = front.service.code()
+    first, second = front.service.browser(None), front.service.browser(None)
+    assert first.get("/open", params={"code": code}).status_code == 303
+    assert second.get("/open", params={"code": code}).status_code == 403
+    assert [_is_signed_in(each) for each in (first, second)] == [True, False]
+
+
+def test_stored_script_in_names_and_browsers_is_shown_as_text(front: Front) -> None:
+    owner, user = front.member("owner"), front.user()
+    script = "<script>alert(1)</script>"
+    browser = front.service.browser(None)
+    form = {"email": user.email, "password": PASSWORD}
+    browser.post("/sign-in", data=form, headers={**SAME_ORIGIN, "user-agent": script})
+    path = f"/users/{user.public_id}"
+    owner.browser.post(path, data={"display_name": script, "role": "viewer", "status": "enabled"}, headers=SAME_ORIGIN)
+    for page in (path, "/users", f"{path}/delete"):
+        assert script not in owner.browser.get(page).text
+    assert html.escape(script) in owner.browser.get(path).text
+    assert script not in front.sign_in(script, NEW).text
+
+
+def _pages(front: Front, user: User) -> list[str]:
+    path = f"/users/{user.public_id}"
+    actions = [f"{path}/{name}" for name in ("invite", "second-factor", "sign-out", "delete")]
+    account = [f"/account{name}" for name in ("", "/password", "/second-factor", "/second-factor/code")]
+    return ["/users", "/users/new", path, *actions, *account]
+
+
+@pytest.mark.parametrize(
+    ("role", "refused"),
+    [
+        ("owner", set()),
+        ("admin", set()),
+        ("developer", {"/users/new", "invite", "second-factor", "sign-out", "delete"}),
+        ("viewer", {"/users", "/users/new", "user", "invite", "second-factor", "sign-out", "delete"}),
+    ],
+)
+def test_pages_are_open_to_the_roles_that_need_them(front: Front, role: str, refused: set[str]) -> None:
+    user, member = front.user(), front.member(role)
+    for page in _pages(front, user):
+        name = page.rpartition("/")[2] if page.startswith("/users/") and page != "/users/new" else page
+        expected = 403 if ("user" if name == user.public_id else name) in refused else 200
+        response = member.browser.get(page)
+        assert response.status_code == expected, (page, response.text)
+        assert response.text.count("<h1") == 1, page
+        assert response.headers["cache-control"] == "no-store"
+
+
+def _leave(front: Front, browser: Browser, path: str = "/sign-in/company") -> dict[str, str]:
+    """Go to the provider, sign in there, and return the query with which the browser is sent back."""
+    response = browser.get(path)
+    assert response.status_code == 303, response.text
+    return front.provider.authorize(response.headers["location"])
+
+
+def _arrive(browser: Browser, query: dict[str, str]) -> httpx.Response:
+    return browser.get("/sign-in/company/callback", params=query, headers={"sec-fetch-site": "cross-site"})
+
+
+def test_user_of_an_identity_provider_signs_in(front: Front) -> None:
+    browser = front.service.browser(None)
+    assert "Example Ltd</a>" in browser.get("/sign-in").text
+    arrived = _arrive(browser, _leave(front, browser, "/sign-in/company?next=/queues"))
+    assert arrived.headers["location"].endswith("dashboard/queues"), arrived.text
+    assert _is_signed_in(browser)
+    assert "ada@example.com" in browser.get("/account").text
+    assert f"{LOOPBACK_NAME}-sign-in" not in browser.cookies
+
+
+def test_response_in_another_browser_or_twice_is_refused(front: Front) -> None:
+    attacker, victim = front.service.browser(None), front.service.browser(None)
+    query = _leave(front, attacker)
+    for browser in (victim, attacker, attacker):
+        response = _arrive(browser, query)
+        if browser is attacker and _is_signed_in(attacker):
+            browser.post("/sign-out", headers=SAME_ORIGIN)
+            continue
+        assert response.status_code == 401
+        assert not _is_signed_in(browser)
+
+
+def test_refusal_of_the_provider_is_shown_on_the_sign_in_page(front: Front) -> None:
+    browser = front.service.browser(None)
+    query = _leave(front, browser)
+    response = _arrive(browser, {"state": query["state"], "error": "<script>access_denied"})
+    assert response.status_code == 401
+    assert "Example Ltd refused the sign-in (&lt;script&gt;access_denied)" in response.text
+
+
+@pytest.mark.parametrize("cookie", ["", "x", "e30=", "bnVsbA==", "%%%"])
+def test_cookie_of_a_sign_in_that_cannot_be_read_is_refused(front: Front, cookie: str) -> None:
+    headers = {"cookie": f"{LOOPBACK_NAME}-sign-in={cookie}"}
+    response = front.service.browser(None).get("/sign-in/company/callback?state=x&code=x", headers=headers)
+    assert (response.status_code, "not started in this browser" in response.text) == (401, True)
+
+
+def test_unknown_provider_does_not_exist(front: Front) -> None:
+    browser = front.service.browser(None)
+    for path in ("/sign-in/other", "/sign-in/other/callback", "/sign-in/company/more"):
+        assert browser.get(path).status_code == 404, path
+
+
+def test_user_connects_an_account_after_entering_the_password(front: Front) -> None:
+    member = front.member()
+    form = {"provider": "company", "password": NEW}
+    assert member.browser.post("/account/connect", data=form, headers=SAME_ORIGIN).status_code == 422
+    page = member.browser.post("/account/connect", data=form | {"password": PASSWORD}, headers=SAME_ORIGIN)
+    (url,) = re.findall(r'href="(http[^"]*/authorize[^"]*)"', page.text)
+    arrived = _arrive(member.browser, front.provider.authorize(html.unescape(url), "connected"))
+    assert arrived.headers["location"].endswith("/account?done=connected"), arrived.text
+
+    browser = front.service.browser(None)
+    query = front.provider.authorize(browser.get("/sign-in/company").headers["location"], "connected")
+    _arrive(browser, query)
+    assert member.user.email in browser.get("/account").text
+
+
+def test_provider_that_fails_says_so_on_the_sign_in_page(front: Front) -> None:
+    browser = front.service.browser(None)
+    query = _leave(front, browser)
+    front.provider.responses["/token"] = (500, b"")
+    response = _arrive(browser, query)
+    front.provider.responses.clear()
+    assert (response.status_code, "Example Ltd responded with 500" in response.text) == (503, True)
