@@ -32,7 +32,7 @@ class OtlpExporter:
             resource = resource.merge(Resource({SERVICE_NAME: "discue"}))
         self._resource = resource
         self._scope = InstrumentationScope("discue", __version__)
-        self._messages = _LastMessage()
+        self._messages = _FirstMessage()
         self._exporter = OTLPSpanExporter()
 
     def export(self, spans: list[tracing.Span]) -> str:
@@ -70,8 +70,8 @@ def _context(trace_id: str, span_id: str, *, is_remote: bool) -> SpanContext:
     return SpanContext(int(trace_id, _HEX), int(span_id, _HEX), is_remote, TraceFlags(TraceFlags.SAMPLED))
 
 
-class _LastMessage(logging.Handler):
-    """Keeps the last line that the library logs, as the reason of a failure, and all of them out of the log."""
+class _FirstMessage(logging.Handler):
+    """Keeps the library's lines out of the log, and the first one of an export: later ones say that it is given up."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -81,4 +81,4 @@ class _LastMessage(logging.Handler):
         logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()
+        self.text = self.text or record.getMessage()

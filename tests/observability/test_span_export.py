@@ -190,7 +190,7 @@ def test_refusing_and_absent_collector_is_reported_once_until_it_recovers(monkey
     log, before = _Events(), time.monotonic()
     with _exporting(log) as export:
         _record(export)
-        log.until("spans_not_exported")
+        assert log.until("spans_not_exported")["reason"]
         with collecting(port) as collector:
             _record(export)
             collector.until(1)
