@@ -11,6 +11,8 @@ TRACE_MODES: Final[tuple[TraceMode, ...]] = get_args(TraceMode)
 
 TRACEPARENT: Final = "traceparent"
 TRACEPARENT_CHARACTERS: Final = 55
+TRACEPARENT_PATTERN: Final = "^00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]$"
+"""The form of every context that leaves."""
 _OF_EVENTS: Final = "ce-traceparent"
 """Attribute of the distributed tracing extension of CloudEvents."""
 

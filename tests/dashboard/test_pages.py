@@ -122,6 +122,18 @@ def test_published_message_is_shown_with_its_deliveries(service: DashboardServic
     assert "<script>alert" not in page.text
 
 
+def test_message_and_listener_say_which_trace_they_have(service: DashboardService, shop: Shop) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    with service.api() as api:
+        headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+        made = api.post(f"/queues/{shop.queue}/messages", json={"data": {"order": 9002}}, headers=headers).json()
+    browser = service.browser()
+    page = browser.get(f"/queues/{shop.queue}/messages/{made['message']['id']}")
+    assert f'in the trace <span class="mono">{trace}</span>' in page.text
+    settings = browser.get(f"/queues/{shop.queue}/listeners/{shop.listener('tax-report')}/settings")
+    assert "<dt>Traces</dt><dd>propagate</dd>" in settings.text
+
+
 def test_blocked_message_says_why_it_waits(service: DashboardService, shop: Shop) -> None:
     page = service.browser().get(paths_of(shop)["message-blocked"]).text
     [delivery] = service.api().get(paths_of(shop)["message-blocked"]).json()["message"]["deliveries"]

@@ -30,6 +30,7 @@ from discue.domain.errors import DiscueError, invalid
 from discue.domain.headers import without_trace_headers
 from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES
 from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
+from discue.domain.trace_context import TRACEPARENT_PATTERN
 from discue.http.rsgi import ClientGone
 
 RECEIPTS_AT_MOST = 1_000
@@ -126,6 +127,7 @@ class PulledMessageView(msgspec.Struct, kw_only=True, frozen=True):
         doc(
             "The trace context of this attempt, if the message was published in a trace and the listener gets it.",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            pattern=TRACEPARENT_PATTERN,
         ),
     ] = UNSET
 
