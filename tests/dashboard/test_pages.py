@@ -130,7 +130,7 @@ def test_message_and_listener_say_which_trace_they_have(service: DashboardServic
     browser = service.browser()
     page = browser.get(f"/queues/{shop.queue}/messages/{made['message']['id']}")
     assert f'in the trace <span class="mono">{trace}</span>' in page.text
-    settings = browser.get(f"/queues/{shop.queue}/listeners/{shop.listener('tax-report')}/settings")
+    settings = browser.get(f"{shop.listener('tax-report')}/settings")
     assert "<dt>Traces</dt><dd>propagate</dd>" in settings.text
 
 
