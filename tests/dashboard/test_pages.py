@@ -126,7 +126,8 @@ def test_message_and_listener_say_which_trace_they_have(service: DashboardServic
     trace = "0af7651916cd43dd8448eb211c80319c"
     with service.api() as api:
         headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
-        made = api.post(f"/queues/{shop.queue}/messages", json={"data": {"order": 9002}}, headers=headers).json()
+        message = {"data": {"order": 9002, "total": 1}}
+        made = api.post(f"/queues/{shop.queue}/messages", json=message, headers=headers).json()
     browser = service.browser()
     page = browser.get(f"/queues/{shop.queue}/messages/{made['message']['id']}")
     assert f'in the trace <span class="mono">{trace}</span>' in page.text
