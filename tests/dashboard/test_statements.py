@@ -21,6 +21,7 @@ LIMITS = {
     # Each step of the scan finds the next listener that missed something by three indexes.
     "missed": 16,
     "listener-jobs": 12,
+    "search-messages": 13,
     "listener-missed": 12,
     # The preview of a redelivery counts what it selects.
     "redeliver": 22,

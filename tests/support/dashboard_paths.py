@@ -13,6 +13,8 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
         "missed": "/missed",
         "listeners": "/listeners",
         "queues": "/queues",
+        "search": "/search?q=nothing-has-this-name",
+        "search-messages": "/search?q=key:customer-1%20since:1d%20queue:orders",
         "queue-new": "/queues/new",
         "queue": queue,
         "queue-listeners": f"{queue}/listeners",

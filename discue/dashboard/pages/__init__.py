@@ -12,6 +12,7 @@ from discue.dashboard.pages import (
     overview,
     queue,
     queues,
+    search,
     users,
 )
 from discue.dashboard.route import PageRoute
@@ -27,4 +28,5 @@ ROUTES: Final[tuple[PageRoute, ...]] = (
     *listener_actions.ROUTES,
     *users.ROUTES,
     *account.ROUTES,
+    *search.ROUTES,
 )

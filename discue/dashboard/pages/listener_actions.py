@@ -10,8 +10,8 @@ from discue.control.redeliveries import RedeliveryParams, ReplayParams
 from discue.dashboard.listing import id_given
 from discue.dashboard.pages.listener import frame, path_of
 from discue.dashboard.pages.queue import value_of
-from discue.dashboard.pages.times import instant_of
 from discue.dashboard.route import PageRoute
+from discue.dashboard.times import instant_of
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import Conflict, invalid
 from discue.domain.message_data import data_of

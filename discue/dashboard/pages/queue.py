@@ -11,8 +11,8 @@ from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueDetails
 from discue.dashboard.listing import id_given, selection_of, shown
 from discue.dashboard.pages.listeners import ListenerRow
-from discue.dashboard.pages.times import instant_of
 from discue.dashboard.route import PageRoute
+from discue.dashboard.times import instant_of
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.aliases import check_alias
 from discue.domain.errors import invalid, malformed

@@ -1,0 +1,82 @@
+"""The search box: its language, and where it leads."""
+
+import pytest
+
+from discue.dashboard.search import QUALIFIERS, Search, parse_search
+from discue.domain.errors import BadRequest
+from tests.support.dashboard_shop import Shop
+from tests.support.dashboards import DashboardService
+
+NOW = 1_795_536_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("orders", Search("orders")),
+        ("  key:customer-9  ", Search(key="customer-9")),
+        ("key:a:b since:2h queue:orders", Search(key="a:b", since=NOW - 7_200_000, queue="orders")),
+        ("since:2026-07-01 state:missed", Search(since=1_782_864_000_000, state="missed")),
+        ("listener:billing status:5xx", Search(listener="billing", status="5xx")),
+        ("", Search()),
+    ],
+)
+def test_search_is_parsed(text: str, expected: Search) -> None:
+    assert parse_search(text, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("kye:1", '"kye:" is not a qualifier; did you mean key. The qualifiers are key:'),
+        ("key:", '"key:" needs a value right behind the colon.'),
+        ("state:lost", '"state:" is one of pending, retrying, missed, acknowledged, no_listeners.'),
+        ("status:999 listener:a", '"status:" is a status such as 503'),
+        ("status:503", '"status:" needs a listener'),
+        ("since:yesterday", '"since:" is a time such as 2026-07-01'),
+        ("since:9999-99-99", '"since:" is a time such as 2026-07-01'),
+        ("two words", "Search for one name or id at a time"),
+    ],
+)
+def test_search_that_cannot_be_answered_is_explained(text: str, sentence: str) -> None:
+    with pytest.raises(BadRequest) as raised:
+        parse_search(text, NOW)
+
+    assert sentence in raised.value.detail
+
+
+def test_id_or_name_of_one_thing_leads_to_it(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    places = {
+        "orders": f"/queues/{shop.queue}",
+        shop.queue: f"/queues/{shop.queue}",
+        "billing": shop.listener("billing"),
+        shop.listeners["billing"]: shop.listener("billing"),
+        shop.messages[0]: shop.message(0),
+        "listener:crm-sync status:5xx": f"{shop.listener('crm-sync')}?status=5xx",
+    }
+    for text, place in places.items():
+        answer = browser.get("/search", params={"q": text})
+        assert answer.headers.get("location") == f"../dashboard{place}", text
+
+
+def test_messages_are_found_by_qualifiers(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    found = browser.get("/search", params={"q": "key:customer-6 since:1d queue:orders"}).text
+    assert found.count("customer-6</span>") == 2
+    assert "No message matches" in browser.get("/search", params={"q": "key:nobody"}).text
+    assert "No queue is called" in browser.get("/search", params={"q": "key:a queue:nothing"}).text
+    assert "&#34;kye:&#34; is not a qualifier" in browser.get("/search", params={"q": "kye:a"}).text
+
+
+def test_search_finds_nothing_of_another_organization(service: DashboardService, shop: Shop) -> None:
+    browser = service.foreign_browser()
+    for text in ("orders", shop.queue, "billing", shop.listeners["billing"], shop.messages[0]):
+        answer = browser.get("/search", params={"q": text})
+        assert answer.status_code == 200, text
+        assert "Nothing has this id or name" in answer.text, text
+
+
+def test_every_qualifier_is_explained_on_the_page(service: DashboardService) -> None:
+    page = service.browser().get("/search").text
+    assert [name for name in QUALIFIERS if f"<dt>{name}:</dt>" not in page] == []
