@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from discue import __version__
 from discue.dashboard import formats, shortcuts, static
+from discue.dashboard.browsers import browser_name
 from discue.dashboard.navigation import GROUPS
 from discue.dashboard.states import STATE_WORDS
 from discue.dashboard.visit import NOTICES, Page, Visit
@@ -31,6 +32,7 @@ def _environment() -> Environment:
     )
     made.filters.update(
         number=formats.number,
+        browser=browser_name,
         size=formats.size,
         duration=formats.duration,
         clock=formats.clock,

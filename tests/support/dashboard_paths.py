@@ -7,7 +7,7 @@ from tests.support.dashboard_shop import Shop
 
 def paths_of(shop: Shop) -> Mapping[str, str]:
     """Return a path of every page, below `/dashboard`."""
-    queue, listener = f"/queues/{shop.queue}", shop.listener("tax-report")
+    queue, listener, user = f"/queues/{shop.queue}", shop.listener("tax-report"), f"/users/{shop.user}"
     return {
         "overview": "",
         "missed": "/missed",
@@ -34,4 +34,12 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
         "test": f"{listener}/test",
         "redeliver": f"{listener}/redeliver",
         "replay": f"{listener}/replay?from=2020-01-01T00:00",
+        "users": "/users",
+        "user-new": "/users/new",
+        "user": user,
+        "user-invite": f"{user}/invite",
+        "user-second-factor": f"{user}/second-factor",
+        "user-sign-out": f"{user}/sign-out",
+        "user-delete": f"{user}/delete",
+        "account": "/account",
     }

@@ -109,6 +109,7 @@ class Shop:
     blocked: str
     """A message that waits for another one of its key."""
     blocked_queue: str
+    user: str
 
     def listener(self, name: str) -> str:
         return f"/queues/{self.queue}/listeners/{self.listeners[name]}"
@@ -158,7 +159,9 @@ def open_shop(service: DashboardService) -> Shop:
         blocked = _made(api, f"/queues/{ordered}/messages", data={"invoice": 2}, key="customer-7")
         service.settle()
         _made(api, "/queues", alias="returns")
-    return Shop(queue, listeners, messages, blocked, ordered)
+        user = _made(api, "/users", email="ada@example.com", display_name="Ada", role="developer")
+        _made(api, "/users", email="grace.hopper@example.com", role="admin", password="correct horse")
+    return Shop(queue, listeners, messages, blocked, ordered, user)
 
 
 def _listener(api: httpx.Client, path: str, name: str, port: int, **fields: Any) -> str:

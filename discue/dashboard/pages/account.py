@@ -96,9 +96,10 @@ def _account(visit: Visit) -> Account:
     return Account(visit.control, visit.services.authenticator, visit.user.details, visit.address)
 
 
-def _scopes(visit: Visit) -> Mapping[str, str]:
-    """Return what the role allows, by resource."""
-    return {resource: scope.access for resource, scope in sorted(visit.principal.scopes.items())}
+def _scopes(visit: Visit) -> Mapping[str, list[str]]:
+    """Return the resources that the role may change or see, by the access."""
+    scopes = sorted(visit.principal.scopes.items())
+    return {access: [name for name, scope in scopes if scope.access == access] for access in ("write", "read")}
 
 
 ROUTES: Final = (
