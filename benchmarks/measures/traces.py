@@ -17,9 +17,9 @@ from discue.domain.trace_context import TraceIds, is_sampled, parse_traceparent
 from discue.observability.logs import Log
 from discue.observability.otlp import OtlpExporter
 from discue.observability.span_export import ExportPlan, SpanExport
-from discue.observability.tracing import SpanContext
+from discue.observability.tracing import SpanContext, SpanQueue, Tracer
 from discue.publishing.publish import NewMessage
-from discue.publishing.spans import is_any_sampled, recorded_publish
+from discue.publishing.spans import is_any_recorded, recorded_publish
 
 _TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-"
 _MESSAGES = 100_000
@@ -87,9 +87,10 @@ def _with_context(messages: int) -> None:
 def _with_export(messages: int) -> None:
     """Decide about a message that is not sampled as the publish, the attempt and the flush do."""
     message, attempt = NewMessage(b"{}", TEXT, traceparent=f"{_TRACE}00"), _Attempt()
+    tracer = Tracer(SpanQueue(), SystemClock(), TraceIds(os.urandom))
     for _ in range(messages):
         NewMessage(b"{}", TEXT)
-        if is_any_sampled((message,)) or attempt.trace is not None or attempt.trace is not None:
+        if is_any_recorded(tracer, (message,)) or attempt.trace is not None or attempt.trace is not None:
             raise AssertionError
 
 

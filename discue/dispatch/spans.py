@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from discue.control.pulls import LeasedMessage
 from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.domain.attempts import Outcome
-from discue.domain.trace_context import AttemptTrace, is_sampled
+from discue.domain.trace_context import AttemptTrace
 from discue.observability.tracing import SpanContext, Tracer
 from discue.store.cursors import LaneRecord
 
@@ -37,15 +37,15 @@ class PulledOutcome(NamedTuple):
     state: SettledAs
 
 
-def sampled_trace(attempt: InFlightAttempt) -> AttemptTrace | None:
+def recorded_trace(tracer: Tracer, attempt: InFlightAttempt) -> AttemptTrace | None:
     """Return the trace context of an attempt; None if its trace is not recorded."""
     trace = attempt.trace
-    return trace if trace is not None and is_sampled(trace.creation) else None
+    return trace if trace is not None and tracer.records(trace.creation) else None
 
 
 def record_pushed(tracer: Tracer, record: LaneRecord, attempt: InFlightAttempt, outcome: Outcome) -> None:
     """Record an attempt that has ended, if its trace is recorded."""
-    trace = sampled_trace(attempt)
+    trace = recorded_trace(tracer, attempt)
     if trace is None:
         return
     target = attempt.endpoint.target
@@ -89,7 +89,7 @@ def record_pushed_settled(tracer: Tracer, record: LaneRecord, outcome: PushedOut
 def record_pulled(tracer: Tracer, record: LaneRecord, message: LeasedMessage, started_at: float) -> None:
     """Record that a message was handed out to a consumer, if its trace is recorded."""
     trace, entry = message.trace, message.entry
-    if trace is None or not is_sampled(trace.creation):
+    if trace is None or not tracer.records(trace.creation):
         return
     tracer.end(
         _DELIVER,

@@ -14,6 +14,7 @@ from discue.observability.logs import Log
 from discue.observability.tracing import BATCH, QUEUE_LIMIT, Span, SpanQueue, Tracer
 
 _PAUSE_MS: Final = 5_000
+_BY_RATIO: Final = "traceidratio"
 _PROTOCOL: Final = "http/protobuf"
 
 
@@ -24,6 +25,8 @@ class ExportPlan(NamedTuple):
     batch: int
     pause_seconds: float
     """Longest time that a span waits for others."""
+    ratio: float = 1.0
+    """The part of the sampled traces that is exported."""
 
 
 def plan_of(environ: Mapping[str, str]) -> ExportPlan | str | None:
@@ -33,6 +36,7 @@ def plan_of(environ: Mapping[str, str]) -> ExportPlan | str | None:
         environ.get(name, "").strip() for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     )
     is_disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    is_disabled |= environ.get("OTEL_TRACES_SAMPLER", "").strip() == "always_off"
     if is_disabled or exporter == "none" or not (exporter or has_endpoint):
         return None
     if exporter not in {"", "otlp"}:
@@ -48,7 +52,19 @@ def plan_of(environ: Mapping[str, str]) -> ExportPlan | str | None:
         limit,
         min(_number(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH), limit),
         _number(environ, "OTEL_BSP_SCHEDULE_DELAY", _PAUSE_MS) / 1_000,
+        _ratio(environ),
     )
+
+
+def _ratio(environ: Mapping[str, str]) -> float:
+    """Return the ratio for `traceidratio`. All other values leave the decision to the publisher."""
+    if environ.get("OTEL_TRACES_SAMPLER", "").strip() != _BY_RATIO:
+        return 1.0
+    try:
+        ratio = float(environ.get("OTEL_TRACES_SAMPLER_ARG", ""))
+    except ValueError:
+        return 1.0
+    return ratio if 0 <= ratio <= 1 else 1.0
 
 
 def is_installed() -> bool:
@@ -90,7 +106,7 @@ class SpanExport:
         self._wake = Event()
         self._is_closing = False
         self._queue = SpanQueue(limit=plan.queue_limit, batch=plan.batch, on_batch=self._wake.set)
-        self.tracer = Tracer(self._queue, clock, ids)
+        self.tracer = Tracer(self._queue, clock, ids, ratio=plan.ratio)
         self._exporter: Exporter | None = None
         self._thread = Thread(target=self._run, name="spans", daemon=True)
 

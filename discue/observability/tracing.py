@@ -1,6 +1,6 @@
 """Spans of traced messages: what is recorded while the service works, and waits in memory for an exporter.
 
-Nothing here knows OpenTelemetry. Of a message that is not sampled, nothing reaches this module.
+Nothing here knows OpenTelemetry. Of a message that is not sampled, no span reaches the queue.
 """
 
 from collections import deque
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 from discue.domain.clock import Clock
-from discue.domain.trace_context import TraceIds, trace_id_of
+from discue.domain.trace_context import TraceIds, is_sampled, trace_id_of
 
 SpanKind = Literal["producer", "client", "server"]
 
@@ -21,6 +21,10 @@ QUEUE_LIMIT: Final = 2_048
 BATCH: Final = 512
 """Spans per request, unless `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` says otherwise."""
 
+_HEX: Final = 16
+_TRACE_IDS: Final = 1 << 64
+"""The lower half of a trace id decides, as in the samplers of OpenTelemetry."""
+_RATIO_DIGITS: Final = slice(19, 35)
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_SECOND: Final = 1_000_000_000
 
@@ -95,13 +99,21 @@ class SpanContext(NamedTuple):
 class Tracer:
     """Records what happens to sampled messages. Only the event loop's thread uses it."""
 
-    def __init__(self, queue: SpanQueue, clock: Clock, ids: TraceIds) -> None:
+    def __init__(self, queue: SpanQueue, clock: Clock, ids: TraceIds, *, ratio: float = 1.0) -> None:
+        """`ratio` is the part of the sampled traces that is recorded: the same ones wherever it is the same."""
         self._queue = queue
+        self._bound = round(ratio * _TRACE_IDS)
         self._clock = clock
         self._ids = ids
         self.now: Callable[[], float] = clock.monotonic
         """The clock of `started_at`."""
         self.counts: Mapping[SpanResult, int] = queue.counts
+
+    def records(self, traceparent: str | None) -> bool:
+        """Return whether spans of this trace are recorded."""
+        if traceparent is None or not is_sampled(traceparent):
+            return False
+        return self._bound == _TRACE_IDS or int(traceparent[_RATIO_DIGITS], _HEX) < self._bound
 
     def end(
         self,

@@ -25,7 +25,7 @@ from discue.domain.schemas import MAX_FAULTS, SchemaValidator
 from discue.domain.system_events import publishing_refused
 from discue.observability.tracing import Tracer
 from discue.publishing.quota_gate import QuotaGate
-from discue.publishing.spans import is_any_sampled, recorded_publish
+from discue.publishing.spans import is_any_recorded, recorded_publish
 from discue.store.engine import (
     Append,
     Appended,
@@ -94,7 +94,7 @@ async def publish(
         raise publishing_refused()
     # Made once: a try after a changed configuration must not give the messages other ids.
     new = await _entries_for(publisher, queue, messages)
-    if publisher.tracer is not None and is_any_sampled(messages):
+    if publisher.tracer is not None and is_any_recorded(publisher.tracer, messages):
         with recorded_publish(publisher.tracer, queue.alias, [each.id for each in new], messages):
             return await _within_quotas(publisher, queue, messages, new, once=once, name=name)
     return await _within_quotas(publisher, queue, messages, new, once=once, name=name)

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from discue.domain.errors import DiscueError
-from discue.domain.trace_context import is_sampled
 from discue.observability.tracing import Tracer
 from discue.store.engine import AlreadyDone
 
@@ -15,11 +14,11 @@ if TYPE_CHECKING:
 _PUBLISH: Final = "publish"
 
 
-def is_any_sampled(messages: Sequence["NewMessage"]) -> bool:
+def is_any_recorded(tracer: Tracer, messages: Sequence["NewMessage"]) -> bool:
     """Return whether the trace of any of these messages is recorded."""
     # No generator: this runs for each publish while spans are exported.
     for message in messages:  # noqa: SIM110
-        if message.traceparent is not None and is_sampled(message.traceparent):
+        if message.traceparent is not None and tracer.records(message.traceparent):
             return True
     return False
 
@@ -31,7 +30,7 @@ def recorded_publish(
     """Record a span for each recorded trace that messages belong to, when the block that stores them ends."""
     started_at, error, by_trace = tracer.now(), "", dict[str, list[str]]()
     for public_id, message in zip(ids, messages, strict=True):
-        if message.traceparent is not None and is_sampled(message.traceparent):
+        if message.traceparent is not None and tracer.records(message.traceparent):
             by_trace.setdefault(message.traceparent, []).append(public_id)
     try:
         yield

@@ -12,7 +12,7 @@ from discue.domain.idempotency import IdempotencyKey
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.quotas import PublishUsage
 from discue.publishing.publish import NewMessage, Pause, Publisher, check_messages, entry_for
-from discue.publishing.spans import is_any_sampled, recorded_publish
+from discue.publishing.spans import is_any_recorded, recorded_publish
 from discue.store import topics
 from discue.store.engine import (
     Append,
@@ -73,7 +73,7 @@ async def publish_to_topic(
     before, and what `publish` raises for any of the queues.
     """
     ids = [publisher.public_ids.next() for _ in messages]
-    if publisher.tracer is not None and is_any_sampled(messages):
+    if publisher.tracer is not None and is_any_recorded(publisher.tracer, messages):
         with recorded_publish(publisher.tracer, topic.alias, ids, messages):
             return await _publish_with(publisher, topic, ids, messages, once=once, name=name)
     return await _publish_with(publisher, topic, ids, messages, once=once, name=name)

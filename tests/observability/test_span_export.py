@@ -8,13 +8,14 @@ from random import Random
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
 from discue.domain.clock import SystemClock
 from discue.domain.trace_context import TraceIds
 from discue.observability.logs import Log
 from discue.observability.otlp import OtlpExporter
 from discue.observability.span_export import Exporter, ExportPlan, SpanExport, plan_of
-from discue.observability.tracing import Span, SpanContext, SpanQueue
+from discue.observability.tracing import Span, SpanContext, SpanQueue, Tracer
 from tests.support.collector import PATIENCE_SECONDS, collecting, hanging
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -75,6 +76,7 @@ def _span(name: str) -> Span:
         {ENDPOINT: " "},
         {ENDPOINT: "http://c:4318", "OTEL_SDK_DISABLED": "TRUE"},
         {ENDPOINT: "http://c:4318", "OTEL_TRACES_EXPORTER": "none"},
+        {ENDPOINT: "http://c:4318", "OTEL_TRACES_SAMPLER": "always_off"},
     ],
 )
 def test_environment_that_asks_for_no_spans_has_no_plan(environ: dict[str, str]) -> None:
@@ -82,10 +84,10 @@ def test_environment_that_asks_for_no_spans_has_no_plan(environ: dict[str, str])
 
 
 def test_plan_follows_the_variables_of_the_standard() -> None:
-    assert plan_of({ENDPOINT: "http://c:4318"}) == plan_of({"OTEL_TRACES_EXPORTER": "otlp"}) == (2_048, 512, 5.0)
+    assert plan_of({ENDPOINT: "http://c:4318"}) == plan_of({"OTEL_TRACES_EXPORTER": "otlp"}) == (2_048, 512, 5.0, 1.0)
     sizes = {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "200", "OTEL_BSP_SCHEDULE_DELAY": "50"}
-    assert plan_of({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/v1/traces", **sizes}) == (100, 100, 0.05)
-    assert plan_of({ENDPOINT: "http://c:4318", "OTEL_BSP_MAX_QUEUE_SIZE": "many"}) == (2_048, 512, 5.0)
+    assert plan_of({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/v1/traces", **sizes}) == (100, 100, 0.05, 1.0)
+    assert plan_of({ENDPOINT: "http://c:4318", "OTEL_BSP_MAX_QUEUE_SIZE": "many"}) == (2_048, 512, 5.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +102,34 @@ def test_plan_that_is_not_possible_says_which_variable_is_wrong(name: str, value
     reason = plan_of({ENDPOINT: "http://c:4318", name: value})
     assert isinstance(reason, str)
     assert reason.startswith(f"{name} is {value}: only ")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "argument", "ratio"),
+    [
+        ("traceidratio", "0.25", 0.25),
+        ("traceidratio", "2", 1.0),
+        ("traceidratio", "a part", 1.0),
+        ("parentbased_traceidratio", "0.25", 1.0),
+        ("always_on", "", 1.0),
+    ],
+)
+def test_sampler_by_trace_id_limits_the_sampled_traces(sampler: str, argument: str, ratio: float) -> None:
+    plan = plan_of({ENDPOINT: "http://c:4318", "OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument})
+    assert isinstance(plan, ExportPlan)
+    assert plan.ratio == ratio
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.25, 1.0])
+def test_ratio_selects_the_traces_that_opentelemetry_selects(ratio: float) -> None:
+    ids = TraceIds(Random(5).randbytes)  # noqa: S311 - repeatable
+    tracer, reference = Tracer(SpanQueue(), SystemClock(), ids, ratio=ratio), TraceIdRatioBased(ratio)
+    traces = [ids.trace_id() for _ in range(400)]
+    recorded = [tracer.records(f"00-{trace}-{SPAN}-01") for trace in traces]
+    decisions = [reference.should_sample(None, int(trace, 16), "x").decision for trace in traces]
+    assert recorded == [decision is Decision.RECORD_AND_SAMPLE for decision in decisions]
+    assert abs(sum(recorded) / 400 - ratio) < 0.1
+    assert not any(tracer.records(f"00-{trace}-{SPAN}-00") for trace in traces)
 
 
 def test_full_queue_drops_new_spans_and_wakes_the_exporter_once_per_batch() -> None:

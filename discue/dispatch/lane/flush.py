@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from discue.dispatch.lane.states import CHECK_TRANSITIONS, CheckState, transition
-from discue.dispatch.spans import PushedOutcome, SettledAs, record_pushed_settled, sampled_trace
+from discue.dispatch.spans import PushedOutcome, SettledAs, record_pushed_settled, recorded_trace
 from discue.domain.errors import StoreUnusable, Unavailable
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Flush:
     def trace(self, attempt: "InFlightAttempt", state: SettledAs) -> None:
         """Record a span of an outcome once it is stored, if spans are exported and its trace is recorded."""
         tracer = self._context.tracer
-        if tracer is not None and (trace := sampled_trace(attempt)) is not None:
+        if tracer is not None and (trace := recorded_trace(tracer, attempt)) is not None:
             self._traced.append(PushedOutcome(attempt, trace, state, tracer.now()))
 
     def request(self) -> None:

@@ -24,7 +24,7 @@ from discue.domain.filters import compile_filter
 from discue.domain.ids import RowIds, millisecond_of
 from discue.domain.messages import Entry, ReceiptHandle, decode_options
 from discue.domain.retry import Settlement, settle
-from discue.domain.trace_context import TraceIds, begin_attempt, is_sampled
+from discue.domain.trace_context import TraceIds, begin_attempt
 from discue.observability.tracing import Tracer
 from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow, LogPage, Settle
@@ -114,9 +114,9 @@ class PullSession:
                 self._cursor.release_key(row)
         self.makes_due = False
         """Whether a decision made messages available that other waiting consumers do not know of."""
-        self._is_traced = context.tracer is not None
+        self._tracer = context.tracer
         self.traced: list[PulledOutcome] = []
-        """Ends of leases of sampled messages, if spans are exported."""
+        """Ends of leases of messages whose traces are recorded."""
         self.bytes_left = BODY_BYTES
         self._monotonic = context.clock.monotonic
         # The messages behind deleted ones that blocked their keys are due now.
@@ -321,10 +321,10 @@ class PullSession:
 
     def _trace(self, found: OpenDelivery, state: SettledAs) -> None:
         entry = found.entry
-        if not self._is_traced or entry is None or not entry.extra:
+        if self._tracer is None or entry is None or not entry.extra:
             return
         creation = decode_options(entry.extra).traceparent
-        if creation is not None and is_sampled(creation):
+        if creation is not None and self._tracer.records(creation):
             self.traced.append(PulledOutcome(entry.id, found.attempts, creation, state))
 
     def _end_attempt(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Outcome:
