@@ -426,6 +426,16 @@ def test_a_history_with_deletions_is_found_without() -> None:
     assert check_history(a_trimmed_history()).broken == []
 
 
+@pytest.mark.parametrize(("kind", "is_broken"), [("failover after cancelling", False), ("kill", True)])
+def test_failover_explains_that_a_delivered_message_is_in_no_log(kind: str, *, is_broken: bool) -> None:
+    history = a_trimmed_history()
+    for message in ("t5", "t6", "t7"):
+        history.publishes.append(Published("q", (message,), 15))
+        history.receipts.append(a_receipt(message, message, 16))
+    history.faults.append(Fault(kind, workers=(1,), began=17, began_at=117.0, ended=18, ended_at=118.0))
+    assert any("was counted otherwise" in each for each in check_history(history).broken) is is_broken
+
+
 TRIMMED: dict[str, tuple[Doctor, str]] = {
     "counts what was deleted": (lambda h: change(h.counts["steady"], acknowledged=4), "less those that were deleted"),
     "misses what was deleted": (

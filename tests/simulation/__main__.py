@@ -10,7 +10,8 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -37,17 +38,21 @@ def kept_plans() -> list[SimPlan]:
     return [msgspec.json.decode(line, type=SimPlan) for line in lines if line and not line.startswith("#")]
 
 
-def run_all(plans: Iterable[SimPlan], prepared: Prepared, jobs: int) -> Iterator[Outcome]:
+def run_all(plans: Iterable[SimPlan], prepared: Prepared, jobs: int) -> Generator[Outcome, None, None]:
     """Run plans, several at a time, and yield their outcomes as they come."""
     waiting, running = iter(plans), list[Started]()
-    while True:
-        while len(running) < jobs and (plan := next(waiting, None)) is not None:
-            running.append(Started(plan, prepared))
-        if not running:
-            return
-        done = Started.first_of(running)
-        running.remove(done)
-        yield done.outcome()
+    try:
+        while True:
+            while len(running) < jobs and (plan := next(waiting, None)) is not None:
+                running.append(Started(plan, prepared))
+            if not running:
+                return
+            done = Started.first_of(running)
+            running.remove(done)
+            yield done.outcome()
+    finally:
+        for each in running:
+            each.end()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -60,11 +65,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--bug", default="", help="seed a bug of tests/simulation/bugs.py or tests/faults/broken.py")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="how many runs at a time")
     parser.add_argument("--lines", type=int, default=_LINES, help="how much of the history to print")
+    parser.add_argument("--hunt", action="store_true", help="seed each bug in turn, and run seeds until one fails")
     parser.add_argument("--keep-going", action="store_true", help="run all seeds, and only name those that fail")
     given = parser.parse_args(arguments)
     if given.bug and given.bug not in BUGS:
         parser.error(f"there is no bug {given.bug}; there are {', '.join(sorted(BUGS))}")
     prepared = prepare()
+    if given.hunt:
+        return _hunt(given, prepared)
     if given.seed is None:
         return _run_seeds(given, prepared)
     plan = draw(given.seed, given.bug)
@@ -102,6 +110,23 @@ def _run_seeds(given: argparse.Namespace, prepared: Prepared) -> int:
     print(f"{count} seeds in {took:.0f} s: {speed}.")
     print("Reached: " + ", ".join(f"{name} {times}" for name, times in sorted(reached.items())))
     return bool(failed)
+
+
+def _hunt(given: argparse.Namespace, prepared: Prepared) -> int:
+    """Seed each bug, and run seeds until one fails. Returns 1 if a bug is not caught."""
+    escaped = 0
+    for bug in [given.bug] if given.bug else sorted(BUGS):
+        count, found = 0, ""
+        plans = (draw(seed, bug) for seed in range(given.first, given.first + given.seeds))
+        with closing(run_all(plans, prepared, given.jobs)) as outcomes:
+            for outcome in outcomes:
+                count += 1
+                if outcome.broken:
+                    found = f"seed {outcome.plan.seed}: {outcome.broken[0].splitlines()[0]}"
+                    break
+        escaped += not found
+        print(f"{bug}: {count} seeds, {found or 'NOT CAUGHT'}", flush=True)
+    return bool(escaped)
 
 
 def _report(shrunk: Shrunk, prepared: Prepared, lines: int) -> None:

@@ -7,7 +7,10 @@ from typing import Any, Final
 
 import apsw
 
+from discue.dispatch.lane import probes
 from discue.dispatch.poller import Poller
+from discue.domain.listener_health import Liveness, after_probe
+from discue.store import cursors, workers
 from discue.store.sqlite import engine
 from discue.store.sqlite.connection import connect
 from tests.faults import broken
@@ -31,9 +34,23 @@ def polls_without_a_pause() -> None:
     put(Poller, "_wait", wait)
 
 
+def trusts_acknowledgements_in_the_future() -> None:
+    def after(before: Liveness, error: str, status: int, now: int, *, acknowledged_at: int = 0) -> Liveness:
+        return after_probe(before, error, status, now, acknowledged_at=min(acknowledged_at, now))
+
+    put(probes, "after_probe", after)
+
+
+def takes_over_without_a_new_token() -> None:
+    for place, name in ((cursors, "_CLAIM"), (cursors, "_TAKE_ALONG"), (workers, "_RELEASE_CURSORS")):
+        put(place, name, getattr(place, name).replace("token = token + 1", "token = token"))
+
+
 BUGS: Final[Mapping[str, Callable[[], None]]] = {
     **broken.BUGS,
     "commits_without_a_sync": commits_without_a_sync,
     "polls_without_a_pause": polls_without_a_pause,
+    "takes_over_without_a_new_token": takes_over_without_a_new_token,
+    "trusts_acknowledgements_in_the_future": trusts_acknowledgements_in_the_future,
 }
 """All bugs, by name."""

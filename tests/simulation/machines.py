@@ -1,8 +1,12 @@
 """A simulated machine with the real worker on it: started, killed, paused and restarted."""
 
 import asyncio
+import json
+import logging
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -26,6 +30,7 @@ from tests.simulation.trace import Trace
 
 MAX_IN_FLIGHT: Final = 8
 _CLUSTER: Final = "postgresql://database/discue"
+_STORE_FAILED: Final = "store_failed"
 _API_PORT: Final = 3_000
 _WRITE_SECONDS: Final = (0.000_5, 0.006)
 _ENCRYPTION_KEY: Final = bytes(range(32))
@@ -95,21 +100,35 @@ def machine_of(
 
 
 class SimLog(Log):
-    """Writes into the trace, and keeps errors."""
+    """Writes into the trace, and keeps errors: what the store reports may have a fault for its cause, all else has not.
+
+    Each kind of event counts as something that a run has reached.
+    """
 
     is_debug = False
 
-    def __init__(self, trace: Trace, place: str, errors: list[str]) -> None:
+    def __init__(self, trace: Trace, place: str, *, errors: list[str], said: list[str]) -> None:
+        """`said` gets the errors that a fault may explain, as the checker reads them."""
         super().__init__()
         self._trace = trace
         self._place = place
         self._errors = errors
+        self._said = said
 
     def _write(self, level: int, event: str, fields: dict[str, object], error: BaseException | None) -> None:
         shown = " ".join(f"{name}={value}" for name, value in fields.items())
         if error is not None:
             shown = f"{shown} {error!r}".strip()
         self._trace.add(self._place, event, shown)
+        if event != "attempt":
+            self._trace.reach(event)
+        if level < logging.ERROR:
+            return
+        if event == _STORE_FAILED:
+            at = datetime.fromtimestamp(time.time(), UTC).isoformat()
+            self._said.append(json.dumps({"level": "error", "time": at, "event": event, "detail": shown}))
+        else:
+            self._errors.append(f"{self._place} logged {event} {shown}")
 
 
 class SimWorker:
@@ -130,6 +149,7 @@ class SimWorker:
         self._connect = connect
         self.folder = folder
         self.errors: list[str] = []
+        self.said: list[str] = []
         self.serving = asyncio.Event()
         self.host = self._new_host()
         self._loop = loop
@@ -198,7 +218,7 @@ class SimWorker:
         assert host is not None
         trace, clock = self._loop.trace, HostClock(self._loop, host)
         trace.add(host.name, "starts")
-        log = SimLog(trace, host.name, self.errors)
+        log = SimLog(trace, host.name, errors=self.errors, said=self.said)
         database = self._connect() if self._connect is not None else None
         machine = machine_of(self._loop, clock, self._random, self._network, database=database)
         settings = self.settings

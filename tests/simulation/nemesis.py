@@ -185,7 +185,9 @@ class Nemesis:
     async def _fail_over(self, machine: SimWorker) -> None:
         """Promote a standby that has confirmed nothing for a while: nobody was told of the commits that it lacks."""
         server = self._require_server()
-        with self._fault("failover after cancelling", *self._machines):
+        with self._fault("failover after cancelling", *self._machines) as fault:
+            # Commits are lost, and later the connections.
+            fault.blows += 1
             content = server.snapshot()
             server.replicates = False
             await self._lasts(_UNCONFIRMED_SECONDS)

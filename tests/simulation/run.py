@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import select
+import signal
 import tempfile
 import time
 import traceback
@@ -91,6 +92,12 @@ class Started:
         ready, _, _ = select.select([each._reading for each in running], [], [])
         return next(each for each in running if each._reading in ready)
 
+    def end(self) -> None:
+        """End the run, whose outcome nobody wants any more."""
+        os.close(self._reading)
+        os.kill(self._child, signal.SIGKILL)
+        os.waitpid(self._child, 0)
+
     def outcome(self) -> Outcome:
         """Wait for the outcome. Raises ChildProcessError if there is none."""
         with os.fdopen(self._reading, "rb") as pipe:
@@ -163,7 +170,7 @@ def _simulate(plan: SimPlan, prepared: Prepared, folder: Path) -> Outcome:
 
 
 def _told(error: Exception) -> list[str]:
-    return ["".join(traceback.format_exception(error)).strip()]
+    return [f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)).strip()]
 
 
 class _Unexpected(logging.Handler):

@@ -5,16 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
-from tests.simulation.plan import draw
+from tests.simulation.plan import CLUSTER_STRIKES, STRIKES, SimPlan, draw
 from tests.simulation.run import Prepared, prepare, run_apart
 
 _REPOSITORY = Path(__file__).parents[2]
 _TRACE = """
-from tests.simulation.plan import draw
+import msgspec, sys
+from tests.simulation.plan import SimPlan
 from tests.simulation.run import prepare, run_apart
-outcome = run_apart(draw({seed}), prepare())
+outcome = run_apart(msgspec.json.decode(sys.argv[1], type=SimPlan), prepare())
 print("\\n".join(outcome.lines))
 """
 
@@ -24,17 +27,38 @@ def prepared() -> Prepared:
     return prepare()
 
 
-@pytest.mark.parametrize("seed", [2])
-def test_seed_has_one_trace_also_in_another_process_with_other_hashes(prepared: Prepared, seed: int) -> None:
-    once, again = run_apart(draw(seed), prepared), run_apart(draw(seed), prepared)
-    assert once.lines == again.lines
-    assert once.digest == again.digest
+def _short(workers: int) -> SimPlan:
+    """Return a plan with few users and all faults. A single worker has topics and schedules as well."""
+    plan = draw(1)
+    load = replace(
+        plan.load, organizations=0, queues=1, ordered_producers=1, pullers=1, deletes=False, has_more=workers == 1
+    )
+    strikes = STRIKES if workers == 1 else CLUSTER_STRIKES
+    return replace(plan, load=load, workers=workers, seconds=4, shuffles=True, strikes=strikes, strike_seconds=1.0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_seed_has_one_trace_also_in_another_process_with_other_hashes(prepared: Prepared, workers: int) -> None:
+    plan = _short(workers)
+    once = run_apart(plan, prepared)
+    assert run_apart(plan, prepared).digest == once.digest
     found = subprocess.run(
-        [sys.executable, "-c", _TRACE.format(seed=seed)],
+        [sys.executable, "-c", _TRACE, msgspec.json.encode(plan).decode()],
         cwd=_REPOSITORY,
-        env={**os.environ, "PYTHONHASHSEED": str(seed + 1)},
+        env={**os.environ, "PYTHONHASHSEED": "7"},
         capture_output=True,
         text=True,
         check=True,
     )
     assert found.stdout.splitlines() == once.lines
+
+
+def test_bug_breaks_a_promise_and_is_told_with_its_history(prepared: Prepared) -> None:
+    outcome = run_apart(replace(_short(1), bug="signs_with_another_key", strikes=()), prepared)
+    assert any("with a wrong signature" in sentence for sentence in outcome.broken)
+    assert any(" listener " in line for line in outcome.lines)
+
+
+def test_worker_that_is_busy_for_ever_is_found(prepared: Prepared) -> None:
+    outcome = run_apart(replace(_short(1), bug="polls_without_a_pause", strikes=()), prepared)
+    assert outcome.broken[0].startswith("BusyLoop: 200,000 steps at one moment")

@@ -156,6 +156,7 @@ class World:
             path = self.server.path
             await self.server.close()
         clock = HostClock(self._loop, Host("stocktaker", "127.0.0.1"))
+        self.history.said = {machine.number: machine.said for machine in self.machines}
         stocktaker = machine_of(self._loop, clock, self._program, self._network)
         await take_stock(f"sqlite:///{path}", self.history, stocktaker)
 

@@ -60,10 +60,16 @@ def repeated(history: History) -> Iterator[str]:
 
 
 def contested(history: History) -> Iterator[str]:
-    """Find listeners that two workers deliver to in turns: each assumes that it owns the cursor."""
+    """Find listeners that two workers deliver to in turns: each assumes that it owns the cursor.
+
+    A request that was on its way while its worker was cut off may arrive when another worker owns the cursor.
+    """
     by_listener: defaultdict[str, list[Receipt]] = defaultdict(list)
     for receipt in sorted(history.receipts, key=lambda receipt: receipt.came_at):
-        by_listener[receipt.name].append(receipt)
+        if not any(
+            receipt.worker in fault.workers and was_held_up(history, fault, receipt) for fault in history.faults
+        ):
+            by_listener[receipt.name].append(receipt)
     for name, receipts in by_listener.items():
         changes = [(before.worker, after) for before, after in pairwise(receipts) if before.worker != after.worker]
         for (_, theirs), (_, mine), (_, again) in zip(changes, changes[1:], changes[2:], strict=False):
