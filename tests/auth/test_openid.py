@@ -294,3 +294,11 @@ def test_invalid_file_is_refused_with_the_reason_and_without_the_secret(
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalid, match="cannot read"):
         read_providers(tmp_path / "none.toml")
+
+
+def test_file_of_the_page_about_users_is_valid(tmp_path: Path) -> None:
+    page = Path("docs/users.md").read_text("utf-8")
+    text = page.partition("```toml\n")[2].partition("```")[0]
+    (found,) = read_providers(_file(tmp_path, text))
+    assert found.role_of(["engineering"]) == "developer"
+    assert all(f"`{name}`" in page for name in ProviderSettings.__struct_fields__)

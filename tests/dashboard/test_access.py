@@ -433,3 +433,33 @@ def test_provider_that_fails_says_so_on_the_sign_in_page(front: Front) -> None:
     response = _arrive(browser, query)
     front.provider.responses.clear()
     assert (response.status_code, "Example Ltd responded with 500" in response.text) == (503, True)
+
+
+def test_link_that_the_api_makes_leads_to_the_page(front: Front) -> None:
+    with front.service.api() as api:
+        made = api.post("/users", json={"email": "by-api@example.com", "role": "viewer"}).json()["invitation"]
+        url, _, token = made["url"].partition("#")
+        assert url == f"{front.service.url}/dashboard/invitation"
+        assert token == made["token"]
+
+
+def test_events_of_the_api_name_the_user_who_acted_on_a_page(front: Front) -> None:
+    member = front.member()
+    created = member.browser.post("/queues/new", data={"alias": "of-a-user"}, headers=SAME_ORIGIN)
+    assert created.status_code == 303
+    with front.service.api() as api:
+        events = api.get("/events", params={"limit": 100}).json()["events"]
+    (added,) = [each for each in events if each.get("queue", {}).get("name") == "of-a-user"]
+    assert (added["type"], added["user_id"], "api_key_id" in added) == ("queue_added", member.user.public_id, False)
+    (session,) = [each for each in events if each.get("session", {}).get("name") == member.user.email]
+    assert (session["type"], session["user_id"]) == ("session_added", member.user.public_id)
+
+
+def test_user_who_is_disabled_over_the_api_is_signed_out(front: Front) -> None:
+    member = front.member()
+    with front.service.api() as api:
+        disabled = api.put(f"/users/{member.user.public_id}", json={"status": "disabled"})
+        assert disabled.json()["user"]["status"] == "disabled"
+        refused = api.put(f"/users/{member.user.public_id}", json={"status": "asleep"})
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/status")
+    assert not _is_signed_in(member.browser)

@@ -1560,8 +1560,10 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     """The name to show."""
     role: str
     """Permissions of the user in the dashboard."""
+    status: str
+    """Whether the user may sign in. Disabling ends all sessions."""
     state: str
-    """`invited` until the user has a password."""
+    """`invited` until the user can sign in."""
 
 
 class UserResponse(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,6 +42,9 @@ _DISPLAY_NAME: Final = doc("The name to show.", "Ada", maxLength=128, pattern=r"
 _ROLE: Final = doc(
     "Permissions of the user in the dashboard.", "developer", enum=["owner", "admin", "developer", "viewer"]
 )
+_STATUS: Final = doc(
+    "Whether the user may sign in. Disabling ends all sessions.", "enabled", enum=["enabled", "disabled"]
+)
 _PASSWORD: Final = doc(
     "The password, in NFC characters. Never shown.", "correct horse battery", minLength=8, maxLength=256
 )
@@ -57,6 +60,7 @@ class UserBody(ResourceBody, kw_only=True):
     email: Annotated[str | UnsetType, _EMAIL] = UNSET
     display_name: Annotated[Text, _DISPLAY_NAME] = UNSET
     role: Annotated[str | UnsetType, _ROLE] = UNSET
+    status: Annotated[str | UnsetType, _STATUS] = UNSET
     password: Annotated[str | UnsetType, _PASSWORD] = UNSET
     invite: Annotated[
         bool | UnsetType, doc("Whether to create a new invitation. The previous one becomes invalid.", True)
@@ -81,7 +85,8 @@ class UserView(View, kw_only=True, frozen=True):
     email: Annotated[str, _EMAIL]
     display_name: Annotated[str, _DISPLAY_NAME]
     role: Annotated[str, _ROLE]
-    state: Annotated[str, doc("`invited` until the user has a password.", "invited", enum=["invited", "active"])]
+    status: Annotated[str, _STATUS]
+    state: Annotated[str, doc("`invited` until the user can sign in.", "invited", enum=["invited", "active"])]
 
 
 class InvitationView(msgspec.Struct, kw_only=True, frozen=True):
@@ -89,7 +94,7 @@ class InvitationView(msgspec.Struct, kw_only=True, frozen=True):
 
     expires_at: Annotated[int, instant_doc("When it expires", 1_893_456_000_000)]
     url: Annotated[
-        str | UnsetType, doc("The URL to send to the user.", "https://discue.example.com/v1/invitations#mJ3uV9aY")
+        str | UnsetType, doc("The URL to send to the user.", "https://discue.example.com/dashboard/invitation#mJ3uV9aY")
     ] = UNSET
     token: Annotated[str | UnsetType, _TOKEN] = UNSET
 
@@ -148,6 +153,7 @@ def _fields(body: UserBody) -> UserFields:
         role=text_given(body.role),
         password=text_given(body.password),
         invite=body.invite is True,
+        status=text_given(body.status),
     )
 
 
@@ -157,8 +163,10 @@ def _response(call: Call, details: UserDetails, url: str | None = None) -> UserR
     invitation: InvitationView | UnsetType = UNSET
     if made is not None:
         # The token is in the fragment because browsers do not send that to servers, whose logs would have it.
-        invitation_url = f"{call.base}/invitations#{made.token}"
-        invitation = InvitationView(expires_at=made.expires_at, url=invitation_url, token=made.token)
+        place = f"{call.base}/invitations"
+        if call.control.settings.dashboard:
+            place = f"{call.base.removesuffix('/v1')}/dashboard/invitation"
+        invitation = InvitationView(expires_at=made.expires_at, url=f"{place}#{made.token}", token=made.token)
     response = UserResponse(user=_view(details.user), links=links, invitation=invitation)
     return call.with_etag(details.user, response)
 
@@ -171,6 +179,7 @@ def _view(user: model.User) -> UserView:
         email=user.email,
         display_name=user.display_name,
         role=user.role,
+        status=user.status,
         state=user.state,
         created_at=user.created_at,
         updated_at=user.updated_at,

@@ -1353,6 +1353,7 @@ class AsyncUsers:
         email: str,
         display_name: str | UnsetType | None = UNSET,
         role: Literal["owner", "admin", "developer", "viewer"],
+        status: Literal["enabled", "disabled"] | UnsetType = UNSET,
         password: str | UnsetType = UNSET,
         invite: bool | UnsetType = UNSET,
         idempotency_key: str | None = None,
@@ -1362,7 +1363,9 @@ class AsyncUsers:
             models.UserResponse,
             "POST",
             path_of("users"),
-            body=given(email=email, display_name=display_name, role=role, password=password, invite=invite),
+            body=given(
+                email=email, display_name=display_name, role=role, status=status, password=password, invite=invite
+            ),
             idempotency_key=idempotency_key,
         )
 
@@ -1378,6 +1381,7 @@ class AsyncUsers:
         email: str | UnsetType = UNSET,
         display_name: str | UnsetType | None = UNSET,
         role: Literal["owner", "admin", "developer", "viewer"] | UnsetType = UNSET,
+        status: Literal["enabled", "disabled"] | UnsetType = UNSET,
         password: str | UnsetType = UNSET,
         invite: bool | UnsetType = UNSET,
     ) -> models.User:
@@ -1386,7 +1390,9 @@ class AsyncUsers:
             models.UserResponse,
             "PUT",
             path_of("users", user),
-            body=given(email=email, display_name=display_name, role=role, password=password, invite=invite),
+            body=given(
+                email=email, display_name=display_name, role=role, status=status, password=password, invite=invite
+            ),
         )
         return found.user
 

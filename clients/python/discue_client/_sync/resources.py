@@ -1321,6 +1321,7 @@ class Users:
         email: str,
         display_name: str | UnsetType | None = UNSET,
         role: Literal["owner", "admin", "developer", "viewer"],
+        status: Literal["enabled", "disabled"] | UnsetType = UNSET,
         password: str | UnsetType = UNSET,
         invite: bool | UnsetType = UNSET,
         idempotency_key: str | None = None,
@@ -1330,7 +1331,9 @@ class Users:
             models.UserResponse,
             "POST",
             path_of("users"),
-            body=given(email=email, display_name=display_name, role=role, password=password, invite=invite),
+            body=given(
+                email=email, display_name=display_name, role=role, status=status, password=password, invite=invite
+            ),
             idempotency_key=idempotency_key,
         )
 
@@ -1346,6 +1349,7 @@ class Users:
         email: str | UnsetType = UNSET,
         display_name: str | UnsetType | None = UNSET,
         role: Literal["owner", "admin", "developer", "viewer"] | UnsetType = UNSET,
+        status: Literal["enabled", "disabled"] | UnsetType = UNSET,
         password: str | UnsetType = UNSET,
         invite: bool | UnsetType = UNSET,
     ) -> models.User:
@@ -1354,7 +1358,9 @@ class Users:
             models.UserResponse,
             "PUT",
             path_of("users", user),
-            body=given(email=email, display_name=display_name, role=role, password=password, invite=invite),
+            body=given(
+                email=email, display_name=display_name, role=role, status=status, password=password, invite=invite
+            ),
         )
         return found.user
 

@@ -1059,6 +1059,8 @@ export interface NewUser {
   display_name?: string | null | undefined;
   /** Permissions of the user in the dashboard. */
   role: "owner" | "admin" | "developer" | "viewer";
+  /** Whether the user may sign in. Disabling ends all sessions. */
+  status?: "enabled" | "disabled" | undefined;
   /** The password, in NFC characters. Never shown. */
   password?: string | undefined;
   /** Whether to create a new invitation. The previous one becomes invalid. */
@@ -1879,7 +1881,9 @@ export interface User {
   display_name: string;
   /** Permissions of the user in the dashboard. */
   role: Open<"owner" | "admin" | "developer" | "viewer">;
-  /** `invited` until the user has a password. */
+  /** Whether the user may sign in. Disabling ends all sessions. */
+  status: Open<"enabled" | "disabled">;
+  /** `invited` until the user can sign in. */
   state: Open<"invited" | "active">;
 }
 
@@ -1891,6 +1895,8 @@ export interface UserBody {
   display_name?: string | null | undefined;
   /** Permissions of the user in the dashboard. */
   role?: "owner" | "admin" | "developer" | "viewer" | undefined;
+  /** Whether the user may sign in. Disabling ends all sessions. */
+  status?: "enabled" | "disabled" | undefined;
   /** The password, in NFC characters. Never shown. */
   password?: string | undefined;
   /** Whether to create a new invitation. The previous one becomes invalid. */
