@@ -19,10 +19,10 @@ _OF_EVENTS: Final = "ce-traceparent"
 TRACE_HEADERS: Final = frozenset({TRACEPARENT, "tracestate", "baggage", _OF_EVENTS, "ce-tracestate"})
 """Headers that carry trace context. Of these, listeners get `traceparent` only, and only from the service itself."""
 
-_PARENT: Final = r"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-_CURRENT: Final = re.compile(f"00{_PARENT}")
-_LATER: Final = re.compile(f"(?!00|ff)[0-9a-f]{{2}}{_PARENT}(?:-.*)?")
-_FLAGS: Final = frozenset({"00", "01", "02", "03"})
+_IDS: Final = r"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}"
+_KNOWN: Final = re.compile(f"00-{_IDS}-0[0-3]")
+_UNKNOWN_FLAGS: Final = re.compile(f"00-{_IDS}-[0-9a-f]{{2}}")
+_LATER: Final = re.compile(f"(?!00|ff)[0-9a-f]{{2}}-{_IDS}-[0-9a-f]{{2}}(?:-.*)?")
 _KNOWN_FLAGS: Final = 0b11
 """Sampled, and random: the trace id has enough random bits."""
 _SAMPLED: Final = "13579bdf"
@@ -33,14 +33,12 @@ _BYTES_AT_ONCE: Final = 512
 
 def parse_traceparent(text: str) -> str | None:
     """Return a `traceparent` in version 00 with known flags only; None if it is malformed, or an id is all zero."""
-    if _CURRENT.fullmatch(text) is None:
-        # Later versions begin with the same four fields.
-        if _LATER.fullmatch(text) is None:
-            return None
-        text = f"00{text[2:TRACEPARENT_CHARACTERS]}"
-    if text[53:] in _FLAGS:
+    if _KNOWN.fullmatch(text) is not None:
         return text
-    return f"{text[:53]}{int(text[53:], 16) & _KNOWN_FLAGS:02x}"
+    # Later versions begin with the same four fields.
+    if _UNKNOWN_FLAGS.fullmatch(text) is None and _LATER.fullmatch(text) is None:
+        return None
+    return f"00{text[2:53]}{int(text[53:TRACEPARENT_CHARACTERS], 16) & _KNOWN_FLAGS:02x}"
 
 
 def traceparent_in(headers: Iterable[tuple[str, str]]) -> str | None:

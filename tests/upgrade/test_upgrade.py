@@ -31,7 +31,7 @@ from tests.upgrade import story
 FIXTURES = Path(__file__).parent / "fixtures"
 CLIENTS: story.Json = json.loads((FIXTURES / "clients.json").read_text(encoding="utf-8"))
 
-NEW_FIELDS = {"status_reason", "status_changed_at", "waits_for", "withheld", "private_targets"}
+NEW_FIELDS = {"status_reason", "status_changed_at", "waits_for", "withheld", "private_targets", "trace"}
 """Fields that the old program did not show."""
 
 NEW_FIELDS_OF_MESSAGES = {"size", "state"}
