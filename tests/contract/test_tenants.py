@@ -112,7 +112,7 @@ def test_a_user_is_a_member(owner: Caller, method: str) -> None:
     path = f"/users/{made['id']}"
     assert {name: made[name] for name in fields} == fields
     assert made["alias"] == made["name"] == made["email"]
-    assert answer.json()["invitation"]["url"].endswith(f"/invitations#{answer.json()['invitation']['token']}")
+    assert answer.json()["invitation"]["url"].endswith(f"/dashboard/invitation#{answer.json()['invitation']['token']}")
     assert owner.get(path)["user"] == made
     assert "invitation" not in owner.get(path)
     assert {**owner.change(path, **made), "updated_at": 0} == {**made, "updated_at": 0}
