@@ -49,7 +49,7 @@ ARM64 := manylinux_2_28_aarch64 manylinux2014_aarch64 manylinux_2_17_aarch64
 # The parser of compose files, which needs Go.
 COMPOSE_PARSER := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
-.PHONY: run test browser pythons packages security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins \
+.PHONY: run test browser screenshots pythons packages security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins \
 	clean
 .DEFAULT_GOAL := run
 
@@ -64,6 +64,10 @@ test: $(DEV)
 browser: $(DEV)
 	$(PIP) install --require-hashes -r requirements/browser.txt
 	$(PYTEST) tests/dashboard/browser -n 0 $(ARGS)
+
+screenshots: $(DEV)
+	$(PIP) install --require-hashes -r requirements/browser.txt
+	$(BIN)/python -m tools.screenshots $(ARGS)
 
 pythons: $(DEV)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m tools.pythons $(VENV)/pythons $(PYTHONS) $(if $(ARGS),-- $(ARGS))

@@ -84,8 +84,8 @@ def run(invocation: Invocation) -> None:
 
 async def _show(invocation: Invocation, place: str) -> None:
     # Imported here: other commands do without them.
+    from discue.cli.demonstration import shop  # noqa: PLC0415
     from discue.cli.demonstration.endpoints import HOUR_MS, LoopbackResolver, ShopSender  # noqa: PLC0415
-    from discue.cli.demonstration.shop import begin_long_jobs, open_shop, redeliver_rejected  # noqa: PLC0415
     from discue.cli.demonstration.traffic import History, Traffic  # noqa: PLC0415
     from discue.sending.response import SenderLimits  # noqa: PLC0415
     from discue.testing.clock import MovableClock  # noqa: PLC0415
@@ -108,14 +108,15 @@ async def _show(invocation: Invocation, place: str) -> None:
         async with serving(invocation, worker) as server, AsyncDiscue(url, key) as client:
             say(f"discue {__version__} lives through {arguments.hours} hours of a shop …")
             password = secrets.token_urlsafe(9)
-            await open_shop(client, password)
+            await shop.open_shop(client)
             traffic = Traffic(client)
             history = History(worker.activity, clock, sender, traffic)
             await history.live_until(sender.started_at - HOUR_MS)
-            await redeliver_rejected(client)
+            await shop.let_people_in(client, password)
+            await shop.redeliver_rejected(client)
             await history.live_until(sender.started_at)
             await history.advance_to(invocation.clock.now())
-            await begin_long_jobs(client, sender.started_at - arguments.hours * HOUR_MS // 2)
+            await shop.begin_long_jobs(client, sender.started_at - arguments.hours * HOUR_MS // 2)
             clock.unfreeze()
             sender.is_live = True
             code = await one_time_code(control, organization.id)

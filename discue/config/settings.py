@@ -1,6 +1,6 @@
 """Settings. Flags, environment variables, the TOML file and the documentation are derived from these definitions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
@@ -368,6 +368,9 @@ class Settings:
         commands=_SERVE,
     )
 
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """The flag, variable or line of the file that each setting comes from. Settings with their default are absent."""
+
     @property
     def database_path(self) -> Path | None:
         """Path of the SQLite database; None for PostgreSQL."""
@@ -456,6 +459,8 @@ _FIRST_OF_GROUP = {
 def _definitions() -> Iterator[Setting]:
     group = ""
     for each in fields(Settings):
+        if not each.metadata:
+            continue
         group = _FIRST_OF_GROUP.get(each.name, group)
         yield Setting(name=each.name, default=each.default, group=group, **each.metadata)
 

@@ -168,7 +168,8 @@ def _parse(given: Mapping[str, _Given], faults: list[Fault]) -> tuple[Settings, 
         except ValueError as error:
             invalid.add(name)
             faults.append(Fault(origin, _parse_error(setting, text, error)))
-    return Settings(**values), invalid
+    origins = {name: origin for name, (_, origin) in given.items() if name in values}
+    return Settings(**values, origins=origins), invalid
 
 
 def _parse_error(setting: Setting, text: str, error: ValueError) -> str:

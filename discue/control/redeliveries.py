@@ -13,7 +13,7 @@ from discue.control.listeners import ListenerPath, own_listener
 from discue.control.pattern_checks import check_filter
 from discue.domain.errors import Conflict, Fault, invalid
 from discue.domain.ids import event_id_of
-from discue.domain.model import Listener, MissedSelection, Redelivery, Replay, ReplaySpec
+from discue.domain.model import JobListener, Listener, MissedSelection, Redelivery, Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal
 from discue.store import deliveries, feed, missed, queues, redeliveries, replays
 from discue.store.deliveries import Recipient
@@ -124,6 +124,22 @@ async def page(
         return await redeliveries.page(tx, listener.organization, listener.id, selection)
 
     return await control.store.read(work)
+
+
+async def page_of_all(
+    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
+) -> Listing[tuple[Redelivery, JobListener]]:
+    """Return redeliveries of all listeners. Raises Forbidden if the caller may read some listeners only."""
+    principal.require("listeners", "read")
+    return await control.store.read(lambda tx: redeliveries.page_of_organization(tx, principal.organization, selection))
+
+
+async def page_of_all_replays(
+    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
+) -> Listing[tuple[Replay, JobListener]]:
+    """Return replays of all listeners. Raises Forbidden if the caller may read some listeners only."""
+    principal.require("listeners", "read")
+    return await control.store.read(lambda tx: replays.page_of_organization(tx, principal.organization, selection))
 
 
 async def cancel(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> None:

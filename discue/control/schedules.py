@@ -123,6 +123,14 @@ async def page(
     return await control.store.read(work)
 
 
+async def page_of_all(
+    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
+) -> Listing[Schedule]:
+    """Return schedules of all queues. Raises Forbidden if the caller may read messages of some queues only."""
+    principal.require("messages", "read")
+    return await control.store.read(lambda tx: schedules.page_of_organization(tx, principal.organization, selection))
+
+
 async def change(
     control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, *, fields: ScheduleFields
 ) -> Schedule:

@@ -205,8 +205,10 @@ async def page_of_events(control: ControlContext, principal: Principal, selectio
     return EventPage(tuple(found.events), _onward(query, found, last_id_of(now - SETTLING_MS)))
 
 
-async def list_of_events(control: ControlContext, principal: Principal, selection: Selection) -> Listing[UsageEvent]:
-    """Return a page of the events that the caller may read, newest first.
+async def list_of_events(
+    control: ControlContext, principal: Principal, selection: Selection, *, has_messages: bool = True
+) -> Listing[UsageEvent]:
+    """Return a page of the events that the caller may read, newest first: of the control plane, or also of messages.
 
     Raises Forbidden without the scope, and BadRequest for a numbered page that is too far from the first.
     """
@@ -216,6 +218,7 @@ async def list_of_events(control: ControlContext, principal: Principal, selectio
         after=last_id_of(control.clock.now() - DAY_MS),
         limit=size + 1,
         topic=cast("EventTopic", selection.topic),
+        has_messages=has_messages,
         only=principal.targets_of("events", "read"),
     )
     if selection.after is None and selection.before is not None:

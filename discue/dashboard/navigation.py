@@ -2,6 +2,8 @@
 
 from typing import Final, NamedTuple
 
+from discue.dashboard.visit import INSTALLATION
+
 
 class NavigationEntry(NamedTuple):
     """A page in the sidebar."""
@@ -23,15 +25,38 @@ class NavigationGroup(NamedTuple):
 
 GROUPS: Final = (
     NavigationGroup(
-        "Observe", (NavigationEntry("Overview", "", "", "o"), NavigationEntry("Missed", "/missed", "listeners", "x"))
+        "Observe",
+        (
+            NavigationEntry("Overview", "", "", "o"),
+            NavigationEntry("Missed", "/missed", "listeners", "x"),
+            NavigationEntry("Redeliveries", "/jobs", "listeners", "r"),
+            NavigationEntry("Events", "/events", "events", "e"),
+        ),
     ),
     NavigationGroup(
         "Messaging",
         (
             NavigationEntry("Queues", "/queues", "queues", "q"),
             NavigationEntry("Listeners", "/listeners", "listeners", "l"),
+            NavigationEntry("Topics", "/topics", "topics", "t"),
+            NavigationEntry("Schedules", "/schedules", "messages", "s"),
+            NavigationEntry("Schemas", "/schemas", "schemas"),
         ),
     ),
-    NavigationGroup("Access", (NavigationEntry("Users", "/users", "users", "u"),)),
+    NavigationGroup(
+        "Access",
+        (
+            NavigationEntry("Users", "/users", "users", "u"),
+            NavigationEntry("Keys", "/keys", "api_keys", "k"),
+            NavigationEntry("Domains", "/domains", "domains", "d"),
+        ),
+    ),
+    NavigationGroup(
+        "System",
+        (
+            NavigationEntry("Workers", "/workers", INSTALLATION, "w"),
+            NavigationEntry("Settings", "/settings", INSTALLATION),
+        ),
+    ),
 )
 """Pages are added where they belong: `tests/dashboard` opens every one of them."""

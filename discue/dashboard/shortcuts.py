@@ -15,11 +15,13 @@ class Shortcut(NamedTuple):
     target: str = ""
     """The path that it opens; empty for an action of the script with the name `action`."""
     action: str = ""
+    needs: str = ""
+    """The resource that the user must be able to read, as in `NavigationEntry`."""
 
 
 LISTED: Final = (
     *(
-        Shortcut(f"g {entry.key}", f"Open {entry.title}", entry.path or "/")
+        Shortcut(f"g {entry.key}", f"Open {entry.title}", entry.path or "/", needs=entry.needs)
         for group in GROUPS
         for entry in group.entries
         if entry.key

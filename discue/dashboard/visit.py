@@ -15,6 +15,9 @@ from discue.http.services import Services
 
 Theme = Literal["auto", "light", "dark"]
 
+INSTALLATION: Final = "installation"
+"""The name in `Visit.readable` of pages about the installation, which no scope covers."""
+
 PER_PAGE: Final = 25
 """Rows of a list on one page."""
 
@@ -73,7 +76,13 @@ class Visit:
     @property
     def readable(self) -> frozenset[str]:
         """The resources that the user can read, and "" for pages that need none."""
-        return frozenset({"", *(name for name in RESOURCES if self.principal.may(name, "read"))})
+        own = {"", *(name for name in RESOURCES if self.principal.may(name, "read"))}
+        return frozenset({*own, INSTALLATION} if self.may_see_installation else own)
+
+    @property
+    def may_see_installation(self) -> bool:
+        """Whether the user manages the installation: workers and settings concern all organizations."""
+        return self.principal.is_operator and self.principal.may("api_clients", "read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +113,11 @@ NOTICES: Final[Mapping[str, str]] = {
     "published": "The message is stored, and on its way to every listener of the queue.",
     "redelivering": "The redelivery has started.",
     "replaying": "The replay has started.",
+    "key_changed": "The key is changed. Workers follow within a second.",
+    "key_deleted": "The key is deleted. It is refused from now on.",
+    "domain_added": "The domain is added. Serve the file below, then check it.",
+    "domain_checked": "The domain was checked.",
+    "domain_deleted": "The domain is deleted.",
     "cancelled": "It is cancelled. Messages that were sent already stay sent.",
     "saved": "The change is saved, and in effect.",
     "deleted": "It is deleted.",

@@ -333,6 +333,14 @@ class Redelivery(msgspec.Struct, frozen=True):
     ended_at: int | None = None
 
 
+class JobListener(msgspec.Struct, frozen=True):
+    """The listener of a redelivery or replay in a list of all listeners'."""
+
+    public_id: str
+    alias: str
+    queue_public_id: str
+
+
 class ReplaySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """Options of a replay."""
 

@@ -111,6 +111,8 @@ class EventQuery(msgspec.Struct, frozen=True):
     """Whether the oldest `limit` events are read, in this order, instead of the newest."""
     below: str = ABOVE_EVERY_ID
     """Only events with smaller ids."""
+    has_messages: bool = True
+    """Whether messages that were added and published are among all events."""
 
 
 class EventBatch(NamedTuple):
@@ -141,7 +143,7 @@ class _Line(msgspec.Struct, frozen=True):
 async def find(tx: Transaction, wanted: EventQuery) -> EventBatch:
     """Find events. Costs `limit` rows of each kind, and some more to pass rows of deleted resources."""
     parts, lines = [], _recorded(wanted)
-    if wanted.topic in ("all", "messages"):
+    if wanted.topic == "messages" or (wanted.topic == "all" and wanted.has_messages):
         if wanted.only is None:
             added = _Line(_ADDED, (wanted.organization,), "l.id", wanted.after, wanted.below, str, _addition)
             lines += [added, _by_row_id(wanted, _ATTEMPTED, "a.id", _attempt)]

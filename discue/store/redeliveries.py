@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.model import MissedSelection, Redelivery
+from discue.domain.model import JobListener, MissedSelection, Redelivery
 from discue.domain.window import Interval, to_intervals, total_length
 from discue.store import delivery_rows
 from discue.store.deliveries import Recipient, missed_range
@@ -14,7 +14,7 @@ from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
 from discue.store.listener_messages import MessageSource, missed_for
 from discue.store.pagination import Listing, Selection, Span, Table, listed
-from discue.store.tables import placeholders, read_number, read_one, row_reader, rows_among
+from discue.store.tables import placeholders, prefixed, read_number, read_one, row_reader, rows_among
 
 COUNTED: Final = 100_000
 """The largest number of rows that are counted: reads run on the event loop."""
@@ -25,6 +25,13 @@ _COLUMNS: Final = (
 )
 _OF_LISTENER: Final = f"SELECT {_COLUMNS}, spec FROM redelivery WHERE organization = $1 AND listener = $2"
 _GET: Final = f"SELECT {_COLUMNS}, spec FROM redelivery WHERE organization = $1 AND public_id = $2"
+OF_LISTENER: Final = "l.public_id, l.alias, q.public_id"
+"""The columns of a `JobListener`, in the rows of `JOINED`."""
+JOINED: Final = """
+    JOIN listener l ON l.organization = j.organization AND l.id = j.listener
+    JOIN queue q ON q.organization = l.organization AND q.id = l.queue
+    WHERE j.organization = $1 AND l.deleted_at IS NULL AND q.deleted_at IS NULL"""
+_OF_ORGANIZATION: Final = f"SELECT {prefixed(_COLUMNS)}, j.spec, {OF_LISTENER} FROM redelivery j {JOINED}"
 _OPEN: Final = f"{_OF_LISTENER} AND ended_at IS NULL ORDER BY id LIMIT $3"
 _INSERT: Final = f"INSERT INTO redelivery ({_COLUMNS}, spec) VALUES ({placeholders(1, 15)})"
 _DELETE: Final = "DELETE FROM redelivery WHERE organization = $1 AND id = $2"
@@ -58,6 +65,14 @@ async def get(tx: Transaction, organization: int, public_id: str) -> Redelivery 
 async def page(tx: Transaction, organization: int, listener: int, selection: Selection) -> Listing[Redelivery]:
     table = Table("redelivery", _OF_LISTENER, (organization, listener), alias_column="public_id")
     return await listed(tx, table, selection, _from_row)
+
+
+async def page_of_organization(
+    tx: Transaction, organization: int, selection: Selection
+) -> Listing[tuple[Redelivery, JobListener]]:
+    """Read redeliveries of all listeners."""
+    table = Table("redelivery", _OF_ORGANIZATION, (organization,), "j.id", prefix="j.", alias_column="public_id")
+    return await listed(tx, table, selection, lambda row: (_from_row(row[:-3]), JobListener(*row[-3:])))
 
 
 async def list_open(tx: Transaction, organization: int, listener: int, limit: int) -> list[Redelivery]:

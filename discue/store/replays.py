@@ -6,13 +6,14 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.model import Replay, ReplaySpec
+from discue.domain.model import JobListener, Replay, ReplaySpec
 from discue.store import purge
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.listeners import INSERT_CURSOR
 from discue.store.pagination import Listing, Selection, Table, listed
 from discue.store.purge import Job
-from discue.store.tables import placeholders, read_one, row_reader
+from discue.store.redeliveries import JOINED, OF_LISTENER
+from discue.store.tables import placeholders, prefixed, read_one, row_reader
 
 _LOOKED_AT: Final = 100
 
@@ -22,6 +23,7 @@ _COLUMNS: Final = (
 )
 _OF_LISTENER: Final = f"SELECT {_COLUMNS}, spec FROM replay WHERE organization = $1 AND listener = $2"
 _GET: Final = f"SELECT {_COLUMNS}, spec FROM replay WHERE organization = $1 AND public_id = $2"
+_OF_ORGANIZATION: Final = f"SELECT {prefixed(_COLUMNS)}, j.spec, {OF_LISTENER} FROM replay j {JOINED}"
 _OPEN: Final = f"{_OF_LISTENER} AND ended_at IS NULL ORDER BY id LIMIT $3"
 _INSERT: Final = f"INSERT INTO replay ({_COLUMNS}, spec) VALUES ({placeholders(1, 18)})"
 # A worker that claims the live cursor at this moment waits, and claims the new one with it.
@@ -49,6 +51,14 @@ async def get(tx: Transaction, organization: int, public_id: str) -> Replay | No
 async def page(tx: Transaction, organization: int, listener: int, selection: Selection) -> Listing[Replay]:
     table = Table("replay", _OF_LISTENER, (organization, listener), alias_column="public_id")
     return await listed(tx, table, selection, _from_row)
+
+
+async def page_of_organization(
+    tx: Transaction, organization: int, selection: Selection
+) -> Listing[tuple[Replay, JobListener]]:
+    """Read replays of all listeners."""
+    table = Table("replay", _OF_ORGANIZATION, (organization,), "j.id", prefix="j.", alias_column="public_id")
+    return await listed(tx, table, selection, lambda row: (_from_row(row[:-3]), JobListener(*row[-3:])))
 
 
 async def list_open(tx: Transaction, organization: int, listener: int, limit: int) -> list[Replay]:

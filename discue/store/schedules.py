@@ -36,6 +36,7 @@ _SELECT: Final = f"""
 _GET: Final = f"{_SELECT} AND s.public_id = $2 AND q.deleted_at IS NULL"
 _BY_ID: Final = f"{_SELECT} AND s.id = $2"
 _OF_QUEUE: Final = f"{_SELECT} AND s.queue = $2 AND q.deleted_at IS NULL"
+_OF_ORGANIZATION: Final = f"{_SELECT} AND q.deleted_at IS NULL"
 _INSERT: Final = f"""
     INSERT INTO schedule ({_PLAIN}, last_run, settings, codec, size, body) VALUES ({placeholders(1, 15)})"""
 _UPDATE: Final = """
@@ -77,6 +78,13 @@ async def get(tx: Transaction, organization: int, public_id: str) -> Schedule | 
 async def page(tx: Transaction, organization: int, queue: int, selection: Selection) -> Listing[Schedule]:
     table = Table("schedule", _OF_QUEUE, (organization, queue), "s.id", prefix="s.")
     return await listed(tx, table, selection, _from_row)
+
+
+async def page_of_organization(tx: Transaction, organization: int, selection: Selection) -> Listing[Schedule]:
+    """Read schedules of all queues."""
+    return await listed(
+        tx, Table("schedule", _OF_ORGANIZATION, (organization,), "s.id", prefix="s."), selection, _from_row
+    )
 
 
 async def count(tx: Transaction, organization: int, queue: int, at_most: int) -> int:

@@ -45,6 +45,11 @@ def statement_of_rows(text: Callable[[str], str], columns: int) -> Callable[[int
     return of
 
 
+def prefixed(columns: str) -> str:
+    """Return columns of the table `j` in a join: `j.a, j.b` for `a, b`."""
+    return ", ".join(f"j.{column}" for column in columns.split(", "))
+
+
 @lru_cache(256)
 def placeholders(first: int, count: int) -> str:
     """Return `$3, $4, $5` for an IN list."""

@@ -221,6 +221,7 @@ async def _run_schedules(tx: Transaction, queue: Queue) -> None:
     await schedules.update(tx, made)
     for selection in SELECTIONS:
         await schedules.page(tx, OURS, queue.id, selection)
+        await schedules.page_of_organization(tx, OURS, selection)
     assert await schedules.get(tx, OURS, made.public_id) == made
     assert await schedules.next_at(tx) is not None
     await schedules.due(tx, NOON)
@@ -259,6 +260,7 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
         for selection in SELECTIONS:
             await missed.page_of_listener(tx, of, msgspec.structs.replace(selection, reason=chosen.reason))
             await redeliveries.page(tx, OURS, listener.id, selection)
+            await redeliveries.page_of_organization(tx, OURS, selection)
     position = missed.position_of((listener.id + 1, 30))
     places: list[dict[str, Any]] = [{}, {"after": position}, {"before": missed.position_of((0, 0))}]
     filtered: list[dict[str, Any]] = [{}, {"reason": "too_old"}, {"created_after": NOON}, {"queue": queue.public_id}]
@@ -312,6 +314,7 @@ async def _replay(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await replays.list_open(tx, OURS, listener.id, 10)
     for selection in SELECTIONS:
         await replays.page(tx, OURS, listener.id, selection)
+        await replays.page_of_organization(tx, OURS, selection)
     await replays.end(tx, (OURS, listener.id, made.id), 1, 0, now=NOON)
     await replays.delete(tx, made, row_id(85))
 

@@ -110,6 +110,9 @@ class Shop:
     """A message that waits for another one of its key."""
     blocked_queue: str
     user: str
+    topic: str
+    key: str
+    domain: str
 
     def listener(self, name: str) -> str:
         return f"/queues/{self.queue}/listeners/{self.listeners[name]}"
@@ -158,10 +161,21 @@ def open_shop(service: DashboardService) -> Shop:
         _made(api, f"/queues/{ordered}/messages", data={"invoice": 1}, key="customer-7")
         blocked = _made(api, f"/queues/{ordered}/messages", data={"invoice": 2}, key="customer-7")
         service.settle()
-        _made(api, "/queues", alias="returns")
+        returns = _made(api, "/queues", alias="returns")
+        topic = _made(api, "/topics", alias="shop")
+        channels = f"/topics/{topic}/channels"
+        _made(
+            api, channels, alias="orders", queue_id=queue, pattern="orders.>", filter={"data": {"total": {"$gte": 9}}}
+        )
+        _made(api, channels, alias="returns", queue_id=returns, pattern="returns.>")
+        _made(api, f"/queues/{queue}/schedules", alias="nightly", cron="@daily", data={"order": 1})
+        _made(api, f"{path}/{listeners['warehouse']}/replays", from_message=messages[0])
+        service.settle()
+        key = _made(api, "/api_keys", alias="storefront", scopes={"messages": {"access": "write"}})
+        domain = _made(api, "/domains", alias="hooks", hostname="hooks.example.com")
         user = _made(api, "/users", email="ada@example.com", display_name="Ada", role="developer")
         _made(api, "/users", email="grace.hopper@example.com", role="admin", password="correct horse")
-    return Shop(queue, listeners, messages, blocked, ordered, user)
+    return Shop(queue, listeners, messages, blocked, ordered, user, topic, key, domain)
 
 
 def _listener(api: httpx.Client, path: str, name: str, port: int, **fields: Any) -> str:

@@ -142,8 +142,8 @@ class ShopUser(NamedTuple):
 USERS: Final = tuple(ShopUser(f"{name}@{DOMAIN}", role) for name, _, role in _USERS)
 
 
-async def open_shop(client: AsyncDiscue, password: str) -> None:
-    """Create the resources of the shop. `password` is that of its users."""
+async def open_shop(client: AsyncDiscue) -> None:
+    """Create the queues, listeners, topics and schedules of the shop."""
     for fields in _QUEUES:
         await _create(client, "/queues", fields)
     for queue, listeners in _LISTENERS.items():
@@ -157,6 +157,10 @@ async def open_shop(client: AsyncDiscue, password: str) -> None:
     for queue, schedules in _SCHEDULES.items():
         for fields in schedules:
             await _create(client, f"/queues/{queue}/schedules", fields)
+
+
+async def let_people_in(client: AsyncDiscue, password: str) -> None:
+    """Create the keys, users and domains of the shop. `password` is that of the users."""
     for fields in _KEYS:
         await _create(client, "/api_keys", fields)
     for name, display_name, role in _USERS:

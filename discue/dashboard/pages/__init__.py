@@ -4,6 +4,10 @@ from typing import Final
 
 from discue.dashboard.pages import (
     account,
+    domains,
+    events,
+    jobs,
+    keys,
     listener,
     listener_actions,
     listeners,
@@ -12,8 +16,13 @@ from discue.dashboard.pages import (
     overview,
     queue,
     queues,
+    schedules,
+    schemas,
     search,
+    settings,
+    topics,
     users,
+    workers,
 )
 from discue.dashboard.route import PageRoute
 
@@ -29,4 +38,13 @@ ROUTES: Final[tuple[PageRoute, ...]] = (
     *users.ROUTES,
     *account.ROUTES,
     *search.ROUTES,
+    *jobs.ROUTES,
+    *events.ROUTES,
+    *topics.ROUTES,
+    *schedules.ROUTES,
+    *schemas.ROUTES,
+    *keys.ROUTES,
+    *domains.ROUTES,
+    *workers.ROUTES,
+    *settings.ROUTES,
 )

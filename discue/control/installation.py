@@ -1,0 +1,122 @@
+"""The installation that all organizations share: its workers and settings, for the operator's own users."""
+
+import os
+from collections.abc import Sequence
+
+import msgspec
+
+from discue.config.settings import SETTINGS, Setting
+from discue.config.sources import describe
+from discue.control.context import ControlContext
+from discue.domain.errors import Forbidden
+from discue.domain.scopes import Principal
+from discue.observability.metrics import Histogram
+from discue.store import workers
+from discue.store.workers import LivingWorker
+
+
+class DatabaseFiles(msgspec.Struct, frozen=True):
+    """The sizes of a SQLite database, in bytes."""
+
+    database: int
+    write_ahead_log: int
+    free: int
+    """Free bytes on the disk, for unprivileged users."""
+
+
+class Commits(msgspec.Struct, frozen=True):
+    """Transactions of this worker since its start, of one kind."""
+
+    kind: str
+    count: int
+    half_ms: float
+    """Half of them took at most this long; infinite beyond the largest bound. The same for 99 %."""
+    most_ms: float
+
+
+class InstallationState(msgspec.Struct, frozen=True):
+    """The workers on the database, and what this one has measured."""
+
+    workers: Sequence[LivingWorker]
+    commits: Sequence[Commits]
+    files: DatabaseFiles | None
+    """None with PostgreSQL."""
+    is_healthy: bool
+    """Whether the last write succeeded."""
+    loop_lag_ms: float
+    """99 % of the time, this worker's event loop was late by at most this much."""
+    leases_lost: int
+    takeovers: int
+
+
+class SettingInEffect(msgspec.Struct, frozen=True):
+    """A setting with its value in this process."""
+
+    setting: Setting
+    value: str
+    """Without secrets."""
+    origin: str
+    """The flag, variable or line that it comes from; "" for a default."""
+
+
+def require_installation(principal: Principal) -> None:
+    """Raise Forbidden for users who do not manage the installation: other organizations share it."""
+    if not (principal.is_operator and principal.may("api_clients", "read")):
+        raise Forbidden("Only owners and admins of the operator's organization can see the installation.")
+
+
+async def state(control: ControlContext, principal: Principal) -> InstallationState:
+    """Return the state of the installation. Raises Forbidden."""
+    require_installation(principal)
+    store = control.store
+    measures = store.measures
+    return InstallationState(
+        await store.read(workers.living),
+        [
+            Commits(kind, sum(each.counts), quantile(each, 0.5) * 1_000, quantile(each, 0.99) * 1_000)
+            for kind, each in measures.commit_seconds.items()
+        ],
+        _files(control),
+        store.healthy,
+        quantile(measures.loop_lag, 0.99) * 1_000,
+        measures.leases_lost,
+        measures.takeovers,
+    )
+
+
+def settings_in_effect(control: ControlContext, principal: Principal) -> Sequence[SettingInEffect]:
+    """Return all settings of this process. Raises Forbidden."""
+    require_installation(principal)
+    settings = control.settings
+    return [
+        SettingInEffect(each, _shown(each, getattr(settings, each.name)), settings.origins.get(each.name, ""))
+        for each in SETTINGS
+    ]
+
+
+def _shown(setting: Setting, value: object) -> str:
+    if setting.secret and value is not None:
+        return "[secret]"
+    return describe(setting.type.shown(value))
+
+
+def quantile(observed: Histogram, share: float) -> float:
+    """Return the bound of the bucket in which the share of observations ends; 0 without any."""
+    wanted = share * sum(observed.counts)
+    if not wanted:
+        return 0.0
+    reached = 0
+    for bound, count in zip((*observed.bounds, float("inf")), observed.counts, strict=True):
+        reached += count
+        if reached >= wanted:
+            return bound
+    return float("inf")
+
+
+def _files(control: ControlContext) -> DatabaseFiles | None:
+    path = control.settings.database_path
+    if path is None:
+        return None
+    log = path.with_name(path.name + "-wal")
+    disk = os.statvfs(path.parent)
+    return DatabaseFiles(path.stat().st_size, log.stat().st_size if log.exists() else 0, disk.f_bavail * disk.f_frsize)

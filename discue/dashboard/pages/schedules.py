@@ -1,0 +1,28 @@
+"""The schedules of all queues: when each runs next, and what came of its last run."""
+
+from typing import Final
+
+from discue.control import queues, schedules
+from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.route import PageRoute
+from discue.dashboard.visit import Page, Visit
+
+SKIPPED: Final = {
+    "late": "it was too late",
+    "schema": "the queue's schema rejects the data",
+    "too_large": "the message is too large for the queue",
+    "quota": "a quota is used up",
+    "suspended": "the organization is suspended",
+    "time_zone": "the time zone is unknown",
+}
+"""Reasons for a run that published nothing, in words."""
+
+
+async def show(visit: Visit) -> Page:
+    found = await schedules.page_of_all(visit.control, visit.principal, selection_of(visit, "alias"))
+    page = shown(visit, found, [each.public_id for each in found.items], "alias")
+    names = await queues.names(visit.control, visit.principal, {each.queue_public_id for each in found.items})
+    return Page("schedules.html", "Schedules", {"list": page, "queues": names, "skipped": SKIPPED})
+
+
+ROUTES: Final = (PageRoute("/schedules", show, needs="messages"),)

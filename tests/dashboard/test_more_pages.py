@@ -1,0 +1,130 @@
+"""Pages about keys, domains, topics and the installation: what they show, and what their forms do."""
+
+import re
+
+import pytest
+
+from discue.config.settings import SETTINGS
+from tests.support.dashboard_paths import paths_of
+from tests.support.dashboard_shop import Shop
+from tests.support.dashboards import SAME_ORIGIN, DashboardService
+
+
+def test_key_is_created_shown_once_disabled_and_deleted(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    given = {"alias": "till", "scope-messages": "write", "scope-queues": "read", "scope-users": "write"}
+    page = browser.post("/keys/new", data=given, headers=SAME_ORIGIN).text
+    [text] = set(re.findall(r"dsk_\w+", page))
+    found = service.api().get("/api_keys").json()["api_keys"]
+    [key] = [each for each in found if each["alias"] == "till"]
+    assert {name: scope["access"] for name, scope in key["scopes"].items()} == {"messages": "write", "queues": "read"}
+    path = f"/keys/{key['id']}"
+    assert text not in browser.get(path).text
+
+    disabled = browser.post(path, data={"action": "disable"}, headers=SAME_ORIGIN)
+    assert disabled.headers["location"].endswith(f"{path}?done=key_changed")
+    assert "Enable" in browser.get(path).text
+    assert browser.post(path, data={"action": "enable"}, headers=SAME_ORIGIN).status_code == 303
+    assert browser.post(path, data={"action": "delete"}, headers=SAME_ORIGIN).status_code == 303
+    assert browser.get(path).status_code == 404
+    events = browser.get("/events").text
+    assert "Api key deleted" in events
+    assert "till" in events
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"alias": "till-2"}, "It must allow something."),
+        ({"alias": "storefront", "scope-queues": "read"}, "is taken"),
+        ({"alias": "a b", "scope-queues": "read"}, "must"),
+    ],
+)
+def test_invalid_key_form_keeps_its_fields_and_names_the_fault(
+    service: DashboardService, shop: Shop, given: dict[str, str], told: str
+) -> None:
+    answer = service.browser().post("/keys/new", data=given, headers=SAME_ORIGIN)
+    assert answer.status_code in {400, 409, 422}
+    assert told in answer.text
+    assert f'value="{given["alias"]}"' in answer.text
+    assert "dsk_" not in answer.text
+
+
+def test_last_key_that_manages_keys_stays(service: DashboardService) -> None:
+    [manager] = [
+        each["id"] for each in service.api().get("/api_keys").json()["api_keys"] if "api_keys" in each["scopes"]
+    ]
+    answer = service.browser().post(f"/keys/{manager}", data={"action": "delete"}, headers=SAME_ORIGIN)
+    assert answer.status_code == 409
+    assert service.api().get("/api_keys").status_code == 200
+
+
+def test_domain_is_added_with_its_file_and_deleted(service: DashboardService) -> None:
+    browser = service.browser()
+    added = browser.post("/domains/new", data={"hostname": "till.example.com"}, headers=SAME_ORIGIN)
+    path = added.headers["location"].partition("dashboard")[2].partition("?")[0]
+    domain = service.api().get(path).json()["domain"]
+    challenge = domain["challenge"]["https"]
+    page = browser.get(path).text
+    assert f"https://till.example.com/{challenge['context_path']}/{challenge['file_name']}" in page
+    assert challenge["file_content"] in page
+    assert browser.post(path, data={"action": "delete"}, headers=SAME_ORIGIN).status_code == 303
+    assert browser.get(path).status_code == 404
+    wrong = browser.post("/domains/new", data={"hostname": "not a host"}, headers=SAME_ORIGIN)
+    assert wrong.status_code == 422
+    assert 'value="not a host"' in wrong.text
+
+
+@pytest.mark.parametrize("path", ["key", "domain"])
+def test_action_that_a_page_does_not_have_changes_nothing(service: DashboardService, shop: Shop, path: str) -> None:
+    answer = service.browser().post(paths_of(shop)[path], data={"action": "sell"}, headers=SAME_ORIGIN)
+    assert answer.status_code == 422
+    assert "must be" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("subject", "data", "taken"),
+    [
+        ("orders.de.paid", '{"total": 20}', {"orders": "yes", "returns": "no"}),
+        ("orders.de.paid", '{"total": 1}', {"orders": "no", "returns": "no"}),
+        ("returns.de", "", {"orders": "no", "returns": "yes"}),
+        ("", '{"total": 20}', {"orders": "no", "returns": "no"}),
+    ],
+)
+def test_tried_message_shows_where_it_would_go(
+    service: DashboardService, shop: Shop, subject: str, data: str, taken: dict[str, str]
+) -> None:
+    before = service.api().get(f"/queues/{shop.queue}").json()
+    page = service.browser().get(f"/topics/{shop.topic}", params={"subject": subject, "data": data}).text
+    shown = re.findall(r'<li class="(yes|no)"><div><a class="row" href="[^"]+">(\w+)</a>', page)
+    assert {queue: each for each, queue in shown} == taken
+    assert service.api().get(f"/queues/{shop.queue}").json() == before
+
+
+@pytest.mark.parametrize(("subject", "data"), [("orders..paid", "{}"), ("orders.>", "{}"), ("orders.paid", "{broken")])
+def test_impossible_message_is_explained(service: DashboardService, shop: Shop, subject: str, data: str) -> None:
+    answer = service.browser().get(f"/topics/{shop.topic}", params={"subject": subject, "data": data})
+    assert answer.status_code == 200
+    assert 'role="alert"' in answer.text
+    assert 'class="yes"' not in answer.text
+
+
+def test_settings_have_values_and_origins_without_secrets(service: DashboardService) -> None:
+    page = service.browser().get("/settings").text
+    assert all(each.name in page for each in SETTINGS)
+    assert "dsk_" not in page
+
+
+def test_users_of_other_organizations_do_not_see_the_installation(service: DashboardService) -> None:
+    browser = service.foreign_browser()
+    for path in ("/workers", "/settings"):
+        answer = browser.get(path)
+        assert answer.status_code == 403
+        assert "Only owners and admins of the operator" in answer.text
+        assert "/workers" not in browser.get("").text
+
+
+def test_progress_of_replays_is_listed_for_all_listeners(service: DashboardService, shop: Shop) -> None:
+    page = service.browser().get("/jobs/replays").text
+    assert "warehouse" in page
+    assert re.search(r'aria-label="\d+(\.\d)? % done"', page)
