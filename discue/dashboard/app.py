@@ -1,7 +1,7 @@
 """The dashboard as an RSGI application: the same few steps for every page."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,8 +13,17 @@ from discue.auth.turns import LIST_BYTES, Turns
 from discue.control.sign_in import Browser
 from discue.dashboard import cookies, static
 from discue.dashboard.entrance import Callback, Entrance, kept_in
-from discue.dashboard.exchange import SECURITY_HEADERS, PageResponse, page_response, redirect_response, send
+from discue.dashboard.exchange import (
+    SECURITY_HEADERS,
+    PageResponse,
+    page_response,
+    redirect_response,
+    send,
+    stream,
+    stream_response,
+)
 from discue.dashboard.forms import FORM_TYPE, parse_form, parse_query
+from discue.dashboard.live import LiveStreams
 from discue.dashboard.render import render, render_bare
 from discue.dashboard.route import PageMatch, PageRoute, PageRouter
 from discue.dashboard.sessions import Sessions
@@ -45,6 +54,10 @@ OPEN: Final = "/open"
 """The page that links with a one-time code lead to."""
 INVITATION: Final = "/invitation"
 THEME: Final = "/theme"
+LIVE: Final = "/live"
+"""The stream of events that pages listen to."""
+LIVE_HEADER: Final = "x-discue-live"
+"""The header of requests that a page makes by itself."""
 
 FORM_BYTES: Final = 1_048_576
 """The largest form: a message of that size can be published from the dashboard."""
@@ -88,6 +101,7 @@ class Dashboard:
         self._services = services
         self._sessions = Sessions(services)
         self._entrance = Entrance(services)
+        self._streams = LiveStreams(services)
         self._entries: Mapping[tuple[str, bool], Callable[[PageRequest], Awaitable[PageResponse]]] = {
             (SIGN_IN, False): self._sign_in_page,
             (SIGN_IN, True): self._sign_in,
@@ -129,13 +143,24 @@ class Dashboard:
                 self._bodies.release()
         counts = self._services.control.store.measures.requests["other"]
         counts[response.status] = counts.get(response.status, 0) + 1
-        if len(response.content) > SMALL_BYTES and scope.method != "HEAD":
+        if response.pieces is not None:
+            await self._stream(request, response, response.pieces)
+        elif len(response.content) > SMALL_BYTES and scope.method != "HEAD":
             unread = await self._unread.start(
                 exchange, connection_of(scope), response.status, headers=response.headers, content=response.content
             )
             await self._unread.until_read(exchange, unread)
         else:
             send(exchange, scope.method, response)
+
+    async def _stream(self, request: PageRequest, response: PageResponse, pieces: AsyncGenerator[bytes, None]) -> None:
+        try:
+            await stream(request.exchange, response, pieces)
+        except (ProtocolClosed, ClientGone):
+            return
+        except Exception as error:
+            # The response has started, so all that can be done is to end it.
+            self._services.log.error("page_failed", exc_info=error, method="GET", path=request.scope.path)
 
     async def _respond(self, request: PageRequest) -> PageResponse:
         scope = request.scope
@@ -152,7 +177,10 @@ class Dashboard:
             raise Unavailable(f"The service is {self._services.readiness.phase}. Try again soon.", code="not_ready")
         request.query = parse_query(scope.query_string)
         request.token = cookies.read(request.headers, cookies.session_name(self._url(request)))
-        request.user = await self._sessions.user_of(request.token) if request.token else None
+        if request.token:
+            # A page that looks for changes by itself does not keep a session from ending.
+            is_use = LIVE_HEADER not in request.headers and request.path != LIVE
+            request.user = await self._sessions.user_of(request.token, is_use=is_use)
         await self._count(request)
         if scope.method == "POST":
             self._check_origin(request)
@@ -169,6 +197,8 @@ class Dashboard:
         if request.user is None:
             following = "" if posts or not path else f"?next={path}"
             return redirect_response(f"{request.base}{SIGN_IN}{following}")
+        if path == LIVE and not posts:
+            return self._live(request, request.user)
         found = self._find(path)
         if found is None:
             raise NotFound("There is no such page.")
@@ -205,6 +235,15 @@ class Dashboard:
         finally:
             self._turns.end(turn)
         return _response(page, visit, status)
+
+    def _live(self, request: PageRequest, user: PageUser) -> PageResponse:
+        self._streams.require_room()
+        token = request.token
+
+        async def is_allowed() -> bool:
+            return await self._sessions.user_of(token, is_use=False) is not None
+
+        return stream_response(self._streams.watch(user.principal.organization, is_allowed))
 
     def _visit(self, request: PageRequest, user: PageUser, ids: tuple[str, ...] = ()) -> Visit:
         return Visit(

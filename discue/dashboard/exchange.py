@@ -1,5 +1,8 @@
 """Responses of the dashboard: their headers, and how they are sent."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final, NamedTuple
 
 from discue.http.rsgi import HttpProtocol
@@ -20,6 +23,8 @@ SECURITY_HEADERS: Final = (
 
 _NOT_STORED: Final = ("cache-control", "no-store")
 _HTML: Final = ("content-type", "text/html; charset=utf-8")
+_EVENTS: Final = ("content-type", "text/event-stream")
+_NOT_BUFFERED: Final = ("x-accel-buffering", "no")
 _SEE_OTHER: Final = 303
 
 
@@ -29,6 +34,8 @@ class PageResponse(NamedTuple):
     status: int
     headers: list[tuple[str, str]]
     content: bytes = b""
+    pieces: AsyncGenerator[bytes, None] | None = None
+    """The events of a stream, in place of the content."""
 
 
 def page_response(content: bytes, status: int = 200) -> PageResponse:
@@ -38,6 +45,30 @@ def page_response(content: bytes, status: int = 200) -> PageResponse:
 def redirect_response(location: str) -> PageResponse:
     """Return a redirect. `location` may be relative, which keeps the prefix that a proxy adds."""
     return PageResponse(_SEE_OTHER, [("location", location), _NOT_STORED, *SECURITY_HEADERS])
+
+
+def stream_response(pieces: AsyncGenerator[bytes, None]) -> PageResponse:
+    return PageResponse(200, [_EVENTS, _NOT_STORED, _NOT_BUFFERED, *SECURITY_HEADERS], pieces=pieces)
+
+
+async def stream(exchange: HttpProtocol, response: PageResponse, pieces: AsyncGenerator[bytes, None]) -> None:
+    """Send events as they come, until they end or the client is gone. Raises what the generator raises."""
+    sending = exchange.response_stream(response.status, response.headers)
+    gone = asyncio.ensure_future(exchange.client_disconnect())
+    try:
+        async with aclosing(pieces):
+            while True:
+                following = asyncio.ensure_future(anext(pieces, None))
+                await asyncio.wait({following, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if gone.done() or not following.done():
+                    following.cancel()
+                    await asyncio.wait({following})
+                    return
+                if (piece := following.result()) is None:
+                    return
+                await sending.send_bytes(piece)
+    finally:
+        gone.cancel()
 
 
 def send(exchange: HttpProtocol, method: str, response: PageResponse) -> None:

@@ -62,6 +62,7 @@ def render(page: Page, visit: Visit) -> bytes:
         **page.values,
         **_frame(page.title, visit.base, visit.theme, visit.now),
         "visit": visit,
+        "is_live": page.is_live and visit.error is None,
         "url": visit.url,
         "docs": f"{visit.base.removesuffix(_ROOT)}docs",
         "may": visit.principal.may,

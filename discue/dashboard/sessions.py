@@ -28,9 +28,12 @@ class Sessions:
         self._control = services.control
         self._authenticator = services.authenticator
 
-    async def user_of(self, token: str) -> PageUser | None:
-        """Return the user of a session; None if the session has ended or never was."""
-        found = await sessions.session_of(self._control, token)
+    async def user_of(self, token: str, *, is_use: bool = True) -> PageUser | None:
+        """Return the user of a session; None if the session has ended or never was.
+
+        `is_use` is false for requests that a page makes by itself, which do not keep the session from ending.
+        """
+        found = await sessions.session_of(self._control, token, is_use=is_use)
         if found is None:
             return None
         user, organization = found.user, found.organization

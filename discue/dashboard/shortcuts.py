@@ -33,6 +33,7 @@ LISTED: Final = (
     Shortcut("/", "Filter the list, or search", action="search"),
     Shortcut("s", "Search", action="find"),
     Shortcut("r", "Load the page again", action="reload"),
+    Shortcut("p", "Pause or resume live updates", action="pause"),
     Shortcut("t", "Change the theme", action="theme"),
     Shortcut("?", "Show the keys", action="help"),
 )

@@ -94,6 +94,8 @@ class Page:
     values: Mapping[str, Any] = field(default_factory=dict)
     headers: Sequence[tuple[str, str]] = ()
     """Headers of the response, such as a cookie."""
+    is_live: bool = False
+    """Whether the page loads itself again when something has changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ _ADD: Final = """
 _SINCE: Final = """
     SELECT period, kind, CAST(sum(n) AS BIGINT) FROM tally WHERE organization = $1 AND period >= $2
     GROUP BY period, kind"""
+_ALL: Final = "SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM tally WHERE organization = $1 AND period >= $2"
 _CURRENT: Final = """
     SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM tally WHERE organization = $1 AND period = 0 AND kind IN ($2, $3)"""
 _DELETE_OLD: Final = """
@@ -135,6 +136,11 @@ async def subtract_bytes(tx: Transaction, organization: int, sizes: Collection[R
 async def since(tx: Transaction, organization: int, period: int) -> list[Row]:
     """Read (period, kind, n) from a period on."""
     return await tx.rows(_SINCE, organization, period)
+
+
+async def count_all(tx: Transaction, organization: int, period: int) -> int:
+    """Return how much was counted from a period on, of every kind."""
+    return await read_number(tx, _ALL, organization, period)
 
 
 async def bytes_stored(tx: Transaction, organization: int) -> int:

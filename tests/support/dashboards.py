@@ -73,6 +73,12 @@ class DashboardService:
     transport: httpx.HTTPTransport = field(default_factory=httpx.HTTPTransport)
     """The transport of all clients, whose connections are closed at the end."""
 
+    @property
+    def streams(self) -> int:
+        """The number of open streams of events."""
+        pages: Any = self.worker.application
+        return sum(pages._pages._streams._watched.values())
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something on the server's own loop."""
         return self.thread.run(work, _PATIENCE_SECONDS)

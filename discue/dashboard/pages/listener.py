@@ -39,6 +39,7 @@ async def show(visit: Visit) -> Page:
             "spark": sparkline(found.items),
             "outcome": visit.query.get("outcome", ""),
         },
+        is_live=True,
     )
 
 
@@ -52,7 +53,7 @@ async def show_missed(visit: Visit) -> Page:
         "reason": visit.query.get("reason", ""),
         "reasons": MISSED_REASONS,
     }
-    return Page("listener_missed.html", details.listener.alias, values)
+    return Page("listener_missed.html", details.listener.alias, values, is_live=True)
 
 
 async def show_jobs(visit: Visit) -> Page:
@@ -61,7 +62,7 @@ async def show_jobs(visit: Visit) -> Page:
     moved = await redeliveries.page(visit.control, visit.principal, visit.ids, selection)
     replays = await redeliveries.page_of_replays(visit.control, visit.principal, visit.ids, selection)
     values = {**await frame(visit, details), "redeliveries": moved.items, "replays": replays.items}
-    return Page("listener_jobs.html", details.listener.alias, values)
+    return Page("listener_jobs.html", details.listener.alias, values, is_live=True)
 
 
 async def show_settings(visit: Visit) -> Page:

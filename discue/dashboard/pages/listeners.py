@@ -41,7 +41,7 @@ async def show(visit: Visit) -> Page:
     selection = selection_of(visit, "alias")
     found = await listeners.page(visit.control, visit.principal, selection, with_missed=False)
     page = shown(visit, found, [each.listener.public_id for each in found.items], "alias")
-    return Page("listeners.html", "Listeners", {"list": page, "rows": await rows_of(visit, found.items)})
+    return Page("listeners.html", "Listeners", {"list": page, "rows": await rows_of(visit, found.items)}, is_live=True)
 
 
 ROUTES: Final = (PageRoute("/listeners", show, needs="listeners"),)

@@ -44,6 +44,7 @@ async def show(visit: Visit) -> Page:
             "curl_of": lambda made: curl_of(made, message),
             "stages_of": stages_of,
         },
+        is_live=True,
     )
 
 

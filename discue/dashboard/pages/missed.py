@@ -29,6 +29,7 @@ async def show(visit: Visit) -> Page:
             "filters": {name: visit.query.get(name, "") for name in _FILTERS},
             "reasons": MISSED_REASONS,
         },
+        is_live=True,
     )
 
 

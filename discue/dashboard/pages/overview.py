@@ -52,6 +52,7 @@ async def show(visit: Visit) -> Page:
             "listeners": len(found),
             "has_more": has_more,
         },
+        is_live=True,
     )
 
 

@@ -45,7 +45,7 @@ async def show(visit: Visit) -> Page | Redirect:
     filters = {name: visit.query.get(name, "") for name in _FILTERS}
     is_filtered = any(filters.values())
     values = {"details": details, "list": page, "filters": filters, "is_filtered": is_filtered, "states": STATES}
-    return Page("queue.html", details.queue.alias, values)
+    return Page("queue.html", details.queue.alias, values, is_live=True)
 
 
 async def show_listeners(visit: Visit) -> Page:
@@ -54,7 +54,9 @@ async def show_listeners(visit: Visit) -> Page:
     found = await listeners.page_of_queue(visit.control, visit.principal, visit.ids[0], selection, with_missed=False)
     page = shown(visit, found, [each.listener.public_id for each in found.items])
     rows = [ListenerRow(each, details.queue.alias) for each in found.items]
-    return Page("queue_listeners.html", details.queue.alias, {"details": details, "list": page, "rows": rows})
+    return Page(
+        "queue_listeners.html", details.queue.alias, {"details": details, "list": page, "rows": rows}, is_live=True
+    )
 
 
 async def show_settings(visit: Visit) -> Page:

@@ -12,7 +12,7 @@ from discue.dashboard.visit import Page, Redirect, Visit
 async def show(visit: Visit) -> Page:
     found = await queues.page(visit.control, visit.principal, selection_of(visit, "alias"))
     page = shown(visit, found, [each.queue.public_id for each in found.items], "alias")
-    return Page("queues.html", "Queues", {"list": page})
+    return Page("queues.html", "Queues", {"list": page}, is_live=True)
 
 
 async def show_form(visit: Visit) -> Page:

@@ -100,6 +100,7 @@ const DOES = {
   search: () => (main.querySelector("[data-search]") ?? document.getElementById("find")).focus(),
   find: () => document.getElementById("find").focus(),
   reload: () => location.reload(),
+  pause: () => setPaused(!isPaused()),
   theme: () => document.getElementById("theme")?.requestSubmit(),
   help: () => document.getElementById("help").showModal(),
 };
@@ -138,8 +139,162 @@ function onClick(event) {
   }
 }
 
+// Live updates. One tab of the browser listens to the stream of events, holding a lock, and tells the others. A hidden
+// tab lets go of the lock. The page then loads itself again, and only what differs is changed.
+
+const LOCK = `discue-live ${new URL(base, location.href).pathname}`;
+const REFRESH_MS = 2_000;
+const POLL_MS = 5_000;
+const IDLE_POLL_MS = 60_000;
+const liveButton = document.querySelector("[data-action=pause]");
+const channel = new BroadcastChannel(LOCK);
+let release = null;
+let refreshing = false;
+let changedSince = false;
+let refreshedAt = 0;
+let usedAt = Date.now();
+
+function isPaused() {
+  return localStorage.getItem(LOCK) === "paused";
+}
+
+function setPaused(paused) {
+  localStorage.setItem(LOCK, paused ? "paused" : "live");
+  channel.postMessage("pause");
+  announce(paused ? "Live updates are paused" : "Live updates go on");
+  follow();
+}
+
+function keyOf(node) {
+  return node.id || node.dataset?.key || (node.localName === "tr" && node.querySelector("a.row")?.getAttribute("href"));
+}
+
+// Change the children of an element into those of another one. What is open, chosen or focused stays so.
+function morph(from, to) {
+  const kept = new Map([...from.children].filter(keyOf).map((child) => [keyOf(child), child]));
+  let at = from.firstChild;
+  for (const wanted of [...to.childNodes]) {
+    const key = wanted.nodeType === Node.ELEMENT_NODE && keyOf(wanted);
+    const same = key ? kept.get(key) : at && at.nodeName === wanted.nodeName && !keyOf(at) ? at : null;
+    if (!same) {
+      from.insertBefore(wanted, at);
+      continue;
+    }
+    if (same === at) at = at.nextSibling;
+    else from.insertBefore(same, at);
+    if (same.nodeType !== Node.ELEMENT_NODE) {
+      if (same.nodeValue !== wanted.nodeValue) same.nodeValue = wanted.nodeValue;
+    } else if (!same.isEqualNode(wanted)) {
+      update(same, wanted);
+    }
+  }
+  while (at) {
+    const after = at.nextSibling;
+    at.remove();
+    at = after;
+  }
+}
+
+const OWN = new Set(["open", "data-local"]);
+
+function update(element, wanted) {
+  for (const { name, value } of [...wanted.attributes]) {
+    if (!OWN.has(name) && element.getAttribute(name) !== value) element.setAttribute(name, value);
+  }
+  for (const { name } of [...element.attributes]) {
+    if (!OWN.has(name) && name !== "hidden" && !wanted.hasAttribute(name)) element.removeAttribute(name);
+  }
+  if (element.matches("time")) delete element.dataset.local;
+  // What somebody types stays.
+  if (!element.matches("input,select,textarea")) morph(element, wanted);
+}
+
+async function refresh() {
+  changedSince = true;
+  const wait = refreshedAt + REFRESH_MS - Date.now();
+  if (refreshing || document.hidden || isPaused() || main.contains(document.activeElement?.closest("form,dialog"))) return;
+  if (wait > 0) {
+    setTimeout(() => { if (changedSince) refresh(); }, wait);
+    return;
+  }
+  refreshing = true;
+  changedSince = false;
+  try {
+    const response = await fetch(location.href, { headers: { "x-discue-live": "true" }, redirect: "error" });
+    if (response.ok) {
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      const fresh = page.getElementById("main");
+      if (fresh?.hasAttribute("data-live")) {
+        const row = document.querySelector("tr.at");
+        fresh.querySelector(".note.good")?.remove();
+        const notice = main.querySelector(".note.good");
+        if (notice) fresh.prepend(notice.cloneNode(true));
+        morph(main, fresh);
+        row?.classList.add("at");
+        for (const each of main.querySelectorAll("[data-copy]")) each.hidden = false;
+        localize(main);
+        refreshTimes();
+      }
+    }
+  } catch {
+    // The session has ended, or the service is away: the page shows what it has.
+  }
+  refreshedAt = Date.now();
+  refreshing = false;
+}
+
+// Listen while the lock is held. Where the stream is refused, look now and then instead.
+function listen() {
+  return new Promise((resolve) => {
+    const events = new EventSource(`${base}/live`);
+    let timer = 0;
+    const tell = () => { channel.postMessage("changed"); refresh(); };
+    const poll = () => {
+      tell();
+      timer = setTimeout(poll, Date.now() - usedAt < 60_000 ? POLL_MS : IDLE_POLL_MS);
+    };
+    events.addEventListener("changed", tell);
+    events.addEventListener("error", () => {
+      if (events.readyState === EventSource.CLOSED && !timer) timer = setTimeout(poll, POLL_MS);
+    });
+    release = () => { events.close(); clearTimeout(timer); release = null; resolve(); };
+  });
+}
+
+let asking = null;
+
+function follow() {
+  if (!liveButton) return;
+  const paused = isPaused();
+  liveButton.textContent = paused ? "Paused" : "Live";
+  liveButton.setAttribute("aria-pressed", String(paused));
+  if (paused || document.hidden) {
+    asking?.abort();
+    asking = null;
+    release?.();
+  } else if (!asking) {
+    asking = new AbortController();
+    const { signal } = asking;
+    // Outside of a secure context there are no locks: then each tab listens for itself.
+    const held = navigator.locks ? navigator.locks.request(LOCK, { signal }, listen) : listen();
+    held.catch((error) => { if (error.name !== "AbortError") throw error; });
+  }
+}
+
+channel.addEventListener("message", ({ data }) => (data === "pause" ? follow() : refresh()));
+document.addEventListener("visibilitychange", () => {
+  follow();
+  if (!document.hidden && liveButton) refresh();
+});
+for (const name of ["pointermove", "keydown"]) {
+  document.addEventListener(name, () => { usedAt = Date.now(); }, { passive: true });
+}
+addEventListener("pagehide", () => release?.());
+addEventListener("pageshow", ({ persisted }) => { if (persisted) { asking = null; follow(); } });
+
 for (const each of document.querySelectorAll("[data-copy],[data-action]")) each.hidden = false;
 localize(document);
 setInterval(refreshTimes, 1_000);
 document.addEventListener("keydown", onKey);
 document.addEventListener("click", onClick);
+follow();

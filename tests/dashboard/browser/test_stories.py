@@ -89,3 +89,44 @@ def test_pages_work_without_scripts(chromium: Any, service: DashboardService, sh
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("receives messages again")).to_be_visible()
     context.close()
+
+
+def test_page_changes_by_itself_in_all_tabs_with_one_stream(
+    visiting: Callable[..., Any], service: DashboardService, shop: Shop
+) -> None:
+    with visiting() as visitor:
+        first, second = visitor.page, visitor.page.context.new_page()
+        for page in (first, second):
+            page.goto(f"{service.url}/dashboard/queues/{shop.queue}")
+        expect(first.get_by_role("button", name="Live")).to_be_visible()
+        answer = service.api().post(
+            f"/queues/{shop.queue}/messages", json={"alias": "live-one", "data": {"order": 9_300, "total": 1}}
+        )
+        assert answer.status_code == 200
+        for page in (first, second):
+            expect(page.get_by_role("link", name="live-one")).to_be_visible(timeout=15_000)
+        assert service.streams == 1
+
+        first.get_by_role("button", name="Live").click()
+        expect(second.get_by_role("button", name="Paused")).to_be_visible()
+
+
+def test_live_update_keeps_open_details_and_the_focus(
+    visiting: Callable[..., Any], service: DashboardService, shop: Shop
+) -> None:
+    with visiting() as visitor:
+        page = visitor.page
+        visitor.open(shop.message())
+        lane = page.locator(".lane", has_text="billing")
+        lane.locator("summary").first.click()
+        expect(lane.get_by_role("term").filter(has_text="webhook-id")).to_be_visible()
+        lane.locator("summary").first.focus()
+        with page.expect_response(
+            lambda response: "x-discue-live" in response.request.headers, timeout=15_000
+        ) as refreshed:
+            service.api().post(f"/queues/{shop.queue}/messages", json={"data": {"order": 9_301, "total": 1}})
+        refreshed.value.finished()
+        # The script changes the page in the turn after the last byte, before the next frame.
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        expect(lane.get_by_role("term").filter(has_text="webhook-id")).to_be_visible()
+        expect(lane.locator("summary").first).to_be_focused()

@@ -1,0 +1,84 @@
+"""Live updates: one stream of events for each browser, which says that something has changed, and nothing else.
+
+The page then loads itself again, with the rights of its user. An organization that nobody watches costs nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final
+
+from discue.control import usage
+from discue.control.usage import ActivityMark
+from discue.domain.errors import Overloaded, Unavailable
+from discue.http.services import Services
+
+ROUND_SECONDS: Final = 1.0
+"""At most one event in this time, and at most one look at the store for each organization."""
+
+MOST_STREAMS: Final = 500
+"""Streams of one worker. Beyond it, pages look by themselves, less often."""
+
+_ROUNDS_A_BEAT: Final = 15
+"""A comment keeps proxies from ending a stream that has nothing to say."""
+_ROUNDS_A_CHECK: Final = 5
+
+IsAllowed = Callable[[], Awaitable[bool]]
+"""Returns whether the session of a stream goes on."""
+
+
+class LiveStreams:
+    """The streams of one worker."""
+
+    def __init__(self, services: Services) -> None:
+        self._control = services.control
+        self._readiness = services.readiness
+        self._watched: dict[int, int] = {}
+        """The number of streams by organization."""
+        self._marks: dict[int, tuple[float, ActivityMark]] = {}
+        """The last look at each organization that is watched, and its time."""
+
+    def require_room(self) -> None:
+        """Raise Overloaded if there are too many streams."""
+        if sum(self._watched.values()) >= MOST_STREAMS:
+            raise Overloaded("Too many pages are live. This one looks for changes less often.")
+
+    async def watch(self, organization: int, is_allowed: IsAllowed) -> AsyncGenerator[bytes, None]:
+        """Yield an event in each second in which something has changed, until the session or the worker ends."""
+        self._watched[organization] = self._watched.get(organization, 0) + 1
+        try:
+            yield b"retry: 5000\n\n"
+            seen, rounds = await self._mark(organization), 0
+            while self._readiness.phase == "serving":
+                await asyncio.sleep(ROUND_SECONDS)
+                rounds += 1
+                if rounds % _ROUNDS_A_CHECK == 0 and not await is_allowed():
+                    return
+                mark = await self._mark(organization)
+                if mark not in (seen, None):
+                    seen = mark
+                    yield b"event: changed\ndata: {}\n\n"
+                elif rounds % _ROUNDS_A_BEAT == 0:
+                    yield b": still here\n\n"
+        finally:
+            self._end(organization)
+
+    async def _mark(self, organization: int) -> ActivityMark | None:
+        """Return the mark of the organization, which all of its streams share for a round. None: it cannot be read."""
+        now = asyncio.get_running_loop().time()
+        known = self._marks.get(organization)
+        if known is not None and now - known[0] < ROUND_SECONDS / 2:
+            return known[1]
+        try:
+            mark = await usage.activity_mark(self._control, organization)
+        except Unavailable:
+            # The page shows what it has until the store is back.
+            return None
+        self._marks[organization] = (now, mark)
+        return mark
+
+    def _end(self, organization: int) -> None:
+        left = self._watched.pop(organization) - 1
+        if left:
+            self._watched[organization] = left
+        else:
+            self._marks.pop(organization, None)
