@@ -23,8 +23,11 @@ function localize(root) {
 
 const UNITS = [[86_400, "d"], [3_600, "h"], [60, "min"], [1, "s"]];
 
+// The clock of this machine may be wrong: times are relative to the clock of the service.
+const ahead = Date.now() - Number(document.body.dataset.now);
+
 function relative(then) {
-  const seconds = Math.round((Date.now() - then) / 1_000);
+  const seconds = Math.round((Date.now() - ahead - then) / 1_000);
   if (Math.abs(seconds) < 1) return "just now";
   const [unit, name] = UNITS.find(([each]) => Math.abs(seconds) >= each);
   const text = `${Math.floor(Math.abs(seconds) / unit)}\u202f${name}`;
@@ -100,7 +103,7 @@ const DOES = {
   search: () => (main.querySelector("[data-search]") ?? document.getElementById("find")).focus(),
   find: () => document.getElementById("find").focus(),
   reload: () => location.reload(),
-  pause: () => setPaused(!isPaused()),
+  pause: () => setPaused(!paused),
   theme: () => document.getElementById("theme")?.requestSubmit(),
   help: () => document.getElementById("help").showModal(),
 };
@@ -154,13 +157,12 @@ let changedSince = false;
 let refreshedAt = 0;
 let usedAt = Date.now();
 
-function isPaused() {
-  return localStorage.getItem(LOCK) === "paused";
-}
+let paused = localStorage.getItem(LOCK) === "paused";
 
-function setPaused(paused) {
+function setPaused(wanted) {
+  paused = wanted;
   localStorage.setItem(LOCK, paused ? "paused" : "live");
-  channel.postMessage("pause");
+  channel.postMessage(paused ? "paused" : "live");
   announce(paused ? "Live updates are paused" : "Live updates go on");
   follow();
 }
@@ -212,7 +214,7 @@ function update(element, wanted) {
 async function refresh() {
   changedSince = true;
   const wait = refreshedAt + REFRESH_MS - Date.now();
-  if (refreshing || document.hidden || isPaused() || main.contains(document.activeElement?.closest("form,dialog"))) return;
+  if (refreshing || document.hidden || paused || main.contains(document.activeElement?.closest("form,dialog"))) return;
   if (wait > 0) {
     setTimeout(() => { if (changedSince) refresh(); }, wait);
     return;
@@ -265,7 +267,6 @@ let asking = null;
 
 function follow() {
   if (!liveButton) return;
-  const paused = isPaused();
   liveButton.textContent = paused ? "Paused" : "Live";
   liveButton.setAttribute("aria-pressed", String(paused));
   if (paused || document.hidden) {
@@ -281,7 +282,14 @@ function follow() {
   }
 }
 
-channel.addEventListener("message", ({ data }) => (data === "pause" ? follow() : refresh()));
+channel.addEventListener("message", ({ data }) => {
+  if (data === "changed") {
+    refresh();
+  } else {
+    paused = data === "paused";
+    follow();
+  }
+});
 document.addEventListener("visibilitychange", () => {
   follow();
   if (!document.hidden && liveButton) refresh();
