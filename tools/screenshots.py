@@ -74,6 +74,8 @@ _FOLLOWED: Final = {
     "domain": ("/domains", "shop.example"),
 }
 """Pages behind the link with a text on another one."""
+_FAILED_MESSAGE: Final = 3
+"""Its place in the list of failed attempts: one that was tried a few times, and is not settled yet."""
 _TRIED: Final = "?subject=orders.de.shipped&data=%7B%22total%22%3A450%7D"
 
 
@@ -131,11 +133,12 @@ def _paths(page: Any, root: str) -> dict[str, str]:
     found = dict(_FIXED)
     for name, (path, text) in _FOLLOWED.items():
         page.goto(root + path)
-        page.get_by_role("main").get_by_role("link", name=text, exact=True).first.click()
+        # The oldest one of that name.
+        page.get_by_role("main").get_by_role("link", name=text, exact=True).last.click()
         found[name] = page.url.removeprefix(root)
     found["topic"] += _TRIED
-    page.goto(root + found["listener"])
-    page.get_by_role("main").locator("a[href*='/messages/']").first.click()
+    page.goto(f"{root}{found['listener']}?outcome=failed")
+    page.get_by_role("main").locator("a[href*='/messages/']").nth(_FAILED_MESSAGE).click()
     found["message"] = page.url.removeprefix(root).partition("#")[0]
     return found
 

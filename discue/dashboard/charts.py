@@ -8,6 +8,9 @@ from typing import Final
 from discue.control.usage import Activity
 from discue.domain.attempts import StoredAttempt
 
+HALF_HOUR: Final = 6
+"""Periods of five minutes in a column of a day."""
+
 _LABELLED_MS: Final = 4 * 3_600_000
 _GAP: Final = 0.25
 _LOWEST: Final = 1.0

@@ -128,3 +128,17 @@ def test_progress_of_replays_is_listed_for_all_listeners(service: DashboardServi
     page = service.browser().get("/jobs/replays").text
     assert "warehouse" in page
     assert re.search(r'aria-label="\d+(\.\d)? % done"', page)
+
+
+@pytest.mark.parametrize(("listener", "rate"), [("billing", "100 %"), ("tax-report", "0 %")])
+def test_listener_page_has_its_success_rate_and_the_numbers_behind_the_chart(
+    service: DashboardService, shop: Shop, listener: str, rate: str
+) -> None:
+    page = service.browser().get(shop.listener(listener)).text
+    shown = re.search(r"Success, past 24 hours</dt><dd>(.+?) <span class=\"soft\">of (\d+) attempts", page)
+    assert shown is not None
+    assert shown[1] == rate
+    # The activity of a day includes all of the shop's past.
+    [table] = re.findall(r'aria-label="Attempts in numbers">(.+?)</table>', page, re.DOTALL)
+    cells = [int(each) for each in re.findall(r'<td class="r">(\d+)</td>', table)]
+    assert sum(cells) == int(shown[2]) > 20

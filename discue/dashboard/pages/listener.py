@@ -2,9 +2,11 @@
 
 from typing import Final
 
-from discue.control import listener_secrets, listeners, messages, queues, redeliveries
+from discue.control import listener_activity, listener_secrets, listeners, messages, queues, redeliveries
+from discue.control.listener_activity import PERIODS_AN_HOUR, total
 from discue.control.listeners import ListenerDetails
-from discue.dashboard.charts import sparkline
+from discue.control.usage import Activity
+from discue.dashboard.charts import HALF_HOUR, columns, sparkline
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.states import STATE_WORDS, state_of
@@ -24,6 +26,7 @@ async def show(visit: Visit) -> Page:
     selection = selection_of(visit, "outcome", "status", per_page=_ATTEMPTS)
     found = await messages.page_of_listener_attempts(visit.control, visit.principal, visit.ids, selection)
     since = await listeners.waiting_since(visit.control, details) if details.counts.pending else 0
+    day = await listener_activity.of_listener(visit.control, details.listener)
     made = len(found.items)
     acknowledged = sum(not each.error for each in found.items)
     page = shown(visit, found, [each.id for each in found.items], "outcome", "status")
@@ -37,6 +40,11 @@ async def show(visit: Visit) -> Page:
             "made": made,
             "acknowledged": acknowledged,
             "spark": sparkline(found.items),
+            "hour": total(day[-PERIODS_AN_HOUR:]),
+            "day": total(day),
+            "chart": columns(
+                [Activity(each.started_at, 0, each.tally.acknowledged, each.tally.failed) for each in day], HALF_HOUR
+            ),
             "outcome": visit.query.get("outcome", ""),
         },
         is_live=True,

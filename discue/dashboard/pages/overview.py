@@ -6,7 +6,7 @@ from typing import Final
 from discue.control import listeners, usage
 from discue.control.listeners import ListenerDetails
 from discue.control.usage import Activity
-from discue.dashboard.charts import Columns, columns
+from discue.dashboard.charts import HALF_HOUR, Columns, columns
 from discue.dashboard.pages.listeners import ListenerRow, rows_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
@@ -18,7 +18,6 @@ LISTENERS_READ: Final = 50
 _SHOWN: Final = 8
 _HOUR: Final = 12
 """Periods of five minutes."""
-_PERIODS_A_COLUMN: Final = 6
 
 
 async def show(visit: Visit) -> Page:
@@ -36,7 +35,7 @@ async def show(visit: Visit) -> Page:
         worst = sorted((each for each in found if _needs_attention(each)), key=_urgency, reverse=True)
         attention = await rows_of(visit, worst[:_SHOWN])
     hour = activity[-_HOUR:]
-    chart: Columns | None = columns(activity, _PERIODS_A_COLUMN) if activity else None
+    chart: Columns | None = columns(activity, HALF_HOUR) if activity else None
     return Page(
         "overview.html",
         "Overview",
