@@ -2,6 +2,7 @@
 
 import secrets
 import string
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -79,9 +80,17 @@ class Bench:
         """Started when it is asked for. Raises BenchmarkFailed where there is no PostgreSQL."""
         return self._open.enter_context(Postgres(self.folder))
 
-    def product(self, name: str, *, cores: Sequence[int] = (), backup_to: str = "") -> Product:
+    def product(
+        self, name: str, *, cores: Sequence[int] = (), backup_to: str = "", interpreter: str = sys.executable
+    ) -> Product:
         """A server on the SQLite database of that name, which is made if there is none. Without `cores`, it has one."""
-        return Product(self.database(name), self.key, cores or [self.server_core], backup_to=backup_to)
+        return Product(
+            self.database(name),
+            self.key,
+            cores or [self.server_core],
+            backup_to=backup_to,
+            interpreter=interpreter,
+        )
 
     def product_on_postgres(self, name: str) -> Product:
         """A server on the PostgreSQL database of that name, which is made if there is none."""

@@ -71,6 +71,6 @@ class Child:
             self._process.stdout.close()
 
 
-def python(module: str, *arguments: str) -> list[str]:
+def python(module: str, *arguments: str, interpreter: str = sys.executable) -> list[str]:
     """The command that runs a module of ours."""
-    return [sys.executable, "-m", module, *arguments]
+    return [interpreter, "-m", module, *arguments]

@@ -1,6 +1,7 @@
 """The product under measurement: its process, and its API as a client sees it."""
 
 import http.client
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -72,13 +73,13 @@ class Product:
         store_cpu_seconds: Callable[[], float] = lambda: 0.0,
         *,
         backup_to: str = "",
+        interpreter: str = sys.executable,
     ) -> None:
         self._key = key
         self.store_cpu_seconds = store_cpu_seconds
         began = time.monotonic()
-        self.child = Child(
-            cores, "server", python("benchmarks.server", database, key, *([backup_to] if backup_to else []))
-        )
+        arguments = [database, key, *([backup_to] if backup_to else [])]
+        self.child = Child(cores, "server", python("benchmarks.server", *arguments, interpreter=interpreter))
         said = self.child.hear()
         self.port = int(said["port"])
         self.session_id = int(said["incarnation"])
