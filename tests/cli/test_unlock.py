@@ -2,6 +2,7 @@ import json
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from discue.domain.lockout import FAILURES
@@ -58,6 +59,25 @@ def test_key_is_unlocked_by_its_id(tmp_path: Path) -> None:
         assert run(tmp_path, "unlock", "--key", first[4:25]).stdout.startswith("No lockout was in effect")
         assert run(tmp_path, "unlock", "--key", key[4:25]).stdout == f"The key {key[4:25]} is unlocked.\n"
         assert until_status(server, key, 200) < SOON_SECONDS
+
+
+def _sign_in(server: Running, email: str) -> httpx.Response:
+    form = {"email": email, "password": "a wrong password"}
+    url, headers = f"{server.url.removesuffix('/v1')}/dashboard/sign-in", {"sec-fetch-site": "same-origin"}
+    return httpx.post(url, data=form, headers=headers, trust_env=False, verify=False)  # noqa: S501 - nothing is TLS
+
+
+@on_sqlite_only
+def test_sign_in_of_a_user_is_unlocked_by_the_email(tmp_path: Path) -> None:
+    run(tmp_path, "init")
+    with serving(tmp_path) as server:
+        for _ in range(FAILURES):
+            assert _sign_in(server, "Ada@example.com").status_code == 401
+        assert _sign_in(server, "ada@example.com").status_code == 403
+        assert [(each["kind"], each["name"]) for each in locked(tmp_path)] == [("user", "ada@example.com")]
+        result = run(tmp_path, "unlock", "--user", "ADA@example.com")
+        assert (result.returncode, result.stdout) == (0, "The user ada@example.com is unlocked.\n")
+        assert locked(tmp_path) == []
 
 
 @on_sqlite_only
