@@ -1,12 +1,16 @@
 """The account of the user who is signed in: password, second factor, and the browsers that are signed in."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
+
+from markupsafe import Markup
 
 from discue.control import sessions
 from discue.control.account import Account
 from discue.dashboard import cookies
 from discue.dashboard.entrance import Entrance
+from discue.dashboard.qr import TooLong, svg_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import NotFound, invalid
@@ -61,12 +65,12 @@ async def change_factor(visit: Visit) -> Page | Redirect:
         await account.remove_second_factor(password)
         return Redirect(_PATH, "factor_removed")
     enrolment = await account.begin_second_factor(password)
-    return Page("factor_code.html", "Second factor", {"enrolment": enrolment})
+    return Page("factor_code.html", "Second factor", {"enrolment": enrolment, "code": await _code_of(enrolment.uri)})
 
 
 async def show_code(visit: Visit) -> Page:
     del visit
-    return Page("factor_code.html", "Second factor", {"enrolment": None})
+    return Page("factor_code.html", "Second factor", {"enrolment": None, "code": ""})
 
 
 async def confirm(visit: Visit) -> Page:
@@ -90,6 +94,15 @@ async def connect(visit: Visit) -> Page:
     values = {"providers": (), "departure": departure.url, "title": dict(entrance.providers)[name]}
     cookie = cookies.pending(cookies.pending_name(visit.url), departure.kept.text)
     return Page("connect.html", "Connect an account", values, (cookie,))
+
+
+async def _code_of(uri: str) -> Markup:
+    """Return the QR code of a URI; nothing if it is too long for one."""
+    try:
+        # On a thread: a large code takes 50 ms.
+        return Markup(await asyncio.to_thread(svg_of, uri, "QR code of the secret"))  # noqa: S704 - made here
+    except TooLong:
+        return Markup("")
 
 
 def _account(visit: Visit) -> Account:
