@@ -39,6 +39,7 @@ LISTENER_OPTIONS = {
     "rate_limit": {"per_second": 2.5, "burst": 3},
     "retry": RETRY,
     "format": "cloudevents_structured",
+    "trace": "none",
     "authentication": AUTHENTICATION["oauth2"],
     "filter": {"data": {"order.state": "paid"}},
 }
@@ -53,6 +54,7 @@ _ELSEWHERE = {
 ELSEWHERE = {str(row) for row in RESPONSE_ROWS if row.cells[0].partition(".")[0] in _ELSEWHERE.get(row.name, set())}
 """Shown to the operator alone, of what users do in the dashboard, and of tests that went to a public address."""
 PICTURE = {"data_base64": "iVBORw0KGgo=", "content_type": "image/png"}
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 LATER = "schedules.md: last_run"
 """Shown when a minute has passed."""
 
@@ -183,7 +185,7 @@ class Samples:
         queue = f"/queues/{self._owner.create('/queues')['id']}"
         path = f"{queue}/listeners/{self._owner.create(f'{queue}/listeners', mode='pull')['id']}"
         self._owner.create(f"{queue}/messages", data="x", **MESSAGE_OPTIONS)
-        self._owner.create(f"{queue}/messages", **PICTURE)
+        self._owner.create(f"{queue}/messages", headers={"traceparent": TRACEPARENT}, **PICTURE)
         return path, self._owner.get(f"{path}/messages")["messages"]
 
     def _MessageView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
