@@ -5,6 +5,8 @@ at a provider that does not check addresses, must not become another user.
 """
 
 from collections.abc import Mapping
+from functools import partial
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -14,13 +16,18 @@ from discue.auth.openid.provider import ExternalIdentity, PendingSignIn, Provide
 from discue.auth.openid.settings import ProviderSettings
 from discue.control import usage
 from discue.control.context import ControlContext, Record
+from discue.control.sessions import token_hash
 from discue.control.sign_in import Browser, NewSession, SessionRequest, open_session
 from discue.control.users import display_name_of, is_email, is_last_owner
 from discue.domain.model import Organization, Role, User
 from discue.domain.scopes import Principal
-from discue.store import identities, organizations, users
+from discue.store import identities, organizations, sessions, users
 from discue.store.engine import Transaction
 from discue.store.identities import UserIdentity
+from discue.store.sessions import SignInCode
+
+_PERMIT_CHARACTERS: Final = 43
+_PERMIT_MS: Final = 600_000
 
 
 class ProviderResponse(msgspec.Struct, frozen=True):
@@ -60,9 +67,25 @@ async def sign_in(
     return opened
 
 
-async def connect(control: ControlContext, principal: Principal, response: ProviderResponse) -> None:
-    """Connect an account to the user who is signed in. Raises SignInRefused and ProviderFailed."""
-    identity, settings = await response.identity(), response.provider.settings
+async def permit_connection(control: ControlContext, user: User) -> str:
+    """Return a code with which an account is connected to the user once, within ten minutes.
+
+    Call this after the user has entered the password: a session alone must not be enough, or someone who has stolen one
+    could connect an account of their own, and keep it.
+    """
+    code, now = control.random_text.take(_PERMIT_CHARACTERS), control.clock.now()
+    row = SignInCode(user.organization, control.row_ids.next(), _permit_hash(code), user.id, "", now + _PERMIT_MS)
+    await control.store.write(partial(sessions.insert_code, code=row))
+    return code
+
+
+async def connect(control: ControlContext, principal: Principal, response: ProviderResponse, permit: str) -> None:
+    """Connect an account to the user who is signed in and has the permit. Raises SignInRefused and ProviderFailed."""
+    settings, now = response.provider.settings, control.clock.now()
+    code = await control.store.write(partial(sessions.redeem_code, code_hash=_permit_hash(permit)))
+    if code is None or code.expires_at <= now or code.user_id != principal.key:
+        raise SignInRefused("Connecting the account took too long. Start again, with your password.")
+    identity = await response.identity()
     row = _Row(control, identity)
 
     async def work(tx: Transaction, record: Record) -> None:
@@ -77,6 +100,11 @@ async def connect(control: ControlContext, principal: Principal, response: Provi
         await record("user_updated", user)
 
     await control.write_as(principal, work)
+
+
+def _permit_hash(code: str) -> bytes:
+    """Return a hash that is never that of a one-time code, which would open a session."""
+    return token_hash(f"connect {code}")
 
 
 class _Row:

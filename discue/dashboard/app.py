@@ -317,7 +317,7 @@ class Dashboard:
 
     async def _arrive(self, request: PageRequest, name: str, text: str) -> PageResponse:
         callback = Callback(name, self._url(request), request.query, kept_in(text))
-        if callback.kept is not None and callback.kept.connects and request.user is not None:
+        if callback.kept is not None and callback.kept.permit and request.user is not None:
             await self._entrance.connect(callback, request.user.principal)
             return redirect_response(f"{request.base}/account?done=connected")
         arrival = await self._entrance.arrive(callback, self._browser(request))

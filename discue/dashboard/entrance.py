@@ -24,8 +24,8 @@ class KeptSignIn(msgspec.Struct, frozen=True):
     pending: PendingSignIn
     place: str = ""
     """The page to show afterwards."""
-    connects: bool = False
-    """Whether the account is connected to the user who is signed in."""
+    permit: str = ""
+    """The code that permits to connect the account to the user who is signed in; empty: to sign in."""
 
     @property
     def text(self) -> str:
@@ -87,12 +87,12 @@ class Entrance:
         if await self._authenticator.attempt([sign_in_subject(address)], accept) is None:
             raise NotFound("This link was used already, or is too old. Ask for a new one.")
 
-    async def begin(self, name: str, url: str, place: str = "", *, connects: bool = False) -> Departure:
+    async def begin(self, name: str, url: str, place: str = "", *, permit: str = "") -> Departure:
         """Start a sign-in. `url` is that of the service. Raises NotFound, and Unavailable if the provider fails."""
         provider = self._provider(name)
         with self._errors(name):
             redirection = await provider.begin(_redirect_uri(url, name))
-        return Departure(redirection.url, KeptSignIn(redirection.pending, place, connects))
+        return Departure(redirection.url, KeptSignIn(redirection.pending, place, permit))
 
     async def arrive(self, callback: Callback, browser: Browser) -> Arrival:
         """Open a session for a user who comes back from a provider.
@@ -106,9 +106,9 @@ class Entrance:
 
     async def connect(self, callback: Callback, principal: Principal) -> None:
         """Connect an account to the user who is signed in. Raises what `arrive` raises."""
-        _, response = self._response(callback)
+        kept, response = self._response(callback)
         with self._errors(callback.provider):
-            await identities.connect(self._control, principal, response)
+            await identities.connect(self._control, principal, response, kept.permit)
 
     def _response(self, callback: Callback) -> tuple[KeptSignIn, ProviderResponse]:
         provider, kept = self._provider(callback.provider), callback.kept

@@ -8,7 +8,7 @@ import pytest
 
 from discue.auth.openid.provider import KEPT_BYTES, Provider, SignInRefused
 from discue.auth.openid.settings import ProviderSettings
-from discue.control import identities, organizations, sessions, users
+from discue.control import identities, organizations, sessions, sign_in, users
 from discue.control.identities import ProviderResponse
 from discue.control.sessions import SessionDetails
 from discue.control.sign_in import Browser, NewSession
@@ -153,21 +153,41 @@ async def test_signed_in_user_connects_an_account(cast: Cast, company: Company) 
     principal = await company.door.principal(await company.door.sign_in())
     with pytest.raises(SignInRefused, match="has this email already"):
         await company.sign_in()
-    await identities.connect(cast.control, principal, await company.response())
+    permit = await identities.permit_connection(cast.control, user)
+    await identities.connect(cast.control, principal, await company.response(), permit)
     details = await company.see(await company.sign_in())
     assert details.user is not None
     assert details.user.public_id == user.public_id
+    again = await identities.permit_connection(cast.control, user)
     with pytest.raises(SignInRefused, match="connected already"):
-        await identities.connect(cast.control, principal, await company.response())
+        await identities.connect(cast.control, principal, await company.response(), again)
     rows = await cast.control.store.read(lambda tx: identity_rows.of_user(tx, user.organization, user.id))
     assert [row.subject for row in rows] == ["ada"]
 
 
 async def test_user_of_another_organization_connects_no_account(cast: Cast, company: Company) -> None:
-    await a_user(cast, owner=cast.charlie.principal)
+    user = await a_user(cast, owner=cast.charlie.principal)
     principal = await company.door.principal(await company.door.sign_in(organization="com.example.charlie"))
+    permit = await identities.permit_connection(cast.control, user)
     with pytest.raises(SignInRefused, match="another organization"):
-        await identities.connect(cast.control, principal, await company.response())
+        await identities.connect(cast.control, principal, await company.response(), permit)
+
+
+async def test_account_is_connected_with_a_permit_of_the_same_user_once_and_soon(cast: Cast, company: Company) -> None:
+    ada, bea = await a_user(cast), await a_user(cast, "bea@example.com")
+    principal = await company.door.principal(await company.door.sign_in())
+    used, theirs, late = [await identities.permit_connection(cast.control, user) for user in (ada, bea, ada)]
+    await identities.connect(cast.control, principal, await company.response(), used)
+    cast.clock.advance(600_000)
+    for permit in (used, theirs, late, "", "guessed"):
+        with pytest.raises(SignInRefused, match="Start again"):
+            await identities.connect(cast.control, principal, await company.response("other"), permit)
+
+
+async def test_permit_opens_no_session(cast: Cast, company: Company) -> None:
+    permit = await identities.permit_connection(cast.control, await a_user(cast))
+    browser = Browser("192.0.2.1")
+    assert await sign_in.redeem(cast.control, company.door.authenticator, permit, browser) is None
 
 
 async def test_refused_responses_lock_out_the_address(cast: Cast, company: Company) -> None:

@@ -13,6 +13,7 @@ from discue.control.users import UserFields
 from discue.crypto import totp
 from discue.crypto.totp import STEP_MS
 from discue.dashboard.cookies import LOOPBACK_NAME
+from discue.dashboard.entrance import KeptSignIn, kept_in
 from discue.domain.lockout import FAILURES
 from discue.domain.model import User
 from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService, dashboard_service
@@ -463,3 +464,18 @@ def test_user_who_is_disabled_over_the_api_is_signed_out(front: Front) -> None:
         refused = api.put(f"/users/{member.user.public_id}", json={"status": "asleep"})
         assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/status")
     assert not _is_signed_in(member.browser)
+
+
+def test_session_alone_connects_no_account(front: Front) -> None:
+    """Someone with a stolen session makes the cookie of a connection by themselves."""
+    member = front.member()
+    query = _leave(front, member.browser)
+    name = f"{LOOPBACK_NAME}-sign-in"
+    kept = kept_in(member.browser.cookies[name])
+    assert kept is not None
+    member.browser.cookies.delete(name)
+    forged = KeptSignIn(kept.pending, permit="x" * 43).text
+    token = member.browser.cookies[LOOPBACK_NAME]
+    headers = {"cookie": f"{LOOPBACK_NAME}={token}; {name}={forged}"}
+    refused = member.browser.get("/sign-in/company/callback", params=query, headers=headers)
+    assert (refused.status_code, "with your password" in refused.text) == (401, True)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from discue.control import sessions
+from discue.control import identities, sessions
 from discue.control.account import Account
 from discue.dashboard import cookies
 from discue.dashboard.entrance import Entrance
@@ -89,8 +89,10 @@ async def show_connect(visit: Visit) -> Page:
 async def connect(visit: Visit) -> Page:
     """Begin to connect an account. The page leads to the provider: a form must not, by the policy of the page."""
     name, entrance = visit.form.get("provider", ""), Entrance(visit.services)
-    await _account(visit).require_password(visit.form.get("password", ""))
-    departure = await entrance.begin(name, visit.url, connects=True)
+    account = _account(visit)
+    await account.require_password(visit.form.get("password", ""))
+    permit = await identities.permit_connection(visit.control, account.user)
+    departure = await entrance.begin(name, visit.url, permit=permit)
     values = {"providers": (), "departure": departure.url, "title": dict(entrance.providers)[name]}
     cookie = cookies.pending(cookies.pending_name(visit.url), departure.kept.text)
     return Page("connect.html", "Connect an account", values, (cookie,))
