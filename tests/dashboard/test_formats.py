@@ -1,0 +1,73 @@
+"""How pages show numbers, times and data."""
+
+import pytest
+
+from discue.dashboard import formats
+
+NOW = 1_795_536_285_123
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (9_999, "9999"),
+        (10_000, "10\u202f000"),
+        (2**63 + 1, "9\u202f223\u202f372\u202f036\u202f854\u202f775\u202f809"),
+    ],
+)
+def test_integers_are_exact(value: int, text: str) -> None:
+    assert formats.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [
+        (-5, "0 ms"),
+        (999, "999 ms"),
+        (1_540, "1.5 s"),
+        (9_990, "10.0 s"),
+        (59_999, "59 s"),
+        (61_000, "1 min 1 s"),
+        (3_600_000, "1 h"),
+        (90_061_000, "1 d 1 h"),
+    ],
+)
+def test_durations_have_two_units_and_are_never_negative(milliseconds: int, text: str) -> None:
+    assert formats.duration(milliseconds).replace("\u202f", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("apart", "text"),
+    [(0, "just now"), (5_400, "5 s ago"), (-61_000, "in 1 min"), (7_260_000, "2 h ago"), (-999, "just now")],
+)
+def test_relative_times_have_one_unit(apart: int, text: str) -> None:
+    assert formats.ago(NOW - apart, NOW).replace("\u202f", " ") == text
+
+
+def test_time_has_its_exact_moment_in_utc() -> None:
+    shown = formats.time(NOW - 3_000, NOW)
+    assert 'datetime="2026-11-24T16:04:42.123Z" title="24 Nov 2026, 16:04:42.123 UTC">3' in shown
+    assert "never" in formats.time(0, NOW)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [(0, 0, "–"), (0, 9, "0 %"), (9, 9, "100 %"), (1, 10**6, "0.1 %"), (10**6 - 1, 10**6, "99.9 %")],
+)
+def test_all_and_none_are_not_rounded(part: int, whole: int, text: str) -> None:
+    assert formats.percent(part, whole) == text
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        (b'{"a":[1,2]}', ('{\n  "a": [\n    1,\n    2\n  ]\n}', False)),
+        (b"[" * 2_000, ("[" * 2_000, False)),
+        (b"{broken", ("{broken", False)),
+        (b"\xff\x00", ("\\xff\x00", False)),
+        (b"x" * 5_000, ("x" * 3_000, True)),
+    ],
+)
+def test_data_is_text_whatever_it_is(content: bytes, shown: tuple[str, bool]) -> None:
+    assert formats.readable(content, characters=3_000) == shown
