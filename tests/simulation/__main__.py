@@ -106,8 +106,8 @@ def _run_seeds(given: argparse.Namespace, prepared: Prepared) -> int:
             _report(shrunk, prepared, given.lines)
             return 1
     took = time.monotonic() - started_at
-    speed = f"{virtual / 60:,.0f} virtual minutes, {virtual / real:,.0f} × real time per core"
-    print(f"{count} seeds in {took:.0f} s: {speed}.")
+    speed = f"{virtual / 60:,.0f} virtual minutes, {virtual / real:,.0f} × real time"
+    print(f"{count} seeds in {took:.0f} s, {real:.0f} s of a processor: {speed}.")
     print("Reached: " + ", ".join(f"{name} {times}" for name, times in sorted(reached.items())))
     return bool(failed)
 

@@ -17,7 +17,7 @@ from tests.simulation.trace import Trace
 T = TypeVar("T")
 _Ts = TypeVarTuple("_Ts")
 
-_MOST_STEPS_AT_ONCE: Final = 200_000
+_MOST_STEPS_AT_ONCE: Final = 50_000
 """More steps than any burst of work takes. A loop that makes more without a wait is busy for ever."""
 _OVERTAKING_SHARE: Final = 0.2
 _OVERTAKEN: Final = 6

@@ -119,7 +119,7 @@ def draw(seed: int, bug: str = "") -> SimPlan:
     return SimPlan(
         seed,
         load,
-        seconds=choices.uniform(15, 60),
+        seconds=choices.uniform(10, 45),
         workers=workers,
         shuffles=choices.random() < 0.5,
         network=_NETWORKS.get(network_name, CALM),

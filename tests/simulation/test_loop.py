@@ -81,7 +81,7 @@ def test_deadlock_names_the_tasks_that_wait(loop: SimLoop) -> None:
 
 
 def test_busy_loop_is_an_error(loop: SimLoop) -> None:
-    with pytest.raises(BusyLoop, match="200,000 steps at one moment"):
+    with pytest.raises(BusyLoop, match="50,000 steps at one moment"):
         loop.run_until_complete(_forever())
 
 

@@ -61,4 +61,4 @@ def test_bug_breaks_a_promise_and_is_told_with_its_history(prepared: Prepared) -
 
 def test_worker_that_is_busy_for_ever_is_found(prepared: Prepared) -> None:
     outcome = run_apart(replace(_short(1), bug="polls_without_a_pause", strikes=()), prepared)
-    assert outcome.broken[0].startswith("BusyLoop: 200,000 steps at one moment")
+    assert outcome.broken[0].startswith("BusyLoop: 50,000 steps at one moment")
