@@ -75,11 +75,15 @@ def provider_findings(invocation: Invocation) -> Iterator[Finding]:
     if path is None:
         return
     try:
-        names = ", ".join(provider.name for provider in read_providers(path))
+        providers = read_providers(path)
     except SettingsInvalid as error:
         yield Finding("identity_providers", error.detail.removeprefix("identity_providers: "), is_problem=True)
-    else:
-        yield Finding("identity_providers", f"users can sign in with {names or 'none'}", is_problem=False)
+        return
+    if any(provider.client_secret for provider in providers) and not key_file.is_private(path):
+        detail = f"other users can read the secrets in {path}; run chmod 600 {path}"
+        yield Finding("identity_providers", detail, is_problem=True)
+    names = ", ".join(provider.name for provider in providers)
+    yield Finding("identity_providers", f"users can sign in with {names or 'none'}", is_problem=False)
 
 
 _LEAST_FREE_BYTES = 1 << 30

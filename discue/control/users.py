@@ -138,9 +138,8 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
 async def accept(control: ControlContext, token: str, password: str) -> User | None:
     """Set the password of the user whom the token invites, and end their sessions.
 
-    Returns None if the token is unknown or expired, or the user is disabled.
-
-    Raises Unprocessable for an invalid password, whatever the token, and Locked if the organization is suspended.
+    Returns None if the token is unknown or expired, or the user is disabled. Raises Unprocessable for an invalid
+    password, whatever the token, and Locked if the organization is suspended.
     """
     passwords.check_password(password)
     hashed, now = hash_secret(token), control.clock.now()

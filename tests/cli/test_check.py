@@ -148,16 +148,30 @@ def test_almost_full_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert result.returncode == (word == "PROBLEM")
 
 
+_PROVIDER = """
+[[provider]]
+name = "one"
+issuer = "https://id.example.com"
+client_id = "x"
+default_role = "viewer"
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "finding"),
     [
         ("[[provider]]\nname = 'one'", "PROBLEM identity_providers: "),
         (
-            "[[provider]]\nname = 'one'\nissuer = 'https://id.example.com'\nclient_id = 'x'\ndefault_role = 'viewer'",
+            _PROVIDER,
             "ok      identity_providers: users can sign in with one",
+        ),
+        (
+            f"{_PROVIDER}\nclient_secret = 's'",
+            "PROBLEM identity_providers: other users can read the secrets in providers.toml",
         ),
     ],
 )
 def test_file_with_identity_providers_is_checked(tmp_path: Path, text: str, finding: str) -> None:
     (tmp_path / "providers.toml").write_text(text)
+    (tmp_path / "providers.toml").chmod(0o644)
     assert finding in run(tmp_path, "check", "--identity-providers", "providers.toml").stdout
