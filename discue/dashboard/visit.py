@@ -110,6 +110,8 @@ class Redirect:
 
 NOTICES: Final[Mapping[str, str]] = {
     "queue_created": "The queue exists. Add a listener, then publish a message.",
+    "queue_deleted": "The queue is deleted, with its messages and listeners.",
+    "listener_deleted": "The listener is deleted.",
     "paused": "The listener is paused. Its messages wait for it.",
     "resumed": "The listener receives messages again, starting with those that have waited.",
     "published": "The message is stored, and on its way to every listener of the queue.",

@@ -11,11 +11,24 @@ from tests.support.dashboards import SAME_ORIGIN, DashboardService
 PAGE_BYTES = 60_000
 OF_THE_INSTALLATION = {"workers", "settings"}
 NOT_FOR_VIEWERS = {
-    *("pause", "rotate", "test", "redeliver", "replay", "queue-new", "publish", "listener-new", "domain-new"),
+    *(
+        "pause",
+        "queue-delete",
+        "listener-delete",
+        "rotate",
+        "test",
+        "redeliver",
+        "replay",
+        "queue-new",
+        "publish",
+        "listener-new",
+        "domain-new",
+    ),
     *("keys", "key-new", "key"),
     *OF_THE_INSTALLATION,
 }
-_FORM = re.compile(r'<form[^>]*method="post"')
+_ABSOLUTE = re.compile(r'(?:href|src|action)="/')
+_SCRIPT = "<script>alert(1)</script>"
 
 
 def test_every_page_is_shown_to_its_owner_with_strict_headers(service: DashboardService, shop: Shop) -> None:
@@ -29,6 +42,8 @@ def test_every_page_is_shown_to_its_owner_with_strict_headers(service: Dashboard
         assert answer.headers["cache-control"] == "no-store", name
         assert "style=" not in answer.text, name
         assert "onclick" not in answer.text, name
+        # Absolute links would not work below the prefix of a proxy.
+        assert not _ABSOLUTE.search(answer.text), name
 
 
 def test_viewer_sees_pages_without_actions(service: DashboardService, shop: Shop) -> None:
@@ -144,6 +159,28 @@ def test_message_and_listener_say_which_trace_they_have(service: DashboardServic
     assert "<dt>Traces</dt><dd>propagate</dd>" in settings.text
 
 
+def test_stored_script_stays_text_on_every_page_that_shows_it(service: DashboardService, shop: Shop) -> None:
+    fields = {"key": _SCRIPT, "headers": {"x-note": f"\"'>{_SCRIPT}"}, "content_type": "text/html", "data": _SCRIPT}
+    made = service.api().post(f"/queues/{shop.blocked_queue}/messages", json=fields)
+    assert made.status_code == 200, made.text
+    browser, queue = service.browser(), f"/queues/{shop.blocked_queue}"
+    message = made.json()["message"]["id"]
+    listener = service.api().get(f"{queue}/listeners").json()["listeners"][0]["id"]
+    for path in (
+        queue,
+        f"{queue}?key={_SCRIPT}",
+        f"{queue}/messages/{message}",
+        f"{queue}/publish?copy={message}",
+        f"{queue}/listeners/{listener}/test?message={message}",
+        f"/search?q=key:{_SCRIPT}",
+        f"/search?q={_SCRIPT}",
+        f"/listeners?alias={_SCRIPT}",
+    ):
+        page = browser.get(path).text
+        assert "&lt;script&gt;alert(1)" in page, path
+        assert "<script>alert" not in page, path
+
+
 def test_blocked_message_says_why_it_waits(service: DashboardService, shop: Shop) -> None:
     page = service.browser().get(paths_of(shop)["message-blocked"]).text
     [delivery] = service.api().get(paths_of(shop)["message-blocked"]).json()["message"]["deliveries"]
@@ -160,6 +197,24 @@ def test_redelivery_shows_a_preview_and_then_its_progress(service: DashboardServ
     page = browser.get(f"{listener}/jobs").text
     assert "1000 a second" in page
     assert "1000 a second" in page
+
+
+def test_queue_is_deleted_only_with_its_name_and_listener_with_a_click(service: DashboardService) -> None:
+    browser, api = service.browser(), service.api()
+    queue = api.post("/queues", json={"alias": "old-orders"}).json()["queue"]["id"]
+    url = {"notify_url": "http://hooks.example.com:9001/x"}
+    listener = api.post(f"/queues/{queue}/listeners", json=url).json()["listener"]["id"]
+    assert "cannot be restored" in browser.get(f"/queues/{queue}/listeners/{listener}/delete").text
+    gone = browser.post(f"/queues/{queue}/listeners/{listener}/delete", headers=SAME_ORIGIN)
+    assert gone.headers["location"].endswith(f"/queues/{queue}/listeners?done=listener_deleted")
+    assert api.get(f"/queues/{queue}/listeners/{listener}").status_code == 404
+
+    refused = browser.post(f"/queues/{queue}/delete", data={"name": "old"}, headers=SAME_ORIGIN)
+    assert refused.status_code == 422
+    assert "must be the name of the queue: old-orders" in refused.text
+    deleted = browser.post(f"/queues/{queue}/delete", data={"name": "old-orders"}, headers=SAME_ORIGIN)
+    assert deleted.headers["location"].endswith("/queues?done=queue_deleted")
+    assert api.get(f"/queues/{queue}").status_code == 404
 
 
 def test_rotated_secret_is_shown_once(service: DashboardService, shop: Shop) -> None:

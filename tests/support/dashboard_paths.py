@@ -30,6 +30,8 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
         "listener-jobs": f"{listener}/jobs",
         "listener-settings": f"{listener}/settings",
         "pause": f"{listener}/pause",
+        "listener-delete": f"{listener}/delete",
+        "queue-delete": f"{queue}/delete",
         "rotate": f"{listener}/rotate",
         "test": f"{listener}/test",
         "redeliver": f"{listener}/redeliver",

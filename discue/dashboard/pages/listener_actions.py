@@ -152,6 +152,15 @@ async def show_cancel(visit: Visit) -> Page:
     return await _page(visit, "cancel.html", "Cancel", job=job, kind=kind)
 
 
+async def show_delete(visit: Visit) -> Page:
+    return await _page(visit, "listener_delete.html", "Delete")
+
+
+async def delete(visit: Visit) -> Redirect:
+    await listeners.delete(visit.control, visit.principal, *visit.ids)
+    return Redirect(f"/queues/{visit.ids[0]}/listeners", "listener_deleted")
+
+
 async def _page(visit: Visit, template: str, title: str, **values: Any) -> Page:
     details = await listeners.get(visit.control, visit.principal, *visit.ids, with_missed=False)
     return Page(
@@ -172,6 +181,7 @@ def _number(visit: Visit, name: str, within: range) -> int | None:
 _LISTENER: Final = "/queues/{id}/listeners/{id}"
 
 ROUTES: Final = (
+    PageRoute(f"{_LISTENER}/delete", show_delete, delete, needs="listeners", is_form=True),
     PageRoute(f"{_LISTENER}/pause", show_pause, pause, needs="listeners", is_form=True),
     PageRoute(f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True),
     PageRoute(f"{_LISTENER}/test", show_test, test, needs="listeners", is_form=True),

@@ -76,6 +76,21 @@ async def show_settings(visit: Visit) -> Page:
     return Page("queue_settings.html", details.queue.alias, values)
 
 
+async def show_delete(visit: Visit) -> Page:
+    details = await _queue(visit)
+    typed = visit.form.get("name", "")
+    return Page("queue_delete.html", f"Delete · {details.queue.alias}", {"details": details, "typed": typed})
+
+
+async def act_delete(visit: Visit) -> Redirect:
+    """Delete the queue if its name was typed: nobody deletes a log by a wrong click."""
+    details = await _queue(visit)
+    if visit.form.get("name", "").strip() != details.queue.alias:
+        raise invalid("/name", f"must be the name of the queue: {details.queue.alias}")
+    await queues.delete(visit.control, visit.principal, visit.ids[0])
+    return Redirect("/queues", "queue_deleted")
+
+
 async def show_publish(visit: Visit) -> Page:
     details = await _queue(visit)
     form = visit.form or await _prefilled(visit)
@@ -175,5 +190,6 @@ ROUTES: Final = (
         f"{_QUEUE}/listeners/new", show_new_listener, act_new_listener, needs="queues", writes="listeners", is_form=True
     ),
     PageRoute(f"{_QUEUE}/publish", show_publish, act_publish, needs="queues", writes="messages", is_form=True),
+    PageRoute(f"{_QUEUE}/delete", show_delete, act_delete, needs="queues", is_form=True),
     PageRoute(f"{_QUEUE}/settings", show_settings, needs="queues"),
 )
