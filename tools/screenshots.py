@@ -44,8 +44,7 @@ PICTURES: Final = (
     Picture("overview-phone", "overview", "light", NARROW, 844),
     Picture("message-light", "message", "light", WIDE),
     Picture("message-dark", "message", "dark", WIDE),
-    Picture("listener-light", "listener", "light", WIDE),
-    Picture("topic-dark", "topic", "dark", WIDE),
+    Picture("message-phone", "message", "dark", NARROW, 844),
 )
 
 _FIXED: Final = {

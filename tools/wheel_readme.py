@@ -7,6 +7,7 @@ from typing import Any, Final
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 _LINK: Final = re.compile(r"\[([^\]]*)\]\((?!https?://)[^)]*\)")
+_IMAGE: Final = re.compile(r"^!\[[^\]]*\]\((?!https?://)[^)]*\)\n+", re.MULTILINE)
 _TABLE_OF_LINKS: Final = re.compile(r"^## Documentation\n.*", re.MULTILINE | re.DOTALL)
 _INSTEAD: Final = """\
 ## Documentation
@@ -16,8 +17,8 @@ _INSTEAD: Final = """\
 
 
 def for_wheel(readme: str) -> str:
-    """Return the README with the text of each link to a file, and with the address of the documentation at its end."""
-    return _LINK.sub(r"\1", _TABLE_OF_LINKS.sub(_INSTEAD, readme))
+    """Return the README without images, with the text of each link to a file, and the address of the documentation."""
+    return _LINK.sub(r"\1", _IMAGE.sub("", _TABLE_OF_LINKS.sub(_INSTEAD, readme)))
 
 
 class ReadmeHook(MetadataHookInterface):
