@@ -220,7 +220,8 @@ async def ensure_encryption(control: ControlContext, log: Log, *, new_key_file: 
         log.warning("secrets_not_encrypted", hint="Set encryption_key or encryption_key_file.")
     elif await _can_move(control, state):
         await _move_all(control, log, state.current or keyring.first)
-    elif state.leaving or state.current != keyring.first:
+    # Without secrets, another worker that has started at the same moment is just making its key the current one.
+    elif state.current != keyring.first or (bool(state.leaving) and await control.store.read(encryption.count) > 0):
         log.warning("key_rotation_incomplete", hint="Some secrets use an older key. Run `discue rotate-key`.")
 
 

@@ -16,6 +16,7 @@ from discue.crypto.keyring import Keyring, key_id_in, key_id_of
 from discue.crypto.signing import SigningSecret
 from discue.domain.errors import Unavailable
 from discue.domain.model import Listener
+from discue.observability.logs import Log
 from discue.store import encryption as encryption_rows
 from discue.store import feed
 from discue.store import listeners as listener_rows
@@ -25,6 +26,17 @@ from tests.support.cast import Cast
 OLD, NEW = b"o" * 32, b"n" * 32
 OLD_ID, NEW_ID = key_id_of(OLD), key_id_of(NEW)
 URLS = ListenerFields(notify_url="https://example.com/notify", liveness_url="https://example.com/live")
+
+
+class Warnings(Log):
+    """A log that keeps the events of warnings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[str] = []
+
+    def warning(self, event: str, /, **_fields: object) -> None:
+        self.events.append(event)
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +156,20 @@ async def test_overtaken_rotation_does_not_finish_the_newer_one(control: Control
     await encryption.begin(control, NEW_ID)
     assert not await encryption.finish(control, OLD_ID)
     assert (await control.store.read(encryption_rows.read)).current == NEW_ID
+
+
+@pytest.mark.parametrize("has_secrets", [False, True])
+async def test_start_warns_of_a_rotation_that_goes_on_only_if_there_are_secrets(
+    cast: Cast, control: ControlContext, *, has_secrets: bool
+) -> None:
+    if has_secrets:
+        await make(cast, control)
+    keyed = with_keys(control, NEW)
+    await encryption.begin(keyed, NEW_ID)
+    log = Warnings()
+    on_postgres = replace(control.settings, database="postgresql://database/discue")
+    await encryption.ensure_encryption(replace(keyed, settings=on_postgres), log)
+    assert log.events == ["key_rotation_incomplete"] * has_secrets
 
 
 async def test_lost_secrets_are_kept_unless_replacement_is_requested(cast: Cast, control: ControlContext) -> None:
