@@ -272,6 +272,7 @@ class Dashboard:
             "error": error,
             "following": following,
             "providers": self._entrance.providers,
+            "left": request.query.get("from", ""),
             "notice": NOTICES.get(request.query.get("done", ""), ""),
         }
         return self._bare(request, Page("sign_in.html", "Sign in", values), 200 if error is None else error.status)
@@ -305,6 +306,8 @@ class Dashboard:
                 response = redirect_response(departure.url)
                 response.headers.append(cookies.pending(cookie, departure.kept.text))
                 return response
+            if rest == "sign-out":
+                return redirect_response(await self._entrance.sign_out_url(name, url) or f"{request.base}{SIGN_IN}")
             if rest != "callback":
                 raise NotFound("There is no such page.")
             response = await self._arrive(request, name, cookies.read(request.headers, cookie))
@@ -350,7 +353,9 @@ class Dashboard:
     async def _sign_out(self, request: PageRequest) -> PageResponse:
         if request.token:
             await self._sessions.sign_out(request.token)
-        response = redirect_response(request.base + SIGN_IN)
+        provider = request.user.details.session.provider if request.user is not None else ""
+        # The page offers to sign out there, too: by the policy of pages, a form must not lead to another site.
+        response = redirect_response(f"{request.base}{SIGN_IN}{f'?from={provider}' if provider else ''}")
         response.headers.append(cookies.session(cookies.session_name(self._url(request)), ""))
         return response
 

@@ -94,6 +94,15 @@ class Entrance:
             redirection = await provider.begin(_redirect_uri(url, name))
         return Departure(redirection.url, KeptSignIn(redirection.pending, place, permit))
 
+    async def sign_out_url(self, name: str, url: str) -> str | None:
+        """Return where the browser ends its session at a provider; None if the provider has no such page.
+
+        Raises NotFound, and Unavailable if the provider fails.
+        """
+        provider = self._provider(name)
+        with self._errors(name):
+            return await provider.sign_out_url(f"{url}/dashboard/sign-in")
+
     async def arrive(self, callback: Callback, browser: Browser) -> Arrival:
         """Open a session for a user who comes back from a provider.
 

@@ -479,3 +479,15 @@ def test_session_alone_connects_no_account(front: Front) -> None:
     headers = {"cookie": f"{LOOPBACK_NAME}={token}; {name}={forged}"}
     refused = member.browser.get("/sign-in/company/callback", params=query, headers=headers)
     assert (refused.status_code, "with your password" in refused.text) == (401, True)
+
+
+def test_user_of_a_provider_is_led_to_sign_out_there_too(front: Front) -> None:
+    browser = front.service.browser(None)
+    _arrive(browser, _leave(front, browser))
+    left = browser.post("/sign-out", headers=SAME_ORIGIN).headers["location"]
+    assert left.endswith("/sign-in?from=company")
+    assert "Sign out at Example Ltd, too" in browser.get("/sign-in?from=company").text
+    assert "Sign out at" not in browser.get("/sign-in?from=other").text
+    there = browser.get("/sign-in/company/sign-out").headers["location"]
+    assert there.startswith(f"{front.provider.issuer}/logout?client_id={CLIENT_ID}&post_logout_redirect_uri=")
+    assert not _is_signed_in(browser)
