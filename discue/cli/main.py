@@ -37,7 +37,7 @@ _OPERATE: Final = (
     _Command("backup", "backup", "back up a SQLite database while it is served"),
     _Command("restore", "restore", "restore a SQLite database from a backup"),
     _Command("copy", "copy", "copy a database into an empty one"),
-    _Command("rotate-key", "rotate_key", "encrypt all signing secrets with the first configured key"),
+    _Command("rotate-key", "rotate_key", "encrypt all secrets with the first configured key"),
     _Command("check", "check", "check settings, database, encryption, port, clock, TLS files and disk for problems"),
 )
 """Commands that work on the settings and the database of an installation."""
