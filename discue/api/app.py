@@ -2,8 +2,9 @@
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -41,7 +42,9 @@ from discue.observability.measures import Operation
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
-_PAGES: Final = "dashboard"
+_DASHBOARD: Final = "dashboard"
+_STARTS: Final = ("/dashboard", "/portal")
+"""How paths of pages begin: all others are told by one comparison."""
 _REQUEST_ID_BYTES: Final = 6
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
@@ -63,9 +66,11 @@ class App:
         routes: Iterable[Route] = ROUTES,
         *,
         body_deadline_seconds: float | None = None,
-        pages: Application | None = None,
+        pages: Mapping[str, Application] = MappingProxyType({}),
     ) -> None:
-        """`body_deadline_seconds` replaces the setting. `pages` responds below `/dashboard`, and to browsers at `/`."""
+        """`body_deadline_seconds` replaces the setting. `pages` respond below the path with their name: `dashboard`,
+        also to browsers at `/`, and `portal`.
+        """
         settings = services.control.settings
         self._services = services
         self._admission = Admission(services)
@@ -92,8 +97,10 @@ class App:
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         """Respond to one request. Raises nothing."""
-        if self._pages is not None and (scope.path[1:10] == _PAGES or scope.path == "/") and _is_page(scope):
-            await self._pages.__rsgi__(scope, exchange)
+        if (scope.path.startswith(_STARTS) or scope.path == "/") and (
+            pages := self._pages.get(_first_step(scope))
+        ) is not None:
+            await pages.__rsgi__(scope, exchange)
             return
         started = self._monotonic()
         request = Request(scope, exchange, self._next_id)
@@ -372,10 +379,11 @@ class App:
         )
 
 
-def _is_page(scope: HttpScope) -> bool:
-    """Return whether a request is for a page: clients of the API do not ask for HTML at `/`."""
+def _first_step(scope: HttpScope) -> str:
+    """Return the first step of a path. Browsers at `/` are led to the dashboard: clients of the API ask for no HTML."""
     first, _, _ = scope.path[1:].partition("/")
-    return first == _PAGES or (not first and scope.method == "GET" and HTML in scope.headers.get("accept", ""))
+    asks_for_page = not first and scope.method == "GET" and HTML in scope.headers.get("accept", "")
+    return _DASHBOARD if asks_for_page else first
 
 
 def _is_event_stream(route: Route, accept: str) -> bool:

@@ -12,7 +12,7 @@ from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, LinkTarget, 
 from discue.domain.attempts import AttemptState
 from discue.domain.errors import BadRequest, malformed
 from discue.domain.messages import MessageState
-from discue.domain.model import MISSED_REASONS, DeliveryState
+from discue.domain.model import LONGEST_CUSTOMER, MISSED_REASONS, DeliveryState
 from discue.domain.suggestions import suggestion
 from discue.store.missed import POSITION_PATTERN
 from discue.store.pagination import DEEPEST_ITEM, FIRST_PAGE, Listing, Selection
@@ -159,6 +159,16 @@ _STATE: Final = one_of(
 PAGES: Final = (*_POSITION, _alias_parameter("alias", "Only items with this alias."), _NAME, *_CREATED)
 """Parameters of every list of named resources."""
 
+LISTENER_PAGES: Final = (
+    *PAGES,
+    Parameter(
+        "customer",
+        "Only listeners of this customer.",
+        {"type": "string", "minLength": 1, "maxLength": LONGEST_CUSTOMER, "pattern": "^[^\\u0000]*$"},
+        "acme",
+        f"must have 1 to {LONGEST_CUSTOMER} characters",
+    ),
+)
 MESSAGE_PAGES: Final = (
     *PAGES,
     id_parameter("listener", "Only messages published for this listener, that is after it was created."),

@@ -121,6 +121,11 @@ class Settings:
         types.BOOLEAN,
         "Serve the dashboard at `/dashboard`, where browsers that open `/` are led.",
     )
+    portal: bool = _setting(
+        True,
+        types.BOOLEAN,
+        "Serve the portal at `/portal`, where customers of an organization manage their own listeners.",
+    )
     insecure: bool = _setting(
         False,
         types.BOOLEAN,

@@ -91,8 +91,8 @@ class ControlContext:
         """Return the id and author to record a usage event with. `principal` is None on the command line."""
         if principal is None:
             return Occurrence(self.row_ids.next(), "")
-        author = principal.key_public_id
-        return Occurrence(self.row_ids.next(), *((author, "") if principal.role is None else ("", author)))
+        author, is_key = principal.key_public_id, principal.role is None and principal.customer is None
+        return Occurrence(self.row_ids.next(), *((author, "") if is_key else ("", author)))
 
     async def write(self, work: Work[T]) -> T:
         """Commit the work and update this worker's cache; then notify the other workers.

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import encryption, listener_options, usage
-from discue.control.context import ControlContext, Record, one_of, require_found
+from discue.control.context import ControlContext, Record, chosen, one_of, require_found
 from discue.control.listener_options import OptionFields
 from discue.control.pattern_checks import check_filter
 from discue.crypto import endpoint_credentials, signing
@@ -15,9 +15,9 @@ from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
 from discue.crypto.signing import NO_SECRETS, SigningSecret
 from discue.domain import egress
 from discue.domain.aliases import NameFields, changed_alias, new_alias
-from discue.domain.errors import below, invalid, missing_field
+from discue.domain.errors import Conflict, below, invalid, missing_field
 from discue.domain.listener_health import Liveness
-from discue.domain.model import CursorCounts, Listener, ListenerMode
+from discue.domain.model import LONGEST_CUSTOMER, CursorCounts, Listener, ListenerMode
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import ListenerDisabled, ListenerRecovered, ResourceName, SystemEvent
 from discue.domain.waiting import ListenerCondition
@@ -36,6 +36,8 @@ from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
 
 AUTHORIZATION: Final = "authorization"
+MOST_OF_A_CUSTOMER: Final = 100
+"""The largest number of listeners with which a customer may create another one in the portal."""
 
 ListenerPath = tuple[str, ...]
 """The public ids of a queue and of one of its listeners, as they stand in the URL."""
@@ -59,6 +61,8 @@ class ListenerFields(NameFields, frozen=True):
     """None removes it, UNSET keeps the stored value."""
     options: OptionFields = OptionFields()
     authentication: AuthenticationFields | UnsetType | None = UNSET
+    customer: str | UnsetType | None = UNSET
+    """The customer whom it belongs to. None and "" remove it, UNSET keeps the stored value."""
 
 
 class ListenerDetails(msgspec.Struct, frozen=True):
@@ -100,9 +104,12 @@ async def create(
     """Create a listener; its default alias is its id.
 
     Raises BadRequest for a listener in push mode without `notify_url`. Raises Unprocessable for a taken or invalid
-    alias, for URLs that requests cannot be sent to, and for fields of the other mode.
+    alias, for URLs that requests cannot be sent to, and for fields of the other mode. Raises Conflict for a customer
+    who has created as many as the portal allows.
     """
     principal.require("listeners", "write", queue_public_id)
+    if principal.customer is not None:
+        fields = msgspec.structs.replace(fields, customer=principal.customer)
     await check_filter(control, fields.options.filter)
     public_id, now = control.public_ids.next(), control.clock.now()
     draft = Listener(
@@ -140,6 +147,8 @@ async def create(
         )
         await _require_registered(tx, None, listener)
         await usage.require_room(tx, control, listener, "listeners")
+        if principal.customer is not None:
+            await _require_room_of_customer(tx, listener)
         await listeners.insert(tx, listener, head)
         await record("listener_added", listener)
         return msgspec.structs.replace(await _details(tx, listener), secret=secret)
@@ -183,7 +192,7 @@ async def page(
     targets = principal.targets_of("listeners", "read")
 
     async def work(tx: Transaction) -> Listing[ListenerDetails]:
-        found = await listeners.page(tx, principal.organization, selection, targets)
+        found = await listeners.page(tx, principal.organization, seen_by(principal, selection), targets)
         items = await _details_of(tx, principal.organization, found.items, with_missed=with_missed)
         return Listing(items, found.has_next, found.has_previous)
 
@@ -203,7 +212,7 @@ async def page_of_queue(
 
     async def work(tx: Transaction) -> Listing[ListenerDetails]:
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
-        found = await listeners.page_of_queue(tx, queue, selection, only)
+        found = await listeners.page_of_queue(tx, queue, seen_by(principal, selection), only)
         items = await _details_of(tx, principal.organization, found.items, with_missed=with_missed)
         return Listing(items, found.has_next, found.has_previous)
 
@@ -256,8 +265,22 @@ async def own_listener(tx: Transaction, principal: Principal, access: Access, pa
     """Return the caller's listener at the path. Raises NotFound, and Forbidden if the key has no access to it."""
     queue_public_id, public_id = path
     principal.require("listeners", access, public_id, queue_public_id)
-    listener = require_found(await listeners.get(tx, principal.organization, public_id))
+    listener = require_found(await listeners.get(tx, principal.organization, public_id, principal.customer))
     return require_found(listener if listener.queue_public_id == queue_public_id else None)
+
+
+def seen_by(principal: Principal, selection: Selection) -> Selection:
+    """Return the selection restricted to what the principal may see: a customer, only what concerns their listeners."""
+    if principal.customer is None:
+        return selection
+    return msgspec.structs.replace(selection, customer=principal.customer)
+
+
+async def _require_room_of_customer(tx: Transaction, listener: Listener) -> None:
+    """Raise Conflict if the customer has as many listeners as they may create: the quota is for all customers."""
+    if await listeners.count_of_customer(tx, listener.organization, listener.customer) >= MOST_OF_A_CUSTOMER:
+        detail = f"There are {MOST_OF_A_CUSTOMER} endpoints already. Delete one first."
+        raise Conflict(detail, code="limit_reached")
 
 
 async def _report_change(tx: Transaction, event_id: int, stored: Listener, changed: Listener) -> None:
@@ -336,6 +359,7 @@ def _changed(
         status=status,
         notify_url=_url(control, fields.notify_url, stored, "/notify_url"),
         liveness_url=_liveness_url(control, fields.liveness_url, stored),
+        customer=check_customer(chosen(stored.customer, fields.customer, "")),
         options=options,
         config_version=stored.config_version + 1,
         updated_at=now,
@@ -345,6 +369,14 @@ def _changed(
         changed = msgspec.structs.replace(changed, disabled_by=disabled_by, status_changed_at=now)
     _check_authentication(stored, changed, asked)
     return changed
+
+
+def check_customer(given: str) -> str:
+    """Return the name of a customer, "" for none. Raises Unprocessable if it is none."""
+    if len(given) > LONGEST_CUSTOMER or not given.isprintable() or given != given.strip():
+        rule = f"must have at most {LONGEST_CUSTOMER} printable characters, without spaces around them"
+        raise invalid("/customer", rule)
+    return given
 
 
 def _url(control: ControlContext, given: str | None, listener: Listener, pointer: str) -> str:

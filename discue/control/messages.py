@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from discue.control.context import ControlContext, require_found
-from discue.control.listeners import own_listener
+from discue.control.listeners import own_listener, seen_by
 from discue.domain.aliases import NameFields, changed_alias
 from discue.domain.attempts import AttemptDetail, StoredAttempt, decode_detail
 from discue.domain.errors import malformed
@@ -73,15 +73,27 @@ class MessageTimeline(msgspec.Struct, frozen=True):
 async def timeline(
     control: ControlContext, principal: Principal, path: tuple[str, ...], selection: Selection
 ) -> MessageTimeline:
-    """Return a message with the selected deliveries and their attempts, from one snapshot."""
+    """Return a message with the selected deliveries and their attempts, from one snapshot.
+
+    A customer sees only those of their own listeners. Raises NotFound for a message that was for none of these.
+    """
     filters = FilterDecisions(asks_later=True)
 
+    selection = seen_by(principal, selection)
+    of_attempts = Selection(per_page=TIMELINE_ATTEMPTS, customer=selection.customer)
+    is_seen = True
+
     async def work(tx: Transaction) -> tuple[StoredMessage, MessageTimeline]:
-        principal.require("messages", "read", path[1], path[0])
+        nonlocal is_seen
+        principal.require("messages" if principal.customer is None else "listeners", "read", path[1], path[0])
         queue = await _queue(tx, principal, path[0])
         message = require_found(await messages.get(tx, queue, path[1]))
         found = await deliveries.page_of_message(tx, message, selection, filters)
-        made = (await attempts.of_message(tx, message, Selection(per_page=TIMELINE_ATTEMPTS))).items
+        made = (await attempts.of_message(tx, message, of_attempts)).items
+        if principal.customer is not None:
+            is_meant = await deliveries.concerns(tx, message, principal.customer, filters)
+            # Messages from before the listener was created reach it by a replay.
+            is_seen = is_meant or bool(made)
         kept = await attempts.contents(tx, message.organization, [each.id for each in made])
         by_listener: dict[str, list[TimelineAttempt]] = {}
         for each in reversed(made):
@@ -91,7 +103,9 @@ async def timeline(
         names = await listeners.aliases_of(tx, message.organization, shown)
         return message, MessageTimeline(message, queue, found, by_listener, names)
 
-    return await _read_with_filters(control, work, filters)
+    timeline = await _read_with_filters(control, work, filters)
+    # Only now that the filters were asked is it known whether a customer may see it.
+    return require_found(timeline if is_seen else None)
 
 
 async def _read_with_filters(

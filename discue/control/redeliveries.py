@@ -11,7 +11,7 @@ import msgspec
 from discue.control.context import ControlContext, require_found, require_none
 from discue.control.listeners import ListenerPath, own_listener
 from discue.control.pattern_checks import check_filter
-from discue.domain.errors import Conflict, Fault, invalid
+from discue.domain.errors import Conflict, Fault, Forbidden, invalid
 from discue.domain.ids import event_id_of
 from discue.domain.model import JobListener, Listener, MissedSelection, Redelivery, Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal
@@ -66,6 +66,8 @@ async def page_of_all_missed(
 ) -> Listing[MissedMessage]:
     """Return the messages that any listener of the organization has missed, as far as the caller may read it."""
     targets = principal.targets_of("listeners", "read")
+    if principal.customer is not None:
+        raise Forbidden("A customer sees the missed messages of one listener at a time.")
     return await control.store.search(lambda tx: missed.page(tx, principal.organization, selection, targets))
 
 

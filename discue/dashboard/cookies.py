@@ -15,6 +15,7 @@ LOOPBACK_NAME: Final = "discue"
 THEME_NAME: Final = "discue-theme"
 
 _PENDING_SECONDS: Final = 600
+_FRAMED: Final = "; SameSite=None; Secure; Partitioned"
 _THEME_SECONDS: Final = 31_536_000
 
 
@@ -51,6 +52,22 @@ def pending(name: str, value: str) -> tuple[str, str]:
     """Return the header that keeps a sign-in that has begun, for ten minutes; an empty value deletes it."""
     header, text = session(name, value)
     return header, f"{text}; Max-Age={_PENDING_SECONDS}" if value else text
+
+
+def portal_name(url: str) -> str:
+    """Return the name of the cookie of a customer's session in the portal: another one than that of users."""
+    return f"{session_name(url)}-portal"
+
+
+def portal_session(name: str, token: str, *, is_framed: bool) -> tuple[str, str]:
+    """Return the header that sets the cookie of a customer's session; an empty token deletes it.
+
+    In a frame on a page of another site, the cookie belongs to that site's partition: no third site gets it sent.
+    """
+    lifetime = "" if token else "; Max-Age=0"
+    secure = "; Secure" if name.startswith(SECURE_NAME) else ""
+    sites = _FRAMED if is_framed else f"; SameSite=Lax{secure}"
+    return "set-cookie", f"{name}={token}; Path=/; HttpOnly{sites}{lifetime}"
 
 
 def theme(chosen: str) -> tuple[str, str]:

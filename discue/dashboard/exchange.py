@@ -1,7 +1,7 @@
 """Responses of the dashboard: their headers, and how they are sent."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
@@ -9,16 +9,24 @@ from discue.http.rsgi import HttpProtocol
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    "form-action 'self'; frame-ancestors {}; base-uri 'none'"
 )
 
-SECURITY_HEADERS: Final = (
-    ("content-security-policy", _POLICY),
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cross-origin-resource-policy", "same-origin"),
-    ("referrer-policy", "no-referrer"),
-    ("x-content-type-options", "nosniff"),
-)
+Headers = tuple[tuple[str, str], ...]
+
+
+def security_headers(frame_ancestors: Sequence[str] = ()) -> Headers:
+    """Return the headers of pages that only pages of these origins may embed."""
+    return (
+        ("content-security-policy", _POLICY.format(" ".join(frame_ancestors) or "'none'")),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("referrer-policy", "no-referrer"),
+        ("x-content-type-options", "nosniff"),
+    )
+
+
+SECURITY_HEADERS: Final = security_headers()
 """Nothing inline and nothing from elsewhere: text of a message that gets into a page cannot become a script."""
 
 _NOT_STORED: Final = ("cache-control", "no-store")
@@ -38,8 +46,8 @@ class PageResponse(NamedTuple):
     """The events of a stream, in place of the content."""
 
 
-def page_response(content: bytes, status: int = 200) -> PageResponse:
-    return PageResponse(status, [_HTML, _NOT_STORED, *SECURITY_HEADERS], content)
+def page_response(content: bytes, status: int = 200, security: Headers = SECURITY_HEADERS) -> PageResponse:
+    return PageResponse(status, [_HTML, _NOT_STORED, *security], content)
 
 
 def redirect_response(location: str) -> PageResponse:

@@ -53,14 +53,14 @@ def _environment() -> Environment:
     return made
 
 
-_TEMPLATES: Final = _environment()
+TEMPLATES: Final = _environment()
 
 
 def render(page: Page, visit: Visit) -> bytes:
     """Return the page as HTML, in the frame with the navigation."""
     values = {
         **page.values,
-        **_frame(page.title, visit.base, visit.theme, visit.now),
+        **frame_values(page.title, visit.base, visit.theme, visit.now),
         "visit": visit,
         "is_live": page.is_live and visit.error is None,
         "url": visit.url,
@@ -70,13 +70,13 @@ def render(page: Page, visit: Visit) -> bytes:
         "faults": faults_of(visit.error),
         "notice": NOTICES.get(visit.query.get("done", ""), ""),
     }
-    return _TEMPLATES.get_template(page.template).render(values).encode()
+    return TEMPLATES.get_template(page.template).render(values).encode()
 
 
 def render_bare(page: Page, *, base: str, theme: str, now: int) -> bytes:
     """Return a page for a user who is not signed in, or whom the service cannot identify."""
-    values = {"error": None, "faults": {}, **page.values, **_frame(page.title, base, theme, now)}
-    return _TEMPLATES.get_template(page.template).render(values).encode()
+    values = {"error": None, "faults": {}, **page.values, **frame_values(page.title, base, theme, now)}
+    return TEMPLATES.get_template(page.template).render(values).encode()
 
 
 def faults_of(error: DiscueError | None) -> Mapping[str, str]:
@@ -84,7 +84,8 @@ def faults_of(error: DiscueError | None) -> Mapping[str, str]:
     return {} if error is None else {fault.pointer: fault.detail for fault in error.faults}
 
 
-def _frame(title: str, base: str, theme: str, now: int) -> dict[str, Any]:
+def frame_values(title: str, base: str, theme: str, now: int) -> dict[str, Any]:
+    """Return the values that every page has."""
     return {
         "title": title,
         "base": base,

@@ -7,7 +7,15 @@ from typing import Final, NamedTuple
 
 _TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _HASH_CHARACTERS: Final = 12
-_NAMES: Final = ("dashboard.css", "dashboard.js", "icon.svg", "invitation.js")
+_NAMES: Final = (
+    "dashboard.css",
+    "dashboard.js",
+    "icon.svg",
+    "invitation.js",
+    "portal.css",
+    "portal.js",
+    "embed.js",
+)
 
 
 class StaticFile(NamedTuple):

@@ -58,6 +58,9 @@ class ApiKey(msgspec.Struct, frozen=True):
         return f"ApiKey(organization={self.organization}, public_id={self.public_id!r}, status={self.status!r})"
 
 
+LONGEST_CUSTOMER = 128
+"""The largest number of characters in the name of a customer."""
+
 Role = Literal["owner", "admin", "developer", "viewer"]
 
 
@@ -238,6 +241,9 @@ class Listener(msgspec.Struct, frozen=True):
     disabled_by: DisabledBy = ""
     status_changed_at: int = 0
     """0: before the program recorded it."""
+    customer: str = ""
+    """The customer whom it belongs to, as the organization calls them: sessions of the portal see only the listeners of
+    their customer. "" for none."""
 
     def __repr__(self) -> str:
         return f"Listener(organization={self.organization}, public_id={self.public_id!r}, alias={self.alias!r})"

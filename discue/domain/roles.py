@@ -22,7 +22,7 @@ def _scopes(*granted: tuple[Access, tuple[str, ...]]) -> Scopes:
 _SCOPES: Final[Mapping[Role, Scopes]] = {
     "owner": all_scopes(),
     # Organizations are read only: an owner sets the limits, and deletes the organization.
-    "admin": _scopes(("write", (*_UNPROTECTED, "api_keys", "users")), ("read", ("api_clients",))),
+    "admin": _scopes(("write", (*_UNPROTECTED, "api_keys", "portal", "users")), ("read", ("api_clients",))),
     "developer": _scopes(("read", (*_OBSERVED, "api_keys", "users")), ("write", _DEVELOPED)),
     "viewer": _scopes(("read", _OBSERVED)),
 }

@@ -19,6 +19,7 @@ RESOURCES = (
     "events",
     "listeners",
     "messages",
+    "portal",
     "queues",
     "schemas",
     "stats",
@@ -27,7 +28,7 @@ RESOURCES = (
     "users",
 )
 
-PROTECTED = frozenset({"api_clients", "api_keys", "subscriptions", "users"})
+PROTECTED = frozenset({"api_clients", "api_keys", "portal", "subscriptions", "users"})
 """Scopes that cannot be granted through the API. Only the command line and an organization's first key have them."""
 
 TARGETS_LIMIT = 1_000
@@ -134,7 +135,9 @@ class Principal:
     expires_at: int = 0
     """When the key expires, in milliseconds since the epoch; 0: never."""
     role: Role | None = None
-    """Role of a user. None: the principal is an API key."""
+    """Role of a user. None: the principal is an API key, or a customer in the portal."""
+    customer: str | None = None
+    """The customer whose session of the portal it is: only listeners of this customer exist for it. None: all do."""
     _granted: dict[str, dict[str, frozenset[str] | None]] = field(init=False, repr=False, compare=False)
     """Targets by access and resource; None: all."""
 
@@ -166,6 +169,8 @@ class Principal:
             raise self._missing_scope(resource, access)
 
     def _missing_scope(self, resource: str, access: Access) -> Forbidden:
+        if self.customer is not None:
+            return Forbidden("The session of the portal does not include this.")
         if self.role is not None:
             return Forbidden(f'The role {self.role} does not include the scope "{resource}" with {access} access.')
         return Forbidden(f'The API key needs the scope "{resource}" with {access} access.')

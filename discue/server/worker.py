@@ -22,6 +22,8 @@ from discue.backup.schedule import BackupSchedule
 from discue.control.context import ControlContext
 from discue.dashboard.app import Dashboard
 from discue.dashboard.pages import ROUTES as PAGES
+from discue.dashboard.portal.app import Portal
+from discue.dashboard.portal.pages import ROUTES as PORTAL_PAGES
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
@@ -403,12 +405,16 @@ def _identity_providers(control: ControlContext) -> dict[str, Provider]:
 
 
 def _application(services: Services, routes: Sequence[Route]) -> Application:
-    """Return what the worker serves: the API, and the dashboard unless it is turned off."""
+    """Return what the worker serves: the API, and the dashboard and the portal unless they are turned off."""
     settings = services.control.settings
     if settings.role == "dispatch":
         # A worker that only delivers still serves the version and the health endpoints.
         return App(services, routes=service.ROUTES)
-    pages = Dashboard(services, PAGES) if settings.dashboard else None
+    pages: dict[str, Application] = {}
+    if settings.dashboard:
+        pages["dashboard"] = Dashboard(services, PAGES)
+    if settings.portal:
+        pages["portal"] = Portal(services, PORTAL_PAGES)
     return App(services, routes=(*ROUTES, *routes), pages=pages)
 
 

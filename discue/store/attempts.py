@@ -52,6 +52,10 @@ _MESSAGE: Final = "SELECT x.id FROM log x WHERE x.organization = a.organization 
 _OF_MESSAGE: Final = f"""
     SELECT {_RECORD}, ({_LISTENER}) FROM attempt a
     WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 LIMIT $4"""
+_OF_MESSAGE_TO_CUSTOMER: Final = f"""
+    SELECT {_RECORD}, x.public_id FROM attempt a
+    JOIN listener x ON x.organization = a.organization AND x.id = a.listener AND x.deleted_at IS NULL
+    WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 AND x.customer = $4 LIMIT $5"""
 _OF_LISTENER: Final = f"SELECT {_RECORD}, ({_MESSAGE}) FROM attempt a WHERE a.organization = $1 AND a.listener = $2"
 # Adding 0 keeps the planner from the primary key, by which it would pass all attempts of the organization.
 _IS_FAILED: Final = "a.organization + 0 = $1 AND a.listener = $2 AND a.error <> ''"
@@ -66,9 +70,15 @@ _CONTENTS: Final = "SELECT id, content FROM attempt_detail WHERE organization = 
 
 
 async def of_message(tx: Transaction, message: StoredMessage, selection: Selection) -> Listing[StoredAttempt]:
-    """List the attempts of a message. Beyond `MAX_PER_MESSAGE` some are left out."""
+    """List the attempts of a message, or those to listeners of a customer.
+
+    Beyond `MAX_PER_MESSAGE` some are left out.
+    """
     key = (message.organization, message.queue, message.seq)
-    rows = await tx.rows(_OF_MESSAGE, *key, MAX_PER_MESSAGE)
+    if selection.customer is None:
+        rows = await tx.rows(_OF_MESSAGE, *key, MAX_PER_MESSAGE)
+    else:
+        rows = await tx.rows(_OF_MESSAGE_TO_CUSTOMER, *key, selection.customer, MAX_PER_MESSAGE)
     found = await browse(tx, InMemoryRows([row for row in rows if _is_shown(row, selection)], _locate), selection)
     return found.with_items(_shown(row[:7], row[7], message.id) for row in found.items)
 

@@ -15,7 +15,7 @@ from discue.domain.waiting import ListenerCondition
 from discue.domain.window import Window
 from discue.store.attempts import MAX_PER_MESSAGE
 from discue.store.domains import VerifiedDomains, requires_verified_domains
-from discue.store.engine import MissedRange, Row, Transaction
+from discue.store.engine import MissedRange, Row, Transaction, Value
 from discue.store.listeners import READ_HEALTH, decode_delivery_options, parse_health
 from discue.store.message_log import entry_of_message
 from discue.store.pagination import (
@@ -48,6 +48,12 @@ _RECIPIENTS: Final = f"""
         AND cursor.start_seq < $3"""
 """The listeners that a message is for, by its `origin_seq`."""
 
+_OF_CUSTOMER: Final = f"{_RECIPIENTS} AND listener.customer = $4"
+_FILTERS_OF_CUSTOMER: Final = """
+    SELECT listener.settings FROM listener
+    JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id AND cursor.stream = 0
+    WHERE listener.organization = $1 AND listener.customer = $2 AND listener.queue = $3
+        AND listener.deleted_at IS NULL AND cursor.start_seq < $4 LIMIT $5"""
 _OLDEST: Final = f"{_RECIPIENTS} ORDER BY listener.id LIMIT $4"
 _STATE_ROWS_OF_MESSAGE: Final = """
     SELECT listener, state, attempts, reason, due_at FROM exception
@@ -122,6 +128,15 @@ async def list_of_message(
     last = await last_attempts(tx, message)
     rows = await tx.rows(_OLDEST, message.organization, message.queue, message.origin_seq, SHOWN_LISTENERS)
     return await _read_deliveries(tx, message, rows, last, filters=filters)
+
+
+async def concerns(tx: Transaction, message: StoredMessage, customer: str, filters: FilterDecisions) -> bool:
+    """Return whether the message is for a listener of the customer: one that existed, and whose filter matches it."""
+    values = (message.organization, customer, message.queue, message.origin_seq, SHOWN_LISTENERS)
+    rows = await tx.rows(_FILTERS_OF_CUSTOMER, *values)
+    # All are asked, also after a match: `filters` notes those that are to be asked later.
+    decisions = [not filters.rejects(message, settings) for (settings,) in rows]
+    return any(decisions)
 
 
 async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts:
@@ -334,21 +349,20 @@ async def missed_range(tx: Transaction, listener: tuple[int, int], seq: int) -> 
 _LIMITS: Final = ScanLimits(first=100, step=100, in_all=300)
 """Each delivery needs several rows."""
 
-_BETWEEN: Final = f"{_RECIPIENTS} AND listener.id > $4 AND listener.id < $5 ORDER BY listener.id"
 _ANCHOR: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id = $2"
 
 
 async def page_of_message(
     tx: Transaction, message: StoredMessage, selection: Selection, filters: FilterDecisions | None = None
 ) -> Listing[Delivery]:
-    """Read a page of deliveries to listeners that existed when the message was stored.
+    """Read a page of deliveries to listeners that existed when the message was stored, or to those of a customer.
 
     Times in the selection are compared with that moment. Raises BadRequest for a numbered page too far from the first.
     """
     if not selection.admits(message.stored_at):
         return Listing((), has_next=False, has_previous=False)
     filters = filters or FilterDecisions()
-    recipients = _Recipients(message)
+    recipients = _Recipients(message, selection.customer)
     last = await last_attempts(tx, message)
     if selection.state is None:
         found = await browse(tx, recipients, selection)
@@ -359,10 +373,11 @@ async def page_of_message(
 
 
 class _Recipients:
-    """The listeners that a message is for, by row id."""
+    """The listeners that a message is for, by row id; with a customer, only theirs."""
 
-    def __init__(self, message: StoredMessage) -> None:
+    def __init__(self, message: StoredMessage, customer: str | None) -> None:
         self.message = message
+        self._customer = customer
         # Listeners made later do not receive the message. Where clocks differ, the start of the cursor decides.
         self.within = (0, nearest_row_id(message.stored_at + CLOCKS_APART_MS))
 
@@ -381,8 +396,14 @@ class _Recipients:
         self, tx: Transaction, span: Span, limit: int, offset: int = 0, *, newest_first: bool
     ) -> Sequence[Row]:
         message = self.message
-        sql = f"{_BETWEEN} {'DESC' if newest_first else 'ASC'} LIMIT $6 OFFSET $7"
-        return await tx.rows(sql, message.organization, message.queue, message.origin_seq, *span, limit, offset)
+        values: tuple[Value, ...] = (message.organization, message.queue, message.origin_seq)
+        recipients = _RECIPIENTS
+        if self._customer is not None:
+            recipients, values = _OF_CUSTOMER, (*values, self._customer)
+        low, high, most, skipped = (len(values) + number for number in (1, 2, 3, 4))
+        order = f"ORDER BY listener.id {'DESC' if newest_first else 'ASC'} LIMIT ${most} OFFSET ${skipped}"
+        sql = f"{recipients} AND listener.id > ${low} AND listener.id < ${high} {order}"
+        return await tx.rows(sql, *values, *span, limit, offset)
 
 
 class _InState:

@@ -28,7 +28,7 @@ class Occurrence(NamedTuple):
     client: str
     """The public id of the API key; empty for none."""
     user: str = ""
-    """The public id of the user; empty for none."""
+    """The public id of the user, or of the session of a customer in the portal; empty for none."""
 
 
 async def record(
@@ -88,7 +88,7 @@ class UsageEvent(msgspec.Struct, frozen=True):
     client: str = ""
     """The public id of the API key that caused it; empty for none."""
     user: str = ""
-    """The public id of the user who caused it; empty for none."""
+    """The public id of the user, or of the session of a customer, who caused it; empty for none."""
     listener: tuple[str, str] | None = None
     """The id and alias of the listener that a message was published to."""
 

@@ -21,14 +21,14 @@ from discue.store import events, feed, queues, system_events
 from discue.store.engine import PULL_OWNER, Row, Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import Listing, Selection, Table, browse, listed
-from discue.store.tables import chunks, placeholders, read_one, row_reader, rows_among
+from discue.store.tables import chunks, placeholders, read_number, read_one, row_reader, rows_among
 
 decode_delivery_options = msgspec.json.Decoder(DeliveryOptions).decode
 """Decodes the stored settings of a listener."""
 
 _PLAIN: Final = (
     "id, organization, public_id, queue, alias, status, notify_url, liveness_url, secrets, config_version, created_at, "
-    "updated_at, mode, disabled_by, status_changed_at"
+    "updated_at, mode, disabled_by, status_changed_at, customer"
 )
 _COLUMNS: Final = ", ".join(
     [*[f"listener.{column}" for column in _PLAIN.split(", ")], "queue.public_id, listener.settings, queue.settings"]
@@ -48,6 +48,9 @@ _LIVE: Final = f"""
     JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
     WHERE listener.organization = $1 AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL"""
 _BY_PUBLIC_ID: Final = f"{_LIVE} AND listener.public_id = $2"
+_OF_CUSTOMER: Final = f"{_BY_PUBLIC_ID} AND listener.customer = $3"
+_COUNT_OF_CUSTOMER: Final = """
+    SELECT count(*) FROM listener WHERE organization = $1 AND customer = $2 AND deleted_at IS NULL"""
 _BY_ID: Final = f"{_LIVE} AND listener.id = $2"
 _OF_QUEUE: Final = f"{_LIVE} AND listener.queue = $2"
 _IDS: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id IN ({})"
@@ -64,7 +67,7 @@ _REFERENCES_OF: Final = """
     SELECT queue, public_id, alias FROM listener
     WHERE organization = $1 AND queue IN ({}) AND deleted_at IS NULL ORDER BY queue, id LIMIT ${}"""
 _REFERENCES_AT_ONCE: Final = 1_000
-_INSERT: Final = f"INSERT INTO listener ({_PLAIN}, settings) VALUES ({placeholders(1, 16)})"
+_INSERT: Final = f"INSERT INTO listener ({_PLAIN}, settings) VALUES ({placeholders(1, 17)})"
 INSERT_CURSOR: Final = """
     INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, until_seq, position,
         acknowledged, missed, retrying, last_success_at, last_failure_at)
@@ -102,8 +105,15 @@ class ResourceRef(msgspec.Struct, frozen=True):
     alias: str
 
 
-async def get(tx: Transaction, organization: int, public_id: str) -> Listener | None:
-    return await read_one(tx, _from_row, _BY_PUBLIC_ID, organization, public_id)
+async def get(tx: Transaction, organization: int, public_id: str, customer: str | None = None) -> Listener | None:
+    """Find a listener; with a customer, only among theirs."""
+    if customer is None:
+        return await read_one(tx, _from_row, _BY_PUBLIC_ID, organization, public_id)
+    return await read_one(tx, _from_row, _OF_CUSTOMER, organization, public_id, customer)
+
+
+async def count_of_customer(tx: Transaction, organization: int, customer: str) -> int:
+    return await read_number(tx, _COUNT_OF_CUSTOMER, organization, customer)
 
 
 async def by_id(tx: Transaction, organization: int, listener: int) -> Listener | None:
@@ -117,6 +127,7 @@ async def page(
     table = _table(_LIVE, organization)
     if selection.alias is not None:
         table = Table("listener", _OF_ALIAS, (organization, selection.alias), "named.id", "listener.")
+    table = _of_customer(table, selection)
     if only is not None:
         table = await _among(tx, table, organization, only)
     found = await browse(tx, table.matching(msgspec.structs.replace(selection, alias=None)), selection)
@@ -142,7 +153,16 @@ async def page_of_queue(
     tx: Transaction, queue: Queue, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Listener]:
     """Read a page of the queue's listeners, or of those in `only` (public ids)."""
-    return await listed(tx, _table(_OF_QUEUE, queue.organization, queue.id), selection, _from_row, only=only)
+    table = _of_customer(_table(_OF_QUEUE, queue.organization, queue.id), selection)
+    return await listed(tx, table, selection, _from_row, only=only)
+
+
+def _of_customer(table: Table, selection: Selection) -> Table:
+    """Restrict a table of listeners to those of the selection's customer, if it has one."""
+    if selection.customer is None:
+        return table
+    sql = f"{table.sql} AND listener.customer = ${len(table.values) + 1}"
+    return msgspec.structs.replace(table, sql=sql, values=(*table.values, selection.customer))
 
 
 async def aliases_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:

@@ -77,6 +77,8 @@ class Selection(msgspec.Struct, frozen=True):
     """The status of attempts: `503`, a class such as `5xx`, or `0`."""
     reason: str | None = None
     """The reason of missed messages."""
+    customer: str | None = None
+    """The customer whom listeners belong to."""
     topic: str = "all"
     """The kind of usage events."""
     data: str = "false"

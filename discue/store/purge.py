@@ -112,6 +112,8 @@ _OF_ORGANIZATION: Final = (
     ("sign_in_code", "id"),
     ("second_factor", "id"),
     ("user_identity", "id"),
+    ("portal_session", "id"),
+    ("portal", "organization"),
     ("domain", "id"),
     ("channel", "id"),
     ("topic", "id"),

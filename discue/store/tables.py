@@ -171,7 +171,7 @@ TABLES: Final = (
         "listener",
         "organization id",
         "public_id queue alias mode status notify_url liveness_url settings secrets config_version created_at "
-        "updated_at deleted_at disabled_by status_changed_at",
+        "updated_at deleted_at disabled_by status_changed_at customer",
     ),
     _table(
         "organization_user",
@@ -197,6 +197,12 @@ TABLES: Final = (
     _table("sign_in_code", "organization id", "code_hash user_id role expires_at"),
     _table("second_factor", "organization id", "secrets confirmed_at last_step recovery_codes"),
     _table("user_identity", "organization id", "user_id issuer subject created_at"),
+    _table("portal", "organization", "frame_ancestors updated_at"),
+    _table(
+        "portal_session",
+        "organization id",
+        "public_id customer code_hash token_hash spec created_at opened_at expires_at",
+    ),
     _table("lockout", "subject", "kind name failed_at locks locked_until updated_at"),
     QUEUE_HEAD,
     CURSOR,

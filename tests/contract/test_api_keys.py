@@ -8,7 +8,7 @@ from tests.contract.caller import Caller, pointers, resource
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 
-PROTECTED = ("api_clients", "api_keys", "subscriptions", "users")
+PROTECTED = ("api_clients", "api_keys", "portal", "subscriptions", "users")
 UNPROTECTED = ("channels", "domains", "events", "listeners", "messages", "queues", "schemas", "stats", "topics")
 
 

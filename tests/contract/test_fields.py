@@ -38,6 +38,7 @@ LISTENER_OPTIONS = {
     "max_in_flight": 7,
     "rate_limit": {"per_second": 2.5, "burst": 3},
     "retry": RETRY,
+    "customer": "acme",
     "format": "cloudevents_structured",
     "trace": "none",
     "authentication": AUTHENTICATION["oauth2"],
@@ -123,6 +124,12 @@ SIMPLE: dict[str, Callable[[World], Iterable[dict[str, Any]]]] = {
     "InvitationView": lambda world: [world.owner.ask("POST", "/users", _a_user()).json()["invitation"]],
     "LimitsView": lambda world: [world.owner.shown("/limits")],
     "MissedMessageView": lambda world: world.owner.get(f"{one_missed(world.owner)}/missed")["missed"],
+    "PortalSessionView": lambda world: [
+        world.owner.create(
+            world.path("/organizations/{organization_id}/portal_sessions"), customer="acme", queues=[world["queue_id"]]
+        )
+    ],
+    "PortalView": lambda world: [world.owner.shown(world.path("/organizations/{organization_id}/portal"))],
     "Problem": lambda world: [world.owner.refused(422, "POST", "/queues", {"alias": "x!"})],
     "QueueSchemaResponse": lambda world: [world.owner.get(world.path("/queues/{queue_id}/schemas/{schema_id}"))],
     "RedeliveryView": _of_listener("redeliveries", {"all": True}, {"all": True, "pace": 10}),

@@ -62,18 +62,16 @@ def test_repeated_idempotency_key_creates_once(owner: Caller, operator: Caller, 
 
 
 def _place_of(world: World, operation: Operation) -> tuple[str, dict[str, object]]:
-    path = world.path(operation.path)
-    if operation.path.endswith("/batch"):
-        return path, {"messages": [{"data": {"n": 1}}]}
-    if operation.path.endswith("/messages"):
-        return path, {"data": {"n": 1}}
-    if operation.path.endswith("/schedules"):
-        return path, {"cron": "@daily", "data": {"n": 1}}
-    if operation.path.endswith("/listeners"):
-        return path, dict(NOWHERE)
-    if operation.path.endswith("/channels"):
-        return path, {"queue_id": world["queue_id"]}
-    return path, body_of(operation)
+    bodies: dict[str, dict[str, object]] = {
+        "batch": {"messages": [{"data": {"n": 1}}]},
+        "messages": {"data": {"n": 1}},
+        "schedules": {"cron": "@daily", "data": {"n": 1}},
+        "listeners": dict(NOWHERE),
+        "channels": {"queue_id": world["queue_id"]},
+        "portal_sessions": {"customer": "acme", "queues": [world["queue_id"]]},
+    }
+    last = operation.path.rpartition("/")[2]
+    return world.path(operation.path), bodies[last] if last in bodies else body_of(operation)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "with blank", "a\tb", "ümlaut"])

@@ -46,6 +46,11 @@ class World:
             "replay_id": self._replay,
             "topic_id": lambda: self._made("/topics"),
             "channel_id": lambda: self._made(self.path("/topics/{topic_id}/channels"), queue_id=self["queue_id"]),
+            "portal_session_id": lambda: self._made(
+                self.path("/organizations/{organization_id}/portal_sessions"),
+                customer="acme",
+                queues=[self["queue_id"]],
+            ),
             "code": lambda: "not_found",
             "part": lambda: "reference",
             "page": lambda: "pulling",

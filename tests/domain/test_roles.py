@@ -25,7 +25,12 @@ def test_roles_below_the_owner_write_no_protected_resource_that_they_must_not() 
         role: {name for name, scope in scopes_of_role(role).items() if scope.access == "write" and name in PROTECTED}
         for role in ROLES
     }
-    assert written == {"owner": PROTECTED, "admin": {"api_keys", "users"}, "developer": set(), "viewer": set()}
+    assert written == {
+        "owner": PROTECTED,
+        "admin": {"api_keys", "portal", "users"},
+        "developer": set(),
+        "viewer": set(),
+    }
 
 
 def test_viewer_only_reads_and_sees_neither_keys_nor_users() -> None:

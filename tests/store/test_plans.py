@@ -14,11 +14,13 @@ from discue.domain.ids import last_id_of
 from discue.domain.lockout import FAILURES, LockoutSubject
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.model import Channel, Listener, MissedSelection, Queue, Topic
+from discue.domain.portal import PortalGrant, PortalSession
 from discue.domain.quotas import RESOURCES
 from discue.domain.schedule import ScheduleRun
 from discue.store import (
     aliases,
     api_keys,
+    attempts,
     cursors,
     delayed_messages,
     deliveries,
@@ -37,6 +39,7 @@ from discue.store import (
     messages,
     missed,
     organizations,
+    portal,
     pull_leases,
     purge,
     queues,
@@ -51,6 +54,7 @@ from discue.store import (
     workers,
 )
 from discue.store.aliases import ANY_ORGANIZATION, NAMED_KINDS, ListedKind
+from discue.store.deliveries import FilterDecisions
 from discue.store.engine import (
     PULL_OWNER,
     DeliveryRow,
@@ -65,7 +69,7 @@ from discue.store.events import EventQuery, EventTopic, Occurrence
 from discue.store.identities import UserIdentity
 from discue.store.listener_tallies import ListenerTally
 from discue.store.listeners import HealthRecord, ListenerHealth, Sweep
-from discue.store.pagination import Selection
+from discue.store.pagination import FIRST_PAGE, Selection
 from discue.store.postgres.append import CLOSED_AT, KNOWN_KEYS
 from discue.store.postgres.append import statement as append_statement
 from discue.store.postgres.engine import PAGE, POLL
@@ -193,6 +197,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await _replay(tx, queue, listener)
     await _lock_out(tx)
     await _sign_in(tx)
+    await _portal(tx)
     await _verify(tx)
     await _go_by_channels(tx, queue)
     await tallies.take_budgets(tx, [tallies.BudgetRequest(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
@@ -326,6 +331,31 @@ async def _lock_out(tx: Transaction) -> None:
     await lockouts.locks_of(tx, [subject.number, 1])
     await lockouts.active(tx, NOON, 10)
     await lockouts.release(tx, subject)
+
+
+async def _portal(tx: Transaction) -> None:
+    """Run the statements of the portal: for its sessions, and for what a customer may see."""
+    session = PortalSession(OURS, row_id(91), public_id(91), "acme", PortalGrant(), NOON, 0, NOON, code_hash=b"code")
+    await portal.insert(tx, session)
+    await portal.by_code(tx, b"code")
+    await portal.open_session(tx, session, b"token", NOON)
+    await portal.find(tx, b"token")
+    await portal.get(tx, OURS, session.public_id)
+    await portal.page(tx, OURS, FIRST_PAGE)
+    await portal.delete_ended(tx, NOON)
+    await portal.delete(tx, OURS, session.id)
+    await portal.set_frame_ancestors(tx, OURS, ["https://app.example.com"], NOON)
+    await portal.frame_ancestors(tx, OURS)
+    await portal.resolve_queues(tx, OURS, ["orders"])
+    await portal.resolve_topics(tx, OURS, ["shop"])
+    await portal.queues_of_topics(tx, OURS, [public_id(92)])
+    message = (await messages.page(tx, OURS, Selection(per_page=1))).items[0]
+    await deliveries.concerns(tx, message, "acme", FilterDecisions())
+    await deliveries.page_of_message(tx, message, Selection(customer="acme"))
+    await attempts.of_message(tx, message, Selection(customer="acme"))
+    await listeners.get(tx, OURS, public_id(93), "acme")
+    await listeners.count_of_customer(tx, OURS, "acme")
+    await listeners.page(tx, OURS, Selection(customer="acme"))
 
 
 async def _sign_in(tx: Transaction) -> None:

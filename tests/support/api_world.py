@@ -31,6 +31,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "RedeliveryBody": {"all": True},
     "ScheduleBody": {"cron": "@daily", "data": "hello"},
     "ReplayBody": {"from_at": 0},
+    "PortalBody": {"frame_ancestors": ["https://app.example.com"]},
+    "PortalSessionBody": {"customer": "acme", "queues": [EXAMPLE_IDS["queue_id"]]},
     "InvitationBody": {"password": "correct horse battery"},
 }
 
@@ -59,6 +61,7 @@ class World:
             "topic_id": cast.topic,
             "channel_id": lambda: cast.channel(self["topic_id"], self["queue_id"]),
             "schema_id": lambda: cast.schema(self["queue_id"]),
+            "portal_session_id": lambda: cast.portal_session(self["queue_id"]),
             "user_id": lambda: cast.invited()["user"]["id"],
             "attempt_id": lambda: cast.attempt(self["listener_id"], self["message_id"]),
             "code": lambda: "not_found",
@@ -83,4 +86,5 @@ class World:
 
     def filled(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the body with the id of an existing queue instead of the example's."""
-        return {**body, "queue_id": self["queue_id"]} if "queue_id" in body else {**body}
+        existing: dict[str, Any] = {"queue_id": self["queue_id"], "queues": [self["queue_id"]]}
+        return {**body, **{name: existing[name] for name in body.keys() & existing.keys()}}

@@ -313,6 +313,11 @@ class Cast:
     def schedule(self, queue: str) -> str:
         return self.create(f"/queues/{queue}/schedules", {"cron": "@yearly", "data": {"order": 1}})
 
+    def portal_session(self, queue: str) -> str:
+        return self.create(
+            f"/organizations/{self.organization_id}/portal_sessions", {"customer": "acme", "queues": [queue]}
+        )
+
     def replay(self, queue: str, listener: str) -> str:
         return self.create(f"/queues/{queue}/listeners/{listener}/replays", {"from_at": 0})
 

@@ -375,7 +375,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     api_key_id: str | None = None
     """The id of the API key that was used, if known."""
     user_id: str | None = None
-    """The id of the user who did it in the dashboard, if known."""
+    """The id of the user, or of the session of a customer in the portal, who did it, if known."""
     message: EventSubject | None = None
     """The message."""
     api_key: EventSubject | None = None
@@ -397,7 +397,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     address: EventSubject | None = None
     """The client's address."""
     session: EventSubject | None = None
-    """The session of a user, by the user's email."""
+    """The session of a user, by the user's email, or of a customer in the portal, by the customer."""
     second_factor: EventSubject | None = None
     """The user whose second factor it is."""
 
@@ -617,6 +617,10 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     trace: str | None = None
     """The `traceparent` that it receives: of the trace of the publisher (`propagate`, the default), of a new trace
     with every attempt (`restart`), or none (`none`).
+    """
+    customer: str | None = None
+    """The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
+    customer. null: none.
     """
     authentication: Authentication | None = None
     """How requests authenticate to the listener, without secrets."""
@@ -879,6 +883,79 @@ class OrganizationsResponse(msgspec.Struct, frozen=True, kw_only=True):
     links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)
     organizations: tuple[Organization, ...]
     """The organizations, newest first."""
+
+
+class Portal(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of the portal."""
+
+    frame_ancestors: tuple[str, ...]
+    """Origins whose pages may embed the portal: https, or http on loopback. By default none."""
+
+
+class PortalResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    portal: Portal
+    """The settings."""
+
+
+class PortalSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session of a customer in the portal."""
+
+    id: str
+    """The id, assigned at creation."""
+    alias: str
+    """The customer, as you call them. The session sees the listeners of this customer, and no others."""
+    name: str
+    """The customer, as you call them. The session sees the listeners of this customer, and no others."""
+    created_at: int
+    """When it was created, in milliseconds since the epoch."""
+    updated_at: int
+    """When it was last changed, in milliseconds since the epoch."""
+    customer: str
+    """The customer, as you call them. The session sees the listeners of this customer, and no others."""
+    state: str
+    """`new` until its URL is opened."""
+    queues: tuple[str, ...]
+    """Ids of its queues."""
+    topics: tuple[str, ...]
+    """Ids of its topics."""
+    may: tuple[str, ...]
+    """Actions that the customer may take. By default, all."""
+    expires_at: int
+    """When it ends, in milliseconds since the epoch; until it is opened, when its URL does."""
+    url: str | None = None
+    """The URL to open within a minute, once. Shown only at creation."""
+
+
+class PortalSessionResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    portal_session: PortalSession
+    """The session."""
+
+
+class PortalSessionsResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)
+    portal_sessions: tuple[PortalSession, ...]
+    """The sessions, newest first."""
+
+
+class PortalThemeBody(TypedDict, total=False):
+    """How the portal looks."""
+
+    accent: str
+    """The colour of buttons and links."""
+    font: str
+    """Names of fonts of the system."""
+    radius: int | None
+    """Radius of corners, in pixels."""
+    logo_url: str
+    """A data URL of a PNG, JPEG or WebP image in base64."""
+    scheme: Literal["light", "dark", "auto"]
+    """Light or dark; `auto` follows the browser."""
 
 
 class PulledMessage(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,6 +41,7 @@ resource changes the fields that it names; `null` resets a field.
 
 _TAGS = {
     "organizations": "Tenants: every resource belongs to one. `/api_clients` and `/organizations` are the same.",
+    "portal": "Pages on which customers manage their own listeners.",
     "users": "Members of the organization.",
     "api_keys": "Credentials of clients, with their scopes.",
     "domains": "Host names that the organization has proved to control.",
@@ -76,7 +77,7 @@ _PAGE_STEPS: Mapping[str, tuple[str, str]] = {
 }
 """Steps of paths in braces that name no resource, with a description and an example."""
 
-_UNCOUNTABLE = frozenset({"status", "stats", "verification", "batch", "limits"})
+_UNCOUNTABLE = frozenset({"status", "stats", "verification", "batch", "limits", "portal"})
 
 HEADER_PARAMETERS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {

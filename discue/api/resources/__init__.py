@@ -8,6 +8,7 @@ from discue.api.resources import (
     messages,
     missed,
     organizations,
+    portal,
     pulls,
     queues,
     redeliveries,
@@ -23,6 +24,7 @@ from discue.api.route import Route
 _DESCRIBED: tuple[Route, ...] = (
     *service.ROUTES,
     *organizations.ROUTES,
+    *portal.ROUTES,
     *api_keys.ROUTES,
     *queues.ROUTES,
     *listeners.ROUTES,

@@ -29,7 +29,7 @@ from discue.api.delivery_options import (
     retry_view,
 )
 from discue.api.idempotency import created
-from discue.api.pagination import PAGES, paged
+from discue.api.pagination import LISTENER_PAGES, paged
 from discue.api.route import CREATE, GET, PUT, Call, Needs, Route, deletion
 from discue.api.structs import (
     NOT_SENT,
@@ -64,6 +64,7 @@ from discue.crypto.endpoint_credentials import (
     TYPES,
     AuthenticationFields,
 )
+from discue.domain.model import LONGEST_CUSTOMER
 
 _READ, _LIST, _WRITE = Needs.of("listeners")
 
@@ -78,6 +79,12 @@ _LIVENESS_URL: Final = doc(
     "Push mode only.",
     "https://example.com/live",
     **_URL_LIMITS,
+)
+_CUSTOMER: Final = doc(
+    "The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their "
+    "customer. null: none.",
+    "acme",
+    maxLength=LONGEST_CUSTOMER,
 )
 _MODE: Final = doc(
     "`push` (the default): messages are sent to it. `pull`: its consumers fetch them. Fixed at creation.",
@@ -155,6 +162,7 @@ class ListenerBody(NamedBody, kw_only=True):
     mode: Annotated[Text, _MODE] = UNSET
     lease_seconds: Annotated[Integer, LEASE] = UNSET
     trace: Annotated[Text, TRACE] = UNSET
+    customer: Annotated[Text, _CUSTOMER] = UNSET
     authentication: Annotated[
         AuthenticationBody | None | UnsetType,
         doc(
@@ -246,6 +254,7 @@ class ListenerView(View, kw_only=True, frozen=True):
     filter: Annotated[msgspec.Raw | UnsetType, doc(_FILTER_TEXT, FILTER_EXAMPLE, type="object")] = UNSET
     format: Annotated[str | UnsetType, FORMAT] = UNSET
     trace: Annotated[str | UnsetType, TRACE] = UNSET
+    customer: Annotated[str | UnsetType, _CUSTOMER] = UNSET
     authentication: Annotated[
         AuthenticationView | UnsetType,
         doc("How requests authenticate to the listener, without secrets.", {"type": "basic", "username": "discue"}),
@@ -335,6 +344,7 @@ def _fields(call: Call) -> ListenerFields:
         body.liveness_url,
         options,
         AuthenticationFields(**asdict(sent)) if isinstance(sent, AuthenticationBody) else sent,
+        body.customer,
     )
 
 
@@ -377,6 +387,7 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
         filter=filter_view(options.filter),
         format=UNSET if options.format == "plain" else options.format,
         trace=UNSET if options.trace == "propagate" else options.trace,
+        customer=listener.customer or UNSET,
         authentication=authentication,
         secret=details.secret or UNSET,
     )
@@ -391,8 +402,8 @@ _OF_BODY: Final = (
 )
 
 ROUTES = (
-    Route(GET, "/listeners", list_all, _LIST, query=PAGES),
-    Route(GET, "/queues/{queue_id}/listeners", list_of_queue, _LIST, query=PAGES),
+    Route(GET, "/listeners", list_all, _LIST, query=LISTENER_PAGES),
+    Route(GET, "/queues/{queue_id}/listeners", list_of_queue, _LIST, query=LISTENER_PAGES),
     Route(
         CREATE,
         "/queues/{queue_id}/listeners",

@@ -77,7 +77,8 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
         UNSET
     )
     user_id: Annotated[
-        str | UnsetType, id_doc("user_id", "The id of the user who did it in the dashboard, if known.")
+        str | UnsetType,
+        id_doc("user_id", "The id of the user, or of the session of a customer in the portal, who did it, if known."),
     ] = UNSET
     message: Annotated[
         EventSubjectView | UnsetType, doc("The message.", {"id": EXAMPLE_IDS["message_id"], "name": "order-17"})
@@ -91,7 +92,10 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     topic: Annotated[EventSubjectView | UnsetType, doc("The topic.")] = UNSET
     channel: Annotated[EventSubjectView | UnsetType, doc("The channel.")] = UNSET
     address: Annotated[EventSubjectView | UnsetType, doc("The client's address.")] = UNSET
-    session: Annotated[EventSubjectView | UnsetType, doc("The session of a user, by the user's email.")] = UNSET
+    session: Annotated[
+        EventSubjectView | UnsetType,
+        doc("The session of a user, by the user's email, or of a customer in the portal, by the customer."),
+    ] = UNSET
     second_factor: Annotated[EventSubjectView | UnsetType, doc("The user whose second factor it is.")] = UNSET
 
 

@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _example(client: Discue, arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """Return data, and fields of the message that go with it."""
-    from discue.cli.user.schema_example import NoExample, example_of  # noqa: PLC0415 - other commands do not need it
+    from discue.domain.json_example import NoExample, example_of  # noqa: PLC0415 - other commands do not need it
     from discue.domain.schema_rules import rules_to_json_schema  # noqa: PLC0415 - as above
 
     queue = client.queues.get(arguments.queue)

@@ -13,7 +13,7 @@ from discue.dashboard.pages.queue import value_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.times import instant_of
 from discue.dashboard.visit import Page, Redirect, Visit
-from discue.domain.errors import Conflict, invalid
+from discue.domain.errors import invalid
 from discue.domain.message_data import data_of
 from discue.domain.model import MISSED_REASONS
 from discue.store.pagination import Selection
@@ -148,7 +148,7 @@ async def cancel(visit: Visit) -> Redirect:
 async def show_cancel(visit: Visit) -> Page:
     job, kind = id_given(visit, "job"), (visit.form or visit.query).get("kind", "redelivery")
     if not job:
-        raise Conflict("Nothing was chosen to cancel.", code="conflicting_fields")
+        raise invalid("/job", "must be the id of a redelivery or a replay")
     return await _page(visit, "cancel.html", "Cancel", job=job, kind=kind)
 
 

@@ -13,7 +13,7 @@ from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
 from discue.domain.lockout import HISTORY_MS
 from discue.domain.rate import MINUTE_MS
 from discue.domain.window import Interval
-from discue.store import feed, idempotency, listener_tallies, lockouts, purge, sessions, tallies
+from discue.store import feed, idempotency, listener_tallies, lockouts, portal, purge, sessions, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.purge import LogToTrim
@@ -104,6 +104,7 @@ class Retention:
             partial(lockouts.delete_old, failed_before=now - HISTORY_MS),
             partial(sessions.delete_ended, before=now),
             partial(sessions.delete_expired_codes, before=now),
+            partial(portal.delete_ended, before=now),
             partial(listener_tallies.delete_old, before=tallies.period_of(now - _LISTENER_COUNTS_KEPT_MS)),
             partial(tallies.delete_old_budgets, before_minute=now // MINUTE_MS - _MINUTES_KEPT),
         ):

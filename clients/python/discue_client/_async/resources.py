@@ -260,11 +260,12 @@ class AsyncListeners:
         alias: str | None = None,
         created_after: int | None = None,
         created_before: int | None = None,
+        customer: str | None = None,
         limit: int | None = None,
     ) -> AsyncPages[models.Listener]:
         """List the listeners of a queue."""
         path = path_of("queues", queue, "listeners") if queue is not None else path_of("listeners")
-        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before, "customer": customer}
         return AsyncPages(
             self._requester, path, query, page_type=models.ListenersResponse, items="listeners", limit=limit
         )
@@ -287,6 +288,7 @@ class AsyncListeners:
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
         trace: Literal["propagate", "restart", "none"] | None | UnsetType = UNSET,
+        customer: str | UnsetType | None = UNSET,
         authentication: models.AuthenticationBody | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
     ) -> models.Listener:
@@ -312,6 +314,7 @@ class AsyncListeners:
                 mode=mode,
                 lease_seconds=lease_seconds,
                 trace=trace,
+                customer=customer,
                 authentication=authentication,
             ),
             idempotency_key=idempotency_key,
@@ -344,6 +347,7 @@ class AsyncListeners:
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
         trace: Literal["propagate", "restart", "none"] | None | UnsetType = UNSET,
+        customer: str | UnsetType | None = UNSET,
         authentication: models.AuthenticationBody | UnsetType | None = UNSET,
     ) -> models.Listener:
         """Change a listener. The messages of a disabled listener wait."""
@@ -366,6 +370,7 @@ class AsyncListeners:
                 mode=mode,
                 lease_seconds=lease_seconds,
                 trace=trace,
+                customer=customer,
                 authentication=authentication,
             ),
         )
@@ -776,6 +781,102 @@ class AsyncOrganizations:
     async def delete(self, organization: str) -> None:
         """Delete an organization. Also deletes everything in it."""
         await self._requester.request("DELETE", path_of("organizations", organization))
+
+
+class AsyncPortal:
+    """Operations of `client.portal`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    async def list(self, organization: str) -> models.Portal:
+        """Get the settings of the portal."""
+        found = await self._requester.result(
+            models.PortalResponse, "GET", path_of("organizations", organization, "portal")
+        )
+        return found.portal
+
+    async def update(self, organization: str, *, frame_ancestors: Sequence[str]) -> models.Portal:
+        """Change the settings of the portal: which pages may embed it."""
+        found = await self._requester.result(
+            models.PortalResponse,
+            "PUT",
+            path_of("organizations", organization, "portal"),
+            body=given(frame_ancestors=frame_ancestors),
+        )
+        return found.portal
+
+
+class AsyncPortalSessions:
+    """Operations of `client.portal_sessions`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        organization: str,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.PortalSession]:
+        """List the sessions of customers in the portal."""
+        path = path_of("organizations", organization, "portal_sessions")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(
+            self._requester, path, query, page_type=models.PortalSessionsResponse, items="portal_sessions", limit=limit
+        )
+
+    async def create(
+        self,
+        organization: str,
+        *,
+        customer: str,
+        queues: Sequence[str] | UnsetType = UNSET,
+        topics: Sequence[str] | UnsetType = UNSET,
+        may: Sequence[Literal["create", "edit", "disable", "delete", "secrets", "test", "redeliver", "replay"]]
+        | UnsetType = UNSET,
+        expires_in: int | UnsetType = UNSET,
+        return_url: str | UnsetType = UNSET,
+        theme: models.PortalThemeBody | UnsetType = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.PortalSession:
+        """Create a session of a customer in the portal. Only this response has the URL that opens it, within a
+        minute and once. Give the URL to the customer's browser.
+        """
+        found = await self._requester.result(
+            models.PortalSessionResponse,
+            "POST",
+            path_of("organizations", organization, "portal_sessions"),
+            body=given(
+                customer=customer,
+                queues=queues,
+                topics=topics,
+                may=may,
+                expires_in=expires_in,
+                return_url=return_url,
+                theme=theme,
+            ),
+            idempotency_key=idempotency_key,
+        )
+        return found.portal_session
+
+    async def get(self, organization: str, portal_session: str) -> models.PortalSession:
+        """Get a session of a customer in the portal."""
+        found = await self._requester.result(
+            models.PortalSessionResponse,
+            "GET",
+            path_of("organizations", organization, "portal_sessions", portal_session),
+        )
+        return found.portal_session
+
+    async def delete(self, organization: str, portal_session: str) -> None:
+        """End a session of a customer in the portal."""
+        await self._requester.request(
+            "DELETE", path_of("organizations", organization, "portal_sessions", portal_session)
+        )
 
 
 class AsyncQueues:
@@ -1423,6 +1524,8 @@ class AsyncResources:
         self.messages = AsyncMessages(requester)
         self.missed = AsyncMissed(requester)
         self.organizations = AsyncOrganizations(requester)
+        self.portal = AsyncPortal(requester)
+        self.portal_sessions = AsyncPortalSessions(requester)
         self.queues = AsyncQueues(requester)
         self.redeliveries = AsyncRedeliveries(requester)
         self.replays = AsyncReplays(requester)

@@ -256,11 +256,12 @@ class Listeners:
         alias: str | None = None,
         created_after: int | None = None,
         created_before: int | None = None,
+        customer: str | None = None,
         limit: int | None = None,
     ) -> Pages[models.Listener]:
         """List the listeners of a queue."""
         path = path_of("queues", queue, "listeners") if queue is not None else path_of("listeners")
-        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before, "customer": customer}
         return Pages(self._requester, path, query, page_type=models.ListenersResponse, items="listeners", limit=limit)
 
     def create(
@@ -281,6 +282,7 @@ class Listeners:
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
         trace: Literal["propagate", "restart", "none"] | None | UnsetType = UNSET,
+        customer: str | UnsetType | None = UNSET,
         authentication: models.AuthenticationBody | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
     ) -> models.Listener:
@@ -306,6 +308,7 @@ class Listeners:
                 mode=mode,
                 lease_seconds=lease_seconds,
                 trace=trace,
+                customer=customer,
                 authentication=authentication,
             ),
             idempotency_key=idempotency_key,
@@ -336,6 +339,7 @@ class Listeners:
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
         trace: Literal["propagate", "restart", "none"] | None | UnsetType = UNSET,
+        customer: str | UnsetType | None = UNSET,
         authentication: models.AuthenticationBody | UnsetType | None = UNSET,
     ) -> models.Listener:
         """Change a listener. The messages of a disabled listener wait."""
@@ -358,6 +362,7 @@ class Listeners:
                 mode=mode,
                 lease_seconds=lease_seconds,
                 trace=trace,
+                customer=customer,
                 authentication=authentication,
             ),
         )
@@ -756,6 +761,98 @@ class Organizations:
     def delete(self, organization: str) -> None:
         """Delete an organization. Also deletes everything in it."""
         self._requester.request("DELETE", path_of("organizations", organization))
+
+
+class Portal:
+    """Operations of `client.portal`."""
+
+    def __init__(self, requester: Requester) -> None:
+        self._requester = requester
+
+    def list(self, organization: str) -> models.Portal:
+        """Get the settings of the portal."""
+        found = self._requester.result(models.PortalResponse, "GET", path_of("organizations", organization, "portal"))
+        return found.portal
+
+    def update(self, organization: str, *, frame_ancestors: Sequence[str]) -> models.Portal:
+        """Change the settings of the portal: which pages may embed it."""
+        found = self._requester.result(
+            models.PortalResponse,
+            "PUT",
+            path_of("organizations", organization, "portal"),
+            body=given(frame_ancestors=frame_ancestors),
+        )
+        return found.portal
+
+
+class PortalSessions:
+    """Operations of `client.portal_sessions`."""
+
+    def __init__(self, requester: Requester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        organization: str,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> Pages[models.PortalSession]:
+        """List the sessions of customers in the portal."""
+        path = path_of("organizations", organization, "portal_sessions")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return Pages(
+            self._requester, path, query, page_type=models.PortalSessionsResponse, items="portal_sessions", limit=limit
+        )
+
+    def create(
+        self,
+        organization: str,
+        *,
+        customer: str,
+        queues: Sequence[str] | UnsetType = UNSET,
+        topics: Sequence[str] | UnsetType = UNSET,
+        may: Sequence[Literal["create", "edit", "disable", "delete", "secrets", "test", "redeliver", "replay"]]
+        | UnsetType = UNSET,
+        expires_in: int | UnsetType = UNSET,
+        return_url: str | UnsetType = UNSET,
+        theme: models.PortalThemeBody | UnsetType = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.PortalSession:
+        """Create a session of a customer in the portal. Only this response has the URL that opens it, within a
+        minute and once. Give the URL to the customer's browser.
+        """
+        found = self._requester.result(
+            models.PortalSessionResponse,
+            "POST",
+            path_of("organizations", organization, "portal_sessions"),
+            body=given(
+                customer=customer,
+                queues=queues,
+                topics=topics,
+                may=may,
+                expires_in=expires_in,
+                return_url=return_url,
+                theme=theme,
+            ),
+            idempotency_key=idempotency_key,
+        )
+        return found.portal_session
+
+    def get(self, organization: str, portal_session: str) -> models.PortalSession:
+        """Get a session of a customer in the portal."""
+        found = self._requester.result(
+            models.PortalSessionResponse,
+            "GET",
+            path_of("organizations", organization, "portal_sessions", portal_session),
+        )
+        return found.portal_session
+
+    def delete(self, organization: str, portal_session: str) -> None:
+        """End a session of a customer in the portal."""
+        self._requester.request("DELETE", path_of("organizations", organization, "portal_sessions", portal_session))
 
 
 class Queues:
@@ -1391,6 +1488,8 @@ class Resources:
         self.messages = Messages(requester)
         self.missed = Missed(requester)
         self.organizations = Organizations(requester)
+        self.portal = Portal(requester)
+        self.portal_sessions = PortalSessions(requester)
         self.queues = Queues(requester)
         self.redeliveries = Redeliveries(requester)
         self.replays = Replays(requester)

@@ -58,7 +58,8 @@ export interface ApiKeyBody {
   status?: "enabled" | "disabled" | null | undefined;
   /**
    * Permissions: a map from resource to `access` (`write` includes `read`) and `targets` (ids; all if empty or
-   * `*`). Older clients send a list. Not available through the API: api_clients, api_keys, subscriptions, users.
+   * `*`). Older clients send a list. Not available through the API: api_clients, api_keys, portal, subscriptions,
+   * users.
    */
   scopes?: Readonly<Record<string, Readonly<Record<string, unknown>>>> | readonly (Readonly<Record<string, unknown>>)[] | undefined;
   /** When the key expires, in milliseconds since the epoch; 0: never. */
@@ -403,7 +404,7 @@ export interface Event {
   client: EventClient;
   /** The id of the API key that was used, if known. */
   api_key_id?: string | undefined;
-  /** The id of the user who did it in the dashboard, if known. */
+  /** The id of the user, or of the session of a customer in the portal, who did it, if known. */
   user_id?: string | undefined;
   /** The message. */
   message?: EventSubject | undefined;
@@ -425,7 +426,7 @@ export interface Event {
   channel?: EventSubject | undefined;
   /** The client's address. */
   address?: EventSubject | undefined;
-  /** The session of a user, by the user's email. */
+  /** The session of a user, by the user's email, or of a customer in the portal, by the customer. */
   session?: EventSubject | undefined;
   /** The user whose second factor it is. */
   second_factor?: EventSubject | undefined;
@@ -688,6 +689,11 @@ export interface Listener {
    * with every attempt (`restart`), or none (`none`).
    */
   trace?: Open<"propagate" | "restart" | "none"> | undefined;
+  /**
+   * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
+   * customer. null: none.
+   */
+  customer?: string | undefined;
   /** How requests authenticate to the listener, without secrets. */
   authentication?: Authentication | undefined;
   /** The signing secret. Shown at creation only. */
@@ -730,6 +736,11 @@ export interface ListenerBody {
    * with every attempt (`restart`), or none (`none`).
    */
   trace?: "propagate" | "restart" | "none" | null | undefined;
+  /**
+   * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
+   * customer. null: none.
+   */
+  customer?: string | null | undefined;
   /** How requests authenticate to the listener, in addition to their signatures. null: by signatures alone. */
   authentication?: AuthenticationBody | null | undefined;
 }
@@ -976,6 +987,11 @@ export interface NewListener {
    * with every attempt (`restart`), or none (`none`).
    */
   trace?: "propagate" | "restart" | "none" | null | undefined;
+  /**
+   * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
+   * customer. null: none.
+   */
+  customer?: string | null | undefined;
   /** How requests authenticate to the listener, in addition to their signatures. null: by signatures alone. */
   authentication?: AuthenticationBody | null | undefined;
 }
@@ -1139,6 +1155,90 @@ export interface OrganizationBody {
 export interface OrganizationResponse {
   /** The organization. */
   organization: Organization;
+}
+
+/** The settings of the portal. */
+export interface Portal {
+  /** Origins whose pages may embed the portal: https, or http on loopback. By default none. */
+  frame_ancestors: readonly string[];
+}
+
+/** The settings of the portal. */
+export interface PortalBody {
+  /** Origins whose pages may embed the portal: https, or http on loopback. By default none. */
+  frame_ancestors: readonly string[];
+}
+
+/** A response. */
+export interface PortalResponse {
+  /** The settings. */
+  portal: Portal;
+}
+
+/** A session of a customer in the portal. */
+export interface PortalSession {
+  /** The id, assigned at creation. */
+  id: string;
+  /** The customer, as you call them. The session sees the listeners of this customer, and no others. */
+  alias: string;
+  /** The customer, as you call them. The session sees the listeners of this customer, and no others. */
+  name: string;
+  /** When it was created, in milliseconds since the epoch. */
+  created_at: number;
+  /** When it was last changed, in milliseconds since the epoch. */
+  updated_at: number;
+  /** The customer, as you call them. The session sees the listeners of this customer, and no others. */
+  customer: string;
+  /** `new` until its URL is opened. */
+  state: Open<"new" | "open">;
+  /** Ids of its queues. */
+  queues: readonly string[];
+  /** Ids of its topics. */
+  topics: readonly string[];
+  /** Actions that the customer may take. By default, all. */
+  may: readonly (Open<"create" | "edit" | "disable" | "delete" | "secrets" | "test" | "redeliver" | "replay">)[];
+  /** When it ends, in milliseconds since the epoch; until it is opened, when its URL does. */
+  expires_at: number;
+  /** The URL to open within a minute, once. Shown only at creation. */
+  url?: string | undefined;
+}
+
+/** A session to create. */
+export interface PortalSessionBody {
+  /** The customer, as you call them. The session sees the listeners of this customer, and no others. */
+  customer: string;
+  /** Ids or aliases of queues. */
+  queues?: readonly string[] | undefined;
+  /** Ids or aliases of topics: the queues that their channels lead into. */
+  topics?: readonly string[] | undefined;
+  /** Actions that the customer may take. By default, all. */
+  may?: readonly ("create" | "edit" | "disable" | "delete" | "secrets" | "test" | "redeliver" | "replay")[] | undefined;
+  /** How long it lasts, once it is opened, in seconds. */
+  expires_in?: number | undefined;
+  /** Where a link on every page leads back to. */
+  return_url?: string | undefined;
+  /** How it looks. */
+  theme?: PortalThemeBody | undefined;
+}
+
+/** A response. */
+export interface PortalSessionResponse {
+  /** The session. */
+  portal_session: PortalSession;
+}
+
+/** How the portal looks. */
+export interface PortalThemeBody {
+  /** The colour of buttons and links. */
+  accent?: string | undefined;
+  /** Names of fonts of the system. */
+  font?: string | undefined;
+  /** Radius of corners, in pixels. */
+  radius?: number | null | undefined;
+  /** A data URL of a PNG, JPEG or WebP image in base64. */
+  logo_url?: string | undefined;
+  /** Light or dark; `auto` follows the browser. */
+  scheme?: "light" | "dark" | "auto" | undefined;
 }
 
 /** A leased message. */

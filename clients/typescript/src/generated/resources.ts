@@ -55,6 +55,12 @@ import type {
   Organization,
   OrganizationBody,
   OrganizationResponse,
+  Portal,
+  PortalBody,
+  PortalResponse,
+  PortalSession,
+  PortalSessionBody,
+  PortalSessionResponse,
   PulledMessage,
   PulledMessagesResponse,
   Queue,
@@ -253,7 +259,7 @@ export class Listeners {
   /** List the listeners of a queue. */
   list(
     queue?: string | null,
-    query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
+    query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; customer?: string | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Listener> {
     return new Pages(this.#requester, { path: queue == null ? pathOf("listeners") : pathOf("queues", queue, "listeners"), items: "listeners", query, options });
@@ -511,6 +517,65 @@ export class Organizations {
   /** Delete an organization. Also deletes everything in it. */
   async delete(organization: string, options: RequestOptions = {}): Promise<void> {
     await this.#requester.request("DELETE", pathOf("organizations", organization), {}, options);
+  }
+}
+
+/** Operations of `client.portal`. */
+export class Portal {
+  readonly #requester: Requester;
+
+  constructor(requester: Requester) {
+    this.#requester = requester;
+  }
+
+  /** Get the settings of the portal. */
+  async list(organization: string, options: RequestOptions = {}): Promise<Portal> {
+    const found = await this.#requester.object<PortalResponse>("GET", pathOf("organizations", organization, "portal"), "portal", {}, options);
+    return found.portal;
+  }
+
+  /** Change the settings of the portal: which pages may embed it. */
+  async update(organization: string, fields: PortalBody, options: RequestOptions = {}): Promise<Portal> {
+    const found = await this.#requester.object<PortalResponse>("PUT", pathOf("organizations", organization, "portal"), "portal", { body: fields }, options);
+    return found.portal;
+  }
+}
+
+/** Operations of `client.portalSessions`. */
+export class PortalSessions {
+  readonly #requester: Requester;
+
+  constructor(requester: Requester) {
+    this.#requester = requester;
+  }
+
+  /** List the sessions of customers in the portal. */
+  list(
+    organization: string,
+    query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
+    options: RequestOptions = {},
+  ): Pages<PortalSession> {
+    return new Pages(this.#requester, { path: pathOf("organizations", organization, "portal_sessions"), items: "portal_sessions", query, options });
+  }
+
+  /**
+   * Create a session of a customer in the portal. Only this response has the URL that opens it, within a minute and
+   * once. Give the URL to the customer's browser.
+   */
+  async create(organization: string, fields: PortalSessionBody, options: RequestOptions = {}): Promise<PortalSession> {
+    const found = await this.#requester.object<PortalSessionResponse>("POST", pathOf("organizations", organization, "portal_sessions"), "portal_session", { body: fields }, options);
+    return found.portal_session;
+  }
+
+  /** Get a session of a customer in the portal. */
+  async get(organization: string, portalSession: string, options: RequestOptions = {}): Promise<PortalSession> {
+    const found = await this.#requester.object<PortalSessionResponse>("GET", pathOf("organizations", organization, "portal_sessions", portalSession), "portal_session", {}, options);
+    return found.portal_session;
+  }
+
+  /** End a session of a customer in the portal. */
+  async delete(organization: string, portalSession: string, options: RequestOptions = {}): Promise<void> {
+    await this.#requester.request("DELETE", pathOf("organizations", organization, "portal_sessions", portalSession), {}, options);
   }
 }
 
@@ -900,6 +965,8 @@ export class Resources {
   readonly messages: Messages;
   readonly missed: Missed;
   readonly organizations: Organizations;
+  readonly portal: Portal;
+  readonly portalSessions: PortalSessions;
   readonly queues: Queues;
   readonly redeliveries: Redeliveries;
   readonly replays: Replays;
@@ -921,6 +988,8 @@ export class Resources {
     this.messages = new Messages(requester);
     this.missed = new Missed(requester);
     this.organizations = new Organizations(requester);
+    this.portal = new Portal(requester);
+    this.portalSessions = new PortalSessions(requester);
     this.queues = new Queues(requester);
     this.redeliveries = new Redeliveries(requester);
     this.replays = new Replays(requester);

@@ -1,0 +1,301 @@
+"""The portal for customers: its sessions, the one-time codes that open them, and which pages may embed it.
+
+A session is read from the database for each request: one that was revoked grants nothing from the next request on, on
+every worker.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from discue.auth.authenticator import Authenticator, sign_in_subject
+from discue.control.context import ControlContext, require_found, require_none
+from discue.control.listeners import check_customer
+from discue.control.sessions import token_hash
+from discue.domain.errors import Fault, Locked, invalid
+from discue.domain.model import Organization, Queue
+from discue.domain.portal import (
+    ACTIONS,
+    CODE_MS,
+    DEFAULT_LIFETIME_SECONDS,
+    LIFETIME_SECONDS,
+    MOST_ORIGINS,
+    MOST_TARGETS,
+    PortalAction,
+    PortalGrant,
+    PortalSession,
+    PortalTheme,
+    check_return_url,
+    check_theme,
+    origin_of,
+    principal_of,
+)
+from discue.domain.scopes import Access, Principal
+from discue.store import events, organizations, portal
+from discue.store.engine import Transaction
+from discue.store.events import Occurrence
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
+from discue.store.tallies import EventKind
+
+_TOKEN_CHARACTERS: Final = 43
+"""256 bits, so a plain hash is enough: of the token, and of the code."""
+
+
+class PortalSessionFields(msgspec.Struct, frozen=True):
+    """The fields of a new session."""
+
+    customer: str
+    queues: Sequence[str] = ()
+    """Ids or aliases, like `topics`."""
+    topics: Sequence[str] = ()
+    may: Sequence[str] | None = None
+    """None: everything."""
+    expires_in: int = DEFAULT_LIFETIME_SECONDS
+    """In seconds, from the time at which it is opened."""
+    return_url: str = ""
+    theme: PortalTheme = PortalTheme()
+
+
+class NewPortalSession(msgspec.Struct, frozen=True):
+    """A new session, and the code that opens it, which is not stored."""
+
+    session: PortalSession
+    code: str
+
+    def __repr__(self) -> str:
+        return f"NewPortalSession(session={self.session!r})"
+
+
+class OpenedPortalSession(msgspec.Struct, frozen=True):
+    """A session that was opened, and its token, which is not stored."""
+
+    session: PortalSession
+    token: str
+
+    def __repr__(self) -> str:
+        return f"OpenedPortalSession(session={self.session!r})"
+
+
+class PortalDetails(msgspec.Struct, frozen=True):
+    """An open session, and what it grants."""
+
+    session: PortalSession
+    principal: Principal
+    queues: tuple[str, ...]
+    """Public ids of the queues whose listeners its customer may see."""
+    frame_ancestors: tuple[str, ...]
+
+    def may(self, action: PortalAction) -> bool:
+        return action in self.session.grant.may
+
+
+async def create(
+    control: ControlContext, principal: Principal, organization_public_id: str, fields: PortalSessionFields
+) -> NewPortalSession:
+    """Create a session, and a code that opens it within a minute.
+
+    Raises Unprocessable for queues and topics that do not exist, and for invalid values.
+    """
+    may = _checked(fields)
+    code, now = control.random_text.take(_TOKEN_CHARACTERS), control.clock.now()
+    occurrence = control.occurrence(principal)
+    row_id, public_id = control.row_ids.next(), control.public_ids.next()
+
+    async def work(tx: Transaction) -> NewPortalSession:
+        owner = await _owner(tx, principal, "write", organization_public_id)
+        known = await portal.resolve_queues(tx, owner.id, fields.queues)
+        topics = await portal.resolve_topics(tx, owner.id, fields.topics)
+        require_none([*_unknown(fields.queues, known, "queue"), *_unknown(fields.topics, topics, "topic")])
+        session = PortalSession(
+            organization=owner.id,
+            id=row_id,
+            public_id=public_id,
+            customer=fields.customer,
+            grant=PortalGrant(
+                queues=_ids(fields.queues, known),
+                topics=_ids(fields.topics, topics),
+                may=may,
+                lifetime_ms=fields.expires_in * 1_000,
+                return_url=fields.return_url,
+                theme=fields.theme,
+            ),
+            created_at=now,
+            opened_at=0,
+            expires_at=now + CODE_MS,
+            code_hash=token_hash(code),
+        )
+        await portal.insert(tx, session)
+        await _record(tx, occurrence, "session_added", session)
+        return NewPortalSession(session, code)
+
+    return await control.write(work)
+
+
+async def page(
+    control: ControlContext, principal: Principal, organization_public_id: str, selection: Selection = FIRST_PAGE
+) -> Listing[PortalSession]:
+    """Return the sessions that have not ended, newest first, with those that ended a moment ago."""
+
+    async def work(tx: Transaction) -> Listing[PortalSession]:
+        owner = await _owner(tx, principal, "read", organization_public_id)
+        return await portal.page(tx, owner.id, selection)
+
+    return await control.store.read(work)
+
+
+async def get(
+    control: ControlContext, principal: Principal, organization_public_id: str, public_id: str
+) -> PortalSession:
+    async def work(tx: Transaction) -> PortalSession:
+        owner = await _owner(tx, principal, "read", organization_public_id)
+        return require_found(await portal.get(tx, owner.id, public_id))
+
+    return await control.store.read(work)
+
+
+async def revoke(control: ControlContext, principal: Principal, organization_public_id: str, public_id: str) -> None:
+    """End a session. Raises NotFound."""
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> None:
+        owner = await _owner(tx, principal, "write", organization_public_id)
+        session = control.require_match(require_found(await portal.get(tx, owner.id, public_id)))
+        await portal.delete(tx, owner.id, session.id)
+        await _record(tx, occurrence, "session_deleted", session)
+
+    await control.write(work)
+
+
+async def frame_ancestors(
+    control: ControlContext, principal: Principal, organization_public_id: str
+) -> tuple[str, ...]:
+    """Return the origins whose pages may embed the portal."""
+
+    async def work(tx: Transaction) -> tuple[str, ...]:
+        owner = await _owner(tx, principal, "read", organization_public_id)
+        return await portal.frame_ancestors(tx, owner.id)
+
+    return await control.store.read(work)
+
+
+async def set_frame_ancestors(
+    control: ControlContext, principal: Principal, organization_public_id: str, origins: Sequence[str]
+) -> tuple[str, ...]:
+    """Change the origins whose pages may embed the portal. Raises Unprocessable for texts that are none."""
+    if len(origins) > MOST_ORIGINS:
+        raise invalid("/frame_ancestors", f"must have at most {MOST_ORIGINS} origins")
+    chosen = [origin_of(each, f"/frame_ancestors/{index}") for index, each in enumerate(origins)]
+    distinct, now = tuple(dict.fromkeys(chosen)), control.clock.now()
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> tuple[str, ...]:
+        owner = await _owner(tx, principal, "write", organization_public_id)
+        await portal.set_frame_ancestors(tx, owner.id, distinct, now)
+        await events.record(tx, occurrence, "organization_updated", owner.id, ref=owner.public_id, name=owner.alias)
+        return distinct
+
+    return await control.write(work)
+
+
+async def open_session(
+    control: ControlContext, authenticator: Authenticator, code: str, address: str
+) -> OpenedPortalSession | None:
+    """Exchange a code for the token of a session. Returns None if the code is unknown, expired or used.
+
+    Failures count against the address. Raises LockedOut after too many, and Locked if the organization is suspended.
+    """
+    token, now = control.random_text.take(_TOKEN_CHARACTERS), control.clock.now()
+
+    async def exchange(tx: Transaction) -> OpenedPortalSession | None:
+        session = await portal.by_code(tx, token_hash(code))
+        if session is None or session.expires_at <= now:
+            return None
+        owner = await organizations.get(tx, session.organization)
+        if owner is None:
+            return None
+        if owner.state != "active":
+            raise Locked
+        is_first = await portal.open_session(tx, session, token_hash(token), now)
+        return OpenedPortalSession(session, token) if is_first else None
+
+    async def work() -> OpenedPortalSession | None:
+        return await control.store.write_exclusively(exchange)
+
+    return await authenticator.attempt([sign_in_subject(address)], work)
+
+
+async def details_of(control: ControlContext, token: str) -> PortalDetails | None:
+    """Return the session with a token; None if there is none, or it has ended.
+
+    Raises Locked if the organization is suspended.
+    """
+    now = control.clock.now()
+
+    async def work(tx: Transaction) -> PortalDetails | None:
+        found = await portal.find(tx, token_hash(token))
+        if found is None or found.session.expires_at <= now:
+            return None
+        if found.organization.state != "active":
+            raise Locked
+        session = found.session
+        routed = await portal.queues_of_topics(tx, session.organization, session.grant.topics)
+        queues = tuple(dict.fromkeys((*session.grant.queues, *routed)))
+        principal = principal_of(session, found.organization.public_id, queues)
+        return PortalDetails(session, principal, queues, found.frame_ancestors)
+
+    return await control.store.read(work)
+
+
+async def event_types(control: ControlContext, details: PortalDetails) -> Sequence[Queue]:
+    """Return the queues that a session is about, with their schemas, in the order of their aliases."""
+    if not details.queues:
+        return ()
+    organization = details.session.organization
+    return await control.store.read(partial(portal.queues_among, organization=organization, public_ids=details.queues))
+
+
+def _checked(fields: PortalSessionFields) -> tuple[PortalAction, ...]:
+    """Return the actions. Raises Unprocessable."""
+    if not check_customer(fields.customer):
+        raise invalid("/customer", "must name the customer")
+    if not fields.queues and not fields.topics:
+        raise invalid("/queues", "must have a queue, unless `topics` has a topic")
+    for name in ("queues", "topics"):
+        if len(getattr(fields, name)) > MOST_TARGETS:
+            raise invalid(f"/{name}", f"must have at most {MOST_TARGETS} ids or aliases")
+    if fields.expires_in not in LIFETIME_SECONDS:
+        rule = f"must be from {LIFETIME_SECONDS.start} to {LIFETIME_SECONDS.stop - 1} seconds"
+        raise invalid("/expires_in", rule)
+    check_return_url(fields.return_url)
+    check_theme(fields.theme)
+    if fields.may is None:
+        return ACTIONS
+    unknown = [index for index, each in enumerate(fields.may) if each not in ACTIONS]
+    require_none([Fault(f"/may/{index}", f"must be one of {', '.join(ACTIONS)}") for index in unknown])
+    return tuple(each for each in ACTIONS if each in fields.may)
+
+
+def _unknown(names: Sequence[str], known: dict[str, str], word: str) -> list[Fault]:
+    return [
+        Fault(f"/{word}s/{index}", f"is not the id or the alias of a {word}")
+        for index, name in enumerate(names)
+        if name not in known
+    ]
+
+
+def _ids(names: Sequence[str], known: dict[str, str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(known[name] for name in names))
+
+
+async def _owner(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Organization:
+    """Return the organization in the path: the caller's own, or any for the operator. Raises NotFound, Forbidden."""
+    principal.require("portal", access, public_id)
+    found = await organizations.by_public_id(tx, public_id)
+    is_seen = found is not None and (principal.is_operator or found.id == principal.organization)
+    return require_found(found if is_seen else None)
+
+
+async def _record(tx: Transaction, occurrence: Occurrence, kind: EventKind, session: PortalSession) -> None:
+    await events.record(tx, occurrence, kind, session.organization, ref=session.public_id, name=session.customer)

@@ -1,0 +1,67 @@
+"""Actions on an endpoint. They are those of the dashboard on a listener, as far as the session permits them."""
+
+from typing import Final
+
+from discue.control import portal
+from discue.dashboard.pages import listener, listener_actions
+from discue.dashboard.portal.pages.endpoint import ENDPOINT
+from discue.dashboard.portal.pages.event_types import event_type_of
+from discue.dashboard.portal.route import PortalRoute, of_portal
+from discue.dashboard.visit import Page, Redirect, Visit
+
+
+async def show_test(visit: Visit) -> Page:
+    """Show the form, with the example of the event type unless a message was chosen."""
+    page = await listener_actions.show_test(visit)
+    if visit.form or visit.query.get("message"):
+        return page
+    types = await portal.event_types(visit.control, of_portal(visit).details)
+    example = next((event_type_of(each).example for each in types if each.public_id == visit.ids[0]), "")
+    form = {**page.values["form"], **({"data": example} if example else {})}
+    return Page(page.template, page.title, {**page.values, "form": form})
+
+
+async def cancel_redelivery(visit: Visit) -> Redirect:
+    visit.form = {**visit.form, "kind": "redelivery"}
+    return await listener_actions.cancel(visit)
+
+
+async def show_cancel_redelivery(visit: Visit) -> Page:
+    visit.query = {**visit.query, "kind": "redelivery"}
+    return await listener_actions.show_cancel(visit)
+
+
+async def cancel_replay(visit: Visit) -> Redirect:
+    visit.form = {**visit.form, "kind": "replay"}
+    return await listener_actions.cancel(visit)
+
+
+async def show_cancel_replay(visit: Visit) -> Page:
+    visit.query = {**visit.query, "kind": "replay"}
+    return await listener_actions.show_cancel(visit)
+
+
+ROUTES: Final = (
+    PortalRoute(
+        f"{ENDPOINT}/disable", listener_actions.show_pause, listener_actions.pause, action="disable", is_form=True
+    ),
+    PortalRoute(f"{ENDPOINT}/enable", listener_actions.show_pause, listener.resume, action="disable", is_form=True),
+    PortalRoute(
+        f"{ENDPOINT}/rotate", listener_actions.show_rotate, listener_actions.rotate, action="secrets", is_form=True
+    ),
+    PortalRoute(f"{ENDPOINT}/test", show_test, listener_actions.test, action="test", is_form=True),
+    PortalRoute(
+        f"{ENDPOINT}/redeliver",
+        listener_actions.show_redeliver,
+        listener_actions.redeliver,
+        action="redeliver",
+        is_form=True,
+    ),
+    PortalRoute(
+        f"{ENDPOINT}/replay", listener_actions.show_replay, listener_actions.replay, action="replay", is_form=True
+    ),
+    PortalRoute(
+        f"{ENDPOINT}/cancel-redelivery", show_cancel_redelivery, cancel_redelivery, action="redeliver", is_form=True
+    ),
+    PortalRoute(f"{ENDPOINT}/cancel-replay", show_cancel_replay, cancel_replay, action="replay", is_form=True),
+)

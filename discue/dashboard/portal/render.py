@@ -1,0 +1,41 @@
+"""Renders pages of the portal: with the templates of its own, in the theme of the session."""
+
+from typing import Final
+
+from discue.dashboard.portal.route import PortalVisit
+from discue.dashboard.render import TEMPLATES, faults_of, frame_values
+from discue.dashboard.visit import Page
+
+NOTICES: Final = {
+    "changed": "The change is saved, and in effect.",
+    "deleted": "The endpoint is deleted.",
+    "paused": "The endpoint is disabled. Its messages wait for it.",
+    "resumed": "The endpoint receives messages again, starting with those that have waited.",
+    "redelivering": "The messages are being sent again.",
+    "replaying": "The replay has started.",
+    "cancelled": "It is cancelled. Messages that were sent already stay sent.",
+}
+"""Notices by the value of `?done=`, so that a link cannot put words on a page."""
+
+
+def render(page: Page, visit: PortalVisit) -> bytes:
+    """Return the page as HTML."""
+    values = {
+        **page.values,
+        **frame_values(page.title, visit.base, visit.session.grant.theme.scheme, visit.now),
+        "visit": visit,
+        "session": visit.session,
+        "can": visit.details.may,
+        "form_token": visit.form_token,
+        "origins": " ".join(visit.details.frame_ancestors),
+        "error": visit.error,
+        "faults": faults_of(visit.error),
+        "notice": NOTICES.get(visit.query.get("done", ""), ""),
+    }
+    return TEMPLATES.get_template(f"portal/{page.template}").render(values).encode()
+
+
+def render_bare(page: Page, *, base: str, now: int) -> bytes:
+    """Return a page without a session."""
+    values = {**page.values, **frame_values(page.title, base, "auto", now)}
+    return TEMPLATES.get_template(f"portal/{page.template}").render(values).encode()

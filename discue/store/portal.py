@@ -1,0 +1,153 @@
+"""Sessions of customers in the portal, and the origins that may embed it."""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from discue.domain.model import Organization, Queue
+from discue.domain.portal import PortalGrant, PortalSession
+from discue.store import organizations, queues
+from discue.store.engine import Row, Transaction
+from discue.store.pagination import Listing, Selection, Table, listed
+from discue.store.tables import placeholders, read_one, row_reader, rows_among
+
+_COLUMNS: Final = (
+    "id, organization, public_id, customer, code_hash, token_hash, spec, created_at, opened_at, expires_at"
+)
+_FIELDS: Final = _COLUMNS.replace("spec", "grant")
+_COUNT: Final = len(_COLUMNS.split(", "))
+_OF_SESSION: Final = ", ".join(f"s.{column}" for column in _COLUMNS.split(", "))
+_OF_ORGANIZATION: Final = ", ".join(f"o.{column}" for column in organizations.COLUMNS.split(", "))
+
+# One statement: every page of the portal begins with it.
+_FIND: Final = f"""
+    SELECT {_OF_SESSION}, (SELECT p.frame_ancestors FROM portal p WHERE p.organization = s.organization),
+        {_OF_ORGANIZATION}
+    FROM portal_session s JOIN organization o ON o.id = s.organization AND o.deleted_at IS NULL
+    WHERE s.token_hash = $1"""
+_INSERT: Final = f"INSERT INTO portal_session ({_COLUMNS}) VALUES ({placeholders(1, _COUNT)})"
+_LIST: Final = f"SELECT {_COLUMNS} FROM portal_session WHERE organization = $1"
+_BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM portal_session WHERE public_id = $1 AND organization = $2"
+_BY_CODE: Final = f"SELECT {_COLUMNS} FROM portal_session WHERE code_hash = $1"
+_OPEN: Final = """
+    UPDATE portal_session SET code_hash = NULL, token_hash = $1, opened_at = $2, expires_at = $3
+    WHERE organization = $4 AND id = $5 AND code_hash = $6"""
+_DELETE: Final = "DELETE FROM portal_session WHERE organization = $1 AND id = $2"
+_DELETE_ENDED: Final = """
+    DELETE FROM portal_session WHERE (organization, id) IN (
+        SELECT organization, id FROM portal_session WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2
+    )"""
+_ROWS_A_STEP: Final = 500
+_QUEUES_OF_TOPICS: Final = """
+    SELECT queue.public_id FROM topic
+    JOIN channel ON channel.organization = topic.organization AND channel.topic = topic.id
+    JOIN queue ON queue.organization = channel.organization AND queue.id = channel.queue AND queue.deleted_at IS NULL
+    WHERE topic.organization = $1 AND topic.public_id IN ({})"""
+_TOPICS: Final = "SELECT public_id, alias FROM topic WHERE organization = $1 AND {} IN ({{}})"
+_QUEUES: Final = """
+    SELECT public_id, alias FROM queue
+    WHERE organization = $1 AND deleted_at IS NULL AND is_system = 0 AND {} IN ({{}})"""
+_ANCESTORS: Final = "SELECT frame_ancestors FROM portal WHERE organization = $1"
+_SET_ANCESTORS: Final = """
+    INSERT INTO portal (organization, frame_ancestors, updated_at) VALUES ($1, $2, $3)
+    ON CONFLICT (organization) DO UPDATE SET frame_ancestors = excluded.frame_ancestors,
+        updated_at = excluded.updated_at"""
+
+_decode_grant = msgspec.json.Decoder(PortalGrant).decode
+_decode_origins = msgspec.json.Decoder(tuple[str, ...]).decode
+_read = row_reader(PortalSession, _FIELDS, grant=_decode_grant)
+
+
+class FoundPortalSession(msgspec.Struct, frozen=True):
+    """A session, its organization, and the origins that may embed its pages."""
+
+    session: PortalSession
+    organization: Organization
+    frame_ancestors: tuple[str, ...]
+
+
+async def find(tx: Transaction, token_hash: bytes) -> FoundPortalSession | None:
+    """Find a session in any organization, ended or not. Only authentication may use this."""
+    return await read_one(tx, _found, _FIND, token_hash)
+
+
+async def by_code(tx: Transaction, code_hash: bytes) -> PortalSession | None:
+    """Find the session that a code opens, in any organization, expired or not. Only authentication may use this."""
+    return await read_one(tx, _read, _BY_CODE, code_hash)
+
+
+async def get(tx: Transaction, organization: int, public_id: str) -> PortalSession | None:
+    return await read_one(tx, _read, _BY_PUBLIC_ID, public_id, organization)
+
+
+async def page(tx: Transaction, organization: int, selection: Selection) -> Listing[PortalSession]:
+    table = Table("portal_session", _LIST, (organization,), alias_column="customer")
+    return await listed(tx, table, selection, _read)
+
+
+async def insert(tx: Transaction, session: PortalSession) -> None:
+    values = msgspec.structs.asdict(session)
+    values["grant"] = msgspec.json.encode(session.grant).decode()
+    await tx.execute(_INSERT, *[values[name] for name in _FIELDS.split(", ")])
+
+
+async def open_session(tx: Transaction, session: PortalSession, token_hash: bytes, at: int) -> bool:
+    """Exchange the code of a session for a token. Returns False if another request was faster."""
+    expires_at = at + session.grant.lifetime_ms
+    values = (token_hash, at, expires_at, session.organization, session.id, session.code_hash)
+    return await tx.execute(_OPEN, *values) == 1
+
+
+async def delete(tx: Transaction, organization: int, session: int) -> bool:
+    return await tx.execute(_DELETE, organization, session) == 1
+
+
+async def delete_ended(tx: Transaction, before: int) -> int:
+    """Delete some sessions that ended by then, and return how many."""
+    return await tx.execute(_DELETE_ENDED, before, _ROWS_A_STEP)
+
+
+async def queues_of_topics(tx: Transaction, organization: int, topics: Sequence[str]) -> list[str]:
+    """Read the public ids of the queues that the channels of topics lead into."""
+    return [row[0] for row in await rows_among(tx, _QUEUES_OF_TOPICS, (organization,), topics)] if topics else []
+
+
+async def resolve_queues(tx: Transaction, organization: int, names: Sequence[str]) -> dict[str, str]:
+    """Read the public ids of queues, by the ids or aliases that name them."""
+    return await _resolved(tx, _QUEUES, organization, names)
+
+
+async def resolve_topics(tx: Transaction, organization: int, names: Sequence[str]) -> dict[str, str]:
+    """Read the public ids of topics, by the ids or aliases that name them."""
+    return await _resolved(tx, _TOPICS, organization, names)
+
+
+async def queues_among(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[Queue]:
+    """Read queues by their public ids, in the order of their aliases."""
+    found = await queues.page(tx, organization, Selection(per_page=len(public_ids)), public_ids)
+    return sorted(found.items, key=lambda queue: queue.alias)
+
+
+async def frame_ancestors(tx: Transaction, organization: int) -> tuple[str, ...]:
+    return await read_one(tx, lambda row: _decode_origins(row[0]), _ANCESTORS, organization) or ()
+
+
+async def set_frame_ancestors(tx: Transaction, organization: int, origins: Sequence[str], now: int) -> None:
+    await tx.execute(_SET_ANCESTORS, organization, msgspec.json.encode(origins).decode(), now)
+
+
+async def _resolved(tx: Transaction, sql: str, organization: int, names: Sequence[str]) -> dict[str, str]:
+    if not names:
+        return {}
+    by_alias = await rows_among(tx, sql.format("alias"), (organization,), names)
+    by_id = await rows_among(tx, sql.format("public_id"), (organization,), names)
+    # An id wins over an alias with the form of one, as in paths.
+    return {**{alias: public_id for public_id, alias in by_alias}, **{public_id: public_id for public_id, _ in by_id}}
+
+
+def _found(row: Row) -> FoundPortalSession:
+    session, origins, organization = row[:_COUNT], row[_COUNT], row[_COUNT + 1 :]
+    return FoundPortalSession(
+        _read(session), organizations.read_row(organization), () if origins is None else _decode_origins(origins)
+    )

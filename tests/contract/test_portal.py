@@ -1,0 +1,53 @@
+"""Sessions of customers in the portal, and its settings."""
+
+import pytest
+
+from tests.contract.caller import pointers
+from tests.contract.reference import covers
+from tests.contract.world import World
+
+
+@covers("GET /organizations/{organization_id}/portal_sessions 200")
+@covers("GET /organizations/{organization_id}/portal_sessions/{portal_session_id} 200")
+@covers("POST /organizations/{organization_id}/portal_sessions 200", "portal.md# Sessions")
+@covers("DELETE /organizations/{organization_id}/portal_sessions/{portal_session_id} 200")
+def test_session_is_created_listed_and_ended(world: World) -> None:
+    path = world.path("/organizations/{organization_id}/portal_sessions")
+    queue = world.owner.shown(world.path("/queues/{queue_id}"))
+    made = world.owner.create(path, customer="acme", queues=[queue["alias"]], may=["test", "create"])
+    assert made["queues"] == [queue["id"]]
+    assert (made["state"], made["may"]) == ("new", ["create", "test"])
+    assert "/portal/open?code=" in made.pop("url")
+    assert world.owner.get(path)["portal_sessions"][0] == made == world.owner.shown(f"{path}/{made['id']}")
+    world.owner.delete(f"{path}/{made['id']}")
+    world.owner.refused(404, "DELETE", f"{path}/{made['id']}")
+
+
+@covers("POST /organizations/{organization_id}/portal_sessions 422")
+def test_session_about_what_does_not_exist_is_refused(world: World) -> None:
+    path = world.path("/organizations/{organization_id}/portal_sessions")
+    for fields, pointer in (
+        ({"queues": ["nowhere"]}, "/queues/0"),
+        ({"topics": ["nowhere"]}, "/topics/0"),
+        ({}, "/queues"),
+        ({"queues": [world["queue_id"]], "may": ["everything"]}, "/may/0"),
+    ):
+        assert pointers(world.owner.refused(422, "POST", path, {"customer": "acme", **fields})) == [pointer]
+
+
+@covers("GET /organizations/{organization_id}/portal 200", "PUT /organizations/{organization_id}/portal 200")
+@covers("PUT /organizations/{organization_id}/portal 422", "portal.md# Settings")
+def test_origins_that_may_embed_the_portal_are_changed(world: World) -> None:
+    path = world.path("/organizations/{organization_id}/portal")
+    assert world.owner.shown(path) == {"frame_ancestors": []}
+    changed = world.owner.change(path, frame_ancestors=["https://APP.example.com:443"])
+    assert changed == {"frame_ancestors": ["https://app.example.com"]} == world.owner.shown(path)
+    refused = world.owner.refused(422, "PUT", path, {"frame_ancestors": ["https://a.example.com", "*"]})
+    assert pointers(refused) == ["/frame_ancestors/1"]
+    assert world.owner.change(path, frame_ancestors=[]) == {"frame_ancestors": []}
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_settings_of_another_organization_do_not_exist(world: World, method: str) -> None:
+    path = world.path("/organizations/{organization_id}/portal")
+    world.other.refused(404, method, path, {"frame_ancestors": []})

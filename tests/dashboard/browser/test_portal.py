@@ -1,0 +1,158 @@
+"""The portal in Chromium: in a frame on a page of another site, and every page of it in both themes."""
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+import pytest
+
+from tests.support.dashboard_shop import HOSTS, Shop
+from tests.support.dashboards import DashboardService
+from tests.support.portals import new_session, sessions_path
+
+Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
+
+_OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+_URL: Final = f"http://{HOSTS}:9001/acme"
+_THEME: Final = {"accent": "#ffd400", "font": "Georgia, serif", "radius": 14}
+
+
+class Site:
+    """A site of another origin, with one page. It is `localhost`, and the service is `127.0.0.1`."""
+
+    def __init__(self) -> None:
+        site = self
+
+        class Pages(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("content-type", "text/html; charset=utf-8")
+                self.end_headers()
+                self.wfile.write(site.html.encode() if self.path == "/" else b"")
+
+            def log_message(self, *args: Any) -> None:
+                """Log nothing."""
+
+        self.html = ""
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+        self.origin = f"http://localhost:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def embed(self, service: DashboardService, url: str) -> None:
+        """Show the portal on the page, as its documentation says."""
+        self.html = (
+            '<!doctype html><html lang="en"><title>Settings</title><link rel="icon" href="data:,"><h1>Webhooks</h1>'
+            f'<script src="{service.url}/portal/embed.js" data-url="{url}"></script><p id="below">Below it</p>'
+        )
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@contextmanager
+def embedding(service: DashboardService, *origins: str) -> Iterator[None]:
+    """Let pages of these origins embed the portal."""
+    settings = sessions_path(service).removesuffix("_sessions")
+    with service.api() as api:
+        api.put(settings, json={"frame_ancestors": list(origins)}).raise_for_status()
+        yield
+        api.put(settings, json={"frame_ancestors": []}).raise_for_status()
+
+
+@pytest.fixture
+def window(chromium: Any) -> Callable[..., Any]:
+    @contextmanager
+    def opened(*, theme: str = "light", width: int = 1_280) -> Iterator[Any]:
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        page, complaints = context.new_page(), []
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.complaints = complaints
+        try:
+            yield page
+        finally:
+            context.close()
+
+    return opened
+
+
+@pytest.mark.parametrize("width", [1_280, 390])
+def test_customer_adds_and_tests_an_endpoint_in_a_frame_of_another_site(
+    service: DashboardService, shop: Shop, site: Site, window: Callable[..., Any], width: int
+) -> None:
+    url = new_session(service, f"framed-{width}", shop.queue, theme=_THEME)["url"]
+    site.embed(service, url)
+    with embedding(service, "https://app.example.com", site.origin), window(width=width) as page:
+        page.goto(site.origin)
+        frame = page.frame_locator("iframe")
+        frame.get_by_role("link", name="Add an endpoint", exact=True).click()
+        frame.get_by_label("URL").fill(_URL)
+        frame.get_by_role("button", name="Add the endpoint").click()
+        frame.get_by_text("shown only this once").wait_for()
+        frame.get_by_role("link", name="Continue").click()
+        frame.get_by_role("link", name="Disable").click()
+        frame.get_by_role("button", name="Disable the endpoint").click()
+        frame.get_by_text("It is disabled by a request.").wait_for()
+        frame.get_by_role("link", name="Event types").click()
+        frame.get_by_role("heading", name="Example").wait_for()
+        # As high as its content: neither it nor the frame scrolls.
+        page.wait_for_function("document.querySelector('iframe').clientHeight > 200 && innerHeight > 0", timeout=20_000)
+        inner = page.frames[1]
+        inner.wait_for_function("innerHeight >= document.documentElement.getBoundingClientRect().height")
+        assert inner.evaluate("getComputedStyle(document.body).fontFamily").startswith("Georgia")
+        assert page.evaluate(_OVERFLOW) <= 0
+        assert page.complaints == []
+
+
+def test_page_of_a_site_that_was_not_named_shows_nothing(
+    service: DashboardService, shop: Shop, site: Site, window: Callable[..., Any]
+) -> None:
+    site.embed(service, new_session(service, "acme", shop.queue)["url"])
+    with embedding(service, "https://app.example.com"), window() as page:
+        with page.expect_event("console", lambda message: "frame-ancestors" in message.text):
+            page.goto(site.origin)
+        assert "Endpoints" not in page.frames[-1].content()
+
+
+@pytest.mark.parametrize("width", [1_280, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_of_the_portal_is_accessible_and_fits(
+    service: DashboardService, shop: Shop, window: Callable[..., Any], theme: str, width: int
+) -> None:
+    customer = f"{theme}-{width}"
+    endpoint, message = _endpoint_with_traffic(service, shop, customer)
+    paths = ["", "/endpoints/new", "/event-types", endpoint, message]
+    paths += [f"{endpoint}/{name}" for name in ("missed", "jobs", "secrets", "edit", "disable", "delete")]
+    paths += [f"{endpoint}/{name}" for name in ("rotate", "test", "redeliver", "replay?from=2020-01-01T00:00")]
+    axe, faults = Axe(), []
+    with window(theme=theme, width=width) as page:
+        page.goto(new_session(service, customer, shop.queue, theme=_THEME)["url"])
+        for path in paths:
+            page.goto(f"{service.url}/portal{path}")
+            found = axe.run(page).response["violations"]
+            faults += [(path, each["id"], node["html"]) for each in found for node in each["nodes"]]
+            if page.evaluate(_OVERFLOW) > 0:
+                faults.append((path, "wider than the screen", ""))
+        assert faults == []
+        assert page.complaints == []
+
+
+def _endpoint_with_traffic(service: DashboardService, shop: Shop, customer: str) -> tuple[str, str]:
+    with service.api() as api:
+        path = f"/queues/{shop.queue}/listeners"
+        fields = {"notify_url": f"http://{HOSTS}:9003/{customer}", "customer": customer}
+        listener = api.post(path, json=fields).json()["listener"]["id"]
+        answer = api.post(f"/queues/{shop.queue}/messages", json={"data": {"order": 4_999, "total": 1}})
+        message = answer.json()["message"]["id"]
+    service.settle()
+    assert re.fullmatch(r"[0-9A-Za-z]{21}", message)
+    return f"{path}/{listener}", f"/queues/{shop.queue}/messages/{message}"

@@ -1,0 +1,355 @@
+"""Attacks on the portal: foreign ids, codes, cookies, frames and forms."""
+
+import re
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+
+from discue.dashboard.cookies import LOOPBACK_NAME
+from discue.dashboard.portal.pages import ROUTES
+from tests.dashboard.portal.conftest import HOSTS, Tenants
+from tests.dashboard.portal.test_portal import pages_of
+from tests.support.dashboards import SAME_ORIGIN, DashboardService
+from tests.support.portals import (
+    PORTAL_COOKIE,
+    Customer,
+    new_session,
+    opened,
+    opened_at,
+    sessions_path,
+)
+
+_STRANGERS = ("globex", "internal", "narrow", "unknown")
+_SECRETS = ("globex", "internal", "initech", "ledger")
+
+
+def filled(path: str, tenants: Tenants, listener: str) -> str:
+    """Return the path of a route with the ids of a listener, or of a message that acme has not received."""
+    if path.endswith("/messages/{id}"):
+        return f"/queues/{tenants.queue}/messages/{uuid.uuid4().hex[:21]}"
+    own = f"/queues/{tenants.queue}/listeners/{listener}"
+    return path.replace("/queues/{id}/listeners/{id}", own)
+
+
+@pytest.mark.parametrize("whose", _STRANGERS)
+@pytest.mark.parametrize("route", [route for route in ROUTES if "{id}" in route.path], ids=lambda route: route.path)
+def test_listeners_of_others_do_not_exist_on_any_page_or_for_any_form(
+    acme: Customer, tenants: Tenants, route: Any, whose: str
+) -> None:
+    path = filled(route.path, tenants, "0" * 21 if whose == "unknown" else getattr(tenants, whose))
+    page = acme.get(path, params={"from": "2020-01-01T00:00", "job": "0" * 21})
+    assert page.status_code == 404, page.text
+    fields = {"csrf": acme.form_token("/endpoints/new"), "job": "0" * 21, "from": "2020-01-01T00:00", "data": "{}"}
+    form = acme.post(path, data={**fields, "notify_url": f"{HOSTS}/stolen"}, headers=SAME_ORIGIN)
+    assert form.status_code == (404 if route.act else 405), form.text
+    for each in (page, form):
+        assert not any(word in each.text for word in _SECRETS)
+
+
+def test_listeners_of_others_are_unchanged_after_every_form(service: DashboardService, tenants: Tenants) -> None:
+    with service.api() as api:
+        before = {name: api.get(tenants.endpoint(name)).json()["listener"] for name in ("globex", "internal", "narrow")}
+        browser = opened(service, "acme", tenants.queue)
+        token = browser.form_token("/endpoints/new")
+        for name in before:
+            for action in ("edit", "delete", "disable", "enable", "rotate"):
+                browser.post(
+                    f"{tenants.endpoint(name)}/{action}",
+                    data={"csrf": token, "notify_url": f"{HOSTS}/stolen", "hours": "1"},
+                    headers=SAME_ORIGIN,
+                )
+        after = {name: api.get(tenants.endpoint(name)).json()["listener"] for name in before}
+    assert after == before
+
+
+def test_a_message_shows_only_deliveries_to_own_endpoints(acme: Customer, tenants: Tenants) -> None:
+    page = acme.get(f"/queues/{tenants.queue}/messages/{tenants.message}").text
+    assert tenants.acme in page
+    for other in (tenants.globex, tenants.internal, *_SECRETS):
+        assert other not in page
+
+
+def test_a_message_that_no_own_endpoint_accepts_does_not_exist(service: DashboardService, tenants: Tenants) -> None:
+    browser = opened(service, "initech", tenants.queue)
+    path = f"/queues/{tenants.queue}/messages"
+    assert browser.get(f"{path}/{tenants.narrow_message}").status_code == 200
+    assert browser.get(f"{path}/{tenants.message}").status_code == 404
+    # A disabled endpoint has every message before it, also those that its filter will not accept.
+    browser.act(f"{tenants.endpoint('narrow')}/disable")
+    with service.api() as api:
+        secret = api.post(path, json={"data": {"order": 1}}).json()["message"]["id"]
+    assert browser.get(f"{path}/{secret}").status_code == 404
+    assert browser.act(f"{tenants.endpoint('narrow')}/enable").status_code == 303
+
+
+def test_other_queues_of_the_organization_are_refused(
+    service: DashboardService, acme: Customer, tenants: Tenants
+) -> None:
+    with service.api() as api:
+        path = f"/queues/{tenants.other_queue}"
+        listener = api.post(f"{path}/listeners", json={"notify_url": f"{HOSTS}/x", "customer": "acme"}).json()
+        message = api.post(f"{path}/messages", json={"data": {"secret": True}}).json()["message"]["id"]
+    ours = f"{path}/listeners/{listener['listener']['id']}"
+    for page in (ours, f"{ours}/edit", f"{path}/messages/{message}"):
+        assert acme.get(page).status_code == 403
+    assert f"{HOSTS}/x" not in acme.get("").text
+    made = acme.act("/endpoints/new", queue=tenants.other_queue, notify_url=f"{HOSTS}/mine")
+    assert made.status_code == 422
+    assert "internal.audit" not in made.text
+
+
+def test_a_listener_is_not_found_below_another_queue(acme: Customer, tenants: Tenants) -> None:
+    assert acme.get(f"/queues/{tenants.other_queue}/listeners/{tenants.acme}").status_code == 403
+
+
+def test_another_organization_has_nothing_of_the_same_customer(service: DashboardService, tenants: Tenants) -> None:
+    with service.api() as api:
+        made = api.post("/organizations", json={"alias": f"com.example.p{uuid.uuid4().hex[:8]}"}).json()
+    key, organization = made["api_key"]["key"], made["organization"]["id"]
+    with httpx.Client(base_url=service.url, headers={"x-api-key": key}, transport=service.transport) as theirs:
+        queue = theirs.post("/queues", json={"alias": "order.paid"}).json()["queue"]["id"]
+        path = f"/organizations/{organization}/portal_sessions"
+        session = theirs.post(path, json={"customer": "acme", "queues": ["order.paid"]}).json()["portal_session"]
+        assert session["queues"] == [queue]
+        refused = theirs.post(path, json={"customer": "acme", "queues": [tenants.queue]})
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["pointer"] == "/queues/0"
+        assert theirs.post(sessions_path(service), json={"customer": "acme", "queues": [queue]}).status_code == 404
+        assert theirs.get(sessions_path(service)).status_code == 404
+        assert (
+            theirs.put(sessions_path(service).removesuffix("_sessions"), json={"frame_ancestors": []}).status_code
+            == 404
+        )
+        browser = opened_at(service, session["url"])
+    assert "No endpoints yet" in browser.get("").text
+    for path in pages_of(tenants, "acme").values():
+        if tenants.queue in path:
+            assert browser.get(path).status_code == 403, path
+
+
+def test_a_code_opens_one_session_within_a_minute(service: DashboardService, tenants: Tenants) -> None:
+    url = new_session(service, "acme", tenants.queue)["url"].removeprefix(f"{service.url}/portal")
+    stranger = Customer(service.url, transport=service.transport)
+    first = stranger.get(url)
+    assert first.headers["location"] == "../portal"
+    assert re.fullmatch(r"discue-portal=[0-9A-Za-z]{43}; Path=/; HttpOnly; SameSite=Lax", first.headers["set-cookie"])
+    again = Customer(service.url, transport=service.transport).get(url)
+    assert again.status_code == 403
+    assert "This link was used already, or is too old." in again.text
+    assert "set-cookie" not in again.headers
+    late = new_session(service, "acme", tenants.queue)["url"].removeprefix(f"{service.url}/portal")
+    service.advance(60)
+    assert Customer(service.url, transport=service.transport).get(late).status_code == 403
+
+
+def test_a_repeated_request_does_not_show_the_url_again(service: DashboardService, tenants: Tenants) -> None:
+    with service.api() as api:
+        body = {"customer": "acme", "queues": [tenants.queue]}
+        answers = [
+            api.post(sessions_path(service), json=body, headers={"idempotency-key": "portal-1"}).json()
+            for _ in range(2)
+        ]
+    assert "url" in answers[0]["portal_session"]
+    assert "url" not in answers[1]["portal_session"]
+    assert answers[0]["portal_session"]["id"] == answers[1]["portal_session"]["id"]
+
+
+def test_guessed_codes_lead_to_a_lockout(service: DashboardService) -> None:
+    # From an address of its own: the other tests must be able to open sessions.
+    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.9")) as guesser:
+        pages = [guesser.get(f"{service.url}/portal/open?code=guess{number}") for number in range(27)]
+    assert "This link was used already" in pages[0].text
+    assert "retry-after" not in pages[0].headers
+    assert int(pages[-1].headers["retry-after"]) > 0
+
+
+def test_cookies_of_the_dashboard_and_of_the_portal_are_not_each_others(
+    service: DashboardService, acme: Customer, tenants: Tenants
+) -> None:
+    owner = service.browser()
+    for cookies in (dict(owner.cookies), {PORTAL_COOKIE: owner.cookies[LOOPBACK_NAME]}):
+        assert Customer(service.url, transport=service.transport, cookies=cookies).get("").status_code == 401
+    token = acme.cookies[PORTAL_COOKIE]
+    for cookies in ({PORTAL_COOKIE: token}, {LOOPBACK_NAME: token}):
+        assert service.browser(None, cookies=cookies).get("/queues").status_code == 303
+    with httpx.Client(base_url=service.url, transport=service.transport) as client:
+        assert client.get("/queues", headers={"cookie": f"{PORTAL_COOKIE}={token}"}).status_code == 401
+        assert client.get("/queues", headers={"x-api-key": token}).status_code == 401
+
+
+def test_a_code_is_no_token_and_a_token_no_code(service: DashboardService, tenants: Tenants, acme: Customer) -> None:
+    code = new_session(service, "acme", tenants.queue)["url"].partition("code=")[2]
+    stranger = Customer(service.url, transport=service.transport, cookies={PORTAL_COOKIE: code})
+    assert stranger.get("").status_code == 401
+    token = acme.cookies[PORTAL_COOKIE]
+    assert Customer(service.url, transport=service.transport).get(f"/open?code={token}").status_code == 403
+    assert service.browser(None).get("/open", params={"code": code}).status_code == 403
+    assert stranger.get("", params={"code": code}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "none"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site", "origin": "http://127.0.0.1"},
+    ],
+)
+def test_form_from_another_site_is_refused(acme: Customer, tenants: Tenants, headers: dict[str, str]) -> None:
+    path = f"{tenants.endpoint('acme')}/disable"
+    answer = acme.post(path, data={"csrf": acme.form_token(path)}, headers=headers)
+    assert answer.status_code == 403
+    assert "not sent from a page of the portal" in answer.text
+    assert "It is disabled" not in acme.get(tenants.endpoint("acme")).text
+
+
+@pytest.mark.parametrize("kind", ["none", "empty", "guessed", "of another session"])
+def test_form_without_the_token_of_its_session_is_refused(
+    service: DashboardService, acme: Customer, tenants: Tenants, kind: str
+) -> None:
+    path = f"{tenants.endpoint('acme')}/disable"
+    other = opened(service, "acme", tenants.queue).form_token(path)
+    tokens: dict[str, dict[str, str]] = {
+        "none": {"hours": "1"},
+        "empty": {"csrf": ""},
+        "guessed": {"csrf": "0" * 64},
+        "of another session": {"csrf": other},
+    }
+    answer = acme.post(path, data=tokens[kind], headers=SAME_ORIGIN)
+    assert answer.status_code == 403
+    assert "belongs to another session" in answer.text
+    assert "It is disabled" not in acme.get(tenants.endpoint("acme")).text
+
+
+def test_only_the_chosen_origins_may_embed_it(service: DashboardService, tenants: Tenants) -> None:
+    settings = sessions_path(service).removesuffix("_sessions")
+    with service.api() as api:
+        browser = opened(service, "acme", tenants.queue)
+        assert "frame-ancestors 'none'" in browser.get("").headers["content-security-policy"]
+        chosen = {"frame_ancestors": ["https://App.example.com/", "http://127.0.0.1:8080"]}
+        answer = api.put(settings, json=chosen)
+        assert answer.json()["portal"]["frame_ancestors"] == ["https://app.example.com", "http://127.0.0.1:8080"]
+        page = browser.get("")
+        assert (
+            "frame-ancestors https://app.example.com http://127.0.0.1:8080;" in page.headers["content-security-policy"]
+        )
+        assert 'data-origins="https://app.example.com http://127.0.0.1:8080"' in page.text
+        stranger = Customer(service.url, transport=service.transport).get("")
+        # That the session has ended is said in every frame: nothing else is on that page.
+        assert "frame-ancestors *" in stranger.headers["content-security-policy"]
+        assert not any(each in stranger.text for each in ("<form", "<script", "<button"))
+        assert "frame-ancestors 'none'" in service.browser().get("/queues").headers["content-security-policy"]
+        assert api.put(settings, json={"frame_ancestors": []}).json()["portal"]["frame_ancestors"] == []
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "https://*",
+        "https://*.example.com",
+        "https:",
+        "data:",
+        "http://app.example.com",
+        "https://app.example.com/path",
+        "https://user@app.example.com",
+        "https://a.example.com https://b.example.com",
+        "https://a.example.com;script-src *",
+        "https://a.example.com\r\nx: y",
+        "'self'",
+        "null",
+        "",
+    ],
+)
+def test_text_that_is_no_origin_is_refused(service: DashboardService, origin: str) -> None:
+    with service.api() as api:
+        answer = api.put(sessions_path(service).removesuffix("_sessions"), json={"frame_ancestors": [origin]})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/frame_ancestors/0"
+
+
+def test_in_a_frame_the_cookie_belongs_to_the_partition_of_the_page(
+    service: DashboardService, tenants: Tenants
+) -> None:
+    url = new_session(service, "acme", tenants.queue)["url"].removeprefix(f"{service.url}/portal")
+    answer = Customer(service.url, transport=service.transport).get(url, headers={"sec-fetch-dest": "iframe"})
+    assert answer.headers["set-cookie"].endswith("; Path=/; HttpOnly; SameSite=None; Secure; Partitioned")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("accent", "red;}body{background:url(https://evil.example)}"),
+        ("accent", "#12345"),
+        ("font", 'x";}@import "https://evil.example'),
+        ("font", "url(x)"),
+        ("radius", 99),
+        ("logo_url", "https://evil.example/logo.png"),
+        ("logo_url", "data:image/svg+xml;base64,PHN2Zz4="),
+        ("logo_url", "data:text/html;base64,PHNjcmlwdD4="),
+        ("logo_url", "data:image/png;base64,PHNjcmlwdD4="),
+        ("scheme", "blue"),
+    ],
+)
+def test_theme_that_is_no_theme_is_refused(
+    service: DashboardService, tenants: Tenants, field: str, value: object
+) -> None:
+    body = {"customer": "acme", "queues": [tenants.queue], "theme": {field: value}}
+    with service.api() as api:
+        answer = api.post(sessions_path(service), json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["pointer"] == f"/theme/{field}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"customer": ""}, "/customer"),
+        ({"customer": " acme"}, "/customer"),
+        ({"customer": "a\nb"}, "/customer"),
+        ({"queues": []}, "/queues"),
+        ({"queues": ["nowhere"]}, "/queues/0"),
+        ({"topics": ["nowhere"]}, "/topics/0"),
+        ({"queues": ["discue.system-events"]}, "/queues/0"),
+        ({"may": ["create", "everything"]}, "/may/1"),
+        ({"expires_in": 59}, "/expires_in"),
+        ({"expires_in": 604_801}, "/expires_in"),
+        ({"return_url": "javascript:alert(1)"}, "/return_url"),
+        ({"return_url": "//evil.example"}, "/return_url"),
+    ],
+)
+def test_session_that_cannot_be_is_refused(
+    service: DashboardService, tenants: Tenants, fields: dict[str, Any], pointer: str
+) -> None:
+    with service.api() as api:
+        answer = api.post(sessions_path(service), json={"customer": "acme", "queues": [tenants.queue], **fields})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+def test_script_in_names_urls_and_bodies_stays_text(service: DashboardService, tenants: Tenants) -> None:
+    script = "<script>alert(1)</script>"
+    browser = opened(service, script, tenants.queue)
+    made = browser.act("/endpoints/new", queue=tenants.queue, notify_url=f"{HOSTS}/{script}")
+    [path] = re.findall(r'href="[^"]*(/queues/\w+/listeners/\w+)"', made.text)
+    with service.api() as api:
+        message = api.post(f"/queues/{tenants.queue}/messages", json={"data": {"order": 1, "note": script}}).json()
+    service.settle()
+    pages = [made, *(browser.get(each) for each in ("", path, f"{path}/edit", f"{path}/test"))]
+    pages.append(browser.get(f"/queues/{tenants.queue}/messages/{message['message']['id']}"))
+    for page in pages:
+        assert page.status_code == 200, page.text
+        assert "<script>alert" not in page.text
+
+
+def test_script_that_embeds_it_may_be_loaded_by_any_site(service: DashboardService) -> None:
+    answer = Customer(service.url, transport=service.transport).get("/embed.js")
+    assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert "portalHeight" in answer.text

@@ -1,0 +1,203 @@
+"""The portal as customers use it: what they see of their endpoints, and what they do with them."""
+
+import re
+
+import pytest
+
+from discue.domain.portal import ACTIONS
+from tests.dashboard.portal.conftest import HOSTS, REFUSING, Tenants
+from tests.support.dashboards import SAME_ORIGIN, DashboardService
+from tests.support.portals import Customer, new_session, opened, opened_at, sessions_path
+
+PAGE_BYTES = 60_000
+_LOGO = "data:image/png;base64,iVBORw0KGgo="
+
+
+def pages_of(tenants: Tenants, name: str) -> dict[str, str]:
+    """Return a path of every page, by the action that it needs, or by what it is."""
+    endpoint = tenants.endpoint(name)
+    return {
+        "endpoints": "",
+        "event types": "/event-types",
+        "endpoint": endpoint,
+        "missed": f"{endpoint}/missed",
+        "jobs": f"{endpoint}/jobs",
+        "message": f"/queues/{tenants.queue}/messages/{tenants.message}",
+        "create": "/endpoints/new",
+        "edit": f"{endpoint}/edit",
+        "disable": f"{endpoint}/disable",
+        "delete": f"{endpoint}/delete",
+        "secrets": f"{endpoint}/secrets",
+        "test": f"{endpoint}/test",
+        "redeliver": f"{endpoint}/redeliver",
+        "replay": f"{endpoint}/replay?from=2020-01-01T00:00",
+    }
+
+
+def test_every_page_is_shown_with_strict_headers(acme: Customer, tenants: Tenants) -> None:
+    for name, path in pages_of(tenants, "acme").items():
+        page = acme.get(path)
+        assert page.status_code == 200, (name, page.text)
+        assert page.text.count("<h1") == 1, name
+        assert len(page.content) <= PAGE_BYTES, name
+        assert "frame-ancestors 'none'" in page.headers["content-security-policy"], name
+        assert page.headers["cache-control"] == "no-store", name
+        assert "style=" not in page.text, name
+        # Headers of requests have the name of the service; the rest of the portal is the organization's.
+        assert "discue" not in re.sub(r"(?s)<(dl|pre).*?</\1>", "", page.text).lower(), name
+
+
+def test_a_customer_sees_their_own_endpoints_and_no_others(acme: Customer, tenants: Tenants) -> None:
+    page = acme.get("").text
+    assert f"{HOSTS}/acme" in page
+    assert "up to date" in page
+    for others in ("globex", "internal", "initech"):
+        assert others not in page
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_session_has_only_the_pages_of_permitted_actions(
+    service: DashboardService, tenants: Tenants, action: str
+) -> None:
+    browser = opened(service, "acme", tenants.queue, may=[action])
+    paths = pages_of(tenants, "acme")
+    for each in ACTIONS:
+        page = browser.get(paths[each])
+        assert page.status_code == (200 if each == action else 403), each
+    links = set(re.findall(r'href="[^"]*/([a-z]+)"', browser.get(paths["endpoint"]).text)) & set(ACTIONS)
+    assert links <= {action}
+
+
+def test_a_session_without_actions_is_refused_every_form(service: DashboardService, tenants: Tenants) -> None:
+    browser = opened(service, "acme", tenants.queue, may=[])
+    token = opened(service, "acme", tenants.queue).form_token("/endpoints/new")
+    for name, path in pages_of(tenants, "acme").items():
+        answer = browser.post(path, data={"csrf": token}, headers=SAME_ORIGIN)
+        assert answer.status_code in {403, 405}, name
+    assert browser.get("").status_code == 200
+
+
+def test_a_customer_adds_edits_disables_and_deletes_an_endpoint(service: DashboardService, tenants: Tenants) -> None:
+    browser = opened(service, "hooli", tenants.queue)
+    made = browser.act("/endpoints/new", queue=tenants.queue, notify_url=f"{HOSTS}/hooli")
+    assert made.status_code == 200, made.text
+    assert "whsec_" in made.text
+    [path] = re.findall(rf'href="[^"]*(/queues/{tenants.queue}/listeners/\w+)"', made.text)
+    with service.api() as api:
+        stored = api.get(path).json()["listener"]
+        assert (stored["customer"], stored["notify_url"]) == ("hooli", f"{HOSTS}/hooli")
+        [event] = [each for each in api.get("/events").json()["events"] if each["type"] == "listener_added"][:1]
+        assert "api_key_id" not in event
+        sessions = {each["id"] for each in api.get(f"{sessions_path(service)}?per_page=100").json()["portal_sessions"]}
+        assert event["user_id"] in sessions
+        assert browser.act(f"{path}/edit", notify_url=f"{REFUSING}/hooli").status_code == 303
+        assert api.get(path).json()["listener"]["notify_url"] == f"{REFUSING}/hooli"
+        assert browser.act(f"{path}/disable").headers["location"].endswith(f"{path}?done=paused")
+        assert "It is disabled by a request." in browser.get(path).text
+        assert browser.act(f"{path}/enable").headers["location"].endswith(f"{path}?done=resumed")
+        assert api.get(path).json()["listener"]["status"] == "enabled"
+        assert browser.act(f"{path}/delete").headers["location"].endswith("portal?done=deleted")
+        assert api.get(path).status_code == 404
+    assert "No endpoints yet" in browser.get("").text
+
+
+def test_refused_url_is_reported_at_its_field(acme: Customer, tenants: Tenants) -> None:
+    page = acme.act("/endpoints/new", queue=tenants.queue, notify_url="ftp://example.com/x")
+    assert page.status_code == 422
+    assert 'aria-invalid="true"' in page.text
+    assert "ftp://example.com/x" in page.text
+
+
+def test_a_customer_has_room_for_a_hundred_endpoints(
+    service: DashboardService, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("discue.control.listeners.MOST_OF_A_CUSTOMER", 1)
+    browser = opened(service, "pied-piper", tenants.queue)
+    fields = {"queue": tenants.queue, "notify_url": f"{HOSTS}/piper"}
+    assert browser.act("/endpoints/new", **fields).status_code == 200
+    refused = browser.act("/endpoints/new", **fields)
+    assert refused.status_code == 409
+    assert "There are 1 endpoints already. Delete one first." in refused.text
+
+
+def test_secret_is_rotated_and_shown_once(acme: Customer, tenants: Tenants) -> None:
+    endpoint = tenants.endpoint("acme")
+    page = acme.act(f"{endpoint}/rotate", hours="1")
+    assert "whsec_" in page.text
+    assert "whsec_" not in acme.get(f"{endpoint}/secrets").text
+
+
+def test_event_type_has_its_schema_and_an_example(acme: Customer) -> None:
+    page = acme.get("/event-types").text
+    assert "order.paid" in page
+    assert "&#34;order&#34;: 4711" in page
+    assert "&#34;type&#34;: &#34;integer&#34;" in page
+
+
+def test_log_leads_to_the_timeline_of_a_message(acme: Customer, tenants: Tenants) -> None:
+    log = acme.get(tenants.endpoint("acme")).text
+    assert f"/messages/{tenants.message}" in log
+    page = acme.get(f"/queues/{tenants.queue}/messages/{tenants.message}").text
+    assert "acknowledged" in page
+    assert "&#34;order&#34;: 1" in page or "&#34;order&#34;:1" in page
+
+
+def test_replay_and_redelivery_are_started_after_a_preview(acme: Customer, tenants: Tenants) -> None:
+    endpoint = tenants.endpoint("acme")
+    preview = acme.get(f"{endpoint}/replay?from=2020-01-01T00:00")
+    assert "messages</strong> will be sent again" in preview.text
+    started = acme.act(
+        f"{endpoint}/replay?from=2020-01-01T00:00", f"{endpoint}/replay", **{"from": "2020-01-01T00:00", "pace": "1"}
+    )
+    assert started.headers["location"].endswith("/jobs?done=replaying"), started.text
+    jobs = acme.get(f"{endpoint}/jobs").text
+    [cancel] = re.findall(r'href="[^"]*(/queues/[^"]*/cancel-replay\?job=\w+)"', jobs)
+    job = cancel.partition("job=")[2]
+    cancelled = acme.act(cancel, f"{endpoint}/cancel-replay", job=job)
+    assert cancelled.headers["location"].endswith("/jobs?done=cancelled"), cancelled.text
+    redelivery = acme.act(
+        f"{endpoint}/redeliver?message={tenants.message}", f"{endpoint}/redeliver", message=tenants.message
+    )
+    assert redelivery.headers["location"].endswith("/jobs?done=redelivering"), redelivery.text
+
+
+def test_theme_is_a_stylesheet_and_a_logo_in_the_page(service: DashboardService, tenants: Tenants) -> None:
+    theme = {"accent": "#ffee00", "font": "Inter, sans-serif", "radius": 12, "logo_url": _LOGO, "scheme": "dark"}
+    browser = opened(service, "acme", tenants.queue, theme=theme, return_url="https://app.example.com/settings")
+    page = browser.get("").text
+    assert '<html lang="en" data-theme="dark">' in page
+    assert f'<img src="{_LOGO}" alt="">' in page
+    assert '<a class="back" href="https://app.example.com/settings" target="_top"' in page
+    style = browser.get("/theme.css")
+    assert style.headers["content-type"] == "text/css; charset=utf-8"
+    assert 'font-family:"Inter",sans-serif' in style.text
+    assert "border-radius:12px" in style.text
+    assert "light-dark(" in style.text
+
+
+def test_session_ends_when_it_is_revoked_or_its_time_is_over(service: DashboardService, tenants: Tenants) -> None:
+    made = new_session(service, "acme", tenants.queue, expires_in=60)
+    browser = opened_at(service, made["url"])
+    assert browser.get("").status_code == 200
+    with service.api() as api:
+        assert api.delete(f"{sessions_path(service)}/{made['id']}").status_code == 200
+        ended = browser.get("")
+        assert ended.status_code == 401
+        assert "The session has ended." in ended.text
+        short = opened(service, "acme", tenants.queue, expires_in=60)
+        service.advance(61)
+        assert short.get("").status_code == 401
+
+
+def test_session_of_a_topic_follows_its_channels(service: DashboardService, tenants: Tenants) -> None:
+    with service.api() as api:
+        topic = api.post("/topics", json={"alias": "shop-events"}).json()["topic"]["id"]
+        made = api.post(sessions_path(service), json={"customer": "acme", "topics": ["shop-events"]}).json()
+        browser = opened_at(service, made["portal_session"]["url"])
+        # Without a queue, the session has no scope at all, and not one without targets, which would mean all.
+        assert "No endpoints yet" in browser.get("").text
+        assert browser.get(tenants.endpoint("acme")).status_code == 403
+        channel = api.post(f"/topics/{topic}/channels", json={"queue_id": tenants.queue}).json()["channel"]["id"]
+        assert browser.get(tenants.endpoint("acme")).status_code == 200
+        api.delete(f"/topics/{topic}/channels/{channel}").raise_for_status()
+        assert browser.get(tenants.endpoint("acme")).status_code == 403
