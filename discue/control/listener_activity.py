@@ -37,9 +37,9 @@ async def of_listener(control: ControlContext, listener: Listener) -> Sequence[L
     worker that was killed never stored its last minute.
     """
     periods = _past_day(control)
-    key = (listener.organization, listener.id, periods.start)
-    stored = await control.store.read(lambda tx: listener_tallies.of_listener(tx, *key))
-    here = control.store.listener_counts.of_listener(*key)
+    key = (listener.organization, listener.id)
+    stored = await control.store.read(lambda tx: listener_tallies.of_listener(tx, *key, periods.start))
+    here = control.store.listener_counts.of_listener(*key, periods)
     return [
         ListenerPeriod(period * tallies.PERIOD_MS, stored.get(period, NOTHING).plus(here.get(period, NOTHING)))
         for period in periods
@@ -50,13 +50,13 @@ async def past_hour(control: ControlContext, listeners: Sequence[Listener]) -> M
     """Return the sums of the past hour of listeners of one organization, by their row ids."""
     if not listeners:
         return {}
-    first = _past_day(control).stop - PERIODS_AN_HOUR
+    hour = _past_day(control)[-PERIODS_AN_HOUR:]
     organization, ids = listeners[0].organization, [each.id for each in listeners]
-    stored = await control.store.read(lambda tx: listener_tallies.sums(tx, organization, ids, first))
+    stored = await control.store.read(lambda tx: listener_tallies.sums(tx, organization, ids, hour.start))
     counts = control.store.listener_counts
     return {
         each: reduce(
-            ListenerTally.plus, counts.of_listener(organization, each, first).values(), stored.get(each, NOTHING)
+            ListenerTally.plus, counts.of_listener(organization, each, hour).values(), stored.get(each, NOTHING)
         )
         for each in ids
     }

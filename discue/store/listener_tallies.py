@@ -84,13 +84,11 @@ class ListenerCounts:
         taken = list(self._counts)[:most]
         return [(key, ListenerTally(*self._counts.pop(key))) for key in taken]
 
-    def of_listener(self, organization: int, listener: int, first_period: int) -> dict[int, ListenerTally]:
+    def of_listener(self, organization: int, listener: int, periods: range) -> dict[int, ListenerTally]:
         """Return the counts of a listener by period."""
-        return {
-            period: ListenerTally(*counted)
-            for (owner, counts_for, period), counted in self._counts.items()
-            if (owner, counts_for) == (organization, listener) and period >= first_period
-        }
+        # Each period is looked up: a worker with many listeners has far more counts than a day has periods.
+        found = ((period, self._counts.get((organization, listener, period))) for period in periods)
+        return {period: ListenerTally(*counted) for period, counted in found if counted is not None}
 
 
 async def add(tx: Transaction, counted: Collection[tuple[TallyKey, ListenerTally]]) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from discue.control import listeners, queues
+from discue.control import listener_activity, listeners, queues
 from discue.control.listeners import ListenerDetails
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.states import state_of
 from discue.dashboard.visit import Page, Visit
+from discue.store.listener_tallies import ListenerTally
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class ListenerRow:
     details: ListenerDetails
     queue: str
     """The alias of the queue."""
+    hour: ListenerTally
+    """The attempts of the past hour."""
 
     @property
     def state(self) -> str:
@@ -32,9 +35,10 @@ class ListenerRow:
 
 
 async def rows_of(visit: Visit, found: Sequence[ListenerDetails]) -> Sequence[ListenerRow]:
-    """Return listeners of any queues with the names of these."""
+    """Return listeners of any queues with the names of these, and their attempts of the past hour."""
     names = await queues.names(visit.control, visit.principal, {each.listener.queue_public_id for each in found})
-    return [ListenerRow(each, names.get(each.listener.queue_public_id, "")) for each in found]
+    hours = await listener_activity.past_hour(visit.control, [each.listener for each in found])
+    return [ListenerRow(each, names.get(each.listener.queue_public_id, ""), hours[each.listener.id]) for each in found]
 
 
 async def show(visit: Visit) -> Page:

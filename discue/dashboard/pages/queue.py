@@ -10,7 +10,7 @@ from discue.control import listeners, messages, queues
 from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueDetails
 from discue.dashboard.listing import id_given, selection_of, shown
-from discue.dashboard.pages.listeners import ListenerRow
+from discue.dashboard.pages.listeners import rows_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.times import instant_of
 from discue.dashboard.visit import Page, Redirect, Visit
@@ -53,7 +53,7 @@ async def show_listeners(visit: Visit) -> Page:
     selection = selection_of(visit)
     found = await listeners.page_of_queue(visit.control, visit.principal, visit.ids[0], selection, with_missed=False)
     page = shown(visit, found, [each.listener.public_id for each in found.items])
-    rows = [ListenerRow(each, details.queue.alias) for each in found.items]
+    rows = await rows_of(visit, found.items)
     return Page(
         "queue_listeners.html", details.queue.alias, {"details": details, "list": page, "rows": rows}, is_live=True
     )
