@@ -195,7 +195,9 @@ class Dashboard:
         if path.startswith(f"{SIGN_IN}/") and not posts:
             return await self._with_provider(request)
         if request.user is None:
-            following = "" if posts or not path else f"?next={path}"
+            # The path is percent-decoded: it may have characters that no header can.
+            place = "" if posts else _place(path)
+            following = f"?next={place}" if place else ""
             return redirect_response(f"{request.base}{SIGN_IN}{following}")
         if path == LIVE and not posts:
             return self._live(request, request.user)

@@ -86,6 +86,8 @@ def test_stranger_is_led_to_the_sign_in_page_and_back(service: DashboardService)
     page = browser.get("/sign-in?next=/queues")
     assert 'name="next" value="/queues"' in page.text
     assert 'value=""' in browser.get("/sign-in?next=//example.com").text
+    for path in ("/queues%0d%0aset-cookie:a=b", "/%22%3E%3Cscript%3E", "//example.com"):
+        assert browser.get(path).headers["location"].rpartition("dashboard")[2] == "/sign-in", path
 
 
 @pytest.mark.parametrize(

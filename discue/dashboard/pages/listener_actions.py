@@ -153,7 +153,7 @@ async def show_cancel(visit: Visit) -> Page:
 
 
 async def show_delete(visit: Visit) -> Page:
-    return await _page(visit, "listener_delete.html", "Delete")
+    return await _page(visit, "listener_delete.html", "Delete this listener")
 
 
 async def delete(visit: Visit) -> Redirect:
