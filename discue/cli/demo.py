@@ -30,7 +30,8 @@ from discue.server.processes import stop_on_signal
 from discue.server.worker import Worker, prepare_process
 
 if TYPE_CHECKING:
-    from discue.cli.demonstration.traffic import Traffic
+    from discue.cli.demonstration.traffic import History, Traffic
+    from discue_client import AsyncDiscue
 
 BASE: Final = {
     "allow_private_targets": "true",
@@ -108,13 +109,9 @@ async def _show(invocation: Invocation, place: str) -> None:
         async with serving(invocation, worker) as server, AsyncDiscue(url, key) as client:
             say(f"discue {__version__} lives through {arguments.hours} hours of a shop …")
             password = secrets.token_urlsafe(9)
-            await shop.open_shop(client)
             traffic = Traffic(client)
             history = History(worker.activity, clock, sender, traffic)
-            await history.live_until(sender.started_at - HOUR_MS)
-            await shop.let_people_in(client, password)
-            await shop.redeliver_rejected(client)
-            await history.live_until(sender.started_at)
+            await _live_through(history, client, sender.started_at, password)
             await history.advance_to(invocation.clock.now())
             await shop.begin_long_jobs(client, sender.started_at - arguments.hours * HOUR_MS // 2)
             clock.unfreeze()
@@ -124,6 +121,20 @@ async def _show(invocation: Invocation, place: str) -> None:
             async with _live(traffic, arguments.speed):
                 await until_stopped(stop, server)
             say("Stopping.")
+
+
+async def _live_through(history: "History", client: "AsyncDiscue", until: int, password: str) -> None:
+    """Open the shop, and live through its past up to a time in milliseconds since the epoch."""
+    from discue.cli.demonstration import shop  # noqa: PLC0415
+    from discue.cli.demonstration.endpoints import HOUR_MS  # noqa: PLC0415
+
+    await shop.open_shop(client)
+    await history.live_until(until - HOUR_MS)
+    await shop.let_people_in(client, password)
+    await shop.redeliver_rejected(client)
+    await history.live_until(until - HOUR_MS // 2)
+    await shop.publish_blocked_invoices(client)
+    await history.live_until(until)
 
 
 @asynccontextmanager

@@ -53,6 +53,7 @@ def test_demo_has_a_past_with_problems_and_goes_on(tmp_path: Path) -> None:
         assert counts["crm-sync"]["pending_count"] > 0
         assert counts["erp"]["acknowledged_count"] > 20
         assert counts["analytics"]["acknowledged_count"] > 0
+        assert shop.listeners("invoices")["accounting"]["messages"]["pending_count"] >= 3
         of_partner = f"/queues/orders/listeners/{orders['partner-feed']['id']}"
         [redelivery] = shop.get(f"{of_partner}/redeliveries")["redeliveries"]
         assert redelivery["state"] in {"waiting", "running"}

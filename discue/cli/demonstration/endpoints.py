@@ -27,6 +27,8 @@ MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
 
 DOMAIN: Final = "shop.example"
+REFUSED: Final = "customer-7"
+"""A customer whose invoices the accounting refuses."""
 
 _JSON: Final = (b"content-type", b"application/json")
 
@@ -113,7 +115,7 @@ def _gone(received: EndpointRequest) -> EndpointResponse:
 
 def _accounting(received: EndpointRequest) -> EndpointResponse:
     """Return 500 for one customer, whose later invoices then wait."""
-    if b'"customer-7"' in received.request.body and received.at > -50 * MINUTE_MS:
+    if f'"{REFUSED}"'.encode() in received.request.body and received.at > -50 * MINUTE_MS:
         body = b'{"error":"duplicate ledger entry","ledger":"AR-2026","customer":"customer-7"}'
         return EndpointResponse(500, body, _about(received, 210))
     return _well(received, around_ms=75)

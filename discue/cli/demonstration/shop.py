@@ -4,7 +4,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from discue.cli.demonstration.endpoints import DOMAIN
+from discue.cli.demonstration.endpoints import DOMAIN, REFUSED
 from discue_client import AsyncDiscue
 
 Fields = dict[str, Any]
@@ -174,6 +174,13 @@ async def let_people_in(client: AsyncDiscue, password: str) -> None:
 async def redeliver_rejected(client: AsyncDiscue) -> None:
     """Send the transactions again that were rejected, in vain."""
     await client.request("POST", f"/queues/{ORDERS}/listeners/tax-report/redeliveries", body={"all": True})
+
+
+async def publish_blocked_invoices(client: AsyncDiscue) -> None:
+    """Publish an invoice that the accounting refuses, and two more of that customer, which wait for it."""
+    for number in (1, 2, 3):
+        data = {"invoice": f"R-2026-90{number}", "customer": REFUSED, "amount": 118.4 * number, "due_days": 14}
+        await client.publish(INVOICES, data, key=REFUSED)
 
 
 async def begin_long_jobs(client: AsyncDiscue, replayed_from: int) -> None:
