@@ -59,9 +59,14 @@ class SettingInEffect(msgspec.Struct, frozen=True):
     """The flag, variable or line that it comes from; "" for a default."""
 
 
+def may_see_installation(principal: Principal) -> bool:
+    """Return whether a user manages the installation, which other organizations share."""
+    return principal.is_operator and principal.may("api_clients", "read")
+
+
 def require_installation(principal: Principal) -> None:
-    """Raise Forbidden for users who do not manage the installation: other organizations share it."""
-    if not (principal.is_operator and principal.may("api_clients", "read")):
+    """Raise Forbidden unless `may_see_installation`."""
+    if not may_see_installation(principal):
         raise Forbidden("Only owners and admins of the operator's organization can see the installation.")
 
 

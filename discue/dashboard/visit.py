@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from discue.control.context import ControlContext
+from discue.control.installation import may_see_installation
 from discue.control.sessions import SessionDetails
 from discue.domain.errors import DiscueError
 from discue.domain.model import Role
@@ -77,12 +78,7 @@ class Visit:
     def readable(self) -> frozenset[str]:
         """The resources that the user can read, and "" for pages that need none."""
         own = {"", *(name for name in RESOURCES if self.principal.may(name, "read"))}
-        return frozenset({*own, INSTALLATION} if self.may_see_installation else own)
-
-    @property
-    def may_see_installation(self) -> bool:
-        """Whether the user manages the installation: workers and settings concern all organizations."""
-        return self.principal.is_operator and self.principal.may("api_clients", "read")
+        return frozenset({*own, INSTALLATION} if may_see_installation(self.principal) else own)
 
 
 @dataclass(frozen=True, slots=True)
