@@ -67,7 +67,7 @@ class MessageTimeline(msgspec.Struct, frozen=True):
     attempts: Mapping[str, Sequence[TimelineAttempt]]
     """By listener, the oldest first. Of all attempts, the newest 100."""
     names: Mapping[str, str]
-    """The aliases of the listeners."""
+    """The aliases of the listeners; for a customer, their URLs."""
 
 
 async def timeline(
@@ -100,7 +100,9 @@ async def timeline(
             detail = decode_detail(kept[each.id]) if each.id in kept else None
             by_listener.setdefault(each.listener_public_id, []).append(TimelineAttempt(each, detail))
         shown = [each.listener_public_id for each in found.items]
-        names = await listeners.aliases_of(tx, message.organization, shown)
+        # A customer knows a listener by its URL: aliases are the organization's.
+        names_of = listeners.aliases_of if principal.customer is None else listeners.urls_of
+        names = await names_of(tx, message.organization, shown)
         return message, MessageTimeline(message, queue, found, by_listener, names)
 
     timeline = await _read_with_filters(control, work, filters)

@@ -95,6 +95,7 @@ _COUNTS: Final = """
     WHERE cursor.organization = $1 AND cursor.listener IN ({}) AND cursor.stream = 0"""
 
 
+_URLS: Final = "SELECT public_id, notify_url FROM listener WHERE organization = $1 AND public_id IN ({})"
 _ALIASES: Final = "SELECT public_id, alias FROM listener WHERE organization = $1 AND public_id IN ({})"
 
 
@@ -168,6 +169,11 @@ def _of_customer(table: Table, selection: Selection) -> Table:
 async def aliases_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
     """Read the aliases of listeners by their public ids, also of deleted ones."""
     return dict(await rows_among(tx, _ALIASES, (organization,), list(public_ids)))
+
+
+async def urls_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
+    """Read the URLs of listeners by their public ids, also of deleted ones."""
+    return dict(await rows_among(tx, _URLS, (organization,), list(public_ids)))
 
 
 async def references(tx: Transaction, organization: int, queue: int, limit: int) -> list[ResourceRef]:

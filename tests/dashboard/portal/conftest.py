@@ -33,8 +33,8 @@ class Tenants:
         return f"/queues/{self.queue}/listeners/{getattr(self, name)}"
 
 
-@pytest.fixture(scope="session")
-def tenants(service: DashboardService) -> Tenants:
+def settle_in(service: DashboardService) -> Tenants:
+    """Create the queues, the endpoints and the messages."""
     with service.api() as api:
 
         def made(path: str, **fields: Any) -> str:
@@ -57,6 +57,11 @@ def tenants(service: DashboardService) -> Tenants:
         narrow_message = made(f"/queues/{queue}/messages", data={"order": 2, "total": 3})
         service.settle()
     return Tenants(queue, other, acme, globex, internal, narrow, message, narrow_message)
+
+
+@pytest.fixture(scope="session")
+def tenants(service: DashboardService) -> Tenants:
+    return settle_in(service)
 
 
 @pytest.fixture

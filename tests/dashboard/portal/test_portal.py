@@ -139,6 +139,7 @@ def test_log_leads_to_the_timeline_of_a_message(acme: Customer, tenants: Tenants
     assert f"/messages/{tenants.message}" in log
     page = acme.get(f"/queues/{tenants.queue}/messages/{tenants.message}").text
     assert "acknowledged" in page
+    assert f">{HOSTS}/acme</a>" in page
     assert "&#34;order&#34;: 1" in page or "&#34;order&#34;:1" in page
 
 
