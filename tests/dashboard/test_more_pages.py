@@ -29,7 +29,7 @@ def test_key_is_created_shown_once_disabled_and_deleted(service: DashboardServic
     assert browser.post(path, data={"action": "delete"}, headers=SAME_ORIGIN).status_code == 303
     assert browser.get(path).status_code == 404
     events = browser.get("/events").text
-    assert "Api key deleted" in events
+    assert "API key deleted" in events
     assert "till" in events
 
 
