@@ -76,8 +76,8 @@ class DashboardService:
     @property
     def streams(self) -> int:
         """The number of open streams of events."""
-        pages: Any = self.worker.application
-        return sum(pages._pages._streams._watched.values())
+        api: Any = self.worker.application
+        return sum(api._pages["dashboard"]._streams._watched.values())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something on the server's own loop."""
