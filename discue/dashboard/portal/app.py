@@ -168,7 +168,8 @@ class Portal:
         request.token = cookies.read(request.headers, cookies.portal_name(self._url(request)))
         request.details = await portal.details_of(self._services.control, request.token) if request.token else None
         await self._count(request)
-        if request.path == OPEN and scope.method != "POST":
+        # Not for HEAD: programs that only look at a link must not use it up.
+        if request.path == OPEN and scope.method == "GET":
             return await self._open(request)
         if request.details is None:
             raise Unauthorized(_ENDED)

@@ -132,6 +132,7 @@ def test_another_organization_has_nothing_of_the_same_customer(service: Dashboar
 def test_a_code_opens_one_session_within_a_minute(service: DashboardService, tenants: Tenants) -> None:
     url = new_session(service, "acme", tenants.queue)["url"].removeprefix(f"{service.url}/portal")
     stranger = Customer(service.url, transport=service.transport)
+    assert stranger.head(url).status_code == 401
     first = stranger.get(url)
     assert first.headers["location"] == "../portal"
     assert re.fullmatch(r"discue-portal=[0-9A-Za-z]{43}; Path=/; HttpOnly; SameSite=Lax", first.headers["set-cookie"])

@@ -1,12 +1,13 @@
 """The portal as customers use it: what they see of their endpoints, and what they do with them."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from discue.domain.portal import ACTIONS
 from tests.dashboard.portal.conftest import HOSTS, REFUSING, Tenants
-from tests.support.dashboards import SAME_ORIGIN, DashboardService
+from tests.support.dashboards import SAME_ORIGIN, DashboardService, dashboard_service
 from tests.support.portals import Customer, new_session, opened, opened_at, sessions_path
 
 PAGE_BYTES = 60_000
@@ -202,3 +203,11 @@ def test_session_of_a_topic_follows_its_channels(service: DashboardService, tena
         assert browser.get(tenants.endpoint("acme")).status_code == 200
         api.delete(f"/topics/{topic}/channels/{channel}").raise_for_status()
         assert browser.get(tenants.endpoint("acme")).status_code == 403
+
+
+def test_setting_turns_the_portal_off(tmp_path: Path) -> None:
+    with dashboard_service(tmp_path, portal=False) as service:
+        answer = Customer(service.url, transport=service.transport).get("")
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/json"
+        assert service.browser(None).get("/sign-in").status_code == 200
