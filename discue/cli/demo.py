@@ -4,11 +4,11 @@ import asyncio
 import dataclasses
 import secrets
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
@@ -111,7 +111,8 @@ async def _show(invocation: Invocation, place: str) -> None:
             password = secrets.token_urlsafe(9)
             traffic = Traffic(client)
             history = History(worker.activity, clock, sender, traffic)
-            await _live_through(history, client, sender.started_at, password)
+            if not await _completed(_live_through(history, client, sender.started_at, password), stop):
+                return
             await history.advance_to(invocation.clock.now())
             await shop.begin_long_jobs(client, sender.started_at - arguments.hours * HOUR_MS // 2)
             clock.unfreeze()
@@ -121,6 +122,19 @@ async def _show(invocation: Invocation, place: str) -> None:
             async with _live(traffic, arguments.speed):
                 await until_stopped(stop, server)
             say("Stopping.")
+
+
+async def _completed(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Do work, and return whether it is done: it is cancelled when `stop` is set."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        working.result()
+        return True
+    working.cancel()
+    await asyncio.wait({working})
+    return False
 
 
 async def _live_through(history: "History", client: "AsyncDiscue", until: int, password: str) -> None:

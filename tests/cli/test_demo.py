@@ -68,6 +68,15 @@ def test_demo_has_a_past_with_problems_and_goes_on(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_ends_the_past_at_once(tmp_path: Path) -> None:
+    with running(tmp_path, "demo", "--port", "0", "--hours", "72") as server:
+        server.out.wait_for("lives through 72 hours")
+        server.signal(signal.SIGINT)
+        assert server.ended() == 0
+        assert "Dashboard" not in server.out.text
+        assert server.log.text == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
