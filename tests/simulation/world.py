@@ -11,7 +11,7 @@ from discue.store.sqlite import schema
 from discue.store.sqlite.connection import connect
 from tests.faults import again, ailing, consumers, lives, timing, topics
 from tests.faults import load as loads
-from tests.faults.altered import probe_every, run_every
+from tests.faults.altered import probe_every, retry_after, run_every
 from tests.faults.broken import put
 from tests.faults.client import KEY, Client
 from tests.faults.history import Bounds, History
@@ -32,6 +32,9 @@ MOST_OWED: Final = 500
 PATIENCE_SECONDS: Final = 120.0
 _CLIENT_PATIENCE_SECONDS: Final = 8.0
 _LISTENER: Final = "listener.example"
+
+_RETRIES: Final = "1,2,3,5,8,13,20,20,20,20"
+"""The seconds between attempts: nothing may wait for longer than the users do at the end."""
 
 _SPARSE: Final = (
     (loads, "_KEYED_APART_SECONDS", 2.5),
@@ -57,6 +60,7 @@ def make_sparse() -> None:
         put(place, name, value)
     run_every(str(ALTERATIONS["runs"]))
     probe_every(str(ALTERATIONS["probes"]))
+    retry_after(_RETRIES)
 
 
 def empty_database(folder: Path) -> bytes:

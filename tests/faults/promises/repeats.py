@@ -12,6 +12,8 @@ from tests.faults.promises.calm import was_held_up, was_stored
 
 _LATE_AS_AN_OLD_OWNER_SECONDS = 0.3
 _TURN_SECONDS = 1.0
+_CUT_OFF = "cut off"
+"""The fault that keeps a worker from reaching anybody."""
 
 
 class Repeat(NamedTuple):
@@ -66,9 +68,9 @@ def contested(history: History) -> Iterator[str]:
     """
     by_listener: defaultdict[str, list[Receipt]] = defaultdict(list)
     for receipt in sorted(history.receipts, key=lambda receipt: receipt.came_at):
-        if not any(
-            receipt.worker in fault.workers and was_held_up(history, fault, receipt) for fault in history.faults
-        ):
+        touching = [fault for fault in history.faults if receipt.worker in fault.workers]
+        is_late = any(was_held_up(history, fault, receipt) for fault in touching)
+        if not is_late and not any(_waited_to_connect(history, fault, receipt) for fault in touching):
             by_listener[receipt.name].append(receipt)
     for name, receipts in by_listener.items():
         changes = [(before.worker, after) for before, after in pairwise(receipts) if before.worker != after.worker]
@@ -77,6 +79,13 @@ def contested(history: History) -> Iterator[str]:
             if belated and again.came_at - theirs.came_at < _TURN_SECONDS:
                 pair = f"workers {theirs.worker} and {mine.worker}"
                 yield f"{name} got messages from {pair} by turns at {mine.came_at:.1f} s"
+
+
+def _waited_to_connect(history: History, fault: Fault, receipt: Receipt) -> bool:
+    """Return whether a request was signed while its worker was cut off from everything, and connected afterwards."""
+    signed_before = receipt.timestamp <= fault.ended_at + history.epoch
+    came_within = fault.began_at <= receipt.came_at <= fault.ended_at + history.bounds.recording_seconds
+    return fault.kind == _CUT_OFF and signed_before and came_within
 
 
 class Assigned:
