@@ -1,32 +1,26 @@
 """The dashboard as an RSGI application: the same few steps for every page."""
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
-from urllib.parse import urlsplit
 
-from granian._granian import RSGIProtocolClosed as ProtocolClosed
-
-from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
-from discue.auth.rate_limiter import address_caller
-from discue.auth.turns import LIST_BYTES, Turns
+from discue.auth.turns import LIST_BYTES
 from discue.control.sign_in import Browser
 from discue.dashboard import cookies, static
 from discue.dashboard.entrance import Callback, Entrance, kept_in
 from discue.dashboard.exchange import (
-    SECURITY_HEADERS,
     PageResponse,
     page_response,
     redirect_response,
-    send,
-    stream,
     stream_response,
 )
-from discue.dashboard.forms import FORM_TYPE, parse_form, parse_query
+from discue.dashboard.forms import parse_query
 from discue.dashboard.live import LiveStreams
 from discue.dashboard.render import render, render_bare
 from discue.dashboard.route import PageMatch, PageRoute, PageRouter
 from discue.dashboard.sessions import Sessions
+from discue.dashboard.steps import METHODS, SHOWN_AGAIN, PageSteps, static_response, with_hints
 from discue.dashboard.visit import NOTICES, Page, PageUser, Redirect, Theme, Visit
 from discue.domain.errors import (
     DiscueError,
@@ -34,17 +28,11 @@ from discue.domain.errors import (
     MethodNotAllowed,
     NotFound,
     Unavailable,
-    UnsupportedMediaType,
     reason_phrase,
 )
-from discue.domain.rate import RateLimitKey
-from discue.http.admission import base_url, check_request
-from discue.http.body import BodyReader
-from discue.http.negotiation import is_of_type
-from discue.http.rsgi import ClientGone, HttpProtocol, HttpScope
+from discue.http.admission import check_request
+from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
-from discue.http.sockets import connection_of
-from discue.http.unread import SMALL_BYTES, UnreadResponses
 
 ROOT: Final = "/dashboard"
 
@@ -62,11 +50,6 @@ LIVE_HEADER: Final = "x-discue-live"
 FORM_BYTES: Final = 1_048_576
 """The largest form: a message of that size can be published from the dashboard."""
 
-_UNREAD_PART: Final = 4
-_IMMUTABLE: Final = ("cache-control", "public, max-age=31536000, immutable")
-_METHODS: Final = ("GET", "HEAD", "POST")
-_SHOWN_AGAIN: Final = frozenset({400, 402, 409, 413, 422})
-"""Statuses of forms that the user can correct: the page is shown again with what was typed."""
 _PLACE: Final = re.compile(r"(?:/[0-9A-Za-z_-]+)*(?:\?[0-9A-Za-z_=&.:%-]*)?")
 """The path of a page with its query: nothing that leads to another site."""
 _NOTHING: Final[Mapping[str, str]] = {}
@@ -96,8 +79,6 @@ class Dashboard:
     """The pages of the dashboard, for requests whose path begins with `ROOT`."""
 
     def __init__(self, services: Services, routes: Iterable[PageRoute]) -> None:
-        control = services.control
-        settings, store = control.settings, control.store
         self._services = services
         self._sessions = Sessions(services)
         self._entrance = Entrance(services)
@@ -113,63 +94,21 @@ class Dashboard:
         }
         """Pages that need no user, by path and whether the request is a POST."""
         self._find = PageRouter(routes).find
-        self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
-        self._resolver = ClientIpResolver(settings.trusted_proxies) if settings.trusted_proxies else None
-        self._bodies = BodyReader(
-            deadline_seconds=settings.request_body_timeout_seconds,
-            max_bytes=settings.max_waiting_bytes,
-            is_store_healthy=lambda: store.healthy,
-        )
-        self._turns = Turns(control.clock.monotonic, lambda: store.healthy)
-        self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes // _UNREAD_PART)
+        self._steps = PageSteps(services)
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         """Respond to one request. Raises nothing."""
         request = PageRequest(scope, exchange)
-        try:
-            response = await self._respond(request)
-            if len(response.content) > SMALL_BYTES and scope.method == "GET":
-                self._unread.check(connection_of(scope), len(response.content))
-        except (ProtocolClosed, ClientGone):
-            return
-        except DiscueError as error:
-            response = self._problem(request, error)
-            error.__traceback__ = error.__context__ = None
-        except Exception as error:
-            self._services.log.error("page_failed", exc_info=error, method=scope.method, path=scope.path)
-            response = self._problem(request, DiscueError())
-        finally:
-            if self._bodies.held:
-                self._bodies.release()
-        counts = self._services.control.store.measures.requests["other"]
-        counts[response.status] = counts.get(response.status, 0) + 1
-        if response.pieces is not None:
-            await self._stream(request, response, response.pieces)
-        elif len(response.content) > SMALL_BYTES and scope.method != "HEAD":
-            unread = await self._unread.start(
-                exchange, connection_of(scope), response.status, headers=response.headers, content=response.content
-            )
-            await self._unread.until_read(exchange, unread)
-        else:
-            send(exchange, scope.method, response)
-
-    async def _stream(self, request: PageRequest, response: PageResponse, pieces: AsyncGenerator[bytes, None]) -> None:
-        try:
-            await stream(request.exchange, response, pieces)
-        except (ProtocolClosed, ClientGone):
-            return
-        except Exception as error:
-            # The response has started, so all that can be done is to end it.
-            self._services.log.error("page_failed", exc_info=error, method="GET", path=request.scope.path)
+        await self._steps.serve(scope, exchange, partial(self._respond, request), partial(self._problem, request))
 
     async def _respond(self, request: PageRequest) -> PageResponse:
         scope = request.scope
         check_request(scope, request.headers)
         if request.path in static.BY_PATH and scope.method in {"GET", "HEAD"}:
-            return _static(request, static.BY_PATH[request.path])
-        request.address = self._address(request)
-        if scope.method not in _METHODS:
-            raise MethodNotAllowed(allow=_METHODS)
+            return static_response(request.headers, static.BY_PATH[request.path])
+        request.address = self._steps.address(scope)
+        if scope.method not in METHODS:
+            raise MethodNotAllowed(allow=METHODS)
         if request.path == "/":
             # The start of the service, which leads browsers here, or a slash too many.
             return redirect_response(ROOT[1:] if scope.path == "/" else request.base)
@@ -181,9 +120,10 @@ class Dashboard:
             # A page that looks for changes by itself does not keep a session from ending.
             is_use = LIVE_HEADER not in request.headers and request.path != LIVE
             request.user = await self._sessions.user_of(request.token, is_use=is_use)
-        await self._count(request)
+        principal = None if request.user is None else request.user.principal
+        await self._steps.count(principal, request.address)
         if scope.method == "POST":
-            self._check_origin(request)
+            self._steps.require_own_origin(scope, "this dashboard")
         return await self._dispatch(request)
 
     async def _dispatch(self, request: PageRequest) -> PageResponse:
@@ -224,18 +164,18 @@ class Dashboard:
         try:
             done = await act(visit)
         except DiscueError as error:
-            if error.status not in _SHOWN_AGAIN:
+            if error.status not in SHOWN_AGAIN:
                 raise
             visit.error = error
             return await self._shown(visit, route, error.status)
         return _response(done, visit)
 
     async def _shown(self, visit: Visit, route: PageRoute, status: int = 200) -> PageResponse:
-        turn = await self._turns.begin(visit.principal.organization, LIST_BYTES)
+        turn = await self._steps.turns.begin(visit.principal.organization, LIST_BYTES)
         try:
             page = await route.show(visit)
         finally:
-            self._turns.end(turn)
+            self._steps.turns.end(turn)
         return _response(page, visit, status)
 
     def _live(self, request: PageRequest, user: PageUser) -> PageResponse:
@@ -368,50 +308,11 @@ class Dashboard:
         return response
 
     async def _form(self, request: PageRequest) -> Mapping[str, str]:
-        if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
-            return {}
-        if not is_of_type(request.headers.get("content-type", ""), FORM_TYPE):
-            raise UnsupportedMediaType("A form is sent as application/x-www-form-urlencoded.")
         organization = request.user.principal.organization if request.user is not None else 0
-        return parse_form(
-            await self._bodies.read(request.exchange, request.headers, FORM_BYTES, organization=organization)
-        )
-
-    def _check_origin(self, request: PageRequest) -> None:
-        """Raise Forbidden unless the request comes from a page of the dashboard.
-
-        Browsers send `Sec-Fetch-Site` over HTTPS and on loopback, and `Origin` with every POST. Sent by neither, a form
-        is refused: a browser so old cannot be told from another site.
-        """
-        site = request.headers.get("sec-fetch-site")
-        if site is not None:
-            is_ours = site == "same-origin"
-        else:
-            # Without the scheme: a proxy that terminates TLS may not tell it.
-            hosts = {urlsplit(self._url(request)).netloc, urlsplit(base_url(request.scope, request.headers)).netloc}
-            is_ours = urlsplit(request.headers.get("origin") or "").netloc in hosts
-        if not is_ours:
-            raise Forbidden("This form was not sent from a page of this dashboard. Open the page again and retry.")
-
-    async def _count(self, request: PageRequest) -> None:
-        """Count the request against the rate limit of its user, or of its address. Raises TooManyRequests."""
-        rates, settings = self._services.rates, self._services.control.settings
-        if request.user is None:
-            caller = address_caller(subject_of(request.address), settings.address_rate_limit)
-            setting = "address_rate_limit"
-        else:
-            principal = request.user.principal
-            caller, setting = RateLimitKey(principal.organization, principal.key, settings.rate_limit), "rate_limit"
-        status = rates.take_now(caller) or await rates.take(caller)
-        if status.refused:
-            raise rates.refusal(status, setting)
-
-    def _address(self, request: PageRequest) -> str:
-        peer = request.scope.client
-        return canonical(peer) if self._resolver is None else self._resolver.of(peer, request.headers)
+        return await self._steps.form(request.exchange, request.headers, FORM_BYTES, organization)
 
     def _url(self, request: PageRequest) -> str:
-        return self._public_url or base_url(request.scope, request.headers)
+        return self._steps.url(request.scope)
 
     def _problem(self, request: PageRequest, error: DiscueError) -> PageResponse:
         """Return the page of an error: within the frame, if the user is known."""
@@ -425,11 +326,7 @@ class Dashboard:
             response = self._bare(request, page, error.status)
         else:
             response = page_response(render(page, self._visit(request, request.user)), error.status)
-        if error.allow:
-            response.headers.append(("allow", ", ".join(error.allow)))
-        if error.retry_after_seconds is not None:
-            response.headers.append(("retry-after", str(error.retry_after_seconds)))
-        return response
+        return with_hints(response, error)
 
     def _bare(self, request: PageRequest, page: Page, status: int) -> PageResponse:
         now = self._services.control.clock.now()
@@ -447,10 +344,3 @@ def _response(done: Page | Redirect, visit: Visit, status: int = 200) -> PageRes
 def _place(given: str) -> str:
     """Return where to go next, below `ROOT`: the start page, unless it is the path of one of our pages."""
     return given if _PLACE.fullmatch(given) is not None else ""
-
-
-def _static(request: PageRequest, file: static.StaticFile) -> PageResponse:
-    headers = [("content-type", file.content_type), _IMMUTABLE, *SECURITY_HEADERS, ("vary", "accept-encoding")]
-    if "gzip" not in (request.headers.get("accept-encoding") or ""):
-        return PageResponse(200, headers, file.content)
-    return PageResponse(200, [*headers, ("content-encoding", "gzip")], file.compressed)

@@ -2,15 +2,11 @@
 
 import hmac
 from collections.abc import Iterable, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Final, cast
-from urllib.parse import urlsplit
 
-from granian._granian import RSGIProtocolClosed as ProtocolClosed
-
-from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
-from discue.auth.rate_limiter import address_caller
-from discue.auth.turns import LIST_BYTES, Turns
+from discue.auth.turns import LIST_BYTES
 from discue.control import portal
 from discue.control.portal import PortalDetails
 from discue.dashboard import cookies, static
@@ -21,13 +17,13 @@ from discue.dashboard.exchange import (
     page_response,
     redirect_response,
     security_headers,
-    send,
 )
-from discue.dashboard.forms import FORM_TYPE, parse_form, parse_query
+from discue.dashboard.forms import parse_query
 from discue.dashboard.portal.render import render, render_bare
 from discue.dashboard.portal.route import PortalRoute, PortalVisit
 from discue.dashboard.portal.theme import stylesheet
 from discue.dashboard.route import PageRouter
+from discue.dashboard.steps import METHODS, SHOWN_AGAIN, PageSteps, static_response, with_hints
 from discue.dashboard.visit import Page, Redirect
 from discue.domain.errors import (
     DiscueError,
@@ -36,18 +32,12 @@ from discue.domain.errors import (
     NotFound,
     Unauthorized,
     Unavailable,
-    UnsupportedMediaType,
     reason_phrase,
 )
 from discue.domain.portal import PortalAction
-from discue.domain.rate import RateLimitKey
-from discue.http.admission import base_url, check_request
-from discue.http.body import BodyReader
-from discue.http.negotiation import is_of_type
-from discue.http.rsgi import ClientGone, HttpProtocol, HttpScope
+from discue.http.admission import check_request
+from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
-from discue.http.sockets import connection_of
-from discue.http.unread import SMALL_BYTES, UnreadResponses
 
 ROOT: Final = "/portal"
 
@@ -59,12 +49,7 @@ EMBED: Final = "/embed.js"
 FORM_TOKEN: Final = "csrf"  # noqa: S105 - the name of a field
 FORM_BYTES: Final = 262_144
 
-_UNREAD_PART: Final = 4
-_IMMUTABLE: Final = ("cache-control", "public, max-age=31536000, immutable")
 _FOR_MINUTES: Final = ("cache-control", "public, max-age=300")
-_METHODS: Final = ("GET", "HEAD", "POST")
-_SHOWN_AGAIN: Final = frozenset({400, 402, 409, 413, 422})
-"""Statuses of forms that the customer can correct: the page is shown again with what was typed."""
 _FRAMES: Final = frozenset({"iframe", "frame"})
 _ENDED: Final = "The session has ended. Open the page again from the application that you came from."
 _USED: Final = "This link was used already, or is too old. Open the page again from the application that you came from."
@@ -109,57 +94,23 @@ class Portal:
     """The pages of the portal, for requests whose path begins with `ROOT`."""
 
     def __init__(self, services: Services, routes: Iterable[PortalRoute]) -> None:
-        control = services.control
-        settings, store = control.settings, control.store
         self._services = services
         self._find = PageRouter(routes).find
-        self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
-        self._resolver = ClientIpResolver(settings.trusted_proxies) if settings.trusted_proxies else None
-        self._bodies = BodyReader(
-            deadline_seconds=settings.request_body_timeout_seconds,
-            max_bytes=settings.max_waiting_bytes,
-            is_store_healthy=lambda: store.healthy,
-        )
-        self._turns = Turns(control.clock.monotonic, lambda: store.healthy)
-        self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes // _UNREAD_PART)
+        self._steps = PageSteps(services)
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         """Respond to one request. Raises nothing."""
         request = PortalRequest(scope, exchange)
-        try:
-            response = await self._respond(request)
-            if len(response.content) > SMALL_BYTES and scope.method == "GET":
-                self._unread.check(connection_of(scope), len(response.content))
-        except (ProtocolClosed, ClientGone):
-            return
-        except DiscueError as error:
-            response = self._problem(request, error)
-            error.__traceback__ = error.__context__ = None
-        except Exception as error:
-            self._services.log.error("page_failed", exc_info=error, method=scope.method, path=scope.path)
-            response = self._problem(request, DiscueError())
-        finally:
-            if self._bodies.held:
-                self._bodies.release()
-        counts = self._services.control.store.measures.requests["other"]
-        counts[response.status] = counts.get(response.status, 0) + 1
-        if len(response.content) > SMALL_BYTES and scope.method != "HEAD":
-            unread = await self._unread.start(
-                exchange, connection_of(scope), response.status, headers=response.headers, content=response.content
-            )
-            await self._unread.until_read(exchange, unread)
-        else:
-            send(exchange, scope.method, response)
+        await self._steps.serve(scope, exchange, partial(self._respond, request), partial(self._problem, request))
 
     async def _respond(self, request: PortalRequest) -> PageResponse:
         scope = request.scope
         check_request(scope, request.headers)
         if scope.method in {"GET", "HEAD"} and (file := _file(request)) is not None:
             return file
-        peer = scope.client
-        request.address = canonical(peer) if self._resolver is None else self._resolver.of(peer, request.headers)
-        if scope.method not in _METHODS:
-            raise MethodNotAllowed(allow=_METHODS)
+        request.address = self._steps.address(scope)
+        if scope.method not in METHODS:
+            raise MethodNotAllowed(allow=METHODS)
         if request.path == "/":
             return redirect_response(request.base)
         if self._services.readiness.phase != "serving":
@@ -167,7 +118,8 @@ class Portal:
         request.query = parse_query(scope.query_string)
         request.token = cookies.read(request.headers, cookies.portal_name(self._url(request)))
         request.details = await portal.details_of(self._services.control, request.token) if request.token else None
-        await self._count(request)
+        principal = None if request.details is None else request.details.principal
+        await self._steps.count(principal, request.address)
         # Not for HEAD: programs that only look at a link must not use it up.
         if request.path == OPEN and scope.method == "GET":
             return await self._open(request)
@@ -206,7 +158,7 @@ class Portal:
         try:
             done = await act(visit)
         except DiscueError as error:
-            if error.status not in _SHOWN_AGAIN:
+            if error.status not in SHOWN_AGAIN:
                 raise
             visit.error = error
             return await self._shown(request, visit, route, error.status)
@@ -215,11 +167,11 @@ class Portal:
     async def _shown(
         self, request: PortalRequest, visit: PortalVisit, route: PortalRoute, status: int = 200
     ) -> PageResponse:
-        turn = await self._turns.begin(visit.principal.organization, LIST_BYTES)
+        turn = await self._steps.turns.begin(visit.principal.organization, LIST_BYTES)
         try:
             page = await route.show(visit)
         finally:
-            self._turns.end(turn)
+            self._steps.turns.end(turn)
         return self._response(request, page, visit, status)
 
     def _response(
@@ -244,47 +196,16 @@ class Portal:
 
     async def _form(self, request: PortalRequest, details: PortalDetails) -> Mapping[str, str]:
         """Return the fields of a form that a page of this session has sent. Raises Forbidden for others."""
-        self._check_origin(request)
-        if not is_of_type(request.headers.get("content-type", ""), FORM_TYPE):
-            raise UnsupportedMediaType("A form is sent as application/x-www-form-urlencoded.")
+        self._steps.require_own_origin(request.scope, "the portal")
         organization = details.session.organization
-        fields = dict(
-            parse_form(
-                await self._bodies.read(request.exchange, request.headers, FORM_BYTES, organization=organization)
-            )
-        )
+        fields = dict(await self._steps.form(request.exchange, request.headers, FORM_BYTES, organization))
         # In a frame, the cookie is `SameSite=None`, so the origin alone would be all that protects the form.
         if not hmac.compare_digest(fields.pop(FORM_TOKEN, "").encode(), request.form_token().encode()):
             raise Forbidden("This form belongs to another session. Open the page again and retry.")
         return fields
 
-    def _check_origin(self, request: PortalRequest) -> None:
-        """Raise Forbidden unless the request comes from a page of the portal."""
-        site = request.headers.get("sec-fetch-site")
-        if site is not None:
-            is_ours = site == "same-origin"
-        else:
-            # Without the scheme: a proxy that terminates TLS may not tell it.
-            hosts = {urlsplit(self._url(request)).netloc, urlsplit(base_url(request.scope, request.headers)).netloc}
-            is_ours = urlsplit(request.headers.get("origin") or "").netloc in hosts
-        if not is_ours:
-            raise Forbidden("This form was not sent from a page of the portal. Open the page again and retry.")
-
-    async def _count(self, request: PortalRequest) -> None:
-        """Count the request against the rate limit of its session, or of its address. Raises TooManyRequests."""
-        rates, settings = self._services.rates, self._services.control.settings
-        if request.details is None:
-            caller = address_caller(subject_of(request.address), settings.address_rate_limit)
-            setting = "address_rate_limit"
-        else:
-            session = request.details.session
-            caller, setting = RateLimitKey(session.organization, session.id, settings.rate_limit), "rate_limit"
-        status = rates.take_now(caller) or await rates.take(caller)
-        if status.refused:
-            raise rates.refusal(status, setting)
-
     def _url(self, request: PortalRequest) -> str:
-        return self._public_url or base_url(request.scope, request.headers)
+        return self._steps.url(request.scope)
 
     def _problem(self, request: PortalRequest, error: DiscueError) -> PageResponse:
         """Return the page of an error."""
@@ -295,11 +216,7 @@ class Portal:
         else:
             content = render(page, self._visit(request, request.details))
         response = page_response(content, error.status, request.security)
-        if error.allow:
-            response.headers.append(("allow", ", ".join(error.allow)))
-        if error.retry_after_seconds is not None:
-            response.headers.append(("retry-after", str(error.retry_after_seconds)))
-        return response
+        return with_hints(response, error)
 
 
 def _require(details: PortalDetails, action: PortalAction) -> None:
@@ -311,10 +228,7 @@ def _file(request: PortalRequest) -> PageResponse | None:
     """Return the response for a style or script; None if the path names none."""
     file = static.BY_PATH.get(request.path)
     if file is not None:
-        headers = [("content-type", file.content_type), _IMMUTABLE, *SECURITY_HEADERS, ("vary", "accept-encoding")]
-        if "gzip" not in (request.headers.get("accept-encoding") or ""):
-            return PageResponse(200, headers, file.content)
-        return PageResponse(200, [*headers, ("content-encoding", "gzip")], file.compressed)
+        return static_response(request.headers, file)
     if request.path != EMBED:
         return None
     # Pages of other sites load it as a script.

@@ -1,0 +1,159 @@
+"""The steps that requests for pages of the dashboard and of the portal have in common."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from granian._granian import RSGIProtocolClosed as ProtocolClosed
+
+from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
+from discue.auth.rate_limiter import address_caller
+from discue.auth.turns import Turns
+from discue.dashboard import static
+from discue.dashboard.exchange import SECURITY_HEADERS, PageResponse, send, stream
+from discue.dashboard.forms import FORM_TYPE, parse_form
+from discue.domain.errors import DiscueError, Forbidden, UnsupportedMediaType
+from discue.domain.rate import RateLimitKey
+from discue.domain.scopes import Principal
+from discue.http.admission import base_url
+from discue.http.body import BodyReader
+from discue.http.negotiation import is_of_type
+from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
+from discue.http.services import Services
+from discue.http.sockets import connection_of
+from discue.http.unread import SMALL_BYTES, UnreadResponses
+
+METHODS: Final = ("GET", "HEAD", "POST")
+SHOWN_AGAIN: Final = frozenset({400, 402, 409, 413, 422})
+"""Statuses of forms that can be corrected: the page is shown again with what was typed."""
+
+_UNREAD_PART: Final = 4
+_IMMUTABLE: Final = ("cache-control", "public, max-age=31536000, immutable")
+
+
+class PageSteps:
+    """Answers requests for the pages of one application, within the limits of the service."""
+
+    def __init__(self, services: Services) -> None:
+        control = services.control
+        settings, store = control.settings, control.store
+        self._services = services
+        self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
+        self._resolver = ClientIpResolver(settings.trusted_proxies) if settings.trusted_proxies else None
+        self._bodies = BodyReader(
+            deadline_seconds=settings.request_body_timeout_seconds,
+            max_bytes=settings.max_waiting_bytes,
+            is_store_healthy=lambda: store.healthy,
+        )
+        self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes // _UNREAD_PART)
+        self.turns = Turns(control.clock.monotonic, lambda: store.healthy)
+
+    async def serve(
+        self,
+        scope: HttpScope,
+        exchange: HttpProtocol,
+        respond: Callable[[], Awaitable[PageResponse]],
+        problem: Callable[[DiscueError], PageResponse],
+    ) -> None:
+        """Send the response, or the page of the error that `respond` raises. Raises nothing."""
+        try:
+            response = await respond()
+            if len(response.content) > SMALL_BYTES and scope.method == "GET":
+                self._unread.check(connection_of(scope), len(response.content))
+        except (ProtocolClosed, ClientGone):
+            return
+        except DiscueError as error:
+            response = problem(error)
+            error.__traceback__ = error.__context__ = None
+        except Exception as error:
+            self._services.log.error("page_failed", exc_info=error, method=scope.method, path=scope.path)
+            response = problem(DiscueError())
+        finally:
+            if self._bodies.held:
+                self._bodies.release()
+        counts = self._services.control.store.measures.requests["other"]
+        counts[response.status] = counts.get(response.status, 0) + 1
+        if response.pieces is not None:
+            await self._stream(scope, exchange, response, response.pieces)
+        elif len(response.content) > SMALL_BYTES and scope.method != "HEAD":
+            unread = await self._unread.start(
+                exchange, connection_of(scope), response.status, headers=response.headers, content=response.content
+            )
+            await self._unread.until_read(exchange, unread)
+        else:
+            send(exchange, scope.method, response)
+
+    def address(self, scope: HttpScope) -> str:
+        """Return the address of the browser."""
+        return canonical(scope.client) if self._resolver is None else self._resolver.of(scope.client, scope.headers)
+
+    def url(self, scope: HttpScope) -> str:
+        """Return the URL of the service, as the browser sees it."""
+        return self._public_url or base_url(scope, scope.headers)
+
+    async def count(self, principal: Principal | None, address: str) -> None:
+        """Count a request against the rate limit of its principal, or of its address. Raises TooManyRequests."""
+        rates, settings = self._services.rates, self._services.control.settings
+        if principal is None:
+            caller = address_caller(subject_of(address), settings.address_rate_limit)
+            setting = "address_rate_limit"
+        else:
+            caller, setting = RateLimitKey(principal.organization, principal.key, settings.rate_limit), "rate_limit"
+        status = rates.take_now(caller) or await rates.take(caller)
+        if status.refused:
+            raise rates.refusal(status, setting)
+
+    def require_own_origin(self, scope: HttpScope, pages: str) -> None:
+        """Raise Forbidden unless the request comes from one of our pages, which `pages` names in the error.
+
+        Browsers send `Sec-Fetch-Site` over HTTPS and on loopback, and `Origin` with every POST. Sent by neither, a form
+        is refused: a browser so old cannot be told from another site.
+        """
+        headers = scope.headers
+        site = headers.get("sec-fetch-site")
+        if site is not None:
+            is_ours = site == "same-origin"
+        else:
+            # Without the scheme: a proxy that terminates TLS may not tell it.
+            hosts = {urlsplit(self.url(scope)).netloc, urlsplit(base_url(scope, headers)).netloc}
+            is_ours = urlsplit(headers.get("origin") or "").netloc in hosts
+        if not is_ours:
+            raise Forbidden(f"This form was not sent from a page of {pages}. Open the page again and retry.")
+
+    async def form(
+        self, exchange: HttpProtocol, headers: HttpHeaders, most_bytes: int, organization: int
+    ) -> Mapping[str, str]:
+        """Return the fields of a form. Raises UnsupportedMediaType and BadRequest."""
+        if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+            return {}
+        if not is_of_type(headers.get("content-type", ""), FORM_TYPE):
+            raise UnsupportedMediaType("A form is sent as application/x-www-form-urlencoded.")
+        return parse_form(await self._bodies.read(exchange, headers, most_bytes, organization=organization))
+
+    async def _stream(
+        self, scope: HttpScope, exchange: HttpProtocol, response: PageResponse, pieces: AsyncGenerator[bytes, None]
+    ) -> None:
+        try:
+            await stream(exchange, response, pieces)
+        except (ProtocolClosed, ClientGone):
+            return
+        except Exception as error:
+            # The response has started, so all that can be done is to end it.
+            self._services.log.error("page_failed", exc_info=error, method="GET", path=scope.path)
+
+
+def with_hints(response: PageResponse, error: DiscueError) -> PageResponse:
+    """Return the page of an error with the headers that say what to do."""
+    if error.allow:
+        response.headers.append(("allow", ", ".join(error.allow)))
+    if error.retry_after_seconds is not None:
+        response.headers.append(("retry-after", str(error.retry_after_seconds)))
+    return response
+
+
+def static_response(headers: HttpHeaders, file: static.StaticFile) -> PageResponse:
+    """Return the response for a style or a script, whose URL changes with its content."""
+    shown = [("content-type", file.content_type), _IMMUTABLE, *SECURITY_HEADERS, ("vary", "accept-encoding")]
+    if "gzip" not in (headers.get("accept-encoding") or ""):
+        return PageResponse(200, shown, file.content)
+    return PageResponse(200, [*shown, ("content-encoding", "gzip")], file.compressed)
