@@ -235,7 +235,7 @@ class Dashboard:
     async def _open(self, request: PageRequest) -> PageResponse:
         token = await self._sessions.redeem(request.query.get("code", ""), self._browser(request))
         if token is None:
-            raise Forbidden("This link was used already, or is too old. Ask for a new one, or sign in.")
+            raise Forbidden("This link was used already, or is older than a minute. Ask for a new one, or sign in.")
         return self._started(request, token, _place(request.query.get("next", "")))
 
     async def _with_provider(self, request: PageRequest) -> PageResponse:
