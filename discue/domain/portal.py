@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from discue.domain.egress import literal_address
-from discue.domain.errors import DiscueError, invalid
+from discue.domain.errors import invalid
 from discue.domain.scopes import Access, Principal, Scope
 
 PortalAction = Literal["create", "edit", "disable", "delete", "secrets", "test", "redeliver", "replay"]
@@ -149,11 +149,6 @@ def origin_of(text: str, pointer: str) -> str:
         raise wrong
     default = 443 if parts.scheme == "https" else 80
     return f"{parts.scheme}://{host}" + ("" if port in (None, default) else f":{port}")
-
-
-def unknown_targets(pointer: str, missing: Sequence[str], word: str) -> DiscueError:
-    """Return the error for queues or topics that do not exist."""
-    return invalid(pointer, f'names a {word} that does not exist: "{missing[0]}"', code="unknown_reference")
 
 
 def _is_trustworthy(scheme: str, host: str) -> bool:
