@@ -54,7 +54,7 @@ def older(folder: Path, version: int = newest() - 1) -> Path:
     path = folder / "discue.db"
     make_private(path)
     with closing(connect(path)) as connection:
-        schema.migrate(connection, tuple(each for each in migrations(schema.DIALECT) if each.number <= version))
+        schema.migrate(connection, migrations(schema.DIALECT)[:version])
     return path
 
 

@@ -106,7 +106,7 @@ async def test_database_is_not_migrated_away_from_under_a_worker(
     postgres_cluster: Cluster, empty: str, version: int, lease_ms: int, expected: str
 ) -> None:
     async with schema.connected(empty) as connection:
-        await schema.migrate(connection, tuple(each for each in KNOWN if each.number <= version))
+        await schema.migrate(connection, KNOWN[:version])
     postgres_cluster.run_sql(
         "INSERT INTO worker (incarnation, lease_until, dead, role, slot, lease_ms, leaves) "
         f"VALUES (1, clock_ms() + {lease_ms}, 0, 'all', 1, 10000, 0)",
