@@ -145,7 +145,9 @@ class Nemesis:
 
     async def _set_clock(self, machine: SimWorker) -> None:
         ahead = self._random.choice((-_CLOCK_ERROR_MS, _CLOCK_ERROR_MS))
-        with self._fault("clock ahead" if ahead > 0 else "clock behind"):
+        # On SQLite, the clock of the machine is that of the database, which decides about leases.
+        touched = [machine] if self._server is None else []
+        with self._fault("clock ahead" if ahead > 0 else "clock behind", *touched):
             machine.host.clock_error_ms = ahead
             await self._lasts(_LASTS_SECONDS)
             machine.host.clock_error_ms = 0
