@@ -41,6 +41,7 @@ def test_keys_create_grants_protected_scopes(tmp_path: Path) -> None:
     assert set(everything["scopes"]) - set(plain["scopes"]) == {  # type: ignore[call-overload]
         "api_clients",
         "api_keys",
+        "portal",
         "subscriptions",
         "users",
     }

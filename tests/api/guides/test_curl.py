@@ -39,6 +39,7 @@ def _run(cast: Cast, command: str, path: str, home: Path) -> tuple[str, str]:
     ids = {name: world["puller_id" if name == "listener_id" and path.endswith(PULLED) else name] for name in names}
     for example in re.findall(r'"queue_id": "(\w+)"', command):
         command = command.replace(example, world["queue_id"])
+    command = command.replace('"queues": ["orders"]', f'"queues": ["{world["queue_id"]}"]')
     # Aliases of organizations are unique in the whole installation.
     command = command.replace("com.example.", f"com.example.curl{secrets.token_hex(6)}.")
     operators = '"rate_limit"' in command or path.startswith("/organizations")
