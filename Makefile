@@ -115,8 +115,8 @@ torture-cluster: $(DEV)
 	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(PYTEST) tests/faults/test_cluster_torture.py -m torture -n 1 $(ARGS)
 
 torture-rest: $(DEV)
-	TORTURE_SEED=$(SEED) $(PYTEST) tests/faults tests/cli tests/upgrade --ignore tests/faults/test_cluster_torture.py \
-		-m torture -n 2 --dist loadgroup $(ARGS)
+	TORTURE_SEED=$(SEED) $(PYTEST) tests/faults tests/cli tests/upgrade tests/packaging \
+		--ignore tests/faults/test_cluster_torture.py -m torture -n 2 --dist loadgroup $(ARGS)
 
 simulate: $(DEV)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(SEED:%=--seed %) $(WITHOUT:%=--without %) \

@@ -168,6 +168,7 @@ def use_dependencies_of_this_environment(environment: Path) -> None:
     (packages / "dependencies.pth").write_text(f"{found}\n")
 
 
+@pytest.mark.torture
 def test_session_of_the_readme_works_as_pasted_from_the_wheels(wheels: Path, tmp_path: Path) -> None:
     for built in wheels.iterdir():
         shutil.copy(built, tmp_path)

@@ -131,6 +131,7 @@ async def test_upgraded_installation_shows_everything_as_before(engine_name: str
         assert without_new_fields(shown[name]) == value, name
 
 
+@pytest.mark.torture
 async def test_upgraded_installation_delivers_and_counts_as_before(engine_name: str, tmp_path: Path) -> None:
     async with Receiver() as receiver:
         with loaded(engine_name, tmp_path, receiver.port) as database:

@@ -33,7 +33,7 @@ _MECHANISM: Final = f"{ROOT}/architecture/"
 _MECHANISM_CHARACTERS: Final = 300
 """A search finds so much of a section in pages for engineers who change the service. The index must stay small."""
 
-_SECTION_CHARACTERS: Final = 900
+_SECTION_CHARACTERS: Final = 700
 """A search finds so much of a section in other pages, and the names in the rest of it."""
 
 _NAME: Final = re.compile(r"[\w-]*_[\w-]+")
