@@ -20,7 +20,7 @@ import msgspec
 ROOT = Path(__file__).parents[1]
 PART = (
     *(f"tests/{name}" for name in ("domain", "config", "crypto", "observability", "store", "sending", "auth")),
-    *(f"tests/{name}" for name in ("publishing", "control", "dispatch", "api", "server", "end_to_end")),
+    *(f"tests/{name}" for name in ("publishing", "control", "dispatch", "api", "server", "end_to_end", "simulation")),
 )
 """What runs on each version."""
 ON_SQLITE = ("-k", "not postgres")
