@@ -19,6 +19,7 @@ SALT_BYTES: Final = 16
 _HASH_BYTES: Final = 32
 _LENGTHS: Final = range(8, 257)
 _MOST_CHECKED_CHARACTERS: Final = 1_024
+"""Longer text is no password, and is not normalized: that takes quadratic time if it consists of combining marks."""
 _AT_ONCE: Final = 2
 """Hashes that run at once: each takes much memory."""
 _MOST_WAITING: Final = 32
@@ -38,7 +39,7 @@ STANDARD: Final = HashCost()
 
 def check_password(text: str, pointer: str = "/password") -> None:
     """Raise Unprocessable unless the password has 8 to 256 characters after normalization (NFC)."""
-    if len(normalized(text)) not in _LENGTHS:
+    if len(text) > _MOST_CHECKED_CHARACTERS or len(normalized(text)) not in _LENGTHS:
         raise invalid(pointer, f"must have {_LENGTHS.start} to {_LENGTHS.stop - 1} characters")
 
 

@@ -69,6 +69,22 @@ def test_decomposed_accent_counts_as_one_character() -> None:
         check_password("e\N{COMBINING ACUTE ACCENT}" * 7)
 
 
+@pytest.mark.parametrize(("length", "normalized"), [(1_024, [1_024]), (1_025, []), (1_000_000, [])])
+def test_text_that_is_too_long_is_refused_before_normalization(
+    monkeypatch: pytest.MonkeyPatch, length: int, normalized: list[int]
+) -> None:
+    lengths: list[int] = []
+
+    def record(text: str) -> str:
+        lengths.append(len(text))
+        return text
+
+    monkeypatch.setattr(passwords, "normalized", record)
+    with pytest.raises(Unprocessable, match="8 to 256 characters"):
+        check_password("\N{COMBINING ACUTE ACCENT}" * length)
+    assert lengths == normalized
+
+
 def _held(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, queue.Queue[str]]:
     """Hold every check of a password until the event is set. The queue has the passwords whose check has begun."""
     release, begun = threading.Event(), queue.Queue[str]()
