@@ -1,5 +1,6 @@
 """How pages show numbers, sizes, durations, times and the data of messages. The present is an argument."""
 
+import re
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,7 +20,17 @@ _UNITS: Final = ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"), (_SECOND, "s"))
 _SIZES: Final = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))
 _SMALLEST_GROUPED: Final = 10_000
 _TENTHS_BELOW: Final = 10 * _SECOND
-_NESTED_TOO_DEEPLY: Final = (msgspec.DecodeError, RecursionError)
+
+SHOWN_CHARACTERS: Final = 20_000
+"""The largest part of a body that a page shows."""
+_INDENTED_BYTES: Final = 20_000
+"""The longest JSON that is indented."""
+_INDENTED_LEVELS: Final = 32
+_BODIES_BYTES: Final = 500_000
+"""All bodies of responses on a page: of what is shown, and of what is indented before it is cut."""
+_LEAST_CHARACTERS: Final = 500
+# A string without an end goes to the end of the data, so that no part of it is looked at twice.
+_OTHER_THAN_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[^][{}"]+', re.DOTALL)
 
 
 def number(value: int) -> str:
@@ -110,13 +121,49 @@ def plural(count: int, noun: str, several: str = "") -> str:
 
 
 def readable(content: bytes, *, characters: int) -> tuple[str, bool]:
-    """Return the data of a message as text: JSON is indented. The second value says whether the end is left out."""
-    text = content[: 4 * characters].decode(errors="backslashreplace")
-    is_cut = len(content) > 4 * characters
-    if not is_cut and content[:1] in (b"{", b"["):
-        try:
-            text = msgspec.json.format(content, indent=2).decode()
-        except _NESTED_TOO_DEEPLY:
-            # Data that only looks like JSON, or is nested too deeply, is shown as it is.
-            text = content.decode(errors="backslashreplace")
-    return text[:characters], is_cut or len(text) > characters
+    """Return data as text: JSON is indented, unless that could make it many times as long.
+
+    The second value says whether the end is left out.
+    """
+    text = _indented(content) or content[: 4 * characters].decode(errors="backslashreplace")
+    return text[:characters], len(content) > 4 * characters or len(text) > characters
+
+
+class Bodies:
+    """Shows the bodies of responses on one page, within a budget for all of them: endpoints choose what they send."""
+
+    def __init__(self) -> None:
+        self._left = _BODIES_BYTES
+
+    def readable(self, content: bytes) -> tuple[str, bool]:
+        """Return what `readable` does. Of a body beyond the budget, only the beginning is shown, as it is."""
+        if self._left <= 0:
+            text = content[:_LEAST_CHARACTERS].decode(errors="backslashreplace")
+            return text[:_LEAST_CHARACTERS], len(content) > _LEAST_CHARACTERS
+        text = _indented(content) or content[:SHOWN_CHARACTERS].decode(errors="backslashreplace")
+        self._left -= max(len(text), len(content[:SHOWN_CHARACTERS]))
+        return text[:SHOWN_CHARACTERS], len(text) > SHOWN_CHARACTERS or len(content) > SHOWN_CHARACTERS
+
+
+def _indented(content: bytes) -> str:
+    """Return JSON with indents; "" for other data, and for JSON that is too long or nested too deeply."""
+    # Each element is indented by the depth: the text can be longer than the data by as many times.
+    if content[:1] not in (b"{", b"[") or len(content) > _INDENTED_BYTES or not _is_flat(content):
+        return ""
+    try:
+        return msgspec.json.format(content, indent=2).decode()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Data that only looks like JSON is shown as it is.
+        return ""
+
+
+def _is_flat(content: bytes) -> bool:
+    """Return whether JSON is nested at most `_INDENTED_LEVELS` deep."""
+    if content.count(b"{") + content.count(b"[") <= _INDENTED_LEVELS:
+        return True
+    depth = 0
+    for bracket in _OTHER_THAN_BRACKETS.sub(b"", content):
+        depth += 1 if bracket in b"{[" else -1
+        if depth > _INDENTED_LEVELS:
+            return False
+    return True

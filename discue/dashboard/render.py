@@ -16,9 +16,6 @@ from discue.domain.errors import DiscueError
 
 _ROOT: Final = "dashboard"
 
-SHOWN_CHARACTERS: Final = 20_000
-"""The largest part of a body that a page shows."""
-
 
 def _environment() -> Environment:
     """Return the environment of all templates: everything is escaped, and an unknown name is an error."""
@@ -38,11 +35,11 @@ def _environment() -> Environment:
         clock=formats.clock,
         hour=formats.hour,
         utc=formats.utc,
-        readable=partial(formats.readable, characters=SHOWN_CHARACTERS),
     )
     made.globals.update(
         version=__version__,
         outcome_of=formats.outcome,
+        readable=partial(formats.readable, characters=formats.SHOWN_CHARACTERS),
         percent=formats.percent,
         plural=formats.plural,
         groups=GROUPS,

@@ -5,6 +5,7 @@ from typing import Final
 
 from discue.control import messages
 from discue.control.messages import TimelineAttempt
+from discue.dashboard.formats import Bodies
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.timeline import draw, stages_of
@@ -43,6 +44,7 @@ async def show(visit: Visit) -> Page:
             "media_type": message.options.given_media_type or DEFAULT_MEDIA_TYPES[message.codec],
             "curl_of": lambda made: curl_of(made, message),
             "stages_of": stages_of,
+            "readable_response": Bodies().readable,
         },
         is_live=True,
     )
