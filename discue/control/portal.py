@@ -252,8 +252,17 @@ async def event_types(control: ControlContext, details: PortalDetails) -> Sequen
     """Return the queues that a session is about, with their schemas, in the order of their aliases."""
     if not details.queues:
         return ()
+    return await _queues(control, details, details.queues)
+
+
+async def event_type(control: ControlContext, details: PortalDetails, queue: str) -> Queue | None:
+    """Return a queue by its public id, with its schema; None if the session is not about it."""
+    return next(iter(await _queues(control, details, (queue,))), None) if queue in details.queues else None
+
+
+async def _queues(control: ControlContext, details: PortalDetails, public_ids: Sequence[str]) -> Sequence[Queue]:
     organization = details.session.organization
-    return await control.store.read(partial(portal.queues_among, organization=organization, public_ids=details.queues))
+    return await control.store.read(partial(portal.queues_among, organization=organization, public_ids=public_ids))
 
 
 def _checked(fields: PortalSessionFields) -> tuple[PortalAction, ...]:

@@ -5,7 +5,7 @@ from typing import Final
 from discue.control import portal
 from discue.dashboard.pages import listener, listener_actions
 from discue.dashboard.portal.pages.endpoint import ENDPOINT
-from discue.dashboard.portal.pages.event_types import event_type_of
+from discue.dashboard.portal.pages.event_types import example_of_queue
 from discue.dashboard.portal.route import PortalRoute, of_portal
 from discue.dashboard.visit import Page, Redirect, Visit
 
@@ -15,8 +15,8 @@ async def show_test(visit: Visit) -> Page:
     page = await listener_actions.show_test(visit)
     if visit.form or visit.query.get("message"):
         return page
-    types = await portal.event_types(visit.control, of_portal(visit).details)
-    example = next((event_type_of(each).example for each in types if each.public_id == visit.ids[0]), "")
+    queue = await portal.event_type(visit.control, of_portal(visit).details, visit.ids[0])
+    example = "" if queue is None else example_of_queue(queue)
     form = {**page.values["form"], **({"data": example} if example else {})}
     return Page(page.template, page.title, {**page.values, "form": form})
 

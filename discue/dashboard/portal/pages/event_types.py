@@ -28,13 +28,24 @@ async def show(visit: Visit) -> Page:
 
 def event_type_of(queue: Queue) -> EventType:
     """Return the schema of a queue and an example of its messages, as far as one follows from the schema."""
+    schema = _schema_of(queue)
+    return EventType(queue, "", "") if schema is None else EventType(queue, _pretty(schema), _example_text(schema))
+
+
+def example_of_queue(queue: Queue) -> str:
+    """Return an example of the messages of a queue as text; "" if none follows from its schema."""
+    schema = _schema_of(queue)
+    return "" if schema is None else _example_text(schema)
+
+
+def _schema_of(queue: Queue) -> Any:
+    """Return the JSON Schema of a queue; None if it has none."""
     if queue.schema is None or queue.schema_language != "json_schema":
-        return EventType(queue, "", "")
-    schema = msgspec.json.decode(queue.schema)
-    return EventType(queue, _pretty(schema), example_text(schema))
+        return None
+    return msgspec.json.decode(queue.schema)
 
 
-def example_text(schema: Any) -> str:
+def _example_text(schema: Any) -> str:
     """Return an example as text; "" if the schema has a rule that examples do not follow."""
     try:
         return _pretty(example_of(schema))
