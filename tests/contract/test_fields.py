@@ -129,7 +129,7 @@ SIMPLE: dict[str, Callable[[World], Iterable[dict[str, Any]]]] = {
             world.path("/organizations/{organization_id}/portal_sessions"), customer="acme", queues=[world["queue_id"]]
         )
     ],
-    "PortalView": lambda world: [world.owner.shown(world.path("/organizations/{organization_id}/portal"))],
+    "PortalSettingsView": lambda world: [world.owner.shown(world.path("/organizations/{organization_id}/portal"))],
     "Problem": lambda world: [world.owner.refused(422, "POST", "/queues", {"alias": "x!"})],
     "QueueSchemaResponse": lambda world: [world.owner.get(world.path("/queues/{queue_id}/schemas/{schema_id}"))],
     "RedeliveryView": _of_listener("redeliveries", {"all": True}, {"all": True, "pace": 10}),

@@ -31,7 +31,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "RedeliveryBody": {"all": True},
     "ScheduleBody": {"cron": "@daily", "data": "hello"},
     "ReplayBody": {"from_at": 0},
-    "PortalBody": {"frame_ancestors": ["https://app.example.com"]},
+    "PortalSettingsBody": {"frame_ancestors": ["https://app.example.com"]},
     "PortalSessionBody": {"customer": "acme", "queues": [EXAMPLE_IDS["queue_id"]]},
     "InvitationBody": {"password": "correct horse battery"},
 }

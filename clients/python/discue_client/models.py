@@ -885,17 +885,10 @@ class OrganizationsResponse(msgspec.Struct, frozen=True, kw_only=True):
     """The organizations, newest first."""
 
 
-class Portal(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of the portal."""
-
-    frame_ancestors: tuple[str, ...]
-    """Origins whose pages may embed the portal: https, or http on loopback. By default none."""
-
-
 class PortalResponse(msgspec.Struct, frozen=True, kw_only=True):
     """A response."""
 
-    portal: Portal
+    portal: PortalSettings
     """The settings."""
 
 
@@ -941,6 +934,13 @@ class PortalSessionsResponse(msgspec.Struct, frozen=True, kw_only=True):
     links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)
     portal_sessions: tuple[PortalSession, ...]
     """The sessions, newest first."""
+
+
+class PortalSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of the portal."""
+
+    frame_ancestors: tuple[str, ...]
+    """Origins whose pages may embed the portal: https, or http on loopback. By default none."""
 
 
 class PortalThemeBody(TypedDict, total=False):

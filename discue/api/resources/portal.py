@@ -89,7 +89,7 @@ class PortalSessionBody(ResourceBody, kw_only=True):
     theme: Annotated[PortalThemeBody | UnsetType, doc("How it looks.", {"accent": "#4a41d8"})] = UNSET
 
 
-class PortalBody(Body, kw_only=True):
+class PortalSettingsBody(Body, kw_only=True):
     """The settings of the portal."""
 
     example: ClassVar = {"frame_ancestors": ["https://app.example.com"]}
@@ -97,7 +97,7 @@ class PortalBody(Body, kw_only=True):
     frame_ancestors: Annotated[list[str], _ORIGINS]
 
 
-class PortalView(msgspec.Struct, kw_only=True, frozen=True):
+class PortalSettingsView(msgspec.Struct, kw_only=True, frozen=True):
     """The settings of the portal."""
 
     frame_ancestors: Annotated[tuple[str, ...], _ORIGINS]
@@ -133,7 +133,7 @@ class PortalSessionsResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 class PortalResponse(ApiResponse, kw_only=True, frozen=True):
-    portal: Annotated[PortalView, doc("The settings.")]
+    portal: Annotated[PortalSettingsView, doc("The settings.")]
 
 
 async def create(call: Call) -> PortalSessionResponse:
@@ -172,7 +172,7 @@ async def change_settings(call: Call) -> PortalResponse:
 
 
 def _settings(call: Call, origins: tuple[str, ...]) -> PortalResponse:
-    return PortalResponse(portal=PortalView(frame_ancestors=origins), links=call.links())
+    return PortalResponse(portal=PortalSettingsView(frame_ancestors=origins), links=call.links())
 
 
 def _fields(body: PortalSessionBody) -> PortalSessionFields:
@@ -224,7 +224,7 @@ _SESSIONS: Final = "/organizations/{organization_id}/portal_sessions"
 
 ROUTES = (
     Route(GET, _PORTAL, get_settings, _READ),
-    Route(PUT, _PORTAL, change_settings, _WRITE, PortalBody, codes=("not_found", "invalid_value")),
+    Route(PUT, _PORTAL, change_settings, _WRITE, PortalSettingsBody, codes=("not_found", "invalid_value")),
     Route(GET, _SESSIONS, list_all, _READ, query=PAGES),
     Route(POST, _SESSIONS, create, _WRITE, PortalSessionBody, codes=("not_found", "invalid_value")),
     Route(GET, f"{_SESSIONS}/{{portal_session_id}}", get, _READ),

@@ -789,14 +789,14 @@ class AsyncPortal:
     def __init__(self, requester: AsyncRequester) -> None:
         self._requester = requester
 
-    async def list(self, organization: str) -> models.Portal:
+    async def list(self, organization: str) -> models.PortalSettings:
         """Get the settings of the portal."""
         found = await self._requester.result(
             models.PortalResponse, "GET", path_of("organizations", organization, "portal")
         )
         return found.portal
 
-    async def update(self, organization: str, *, frame_ancestors: Sequence[str]) -> models.Portal:
+    async def update(self, organization: str, *, frame_ancestors: Sequence[str]) -> models.PortalSettings:
         """Change the settings of the portal: which pages may embed it."""
         found = await self._requester.result(
             models.PortalResponse,

@@ -769,12 +769,12 @@ class Portal:
     def __init__(self, requester: Requester) -> None:
         self._requester = requester
 
-    def list(self, organization: str) -> models.Portal:
+    def list(self, organization: str) -> models.PortalSettings:
         """Get the settings of the portal."""
         found = self._requester.result(models.PortalResponse, "GET", path_of("organizations", organization, "portal"))
         return found.portal
 
-    def update(self, organization: str, *, frame_ancestors: Sequence[str]) -> models.Portal:
+    def update(self, organization: str, *, frame_ancestors: Sequence[str]) -> models.PortalSettings:
         """Change the settings of the portal: which pages may embed it."""
         found = self._requester.result(
             models.PortalResponse,

@@ -1157,22 +1157,10 @@ export interface OrganizationResponse {
   organization: Organization;
 }
 
-/** The settings of the portal. */
-export interface Portal {
-  /** Origins whose pages may embed the portal: https, or http on loopback. By default none. */
-  frame_ancestors: readonly string[];
-}
-
-/** The settings of the portal. */
-export interface PortalBody {
-  /** Origins whose pages may embed the portal: https, or http on loopback. By default none. */
-  frame_ancestors: readonly string[];
-}
-
 /** A response. */
 export interface PortalResponse {
   /** The settings. */
-  portal: Portal;
+  portal: PortalSettings;
 }
 
 /** A session of a customer in the portal. */
@@ -1225,6 +1213,18 @@ export interface PortalSessionBody {
 export interface PortalSessionResponse {
   /** The session. */
   portal_session: PortalSession;
+}
+
+/** The settings of the portal. */
+export interface PortalSettings {
+  /** Origins whose pages may embed the portal: https, or http on loopback. By default none. */
+  frame_ancestors: readonly string[];
+}
+
+/** The settings of the portal. */
+export interface PortalSettingsBody {
+  /** Origins whose pages may embed the portal: https, or http on loopback. By default none. */
+  frame_ancestors: readonly string[];
 }
 
 /** How the portal looks. */

@@ -55,12 +55,12 @@ import type {
   Organization,
   OrganizationBody,
   OrganizationResponse,
-  Portal,
-  PortalBody,
   PortalResponse,
   PortalSession,
   PortalSessionBody,
   PortalSessionResponse,
+  PortalSettings,
+  PortalSettingsBody,
   PulledMessage,
   PulledMessagesResponse,
   Queue,
@@ -529,13 +529,17 @@ export class Portal {
   }
 
   /** Get the settings of the portal. */
-  async list(organization: string, options: RequestOptions = {}): Promise<Portal> {
+  async list(organization: string, options: RequestOptions = {}): Promise<PortalSettings> {
     const found = await this.#requester.object<PortalResponse>("GET", pathOf("organizations", organization, "portal"), "portal", {}, options);
     return found.portal;
   }
 
   /** Change the settings of the portal: which pages may embed it. */
-  async update(organization: string, fields: PortalBody, options: RequestOptions = {}): Promise<Portal> {
+  async update(
+    organization: string,
+    fields: PortalSettingsBody,
+    options: RequestOptions = {},
+  ): Promise<PortalSettings> {
     const found = await this.#requester.object<PortalResponse>("PUT", pathOf("organizations", organization, "portal"), "portal", { body: fields }, options);
     return found.portal;
   }
