@@ -10,7 +10,7 @@ from discue.domain import aliases
 from discue.domain.lockout import Lockout, LockoutSubject, remaining_ms
 from discue.domain.model import ApiKey, Organization
 from discue.domain.scopes import Scopes
-from discue.store import api_keys, feed, lockouts, organizations
+from discue.store import api_keys, feed, lockouts, organizations, second_factors, users
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
@@ -94,13 +94,19 @@ async def active_lockouts(control: ControlContext, limit: int) -> list[Lockout]:
 
 
 async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Lockout]:
-    """End the lockout of a subject and reset its failure count. Returns the lockout, if one was in effect."""
+    """End the lockout of a subject and reset its failure count. Returns the lockout, if one was in effect.
+
+    Wrong codes of a user's second factor are forgotten, too.
+    """
     now = control.clock.now()
 
     async def work(tx: Transaction) -> list[Lockout]:
         # Read first: nothing is left to report after the release.
         held = await lockouts.locks_of(tx, [subject.number])
         await lockouts.release(tx, subject)
+        if subject.kind == "user":
+            for user in await users.with_email(tx, subject.name, limit=_UNLOCKED_PER_STEP):
+                await second_factors.reset_failures(tx, user.organization, user.id)
         return [lock for lock in held if remaining_ms(lock.until, now)]
 
     return await control.write(work)

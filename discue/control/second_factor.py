@@ -9,10 +9,11 @@ from discue.control import encryption
 from discue.control.context import ControlContext, require_found
 from discue.control.users import require_rank
 from discue.crypto import totp
-from discue.domain.errors import Unprocessable, invalid
+from discue.domain.errors import LockedOut, Unprocessable, invalid
+from discue.domain.lockout import MAX_REFUSAL_MS, code_refusal_ms, remaining_ms
 from discue.domain.model import User
 from discue.domain.scopes import Principal
-from discue.store import events, second_factors, users
+from discue.store import events, second_factors, sessions, users
 from discue.store.engine import Transaction
 from discue.store.second_factors import SecondFactor
 
@@ -73,18 +74,31 @@ async def confirm(control: ControlContext, principal: Principal, user: User, cod
 
 
 async def check(control: ControlContext, user: User, code: str) -> bool:
-    """Return whether a code of the app, or a recovery code, is right. It is used up. True without a second factor."""
-    now = control.clock.now()
+    """Return whether a code of the app, or a recovery code, is right. It is used up. True without a second factor.
+
+    Wrong codes count until one is right. Raises LockedOut for a while after too many of them, whatever the code.
+    """
+    now, occurrence = control.clock.now(), control.occurrence(None)
 
     async def work(tx: Transaction) -> bool:
         stored = await second_factors.get(tx, user.organization, user.id)
         if stored is None or not stored.confirmed_at:
             return True
+        left_ms = remaining_ms(stored.refused_until, now, MAX_REFUSAL_MS)
+        if left_ms:
+            raise _refused(left_ms)
         step = totp.step_of(_secret_of(control, stored), code, now, stored.last_step)
         if step is not None:
             return await second_factors.use_step(tx, stored, step)
         left = totp.without_recovery_code(stored.recovery_codes, code)
-        return left is not None and await second_factors.use_recovery_code(tx, stored, left)
+        if left is not None:
+            return await second_factors.use_recovery_code(tx, stored, left)
+        refusal_ms = code_refusal_ms(stored.failed_codes + 1)
+        await second_factors.count_failure(tx, stored, now + refusal_ms if refusal_ms else 0)
+        if refusal_ms:
+            await sessions.delete_unfinished(tx, user.organization, user.id)
+            await events.record(tx, occurrence, "lockout", user.organization, ref=user.public_id, name=user.email)
+        return False
 
     return await control.store.write_exclusively(work)
 
@@ -121,6 +135,12 @@ async def remove(control: ControlContext, principal: Principal, public_id: str) 
             )
 
     await control.store.write_exclusively(work)
+
+
+def _refused(left_ms: int) -> LockedOut:
+    seconds = -(-left_ms // 1_000)
+    detail = f"Too many codes were wrong. Codes are accepted again in {seconds} seconds."
+    return LockedOut(detail, retry_after_seconds=seconds)
 
 
 def _exists() -> Unprocessable:

@@ -113,8 +113,9 @@ async def enter_code(
 ) -> NewSession | None:
     """Finish a sign-in with a code of the app or a recovery code. Returns None if the code is wrong or was used.
 
-    The session gets another token. Failures count like wrong passwords. Raises NotFound if there is no unfinished
-    sign-in, or it took too long, LockedOut, and Locked if the organization is suspended.
+    The session gets another token. Failures count like wrong passwords, and for the user until a code is right. Raises
+    NotFound if there is no unfinished sign-in, or it took too long, LockedOut, and Locked if the organization is
+    suspended.
     """
     found = await unfinished_of(control, browser.token)
     if found is None or (user := found.user) is None:

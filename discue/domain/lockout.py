@@ -21,10 +21,18 @@ MAX_LOCK_MS: Final = 15 * 60_000
 QUIET_MS: Final = 15 * 60_000
 """Time without a failure or a lockout after which the next lockout is a first one again."""
 
+WRONG_CODES: Final = 10
+"""Wrong codes of a second factor in a row after which codes are refused. They count over any time: a code has few
+digits, and guesses below the limit of a minute would hit it within weeks.
+"""
+FIRST_REFUSAL_MS: Final = 15 * 60_000
+MAX_REFUSAL_MS: Final = 86_400_000
+
 HISTORY_MS: Final = MAX_LOCK_MS + QUIET_MS
 """Time after the last failure when the history may be deleted."""
 
 _MAX_LOCKS: Final = 1 + (MAX_LOCK_MS // FIRST_LOCK_MS).bit_length()
+_MAX_REFUSALS: Final = 1 + (MAX_REFUSAL_MS // FIRST_REFUSAL_MS).bit_length()
 
 
 class LockoutSubject(NamedTuple):
@@ -66,13 +74,13 @@ class FailureHistory(msgspec.Struct, frozen=True):
 NO_HISTORY: Final = FailureHistory()
 
 
-def remaining_ms(locked_until: int, now: int) -> int:
+def remaining_ms(locked_until: int, now: int, most: int = MAX_LOCK_MS) -> int:
     """Return the remaining time of a lockout, 0 if it has ended.
 
     A lockout that would last longer than the maximum is ignored: the clock that set it was wrong.
     """
     left = locked_until - now
-    return left if 0 < left <= MAX_LOCK_MS else 0
+    return left if 0 < left <= most else 0
 
 
 def after_failure(before: FailureHistory, now: int, limit: int = FAILURES) -> FailureHistory:
@@ -96,6 +104,17 @@ def after_failure(before: FailureHistory, now: int, limit: int = FAILURES) -> Fa
 def lock_ms(locks_before: int) -> int:
     """Return the duration of a lockout: a minute, doubled for each one before it, at most 15 minutes."""
     return min(FIRST_LOCK_MS << min(locks_before, _MAX_LOCKS), MAX_LOCK_MS)
+
+
+def code_refusal_ms(wrong: int) -> int:
+    """Return how long codes are refused after this many wrong ones in a row; 0: the next one is read.
+
+    After each tenth it is a quarter of an hour, doubled for each time before it, at most a day.
+    """
+    refusals, rest = divmod(wrong, WRONG_CODES)
+    if rest or not refusals:
+        return 0
+    return min(FIRST_REFUSAL_MS << min(refusals - 1, _MAX_REFUSALS), MAX_REFUSAL_MS)
 
 
 class Lockout(NamedTuple):

@@ -9,17 +9,25 @@ from discue.store.engine import Row, Transaction
 from discue.store.tables import read_one, rows_among
 
 _GET: Final = """
-    SELECT organization, id, secrets, confirmed_at, last_step, recovery_codes FROM second_factor
-    WHERE organization = $1 AND id = $2"""
+    SELECT organization, id, secrets, confirmed_at, last_step, recovery_codes, failed_codes, refused_until
+    FROM second_factor WHERE organization = $1 AND id = $2"""
 _PUT: Final = """
-    INSERT INTO second_factor (organization, id, secrets, confirmed_at, last_step, recovery_codes)
-    VALUES ($1, $2, $3, $4, $5, $6)
+    INSERT INTO second_factor
+        (organization, id, secrets, confirmed_at, last_step, recovery_codes, failed_codes, refused_until)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
     ON CONFLICT (organization, id) DO UPDATE SET secrets = excluded.secrets, confirmed_at = excluded.confirmed_at,
-    last_step = excluded.last_step, recovery_codes = excluded.recovery_codes"""
+    last_step = excluded.last_step, recovery_codes = excluded.recovery_codes, failed_codes = excluded.failed_codes,
+    refused_until = excluded.refused_until"""
 _USE_STEP: Final = """
-    UPDATE second_factor SET last_step = $1 WHERE organization = $2 AND id = $3 AND last_step < $1"""
+    UPDATE second_factor SET last_step = $1, failed_codes = 0, refused_until = 0
+    WHERE organization = $2 AND id = $3 AND last_step < $1"""
 _USE_RECOVERY: Final = """
-    UPDATE second_factor SET recovery_codes = $1 WHERE organization = $2 AND id = $3 AND recovery_codes = $4"""
+    UPDATE second_factor SET recovery_codes = $1, failed_codes = 0, refused_until = 0
+    WHERE organization = $2 AND id = $3 AND recovery_codes = $4"""
+_COUNT_FAILURE: Final = """
+    UPDATE second_factor SET failed_codes = failed_codes + 1, refused_until = $1 WHERE organization = $2 AND id = $3"""
+_RESET_FAILURES: Final = """
+    UPDATE second_factor SET failed_codes = 0, refused_until = 0 WHERE organization = $1 AND id = $2"""
 _CONFIRMED: Final = """
     SELECT id FROM second_factor WHERE organization = $1 AND confirmed_at > 0 AND id IN ({})"""
 _DELETE: Final = "DELETE FROM second_factor WHERE organization = $1 AND id = $2"
@@ -39,6 +47,10 @@ class SecondFactor(msgspec.Struct, frozen=True):
     """Time step of the last code that was accepted."""
     recovery_codes: tuple[str, ...] = ()
     """Hashes of the recovery codes that are left."""
+    failed_codes: int = 0
+    """Wrong codes since the last one that was accepted."""
+    refused_until: int = 0
+    """No code is accepted until then, in milliseconds since the epoch. 0: none was ever refused unread."""
 
     def __repr__(self) -> str:
         return f"SecondFactor(organization={self.organization}, id={self.id})"
@@ -51,19 +63,35 @@ async def get(tx: Transaction, organization: int, user: int) -> SecondFactor | N
 async def put(tx: Transaction, factor: SecondFactor) -> None:
     """Insert or replace the second factor of a user."""
     codes = _encoded(factor.recovery_codes)
-    values = (factor.secrets, factor.confirmed_at, factor.last_step, codes)
+    values = (factor.secrets, factor.confirmed_at, factor.last_step, codes, factor.failed_codes, factor.refused_until)
     await tx.execute(_PUT, factor.organization, factor.id, *values)
 
 
 async def use_step(tx: Transaction, factor: SecondFactor, step: int) -> bool:
-    """Record that the code of a time step was accepted. Returns False if it, or a later one, was accepted before."""
+    """Record that the code of a time step was accepted, and forget the wrong codes.
+
+    Returns False if it, or a later one, was accepted before.
+    """
     return await tx.execute(_USE_STEP, step, factor.organization, factor.id) == 1
 
 
 async def use_recovery_code(tx: Transaction, factor: SecondFactor, left: Sequence[str]) -> bool:
-    """Record the recovery codes that are left. Returns False if another one was used meanwhile."""
+    """Record the recovery codes that are left, and forget the wrong codes.
+
+    Returns False if another one was used meanwhile.
+    """
     values = (factor.organization, factor.id, _encoded(factor.recovery_codes))
     return await tx.execute(_USE_RECOVERY, _encoded(left), *values) == 1
+
+
+async def count_failure(tx: Transaction, factor: SecondFactor, refused_until: int) -> None:
+    """Record a wrong code, and until when no other one is accepted."""
+    await tx.execute(_COUNT_FAILURE, refused_until, factor.organization, factor.id)
+
+
+async def reset_failures(tx: Transaction, organization: int, user: int) -> None:
+    """Forget the wrong codes: the next ones are accepted."""
+    await tx.execute(_RESET_FAILURES, organization, user)
 
 
 async def users_with(tx: Transaction, organization: int, users: Collection[int]) -> set[int]:
@@ -80,6 +108,6 @@ def _encoded(codes: Sequence[str]) -> str:
 
 
 def _read(row: Row) -> SecondFactor:
-    organization, user, secrets, confirmed_at, last_step, codes = row
+    organization, user, secrets, confirmed_at, last_step, codes, failed_codes, refused_until = row
     left = msgspec.json.decode(codes, type=tuple[str, ...])
-    return SecondFactor(organization, user, secrets, confirmed_at, last_step, left)
+    return SecondFactor(organization, user, secrets, confirmed_at, last_step, left, failed_codes, refused_until)

@@ -38,6 +38,8 @@ _SAW: Final = """
 _DELETE: Final = "DELETE FROM session WHERE organization = $1 AND id = $2"
 _DELETE_BY_TOKEN: Final = f"DELETE FROM session WHERE token_hash = $1 RETURNING {_COLUMNS}"
 _DELETE_OTHERS: Final = "DELETE FROM session WHERE organization = $1 AND user_id = $2 AND id <> $3"
+_DELETE_UNFINISHED: Final = """
+    DELETE FROM session WHERE organization = $1 AND user_id = $2 AND state = 'unfinished'"""
 _DELETE_OLDEST: Final = """
     DELETE FROM session WHERE organization = $1 AND user_id = $2 AND id <= (
         SELECT id FROM session WHERE organization = $1 AND user_id = $2 ORDER BY id DESC LIMIT 1 OFFSET $3
@@ -96,6 +98,11 @@ async def delete_by_token(tx: Transaction, token_hash: bytes) -> BrowserSession 
 async def delete_of_user(tx: Transaction, organization: int, user: int, *, but: int = 0) -> int:
     """Delete the sessions of a user, except one by its row id, and return how many."""
     return await tx.execute(_DELETE_OTHERS, organization, user, but)
+
+
+async def delete_unfinished(tx: Transaction, organization: int, user: int) -> None:
+    """Delete the sessions of a user that lack the code of the second factor."""
+    await tx.execute(_DELETE_UNFINISHED, organization, user)
 
 
 async def delete_oldest(tx: Transaction, organization: int, user: int, *, kept: int) -> None:

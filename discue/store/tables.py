@@ -195,7 +195,11 @@ TABLES: Final = (
         "expires_at",
     ),
     _table("sign_in_code", "organization id", "code_hash user_id role expires_at"),
-    _table("second_factor", "organization id", "secrets confirmed_at last_step recovery_codes"),
+    _table(
+        "second_factor",
+        "organization id",
+        "secrets confirmed_at last_step recovery_codes failed_codes refused_until",
+    ),
     _table("user_identity", "organization id", "user_id issuer subject created_at"),
     _table("portal", "organization", "frame_ancestors updated_at"),
     _table(

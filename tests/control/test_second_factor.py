@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from discue.control import encryption, second_factor, sessions, sign_in, users
+from discue.control import admin, encryption, second_factor, sessions, sign_in, users
 from discue.control.sign_in import Browser, NewSession
 from discue.control.users import UserFields
 from discue.crypto import totp
 from discue.crypto.keyring import key_id_of
 from discue.crypto.totp import STEP_MS
 from discue.domain.errors import Forbidden, LockedOut, NotFound, Unprocessable
-from discue.domain.lockout import FAILURES
+from discue.domain.lockout import FAILURES, FIRST_REFUSAL_MS, WINDOW_MS, WRONG_CODES, LockoutSubject
 from discue.domain.model import User
 from discue.domain.scopes import Principal
 from discue.domain.sessions import UNFINISHED_MS
@@ -112,6 +112,56 @@ async def test_guessed_codes_lock_out_the_user(cast: Cast, door: Door) -> None:
         await _enter(door, half, app.code())
     with pytest.raises(LockedOut):
         await door.try_in(address="198.51.100.1")
+
+
+async def _guess(cast: Cast, door: Door, times: int) -> NewSession:
+    """Enter wrong codes, too slowly for a lockout of the email. Returns the last unfinished session."""
+    half = await door.sign_in()
+    for _ in range(times):
+        cast.clock.advance(WINDOW_MS)
+        half = await door.sign_in()
+        assert await _enter(door, half, "000000") is None
+    return half
+
+
+async def test_slowly_guessed_codes_refuse_all_codes_for_longer_each_time(cast: Cast, door: Door) -> None:
+    user = await a_user(cast)
+    app = await _enrolled(cast, door, user)
+    active = await _enter(door, await door.sign_in(), app.code())
+    assert active is not None
+    for refusal_ms in (FIRST_REFUSAL_MS, 2 * FIRST_REFUSAL_MS):
+        half = await _guess(cast, door, WRONG_CODES)
+        with pytest.raises(NotFound):
+            await _enter(door, half, app.code())
+        cast.clock.advance(refusal_ms - 1)
+        for code in (app.code(), app.recovery[0]):
+            with pytest.raises(LockedOut, match="again in 1 seconds"):
+                await _enter(door, await door.sign_in(), code)
+        cast.clock.advance(1)
+    assert await _enter(door, await door.sign_in(), app.recovery[0]) is not None
+    assert await door.see(active) is not None
+    found = await cast.control.store.read(lambda tx: tx.rows("SELECT ref, name FROM event WHERE kind = 'lockout'"))
+    assert [tuple(row) for row in found] == [(user.public_id, user.email)] * 2
+
+
+async def test_right_code_ends_the_count_of_wrong_ones(cast: Cast, door: Door) -> None:
+    app = await _enrolled(cast, door, await a_user(cast))
+    for recovery in app.recovery[:2]:
+        await _guess(cast, door, WRONG_CODES - 1)
+        cast.clock.advance(WINDOW_MS)
+        assert await _enter(door, await door.sign_in(), recovery) is not None
+    await _guess(cast, door, WRONG_CODES - 1)
+    cast.clock.advance(STEP_MS)
+    assert await _enter(door, await door.sign_in(), app.code()) is not None
+    await _guess(cast, door, WRONG_CODES - 1)
+    assert await _enter(door, await door.sign_in(), app.code()) is not None
+
+
+async def test_unlocked_user_can_enter_a_code_at_once(cast: Cast, door: Door) -> None:
+    app = await _enrolled(cast, door, await a_user(cast))
+    await _guess(cast, door, WRONG_CODES)
+    await admin.unlock(cast.control, LockoutSubject.user(ADA))
+    assert await _enter(door, await door.sign_in(), app.code()) is not None
 
 
 async def test_unfinished_session_ends_soon_and_with_a_new_password(cast: Cast, door: Door) -> None:

@@ -15,6 +15,7 @@ from discue.domain.lockout import (
     LockoutSubject,
     LockoutTable,
     after_failure,
+    code_refusal_ms,
     remaining_ms,
 )
 from tests.support.clocks import NOON
@@ -59,6 +60,13 @@ def test_lock_duration_doubles_up_to_fifteen_minutes() -> None:
         lasted.append((state.locked_until - now) // MINUTE)
         now = state.locked_until
     assert lasted == [1, 2, 4, 8, 15, 15, 15]
+
+
+def test_every_tenth_wrong_code_refuses_codes_for_longer_up_to_a_day() -> None:
+    refused = {wrong: code_refusal_ms(wrong) // 60_000 for wrong in range(101) if code_refusal_ms(wrong)}
+    minutes = (15, 30, 60, 120, 240, 480, 960, 1_440, 1_440, 1_440)
+    assert refused == dict(zip(range(10, 101, 10), minutes, strict=True))
+    assert code_refusal_ms(10**9) == 86_400_000
 
 
 def test_lock_duration_resets_after_a_quiet_period() -> None:

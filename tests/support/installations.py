@@ -90,7 +90,7 @@ _ROWS: dict[str, tuple[Value, ...]] = {
         *(NOON, NOON, NOON + 1, NOON + 2),
     ),
     "sign_in_code": (7, b"\x03" * 32, 0, "owner", NOON),
-    "second_factor": (7, b"\x01secrets", NOON, 3, '["00"]'),
+    "second_factor": (7, b"\x01secrets", NOON, 3, '["00"]', 2, NOON),
     "user_identity": (7, 8, "https://id.example.com", "17", NOON),
     "portal": ('["https://app.example.com"]', NOON),
     "portal_session": (7, "p" * 21, "acme", None, b"\x04" * 32, '{"queues":["q"]}', NOON, NOON, NOON + 1),

@@ -42,6 +42,7 @@ CREATE INDEX sign_in_code_expires_at ON sign_in_code (expires_at) WHERE expires_
 
 -- Second factors (TOTP), by the row id of their user. `confirmed_at` is 0 until the user has entered a first code;
 -- `last_step` is the time step of the last code that was accepted. `secrets` are encrypted; recovery codes are hashes.
+-- `failed_codes` is the number of wrong codes in a row; no code is accepted until `refused_until`.
 CREATE TABLE second_factor (
     organization BIGINT NOT NULL,
     id BIGINT NOT NULL,
@@ -49,6 +50,8 @@ CREATE TABLE second_factor (
     confirmed_at BIGINT NOT NULL,
     last_step BIGINT NOT NULL,
     recovery_codes $text NOT NULL,
+    failed_codes BIGINT NOT NULL,
+    refused_until BIGINT NOT NULL,
     PRIMARY KEY (organization, id)
 ) $clustered;
 
