@@ -103,8 +103,11 @@ class Lane:
 
         It is not known of a listener that has not been sent anything since this worker took it.
         """
-        first = [attempt.entry.stored_at for attempt in self._in_flight.values() if attempt.number == 1]
         since = self.backlog.waiting_since
+        if not self._in_flight:
+            # Most lanes are idle, and a scrape asks all of them.
+            return since
+        first = [attempt.entry.stored_at for attempt in self._in_flight.values() if attempt.number == 1]
         return min([*first, since] if since else first, default=0)
 
     @property
