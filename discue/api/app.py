@@ -18,7 +18,7 @@ from discue.api.problems import headers_of, problem_of
 from discue.api.resources import ROUTES
 from discue.api.route import SMALL_BODY, Call, CompiledRoute, EventStream, Match, RawResponse, Route, Router
 from discue.api.structs import NamedBody
-from discue.auth.turns import LARGE_BYTES, LIST_BYTES, Turns
+from discue.auth.turns import LARGE_BYTES, LIST_BYTES
 from discue.domain.errors import (
     BadRequest,
     DiscueError,
@@ -86,7 +86,7 @@ class App:
             max_bytes=settings.max_waiting_bytes,
             is_store_healthy=lambda: store.healthy,
         )
-        self._turns = Turns(services.control.clock.monotonic, lambda: store.healthy)
+        self._turns = services.turns
         self._note_activity = self._turns.note
         self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes)
         self._measures = store.measures

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from discue.auth.turns import LIST_BYTES
 from discue.control.sign_in import Browser
 from discue.dashboard import cookies, static
 from discue.dashboard.entrance import Callback, Entrance, kept_in
@@ -15,12 +14,12 @@ from discue.dashboard.exchange import (
     redirect_response,
     stream_response,
 )
-from discue.dashboard.forms import parse_query
+from discue.dashboard.forms import FORM_BYTES, fields_of, parse_query
 from discue.dashboard.live import LiveStreams
 from discue.dashboard.render import render, render_bare
 from discue.dashboard.route import PageMatch, PageRoute, PageRouter
 from discue.dashboard.sessions import Sessions
-from discue.dashboard.steps import METHODS, SHOWN_AGAIN, PageSteps, static_response, with_hints
+from discue.dashboard.steps import METHODS, PageSteps, done_by, static_response, with_hints
 from discue.dashboard.visit import NOTICES, Page, PageUser, Redirect, Theme, Visit
 from discue.domain.errors import (
     DiscueError,
@@ -46,9 +45,6 @@ LIVE: Final = "/live"
 """The stream of events that pages listen to."""
 LIVE_HEADER: Final = "x-discue-live"
 """The header of requests that a page makes by itself."""
-
-FORM_BYTES: Final = 1_048_576
-"""The largest form: a message of that size can be published from the dashboard."""
 
 _PLACE: Final = re.compile(r"(?:/[0-9A-Za-z_-]+)*(?:\?[0-9A-Za-z_=&.:%-]*)?")
 """The path of a page with its query: nothing that leads to another site."""
@@ -158,25 +154,19 @@ class Dashboard:
         # Pages that everyone sees need no scope for their form, either: it is about the user's own account.
         if written and (posts or route.is_form):
             user.principal.require(written, "write", *found.ids)
+        turn, organization = self._steps.turn, user.principal.organization
         if not posts or act is None:
-            return await self._shown(visit, route)
-        visit.form = await self._form(request)
-        try:
-            done = await act(visit)
-        except DiscueError as error:
-            if error.status not in SHOWN_AGAIN:
-                raise
-            visit.error = error
-            return await self._shown(visit, route, error.status)
-        return _response(done, visit)
-
-    async def _shown(self, visit: Visit, route: PageRoute, status: int = 200) -> PageResponse:
-        turn = await self._steps.turns.begin(visit.principal.organization, LIST_BYTES)
-        try:
-            page = await route.show(visit)
-        finally:
-            self._steps.turns.end(turn)
-        return _response(page, visit, status)
+            async with turn(organization):
+                return _response(await route.show(visit), visit)
+        # Before the turn: a browser may send slowly.
+        content = await self._steps.form(request.exchange, request.headers, route.form_bytes, organization)
+        async with turn(organization, len(content)):
+            visit.form = await fields_of(content)
+            if not route.waits:
+                return _response(await done_by(visit, act) or await route.show(visit), visit)
+        done = await done_by(visit, act)
+        async with turn(organization):
+            return _response(done or await route.show(visit), visit)
 
     def _live(self, request: PageRequest, user: PageUser) -> PageResponse:
         self._streams.require_room()
@@ -309,7 +299,7 @@ class Dashboard:
 
     async def _form(self, request: PageRequest) -> Mapping[str, str]:
         organization = request.user.principal.organization if request.user is not None else 0
-        return await self._steps.form(request.exchange, request.headers, FORM_BYTES, organization)
+        return await fields_of(await self._steps.form(request.exchange, request.headers, FORM_BYTES, organization))
 
     def _url(self, request: PageRequest) -> str:
         return self._steps.url(request.scope)
@@ -333,9 +323,9 @@ class Dashboard:
         return page_response(render_bare(page, base=request.base, theme=request.theme, now=now), status)
 
 
-def _response(done: Page | Redirect, visit: Visit, status: int = 200) -> PageResponse:
+def _response(done: Page | Redirect, visit: Visit) -> PageResponse:
     if isinstance(done, Page):
-        response = page_response(render(done, visit), status)
+        response = page_response(render(done, visit), 200 if visit.error is None else visit.error.status)
         response.headers.extend(done.headers)
         return response
     return redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")

@@ -1,5 +1,6 @@
 """Reads forms and queries (application/x-www-form-urlencoded), with limits."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
@@ -8,6 +9,13 @@ from discue.domain.errors import BadRequest
 
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
 MAX_FIELDS: Final = 100
+FORM_BYTES: Final = 16_384
+"""The largest form, except those with the data of a message."""
+
+
+async def fields_of(content: bytes) -> Mapping[str, str]:
+    """Return the fields of a form as `parse_form` does. A large form is parsed on a thread."""
+    return await asyncio.to_thread(parse_form, content) if len(content) > FORM_BYTES else parse_form(content)
 
 
 def parse_form(content: bytes) -> Mapping[str, str]:

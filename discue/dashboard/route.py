@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from discue.dashboard.forms import FORM_BYTES
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.ids import is_public_id
 
@@ -29,6 +30,10 @@ class PageRoute(msgspec.Struct, frozen=True):
     """The resource that the user must be able to read; empty: every signed-in user can see the page."""
     is_form: bool = False
     """Whether the page is nothing but its form: who may not use it need not see it."""
+    form_bytes: int = FORM_BYTES
+    """The largest form."""
+    waits: bool = False
+    """Whether the form waits for another server: then it waits without the turn of its organization."""
     writes: str = ""
     """The resource that the user must be able to write to use the form; empty: that of `needs`."""
 

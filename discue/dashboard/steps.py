@@ -1,6 +1,7 @@
 """The steps that requests for pages of the dashboard and of the portal have in common."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -8,11 +9,13 @@ from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
 from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
 from discue.auth.rate_limiter import address_caller
-from discue.auth.turns import Turns
+from discue.auth.turns import LIST_BYTES
 from discue.dashboard import static
 from discue.dashboard.exchange import SECURITY_HEADERS, PageResponse, send, stream
-from discue.dashboard.forms import FORM_TYPE, parse_form
-from discue.domain.errors import DiscueError, Forbidden, UnsupportedMediaType
+from discue.dashboard.forms import FORM_TYPE
+from discue.dashboard.route import Act
+from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.errors import DiscueError, Forbidden, PayloadTooLarge, UnsupportedMediaType
 from discue.domain.rate import RateLimitKey
 from discue.domain.scopes import Principal
 from discue.http.admission import base_url
@@ -46,7 +49,7 @@ class PageSteps:
             is_store_healthy=lambda: store.healthy,
         )
         self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes // _UNREAD_PART)
-        self.turns = Turns(control.clock.monotonic, lambda: store.healthy)
+        self._turns = services.turns
 
     async def serve(
         self,
@@ -63,6 +66,10 @@ class PageSteps:
         except (ProtocolClosed, ClientGone):
             return
         except DiscueError as error:
+            if isinstance(error, PayloadTooLarge) and "content-length" in scope.headers:
+                # It was refused unread. The server closes a connection on which a body is still arriving, and the
+                # browser would see a reset instead of the response.
+                await self._bodies.discard(exchange, scope)
             response = problem(error)
             error.__traceback__ = error.__context__ = None
         except Exception as error:
@@ -120,15 +127,26 @@ class PageSteps:
         if not is_ours:
             raise Forbidden(f"This form was not sent from a page of {pages}. Open the page again and retry.")
 
-    async def form(
-        self, exchange: HttpProtocol, headers: HttpHeaders, most_bytes: int, organization: int
-    ) -> Mapping[str, str]:
-        """Return the fields of a form. Raises UnsupportedMediaType and BadRequest."""
+    @asynccontextmanager
+    async def turn(self, organization: int, form_bytes: int = 0) -> AsyncIterator[None]:
+        """Hold a turn among the large requests of an organization while the block runs. Raises Overloaded.
+
+        A page takes about as long as a list of the API.
+        """
+        self._turns.note(organization)
+        turn = await self._turns.begin(organization, max(LIST_BYTES, form_bytes))
+        try:
+            yield
+        finally:
+            self._turns.end(turn)
+
+    async def form(self, exchange: HttpProtocol, headers: HttpHeaders, most_bytes: int, organization: int) -> bytes:
+        """Return a form as it was sent. Raises UnsupportedMediaType and PayloadTooLarge."""
         if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
-            return {}
+            return b""
         if not is_of_type(headers.get("content-type", ""), FORM_TYPE):
             raise UnsupportedMediaType("A form is sent as application/x-www-form-urlencoded.")
-        return parse_form(await self._bodies.read(exchange, headers, most_bytes, organization=organization))
+        return await self._bodies.read(exchange, headers, most_bytes, organization=organization)
 
     async def _stream(
         self, scope: HttpScope, exchange: HttpProtocol, response: PageResponse, pieces: AsyncGenerator[bytes, None]
@@ -140,6 +158,17 @@ class PageSteps:
         except Exception as error:
             # The response has started, so all that can be done is to end it.
             self._services.log.error("page_failed", exc_info=error, method="GET", path=scope.path)
+
+
+async def done_by(visit: Visit, act: Act) -> Page | Redirect | None:
+    """Do what a form asks for. Returns None after an error that can be corrected: it is `visit.error`."""
+    try:
+        return await act(visit)
+    except DiscueError as error:
+        if error.status not in SHOWN_AGAIN:
+            raise
+        visit.error = error
+        return None
 
 
 def with_hints(response: PageResponse, error: DiscueError) -> PageResponse:

@@ -7,6 +7,7 @@ from typing import Literal
 from discue.auth.authenticator import Authenticator
 from discue.auth.openid.provider import Provider
 from discue.auth.rate_limiter import RateLimiter
+from discue.auth.turns import Turns
 from discue.control.context import ControlContext
 from discue.control.domains import DomainChecker
 from discue.control.listener_tests import SampleSender
@@ -46,5 +47,7 @@ class Services:
     authenticator: Authenticator
     samples: SampleSender
     puller: Puller
+    turns: Turns
+    """Turns of large requests: those of the API and of pages wait for each other."""
     identity_providers: Mapping[str, Provider] = field(default_factory=dict)
     """Providers whose users may sign in, by name."""

@@ -16,6 +16,7 @@ from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
 from discue.auth.openid.provider import Provider, providers_in
 from discue.auth.rate_limiter import RateLimiter
+from discue.auth.turns import Turns
 from discue.backup.child import create_in_child
 from discue.backup.plan import plan_of
 from discue.backup.schedule import BackupSchedule
@@ -231,6 +232,7 @@ class Worker:
             authenticator=Authenticator(store, control.cache, clock, row_ids, log=log),
             samples=self._endpoint_tester,
             puller=self.pulls,
+            turns=Turns(clock.monotonic, lambda: store.healthy),
             identity_providers=_identity_providers(control),
         )
         self.application = _application(services, routes)

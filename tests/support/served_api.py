@@ -20,6 +20,7 @@ from discue.api.resources import ROUTES
 from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
+from discue.auth.turns import Turns
 from discue.config.settings import Settings
 from discue.control import admin
 from discue.control.context import ControlContext
@@ -190,6 +191,7 @@ class _Thread:
                     Authenticator(store, installation.cache, clock, control.row_ids, log=log),
                     tester := _endpoint_tester(installation),
                     pulls := _pulls(installation, log),
+                    Turns(clock.monotonic, lambda: store.healthy),
                 ),
                 (*ROUTES, *self._routes),
                 body_deadline_seconds=self._body_deadline_seconds,

@@ -121,7 +121,7 @@ ROUTES: Final = (
     PageRoute(_PATH, show),
     PageRoute(f"{_PATH}/sessions", show, end_session),
     PageRoute(f"{_PATH}/password", show_password, change_password),
-    PageRoute(f"{_PATH}/connect", show_connect, connect),
+    PageRoute(f"{_PATH}/connect", show_connect, connect, waits=True),
     PageRoute(f"{_PATH}/second-factor", show_factor, change_factor),
     PageRoute(f"{_PATH}/second-factor/code", show_code, confirm),
 )

@@ -49,5 +49,5 @@ async def act(visit: Visit) -> Redirect:
 ROUTES: Final = (
     PageRoute("/domains", show, needs="domains"),
     PageRoute("/domains/new", show_new, create, needs="domains", is_form=True),
-    PageRoute("/domains/{id}", show_domain, act, needs="domains"),
+    PageRoute("/domains/{id}", show_domain, act, needs="domains", waits=True),
 )

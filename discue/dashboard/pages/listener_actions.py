@@ -9,7 +9,7 @@ from discue.control.listeners import ListenerFields
 from discue.control.redeliveries import RedeliveryParams, ReplayParams
 from discue.dashboard.listing import id_given
 from discue.dashboard.pages.listener import frame, path_of
-from discue.dashboard.pages.queue import value_of
+from discue.dashboard.pages.queue import DATA_FORM_BYTES, value_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.times import instant_of
 from discue.dashboard.visit import Page, Redirect, Visit
@@ -184,7 +184,15 @@ ROUTES: Final = (
     PageRoute(f"{_LISTENER}/delete", show_delete, delete, needs="listeners", is_form=True),
     PageRoute(f"{_LISTENER}/pause", show_pause, pause, needs="listeners", is_form=True),
     PageRoute(f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True),
-    PageRoute(f"{_LISTENER}/test", show_test, test, needs="listeners", is_form=True),
+    PageRoute(
+        f"{_LISTENER}/test",
+        show_test,
+        test,
+        needs="listeners",
+        is_form=True,
+        form_bytes=DATA_FORM_BYTES,
+        waits=True,
+    ),
     PageRoute(f"{_LISTENER}/redeliver", show_redeliver, redeliver, needs="listeners", is_form=True),
     PageRoute(f"{_LISTENER}/replay", show_replay, replay, needs="listeners", is_form=True),
     PageRoute(f"{_LISTENER}/cancel", show_cancel, cancel, needs="listeners", is_form=True),

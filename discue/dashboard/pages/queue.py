@@ -21,6 +21,8 @@ from discue.domain.messages import MessageOptions
 from discue.publishing.publish import NewMessage, publish
 from discue.store.pagination import Selection
 
+DATA_FORM_BYTES: Final = 1_048_576
+"""The largest form with the data of a message."""
 STATES: Final = ("pending", "retrying", "missed", "acknowledged", "no_listeners")
 
 _LONGEST_KEY: Final = 255
@@ -114,6 +116,8 @@ async def _prefilled(visit: Visit) -> Mapping[str, str]:
 
 async def act_publish(visit: Visit) -> Redirect:
     """Publish what the form has. The queue's schema decides as it does for the API."""
+    # As in the API: under overload, refusing must be cheap.
+    visit.control.store.check_capacity(visit.principal.organization)
     record = await visit.control.cache.queue(visit.principal.organization, visit.ids[0])
     (entry,) = await publish(visit.services.publisher, record, (_message_of(visit),))
     return Redirect(f"/queues/{visit.ids[0]}/messages/{entry.id}", "published")
@@ -189,7 +193,15 @@ ROUTES: Final = (
     PageRoute(
         f"{_QUEUE}/listeners/new", show_new_listener, act_new_listener, needs="queues", writes="listeners", is_form=True
     ),
-    PageRoute(f"{_QUEUE}/publish", show_publish, act_publish, needs="queues", writes="messages", is_form=True),
+    PageRoute(
+        f"{_QUEUE}/publish",
+        show_publish,
+        act_publish,
+        needs="queues",
+        writes="messages",
+        is_form=True,
+        form_bytes=DATA_FORM_BYTES,
+    ),
     PageRoute(f"{_QUEUE}/delete", show_delete, act_delete, needs="queues", is_form=True),
     PageRoute(f"{_QUEUE}/settings", show_settings, needs="queues"),
 )

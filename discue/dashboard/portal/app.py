@@ -6,7 +6,6 @@ from functools import partial
 from hashlib import sha256
 from typing import Final, cast
 
-from discue.auth.turns import LIST_BYTES
 from discue.control import portal
 from discue.control.portal import PortalDetails
 from discue.dashboard import cookies, static
@@ -18,12 +17,12 @@ from discue.dashboard.exchange import (
     redirect_response,
     security_headers,
 )
-from discue.dashboard.forms import parse_query
+from discue.dashboard.forms import fields_of, parse_query
 from discue.dashboard.portal.render import render, render_bare
 from discue.dashboard.portal.route import PortalRoute, PortalVisit
 from discue.dashboard.portal.theme import stylesheet
 from discue.dashboard.route import PageRouter
-from discue.dashboard.steps import METHODS, SHOWN_AGAIN, PageSteps, static_response, with_hints
+from discue.dashboard.steps import METHODS, PageSteps, done_by, static_response, with_hints
 from discue.dashboard.visit import Page, Redirect
 from discue.domain.errors import (
     DiscueError,
@@ -47,7 +46,6 @@ THEME: Final = "/theme.css"
 EMBED: Final = "/embed.js"
 
 FORM_TOKEN: Final = "csrf"  # noqa: S105 - the name of a field
-FORM_BYTES: Final = 262_144
 
 _FOR_MINUTES: Final = ("cache-control", "public, max-age=300")
 _FRAMES: Final = frozenset({"iframe", "frame"})
@@ -142,7 +140,8 @@ class Portal:
 
     async def _page(self, request: PortalRequest, details: PortalDetails) -> PageResponse:
         posts = request.scope.method == "POST"
-        form = await self._form(request, details) if posts else {}
+        if posts:
+            self._steps.require_own_origin(request.scope, "the portal")
         found = self._find(request.path)
         if found is None:
             raise NotFound("There is no such page.")
@@ -152,34 +151,19 @@ class Portal:
             raise MethodNotAllowed(allow=("GET", "HEAD"))
         if route.action is not None and (posts or route.is_form):
             _require(details, route.action)
+        turn, organization = self._steps.turn, details.session.organization
         if not posts or act is None:
-            return await self._shown(request, visit, route)
-        visit.form = form
-        try:
-            done = await act(visit)
-        except DiscueError as error:
-            if error.status not in SHOWN_AGAIN:
-                raise
-            visit.error = error
-            return await self._shown(request, visit, route, error.status)
-        return self._response(request, done, visit)
-
-    async def _shown(
-        self, request: PortalRequest, visit: PortalVisit, route: PortalRoute, status: int = 200
-    ) -> PageResponse:
-        turn = await self._steps.turns.begin(visit.principal.organization, LIST_BYTES)
-        try:
-            page = await route.show(visit)
-        finally:
-            self._steps.turns.end(turn)
-        return self._response(request, page, visit, status)
-
-    def _response(
-        self, request: PortalRequest, done: Page | Redirect, visit: PortalVisit, status: int = 200
-    ) -> PageResponse:
-        if isinstance(done, Page):
-            return page_response(render(done, visit), status, request.security)
-        return redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")
+            async with turn(organization):
+                return _response(await route.show(visit), visit, request.security)
+        # Before the turn: a browser may send slowly.
+        content = await self._steps.form(request.exchange, request.headers, route.form_bytes, organization)
+        async with turn(organization, len(content)):
+            visit.form = await _own_fields(request, content)
+            if not route.waits:
+                return _response(await done_by(visit, act) or await route.show(visit), visit, request.security)
+        done = await done_by(visit, act)
+        async with turn(organization):
+            return _response(done or await route.show(visit), visit, request.security)
 
     def _visit(self, request: PortalRequest, details: PortalDetails, ids: tuple[str, ...] = ()) -> PortalVisit:
         return PortalVisit(
@@ -194,16 +178,6 @@ class Portal:
             form_token=request.form_token(),
         )
 
-    async def _form(self, request: PortalRequest, details: PortalDetails) -> Mapping[str, str]:
-        """Return the fields of a form that a page of this session has sent. Raises Forbidden for others."""
-        self._steps.require_own_origin(request.scope, "the portal")
-        organization = details.session.organization
-        fields = dict(await self._steps.form(request.exchange, request.headers, FORM_BYTES, organization))
-        # In a frame, the cookie is `SameSite=None`, so the origin alone would be all that protects the form.
-        if not hmac.compare_digest(fields.pop(FORM_TOKEN, "").encode(), request.form_token().encode()):
-            raise Forbidden("This form belongs to another session. Open the page again and retry.")
-        return fields
-
     def _url(self, request: PortalRequest) -> str:
         return self._steps.url(request.scope)
 
@@ -217,6 +191,21 @@ class Portal:
             content = render(page, self._visit(request, request.details))
         response = page_response(content, error.status, request.security)
         return with_hints(response, error)
+
+
+def _response(done: Page | Redirect, visit: PortalVisit, security: Headers) -> PageResponse:
+    if isinstance(done, Page):
+        return page_response(render(done, visit), 200 if visit.error is None else visit.error.status, security)
+    return redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")
+
+
+async def _own_fields(request: PortalRequest, content: bytes) -> Mapping[str, str]:
+    """Return the fields of a form that a page of this session has sent. Raises Forbidden for others."""
+    fields = dict(await fields_of(content))
+    # In a frame, the cookie is `SameSite=None`, so the origin alone would be all that protects the form.
+    if not hmac.compare_digest(fields.pop(FORM_TOKEN, "").encode(), request.form_token().encode()):
+        raise Forbidden("This form belongs to another session. Open the page again and retry.")
+    return fields
 
 
 def _require(details: PortalDetails, action: PortalAction) -> None:

@@ -9,6 +9,9 @@ from discue.dashboard.portal.pages.event_types import example_of_queue
 from discue.dashboard.portal.route import PortalRoute, of_portal
 from discue.dashboard.visit import Page, Redirect, Visit
 
+_TEST_BYTES: Final = 262_144
+"""The largest form of a test."""
+
 
 async def show_test(visit: Visit) -> Page:
     """Show the form, with the example of the event type unless a message was chosen."""
@@ -49,7 +52,15 @@ ROUTES: Final = (
     PortalRoute(
         f"{ENDPOINT}/rotate", listener_actions.show_rotate, listener_actions.rotate, action="secrets", is_form=True
     ),
-    PortalRoute(f"{ENDPOINT}/test", show_test, listener_actions.test, action="test", is_form=True),
+    PortalRoute(
+        f"{ENDPOINT}/test",
+        show_test,
+        listener_actions.test,
+        action="test",
+        is_form=True,
+        form_bytes=_TEST_BYTES,
+        waits=True,
+    ),
     PortalRoute(
         f"{ENDPOINT}/redeliver",
         listener_actions.show_redeliver,
