@@ -80,7 +80,7 @@ class ControlContext:
     match: EntityTags | None = None
     """The request's If-Match. None: the request has none."""
     once: IdempotentWrite | None = None
-    """The request's idempotency key, for the one `write` that it makes. None: the request has none."""
+    """The request's idempotency key, for the one `write` or `preview` that it makes. None: the request has none."""
     keyring: Keyring = field(default_factory=Keyring)
     passwords: PasswordHashing = field(default_factory=PasswordHashing)
     hosts: HostChecks = field(default_factory=HostChecks)
@@ -100,15 +100,12 @@ class ControlContext:
         Raises Unprocessable if the alias is taken, also by a concurrent request, and AlreadyDone if the idempotency
         key was used before.
         """
-        once, now = self.once, self.clock.now()
+        now = self.clock.now()
 
         async def work_once(tx: Transaction) -> T:
             result = await work(tx)
             # After the work, whose result is the response to store. AlreadyDone rolls the work back.
-            if once is not None:
-                kept = IdempotencyRecord(once.key.hash, once.key.fingerprint, once.content_of(result), once.id)
-                if not await idempotency.store_key(tx, once.key.organization, kept, now):
-                    raise AlreadyDone
+            await self._keep_response(tx, result, now)
             return result
 
         try:
@@ -120,6 +117,25 @@ class ControlContext:
             await self.cache.catch_up()
         self.store.engine.notify(Notification(feed=True))
         return result
+
+    async def preview(self, work: Work[T]) -> T:
+        """Run work that only reads, in place of a `write` that would change something. It may take long.
+
+        It takes no lock, and other workers are not notified. Raises AlreadyDone like `write`: the response is stored if
+        the request has an idempotency key, but not in a transaction of the work.
+        """
+        result, now = await self.store.search(work), self.clock.now()
+        if self.once is not None:
+            await self.store.write(lambda tx: self._keep_response(tx, result, now))
+        return result
+
+    async def _keep_response(self, tx: Transaction, result: object, now: int) -> None:
+        """Store the response if the request has an idempotency key. Raises AlreadyDone if the key was used before."""
+        once = self.once
+        if once is not None:
+            kept = IdempotencyRecord(once.key.hash, once.key.fingerprint, once.content_of(result), once.id)
+            if not await idempotency.store_key(tx, once.key.organization, kept, now):
+                raise AlreadyDone
 
     async def write_as(self, principal: Principal | None, work: Callable[[Transaction, Record], Awaitable[T]]) -> T:
         """Like `write`, for work that records a usage event. `principal` is its author, None on the command line."""

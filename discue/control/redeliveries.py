@@ -74,7 +74,7 @@ async def page_of_all_missed(
 async def create(
     control: ControlContext, principal: Principal, path: ListenerPath, params: RedeliveryParams
 ) -> RedeliveryResult:
-    """Create a redelivery; a dry run only counts the messages.
+    """Create a redelivery; a dry run only counts the messages, and takes no lock to do so.
 
     Raises Unprocessable for messages that the listener has not missed or acknowledged, and Conflict if too many
     redeliveries are open.
@@ -107,7 +107,7 @@ async def create(
         await feed.record(tx, "listener", of.organization, of.listener)
         return RedeliveryResult(made, preview)
 
-    return await control.write(work)
+    return await (control.preview(work) if params.dry_run else control.write(work))
 
 
 async def get(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> Redelivery:
@@ -225,7 +225,7 @@ class ReplayResult(msgspec.Struct, frozen=True):
 async def create_replay(
     control: ControlContext, principal: Principal, path: ListenerPath, params: ReplayParams
 ) -> ReplayResult:
-    """Create a replay; a dry run only counts the messages.
+    """Create a replay; a dry run only counts the messages, and takes no lock to do so.
 
     Raises Unprocessable for messages of another queue and for an invalid filter, Conflict if too many replays are open
     or the listener is in pull mode.
@@ -266,7 +266,7 @@ async def create_replay(
         await feed.record(tx, "listener", of.organization, of.listener)
         return msgspec.structs.replace(preview, replay=made)
 
-    return await control.write(work)
+    return await (control.preview(work) if params.dry_run else control.write(work))
 
 
 async def get_replay(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> Replay:
