@@ -10,7 +10,6 @@ from typing import Final
 
 import msgspec
 
-from discue.auth.authenticator import Authenticator, sign_in_subject
 from discue.control.context import ControlContext, require_found, require_none
 from discue.control.listeners import check_customer
 from discue.control.sessions import token_hash
@@ -199,17 +198,17 @@ async def set_frame_ancestors(
     return await control.write(work)
 
 
-async def open_session(
-    control: ControlContext, authenticator: Authenticator, code: str, address: str
-) -> OpenedPortalSession | None:
+async def open_session(control: ControlContext, code: str) -> OpenedPortalSession | None:
     """Exchange a code for the token of a session. Returns None if the code is unknown, expired or used.
 
-    Failures count against the address. Raises LockedOut after too many, and Locked if the organization is suspended.
+    Wrong codes count against nobody: no one can guess 256 bits, and the page of any site can make the browsers of an
+    office send wrong ones. Raises Locked if the organization is suspended.
     """
     token, now = control.random_text.take(_TOKEN_CHARACTERS), control.clock.now()
+    hashed = token_hash(code)
 
     async def exchange(tx: Transaction) -> OpenedPortalSession | None:
-        session = await portal.by_code(tx, token_hash(code))
+        session = await portal.by_code(tx, hashed)
         if session is None or session.expires_at <= now:
             return None
         owner = await organizations.get(tx, session.organization)
@@ -220,10 +219,10 @@ async def open_session(
         is_first = await portal.open_session(tx, session, token_hash(token), now)
         return OpenedPortalSession(session, token) if is_first else None
 
-    async def work() -> OpenedPortalSession | None:
-        return await control.store.write_exclusively(exchange)
-
-    return await authenticator.attempt([sign_in_subject(address)], work)
+    # Before the write, which others wait for: wrong codes must not cost that much.
+    if await control.store.read(partial(portal.by_code, code_hash=hashed)) is None:
+        return None
+    return await control.store.write_exclusively(exchange)
 
 
 async def details_of(control: ControlContext, token: str) -> PortalDetails | None:

@@ -149,24 +149,22 @@ async def one_time_code(
     return code
 
 
-async def redeem(
-    control: ControlContext, authenticator: Authenticator, code: str, browser: Browser
-) -> NewSession | None:
+async def redeem(control: ControlContext, code: str, browser: Browser) -> NewSession | None:
     """Exchange a one-time code for a session. Returns None if the code is unknown, expired or used.
 
-    Raises LockedOut after too many failures, and Locked if the organization is suspended.
+    Wrong codes count against nobody: no one can guess 128 bits, and the page of any site can make the browsers of an
+    office send wrong ones. Raises Locked if the organization is suspended.
     """
     hashed, now = token_hash(code), control.clock.now()
-
-    async def work() -> NewSession | None:
-        found = await control.store.write(partial(sessions.redeem_code, code_hash=hashed))
-        if found is None or found.expires_at <= now:
-            return None
-        return await open_session(
-            control, SessionRequest(browser, "one_time_code", found.organization, found.user_id, role=found.role)
-        )
-
-    return await authenticator.attempt([sign_in_subject(browser.address)], work)
+    # Before the write, which others wait for: wrong codes must not cost that much.
+    if not await control.store.read(partial(sessions.has_code, code_hash=hashed)):
+        return None
+    found = await control.store.write(partial(sessions.redeem_code, code_hash=hashed))
+    if found is None or found.expires_at <= now:
+        return None
+    return await open_session(
+        control, SessionRequest(browser, "one_time_code", found.organization, found.user_id, role=found.role)
+    )
 
 
 class SessionRequest(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from discue.dashboard.live import LiveStreams
 from discue.dashboard.render import render, render_bare
 from discue.dashboard.route import PageMatch, PageRoute, PageRouter
 from discue.dashboard.sessions import Sessions
-from discue.dashboard.steps import METHODS, PageSteps, done_by, static_response, with_hints
+from discue.dashboard.steps import METHODS, PageSteps, done_by, require_opened, static_response, with_hints
 from discue.dashboard.visit import NOTICES, Page, PageUser, Redirect, Theme, Visit
 from discue.domain.errors import (
     DiscueError,
@@ -223,6 +223,10 @@ class Dashboard:
         return self._started(request, signed_in.token, place)
 
     async def _open(self, request: PageRequest) -> PageResponse:
+        require_opened(request.headers)
+        if request.scope.method == "HEAD":
+            # Programs that only look at a link must not use it up.
+            return redirect_response(request.base)
         token = await self._sessions.redeem(request.query.get("code", ""), self._browser(request))
         if token is None:
             raise Forbidden("This link was used already, or is older than a minute. Ask for a new one, or sign in.")

@@ -59,7 +59,7 @@ class Sessions:
 
     async def redeem(self, code: str, browser: Browser) -> str | None:
         """Exchange a one-time code for the token of a new session; None if it has expired or was used."""
-        made = await sign_in.redeem(self._control, self._authenticator, code, browser)
+        made = await sign_in.redeem(self._control, code, browser)
         return None if made is None else made.token
 
     async def sign_out(self, token: str) -> None:

@@ -1,6 +1,6 @@
 """The steps that requests for pages of the dashboard and of the portal have in common."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
@@ -29,6 +29,8 @@ from discue.http.unread import SMALL_BYTES, UnreadResponses
 METHODS: Final = ("GET", "HEAD", "POST")
 SHOWN_AGAIN: Final = frozenset({400, 402, 409, 413, 422})
 """Statuses of forms that can be corrected: the page is shown again with what was typed."""
+OPENED_AS: Final = frozenset({"document"})
+"""Values of `Sec-Fetch-Dest` for a page that has a tab of its own."""
 
 _UNREAD_PART: Final = 4
 _IMMUTABLE: Final = ("cache-control", "public, max-age=31536000, immutable")
@@ -169,6 +171,15 @@ async def done_by(visit: Visit, act: Act) -> Page | Redirect | None:
             raise
         visit.error = error
         return None
+
+
+def require_opened(headers: HttpHeaders, destinations: Collection[str] = OPENED_AS) -> None:
+    """Raise Forbidden if the browser loads the page of a link for something else: as the image of another page.
+
+    Browsers say over HTTPS and on loopback what they load a page for. Programs do not.
+    """
+    if headers.get("sec-fetch-dest", "document") not in destinations:
+        raise Forbidden("This link leads to a page, and was loaded as a part of another one. Open it in a new tab.")
 
 
 def with_hints(response: PageResponse, error: DiscueError) -> PageResponse:

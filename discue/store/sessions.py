@@ -126,6 +126,7 @@ def _found(row: Row) -> FoundSession:
 
 _INSERT_CODE: Final = """
     INSERT INTO sign_in_code (organization, id, code_hash, user_id, role, expires_at) VALUES ($1, $2, $3, $4, $5, $6)"""
+_HAS_CODE: Final = "SELECT 1 FROM sign_in_code WHERE code_hash = $1"
 _REDEEM: Final = """
     DELETE FROM sign_in_code WHERE code_hash = $1 RETURNING organization, id, code_hash, user_id, role, expires_at"""
 _DELETE_EXPIRED_CODES: Final = """
@@ -152,6 +153,11 @@ class SignInCode(msgspec.Struct, frozen=True):
 
 async def insert_code(tx: Transaction, code: SignInCode) -> None:
     await tx.execute(_INSERT_CODE, *msgspec.structs.astuple(code))
+
+
+async def has_code(tx: Transaction, code_hash: bytes) -> bool:
+    """Return whether there is a code, expired or not."""
+    return await tx.row(_HAS_CODE, code_hash) is not None
 
 
 async def redeem_code(tx: Transaction, code_hash: bytes) -> SignInCode | None:

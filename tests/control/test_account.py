@@ -92,7 +92,7 @@ async def test_second_factor_is_set_up_and_removed(cast: Cast, door: Door) -> No
 async def test_user_without_a_password_cannot_set_one_with_a_session(cast: Cast, door: Door) -> None:
     invited = await users.create(cast.control, cast.alice.principal, UserFields(ADA, role="viewer"))
     code = await sign_in.one_time_code(cast.control, invited.user.organization, user=invited.user.id)
-    opened = await sign_in.redeem(cast.control, door.authenticator, code, Browser("192.0.2.1"))
+    opened = await sign_in.redeem(cast.control, code, Browser("192.0.2.1"))
     assert opened is not None
     details = await door.see(opened)
     assert details is not None
@@ -102,7 +102,7 @@ async def test_user_without_a_password_cannot_set_one_with_a_session(cast: Cast,
 
 async def test_session_of_the_command_line_has_no_account(cast: Cast, door: Door) -> None:
     code = await sign_in.one_time_code(cast.control, cast.alice.principal.organization)
-    opened = await sign_in.redeem(cast.control, door.authenticator, code, Browser("192.0.2.1"))
+    opened = await sign_in.redeem(cast.control, code, Browser("192.0.2.1"))
     assert opened is not None
     details = await door.see(opened)
     assert details is not None

@@ -317,6 +317,23 @@ def test_one_time_link_works_once(front: Front) -> None:
     assert [_is_signed_in(each) for each in (first, second)] == [True, False]
 
 
+@pytest.mark.parametrize("destination", ["image", "iframe", "empty", "script"])
+def test_link_that_is_loaded_as_a_part_of_a_page_is_refused_and_stays_valid(front: Front, destination: str) -> None:
+    browser, query = front.service.browser(None), {"code": front.service.code()}
+    refused = browser.get("/open", params=query, headers={"sec-fetch-dest": destination})
+    assert (refused.status_code, "Open it in a new tab." in refused.text) == (403, True)
+    assert browser.get("/open", params=query, headers={"sec-fetch-dest": "document"}).status_code == 303
+    assert _is_signed_in(browser)
+
+
+def test_program_that_looks_at_a_link_does_not_use_it_up(front: Front) -> None:
+    browser, query = front.service.browser(None), {"code": front.service.code()}
+    looked = browser.head("/open", params=query)
+    assert (looked.status_code, "set-cookie" in looked.headers) == (303, False)
+    assert browser.get("/open", params=query).status_code == 303
+    assert _is_signed_in(browser)
+
+
 def test_stored_script_in_names_and_browsers_is_shown_as_text(front: Front) -> None:
     owner, user = front.member("owner"), front.user()
     script = "<script>alert(1)</script>"

@@ -377,6 +377,7 @@ async def _sign_in(tx: Transaction) -> None:
     await sessions.delete_of_user(tx, OURS, user.id)
     await sessions.delete_unfinished(tx, OURS, user.id)
     await sessions.insert_code(tx, sessions.SignInCode(OURS, row_id(89), b"code", user.id, "", NOON))
+    await sessions.has_code(tx, b"code")
     await sessions.redeem_code(tx, b"code")
     await sessions.delete_expired_codes(tx, NOON)
     factor = SecondFactor(OURS, user.id, b"secret")

@@ -22,7 +22,15 @@ from discue.dashboard.portal.render import render, render_bare
 from discue.dashboard.portal.route import PortalRoute, PortalVisit
 from discue.dashboard.portal.theme import stylesheet
 from discue.dashboard.route import PageRouter
-from discue.dashboard.steps import METHODS, PageSteps, done_by, static_response, with_hints
+from discue.dashboard.steps import (
+    METHODS,
+    OPENED_AS,
+    PageSteps,
+    done_by,
+    require_opened,
+    static_response,
+    with_hints,
+)
 from discue.dashboard.visit import Page, Redirect
 from discue.domain.errors import (
     DiscueError,
@@ -49,6 +57,7 @@ FORM_TOKEN: Final = "csrf"  # noqa: S105 - the name of a field
 
 _FOR_MINUTES: Final = ("cache-control", "public, max-age=300")
 _FRAMES: Final = frozenset({"iframe", "frame"})
+_OPENED_AS: Final = frozenset({*OPENED_AS, *_FRAMES})
 _ENDED: Final = "The session has ended. Open the page again from the application that you came from."
 _USED: Final = "This link was used already, or is too old. Open the page again from the application that you came from."
 
@@ -129,8 +138,8 @@ class Portal:
 
     async def _open(self, request: PortalRequest) -> PageResponse:
         """Exchange the code for a cookie. The page that follows has an address without the code."""
-        control, code = self._services.control, request.query.get("code", "")
-        opened = await portal.open_session(control, self._services.authenticator, code, request.address)
+        require_opened(request.headers, _OPENED_AS)
+        opened = await portal.open_session(self._services.control, request.query.get("code", ""))
         if opened is None:
             raise Forbidden(_USED)
         response = redirect_response(request.base)

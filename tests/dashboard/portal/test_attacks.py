@@ -157,13 +157,23 @@ def test_a_repeated_request_does_not_show_the_url_again(service: DashboardServic
     assert answers[0]["portal_session"]["id"] == answers[1]["portal_session"]["id"]
 
 
-def test_guessed_codes_lead_to_a_lockout(service: DashboardService) -> None:
-    # From an address of its own: the other tests must be able to open sessions.
-    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.9")) as guesser:
-        pages = [guesser.get(f"{service.url}/portal/open?code=guess{number}") for number in range(27)]
-    assert "This link was used already" in pages[0].text
-    assert "retry-after" not in pages[0].headers
-    assert int(pages[-1].headers["retry-after"]) > 0
+def test_wrong_codes_lock_nobody_out(service: DashboardService, tenants: Tenants) -> None:
+    """Any site can make the browsers of an office send them."""
+    guesser = Customer(service.url, transport=service.transport)
+    pages = [guesser.get(f"/open?code=guess{number}") for number in range(27)]
+    assert all("This link was used already" in page.text for page in pages)
+    assert opened(service, "acme", tenants.queue).get("").status_code == 200
+
+
+@pytest.mark.parametrize("destination", ["image", "empty", "embed", "script"])
+def test_link_that_is_loaded_as_a_part_of_a_page_is_refused_and_stays_valid(
+    service: DashboardService, tenants: Tenants, destination: str
+) -> None:
+    place = new_session(service, "acme", tenants.queue)["url"].partition("/portal")[2]
+    customer = Customer(service.url, transport=service.transport)
+    refused = customer.get(place, headers={"sec-fetch-dest": destination})
+    assert (refused.status_code, "Open it in a new tab." in refused.text) == (403, True)
+    assert customer.get(place, headers={"sec-fetch-dest": "iframe"}).status_code == 303
 
 
 def test_cookies_of_the_dashboard_and_of_the_portal_are_not_each_others(
