@@ -178,7 +178,7 @@ def test_lower_role_takes_effect_with_the_next_request(front: Front) -> None:
 
 def test_invited_user_chooses_a_password_and_signs_in(front: Front) -> None:
     owner = front.member("owner")
-    form = {"email": "new@example.com", "display_name": "New", "role": "viewer"}
+    form = {"email": "new@example.com", "display_name": "New", "role": "viewer", "password": PASSWORD}
     token = _link_in(owner.browser.post("/users/new", data=form, headers=SAME_ORIGIN))
     browser = front.service.browser(None)
     assert browser.get("/invitation").status_code == 200
@@ -195,7 +195,8 @@ def test_invited_user_chooses_a_password_and_signs_in(front: Front) -> None:
 
 def test_reset_link_ends_sessions_when_it_is_used(front: Front) -> None:
     owner, member = front.member("owner"), front.member()
-    token = _link_in(owner.browser.post(f"/users/{member.user.public_id}/invite", headers=SAME_ORIGIN))
+    path = f"/users/{member.user.public_id}/invite"
+    token = _link_in(owner.browser.post(path, data={"password": PASSWORD}, headers=SAME_ORIGIN))
     assert _is_signed_in(member.browser)
     browser = front.service.browser(None)
     browser.post("/invitation", data={"token": token, "password": NEW}, headers=SAME_ORIGIN)
@@ -205,7 +206,7 @@ def test_reset_link_ends_sessions_when_it_is_used(front: Front) -> None:
 
 def test_taken_email_is_named_at_its_field_and_kept(front: Front) -> None:
     owner, member = front.member("owner"), front.member()
-    form = {"email": member.user.email, "role": "viewer"}
+    form = {"email": member.user.email, "role": "viewer", "password": PASSWORD}
     refused = owner.browser.post("/users/new", data=form, headers=SAME_ORIGIN)
     assert refused.status_code == 422
     assert 'id="email-fault">It is taken.' in refused.text
@@ -218,9 +219,9 @@ def test_admin_cannot_become_or_touch_an_owner(front: Front) -> None:
     for path, form in (
         (f"/users/{admin.user.public_id}", {"role": "owner", "status": "enabled"}),
         (f"/users/{owner.user.public_id}", {"role": "viewer", "status": "disabled"}),
-        (f"/users/{owner.user.public_id}/invite", {}),
+        (f"/users/{owner.user.public_id}/invite", {"password": PASSWORD}),
         (f"/users/{owner.user.public_id}/sign-out", {}),
-        (f"/users/{owner.user.public_id}/second-factor", {}),
+        (f"/users/{owner.user.public_id}/second-factor", {"password": PASSWORD}),
         (f"/users/{owner.user.public_id}/delete", {}),
     ):
         assert admin.browser.post(path, data=form, headers=SAME_ORIGIN).status_code == 403, path
@@ -234,6 +235,45 @@ def test_users_of_another_organization_do_not_exist(front: Front) -> None:
         assert stranger.get(each).status_code == 404, each
         assert stranger.post(each, data={"role": "viewer"}, headers=SAME_ORIGIN).status_code == 404, each
     assert member.user.email not in stranger.get("/users").text
+
+
+@pytest.mark.parametrize("action", ["invite", "second-factor"])
+def test_session_alone_does_not_take_over_its_account(front: Front, action: str) -> None:
+    owner = front.member("owner")
+    path = f"/users/{owner.user.public_id}"
+    assert f"{path}/{action}" not in owner.browser.get(path).text
+    for refused in (
+        owner.browser.get(f"{path}/{action}"),
+        owner.browser.post(f"{path}/{action}", data={"password": PASSWORD}, headers=SAME_ORIGIN),
+    ):
+        assert (refused.status_code, "Use your account page." in refused.text) == (403, True)
+
+
+def test_session_alone_lets_nobody_in(front: Front) -> None:
+    owner, member = front.member("owner"), front.member()
+    path, email = f"/users/{member.user.public_id}", "confederate@example.com"
+    _set_up_factor(front, member)
+    for place, form in (
+        ("/users/new", {"email": email, "role": "owner"}),
+        (f"{path}/invite", {}),
+        (f"{path}/second-factor", {}),
+    ):
+        assert 'name="password"' in owner.browser.get(place).text
+        refused = owner.browser.post(place, data={**form, "password": NEW}, headers=SAME_ORIGIN)
+        assert (refused.status_code, 'id="password-fault">It is wrong.' in refused.text) == (422, True)
+        assert NEW not in refused.text
+    assert email not in owner.browser.get("/users").text
+    assert "with a second factor" in owner.browser.get(path).text
+    form = {"password": PASSWORD}
+    assert owner.browser.post(f"{path}/second-factor", data=form, headers=SAME_ORIGIN).status_code == 303
+    assert "with a second factor" not in owner.browser.get(path).text
+
+
+def test_session_without_a_password_is_asked_for_none(front: Front) -> None:
+    browser, member = front.service.browser(), front.member()
+    path = f"/users/{member.user.public_id}/invite"
+    assert 'name="password"' not in browser.get(path).text
+    assert _link_in(browser.post(path, headers=SAME_ORIGIN))
 
 
 def test_user_is_deleted_after_a_preview(front: Front) -> None:
@@ -277,6 +317,13 @@ def test_viewer_ends_own_sessions_and_no_others(front: Front) -> None:
 
 def _code(front: Front, secret: str) -> str:
     return totp.code_at(totp.secret_bytes(secret), front.service.control.clock.now() // STEP_MS)
+
+
+def _set_up_factor(front: Front, member: Member) -> None:
+    page = member.browser.post("/account/second-factor", data={"password": PASSWORD}, headers=SAME_ORIGIN)
+    (secret,) = re.findall(r"<pre[^>]*>([A-Z2-7]{32})</pre>", page.text)
+    form = {"code": _code(front, secret)}
+    assert member.browser.post("/account/second-factor/code", data=form, headers=SAME_ORIGIN).status_code == 200
 
 
 def test_second_factor_is_set_up_asked_for_and_removed(front: Front) -> None:

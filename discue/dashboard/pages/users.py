@@ -3,11 +3,13 @@
 from typing import Any, Final
 
 from discue.control import second_factor, sessions, users
+from discue.control.account import Account
 from discue.control.context import require_found
 from discue.control.users import UserDetails, UserFields
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.errors import Forbidden
 from discue.domain.model import User
 from discue.domain.roles import ROLES, may_manage
 
@@ -23,10 +25,11 @@ async def show(visit: Visit) -> Page:
 
 
 async def show_form(visit: Visit) -> Page:
-    return Page("user_new.html", "Invite a user", {"roles": _roles(visit)})
+    return Page("user_new.html", "Invite a user", {"roles": _roles(visit), "asks_password": _asks_password(visit)})
 
 
 async def create(visit: Visit) -> Page:
+    await _require_password(visit)
     form = visit.form
     fields = UserFields(form.get("email", "").strip(), form.get("display_name", "").strip(), form.get("role", ""))
     return _link_page(visit, await users.create(visit.control, visit.principal, fields))
@@ -46,20 +49,26 @@ async def change(visit: Visit) -> Redirect:
 
 
 async def show_invite(visit: Visit) -> Page:
+    _require_other(visit)
     return await _page(visit, "user_invite.html", "New link")
 
 
 async def invite(visit: Visit) -> Page:
     """Make a link, and show it: this is the only time."""
+    _require_other(visit)
+    await _require_password(visit)
     made = await users.change(visit.control, visit.principal, visit.ids[0], UserFields(invite=True))
     return _link_page(visit, made)
 
 
 async def show_remove_factor(visit: Visit) -> Page:
+    _require_other(visit)
     return await _page(visit, "user_factor.html", "Remove the second factor")
 
 
 async def remove_factor(visit: Visit) -> Redirect:
+    _require_other(visit)
+    await _require_password(visit)
     await second_factor.remove(visit.control, visit.principal, visit.ids[0])
     return Redirect(f"/users/{visit.ids[0]}", "saved")
 
@@ -91,10 +100,33 @@ async def _page(visit: Visit, template: str, heading: str) -> Page:
         "heading": heading,
         "roles": _roles(visit),
         "manages": _manages(visit, user),
+        "is_own": user.public_id == visit.principal.key_public_id,
+        "asks_password": _asks_password(visit),
         "has_factor": bool(await second_factor.users_with(visit.control, [user])),
         "sessions": await sessions.sessions_of(visit.control, visit.principal, user.public_id),
     }
     return Page(template, heading or user.email, values)
+
+
+def _require_other(visit: Visit) -> None:
+    """Raise Forbidden for the user's own account, where a session alone must not be enough to take it over for good."""
+    if visit.ids[0] == visit.principal.key_public_id:
+        raise Forbidden("Use your account page.")
+
+
+async def _require_password(visit: Visit) -> None:
+    """Raise Unprocessable unless the form has the password of the user who sends it, if they have one.
+
+    A stolen session must not be enough to let someone in for good. Raises LockedOut after too many wrong passwords.
+    """
+    if _asks_password(visit):
+        account = Account(visit.control, visit.services.authenticator, visit.user.details, visit.address)
+        await account.require_password(visit.form.get("password", ""))
+
+
+def _asks_password(visit: Visit) -> bool:
+    user = visit.user.details.user
+    return user is not None and user.password_hash is not None
 
 
 def _manages(visit: Visit, user: User) -> bool:
