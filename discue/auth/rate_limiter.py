@@ -40,7 +40,17 @@ _CallerKey = tuple[int, int]
 @lru_cache(10_000)
 def address_caller(subject: str, limit: int) -> RateLimitKey:
     """Return the key of callers without a valid API key. `subject` is their address or network."""
-    return RateLimitKey(0, int.from_bytes(blake2b(subject.encode(), digest_size=8).digest()) >> 1, limit)
+    return RateLimitKey(0, _number_of(subject), limit)
+
+
+def customer_caller(key: RateLimitKey, organization: int, customer: str) -> RateLimitKey:
+    """Return the key of all sessions of a customer in the portal, from that of one of them."""
+    # With the organization: those of one account have customers of their own, and its limits in common.
+    return key._replace(caller=_number_of(f"{organization} {customer}"))
+
+
+def _number_of(subject: str) -> int:
+    return int.from_bytes(blake2b(subject.encode(), digest_size=8).digest()) >> 1
 
 
 class _Budget(msgspec.Struct, eq=False):

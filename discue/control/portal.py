@@ -81,6 +81,7 @@ class PortalDetails(msgspec.Struct, frozen=True):
     """An open session, and what it grants."""
 
     session: PortalSession
+    organization: Organization
     principal: Principal
     queues: tuple[str, ...]
     """Public ids of the queues whose listeners its customer may see."""
@@ -242,7 +243,7 @@ async def details_of(control: ControlContext, token: str) -> PortalDetails | Non
         routed = await portal.queues_of_topics(tx, session.organization, session.grant.topics)
         queues = tuple(dict.fromkeys((*session.grant.queues, *routed)))
         principal = principal_of(session, found.organization.public_id, queues)
-        return PortalDetails(session, principal, queues, found.frame_ancestors)
+        return PortalDetails(session, found.organization, principal, queues, found.frame_ancestors)
 
     return await control.store.read(work)
 

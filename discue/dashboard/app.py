@@ -116,8 +116,10 @@ class Dashboard:
             # A page that looks for changes by itself does not keep a session from ending.
             is_use = LIVE_HEADER not in request.headers and request.path != LIVE
             request.user = await self._sessions.user_of(request.token, is_use=is_use)
-        principal = None if request.user is None else request.user.principal
-        await self._steps.count(principal, request.address)
+        if request.user is None:
+            await self._steps.count_address(request.address)
+        else:
+            await self._steps.count(request.user.details.organization, request.user.principal)
         if scope.method == "POST":
             self._steps.require_own_origin(scope, "this dashboard")
         return await self._dispatch(request)

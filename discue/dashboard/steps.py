@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
 from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
-from discue.auth.rate_limiter import address_caller
+from discue.auth.rate_limiter import address_caller, customer_caller
 from discue.auth.turns import LIST_BYTES
 from discue.dashboard import static
 from discue.dashboard.exchange import SECURITY_HEADERS, PageResponse, send, stream
@@ -16,9 +16,10 @@ from discue.dashboard.forms import FORM_TYPE
 from discue.dashboard.route import Act
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import DiscueError, Forbidden, PayloadTooLarge, UnsupportedMediaType
+from discue.domain.model import Organization
 from discue.domain.rate import RateLimitKey
 from discue.domain.scopes import Principal
-from discue.http.admission import base_url
+from discue.http.admission import base_url, key_of_all, rate_limit_key
 from discue.http.body import BodyReader
 from discue.http.negotiation import is_of_type
 from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
@@ -100,17 +101,31 @@ class PageSteps:
         """Return the URL of the service, as the browser sees it."""
         return self._public_url or base_url(scope, scope.headers)
 
-    async def count(self, principal: Principal | None, address: str) -> None:
-        """Count a request against the rate limit of its principal, or of its address. Raises TooManyRequests."""
-        rates, settings = self._services.rates, self._services.control.settings
-        if principal is None:
-            caller = address_caller(subject_of(address), settings.address_rate_limit)
-            setting = "address_rate_limit"
-        else:
-            caller, setting = RateLimitKey(principal.organization, principal.key, settings.rate_limit), "rate_limit"
+    async def count_address(self, address: str) -> None:
+        """Count a request without a session against the rate limit of its address. Raises TooManyRequests."""
+        caller = address_caller(subject_of(address), self._services.control.settings.address_rate_limit)
+        await self._take(caller, "address_rate_limit")
+
+    async def count(self, organization: Organization, principal: Principal) -> None:
+        """Count a request as the API does, against the same limits. Raises TooManyRequests.
+
+        All sessions of a customer in the portal are one caller: an application may create any number of them.
+        """
+        caller = rate_limit_key(organization, principal, self._services.control.settings)
+        if principal.customer is not None:
+            caller = customer_caller(caller, organization.id, principal.customer)
+        await self._take(caller, "rate_limit")
+        together = key_of_all(caller)
+        if together is not None:
+            await self._take(
+                together, "rate_limit", "All keys, users and customers of the organization together may make"
+            )
+
+    async def _take(self, caller: RateLimitKey, setting: str, callers: str = "") -> None:
+        rates = self._services.rates
         status = rates.take_now(caller) or await rates.take(caller)
         if status.refused:
-            raise rates.refusal(status, setting)
+            raise rates.refusal(status, setting, callers)
 
     def require_own_origin(self, scope: HttpScope, pages: str) -> None:
         """Raise Forbidden unless the request comes from one of our pages, which `pages` names in the error.

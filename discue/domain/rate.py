@@ -70,12 +70,12 @@ _MIN_WORKERS: Final = 8
 
 
 class RateLimitKey(NamedTuple):
-    """The subject of a rate limit: an API key or a client address."""
+    """The subject of a rate limit: an API key, a user, a customer or a client address."""
 
     organization: int
     """0 for an address."""
     caller: int
-    """Row id of the API key, or the number of the address; 0 for all keys of the organization together."""
+    """Row id of the API key or the user, or the number of the customer or address; 0 for all of the organization."""
     limit: int
     """Requests per minute; 0: no limit."""
 

@@ -163,9 +163,7 @@ class Admission:
             caller = self._address_caller(request)
         else:
             caller = rate_limit_key(record.organization, record.principal, self._settings)
-            if caller.limit:
-                limit = min(caller.limit * KEYS_AT_THE_LIMIT, UNLIMITED)
-                together = RateLimitKey(caller.organization, 0, limit)
+            together = key_of_all(caller)
         # `take` may read the budget of all workers from the store, which must not delay a health check, and may not be
         # readable while the worker starts or drains.
         if self._readiness.phase != "serving" or request.scope.path in _NEVER_REFUSED:
@@ -246,3 +244,10 @@ def rate_limit_key(organization: Organization, principal: Principal, settings: S
     limit = organization.settings.get("rate_limit", default)
     # The organization's account, without a call: this runs for each request.
     return RateLimitKey(organization.founder or organization.id, principal.key, limit)
+
+
+def key_of_all(caller: RateLimitKey) -> RateLimitKey | None:
+    """Return what the requests of all callers of an organization are counted under; None without a limit."""
+    if not caller.limit:
+        return None
+    return RateLimitKey(caller.organization, 0, min(caller.limit * KEYS_AT_THE_LIMIT, UNLIMITED))

@@ -125,8 +125,10 @@ class Portal:
         request.query = parse_query(scope.query_string)
         request.token = cookies.read(request.headers, cookies.portal_name(self._url(request)))
         request.details = await portal.details_of(self._services.control, request.token) if request.token else None
-        principal = None if request.details is None else request.details.principal
-        await self._steps.count(principal, request.address)
+        if request.details is None:
+            await self._steps.count_address(request.address)
+        else:
+            await self._steps.count(request.details.organization, request.details.principal)
         # Not for HEAD: programs that only look at a link must not use it up.
         if request.path == OPEN and scope.method == "GET":
             return await self._open(request)
