@@ -85,12 +85,8 @@ class PortalRequest:
 
     @property
     def security(self) -> Headers:
-        """The headers of its page, which depend on the session.
-
-        Without one, the page has a sentence and nothing to click or to read. Customers must see it in the frame of any
-        site, instead of a refusal of their browser.
-        """
-        return security_headers(("*",) if self.details is None else self.details.frame_ancestors)
+        """The headers of its page. Without a session, no origin is known that may embed it."""
+        return security_headers(() if self.details is None else self.details.frame_ancestors)
 
     def form_token(self) -> str:
         """Return what forms of this session send back. It is derived from the cookie, which other sites cannot read."""
