@@ -137,8 +137,8 @@ class Dashboard:
             place = "" if posts else _place(path)
             following = f"?next={place}" if place else ""
             return redirect_response(f"{request.base}{SIGN_IN}{following}")
-        if path == LIVE and not posts:
-            return self._live(request, request.user)
+        if path == LIVE:
+            return await self._live(request, request.user)
         found = self._find(path)
         if found is None:
             raise NotFound("There is no such page.")
@@ -170,14 +170,15 @@ class Dashboard:
         async with turn(organization):
             return _response(done or await route.show(visit), visit)
 
-    def _live(self, request: PageRequest, user: PageUser) -> PageResponse:
-        self._streams.require_room()
+    async def _live(self, request: PageRequest, user: PageUser) -> PageResponse:
+        if request.scope.method != "GET":
+            raise MethodNotAllowed(allow=("GET",))
         token = request.token
 
         async def is_allowed() -> bool:
             return await self._sessions.user_of(token, is_use=False) is not None
 
-        return stream_response(self._streams.watch(user.principal.organization, is_allowed))
+        return stream_response(await self._streams.watch(user.principal, is_allowed))
 
     def _visit(self, request: PageRequest, user: PageUser, ids: tuple[str, ...] = ()) -> Visit:
         return Visit(

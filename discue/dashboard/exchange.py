@@ -61,10 +61,10 @@ def stream_response(pieces: AsyncGenerator[bytes, None]) -> PageResponse:
 
 async def stream(exchange: HttpProtocol, response: PageResponse, pieces: AsyncGenerator[bytes, None]) -> None:
     """Send events as they come, until they end or the client is gone. Raises what the generator raises."""
-    sending = exchange.response_stream(response.status, response.headers)
-    gone = asyncio.ensure_future(exchange.client_disconnect())
-    try:
-        async with aclosing(pieces):
+    async with aclosing(pieces):
+        sending = exchange.response_stream(response.status, response.headers)
+        gone = asyncio.ensure_future(exchange.client_disconnect())
+        try:
             while True:
                 following = asyncio.ensure_future(anext(pieces, None))
                 await asyncio.wait({following, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -75,8 +75,8 @@ async def stream(exchange: HttpProtocol, response: PageResponse, pieces: AsyncGe
                 if (piece := following.result()) is None:
                     return
                 await sending.send_bytes(piece)
-    finally:
-        gone.cancel()
+        finally:
+            gone.cancel()
 
 
 def send(exchange: HttpProtocol, method: str, response: PageResponse) -> None:

@@ -4,19 +4,27 @@ The page then loads itself again, with the rights of its user. An organization t
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
 from discue.control import usage
 from discue.control.usage import ActivityMark
 from discue.domain.errors import Overloaded, Unavailable
+from discue.domain.scopes import Principal
 from discue.http.services import Services
 
 ROUND_SECONDS: Final = 1.0
 """At most one event in this time, and at most one look at the store for each organization."""
 
 MOST_STREAMS: Final = 500
-"""Streams of one worker. Beyond it, pages look by themselves, less often."""
+"""Streams of one worker. Beyond this and the limits below, pages look by themselves, less often."""
+
+STREAMS_OF_A_USER: Final = 8
+"""Each browser has one, however many pages it shows."""
+
+_SHARES: Final = 4
+"""An organization has at most one of so many parts of the streams."""
 
 _ROUNDS_A_BEAT: Final = 15
 """A comment keeps proxies from ending a stream that has nothing to say."""
@@ -32,20 +40,35 @@ class LiveStreams:
     def __init__(self, services: Services) -> None:
         self._control = services.control
         self._readiness = services.readiness
-        self._watched: dict[int, int] = {}
+        self._watched: Counter[int] = Counter()
         """The number of streams by organization."""
+        self._own: Counter[int] = Counter()
+        """The number of streams by user, or by session if it has no user."""
         self._marks: dict[int, tuple[float, ActivityMark]] = {}
         """The last look at each organization that is watched, and its time."""
 
-    def require_room(self) -> None:
-        """Raise Overloaded if there are too many streams."""
-        if sum(self._watched.values()) >= MOST_STREAMS:
-            raise Overloaded("Too many pages are live. This one looks for changes less often.")
+    async def watch(self, principal: Principal, is_allowed: IsAllowed) -> AsyncGenerator[bytes, None]:
+        """Return the events of a new stream, which counts until it is closed. Raises Overloaded for one too many.
 
-    async def watch(self, organization: int, is_allowed: IsAllowed) -> AsyncGenerator[bytes, None]:
-        """Yield an event in each second in which something has changed, until the session or the worker ends."""
-        self._watched[organization] = self._watched.get(organization, 0) + 1
+        There is an event in each second in which something has changed, until the session or the worker ends.
+        """
+        if (
+            self._watched.total() >= MOST_STREAMS
+            or self._watched[principal.organization] >= MOST_STREAMS // _SHARES
+            or self._own[principal.key] >= STREAMS_OF_A_USER
+        ):
+            raise Overloaded("Too many pages are live. This one looks for changes less often.")
+        events = self._events(principal, is_allowed)
+        # Up to its first event, which is empty: a generator that has not started would not notice that it is closed.
+        await anext(events)
+        return events
+
+    async def _events(self, principal: Principal, is_allowed: IsAllowed) -> AsyncGenerator[bytes, None]:
+        organization = principal.organization
+        self._watched[organization] += 1
+        self._own[principal.key] += 1
         try:
+            yield b""
             yield b"retry: 5000\n\n"
             seen, rounds = await self._mark(organization), 0
             while self._readiness.phase == "serving":
@@ -60,7 +83,7 @@ class LiveStreams:
                 elif rounds % _ROUNDS_A_BEAT == 0:
                     yield b": still here\n\n"
         finally:
-            self._end(organization)
+            self._end(principal)
 
     async def _mark(self, organization: int) -> ActivityMark | None:
         """Return the mark of the organization, which all of its streams share for a round. None: it cannot be read."""
@@ -76,9 +99,10 @@ class LiveStreams:
         self._marks[organization] = (now, mark)
         return mark
 
-    def _end(self, organization: int) -> None:
-        left = self._watched.pop(organization) - 1
-        if left:
-            self._watched[organization] = left
-        else:
-            self._marks.pop(organization, None)
+    def _end(self, principal: Principal) -> None:
+        for counts, each in ((self._watched, principal.organization), (self._own, principal.key)):
+            counts[each] -= 1
+            if not counts[each]:
+                del counts[each]
+        if principal.organization not in self._watched:
+            self._marks.pop(principal.organization, None)

@@ -1,9 +1,18 @@
 """The stream of events that pages listen to."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+from typing import Any, cast
+
 import pytest
+from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
 from discue.control.usage import activity_mark
 from discue.dashboard import live
+from discue.dashboard.exchange import stream, stream_response
+from discue.domain.errors import Overloaded
+from discue.http.rsgi import HttpProtocol
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import SAME_ORIGIN, DashboardService
 
@@ -50,6 +59,75 @@ def test_streams_beyond_the_limit_are_refused(service: DashboardService, monkeyp
     answer = service.browser().get("/live")
     assert answer.status_code == 503
     assert "Too many pages are live." in answer.text
+
+
+def test_streams_of_a_user_and_of_an_organization_have_limits(
+    service: DashboardService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MOST_STREAMS", 12)
+    monkeypatch.setattr(live, "STREAMS_OF_A_USER", 2)
+    api: Any = service.worker.application
+    # Streams of tests before may not have ended yet.
+    monkeypatch.setattr(api._pages["dashboard"], "_streams", live.LiveStreams(api._services))
+    browsers, others = [service.browser() for _ in range(2)], service.foreign_browser()
+    url = f"{service.url}/dashboard/live"
+    with ExitStack() as opened:
+        for browser in (browsers[0], browsers[0], browsers[1]):
+            assert opened.enter_context(browser.stream("GET", url)).status_code == 200
+            if service.streams == 2:
+                assert browsers[0].get("/live").status_code == 503
+        assert service.streams == 3
+        # The third of three of the organization; another one has streams of its own.
+        assert browsers[1].get("/live").status_code == 503
+        assert opened.enter_context(others.stream("GET", url)).status_code == 200
+
+
+def test_stream_counts_from_its_admission_until_it_is_closed(service: DashboardService) -> None:
+    async def lasting() -> bool:
+        return True
+
+    async def admitted() -> tuple[int, int]:
+        streams = live.LiveStreams(api._services)
+        made = [await streams.watch(service.principal, lasting) for _ in range(live.STREAMS_OF_A_USER)]
+        with pytest.raises(Overloaded):
+            await streams.watch(service.principal, lasting)
+        before = streams._watched.total()
+        for each in made:
+            await each.aclose()
+        return before, streams._watched.total()
+
+    api: Any = service.worker.application
+    assert service.run(admitted()) == (live.STREAMS_OF_A_USER, 0)
+
+
+def test_stream_to_a_client_that_is_gone_is_closed() -> None:
+    class Gone:
+        def response_stream(self, status: int, headers: object) -> None:
+            raise ProtocolClosed
+
+    closed = []
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        try:
+            yield b""
+            yield b"more"
+        finally:
+            closed.append(True)
+
+    async def served() -> None:
+        pieces, gone = events(), cast("HttpProtocol", Gone())
+        await anext(pieces)
+        with pytest.raises(ProtocolClosed):
+            await stream(gone, stream_response(pieces), pieces)
+
+    asyncio.run(served())
+    assert closed == [True]
+
+
+def test_other_methods_open_no_stream(service: DashboardService) -> None:
+    browser = service.browser()
+    assert browser.head("/live").status_code == 405
+    assert browser.post("/live", headers=SAME_ORIGIN).headers["allow"] == "GET"
 
 
 def test_stranger_has_no_stream(service: DashboardService) -> None:
