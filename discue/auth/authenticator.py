@@ -65,16 +65,20 @@ class Authenticator:
         async with AsyncExitStack() as held:
             for subject in subjects:
                 await held.enter_async_context(self._semaphore.hold(subject.name))
-            now, locks = self._clock.now(), self._cache.locks
-            remaining_ms = max(locks.remaining_ms(subject.name, now) for subject in subjects)
-            if remaining_ms and subjects[0].kind == "sign_in":
-                raise _sign_in_refusal(remaining_ms)
-            _refuse(remaining_ms)
+            self.require_unlocked(subjects)
             found = await work()
             if found is None:
                 for subject in subjects:
                     await self._count(subject)
             return found
+
+    def require_unlocked(self, subjects: Sequence[LockoutSubject]) -> None:
+        """Raise LockedOut if one of the subjects is locked out."""
+        now, locks = self._clock.now(), self._cache.locks
+        remaining_ms = max(locks.remaining_ms(subject.name, now) for subject in subjects)
+        if remaining_ms and subjects[0].kind == "sign_in":
+            raise _sign_in_refusal(remaining_ms)
+        _refuse(remaining_ms)
 
     async def _check(self, presented: str, address: str) -> KeyRecord:
         """Check a key that is not cached. All requests enter the address's semaphore first: no deadlock."""

@@ -52,16 +52,24 @@ async def sign_in(
     SignInRefused, which counts as a failed attempt of the browser's address, LockedOut, ProviderFailed, and Locked if
     the organization is suspended.
     """
+    subjects = [sign_in_subject(browser.address)]
     refusals: list[SignInRefused] = []
+    authenticator.require_unlocked(subjects)
+    # Before the attempt: an address has few at once, and a provider that hangs must not keep others from signing in.
+    try:
+        identity = await response.identity()
+    except SignInRefused as error:
+        identity = None
+        refusals.append(error)
 
     async def work() -> NewSession | None:
         try:
-            return await _sign_in(control, response, browser)
+            return None if identity is None else await _sign_in(control, response.provider.settings, identity, browser)
         except SignInRefused as error:
             refusals.append(error)
             return None
 
-    opened = await authenticator.attempt([sign_in_subject(browser.address)], work)
+    opened = await authenticator.attempt(subjects, work)
     if opened is None:
         raise refusals[0]
     return opened
@@ -120,8 +128,9 @@ class _Row:
         return UserIdentity(user.organization, self._id, user.id, known.issuer, known.subject, self.now)
 
 
-async def _sign_in(control: ControlContext, response: ProviderResponse, browser: Browser) -> NewSession:
-    identity, settings = await response.identity(), response.provider.settings
+async def _sign_in(
+    control: ControlContext, settings: ProviderSettings, identity: ExternalIdentity, browser: Browser
+) -> NewSession:
     role = settings.role_of(identity.groups)
     if role is None:
         raise SignInRefused(f"None of your groups at {settings.title} has a role here.")

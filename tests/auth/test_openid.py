@@ -196,6 +196,61 @@ async def test_failing_provider_is_not_asked_for_each_visitor(
     await client.provider.begin(BACK)
 
 
+DISCOVERY = "/.well-known/openid-configuration"
+
+
+async def test_sign_ins_that_waited_for_a_failing_provider_do_not_ask_it_again(
+    client: Client, theirs: IdentityProvider, clock: StandingClock
+) -> None:
+    theirs.responses[DISCOVERY] = (500, b"")
+    theirs.may_respond.clear()
+    waiting = [asyncio.ensure_future(client.provider.begin(BACK)) for _ in range(3)]
+    await theirs.requested(1)
+    clock.advance(10_000)
+    theirs.may_respond.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in results] == [ProviderFailed] * 3
+    assert len(theirs.requests) == 1
+
+
+async def test_known_failure_is_raised_at_once_while_the_provider_is_asked_again(
+    client: Client, theirs: IdentityProvider, clock: StandingClock
+) -> None:
+    theirs.responses[DISCOVERY] = (500, b"")
+    with pytest.raises(ProviderFailed):
+        await client.provider.begin(BACK)
+    clock.advance(10_000)
+    theirs.may_respond.clear()
+    asking = asyncio.ensure_future(client.provider.begin(BACK))
+    await theirs.requested(2)
+    with pytest.raises(ProviderFailed, match="responded with 500"):
+        await client.provider.begin(BACK)
+    assert not asking.done()
+    theirs.responses.clear()
+    theirs.may_respond.set()
+    await asking
+    await client.provider.begin(BACK)
+
+
+async def test_old_document_and_keys_are_used_while_the_provider_fails(
+    client: Client, theirs: IdentityProvider, clock: StandingClock
+) -> None:
+    await client.sign_in()
+    clock.advance(3_600_000)
+    theirs.responses |= {DISCOVERY: (500, b""), "/keys": (500, b"")}
+    for _ in range(3):
+        assert (await client.sign_in()).subject == "ada"
+    assert (theirs.requests.count(DISCOVERY), theirs.requests.count("/keys")) == (2, 2)
+    clock.advance(10_000)
+    theirs.may_respond.clear()
+    asking = asyncio.ensure_future(client.provider.begin(BACK))
+    await theirs.requested(len(theirs.requests) + 1)
+    await client.provider.begin(BACK)
+    assert not asking.done()
+    theirs.may_respond.set()
+    await asking
+
+
 async def test_document_of_another_issuer_is_refused(client: Client, theirs: IdentityProvider) -> None:
     theirs.metadata["issuer"] = "https://evil.example.com"
     with pytest.raises(ProviderFailed, match="calls itself"):

@@ -190,14 +190,31 @@ async def test_permit_opens_no_session(cast: Cast, company: Company) -> None:
     assert await sign_in.redeem(cast.control, permit, browser) is None
 
 
-async def test_refused_responses_lock_out_the_address(cast: Cast, company: Company) -> None:
+async def test_provider_that_hangs_keeps_nobody_at_the_address_from_signing_in(
+    cast: Cast, company: Company, theirs: IdentityProvider
+) -> None:
+    await a_user(cast, "grace@example.com")
+    responses = [await company.response() for _ in range(4)]
+    before = len(theirs.requests)
+    theirs.may_respond.clear()
+    hanging = [asyncio.ensure_future(company.enter(each)) for each in responses]
+    await theirs.requested(before + len(hanging))
+    assert await company.door.try_in("grace@example.com", PASSWORD) is not None
+    assert not any(each.done() for each in hanging)
+    theirs.may_respond.set()
+    assert len(await asyncio.gather(*hanging)) == 4
+
+
+async def test_refused_responses_lock_out_the_address(cast: Cast, company: Company, theirs: IdentityProvider) -> None:
     await a_user(cast)
     good = await company.response()
     for _ in range(25):
         with pytest.raises(SignInRefused):
             await company.enter(ProviderResponse(good.provider, good.pending, {"state": "guessed"}, BACK))
+    before = len(theirs.requests)
     with pytest.raises(LockedOut):
         await company.enter(good)
+    assert len(theirs.requests) == before
     with pytest.raises(LockedOut):
         await company.door.try_in(ADA, PASSWORD)
 

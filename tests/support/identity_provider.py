@@ -36,6 +36,10 @@ class IdentityProvider:
         self.keys = key_set(jwk_of(rsa_key(), "one"))
         self.responses: dict[str, tuple[int, bytes]] = {}
         """Responses by path, instead of the right ones."""
+        self.may_respond = asyncio.Event()
+        """Cleared: it hangs."""
+        self.may_respond.set()
+        self._came = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
@@ -60,6 +64,11 @@ class IdentityProvider:
         self._codes[code] = {**query, "subject": subject}
         return {"code": code, "state": query["state"]}
 
+    async def requested(self, times: int) -> None:
+        """Wait until this many requests have come."""
+        async with self._came:
+            await self._came.wait_for(lambda: len(self.requests) >= times)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         # The client closes a connection when it has what it wants.
@@ -69,6 +78,9 @@ class IdentityProvider:
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             path = line.split()[1]
             self.requests.append(path)
+            async with self._came:
+                self._came.notify_all()
+            await self.may_respond.wait()
             status, content = self.responses.get(path) or self._response(path, headers, body)
             writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n" % (status, len(content)) + content)
             await writer.drain()

@@ -209,31 +209,44 @@ def providers_in(
 
 
 class _Cached(Generic[T]):
-    """Something that is read from the provider, kept for an hour. Reads one at a time, and seldom after a failure."""
+    """Something that is read from the provider, kept for an hour. Reads one at a time, and seldom after a failure.
+
+    While reads fail, the old value is used, if there is one.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._value: T | None = None
         self._failure = ""
-        self._read_at = 0.0
+        self._tried_at = 0.0
+        """When the last read ended, well or not."""
 
     async def get(self, read: Callable[[], Awaitable[T]], *, fresh_seconds: float = _FRESH_SECONDS) -> T:
         """Return the value, read again if it is older. Raises ProviderFailed."""
+        # A provider that hangs must not make each sign-in wait for its turn to be disappointed.
+        if self._failure and self._turn.locked():
+            return self._old()
         async with self._turn:
-            age = self._clock.monotonic() - self._read_at
+            age = self._clock.monotonic() - self._tried_at
             if self._failure and age < _RETRY_SECONDS:
-                raise ProviderFailed(self._failure)
+                return self._old()
             if not self._failure and self._value is not None and age < fresh_seconds:
                 return self._value
-            self._read_at = self._clock.monotonic()
             try:
                 self._value = await read()
+                self._failure = ""
             except (ProviderFailed, TokenInvalid) as error:
                 self._failure = str(error)
-                raise ProviderFailed(self._failure) from error
-            self._failure = ""
-            return self._value
+            # Afterwards: those who have waited for a read that took long must not repeat it.
+            self._tried_at = self._clock.monotonic()
+            return self._old()
+
+    def _old(self) -> T:
+        """Return the value that was read last. Raises ProviderFailed if there is none."""
+        if self._value is None:
+            raise ProviderFailed(self._failure)
+        return self._value
 
 
 def _check_response(pending: PendingSignIn, query: Mapping[str, str], provider: ProviderSettings) -> None:
