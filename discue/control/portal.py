@@ -6,13 +6,12 @@ every worker.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
 
 import msgspec
 
 from discue.control.context import ControlContext, require_found, require_none
 from discue.control.listeners import check_customer
-from discue.control.sessions import token_hash
+from discue.control.sessions import TOKEN_CHARACTERS, token_hash
 from discue.domain.errors import Fault, Locked, invalid
 from discue.domain.model import Organization, Queue
 from discue.domain.portal import (
@@ -37,9 +36,6 @@ from discue.store.engine import Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.tallies import EventKind
-
-_TOKEN_CHARACTERS: Final = 43
-"""256 bits, so a plain hash is enough: of the token, and of the code."""
 
 
 class PortalSessionFields(msgspec.Struct, frozen=True):
@@ -99,7 +95,7 @@ async def create(
     Raises Unprocessable for queues and topics that do not exist, and for invalid values.
     """
     may = _checked(fields)
-    code, now = control.random_text.take(_TOKEN_CHARACTERS), control.clock.now()
+    code, now = control.random_text.take(TOKEN_CHARACTERS), control.clock.now()
     occurrence = control.occurrence(principal)
     row_id, public_id = control.row_ids.next(), control.public_ids.next()
 
@@ -205,7 +201,7 @@ async def open_session(control: ControlContext, code: str) -> OpenedPortalSessio
     Wrong codes count against nobody: no one can guess 256 bits, and the page of any site can make the browsers of an
     office send wrong ones. Raises Locked if the organization is suspended.
     """
-    token, now = control.random_text.take(_TOKEN_CHARACTERS), control.clock.now()
+    token, now = control.random_text.take(TOKEN_CHARACTERS), control.clock.now()
     hashed = token_hash(code)
 
     async def exchange(tx: Transaction) -> OpenedPortalSession | None:
@@ -231,6 +227,9 @@ async def details_of(control: ControlContext, token: str) -> PortalDetails | Non
 
     Raises Locked if the organization is suspended.
     """
+    if len(token) != TOKEN_CHARACTERS:
+        # Anyone can send such a token: it must not cost a read.
+        return None
     now = control.clock.now()
 
     async def work(tx: Transaction) -> PortalDetails | None:

@@ -29,6 +29,8 @@ from discue.store.events import Occurrence
 from discue.store.sessions import FoundSession
 from discue.store.tallies import EventKind
 
+TOKEN_CHARACTERS: Final = 43
+"""256 bits, so a plain hash of a token is enough."""
 _LONGEST_TOKEN: Final = 128
 _NO_USER: Final = 0
 
@@ -70,6 +72,8 @@ async def session_of(control: ControlContext, token: str, *, is_use: bool = True
 
 async def sign_out(control: ControlContext, token: str) -> None:
     """End the session with a token, if there is one."""
+    if len(token) != TOKEN_CHARACTERS:
+        return
     event_id = control.row_ids.next()
 
     async def work(tx: Transaction) -> None:
@@ -149,6 +153,9 @@ async def record_by_user(
 
 async def find(control: ControlContext, token: str) -> FoundSession | None:
     """Find a session that has not ended, and whose user, if it has one, may still use it."""
+    if len(token) != TOKEN_CHARACTERS:
+        # Anyone can send such a token: it must not cost a read.
+        return None
     found = await control.store.read(partial(sessions.find, token_hash=token_hash(token)))
     if found is None or found.session.ended(control.clock.now()):
         return None

@@ -10,7 +10,7 @@ from discue.auth.authenticator import Authenticator, sign_in_subject
 from discue.control import second_factor
 from discue.control.context import ControlContext
 from discue.control.second_factor import is_required
-from discue.control.sessions import find, record_by_user, token_hash
+from discue.control.sessions import TOKEN_CHARACTERS, find, record_by_user, token_hash
 from discue.control.users import is_email
 from discue.domain.errors import Locked, NotFound
 from discue.domain.lockout import LockoutSubject
@@ -29,8 +29,6 @@ from discue.store import organizations, sessions, users
 from discue.store.engine import Transaction
 from discue.store.sessions import FoundSession, SignInCode
 
-_TOKEN_CHARACTERS: Final = 43
-"""256 bits, so a plain hash of the token is enough."""
 _CODE_CHARACTERS: Final = 22
 """128 bits: a code is valid for a minute, and a terminal has few columns for a link."""
 _LONGEST_CODE: Final = 128
@@ -186,7 +184,7 @@ class SessionRequest(msgspec.Struct, frozen=True):
 
 async def open_session(control: ControlContext, request: SessionRequest) -> NewSession | None:
     """Open a session. Returns None if the user was deleted, disabled, or has got another password meanwhile."""
-    now, browser, token = control.clock.now(), request.browser, control.random_text.take(_TOKEN_CHARACTERS)
+    now, browser, token = control.clock.now(), request.browser, control.random_text.take(TOKEN_CHARACTERS)
     expires_at = now + LIFETIME_MS
     session = BrowserSession(
         organization=request.organization,

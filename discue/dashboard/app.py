@@ -113,6 +113,7 @@ class Dashboard:
         request.query = parse_query(scope.query_string)
         request.token = cookies.read(request.headers, cookies.session_name(self._url(request)))
         if request.token:
+            self._steps.require_budget(request.address)
             # A page that looks for changes by itself does not keep a session from ending.
             is_use = LIVE_HEADER not in request.headers and request.path != LIVE
             request.user = await self._sessions.user_of(request.token, is_use=is_use)

@@ -101,10 +101,19 @@ class PageSteps:
         """Return the URL of the service, as the browser sees it."""
         return self._public_url or base_url(scope, scope.headers)
 
+    def require_budget(self, address: str) -> None:
+        """Raise TooManyRequests if an address has used up its rate limit. Counts nothing.
+
+        A request must not cost the lookup of a session, which may not exist, only to be refused afterwards.
+        """
+        rates = self._services.rates
+        status = rates.peek(self._address_caller(address))
+        if not status.remaining:
+            raise rates.refusal(status, "address_rate_limit")
+
     async def count_address(self, address: str) -> None:
         """Count a request without a session against the rate limit of its address. Raises TooManyRequests."""
-        caller = address_caller(subject_of(address), self._services.control.settings.address_rate_limit)
-        await self._take(caller, "address_rate_limit")
+        await self._take(self._address_caller(address), "address_rate_limit")
 
     async def count(self, organization: Organization, principal: Principal) -> None:
         """Count a request as the API does, against the same limits. Raises TooManyRequests.
@@ -120,6 +129,9 @@ class PageSteps:
             await self._take(
                 together, "rate_limit", "All keys, users and customers of the organization together may make"
             )
+
+    def _address_caller(self, address: str) -> RateLimitKey:
+        return address_caller(subject_of(address), self._services.control.settings.address_rate_limit)
 
     async def _take(self, caller: RateLimitKey, setting: str, callers: str = "") -> None:
         rates = self._services.rates

@@ -1,15 +1,20 @@
 """Pages count against the rate limits of the API."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from discue.dashboard.cookies import LOOPBACK_NAME
 from discue.domain.model import Role
 from discue.domain.rate import MINUTE_MS
-from tests.support.dashboards import Browser, DashboardService, dashboard_service
-from tests.support.portals import Customer, opened_at
+from discue.store import portal, sessions
+from discue.store.engine import Transaction
+from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService, dashboard_service
+from tests.support.portals import PORTAL_COOKIE, Customer, opened_at
 
 
 class Company:
@@ -54,12 +59,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardServi
         assert running.log.errors == []
 
 
-@pytest.fixture
-def company(service: DashboardService) -> Iterator[Company]:
-    # Limits are per minute: no test must see two.
+def within_a_minute(service: DashboardService) -> None:
+    """Move the clock so that a test does not see two minutes, each with its limits."""
     late_ms = service.control.clock.now() % MINUTE_MS
     if late_ms > MINUTE_MS // 2:
         service.advance(1 + (MINUTE_MS - late_ms) // 1_000)
+
+
+@pytest.fixture
+def company(service: DashboardService) -> Iterator[Company]:
+    within_a_minute(service)
     with service.api() as operator:
         yield Company(service, operator)
 
@@ -100,3 +109,47 @@ def test_sessions_of_a_customer_have_one_limit_together(company: Company) -> Non
     company.limit(3)
     assert statuses([*ours], 2) == [200, 200, 200, 429]
     assert statuses([others], 3) == [200] * 3
+
+
+@pytest.fixture
+def lookups(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The hashes of tokens that are looked up."""
+    made: list[bytes] = []
+
+    def noting(original: Callable[..., Any]) -> Callable[..., Any]:
+        async def find(tx: Transaction, token_hash: bytes) -> Any:
+            made.append(token_hash)
+            return await original(tx, token_hash)
+
+        return find
+
+    for store in (sessions, portal):
+        monkeypatch.setattr(store, "find", noting(store.find))
+    return made
+
+
+@pytest.mark.parametrize("length", [1, 42, 44, 128, 4_000])
+def test_token_of_a_wrong_length_is_not_looked_up(service: DashboardService, lookups: list[bytes], length: int) -> None:
+    for make, cookie, status in ((Browser, LOOPBACK_NAME, 303), (Customer, PORTAL_COOKIE, 401)):
+        client = make(service.url, transport=service.transport, cookies={cookie: "x" * length})
+        assert client.get("").status_code == status
+        assert client.post("/sign-out", headers=SAME_ORIGIN).status_code == status
+    assert lookups == []
+
+
+def test_token_from_an_address_that_has_used_up_its_limit_is_not_looked_up(
+    tmp_path: Path, lookups: list[bytes]
+) -> None:
+    with dashboard_service(tmp_path, address_rate_limit=6) as service:
+        within_a_minute(service)
+        for make, cookie, status in ((Browser, LOOPBACK_NAME, 303), (Customer, PORTAL_COOKIE, 401)):
+            client = make(service.url, transport=service.transport, cookies={cookie: "x" * 43})
+            assert [client.get("").status_code for _ in range(3)] == [status] * 3
+            assert len(lookups) == 3
+            lookups.clear()
+        user = Browser(service.url, transport=service.transport, cookies={LOOPBACK_NAME: "x" * 43})
+        customer = Customer(service.url, transport=service.transport, cookies={PORTAL_COOKIE: "x" * 43})
+        assert [user.get("").status_code, customer.get("").status_code] == [429, 429]
+        assert lookups == []
+        service.advance(60)
+        assert [user.get("").status_code, customer.get("").status_code] == [303, 401]

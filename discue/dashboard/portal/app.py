@@ -120,7 +120,9 @@ class Portal:
             raise Unavailable(f"The service is {self._services.readiness.phase}. Try again soon.", code="not_ready")
         request.query = parse_query(scope.query_string)
         request.token = cookies.read(request.headers, cookies.portal_name(self._url(request)))
-        request.details = await portal.details_of(self._services.control, request.token) if request.token else None
+        if request.token:
+            self._steps.require_budget(request.address)
+            request.details = await portal.details_of(self._services.control, request.token)
         if request.details is None:
             await self._steps.count_address(request.address)
         else:
