@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -30,7 +31,10 @@ _BODIES_BYTES: Final = 500_000
 """All bodies of responses on a page: of what is shown, and of what is indented before it is cut."""
 _LEAST_CHARACTERS: Final = 500
 # A string without an end goes to the end of the data, so that no part of it is looked at twice.
-_OTHER_THAN_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[^][{}"]+', re.DOTALL)
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+"""Each bracket as a signed byte: the step that it makes in depth."""
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
 
 
 def number(value: int) -> str:
@@ -161,9 +165,6 @@ def _is_flat(content: bytes) -> bool:
     """Return whether JSON is nested at most `_INDENTED_LEVELS` deep."""
     if content.count(b"{") + content.count(b"[") <= _INDENTED_LEVELS:
         return True
-    depth = 0
-    for bracket in _OTHER_THAN_BRACKETS.sub(b"", content):
-        depth += 1 if bracket in b"{[" else -1
-        if depth > _INDENTED_LEVELS:
-            return False
-    return True
+    # Without a loop over the brackets in Python: data of nothing else would take 50 times as long as text.
+    steps = memoryview(_STRING.sub(b"", content).translate(_STEPS, _NO_BRACKETS)).cast("b")
+    return max(accumulate(steps), default=0) <= _INDENTED_LEVELS
