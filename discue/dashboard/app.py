@@ -1,35 +1,21 @@
-"""The dashboard as an RSGI application: the same few steps for every page."""
+"""The dashboard as an RSGI application: who a request comes from, and how a user signs in."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import partial
 from typing import Final
 
 from discue.control.sign_in import Browser
-from discue.dashboard import cookies, static
+from discue.dashboard import cookies
 from discue.dashboard.entrance import Callback, Entrance, kept_in
-from discue.dashboard.exchange import (
-    PageResponse,
-    page_response,
-    redirect_response,
-    stream_response,
-)
-from discue.dashboard.forms import FORM_BYTES, fields_of, parse_query
+from discue.dashboard.exchange import PageRequest, PageResponse, page_response, redirect_response, stream_response
+from discue.dashboard.forms import FORM_BYTES, fields_of
 from discue.dashboard.live import LiveStreams
 from discue.dashboard.render import render, render_bare
 from discue.dashboard.route import PageMatch, PageRoute, PageRouter
 from discue.dashboard.sessions import Sessions
-from discue.dashboard.steps import METHODS, PageSteps, done_by, require_opened, static_response, with_hints
-from discue.dashboard.visit import NOTICES, Page, PageUser, Redirect, Theme, Visit
-from discue.domain.errors import (
-    DiscueError,
-    Forbidden,
-    MethodNotAllowed,
-    NotFound,
-    Unavailable,
-    reason_phrase,
-)
-from discue.http.admission import check_request
+from discue.dashboard.steps import PageSteps, problem_page, requested_act, require_opened, with_hints
+from discue.dashboard.visit import NOTICES, Page, PageUser, Theme, Visit
+from discue.domain.errors import DiscueError, Forbidden, MethodNotAllowed, NotFound
 from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
 
@@ -52,22 +38,14 @@ _NOTHING: Final[Mapping[str, str]] = {}
 _THEMES: Final[Mapping[str, Theme]] = {"light": "light", "dark": "dark", "auto": "auto"}
 
 
-class PageRequest:
-    """A request and what is known of it so far."""
+class DashboardRequest(PageRequest):
+    """A request for a page of the dashboard."""
 
-    __slots__ = ("address", "base", "exchange", "headers", "path", "query", "scope", "theme", "token", "user")
+    __slots__ = ("theme", "user")
 
     def __init__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
-        self.scope = scope
-        self.exchange = exchange
-        self.headers = scope.headers
-        self.path = scope.path.removeprefix(ROOT)
-        # Relative links work below every prefix that a proxy adds, also one that the service does not know of.
-        self.base = "../" * (scope.path.count("/") - 1) + ROOT[1:]
+        super().__init__(scope, exchange, ROOT)
         self.theme: Theme = _THEMES.get(cookies.read(self.headers, cookies.THEME_NAME), "auto")
-        self.address = ""
-        self.token = ""
-        self.query: Mapping[str, str] = {}
         self.user: PageUser | None = None
 
 
@@ -79,7 +57,7 @@ class Dashboard:
         self._sessions = Sessions(services)
         self._entrance = Entrance(services)
         self._streams = LiveStreams(services)
-        self._entries: Mapping[tuple[str, bool], Callable[[PageRequest], Awaitable[PageResponse]]] = {
+        self._entries: Mapping[tuple[str, bool], Callable[[DashboardRequest], Awaitable[PageResponse]]] = {
             (SIGN_IN, False): self._sign_in_page,
             (SIGN_IN, True): self._sign_in,
             (SIGN_OUT, True): self._sign_out,
@@ -94,23 +72,12 @@ class Dashboard:
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         """Respond to one request. Raises nothing."""
-        request = PageRequest(scope, exchange)
-        await self._steps.serve(scope, exchange, partial(self._respond, request), partial(self._problem, request))
+        await self._steps.serve(DashboardRequest(scope, exchange), self._respond, self._problem)
 
-    async def _respond(self, request: PageRequest) -> PageResponse:
-        scope = request.scope
-        check_request(scope, request.headers)
-        if request.path in static.BY_PATH and scope.method in {"GET", "HEAD"}:
-            return static_response(request.headers, static.BY_PATH[request.path])
-        request.address = self._steps.address(scope)
-        if scope.method not in METHODS:
-            raise MethodNotAllowed(allow=METHODS)
-        if request.path == "/":
-            # The start of the service, which leads browsers here, or a slash too many.
-            return redirect_response(ROOT[1:] if scope.path == "/" else request.base)
-        if self._services.readiness.phase != "serving":
-            raise Unavailable(f"The service is {self._services.readiness.phase}. Try again soon.", code="not_ready")
-        request.query = parse_query(scope.query_string)
+    async def _respond(self, request: DashboardRequest) -> PageResponse:
+        response = self._steps.receive(request)
+        if response is not None:
+            return response
         request.token = cookies.read(request.headers, cookies.session_name(self._url(request)))
         if request.token:
             self._steps.require_budget(request.address)
@@ -121,11 +88,11 @@ class Dashboard:
             await self._steps.count_address(request.address)
         else:
             await self._steps.count(request.user.details.organization, request.user.principal)
-        if scope.method == "POST":
-            self._steps.require_own_origin(scope, "this dashboard")
+        if request.scope.method == "POST":
+            self._steps.require_own_origin(request.scope, "this dashboard")
         return await self._dispatch(request)
 
-    async def _dispatch(self, request: PageRequest) -> PageResponse:
+    async def _dispatch(self, request: DashboardRequest) -> PageResponse:
         """Respond to a request that is counted: a POST comes from a page of the dashboard."""
         path, posts = request.path, request.scope.method == "POST"
         entry = self._entries.get((path, posts))
@@ -145,33 +112,20 @@ class Dashboard:
             raise NotFound("There is no such page.")
         return await self._page(request, request.user, found)
 
-    async def _page(self, request: PageRequest, user: PageUser, found: PageMatch) -> PageResponse:
+    async def _page(self, request: DashboardRequest, user: PageUser, found: PageMatch) -> PageResponse:
         route, visit = found.route, self._visit(request, user, found.ids)
         if route.needs:
             user.principal.require(route.needs, "read", *found.ids)
-        posts = request.scope.method == "POST"
-        act = route.act
-        if posts and act is None:
-            raise MethodNotAllowed(allow=("GET", "HEAD"))
+        act = requested_act(route, request.scope.method)
         written = route.writes or route.needs
         # Pages that everyone sees need no scope for their form, either: it is about the user's own account.
-        if written and (posts or route.is_form):
+        if written and (act is not None or route.is_form):
             user.principal.require(written, "write", *found.ids)
-        turn, organization = self._steps.turn, user.principal.organization
-        if not posts or act is None:
-            async with turn(organization):
-                return _response(await route.show(visit), visit)
-        # Before the turn: a browser may send slowly.
-        content = await self._steps.form(request.exchange, request.headers, route.form_bytes, organization)
-        async with turn(organization, len(content)):
-            visit.form = await fields_of(content)
-            if not route.waits:
-                return _response(await done_by(visit, act) or await route.show(visit), visit)
-        done = await done_by(visit, act)
-        async with turn(organization):
-            return _response(done or await route.show(visit), visit)
+        return await self._steps.page(
+            request, route, visit, act, fields=fields_of, render=lambda page: render(page, visit)
+        )
 
-    async def _live(self, request: PageRequest, user: PageUser) -> PageResponse:
+    async def _live(self, request: DashboardRequest, user: PageUser) -> PageResponse:
         if request.scope.method != "GET":
             raise MethodNotAllowed(allow=("GET",))
         token = request.token
@@ -181,7 +135,7 @@ class Dashboard:
 
         return stream_response(await self._streams.watch(user.principal, is_allowed))
 
-    def _visit(self, request: PageRequest, user: PageUser, ids: tuple[str, ...] = ()) -> Visit:
+    def _visit(self, request: DashboardRequest, user: PageUser, ids: tuple[str, ...] = ()) -> Visit:
         return Visit(
             self._services,
             user,
@@ -196,7 +150,7 @@ class Dashboard:
         )
 
     async def _sign_in_page(
-        self, request: PageRequest, error: DiscueError | None = None, fields: Mapping[str, str] = _NOTHING
+        self, request: DashboardRequest, error: DiscueError | None = None, fields: Mapping[str, str] = _NOTHING
     ) -> PageResponse:
         following = _place((fields or request.query).get("next", ""))
         if request.user is not None and error is None:
@@ -213,7 +167,7 @@ class Dashboard:
         }
         return self._bare(request, Page("sign_in.html", "Sign in", values), 200 if error is None else error.status)
 
-    async def _sign_in(self, request: PageRequest) -> PageResponse:
+    async def _sign_in(self, request: DashboardRequest) -> PageResponse:
         fields = await self._form(request)
         try:
             signed_in = await self._sessions.sign_in(fields, self._browser(request))
@@ -226,7 +180,7 @@ class Dashboard:
             place = f"{SIGN_IN}?next={place}" if place else SIGN_IN
         return self._started(request, signed_in.token, place)
 
-    async def _open(self, request: PageRequest) -> PageResponse:
+    async def _open(self, request: DashboardRequest) -> PageResponse:
         require_opened(request.headers)
         if request.scope.method == "HEAD":
             # Programs that only look at a link must not use it up.
@@ -236,7 +190,7 @@ class Dashboard:
             raise Forbidden("This link was used already, or is older than a minute. Ask for a new one, or sign in.")
         return self._started(request, token, _place(request.query.get("next", "")))
 
-    async def _with_provider(self, request: PageRequest) -> PageResponse:
+    async def _with_provider(self, request: DashboardRequest) -> PageResponse:
         """Lead the browser to an identity provider, or take it back from there."""
         name, _, rest = request.path.removeprefix(f"{SIGN_IN}/").partition("/")
         url, cookie = self._url(request), cookies.pending_name(self._url(request))
@@ -258,7 +212,7 @@ class Dashboard:
         response.headers.append(cookies.pending(cookie, ""))
         return response
 
-    async def _arrive(self, request: PageRequest, name: str, text: str) -> PageResponse:
+    async def _arrive(self, request: DashboardRequest, name: str, text: str) -> PageResponse:
         callback = Callback(name, self._url(request), request.query, kept_in(text))
         if callback.kept is not None and callback.kept.permit and request.user is not None:
             await self._entrance.connect(callback, request.user.principal)
@@ -267,12 +221,12 @@ class Dashboard:
         return self._started(request, arrival.token, _place(arrival.place))
 
     async def _invitation_page(
-        self, request: PageRequest, error: DiscueError | None = None, token: str = ""
+        self, request: DashboardRequest, error: DiscueError | None = None, token: str = ""
     ) -> PageResponse:
         page = Page("invitation.html", "Choose a password", {"error": error, "token": token})
         return self._bare(request, page, 200 if error is None else error.status)
 
-    async def _accept(self, request: PageRequest) -> PageResponse:
+    async def _accept(self, request: DashboardRequest) -> PageResponse:
         fields = await self._form(request)
         try:
             await self._entrance.accept(fields, request.address)
@@ -282,15 +236,15 @@ class Dashboard:
             return await self._invitation_page(request, error, fields.get("token", ""))
         return redirect_response(f"{request.base}{SIGN_IN}?done=password_set")
 
-    def _browser(self, request: PageRequest) -> Browser:
+    def _browser(self, request: DashboardRequest) -> Browser:
         return Browser(request.address, request.headers.get("user-agent", ""), request.token)
 
-    def _started(self, request: PageRequest, token: str, place: str) -> PageResponse:
+    def _started(self, request: DashboardRequest, token: str, place: str) -> PageResponse:
         response = redirect_response(request.base + place)
         response.headers.append(cookies.session(cookies.session_name(self._url(request)), token))
         return response
 
-    async def _sign_out(self, request: PageRequest) -> PageResponse:
+    async def _sign_out(self, request: DashboardRequest) -> PageResponse:
         if request.token:
             await self._sessions.sign_out(request.token)
         provider = request.user.details.session.provider if request.user is not None else ""
@@ -299,44 +253,31 @@ class Dashboard:
         response.headers.append(cookies.session(cookies.session_name(self._url(request)), ""))
         return response
 
-    async def _set_theme(self, request: PageRequest) -> PageResponse:
+    async def _set_theme(self, request: DashboardRequest) -> PageResponse:
         fields = await self._form(request)
         response = redirect_response(request.base + _place(fields.get("next", "")))
         response.headers.append(cookies.theme(_THEMES.get(fields.get("theme", ""), "auto")))
         return response
 
-    async def _form(self, request: PageRequest) -> Mapping[str, str]:
+    async def _form(self, request: DashboardRequest) -> Mapping[str, str]:
         organization = request.user.principal.organization if request.user is not None else 0
-        return await fields_of(await self._steps.form(request.exchange, request.headers, FORM_BYTES, organization))
+        return await fields_of(await self._steps.form(request, FORM_BYTES, organization))
 
-    def _url(self, request: PageRequest) -> str:
+    def _url(self, request: DashboardRequest) -> str:
         return self._steps.url(request.scope)
 
-    def _problem(self, request: PageRequest, error: DiscueError) -> PageResponse:
+    def _problem(self, request: DashboardRequest, error: DiscueError) -> PageResponse:
         """Return the page of an error: within the frame, if the user is known."""
-        detail = error.detail
-        if error.code == "scope_missing":
-            # Scopes are those of an API key in the text of the API; here they come with the user's role.
-            detail = detail.replace("The API key needs", "This page needs", 1)
-        values = {"status": error.status, "phrase": reason_phrase(error.status), "detail": detail}
-        page = Page("problem.html", reason_phrase(error.status), values)
+        page = problem_page(error)
         if request.user is None:
             response = self._bare(request, page, error.status)
         else:
             response = page_response(render(page, self._visit(request, request.user)), error.status)
         return with_hints(response, error)
 
-    def _bare(self, request: PageRequest, page: Page, status: int) -> PageResponse:
+    def _bare(self, request: DashboardRequest, page: Page, status: int) -> PageResponse:
         now = self._services.control.clock.now()
         return page_response(render_bare(page, base=request.base, theme=request.theme, now=now), status)
-
-
-def _response(done: Page | Redirect, visit: Visit) -> PageResponse:
-    if isinstance(done, Page):
-        response = page_response(render(done, visit), 200 if visit.error is None else visit.error.status)
-        response.headers.extend(done.headers)
-        return response
-    return redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")
 
 
 def _place(given: str) -> str:

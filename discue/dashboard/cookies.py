@@ -55,19 +55,18 @@ def pending(name: str, value: str) -> tuple[str, str]:
 
 
 def portal_name(url: str) -> str:
-    """Return the name of the cookie of a customer's session in the portal: another one than that of users."""
+    """Return the name of the cookie of a customer's session in the portal, which differs from that of users."""
     return f"{session_name(url)}-portal"
 
 
 def portal_session(name: str, token: str, *, is_framed: bool) -> tuple[str, str]:
-    """Return the header that sets the cookie of a customer's session; an empty token deletes it.
+    """Return the header that sets the cookie of a customer's session.
 
     In a frame on a page of another site, the cookie belongs to that site's partition: no third site gets it sent.
     """
-    lifetime = "" if token else "; Max-Age=0"
     secure = "; Secure" if name.startswith(SECURE_NAME) else ""
     sites = _FRAMED if is_framed else f"; SameSite=Lax{secure}"
-    return "set-cookie", f"{name}={token}; Path=/; HttpOnly{sites}{lifetime}"
+    return "set-cookie", f"{name}={token}; Path=/; HttpOnly{sites}"
 
 
 def theme(chosen: str) -> tuple[str, str]:

@@ -1,11 +1,11 @@
-"""Responses of the dashboard: their headers, and how they are sent."""
+"""Requests for pages and their responses: the headers, and how they are sent."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
-from discue.http.rsgi import HttpProtocol
+from discue.http.rsgi import HttpProtocol, HttpScope
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -34,6 +34,23 @@ _HTML: Final = ("content-type", "text/html; charset=utf-8")
 _EVENTS: Final = ("content-type", "text/event-stream")
 _NOT_BUFFERED: Final = ("x-accel-buffering", "no")
 _SEE_OTHER: Final = 303
+
+
+class PageRequest:
+    """A request for a path below `root`, and what is known of it so far."""
+
+    __slots__ = ("address", "base", "exchange", "headers", "path", "query", "scope", "token")
+
+    def __init__(self, scope: HttpScope, exchange: HttpProtocol, root: str) -> None:
+        self.scope = scope
+        self.exchange = exchange
+        self.headers = scope.headers
+        self.path = scope.path.removeprefix(root)
+        # Relative links work below every prefix that a proxy adds, also one that the service does not know of.
+        self.base = "../" * (scope.path.count("/") - 1) + root[1:]
+        self.address = ""
+        self.token = ""
+        self.query: Mapping[str, str] = {}
 
 
 class PageResponse(NamedTuple):

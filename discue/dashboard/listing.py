@@ -30,7 +30,7 @@ def selection_of(visit: Visit, *names: str, per_page: int = PER_PAGE) -> Selecti
     """Return the part of a list that the query asks for. Filters other than `names` are ignored."""
     given = {name: value.strip() for name, value in visit.query.items() if value.strip()}
     chosen: dict[str, Any] = {name: given[name] for name in _TEXTS if name in names and name in given}
-    position = next((name for name in ("after", "before") if _is_position(given.get(name, ""))), None)
+    position = next((name for name in ("after", "before") if is_position(given.get(name, ""))), None)
     if position is not None:
         chosen[position] = given[position]
     return msgspec.structs.replace(Selection(per_page=per_page), **chosen)
@@ -52,7 +52,8 @@ def _query(kept: Mapping[str, str], name: str, position: str | None) -> str:
     return "" if position is None else "?" + urlencode({**kept, name: position})
 
 
-def _is_position(text: str) -> bool:
+def is_position(text: str) -> bool:
+    """Return whether a text of a query can be the position in a list."""
     return 0 < len(text) <= _POSITION_CHARACTERS and text.isascii() and text.isalnum()
 
 

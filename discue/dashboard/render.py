@@ -63,6 +63,7 @@ def render(page: Page, visit: Visit) -> bytes:
         "url": visit.url,
         "docs": f"{visit.base.removesuffix(_ROOT)}docs",
         "may": visit.principal.may,
+        "for_customer": False,
         "error": visit.error,
         "faults": faults_of(visit.error),
         "notice": NOTICES.get(visit.query.get("done", ""), ""),

@@ -1,8 +1,8 @@
 """The steps that requests for pages of the dashboard and of the portal have in common."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
@@ -11,17 +11,34 @@ from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
 from discue.auth.rate_limiter import address_caller, customer_caller
 from discue.auth.turns import LIST_BYTES
 from discue.dashboard import static
-from discue.dashboard.exchange import SECURITY_HEADERS, PageResponse, send, stream
-from discue.dashboard.forms import FORM_TYPE
-from discue.dashboard.route import Act
+from discue.dashboard.exchange import (
+    SECURITY_HEADERS,
+    Headers,
+    PageRequest,
+    PageResponse,
+    page_response,
+    redirect_response,
+    send,
+    stream,
+)
+from discue.dashboard.forms import FORM_TYPE, parse_query
+from discue.dashboard.route import Act, PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
-from discue.domain.errors import DiscueError, Forbidden, PayloadTooLarge, UnsupportedMediaType
+from discue.domain.errors import (
+    DiscueError,
+    Forbidden,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    Unavailable,
+    UnsupportedMediaType,
+    reason_phrase,
+)
 from discue.domain.model import Organization
 from discue.domain.rate import RateLimitKey
 from discue.domain.scopes import Principal
-from discue.http.admission import base_url, key_of_all, rate_limit_key
+from discue.http.admission import base_url, check_request, key_of_all, rate_limit_key
 from discue.http.body import BodyReader
-from discue.http.negotiation import is_of_type
+from discue.http.negotiation import accepts_gzip, is_of_type
 from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.http.services import Services
 from discue.http.sockets import connection_of
@@ -35,6 +52,8 @@ OPENED_AS: Final = frozenset({"document"})
 
 _UNREAD_PART: Final = 4
 _IMMUTABLE: Final = ("cache-control", "public, max-age=31536000, immutable")
+
+R = TypeVar("R", bound=PageRequest)
 
 
 class PageSteps:
@@ -56,14 +75,14 @@ class PageSteps:
 
     async def serve(
         self,
-        scope: HttpScope,
-        exchange: HttpProtocol,
-        respond: Callable[[], Awaitable[PageResponse]],
-        problem: Callable[[DiscueError], PageResponse],
+        request: R,
+        respond: Callable[[R], Awaitable[PageResponse]],
+        problem: Callable[[R, DiscueError], PageResponse],
     ) -> None:
         """Send the response, or the page of the error that `respond` raises. Raises nothing."""
+        scope, exchange = request.scope, request.exchange
         try:
-            response = await respond()
+            response = await respond(request)
             if len(response.content) > SMALL_BYTES and scope.method == "GET":
                 self._unread.check(connection_of(scope), len(response.content))
         except (ProtocolClosed, ClientGone):
@@ -73,11 +92,11 @@ class PageSteps:
                 # It was refused unread. The server closes a connection on which a body is still arriving, and the
                 # browser would see a reset instead of the response.
                 await self._bodies.discard(exchange, scope)
-            response = problem(error)
+            response = problem(request, error)
             error.__traceback__ = error.__context__ = None
         except Exception as error:
             self._services.log.error("page_failed", exc_info=error, method=scope.method, path=scope.path)
-            response = problem(DiscueError())
+            response = problem(request, DiscueError())
         finally:
             if self._bodies.held:
                 self._bodies.release()
@@ -93,7 +112,33 @@ class PageSteps:
         else:
             send(exchange, scope.method, response)
 
-    def address(self, scope: HttpScope) -> str:
+    def receive(self, request: PageRequest, script: PageResponse | None = None) -> PageResponse | None:
+        """Check a request, and respond to it if it is for no page. Returns None if it is for one.
+
+        `script` is the response at a path that only one of the applications has. Raises MethodNotAllowed and
+        Unavailable, and what `check_request` raises.
+        """
+        scope = request.scope
+        check_request(scope, request.headers)
+        if scope.method in {"GET", "HEAD"}:
+            file = static.BY_PATH.get(request.path)
+            if file is not None:
+                return _static_response(request.headers, file)
+            if script is not None:
+                return script
+        request.address = self._address(scope)
+        if scope.method not in METHODS:
+            raise MethodNotAllowed(allow=METHODS)
+        if request.path == "/":
+            # The start of the service, which leads browsers to the dashboard, or a slash too many.
+            return redirect_response(request.base)
+        phase = self._services.readiness.phase
+        if phase != "serving":
+            raise Unavailable(f"The service is {phase}. Try again soon.", code="not_ready")
+        request.query = parse_query(scope.query_string)
+        return None
+
+    def _address(self, scope: HttpScope) -> str:
         """Return the address of the browser."""
         return canonical(scope.client) if self._resolver is None else self._resolver.of(scope.client, scope.headers)
 
@@ -156,8 +201,34 @@ class PageSteps:
         if not is_ours:
             raise Forbidden(f"This form was not sent from a page of {pages}. Open the page again and retry.")
 
+    async def page(
+        self,
+        request: PageRequest,
+        route: PageRoute,
+        visit: Visit,
+        act: Act | None,
+        *,
+        fields: Callable[[bytes], Awaitable[Mapping[str, str]]],
+        render: Callable[[Page], bytes],
+        security: Headers = SECURITY_HEADERS,
+    ) -> PageResponse:
+        """Show a page, or do what its form asks for: `act`, with the `fields` of the form."""
+        organization = visit.principal.organization
+        if act is None:
+            async with self._turn(organization):
+                return _response(await route.show(visit), visit, render, security)
+        # Before the turn: a browser may send slowly.
+        content = await self.form(request, route.form_bytes, organization)
+        async with self._turn(organization, len(content)):
+            visit.form = await fields(content)
+            if not route.waits:
+                return _response(await done_by(visit, act) or await route.show(visit), visit, render, security)
+        done = await done_by(visit, act)
+        async with self._turn(organization):
+            return _response(done or await route.show(visit), visit, render, security)
+
     @asynccontextmanager
-    async def turn(self, organization: int, form_bytes: int = 0) -> AsyncIterator[None]:
+    async def _turn(self, organization: int, form_bytes: int = 0) -> AsyncIterator[None]:
         """Hold a turn among the large requests of an organization while the block runs. Raises Overloaded.
 
         A page takes about as long as a list of the API.
@@ -169,13 +240,14 @@ class PageSteps:
         finally:
             self._turns.end(turn)
 
-    async def form(self, exchange: HttpProtocol, headers: HttpHeaders, most_bytes: int, organization: int) -> bytes:
+    async def form(self, request: PageRequest, most_bytes: int, organization: int) -> bytes:
         """Return a form as it was sent. Raises UnsupportedMediaType and PayloadTooLarge."""
+        headers = request.headers
         if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
             return b""
         if not is_of_type(headers.get("content-type", ""), FORM_TYPE):
             raise UnsupportedMediaType("A form is sent as application/x-www-form-urlencoded.")
-        return await self._bodies.read(exchange, headers, most_bytes, organization=organization)
+        return await self._bodies.read(request.exchange, headers, most_bytes, organization=organization)
 
     async def _stream(
         self, scope: HttpScope, exchange: HttpProtocol, response: PageResponse, pieces: AsyncGenerator[bytes, None]
@@ -187,6 +259,15 @@ class PageSteps:
         except Exception as error:
             # The response has started, so all that can be done is to end it.
             self._services.log.error("page_failed", exc_info=error, method="GET", path=scope.path)
+
+
+def requested_act(route: PageRoute, method: str) -> Act | None:
+    """Return what a request asks a page to do; None: to show itself. Raises MethodNotAllowed."""
+    if method != "POST":
+        return None
+    if route.act is None:
+        raise MethodNotAllowed(allow=("GET", "HEAD"))
+    return route.act
 
 
 async def done_by(visit: Visit, act: Act) -> Page | Redirect | None:
@@ -209,6 +290,15 @@ def require_opened(headers: HttpHeaders, destinations: Collection[str] = OPENED_
         raise Forbidden("This link leads to a page, and was loaded as a part of another one. Open it in a new tab.")
 
 
+def problem_page(error: DiscueError) -> Page:
+    """Return the page that shows an error."""
+    phrase, detail = reason_phrase(error.status), error.detail
+    if error.code == "scope_missing":
+        # Scopes are those of an API key in the text of the API; here they come with the user's role.
+        detail = detail.replace("The API key needs", "This page needs", 1)
+    return Page("problem.html", phrase, {"status": error.status, "phrase": phrase, "detail": detail})
+
+
 def with_hints(response: PageResponse, error: DiscueError) -> PageResponse:
     """Return the page of an error with the headers that say what to do."""
     if error.allow:
@@ -218,9 +308,17 @@ def with_hints(response: PageResponse, error: DiscueError) -> PageResponse:
     return response
 
 
-def static_response(headers: HttpHeaders, file: static.StaticFile) -> PageResponse:
+def _static_response(headers: HttpHeaders, file: static.StaticFile) -> PageResponse:
     """Return the response for a style or a script, whose URL changes with its content."""
     shown = [("content-type", file.content_type), _IMMUTABLE, *SECURITY_HEADERS, ("vary", "accept-encoding")]
-    if "gzip" not in (headers.get("accept-encoding") or ""):
+    if not accepts_gzip(headers.get("accept-encoding") or ""):
         return PageResponse(200, shown, file.content)
     return PageResponse(200, [*shown, ("content-encoding", "gzip")], file.compressed)
+
+
+def _response(done: Page | Redirect, visit: Visit, render: Callable[[Page], bytes], security: Headers) -> PageResponse:
+    if isinstance(done, Redirect):
+        return redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")
+    response = page_response(render(done), 200 if visit.error is None else visit.error.status, security)
+    response.headers.extend(done.headers)
+    return response

@@ -137,6 +137,17 @@ def test_token_of_a_wrong_length_is_not_looked_up(service: DashboardService, loo
     assert lookups == []
 
 
+def test_address_without_a_limit_is_never_refused(service: DashboardService, company: Company) -> None:
+    assert service.control.settings.address_rate_limit == 0
+    queue = company.api.post("/queues", json={"alias": "orders"}).json()["queue"]["id"]
+    signed_in = [company.browser(), company.customer("acme", queue)]
+    unknown = [
+        make(service.url, transport=service.transport, cookies={cookie: "x" * 43})
+        for make, cookie in ((Browser, LOOPBACK_NAME), (Customer, PORTAL_COOKIE))
+    ]
+    assert statuses([*signed_in, *unknown], 3) == [200] * 6 + [303] * 3 + [401] * 3
+
+
 def test_token_from_an_address_that_has_used_up_its_limit_is_not_looked_up(
     tmp_path: Path, lookups: list[bytes]
 ) -> None:

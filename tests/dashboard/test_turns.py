@@ -49,8 +49,6 @@ def seen(service: DashboardService, monkeypatch: pytest.MonkeyPatch) -> list[str
     for name, place, attribute in (
         ("parse", forms, "parse_form"),
         ("act", steps, "done_by"),
-        ("act", app, "done_by"),
-        ("act", portal_app, "done_by"),
         ("render", app, "render"),
         ("render", portal_app, "render"),
     ):

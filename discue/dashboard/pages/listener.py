@@ -22,37 +22,41 @@ _JOBS: Final = 10
 
 async def show(visit: Visit) -> Page:
     """Show the last attempts."""
-    details = await _listener(visit)
-    selection = selection_of(visit, "outcome", "status", per_page=_ATTEMPTS)
-    found = await messages.page_of_listener_attempts(visit.control, visit.principal, visit.ids, selection)
+    details = await details_of(visit)
     since = await listeners.waiting_since(visit.control, details) if details.counts.pending else 0
     day = await listener_activity.of_listener(visit.control, details.listener)
-    made = len(found.items)
-    acknowledged = sum(not each.error for each in found.items)
-    page = shown(visit, found, [each.id for each in found.items], "outcome", "status")
     return Page(
         "listener.html",
         details.listener.alias,
         {
             **await frame(visit, details),
-            "list": page,
+            **await last_attempts(visit, _ATTEMPTS),
             "since": since,
-            "made": made,
-            "acknowledged": acknowledged,
-            "spark": sparkline(found.items),
             "hour": total(day[-PERIODS_AN_HOUR:]),
             "day": total(day),
             "chart": columns(
                 [Activity(each.started_at, 0, each.tally.acknowledged, each.tally.failed) for each in day], HALF_HOUR
             ),
-            "outcome": visit.query.get("outcome", ""),
         },
         is_live=True,
     )
 
 
+async def last_attempts(visit: Visit, per_page: int) -> dict[str, object]:
+    """Return the values of the list of a listener's attempts, and of their drawing."""
+    selection = selection_of(visit, "outcome", "status", per_page=per_page)
+    found = await messages.page_of_listener_attempts(visit.control, visit.principal, visit.ids, selection)
+    return {
+        "list": shown(visit, found, [each.id for each in found.items], "outcome", "status"),
+        "made": len(found.items),
+        "acknowledged": sum(not each.error for each in found.items),
+        "spark": sparkline(found.items),
+        "outcome": visit.query.get("outcome", ""),
+    }
+
+
 async def show_missed(visit: Visit) -> Page:
-    details = await _listener(visit)
+    details = await details_of(visit)
     found = await redeliveries.page_of_missed(visit.control, visit.principal, visit.ids, selection_of(visit, "reason"))
     page = shown(visit, found, [each.id for each in found.items], "reason")
     values = {
@@ -66,7 +70,7 @@ async def show_missed(visit: Visit) -> Page:
 
 async def show_jobs(visit: Visit) -> Page:
     """Show redeliveries and replays, with their progress."""
-    details, selection = await _listener(visit), Selection(per_page=_JOBS)
+    details, selection = await details_of(visit), Selection(per_page=_JOBS)
     moved = await redeliveries.page(visit.control, visit.principal, visit.ids, selection)
     replays = await redeliveries.page_of_replays(visit.control, visit.principal, visit.ids, selection)
     values = {**await frame(visit, details), "redeliveries": moved.items, "replays": replays.items}
@@ -74,7 +78,7 @@ async def show_jobs(visit: Visit) -> Page:
 
 
 async def show_settings(visit: Visit) -> Page:
-    details = await _listener(visit)
+    details = await details_of(visit)
     secrets = await listener_secrets.page(visit.control, visit.principal, visit.ids)
     return Page(
         "listener_settings.html", details.listener.alias, {**await frame(visit, details), "secrets": secrets.items}
@@ -91,6 +95,8 @@ async def frame(visit: Visit, details: ListenerDetails) -> dict[str, object]:
     """Return the values of the head of every page of a listener."""
     state, queue = state_of(details), visit.ids[0]
     return {
+        "link": f"{visit.base}{path_of(visit)}",
+        "queue_link": f"{visit.base}/queues/{queue}",
         "queue_name": (await queues.names(visit.control, visit.principal, {queue})).get(queue, queue),
         "details": details,
         "listener": details.listener,
@@ -106,7 +112,8 @@ def path_of(visit: Visit) -> str:
     return f"/queues/{visit.ids[0]}/listeners/{visit.ids[1]}"
 
 
-async def _listener(visit: Visit) -> ListenerDetails:
+async def details_of(visit: Visit) -> ListenerDetails:
+    """Return the listener that the page is about, without the ids of its missed messages."""
     return await listeners.get(visit.control, visit.principal, *visit.ids, with_missed=False)
 
 

@@ -8,7 +8,7 @@ from discue.control.listener_tests import SampleMessage
 from discue.control.listeners import ListenerFields
 from discue.control.redeliveries import RedeliveryParams, ReplayParams
 from discue.dashboard.listing import id_given
-from discue.dashboard.pages.listener import frame, path_of
+from discue.dashboard.pages.listener import details_of, frame, path_of
 from discue.dashboard.pages.queue import DATA_FORM_BYTES, value_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.times import instant_of
@@ -162,7 +162,7 @@ async def delete(visit: Visit) -> Redirect:
 
 
 async def _page(visit: Visit, template: str, title: str, **values: Any) -> Page:
-    details = await listeners.get(visit.control, visit.principal, *visit.ids, with_missed=False)
+    details = await details_of(visit)
     return Page(
         template, f"{title} · {details.listener.alias}", {**await frame(visit, details), "heading": title, **values}
     )

@@ -12,6 +12,7 @@ from discue.control.queues import QueueDetails
 from discue.dashboard.listing import id_given, selection_of, shown
 from discue.dashboard.pages.listeners import rows_of
 from discue.dashboard.route import PageRoute
+from discue.dashboard.search import STATES
 from discue.dashboard.times import instant_of
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.aliases import check_alias
@@ -23,7 +24,6 @@ from discue.store.pagination import Selection
 
 DATA_FORM_BYTES: Final = 1_048_576
 """The largest form with the data of a message."""
-STATES: Final = ("pending", "retrying", "missed", "acknowledged", "no_listeners")
 
 _LONGEST_KEY: Final = 255
 _LONGEST_DELAY: Final = 31_536_000

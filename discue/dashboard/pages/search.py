@@ -6,14 +6,12 @@ import msgspec
 
 from discue.control import messages, search
 from discue.control.search import Found
-from discue.dashboard.listing import ShownList, shown
+from discue.dashboard.listing import ShownList, is_position, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.search import QUALIFIERS, Search, parse_search
 from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
 from discue.domain.errors import BadRequest, Unprocessable
 from discue.store.pagination import Selection
-
-_POSITION_CHARACTERS: Final = 64
 
 
 async def show(visit: Visit) -> Page | Redirect:
@@ -73,7 +71,7 @@ async def _messages(visit: Visit, asked: Search) -> ShownList:
         "created_after": asked.since - 1 if asked.since else None,
         "listener": listener or None,
     }
-    position = {name: visit.query[name] for name in ("after", "before") if _is_position(visit.query.get(name, ""))}
+    position = {name: visit.query[name] for name in ("after", "before") if is_position(visit.query.get(name, ""))}
     selection = msgspec.convert({**asked_for, **position}, Selection)
     if queue:
         found = await messages.page_of_queue(visit.control, visit.principal, queue, selection)
@@ -96,10 +94,6 @@ def _not_one(kind: str, name: str, count: int) -> BadRequest:
     if count:
         return BadRequest(f'Several {kind}s are called "{name}": use the id of one.', code="invalid_parameter")
     return BadRequest(f'No {kind} is called "{name}".', code="invalid_parameter")
-
-
-def _is_position(text: str) -> bool:
-    return 0 < len(text) <= _POSITION_CHARACTERS and text.isascii() and text.isalnum()
 
 
 ROUTES: Final = (PageRoute("/search", show),)

@@ -1,4 +1,4 @@
-"""The portal as an RSGI application: the same few steps for every page of a customer."""
+"""The portal as an RSGI application: which session a request belongs to, and what the session permits."""
 
 import hmac
 from collections.abc import Iterable, Mapping
@@ -12,37 +12,26 @@ from discue.dashboard import cookies, static
 from discue.dashboard.exchange import (
     SECURITY_HEADERS,
     Headers,
+    PageRequest,
     PageResponse,
     page_response,
     redirect_response,
     security_headers,
 )
-from discue.dashboard.forms import fields_of, parse_query
+from discue.dashboard.forms import fields_of
 from discue.dashboard.portal.render import render, render_bare
 from discue.dashboard.portal.route import PortalRoute, PortalVisit
 from discue.dashboard.portal.theme import stylesheet
 from discue.dashboard.route import PageRouter
 from discue.dashboard.steps import (
-    METHODS,
     OPENED_AS,
     PageSteps,
-    done_by,
+    problem_page,
+    requested_act,
     require_opened,
-    static_response,
     with_hints,
 )
-from discue.dashboard.visit import Page, Redirect
-from discue.domain.errors import (
-    DiscueError,
-    Forbidden,
-    MethodNotAllowed,
-    NotFound,
-    Unauthorized,
-    Unavailable,
-    reason_phrase,
-)
-from discue.domain.portal import PortalAction
-from discue.http.admission import check_request
+from discue.domain.errors import DiscueError, Forbidden, NotFound, Unauthorized
 from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
 
@@ -62,21 +51,13 @@ _ENDED: Final = "The session has ended. Open the page again from the application
 _USED: Final = "This link was used already, or is too old. Open the page again from the application that you came from."
 
 
-class PortalRequest:
-    """A request and what is known of it so far."""
+class PortalRequest(PageRequest):
+    """A request for a page of the portal."""
 
-    __slots__ = ("address", "base", "details", "exchange", "headers", "path", "query", "scope", "token")
+    __slots__ = ("details",)
 
     def __init__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
-        self.scope = scope
-        self.exchange = exchange
-        self.headers = scope.headers
-        self.path = scope.path.removeprefix(ROOT)
-        # Relative links work below every prefix that a proxy adds, also one that the service does not know of.
-        self.base = "../" * (scope.path.count("/") - 1) + ROOT[1:]
-        self.address = ""
-        self.token = ""
-        self.query: Mapping[str, str] = {}
+        super().__init__(scope, exchange, ROOT)
         self.details: PortalDetails | None = None
 
     @property
@@ -103,22 +84,12 @@ class Portal:
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         """Respond to one request. Raises nothing."""
-        request = PortalRequest(scope, exchange)
-        await self._steps.serve(scope, exchange, partial(self._respond, request), partial(self._problem, request))
+        await self._steps.serve(PortalRequest(scope, exchange), self._respond, self._problem)
 
     async def _respond(self, request: PortalRequest) -> PageResponse:
-        scope = request.scope
-        check_request(scope, request.headers)
-        if scope.method in {"GET", "HEAD"} and (file := _file(request)) is not None:
-            return file
-        request.address = self._steps.address(scope)
-        if scope.method not in METHODS:
-            raise MethodNotAllowed(allow=METHODS)
-        if request.path == "/":
-            return redirect_response(request.base)
-        if self._services.readiness.phase != "serving":
-            raise Unavailable(f"The service is {self._services.readiness.phase}. Try again soon.", code="not_ready")
-        request.query = parse_query(scope.query_string)
+        response = self._steps.receive(request, _embed_script() if request.path == EMBED else None)
+        if response is not None:
+            return response
         request.token = cookies.read(request.headers, cookies.portal_name(self._url(request)))
         if request.token:
             self._steps.require_budget(request.address)
@@ -128,11 +99,11 @@ class Portal:
         else:
             await self._steps.count(request.details.organization, request.details.principal)
         # Not for HEAD: programs that only look at a link must not use it up.
-        if request.path == OPEN and scope.method == "GET":
+        if request.path == OPEN and request.scope.method == "GET":
             return await self._open(request)
         if request.details is None:
             raise Unauthorized(_ENDED)
-        if request.path == THEME and scope.method != "POST":
+        if request.path == THEME and request.scope.method != "POST":
             return _theme(request.details)
         return await self._page(request, request.details)
 
@@ -148,31 +119,24 @@ class Portal:
         return response
 
     async def _page(self, request: PortalRequest, details: PortalDetails) -> PageResponse:
-        posts = request.scope.method == "POST"
-        if posts:
+        if request.scope.method == "POST":
             self._steps.require_own_origin(request.scope, "the portal")
         found = self._find(request.path)
         if found is None:
             raise NotFound("There is no such page.")
         route, visit = cast("PortalRoute", found.route), self._visit(request, details, found.ids)
-        act = route.act
-        if posts and act is None:
-            raise MethodNotAllowed(allow=("GET", "HEAD"))
-        if route.action is not None and (posts or route.is_form):
-            _require(details, route.action)
-        turn, organization = self._steps.turn, details.session.organization
-        if not posts or act is None:
-            async with turn(organization):
-                return _response(await route.show(visit), visit, request.security)
-        # Before the turn: a browser may send slowly.
-        content = await self._steps.form(request.exchange, request.headers, route.form_bytes, organization)
-        async with turn(organization, len(content)):
-            visit.form = await _own_fields(request, content)
-            if not route.waits:
-                return _response(await done_by(visit, act) or await route.show(visit), visit, request.security)
-        done = await done_by(visit, act)
-        async with turn(organization):
-            return _response(done or await route.show(visit), visit, request.security)
+        act = requested_act(route, request.scope.method)
+        if route.action is not None and (act is not None or route.is_form) and not details.may(route.action):
+            raise Forbidden("Your session does not include this action.")
+        return await self._steps.page(
+            request,
+            route,
+            visit,
+            act,
+            fields=partial(_own_fields, request),
+            render=lambda page: render(page, visit),
+            security=request.security,
+        )
 
     def _visit(self, request: PortalRequest, details: PortalDetails, ids: tuple[str, ...] = ()) -> PortalVisit:
         return PortalVisit(
@@ -192,20 +156,13 @@ class Portal:
 
     def _problem(self, request: PortalRequest, error: DiscueError) -> PageResponse:
         """Return the page of an error."""
-        values = {"status": error.status, "phrase": reason_phrase(error.status), "detail": error.detail}
-        page = Page("problem.html", reason_phrase(error.status), values)
+        page = problem_page(error)
         if request.details is None:
             content = render_bare(page, base=request.base, now=self._services.control.clock.now())
         else:
             content = render(page, self._visit(request, request.details))
         response = page_response(content, error.status, request.security)
         return with_hints(response, error)
-
-
-def _response(done: Page | Redirect, visit: PortalVisit, security: Headers) -> PageResponse:
-    if isinstance(done, Page):
-        return page_response(render(done, visit), 200 if visit.error is None else visit.error.status, security)
-    return redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")
 
 
 async def _own_fields(request: PortalRequest, content: bytes) -> Mapping[str, str]:
@@ -217,18 +174,7 @@ async def _own_fields(request: PortalRequest, content: bytes) -> Mapping[str, st
     return fields
 
 
-def _require(details: PortalDetails, action: PortalAction) -> None:
-    if not details.may(action):
-        raise Forbidden("Your session does not include this action.")
-
-
-def _file(request: PortalRequest) -> PageResponse | None:
-    """Return the response for a style or script; None if the path names none."""
-    file = static.BY_PATH.get(request.path)
-    if file is not None:
-        return static_response(request.headers, file)
-    if request.path != EMBED:
-        return None
+def _embed_script() -> PageResponse:
     # Pages of other sites load it as a script.
     script = static.FILES["embed.js"]
     shared = [each for each in SECURITY_HEADERS if each[0] != "cross-origin-resource-policy"]

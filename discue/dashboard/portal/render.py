@@ -26,6 +26,7 @@ def render(page: Page, visit: PortalVisit) -> bytes:
         "visit": visit,
         "session": visit.session,
         "can": visit.details.may,
+        "for_customer": True,
         "form_token": visit.form_token,
         "origins": " ".join(visit.details.frame_ancestors),
         "error": visit.error,

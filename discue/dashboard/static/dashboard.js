@@ -1,4 +1,4 @@
-// Of the dashboard. Every page works without it: it adds keys, dialogs, copying, and local times.
+// The script of the dashboard. Every page works without it: it adds keys, dialogs, copying, and local times.
 
 const base = document.body.dataset.base;
 const main = document.getElementById("main");
@@ -171,7 +171,7 @@ function keyOf(node) {
   return node.id || node.dataset?.key || (node.localName === "tr" && node.querySelector("a.row")?.getAttribute("href"));
 }
 
-// Change the children of an element into those of another one. What is open, chosen or focused stays so.
+// Change the children of an element into those of the new page. Elements stay open, chosen or focused.
 function morph(from, to) {
   const kept = new Map([...from.children].filter(keyOf).map((child) => [keyOf(child), child]));
   let at = from.firstChild;

@@ -1,4 +1,4 @@
-// Of the invitation: takes the token from the link's fragment, which no server and no log gets to see.
+// The script of the invitation: takes the token from the link's fragment, which no server and no log gets to see.
 
 const token = location.hash.slice(1);
 if (token) {

@@ -1,4 +1,4 @@
-// Of the portal. Every page works without it: it adds copying, local times, and the height of the frame.
+// The script of the portal. Every page works without it: it adds copying, local times, and the height of the frame.
 
 const announcer = document.getElementById("announcer");
 
