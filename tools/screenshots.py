@@ -72,9 +72,9 @@ _FOLLOWED: Final = {
     "key": ("/keys", "storefront"),
     "domain": ("/domains", "shop.example"),
 }
-"""Pages behind the link with a text on another one."""
+"""Pages that are reached by a link: the path of the page with the link, and the text of the link."""
 _FAILED_MESSAGE: Final = 3
-"""Its place in the list of failed attempts: one that was tried a few times, and is not settled yet."""
+"""Index in the list of failed attempts of a message that was retried several times and is still pending."""
 _TRIED: Final = "?subject=orders.de.shipped&data=%7B%22total%22%3A450%7D"
 
 
@@ -132,7 +132,7 @@ def _paths(page: Any, root: str) -> dict[str, str]:
     found = dict(_FIXED)
     for name, (path, text) in _FOLLOWED.items():
         page.goto(root + path)
-        # The oldest one of that name.
+        # Lists are in descending order: the last link leads to the oldest resource of that name.
         page.get_by_role("main").get_by_role("link", name=text, exact=True).last.click()
         found[name] = page.url.removeprefix(root)
     found["topic"] += _TRIED

@@ -2,8 +2,6 @@
 
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from discue.cli.demonstration.endpoints import DOMAIN, REFUSED
 from discue_client import AsyncDiscue
 
@@ -145,30 +143,30 @@ USERS: Final = tuple(ShopUser(f"{name}@{DOMAIN}", role) for name, _, role in _US
 async def open_shop(client: AsyncDiscue) -> None:
     """Create the queues, listeners, topics and schedules of the shop."""
     for fields in _QUEUES:
-        await _create(client, "/queues", fields)
+        await client.request("POST", "/queues", body=fields)
     for queue, listeners in _LISTENERS.items():
         for fields in listeners:
-            await _create(client, f"/queues/{queue}/listeners", _with_url(fields))
-    await _create(client, "/topics", {"alias": TOPIC})
+            await client.request("POST", f"/queues/{queue}/listeners", body=_with_url(fields))
+    await client.request("POST", "/topics", body={"alias": TOPIC})
     for fields in _CHANNELS:
         found = await client.queues.get(fields["queue"])
         kept = {name: value for name, value in fields.items() if name != "queue"}
-        await _create(client, f"/topics/{TOPIC}/channels", {**kept, "queue_id": found.id})
+        await client.request("POST", f"/topics/{TOPIC}/channels", body={**kept, "queue_id": found.id})
     for queue, schedules in _SCHEDULES.items():
         for fields in schedules:
-            await _create(client, f"/queues/{queue}/schedules", fields)
+            await client.request("POST", f"/queues/{queue}/schedules", body=fields)
 
 
 async def let_people_in(client: AsyncDiscue, password: str) -> None:
     """Create the keys, users and domains of the shop. `password` is that of the users."""
     for fields in _KEYS:
-        await _create(client, "/api_keys", fields)
+        await client.request("POST", "/api_keys", body=fields)
     for name, display_name, role in _USERS:
         fields = {"email": f"{name}@{DOMAIN}", "display_name": display_name, "role": role, "password": password}
-        await _create(client, "/users", fields)
-    await _create(client, "/users", {"email": INVITED, "role": "developer"})
+        await client.request("POST", "/users", body=fields)
+    await client.request("POST", "/users", body={"email": INVITED, "role": "developer"})
     for hostname in _DOMAINS:
-        await _create(client, "/domains", {"alias": hostname, "hostname": hostname})
+        await client.request("POST", "/domains", body={"alias": hostname, "hostname": hostname})
 
 
 async def redeliver_rejected(client: AsyncDiscue) -> None:
@@ -199,7 +197,3 @@ def _with_url(fields: Fields) -> Fields:
     elif "host" in fields:
         kept["notify_url"] = f"https://{fields['host']}.{DOMAIN}/{fields['path']}"
     return kept
-
-
-async def _create(client: AsyncDiscue, path: str, fields: Fields) -> None:
-    await client.request("POST", path, body=msgspec.json.decode(msgspec.json.encode(fields)))
