@@ -7,12 +7,12 @@ import msgspec
 from discue.domain.model import User
 from discue.store import users
 from discue.store.engine import Transaction
-from discue.store.tables import read_one, row_reader
+from discue.store.tables import prefixed, read_one, row_reader
 
 _COLUMNS: Final = "organization, id, user_id, issuer, subject, created_at"
 _INSERT: Final = f"INSERT INTO user_identity ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)"
 _USER: Final = f"""
-    SELECT {", ".join(f"u.{column}" for column in users.COLUMNS.split(", "))}
+    SELECT {prefixed("u", users.COLUMNS)}
     FROM user_identity i JOIN organization_user u ON u.organization = i.organization AND u.id = i.user_id
     WHERE i.organization = $1 AND i.issuer = $2 AND i.subject = $3"""
 _OF_USER: Final = f"SELECT {_COLUMNS} FROM user_identity WHERE organization = $1 AND user_id = $2 ORDER BY id LIMIT 100"

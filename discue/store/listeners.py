@@ -21,7 +21,7 @@ from discue.store import events, feed, queues, system_events
 from discue.store.engine import PULL_OWNER, Row, Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import Listing, Selection, Table, browse, listed
-from discue.store.tables import chunks, placeholders, read_number, read_one, row_reader, rows_among
+from discue.store.tables import chunks, placeholders, prefixed, read_number, read_one, row_reader, rows_among
 
 decode_delivery_options = msgspec.json.Decoder(DeliveryOptions).decode
 """Decodes the stored settings of a listener."""
@@ -30,9 +30,7 @@ _PLAIN: Final = (
     "id, organization, public_id, queue, alias, status, notify_url, liveness_url, secrets, config_version, created_at, "
     "updated_at, mode, disabled_by, status_changed_at, customer"
 )
-_COLUMNS: Final = ", ".join(
-    [*[f"listener.{column}" for column in _PLAIN.split(", ")], "queue.public_id, listener.settings, queue.settings"]
-)
+_COLUMNS: Final = f"{prefixed('listener', _PLAIN)}, queue.public_id, listener.settings, queue.settings"
 _FIELDS: Final = f"{_PLAIN}, queue_public_id, options, queue_retry"
 """The fields that the columns have."""
 _from_row = row_reader(
@@ -278,7 +276,7 @@ _HEALTH_COLUMNS: Final = (
     "url_hash, config_version, state, success_count, failure_count, last_success_at, last_failure_at, "
     "last_failure_status, last_failure_msg, in_a_row, changed_at, failed_at, failing_since, swept_through, sweep_until"
 )
-READ_HEALTH: Final = ", ".join(f"liveness.{column}" for column in _HEALTH_COLUMNS.split(", "))
+READ_HEALTH: Final = prefixed("liveness", _HEALTH_COLUMNS)
 """The columns for `parse_health`, to be read from a join."""
 
 _TEXTS: Final = frozenset({"state", "last_failure_msg"})

@@ -10,20 +10,19 @@ from discue.domain.portal import PortalGrant, PortalSession
 from discue.store import organizations, queues
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import placeholders, read_one, row_reader, rows_among
+from discue.store.tables import placeholders, prefixed, read_one, row_reader, rows_among
 
 _COLUMNS: Final = (
     "id, organization, public_id, customer, code_hash, token_hash, spec, created_at, opened_at, expires_at"
 )
 _FIELDS: Final = _COLUMNS.replace("spec", "grant")
 _COUNT: Final = len(_COLUMNS.split(", "))
-_OF_SESSION: Final = ", ".join(f"s.{column}" for column in _COLUMNS.split(", "))
-_OF_ORGANIZATION: Final = ", ".join(f"o.{column}" for column in organizations.COLUMNS.split(", "))
 
 # One statement: every page of the portal begins with it.
 _FIND: Final = f"""
-    SELECT {_OF_SESSION}, (SELECT p.frame_ancestors FROM portal p WHERE p.organization = s.organization),
-        {_OF_ORGANIZATION}
+    SELECT {prefixed("s", _COLUMNS)},
+        (SELECT p.frame_ancestors FROM portal p WHERE p.organization = s.organization),
+        {prefixed("o", organizations.COLUMNS)}
     FROM portal_session s JOIN organization o ON o.id = s.organization AND o.deleted_at IS NULL
     WHERE s.token_hash = $1"""
 _INSERT: Final = f"INSERT INTO portal_session ({_COLUMNS}) VALUES ({placeholders(1, _COUNT)})"

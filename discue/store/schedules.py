@@ -16,7 +16,7 @@ from discue.store import delayed_messages, organizations, queues, system_events,
 from discue.store.direct_appends import PublishBudget, append_directly
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import placeholders, read_number, read_one
+from discue.store.tables import placeholders, prefixed, read_number, read_one
 from discue.store.tallies import TallyEntry
 
 SCHEDULES_A_STEP: Final = 100
@@ -29,7 +29,7 @@ ScheduleKey = tuple[int, int]
 
 _PLAIN: Final = "id, organization, public_id, queue, alias, status, config_version, next_run_at, created_at, updated_at"
 _SELECT: Final = f"""
-    SELECT {", ".join(f"s.{column}" for column in _PLAIN.split(", "))},
+    SELECT {prefixed("s", _PLAIN)},
         s.codec, s.body, s.last_run, s.settings, q.public_id
     FROM schedule s JOIN queue q ON q.organization = s.organization AND q.id = s.queue
     WHERE s.organization = $1"""

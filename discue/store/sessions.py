@@ -10,7 +10,7 @@ from discue.domain.model import Organization, Role, User
 from discue.domain.sessions import BrowserSession
 from discue.store import organizations, users
 from discue.store.engine import Row, Transaction
-from discue.store.tables import placeholders, read_one, row_reader
+from discue.store.tables import placeholders, prefixed, read_one, row_reader
 
 _COLUMNS: Final = (
     "organization, id, public_id, user_id, role, state, method, provider, address, user_agent, created_at, "
@@ -19,14 +19,9 @@ _COLUMNS: Final = (
 _COUNT: Final = len(_COLUMNS.split(", "))
 _ORGANIZATION_COUNT: Final = len(organizations.COLUMNS.split(", "))
 
-
-def _of(table: str, columns: str) -> str:
-    return ", ".join(f"{table}.{column}" for column in columns.split(", "))
-
-
 # One statement: every page of the dashboard begins with it.
 _FIND: Final = f"""
-    SELECT {_of("s", _COLUMNS)}, {_of("o", organizations.COLUMNS)}, {_of("u", users.COLUMNS)}
+    SELECT {prefixed("s", _COLUMNS)}, {prefixed("o", organizations.COLUMNS)}, {prefixed("u", users.COLUMNS)}
     FROM session s JOIN organization o ON o.id = s.organization AND o.deleted_at IS NULL
     LEFT JOIN organization_user u ON u.organization = s.organization AND u.id = s.user_id
     WHERE s.token_hash = $1"""

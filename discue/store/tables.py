@@ -45,9 +45,9 @@ def statement_of_rows(text: Callable[[str], str], columns: int) -> Callable[[int
     return of
 
 
-def prefixed(columns: str) -> str:
-    """Return columns of the table `j` in a join: `j.a, j.b` for `a, b`."""
-    return ", ".join(f"j.{column}" for column in columns.split(", "))
+def prefixed(table: str, columns: str) -> str:
+    """Return columns as a join names them: `j.a, j.b` for the table `j` and `a, b`."""
+    return ", ".join(f"{table}.{column}" for column in columns.split(", "))
 
 
 @lru_cache(256)

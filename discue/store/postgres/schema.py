@@ -60,11 +60,11 @@ _MARK: Final = """
 CREATE TABLE meta (key TEXT COLLATE "C" NOT NULL PRIMARY KEY, value TEXT COLLATE "C" NOT NULL);
 INSERT INTO meta (key, value) VALUES ('epoch', replace(gen_random_uuid()::text, '-', ''));
 """
-# Without parameters: the server parses and runs it in one step (see `PostgresTransaction`).
 # Without `clock_ms`, which the first schemas do not have.
 _RUNNING: Final = (
     "SELECT count(*) FROM worker WHERE dead = 0 AND lease_until > extract(epoch FROM clock_timestamp()) * 1000"
 )
+# Without parameters: the server parses and runs it in one step (see `PostgresTransaction`).
 _PUT: Final = "INSERT INTO meta (key, value) VALUES ('{}', '{}') ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
