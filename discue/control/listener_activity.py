@@ -12,7 +12,6 @@ from discue.store import listener_tallies, tallies
 from discue.store.listener_tallies import ListenerTally
 
 PERIODS_AN_HOUR: Final = 12
-PERIODS_A_DAY: Final = 24 * PERIODS_AN_HOUR
 
 NOTHING: Final = ListenerTally()
 
@@ -36,7 +35,7 @@ async def of_listener(control: ControlContext, listener: Listener) -> Sequence[L
     The caller has checked that the listener may be read. Counts of other workers arrive up to a minute late, and a
     worker that was killed never stored its last minute.
     """
-    periods = _past_day(control)
+    periods = tallies.past_day(control.clock.now())
     key = (listener.organization, listener.id)
     stored = await control.store.read(lambda tx: listener_tallies.of_listener(tx, *key, periods.start))
     here = control.store.listener_counts.of_listener(*key, periods)
@@ -50,7 +49,7 @@ async def past_hour(control: ControlContext, listeners: Sequence[Listener]) -> M
     """Return the sums of the past hour of listeners of one organization, by their row ids."""
     if not listeners:
         return {}
-    hour = _past_day(control)[-PERIODS_AN_HOUR:]
+    hour = tallies.past_day(control.clock.now())[-PERIODS_AN_HOUR:]
     organization, ids = listeners[0].organization, [each.id for each in listeners]
     stored = await control.store.read(lambda tx: listener_tallies.sums(tx, organization, ids, hour.start))
     counts = control.store.listener_counts
@@ -60,8 +59,3 @@ async def past_hour(control: ControlContext, listeners: Sequence[Listener]) -> M
         )
         for each in ids
     }
-
-
-def _past_day(control: ControlContext) -> range:
-    end = tallies.period_of(control.clock.now()) + 1
-    return range(end - PERIODS_A_DAY, end)

@@ -35,7 +35,6 @@ _LIMITS: Final[Mapping[str, tuple[str, int]]] = {
 """JSON pointer and highest value of each limit that the operator sets, by the name of the setting that holds it."""
 
 _HEADS_AT_ONCE: Final = 500
-DAY_MS: Final = 86_400_000
 
 
 class OrganizationFields(NameFields, frozen=True):
@@ -218,7 +217,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         if await organizations.created_by_tenant(tx, stored.id):
             raise Conflict("This organization has created others. Delete them first.", code="has_organizations")
         if stored.founder:
-            await accounts.carry_messages(tx, stored.id, stored.founder, tallies.period_of(now // DAY_MS * DAY_MS))
+            await accounts.carry_messages(tx, stored.id, stored.founder, tallies.day_of(now).start)
         await organizations.mark_deleted(tx, stored.id, now)
         await purge.enqueue(tx, Job(stored.id, job_id, "purge_organization"))
         await _record(tx, occurrence, "organization_deleted", stored, seen_by=principal.organization)

@@ -48,9 +48,7 @@ class QuotaUse(msgspec.Struct, frozen=True):
 
 async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse:
     """Return the current quotas of the caller's organization, and what all that share them use."""
-    today = control.clock.now() // DAY_MS * DAY_MS
-    periods = range(tallies.period_of(today), tallies.period_of(today + DAY_MS))
-    own = principal.organization
+    today, own = tallies.day_of(control.clock.now()), principal.organization
 
     async def work(tx: Transaction) -> QuotaUse:
         organization = require_found(await organizations.get(tx, own))
@@ -60,7 +58,7 @@ async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse
                 name: await accounts.count_resources(tx, organization.account, name, _bound(getattr(quotas, name)))
                 for name in quota.RESOURCES
             },
-            "messages_a_day": await accounts.count_messages(tx, organization.account, periods),
+            "messages_a_day": await accounts.count_messages(tx, organization.account, today),
             "bytes_stored": await accounts.bytes_stored(tx, organization.account),
         }
         return QuotaUse(organization, quotas, used)
@@ -134,8 +132,7 @@ class Activity(msgspec.Struct, frozen=True):
 
 async def activity(control: ControlContext, principal: Principal) -> Sequence[Activity]:
     """Return the activity of the past 24 hours, the oldest period first; the last one has not ended."""
-    now = control.clock.now()
-    periods = range(tallies.period_of(now - DAY_MS) + 1, tallies.period_of(now) + 1)
+    periods = tallies.past_day(control.clock.now())
     rows = await control.store.read(lambda tx: tallies.since(tx, principal.organization, periods.start))
     counts = {(period, kind): n for period, kind, n in rows}
     kinds = (tallies.MESSAGE_ADDED, tallies.MESSAGE_PUBLISHED_OK, tallies.MESSAGE_PUBLISHED_NOT_OK)

@@ -32,7 +32,6 @@ from discue.store.store import Store
 
 DAY_MS: Final = 86_400_000
 
-_PERIODS_A_DAY: Final = DAY_MS // tallies.PERIOD_MS
 _OPEN_PERIODS: Final = 2
 """Counter periods that can still change: messages may be stored later than the time that they are counted under."""
 
@@ -145,11 +144,11 @@ class QuotaGate:
         use.stored = _NOTHING
         day, period = now // DAY_MS, tallies.period_of(now)
         if use.day != day:
-            use.day, use.open_from, use.closed = day, day * _PERIODS_A_DAY, 0
+            use.day, use.open_from, use.closed = day, day * tallies.PERIODS_A_DAY, 0
             use.reported = set()
         # Periods that no longer change are counted once: a read late in the day costs no more than an early one.
         closing = range(use.open_from, max(use.open_from, period + 1 - _OPEN_PERIODS))
-        end = (day + 1) * _PERIODS_A_DAY
+        end = (day + 1) * tallies.PERIODS_A_DAY
         closed, opened, stored = await self._store.read(
             partial(_read, organization=organization, closing=closing, still_open=range(closing.stop, end))
         )

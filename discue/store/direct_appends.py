@@ -14,7 +14,6 @@ from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.tables import LOG, SCHEDULED, insert_rows
 from discue.store.tallies import TallyEntry
 
-_DAY_MS: Final = 86_400_000
 _RAISE_HEAD: Final = """
     UPDATE queue_head SET head = head + $1,
         last_stored_at = CASE WHEN last_stored_at < $2 THEN $2 ELSE last_stored_at END
@@ -35,9 +34,7 @@ class PublishBudget(msgspec.Struct):
         quotas = quotas_of(owner.settings, defaults)
         used = PublishUsage()
         if quotas.limit_publishing:
-            today = now // _DAY_MS * _DAY_MS
-            periods = range(tallies.period_of(today), tallies.period_of(today + _DAY_MS))
-            messages = await accounts.count_messages(tx, owner.account, periods)
+            messages = await accounts.count_messages(tx, owner.account, tallies.day_of(now))
             used = PublishUsage(messages, await accounts.bytes_stored(tx, owner.account))
         return cls(owner.account, owner.state == "active", quotas, used)
 

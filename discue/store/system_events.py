@@ -27,7 +27,6 @@ _INSERT: Final = f"""
     VALUES ($1, $2, $3, $4, $5, $6, 0, {JSON_VALUE}, $7)"""
 _QUOTA_KINDS: Final[Mapping[QuotaName, int]] = {"messages_a_day": 1_001, "bytes_stored": 1_002}
 """Kinds of tallies: the quota was reported on the day that begins with the period."""
-_DAY_MS: Final = 86_400_000
 _MARK: Final = """
     INSERT INTO tally (organization, period, kind, slot, n) VALUES ($1, $2, $3, $4, 1)
     ON CONFLICT (organization, period, kind, slot) DO NOTHING"""
@@ -52,8 +51,8 @@ async def record(tx: Transaction, organization: int, event_id: int, event: Syste
 
 async def record_quota(tx: Transaction, organization: int, event_id: int, event: QuotaNear) -> None:
     """Record that a publishing quota is nearly used up, once a day (UTC) for each."""
-    period = tallies.period_of(event.at // _DAY_MS * _DAY_MS)
-    if await tx.execute(_MARK, organization, period, _QUOTA_KINDS[event.quota], tallies.WORK_SLOT):
+    today = tallies.day_of(event.at).start
+    if await tx.execute(_MARK, organization, today, _QUOTA_KINDS[event.quota], tallies.WORK_SLOT):
         await record(tx, organization, event_id, event)
 
 

@@ -18,6 +18,7 @@ from discue.store.engine import Row, Transaction
 from discue.store.tables import read_number
 
 PERIOD_MS: Final = 300_000
+PERIODS_A_DAY: Final = 288
 
 CURRENT: Final = 0
 """The period of current amounts, which also decrease."""
@@ -108,6 +109,18 @@ def slot_of(worker_slot: int, stream: int) -> int:
 
 def period_of(millisecond: int) -> int:
     return millisecond // PERIOD_MS
+
+
+def day_of(millisecond: int) -> range:
+    """Return the periods of the day (UTC) that contains a time."""
+    first = period_of(millisecond) // PERIODS_A_DAY * PERIODS_A_DAY
+    return range(first, first + PERIODS_A_DAY)
+
+
+def past_day(now: int) -> range:
+    """Return the periods of the past 24 hours. The last one has not ended."""
+    end = period_of(now) + 1
+    return range(end - PERIODS_A_DAY, end)
 
 
 def attempt_entries(attempts: Iterable[Attempt]) -> list[TallyEntry]:

@@ -4,14 +4,14 @@ from functools import partial
 
 from discue.control import listener_activity, listeners, queues
 from discue.control.context import ControlContext
-from discue.control.listener_activity import NOTHING, PERIODS_A_DAY, total
+from discue.control.listener_activity import NOTHING, total
 from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueFields
 from discue.domain.attempts import Attempt
 from discue.domain.ids import row_id_at
 from discue.store import listener_tallies
 from discue.store.listener_tallies import ListenerTally
-from discue.store.tallies import PERIOD_MS, period_of
+from discue.store.tallies import PERIOD_MS, PERIODS_A_DAY, period_of
 from tests.store.rows import a_settle
 from tests.support.cast import Cast
 
