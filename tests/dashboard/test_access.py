@@ -2,6 +2,7 @@
 
 import html
 import re
+from base64 import b32decode
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -316,7 +317,7 @@ def test_viewer_ends_own_sessions_and_no_others(front: Front) -> None:
 
 
 def _code(front: Front, secret: str) -> str:
-    return totp.code_at(totp.secret_bytes(secret), front.service.control.clock.now() // STEP_MS)
+    return totp.code_at(b32decode(secret), front.service.control.clock.now() // STEP_MS)
 
 
 def _set_up_factor(front: Front, member: Member) -> None:
