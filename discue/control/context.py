@@ -89,10 +89,12 @@ class ControlContext:
 
     def occurrence(self, principal: Principal | None) -> Occurrence:
         """Return the id and author to record a usage event with. `principal` is None on the command line."""
+        event_id = self.row_ids.next()
         if principal is None:
-            return Occurrence(self.row_ids.next(), "")
-        author, is_key = principal.key_public_id, principal.role is None and principal.customer is None
-        return Occurrence(self.row_ids.next(), *((author, "") if is_key else ("", author)))
+            return Occurrence(event_id, "")
+        if principal.role is None and principal.customer is None:
+            return Occurrence(event_id, principal.key_public_id)
+        return Occurrence(event_id, "", principal.key_public_id)
 
     async def write(self, work: Work[T]) -> T:
         """Commit the work and update this worker's cache; then notify the other workers.

@@ -94,7 +94,7 @@ async def connect(control: ControlContext, principal: Principal, response: Provi
     if code is None or code.expires_at <= now or code.user_id != principal.key:
         raise SignInRefused("Connecting the account took too long. Start again, with your password.")
     identity = await response.identity()
-    row = _Row(control, identity)
+    row_id, connected_at = control.row_ids.next(), control.clock.now()
 
     async def work(tx: Transaction, record: Record) -> None:
         organization = await _organization(tx, settings)
@@ -103,8 +103,8 @@ async def connect(control: ControlContext, principal: Principal, response: Provi
             raise SignInRefused(f"{settings.title} is for users of another organization.")
         if await identities.find_user(tx, organization.id, identity.issuer, identity.subject) is not None:
             raise SignInRefused(f"This account at {settings.title} is connected already.")
-        await identities.insert(tx, row.of(user))
-        await users.update(tx, replace(user, has_identity=True, updated_at=row.now))
+        await identities.insert(tx, _row(user, row_id, identity, connected_at))
+        await users.update(tx, replace(user, has_identity=True, updated_at=connected_at))
         await record("user_updated", user)
 
     await control.write_as(principal, work)
@@ -115,17 +115,8 @@ def _permit_hash(code: str) -> bytes:
     return token_hash(f"connect {code}")
 
 
-class _Row:
-    """A row for an account. Its id is taken before the transaction."""
-
-    def __init__(self, control: ControlContext, identity: ExternalIdentity) -> None:
-        self.now = control.clock.now()
-        self._id = control.row_ids.next()
-        self._identity = identity
-
-    def of(self, user: User) -> UserIdentity:
-        known = self._identity
-        return UserIdentity(user.organization, self._id, user.id, known.issuer, known.subject, self.now)
+def _row(user: User, row_id: int, identity: ExternalIdentity, now: int) -> UserIdentity:
+    return UserIdentity(user.organization, row_id, user.id, identity.issuer, identity.subject, now)
 
 
 async def _sign_in(
@@ -134,13 +125,14 @@ async def _sign_in(
     role = settings.role_of(identity.groups)
     if role is None:
         raise SignInRefused(f"None of your groups at {settings.title} has a role here.")
-    row, user_id, public_id = _Row(control, identity), control.row_ids.next(), control.public_ids.next()
+    now, public_id = control.clock.now(), control.public_ids.next()
+    user_id, row_id = control.row_ids.next(), control.row_ids.next()
 
     async def work(tx: Transaction, record: Record) -> User:
         organization = await _organization(tx, settings)
         user = await identities.find_user(tx, organization.id, identity.issuer, identity.subject)
         if user is not None:
-            return await _with_role(tx, record, replace(user, updated_at=row.now), role)
+            return await _with_role(tx, record, replace(user, updated_at=now), role)
         added = User(
             organization=organization.id,
             id=user_id,
@@ -148,14 +140,14 @@ async def _sign_in(
             email=identity.email,
             display_name=display_name_of(identity.name),
             role=role,
-            created_at=row.now,
-            updated_at=row.now,
+            created_at=now,
+            updated_at=now,
             has_identity=True,
         )
         await _require_new(tx, settings, added)
         await usage.require_room(tx, control, added, "users")
         await users.insert(tx, added)
-        await identities.insert(tx, row.of(added))
+        await identities.insert(tx, _row(added, row_id, identity, now))
         await record("user_added", added)
         return added
 

@@ -6,14 +6,14 @@ from typing import Final
 import msgspec
 
 from discue.control import encryption
-from discue.control.context import ControlContext, require_found
+from discue.control.context import ControlContext, record, require_found
 from discue.control.users import require_rank
 from discue.crypto import totp
 from discue.domain.errors import LockedOut, Unprocessable, invalid
 from discue.domain.lockout import MAX_REFUSAL_MS, code_refusal_ms, remaining_ms
 from discue.domain.model import User
 from discue.domain.scopes import Principal
-from discue.store import events, second_factors, sessions, users
+from discue.store import second_factors, sessions, users
 from discue.store.engine import Transaction
 from discue.store.second_factors import SecondFactor
 
@@ -65,9 +65,7 @@ async def confirm(control: ControlContext, principal: Principal, user: User, cod
         await second_factors.put(
             tx, msgspec.structs.replace(stored, confirmed_at=now, last_step=step, recovery_codes=hashes)
         )
-        await events.record(
-            tx, occurrence, "second_factor_added", user.organization, ref=user.public_id, name=user.email
-        )
+        await record(tx, occurrence, "second_factor_added", user)
 
     await control.store.write_exclusively(work)
     return codes
@@ -97,7 +95,7 @@ async def check(control: ControlContext, user: User, code: str) -> bool:
         await second_factors.count_failure(tx, stored, now + refusal_ms if refusal_ms else 0)
         if refusal_ms:
             await sessions.delete_unfinished(tx, user.organization, user.id)
-            await events.record(tx, occurrence, "lockout", user.organization, ref=user.public_id, name=user.email)
+            await record(tx, occurrence, "lockout", user)
         return False
 
     return await control.store.write_exclusively(work)
@@ -130,9 +128,7 @@ async def remove(control: ControlContext, principal: Principal, public_id: str) 
         user = require_found(await users.get(tx, principal.organization, public_id))
         require_rank(principal, user.role)
         if await second_factors.delete(tx, user.organization, user.id):
-            await events.record(
-                tx, occurrence, "second_factor_deleted", user.organization, ref=user.public_id, name=user.email
-            )
+            await record(tx, occurrence, "second_factor_deleted", user)
 
     await control.store.write_exclusively(work)
 
