@@ -116,6 +116,11 @@ class Call(msgspec.Struct):
         return self.base + self.path
 
     @property
+    def root(self) -> str:
+        """The URL in front of the paths of pages, which have no version."""
+        return self.base.removesuffix(_VERSION)
+
+    @property
     def control(self) -> ControlContext:
         """The control plane. It applies the request's `If-Match` to changes and deletions."""
         # Most requests have no If-Match, and share one control plane.

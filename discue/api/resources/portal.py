@@ -30,7 +30,6 @@ from discue.domain.portal import (
     SCHEMES,
     PortalSession,
     PortalTheme,
-    Scheme,
 )
 
 _READ: Final = Needs("portal", "read")
@@ -179,7 +178,8 @@ def _fields(body: PortalSessionBody) -> PortalSessionFields:
     given = body.theme
     theme = PortalTheme()
     if not isinstance(given, UnsetType):
-        theme = PortalTheme(given.accent, given.font, given.radius, given.logo_url, scheme=_scheme(given.scheme))
+        scheme = one_of(SCHEMES, given.scheme, "/theme/scheme")
+        theme = PortalTheme(given.accent, given.font, given.radius, given.logo_url, scheme)
     return PortalSessionFields(
         customer=body.customer,
         queues=body.queues,
@@ -191,14 +191,8 @@ def _fields(body: PortalSessionBody) -> PortalSessionFields:
     )
 
 
-def _scheme(given: str) -> Scheme:
-    return one_of(SCHEMES, given, "/theme/scheme")
-
-
 def _created_response(call: Call, made: NewPortalSession) -> PortalSessionResponse:
-    # Pages are not versioned: the URL has no `/v1`.
-    root = call.base.removesuffix("/v1")
-    view = replace(_view(made.session), url=f"{root}/portal/open?code={made.code}")
+    view = replace(_view(made.session), url=f"{call.root}/portal/open?code={made.code}")
     response = PortalSessionResponse(portal_session=view, links=call.links(made.session.public_id))
     return call.with_etag(made.session, response)
 

@@ -163,9 +163,8 @@ def _response(call: Call, details: UserDetails, url: str | None = None) -> UserR
     invitation: InvitationView | UnsetType = UNSET
     if made is not None:
         # The token is in the fragment because browsers do not send that to servers, whose logs would have it.
-        place = f"{call.base}/invitations"
-        if call.control.settings.dashboard:
-            place = f"{call.base.removesuffix('/v1')}/dashboard/invitation"
+        has_page = call.control.settings.dashboard
+        place = f"{call.root}/dashboard/invitation" if has_page else f"{call.base}/invitations"
         invitation = InvitationView(expires_at=made.expires_at, url=f"{place}#{made.token}", token=made.token)
     response = UserResponse(user=_view(details.user), links=links, invitation=invitation)
     return call.with_etag(details.user, response)
