@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from discue.domain.errors import unescaped
+
 MOST_CHARACTERS: Final = 50_000
 """The largest size of an example, as JSON without spaces."""
 
@@ -139,7 +141,7 @@ class _Example:
         found = self._root
         for step in reference.removeprefix("#").split("/")[1:]:
             try:
-                found = found[step.replace("~1", "/").replace("~0", "~")]
+                found = found[unescaped(step)]
             except (KeyError, TypeError):
                 raise NoExample(f"it refers to {reference}") from None
         return found
