@@ -12,7 +12,7 @@ from discue.api.structs import Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
 from discue.domain.errors import BadRequest, Fault, escaped, invalid
-from discue.domain.json_nesting import SHORTEST_TOO_DEEP, is_too_deep
+from discue.domain.json_nesting import MOST_LEVELS, SHORTEST_TOO_DEEP, is_too_deep
 from discue.domain.suggestions import suggestion
 from discue.http.admission import given_twice
 from discue.http.negotiation import is_json, is_of_type
@@ -160,9 +160,8 @@ def _explain(error: Exception, kind: type[Body] | None = None) -> NoReturn:
     if isinstance(error, UnicodeDecodeError):
         raise BadRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
     if isinstance(error, RecursionError):
-        raise BadRequest(
-            "The body is nested too deeply: at most 900 levels are allowed.", code="invalid_json"
-        ) from None
+        rule = f"at most {MOST_LEVELS} levels are allowed"
+        raise BadRequest(f"The body is nested too deeply: {rule}.", code="invalid_json") from None
     if not isinstance(error, msgspec.ValidationError):
         message = (
             str(error).removeprefix("JSON is malformed: ").replace("Input data was truncated", "it ends too early")

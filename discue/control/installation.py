@@ -30,8 +30,9 @@ class Commits(msgspec.Struct, frozen=True):
     kind: str
     count: int
     half_ms: float
-    """Half of them took at most this long; infinite beyond the largest bound. The same for 99 %."""
+    """The median of their durations, rounded up to a bound of the histogram; infinite beyond the largest bound."""
     most_ms: float
+    """The 99th percentile of their durations, rounded like `half_ms`."""
 
 
 class InstallationState(msgspec.Struct, frozen=True):
@@ -44,7 +45,7 @@ class InstallationState(msgspec.Struct, frozen=True):
     is_healthy: bool
     """Whether the last write succeeded."""
     loop_lag_ms: float
-    """99 % of the time, this worker's event loop was late by at most this much."""
+    """The 99th percentile of the delay with which this worker's event loop ran what was due."""
     leases_lost: int
     takeovers: int
 

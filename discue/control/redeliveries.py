@@ -37,8 +37,9 @@ class RedeliveryParams(msgspec.Struct, frozen=True):
     messages: tuple[str, ...] | None = None
     reason: str | None = None
     created_after: int | None = None
-    """When the messages were stored, in milliseconds since the epoch. The same for `created_before`."""
+    """Selects messages that were stored later than this, in milliseconds since the epoch."""
     created_before: int | None = None
+    """Selects messages that were stored earlier than this, in milliseconds since the epoch."""
     pace: int | None = None
     """Messages per second. None: no limit."""
     dry_run: bool = False
@@ -218,8 +219,9 @@ class ReplayResult(msgspec.Struct, frozen=True):
     selected: int
     """Number of seqs in the range."""
     first: str
-    """Id of the first message, "" if there is none. The same for `last`."""
+    """Id of the first message; "" if there is none."""
     last: str
+    """Id of the last message; "" if there is none."""
 
 
 async def create_replay(

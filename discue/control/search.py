@@ -25,7 +25,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 async def find(control: ControlContext, principal: Principal, text: str) -> Found:
-    """Return what has this id or this name."""
+    """Return the queues, listeners and messages with this id or alias that the caller may read."""
 
     async def work(tx: Transaction) -> Found:
         return await (_by_id if is_public_id(text) else _by_name)(tx, principal, text)

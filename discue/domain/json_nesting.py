@@ -23,7 +23,7 @@ _PASSES: Final = 2
 
 
 def is_too_deep(text: bytes) -> bool:
-    """Return whether JSON is nested deeper than 900 levels. It need not be valid."""
+    """Return whether JSON is nested deeper than `MOST_LEVELS`. It need not be valid."""
     if len(text) < SHORTEST_TOO_DEEP or text.count(b"[") + text.count(b"{") <= MOST_LEVELS:
         return False
     brackets = _STRING.sub(b"", text).translate(_BRACKETS, _OTHERS)

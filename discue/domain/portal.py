@@ -45,7 +45,7 @@ _BEGINNINGS: Final = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "web
 
 
 class PortalTheme(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the portal looks. Empty texts and None: as it does by itself."""
+    """The look of the portal. Empty texts and None select the default."""
 
     accent: str = ""
     """A colour as in `#4a41d8`."""

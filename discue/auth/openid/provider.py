@@ -27,14 +27,14 @@ KEPT_BYTES: Final = 65_536
 _TIMEOUT_SECONDS: Final = 10.0
 _FRESH_SECONDS: Final = 3_600.0
 _RETRY_SECONDS: Final = 10.0
-"""A provider that fails, or does not have a key, is asked this often at most, however many users try to sign in."""
+"""Minimum time between requests to a provider that fails, or lacks a key, however many users try to sign in."""
 _SECRET_CHARACTERS: Final = 43
 _SHOWN_CHARACTERS: Final = 100
 _OK: Final = 200
 
 
 class ProviderFailed(Exception):
-    """The provider did not do its part. The message is for the user and the log."""
+    """The provider cannot be reached, or its response is invalid. The message is for the user and the log."""
 
 
 class SignInRefused(Exception):
@@ -209,9 +209,9 @@ def providers_in(
 
 
 class _Cached(Generic[T]):
-    """Something that is read from the provider, kept for an hour. Reads one at a time, and seldom after a failure.
+    """A document of the provider, cached for an hour. At most one read at a time; failed reads are retried seldom.
 
-    While reads fail, the old value is used, if there is one.
+    While reads fail, the previous value is used, if there is one.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -223,8 +223,8 @@ class _Cached(Generic[T]):
         """When the last read ended, well or not."""
 
     async def get(self, read: Callable[[], Awaitable[T]], *, fresh_seconds: float = _FRESH_SECONDS) -> T:
-        """Return the value, read again if it is older. Raises ProviderFailed."""
-        # A provider that hangs must not make each sign-in wait for its turn to be disappointed.
+        """Return the value, read again if it is older than `fresh_seconds`. Raises ProviderFailed."""
+        # A provider that hangs must not make each sign-in wait for a read that is likely to fail.
         if self._failure and self._turn.locked():
             return self._old()
         async with self._turn:
