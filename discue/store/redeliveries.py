@@ -31,7 +31,7 @@ JOINED: Final = """
     JOIN listener l ON l.organization = j.organization AND l.id = j.listener
     JOIN queue q ON q.organization = l.organization AND q.id = l.queue
     WHERE j.organization = $1 AND l.deleted_at IS NULL AND q.deleted_at IS NULL"""
-_OF_ORGANIZATION: Final = f"SELECT {prefixed("j", _COLUMNS)}, j.spec, {OF_LISTENER} FROM redelivery j {JOINED}"
+_OF_ORGANIZATION: Final = f"SELECT {prefixed('j', _COLUMNS)}, j.spec, {OF_LISTENER} FROM redelivery j {JOINED}"
 _OPEN: Final = f"{_OF_LISTENER} AND ended_at IS NULL ORDER BY id LIMIT $3"
 _INSERT: Final = f"INSERT INTO redelivery ({_COLUMNS}, spec) VALUES ({placeholders(1, 15)})"
 _DELETE: Final = "DELETE FROM redelivery WHERE organization = $1 AND id = $2"

@@ -23,7 +23,7 @@ _COLUMNS: Final = (
 )
 _OF_LISTENER: Final = f"SELECT {_COLUMNS}, spec FROM replay WHERE organization = $1 AND listener = $2"
 _GET: Final = f"SELECT {_COLUMNS}, spec FROM replay WHERE organization = $1 AND public_id = $2"
-_OF_ORGANIZATION: Final = f"SELECT {prefixed("j", _COLUMNS)}, j.spec, {OF_LISTENER} FROM replay j {JOINED}"
+_OF_ORGANIZATION: Final = f"SELECT {prefixed('j', _COLUMNS)}, j.spec, {OF_LISTENER} FROM replay j {JOINED}"
 _OPEN: Final = f"{_OF_LISTENER} AND ended_at IS NULL ORDER BY id LIMIT $3"
 _INSERT: Final = f"INSERT INTO replay ({_COLUMNS}, spec) VALUES ({placeholders(1, 18)})"
 # A worker that claims the live cursor at this moment waits, and claims the new one with it.
