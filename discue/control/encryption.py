@@ -74,11 +74,7 @@ def opened(control: ControlContext, listener: Listener) -> tuple[SigningSecret, 
 
 def opened_content(control: ControlContext, row: RowKey, stored: bytes) -> bytes:
     """Return the content that `sealed_content` encrypted. Raises Unavailable if this process cannot decrypt it."""
-    try:
-        return control.keyring.open(stored, associated_data(*row))
-    except ValueError as error:
-        detail = "This server cannot decrypt a second factor. Set `encryption_key` to the keys of all servers."
-        raise Unavailable(detail, code="secrets_unreadable") from error
+    return _open(control, row, stored, read=bytes, what="a second factor")
 
 
 def credentials_of(control: ControlContext, listener: Listener) -> Credentials | None:
@@ -96,12 +92,15 @@ def held_by(control: ControlContext, listener: Listener) -> Credentials | None:
 
 
 def _read(control: ControlContext, listener: Listener, read: Callable[[bytes], T]) -> T:
+    row = (listener.organization, listener.id)
+    return _open(control, row, listener.secrets, read=read, what="the secrets of the listener")
+
+
+def _open(control: ControlContext, row: RowKey, stored: bytes, *, read: Callable[[bytes], T], what: str) -> T:
     try:
-        return read(control.keyring.open(listener.secrets, associated_data(listener.organization, listener.id)))
+        return read(control.keyring.open(stored, associated_data(*row)))
     except ValueError as error:
-        detail = (
-            "This server cannot decrypt the secrets of the listener. Set `encryption_key` to the keys of all servers."
-        )
+        detail = f"This server cannot decrypt {what}. Set `encryption_key` to the keys of all servers."
         raise Unavailable(detail, code="secrets_unreadable") from error
 
 
