@@ -33,5 +33,7 @@ def store(engine_name: str, runner: asyncio.Runner, reports: Reports, tmp_path: 
 
 
 @pytest.fixture
-def stage(store: Store) -> Stage:
-    return Stage(store, StandingClock())
+def stage(runner: asyncio.Runner, store: Store) -> Iterator[Stage]:
+    made = Stage(store, StandingClock())
+    yield made
+    runner.run(made.close())

@@ -207,7 +207,8 @@ class Stage:
         self.public_ids = PublicIds(clock, bytes)
         self.row_ids = RowIds(clock, SLOTS - 1)
         self._number = 0
-        self._joined = 0
+        self._joined: list[Worker] = []
+        """All workers, with those that were killed or have left."""
         self.workers: list[Worker] = []
 
     @property
@@ -242,10 +243,11 @@ class Stage:
         lease = WorkerLease()
         await self._join(lease)
         # While the clock stands still, a slot that was given again would give the same numbers again.
-        self._joined += 1
-        self.workers.append(Worker(self, lease, self._joined))
+        worker = Worker(self, lease, len(self._joined) + 1)
+        self._joined.append(worker)
+        self.workers.append(worker)
         self.store.on_append = self.dispatcher.on_appended
-        return self.worker
+        return worker
 
     async def _join(self, lease: WorkerLease) -> None:
         session_id = self.row_ids.next()
@@ -287,6 +289,17 @@ class Stage:
         self.workers.remove(worker)
         self.store.on_append = self.workers[-1].dispatcher.on_appended if self.workers else _nobody
         await self.steal(worker)
+
+    async def close(self) -> None:
+        """Kill all workers, and return when none of their tasks runs any more.
+
+        A task that outlived its test would end with the event loop, or in another test: the flush of a lane that is
+        not closed reads its listener again when it is cancelled.
+        """
+        for worker in self._joined:
+            worker.die()
+        tasks = [task for worker in self._joined for task in worker.dispatcher.tasks.running]
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def leave(self, worker: Worker) -> None:
         """End a process that has drained."""

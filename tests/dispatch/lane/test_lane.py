@@ -15,9 +15,7 @@ from discue.domain.errors import StoreUnavailable
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.window import SPAN
 from discue.store.engine import MissedRange
-from discue.store.store import Store
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Stage, badly, well, with_trace
-from tests.support.clocks import StandingClock
 from tests.support.databases import on_sqlite_only
 
 pytestmark = on_sqlite_only
@@ -337,8 +335,8 @@ async def test_one_success_ends_the_throttle(stage: Stage) -> None:
     assert {sent.message_id for sent in stage.courier.sent if sent.number == 1} == set(ids)
 
 
-async def test_full_limiter_does_not_use_up_the_turn_of_a_throttled_lane(store: Store) -> None:
-    stage = Stage(store, StandingClock(), msgspec.structs.replace(LIMITS, max_in_flight=200))
+async def test_full_limiter_does_not_use_up_the_turn_of_a_throttled_lane(stage: Stage) -> None:
+    stage.limits = msgspec.structs.replace(LIMITS, max_in_flight=200)
     _, _, _ = await _held_back(stage)
     first_attempts = len([sent for sent in stage.courier.sent if sent.number == 1])
     # Nobody may send while others hold every place.
@@ -408,11 +406,10 @@ async def test_enabled_listener_misses_old_messages_in_their_turn(stage: Stage) 
     await stage.assert_counts(listener, missed=500, retrying=0, pending=0)
 
 
-async def test_messages_of_many_lanes_are_held_within_the_budget(store: Store) -> None:
+async def test_messages_of_many_lanes_are_held_within_the_budget(stage: Stage) -> None:
     """Each lane may always hold one message more, else it could not go on."""
     lanes, size = 20, 10_000
-    limits = msgspec.structs.replace(LIMITS, listener_max_in_flight=1, tail_buffer_bytes=100_000)
-    stage = Stage(store, StandingClock(), limits)
+    stage.limits = msgspec.structs.replace(LIMITS, listener_max_in_flight=1, tail_buffer_bytes=100_000)
     queue = await stage.queue(await stage.organization())
     await stage.start()
     for _ in range(lanes):

@@ -155,6 +155,7 @@ class Promises(RuleBasedStateMachine):
         assert isinstance(store.engine, Paced)
         self.engine = store.engine
         self.stage = Stage(store, StandingClock(), TINY_LIMITS)
+        self.cleanup.callback(lambda: self.runner.run(self.stage.close()))
         self.stage.tuning = TINY_TUNING
         self.logs: list[Published] = []
         self.listeners: dict[str, KnownListener] = {}
@@ -651,8 +652,6 @@ class Promises(RuleBasedStateMachine):
                 self.run(self.finished())
                 self.every_message_came()
                 assert self.reports.places == []
-                for worker in self.stage.workers:
-                    worker.die()
         finally:
             self.cleanup.close()
 

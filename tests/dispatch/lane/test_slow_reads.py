@@ -10,7 +10,6 @@ import pytest
 from discue.store.store import Store
 from tests.dispatch.paced import Paced
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Stage, badly, opened, until, well
-from tests.support.clocks import StandingClock
 
 
 @pytest.fixture
@@ -337,13 +336,12 @@ async def test_keys_are_read_once_however_often_the_lane_wakes_meanwhile(stage: 
     await stage.assert_counts(listener, acknowledged=1, retrying=0)
 
 
-async def test_number_of_reads_at_once_is_limited(store: Store) -> None:
-    stage = Stage(store, StandingClock())
+async def test_number_of_reads_at_once_is_limited(stage: Stage) -> None:
     queue = await stage.queue(await stage.organization())
     await stage.start()
     for _ in range(20):
         await stage.listener(queue)
-    engine = store.engine
+    engine = stage.store.engine
     assert isinstance(engine, Paced)
     stage.store.on_append = lambda _: None
     await stage.append(queue, 1)
