@@ -5,7 +5,7 @@ are held up and lost, so that a worker may not know whether its commit was made.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from pathlib import Path
 from random import Random
@@ -23,7 +23,7 @@ from discue.store.engine import (
     Work,
 )
 from discue.store.group_commit import resolve
-from discue.store.sqlite.engine import SqliteEngine
+from discue.store.sqlite.engine import SqliteEngine, run_to_end
 from tests.simulation.loop import HOST, Host
 from tests.simulation.machines import HostClock, Steps
 from tests.simulation.network import Network
@@ -66,13 +66,13 @@ class Server:
         return self._database._write(batch)
 
     def read(self, work: Work[T]) -> T:
-        return _run_to_end(self._database.read(work))
+        return run_to_end(self._database.read(work))
 
     def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
-        return _run_to_end(self._database.page(organization, queue, after, rows, max_bytes=max_bytes))
+        return run_to_end(self._database.page(organization, queue, after, rows, max_bytes=max_bytes))
 
     def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
-        return _run_to_end(self._database.poll(queues))
+        return run_to_end(self._database.poll(queues))
 
     def notify(self, sender: "ClusterEngine", hint: Notification) -> None:
         """Pass a notification on to all other workers. Some are lost."""
@@ -262,14 +262,3 @@ class ClusterEngine:
 
     def _arrive(self, act: Callable[..., None], *args: Any) -> None:
         self._network.loop.call_soon(lambda: act(*args), context=self._context)
-
-
-def _run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never waits, and return its result."""
-    try:
-        coroutine.send(None)
-    except StopIteration as finished:
-        result: T = finished.value
-        return result
-    coroutine.close()
-    raise RuntimeError("a transaction has waited for something")

@@ -6,7 +6,7 @@ another thread, and in WAL mode no reader waits for the writer.
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -225,7 +225,7 @@ class SqliteEngine:
         try:
             self._reader.execute("BEGIN")
             try:
-                return cast("T", _run_to_end(work(SqliteTransaction(self._reader))))
+                return run_to_end(work(SqliteTransaction(self._reader)))
             finally:
                 # An I/O error has ended it already; report that one.
                 if self._reader.in_transaction:
@@ -337,7 +337,7 @@ class SqliteEngine:
         self._writer.execute("SAVEPOINT work")
         try:
             tx = SqliteTransaction(self._writer)
-            result = _run_to_end(work(tx))
+            result = run_to_end(work(tx))
         except apsw.Error:
             raise
         except Exception as error:  # It is the work's result
@@ -423,13 +423,14 @@ class _SearchTransaction(SqliteTransaction):
             self._since = self._monotonic()
 
 
-def _run_to_end(coroutine: Any) -> Any:
+def run_to_end(work: Awaitable[T]) -> T:
     """Run work that never suspends, and return its result: on this engine every statement answers at once."""
-    running = cast("Coroutine[Any, Any, Any]", coroutine)
+    running = cast("Coroutine[Any, Any, T]", work)
     try:
         running.send(None)
     except StopIteration as finished:
-        return finished.value
+        result: T = finished.value
+        return result
     running.close()
     raise RuntimeError("work inside a transaction waited for something that is not the transaction")
 
