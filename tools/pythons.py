@@ -1,9 +1,9 @@
 """Run tests on other versions of Python: `python -m tools.pythons FOLDER VERSION …`.
 
-Each version gets an environment with the pinned requirements in FOLDER, for this run and later ones. Interpreters are
-those in PATH and of pyenv; on Debian, one that the machine lacks is unpacked from the packages of a newer release. The
-version of this environment is left out: `make test` runs everything on it. A version that cannot be had is named at the
-end, and fails nothing.
+Each version gets an environment with the pinned requirements in FOLDER, for this run and later ones. Interpreters come
+from pyenv or PATH; on Debian, one that the machine lacks is unpacked from the packages of the next release. The version
+of this environment is left out: `make test` runs everything on it. The summary names versions for which there is no
+interpreter; they do not fail the run.
 """
 
 import platform
@@ -22,16 +22,18 @@ PART = (
     *(f"tests/{name}" for name in ("domain", "config", "crypto", "observability", "store", "sending", "auth")),
     *(f"tests/{name}" for name in ("publishing", "control", "dispatch", "api", "server", "end_to_end", "simulation")),
 )
-"""What runs on each version."""
+"""The tests that run on each version."""
 ON_SQLITE = ("-k", "not postgres")
-"""Nothing that PostgreSQL does depends on the version of Python."""
+"""PostgreSQL is left out: it works the same with every version of Python."""
+
+OWN_VERSION = ".".join(platform.python_version_tuple()[:2])
 
 _DEBIAN = ROOT / "tools" / "debian_python.sh"
 _INSTALL = ("-m", "pip", "--disable-pip-version-check", "--quiet", "--python")
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What became of one version."""
+    """The result of the tests on one version."""
 
     version: str
     outcome: str
@@ -39,12 +41,12 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def interpreter(version: str, folder: Path) -> Path | None:
-    """Return an interpreter of this version, such as 3.13: one in PATH, the newest of pyenv, or Debian's."""
+    """Return an interpreter of a version such as 3.13: the newest of pyenv, else the one in PATH, else Debian's."""
     name = f"python{version}"
     of_pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"), key=_patch)
     in_path = shutil.which(name)
     for found in (*reversed(of_pyenv), *([Path(in_path)] if in_path else []), folder / "debian" / "usr" / "bin" / name):
-        if _says(found, "--version").startswith(f"Python {version}."):
+        if version_of(found).startswith(f"{version}."):
             return found
     return None
 
@@ -54,15 +56,17 @@ def _patch(path: Path) -> int:
     return int(found[1]) if found else 0
 
 
-def _says(program: Path, argument: str) -> str:
-    if not program.exists():
+def version_of(python: Path) -> str:
+    """Return the full version of an interpreter, such as 3.13.7; "" if the program is none."""
+    if not python.exists():
         return ""
     # A shim of pyenv exists for versions that are not installed, and fails.
-    return subprocess.run([program, argument], capture_output=True, text=True, check=False).stdout
+    printed = subprocess.run([python, "--version"], capture_output=True, text=True, check=False).stdout
+    return printed.removeprefix("Python ").strip()
 
 
 def prepared(version: str, folder: Path) -> Path | None:
-    """Return the interpreter of an environment with the pinned requirements; None if the version cannot be had."""
+    """Return the interpreter of an environment with the pinned requirements; None without an interpreter."""
     found = interpreter(version, folder)
     if found is None and subprocess.run([_DEBIAN, version, folder / "debian"], check=False).returncode == 0:
         found = interpreter(version, folder)
@@ -84,25 +88,24 @@ def _install(python: Path, *what: str | Path) -> None:
 
 
 def run(version: str, python: Path, arguments: Sequence[str]) -> Result:
-    """Run the tests, and those that failed once more, one at a time: a machine that was busy must not decide."""
+    """Run the tests. Those that fail run once more, one at a time: the machine may have been busy."""
     cache = python.parents[1] / "cache"
     command: list[str | Path] = [python, "-m", "pytest", "-q", "-o", f"cache_dir={cache}", *PART, *ON_SQLITE]
     # By files: groups would add their names to those of the tests that failed.
     began = time.monotonic()
     code = subprocess.run([*command, "-n", "2", "--dist", "loadfile", *arguments], cwd=ROOT, check=False).returncode
     if code == 1:
-        print(f"\nWhat failed on Python {version}, once more, one at a time:\n", flush=True)
+        print(f"\nThe tests that failed on Python {version}, once more, one at a time:\n", flush=True)
         code = subprocess.run([*command, "-n", "0", "--last-failed", *arguments], cwd=ROOT, check=False).returncode
-    full = _says(python, "--version").split()[-1]
-    outcome = f"{full} {'failed' if code else 'passed'} in {time.monotonic() - began:.0f} s"
+    outcome = f"{version_of(python)} {'failed' if code else 'passed'} in {time.monotonic() - began:.0f} s"
     return Result(version, outcome, failed=code != 0)
 
 
 def results(versions: Sequence[str], folder: Path, arguments: Sequence[str]) -> list[Result]:
-    """Return what became of each version, in order."""
+    """Run the tests on each version, in order."""
     found = []
     for version in versions:
-        if version == ".".join(platform.python_version_tuple()[:2]):
+        if version == OWN_VERSION:
             found.append(Result(version, "left out: `make test` runs on it"))
         elif python := prepared(version, folder):
             found.append(run(version, python, arguments))
@@ -112,7 +115,7 @@ def results(versions: Sequence[str], folder: Path, arguments: Sequence[str]) -> 
 
 
 def summary(found: Sequence[Result]) -> int:
-    """Print what became of each version, and return the exit code."""
+    """Print the result of each version, and return the exit code."""
     print("\nPython:")
     for each in found:
         print(f"  {each.version}: {each.outcome}")

@@ -30,7 +30,7 @@ def pins() -> dict[str, str]:
 
 
 def bill() -> Json:
-    """Return the document. Raises LookupError for an environment that is not the pinned one."""
+    """Return the document. Raises LookupError if another version than the pinned one is installed."""
     components = {name: _component(name) for name in (*OWN, *sorted(pins()))}
     found: Json = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -41,7 +41,7 @@ def bill() -> Json:
         "components": list(components.values()),
         "dependencies": [{"ref": _url(name), "dependsOn": sorted(_needed(name))} for name in (*OWN, *sorted(pins()))],
     }
-    # A number for exactly this content.
+    # The same content has the same number.
     found["serialNumber"] = f"urn:uuid:{uuid.uuid5(_NAMESPACE, json.dumps(found, sort_keys=True))}"
     return found
 
@@ -65,14 +65,14 @@ def _url(name: str) -> str:
 
 
 def _licenses(name: str) -> list[Json]:
-    """Return what a package says of its license: an expression, else its classifiers, else its own words."""
-    said = metadata.metadata(name)
-    if "License-Expression" in said:
-        return [{"expression": said["License-Expression"]}]
+    """Return the licenses in the metadata of a package: its expression, else its classifiers, else its `License`."""
+    fields = metadata.metadata(name)
+    if "License-Expression" in fields:
+        return [{"expression": fields["License-Expression"]}]
     classified = [
-        each.rpartition(" :: ")[2] for each in said.get_all("Classifier", []) if each.startswith("License ::")
+        each.rpartition(" :: ")[2] for each in fields.get_all("Classifier", []) if each.startswith("License ::")
     ]
-    names = classified or said.get_all("License", ["unknown"])
+    names = classified or fields.get_all("License", ["unknown"])
     return [{"license": {"name": each.splitlines()[0]}} for each in names]
 
 

@@ -1,7 +1,5 @@
 """What does a message cost on each version of Python?"""
 
-import platform
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +9,7 @@ from benchmarks.bench import Bench
 from benchmarks.measures.samples import Series, answered, delivered
 from benchmarks.medians import ratio
 from benchmarks.table import Row, seen
+from tools.pythons import OWN_VERSION, version_of
 
 PYTHONS = Path(sys.prefix) / "pythons"
 """The environments that `make pythons` makes."""
@@ -20,7 +19,7 @@ class _Side:
     """A server that one interpreter runs, in turn with the others."""
 
     def __init__(self, bench: Bench, stack: ExitStack, interpreter: Path) -> None:
-        version = _version(interpreter)
+        version = version_of(interpreter)
         self._bench = bench
         self.version = version.rpartition(".")[0]
         self._product = stack.enter_context(bench.product(f"python-{version}", interpreter=str(interpreter)))
@@ -39,13 +38,13 @@ class _Side:
 
 
 def measure(bench: Bench) -> list[Row]:
-    """One row says so if there is no other version than this one."""
-    others = [path for path in PYTHONS.glob("3.*/bin/python") if not _version(path).startswith(_minor())]
+    """Compare this version with those that `make pythons` has prepared. Without any, a row says so."""
+    others = [path for path in PYTHONS.glob("3.*/bin/python") if not version_of(path).startswith(f"{OWN_VERSION}.")]
     if not others:
-        return [seen("versions of Python", "there is no other one: `make pythons` prepares them")]
+        return [seen("versions of Python", "only this one: `make pythons` prepares others")]
     with ExitStack() as stack:
         found = sorted(
-            (*others, Path(sys.executable)), key=lambda path: [int(each) for each in _version(path).split(".")]
+            (*others, Path(sys.executable)), key=lambda path: [int(each) for each in version_of(path).split(".")]
         )
         sides = [_Side(bench, stack, interpreter) for interpreter in found]
         for counts in (False, *[True] * bench.effort.pairs):
@@ -61,16 +60,7 @@ def measure(bench: Bench) -> list[Row]:
     ]
 
 
-def _minor() -> str:
-    return ".".join(platform.python_version_tuple()[:2]) + "."
-
-
-def _version(interpreter: Path) -> str:
-    said = subprocess.run([interpreter, "--version"], capture_output=True, text=True, check=True).stdout
-    return said.split()[1]
-
-
-def _compared(what: str, sides: "list[tuple[str, Series]]") -> list[Row]:
+def _compared(what: str, sides: list[tuple[str, Series]]) -> list[Row]:
     (oldest, base), *others = sides
     return [
         seen(f"{what}, CPU of Python {version} ÷ of {oldest}", f"{ratio(series.costs, base.costs):.2f}")

@@ -83,7 +83,8 @@ def provider_findings(invocation: Invocation) -> Iterator[Finding]:
         detail = f"other users can read the secrets in {path}; run chmod 600 {path}"
         yield Finding("identity_providers", detail, is_problem=True)
     names = ", ".join(provider.name for provider in providers)
-    yield Finding("identity_providers", f"users can sign in with {names or 'none'}", is_problem=False)
+    detail = f"users can sign in with {names}" if names else f"{path} names no provider"
+    yield Finding("identity_providers", detail, is_problem=False)
 
 
 _LEAST_FREE_BYTES = 1 << 30

@@ -12,7 +12,8 @@ from discue.domain.ids import is_public_id
 from discue.domain.lockout import LockoutSubject
 
 _SHOWN = 1_000
-_WORDS = {"api_key": "The key ", "address": "The address ", "user": "The user ", "sign_in": "The "}
+_BEFORE_NAME = {"api_key": "The key ", "address": "The address ", "user": "The user ", "sign_in": "The "}
+"""How a sentence about a subject begins. The name of a `sign_in` is "sign-in from" an address."""
 
 
 def add(commands: Commands) -> None:
@@ -67,4 +68,4 @@ async def _unlock(call: Invocation) -> None:
         say("No lockouts." if arguments.list else "No lockout was in effect. The count of failed attempts is reset.")
     for lock in [] if arguments.json else found:
         until = f"locked out until {utc(lock.until):%Y-%m-%d %H:%M:%S} UTC" if arguments.list else "unlocked"
-        say(f"{_WORDS[lock.subject.kind]}{lock.subject.name} is {until}.")
+        say(f"{_BEFORE_NAME[lock.subject.kind]}{lock.subject.name} is {until}.")

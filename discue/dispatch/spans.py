@@ -19,7 +19,7 @@ _SETTLE = "settle"
 
 
 class PushedOutcome(NamedTuple):
-    """The outcome of a sampled attempt that is not stored yet."""
+    """The outcome of a sampled attempt, until it is stored."""
 
     attempt: InFlightAttempt
     trace: AttemptTrace
@@ -29,7 +29,7 @@ class PushedOutcome(NamedTuple):
 
 
 class PulledOutcome(NamedTuple):
-    """The end of the lease of a sampled message that is not stored yet."""
+    """The end of the lease of a sampled message, until it is stored."""
 
     message_id: str
     number: int

@@ -128,6 +128,13 @@ def decode_options(extra: bytes | None) -> MessageOptions:
     return _decode(extra) if extra else _NO_OPTIONS
 
 
+def traceparent_of(extra: bytes | None) -> str | None:
+    """Return the `traceparent` of stored options; None without one."""
+    if not extra:
+        return None
+    return lone_traceparent(extra) or _decode(extra).traceparent
+
+
 def message_headers(options: MessageOptions) -> Headers:
     """Return the headers that are sent to listeners for a message: its own, and its subject."""
     return options.headers if options.subject is None else (*options.headers, (SUBJECT_HEADER, options.subject))

@@ -38,13 +38,13 @@ FIELDS: Final[Mapping[str, Field]] = {
     "bytes": Field(_INTEGER, "Size in bytes."),
     "cause": Field(_TEXT, "Cause of a failure, for operators only."),
     "client": Field(_TEXT, "Address of the client."),
-    "count": Field(_INTEGER, "How many there are."),
+    "count": Field(_INTEGER, "How many connections, cursors, messages or workers."),
     "database": Field(_TEXT, "The database, without its password."),
     "database_bytes": Field(_INTEGER, "Size of the database."),
     "deleted": Field(_INTEGER, "Old backups that were deleted."),
-    "destination": Field(_TEXT, "Where backups go."),
+    "destination": Field(_TEXT, "Folder or bucket that backups are stored in."),
     "detail": Field(_TEXT, "A sentence about what happened."),
-    "dropped": Field(_INTEGER, "Spans that were dropped so far, because too many waited."),
+    "dropped": Field(_INTEGER, "Spans that were dropped so far because too many waited."),
     "error": Field(_TEXT, "Kind of failure; `none` for success."),
     "exit_code": Field(_INTEGER, "Exit code of a process."),
     "failed": Field(_INTEGER, "Spans that the collector has not accepted so far."),
@@ -56,10 +56,12 @@ FIELDS: Final[Mapping[str, Field]] = {
     "listener": Field(_TEXT, "Id of the listener."),
     "listeners": Field(_INTEGER, "How many listeners are concerned."),
     "logger": Field(_TEXT, "Name of the library's logger."),
-    "losses_in_a_row": Field(_INTEGER, "How often it happened in a row."),
+    "losses_in_a_row": Field(
+        _INTEGER, "How many times in a row the listener was read again before it stored an outcome."
+    ),
     "message": Field(_TEXT, "Id of the message; of `library`, the text."),
     "method": Field(_TEXT, "Method of the request."),
-    "name": Field(_TEXT, "The address, the id of the key, or the email of the user."),
+    "name": Field(_TEXT, "The locked out address, id of an API key, or email of a user."),
     "number": Field(_INTEGER, "Number of the attempt, from 1."),
     "organization": Field(_TEXT, "Id of the caller's organization; empty without one."),
     "path": Field(_TEXT, "Path of the request."),
@@ -70,7 +72,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "queue": Field(_TEXT, "Id of the queue."),
     "reason": Field(_TEXT, "The reason."),
     "reasons": Field(_TEXT, "Number of messages for each reason."),
-    "repeated": Field(_INTEGER, "How often the same came again since the last line about it."),
+    "repeated": Field(_INTEGER, "How many such failures were left out since the last line about them."),
     "replay": Field(_TEXT, "Id of the replay."),
     "request_id": Field(_TEXT, "Id of the request: `x-request-id` of its response."),
     "role": Field(_TEXT, "The setting `role`."),
@@ -86,7 +88,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "to_version": Field(_INTEGER, "Version of the schema now."),
     "took_ms": Field(_NUMBER, "Duration in milliseconds."),
     "trace_id": Field(_TEXT, "Id of the trace that the request or message belongs to."),
-    "url": Field(_TEXT, "Where it is served."),
+    "url": Field(_TEXT, "URL that the server or the metrics are served at."),
     "version": Field(_TEXT, "Version of the program."),
     "wal_bytes": Field(_INTEGER, "Size of the write-ahead log."),
     "work": Field(_TEXT, "Name of the background task."),
@@ -118,7 +120,7 @@ EVENTS: Final = (
         ("count", "limit"),
     ),
     LogEvent("cursors_claimed", ("debug",), "The worker took cursors of listeners.", ("count",)),
-    LogEvent("cursors_released", ("debug",), "The worker gave cursors of listeners to others.", ("count",)),
+    LogEvent("cursors_released", ("debug",), "The worker gave up cursors of listeners.", ("count",)),
     LogEvent("database_available", ("info",), "The database can be read and written again."),
     LogEvent("database_migrated", ("info",), "Migrations were applied.", ("database", "from_version", "to_version")),
     LogEvent("database_unavailable", ("warning",), "The database cannot be read or written.", ("reason",)),
@@ -143,8 +145,12 @@ EVENTS: Final = (
     ),
     LogEvent("leader_gained", ("info",), "The worker runs the periodic jobs from now on.", ("session_id",)),
     LogEvent("leader_lost", ("info",), "Another worker runs the periodic jobs.", ("session_id",)),
-    LogEvent("lease_not_released", ("warning",), "Others take over when the lease expires.", ("reason",)),
-    LogEvent("leave_not_announced", ("warning",), "Other workers do not know that this one stops.", ("reason",)),
+    LogEvent(
+        "lease_not_released", ("warning",), "The lease was not released: others take over when it expires.", ("reason",)
+    ),
+    LogEvent(
+        "leave_not_announced", ("warning",), "The other workers were not notified that this one stops.", ("reason",)
+    ),
     LogEvent("library", ("warning", "error"), "A line of a library.", ("logger", "message"), (), True),
     LogEvent(
         "listener_counts_not_saved", ("warning",), "The last minute of the counts of listeners was lost.", ("reason",)
@@ -165,7 +171,9 @@ EVENTS: Final = (
         "messages_missed", ("info",), "A listener has missed messages.", ("listener", "queue", "count", "reasons")
     ),
     LogEvent("metrics_served", ("info",), "The metrics are served.", ("url",)),
-    LogEvent("not_warmed_up", ("warning",), "The first requests are slower.", ("reason",)),
+    LogEvent(
+        "not_warmed_up", ("warning",), "The database was not warmed up: the first requests are slower.", ("reason",)
+    ),
     LogEvent("page_failed", ("error",), "A page was answered with `500`.", ("method", "path"), (), True),
     LogEvent("peer_expired", ("warning",), "Another worker's lease has ended; it is taken over.", ("session_id",)),
     LogEvent("pull_failed", ("error",), "A task of pulling failed.", (), (), True),
@@ -205,9 +213,11 @@ EVENTS: Final = (
         ("worker",),
     ),
     LogEvent("server_stopped", ("info",), "The worker has stopped.", (), ("worker",)),
-    LogEvent("service_manager_not_notified", ("warning",), "systemd could not be told of the state.", ("reason",)),
+    LogEvent("service_manager_not_notified", ("warning",), "systemd could not be notified of the state.", ("reason",)),
     LogEvent("span_export_recovered", ("info",), "The collector accepts spans again.", ("dropped", "failed")),
-    LogEvent("spans_not_exported", ("warning",), "Spans are not exported, although they are asked for.", ("reason",)),
+    LogEvent(
+        "spans_not_exported", ("warning",), "Spans are not exported although the settings ask for it.", ("reason",)
+    ),
     LogEvent("stopped_immediately", ("warning",), "A second signal stopped the server.", ("signal",)),
     LogEvent("store_failed", ("error",), "The database failed unexpectedly.", ("place", "repeated"), (), True),
     LogEvent(
@@ -228,7 +238,7 @@ EVENTS: Final = (
     LogEvent(
         "worker_expired",
         ("warning",),
-        "Other workers took this one for dead; it starts again.",
+        "The worker's lease has ended and others took over; it joins again.",
         ("session_id", "detail"),
     ),
     LogEvent("worker_joined", ("info",), "The worker takes part in the cluster.", ("session_id", "slot")),

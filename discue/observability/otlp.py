@@ -39,7 +39,7 @@ class OtlpExporter:
         self._messages.text = ""
         try:
             result = self._exporter.export([self._readable(span) for span in spans])
-        except Exception as error:  # Whatever a library raises: the next spans are tried again
+        except Exception as error:  # The library's errors are unknown; the next spans are exported all the same
             return f"{type(error).__name__}: {error}"
         return "" if result is SpanExportResult.SUCCESS else self._messages.text or "The collector is not reachable."
 
@@ -71,7 +71,7 @@ def _context(trace_id: str, span_id: str, *, is_remote: bool) -> SpanContext:
 
 
 class _FirstMessage(logging.Handler):
-    """Keeps the library's lines out of the log, and the first one of an export: later ones say that it is given up."""
+    """Keeps the library's lines out of the log, and remembers the first one of an export, which has the reason."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,6 +1,6 @@
 """Export of spans by OpenTelemetry, on a thread of its own: the service never waits for a collector.
 
-The exporter comes with the extra `otel`. It is imported on the thread, and only if the environment asks for it.
+The exporter comes with the extra `otel`. The thread imports it, only if the environment asks for spans.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ class ExportPlan(NamedTuple):
 
 
 def plan_of(environ: Mapping[str, str]) -> ExportPlan | str | None:
-    """Return the plan, why there can be none, or None if the environment does not ask for spans."""
+    """Return the plan, a sentence why there is none, or None if the environment does not ask for spans."""
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
     has_endpoint = any(
         environ.get(name, "").strip() for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -85,7 +85,7 @@ class Exporter(Protocol):
     """Sends spans to a collector."""
 
     def export(self, spans: list[Span]) -> str:
-        """Return why they were not accepted, "" if they were. May take long."""
+        """Send spans. Returns the reason why the collector did not accept them, "" for success. May take long."""
         ...
 
     def close(self) -> None:
@@ -110,16 +110,11 @@ class SpanExport:
         self._exporter: Exporter | None = None
         self._thread = Thread(target=self._run, name="spans", daemon=True)
 
-    @property
-    def waiting(self) -> int:
-        """How many spans wait for the exporter."""
-        return len(self._queue)
-
     def start(self) -> None:
         self._thread.start()
 
     def close(self, grace_seconds: float) -> None:
-        """Export what waits, as far as the collector takes it in that time. Blocks for at most that long."""
+        """Export the spans that wait, as far as the collector takes them in that time. Blocks for at most that long."""
         self._is_closing = True
         self._wake.set()
         self._thread.join(grace_seconds)
@@ -129,11 +124,11 @@ class SpanExport:
     def _run(self) -> None:
         try:
             exporter = self._exporter = self._connect()
-        except Exception as error:  # Whatever a library raises for variables that it cannot use
+        except Exception as error:  # The library's errors for variables that it cannot use are unknown
             self._queue.close()
             self._log.warning("spans_not_exported", reason=f"{type(error).__name__}: {error}")
             return
-        failing, counts = "", self._queue.counts
+        is_failing, counts = False, self._queue.counts
         while not self._is_closing or len(self._queue):
             if not self._is_closing:
                 self._wake.wait(self._plan.pause_seconds)
@@ -141,15 +136,11 @@ class SpanExport:
             while spans := self._queue.take():
                 failure = exporter.export(spans)
                 counts["failed" if failure else "exported"] += len(spans)
-                failing = self._report(failure, failing)
-                if failing and self._is_closing:
+                # A collector may be gone for days: only a change is logged.
+                if failure and not is_failing:
+                    self._log.warning("spans_not_exported", reason=failure)
+                elif is_failing and not failure:
+                    self._log.info("span_export_recovered", dropped=counts["dropped"], failed=counts["failed"])
+                is_failing = bool(failure)
+                if is_failing and self._is_closing:
                     return
-
-    def _report(self, failure: str, before: str) -> str:
-        """Log when exports begin to fail, and when they succeed again: a collector may be gone for days."""
-        if failure and not before:
-            self._log.warning("spans_not_exported", reason=failure)
-        elif before and not failure:
-            counts = self._queue.counts
-            self._log.info("span_export_recovered", dropped=counts["dropped"], failed=counts["failed"])
-        return failure

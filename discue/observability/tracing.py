@@ -1,6 +1,6 @@
-"""Spans of traced messages: what is recorded while the service works, and waits in memory for an exporter.
+"""Spans of traced messages: recorded while the service works, and kept in memory for an exporter.
 
-Nothing here knows OpenTelemetry. Of a message that is not sampled, no span reaches the queue.
+Nothing here depends on OpenTelemetry. A message that is not sampled has no spans.
 """
 
 from collections import deque
@@ -13,10 +13,10 @@ from discue.domain.trace_context import TraceIds, is_sampled, trace_id_of
 SpanKind = Literal["producer", "client", "server"]
 
 SpanResult = Literal["exported", "failed", "dropped"]
-"""The collector accepted it, or not, or too many spans waited."""
+"""`exported`: the collector accepted the span; `failed`: it did not; `dropped`: too many spans waited."""
 
 QUEUE_LIMIT: Final = 2_048
-"""Spans that wait at most, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise."""
+"""Most spans that wait, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise."""
 
 BATCH: Final = 512
 """Spans per request, unless `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` says otherwise."""
@@ -25,6 +25,7 @@ _HEX: Final = 16
 _TRACE_IDS: Final = 1 << 64
 """The lower half of a trace id decides, as in the samplers of OpenTelemetry."""
 _RATIO_DIGITS: Final = slice(19, 35)
+"""The digits of that half in a `traceparent`."""
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_SECOND: Final = 1_000_000_000
 
@@ -57,9 +58,10 @@ class SpanQueue:
     def __init__(
         self, *, limit: int = QUEUE_LIMIT, batch: int = BATCH, on_batch: Callable[[], None] = lambda: None
     ) -> None:
+        """`on_batch` is called when `batch` spans wait; a batch must not exceed `limit`."""
         self._spans: deque[Span] = deque()
         self._limit = limit
-        self._batch = min(batch, limit)
+        self._batch = batch
         self._on_batch = on_batch
         self.counts: dict[SpanResult, int] = dict.fromkeys(get_args(SpanResult), 0)
         """The number of spans so far, by their result."""
@@ -97,7 +99,7 @@ class SpanContext(NamedTuple):
 
 
 class Tracer:
-    """Records what happens to sampled messages. Only the event loop's thread uses it."""
+    """Records spans of sampled messages. Only the event loop's thread uses it."""
 
     def __init__(self, queue: SpanQueue, clock: Clock, ids: TraceIds, *, ratio: float = 1.0) -> None:
         """`ratio` is the part of the sampled traces that is recorded: the same ones wherever it is the same."""
@@ -127,9 +129,9 @@ class Tracer:
         span: SpanContext | None = None,
         error: str = "",
     ) -> None:
-        """Record a span of the trace that a message was published in with the `traceparent` `creation`.
+        """Record a span that ends now, in the trace of `creation`, the `traceparent` of the publish.
 
-        Without a `span`, it is a child of the creation context.
+        Without a `span`, it is a child of that context.
         """
         context = span or SpanContext(parent=creation)
         end_ns = self._clock.now() * _NS_PER_MS

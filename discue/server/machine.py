@@ -18,7 +18,10 @@ _jitter = Random().random  # noqa: S311
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Sources of time, randomness and threads: all that a process takes from its machine but connections and files."""
+    """The time, randomness, threads and name resolution of a process: all of its machine except connections and files.
+
+    It is read while the parts of a process are built, and not afterwards.
+    """
 
     clock: Clock = field(default_factory=SystemClock)
     """For leases, polls and the database. Tests may move the clock of the control plane, but not this one."""

@@ -88,7 +88,7 @@ class ServiceManager:
 
 @asynccontextmanager
 async def beating(seconds: float, beat: Callable[[], None]) -> AsyncIterator[None]:
-    """Call `beat` at once and every `seconds`, from the running event loop: one that hangs does not. 0: never."""
+    """Call `beat` at once and every `seconds`, 0 for never. An event loop that hangs does not beat."""
     if not seconds:
         yield
         return

@@ -21,11 +21,13 @@ _EXTRA_MISSING: Final = "The extra is missing: install discue[otel]."
 async def traced(
     environ: Mapping[str, str], control: ControlContext, log: Log, *, reports: bool = True
 ) -> AsyncIterator[Tracer | None]:
-    """Export spans during the block, if the `OTEL_…` variables ask for it. Yields what records them, or None.
+    """Export spans during the block if the `OTEL_…` variables ask for it. Yields their tracer, or None.
 
-    If it `reports`, logs why there are none although they are asked for: one of several workers is enough.
+    `reports`: log a reason why spans cannot be exported although the variables ask for it. One of several workers does.
     """
-    plan = _possible_plan(environ)
+    plan = plan_of(environ)
+    if isinstance(plan, ExportPlan) and not is_installed():
+        plan = _EXTRA_MISSING
     if not isinstance(plan, ExportPlan):
         if plan is not None and reports:
             log.warning("spans_not_exported", reason=plan)
@@ -37,11 +39,6 @@ async def traced(
         yield export.tracer
     finally:
         await asyncio.to_thread(export.close, _GRACE_SECONDS)
-
-
-def _possible_plan(environ: Mapping[str, str]) -> ExportPlan | str | None:
-    plan = plan_of(environ)
-    return _EXTRA_MISSING if isinstance(plan, ExportPlan) and not is_installed() else plan
 
 
 def _connect() -> Exporter:

@@ -190,7 +190,7 @@ def test_hanging_collector_costs_a_bounded_queue_and_holds_nobody_up(monkeypatch
                 _record(export)
             # The exporter still waits for the response to the first one.
             assert time.monotonic() - before < 1
-            assert export.waiting == PLAN.queue_limit
+            assert len(export._queue) == PLAN.queue_limit
             assert export.tracer.counts["dropped"] == 10_000 - PLAN.queue_limit
             before = time.monotonic()
         assert time.monotonic() - before < 1
@@ -246,4 +246,4 @@ def test_exporter_that_cannot_start_is_reported_and_keeps_nothing() -> None:
     with _exporting(log, connect) as export:
         assert log.until("spans_not_exported") == {"reason": "ValueError: no such certificate"}
         _record(export)
-        assert (export.waiting, export.tracer.counts["dropped"]) == (0, 1)
+        assert (len(export._queue), export.tracer.counts["dropped"]) == (0, 1)

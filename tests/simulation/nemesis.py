@@ -1,8 +1,8 @@
 """The nemesis: it kills, pauses and restarts workers, and breaks their disk, clocks, network and database."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from random import Random
 from typing import Final
 
@@ -201,10 +201,8 @@ class Nemesis:
         assert self._server is not None, "this fault needs a database server"
         return self._server
 
-    @contextmanager
-    def _fault(self, kind: str, *machines: SimWorker) -> Iterator[Fault]:
-        with self._recorder.fault(kind, [machine.number for machine in machines]) as fault:
-            yield fault
+    def _fault(self, kind: str, *machines: SimWorker) -> AbstractContextManager[Fault]:
+        return self._recorder.fault(kind, [machine.number for machine in machines])
 
     async def _lasts(self, seconds: tuple[float, float]) -> None:
         await asyncio.sleep(self._random.uniform(*seconds))

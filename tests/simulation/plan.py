@@ -20,20 +20,7 @@ STRIKES: Final = (
     "failing disk",
     "cut off",
 )
-"""The kinds of faults that come and go, in addition to those of the network."""
-
-_KINDS: Final = ("steady", "slow", "flaky", "lossy", "picky", "straggling")
-_NETWORKS: Final = {
-    "pieces": NetworkFaults(cut_pieces=0.5),
-    "drips": NetworkFaults(drips=0.1),
-    "resets": NetworkFaults(resets=0.05),
-    "lost responses": NetworkFaults(lost_responses=0.05),
-    "silence": NetworkFaults(silences=0.02),
-    "slow": NetworkFaults(latency_seconds=(0.01, 0.4)),
-    "names": NetworkFaults(failed_lookups=0.1),
-    "all": NetworkFaults((0.000_1, 0.05), 0.2, 0.02, 0.02, 0.02, 0.01, 0.02),
-}
-
+"""The kinds of faults of a single worker that come and go, in addition to those of the network."""
 
 CLUSTER_STRIKES: Final = (
     "kill",
@@ -47,6 +34,18 @@ CLUSTER_STRIKES: Final = (
     "failover",
 )
 """The kinds of faults of several workers on a shared database."""
+
+_KINDS: Final = ("steady", "slow", "flaky", "lossy", "picky", "straggling")
+_NETWORKS: Final = {
+    "pieces": NetworkFaults(cut_pieces=0.5),
+    "drips": NetworkFaults(drips=0.1),
+    "resets": NetworkFaults(resets=0.05),
+    "lost responses": NetworkFaults(lost_responses=0.05),
+    "silence": NetworkFaults(silences=0.02),
+    "slow": NetworkFaults(latency_seconds=(0.01, 0.4)),
+    "names": NetworkFaults(failed_lookups=0.1),
+    "all": NetworkFaults((0.000_1, 0.05), 0.2, 0.02, 0.02, 0.02, 0.01, 0.02),
+}
 
 
 class SimPlan(msgspec.Struct, frozen=True):

@@ -172,6 +172,7 @@ class World:
         self._loop.trace.add("nemesis", "heals")
 
     def _note_fault(self, kind: str, hosts: Sequence[Host]) -> None:
-        # A request whose response is lost may be made again, and one that is not answered times out.
+        # A request whose response is lost may be made again, and one that is not answered times out. The fault begins
+        # and ends now: the checker explains such repeats by the requests that are in flight at this moment.
         with self._recorder.fault(f"network: {kind}", [host.number for host in hosts]):
-            """Both ends at one moment: what follows is explained by what was in flight."""
+            pass

@@ -164,9 +164,9 @@ class LaneContext(WorkerContext, frozen=True):
     """Called when missed deliveries were stored."""
     registry: "LaneRegistry"
     waiting_for_lease: dict["Lane", None]
-    """Lanes that found the worker's lease lapsed. They are pumped when it is renewed."""
+    """Lanes that found the worker's lease lapsed, in that order. They are pumped when it is renewed."""
     inheriting: dict["Lane", None]
-    """Lanes with inherited requests in flight."""
+    """Lanes with inherited requests in flight, in the order in which they began."""
     trace_ids: TraceIds
     tracer: Tracer | None = None
     """None unless spans are exported."""

@@ -36,6 +36,7 @@ class PullBroker:
         self._waiters: dict[PullTarget, Waiters] = {}
         self._by_queue: dict[QueueKey, dict[PullTarget, Waiters]] = {}
         self.tasks = BackgroundTasks(log, "pull_failed")
+        # A dictionary for its order: clients are disconnected in the order in which they came.
         self._clients: dict[PullClient, None] = {}
         self._is_closed = False
 

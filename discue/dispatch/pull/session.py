@@ -22,7 +22,7 @@ from discue.domain.clock import Clock
 from discue.domain.errors import Overloaded
 from discue.domain.filters import compile_filter
 from discue.domain.ids import RowIds, millisecond_of
-from discue.domain.messages import Entry, ReceiptHandle, decode_options
+from discue.domain.messages import Entry, ReceiptHandle, traceparent_of
 from discue.domain.retry import Settlement, settle
 from discue.domain.trace_context import TraceIds, begin_attempt
 from discue.observability.tracing import Tracer
@@ -321,9 +321,9 @@ class PullSession:
 
     def _trace(self, found: OpenDelivery, state: SettledAs) -> None:
         entry = found.entry
-        if self._tracer is None or entry is None or not entry.extra:
+        if self._tracer is None or entry is None:
             return
-        creation = decode_options(entry.extra).traceparent
+        creation = traceparent_of(entry.extra)
         if creation is not None and self._tracer.records(creation):
             self.traced.append(PulledOutcome(entry.id, found.attempts, creation, state))
 
@@ -349,7 +349,7 @@ class PullSession:
         else:
             self._cursor.put_row(row)
         self._leased += 1
-        traceparent = decode_options(entry.extra).traceparent if entry.extra else None
+        traceparent = traceparent_of(entry.extra)
         if traceparent is None:
             return LeasedMessage(entry, attempt, receipt, until)
         trace = begin_attempt(traceparent, self._record.options.trace, self._trace_ids)

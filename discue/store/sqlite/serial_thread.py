@@ -1,4 +1,4 @@
-"""Threads that run what they are given, one piece of work after another."""
+"""A thread that runs functions one after another."""
 
 import asyncio
 import threading
@@ -8,13 +8,13 @@ from typing import Protocol
 
 
 class Serial(Protocol):
-    """Runs pieces of work one after another, in their order, and not on the caller's turn."""
+    """Runs functions one after another, in the order of `submit`, and never within it."""
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run `work` after everything that was submitted before. It must not raise."""
 
     async def close(self) -> None:
-        """Return when everything that was submitted has run. Nothing may be submitted afterwards."""
+        """Return when everything that was submitted has run. Nothing may be submitted any more."""
 
 
 StartThread = Callable[[str], Serial]
