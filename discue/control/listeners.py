@@ -23,6 +23,7 @@ from discue.domain.system_events import ListenerDisabled, ListenerRecovered, Res
 from discue.domain.waiting import ListenerCondition
 from discue.store import (
     domains,
+    listener_health,
     listener_messages,
     listeners,
     message_log,
@@ -290,7 +291,7 @@ async def _report_change(tx: Transaction, event_id: int, stored: Listener, chang
         was = "inactive"
         if stored.liveness_url == changed.liveness_url:
             return
-        known = await listeners.read_liveness(tx, stored.organization, [stored])
+        known = await listener_health.read_liveness(tx, stored.organization, [stored])
         if known[stored.id].state != "inactive":
             return
     queue = require_found(await queues.by_id(tx, stored.organization, stored.queue))
@@ -328,7 +329,7 @@ async def _details_of(
     tx: Transaction, organization: int, found: Sequence[Listener], *, with_missed: bool = True
 ) -> tuple[ListenerDetails, ...]:
     counts_of = await listeners.read_counts_of(tx, organization, [listener.id for listener in found])
-    liveness_of = await listeners.read_liveness(tx, organization, found)
+    liveness_of = await listener_health.read_liveness(tx, organization, found)
     owner = require_found(await organizations.get(tx, organization))
     must_verify = bool(owner.settings.get(domains.REQUIRE_VERIFIED_DOMAINS))
     verified = domains.VerifiedDomains(tx)

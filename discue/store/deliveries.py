@@ -16,7 +16,8 @@ from discue.domain.window import Window
 from discue.store.attempts import MAX_PER_MESSAGE
 from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import MissedRange, Row, Transaction, Value
-from discue.store.listeners import READ_HEALTH, decode_delivery_options, parse_health
+from discue.store.listener_health import READ_HEALTH, parse_health
+from discue.store.listeners import decode_delivery_options
 from discue.store.message_log import entry_of_message
 from discue.store.pagination import (
     CLOCKS_APART_MS,

@@ -13,10 +13,10 @@ from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DeliveryOptions, DeliveryState, Listener, Queue
 from discue.domain.waiting import ListenerCondition, waits_for
 from discue.domain.window import Window
-from discue.store import deliveries, domains, listeners, organizations
+from discue.store import deliveries, domains, listener_health, listeners, organizations
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
 from discue.store.events import Occurrence
-from discue.store.listeners import HealthRecord, ListenerHealth
+from discue.store.listener_health import HealthRecord, ListenerHealth
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import (
@@ -85,7 +85,7 @@ async def test_pending_delivery_says_what_holds_its_listener_back(store: Store) 
     )
     lifeless = ListenerHealth(Liveness("inactive", 0, 3, last_failure_msg="answered 503", in_a_row=-3))
     record = HealthRecord(OURS, second.id, 0, second.liveness_url, second.config_version, lifeless)
-    assert await store.write(partial(listeners.write_health, records=[record])) == {second.id}
+    assert await store.write(partial(listener_health.write_health, records=[record])) == {second.id}
     assert [each.waits_for for each in await _of(store, stored[0])] == [
         "Paused: the listener is disabled because it answered 410 Gone.",
         "Paused: the listener is inactive because its liveness probes fail: answered 503.",

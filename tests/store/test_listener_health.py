@@ -7,9 +7,9 @@ import pytest
 
 from discue.domain.listener_health import NO_FAILURES, FailureStreak, Liveness
 from discue.domain.model import Listener
-from discue.store import cursors, delivery_rows, listeners
+from discue.store import cursors, delivery_rows, listener_health, listeners
 from discue.store.cursors import LaneRecord
-from discue.store.listeners import HealthRecord, ListenerHealth, Sweep
+from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
 from discue.store.store import Store
 from tests.store.rows import row_id, stored_listener, stored_organization, stored_queue, take_all
 from tests.support.clocks import NOON
@@ -39,11 +39,13 @@ def _standing(listener: Listener, record: LaneRecord, known: ListenerHealth = KN
 
 
 async def _write(store: Store, *standings: HealthRecord) -> set[int]:
-    return await store.write(lambda tx: listeners.write_health(tx, standings))
+    return await store.write(lambda tx: listener_health.write_health(tx, standings))
 
 
 async def _shown(store: Store, listener: Listener) -> Liveness:
-    return (await store.read(lambda tx: listeners.read_liveness(tx, listener.organization, [listener])))[listener.id]
+    return (await store.read(lambda tx: listener_health.read_liveness(tx, listener.organization, [listener])))[
+        listener.id
+    ]
 
 
 async def _changed(store: Store, listener: Listener, **changes: str) -> Listener:
@@ -109,14 +111,14 @@ async def test_many_are_written_at_once_and_each_is_read_as_its_own(store: Store
     ]
     stale = msgspec.structs.replace(standings[40], token=99)
     assert await _write(store, *standings[:40], stale, *standings[41:]) == {each.id for each in made} - {made[40].id}
-    found = await store.read(lambda tx: listeners.read_liveness(tx, organization.id, made))
+    found = await store.read(lambda tx: listener_health.read_liveness(tx, organization.id, made))
     assert [found[each.id].success_count for each in made] == [*range(40), 0, *range(41, 87)]
 
 
 async def test_a_listener_of_another_organization_is_not_shown(store: Store) -> None:
     listener = await _listener(store)
     await _write(store, _standing(listener, await _record(store, listener)))
-    found = await store.read(lambda tx: listeners.read_liveness(tx, row_id(2), [listener]))
+    found = await store.read(lambda tx: listener_health.read_liveness(tx, row_id(2), [listener]))
     assert found == {listener.id: Liveness()}
 
 

@@ -31,6 +31,7 @@ from discue.store import (
     feed,
     idempotency,
     identities,
+    listener_health,
     listener_messages,
     listener_tallies,
     listeners,
@@ -67,8 +68,8 @@ from discue.store.engine import (
 )
 from discue.store.events import EventQuery, EventTopic, Occurrence
 from discue.store.identities import UserIdentity
+from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
 from discue.store.listener_tallies import ListenerTally
-from discue.store.listeners import HealthRecord, ListenerHealth, Sweep
 from discue.store.pagination import FIRST_PAGE, Selection
 from discue.store.postgres.append import CLOSED_AT, KNOWN_KEYS
 from discue.store.postgres.append import statement as append_statement
@@ -240,7 +241,7 @@ async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await listeners.get(tx, OURS, listener.public_id)
     await listeners.by_id(tx, OURS, listener.id)
     await listeners.read_counts_of(tx, OURS, [listener.id])
-    await listeners.read_liveness(tx, OURS, [listener])
+    await listener_health.read_liveness(tx, OURS, [listener])
     await listener_messages.missed_ids(tx, listener)
     await listeners.references(tx, OURS, queue.id, 10)
     await listeners.update(tx, listener)
@@ -467,7 +468,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await delivery_rows.read_due(tx, key, NOON, 10)
     await delivery_rows.read_sweep(tx, key, Sweep(0, 40), 10)
     standing = HealthRecord(OURS, listener.id, 7, listener.liveness_url, listener.config_version, ListenerHealth())
-    await listeners.write_health(tx, [standing, standing])
+    await listener_health.write_health(tx, [standing, standing])
     await delivery_rows.read_open_keys(tx, key)
     await delivery_rows.blocking_rows(tx, key)
     await delivery_rows.deleted_blocking_rows(tx, key)

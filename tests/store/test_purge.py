@@ -10,6 +10,7 @@ from discue.domain.message_data import TEXT
 from discue.domain.model import Listener, Queue
 from discue.store import (
     api_keys,
+    listener_health,
     listener_tallies,
     listeners,
     organizations,
@@ -20,7 +21,7 @@ from discue.store import (
     schedules,
 )
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row, Transaction
-from discue.store.listeners import HealthRecord, ListenerHealth
+from discue.store.listener_health import HealthRecord, ListenerHealth
 from discue.store.purge import Job
 from discue.store.store import Store
 from discue.store.tables import TABLES
@@ -66,7 +67,7 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
     standing = HealthRecord(
         organization, listener.id, 0, listener.liveness_url, listener.config_version, ListenerHealth()
     )
-    assert await store.write(lambda tx: listeners.write_health(tx, [standing])) == {listener.id}
+    assert await store.write(lambda tx: listener_health.write_health(tx, [standing])) == {listener.id}
     await store.write(partial(redeliveries.insert, made=a_redelivery(listener, number, until_seq=messages)))
     await store.write(partial(schedules.insert, schedule=a_schedule(queue, number)))
     await store.write(partial(replays.insert, made=a_replay(listener, number)))

@@ -19,6 +19,7 @@ from discue.domain.system_events import EVENTS, SYSTEM_QUEUE_ALIAS, QuotaNear
 from discue.store import (
     api_keys,
     cursors,
+    listener_health,
     listeners,
     lockouts,
     messages,
@@ -30,7 +31,7 @@ from discue.store import (
 )
 from discue.store.engine import NewEntry, NewMisses
 from discue.store.events import EventQuery, Occurrence, find
-from discue.store.listeners import HealthRecord, ListenerHealth
+from discue.store.listener_health import HealthRecord, ListenerHealth
 from discue.store.pagination import FIRST_PAGE
 from discue.store.schedules import PlannedRun
 from discue.store.store import Store
@@ -149,7 +150,7 @@ async def test_a_listener_that_becomes_inactive_or_recovers_is_reported_by_the_o
     async def write(state: Any, token: int, event_id: int) -> None:
         known = ListenerHealth(Liveness(state, last_failure_status=503, last_failure_msg="answered 503"))
         record = HealthRecord(OURS, listener.id, token, listener.liveness_url, 1, known, event_id)
-        await store.write(partial(listeners.write_health, records=[record]))
+        await store.write(partial(listener_health.write_health, records=[record]))
 
     await write("inactive", lane.token - 1, row_id(100))
     assert await events_of(store) == []

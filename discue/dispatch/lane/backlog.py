@@ -18,7 +18,7 @@ from discue.domain.messages import Entry
 from discue.domain.window import SPAN
 from discue.store.delivery_rows import DueRetry, read_due, read_sweep, retries_up_to
 from discue.store.engine import Settle
-from discue.store.listeners import Sweep
+from discue.store.listener_health import Sweep
 from discue.store.message_log import last_seq_stored_before
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from discue.domain.concurrency import AdaptiveLimit, Claim, may_send, may_take_s
 from discue.domain.rate import RateLimit, TokenBucket
 from discue.store.cursors import LaneRecord
 from discue.store.engine import CursorKey
-from discue.store.listeners import ListenerHealth
+from discue.store.listener_health import ListenerHealth
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.context import LaneContext
