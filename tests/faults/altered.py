@@ -5,6 +5,7 @@ many milliseconds its wall clock is wrong. `migrations` is how many migrations i
 the seconds between attempts, `runs` those between the runs of every schedule, and `probes` those between the liveness
 probes of a listener. `dies` is a file: where there is none, the server dies once it has stored what came with
 an idempotency key, before anybody hears of it, and leaves that file. `largest` is how many bytes its files may have.
+`fails` is a file: while it is there, the poller ends with an unexpected exception.
 `bug` is one of `broken.BUGS`.
 """
 
@@ -24,6 +25,7 @@ from typing import Any
 from discue.cli.main import main
 from discue.control.context import ControlContext
 from discue.dispatch import delivery_rules
+from discue.dispatch.poller import Poller
 from discue.domain import clock, listener_health, schedule
 from discue.domain.clock import SystemClock
 from discue.domain.egress import IPAddress, Target
@@ -141,6 +143,17 @@ def limit_files(most_bytes: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_bytes), resource.RLIM_INFINITY))
 
 
+def fail_while(marker: str) -> None:
+    poll = Poller.run_once
+
+    async def run_once(self: Poller) -> None:
+        if os.path.exists(marker):  # noqa: ASYNC240, PTH110 - the test's own file, which takes no time
+            raise RuntimeError("the test lets this poll fail")
+        await poll(self)
+
+    put(Poller, "run_once", run_once)
+
+
 ALTERATIONS: Mapping[str, Callable[[str], None]] = {
     "source": send_from,
     "clock": follow_clock,
@@ -150,6 +163,7 @@ ALTERATIONS: Mapping[str, Callable[[str], None]] = {
     "probes": probe_every,
     "dies": die_with_a_key,
     "largest": limit_files,
+    "fails": fail_while,
     "bug": lambda name: BUGS[name](),
 }
 

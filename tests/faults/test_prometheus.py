@@ -100,7 +100,7 @@ def test_alerts_of_a_cluster_fire_and_resolve(tmp_path: Path, receiver: Receiver
         gone.liveness_status = 200
         prometheus.until_resolved({"DiscueListenersUnreachable"})
     rules = set(re.findall(r"alert: (\w+)", RULES.read_text(encoding="utf-8")))
-    # A bug would have to be put in for the first one, and the others are about SQLite.
+    # The tests below provoke the first one with a bug, and the others on SQLite.
     assert rules - seen == {"DiscueTasksFail", "DiscueDiskLow", "DiscueBackupLate"}
 
 
@@ -229,3 +229,20 @@ def test_backups_that_fail_fire_and_resolve(tmp_path: Path) -> None:
         prometheus.until_firing({"DiscueBackupLate"})
         gone.rename(folder)
         prometheus.until_resolved({"DiscueBackupLate"})
+
+
+def test_background_work_that_fails_fires_and_resolves(tmp_path: Path) -> None:
+    port, failing = free_port(), tmp_path / "failing"
+    program = ("-m", "tests.faults.altered", f"fails={failing}")
+    with (
+        served_process(f"sqlite:///{tmp_path}/discue.db", program, metrics_port=port),
+        watching(tmp_path, [port], THRESHOLDS) as prometheus,
+    ):
+        prometheus.until(
+            lambda: prometheus.value("discue_task_failures_total") and not prometheus.firing(),
+            lambda: "no failures are counted",
+        )
+        failing.touch()
+        prometheus.until_firing({"DiscueTasksFail"})
+        failing.unlink()
+        prometheus.until_resolved({"DiscueTasksFail"})

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.forked import Forked
+from tests.support.forked import Command, Forked
 
 KEY = "dsk_" + "c" * 60
 """A key of the operator's organization."""
@@ -36,8 +36,10 @@ class ServedProcess(NamedTuple):
 
 
 @contextmanager
-def served_process(database: str, **settings: object) -> Iterator[ServedProcess]:
-    """Start one process with these settings, and kill it at the end."""
+def served_process(
+    database: str, program: Command = ("-m", "discue"), /, **settings: object
+) -> Iterator[ServedProcess]:
+    """Start one process with these settings, and kill it at the end. `program` is what understands `serve`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DISCUE_")}
     given = {
         "database": database,
@@ -50,7 +52,7 @@ def served_process(database: str, **settings: object) -> Iterator[ServedProcess]
         **settings,
     }
     environment = inherited | {f"DISCUE_{name.upper()}": str(value) for name, value in given.items()}
-    process = Forked(("-m", "discue", "serve"), folder=_REPOSITORY, environment=environment)
+    process = Forked((*program, "serve"), folder=_REPOSITORY, environment=environment)
     listening = _Listening(process)
     try:
         yield ServedProcess(listening.url(), process.pid)
