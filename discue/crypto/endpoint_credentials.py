@@ -5,6 +5,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, get_args
+from urllib.parse import quote_plus
 
 import msgspec
 from cryptography import x509
@@ -136,6 +137,12 @@ def parse_credentials(fields: AuthenticationFields, now: int) -> Credentials:
 def basic_authorization(username: str, password: str) -> str:
     """Return the value of the Authorization header (RFC 7617)."""
     return "Basic " + b64encode(f"{username}:{password}".encode()).decode()
+
+
+def client_authorization(client_id: str, secret: str) -> str:
+    """Return the value of the Authorization header by which a client of OAuth identifies itself (RFC 6749, 2.3.1)."""
+    # Both are form-encoded first.
+    return basic_authorization(quote_plus(client_id), quote_plus(secret))
 
 
 def _text(max_characters: int) -> Callable[[str], str]:

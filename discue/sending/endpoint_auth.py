@@ -7,12 +7,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Final
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec.structs import replace
 
-from discue.crypto.endpoint_credentials import Credentials, basic_authorization
+from discue.crypto.endpoint_credentials import Credentials, basic_authorization, client_authorization
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.egress import parse_target
@@ -53,8 +53,7 @@ def credentials_of(credentials: Credentials | None, listener_public_id: str) -> 
         grant=TokenGrant(
             name=name,
             target=parse_target(public.token_url, "/authentication/token_url"),
-            # RFC 6749, 2.3.1: both are form-encoded first.
-            authorization=basic_authorization(quote_plus(public.client_id), quote_plus(credentials.secret)),
+            authorization=client_authorization(public.client_id, credentials.secret),
             form=urlencode({key: value for key, value in form.items() if value}).encode(),
         )
     )

@@ -8,7 +8,7 @@ from base64 import b64decode
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
 from discue.domain.clock import Clock
 from tests.support.id_tokens import encoded, jwk_of, key_set, rsa_key, signed
@@ -134,4 +134,4 @@ def _is_client(headers: dict[str, str], form: dict[str, str]) -> bool:
         return (form["client_id"], form["client_secret"]) == (CLIENT_ID, CLIENT_SECRET)
     _, _, given = headers.get("authorization", "").partition(" ")
     name, _, secret = b64decode(given).decode().partition(":")
-    return (unquote(name), unquote(secret)) == (CLIENT_ID, CLIENT_SECRET)
+    return (unquote_plus(name), unquote_plus(secret)) == (CLIENT_ID, CLIENT_SECRET)

@@ -7,12 +7,12 @@ from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 
 from discue.auth.openid.settings import ProviderSettings, read_providers, url_target
-from discue.crypto.endpoint_credentials import basic_authorization
+from discue.crypto.endpoint_credentials import client_authorization
 from discue.crypto.id_token import Expected, Key, TokenInvalid, decode_keys, key_id_of, verify
 from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy, Target
@@ -149,8 +149,7 @@ class Provider:
         form |= {"code_verifier": verifier, "client_id": own.client_id}
         authorization = ""
         if own.client_secret and "client_secret_basic" in metadata.token_endpoint_auth_methods_supported:
-            # RFC 6749, 2.3.1: both are form-encoded first.
-            authorization = basic_authorization(quote(own.client_id, safe=""), quote(own.client_secret, safe=""))
+            authorization = client_authorization(own.client_id, own.client_secret)
         elif own.client_secret:
             form["client_secret"] = own.client_secret
         target = self._target(metadata.token_endpoint)
