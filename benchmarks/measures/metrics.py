@@ -21,6 +21,7 @@ def measure(bench: Bench) -> list[Row]:
 def _round() -> float:
     """Count as the store, the API, the lanes and the sender do; how many seconds of processor time that took."""
     measures, commit = Measures(), Histogram(COMMIT_SECONDS)
+    first_byte, total = measures.stage_seconds["first_byte"], measures.stage_seconds["total"]
     began = time.process_time()
     for _ in range(_MESSAGES):
         # The request, with the clock readings that nothing else needs.
@@ -40,6 +41,6 @@ def _round() -> float:
         # The lane and the sender.
         measures.delivery_lag.observe(0.004)
         measures.connections["true"] += 1
-        measures.stage_seconds["first_byte"].observe(0.003)
-        measures.stage_seconds["total"].observe(0.003)
+        first_byte.observe(0.003)
+        total.observe(0.003)
     return time.process_time() - began

@@ -6,7 +6,7 @@ from typing import Final, Literal, get_args
 
 from discue.domain.attempts import FailureKind
 from discue.domain.model import MISSED_REASONS
-from discue.observability.metrics import OTHER, Histogram
+from discue.observability.metrics import OTHER, Histogram, SizeHistogram
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 STAGE_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0)
@@ -14,7 +14,6 @@ COMMIT_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 LAG_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3_600.0, 86_400.0)
 LOOP_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 PARTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
-"""Integers, like what is observed: comparing these with floats would take longer."""
 
 CommitKind = Literal["all", "publish", "settle", "work"]
 Stage = Literal["resolve", "connect", "tls", "first_byte", "total"]
@@ -44,7 +43,7 @@ class Measures:
         """From the end of all checks until the messages of a request were durable."""
         self.commit_seconds: dict[CommitKind, Histogram] = {}
         """Transactions by what they contain: kinds are added by the store that has them."""
-        self.commit_parts = Histogram(PARTS)
+        self.commit_parts = SizeHistogram(PARTS)
         """Publishes, settles and other writes per transaction."""
         self.attempts = zeros(ATTEMPT_OUTCOMES)
         self.stage_seconds: dict[Stage, Histogram] = {stage: Histogram(STAGE_SECONDS) for stage in get_args(Stage)}

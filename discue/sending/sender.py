@@ -56,6 +56,8 @@ class Sender:
         self._clock = clock
         self._public = public
         self._measures = measures or Measures()
+        self._first_byte_seconds = self._measures.stage_seconds["first_byte"]
+        self._total_seconds = self._measures.stage_seconds["total"]
         self._traces_failures = details != "none"
         self._traces_all = details == "all"
         self._limits = limits or SenderLimits()
@@ -209,7 +211,7 @@ class Sender:
         exchange = connection.detach()
         now = self._clock.monotonic()
         sent_at = exchange.started_at if exchange.dial is None else exchange.dial.opened_at
-        self._measures.stage_seconds["first_byte"].observe((exchange.first_byte_at or now) - sent_at)
+        self._first_byte_seconds.observe((exchange.first_byte_at or now) - sent_at)
         outcome = classify_response(
             response.status,
             response.take_excerpt(),
@@ -281,7 +283,7 @@ class Sender:
     def _end(self, exchange: Exchange, outcome: Outcome, now: float) -> None:
         exchange.ended = True
         del self._in_flight[exchange]
-        self._measures.stage_seconds["total"].observe(now - exchange.started_at)
+        self._total_seconds.observe(now - exchange.started_at)
         if self._closing:
             self._quieter.set()
         exchange.done(outcome)

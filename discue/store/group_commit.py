@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 import msgspec
 
 from discue.domain.errors import StoreUnavailable
-from discue.observability.metrics import Histogram
+from discue.observability.metrics import Histogram, SizeHistogram
 from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, TopicAppend, Work
 
 T = TypeVar("T")
@@ -151,7 +151,7 @@ class CommitMeasures(NamedTuple):
     """The histograms of a sequence of commits."""
 
     seconds: Histogram
-    parts: Histogram
+    parts: SizeHistogram
 
 
 class GroupCommit:
