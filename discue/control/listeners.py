@@ -23,7 +23,6 @@ from discue.domain.system_events import ListenerDisabled, ListenerRecovered, Res
 from discue.domain.waiting import ListenerCondition
 from discue.store import (
     domains,
-    listener_health,
     listener_messages,
     listeners,
     message_log,
@@ -33,6 +32,7 @@ from discue.store import (
     system_events,
 )
 from discue.store.engine import Transaction
+from discue.store.listeners import ListenerFacts
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
 
@@ -144,7 +144,12 @@ async def create(
         credentials = asked if isinstance(asked, Credentials) else None
         sealed = await encryption.sealed(tx, control, row, secrets, credentials=credentials)
         listener = msgspec.structs.replace(
-            fresh, queue=queue.id, queue_public_id=queue.public_id, queue_retry=queue.retry, secrets=sealed
+            fresh,
+            queue=queue.id,
+            queue_public_id=queue.public_id,
+            queue_alias=queue.alias,
+            queue_retry=queue.retry,
+            secrets=sealed,
         )
         await _require_registered(tx, None, listener)
         await usage.require_room(tx, control, listener, "listeners")
@@ -163,9 +168,8 @@ async def get(
     """Return a listener, with the ids of its missed messages or without."""
 
     async def work(tx: Transaction) -> ListenerDetails:
-        listener = await own_listener(tx, principal, "read", (queue_public_id, public_id))
-        [details] = await _details_of(tx, listener.organization, [listener], with_missed=with_missed)
-        return details
+        listener, facts = await own_with_facts(tx, principal, "read", (queue_public_id, public_id))
+        return await details_of(tx, listener, facts, with_missed=with_missed)
 
     return await control.store.read(work)
 
@@ -194,7 +198,7 @@ async def page(
 
     async def work(tx: Transaction) -> Listing[ListenerDetails]:
         found = await listeners.page(tx, principal.organization, seen_by(principal, selection), targets)
-        items = await _details_of(tx, principal.organization, found.items, with_missed=with_missed)
+        items = await _details_of_all(tx, principal.organization, found.items, with_missed=with_missed)
         return Listing(items, found.has_next, found.has_previous)
 
     return await control.store.read(work)
@@ -214,7 +218,7 @@ async def page_of_queue(
     async def work(tx: Transaction) -> Listing[ListenerDetails]:
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
         found = await listeners.page_of_queue(tx, queue, seen_by(principal, selection), only)
-        items = await _details_of(tx, principal.organization, found.items, with_missed=with_missed)
+        items = await _details_of_all(tx, principal.organization, found.items, with_missed=with_missed)
         return Listing(items, found.has_next, found.has_previous)
 
     return await control.store.read(work)
@@ -270,6 +274,16 @@ async def own_listener(tx: Transaction, principal: Principal, access: Access, pa
     return require_found(listener if listener.queue_public_id == queue_public_id else None)
 
 
+async def own_with_facts(
+    tx: Transaction, principal: Principal, access: Access, path: ListenerPath
+) -> tuple[Listener, ListenerFacts]:
+    """Return the caller's listener at the path like `own_listener`, with the facts about it."""
+    queue_public_id, public_id = path
+    principal.require("listeners", access, public_id, queue_public_id)
+    found = require_found(await listeners.get_with_facts(tx, principal.organization, public_id, principal.customer))
+    return require_found(found if found[0].queue_public_id == queue_public_id else None)
+
+
 def seen_by(principal: Principal, selection: Selection) -> Selection:
     """Return the selection restricted to what the principal may see: a customer, only what concerns their listeners."""
     if principal.customer is None:
@@ -291,8 +305,8 @@ async def _report_change(tx: Transaction, event_id: int, stored: Listener, chang
         was = "inactive"
         if stored.liveness_url == changed.liveness_url:
             return
-        known = await listener_health.read_liveness(tx, stored.organization, [stored])
-        if known[stored.id].state != "inactive":
+        facts = await listeners.read_facts(tx, stored.organization, [stored])
+        if facts[stored.id].liveness.state != "inactive":
             return
     queue = require_found(await queues.by_id(tx, stored.organization, stored.queue))
     names = (ResourceName(changed.public_id, changed.alias), ResourceName(queue.public_id, queue.alias))
@@ -321,27 +335,39 @@ async def _require_registered(tx: Transaction, stored: Listener | None, changed:
 
 
 async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
-    [details] = await _details_of(tx, listener.organization, [listener])
+    [details] = await _details_of_all(tx, listener.organization, [listener])
     return details
 
 
-async def _details_of(
+async def _details_of_all(
     tx: Transaction, organization: int, found: Sequence[Listener], *, with_missed: bool = True
 ) -> tuple[ListenerDetails, ...]:
-    counts_of = await listeners.read_counts_of(tx, organization, [listener.id for listener in found])
-    liveness_of = await listener_health.read_liveness(tx, organization, found)
-    owner = require_found(await organizations.get(tx, organization))
-    must_verify = bool(owner.settings.get(domains.REQUIRE_VERIFIED_DOMAINS))
+    facts_of = await listeners.read_facts(tx, organization, found)
     verified = domains.VerifiedDomains(tx)
-    details = []
-    for listener in found:
-        counts = require_found(counts_of.get(listener.id))
-        missed = await listener_messages.missed_ids(tx, listener) if counts.missed and with_missed else []
-        shown = msgspec.structs.replace(listener, secrets=NO_SECRETS)
-        is_exempt = not must_verify or listener.mode == "pull"
-        is_verified = is_exempt or await verified.has(organization, listener.notify_url)
-        details.append(ListenerDetails(shown, counts, liveness_of[listener.id], is_verified, tuple(missed)))
-    return tuple(details)
+    return tuple(
+        [
+            await details_of(tx, each, require_found(facts_of.get(each.id)), with_missed=with_missed, verified=verified)
+            for each in found
+        ]
+    )
+
+
+async def details_of(
+    tx: Transaction,
+    listener: Listener,
+    facts: ListenerFacts,
+    *,
+    with_missed: bool = False,
+    verified: domains.VerifiedDomains | None = None,
+) -> ListenerDetails:
+    """Return a listener with what the facts say about it, and with the ids of its missed messages or without."""
+    missed = await listener_messages.missed_ids(tx, listener) if facts.counts.missed and with_missed else []
+    shown = msgspec.structs.replace(listener, secrets=NO_SECRETS)
+    is_verified = not facts.must_be_verified or listener.mode == "pull"
+    if not is_verified:
+        verified = verified or domains.VerifiedDomains(tx)
+        is_verified = await verified.has(listener.organization, listener.notify_url)
+    return ListenerDetails(shown, facts.counts, facts.liveness, is_verified, tuple(missed))
 
 
 def _changed(

@@ -244,6 +244,7 @@ class Listener(msgspec.Struct, frozen=True):
     customer: str = ""
     """The customer whom it belongs to, as the organization calls them: sessions of the portal see only the listeners of
     their customer. "" for none."""
+    queue_alias: str = ""
 
     def __repr__(self) -> str:
         return f"Listener(organization={self.organization}, public_id={self.public_id!r}, alias={self.alias!r})"

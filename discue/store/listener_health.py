@@ -4,7 +4,7 @@ The owner of a cursor writes the health under the cursor's token, many rows in o
 liveness URL and one configuration, so that changes of these need not write to it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -13,11 +13,10 @@ import msgspec
 
 from discue.domain.ids import millisecond_of
 from discue.domain.listener_health import NO_FAILURES, FailureStreak, Liveness, with_new_url
-from discue.domain.model import Listener
 from discue.domain.system_events import ListenerInactive, ListenerRecovered, SystemEvent
 from discue.store import system_events
 from discue.store.engine import Row, Transaction
-from discue.store.tables import chunks, prefixed, rows_among
+from discue.store.tables import chunks, prefixed
 
 _HEALTH_COLUMNS: Final = (
     "url_hash, config_version, state, success_count, failure_count, last_success_at, last_failure_at, "
@@ -28,7 +27,6 @@ READ_HEALTH: Final = prefixed("liveness", _HEALTH_COLUMNS)
 
 _TEXTS: Final = frozenset({"state", "last_failure_msg"})
 _TYPES: Final = tuple("TEXT" if column in _TEXTS else "BIGINT" for column in _HEALTH_COLUMNS.split(", "))
-_LIVENESS: Final = f"SELECT listener, {_HEALTH_COLUMNS} FROM liveness WHERE organization = $1 AND listener IN ({{}})"
 
 
 class Sweep(msgspec.Struct, frozen=True, gc=False):
@@ -97,15 +95,6 @@ async def _report_state(tx: Transaction, record: HealthRecord) -> None:
             last_failure_msg=liveness.last_failure_msg,
         )
     await system_events.record(tx, record.organization, record.event_id, event)
-
-
-async def read_liveness(tx: Transaction, organization: int, listeners: Iterable[Listener]) -> dict[int, Liveness]:
-    """Read the liveness of an organization's listeners, by row id."""
-    asked = {listener.id: listener for listener in listeners}
-    found = dict.fromkeys(asked, Liveness())
-    for listener, *row in await rows_among(tx, _LIVENESS, (organization,), list(asked)):
-        found[listener] = parse_health(row, asked[listener].liveness_url, asked[listener].config_version).liveness
-    return found
 
 
 def parse_health(row: Sequence[Any], liveness_url: str, config_version: int) -> ListenerHealth:

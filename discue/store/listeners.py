@@ -1,18 +1,21 @@
-"""Listeners, and the counts of their cursors."""
+"""Listeners, and the facts about them that deliveries change."""
 
 from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from discue.domain.ids import millisecond_of
+from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, DeliveryOptions, DisableReason, Listener, Queue
 from discue.domain.system_events import ListenerDisabled
 from discue.domain.window import Window
 from discue.store import events, feed, queues, system_events
+from discue.store.domains import requires_verified_domains
 from discue.store.engine import PULL_OWNER, Row, Transaction
 from discue.store.events import Occurrence
+from discue.store.listener_health import READ_HEALTH, parse_health
 from discue.store.pagination import Listing, Selection, Table, browse, listed
 from discue.store.tables import placeholders, prefixed, read_number, read_one, row_reader, rows_among
 
@@ -23,9 +26,10 @@ _PLAIN: Final = (
     "id, organization, public_id, queue, alias, status, notify_url, liveness_url, secrets, config_version, created_at, "
     "updated_at, mode, disabled_by, status_changed_at, customer"
 )
-_COLUMNS: Final = f"{prefixed('listener', _PLAIN)}, queue.public_id, listener.settings, queue.settings"
-_FIELDS: Final = f"{_PLAIN}, queue_public_id, options, queue_retry"
+_COLUMNS: Final = f"{prefixed('listener', _PLAIN)}, queue.public_id, queue.alias, listener.settings, queue.settings"
+_FIELDS: Final = f"{_PLAIN}, queue_public_id, queue_alias, options, queue_retry"
 """The fields that the columns have."""
+_WIDTH: Final = len(_FIELDS.split(", "))
 _from_row = row_reader(
     Listener,
     _FIELDS,
@@ -34,12 +38,28 @@ _from_row = row_reader(
 )
 _plain_values: Callable[[Listener], Row] = attrgetter(*_PLAIN.split(", "))
 
-_LIVE: Final = f"""
-    SELECT {_COLUMNS} FROM listener
-    JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
-    WHERE listener.organization = $1 AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL"""
+_WITH_QUEUE: Final = "JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue"
+_IS_LIVE: Final = "listener.organization = $1 AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL"
+_LIVE: Final = f"SELECT {_COLUMNS} FROM listener {_WITH_QUEUE} WHERE {_IS_LIVE}"
 _BY_PUBLIC_ID: Final = f"{_LIVE} AND listener.public_id = $2"
 _OF_CUSTOMER: Final = f"{_BY_PUBLIC_ID} AND listener.customer = $3"
+_FACTS: Final = (
+    "queue_head.head, cursor.start_seq, cursor.position, cursor.ahead, cursor.acknowledged, cursor.missed, "
+    f"cursor.retrying, cursor.last_success_at, cursor.last_failure_at, organization.settings, {READ_HEALTH}"
+)
+_WITH_FACTS: Final = """
+    JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
+        AND cursor.stream = 0
+    JOIN queue_head ON queue_head.organization = listener.organization AND queue_head.queue = listener.queue
+    JOIN organization ON organization.id = listener.organization AND organization.deleted_at IS NULL
+    LEFT JOIN liveness ON liveness.organization = listener.organization AND liveness.listener = listener.id"""
+_FACTS_OF: Final = f"""
+    SELECT listener.id, {_FACTS} FROM listener {_WITH_FACTS}
+    WHERE listener.organization = $1 AND listener.id IN ({{}})"""
+_FOUND: Final = f"""
+    SELECT {_COLUMNS}, {_FACTS} FROM listener {_WITH_QUEUE} {_WITH_FACTS}
+    WHERE {_IS_LIVE} AND listener.public_id = $2"""
+_FOUND_OF_CUSTOMER: Final = f"{_FOUND} AND listener.customer = $3"
 _COUNT_OF_CUSTOMER: Final = """
     SELECT count(*) FROM listener WHERE organization = $1 AND customer = $2 AND deleted_at IS NULL"""
 _BY_ID: Final = f"{_LIVE} AND listener.id = $2"
@@ -49,7 +69,7 @@ _IDS: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id IN 
 _OF_ALIAS: Final = f"""
     SELECT {_COLUMNS} FROM listener AS named
     JOIN listener ON listener.organization = named.organization AND listener.id = named.id
-    JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
+    {_WITH_QUEUE}
     WHERE named.organization = $1 AND named.alias = $2 AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL"""
 _REFERENCES: Final = """
     SELECT public_id, alias FROM listener
@@ -78,14 +98,6 @@ _MARK_DELETED: Final = """
     UPDATE listener SET deleted_at = $1 WHERE organization = $2 AND id = $3 AND deleted_at IS NULL"""
 _IDS_OF_QUEUE: Final = """
     SELECT id FROM listener WHERE organization = $1 AND queue = $2 AND id > $3 ORDER BY id LIMIT $4"""
-_COUNTS: Final = """
-    SELECT cursor.listener, queue_head.head, cursor.position, cursor.ahead, cursor.acknowledged, cursor.missed,
-        cursor.retrying, cursor.last_success_at, cursor.last_failure_at
-    FROM cursor
-    JOIN queue_head ON queue_head.organization = cursor.organization AND queue_head.queue = cursor.queue
-    WHERE cursor.organization = $1 AND cursor.listener IN ({}) AND cursor.stream = 0"""
-
-
 _URLS: Final = "SELECT public_id, notify_url FROM listener WHERE organization = $1 AND public_id IN ({})"
 _ALIASES: Final = "SELECT public_id, alias FROM listener WHERE organization = $1 AND public_id IN ({})"
 
@@ -97,11 +109,36 @@ class ResourceRef(msgspec.Struct, frozen=True):
     alias: str
 
 
+class ListenerFacts(msgspec.Struct, frozen=True):
+    """The facts about a listener that deliveries change, and whether its domain must be verified."""
+
+    counts: CursorCounts
+    liveness: Liveness
+    start_seq: int
+    """The listener receives messages with higher seqs."""
+    window: Window
+    must_be_verified: bool
+
+
 async def get(tx: Transaction, organization: int, public_id: str, customer: str | None = None) -> Listener | None:
     """Find a listener; with a customer, only among theirs."""
     if customer is None:
         return await read_one(tx, _from_row, _BY_PUBLIC_ID, organization, public_id)
     return await read_one(tx, _from_row, _OF_CUSTOMER, organization, public_id, customer)
+
+
+async def get_with_facts(
+    tx: Transaction, organization: int, public_id: str, customer: str | None = None
+) -> tuple[Listener, ListenerFacts] | None:
+    """Find a listener like `get`, with the facts about it, in one statement."""
+    if customer is None:
+        row = await tx.row(_FOUND, organization, public_id)
+    else:
+        row = await tx.row(_FOUND_OF_CUSTOMER, organization, public_id, customer)
+    if row is None:
+        return None
+    listener = _from_row(row[:_WIDTH])
+    return listener, _facts(listener, row[_WIDTH:])
 
 
 async def count_of_customer(tx: Transaction, organization: int, customer: str) -> int:
@@ -246,15 +283,23 @@ async def ids_of_queue(tx: Transaction, organization: int, queue: int, after: in
     return [row[0] for row in await tx.rows(_IDS_OF_QUEUE, organization, queue, after, limit)]
 
 
-async def read_counts_of(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, CursorCounts]:
-    """Read the counts of several listeners, by row id."""
-    rows = await rows_among(tx, _COUNTS, (organization,), listeners)
-    return {listener: _counts(*counts) for listener, *counts in rows}
+async def read_facts(tx: Transaction, organization: int, listeners: Sequence[Listener]) -> dict[int, ListenerFacts]:
+    """Read the facts about an organization's listeners, by row id."""
+    known = {listener.id: listener for listener in listeners}
+    rows = await rows_among(tx, _FACTS_OF, (organization,), list(known))
+    return {row_id: _facts(known[row_id], facts) for row_id, *facts in rows}
 
 
-def _counts(head: int, position: int, ahead: bytes | None, *rest: int) -> CursorCounts:
-    settled_ahead = Window.decode(position, ahead).settled_count_beyond if ahead else 0
-    return CursorCounts(head, position, settled_ahead, *rest)
+def _facts(listener: Listener, row: Sequence[Any]) -> ListenerFacts:
+    head, start_seq, position, ahead, *counted, owner_settings = row[:10]
+    window = Window.decode(position, ahead)
+    return ListenerFacts(
+        CursorCounts(head, position, window.settled_count_beyond, *counted),
+        parse_health(row[10:], listener.liveness_url, listener.config_version).liveness,
+        start_seq,
+        window,
+        requires_verified_domains(owner_settings),
+    )
 
 
 def _table(sql: str, organization: int, *values: int) -> Table:

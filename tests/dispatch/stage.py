@@ -24,7 +24,7 @@ from discue.observability.logs import Log
 from discue.publishing.publish import NewMessage, entry_for
 from discue.sending.fetch import FetchResult
 from discue.sending.request import AttemptRequest
-from discue.store import listener_health, listener_messages, listeners, messages, organizations, queues, workers
+from discue.store import listener_messages, listeners, messages, organizations, queues, workers
 from discue.store.engine import Append, Appended, NewEntry, Row, Transaction
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
@@ -389,9 +389,8 @@ class Stage:
     async def liveness(self, listener: Listener) -> Liveness:
         """Return the liveness that a client sees."""
         stored = await self.stored(listener)
-        return (await self.store.read(lambda tx: listener_health.read_liveness(tx, stored.organization, [stored])))[
-            stored.id
-        ]
+        facts = await self.store.read(lambda tx: listeners.read_facts(tx, stored.organization, [stored]))
+        return facts[stored.id].liveness
 
     async def organization(self) -> Organization:
         self._number += 1

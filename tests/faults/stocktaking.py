@@ -5,16 +5,12 @@ from collections.abc import Iterable, Iterator
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from discue.domain.messages import decode_options
 from discue.server.machine import Machine
+from discue.store import listeners
 from discue.store.engine import Row, Transaction
-from discue.store.listeners import read_counts_of
 from tests.faults.history import Counts, History, Log, Recorded, ReplayCounts, Run
 from tests.faults.logs import read_from
 
-_CURSORS = """
-SELECT l.public_id, l.organization, l.id, c.start_seq
-FROM listener l JOIN cursor c ON c.organization = l.organization AND c.listener = l.id
-WHERE l.deleted_at IS NULL AND c.stream = 0
-"""
+_LISTENERS = "SELECT public_id, organization FROM listener WHERE deleted_at IS NULL"
 _LOGS = """
 SELECT q.public_id, q.organization, q.id, h.head
 FROM queue q JOIN queue_head h ON h.organization = q.organization AND h.queue = q.id
@@ -69,7 +65,9 @@ def _runs(rows: Iterable[Row]) -> Iterator[Run]:
 async def _counts(tx: Transaction) -> dict[str, Counts]:
     """Return the counts of each listener by its id, as the API shows them."""
     found = {}
-    for public_id, organization, listener, start_seq in await tx.rows(_CURSORS):
-        counted = (await read_counts_of(tx, organization, [listener]))[listener]
-        found[public_id] = Counts(counted.acknowledged, counted.pending, counted.missed, start_seq)
+    for public_id, organization in await tx.rows(_LISTENERS):
+        stored = await listeners.get_with_facts(tx, organization, public_id)
+        if stored is not None:
+            counted = stored[1].counts
+            found[public_id] = Counts(counted.acknowledged, counted.pending, counted.missed, stored[1].start_seq)
     return found

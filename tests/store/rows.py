@@ -209,7 +209,12 @@ async def head_of(store: Store, queue: Queue) -> Head:
 
 
 async def counts_of(store: Store, organization: int, listener: int) -> CursorCounts:
-    return (await store.read(lambda tx: listeners.read_counts_of(tx, organization, [listener])))[listener]
+    async def work(tx: Transaction) -> CursorCounts:
+        found = await listeners.by_id(tx, organization, listener)
+        assert found is not None
+        return (await listeners.read_facts(tx, organization, [found]))[listener].counts
+
+    return await store.read(work)
 
 
 def an_append(

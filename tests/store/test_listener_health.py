@@ -43,9 +43,8 @@ async def _write(store: Store, *standings: HealthRecord) -> set[int]:
 
 
 async def _shown(store: Store, listener: Listener) -> Liveness:
-    return (await store.read(lambda tx: listener_health.read_liveness(tx, listener.organization, [listener])))[
-        listener.id
-    ]
+    facts = await store.read(lambda tx: listeners.read_facts(tx, listener.organization, [listener]))
+    return facts[listener.id].liveness
 
 
 async def _changed(store: Store, listener: Listener, **changes: str) -> Listener:
@@ -111,15 +110,15 @@ async def test_many_are_written_at_once_and_each_is_read_as_its_own(store: Store
     ]
     stale = msgspec.structs.replace(standings[40], token=99)
     assert await _write(store, *standings[:40], stale, *standings[41:]) == {each.id for each in made} - {made[40].id}
-    found = await store.read(lambda tx: listener_health.read_liveness(tx, organization.id, made))
-    assert [found[each.id].success_count for each in made] == [*range(40), 0, *range(41, 87)]
+    found = await store.read(lambda tx: listeners.read_facts(tx, organization.id, made))
+    assert [found[each.id].liveness.success_count for each in made] == [*range(40), 0, *range(41, 87)]
 
 
 async def test_a_listener_of_another_organization_is_not_shown(store: Store) -> None:
     listener = await _listener(store)
     await _write(store, _standing(listener, await _record(store, listener)))
-    found = await store.read(lambda tx: listener_health.read_liveness(tx, row_id(2), [listener]))
-    assert found == {listener.id: Liveness()}
+    found = await store.read(lambda tx: listeners.read_facts(tx, row_id(2), [listener]))
+    assert found == {}
 
 
 _EXCEPTION = """

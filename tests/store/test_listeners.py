@@ -5,7 +5,16 @@ from discue.domain.window import Window
 from discue.store import listener_messages, listeners, messages, queues
 from discue.store.engine import DeliveryRow, MissedRange
 from discue.store.store import Store
-from tests.store.rows import a_settle, counts_of, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import (
+    a_settle,
+    counts_of,
+    public_id,
+    publish,
+    row_id,
+    stored_listener,
+    stored_organization,
+    stored_queue,
+)
 from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
@@ -13,6 +22,7 @@ OURS, THEIRS = row_id(1), row_id(2)
 
 async def _with_messages(store: Store, before: int, after: int) -> tuple[Queue, Listener]:
     """A queue, and a listener registered after the first messages."""
+    await stored_organization(store, 1)
     queue = await stored_queue(store, OURS, 10)
     await publish(store, queue, [public_id(number) for number in range(100, 100 + before)] or [public_id(99)])
     listener = await stored_listener(store, queue, 11)

@@ -240,8 +240,9 @@ async def _run_schedules(tx: Transaction, queue: Queue) -> None:
 async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await listeners.get(tx, OURS, listener.public_id)
     await listeners.by_id(tx, OURS, listener.id)
-    await listeners.read_counts_of(tx, OURS, [listener.id])
-    await listener_health.read_liveness(tx, OURS, [listener])
+    await listeners.get_with_facts(tx, OURS, listener.public_id)
+    await listeners.get_with_facts(tx, OURS, listener.public_id, "acme")
+    await listeners.read_facts(tx, OURS, [listener])
     await listener_messages.missed_ids(tx, listener)
     await listeners.references(tx, OURS, queue.id, 10)
     await listeners.update(tx, listener)

@@ -18,6 +18,7 @@ from tests.store.rows import (
     publish,
     row_id,
     stored_listener,
+    stored_organization,
     stored_queue,
 )
 from tests.support.clocks import NOON
@@ -109,6 +110,7 @@ async def test_claim_leaves_the_replays_of_other_listeners(store: Store) -> None
 
 
 async def test_settle_updates_the_progress_of_a_replay(store: Store) -> None:
+    await stored_organization(store, 1)
     _, listener, replay = await _made(store)
     await _insert(store, replay)
     assert await store.settle(_settle(listener))

@@ -38,6 +38,7 @@ from tests.store.rows import (
     row_id,
     rows,
     stored_listener,
+    stored_organization,
     stored_queue,
     take_all,
 )
@@ -434,6 +435,7 @@ def test_the_store_does_what_a_simple_model_does(engine_name: str, commits: list
 async def _walk(store: Store, commits: list[list[Step]]) -> None:
     made = [a_queue(ORGANIZATION, 10 + index) for index in range(3)]
     cursors: list[Settle] = []
+    await stored_organization(store, 1)
     for index, queue in enumerate(made):
         await store.write(partial(queues.insert, queue=queue))
         listener = await stored_listener(store, queue, 20 + index)

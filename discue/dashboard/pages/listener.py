@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from discue.control import listener_activity, listener_secrets, listeners, messages, queues, redeliveries
+from discue.control import listener_activity, listener_secrets, listeners, messages, redeliveries
 from discue.control.listener_activity import PERIODS_AN_HOUR, total
 from discue.control.listeners import ListenerDetails
 from discue.control.usage import Activity
@@ -29,7 +29,7 @@ async def show(visit: Visit) -> Page:
         "listener.html",
         details.listener.alias,
         {
-            **await frame(visit, details),
+            **frame(visit, details),
             **await last_attempts(visit, _ATTEMPTS),
             "since": since,
             "hour": total(day[-PERIODS_AN_HOUR:]),
@@ -60,7 +60,7 @@ async def show_missed(visit: Visit) -> Page:
     found = await redeliveries.page_of_missed(visit.control, visit.principal, visit.ids, selection_of(visit, "reason"))
     page = shown(visit, found, [each.id for each in found.items], "reason")
     values = {
-        **await frame(visit, details),
+        **frame(visit, details),
         "list": page,
         "reason": visit.query.get("reason", ""),
         "reasons": MISSED_REASONS,
@@ -73,16 +73,14 @@ async def show_jobs(visit: Visit) -> Page:
     details, selection = await details_of(visit), Selection(per_page=_JOBS)
     moved = await redeliveries.page(visit.control, visit.principal, visit.ids, selection)
     replays = await redeliveries.page_of_replays(visit.control, visit.principal, visit.ids, selection)
-    values = {**await frame(visit, details), "redeliveries": moved.items, "replays": replays.items}
+    values = {**frame(visit, details), "redeliveries": moved.items, "replays": replays.items}
     return Page("listener_jobs.html", details.listener.alias, values, is_live=True)
 
 
 async def show_settings(visit: Visit) -> Page:
     details = await details_of(visit)
     secrets = await listener_secrets.page(visit.control, visit.principal, visit.ids)
-    return Page(
-        "listener_settings.html", details.listener.alias, {**await frame(visit, details), "secrets": secrets.items}
-    )
+    return Page("listener_settings.html", details.listener.alias, {**frame(visit, details), "secrets": secrets.items})
 
 
 async def resume(visit: Visit) -> Redirect:
@@ -91,13 +89,12 @@ async def resume(visit: Visit) -> Redirect:
     return Redirect(path_of(visit), "resumed")
 
 
-async def frame(visit: Visit, details: ListenerDetails) -> dict[str, object]:
+def frame(visit: Visit, details: ListenerDetails) -> dict[str, object]:
     """Return the values of the head of every page of a listener."""
     state, queue = state_of(details), visit.ids[0]
     return {
         "link": f"{visit.base}{path_of(visit)}",
         "queue_link": f"{visit.base}/queues/{queue}",
-        "queue_name": (await queues.names(visit.control, visit.principal, {queue})).get(queue, queue),
         "details": details,
         "listener": details.listener,
         "counts": details.counts,

@@ -163,9 +163,7 @@ async def delete(visit: Visit) -> Redirect:
 
 async def _page(visit: Visit, template: str, title: str, **values: Any) -> Page:
     details = await details_of(visit)
-    return Page(
-        template, f"{title} · {details.listener.alias}", {**await frame(visit, details), "heading": title, **values}
-    )
+    return Page(template, f"{title} · {details.listener.alias}", {**frame(visit, details), "heading": title, **values})
 
 
 def _number(visit: Visit, name: str, within: range) -> int | None:

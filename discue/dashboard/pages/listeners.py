@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from discue.control import listener_activity, listeners, queues
+from discue.control import listener_activity, listeners
 from discue.control.listeners import ListenerDetails
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
@@ -18,8 +18,6 @@ class ListenerRow:
     """A listener in a list."""
 
     details: ListenerDetails
-    queue: str
-    """The alias of the queue."""
     hour: ListenerTally
     """The attempts of the past hour."""
 
@@ -35,10 +33,9 @@ class ListenerRow:
 
 
 async def rows_of(visit: Visit, found: Sequence[ListenerDetails]) -> Sequence[ListenerRow]:
-    """Return listeners of any queues with the names of these, and their attempts of the past hour."""
-    names = await queues.names(visit.control, visit.principal, {each.listener.queue_public_id for each in found})
+    """Return listeners with their attempts of the past hour."""
     hours = await listener_activity.past_hour(visit.control, [each.listener for each in found])
-    return [ListenerRow(each, names.get(each.listener.queue_public_id, ""), hours[each.listener.id]) for each in found]
+    return [ListenerRow(each, hours[each.listener.id]) for each in found]
 
 
 async def show(visit: Visit) -> Page:

@@ -13,7 +13,7 @@ from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
 
 async def show(visit: Visit) -> Page:
     """Show the log of attempts."""
-    values = {**await frame(visit, await details_of(visit)), **await last_attempts(visit, PER_PAGE)}
+    values = {**frame(visit, await details_of(visit)), **await last_attempts(visit, PER_PAGE)}
     return Page("endpoint.html", "Endpoint", values)
 
 
@@ -28,7 +28,7 @@ async def show_jobs(visit: Visit) -> Page:
 async def show_edit(visit: Visit) -> Page:
     details = await details_of(visit)
     form = visit.form or {"notify_url": details.listener.notify_url}
-    return Page("edit.html", "Edit the endpoint", {**await frame(visit, details), "form": form})
+    return Page("edit.html", "Edit the endpoint", {**frame(visit, details), "form": form})
 
 
 async def edit(visit: Visit) -> Redirect:
@@ -41,11 +41,11 @@ async def edit(visit: Visit) -> Redirect:
 async def show_secrets(visit: Visit) -> Page:
     details = await details_of(visit)
     secrets = await listener_secrets.page(visit.control, visit.principal, visit.ids)
-    return Page("secrets.html", "Signing secrets", {**await frame(visit, details), "secrets": secrets.items})
+    return Page("secrets.html", "Signing secrets", {**frame(visit, details), "secrets": secrets.items})
 
 
 async def show_delete(visit: Visit) -> Page:
-    return Page("delete.html", "Delete the endpoint", await frame(visit, await details_of(visit)))
+    return Page("delete.html", "Delete the endpoint", frame(visit, await details_of(visit)))
 
 
 async def delete(visit: Visit) -> Redirect:
