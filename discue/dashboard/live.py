@@ -6,7 +6,7 @@ The page then loads itself again, with the rights of its user. An organization t
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from discue.control import usage
 from discue.control.usage import ActivityMark
@@ -30,6 +30,9 @@ _ROUNDS_A_BEAT: Final = 15
 """A comment keeps proxies from ending a stream that has nothing to say."""
 _ROUNDS_A_CHECK: Final = 5
 
+Mark: TypeAlias = tuple[ActivityMark, int]
+"""A value that differs after something has changed: the organization's, and the number of requests to the inbox."""
+
 IsAllowed = Callable[[], Awaitable[bool]]
 """Returns whether the session of a stream goes on."""
 
@@ -39,12 +42,13 @@ class LiveStreams:
 
     def __init__(self, services: Services) -> None:
         self._control = services.control
+        self._inbox = services.inbox
         self._readiness = services.readiness
         self._watched: Counter[int] = Counter()
         """The number of streams by organization."""
         self._own: Counter[int] = Counter()
         """The number of streams by user, or by session if it has no user."""
-        self._marks: dict[int, tuple[float, ActivityMark]] = {}
+        self._marks: dict[int, tuple[float, Mark]] = {}
         """The last look at each organization that is watched, and its time."""
 
     async def watch(self, principal: Principal, is_allowed: IsAllowed) -> AsyncGenerator[bytes, None]:
@@ -85,14 +89,16 @@ class LiveStreams:
         finally:
             self._end(principal)
 
-    async def _mark(self, organization: int) -> ActivityMark | None:
+    async def _mark(self, organization: int) -> Mark | None:
         """Return the mark of the organization, which all of its streams share for a round. None: it cannot be read."""
         now = asyncio.get_running_loop().time()
         known = self._marks.get(organization)
         if known is not None and now - known[0] < ROUND_SECONDS / 2:
             return known[1]
         try:
-            mark = await usage.activity_mark(self._control, organization)
+            # The inbox also receives requests that no worker has counted.
+            received = 0 if self._inbox is None else self._inbox.total
+            mark = (await usage.activity_mark(self._control, organization), received)
         except Unavailable:
             # The page shows what it has until the store is back.
             return None

@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from discue.dashboard.visit import INSTALLATION
+from discue.dashboard.visit import INBOX, INSTALLATION
 
 
 class NavigationEntry(NamedTuple):
@@ -31,6 +31,7 @@ GROUPS: Final = (
             NavigationEntry("Missed", "/missed", "listeners", "x"),
             NavigationEntry("Redeliveries", "/jobs", "listeners", "r"),
             NavigationEntry("Events", "/events", "events", "e"),
+            NavigationEntry("Inbox", "/inbox", INBOX, "i"),
         ),
     ),
     NavigationGroup(

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from discue.control.context import ControlContext
+from discue.control.inbox import Inbox
 from discue.control.installation import may_see_installation
 from discue.control.sessions import SessionDetails
 from discue.domain.errors import DiscueError
@@ -18,6 +19,9 @@ Theme = Literal["auto", "light", "dark"]
 
 INSTALLATION: Final = "installation"
 """The name in `Visit.readable` of pages about the installation, which no scope covers."""
+
+INBOX: Final = "inbox"
+"""The name in `Visit.readable` of the page of the inbox, which `discue dev` has for one organization."""
 
 PER_PAGE: Final = 25
 """Rows of a list on one page."""
@@ -78,7 +82,17 @@ class Visit:
     def readable(self) -> frozenset[str]:
         """The resources that the user can read, and "" for pages that need none."""
         own = {"", *(name for name in RESOURCES if self.principal.may(name, "read"))}
-        return frozenset({*own, INSTALLATION} if may_see_installation(self.principal) else own)
+        if may_see_installation(self.principal):
+            own.add(INSTALLATION)
+        if self.inbox is not None and "messages" in own:
+            own.add(INBOX)
+        return frozenset(own)
+
+    @property
+    def inbox(self) -> Inbox | None:
+        """The inbox of `discue dev`; None for other services and other organizations."""
+        inbox = self.services.inbox
+        return inbox if inbox is not None and inbox.organization == self.principal.organization else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,7 @@ NOTICES: Final[Mapping[str, str]] = {
     "published": "The message is stored, and on its way to every listener of the queue.",
     "redelivering": "The redelivery has started.",
     "replaying": "The replay has started.",
+    "inbox_answers": "The inbox answers like this from its next request on.",
     "key_changed": "The key is changed. Workers follow within a second.",
     "key_deleted": "The key is deleted. It is refused from now on.",
     "domain_added": "The domain is added. Serve the file below, then check it.",

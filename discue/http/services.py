@@ -10,6 +10,7 @@ from discue.auth.rate_limiter import RateLimiter
 from discue.auth.turns import Turns
 from discue.control.context import ControlContext
 from discue.control.domains import DomainChecker
+from discue.control.inbox import Inbox
 from discue.control.listener_tests import SampleSender
 from discue.control.pulls import Puller
 from discue.observability.logs import Log
@@ -51,3 +52,5 @@ class Services:
     """Turns of large requests: those of the API and of pages wait for each other."""
     identity_providers: Mapping[str, Provider] = field(default_factory=dict)
     """Providers whose users may sign in, by name."""
+    inbox: Inbox | None = None
+    """The inbox of `discue dev`; None in all other services."""

@@ -21,6 +21,7 @@ from discue.backup.child import create_in_child
 from discue.backup.plan import plan_of
 from discue.backup.schedule import BackupSchedule
 from discue.control.context import ControlContext
+from discue.control.inbox import Inbox
 from discue.dashboard.app import Dashboard
 from discue.dashboard.pages import ROUTES as PAGES
 from discue.dashboard.portal.app import Portal
@@ -92,6 +93,7 @@ class Worker:
         sender: Sender | None = None,
         machine: Machine | None = None,
         tracer: Tracer | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         settings, store, clock = control.settings, control.store, control.clock
         self._machine = machine = machine or Machine(clock)
@@ -234,6 +236,7 @@ class Worker:
             puller=self.pulls,
             turns=Turns(clock.monotonic, lambda: store.healthy),
             identity_providers=_identity_providers(control),
+            inbox=inbox,
         )
         self.application = _application(services, routes)
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
@@ -66,7 +66,7 @@ def test_streams_of_a_user_and_of_an_organization_have_limits(
 ) -> None:
     monkeypatch.setattr(live, "MOST_STREAMS", 12)
     monkeypatch.setattr(live, "STREAMS_OF_A_USER", 2)
-    api: Any = service.worker.application
+    api = service.app
     # Streams of tests before may not have ended yet.
     monkeypatch.setattr(api._pages["dashboard"], "_streams", live.LiveStreams(api._services))
     browsers, others = [service.browser() for _ in range(2)], service.foreign_browser()
@@ -96,7 +96,7 @@ def test_stream_counts_from_its_admission_until_it_is_closed(service: DashboardS
             await each.aclose()
         return before, streams._watched.total()
 
-    api: Any = service.worker.application
+    api = service.app
     assert service.run(admitted()) == (live.STREAMS_OF_A_USER, 0)
 
 

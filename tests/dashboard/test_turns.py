@@ -26,7 +26,7 @@ def plain(service: DashboardService) -> str:
 
 
 def turns_of(service: DashboardService) -> Turns:
-    api: Any = service.worker.application
+    api = service.app
     turns: Turns = api._turns
     return turns
 

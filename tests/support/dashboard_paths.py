@@ -47,6 +47,7 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
         "jobs": "/jobs",
         "replays": "/jobs/replays",
         "events": "/events",
+        "inbox": "/inbox",
         "schedules": "/schedules",
         "schemas": "/schemas",
         "topics": "/topics",

@@ -175,6 +175,8 @@ def open_shop(service: DashboardService) -> Shop:
         domain = _made(api, "/domains", alias="hooks", hostname="hooks.example.com")
         user = _made(api, "/users", email="ada@example.com", display_name="Ada", role="developer")
         _made(api, "/users", email="grace.hopper@example.com", role="admin", password="correct horse")
+    sent = [("discue-queue", queue), ("discue-listener", listeners["billing"]), ("webhook-id", messages[0])]
+    service.run(service.inbox.receive([*sent, ("discue-attempt", "1")], b'{"order": 4711}'))
     return Shop(queue, listeners, messages, blocked, ordered, user, topic, key, domain)
 
 

@@ -12,7 +12,9 @@ from typing import Any, Final, TypeVar
 import httpx
 import uvloop
 
+from discue.cli.inbox import InboxEndpoint
 from discue.control.context import ControlContext
+from discue.control.inbox import Inbox
 from discue.control.organizations import ensure_operator
 from discue.control.sign_in import one_time_code
 from discue.dashboard.cookies import LOOPBACK_NAME
@@ -70,14 +72,20 @@ class DashboardService:
     thread: LoopThread
     key: str
     principal: Principal
+    inbox: Inbox
     transport: httpx.HTTPTransport = field(default_factory=httpx.HTTPTransport)
     """The transport of all clients, whose connections are closed at the end."""
 
     @property
     def streams(self) -> int:
         """The number of open streams of events."""
-        api: Any = self.worker.application
-        return sum(api._pages["dashboard"]._streams._watched.values())
+        return sum(self.app._pages["dashboard"]._streams._watched.values())
+
+    @property
+    def app(self) -> Any:
+        """The application of the API and the pages, behind the inbox."""
+        endpoint: Any = self.worker.application
+        return endpoint._application
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something on the server's own loop."""
@@ -143,11 +151,13 @@ def dashboard_service(
             limits = SenderLimits(connect_timeout_ms=chosen.connect_timeout_seconds * 1_000)
             public = EgressPolicy(allow_private=True)
             sender = make_sender(clock, limits, policy=control.egress, details="all", public=public)
-            worker = Worker(control, log, sender=sender, machine=Machine(random=lambda: 0.0))
+            inbox = Inbox(control, principal.organization, example="curl http://127.0.0.1:3000/queues/demo/messages")
+            worker = Worker(control, log, sender=sender, machine=Machine(random=lambda: 0.0), inbox=inbox)
+            worker.application = InboxEndpoint(worker.application, inbox, chosen, lambda received: None)
             timeline = Timeline(worker.activity, clock, sender, worker.readiness)
             async with served(worker, Address("127.0.0.1", 0), max_connections=200) as server:
-                url = server.address.url
-                started.set_result(DashboardService(url, control, worker, timeline, log, thread, key or "", principal))
+                url, key = server.address.url, key or ""
+                started.set_result(DashboardService(url, control, worker, timeline, log, thread, key, principal, inbox))
                 await stopping.wait()
 
     done = thread.submit(serve())

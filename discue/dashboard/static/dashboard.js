@@ -82,7 +82,7 @@ for (const each of document.querySelectorAll("[data-keys]")) {
 }
 
 function rows() {
-  return [...document.querySelectorAll("[data-rows] tbody tr")];
+  return [...document.querySelectorAll("[data-rows] tbody tr, details[data-row]")];
 }
 
 function move(step) {
@@ -91,14 +91,14 @@ function move(step) {
   const at = all.findIndex((row) => row.classList.contains("at"));
   const next = all[Math.min(all.length - 1, Math.max(0, at < 0 ? 0 : at + step))];
   for (const row of all) row.classList.toggle("at", row === next);
-  next.querySelector("a")?.focus();
+  next.querySelector("a,summary")?.focus();
   next.scrollIntoView({ block: "nearest" });
 }
 
 const DOES = {
   next: () => move(1),
   previous: () => move(-1),
-  open: () => document.querySelector("tr.at a")?.click(),
+  open: () => document.querySelector(".at a,.at summary")?.click(),
   older: () => document.querySelector("a[rel=next]")?.click(),
   search: () => (main.querySelector("[data-search]") ?? document.getElementById("find")).focus(),
   find: () => document.getElementById("find").focus(),
@@ -227,7 +227,7 @@ async function refresh() {
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const fresh = page.getElementById("main");
       if (fresh?.hasAttribute("data-live")) {
-        const row = document.querySelector("tr.at");
+        const row = document.querySelector(".at");
         fresh.querySelector(".note.good")?.remove();
         const notice = main.querySelector(".note.good");
         if (notice) fresh.prepend(notice.cloneNode(true));

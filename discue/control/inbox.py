@@ -1,0 +1,152 @@
+"""The inbox of `discue dev`: the requests that it has received, and how it responds to the next ones."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, Literal, get_args
+
+import msgspec
+
+from discue.control.context import ControlContext, one_of, out_of
+from discue.control.encryption import opened
+from discue.crypto.signing import SignatureInvalid, signing_key_of, verify
+from discue.domain.errors import invalid
+from discue.store import listeners
+
+VERIFIED: Final = "verified"
+"""The `signature` of a request whose signature is valid."""
+
+Behaviour = Literal["accept", "fail", "slow"]
+"""How the inbox responds: at once with 200, with 503, or with 200 after a while."""
+
+TIMES: Final = range(1, 101)
+SLOW_SECONDS: Final = 5.0
+"""How long a slow response takes."""
+
+_REQUESTS_KEPT: Final = 100
+_CHARACTERS_KEPT: Final = 65_536
+_BEHAVIOURS: Final[tuple[Behaviour, ...]] = get_args(Behaviour)
+
+
+class ReceivedRequest(msgspec.Struct, frozen=True):
+    """A request that the inbox received."""
+
+    number: int
+    """1 for the first request since the start."""
+    received_at: int
+    """Milliseconds since the epoch."""
+    signature: str
+    """"verified", or why the signature is invalid."""
+    status: int
+    """The status of the response."""
+    delay_ms: int
+    """How long the response is held back."""
+    headers: list[tuple[str, str]]
+    bytes: int
+    """Size of the body."""
+    body: str
+    """The first 65,536 characters."""
+
+    def header(self, name: str) -> str:
+        """Return the value of a header; "" without it."""
+        return dict(self.headers).get(name, "")
+
+
+class ResponsePlan(msgspec.Struct, frozen=True):
+    """How the inbox responds to the next requests."""
+
+    behaviour: Behaviour = "accept"
+    left: int | None = None
+    """The number of requests that it applies to. None: all, until it is reset."""
+
+    def after_one(self) -> "ResponsePlan":
+        """Return the plan for the requests after the next one."""
+        if self.left is None:
+            return self
+        return ResponsePlan() if self.left == 1 else ResponsePlan(self.behaviour, self.left - 1)
+
+
+class Inbox:
+    """Keeps the last 100 requests, and checks their signatures with the secrets of the listeners that sent them."""
+
+    def __init__(
+        self, control: ControlContext, organization: int, *, example: str = "", slow_seconds: float = SLOW_SECONDS
+    ) -> None:
+        """`organization` is the row id of the organization whose listeners can send to the inbox.
+
+        `example` is a shell command that publishes a message to it.
+        """
+        self.organization = organization
+        self.example = example
+        self.slow_seconds = slow_seconds
+        self.plan = ResponsePlan()
+        self._control = control
+        self._received: deque[ReceivedRequest] = deque(maxlen=_REQUESTS_KEPT)
+        self._total = 0
+        self._changed = asyncio.Event()
+
+    @property
+    def total(self) -> int:
+        """The number of requests since the start."""
+        return self._total
+
+    @property
+    def received(self) -> Sequence[ReceivedRequest]:
+        """The requests that are kept, the newest first."""
+        return tuple(reversed(self._received))
+
+    def respond_with(self, behaviour: str, times: int | None) -> None:
+        """Respond to the next requests like this; None: all, until the next call. Slow ones that wait are sent now.
+
+        Raises Unprocessable for an unknown behaviour or a number out of bounds.
+        """
+        chosen = one_of(_BEHAVIOURS, behaviour, "/action")
+        if times is not None and times not in TIMES:
+            raise invalid("/times", out_of(TIMES))
+        self.plan = ResponsePlan() if chosen == "accept" else ResponsePlan(chosen, times)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def receive(self, headers: Sequence[tuple[str, str]], body: bytes) -> ReceivedRequest:
+        """Keep a request, and decide how to respond to it."""
+        signature = await self._verify(dict(headers), body)
+        behaviour, self.plan = self.plan.behaviour, self.plan.after_one()
+        self._total += 1
+        received = ReceivedRequest(
+            self._total,
+            self._control.clock.now(),
+            signature,
+            503 if behaviour == "fail" else 200,
+            round(self.slow_seconds * 1_000) if behaviour == "slow" else 0,
+            list(headers),
+            len(body),
+            body.decode(errors="backslashreplace")[:_CHARACTERS_KEPT],
+        )
+        self._received.append(received)
+        return received
+
+    async def until_due(self, received: ReceivedRequest) -> None:
+        """Return when it is time to respond to a request."""
+        if not received.delay_ms:
+            return
+        try:
+            async with asyncio.timeout(received.delay_ms / 1_000):
+                await self._changed.wait()
+        except TimeoutError:
+            # The request was slow enough.
+            return
+
+    async def _verify(self, headers: dict[str, str], body: bytes) -> str:
+        """Return `VERIFIED`, or why the signature is invalid."""
+        public_id = headers.get("discue-listener", "")
+        listener = await self._control.store.read(lambda tx: listeners.get(tx, self.organization, public_id))
+        if listener is None:
+            return "not sent by a listener of this server"
+        failure = "the listener has no secret"
+        for secret in opened(self._control, listener):
+            try:
+                verify(signing_key_of(secret), headers, body, self._control.clock.now())
+                return VERIFIED
+            except SignatureInvalid as error:
+                failure = str(error)
+        return failure

@@ -1,0 +1,96 @@
+"""The inbox of `discue dev`: the requests that it received, and how it responds to the next ones."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from discue.control import listeners, queues
+from discue.control.inbox import TIMES, VERIFIED, Inbox, ReceivedRequest
+from discue.dashboard.formats import readable
+from discue.dashboard.listing import ShownList
+from discue.dashboard.route import PageRoute
+from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
+from discue.domain.errors import NotFound, invalid
+from discue.domain.ids import is_public_id
+
+_PATH: Final = "/inbox"
+_CHARACTERS: Final = 2_000
+"""The largest part of a body on the page."""
+_LONGEST_NUMBER: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """A request that the inbox received, as the page shows it. Headers that are not ids are left out."""
+
+    request: ReceivedRequest
+    queue_id: str
+    listener_id: str
+    message_id: str
+    attempt: str
+    body: str
+    is_cut: bool
+
+    @property
+    def is_verified(self) -> bool:
+        return self.request.signature == VERIFIED
+
+
+async def show(visit: Visit) -> Page:
+    inbox, below = _inbox(visit), _number(visit.query.get("below", "")) or 0
+    found = [each for each in inbox.received if not below or each.number < below]
+    rows = [_row(each) for each in found[:PER_PAGE]]
+    older = f"?below={rows[-1].request.number}" if len(found) > PER_PAGE else ""
+    queue_ids, listener_ids = {each.queue_id for each in rows} - {""}, {each.listener_id for each in rows} - {""}
+    values = {
+        "list": ShownList(rows, newer="?" if below else "", older=older),
+        "queues": await queues.names(visit.control, visit.principal, queue_ids),
+        "listeners": await listeners.names(visit.control, visit.principal, listener_ids),
+        "plan": inbox.plan,
+        "slow_ms": round(inbox.slow_seconds * 1_000),
+        "example": inbox.example,
+        "times": visit.form.get("times", "1"),
+    }
+    return Page("inbox.html", "Inbox", values, is_live=True)
+
+
+async def decide(visit: Visit) -> Redirect:
+    """Decide how the inbox responds to the next requests."""
+    text = visit.form.get("times", "").strip()
+    times = _number(text)
+    if text and times is None:
+        raise invalid("/times", f"must be a number from {TIMES.start} to {TIMES.stop - 1}")
+    _inbox(visit).respond_with(visit.form.get("action", ""), times)
+    return Redirect(_PATH, "inbox_answers")
+
+
+def _inbox(visit: Visit) -> Inbox:
+    if visit.inbox is None:
+        raise NotFound("There is no inbox here. `discue dev` has one, for its own organization.")
+    return visit.inbox
+
+
+def _row(request: ReceivedRequest) -> InboxRow:
+    content = request.body.encode()
+    body, is_cut = readable(content, characters=_CHARACTERS)
+    return InboxRow(
+        request,
+        _id_in(request, "discue-queue"),
+        _id_in(request, "discue-listener"),
+        _id_in(request, "webhook-id"),
+        request.header("discue-attempt"),
+        body,
+        is_cut or request.bytes > len(content),
+    )
+
+
+def _id_in(request: ReceivedRequest, header: str) -> str:
+    value = request.header(header)
+    return value if is_public_id(value) else ""
+
+
+def _number(text: str) -> int | None:
+    """Return a number; None for other texts."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER else None
+
+
+ROUTES: Final = (PageRoute(_PATH, show, decide, needs="messages", writes="listeners"),)
