@@ -12,6 +12,7 @@ from discue.control import second_factor
 from discue.control.context import ControlContext, Record
 from discue.control.second_factor import Enrolment
 from discue.control.sessions import SessionDetails
+from discue.control.sign_in import Browser, NewSession, SessionRequest, open_session
 from discue.crypto import passwords
 from discue.domain.errors import Forbidden, NotFound, invalid
 from discue.domain.lockout import LockoutSubject
@@ -34,6 +35,22 @@ class Account:
         self._authenticator = authenticator
         self._details = details
         self._address = address
+
+    async def confirm(self, password: str, browser: Browser) -> NewSession:
+        """Replace the session by a new one after the password, so that `needs_confirmation` is false for a while.
+
+        The token changes, so a copy of the earlier one is not confirmed but invalid. Raises Unprocessable if
+        the password is wrong, LockedOut, and NotFound if the session has ended meanwhile.
+        """
+        await self.require_password(password)
+        session = self._details.session
+        request = SessionRequest(
+            browser, session.method, session.organization, session.user_id, provider=session.provider, replaces=True
+        )
+        opened = await open_session(self._control, request)
+        if opened is None:
+            raise NotFound("The session has ended. Sign in again.")
+        return opened
 
     async def change_password(self, password: str, new: str) -> None:
         """Replace the password, and end all other sessions of the user.

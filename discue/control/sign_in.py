@@ -123,7 +123,7 @@ async def enter_code(
         if not await second_factor.check(control, user, code[:_LONGEST_CODE]):
             return None
         return await open_session(
-            control, SessionRequest(browser, found.session.method, user.organization, user.id, finishes=True)
+            control, SessionRequest(browser, found.session.method, user.organization, user.id, replaces=True)
         )
 
     subjects = [sign_in_subject(browser.address), LockoutSubject.user(user.email)]
@@ -178,8 +178,9 @@ class SessionRequest(msgspec.Struct, frozen=True):
     """The hash that the password matched; None without a password."""
     provider: str = ""
     """Name of the identity provider."""
-    finishes: bool = False
-    """Whether the code of the second factor was right. It replaces the unfinished session of the browser."""
+    replaces: bool = False
+    """Whether it replaces the session of the browser, which must still exist: an unfinished one after the code of the
+    second factor, or an active one after the user has proved again who they are."""
 
 
 async def open_session(control: ControlContext, request: SessionRequest) -> NewSession | None:
@@ -213,10 +214,10 @@ async def open_session(control: ControlContext, request: SessionRequest) -> NewS
         if organization.state != "active":
             raise Locked
         earlier = await sessions.delete_by_token(tx, token_hash(browser.token)) if browser.token else None
-        if request.finishes and earlier is None:
-            # The password was changed, or another request has finished the sign-in.
+        if request.replaces and earlier is None:
+            # The password was changed, or another request has replaced the session.
             return None
-        if request.method == "password" and not request.finishes and user and await is_required(tx, user):
+        if request.method == "password" and not request.replaces and user and await is_required(tx, user):
             expires_at = now + UNFINISHED_MS
             unfinished = replace(session, state="unfinished", idle_at=expires_at, expires_at=expires_at)
             await sessions.insert(tx, unfinished)
@@ -232,8 +233,8 @@ async def open_session(control: ControlContext, request: SessionRequest) -> NewS
 def _may_enter(user: User | None, request: SessionRequest) -> bool:
     if user is None or user.status != "enabled":
         return False
-    # With `finishes`, the unfinished session shows that the password has not changed: that ends all sessions.
-    return request.method != "password" or request.finishes or user.password_hash == request.password_hash
+    # With `replaces`, the session shows that the password has not changed: that ends all other sessions.
+    return request.method != "password" or request.replaces or user.password_hash == request.password_hash
 
 
 async def _candidate(tx: Transaction, email: str, alias: str) -> User | None:

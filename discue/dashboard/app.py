@@ -4,13 +4,14 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
+from discue.control.account import Account
 from discue.control.sign_in import Browser
 from discue.dashboard import cookies
 from discue.dashboard.entrance import Callback, Entrance, kept_in
 from discue.dashboard.exchange import PageRequest, PageResponse, page_response, redirect_response, stream_response
 from discue.dashboard.forms import FORM_BYTES, fields_of
 from discue.dashboard.live import LiveStreams
-from discue.dashboard.render import render, render_bare
+from discue.dashboard.render import faults_of, render, render_bare
 from discue.dashboard.route import PageMatch, PageRoute, PageRouter
 from discue.dashboard.sessions import Sessions
 from discue.dashboard.steps import PageSteps, problem_page, requested_act, require_opened, with_hints
@@ -25,6 +26,8 @@ SIGN_IN: Final = "/sign-in"
 SIGN_OUT: Final = "/sign-out"
 OPEN: Final = "/open"
 """The page that links with a one-time code lead to."""
+CONFIRM: Final = "/confirm"
+"""The page on which users prove again who they are."""
 INVITATION: Final = "/invitation"
 THEME: Final = "/theme"
 LIVE: Final = "/live"
@@ -107,6 +110,8 @@ class Dashboard:
             return redirect_response(f"{request.base}{SIGN_IN}{following}")
         if path == LIVE:
             return await self._live(request, request.user)
+        if path == CONFIRM:
+            return await (self._confirm if posts else self._confirm_page)(request, request.user)
         found = self._find(path)
         if found is None:
             raise NotFound("There is no such page.")
@@ -121,6 +126,10 @@ class Dashboard:
         # Pages that everyone sees need no scope for their form, either: it is about the user's own account.
         if written and (act is not None or route.is_form):
             user.principal.require(written, "write", *found.ids)
+        if route.lets_in and (act is not None or route.is_form) and user.details.session.needs_confirmation(visit.now):
+            # The fields of the form are lost. Only a form that was left open for long has any.
+            notice = "?done=confirmed" if act is not None else ""
+            return redirect_response(f"{request.base}{CONFIRM}?next={_place(request.path + notice)}")
         return await self._steps.page(
             request, route, visit, act, fields=fields_of, render=lambda page: render(page, visit)
         )
@@ -180,6 +189,35 @@ class Dashboard:
             place = f"{SIGN_IN}?next={place}" if place else SIGN_IN
         return self._started(request, signed_in.token, place)
 
+    async def _confirm_page(
+        self, request: DashboardRequest, user: PageUser, error: DiscueError | None = None, following: str = ""
+    ) -> PageResponse:
+        following = following or _place(request.query.get("next", ""))
+        if error is None and not user.details.session.needs_confirmation(self._services.control.clock.now()):
+            return redirect_response(request.base + following)
+        known = user.details.user
+        values = {
+            "name": user.name,
+            "has_password": known is not None and known.password_hash is not None,
+            "error": error,
+            "faults": faults_of(error),
+            "following": following,
+            "providers": self._entrance.providers if known is not None and known.has_identity else [],
+        }
+        return self._bare(request, Page("confirm.html", "Confirm", values), 200 if error is None else error.status)
+
+    async def _confirm(self, request: DashboardRequest, user: PageUser) -> PageResponse:
+        fields = await self._form(request)
+        following = _place(fields.get("next", ""))
+        account = Account(self._services.control, self._services.authenticator, user.details, request.address)
+        try:
+            opened = await account.confirm(fields.get("password", ""), self._browser(request))
+        except DiscueError as error:
+            if error.status >= 500:
+                raise
+            return await self._confirm_page(request, user, error, following)
+        return self._started(request, opened.token, following)
+
     async def _open(self, request: DashboardRequest) -> PageResponse:
         require_opened(request.headers)
         if request.scope.method == "HEAD":
@@ -196,7 +234,8 @@ class Dashboard:
         url, cookie = self._url(request), cookies.pending_name(self._url(request))
         try:
             if not rest:
-                departure = await self._entrance.begin(name, url, _place(request.query.get("next", "")))
+                following, again = _place(request.query.get("next", "")), request.user is not None
+                departure = await self._entrance.begin(name, url, following, again=again)
                 response = redirect_response(departure.url)
                 response.headers.append(cookies.pending(cookie, departure.kept.text))
                 return response

@@ -87,11 +87,14 @@ class Entrance:
         if await self._authenticator.attempt([sign_in_subject(address)], accept) is None:
             raise NotFound("This link was used already, or is too old. Ask for a new one.")
 
-    async def begin(self, name: str, url: str, place: str = "", *, permit: str = "") -> Departure:
-        """Start a sign-in. `url` is that of the service. Raises NotFound, and Unavailable if the provider fails."""
+    async def begin(self, name: str, url: str, place: str = "", *, permit: str = "", again: bool = False) -> Departure:
+        """Start a sign-in. `url` is that of the service. `again` is true for a user who is signed in already.
+
+        Raises NotFound, and Unavailable if the provider fails.
+        """
         provider = self._provider(name)
         with self._errors(name):
-            redirection = await provider.begin(_redirect_uri(url, name))
+            redirection = await provider.begin(_redirect_uri(url, name), again=again)
         return Departure(redirection.url, KeptSignIn(redirection.pending, place, permit))
 
     async def sign_out_url(self, name: str, url: str) -> str | None:

@@ -139,6 +139,7 @@ NOTICES: Final[Mapping[str, str]] = {
     "sessions_ended": "These browsers are signed out.",
     "password_set": "The new password is set.",
     "factor_removed": "The second factor is removed.",
+    "confirmed": "You have confirmed who you are. Send the form again.",
     "connected": "The account is connected. You can sign in with it.",
 }
 """Notices by the value of `?done=`, so that a link cannot put words on a page."""

@@ -17,6 +17,8 @@ UNFINISHED_MS: Final = 5 * 60_000
 """Time for entering the code of the second factor."""
 SEEN_EVERY_MS: Final = 60_000
 """The time of the last request is stored at most this often."""
+CONFIRMED_MS: Final = 15 * 60_000
+"""How long after a sign-in a session may do what would let someone in for good."""
 CODE_MS: Final = 60_000
 """How long a one-time code is valid."""
 SESSIONS_OF_A_USER: Final = 50
@@ -45,6 +47,7 @@ class BrowserSession(msgspec.Struct, frozen=True):
     """Address of the browser when it signed in."""
     user_agent: str
     created_at: int
+    """When the user proved who they are. To prove it again replaces the session."""
     last_seen_at: int
     idle_at: int
     """When the session ends unless it is used before."""
@@ -57,6 +60,13 @@ class BrowserSession(msgspec.Struct, frozen=True):
 
     def ended(self, now: int) -> bool:
         return now >= min(self.idle_at, self.expires_at)
+
+    def needs_confirmation(self, now: int) -> bool:
+        """Return whether the user must prove again who they are, before the session lets someone in for good.
+
+        A session without a user has nothing to prove it with: it was opened on the machine of a development server.
+        """
+        return self.user_id != 0 and now - self.created_at >= CONFIRMED_MS
 
     def is_due(self, now: int) -> bool:
         """Return whether a request at `now` is to be stored as the last one."""

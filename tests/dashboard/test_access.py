@@ -179,7 +179,7 @@ def test_lower_role_takes_effect_with_the_next_request(front: Front) -> None:
 
 def test_invited_user_chooses_a_password_and_signs_in(front: Front) -> None:
     owner = front.member("owner")
-    form = {"email": "new@example.com", "display_name": "New", "role": "viewer", "password": PASSWORD}
+    form = {"email": "new@example.com", "display_name": "New", "role": "viewer"}
     token = _link_in(owner.browser.post("/users/new", data=form, headers=SAME_ORIGIN))
     browser = front.service.browser(None)
     assert browser.get("/invitation").status_code == 200
@@ -197,7 +197,7 @@ def test_invited_user_chooses_a_password_and_signs_in(front: Front) -> None:
 def test_reset_link_ends_sessions_when_it_is_used(front: Front) -> None:
     owner, member = front.member("owner"), front.member()
     path = f"/users/{member.user.public_id}/invite"
-    token = _link_in(owner.browser.post(path, data={"password": PASSWORD}, headers=SAME_ORIGIN))
+    token = _link_in(owner.browser.post(path, headers=SAME_ORIGIN))
     assert _is_signed_in(member.browser)
     browser = front.service.browser(None)
     browser.post("/invitation", data={"token": token, "password": NEW}, headers=SAME_ORIGIN)
@@ -207,7 +207,7 @@ def test_reset_link_ends_sessions_when_it_is_used(front: Front) -> None:
 
 def test_taken_email_is_named_at_its_field_and_kept(front: Front) -> None:
     owner, member = front.member("owner"), front.member()
-    form = {"email": member.user.email, "role": "viewer", "password": PASSWORD}
+    form = {"email": member.user.email, "role": "viewer"}
     refused = owner.browser.post("/users/new", data=form, headers=SAME_ORIGIN)
     assert refused.status_code == 422
     assert 'id="email-fault">It is taken.' in refused.text
@@ -220,9 +220,9 @@ def test_admin_cannot_become_or_touch_an_owner(front: Front) -> None:
     for path, form in (
         (f"/users/{admin.user.public_id}", {"role": "owner", "status": "enabled"}),
         (f"/users/{owner.user.public_id}", {"role": "viewer", "status": "disabled"}),
-        (f"/users/{owner.user.public_id}/invite", {"password": PASSWORD}),
+        (f"/users/{owner.user.public_id}/invite", {}),
         (f"/users/{owner.user.public_id}/sign-out", {}),
-        (f"/users/{owner.user.public_id}/second-factor", {"password": PASSWORD}),
+        (f"/users/{owner.user.public_id}/second-factor", {}),
         (f"/users/{owner.user.public_id}/delete", {}),
     ):
         assert admin.browser.post(path, data=form, headers=SAME_ORIGIN).status_code == 403, path
@@ -245,36 +245,68 @@ def test_session_alone_does_not_take_over_its_account(front: Front, action: str)
     assert f"{path}/{action}" not in owner.browser.get(path).text
     for refused in (
         owner.browser.get(f"{path}/{action}"),
-        owner.browser.post(f"{path}/{action}", data={"password": PASSWORD}, headers=SAME_ORIGIN),
+        owner.browser.post(f"{path}/{action}", headers=SAME_ORIGIN),
     ):
         assert (refused.status_code, "Use your account page." in refused.text) == (403, True)
 
 
+LETS_IN = ("/users/new", "/users/{id}/invite", "/users/{id}/second-factor", "/keys/new", "/domains/new")
+
+
 def test_session_alone_lets_nobody_in(front: Front) -> None:
     owner, member = front.member("owner"), front.member()
-    path, email = f"/users/{member.user.public_id}", "confederate@example.com"
-    _set_up_factor(front, member)
-    for place, form in (
-        ("/users/new", {"email": email, "role": "owner"}),
-        (f"{path}/invite", {}),
-        (f"{path}/second-factor", {}),
-    ):
-        assert 'name="password"' in owner.browser.get(place).text
-        refused = owner.browser.post(place, data={**form, "password": NEW}, headers=SAME_ORIGIN)
-        assert (refused.status_code, 'id="password-fault">It is wrong.' in refused.text) == (422, True)
-        assert NEW not in refused.text
-    assert email not in owner.browser.get("/users").text
-    assert "with a second factor" in owner.browser.get(path).text
-    form = {"password": PASSWORD}
-    assert owner.browser.post(f"{path}/second-factor", data=form, headers=SAME_ORIGIN).status_code == 303
-    assert "with a second factor" not in owner.browser.get(path).text
+    paths = [each.format(id=member.user.public_id) for each in LETS_IN]
+    for path in paths:
+        assert owner.browser.get(path).status_code == 200, path
+    front.service.advance(15 * 60)
+    for path in paths:
+        confirming = owner.browser.get(path)
+        assert confirming.headers["location"].endswith(f"/confirm?next={path}"), path
+    role = {"role": "owner", "status": "enabled"}
+    for path, form in ((f"/users/{member.user.public_id}", role), ("/users/new", {"email": "x@example.com", **role})):
+        confirming = owner.browser.post(path, data=form, headers=SAME_ORIGIN)
+        assert confirming.headers["location"].endswith(f"/confirm?next={path}?done=confirmed")
+    shown = owner.browser.get(f"/users/{member.user.public_id}").text
+    assert "<option selected>developer" in shown
+    assert "x@example.com" not in owner.browser.get("/users").text
 
 
-def test_session_without_a_password_is_asked_for_none(front: Front) -> None:
+def test_password_confirms_and_leads_back_and_a_copied_session_ends(front: Front) -> None:
+    owner = front.member("owner")
+    copied = front.service.browser(None)
+    copied.cookies.set(LOOPBACK_NAME, owner.browser.cookies[LOOPBACK_NAME])
+    front.service.advance(15 * 60)
+    form = {"next": "/keys/new", "password": NEW}
+    assert owner.user.email in owner.browser.get("/confirm?next=/keys/new").text
+    refused = owner.browser.post("/confirm", data=form, headers=SAME_ORIGIN)
+    assert (refused.status_code, 'id="password-fault">It is wrong.' in refused.text) == (422, True)
+    assert 'value="/keys/new"' in refused.text
+    assert NEW not in refused.text
+    confirmed = owner.browser.post("/confirm", data={**form, "password": PASSWORD}, headers=SAME_ORIGIN)
+    assert confirmed.headers["location"].endswith("/keys/new")
+    assert owner.browser.get("/keys/new").status_code == 200
+    assert owner.browser.get("/confirm?next=/keys/new").headers["location"].endswith("/keys/new")
+    assert not _is_signed_in(copied)
+
+
+def test_confirmation_without_a_session_leads_to_the_sign_in_page(front: Front) -> None:
+    response = front.service.browser(None).post("/confirm", data={"password": PASSWORD}, headers=SAME_ORIGIN)
+    assert response.headers["location"].endswith("/sign-in")
+
+
+def test_guessed_passwords_of_a_confirmation_lock_out(front: Front) -> None:
+    owner = front.member("owner")
+    front.service.advance(15 * 60)
+    for _ in range(FAILURES):
+        owner.browser.post("/confirm", data={"password": NEW}, headers=SAME_ORIGIN)
+    refused = owner.browser.post("/confirm", data={"password": PASSWORD}, headers=SAME_ORIGIN)
+    assert (refused.status_code, "Try again in 60 seconds." in _text(refused)) == (403, True)
+
+
+def test_session_of_the_command_line_confirms_nothing(front: Front) -> None:
     browser, member = front.service.browser(), front.member()
-    path = f"/users/{member.user.public_id}/invite"
-    assert 'name="password"' not in browser.get(path).text
-    assert _link_in(browser.post(path, headers=SAME_ORIGIN))
+    front.service.advance(15 * 60)
+    assert _link_in(browser.post(f"/users/{member.user.public_id}/invite", headers=SAME_ORIGIN))
 
 
 def test_user_is_deleted_after_a_preview(front: Front) -> None:
@@ -454,6 +486,21 @@ def test_response_in_another_browser_or_twice_is_refused(front: Front) -> None:
             continue
         assert response.status_code == 401
         assert not _is_signed_in(browser)
+
+
+def test_user_of_a_provider_confirms_by_signing_in_there_again(front: Front) -> None:
+    browser = front.service.browser(None)
+    front.provider.claims = {"groups": ["staff"]}
+    assert _arrive(browser, _leave(front, browser)).status_code == 303
+    front.service.advance(15 * 60)
+    page = browser.get("/confirm?next=/domains/new").text
+    assert "Sign in at Example Ltd again" in page
+    assert 'name="password"' not in page
+    departure = browser.get("/sign-in/company?next=/domains/new")
+    assert "prompt=login" in departure.headers["location"]
+    arrived = _arrive(browser, front.provider.authorize(departure.headers["location"]))
+    assert arrived.headers["location"].endswith("/domains/new")
+    assert browser.get("/domains/new").status_code == 200
 
 
 def test_refusal_of_the_provider_is_shown_on_the_sign_in_page(front: Front) -> None:

@@ -101,8 +101,8 @@ class Provider:
         self._metadata = _Cached[_Metadata](clock)
         self._keys = _Cached[tuple[Key, ...]](clock)
 
-    async def begin(self, redirect_uri: str) -> Redirection:
-        """Start a sign-in. Raises ProviderFailed."""
+    async def begin(self, redirect_uri: str, *, again: bool = False) -> Redirection:
+        """Start a sign-in. `again` asks the provider not to rely on a session there. Raises ProviderFailed."""
         metadata = await self._discovered()
         state, nonce, verifier = (self._random.take(_SECRET_CHARACTERS) for _ in range(3))
         challenge = urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
@@ -116,6 +116,8 @@ class Provider:
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
+        if again:
+            query["prompt"] = "login"
         url = _with_query(metadata.authorization_endpoint, query)
         return Redirection(url, PendingSignIn(self.settings.name, state, nonce, verifier))
 

@@ -181,7 +181,7 @@ _LISTENER: Final = "/queues/{id}/listeners/{id}"
 ROUTES: Final = (
     PageRoute(f"{_LISTENER}/delete", show_delete, delete, needs="listeners", is_form=True),
     PageRoute(f"{_LISTENER}/pause", show_pause, pause, needs="listeners", is_form=True),
-    PageRoute(f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True),
+    PageRoute(f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True, lets_in=True),
     PageRoute(
         f"{_LISTENER}/test",
         show_test,

@@ -3,7 +3,6 @@
 from typing import Any, Final
 
 from discue.control import second_factor, sessions, users
-from discue.control.account import Account
 from discue.control.context import require_found
 from discue.control.users import UserDetails, UserFields
 from discue.dashboard.listing import selection_of, shown
@@ -25,11 +24,10 @@ async def show(visit: Visit) -> Page:
 
 
 async def show_form(visit: Visit) -> Page:
-    return Page("user_new.html", "Invite a user", {"roles": _roles(visit), "asks_password": _asks_password(visit)})
+    return Page("user_new.html", "Invite a user", {"roles": _roles(visit)})
 
 
 async def create(visit: Visit) -> Page:
-    await _require_password(visit)
     form = visit.form
     fields = UserFields(form.get("email", "").strip(), form.get("display_name", "").strip(), form.get("role", ""))
     return _link_page(visit, await users.create(visit.control, visit.principal, fields))
@@ -56,7 +54,6 @@ async def show_invite(visit: Visit) -> Page:
 async def invite(visit: Visit) -> Page:
     """Make a link, and show it: this is the only time."""
     _require_other(visit)
-    await _require_password(visit)
     made = await users.change(visit.control, visit.principal, visit.ids[0], UserFields(invite=True))
     return _link_page(visit, made)
 
@@ -68,7 +65,6 @@ async def show_remove_factor(visit: Visit) -> Page:
 
 async def remove_factor(visit: Visit) -> Redirect:
     _require_other(visit)
-    await _require_password(visit)
     await second_factor.remove(visit.control, visit.principal, visit.ids[0])
     return Redirect(f"/users/{visit.ids[0]}", "saved")
 
@@ -101,7 +97,6 @@ async def _page(visit: Visit, template: str, heading: str) -> Page:
         "roles": _roles(visit),
         "manages": _manages(visit, user),
         "is_own": user.public_id == visit.principal.key_public_id,
-        "asks_password": _asks_password(visit),
         "has_factor": bool(await second_factor.users_with(visit.control, [user])),
         "sessions": await sessions.sessions_of(visit.control, visit.principal, user.public_id),
     }
@@ -112,21 +107,6 @@ def _require_other(visit: Visit) -> None:
     """Raise Forbidden for the user's own account, where a session alone must not be enough to take it over for good."""
     if visit.ids[0] == visit.principal.key_public_id:
         raise Forbidden("Use your account page.")
-
-
-async def _require_password(visit: Visit) -> None:
-    """Raise Unprocessable unless the form has the password of the user who sends it, if they have one.
-
-    A stolen session must not be enough to let someone in for good. Raises LockedOut after too many wrong passwords.
-    """
-    if _asks_password(visit):
-        account = Account(visit.control, visit.services.authenticator, visit.user.details, visit.address)
-        await account.require_password(visit.form.get("password", ""))
-
-
-def _asks_password(visit: Visit) -> bool:
-    user = visit.user.details.user
-    return user is not None and user.password_hash is not None
 
 
 def _manages(visit: Visit, user: User) -> bool:
@@ -154,10 +134,12 @@ def _state_of(user: User) -> str:
 
 ROUTES: Final = (
     PageRoute("/users", show, needs="users"),
-    PageRoute("/users/new", show_form, create, needs="users", is_form=True),
-    PageRoute("/users/{id}", show_user, change, needs="users"),
-    PageRoute("/users/{id}/invite", show_invite, invite, needs="users", is_form=True),
-    PageRoute("/users/{id}/second-factor", show_remove_factor, remove_factor, needs="users", is_form=True),
+    PageRoute("/users/new", show_form, create, needs="users", is_form=True, lets_in=True),
+    PageRoute("/users/{id}", show_user, change, needs="users", lets_in=True),
+    PageRoute("/users/{id}/invite", show_invite, invite, needs="users", is_form=True, lets_in=True),
+    PageRoute(
+        "/users/{id}/second-factor", show_remove_factor, remove_factor, needs="users", is_form=True, lets_in=True
+    ),
     PageRoute("/users/{id}/sign-out", show_end, end, needs="users", is_form=True),
     PageRoute("/users/{id}/delete", show_delete, delete, needs="users", is_form=True),
 )
