@@ -15,7 +15,7 @@ import apsw
 import pytest
 
 from discue.domain.errors import StoreUnavailable, StoreUnusable
-from discue.store import queues
+from discue.store import cursors, queues
 from discue.store.engine import Appended, Batch, Transaction
 from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite.engine import SqliteEngine
@@ -206,6 +206,25 @@ async def test_locked_file_does_not_block_the_loop_for_long(path: Path) -> None:
     [(timeout_ms,)] = engine._reader.execute("PRAGMA busy_timeout").fetchall()
     assert 0 < int(str(timeout_ms)) <= 100
     await engine.close()
+
+
+async def test_statement_over_a_partial_index_is_compiled_once(on_file: Opened) -> None:
+    async def read() -> None:
+        await on_file.engine.read(lambda tx: cursors.lanes_of(tx, 1, ORGANIZATION, 1))
+
+    compiled: list[int] = []
+
+    def authorize(action: int, *_: str | None) -> int:
+        compiled.append(action)
+        return apsw.SQLITE_OK
+
+    # SQLite asks it when it compiles a statement.
+    on_file.engine._reader.authorizer = authorize
+    await read()
+    assert compiled
+    compiled.clear()
+    await read()
+    assert compiled == []
 
 
 def test_sqlite_version_has_no_known_write_ahead_log_bug() -> None:

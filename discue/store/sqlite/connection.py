@@ -62,6 +62,8 @@ def connect(path: Path, *, read_only: bool = False, clock: Clock | None = None) 
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA temp_store=MEMORY")
     connection.execute("PRAGMA cache_size=-65536")
+    # Else SQLite compiles a statement again at each call if another value of a parameter could use a partial index.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     connection.wal_autocheckpoint(0)
     if read_only:
         connection.execute("PRAGMA query_only=1")
