@@ -17,7 +17,7 @@ from discue.domain import egress
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import Conflict, below, invalid, missing_field
 from discue.domain.listener_health import Liveness
-from discue.domain.model import LONGEST_CUSTOMER, CursorCounts, Listener, ListenerMode
+from discue.domain.model import LONGEST_CUSTOMER, CursorCounts, Listener, ListenerMode, Queue
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import ListenerDisabled, ListenerRecovered, ResourceName, SystemEvent
 from discue.domain.waiting import ListenerCondition
@@ -137,7 +137,7 @@ async def create(
     _check_hosts(draft, fresh, await control.hosts.refused(_urls_of(fresh).values(), control.egress))
 
     async def work(tx: Transaction, record: Record) -> ListenerDetails:
-        queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
+        queue = await own_queue(tx, principal, queue_public_id)
         # Read by the transaction that inserts the cursor: the listener receives every message that is stored after it.
         head = require_found(await queues.head(tx, queue.organization, queue.id)).head
         row, secrets = (fresh.organization, fresh.id), (first,) if secret else ()
@@ -207,17 +207,18 @@ async def page(
 async def page_of_queue(
     control: ControlContext,
     principal: Principal,
-    queue_public_id: str,
+    queue: Queue | str,
     selection: Selection = FIRST_PAGE,
     *,
     with_missed: bool = True,
 ) -> Listing[ListenerDetails]:
+    """Return listeners of a queue: of that with a public id, or of one that the caller has just read."""
     targets = principal.targets_of("listeners", "read")
-    only = None if targets is not None and queue_public_id in targets else targets
+    only = None if targets is not None and public_id_of(queue) in targets else targets
 
     async def work(tx: Transaction) -> Listing[ListenerDetails]:
-        queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
-        found = await listeners.page_of_queue(tx, queue, seen_by(principal, selection), only)
+        of = await own_queue(tx, principal, queue)
+        found = await listeners.page_of_queue(tx, of, seen_by(principal, selection), only)
         items = await _details_of_all(tx, principal.organization, found.items, with_missed=with_missed)
         return Listing(items, found.has_next, found.has_previous)
 
@@ -282,6 +283,17 @@ async def own_with_facts(
     principal.require("listeners", access, public_id, queue_public_id)
     found = require_found(await listeners.get_with_facts(tx, principal.organization, public_id, principal.customer))
     return require_found(found if found[0].queue_public_id == queue_public_id else None)
+
+
+async def own_queue(tx: Transaction, principal: Principal, queue: Queue | str) -> Queue:
+    """Return the caller's queue with a public id, or the one that was just read. Raises NotFound."""
+    if isinstance(queue, Queue):
+        return queue
+    return require_found(await queues.get(tx, principal.organization, queue))
+
+
+def public_id_of(queue: Queue | str) -> str:
+    return queue if isinstance(queue, str) else queue.public_id
 
 
 def seen_by(principal: Principal, selection: Selection) -> Selection:

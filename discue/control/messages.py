@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from discue.control.context import ControlContext, require_found
-from discue.control.listeners import own_listener, seen_by
+from discue.control.listeners import own_listener, own_queue, public_id_of, seen_by
 from discue.domain.aliases import NameFields, changed_alias
 from discue.domain.attempts import AttemptDetail, StoredAttempt, decode_detail
 from discue.domain.errors import malformed
@@ -14,7 +14,7 @@ from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
 from discue.publishing.publish import Pause
-from discue.store import attempts, deliveries, feed, listeners, messages, queues
+from discue.store import attempts, deliveries, feed, listeners, messages
 from discue.store.deliveries import FilterDecisions
 from discue.store.engine import Transaction, Work
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -86,7 +86,7 @@ async def timeline(
     async def work(tx: Transaction) -> tuple[StoredMessage, MessageTimeline]:
         nonlocal is_seen
         principal.require("messages" if principal.customer is None else "listeners", "read", path[1], path[0])
-        queue = await _queue(tx, principal, path[0])
+        queue = await own_queue(tx, principal, path[0])
         message = require_found(await messages.get(tx, queue, path[1]))
         found = await deliveries.page_of_message(tx, message, selection, filters)
         made = (await attempts.of_message(tx, message, of_attempts)).items
@@ -135,14 +135,17 @@ async def page(
 
 
 async def page_of_queue(
-    control: ControlContext, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
+    control: ControlContext, principal: Principal, queue: Queue | str, selection: Selection = FIRST_PAGE
 ) -> Listing[StoredMessage]:
-    """Return messages of a queue, with bodies if the selection says so."""
+    """Return messages of a queue, with bodies if the selection says so.
+
+    `queue` is a public id, or a queue that the caller has just read.
+    """
     targets = principal.targets_of("messages", "read")
-    only = None if targets is not None and queue_public_id in targets else targets
+    only = None if targets is not None and public_id_of(queue) in targets else targets
 
     async def work(tx: Transaction) -> Listing[StoredMessage]:
-        return await messages.page_of_queue(tx, await _queue(tx, principal, queue_public_id), selection, only)
+        return await messages.page_of_queue(tx, await own_queue(tx, principal, queue), selection, only)
 
     return await _with_states(control, await control.store.search(work), selection.listener)
 
@@ -197,14 +200,10 @@ async def delete(control: ControlContext, principal: Principal, queue_public_id:
     await control.write(work)
 
 
-async def _queue(tx: Transaction, principal: Principal, public_id: str) -> Queue:
-    return require_found(await queues.get(tx, principal.organization, public_id))
-
-
 async def _own(tx: Transaction, principal: Principal, access: Access, path: tuple[str, ...]) -> StoredMessage:
     queue_public_id, message_id = path
     principal.require("messages", access, message_id, queue_public_id)
-    return require_found(await messages.get(tx, await _queue(tx, principal, queue_public_id), message_id))
+    return require_found(await messages.get(tx, await own_queue(tx, principal, queue_public_id), message_id))
 
 
 class AttemptDetails(msgspec.Struct, frozen=True):

@@ -7,14 +7,14 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import topics, usage
-from discue.control.context import ControlContext, Record, chosen, one_of, within
+from discue.control.context import ControlContext, Record, chosen, one_of, require_found, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, check_alias, new_alias
 from discue.domain.errors import Conflict, NotFound, Unprocessable, invalid
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.domain.schemas import Schema
-from discue.domain.scopes import Access, Principal
+from discue.domain.scopes import Principal
 from discue.domain.system_events import check_not_reserved
 from discue.store import listeners, purge, queues, schedules
 from discue.store.engine import Transaction
@@ -84,8 +84,12 @@ async def create(control: ControlContext, principal: Principal, fields: QueueFie
 
 
 async def get(control: ControlContext, principal: Principal, public_id: str) -> QueueDetails:
+    principal.require("queues", "read", public_id)
+
     async def work(tx: Transaction) -> QueueDetails:
-        return await _details(tx, await _own(tx, principal, "read", public_id))
+        queue, head = require_found(await queues.get_with_head(tx, principal.organization, public_id))
+        shown = await listeners.references(tx, queue.organization, queue.id, SHOWN_LISTENERS)
+        return QueueDetails(queue, head, tuple(shown))
 
     return await control.store.read(work)
 
@@ -120,7 +124,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
     now = control.clock.now()
 
     async def work(tx: Transaction, record: Record) -> QueueDetails:
-        stored = control.require_match(await _own(tx, principal, "write", public_id))
+        stored = control.require_match(await _own(tx, principal, public_id))
         changed = _changed(stored, fields, changed_alias(fields, stored.alias, _check_alias), now)
         _check_system_queue(stored, changed)
         await queues.update(tx, changed)
@@ -139,7 +143,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     job_id = control.row_ids.next()
 
     async def work(tx: Transaction, record: Record) -> None:
-        stored = control.require_match(await _own(tx, principal, "write", public_id))
+        stored = control.require_match(await _own(tx, principal, public_id))
         if stored.is_system:
             detail = f"The queue {stored.alias} cannot be deleted. Delete its listeners instead."
             raise Conflict(detail, code="system_queue")
@@ -153,18 +157,14 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     await control.write_as(principal, work)
 
 
-async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Queue:
-    principal.require("queues", access, public_id)
-    queue = await queues.get(tx, principal.organization, public_id)
-    if queue is None:
-        raise NotFound
-    return queue
+async def _own(tx: Transaction, principal: Principal, public_id: str) -> Queue:
+    """Return the queue to change. Raises NotFound, and Forbidden."""
+    principal.require("queues", "write", public_id)
+    return require_found(await queues.get(tx, principal.organization, public_id))
 
 
 async def _details(tx: Transaction, queue: Queue) -> QueueDetails:
-    head = await queues.head(tx, queue.organization, queue.id)
-    if head is None:
-        raise NotFound
+    head = require_found(await queues.head(tx, queue.organization, queue.id))
     shown = await listeners.references(tx, queue.organization, queue.id, SHOWN_LISTENERS)
     return QueueDetails(queue, head, tuple(shown))
 

@@ -4,7 +4,7 @@ Rows of lists are `(key, position, id, alias, updated_at, codec, published_at, k
 position is `(stored_at, queue, seq)`: within one queue this is the order of seq, because `stored_at` never decreases.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from discue.domain.errors import Unavailable
@@ -151,9 +151,10 @@ _COPIES: Final = 100
 class LiveQueues:
     """The public ids of an organization's queues by row id, each read once."""
 
-    def __init__(self, organization: int) -> None:
+    def __init__(self, organization: int, known: Mapping[int, str] | None = None) -> None:
+        """`known` are the public ids of queues that were read before."""
         self.organization = organization
-        self._known: dict[int, str | None] = {}
+        self._known: dict[int, str | None] = {**(known or {})}
 
     async def learn(self, tx: Transaction, queues: Collection[int]) -> None:
         """Read several of them at once."""

@@ -35,17 +35,20 @@ _LISTENERS: Final = """
         AND cursor.stream = 0
     WHERE listener.organization = $2 AND listener.queue = $3 AND listener.id > $4 AND listener.deleted_at IS NULL
     ORDER BY listener.id LIMIT $5"""
+# After the delivery rows, the messages that wait for another one of their key: a cursor has passed these.
 _ROWS: Final = f"""
     SELECT seq, listener, state, attempts, reason FROM exception
-    WHERE organization = $1 AND queue = $2 AND stream = 0 AND seq IN ({{}}) LIMIT {_ROWS_AT_MOST + 1}"""
+    WHERE organization = $1 AND queue = $2 AND stream = 0 AND seq IN ({{0}})
+    UNION ALL
+    SELECT log.seq, e.listener, 'blocked', 0, '' FROM log
+    JOIN exception e ON e.organization = log.organization AND e.queue = log.queue AND e.key_hash = log.key_hash
+        AND e.seq < log.seq
+    WHERE log.organization = $1 AND log.queue = $2 AND e.stream = 0 AND e.blocked > 0 AND e.key_hash IS NOT NULL
+        AND log.seq IN ({{0}})
+    LIMIT {_ROWS_AT_MOST + 1}"""
 _RANGES: Final = """
     SELECT seq_from, seq_to FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from <= $3 ORDER BY seq_from DESC LIMIT $4"""
-_BLOCKED: Final = """
-    SELECT log.seq, e.listener FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
-        AND e.key_hash = log.key_hash AND e.seq < log.seq
-    WHERE log.organization = $1 AND log.queue = $2 AND e.stream = 0 AND e.blocked > 0 AND e.key_hash IS NOT NULL
-        AND log.seq IN ({})"""
 
 _FIRST: Final[tuple[MessageState, ...]] = ("missed", "retrying", "pending", "acknowledged")
 """States in the order in which they need attention."""
@@ -113,11 +116,9 @@ async def states_of_messages(
     if len(rows) > _ROWS_AT_MOST:
         return None
     page = _Page(messages, {each.of.listener: each.of.start_seq for each in listeners})
-    for seq, listener, *state in rows:
-        page.note(seq, listener, _shown(state_of_row(*state)[0]))
-    # The cursor has passed a blocked message, which waits for another one of its key.
-    for seq, listener in await rows_among(tx, _BLOCKED, key, seqs) if listeners else ():
-        page.note(seq, listener, "pending")
+    # A delivery row decides, whether its message is blocked by another one or not.
+    for seq, listener, *state in sorted(rows, key=lambda row: row[2] == "blocked"):
+        page.note(seq, listener, "pending" if state[0] == "blocked" else _shown(state_of_row(*state)[0]))
     for each in listeners:
         page.note_unsettled(each.of)
     ranges = _Ranges(tx, min(seqs, default=0))

@@ -106,7 +106,7 @@ async def page_of_queue(
         )
     else:
         found = await browse(tx, await _of_log(tx, organization, queue.id, selection, only=only), selection)
-    return await _listing(tx, found, LiveQueues(organization), selection)
+    return await _listing(tx, found, LiveQueues(organization, {queue.id: queue.public_id}), selection)
 
 
 async def page(

@@ -12,13 +12,18 @@ from discue.domain.retry import RetryOptions
 from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import placeholders, read_one, rows_among
+from discue.store.tables import placeholders, prefixed, read_one, rows_among
 
 _PLAIN: Final = "id, organization, public_id, alias, config_version, created_at, updated_at, schema, schema_id"
 _COLUMNS: Final = f"{_PLAIN}, settings, ordered, is_system"
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
 _BY_PUBLIC_ID: Final = f"""
     SELECT {_COLUMNS} FROM queue WHERE public_id = $1 AND organization = $2 AND deleted_at IS NULL"""
+_HEAD_COLUMNS: Final = "head, tail, last_stored_at, moved"
+_WITH_HEAD: Final = f"""
+    SELECT {prefixed("queue", _COLUMNS)}, {prefixed("queue_head", _HEAD_COLUMNS)} FROM queue
+    JOIN queue_head ON queue_head.organization = queue.organization AND queue_head.queue = queue.id
+    WHERE queue.public_id = $1 AND queue.organization = $2 AND queue.deleted_at IS NULL"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND deleted_at IS NULL"
 _INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ({placeholders(1, 12)})"
 _UPDATE: Final = """
@@ -26,10 +31,8 @@ _UPDATE: Final = """
     WHERE organization = $7 AND id = $8 AND deleted_at IS NULL"""
 _MARK_DELETED: Final = """
     UPDATE queue SET deleted_at = $1 WHERE organization = $2 AND id = $3 AND deleted_at IS NULL"""
-_HEAD: Final = "SELECT head, tail, last_stored_at, moved FROM queue_head WHERE organization = $1 AND queue = $2"
-_HEADS: Final = (
-    "SELECT queue, head, tail, last_stored_at, moved FROM queue_head WHERE organization = $1 AND queue IN ({})"
-)
+_HEAD: Final = f"SELECT {_HEAD_COLUMNS} FROM queue_head WHERE organization = $1 AND queue = $2"
+_HEADS: Final = f"SELECT queue, {_HEAD_COLUMNS} FROM queue_head WHERE organization = $1 AND queue IN ({{}})"
 _INSERT_HEAD: Final = """
     INSERT INTO queue_head (organization, queue, head, tail, last_stored_at, config_version)
     VALUES ($1, $2, 0, 0, 0, $3)"""
@@ -86,6 +89,12 @@ _plain_values: Callable[[Queue], Row] = attrgetter(*_PLAIN.split(", "))
 async def get(tx: Transaction, organization: int, public_id: str) -> Queue | None:
     row = await tx.row(_BY_PUBLIC_ID, public_id, organization)
     return _from_row(row) if row is not None else None
+
+
+async def get_with_head(tx: Transaction, organization: int, public_id: str) -> tuple[Queue, Head] | None:
+    """Find a queue, and the head of its log."""
+    row = await tx.row(_WITH_HEAD, public_id, organization)
+    return (_from_row(row[:-4]), Head(*row[-4:])) if row is not None else None
 
 
 async def by_id(tx: Transaction, organization: int, queue: int) -> Queue | None:

@@ -42,7 +42,7 @@ async def show(visit: Visit) -> Page | Redirect:
         selection = msgspec.structs.replace(selection, created_after=instant_of(since, "?since") - 1)
     if selection.state is not None and selection.state not in STATES:
         raise malformed("?state", f"must be one of {', '.join(STATES)}", code="invalid_parameter")
-    found = await messages.page_of_queue(visit.control, visit.principal, visit.ids[0], selection)
+    found = await messages.page_of_queue(visit.control, visit.principal, details.queue, selection)
     page = shown(visit, found, [each.id for each in found.items], *_FILTERS)
     filters = {name: visit.query.get(name, "") for name in _FILTERS}
     is_filtered = any(filters.values())
@@ -53,7 +53,7 @@ async def show(visit: Visit) -> Page | Redirect:
 async def show_listeners(visit: Visit) -> Page:
     details = await _queue(visit)
     selection = selection_of(visit)
-    found = await listeners.page_of_queue(visit.control, visit.principal, visit.ids[0], selection, with_missed=False)
+    found = await listeners.page_of_queue(visit.control, visit.principal, details.queue, selection, with_missed=False)
     page = shown(visit, found, [each.listener.public_id for each in found.items])
     rows = await rows_of(visit, found.items)
     return Page(
