@@ -87,7 +87,10 @@ async def get(control: ControlContext, principal: Principal, public_id: str) -> 
     principal.require("queues", "read", public_id)
 
     async def work(tx: Transaction) -> QueueDetails:
-        queue, head = require_found(await queues.get_with_head(tx, principal.organization, public_id))
+        found = await queues.get_with_head(tx, principal.organization, public_id)
+        if found is None:
+            raise NotFound
+        queue, head = found
         shown = await listeners.references(tx, queue.organization, queue.id, SHOWN_LISTENERS)
         return QueueDetails(queue, head, tuple(shown))
 
