@@ -21,6 +21,7 @@ from tests.faults.checker import check_history
 from tests.simulation.bugs import BUGS
 from tests.simulation.disk import Disk
 from tests.simulation.guard import guard, guard_poll
+from tests.simulation.invariants import Invariants
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Network, SimPoll
 from tests.simulation.plan import SimPlan
@@ -138,21 +139,21 @@ def _simulate(plan: SimPlan, prepared: Prepared, folder: Path) -> Outcome:
     make_sparse()
     if plan.bug:
         BUGS[plan.bug]()
+    invariants = Invariants(trace, has_peers=plan.workers > 1)
+    invariants.install()
     logging.getLogger().handlers[:] = [_Unexpected(loop)]
     guard(loop.time, Random(f"{plan.seed} guard"))  # noqa: S311 - as above
     guard_poll(lambda: SimPoll(network))
     asyncio.set_event_loop(loop)
     world = World(plan, loop, network=network, disk=disk, folder=folder)
-    broken: list[str] = []
+    broken = invariants.broken
     try:
         loop.run_until_complete(world.run())
     except Exception as error:  # noqa: BLE001 - whatever ends a run breaks a promise
         broken += _told(error)
+    else:
+        broken += check_history(world.history).broken
     history = world.history
-    result = None
-    if not broken:
-        result = check_history(history)
-        broken += result.broken
     broken += loop.unhandled
     broken += world.errors
     return Outcome(

@@ -53,9 +53,16 @@ def test_seed_has_one_trace_also_in_another_process_with_other_hashes(prepared: 
     assert found.stdout.splitlines() == once.lines
 
 
-def test_bug_breaks_a_promise_and_is_told_with_its_history(prepared: Prepared) -> None:
-    outcome = run_apart(replace(_short(1), bug="signs_with_another_key", strikes=()), prepared)
-    assert any("with a wrong signature" in sentence for sentence in outcome.broken)
+@pytest.mark.parametrize(
+    ("bug", "workers", "sentence"),
+    [
+        ("signs_with_another_key", 1, "with a wrong signature"),
+        ("takes_over_without_a_new_token", 2, "its owner has changed, and not its token"),
+    ],
+)
+def test_bug_is_found_and_told_with_its_history(prepared: Prepared, bug: str, workers: int, sentence: str) -> None:
+    outcome = run_apart(replace(_short(workers), bug=bug, strikes=()), prepared)
+    assert any(sentence in broken for broken in outcome.broken)
     assert any(" listener " in line for line in outcome.lines)
 
 

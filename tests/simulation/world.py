@@ -42,6 +42,7 @@ _SPARSE: Final = (
     (loads, "_AGAIN_SECONDS", 0.5),
     (consumers, "_APART_SECONDS", 0.5),
     (loads, "_LOOKS_APART_SECONDS", 0.5),
+    (loads, "_STRAGGLERS", 6),
     (ailing, "_APART_SECONDS", 2.0),
     (ailing, "_LOOKS_APART_SECONDS", 1.0),
     (again, "_LOOKS_APART_SECONDS", 0.5),
