@@ -128,7 +128,8 @@ def _explaining(history: History, faults: list[Fault], repeat: Repeat) -> Iterat
     for index, fault in enumerate(faults):
         if first.worker in fault.workers and _went_unrecorded(history, fault, repeat):
             yield index, first.name, first.worker
-        if again.worker in fault.workers and was_held_up(history, fault, again):
+        is_late = was_held_up(history, fault, again) or _waited_to_connect(history, fault, again)
+        if again.worker in fault.workers and is_late:
             yield index, first.name, again.worker
 
 
