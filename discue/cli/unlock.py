@@ -22,8 +22,8 @@ def add(commands: Commands) -> None:
         "unlock",
         _unlock,
         summary="end lockouts after failed authentication attempts",
-        description="Resets the count of failed attempts. Safe while servers run; they apply the change "
-        "within a second.",
+        description="Resets the count of failed attempts, and of wrong codes of second factors. Safe while servers run; "
+        "they apply the change within a second.",
     )
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--key", type=_key, metavar="ID", help="unlock a key by its id")
@@ -31,7 +31,11 @@ def add(commands: Commands) -> None:
         "--address", type=_address, metavar="ADDRESS", help="unlock a client address; for IPv6, its /64 network"
     )
     target.add_argument("--user", type=LockoutSubject.user, metavar="EMAIL", help="unlock the sign-in of a user")
-    target.add_argument("--all", action="store_true", help="unlock all keys, addresses and users")
+    target.add_argument(
+        "--all",
+        action="store_true",
+        help="unlock all keys, addresses and users, and accept codes of second factors again",
+    )
     target.add_argument("--list", action="store_true", help="list lockouts without changing anything")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -1,5 +1,7 @@
 """API keys and lockouts on the command line: access to the database replaces scopes."""
 
+from collections.abc import Iterable
+from operator import attrgetter
 from typing import Final, Literal
 
 import msgspec
@@ -7,14 +9,18 @@ import msgspec
 from discue.control.api_keys import CreatedKey, Status, first_key, new_key
 from discue.control.context import ControlContext, Record, require_found
 from discue.domain import aliases
-from discue.domain.lockout import Lockout, LockoutSubject, remaining_ms
+from discue.domain.lockout import MAX_REFUSAL_MS, Lockout, LockoutSubject, remaining_ms
 from discue.domain.model import ApiKey, Organization
 from discue.domain.scopes import Scopes
 from discue.store import api_keys, feed, lockouts, organizations, second_factors, users
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
+RowKey = tuple[int, int]
+"""Row ids of an organization and a user of it."""
+
 _UNLOCKED_PER_STEP: Final = 500
+_FIRST: Final = (0, 0)
 
 
 async def create_key(
@@ -88,9 +94,11 @@ async def _organization(tx: Transaction, alias: str) -> Organization:
 
 
 async def active_lockouts(control: ControlContext, limit: int) -> list[Lockout]:
-    """Return the lockouts in effect, those that end last first."""
+    """Return the lockouts in effect, those that end last first. The codes of a user may be refused for longer."""
     now = control.clock.now()
-    return await control.store.read(lambda tx: lockouts.active(tx, now, limit))
+    held = await control.store.read(lambda tx: lockouts.active(tx, now, limit))
+    refused = await control.store.read(lambda tx: _refused(tx, now, _FIRST, limit))
+    return _latest([*held, *(lock for _, lock in refused)])[:limit]
 
 
 async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Lockout]:
@@ -102,28 +110,57 @@ async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Locko
 
     async def work(tx: Transaction) -> list[Lockout]:
         # Read first: nothing is left to report after the release.
-        held = await lockouts.locks_of(tx, [subject.number])
+        held = [lock for lock in await lockouts.locks_of(tx, [subject.number]) if remaining_ms(lock.until, now)]
         await lockouts.release(tx, subject)
         if subject.kind == "user":
             for user in await users.with_email(tx, subject.name, limit=_UNLOCKED_PER_STEP):
+                factor = await second_factors.get(tx, user.organization, user.id)
+                if factor is not None and remaining_ms(factor.refused_until, now, MAX_REFUSAL_MS):
+                    held.append(Lockout(subject, factor.refused_until))
                 await second_factors.reset_failures(tx, user.organization, user.id)
-        return [lock for lock in held if remaining_ms(lock.until, now)]
+        return _latest(held)
 
     return await control.write(work)
 
 
 async def unlock_all(control: ControlContext) -> list[Lockout]:
-    """End all lockouts in effect, and return them."""
+    """End all lockouts in effect, and all refusals of codes of second factors, and return them."""
     now = control.clock.now()
+    last = _FIRST
 
-    async def work(tx: Transaction) -> list[Lockout]:
+    async def release(tx: Transaction) -> list[Lockout]:
         held = await lockouts.active(tx, now, _UNLOCKED_PER_STEP)
         for lock in held:
             await lockouts.release(tx, lock.subject)
         return held
 
-    # In steps: one exclusive transaction over all lockouts would hold up every other write.
+    async def reset(tx: Transaction) -> list[tuple[RowKey, Lockout]]:
+        refused = await _refused(tx, now, last, _UNLOCKED_PER_STEP)
+        for (organization, user), _ in refused:
+            await second_factors.reset_failures(tx, organization, user)
+        return refused
+
+    # In steps: one exclusive transaction over all of them would hold up every other write.
     ended: list[Lockout] = []
-    while held := await control.write(work):
+    while held := await control.write(release):
         ended += held
-    return ended
+    while refused := await control.write(reset):
+        ended += [lock for _, lock in refused]
+        last = refused[-1][0]
+    return _latest(ended)
+
+
+async def _refused(tx: Transaction, now: int, after: RowKey, limit: int) -> list[tuple[RowKey, Lockout]]:
+    """Return users whose codes of the second factor are refused, with the refusal as a lockout of their email."""
+    found = []
+    for factor in await second_factors.refused(tx, now, after, limit):
+        user = await users.by_id(tx, factor.organization, factor.id)
+        name = "" if user is None else user.email
+        found.append(((factor.organization, factor.id), Lockout(LockoutSubject.user(name), factor.refused_until)))
+    return found
+
+
+def _latest(held: Iterable[Lockout]) -> list[Lockout]:
+    """Return the lockout of each subject that ends last, those that end last first."""
+    found = {lock.subject: lock for lock in sorted(held, key=attrgetter("until"))}
+    return sorted(found.values(), key=attrgetter("until"), reverse=True)

@@ -28,6 +28,10 @@ _COUNT_FAILURE: Final = """
     UPDATE second_factor SET failed_codes = failed_codes + 1, refused_until = $1 WHERE organization = $2 AND id = $3"""
 _RESET_FAILURES: Final = """
     UPDATE second_factor SET failed_codes = 0, refused_until = 0 WHERE organization = $1 AND id = $2"""
+_REFUSED: Final = """
+    SELECT organization, id, secrets, confirmed_at, last_step, recovery_codes, failed_codes, refused_until
+    FROM second_factor WHERE (organization, id) > ($1, $2) AND refused_until > $3
+    ORDER BY organization, id LIMIT $4"""
 _CONFIRMED: Final = """
     SELECT id FROM second_factor WHERE organization = $1 AND confirmed_at > 0 AND id IN ({})"""
 _DELETE: Final = "DELETE FROM second_factor WHERE organization = $1 AND id = $2"
@@ -92,6 +96,11 @@ async def count_failure(tx: Transaction, factor: SecondFactor, refused_until: in
 async def reset_failures(tx: Transaction, organization: int, user: int) -> None:
     """Forget the wrong codes: the next ones are accepted."""
     await tx.execute(_RESET_FAILURES, organization, user)
+
+
+async def refused(tx: Transaction, now: int, after: tuple[int, int], limit: int) -> list[SecondFactor]:
+    """Read second factors whose codes are refused now, of any organization, behind one by its organization and user."""
+    return [_read(row) for row in await tx.rows(_REFUSED, *after, now, limit)]
 
 
 async def users_with(tx: Transaction, organization: int, users: Collection[int]) -> set[int]:

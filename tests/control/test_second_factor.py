@@ -12,7 +12,7 @@ from discue.crypto import totp
 from discue.crypto.keyring import key_id_of
 from discue.crypto.totp import STEP_MS
 from discue.domain.errors import Forbidden, LockedOut, NotFound, Unprocessable
-from discue.domain.lockout import FAILURES, FIRST_REFUSAL_MS, WINDOW_MS, WRONG_CODES, LockoutSubject
+from discue.domain.lockout import FAILURES, FIRST_REFUSAL_MS, WINDOW_MS, WRONG_CODES, Lockout, LockoutSubject
 from discue.domain.model import User
 from discue.domain.scopes import Principal
 from discue.domain.sessions import UNFINISHED_MS
@@ -158,10 +158,15 @@ async def test_right_code_ends_the_count_of_wrong_ones(cast: Cast, door: Door) -
     assert await _enter(door, await door.sign_in(), app.code()) is not None
 
 
-async def test_unlocked_user_can_enter_a_code_at_once(cast: Cast, door: Door) -> None:
+@pytest.mark.parametrize("every", [False, True], ids=["one user", "all"])
+async def test_unlocked_user_can_enter_a_code_at_once(cast: Cast, door: Door, *, every: bool) -> None:
+    control, subject = cast.control, LockoutSubject.user(ADA)
     app = await _enrolled(cast, door, await a_user(cast))
     await _guess(cast, door, WRONG_CODES)
-    await admin.unlock(cast.control, LockoutSubject.user(ADA))
+    refusal = [Lockout(subject, cast.clock.now() + FIRST_REFUSAL_MS)]
+    assert await admin.active_lockouts(control, 10) == refusal
+    assert await (admin.unlock_all(control) if every else admin.unlock(control, subject)) == refusal
+    assert await admin.active_lockouts(control, 10) == []
     assert await _enter(door, await door.sign_in(), app.code()) is not None
 
 

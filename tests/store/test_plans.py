@@ -389,6 +389,7 @@ async def _sign_in(tx: Transaction) -> None:
     await second_factors.use_recovery_code(tx, factor, ("code",))
     await second_factors.count_failure(tx, factor, NOON)
     await second_factors.reset_failures(tx, OURS, user.id)
+    await second_factors.refused(tx, NOON, (OURS, 0), 10)
     await second_factors.users_with(tx, OURS, [user.id, 1])
     await second_factors.delete(tx, OURS, user.id)
     await identities.insert(tx, UserIdentity(OURS, row_id(90), user.id, "https://id.example.com", "17", NOON))
