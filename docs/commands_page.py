@@ -31,10 +31,11 @@ Profiles are in `~/.config/discue` (or `$XDG_CONFIG_HOME/discue`), in a file tha
 another URL. While the service does not respond, commands try for up to 10 seconds, and say so after one.
 With `--json`, a command prints what the API returns. `NO_COLOR` turns colours off; only terminals get them.
 
-The commands before that are for operators and work on the database of an installation, so `discue keys` and `discue organizations`
-need no API key: they are how the first one is made. Over HTTP, `discue api GET /api_keys` does the same. They take some of the
-[settings](settings.md) as flags; set the others in the environment or in the file that `{CONFIG_FLAG}` names. In a directory with the
-data of `discue dev` and no `discue.db`, `keys`, `organizations`, `unlock` and `rotate-key` use the database of `discue dev`.
+The commands before that are for operators and work on the database of an installation, so `discue keys`, `discue users` and
+`discue organizations` need no API key: `keys` and `users` make the first key and the first user. Over HTTP,
+`discue api GET /api_keys` lists keys, too. They take some of the [settings](settings.md) as flags; set the others in the
+environment or in the file that `{CONFIG_FLAG}` names. In a directory with the data of `discue dev` and no `discue.db`, `keys`,
+`organizations`, `users`, `unlock` and `rotate-key` use the database of `discue dev`.
 
 | exit code | meaning |
 | --- | --- |

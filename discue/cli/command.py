@@ -20,15 +20,16 @@ from discue.config.settings import Command, Settings
 from discue.config.sources import flags_of, load
 from discue.control.context import ControlContext
 from discue.domain.clock import Clock, SystemClock
-from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable, Unavailable
-from discue.domain.model import ApiKey, Organization
+from discue.domain.errors import DiscueError, NotFound, SettingsInvalid, StoreUnusable, Unavailable
+from discue.domain.model import ApiKey, Organization, User
 from discue.observability import logs
 from discue.observability.logs import Log
 from discue.server.installation import inspect_database, open_installation
 from discue.server.processes import stop_on_signal
+from discue.store import organizations
 from discue.store.pagination import Listing, Selection
 
-Item = TypeVar("Item", ApiKey, Organization)
+Item = TypeVar("Item", ApiKey, Organization, User)
 
 _PER_PAGE: Final = 100
 
@@ -80,6 +81,30 @@ async def existing_installation(call: Invocation) -> AsyncIterator[ControlContex
         raise StoreUnusable(f"There is no database at {place}. Run `discue init` or `discue serve` to create one.")
     async with open_installation(call.settings, call.clock, call.log) as control:
         yield control
+
+
+def add_organization(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that names the organization a command is about."""
+    parser.add_argument(
+        "--organization",
+        dest="owner",
+        metavar="ALIAS",
+        help="alias of the organization; default: the operator's",
+    )
+
+
+async def organization_of(control: ControlContext, arguments: argparse.Namespace) -> str:
+    """Return the alias of the selected organization. Raises NotFound if it does not exist."""
+    alias: str | None = arguments.owner
+    read = control.store.read
+    if alias is not None:
+        if await read(lambda tx: organizations.by_alias(tx, alias)) is None:
+            raise NotFound(f"Organization {alias} not found.")
+        return alias
+    operator = await read(organizations.operator)
+    if operator is None:
+        raise NotFound("The database has no organization. Run `discue init` or `discue serve` to create the first one.")
+    return operator.alias
 
 
 async def all_items(page: Callable[[Selection], Awaitable[Listing[Item]]]) -> list[Item]:
@@ -137,7 +162,7 @@ def _run(parsed: argparse.Namespace) -> int:
 DEVELOPMENT_DATABASE: Final = Path(".discue") / "discue.db"
 """The database of `discue dev`, in its working directory."""
 
-_ON_EXISTING_DATABASES: Final = ("keys", "organizations", "unlock", "rotate-key")
+_ON_EXISTING_DATABASES: Final = ("keys", "organizations", "users", "unlock", "rotate-key")
 
 
 def _found_base(command: str) -> dict[str, str]:

@@ -5,18 +5,24 @@ import json
 from functools import partial
 from typing import Final, Literal
 
-from discue.cli.command import Invocation, add_command, all_items, existing_installation, utc
+from discue.cli.command import (
+    Invocation,
+    add_command,
+    add_organization,
+    all_items,
+    existing_installation,
+    organization_of,
+    utc,
+)
 from discue.cli.output import say
 from discue.cli.verbs import Commands, add_verbs
 from discue.control import admin
 from discue.control.api_keys import scopes_of
-from discue.control.context import ControlContext
 from discue.domain import api_key
 from discue.domain import scopes as access
 from discue.domain.errors import DiscueError, NotFound
 from discue.domain.model import ApiKey
 from discue.domain.scopes import Scope, Scopes
-from discue.store import organizations
 
 _DAY_MS = 86_400_000
 _LONGEST_DAYS = 36_500
@@ -39,12 +45,12 @@ def add(commands: Commands) -> None:
     _add_create(verbs)
     listing = add_command(verbs, "keys", _list, verb="list", summary="list keys")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_organization(listing)
+    add_organization(listing)
     for verb, status, effect in _CHANGES:
         run = partial(_change, status)
         changing = add_command(verbs, "keys", run, verb=verb, summary=effect, description=_LIVE)
         changing.add_argument("id", help="id of the key, as shown by `discue keys list`")
-        _add_organization(changing)
+        add_organization(changing)
 
 
 def _add_create(verbs: Commands) -> None:
@@ -69,16 +75,7 @@ def _add_create(verbs: Commands) -> None:
     scopes.add_argument("--all", action="store_true", help="every scope, including protected ones")
     parser.add_argument("--expires-in", type=_days, metavar="DAYS", help="days until the key expires; default: never")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_organization(parser)
-
-
-def _add_organization(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--organization",
-        dest="owner",
-        metavar="ALIAS",
-        help="alias of the organization; default: the operator's",
-    )
+    add_organization(parser)
 
 
 def _scope(text: str) -> tuple[str, Scope]:
@@ -120,7 +117,7 @@ async def _create(call: Invocation) -> None:
     expires_at = now + arguments.expires_in * _DAY_MS if arguments.expires_in else 0
     scopes = _granted(arguments)
     async with existing_installation(call) as control:
-        owner = await _owner(control, arguments)
+        owner = await organization_of(control, arguments)
         made = await admin.create_key(control, owner, arguments.alias, scopes, expires_at=expires_at)
     if arguments.json:
         say(json.dumps({"api_key": {**_shown(made.key), "key": made.text}}))
@@ -130,7 +127,7 @@ async def _create(call: Invocation) -> None:
 
 async def _list(call: Invocation) -> None:
     async with existing_installation(call) as control:
-        owner = await _owner(control, call.arguments)
+        owner = await organization_of(control, call.arguments)
         keys = await all_items(partial(admin.page_of_keys, control, owner))
     if call.arguments.json:
         say(json.dumps({"api_keys": [_shown(key) for key in keys]}))
@@ -146,26 +143,12 @@ async def _list(call: Invocation) -> None:
 async def _change(status: Literal["enabled", "disabled", "deleted"], call: Invocation) -> None:
     key = call.arguments.id
     async with existing_installation(call) as control:
-        owner = await _owner(control, call.arguments)
+        owner = await organization_of(control, call.arguments)
         try:
             await admin.change_key(control, owner, key, status)
         except NotFound:
             raise NotFound(f"{owner} has no key with the id {key}. Run `discue keys list` to see its keys.") from None
     say(f"The key {key} of {owner} is {status}.")
-
-
-async def _owner(control: ControlContext, arguments: argparse.Namespace) -> str:
-    """Return the alias of the selected organization. Raises NotFound if it does not exist."""
-    alias: str | None = arguments.owner
-    read = control.store.read
-    if alias is not None:
-        if await read(lambda tx: organizations.by_alias(tx, alias)) is None:
-            raise NotFound(f"Organization {alias} not found.")
-        return alias
-    operator = await read(organizations.operator)
-    if operator is None:
-        raise NotFound("The database has no organization. Run `discue init` or `discue serve` to create the first one.")
-    return operator.alias
 
 
 def _shown(key: ApiKey) -> dict[str, object]:

@@ -32,6 +32,7 @@ _OPERATE: Final = (
     _Command("init", "init", "create the operator's organization in an empty database and print its first key"),
     _Command("keys", "keys", "create, list, disable, enable and delete API keys"),
     _Command("organizations", "organizations", "list, suspend, resume and limit organizations"),
+    _Command("users", "users", "create users of the dashboard, and make links to choose a password"),
     _Command("unlock", "unlock", "end lockouts after failed authentication attempts"),
     _Command("migrate", "migrate", "apply pending migrations to the database"),
     _Command("backup", "backup", "back up a SQLite database while it is served"),

@@ -67,6 +67,7 @@ def test_progress_line_is_repeated_without_a_terminal() -> None:
         ("keys", "list"),
         ("organizations", "list"),
         ("organizations", "suspend", "com.example.tenant"),
+        ("users", "create", "ada@example.com"),
         ("unlock", "--list"),
         ("unlock", "--all"),
     ],

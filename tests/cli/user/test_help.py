@@ -63,7 +63,7 @@ def test_every_command_that_needs_a_service_takes_a_profile() -> None:
     assert without == {"discue verify", "discue completion", "discue health"}
 
 
-@pytest.mark.parametrize("group", ["keys", "organizations", "messages", "queues", "listeners"])
+@pytest.mark.parametrize("group", ["keys", "organizations", "users", "messages", "queues", "listeners"])
 def test_command_without_a_verb_lists_its_verbs(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([group]) == 2
     shown = capsys.readouterr()

@@ -1,0 +1,137 @@
+"""`discue users`: creates users and makes links to choose a password, in the database directly."""
+
+import json
+from functools import partial
+from typing import Final
+
+from discue.cli.command import (
+    Invocation,
+    add_command,
+    add_organization,
+    all_items,
+    existing_installation,
+    organization_of,
+    utc,
+)
+from discue.cli.output import say
+from discue.cli.verbs import Commands, add_verbs
+from discue.config.settings import Settings, reachable
+from discue.control import admin_users
+from discue.control.context import require_found
+from discue.control.users import UserDetails
+from discue.domain.errors import NotFound
+from discue.domain.model import User
+from discue.domain.roles import ROLES
+from discue.server.http import Address
+
+_LINK: Final = "The link works once, within seven days."
+
+
+def add(commands: Commands) -> None:
+    group = commands.add_parser(
+        "users",
+        help="create users of the dashboard, and make links to choose a password",
+        description="Manages users in the database directly: for the first user, and for an owner who has forgotten "
+        "the password. Owners and admins manage all others in the dashboard.",
+        allow_abbrev=False,
+    )
+    verbs = add_verbs(group)
+    creation = add_command(
+        verbs,
+        "users",
+        _create,
+        verb="create",
+        summary="create a user, and print a link with which they choose a password",
+        description=_LINK,
+    )
+    creation.add_argument("email", metavar="EMAIL", help="e-mail address that the user signs in with")
+    # A setting has the name `role`, too, and is read from all arguments that have one.
+    creation.add_argument(
+        "--role", dest="user_role", choices=ROLES, default="owner", help="role of the user; default: owner"
+    )
+    link = add_command(
+        verbs,
+        "users",
+        _link,
+        verb="link",
+        summary="print a link with which a user chooses a new password",
+        description=f"{_LINK} An earlier link stops working. Until the user chooses a password, the present one works.",
+    )
+    link.add_argument("email", metavar="EMAIL", help="e-mail address of the user")
+    listing = add_command(verbs, "users", _list, verb="list", summary="list users")
+    for parser in (creation, link, listing):
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        add_organization(parser)
+
+
+async def _create(call: Invocation) -> None:
+    arguments = call.arguments
+    async with existing_installation(call) as control:
+        owner = await organization_of(control, arguments)
+        made = await admin_users.create_user(control, owner, arguments.email, arguments.user_role)
+    _say_link(
+        call, made, f"{made.user.email} is {_with_article(made.user.role)} of {owner}. To choose a password, open"
+    )
+
+
+async def _link(call: Invocation) -> None:
+    email = call.arguments.email
+    async with existing_installation(call) as control:
+        owner = await organization_of(control, call.arguments)
+        try:
+            made = await admin_users.invite_user(control, owner, email)
+        except NotFound:
+            raise NotFound(f"{owner} has no user {email}. Run `discue users list` to see its users.") from None
+    _say_link(call, made, f"To choose a new password for {made.user.email}, open")
+
+
+async def _list(call: Invocation) -> None:
+    async with existing_installation(call) as control:
+        owner = await organization_of(control, call.arguments)
+        found = await all_items(partial(admin_users.page_of_users, control, owner))
+    if call.arguments.json:
+        say(json.dumps({"users": [_shown(user) for user in found]}))
+        return
+    say(f"Users of {owner}, newest first:" if found else f"{owner} has no users. Run `discue users create EMAIL`.")
+    for user in found:
+        say(f"\n{user.email}\n  {user.role}, {_state(user)}; created {utc(user.created_at):%Y-%m-%d %H:%M} UTC")
+
+
+def _say_link(call: Invocation, made: UserDetails, sentence: str) -> None:
+    invitation = require_found(made.invitation)
+    url = f"{_url(call.settings)}/dashboard/invitation#{invitation.token}"
+    if call.arguments.json:
+        say(json.dumps({"user": _shown(made.user), "url": url, "expires_at": invitation.expires_at}))
+        return
+    say(f"{sentence}\n{url}\nuntil {utc(invitation.expires_at):%Y-%m-%d %H:%M} UTC. The link works once.")
+    if call.settings.public_url is None:
+        say("If browsers reach the service elsewhere, change the start of the link, or set `public_url`.")
+    if made.user.status == "disabled":
+        say("The user is disabled: the link works once an owner has enabled them.")
+
+
+def _url(settings: Settings) -> str:
+    """Return the URL of the service, as far as the settings of this command say it."""
+    if settings.public_url is not None:
+        return settings.public_url.rstrip("/")
+    return Address(reachable(settings.host), settings.port, settings.tls_cert, settings.tls_key).url
+
+
+def _with_article(role: str) -> str:
+    return f"an {role}" if role[0] in "ao" else f"a {role}"
+
+
+def _state(user: User) -> str:
+    return "disabled" if user.status == "disabled" else user.state
+
+
+def _shown(user: User) -> dict[str, object]:
+    return {
+        "id": user.public_id,
+        "email": user.email,
+        "display_name": user.display_name,
+        "role": user.role,
+        "state": _state(user),
+        "created_at": user.created_at,
+        "updated_at": user.updated_at,
+    }
