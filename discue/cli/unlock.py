@@ -22,8 +22,8 @@ def add(commands: Commands) -> None:
         "unlock",
         _unlock,
         summary="end lockouts after failed authentication attempts",
-        description="Resets the count of failed attempts, and of wrong codes of second factors. Safe while servers run; "
-        "they apply the change within a second.",
+        description="Resets the count of failed attempts, and of wrong codes of second factors. Safe while servers "
+        "run; they apply the change within a second.",
     )
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--key", type=_key, metavar="ID", help="unlock a key by its id")
