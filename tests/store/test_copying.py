@@ -373,7 +373,8 @@ async def test_a_difference_is_found_however_far_it_is(
 
 async def columns_of(store: Store, engine: str) -> dict[str, set[str]]:
     sql = (
-        "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'table'"
+        "SELECT t.name, c.name FROM pragma_table_list t, pragma_table_info(t.name) c "
+        "WHERE t.schema = 'main' AND t.type = 'table' AND t.name NOT LIKE 'sqlite%'"
         if engine == "sqlite"
         else "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
     )

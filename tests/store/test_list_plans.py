@@ -115,6 +115,8 @@ async def test_every_filter_goes_by_an_index_and_sorts_nothing(store: Store) -> 
         explaining = Explaining(tx)
         with _no_slow_plans(explaining, _is_slow):
             await _list_everything(explaining, queue, listener)
+        by_organization = [sql for sql, plan in explaining.plans.items() if "(organization=?)" in " ".join(plan)]
+        assert by_organization == []
 
     await store.write(work)
 

@@ -70,6 +70,21 @@ def on_file(runner: asyncio.Runner, path: Path) -> Iterator[Opened]:
         yield made
 
 
+_OF_ID = "EXPLAIN QUERY PLAN SELECT body FROM log WHERE organization = 1 AND id = 'x'"
+
+
+def test_planner_looks_up_an_id_even_after_someone_has_analyzed_a_small_database(
+    runner: asyncio.Runner, path: Path
+) -> None:
+    for _ in range(2):
+        with opened(runner, path) as database:
+            [(*_, step)] = runner.run(database.engine.read(lambda tx: tx.rows(_OF_ID)))
+        assert step == "SEARCH log USING INDEX log_id (organization=? AND id=?)"
+        connection = apsw.Connection(str(path))
+        connection.execute("ANALYZE")
+        connection.close()
+
+
 async def test_a_commit_is_synced_before_it_is_answered(on_file: Opened) -> None:
     """Killing a process does not show this, and cutting the power is not for a test: so the setting is looked at."""
     writer = on_file.engine._writer
