@@ -15,11 +15,12 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, NoReturn, TextIO, cast
 
 from discue.cli.main import command_parser
 
@@ -178,13 +179,37 @@ def _stream(number: int, mode: str, errors: str) -> TextIO:
 
 
 def _run(command: Command) -> None:
-    """Run a command as `python` does."""
+    """Run a command as `python` does, and end the process where it ends without an error."""
     kind, what, *arguments = command
     sys.argv = [kind, *arguments]
-    if kind == "-m":
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    else:
-        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - what the test wrote
+    try:
+        if kind == "-m":
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        else:
+            exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - what the test wrote
+    except SystemExit as ending:
+        if not isinstance(ending.code, int | None):
+            raise
+        _exit(ending.code or 0)
+    _exit(0)
+
+
+def _exit(code: int) -> NoReturn:
+    """End the process as Python does, but leave its memory to the system.
+
+    Python visits every object of every module, and the system copies the pages of them: three quarters of the CPU time
+    of a process that does nothing else.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if not stream.closed:
+                stream.flush()
+    except OSError:
+        # Python has a message and an exit code for it.
+        sys.exit(code)
+    os._exit(code)
 
 
 if __name__ == "__main__":
