@@ -1,5 +1,5 @@
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,10 +28,16 @@ STATUS_OF_FUNCTIONS = {
 WITHOUT_OPERATION = {"no_route", "method_not_allowed"}
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(SOURCE.rglob("*.py")):
-        if path.name != "error_codes.py":
-            yield str(path.relative_to(SOURCE)), ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def nodes() -> list[tuple[str, ast.AST]]:
+    """Return the nodes of all modules that can name a code, each with the path of its module."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(SOURCE.rglob("*.py"))}
+    return [
+        (str(path.relative_to(SOURCE)), node)
+        for path, text in texts.items()
+        if path.name != "error_codes.py" and "code" in text
+        for node in ast.walk(ast.parse(text))
+    ]
 
 
 def texts_in(node: ast.expr) -> list[str]:
@@ -53,14 +59,14 @@ def codes_given(node: ast.AST) -> list[str]:
 
 
 def test_every_code_that_is_raised_is_in_the_table_and_every_code_of_the_table_is_raised() -> None:
-    raised = {code for _, tree in trees() for node in ast.walk(tree) for code in codes_given(node)} - {""}
+    raised = {code for _, node in nodes() for code in codes_given(node)} - {""}
 
     assert raised & REASONS.keys() == REASONS.keys()
     assert {code for kind in KINDS.values() if (code := vars(kind).get("code"))} <= REASONS.keys()
 
 
 def test_code_and_class_of_an_error_have_the_same_status() -> None:
-    calls = [(path, node) for path, tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls = [(path, node) for path, node in nodes() if isinstance(node, ast.Call)]
     for path, call in calls:
         name = call.func.id if isinstance(call.func, ast.Name) else ""
         status = KINDS[name].status if name in KINDS else STATUS_OF_FUNCTIONS.get(name)
