@@ -5,12 +5,47 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
-from discue.domain.errors import BadRequest
+from discue.domain.errors import BadRequest, DiscueError
 
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
 MAX_FIELDS: Final = 100
 FORM_BYTES: Final = 16_384
 """The largest form, except those with the data of a message."""
+
+LABELS: Final[Mapping[str, str]] = {
+    "/again": "New password, again",
+    "/alias": "Name",
+    "/code": "Code that the app shows",
+    "/data": "Data",
+    "/delay": "Delay in seconds",
+    "/display_name": "Name",
+    "/email": "E-mail",
+    "/from": "From, in UTC",
+    "/hostname": "Host",
+    "/hours": "Hours until the present secret expires",
+    "/key": "Key",
+    "/liveness_url": "Liveness URL",
+    "/name": "Name of the queue, to confirm",
+    "/new_password": "New password",
+    "/notify_url": "URL",
+    "/pace": "Messages a second",
+    "/password": "Your password",
+    "/queue": "Event type",
+    "/role": "Role",
+    "/scopes": "Access",
+    "/times": "Applies to",
+    "/until": "Until, in UTC",
+}
+"""The labels of fields in forms, by the JSON pointers that errors name them with."""
+
+
+def problems_of(error: DiscueError | None) -> list[str]:
+    """Return what is wrong with a form, with the labels of its fields; the error's own text if a field has none."""
+    if error is None:
+        return []
+    if error.faults and all(fault.pointer in LABELS for fault in error.faults):
+        return [f"{LABELS[fault.pointer]}: {fault.detail}." for fault in error.faults]
+    return [error.detail]
 
 
 async def fields_of(content: bytes) -> Mapping[str, str]:

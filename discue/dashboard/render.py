@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from discue import __version__
 from discue.dashboard import formats, shortcuts, static
 from discue.dashboard.browsers import browser_name
+from discue.dashboard.forms import problems_of
 from discue.dashboard.navigation import GROUPS
 from discue.dashboard.states import STATE_WORDS
 from discue.dashboard.visit import NOTICES, Page, Visit
@@ -66,6 +67,7 @@ def render(page: Page, visit: Visit) -> bytes:
         "for_customer": False,
         "error": visit.error,
         "faults": faults_of(visit.error),
+        "problems": problems_of(visit.error),
         "notice": NOTICES.get(visit.query.get("done", ""), ""),
     }
     return TEMPLATES.get_template(page.template).render(values).encode()

@@ -1,0 +1,42 @@
+"""Errors of forms name fields as people see them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from discue.dashboard.forms import LABELS, problems_of
+from discue.domain.errors import DiscueError, Fault, NotFound, Unprocessable, invalid
+
+_FIELD = re.compile(r'field\("(\w+)", "([^"]+)"')
+_SELECT = re.compile(r'<label for="(\w+)">([^<]+)</label>\s*<select[^>]*\{\{ invalid')
+
+
+def test_labels_in_errors_are_those_of_the_forms() -> None:
+    shown: dict[str, set[str]] = {}
+    for template in Path("discue/dashboard/templates").rglob("*.html"):
+        text = template.read_text("utf-8")
+        for name, label in (*_FIELD.findall(text), *_SELECT.findall(text)):
+            shown.setdefault(f"/{name}", set()).add(label)
+    assert len(shown) > 15
+    assert {pointer: labels for pointer, labels in shown.items() if labels != {LABELS.get(pointer)}} == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "problems"),
+    [
+        (None, []),
+        (invalid("/notify_url", "must start with https://"), ["URL: must start with https://."]),
+        (
+            Unprocessable(
+                "Two values.", code="invalid_value", faults=(Fault("/role", "is missing"), Fault("/email", "is taken"))
+            ),
+            ["Role: is missing.", "E-mail: is taken."],
+        ),
+        (invalid("/data/amount", "must be a number"), ["The value at /data/amount must be a number."]),
+        (NotFound("It is gone."), ["It is gone."]),
+    ],
+    ids=str,
+)
+def test_problem_names_the_label_of_its_field(error: DiscueError | None, problems: list[str]) -> None:
+    assert problems_of(error) == problems
