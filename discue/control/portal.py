@@ -164,6 +164,18 @@ async def revoke(control: ControlContext, principal: Principal, organization_pub
     await control.write(work)
 
 
+async def sign_out(control: ControlContext, details: PortalDetails) -> None:
+    """End the session of a customer who is done."""
+    occurrence, session = control.occurrence(details.principal), details.session
+
+    async def work(tx: Transaction) -> None:
+        # It may have been revoked meanwhile.
+        if await portal.delete(tx, session.organization, session.id):
+            await _record(tx, occurrence, "session_deleted", session)
+
+    await control.write(work)
+
+
 async def frame_ancestors(
     control: ControlContext, principal: Principal, organization_public_id: str
 ) -> tuple[str, ...]:

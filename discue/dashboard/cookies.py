@@ -60,13 +60,14 @@ def portal_name(url: str) -> str:
 
 
 def portal_session(name: str, token: str, *, is_framed: bool) -> tuple[str, str]:
-    """Return the header that sets the cookie of a customer's session.
+    """Return the header that sets the cookie of a customer's session; an empty token deletes it.
 
     In a frame on a page of another site, the cookie belongs to that site's partition: no third site gets it sent.
     """
     secure = "; Secure" if name.startswith(SECURE_NAME) else ""
     sites = _FRAMED if is_framed else f"; SameSite=Lax{secure}"
-    return "set-cookie", f"{name}={token}; Path=/; HttpOnly{sites}"
+    lifetime = "" if token else "; Max-Age=0"
+    return "set-cookie", f"{name}={token}; Path=/; HttpOnly{sites}{lifetime}"
 
 
 def theme(chosen: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from discue.dashboard.exchange import (
     redirect_response,
     security_headers,
 )
-from discue.dashboard.forms import fields_of
+from discue.dashboard.forms import FORM_BYTES, fields_of
 from discue.dashboard.portal.render import render, render_bare
 from discue.dashboard.portal.route import PortalRoute, PortalVisit
 from discue.dashboard.portal.theme import stylesheet
@@ -31,6 +31,7 @@ from discue.dashboard.steps import (
     require_opened,
     with_hints,
 )
+from discue.dashboard.visit import Page
 from discue.domain.errors import DiscueError, Forbidden, NotFound, Unauthorized
 from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
@@ -41,6 +42,7 @@ OPEN: Final = "/open"
 """The page that the URL of a new session leads to."""
 THEME: Final = "/theme.css"
 EMBED: Final = "/embed.js"
+SIGN_OUT: Final = "/sign-out"
 
 FORM_TOKEN: Final = "csrf"  # noqa: S105 - the name of a field
 
@@ -121,6 +123,8 @@ class Portal:
     async def _page(self, request: PortalRequest, details: PortalDetails) -> PageResponse:
         if request.scope.method == "POST":
             self._steps.require_own_origin(request.scope, "the portal")
+            if request.path == SIGN_OUT:
+                return await self._sign_out(request, details)
         found = self._find(request.path)
         if found is None:
             raise NotFound("There is no such page.")
@@ -137,6 +141,17 @@ class Portal:
             render=lambda page: render(page, visit),
             security=request.security,
         )
+
+    async def _sign_out(self, request: PortalRequest, details: PortalDetails) -> PageResponse:
+        """End the session. The page that follows is shown in the frames that may embed the session."""
+        await _own_fields(request, await self._steps.form(request, FORM_BYTES, details.organization.id))
+        await portal.sign_out(self._services.control, details)
+        page = Page("signed_out.html", "Signed out", {"return_url": details.session.grant.return_url})
+        content = render_bare(page, base=request.base, now=self._services.control.clock.now())
+        response = page_response(content, 200, request.security)
+        name = cookies.portal_name(self._url(request))
+        response.headers.append(cookies.portal_session(name, "", is_framed=request.is_framed))
+        return response
 
     def _visit(self, request: PortalRequest, details: PortalDetails, ids: tuple[str, ...] = ()) -> PortalVisit:
         return PortalVisit(

@@ -8,7 +8,7 @@ import pytest
 from discue.domain.portal import ACTIONS
 from tests.dashboard.portal.conftest import HOSTS, REFUSING, Tenants
 from tests.support.dashboards import SAME_ORIGIN, DashboardService, dashboard_service
-from tests.support.portals import Customer, new_session, opened, opened_at, sessions_path
+from tests.support.portals import PORTAL_COOKIE, Customer, new_session, opened, opened_at, sessions_path
 
 PAGE_BYTES = 60_000
 _LOGO = "data:image/png;base64,iVBORw0KGgo="
@@ -106,6 +106,8 @@ def test_refused_url_is_reported_at_its_field(acme: Customer, tenants: Tenants) 
     page = acme.act("/endpoints/new", queue=tenants.queue, notify_url="ftp://example.com/x")
     assert page.status_code == 422
     assert 'aria-invalid="true"' in page.text
+    assert "<p>URL: must be" in page.text
+    assert "/notify_url" not in page.text
     assert "ftp://example.com/x" in page.text
 
 
@@ -189,6 +191,19 @@ def test_session_ends_when_it_is_revoked_or_its_time_is_over(service: DashboardS
         short = opened(service, "acme", tenants.queue, expires_in=60)
         service.advance(61)
         assert short.get("").status_code == 401
+
+
+def test_customer_signs_out(service: DashboardService, tenants: Tenants) -> None:
+    back = "https://app.example.com/settings"
+    browser, other = (opened(service, "acme", tenants.queue, return_url=back) for _ in range(2))
+    copied = opened(service, "acme", tenants.queue)
+    copied.cookies.update(browser.cookies)
+    refused = browser.post("/sign-out", data={"csrf": other.form_token("")}, headers=SAME_ORIGIN)
+    assert refused.status_code == 403
+    left = browser.act("", at="/sign-out")
+    assert (left.status_code, "You are signed out" in left.text, back in left.text) == (200, True, True)
+    assert PORTAL_COOKIE not in browser.cookies
+    assert [each.get("").status_code for each in (browser, copied, other)] == [401, 401, 200]
 
 
 def test_session_of_a_topic_follows_its_channels(service: DashboardService, tenants: Tenants) -> None:
