@@ -31,6 +31,7 @@ from discue.store import (
     queues,
     system_events,
 )
+from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
 from discue.store.listeners import ListenerFacts
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -67,11 +68,13 @@ class ListenerFields(NameFields, frozen=True):
 
 
 class ListenerDetails(msgspec.Struct, frozen=True):
-    """A listener without its secrets, with its liveness, counters and missed messages."""
+    """A listener without its secrets, with its liveness, counters and missed messages.
+
+    Functions that only read take it in place of a `ListenerPath`, so that the listener is not read again.
+    """
 
     listener: Listener
-    counts: CursorCounts
-    liveness: Liveness
+    facts: ListenerFacts
     is_verified: bool = True
     """False if its domain must be verified and is not."""
     missed: tuple[str, ...] = ()
@@ -80,6 +83,14 @@ class ListenerDetails(msgspec.Struct, frozen=True):
     """The signing secret, in the response to the creation only. "" otherwise."""
     has_new_status: bool = False
     """Whether the request has disabled or enabled it."""
+
+    @property
+    def counts(self) -> CursorCounts:
+        return self.facts.counts
+
+    @property
+    def liveness(self) -> Liveness:
+        return self.facts.liveness
 
     @property
     def condition(self) -> ListenerCondition:
@@ -267,22 +278,36 @@ async def delete(control: ControlContext, principal: Principal, queue_public_id:
     await control.write_as(principal, work)
 
 
-async def own_listener(tx: Transaction, principal: Principal, access: Access, path: ListenerPath) -> Listener:
-    """Return the caller's listener at the path. Raises NotFound, and Forbidden if the key has no access to it."""
-    queue_public_id, public_id = path
+async def own_listener(
+    tx: Transaction, principal: Principal, access: Access, at: ListenerPath | ListenerDetails
+) -> Listener:
+    """Return the caller's listener at a path. Raises NotFound, and Forbidden if the key has no access to it."""
+    if isinstance(at, ListenerDetails):
+        principal.require("listeners", access, at.listener.public_id, at.listener.queue_public_id)
+        return at.listener
+    queue_public_id, public_id = at
     principal.require("listeners", access, public_id, queue_public_id)
     listener = require_found(await listeners.get(tx, principal.organization, public_id, principal.customer))
     return require_found(listener if listener.queue_public_id == queue_public_id else None)
 
 
 async def own_with_facts(
-    tx: Transaction, principal: Principal, access: Access, path: ListenerPath
+    tx: Transaction, principal: Principal, access: Access, at: ListenerPath | ListenerDetails
 ) -> tuple[Listener, ListenerFacts]:
-    """Return the caller's listener at the path like `own_listener`, with the facts about it."""
-    queue_public_id, public_id = path
+    """Return the caller's listener at a path like `own_listener`, with the facts about it."""
+    if isinstance(at, ListenerDetails):
+        return await own_listener(tx, principal, access, at), at.facts
+    queue_public_id, public_id = at
     principal.require("listeners", access, public_id, queue_public_id)
     found = require_found(await listeners.get_with_facts(tx, principal.organization, public_id, principal.customer))
     return require_found(found if found[0].queue_public_id == queue_public_id else None)
+
+
+def recipient_of(listener: Listener, facts: ListenerFacts) -> Recipient:
+    """Return what the state of the listener's deliveries depends on."""
+    return Recipient(
+        listener.organization, listener.id, listener.queue, listener.queue_public_id, facts.start_seq, facts.window
+    )
 
 
 async def own_queue(tx: Transaction, principal: Principal, queue: Queue | str) -> Queue:
@@ -379,7 +404,7 @@ async def details_of(
     if not is_verified:
         verified = verified or domains.VerifiedDomains(tx)
         is_verified = await verified.has(listener.organization, listener.notify_url)
-    return ListenerDetails(shown, facts.counts, facts.liveness, is_verified, tuple(missed))
+    return ListenerDetails(shown, facts, is_verified, tuple(missed))
 
 
 def _changed(

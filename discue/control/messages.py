@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from discue.control.context import ControlContext, require_found
-from discue.control.listeners import own_listener, own_queue, public_id_of, seen_by
+from discue.control.listeners import ListenerDetails, ListenerPath, own_listener, own_queue, public_id_of, seen_by
 from discue.domain.aliases import NameFields, changed_alias
 from discue.domain.attempts import AttemptDetail, StoredAttempt, decode_detail
 from discue.domain.errors import malformed
@@ -245,10 +245,10 @@ async def page_of_attempts(
 
 
 async def page_of_listener_attempts(
-    control: ControlContext, principal: Principal, path: tuple[str, ...], selection: Selection
+    control: ControlContext, principal: Principal, at: ListenerPath | ListenerDetails, selection: Selection
 ) -> Listing[StoredAttempt]:
     async def work(tx: Transaction) -> Listing[StoredAttempt]:
-        return await attempts.of_listener(tx, await own_listener(tx, principal, "read", path), selection)
+        return await attempts.of_listener(tx, await own_listener(tx, principal, "read", at), selection)
 
     return await control.store.read(work)
 

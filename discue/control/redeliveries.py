@@ -4,21 +4,23 @@ A redelivery makes missed deliveries due again. A replay sends a range of the qu
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
 
 from discue.control.context import ControlContext, require_found, require_none
-from discue.control.listeners import ListenerPath, own_listener
+from discue.control.listeners import ListenerDetails, ListenerPath, own_listener, own_with_facts, recipient_of
 from discue.control.pattern_checks import check_filter
 from discue.domain.errors import Conflict, Fault, Forbidden, invalid
 from discue.domain.ids import event_id_of
 from discue.domain.model import JobListener, Listener, MissedSelection, Redelivery, Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal
-from discue.store import deliveries, feed, missed, queues, redeliveries, replays
+from discue.store import deliveries, feed, missed, redeliveries, replays
 from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
-from discue.store.message_log import WAITING, WHOLE_LOG, first_seq_at, rows_by_id, span_of_log, span_of_times
+from discue.store.listeners import ListenerFacts
+from discue.store.message_log import WAITING, WHOLE_LOG, last_seq_stored_before, rows_by_id, span_of_times
 from discue.store.missed import MissedMessage
 from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
 from discue.store.redeliveries import RedeliveryPreview
@@ -53,11 +55,14 @@ class RedeliveryResult(msgspec.Struct, frozen=True):
 
 
 async def page_of_missed(
-    control: ControlContext, principal: Principal, path: ListenerPath, selection: Selection = FIRST_PAGE
+    control: ControlContext,
+    principal: Principal,
+    at: ListenerPath | ListenerDetails,
+    selection: Selection = FIRST_PAGE,
 ) -> Listing[MissedMessage]:
     async def work(tx: Transaction) -> Listing[MissedMessage]:
-        _, of = await _recipient_of(tx, principal, "read", path)
-        return await missed.page_of_listener(tx, of, selection)
+        listener, facts = await own_with_facts(tx, principal, "read", at)
+        return await missed.page_of_listener(tx, recipient_of(listener, facts), selection)
 
     return await control.store.search(work)
 
@@ -83,8 +88,9 @@ async def create(
     now, row_id, public_id = control.clock.now(), control.row_ids.next(), control.public_ids.next()
 
     async def work(tx: Transaction) -> RedeliveryResult:
-        _, of = await _recipient_of(tx, principal, "write", path)
-        chosen, span, preview = await _preview(tx, of, params)
+        listener, facts = await own_with_facts(tx, principal, "write", path)
+        of = recipient_of(listener, facts)
+        chosen, span, preview = await _preview(tx, of, facts.counts.head, params)
         if params.dry_run:
             return RedeliveryResult(None, preview)
         already = await redeliveries.list_open(tx, of.organization, of.listener, MAX_OPEN_REDELIVERIES)
@@ -120,10 +126,13 @@ async def get(control: ControlContext, principal: Principal, path: ListenerPath,
 
 
 async def page(
-    control: ControlContext, principal: Principal, path: ListenerPath, selection: Selection = FIRST_PAGE
+    control: ControlContext,
+    principal: Principal,
+    at: ListenerPath | ListenerDetails,
+    selection: Selection = FIRST_PAGE,
 ) -> Listing[Redelivery]:
     async def work(tx: Transaction) -> Listing[Redelivery]:
-        listener = await own_listener(tx, principal, "read", path)
+        listener = await own_listener(tx, principal, "read", at)
         return await redeliveries.page(tx, listener.organization, listener.id, selection)
 
     return await control.store.read(work)
@@ -156,8 +165,20 @@ async def cancel(control: ControlContext, principal: Principal, path: ListenerPa
     await control.write(work)
 
 
+async def preview(
+    control: ControlContext, principal: Principal, details: ListenerDetails, params: RedeliveryParams
+) -> RedeliveryPreview:
+    """Return what `create` would select for a listener that was just read."""
+
+    async def work(tx: Transaction) -> RedeliveryPreview:
+        listener, facts = await own_with_facts(tx, principal, "write", details)
+        return (await _preview(tx, recipient_of(listener, facts), facts.counts.head, params))[-1]
+
+    return await control.store.search(work)
+
+
 async def _preview(
-    tx: Transaction, of: Recipient, params: RedeliveryParams
+    tx: Transaction, of: Recipient, head: int, params: RedeliveryParams
 ) -> tuple[MissedSelection, Span, RedeliveryPreview]:
     """Return the selection, the seqs between which its messages lie, and their number."""
     if params.messages is not None:
@@ -167,7 +188,6 @@ async def _preview(
         preview = RedeliveryPreview(len(seqs), ids[0], ids[-1]) if ids else RedeliveryPreview(0, "", "")
         return chosen, (chosen.seqs[0] - 1, chosen.seqs[-1] + 1) if chosen.seqs else (0, 1), preview
     # The selection ends at the present head: messages that are missed later are not part of it.
-    head = require_found(await queues.head(tx, of.organization, of.queue)).head
     times = Selection(created_after=params.created_after, created_before=params.created_before)
     within = intersect((of.start_seq, head + 1), await span_of_times(tx, of.organization, of.queue, times))
     low, high = intersect(within, WHOLE_LOG)
@@ -236,23 +256,17 @@ async def create_replay(
     now, row_id = control.clock.now(), control.row_ids.next()
 
     async def work(tx: Transaction) -> ReplayResult:
-        listener, of = await _recipient_of(tx, principal, "write", path)
-        if listener.mode == "pull":
-            detail = "This listener is in pull mode. Only listeners in push mode support replays."
-            raise Conflict(detail, code="wrong_mode")
-        from_seq, until_seq = await _range(tx, of, params)
-        first, last = await replays.ends_of(tx, of.organization, of.queue, from_seq, last=until_seq)
-        preview = ReplayResult(None, until_seq - from_seq + 1, first, last)
+        listener, facts = await own_with_facts(tx, principal, "write", path)
+        from_seq, until_seq, preview = await _replay_preview(tx, listener, facts, params)
         if params.dry_run:
             return preview
-        _require_open_slot(
-            await replays.list_open(tx, of.organization, of.listener, MAX_OPEN_REPLAYS), MAX_OPEN_REPLAYS, "replays"
-        )
+        already = await replays.list_open(tx, listener.organization, listener.id, MAX_OPEN_REPLAYS)
+        _require_open_slot(already, MAX_OPEN_REPLAYS, "replays")
         made = Replay(
-            organization=of.organization,
+            organization=listener.organization,
             id=row_id,
             public_id=event_id_of(row_id),
-            listener=of.listener,
+            listener=listener.id,
             state="waiting",
             from_seq=from_seq,
             until_seq=until_seq,
@@ -265,10 +279,34 @@ async def create_replay(
         )
         await replays.insert(tx, made)
         # The feed entry makes the owner of the live cursor reload the listener, and start the replay.
-        await feed.record(tx, "listener", of.organization, of.listener)
+        await feed.record(tx, "listener", listener.organization, listener.id)
         return msgspec.structs.replace(preview, replay=made)
 
     return await (control.preview(work) if params.dry_run else control.write(work))
+
+
+async def preview_replay(
+    control: ControlContext, principal: Principal, details: ListenerDetails, params: ReplayParams
+) -> ReplayResult:
+    """Return what `create_replay` would select for a listener that was just read."""
+
+    async def work(tx: Transaction) -> ReplayResult:
+        listener, facts = await own_with_facts(tx, principal, "write", details)
+        return (await _replay_preview(tx, listener, facts, params))[-1]
+
+    return await control.store.search(work)
+
+
+async def _replay_preview(
+    tx: Transaction, listener: Listener, facts: ListenerFacts, params: ReplayParams
+) -> tuple[int, int, ReplayResult]:
+    """Return the first and the last seq of the range, and the preview of it. Raises what `create_replay` raises."""
+    if listener.mode == "pull":
+        detail = "This listener is in pull mode. Only listeners in push mode support replays."
+        raise Conflict(detail, code="wrong_mode")
+    first, last = await _range(tx, listener, facts, params)
+    ends = await replays.ends_of(tx, listener.organization, listener.queue, first, last=last)
+    return first, last, ReplayResult(None, last - first + 1, *ends)
 
 
 async def get_replay(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> Replay:
@@ -279,10 +317,13 @@ async def get_replay(control: ControlContext, principal: Principal, path: Listen
 
 
 async def page_of_replays(
-    control: ControlContext, principal: Principal, path: ListenerPath, selection: Selection = FIRST_PAGE
+    control: ControlContext,
+    principal: Principal,
+    at: ListenerPath | ListenerDetails,
+    selection: Selection = FIRST_PAGE,
 ) -> Listing[Replay]:
     async def work(tx: Transaction) -> Listing[Replay]:
-        listener = await own_listener(tx, principal, "read", path)
+        listener = await own_listener(tx, principal, "read", at)
         return await replays.page(tx, listener.organization, listener.id, selection)
 
     return await control.store.read(work)
@@ -302,41 +343,34 @@ async def cancel_replay(control: ControlContext, principal: Principal, path: Lis
     await control.write(work)
 
 
-async def _range(tx: Transaction, of: Recipient, params: ReplayParams) -> tuple[int, int]:
+async def _range(tx: Transaction, listener: Listener, facts: ListenerFacts, params: ReplayParams) -> tuple[int, int]:
     """Return the first and the last seq of the range. The last one of an empty range is before the first one."""
-    below, above = await span_of_log(tx, of.organization, of.queue)
+    below, head = facts.tail, facts.counts.head
+    last_before = partial(last_seq_stored_before, tx, listener.organization, listener.queue, (below, head))
     if params.from_message is not None:
-        first = await _seq_of(tx, of, params.from_message, "/from_message")
+        first = await _seq_of(tx, listener, params.from_message, "/from_message")
     else:
-        first = await first_seq_at(tx, of.organization, of.queue, params.from_at or 0)
+        first = 1 + await last_before(before=params.from_at or 0)
     if params.until_message is not None:
-        last = await _seq_of(tx, of, params.until_message, "/until_message")
+        last = await _seq_of(tx, listener, params.until_message, "/until_message")
         if params.from_message is not None and last < first:
             raise invalid("/until_message", "must not be before from_message in the queue", code="conflicting_fields")
     elif params.until_at is not None:
         if params.from_at is not None and params.until_at < params.from_at:
             raise invalid("/until_at", "must not be earlier than from_at", code="conflicting_fields")
-        last = await first_seq_at(tx, of.organization, of.queue, params.until_at + 1) - 1
+        last = await last_before(before=params.until_at + 1)
     else:
-        last = above - 1
+        last = head
     # Retention may have deleted the start of the range, and a time may lie beyond its end.
     first = max(first, below + 1)
-    return first, max(min(last, above - 1), first - 1)
+    return first, max(min(last, head), first - 1)
 
 
-async def _seq_of(tx: Transaction, of: Recipient, public_id: str, pointer: str) -> int:
-    for _, (_, queue, seq), *_ in await rows_by_id(tx, of.organization, [public_id]):
-        if queue == of.queue:
+async def _seq_of(tx: Transaction, listener: Listener, public_id: str, pointer: str) -> int:
+    for _, (_, queue, seq), *_ in await rows_by_id(tx, listener.organization, [public_id]):
+        if queue == listener.queue:
             return int(seq)
     raise invalid(pointer, "is not the id of a stored message of this queue", code="unknown_reference")
-
-
-async def _recipient_of(
-    tx: Transaction, principal: Principal, access: Access, path: ListenerPath
-) -> tuple[Listener, Recipient]:
-    """Return the listener at the path and its cursor. Raises what `own_listener` raises."""
-    listener = await own_listener(tx, principal, access, path)
-    return listener, require_found(await deliveries.find_recipient(tx, listener.organization, listener.public_id))
 
 
 async def _own(tx: Transaction, principal: Principal, access: Access, path: ListenerPath, *, found: Job | None) -> Job:

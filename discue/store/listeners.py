@@ -44,8 +44,9 @@ _LIVE: Final = f"SELECT {_COLUMNS} FROM listener {_WITH_QUEUE} WHERE {_IS_LIVE}"
 _BY_PUBLIC_ID: Final = f"{_LIVE} AND listener.public_id = $2"
 _OF_CUSTOMER: Final = f"{_BY_PUBLIC_ID} AND listener.customer = $3"
 _FACTS: Final = (
-    "queue_head.head, cursor.start_seq, cursor.position, cursor.ahead, cursor.acknowledged, cursor.missed, "
-    f"cursor.retrying, cursor.last_success_at, cursor.last_failure_at, organization.settings, {READ_HEALTH}"
+    "queue_head.tail, queue_head.head, cursor.start_seq, cursor.position, cursor.ahead, cursor.acknowledged, "
+    "cursor.missed, cursor.retrying, cursor.last_success_at, cursor.last_failure_at, organization.settings, "
+    f"{READ_HEALTH}"
 )
 _WITH_FACTS: Final = """
     JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
@@ -114,10 +115,17 @@ class ListenerFacts(msgspec.Struct, frozen=True):
 
     counts: CursorCounts
     liveness: Liveness
+    tail: int
+    """The last seq of the queue that retention removed."""
     start_seq: int
     """The listener receives messages with higher seqs."""
-    window: Window
+    ahead: bytes | None
+    """The settled messages beyond the position, as they are stored."""
     must_be_verified: bool
+
+    @property
+    def window(self) -> Window:
+        return Window.decode(self.counts.position, self.ahead)
 
 
 async def get(tx: Transaction, organization: int, public_id: str, customer: str | None = None) -> Listener | None:
@@ -291,13 +299,14 @@ async def read_facts(tx: Transaction, organization: int, listeners: Sequence[Lis
 
 
 def _facts(listener: Listener, row: Sequence[Any]) -> ListenerFacts:
-    head, start_seq, position, ahead, *counted, owner_settings = row[:10]
-    window = Window.decode(position, ahead)
+    tail, head, start_seq, position, ahead, *counted, owner_settings = row[:11]
+    settled_ahead = Window.decode(position, ahead).settled_count_beyond if ahead else 0
     return ListenerFacts(
-        CursorCounts(head, position, window.settled_count_beyond, *counted),
-        parse_health(row[10:], listener.liveness_url, listener.config_version).liveness,
+        CursorCounts(head, position, settled_ahead, *counted),
+        parse_health(row[11:], listener.liveness_url, listener.config_version).liveness,
+        tail,
         start_seq,
-        window,
+        ahead,
         requires_verified_domains(owner_settings),
     )
 

@@ -30,7 +30,7 @@ async def show(visit: Visit) -> Page:
         details.listener.alias,
         {
             **frame(visit, details),
-            **await last_attempts(visit, _ATTEMPTS),
+            **await last_attempts(visit, details, _ATTEMPTS),
             "since": since,
             "hour": total(day[-PERIODS_AN_HOUR:]),
             "day": total(day),
@@ -42,10 +42,10 @@ async def show(visit: Visit) -> Page:
     )
 
 
-async def last_attempts(visit: Visit, per_page: int) -> dict[str, object]:
+async def last_attempts(visit: Visit, details: ListenerDetails, per_page: int) -> dict[str, object]:
     """Return the values of the list of a listener's attempts, and of their drawing."""
     selection = selection_of(visit, "outcome", "status", per_page=per_page)
-    found = await messages.page_of_listener_attempts(visit.control, visit.principal, visit.ids, selection)
+    found = await messages.page_of_listener_attempts(visit.control, visit.principal, details, selection)
     return {
         "list": shown(visit, found, [each.id for each in found.items], "outcome", "status"),
         "made": len(found.items),
@@ -57,7 +57,7 @@ async def last_attempts(visit: Visit, per_page: int) -> dict[str, object]:
 
 async def show_missed(visit: Visit) -> Page:
     details = await details_of(visit)
-    found = await redeliveries.page_of_missed(visit.control, visit.principal, visit.ids, selection_of(visit, "reason"))
+    found = await redeliveries.page_of_missed(visit.control, visit.principal, details, selection_of(visit, "reason"))
     page = shown(visit, found, [each.id for each in found.items], "reason")
     values = {
         **frame(visit, details),
@@ -71,8 +71,8 @@ async def show_missed(visit: Visit) -> Page:
 async def show_jobs(visit: Visit) -> Page:
     """Show redeliveries and replays, with their progress."""
     details, selection = await details_of(visit), Selection(per_page=_JOBS)
-    moved = await redeliveries.page(visit.control, visit.principal, visit.ids, selection)
-    replays = await redeliveries.page_of_replays(visit.control, visit.principal, visit.ids, selection)
+    moved = await redeliveries.page(visit.control, visit.principal, details, selection)
+    replays = await redeliveries.page_of_replays(visit.control, visit.principal, details, selection)
     values = {**frame(visit, details), "redeliveries": moved.items, "replays": replays.items}
     return Page("listener_jobs.html", details.listener.alias, values, is_live=True)
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from discue.control import listener_secrets, listener_tests, listeners, messages, redeliveries
 from discue.control.listener_secrets import LONGEST_OVERLAP_SECONDS, SecretFields
 from discue.control.listener_tests import SampleMessage
-from discue.control.listeners import ListenerFields
+from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.redeliveries import RedeliveryParams, ReplayParams
 from discue.dashboard.listing import id_given
 from discue.dashboard.pages.listener import details_of, frame, path_of
@@ -70,15 +70,13 @@ async def test(visit: Visit) -> Page:
 
 async def show_redeliver(visit: Visit) -> Page:
     """Show what would be sent again."""
-    given = visit.form or visit.query
+    given, details = visit.form or visit.query, await details_of(visit)
     preview = None
     if visit.error is None:
-        done = await redeliveries.create(
-            visit.control, visit.principal, visit.ids, _redelivery_params(visit, is_preview=True)
-        )
-        preview = done.preview
-    return await _page(
+        preview = await redeliveries.preview(visit.control, visit.principal, details, _redelivery_params(visit))
+    return _page_of(
         visit,
+        details,
         "redeliver.html",
         "Redeliver",
         given={name: given.get(name, "") for name in ("message", "reason", "pace")},
@@ -92,7 +90,7 @@ async def redeliver(visit: Visit) -> Redirect:
     return Redirect(f"{path_of(visit)}/jobs", "redelivering")
 
 
-def _redelivery_params(visit: Visit, *, is_preview: bool = False) -> RedeliveryParams:
+def _redelivery_params(visit: Visit) -> RedeliveryParams:
     message, given = id_given(visit, "message"), visit.form or visit.query
     reason = given.get("reason", "")
     if reason and reason not in MISSED_REASONS:
@@ -101,20 +99,17 @@ def _redelivery_params(visit: Visit, *, is_preview: bool = False) -> RedeliveryP
         messages=(message,) if message else None,
         reason=reason or None,
         pace=_number(visit, "pace", range(1, _HIGHEST_RATE + 1)),
-        dry_run=is_preview,
     )
 
 
 async def show_replay(visit: Visit) -> Page:
     """Show how many messages a replay would send."""
-    given = visit.form or visit.query
+    given, details = visit.form or visit.query, await details_of(visit)
     preview = None
     if visit.error is None and given.get("from"):
-        preview = await redeliveries.create_replay(
-            visit.control, visit.principal, visit.ids, _replay_params(visit, is_preview=True)
-        )
+        preview = await redeliveries.preview_replay(visit.control, visit.principal, details, _replay_params(visit))
     shown = {name: given.get(name, "") for name in ("from", "until", "pace")}
-    return await _page(visit, "replay.html", "Replay", given=shown, preview=preview)
+    return _page_of(visit, details, "replay.html", "Replay", given=shown, preview=preview)
 
 
 async def replay(visit: Visit) -> Redirect:
@@ -122,7 +117,7 @@ async def replay(visit: Visit) -> Redirect:
     return Redirect(f"{path_of(visit)}/jobs", "replaying")
 
 
-def _replay_params(visit: Visit, *, is_preview: bool = False) -> ReplayParams:
+def _replay_params(visit: Visit) -> ReplayParams:
     given = visit.form or visit.query
     if not given.get("from", "").strip():
         raise invalid("/from", "must be a time")
@@ -131,7 +126,6 @@ def _replay_params(visit: Visit, *, is_preview: bool = False) -> ReplayParams:
         from_at=instant_of(given["from"], "/from"),
         until_at=instant_of(until, "/until") if until else None,
         pace=_number(visit, "pace", range(1, _HIGHEST_RATE + 1)),
-        dry_run=is_preview,
     )
 
 
@@ -162,7 +156,10 @@ async def delete(visit: Visit) -> Redirect:
 
 
 async def _page(visit: Visit, template: str, title: str, **values: Any) -> Page:
-    details = await details_of(visit)
+    return _page_of(visit, await details_of(visit), template, title, **values)
+
+
+def _page_of(visit: Visit, details: ListenerDetails, template: str, title: str, **values: Any) -> Page:
     return Page(template, f"{title} · {details.listener.alias}", {**frame(visit, details), "heading": title, **values})
 
 

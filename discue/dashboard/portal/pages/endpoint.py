@@ -13,7 +13,8 @@ from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
 
 async def show(visit: Visit) -> Page:
     """Show the log of attempts."""
-    values = {**frame(visit, await details_of(visit)), **await last_attempts(visit, PER_PAGE)}
+    details = await details_of(visit)
+    values = {**frame(visit, details), **await last_attempts(visit, details, PER_PAGE)}
     return Page("endpoint.html", "Endpoint", values)
 
 
