@@ -33,6 +33,7 @@ from discue.domain.idempotency import idempotency_key
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
 from discue.http.admission import Admission, Request, base_url, check_request
 from discue.http.body import BodyReader
+from discue.http.frame import theme_of
 from discue.http.negotiation import EVENTS, HTML, JSON, accepts_gzip, is_json, negotiate, prefers_events
 from discue.http.rsgi import Application, ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.http.services import Services
@@ -268,6 +269,7 @@ class App:
             prefers_events=_is_event_stream(route, request.accept),
             name=found.name,
             accepts_gzip=route.compresses and _accepts_gzip(scope),
+            theme=theme_of(request.headers) if route.compresses else "auto",
             traceparent=_traceparent(request.headers) if compiled.publishes else None,
         )
         if given_key is not None:

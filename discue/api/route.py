@@ -35,6 +35,7 @@ from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import is_public_id
 from discue.domain.scopes import Access, Principal
+from discue.http.frame import Theme
 from discue.http.negotiation import JSON
 from discue.http.services import Services
 from discue.observability.measures import Operation
@@ -107,6 +108,8 @@ class Call(msgspec.Struct):
     """The alias in the path of the queue or topic that the request publishes to; empty if there is its id."""
     accepts_gzip: bool = False
     """Whether the route compresses, and the client accepts that."""
+    theme: Theme = "auto"
+    """The theme of pages that the browser has chosen."""
     traceparent: str | None = None
     """The trace that a publish belongs to, as `parse_traceparent` returns it; None for other requests."""
 

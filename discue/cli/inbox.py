@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from discue.api.guides.layout import ICON, ICON_TYPE
 from discue.api.structs import links_of
 from discue.cli.delivery_lines import ShownDelivery
 from discue.config.settings import Settings
@@ -16,6 +15,7 @@ from discue.domain.errors import DiscueError, Forbidden, MethodNotAllowed, reaso
 from discue.domain.headers import INBOX_HEADER
 from discue.http.admission import base_url
 from discue.http.body import BodyReader
+from discue.http.frame import ICON, ICON_TYPE
 from discue.http.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
 
 INBOX_PATH: Final = "/inbox"

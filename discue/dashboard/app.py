@@ -15,8 +15,9 @@ from discue.dashboard.render import faults_of, render, render_bare
 from discue.dashboard.route import PageMatch, PageRoute, PageRouter
 from discue.dashboard.sessions import Sessions
 from discue.dashboard.steps import PageSteps, problem_page, requested_act, require_opened, with_hints
-from discue.dashboard.visit import NOTICES, Page, PageUser, Theme, Visit
+from discue.dashboard.visit import NOTICES, Page, PageUser, Visit
 from discue.domain.errors import DiscueError, Forbidden, MethodNotAllowed, NotFound
+from discue.http.frame import named_theme, read_cookie, theme_of
 from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
 
@@ -38,7 +39,6 @@ LIVE_HEADER: Final = "x-discue-live"
 _PLACE: Final = re.compile(r"(?:/[0-9A-Za-z_-]+)*(?:\?[0-9A-Za-z_=&.:%-]*)?")
 """The path of a page with its query: nothing that leads to another site."""
 _NOTHING: Final[Mapping[str, str]] = {}
-_THEMES: Final[Mapping[str, Theme]] = {"light": "light", "dark": "dark", "auto": "auto"}
 
 
 class DashboardRequest(PageRequest):
@@ -48,7 +48,7 @@ class DashboardRequest(PageRequest):
 
     def __init__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         super().__init__(scope, exchange, ROOT)
-        self.theme: Theme = _THEMES.get(cookies.read(self.headers, cookies.THEME_NAME), "auto")
+        self.theme = theme_of(self.headers)
         self.user: PageUser | None = None
 
 
@@ -81,7 +81,7 @@ class Dashboard:
         response = self._steps.receive(request)
         if response is not None:
             return response
-        request.token = cookies.read(request.headers, cookies.session_name(self._url(request)))
+        request.token = read_cookie(request.headers, cookies.session_name(self._url(request)))
         if request.token:
             self._steps.require_budget(request.address)
             # A page that looks for changes by itself does not keep a session from ending.
@@ -243,7 +243,7 @@ class Dashboard:
                 return redirect_response(await self._entrance.sign_out_url(name, url) or f"{request.base}{SIGN_IN}")
             if rest != "callback":
                 raise NotFound("There is no such page.")
-            response = await self._arrive(request, name, cookies.read(request.headers, cookie))
+            response = await self._arrive(request, name, read_cookie(request.headers, cookie))
         except DiscueError as error:
             if request.user is not None:
                 raise
@@ -295,7 +295,7 @@ class Dashboard:
     async def _set_theme(self, request: DashboardRequest) -> PageResponse:
         fields = await self._form(request)
         response = redirect_response(request.base + _place(fields.get("next", "")))
-        response.headers.append(cookies.theme(_THEMES.get(fields.get("theme", ""), "auto")))
+        response.headers.append(cookies.theme(named_theme(fields.get("theme", ""))))
         return response
 
     async def _form(self, request: DashboardRequest) -> Mapping[str, str]:

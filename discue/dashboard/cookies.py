@@ -4,7 +4,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from discue.domain.egress import literal_address
-from discue.http.rsgi import HttpHeaders
+from discue.http.frame import THEME_COOKIE, Theme
 
 SECURE_NAME: Final = "__Host-discue"
 """The prefix makes browsers refuse the cookie unless this host has set it over HTTPS, for all of its paths."""
@@ -12,22 +12,9 @@ SECURE_NAME: Final = "__Host-discue"
 LOOPBACK_NAME: Final = "discue"
 """The name on loopback over plain HTTP, where browsers refuse the prefix."""
 
-THEME_NAME: Final = "discue-theme"
-
 _PENDING_SECONDS: Final = 600
 _FRAMED: Final = "; SameSite=None; Secure; Partitioned"
 _THEME_SECONDS: Final = 31_536_000
-
-
-def read(headers: HttpHeaders, name: str) -> str:
-    """Return the value of a cookie; "" without it. If it is sent twice, there is no telling which is ours: "" too."""
-    found = []
-    for line in headers.get_all("cookie"):
-        for pair in line.split(";"):
-            key, _, value = pair.strip().partition("=")
-            if key == name:
-                found.append(value)
-    return found[0] if len(found) == 1 else ""
 
 
 def session_name(url: str) -> str:
@@ -70,9 +57,9 @@ def portal_session(name: str, token: str, *, is_framed: bool) -> tuple[str, str]
     return "set-cookie", f"{name}={token}; Path=/; HttpOnly{sites}{lifetime}"
 
 
-def theme(chosen: str) -> tuple[str, str]:
-    """Return the header that sets the theme's cookie. It says nothing about anyone, so scripts may read it."""
-    return "set-cookie", f"{THEME_NAME}={chosen}; Path=/; SameSite=Lax; Max-Age={_THEME_SECONDS}"
+def theme(chosen: Theme) -> tuple[str, str]:
+    """Return the header that sets the theme's cookie, which the documentation reads, too."""
+    return "set-cookie", f"{THEME_COOKIE}={chosen}; Path=/; SameSite=Lax; Max-Age={_THEME_SECONDS}"
 
 
 def _is_loopback(host: str) -> bool:

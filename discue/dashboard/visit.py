@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -13,9 +13,8 @@ from discue.control.sessions import SessionDetails
 from discue.domain.errors import DiscueError
 from discue.domain.model import Role
 from discue.domain.scopes import RESOURCES, Principal
+from discue.http.frame import Theme
 from discue.http.services import Services
-
-Theme = Literal["auto", "light", "dark"]
 
 INSTALLATION: Final = "installation"
 """The name in `Visit.readable` of pages about the installation, which no scope covers."""

@@ -54,3 +54,5 @@ class Services:
     """Providers whose users may sign in, by name."""
     inbox: Inbox | None = None
     """The inbox of `discue dev`; None in all other services."""
+    has_dashboard: bool = False
+    """Whether the dashboard is served at the same address as the documentation, which then links to it."""

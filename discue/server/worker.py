@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -418,6 +419,7 @@ def _application(services: Services, routes: Sequence[Route]) -> Application:
     pages: dict[str, Application] = {}
     if settings.dashboard:
         pages["dashboard"] = Dashboard(services, PAGES)
+        services = replace(services, has_dashboard=True)
     if settings.portal:
         pages["portal"] = Portal(services, PORTAL_PAGES)
     return App(services, routes=(*ROUTES, *routes), pages=pages)

@@ -1,4 +1,7 @@
-"""The frame of every page of the documentation: contents, search, style. Pages load nothing but the search index."""
+"""The frame of every page of the documentation: contents, search, and the style of the dashboard.
+
+A page is one request: its style, script and icon are in it. It loads nothing else but the search index.
+"""
 
 import base64
 import hashlib
@@ -9,6 +12,7 @@ from importlib.resources import files
 from typing import Final, NamedTuple
 
 from discue import __version__
+from discue.http.frame import ICON, ICON_TYPE, STYLE, Theme
 
 HTML_TYPE: Final = "text/html"
 
@@ -18,13 +22,22 @@ SEARCH: Final = f"{ROOT}/search.json"
 """The path of the search index."""
 
 _FILES: Final = files("discue.api.guides")
-_STYLE: Final = _FILES.joinpath("page.css").read_text("utf-8")
+_STYLE: Final = STYLE.decode() + _FILES.joinpath("page.css").read_text("utf-8")
 _SCRIPT: Final = _FILES.joinpath("page.js").read_text("utf-8")
 
-ICON: Final = _FILES.joinpath("icon.svg").read_bytes()
-ICON_TYPE: Final = "image/svg+xml"
 # Within the page, so that browsers do not ask the service for /favicon.ico.
 _ICON_URL: Final = f"data:{ICON_TYPE};base64,{base64.b64encode(ICON).decode()}"
+_LOGO: Final = ICON.decode().replace("<svg ", '<svg width="20" height="20" aria-hidden="true" ', 1)
+
+_THEME: Final = "\0theme\0"
+_WITHOUT_DASHBOARD: Final = "\0dashboard\0"
+SLOTS: Final = (_THEME.encode(), _WITHOUT_DASHBOARD.encode())
+"""The slots in a page that `values_of` are for."""
+
+
+def values_of(theme: Theme, *, has_dashboard: bool) -> tuple[bytes, bytes]:
+    """Return what a page has in its slots. With a dashboard at the same address, it links to it."""
+    return theme.encode(), b"" if has_dashboard else b" hidden"
 
 
 def _digest(text: str) -> str:
@@ -82,31 +95,36 @@ def _base(path: str) -> str:
 
 
 def page(title: str, body: str, *, path: str, contents: Sequence[Group] = (), within: str = "") -> bytes:
-    """Return a page of the documentation. `body` is HTML; `path` is where it is served, `contents` is shown with it.
+    """Return a page of the documentation, with `SLOTS`. `body` is HTML; `path` is where the page is served.
 
     A page that the contents do not list is `within` one that they do.
     """
     name = title if title == "discue" else f"{title} · discue"
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html><html lang="en" data-theme="{_THEME}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<title>{text(name)}</title><link rel="icon" href="{_ICON_URL}">'
-        f"<style>{_STYLE}</style></head><body>"
-        '<a class="skip" href="#main">Skip to the page</a>'
-        '<header><button popovertarget="contents">Contents</button>'
-        f'<a class="home" href="{relative(ROOT, path)}">discue <span class="soft">{text(__version__)}</span></a>'
-        f'<search hidden data-base="{_base(path)}" data-index="{SEARCH}">'
+        f'<style>{_STYLE}</style></head><body class="guide">'
+        '<a class="skip" href="#main">Skip to the page</a><header class="side"><div>'
+        f'<a class="brand" href="{relative(ROOT, path)}">{_LOGO}discue <span>{text(__version__)}</span></a>'
+        # On a small screen, the menu opens the contents, also without a script.
+        '<details class="burger"><summary>Menu</summary></details>'
+        f'<search class="find" hidden data-base="{_base(path)}" data-index="{SEARCH}">'
         '<input type="search" placeholder="Search" aria-label="Search the documentation" autocomplete="off">'
-        '<div class="found" hidden><p class="soft" role="status"></p><ol></ol></div></search></header>'
-        f'<div class="frame">{_contents(contents, path, within)}<main id="main">{body}</main></div>'
+        '<kbd aria-hidden="true">/</kbd>'
+        '<div class="found" hidden><p class="soft" role="status"></p><ol></ol></div></search>'
+        f'<nav id="contents" aria-label="Contents">{_contents(contents, path, within)}</nav>'
+        f'<div class="who"><a href="{_base(path)}dashboard"{_WITHOUT_DASHBOARD}>Open the dashboard</a>'
+        f'<button class="link" type="button" id="theme" hidden>Theme: {_THEME}</button></div>'
+        f'</div></header><main id="main" tabindex="-1">{body}</main>'
         f'<script type="module">{_SCRIPT}</script></body></html>\n'
     ).encode()
 
 
 def _contents(groups: Sequence[Group], path: str, within: str) -> str:
-    parts = "".join(f"<h2>{text(group.title)}</h2>{_entries(group.entries, path, within)}" for group in groups)
-    # On a small screen, a popover that the button in the header opens.
-    return f'<nav id="contents" popover aria-label="Contents">{parts}</nav>'
+    return "".join(
+        f"<div><h2>{text(group.title)}</h2>{_entries(group.entries, path, within)}</div>" for group in groups
+    )
 
 
 def _entries(entries: Sequence[ContentsEntry], path: str, within: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from discue.api.guides.layout import ROOT, ContentsEntry, Group, page, relative, text
+from discue.api.guides.layout import ROOT, SLOTS, ContentsEntry, Group, page, relative, text
 from discue.api.openapi.rendered import RenderedDocument, RenderedOnce
 from discue.api.structs import ApiResponse, doc
 
@@ -130,7 +130,7 @@ class Library:
         )
         contents = self.contents_for(path, sections)
         body = f"{rendered.html}{_neighbours(contents, path)}"
-        return RenderedDocument([page(rendered.sections[0].title, body, path=path, contents=contents)])
+        return RenderedDocument(page(rendered.sections[0].title, body, path=path, contents=contents), SLOTS)
 
     def _rendered(self, path: str) -> "Rendered":
         # Imported here: commands, and workers that show no page, start without the 20 ms and the memory of the parser.

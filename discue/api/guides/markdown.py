@@ -53,7 +53,9 @@ def render(source: str, link: Callable[[str], str | None]) -> Rendered:
             elif sections:
                 sections[-1] = sections[-1]._replace(text=f"{sections[-1].text} {words}".lstrip())
         shown += _block(token)
-    return Rendered(renderer.render(shown, parser.options, {}), tuple(sections))
+    html = renderer.render(shown, parser.options, {})
+    # A table's corner names no column: as a heading, it would be read aloud as an empty one.
+    return Rendered(html.replace("<th></th>", "<td></td>"), tuple(sections))
 
 
 def _block(token: Token) -> Iterator[Token]:

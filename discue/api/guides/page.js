@@ -62,7 +62,7 @@ const start = (box) => {
     const [before, word, after] = excerpt(entry, input.value);
     const line = element("span", before);
     line.append(element("mark", word), after);
-    link.append(element("strong", entry.title), element("em", entry.page === entry.title ? "" : entry.page), line);
+    link.append(element("strong", entry.title), " ", element("em", entry.page === entry.title ? "" : entry.page), line);
     const item = document.createElement("li");
     item.append(link);
     return item;
@@ -116,17 +116,30 @@ const start = (box) => {
 // The contents show the current page at once, and on a small screen get out of the way of a section.
 const follow = (contents) => {
   const current = contents.querySelector("[aria-current]");
-  const show = () => current && (contents.scrollTop = current.offsetTop - contents.clientHeight / 3);
-  contents.addEventListener("toggle", show);
+  const menu = document.querySelector(".burger");
+  const show = () => current && (contents.scrollTop = current.offsetTop - contents.offsetTop - contents.clientHeight / 3);
+  menu.addEventListener("toggle", show);
   contents.addEventListener("click", (event) => {
-    if (event.target.closest("a") && contents.matches(":popover-open")) contents.hidePopover();
+    if (event.target.closest("a")) menu.open = false;
   });
   show();
 };
 
+// The theme is that of the dashboard, too.
+const chooseTheme = (button) => {
+  const following = { auto: "dark", dark: "light", light: "auto" };
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const theme = following[document.documentElement.dataset.theme];
+    document.cookie = `discue-theme=${theme}; Path=/; SameSite=Lax; Max-Age=31536000`;
+    document.documentElement.dataset.theme = theme;
+    button.textContent = `Theme: ${theme}`;
+  });
+};
+
 // On a small screen, the cells of wide rows stand below each other, each with the name of its column.
 const label = (table) => {
-  const names = [...table.querySelectorAll("th")].map((cell) => cell.textContent);
+  const names = [...table.rows[0].cells].map((cell) => cell.textContent);
   if (names.length < 3) return;
   table.className = "labelled";
   for (const cell of table.querySelectorAll("td:not(:first-child)")) cell.dataset.name = names[cell.cellIndex];
@@ -142,6 +155,7 @@ if (typeof document !== "undefined") {
   start(document.querySelector("search"));
   document.querySelectorAll("table").forEach(label);
   follow(document.querySelector("#contents"));
+  chooseTheme(document.querySelector("#theme"));
   addEventListener("hashchange", unfold);
   unfold();
 }

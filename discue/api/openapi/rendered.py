@@ -1,10 +1,11 @@
-"""Documents that differ only in the URL of the service: rendered and compressed once, for all clients.
+"""Documents that differ only in a few values, such as the URL of the service: rendered and compressed once.
 
-The URL may come from the client (its Host header). Therefore what depends on it must cost next to nothing, and is not
-kept.
+Values may come from the client (the URL, from its Host header). Therefore what depends on them must cost next to
+nothing, and is not kept.
 """
 
 import asyncio
+import re
 import struct
 import threading
 import zlib
@@ -24,26 +25,38 @@ _MOST_STORED: Final = 65_535
 
 
 class RenderedDocument:
-    """A document with places for a URL."""
+    """A document with slots for values."""
 
-    def __init__(self, parts: Sequence[bytes]) -> None:
-        """`parts` are what comes before, between and after the places."""
-        self._parts = tuple(parts)
-        last = len(parts) - 1
-        self._compressed = tuple(_deflated(part, is_last=number == last) for number, part in enumerate(parts))
+    def __init__(self, content: bytes, slots: Sequence[bytes] = ()) -> None:
+        """`slots` are the texts in the content that values stand in for, each wherever it occurs."""
+        pieces = re.split(b"(" + b"|".join(map(re.escape, slots)) + b")", content) if slots else [content]
+        self._first, self._parts = pieces[0], pieces[2::2]
+        self._slots = [slots.index(slot) for slot in pieces[1::2]]
+        self._compressed = [_deflated(part, is_last=False) for part in pieces[::2]]
+        self._compressed[-1] = _deflated(pieces[-1], is_last=True)
 
-    def plain(self, url: bytes) -> bytes:
-        return url.join(self._parts)
+    def plain(self, values: Sequence[bytes] = ()) -> bytes:
+        """Return the document with a value for each slot."""
+        return b"".join(self._pieces(values))
 
-    def gzipped(self, url: bytes) -> bytes:
-        """Return the document as a gzip file. Nothing is compressed: the URL is a stored block between the parts."""
+    def gzipped(self, values: Sequence[bytes] = ()) -> bytes:
+        """Return the document as a gzip file. Nothing is compressed: values are stored blocks between the parts."""
         size, checksum = 0, 0
-        for number, part in enumerate(self._parts):
-            for piece in (url, part) if number else (part,):
-                size += len(piece)
-                checksum = zlib.crc32(piece, checksum)
-        block = _STORED.pack(0, len(url), _MOST_STORED - len(url)) + url
-        return _HEADER + block.join(self._compressed) + _TRAILER.pack(checksum, size & 0xFFFFFFFF)
+        for piece in self._pieces(values):
+            size += len(piece)
+            checksum = zlib.crc32(piece, checksum)
+        blocks = [_STORED.pack(0, len(value), _MOST_STORED - len(value)) + value for value in values]
+        first, *others = self._compressed
+        found = [_HEADER, first]
+        for slot, part in zip(self._slots, others, strict=True):
+            found += (blocks[slot], part)
+        return b"".join([*found, _TRAILER.pack(checksum, size & 0xFFFFFFFF)])
+
+    def _pieces(self, values: Sequence[bytes]) -> list[bytes]:
+        found = [self._first]
+        for slot, part in zip(self._slots, self._parts, strict=True):
+            found += (values[slot], part)
+        return found
 
 
 def _deflated(part: bytes, *, is_last: bool) -> bytes:

@@ -1,12 +1,13 @@
 """The service, its health, and the documentation of the API."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from discue import __version__
-from discue.api.guides.layout import HTML_TYPE, SECURITY_HEADERS, page, prose, relative, text
+from discue.api.guides.layout import HTML_TYPE, SECURITY_HEADERS, SLOTS, page, prose, relative, text, values_of
 from discue.api.guides.library import OPERATIONS, Library, SearchIndex, documentation_folder
 from discue.api.openapi.document import document_of
 from discue.api.openapi.page import openapi_page, operation_entries, operation_search_entries
@@ -14,7 +15,7 @@ from discue.api.openapi.rendered import RenderedDocument, RenderedOnce
 from discue.api.pagination import ALIASES, read_parameters
 from discue.api.route import GET, Call, RawResponse, Route
 from discue.api.structs import ApiResponse, LinkTarget, doc, links_of
-from discue.domain.error_codes import REASONS
+from discue.domain.error_codes import REASONS, Reason
 from discue.domain.errors import NotFound, Unavailable, reason_phrase
 from discue.domain.suggestions import suggestion
 
@@ -85,20 +86,27 @@ async def ready(call: Call) -> HealthResponse:
     return HealthResponse(status="ready", links=call.links())
 
 
-async def error(call: Call) -> RawResponse:
-    """Read about an error code. The `type` of every error leads here."""
-    code = call.ids[0]
-    reason = REASONS.get(code)
-    if reason is None:
-        raise NotFound(f'There is no error code "{code}"{suggestion(code, REASONS) or "."}')
+def _error_page(code: str, reason: Reason) -> RenderedDocument:
     words = f"<p>{prose(reason.meaning)}</p><h2>What to do</h2><p>{prose(reason.remedy)}</p>"
     more = "<p>In the response, <code>detail</code> explains the error, and <code>errors</code> lists wrong values.</p>"
     path = f"docs/errors/{code}"
     more += f'<p><a href="{relative(_ERRORS, path)}">All errors</a></p>'
-    call.headers.extend(SECURITY_HEADERS)
     title = f"{reason.status} {reason_phrase(reason.status)}: {code}"
     content = f"<h1>{text(title)}</h1>{words}{more}"
-    return RawResponse(page(title, content, path=path, contents=_LIBRARY.contents_for(_ERRORS), within=_ERRORS))
+    made = page(title, content, path=path, contents=_LIBRARY.contents_for(_ERRORS), within=_ERRORS)
+    return RenderedDocument(made, SLOTS)
+
+
+_ERROR_PAGES: Final = {code: RenderedOnce(partial(_error_page, code, reason)) for code, reason in REASONS.items()}
+
+
+async def error(call: Call) -> RawResponse:
+    """Read about an error code. The `type` of every error leads here."""
+    code = call.ids[0]
+    found = _ERROR_PAGES.get(code)
+    if found is None:
+        raise NotFound(f'There is no error code "{code}"{suggestion(code, REASONS) or "."}')
+    return _shown(call, await found.get())
 
 
 def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
@@ -110,7 +118,7 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
         return document_of((*table, *routes), _BASE, aliases=aliases)
 
     def rendered(content: bytes) -> RenderedDocument:
-        return RenderedDocument(content.split(_BASE.encode()))
+        return RenderedDocument(content, (_BASE.encode(), *SLOTS))
 
     def operations_page() -> RenderedDocument:
         once = document(aliases=False)
@@ -131,16 +139,15 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
         """Get this document. OpenAPI 3.1."""
         given = read_parameters(call.query, call.parameters)
         openapi_json = once_json if given.get("aliases") == "false" else whole_json
-        return _compressed(call, await openapi_json.get(), msgspec.json.encode(call.base)[1:-1])
+        return _filled(call, await openapi_json.get(), (_in_json(call.base),))
 
     async def operations(call: Call) -> RawResponse:
         """Read this document as a page. Each operation has a command for curl."""
-        call.headers.extend(SECURITY_HEADERS)
-        return _compressed(call, await operations_html.get(), text(call.base).encode())
+        return _shown(call, await operations_html.get(), text(call.base).encode())
 
     async def search(call: Call) -> RawResponse:
         """Get the index of the documentation. The search of the pages uses it."""
-        return _compressed(call, await index_json.get(), msgspec.json.encode(call.base)[1:-1])
+        return _filled(call, await index_json.get(), (_in_json(call.base),))
 
     async def guide(call: Call) -> RawResponse:
         """Read a page of the documentation."""
@@ -148,8 +155,7 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
         found = _LIBRARY.pages.get(path)
         if found is None:
             raise NotFound(f"There is no page /{path}. /docs lists all pages.")
-        call.headers.extend(SECURITY_HEADERS)
-        return _compressed(call, await found.get(), b"")
+        return _shown(call, await found.get())
 
     async def start(call: Call) -> RawResponse:
         """Read the documentation. The start page, which lists all others."""
@@ -162,18 +168,31 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
         Route(GET, "/docs/search.json", search, None, response=SearchIndex, compresses=True),
         Route(GET, "/docs/{page}", guide, None, media_type=HTML_TYPE, compresses=True),
         Route(GET, "/docs/{part}/{page}", guide, None, media_type=HTML_TYPE, compresses=True),
-        Route(GET, "/docs/errors/{code}", error, None, media_type=HTML_TYPE),
+        Route(GET, "/docs/errors/{code}", error, None, media_type=HTML_TYPE, compresses=True),
     )
     return routes
 
 
-def _compressed(call: Call, document: RenderedDocument, base: bytes) -> RawResponse:
-    """Return a document with the URL of the service in it, compressed if the client accepts that."""
-    call.headers.append(("vary", "accept-encoding"))
+def _in_json(value: str) -> bytes:
+    """Return a text as it is within a string of JSON."""
+    return msgspec.json.encode(value)[1:-1]
+
+
+def _shown(call: Call, document: RenderedDocument, *values: bytes) -> RawResponse:
+    """Return a page, in the theme of the browser. `values` are for slots that only this page has."""
+    call.headers.extend(SECURITY_HEADERS)
+    # The dashboard has no version in its path, so that the relative link to it leads nowhere from a path with one.
+    has_dashboard = call.services.has_dashboard and call.base == call.root
+    return _filled(call, document, (*values, *values_of(call.theme, has_dashboard=has_dashboard)), "cookie")
+
+
+def _filled(call: Call, document: RenderedDocument, values: Sequence[bytes], *varies: str) -> RawResponse:
+    """Return a document with values in its slots, compressed if the client accepts that."""
+    call.headers.append(("vary", ", ".join(("accept-encoding", *varies))))
     if not call.accepts_gzip:
-        return RawResponse(document.plain(base))
+        return RawResponse(document.plain(values))
     call.headers.append(("content-encoding", "gzip"))
-    return RawResponse(document.gzipped(base))
+    return RawResponse(document.gzipped(values))
 
 
 ROUTES = (

@@ -33,6 +33,7 @@ from discue.dashboard.steps import (
 )
 from discue.dashboard.visit import Page
 from discue.domain.errors import DiscueError, Forbidden, NotFound, Unauthorized
+from discue.http.frame import read_cookie
 from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
 
@@ -92,7 +93,7 @@ class Portal:
         response = self._steps.receive(request, _embed_script() if request.path == EMBED else None)
         if response is not None:
             return response
-        request.token = cookies.read(request.headers, cookies.portal_name(self._url(request)))
+        request.token = read_cookie(request.headers, cookies.portal_name(self._url(request)))
         if request.token:
             self._steps.require_budget(request.address)
             request.details = await portal.details_of(self._services.control, request.token)

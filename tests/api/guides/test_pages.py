@@ -19,10 +19,12 @@ from discue.api.guides import layout
 from discue.api.guides.library import OPERATIONS, Library, documentation_folder
 from discue.api.openapi.document import document_of
 from discue.api.resources import ROUTES
+from discue.domain.error_codes import REASONS
 from tests.support.served_api import Cast
 
 DOCS = Path(__file__).parents[3] / "docs"
 LIBRARY = Library(documentation_folder())
+ERRORS = [f"docs/errors/{code}" for code in REASONS]
 PAGES = [*LIBRARY.files, OPERATIONS]
 LARGEST_BYTES = 100_000
 SCRIPT = Path(layout.__file__).with_name("page.js")
@@ -69,7 +71,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def pages(service: Any) -> Mapping[str, tuple[httpx.Response, Page]]:
     with httpx.Client(base_url=service.url, trust_env=False) as client:
-        answers = {path: client.get(f"/{path}") for path in PAGES}
+        answers = {path: client.get(f"/{path}") for path in (*PAGES, *ERRORS)}
     return {path: (answer, Page(answer.text)) for path, answer in answers.items()}
 
 
@@ -98,7 +100,7 @@ def test_policy_allows_the_style_and_the_script_of_the_pages_only(
 def test_links_lead_to_pages_and_sections(pages: Mapping[str, tuple[httpx.Response, Page]], prefix: str) -> None:
     """Links are relative, so that they work below the prefix of a proxy, and of the version."""
     known = {prefix + path: set(page.ids) for path, (_, page) in pages.items()}
-    known[f"{prefix}openapi.json"] = set()
+    known |= {f"{prefix}openapi.json": set(), f"{prefix}dashboard": set()}
     for path, (_, page) in pages.items():
         for link in page.links:
             target, anchor = urldefrag(urljoin(prefix + path, link))
@@ -141,6 +143,13 @@ def test_pages_lead_to_the_next_one(pages: Mapping[str, tuple[httpx.Response, Pa
     answer, _ = pages["docs/reference/queues"]
     assert '<a rel="next" href="../../docs/reference/messages">' in answer.text
     assert '<a rel="prev" href="../../docs/reference">' in answer.text
+
+
+def test_pages_are_shown_in_the_theme_of_the_browser(cast: Cast) -> None:
+    for chosen, shown in (("dark", "dark"), ("light", "light"), ('"><b>', "auto")):
+        html = cast.nobody.get("/docs/delivery", headers={"cookie": f"discue-theme={chosen}"}).text
+        assert f'<html lang="en" data-theme="{shown}">' in html
+        assert f">Theme: {shown}</button>" in html
 
 
 def test_unknown_page_is_not_found(cast: Cast) -> None:

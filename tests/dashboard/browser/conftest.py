@@ -38,6 +38,7 @@ class Visitor:
     def __init__(self, page: Page, service: DashboardService) -> None:
         self.page = page
         self.complaints: list[str] = []
+        self.url = service.url
         self._root = f"{service.url}/dashboard"
         page.set_default_timeout(_PATIENCE_MS)
         page.on("console", self._note)
@@ -54,7 +55,7 @@ class Visitor:
             self.complaints.append(message.text)
 
     def _note_foreign(self, request: Any) -> None:
-        if not request.url.startswith(self._root):
+        if not request.url.startswith(self.url):
             self.complaints.append(f"a request to {request.url}")
 
 

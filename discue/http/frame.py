@@ -1,0 +1,42 @@
+"""Style, icon and theme, which the pages of the dashboard, the portal and the documentation share."""
+
+from importlib.resources import files
+from typing import Final, Literal
+
+from discue.http.rsgi import HttpHeaders
+
+Theme = Literal["auto", "light", "dark"]
+
+_FILES: Final = files("discue.http")
+
+STYLE: Final = _FILES.joinpath("frame.css").read_bytes()
+"""Colours, the sidebar, tables and code. Each kind of pages adds its own rules."""
+
+ICON: Final = _FILES.joinpath("icon.svg").read_bytes()
+ICON_TYPE: Final = "image/svg+xml"
+
+THEME_COOKIE: Final = "discue-theme"
+"""The cookie with the theme. It says nothing about anyone, so scripts may read and set it."""
+
+_THEMES: Final[dict[str, Theme]] = {"light": "light", "dark": "dark"}
+
+
+def theme_of(headers: HttpHeaders) -> Theme:
+    """Return the theme that a browser has chosen; `auto`: as its system shows other programs."""
+    return named_theme(read_cookie(headers, THEME_COOKIE))
+
+
+def named_theme(name: str) -> Theme:
+    """Return the theme with a name; `auto` for any other name."""
+    return _THEMES.get(name, "auto")
+
+
+def read_cookie(headers: HttpHeaders, name: str) -> str:
+    """Return the value of a cookie; "" without it. If it is sent twice, there is no telling which is ours: "" too."""
+    found = []
+    for line in headers.get_all("cookie"):
+        for pair in line.split(";"):
+            key, _, value = pair.strip().partition("=")
+            if key == name:
+                found.append(value)
+    return found[0] if len(found) == 1 else ""
