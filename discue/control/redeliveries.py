@@ -80,26 +80,35 @@ async def page_of_all_missed(
 async def create(
     control: ControlContext, principal: Principal, path: ListenerPath, params: RedeliveryParams
 ) -> RedeliveryResult:
-    """Create a redelivery; a dry run only counts the messages, and takes no lock to do so.
+    """Create a redelivery; a dry run only counts the messages.
 
-    Raises Unprocessable for messages that the listener has not missed or acknowledged, and Conflict if too many
-    redeliveries are open.
+    The count takes no lock, so messages that are missed meanwhile are not part of it. Raises Unprocessable for messages
+    that the listener has not missed or acknowledged, and Conflict if too many redeliveries are open.
     """
     now, row_id, public_id = control.clock.now(), control.row_ids.next(), control.public_ids.next()
 
-    async def work(tx: Transaction) -> RedeliveryResult:
+    async def count(tx: Transaction) -> tuple[MissedSelection, Span, RedeliveryPreview]:
         listener, facts = await own_with_facts(tx, principal, "write", path)
-        of = recipient_of(listener, facts)
-        chosen, span, preview = await _preview(tx, of, facts.counts.head, params)
-        if params.dry_run:
-            return RedeliveryResult(None, preview)
-        already = await redeliveries.list_open(tx, of.organization, of.listener, MAX_OPEN_REDELIVERIES)
+        return await _preview(tx, recipient_of(listener, facts), facts.counts.head, params)
+
+    async def dry_run(tx: Transaction) -> RedeliveryResult:
+        return RedeliveryResult(None, (await count(tx))[2])
+
+    if params.dry_run:
+        return await control.preview(dry_run)
+    # Before the transaction: every change of the control plane waits for it, and a count reads up to 100,000 rows. The
+    # lane finds out for each message whether it is still missed, as it must for those that change later.
+    chosen, span, preview = await control.store.search(count)
+
+    async def work(tx: Transaction) -> RedeliveryResult:
+        listener = await own_listener(tx, principal, "write", path)
+        already = await redeliveries.list_open(tx, listener.organization, listener.id, MAX_OPEN_REDELIVERIES)
         _require_open_slot(already, MAX_OPEN_REDELIVERIES, "redeliveries")
         made = Redelivery(
-            organization=of.organization,
+            organization=listener.organization,
             id=row_id,
             public_id=public_id,
-            listener=of.listener,
+            listener=listener.id,
             state="waiting",
             chosen=chosen,
             position=span[0],
@@ -111,10 +120,10 @@ async def create(
         )
         await redeliveries.insert(tx, made)
         # The feed entry makes the lane of the cursor reload, and start the redelivery.
-        await feed.record(tx, "listener", of.organization, of.listener)
+        await feed.record(tx, "listener", listener.organization, listener.id)
         return RedeliveryResult(made, preview)
 
-    return await (control.preview(work) if params.dry_run else control.write(work))
+    return await control.write(work)
 
 
 async def get(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> Redelivery:

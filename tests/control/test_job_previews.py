@@ -15,9 +15,13 @@ from discue.control.queues import QueueFields
 from discue.control.redeliveries import RedeliveryParams, RedeliveryResult, ReplayParams, ReplayResult
 from discue.domain.errors import Forbidden
 from discue.domain.idempotency import idempotency_key
+from discue.domain.model import MissedSelection
 from discue.domain.scopes import Principal, Scope
 from discue.store import feed, idempotency
+from discue.store import redeliveries as store_redeliveries
+from discue.store.deliveries import Recipient
 from discue.store.engine import AlreadyDone, DeliveryRow, Notification, Transaction
+from discue.store.pagination import Span
 from discue.store.store import Store
 from tests.store.rows import a_settle, public_id, publish
 from tests.support.cast import Cast
@@ -98,6 +102,30 @@ async def test_preview_works_while_another_process_holds_the_exclusive_lock(cast
     async with _exclusive_lock_of_another_process(cast.control.store):
         async with asyncio.timeout(30):
             assert _counted(await preview(cast.control, cast.alice.principal, path)) == (COUNT, IDS[0], IDS[-1])
+
+
+async def test_redelivery_counts_before_it_waits_for_the_exclusive_lock(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, counted, count = await _missed(cast), asyncio.Event(), store_redeliveries.preview
+
+    async def count_and_say(
+        tx: Transaction, of: Recipient, chosen: MissedSelection, span: Span
+    ) -> store_redeliveries.RedeliveryPreview:
+        found = await count(tx, of, chosen, span)
+        counted.set()
+        return found
+
+    monkeypatch.setattr(store_redeliveries, "preview", count_and_say)
+    async with _exclusive_lock_of_another_process(cast.control.store):
+        creation = redeliveries.create(cast.control, cast.alice.principal, path, RedeliveryParams())
+        creating = asyncio.ensure_future(creation)
+        async with asyncio.timeout(30):
+            await counted.wait()
+        assert not creating.done()
+    made = (await creating).redelivery
+    assert made is not None
+    assert (made.selected, made.until_seq) == (COUNT, COUNT)
 
 
 @PREVIEWS
