@@ -224,7 +224,8 @@ def _timing(stored: Timing, fields: ScheduleFields, now: int) -> Timing:
         within(stored.starts_at, fields.starts_at, "/starts_at", range(now + MAX_AHEAD_MS)),
         within(stored.ends_at, fields.ends_at, "/ends_at", range(LAST_INSTANT + 1)),
     )
-    if timing != stored:
+    # A new schedule has an empty expression before it: an empty one that is sent does not differ.
+    if timing != stored or not cron:
         check_timing(timing)
     return timing
 

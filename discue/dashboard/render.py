@@ -9,7 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from discue import __version__
 from discue.dashboard import formats, shortcuts, static
 from discue.dashboard.browsers import browser_name
-from discue.dashboard.forms import problems_of
+from discue.dashboard.fields import faults_below
+from discue.dashboard.forms import LABELS, problems_of
 from discue.dashboard.navigation import GROUPS
 from discue.dashboard.states import STATE_WORDS
 from discue.dashboard.visit import NOTICES, Page, Visit
@@ -43,6 +44,8 @@ def _environment() -> Environment:
         readable=partial(formats.readable, characters=formats.SHOWN_CHARACTERS),
         percent=formats.percent,
         plural=formats.plural,
+        faults_below=faults_below,
+        labels=LABELS,
         groups=GROUPS,
         shortcuts=shortcuts.LISTED,
         state_words=STATE_WORDS,

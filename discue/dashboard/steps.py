@@ -29,6 +29,7 @@ from discue.domain.errors import (
     Forbidden,
     MethodNotAllowed,
     PayloadTooLarge,
+    PreconditionFailed,
     Unavailable,
     UnsupportedMediaType,
     reason_phrase,
@@ -45,8 +46,11 @@ from discue.http.sockets import connection_of
 from discue.http.unread import SMALL_BYTES, UnreadResponses
 
 METHODS: Final = ("GET", "HEAD", "POST")
-SHOWN_AGAIN: Final = frozenset({400, 402, 409, 413, 422})
+SHOWN_AGAIN: Final = frozenset({400, 402, 409, 412, 413, 422})
 """Statuses of forms that can be corrected: the page is shown again with what was typed."""
+_CHANGED_MEANWHILE: Final = (
+    "Somebody has changed this since you opened the page. Nothing is saved yet: save again to replace their change."
+)
 OPENED_AS: Final = frozenset({"document"})
 """Values of `Sec-Fetch-Dest` for a page that has a tab of its own."""
 
@@ -278,6 +282,9 @@ async def done_by(visit: Visit, act: Act) -> Page | Redirect | None:
         if error.status not in SHOWN_AGAIN:
             raise
         visit.error = error
+        if isinstance(error, PreconditionFailed):
+            # The message of the API names a header, which no form has.
+            visit.error = PreconditionFailed(_CHANGED_MEANWHILE)
         return None
 
 

@@ -16,6 +16,9 @@ from discue.domain.scopes import RESOURCES, Principal
 from discue.http.frame import Theme
 from discue.http.services import Services
 
+_BELOW_QUEUES: Final = frozenset({"listeners", "schedules"})
+"""Pages of a queue's parts, which have an entry in the navigation of their own."""
+
 INSTALLATION: Final = "installation"
 """The name in `Visit.readable` of pages about the installation, which no scope covers."""
 
@@ -75,7 +78,7 @@ class Visit:
     def section(self) -> str:
         """The path of the page in the navigation that this page is below."""
         first, *steps = self.path.removeprefix("/").split("/")
-        return "/listeners" if len(steps) > 2 and steps[1] == "listeners" else f"/{first}"
+        return f"/{steps[1]}" if len(steps) > 2 and steps[1] in _BELOW_QUEUES else f"/{first}"
 
     @property
     def readable(self) -> frozenset[str]:
@@ -124,6 +127,14 @@ NOTICES: Final[Mapping[str, str]] = {
     "paused": "The listener is paused. Its messages wait for it.",
     "resumed": "The listener receives messages again, starting with those that have waited.",
     "published": "The message is stored, and on its way to every listener of the queue.",
+    "schedule_created": "The schedule exists. Its next runs are below.",
+    "schedule_paused": "The schedule is paused. Runs that it misses are not caught up on.",
+    "schedule_resumed": "The schedule runs again.",
+    "schedule_deleted": "The schedule is deleted.",
+    "topic_created": "The topic exists. Add a channel: without one, its messages go nowhere.",
+    "topic_deleted": "The topic is deleted, with its channels.",
+    "channel_created": "The channel takes messages from now on.",
+    "channel_deleted": "The channel is deleted. Its queue gets no further messages of this topic.",
     "redelivering": "The redelivery has started.",
     "replaying": "The replay has started.",
     "inbox_answers": "The inbox answers like this from its next request on.",

@@ -70,6 +70,7 @@ def test_the_schedules_of_a_deleted_queue_are_gone(owner: Caller) -> None:
 @pytest.mark.parametrize(
     ("content", "pointer"),
     [
+        ({"cron": ""}, "/cron"),
         ({"cron": "* * * *"}, "/cron"),
         ({"cron": "* * * * * *"}, "/cron"),
         ({"cron": "0 0 */31 2 MON#5"}, "/cron"),

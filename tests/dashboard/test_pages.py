@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from discue import __version__
 from tests.support.dashboard_paths import paths_of
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import SAME_ORIGIN, DashboardService
@@ -23,6 +24,15 @@ NOT_FOR_VIEWERS = {
         "publish",
         "listener-new",
         "domain-new",
+        "schedule-new",
+        "schedule-edit",
+        "schedule-delete",
+        "topic-new",
+        "topic-edit",
+        "topic-delete",
+        "channel-new",
+        "channel-edit",
+        "channel-delete",
     ),
     *("keys", "key-new", "key"),
     *OF_THE_INSTALLATION,
@@ -37,6 +47,7 @@ def test_every_page_is_shown_to_its_owner_with_strict_headers(service: Dashboard
         answer = browser.get(path)
         assert answer.status_code == 200, (name, answer.text)
         assert answer.text.count("<h1") == 1, name
+        assert f"discue <span>{__version__}</span>" in answer.text, name
         assert len(answer.content) <= PAGE_BYTES, name
         assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'"), name
         assert answer.headers["cache-control"] == "no-store", name

@@ -8,6 +8,7 @@ from tests.support.dashboard_shop import Shop
 def paths_of(shop: Shop) -> Mapping[str, str]:
     """Return a path of every page, below `/dashboard`."""
     queue, listener, user = f"/queues/{shop.queue}", shop.listener("tax-report"), f"/users/{shop.user}"
+    schedule, topic = f"{queue}/schedules/{shop.schedule}", f"/topics/{shop.topic}"
     return {
         "overview": "",
         "missed": "/missed",
@@ -49,10 +50,20 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
         "events": "/events",
         "inbox": "/inbox",
         "schedules": "/schedules",
+        "schedule-new": "/schedules/new",
+        "schedule": schedule,
+        "schedule-edit": f"{schedule}/edit",
+        "schedule-delete": f"{schedule}/delete",
         "schemas": "/schemas",
         "topics": "/topics",
-        "topic": f"/topics/{shop.topic}",
-        "topic-tried": f"/topics/{shop.topic}?subject=orders.de.paid&data=%7B%22total%22%3A2000%7D",
+        "topic": topic,
+        "topic-tried": f"{topic}?subject=orders.de.paid&data=%7B%22total%22%3A2000%7D",
+        "topic-new": "/topics/new",
+        "topic-edit": f"{topic}/edit",
+        "topic-delete": f"{topic}/delete",
+        "channel-new": f"{topic}/channels/new",
+        "channel-edit": f"{topic}/channels/{shop.channel}",
+        "channel-delete": f"{topic}/channels/{shop.channel}/delete",
         "keys": "/keys",
         "key-new": "/keys/new",
         "key": f"/keys/{shop.key}",

@@ -111,6 +111,8 @@ class Shop:
     blocked_queue: str
     user: str
     topic: str
+    channel: str
+    schedule: str
     key: str
     domain: str
 
@@ -164,11 +166,11 @@ def open_shop(service: DashboardService) -> Shop:
         returns = _made(api, "/queues", alias="returns")
         topic = _made(api, "/topics", alias="shop")
         channels = f"/topics/{topic}/channels"
-        _made(
+        channel = _made(
             api, channels, alias="orders", queue_id=queue, pattern="orders.>", filter={"data": {"total": {"$gte": 9}}}
         )
         _made(api, channels, alias="returns", queue_id=returns, pattern="returns.>")
-        _made(api, f"/queues/{queue}/schedules", alias="nightly", cron="@daily", data={"order": 1})
+        schedule = _made(api, f"/queues/{queue}/schedules", alias="nightly", cron="@daily", data={"order": 1})
         _made(api, f"{path}/{listeners['warehouse']}/replays", from_message=messages[0])
         service.settle()
         key = _made(api, "/api_keys", alias="storefront", scopes={"messages": {"access": "write"}})
@@ -177,7 +179,7 @@ def open_shop(service: DashboardService) -> Shop:
         _made(api, "/users", email="grace.hopper@example.com", role="admin", password="correct horse")
     sent = [("discue-queue", queue), ("discue-listener", listeners["billing"]), ("webhook-id", messages[0])]
     service.run(service.inbox.receive([*sent, ("discue-attempt", "1")], b'{"order": 4711}'))
-    return Shop(queue, listeners, messages, blocked, ordered, user, topic, key, domain)
+    return Shop(queue, listeners, messages, blocked, ordered, user, topic, channel, schedule, key, domain)
 
 
 def _listener(api: httpx.Client, path: str, name: str, port: int, **fields: Any) -> str:

@@ -7,9 +7,9 @@ from discue.control.listener_secrets import LONGEST_OVERLAP_SECONDS, SecretField
 from discue.control.listener_tests import SampleMessage
 from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.redeliveries import RedeliveryParams, ReplayParams
+from discue.dashboard.fields import DATA_FORM_BYTES, number_of, value_of
 from discue.dashboard.listing import id_given
 from discue.dashboard.pages.listener import details_of, frame, path_of
-from discue.dashboard.pages.queue import DATA_FORM_BYTES, value_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.times import instant_of
 from discue.dashboard.visit import Page, Redirect, Visit
@@ -165,12 +165,7 @@ def _page_of(visit: Visit, details: ListenerDetails, template: str, title: str, 
 
 def _number(visit: Visit, name: str, within: range) -> int | None:
     """Return a number of the form or the query; None if it is left out. Raises Unprocessable."""
-    text = (visit.form or visit.query).get(name, "").strip()
-    if not text:
-        return None
-    if not (text.isascii() and text.isdecimal()) or int(text[:12]) not in within:
-        raise invalid(f"/{name}", f"must be a number from {within.start} to {within.stop - 1}")
-    return int(text)
+    return number_of((visit.form or visit.query).get(name, ""), name, within)
 
 
 _LISTENER: Final = "/queues/{id}/listeners/{id}"

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from discue.control import listeners, messages, queues
 from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueDetails
+from discue.dashboard.fields import DATA_FORM_BYTES, key_of, number_of, value_of
 from discue.dashboard.listing import id_given, selection_of, shown
 from discue.dashboard.pages.listeners import rows_of
 from discue.dashboard.route import PageRoute
@@ -22,13 +23,8 @@ from discue.domain.messages import MessageOptions
 from discue.publishing.publish import NewMessage, publish
 from discue.store.pagination import Selection
 
-DATA_FORM_BYTES: Final = 1_048_576
-"""The largest form with the data of a message."""
-
-_LONGEST_KEY: Final = 255
-_LONGEST_DELAY: Final = 31_536_000
+_DELAYS: Final = range(31_536_001)
 _FILTERS: Final = ("alias", "key", "state", "since")
-_encode = msgspec.json.Encoder().encode
 
 
 async def show(visit: Visit) -> Page | Redirect:
@@ -96,9 +92,7 @@ async def act_delete(visit: Visit) -> Redirect:
 async def show_publish(visit: Visit) -> Page:
     details = await _queue(visit)
     form = visit.form or await _prefilled(visit)
-    faults = visit.error.faults if visit.error is not None else ()
-    in_data = [(fault.pointer.removeprefix("/data") or "/", fault.detail) for fault in faults if _is_in_data(fault[0])]
-    return Page("queue_publish.html", details.queue.alias, {"details": details, "form": form, "in_data": in_data})
+    return Page("queue_publish.html", details.queue.alias, {"details": details, "form": form})
 
 
 async def _prefilled(visit: Visit) -> Mapping[str, str]:
@@ -126,31 +120,14 @@ async def act_publish(visit: Visit) -> Redirect:
 def _message_of(visit: Visit) -> NewMessage:
     """Return the message to publish. Raises BadRequest and Unprocessable."""
     form = visit.form
-    name, key, delay = (form.get(each, "").strip() for each in ("alias", "key", "delay"))
+    name = form.get("alias", "").strip()
     if name:
         check_alias(name)
-    if len(key) > _LONGEST_KEY:
-        raise invalid("/key", f"must have 1 to {_LONGEST_KEY} characters")
-    deliver_at = None
-    if delay:
-        if not (delay.isascii() and delay.isdecimal()) or int(delay[:9]) > _LONGEST_DELAY:
-            raise invalid("/delay", f"must be a number of seconds from 0 to {_LONGEST_DELAY}")
-        deliver_at = visit.now + int(delay) * 1_000 if int(delay) else None
+    key, delay = key_of(form.get("key", "")), number_of(form.get("delay", ""), "delay", _DELAYS)
+    deliver_at = visit.now + delay * 1_000 if delay else None
     data, codec = data_of(value_of(form.get("data", ""), form.get("as", "json")))
-    options = MessageOptions(key=key or None, deliver_at=deliver_at)
+    options = MessageOptions(key=key, deliver_at=deliver_at)
     return NewMessage(data, codec, name or None, options=None if options == MessageOptions() else options)
-
-
-def value_of(text: str, kind: str) -> bytes:
-    """Return what was typed as a JSON value: itself, or a string of it. Raises BadRequest."""
-    if kind == "text":
-        return _encode(text)
-    content = text.encode()
-    try:
-        msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise malformed("/data", f"must be JSON ({error})", code="wrong_type") from None
-    return content.strip()
 
 
 async def show_new_listener(visit: Visit) -> Page:
@@ -179,10 +156,6 @@ async def act_new_listener(visit: Visit) -> Page:
 
 async def _queue(visit: Visit) -> QueueDetails:
     return await queues.get(visit.control, visit.principal, visit.ids[0])
-
-
-def _is_in_data(pointer: str) -> bool:
-    return pointer == "/data" or pointer.startswith("/data/")
 
 
 _QUEUE: Final = "/queues/{id}"

@@ -4,8 +4,8 @@ from typing import Final
 
 from discue.control import queues, topics
 from discue.dashboard import routing
+from discue.dashboard.fields import value_of
 from discue.dashboard.listing import selection_of, shown
-from discue.dashboard.pages.queue import value_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
 from discue.domain.errors import DiscueError

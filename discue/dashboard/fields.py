@@ -1,0 +1,141 @@
+"""Fields of forms as values, and forms that change what is stored."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from discue.control import queues
+from discue.control.context import ControlContext
+from discue.dashboard.visit import Visit
+from discue.domain.errors import PreconditionFailed, invalid, malformed
+from discue.domain.etags import EntityTag, EntityTags, version_of
+from discue.domain.ids import is_public_id
+from discue.store.pagination import Selection
+
+DATA_FORM_BYTES: Final = 1_048_576
+"""The largest form with the data of a message."""
+
+VERSION: Final = "version"
+"""The field with the version of what a form was opened for."""
+
+QUEUES_OFFERED: Final = 50
+"""Queues that a form proposes: the newest. All others can be typed."""
+
+_LONGEST_KEY: Final = 255
+_LONGEST_NUMBER: Final = 12
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A form that changes a resource. It does not overwrite what others have changed since it was opened."""
+
+    visit: Visit
+    stored: msgspec.Struct
+    fields: Mapping[str, str]
+    """The stored values as texts, by the names of the form's fields."""
+
+    @property
+    def version(self) -> str:
+        """The version of the resource, for the form to send back."""
+        return version_of(self.stored)
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """The texts to show: what was typed, or what is stored."""
+        return {**self.fields, **self.visit.form}
+
+    @property
+    def newer(self) -> Mapping[str, str]:
+        """The stored values that differ from what was typed, after a change by others; empty otherwise."""
+        return self._differing(self.fields) if isinstance(self.visit.error, PreconditionFailed) else {}
+
+    @property
+    def changes(self) -> Mapping[str, str]:
+        """The texts that were typed and differ from what is stored. Other fields keep their exact stored values."""
+        return self._differing(self.visit.form)
+
+    @property
+    def control(self) -> ControlContext:
+        """The context for the change, which raises PreconditionFailed if others have changed the resource."""
+        return matching(self.visit)
+
+    def _differing(self, texts: Mapping[str, str]) -> Mapping[str, str]:
+        form = self.visit.form
+        return {
+            name: texts[name].strip()
+            for name, stored in self.fields.items()
+            if name in form and _plain(form[name]) != _plain(stored)
+        }
+
+
+def matching(visit: Visit) -> ControlContext:
+    """Return the context for a change of the version that the form was opened for. A form without one matches none."""
+    return dataclasses.replace(visit.control, match=EntityTags((EntityTag(visit.form.get(VERSION, "")),)))
+
+
+def _plain(text: str) -> str:
+    # Browsers send line breaks as CR LF.
+    return text.replace("\r\n", "\n").strip()
+
+
+def value_of(text: str, kind: str, pointer: str = "/data") -> bytes:
+    """Return what was typed as a JSON value: itself, or a string of it. Raises BadRequest."""
+    if kind == "text":
+        return _encode(text)
+    content = text.encode()
+    try:
+        msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise malformed(pointer, f"must be JSON ({error})", code="wrong_type") from None
+    return content.strip()
+
+
+def number_of(text: str, name: str, within: range) -> int | None:
+    """Return a number that was typed; None for an empty field. Raises Unprocessable."""
+    text = text.strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal()) or int(text[:_LONGEST_NUMBER]) not in within:
+        raise invalid(f"/{name}", f"must be a number from {within.start} to {within.stop - 1}")
+    return int(text)
+
+
+def key_of(text: str) -> str | None:
+    """Return the key of a message; None for an empty field. Raises Unprocessable."""
+    text = text.strip()
+    if len(text) > _LONGEST_KEY:
+        raise invalid("/key", f"must have 1 to {_LONGEST_KEY} characters")
+    return text or None
+
+
+async def queue_of(visit: Visit, name: str) -> str:
+    """Return the id of the queue that a field of the form names, by its name or id. Raises Unprocessable."""
+    given = visit.form.get(name, "").strip()
+    found: list[str] = []
+    if is_public_id(given):
+        found = list(await queues.names(visit.control, visit.principal, {given}))
+    elif given:
+        page = await queues.page(visit.control, visit.principal, Selection(alias=given, per_page=2))
+        found = [each.queue.public_id for each in page.items]
+    if len(found) != 1:
+        raise invalid(f"/{name}", "must be the name or the id of a queue")
+    return found[0]
+
+
+async def queues_offered(visit: Visit) -> list[str]:
+    """Return the names of queues for a form to propose, the newest first."""
+    page = await queues.page(visit.control, visit.principal, Selection(per_page=QUEUES_OFFERED))
+    return [each.queue.alias for each in page.items if not each.queue.is_system]
+
+
+def faults_below(faults: Mapping[str, str], pointer: str) -> list[tuple[str, str]]:
+    """Return the faults of a value and of what is in it, by their places in it."""
+    return [
+        (place.removeprefix(pointer) or "/", detail)
+        for place, detail in faults.items()
+        if place == pointer or place.startswith(f"{pointer}/")
+    ]

@@ -1,0 +1,184 @@
+"""A schedule: when it runs, and forms that create, change, pause and delete it."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from discue.control import queues, schedules
+from discue.control.schedules import EXPIRES_IN_SECONDS, MISSED_RUNS, ScheduleFields
+from discue.dashboard.fields import (
+    DATA_FORM_BYTES,
+    Edit,
+    key_of,
+    matching,
+    number_of,
+    queue_of,
+    queues_offered,
+    value_of,
+)
+from discue.dashboard.pages.schedules import SKIPPED
+from discue.dashboard.route import PageRoute
+from discue.dashboard.times import instant_of, typed
+from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.errors import invalid
+from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES, JSON_VALUE, SentData
+from discue.domain.schedule import CATCH_UP, CATCH_UP_LIMIT, MACROS, Schedule, UnknownTimeZone, next_runs
+
+_RUNS_SHOWN: Final = 5
+_NEW: Final = {
+    "cron": "0 9 * * MON-FRI",
+    "time_zone": "UTC",
+    "data": '{\n  "report": "daily"\n}',
+    "as": "json",
+    "missed_runs": "skip",
+    "catch_up_limit": str(CATCH_UP_LIMIT),
+}
+"""The texts of an empty form."""
+
+
+async def show_new(visit: Visit) -> Page:
+    values = {
+        "form": {"queue_id": visit.query.get("queue", ""), **_NEW, **visit.form},
+        "offered": await queues_offered(visit),
+        "newer": {},
+        "is_binary": False,
+        **_CHOICES,
+    }
+    return Page("schedule_new.html", "New schedule", values)
+
+
+async def create(visit: Visit) -> Redirect:
+    queue = await queue_of(visit, "queue_id")
+    made = await schedules.create(visit.control, visit.principal, queue, _fields(visit.form, visit.form.get("as", "")))
+    return Redirect(f"/queues/{queue}/schedules/{made.public_id}", "schedule_created")
+
+
+async def show(visit: Visit) -> Page:
+    schedule = await _schedule(visit)
+    values = {
+        **await _frame(visit, schedule),
+        "runs": _runs(schedule),
+        "skipped": SKIPPED,
+        "media_type": schedule.options.content_type or DEFAULT_MEDIA_TYPES[schedule.codec],
+    }
+    return Page("schedule.html", schedule.alias, values)
+
+
+async def pause_or_resume(visit: Visit) -> Redirect:
+    action = visit.form.get("action", "")
+    if action not in ("pause", "resume"):
+        raise invalid("/action", "must be pause or resume")
+    fields = ScheduleFields(status="disabled" if action == "pause" else "enabled")
+    await schedules.change(visit.control, visit.principal, *visit.ids, fields=fields)
+    return Redirect(_path(visit), f"schedule_{action}d")
+
+
+async def show_edit(visit: Visit) -> Page:
+    schedule = await _schedule(visit)
+    edit = _edit(visit, schedule)
+    values = {
+        **await _frame(visit, schedule),
+        "form": edit.values,
+        "form_version": edit.version,
+        "newer": edit.newer,
+        "is_binary": schedule.codec == BYTES,
+        **_CHOICES,
+    }
+    return Page("schedule_edit.html", f"Edit · {schedule.alias}", values)
+
+
+async def change(visit: Visit) -> Redirect:
+    edit = _edit(visit, await _schedule(visit))
+    changes = edit.changes
+    if "as" in changes:
+        # The text stands for other data now.
+        changes = {**changes, "data": visit.form.get("data", "")}
+    fields = _fields(changes, visit.form.get("as", ""))
+    await schedules.change(edit.control, visit.principal, *visit.ids, fields=fields)
+    return Redirect(_path(visit), "saved")
+
+
+async def show_delete(visit: Visit) -> Page:
+    schedule = await _schedule(visit)
+    values = {**await _frame(visit, schedule), "form_version": Edit(visit, schedule, {}).version}
+    return Page("schedule_delete.html", f"Delete · {schedule.alias}", values)
+
+
+async def delete(visit: Visit) -> Redirect:
+    await schedules.delete(matching(visit), visit.principal, *visit.ids)
+    return Redirect("/schedules", "schedule_deleted")
+
+
+def _edit(visit: Visit, schedule: Schedule) -> Edit:
+    """Return the form for a schedule. Data in bytes is not on it: no text stands for it."""
+    timing = schedule.timing
+    fields = {
+        "alias": schedule.alias,
+        "cron": timing.cron,
+        "time_zone": timing.time_zone,
+        "starts_at": typed(timing.starts_at),
+        "ends_at": typed(timing.ends_at),
+        "missed_runs": schedule.missed.runs,
+        "catch_up_limit": str(schedule.missed.limit),
+        "key": schedule.options.key or "",
+        "expires_in": str(schedule.expires_in or ""),
+    }
+    if schedule.codec != BYTES:
+        fields["data"] = schedule.data.decode()
+        fields["as"] = "json" if schedule.codec == JSON_VALUE else "text"
+    return Edit(visit, schedule, fields)
+
+
+def _fields(texts: Mapping[str, str], kind: str) -> ScheduleFields:
+    """Return the fields of a schedule that were typed. Others are left as they are; empty ones get their default.
+
+    `kind` says what the data was typed as. Raises BadRequest and Unprocessable.
+    """
+    given: dict[str, Any] = {name: texts[name].strip() or None for name in _TEXTS if name in texts}
+    # An expression has no default.
+    given |= {"cron": texts["cron"].strip()} if "cron" in texts else {}
+    given |= {name: number_of(texts[name], name, within) for name, within in _NUMBERS.items() if name in texts}
+    for name in _TIMES:
+        if name in texts:
+            given[name] = instant_of(texts[name], f"/{name}") if texts[name].strip() else None
+    if "key" in texts:
+        given["key"] = key_of(texts["key"])
+    if "data" in texts:
+        given["data"] = SentData(value_of(texts["data"], kind))
+    return ScheduleFields(**given)
+
+
+async def _schedule(visit: Visit) -> Schedule:
+    return await schedules.get(visit.control, visit.principal, *visit.ids)
+
+
+async def _frame(visit: Visit, schedule: Schedule) -> dict[str, object]:
+    """Return the values of the head of every page of a schedule."""
+    queue = schedule.queue_public_id
+    names = await queues.names(visit.control, visit.principal, {queue})
+    return {"schedule": schedule, "queue_name": names.get(queue, queue)}
+
+
+def _runs(schedule: Schedule) -> tuple[int, ...]:
+    try:
+        return next_runs(schedule, _RUNS_SHOWN)
+    except UnknownTimeZone:
+        # The last run, which the page shows, says so.
+        return ()
+
+
+def _path(visit: Visit) -> str:
+    return f"/queues/{visit.ids[0]}/schedules/{visit.ids[1]}"
+
+
+_TEXTS: Final = ("alias", "time_zone", "missed_runs")
+_NUMBERS: Final = {"catch_up_limit": CATCH_UP, "expires_in": EXPIRES_IN_SECONDS}
+_TIMES: Final = ("starts_at", "ends_at")
+_CHOICES: Final = {"missed_run_choices": MISSED_RUNS, "macros": tuple(MACROS)}
+_SCHEDULE: Final = "/queues/{id}/schedules/{id}"
+
+ROUTES: Final = (
+    PageRoute("/schedules/new", show_new, create, needs="messages", is_form=True, form_bytes=DATA_FORM_BYTES),
+    PageRoute(_SCHEDULE, show, pause_or_resume, needs="messages"),
+    PageRoute(f"{_SCHEDULE}/edit", show_edit, change, needs="messages", is_form=True, form_bytes=DATA_FORM_BYTES),
+    PageRoute(f"{_SCHEDULE}/delete", show_delete, delete, needs="messages", is_form=True),
+)
