@@ -105,6 +105,8 @@ class Ownership:
         self._free: FirstSeen[CursorKey] = FirstSeen()
         self._dead: FirstSeen[int] = FirstSeen()
         self._ahead: FirstSeen[int] = FirstSeen()
+        self._lease_ends: dict[int, float] = {}
+        """When the lease of each session seemed to end at the last snapshot, by the local monotonic clock."""
         # None until the members have been the same for long enough. Cursors that are claimed later stay here, even
         # if another worker should own them: it left them free, and would do so again.
         self._surplus: list[CursorKey] | None = None
@@ -143,10 +145,12 @@ class Ownership:
         """Act on a snapshot. Returns whether there is more to do: poll again at once."""
         now = self._clock.monotonic()
         own = self._record(snapshot, now)
+        has_jumped = self._has_clock_jumped(snapshot.members, now)
         if not self._lease.is_held() or own is None or own.dead:
             return False
-        if own.remaining_ms <= 0 or is_ahead(own):
+        if has_jumped or own.remaining_ms <= 0 or is_ahead(own):
             # By the local clock the lease is held, so the database's clock has moved: all leases look like this one.
+            # If this worker has renewed its own since then, only those of the others do.
             self._lease.invalidate()
         freed = await self._expire_workers(snapshot.members, now)
         claimed = await self._claim(snapshot.free, now)
@@ -180,6 +184,17 @@ class Ownership:
             self._log.info("leader_gained" if is_leader else "leader_lost", session_id=self._lease.session_id)
         self.on_recorded(snapshot)
         return own
+
+    def _has_clock_jumped(self, members: Sequence[WorkerRow], now: float) -> bool:
+        """Return whether the database's clock was set forward since the last snapshot.
+
+        A renewal moves the end of a lease away. Nothing else brings it nearer by more than the time of a slow poll. A
+        jump that is smaller than a renewal's interval ends no lease that is renewed.
+        """
+        before = self._lease_ends
+        self._lease_ends = {member.session_id: now + member.remaining_ms / 1_000 for member in members}
+        earliest = {session_id: ends_at - self._lease.renewal_seconds for session_id, ends_at in before.items()}
+        return any(ends_at < earliest.get(session_id, ends_at) for session_id, ends_at in self._lease_ends.items())
 
     async def _expire_workers(self, members: Sequence[WorkerRow], now: float) -> bool:
         # The worker that expired another one frees its cursors. Only if it is gone, too, does this one take over.

@@ -123,8 +123,12 @@ class Cluster:
                 await worker.look()
 
     async def kill(self, worker: Worker) -> None:
-        """End the lease of a worker that does not renew it."""
+        """Let the lease of a worker end that does not renew it."""
         self.workers.remove(worker)
+        for _ in range(3):
+            self.clock.advance(LEASE_MS // 3)
+            for each in self.workers:
+                await each.lease.renew()
         await self.set_lease(worker, "clock_ms()")
 
     async def set_lease(self, worker: Worker, until: str) -> None:
@@ -305,6 +309,16 @@ async def test_no_worker_is_expired_when_the_clock_of_the_database_jumps(cluster
     await cluster.pass_seconds(30)
     for worker in (alice, bob):
         await cluster.set_lease(worker, "clock_ms() - 3600000")
+    await alice.look()
+    assert await cluster.members() == {alice.me: False, bob.me: False}
+    await cluster.pass_seconds(30)
+    assert await cluster.members() == {alice.me: False, bob.me: False}
+
+
+async def test_worker_that_renews_after_a_jump_of_the_clock_expires_no_other(cluster: Cluster) -> None:
+    alice, bob = await cluster.worker(), await cluster.worker()
+    await cluster.pass_seconds(30)
+    await cluster.set_lease(bob, "clock_ms() - 3600000")
     await alice.look()
     assert await cluster.members() == {alice.me: False, bob.me: False}
     await cluster.pass_seconds(30)
