@@ -142,7 +142,7 @@ class Dashboard:
         async def is_allowed() -> bool:
             return await self._sessions.user_of(token, is_use=False) is not None
 
-        return stream_response(await self._streams.watch(user.principal, is_allowed))
+        return stream_response(await self._streams.watch(user.principal, user.details.organization.account, is_allowed))
 
     def _visit(self, request: DashboardRequest, user: PageUser, ids: tuple[str, ...] = ()) -> Visit:
         return Visit(

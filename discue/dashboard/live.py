@@ -24,7 +24,8 @@ STREAMS_OF_A_USER: Final = 8
 """Each browser has one, however many pages it shows."""
 
 _SHARES: Final = 4
-"""An organization has at most one of so many parts of the streams."""
+"""An account, with all of its organizations, has at most one of so many parts of the streams. The last part is for
+accounts that have less than `STREAMS_OF_A_USER`: a few large ones cannot take it."""
 
 _ROUNDS_A_BEAT: Final = 15
 """A comment keeps proxies from ending a stream that has nothing to say."""
@@ -46,30 +47,35 @@ class LiveStreams:
         self._readiness = services.readiness
         self._watched: Counter[int] = Counter()
         """The number of streams by organization."""
+        self._of_account: Counter[int] = Counter()
         self._own: Counter[int] = Counter()
         """The number of streams by user, or by session if it has no user."""
         self._marks: dict[int, tuple[float, Mark]] = {}
         """The last look at each organization that is watched, and its time."""
 
-    async def watch(self, principal: Principal, is_allowed: IsAllowed) -> AsyncGenerator[bytes, None]:
+    async def watch(self, principal: Principal, account: int, is_allowed: IsAllowed) -> AsyncGenerator[bytes, None]:
         """Return the events of a new stream, which counts until it is closed. Raises Overloaded for one too many.
 
-        There is an event in each second in which something has changed, until the session or the worker ends.
+        `account` is that of the principal's organization. There is an event in each second in which something has
+        changed, until the session or the worker ends.
         """
+        share, used = MOST_STREAMS // _SHARES, self._of_account[account]
+        is_small = used < STREAMS_OF_A_USER
         if (
-            self._watched.total() >= MOST_STREAMS
-            or self._watched[principal.organization] >= MOST_STREAMS // _SHARES
+            self._watched.total() >= (MOST_STREAMS if is_small else MOST_STREAMS - share)
+            or used >= share
             or self._own[principal.key] >= STREAMS_OF_A_USER
         ):
             raise Overloaded("Too many pages are live. This one looks for changes less often.")
-        events = self._events(principal, is_allowed)
+        events = self._events(principal, account, is_allowed)
         # Up to its first event, which is empty: a generator that has not started would not notice that it is closed.
         await anext(events)
         return events
 
-    async def _events(self, principal: Principal, is_allowed: IsAllowed) -> AsyncGenerator[bytes, None]:
+    async def _events(self, principal: Principal, account: int, is_allowed: IsAllowed) -> AsyncGenerator[bytes, None]:
         organization = principal.organization
         self._watched[organization] += 1
+        self._of_account[account] += 1
         self._own[principal.key] += 1
         try:
             yield b""
@@ -87,7 +93,7 @@ class LiveStreams:
                 elif rounds % _ROUNDS_A_BEAT == 0:
                     yield b": still here\n\n"
         finally:
-            self._end(principal)
+            self._end(principal, account)
 
     async def _mark(self, organization: int) -> Mark | None:
         """Return the mark of the organization, which all of its streams share for a round. None: it cannot be read."""
@@ -105,8 +111,9 @@ class LiveStreams:
         self._marks[organization] = (now, mark)
         return mark
 
-    def _end(self, principal: Principal) -> None:
-        for counts, each in ((self._watched, principal.organization), (self._own, principal.key)):
+    def _end(self, principal: Principal, account: int) -> None:
+        counted = ((self._watched, principal.organization), (self._of_account, account), (self._own, principal.key))
+        for counts, each in counted:
             counts[each] -= 1
             if not counts[each]:
                 del counts[each]

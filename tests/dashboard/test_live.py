@@ -1,8 +1,10 @@
 """The stream of events that pages listen to."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -88,9 +90,12 @@ def test_stream_counts_from_its_admission_until_it_is_closed(service: DashboardS
 
     async def admitted() -> tuple[int, int]:
         streams = live.LiveStreams(api._services)
-        made = [await streams.watch(service.principal, lasting) for _ in range(live.STREAMS_OF_A_USER)]
+        made = [
+            await streams.watch(service.principal, service.principal.organization, lasting)
+            for _ in range(live.STREAMS_OF_A_USER)
+        ]
         with pytest.raises(Overloaded):
-            await streams.watch(service.principal, lasting)
+            await streams.watch(service.principal, service.principal.organization, lasting)
         before = streams._watched.total()
         for each in made:
             await each.aclose()
@@ -98,6 +103,37 @@ def test_stream_counts_from_its_admission_until_it_is_closed(service: DashboardS
 
     api = service.app
     assert service.run(admitted()) == (live.STREAMS_OF_A_USER, 0)
+
+
+@pytest.mark.parametrize("accounts", [1, 4, 6])
+def test_accounts_share_the_streams_and_leave_some_for_others(
+    service: DashboardService, monkeypatch: pytest.MonkeyPatch, accounts: int
+) -> None:
+    monkeypatch.setattr(live, "MOST_STREAMS", 80)
+
+    async def lasting() -> bool:
+        return True
+
+    async def opened() -> Counter[int]:
+        streams, open_ones = live.LiveStreams(service.app._services), list[AsyncGenerator[bytes, None]]()
+        had: Counter[int] = Counter()
+        # Each stream is of another user and another organization of its account, and everyone asks for 30.
+        for number in range(30 * accounts):
+            account = number % accounts
+            principal = replace(service.principal, organization=10_000 + number, key=10_000 + number)
+            with suppress(Overloaded):
+                open_ones.append(await streams.watch(principal, account, lasting))
+                had[account] += 1
+        late = replace(service.principal, organization=1, key=1)
+        open_ones.append(await streams.watch(late, 4_711, lasting))
+        for each in open_ones:
+            await each.aclose()
+        assert streams._of_account.total() == 0
+        return had
+
+    had = service.run(opened())
+    assert max(had.values()) <= 20
+    assert had.total() == min(20 * accounts, 60)
 
 
 def test_stream_to_a_client_that_is_gone_is_closed() -> None:
