@@ -3,11 +3,11 @@
 import secrets
 import string
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import msgspec
@@ -81,14 +81,19 @@ class Bench:
         return self._open.enter_context(Postgres(self.folder))
 
     def product(
-        self, name: str, *, cores: Sequence[int] = (), backup_to: str = "", interpreter: str = sys.executable
+        self,
+        name: str,
+        *,
+        cores: Sequence[int] = (),
+        settings: Mapping[str, object] = MappingProxyType({}),
+        interpreter: str = sys.executable,
     ) -> Product:
         """A server on the SQLite database of that name, which is made if there is none. Without `cores`, it has one."""
         return Product(
             self.database(name),
             self.key,
             cores or [self.server_core],
-            backup_to=backup_to,
+            settings=settings,
             interpreter=interpreter,
         )
 

@@ -3,7 +3,8 @@
 import http.client
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Self
 
 import msgspec
@@ -61,8 +62,8 @@ class Queue(msgspec.Struct, frozen=True):
 class Product:
     """One worker on a database. Its start is measured to the first answer that it is ready.
 
-    `store_cpu_seconds` says what the database has used that is no part of this process. With `backup_to`, it makes one
-    backup after another.
+    `store_cpu_seconds` says what the database has used that is no part of this process. `settings` are those that
+    differ from `benchmarks.server`'s.
     """
 
     def __init__(
@@ -72,14 +73,15 @@ class Product:
         cores: Sequence[int],
         store_cpu_seconds: Callable[[], float] = lambda: 0.0,
         *,
-        backup_to: str = "",
+        settings: Mapping[str, object] = MappingProxyType({}),
         interpreter: str = sys.executable,
     ) -> None:
         self._key = key
         self.store_cpu_seconds = store_cpu_seconds
         began = time.monotonic()
-        arguments = [database, key, *([backup_to] if backup_to else [])]
-        self.child = Child(cores, "server", python("benchmarks.server", *arguments, interpreter=interpreter))
+        changed = msgspec.json.encode(dict(settings)).decode()
+        command = python("benchmarks.server", database, key, changed, interpreter=interpreter)
+        self.child = Child(cores, "server", command)
         said = self.child.hear()
         self.port = int(said["port"])
         self.session_id = int(said["incarnation"])
@@ -129,6 +131,11 @@ class Product:
         if response.status != 200 or not content.endswith(b"# EOF\n"):
             raise BenchmarkFailed(f"The metrics: {response.status} {content[:200]!r}")
         return took
+
+    def made(self, path: str, **fields: object) -> str:
+        """The id of a resource, which is created."""
+        shown = self.ask("POST", path, fields)
+        return next(str(value["id"]) for name, value in shown.items() if name != "_links")
 
     def queue(self, **fields: object) -> Queue:
         return Queue(self.ask("POST", "/v1/queues", fields)["queue"]["id"])

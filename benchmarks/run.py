@@ -19,6 +19,7 @@ from benchmarks.measures import (
     cluster_backlog,
     commands,
     control_plane,
+    dashboard,
     delays,
     fanout,
     filters,
@@ -52,6 +53,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 MEASURES = (
     "throughput",
     "control-plane",
+    "dashboard",
     "fanout",
     "filters",
     "latency",
@@ -117,6 +119,7 @@ class Run:
         self._measures: dict[str, Callable[[], list[Row]]] = {
             "throughput": self._throughput,
             "control-plane": lambda: control_plane.measure(bench),
+            "dashboard": lambda: dashboard.measure(bench),
             "fanout": lambda: fanout.measure(bench),
             "filters": lambda: filters.measure(bench),
             "latency": lambda: latency.measure(bench),

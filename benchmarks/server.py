@@ -15,6 +15,7 @@ from discue.cli.serve import until_stopped
 from discue.config.settings import Settings
 from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
+from discue.control.sign_in import one_time_code
 from discue.dispatch.cluster.ownership import Predecessors
 from discue.domain.clock import SystemClock
 from discue.observability import logs
@@ -25,6 +26,7 @@ from discue.server.installation import open_installation
 from discue.server.metric_table import METRICS, WorkerParts, snapshot_of
 from discue.server.processes import stop_on_signal
 from discue.server.worker import Worker, freeze_memory, prepare_process, served
+from discue.store import organizations
 
 _PUBLISH = "/queues/{queue_id}/messages"
 
@@ -52,6 +54,23 @@ def scrape_route(parts: Callable[[], WorkerParts]) -> Route:
         return RawResponse(exposition(METRICS, {"1": snapshot_of(parts())}, openmetrics=True))
 
     return Route(methods=GET, path="/scrape", handler=scrape, needs=None, media_type="application/openmetrics-text")
+
+
+class SignInCode(msgspec.Struct, frozen=True):
+    """Signs a browser in."""
+
+    code: str
+
+
+def code_route(installation: ControlContext) -> Route:
+    """Returns a one-time code for the dashboard, as `discue dev` prints one."""
+
+    async def code(_call: Call) -> SignInCode:
+        organization = await installation.store.read(organizations.operator)
+        assert organization is not None
+        return SignInCode(await one_time_code(installation, organization.id))
+
+    return Route(methods=GET, path="/code", handler=code, response=SignInCode, needs=None)
 
 
 def settings_for(database: str, key: str) -> Settings:
@@ -82,7 +101,7 @@ async def _serve(settings: Settings) -> None:
     async with founded(settings) as installation:
         # On a file nobody else can be: whoever was there before is gone.
         predecessors: Predecessors = () if settings.database_path is None else "all"
-        routes = [echo_route(), scrape_route(lambda: worker.measured)]
+        routes = [echo_route(), scrape_route(lambda: worker.measured), code_route(installation)]
         worker = Worker(installation, Log(), routes=routes, predecessors=predecessors)
         address = Address(settings.host, settings.port)
         async with served(worker, address, max_connections=settings.max_connections) as server:
@@ -99,8 +118,7 @@ def _say(what: object) -> None:
 
 def main() -> None:
     settings = settings_for(sys.argv[1], sys.argv[2])
-    if sys.argv[3:]:
-        settings = replace(settings, backup_to=sys.argv[3], backup_every=1.0)
+    settings = replace(settings, **msgspec.json.decode(sys.argv[3]))
     logs.configure("text", settings.log_level, SystemClock(), sys.stderr)
     prepare_process()
     uvloop.run(_serve(settings))

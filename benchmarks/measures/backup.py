@@ -31,7 +31,7 @@ def measure(bench: Bench) -> list[Row]:
     for _ in range(_PAIRS):
         with bench.product("backup", cores=cores) as product:
             quiet.append(_p99(bench, product, queue))
-        with bench.product("backup", cores=cores, backup_to=str(folder)) as product:
+        with bench.product("backup", cores=cores, settings={"backup_to": str(folder), "backup_every": 1.0}) as product:
             during.append(_p99(bench, product, queue))
             if not any(_parts(folder)):
                 raise BenchmarkFailed("No backup was made meanwhile.")
