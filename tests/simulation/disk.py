@@ -177,7 +177,7 @@ class File(apsw.VFSFile):
         size = self.xFileSize()
         if offset + len(data) > size:
             self._disk.check_room()
-        before = self._disk.content(self._path, offset, len(data))
+        before = self._disk.content(self._path, offset, len(data)) if offset < size else b""
         self._disk.note(self._path, Write(offset, bytes(data), before, size))
         super().xWrite(data, offset)
         if is_last:

@@ -6,9 +6,9 @@ Time stands still while a step runs, and jumps to the next timer when nothing is
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
 from random import Random
 from typing import Any, Final, TypeVar, TypeVarTuple
 
@@ -49,12 +49,43 @@ class Host:
         self.is_paused = False
         self.clock_error_ms = 0
         """How far its wall clock is ahead."""
-        self.held: list[asyncio.Handle] = []
+        self.held: list[Step] = []
         """The steps that wait for the end of a pause."""
 
 
 HOST: ContextVar[Host | None] = ContextVar("host", default=None)
 """The machine that the current step runs on; None for clients, listeners and the nemesis."""
+
+
+class Step(asyncio.TimerHandle):
+    """A callback that runs soon, or at a time. Half of what a simulation makes are these: it makes them quickly."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: "SimLoop",
+        context: Context | None,
+        when: float = 0.0,
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+        self._when = when
+        self._scheduled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._callback, self._args = _nothing, ()
+
+
+def _nothing() -> None:
+    """Take the place of a callback that was cancelled."""
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -71,8 +102,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self._order = order
         self._shuffles = shuffles
         self._now = 0.0
-        self._soon: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, float, int, asyncio.TimerHandle]] = []
+        self._soon: deque[Step] = deque()
+        self._timers: list[tuple[float, float, int, Step]] = []
         self._numbered = 0
         self._steps_at_once = 0
         self._graveyard: list[object] = []
@@ -85,14 +116,14 @@ class SimLoop(asyncio.BaseEventLoop):
     def call_soon(
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        self._soon.append(handle)
-        return handle
+        step = Step(callback, args, self, context)
+        self._soon.append(step)
+        return step
 
     def call_at(
         self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer = Step(callback, args, self, context, when)
         self._numbered += 1
         # Timers for one moment fire in any order, as they do on a machine, whose clock is finer than any plan.
         tie = self._order.random() if self._shuffles else 0.0
@@ -127,7 +158,10 @@ class SimLoop(asyncio.BaseEventLoop):
         asyncio._set_running_loop(self)
         try:
             while not program.done():
-                self._step()
+                if self._soon:
+                    self._run_next()
+                else:
+                    self._advance()
         finally:
             asyncio._set_running_loop(previous)
         return program.result()
@@ -149,33 +183,34 @@ class SimLoop(asyncio.BaseEventLoop):
         context.run(HOST.set, host)
         return asyncio.Task(coroutine, loop=self, context=context)
 
-    def _step(self) -> None:
-        if not self._soon:
-            self._advance()
+    def _run_next(self) -> None:
+        step = self._next() if self._shuffles else self._soon.popleft()
+        if step._cancelled:
             return
-        handle = self._next()
-        if handle._cancelled:
-            return
-        host = handle._context.get(HOST)  # type: ignore[attr-defined]
+        context = step._context
+        host = context.get(HOST)
         if host is not None:
             if host.is_down:
                 return
             if host.is_paused:
-                host.held.append(handle)
+                host.held.append(step)
                 return
         self.steps += 1
         self._steps_at_once += 1
         if self._steps_at_once > _MOST_STEPS_AT_ONCE:
-            raise BusyLoop(f"{_MOST_STEPS_AT_ONCE:,} steps at one moment; the last one: {handle!r}")
-        handle._run()
+            raise BusyLoop(f"{_MOST_STEPS_AT_ONCE:,} steps at one moment; the last one: {step!r}")
+        try:
+            context.run(step._callback, *step._args)
+        except Exception as error:  # noqa: BLE001 - as asyncio does
+            self.call_exception_handler({"message": f"Exception in {step!r}", "exception": error, "handle": step})
 
-    def _next(self) -> asyncio.Handle:
+    def _next(self) -> Step:
         """Take the next handle: the oldest, or the step of a task that overtakes it.
 
         Callbacks keep their order, as asyncio promises. Which task is woken first is a matter of what it waits for.
         """
         soon = self._soon
-        if self._shuffles and len(soon) > 1 and self._order.random() < _OVERTAKING_SHARE:
+        if len(soon) > 1 and self._order.random() < _OVERTAKING_SHARE:
             place = self._order.randrange(min(len(soon), _OVERTAKEN))
             task = _task_of(soon[place])
             if place and task is not None and all(_task_of(soon[earlier]) is not task for earlier in range(place)):
@@ -214,8 +249,8 @@ def _run_into(result: "asyncio.Future[Any]", function: Callable[..., Any], args:
         result.set_result(found)
 
 
-def _task_of(handle: asyncio.Handle) -> "asyncio.Task[Any] | None":
-    owner = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+def _task_of(handle: Step) -> "asyncio.Task[Any] | None":
+    owner = getattr(handle._callback, "__self__", None)
     return owner if isinstance(owner, asyncio.Task) else None
 
 

@@ -156,14 +156,13 @@ class World:
             await load.until_nothing_waits(PATIENCE_SECONDS)
             trace.add("users", "end")
             await asyncio.gather(*(machine.stop() for machine in self.machines))
-        path = self._folder / "discue.db"
-        if self.server is not None:
-            path = self.server.path
-            await self.server.close()
+        path = self._folder / "discue.db" if self.server is None else self.server.path
         clock = HostClock(self._loop, Host("stocktaker", "127.0.0.1"))
         self.history.said = {machine.number: machine.said for machine in self.machines}
         stocktaker = machine_of(self._loop, clock, self._program, self._network)
         await take_stock(f"sqlite:///{path}", self.history, stocktaker)
+        if self.server is not None:
+            await self.server.close()
 
     async def _trouble(self) -> None:
         """Make trouble for as long as planned, and repair everything."""
