@@ -58,7 +58,7 @@ run: $(RUNTIME)
 
 test: $(DEV)
 	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore tests/fuzz --ignore tests/security --ignore tests/clients/typescript \
-		--ignore tests/image --ignore tests/examples/test_readmes.py --ignore tests/dashboard/browser $(ARGS)
+		--ignore tests/image --ignore tests/examples --ignore tests/dashboard/browser $(ARGS)
 
 # In the Chromium of the machine: nothing is downloaded but the packages.
 browser: $(DEV)
@@ -101,6 +101,7 @@ check: $(DEV)
 	$(BIN)/lint-imports
 	cd clients/python && $(abspath $(BIN))/lint-imports
 	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m tools.language
 	@! find . \( -name .git -o -name node_modules -o -path './$(VENV)' \) -prune -o -type f -print \
 		| grep -Ei '/([^/]*_)?(managers?|utils?|helpers?|commons?)(_[^/]*)?\.[a-z]+$$' \
 		|| { echo 'These files are named after nothing: say what they hold.' >&2; exit 1; }
@@ -141,7 +142,7 @@ clients: $(DEV) $(COMPILER) | $(GENERATORS)
 		npm exec --yes --silent --package=node@$$version -- $(PYTEST) tests/clients/typescript || exit 1; \
 	done
 	npm exec --yes --silent $(RUNTIMES:%=--package=%) -- $(PYTEST) tests/clients/typescript/test_runtimes.py
-	$(PYTEST) tests/examples/test_readmes.py -n 2
+	$(PYTEST) tests/examples -n 2
 
 docs: $(DEV)
 	$(BIN)/python -m docs.generate

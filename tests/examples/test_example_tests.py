@@ -1,4 +1,4 @@
-"""The tests of the examples, as their users run them, in one process."""
+"""The tests of the examples, as their users run them, in one process. `make clients` runs them."""
 
 import os
 import re

@@ -18,6 +18,9 @@ from tests.cli.commands import PATIENCE_SECONDS, REPOSITORY, Output
 from tests.docs.quickstart import Block, blocks
 from tests.support.ports import free_port
 
+# Building the wheels takes seconds.
+pytestmark = pytest.mark.torture
+
 README = REPOSITORY / "README.md"
 DOCS = REPOSITORY / "docs"
 _END = "\x04the end"
@@ -168,7 +171,6 @@ def use_dependencies_of_this_environment(environment: Path) -> None:
     (packages / "dependencies.pth").write_text(f"{found}\n")
 
 
-@pytest.mark.torture
 def test_session_of_the_readme_works_as_pasted_from_the_wheels(wheels: Path, tmp_path: Path) -> None:
     for built in wheels.iterdir():
         shutil.copy(built, tmp_path)
