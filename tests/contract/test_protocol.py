@@ -12,6 +12,9 @@ from tests.contract.caller import Caller, fresh, pointers, problem, resource
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 
+# How requests are read and responses are written does not depend on the store.
+SETTINGS_MEANT = ("sqlite",)
+
 
 @covers("README.md# Conventions")
 def test_http_1_1_is_spoken(owner: Caller) -> None:

@@ -97,7 +97,7 @@ async def publish_some_in_the_end(client: Client, queue: str, count: int) -> set
         return {await client.publish_in_the_end(queue, f"message {number}") for number in range(count)}
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.torture)])
 async def test_surviving_worker_takes_over_from_a_killed_one_within_the_lease(
     tmp_path: Path, postgres_cluster: Cluster, database: str, number: int
 ) -> None:
@@ -156,6 +156,7 @@ async def test_a_drain_hands_over_within_a_second_and_repeats_nothing(
         assert max(delays) < _HANDED_OVER_SECONDS
 
 
+@pytest.mark.torture
 async def test_without_a_database_publishes_are_refused_for_now_and_afterwards_all_is_delivered(tmp_path: Path) -> None:
     with Cluster() as cluster:
         cluster.create_database("outage")
@@ -181,6 +182,7 @@ async def test_without_a_database_publishes_are_refused_for_now_and_afterwards_a
             await fleet.stop()
 
 
+@pytest.mark.torture
 async def test_a_worker_cut_off_from_the_database_stops_before_the_other_takes_over(
     tmp_path: Path, postgres_cluster: Cluster, database: str
 ) -> None:
@@ -268,6 +270,7 @@ async def create_queues(worker: Worker) -> None:
                 await client.queue()
 
 
+@pytest.mark.torture
 async def test_a_worker_cut_off_while_it_joins_holds_no_other_up_for_long(
     tmp_path: Path, postgres_cluster: Cluster, database: str
 ) -> None:
@@ -288,6 +291,7 @@ async def test_a_worker_cut_off_while_it_joins_holds_no_other_up_for_long(
         await fleet.stop()
 
 
+@pytest.mark.torture
 async def test_sessions_of_a_hung_worker_end_with_its_lease(
     tmp_path: Path, postgres_cluster: Cluster, database: str
 ) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.faults.producers import producing
 from tests.faults.product import Product
 from tests.faults.receiver import Delivered, Receiver
@@ -14,6 +16,7 @@ BACKLOG = 400
 NAMES = ("quick", "slow")
 
 
+@pytest.mark.torture
 async def test_a_drain_under_load_loses_nothing_and_sends_nothing_twice(tmp_path: Path) -> None:
     pause_seconds = 0.1
 

@@ -81,6 +81,7 @@ async def test_while_another_program_holds_the_store_nobody_waits_for_others_to_
         assert judge(answers) == []
 
 
+@pytest.mark.torture
 async def test_under_lasting_overload_memory_is_bounded_and_everything_confirmed_arrives(tmp_path: Path) -> None:
     async with Receiver() as receiver, Product(tmp_path, max_waiting_bytes=WAITING_BYTES) as product:
         clients = [product.client() for _ in range(CLIENTS)]

@@ -59,6 +59,7 @@ async def publish_until_refused(client: Client, queue: str) -> list[str]:
         confirmed += [message["id"] for message in answer.body["messages"]]
 
 
+@pytest.mark.torture
 async def test_a_disk_that_is_full_loses_nothing_and_service_goes_on_when_there_is_room(
     tmp_path: Path, small_disk: Path
 ) -> None:

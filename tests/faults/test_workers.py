@@ -99,6 +99,7 @@ async def published_once(client: Client, queue: str) -> str:
             return await client.publish(queue, "x")
 
 
+@pytest.mark.torture
 async def test_under_load_kills_of_workers_lose_nothing(tmp_path: Path) -> None:
     async with loaded(tmp_path) as (product, producers, _):
         for worker in (1, 2, 3, 1):
@@ -109,6 +110,7 @@ async def test_under_load_kills_of_workers_lose_nothing(tmp_path: Path) -> None:
         await producers.until_more(100)
 
 
+@pytest.mark.torture
 async def test_a_worker_that_stands_still_holds_up_the_others_for_a_moment_only(tmp_path: Path) -> None:
     """It may have halted in the middle of a commit, and nobody else could ever write again."""
     async with loaded(tmp_path) as (product, producers, _):
@@ -119,6 +121,7 @@ async def test_a_worker_that_stands_still_holds_up_the_others_for_a_moment_only(
         await asyncio.wait_for(producers.until_more(100), SOON_SECONDS)
 
 
+@pytest.mark.torture
 async def test_a_restart_under_load_neither_loses_nor_repeats(tmp_path: Path) -> None:
     async with loaded(tmp_path) as (product, producers, receiver):
         for _ in range(3):
