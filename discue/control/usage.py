@@ -97,6 +97,7 @@ def _bound(most: int | None) -> int:
 
 
 HOUR_MS: Final = 3_600_000
+_MINUTE_MS: Final = 60_000
 
 _NAMES: Final = {number: name for name, number in tallies.EVENT_KINDS.items()}
 
@@ -139,6 +140,16 @@ async def activity(control: ControlContext, principal: Principal) -> Sequence[Ac
     return [
         Activity(period * tallies.PERIOD_MS, *(counts.get((period, kind), 0) for kind in kinds)) for period in periods
     ]
+
+
+def rate_a_minute(before: int, current: int, elapsed_ms: int) -> float:
+    """Return the average per minute over the past five minutes.
+
+    `current` was counted in the period that has begun `elapsed_ms` ago, and `before` in the one before it. Of `before`,
+    only the part within the five minutes counts, as if it had been even.
+    """
+    overlap = max(0.0, 1 - elapsed_ms / tallies.PERIOD_MS)
+    return (before * overlap + current) * _MINUTE_MS / tallies.PERIOD_MS
 
 
 ActivityMark: TypeAlias = tuple[int, int]

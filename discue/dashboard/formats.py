@@ -20,6 +20,8 @@ _DAY: Final = 24 * _HOUR
 _UNITS: Final = ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"), (_SECOND, "s"))
 _SIZES: Final = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))
 _SMALLEST_GROUPED: Final = 10_000
+_LOWEST_RATE: Final = 0.1
+_WHOLE_FROM: Final = 10
 _TENTHS_BELOW: Final = 10 * _SECOND
 
 SHOWN_CHARACTERS: Final = 20_000
@@ -117,6 +119,14 @@ def percent(part: int, whole: int) -> str:
     if part in (0, whole):
         return "0 %" if not part else "100 %"
     return f"{min(99.9, max(0.1, 100 * part / whole)):.1f} %"
+
+
+def rate(a_minute: float) -> str:
+    """Return a rate: exact enough to compare, and 0 only if nothing happened."""
+    if 0 < a_minute < _LOWEST_RATE:
+        return f"under {_LOWEST_RATE} a minute"
+    shown = number(round(a_minute)) if a_minute >= _WHOLE_FROM else f"{a_minute:.1f}".removesuffix(".0")
+    return f"{shown} a minute"
 
 
 def plural(count: int, noun: str, several: str = "") -> str:

@@ -33,6 +33,7 @@ def _environment() -> Environment:
         number=formats.number,
         browser=browser_name,
         size=formats.size,
+        rate=formats.rate,
         duration=formats.duration,
         clock=formats.clock,
         hour=formats.hour,

@@ -13,7 +13,7 @@ from discue.control.context import ControlContext
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.control.usage import DAY_MS, SETTLING_MS, EventPage, EventSelection, event_position
+from discue.control.usage import DAY_MS, SETTLING_MS, EventPage, EventSelection, event_position, rate_a_minute
 from discue.domain.errors import BadRequest, DiscueError, Forbidden, QuotaExceeded, Unprocessable
 from discue.domain.ids import event_id_of, last_id_of, millisecond_in, row_id_at
 from discue.domain.quotas import NAMES
@@ -329,3 +329,19 @@ async def test_pages_of_events_follow_each_other_both_ways(
         assert numbered == expected
     with pytest.raises(BadRequest):
         await usage.list_of_events(control, alice, Selection(page=101))
+
+
+@pytest.mark.parametrize(
+    ("before", "current", "elapsed", "rate"),
+    [
+        (0, 0, 0, 0.0),
+        (50, 0, 0, 10.0),
+        (0, 50, PERIOD_MS, 10.0),
+        (50, 50, PERIOD_MS // 2, 15.0),
+        (50, 5, PERIOD_MS, 1.0),
+        # Another worker's clock may be behind.
+        (50, 5, PERIOD_MS + 1, 1.0),
+    ],
+)
+def test_rate_is_the_average_of_the_past_five_minutes(before: int, current: int, elapsed: int, rate: float) -> None:
+    assert rate_a_minute(before, current, elapsed) == rate

@@ -60,6 +60,22 @@ def test_all_and_none_are_not_rounded(part: int, whole: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("a_minute", "text"),
+    [
+        (0, "0 a minute"),
+        (0.02, "under 0.1 a minute"),
+        (0.1, "0.1 a minute"),
+        (9.0, "9 a minute"),
+        (9.94, "9.9 a minute"),
+        (10.4, "10 a minute"),
+        (12_345.6, "12\u202f346 a minute"),
+    ],
+)
+def test_rate_is_0_only_if_nothing_happened(a_minute: float, text: str) -> None:
+    assert formats.rate(a_minute) == text
+
+
+@pytest.mark.parametrize(
     ("content", "shown"),
     [
         (b'{"a":[1,2]}', ('{\n  "a": [\n    1,\n    2\n  ]\n}', False)),

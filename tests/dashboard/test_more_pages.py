@@ -144,3 +144,26 @@ def test_listener_page_has_its_success_rate_and_the_numbers_behind_the_chart(
     assert shown.groups() == (percent(acknowledged, acknowledged + failed), str(acknowledged + failed))
     assert acknowledged > 10
     assert bool(failed) is fails
+
+
+def test_rates_of_the_organization_and_of_a_listener_are_those_of_the_past_five_minutes(
+    service: DashboardService, shop: Shop
+) -> None:
+    browser, listener = service.browser(), shop.listener("billing")
+
+    def rates() -> list[float]:
+        found = (
+            re.search(r"messages, past hour</span><span class=\"s\">(\d+\.?\d*) a minute now", browser.get("").text),
+            re.search(r"Attempts now</dt><dd>(\d+\.?\d*) a minute", browser.get(listener).text),
+        )
+        return [float(each[1]) if each else -1.0 for each in found]
+
+    # Nothing of what other tests have sent is within the five minutes.
+    service.advance(700)
+    assert rates()[0] == 0
+    batch = {"messages": [{"data": {"order": 1, "total": 1}}] * 45}
+    service.api().post(f"/queues/{shop.queue}/messages/batch", json=batch).raise_for_status()
+    service.settle()
+    assert rates() == [9.0, 9.0]
+    service.advance(700)
+    assert rates()[0] == 0

@@ -3,9 +3,9 @@
 from typing import Final
 
 from discue.control import listener_activity, listener_secrets, listeners, messages, redeliveries
-from discue.control.listener_activity import PERIODS_AN_HOUR, total
+from discue.control.listener_activity import PERIODS_AN_HOUR, ListenerPeriod, total
 from discue.control.listeners import ListenerDetails
-from discue.control.usage import Activity
+from discue.control.usage import Activity, rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, columns, sparkline
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
@@ -34,12 +34,17 @@ async def show(visit: Visit) -> Page:
             "since": since,
             "hour": total(day[-PERIODS_AN_HOUR:]),
             "day": total(day),
+            "rate": rate_a_minute(_made(day[-2]), _made(day[-1]), visit.now - day[-1].started_at),
             "chart": columns(
                 [Activity(each.started_at, 0, each.tally.acknowledged, each.tally.failed) for each in day], HALF_HOUR
             ),
         },
         is_live=True,
     )
+
+
+def _made(period: ListenerPeriod) -> int:
+    return period.tally.acknowledged + period.tally.failed
 
 
 async def last_attempts(visit: Visit, details: ListenerDetails, per_page: int) -> dict[str, object]:

@@ -1,11 +1,11 @@
 """The overview: whether all is well, what happens, and which listeners need attention."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from discue.control import listeners, usage
 from discue.control.listeners import ListenerDetails
-from discue.control.usage import Activity
+from discue.control.usage import Activity, rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, Columns, columns
 from discue.dashboard.pages.listeners import ListenerRow, rows_of
 from discue.dashboard.route import PageRoute
@@ -15,6 +15,7 @@ from discue.store.pagination import Selection
 LISTENERS_READ: Final = 50
 """The newest listeners, among which the overview looks for those that need attention."""
 
+_RATES: Final = ("published", "acknowledged", "failed")
 _SHOWN: Final = 8
 _HOUR: Final = 12
 """Periods of five minutes."""
@@ -46,6 +47,7 @@ async def show(visit: Visit) -> Page:
             "failed": sum(each.failed for each in hour),
             "waiting": sum(each.counts.pending for each in found),
             "missed": sum(each.counts.missed for each in found),
+            "rates": _rates(activity, visit.now),
             "chart": chart,
             "attention": attention,
             "listeners": len(found),
@@ -53,6 +55,15 @@ async def show(visit: Visit) -> Page:
         },
         is_live=True,
     )
+
+
+def _rates(activity: Sequence[Activity], now: int) -> Mapping[str, float]:
+    """Return the present rates per minute; none without the activity."""
+    if not activity:
+        return {}
+    before, current = activity[-2:]
+    elapsed = now - current.started_at
+    return {name: rate_a_minute(getattr(before, name), getattr(current, name), elapsed) for name in _RATES}
 
 
 def _needs_attention(details: ListenerDetails) -> bool:
