@@ -74,7 +74,9 @@ def run(invocation: Invocation) -> None:
         arguments.parser.error(f"--hours must be from 0 to {_LONGEST_HISTORY_HOURS}")
     require_cleartext(settings)
     prepare_process()
-    settings = dataclasses.replace(settings, role="all", port=free_port(Address(settings.host, settings.port)))
+    settings = dataclasses.replace(
+        settings, role="all", dashboard_port=None, port=free_port(Address(settings.host, settings.port))
+    )
     if settings.database != Settings().database:
         uvloop.run(_show(dataclasses.replace(invocation, settings=settings), "Data is stored in " + settings.database))
         return

@@ -209,7 +209,9 @@ def require_cleartext(settings: Settings) -> None:
 
 def _settings(settings: Settings) -> Settings:
     """Return the settings for development, with a port that is free."""
-    settings = dataclasses.replace(settings, port=_next_free(settings.host, settings.port), role="all")
+    settings = dataclasses.replace(
+        settings, port=_next_free(settings.host, settings.port), role="all", dashboard_port=None
+    )
     if settings.database_path is None and not (settings.encryption_key or settings.encryption_key_file):
         return dataclasses.replace(settings, encryption_key_file=_ENCRYPTION_KEY_FILE)
     return settings

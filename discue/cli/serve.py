@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,10 @@ from discue.server.tracing import traced
 from discue.server.worker import Worker, alone_on, freeze_memory, prepare_process, served
 
 _METRICS_CONNECTIONS: Final = 64
-_METRICS_GRACE_SECONDS: Final = 1.0
+_DASHBOARD_CONNECTIONS: Final = 1_000
+"""A worker has 500 streams of events; the rest is for pages."""
+_GRACE_SECONDS: Final = 1.0
+"""For requests in flight of servers that serve no API."""
 
 
 def add(commands: Commands) -> None:
@@ -54,8 +57,8 @@ def run(invocation: Invocation) -> int:
     settings = invocation.settings
     require_valid_certificate(settings)
     # The ports come first: a start that cannot listen must not create a database, or print a key that is shown once.
-    with held_port(Address(settings.host, settings.port)) as port, _held_metrics_port(settings) as metrics_port:
-        invocation = replace(invocation, settings=replace(settings, port=port, metrics_port=metrics_port))
+    with _held_ports(settings) as settings:
+        invocation = replace(invocation, settings=settings)
         database = settings.database_path
         if database is not None and lacks_room(database) and not uvloop.run(_has_room(invocation.log, database)):
             return FINE
@@ -67,16 +70,26 @@ def run(invocation: Invocation) -> int:
 
 
 @contextmanager
-def _held_metrics_port(settings: Settings) -> Iterator[int | None]:
-    if settings.metrics_port is None:
-        yield None
-        return
-    with held_port(_metrics_address(settings, settings.metrics_port)) as port:
-        yield port
+def _held_ports(settings: Settings) -> Iterator[Settings]:
+    """Reserve the ports, which several workers share. Yields the settings with the ports that were chosen for 0."""
+    with ExitStack() as held:
+        settings = replace(settings, port=held.enter_context(held_port(Address(settings.host, settings.port))))
+        if settings.metrics_port is not None:
+            metrics = _metrics_address(settings, settings.metrics_port)
+            settings = replace(settings, metrics_port=held.enter_context(held_port(metrics)))
+        if settings.dashboard_port is not None:
+            dashboard = _dashboard_address(settings, settings.dashboard_port)
+            settings = replace(settings, dashboard_port=held.enter_context(held_port(dashboard)))
+        yield settings
 
 
 def _metrics_address(settings: Settings, port: int) -> Address:
     return Address(settings.metrics_host, port, shared=True, settings="metrics_host, metrics_port")
+
+
+def _dashboard_address(settings: Settings, port: int, cert: Path | None = None, key: Path | None = None) -> Address:
+    names = "dashboard_host, dashboard_port"
+    return Address(settings.dashboard_host, port, cert, key, shared=True, settings=names)
 
 
 async def _has_room(log: Log, database: Path) -> bool:
@@ -155,7 +168,7 @@ async def measured(settings: Settings, worker: Worker, pipe: WorkerPipe | None =
             address = _metrics_address(settings, settings.metrics_port)
             server = HttpServer(application, address, max_connections=_METRICS_CONNECTIONS, log=worker.log)
             await server.start()
-            stack.push_async_callback(server.stop, _METRICS_GRACE_SECONDS)
+            stack.push_async_callback(server.stop, _GRACE_SECONDS)
             worker.log.info("metrics_served", url=f"{server.address.url}{METRICS_PATH}")
         yield
 
@@ -206,6 +219,18 @@ async def serving(
         with certificate_files(settings, invocation.clock) as files:
             address = Address(settings.host, settings.port, files.cert, files.key, shared=port_held)
             server = await stack.enter_async_context(served(worker, address, max_connections=settings.max_connections))
+            if worker.dashboard is not None and settings.dashboard_port is not None:
+                own = _dashboard_address(settings, settings.dashboard_port, files.cert, files.key)
+                dashboard = HttpServer(
+                    worker.dashboard,
+                    own,
+                    max_connections=min(settings.max_connections, _DASHBOARD_CONNECTIONS),
+                    trusted_proxies=worker.trusted_proxies,
+                    log=worker.log,
+                )
+                await dashboard.start()
+                stack.push_async_callback(dashboard.stop, _GRACE_SECONDS)
+                invocation.log.info("dashboard_served", url=f"{own.url}/dashboard")
         freeze_memory()
         invocation.log.info(
             "server_started",

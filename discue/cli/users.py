@@ -15,14 +15,12 @@ from discue.cli.command import (
 )
 from discue.cli.output import say
 from discue.cli.verbs import Commands, add_verbs
-from discue.config.settings import Settings, reachable
 from discue.control import admin_users
 from discue.control.context import require_found
 from discue.control.users import UserDetails
 from discue.domain.errors import NotFound
 from discue.domain.model import User
 from discue.domain.roles import ROLES
-from discue.server.http import Address
 
 _LINK: Final = "The link works once, within seven days."
 
@@ -99,22 +97,17 @@ async def _list(call: Invocation) -> None:
 
 def _say_link(call: Invocation, made: UserDetails, sentence: str) -> None:
     invitation = require_found(made.invitation)
-    url = f"{_url(call.settings)}/dashboard/invitation#{invitation.token}"
+    settings = call.settings
+    url = f"{settings.dashboard_root(settings.service_url)}/dashboard/invitation#{invitation.token}"
     if call.arguments.json:
         say(json.dumps({"user": _shown(made.user), "url": url, "expires_at": invitation.expires_at}))
         return
     say(f"{sentence}\n{url}\nuntil {utc(invitation.expires_at):%Y-%m-%d %H:%M} UTC. The link works once.")
-    if call.settings.public_url is None:
-        say("If browsers reach the service elsewhere, change the start of the link, or set `public_url`.")
+    name = "public_url" if settings.dashboard_port is None else "dashboard_url"
+    if getattr(settings, name) is None:
+        say(f"If browsers reach the dashboard elsewhere, change the start of the link, or set `{name}`.")
     if made.user.status == "disabled":
         say("The user is disabled: the link works once an owner has enabled them.")
-
-
-def _url(settings: Settings) -> str:
-    """Return the URL of the service, as far as the settings of this command say it."""
-    if settings.public_url is not None:
-        return settings.public_url.rstrip("/")
-    return Address(reachable(settings.host), settings.port, settings.tls_cert, settings.tls_key).url
 
 
 def _with_article(role: str) -> str:

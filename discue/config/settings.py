@@ -123,6 +123,25 @@ class Settings:
         types.BOOLEAN,
         "Serve the dashboard at `/dashboard`, where browsers that open `/` are led.",
     )
+    dashboard_port: int | None = _setting(
+        None,
+        types.integer(0, 65_535),
+        "Port that serves the dashboard and the documentation, instead of `port` serving the dashboard; 0 for a free "
+        "one.",
+        commands=_SERVE,
+    )
+    dashboard_host: str = _setting(
+        "127.0.0.1",
+        types.HOST,
+        "Address of `dashboard_port`. Addresses other than loopback require TLS, or `insecure`.",
+        commands=_SERVE,
+    )
+    dashboard_url: str | None = _setting(
+        None,
+        types.PUBLIC_URL,
+        "Base URL of links to the dashboard, if it has a port of its own. Without it, links use `dashboard_host` and "
+        "`dashboard_port`.",
+    )
     portal: bool = _setting(
         True,
         types.BOOLEAN,
@@ -396,6 +415,22 @@ class Settings:
         return Quotas(**{name: getattr(self, setting_of(name)) for name in NAMES})
 
     @property
+    def service_url(self) -> str:
+        """The URL of the service: `public_url`, or the address that it listens on."""
+        return self.public_url.rstrip("/") if self.public_url else self._url_at(self.host, self.port)
+
+    def dashboard_root(self, root: str) -> str:
+        """Return the URL in front of `/dashboard`. `root` is that of the service, as the client sees it."""
+        if self.dashboard_port is None:
+            return root
+        url = self.dashboard_url
+        return url.rstrip("/") if url else self._url_at(self.dashboard_host, self.dashboard_port)
+
+    def _url_at(self, host: str, port: int) -> str:
+        shown = reachable(host)
+        return f"{'https' if self.has_tls else 'http'}://{f'[{shown}]' if ':' in shown else shown}:{port}"
+
+    @property
     def has_tls(self) -> bool:
         return self.tls_self_signed or self.tls_cert is not None
 
@@ -523,6 +558,27 @@ CONSTRAINTS: tuple[Constraint, ...] = (
         ("metrics_host", "metrics_key"),
         lambda settings: settings.metrics_key is None and not _is_loopback(settings.metrics_host),
         "anybody could read the metrics; set metrics_key, or a loopback address as metrics_host",
+    ),
+    Constraint(
+        ("dashboard_port", "port", "metrics_port"),
+        lambda settings: settings.dashboard_port in {settings.port, settings.metrics_port} - {0, None},
+        "dashboard_port, port and metrics_port must differ: each would get some of the other's requests",
+    ),
+    Constraint(
+        ("dashboard_port", "dashboard"),
+        lambda settings: settings.dashboard_port is not None and not settings.dashboard,
+        "dashboard is false, so there is nothing to serve on dashboard_port; set one of them only",
+    ),
+    Constraint(
+        ("dashboard_url", "dashboard_port"),
+        lambda settings: settings.dashboard_url is not None and settings.dashboard_port is None,
+        "the dashboard is served with the API, whose URL is public_url; set dashboard_port, too, or public_url instead",
+    ),
+    Constraint(
+        ("dashboard_host", "insecure", "tls_cert", "tls_key", "tls_self_signed"),
+        lambda settings: not (_is_loopback(settings.dashboard_host) or settings.has_tls or settings.insecure),
+        "cleartext is allowed on loopback only; set tls_cert and tls_key, or tls_self_signed, or set insecure behind a "
+        "proxy that terminates TLS",
     ),
     Constraint(
         ("backup_to", "database"),

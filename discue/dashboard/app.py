@@ -71,7 +71,10 @@ class Dashboard:
         }
         """Pages that need no user, by path and whether the request is a POST."""
         self._find = PageRouter(routes).find
-        self._steps = PageSteps(services)
+        settings = services.control.settings
+        has_own_port = settings.dashboard_port is not None
+        self._steps = PageSteps(services, settings.dashboard_url if has_own_port else settings.public_url)
+        self._api_url = settings.service_url if has_own_port else None
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         """Respond to one request. Raises nothing."""
@@ -151,6 +154,7 @@ class Dashboard:
             request.path,
             request.base,
             self._url(request),
+            self._api_url or self._url(request),
             self._services.control.clock.now(),
             ids=ids,
             query=request.query,

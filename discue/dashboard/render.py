@@ -65,7 +65,7 @@ def render(page: Page, visit: Visit) -> bytes:
         **frame_values(page.title, visit.base, visit.theme, visit.now),
         "visit": visit,
         "is_live": page.is_live and visit.error is None,
-        "url": visit.url,
+        "url": visit.api_url,
         "docs": f"{visit.base.removesuffix(_ROOT)}docs",
         "may": visit.principal.may,
         "for_customer": False,

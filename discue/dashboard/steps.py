@@ -63,11 +63,12 @@ R = TypeVar("R", bound=PageRequest)
 class PageSteps:
     """Answers requests for the pages of one application, within the limits of the service."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, url: str | None) -> None:
+        """`url` is that of the service, in front of the paths of pages; None: the URL that the browser asks for."""
         control = services.control
         settings, store = control.settings, control.store
         self._services = services
-        self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
+        self._url = url.rstrip("/") if url else None
         self._resolver = ClientIpResolver(settings.trusted_proxies) if settings.trusted_proxies else None
         self._bodies = BodyReader(
             deadline_seconds=settings.request_body_timeout_seconds,
@@ -148,7 +149,7 @@ class PageSteps:
 
     def url(self, scope: HttpScope) -> str:
         """Return the URL of the service, as the browser sees it."""
-        return self._public_url or base_url(scope, scope.headers)
+        return self._url or base_url(scope, scope.headers)
 
     def require_budget(self, address: str) -> None:
         """Raise TooManyRequests if an address has used up its rate limit. Counts nothing.

@@ -52,7 +52,9 @@ class Visit:
     base: str
     """The relative link from this page to `/dashboard`, which works below every prefix."""
     url: str
-    """The URL of the service, for commands to copy."""
+    """The URL in front of `/dashboard`."""
+    api_url: str
+    """The URL of the API, for commands to copy."""
     now: int
     """Milliseconds since the epoch."""
     ids: tuple[str, ...] = ()

@@ -121,6 +121,7 @@ EVENTS: Final = (
     ),
     LogEvent("cursors_claimed", ("debug",), "The worker took cursors of listeners.", ("count",)),
     LogEvent("cursors_released", ("debug",), "The worker gave up cursors of listeners.", ("count",)),
+    LogEvent("dashboard_served", ("info",), "The dashboard is served at its own address.", ("url",)),
     LogEvent("database_available", ("info",), "The database can be read and written again."),
     LogEvent("database_migrated", ("info",), "Migrations were applied.", ("database", "from_version", "to_version")),
     LogEvent("database_unavailable", ("warning",), "The database cannot be read or written.", ("reason",)),

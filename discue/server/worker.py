@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from discue.api.app import App
-from discue.api.resources import ROUTES, service
+from discue.api.resources import DOCUMENTATION, ROUTES, service
 from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
 from discue.auth.openid.provider import Provider, providers_in
@@ -239,7 +239,7 @@ class Worker:
             identity_providers=_identity_providers(control),
             inbox=inbox,
         )
-        self.application = _application(services, routes)
+        self.application, self.dashboard = _applications(services, routes)
 
     @cached_property
     def measured(self) -> WorkerParts:
@@ -410,19 +410,25 @@ def _identity_providers(control: ControlContext) -> dict[str, Provider]:
     return providers_in(path, control.clock, control.random_text, policy=control.egress, connect_seconds=seconds)
 
 
-def _application(services: Services, routes: Sequence[Route]) -> Application:
-    """Return what the worker serves: the API, and the dashboard and the portal unless they are turned off."""
+def _applications(services: Services, routes: Sequence[Route]) -> tuple[Application, Application | None]:
+    """Return what the worker serves: the API with the pages that are turned on, and the dashboard at its own address.
+
+    The second is None if the dashboard is turned off, or at the address of the API.
+    """
     settings = services.control.settings
     if settings.role == "dispatch":
         # A worker that only delivers still serves the version and the health endpoints.
-        return App(services, routes=service.ROUTES)
+        return App(services, routes=service.ROUTES), None
     pages: dict[str, Application] = {}
-    if settings.dashboard:
-        pages["dashboard"] = Dashboard(services, PAGES)
-        services = replace(services, has_dashboard=True)
     if settings.portal:
         pages["portal"] = Portal(services, PORTAL_PAGES)
-    return App(services, routes=(*ROUTES, *routes), pages=pages)
+    if not settings.dashboard:
+        return App(services, routes=(*ROUTES, *routes), pages=pages), None
+    dashboard = {"dashboard": Dashboard(services, PAGES)}
+    next_to_it = replace(services, has_dashboard=True)
+    if settings.dashboard_port is None:
+        return App(next_to_it, routes=(*ROUTES, *routes), pages={**pages, **dashboard}), None
+    return App(services, routes=(*ROUTES, *routes), pages=pages), App(next_to_it, DOCUMENTATION, pages=dashboard)
 
 
 @asynccontextmanager

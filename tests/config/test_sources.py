@@ -286,12 +286,55 @@ def test_cleartext_beyond_loopback_requires_insecure(host: str) -> None:
             {},
             {"--metrics-port": "metrics_port and port must differ: each would get some of the other's requests"},
         ),
+        (
+            {"dashboard_port": "3000"},
+            {},
+            {
+                "--dashboard-port": "dashboard_port, port and metrics_port must differ: each would get some of the "
+                "other's requests"
+            },
+        ),
+        (
+            {"dashboard_port": "0", "dashboard": "false"},
+            {},
+            {
+                "--dashboard-port": "dashboard is false, so there is nothing to serve on dashboard_port; set one of "
+                "them only"
+            },
+        ),
+        (
+            {"dashboard_url": "https://ops.example.com"},
+            {},
+            {
+                "--dashboard-url": "the dashboard is served with the API, whose URL is public_url; set dashboard_port, "
+                "too, or public_url instead"
+            },
+        ),
+        (
+            {"dashboard_port": "0", "dashboard_host": "10.0.0.7"},
+            {},
+            {
+                "--dashboard-host": "cleartext is allowed on loopback only; set tls_cert and tls_key, or "
+                "tls_self_signed, or set insecure behind a proxy that terminates TLS"
+            },
+        ),
     ],
 )
 def test_broken_constraint_is_reported_at_its_first_setting(
     flags: dict[str, str], environ: dict[str, str], expected: dict[str, str]
 ) -> None:
     assert faults(flags, environ) == expected
+
+
+def test_links_lead_to_the_address_of_the_dashboard() -> None:
+    root = "https://discue.example.com"
+    assert loaded({}).dashboard_root(root) == root
+    assert loaded({"dashboard_port": "3001"}).dashboard_root(root) == "http://127.0.0.1:3001"
+    own = {"dashboard_port": "3001", "dashboard_host": "::1", "tls_self_signed": "true"}
+    assert loaded(own).dashboard_root(root) == "https://[::1]:3001"
+    assert (
+        loaded({**own, "dashboard_url": "https://ops.example.com/"}).dashboard_root(root) == "https://ops.example.com"
+    )
 
 
 def test_free_ports_may_both_be_0() -> None:

@@ -42,4 +42,5 @@ _DESCRIBED: tuple[Route, ...] = (
     *usage.ROUTES,
 )
 
-ROUTES: tuple[Route, ...] = (*_DESCRIBED, *service.documentation_of(_DESCRIBED))
+DOCUMENTATION: tuple[Route, ...] = service.documentation_of(_DESCRIBED)
+ROUTES: tuple[Route, ...] = (*_DESCRIBED, *DOCUMENTATION)

@@ -83,7 +83,7 @@ class Portal:
     def __init__(self, services: Services, routes: Iterable[PortalRoute]) -> None:
         self._services = services
         self._find = PageRouter(routes).find
-        self._steps = PageSteps(services)
+        self._steps = PageSteps(services, services.control.settings.public_url)
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         """Respond to one request. Raises nothing."""
@@ -160,6 +160,7 @@ class Portal:
             path=request.path,
             base=request.base,
             url=self._url(request),
+            api_url=self._url(request),
             now=self._services.control.clock.now(),
             ids=ids,
             query=request.query,

@@ -1,0 +1,35 @@
+"""The dashboard on a port of its own."""
+
+import re
+from pathlib import Path
+
+import httpx
+
+from tests.support.ports import free_port
+from tests.support.served_process import KEY, served_process
+
+
+def test_dashboard_is_served_on_its_own_port_only(tmp_path: Path) -> None:
+    port = free_port()
+    own = f"http://127.0.0.1:{port}"
+    with (
+        served_process(f"sqlite:///{tmp_path}/discue.db", dashboard_port=port) as server,
+        httpx.Client(trust_env=False) as client,
+    ):
+        assert client.get(f"{server.url}/dashboard/sign-in").status_code == 404
+        assert client.get(server.url, headers={"accept": "text/html,*/*"}).json()["name"] == "discue"
+        assert '<a href="../dashboard" hidden>' in client.get(f"{server.url}/docs/delivery").text
+
+        assert client.get(own, headers={"accept": "text/html,*/*"}).headers["location"] == "dashboard"
+        assert '<a href="../dashboard">' in client.get(f"{own}/docs/delivery").text
+        assert client.get(f"{own}/queues", headers={"x-api-key": KEY}).status_code == 404
+
+        invited = {"email": "grace@example.com", "role": "viewer", "invite": True}
+        made = client.post(f"{server.url}/users", headers={"x-api-key": KEY}, json=invited).json()
+        assert made["invitation"]["url"].startswith(f"{own}/dashboard/invitation#")
+        fields = {"email": "ada@example.com", "password": "correct horse battery"}
+        client.post(f"{server.url}/users", headers={"x-api-key": KEY}, json={**fields, "role": "owner"})
+        signed_in = client.post(f"{own}/dashboard/sign-in", data=fields, headers={"sec-fetch-site": "same-origin"})
+        assert signed_in.headers["location"] == "../dashboard", signed_in.text
+        commands = re.findall(r"curl (http://\S+)/topics", client.get(f"{own}/dashboard/topics").text)
+        assert commands == [server.url]
