@@ -16,7 +16,7 @@ from discue.domain.scopes import Access, Principal
 from discue.publishing.publish import Pause
 from discue.store import attempts, deliveries, feed, listeners, messages
 from discue.store.deliveries import FilterDecisions
-from discue.store.engine import Transaction, Work
+from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 T = TypeVar("T")
@@ -41,13 +41,15 @@ class MessageDetails(msgspec.Struct, frozen=True):
 async def get(control: ControlContext, principal: Principal, queue_public_id: str, message_id: str) -> MessageDetails:
     filters = FilterDecisions(asks_later=True)
 
-    async def work(tx: Transaction) -> tuple[StoredMessage, MessageDetails]:
+    async def work(tx: Transaction) -> MessageDetails:
         message = await _own(tx, principal, "read", (queue_public_id, message_id))
         states = await messages.states(tx, (message.organization, message.queue), [message], None)
         found = await deliveries.list_of_message(tx, message, filters)
-        return message, MessageDetails(message, states.get(message.seq), tuple(found))
+        return MessageDetails(message, states.get(message.seq), tuple(found))
 
-    return await _read_with_filters(control, work, filters)
+    details = await control.store.read(work)
+    await _ask(filters, details.message)
+    return msgspec.structs.replace(details, deliveries=tuple(map(filters.applied, details.deliveries)))
 
 
 class TimelineAttempt(msgspec.Struct, frozen=True):
@@ -78,51 +80,48 @@ async def timeline(
     A customer sees only those of their own listeners. Raises NotFound for a message that was for none of these.
     """
     filters = FilterDecisions(asks_later=True)
-
     selection = seen_by(principal, selection)
-    of_attempts = Selection(per_page=TIMELINE_ATTEMPTS, customer=selection.customer)
-    is_seen = True
+    customer, settings = principal.customer, list[str]()
 
-    async def work(tx: Transaction) -> tuple[StoredMessage, MessageTimeline]:
-        nonlocal is_seen
-        principal.require("messages" if principal.customer is None else "listeners", "read", path[1], path[0])
-        queue = await own_queue(tx, principal, path[0])
-        message = require_found(await messages.get(tx, queue, path[1]))
-        found = await deliveries.page_of_message(tx, message, selection, filters)
-        made = (await attempts.of_message(tx, message, of_attempts)).items
-        if principal.customer is not None:
-            is_meant = await deliveries.concerns(tx, message, principal.customer, filters)
-            # Messages from before the listener was created reach it by a replay.
-            is_seen = is_meant or bool(made)
+    async def work(tx: Transaction) -> MessageTimeline:
+        principal.require("messages" if customer is None else "listeners", "read", path[1], path[0])
+        queue, message = require_found(await messages.find(tx, principal.organization, path[0], path[1]))
+        rows = await attempts.rows_of_message(tx, message, customer)
+        last = deliveries.last_of(attempts.deliveries_of(rows))
+        found = await deliveries.named_page_of_message(tx, message, selection, filters, last=last)
+        made = attempts.newest_of(rows, message, TIMELINE_ATTEMPTS)
         kept = await attempts.contents(tx, message.organization, [each.id for each in made])
         by_listener: dict[str, list[TimelineAttempt]] = {}
-        for each in reversed(made):
+        for each in made:
             detail = decode_detail(kept[each.id]) if each.id in kept else None
             by_listener.setdefault(each.listener_public_id, []).append(TimelineAttempt(each, detail))
-        shown = [each.listener_public_id for each in found.items]
+        if customer is not None:
+            settings.extend(await deliveries.settings_of_customer(tx, message, customer, filters))
         # A customer knows a listener by its URL: aliases are the organization's.
-        names_of = listeners.aliases_of if principal.customer is None else listeners.urls_of
-        names = await names_of(tx, message.organization, shown)
-        return message, MessageTimeline(message, queue, found, by_listener, names)
+        names = {
+            each.delivery.listener_public_id: each.alias if customer is None else each.notify_url
+            for each in found.items
+        }
+        shown = found.with_items(each.delivery for each in found.items)
+        return MessageTimeline(message, queue, shown, by_listener, names)
 
-    timeline = await _read_with_filters(control, work, filters)
-    # Only now that the filters were asked is it known whether a customer may see it.
-    return require_found(timeline if is_seen else None)
+    timeline = await control.store.read(work)
+    message = timeline.message
+    await _ask(filters, message)
+    is_meant = any(not filters.rejects(message, each) for each in settings)
+    # Messages from before the listener was created reach it by a replay.
+    require_found(timeline if customer is None or is_meant or timeline.attempts else None)
+    shown = timeline.deliveries.with_items(map(filters.applied, timeline.deliveries.items))
+    return msgspec.structs.replace(timeline, deliveries=shown)
 
 
-async def _read_with_filters(
-    control: ControlContext, work: Work[tuple[StoredMessage, T]], filters: FilterDecisions
-) -> T:
-    """Read a message and something that depends on the filters of its listeners, which are asked with pauses."""
-    message, found = await control.store.read(work)
-    while filters.unasked:
-        pause = Pause()
-        for text in tuple(filters.unasked):
-            filters.ask(message, text)
-            if pause.is_due:
-                await pause.take()
-        message, found = await control.store.read(work)
-    return found
+async def _ask(filters: FilterDecisions, message: StoredMessage) -> None:
+    """Let the filters decide that a read has noted, with pauses: there may be many."""
+    pause = Pause()
+    for text in tuple(filters.unasked):
+        filters.ask(message, text)
+        if pause.is_due:
+            await pause.take()
 
 
 async def page(
@@ -203,7 +202,8 @@ async def delete(control: ControlContext, principal: Principal, queue_public_id:
 async def _own(tx: Transaction, principal: Principal, access: Access, path: tuple[str, ...]) -> StoredMessage:
     queue_public_id, message_id = path
     principal.require("messages", access, message_id, queue_public_id)
-    return require_found(await messages.get(tx, await own_queue(tx, principal, queue_public_id), message_id))
+    _, message = require_found(await messages.find(tx, principal.organization, queue_public_id, message_id))
+    return message
 
 
 class AttemptDetails(msgspec.Struct, frozen=True):
@@ -224,7 +224,15 @@ async def page_of_deliveries(
         message = await _own(tx, principal, "read", path)
         return message, await deliveries.page_of_message(tx, message, selection, filters)
 
-    return await _read_with_filters(control, work, filters)
+    message, found = await control.store.read(work)
+    if selection.state is None:
+        await _ask(filters, message)
+        return found.with_items(map(filters.applied, found.items))
+    # Which deliveries are on the page depends on the filters.
+    while filters.unasked:
+        await _ask(filters, message)
+        message, found = await control.store.read(work)
+    return found
 
 
 async def page_of_attempts(

@@ -1,7 +1,7 @@
 """The deliveries of messages: derived from cursors, delivery rows and attempts, never stored."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -10,7 +10,7 @@ from discue.domain import waiting
 from discue.domain.filters import compile_filter
 from discue.domain.ids import event_id_of, row_id_up_to
 from discue.domain.messages import StoredMessage
-from discue.domain.model import Delivery, DeliveryState
+from discue.domain.model import Delivery, DeliveryState, DisabledBy, ListenerMode, ListenerStatus
 from discue.domain.waiting import ListenerCondition
 from discue.domain.window import Window
 from discue.store.attempts import MAX_PER_MESSAGE
@@ -31,34 +31,38 @@ from discue.store.pagination import (
     browse,
     nearest_row_id,
 )
-from discue.store.tables import read_one, rows_among
+from discue.store.tables import prefixed, read_one, rows_among
 
 SHOWN_LISTENERS: Final = 100
 """The largest number of deliveries that a message shows."""
 
+_ROW: Final = "state, attempts, reason, due_at"
+_LAST_RANGE: Final = """
+    FROM missed_range r WHERE r.organization = $1 AND r.listener = listener.id
+        AND r.seq_from <= $2 ORDER BY r.seq_from DESC LIMIT 1"""
 _RECIPIENTS: Final = f"""
-    SELECT listener.id, listener.public_id, cursor.position, cursor.ahead, listener.settings,
-        listener.mode, listener.status, listener.disabled_by, listener.notify_url, organization.settings,
+    SELECT listener.id, listener.public_id, listener.alias, listener.notify_url, cursor.position, cursor.ahead,
+        {prefixed("exception", _ROW)}, (SELECT r.seq_to {_LAST_RANGE}), (SELECT r.reason {_LAST_RANGE}),
+        listener.settings, listener.mode, listener.status, listener.disabled_by, organization.settings,
         listener.liveness_url, listener.config_version, {READ_HEALTH}
     FROM listener
     JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
         AND cursor.stream = 0
     JOIN organization ON organization.id = listener.organization
     LEFT JOIN liveness ON liveness.organization = listener.organization AND liveness.listener = listener.id
-    WHERE listener.organization = $1 AND listener.queue = $2 AND listener.deleted_at IS NULL
-        AND cursor.start_seq < $3"""
-"""The listeners that a message is for, by its `origin_seq`."""
+    LEFT JOIN exception ON exception.organization = listener.organization AND exception.listener = listener.id
+        AND exception.stream = 0 AND exception.seq = $2
+    WHERE listener.organization = $1 AND listener.queue = $3 AND listener.deleted_at IS NULL
+        AND cursor.start_seq < $4"""
+"""The listeners that a message is for, by its `origin_seq`, and how far each is with it, by its seq."""
 
-_OF_CUSTOMER: Final = f"{_RECIPIENTS} AND listener.customer = $4"
-_FILTERS_OF_CUSTOMER: Final = """
+_OF_CUSTOMER: Final = f"{_RECIPIENTS} AND listener.customer = $5"
+_SETTINGS_OF_CUSTOMER: Final = """
     SELECT listener.settings FROM listener
     JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id AND cursor.stream = 0
     WHERE listener.organization = $1 AND listener.customer = $2 AND listener.queue = $3
         AND listener.deleted_at IS NULL AND cursor.start_seq < $4 LIMIT $5"""
-_OLDEST: Final = f"{_RECIPIENTS} ORDER BY listener.id LIMIT $4"
-_STATE_ROWS_OF_MESSAGE: Final = """
-    SELECT listener, state, attempts, reason, due_at FROM exception
-    WHERE organization = $1 AND stream = 0 AND seq = $2 AND listener IN ({})"""
+_OLDEST: Final = f"{_RECIPIENTS} ORDER BY listener.id LIMIT $5"
 # Only the log has the key: one row of it, and then delivery rows of the key by an index.
 _BLOCKING: Final = """
     SELECT e.listener, b.id FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
@@ -66,12 +70,6 @@ _BLOCKING: Final = """
     LEFT JOIN log b ON b.organization = e.organization AND b.queue = e.queue AND b.seq = e.seq
     WHERE log.organization = $1 AND log.queue = $2 AND log.seq = $3 AND e.key_hash IS NOT NULL
         AND e.stream = 0 AND e.seq < $3 AND e.blocked > 0 AND e.listener IN ({})"""
-_LAST_RANGE: Final = """
-    FROM missed_range r WHERE r.organization = $1 AND r.listener = listener.id
-        AND r.seq_from <= $2 ORDER BY r.seq_from DESC LIMIT 1"""
-_RANGES_OF_MESSAGE: Final = f"""
-    SELECT id, (SELECT r.seq_to {_LAST_RANGE}), (SELECT r.reason {_LAST_RANGE}) FROM listener
-    WHERE organization = $1 AND id IN ({{}})"""
 _ATTEMPTS: Final = """
     SELECT listener, number, id, status, error, detail FROM attempt
     WHERE organization = $1 AND queue = $2 AND seq = $3 AND replay IS NULL LIMIT $4"""
@@ -87,6 +85,9 @@ class LastAttempt(NamedTuple):
     detail: str = ""
 
 
+_PLAIN: Final = 19
+"""The number of columns of `_RECIPIENTS` before the health."""
+
 LastAttempts = dict[int, LastAttempt]
 """The last attempt of each listener."""
 
@@ -95,15 +96,17 @@ class FilterDecisions:
     """The decisions of listeners' filters on one message, by the text of the filter.
 
     Asking many filters takes long. So a read with `asks_later` only notes those that it would ask, and its caller asks
-    them outside of the transaction and reads again. Until then, a filter counts as one that accepts the message.
+    them outside of the transaction. Until then, a filter counts as one that accepts the message.
     """
 
     def __init__(self, *, asks_later: bool = False) -> None:
         self._asks_later = asks_later
         self._rejected: dict[str, bool] = {}
+        self._undecided: dict[str, str] = {}
+        """The filters of deliveries that were read before it was asked, by the public id of the listener."""
         self.unasked: dict[str, None] = {}
 
-    def rejects(self, message: StoredMessage, settings: str) -> bool:
+    def rejects(self, message: StoredMessage, settings: str, listener_public_id: str = "") -> bool:
         """Return whether a listener's current filter rejects the message."""
         text = decode_delivery_options(settings).filter
         if text is None:
@@ -111,6 +114,7 @@ class FilterDecisions:
         if text not in self._rejected:
             if self._asks_later:
                 self.unasked[text] = None
+                self._undecided[listener_public_id] = text
                 return False
             self.ask(message, text)
         return self._rejected[text]
@@ -120,6 +124,11 @@ class FilterDecisions:
         self._rejected[text] = not compile_filter(text).accepts(entry_of_message(message))
         self.unasked.pop(text, None)
 
+    def applied(self, delivery: Delivery) -> Delivery:
+        """Return a delivery that was read before its filter was asked as the decision makes it."""
+        is_rejected = self._rejected.get(self._undecided.get(delivery.listener_public_id, ""), False)
+        return msgspec.structs.replace(delivery, state="filtered") if is_rejected else delivery
+
 
 async def list_of_message(
     tx: Transaction, message: StoredMessage, filters: FilterDecisions | None = None
@@ -127,17 +136,27 @@ async def list_of_message(
     """Read the deliveries to listeners that existed when the message was published, oldest listener first."""
     filters = filters or FilterDecisions()
     last = await last_attempts(tx, message)
-    rows = await tx.rows(_OLDEST, message.organization, message.queue, message.origin_seq, SHOWN_LISTENERS)
+    rows = await tx.rows(_OLDEST, *_key(message), SHOWN_LISTENERS)
     return await _read_deliveries(tx, message, rows, last, filters=filters)
 
 
-async def concerns(tx: Transaction, message: StoredMessage, customer: str, filters: FilterDecisions) -> bool:
-    """Return whether the message is for a listener of the customer: one that existed, and whose filter matches it."""
+async def settings_of_customer(
+    tx: Transaction, message: StoredMessage, customer: str, filters: FilterDecisions
+) -> list[str]:
+    """Read the stored settings of a customer's listeners that existed when the message was published.
+
+    The message was for those whose filter does not reject it. Filters to ask later are noted.
+    """
     values = (message.organization, customer, message.queue, message.origin_seq, SHOWN_LISTENERS)
-    rows = await tx.rows(_FILTERS_OF_CUSTOMER, *values)
-    # All are asked, also after a match: `filters` notes those that are to be asked later.
-    decisions = [not filters.rejects(message, settings) for (settings,) in rows]
-    return any(decisions)
+    found = [settings for (settings,) in await tx.rows(_SETTINGS_OF_CUSTOMER, *values)]
+    for settings in found:
+        filters.rejects(message, settings)
+    return found
+
+
+def _key(message: StoredMessage) -> tuple[int, int, int, int]:
+    """Return the values of `_RECIPIENTS`."""
+    return message.organization, message.seq, message.queue, message.origin_seq
 
 
 async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts:
@@ -145,7 +164,11 @@ async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts
 
     Beyond `MAX_PER_MESSAGE` some are left out.
     """
-    rows = await tx.rows(_ATTEMPTS, message.organization, message.queue, message.seq, MAX_PER_MESSAGE)
+    return last_of(await tx.rows(_ATTEMPTS, message.organization, message.queue, message.seq, MAX_PER_MESSAGE))
+
+
+def last_of(rows: Iterable[Row]) -> LastAttempts:
+    """Return the last attempts among rows of listener, number, id, status, error and detail."""
     # Numbers start again at 1 when a missed delivery is made due again, so the highest one may be less than the count.
     counts: Counter[int] = Counter()
     last: dict[int, tuple[int, int, str, str]] = {}
@@ -160,98 +183,96 @@ async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts
     }
 
 
+class _Recipient(NamedTuple):
+    """A row of `_RECIPIENTS`."""
+
+    listener: int
+    public_id: str
+    alias: str
+    notify_url: str
+    position: int
+    ahead: bytes | None
+    state: str | None
+    """The state of the delivery row, like the next three fields; None without a row."""
+    attempts: int
+    reason: str
+    due_at: int
+    range_to: int | None
+    """The end of the last missed range that begins at or before the message; None: there is none."""
+    range_reason: str
+    settings: str
+    mode: ListenerMode
+    status: ListenerStatus
+    disabled_by: DisabledBy
+    owner_settings: str
+    liveness_url: str
+    config_version: int
+    health: Row
+
+    def is_settled(self, seq: int) -> bool:
+        """Return whether the cursor has passed a message."""
+        return Window.decode(self.position, self.ahead).is_settled(seq)
+
+
 async def _read_deliveries(
-    tx: Transaction, message: StoredMessage, recipients: Sequence[Row], last: LastAttempts, *, filters: FilterDecisions
+    tx: Transaction, message: StoredMessage, rows: Sequence[Row], last: LastAttempts, *, filters: FilterDecisions
 ) -> list[Delivery]:
-    """Read the deliveries to some recipients of the message, in a few statements for any number of them."""
-    states = await _States.read(tx, message, recipients)
+    """Read the deliveries to some recipients of the message, in one more statement for any number of them."""
+    recipients = [_Recipient._make((*row[:_PLAIN], row[_PLAIN:])) for row in rows]
+    # The cursor may have passed a message that waits for a retry, or was missed: then it has a row. A blocked message
+    # counts as settled, since the cursor has passed it, and still waits.
+    passed = [each.listener for each in recipients if each.state is None and each.is_settled(message.seq)]
+    values = (message.organization, message.queue, message.seq)
+    blocking: dict[int, str | None] = {}
+    if not message.is_delayed:
+        blocking.update(await rows_among(tx, _BLOCKING, values, passed))
     found = []
-    for recipient in recipients:
-        attempt = last.get(recipient[0], LastAttempt())
-        delivery = await _state(tx, message, recipient, attempt, filters=filters, states=states)
+    for each in recipients:
+        attempt = last.get(each.listener, LastAttempt())
+        if message.is_delayed:
+            wait = waiting.not_due(message.options.deliver_at or 0)
+            delivery = Delivery(each.public_id, "pending", 0, 0, waits_for=wait)
+        elif each.listener in blocking:
+            # "" for a message that was just deleted.
+            by = blocking[each.listener] or ""
+            delivery = Delivery(each.public_id, "pending", *attempt[:2], blocked_by=by, waits_for=waiting.blocked(by))
+        else:
+            delivery = await _state(tx, message, each, attempt, filters=filters)
         found.append(msgspec.structs.replace(delivery, last_error=attempt.error, last_detail=attempt.detail))
     return found
 
 
-class _States(NamedTuple):
-    """The rows that decide on the states of a message's deliveries, by listener."""
-
-    rows: dict[int, Row]
-    """Delivery rows: state, attempts, reason and time."""
-    blocking: dict[int, str]
-    """The ids of the messages that hold the key; "" for one that was just deleted."""
-    ranges: dict[int, str]
-    """The reasons of missed ranges that contain the message."""
-
-    @classmethod
-    async def read(cls, tx: Transaction, message: StoredMessage, recipients: Sequence[Row]) -> "_States":
-        organization, seq = message.organization, message.seq
-        if message.is_delayed:
-            return cls({}, {}, {})
-        ids = [recipient[0] for recipient in recipients]
-        rows = {row[0]: row[1:] for row in await rows_among(tx, _STATE_ROWS_OF_MESSAGE, (organization, seq), ids)}
-        # The cursor may have passed a message that waits for a retry, or was missed: then it has a row.
-        settled = [
-            listener
-            for listener, _, position, ahead, *_ in recipients
-            if listener not in rows and Window.decode(position, ahead).is_settled(seq)
-        ]
-        # A blocked message counts as settled, since the cursor has passed it, and still waits.
-        values = (organization, message.queue, seq)
-        blocking = {listener: found or "" for listener, found in await rows_among(tx, _BLOCKING, values, settled)}
-        passed = [listener for listener in settled if listener not in blocking]
-        ranges = {
-            listener: reason
-            for listener, last, reason in await rows_among(tx, _RANGES_OF_MESSAGE, (organization, seq), passed)
-            if last is not None and last >= seq
-        }
-        return cls(rows, blocking, ranges)
-
-
 async def _state(
-    tx: Transaction,
-    message: StoredMessage,
-    recipient: Row,
-    last: LastAttempt,
-    *,
-    filters: FilterDecisions,
-    states: _States,
+    tx: Transaction, message: StoredMessage, recipient: _Recipient, last: LastAttempt, *, filters: FilterDecisions
 ) -> Delivery:
-    listener, public_id, position, ahead, settings, *_ = recipient
-    if message.is_delayed:
-        return Delivery(public_id, "pending", 0, 0, waits_for=waiting.not_due(message.options.deliver_at or 0))
-    number, status = last.number, last.status
-    exception = states.rows.get(listener)
-    if exception is not None:
-        *settled, due_at = exception
-        state, counted = state_of_row(*settled)
-        waits_until = due_at if (state, exception[0]) == ("retrying", "retry") else 0
-        reason = exception[2] if state == "missed" else ""
+    """Return a delivery that no other message blocks."""
+    public_id, (number, status, *_) = recipient.public_id, last
+    if recipient.state is not None:
+        state, counted = state_of_row(recipient.state, recipient.attempts, recipient.reason)
+        waits_until = recipient.due_at if (state, recipient.state) == ("retrying", "retry") else 0
+        reason = recipient.reason if state == "missed" else ""
         waits_for = ""
         if state in {"pending", "retrying"}:
-            waits_for = waiting.waits_for(await _condition(tx, message.organization, recipient), exception[0], due_at)
+            condition = await _condition(tx, message.organization, recipient)
+            waits_for = waiting.waits_for(condition, recipient.state, recipient.due_at)
         return Delivery(public_id, state, max(number, counted), status, waits_until, reason, waits_for=waits_for)
-    if not Window.decode(position, ahead).is_settled(message.seq):
+    if not recipient.is_settled(message.seq):
         waits_for = waiting.waits_for(await _condition(tx, message.organization, recipient))
         return Delivery(public_id, "pending", number, status, waits_for=waits_for)
-    blocked_by = states.blocking.get(listener)
-    if blocked_by is not None:
-        waits_for = waiting.blocked(blocked_by)
-        return Delivery(public_id, "pending", number, status, blocked_by=blocked_by, waits_for=waits_for)
-    if listener in states.ranges:
-        return Delivery(public_id, "missed", number, status, reason=states.ranges[listener])
-    state = "filtered" if not number and filters.rejects(message, settings) else "acknowledged"
-    return Delivery(public_id, state, number, status)
+    if recipient.range_to is not None and recipient.range_to >= message.seq:
+        return Delivery(public_id, "missed", number, status, reason=recipient.range_reason)
+    is_filtered = not number and filters.rejects(message, recipient.settings, public_id)
+    return Delivery(public_id, "filtered" if is_filtered else "acknowledged", number, status)
 
 
-async def _condition(tx: Transaction, organization: int, recipient: Row) -> ListenerCondition:
+async def _condition(tx: Transaction, organization: int, recipient: _Recipient) -> ListenerCondition:
     """Return what decides whether a recipient receives messages."""
-    mode, status, disabled_by, notify_url, owner, *health = recipient[5:]
-    liveness = parse_health(health[2:], *health[:2]).liveness
-    is_verified = mode == "pull" or not requires_verified_domains(owner)
-    is_verified = is_verified or await VerifiedDomains(tx).has(organization, notify_url)
-    rate_limit = decode_delivery_options(recipient[4]).rate_limit
-    return ListenerCondition(mode, status, disabled_by, is_verified, liveness, rate_limit)
+    mode, url = recipient.mode, recipient.notify_url
+    liveness = parse_health(recipient.health, recipient.liveness_url, recipient.config_version).liveness
+    is_verified = mode == "pull" or not requires_verified_domains(recipient.owner_settings)
+    is_verified = is_verified or await VerifiedDomains(tx).has(organization, url)
+    rate_limit = decode_delivery_options(recipient.settings).rate_limit
+    return ListenerCondition(mode, recipient.status, recipient.disabled_by, is_verified, liveness, rate_limit)
 
 
 def state_of_row(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:
@@ -353,6 +374,14 @@ _LIMITS: Final = ScanLimits(first=100, step=100, in_all=300)
 _ANCHOR: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id = $2"
 
 
+class NamedDelivery(NamedTuple):
+    """A delivery, with the alias and the URL of its listener."""
+
+    delivery: Delivery
+    alias: str
+    notify_url: str
+
+
 async def page_of_message(
     tx: Transaction, message: StoredMessage, selection: Selection, filters: FilterDecisions | None = None
 ) -> Listing[Delivery]:
@@ -363,14 +392,23 @@ async def page_of_message(
     if not selection.admits(message.stored_at):
         return Listing((), has_next=False, has_previous=False)
     filters = filters or FilterDecisions()
-    recipients = _Recipients(message, selection.customer)
     last = await last_attempts(tx, message)
     if selection.state is None:
-        found = await browse(tx, recipients, selection)
-        return found.with_items(await _read_deliveries(tx, message, found.items, last, filters=filters))
+        named = await named_page_of_message(tx, message, selection, filters, last=last)
+        return named.with_items(each.delivery for each in named.items)
+    recipients = _Recipients(message, selection.customer)
     pages = FilteredPages(_InState(recipients, selection.state, last, filters), recipients.within, _LIMITS)
     found = await pages.page(tx, selection)
     return found.with_items(item for _, item in found.items)
+
+
+async def named_page_of_message(
+    tx: Transaction, message: StoredMessage, selection: Selection, filters: FilterDecisions, *, last: LastAttempts
+) -> Listing[NamedDelivery]:
+    """Read a page like `page_of_message`, of deliveries in any state, given the last attempts."""
+    found = await browse(tx, _Recipients(message, selection.customer), selection)
+    items = await _read_deliveries(tx, message, found.items, last, filters=filters)
+    return found.with_items(NamedDelivery(item, *row[2:4]) for item, row in zip(items, found.items, strict=True))
 
 
 class _Recipients:
@@ -397,7 +435,7 @@ class _Recipients:
         self, tx: Transaction, span: Span, limit: int, offset: int = 0, *, newest_first: bool
     ) -> Sequence[Row]:
         message = self.message
-        values: tuple[Value, ...] = (message.organization, message.queue, message.origin_seq)
+        values: tuple[Value, ...] = _key(message)
         recipients = _RECIPIENTS
         if self._customer is not None:
             recipients, values = _OF_CUSTOMER, (*values, self._customer)

@@ -44,11 +44,14 @@ from discue.store.pagination import (
 )
 from discue.store.tables import rows_among
 
-_GET: Final = f"""
-    SELECT l.seq, l.alias, coalesce(l.published_at, l.stored_at), l.updated_at, l.codec, {BODY}, l.expires_at, l.extra,
-        l.kind, l.origin_seq
-    FROM log l
-    WHERE l.organization = $1 AND l.id = $2 AND l.queue = $3"""
+_MESSAGE: Final = f"""
+    l.seq, l.alias, coalesce(l.published_at, l.stored_at), l.updated_at, l.codec, {BODY}, l.expires_at, l.extra,
+    l.kind, l.origin_seq"""
+_GET: Final = f"SELECT {_MESSAGE} FROM log l WHERE l.organization = $1 AND l.id = $2 AND l.queue = $3"
+_FIND: Final = f"""
+    SELECT {queues.OF_QUEUE}, {_MESSAGE} FROM queue
+    JOIN log l ON l.organization = queue.organization AND l.queue = queue.id
+    WHERE queue.organization = $1 AND queue.public_id = $2 AND queue.deleted_at IS NULL AND l.id = $3"""
 BYTES_A_PAGE: Final = 1 << 20
 """How much data a page of a list has at most."""
 _BODIES: Final = f"SELECT l.seq, {BODY} FROM log l WHERE l.organization = $1 AND l.queue = $2 AND l.seq IN ({{}})"
@@ -63,8 +66,21 @@ _MAKE_DUE: Final = """
 async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | None:
     """Read a message with its body."""
     row = await tx.row(_GET, queue.organization, public_id, queue.id)
+    return _message(row, queue, public_id) if row is not None else None
+
+
+async def find(
+    tx: Transaction, organization: int, queue_public_id: str, public_id: str
+) -> tuple[Queue, StoredMessage] | None:
+    """Read a message with its body, and its queue."""
+    row = await tx.row(_FIND, organization, queue_public_id, public_id)
     if row is None:
         return None
+    queue = queues.from_row(row[: queues.OF_QUEUE_WIDTH])
+    return queue, _message(row[queues.OF_QUEUE_WIDTH :], queue, public_id)
+
+
+def _message(row: Row, queue: Queue, public_id: str) -> StoredMessage:
     seq, alias, stored_at, updated_at, codec, body, expires_at, extra, kind, origin_seq = row
     return StoredMessage(
         organization=queue.organization,

@@ -16,12 +16,15 @@ from discue.store.tables import placeholders, prefixed, read_one, rows_among
 
 _PLAIN: Final = "id, organization, public_id, alias, config_version, created_at, updated_at, schema, schema_id"
 _COLUMNS: Final = f"{_PLAIN}, settings, ordered, is_system"
+OF_QUEUE: Final = prefixed("queue", _COLUMNS)
+"""The columns for `from_row`, to be read from a join."""
+OF_QUEUE_WIDTH: Final = len(OF_QUEUE.split(", "))
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
 _BY_PUBLIC_ID: Final = f"""
     SELECT {_COLUMNS} FROM queue WHERE public_id = $1 AND organization = $2 AND deleted_at IS NULL"""
 _HEAD_COLUMNS: Final = "head, tail, last_stored_at, moved"
 _WITH_HEAD: Final = f"""
-    SELECT {prefixed("queue", _COLUMNS)}, {prefixed("queue_head", _HEAD_COLUMNS)} FROM queue
+    SELECT {OF_QUEUE}, {prefixed("queue_head", _HEAD_COLUMNS)} FROM queue
     JOIN queue_head ON queue_head.organization = queue.organization AND queue_head.queue = queue.id
     WHERE queue.public_id = $1 AND queue.organization = $2 AND queue.deleted_at IS NULL"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND deleted_at IS NULL"
@@ -88,24 +91,24 @@ _plain_values: Callable[[Queue], Row] = attrgetter(*_PLAIN.split(", "))
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Queue | None:
     row = await tx.row(_BY_PUBLIC_ID, public_id, organization)
-    return _from_row(row) if row is not None else None
+    return from_row(row) if row is not None else None
 
 
 async def get_with_head(tx: Transaction, organization: int, public_id: str) -> tuple[Queue, Head] | None:
     """Find a queue, and the head of its log."""
     row = await tx.row(_WITH_HEAD, public_id, organization)
-    return (_from_row(row[:-4]), Head(*row[-4:])) if row is not None else None
+    return (from_row(row[:OF_QUEUE_WIDTH]), Head(*row[OF_QUEUE_WIDTH:])) if row is not None else None
 
 
 async def by_id(tx: Transaction, organization: int, queue: int) -> Queue | None:
-    return await read_one(tx, _from_row, _BY_ID, organization, queue)
+    return await read_one(tx, from_row, _BY_ID, organization, queue)
 
 
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Queue]:
     """Read a page of the organization's queues, or of those in `only` (public ids)."""
-    return await listed(tx, Table("queue", _LIST, (organization,)), selection, _from_row, only=only)
+    return await listed(tx, Table("queue", _LIST, (organization,)), selection, from_row, only=only)
 
 
 async def ids_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[int]:
@@ -182,7 +185,7 @@ def _settings(queue: Queue) -> str:
     return msgspec.json.encode(msgspec.convert(queue, QueueSettings, from_attributes=True)).decode()
 
 
-def _from_row(row: Row) -> Queue:
+def from_row(row: Row) -> Queue:
     *plain, settings, ordered, is_system = row
     return Queue(
         **dict(zip(_PLAIN.split(", "), plain, strict=True)),

@@ -184,6 +184,7 @@ async def _world(store: Store) -> tuple[Queue, Listener]:
 async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> None:
     message = await messages.get(tx, queue, public_id(33))
     assert message is not None
+    assert await messages.find(tx, OURS, queue.public_id, public_id(33)) == (queue, message)
     await deliveries.list_of_message(tx, message)
     await messages.set_alias(tx, message, "other", NOON)
     await messages.delete(tx, message)
@@ -258,6 +259,7 @@ async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
 
 async def _change_queue(tx: Transaction, queue: Queue) -> None:
     await queues.head(tx, OURS, queue.id)
+    await queues.get_with_head(tx, OURS, queue.public_id)
     await queues.update(tx, queue)
 
 
@@ -360,7 +362,7 @@ async def _portal(tx: Transaction) -> None:
     await portal.resolve_topics(tx, OURS, ["shop"])
     await portal.queues_of_topics(tx, OURS, [public_id(92)])
     message = (await messages.page(tx, OURS, Selection(per_page=1))).items[0]
-    await deliveries.concerns(tx, message, "acme", FilterDecisions())
+    await deliveries.settings_of_customer(tx, message, "acme", FilterDecisions())
     await deliveries.page_of_message(tx, message, Selection(customer="acme"))
     await attempts.of_message(tx, message, Selection(customer="acme"))
     await listeners.get(tx, OURS, public_id(93), "acme")
