@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from discue.control.context import chosen, one_of, out_of, require_none, within
 from discue.domain import headers
 from discue.domain.cloudevents import DeliveryFormat
-from discue.domain.errors import Fault
+from discue.domain.errors import Fault, invalid
 from discue.domain.model import DeliveryOptions, ListenerMode
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions
@@ -26,6 +26,7 @@ LOWEST_RATE, HIGHEST_RATE = 0.01, 10_000.0
 DELAYS_LIMIT = 50
 DELAY_SECONDS = range(1, 30 * 86_400 + 1)
 ATTEMPTS = range(1, 101)
+LONGEST_DESCRIPTION = 256
 STATUSES = range(300, 600)
 STATUS_CLASSES = ("3xx", "4xx", "5xx")
 FINAL_LIMIT = 100
@@ -57,6 +58,7 @@ class OptionFields(msgspec.Struct, frozen=True):
     format: str | UnsetType | None = UNSET
     lease_seconds: int | UnsetType | None = UNSET
     trace: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
 
 
 def changed(stored: DeliveryOptions, fields: OptionFields, mode: ListenerMode) -> DeliveryOptions:
@@ -79,6 +81,7 @@ def changed(stored: DeliveryOptions, fields: OptionFields, mode: ListenerMode) -
         lease_seconds=within(stored.lease_seconds, fields.lease_seconds, "/lease_seconds", LEASE_SECONDS),
         authentication=stored.authentication,
         trace=one_of(TRACE_MODES, chosen(stored.trace, fields.trace, "propagate"), "/trace"),
+        description=_checked_description(chosen(stored.description, fields.description, "")),
     )
 
 
@@ -103,6 +106,12 @@ def chosen_retry(
     if given.attempts is not None and given.attempts not in ATTEMPTS:
         faults.append(Fault(f"{pointer}/attempts", out_of(ATTEMPTS)))
     require_none(faults)
+    return given
+
+
+def _checked_description(given: str) -> str:
+    if len(given) > LONGEST_DESCRIPTION or not given.isprintable():
+        raise invalid("/description", f"must have at most {LONGEST_DESCRIPTION} printable characters")
     return given
 
 

@@ -196,6 +196,8 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """How long a pulled message is leased; pull mode only."""
     authentication: Authentication | None = None
     trace: TraceMode = "propagate"
+    description: str = ""
+    """Text for people, such as the purpose of the listener."""
 
     def __repr__(self) -> str:
         # Headers may contain secrets.

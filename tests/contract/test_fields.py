@@ -39,6 +39,7 @@ LISTENER_OPTIONS = {
     "rate_limit": {"per_second": 2.5, "burst": 3},
     "retry": RETRY,
     "customer": "acme",
+    "description": "Books paid orders",
     "format": "cloudevents_structured",
     "trace": "none",
     "authentication": AUTHENTICATION["oauth2"],

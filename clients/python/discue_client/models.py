@@ -618,6 +618,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """The `traceparent` that it receives: of the trace of the publisher (`propagate`, the default), of a new trace
     with every attempt (`restart`), or none (`none`).
     """
+    description: str | None = None
+    """Its purpose, in your words or those of your customer. Nothing depends on it. null: none."""
     customer: str | None = None
     """The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
     customer. null: none.
@@ -914,7 +916,7 @@ class PortalSession(msgspec.Struct, frozen=True, kw_only=True):
     topics: tuple[str, ...]
     """Ids of its topics."""
     may: tuple[str, ...]
-    """Actions that the customer may take. By default, all."""
+    """Actions that the customer may take. By default all except `limit`, which changes the rate limit."""
     expires_at: int
     """When it ends, in milliseconds since the epoch; until it is opened, when its URL does."""
     url: str | None = None

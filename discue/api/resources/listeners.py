@@ -55,7 +55,13 @@ from discue.api.structs import (
     within,
 )
 from discue.control import listeners
-from discue.control.listener_options import MAX_IN_FLIGHT, TIMEOUT_SECONDS, OptionFields, RateFields
+from discue.control.listener_options import (
+    LONGEST_DESCRIPTION,
+    MAX_IN_FLIGHT,
+    TIMEOUT_SECONDS,
+    OptionFields,
+    RateFields,
+)
 from discue.control.listeners import MODES, ListenerDetails, ListenerFields
 from discue.crypto.endpoint_credentials import (
     MAX_PEM_CHARACTERS,
@@ -85,6 +91,11 @@ _CUSTOMER: Final = doc(
     "customer. null: none.",
     "acme",
     maxLength=LONGEST_CUSTOMER,
+)
+_DESCRIPTION: Final = doc(
+    "Its purpose, in your words or those of your customer. Nothing depends on it. null: none.",
+    "Books paid orders",
+    maxLength=LONGEST_DESCRIPTION,
 )
 _MODE: Final = doc(
     "`push` (the default): messages are sent to it. `pull`: its consumers fetch them. Fixed at creation.",
@@ -162,6 +173,7 @@ class ListenerBody(NamedBody, kw_only=True):
     mode: Annotated[Text, _MODE] = UNSET
     lease_seconds: Annotated[Integer, LEASE] = UNSET
     trace: Annotated[Text, TRACE] = UNSET
+    description: Annotated[Text, _DESCRIPTION] = UNSET
     customer: Annotated[Text, _CUSTOMER] = UNSET
     authentication: Annotated[
         AuthenticationBody | None | UnsetType,
@@ -254,6 +266,7 @@ class ListenerView(View, kw_only=True, frozen=True):
     filter: Annotated[msgspec.Raw | UnsetType, doc(_FILTER_TEXT, FILTER_EXAMPLE, type="object")] = UNSET
     format: Annotated[str | UnsetType, FORMAT] = UNSET
     trace: Annotated[str | UnsetType, TRACE] = UNSET
+    description: Annotated[str | UnsetType, _DESCRIPTION] = UNSET
     customer: Annotated[str | UnsetType, _CUSTOMER] = UNSET
     authentication: Annotated[
         AuthenticationView | UnsetType,
@@ -334,6 +347,7 @@ def _fields(call: Call) -> ListenerFields:
         format=body.format,
         lease_seconds=body.lease_seconds,
         trace=body.trace,
+        description=body.description,
     )
     return ListenerFields(
         *call.names(),
@@ -387,6 +401,7 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
         filter=filter_view(options.filter),
         format=UNSET if options.format == "plain" else options.format,
         trace=UNSET if options.trace == "propagate" else options.trace,
+        description=options.description or UNSET,
         customer=listener.customer or UNSET,
         authentication=authentication,
         secret=details.secret or UNSET,

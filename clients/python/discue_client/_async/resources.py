@@ -288,6 +288,7 @@ class AsyncListeners:
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
         trace: Literal["propagate", "restart", "none"] | None | UnsetType = UNSET,
+        description: str | UnsetType | None = UNSET,
         customer: str | UnsetType | None = UNSET,
         authentication: models.AuthenticationBody | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
@@ -314,6 +315,7 @@ class AsyncListeners:
                 mode=mode,
                 lease_seconds=lease_seconds,
                 trace=trace,
+                description=description,
                 customer=customer,
                 authentication=authentication,
             ),
@@ -347,6 +349,7 @@ class AsyncListeners:
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
         trace: Literal["propagate", "restart", "none"] | None | UnsetType = UNSET,
+        description: str | UnsetType | None = UNSET,
         customer: str | UnsetType | None = UNSET,
         authentication: models.AuthenticationBody | UnsetType | None = UNSET,
     ) -> models.Listener:
@@ -370,6 +373,7 @@ class AsyncListeners:
                 mode=mode,
                 lease_seconds=lease_seconds,
                 trace=trace,
+                description=description,
                 customer=customer,
                 authentication=authentication,
             ),
@@ -836,7 +840,7 @@ class AsyncPortalSessions:
         customer: str,
         queues: Sequence[str] | UnsetType = UNSET,
         topics: Sequence[str] | UnsetType = UNSET,
-        may: Sequence[Literal["create", "edit", "disable", "delete", "secrets", "test", "redeliver", "replay"]]
+        may: Sequence[Literal["create", "edit", "disable", "delete", "secrets", "test", "redeliver", "replay", "limit"]]
         | UnsetType = UNSET,
         expires_in: int | UnsetType = UNSET,
         return_url: str | UnsetType = UNSET,

@@ -282,6 +282,7 @@ class Listeners:
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
         trace: Literal["propagate", "restart", "none"] | None | UnsetType = UNSET,
+        description: str | UnsetType | None = UNSET,
         customer: str | UnsetType | None = UNSET,
         authentication: models.AuthenticationBody | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
@@ -308,6 +309,7 @@ class Listeners:
                 mode=mode,
                 lease_seconds=lease_seconds,
                 trace=trace,
+                description=description,
                 customer=customer,
                 authentication=authentication,
             ),
@@ -339,6 +341,7 @@ class Listeners:
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
         trace: Literal["propagate", "restart", "none"] | None | UnsetType = UNSET,
+        description: str | UnsetType | None = UNSET,
         customer: str | UnsetType | None = UNSET,
         authentication: models.AuthenticationBody | UnsetType | None = UNSET,
     ) -> models.Listener:
@@ -362,6 +365,7 @@ class Listeners:
                 mode=mode,
                 lease_seconds=lease_seconds,
                 trace=trace,
+                description=description,
                 customer=customer,
                 authentication=authentication,
             ),
@@ -814,7 +818,7 @@ class PortalSessions:
         customer: str,
         queues: Sequence[str] | UnsetType = UNSET,
         topics: Sequence[str] | UnsetType = UNSET,
-        may: Sequence[Literal["create", "edit", "disable", "delete", "secrets", "test", "redeliver", "replay"]]
+        may: Sequence[Literal["create", "edit", "disable", "delete", "secrets", "test", "redeliver", "replay", "limit"]]
         | UnsetType = UNSET,
         expires_in: int | UnsetType = UNSET,
         return_url: str | UnsetType = UNSET,

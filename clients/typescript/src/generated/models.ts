@@ -689,6 +689,8 @@ export interface Listener {
    * with every attempt (`restart`), or none (`none`).
    */
   trace?: Open<"propagate" | "restart" | "none"> | undefined;
+  /** Its purpose, in your words or those of your customer. Nothing depends on it. null: none. */
+  description?: string | undefined;
   /**
    * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
    * customer. null: none.
@@ -736,6 +738,8 @@ export interface ListenerBody {
    * with every attempt (`restart`), or none (`none`).
    */
   trace?: "propagate" | "restart" | "none" | null | undefined;
+  /** Its purpose, in your words or those of your customer. Nothing depends on it. null: none. */
+  description?: string | null | undefined;
   /**
    * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
    * customer. null: none.
@@ -987,6 +991,8 @@ export interface NewListener {
    * with every attempt (`restart`), or none (`none`).
    */
   trace?: "propagate" | "restart" | "none" | null | undefined;
+  /** Its purpose, in your words or those of your customer. Nothing depends on it. null: none. */
+  description?: string | null | undefined;
   /**
    * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
    * customer. null: none.
@@ -1183,8 +1189,8 @@ export interface PortalSession {
   queues: readonly string[];
   /** Ids of its topics. */
   topics: readonly string[];
-  /** Actions that the customer may take. By default, all. */
-  may: readonly (Open<"create" | "edit" | "disable" | "delete" | "secrets" | "test" | "redeliver" | "replay">)[];
+  /** Actions that the customer may take. By default all except `limit`, which changes the rate limit. */
+  may: readonly (Open<"create" | "edit" | "disable" | "delete" | "secrets" | "test" | "redeliver" | "replay" | "limit">)[];
   /** When it ends, in milliseconds since the epoch; until it is opened, when its URL does. */
   expires_at: number;
   /** The URL to open within a minute, once. Shown only at creation. */
@@ -1199,8 +1205,8 @@ export interface PortalSessionBody {
   queues?: readonly string[] | undefined;
   /** Ids or aliases of topics: the queues that their channels lead into. */
   topics?: readonly string[] | undefined;
-  /** Actions that the customer may take. By default, all. */
-  may?: readonly ("create" | "edit" | "disable" | "delete" | "secrets" | "test" | "redeliver" | "replay")[] | undefined;
+  /** Actions that the customer may take. By default all except `limit`, which changes the rate limit. */
+  may?: readonly ("create" | "edit" | "disable" | "delete" | "secrets" | "test" | "redeliver" | "replay" | "limit")[] | undefined;
   /** How long it lasts, once it is opened, in seconds. */
   expires_in?: number | undefined;
   /** Where a link on every page leads back to. */
