@@ -21,6 +21,7 @@ from discue.domain.portal import (
     LIFETIME_SECONDS,
     MOST_ORIGINS,
     MOST_TARGETS,
+    USUAL_ACTIONS,
     PortalAction,
     PortalGrant,
     PortalSession,
@@ -46,7 +47,7 @@ class PortalSessionFields(msgspec.Struct, frozen=True):
     """Ids or aliases, like `topics`."""
     topics: Sequence[str] = ()
     may: Sequence[str] | None = None
-    """None: everything."""
+    """None: `USUAL_ACTIONS`."""
     expires_in: int = DEFAULT_LIFETIME_SECONDS
     """In seconds, from the time at which it is opened."""
     return_url: str = ""
@@ -291,7 +292,7 @@ def _checked(fields: PortalSessionFields) -> tuple[PortalAction, ...]:
     check_return_url(fields.return_url)
     check_theme(fields.theme)
     if fields.may is None:
-        return ACTIONS
+        return USUAL_ACTIONS
     unknown = [index for index, each in enumerate(fields.may) if each not in ACTIONS]
     require_none([Fault(f"/may/{index}", f"must be one of {', '.join(ACTIONS)}") for index in unknown])
     return tuple(each for each in ACTIONS if each in fields.may)

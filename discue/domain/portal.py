@@ -16,10 +16,12 @@ from discue.domain.egress import literal_address
 from discue.domain.errors import invalid
 from discue.domain.scopes import Access, Principal, Scope
 
-PortalAction = Literal["create", "edit", "disable", "delete", "secrets", "test", "redeliver", "replay"]
+PortalAction = Literal["create", "edit", "disable", "delete", "secrets", "test", "redeliver", "replay", "limit"]
 Scheme = Literal["light", "dark", "auto"]
 
 ACTIONS: Final[tuple[PortalAction, ...]] = get_args(PortalAction)
+USUAL_ACTIONS: Final = tuple(action for action in ACTIONS if action != "limit")
+"""The actions of a session that names none. Rate limits are the organization's unless it leaves them to customers."""
 SCHEMES: Final[tuple[Scheme, ...]] = get_args(Scheme)
 
 CODE_MS: Final = 60_000

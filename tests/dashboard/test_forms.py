@@ -8,7 +8,8 @@ import pytest
 from discue.dashboard.forms import LABELS, problems_of
 from discue.domain.errors import DiscueError, Fault, NotFound, Unprocessable, invalid
 
-_FIELD = re.compile(r'field\("(\w+)", "([^"]+)"')
+_FIELD = re.compile(r'field\("(\w+)", "([^"]+)"([^\n]*)')
+_POINTER = re.compile(r'pointer="([^"]+)"')
 _SELECT = re.compile(r'<label for="(\w+)">([^<]+)</label>\s*<select[^>]*\{\{ invalid')
 
 
@@ -16,8 +17,9 @@ def test_labels_in_errors_are_those_of_the_forms() -> None:
     shown: dict[str, set[str]] = {}
     for template in Path("discue/dashboard/templates").rglob("*.html"):
         text = template.read_text("utf-8")
-        for name, label in (*_FIELD.findall(text), *_SELECT.findall(text)):
-            shown.setdefault(f"/{name}", set()).add(label)
+        for name, label, rest in (*_FIELD.findall(text), *((*each, "") for each in _SELECT.findall(text))):
+            pointer = _POINTER.search(rest)
+            shown.setdefault(pointer[1] if pointer else f"/{name}", set()).add(label)
     assert len(shown) > 15
     assert {pointer: labels for pointer, labels in shown.items() if labels != {LABELS.get(pointer)}} == {}
 

@@ -44,7 +44,7 @@ _CUSTOMER: Final = doc(
 _QUEUES: Final = doc("Ids or aliases of queues.", ["orders"], maxItems=MOST_TARGETS)
 _TOPICS: Final = doc("Ids or aliases of topics: the queues that their channels lead into.", [], maxItems=MOST_TARGETS)
 _MAY: Final = doc(
-    "Actions that the customer may take. By default, all.",
+    "Actions that the customer may take. By default all except `limit`, which changes the rate limit.",
     ["create", "test"],
     items={"type": "string", "enum": list(ACTIONS)},
 )

@@ -2,10 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from discue.domain.portal import ACTIONS
+from discue.domain.portal import USUAL_ACTIONS
 from tests.dashboard.portal.conftest import HOSTS, REFUSING, Tenants
 from tests.support.dashboards import SAME_ORIGIN, DashboardService, dashboard_service
 from tests.support.portals import PORTAL_COOKIE, Customer, new_session, opened, opened_at, sessions_path
@@ -56,16 +57,16 @@ def test_a_customer_sees_their_own_endpoints_and_no_others(acme: Customer, tenan
         assert others not in page
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", USUAL_ACTIONS)
 def test_a_session_has_only_the_pages_of_permitted_actions(
     service: DashboardService, tenants: Tenants, action: str
 ) -> None:
     browser = opened(service, "acme", tenants.queue, may=[action])
     paths = pages_of(tenants, "acme")
-    for each in ACTIONS:
+    for each in USUAL_ACTIONS:
         page = browser.get(paths[each])
         assert page.status_code == (200 if each == action else 403), each
-    links = set(re.findall(r'href="[^"]*/([a-z]+)"', browser.get(paths["endpoint"]).text)) & set(ACTIONS)
+    links = set(re.findall(r'href="[^"]*/([a-z]+)"', browser.get(paths["endpoint"]).text)) & set(USUAL_ACTIONS)
     assert links <= {action}
 
 
@@ -100,6 +101,41 @@ def test_a_customer_adds_edits_disables_and_deletes_an_endpoint(service: Dashboa
         assert browser.act(f"{path}/delete").headers["location"].endswith("portal?done=deleted")
         assert api.get(path).status_code == 404
     assert "No endpoints yet" in browser.get("").text
+
+
+def test_a_customer_describes_an_endpoint_and_limits_its_rate_if_they_may(
+    service: DashboardService, tenants: Tenants
+) -> None:
+    usual = opened(service, "hooli", tenants.queue)
+    limiting = opened(service, "hooli", tenants.queue, may=["create", "edit", "delete", "limit"])
+    url = f"{HOSTS}/limited"
+    fields = {"notify_url": url, "description": "Books orders", "per_second": "2.5"}
+    made = limiting.act("/endpoints/new", queue=tenants.queue, **fields)
+    [path] = re.findall(rf'href="[^"]*(/queues/{tenants.queue}/listeners/\w+)"', made.text)
+
+    with service.api() as api:
+
+        def stored() -> tuple[str, Any]:
+            found = api.get(path).json()["listener"]
+            return found.get("description", ""), found.get("rate_limit")
+
+        assert stored() == ("Books orders", {"per_second": 2.5, "burst": 3})
+        assert "Books orders" in limiting.get("").text
+        shown = limiting.get(f"{path}/edit").text
+        assert ('value="Books orders"' in shown, 'value="2.5"' in shown) == (True, True)
+        api.put(path, json={"rate_limit": {"per_second": 4, "burst": 9}})
+        # Without a change, the burst that the organization has set stays.
+        assert limiting.act(f"{path}/edit", **{**fields, "per_second": "4"}).status_code == 303
+        assert stored() == ("Books orders", {"per_second": 4.0, "burst": 9})
+        assert "per_second" not in usual.get(f"{path}/edit").text
+        assert usual.act(f"{path}/edit", notify_url=url, description="", per_second="9000").status_code == 303
+        assert stored() == ("", {"per_second": 4.0, "burst": 9})
+        for text, rule in (("many", "must be a number"), ("0", "must be from 0.01 to 10000"), ("nan", "must be from")):
+            refused = limiting.act(f"{path}/edit", notify_url=url, per_second=text)
+            assert (refused.status_code, f"<p>Requests a second: {rule}" in refused.text) == (422, True), text
+        assert limiting.act(f"{path}/edit", notify_url=url, per_second="").status_code == 303
+        assert stored() == ("", None)
+        limiting.act(f"{path}/delete")
 
 
 def test_refused_url_is_reported_at_its_field(acme: Customer, tenants: Tenants) -> None:

@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Final
 
 from discue.control import listener_secrets, listeners
-from discue.control.listeners import ListenerFields
 from discue.dashboard.pages import listener
 from discue.dashboard.pages.listener import details_of, frame, last_attempts, path_of
+from discue.dashboard.portal.endpoint_form import fields_of_form, form_of
 from discue.dashboard.portal.route import PortalRoute
 from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
 
@@ -28,14 +28,13 @@ async def show_jobs(visit: Visit) -> Page:
 
 async def show_edit(visit: Visit) -> Page:
     details = await details_of(visit)
-    form = visit.form or {"notify_url": details.listener.notify_url}
-    return Page("edit.html", "Edit the endpoint", {**frame(visit, details), "form": form})
+    return Page("edit.html", "Edit the endpoint", {**frame(visit, details), "form": visit.form or form_of(details)})
 
 
 async def edit(visit: Visit) -> Redirect:
-    """Change the URL, which is all of an endpoint that a customer decides."""
-    fields = ListenerFields(notify_url=visit.form.get("notify_url", "").strip())
-    await listeners.change(visit.control, visit.principal, *visit.ids, fields=fields)
+    """Change the part of an endpoint that a customer decides."""
+    shown = form_of(await details_of(visit))
+    await listeners.change(visit.control, visit.principal, *visit.ids, fields=fields_of_form(visit, shown))
     return Redirect(path_of(visit), "changed")
 
 

@@ -3,9 +3,9 @@
 from typing import Final
 
 from discue.control import listeners, portal
-from discue.control.listeners import ListenerFields
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.pages.listeners import rows_of
+from discue.dashboard.portal.endpoint_form import fields_of_form
 from discue.dashboard.portal.route import PortalRoute, of_portal
 from discue.dashboard.visit import Page, Visit
 from discue.domain.errors import invalid
@@ -30,12 +30,10 @@ async def show_new(visit: Visit) -> Page:
 
 async def add(visit: Visit) -> Page:
     """Create the endpoint, and show its secret: this is the only time."""
-    form = {name: value.strip() for name, value in visit.form.items()}
-    queue = form.get("queue", "")
+    queue = visit.form.get("queue", "")
     if queue not in of_portal(visit).details.queues:
         raise invalid("/queue", "must be chosen")
-    fields = ListenerFields(notify_url=form.get("notify_url", ""))
-    made = await listeners.create(visit.control, visit.principal, queue, fields)
+    made = await listeners.create(visit.control, visit.principal, queue, fields_of_form(visit))
     listener = made.listener
     values = {
         "heading": "The endpoint is ready",
