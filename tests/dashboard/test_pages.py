@@ -5,11 +5,14 @@ import re
 import pytest
 
 from discue import __version__
+from discue.dashboard import static
 from tests.support.dashboard_paths import paths_of
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import SAME_ORIGIN, DashboardService
 
 PAGE_BYTES = 60_000
+SCRIPT_LINES = 600
+STYLE_BYTES = 25_000
 OF_THE_INSTALLATION = {"workers", "settings"}
 NOT_FOR_VIEWERS = {
     *(
@@ -24,6 +27,8 @@ NOT_FOR_VIEWERS = {
         "publish",
         "listener-new",
         "domain-new",
+        "missed-selected",
+        "listeners-selected",
         "schedule-new",
         "schedule-edit",
         "schedule-delete",
@@ -302,3 +307,13 @@ def test_files_are_kept_for_ever_under_the_hash_of_their_content(service: Dashbo
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert answer.headers["content-encoding"] == "gzip"
     assert len(answer.content) <= 25_000
+
+
+def test_scripts_and_styles_stay_small() -> None:
+    sizes: dict[str, int] = {"js": 0, "css": 0}
+    for name, file in static.FILES.items():
+        kind = name.rpartition(".")[2]
+        if kind in sizes:
+            sizes[kind] += file.content.count(b"\n") if kind == "js" else len(file.content)
+    assert 0 < sizes["js"] <= SCRIPT_LINES
+    assert 0 < sizes["css"] <= STYLE_BYTES

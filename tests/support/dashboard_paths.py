@@ -12,6 +12,8 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
     return {
         "overview": "",
         "missed": "/missed",
+        "missed-selected": f"/missed/redeliver?pick-{shop.queue}.{shop.listeners['tax-report']}.{shop.messages[3]}=on",
+        "listeners-selected": f"/listeners/pause?pick-{shop.queue}.{shop.listeners['crm-sync']}=on",
         "listeners": "/listeners",
         "queues": "/queues",
         "search": "/search?q=nothing-has-this-name",

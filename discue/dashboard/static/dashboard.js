@@ -95,6 +95,68 @@ function move(step) {
   next.scrollIntoView({ block: "nearest" });
 }
 
+// Selected rows. Their checkboxes are in a form, so they need no script; `x` and the menu do.
+
+function picked() {
+  return [...main.querySelectorAll("[data-pick]:checked")];
+}
+
+function showCount() {
+  const [count, all] = [picked().length, main.querySelectorAll("[data-pick]").length];
+  for (const each of main.querySelectorAll("[data-count]")) each.textContent = count ? `${count} selected` : "";
+  const box = main.querySelector("[data-all] input");
+  if (!box) return;
+  box.checked = count === all;
+  box.indeterminate = count > 0 && count < all;
+}
+
+function pick(wanted) {
+  if (!document.querySelector(".at")) move(1);
+  const box = document.querySelector(".at [data-pick]");
+  if (!box) return;
+  box.checked = wanted ?? !box.checked;
+  showCount();
+  announce(`${picked().length} selected`);
+}
+
+// Do an action on the selected rows; on the row at the keyboard if none is selected.
+function actOnPicked(name) {
+  const button = main.querySelector(`[data-bulk=${name}]`);
+  if (button && !picked().length && document.querySelector(".at")) pick(true);
+  if (!button || !picked().length) return false;
+  button.form.requestSubmit(button);
+  return true;
+}
+
+function openMenu() {
+  const row = document.querySelector(".at");
+  const several = picked().length || row?.querySelector("[data-pick]") ? main.querySelectorAll("[data-bulk]") : [];
+  const own = picked().length ? [] : row?.querySelectorAll("a.button") ?? [];
+  const sources = [...several, ...own, ...main.querySelectorAll(".head .actions :is(a,button)")];
+  const menu = document.getElementById("menu");
+  menu.lastElementChild.replaceChildren(...sources.map((source) => {
+    const item = document.createElement("button");
+    item.className = "button";
+    item.textContent = source.textContent.trim();
+    item.addEventListener("click", () => {
+      menu.close();
+      if (source.dataset.bulk) actOnPicked(source.dataset.bulk);
+      else source.click();
+    });
+    return item;
+  }));
+  if (sources.length) menu.showModal();
+  else announce("There are no actions here");
+}
+
+function moveInMenu(event) {
+  const step = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const items = [...document.querySelectorAll("#menu .menu button")];
+  items.at((items.indexOf(document.activeElement) + step) % items.length).focus();
+}
+
 const DOES = {
   next: () => move(1),
   previous: () => move(-1),
@@ -102,7 +164,9 @@ const DOES = {
   older: () => document.querySelector("a[rel=next]")?.click(),
   search: () => (main.querySelector("[data-search]") ?? document.getElementById("find")).focus(),
   find: () => document.getElementById("find").focus(),
-  reload: () => location.reload(),
+  select: () => pick(),
+  redeliver: () => { if (!actOnPicked("redeliver")) location.reload(); },
+  menu: openMenu,
   pause: () => setPaused(!paused),
   theme: () => document.getElementById("theme")?.requestSubmit(),
   help: () => document.getElementById("help").showModal(),
@@ -111,7 +175,8 @@ const DOES = {
 let before = "";
 
 function onKey(event) {
-  const typing = event.target.closest("input,textarea,select,[contenteditable]");
+  if (document.querySelector("#menu[open]")) moveInMenu(event);
+  const typing = event.target.closest("input:not([type=checkbox]),textarea,select,[contenteditable]");
   if (event.key === "Escape" && typing) typing.blur();
   if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const both = before ? `${before} ${event.key}` : event.key;
@@ -125,6 +190,13 @@ function onKey(event) {
     event.preventDefault();
     DOES[actions.get(both)]();
   }
+}
+
+function onChange(event) {
+  if (event.target.matches("[data-all] input")) {
+    for (const each of main.querySelectorAll("[data-pick]")) each.checked = event.target.checked;
+  }
+  if (event.target.matches("[data-pick],[data-all] input")) showCount();
 }
 
 function onClick(event) {
@@ -214,7 +286,8 @@ function update(element, wanted) {
 async function refresh() {
   changedSince = true;
   const wait = refreshedAt + REFRESH_MS - Date.now();
-  if (refreshing || document.hidden || paused || main.contains(document.activeElement?.closest("form,dialog"))) return;
+  if (refreshing || document.hidden || paused || picked().length
+    || main.contains(document.activeElement?.closest("form:not([data-picks]),dialog"))) return;
   if (wait > 0) {
     setTimeout(() => { if (changedSince) refresh(); }, wait);
     return;
@@ -233,7 +306,7 @@ async function refresh() {
         if (notice) fresh.prepend(notice.cloneNode(true));
         morph(main, fresh);
         row?.classList.add("at");
-        for (const each of main.querySelectorAll("[data-copy]")) each.hidden = false;
+        for (const each of main.querySelectorAll("[data-copy],[data-all]")) each.hidden = false;
         localize(main);
         refreshTimes();
       }
@@ -300,9 +373,11 @@ for (const name of ["pointermove", "keydown"]) {
 addEventListener("pagehide", () => release?.());
 addEventListener("pageshow", ({ persisted }) => { if (persisted) { asking = null; follow(); } });
 
-for (const each of document.querySelectorAll("[data-copy],[data-action]")) each.hidden = false;
+for (const each of document.querySelectorAll("[data-copy],[data-action],[data-all]")) each.hidden = false;
+showCount();
 localize(document);
 setInterval(refreshTimes, 1_000);
 document.addEventListener("keydown", onKey);
 document.addEventListener("click", onClick);
+document.addEventListener("change", onChange);
 follow();

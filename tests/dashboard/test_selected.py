@@ -1,0 +1,97 @@
+"""Actions on selected rows of lists, as forms without a script send them."""
+
+import re
+
+import httpx
+import pytest
+
+from tests.support.dashboard_shop import Shop
+from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService
+
+
+def _picks(page: str) -> list[str]:
+    return re.findall(r'name="(pick-[^"]+)"', page)
+
+
+def _submit(browser: Browser, path: str, picks: list[str]) -> httpx.Response:
+    """Select rows, confirm the preview, and return the response."""
+    preview = browser.get(path, params=dict.fromkeys(picks, "on"))
+    assert preview.status_code == 200, preview.text
+    assert sorted(_picks(preview.text)) == sorted(picks)
+    return browser.post(path, data=dict.fromkeys(_picks(preview.text), "on"), headers=SAME_ORIGIN)
+
+
+def test_selected_messages_are_redelivered_to_the_listener_that_missed_them(
+    service: DashboardService, shop: Shop
+) -> None:
+    browser, listener = service.browser(), shop.listener("tax-report")
+    of_all, own = browser.get("/missed").text, browser.get(f"{listener}/missed").text
+    picks = [each for each in _picks(own) if each in _picks(of_all)][:2]
+    assert len(picks) == 2
+    preview = browser.get("/missed/redeliver", params=dict.fromkeys(picks, "on")).text
+    assert "Redeliver 2 messages" in preview
+    assert "tax-report" in preview
+    done = _submit(browser, "/missed/redeliver", picks)
+    assert done.headers["location"].endswith("/jobs?done=selection_redelivering")
+    with service.api() as api:
+        newest = api.get(f"{listener}/redeliveries").json()["redeliveries"][0]
+    assert newest["counts"]["selected"] == 2
+
+
+def test_failure_of_one_listener_does_not_keep_the_others_from_it(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    [missed, *_] = _picks(browser.get(f"{shop.listener('tax-report')}/missed").text)
+    # That listener has received all that was published.
+    never = f"pick-{shop.queue}.{shop.listeners['billing']}.{shop.blocked}"
+    page = browser.post("/missed/redeliver", data={missed: "on", never: "on"}, headers=SAME_ORIGIN)
+    assert page.status_code == 200
+    assert "Not everything was redelivered." in page.text
+    [done] = re.findall(r">tax-report</a></td>\s*<td>(.+?)</td>", page.text, re.DOTALL)
+    [failed] = re.findall(r">billing</a></td>\s*<td>(.+?)</td>", page.text, re.DOTALL)
+    assert "redelivered" in done
+    assert "A selected message was deleted, or this listener has not missed it." in failed
+
+
+def test_selected_listeners_are_paused_and_resumed(service: DashboardService, shop: Shop) -> None:
+    browser, names = service.browser(), ("billing", "newsletter")
+    shown = {*_picks(browser.get("/listeners").text), *_picks(browser.get(f"/queues/{shop.queue}/listeners").text)}
+    picks = [f"pick-{shop.queue}.{shop.listeners[name]}" for name in names]
+    assert shown.issuperset(picks)
+    with service.api() as api:
+        for action, notice, status in (("pause", "paused", "disabled"), ("resume", "resumed", "enabled")):
+            done = _submit(browser, f"/listeners/{action}", picks)
+            assert done.headers["location"].endswith(f"/listeners?done=selection_{notice}")
+            assert [api.get(shop.listener(name)).json()["listener"]["status"] for name in names] == [status] * 2
+
+
+def test_form_without_a_selection_says_how_to_select(service: DashboardService) -> None:
+    browser = service.browser()
+    for path in ("/missed/redeliver", "/listeners/pause", "/listeners/resume"):
+        assert "Nothing is selected" in browser.get(path).text
+        assert browser.post(path, headers=SAME_ORIGIN).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "picks",
+    [
+        ["pick-"],
+        ["pick-../../x.y.z"],
+        ["pick-0VbuHmjd00lAZtxyVjkDR.0VbuHmjd00lAZtxyVjkDR"],
+        ["pick-0VbuHmjd00lAZtxyVjkDR.0VbuHmjd00lAZtxyVjkDR.0VbuHmjd00lAZtxyVjkDR.0VbuHmjd00lAZtxyVjkDR"],
+    ],
+)
+def test_row_that_no_list_has_is_refused(service: DashboardService, picks: list[str]) -> None:
+    refused = service.browser().get("/missed/redeliver", params=dict.fromkeys(picks, "on"))
+    assert refused.status_code == 422
+    assert "has a row that is not in the list" in refused.text
+
+
+def test_selection_needs_the_scope_and_its_organization(service: DashboardService, shop: Shop) -> None:
+    viewer, stranger = service.browser("viewer"), service.foreign_browser()
+    assert _picks(viewer.get("/listeners").text + viewer.get("/missed").text) == []
+    form = {f"pick-{shop.queue}.{shop.listeners['billing']}": "on"}
+    assert viewer.post("/listeners/pause", data=form, headers=SAME_ORIGIN).status_code == 403
+    refused = stranger.post("/listeners/pause", data=form, headers=SAME_ORIGIN)
+    assert (refused.status_code, "billing" in refused.text) == (404, False)
+    with service.api() as api:
+        assert api.get(shop.listener("billing")).json()["listener"]["status"] == "enabled"
