@@ -91,3 +91,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """Run one more process than there are processors: one of the running tests usually waits."""
     return (yield) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Run all tests of a file in one process, except those of a group, which has a process for all its tests.
+
+    Otherwise each process sets up what the tests of a file share, and scheduling a test takes the longer, the more
+    tests have ended.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    # In the order of collection: files with many tests, which would come first, are not those that take long.
+    config.option.loadscopereorder = False
+    scheduler = importlib.import_module("xdist.scheduler").LoadGroupScheduling(config, log)
+    scope_of = scheduler._split_scope
+    scheduler._split_scope = lambda test: test.partition("::")[0] if scope_of(test) == test else scope_of(test)
+    return scheduler
