@@ -334,7 +334,7 @@ async def test_reset_after_a_lost_connection_renews_the_lease_first(
     for part, name in ((post.lease, "renew"), (post.cache, "reset"), (post.dispatcher.registry, "reset")):
         monkeypatch.setattr(part, name, partial(_noted, called, type(part).__name__, getattr(part, name)))
     post.poller.on_connection_lost()
-    assert not post.lease.may_expire_peers()
+    assert not post.lease.may_expire(1)
     await post.poll()
     assert called == ["Lease", "ControlPlaneCache", "LaneRegistry"]
     [again] = post.dispatcher.lanes

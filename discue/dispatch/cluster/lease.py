@@ -69,8 +69,8 @@ class Lease:
         self.session_id = 0
         """Identifies this run of the worker in the rows of its cursors; 0 before it has joined."""
         self._held_until = -math.inf
-        self._trusted_from = math.inf
-        """When the leases of other workers may be trusted to be over; infinite until the next renewal."""
+        self._trusted_since = math.inf
+        """Since when other workers could renew their leases; infinite until the next renewal."""
         # Two concurrent renewals that find the row expired would both join, and one row would have no worker.
         self._renewal_lock = asyncio.Lock()
 
@@ -87,19 +87,21 @@ class Lease:
         """Whether an attempt may start now."""
         return self._clock.monotonic() < self._held_until
 
-    def may_expire_peers(self) -> bool:
-        """Whether other workers whose leases seem to be over may be expired.
+    def may_expire(self, lease_ms: int) -> bool:
+        """Whether another worker may be expired whose lease has this length and seems to be over.
 
         After an outage of the database all leases are over: each worker first gets the time of a renewal to return.
+        That of a worker with other settings may take longer than one of this worker's.
         """
-        return self.is_held() and self._clock.monotonic() >= self._trusted_from
+        returned_at = self._trusted_since + max(self.seconds, lease_ms / 1_000) / _RENEWALS_PER_LEASE
+        return self.is_held() and self._clock.monotonic() >= returned_at
 
     def invalidate(self) -> None:
         """Trust no other lease to be over until its worker had time to renew it.
 
         Called when the database was unavailable, or its clock moved.
         """
-        self._trusted_from = math.inf
+        self._trusted_since = math.inf
 
     async def join(self) -> None:
         """Start under a new session id. Raises Unavailable if the store does not work or all slots are taken."""
@@ -115,7 +117,7 @@ class Lease:
                 continue
         self._row_ids.slot = slot
         self.session_id = session_id
-        self._trusted_from = math.inf
+        self._trusted_since = math.inf
         if self._state in {LeaseState.NOT_JOINED, LeaseState.EXPIRED}:
             # Else it began to leave while it joined.
             self._set_state(LeaseState.ACTIVE)
@@ -163,8 +165,8 @@ class Lease:
             # The renewal was in flight when the worker left.
             return
         was_held = self.is_held()
-        if not was_held or self._trusted_from == math.inf:
-            self._trusted_from = self._clock.monotonic() + self.renewal_seconds
+        if not was_held or self._trusted_since == math.inf:
+            self._trusted_since = self._clock.monotonic()
         self._held_until = sent_at + self.seconds * (1 - _SAFETY_MARGIN)
         if not was_held:
             self.on_held()

@@ -65,13 +65,13 @@ def candidates(members: Iterable[WorkerRow]) -> tuple[int, ...]:
     )
 
 
-def to_expire(members: Iterable[WorkerRow], me: int, long_ahead: Collection[int]) -> list[int]:
-    """Return the session ids of the workers whose lease is over.
+def to_expire(members: Iterable[WorkerRow], me: int, long_ahead: Collection[int]) -> list[WorkerRow]:
+    """Return the other workers whose lease is over.
 
     A lease that is ahead counts as over once it was ahead for its whole length (`long_ahead`).
     """
     return [
-        member.session_id
+        member
         for member in members
         if member.session_id != me
         and not member.dead
@@ -199,13 +199,13 @@ class Ownership:
     async def _expire_workers(self, members: Sequence[WorkerRow], now: float) -> bool:
         # The worker that expired another one frees its cursors. Only if it is gone, too, does this one take over.
         dead = self._dead.seen_for(_SETTLE_SECONDS, now)
-        if self._lease.may_expire_peers():
-            long_ahead = self._ahead.seen_for(self._lease.seconds, now)
-            for session_id in to_expire(members, self._lease.session_id, long_ahead):
-                if await self._store.write_urgently(partial(workers.expire_worker, session_id=session_id)):
-                    self._log.warning("peer_expired", session_id=session_id)
-                    self._store.measures.takeovers += 1
-                    dead.add(session_id)
+        long_ahead = self._ahead.seen_for(self._lease.seconds, now)
+        for member in to_expire(members, self._lease.session_id, long_ahead):
+            expire = partial(workers.expire_worker, session_id=member.session_id)
+            if self._lease.may_expire(member.lease_ms) and await self._store.write_urgently(expire):
+                self._log.warning("peer_expired", session_id=member.session_id)
+                self._store.measures.takeovers += 1
+                dead.add(member.session_id)
         for session_id in sorted(dead):
             await self._free_cursors_of(session_id)
         return bool(dead)

@@ -56,7 +56,7 @@ def life(runner: asyncio.Runner, tmp_path: Path) -> Iterator[Life]:
 
 async def test_lease_is_not_held_before_the_worker_has_joined(life: Life) -> None:
     assert not life.lease.is_held()
-    assert not life.lease.may_expire_peers()
+    assert not life.lease.may_expire(10_000)
 
 
 async def test_joining_sets_the_session_id_and_the_slot_of_the_row_ids(life: Life) -> None:
@@ -197,14 +197,15 @@ async def test_peers_have_time_to_renew_before_they_may_be_expired(life: Life, a
         life.pass_seconds(9.5)
     elif after == "an invalidation":
         life.pass_seconds(5)
-        assert life.lease.may_expire_peers()
+        assert life.lease.may_expire(10_000)
         life.lease.invalidate()
         life.pass_seconds(3.5)
-    assert not life.lease.may_expire_peers()
+    assert not life.lease.may_expire(10_000)
     await life.lease.renew()
     life.pass_seconds(3.2)
-    assert not life.lease.may_expire_peers()
+    assert not life.lease.may_expire(10_000)
     life.pass_seconds(0.2)
-    assert life.lease.may_expire_peers()
+    assert life.lease.may_expire(10_000)
+    assert not life.lease.may_expire(11_000), "that worker renews less often"
     await life.lease.renew()
-    assert life.lease.may_expire_peers()
+    assert life.lease.may_expire(10_000)
