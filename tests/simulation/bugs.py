@@ -11,6 +11,7 @@ from discue.dispatch.lane import probes
 from discue.dispatch.poller import Poller
 from discue.domain.listener_health import Liveness, after_probe
 from discue.store import cursors, workers
+from discue.store.engine import Transaction
 from discue.store.sqlite import engine
 from discue.store.sqlite.connection import connect
 from tests.faults import broken
@@ -46,10 +47,18 @@ def takes_over_without_a_new_token() -> None:
         put(place, name, getattr(place, name).replace("token = token + 1", "token = token"))
 
 
+def leaves_sessions_to_expired_workers() -> None:
+    async def expire(tx: Transaction, session_id: int, **_named: object) -> bool:
+        return await tx.execute(workers._EXPIRE, session_id) == 1
+
+    put(workers, "expire_worker", expire)
+
+
 _OF_POSTGRES: Final = {"ignores_the_warning_of_a_commit"}
 
 BUGS: Final[Mapping[str, Callable[[], None]]] = {
     **{name: bug for name, bug in broken.BUGS.items() if name not in _OF_POSTGRES},
+    "leaves_sessions_to_expired_workers": leaves_sessions_to_expired_workers,
     "commits_without_a_sync": commits_without_a_sync,
     "polls_without_a_pause": polls_without_a_pause,
     "takes_over_without_a_new_token": takes_over_without_a_new_token,

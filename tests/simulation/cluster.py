@@ -26,7 +26,11 @@ from discue.store.engine import (
     Work,
 )
 from discue.store.group_commit import resolve
-from discue.store.sqlite.engine import SqliteEngine, run_to_end
+from discue.store.sqlite import engine as sqlite
+from discue.store.sqlite import schema
+from discue.store.sqlite.engine import SqliteEngine, SqliteTransaction, run_to_end
+from tests.faults.broken import put
+from tests.simulation.locks import Held, Locks, Rows, rows_of
 from tests.simulation.loop import HOST, Host
 from tests.simulation.machines import HostClock, Steps
 from tests.simulation.network import Network
@@ -57,6 +61,12 @@ class Server:
         """Whether the standby confirms commits. While it does not, they are made, and nobody is told."""
         # Its files are in memory: SQLite's own, which is faster than files of the simulated disk.
         apsw.set_default_vfs("memdb")
+        self.locks = Locks(network)
+
+        async def end_sessions(_tx: SqliteTransaction, session_id: int) -> None:
+            self.locks.end_session(session_id)
+
+        put(SqliteTransaction, "end_sessions", end_sessions)
 
     async def open(self) -> None:
         await self._open_database(self.path.read_bytes())
@@ -89,14 +99,22 @@ class Server:
     def crash(self) -> None:
         """Stop in the middle of everything. Commits stay; all connections are lost."""
         self.host.is_down = True
+        self.locks.release(commits=False)
         for engine in self.engines:
             engine.lose()
 
     def start(self) -> None:
         self.host.is_down = False
 
+    def migrate(self) -> None:
+        """Apply the migrations that the program knows and the database lacks."""
+        # As the engine knows them: an upgrade in a run adds some there.
+        schema.migrate(self._database._writer, vars(sqlite)["migrations"](schema.DIALECT))
+
     def forget(self, host: Host) -> None:
         """Notice that a machine was killed. Requests that it had sent are still executed."""
+        if self.locks.held is not None and self.locks.held.engine.host is host:
+            self.locks.release(commits=False)
         self.engines = [engine for engine in self.engines if engine.host is not host]
 
     def snapshot(self) -> bytes:
@@ -142,6 +160,7 @@ class ClusterEngine:
         self._server = server
         self._network = server.network
         self._context: Context = copy_context()
+        self.session_id = 0
         self._generation = 0
         """How often its connections were lost."""
         self._on_notify: Callable[[Notification], None] = lambda _hint: None
@@ -153,7 +172,7 @@ class ClusterEngine:
         """Connect as soon as the server can be reached."""
         while True:
             try:
-                await self._ask(lambda: None, code=_NOTHING_CHANGED)
+                await self._ask(self._server.migrate, code=_NOTHING_CHANGED)
                 break
             except StoreUnavailable:
                 await asyncio.sleep(_OPEN_APART_SECONDS)
@@ -163,7 +182,7 @@ class ClusterEngine:
         self._server.forget(self.host)
 
     def begin_session(self, session_id: int) -> None:
-        """Do nothing: no session of this server holds a lock beyond its transaction."""
+        self.session_id = session_id
 
     async def warm_up(self) -> None:
         """Do nothing: connections of this server are ready at once."""
@@ -215,7 +234,7 @@ class ClusterEngine:
                 trace.reach("unknown commit that was stored")
             return outcome
 
-        return await self._ask(write, code="")
+        return await self._ask(write, code="", rows=rows_of(batch))
 
     async def _read(self, read: Callable[[], T]) -> T:
         generation = self._generation
@@ -225,11 +244,11 @@ class ClusterEngine:
             raise StoreUnavailable(code=_NOTHING_CHANGED)
         return found
 
-    async def _ask(self, run: Callable[[], T], *, code: str) -> T:
+    async def _ask(self, run: Callable[[], T], *, code: str, rows: Rows = frozenset()) -> T:
         """Let the server run something, and return its result. Raises StoreUnavailable with the code without one."""
         response: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting[response] = code
-        self._send(self._execute, run, response, code)
+        self._send(self._execute, Held(self, rows, lambda: self._finish(run, response, code)), response, code)
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 return await response
@@ -240,18 +259,20 @@ class ClusterEngine:
         finally:
             self._waiting.pop(response, None)
 
-    def _execute(self, run: Callable[[], Any], response: "asyncio.Future[Any]", code: str) -> None:
-        """Run a request at the server, which answers it or refuses it."""
-        server = self._server
-        if server.host.is_down:
+    def _execute(self, request: Held, response: "asyncio.Future[Any]", code: str) -> None:
+        """Run a request at the server, which answers it or refuses it, once it has the locks that it needs."""
+        if self._server.host.is_down:
             self._respond(resolve, response, StoreUnavailable(code=code))
-            return
+        elif self._server.locks.admit(request):
+            request.execute()
+
+    def _finish(self, run: Callable[[], Any], response: "asyncio.Future[Any]", code: str) -> None:
         result: Any
         try:
             result = run()
         except Exception as error:  # noqa: BLE001 - it is the result
             result = error
-        if code or server.replicates:
+        if code or self._server.replicates:
             self._respond(resolve, response, result)
 
     def _fail_all(self) -> None:

@@ -67,6 +67,7 @@ class Worker(NamedTuple):
     leaves: int
     namesakes: int
     """How many other living workers have its slot."""
+    holds_locks: int
 
 
 _EXPIRED_EARLY: Final = "it was expired during its lease"
@@ -95,7 +96,8 @@ _TABLES: Final[Mapping[str, tuple[type[Any], str]]] = {
     "worker": (
         Worker,
         """SELECT w.dead, w.lease_until <= clock_ms() OR w.lease_until > clock_ms() + w.lease_ms, w.leaves,
-            (SELECT count(*) FROM worker o WHERE o.dead = 0 AND w.dead = 0 AND o.slot = w.slot) - (w.dead = 0)
+            (SELECT count(*) FROM worker o WHERE o.dead = 0 AND w.dead = 0 AND o.slot = w.slot) - (w.dead = 0),
+            holds_locks(w.incarnation)
         FROM worker w WHERE w.incarnation = $1""",
     ),
 }
@@ -144,6 +146,7 @@ RULES: Final[Mapping[type[Any], Sequence[tuple[str, Callable[[Any, Any], bool]]]
         ("it is alive again", lambda was, now: was.dead > now.dead),
         (_EXPIRED_EARLY, lambda was, now: now.dead > was.dead and not (now.is_over or now.leaves)),
         ("another living worker has its slot", lambda _, now: now.namesakes > 0),
+        ("it is dead, and its session holds locks", lambda _, now: bool(now.dead and now.holds_locks)),
     ),
 }
 
@@ -158,6 +161,8 @@ class Invariants:
     def __init__(self, trace: Trace, *, has_peers: bool) -> None:
         """Without peers a worker may expire its predecessor, which has ended, during its lease."""
         self._has_peers = has_peers
+        self.holder: Callable[[], int] = lambda: 0
+        """Returns the session that hangs with its locks; 0: none does."""
         self.broken: list[str] = []
         self._trace = trace
         self._changed: dict[tuple[str, Key], None] = {}
@@ -189,6 +194,7 @@ class Invariants:
         if engine._writer is not self._watched:
             self._watched = engine._writer
             self._watched.preupdate_hook(self._note)
+            self._watched.create_scalar_function("holds_locks", lambda *of: of == (self.holder(),))
         if engine.path != self._path:
             # A standby, which may lack the last commits.
             self._path = engine.path
@@ -218,7 +224,8 @@ class Invariants:
     def _check_owner(self, lane: Lane) -> None:
         """Check that an attempt is started by the owner of its cursor. Nobody owns one that was deleted."""
         record, connection = lane.record, self._watched
-        if connection is None:
+        if not connection:
+            # It is closed, because its process was killed, until another one writes.
             return
         now = connection.execute(_TABLES["cursor"][1], record.key).fetchone()
         if now is not None and Cursor(*now).owner != record.owner:

@@ -47,6 +47,8 @@ class Host:
         self.is_down = False
         """Whether it was killed. None of its steps runs any more; a restart is another host with the same address."""
         self.is_paused = False
+        self.has_lock = False
+        """Whether it keeps other processes from writing to a file that they share."""
         self.clock_error_ms = 0
         """How far its wall clock is ahead."""
         self.held: list[Step] = []

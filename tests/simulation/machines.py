@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final
 from discue.config.settings import Settings
 from discue.control.encryption import ensure_encryption
 from discue.control.organizations import ensure_operator
+from discue.dispatch.cluster.ownership import Predecessors
 from discue.domain.clock import Clock
 from discue.observability.logs import Log
 from discue.server.installation import open_installation
@@ -32,6 +33,7 @@ MAX_IN_FLIGHT: Final = 8
 _CLUSTER: Final = "postgresql://database/discue"
 _STORE_FAILED: Final = "store_failed"
 _API_PORT: Final = 3_000
+_LOCK_CHECKS_SECONDS: Final = 0.05
 _WRITE_SECONDS: Final = (0.000_5, 0.006)
 _ENCRYPTION_KEY: Final = bytes(range(32))
 
@@ -52,9 +54,13 @@ class HostClock:
 
 
 class Steps:
-    """A thread, as steps of the loop: each piece of work is one, a while after it was submitted."""
+    """A thread, as steps of the loop: each piece of work is one, a while after it was submitted.
 
-    def __init__(self, loop: SimLoop, choices: Random) -> None:
+    It waits while another process has the lock of its file.
+    """
+
+    def __init__(self, loop: SimLoop, choices: Random, is_locked_out: Callable[[], bool] = lambda: False) -> None:
+        self._is_locked_out = is_locked_out
         self._loop = loop
         self._random = choices
         self._works: list[Callable[[], None]] = []
@@ -76,6 +82,10 @@ class Steps:
         self._loop.call_later(self._random.uniform(*_WRITE_SECONDS), self._run)
 
     def _run(self) -> None:
+        if self._is_locked_out():
+            self._loop.trace.reach("wait for the lock of a file")
+            self._loop.call_later(_LOCK_CHECKS_SECONDS, self._run)
+            return
         work = self._works.pop(0)
         work()
         if self._works:
@@ -86,13 +96,19 @@ class Steps:
 
 
 def machine_of(
-    loop: SimLoop, clock: Clock, choices: Random, network: Network, *, database: Engine | None = None
+    loop: SimLoop,
+    clock: Clock,
+    choices: Random,
+    network: Network,
+    *,
+    database: Engine | None = None,
+    is_locked_out: Callable[[], bool] = lambda: False,
 ) -> Machine:
     """Return what the product takes from a simulated machine."""
     return Machine(
         clock=clock,
         random_bytes=choices.randbytes,
-        start_thread=lambda _name: Steps(loop, choices),
+        start_thread=lambda _name: Steps(loop, choices, is_locked_out),
         resolve=network.resolve,
         database=database,
         random=choices.random,
@@ -116,7 +132,8 @@ class SimLog(Log):
         self._said = said
 
     def _write(self, level: int, event: str, fields: dict[str, object], error: BaseException | None) -> None:
-        shown = " ".join(f"{name}={value}" for name, value in fields.items())
+        # The path of the database differs between runs.
+        shown = " ".join(f"{name}={value}" for name, value in fields.items() if name != "database")
         if error is not None:
             shown = f"{shown} {error!r}".strip()
         self._trace.add(self._place, event, shown)
@@ -151,6 +168,10 @@ class SimWorker:
         self.errors: list[str] = []
         self.said: list[str] = []
         self.serving = asyncio.Event()
+        self.siblings: Sequence[SimWorker] = ()
+        """The processes that share its file, and itself."""
+        self.lease_seconds = 3
+        self._worker: Worker | None = None
         self.host = self._new_host()
         self._loop = loop
         self._network = network
@@ -172,7 +193,8 @@ class SimWorker:
             show_private_responses=True,
             rate_limit=0,
             address_rate_limit=0,
-            lease_seconds=3,
+            lease_seconds=self.lease_seconds,
+            workers=max(1, len(self.siblings)),
             listener_max_in_flight=MAX_IN_FLIGHT,
             delivery_timeout_seconds=TIMEOUT_SECONDS,
             drain_timeout_seconds=5,
@@ -207,6 +229,16 @@ class SimWorker:
             serving.cancel()
             running.result()
 
+    def _is_locked_out(self) -> bool:
+        others = (each.host for each in self.siblings if each is not self)
+        return any(host.has_lock and not host.is_down for host in others)
+
+    def _predecessors(self, database: Engine | None) -> Predecessors:
+        """Return what is known to have ended: on a file, the parent process has seen the end of the last worker."""
+        if database is None and not self.siblings:
+            return "all"
+        return (self._worker.lease.session_id,) if database is None and self._worker is not None else ()
+
     def _new_host(self, previous: Host | None = None) -> Host:
         host = Host(f"worker {self.number}", f"127.0.0.{self.number + 11}", self.number)
         if previous is not None:
@@ -220,13 +252,15 @@ class SimWorker:
         trace.add(host.name, "starts")
         log = SimLog(trace, host.name, errors=self.errors, said=self.said)
         database = self._connect() if self._connect is not None else None
-        machine = machine_of(self._loop, clock, self._random, self._network, database=database)
+        machine = machine_of(
+            self._loop, clock, self._random, self._network, database=database, is_locked_out=self._is_locked_out
+        )
         settings = self.settings
         async with AsyncExitStack() as stack:
             control = await stack.enter_async_context(open_installation(settings, clock, log, machine))
             await ensure_encryption(control, log)
             await ensure_operator(control, settings.organization, settings.bootstrap_key)
-            worker = Worker(control, log, predecessors="all" if database is None else (), machine=machine)
+            self._worker = worker = Worker(control, log, predecessors=self._predecessors(database), machine=machine)
             server = await serve(worker.application, "127.0.0.1", self.port)
             await worker.start()
             self.serving.set()

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from random import Random
 from typing import Final
 
+from tests.faults.altered import know_more_migrations
 from tests.faults.history import Fault
 from tests.faults.recorder import Recorder
 from tests.simulation.cluster import Server
@@ -25,6 +26,9 @@ _MOST_OPERATIONS: Final = 60
 """A power cut in a write comes within so many writes and syncs."""
 _POWER_SECONDS: Final = 10.0
 """How long the nemesis waits for that write."""
+_HANGS_SECONDS: Final = (1.0, 9.0)
+"""How long a worker hangs with its locks: mostly longer than its lease, after which others take over."""
+_LEASE_SECONDS: Final = 3.0
 _UNCONFIRMED_SECONDS: Final = (0.1, 4.0)
 """How long a standby confirms nothing before it takes over."""
 
@@ -52,6 +56,7 @@ class Nemesis:
         self._server = server
         self._trace = network.loop.trace
         self._without_power = asyncio.Event()
+        self._upgrades = 0
         disk.on_power_cut = self._on_power_cut
         self._strikes: Mapping[str, Callable[[SimWorker], Awaitable[None]]] = {
             "kill": lambda machine: self._kill(machine, power=True),
@@ -69,6 +74,8 @@ class Nemesis:
             "connections lost": self._lose_connections,
             "database crash": self._crash_database,
             "failover": self._fail_over,
+            "hang with locks": self._hang_with_locks,
+            "upgrade": self._upgrade,
         }
 
     async def strike_for(self, seconds: float) -> None:
@@ -137,26 +144,53 @@ class Nemesis:
             await machine.stop()
             await self._start(machine)
 
+    async def _upgrade(self, machine: SimWorker) -> None:
+        """Restart as the next version, which migrates the schema under the others, and has a longer lease."""
+        self._upgrades += 1
+        know_more_migrations(str(self._upgrades))
+        machine.lease_seconds += 1
+        await self._restart(machine)
+
     async def _pause(self, machine: SimWorker) -> None:
         with self._fault("pause", machine):
             machine.host.is_paused = True
             await self._lasts(_LASTS_SECONDS)
             self._network.loop.resume(machine.host)
 
+    async def _hang_with_locks(self, machine: SimWorker) -> None:
+        """Pause a worker in the middle of a transaction, or of its turn to write to the file that all share."""
+        host, loop = machine.host, self._network.loop
+        locks = self._server.locks if self._server is not None else None
+        with self._fault("hang with locks", *([machine] if locks is not None else self._machines)):
+            if locks is not None:
+                locks.hang_next(host)
+                await asyncio.wait([asyncio.ensure_future(locks.hangs.wait())], timeout=_LEASE_SECONDS)
+            else:
+                host.has_lock = host.is_paused = True
+            await self._lasts(_HANGS_SECONDS)
+            if locks is not None:
+                locks.release(commits=True)
+            host.has_lock = False
+            loop.resume(host)
+
     async def _set_clock(self, machine: SimWorker) -> None:
         ahead = self._random.choice((-_CLOCK_ERROR_MS, _CLOCK_ERROR_MS))
         # On SQLite, the clock of the machine is that of the database, which decides about leases.
-        touched = [machine] if self._server is None else []
+        touched = self._machines if self._server is None else []
         with self._fault("clock ahead" if ahead > 0 else "clock behind", *touched):
-            machine.host.clock_error_ms = ahead
+            self._clock_error(touched or [machine], ahead)
             await self._lasts(_LASTS_SECONDS)
-            machine.host.clock_error_ms = 0
+            self._clock_error(touched or [machine], 0)
+
+    def _clock_error(self, machines: Sequence[SimWorker], error_ms: int) -> None:
+        for machine in machines:
+            machine.host.clock_error_ms = error_ms
 
     async def _break_disk(self, machine: SimWorker, kind: str, broken: set[Host]) -> None:
-        with self._fault(kind, machine):
-            broken.add(machine.host)
+        with self._fault(kind, *self._machines):
+            broken.update(each.host for each in self._machines)
             await self._lasts(_LASTS_SECONDS)
-            broken.discard(machine.host)
+            broken.clear()
 
     async def _cut_off(self, machine: SimWorker) -> None:
         with self._fault("cut off", machine):

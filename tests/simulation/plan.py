@@ -19,6 +19,7 @@ STRIKES: Final = (
     "full disk",
     "failing disk",
     "cut off",
+    "upgrade",
 )
 """The kinds of faults of a single worker that come and go, in addition to those of the network."""
 
@@ -32,6 +33,8 @@ CLUSTER_STRIKES: Final = (
     "connections lost",
     "database crash",
     "failover",
+    "hang with locks",
+    "upgrade",
 )
 """The kinds of faults of several workers on a shared database."""
 
@@ -48,6 +51,19 @@ _NETWORKS: Final = {
 }
 
 
+SHARED_FILE_STRIKES: Final = (
+    "kill",
+    "restart",
+    "pause",
+    "clock",
+    "full disk",
+    "failing disk",
+    "hang with locks",
+    "upgrade",
+)
+"""The kinds of faults of several processes on one SQLite file."""
+
+
 class SimPlan(msgspec.Struct, frozen=True):
     """The plan of a run."""
 
@@ -56,7 +72,8 @@ class SimPlan(msgspec.Struct, frozen=True):
     seconds: float
     """How long the load and the faults go on, in virtual time, before everything must come to rest."""
     workers: int = 1
-    """A single worker has a SQLite file; several share a database server."""
+    """A single worker has a SQLite file; several share a database server, unless they share such a file."""
+    shares_file: bool = False
     shuffles: bool = False
     network: NetworkFaults = CALM
     network_name: str = ""
@@ -66,6 +83,10 @@ class SimPlan(msgspec.Struct, frozen=True):
     """The average time from the end of a fault to the next one."""
     bug: str = ""
     """A seeded bug of `tests.faults.broken`."""
+
+    @property
+    def is_on_sqlite(self) -> bool:
+        return self.workers == 1 or self.shares_file
 
     @property
     def summary(self) -> str:
@@ -85,7 +106,7 @@ class SimPlan(msgspec.Struct, frozen=True):
             )
             if is_there
         ]
-        extras[:0] = [f"{self.workers} workers"] if self.workers > 1 else ["1 worker on SQLite"]
+        extras[:0] = [f"{self.workers} workers on {'SQLite' if self.is_on_sqlite else 'a server'}"]
         faults = ", ".join(self.strikes) or "none"
         users = f"listeners {', '.join(load.listeners)}; {', '.join(extras)}"
         return f"{self.seconds:.0f} s of load; {users}; faults: {faults}"
@@ -113,13 +134,15 @@ def draw(seed: int, bug: str = "") -> SimPlan:
     )
     network_name = choices.choice(("", "", "", *_NETWORKS))
     workers = choices.choice((1, 1, 2, 3))
-    kinds = STRIKES if workers == 1 else CLUSTER_STRIKES
+    shares_file = workers > 1 and choices.random() < 0.25
+    kinds = STRIKES if workers == 1 else SHARED_FILE_STRIKES if shares_file else CLUSTER_STRIKES
     how_many = choices.choice((0, 1, 1, 2, len(kinds)))
     return SimPlan(
         seed,
         load,
         seconds=choices.uniform(10, 45),
         workers=workers,
+        shares_file=shares_file,
         shuffles=choices.random() < 0.5,
         network=_NETWORKS.get(network_name, CALM),
         network_name=network_name,

@@ -142,13 +142,15 @@ def _simulate(plan: SimPlan, prepared: Prepared, folder: Path) -> Outcome:
     make_sparse()
     if plan.bug:
         BUGS[plan.bug]()
-    invariants = Invariants(trace, has_peers=plan.workers > 1)
+    invariants = Invariants(trace, has_peers=not plan.is_on_sqlite)
     invariants.install()
     logging.getLogger().handlers[:] = [_Unexpected(loop)]
     guard(loop.time, Random(f"{plan.seed} guard"))  # noqa: S311 - as above
     guard_poll(lambda: SimPoll(network))
     asyncio.set_event_loop(loop)
     world = World(plan, loop, network=network, disk=disk, folder=folder)
+    if (server := world.server) is not None:
+        invariants.holder = lambda: server.locks.session_id
     broken = invariants.broken
     try:
         loop.run_until_complete(world.run())

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from tests.faults.plan import LoadPlan
 from tests.simulation.network import CALM
-from tests.simulation.plan import CLUSTER_STRIKES, STRIKES, SimPlan
+from tests.simulation.plan import CLUSTER_STRIKES, SHARED_FILE_STRIKES, STRIKES, SimPlan
 
 _SHORTEST_SECONDS: Final = 2.0
 
@@ -24,7 +24,7 @@ _USERS: Final[Mapping[str, Callable[[LoadPlan], LoadPlan]]] = {
 }
 """Kinds of users that a plan can do without."""
 
-_STRIKES: Final = {kind.replace(" ", "-"): kind for kind in (*STRIKES, *CLUSTER_STRIKES)}
+_STRIKES: Final = {kind.replace(" ", "-"): kind for kind in (*STRIKES, *CLUSTER_STRIKES, *SHARED_FILE_STRIKES)}
 
 REDUCTIONS: Final[Sequence[str]] = ("network", "shuffling", *_STRIKES, *_USERS)
 """The names of everything that can be left out of a plan."""

@@ -23,7 +23,7 @@ _CURSOR = Cursor(
     owner_is_alive=1,
 )
 _QUEUE = Queue(head=9, tail=1, highest=9)
-_WORKER = Worker(dead=0, is_over=0, leaves=0, namesakes=0)
+_WORKER = Worker(dead=0, is_over=0, leaves=0, namesakes=0, holds_locks=0)
 
 Row = Cursor | Queue | Worker
 
@@ -48,6 +48,7 @@ Row = Cursor | Queue | Worker
         (_WORKER._replace(dead=1), {"dead": 0}, "it is alive again"),
         (_WORKER, {"dead": 1}, "it was expired during its lease"),
         (_WORKER, {"namesakes": 1}, "another living worker has its slot"),
+        (_WORKER, {"dead": 1, "holds_locks": 1}, "it is dead, and its session holds locks"),
     ],
 )
 def test_invariant_is_broken_by_its_own_row(row: Row, changes: dict[str, object], sentence: str) -> None:

@@ -96,7 +96,7 @@ class World:
         self._network = network
         self._folder = folder
         self._program = Random(f"{plan.seed} program")  # noqa: S311 - choices that can be made again
-        self.server = Server(network, folder, self._program) if plan.workers > 1 else None
+        self.server = None if plan.is_on_sqlite else Server(network, folder, self._program)
         server = self.server
         self.workers = tuple(range(plan.workers))
         self.machines = [
@@ -110,6 +110,9 @@ class World:
             )
             for number in self.workers
         ]
+        if plan.shares_file:
+            for machine in self.machines:
+                machine.siblings = self.machines
         self._somebody_serves = asyncio.Event()
         self._recorder = TracingRecorder(self.history, MOST_OWED, loop.trace)
         faults = Random(f"{plan.seed} faults")  # noqa: S311 - as above
@@ -122,7 +125,7 @@ class World:
     @property
     def serving(self) -> asyncio.Event:
         # Of several workers some serve, or soon will: clients try again.
-        return self.machines[0].serving if self.server is None else self._somebody_serves
+        return self.machines[0].serving if len(self.machines) == 1 else self._somebody_serves
 
     @property
     def errors(self) -> list[str]:

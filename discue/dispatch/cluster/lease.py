@@ -70,7 +70,7 @@ class Lease:
         """Identifies this run of the worker in the rows of its cursors; 0 before it has joined."""
         self._held_until = -math.inf
         self._trusted_since = math.inf
-        """Since when other workers could renew their leases; infinite until the next renewal."""
+        """The time from which on other workers could renew their leases; infinite until the next renewal."""
         # Two concurrent renewals that find the row expired would both join, and one row would have no worker.
         self._renewal_lock = asyncio.Lock()
 
