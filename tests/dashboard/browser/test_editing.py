@@ -1,0 +1,83 @@
+"""Stories of people who edit schedules and topics, also two of them at once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.dashboard_shop import Shop
+from tests.support.dashboards import DashboardService
+
+expect = pytest.importorskip("playwright.sync_api").expect
+
+
+def _expect_refusals(visitor: Any, statuses: list[int]) -> None:
+    """Chromium reports each form that is refused. It must report nothing else."""
+    assert [int(each.partition("status of ")[2][:3]) for each in visitor.complaints] == statuses
+    visitor.complaints.clear()
+
+
+def test_schedule_is_edited_by_two_people_and_nothing_is_lost(
+    visiting: Callable[..., Any], service: DashboardService, shop: Shop
+) -> None:
+    with visiting() as visitor:
+        page = visitor.page
+        visitor.open("/schedules")
+        page.get_by_role("link", name="New schedule").click()
+        page.get_by_label("Queue").fill("orders")
+        page.get_by_label("Name", exact=True).fill("monthly-report")
+        page.get_by_label("When").fill("every day")
+        page.get_by_label("Data").fill('{"order": 1}')
+        page.get_by_role("button", name="Create the schedule").click()
+        expect(page.get_by_text("It must have five fields").first).to_be_visible()
+        expect(page.get_by_label("When")).to_have_value("every day")
+        page.get_by_label("When").fill("@monthly")
+        page.get_by_role("button", name="Create the schedule").click()
+        expect(page.get_by_text("The schedule exists.")).to_be_visible()
+        expect(page.get_by_role("region", name="List of next runs").get_by_role("row")).to_have_count(6)
+
+        page.get_by_role("link", name="Edit").click()
+        path = page.url.partition("/dashboard")[2].removesuffix("/edit")
+        with service.api() as api:
+            api.put(path, json={"time_zone": "Europe/Zurich"}).raise_for_status()
+        page.get_by_label("When").fill("@yearly")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_text("Somebody has changed this since you opened the page.")).to_be_visible()
+        expect(page.locator(".note dl")).to_have_text("When@monthlyTime zoneEurope/Zurich")
+        page.get_by_label("Time zone").fill("Europe/Zurich")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_text("The change is saved")).to_be_visible()
+        expect(page.locator(".facts")).to_contain_text("@yearly")
+        expect(page.locator(".facts")).to_contain_text("Europe/Zurich")
+
+        page.get_by_role("button", name="Pause").click()
+        expect(page.get_by_text("It publishes nothing until it is resumed.")).to_be_visible()
+        page.get_by_role("link", name="Delete").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete the schedule").click()
+        expect(page.get_by_text("The schedule is deleted.")).to_be_visible()
+        _expect_refusals(visitor, [422, 412])
+
+
+def test_topic_gets_a_channel_that_takes_the_tried_message(visiting: Callable[..., Any], shop: Shop) -> None:
+    with visiting() as visitor:
+        page = visitor.page
+        visitor.open("/topics/new")
+        page.get_by_label("Name").fill("billing-events")
+        page.get_by_role("button", name="Create the topic").click()
+        page.get_by_role("link", name="Add channel").click()
+        page.get_by_label("Queue").fill("returns")
+        page.get_by_label("Pattern").fill("invoices..paid")
+        page.get_by_role("button", name="Create the channel").click()
+        expect(page.get_by_label("Pattern")).to_have_attribute("aria-invalid", "true")
+        page.get_by_label("Pattern").fill("invoices.>")
+        page.get_by_role("button", name="Create the channel").click()
+        expect(page.get_by_text("The channel takes messages from now on.")).to_be_visible()
+        page.get_by_label("Subject").fill("invoices.paid")
+        page.get_by_role("button", name="Try").click()
+        expect(page.get_by_text("1 queue would get the message")).to_be_visible()
+        page.get_by_role("link", name="Delete").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_text("1 channel is deleted with it")).to_be_visible()
+        dialog.get_by_role("button", name="Delete the topic").click()
+        expect(page.get_by_text("The topic is deleted, with its channels.")).to_be_visible()
+        _expect_refusals(visitor, [422])
