@@ -38,7 +38,7 @@ LABELS: Final[Mapping[str, str]] = {
     "/pace": "Messages a second",
     "/password": "Your password",
     "/pattern": "Pattern of subjects",
-    "/queue": "Event type",
+    "/queue": "Event types",
     "/queue_id": "Queue",
     "/rate_limit/per_second": "Requests a second",
     "/role": "Role",

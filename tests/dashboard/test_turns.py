@@ -86,7 +86,7 @@ def test_pages_and_forms_of_the_portal_take_turns(service: DashboardService, pla
     token = browser.form_token("/endpoints/new")
     assert seen == ["note", "begin", "render", "end"]
     seen.clear()
-    form = {"csrf": token, "notify_url": "?", "queue": plain}
+    form = {"csrf": token, "notify_url": "?", f"queue-{plain}": "on"}
     assert browser.post("/endpoints/new", data=form, headers=SAME_ORIGIN).status_code == 422
     assert seen == ["note", "begin", "parse", "act", "render", "end"]
 

@@ -29,6 +29,11 @@ class Customer(Browser):
         return found[1]
 
 
+def chosen(*queues: str) -> dict[str, str]:
+    """Return the fields of a form in which event types are chosen, by the ids of their queues."""
+    return {f"queue-{queue}": "on" for queue in queues}
+
+
 def sessions_path(service: DashboardService) -> str:
     return f"/organizations/{service.principal.organization_public_id}/portal_sessions"
 

@@ -15,6 +15,7 @@ from tests.support.dashboards import SAME_ORIGIN, DashboardService
 from tests.support.portals import (
     PORTAL_COOKIE,
     Customer,
+    chosen,
     new_session,
     opened,
     opened_at,
@@ -95,7 +96,7 @@ def test_other_queues_of_the_organization_are_refused(
     for page in (ours, f"{ours}/edit", f"{path}/messages/{message}"):
         assert acme.get(page).status_code == 403
     assert f"{HOSTS}/x" not in acme.get("").text
-    made = acme.act("/endpoints/new", queue=tenants.other_queue, notify_url=f"{HOSTS}/mine")
+    made = acme.act("/endpoints/new", notify_url=f"{HOSTS}/mine", **chosen(tenants.other_queue))
     assert made.status_code == 422
     assert "internal.audit" not in made.text
 
@@ -350,7 +351,7 @@ def test_session_that_cannot_be_is_refused(
 def test_script_in_names_urls_and_bodies_stays_text(service: DashboardService, tenants: Tenants) -> None:
     script = "<script>alert(1)</script>"
     browser = opened(service, script, tenants.queue)
-    made = browser.act("/endpoints/new", queue=tenants.queue, notify_url=f"{HOSTS}/{script}")
+    made = browser.act("/endpoints/new", notify_url=f"{HOSTS}/{script}", **chosen(tenants.queue))
     [path] = re.findall(r'href="[^"]*(/queues/\w+/listeners/\w+)"', made.text)
     with service.api() as api:
         message = api.post(f"/queues/{tenants.queue}/messages", json={"data": {"order": 1, "note": script}}).json()

@@ -9,7 +9,7 @@ import pytest
 from discue.domain.portal import USUAL_ACTIONS
 from tests.dashboard.portal.conftest import HOSTS, REFUSING, Tenants
 from tests.support.dashboards import SAME_ORIGIN, DashboardService, dashboard_service
-from tests.support.portals import PORTAL_COOKIE, Customer, new_session, opened, opened_at, sessions_path
+from tests.support.portals import PORTAL_COOKIE, Customer, chosen, new_session, opened, opened_at, sessions_path
 
 PAGE_BYTES = 60_000
 _LOGO = "data:image/png;base64,iVBORw0KGgo="
@@ -81,7 +81,7 @@ def test_a_session_without_actions_is_refused_every_form(service: DashboardServi
 
 def test_a_customer_adds_edits_disables_and_deletes_an_endpoint(service: DashboardService, tenants: Tenants) -> None:
     browser = opened(service, "hooli", tenants.queue)
-    made = browser.act("/endpoints/new", queue=tenants.queue, notify_url=f"{HOSTS}/hooli")
+    made = browser.act("/endpoints/new", notify_url=f"{HOSTS}/hooli", **chosen(tenants.queue))
     assert made.status_code == 200, made.text
     assert "whsec_" in made.text
     [path] = re.findall(rf'href="[^"]*(/queues/{tenants.queue}/listeners/\w+)"', made.text)
@@ -110,7 +110,7 @@ def test_a_customer_describes_an_endpoint_and_limits_its_rate_if_they_may(
     limiting = opened(service, "hooli", tenants.queue, may=["create", "edit", "delete", "limit"])
     url = f"{HOSTS}/limited"
     fields = {"notify_url": url, "description": "Books orders", "per_second": "2.5"}
-    made = limiting.act("/endpoints/new", queue=tenants.queue, **fields)
+    made = limiting.act("/endpoints/new", **fields, **chosen(tenants.queue))
     [path] = re.findall(rf'href="[^"]*(/queues/{tenants.queue}/listeners/\w+)"', made.text)
 
     with service.api() as api:
@@ -139,7 +139,7 @@ def test_a_customer_describes_an_endpoint_and_limits_its_rate_if_they_may(
 
 
 def test_refused_url_is_reported_at_its_field(acme: Customer, tenants: Tenants) -> None:
-    page = acme.act("/endpoints/new", queue=tenants.queue, notify_url="ftp://example.com/x")
+    page = acme.act("/endpoints/new", notify_url="ftp://example.com/x", **chosen(tenants.queue))
     assert page.status_code == 422
     assert 'aria-invalid="true"' in page.text
     assert "<p>URL: must be" in page.text
@@ -152,11 +152,33 @@ def test_a_customer_has_room_for_a_hundred_endpoints(
 ) -> None:
     monkeypatch.setattr("discue.control.listeners.MOST_OF_A_CUSTOMER", 1)
     browser = opened(service, "pied-piper", tenants.queue)
-    fields = {"queue": tenants.queue, "notify_url": f"{HOSTS}/piper"}
+    fields = {**chosen(tenants.queue), "notify_url": f"{HOSTS}/piper"}
     assert browser.act("/endpoints/new", **fields).status_code == 200
     refused = browser.act("/endpoints/new", **fields)
     assert refused.status_code == 409
     assert "There are 1 endpoints already. Delete one first." in refused.text
+
+
+def test_a_customer_adds_endpoints_for_several_event_types(
+    service: DashboardService, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queues = [tenants.queue, tenants.other_queue]
+    monkeypatch.setattr("discue.control.listeners.MOST_OF_A_CUSTOMER", 3)
+    browser = opened(service, "endframe", tenants.queue, queues=queues)
+    form = browser.get(f"/endpoints/new?queue={queues[1]}").text
+    assert (form.count('type="checkbox"'), form.count(" checked>")) == (2, 1)
+    none = browser.act("/endpoints/new", notify_url=f"{HOSTS}/both")
+    assert (none.status_code, "<p>Event types: must be chosen, at most 20 at once.</p>" in none.text) == (422, True)
+    made = browser.act("/endpoints/new", notify_url=f"{HOSTS}/both", **chosen(*queues))
+    assert made.text.count("<pre") == 2
+    # The third one fits, the fourth does not: the secret of the third is shown all the same.
+    part = browser.act("/endpoints/new", notify_url=f"{HOSTS}/again", **chosen(*queues))
+    assert part.text.count("<pre") == 1
+    assert "The rest was not added." in part.text
+    assert "There are 3 endpoints already." in part.text
+    with service.api() as api:
+        for each in api.get("/listeners?customer=endframe").json()["listeners"]:
+            api.delete(f"/queues/{each['queue_id']}/listeners/{each['id']}")
 
 
 def test_secret_is_rotated_and_shown_once(acme: Customer, tenants: Tenants) -> None:

@@ -3,19 +3,23 @@
 from typing import Final
 
 from discue.control import listeners, portal
+from discue.control.listeners import ListenerDetails
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.pages.listeners import rows_of
 from discue.dashboard.portal.endpoint_form import fields_of_form
 from discue.dashboard.portal.route import PortalRoute, of_portal
 from discue.dashboard.visit import Page, Visit
-from discue.domain.errors import invalid
+from discue.domain.errors import DiscueError, invalid
 from discue.store.pagination import Listing
+
+MOST_AT_ONCE: Final = 20
+"""The largest number of endpoints that one form adds."""
 
 
 async def show(visit: Visit) -> Page:
     """Show the endpoints, and whether each receives."""
     selection = selection_of(visit)
-    found: Listing[listeners.ListenerDetails] = Listing((), has_next=False, has_previous=False)
+    found: Listing[ListenerDetails] = Listing((), has_next=False, has_previous=False)
     if of_portal(visit).details.queues:
         found = await listeners.page(visit.control, visit.principal, selection, with_missed=False)
     page = shown(visit, found, [each.listener.public_id for each in found.items])
@@ -24,23 +28,37 @@ async def show(visit: Visit) -> Page:
 
 async def show_new(visit: Visit) -> Page:
     types = await portal.event_types(visit.control, of_portal(visit).details)
-    form = visit.form or {"queue": visit.query.get("queue", "")}
-    return Page("new.html", "Add an endpoint", {"types": types, "form": form})
+    chosen = [each.public_id for each in types if _name_of(each.public_id) in visit.form]
+    if not visit.form:
+        chosen = [visit.query.get("queue", "")] if len(types) > 1 else [each.public_id for each in types]
+    return Page("new.html", "Add an endpoint", {"types": types, "chosen": chosen, "form": visit.form})
 
 
 async def add(visit: Visit) -> Page:
-    """Create the endpoint, and show its secret: this is the only time."""
-    queue = visit.form.get("queue", "")
-    if queue not in of_portal(visit).details.queues:
-        raise invalid("/queue", "must be chosen")
-    made = await listeners.create(visit.control, visit.principal, queue, fields_of_form(visit))
-    listener = made.listener
-    values = {
-        "heading": "The endpoint is ready",
-        "text": made.secret,
-        "link": f"/queues/{queue}/listeners/{listener.public_id}",
-    }
-    return Page("secret.html", "Signing secret", values)
+    """Create an endpoint for each chosen event type, and show their secrets: this is the only time."""
+    types = await portal.event_types(visit.control, of_portal(visit).details)
+    chosen = [each for each in types if _name_of(each.public_id) in visit.form]
+    if not 1 <= len(chosen) <= MOST_AT_ONCE:
+        raise invalid("/queue", f"must be chosen, at most {MOST_AT_ONCE} at once")
+    fields = fields_of_form(visit)
+    made, refusal = list[tuple[str, ListenerDetails]](), ""
+    for queue in chosen:
+        try:
+            made.append((queue.alias, await listeners.create(visit.control, visit.principal, queue.public_id, fields)))
+        except DiscueError as error:
+            # The first one shows every fault of the form. Later, the secrets so far must be shown.
+            if not made:
+                raise
+            refusal = f"{queue.alias}: {error.detail}"
+            break
+    only = made[0][1].listener
+    link = f"/queues/{only.queue_public_id}/listeners/{only.public_id}" if len(made) == 1 else ""
+    return Page("added.html", "Signing secrets", {"made": made, "refusal": refusal, "link": link})
+
+
+def _name_of(queue: str) -> str:
+    """Return the name of the field that chooses an event type."""
+    return f"queue-{queue}"
 
 
 ROUTES: Final = (
