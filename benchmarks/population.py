@@ -82,7 +82,7 @@ class Population(msgspec.Struct, frozen=True):
         changes = {"id": f"model.id - n * {_ONE_MILLISECOND}", "public_id": _public_id("Q"), "alias": _name("queue")}
         yield _copied("queue", changes, self.queues, model)
         changes = {"queue": f"model.queue - n * {_ONE_MILLISECOND}", "head": f"{self._of_each}", "tail": "0"}
-        yield _copied("queue_head", changes, self.queues, f"model.queue = {self._queue}")
+        yield _copied("queue_head", changes, self.queues, self._of_model)
         # Messages that the product made are the oldest: the times of a log do not fall.
         oldest = self._of_large * _MESSAGE_MS
         yield f"UPDATE log SET stored_at = stored_at - {oldest} WHERE queue = {self._queue}"
@@ -125,7 +125,7 @@ class Population(msgspec.Struct, frozen=True):
             "stored_at": f"model.stored_at + n * {_MESSAGE_MS}",
             "alias": "NULL",
         }
-        model = f"model.queue = {self._queue} AND model.seq = CASE WHEN n % {KEYED_OF} = 0 THEN 1 ELSE 2 END"
+        model = f"{self._of_model} AND model.seq = CASE WHEN n % {KEYED_OF} = 0 THEN 1 ELSE 2 END"
         return _copied("log", changes, last, model, first=first)
 
     def _small_logs(self, first: int, last: int) -> str:
@@ -142,31 +142,32 @@ class Population(msgspec.Struct, frozen=True):
             WITH RECURSIVE {_numbers("number", first, last)}, {_numbers("seq", 1, self._of_each)}
             INSERT INTO log ({", ".join(columns)}) SELECT {_values(columns, changes)}
             FROM number CROSS JOIN seq CROSS JOIN log AS model
-            WHERE model.queue = {self._queue} AND model.seq = 2"""
+            WHERE {self._of_model} AND model.seq = 2"""
 
     def _missed_of_one(self) -> Iterator[str]:
         """Two fifths of all, one by one, and a tenth in one range below them."""
         apart, together = self.missed * 2 // 5, self.missed // 10
         first = self._of_large - apart + 1
         listener = self._listener(self.models.missing)
+        own = f"organization = {self._organization} AND listener = {listener}"
         for start in range(first, self._of_large + 1, _ROWS_AT_ONCE):
             end = min(start + _ROWS_AT_ONCE - 1, self._of_large)
             yield f"""
                 WITH RECURSIVE {_numbers("number", start, end)}
                 INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
                 SELECT organization, listener, 0, n, queue, 'missed', 3, {self._now}, {_reason("n")}
-                FROM number CROSS JOIN cursor WHERE listener = {listener}"""
+                FROM number CROSS JOIN cursor WHERE {own}"""
         yield f"""
             INSERT INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at)
             SELECT organization, listener, {first - together}, queue, {first - 1}, 'too_old', {self._now}
-            FROM cursor WHERE listener = {listener}"""
-        yield f"UPDATE cursor SET missed = {apart + together} WHERE listener = {listener}"
+            FROM cursor WHERE {own}"""
+        yield f"UPDATE cursor SET missed = {apart + together} WHERE {own}"
         yield f"""
             WITH RECURSIVE {_numbers("number", first, self._of_large)}
             INSERT INTO attempt (organization, id, listener, queue, seq, number, status, error, took_ms, detail)
             SELECT organization, listener - n * {_ONE_MILLISECOND}, listener, queue, n, 1,
                 CASE WHEN n % 100 = 0 THEN 404 ELSE 503 END, 'status', n % 1000, ''
-            FROM number CROSS JOIN cursor WHERE listener = {listener}"""
+            FROM number CROSS JOIN cursor WHERE {own}"""
 
     def _missed_of_others(self) -> str:
         """The other half, by all enabled listeners of the other queues: their newest messages."""
@@ -183,12 +184,11 @@ class Population(msgspec.Struct, frozen=True):
     def _history(self) -> Iterator[str]:
         """A day of counts, for the organization and for its newest listeners, and of events."""
         period = f"{self._now} / {PERIOD_MS} - number.n"
-        organization = f"(SELECT organization FROM queue WHERE public_id = '{self.models.queue}')"
         yield f"""
             WITH RECURSIVE {_numbers("number", 1, _PERIODS_A_DAY)}, {_numbers("kind", 1, _TALLY_KINDS)},
                 {_numbers("slot", 4, 3 + _TALLY_SLOTS)}
             INSERT INTO tally (organization, period, kind, slot, n)
-            SELECT {organization}, {period}, kind.n, slot.n, 1000 FROM number CROSS JOIN kind CROSS JOIN slot"""
+            SELECT {self._organization}, {period}, kind.n, slot.n, 1000 FROM number CROSS JOIN kind CROSS JOIN slot"""
         yield f"""
             WITH RECURSIVE {_numbers("number", 1, _PERIODS_A_DAY)}
             INSERT INTO listener_tally (organization, listener, period, acknowledged, failed, missed)
@@ -199,6 +199,15 @@ class Population(msgspec.Struct, frozen=True):
             INSERT INTO event (organization, id, kind, client, ref, name)
             SELECT organization, id - n * {_EVENT_MS * _ONE_MILLISECOND}, 'listener_updated', '', public_id, alias
             FROM number CROSS JOIN listener WHERE public_id = '{self.models.missing}'"""
+
+    @property
+    def _of_model(self) -> str:
+        """A condition for rows of the queue that is copied, by the beginning of a key."""
+        return f"model.organization = {self._organization} AND model.queue = {self._queue}"
+
+    @property
+    def _organization(self) -> str:
+        return f"(SELECT organization FROM queue WHERE public_id = '{self.models.queue}')"
 
     @property
     def _queue(self) -> str:
