@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,11 @@ import trustme
 from tests.cli.commands import PATIENCE_SECONDS, REPOSITORY, Output, request
 from tests.support.notify_socket import notify_socket
 from tests.support.ports import free_port
+from tests.support.proxies import CADDY, NGINX, caddy, nginx
 
 PAGE = (REPOSITORY / "docs" / "deploy.md").read_text()
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 USER = "10001"
-CADDY, NGINX = shutil.which("caddy"), shutil.which("nginx")
 
 pytestmark = pytest.mark.skipif("CI" not in os.environ and os.geteuid() != 0, reason="needs root")
 
@@ -151,27 +151,6 @@ def test_page_leads_to_a_service_with_a_key_metrics_and_backups(machine: Machine
     assert list((machine.folder / "var/backups/discue").iterdir())
 
 
-@contextmanager
-def running(*command: str | Path) -> Iterator[None]:
-    """A proxy in the foreground."""
-    proxy = subprocess.Popen([str(each) for each in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        proxy.terminate()
-        proxy.wait(PATIENCE_SECONDS)
-
-
-def wait_until_open(port: int) -> None:
-    """Wait until a proxy listens: it does not say so."""
-    connected = subprocess.run(
-        ["bash", "-c", f"until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.02; done"],
-        timeout=PATIENCE_SECONDS,
-        check=True,
-    )
-    assert connected.returncode == 0
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("certificate")
@@ -182,7 +161,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def assert_serves(machine: Machine, port: int) -> None:
-    wait_until_open(port)
     url = f"https://127.0.0.1:{port}/v1"
     assert request("PUT", f"{url}/queues/proxied", machine.printed, {}).status_code in (200, 201)
     body = {"data": "x" * 100_000}
@@ -194,16 +172,15 @@ def test_caddy_of_the_page_serves_the_service(machine: Machine, certificate: tup
     port = free_port()
     text = (machine.folder / "etc/caddy/Caddyfile").read_text().replace("127.0.0.1:3000", f"127.0.0.1:{machine.port}")
     own = f"https://127.0.0.1:{port} {{\n\ttls {certificate[0]} {certificate[1]}"
-    (tmp_path / "Caddyfile").write_text("{\n\tadmin off\n}\n" + text.replace("discue.example.com {", own))
 
-    with running(CADDY or "", "run", "--config", tmp_path / "Caddyfile", "--adapter", "caddyfile"):
+    with caddy(tmp_path, text.replace("discue.example.com {", own), port):
         assert_serves(machine, port)
 
 
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 def test_nginx_of_the_page_serves_the_service(machine: Machine, certificate: tuple[Path, Path], tmp_path: Path) -> None:
     port = free_port()
-    (server,) = (block for kind, block in BLOCK.findall(PAGE) if kind == "nginx")
+    (server,) = (block for kind, block in BLOCK.findall(PAGE) if kind == "nginx" and "upstream" in block)
     replaced = {
         "127.0.0.1:3000": f"127.0.0.1:{machine.port}",
         "listen 443": f"listen 127.0.0.1:{port}",
@@ -213,11 +190,6 @@ def test_nginx_of_the_page_serves_the_service(machine: Machine, certificate: tup
     for text, own in replaced.items():
         assert text in server
         server = server.replace(text, own)
-    folders = "".join(f"{each}_temp_path {tmp_path};" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    (tmp_path / "nginx.conf").write_text(
-        f"daemon off; user root; pid {tmp_path}/pid; error_log {tmp_path}/errors;\n"
-        f"events {{}}\nhttp {{ access_log off; {folders}\n{server}}}\n"
-    )
 
-    with running(NGINX or "", "-c", tmp_path / "nginx.conf", "-p", tmp_path):
+    with nginx(tmp_path, server, port):
         assert_serves(machine, port)

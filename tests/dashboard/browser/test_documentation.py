@@ -35,7 +35,10 @@ def test_search_leads_to_a_section(visiting: Callable[..., Any]) -> None:
     with visiting() as visitor:
         page = visitor.page
         page.get_by_role("link", name="Documentation").click()
+        search = page.get_by_role("searchbox", name="Search the documentation")
+        expect(search).to_be_visible()
         page.keyboard.press("/")
+        expect(search).to_be_focused()
         page.keyboard.type("retries")
         page.get_by_role("link", name="Retries Receiving messages").click()
         expect(page.get_by_role("heading", name="Retries")).to_be_in_viewport()
