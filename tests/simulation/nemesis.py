@@ -239,4 +239,4 @@ class Nemesis:
         return self._recorder.fault(kind, [machine.number for machine in machines])
 
     async def _lasts(self, seconds: tuple[float, float]) -> None:
-        await asyncio.sleep(self._random.uniform(*seconds))
+        await asyncio.sleep(self._random.uniform(*seconds) * self._plan.slowness)

@@ -5,6 +5,7 @@ from random import Random
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from tests.faults.plan import LoadPlan
 from tests.simulation.network import CALM, NetworkFaults
@@ -37,6 +38,8 @@ CLUSTER_STRIKES: Final = (
     "upgrade",
 )
 """The kinds of faults of several workers on a shared database."""
+_SLOW_SHARE: Final = 0.25
+_SLOWNESS: Final = 8.0
 
 _KINDS: Final = ("steady", "slow", "flaky", "lossy", "picky", "straggling")
 _NETWORKS: Final = {
@@ -81,6 +84,8 @@ class SimPlan(msgspec.Struct, frozen=True):
     """The kinds of faults that happen, again and again."""
     strike_seconds: float = 8.0
     """The average time from the end of a fault to the next one."""
+    slowness: float = 1.0
+    """How many times longer pauses and faults are: leases, retries and idle connections end meanwhile."""
     bug: str = ""
     """A seeded bug of `tests.faults.broken`."""
 
@@ -103,6 +108,7 @@ class SimPlan(msgspec.Struct, frozen=True):
                 ("topics and schedules", load.has_more),
                 (f"network: {self.network_name}", self.network_name),
                 ("shuffled steps", self.shuffles),
+                ("slow users and long faults", self.slowness > 1),
             )
             if is_there
         ]
@@ -137,7 +143,7 @@ def draw(seed: int, bug: str = "") -> SimPlan:
     shares_file = workers > 1 and choices.random() < 0.25
     kinds = STRIKES if workers == 1 else SHARED_FILE_STRIKES if shares_file else CLUSTER_STRIKES
     how_many = choices.choice((0, 1, 1, 2, len(kinds)))
-    return SimPlan(
+    plan = SimPlan(
         seed,
         load,
         seconds=choices.uniform(10, 45),
@@ -149,4 +155,21 @@ def draw(seed: int, bug: str = "") -> SimPlan:
         strikes=tuple(choices.sample(kinds, how_many)),
         strike_seconds=choices.choice((4.0, 10.0)),
         bug=bug,
+    )
+    return slowed(plan, _SLOWNESS) if choices.random() < _SLOW_SHARE else plan
+
+
+def slowed(plan: SimPlan, slowness: float) -> SimPlan:
+    """Return a plan in which as much happens in a longer time."""
+    load = replace(
+        plan.load,
+        pause_seconds=plan.load.pause_seconds * slowness,
+        replays_apart_seconds=plan.load.replays_apart_seconds * slowness,
+    )
+    return replace(
+        plan,
+        load=load,
+        seconds=plan.seconds * slowness,
+        strike_seconds=plan.strike_seconds * slowness,
+        slowness=slowness,
     )

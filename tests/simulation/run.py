@@ -139,7 +139,7 @@ def _simulate(plan: SimPlan, prepared: Prepared, folder: Path) -> Outcome:
     network.install()
     disk = Disk(loop, Random(f"{plan.seed} disk"))  # noqa: S311 - as above
     (folder / "discue.db").write_bytes(prepared.database)
-    make_sparse()
+    make_sparse(plan.slowness)
     if plan.bug:
         BUGS[plan.bug]()
     invariants = Invariants(trace, has_peers=not plan.is_on_sqlite)

@@ -36,28 +36,32 @@ _LISTENER: Final = "listener.example"
 _RETRIES: Final = "1,2,3,5,8,13,20,20,20,20"
 """The seconds between attempts: nothing may wait for longer than the users do at the end."""
 
-_SPARSE: Final = (
+_PAUSES: Final = (
     (loads, "_KEYED_APART_SECONDS", 2.5),
-    (loads, "_EVENTS_OF_A_LIFE", 60),
-    (loads, "_AGAIN_SECONDS", 0.5),
     (consumers, "_APART_SECONDS", 0.5),
-    (loads, "_LOOKS_APART_SECONDS", 0.5),
-    (loads, "_STRAGGLERS", 6),
     (ailing, "_APART_SECONDS", 2.0),
-    (ailing, "_LOOKS_APART_SECONDS", 1.0),
-    (again, "_LOOKS_APART_SECONDS", 0.5),
     (timing, "_APART_SECONDS", 2.0),
     (topics, "_APART_SECONDS", 2.0),
-    (lives, "_PROBES", 6),
+    (loads, "_BURSTS_APART_SECONDS", 26.0),
     (lives, "_PROBES_APART_SECONDS", 0.5),
     (lives, "_REST_SECONDS", 8.0),
+)
+"""The pauses between what users do, in a plan without slowness."""
+_SPARSE: Final = (
+    (loads, "_EVENTS_OF_A_LIFE", 60),
+    (loads, "_AGAIN_SECONDS", 0.5),
+    (loads, "_LOOKS_APART_SECONDS", 0.5),
+    (loads, "_STRAGGLERS", 6),
+    (ailing, "_LOOKS_APART_SECONDS", 1.0),
+    (again, "_LOOKS_APART_SECONDS", 0.5),
+    (lives, "_PROBES", 6),
 )
 """The torture keeps a machine busy. Here each second costs what happens in it, so that less happens in more of them."""
 
 
-def make_sparse() -> None:
-    """Make the users of this process do less in a second."""
-    for place, name, value in _SPARSE:
+def make_sparse(slowness: float) -> None:
+    """Make the users of this process do less in a second, and with slowness even less."""
+    for place, name, value in (*_SPARSE, *((place, name, pause * slowness) for place, name, pause in _PAUSES)):
         put(place, name, value)
     run_every(str(ALTERATIONS["runs"]))
     probe_every(str(ALTERATIONS["probes"]))
