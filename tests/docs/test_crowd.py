@@ -36,6 +36,7 @@ def _with_crowd(cluster: Cluster, database: str) -> None:
     Crowd(queue, listener, _QUEUES, _MESSAGES).make(lambda sql: cluster.run_sql(sql, name))
 
 
+@pytest.mark.torture
 def test_one_listener_of_each_queue_has_all_messages_pending(postgres_cluster: Cluster, database: str) -> None:
     _with_crowd(postgres_cluster, database)
     with _worker(database) as product:

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from discue.api.resources import ROUTES
 from tests.cli.commands import running
 from tests.docs.quickstart import Session, blocks, without_what_changes
@@ -20,6 +22,7 @@ def pages_with_examples() -> list[Path]:
     return [INDEX, *others]
 
 
+@pytest.mark.torture
 def test_examples_of_the_reference_print_what_the_pages_show(tmp_path: Path) -> None:
     with running(tmp_path, "dev", "--port", "0") as dev:
         dev.out.wait_for('"orders"')

@@ -37,6 +37,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": f"{Path(sys.executable).parent}:{os.defpath}"}
 
 
+@pytest.mark.torture
 def test_example_tests_pass(folder: Path, environment: dict[str, str]) -> None:
     plugins = ("-p", "discue.testing.plugin", "-p", "anyio.pytest_plugin")
     run = (sys.executable, "-m", "pytest", "-q", "-Werror", "-c", "/dev/null", "--rootdir", ".", *plugins)

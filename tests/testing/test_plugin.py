@@ -67,6 +67,7 @@ def run(pytester: pytest.Pytester, tests: str, *options: str) -> pytest.RunResul
     return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-Werror", *options, timeout=RUN_SECONDS)
 
 
+@pytest.mark.torture
 def test_fixtures_in_one_process(pytester: pytest.Pytester) -> None:
     result = run(pytester, IN_ONE_PROCESS, "-n0")
 
@@ -83,6 +84,7 @@ def test_fixtures_in_one_process(pytester: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("*def assert_received*")
 
 
+@pytest.mark.torture
 def test_processes_of_xdist_have_servers_of_their_own(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

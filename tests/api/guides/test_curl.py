@@ -7,6 +7,8 @@ import secrets
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from discue.api.openapi.document import document_of
 from discue.api.resources import ROUTES
 from tests.support.api_world import PULLED, World
@@ -18,6 +20,7 @@ NEEDS_A_SECRET = frozenset({"create_invitation"})
 """Operations whose example has a secret that nobody has."""
 
 
+@pytest.mark.torture
 def test_command_of_every_operation_works_as_pasted(cast: Cast, tmp_path: Path) -> None:
     commands = {name: html.unescape(command) for name, command in _COMMAND.findall(cast.nobody.get("/docs/api").text)}
     operations = {
