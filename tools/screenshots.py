@@ -57,6 +57,8 @@ _FIXED: Final = {
     "listeners": "/listeners",
     "topics": "/topics",
     "schedules": "/schedules",
+    "schedule-new": "/schedules/new",
+    "topic-new": "/topics/new",
     "schemas": "/schemas",
     "keys": "/keys",
     "key-new": "/keys/new",
@@ -69,6 +71,7 @@ _FOLLOWED: Final = {
     "listener": ("/listeners?alias=crm-sync", "crm-sync"),
     "listener-well": ("/listeners?alias=erp", "erp"),
     "topic": ("/topics", "shop"),
+    "schedule": ("/schedules", "inventory"),
     "key": ("/keys", "storefront"),
     "domain": ("/domains", "shop.example"),
 }

@@ -55,7 +55,7 @@ async def show(visit: Visit) -> Page:
 
 async def decide(visit: Visit) -> Redirect:
     """Decide how the inbox responds to the next requests."""
-    text = visit.form.get("times", "").strip()
+    text = visit.form.get("times", "1").strip()
     times = _number(text)
     if text and times is None:
         raise invalid("/times", f"must be a number from {TIMES.start} to {TIMES.stop - 1}")

@@ -85,10 +85,18 @@ function rows() {
   return [...document.querySelectorAll("[data-rows] tbody tr, details[data-row]")];
 }
 
+// The row that the keyboard is at: the one with the focus, or where it was last.
+function here() {
+  const all = rows();
+  const focused = all.find((row) => row.contains(document.activeElement));
+  if (focused) for (const row of all) row.classList.toggle("at", row === focused);
+  return all.find((row) => row.classList.contains("at"));
+}
+
 function move(step) {
   const all = rows();
   if (!all.length) return;
-  const at = all.findIndex((row) => row.classList.contains("at"));
+  const at = all.indexOf(here());
   const next = all[Math.min(all.length - 1, Math.max(0, at < 0 ? 0 : at + step))];
   for (const row of all) row.classList.toggle("at", row === next);
   next.querySelector("a,summary")?.focus();
@@ -111,8 +119,8 @@ function showCount() {
 }
 
 function pick(wanted) {
-  if (!document.querySelector(".at")) move(1);
-  const box = document.querySelector(".at [data-pick]");
+  if (!here()) move(1);
+  const box = here()?.querySelector("[data-pick]");
   if (!box) return;
   box.checked = wanted ?? !box.checked;
   showCount();
@@ -122,14 +130,14 @@ function pick(wanted) {
 // Do an action on the selected rows; on the row at the keyboard if none is selected.
 function actOnPicked(name) {
   const button = main.querySelector(`[data-bulk=${name}]`);
-  if (button && !picked().length && document.querySelector(".at")) pick(true);
+  if (button && !picked().length && here()) pick(true);
   if (!button || !picked().length) return false;
   button.form.requestSubmit(button);
   return true;
 }
 
 function openMenu() {
-  const row = document.querySelector(".at");
+  const row = here();
   const several = picked().length || row?.querySelector("[data-pick]") ? main.querySelectorAll("[data-bulk]") : [];
   const own = picked().length ? [] : row?.querySelectorAll("a.button") ?? [];
   const sources = [...several, ...own, ...main.querySelectorAll(".head .actions :is(a,button)")];
@@ -160,7 +168,7 @@ function moveInMenu(event) {
 const DOES = {
   next: () => move(1),
   previous: () => move(-1),
-  open: () => document.querySelector(".at a,.at summary")?.click(),
+  open: () => here()?.querySelector("a,summary")?.click(),
   older: () => document.querySelector("a[rel=next]")?.click(),
   search: () => (main.querySelector("[data-search]") ?? document.getElementById("find")).focus(),
   find: () => document.getElementById("find").focus(),
