@@ -98,7 +98,9 @@ async def _list(call: Invocation) -> None:
 def _say_link(call: Invocation, made: UserDetails, sentence: str) -> None:
     invitation = require_found(made.invitation)
     settings = call.settings
-    url = f"{settings.dashboard_root(settings.service_url)}/dashboard/invitation#{invitation.token}"
+    # Without the dashboard, an application has the page, and sends the token to the API.
+    page = f"{settings.dashboard_root(settings.service_url)}/dashboard/invitation"
+    url = f"{page if settings.dashboard else f'{settings.service_url}/v1/invitations'}#{invitation.token}"
     if call.arguments.json:
         say(json.dumps({"user": _shown(made.user), "url": url, "expires_at": invitation.expires_at}))
         return

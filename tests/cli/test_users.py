@@ -23,6 +23,8 @@ def test_first_user_is_created_listed_and_gets_another_link(tmp_path: Path) -> N
     found = json.loads(link.stdout)
     assert found["url"].startswith("https://hooks.example.com/dashboard/invitation#")
     assert (found["user"]["email"], found["user"]["role"], found["user"]["state"]) == (EMAIL, "owner", "invited")
+    link = run(tmp_path, "users", "link", EMAIL, DISCUE_DASHBOARD="false")
+    assert "/v1/invitations#" in link.stdout
     assert f"\n{EMAIL}\n  owner, invited; created " in run(tmp_path, "users", "list").stdout
 
 

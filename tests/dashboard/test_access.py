@@ -103,6 +103,13 @@ def test_user_signs_in_and_out(front: Front) -> None:
     assert not _is_signed_in(copied)
 
 
+def test_sign_in_page_says_how_to_get_in(front: Front) -> None:
+    page = front.service.browser(None).get("/sign-in").text
+    assert "Ask an owner of your organization for a link." in page
+    assert "<code>discue users create EMAIL</code>" in page
+    assert "<code>discue users link EMAIL</code>" in page
+
+
 def test_cookie_is_for_this_host_and_no_script(front: Front) -> None:
     response = front.sign_in(front.user().email)
     (cookie,) = [each for each in response.headers.get_list("set-cookie") if each.startswith(_COOKIE)]
