@@ -16,7 +16,7 @@ from discue.store.tallies import PERIOD_MS
 
 KEYED_OF = 10
 """One in so many messages of the large queue has the key of the first."""
-OPEN_MESSAGES = 3
+OPEN_MESSAGES = 6
 """The messages of the large queue that the product made: the first has a key, the others have none."""
 
 _QUEUES_AT_ONCE = 100

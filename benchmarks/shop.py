@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from benchmarks.bench import Bench
 from benchmarks.browser import Browser
-from benchmarks.population import message_id
+from benchmarks.population import OPEN_MESSAGES, message_id
 from benchmarks.product import Product
 from tests.support.dashboard_paths import paths_of
 from tests.support.dashboard_shop import Shop
@@ -33,7 +33,8 @@ def open_shop(bench: Bench, product: Product) -> Shop:
     topic = product.made("/v1/topics", alias="shop")
     channel = product.made(f"/v1/topics/{topic}/channels", alias="orders", queue_id=queue.id, pattern="orders.>")
     schedule = product.made(f"{queue.path}/schedules", alias="nightly", cron="@daily", data={"order": 1})
-    messages = [product.made(queue.messages, data={"order": 1}, key=key) for key in (_KEY, None, None)]
+    keys = [_KEY, *[None] * (OPEN_MESSAGES - 1)]
+    messages = [product.made(queue.messages, data={"order": 1}, key=key) for key in keys]
     blocked = [product.made(ordered.messages, data={"invoice": 1}, key=_KEY) for _ in range(2)]
     shop = Shop(
         queue=queue.id,
