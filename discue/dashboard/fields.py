@@ -55,8 +55,14 @@ class Edit:
 
     @property
     def changes(self) -> Mapping[str, str]:
-        """The texts that were typed and differ from what is stored. Other fields keep their exact stored values."""
-        return self._differing(self.visit.form)
+        """The texts that were typed and differ from what is stored. Other fields keep their exact stored values.
+
+        Raises Unprocessable for an empty name, which is the default of new resources only.
+        """
+        changes = self._differing(self.visit.form)
+        if "alias" in changes and not changes["alias"].strip():
+            raise invalid("/alias", "must not be empty")
+        return changes
 
     @property
     def control(self) -> ControlContext:
@@ -66,7 +72,7 @@ class Edit:
     def _differing(self, texts: Mapping[str, str]) -> Mapping[str, str]:
         form = self.visit.form
         return {
-            name: texts[name].strip()
+            name: texts[name]
             for name, stored in self.fields.items()
             if name in form and _plain(form[name]) != _plain(stored)
         }
@@ -78,14 +84,18 @@ def matching(visit: Visit) -> ControlContext:
 
 
 def _plain(text: str) -> str:
-    # Browsers send line breaks as CR LF.
-    return text.replace("\r\n", "\n").strip()
+    return _with_line_breaks(text).strip()
+
+
+def _with_line_breaks(text: str) -> str:
+    # Browsers send every line break as CR LF, whatever it was before.
+    return text.replace("\r\n", "\n")
 
 
 def value_of(text: str, kind: str, pointer: str = "/data") -> bytes:
     """Return what was typed as a JSON value: itself, or a string of it. Raises BadRequest."""
     if kind == "text":
-        return _encode(text)
+        return _encode(_with_line_breaks(text))
     content = text.encode()
     try:
         msgspec.json.decode(content)

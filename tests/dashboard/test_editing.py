@@ -126,6 +126,25 @@ def test_binary_data_of_a_schedule_survives_its_form(editor: Editor) -> None:
     editor.api.delete(path).raise_for_status()
 
 
+def test_stored_name_is_not_replaced_by_an_empty_one(editor: Editor) -> None:
+    topic = f"/topics/{editor.shop.topic}"
+    schedule = f"/queues/{editor.shop.queue}/schedules/{editor.shop.schedule}/edit"
+    for path in (schedule, f"{topic}/edit", f"{topic}/channels/{editor.shop.channel}"):
+        refused = editor.post(path, version=editor.version(path), alias=" ")
+        assert (refused.status_code, "It must not be empty." in refused.text) == (422, True), path
+
+
+def test_text_of_a_schedule_keeps_its_line_breaks(editor: Editor) -> None:
+    path = _schedule(editor, '{"cron": "@daily", "data": "a\\n b"}')
+    form = {"version": editor.version(f"{path}/edit"), "as": "text"}
+    editor.done(f"{path}/edit", **form, data="a\r\n b\r\nc ")
+    assert editor.stored(path)["data"] == "a\n b\nc "
+    # Text that is JSON, too, becomes JSON when it is sent as such.
+    editor.done(f"{path}/edit", version=editor.version(f"{path}/edit"), **{"as": "json", "data": '["c"]'})
+    assert editor.stored(path)["data"] == ["c"]
+    editor.api.delete(path).raise_for_status()
+
+
 def test_change_by_others_is_not_overwritten_unseen(editor: Editor) -> None:
     path = _schedule(editor)
     opened = editor.version(f"{path}/edit")

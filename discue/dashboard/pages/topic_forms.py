@@ -33,7 +33,9 @@ async def show_edit(visit: Visit) -> Page:
 
 async def rename(visit: Visit) -> Redirect:
     edit = _topic_edit(visit, await _topic(visit))
-    await topics.change(edit.control, visit.principal, visit.ids[0], TopicFields(edit.changes.get("alias")))
+    alias = edit.changes.get("alias", "").strip()
+    # No alias keeps the stored one.
+    await topics.change(edit.control, visit.principal, visit.ids[0], TopicFields(alias or None))
     return Redirect(f"/topics/{visit.ids[0]}", "saved")
 
 
