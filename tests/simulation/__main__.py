@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from tests.simulation.bugs import BUGS
 from tests.simulation.plan import SimPlan, draw
+from tests.simulation.reached import MANY_SEEDS, never_reached
 from tests.simulation.run import Outcome, Prepared, Started, prepare, run_apart
 from tests.simulation.shrink import Shrunk, shrink, without
 from tests.simulation.trace import timeline
@@ -90,11 +91,12 @@ def _run_seeds(given: argparse.Namespace, prepared: Prepared) -> int:
     drawn = [draw(seed, given.bug) for seed in range(given.first, given.first + given.seeds)]
     kept = [] if given.bug else kept_plans()
     reached: Counter[str] = Counter()
-    virtual = real = 0.0
+    speeds = {False: (0.0, 0.0), True: (0.0, 0.0)}
     count = failed = 0
     for outcome in run_all([*kept, *drawn], prepared, given.jobs):
         count += 1
-        virtual, real = virtual + outcome.virtual_seconds, real + outcome.real_seconds
+        virtual, real = speeds[outcome.plan.slowness > 1]
+        speeds[outcome.plan.slowness > 1] = virtual + outcome.virtual_seconds, real + outcome.real_seconds
         reached += outcome.reached
         if outcome.broken:
             failed += 1
@@ -106,10 +108,17 @@ def _run_seeds(given: argparse.Namespace, prepared: Prepared) -> int:
             _report(shrunk, prepared, given.lines)
             return 1
     took = time.monotonic() - started_at
-    speed = f"{virtual / 60:,.0f} virtual minutes, {virtual / real:,.0f} × real time"
-    print(f"{count} seeds in {took:.0f} s, {real:.0f} s of a processor: {speed}.")
+    print(f"{count} seeds in {took:.0f} s.")
+    for is_slow, (virtual, real) in speeds.items():
+        if real:
+            kind = "slow users" if is_slow else "busy users"
+            minutes = f"{virtual / 60:,.0f} virtual minutes in {real:.0f} s of a processor"
+            print(f"With {kind}: {minutes}, {virtual / real:,.0f} × real time.")
     print("Reached: " + ", ".join(f"{name} {times}" for name, times in sorted(reached.items())))
-    return bool(failed)
+    missing = never_reached(reached) if given.seeds >= MANY_SEEDS and not given.bug else []
+    if missing:
+        print(f"Never reached: {', '.join(missing)}. Nothing has tested them.")
+    return bool(failed or missing)
 
 
 def _hunt(given: argparse.Namespace, prepared: Prepared) -> int:

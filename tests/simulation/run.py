@@ -26,6 +26,7 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Network, SimPoll
 from tests.simulation.plan import SimPlan
+from tests.simulation.reached import reached_by
 from tests.simulation.trace import Trace
 from tests.simulation.world import World, empty_database, make_sparse
 
@@ -159,6 +160,7 @@ def _simulate(plan: SimPlan, prepared: Prepared, folder: Path) -> Outcome:
     else:
         broken += check_history(world.history).broken
     history = world.history
+    trace.reached += reached_by(history)
     broken += loop.unhandled
     broken += world.errors
     return Outcome(
