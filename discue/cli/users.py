@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
         summary="create a user, and print a link with which they choose a password",
         description=_LINK,
     )
-    creation.add_argument("email", metavar="EMAIL", help="e-mail address that the user signs in with")
+    creation.add_argument("email", metavar="EMAIL", help="email address that the user signs in with")
     # A setting has the name `role`, too, and is read from all arguments that have one.
     creation.add_argument(
         "--role", dest="user_role", choices=ROLES, default="owner", help="role of the user; default: owner"
@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
         summary="print a link with which a user chooses a new password",
         description=f"{_LINK} An earlier link stops working. Until the user chooses a password, the present one works.",
     )
-    link.add_argument("email", metavar="EMAIL", help="e-mail address of the user")
+    link.add_argument("email", metavar="EMAIL", help="email address of the user")
     listing = add_command(verbs, "users", _list, verb="list", summary="list users")
     for parser in (creation, link, listing):
         parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -22,7 +22,7 @@ LABELS: Final[Mapping[str, str]] = {
     "/delay": "Delay in seconds",
     "/description": "Description",
     "/display_name": "Name",
-    "/email": "E-mail",
+    "/email": "Email",
     "/ends_at": "Last run before, in UTC",
     "/expires_in": "Expires after, in seconds",
     "/filter": "Filter, as JSON",

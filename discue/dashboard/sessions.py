@@ -9,7 +9,7 @@ from discue.dashboard.visit import PageUser
 from discue.domain.errors import Unauthorized
 from discue.http.services import Services
 
-_WRONG: Final = "The e-mail address or the password is wrong."
+_WRONG: Final = "The email address or the password is wrong."
 _WRONG_CODE: Final = "The code is wrong, or was used already."
 
 

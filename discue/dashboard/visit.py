@@ -34,7 +34,7 @@ class PageUser(msgspec.Struct, frozen=True):
 
     principal: Principal
     name: str
-    """The name or the e-mail address that pages show."""
+    """The name or the email address that pages show."""
     role: Role
     organization: str
     """The alias of the organization."""

@@ -33,7 +33,7 @@ def test_labels_in_errors_are_those_of_the_forms() -> None:
             Unprocessable(
                 "Two values.", code="invalid_value", faults=(Fault("/role", "is missing"), Fault("/email", "is taken"))
             ),
-            ["Role: is missing.", "E-mail: is taken."],
+            ["Role: is missing.", "Email: is taken."],
         ),
         (invalid("/data/amount", "must be a number"), ["The value at /data/amount must be a number."]),
         (NotFound("It is gone."), ["It is gone."]),

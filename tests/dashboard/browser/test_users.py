@@ -31,7 +31,7 @@ def test_invited_user_signs_in_with_a_second_factor_and_loses_access_when_disabl
     with visiting(theme=theme, width=width) as visitor:
         owner = visitor.page
         visitor.open("/users/new")
-        owner.get_by_label("E-mail").fill(email)
+        owner.get_by_label("Email").fill(email)
         owner.get_by_label("Role").select_option("developer")
         owner.get_by_role("button", name="Make the link").click()
         link = owner.get_by_text(re.compile("/dashboard/invitation#")).inner_text()
@@ -60,7 +60,7 @@ def test_invited_user_signs_in_with_a_second_factor_and_loses_access_when_disabl
 
 
 def _sign_in(page: Any, email: str) -> None:
-    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("Email").fill(email)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
 
