@@ -53,7 +53,7 @@ _USE: Final = (
     _Command("trigger", "trigger", "publish an example message, made from the queue's schema or its last message"),
     _Command("messages", "messages", "list, show and delete messages, and list missed ones"),
     _Command("queues", "queues", "list, show, create, change and delete queues"),
-    _Command("listeners", "listeners", "list, show, create, pause, test and delete listeners"),
+    _Command("listeners", "listeners", "list, show, create, disable, test and delete listeners"),
     _Command("redeliver", "redeliver", "send missed messages of a listener again"),
     _Command("replay", "replay", "send a part of a queue to a listener again"),
     _Command("verify", "verify", "say whether a received webhook is genuine, and if not, why"),

@@ -5,7 +5,7 @@ from typing import Final
 from discue.control.listeners import ListenerDetails
 
 STATE_WORDS: Final = {
-    "disabled": "paused",
+    "disabled": "disabled",
     "failed": "inactive",
     "retrying": "retrying",
     "pending": "waiting",

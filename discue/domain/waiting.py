@@ -73,7 +73,7 @@ def waits_for(condition: ListenerCondition, row: str = "", due_at: int = 0) -> s
     if row == "leased":
         return f"Leased to a consumer until {rfc3339(due_at)}."
     if condition.held_by:
-        return f"Paused: the listener is {condition.held_by}."
+        return f"The listener is {condition.held_by}."
     if row and due_at:
         what = "Can be pulled" if condition.mode == "pull" else "Retry"
         return f"{what} at {rfc3339(due_at)}, or soon after."

@@ -230,7 +230,7 @@ def test_a_listener_is_changed_and_deleted(owner: Caller, queue: str) -> None:
     message = owner.create(f"{queue}/messages", data="waits")["id"]
     assert owner.until(path, lambda shown: shown["messages"]["pending_count"] == 1)["status"] == "disabled"
     [delivery] = owner.shown(f"{queue}/messages/{message}")["deliveries"]
-    assert delivery["waits_for"] == "Paused: the listener is disabled by a request."
+    assert delivery["waits_for"] == "The listener is disabled by a request."
     owner.refused(422, "PUT", path, {"status": "lost"})
     owner.refused(400, "PUT", path, {"notify_url": None})
     owner.delete(path)

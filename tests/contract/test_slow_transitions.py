@@ -27,7 +27,7 @@ def test_an_inactive_listener_gets_nothing_until_it_lives_again(begun: Begun) ->
     assert waiting["messages"]["acknowledged_count"] == 0
     assert waiting["status_reason"] == "It is inactive because its liveness probes fail: answered 503."
     [delivery] = begun.owner.shown(f"{begun.left_alone}/messages/{published['id']}")["deliveries"]
-    assert delivery["waits_for"] == "Paused: the listener is inactive because its liveness probes fail: answered 503."
+    assert delivery["waits_for"] == "The listener is inactive because its liveness probes fail: answered 503."
     assert waiting["status_changed_at"] > waiting["created_at"]
     assert begun.lifeless.received == []
     begun.lifeless.liveness_status = 200

@@ -55,7 +55,7 @@ def _schedule(editor: Editor, raw: str = '{"cron": "@daily", "data": {"order": 1
     return f"{path}/{answer.json()['schedule']['id']}"
 
 
-def test_schedule_is_created_paused_resumed_and_deleted(editor: Editor) -> None:
+def test_schedule_is_created_disabled_enabled_and_deleted(editor: Editor) -> None:
     given = {
         "queue_id": "orders",
         "alias": "weekly",
@@ -84,10 +84,10 @@ def test_schedule_is_created_paused_resumed_and_deleted(editor: Editor) -> None:
     page = editor.browser.get(path).text
     assert page.count("<tr><td>") == 5
     assert "Europe/Zurich" in page
-    editor.done(path, action="pause")
+    editor.done(path, action="disable")
     assert editor.stored(path)["status"] == "disabled"
-    assert "It publishes nothing until it is resumed." in editor.browser.get(path).text
-    editor.done(path, action="resume")
+    assert "It publishes nothing until it is enabled." in editor.browser.get(path).text
+    editor.done(path, action="enable")
     assert editor.stored(path)["status"] == "enabled"
     assert editor.post(path, action="explode").status_code == 422
     preview = editor.browser.get(f"{path}/delete").text
@@ -270,7 +270,7 @@ def test_forms_of_schedules_and_topics_need_their_scopes_and_their_organization(
     forms = [schedule, f"{schedule}/edit", f"{schedule}/delete", f"{topic}/edit", f"{topic}/delete", channel]
     viewer, stranger = service.browser("viewer"), service.foreign_browser()
     for path in [*forms, f"{channel}/delete", f"{topic}/channels/new"]:
-        form = {"action": "pause", "alias": "taken-over", "queue_id": editor.shop.queue}
+        form = {"action": "disable", "alias": "taken-over", "queue_id": editor.shop.queue}
         if path not in (schedule, f"{topic}/channels/new"):
             form["version"] = editor.version(path)
         assert viewer.post(path, data=form, headers=SAME_ORIGIN).status_code == 403, path

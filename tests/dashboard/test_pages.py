@@ -16,7 +16,7 @@ STYLE_BYTES = 25_000
 OF_THE_INSTALLATION = {"workers", "settings"}
 NOT_FOR_VIEWERS = {
     *(
-        "pause",
+        "disable",
         "queue-delete",
         "listener-delete",
         "rotate",
@@ -79,7 +79,7 @@ def test_viewer_sees_pages_without_actions(service: DashboardService, shop: Shop
 
 def test_viewer_cannot_change_anything(service: DashboardService, shop: Shop) -> None:
     browser = service.browser("viewer")
-    for path in (shop.listener("billing"), f"{shop.listener('billing')}/pause", f"/queues/{shop.queue}/publish"):
+    for path in (shop.listener("billing"), f"{shop.listener('billing')}/disable", f"/queues/{shop.queue}/publish"):
         answer = browser.post(path, data={"data": "{}"}, headers=SAME_ORIGIN)
         assert answer.status_code == 403, path
 
@@ -120,7 +120,7 @@ def test_stranger_is_led_to_the_sign_in_page_and_back(service: DashboardService)
 )
 def test_form_from_another_site_is_refused(service: DashboardService, shop: Shop, headers: dict[str, str]) -> None:
     path = shop.listener("billing")
-    answer = service.browser().post(f"{path}/pause", headers=headers)
+    answer = service.browser().post(f"{path}/disable", headers=headers)
     assert answer.status_code == 403
     assert "not sent from a page of this dashboard" in answer.text
     assert service.api().get(path).json()["listener"]["status"] == "enabled"
@@ -129,13 +129,13 @@ def test_form_from_another_site_is_refused(service: DashboardService, shop: Shop
 def test_form_with_the_origin_of_the_service_is_accepted(service: DashboardService, shop: Shop) -> None:
     browser = service.browser()
     path = shop.listener("warehouse")
-    paused = browser.post(f"{path}/pause", headers={"origin": service.url})
-    assert paused.status_code == 303
-    page = browser.get(f"{path}?done=paused")
+    disabled = browser.post(f"{path}/disable", headers={"origin": service.url})
+    assert disabled.status_code == 303
+    page = browser.get(f"{path}?done=disabled")
     assert "It is disabled by a request." in page.text
-    assert "The listener is paused." in page.text
-    resumed = browser.post(path, headers=SAME_ORIGIN)
-    assert resumed.headers["location"].endswith(f"{path}?done=resumed")
+    assert "The listener is disabled." in page.text
+    enabled = browser.post(path, headers=SAME_ORIGIN)
+    assert enabled.headers["location"].endswith(f"{path}?done=enabled")
     assert service.api().get(path).json()["listener"]["status"] == "enabled"
 
 

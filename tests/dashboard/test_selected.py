@@ -52,13 +52,13 @@ def test_failure_of_one_listener_does_not_keep_the_others_from_it(service: Dashb
     assert "A selected message was deleted, or this listener has not missed it." in failed
 
 
-def test_selected_listeners_are_paused_and_resumed(service: DashboardService, shop: Shop) -> None:
+def test_selected_listeners_are_disabled_and_enabled(service: DashboardService, shop: Shop) -> None:
     browser, names = service.browser(), ("billing", "newsletter")
     shown = {*_picks(browser.get("/listeners").text), *_picks(browser.get(f"/queues/{shop.queue}/listeners").text)}
     picks = [f"pick-{shop.queue}.{shop.listeners[name]}" for name in names]
     assert shown.issuperset(picks)
     with service.api() as api:
-        for action, notice, status in (("pause", "paused", "disabled"), ("resume", "resumed", "enabled")):
+        for action, notice, status in (("disable", "disabled", "disabled"), ("enable", "enabled", "enabled")):
             done = _submit(browser, f"/listeners/{action}", picks)
             assert done.headers["location"].endswith(f"/listeners?done=selection_{notice}")
             assert [api.get(shop.listener(name)).json()["listener"]["status"] for name in names] == [status] * 2
@@ -66,7 +66,7 @@ def test_selected_listeners_are_paused_and_resumed(service: DashboardService, sh
 
 def test_form_without_a_selection_says_how_to_select(service: DashboardService) -> None:
     browser = service.browser()
-    for path in ("/missed/redeliver", "/listeners/pause", "/listeners/resume"):
+    for path in ("/missed/redeliver", "/listeners/disable", "/listeners/enable"):
         assert "Nothing is selected" in browser.get(path).text
         assert browser.post(path, headers=SAME_ORIGIN).status_code == 303
 
@@ -90,8 +90,8 @@ def test_selection_needs_the_scope_and_its_organization(service: DashboardServic
     viewer, stranger = service.browser("viewer"), service.foreign_browser()
     assert _picks(viewer.get("/listeners").text + viewer.get("/missed").text) == []
     form = {f"pick-{shop.queue}.{shop.listeners['billing']}": "on"}
-    assert viewer.post("/listeners/pause", data=form, headers=SAME_ORIGIN).status_code == 403
-    refused = stranger.post("/listeners/pause", data=form, headers=SAME_ORIGIN)
+    assert viewer.post("/listeners/disable", data=form, headers=SAME_ORIGIN).status_code == 403
+    refused = stranger.post("/listeners/disable", data=form, headers=SAME_ORIGIN)
     assert (refused.status_code, "billing" in refused.text) == (404, False)
     with service.api() as api:
         assert api.get(shop.listener("billing")).json()["listener"]["status"] == "enabled"

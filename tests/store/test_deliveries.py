@@ -87,14 +87,14 @@ async def test_pending_delivery_says_what_holds_its_listener_back(store: Store) 
     record = HealthRecord(OURS, second.id, 0, second.liveness_url, second.config_version, lifeless)
     assert await store.write(partial(listener_health.write_health, records=[record])) == {second.id}
     assert [each.waits_for for each in await _of(store, stored[0])] == [
-        "Paused: the listener is disabled because it answered 410 Gone.",
-        "Paused: the listener is inactive because its liveness probes fail: answered 503.",
+        "The listener is disabled because it answered 410 Gone.",
+        "The listener is inactive because its liveness probes fail: answered 503.",
     ]
     setting = {domains.REQUIRE_VERIFIED_DOMAINS: True}
     owner = msgspec.structs.replace(an_organization(1), settings=setting)
     await store.write(lambda tx: organizations.update(tx, owner))
     assert (await _of(store, stored[0]))[1].waits_for == (
-        "Paused: the listener is not sent to because the domain of its `notify_url` is not verified."
+        "The listener is not sent to because the domain of its `notify_url` is not verified."
     )
 
 

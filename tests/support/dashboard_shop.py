@@ -1,4 +1,4 @@
-"""The traffic of a small shop: its listeners are well, slow, failing, hanging and paused, each for a reason."""
+"""The traffic of a small shop: its listeners are well, slow, failing, hanging and disabled, each for a reason."""
 
 import asyncio
 import json
@@ -151,9 +151,9 @@ def open_shop(service: DashboardService) -> Shop:
                 service.settle()
                 service.advance(97)
             service.advance(2_100)
-        paused = _listener(api, path, "old-shop", 9001)
-        api.put(f"{path}/{paused}", json={"status": "disabled"}).raise_for_status()
-        listeners["old-shop"] = paused
+        disabled = _listener(api, path, "old-shop", 9001)
+        api.put(f"{path}/{disabled}", json={"status": "disabled"}).raise_for_status()
+        listeners["old-shop"] = disabled
         data = {"order": 4_999, "state": "paid", "total": 1_250, "items": 1}
         messages += [_made(api, f"/queues/{queue}/messages", data=data, key="customer-7") for _ in range(3)]
         service.settle()

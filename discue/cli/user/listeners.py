@@ -1,4 +1,4 @@
-"""`discue listeners`: lists, shows, creates, pauses, tests and deletes listeners."""
+"""`discue listeners`: lists, shows, creates, disables, tests and deletes listeners."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WITHHELD = (
 
 
 def add(commands: Commands) -> None:
-    verbs = add_group(commands, "listeners", summary="list, show, create, pause, test and delete listeners")
+    verbs = add_group(commands, "listeners", summary="list, show, create, disable, test and delete listeners")
     listing = add_command(verbs, "list", _list, summary="list the listeners of a queue, or of all queues")
     listing.add_argument("queue", nargs="?", type=name, help="alias or id of the queue; default: all queues")
     listing.add_argument(
@@ -35,12 +35,12 @@ def add(commands: Commands) -> None:
     detail = add_command(verbs, "get", _get, summary="show a listener, and why it receives nothing if so")
     _add_place(detail)
     _add_set(verbs)
-    pauses: tuple[tuple[str, Literal["enabled", "disabled"], str], ...] = (
-        ("pause", "disabled", "stop deliveries to a listener; its messages wait"),
-        ("resume", "enabled", "continue deliveries to a listener"),
+    changes: tuple[tuple[str, Literal["enabled", "disabled"], str], ...] = (
+        ("disable", "disabled", "stop deliveries to a listener; its messages wait"),
+        ("enable", "enabled", "continue deliveries to a listener"),
     )
-    for verb, status, summary in pauses:
-        _add_place(add_command(verbs, verb, partial(_pause, status), summary=summary))
+    for verb, status, summary in changes:
+        _add_place(add_command(verbs, verb, partial(_set_status, status), summary=summary))
     testing = add_command(
         verbs,
         "test",
@@ -142,7 +142,7 @@ def _updated(client: Discue, arguments: argparse.Namespace, fields: dict[str, An
         raise UsageInvalid(f"There is no listener {arguments.listener} yet. Give --url or --pull.") from None
 
 
-def _pause(status: Literal["enabled", "disabled"], arguments: argparse.Namespace) -> None:
+def _set_status(status: Literal["enabled", "disabled"], arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
         # An update would create the listener if it does not exist.
         client.listeners.get(arguments.queue, arguments.listener)

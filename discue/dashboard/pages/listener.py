@@ -88,10 +88,10 @@ async def show_settings(visit: Visit) -> Page:
     return Page("listener_settings.html", details.listener.alias, {**frame(visit, details), "secrets": secrets.items})
 
 
-async def resume(visit: Visit) -> Redirect:
+async def enable(visit: Visit) -> Redirect:
     fields = listeners.ListenerFields(status="enabled")
     await listeners.change(visit.control, visit.principal, *visit.ids, fields=fields)
-    return Redirect(path_of(visit), "resumed")
+    return Redirect(path_of(visit), "enabled")
 
 
 def frame(visit: Visit, details: ListenerDetails) -> dict[str, object]:
@@ -122,7 +122,7 @@ async def details_of(visit: Visit) -> ListenerDetails:
 _LISTENER: Final = "/queues/{id}/listeners/{id}"
 
 ROUTES: Final = (
-    PageRoute(_LISTENER, show, resume, needs="listeners"),
+    PageRoute(_LISTENER, show, enable, needs="listeners"),
     PageRoute(f"{_LISTENER}/missed", show_missed, needs="listeners"),
     PageRoute(f"{_LISTENER}/jobs", show_jobs, needs="listeners"),
     PageRoute(f"{_LISTENER}/settings", show_settings, needs="listeners"),

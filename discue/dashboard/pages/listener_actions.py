@@ -23,13 +23,13 @@ _HIGHEST_RATE: Final = 100_000
 _SAMPLE: Final = '{\n  "test": true\n}'
 
 
-async def show_pause(visit: Visit) -> Page:
-    return await _page(visit, "pause.html", "Pause")
+async def show_disable(visit: Visit) -> Page:
+    return await _page(visit, "disable.html", "Disable")
 
 
-async def pause(visit: Visit) -> Redirect:
+async def disable(visit: Visit) -> Redirect:
     await listeners.change(visit.control, visit.principal, *visit.ids, fields=ListenerFields(status="disabled"))
-    return Redirect(path_of(visit), "paused")
+    return Redirect(path_of(visit), "disabled")
 
 
 async def show_rotate(visit: Visit) -> Page:
@@ -172,7 +172,7 @@ _LISTENER: Final = "/queues/{id}/listeners/{id}"
 
 ROUTES: Final = (
     PageRoute(f"{_LISTENER}/delete", show_delete, delete, needs="listeners", is_form=True),
-    PageRoute(f"{_LISTENER}/pause", show_pause, pause, needs="listeners", is_form=True),
+    PageRoute(f"{_LISTENER}/disable", show_disable, disable, needs="listeners", is_form=True),
     PageRoute(f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True, lets_in=True),
     PageRoute(
         f"{_LISTENER}/test",

@@ -1,4 +1,4 @@
-"""A schedule: when it runs, and forms that create, change, pause and delete it."""
+"""A schedule: when it runs, and forms that create, change, disable and delete it."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -63,11 +63,11 @@ async def show(visit: Visit) -> Page:
     return Page("schedule.html", schedule.alias, values)
 
 
-async def pause_or_resume(visit: Visit) -> Redirect:
+async def disable_or_enable(visit: Visit) -> Redirect:
     action = visit.form.get("action", "")
-    if action not in ("pause", "resume"):
-        raise invalid("/action", "must be pause or resume")
-    fields = ScheduleFields(status="disabled" if action == "pause" else "enabled")
+    if action not in ("disable", "enable"):
+        raise invalid("/action", "must be disable or enable")
+    fields = ScheduleFields(status="disabled" if action == "disable" else "enabled")
     await schedules.change(visit.control, visit.principal, *visit.ids, fields=fields)
     return Redirect(_path(visit), f"schedule_{action}d")
 
@@ -178,7 +178,7 @@ _SCHEDULE: Final = "/queues/{id}/schedules/{id}"
 
 ROUTES: Final = (
     PageRoute("/schedules/new", show_new, create, needs="messages", is_form=True, form_bytes=DATA_FORM_BYTES),
-    PageRoute(_SCHEDULE, show, pause_or_resume, needs="messages"),
+    PageRoute(_SCHEDULE, show, disable_or_enable, needs="messages"),
     PageRoute(f"{_SCHEDULE}/edit", show_edit, change, needs="messages", is_form=True, form_bytes=DATA_FORM_BYTES),
     PageRoute(f"{_SCHEDULE}/delete", show_delete, delete, needs="messages", is_form=True),
 )

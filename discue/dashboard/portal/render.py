@@ -10,8 +10,8 @@ from discue.dashboard.visit import Page
 NOTICES: Final = {
     "changed": "The change is saved, and in effect.",
     "deleted": "The endpoint is deleted.",
-    "paused": "The endpoint is disabled. Its messages wait for it.",
-    "resumed": "The endpoint receives messages again, starting with those that have waited.",
+    "disabled": "The endpoint is disabled. Its messages wait for it.",
+    "enabled": "The endpoint receives messages again, starting with those that have waited.",
     "redelivering": "The messages are being sent again.",
     "replaying": "The replay has started.",
     "cancelled": "It is cancelled. Messages that were sent already stay sent.",

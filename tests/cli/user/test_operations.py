@@ -76,7 +76,7 @@ def test_interrupt_leaves_the_job_to_the_service(service: Service) -> None:
     with local_server() as local:
         service.succeed("listeners", "set", queue, "app", "--url", local.url)
         first = publish(service, queue)
-        service.succeed("listeners", "pause", queue, "app")
+        service.succeed("listeners", "disable", queue, "app")
         arguments = ("replay", queue, "app", "--from-message", first, "--yes")
         with running(service.folder, *arguments) as process:
             process.log.wait_for(r"1 message for the listener app.*\nStarted \w+\. Ctrl-C leaves it to the service\.\n")

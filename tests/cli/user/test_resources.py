@@ -132,19 +132,19 @@ def test_queue_is_set_shown_and_deleted(service: Service) -> None:
     assert service.run("queues", "get", "q-shown").returncode == 1
 
 
-def test_listener_is_set_tested_paused_and_deleted(service: Service) -> None:
+def test_listener_is_set_tested_disabled_and_deleted(service: Service) -> None:
     service.succeed("queues", "set", "heard")
     with receiving() as receipts:
         made = service.succeed("listeners", "set", "heard", "app", "--url", receipts.url, "--filter", "null")
         tested = service.succeed("listeners", "test", "heard", "app", "--data", '{"a": 1}')
         receipts.wait_for(1)
-    paused = service.json("listeners", "pause", "heard", "app")["listener"]["status"]
-    resumed = service.json("listeners", "resume", "heard", "app")["listener"]["status"]
+    disabled = service.json("listeners", "disable", "heard", "app")["listener"]["status"]
+    enabled = service.json("listeners", "enable", "heard", "app")["listener"]["status"]
 
     assert "whsec_" in made
     assert receipts.requests[0][0]["discue-test"] == "true"
     assert tested.startswith("acknowledged, status 2")
-    assert (paused, resumed) == ("disabled", "enabled")
+    assert (disabled, enabled) == ("disabled", "enabled")
     assert re.search(r"^heard +app +enabled ", service.succeed("listeners", "list", "heard"), re.MULTILINE)
     assert re.search(r"^heard +app +enabled ", service.succeed("listeners", "list"), re.MULTILINE)
     failed = service.run("listeners", "test", "heard", "app")
@@ -153,8 +153,8 @@ def test_listener_is_set_tested_paused_and_deleted(service: Service) -> None:
     assert service.json("listeners", "list", "heard") == {"listeners": []}
 
 
-@pytest.mark.parametrize("verb", ["pause", "resume"])
-def test_listener_that_is_paused_must_exist(service: Service, verb: str) -> None:
+@pytest.mark.parametrize("verb", ["disable", "enable"])
+def test_listener_that_is_disabled_must_exist(service: Service, verb: str) -> None:
     service.succeed("queues", "set", "silent")
     result = service.run("listeners", verb, "silent", "nope")
 

@@ -50,8 +50,8 @@ def test_schedule_is_edited_by_two_people_and_nothing_is_lost(
         expect(page.locator(".facts")).to_contain_text("@yearly")
         expect(page.locator(".facts")).to_contain_text("Europe/Zurich")
 
-        page.get_by_role("button", name="Pause").click()
-        expect(page.get_by_text("It publishes nothing until it is resumed.")).to_be_visible()
+        page.get_by_role("button", name="Disable").click()
+        expect(page.get_by_text("It publishes nothing until it is enabled.")).to_be_visible()
         page.get_by_role("link", name="Delete").click()
         page.get_by_role("dialog").get_by_role("button", name="Delete the schedule").click()
         expect(page.get_by_text("The schedule is deleted.")).to_be_visible()

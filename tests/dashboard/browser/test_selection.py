@@ -40,8 +40,8 @@ def test_menu_acts_on_the_row_that_the_keyboard_is_at(visiting: Callable[..., An
         expect(page.get_by_role("button", name="Redeliver 1 message")).to_be_visible()
         visitor.open(shop.listener("search-index"))
         press(".")
-        menu.get_by_role("button", name="Pause").click()
-        expect(page.get_by_role("dialog").get_by_text("Pause search-index?")).to_be_visible()
+        menu.get_by_role("button", name="Disable").click()
+        expect(page.get_by_role("dialog").get_by_text("Disable search-index?")).to_be_visible()
 
 
 def test_all_listeners_are_selected_with_a_pointer(visiting: Callable[..., Any], shop: Shop) -> None:
@@ -57,6 +57,6 @@ def test_all_listeners_are_selected_with_a_pointer(visiting: Callable[..., Any],
         expect(page.locator("[data-count]").get_by_text("7 selected")).to_be_visible()
         page.keyboard.press("x")
         page.keyboard.press(".")
-        page.get_by_role("dialog", name="Actions").get_by_role("button", name="Pause selected").click()
-        expect(page.get_by_role("button", name="Pause 6 listeners")).to_be_visible()
+        page.get_by_role("dialog", name="Actions").get_by_role("button", name="Disable selected").click()
+        expect(page.get_by_role("button", name="Disable 6 listeners")).to_be_visible()
         expect(page.get_by_role("region", name="Selection")).not_to_contain_text("newsletter")

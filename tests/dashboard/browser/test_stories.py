@@ -32,20 +32,20 @@ def test_failed_message_is_found_understood_and_redelivered(
         expect(page.get_by_text("The redelivery has started.")).to_be_visible()
 
 
-def test_listener_is_paused_in_a_dialog_and_resumed(visiting: Callable[..., Any], shop: Shop) -> None:
+def test_listener_is_disabled_in_a_dialog_and_enabled(visiting: Callable[..., Any], shop: Shop) -> None:
     with visiting() as visitor:
         page = visitor.page
         visitor.open(shop.listener("search-index"))
-        page.get_by_role("link", name="Pause").click()
+        page.get_by_role("link", name="Disable").click()
         dialog = page.get_by_role("dialog")
-        expect(dialog.get_by_text("Pause search-index?")).to_be_visible()
+        expect(dialog.get_by_text("Disable search-index?")).to_be_visible()
         dialog.get_by_role("link", name="Cancel").click()
         expect(dialog).to_be_hidden()
-        page.get_by_role("link", name="Pause").click()
-        page.get_by_role("dialog").get_by_role("button", name="Pause the listener").click()
+        page.get_by_role("link", name="Disable").click()
+        page.get_by_role("dialog").get_by_role("button", name="Disable the listener").click()
         expect(page.get_by_text("It is disabled by a request.")).to_be_visible()
-        page.get_by_role("button", name="Resume").click()
-        expect(page.get_by_role("link", name="Pause")).to_be_visible()
+        page.get_by_role("button", name="Enable").click()
+        expect(page.get_by_role("link", name="Disable")).to_be_visible()
 
 
 def test_secret_is_rotated_and_shown_once(visiting: Callable[..., Any], shop: Shop) -> None:
@@ -83,10 +83,10 @@ def test_pages_work_without_scripts(chromium: Any, service: DashboardService, sh
     page = context.new_page()
     page.goto(f"{service.url}/dashboard/open?code={service.code()}")
     page.goto(f"{service.url}/dashboard{shop.listener('billing')}")
-    page.get_by_role("link", name="Pause").click()
-    expect(page.get_by_role("heading", name="Pause")).to_be_visible()
-    page.get_by_role("button", name="Pause the listener").click()
-    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("link", name="Disable").click()
+    expect(page.get_by_role("heading", name="Disable")).to_be_visible()
+    page.get_by_role("button", name="Disable the listener").click()
+    page.get_by_role("button", name="Enable").click()
     expect(page.get_by_text("receives messages again")).to_be_visible()
     context.close()
 

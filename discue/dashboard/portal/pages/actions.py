@@ -46,9 +46,9 @@ async def show_cancel_replay(visit: Visit) -> Page:
 
 ROUTES: Final = (
     PortalRoute(
-        f"{ENDPOINT}/disable", listener_actions.show_pause, listener_actions.pause, action="disable", is_form=True
+        f"{ENDPOINT}/disable", listener_actions.show_disable, listener_actions.disable, action="disable", is_form=True
     ),
-    PortalRoute(f"{ENDPOINT}/enable", listener_actions.show_pause, listener.resume, action="disable", is_form=True),
+    PortalRoute(f"{ENDPOINT}/enable", listener_actions.show_disable, listener.enable, action="disable", is_form=True),
     PortalRoute(
         f"{ENDPOINT}/rotate", listener_actions.show_rotate, listener_actions.rotate, action="secrets", is_form=True
     ),
