@@ -1,5 +1,6 @@
 """Queues. A queue is a log of messages, and each listener receives all messages stored after its creation."""
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import get_args
 
@@ -98,15 +99,25 @@ async def get(control: ControlContext, principal: Principal, public_id: str) -> 
 
 
 async def page(
-    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
+    control: ControlContext,
+    principal: Principal,
+    selection: Selection = FIRST_PAGE,
+    *,
+    shown_listeners: int = SHOWN_LISTENERS,
 ) -> Listing[QueueDetails]:
+    """Return a page of the queues that the caller may read, with at most so many listeners of each.
+
+    Raises Forbidden without the scope, and BadRequest for a numbered page that is too far from the first.
+    """
     targets = principal.targets_of("queues", "read")
 
     async def work(tx: Transaction) -> Listing[QueueDetails]:
         found = await queues.page(tx, principal.organization, selection, targets)
         ids = [queue.id for queue in found.items]
         heads = await queues.heads(tx, principal.organization, ids)
-        shown = await listeners.references_of(tx, principal.organization, ids, SHOWN_LISTENERS)
+        shown: Mapping[int, list[ResourceRef]] = {}
+        if shown_listeners:
+            shown = await listeners.references_of(tx, principal.organization, ids, shown_listeners)
         items = [QueueDetails(queue, heads[queue.id], tuple(shown.get(queue.id, ()))) for queue in found.items]
         return Listing(tuple(items), found.has_next, found.has_previous)
 

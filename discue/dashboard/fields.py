@@ -129,7 +129,8 @@ async def queue_of(visit: Visit, name: str) -> str:
     if is_public_id(given):
         found = list(await queues.names(visit.control, visit.principal, {given}))
     elif given:
-        page = await queues.page(visit.control, visit.principal, Selection(alias=given, per_page=2))
+        wanted = Selection(alias=given, per_page=2)
+        page = await queues.page(visit.control, visit.principal, wanted, shown_listeners=0)
         found = [each.queue.public_id for each in page.items]
     if len(found) != 1:
         raise invalid(f"/{name}", "must be the name or the id of a queue")
@@ -138,7 +139,8 @@ async def queue_of(visit: Visit, name: str) -> str:
 
 async def queues_offered(visit: Visit) -> list[str]:
     """Return the names of queues for a form to propose, the newest first."""
-    page = await queues.page(visit.control, visit.principal, Selection(per_page=QUEUES_OFFERED))
+    newest = Selection(per_page=QUEUES_OFFERED)
+    page = await queues.page(visit.control, visit.principal, newest, shown_listeners=0)
     return [each.queue.alias for each in page.items if not each.queue.is_system]
 
 

@@ -16,7 +16,7 @@ from discue.store.domains import requires_verified_domains
 from discue.store.engine import PULL_OWNER, Row, Transaction
 from discue.store.events import Occurrence
 from discue.store.listener_health import READ_HEALTH, parse_health
-from discue.store.pagination import Listing, Selection, Table, browse, listed
+from discue.store.pagination import LARGEST, Listing, Selection, Table, browse, listed
 from discue.store.tables import placeholders, prefixed, read_number, read_one, row_reader, rows_among
 
 decode_delivery_options = msgspec.json.Decoder(DeliveryOptions).decode
@@ -75,10 +75,14 @@ _OF_ALIAS: Final = f"""
 _REFERENCES: Final = """
     SELECT public_id, alias FROM listener
     WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"""
-_REFERENCES_OF: Final = """
-    SELECT queue, public_id, alias FROM listener
-    WHERE organization = $1 AND queue IN ({}) AND deleted_at IS NULL ORDER BY queue, id LIMIT ${}"""
-_REFERENCES_AT_ONCE: Final = 1_000
+# The subquery finds the last listener to read of each queue, which may have any number.
+_REFERENCES_OF: Final = f"""
+    SELECT queue.id, listener.id, listener.public_id, listener.alias FROM queue
+    JOIN listener ON listener.organization = queue.organization AND listener.queue = queue.id
+    WHERE queue.organization = $1 AND queue.id IN ({{}}) AND listener.deleted_at IS NULL AND listener.id <= coalesce((
+        SELECT x.id FROM listener x
+        WHERE x.organization = queue.organization AND x.queue = queue.id AND x.deleted_at IS NULL
+        ORDER BY x.id LIMIT 1 OFFSET ${{}}), {LARGEST})"""
 _INSERT: Final = f"INSERT INTO listener ({_PLAIN}, settings) VALUES ({placeholders(1, 17)})"
 INSERT_CURSOR: Final = """
     INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, until_seq, position,
@@ -218,22 +222,16 @@ async def references(tx: Transaction, organization: int, queue: int, limit: int)
 
 
 async def references_of(
-    tx: Transaction, organization: int, queues: Sequence[int], limit: int, *, at_once: int = _REFERENCES_AT_ONCE
+    tx: Transaction, organization: int, queues: Sequence[int], limit: int
 ) -> dict[int, list[ResourceRef]]:
-    """Read references to the listeners of several queues, at most `limit` of each: in one statement, unless they are
-    many.
-    """
+    """Read references to the first listeners of several queues, at most `limit` of each, oldest first."""
     if not queues:
         return {}
-    among, last = placeholders(2, len(queues)), len(queues) + 2
-    rows = await tx.rows(_REFERENCES_OF.format(among, last), organization, *queues, at_once)
-    # The limit may have cut off references of some queues: then each queue is asked alone.
-    if len(rows) == at_once:
-        return {queue: await references(tx, organization, queue, limit) for queue in queues}
+    sql = _REFERENCES_OF.format(placeholders(2, len(queues)), len(queues) + 2)
     found: dict[int, list[ResourceRef]] = {}
-    for queue, *row in rows:
+    for queue, _, *row in sorted(await tx.rows(sql, organization, *queues, limit - 1)):
         found.setdefault(queue, []).append(ResourceRef(*row))
-    return {queue: shown[:limit] for queue, shown in found.items()}
+    return found
 
 
 async def insert(tx: Transaction, listener: Listener, head: int) -> None:

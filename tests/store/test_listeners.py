@@ -1,5 +1,3 @@
-import pytest
-
 from discue.domain.model import CursorCounts, Listener, Queue
 from discue.domain.window import Window
 from discue.store import listener_messages, listeners, messages, queues
@@ -89,16 +87,13 @@ async def test_a_queue_refers_to_its_oldest_listeners(store: Store, queue: Queue
     assert [(each.public_id, each.alias) for each in shown] == [(made[1].public_id, made[1].alias)]
 
 
-@pytest.mark.parametrize("at_once", [2, 3, 1_000])
-async def test_the_listeners_of_several_queues_are_found_at_once_and_of_each_the_oldest(
-    store: Store, at_once: int
-) -> None:
+async def test_the_listeners_of_several_queues_are_found_at_once_and_of_each_the_oldest(store: Store) -> None:
     first, second, empty = [await stored_queue(store, OURS, number) for number in (10, 11, 12)]
     await stored_queue(store, THEIRS, 13)
     for number in (20, 21, 22):
         await stored_listener(store, first, number)
     await stored_listener(store, second, 23)
     ids = [first.id, second.id, empty.id]
-    found = await store.read(lambda tx: listeners.references_of(tx, OURS, ids, 2, at_once=at_once))
+    found = await store.read(lambda tx: listeners.references_of(tx, OURS, ids, 2))
     shown = {queue: [each.public_id for each in references] for queue, references in found.items() if references}
     assert shown == {first.id: [public_id(20), public_id(21)], second.id: [public_id(23)]}

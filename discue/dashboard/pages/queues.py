@@ -8,11 +8,15 @@ from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 
+_LISTENERS: Final = 20
+"""The largest number of listeners of a queue that are counted."""
+
 
 async def show(visit: Visit) -> Page:
-    found = await queues.page(visit.control, visit.principal, selection_of(visit, "alias"))
+    selection = selection_of(visit, "alias")
+    found = await queues.page(visit.control, visit.principal, selection, shown_listeners=_LISTENERS)
     page = shown(visit, found, [each.queue.public_id for each in found.items], "alias")
-    return Page("queues.html", "Queues", {"list": page}, is_live=True)
+    return Page("queues.html", "Queues", {"list": page, "counted": _LISTENERS}, is_live=True)
 
 
 async def show_form(visit: Visit) -> Page:

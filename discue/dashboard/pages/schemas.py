@@ -12,7 +12,7 @@ LANGUAGES: Final = {"rules": "rules", "json_schema": "JSON Schema"}
 
 async def show(visit: Visit) -> Page:
     visit.principal.require("schemas", "read")
-    found = await queues.page(visit.control, visit.principal, selection_of(visit, "alias"))
+    found = await queues.page(visit.control, visit.principal, selection_of(visit, "alias"), shown_listeners=0)
     page = shown(visit, found, [each.queue.public_id for each in found.items], "alias")
     return Page("schemas.html", "Schemas", {"list": page, "languages": LANGUAGES})
 
