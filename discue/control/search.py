@@ -1,5 +1,8 @@
 """Finding a queue, listener or message by its id or its name, as far as the caller may read it."""
 
+from collections.abc import Collection
+from typing import Final, Literal, get_args
+
 import msgspec
 
 from discue.control.context import ControlContext
@@ -9,11 +12,13 @@ from discue.domain.model import Listener, Queue
 from discue.domain.scopes import Principal
 from discue.store import listeners, messages, queues
 from discue.store.engine import Transaction
-from discue.store.message_log import rows_by_id
 from discue.store.pagination import Selection
 
-SHOWN: int = 10
+SHOWN: Final = 10
 """The largest number of results of each kind."""
+
+Kind = Literal["queues", "listeners", "messages"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -24,11 +29,11 @@ class Found(msgspec.Struct, frozen=True):
     messages: tuple[StoredMessage, ...] = ()
 
 
-async def find(control: ControlContext, principal: Principal, text: str) -> Found:
+async def find(control: ControlContext, principal: Principal, text: str, kinds: Collection[Kind] = KINDS) -> Found:
     """Return the queues, listeners and messages with this id or alias that the caller may read."""
 
     async def work(tx: Transaction) -> Found:
-        return await (_by_id if is_public_id(text) else _by_name)(tx, principal, text)
+        return await (_by_id if is_public_id(text) else _by_name)(tx, principal.organization, text, kinds)
 
     found = await control.store.search(work)
     return Found(
@@ -40,23 +45,17 @@ async def find(control: ControlContext, principal: Principal, text: str) -> Foun
     )
 
 
-async def _by_id(tx: Transaction, principal: Principal, public_id: str) -> Found:
-    organization = principal.organization
-    queue = await queues.get(tx, organization, public_id)
-    listener = await listeners.get(tx, organization, public_id)
-    shown = []
-    for _, (_, owner, _), *_ in (await rows_by_id(tx, organization, [public_id]))[:SHOWN]:
-        # A message that a topic has routed has the same id in several queues.
-        held = await queues.by_id(tx, organization, owner)
-        message = None if held is None else await messages.get(tx, held, public_id)
-        shown += [] if message is None else [message]
-    return Found((queue,) if queue else (), (listener,) if listener else (), tuple(shown))
+async def _by_id(tx: Transaction, organization: int, public_id: str, kinds: Collection[Kind]) -> Found:
+    queue = await queues.get(tx, organization, public_id) if "queues" in kinds else None
+    listener = await listeners.get(tx, organization, public_id) if "listeners" in kinds else None
+    copies = await messages.copies_of(tx, organization, public_id, SHOWN) if "messages" in kinds else ()
+    return Found((queue,) if queue else (), (listener,) if listener else (), tuple(copies))
 
 
-async def _by_name(tx: Transaction, principal: Principal, name: str) -> Found:
-    organization, named = principal.organization, Selection(alias=name, per_page=SHOWN)
+async def _by_name(tx: Transaction, organization: int, name: str, kinds: Collection[Kind]) -> Found:
+    named = Selection(alias=name, per_page=SHOWN)
     return Found(
-        (await queues.page(tx, organization, named)).items,
-        (await listeners.page(tx, organization, named)).items,
-        (await messages.page(tx, organization, named)).items,
+        (await queues.page(tx, organization, named)).items if "queues" in kinds else (),
+        (await listeners.page(tx, organization, named)).items if "listeners" in kinds else (),
+        (await messages.page(tx, organization, named)).items if "messages" in kinds else (),
     )

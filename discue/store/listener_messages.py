@@ -4,13 +4,13 @@ The messages of a state are found in the log, among delivery rows or in missed r
 checked, and others are skipped. A page scans a limited number of rows: if it is cut short, it says where to continue.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from discue.domain.messages import MessageState, hash_key
 from discue.domain.model import DeliveryState, Listener
 from discue.store.deliveries import Recipient, find_recipient, missed_range
-from discue.store.engine import Row, Transaction
+from discue.store.engine import Row, Transaction, Value
 from discue.store.message_log import LIST_COLUMNS, WHOLE_LOG, OneLog, cost_of, placed, position_of
 from discue.store.message_states import listed_row, states_for
 from discue.store.pagination import (
@@ -28,7 +28,7 @@ LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5
 # The queue is a parameter, so that the index of a state covers all columns that are read. Otherwise the planner would
 # prefer the primary key, and pass rows of all states. Adding 0 keeps it from the primary key as well.
 _OF_DELIVERY_ROWS: Final = f"""
-    SELECT {LIST_COLUMNS} FROM exception
+    SELECT {LIST_COLUMNS}, exception.reason, exception.due_at, exception.attempts FROM exception
     JOIN log ON log.queue = $1 AND log.organization = exception.organization AND log.seq = exception.seq
     WHERE exception.organization = $2 AND exception.listener = $3 AND exception.seq > $4 AND exception.seq < $5"""
 _SCHEDULED: Final = f"""
@@ -36,10 +36,16 @@ _SCHEDULED: Final = f"""
     JOIN log ON log.queue = $1 AND log.organization = scheduled.organization AND log.seq = scheduled.origin_seq
     WHERE scheduled.queue = $1 AND scheduled.organization = $2 AND scheduled.origin_seq > $3
         AND scheduled.origin_seq < $4"""
-_MISSED: Final = "AND exception.state = 'missed' AND exception.stream + 0 = 0"
-_OPEN: Final = "AND exception.state <> 'missed' AND exception.stream + 0 = 0"
-_ENDED: Final = "AND exception.state = 'ended' AND exception.stream = 0"
+_MISSED: Final = f"{_OF_DELIVERY_ROWS} AND exception.state = 'missed' AND exception.stream + 0 = 0"
+_OPEN: Final = f"{_OF_DELIVERY_ROWS} AND exception.state <> 'missed' AND exception.stream + 0 = 0"
+_ENDED: Final = f"{_OF_DELIVERY_ROWS} AND exception.state = 'ended' AND exception.stream = 0"
 _OF_REASON: Final = " AND exception.reason = $6"
+# The index of keys covers all that is read of `listed`: otherwise the planner would walk the log.
+_OF_KEY: Final = f"""
+    SELECT {LIST_COLUMNS} FROM log AS listed
+    JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
+    WHERE listed.queue = $1 AND listed.organization = $2 AND listed.seq > $3 AND listed.seq < $4
+        AND listed.key_hash = $5"""
 _RANGES_FROM: Final = """
     SELECT seq_from, seq_to FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from < $4{} ORDER BY seq_from LIMIT ${}"""
@@ -72,7 +78,7 @@ class Picked:
 
 
 class Several:
-    """The messages that are in any of several sources."""
+    """The messages that are in any of several sources. If a message is in two, the row of the later one counts."""
 
     def __init__(self, *parts: MessageSource) -> None:
         self._parts = parts
@@ -86,23 +92,29 @@ class Several:
 
 
 class _Named:
-    """Messages whose seqs are in the rows of another table."""
+    """Messages whose seqs are in rows of other tables, which one statement reads from each of these."""
 
-    def __init__(self, sql: str, seq: str, key: Sequence[int], reason: str | None = None) -> None:
-        self._sql = sql if reason is None else sql + _OF_REASON
-        self._seq = seq
+    def __init__(self, tables: Mapping[str, str], key: Sequence[int], *values: Value) -> None:
+        """`tables` are the columns of the seqs by the queries: of the key, of two seqs, and of other values."""
+        self._tables = tables
         self._key = key
-        self._reason = () if reason is None else (reason,)
+        self._values = values
 
     async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        last = len(self._key) + len(span) + len(self._reason) + 1
-        sql = f"{self._sql} ORDER BY {self._seq} {'DESC' if newest_first else 'ASC'} LIMIT ${last}"
-        return [placed(row) for row in await tx.rows(sql, *self._key, *span, *self._reason, limit)]
+        order, last = "DESC" if newest_first else "ASC", len(self._key) + len(span) + len(self._values) + 1
+        parts = [f"{sql} ORDER BY {seq} {order} LIMIT ${last}" for sql, seq in self._tables.items()]
+        if len(parts) > 1:
+            parts = [f"SELECT * FROM ({part}) AS looked_at" for part in parts]
+        rows = await tx.rows(" UNION ALL ".join(parts), *self._key, *span, *self._values, limit)
+        found = sorted(map(placed, rows), key=_seq, reverse=newest_first)
+        return found[:limit]
 
 
-def _delivery_rows(of: Recipient, condition: str, reason: str | None = None) -> MessageSource:
-    key = (of.queue, of.organization, of.listener)
-    return _Named(f"{_OF_DELIVERY_ROWS} {condition}", "exception.seq", key, reason)
+def _delivery_rows(of: Recipient, *queries: str, reason: str | None = None) -> MessageSource:
+    key, seq = (of.queue, of.organization, of.listener), "exception.seq"
+    if reason is None:
+        return _Named(dict.fromkeys(queries, seq), key)
+    return _Named(dict.fromkeys([query + _OF_REASON for query in queries], seq), key, reason)
 
 
 class _MissedRanges:
@@ -162,13 +174,13 @@ class _Pending:
 
 def missed_for(of: Recipient, reason: str | None) -> MessageSource:
     """Return the source of messages that the listener has missed, for one reason or for any."""
-    return Several(_delivery_rows(of, _MISSED, reason), _MissedRanges(of, reason), _delivery_rows(of, _ENDED, reason))
+    return Several(_MissedRanges(of, reason), _delivery_rows(of, _MISSED, _ENDED, reason=reason))
 
 
 def with_key(organization: int, queue: int, key: str) -> MessageSource:
     """Return the source of a queue's messages with a key, and of all that are not due yet: those have no hash."""
-    due = OneLog(organization, queue, key_hash=hash_key(key))
-    return Several(due, _Named(_SCHEDULED, "scheduled.origin_seq", (queue, organization)))
+    tables = {_OF_KEY: "listed.seq", _SCHEDULED: "scheduled.origin_seq"}
+    return _Named(tables, (queue, organization), hash_key(key))
 
 
 def candidates_of(of: Recipient, state: MessageState | DeliveryState | None) -> MessageSource:
@@ -180,7 +192,7 @@ def candidates_of(of: Recipient, state: MessageState | DeliveryState | None) -> 
     if state == "retrying":
         return _delivery_rows(of, _OPEN)
     if state == "pending":
-        return Several(_Pending(of), _Named(_SCHEDULED, "scheduled.origin_seq", (of.queue, of.organization)))
+        return Several(_Pending(of), _Named({_SCHEDULED: "scheduled.origin_seq"}, (of.queue, of.organization)))
     return OneLog(of.organization, of.queue, (0, of.window.last_settled + 1))
 
 

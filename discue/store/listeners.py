@@ -103,7 +103,6 @@ _MARK_DELETED: Final = """
     UPDATE listener SET deleted_at = $1 WHERE organization = $2 AND id = $3 AND deleted_at IS NULL"""
 _IDS_OF_QUEUE: Final = """
     SELECT id FROM listener WHERE organization = $1 AND queue = $2 AND id > $3 ORDER BY id LIMIT $4"""
-_URLS: Final = "SELECT public_id, notify_url FROM listener WHERE organization = $1 AND public_id IN ({})"
 _ALIASES: Final = "SELECT public_id, alias FROM listener WHERE organization = $1 AND public_id IN ({})"
 
 
@@ -209,11 +208,6 @@ def _of_customer(table: Table, selection: Selection) -> Table:
 async def aliases_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
     """Read the aliases of listeners by their public ids, also of deleted ones."""
     return dict(await rows_among(tx, _ALIASES, (organization,), list(public_ids)))
-
-
-async def urls_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
-    """Read the URLs of listeners by their public ids, also of deleted ones."""
-    return dict(await rows_among(tx, _URLS, (organization,), list(public_ids)))
 
 
 async def references(tx: Transaction, organization: int, queue: int, limit: int) -> list[ResourceRef]:

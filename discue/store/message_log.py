@@ -114,6 +114,8 @@ def listed_columns(row: str) -> str:
 
 LIST_COLUMNS: Final = listed_columns("log")
 """The columns of `log` for `placed`."""
+LISTED: Final = 11
+"""The length of a row of a list. Columns that a source adds follow."""
 _PLACE_IN: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 AND queue = $3"
 _PLACE_OF: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 LIMIT 1"
 _LOG: Final = (
@@ -124,13 +126,8 @@ _LOG_OF_ALIAS: Final = f"""
     SELECT {LIST_COLUMNS} FROM log AS listed
     JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
     WHERE listed.organization = $1 AND listed.queue = $2 AND listed.alias = $3"""
-# So does the index of keys.
-_LOG_OF_KEY: Final = f"""
-    SELECT {LIST_COLUMNS} FROM log AS listed
-    JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
-    WHERE listed.organization = $1 AND listed.queue = $2 AND listed.key_hash = $3"""
 _WITHOUT_ALIAS: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id = $2 AND alias IS NULL LIMIT $3"
-_AT: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND queue = $2 AND seq = $3"
+_AT: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({{}})"
 _OF_IDS: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id IN ({{}})"
 _ENDS: Final = "SELECT tail, head FROM queue_head WHERE organization = $1 AND queue = $2"
 _IDS: Final = "SELECT id, queue, seq FROM log WHERE organization = $1"
@@ -157,9 +154,10 @@ class LiveQueues:
         self._known: dict[int, str | None] = {**(known or {})}
 
     async def learn(self, tx: Transaction, queues: Collection[int]) -> None:
-        """Read several of them at once."""
-        self._known.update(dict.fromkeys(queues))
-        self._known.update(await rows_among(tx, _LIVE_QUEUES, (self.organization,), list(queues)))
+        """Read several of them at once, unless they are known."""
+        unknown = sorted(set(queues) - self._known.keys())
+        self._known.update(dict.fromkeys(unknown))
+        self._known.update(await rows_among(tx, _LIVE_QUEUES, (self.organization,), unknown))
 
     async def public_id(self, tx: Transaction, queue: int) -> str | None:
         """Return the public id; None for a deleted queue, whose messages may still exist."""
@@ -170,7 +168,7 @@ class LiveQueues:
 
 
 class OneLog:
-    """A queue's messages by position, in a span of seqs, with an alias or a hash of a key if one is given.
+    """A queue's messages by position, in a span of seqs, with an alias if one is given.
 
     Only messages that were published after the seq `floor` are included, even if they were due later.
     """
@@ -182,7 +180,6 @@ class OneLog:
         within: Span = WHOLE_LOG,
         alias: str | None = None,
         *,
-        key_hash: int | None = None,
         floor: int = 0,
     ) -> None:
         self._organization = organization
@@ -192,8 +189,6 @@ class OneLog:
         self._key: tuple[Value, ...] = (organization, queue)
         if alias is not None:
             self._sql, self._key = _LOG_OF_ALIAS, (organization, queue, alias)
-        elif key_hash is not None:
-            self._sql, self._key = _LOG_OF_KEY, (organization, queue, key_hash)
         if floor:
             row = "listed" if self._sql is _LOG else "log"
             self._key = (*self._key, floor)
@@ -283,6 +278,7 @@ class AcrossQueues:
         chunk, keys = wanted, _between(*span)
         for _ in range(_SCANS):
             rows = await self._ids(tx, keys, "DESC" if newest_first else "ASC", chunk)
+            await self._live.learn(tx, {row[1] for row in rows})
             for row in rows:
                 if row[0] not in found and await self._live.public_id(tx, row[1]) is not None:
                     found[row[0]] = row
@@ -302,12 +298,14 @@ class AcrossQueues:
         return await tx.rows(f"{self._sql} AND {condition} {ordered}", *self._values, *keys[0], *keys[1], limit)
 
     async def _read(self, tx: Transaction, found: Sequence[Row]) -> list[Row]:
-        rows = []
-        for public_id, queue, seq in found:
-            row = await tx.row(_AT, self._organization, queue, seq)
-            if row is not None:
-                rows.append((public_id, *placed(row)[1:]))
-        return rows
+        of_queues: dict[int, list[int]] = {}
+        for _, queue, seq in found:
+            of_queues.setdefault(queue, []).append(seq)
+        rows = {}
+        for queue, seqs in of_queues.items():
+            for row in await rows_among(tx, _AT, (self._organization, queue), seqs):
+                rows[queue, row[2]] = placed(row)[1:]
+        return [(public_id, *rows[queue, seq]) for public_id, queue, seq in found if (queue, seq) in rows]
 
 
 async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:
@@ -360,6 +358,10 @@ async def position_of(tx: Transaction, organization: int, public_id: str, queue:
 
 async def first_seq_at(tx: Transaction, organization: int, queue: int, stored_at: int) -> int:
     """Return the smallest seq that was stored at that millisecond or later; above the head if there is none."""
+    first = await tx.row(_FIRST_BETWEEN, organization, queue, 1, LARGEST)
+    # Usually no message is that old: then the log begins with the first one, and its ends need not be known.
+    if first is not None and first[1] >= stored_at:
+        return int(first[0])
     bounds = await _ends(tx, organization, queue)
     return 1 + await last_seq_stored_before(tx, organization, queue, bounds, before=stored_at)
 

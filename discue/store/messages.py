@@ -15,6 +15,7 @@ from discue.store.listener_messages import MessageSource, Picked, Several, candi
 from discue.store.merged_logs import MergedLogs
 from discue.store.message_log import (
     BODY,
+    LISTED,
     WAITING,
     AcrossQueues,
     LiveQueues,
@@ -147,6 +148,13 @@ async def page(
     return await _listing(tx, found, live, selection)
 
 
+async def copies_of(tx: Transaction, organization: int, public_id: str, limit: int) -> tuple[StoredMessage, ...]:
+    """Read a message in the queues that have it, without bodies: a topic routes it into several."""
+    rows, live = await rows_by_id(tx, organization, [public_id]), LiveQueues(organization)
+    found = Listing(tuple(rows[:limit]), has_next=False, has_previous=False)
+    return (await _listing(tx, found, live, Selection())).items
+
+
 async def states(
     tx: Transaction, log: tuple[int, int], found: Sequence[StoredMessage], listener: str | None, *, queues: int = 1
 ) -> Mapping[int, MessageState]:
@@ -181,6 +189,7 @@ async def _listing(
     tx: Transaction, found: Listing[Row], live: LiveQueues, selection: Selection
 ) -> Listing[StoredMessage]:
     organization = live.organization
+    await live.learn(tx, {row[1][1] for row in found.items})
     items = [
         _from_row(row, organization, queue_public_id)
         for row in found.items
@@ -206,7 +215,8 @@ async def _with_bodies(tx: Transaction, organization: int, found: Sequence[Store
 
 
 def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessage:
-    _, (stored_at, queue, seq), public_id, alias, updated_at, codec, published_at, kind, origin_seq, size, extra = row
+    _, place, public_id, alias, updated_at, codec, published_at, kind, origin_seq, size, extra = row[:LISTED]
+    stored_at, queue, seq = place
     created_at = published_at or stored_at
     return StoredMessage(
         organization=organization,

@@ -5,8 +5,8 @@ oldest: so it is read by the indexes of each listener, and listeners that missed
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Sequence
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -16,7 +16,7 @@ from discue.domain.window import Window
 from discue.store.deliveries import Recipient, missed_range
 from discue.store.engine import MissedRange, Row, Transaction
 from discue.store.listener_messages import LIMITS, ListenerScan, accept_all, missed_for
-from discue.store.message_log import span_of_times
+from discue.store.message_log import LISTED, span_of_times
 from discue.store.pagination import (
     LARGEST,
     Bounds,
@@ -28,11 +28,7 @@ from discue.store.pagination import (
     Span,
     intersect,
 )
-from discue.store.tables import read_number, rows_among
-
-_DETAILS: Final = """
-    SELECT seq, reason, due_at, attempts FROM exception
-    WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq IN ({})"""
+from discue.store.tables import rows_among
 
 
 class MissedMessage(msgspec.Struct, frozen=True):
@@ -47,8 +43,10 @@ class MissedMessage(msgspec.Struct, frozen=True):
     attempts: int
     """The number of attempts that were made."""
     listener_public_id: str = ""
-    """Empty in the list of one listener, like the queue."""
+    """Empty in the list of one listener, like the next three fields."""
+    listener_alias: str = ""
     queue_public_id: str = ""
+    queue_alias: str = ""
 
 
 async def page_of_listener(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:
@@ -64,15 +62,13 @@ def _scan_of(of: Recipient, reason: str | None) -> ListenerScan:
 
 
 async def _details(tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:
-    """Read why and when the listener missed each message."""
-    details = await rows_among(tx, _DETAILS, of.key, [row[1][2] for row in rows])
-    apart = {seq: detail for seq, *detail in details}
+    """Return why and when the listener missed each message: its delivery row says so, or a range that is read."""
     around: MissedRange | None = None
     items = []
     for row in rows:
         (stored_at, _, seq), public_id, alias = row[1:4]
-        if seq in apart:
-            reason, missed_at, attempts = apart[seq]
+        if len(row) > LISTED:
+            reason, missed_at, attempts = row[LISTED:]
         else:
             if around is None or not around.seq_from <= seq <= around.seq_to:
                 around = await missed_range(tx, of.key, seq)
@@ -91,25 +87,27 @@ _LISTENERS_AT_ONCE: Final = 20
 _LISTENERS_CHOSEN: Final = 10_000
 
 _RECIPIENT: Final = """
-    SELECT listener.public_id, listener.queue, queue.public_id, cursor.start_seq, cursor.position, cursor.ahead
+    SELECT listener.public_id, listener.alias, queue.alias, listener.queue, queue.public_id, cursor.start_seq,
+        cursor.position, cursor.ahead
     FROM listener
     JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
         AND cursor.stream = 0
     JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
     WHERE listener.organization = $1 AND listener.id = $2 AND listener.deleted_at IS NULL
         AND queue.deleted_at IS NULL"""
-# Each finds the next listener by one index, which the order and the columns leave as the only one.
-_NEXT: Final = (
-    """
-    SELECT listener FROM exception WHERE organization = $1 AND listener {0} $2 AND state = 'missed'
-    ORDER BY listener {1}, seq {1} LIMIT 1""",
-    """
-    SELECT listener FROM exception WHERE organization = $1 AND listener {0} $2 AND state = 'ended'
-    ORDER BY listener {1}, stream {1}, seq {1} LIMIT 1""",
-    """
-    SELECT listener FROM missed_range WHERE organization = $1 AND listener {0} $2
-    ORDER BY listener {1}, seq_from {1} LIMIT 1""",
-)
+# Each part finds the next listener by one index, which the order and the columns leave as the only one.
+_NEXT: Final = """
+    SELECT listener FROM (
+        SELECT listener FROM exception WHERE organization = $1 AND listener {0} $2 AND state = 'missed'
+        ORDER BY listener {1}, seq {1} LIMIT 1) AS looked_at
+    UNION ALL
+    SELECT listener FROM (
+        SELECT listener FROM exception WHERE organization = $1 AND listener {0} $2 AND state = 'ended'
+        ORDER BY listener {1}, stream {1}, seq {1} LIMIT 1) AS looked_at
+    UNION ALL
+    SELECT listener FROM (
+        SELECT listener FROM missed_range WHERE organization = $1 AND listener {0} $2
+        ORDER BY listener {1}, seq_from {1} LIMIT 1) AS looked_at"""
 _BY_IDS: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id IN ({}) AND deleted_at IS NULL"
 _OF_QUEUE: Final = """
     SELECT id FROM listener WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"""
@@ -175,6 +173,13 @@ async def _listeners_among(
     return found
 
 
+class _Known(NamedTuple):
+    """A listener, and the fields of `MissedMessage` that name it and its queue."""
+
+    of: Recipient
+    names: Mapping[str, str]
+
+
 class _OfAll:
     """A scan of missed messages by listener and seq: rows of this key, the listener, and the message's row."""
 
@@ -182,7 +187,7 @@ class _OfAll:
         self._organization = organization
         self._selection = selection
         self._chosen = chosen
-        self._known: dict[int, tuple[Recipient, str] | None] = {}
+        self._known: dict[int, _Known | None] = {}
         self._times: dict[int, Span] = {}
 
     async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
@@ -223,11 +228,8 @@ class _OfAll:
     async def items(self, tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:
         """Return what the list shows of messages that one listener missed."""
         known = self._known[of.listener]
-        listener = known[1] if known is not None else ""
-        return [
-            msgspec.structs.replace(item, listener_public_id=listener, queue_public_id=of.queue_public_id)
-            for item in await _details(tx, of, rows)
-        ]
+        found = await _details(tx, of, rows)
+        return found if known is None else [msgspec.structs.replace(item, **known.names) for item in found]
 
     async def _recipient(self, tx: Transaction, listener: int) -> Recipient | None:
         """Return the listener; None if it does not exist, or is not chosen."""
@@ -235,16 +237,25 @@ class _OfAll:
             place = bisect_left(self._chosen, listener)
             if place == len(self._chosen) or self._chosen[place] != listener:
                 return None
+        if listener in {0, LARGEST}:
+            # The ends of the list.
+            return None
         if listener not in self._known:
             row = await tx.row(_RECIPIENT, self._organization, listener)
             self._known[listener] = None if row is None else self._read(listener, row)
         known = self._known[listener]
-        return None if known is None else known[0]
+        return None if known is None else known.of
 
-    def _read(self, listener: int, row: Row) -> tuple[Recipient, str]:
-        public_id, queue, queue_public_id, start_seq, position, ahead = row
+    def _read(self, listener: int, row: Row) -> _Known:
+        public_id, alias, queue_alias, queue, queue_public_id, start_seq, position, ahead = row
+        names = {
+            "listener_public_id": public_id,
+            "listener_alias": alias,
+            "queue_public_id": queue_public_id,
+            "queue_alias": queue_alias,
+        }
         window = Window.decode(position, ahead)
-        return Recipient(self._organization, listener, queue, queue_public_id, start_seq, window), public_id
+        return _Known(Recipient(self._organization, listener, queue, queue_public_id, start_seq, window), names)
 
     async def _span(self, tx: Transaction, of: Recipient) -> Span:
         """Return the seqs of messages that are for the listener and pass the time filters."""
@@ -256,8 +267,8 @@ class _OfAll:
         """Return the next listener that may have missed something."""
         signs = ("<", "DESC") if newest_first else (">", "ASC")
         nearest = max if newest_first else min
-        found = [await read_number(tx, sql.format(*signs), self._organization, listener) for sql in _NEXT]
-        following = nearest([each for each in found if each], default=None)
+        rows = await tx.rows(_NEXT.format(*signs), self._organization, listener)
+        following: int | None = nearest([row[0] for row in rows], default=None)
         if following is None or self._chosen is None:
             return following
         # The next chosen one from there on: without a look whether it has missed something, which its own read shows.

@@ -12,7 +12,7 @@ from discue.store import delivery_rows
 from discue.store.deliveries import Recipient, missed_range
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
-from discue.store.listener_messages import MessageSource, missed_for
+from discue.store.message_log import OneLog
 from discue.store.pagination import Listing, Selection, Span, Table, listed
 from discue.store.tables import placeholders, prefixed, read_number, read_one, row_reader, rows_among
 
@@ -45,6 +45,14 @@ _RANGES: Final = """
     SELECT seq_from, seq_to FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_to > $3 AND seq_from < $4{} ORDER BY seq_from LIMIT ${}"""
 _RANGES_COUNTED: Final = 10_000
+_END: Final = """
+    SELECT seq, id FROM (
+        SELECT exception.seq, log.id FROM exception
+        JOIN log ON log.queue = $1 AND log.organization = exception.organization AND log.seq = exception.seq
+        WHERE exception.organization = $2 AND exception.listener = $3 AND exception.seq > $4 AND exception.seq < $5
+            AND exception.state = 'missed' AND exception.stream + 0 = 0{{0}}
+        ORDER BY exception.seq {0} LIMIT 1) AS looked_at"""
+_ENDS: Final = f"{_END.format('ASC')} UNION ALL {_END.format('DESC')}"
 
 _from_row = row_reader(Redelivery, f"{_COLUMNS}, chosen", chosen=msgspec.json.Decoder(MissedSelection).decode)
 _values: Callable[[Redelivery], Row] = attrgetter(*_COLUMNS.split(", "))
@@ -103,27 +111,35 @@ async def delete(tx: Transaction, redelivery: Redelivery) -> bool:
 
 
 async def preview(tx: Transaction, of: Recipient, chosen: MissedSelection, span: Span) -> RedeliveryPreview:
-    """Preview what is selected between two seqs. Of messages with their own rows at most `COUNTED` are counted."""
+    """Preview what is selected between two seqs.
+
+    At most `COUNTED` messages with their own rows are counted, and those of the first 10,000 ranges.
+    """
     if chosen.seqs is not None:
         return RedeliveryPreview(len(chosen.seqs), "", "")
-    candidates = missed_for(of, chosen.reason)
-    first = await _id_at_end(tx, candidates, span, newest_first=False)
-    last = await _id_at_end(tx, candidates, span, newest_first=True)
-    return RedeliveryPreview(await _count(tx, of, chosen.reason, span), first, last)
-
-
-async def _id_at_end(tx: Transaction, candidates: MessageSource, span: Span, *, newest_first: bool) -> str:
-    rows = await candidates.read_span(tx, span, 1, newest_first=newest_first)
-    return str(rows[0][2]) if rows else ""
-
-
-async def _count(tx: Transaction, of: Recipient, reason: str | None, span: Span) -> int:
-    condition, values = ("", ()) if reason is None else (" AND reason = $5", (reason,))
+    condition, values = ("", ()) if chosen.reason is None else (" AND reason = $5", (chosen.reason,))
     limit, key = 5 + len(values), (of.organization, of.listener)
     apart = await read_number(tx, _COUNT.format(condition, limit), *key, *span, *values, COUNTED)
     ranges = await tx.rows(_RANGES.format(condition, limit), *key, *span, *values, _RANGES_COUNTED)
     within = [(max(first, span[0] + 1), min(last, span[1] - 1)) for first, last in ranges]
-    return apart + total_length(within)
+    of_reason = " AND exception.reason = $6" if values else ""
+    found = await tx.rows(_ENDS.format(of_reason), of.queue, *key, *span, *values)
+    ends = [(int(seq), str(public_id)) for seq, public_id in found]
+    for newest_first in (False, True):
+        ends += await _end_of_ranges(tx, of, within, newest_first=newest_first)
+    return RedeliveryPreview(apart + total_length(within), min(ends)[1] if ends else "", max(ends)[1] if ends else "")
+
+
+async def _end_of_ranges(
+    tx: Transaction, of: Recipient, ranges: Sequence[Interval], *, newest_first: bool
+) -> list[tuple[int, str]]:
+    """Return the seq and the id of the first or the last message in some ranges, if there is one."""
+    log = OneLog(of.organization, of.queue)
+    for first, last in reversed(ranges) if newest_first else ranges:
+        rows = await log.read_span(tx, (first - 1, last + 1), 1, newest_first=newest_first)
+        if rows:
+            return [(rows[0][1][2], str(rows[0][2]))]
+    return []
 
 
 STEP_ROWS: Final = 500

@@ -65,12 +65,19 @@ async def _expected(store: Store, world: World, selection: Selection) -> list[Mi
 
     async def work(tx: Transaction) -> list[MissedMessage]:
         found: list[MissedMessage] = []
+        aliases = {queue.id: queue.alias for queue in world.queues}
         for listener in reversed(world.listeners):
             of = await deliveries.find_recipient(tx, OURS, listener.public_id)
             assert of is not None
             page = await missed.page_of_listener(tx, of, msgspec.structs.replace(selection, per_page=100))
             found += [
-                msgspec.structs.replace(item, listener_public_id=listener.public_id, queue_public_id=of.queue_public_id)
+                msgspec.structs.replace(
+                    item,
+                    listener_public_id=listener.public_id,
+                    listener_alias=listener.alias,
+                    queue_public_id=of.queue_public_id,
+                    queue_alias=aliases[listener.queue],
+                )
                 for item in page.items
             ]
         return found

@@ -367,7 +367,6 @@ async def _portal(tx: Transaction) -> None:
     await attempts.of_message(tx, message, Selection(customer="acme"))
     await listeners.get(tx, OURS, public_id(93), "acme")
     await listeners.count_of_customer(tx, OURS, "acme")
-    await listeners.urls_of(tx, OURS, [public_id(93)])
     await listeners.page(tx, OURS, Selection(customer="acme"))
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from discue.control import listeners, queues, redeliveries
+from discue.control import redeliveries
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
@@ -20,12 +20,6 @@ async def show(visit: Visit) -> Page:
         "Missed",
         {
             "list": page,
-            "listeners": await listeners.names(
-                visit.control, visit.principal, {each.listener_public_id for each in found.items}
-            ),
-            "queues": await queues.names(
-                visit.control, visit.principal, {each.queue_public_id for each in found.items}
-            ),
             "filters": {name: visit.query.get(name, "") for name in _FILTERS},
             "reasons": MISSED_REASONS,
         },

@@ -11,6 +11,7 @@ from discue.dashboard.route import PageRoute
 from discue.dashboard.search import QUALIFIERS, Search, parse_search
 from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
 from discue.domain.errors import BadRequest, Unprocessable
+from discue.domain.model import Listener, Queue
 from discue.store.pagination import Selection
 
 
@@ -35,11 +36,11 @@ async def show(visit: Visit) -> Page | Redirect:
 
 async def _found(visit: Visit, asked: Search) -> Found:
     """Find what has the id or the name; with a qualifier, only a queue or a listener."""
-    wanted = asked.text or asked.listener or asked.queue
-    found = await search.find(visit.control, visit.principal, wanted)
     if asked.text:
-        return found
-    return Found(listeners=found.listeners) if asked.listener else Found(queues=found.queues)
+        return await search.find(visit.control, visit.principal, asked.text)
+    if asked.listener:
+        return await search.find(visit.control, visit.principal, asked.listener, ["listeners"])
+    return await search.find(visit.control, visit.principal, asked.queue, ["queues"])
 
 
 def _only_path(found: Found) -> str:
@@ -52,42 +53,45 @@ def _only_path(found: Found) -> str:
 
 async def _attempts(visit: Visit, asked: Search) -> Redirect:
     """Lead to the attempts of the listener. Raises BadRequest if none has the name."""
-    found = await search.find(visit.control, visit.principal, asked.listener)
-    if len(found.listeners) != 1:
-        raise _not_one("listener", asked.listener, len(found.listeners))
-    [listener] = found.listeners
+    listener = await _listener(visit, asked.listener)
     return Redirect(f"/queues/{listener.queue_public_id}/listeners/{listener.public_id}?status={asked.status}")
 
 
 async def _messages(visit: Visit, asked: Search) -> ShownList:
     """Return messages, of one queue or of all. Raises BadRequest for a queue or a listener that does not exist."""
-    listener = await _id_of(visit, "listener", asked.listener)
-    queue = await _id_of(visit, "queue", asked.queue)
+    listener = await _listener(visit, asked.listener) if asked.listener else None
+    queue = await _queue(visit, asked.queue) if asked.queue else None
     asked_for = {
         "per_page": PER_PAGE,
         "alias": asked.text or None,
         "key": asked.key or None,
         "state": asked.state or None,
         "created_after": asked.since - 1 if asked.since else None,
-        "listener": listener or None,
+        "listener": None if listener is None else listener.public_id,
     }
     position = {name: visit.query[name] for name in ("after", "before") if is_position(visit.query.get(name, ""))}
     selection = msgspec.convert({**asked_for, **position}, Selection)
-    if queue:
+    if queue is not None:
         found = await messages.page_of_queue(visit.control, visit.principal, queue, selection)
     else:
         found = await messages.page(visit.control, visit.principal, selection)
     return shown(visit, found, [each.id for each in found.items], "q")
 
 
-async def _id_of(visit: Visit, kind: str, name: str) -> str:
-    if not name:
-        return ""
-    found = await search.find(visit.control, visit.principal, name)
-    among = found.queues if kind == "queue" else found.listeners
-    if len(among) != 1:
-        raise _not_one(kind, name, len(among))
-    return among[0].public_id
+async def _queue(visit: Visit, name: str) -> Queue:
+    """Return the queue with an id or a name. Raises BadRequest unless there is exactly one."""
+    found = (await search.find(visit.control, visit.principal, name, ["queues"])).queues
+    if len(found) != 1:
+        raise _not_one("queue", name, len(found))
+    return found[0]
+
+
+async def _listener(visit: Visit, name: str) -> Listener:
+    """Return the listener with an id or a name. Raises BadRequest unless there is exactly one."""
+    found = (await search.find(visit.control, visit.principal, name, ["listeners"])).listeners
+    if len(found) != 1:
+        raise _not_one("listener", name, len(found))
+    return found[0]
 
 
 def _not_one(kind: str, name: str, count: int) -> BadRequest:
