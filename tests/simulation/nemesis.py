@@ -29,6 +29,8 @@ _POWER_SECONDS: Final = 10.0
 _HANGS_SECONDS: Final = (1.0, 9.0)
 """How long a worker hangs with its locks: mostly longer than its lease, after which others take over."""
 _LEASE_SECONDS: Final = 3.0
+_OF_ALL: Final = {"connections lost", "database crash", "failover", "full disk", "failing disk", "hang with locks"}
+"""The kinds of faults that touch what all workers share: there is one at a time."""
 _UNCONFIRMED_SECONDS: Final = (0.1, 4.0)
 """How long a standby confirms nothing before it takes over."""
 
@@ -80,16 +82,31 @@ class Nemesis:
 
     async def strike_for(self, seconds: float) -> None:
         """Make the faults of the plan for so long. At the end, everything works and all workers serve."""
+        await self._strike(seconds, self._plan.strikes, self._machines)
+
+    async def strike_without_end(self, seconds: float) -> None:
+        """Make faults of all machines at once, and at last kill them all."""
+        of_all = [kind for kind in self._plan.strikes if kind in _OF_ALL]
+        of_one = [kind for kind in self._plan.strikes if kind not in _OF_ALL]
+        strikes = [self._strike(seconds, of_one, [machine]) for machine in self._machines]
+        await asyncio.gather(self._strike(seconds, of_all, self._machines[:1]), *strikes)
+        self._trace.reach("end without repair")
+        with self._fault("kill", *self._machines):
+            for machine in self._machines:
+                self._end(machine, power=True)
+
+    async def _strike(self, seconds: float, kinds: Sequence[str], machines: Sequence[SimWorker]) -> None:
+        """Make one fault after another, each of a kind and of a machine."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
         while True:
             pause = self._random.expovariate(1 / self._plan.strike_seconds)
-            if not self._plan.strikes or loop.time() + pause >= ends_at:
+            if not kinds or loop.time() + pause >= ends_at:
                 break
             await asyncio.sleep(pause)
-            kind = self._random.choice(self._plan.strikes)
+            kind = self._random.choice(kinds)
             self._trace.reach(kind)
-            await self._strikes[kind](self._random.choice(self._machines))
+            await self._strikes[kind](self._random.choice(machines))
         await asyncio.sleep(max(0.0, ends_at - loop.time()))
 
     async def _kill(self, machine: SimWorker, *, power: bool) -> None:

@@ -41,6 +41,7 @@ CLUSTER_STRIKES: Final = (
 _SLOW_SHARE: Final = 0.25
 _SLOWNESS: Final = 8.0
 
+_ENDLESS_SHARE: Final = 0.1
 _KINDS: Final = ("steady", "slow", "flaky", "lossy", "picky", "straggling")
 _NETWORKS: Final = {
     "pieces": NetworkFaults(cut_pieces=0.5),
@@ -82,6 +83,9 @@ class SimPlan(msgspec.Struct, frozen=True):
     network_name: str = ""
     strikes: Sequence[str] = ()
     """The kinds of faults that happen, again and again."""
+    heals: bool = True
+    """Whether everything is repaired at the end. Otherwise faults happen to all workers at once, until all are killed,
+    and nothing has to arrive: only what is stored, and what has arrived, is checked."""
     strike_seconds: float = 8.0
     """The average time from the end of a fault to the next one."""
     slowness: float = 1.0
@@ -113,7 +117,7 @@ class SimPlan(msgspec.Struct, frozen=True):
             if is_there
         ]
         extras[:0] = [f"{self.workers} workers on {'SQLite' if self.is_on_sqlite else 'a server'}"]
-        faults = ", ".join(self.strikes) or "none"
+        faults = (", ".join(self.strikes) or "none") + ("" if self.heals else ", without an end")
         users = f"listeners {', '.join(load.listeners)}; {', '.join(extras)}"
         return f"{self.seconds:.0f} s of load; {users}; faults: {faults}"
 
@@ -136,6 +140,7 @@ def draw(seed: int, bug: str = "") -> SimPlan:
         is_paced=choices.random() < 0.2,
         asks_again=choices.random() < 0.4,
         replays_apart_seconds=5.0,
+        paced_share=0.5,
         has_more=choices.random() < 0.25,
     )
     network_name = choices.choice(("", "", "", *_NETWORKS))
@@ -154,6 +159,7 @@ def draw(seed: int, bug: str = "") -> SimPlan:
         network_name=network_name,
         strikes=tuple(choices.sample(kinds, how_many)),
         strike_seconds=choices.choice((4.0, 10.0)),
+        heals=choices.random() >= _ENDLESS_SHARE,
         bug=bug,
     )
     return slowed(plan, _SLOWNESS) if choices.random() < _SLOW_SHARE else plan

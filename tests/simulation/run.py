@@ -158,7 +158,7 @@ def _simulate(plan: SimPlan, prepared: Prepared, folder: Path) -> Outcome:
     except Exception as error:  # noqa: BLE001 - whatever ends a run breaks a promise
         broken += _told(error)
     else:
-        broken += check_history(world.history).broken
+        broken += check_history(world.history, is_at_rest=plan.heals).broken
     history = world.history
     trace.reached += reached_by(history)
     broken += loop.unhandled

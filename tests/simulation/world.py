@@ -159,10 +159,12 @@ class World:
             self._somebody_serves.set()
             await load.prepare(lambda name: f"http://{_LISTENER}:{receiver.port}/{name}")
             trace.add("users", "begin")
-            await run_under_load(load, self._trouble(), PATIENCE_SECONDS)
-            await load.until_nothing_waits(PATIENCE_SECONDS)
+            await run_under_load(load, self._trouble(), PATIENCE_SECONDS if plan.heals else 0)
+            if plan.heals:
+                await load.until_nothing_waits(PATIENCE_SECONDS)
             trace.add("users", "end")
-            await asyncio.gather(*(machine.stop() for machine in self.machines))
+            if plan.heals:
+                await asyncio.gather(*(machine.stop() for machine in self.machines))
         path = self._folder / "discue.db" if self.server is None else self.server.path
         clock = HostClock(self._loop, Host("stocktaker", "127.0.0.1"))
         self.history.said = {machine.number: machine.said for machine in self.machines}
@@ -172,8 +174,11 @@ class World:
             await self.server.close()
 
     async def _trouble(self) -> None:
-        """Make trouble for as long as planned, and repair everything."""
+        """Make trouble for as long as planned, and if the plan says so, repair everything."""
         self._network.faults = self._plan.network
+        if not self._plan.heals:
+            await self._nemesis.strike_without_end(self._plan.seconds)
+            return
         await self._nemesis.strike_for(self._plan.seconds)
         self._network.faults = CALM
         self._loop.trace.add("nemesis", "heals")
