@@ -29,7 +29,15 @@ _POWER_SECONDS: Final = 10.0
 _HANGS_SECONDS: Final = (1.0, 9.0)
 """How long a worker hangs with its locks: mostly longer than its lease, after which others take over."""
 _LEASE_SECONDS: Final = 3.0
-_OF_ALL: Final = {"connections lost", "database crash", "failover", "full disk", "failing disk", "hang with locks"}
+_OF_ALL: Final = {
+    "connections lost",
+    "database clock",
+    "database crash",
+    "failover",
+    "full disk",
+    "failing disk",
+    "hang with locks",
+}
 """The kinds of faults that touch what all workers share: there is one at a time."""
 _UNCONFIRMED_SECONDS: Final = (0.1, 4.0)
 """How long a standby confirms nothing before it takes over."""
@@ -76,6 +84,7 @@ class Nemesis:
             "connections lost": self._lose_connections,
             "database crash": self._crash_database,
             "failover": self._fail_over,
+            "database clock": self._set_database_clock,
             "hang with locks": self._hang_with_locks,
             "upgrade": self._upgrade,
         }
@@ -93,7 +102,7 @@ class Nemesis:
         self._trace.reach("end without repair")
         with self._fault("kill", *self._machines):
             for machine in self._machines:
-                self._end(machine, power=True)
+                self._end(machine, power=len(self._machines) > 1 or self._random.random() < 0.5)
 
     async def _strike(self, seconds: float, kinds: Sequence[str], machines: Sequence[SimWorker]) -> None:
         """Make one fault after another, each of a kind and of a machine."""
@@ -202,6 +211,13 @@ class Nemesis:
     def _clock_error(self, machines: Sequence[SimWorker], error_ms: int) -> None:
         for machine in machines:
             machine.host.clock_error_ms = error_ms
+
+    async def _set_database_clock(self, machine: SimWorker) -> None:
+        host = self._require_server().host
+        with self._fault("database clock", *self._machines):
+            host.clock_error_ms = self._random.choice((-_CLOCK_ERROR_MS, _CLOCK_ERROR_MS))
+            await self._lasts(_LASTS_SECONDS)
+            host.clock_error_ms = 0
 
     async def _break_disk(self, machine: SimWorker, kind: str, broken: set[Host]) -> None:
         with self._fault(kind, *self._machines):

@@ -34,6 +34,7 @@ CLUSTER_STRIKES: Final = (
     "connections lost",
     "database crash",
     "failover",
+    "database clock",
     "hang with locks",
     "upgrade",
 )
