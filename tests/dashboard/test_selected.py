@@ -83,7 +83,14 @@ def test_form_without_a_selection_says_how_to_select(service: DashboardService) 
 def test_row_that_no_list_has_is_refused(service: DashboardService, picks: list[str]) -> None:
     refused = service.browser().get("/missed/redeliver", params=dict.fromkeys(picks, "on"))
     assert refused.status_code == 422
-    assert "has a row that is not in the list" in refused.text
+    assert "The selection has a row that is not in the list." in refused.text
+
+
+def test_selection_has_the_rows_of_one_page_at_most(service: DashboardService, shop: Shop) -> None:
+    own = f"{shop.queue}.{shop.listeners['tax-report']}"
+    picks = {f"pick-{own}.0VbuHmjd00lAZtxyVj{number:03}": "on" for number in range(26)}
+    refused = service.browser().post("/missed/redeliver", data=picks, headers=SAME_ORIGIN)
+    assert (refused.status_code, "more than the 25 rows of a page" in refused.text) == (422, True)
 
 
 def test_selection_needs_the_scope_and_its_organization(service: DashboardService, shop: Shop) -> None:

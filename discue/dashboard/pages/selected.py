@@ -10,14 +10,11 @@ from discue.control.listeners import ListenerFields
 from discue.control.redeliveries import RedeliveryParams
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
-from discue.domain.errors import DiscueError, NotFound, Unprocessable, invalid
+from discue.domain.errors import DiscueError, NotFound, Unprocessable
 from discue.domain.ids import is_public_id
 
 PICK: Final = "pick-"
 """The names of fields for rows begin with it; the ids of queue, listener and message follow, separated by dots."""
-
-_ROWS: Final = 4 * PER_PAGE
-"""A form has at most as many fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +112,12 @@ def _selected(visit: Visit, action: SelectionAction) -> list[SelectedListener]:
     """Return the listeners of the selected rows, in their order. Raises Unprocessable for a row that is none."""
     found: dict[tuple[str, str], list[str]] = {}
     names = [each for each in (visit.form or visit.query) if each.startswith(PICK)]
-    if len(names) > _ROWS:
-        raise invalid("/selection", f"must have at most {_ROWS} rows")
+    if len(names) > PER_PAGE:
+        raise Unprocessable(f"The selection has more than the {PER_PAGE} rows of a page.", code="too_many")
     for name in names:
         ids = name.removeprefix(PICK).split(".")
         if len(ids) != (3 if action.of_messages else 2) or not all(map(is_public_id, ids)):
-            raise invalid("/selection", "has a row that is not in the list")
+            raise Unprocessable("The selection has a row that is not in the list.", code="invalid_value")
         found.setdefault((ids[0], ids[1]), []).extend(ids[2:])
     return [SelectedListener(*key, tuple(messages)) for key, messages in found.items()]
 
