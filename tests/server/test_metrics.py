@@ -16,6 +16,7 @@ from discue.observability.metrics import Snapshot
 from discue.server.metric_table import METRICS, TASKS
 from discue.server.metrics import WorkerMetrics
 from tests.observability.test_metrics import labels, parsed
+from tests.support.authority import NO_ROOTS
 from tests.support.databases import new_database
 from tests.support.ports import free_port
 from tests.support.receiver import Endpoint, Receiver, Reply, receiving
@@ -45,7 +46,9 @@ def server(request: pytest.FixtureRequest, engine_name: str, tmp_path: Path) -> 
 
 
 def get(server: ServedProcess, path: str = "/metrics", key: str = METRICS_KEY, **headers: str) -> httpx.Response:
-    return httpx.get(server.url + path, headers={"authorization": f"Bearer {key}"} | headers, trust_env=False)
+    return httpx.get(
+        server.url + path, headers={"authorization": f"Bearer {key}"} | headers, verify=NO_ROOTS, trust_env=False
+    )
 
 
 def scraped(server: ServedProcess, path: str = "/metrics") -> Found:
@@ -69,7 +72,9 @@ class Owner:
         self._url = server.url
 
     def post(self, path: str, **content: Any) -> Any:
-        answer = httpx.post(self._url + path, json=content, headers={"x-api-key": KEY}, trust_env=False, timeout=30)
+        answer = httpx.post(
+            self._url + path, json=content, headers={"x-api-key": KEY}, verify=NO_ROOTS, trust_env=False, timeout=30
+        )
         return answer.raise_for_status().json()
 
     def queue(self, alias: str, *endpoints: Endpoint) -> str:
@@ -188,28 +193,33 @@ def test_wrong_questions_for_details_are_400(server: ServedProcess, query: str, 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
 def test_the_port_of_the_api_asks_for_the_key_of_the_metrics(server: ServedProcess) -> None:
     for headers in ({}, {"authorization": "Bearer wrong"}, {"x-api-key": KEY}, {"authorization": METRICS_KEY}):
-        answer = httpx.get(f"{server.url}/metrics", headers=headers, trust_env=False)
+        answer = httpx.get(f"{server.url}/metrics", headers=headers, verify=NO_ROOTS, trust_env=False)
         assert answer.status_code == 401, headers
         assert answer.headers["www-authenticate"] == 'Bearer realm="metrics"'
         assert "metrics_key" in answer.text
-    assert httpx.get(f"{server.url}/metrics", headers={"x-api-key": METRICS_KEY}, trust_env=False).status_code == 200
+    assert (
+        httpx.get(
+            f"{server.url}/metrics", headers={"x-api-key": METRICS_KEY}, verify=NO_ROOTS, trust_env=False
+        ).status_code
+        == 200
+    )
     text = get(server)
     assert text.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert parsed(text.content, openmetrics=False).keys() == scraped(server).keys()
     assert get(server, "/health/ready").json()["status"] == "ready"
-    wrong = httpx.post(f"{server.url}/metrics", headers={"x-api-key": METRICS_KEY}, trust_env=False)
+    wrong = httpx.post(f"{server.url}/metrics", headers={"x-api-key": METRICS_KEY}, verify=NO_ROOTS, trust_env=False)
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD")
 
 
 def test_without_a_key_the_port_of_the_api_has_no_metrics(tmp_path: Path) -> None:
     port = free_port()
     with served_process(f"sqlite:///{tmp_path}/discue.db", metrics_port=port) as server:
-        assert httpx.get(f"{server.url}/metrics", trust_env=False).status_code == 404
+        assert httpx.get(f"{server.url}/metrics", verify=NO_ROOTS, trust_env=False).status_code == 404
         own = f"http://127.0.0.1:{port}"
-        assert b"discue_store_healthy 1" in httpx.get(f"{own}/metrics", trust_env=False).content
-        head = httpx.head(f"{own}/metrics", trust_env=False)
+        assert b"discue_store_healthy 1" in httpx.get(f"{own}/metrics", verify=NO_ROOTS, trust_env=False).content
+        head = httpx.head(f"{own}/metrics", verify=NO_ROOTS, trust_env=False)
         assert (head.status_code, head.content) == (200, b"")
-        other = httpx.get(f"{own}/queues", trust_env=False)
+        other = httpx.get(f"{own}/queues", verify=NO_ROOTS, trust_env=False)
         assert (other.status_code, other.text) == (404, "This port has /metrics and /metrics/detailed only.\n")
 
 

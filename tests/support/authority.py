@@ -7,6 +7,9 @@ from pathlib import Path
 
 import trustme
 
+NO_ROOTS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For many clients of `http://` addresses: without a context, each loads the roots of the public authorities."""
+
 
 @cache
 def _authority() -> trustme.CA:
