@@ -20,7 +20,7 @@ __all__ = ["postgres_cluster"]
 settings.register_profile(
     "project",
     deadline=None,
-    max_examples=200 if EVERYWHERE else 50,
+    max_examples=200 if EVERYWHERE else 25,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("project")

@@ -1,4 +1,5 @@
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,7 @@ STATUS_OF_FUNCTIONS = {
     "require_none": 422,
     "decode_strictly": 422,
 }
+NAMES_A_CODE = re.compile(r"\bcode *[:=]")
 WITHOUT_OPERATION = {"no_route", "method_not_allowed"}
 
 
@@ -35,7 +37,7 @@ def nodes() -> list[tuple[str, ast.AST]]:
     return [
         (str(path.relative_to(SOURCE)), node)
         for path, text in texts.items()
-        if path.name != "error_codes.py" and "code" in text
+        if path.name != "error_codes.py" and NAMES_A_CODE.search(text)
         for node in ast.walk(ast.parse(text))
     ]
 
