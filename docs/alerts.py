@@ -91,8 +91,8 @@ ALERTS: Final = (
         "When the listener works again, `discue redeliver` sends them again.",
     ),
     Alert(
-        "DiscueListenersUnreachable",
-        'sum(discue_listeners{state="unreachable"}) > 0',
+        "DiscueListenersInactive",
+        'sum(discue_listeners{state="inactive"}) > 0',
         15,
         "ticket",
         "Probes of listeners fail, so nothing is sent to them.",

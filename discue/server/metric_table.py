@@ -60,7 +60,7 @@ TASKS: Final = (
 )
 """The names of background work. A test compares them with what a worker runs."""
 
-_LISTENER_STATES: Final = ("active", "unreachable", "disabled")
+_LISTENER_STATES: Final = ("active", "inactive", "disabled")
 _STATM: Final = Path("/proc/self/statm")
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 
@@ -109,7 +109,7 @@ class Scrape:
             if not lane.endpoint.enabled:
                 state = "disabled"
             elif lane.limits.breaker.state is BreakerState.OPEN:
-                state = "unreachable"
+                state = "inactive"
             if not lane.key[2]:
                 found.by_state[state] += 1
             found.waiting[state] += lane.waiting
@@ -302,7 +302,7 @@ ROWS: Final = (
         Metric(
             "discue_listeners",
             "gauge",
-            "Push listeners that this worker has, by state. `unreachable`: probes fail, so nothing is sent.",
+            "Push listeners that this worker has, by state. `inactive`: liveness probes fail, so nothing is sent.",
             {"state": _LISTENER_STATES},
         ),
         lambda scrape: _by(scrape.lanes.by_state.items()),

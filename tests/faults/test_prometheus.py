@@ -91,14 +91,14 @@ def test_alerts_of_a_cluster_fire_and_resolve(tmp_path: Path, receiver: Receiver
         prometheus = stack.enter_context(watching(tmp_path, ports, THRESHOLDS))
         user = User(servers[0])
         # Its third probe fails while the other alerts are provoked.
-        user.make("/queues/unreachable")
-        user.make("/queues/unreachable/listeners/gone", notify_url=gone.url, liveness_url=gone.url)
-        seen = {"DiscueListenersUnreachable"}
+        user.make("/queues/inactive")
+        user.make("/queues/inactive/listeners/gone", notify_url=gone.url, liveness_url=gone.url)
+        seen = {"DiscueListenersInactive"}
         for provoke in (_failing_listeners, _paused_worker, _lost_database, _slow_commits, _board):
             seen |= provoke(prometheus, user, receiver, servers, cluster, database)
-        prometheus.until_firing({"DiscueListenersUnreachable"})
+        prometheus.until_firing({"DiscueListenersInactive"})
         gone.liveness_status = 200
-        prometheus.until_resolved({"DiscueListenersUnreachable"})
+        prometheus.until_resolved({"DiscueListenersInactive"})
     rules = set(re.findall(r"alert: (\w+)", RULES.read_text(encoding="utf-8")))
     # The tests below provoke the first one with a bug, and the others on SQLite.
     assert rules - seen == {"DiscueTasksFail", "DiscueDiskLow", "DiscueBackupLate"}
