@@ -12,10 +12,11 @@ from tests.support.postgres.session import Row, Session
 _MOST_TESTS = 40
 _MAX_ROWS = 2_000
 
-# Definitions, the planner's statistics, and transactions in progress.
+# Definitions, the planner's statistics, and transactions in progress. A changed column has another `xmin`: to hash
+# the text of all columns would take most of the time.
 _SHAPE = """
 SELECT md5(string_agg(c::text, '' ORDER BY oid)) FROM pg_class c WHERE oid >= 16384;
-SELECT md5(string_agg(a::text, '' ORDER BY attrelid, attnum)) FROM pg_attribute a WHERE attrelid >= 16384;
+SELECT count(*), sum(xmin::text::bigint) FROM pg_attribute WHERE attrelid >= 16384;
 SELECT md5(string_agg(p::text, '' ORDER BY oid)) FROM pg_proc p WHERE oid >= 16384;
 SELECT count(*) FROM pg_trigger WHERE oid >= 16384;
 SELECT count(*) FROM pg_db_role_setting WHERE setdatabase = (
