@@ -31,7 +31,7 @@ from discue.store.pagination import (
     browse,
     nearest_row_id,
 )
-from discue.store.tables import prefixed, read_one, rows_among
+from discue.store.tables import AT_GIVEN, prefixed, read_one, rows_among, rows_at
 
 SHOWN_LISTENERS: Final = 100
 """The largest number of deliveries that a message shows."""
@@ -296,9 +296,8 @@ _RECIPIENT: Final = """
     JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
     WHERE listener.organization = $1 AND listener.public_id = $2 AND listener.deleted_at IS NULL
         AND queue.deleted_at IS NULL"""
-_STATE_ROWS: Final = """
-    SELECT seq, state, attempts, reason FROM exception
-    WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq IN ({})"""
+_STATE_ROWS: Final = f"""
+    SELECT j.seq, j.state, j.attempts, j.reason FROM ({{}}) AS given JOIN exception j ON {AT_GIVEN}"""
 _BLOCKED: Final = """
     SELECT log.seq FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
         AND e.key_hash = log.key_hash AND e.seq < log.seq
@@ -339,7 +338,7 @@ async def find_recipient(tx: Transaction, organization: int, public_id: str) -> 
 
 async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, DeliveryState]:
     """Read the delivery states of messages for one listener."""
-    rows = await rows_among(tx, _STATE_ROWS, of.key, seqs)
+    rows = await rows_at(tx, _STATE_ROWS, (*of.key, 0), seqs)
     delivery_rows = {seq: state_of_row(*row)[0] for seq, *row in rows}
     passed = [seq for seq in seqs if seq not in delivery_rows and of.window.is_settled(seq)]
     # The cursor has passed a blocked message, which waits for another one of its key.

@@ -79,6 +79,34 @@ async def rows_among(tx: Transaction, sql: str, values: Sequence[Value], among: 
     return found
 
 
+async def rows_at(tx: Transaction, sql: str, key: Sequence[int], last: Sequence[int]) -> list[Row]:
+    """Read the rows of a statement that joins `({}) AS given` by `AT_GIVEN`: a key, and any number of its last parts.
+
+    With a condition such as `listener = $1 AND seq IN ($2, $3)`, the planner of a server may read all rows of the
+    listener and compare each with all seqs, because it does not know which listeners have many.
+    """
+    found: dict[Row, None] = {}
+    for start in range(0, len(last), _LISTED_AT_ONCE):
+        some = last[start : start + _LISTED_AT_ONCE]
+        padding = [some[-1]] * ((1 << (len(some) - 1).bit_length()) - len(some))
+        given = _values_with_key(len(key), len(some) + len(padding))
+        found.update(dict.fromkeys(map(tuple, await tx.rows(sql.format(given), *key, *some, *padding))))
+    return list(found)
+
+
+AT_GIVEN: Final = """j.organization = $1 AND j.organization IN (given.column1, given.column1)
+    AND j.listener = given.column2 AND j.stream = given.column3 AND j.seq = given.column4"""
+"""The condition that joins `given` with rows `j`. The list, which is no condition for a merge join, keeps a planner
+from reading the whole index; the organization keeps it from doing so in a table that it takes to be tiny."""
+
+
+@cache
+def _values_with_key(fixed: int, count: int) -> str:
+    """Return `VALUES (CAST($1 AS BIGINT), CAST($2 AS BIGINT)), (CAST($1 AS BIGINT), CAST($3 AS BIGINT))`."""
+    casts = [f"CAST(${number} AS BIGINT)" for number in range(1, fixed + count + 1)]
+    return "VALUES " + ", ".join(f"({', '.join([*casts[:fixed], each])})" for each in casts[fixed:])
+
+
 def row_reader(struct: Callable[..., T], fields: str, **decoders: Callable[[Any], object]) -> Callable[[Row], T]:
     """Return a function that makes a struct of a row of these fields. A decoder converts a column to its field."""
     names = fields.split(", ")

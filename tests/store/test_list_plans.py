@@ -246,3 +246,18 @@ async def test_failures_of_a_listener_are_found_by_their_index_and_the_rest_by_t
     assert ("attempt_pkey (organization=? AND id>?" in plans or "'attempt_pkey'" in plans) == (
         "attempt_pkey" in expected
     )
+
+
+@on_prepared
+@every_prepared
+async def test_states_of_many_messages_are_read_by_their_seqs_on_a_server(prepared: Prepared) -> None:
+    async def work(tx: Transaction) -> dict[str, dict[str, str]]:
+        explaining = ExplainingOnce(tx, index_conditions)
+        of = await deliveries.find_recipient(explaining, OURS, prepared.listener.public_id)
+        assert of is not None
+        await deliveries.states_of(explaining, of, range(1, 101))
+        return {sql: plan for sql, plan in explaining.plans.items() if "JOIN exception j" in sql}  # type: ignore[misc]
+
+    plans = await prepared.try_out(work)
+    assert [sorted(plan) for plan in plans.values()] == [["exception_pkey"]]
+    assert all("seq = " in condition for plan in plans.values() for condition in plan.values()), plans
