@@ -21,7 +21,7 @@ from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 T = TypeVar("T")
 
-TIMELINE_ATTEMPTS: Final = 100
+TIMELINE_ATTEMPTS: Final = 30
 """Attempts that a timeline shows."""
 
 
@@ -67,7 +67,7 @@ class MessageTimeline(msgspec.Struct, frozen=True):
     deliveries: Listing[Delivery]
     """By listener, the newest first."""
     attempts: Mapping[str, Sequence[TimelineAttempt]]
-    """By listener, the oldest first. Of all attempts, the newest 100."""
+    """By listener, the oldest first. Of all attempts, the newest 30."""
     names: Mapping[str, str]
     """The aliases of the listeners; for a customer, their URLs."""
 

@@ -29,9 +29,6 @@ SHOWN_CHARACTERS: Final = 20_000
 _INDENTED_BYTES: Final = 20_000
 """The longest JSON that is indented."""
 _INDENTED_LEVELS: Final = 32
-_BODIES_BYTES: Final = 500_000
-"""All bodies of responses on a page: of what is shown, and of what is indented before it is cut."""
-_LEAST_CHARACTERS: Final = 500
 # A string without an end goes to the end of the data, so that no part of it is looked at twice.
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
@@ -141,22 +138,6 @@ def readable(content: bytes, *, characters: int) -> tuple[str, bool]:
     """
     text = _indented(content) or content[: 4 * characters].decode(errors="backslashreplace")
     return text[:characters], len(content) > 4 * characters or len(text) > characters
-
-
-class Bodies:
-    """Shows the bodies of responses on one page, within a budget for all of them: endpoints choose what they send."""
-
-    def __init__(self) -> None:
-        self._left = _BODIES_BYTES
-
-    def readable(self, content: bytes) -> tuple[str, bool]:
-        """Return what `readable` does. Of a body beyond the budget, only the beginning is shown, as it is."""
-        if self._left <= 0:
-            text = content[:_LEAST_CHARACTERS].decode(errors="backslashreplace")
-            return text[:_LEAST_CHARACTERS], len(content) > _LEAST_CHARACTERS
-        text = _indented(content) or content[:SHOWN_CHARACTERS].decode(errors="backslashreplace")
-        self._left -= max(len(text), len(content[:SHOWN_CHARACTERS]))
-        return text[:SHOWN_CHARACTERS], len(text) > SHOWN_CHARACTERS or len(content) > SHOWN_CHARACTERS
 
 
 def _indented(content: bytes) -> str:

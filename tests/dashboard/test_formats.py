@@ -107,19 +107,3 @@ def test_brackets_in_strings_are_no_levels() -> None:
     assert formats.readable(text, characters=1_000)[0].startswith('{\n  "a": "[')
     unended = rb'{"a":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[' + rb"\"" * 10
     assert formats.readable(unended, characters=1_000) == (unended.decode(), False)
-
-
-@pytest.mark.parametrize("content", [nested(32, 20_000), nested(850, 20_000), b"[" * 65_536, b"\xff" * 65_536])
-def test_bodies_of_one_page_have_one_budget(content: bytes) -> None:
-    bodies = formats.Bodies()
-    shown = [bodies.readable(content) for _ in range(100)]
-    assert shown[0] == formats.readable(content, characters=20_000) or len(content) > 20_000
-    assert sum(len(text) for text, _ in shown) <= 500_000 + 20_000 + 100 * 500
-    assert all(text for text, _ in shown)
-    assert shown[-1][1]
-
-
-def test_body_of_many_levels_uses_no_more_of_the_budget_than_text() -> None:
-    deep, text = formats.Bodies(), formats.Bodies()
-    levels = [deep.readable(nested(850, 20_000))[1] for _ in range(100)]
-    assert levels == [text.readable(b"x" * len(nested(850, 20_000)))[1] for _ in range(100)]

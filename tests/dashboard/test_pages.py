@@ -156,11 +156,15 @@ def test_published_message_is_shown_with_its_deliveries(service: DashboardServic
     answer = browser.post(path, data={"data": typed, "as": "json"}, headers=SAME_ORIGIN)
     assert answer.status_code == 303, answer.text
     service.settle()
-    page = browser.get(answer.headers["location"].partition("dashboard")[2])
+    message = answer.headers["location"].partition("dashboard")[2].partition("?")[0]
+    page = browser.get(message)
     assert page.status_code == 200
     assert "crm-sync" in page.text
     assert "Retry at" in page.text
-    assert "upstream connect error" in page.text
+    # The page has the response to one attempt, and links to those with the others.
+    others = re.findall(r'href="(\?attempt=\w+)#', page.text)
+    assert len(others) > 1
+    assert any("upstream connect error" in browser.get(message + other).text for other in others)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
     assert "<script>alert" not in page.text
 

@@ -16,7 +16,6 @@ from discue.domain.model import MISSED_REASONS
 from discue.store.pagination import Selection
 
 _BREAKER: Final = {"closed": "closed: everything is sent", "half_open": "half open: a little is sent", "open": "open"}
-_ATTEMPTS: Final = 50
 _JOBS: Final = 10
 
 
@@ -30,7 +29,7 @@ async def show(visit: Visit) -> Page:
         details.listener.alias,
         {
             **frame(visit, details),
-            **await last_attempts(visit, details, _ATTEMPTS),
+            **await last_attempts(visit, details),
             "since": since,
             "hour": total(day[-PERIODS_AN_HOUR:]),
             "day": total(day),
@@ -47,9 +46,9 @@ def _made(period: ListenerPeriod) -> int:
     return period.tally.acknowledged + period.tally.failed
 
 
-async def last_attempts(visit: Visit, details: ListenerDetails, per_page: int) -> dict[str, object]:
+async def last_attempts(visit: Visit, details: ListenerDetails) -> dict[str, object]:
     """Return the values of the list of a listener's attempts, and of their drawing."""
-    selection = selection_of(visit, "outcome", "status", per_page=per_page)
+    selection = selection_of(visit, "outcome", "status")
     found = await messages.page_of_listener_attempts(visit.control, visit.principal, details, selection)
     return {
         "list": shown(visit, found, [each.id for each in found.items], "outcome", "status"),

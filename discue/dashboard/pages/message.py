@@ -2,19 +2,19 @@
 
 import shlex
 from typing import Final
+from urllib.parse import urlencode
 
 from discue.control import messages
 from discue.control.messages import TimelineAttempt
-from discue.dashboard.formats import Bodies
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
-from discue.dashboard.timeline import draw, stages_of
+from discue.dashboard.timeline import Drawing, ShownAttempt, draw, stages_of
 from discue.dashboard.visit import Page, Visit
 from discue.domain.attempts import HIDDEN
 from discue.domain.message_data import DEFAULT_MEDIA_TYPES
 from discue.domain.messages import MessageState, StoredMessage
 
-SHOWN_LISTENERS: Final = 20
+SHOWN_LISTENERS: Final = 10
 """Lanes on one page."""
 
 _FIRST: Final[tuple[MessageState, ...]] = ("missed", "retrying", "pending")
@@ -30,6 +30,7 @@ async def show(visit: Visit) -> Page:
     states = {delivery.state for delivery in found.deliveries.items}
     state = next((each for each in _FIRST if each in states), "acknowledged" if states else "no_listeners")
     message = found.message
+    place = {name: visit.query[name] for name in ("after", "before") if name in visit.query}
     page = shown(visit, found.deliveries, [each.listener_public_id for each in found.deliveries.items])
     return Page(
         "message.html",
@@ -38,16 +39,22 @@ async def show(visit: Visit) -> Page:
             "found": found,
             "message": message,
             "drawing": drawing,
-            "opened": drawing.opened,
+            "opened": _opened(visit, drawing),
+            "query_of": lambda attempt: urlencode({**place, "attempt": attempt.id}),
             "state": state,
             "list": page,
             "media_type": message.options.given_media_type or DEFAULT_MEDIA_TYPES[message.codec],
             "curl_of": lambda made: curl_of(made, message),
             "stages_of": stages_of,
-            "readable_response": Bodies().readable,
         },
         is_live=True,
     )
+
+
+def _opened(visit: Visit, drawing: Drawing) -> ShownAttempt | None:
+    """Return the attempt whose request and response the page has: that of the query, or one that failed."""
+    shown = (each for lane in drawing.lanes for each in lane.attempts)
+    return next((each for each in shown if each.of.attempt.id == visit.query.get("attempt")), drawing.opened)
 
 
 def curl_of(made: TimelineAttempt, message: StoredMessage) -> str:

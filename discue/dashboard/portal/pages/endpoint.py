@@ -8,13 +8,13 @@ from discue.dashboard.pages import listener
 from discue.dashboard.pages.listener import details_of, frame, last_attempts, path_of
 from discue.dashboard.portal.endpoint_form import fields_of_form, form_of
 from discue.dashboard.portal.route import PortalRoute
-from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
+from discue.dashboard.visit import Page, Redirect, Visit
 
 
 async def show(visit: Visit) -> Page:
     """Show the log of attempts."""
     details = await details_of(visit)
-    values = {**frame(visit, details), **await last_attempts(visit, details, PER_PAGE)}
+    values = {**frame(visit, details), **await last_attempts(visit, details)}
     return Page("endpoint.html", "Endpoint", values)
 
 
