@@ -112,7 +112,11 @@ class Scrape:
                 state = "inactive"
             if not lane.key[2]:
                 found.by_state[state] += 1
-            found.waiting[state] += lane.waiting
+            waiting = lane.waiting
+            if not waiting:
+                # Then nothing is retried or unread, either. Most lanes of many are idle.
+                continue
+            found.waiting[state] += waiting
             retrying += lane.cursor.retrying
             since = lane.waiting_since
             if since and (since < found.since[state] or not found.since[state]):

@@ -94,8 +94,10 @@ class Lane:
     @property
     def waiting(self) -> int:
         """How many messages the listener has not settled."""
+        # Without the window's property for the count: a scrape asks all lanes.
         cursor = self.cursor
-        return self.backlog.head - cursor.window.position - cursor.window.settled_count_beyond + cursor.retrying
+        window = cursor.window
+        return self.backlog.head - window.position - window.ahead.bit_count() + cursor.retrying
 
     @property
     def waiting_since(self) -> int:
