@@ -38,7 +38,7 @@ class Transaction(Protocol):
         """Wait until no other exclusive transaction runs in any process, and keep them out until this one ends.
 
         Transactions that write what follows from what they read (those of the control plane) begin with this: an engine
-        need not serialise transactions otherwise.
+        need not serialize transactions otherwise.
         """
 
     async def end_sessions(self, session_id: int) -> None:
