@@ -31,7 +31,7 @@ from discue.store.pagination import (
     browse,
     nearest_row_id,
 )
-from discue.store.tables import AT_GIVEN, prefixed, read_one, rows_among, rows_at
+from discue.store.tables import at_given, prefixed, read_one, rows_among, rows_at
 
 SHOWN_LISTENERS: Final = 100
 """The largest number of deliveries that a message shows."""
@@ -297,7 +297,7 @@ _RECIPIENT: Final = """
     WHERE listener.organization = $1 AND listener.public_id = $2 AND listener.deleted_at IS NULL
         AND queue.deleted_at IS NULL"""
 _STATE_ROWS: Final = f"""
-    SELECT j.seq, j.state, j.attempts, j.reason FROM ({{}}) AS given JOIN exception j ON {AT_GIVEN}"""
+    SELECT j.seq, j.state, j.attempts, j.reason FROM ({{}}) AS given JOIN exception j ON {at_given("j")}"""
 _BLOCKED: Final = """
     SELECT log.seq FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
         AND e.key_hash = log.key_hash AND e.seq < log.seq

@@ -12,7 +12,7 @@ from discue.store.delivery_rows import KEY_COLUMNS, KeyRow
 from discue.store.engine import PULL_OWNER, CursorKey, QueueKey, Row, Transaction
 from discue.store.message_log import BODY, entry_of
 from discue.store.redeliveries import RedeliveryBatch, next_batch
-from discue.store.tables import read_number, rows_among
+from discue.store.tables import at_given, read_number, rows_among, rows_at
 
 DUE_ROWS: Final = 128
 MANY_ROWS: Final = 1_000
@@ -21,13 +21,13 @@ _REDELIVERED_WHILE_WAITING: Final = 500
 """With more retries waiting, no other missed delivery is made due again: see `dispatch.lane.redelivery`."""
 
 _OF_CURSOR: Final = "e.organization = $1 AND e.listener = $2 AND e.stream = $3"
-_OPEN: Final = """
+_COLUMNS: Final = """
     SELECT e.seq, e.state, e.attempts, e.due_at, e.token, e.redelivered_at,
-        l.id, l.stored_at, l.codec, l.size, l.expires_at, l.key_hash, l.extra
-    FROM exception e
-    LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq"""
+        l.id, l.stored_at, l.codec, l.size, l.expires_at, l.key_hash, l.extra"""
+_WITH_LOG: Final = "LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq"
+_OPEN: Final = f"{_COLUMNS} FROM exception e {_WITH_LOG}"
 _DUE: Final = f"{_OPEN} WHERE {_OF_CURSOR} AND e.state = '{{}}' AND e.due_at <= $4 ORDER BY e.due_at, e.seq LIMIT $5"
-_AT: Final = f"{_OPEN} WHERE {_OF_CURSOR} AND e.seq IN ({{}})"
+_AT: Final = f"{_COLUMNS} FROM ({{}}) AS given JOIN exception e ON {at_given('e')} {_WITH_LOG}"
 _LEASED: Final = f"""
     SELECT count(*) FROM (
         SELECT e.seq FROM exception e WHERE {_OF_CURSOR} AND e.state = 'leased' AND e.due_at > $4
@@ -120,7 +120,7 @@ async def read_snapshot(
 
 async def read_open(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> dict[int, OpenDelivery]:
     """Read those deliveries that have a delivery row in any state."""
-    return {row[0]: _open(row) for row in await rows_among(tx, _AT, key, seqs)}
+    return {row[0]: _open(row) for row in await rows_at(tx, _AT, key, seqs)}
 
 
 async def read_due(tx: Transaction, key: CursorKey, now: int, limit: int = DUE_ROWS) -> list[OpenDelivery]:

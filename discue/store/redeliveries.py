@@ -14,7 +14,7 @@ from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
 from discue.store.message_log import OneLog
 from discue.store.pagination import Listing, Selection, Span, Table, listed
-from discue.store.tables import placeholders, prefixed, read_number, read_one, row_reader, rows_among
+from discue.store.tables import at_given, placeholders, prefixed, read_number, read_one, row_reader, rows_among, rows_at
 
 COUNTED: Final = 100_000
 """The largest number of rows that are counted: reads run on the event loop."""
@@ -152,9 +152,11 @@ _OWN_ROWS: Final = """
         AND log.seq = exception.seq
     WHERE exception.organization = $1 AND exception.listener = $2 AND exception.state = 'missed'"""
 _THERE: Final = f"{_OWN_ROWS} AND exception.seq > $3 AND exception.seq <= $4 AND exception.stream + 0 = 0"
-_APART: Final = f"{_OWN_ROWS} AND exception.stream = 0 AND exception.seq IN ({{}})"
-_WITH_ROW: Final = """
-    SELECT seq FROM exception WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq IN ({})"""
+_APART: Final = f"""
+    SELECT j.seq, log.seq IS NOT NULL FROM ({{}}) AS given JOIN exception j ON {at_given("j")}
+    LEFT JOIN log ON log.organization = j.organization AND log.queue = j.queue AND log.seq = j.seq
+    WHERE j.state = 'missed'"""
+_WITH_ROW: Final = f"SELECT j.seq FROM ({{}}) AS given JOIN exception j ON {at_given('j')}"
 _RANGES_AFTER: Final = """
     SELECT seq_from, seq_to, reason, missed_at FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from <= $4 ORDER BY seq_from LIMIT $5"""
@@ -230,7 +232,7 @@ class _Reading:
         asked = waiting[: min(rows, _ASKED_AT_ONCE)]
         if not asked:
             return self._step([], [], self._redelivery.until_seq, ends=True)
-        found = await rows_among(self._tx, _APART, self._key, asked)
+        found = await rows_at(self._tx, _APART, (*self._key, 0), asked)
         apart, acknowledged = {row[0] for row in found}, set(self._redelivery.chosen.acknowledged)
         cuts = await self._cuts_of([seq for seq in asked if seq not in apart and seq not in acknowledged])
         step = self._step(sorted(found), cuts, asked[-1], ends=len(asked) == len(waiting))
@@ -240,7 +242,7 @@ class _Reading:
     async def _again(self, seqs: Sequence[int]) -> tuple[int, ...]:
         """Return the acknowledged messages that exist and that no other redelivery has made due meanwhile."""
         there = {row[0] for row in await rows_among(self._tx, _LOG_AT, self._log, seqs)}
-        return tuple(sorted(there - {row[0] for row in await rows_among(self._tx, _WITH_ROW, self._key, seqs)}))
+        return tuple(sorted(there - {row[0] for row in await rows_at(self._tx, _WITH_ROW, (*self._key, 0), seqs)}))
 
     async def of_span(self, rows: int) -> RedeliveryBatch:
         redelivery = self._redelivery

@@ -80,7 +80,7 @@ async def rows_among(tx: Transaction, sql: str, values: Sequence[Value], among: 
 
 
 async def rows_at(tx: Transaction, sql: str, key: Sequence[int], last: Sequence[int]) -> list[Row]:
-    """Read the rows of a statement that joins `({}) AS given` by `AT_GIVEN`: a key, and any number of its last parts.
+    """Read the rows of a statement that joins `({}) AS given` by `at_given`: a key, and any number of its last parts.
 
     With a condition such as `listener = $1 AND seq IN ($2, $3)`, the planner of a server may read all rows of the
     listener and compare each with all seqs, because it does not know which listeners have many.
@@ -94,10 +94,14 @@ async def rows_at(tx: Transaction, sql: str, key: Sequence[int], last: Sequence[
     return list(found)
 
 
-AT_GIVEN: Final = """j.organization = $1 AND j.organization IN (given.column1, given.column1)
-    AND j.listener = given.column2 AND j.stream = given.column3 AND j.seq = given.column4"""
-"""The condition that joins `given` with rows `j`. The list, which is no condition for a merge join, keeps a planner
-from reading the whole index; the organization keeps it from doing so in a table that it takes to be tiny."""
+def at_given(row: str) -> str:
+    """Return the condition that joins `given` with rows of a cursor, by their whole key.
+
+    The list, which is no condition for a merge join, keeps a planner from reading the whole index; the organization
+    keeps it from doing so in a table that it takes to be tiny.
+    """
+    return f"""{row}.organization = $1 AND {row}.organization IN (given.column1, given.column1)
+    AND {row}.listener = given.column2 AND {row}.stream = given.column3 AND {row}.seq = given.column4"""
 
 
 @cache
