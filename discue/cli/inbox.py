@@ -92,13 +92,22 @@ class InboxEndpoint:
         return 200, msgspec.json.format(content) if "pretty=true" in scope.query_string.split("&") else content
 
     async def _receive(self, headers: HttpHeaders, exchange: HttpProtocol) -> tuple[int, bytes]:
-        body = await self._bodies.read(exchange, headers, _BODY_LIMIT, organization=self._inbox.organization)
-        received = await self._inbox.receive(list(zip(headers.keys(), headers.values(), strict=True)), body)
+        received = await self._kept(headers, exchange)
         self._show(received)
         await self._inbox.until_due(received)
         if received.status == 200:
             return 200, b"{}"
         return received.status, _problem(received.status, "The inbox was asked to fail, on its page.")
+
+    async def _kept(self, headers: HttpHeaders, exchange: HttpProtocol) -> ReceivedRequest:
+        # Names are listed once, also of a header that was sent several times.
+        pairs = [(name, value) for name in headers.keys() for value in headers.get_all(name)]  # noqa: SIM118
+        try:
+            body = await self._bodies.read(exchange, headers, _BODY_LIMIT, organization=self._inbox.organization)
+            return await self._inbox.receive(pairs, body)
+        finally:
+            # Before the response, which may be slow: later bodies wait for the memory.
+            self._bodies.release()
 
 
 def _problem(status: int, detail: str) -> bytes:

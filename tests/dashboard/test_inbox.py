@@ -7,7 +7,7 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from discue.cli.inbox import delivery_of
+from discue.cli.inbox import InboxEndpoint, delivery_of
 from discue.control.inbox import Inbox, ReceivedRequest
 from discue.crypto.signing import decode_secret, sign
 from tests.support.dashboard_shop import Shop
@@ -73,6 +73,16 @@ def test_request_without_a_listener_is_shown_as_text(service: DashboardService, 
     assert "&lt;script&gt;alert(2)" in page
     assert "<script>alert" not in page
     assert "/users/messages" not in page
+
+
+def test_repeated_headers_are_kept_and_large_bodies_take_no_memory_afterwards(
+    service: DashboardService, inbox: Inbox
+) -> None:
+    sent = httpx.post(f"{service.url}/inbox", content=b"x" * 20_000, headers=[("x-part", "1"), ("x-part", "2")])
+    assert sent.status_code == 200
+    assert [value for name, value in inbox.received[0].headers if name == "x-part"] == ["1", "2"]
+    assert isinstance(endpoint := service.worker.application, InboxEndpoint)
+    assert endpoint._bodies.held == {}
 
 
 def test_next_requests_fail_as_often_as_asked(service: DashboardService, inbox: Inbox) -> None:
