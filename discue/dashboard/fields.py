@@ -109,7 +109,7 @@ def number_of(text: str, name: str, within: range) -> int | None:
     text = text.strip()
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal()) or int(text[:_LONGEST_NUMBER]) not in within:
+    if not (text.isascii() and text.isdecimal()) or len(text) > _LONGEST_NUMBER or int(text) not in within:
         raise invalid(f"/{name}", f"must be a number from {within.start} to {within.stop - 1}")
     return int(text)
 

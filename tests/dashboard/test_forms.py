@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from discue.dashboard.fields import number_of
 from discue.dashboard.forms import LABELS, problems_of
 from discue.domain.errors import DiscueError, Fault, NotFound, Unprocessable, invalid
 
@@ -42,3 +43,12 @@ def test_labels_in_errors_are_those_of_the_forms() -> None:
 )
 def test_problem_names_the_label_of_its_field(error: DiscueError | None, problems: list[str]) -> None:
     assert problems_of(error) == problems
+
+
+@pytest.mark.parametrize(
+    "text", ["10", "-1", "1.5", "³", "0000000000019", f"000000000000{'9' * 5_000}"], ids=lambda text: text[:13]
+)
+def test_number_out_of_its_range_is_refused_however_it_is_written(text: str) -> None:
+    with pytest.raises(Unprocessable, match="must be a number from 0 to 9"):
+        number_of(text, "hours", range(10))
+    assert number_of("007", "hours", range(10)) == 7
