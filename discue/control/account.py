@@ -40,12 +40,18 @@ class Account:
         """Replace the session by a new one after the password, so that `needs_confirmation` is false for a while.
 
         The token changes, so a copy of the earlier one is not confirmed but invalid. Raises Unprocessable if
-        the password is wrong, LockedOut, and NotFound if the session has ended meanwhile.
+        the password is wrong, LockedOut, and NotFound if the session has ended, or the password was changed, meanwhile.
         """
         await self.require_password(password)
         session = self._details.session
         request = SessionRequest(
-            browser, session.method, session.organization, session.user_id, provider=session.provider, replaces=True
+            browser,
+            session.method,
+            session.organization,
+            session.user_id,
+            password_hash=self.user.password_hash,
+            provider=session.provider,
+            replaces=True,
         )
         opened = await open_session(self._control, request)
         if opened is None:
@@ -77,9 +83,9 @@ class Account:
     async def begin_second_factor(self, password: str) -> Enrolment:
         """Make a secret for the user's authenticator app.
 
-        Raises Unprocessable if the password is wrong or there is a second factor, and LockedOut.
+        Raises what `require_proof` raises, and Unprocessable if there is a second factor.
         """
-        await self.require_password(password)
+        await self.require_proof(password)
         return await second_factor.begin(self._control, self.user)
 
     async def confirm_second_factor(self, code: str) -> tuple[str, ...]:
@@ -87,12 +93,27 @@ class Account:
         return await second_factor.confirm(self._control, self._details.principal, self.user, code)
 
     async def remove_second_factor(self, password: str) -> None:
-        """Remove the second factor. Raises Unprocessable if the password is wrong, and LockedOut."""
-        await self.require_password(password)
+        """Remove the second factor. Raises what `require_proof` raises."""
+        await self.require_proof(password)
         await second_factor.remove(self._control, self._details.principal, self.user.public_id)
 
     async def has_second_factor(self) -> bool:
         return await self._control.store.read(partial(second_factor.is_required, user=self.user))
+
+    @property
+    def needs_confirmation(self) -> bool:
+        """Whether `require_proof` refuses the session until it is confirmed: the user has no password to ask for."""
+        return self.user.password_hash is None and self._details.session.needs_confirmation(self._control.clock.now())
+
+    async def require_proof(self, password: str) -> None:
+        """Raise Unprocessable unless the password is right, or the user has none and the sign-in is recent.
+
+        Raises LockedOut after too many wrong passwords.
+        """
+        if self.needs_confirmation:
+            raise invalid("/password", "does not exist, and the sign-in is too old. Sign in again")
+        if self.user.password_hash is not None:
+            await self.require_password(password)
 
     async def require_password(self, password: str) -> None:
         """Raise Unprocessable unless the password is right. Failures count as at the sign-in."""

@@ -175,7 +175,7 @@ class SessionRequest(msgspec.Struct, frozen=True):
     """Row id; 0 for a session without a user."""
     role: Role | Literal[""] = ""
     password_hash: str | None = None
-    """The hash that the password matched; None without a password."""
+    """The hash that the password matched, which must be the user's still; None without a password."""
     provider: str = ""
     """Name of the identity provider."""
     replaces: bool = False
@@ -233,8 +233,10 @@ async def open_session(control: ControlContext, request: SessionRequest) -> NewS
 def _may_enter(user: User | None, request: SessionRequest) -> bool:
     if user is None or user.status != "enabled":
         return False
-    # With `replaces`, the session shows that the password has not changed: that ends all other sessions.
-    return request.method != "password" or request.replaces or user.password_hash == request.password_hash
+    if request.password_hash is not None:
+        return user.password_hash == request.password_hash
+    # After a code, the unfinished session shows that the password has not changed: that ends such sessions.
+    return request.method != "password" or request.replaces
 
 
 async def _candidate(tx: Transaction, email: str, alias: str) -> User | None:

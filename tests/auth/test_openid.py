@@ -113,6 +113,20 @@ async def test_token_that_is_not_for_this_sign_in_is_refused(
         await client.sign_in()
 
 
+@pytest.mark.parametrize("signed_in_at", [None, True, "now", 0, "too long ago"])
+async def test_repeated_sign_in_needs_a_user_who_has_just_signed_in_at_the_provider(
+    client: Client, theirs: IdentityProvider, clock: StandingClock, signed_in_at: object
+) -> None:
+    begun = await client.provider.begin(BACK, again=True)
+    assert "prompt=login&max_age=0" in begun.url
+    now = clock.now() // 1_000
+    theirs.claims = {"auth_time": now - 61 if signed_in_at == "too long ago" else signed_in_at}
+    with pytest.raises(SignInRefused, match="does not say that you have just signed in there"):
+        await client.provider.finish(begun.pending, theirs.authorize(begun.url), BACK)
+    theirs.claims = {"auth_time": now - 60}
+    assert (await client.provider.finish(begun.pending, theirs.authorize(begun.url), BACK)).subject == "ada"
+
+
 async def test_provider_that_offers_weak_algorithms_cannot_use_them(client: Client, theirs: IdentityProvider) -> None:
     theirs.header = {"alg": "none"}
     with pytest.raises(SignInRefused, match="algorithm"):

@@ -78,6 +78,19 @@ async def test_password_that_was_reset_meanwhile_is_not_overwritten(cast: Cast, 
     assert await door.try_in(password="of the reset") is not None
 
 
+async def test_password_that_was_changed_meanwhile_confirms_no_session(cast: Cast, door: Door) -> None:
+    await a_user(cast)
+    opened = await door.sign_in()
+    copied, own = await door.see(opened), await door.see(opened)
+    assert copied is not None
+    assert own is not None
+    thief = Account(cast.control, door.authenticator, copied, "192.0.2.9")
+    await Account(cast.control, door.authenticator, own, "192.0.2.1").change_password(PASSWORD, NEW)
+    with pytest.raises(NotFound, match="has ended"):
+        await thief.confirm(PASSWORD, Browser("192.0.2.9", "a browser", opened.token))
+    assert await door.see(opened) is not None
+
+
 async def test_second_factor_is_set_up_and_removed(cast: Cast, door: Door) -> None:
     await a_user(cast)
     account = await _account(cast, door)

@@ -15,6 +15,7 @@ from discue.crypto import totp
 from discue.crypto.totp import STEP_MS
 from discue.dashboard.cookies import LOOPBACK_NAME
 from discue.dashboard.entrance import KeptSignIn, kept_in
+from discue.dashboard.pages import ROUTES
 from discue.domain.lockout import FAILURES
 from discue.domain.model import User
 from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService, dashboard_service
@@ -258,6 +259,13 @@ def test_session_alone_does_not_take_over_its_account(front: Front, action: str)
 
 
 LETS_IN = ("/users/new", "/users/{id}/invite", "/users/{id}/second-factor", "/keys/new", "/domains/new")
+
+
+def test_forms_for_users_keys_and_domains_need_a_recent_sign_in() -> None:
+    lets_nobody_in = {"/users/{id}/sign-out", "/users/{id}/delete", "/domains/{id}"}
+    grants = {"users", "api_keys", "domains", "portal", "api_clients"}
+    forms = {route.path: route.lets_in for route in ROUTES if route.act and {route.needs, route.writes} & grants}
+    assert {path for path, lets_in in forms.items() if not lets_in} == lets_nobody_in
 
 
 def test_session_alone_lets_nobody_in(front: Front) -> None:
@@ -505,9 +513,32 @@ def test_user_of_a_provider_confirms_by_signing_in_there_again(front: Front) -> 
     assert 'name="password"' not in page
     departure = browser.get("/sign-in/company?next=/domains/new")
     assert "prompt=login" in departure.headers["location"]
+    front.provider.claims = {"groups": ["staff"], "auth_time": front.service.control.clock.now() // 1_000 - 61}
+    refused = _arrive(browser, front.provider.authorize(departure.headers["location"]))
+    assert (refused.status_code, "Example Ltd does not say that you have just signed in" in refused.text) == (401, True)
+    assert "/confirm?next=" in browser.get("/domains/new").headers["location"]
+    front.provider.claims = {"groups": ["staff"]}
+    departure = browser.get("/sign-in/company?next=/domains/new")
     arrived = _arrive(browser, front.provider.authorize(departure.headers["location"]))
     assert arrived.headers["location"].endswith("/domains/new")
     assert browser.get("/domains/new").status_code == 200
+
+
+def test_user_without_a_password_sets_up_a_second_factor_after_confirming(front: Front) -> None:
+    browser, path = front.service.browser(None), "/account/second-factor"
+    front.provider.claims = {"groups": ["staff"], "email": "eve@example.com"}
+    _arrive(browser, front.provider.authorize(browser.get("/sign-in/company").headers["location"], "eve"))
+    assert path in browser.get("/account").text
+    front.service.advance(15 * 60)
+    for refused in (browser.get(path), browser.post(path, headers=SAME_ORIGIN)):
+        assert f"/confirm?next={path}" in refused.headers["location"]
+    departure = browser.get(f"/sign-in/company?next={path}")
+    _arrive(browser, front.provider.authorize(departure.headers["location"], "eve"))
+    assert 'name="password"' not in browser.get(path).text
+    (secret,) = re.findall(r"<pre[^>]*>([A-Z2-7]{32})</pre>", browser.post(path, headers=SAME_ORIGIN).text)
+    code = _code(front, secret)
+    assert browser.post(f"{path}/code", data={"code": code}, headers=SAME_ORIGIN).status_code == 200
+    assert browser.post(path, headers=SAME_ORIGIN).headers["location"].endswith("/account?done=factor_removed")
 
 
 def test_refusal_of_the_provider_is_shown_on_the_sign_in_page(front: Front) -> None:

@@ -125,6 +125,8 @@ class IdentityProvider:
             "name": "Ada Lovelace",
             "groups": ["staff"],
         }
+        if "max_age" in begun:
+            claims["auth_time"] = now
         token = signed(self.header, claims | self.claims, self.key)
         return 200, json.dumps({"access_token": "x", "token_type": "Bearer", "id_token": token}).encode()
 

@@ -30,6 +30,8 @@ _RETRY_SECONDS: Final = 10.0
 """Minimum time between requests to a provider that fails, or lacks a key, however many users try to sign in."""
 _SECRET_CHARACTERS: Final = 43
 _SHOWN_CHARACTERS: Final = 100
+_LEEWAY_SECONDS: Final = 60
+"""How long before a repeated sign-in began the provider may say that the user signed in: its clock may differ."""
 _OK: Final = 200
 
 
@@ -48,6 +50,8 @@ class PendingSignIn(msgspec.Struct, frozen=True):
     state: str
     nonce: str
     verifier: str
+    again_at: int = 0
+    """When a user who is signed in already began to sign in again, in seconds since the epoch; 0: nobody was."""
 
     def __repr__(self) -> str:
         return f"PendingSignIn(provider={self.provider!r})"
@@ -102,7 +106,10 @@ class Provider:
         self._keys = _Cached[tuple[Key, ...]](clock)
 
     async def begin(self, redirect_uri: str, *, again: bool = False) -> Redirection:
-        """Start a sign-in. `again` asks the provider not to rely on a session there. Raises ProviderFailed."""
+        """Start a sign-in. Raises ProviderFailed.
+
+        With `again`, the user must sign in there although the provider may know the browser: `finish` requires it.
+        """
         metadata = await self._discovered()
         state, nonce, verifier = (self._random.take(_SECRET_CHARACTERS) for _ in range(3))
         challenge = urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
@@ -117,9 +124,11 @@ class Provider:
             "code_challenge_method": "S256",
         }
         if again:
-            query["prompt"] = "login"
+            # A provider that gets `max_age` must say when the user signed in (OpenID Connect Core, 3.1.2.1).
+            query |= {"prompt": "login", "max_age": "0"}
+        again_at = self._clock.now() // 1_000 if again else 0
         url = _with_query(metadata.authorization_endpoint, query)
-        return Redirection(url, PendingSignIn(self.settings.name, state, nonce, verifier))
+        return Redirection(url, PendingSignIn(self.settings.name, state, nonce, verifier, again_at))
 
     async def finish(self, pending: PendingSignIn, query: Mapping[str, str], redirect_uri: str) -> ExternalIdentity:
         """Return who has signed in, from the query with which the browser came back.
@@ -133,9 +142,16 @@ class Provider:
         algorithms = tuple(algorithm for algorithm in self.settings.algorithms if algorithm in supported)
         expected = Expected(metadata.issuer, self.settings.client_id, pending.nonce, algorithms)
         try:
-            claims = verify(token, await self._keys_for(metadata, token), expected, self._clock.now())
+            keys = await self._keys_for(metadata, token)
+            # On a thread: a token without a key id is tried with each key, which may be large.
+            claims = await asyncio.to_thread(verify, token, keys, expected, self._clock.now())
         except TokenInvalid as error:
             raise SignInRefused(f"The token of {self.settings.title} was refused: {error}.") from error
+        if pending.again_at and not _has_signed_in_since(claims, pending.again_at - _LEEWAY_SECONDS):
+            raise SignInRefused(
+                f"{self.settings.title} does not say that you have just signed in there. Sign out there and try again, "
+                "or confirm with a password."
+            )
         return _identity(claims, self.settings.groups_claim)
 
     async def sign_out_url(self, return_to: str) -> str | None:
@@ -182,7 +198,8 @@ class Provider:
         async def read() -> tuple[Key, ...]:
             response = await self._fetcher.get(self._target(metadata.jwks_uri), _TIMEOUT_SECONDS)
             _require_ok(response, self.settings.title)
-            return decode_keys(response.body)
+            # On a thread: a hundred keys take 30 ms.
+            return await asyncio.to_thread(decode_keys, response.body)
 
         key_id, keys = key_id_of(token), await self._keys.get(read)
         if key_id and key_id not in {key.id for key in keys}:
@@ -263,6 +280,11 @@ def _check_response(pending: PendingSignIn, query: Mapping[str, str], provider: 
         raise SignInRefused(f"{provider.title} refused the sign-in ({query['error'][:_SHOWN_CHARACTERS]}).")
     if not query.get("code"):
         raise SignInRefused(f"{provider.title} sent no code. Sign in again.")
+
+
+def _has_signed_in_since(claims: Mapping[str, Any], seconds: int) -> bool:
+    signed_in_at = claims.get("auth_time")
+    return isinstance(signed_in_at, int | float) and not isinstance(signed_in_at, bool) and signed_in_at >= seconds
 
 
 def _identity(claims: Mapping[str, Any], groups_claim: str) -> ExternalIdentity:

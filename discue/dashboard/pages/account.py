@@ -54,13 +54,22 @@ async def change_password(visit: Visit) -> Redirect:
     return Redirect(_PATH, "password_set")
 
 
-async def show_factor(visit: Visit) -> Page:
-    return Page("second_factor.html", "Second factor", {"has_factor": await _account(visit).has_second_factor()})
+async def show_factor(visit: Visit) -> Page | Redirect:
+    account = _account(visit)
+    if account.needs_confirmation:
+        return Redirect(f"/confirm?next={_PATH}/second-factor")
+    values = {
+        "has_factor": await account.has_second_factor(),
+        "has_password": account.user.password_hash is not None,
+    }
+    return Page("second_factor.html", "Second factor", values)
 
 
 async def change_factor(visit: Visit) -> Page | Redirect:
     """Make a secret, and show it; or remove the second factor."""
     account, password = _account(visit), visit.form.get("password", "")
+    if account.needs_confirmation:
+        return Redirect(f"/confirm?next={_PATH}/second-factor?done=confirmed")
     if await account.has_second_factor():
         await account.remove_second_factor(password)
         return Redirect(_PATH, "factor_removed")
