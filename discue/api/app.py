@@ -68,9 +68,10 @@ class App:
         *,
         body_deadline_seconds: float | None = None,
         pages: Mapping[str, Application] = MappingProxyType({}),
+        public_url: str | None = None,
     ) -> None:
-        """`body_deadline_seconds` replaces the setting. `pages` respond below the path with their name: `dashboard`,
-        also to browsers at `/`, and `portal`.
+        """`body_deadline_seconds` and `public_url` replace the settings. `pages` respond below the path with their
+        name: `dashboard`, also to browsers at `/`, and `portal`.
         """
         settings = services.control.settings
         self._services = services
@@ -78,7 +79,8 @@ class App:
         self._find = Router(routes).find
         self._check_capacity = services.control.store.check_capacity
         self._idempotent = IdempotentResponses(services.control.store)
-        self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
+        public_url = public_url or settings.public_url
+        self._public_url = public_url.rstrip("/") if public_url else None
         self._pages = pages
         self._names = PathNames(services.control)
         store = services.control.store

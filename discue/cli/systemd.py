@@ -127,7 +127,8 @@ def unit(settings: Settings, *, user: str, config: Path | None) -> str:
     """Return the unit. Raises SettingsInvalid if a path has characters that units give a meaning."""
     command = [*_program(), "serve", *([] if config is None else ["--config", _plain(config.absolute())])]
     folders = [f"ReadWritePaths={_plain(folder)}\n" for folder in _written(settings)]
-    needs_capability = 0 < settings.port < _FIRST_UNPRIVILEGED_PORT
+    ports = settings.port, settings.dashboard_port, settings.metrics_port
+    needs_capability = any(0 < port < _FIRST_UNPRIVILEGED_PORT for port in ports if port is not None)
     return _UNIT.format(
         documentation=f"{settings.public_url or 'https://localhost'}/docs",
         command=" ".join(command),

@@ -428,7 +428,9 @@ def _applications(services: Services, routes: Sequence[Route]) -> tuple[Applicat
     next_to_it = replace(services, has_dashboard=True)
     if settings.dashboard_port is None:
         return App(next_to_it, routes=(*ROUTES, *routes), pages={**pages, **dashboard}), None
-    return App(services, routes=(*ROUTES, *routes), pages=pages), App(next_to_it, DOCUMENTATION, pages=dashboard)
+    # The commands in the documentation are for the address of the API.
+    own = App(next_to_it, DOCUMENTATION, pages=dashboard, public_url=settings.service_url)
+    return App(services, routes=(*ROUTES, *routes), pages=pages), own
 
 
 @asynccontextmanager

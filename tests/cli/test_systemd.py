@@ -58,6 +58,10 @@ def test_unit_for_an_unprivileged_port_has_no_capability() -> None:
     assert not [line for line in lines if line.startswith(("AmbientCapabilities", "ReadWritePaths"))]
 
 
+def test_unit_for_a_privileged_port_of_the_dashboard_has_the_capability() -> None:
+    assert "AmbientCapabilities=CAP_NET_BIND_SERVICE" in unit(Settings(dashboard_port=443), user="discue", config=None)
+
+
 @pytest.mark.parametrize("user", ["root", "a b", "", "x\ny", "-x"])
 def test_user_that_cannot_run_the_service_is_refused(tmp_path: Path, user: str) -> None:
     result = run(tmp_path, "systemd", f"--user={user}")

@@ -23,6 +23,7 @@ def test_dashboard_is_served_on_its_own_port_only(tmp_path: Path) -> None:
         assert client.get(own, headers={"accept": "text/html,*/*"}).headers["location"] == "dashboard"
         assert '<a href="../dashboard">' in client.get(f"{own}/docs/delivery").text
         assert client.get(f"{own}/queues", headers={"x-api-key": KEY}).status_code == 404
+        assert f"URL={server.url}\n" in client.get(f"{own}/docs/api").text
 
         invited = {"email": "grace@example.com", "role": "viewer", "invite": True}
         made = client.post(f"{server.url}/users", headers={"x-api-key": KEY}, json=invited).json()
