@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import jsonschema_rs
 import pytest
-from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from discue.api.openapi.document import document_of
 from discue.api.resources import ROUTES
@@ -38,6 +37,9 @@ def validator(schema: Mapping[str, Any]) -> jsonschema_rs.Draft202012Validator:
 
 
 def test_document_and_its_schemas_follow_their_specifications() -> None:
+    # The import takes half a second: only the process that runs this test needs it.
+    from schemathesis.specs.openapi.definitions import OPENAPI_31  # noqa: PLC0415
+
     jsonschema_rs.Draft202012Validator(OPENAPI_31).validate(document_of(ROUTES, "http://127.0.0.1:3000/v1"))
     assert all(map(jsonschema_rs.meta.is_valid, SCHEMAS.values()))
 
