@@ -152,7 +152,9 @@ async def _sign_in(
         return added
 
     user = await control.write_as(None, work)
-    request = SessionRequest(browser, "oidc", user.organization, user.id, provider=settings.name)
+    request = SessionRequest(
+        browser, "oidc", user.organization, user.id, provider=settings.name, proved_at=identity.signed_in_at
+    )
     opened = await open_session(control, request)
     if opened is None:
         raise SignInRefused("This user is disabled.")

@@ -178,6 +178,8 @@ class SessionRequest(msgspec.Struct, frozen=True):
     """The hash that the password matched, which must be the user's still; None without a password."""
     provider: str = ""
     """Name of the identity provider."""
+    proved_at: int | None = None
+    """When the user proved who they are; None: now."""
     replaces: bool = False
     """Whether it replaces the session of the browser, which must still exist: an unfinished one after the code of the
     second factor, or an active one after the user has proved again who they are."""
@@ -198,7 +200,7 @@ async def open_session(control: ControlContext, request: SessionRequest) -> NewS
         provider=request.provider,
         address=browser.address,
         user_agent="".join(filter(str.isprintable, browser.user_agent[:MOST_USER_AGENT_CHARACTERS])),
-        created_at=now,
+        created_at=now if request.proved_at is None else min(now, request.proved_at),
         last_seen_at=now,
         idle_at=ends_at(now, expires_at),
         expires_at=expires_at,

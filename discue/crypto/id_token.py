@@ -153,7 +153,7 @@ def _has_signed(key: Key, content: CompactSignature) -> bool:
 
 def _check_claims(claims: Mapping[str, Any], expected: Expected, now: int) -> None:
     times = (claims.get("exp"), claims.get("iat"), claims.get("nbf", 0))
-    if not all(map(_is_time, times)):
+    if not all(map(is_time, times)):
         raise TokenInvalid("its times are missing or invalid")
     try:
         JWTClaimsRegistry(
@@ -180,7 +180,8 @@ def _check_claims(claims: Mapping[str, Any], expected: Expected, now: int) -> No
         raise TokenInvalid("it is too old")
 
 
-def _is_time(value: object) -> TypeGuard[float]:
+def is_time(value: object) -> TypeGuard[float]:
+    """Return whether a claim is a time, in seconds since the epoch."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LATEST_SECONDS
 
 

@@ -47,7 +47,10 @@ class BrowserSession(msgspec.Struct, frozen=True):
     """Address of the browser when it signed in."""
     user_agent: str
     created_at: int
-    """When the user proved who they are. To prove it again replaces the session."""
+    """When the user proved who they are: with an identity provider that knew the browser, before the session began.
+
+    To prove it again replaces the session.
+    """
     last_seen_at: int
     idle_at: int
     """When the session ends unless it is used before."""

@@ -66,6 +66,17 @@ def company(cast: Cast, theirs: IdentityProvider) -> Company:
     return Company(cast, theirs)
 
 
+async def test_sign_in_is_as_old_as_that_at_the_provider(
+    cast: Cast, company: Company, theirs: IdentityProvider
+) -> None:
+    now = cast.clock.now()
+    for signed_in_at, is_old in (None, False), (now // 1_000 - 900, True), (now // 1_000 + 900, False):
+        theirs.claims = {"auth_time": signed_in_at}
+        session = (await company.see(await company.sign_in())).session
+        assert session.needs_confirmation(now) is is_old
+        assert (session.created_at <= now, session.last_seen_at) == (True, now)
+
+
 async def test_first_sign_in_adds_a_user_with_the_role_of_the_groups(cast: Cast, company: Company) -> None:
     details = await company.see(await company.sign_in())
     user = details.user

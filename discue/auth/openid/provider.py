@@ -13,7 +13,7 @@ import msgspec
 
 from discue.auth.openid.settings import ProviderSettings, read_providers, url_target
 from discue.crypto.endpoint_credentials import client_authorization
-from discue.crypto.id_token import Expected, Key, TokenInvalid, decode_keys, key_id_of, verify
+from discue.crypto.id_token import Expected, Key, TokenInvalid, decode_keys, is_time, key_id_of, verify
 from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy, Target
 from discue.domain.ids import RandomText
@@ -75,6 +75,8 @@ class ExternalIdentity(msgspec.Struct, frozen=True):
     name: str
     groups: object
     """The value of the claim with the groups."""
+    signed_in_at: int | None = None
+    """When the user signed in at the provider, in milliseconds since the epoch; None: it does not say."""
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -147,12 +149,13 @@ class Provider:
             claims = await asyncio.to_thread(verify, token, keys, expected, self._clock.now())
         except TokenInvalid as error:
             raise SignInRefused(f"The token of {self.settings.title} was refused: {error}.") from error
-        if pending.again_at and not _has_signed_in_since(claims, pending.again_at - _LEEWAY_SECONDS):
+        identity = _identity(claims, self.settings.groups_claim)
+        if pending.again_at and (identity.signed_in_at or 0) < (pending.again_at - _LEEWAY_SECONDS) * 1_000:
             raise SignInRefused(
-                f"{self.settings.title} does not say that you have just signed in there. Sign out there and try again, "
-                "or confirm with a password."
+                f"{self.settings.title} does not say that you have just signed in there. Sign out there and here, and "
+                "sign in again; or confirm with a password."
             )
-        return _identity(claims, self.settings.groups_claim)
+        return identity
 
     async def sign_out_url(self, return_to: str) -> str | None:
         """Return where the browser ends its session at the provider; None if the provider has no such page."""
@@ -282,13 +285,8 @@ def _check_response(pending: PendingSignIn, query: Mapping[str, str], provider: 
         raise SignInRefused(f"{provider.title} sent no code. Sign in again.")
 
 
-def _has_signed_in_since(claims: Mapping[str, Any], seconds: int) -> bool:
-    signed_in_at = claims.get("auth_time")
-    return isinstance(signed_in_at, int | float) and not isinstance(signed_in_at, bool) and signed_in_at >= seconds
-
-
 def _identity(claims: Mapping[str, Any], groups_claim: str) -> ExternalIdentity:
-    email, name = claims.get("email"), claims.get("name")
+    email, name, signed_in_at = claims.get("email"), claims.get("name"), claims.get("auth_time")
     # Only `true` counts: a provider may let its users enter any address.
     is_verified = claims.get("email_verified") is True
     return ExternalIdentity(
@@ -297,6 +295,7 @@ def _identity(claims: Mapping[str, Any], groups_claim: str) -> ExternalIdentity:
         email=email if isinstance(email, str) and is_verified else "",
         name=name if isinstance(name, str) else "",
         groups=claims.get(groups_claim),
+        signed_in_at=int(signed_in_at * 1_000) if is_time(signed_in_at) else None,
     )
 
 
