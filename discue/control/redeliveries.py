@@ -29,6 +29,8 @@ MAX_OPEN_REDELIVERIES: Final = 10
 MAX_OPEN_REPLAYS: Final = 3
 
 _FAULTS_SHOWN: Final = 10
+_COUNTED_ON_PAGES: Final = 10_000
+"""Counting as many as the API does would take longer than a page may."""
 
 Job = TypeVar("Job", Redelivery, Replay)
 
@@ -177,17 +179,18 @@ async def cancel(control: ControlContext, principal: Principal, path: ListenerPa
 async def preview(
     control: ControlContext, principal: Principal, details: ListenerDetails, params: RedeliveryParams
 ) -> RedeliveryPreview:
-    """Return what `create` would select for a listener that was just read."""
+    """Return what `create` would select for a listener that was just read, counted up to 10,000."""
 
     async def work(tx: Transaction) -> RedeliveryPreview:
         listener, facts = await own_with_facts(tx, principal, "write", details)
-        return (await _preview(tx, recipient_of(listener, facts), facts.counts.head, params))[-1]
+        of, head = recipient_of(listener, facts), facts.counts.head
+        return (await _preview(tx, of, head, params, counted=_COUNTED_ON_PAGES))[-1]
 
     return await control.store.search(work)
 
 
 async def _preview(
-    tx: Transaction, of: Recipient, head: int, params: RedeliveryParams
+    tx: Transaction, of: Recipient, head: int, params: RedeliveryParams, *, counted: int = redeliveries.COUNTED
 ) -> tuple[MissedSelection, Span, RedeliveryPreview]:
     """Return the selection, the seqs between which its messages lie, and their number."""
     if params.messages is not None:
@@ -202,7 +205,7 @@ async def _preview(
     low, high = intersect(within, WHOLE_LOG)
     span = (low, max(high, low + 1))
     chosen = MissedSelection(reason=params.reason)
-    return chosen, span, await redeliveries.preview(tx, of, chosen, span)
+    return chosen, span, await redeliveries.preview(tx, of, chosen, span, counted=counted)
 
 
 async def _settled_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> tuple[dict[str, int], set[int]]:

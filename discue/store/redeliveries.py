@@ -64,6 +64,8 @@ class RedeliveryPreview(msgspec.Struct, frozen=True):
     selected: int
     first: str
     last: str
+    is_at_least: bool = False
+    """Whether there may be more than were counted."""
 
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Redelivery | None:
@@ -110,16 +112,18 @@ async def delete(tx: Transaction, redelivery: Redelivery) -> bool:
     return await tx.execute(_DELETE, redelivery.organization, redelivery.id) == 1
 
 
-async def preview(tx: Transaction, of: Recipient, chosen: MissedSelection, span: Span) -> RedeliveryPreview:
+async def preview(
+    tx: Transaction, of: Recipient, chosen: MissedSelection, span: Span, *, counted: int = COUNTED
+) -> RedeliveryPreview:
     """Preview what is selected between two seqs.
 
-    At most `COUNTED` messages with their own rows are counted, and those of the first 10,000 ranges.
+    At most `counted` messages with their own rows are counted, and those of the first 10,000 ranges.
     """
     if chosen.seqs is not None:
         return RedeliveryPreview(len(chosen.seqs), "", "")
     condition, values = ("", ()) if chosen.reason is None else (" AND reason = $5", (chosen.reason,))
     limit, key = 5 + len(values), (of.organization, of.listener)
-    apart = await read_number(tx, _COUNT.format(condition, limit), *key, *span, *values, COUNTED)
+    apart = await read_number(tx, _COUNT.format(condition, limit), *key, *span, *values, counted)
     ranges = await tx.rows(_RANGES.format(condition, limit), *key, *span, *values, _RANGES_COUNTED)
     within = [(max(first, span[0] + 1), min(last, span[1] - 1)) for first, last in ranges]
     of_reason = " AND exception.reason = $6" if values else ""
@@ -127,7 +131,8 @@ async def preview(tx: Transaction, of: Recipient, chosen: MissedSelection, span:
     ends = [(int(seq), str(public_id)) for seq, public_id in found]
     for newest_first in (False, True):
         ends += await _end_of_ranges(tx, of, within, newest_first=newest_first)
-    return RedeliveryPreview(apart + total_length(within), min(ends)[1] if ends else "", max(ends)[1] if ends else "")
+    first, last = (min(ends)[1], max(ends)[1]) if ends else ("", "")
+    return RedeliveryPreview(apart + total_length(within), first, last, is_at_least=apart == counted)
 
 
 async def _end_of_ranges(

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from discue import __version__
+from discue.control import redeliveries
 from discue.dashboard import static
 from tests.support.dashboard_paths import paths_of
 from tests.support.dashboard_shop import Shop
@@ -209,6 +210,15 @@ def test_blocked_message_says_why_it_waits(service: DashboardService, shop: Shop
     page = service.browser().get(paths_of(shop)["message-blocked"]).text
     [delivery] = service.api().get(paths_of(shop)["message-blocked"]).json()["message"]["deliveries"]
     assert delivery["waits_for"] in page
+
+
+def test_preview_of_a_large_redelivery_is_counted_in_part(
+    service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redeliveries, "_COUNTED_ON_PAGES", 1)
+    page = service.browser().get(f"{shop.listener('tax-report')}/redeliver").text
+    assert "At least <strong>1 message</strong> will be sent again" in page
+    assert "Redeliver all</button>" in page
 
 
 def test_redelivery_shows_a_preview_and_then_its_progress(service: DashboardService, shop: Shop) -> None:

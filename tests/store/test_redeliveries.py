@@ -210,6 +210,17 @@ async def test_dry_run_counts_the_selected_messages(store: Store, seed: int) -> 
         assert (found.first, found.last) == ((_id(min(there)), _id(max(there))) if there else ("", ""))
 
 
+async def test_preview_says_whether_there_may_be_more_than_were_counted(store: Store) -> None:
+    world = await _made(store, 1)
+
+    async def preview(tx: Transaction, counted: int) -> redeliveries.RedeliveryPreview:
+        of = await _recipient(tx, world.listener)
+        return await redeliveries.preview(tx, of, MissedSelection(), (0, COUNT + 1), counted=counted)
+
+    assert (await store.read(partial(preview, counted=1))).is_at_least
+    assert not (await store.read(partial(preview, counted=COUNT))).is_at_least
+
+
 async def test_a_step_under_another_version_changes_nothing(store: Store) -> None:
     world = await _made(store, 1)
     asked = _asked(world, MissedSelection())
