@@ -99,14 +99,14 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Run all tests of a file in one process, except those of a group, which has a process for all its tests.
+    """Run the tests of a file in one process, and those of a group in one.
 
-    Otherwise each process sets up what the tests of a file share, and scheduling a test takes the longer, the more
-    tests have ended.
+    Test by test, each process would set up what the tests of a file share, and xdist would look at all tests that have
+    ended whenever one ends.
     """
     if config.getoption("dist") != "loadgroup":
         return None
-    # In the order of collection: files with many tests, which would come first, are not those that take long.
+    # Keep the order of collection: xdist would begin with the files that have most tests, and end with slow ones.
     config.option.loadscopereorder = False
     scheduler = importlib.import_module("xdist.scheduler").LoadGroupScheduling(config, log)
     scope_of = scheduler._split_scope
