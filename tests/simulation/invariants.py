@@ -37,9 +37,11 @@ class Cursor(NamedTuple):
     """The delivery rows that are not missed, and the messages that are blocked behind any row."""
     missed_rows: int
     missed_in_ranges: int
+    """The messages in ranges of missed ones, which have no rows of their own; 0 for a replay."""
     busy_keys: int
     """The messages that are leased or in flight although another one of their key is."""
-    owner_is_alive: int
+    owner_is_alive: int | None
+    """None without an owner."""
 
     @property
     def settled(self) -> int:
@@ -64,6 +66,7 @@ class Worker(NamedTuple):
 
     dead: int
     is_over: int
+    """Whether its lease was over right after the commit."""
     leaves: int
     namesakes: int
     """How many other living workers have its slot."""
@@ -102,13 +105,17 @@ _TABLES: Final[Mapping[str, tuple[type[Any], str]]] = {
     ),
 }
 """The rows that rules are about, and how to read one by its key."""
-_PART_OF: Final = {"exception": ("cursor", 3), "log": ("queue_head", 2)} | {
+_PART_OF: Final = {
     "cursor": ("cursor", 3),
+    "exception": ("cursor", 3),
+    "log": ("queue_head", 2),
     "queue_head": ("queue_head", 2),
     "worker": ("worker", 1),
 }
-"""The row that a changed row belongs to, and how many columns at its beginning are the key of that."""
+"""The table of the row that a changed row belongs to, and how many of its first columns are the key there."""
 
+# Counts are exact where the product promises that. Fewer messages than settled ones are counted: a cursor passes
+# over those that were deleted or that its filter rejects. Fewer missed ones have rows once their retention is over.
 RULES: Final[Mapping[type[Any], Sequence[tuple[str, Callable[[Any, Any], bool]]]]] = {
     Cursor: (
         ("its token was lowered", lambda was, now: now.token < was.token),

@@ -171,10 +171,10 @@ class Nemesis:
             await self._start(machine)
 
     async def _upgrade(self, machine: SimWorker) -> None:
-        """Restart as the next version, which migrates the schema under the others, and has a longer lease."""
+        """Restart as the next version, which migrates the schema under the others, and another lease."""
         self._upgrades += 1
         know_more_migrations(str(self._upgrades))
-        machine.lease_seconds += 1
+        machine.lease_seconds = 4 if machine.lease_seconds == 3 else 3
         await self._restart(machine)
 
     async def _pause(self, machine: SimWorker) -> None:
