@@ -295,6 +295,8 @@ class Bounds(msgspec.Struct, frozen=True):
     """How long after its end the effects of a fault may still show, in seconds."""
     lateness_seconds: float = 1.0
     """A request that has begun arrives within that time."""
+    old_owner_seconds: float = 0.3
+    """Requests of the previous owner of a cursor arrive within that time after the first one of the next owner."""
 
 
 class History(msgspec.Struct):

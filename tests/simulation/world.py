@@ -94,7 +94,11 @@ class World:
     """Everything in a run. As a site under load, it is all its workers."""
 
     def __init__(self, plan: SimPlan, loop: SimLoop, *, network: Network, disk: Disk, folder: Path) -> None:
-        self.history = History(Bounds(most_unrecorded=MAX_IN_FLIGHT, timeout_seconds=TIMEOUT_SECONDS))
+        # Connecting takes two packets, and a request is one more.
+        old_owner_seconds = 0.3 + 3 * plan.network.latency_seconds[1]
+        self.history = History(
+            Bounds(MAX_IN_FLIGHT, timeout_seconds=TIMEOUT_SECONDS, old_owner_seconds=old_owner_seconds)
+        )
         self._plan = plan
         self._loop = loop
         self._network = network

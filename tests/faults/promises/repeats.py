@@ -10,7 +10,6 @@ import msgspec
 from tests.faults.history import Fault, History, Receipt
 from tests.faults.promises.calm import was_held_up, was_stored
 
-_LATE_AS_AN_OLD_OWNER_SECONDS = 0.3
 _TURN_SECONDS = 1.0
 _CUT_OFF = "cut off"
 """The fault that keeps a worker from reaching anybody."""
@@ -75,7 +74,7 @@ def contested(history: History) -> Iterator[str]:
     for name, receipts in by_listener.items():
         changes = [(before.worker, after) for before, after in pairwise(receipts) if before.worker != after.worker]
         for (_, theirs), (_, mine), (_, again) in zip(changes, changes[1:], changes[2:], strict=False):
-            belated = mine.came_at - theirs.came_at > _LATE_AS_AN_OLD_OWNER_SECONDS
+            belated = mine.came_at - theirs.came_at > history.bounds.old_owner_seconds
             if belated and again.came_at - theirs.came_at < _TURN_SECONDS:
                 pair = f"workers {theirs.worker} and {mine.worker}"
                 yield f"{name} got messages from {pair} by turns at {mine.came_at:.1f} s"
