@@ -67,7 +67,7 @@ class MessageTimeline(msgspec.Struct, frozen=True):
     deliveries: Listing[Delivery]
     """By listener, the newest first."""
     attempts: Mapping[str, Sequence[TimelineAttempt]]
-    """By listener, the oldest first. Of all attempts, the newest 30."""
+    """By listener, the oldest first. Of all these attempts, the newest 30."""
     names: Mapping[str, str]
     """The aliases of the listeners; for a customer, their URLs."""
 
@@ -81,15 +81,19 @@ async def timeline(
     """
     filters = FilterDecisions(asks_later=True)
     selection = seen_by(principal, selection)
-    customer, settings = principal.customer, list[str]()
+    customer, settings, was_sent = principal.customer, list[str](), False
 
     async def work(tx: Transaction) -> MessageTimeline:
+        nonlocal was_sent
         principal.require("messages" if customer is None else "listeners", "read", path[1], path[0])
         queue, message = require_found(await messages.find(tx, principal.organization, path[0], path[1]))
         rows = await attempts.rows_of_message(tx, message, customer)
+        # Messages from before the listener was created reach it by a replay.
+        was_sent = bool(rows)
         last = deliveries.last_of(attempts.deliveries_of(rows))
         found = await deliveries.named_page_of_message(tx, message, selection, filters, last=last)
-        made = attempts.newest_of(rows, message, TIMELINE_ATTEMPTS)
+        shown_ids = {each.listener: each.delivery.listener_public_id for each in found.items}
+        made = attempts.newest_of(rows, message, shown_ids, TIMELINE_ATTEMPTS)
         kept = await attempts.contents(tx, message.organization, [each.id for each in made])
         by_listener: dict[str, list[TimelineAttempt]] = {}
         for each in made:
@@ -109,8 +113,7 @@ async def timeline(
     message = timeline.message
     await _ask(filters, message)
     is_meant = any(not filters.rejects(message, each) for each in settings)
-    # Messages from before the listener was created reach it by a replay.
-    require_found(timeline if customer is None or is_meant or timeline.attempts else None)
+    require_found(timeline if customer is None or is_meant or was_sent else None)
     shown = timeline.deliveries.with_items(map(filters.applied, timeline.deliveries.items))
     return msgspec.structs.replace(timeline, deliveries=shown)
 

@@ -1,6 +1,6 @@
 """Records of delivery attempts: as rows, and as lists of a message or a listener."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Final
 
@@ -50,10 +50,17 @@ _LISTENER: Final = """
     WHERE x.organization = a.organization AND x.id = a.listener AND x.deleted_at IS NULL"""
 _MESSAGE: Final = "SELECT x.id FROM log x WHERE x.organization = a.organization AND x.queue = a.queue AND x.seq = a.seq"
 _OF_MESSAGE: Final = f"""
-    SELECT {_RECORD}, ({_LISTENER}), a.listener FROM attempt a
+    SELECT {_RECORD}, ({_LISTENER}) FROM attempt a
     WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 LIMIT $4"""
 _OF_MESSAGE_TO_CUSTOMER: Final = f"""
-    SELECT {_RECORD}, x.public_id, a.listener FROM attempt a
+    SELECT {_RECORD}, x.public_id FROM attempt a
+    JOIN listener x ON x.organization = a.organization AND x.id = a.listener AND x.deleted_at IS NULL
+    WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 AND x.customer = $4 LIMIT $5"""
+_ROWS_OF_MESSAGE: Final = f"""
+    SELECT {_RECORD}, a.listener FROM attempt a
+    WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 LIMIT $4"""
+_ROWS_TO_CUSTOMER: Final = f"""
+    SELECT {_RECORD}, a.listener FROM attempt a
     JOIN listener x ON x.organization = a.organization AND x.id = a.listener AND x.deleted_at IS NULL
     WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 AND x.customer = $4 LIMIT $5"""
 _OF_LISTENER: Final = f"SELECT {_RECORD}, ({_MESSAGE}) FROM attempt a WHERE a.organization = $1 AND a.listener = $2"
@@ -74,7 +81,11 @@ async def of_message(tx: Transaction, message: StoredMessage, selection: Selecti
 
     Beyond `MAX_PER_MESSAGE` some are left out.
     """
-    rows = await rows_of_message(tx, message, selection.customer)
+    key = (message.organization, message.queue, message.seq)
+    if selection.customer is None:
+        rows = await tx.rows(_OF_MESSAGE, *key, MAX_PER_MESSAGE)
+    else:
+        rows = await tx.rows(_OF_MESSAGE_TO_CUSTOMER, *key, selection.customer, MAX_PER_MESSAGE)
     found = await browse(tx, InMemoryRows([row for row in rows if _is_shown(row, selection)], _locate), selection)
     return found.with_items(_shown(row[:7], row[7], message.id) for row in found.items)
 
@@ -83,19 +94,24 @@ async def rows_of_message(tx: Transaction, message: StoredMessage, customer: str
     """Read the rows of a message's attempts, or of those to listeners of a customer, in any order."""
     key = (message.organization, message.queue, message.seq)
     if customer is None:
-        return await tx.rows(_OF_MESSAGE, *key, MAX_PER_MESSAGE)
-    return await tx.rows(_OF_MESSAGE_TO_CUSTOMER, *key, customer, MAX_PER_MESSAGE)
+        return await tx.rows(_ROWS_OF_MESSAGE, *key, MAX_PER_MESSAGE)
+    return await tx.rows(_ROWS_TO_CUSTOMER, *key, customer, MAX_PER_MESSAGE)
 
 
-def newest_of(rows: Sequence[Row], message: StoredMessage, limit: int) -> list[StoredAttempt]:
-    """Return the newest attempts of `rows_of_message`, the oldest of them first."""
-    shown = sorted((row for row in rows if row[7] is not None), key=itemgetter(0))[-limit:]
-    return [_shown(row[:7], row[7], message.id) for row in shown]
+def newest_of(
+    rows: Sequence[Row], message: StoredMessage, listeners: Mapping[int, str], limit: int
+) -> list[StoredAttempt]:
+    """Return the newest attempts of `rows_of_message` to some listeners, the oldest of them first.
+
+    `listeners` are their public ids by row id.
+    """
+    shown = sorted((row for row in rows if row[7] in listeners), key=itemgetter(0))[-limit:]
+    return [_shown(row[:7], listeners[row[7]], message.id) for row in shown]
 
 
 def deliveries_of(rows: Sequence[Row]) -> list[Row]:
     """Return the rows of `rows_of_message` that are of no replay, for `deliveries.last_of`."""
-    return [(row[8], row[1], row[0], *row[2:5]) for row in rows if row[6] is None]
+    return [(row[7], row[1], row[0], *row[2:5]) for row in rows if row[6] is None]
 
 
 async def of_listener(tx: Transaction, listener: Listener, selection: Selection) -> Listing[StoredAttempt]:
@@ -207,7 +223,7 @@ def _span(listener: Listener, selection: Selection) -> Span:
 
 def _is_shown(row: Row, selection: Selection) -> bool:
     """Return whether an attempt passes the filters, and its listener exists."""
-    row_id, _, status, error, _, _, _, listener_id, _ = row
+    row_id, _, status, error, _, _, _, listener_id = row
     if listener_id is None or not selection.admits(millisecond_of(row_id)):
         return False
     if selection.listener not in (None, listener_id):

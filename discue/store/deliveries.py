@@ -374,9 +374,10 @@ _ANCHOR: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id 
 
 
 class NamedDelivery(NamedTuple):
-    """A delivery, with the alias and the URL of its listener."""
+    """A delivery, with the row id, the alias and the URL of its listener."""
 
     delivery: Delivery
+    listener: int
     alias: str
     notify_url: str
 
@@ -407,7 +408,9 @@ async def named_page_of_message(
     """Read a page like `page_of_message`, of deliveries in any state, given the last attempts."""
     found = await browse(tx, _Recipients(message, selection.customer), selection)
     items = await _read_deliveries(tx, message, found.items, last, filters=filters)
-    return found.with_items(NamedDelivery(item, *row[2:4]) for item, row in zip(items, found.items, strict=True))
+    return found.with_items(
+        NamedDelivery(item, row[0], *row[2:4]) for item, row in zip(items, found.items, strict=True)
+    )
 
 
 class _Recipients:

@@ -365,6 +365,8 @@ async def _portal(tx: Transaction) -> None:
     await deliveries.settings_of_customer(tx, message, "acme", FilterDecisions())
     await deliveries.page_of_message(tx, message, Selection(customer="acme"))
     await attempts.of_message(tx, message, Selection(customer="acme"))
+    await attempts.rows_of_message(tx, message)
+    await attempts.rows_of_message(tx, message, "acme")
     await listeners.get(tx, OURS, public_id(93), "acme")
     await listeners.count_of_customer(tx, OURS, "acme")
     await listeners.page(tx, OURS, Selection(customer="acme"))
