@@ -66,7 +66,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
 def prepare() -> Prepared:
     """Make the state from which all runs start. Call it once, before any run."""
-    # Takes 40 ms, and a process has one.
+    # Loading the system's certificates takes 40 ms. Forked runs share the context.
     system_tls_context()
     with tempfile.TemporaryDirectory(prefix="discue-simulation-", dir=_MEMORY) as folder:
         return Prepared(empty_database(Path(folder)))
