@@ -13,6 +13,7 @@ from discue.dashboard.visit import Visit
 from discue.domain.errors import PreconditionFailed, invalid, malformed
 from discue.domain.etags import EntityTag, EntityTags, version_of
 from discue.domain.ids import is_public_id
+from discue.domain.json_nesting import MOST_LEVELS, is_too_deep
 from discue.store.pagination import Selection
 
 DATA_FORM_BYTES: Final = 1_048_576
@@ -97,6 +98,9 @@ def value_of(text: str, kind: str, pointer: str = "/data") -> bytes:
     if kind == "text":
         return _encode(_with_line_breaks(text))
     content = text.encode()
+    if is_too_deep(content):
+        # Decoders of other versions of Python read less than that of this one.
+        raise malformed(pointer, f"must be nested at most {MOST_LEVELS} levels deep", code="invalid_json")
     try:
         msgspec.json.decode(content)
     except (msgspec.DecodeError, RecursionError) as error:

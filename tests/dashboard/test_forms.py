@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from discue.dashboard.fields import number_of
+from discue.dashboard.fields import number_of, value_of
 from discue.dashboard.forms import LABELS, problems_of
-from discue.domain.errors import DiscueError, Fault, NotFound, Unprocessable, invalid
+from discue.domain.errors import BadRequest, DiscueError, Fault, NotFound, Unprocessable, invalid
 
 _FIELD = re.compile(r'field\("(\w+)", "([^"]+)"([^\n]*)')
 _POINTER = re.compile(r'pointer="([^"]+)"')
@@ -52,3 +52,9 @@ def test_number_out_of_its_range_is_refused_however_it_is_written(text: str) -> 
     with pytest.raises(Unprocessable, match="must be a number from 0 to 9"):
         number_of(text, "hours", range(10))
     assert number_of("007", "hours", range(10)) == 7
+
+
+def test_json_in_a_form_is_nested_as_deeply_as_in_the_api() -> None:
+    assert len(value_of("[" * 900 + "]" * 900, "json")) == 1_800
+    with pytest.raises(BadRequest, match="must be nested at most 900 levels deep"):
+        value_of("[" * 901 + "]" * 901, "json")
