@@ -99,7 +99,7 @@ class Server:
     def crash(self) -> None:
         """Stop in the middle of everything. Commits stay; all connections are lost."""
         self.host.is_down = True
-        self.locks.release(commits=False)
+        self.locks.clear()
         for engine in self.engines:
             engine.lose()
 

@@ -79,6 +79,11 @@ class Locks:
             self.held.engine.lose()
             self.release(commits=False)
 
+    def clear(self) -> None:
+        """Forget all transactions: the server has crashed."""
+        self._victim = self.held = None
+        self._waiting.clear()
+
     def release(self, *, commits: bool) -> None:
         """End the transaction that hangs, if there is one, and let others have their turn."""
         self._victim = None
