@@ -17,11 +17,11 @@ import msgspec
 
 from discue.backup.create import BackupResult, create_backup
 from discue.backup.plan import BackupPlan, destination_of
+from discue.backup.priority import yield_processors
 from discue.domain.clock import SystemClock
 from discue.domain.errors import DiscueError
 from discue.store.sqlite.snapshot import RequireRunning
 
-_NICENESS: Final = 10
 _POLL_SECONDS: Final = 0.2
 _READ_BYTES: Final = 65_536
 
@@ -81,9 +81,7 @@ def _read(results: IO[bytes], require_running: RequireRunning) -> bytes:
 
 def main() -> None:
     """Carry out the order on the standard input, and write the result to the standard output."""
-    # Where a sandbox forbids it, the backup has the priority of the server.
-    with suppress(PermissionError):
-        os.nice(_NICENESS)
+    yield_processors()
     # Of a terminal: the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=_Order)
