@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,13 +16,10 @@ from discue.control.queues import QueueFields
 from discue.control.redeliveries import RedeliveryParams, RedeliveryResult, ReplayParams, ReplayResult
 from discue.domain.errors import Forbidden
 from discue.domain.idempotency import idempotency_key
-from discue.domain.model import MissedSelection
 from discue.domain.scopes import Principal, Scope
 from discue.store import feed, idempotency
 from discue.store import redeliveries as store_redeliveries
-from discue.store.deliveries import Recipient
 from discue.store.engine import AlreadyDone, DeliveryRow, Notification, Transaction
-from discue.store.pagination import Span
 from discue.store.store import Store
 from tests.store.rows import a_settle, public_id, publish
 from tests.support.cast import Cast
@@ -109,10 +107,8 @@ async def test_redelivery_counts_before_it_waits_for_the_exclusive_lock(
 ) -> None:
     path, counted, count = await _missed(cast), asyncio.Event(), store_redeliveries.preview
 
-    async def count_and_say(
-        tx: Transaction, of: Recipient, chosen: MissedSelection, span: Span
-    ) -> store_redeliveries.RedeliveryPreview:
-        found = await count(tx, of, chosen, span)
+    async def count_and_say(*given: Any, **options: Any) -> store_redeliveries.RedeliveryPreview:
+        found = await count(*given, **options)
         counted.set()
         return found
 
