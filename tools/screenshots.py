@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 ROOT: Final = Path(__file__).parents[1]
 IMAGES: Final = ROOT / "docs" / "images"
-LARGEST_BYTES: Final = 150_000
+LARGEST_BYTES: Final = 160_000
 WIDE, NARROW = 1_280, 390
 
 _FLAGS: Final = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-gpu")
@@ -70,13 +70,14 @@ _FOLLOWED: Final = {
     "queue": ("/queues", "orders"),
     "listener": ("/listeners?alias=crm-sync", "crm-sync"),
     "listener-well": ("/listeners?alias=erp", "erp"),
+    "listener-refusing": ("/listeners?alias=accounting", "accounting"),
     "topic": ("/topics", "shop"),
     "schedule": ("/schedules", "inventory"),
     "key": ("/keys", "storefront"),
     "domain": ("/domains", "shop.example"),
 }
 """Pages that are reached by a link: the path of the page with the link, and the text of the link."""
-_FAILED_MESSAGE: Final = 3
+_FAILED_MESSAGE: Final = 0
 """Index in the list of failed attempts of a message that was retried several times and is still pending."""
 _TRIED: Final = "?subject=orders.de.shipped&data=%7B%22total%22%3A450%7D"
 
@@ -139,7 +140,7 @@ def _paths(page: Any, root: str) -> dict[str, str]:
         page.get_by_role("main").get_by_role("link", name=text, exact=True).last.click()
         found[name] = page.url.removeprefix(root)
     found["topic"] += _TRIED
-    page.goto(f"{root}{found['listener']}?outcome=failed")
+    page.goto(f"{root}{found['listener-refusing']}?outcome=failed")
     page.get_by_role("main").locator("a[href*='/messages/']").nth(_FAILED_MESSAGE).click()
     found["message"] = page.url.removeprefix(root).partition("#")[0]
     return found

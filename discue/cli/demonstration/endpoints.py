@@ -195,7 +195,8 @@ class ShopSender(KitSender):
 
     def _outcome(self, request: AttemptRequest, response: EndpointResponse, now: int) -> Outcome:
         host, failure = request.target.host, response.failure
-        is_reused = host in self._connected and self._random.random() < 0.85
+        has_failed_to_open = failure is not None and failure.kind == "tls"
+        is_reused = host in self._connected and not has_failed_to_open and self._random.random() < 0.85
         resolve = connect = tls = None
         if not is_reused:
             self._connected.add(host)
