@@ -66,11 +66,11 @@ def is_conclusive(failure: FailureKind) -> bool:
     return failure != "internal"
 
 
-def after_probe(before: Liveness, error: str, status: int, now: int, *, acknowledged_at: int = 0) -> Liveness:
-    """Return the liveness after a probe. `acknowledged_at`: when the listener last acknowledged a message; 0: never.
+def after_probe(before: Liveness, error: str, status: int, now: int, *, acknowledges: bool = False) -> Liveness:
+    """Return the liveness after a probe. `acknowledges`: a message was acknowledged since the probe before.
 
-    A failure counts towards `inactive` only if the URL is a liveness endpoint, and no message was acknowledged since
-    the probe before. Two successes in a row make any listener stable.
+    A failure counts towards `inactive` only if the URL is a liveness endpoint, and the listener does not acknowledge
+    messages. Two successes in a row make any listener stable.
     """
     if not error:
         # Capped at the threshold, so that further successes are no change (see `needs_notification`).
@@ -83,8 +83,6 @@ def after_probe(before: Liveness, error: str, status: int, now: int, *, acknowle
             in_a_row=in_a_row,
         )
         return _dated(before, after, now)
-    # An acknowledgement in the future says nothing: the clock was set back, and every failure would come before it.
-    acknowledges = now >= acknowledged_at >= max(before.last_success_at, before.last_failure_at, 1)
     state: LivenessState = "unstable"
     in_a_row = 0
     if status in _NO_ENDPOINT:
@@ -106,6 +104,16 @@ def after_probe(before: Liveness, error: str, status: int, now: int, *, acknowle
         in_a_row=in_a_row,
     )
     return _dated(before, after, now)
+
+
+def acknowledged_since_probe(stored: Liveness, acknowledged_at: int) -> bool:
+    """Return whether a message was acknowledged since the last probe, as far as stored times can tell.
+
+    `acknowledged_at`: when the listener last acknowledged a message; 0: never. False while the circuit breaker is
+    open: nothing is sent then, and a wall clock that was set makes an old acknowledgement look new.
+    """
+    probed_at = max(stored.last_success_at, stored.last_failure_at, 1)
+    return breaker_state(stored) != "open" and acknowledged_at >= probed_at
 
 
 def with_new_url(before: Liveness) -> Liveness:

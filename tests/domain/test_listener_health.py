@@ -11,6 +11,7 @@ from discue.domain.listener_health import (
     NO_FAILURES,
     FailureStreak,
     Liveness,
+    acknowledged_since_probe,
     after_failure,
     after_probe,
     after_trials,
@@ -88,7 +89,7 @@ def _after_any(results: str, before: Liveness | None = None) -> Liveness:
     for number, result in enumerate(results, 1):
         now = max(NOON, found.last_success_at, found.last_failure_at) + 10 * number
         status, acknowledges = _RESULTS[result]
-        found = after_probe(found, probe_error("", status), status, now, acknowledged_at=now - 1 if acknowledges else 0)
+        found = after_probe(found, probe_error("", status), status, now, acknowledges=acknowledges)
     return found
 
 
@@ -140,11 +141,23 @@ def test_url_that_is_no_liveness_endpoint_is_shown_and_does_not_count(status: in
     )
 
 
-def test_acknowledgement_in_the_future_does_not_keep_failures_from_counting() -> None:
-    found = Liveness()
-    for number in range(1, 4):
-        found = after_probe(found, probe_error("", 503), 503, NOON + number, acknowledged_at=NOON + 20_000)
-    assert (found.state, breaker_state(found)) == ("inactive", "open")
+@pytest.mark.parametrize(
+    ("results", "acknowledged_at", "expected"),
+    [
+        ("", 0, False),
+        ("", NOON, True),
+        ("-", NOON + 10, True),
+        ("-", NOON + 9, False),
+        ("+", NOON + 10, True),
+        ("+", NOON + 9, False),
+        ("---+", NOON + 100, True),
+        ("---", NOON + 100, False),
+    ],
+)
+def test_stored_times_say_whether_a_listener_acknowledges_unless_the_breaker_is_open(
+    results: str, acknowledged_at: int, *, expected: bool
+) -> None:
+    assert acknowledged_since_probe(_after_any(results), acknowledged_at) is expected
 
 
 @given(states)

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import apsw
 
-from discue.dispatch.lane import probes
+from discue.dispatch.lane.probes import Prober, _ProbedListener
 from discue.dispatch.poller import Poller
-from discue.domain.listener_health import Liveness, after_probe
+from discue.sending.fetch import FetchResult
 from discue.store import cursors, workers
 from discue.store.engine import Transaction
 from discue.store.sqlite import engine
@@ -35,11 +35,16 @@ def polls_without_a_pause() -> None:
     put(Poller, "_wait", wait)
 
 
-def trusts_acknowledgements_in_the_future() -> None:
-    def after(before: Liveness, error: str, status: int, now: int, *, acknowledged_at: int = 0) -> Liveness:
-        return after_probe(before, error, status, now, acknowledged_at=min(acknowledged_at, now))
+def orders_probes_by_the_wall_clock() -> None:
+    apply = Prober._apply
 
-    put(probes, "after_probe", after)
+    def applied(self: Prober, listener: _ProbedListener, fetched: FetchResult, now: int) -> None:
+        breaker, acknowledged_at = listener.lane.limits.breaker, listener.lane.cursor.last_success_at
+        probed_at = max(breaker.liveness.last_success_at, breaker.liveness.last_failure_at, 1)
+        breaker.acknowledges = acknowledged_at >= probed_at
+        apply(self, listener, fetched, now)
+
+    put(Prober, "_apply", applied)
 
 
 def takes_over_without_a_new_token() -> None:
@@ -61,7 +66,7 @@ BUGS: Final[Mapping[str, Callable[[], None]]] = {
     "leaves_sessions_to_expired_workers": leaves_sessions_to_expired_workers,
     "commits_without_a_sync": commits_without_a_sync,
     "polls_without_a_pause": polls_without_a_pause,
+    "orders_probes_by_the_wall_clock": orders_probes_by_the_wall_clock,
     "takes_over_without_a_new_token": takes_over_without_a_new_token,
-    "trusts_acknowledgements_in_the_future": trusts_acknowledgements_in_the_future,
 }
 """All bugs that a simulated worker can have, by name."""

@@ -8,6 +8,7 @@ from discue.dispatch.lane.states import BREAKER_TRANSITIONS, BreakerState, trans
 from discue.domain.listener_health import (
     NO_FAILURES,
     Liveness,
+    acknowledged_since_probe,
     after_failure,
     after_trials,
     breaker_state,
@@ -29,17 +30,28 @@ class CircuitBreaker:
     It also remembers since when all attempts have failed, for the automatic disabling of listeners.
     """
 
-    __slots__ = ("_earlier", "_most_trials", "_transitions", "failing", "liveness", "state", "trials")
+    __slots__ = ("_earlier", "_most_trials", "_transitions", "acknowledges", "failing", "liveness", "state", "trials")
 
     def __init__(
-        self, health: ListenerHealth, most_trials: int = MOST_TRIALS, transitions: dict[str, int] | None = None
+        self,
+        health: ListenerHealth,
+        most_trials: int = MOST_TRIALS,
+        transitions: dict[str, int] | None = None,
+        *,
+        acknowledged_at: int = 0,
     ) -> None:
-        """`transitions` counts the changes of the state, by the new one."""
+        """Begin with what is stored. `acknowledged_at`: when the listener last acknowledged a message; 0: never.
+
+        `transitions` counts the changes of the state, by the new one.
+        """
         self._most_trials = most_trials
         self._transitions = transitions
         self.liveness = health.liveness
         self.failing = health.failing if health.failing.first_at else NO_FAILURES
         """The streak of failures since the last success."""
+        # From here on not by time: the wall clock, which dates probes and acknowledgements, may be set between them.
+        self.acknowledges = acknowledged_since_probe(health.liveness, acknowledged_at)
+        """Whether a message was acknowledged since the last probe."""
         self.state = BreakerState(breaker_state(health.liveness))
         self.trials = 1
         """How many requests the half-open breaker allows in flight."""
@@ -63,6 +75,7 @@ class CircuitBreaker:
     def on_probe(self, liveness: Liveness, in_flight: Collection[int]) -> bool:
         """Follow a probe, while requests for these seqs are in flight. True if the breaker is not open any more."""
         self.liveness = liveness
+        self.acknowledges = False
         return self._follow_liveness(in_flight)
 
     def configure(self, before: Endpoint, after: Endpoint, in_flight: Collection[int]) -> bool:
@@ -74,13 +87,15 @@ class CircuitBreaker:
         if after.config_version != before.config_version:
             self.failing = NO_FAILURES
         if after.liveness_url != before.liveness_url:
-            return self.on_probe(with_new_url(self.liveness), in_flight)
+            self.liveness = with_new_url(self.liveness)
+            return self._follow_liveness(in_flight)
         return after.target != before.target and self._follow_liveness(in_flight)
 
     def on_success(self, seq: int, now: int) -> bool:
         """Count a successful attempt. True if this ends a streak of failures, which is to be stored."""
         was_failing = self.failing is not NO_FAILURES
         self.failing = NO_FAILURES
+        self.acknowledges = True
         if self.state is BreakerState.HALF_OPEN and not self._is_earlier(seq):
             self.trials += 1
             if self.trials > self._most_trials:

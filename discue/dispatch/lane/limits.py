@@ -204,6 +204,7 @@ class Limits(Slots):
             record.known if replay is None else ListenerHealth(),
             tuning.most_trials,
             context.store.measures.breaker_transitions,
+            acknowledged_at=record.last_success_at,
         )
         self.throttle = Throttle(tuning.throttle_rows, tuning.throttle_failures)
         # A cursor that had no owner before was never sent to.

@@ -343,10 +343,11 @@ class Prober:
 
     def _apply(self, listener: _ProbedListener, fetched: FetchResult, now: int) -> None:
         lane = listener.lane
-        before = after = lane.limits.breaker.liveness
+        breaker = lane.limits.breaker
+        before = after = breaker.liveness
         if is_conclusive(fetched.error):
-            error, acknowledged_at = probe_error(fetched.error, fetched.status), lane.cursor.last_success_at
-            after = after_probe(before, error, fetched.status, now, acknowledged_at=acknowledged_at)
+            error = probe_error(fetched.error, fetched.status)
+            after = after_probe(before, error, fetched.status, now, acknowledges=breaker.acknowledges)
         listener.interval = self._interval(lane, after, listener.changed_at, now)
         listener.due_at = now + with_jitter(listener.interval, self._context.random())
         if after is not before:

@@ -13,7 +13,8 @@ from discue.observability import logs
 from discue.store.listener_health import ListenerHealth, Sweep
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 
-FAILURE_INTERVAL_MS = 6 * 3_600_000
+HOUR_MS = 3_600_000
+FAILURE_INTERVAL_MS = 6 * HOUR_MS
 IN_FLIGHT = LIMITS.listener_max_in_flight
 
 
@@ -144,6 +145,37 @@ async def test_failed_probes_do_not_stop_a_listener_that_acknowledges(stage: Sta
     found = await stage.liveness(listener)
     assert (found.state, found.last_failure_msg) == ("unstable", "answered 503")
     await stage.probe(503, times=3)
+    await stage.publish(queue)
+    assert stage.courier.in_flight == []
+    assert (await stage.liveness(listener)).state == "inactive"
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_failed_probe_by_a_clock_that_was_behind_is_later_than_an_acknowledgement(
+    stage: Stage, *, restarts: bool
+) -> None:
+    queue, listener = await stage.running()
+    await stage.publish(queue)
+    await stage.end(stage.courier.in_flight[0], well())
+    await stage.probe(503, times=3)
+    stage.clock.set_by(-HOUR_MS)
+    await stage.probe(503)
+    if restarts:
+        await stage.start()
+    stage.clock.set_by(HOUR_MS)
+    await stage.publish(queue)
+    await stage.probe(503)
+    assert stage.courier.in_flight == []
+    assert (await stage.liveness(listener)).state == "inactive"
+
+
+async def test_failed_probes_count_after_an_acknowledgement_by_a_clock_that_was_ahead(stage: Stage) -> None:
+    queue, listener = await stage.running()
+    stage.clock.set_by(HOUR_MS)
+    await stage.publish(queue)
+    await stage.end(stage.courier.in_flight[0], well())
+    stage.clock.set_by(-HOUR_MS)
+    await stage.probe(503, times=4)
     await stage.publish(queue)
     assert stage.courier.in_flight == []
     assert (await stage.liveness(listener)).state == "inactive"
