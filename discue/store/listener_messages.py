@@ -52,6 +52,13 @@ _RANGES_FROM: Final = """
 _RANGES_BEFORE: Final = """
     SELECT seq_from, seq_to FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from < $3{} ORDER BY seq_from DESC LIMIT ${}"""
+_MISSED_SEQS: Final = """
+    SELECT seq FROM exception
+    WHERE organization = $1 AND listener = $2 AND seq > $3 AND seq < $4 AND state = 'missed' AND stream + 0 = 0
+    ORDER BY seq {} LIMIT $5"""
+_ID: Final = "SELECT id FROM log WHERE organization = $1 AND queue = $2 AND seq = $3"
+_PASSED_AT_ONCE: Final = 1_000
+"""The largest number of consecutive missed messages that a scan passes in one step."""
 
 
 Accepts = Callable[[Row], bool]
@@ -227,9 +234,18 @@ class ListenerScan:
         found = [row for row in rows if _seq(row) in seqs and self._accepts(row)]
         if len(rows) < count:
             return ScanStep(found, None)
-        last = rows[-1]
-        passed = await self._last_passed(tx, _seq(last), states.get(_seq(last)), newest_first=newest_first)
-        return ScanStep(found, passed, str(last[2]), cost_of(rows))
+        last, cost = rows[-1], cost_of(rows)
+        seq, last_id = _seq(last), str(last[2])
+        if self._state in (None, "missed") or states.get(seq) != "missed":
+            return ScanStep(found, seq, last_id, cost)
+        around = await missed_range(tx, self._of.key, seq)
+        if around is not None and around.seq_to >= seq:
+            # A missed range is passed in one step, however long.
+            return ScanStep(found, around.seq_from if newest_first else around.seq_to, last_id, cost)
+        end = await missed_run_end(tx, self._of, seq, (span[0], seq) if newest_first else (seq, span[1]))
+        if end is None:
+            return ScanStep(found, seq, last_id, cost)
+        return ScanStep(found, *end, cost + abs(end[0] - seq))
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
         return await scanned_position(tx, (self._of.organization, self._of.queue), public_id)
@@ -237,14 +253,22 @@ class ListenerScan:
     def key_of(self, row: Row) -> int:
         return _seq(row)
 
-    async def _last_passed(self, tx: Transaction, seq: int, state: MessageState | None, *, newest_first: bool) -> int:
-        """Return the seq after which the scan continues: it passes a missed range in one step, however long."""
-        if self._state in (None, state) or state != "missed":
-            return seq
-        around = await missed_range(tx, self._of.key, seq)
-        if around is None or around.seq_to < seq:
-            return seq
-        return around.seq_from if newest_first else around.seq_to
+
+async def missed_run_end(tx: Transaction, of: Recipient, seq: int, beyond: Span) -> tuple[int, str] | None:
+    """Return the seq and the id of the last of the missed messages that directly follow a missed one.
+
+    `beyond` is the span that begins or ends at the first one: it gives the direction. Returns None if none follows.
+    Reads only seqs, and at most `_PASSED_AT_ONCE`: a listener may have missed hundreds of thousands.
+    """
+    step, order = (-1, "DESC") if beyond[1] == seq else (1, "ASC")
+    end = seq
+    for (following,) in await tx.rows(_MISSED_SEQS.format(order), *of.key, *beyond, _PASSED_AT_ONCE):
+        if following != end + step:
+            break
+        end = following
+    row = await tx.row(_ID, of.organization, of.queue, end) if end != seq else None
+    # A message that was just deleted has no id at which a page could continue.
+    return None if row is None else (end, row[0])
 
 
 async def scanned_position(tx: Transaction, log: tuple[int, int], public_id: str) -> Span:

@@ -13,6 +13,7 @@ from discue.store import (
     attempts,
     deliveries,
     domains,
+    listener_messages,
     listeners,
     messages,
     organizations,
@@ -91,6 +92,7 @@ async def _list_everything(tx: Transaction, queue: Queue, listener: Listener) ->
     await _read_states(tx, queue, listener)
     for selection, only in product(_of_listener(listener), (None, {public_id(33)})):
         await messages.page(tx, OURS, selection, only)
+    await _pass_missed(tx, listener)
     await _see_what_happened(tx, queue, listener)
     await users.of_role(tx, OURS, "owner", 0, limit=10)
     await users.by_email(tx, OURS, "ada@example.com")
@@ -101,6 +103,13 @@ async def _read_states(tx: Transaction, queue: Queue, listener: Listener) -> Non
     found = await messages.page_of_queue(tx, queue, Selection(per_page=100))
     for each in (None, listener.public_id):
         await messages.states(tx, (OURS, queue.id), found.items, each)
+
+
+async def _pass_missed(tx: Transaction, listener: Listener) -> None:
+    of = await deliveries.find_recipient(tx, OURS, listener.public_id)
+    assert of is not None
+    for seq, beyond in ((6, (0, 6)), (4, (4, 40))):
+        assert await listener_messages.missed_run_end(tx, of, seq, beyond) == (5, public_id(24))
 
 
 async def _see_what_happened(tx: Transaction, queue: Queue, listener: Listener) -> None:

@@ -7,17 +7,19 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discue.domain.errors import BadRequest
 from discue.domain.message_data import JSON_VALUE
+from discue.domain.messages import StoredMessage
 from discue.domain.model import DeliveryState, Listener, Queue
 from discue.domain.window import Window
 from discue.store import deliveries, listener_messages, listeners, messages, queues
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction
-from discue.store.pagination import ScanLimits, Selection
+from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import a_queue, a_settle, public_id, row_id, stored_listener, stored_organization, stored_queue
 from tests.store.walks import Pages, backwards, check, forwards
@@ -225,6 +227,31 @@ async def test_a_long_missed_range_is_passed_in_one_step(store: Store) -> None:
     page = await store.read(lambda tx: messages.page(tx, OURS, selection))
     assert len(page.items) == 5
     assert not page.has_next
+
+
+async def test_consecutive_missed_messages_are_passed_in_one_step(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_messages, "LIMITS", ScanLimits(None, 10, 20))
+    queue = await stored_queue(store, OURS, 10)
+    listener = await stored_listener(store, queue, 20)
+    entries = tuple(NewEntry(public_id(FIRST + seq), JSON_VALUE, b"1") for seq in range(1, 106))
+    await store.append(Append(OURS, queue.id, 1, NOON, entries))
+    missed = tuple(DeliveryRow(seq, "missed", 3, NOON, "attempts_used_up") for seq in range(4, 104))
+    await store.settle(a_settle(listener, 105, acknowledged=5, missed=100, delivery_rows=missed))
+    selection = Selection(listener=listener.public_id, state="acknowledged")
+
+    async def page(**place: str) -> Listing[StoredMessage]:
+        selected = msgspec.structs.replace(selection, **place)
+        return await store.read(lambda tx: messages.page(tx, OURS, selected))
+
+    newest = await page()
+    assert [each.seq for each in newest.items] == [105, 104]
+    assert newest.resumes_after == public_id(FIRST + 4)
+    assert [each.seq for each in (await page(after=public_id(FIRST + 4))).items] == [3, 2, 1]
+    oldest = await page(before=public_id(FIRST + 1))
+    assert [each.seq for each in oldest.items] == [3, 2]
+    assert oldest.resumes_before == public_id(FIRST + 103)
 
 
 async def test_message_far_below_other_states_comes_on_a_later_page(
