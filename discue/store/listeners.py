@@ -17,7 +17,16 @@ from discue.store.engine import PULL_OWNER, Row, Transaction
 from discue.store.events import Occurrence
 from discue.store.listener_health import READ_HEALTH, parse_health
 from discue.store.pagination import LARGEST, Listing, Selection, Table, browse, listed
-from discue.store.tables import placeholders, prefixed, read_number, read_one, row_reader, rows_among
+from discue.store.tables import (
+    of_given_organization,
+    placeholders,
+    prefixed,
+    read_number,
+    read_one,
+    row_reader,
+    rows_among,
+    rows_at,
+)
 
 decode_delivery_options = msgspec.json.Decoder(DeliveryOptions).decode
 """Decodes the stored settings of a listener."""
@@ -54,9 +63,15 @@ _WITH_FACTS: Final = """
     JOIN queue_head ON queue_head.organization = listener.organization AND queue_head.queue = listener.queue
     JOIN organization ON organization.id = listener.organization AND organization.deleted_at IS NULL
     LEFT JOIN liveness ON liveness.organization = listener.organization AND liveness.listener = listener.id"""
+# Joined with a list of listeners, a planner without statistics would read all queues or all cursors of the
+# organization first. A given row is organization, stream and listener.
 _FACTS_OF: Final = f"""
-    SELECT listener.id, {_FACTS} FROM listener {_WITH_FACTS}
-    WHERE listener.organization = $1 AND listener.id IN ({{}})"""
+    SELECT given.column3, {_FACTS} FROM ({{}}) AS given
+    JOIN cursor ON {of_given_organization("cursor")}
+        AND cursor.listener = given.column3 AND cursor.stream = given.column2
+    JOIN queue_head ON {of_given_organization("queue_head")} AND queue_head.queue = cursor.queue
+    JOIN organization ON organization.id = $1 AND organization.deleted_at IS NULL
+    LEFT JOIN liveness ON {of_given_organization("liveness")} AND liveness.listener = given.column3"""
 _FOUND: Final = f"""
     SELECT {_COLUMNS}, {_FACTS} FROM listener {_WITH_QUEUE} {_WITH_FACTS}
     WHERE {_IS_LIVE} AND listener.public_id = $2"""
@@ -286,7 +301,7 @@ async def ids_of_queue(tx: Transaction, organization: int, queue: int, after: in
 async def read_facts(tx: Transaction, organization: int, listeners: Sequence[Listener]) -> dict[int, ListenerFacts]:
     """Read the facts about an organization's listeners, by row id."""
     known = {listener.id: listener for listener in listeners}
-    rows = await rows_among(tx, _FACTS_OF, (organization,), list(known))
+    rows = await rows_at(tx, _FACTS_OF, (organization, 0), list(known))
     return {row_id: _facts(known[row_id], facts) for row_id, *facts in rows}
 
 

@@ -95,13 +95,18 @@ async def rows_at(tx: Transaction, sql: str, key: Sequence[int], last: Sequence[
 
 
 def at_given(row: str) -> str:
-    """Return the condition that joins `given` with rows of a cursor, by their whole key.
+    """Return the condition that joins `given` with rows of a cursor, by their whole key."""
+    return f"""{of_given_organization(row)}
+    AND {row}.listener = given.column2 AND {row}.stream = given.column3 AND {row}.seq = given.column4"""
+
+
+def of_given_organization(row: str) -> str:
+    """Return the condition that joins `given` with rows of its organization, for the first part of a key.
 
     The list, which is no condition for a merge join, keeps a planner from reading the whole index; the organization
     keeps it from doing so in a table that it takes to be tiny.
     """
-    return f"""{row}.organization = $1 AND {row}.organization IN (given.column1, given.column1)
-    AND {row}.listener = given.column2 AND {row}.stream = given.column3 AND {row}.seq = given.column4"""
+    return f"{row}.organization = $1 AND {row}.organization IN (given.column1, given.column1)"
 
 
 @cache

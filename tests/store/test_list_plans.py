@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+import msgspec
 import pytest
 
 from discue.domain.model import Listener, Queue
@@ -283,3 +284,19 @@ async def test_deliveries_of_many_messages_are_read_by_whole_keys_on_a_server(pr
     assert len(plans) == 2
     for plan in plans:
         assert "seq = " in plan["exception_pkey"]
+
+
+@on_prepared
+@pytest.mark.parametrize("prepared", [_without_statistics, _with_those_of_many_rows], indirect=True, ids=name_of)
+async def test_facts_about_a_page_of_listeners_are_read_by_whole_keys_on_a_server(prepared: Prepared) -> None:
+    shown = [msgspec.structs.replace(prepared.listener, id=row_id(number)) for number in range(50)]
+
+    async def work(tx: Transaction) -> dict[str, str]:
+        explaining = ExplainingOnce(tx, index_conditions)
+        await listeners.read_facts(explaining, OURS, shown)
+        [plan] = explaining.plans.values()
+        return plan  # type: ignore[return-value]
+
+    plan = await prepared.try_out(work)
+    assert "listener = " in plan["cursor_pkey"]
+    assert "queue = " in plan["queue_head_pkey"]
