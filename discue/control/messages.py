@@ -99,7 +99,7 @@ async def timeline(
         for each in made:
             detail = decode_detail(kept[each.id]) if each.id in kept else None
             by_listener.setdefault(each.listener_public_id, []).append(TimelineAttempt(each, detail))
-        if customer is not None:
+        if customer is not None and not was_sent:
             settings.extend(await deliveries.settings_of_customer(tx, message, customer, filters))
         # A customer knows a listener by its URL: aliases are the organization's.
         names = {

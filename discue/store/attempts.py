@@ -42,7 +42,8 @@ def detail_row(organization: int, listener: int, detail: Detail) -> tuple[Value,
 MAX_PER_MESSAGE: Final = 10_000
 """The number of a message's attempts that are read; the rest of them are left out of lists."""
 
-_LIMITS: Final = ScanLimits(first=200, step=4_900, in_all=20_000)
+_LIMITS: Final = ScanLimits(first=200, step=19_800, in_all=20_000)
+"""Two steps of one statement, however few of an organization's attempts are the listener's."""
 
 _RECORD: Final = "a.id, a.number, a.status, a.error, a.detail, a.took_ms, a.replay"
 _LISTENER: Final = """
@@ -63,12 +64,27 @@ _ROWS_TO_CUSTOMER: Final = f"""
     SELECT {_RECORD}, a.listener FROM attempt a
     JOIN listener x ON x.organization = a.organization AND x.id = a.listener AND x.deleted_at IS NULL
     WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 AND x.customer = $4 LIMIT $5"""
-_OF_LISTENER: Final = f"SELECT {_RECORD}, ({_MESSAGE}) FROM attempt a WHERE a.organization = $1 AND a.listener = $2"
+# SQLite numbers parameters as they appear: the listener is the second one in all conditions.
+_IS_ANY: Final = "a.organization = $1 AND CAST($2 AS BIGINT) IS NOT NULL"
+_IS_OF_LISTENER: Final = "a.organization = $1 AND a.listener = $2"
 # Adding 0 keeps the planner from the primary key, by which it would pass all attempts of the organization.
 _IS_FAILED: Final = "a.organization + 0 = $1 AND a.listener = $2 AND a.error <> ''"
-_FAILED_OF_LISTENER: Final = f"SELECT {_RECORD}, ({_MESSAGE}) FROM attempt a WHERE {_IS_FAILED}"
-_ANY: Final = "SELECT a.id FROM attempt a WHERE a.organization = $1"
-_FAILED: Final = f"SELECT a.id FROM attempt a WHERE {_IS_FAILED}"
+# The end of a step is found first, by an index alone; then only matching rows up to there are read.
+_STEP: Final = f"""
+    WITH edge (id) AS (
+        SELECT a.id FROM attempt a WHERE {{scanned}} AND a.id > $3 AND a.id < $4
+        ORDER BY a.id {{order}} LIMIT 1 OFFSET $5)
+    SELECT edge.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM edge
+    UNION ALL
+    SELECT * FROM (
+        SELECT {_RECORD}, ({_MESSAGE}) FROM attempt a WHERE {{matching}} AND {{bounds}}
+        ORDER BY a.id {{order}} LIMIT ${{limit}}) AS found"""
+"""The last attempt of the step, if others follow it, without a number; and those that match."""
+_UP_TO_EDGE: Final = {
+    "DESC": "a.id >= coalesce((SELECT edge.id FROM edge), $3 + 1) AND a.id < $4",
+    "ASC": "a.id > $3 AND a.id <= coalesce((SELECT edge.id FROM edge), $4 - 1)",
+}
+"""Each has one lower and one upper bound, so that SQLite uses both."""
 _ONE: Final = f"""
     SELECT {_RECORD}, ({_LISTENER}), ({_MESSAGE}), a.listener, a.queue, a.seq FROM attempt a
     WHERE a.organization = $1 AND a.id = $2"""
@@ -167,26 +183,25 @@ class _OfListener:
     def __init__(self, listener: Listener, selection: Selection) -> None:
         self._organization, self._listener = listener.organization, listener.id
         is_no_success = selection.status is not None and not selection.status.startswith("2")
-        self._is_failed = selection.outcome == "failed" or is_no_success
-        self._sql = _FAILED_OF_LISTENER if self._is_failed else _OF_LISTENER
+        is_failed = selection.outcome == "failed" or is_no_success
+        self._scanned = _IS_FAILED if is_failed else _IS_ANY
+        self._matching = _IS_FAILED if is_failed else _IS_OF_LISTENER
         self._values: tuple[Value, ...] = ()
         if selection.outcome == "acknowledged":
-            self._sql += " AND a.error = ''"
+            self._matching += " AND a.error = ''"
         if selection.status is not None:
-            self._sql += " AND a.status >= $3 AND a.status <= $4"
+            self._matching += " AND a.status >= $6 AND a.status <= $7"
             self._values = status_bounds(selection.status)
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
-        # The end of the scan is found first, by an index alone; then only matching rows up to there are read.
-        last = await self._last(tx, span, count, newest_first=newest_first)
-        low, high = span
-        if last is not None:
-            low, high = (last - 1, high) if newest_first else (low, last + 1)
-        taken = 2 + len(self._values)
-        bounds = f"a.id > ${taken + 1} AND a.id < ${taken + 2}"
-        sql = f"{self._sql} AND {bounds} {_order(newest_first=newest_first)} LIMIT ${taken + 3}"
-        rows = await tx.rows(sql, self._organization, self._listener, *self._values, low, high, wanted)
-        return ScanStep(rows, last, "" if last is None else event_id_of(last))
+        order = "DESC" if newest_first else "ASC"
+        values: tuple[Value, ...] = (self._organization, self._listener, *span, count - 1, *self._values, wanted)
+        bounds, limit = _UP_TO_EDGE[order], len(values)
+        sql = _STEP.format(scanned=self._scanned, matching=self._matching, bounds=bounds, order=order, limit=limit)
+        rows = await tx.rows(sql, *values)
+        last = next((int(row[0]) for row in rows if row[1] is None), None)
+        found = sorted((row for row in rows if row[1] is not None), key=self.key_of, reverse=newest_first)
+        return ScanStep(found, last, "" if last is None else event_id_of(last))
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
         del tx
@@ -195,20 +210,6 @@ class _OfListener:
 
     def key_of(self, row: Row) -> int:
         return int(row[0])
-
-    async def _last(self, tx: Transaction, span: Span, count: int, *, newest_first: bool) -> int | None:
-        """Return the last of the next `count` attempts, or None if there are fewer."""
-        base = _FAILED if self._is_failed else _ANY
-        values: tuple[Value, ...] = (self._organization, *((self._listener,) if self._is_failed else ()))
-        taken = len(values)
-        bounds = f"a.id > ${taken + 1} AND a.id < ${taken + 2}"
-        sql = f"{base} AND {bounds} {_order(newest_first=newest_first)} LIMIT 1 OFFSET ${taken + 3}"
-        row = await tx.row(sql, *values, *span, count - 1)
-        return int(row[0]) if row is not None else None
-
-
-def _order(*, newest_first: bool) -> str:
-    return f"ORDER BY a.id {'DESC' if newest_first else 'ASC'}"
 
 
 def _span(listener: Listener, selection: Selection) -> Span:

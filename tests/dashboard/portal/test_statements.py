@@ -10,10 +10,6 @@ from tests.support.portals import Customer
 
 MOST = 6
 """Including one for the session."""
-LIMITS = {
-    # One reads the filters of all listeners of the customer: they decide whether the message is shown.
-    "message": 7,
-}
 
 
 def test_pages_of_the_portal_make_few_statements(
@@ -29,4 +25,4 @@ def test_pages_of_the_portal_make_few_statements(
             numbers.append(len(statements))
         made[name] = min(numbers)
 
-    assert {name: count for name, count in made.items() if count > LIMITS.get(name, MOST)} == {}
+    assert {name: count for name, count in made.items() if count > MOST} == {}
