@@ -1,1 +1,1 @@
-"""Logs, and the supervision of background tasks."""
+"""Logs, metrics, traces, and the supervision of background work."""
