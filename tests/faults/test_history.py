@@ -898,6 +898,14 @@ def test_a_message_that_meets_a_crash_while_it_may_wait_is_not_held_against_a_ro
     assert [sentence for sentence in check_history(history).broken if "rolling restart" in sentence]
 
 
+def test_a_slow_network_is_not_held_against_a_rolling_restart() -> None:
+    history = a_history()
+    lets_messages_wait_for_a_rolling_restart(history)
+    assert [sentence for sentence in check_history(history).broken if "rolling restart" in sentence]
+    history.bounds = msgspec.structs.replace(history.bounds, lateness_seconds=100.0)
+    assert not [sentence for sentence in check_history(history).broken if "rolling restart" in sentence]
+
+
 def test_every_bug_that_is_to_be_found_can_be_put_in() -> None:
     put_in = "from tests.faults.broken import BUGS; print(len([bug() for bug in BUGS.values()]))"
     done = subprocess.run(

@@ -94,10 +94,15 @@ class World:
     """Everything in a run. As a site under load, it is all its workers."""
 
     def __init__(self, plan: SimPlan, loop: SimLoop, *, network: Network, disk: Disk, folder: Path) -> None:
-        # Connecting takes two packets, and a request is one more.
-        old_owner_seconds = 0.3 + 3 * plan.network.latency_seconds[1]
+        # Resolving a name and connecting take two packets each, and a request is one more.
+        slowest = plan.network.latency_seconds[1]
         self.history = History(
-            Bounds(MAX_IN_FLIGHT, timeout_seconds=TIMEOUT_SECONDS, old_owner_seconds=old_owner_seconds)
+            Bounds(
+                MAX_IN_FLIGHT,
+                timeout_seconds=TIMEOUT_SECONDS,
+                lateness_seconds=1.0 + 5 * slowest,
+                old_owner_seconds=0.3 + 3 * slowest,
+            )
         )
         self._plan = plan
         self._loop = loop

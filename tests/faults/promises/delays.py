@@ -10,7 +10,6 @@ from tests.faults.promises.wishes import due_times
 QUIET = "nothing"
 _BEFORE_SECONDS = 0.5
 _AFTER_SECONDS = 3.0
-_LONGEST_SECONDS = 1.0
 _MARGIN_SECONDS = 0.5
 """Tolerance for a machine that runs the whole cluster and the test."""
 _MARGIN_SHARE = 0.5
@@ -34,7 +33,7 @@ def waited(history: History) -> Iterator[str]:
     longest = longest_delays(history)
     untouched = {fault.kind for fault in history.faults if not fault.workers}
     usual = longest.get(QUIET, 0.0)
-    allowed = usual + _LONGEST_SECONDS + max(_MARGIN_SECONDS, usual * _MARGIN_SHARE)
+    allowed = usual + history.bounds.lateness_seconds + max(_MARGIN_SECONDS, usual * _MARGIN_SHARE)
     for kind in sorted(untouched):
         if longest.get(kind, 0.0) > allowed:
             yield f"a message waited {longest[kind]:.2f} s for its first attempt at a {kind}; usually {usual:.2f} s"
@@ -68,6 +67,6 @@ def _near(history: History, at: float, delay: float) -> set[str]:
     A fault that touches a worker takes precedence over one that touches none. A message may meet a fault while it
     waits, as long as it is allowed to wait.
     """
-    until = at + max(_BEFORE_SECONDS, min(delay, _LONGEST_SECONDS))
+    until = at + max(_BEFORE_SECONDS, min(delay, history.bounds.lateness_seconds))
     near = [fault for fault in history.faults if fault.began_at <= until and at <= fault.ended_at + _AFTER_SECONDS]
     return {fault.kind for fault in near if fault.workers} or {fault.kind for fault in near}
