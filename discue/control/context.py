@@ -12,6 +12,7 @@ from msgspec import UnsetType
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings
+from discue.control.activity import ActivityCache
 from discue.control.hosts import HostChecks
 from discue.crypto.keyring import Keyring
 from discue.crypto.passwords import PasswordHashing
@@ -84,6 +85,7 @@ class ControlContext:
     keyring: Keyring = field(default_factory=Keyring)
     passwords: PasswordHashing = field(default_factory=PasswordHashing)
     hosts: HostChecks = field(default_factory=HostChecks)
+    activities: ActivityCache = field(default_factory=ActivityCache)
     measuring: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Held while the patterns of a schema or filter are measured."""
 

@@ -6,6 +6,7 @@ from typing import Final, Protocol, TypeAlias, cast
 
 import msgspec
 
+from discue.control.activity import Activity
 from discue.control.context import ControlContext, require_found
 from discue.domain import quotas as quota
 from discue.domain.ids import last_id_of, millisecond_in
@@ -119,27 +120,9 @@ async def event_counts(control: ControlContext, principal: Principal) -> EventCo
     return EventCounts(*(_counts(rows, tallies.period_of(start)) for start in starts))
 
 
-class Activity(msgspec.Struct, frozen=True):
-    """The activity of an organization in one period of five minutes."""
-
-    started_at: int
-    """Milliseconds since the epoch."""
-    published: int = 0
-    acknowledged: int = 0
-    """Attempts that were acknowledged."""
-    failed: int = 0
-    """Attempts that failed."""
-
-
 async def activity(control: ControlContext, principal: Principal) -> Sequence[Activity]:
     """Return the activity of the past 24 hours, the oldest period first; the last one has not ended."""
-    periods = tallies.past_day(control.clock.now())
-    rows = await control.store.read(lambda tx: tallies.since(tx, principal.organization, periods.start))
-    counts = {(period, kind): n for period, kind, n in rows}
-    kinds = (tallies.MESSAGE_ADDED, tallies.MESSAGE_PUBLISHED_OK, tallies.MESSAGE_PUBLISHED_NOT_OK)
-    return [
-        Activity(period * tallies.PERIOD_MS, *(counts.get((period, kind), 0) for kind in kinds)) for period in periods
-    ]
+    return await control.activities.past_day(control.store, principal.organization, control.clock.now())
 
 
 def rate_a_minute(before: int, current: int, elapsed_ms: int) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from discue.control.usage import Activity
+from discue.control.activity import Activity
 from discue.domain.attempts import StoredAttempt
 
 HALF_HOUR: Final = 6

@@ -3,9 +3,10 @@
 from typing import Final
 
 from discue.control import listener_activity, listener_secrets, listeners, messages, redeliveries
+from discue.control.activity import Activity
 from discue.control.listener_activity import PERIODS_AN_HOUR, ListenerPeriod, total
 from discue.control.listeners import ListenerDetails
-from discue.control.usage import Activity, rate_a_minute
+from discue.control.usage import rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, columns, sparkline
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from discue.control import listeners, usage
+from discue.control.activity import Activity
 from discue.control.listeners import ListenerDetails
-from discue.control.usage import Activity, rate_a_minute
+from discue.control.usage import rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, Columns, columns
 from discue.dashboard.pages.listeners import ListenerRow, rows_of
 from discue.dashboard.route import PageRoute
