@@ -57,7 +57,7 @@ _MISSED_SEQS: Final = """
     WHERE organization = $1 AND listener = $2 AND seq > $3 AND seq < $4 AND state = 'missed' AND stream + 0 = 0
     ORDER BY seq {} LIMIT $5"""
 _ID: Final = "SELECT id FROM log WHERE organization = $1 AND queue = $2 AND seq = $3"
-_PASSED_AT_ONCE: Final = 1_000
+_PASSED_AT_ONCE: Final = 2_000
 """The largest number of consecutive missed messages that a scan passes in one step."""
 
 
