@@ -71,18 +71,18 @@ _IS_OF_LISTENER: Final = "a.organization = $1 AND a.listener = $2"
 _IS_FAILED: Final = "a.organization + 0 = $1 AND a.listener = $2 AND a.error <> ''"
 # The end of a step is found first, by an index alone; then only matching rows up to there are read.
 _STEP: Final = f"""
-    WITH edge (id) AS (
+    WITH step (last) AS (
         SELECT a.id FROM attempt a WHERE {{scanned}} AND a.id > $3 AND a.id < $4
         ORDER BY a.id {{order}} LIMIT 1 OFFSET $5)
-    SELECT edge.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM edge
+    SELECT step.last, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM step
     UNION ALL
     SELECT * FROM (
         SELECT {_RECORD}, ({_MESSAGE}) FROM attempt a WHERE {{matching}} AND {{bounds}}
-        ORDER BY a.id {{order}} LIMIT ${{limit}}) AS found"""
+        ORDER BY a.id {{order}} LIMIT ${{limit}}) AS looked_at"""
 """The last attempt of the step, if others follow it, without a number; and those that match."""
-_UP_TO_EDGE: Final = {
-    "DESC": "a.id >= coalesce((SELECT edge.id FROM edge), $3 + 1) AND a.id < $4",
-    "ASC": "a.id > $3 AND a.id <= coalesce((SELECT edge.id FROM edge), $4 - 1)",
+_WITHIN_STEP: Final = {
+    "DESC": "a.id >= coalesce((SELECT step.last FROM step), $3 + 1) AND a.id < $4",
+    "ASC": "a.id > $3 AND a.id <= coalesce((SELECT step.last FROM step), $4 - 1)",
 }
 """Each has one lower and one upper bound, so that SQLite uses both."""
 _ONE: Final = f"""
@@ -196,7 +196,7 @@ class _OfListener:
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         order = "DESC" if newest_first else "ASC"
         values: tuple[Value, ...] = (self._organization, self._listener, *span, count - 1, *self._values, wanted)
-        bounds, limit = _UP_TO_EDGE[order], len(values)
+        bounds, limit = _WITHIN_STEP[order], len(values)
         sql = _STEP.format(scanned=self._scanned, matching=self._matching, bounds=bounds, order=order, limit=limit)
         rows = await tx.rows(sql, *values)
         last = next((int(row[0]) for row in rows if row[1] is None), None)

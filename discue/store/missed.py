@@ -1,22 +1,22 @@
 """Missed messages: of one listener, and of all listeners of an organization.
 
 The list of an organization goes from the newest listener to the oldest, and at each from the newest message to the
-oldest: so it is read by the indexes of each listener, and listeners that missed nothing cost nothing.
+oldest: so it is read by the indexes of listeners, and listeners that missed nothing cost nothing. With a filter, each
+listener on a page takes a few statements.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Final
 
 import msgspec
 
 from discue.domain.errors import BadRequest, malformed
-from discue.domain.ids import decode, encode
-from discue.domain.window import Window
 from discue.store.deliveries import Recipient, missed_range
 from discue.store.engine import MissedRange, Row, Transaction
 from discue.store.listener_messages import LIMITS, ListenerScan, accept_all, missed_for
 from discue.store.message_log import LISTED, span_of_times
+from discue.store.missed_scan import Key, MissedMessage, MissedScan, Missing, key_at, position_of, read_missing
 from discue.store.pagination import (
     LARGEST,
     Bounds,
@@ -29,24 +29,6 @@ from discue.store.pagination import (
     intersect,
 )
 from discue.store.tables import rows_among
-
-
-class MissedMessage(msgspec.Struct, frozen=True):
-    """A message that a listener has missed."""
-
-    id: str
-    alias: str
-    seq: int
-    stored_at: int
-    reason: str
-    missed_at: int
-    attempts: int
-    """The number of attempts that were made."""
-    listener_public_id: str = ""
-    """Empty in the list of one listener, like the next three fields."""
-    listener_alias: str = ""
-    queue_public_id: str = ""
-    queue_alias: str = ""
 
 
 async def page_of_listener(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:
@@ -77,24 +59,14 @@ async def _details(tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[
     return items
 
 
-POSITION_PATTERN: Final = "^[0-9A-Za-z]{22}$"
-"""The form of positions in the list of an organization."""
-_CHARACTERS: Final = 11
-
+_EVERYTHING: Final = ((0, 0), (LARGEST, LARGEST))
 _LIMITS: Final = ScanLimits(first=None, step=110, in_all=330)
+_LIMITS_UNFILTERED: Final = ScanLimits(first=110, step=220, in_all=330)
+"""At most two steps of three statements; nearly always the first one finds a page."""
 _LISTENERS_AT_ONCE: Final = 20
 """The largest number of listeners in one step: each takes several reads."""
 _LISTENERS_CHOSEN: Final = 10_000
 
-_RECIPIENT: Final = """
-    SELECT listener.public_id, listener.alias, queue.alias, listener.queue, queue.public_id, cursor.start_seq,
-        cursor.position, cursor.ahead
-    FROM listener
-    JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
-        AND cursor.stream = 0
-    JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
-    WHERE listener.organization = $1 AND listener.id = $2 AND listener.deleted_at IS NULL
-        AND queue.deleted_at IS NULL"""
 # Each part finds the next listener by one index, which the order and the columns leave as the only one.
 _NEXT: Final = """
     SELECT listener FROM (
@@ -113,9 +85,6 @@ _OF_QUEUE: Final = """
     SELECT id FROM listener WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"""
 _QUEUES: Final = "SELECT id FROM queue WHERE organization = $1 AND public_id IN ({}) AND deleted_at IS NULL"
 
-_Key = tuple[int, int]
-"""The row id of a listener, and a seq."""
-
 
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
@@ -125,21 +94,26 @@ async def page(
     Raises BadRequest for a listener or a queue in the selection that is not among these, and for a numbered page that
     is too far from the first.
     """
-    scan = _OfAll(organization, selection, await _chosen(tx, organization, selection, only))
-    found = await FilteredPages(scan, ((0, 0), (LARGEST, LARGEST)), _LIMITS).page(tx, selection)
+    chosen = await _chosen(tx, organization, selection, only)
+    filters = (chosen, selection.reason, selection.created_after, selection.created_before)
+    if filters == (None, None, None, None):
+        found = await FilteredPages(MissedScan(organization), _EVERYTHING, _LIMITS_UNFILTERED).page(tx, selection)
+        return _with_positions(found, found.with_items(message for _, message in found.items))
+    scan = _OfAll(organization, selection, chosen)
+    found = await FilteredPages(scan, _EVERYTHING, _LIMITS).page(tx, selection)
     items: list[MissedMessage] = []
     for start, row in enumerate(found.items):
         if not start or found.items[start - 1][1] is not row[1]:
             own = [each[2] for each in found.items[start:] if each[1] is row[1]]
             items += await scan.items(tx, row[1], own)
-    after = found.resumes_after or (position_of(found.items[-1][0]) if found.has_next and items else None)
-    before = found.resumes_before or (position_of(found.items[0][0]) if found.has_previous and items else None)
-    return msgspec.structs.replace(found.with_items(items), resumes_after=after, resumes_before=before)
+    return _with_positions(found, found.with_items(items))
 
 
-def position_of(key: _Key) -> str:
-    """Return the position of a message in the list, which clients give as `after` and `before`."""
-    return encode(key[0], _CHARACTERS) + encode(key[1], _CHARACTERS)
+def _with_positions(found: Listing[Row], page: Listing[MissedMessage]) -> Listing[MissedMessage]:
+    """Return a page of rows found, with the positions at which its neighbours continue."""
+    after = found.resumes_after or (position_of(found.items[-1][0]) if found.has_next and found.items else None)
+    before = found.resumes_before or (position_of(found.items[0][0]) if found.has_previous and found.items else None)
+    return msgspec.structs.replace(page, resumes_after=after, resumes_before=before)
 
 
 async def _chosen(
@@ -173,21 +147,17 @@ async def _listeners_among(
     return found
 
 
-class _Known(NamedTuple):
-    """A listener, and the fields of `MissedMessage` that name it and its queue."""
-
-    of: Recipient
-    names: Mapping[str, str]
-
-
 class _OfAll:
-    """A scan of missed messages by listener and seq: rows of this key, the listener, and the message's row."""
+    """A scan like `MissedScan` that passes filters: rows of the key, the listener, and the message's row.
+
+    It reads the lists of one listener after the other, by the indexes of each.
+    """
 
     def __init__(self, organization: int, selection: Selection, chosen: list[int] | None) -> None:
         self._organization = organization
         self._selection = selection
         self._chosen = chosen
-        self._known: dict[int, _Known | None] = {}
+        self._known: dict[int, Missing | None] = {}
         self._times: dict[int, Span] = {}
 
     async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
@@ -218,18 +188,18 @@ class _OfAll:
 
     async def position(self, tx: Transaction, public_id: str) -> Bounds:
         del tx
-        key = tuple(min(decode(part), LARGEST) for part in (public_id[:_CHARACTERS], public_id[_CHARACTERS:]))
+        key = key_at(public_id)
         return key, key
 
-    def key_of(self, row: Row) -> _Key:
-        key: _Key = row[0]
+    def key_of(self, row: Row) -> Key:
+        key: Key = row[0]
         return key
 
     async def items(self, tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:
         """Return what the list shows of messages that one listener missed."""
-        known = self._known[of.listener]
+        missing = self._known[of.listener]
         found = await _details(tx, of, rows)
-        return found if known is None else [msgspec.structs.replace(item, **known.names) for item in found]
+        return found if missing is None else list(map(missing.named, found))
 
     async def _recipient(self, tx: Transaction, listener: int) -> Recipient | None:
         """Return the listener; None if it does not exist, or is not chosen."""
@@ -241,21 +211,9 @@ class _OfAll:
             # The ends of the list.
             return None
         if listener not in self._known:
-            row = await tx.row(_RECIPIENT, self._organization, listener)
-            self._known[listener] = None if row is None else self._read(listener, row)
-        known = self._known[listener]
-        return None if known is None else known.of
-
-    def _read(self, listener: int, row: Row) -> _Known:
-        public_id, alias, queue_alias, queue, queue_public_id, start_seq, position, ahead = row
-        names = {
-            "listener_public_id": public_id,
-            "listener_alias": alias,
-            "queue_public_id": queue_public_id,
-            "queue_alias": queue_alias,
-        }
-        window = Window.decode(position, ahead)
-        return _Known(Recipient(self._organization, listener, queue, queue_public_id, start_seq, window), names)
+            self._known[listener] = (await read_missing(tx, self._organization, [listener])).get(listener)
+        missing = self._known[listener]
+        return None if missing is None else missing.of
 
     async def _span(self, tx: Transaction, of: Recipient) -> Span:
         """Return the seqs of messages that are for the listener and pass the time filters."""

@@ -1,6 +1,7 @@
 """Each page makes few statements, and is small."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +20,11 @@ MOST_BYTES = 60_000
 """The size of a page before it is compressed."""
 
 LIMITS = {
-    # Two for each listener with missed messages find it, and three read these.
-    "missed": 7,
+    # Two for each missed range.
+    "listener-missed": 16,
+    "redeliver": 7,
+    # One for each listener with missed ranges.
+    "search-messages": 12,
 }
 
 
@@ -41,32 +45,50 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 _MANY = 21_000
-_ATTEMPTS_OF_OTHERS = f"""
+_MISSED_AT = 777
+_CROWD = (
+    # Newer attempts of one listener than all that others have.
+    f"""
     WITH RECURSIVE added (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM added WHERE n < {_MANY})
     INSERT INTO attempt (organization, id, listener, queue, seq, number, status, error, took_ms, detail)
     SELECT a.organization, a.id + n, a.listener, a.queue, a.seq, 1, 200, '', 40, '' FROM added
-    JOIN (SELECT * FROM attempt ORDER BY organization DESC, id DESC LIMIT 1) AS a"""
-_WITHOUT_THEM = f"""
+    JOIN (SELECT * FROM attempt ORDER BY organization DESC, id DESC LIMIT 1) AS a""",
+    # Messages that every listener has missed: singly, and in ranges.
+    f"""
+    INSERT OR IGNORE INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
+    SELECT organization, id, 0, column1, queue, 'missed', 3, {_MISSED_AT}, 'attempts_used_up' FROM listener
+    JOIN (VALUES (9), (11))""",
+    f"""
+    INSERT OR IGNORE INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at)
+    SELECT organization, id, column1, queue, column1, 'too_old', {_MISSED_AT} FROM listener
+    JOIN (VALUES (3), (5), (7))""",
+)
+_WITHOUT_CROWD = (
+    f"""
     DELETE FROM attempt WHERE (organization, id) IN (
-        SELECT organization, id FROM attempt ORDER BY organization DESC, id DESC LIMIT {_MANY})"""
+        SELECT organization, id FROM attempt ORDER BY organization DESC, id DESC LIMIT {_MANY})""",
+    f"DELETE FROM exception WHERE state = 'missed' AND due_at = {_MISSED_AT}",
+    f"DELETE FROM missed_range WHERE missed_at = {_MISSED_AT}",
+)
 
 
 @pytest.fixture
-def attempts_of_others(service: DashboardService, shop: Shop) -> Iterator[None]:
-    """Many attempts of one listener, newer than those of all others."""
+def crowd(service: DashboardService, shop: Shop) -> Iterator[None]:
+    """Attempts of others among which those of a listener are few, and missed messages of all listeners."""
 
-    def run(sql: str) -> None:
+    def run(statements: Sequence[str]) -> None:
         async def work(tx: Transaction) -> None:
-            await tx.execute(sql)
+            for sql in statements:
+                await tx.execute(sql)
 
         service.run(service.control.store.write(work))
 
-    run(_ATTEMPTS_OF_OTHERS)
+    run(_CROWD)
     yield
-    run(_WITHOUT_THEM)
+    run(_WITHOUT_CROWD)
 
 
-@pytest.mark.usefixtures("attempts_of_others")
+@pytest.mark.usefixtures("crowd")
 def test_pages_are_cheap_and_small(service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     browser, made, bytes_of = service.browser(), {}, {}
     for name, path in paths_of(shop).items():
@@ -80,5 +102,7 @@ def test_pages_are_cheap_and_small(service: DashboardService, shop: Shop, monkey
             numbers.append(len(statements))
         made[name] = min(numbers)
 
+    listeners = re.findall(rf"/queues/{shop.queue}/listeners/(\w+)", browser.get("/missed").text)
+    assert len(set(listeners)) > 2
     assert {name: count for name, count in made.items() if count > LIMITS.get(name, MOST)} == {}
     assert {name: count for name, count in bytes_of.items() if count > MOST_BYTES} == {}

@@ -9,9 +9,9 @@ import pytest
 
 from discue.domain.errors import BadRequest
 from discue.domain.model import Listener, Queue
-from discue.store import deliveries, listeners, missed
+from discue.store import deliveries, listeners, messages, missed
 from discue.store.engine import DeliveryRow, MissedRange, Transaction
-from discue.store.missed import MissedMessage
+from discue.store.missed_scan import MissedMessage, position_of
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import (
@@ -28,6 +28,11 @@ from tests.support.everywhere import seeds
 
 OURS = row_id(1)
 COUNT = 14
+REDELIVERED: list[tuple[Any, ...]] = [
+    ("retry", 2, NOON + 3_000, ""),
+    ("ended", 3, NOON + 4_000, "expired"),
+    ("missed", 4, NOON + 5_000, "final_status"),
+]
 Shown = tuple[str, str]
 """The ids of the listener and the message."""
 
@@ -54,9 +59,15 @@ async def _made(store: Store, seed: int, count: int = 6) -> World:
                 rows.append(DeliveryRow(seq, "missed", 12, NOON + seq, "attempts_used_up"))
             elif chance.random() < 0.5:
                 ranges.append(MissedRange(seq, last, "too_old", NOON + last))
+                # Redelivered, and missed again or not.
+                rows += chance.choice([[], *([DeliveryRow(last, *each)] for each in REDELIVERED)])
             seq = last + 1
         settle = a_settle(listener, COUNT, delivery_rows=tuple(rows), missed_ranges=tuple(ranges))
         assert await store.settle(settle)
+    for place in range(2):
+        gone = await store.read(partial(messages.get, queue=owners[place], public_id=public_id(104 + 50 * place)))
+        assert gone is not None
+        await store.write(partial(messages.delete, message=gone))
     return World(owners, made)
 
 
@@ -91,7 +102,7 @@ async def _walk(
     """Follow the links of the list from one of its ends to the other."""
     found: list[MissedMessage] = []
     if not newest_first:
-        selection = msgspec.structs.replace(selection, before=missed.position_of((0, 0)))
+        selection = msgspec.structs.replace(selection, before=position_of((0, 0)))
     for _ in range(300):
         page: Listing[MissedMessage] = await store.read(
             partial(missed.page, organization=OURS, selection=selection, only=only)
@@ -117,6 +128,7 @@ async def test_list_of_an_organization_has_the_lists_of_its_listeners(
 ) -> None:
     if is_cut:
         monkeypatch.setattr(missed, "_LIMITS", ScanLimits(None, 2, 3))
+        monkeypatch.setattr(missed, "_LIMITS_UNFILTERED", ScanLimits(2, 2, 3))
         monkeypatch.setattr(missed, "_LISTENERS_AT_ONCE", 2)
     world = await _made(store, seed)
     every: list[dict[str, Any]] = [{}, {"reason": "too_old"}, {"created_after": NOON + 30, "created_before": NOON + 90}]

@@ -70,6 +70,7 @@ from discue.store.events import EventQuery, EventTopic, Occurrence
 from discue.store.identities import UserIdentity
 from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
 from discue.store.listener_tallies import ListenerTally
+from discue.store.missed_scan import position_of
 from discue.store.pagination import FIRST_PAGE, Selection
 from discue.store.postgres.append import CLOSED_AT, KNOWN_KEYS
 from discue.store.postgres.append import statement as append_statement
@@ -278,8 +279,8 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
             await missed.page_of_listener(tx, of, msgspec.structs.replace(selection, reason=chosen.reason))
             await redeliveries.page(tx, OURS, listener.id, selection)
             await redeliveries.page_of_organization(tx, OURS, selection)
-    position = missed.position_of((listener.id + 1, 30))
-    places: list[dict[str, Any]] = [{}, {"after": position}, {"before": missed.position_of((0, 0))}]
+    position = position_of((listener.id + 1, 30))
+    places: list[dict[str, Any]] = [{}, {"after": position}, {"before": position_of((0, 0))}]
     filtered: list[dict[str, Any]] = [{}, {"reason": "too_old"}, {"created_after": NOON}, {"queue": queue.public_id}]
     for place, filters in product(places, filtered):
         selection = Selection(**place, **filters)

@@ -13,7 +13,7 @@ from discue.domain.window import subtract
 from discue.store import deliveries, missed, purge, redeliveries
 from discue.store.deliveries import Recipient
 from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction
-from discue.store.missed import MissedMessage
+from discue.store.missed_scan import MissedMessage
 from discue.store.pagination import Listing, Selection
 from discue.store.redeliveries import RedeliveryBatch, next_batch
 from discue.store.store import Store

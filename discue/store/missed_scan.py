@@ -1,0 +1,303 @@
+"""Missed messages of all listeners, with a few statements for any number of these.
+
+The list goes from the newest listener to the oldest, and at each from the newest message to the oldest.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from discue.domain.ids import decode, encode
+from discue.domain.window import Window
+from discue.store.deliveries import Recipient, state_of_row
+from discue.store.engine import Row, Transaction
+from discue.store.message_log import WAITING
+from discue.store.pagination import LARGEST, Bounds, ScanStep
+from discue.store.tables import rows_among
+
+POSITION_PATTERN: Final = "^[0-9A-Za-z]{22}$"
+"""The form of positions in the list."""
+_CHARACTERS: Final = 11
+
+Key = tuple[int, int]
+"""The row id of a listener, and a seq."""
+
+
+class MissedMessage(msgspec.Struct, frozen=True):
+    """A message that a listener has missed."""
+
+    id: str
+    alias: str
+    seq: int
+    stored_at: int
+    reason: str
+    missed_at: int
+    attempts: int
+    """The number of attempts that were made."""
+    listener_public_id: str = ""
+    """Empty in the list of one listener, like the next three fields."""
+    listener_alias: str = ""
+    queue_public_id: str = ""
+    queue_alias: str = ""
+
+
+def position_of(key: Key) -> str:
+    """Return the position of a message in the list, which clients give as `after` and `before`."""
+    return encode(key[0], _CHARACTERS) + encode(key[1], _CHARACTERS)
+
+
+def key_at(position: str) -> Key:
+    """Return the key of a position, or the largest possible one."""
+    return min(decode(position[:_CHARACTERS]), LARGEST), min(decode(position[_CHARACTERS:]), LARGEST)
+
+
+_RECIPIENTS: Final = """
+    SELECT listener.id, listener.public_id, listener.alias, queue.alias, listener.queue, queue.public_id,
+        cursor.start_seq, cursor.position, cursor.ahead
+    FROM listener
+    JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
+        AND cursor.stream = 0
+    JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
+    WHERE listener.organization = $1 AND listener.id IN ({}) AND listener.deleted_at IS NULL
+        AND queue.deleted_at IS NULL"""
+# Each part is read by one index, which the order and the columns leave as the only one. Adding 0 keeps the order of the
+# index: otherwise SQLite would sort.
+_CANDIDATES: Final = """
+    SELECT * FROM (
+        SELECT 0, listener, seq, seq, '', 0 FROM exception
+        WHERE organization = $1 AND (listener, seq) {0} ($2, $3) AND state = 'missed' AND stream + 0 = 0
+        ORDER BY listener {1}, seq {1} LIMIT $4) AS looked_at
+    UNION ALL
+    SELECT * FROM (
+        SELECT 1, listener, seq, seq, '', 0 FROM exception
+        WHERE organization = $1 AND (listener, stream, seq) {0} ($2, 0, $3) AND state = 'ended' AND stream + 0 = 0
+            AND reason <> ''
+        ORDER BY listener {1}, stream {1}, seq {1} LIMIT $4) AS looked_at
+    UNION ALL
+    SELECT * FROM (
+        SELECT 2, listener, seq_from, seq_to, reason, missed_at FROM missed_range
+        WHERE organization = $1 AND (listener, seq_from) {0} ($2, $3)
+        ORDER BY listener {1}, seq_from {1} LIMIT $4) AS looked_at"""
+_PARTS: Final = 3
+_OF_RANGES: Final = frozenset({2, 3})
+_RANGE_AROUND: Final = """
+    UNION ALL
+    SELECT * FROM (
+        SELECT 3, listener, seq_from, seq_to, reason, missed_at FROM missed_range
+        WHERE organization = $1 AND listener = $2 AND seq_from <= $3
+        ORDER BY seq_from DESC LIMIT 1) AS looked_at"""
+"""Upwards, a range that begins before the span may reach into it."""
+_AT_ONCE: Final = 128
+_COLUMNS: Final = 5
+"""The number of columns of a span in `_messages_in`."""
+
+
+class Missing(NamedTuple):
+    """A listener that has missed messages, and the names that the list shows."""
+
+    of: Recipient
+    alias: str
+    queue_alias: str
+    public_id: str
+
+    def named(self, message: MissedMessage) -> MissedMessage:
+        """Return a message with the names."""
+        return msgspec.structs.replace(
+            message,
+            listener_public_id=self.public_id,
+            listener_alias=self.alias,
+            queue_public_id=self.of.queue_public_id,
+            queue_alias=self.queue_alias,
+        )
+
+
+async def read_missing(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, Missing]:
+    """Read listeners that exist by their row ids."""
+    found = {}
+    for listener, *row in await rows_among(tx, _RECIPIENTS, (organization,), listeners):
+        public_id, alias, queue_alias, queue, queue_public_id, start_seq, *window = row
+        of = Recipient(organization, listener, queue, queue_public_id, start_seq, Window.decode(*window))
+        found[listener] = Missing(of, alias, queue_alias, public_id)
+    return found
+
+
+class _Span(NamedTuple):
+    """Seqs, both included, of which a listener may have missed any."""
+
+    listener: int
+    low: int
+    high: int
+    is_range: bool
+    """Whether all that has no delivery row was missed; like the next two fields, of no meaning to others."""
+    reason: str
+    missed_at: int
+
+    def near(self, *, newest_first: bool) -> Key:
+        """Return the key at which the list reaches the span."""
+        return self.listener, self.high if newest_first else self.low
+
+
+class MissedScan:
+    """A scan of all messages that any listener has missed: rows of this key, and the message.
+
+    A step takes one statement to find where messages were missed, one for the listeners that are not known yet, and
+    one for the messages.
+    """
+
+    def __init__(self, organization: int) -> None:
+        self._organization = organization
+        self._known: dict[int, Missing | None] = {}
+
+    async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+        del wanted
+        low, high = span
+        spans, ends = await self._spans(tx, high if newest_first else low, count, newest_first=newest_first)
+        some = list(_first(spans, count, newest_first=newest_first))
+        if len(some) < len(spans):
+            listener, seq = spans[len(some)].near(newest_first=newest_first)
+            # Complete up to the message before.
+            ends.append((listener, seq + 1 if newest_first else seq - 1))
+        await self._learn(tx, {each.listener for each in some})
+        found, full = await self._messages(tx, some, count, newest_first=newest_first)
+        ends += full
+        within = {key: row for key, row in found.items() if low < key < high}
+        if not ends:
+            return ScanStep(_in_order(within, newest_first=newest_first), None)
+        end = max(ends) if newest_first else min(ends)
+        within = {key: row for key, row in within.items() if (key >= end if newest_first else key <= end)}
+        if self._known.get(end[0], ()) is None:
+            # Nothing is shown of a deleted listener, however much it had missed.
+            end = (end[0], 0 if newest_first else LARGEST)
+        return ScanStep(_in_order(within, newest_first=newest_first), end, position_of(end))
+
+    async def position(self, tx: Transaction, public_id: str) -> Bounds:
+        del tx
+        key = key_at(public_id)
+        return key, key
+
+    def key_of(self, row: Row) -> Key:
+        key: Key = row[0]
+        return key
+
+    async def _spans(
+        self, tx: Transaction, start: Key, count: int, *, newest_first: bool
+    ) -> tuple[list[_Span], list[Key]]:
+        """Return the next spans after a key, in order, and the keys up to which parts that may go on are complete."""
+        sql = _CANDIDATES.format("<", "DESC") if newest_first else _CANDIDATES.format(">", "ASC") + _RANGE_AROUND
+        rows = await tx.rows(sql, self._organization, *start, count)
+        spans = []
+        for part, listener, first, last, reason, missed_at in rows:
+            low, high = first, last
+            # A range may begin or end beyond the start.
+            if listener == start[0] and newest_first:
+                high = min(last, start[1] - 1)
+            elif listener == start[0]:
+                low = max(first, start[1] + 1)
+            if low <= high:
+                spans.append(_Span(listener, low, high, part in _OF_RANGES, reason, missed_at))
+        ends = []
+        for part in range(_PARTS):
+            own = [(row[1], row[2] if newest_first else row[3]) for row in rows if row[0] == part]
+            if len(own) == count:
+                ends.append(min(own) if newest_first else max(own))
+        return sorted(spans, key=lambda each: each.near(newest_first=newest_first), reverse=newest_first), ends
+
+    async def _learn(self, tx: Transaction, listeners: set[int]) -> None:
+        unknown = sorted(listeners - self._known.keys())
+        self._known.update(dict.fromkeys(unknown))
+        self._known.update(await read_missing(tx, self._organization, unknown))
+
+    async def _messages(
+        self, tx: Transaction, spans: Sequence[_Span], count: int, *, newest_first: bool
+    ) -> tuple[dict[Key, Row], list[Key]]:
+        """Return the messages of spans by key, and the last keys of spans that may have more."""
+        missing = {place: one for place, each in enumerate(spans) if (one := self._known[each.listener]) is not None}
+        given = [
+            (place, spans[place].listener, one.of.queue, spans[place].low - 1, spans[place].high + 1)
+            for place, one in missing.items()
+        ]
+        found: dict[Key, Row] = {}
+        read: dict[int, list[int]] = {}
+        for start in range(0, len(given), _AT_ONCE):
+            some = given[start : start + _AT_ONCE]
+            # Spans of no queue are added up to a power of two, so that few statements are prepared.
+            padding = [(0,) * _COLUMNS] * ((1 << (len(some) - 1).bit_length()) - len(some))
+            values = [value for each in [*some, *padding] for value in each]
+            sql = _messages_in(len(some) + len(padding), newest_first=newest_first)
+            for place, *row in await tx.rows(sql, *values, self._organization, count - 1):
+                read.setdefault(place, []).append(row[0])
+                message = _message(row, spans[place], missing[place])
+                if message is not None:
+                    key = (spans[place].listener, message.seq)
+                    found[key] = (key, message)
+        farthest = min if newest_first else max
+        full = [(spans[place].listener, farthest(seqs)) for place, seqs in read.items() if len(seqs) == count]
+        return found, full
+
+
+def _first(spans: Sequence[_Span], count: int, *, newest_first: bool) -> Iterator[_Span]:
+    """Yield spans until these may have enough messages, and all others that begin where the last one does."""
+    room, last = count, None
+    for each in spans:
+        near = each.near(newest_first=newest_first)
+        if room <= 0 and near != last:
+            return
+        room, last = room - (each.high - each.low + 1), near
+        yield each
+
+
+def _message(row: Sequence[Any], span: _Span, missing: Missing) -> MissedMessage | None:
+    """Return a message of a span; None if the listener has not missed it."""
+    seq, public_id, alias, stored_at, kind, origin_seq, state, *of_row, blocked = row
+    of, reason, missed_at, attempts = missing.of, span.reason, span.missed_at, 0
+    if kind == WAITING or (origin_seq or seq) <= of.start_seq:
+        return None
+    if state is not None:
+        # The delivery row decides, also in a range.
+        reason, missed_at, attempts = of_row
+        is_missed = state_of_row(state, attempts, reason)[0] == "missed"
+    else:
+        is_missed = span.is_range and blocked is None and of.window.is_settled(seq)
+    if not is_missed:
+        return None
+    return missing.named(MissedMessage(public_id, alias or public_id, seq, stored_at, reason, missed_at, attempts))
+
+
+def _in_order(found: dict[Key, Row], *, newest_first: bool) -> list[Row]:
+    return [found[key] for key in sorted(found, reverse=newest_first)]
+
+
+@cache
+def _messages_in(count: int, *, newest_first: bool) -> str:
+    """Return the statement for the first messages of each span: it finds the last of them, then reads up to it.
+
+    SQLite keeps the order of a CROSS JOIN. Scalar subqueries keep a planner from reading all delivery rows for a join.
+    """
+    casts = [f"CAST(${number} AS BIGINT)" for number in range(1, 1 + _COLUMNS * count)]
+    rows = ", ".join(f"({', '.join(casts[start : start + _COLUMNS])})" for start in range(0, len(casts), _COLUMNS))
+    organization, offset = f"${len(casts) + 1}", f"${len(casts) + 2}"
+    order, last, bounds = (
+        ("DESC", "given.low + 1", "l.seq >= span.last AND l.seq < span.high")
+        if newest_first
+        else ("ASC", "given.high - 1", "l.seq <= span.last AND l.seq > span.low")
+    )
+    own = f"""FROM exception e
+            WHERE e.organization = {organization} AND e.listener = span.listener AND e.stream = 0 AND e.seq = l.seq"""
+    blocked = f"""SELECT b.seq FROM exception b
+            WHERE b.organization = {organization} AND b.queue = l.queue AND b.key_hash = l.key_hash
+                AND b.key_hash IS NOT NULL AND b.listener = span.listener AND b.stream = 0 AND b.seq < l.seq
+                AND b.blocked > 0
+            LIMIT 1"""
+    columns = ", ".join(f"(SELECT e.{name} {own})" for name in ("state", "reason", "due_at", "attempts"))
+    return f"""
+        WITH given (place, listener, queue, low, high) AS (VALUES {rows})
+        SELECT span.place, l.seq, l.id, l.alias, l.stored_at, l.kind, l.origin_seq, {columns}, ({blocked}) FROM (
+            SELECT given.place, given.listener, given.queue, given.low, given.high, coalesce((
+                SELECT x.seq FROM log x
+                WHERE x.organization = {organization} AND x.queue = given.queue AND x.seq > given.low
+                    AND x.seq < given.high
+                ORDER BY x.seq {order} LIMIT 1 OFFSET {offset}), {last}) AS last
+            FROM given) AS span
+        CROSS JOIN log l WHERE l.organization = {organization} AND l.queue = span.queue AND {bounds}"""
