@@ -78,7 +78,10 @@ async def existing_installation(call: Invocation) -> AsyncIterator[ControlContex
     """Open the database. Raises StoreUnusable, rather than creates one, if there is none."""
     if not (await inspect_database(call.settings)).version:
         place = call.settings.database_shown
-        raise StoreUnusable(f"There is no database at {place}. Run `discue init` or `discue serve` to create one.")
+        raise StoreUnusable(
+            f"There is no database at {place}. Pass `--config FILE` or `--database URL` as the running service has it. "
+            "If there is no service yet, `discue init` or `discue serve` creates the database."
+        )
     async with open_installation(call.settings, call.clock, call.log) as control:
         yield control
 

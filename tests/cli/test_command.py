@@ -78,6 +78,7 @@ def test_missing_database_is_named_and_not_created(tmp_path: Path, command: tupl
 
     assert result.returncode == 1
     assert "discue: There is no database at " in result.stderr
+    assert ". Pass `--config FILE` or `--database URL`" in result.stderr
     assert list(tmp_path.iterdir()) == []
     assert "schema version 0" in run(tmp_path, "migrate", "--dry-run").stdout
 
