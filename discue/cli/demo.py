@@ -45,6 +45,8 @@ BASE: Final = {
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - only a folder with a random name in it is used
 _LONGEST_HISTORY_HOURS: Final = 72
 _FASTEST: Final = 200.0
+_SPEED: Final = 0.05
+"""Twice the rate of the simulated day at its busiest: the page moves, and the charts of the day keep their shape."""
 
 
 def add(commands: Commands) -> None:
@@ -59,7 +61,11 @@ def add(commands: Commands) -> None:
         base=BASE,
     )
     parser.add_argument(
-        "--speed", type=float, default=2.0, metavar="N", help="Messages published per second. 0: none. Default: 2."
+        "--speed",
+        type=float,
+        default=_SPEED,
+        metavar="N",
+        help=f"Messages published per second. 0: none. Default: {_SPEED}, which is {_SPEED * 60:.0f} per minute.",
     )
     parser.add_argument(
         "--hours", type=int, default=24, metavar="N", help="Hours of traffic before the start. Default: 24."

@@ -1,4 +1,4 @@
-"""The traffic of the shop: the past day on a clock that is moved, then a few messages per second."""
+"""The traffic of the shop: the past day on a clock that is moved, then a few messages per minute."""
 
 import asyncio
 import math
