@@ -307,7 +307,11 @@ _MISSED_RANGE: Final = """
     SELECT seq_from, seq_to, reason, missed_at FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from <= $3
     ORDER BY seq_from DESC LIMIT 1"""
-_NO_RANGE: Final = MissedRange(0, -1, "", 0)
+_RANGES_BEFORE: Final = """
+    SELECT seq_from, seq_to, reason, missed_at FROM missed_range
+    WHERE organization = $1 AND listener = $2 AND seq_from <= $3
+    ORDER BY seq_from DESC LIMIT $4"""
+_RANGES_AT_ONCE: Final = 128
 
 
 class Recipient(msgspec.Struct, frozen=True):
@@ -344,22 +348,43 @@ async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict
     # The cursor has passed a blocked message, which waits for another one of its key.
     blocked = {row[0] for row in await rows_among(tx, _BLOCKED, (of.organization, of.queue, of.listener), passed)}
     states: dict[int, DeliveryState] = {}
-    settled: DeliveryState = "acknowledged"
-    lowest = LARGEST
+    ranges = MissedRanges(tx, of.key, len(seqs))
     for seq in sorted(seqs, reverse=True):
         if seq in delivery_rows:
             states[seq] = delivery_rows[seq]
         elif seq in blocked or not of.window.is_settled(seq):
             states[seq] = "pending"
         else:
-            # Going down from a message without a row, all others to the end of its range have the same state: one read
-            # serves them.
-            if seq < lowest:
-                found = await missed_range(tx, of.key, seq) or _NO_RANGE
-                settled = "missed" if found.seq_to >= seq else "acknowledged"
-                lowest = found.seq_from if settled == "missed" else found.seq_to + 1
-            states[seq] = settled
+            states[seq] = "missed" if await ranges.around(seq) is not None else "acknowledged"
     return states
+
+
+class MissedRanges:
+    """Finds the ranges of missed messages that messages of a listener are in, from newer to older ones.
+
+    One statement reads as many ranges as messages are looked up, up to a limit.
+    """
+
+    def __init__(self, tx: Transaction, listener: tuple[int, int], count: int) -> None:
+        """`count` is the number of messages."""
+        self._tx = tx
+        self._listener = listener
+        self._at_once = min(count, _RANGES_AT_ONCE)
+        self._known: list[MissedRange] = []
+        """Ranges that are not passed yet, the newest last."""
+        self._lowest = LARGEST
+        """No other range begins at or above this seq."""
+
+    async def around(self, seq: int) -> MissedRange | None:
+        """Return the range that a message is in."""
+        while self._known and self._known[-1].seq_from > seq:
+            self._known.pop()
+        if not self._known and seq < self._lowest:
+            rows = await self._tx.rows(_RANGES_BEFORE, *self._listener, seq, self._at_once)
+            self._known = [MissedRange(*row) for row in reversed(rows)]
+            self._lowest = self._known[0].seq_from if len(rows) == self._at_once else 0
+        found = self._known[-1] if self._known else None
+        return found if found is not None and found.seq_to >= seq else None
 
 
 async def missed_range(tx: Transaction, listener: tuple[int, int], seq: int) -> MissedRange | None:

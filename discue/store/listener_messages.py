@@ -11,6 +11,7 @@ from discue.domain.messages import MessageState, hash_key
 from discue.domain.model import DeliveryState, Listener
 from discue.store.deliveries import Recipient, find_recipient, missed_range
 from discue.store.engine import Row, Transaction, Value
+from discue.store.merged_logs import read_spans
 from discue.store.message_log import LIST_COLUMNS, WHOLE_LOG, OneLog, cost_of, placed, position_of
 from discue.store.message_states import listed_row, states_for
 from discue.store.pagination import (
@@ -60,6 +61,8 @@ _ID: Final = "SELECT id FROM log WHERE organization = $1 AND queue = $2 AND seq 
 _PASSED_AT_ONCE: Final = 2_000
 """The largest number of consecutive missed messages that a scan passes in one step."""
 
+
+_GROWTH: Final = 4
 
 Accepts = Callable[[Row], bool]
 """Tests a message of a list."""
@@ -135,11 +138,19 @@ class _MissedRanges:
     async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
         found: list[Row] = []
         low, high = span
+        room = limit
         while len(found) < limit and (ranges := await self._ranges(tx, (low, high), limit, newest_first=newest_first)):
-            for first, last in ranges:
-                within, left = intersect((first - 1, last + 1), span), limit - len(found)
-                found += await self._log.read_span(tx, within, left, newest_first=newest_first) if left else ()
+            within = [intersect((first - 1, last + 1), span) for first, last in ranges]
+            while within and len(found) < limit:
+                count = _first_that_have(within, room)
+                spans = [(self._of.queue, *each) for each in within[:count]]
+                rows = await read_spans(tx, self._of.organization, spans, limit - len(found), newest_first=newest_first)
+                found += sorted(rows, key=_seq, reverse=newest_first)[: limit - len(found)]
+                # Many messages are not kept any more: more ranges at once, so that few statements find the others.
+                within, room = within[count:], room * _GROWTH
             low, high = (low, ranges[-1][0]) if newest_first else (ranges[-1][1], high)
+            if len(ranges) < limit:
+                break
         return found
 
     async def _ranges(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> list[Row]:
@@ -157,6 +168,15 @@ class _MissedRanges:
         around = await missed_range(tx, self._of.key, low)
         is_wanted = around is not None and around.seq_to > low and self._reason in (None, around.reason)
         return [(around.seq_from, around.seq_to), *rows] if around is not None and is_wanted else rows
+
+
+def _first_that_have(spans: Sequence[Span], room: int) -> int:
+    """Return how many of the first spans may have enough messages, at least one."""
+    for count, (low, high) in enumerate(spans, 1):
+        room -= high - low - 1
+        if room <= 0:
+            return count
+    return len(spans)
 
 
 class _Pending:

@@ -81,15 +81,24 @@ class MergedLogs:
         self, tx: Transaction, spans: Mapping[int, Span], limit: int, *, newest_first: bool
     ) -> dict[int, list[Row]]:
         """Read the first rows of each log, in order."""
-        found: list[Row] = []
-        wanted = [(queue, low, high) for queue, (low, high) in spans.items() if high - low > 1]
-        for start in range(0, len(wanted), _AT_ONCE):
-            some = _padded(wanted[start : start + _AT_ONCE])
-            values = [value for each in some for value in each]
-            sql = _first_rows(len(some), newest_first=newest_first)
-            found += [placed(row) for row in await tx.rows(sql, *values, self._organization, limit - 1)]
+        wanted = [(queue, *span) for queue, span in spans.items()]
+        found = await read_spans(tx, self._organization, wanted, limit, newest_first=newest_first)
         found.sort(key=lambda row: (row[0][1], row[0][2]), reverse=newest_first)
         return {queue: list(rows) for queue, rows in groupby(found, key=lambda row: row[0][1])}
+
+
+async def read_spans(
+    tx: Transaction, organization: int, spans: Sequence[tuple[int, int, int]], limit: int, *, newest_first: bool
+) -> list[Row]:
+    """Read the first messages of each span, in any order. Spans are a queue and two seqs, both excluded."""
+    found: list[Row] = []
+    wanted = [(queue, low, high) for queue, low, high in spans if high - low > 1]
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = _padded(wanted[start : start + _AT_ONCE])
+        values = [value for each in some for value in each]
+        sql = _first_rows(len(some), newest_first=newest_first)
+        found += [placed(row) for row in await tx.rows(sql, *values, organization, limit - 1)]
+    return found
 
 
 def _first(rows: Sequence[Row], limit: int, *, newest_first: bool) -> list[Row]:

@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from discue.domain.errors import BadRequest, malformed
-from discue.store.deliveries import Recipient, missed_range
-from discue.store.engine import MissedRange, Row, Transaction
+from discue.store.deliveries import MissedRanges, Recipient
+from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import LIMITS, ListenerScan, accept_all, missed_for
 from discue.store.message_log import LISTED, span_of_times
 from discue.store.missed_scan import Key, MissedMessage, MissedScan, Missing, key_at, position_of, read_missing
@@ -45,15 +45,14 @@ def _scan_of(of: Recipient, reason: str | None) -> ListenerScan:
 
 async def _details(tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:
     """Return why and when the listener missed each message: its delivery row says so, or a range that is read."""
-    around: MissedRange | None = None
+    ranges = MissedRanges(tx, of.key, len(rows))
     items = []
     for row in rows:
         (stored_at, _, seq), public_id, alias = row[1:4]
         if len(row) > LISTED:
             reason, missed_at, attempts = row[LISTED:]
         else:
-            if around is None or not around.seq_from <= seq <= around.seq_to:
-                around = await missed_range(tx, of.key, seq)
+            around = await ranges.around(seq)
             reason, missed_at, attempts = (around.reason, around.missed_at, 0) if around else ("", 0, 0)
         items.append(MissedMessage(public_id, alias or public_id, seq, stored_at, reason, missed_at, attempts))
     return items

@@ -20,8 +20,8 @@ MOST_BYTES = 60_000
 """The size of a page before it is compressed."""
 
 LIMITS = {
-    # Two for each missed range.
-    "listener-missed": 16,
+    # Five find messages of a state, whatever ranges they are in, and two read the ranges around them.
+    "listener-missed": 9,
     "redeliver": 7,
     # One for each listener with missed ranges.
     "search-messages": 12,
