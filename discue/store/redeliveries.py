@@ -1,6 +1,8 @@
 """Redeliveries: their rows, and the batches of deliveries that they make due again."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Final
 
@@ -12,7 +14,6 @@ from discue.store import delivery_rows
 from discue.store.deliveries import Recipient, missed_range
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
-from discue.store.message_log import OneLog
 from discue.store.pagination import Listing, Selection, Span, Table, listed
 from discue.store.tables import at_given, placeholders, prefixed, read_number, read_one, row_reader, rows_among, rows_at
 
@@ -129,22 +130,47 @@ async def preview(
     of_reason = " AND exception.reason = $6" if values else ""
     found = await tx.rows(_ENDS.format(of_reason), of.queue, *key, *span, *values)
     ends = [(int(seq), str(public_id)) for seq, public_id in found]
-    for newest_first in (False, True):
-        ends += await _end_of_ranges(tx, of, within, newest_first=newest_first)
+    ends += await _ends_of_ranges(tx, of, within)
     first, last = (min(ends)[1], max(ends)[1]) if ends else ("", "")
     return RedeliveryPreview(apart + total_length(within), first, last, is_at_least=apart == counted)
 
 
-async def _end_of_ranges(
-    tx: Transaction, of: Recipient, ranges: Sequence[Interval], *, newest_first: bool
-) -> list[tuple[int, str]]:
-    """Return the seq and the id of the first or the last message in some ranges, if there is one."""
-    log = OneLog(of.organization, of.queue)
-    for first, last in reversed(ranges) if newest_first else ranges:
-        rows = await log.read_span(tx, (first - 1, last + 1), 1, newest_first=newest_first)
-        if rows:
-            return [(rows[0][1][2], str(rows[0][2]))]
-    return []
+_ENDS_AT_MOST: Final = 64
+_GROWTH: Final = 16
+
+
+async def _ends_of_ranges(tx: Transaction, of: Recipient, ranges: Sequence[Interval]) -> list[tuple[int, str]]:
+    """Return the seqs and the ids of the first and the last message in some ranges, if there are any.
+
+    Usually the first and the last range have these. Otherwise more ranges are read at once, so that few statements pass
+    ranges whose messages are not kept any more.
+    """
+    first: list[tuple[int, str]] = []
+    last: list[tuple[int, str]] = []
+    passed, count = 0, 1
+    while passed < len(ranges) and not (first and last):
+        early = ranges[passed : passed + count] if not first else ()
+        late = ranges[::-1][passed : passed + count] if not last else ()
+        given = [*early, *late]
+        given += [(1, 0)] * ((1 << (len(given) - 1).bit_length()) - len(given))
+        rows = await tx.rows(_ends_in(len(given)), *chain(*given), of.organization, of.queue)
+        kept = {row[0]: row[1:] for row in rows if row[1] is not None}
+        first += [kept[low][:2] for low, _ in early if low in kept]
+        last += [kept[low][2:] for low, _ in late if low in kept]
+        passed, count = passed + count, min(count * _GROWTH, _ENDS_AT_MOST)
+    return [*first, *last]
+
+
+@cache
+def _ends_in(count: int) -> str:
+    """Return the statement for the first and the last message of each of some ranges."""
+    rows = ", ".join(f"(CAST(${2 * place + 1} AS BIGINT), CAST(${2 * place + 2} AS BIGINT))" for place in range(count))
+    within = f"""FROM log x WHERE x.organization = ${2 * count + 1} AND x.queue = ${2 * count + 2}
+            AND x.seq >= given.low AND x.seq <= given.high ORDER BY x.seq"""
+    ends = ", ".join(
+        f"(SELECT x.{name} {within} {order} LIMIT 1)" for order in ("ASC", "DESC") for name in ("seq", "id")
+    )
+    return f"WITH given (low, high) AS (VALUES {rows}) SELECT given.low, {ends} FROM given"
 
 
 STEP_ROWS: Final = 500

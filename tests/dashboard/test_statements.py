@@ -22,7 +22,6 @@ MOST_BYTES = 60_000
 LIMITS = {
     # Five find messages of a state, whatever ranges they are in, and two read the ranges around them.
     "listener-missed": 9,
-    "redeliver": 7,
     # One for each listener with missed ranges.
     "search-messages": 12,
 }
