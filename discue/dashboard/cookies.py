@@ -13,6 +13,7 @@ LOOPBACK_NAME: Final = "discue"
 """The name on loopback over plain HTTP, where browsers refuse the prefix."""
 
 _PENDING_SECONDS: Final = 600
+_FRAME_SUFFIX: Final = "-frame"
 _FRAMED: Final = "; SameSite=None; Secure; Partitioned"
 _THEME_SECONDS: Final = 31_536_000
 
@@ -41,18 +42,24 @@ def pending(name: str, value: str) -> tuple[str, str]:
     return header, f"{text}; Max-Age={_PENDING_SECONDS}" if value else text
 
 
-def portal_name(url: str) -> str:
-    """Return the name of the cookie of a customer's session in the portal, which differs from that of users."""
-    return f"{session_name(url)}-portal"
+def portal_names(url: str, *, is_framed: bool) -> tuple[str, str]:
+    """Return the names of the cookies with a customer's session in the portal: the one to set and to prefer first.
+
+    Frames and tabs have a cookie each. A browser keeps them apart even under one name, but sends both to a frame on a
+    page of the same site, such as that of a sibling subdomain.
+    """
+    tab = f"{session_name(url)}-portal"
+    frame = f"{tab}{_FRAME_SUFFIX}"
+    return (frame, tab) if is_framed else (tab, frame)
 
 
-def portal_session(name: str, token: str, *, is_framed: bool) -> tuple[str, str]:
+def portal_session(name: str, token: str) -> tuple[str, str]:
     """Return the header that sets the cookie of a customer's session; an empty token deletes it.
 
     In a frame on a page of another site, the cookie belongs to that site's partition: no third site gets it sent.
     """
     secure = "; Secure" if name.startswith(SECURE_NAME) else ""
-    sites = _FRAMED if is_framed else f"; SameSite=Lax{secure}"
+    sites = _FRAMED if name.endswith(_FRAME_SUFFIX) else f"; SameSite=Lax{secure}"
     lifetime = "" if token else "; Max-Age=0"
     return "set-cookie", f"{name}={token}; Path=/; HttpOnly{sites}{lifetime}"
 

@@ -31,12 +31,14 @@ def named_theme(name: str) -> Theme:
     return _THEMES.get(name, "auto")
 
 
-def read_cookie(headers: HttpHeaders, name: str) -> str:
-    """Return the value of a cookie; "" without it. If it is sent twice, there is no telling which is ours: "" too."""
-    found = []
-    for line in headers.get_all("cookie"):
-        for pair in line.split(";"):
-            key, _, value = pair.strip().partition("=")
-            if key == name:
-                found.append(value)
-    return found[0] if len(found) == 1 else ""
+def read_cookie(headers: HttpHeaders, *names: str) -> str:
+    """Return the value of a cookie: of the first of the names that is sent; "" if none is.
+
+    If that name is sent twice, there is no telling which cookie is ours: "" too, whatever the other names hold.
+    """
+    pairs = [pair.strip().partition("=") for line in headers.get_all("cookie") for pair in line.split(";")]
+    for name in names:
+        found = [value for key, _, value in pairs if key == name]
+        if found:
+            return found[0] if len(found) == 1 else ""
+    return ""

@@ -8,6 +8,7 @@ import httpx
 from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService
 
 PORTAL_COOKIE: Final = "discue-portal"
+FRAME_COOKIE: Final = "discue-portal-frame"
 _TOKEN = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
 
 

@@ -45,6 +45,9 @@ THEME: Final = "/theme.css"
 EMBED: Final = "/embed.js"
 SIGN_OUT: Final = "/sign-out"
 
+FRAMED: Final = "framed"
+"""The parameter of the style sheet's URL in a frame."""
+
 FORM_TOKEN: Final = "csrf"  # noqa: S105 - the name of a field
 
 _FOR_MINUTES: Final = ("cache-control", "public, max-age=300")
@@ -65,7 +68,9 @@ class PortalRequest(PageRequest):
 
     @property
     def is_framed(self) -> bool:
-        return self.headers.get("sec-fetch-dest") in _FRAMES
+        """Whether a frame asks. For the style sheet, which says nothing of it, the page's link tells."""
+        is_part = self.path == THEME and FRAMED in self.query
+        return is_part or self.headers.get("sec-fetch-dest") in _FRAMES
 
     @property
     def security(self) -> Headers:
@@ -93,7 +98,7 @@ class Portal:
         response = self._steps.receive(request, _embed_script() if request.path == EMBED else None)
         if response is not None:
             return response
-        request.token = read_cookie(request.headers, cookies.portal_name(self._url(request)))
+        request.token = read_cookie(request.headers, *self._cookies(request))
         if request.token:
             self._steps.require_budget(request.address)
             request.details = await portal.details_of(self._services.control, request.token)
@@ -117,8 +122,7 @@ class Portal:
         if opened is None:
             raise Forbidden(_USED)
         response = redirect_response(request.base)
-        name = cookies.portal_name(self._url(request))
-        response.headers.append(cookies.portal_session(name, opened.token, is_framed=request.is_framed))
+        response.headers.append(cookies.portal_session(self._cookies(request)[0], opened.token))
         return response
 
     async def _page(self, request: PortalRequest, details: PortalDetails) -> PageResponse:
@@ -150,8 +154,8 @@ class Portal:
         page = Page("signed_out.html", "Signed out", {"return_url": details.session.grant.return_url})
         content = render_bare(page, base=request.base, now=self._services.control.clock.now())
         response = page_response(content, 200, request.security)
-        name = cookies.portal_name(self._url(request))
-        response.headers.append(cookies.portal_session(name, "", is_framed=request.is_framed))
+        # Both: the next page must not show the session of the other cookie to somebody who has just signed out.
+        response.headers.extend(cookies.portal_session(name, "") for name in self._cookies(request))
         return response
 
     def _visit(self, request: PortalRequest, details: PortalDetails, ids: tuple[str, ...] = ()) -> PortalVisit:
@@ -166,7 +170,11 @@ class Portal:
             query=request.query,
             details=details,
             form_token=request.form_token(),
+            is_framed=request.is_framed,
         )
+
+    def _cookies(self, request: PortalRequest) -> tuple[str, str]:
+        return cookies.portal_names(self._url(request), is_framed=request.is_framed)
 
     def _url(self, request: PortalRequest) -> str:
         return self._steps.url(request.scope)

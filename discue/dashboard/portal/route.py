@@ -26,6 +26,7 @@ class PortalVisit(Visit):
     details: PortalDetails
     form_token: str
     """The token that forms send back, to show that they come from a page of this session."""
+    is_framed: bool
 
     @property
     def principal(self) -> Principal:

@@ -41,6 +41,11 @@ class Site:
         self.origin = f"http://localhost:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
+    @property
+    def sibling(self) -> str:
+        """The origin under a name at which it is of the same site as the service."""
+        return f"http://127.0.0.1:{self.server.server_port}"
+
     def embed(self, service: DashboardService, url: str) -> None:
         """Show the portal on the page, as its documentation says."""
         self.html = (
@@ -110,6 +115,25 @@ def test_customer_adds_and_tests_an_endpoint_in_a_frame_of_another_site(
         inner.wait_for_function("innerHeight >= document.documentElement.getBoundingClientRect().height")
         assert inner.evaluate("getComputedStyle(document.body).fontFamily").startswith("Georgia")
         assert page.evaluate(_OVERFLOW) <= 0
+        assert page.complaints == []
+
+
+@pytest.mark.parametrize("name", ["origin", "sibling"])
+def test_frame_and_tab_of_one_browser_show_their_own_sessions(
+    service: DashboardService, shop: Shop, site: Site, window: Callable[..., Any], name: str
+) -> None:
+    origin = getattr(site, name)
+    with embedding(service, origin), window() as page:
+        for _ in range(2):
+            page.goto(new_session(service, "in-a-tab", shop.queue)["url"])
+            site.embed(service, new_session(service, f"framed-{name}", shop.queue, theme=_THEME)["url"])
+            page.goto(origin)
+            page.frame_locator("iframe").get_by_role("link", name="Event types").click()
+            page.frame_locator("iframe").get_by_role("heading", name="Example").wait_for()
+            assert page.frames[1].evaluate("getComputedStyle(document.body).fontFamily").startswith("Georgia")
+            page.goto(f"{service.url}/portal")
+            page.get_by_text("No endpoints yet").wait_for()
+            assert not page.evaluate("getComputedStyle(document.body).fontFamily").startswith("Georgia")
         assert page.complaints == []
 
 

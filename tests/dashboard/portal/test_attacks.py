@@ -13,6 +13,7 @@ from tests.dashboard.portal.conftest import HOSTS, Tenants
 from tests.dashboard.portal.test_portal import pages_of
 from tests.support.dashboards import SAME_ORIGIN, DashboardService
 from tests.support.portals import (
+    FRAME_COOKIE,
     PORTAL_COOKIE,
     Customer,
     chosen,
@@ -23,6 +24,7 @@ from tests.support.portals import (
 )
 
 _STRANGERS = ("globex", "internal", "narrow", "unknown")
+_FRAMED = {"sec-fetch-dest": "iframe"}
 _SECRETS = ("globex", "internal", "initech", "ledger")
 
 
@@ -293,8 +295,44 @@ def test_in_a_frame_the_cookie_belongs_to_the_partition_of_the_page(
     service: DashboardService, tenants: Tenants
 ) -> None:
     url = new_session(service, "acme", tenants.queue)["url"].removeprefix(f"{service.url}/portal")
-    answer = Customer(service.url, transport=service.transport).get(url, headers={"sec-fetch-dest": "iframe"})
-    assert answer.headers["set-cookie"].endswith("; Path=/; HttpOnly; SameSite=None; Secure; Partitioned")
+    answer = Customer(service.url, transport=service.transport).get(url, headers=_FRAMED)
+    assert re.fullmatch(
+        r"discue-portal-frame=[0-9A-Za-z]{43}; Path=/; HttpOnly; SameSite=None; Secure; Partitioned",
+        answer.headers["set-cookie"],
+    )
+
+
+def test_tab_and_frame_of_one_browser_have_a_session_each(service: DashboardService, tenants: Tenants) -> None:
+    """A frame on a page of the same site is sent the cookies of both."""
+    tab, frame = (
+        opened(service, name, tenants.queue, theme={"radius": px}) for name, px in (("acme", 1), ("globex", 2))
+    )
+    both = {PORTAL_COOKIE: tab.cookies[PORTAL_COOKIE], FRAME_COOKIE: frame.cookies[PORTAL_COOKIE]}
+    browser = Customer(service.url, transport=service.transport, cookies=both)
+    assert "/acme" in browser.get("").text
+    shown = browser.get("", headers=_FRAMED)
+    assert "/globex" in shown.text
+    assert 'theme.css?framed=true"' in shown.text
+    assert "2px" in browser.get("/theme.css?framed=true", headers={"sec-fetch-dest": "style"}).text
+    assert "1px" in browser.get("/theme.css", headers={"sec-fetch-dest": "style"}).text
+    for name, headers in ((PORTAL_COOKIE, _FRAMED), (FRAME_COOKIE, {})):
+        alone = Customer(service.url, transport=service.transport, cookies={name: both[name]})
+        assert alone.get("", headers=headers).status_code == 200
+    token = frame.form_token("")
+    left = browser.post("/sign-out", data={"csrf": token}, headers={**SAME_ORIGIN, **_FRAMED})
+    assert left.status_code == 200
+    assert {each.partition("=")[0] for each in left.headers.get_list("set-cookie")} == set(both)
+
+
+@pytest.mark.parametrize(("name", "headers"), [(PORTAL_COOKIE, {}), (FRAME_COOKIE, _FRAMED)])
+def test_session_cookie_that_is_sent_twice_is_refused_whatever_the_other_holds(
+    service: DashboardService, acme: Customer, name: str, headers: dict[str, str]
+) -> None:
+    """A sibling domain may have planted either of them, and the cookie of the other name."""
+    token, other = acme.cookies[PORTAL_COOKIE], ({PORTAL_COOKIE, FRAME_COOKIE} - {name}).pop()
+    stranger = Customer(service.url, transport=service.transport)
+    sent = {**headers, "cookie": f"{name}={token}; {name}=planted; {other}={token}"}
+    assert stranger.get("", headers=sent).status_code == 401
 
 
 @pytest.mark.parametrize(
