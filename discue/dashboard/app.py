@@ -9,9 +9,9 @@ from discue.control.sign_in import Browser
 from discue.dashboard import cookies
 from discue.dashboard.entrance import Callback, Entrance, kept_in
 from discue.dashboard.exchange import PageRequest, PageResponse, page_response, redirect_response, stream_response
-from discue.dashboard.forms import FORM_BYTES, fields_of
+from discue.dashboard.forms import FORM_BYTES, FieldFaults, fields_of
 from discue.dashboard.live import LiveStreams
-from discue.dashboard.render import faults_of, render, render_bare
+from discue.dashboard.render import render, render_bare
 from discue.dashboard.route import PageMatch, PageRoute, PageRouter
 from discue.dashboard.sessions import Sessions
 from discue.dashboard.steps import PageSteps, problem_page, requested_act, require_opened, with_hints
@@ -204,7 +204,7 @@ class Dashboard:
             "name": user.name,
             "has_password": known is not None and known.password_hash is not None,
             "error": error,
-            "faults": faults_of(error),
+            "faults": FieldFaults(error),
             "following": following,
             "providers": self._entrance.providers if known is not None and known.has_identity else [],
         }

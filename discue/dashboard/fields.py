@@ -104,8 +104,14 @@ def value_of(text: str, kind: str, pointer: str = "/data") -> bytes:
     try:
         msgspec.json.decode(content)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise malformed(pointer, f"must be JSON ({error})", code="wrong_type") from None
+        raise malformed(pointer, f"must be JSON: {_in_plain_words(error)}", code="wrong_type") from None
     return content.strip()
+
+
+def _in_plain_words(error: Exception) -> str:
+    """Return what is wrong with JSON, from the message of the decoder."""
+    message = str(error).removeprefix("JSON is malformed: ")
+    return message.replace("Input data was truncated", "its end is missing")
 
 
 def number_of(text: str, name: str, within: range) -> int | None:
@@ -151,7 +157,7 @@ async def queues_offered(visit: Visit) -> list[str]:
 def faults_below(faults: Mapping[str, str], pointer: str) -> list[tuple[str, str]]:
     """Return the faults of a value and of what is in it, by their places in it."""
     return [
-        (place.removeprefix(pointer) or "/", detail)
-        for place, detail in faults.items()
+        (place.removeprefix(pointer) or "/", faults[place])
+        for place in faults
         if place == pointer or place.startswith(f"{pointer}/")
     ]

@@ -1,7 +1,7 @@
 """Reads forms and queries (application/x-www-form-urlencoded), with limits."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -51,13 +51,40 @@ LABELS: Final[Mapping[str, str]] = {
 """The labels of fields in forms, by the JSON pointers that errors name them with."""
 
 
-def problems_of(error: DiscueError | None) -> list[str]:
-    """Return what is wrong with a form, with the labels of its fields; the error's own text if a field has none."""
-    if error is None:
-        return []
-    if error.faults and all(fault.pointer in LABELS for fault in error.faults):
-        return [f"{LABELS[fault.pointer]}: {fault.detail}." for fault in error.faults]
-    return [error.detail]
+class FieldFaults(Mapping[str, str]):
+    """The faults of a form by the JSON pointers of its fields. It knows which of them a page has shown:
+    those that it has read.
+    """
+
+    def __init__(self, error: DiscueError | None) -> None:
+        self._error = error
+        self._details = {} if error is None else {fault.pointer: fault.detail for fault in error.faults}
+        self._shown: set[str] = set()
+
+    def __getitem__(self, pointer: str) -> str:
+        detail = self._details[pointer]
+        self._shown.add(pointer)
+        return detail
+
+    def __contains__(self, pointer: object) -> bool:
+        return pointer in self._details
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._details)
+
+    def __len__(self) -> int:
+        return len(self._details)
+
+    def problems(self) -> list[str]:
+        """Return what is wrong and not shown yet at a field, with the labels of the fields."""
+        if self._error is None:
+            return []
+        missing = [pointer for pointer in self._details if pointer not in self._shown]
+        if self._shown and not missing:
+            return ["Nothing was saved. The field with the error is marked."]
+        if missing and all(pointer in LABELS for pointer in missing):
+            return [f"{LABELS[pointer]}: {self._details[pointer]}." for pointer in missing]
+        return [self._error.detail]
 
 
 async def fields_of(content: bytes) -> Mapping[str, str]:

@@ -1,6 +1,5 @@
 """Renders pages: the templates, and what each of them can use."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -10,11 +9,10 @@ from discue import __version__
 from discue.dashboard import formats, shortcuts, static
 from discue.dashboard.browsers import browser_name
 from discue.dashboard.fields import faults_below
-from discue.dashboard.forms import LABELS, problems_of
+from discue.dashboard.forms import LABELS, FieldFaults
 from discue.dashboard.navigation import GROUPS
 from discue.dashboard.states import STATE_WORDS
 from discue.dashboard.visit import NOTICES, Page, Visit
-from discue.domain.errors import DiscueError
 
 _ROOT: Final = "dashboard"
 
@@ -70,8 +68,7 @@ def render(page: Page, visit: Visit) -> bytes:
         "may": visit.principal.may,
         "for_customer": False,
         "error": visit.error,
-        "faults": faults_of(visit.error),
-        "problems": problems_of(visit.error),
+        "faults": FieldFaults(visit.error),
         "notice": NOTICES.get(visit.query.get("done", ""), ""),
     }
     return TEMPLATES.get_template(page.template).render(values).encode()
@@ -81,11 +78,6 @@ def render_bare(page: Page, *, base: str, theme: str, now: int) -> bytes:
     """Return a page for a user who is not signed in, or whom the service cannot identify."""
     values = {"error": None, "faults": {}, **page.values, **frame_values(page.title, base, theme, now)}
     return TEMPLATES.get_template(page.template).render(values).encode()
-
-
-def faults_of(error: DiscueError | None) -> Mapping[str, str]:
-    """Return what is wrong with each field of a form, by the JSON pointer of the field."""
-    return {} if error is None else {fault.pointer: fault.detail for fault in error.faults}
 
 
 def frame_values(title: str, base: str, theme: str, now: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from discue.dashboard.fields import number_of, value_of
-from discue.dashboard.forms import LABELS, problems_of
+from discue.dashboard.forms import LABELS, FieldFaults
 from discue.domain.errors import BadRequest, DiscueError, Fault, NotFound, Unprocessable, invalid
 
 _FIELD = re.compile(r'field\("(\w+)", "([^"]+)"([^\n]*)')
@@ -42,7 +42,16 @@ def test_labels_in_errors_are_those_of_the_forms() -> None:
     ids=str,
 )
 def test_problem_names_the_label_of_its_field(error: DiscueError | None, problems: list[str]) -> None:
-    assert problems_of(error) == problems
+    assert FieldFaults(error).problems() == problems
+
+
+def test_problem_that_a_field_shows_is_not_repeated_above_the_form() -> None:
+    two = (Fault("/role", "is missing"), Fault("/email", "is taken"))
+    faults = FieldFaults(Unprocessable("Two values.", code="invalid_value", faults=two))
+    assert faults["/role"] == "is missing"
+    assert faults.problems() == ["Email: is taken."]
+    assert faults["/email"] == "is taken"
+    assert faults.problems() == ["Nothing was saved. The field with the error is marked."]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +61,16 @@ def test_number_out_of_its_range_is_refused_however_it_is_written(text: str) -> 
     with pytest.raises(Unprocessable, match="must be a number from 0 to 9"):
         number_of(text, "hours", range(10))
     assert number_of("007", "hours", range(10)) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [('{"a":', "must be JSON: its end is missing"), ("[1,]", "must be JSON: trailing comma in array (byte 3)")],
+)
+def test_fault_in_json_is_told_in_plain_words(text: str, sentence: str) -> None:
+    with pytest.raises(BadRequest) as raised:
+        value_of(text, "json")
+    assert raised.value.faults[0].detail == sentence
 
 
 def test_json_in_a_form_is_nested_as_deeply_as_in_the_api() -> None:

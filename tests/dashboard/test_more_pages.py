@@ -5,6 +5,8 @@ import re
 import pytest
 
 from discue.config.settings import SETTINGS
+from discue.control import installation
+from discue.control.installation import SettingInEffect
 from discue.dashboard.formats import percent
 from tests.support.dashboard_paths import paths_of
 from tests.support.dashboard_shop import Shop
@@ -114,6 +116,17 @@ def test_settings_have_values_and_origins_without_secrets(service: DashboardServ
     page = service.browser().get("/settings").text
     assert all(each.name in page for each in SETTINGS)
     assert "dsk_" not in page
+
+
+def test_changed_settings_come_before_those_with_their_default(
+    service: DashboardService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origins = ("", "variable DISCUE_PORT")
+    shown = [SettingInEffect(each, "8080", origin) for each, origin in zip(SETTINGS, origins, strict=False)]
+    monkeypatch.setattr(installation, "settings_in_effect", lambda *_: shown)
+    page = service.browser().get("/settings").text
+    assert re.findall(r'<td class="mono">(\w+)</td>', page) == [SETTINGS[1].name, SETTINGS[0].name]
+    assert "DISCUE_PORT" in page
 
 
 def test_users_of_other_organizations_do_not_see_the_installation(service: DashboardService) -> None:

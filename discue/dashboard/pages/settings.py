@@ -1,4 +1,4 @@
-"""The settings in effect, and where each comes from."""
+"""The settings in effect, and where each comes from: those that differ from their default first."""
 
 from itertools import groupby
 from typing import Final
@@ -10,9 +10,9 @@ from discue.dashboard.visit import Page, Visit
 
 async def show(visit: Visit) -> Page:
     found = installation.settings_in_effect(visit.control, visit.principal)
-    groups = [(name, list(each)) for name, each in groupby(found, key=lambda each: each.setting.group)]
-    changed = sum(bool(each.origin) for each in found)
-    return Page("settings.html", "Settings", {"settings": groups, "changed": changed})
+    changed, unchanged = [each for each in found if each.origin], [each for each in found if not each.origin]
+    groups = [(name, list(each)) for name, each in groupby(unchanged, key=lambda each: each.setting.group)]
+    return Page("settings.html", "Settings", {"settings": [("changed", changed), *groups] if changed else groups})
 
 
 ROUTES: Final = (PageRoute("/settings", show),)

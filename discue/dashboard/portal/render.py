@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from discue.dashboard.forms import problems_of
+from discue.dashboard.forms import FieldFaults
 from discue.dashboard.portal.route import PortalVisit
-from discue.dashboard.render import TEMPLATES, faults_of, frame_values
+from discue.dashboard.render import TEMPLATES, frame_values
 from discue.dashboard.visit import Page
 
 NOTICES: Final = {
@@ -31,8 +31,7 @@ def render(page: Page, visit: PortalVisit) -> bytes:
         "form_token": visit.form_token,
         "origins": " ".join(visit.details.frame_ancestors),
         "error": visit.error,
-        "faults": faults_of(visit.error),
-        "problems": problems_of(visit.error),
+        "faults": FieldFaults(visit.error),
         "notice": NOTICES.get(visit.query.get("done", ""), ""),
     }
     return TEMPLATES.get_template(f"portal/{page.template}").render(values).encode()

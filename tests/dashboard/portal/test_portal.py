@@ -132,7 +132,7 @@ def test_a_customer_describes_an_endpoint_and_limits_its_rate_if_they_may(
         assert stored() == ("", {"per_second": 4.0, "burst": 9})
         for text, rule in (("many", "must be a number"), ("0", "must be from 0.01 to 10000"), ("nan", "must be from")):
             refused = limiting.act(f"{path}/edit", notify_url=url, per_second=text)
-            assert (refused.status_code, f"<p>Requests a second: {rule}" in refused.text) == (422, True), text
+            assert (refused.status_code, refused.text.count(rule)) == (422, 1), text
         assert limiting.act(f"{path}/edit", notify_url=url, per_second="").status_code == 303
         assert stored() == ("", None)
         limiting.act(f"{path}/delete")
@@ -142,7 +142,7 @@ def test_refused_url_is_reported_at_its_field(acme: Customer, tenants: Tenants) 
     page = acme.act("/endpoints/new", notify_url="ftp://example.com/x", **chosen(tenants.queue))
     assert page.status_code == 422
     assert 'aria-invalid="true"' in page.text
-    assert "<p>URL: must be" in page.text
+    assert page.text.count("must be") == 1
     assert "/notify_url" not in page.text
     assert "ftp://example.com/x" in page.text
 
@@ -168,7 +168,7 @@ def test_a_customer_adds_endpoints_for_several_event_types(
     form = browser.get(f"/endpoints/new?queue={queues[1]}").text
     assert (form.count('type="checkbox"'), form.count(" checked>")) == (2, 1)
     none = browser.act("/endpoints/new", notify_url=f"{HOSTS}/both")
-    assert (none.status_code, "<p>Event types: must be chosen, at most 20 at once.</p>" in none.text) == (422, True)
+    assert (none.status_code, none.text.count("must be chosen, at most 20 at once.")) == (422, 1)
     made = browser.act("/endpoints/new", notify_url=f"{HOSTS}/both", **chosen(*queues))
     assert made.text.count("<pre") == 2
     # The third one fits, the fourth does not: the secret of the third is shown all the same.
