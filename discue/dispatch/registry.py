@@ -257,6 +257,10 @@ class LaneRegistry:
                 if self.is_closed:
                     await self._context.store.write_urgently(partial(release, owner=owner, cursors=won))
                     return 0
+                # A replay that came up while its live cursor was given up may have ended elsewhere: no record of it is
+                # read now, and its old lane would send it again, next to the live lane.
+                for lane in self._lanes.of_listeners(key for key in won if not key[2]):
+                    self.drop(lane)
                 if won:
                     await self._bring_up(won)
             except workers.MayNotClaim:

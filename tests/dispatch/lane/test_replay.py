@@ -2,10 +2,12 @@
 
 from random import Random
 
+import msgspec
 import pytest
 
 from discue.domain.model import DeliveryOptions, Queue
 from discue.domain.rate import RateLimit
+from discue.store import listeners
 from tests.dispatch.replays import ask, cancel, deliver_all, live, of_replays, stored, streams
 from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
 from tests.support.everywhere import seeds
@@ -300,3 +302,30 @@ async def test_replay_lane_of_an_earlier_ownership_is_replaced(stage: Stage) -> 
         await stage.end(first.courier.in_flight[::], well())
     assert len(of_replays(first.courier.sent)) == 3
     assert await streams(stage) == []
+
+
+async def test_replay_that_has_ended_on_another_worker_is_not_sent_again_by_its_old_lane(stage: Stage) -> None:
+    queue, listener = await stage.running()
+    await stage.publish(queue, 3)
+    await stage.end(stage.courier.in_flight[::], well())
+    first = stage.worker
+    await stage.configure(listener, status="disabled")
+    await ask(stage, listener)
+    second = await stage.join()
+    await first.dispatcher.hand_over(tuple(first.dispatcher.lanes.cursors))
+    first.dispatcher.on_change("listener", listener.organization, listener.id)
+    await stage.quiet()
+    await stage.take_free(second)
+    # Only the new owner hears of the change. The first worker does not read the listener again, and keeps its old lane.
+    known = await stage.stored(listener)
+    enabled = msgspec.structs.replace(known, config_version=known.config_version + 1, status="enabled")
+    assert await stage.store.write(lambda tx: listeners.update(tx, enabled))
+    second.dispatcher.on_change("listener", listener.organization, listener.id)
+    await stage.quiet()
+    while second.courier.in_flight:
+        await stage.end(second.courier.in_flight[::], well())
+    assert (len(of_replays(second.courier.sent)), await streams(stage)) == (3, [])
+    first.courier.sent.clear()
+    await stage.move(second, first)
+    assert first.courier.sent == []
+    assert [lane.key[2] for lane in first.dispatcher.lanes] == [0]
