@@ -12,6 +12,8 @@ from discue.cli.exit_codes import WRONG_USAGE
 
 _FLAGS_SHOWN: Final = 25
 """Commands with more arguments than this do not repeat them in each error about usage."""
+_CHOICES_SHOWN: Final = 12
+"""An error lists the choices only if there are no more than this."""
 _SHORT_USAGE: Final = "usage: {0} [FLAG ...]; `{0} --help` lists the flags\n"
 
 
@@ -101,7 +103,10 @@ class _Parser(argparse.ArgumentParser):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            error.message += _suggestion(str(value), map(str, action.choices or ()))
+            known = [str(each) for each in action.choices or ()]
+            close = _suggestion(str(value), known)
+            if close or len(known) > _CHOICES_SHOWN:
+                error.message = f"invalid choice: {value!r}{close or f'; `{self.prog} --help` lists what there is'}"
             raise
 
 

@@ -97,8 +97,9 @@ def test_help_of_a_command_shows_its_own_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("serv",), "did you mean serve?"),
-        (("keys", "creat"), "did you mean create?"),
+        (("user",), "error: argument COMMAND: invalid choice: 'user'; did you mean users?"),
+        (("frobnicate",), "invalid choice: 'frobnicate'; `discue --help` lists what there is"),
+        (("keys", "creat"), "invalid choice: 'creat'; did you mean create?"),
         (("serve", "--prot", "3001"), "unrecognized arguments: --prot; did you mean --port?"),
         (("keys", "list", "--jsn"), "unrecognized arguments: --jsn; did you mean --json?"),
         (
