@@ -41,7 +41,7 @@ GROUPS: Final = (
             NavigationEntry("Listeners", "/listeners", "listeners", "l"),
             NavigationEntry("Topics", "/topics", "topics", "t"),
             NavigationEntry("Schedules", "/schedules", "messages", "s"),
-            NavigationEntry("Schemas", "/schemas", "schemas"),
+            NavigationEntry("Schemas", "/schemas", "schemas", "m"),
         ),
     ),
     NavigationGroup(
@@ -56,7 +56,7 @@ GROUPS: Final = (
         "System",
         (
             NavigationEntry("Workers", "/workers", INSTALLATION, "w"),
-            NavigationEntry("Settings", "/settings", INSTALLATION),
+            NavigationEntry("Settings", "/settings", INSTALLATION, "c"),
         ),
     ),
 )

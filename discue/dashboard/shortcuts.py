@@ -26,6 +26,7 @@ LISTED: Final = (
         for entry in group.entries
         if entry.key
     ),
+    Shortcut("g a", "Open Account", "/account"),
     Shortcut("j", "Next row", action="next"),
     Shortcut("k", "Previous row", action="previous"),
     Shortcut("Enter", "Open the row", action="open"),
