@@ -41,6 +41,7 @@ from discue.store.pagination import Selection
 
 _QUEUE_ALIAS: Final = "demo"
 _LISTENER_ALIAS: Final = "inbox"
+_ONCE: Final = "\n" + " " * 23 + "The link signs in once, within a minute. Restart for a new one."
 
 
 def _kept_key(control: ControlContext, path: Path) -> str:
@@ -109,7 +110,7 @@ def _welcome(url: str, key: str, place: str, dashboard: str) -> str:
         discue {__version__} is ready at {url}
         Data is stored in {place}. Press Ctrl-C to stop.
 
-        Dashboard:     {dashboard or "turned off"}
+        Dashboard:     {dashboard or "turned off"}{_ONCE if dashboard else ""}
         Documentation: {url}/docs
         Quickstart:    {url}/docs/quickstart
         Inbox:         {url}{INBOX_PATH}?pretty=true
