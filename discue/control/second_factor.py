@@ -43,6 +43,19 @@ async def begin(control: ControlContext, user: User) -> Enrolment:
         await second_factors.put(tx, SecondFactor(*row, await encryption.sealed_content(tx, control, row, secret)))
 
     await control.store.write_exclusively(work)
+    return _enrolment(secret, user)
+
+
+def enrolment_of(user: User, secret: str) -> Enrolment | None:
+    """Return the enrolment with a secret that `begin` has made, as text; None for other text.
+
+    The form of the code sends the secret back, so that a session cannot read the stored one without the password.
+    """
+    read = totp.secret_of(secret)
+    return None if read is None else _enrolment(read, user)
+
+
+def _enrolment(secret: bytes, user: User) -> Enrolment:
     return Enrolment(totp.secret_text(secret), totp.uri_of(secret, _APP_NAME, user.email))
 
 

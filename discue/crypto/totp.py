@@ -1,7 +1,7 @@
 """One-time codes of authenticator apps (TOTP, RFC 6238), and the recovery codes for a lost device."""
 
 import hmac
-from base64 import b32encode
+from base64 import b32decode, b32encode
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -55,6 +55,15 @@ def step_of(secret: bytes, code: str, now: int, last_step: int) -> int | None:
 def secret_text(secret: bytes) -> str:
     """Return the secret as users type it into an app: base32 without padding."""
     return b32encode(secret).decode().rstrip("=")
+
+
+def secret_of(text: str) -> bytes | None:
+    """Return the secret that `secret_text` has written; None for other text."""
+    try:
+        secret = b32decode(text)
+    except ValueError:
+        return None
+    return secret if len(secret) == _SECRET_BYTES else None
 
 
 def uri_of(secret: bytes, issuer: str, account: str) -> str:

@@ -10,7 +10,9 @@ from discue.domain.errors import Unauthorized
 from discue.http.services import Services
 
 _WRONG: Final = "The email address or the password is wrong."
-_WRONG_CODE: Final = "The code is wrong, or was used already."
+_WRONG_CODE: Final = (
+    "The code is wrong, or was used already. Each code works once: wait until the app shows the next one."
+)
 
 
 class SignedIn(NamedTuple):

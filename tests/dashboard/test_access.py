@@ -381,8 +381,12 @@ def test_second_factor_is_set_up_asked_for_and_removed(front: Front) -> None:
     page = member.browser.post("/account/second-factor", data={"password": PASSWORD}, headers=SAME_ORIGIN)
     (secret,) = re.findall(r"<pre[^>]*>([A-Z2-7]{32})</pre>", page.text)
     code = _code(front, secret)
-    bad = member.browser.post("/account/second-factor/code", data={"code": "000000"}, headers=SAME_ORIGIN)
-    assert (bad.status_code, "Check the clock" in bad.text, secret in bad.text) == (422, True, False)
+    assert f'name="secret" value="{secret}"' in page.text
+    for sent, is_kept in ((secret, True), (secret[:-1], False), ("", False)):
+        form = {"code": "000000", "secret": sent}
+        bad = member.browser.post("/account/second-factor/code", data=form, headers=SAME_ORIGIN)
+        assert (bad.status_code, "Check the clock" in bad.text) == (422, True)
+        assert (secret in bad.text, "QR code" in bad.text) == (is_kept, is_kept)
     shown = member.browser.post("/account/second-factor/code", data={"code": code}, headers=SAME_ORIGIN)
     recovery = re.findall(r"[a-z2-7]{4}(?:-[a-z2-7]{4}){3}", shown.text)
     assert len(recovery) == 10
@@ -393,7 +397,7 @@ def test_second_factor_is_set_up_asked_for_and_removed(front: Front) -> None:
     assert not _is_signed_in(browser)
     assert "Enter the code" in browser.get("/sign-in").text
     replayed = browser.post("/sign-in", data={"code": code}, headers=SAME_ORIGIN)
-    assert replayed.status_code == 401
+    assert (replayed.status_code, "wait until the app shows the next one" in replayed.text) == (401, True)
     assert browser.post("/sign-in", data={"code": recovery[0]}, headers=SAME_ORIGIN).status_code == 303
     assert _is_signed_in(browser)
 

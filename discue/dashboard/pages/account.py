@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from discue.control import identities, sessions
+from discue.control import identities, second_factor, sessions
 from discue.control.account import Account
+from discue.control.second_factor import Enrolment
 from discue.dashboard import cookies
 from discue.dashboard.entrance import Entrance
 from discue.dashboard.qr import TooLong, svg_of
@@ -74,12 +75,17 @@ async def change_factor(visit: Visit) -> Page | Redirect:
         await account.remove_second_factor(password)
         return Redirect(_PATH, "factor_removed")
     enrolment = await account.begin_second_factor(password)
-    return Page("factor_code.html", "Second factor", {"enrolment": enrolment, "code": await _code_of(enrolment.uri)})
+    return await _code_page(enrolment)
 
 
 async def show_code(visit: Visit) -> Page:
-    del visit
-    return Page("factor_code.html", "Second factor", {"enrolment": None, "code": ""})
+    """Show the form for the code: after a wrong code, with the secret that the form has sent back."""
+    return await _code_page(second_factor.enrolment_of(_account(visit).user, visit.form.get("secret", "")))
+
+
+async def _code_page(enrolment: Enrolment | None) -> Page:
+    code = "" if enrolment is None else await _code_of(enrolment.uri)
+    return Page("factor_code.html", "Second factor", {"enrolment": enrolment, "code": code})
 
 
 async def confirm(visit: Visit) -> Page:
