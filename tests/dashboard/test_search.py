@@ -53,7 +53,7 @@ def test_id_or_name_of_one_thing_leads_to_it(service: DashboardService, shop: Sh
         "billing": shop.listener("billing"),
         shop.listeners["billing"]: shop.listener("billing"),
         shop.messages[0]: shop.message(0),
-        "listener:crm-sync status:5xx": f"{shop.listener('crm-sync')}?status=5xx",
+        "listener:crm-sync status:5xx": f"{shop.listener('crm-sync')}?status=5xx#attempts",
     }
     for text, place in places.items():
         answer = browser.get("/search", params={"q": text})
@@ -67,6 +67,29 @@ def test_messages_are_found_by_qualifiers(service: DashboardService, shop: Shop)
     assert "No message matches" in browser.get("/search", params={"q": "key:nobody"}).text
     assert "No queue is called" in browser.get("/search", params={"q": "key:a queue:nothing"}).text
     assert "&#34;kye:&#34; is not a qualifier" in browser.get("/search", params={"q": "kye:a"}).text
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("status=418", "No attempts with status 418"),
+        ("status=0", "No attempts without a response"),
+        ("status=4xx&outcome=failed", "No failed attempts with status 4xx"),
+    ],
+)
+def test_listener_without_attempts_of_a_status_says_so(
+    service: DashboardService, shop: Shop, query: str, sentence: str
+) -> None:
+    page = service.browser().get(f"{shop.listener('billing')}?{query}").text
+    assert f"<h2>{sentence}</h2>" in page
+    assert "Nothing was sent yet" not in page
+    assert f'{shop.listener("billing")}#attempts">Show all</a>' in page
+
+
+def test_filter_of_attempts_is_shown_and_kept(service: DashboardService, shop: Shop) -> None:
+    page = service.browser().get(f"{shop.listener('crm-sync')}?status=503").text
+    assert 'Only attempts with status 503. <a href="' in page
+    assert '<input type="hidden" name="status" value="503">' in page
 
 
 def test_search_finds_nothing_of_another_organization(service: DashboardService, shop: Shop) -> None:

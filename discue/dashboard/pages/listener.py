@@ -56,7 +56,8 @@ async def last_attempts(visit: Visit, details: ListenerDetails) -> dict[str, obj
         "made": len(found.items),
         "acknowledged": sum(not each.error for each in found.items),
         "spark": sparkline(found.items),
-        "outcome": visit.query.get("outcome", ""),
+        "outcome": visit.query.get("outcome", "").strip(),
+        "status": visit.query.get("status", "").strip(),
     }
 
 

@@ -54,7 +54,7 @@ def _only_path(found: Found) -> str:
 async def _attempts(visit: Visit, asked: Search) -> Redirect:
     """Lead to the attempts of the listener. Raises BadRequest if none has the name."""
     listener = await _listener(visit, asked.listener)
-    return Redirect(f"/queues/{listener.queue_public_id}/listeners/{listener.public_id}?status={asked.status}")
+    return Redirect(f"/queues/{listener.queue_public_id}/listeners/{listener.public_id}?status={asked.status}#attempts")
 
 
 async def _messages(visit: Visit, asked: Search) -> ShownList:
