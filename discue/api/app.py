@@ -18,6 +18,7 @@ from discue.api.problems import headers_of, problem_of
 from discue.api.resources import ROUTES
 from discue.api.route import SMALL_BODY, Call, CompiledRoute, EventStream, Match, RawResponse, Route, Router
 from discue.api.structs import NamedBody
+from discue.api.unknown_paths import dashboard_hint
 from discue.auth.turns import LARGE_BYTES, LIST_BYTES
 from discue.domain.errors import (
     BadRequest,
@@ -82,6 +83,7 @@ class App:
         public_url = public_url or settings.public_url
         self._public_url = public_url.rstrip("/") if public_url else None
         self._pages = pages
+        self._dashboard_hint = "" if _DASHBOARD in pages else dashboard_hint(settings)
         self._names = PathNames(services.control)
         store = services.control.store
         self._bodies = BodyReader(
@@ -308,6 +310,9 @@ class App:
         try:
             check_request(scope, headers)
             found = self._find(scope.method, scope.path)
+        except NotFound as error:
+            is_page = self._dashboard_hint and _first_step(scope) == _DASHBOARD
+            return NotFound(self._dashboard_hint, code=error.code) if is_page else error
         except DiscueError as error:
             return error
         route = found.route.row

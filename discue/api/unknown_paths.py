@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from discue.config.settings import Settings
 from discue.domain.errors import NotFound
 from discue.domain.suggestions import nearest
 
@@ -30,6 +31,16 @@ def no_route(
     elif takes_id and step:
         way_out = f': "{_shown(step)}" is not an id, which has 21 letters and digits.'
     return NotFound(f"No route for {method} {_shown(path)}{way_out}", code="no_route")
+
+
+def dashboard_hint(settings: Settings) -> str:
+    """Return the text for requests that look for a dashboard that has a port of its own; "" if it has none."""
+    if settings.dashboard_port is None or not settings.dashboard or settings.role == "dispatch":
+        return ""
+    if settings.dashboard_url is None:
+        # The address that it listens on may be for few to know.
+        return "The dashboard has a port of its own: the setting `dashboard_port` says which."
+    return f"The dashboard is at {settings.dashboard_url.rstrip('/')}/dashboard."
 
 
 def _shown(path: str) -> str:

@@ -2,9 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
+import pytest
 
+from discue.api.unknown_paths import dashboard_hint
+from discue.config.settings import Settings
 from tests.support.ports import free_port
 from tests.support.served_process import KEY, served_process
 
@@ -16,7 +20,11 @@ def test_dashboard_is_served_on_its_own_port_only(tmp_path: Path) -> None:
         served_process(f"sqlite:///{tmp_path}/discue.db", dashboard_port=port) as server,
         httpx.Client(trust_env=False) as client,
     ):
-        assert client.get(f"{server.url}/dashboard/sign-in").status_code == 404
+        absent = client.get(f"{server.url}/dashboard/sign-in")
+        assert (absent.status_code, absent.json()["code"]) == (404, "no_route")
+        assert (
+            absent.json()["detail"] == "The dashboard has a port of its own: the setting `dashboard_port` says which."
+        )
         assert client.get(server.url, headers={"accept": "text/html,*/*"}).json()["name"] == "discue"
         assert '<a href="../dashboard" hidden>' in client.get(f"{server.url}/docs/delivery").text
 
@@ -34,3 +42,20 @@ def test_dashboard_is_served_on_its_own_port_only(tmp_path: Path) -> None:
         assert signed_in.headers["location"] == "../dashboard", signed_in.text
         commands = re.findall(r"curl (http://\S+)/topics", client.get(f"{own}/dashboard/topics").text)
         assert commands == [server.url]
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ({}, ""),
+        ({"dashboard_port": 4000, "dashboard": False}, ""),
+        ({"dashboard_port": 4000, "role": "dispatch"}, ""),
+        ({"dashboard_port": 4000}, "The dashboard has a port of its own: the setting `dashboard_port` says which."),
+        (
+            {"dashboard_port": 4000, "dashboard_url": "https://board.example.com/"},
+            "The dashboard is at https://board.example.com/dashboard.",
+        ),
+    ],
+)
+def test_api_names_the_dashboard_that_has_a_url_of_its_own(settings: dict[str, Any], hint: str) -> None:
+    assert dashboard_hint(Settings(**settings)) == hint
