@@ -122,7 +122,11 @@ async def _show(invocation: Invocation, place: str) -> None:
             if not await _completed(_live_through(history, client, sender.started_at, password), stop):
                 return
             await history.advance_to(invocation.clock.now())
-            await shop.begin_long_jobs(client, sender.started_at - arguments.hours * HOUR_MS // 2)
+            await shop.begin_long_jobs(
+                client,
+                redelivered_from=sender.started_at - HOUR_MS,
+                replayed_from=sender.started_at - arguments.hours * HOUR_MS // 2,
+            )
             clock.unfreeze()
             sender.is_live = True
             code = await one_time_code(control, organization.id)

@@ -181,9 +181,10 @@ async def publish_blocked_invoices(client: AsyncDiscue) -> None:
         await client.publish(INVOICES, data, key=REFUSED)
 
 
-async def begin_long_jobs(client: AsyncDiscue, replayed_from: int) -> None:
-    """Start a redelivery and a replay that take minutes. The time is in milliseconds since the epoch."""
-    redelivery = {"all": True, "pace": 1}
+async def begin_long_jobs(client: AsyncDiscue, *, redelivered_from: int, replayed_from: int) -> None:
+    """Start a redelivery and a replay that take a minute. The times are in milliseconds since the epoch."""
+    # Each of these messages fails three times more: those of the whole outage would be most attempts of the day.
+    redelivery = {"filter": {"created_after": redelivered_from}, "pace": 1}
     await client.request("POST", f"/queues/{ORDERS}/listeners/partner-feed/redeliveries", body=redelivery)
     replay = {"from_at": replayed_from, "pace": 2}
     await client.request("POST", f"/queues/{INVOICES}/listeners/archive/replays", body=replay)
