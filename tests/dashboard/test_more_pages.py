@@ -1,13 +1,16 @@
 """Pages about keys, domains, topics and the installation: what they show, and what their forms do."""
 
 import re
+from typing import Any
 
 import pytest
 
 from discue.config.settings import SETTINGS
-from discue.control import installation
+from discue.control import installation, redeliveries
 from discue.control.installation import SettingInEffect
 from discue.dashboard.formats import percent
+from discue.domain.model import JobListener, MissedSelection, Redelivery
+from discue.store.pagination import Listing
 from tests.support.dashboard_paths import paths_of
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import SAME_ORIGIN, DashboardService
@@ -142,6 +145,41 @@ def test_progress_of_replays_is_listed_for_all_listeners(service: DashboardServi
     page = service.browser().get("/jobs/replays").text
     assert "warehouse" in page
     assert re.search(r'aria-label="\d+(\.\d)? % done"', page)
+
+
+@pytest.mark.parametrize(("state", "says"), [("done", True), ("running", False)])
+def test_finished_redelivery_says_what_another_redelivery_had_taken(
+    service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch, state: Any, *, says: bool
+) -> None:
+    job = Redelivery(
+        organization=1,
+        id=1,
+        public_id="0" * 21,
+        listener=1,
+        state=state,
+        chosen=MissedSelection(),
+        position=9,
+        until_seq=9,
+        selected=5,
+        created_at=1,
+        updated_at=1,
+        redelivered=2,
+        gone=1,
+    )
+    of = JobListener(shop.listeners["billing"], "billing", shop.queue)
+
+    async def page(*_: object) -> Listing[object]:
+        return Listing((job,), has_next=False, has_previous=False)
+
+    async def page_of_all(*_: object) -> Listing[object]:
+        return Listing(((job, of),), has_next=False, has_previous=False)
+
+    monkeypatch.setattr(redeliveries, "page", page)
+    monkeypatch.setattr(redeliveries, "page_of_all", page_of_all)
+    for path in ("/jobs", f"{shop.listener('billing')}/jobs"):
+        shown = service.browser().get(path).text
+        assert ("2 were sent again already" in shown) is says, path
+        assert ('aria-label="100 % done"' in shown) is says, path
 
 
 @pytest.mark.parametrize(("listener", "fails"), [("billing", False), ("tax-report", True)])
