@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Final, NamedTuple, Protocol
 
 from discue.domain.messages import MessageState
@@ -49,6 +50,28 @@ _ROWS: Final = f"""
 _RANGES: Final = """
     SELECT seq_from, seq_to FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from <= $3 ORDER BY seq_from DESC LIMIT $4"""
+
+_NEWEST_AT_ONCE: Final = 128
+
+
+# SQLite keeps the order of a CROSS JOIN.
+@cache
+def _newest_ranges(count: int) -> str:
+    """Return the statement for the last ranges of each listener that begin at or before a seq."""
+    rows = ", ".join(f"(CAST(${number} AS BIGINT))" for number in range(1, count + 1))
+    organization, newest, offset = (f"${count + place}" for place in (1, 2, 3))
+    return f"""
+        WITH given (listener) AS (VALUES {rows})
+        SELECT r.listener, r.seq_from, r.seq_to FROM (
+            SELECT given.listener, coalesce((
+                SELECT x.seq_from FROM missed_range x
+                WHERE x.organization = {organization} AND x.listener = given.listener AND x.seq_from <= {newest}
+                ORDER BY x.seq_from DESC LIMIT 1 OFFSET {offset}), 0) AS first
+            FROM given) AS span
+        CROSS JOIN missed_range r
+        WHERE r.organization = {organization} AND r.listener = span.listener AND r.seq_from >= span.first
+            AND r.seq_from <= {newest}"""
+
 
 _FIRST: Final[tuple[MessageState, ...]] = ("missed", "retrying", "pending", "acknowledged")
 """States in the order in which they need attention."""
@@ -122,7 +145,10 @@ async def states_of_messages(
     for each in listeners:
         page.note_unsettled(each.of)
     ranges = _Ranges(tx, min(seqs, default=0))
-    for each in filter(ranges.concern, listeners):
+    concerned = list(filter(ranges.concern, listeners))
+    if len(concerned) <= _RANGE_READS:
+        await ranges.read_newest(organization, concerned, max(seqs, default=0))
+    for each in concerned:
         for seq in page.passed(each.of):
             if await ranges.has(each, seq):
                 page.states[seq].add("missed")
@@ -206,7 +232,23 @@ class _Ranges:
         self._oldest = oldest
         self._known: dict[int, tuple[int, list[Interval]]] = {}
         """By listener: the seq down to which its ranges are known, and those that are not passed yet, oldest first."""
+        self._newest: dict[int, list[Interval]] = {}
+        """Ranges that `read_newest` has read, until the first message is looked up in them."""
         self.reads = 0
+        """How many reads of one listener were needed."""
+
+    async def read_newest(self, organization: int, listeners: Sequence[_Listener], newest: int) -> None:
+        """Read the last ranges of several listeners up to the newest message, with one statement for many of these."""
+        found: dict[int, list[Interval]] = {each.of.listener: [] for each in listeners}
+        for start in range(0, len(listeners), _NEWEST_AT_ONCE):
+            some = [each.of.listener for each in listeners[start : start + _NEWEST_AT_ONCE]]
+            # Listeners that do not exist are added up to a power of two, so that few statements are prepared.
+            some += [0] * ((1 << (len(some) - 1).bit_length()) - len(some))
+            values = (*some, organization, newest, _RANGES_AT_ONCE - 1)
+            for listener, first, last in await self._tx.rows(_newest_ranges(len(some)), *values):
+                found[listener].append((first, last))
+        for listener, ranges in found.items():
+            self._newest[listener] = sorted(ranges)
 
     def concern(self, listener: _Listener) -> bool:
         """Whether the listener may have missed messages of the page that have no row."""
@@ -215,19 +257,28 @@ class _Ranges:
     async def has(self, listener: _Listener, seq: int) -> bool:
         """Return whether the listener has missed a message, which is older than those it was called with before."""
         lowest, ranges = self._known.get(listener.of.listener, (seq + 1, []))
-        while ranges and ranges[-1][0] > seq:
-            ranges.pop()
-        if not ranges and seq < lowest:
+        _drop_newer(ranges, seq)
+        # The newest ranges may all begin after the message: then those before it are read.
+        while not ranges and seq < lowest:
             lowest, ranges = await self._read(listener, seq)
+            _drop_newer(ranges, seq)
         return bool(ranges) and ranges[-1][0] <= seq <= ranges[-1][1]
 
     async def _read(self, listener: _Listener, seq: int) -> tuple[int, list[Interval]]:
         self.reads += 1
-        rows = await self._tx.rows(_RANGES, *listener.of.key, seq, _RANGES_AT_ONCE)
-        ranges = [(first, last) for first, last in reversed(rows)]
+        ranges = self._newest.pop(listener.of.listener, None)
+        if ranges is None:
+            rows = await self._tx.rows(_RANGES, *listener.of.key, seq, _RANGES_AT_ONCE)
+            ranges = [(first, last) for first, last in reversed(rows)]
         lowest = ranges[0][0] if len(ranges) == _RANGES_AT_ONCE else 0
         self._known[listener.of.listener] = lowest, ranges
         return lowest, ranges
+
+
+def _drop_newer(ranges: list[Interval], seq: int) -> None:
+    """Remove the ranges that begin after a message."""
+    while ranges and ranges[-1][0] > seq:
+        ranges.pop()
 
 
 def _listener(organization: int, row: Row) -> _Listener:

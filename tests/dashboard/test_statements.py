@@ -22,8 +22,8 @@ MOST_BYTES = 60_000
 LIMITS = {
     # Five find messages of a state, whatever ranges they are in, and two read the ranges around them.
     "listener-missed": 9,
-    # One for each listener with missed ranges.
-    "search-messages": 12,
+    # One finds the first message since a time, and three read the states of messages.
+    "search-messages": 7,
 }
 
 

@@ -138,7 +138,10 @@ def _passes(item: Item, selection: Selection, state: str) -> bool:
 
 
 @pytest.mark.parametrize("seed", seeds(4))
-async def test_lists_show_the_state_that_the_deliveries_of_a_message_have(store: Store, seed: int) -> None:
+async def test_lists_show_the_state_that_the_deliveries_of_a_message_have(
+    store: Store, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message_states, "_RANGES_AT_ONCE", 1 + seed % 2)
     subject = await _made(store, seed)
     for queue in subject.queues:
         page = await store.read(partial(messages.page_of_queue, queue=queue, selection=Selection(per_page=100)))
