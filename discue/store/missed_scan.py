@@ -80,6 +80,7 @@ _CANDIDATES: Final = """
         SELECT 2, listener, seq_from, seq_to, reason, missed_at FROM missed_range
         WHERE organization = $1 AND (listener, seq_from) {0} ($2, $3)
         ORDER BY listener {1}, seq_from {1} LIMIT $4) AS looked_at"""
+"""Spans of seqs, both included, by the number of the part: single messages, and ranges with their reason and time."""
 _PARTS: Final = 3
 _OF_RANGES: Final = frozenset({2, 3})
 _RANGE_AROUND: Final = """
@@ -130,7 +131,7 @@ class _Span(NamedTuple):
     low: int
     high: int
     is_range: bool
-    """Whether all that has no delivery row was missed; like the next two fields, of no meaning to others."""
+    """Whether its messages without a delivery row were missed. Others have no reason and time of their own."""
     reason: str
     missed_at: int
 
