@@ -162,6 +162,15 @@ async def accept(control: ControlContext, token: str, password: str) -> User | N
     return await control.write_as(None, work)
 
 
+async def invited(control: ControlContext, token: str) -> User | None:
+    """Return the user whom the token invites; None if `accept` would.
+
+    Raises Locked if the organization is suspended.
+    """
+    hashed, now = hash_secret(token), control.clock.now()
+    return await control.store.read(lambda tx: _invited(tx, hashed, now))
+
+
 def require_rank(principal: Principal, role: Role) -> None:
     """Raise Forbidden if the principal is a user whose role is below `role`."""
     if principal.role is not None and not may_manage(principal.role, role):

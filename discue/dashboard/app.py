@@ -268,20 +268,26 @@ class Dashboard:
         return self._started(request, arrival.token, _place(arrival.place))
 
     async def _invitation_page(
-        self, request: DashboardRequest, error: DiscueError | None = None, token: str = ""
+        self, request: DashboardRequest, error: DiscueError | None = None, token: str = "", email: str = ""
     ) -> PageResponse:
-        page = Page("invitation.html", "Choose a password", {"error": error, "token": token})
+        page = Page("invitation.html", "Choose a password", {"error": error, "token": token, "email": email})
         return self._bare(request, page, 200 if error is None else error.status)
 
     async def _accept(self, request: DashboardRequest) -> PageResponse:
-        fields = await self._form(request)
+        """Set the password. Without one, show who the token invites: the script of the page asks for it."""
+        fields, email = await self._form(request), ""
+        refusal: DiscueError | None = None
         try:
-            await self._entrance.accept(fields, request.address)
+            # First: a password that is refused is asked for again, on a page that names the user.
+            email = await self._entrance.invited(fields, request.address)
+            if "password" in fields:
+                await self._entrance.accept(fields, request.address)
+                return redirect_response(f"{request.base}{SIGN_IN}?done=password_set")
         except DiscueError as error:
             if error.status >= 500:
                 raise
-            return await self._invitation_page(request, error, fields.get("token", ""))
-        return redirect_response(f"{request.base}{SIGN_IN}?done=password_set")
+            refusal = error
+        return await self._invitation_page(request, refusal, fields.get("token", ""), email)
 
     def _browser(self, request: DashboardRequest) -> Browser:
         return Browser(request.address, request.headers.get("user-agent", ""), request.token)

@@ -4,7 +4,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,8 @@ from discue.control.sign_in import Browser
 from discue.domain.errors import NotFound, Unauthorized, Unavailable
 from discue.domain.scopes import Principal
 from discue.http.services import Services
+
+_INVITATION_ENDED: Final = "This link was used already, or is too old. Ask for a new one."
 
 
 class KeptSignIn(msgspec.Struct, frozen=True):
@@ -83,9 +85,20 @@ class Entrance:
 
     async def accept(self, fields: Mapping[str, str], address: str) -> None:
         """Set the password that a user has chosen. Raises NotFound for a wrong token, Unprocessable, and LockedOut."""
-        accept = partial(users.accept, self._control, fields.get("token", "").strip(), fields.get("password", ""))
+        accept = partial(users.accept, self._control, _token_in(fields), fields.get("password", ""))
         if await self._authenticator.attempt([sign_in_subject(address)], accept) is None:
-            raise NotFound("This link was used already, or is too old. Ask for a new one.")
+            raise NotFound(_INVITATION_ENDED)
+
+    async def invited(self, fields: Mapping[str, str], address: str) -> str:
+        """Return the email of the user whom a token invites. Raises NotFound for a wrong token, and LockedOut.
+
+        Wrong tokens count like wrong passwords.
+        """
+        find = partial(users.invited, self._control, _token_in(fields))
+        user = await self._authenticator.attempt([sign_in_subject(address)], find)
+        if user is None:
+            raise NotFound(_INVITATION_ENDED)
+        return user.email
 
     async def begin(self, name: str, url: str, place: str = "", *, permit: str = "", again: bool = False) -> Departure:
         """Start a sign-in. `url` is that of the service. `again` is true for a user who is signed in already.
@@ -146,6 +159,10 @@ class Entrance:
         if provider is None:
             raise NotFound("There is no such identity provider.")
         return provider
+
+
+def _token_in(fields: Mapping[str, str]) -> str:
+    return fields.get("token", "").strip()
 
 
 def _redirect_uri(url: str, name: str) -> str:

@@ -191,8 +191,12 @@ def test_invited_user_chooses_a_password_and_signs_in(front: Front) -> None:
     token = _link_in(owner.browser.post("/users/new", data=form, headers=SAME_ORIGIN))
     browser = front.service.browser(None)
     assert browser.get("/invitation").status_code == 200
+    asked = browser.post("/invitation", data={"token": token}, headers=SAME_ORIGIN)
+    assert (asked.status_code, "as <strong>new@example.com</strong>" in asked.text) == (200, True)
+    strange = browser.post("/invitation", data={"token": f"{token}x"}, headers=SAME_ORIGIN)
+    assert (strange.status_code, "too old" in strange.text, 'id="invited"' in strange.text) == (404, True, False)
     short = browser.post("/invitation", data={"token": token, "password": "short"}, headers=SAME_ORIGIN)
-    assert (short.status_code, f'value="{token}"' in short.text) == (422, True)
+    assert (short.status_code, f'value="{token}"' in short.text, "new@example.com" in short.text) == (422, True, True)
     chosen = browser.post("/invitation", data={"token": token, "password": PASSWORD}, headers=SAME_ORIGIN)
     assert chosen.status_code == 303
     assert "The new password is set." in browser.get("/sign-in?done=password_set").text

@@ -38,6 +38,7 @@ def test_invited_user_signs_in_with_a_second_factor_and_loses_access_when_disabl
         context = chromium.new_context(color_scheme=theme, viewport={"width": width, "height": 900})
         page = context.new_page()
         page.goto(link)
+        expect(page.get_by_text(f"You sign in as {email}.")).to_be_visible()
         expect(page.get_by_label("Token")).to_be_hidden()
         assert "#" not in page.url
         assert _faults(page) == []
