@@ -38,6 +38,41 @@ def test_selected_messages_are_redelivered_to_the_listener_that_missed_them(
     assert newest["counts"]["selected"] == 2
 
 
+def test_missed_messages_are_filtered_by_the_name_or_the_id_of_a_listener(
+    service: DashboardService, shop: Shop
+) -> None:
+    browser = service.browser()
+    by_name, by_id = (
+        browser.get("/missed", params={"listener": each}).text for each in ("tax-report", shop.listeners["tax-report"])
+    )
+    assert _picks(by_name) == _picks(by_id) != []
+    assert {each.split(".")[1] for each in _picks(by_name)} == {shop.listeners["tax-report"]}
+    assert f"Select all {len(_picks(by_name))} on this page" in by_name
+    quiet = browser.get("/missed", params={"listener": "billing", "reason": "too_old"}).text
+    assert "No missed message matches" in quiet
+
+
+def test_name_of_no_or_several_listeners_is_refused_at_the_field(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    every = _picks(browser.get("/missed").text)
+    with service.api() as api:
+        for queue in ("twins-one", "twins-two"):
+            made = api.post("/queues", json={"alias": queue}).json()["queue"]["id"]
+            api.post(
+                f"/queues/{made}/listeners", json={"alias": "twin", "notify_url": "http://hooks.example.com:9001/"}
+            )
+    for given, rule in (
+        ("nobody", "is not the name or the id of a listener"),
+        ("0" * 21, "is not the name or the id of a listener"),
+        ("twin", "is the name of several listeners: give the id of one"),
+    ):
+        answer = browser.get("/missed", params={"listener": given})
+        assert answer.status_code == 422, given
+        assert f'<p class="fault" id="listener-fault">It {rule}.</p>' in answer.text
+        assert f'value="{given}" aria-invalid="true"' in answer.text
+        assert _picks(answer.text) == every
+
+
 def test_failure_of_one_listener_does_not_keep_the_others_from_it(service: DashboardService, shop: Shop) -> None:
     browser = service.browser()
     [missed, *_] = _picks(browser.get(f"{shop.listener('tax-report')}/missed").text)
