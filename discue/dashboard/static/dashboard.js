@@ -111,6 +111,7 @@ function picked() {
 
 function showCount() {
   const [count, all] = [picked().length, main.querySelectorAll("[data-pick]").length];
+  for (const each of main.querySelectorAll("[data-bulk]")) each.disabled = !count;
   for (const each of main.querySelectorAll("[data-count]")) each.textContent = count ? `${count} selected` : "";
   const box = main.querySelector("[data-all] input");
   if (!box) return;
@@ -315,6 +316,7 @@ async function refresh() {
         morph(main, fresh);
         row?.classList.add("at");
         for (const each of main.querySelectorAll("[data-copy],[data-all]")) each.hidden = false;
+        showCount();
         localize(main);
         refreshTimes();
       }

@@ -14,9 +14,11 @@ def test_missed_messages_are_selected_and_redelivered_with_keys(visiting: Callab
     with visiting() as visitor:
         page, press = visitor.page, visitor.page.keyboard.press
         visitor.open(f"{shop.listener('tax-report')}/missed")
+        expect(page.get_by_role("button", name="Redeliver selected")).to_be_disabled()
         for key in ("j", "x", "j", "x", "j", "x", "x"):
             press(key)
         expect(page.locator("[data-count]").get_by_text("2 selected")).to_be_visible()
+        expect(page.get_by_role("button", name="Redeliver selected")).to_be_enabled()
         press("?")
         expect(page.get_by_role("dialog").get_by_text("Select the row")).to_be_visible()
         press("Escape")
