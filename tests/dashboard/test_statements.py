@@ -101,7 +101,8 @@ def test_pages_are_cheap_and_small(service: DashboardService, shop: Shop, monkey
             numbers.append(len(statements))
         made[name] = min(numbers)
 
-    listeners = re.findall(rf"/queues/{shop.queue}/listeners/(\w+)", browser.get("/missed").text)
+    # Other tests may have made newer listeners, which are first.
+    listeners = re.findall(r"/queues/\w+/listeners/(\w+)", browser.get("/missed").text)
     assert len(set(listeners)) > 2
     assert {name: count for name, count in made.items() if count > LIMITS.get(name, MOST)} == {}
     assert {name: count for name, count in bytes_of.items() if count > MOST_BYTES} == {}
