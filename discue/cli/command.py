@@ -164,18 +164,25 @@ def _run(parsed: argparse.Namespace) -> int:
 
 DEVELOPMENT_DATABASE: Final = Path(".discue") / "discue.db"
 """The database of `discue dev`, in its working directory."""
+DEVELOPMENT_URL: Final = DEVELOPMENT_DATABASE.with_name("url")
+"""A file with the URL at which `discue dev` serves, or has served last."""
 
 _ON_EXISTING_DATABASES: Final = ("keys", "organizations", "users", "unlock", "rotate-key")
 
 
 def _found_base(command: str) -> dict[str, str]:
-    """Return the database of `discue dev` for a command that needs one, where it is the only one in the folder."""
+    """Return the settings of `discue dev` for a command on its database, where that is the only one in the folder."""
     default = Settings().database_path
     if command not in _ON_EXISTING_DATABASES or default is None or default.exists():
         return {}
     # The folder may be another user's.
-    is_readable = os.access(DEVELOPMENT_DATABASE, os.R_OK)
-    return {"database": f"sqlite:///{DEVELOPMENT_DATABASE}"} if is_readable else {}
+    if not os.access(DEVELOPMENT_DATABASE, os.R_OK):
+        return {}
+    base = {"database": f"sqlite:///{DEVELOPMENT_DATABASE}"}
+    if command == "users" and os.access(DEVELOPMENT_URL, os.R_OK):
+        # For links: it takes another port if its own is in use.
+        base["public_url"] = DEVELOPMENT_URL.read_text(encoding="ascii", errors="replace").strip()
+    return base
 
 
 _REWRITTEN_SECONDS: Final = 0.1

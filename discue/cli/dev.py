@@ -13,7 +13,7 @@ import uvloop
 from discue import __version__
 from discue.auth.control_plane_cache import KeyRejected
 from discue.cli import ephemeral
-from discue.cli.command import DEVELOPMENT_DATABASE, Invocation, add_command
+from discue.cli.command import DEVELOPMENT_DATABASE, DEVELOPMENT_URL, Invocation, add_command
 from discue.cli.delivery_lines import DeliveryLines, DevelopmentLog
 from discue.cli.inbox import INBOX_PATH, InboxEndpoint, delivery_of
 from discue.cli.output import say
@@ -251,7 +251,7 @@ async def _develop(invocation: Invocation) -> None:
         )
         async with serving(invocation, worker) as server:
             # Other commands in this directory find the server by it.
-            write_temporary(_FOLDER / "url", url + "\n").replace(_FOLDER / "url")
+            write_temporary(DEVELOPMENT_URL, url + "\n").replace(DEVELOPMENT_URL)
             dashboard = ""
             if settings.dashboard:
                 # The link signs in once, within a minute; who comes later signs in as a user.

@@ -29,6 +29,15 @@ def test_first_user_is_created_listed_and_gets_another_link(tmp_path: Path) -> N
 
 
 @on_sqlite_only
+def test_link_in_the_folder_of_discue_dev_leads_to_its_port(tmp_path: Path) -> None:
+    folder = tmp_path / ".discue"
+    folder.mkdir()
+    run(tmp_path, "init", "--database", "sqlite:///.discue/discue.db")
+    (folder / "url").write_text("http://127.0.0.1:3003\n")
+    assert "\nhttp://127.0.0.1:3003/dashboard/invitation#" in run(tmp_path, "users", "create", EMAIL).stdout
+
+
+@on_sqlite_only
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
