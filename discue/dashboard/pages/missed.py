@@ -15,12 +15,13 @@ _FILTERS: Final = ("listener", "queue", "reason")
 
 
 async def show(visit: Visit) -> Page:
-    selection = selection_of(visit, *_FILTERS)
+    selection, wrong = selection_of(visit, *_FILTERS), dict[str, str]()
     if selection.listener is not None:
         try:
             selection = replace(selection, listener=await _listener(visit, selection.listener))
         except Unprocessable as error:
-            visit.error = error
+            # Not an error of the visit: there is nothing to save, and the list stays, without this filter.
+            wrong = {fault.pointer: fault.detail for fault in error.faults}
             selection = replace(selection, listener=None)
     found = await redeliveries.page_of_all_missed(visit.control, visit.principal, selection)
     # The positions in this list are not ids of messages: the same message may be missed by several listeners.
@@ -31,6 +32,7 @@ async def show(visit: Visit) -> Page:
         {
             "list": page,
             "filters": {name: visit.query.get(name, "") for name in _FILTERS},
+            "wrong": wrong,
             "reasons": MISSED_REASONS,
         },
         is_live=True,
