@@ -1,6 +1,6 @@
 """Finding a queue, listener or message by its id or its name, as far as the caller may read it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -10,12 +10,18 @@ from discue.domain.ids import is_public_id
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Listener, Queue
 from discue.domain.scopes import Principal
-from discue.store import listeners, messages, queues
+from discue.store import aliases, listeners, messages, queues
+from discue.store.aliases import BeginningMatch, ListedKind
 from discue.store.engine import Transaction
 from discue.store.pagination import Selection
 
 SHOWN: Final = 10
 """The largest number of results of each kind."""
+
+OFFERED: Final = 5
+"""The largest number of names that are offered in place of one that nothing has."""
+
+_RESOURCES: Final[Mapping[ListedKind, str]] = {"queue": "queues", "listener": "listeners", "topic": "topics"}
 
 Kind = Literal["queues", "listeners", "messages"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -43,6 +49,20 @@ async def find(control: ControlContext, principal: Principal, text: str, kinds: 
         ),
         tuple(each for each in found.messages if principal.may("messages", "read", each.id, each.queue_public_id)),
     )
+
+
+async def beginning_with(
+    control: ControlContext, principal: Principal, beginning: str, kinds: Sequence[ListedKind]
+) -> Sequence[BeginningMatch]:
+    """Return at most `OFFERED` resources whose aliases begin with a text, as far as the caller may read them."""
+
+    async def work(tx: Transaction) -> list[BeginningMatch]:
+        own = principal.organization
+        return [each for kind in kinds for each in await aliases.beginning_with(tx, kind, own, beginning, most=OFFERED)]
+
+    found = await control.store.search(work)
+    readable = [each for each in found if principal.may(_RESOURCES[each.kind], "read", each.public_id, each.queue)]
+    return sorted(readable, key=lambda each: each.alias)[:OFFERED]
 
 
 async def _by_id(tx: Transaction, organization: int, public_id: str, kinds: Collection[Kind]) -> Found:

@@ -7,9 +7,11 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from discue.control import search
 from discue.dashboard.visit import PER_PAGE, Visit
 from discue.domain.errors import invalid
 from discue.domain.ids import is_public_id
+from discue.store.aliases import ListedKind
 from discue.store.pagination import Listing, Selection
 
 _TEXTS: Final = ("alias", "key", "reason", "state", "outcome", "status", "listener", "queue")
@@ -46,6 +48,15 @@ def shown(visit: Visit, found: Listing[Any], ids: Sequence[str], *names: str) ->
         _query(kept, "before", before) if found.has_previous else "",
         _query(kept, "after", after) if found.has_next else "",
     )
+
+
+async def names_offered(visit: Visit, kind: ListedKind, page: ShownList) -> Sequence[str]:
+    """Return the names that begin with the one that a list is filtered by, if nothing has exactly that name."""
+    text = visit.query.get("alias", "").strip()
+    if page.items or not text:
+        return ()
+    found = await search.beginning_with(visit.control, visit.principal, text, [kind])
+    return tuple(dict.fromkeys(each.alias for each in found))
 
 
 def _query(kept: Mapping[str, str], name: str, position: str | None) -> str:

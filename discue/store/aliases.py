@@ -27,6 +27,16 @@ class Named(NamedTuple):
     public_id: str
 
 
+class BeginningMatch(NamedTuple):
+    """A resource with its alias."""
+
+    kind: ListedKind
+    alias: str
+    public_id: str
+    queue: str
+    """The public id of the queue that a listener is in; empty for other resources."""
+
+
 async def find(tx: Transaction, kind: NamedKind, organization: int, alias: str, *, parent: str = "") -> Named | None:
     """Find a resource by its alias. `parent` is the public id of the queue or topic that it is in."""
     place = (organization, parent) if kind in _PARENTS else (organization,)
@@ -53,6 +63,15 @@ async def neighbours(
     before, after = _NEIGHBOURS[kind]
     rows = [*await tx.rows(before, *place, alias, most), *await tx.rows(after, *place, alias, most)]
     return [row[0] for row in rows]
+
+
+async def beginning_with(
+    tx: Transaction, kind: ListedKind, organization: int, beginning: str, *, most: int
+) -> list[BeginningMatch]:
+    """Return resources whose aliases begin with a text, in the order of their aliases: at most `most`."""
+    end = beginning + _ABOVE_EVERY_CHARACTER
+    rows = await tx.rows(_BEGINNING_WITH[kind], organization, beginning, end, most)
+    return [BeginningMatch(kind, *row) for row in rows]
 
 
 async def _read(tx: Transaction, sql: str, kind: NamedKind, organization: int, *values: str) -> Named | None:
@@ -98,3 +117,17 @@ def _neighbours(kind: ListedKind) -> tuple[str, str]:
 
 
 _NEIGHBOURS: Final = {kind: _neighbours(kind) for kind in get_args(ListedKind)}
+
+_ABOVE_EVERY_CHARACTER: Final = "\U0010ffff"
+
+
+def _beginning_with(kind: ListedKind) -> str:
+    in_queue = kind in _PARENTS
+    queue = "(SELECT q.public_id FROM queue q WHERE q.organization = $1 AND q.id = x.queue)" if in_queue else "''"
+    return f"""
+        SELECT x.alias, x.public_id, {queue} FROM {kind} x
+        WHERE x.organization = $1 AND x.alias >= $2 AND x.alias < $3{_live(kind).replace(kind, "x")}
+        ORDER BY x.alias{", x.id" if in_queue else ""} LIMIT $4"""
+
+
+_BEGINNING_WITH: Final = {kind: _beginning_with(kind) for kind in get_args(ListedKind)}

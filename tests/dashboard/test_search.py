@@ -92,12 +92,30 @@ def test_filter_of_attempts_is_shown_and_kept(service: DashboardService, shop: S
     assert '<input type="hidden" name="status" value="503">' in page
 
 
+def test_beginning_of_a_name_offers_the_names_that_begin_with_it(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    found = browser.get("/search", params={"q": "crm"}).text
+    assert "Nothing has this id or name" in found
+    assert f'<a href="../dashboard{shop.listener("crm-sync")}">crm-sync</a> (listener)' in found
+    assert '<a href="?q=key:crm">key:crm</a>' in found
+    assert "Did you mean crm-sync?" in browser.get("/search", params={"q": "listener:crm status:5xx"}).text
+    for path, kind, text, name in (
+        ("/listeners", "listener", "crm", "crm-sync"),
+        ("/queues", "queue", "order", "orders"),
+    ):
+        page = browser.get(path, params={"alias": text}).text
+        assert f"No {kind} has this name" in page
+        assert f'<a href="?alias={name}">{name}</a>' in page
+    assert "A name is matched as a whole." in browser.get("/topics", params={"alias": "zzz"}).text
+
+
 def test_search_finds_nothing_of_another_organization(service: DashboardService, shop: Shop) -> None:
     browser = service.foreign_browser()
     for text in ("orders", shop.queue, "billing", shop.listeners["billing"], shop.messages[0]):
         answer = browser.get("/search", params={"q": text})
         assert answer.status_code == 200, text
         assert "Nothing has this id or name" in answer.text, text
+    assert "Did you mean" not in browser.get("/search", params={"q": "order"}).text
 
 
 def test_every_qualifier_is_explained_on_the_page(service: DashboardService) -> None:

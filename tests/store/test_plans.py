@@ -307,6 +307,7 @@ async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
         await aliases.has_id(tx, kind, scope, queue.public_id)
     for kind in get_args(ListedKind):
         await aliases.neighbours(tx, kind, OURS, "any", parent=queue.public_id, most=25)
+        await aliases.beginning_with(tx, kind, OURS, "any", most=5)
     await topics.get(tx, OURS, topic.public_id)
     await topics.store_unrouted(tx, (OURS, topic.id, 1), None, NOON)
     await topics.update(tx, topic)

@@ -6,7 +6,7 @@ from typing import Final
 
 from discue.control import listener_activity, listeners
 from discue.control.listeners import ListenerDetails
-from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.states import state_of
 from discue.dashboard.visit import Page, Visit
@@ -42,7 +42,12 @@ async def show(visit: Visit) -> Page:
     selection = selection_of(visit, "alias")
     found = await listeners.page(visit.control, visit.principal, selection, with_missed=False)
     page = shown(visit, found, [each.listener.public_id for each in found.items], "alias")
-    return Page("listeners.html", "Listeners", {"list": page, "rows": await rows_of(visit, found.items)}, is_live=True)
+    values = {
+        "list": page,
+        "rows": await rows_of(visit, found.items),
+        "offered": await names_offered(visit, "listener", page),
+    }
+    return Page("listeners.html", "Listeners", values, is_live=True)
 
 
 ROUTES: Final = (PageRoute("/listeners", show, needs="listeners"),)

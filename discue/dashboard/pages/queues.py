@@ -4,7 +4,7 @@ from typing import Final
 
 from discue.control import queues
 from discue.control.queues import QueueFields
-from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 
@@ -16,7 +16,12 @@ async def show(visit: Visit) -> Page:
     selection = selection_of(visit, "alias")
     found = await queues.page(visit.control, visit.principal, selection, shown_listeners=_LISTENERS)
     page = shown(visit, found, [each.queue.public_id for each in found.items], "alias")
-    return Page("queues.html", "Queues", {"list": page, "counted": _LISTENERS}, is_live=True)
+    return Page(
+        "queues.html",
+        "Queues",
+        {"list": page, "counted": _LISTENERS, "offered": await names_offered(visit, "queue", page)},
+        is_live=True,
+    )
 
 
 async def show_form(visit: Visit) -> Page:

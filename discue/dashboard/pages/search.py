@@ -11,13 +11,18 @@ from discue.dashboard.route import PageRoute
 from discue.dashboard.search import QUALIFIERS, Search, parse_search
 from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
 from discue.domain.errors import BadRequest, Unprocessable
+from discue.domain.ids import is_public_id
 from discue.domain.model import Listener, Queue
+from discue.store.aliases import ListedKind
 from discue.store.pagination import Selection
+
+_KINDS: Final[tuple[ListedKind, ...]] = ("queue", "listener")
 
 
 async def show(visit: Visit) -> Page | Redirect:
     text = visit.query.get("q", "").strip()
     values: dict[str, Any] = {"q": text, "qualifiers": QUALIFIERS, "problem": "", "found": Found(), "list": None}
+    values |= {"offered": (), "key": ""}
     try:
         asked = parse_search(text, visit.now)
         if asked.status:
@@ -29,6 +34,8 @@ async def show(visit: Visit) -> Page | Redirect:
             if path := _only_path(found):
                 return Redirect(path)
             values["found"] = found
+            if found == Found():
+                values |= await _offers(visit, asked)
     except (BadRequest, Unprocessable) as error:
         values["problem"] = error.detail
     return Page("search.html", "Search", values)
@@ -41,6 +48,17 @@ async def _found(visit: Visit, asked: Search) -> Found:
     if asked.listener:
         return await search.find(visit.control, visit.principal, asked.listener, ["listeners"])
     return await search.find(visit.control, visit.principal, asked.queue, ["queues"])
+
+
+async def _offers(visit: Visit, asked: Search) -> dict[str, Any]:
+    """Return what to offer in place of a name that nothing has: names that begin with it, and messages by the key."""
+    if is_public_id(asked.text):
+        return {}
+    name, kinds = asked.text or asked.listener or asked.queue, list(_KINDS)
+    if not asked.text:
+        kinds = ["listener"] if asked.listener else ["queue"]
+    offered = await search.beginning_with(visit.control, visit.principal, name, kinds)
+    return {"offered": offered, "key": asked.text}
 
 
 def _only_path(found: Found) -> str:
@@ -82,7 +100,7 @@ async def _queue(visit: Visit, name: str) -> Queue:
     """Return the queue with an id or a name. Raises BadRequest unless there is exactly one."""
     found = (await search.find(visit.control, visit.principal, name, ["queues"])).queues
     if len(found) != 1:
-        raise _not_one("queue", name, len(found))
+        raise await _not_one(visit, "queue", name, len(found))
     return found[0]
 
 
@@ -90,14 +108,16 @@ async def _listener(visit: Visit, name: str) -> Listener:
     """Return the listener with an id or a name. Raises BadRequest unless there is exactly one."""
     found = (await search.find(visit.control, visit.principal, name, ["listeners"])).listeners
     if len(found) != 1:
-        raise _not_one("listener", name, len(found))
+        raise await _not_one(visit, "listener", name, len(found))
     return found[0]
 
 
-def _not_one(kind: str, name: str, count: int) -> BadRequest:
+async def _not_one(visit: Visit, kind: ListedKind, name: str, count: int) -> BadRequest:
     if count:
         return BadRequest(f'Several {kind}s are called "{name}": use the id of one.', code="invalid_parameter")
-    return BadRequest(f'No {kind} is called "{name}".', code="invalid_parameter")
+    names = [each.alias for each in await search.beginning_with(visit.control, visit.principal, name, [kind])]
+    hint = f" Did you mean {' or '.join(dict.fromkeys(names))}?" if names else ""
+    return BadRequest(f'No {kind} is called "{name}".{hint}', code="invalid_parameter")
 
 
 ROUTES: Final = (PageRoute("/search", show),)

@@ -5,7 +5,7 @@ from typing import Final
 from discue.control import queues, topics
 from discue.dashboard import routing
 from discue.dashboard.fields import value_of
-from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
 from discue.domain.errors import DiscueError
@@ -22,7 +22,7 @@ _LONGEST_DATA: Final = 4_000
 async def show(visit: Visit) -> Page:
     found = await topics.page(visit.control, visit.principal, selection_of(visit, "alias"))
     page = shown(visit, found, [each.topic.public_id for each in found.items], "alias")
-    return Page("topics.html", "Topics", {"list": page})
+    return Page("topics.html", "Topics", {"list": page, "offered": await names_offered(visit, "topic", page)})
 
 
 async def show_topic(visit: Visit) -> Page:
