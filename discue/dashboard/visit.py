@@ -142,7 +142,6 @@ NOTICES: Final[Mapping[str, str]] = {
     "selection_enabled": "The listeners receive messages again, starting with those that have waited.",
     "redelivering": "The redelivery has started.",
     "replaying": "The replay has started.",
-    "inbox_answers": "The inbox answers like this from its next request on.",
     "key_changed": "The key is changed. Workers follow within a second.",
     "key_deleted": "The key is deleted. It is refused from now on.",
     "domain_added": "The domain is added. Serve the file below, then check it.",

@@ -62,6 +62,7 @@ def test_request_of_a_listener_is_shown_with_its_signature_attempt_and_message(
     assert "attempt 3" in first
     assert f"/queues/{shop.queue}/messages/{message}" in first
     assert "&#34;order&#34;: 4711" in first
+    assert f'<span class="sub mono">{message} {{&#34;order&#34;: 4711}}</span>' in first
     assert "The signature is not valid: No signature matches." in forged
 
 
@@ -75,6 +76,11 @@ def test_request_without_a_listener_is_shown_as_text(service: DashboardService, 
     assert "/users/messages" not in page
 
 
+def test_row_shows_the_beginning_of_a_long_body_in_one_line(service: DashboardService, inbox: Inbox) -> None:
+    _receive(service, b"first line\n" + b"x" * 200)
+    assert f'<span class="sub mono"> first line {"x" * 49}…</span>' in _newest(service)
+
+
 def test_repeated_headers_are_kept_and_large_bodies_take_no_memory_afterwards(
     service: DashboardService, inbox: Inbox
 ) -> None:
@@ -86,12 +92,12 @@ def test_repeated_headers_are_kept_and_large_bodies_take_no_memory_afterwards(
 
 
 def test_next_requests_fail_as_often_as_asked(service: DashboardService, inbox: Inbox) -> None:
-    assert _answer(service, "fail", "3").headers["location"].endswith("/inbox?done=inbox_answers")
+    assert _answer(service, "fail", "3").headers["location"].endswith("/inbox")
     assert [_receive(service).status for _ in range(2)] == [503, 503]
-    assert "It answers the next request with 503" in service.browser().get("/inbox").text
+    assert "The next request gets 503." in service.browser().get("/inbox").text
     assert [_receive(service).status for _ in range(2)] == [503, 200]
     _answer(service, "fail")
-    assert "It answers every request with 503, until it is reset" in service.browser().get("/inbox").text
+    assert "Every request gets 503, until it is reset." in service.browser().get("/inbox").text
     assert [_receive(service).status for _ in range(4)] == [503] * 4
     _answer(service, "accept")
     assert _receive(service).status == 200

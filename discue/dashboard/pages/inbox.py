@@ -15,6 +15,8 @@ from discue.domain.ids import is_public_id
 _PATH: Final = "/inbox"
 _CHARACTERS: Final = 2_000
 """The largest part of a body on the page."""
+_BEGINNING: Final = 60
+"""The number of characters of a body in its row."""
 _LONGEST_NUMBER: Final = 12
 
 
@@ -29,6 +31,13 @@ class InboxRow:
     attempt: str
     body: str
     is_cut: bool
+
+    @property
+    def beginning(self) -> str:
+        """The first characters of the body, in one line."""
+        text = self.request.body[: 2 * _BEGINNING]
+        line = " ".join(text.split())
+        return f"{line[:_BEGINNING]}…" if len(line) > _BEGINNING or self.request.bytes > len(text.encode()) else line
 
     @property
     def is_verified(self) -> bool:
@@ -60,7 +69,7 @@ async def decide(visit: Visit) -> Redirect:
     if text and times is None:
         raise invalid("/times", f"must be a number from {TIMES.start} to {TIMES.stop - 1}")
     _inbox(visit).respond_with(visit.form.get("action", ""), times)
-    return Redirect(_PATH, "inbox_answers")
+    return Redirect(_PATH)
 
 
 def _inbox(visit: Visit) -> Inbox:

@@ -20,14 +20,14 @@ def test_retry_after_a_failure_is_watched_in_the_inbox(visiting: Callable[..., A
         page.keyboard.press("g")
         page.keyboard.press("i")
         page.get_by_role("button", name="Answer 503").click()
-        expect(page.get_by_text("It answers the next request with 503")).to_be_visible()
+        expect(page.get_by_text("The next request gets 503.")).to_be_visible()
         api.post(f"/queues/{queue}/messages", json={"data": {"order": 17}}).raise_for_status()
         service.settle()
         # Live: nobody loads the page again.
         newest = page.locator("details.attempt").first
         expect(newest).to_contain_text("watched → my-machine")
         expect(newest).to_contain_text("503")
-        expect(page.get_by_text("It answers every request with 200.")).to_be_visible()
+        expect(page.get_by_text("Every request gets 200.")).to_be_visible()
         page.keyboard.press("j")
         page.keyboard.press("Enter")
         expect(newest.get_by_text('"order": 17')).to_be_visible()
