@@ -118,6 +118,9 @@ _MARK_DELETED: Final = """
     UPDATE listener SET deleted_at = $1 WHERE organization = $2 AND id = $3 AND deleted_at IS NULL"""
 _IDS_OF_QUEUE: Final = """
     SELECT id FROM listener WHERE organization = $1 AND queue = $2 AND id > $3 ORDER BY id LIMIT $4"""
+_QUEUES: Final = f"""
+    SELECT listener.public_id, queue.public_id FROM listener {_WITH_QUEUE}
+    WHERE listener.organization = $1 AND listener.public_id IN ({{}}) AND listener.deleted_at IS NULL"""
 _ALIASES: Final = "SELECT public_id, alias FROM listener WHERE organization = $1 AND public_id IN ({})"
 
 
@@ -223,6 +226,11 @@ def _of_customer(table: Table, selection: Selection) -> Table:
 async def aliases_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
     """Read the aliases of listeners by their public ids, also of deleted ones."""
     return dict(await rows_among(tx, _ALIASES, (organization,), list(public_ids)))
+
+
+async def queues_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
+    """Read the public ids of the queues that existing listeners are in, by those of the listeners."""
+    return dict(await rows_among(tx, _QUEUES, (organization,), list(public_ids)))
 
 
 async def references(tx: Transaction, organization: int, queue: int, limit: int) -> list[ResourceRef]:

@@ -9,7 +9,7 @@ import msgspec
 from discue.domain.model import User
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import placeholders, read_one, row_reader
+from discue.store.tables import placeholders, read_one, row_reader, rows_among
 
 COLUMNS: Final = (
     "id, organization, public_id, email, display_name, role, password_hash, invitation_hash, invitation_expires_at, "
@@ -24,6 +24,8 @@ _LIST: Final = f"SELECT {COLUMNS} FROM organization_user WHERE organization = $1
 _OF_ROLE: Final = f"""
     SELECT {COLUMNS} FROM organization_user
     WHERE organization = $1 AND role = $2 AND id > $3 ORDER BY id LIMIT $4"""
+_NAMES: Final = """
+    SELECT public_id, display_name, email FROM organization_user WHERE organization = $1 AND public_id IN ({})"""
 _INSERT: Final = f"INSERT INTO organization_user ({COLUMNS}, email_key) VALUES ({placeholders(1, 14)})"
 _UPDATE: Final = """
     UPDATE organization_user SET email = $1, email_key = $2, display_name = $3, role = $4, password_hash = $5,
@@ -73,6 +75,12 @@ async def page(
 async def of_role(tx: Transaction, organization: int, role: str, after: int, *, limit: int) -> list[User]:
     """Read users who have a role, in the order of row ids."""
     return [read_row(row) for row in await tx.rows(_OF_ROLE, organization, role, after, limit)]
+
+
+async def names_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
+    """Read the names of users by their public ids: the email of a user without one."""
+    rows = await rows_among(tx, _NAMES, (organization,), list(public_ids))
+    return {public_id: name or email for public_id, name, email in rows}
 
 
 async def insert(tx: Transaction, user: User) -> None:

@@ -614,6 +614,14 @@ def test_events_of_the_api_name_the_user_who_acted_on_a_page(front: Front) -> No
     assert (session["type"], session["user_id"]) == ("session_added", member.user.public_id)
 
 
+def test_event_on_a_page_names_its_user(front: Front) -> None:
+    member = front.member()
+    member.browser.post("/queues/new", data={"alias": "of-a-name"}, headers=SAME_ORIGIN)
+    rows = front.member("owner").browser.get("/events").text.split("<tr>")
+    row = next(each for each in rows if ">of-a-name</a>" in each)
+    assert f'<a href="../dashboard/users/{member.user.public_id}">{member.user.email}</a>' in row
+
+
 def test_user_who_is_disabled_over_the_api_is_signed_out(front: Front) -> None:
     member = front.member()
     with front.service.api() as api:

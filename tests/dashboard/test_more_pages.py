@@ -36,6 +36,17 @@ def test_key_is_created_shown_once_disabled_and_deleted(service: DashboardServic
     events = browser.get("/events").text
     assert "API key deleted" in events
     assert "till" in events
+    assert f'href="../dashboard{path}"' not in events
+
+
+def test_event_names_its_key_and_links_the_changed_resource(service: DashboardService, shop: Shop) -> None:
+    browser, path = service.browser(), shop.listener("old-shop")
+    with service.api() as api:
+        api.put(path, json={"description": "Seen in events"}).raise_for_status()
+    rows = browser.get("/events").text.split("<tr>")
+    row = next(each for each in rows if shop.listeners["old-shop"] in each)
+    assert f'<a class="row cut" href="../dashboard{path}">old-shop</a>' in row
+    assert re.search(r'API key <a href="../dashboard/keys/\w+">[^<]+</a>', row)
 
 
 @pytest.mark.parametrize(

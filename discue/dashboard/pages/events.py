@@ -1,19 +1,41 @@
 """The audit log: who changed what, in the past 24 hours."""
 
+from collections.abc import Collection
 from typing import Final
 
-from discue.control import usage
+from discue.control import event_names, usage
+from discue.control.event_names import EventNames
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
+from discue.store.events import UsageEvent
 
 _EVENTS: Final = 50
+_LISTS: Final = {"queue": "queues", "topic": "topics", "domain": "domains", "api_key": "keys", "user": "users"}
+"""The list with the page of a resource, by the kind of the resource."""
 
 
 async def show(visit: Visit) -> Page:
     selection = selection_of(visit, per_page=_EVENTS)
     found = await usage.list_of_events(visit.control, visit.principal, selection, has_messages=False)
-    return Page("events.html", "Events", {"list": shown(visit, found, [each.id for each in found.items])})
+    names = await event_names.names_of(visit.control, visit.principal, found.items)
+    deleted = {each.ref for each in found.items if each.type.endswith("_deleted")}
+    values = {
+        "list": shown(visit, found, [each.id for each in found.items]),
+        "names": names,
+        "paths": {each.id: _path(each, names, deleted) for each in found.items},
+    }
+    return Page("events.html", "Events", values)
+
+
+def _path(event: UsageEvent, names: EventNames, deleted: Collection[str]) -> str:
+    """Return the path of the page of what was changed; "" if it has none, or was deleted."""
+    if event.ref in deleted:
+        return ""
+    if event.subject == "listener":
+        queue = names.queues.get(event.ref)
+        return f"/queues/{queue}/listeners/{event.ref}" if queue else ""
+    return f"/{_LISTS[event.subject]}/{event.ref}" if event.ref and event.subject in _LISTS else ""
 
 
 ROUTES: Final = (PageRoute("/events", show, needs="events"),)
