@@ -119,10 +119,11 @@ class Nemesis:
         await asyncio.sleep(max(0.0, ends_at - loop.time()))
 
     async def _kill(self, machine: SimWorker, *, power: bool) -> None:
-        with self._fault("kill" if power else "power cut", machine):
+        with self._fault("kill" if power else "power cut", machine) as fault:
             self._end(machine, power=power)
             await self._lasts(_DOWN_SECONDS)
             if self._random.random() < 0.2:
+                fault.blows += 1
                 await self._kill_while_starting(machine, power=power)
             await self._start(machine)
 
