@@ -93,5 +93,5 @@ class Crowd(msgspec.Struct, frozen=True):
             WHERE queue.public_id = '{self.queue.id}'"""
 
     def _id(self, number: str) -> str:
-        """Of 21 characters, as public ids are."""
+        """Return SQL for a public id, which has 21 characters."""
         return f"('{self.queue.id[:11]}' || lpad({number}::text, 10, '0'))"

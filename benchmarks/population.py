@@ -256,7 +256,7 @@ def _prefix(kind: str) -> str:
 
 
 def _public_id(kind: str, number: str = "n") -> str:
-    """Of 21 characters, as public ids are, and older than any."""
+    """Return SQL for a public id: 21 characters, and it sorts before every id that the service makes."""
     return f"'{_prefix(kind)}' || CAST({10**10} + {number} AS TEXT)"
 
 
