@@ -19,6 +19,7 @@ from discue.store.listener_health import READ_HEALTH, parse_health
 from discue.store.pagination import LARGEST, Listing, Selection, Table, browse, listed
 from discue.store.tables import (
     of_given_organization,
+    padded,
     placeholders,
     prefixed,
     read_number,
@@ -198,10 +199,10 @@ async def _among(tx: Transaction, table: Table, organization: int, only: Collect
     chosen, owners = [row[0] for row in rows], await queues.ids_of(tx, organization, only)
     among, values = [], table.values
     for ids in (chosen, owners):
-        # Padded, so that few statements are prepared. No row has the id -1.
-        padded = (*ids, *[-1] * ((1 << len(ids).bit_length()) - len(ids)))
-        among.append(placeholders(len(values) + 1, len(padded)))
-        values = (*values, *padded)
+        # No row has the id -1.
+        some = padded(ids, -1)
+        among.append(placeholders(len(values) + 1, len(some)))
+        values = (*values, *some)
     # Adding 0 keeps the planner from collecting and sorting all of them: the primary key has them in order.
     sql = f"{table.sql} AND (listener.id + 0 IN ({among[0]}) OR listener.queue + 0 IN ({among[1]}))"
     return msgspec.structs.replace(table, sql=sql, values=values)

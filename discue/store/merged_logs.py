@@ -9,9 +9,10 @@ from typing import Final
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import LogPosition, listed_columns, placed, position_of
 from discue.store.pagination import LARGEST, MERGED_ROWS, Selection, Span, too_far
-from discue.store.tables import rows_among
+from discue.store.tables import given_rows, padded, rows_among
 
 _AT_ONCE: Final = 128
+_NO_SPAN: Final = (0, 0, 0)
 
 _ENDS: Final = "SELECT queue, tail, head FROM queue_head WHERE organization = $1 AND queue IN ({})"
 
@@ -94,7 +95,7 @@ async def read_spans(
     found: list[Row] = []
     wanted = [(queue, low, high) for queue, low, high in spans if high - low > 1]
     for start in range(0, len(wanted), _AT_ONCE):
-        some = _padded(wanted[start : start + _AT_ONCE])
+        some = padded(wanted[start : start + _AT_ONCE], _NO_SPAN)
         values = [value for each in some for value in each]
         sql = _first_rows(len(some), newest_first=newest_first)
         found += [placed(row) for row in await tx.rows(sql, *values, organization, limit - 1)]
@@ -135,24 +136,11 @@ async def _first_from(
     wanted = [(queue, low, high) for queue, (low, high) in spans.items()]
     found: dict[int, tuple[int, int]] = {}
     for start in range(0, len(wanted), _AT_ONCE):
-        some = _padded(wanted[start : start + _AT_ONCE])
+        some = padded(wanted[start : start + _AT_ONCE], _NO_SPAN)
         values = [value for each in some for value in each]
         rows = await tx.rows(_first_seqs(len(some)), *values, organization)
         found.update({row[0]: (row[1], row[2]) for row in rows})
     return found
-
-
-def _padded(wanted: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Add spans of no queue up to a power of two, so that few statements are prepared."""
-    return [*wanted, *[(0, 0, 0)] * ((1 << (len(wanted) - 1).bit_length()) - len(wanted))]
-
-
-def _spans(count: int) -> str:
-    """Return a table of `count` queues, each with two seqs, of the first parameters."""
-    # Without a type, PostgreSQL would take the parameters of VALUES for texts.
-    parts = [f"CAST(${number} AS BIGINT)" for number in range(1, 1 + 3 * count)]
-    rows = ", ".join(f"({', '.join(parts[start : start + 3])})" for start in range(0, 3 * count, 3))
-    return f"WITH given (queue, low, high) AS (VALUES {rows})"
 
 
 # SQLite keeps the order of a CROSS JOIN. Otherwise it would walk the whole log, and look for each row among the spans.
@@ -160,7 +148,7 @@ def _spans(count: int) -> str:
 def _first_seqs(count: int) -> str:
     organization = f"${3 * count + 1}"
     return f"""
-        {_spans(count)}
+        WITH given (queue, low, high) AS ({given_rows(count, 3)})
         SELECT l.queue, l.seq, l.stored_at FROM given CROSS JOIN log l
         WHERE l.organization = {organization} AND l.queue = given.queue AND l.seq = (
             SELECT x.seq FROM log x
@@ -179,7 +167,7 @@ def _first_rows(count: int, *, newest_first: bool) -> str:
     )
     organization, offset = f"${3 * count + 1}", f"${3 * count + 2}"
     return f"""
-        {_spans(count)}
+        WITH given (queue, low, high) AS ({given_rows(count, 3)})
         SELECT {listed_columns("l")} FROM (
             SELECT given.queue, given.low, given.high, coalesce((
                 SELECT x.seq FROM log x

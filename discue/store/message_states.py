@@ -11,7 +11,7 @@ from discue.domain.window import Interval, Window
 from discue.store.deliveries import Recipient, state_of_row, states_of
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import WAITING
-from discue.store.tables import rows_among
+from discue.store.tables import given_rows, padded, rows_among
 
 LISTENERS_AT_MOST: Final = 1_000
 """The largest number of listeners that are read for the states of one page: more would take too long."""
@@ -50,18 +50,19 @@ _ROWS: Final = f"""
 _RANGES: Final = """
     SELECT seq_from, seq_to FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from <= $3 ORDER BY seq_from DESC LIMIT $4"""
-
 _NEWEST_AT_ONCE: Final = 128
+_NO_LISTENER: Final = 0
 
 
-# SQLite keeps the order of a CROSS JOIN.
 @cache
 def _newest_ranges(count: int) -> str:
-    """Return the statement for the last ranges of each listener that begin at or before a seq."""
-    rows = ", ".join(f"(CAST(${number} AS BIGINT))" for number in range(1, count + 1))
+    """Return the statement for the last ranges of each listener that begin at or before a seq.
+
+    SQLite keeps the order of a CROSS JOIN.
+    """
     organization, newest, offset = (f"${count + place}" for place in (1, 2, 3))
     return f"""
-        WITH given (listener) AS (VALUES {rows})
+        WITH given (listener) AS ({given_rows(count, 1)})
         SELECT r.listener, r.seq_from, r.seq_to FROM (
             SELECT given.listener, coalesce((
                 SELECT x.seq_from FROM missed_range x
@@ -241,9 +242,7 @@ class _Ranges:
         """Read the last ranges of several listeners up to the newest message, with one statement for many of these."""
         found: dict[int, list[Interval]] = {each.of.listener: [] for each in listeners}
         for start in range(0, len(listeners), _NEWEST_AT_ONCE):
-            some = [each.of.listener for each in listeners[start : start + _NEWEST_AT_ONCE]]
-            # Listeners that do not exist are added up to a power of two, so that few statements are prepared.
-            some += [0] * ((1 << (len(some) - 1).bit_length()) - len(some))
+            some = padded([each.of.listener for each in listeners[start : start + _NEWEST_AT_ONCE]], _NO_LISTENER)
             values = (*some, organization, newest, _RANGES_AT_ONCE - 1)
             for listener, first, last in await self._tx.rows(_newest_ranges(len(some)), *values):
                 found[listener].append((first, last))

@@ -15,7 +15,7 @@ from discue.store.deliveries import Recipient, state_of_row
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import WAITING
 from discue.store.pagination import LARGEST, Bounds, ScanStep
-from discue.store.tables import rows_among
+from discue.store.tables import given_rows, padded, rows_among
 
 POSITION_PATTERN: Final = "^[0-9A-Za-z]{22}$"
 """The form of positions in the list."""
@@ -91,8 +91,8 @@ _RANGE_AROUND: Final = """
         ORDER BY seq_from DESC LIMIT 1) AS looked_at"""
 """Upwards, a range that begins before the span may reach into it."""
 _AT_ONCE: Final = 128
-_COLUMNS: Final = 5
-"""The number of columns of a span in `_messages_in`."""
+_NO_SPAN: Final = (0, 0, 0, 0, 0)
+"""A span in `_messages_in` that has no messages."""
 
 
 class Missing(NamedTuple):
@@ -222,11 +222,9 @@ class MissedScan:
         found: dict[Key, Row] = {}
         read: dict[int, list[int]] = {}
         for start in range(0, len(given), _AT_ONCE):
-            some = given[start : start + _AT_ONCE]
-            # Spans of no queue are added up to a power of two, so that few statements are prepared.
-            padding = [(0,) * _COLUMNS] * ((1 << (len(some) - 1).bit_length()) - len(some))
-            values = [value for each in [*some, *padding] for value in each]
-            sql = _messages_in(len(some) + len(padding), newest_first=newest_first)
+            some = padded(given[start : start + _AT_ONCE], _NO_SPAN)
+            values = [value for each in some for value in each]
+            sql = _messages_in(len(some), newest_first=newest_first)
             for place, *row in await tx.rows(sql, *values, self._organization, count - 1):
                 read.setdefault(place, []).append(row[0])
                 message = _message(row, spans[place], missing[place])
@@ -276,9 +274,8 @@ def _messages_in(count: int, *, newest_first: bool) -> str:
 
     SQLite keeps the order of a CROSS JOIN. Scalar subqueries keep a planner from reading all delivery rows for a join.
     """
-    casts = [f"CAST(${number} AS BIGINT)" for number in range(1, 1 + _COLUMNS * count)]
-    rows = ", ".join(f"({', '.join(casts[start : start + _COLUMNS])})" for start in range(0, len(casts), _COLUMNS))
-    organization, offset = f"${len(casts) + 1}", f"${len(casts) + 2}"
+    taken = count * len(_NO_SPAN)
+    organization, offset = f"${taken + 1}", f"${taken + 2}"
     order, last, bounds = (
         ("DESC", "given.low + 1", "l.seq >= span.last AND l.seq < span.high")
         if newest_first
@@ -293,7 +290,7 @@ def _messages_in(count: int, *, newest_first: bool) -> str:
             LIMIT 1"""
     columns = ", ".join(f"(SELECT e.{name} {own})" for name in ("state", "reason", "due_at", "attempts"))
     return f"""
-        WITH given (place, listener, queue, low, high) AS (VALUES {rows})
+        WITH given (place, listener, queue, low, high) AS ({given_rows(count, len(_NO_SPAN))})
         SELECT span.place, l.seq, l.id, l.alias, l.stored_at, l.kind, l.origin_seq, {columns}, ({blocked}) FROM (
             SELECT given.place, given.listener, given.queue, given.low, given.high, coalesce((
                 SELECT x.seq FROM log x

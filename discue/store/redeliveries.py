@@ -15,7 +15,18 @@ from discue.store.deliveries import Recipient, missed_range
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
 from discue.store.pagination import Listing, Selection, Span, Table, listed
-from discue.store.tables import at_given, placeholders, prefixed, read_number, read_one, row_reader, rows_among, rows_at
+from discue.store.tables import (
+    at_given,
+    given_rows,
+    padded,
+    placeholders,
+    prefixed,
+    read_number,
+    read_one,
+    row_reader,
+    rows_among,
+    rows_at,
+)
 
 COUNTED: Final = 100_000
 """The largest number of rows that are counted: reads run on the event loop."""
@@ -137,6 +148,7 @@ async def preview(
 
 _ENDS_AT_MOST: Final = 64
 _GROWTH: Final = 16
+_NO_RANGE: Final = (1, 0)
 
 
 async def _ends_of_ranges(tx: Transaction, of: Recipient, ranges: Sequence[Interval]) -> list[tuple[int, str]]:
@@ -151,8 +163,7 @@ async def _ends_of_ranges(tx: Transaction, of: Recipient, ranges: Sequence[Inter
     while passed < len(ranges) and not (first and last):
         early = ranges[passed : passed + count] if not first else ()
         late = ranges[::-1][passed : passed + count] if not last else ()
-        given = [*early, *late]
-        given += [(1, 0)] * ((1 << (len(given) - 1).bit_length()) - len(given))
+        given = padded([*early, *late], _NO_RANGE)
         rows = await tx.rows(_ends_in(len(given)), *chain(*given), of.organization, of.queue)
         kept = {row[0]: row[1:] for row in rows if row[1] is not None}
         first += [kept[low][:2] for low, _ in early if low in kept]
@@ -164,13 +175,12 @@ async def _ends_of_ranges(tx: Transaction, of: Recipient, ranges: Sequence[Inter
 @cache
 def _ends_in(count: int) -> str:
     """Return the statement for the first and the last message of each of some ranges."""
-    rows = ", ".join(f"(CAST(${2 * place + 1} AS BIGINT), CAST(${2 * place + 2} AS BIGINT))" for place in range(count))
     within = f"""FROM log x WHERE x.organization = ${2 * count + 1} AND x.queue = ${2 * count + 2}
             AND x.seq >= given.low AND x.seq <= given.high ORDER BY x.seq"""
     ends = ", ".join(
         f"(SELECT x.{name} {within} {order} LIMIT 1)" for order in ("ASC", "DESC") for name in ("seq", "id")
     )
-    return f"WITH given (low, high) AS (VALUES {rows}) SELECT given.low, {ends} FROM given"
+    return f"WITH given (low, high) AS ({given_rows(count, 2)}) SELECT given.low, {ends} FROM given"
 
 
 STEP_ROWS: Final = 500

@@ -50,6 +50,21 @@ def prefixed(table: str, columns: str) -> str:
     return ", ".join(f"{table}.{column}" for column in columns.split(", "))
 
 
+def padded(rows: Sequence[T], other: T) -> list[T]:
+    """Add copies of another row up to a power of two, so that few statements are prepared."""
+    return [*rows, *[other] * ((1 << (len(rows) - 1).bit_length()) - len(rows))]
+
+
+@cache
+def given_rows(rows: int, columns: int) -> str:
+    """Return `VALUES (CAST($1 AS BIGINT), CAST($2 AS BIGINT)), …` for integers that a statement reads as a table."""
+    # Without a type, PostgreSQL would take the parameters for texts.
+    casts = [f"CAST(${number} AS BIGINT)" for number in range(1, rows * columns + 1)]
+    return "VALUES " + ", ".join(
+        f"({', '.join(casts[start : start + columns])})" for start in range(0, len(casts), columns)
+    )
+
+
 @lru_cache(256)
 def placeholders(first: int, count: int) -> str:
     """Return `$3, $4, $5` for an IN list."""
@@ -71,11 +86,8 @@ async def rows_among(tx: Transaction, sql: str, values: Sequence[Value], among: 
     """Read the rows of a statement whose `{}` is a list of any length, with parameters after those of `values`."""
     found: list[Row] = []
     for start in range(0, len(among), _LISTED_AT_ONCE):
-        some = among[start : start + _LISTED_AT_ONCE]
-        # The last is repeated up to a power of two, so that few statements are prepared.
-        padding = [some[-1]] * ((1 << (len(some) - 1).bit_length()) - len(some))
-        numbers = placeholders(len(values) + 1, len(some) + len(padding))
-        found += await tx.rows(sql.format(numbers), *values, *some, *padding)
+        some = padded(among[start : start + _LISTED_AT_ONCE], among[start])
+        found += await tx.rows(sql.format(placeholders(len(values) + 1, len(some))), *values, *some)
     return found
 
 
@@ -87,10 +99,9 @@ async def rows_at(tx: Transaction, sql: str, key: Sequence[int], last: Sequence[
     """
     found: dict[Row, None] = {}
     for start in range(0, len(last), _LISTED_AT_ONCE):
-        some = last[start : start + _LISTED_AT_ONCE]
-        padding = [some[-1]] * ((1 << (len(some) - 1).bit_length()) - len(some))
-        given = _values_with_key(len(key), len(some) + len(padding))
-        found.update(dict.fromkeys(map(tuple, await tx.rows(sql.format(given), *key, *some, *padding))))
+        some = padded(last[start : start + _LISTED_AT_ONCE], last[start])
+        given = _values_with_key(len(key), len(some))
+        found.update(dict.fromkeys(map(tuple, await tx.rows(sql.format(given), *key, *some))))
     return list(found)
 
 
