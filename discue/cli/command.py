@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, TextIO, TypeVar
 
@@ -108,6 +109,15 @@ async def organization_of(control: ControlContext, arguments: argparse.Namespace
     if operator is None:
         raise NotFound("The database has no organization. Run `discue init` or `discue serve` to create the first one.")
     return operator.alias
+
+
+async def items_of_organization(
+    call: Invocation, page: Callable[[ControlContext, str, Selection], Awaitable[Listing[Item]]]
+) -> tuple[str, list[Item]]:
+    """Return the alias of the selected organization, and its items of all pages, newest first. Raises NotFound."""
+    async with existing_installation(call) as control:
+        owner = await organization_of(control, call.arguments)
+        return owner, await all_items(partial(page, control, owner))
 
 
 async def all_items(page: Callable[[Selection], Awaitable[Listing[Item]]]) -> list[Item]:

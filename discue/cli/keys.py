@@ -9,8 +9,8 @@ from discue.cli.command import (
     Invocation,
     add_command,
     add_organization,
-    all_items,
     existing_installation,
+    items_of_organization,
     organization_of,
     utc,
 )
@@ -126,9 +126,7 @@ async def _create(call: Invocation) -> None:
 
 
 async def _list(call: Invocation) -> None:
-    async with existing_installation(call) as control:
-        owner = await organization_of(control, call.arguments)
-        keys = await all_items(partial(admin.page_of_keys, control, owner))
+    owner, keys = await items_of_organization(call, admin.page_of_keys)
     if call.arguments.json:
         say(json.dumps({"api_keys": [_shown(key) for key in keys]}))
         return

@@ -1,15 +1,14 @@
 """`discue users`: creates users and makes links to choose a password, in the database directly."""
 
 import json
-from functools import partial
 from typing import Final
 
 from discue.cli.command import (
     Invocation,
     add_command,
     add_organization,
-    all_items,
     existing_installation,
+    items_of_organization,
     organization_of,
     utc,
 )
@@ -84,9 +83,7 @@ async def _link(call: Invocation) -> None:
 
 
 async def _list(call: Invocation) -> None:
-    async with existing_installation(call) as control:
-        owner = await organization_of(control, call.arguments)
-        found = await all_items(partial(admin_users.page_of_users, control, owner))
+    owner, found = await items_of_organization(call, admin_users.page_of_users)
     if call.arguments.json:
         say(json.dumps({"users": [_shown(user) for user in found]}))
         return
