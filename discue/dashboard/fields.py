@@ -55,6 +55,11 @@ class Edit:
         return self._differing(self.fields) if isinstance(self.visit.error, PreconditionFailed) else {}
 
     @property
+    def shown(self) -> dict[str, object]:
+        """The values that the template of a form reads: texts, version, and what others have changed."""
+        return {"form": self.values, "form_version": self.version, "newer": self.newer}
+
+    @property
     def changes(self) -> Mapping[str, str]:
         """The texts that were typed and differ from what is stored. Other fields keep their exact stored values.
 

@@ -74,12 +74,9 @@ async def disable_or_enable(visit: Visit) -> Redirect:
 
 async def show_edit(visit: Visit) -> Page:
     schedule = await _schedule(visit)
-    edit = _edit(visit, schedule)
     values = {
         **await _frame(visit, schedule),
-        "form": edit.values,
-        "form_version": edit.version,
-        "newer": edit.newer,
+        **_edit(visit, schedule).shown,
         "is_binary": schedule.codec == BYTES,
         **_CHOICES,
     }

@@ -26,8 +26,7 @@ async def create(visit: Visit) -> Redirect:
 
 async def show_edit(visit: Visit) -> Page:
     details = await _topic(visit)
-    edit = _topic_edit(visit, details)
-    values = {"details": details, "form": edit.values, "form_version": edit.version, "newer": edit.newer}
+    values = {"details": details, **_topic_edit(visit, details).shown}
     return Page("topic_edit.html", f"Rename · {details.topic.alias}", values)
 
 
@@ -65,13 +64,7 @@ async def create_channel(visit: Visit) -> Redirect:
 
 async def show_channel(visit: Visit) -> Page:
     channel = await _channel(visit)
-    edit = _channel_edit(visit, channel)
-    values = {
-        **await _channel_frame(visit, channel),
-        "form": edit.values,
-        "form_version": edit.version,
-        "newer": edit.newer,
-    }
+    values = {**await _channel_frame(visit, channel), **_channel_edit(visit, channel).shown}
     return Page("channel_edit.html", f"Channel · {channel.alias}", values)
 
 
