@@ -38,9 +38,10 @@ LIVE_HEADER: Final = "x-discue-live"
 
 _PLACE: Final = re.compile(r"(?:/[0-9A-Za-z_-]+)*(?:\?[0-9A-Za-z_=&.:%-]*)?")
 """The path of a page with its query: nothing that leads to another site."""
-_LINK_ENDED: Final = (
-    "This link was used already, or is older than a minute: it signs in once. Restart the command that printed it, "
-    "such as `discue dev`, for a new one. To sign in at any time, run `discue users create EMAIL` in the same folder."
+_LINK_ENDED: Final = "This link was used already, or is older than a minute: it signs in once."
+_AFTER_LINK: Final = "Sign in with an email address and a password. `discue demo` prints those of its users."
+_AFTER_LINK_OF_DEV: Final = (
+    "Restart `discue dev` for a new one. To sign in at any time, run `discue users create EMAIL` in the same folder."
 )
 _NOTHING: Final[Mapping[str, str]] = {}
 
@@ -233,7 +234,8 @@ class Dashboard:
             return redirect_response(request.base)
         token = await self._sessions.redeem(request.query.get("code", ""), self._browser(request))
         if token is None:
-            raise Forbidden(_LINK_ENDED)
+            remedy = _AFTER_LINK if self._services.inbox is None else _AFTER_LINK_OF_DEV
+            raise Forbidden(f"{_LINK_ENDED} {remedy}")
         return self._started(request, token, _place(request.query.get("next", "")))
 
     async def _with_provider(self, request: DashboardRequest) -> PageResponse:

@@ -290,6 +290,7 @@ def test_one_time_code_signs_in_once(service: DashboardService) -> None:
     again = service.browser(None).get("/open", params={"code": code})
     assert again.status_code == 403
     assert "used already" in again.text
+    assert "discue users create EMAIL" in again.text
 
 
 def test_signed_out_session_shows_nothing(service: DashboardService) -> None:

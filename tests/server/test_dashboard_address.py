@@ -36,6 +36,9 @@ def test_dashboard_is_served_on_its_own_port_only(tmp_path: Path) -> None:
         invited = {"email": "grace@example.com", "role": "viewer", "invite": True}
         made = client.post(f"{server.url}/users", headers={"x-api-key": KEY}, json=invited).json()
         assert made["invitation"]["url"].startswith(f"{own}/dashboard/invitation#")
+        ended = client.get(f"{own}/dashboard/open?code=unknown")
+        assert (ended.status_code, "Sign in with an email address" in ended.text) == (403, True)
+        assert "discue users create" not in ended.text
         fields = {"email": "ada@example.com", "password": "correct horse battery"}
         client.post(f"{server.url}/users", headers={"x-api-key": KEY}, json={**fields, "role": "owner"})
         signed_in = client.post(f"{own}/dashboard/sign-in", data=fields, headers={"sec-fetch-site": "same-origin"})
