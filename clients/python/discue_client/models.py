@@ -619,7 +619,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     with every attempt (`restart`), or none (`none`).
     """
     description: str | None = None
-    """Its purpose, in your words or those of your customer. Nothing depends on it. null: none."""
+    """A note about the purpose of the listener. It has no effect on deliveries. null: none."""
     customer: str | None = None
     """The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
     customer. null: none.

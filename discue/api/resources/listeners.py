@@ -93,7 +93,7 @@ _CUSTOMER: Final = doc(
     maxLength=LONGEST_CUSTOMER,
 )
 _DESCRIPTION: Final = doc(
-    "Its purpose, in your words or those of your customer. Nothing depends on it. null: none.",
+    "A note about the purpose of the listener. It has no effect on deliveries. null: none.",
     "Books paid orders",
     maxLength=LONGEST_DESCRIPTION,
 )

@@ -689,7 +689,7 @@ export interface Listener {
    * with every attempt (`restart`), or none (`none`).
    */
   trace?: Open<"propagate" | "restart" | "none"> | undefined;
-  /** Its purpose, in your words or those of your customer. Nothing depends on it. null: none. */
+  /** A note about the purpose of the listener. It has no effect on deliveries. null: none. */
   description?: string | undefined;
   /**
    * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
@@ -738,7 +738,7 @@ export interface ListenerBody {
    * with every attempt (`restart`), or none (`none`).
    */
   trace?: "propagate" | "restart" | "none" | null | undefined;
-  /** Its purpose, in your words or those of your customer. Nothing depends on it. null: none. */
+  /** A note about the purpose of the listener. It has no effect on deliveries. null: none. */
   description?: string | null | undefined;
   /**
    * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
@@ -991,7 +991,7 @@ export interface NewListener {
    * with every attempt (`restart`), or none (`none`).
    */
   trace?: "propagate" | "restart" | "none" | null | undefined;
-  /** Its purpose, in your words or those of your customer. Nothing depends on it. null: none. */
+  /** A note about the purpose of the listener. It has no effect on deliveries. null: none. */
   description?: string | null | undefined;
   /**
    * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
