@@ -31,11 +31,11 @@ from discue.store import (
     queues,
     system_events,
 )
-from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
 from discue.store.listeners import ListenerFacts
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
+from discue.store.recipients import Recipient
 
 AUTHORIZATION: Final = "authorization"
 MOST_OF_A_CUSTOMER: Final = 100

@@ -16,13 +16,13 @@ from discue.domain.errors import Conflict, Fault, Forbidden, invalid
 from discue.domain.ids import event_id_of
 from discue.domain.model import JobListener, Listener, MissedSelection, Redelivery, Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal
-from discue.store import deliveries, feed, missed, redeliveries, replays
-from discue.store.deliveries import Recipient
+from discue.store import feed, missed, recipients, redeliveries, replays
 from discue.store.engine import Transaction
 from discue.store.listeners import ListenerFacts
 from discue.store.message_log import WAITING, WHOLE_LOG, last_seq_stored_before, rows_by_id, span_of_times
 from discue.store.missed_scan import MissedMessage
 from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
+from discue.store.recipients import Recipient
 from discue.store.redeliveries import RedeliveryPreview
 
 MAX_OPEN_REDELIVERIES: Final = 10
@@ -212,7 +212,7 @@ async def _settled_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> t
     """Return the seqs of missed and acknowledged messages by id, and the acknowledged ones. Raises Unprocessable."""
     rows = await rows_by_id(tx, of.organization, dict.fromkeys(ids)) if ids else []
     seqs = {str(row[2]): int(row[1][2]) for row in rows if row[1][1] == of.queue and row[7] != WAITING}
-    states = await deliveries.states_of(tx, of, list(seqs.values()))
+    states = await recipients.states_of(tx, of, list(seqs.values()))
     passed = [seq for seq, state in states.items() if state == "acknowledged"]
     acknowledged = await redeliveries.acknowledged_among(tx, of, passed)
     missed_ones = {seq for seq, state in states.items() if state == "missed"}

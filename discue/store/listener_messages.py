@@ -9,7 +9,6 @@ from typing import Final, Protocol
 
 from discue.domain.messages import MessageState, hash_key
 from discue.domain.model import DeliveryState, Listener
-from discue.store.deliveries import Recipient, find_recipient, missed_range
 from discue.store.engine import Row, Transaction, Value
 from discue.store.merged_logs import read_spans
 from discue.store.message_log import LIST_COLUMNS, WHOLE_LOG, OneLog, cost_of, placed, position_of
@@ -23,6 +22,7 @@ from discue.store.pagination import (
     Span,
     intersect,
 )
+from discue.store.recipients import Recipient, find_recipient, missed_range
 
 LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5_000)
 

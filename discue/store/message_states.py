@@ -8,9 +8,9 @@ from typing import Final, NamedTuple, Protocol
 from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
 from discue.domain.window import Interval, Window
-from discue.store.deliveries import Recipient, state_of_row, states_of
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import WAITING
+from discue.store.recipients import Recipient, state_of_row, states_of
 from discue.store.tables import given_rows, padded, rows_among
 
 LISTENERS_AT_MOST: Final = 1_000

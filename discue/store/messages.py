@@ -9,7 +9,6 @@ from discue.domain.errors import BadRequest, Fault
 from discue.domain.messages import MessageState, StoredMessage, decode_options
 from discue.domain.model import Queue
 from discue.store import delayed_messages, message_filters, message_log, queues
-from discue.store.deliveries import Recipient, find_recipient
 from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import MessageSource, Picked, Several, candidates_of, page_for_listener, with_key
 from discue.store.merged_logs import MergedLogs
@@ -43,6 +42,7 @@ from discue.store.pagination import (
     intersect,
     too_far,
 )
+from discue.store.recipients import Recipient, find_recipient
 from discue.store.tables import rows_among
 
 _MESSAGE: Final = f"""

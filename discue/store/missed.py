@@ -12,7 +12,6 @@ from typing import Final
 import msgspec
 
 from discue.domain.errors import BadRequest, malformed
-from discue.store.deliveries import MissedRanges, Recipient
 from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import LIMITS, ListenerScan, accept_all, missed_for
 from discue.store.message_log import LISTED, span_of_times
@@ -28,6 +27,7 @@ from discue.store.pagination import (
     Span,
     intersect,
 )
+from discue.store.recipients import MissedRanges, Recipient
 from discue.store.tables import rows_among
 
 

@@ -11,10 +11,10 @@ import msgspec
 
 from discue.domain.ids import decode, encode
 from discue.domain.window import Window
-from discue.store.deliveries import Recipient, state_of_row
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import WAITING
 from discue.store.pagination import LARGEST, Bounds, ScanStep
+from discue.store.recipients import Recipient, state_of_row
 from discue.store.tables import given_rows, padded, rows_among
 
 POSITION_PATTERN: Final = "^[0-9A-Za-z]{22}$"

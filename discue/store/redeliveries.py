@@ -11,10 +11,10 @@ import msgspec
 from discue.domain.model import JobListener, MissedSelection, Redelivery
 from discue.domain.window import Interval, to_intervals, total_length
 from discue.store import delivery_rows
-from discue.store.deliveries import Recipient, missed_range
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
 from discue.store.pagination import Listing, Selection, Span, Table, listed
+from discue.store.recipients import Recipient, missed_range
 from discue.store.tables import (
     at_given,
     given_rows,

@@ -21,6 +21,7 @@ from discue.store import (
     organizations,
     pull_leases,
     queues,
+    recipients,
     users,
 )
 from discue.store.engine import Transaction
@@ -108,7 +109,7 @@ async def _read_states(tx: Transaction, queue: Queue, listener: Listener) -> Non
 
 
 async def _pass_missed(tx: Transaction, listener: Listener) -> None:
-    of = await deliveries.find_recipient(tx, OURS, listener.public_id)
+    of = await recipients.find_recipient(tx, OURS, listener.public_id)
     assert of is not None
     for seq, beyond in ((6, (0, 6)), (4, (4, 40))):
         assert await listener_messages.missed_run_end(tx, of, seq, beyond) == (5, public_id(24))
@@ -275,9 +276,9 @@ async def test_failures_of_a_listener_are_found_by_their_index_and_the_rest_by_t
 async def test_deliveries_of_many_messages_are_read_by_whole_keys_on_a_server(prepared: Prepared) -> None:
     async def work(tx: Transaction) -> list[dict[str, str]]:
         explaining = ExplainingOnce(tx, index_conditions)
-        of = await deliveries.find_recipient(explaining, OURS, prepared.listener.public_id)
+        of = await recipients.find_recipient(explaining, OURS, prepared.listener.public_id)
         assert of is not None
-        await deliveries.states_of(explaining, of, range(1, 101))
+        await recipients.states_of(explaining, of, range(1, 101))
         await pull_leases.read_open(explaining, (*of.key, 0), range(1, 101))
         await missed.page(explaining, OURS, Selection())
         return [plan for sql, plan in explaining.plans.items() if "given" in sql]  # type: ignore[misc]

@@ -9,7 +9,7 @@ import pytest
 
 from discue.domain.errors import BadRequest
 from discue.domain.model import Listener, Queue
-from discue.store import deliveries, listeners, messages, missed
+from discue.store import listeners, messages, missed, recipients
 from discue.store.engine import DeliveryRow, MissedRange, Transaction
 from discue.store.missed_scan import MissedMessage, position_of
 from discue.store.pagination import Listing, ScanLimits, Selection
@@ -78,7 +78,7 @@ async def _expected(store: Store, world: World, selection: Selection) -> list[Mi
         found: list[MissedMessage] = []
         aliases = {queue.id: queue.alias for queue in world.queues}
         for listener in reversed(world.listeners):
-            of = await deliveries.find_recipient(tx, OURS, listener.public_id)
+            of = await recipients.find_recipient(tx, OURS, listener.public_id)
             assert of is not None
             page = await missed.page_of_listener(tx, of, msgspec.structs.replace(selection, per_page=100))
             found += [

@@ -44,6 +44,7 @@ from discue.store import (
     pull_leases,
     purge,
     queues,
+    recipients,
     redeliveries,
     replays,
     schedules,
@@ -269,7 +270,7 @@ async def _change_queue(tx: Transaction, queue: Queue) -> None:
 
 async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
     """Run the statements for missed messages and redeliveries."""
-    of = await deliveries.find_recipient(tx, OURS, listener.public_id)
+    of = await recipients.find_recipient(tx, OURS, listener.public_id)
     assert of is not None
     for number, chosen in enumerate((MissedSelection((3, 5)), MissedSelection(reason="too_old"), MissedSelection())):
         made = a_redelivery(listener, 80 + number, chosen=chosen)

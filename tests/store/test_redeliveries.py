@@ -10,11 +10,11 @@ import pytest
 
 from discue.domain.model import Listener, MissedSelection, Queue, Redelivery
 from discue.domain.window import subtract
-from discue.store import deliveries, missed, purge, redeliveries
-from discue.store.deliveries import Recipient
+from discue.store import missed, purge, recipients, redeliveries
 from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction
 from discue.store.missed_scan import MissedMessage
 from discue.store.pagination import Listing, Selection
+from discue.store.recipients import Recipient
 from discue.store.redeliveries import RedeliveryBatch, next_batch
 from discue.store.store import Store
 from tests.store.rows import a_redelivery, a_settle, public_id, publish, row_id, stored_listener, stored_queue
@@ -76,7 +76,7 @@ async def _delete_message(tx: Transaction, queue: Queue, seq: int) -> None:
 
 
 async def _recipient(tx: Transaction, listener: Listener) -> Recipient:
-    found = await deliveries.find_recipient(tx, OURS, listener.public_id)
+    found = await recipients.find_recipient(tx, OURS, listener.public_id)
     assert found is not None
     return found
 

@@ -37,8 +37,8 @@ from discue.domain.messages import MessageOptions
 from discue.domain.model import CursorCounts, DeliveryOptions, Listener, MissedSelection, OnMissed, Queue
 from discue.publishing.publish import NewMessage, entry_for
 from discue.store import delivery_rows
-from discue.store.deliveries import find_recipient, states_of
 from discue.store.engine import Append
+from discue.store.recipients import find_recipient, states_of
 from discue.store.redeliveries import acknowledged_among
 from tests.dispatch import replays
 from tests.dispatch.lane.test_filters import wanting
