@@ -152,6 +152,11 @@ async def queue_of(visit: Visit, name: str) -> str:
     return found[0]
 
 
+async def queue_name(visit: Visit, queue: str) -> str:
+    """Return the name of the queue with an id; the id if there is no such queue."""
+    return (await queues.names(visit.control, visit.principal, {queue})).get(queue, queue)
+
+
 async def queues_offered(visit: Visit) -> list[str]:
     """Return the names of queues for a form to propose, the newest first."""
     newest = Selection(per_page=QUEUES_OFFERED)

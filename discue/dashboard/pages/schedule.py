@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from discue.control import queues, schedules
+from discue.control import schedules
 from discue.control.schedules import EXPIRES_IN_SECONDS, MISSED_RUNS, ScheduleFields
 from discue.dashboard.fields import (
     DATA_FORM_BYTES,
@@ -11,6 +11,7 @@ from discue.dashboard.fields import (
     key_of,
     matching,
     number_of,
+    queue_name,
     queue_of,
     queues_offered,
     value_of,
@@ -150,9 +151,7 @@ async def _schedule(visit: Visit) -> Schedule:
 
 async def _frame(visit: Visit, schedule: Schedule) -> dict[str, object]:
     """Return the values of the head of every page of a schedule."""
-    queue = schedule.queue_public_id
-    names = await queues.names(visit.control, visit.principal, {queue})
-    return {"schedule": schedule, "queue_name": names.get(queue, queue)}
+    return {"schedule": schedule, "queue_name": await queue_name(visit, schedule.queue_public_id)}
 
 
 def _runs(schedule: Schedule) -> tuple[int, ...]:

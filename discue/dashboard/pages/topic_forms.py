@@ -5,9 +5,9 @@ from typing import Final
 
 from msgspec import UNSET
 
-from discue.control import queues, topics
+from discue.control import topics
 from discue.control.topics import ChannelFields, TopicDetails, TopicFields
-from discue.dashboard.fields import DATA_FORM_BYTES, Edit, matching, queue_of, queues_offered, value_of
+from discue.dashboard.fields import DATA_FORM_BYTES, Edit, matching, queue_name, queue_of, queues_offered, value_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.model import Channel
@@ -118,9 +118,8 @@ async def _channel(visit: Visit) -> Channel:
 
 async def _channel_frame(visit: Visit, channel: Channel) -> dict[str, object]:
     """Return the values of the head of every page of a channel."""
-    queue = channel.queue_public_id
-    names = await queues.names(visit.control, visit.principal, {queue})
-    return {"details": await _topic(visit), "channel": channel, "queue_name": names.get(queue, queue)}
+    name = await queue_name(visit, channel.queue_public_id)
+    return {"details": await _topic(visit), "channel": channel, "queue_name": name}
 
 
 _TOPIC: Final = "/topics/{id}"
