@@ -34,11 +34,11 @@ def no_route(
 
 
 def dashboard_hint(settings: Settings) -> str:
-    """Return the text for requests that look for a dashboard that has a port of its own; "" if it has none."""
+    """Return the error for requests to the dashboard on the port of the API; "" unless it has a port of its own."""
     if settings.dashboard_port is None or not settings.dashboard or settings.role == "dispatch":
         return ""
     if settings.dashboard_url is None:
-        # The address that it listens on may be for few to know.
+        # Clients of the API need not know the address that the dashboard listens on.
         return "The dashboard has a port of its own: the setting `dashboard_port` says which."
     return f"The dashboard is at {settings.dashboard_url.rstrip('/')}/dashboard."
 

@@ -38,8 +38,8 @@ class ShownDelivery(NamedTuple):
 def line_of(delivery: ShownDelivery, names: str, *, columns: int = _COLUMNS, is_coloured: bool = False) -> str:
     """Return the line of a delivery, without control characters but colours.
 
-    Data is cut off where it would not fit the terminal. The reason of a failure and the id of its message are whole:
-    they are what to go on with.
+    Data is cut off where it would not fit the terminal. The reason of a failure and the id of its message are not cut:
+    the developer needs both to find the cause.
     """
     time = f"{datetime.fromtimestamp(delivery.at / 1_000, UTC).astimezone():%H:%M:%S}"
     result = printable(f"{delivery.result} {'✓' if delivery.is_good else '✗'}")

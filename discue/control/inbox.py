@@ -96,7 +96,7 @@ class Inbox:
         return tuple(reversed(self._received))
 
     def respond_with(self, behaviour: str, times: int | None) -> None:
-        """Respond to the next requests like this; None: all, until the next call. Slow ones that wait are sent now.
+        """Respond to the next `times` requests in this way; None: to all, until the next call. Ends slow responses now.
 
         Raises Unprocessable for an unknown behaviour or a number out of bounds.
         """

@@ -52,9 +52,7 @@ LABELS: Final[Mapping[str, str]] = {
 
 
 class FieldFaults(Mapping[str, str]):
-    """The faults of a form by the JSON pointers of its fields. It knows which of them a page has shown:
-    those that it has read.
-    """
+    """The faults of a form by the JSON pointers of its fields. Reading a fault marks it as shown on the page."""
 
     def __init__(self, error: DiscueError | None) -> None:
         self._error = error

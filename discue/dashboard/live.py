@@ -24,8 +24,8 @@ STREAMS_OF_A_USER: Final = 8
 """Each browser has one, however many pages it shows."""
 
 _SHARES: Final = 4
-"""An account, with all of its organizations, has at most one of so many parts of the streams. The last part is for
-accounts that have less than `STREAMS_OF_A_USER`: a few large ones cannot take it."""
+"""The streams are divided into this many equal shares. An account, with all of its organizations, has at most one. The
+last share is reserved for accounts with fewer than `STREAMS_OF_A_USER` streams, so that large ones cannot take it."""
 
 _ROUNDS_A_BEAT: Final = 15
 """A comment keeps proxies from ending a stream that has nothing to say."""

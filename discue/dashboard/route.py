@@ -35,7 +35,7 @@ class PageRoute(msgspec.Struct, frozen=True):
     waits: bool = False
     """Whether the form waits for another server: then it waits without the turn of its organization."""
     lets_in: bool = False
-    """Whether the form can let someone in for good, such as by a new key: it needs a recent sign-in."""
+    """Whether the form can give someone lasting access, such as a new key. It then requires a recent sign-in."""
     writes: str = ""
     """The resource that the user must be able to write to use the form; empty: that of `needs`."""
 

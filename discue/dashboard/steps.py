@@ -120,7 +120,7 @@ class PageSteps:
     def receive(self, request: PageRequest, script: PageResponse | None = None) -> PageResponse | None:
         """Check a request, and respond to it if it is for no page. Returns None if it is for one.
 
-        `script` is the response at a path that only one of the applications has. Raises MethodNotAllowed and
+        `script` is the response if the request is for the script that other sites load. Raises MethodNotAllowed and
         Unavailable, and what `check_request` raises.
         """
         scope = request.scope

@@ -16,13 +16,13 @@ ICON: Final = _FILES.joinpath("icon.svg").read_bytes()
 ICON_TYPE: Final = "image/svg+xml"
 
 THEME_COOKIE: Final = "discue-theme"
-"""The cookie with the theme. It says nothing about anyone, so scripts may read and set it."""
+"""The cookie with the theme. It is no secret, so scripts may read and set it."""
 
 _THEMES: Final[dict[str, Theme]] = {"light": "light", "dark": "dark"}
 
 
 def theme_of(headers: HttpHeaders) -> Theme:
-    """Return the theme that a browser has chosen; `auto`: as its system shows other programs."""
+    """Return the theme that a browser has chosen; `auto` follows the preference of the system."""
     return named_theme(read_cookie(headers, THEME_COOKIE))
 
 
@@ -32,9 +32,9 @@ def named_theme(name: str) -> Theme:
 
 
 def read_cookie(headers: HttpHeaders, *names: str) -> str:
-    """Return the value of a cookie: of the first of the names that is sent; "" if none is.
+    """Return the value of the first of these cookies that was sent; "" if none was.
 
-    If that name is sent twice, there is no telling which cookie is ours: "" too, whatever the other names hold.
+    Returns "", too, if that cookie was sent twice: another site may have set one of them.
     """
     pairs = [pair.strip().partition("=") for line in headers.get_all("cookie") for pair in line.split(";")]
     for name in names:

@@ -425,11 +425,11 @@ def _applications(services: Services, routes: Sequence[Route]) -> tuple[Applicat
     if not settings.dashboard:
         return App(services, routes=(*ROUTES, *routes), pages=pages), None
     dashboard = {"dashboard": Dashboard(services, PAGES)}
-    next_to_it = replace(services, has_dashboard=True)
+    with_dashboard = replace(services, has_dashboard=True)
     if settings.dashboard_port is None:
-        return App(next_to_it, routes=(*ROUTES, *routes), pages={**pages, **dashboard}), None
+        return App(with_dashboard, routes=(*ROUTES, *routes), pages={**pages, **dashboard}), None
     # The commands in the documentation are for the address of the API.
-    own = App(next_to_it, DOCUMENTATION, pages=dashboard, public_url=settings.service_url)
+    own = App(with_dashboard, DOCUMENTATION, pages=dashboard, public_url=settings.service_url)
     return App(services, routes=(*ROUTES, *routes), pages=pages), own
 
 

@@ -32,11 +32,11 @@ _LOGO: Final = ICON.decode().replace("<svg ", '<svg width="20" height="20" aria-
 _THEME: Final = "\0theme\0"
 _WITHOUT_DASHBOARD: Final = "\0dashboard\0"
 SLOTS: Final = (_THEME.encode(), _WITHOUT_DASHBOARD.encode())
-"""The slots in a page that `values_of` are for."""
+"""Placeholders in a page. `values_of` returns the values that replace them, in the same order."""
 
 
 def values_of(theme: Theme, *, has_dashboard: bool) -> tuple[bytes, bytes]:
-    """Return what a page has in its slots. With a dashboard at the same address, it links to it."""
+    """Return the values for `SLOTS`. The page links to the dashboard if there is one at the same address."""
     return theme.encode(), b"" if has_dashboard else b" hidden"
 
 

@@ -1,7 +1,7 @@
 """Documents that differ only in a few values, such as the URL of the service: rendered and compressed once.
 
-Values may come from the client (the URL, from its Host header). Therefore what depends on them must cost next to
-nothing, and is not kept.
+Clients choose some of the values: the URL comes from their Host header. Therefore documents with values in them are
+not cached, and making one compresses nothing.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class RenderedDocument:
     """A document with slots for values."""
 
     def __init__(self, content: bytes, slots: Sequence[bytes] = ()) -> None:
-        """`slots` are the texts in the content that values stand in for, each wherever it occurs."""
+        """`slots` are placeholders in the content. Values replace every occurrence of them."""
         pieces = re.split(b"(" + b"|".join(map(re.escape, slots)) + b")", content) if slots else [content]
         self._first, self._parts = pieces[0], pieces[2::2]
         self._slots = [slots.index(slot) for slot in pieces[1::2]]
