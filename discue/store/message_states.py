@@ -7,10 +7,10 @@ from typing import Final, NamedTuple, Protocol
 
 from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
-from discue.domain.window import Interval, Window
-from discue.store.engine import Row, Transaction
+from discue.domain.window import Window
+from discue.store.engine import MissedRange, Row, Transaction
 from discue.store.message_log import WAITING
-from discue.store.recipients import Recipient, state_of_row, states_of
+from discue.store.recipients import MissedRanges, Recipient, state_of_row, states_of
 from discue.store.tables import given_rows, padded, rows_among
 
 LISTENERS_AT_MOST: Final = 1_000
@@ -23,7 +23,7 @@ _ROWS_AT_MOST: Final = 10_000
 """The largest number of delivery rows of one page. A page that has more has no states either."""
 _RANGES_AT_ONCE: Final = 32
 _RANGE_READS: Final = 500
-"""The largest number of reads of missed ranges for one page, as for rows."""
+"""The largest number of reads of one listener's missed ranges for one page, as for rows."""
 
 # The last range that begins at or before the newest message shows for most listeners that none concerns the page.
 _LISTENERS: Final = """
@@ -47,9 +47,6 @@ _ROWS: Final = f"""
     WHERE log.organization = $1 AND log.queue = $2 AND e.stream = 0 AND e.blocked > 0 AND e.key_hash IS NOT NULL
         AND log.seq IN ({{0}})
     LIMIT {_ROWS_AT_MOST + 1}"""
-_RANGES: Final = """
-    SELECT seq_from, seq_to FROM missed_range
-    WHERE organization = $1 AND listener = $2 AND seq_from <= $3 ORDER BY seq_from DESC LIMIT $4"""
 _NEWEST_AT_ONCE: Final = 128
 _NO_LISTENER: Final = 0
 
@@ -63,7 +60,7 @@ def _newest_ranges(count: int) -> str:
     organization, newest, offset = (f"${count + place}" for place in (1, 2, 3))
     return f"""
         WITH given (listener) AS ({given_rows(count, 1)})
-        SELECT r.listener, r.seq_from, r.seq_to FROM (
+        SELECT r.listener, r.seq_from, r.seq_to, r.reason, r.missed_at FROM (
             SELECT given.listener, coalesce((
                 SELECT x.seq_from FROM missed_range x
                 WHERE x.organization = {organization} AND x.listener = given.listener AND x.seq_from <= {newest}
@@ -145,15 +142,18 @@ async def states_of_messages(
         page.note(seq, listener, "pending" if state[0] == "blocked" else _shown(state_of_row(*state)[0]))
     for each in listeners:
         page.note_unsettled(each.of)
-    ranges = _Ranges(tx, min(seqs, default=0))
-    concerned = list(filter(ranges.concern, listeners))
+    oldest, newest, reads = min(seqs, default=0), max(seqs, default=0), 0
+    concerned = [each.of for each in listeners if each.missed_through >= oldest]
+    known: dict[int, list[MissedRange]] = {}
     if len(concerned) <= _RANGE_READS:
-        await ranges.read_newest(organization, concerned, max(seqs, default=0))
-    for each in concerned:
-        for seq in page.passed(each.of):
-            if await ranges.has(each, seq):
+        known = await _read_newest_ranges(tx, organization, concerned, newest)
+    for of in concerned:
+        ranges = MissedRanges(tx, of.key, _RANGES_AT_ONCE, known.get(of.listener))
+        for seq in page.passed(of):
+            if await ranges.around(seq) is not None:
                 page.states[seq].add("missed")
-        if ranges.reads > _RANGE_READS:
+        reads += ranges.reads
+        if reads > _RANGE_READS:
             return None
     return {message.seq: page.state(message) for message in messages}
 
@@ -225,59 +225,17 @@ class _Page:
         return next((state for state in _FIRST if state in states), "no_listeners")
 
 
-class _Ranges:
-    """Looks up messages of each listener, from newer to older ones, in its missed ranges."""
-
-    def __init__(self, tx: Transaction, oldest: int) -> None:
-        self._tx = tx
-        self._oldest = oldest
-        self._known: dict[int, tuple[int, list[Interval]]] = {}
-        """By listener: the seq down to which its ranges are known, and those that are not passed yet, oldest first."""
-        self._newest: dict[int, list[Interval]] = {}
-        """Ranges that `read_newest` has read, until the first message is looked up in them."""
-        self.reads = 0
-        """How many reads of one listener were needed."""
-
-    async def read_newest(self, organization: int, listeners: Sequence[_Listener], newest: int) -> None:
-        """Read the last ranges of several listeners up to the newest message, with one statement for many of these."""
-        found: dict[int, list[Interval]] = {each.of.listener: [] for each in listeners}
-        for start in range(0, len(listeners), _NEWEST_AT_ONCE):
-            some = padded([each.of.listener for each in listeners[start : start + _NEWEST_AT_ONCE]], _NO_LISTENER)
-            values = (*some, organization, newest, _RANGES_AT_ONCE - 1)
-            for listener, first, last in await self._tx.rows(_newest_ranges(len(some)), *values):
-                found[listener].append((first, last))
-        for listener, ranges in found.items():
-            self._newest[listener] = sorted(ranges)
-
-    def concern(self, listener: _Listener) -> bool:
-        """Whether the listener may have missed messages of the page that have no row."""
-        return listener.missed_through >= self._oldest
-
-    async def has(self, listener: _Listener, seq: int) -> bool:
-        """Return whether the listener has missed a message, which is older than those it was called with before."""
-        lowest, ranges = self._known.get(listener.of.listener, (seq + 1, []))
-        _drop_newer(ranges, seq)
-        # The newest ranges may all begin after the message: then those before it are read.
-        while not ranges and seq < lowest:
-            lowest, ranges = await self._read(listener, seq)
-            _drop_newer(ranges, seq)
-        return bool(ranges) and ranges[-1][0] <= seq <= ranges[-1][1]
-
-    async def _read(self, listener: _Listener, seq: int) -> tuple[int, list[Interval]]:
-        self.reads += 1
-        ranges = self._newest.pop(listener.of.listener, None)
-        if ranges is None:
-            rows = await self._tx.rows(_RANGES, *listener.of.key, seq, _RANGES_AT_ONCE)
-            ranges = [(first, last) for first, last in reversed(rows)]
-        lowest = ranges[0][0] if len(ranges) == _RANGES_AT_ONCE else 0
-        self._known[listener.of.listener] = lowest, ranges
-        return lowest, ranges
-
-
-def _drop_newer(ranges: list[Interval], seq: int) -> None:
-    """Remove the ranges that begin after a message."""
-    while ranges and ranges[-1][0] > seq:
-        ranges.pop()
+async def _read_newest_ranges(
+    tx: Transaction, organization: int, listeners: Sequence[Recipient], newest: int
+) -> dict[int, list[MissedRange]]:
+    """Read the last ranges of several listeners up to the newest message, with one statement for many of these."""
+    found: dict[int, list[MissedRange]] = {of.listener: [] for of in listeners}
+    for start in range(0, len(listeners), _NEWEST_AT_ONCE):
+        some = padded([of.listener for of in listeners[start : start + _NEWEST_AT_ONCE]], _NO_LISTENER)
+        rows = await tx.rows(_newest_ranges(len(some)), *some, organization, newest, _RANGES_AT_ONCE - 1)
+        for listener, *missed in sorted(rows):
+            found[listener].append(MissedRange(*missed))
+    return found
 
 
 def _listener(organization: int, row: Row) -> _Listener:

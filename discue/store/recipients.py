@@ -92,31 +92,41 @@ async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict
 
 
 class MissedRanges:
-    """Finds the ranges of missed messages that messages of a listener are in, from newer to older ones.
+    """Finds the ranges of missed messages that messages of a listener are in, from newer to older ones."""
 
-    One statement reads as many ranges as messages are looked up, up to a limit.
-    """
+    def __init__(
+        self, tx: Transaction, listener: tuple[int, int], at_once: int, newest: list[MissedRange] | None = None
+    ) -> None:
+        """`at_once` is how many ranges a statement reads, up to a limit: as many as messages are looked up is enough.
 
-    def __init__(self, tx: Transaction, listener: tuple[int, int], count: int) -> None:
-        """`count` is the number of messages."""
+        `newest` are the last `at_once` ranges up to the newest message, or all there are, oldest first. None: they were
+        not read yet.
+        """
         self._tx = tx
         self._listener = listener
-        self._at_once = min(count, _RANGES_AT_ONCE)
+        self._at_once = min(at_once, _RANGES_AT_ONCE)
         self._known: list[MissedRange] = []
         """Ranges that are not passed yet, the newest last."""
         self._lowest = LARGEST
         """No other range begins at or above this seq."""
+        self.reads = 0
+        if newest is not None:
+            self._learn(newest)
 
     async def around(self, seq: int) -> MissedRange | None:
         """Return the range that a message is in."""
         while self._known and self._known[-1].seq_from > seq:
             self._known.pop()
         if not self._known and seq < self._lowest:
+            self.reads += 1
             rows = await self._tx.rows(_RANGES_BEFORE, *self._listener, seq, self._at_once)
-            self._known = [MissedRange(*row) for row in reversed(rows)]
-            self._lowest = self._known[0].seq_from if len(rows) == self._at_once else 0
+            self._learn([MissedRange(*row) for row in reversed(rows)])
         found = self._known[-1] if self._known else None
         return found if found is not None and found.seq_to >= seq else None
+
+    def _learn(self, ranges: list[MissedRange]) -> None:
+        self._known = ranges
+        self._lowest = ranges[0].seq_from if len(ranges) == self._at_once else 0
 
 
 async def missed_range(tx: Transaction, listener: tuple[int, int], seq: int) -> MissedRange | None:
