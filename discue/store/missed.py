@@ -1,8 +1,7 @@
-"""Missed messages: of one listener, and of all listeners of an organization.
+"""Pages of missed messages: of one listener, and of all listeners of an organization.
 
-The list of an organization goes from the newest listener to the oldest, and at each from the newest message to the
-oldest: so it is read by the indexes of listeners, and listeners that missed nothing cost nothing. With a filter, each
-listener on a page takes a few statements.
+The list of an organization is read by the indexes of listeners, and listeners that missed nothing cost nothing. With a
+filter, each listener on a page takes a few statements.
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,7 +14,8 @@ from discue.domain.errors import BadRequest, malformed
 from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import LIMITS, ListenerScan, accept_all, missed_for
 from discue.store.message_log import LISTED, span_of_times
-from discue.store.missed_scan import Key, MissedMessage, MissedScan, Missing, key_at, position_of, read_missing
+from discue.store.missed_messages import MissedKeys, MissedMessage, Missing, position_of, read_missing
+from discue.store.missed_scan import MissedScan
 from discue.store.pagination import (
     LARGEST,
     Bounds,
@@ -146,8 +146,8 @@ async def _listeners_among(
     return found
 
 
-class _OfAll:
-    """A scan like `MissedScan` that passes filters: rows of the key, the listener, and the message's row.
+class _OfAll(MissedKeys):
+    """A scan like `MissedScan` with filters: rows of the key, the listener, and the message's row.
 
     It reads the lists of one listener after the other, by the indexes of each.
     """
@@ -184,15 +184,6 @@ class _OfAll:
                 return ScanStep(found, None)
             listener, seq = following, LARGEST if newest_first else 0
         return ScanStep(found, (listener, seq), position_of((listener, seq)))
-
-    async def position(self, tx: Transaction, public_id: str) -> Bounds:
-        del tx
-        key = key_at(public_id)
-        return key, key
-
-    def key_of(self, row: Row) -> Key:
-        key: Key = row[0]
-        return key
 
     async def items(self, tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:
         """Return what the list shows of messages that one listener missed."""

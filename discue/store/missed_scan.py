@@ -1,67 +1,16 @@
-"""Missed messages of all listeners, with a few statements for any number of these.
-
-The list goes from the newest listener to the oldest, and at each from the newest message to the oldest.
-"""
+"""A scan of the messages that any listener has missed, with a few statements for any number of listeners."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from discue.domain.ids import decode, encode
-from discue.domain.window import Window
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import WAITING
+from discue.store.missed_messages import Key, MissedKeys, MissedMessage, Missing, position_of, read_missing
 from discue.store.pagination import LARGEST, Bounds, ScanStep
-from discue.store.recipients import Recipient, state_of_row
-from discue.store.tables import given_rows, padded, rows_among
+from discue.store.recipients import state_of_row
+from discue.store.tables import given_rows, padded
 
-POSITION_PATTERN: Final = "^[0-9A-Za-z]{22}$"
-"""The form of positions in the list."""
-_CHARACTERS: Final = 11
-
-Key = tuple[int, int]
-"""The row id of a listener, and a seq."""
-
-
-class MissedMessage(msgspec.Struct, frozen=True):
-    """A message that a listener has missed."""
-
-    id: str
-    alias: str
-    seq: int
-    stored_at: int
-    reason: str
-    missed_at: int
-    attempts: int
-    """The number of attempts that were made."""
-    listener_public_id: str = ""
-    """Empty in the list of one listener, like the next three fields."""
-    listener_alias: str = ""
-    queue_public_id: str = ""
-    queue_alias: str = ""
-
-
-def position_of(key: Key) -> str:
-    """Return the position of a message in the list, which clients give as `after` and `before`."""
-    return encode(key[0], _CHARACTERS) + encode(key[1], _CHARACTERS)
-
-
-def key_at(position: str) -> Key:
-    """Return the key of a position, or the largest possible one."""
-    return min(decode(position[:_CHARACTERS]), LARGEST), min(decode(position[_CHARACTERS:]), LARGEST)
-
-
-_RECIPIENTS: Final = """
-    SELECT listener.id, listener.public_id, listener.alias, queue.alias, listener.queue, queue.public_id,
-        cursor.start_seq, cursor.position, cursor.ahead
-    FROM listener
-    JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
-        AND cursor.stream = 0
-    JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
-    WHERE listener.organization = $1 AND listener.id IN ({}) AND listener.deleted_at IS NULL
-        AND queue.deleted_at IS NULL"""
 # Each part is read by one index, which the order and the columns leave as the only one. Adding 0 keeps the order of the
 # index: otherwise SQLite would sort.
 _CANDIDATES: Final = """
@@ -95,37 +44,8 @@ _NO_SPAN: Final = (0, 0, 0, 0, 0)
 """A span in `_messages_in` that has no messages."""
 
 
-class Missing(NamedTuple):
-    """A listener that has missed messages, and the names that the list shows."""
-
-    of: Recipient
-    alias: str
-    queue_alias: str
-    public_id: str
-
-    def named(self, message: MissedMessage) -> MissedMessage:
-        """Return a message with the names."""
-        return msgspec.structs.replace(
-            message,
-            listener_public_id=self.public_id,
-            listener_alias=self.alias,
-            queue_public_id=self.of.queue_public_id,
-            queue_alias=self.queue_alias,
-        )
-
-
-async def read_missing(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, Missing]:
-    """Read listeners that exist by their row ids."""
-    found = {}
-    for listener, *row in await rows_among(tx, _RECIPIENTS, (organization,), listeners):
-        public_id, alias, queue_alias, queue, queue_public_id, start_seq, *window = row
-        of = Recipient(organization, listener, queue, queue_public_id, start_seq, Window.decode(*window))
-        found[listener] = Missing(of, alias, queue_alias, public_id)
-    return found
-
-
 class _Span(NamedTuple):
-    """Seqs, both included, of which a listener may have missed any."""
+    """Seqs, both ends included, among which a listener may have missed messages."""
 
     listener: int
     low: int
@@ -140,8 +60,8 @@ class _Span(NamedTuple):
         return self.listener, self.high if newest_first else self.low
 
 
-class MissedScan:
-    """A scan of all messages that any listener has missed: rows of this key, and the message.
+class MissedScan(MissedKeys):
+    """A scan of all messages that any listener has missed: rows of the key and the message.
 
     A step takes one statement to find where messages were missed, one for the listeners that are not known yet, and
     one for the messages.
@@ -172,15 +92,6 @@ class MissedScan:
             # Nothing is shown of a deleted listener, however much it had missed.
             end = (end[0], 0 if newest_first else LARGEST)
         return ScanStep(_in_order(within, newest_first=newest_first), end, position_of(end))
-
-    async def position(self, tx: Transaction, public_id: str) -> Bounds:
-        del tx
-        key = key_at(public_id)
-        return key, key
-
-    def key_of(self, row: Row) -> Key:
-        key: Key = row[0]
-        return key
 
     async def _spans(
         self, tx: Transaction, start: Key, count: int, *, newest_first: bool

@@ -11,14 +11,15 @@ from discue.store.engine import MissedRange, Transaction
 from discue.store.pagination import LARGEST
 from discue.store.tables import at_given, read_one, rows_among, rows_at
 
-_RECIPIENT: Final = """
-    SELECT listener.id, listener.queue, queue.public_id, cursor.start_seq, cursor.position, cursor.ahead
+FROM_RECIPIENTS: Final = """
     FROM listener
     JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
         AND cursor.stream = 0
     JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
-    WHERE listener.organization = $1 AND listener.public_id = $2 AND listener.deleted_at IS NULL
-        AND queue.deleted_at IS NULL"""
+    WHERE listener.organization = $1 AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL"""
+_RECIPIENT: Final = f"""
+    SELECT listener.id, listener.queue, queue.public_id, cursor.start_seq, cursor.position, cursor.ahead
+    {FROM_RECIPIENTS} AND listener.public_id = $2"""
 _STATE_ROWS: Final = f"""
     SELECT j.seq, j.state, j.attempts, j.reason FROM ({{}}) AS given JOIN exception j ON {at_given("j")}"""
 _BLOCKED: Final = """

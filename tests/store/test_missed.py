@@ -11,7 +11,7 @@ from discue.domain.errors import BadRequest
 from discue.domain.model import Listener, Queue
 from discue.store import listeners, messages, missed, recipients
 from discue.store.engine import DeliveryRow, MissedRange, Transaction
-from discue.store.missed_scan import MissedMessage, position_of
+from discue.store.missed_messages import MissedMessage, position_of
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import (

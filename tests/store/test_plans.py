@@ -71,7 +71,7 @@ from discue.store.events import EventQuery, EventTopic, Occurrence
 from discue.store.identities import UserIdentity
 from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
 from discue.store.listener_tallies import ListenerTally
-from discue.store.missed_scan import position_of
+from discue.store.missed_messages import position_of
 from discue.store.pagination import FIRST_PAGE, Selection
 from discue.store.postgres.append import CLOSED_AT, KNOWN_KEYS
 from discue.store.postgres.append import statement as append_statement

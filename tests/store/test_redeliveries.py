@@ -12,7 +12,7 @@ from discue.domain.model import Listener, MissedSelection, Queue, Redelivery
 from discue.domain.window import subtract
 from discue.store import missed, purge, recipients, redeliveries
 from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction
-from discue.store.missed_scan import MissedMessage
+from discue.store.missed_messages import MissedMessage
 from discue.store.pagination import Listing, Selection
 from discue.store.recipients import Recipient
 from discue.store.redeliveries import RedeliveryBatch, next_batch

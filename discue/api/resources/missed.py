@@ -11,7 +11,7 @@ from discue.api.route import GET, Call, Needs, Route
 from discue.api.structs import LISTENER_ID, QUEUE_ID, ApiResponse, doc, id_doc, instant_doc
 from discue.control import redeliveries
 from discue.domain.model import MISSED_REASONS
-from discue.store.missed_scan import MissedMessage
+from discue.store.missed_messages import MissedMessage
 
 _PATH: Final = "/queues/{queue_id}/listeners/{listener_id}/missed"
 

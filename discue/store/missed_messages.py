@@ -1,0 +1,93 @@
+"""Messages that listeners have missed, as lists show them, and their positions in the list of an organization.
+
+That list goes from the newest listener to the oldest, and at each from the newest message to the oldest.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from discue.domain.ids import decode, encode
+from discue.domain.window import Window
+from discue.store.engine import Row, Transaction
+from discue.store.pagination import LARGEST, Bounds
+from discue.store.recipients import FROM_RECIPIENTS, Recipient
+from discue.store.tables import rows_among
+
+POSITION_PATTERN: Final = "^[0-9A-Za-z]{22}$"
+"""The form of positions in the list."""
+_CHARACTERS: Final = 11
+
+Key = tuple[int, int]
+"""The row id of a listener, and a seq."""
+
+
+class MissedMessage(msgspec.Struct, frozen=True):
+    """A message that a listener has missed."""
+
+    id: str
+    alias: str
+    seq: int
+    stored_at: int
+    reason: str
+    missed_at: int
+    attempts: int
+    """The number of attempts that were made."""
+    listener_public_id: str = ""
+    """Empty in the list of one listener, like the next three fields."""
+    listener_alias: str = ""
+    queue_public_id: str = ""
+    queue_alias: str = ""
+
+
+def position_of(key: Key) -> str:
+    """Return the position of a message in the list, which clients give as `after` and `before`."""
+    return encode(key[0], _CHARACTERS) + encode(key[1], _CHARACTERS)
+
+
+class MissedKeys:
+    """The base of scans of the list. Their rows begin with the key, and ids to continue at are positions."""
+
+    async def position(self, tx: Transaction, public_id: str) -> Bounds:
+        del tx
+        key = min(decode(public_id[:_CHARACTERS]), LARGEST), min(decode(public_id[_CHARACTERS:]), LARGEST)
+        return key, key
+
+    def key_of(self, row: Row) -> Key:
+        key: Key = row[0]
+        return key
+
+
+_RECIPIENTS: Final = f"""
+    SELECT listener.id, listener.public_id, listener.alias, queue.alias, listener.queue, queue.public_id,
+        cursor.start_seq, cursor.position, cursor.ahead {FROM_RECIPIENTS} AND listener.id IN ({{}})"""
+
+
+class Missing(NamedTuple):
+    """A listener that has missed messages, and the names that the list shows."""
+
+    of: Recipient
+    alias: str
+    queue_alias: str
+    public_id: str
+
+    def named(self, message: MissedMessage) -> MissedMessage:
+        """Return a message with the names."""
+        return msgspec.structs.replace(
+            message,
+            listener_public_id=self.public_id,
+            listener_alias=self.alias,
+            queue_public_id=self.of.queue_public_id,
+            queue_alias=self.queue_alias,
+        )
+
+
+async def read_missing(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, Missing]:
+    """Read listeners that exist by their row ids."""
+    found = {}
+    for listener, *row in await rows_among(tx, _RECIPIENTS, (organization,), listeners):
+        public_id, alias, queue_alias, queue, queue_public_id, start_seq, *window = row
+        of = Recipient(organization, listener, queue, queue_public_id, start_seq, Window.decode(*window))
+        found[listener] = Missing(of, alias, queue_alias, public_id)
+    return found
