@@ -6,6 +6,8 @@ filter, each listener on a page takes a few statements.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -101,10 +103,8 @@ async def page(
     scan = _OfAll(organization, selection, chosen)
     found = await FilteredPages(scan, _EVERYTHING, _LIMITS).page(tx, selection)
     items: list[MissedMessage] = []
-    for start, row in enumerate(found.items):
-        if not start or found.items[start - 1][1] is not row[1]:
-            own = [each[2] for each in found.items[start:] if each[1] is row[1]]
-            items += await scan.items(tx, row[1], own)
+    for missing, rows in groupby(found.items, key=itemgetter(1)):
+        items += map(missing.named, await _details(tx, missing.of, [row[2] for row in rows]))
     return _with_positions(found, found.with_items(items))
 
 
@@ -164,14 +164,14 @@ class _OfAll(MissedKeys):
         found: list[Row] = []
         listener, seq = high if newest_first else low
         for _ in range(_LISTENERS_AT_ONCE):
-            of = await self._recipient(tx, listener)
-            if of is not None:
+            missing = await self._missing(tx, listener)
+            if missing is not None:
                 bounds = (low[1] if listener == low[0] else 0, high[1] if listener == high[0] else LARGEST)
-                within = intersect(bounds, await self._span(tx, of))
-                scan = _scan_of(of, self._selection.reason)
+                within = intersect(bounds, await self._span(tx, missing.of))
+                scan = _scan_of(missing.of, self._selection.reason)
                 left = count - len(found)
                 step = await scan.scan(tx, within, left, left, newest_first=newest_first)
-                found += [((listener, row[1][2]), of, row) for row in step.rows]
+                found += [((listener, row[1][2]), missing, row) for row in step.rows]
                 if step.last is not None:
                     key = (listener, step.last)
                     return ScanStep(found, key, position_of(key))
@@ -185,13 +185,7 @@ class _OfAll(MissedKeys):
             listener, seq = following, LARGEST if newest_first else 0
         return ScanStep(found, (listener, seq), position_of((listener, seq)))
 
-    async def items(self, tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:
-        """Return what the list shows of messages that one listener missed."""
-        missing = self._known[of.listener]
-        found = await _details(tx, of, rows)
-        return found if missing is None else list(map(missing.named, found))
-
-    async def _recipient(self, tx: Transaction, listener: int) -> Recipient | None:
+    async def _missing(self, tx: Transaction, listener: int) -> Missing | None:
         """Return the listener; None if it does not exist, or is not chosen."""
         if self._chosen is not None:
             place = bisect_left(self._chosen, listener)
@@ -202,8 +196,7 @@ class _OfAll(MissedKeys):
             return None
         if listener not in self._known:
             self._known[listener] = (await read_missing(tx, self._organization, [listener])).get(listener)
-        missing = self._known[listener]
-        return None if missing is None else missing.of
+        return self._known[listener]
 
     async def _span(self, tx: Transaction, of: Recipient) -> Span:
         """Return the seqs of messages that are for the listener and pass the time filters."""
