@@ -298,7 +298,11 @@ class PullSession:
             return "rejected"
         if decision.action == "release":
             # As if the message had not been leased: the attempt is not counted, and leaves no record.
-            cursor.schedule_retry(found.seq, found.attempts - 1, now + (seconds or 0) * 1_000)
+            due_at = now + (seconds or 0) * 1_000
+            if decision.is_unseen:
+                # By any clock: if that of this worker is ahead, no other worker would hand it out for as long.
+                due_at = min(due_at, found.waits_since)
+            cursor.schedule_retry(found.seq, found.attempts - 1, due_at)
             return "released"
         lease_ms = self._lease_ms if seconds is None else seconds * 1_000
         cursor.put_row(DeliveryRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token))

@@ -155,7 +155,8 @@ async def clock_behind(field: Field) -> None:
 
 
 async def _be_wrong(field: Field, kind: str, ahead_ms: int) -> None:
-    with field.a_worker() as worker, field.fault_of(kind):
+    with field.a_worker() as worker, field.fault_of(kind) as fault:
+        fault.ahead_seconds = max(0.0, ahead_ms / 1_000)
         worker.clock.set(ahead_ms)
         try:
             await field.lasts(1, 2)
