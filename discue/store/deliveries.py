@@ -85,9 +85,6 @@ class LastAttempt(NamedTuple):
     detail: str = ""
 
 
-_PLAIN: Final = 19
-"""The number of columns of `_RECIPIENTS` before the health."""
-
 LastAttempts = dict[int, LastAttempt]
 """The last attempt of each listener."""
 
@@ -209,6 +206,12 @@ class _Recipient(NamedTuple):
     config_version: int
     health: Row
 
+    @classmethod
+    def of(cls, row: Row) -> "_Recipient":
+        """Convert a row, which ends with the columns of the health."""
+        plain = len(cls._fields) - 1
+        return cls._make((*row[:plain], row[plain:]))
+
     def is_settled(self, seq: int) -> bool:
         """Return whether the cursor has passed a message."""
         return Window.decode(self.position, self.ahead).is_settled(seq)
@@ -218,7 +221,7 @@ async def _read_deliveries(
     tx: Transaction, message: StoredMessage, rows: Sequence[Row], last: LastAttempts, *, filters: FilterDecisions
 ) -> list[Delivery]:
     """Read the deliveries to some recipients of the message, in one more statement for any number of them."""
-    recipients = [_Recipient._make((*row[:_PLAIN], row[_PLAIN:])) for row in rows]
+    recipients = [_Recipient.of(row) for row in rows]
     # The cursor may have passed a message that waits for a retry, or was missed: then it has a row. A blocked message
     # counts as settled, since the cursor has passed it, and still waits.
     passed = [each.listener for each in recipients if each.state is None and each.is_settled(message.seq)]

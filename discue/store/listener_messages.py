@@ -60,9 +60,8 @@ _MISSED_SEQS: Final = """
 _ID: Final = "SELECT id FROM log WHERE organization = $1 AND queue = $2 AND seq = $3"
 _PASSED_AT_ONCE: Final = 2_000
 """The largest number of consecutive missed messages that a scan passes in one step."""
-
-
 _GROWTH: Final = 4
+"""How many times as many seqs of missed ranges are read next if a read found too few messages."""
 
 Accepts = Callable[[Row], bool]
 """Tests a message of a list."""
@@ -127,13 +126,12 @@ def _delivery_rows(of: Recipient, *queries: str, reason: str | None = None) -> M
     return _Named(dict.fromkeys([query + _OF_REASON for query in queries], seq), key, reason)
 
 
-class _MissedRanges:
+class _InMissedRanges:
     """Messages in missed ranges."""
 
     def __init__(self, of: Recipient, reason: str | None = None) -> None:
         self._of = of
         self._reason = reason
-        self._log = OneLog(of.organization, of.queue)
 
     async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
         found: list[Row] = []
@@ -146,7 +144,7 @@ class _MissedRanges:
                 spans = [(self._of.queue, *each) for each in within[:count]]
                 rows = await read_spans(tx, self._of.organization, spans, limit - len(found), newest_first=newest_first)
                 found += sorted(rows, key=_seq, reverse=newest_first)[: limit - len(found)]
-                # Many messages are not kept any more: more ranges at once, so that few statements find the others.
+                # Where many messages are not kept any more, few statements find the others.
                 within, room = within[count:], room * _GROWTH
             low, high = (low, ranges[-1][0]) if newest_first else (ranges[-1][1], high)
             if len(ranges) < limit:
@@ -201,7 +199,7 @@ class _Pending:
 
 def missed_for(of: Recipient, reason: str | None) -> MessageSource:
     """Return the source of messages that the listener has missed, for one reason or for any."""
-    return Several(_MissedRanges(of, reason), _delivery_rows(of, _MISSED, _ENDED, reason=reason))
+    return Several(_InMissedRanges(of, reason), _delivery_rows(of, _MISSED, _ENDED, reason=reason))
 
 
 def with_key(organization: int, queue: int, key: str) -> MessageSource:
@@ -316,5 +314,5 @@ async def missed_ids(tx: Transaction, listener: Listener, limit: int = SHOWN_MIS
     of = await find_recipient(tx, listener.organization, listener.public_id)
     if of is None:
         return []
-    missed = Several(_delivery_rows(of, _MISSED), _MissedRanges(of))
+    missed = Several(_delivery_rows(of, _MISSED), _InMissedRanges(of))
     return [row[2] for row in await missed.read_span(tx, WHOLE_LOG, limit, newest_first=True)]

@@ -8,12 +8,10 @@ import msgspec
 from discue.store.engine import Row, Transaction
 from discue.store.tables import read_one, rows_among
 
-_GET: Final = """
-    SELECT organization, id, secrets, confirmed_at, last_step, recovery_codes, failed_codes, refused_until
-    FROM second_factor WHERE organization = $1 AND id = $2"""
-_PUT: Final = """
-    INSERT INTO second_factor
-        (organization, id, secrets, confirmed_at, last_step, recovery_codes, failed_codes, refused_until)
+_COLUMNS: Final = "organization, id, secrets, confirmed_at, last_step, recovery_codes, failed_codes, refused_until"
+_GET: Final = f"SELECT {_COLUMNS} FROM second_factor WHERE organization = $1 AND id = $2"
+_PUT: Final = f"""
+    INSERT INTO second_factor ({_COLUMNS})
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
     ON CONFLICT (organization, id) DO UPDATE SET secrets = excluded.secrets, confirmed_at = excluded.confirmed_at,
     last_step = excluded.last_step, recovery_codes = excluded.recovery_codes, failed_codes = excluded.failed_codes,
@@ -28,9 +26,8 @@ _COUNT_FAILURE: Final = """
     UPDATE second_factor SET failed_codes = failed_codes + 1, refused_until = $1 WHERE organization = $2 AND id = $3"""
 _RESET_FAILURES: Final = """
     UPDATE second_factor SET failed_codes = 0, refused_until = 0 WHERE organization = $1 AND id = $2"""
-_REFUSED: Final = """
-    SELECT organization, id, secrets, confirmed_at, last_step, recovery_codes, failed_codes, refused_until
-    FROM second_factor WHERE (organization, id) > ($1, $2) AND refused_until > $3
+_REFUSED: Final = f"""
+    SELECT {_COLUMNS} FROM second_factor WHERE (organization, id) > ($1, $2) AND refused_until > $3
     ORDER BY organization, id LIMIT $4"""
 _CONFIRMED: Final = """
     SELECT id FROM second_factor WHERE organization = $1 AND confirmed_at > 0 AND id IN ({})"""
@@ -99,7 +96,7 @@ async def reset_failures(tx: Transaction, organization: int, user: int) -> None:
 
 
 async def refused(tx: Transaction, now: int, after: tuple[int, int], limit: int) -> list[SecondFactor]:
-    """Read second factors whose codes are refused now, of any organization, behind one by its organization and user."""
+    """Read the next second factors whose codes are refused now, after an organization and a user of it."""
     return [_read(row) for row in await tx.rows(_REFUSED, *after, now, limit)]
 
 

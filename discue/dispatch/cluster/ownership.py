@@ -4,6 +4,7 @@ Rendezvous hashing says who should own a cursor. The database decides who does o
 token of the cursor.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Final, Generic, Literal, TypeVar
@@ -186,15 +187,17 @@ class Ownership:
         return own
 
     def _has_clock_jumped(self, members: Sequence[WorkerRow], now: float) -> bool:
-        """Return whether the database's clock was set forward since the last snapshot.
+        """Return whether the database's clock was set forward since the last call, and note when the leases end.
 
         A renewal moves the end of a lease away. Nothing else brings it nearer by more than the time of a slow poll. A
         jump that is smaller than a renewal's interval ends no lease that is renewed.
         """
         before = self._lease_ends
         self._lease_ends = {member.session_id: now + member.remaining_ms / 1_000 for member in members}
-        earliest = {session_id: ends_at - self._lease.renewal_seconds for session_id, ends_at in before.items()}
-        return any(ends_at < earliest.get(session_id, ends_at) for session_id, ends_at in self._lease_ends.items())
+        return any(
+            ends_at < before.get(session_id, -math.inf) - self._lease.renewal_seconds
+            for session_id, ends_at in self._lease_ends.items()
+        )
 
     async def _expire_workers(self, members: Sequence[WorkerRow], now: float) -> bool:
         # The worker that expired another one frees its cursors. Only if it is gone, too, does this one take over.
