@@ -31,7 +31,7 @@ _FORMAT: Final = b"1"
 _DIGEST_BYTES: Final = 32
 _TAG_BYTES: Final = 16
 _CHUNK_BYTES: Final = 1 << 20
-# Commits of a server wait while the disk is busy with a backup: for as short a time as possible at once.
+# Commits of a server wait while the disk writes a backup. Synced often, it never has much to write at once.
 _SYNC_BYTES: Final = 1 << 20
 _GZIP: Final = zlib.MAX_WBITS + 16
 # The next levels take twice the time for a tenth less.

@@ -75,14 +75,14 @@ def declare_sizes(connection: apsw.Connection) -> None:
     """Declare to SQLite's planner that every table is large. Writes only if that has not been declared yet.
 
     Without statistics, the planner assumes that an organization has ten rows in a table, and reads all of them by the
-    primary key rather than to look up one by another index. Statistics of the actual rows (`ANALYZE`) would be those
+    primary key rather than look up one by another index. Statistics of the actual rows (`ANALYZE`) would be those
     of an empty database for long, and could change any plan at any time.
     """
     declared = list(_sizes(connection))
     has_statistics = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'").fetchall()
     if has_statistics and connection.execute("SELECT tbl, idx, stat FROM sqlite_stat1").fetchall() == declared:
         return
-    # Creates the table of statistics, and analyses nothing.
+    # Creates the table of statistics, and analyzes nothing.
     connection.execute("ANALYZE sqlite_schema")
     connection.execute("DELETE FROM sqlite_stat1")
     connection.executemany("INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES ($1, $2, $3)", declared)
