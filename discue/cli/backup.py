@@ -3,16 +3,15 @@
 import argparse
 import asyncio
 import os
-from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from discue.backup.background import in_background
 from discue.backup.child import create_in_child
 from discue.backup.plan import BackupPlan, backup_keys, destination_of
 from discue.backup.schedule import BackupSchedule
-from discue.cli.command import Invocation, add_command
+from discue.cli.command import Invocation, add_command, completed
 from discue.cli.output import note, say
 from discue.cli.verbs import Commands
 from discue.config.types import DURATION
@@ -71,11 +70,11 @@ async def _run(call: Invocation) -> None:
     plan = BackupPlan(database, destination_of(arguments.destination, os.environ, call.clock), key, arguments.keep)
     stop = stop_on_signal(call.log)
     if arguments.every is None:
-        if not await _until_stopped(stop, _make_once(plan)):
+        if not await completed(_make_once(plan), stop):
             raise DiscueError("Stopped. No backup was made.")
     else:
         schedule = BackupSchedule(plan, arguments.every, call.clock, create=create_in_child, log=call.log)
-        await _until_stopped(stop, _repeat(schedule))
+        await completed(_repeat(schedule), stop)
 
 
 async def _make_once(plan: BackupPlan) -> None:
@@ -93,16 +92,3 @@ async def _repeat(schedule: BackupSchedule) -> None:
     while True:
         await schedule.round()
         await asyncio.sleep(_CHECK_SECONDS)
-
-
-async def _until_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Run the work to its end, or cancel it when `stop` is set. Returns whether it has ended by itself."""
-    doing, asked = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
-    await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
-    asked.cancel()
-    if doing.done():
-        doing.result()
-        return True
-    doing.cancel()
-    await asyncio.wait({doing})
-    return False

@@ -4,16 +4,16 @@ import asyncio
 import dataclasses
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
 from discue import __version__
-from discue.cli.command import Invocation, add_command
+from discue.cli.command import Invocation, add_command, completed
 from discue.cli.dev import require_cleartext
 from discue.cli.output import say
 from discue.cli.serve import serving, until_stopped
@@ -119,7 +119,7 @@ async def _show(invocation: Invocation, place: str) -> None:
             password = secrets.token_urlsafe(9)
             traffic = Traffic(client)
             history = History(worker.activity, clock, sender, traffic)
-            if not await _completed(_live_through(history, client, sender.started_at, password), stop):
+            if not await completed(_live_through(history, client, sender.started_at, password), stop):
                 return
             await history.advance_to(invocation.clock.now())
             await shop.begin_long_jobs(
@@ -134,19 +134,6 @@ async def _show(invocation: Invocation, place: str) -> None:
             async with _live(traffic, arguments.speed):
                 await until_stopped(stop, server)
             say("Stopping.")
-
-
-async def _completed(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
-    """Do work, and return whether it is done: it is cancelled when `stop` is set."""
-    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
-    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if working.done():
-        working.result()
-        return True
-    working.cancel()
-    await asyncio.wait({working})
-    return False
 
 
 async def _live_through(history: "History", client: "AsyncDiscue", until: int, password: str) -> None:
