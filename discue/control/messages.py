@@ -81,15 +81,12 @@ async def timeline(
     """
     filters = FilterDecisions(asks_later=True)
     selection = seen_by(principal, selection)
-    customer, settings, was_sent = principal.customer, list[str](), False
+    customer = principal.customer
 
-    async def work(tx: Transaction) -> MessageTimeline:
-        nonlocal was_sent
+    async def work(tx: Transaction) -> tuple[MessageTimeline, Sequence[str] | None]:
         principal.require("messages" if customer is None else "listeners", "read", path[1], path[0])
         queue, message = require_found(await messages.find(tx, principal.organization, path[0], path[1]))
         rows = await attempts.rows_of_message(tx, message, customer)
-        # Messages from before the listener was created reach it by a replay.
-        was_sent = bool(rows)
         last = deliveries.last_of(attempts.deliveries_of(rows))
         found = await deliveries.named_page_of_message(tx, message, selection, filters, last=last)
         shown_ids = {each.listener: each.delivery.listener_public_id for each in found.items}
@@ -99,21 +96,23 @@ async def timeline(
         for each in made:
             detail = decode_detail(kept[each.id]) if each.id in kept else None
             by_listener.setdefault(each.listener_public_id, []).append(TimelineAttempt(each, detail))
-        if customer is not None and not was_sent:
-            settings.extend(await deliveries.settings_of_customer(tx, message, customer, filters))
+        settings: Sequence[str] | None = None
+        # Attempts are shown whatever the filters say: a replay sends messages from before the listener was created.
+        if customer is not None and not rows:
+            settings = await deliveries.settings_of_customer(tx, message, customer, filters)
         # A customer knows a listener by its URL: aliases are the organization's.
         names = {
             each.delivery.listener_public_id: each.alias if customer is None else each.notify_url
             for each in found.items
         }
         shown = found.with_items(each.delivery for each in found.items)
-        return MessageTimeline(message, queue, shown, by_listener, names)
+        return MessageTimeline(message, queue, shown, by_listener, names), settings
 
-    timeline = await control.store.read(work)
+    timeline, settings = await control.store.read(work)
     message = timeline.message
     await _ask(filters, message)
-    is_meant = any(not filters.rejects(message, each) for each in settings)
-    require_found(timeline if customer is None or is_meant or was_sent else None)
+    is_for_caller = settings is None or any(not filters.rejects(message, each) for each in settings)
+    require_found(timeline if is_for_caller else None)
     shown = timeline.deliveries.with_items(map(filters.applied, timeline.deliveries.items))
     return msgspec.structs.replace(timeline, deliveries=shown)
 
