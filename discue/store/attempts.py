@@ -50,18 +50,9 @@ _LISTENER: Final = """
     SELECT x.public_id FROM listener x
     WHERE x.organization = a.organization AND x.id = a.listener AND x.deleted_at IS NULL"""
 _MESSAGE: Final = "SELECT x.id FROM log x WHERE x.organization = a.organization AND x.queue = a.queue AND x.seq = a.seq"
-_OF_MESSAGE: Final = f"""
-    SELECT {_RECORD}, ({_LISTENER}) FROM attempt a
-    WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 LIMIT $4"""
-_OF_MESSAGE_TO_CUSTOMER: Final = f"""
-    SELECT {_RECORD}, x.public_id FROM attempt a
-    JOIN listener x ON x.organization = a.organization AND x.id = a.listener AND x.deleted_at IS NULL
-    WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 AND x.customer = $4 LIMIT $5"""
-_ROWS_OF_MESSAGE: Final = f"""
-    SELECT {_RECORD}, a.listener FROM attempt a
-    WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 LIMIT $4"""
-_ROWS_TO_CUSTOMER: Final = f"""
-    SELECT {_RECORD}, a.listener FROM attempt a
+_OF_MESSAGE: Final = "FROM attempt a WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 LIMIT $4"
+_TO_CUSTOMER: Final = """
+    FROM attempt a
     JOIN listener x ON x.organization = a.organization AND x.id = a.listener AND x.deleted_at IS NULL
     WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 AND x.customer = $4 LIMIT $5"""
 # SQLite numbers parameters as they appear: the listener is the second one in all conditions.
@@ -97,21 +88,25 @@ async def of_message(tx: Transaction, message: StoredMessage, selection: Selecti
 
     Beyond `MAX_PER_MESSAGE` some are left out.
     """
-    key = (message.organization, message.queue, message.seq)
-    if selection.customer is None:
-        rows = await tx.rows(_OF_MESSAGE, *key, MAX_PER_MESSAGE)
-    else:
-        rows = await tx.rows(_OF_MESSAGE_TO_CUSTOMER, *key, selection.customer, MAX_PER_MESSAGE)
+    listener = f"({_LISTENER})" if selection.customer is None else "x.public_id"
+    rows = await _read_of_message(tx, message, listener, selection.customer)
     found = await browse(tx, InMemoryRows([row for row in rows if _is_shown(row, selection)], _locate), selection)
     return found.with_items(_shown(row[:7], row[7], message.id) for row in found.items)
 
 
 async def rows_of_message(tx: Transaction, message: StoredMessage, customer: str | None = None) -> Sequence[Row]:
     """Read the rows of a message's attempts, or of those to listeners of a customer, in any order."""
-    key = (message.organization, message.queue, message.seq)
+    return await _read_of_message(tx, message, "a.listener", customer)
+
+
+async def _read_of_message(
+    tx: Transaction, message: StoredMessage, listener: str, customer: str | None
+) -> Sequence[Row]:
+    """Read the attempts of a message, or those to listeners of a customer, and a column that names the listener."""
+    columns, key = f"{_RECORD}, {listener}", (message.organization, message.queue, message.seq)
     if customer is None:
-        return await tx.rows(_ROWS_OF_MESSAGE, *key, MAX_PER_MESSAGE)
-    return await tx.rows(_ROWS_TO_CUSTOMER, *key, customer, MAX_PER_MESSAGE)
+        return await tx.rows(f"SELECT {columns} {_OF_MESSAGE}", *key, MAX_PER_MESSAGE)
+    return await tx.rows(f"SELECT {columns} {_TO_CUSTOMER}", *key, customer, MAX_PER_MESSAGE)
 
 
 def newest_of(
