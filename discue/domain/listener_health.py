@@ -110,7 +110,7 @@ def acknowledged_since_probe(stored: Liveness, acknowledged_at: int) -> bool:
     """Return whether a message was acknowledged since the last probe, as far as stored times can tell.
 
     `acknowledged_at`: when the listener last acknowledged a message; 0: never. False while the circuit breaker is
-    open: nothing is sent then, and a wall clock that was set makes an old acknowledgement look new.
+    open: nothing is sent then, and after a change of the wall clock an old acknowledgement could look new.
     """
     probed_at = max(stored.last_success_at, stored.last_failure_at, 1)
     return breaker_state(stored) != "open" and acknowledged_at >= probed_at

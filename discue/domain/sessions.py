@@ -18,7 +18,7 @@ UNFINISHED_MS: Final = 5 * 60_000
 SEEN_EVERY_MS: Final = 60_000
 """The time of the last request is stored at most this often."""
 CONFIRMED_MS: Final = 15 * 60_000
-"""How long after a sign-in a session may do what would let someone in for good."""
+"""How long after a sign-in a session may grant lasting access, for example with an API key or to another user."""
 CODE_MS: Final = 60_000
 """How long a one-time code is valid."""
 SESSIONS_OF_A_USER: Final = 50
@@ -47,9 +47,9 @@ class BrowserSession(msgspec.Struct, frozen=True):
     """Address of the browser when it signed in."""
     user_agent: str
     created_at: int
-    """When the user proved who they are: with an identity provider that knew the browser, before the session began.
+    """When the user proved their identity. An identity provider that remembered the browser had it proved earlier.
 
-    To prove it again replaces the session.
+    A user who confirms it gets a new session.
     """
     last_seen_at: int
     idle_at: int
@@ -65,9 +65,9 @@ class BrowserSession(msgspec.Struct, frozen=True):
         return now >= min(self.idle_at, self.expires_at)
 
     def needs_confirmation(self, now: int) -> bool:
-        """Return whether the user must prove again who they are, before the session lets someone in for good.
+        """Return whether the user must confirm their identity before the session may grant lasting access.
 
-        A session without a user has nothing to prove it with: it was opened on the machine of a development server.
+        False for a session without a user, which cannot: a development server opened it on its own machine.
         """
         return self.user_id != 0 and now - self.created_at >= CONFIRMED_MS
 

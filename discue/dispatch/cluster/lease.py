@@ -70,7 +70,7 @@ class Lease:
         """Identifies this run of the worker in the rows of its cursors; 0 before it has joined."""
         self._held_until = -math.inf
         self._trusted_since = math.inf
-        """The time from which on other workers could renew their leases; infinite until the next renewal."""
+        """When other workers became able to renew their leases; infinite until the next renewal."""
         # Two concurrent renewals that find the row expired would both join, and one row would have no worker.
         self._renewal_lock = asyncio.Lock()
 
@@ -90,8 +90,8 @@ class Lease:
     def may_expire(self, lease_ms: int) -> bool:
         """Whether another worker may be expired whose lease has this length and seems to be over.
 
-        After an outage of the database all leases are over: each worker first gets the time of a renewal to return.
-        That of a worker with other settings may take longer than one of this worker's.
+        After an outage of the database all leases are over: each worker first gets the time of a renewal to return,
+        which is longer for a worker whose settings make its lease longer.
         """
         returned_at = self._trusted_since + max(self.seconds, lease_ms / 1_000) / _RENEWALS_PER_LEASE
         return self.is_held() and self._clock.monotonic() >= returned_at

@@ -49,7 +49,7 @@ class CircuitBreaker:
         self.liveness = health.liveness
         self.failing = health.failing if health.failing.first_at else NO_FAILURES
         """The streak of failures since the last success."""
-        # From here on not by time: the wall clock, which dates probes and acknowledgements, may be set between them.
+        # Kept up to date without times: the wall clock may be set between a probe and an acknowledgement.
         self.acknowledges = acknowledged_since_probe(health.liveness, acknowledged_at)
         """Whether a message was acknowledged since the last probe."""
         self.state = BreakerState(breaker_state(health.liveness))
