@@ -27,7 +27,7 @@ _ACTIVE_SECONDS: Final = 1.0
 """An organization is active for one to two of these periods after a request."""
 
 _MOST_SHARES: Final = 4
-"""An organization gets at least one of so many parts of the time."""
+"""The time is divided into at most this many shares: an organization gets at least one of them."""
 
 _BURST_SECONDS: Final = 0.1
 """The time that an organization may use beyond its share, after it has used less."""

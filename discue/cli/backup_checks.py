@@ -25,7 +25,7 @@ from discue.server.installation import open_installation
 from discue.store.sqlite.snapshot import Contents
 
 _LATE: Final = 2
-"""A backup is late after so many intervals."""
+"""A backup is late after this many intervals."""
 
 
 def backup_findings(call: Invocation) -> Iterator[Finding]:

@@ -105,7 +105,7 @@ async def page(
     *,
     shown_listeners: int = SHOWN_LISTENERS,
 ) -> Listing[QueueDetails]:
-    """Return a page of the queues that the caller may read, with at most so many listeners of each.
+    """Return a page of the queues that the caller may read, with at most `shown_listeners` listeners of each.
 
     Raises Forbidden without the scope, and BadRequest for a numbered page that is too far from the first.
     """

@@ -86,7 +86,7 @@ async def require_room(
 
 
 async def require_bytes(tx: Transaction, control: ControlContext, organization: int, more: int) -> None:
-    """Raise QuotaExceeded unless the organization may store so many bytes more."""
+    """Raise QuotaExceeded unless the organization may store `more` additional bytes."""
     owner = require_found(await organizations.get(tx, organization))
     most = quotas_of(owner.settings, control.settings.default_quotas).bytes_stored
     if most is not None and more > 0:

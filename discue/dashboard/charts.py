@@ -48,7 +48,7 @@ class Columns:
 
 
 def columns(activity: Sequence[Activity], together: int) -> Columns:
-    """Return the chart of attempts, with so many periods in each column, which begins at a round time."""
+    """Return the chart of attempts. Each column has `together` periods, and begins at a multiple of their length."""
     length = (activity[1].started_at - activity[0].started_at) * together
     groups = [list(group) for _, group in groupby(activity, key=lambda each: each.started_at // length)]
     values = [

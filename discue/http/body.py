@@ -22,10 +22,10 @@ BYTES_PER_SECOND = 1_024
 """Minimum transfer rate of a body, after the time for its first byte."""
 
 SHARES = 4
-"""An organization's bodies take at most one of so many parts of the memory."""
+"""The memory is divided into this many shares. The bodies of an organization take at most one."""
 
 ANONYMOUS_SHARES = 16
-"""Bodies of requests without a key take, together, at most one of so many parts of the memory."""
+"""Like `SHARES`, for bodies of requests without a key, which take at most one share together."""
 
 _SMALL_BYTES = 16_384
 """The server reads a body up to this announced size in one piece."""

@@ -21,11 +21,11 @@ SMALL_BYTES: Final = 4_096
 """Responses up to this size are not counted. The server's own state of a request takes as much memory."""
 
 SHARES: Final = 4
-"""A connection's responses take at most one of so many parts of the memory."""
+"""The memory is divided into this many shares. The responses of a connection take at most one."""
 
 READ_SECONDS: Final = 30.0
 READ_BYTES_PER_SECOND: Final = 32_768
-"""A response must be read in 30 seconds, and a second more for each of so many bytes."""
+"""A client must read a response within `READ_SECONDS`, plus its size divided by this rate."""
 
 # HTTP/2 takes a whole piece from its stream as soon as the client allows one byte, and what is taken counts as read.
 _PIECE_BYTES: Final = 16_384
@@ -35,7 +35,7 @@ _SPARED_TICKS: Final = 2
 """A response that is this new makes no room for others: its client may be reading."""
 
 _WINDOW_BYTES: Final = 1_048_576
-"""A stream waits while its client has not read so many bytes of it."""
+"""A stream waits while its client has not read this many bytes of it."""
 
 _FREE_BYTES: Final = 262_144
 """The first bytes of a stream, which are not compared with what the client reads."""

@@ -20,7 +20,7 @@ FIRST_REQUEST_SECONDS: Final = 15.0
 """Time from the acceptance of a connection to its first request, TLS included."""
 
 SHARES: Final = 4
-"""Above half of the limit, an address keeps at most one of so many parts of it."""
+"""The limit is divided into this many shares. Above half of the limit, an address keeps at most one share."""
 
 _SCARCE_SECONDS: Final = 2.0
 """The time to the first request while there are more connections than the limit."""

@@ -183,7 +183,7 @@ async def publish_blocked_invoices(client: AsyncDiscue) -> None:
 
 async def begin_long_jobs(client: AsyncDiscue, *, redelivered_from: int, replayed_from: int) -> None:
     """Start a redelivery and a replay that take a minute. The times are in milliseconds since the epoch."""
-    # Each of these messages fails three times more: those of the whole outage would be most attempts of the day.
+    # Each of these messages fails three more times. The messages of the whole outage would dominate the charts.
     redelivery = {"filter": {"created_after": redelivered_from}, "pace": 1}
     await client.request("POST", f"/queues/{ORDERS}/listeners/partner-feed/redeliveries", body=redelivery)
     replay = {"from_at": replayed_from, "pace": 2}

@@ -49,7 +49,7 @@ class Traffic:
             await self._publish_return()
 
     async def publish_forever(self, per_second: float) -> None:
-        """Publish so many messages per second on average."""
+        """Publish messages at an average rate of `per_second`."""
         while True:
             await asyncio.sleep(self._random.expovariate(per_second))
             # Somebody may have changed or deleted what the traffic needs: the rest of it goes on.
