@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from discue.dispatch.lane.context import WorkerContext
 from discue.dispatch.lane.endpoint import Endpoint
+from discue.dispatch.lane.fair_share import FairShare
 from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
 from discue.dispatch.lane.lane import Lane
-from discue.dispatch.lane.limits import FairShare
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, Unavailable
 from discue.store import workers

@@ -16,9 +16,9 @@ from discue.dispatch.jobs import scheduler
 from discue.dispatch.lane import breaker, endpoint, limits
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import InFlightAttempt
+from discue.dispatch.lane.fair_share import FairShare
 from discue.dispatch.lane.handover import InheritedRequests
 from discue.dispatch.lane.lane import Lane
-from discue.dispatch.lane.limits import FairShare
 from discue.dispatch.lane.ordering import Ordering
 from discue.dispatch.lane.replay import ReplayCursorState, ReplayLane
 from discue.dispatch.pull.session import PullSession
