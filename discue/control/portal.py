@@ -4,7 +4,7 @@ A session is read from the database for each request: one that was revoked grant
 every worker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import msgspec
@@ -165,14 +165,13 @@ async def revoke(control: ControlContext, principal: Principal, organization_pub
     await control.write(work)
 
 
-async def sign_out(control: ControlContext, details: PortalDetails) -> None:
-    """End the session of a customer who is done."""
-    occurrence, session = control.occurrence(details.principal), details.session
+async def sign_out(control: ControlContext, tokens: Collection[str]) -> None:
+    """End the sessions with these tokens, as far as there are any: those of the browser of a customer who is done."""
+    event_ids = {token: control.row_ids.next() for token in tokens}
 
     async def work(tx: Transaction) -> None:
-        # It may have been revoked meanwhile.
-        if await portal.delete(tx, session.organization, session.id):
-            await _record(tx, occurrence, "session_deleted", session)
+        for token, event_id in event_ids.items():
+            await _end(tx, token, event_id)
 
     await control.write(work)
 
@@ -208,14 +207,15 @@ async def set_frame_ancestors(
     return await control.write(work)
 
 
-async def open_session(control: ControlContext, code: str) -> OpenedPortalSession | None:
+async def open_session(control: ControlContext, code: str, replaced: str = "") -> OpenedPortalSession | None:
     """Exchange a code for the token of a session. Returns None if the code is unknown, expired or used.
 
-    Wrong codes count against nobody: no one can guess 256 bits, and the page of any site can make the browsers of an
-    office send wrong ones. Raises Locked if the organization is suspended.
+    `replaced` is the token that the browser has had in the same place: its session ends, because no *Sign out* could
+    end it later. Wrong codes count against nobody: no one can guess 256 bits, and the page of any site can make the
+    browsers of an office send wrong ones. Raises Locked if the organization is suspended.
     """
     token, now = control.random_text.take(TOKEN_CHARACTERS), control.clock.now()
-    hashed = token_hash(code)
+    hashed, event_id = token_hash(code), control.row_ids.next()
 
     async def exchange(tx: Transaction) -> OpenedPortalSession | None:
         session = await portal.by_code(tx, hashed)
@@ -226,8 +226,10 @@ async def open_session(control: ControlContext, code: str) -> OpenedPortalSessio
             return None
         if owner.state != "active":
             raise Locked
-        is_first = await portal.open_session(tx, session, token_hash(token), now)
-        return OpenedPortalSession(session, token) if is_first else None
+        if not await portal.open_session(tx, session, token_hash(token), now):
+            return None
+        await _end(tx, replaced, event_id)
+        return OpenedPortalSession(session, token)
 
     # Before the write, which others wait for: wrong codes must not cost that much.
     if await control.store.read(partial(portal.by_code, code_hash=hashed)) is None:
@@ -316,6 +318,15 @@ async def _owner(tx: Transaction, principal: Principal, access: Access, public_i
     found = await organizations.by_public_id(tx, public_id)
     is_seen = found is not None and (principal.is_operator or found.id == principal.organization)
     return require_found(found if is_seen else None)
+
+
+async def _end(tx: Transaction, token: str, event_id: int) -> None:
+    """End the session with a token, if there is one. Its customer does so."""
+    found = await portal.find(tx, token_hash(token)) if len(token) == TOKEN_CHARACTERS else None
+    if found is not None:
+        session = found.session
+        await portal.delete(tx, session.organization, session.id)
+        await _record(tx, Occurrence(event_id, "", session.public_id), "session_deleted", session)
 
 
 async def _record(tx: Transaction, occurrence: Occurrence, kind: EventKind, session: PortalSession) -> None:

@@ -118,11 +118,13 @@ class Portal:
     async def _open(self, request: PortalRequest) -> PageResponse:
         """Exchange the code for a cookie. The page that follows has an address without the code."""
         require_opened(request.headers, _OPENED_AS)
-        opened = await portal.open_session(self._services.control, request.query.get("code", ""))
+        cookie = self._cookies(request)[0]
+        replaced = read_cookie(request.headers, cookie)
+        opened = await portal.open_session(self._services.control, request.query.get("code", ""), replaced)
         if opened is None:
             raise Forbidden(_USED)
         response = redirect_response(request.base)
-        response.headers.append(cookies.portal_session(self._cookies(request)[0], opened.token))
+        response.headers.append(cookies.portal_session(cookie, opened.token))
         return response
 
     async def _page(self, request: PortalRequest, details: PortalDetails) -> PageResponse:
@@ -148,14 +150,15 @@ class Portal:
         )
 
     async def _sign_out(self, request: PortalRequest, details: PortalDetails) -> PageResponse:
-        """End the session. The page that follows is shown in the frames that may embed the session."""
+        """End the sessions of the browser. The page that follows is shown in the frames that may embed this one."""
         await _own_fields(request, await self._steps.form(request, FORM_BYTES, details.organization.id))
-        await portal.sign_out(self._services.control, details)
+        names, control = self._cookies(request), self._services.control
+        # Also that of the other cookie: nobody who has signed out expects a session to go on in the same browser.
+        await portal.sign_out(control, {read_cookie(request.headers, name) for name in names})
         page = Page("signed_out.html", "Signed out", {"return_url": details.session.grant.return_url})
-        content = render_bare(page, base=request.base, now=self._services.control.clock.now())
+        content = render_bare(page, base=request.base, now=control.clock.now())
         response = page_response(content, 200, request.security)
-        # Both: the next page must not show the session of the other cookie to somebody who has just signed out.
-        response.headers.extend(cookies.portal_session(name, "") for name in self._cookies(request))
+        response.headers.extend(cookies.portal_session(name, "") for name in names)
         return response
 
     def _visit(self, request: PortalRequest, details: PortalDetails, ids: tuple[str, ...] = ()) -> PortalVisit:

@@ -9,7 +9,16 @@ import pytest
 from discue.domain.portal import USUAL_ACTIONS
 from tests.dashboard.portal.conftest import HOSTS, REFUSING, Tenants
 from tests.support.dashboards import SAME_ORIGIN, DashboardService, dashboard_service
-from tests.support.portals import PORTAL_COOKIE, Customer, chosen, new_session, opened, opened_at, sessions_path
+from tests.support.portals import (
+    FRAME_COOKIE,
+    PORTAL_COOKIE,
+    Customer,
+    chosen,
+    new_session,
+    opened,
+    opened_at,
+    sessions_path,
+)
 
 PAGE_BYTES = 60_000
 _LOGO = "data:image/png;base64,iVBORw0KGgo="
@@ -262,6 +271,24 @@ def test_customer_signs_out(service: DashboardService, tenants: Tenants) -> None
     assert (left.status_code, "You are signed out" in left.text, back in left.text) == (200, True, True)
     assert PORTAL_COOKIE not in browser.cookies
     assert [each.get("").status_code for each in (browser, copied, other)] == [401, 401, 200]
+
+
+def test_customer_signs_out_of_the_frame_and_the_tab_of_a_browser(service: DashboardService, tenants: Tenants) -> None:
+    tab, frame = (opened(service, "acme", tenants.queue) for _ in range(2))
+    both = Customer(service.url, transport=service.transport)
+    both.cookies.update({PORTAL_COOKIE: tab.cookies[PORTAL_COOKIE], FRAME_COOKIE: frame.cookies[PORTAL_COOKIE]})
+    assert both.act("", at="/sign-out").status_code == 200
+    assert [each.get("").status_code for each in (both, tab, frame)] == [401, 401, 401]
+
+
+def test_session_whose_cookie_a_new_session_replaces_ends(service: DashboardService, tenants: Tenants) -> None:
+    browser, copied = (opened(service, "acme", tenants.queue) for _ in range(2))
+    copied.cookies.update(browser.cookies)
+    assert browser.get("/open?code=wrong").status_code == 403
+    assert copied.get("").status_code == 200
+    url = new_session(service, "acme", tenants.queue)["url"]
+    assert browser.get(url.removeprefix(f"{service.url}/portal")).status_code == 303
+    assert [each.get("").status_code for each in (browser, copied)] == [200, 401]
 
 
 def test_session_of_a_topic_follows_its_channels(service: DashboardService, tenants: Tenants) -> None:
