@@ -1,7 +1,7 @@
 """Reads forms and queries (application/x-www-form-urlencoded), with limits."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -41,8 +41,10 @@ LABELS: Final[Mapping[str, str]] = {
     "/queue": "Event types",
     "/queue_id": "Queue",
     "/rate_limit/per_second": "Requests a second",
+    "/reason": "Reason",
     "/role": "Role",
     "/scopes": "Access",
+    "/state": "State",
     "/starts_at": "First run from, in UTC",
     "/time_zone": "Time zone",
     "/times": "Applies to",
@@ -52,11 +54,14 @@ LABELS: Final[Mapping[str, str]] = {
 
 
 class FieldFaults(Mapping[str, str]):
-    """The faults of a form by the JSON pointers of its fields. Reading a fault marks it as shown on the page."""
+    """The faults of fields by their JSON pointers. Reading a fault marks it as shown on the page."""
 
-    def __init__(self, error: DiscueError | None) -> None:
+    def __init__(self, error: DiscueError | None, wrong: Sequence[DiscueError] = ()) -> None:
+        """`error` is the reason why a form was not accepted; `wrong` are errors in the query."""
         self._error = error
-        self._details = {} if error is None else {fault.pointer: fault.detail for fault in error.faults}
+        self._wrong = wrong
+        errors = [*wrong] if error is None else [*wrong, error]
+        self._details = {fault.pointer: fault.detail for each in errors for fault in each.faults}
         self._shown: set[str] = set()
 
     def __getitem__(self, pointer: str) -> str:
@@ -75,9 +80,9 @@ class FieldFaults(Mapping[str, str]):
 
     def problems(self) -> list[str]:
         """Return what is wrong and not shown yet at a field, with the labels of the fields."""
-        if self._error is None:
-            return []
         missing = [pointer for pointer in self._details if pointer not in self._shown]
+        if self._error is None:
+            return [each.detail for each in self._wrong if any(fault.pointer in missing for fault in each.faults)]
         if self._shown and not missing:
             return ["Nothing was saved. The field with the error is marked."]
         if missing and all(pointer in LABELS for pointer in missing):

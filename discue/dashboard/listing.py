@@ -1,6 +1,8 @@
 """Lists on pages: which part of a list a query asks for, and the links to its neighbours."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -9,13 +11,27 @@ import msgspec
 
 from discue.control import search
 from discue.dashboard.visit import PER_PAGE, Visit
-from discue.domain.errors import invalid
+from discue.domain.errors import BadRequest, Unprocessable, invalid
 from discue.domain.ids import is_public_id
+from discue.domain.model import MISSED_REASONS
 from discue.store.aliases import ListedKind
 from discue.store.pagination import Listing, Selection
 
 _TEXTS: Final = ("alias", "key", "reason", "state", "outcome", "status", "listener", "queue")
 _POSITION_CHARACTERS: Final = 64
+
+STATES: Final = ("pending", "retrying", "missed", "acknowledged", "no_listeners")
+"""The states of messages, as filters."""
+_CHOICES: Final[Mapping[str, Sequence[str]]] = {
+    "outcome": ("acknowledged", "failed"),
+    "reason": MISSED_REASONS,
+    "state": STATES,
+}
+_STATUS: Final = re.compile(r"[1-5][0-9]{2}|[1-5]xx|0")
+STATUS_RULE: Final = "must be a status such as 503, a class such as 5xx, or 0 for no response"
+
+NO_ROWS: Final = Listing[Any]((), has_next=False, has_previous=False)
+"""The page of a list whose filters are wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +45,46 @@ class ShownList:
 
 
 def selection_of(visit: Visit, *names: str, per_page: int = PER_PAGE) -> Selection:
-    """Return the part of a list that the query asks for. Filters other than `names` are ignored."""
+    """Return the part of a list that the query asks for. Filters other than `names` are ignored.
+
+    A filter with a value that it cannot have is left out and noted in `visit.wrong`: the list is `NO_ROWS` then.
+    """
     given = {name: value.strip() for name, value in visit.query.items() if value.strip()}
-    chosen: dict[str, Any] = {name: given[name] for name in _TEXTS if name in names and name in given}
+    chosen: dict[str, Any] = {}
+    for name in _TEXTS:
+        if name in names and name in given:
+            with noting_faults(visit):
+                chosen[name] = _checked(name, given[name])
     position = next((name for name in ("after", "before") if is_position(given.get(name, ""))), None)
     if position is not None:
         chosen[position] = given[position]
     return msgspec.structs.replace(Selection(per_page=per_page), **chosen)
+
+
+@contextmanager
+def noting_faults(visit: Visit) -> Iterator[None]:
+    """Note what the block finds wrong with values of the query, so that the page is shown with the faults."""
+    try:
+        yield
+    except (BadRequest, Unprocessable) as error:
+        if not error.faults:
+            raise
+        visit.wrong.append(error)
+
+
+def _checked(name: str, value: str) -> str:
+    """Return the value of a filter. Raises Unprocessable for one that it cannot have."""
+    choices = _CHOICES.get(name)
+    if choices is not None and value not in choices:
+        raise invalid(f"/{name}", f"must be one of {', '.join(choices)}")
+    if name == "status" and not is_status(value):
+        raise invalid("/status", STATUS_RULE)
+    return value
+
+
+def is_status(text: str) -> bool:
+    """Return whether a text is the status of an attempt, or stands for several of them."""
+    return _STATUS.fullmatch(text) is not None
 
 
 def shown(visit: Visit, found: Listing[Any], ids: Sequence[str], *names: str) -> ShownList:

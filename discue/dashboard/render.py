@@ -68,7 +68,7 @@ def render(page: Page, visit: Visit) -> bytes:
         "may": visit.principal.may,
         "for_customer": False,
         "error": visit.error,
-        "faults": FieldFaults(visit.error),
+        "faults": FieldFaults(visit.error, visit.wrong),
         "notice": NOTICES.get(visit.query.get("done", ""), ""),
     }
     return TEMPLATES.get_template(page.template).render(values).encode()

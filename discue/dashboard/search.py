@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from discue.dashboard.listing import STATES, STATUS_RULE, is_status
 from discue.dashboard.times import instant_of
 from discue.domain.errors import BadRequest, DiscueError
 from discue.domain.suggestions import suggestion
@@ -23,8 +24,6 @@ QUALIFIERS: Final[Mapping[str, str]] = {
 _LONGEST: Final = 500
 _SPAN: Final = re.compile(r"([0-9]{1,6})([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_STATUS: Final = re.compile(r"[1-5][0-9]{2}|[1-5]xx|0")
-STATES: Final = ("pending", "retrying", "missed", "acknowledged", "no_listeners")
 
 
 class Search(msgspec.Struct, frozen=True):
@@ -74,8 +73,8 @@ def _value(name: str, value: str, now: int) -> str | int:
         return _since(value, now)
     if name == "state" and value not in STATES:
         raise _wrong(f'"state:" is one of {", ".join(STATES)}')
-    if name == "status" and _STATUS.fullmatch(value) is None:
-        raise _wrong('"status:" is a status such as 503, a class such as 5xx, or 0 for no response')
+    if name == "status" and not is_status(value):
+        raise _wrong(f'"status:" {STATUS_RULE}')
     return value
 
 

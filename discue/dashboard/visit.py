@@ -64,6 +64,8 @@ class Visit:
     """The fields of the form; empty unless the page is shown again because of an error in it."""
     error: DiscueError | None = None
     """The reason why the form was not accepted."""
+    wrong: list[DiscueError] = field(default_factory=list)
+    """Errors in the query. The page is shown with them, and without what the query asks for."""
     theme: Theme = "auto"
     address: str = ""
     """The address of the browser."""

@@ -31,7 +31,7 @@ def test_search_is_parsed(text: str, expected: Search) -> None:
         ("kye:1", '"kye:" is not a qualifier; did you mean key. The qualifiers are key:'),
         ("key:", '"key:" needs a value right behind the colon.'),
         ("state:lost", '"state:" is one of pending, retrying, missed, acknowledged, no_listeners.'),
-        ("status:999 listener:a", '"status:" is a status such as 503'),
+        ("status:999 listener:a", '"status:" must be a status such as 503'),
         ("status:503", '"status:" needs a listener'),
         ("since:yesterday", '"since:" is a time such as 2026-07-01'),
         ("since:9999-99-99", '"since:" is a time such as 2026-07-01'),

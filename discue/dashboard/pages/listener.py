@@ -8,7 +8,7 @@ from discue.control.listener_activity import PERIODS_AN_HOUR, ListenerPeriod, to
 from discue.control.listeners import ListenerDetails
 from discue.control.usage import rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, columns, sparkline
-from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.listing import NO_ROWS, selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.states import STATE_WORDS, state_of
 from discue.dashboard.visit import Page, Redirect, Visit
@@ -50,7 +50,9 @@ def _made(period: ListenerPeriod) -> int:
 async def last_attempts(visit: Visit, details: ListenerDetails) -> dict[str, object]:
     """Return the values of the list of a listener's attempts, and of their drawing."""
     selection = selection_of(visit, "outcome", "status")
-    found = await messages.page_of_listener_attempts(visit.control, visit.principal, details, selection)
+    found = NO_ROWS
+    if not visit.wrong:
+        found = await messages.page_of_listener_attempts(visit.control, visit.principal, details, selection)
     return {
         "list": shown(visit, found, [each.id for each in found.items], "outcome", "status"),
         "made": len(found.items),
@@ -63,7 +65,9 @@ async def last_attempts(visit: Visit, details: ListenerDetails) -> dict[str, obj
 
 async def show_missed(visit: Visit) -> Page:
     details = await details_of(visit)
-    found = await redeliveries.page_of_missed(visit.control, visit.principal, details, selection_of(visit, "reason"))
+    selection, found = selection_of(visit, "reason"), NO_ROWS
+    if not visit.wrong:
+        found = await redeliveries.page_of_missed(visit.control, visit.principal, details, selection)
     page = shown(visit, found, [each.id for each in found.items], "reason")
     values = {
         **frame(visit, details),

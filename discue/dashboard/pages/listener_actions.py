@@ -8,7 +8,7 @@ from discue.control.listener_tests import SampleMessage
 from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.redeliveries import RedeliveryParams, ReplayParams
 from discue.dashboard.fields import DATA_FORM_BYTES, number_of, value_of
-from discue.dashboard.listing import id_given
+from discue.dashboard.listing import id_given, noting_faults
 from discue.dashboard.pages.listener import details_of, frame, path_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.times import instant_of
@@ -50,11 +50,12 @@ async def show_test(visit: Visit) -> Page:
     form = visit.form
     if not form:
         data = _SAMPLE
-        if message_id := id_given(visit, "message"):
-            found = await messages.timeline(
-                visit.control, visit.principal, (visit.ids[0], message_id), Selection(per_page=1)
-            )
-            data = (found.message.body or b"").decode(errors="replace")
+        with noting_faults(visit):
+            if message_id := id_given(visit, "message"):
+                found = await messages.timeline(
+                    visit.control, visit.principal, (visit.ids[0], message_id), Selection(per_page=1)
+                )
+                data = (found.message.body or b"").decode(errors="replace")
         form = {"data": data, "as": "json"}
     return await _page(visit, "test.html", "Send a test", form=form, result=None)
 
@@ -73,7 +74,8 @@ async def show_redeliver(visit: Visit) -> Page:
     given, details = visit.form or visit.query, await details_of(visit)
     preview = None
     if visit.error is None:
-        preview = await redeliveries.preview(visit.control, visit.principal, details, _redelivery_params(visit))
+        with noting_faults(visit):
+            preview = await redeliveries.preview(visit.control, visit.principal, details, _redelivery_params(visit))
     return _page_of(
         visit,
         details,
@@ -107,7 +109,8 @@ async def show_replay(visit: Visit) -> Page:
     given, details = visit.form or visit.query, await details_of(visit)
     preview = None
     if visit.error is None and given.get("from"):
-        preview = await redeliveries.preview_replay(visit.control, visit.principal, details, _replay_params(visit))
+        with noting_faults(visit):
+            preview = await redeliveries.preview_replay(visit.control, visit.principal, details, _replay_params(visit))
     shown = {name: given.get(name, "") for name in ("from", "until", "pace")}
     return _page_of(visit, details, "replay.html", "Replay", given=shown, preview=preview)
 

@@ -10,35 +10,36 @@ from discue.control import listeners, messages, queues
 from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueDetails
 from discue.dashboard.fields import DATA_FORM_BYTES, key_of, number_of, value_of
-from discue.dashboard.listing import id_given, selection_of, shown
+from discue.dashboard.listing import NO_ROWS, STATES, id_given, noting_faults, selection_of, shown
 from discue.dashboard.pages.listeners import rows_of
 from discue.dashboard.route import PageRoute
-from discue.dashboard.search import STATES
 from discue.dashboard.times import instant_of
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.aliases import check_alias
-from discue.domain.errors import invalid, malformed
+from discue.domain.errors import invalid
 from discue.domain.message_data import data_of, is_json
 from discue.domain.messages import MessageOptions
 from discue.publishing.publish import NewMessage, publish
 from discue.store.pagination import Selection
 
 _DELAYS: Final = range(31_536_001)
-_FILTERS: Final = ("alias", "key", "state", "since")
+_FILTERS: Final = ("id", "alias", "key", "state", "since")
 
 
 async def show(visit: Visit) -> Page | Redirect:
     """Show the log, the newest message first."""
-    if wanted := visit.query.get("id", "").strip():
-        visit.form = {"id": wanted}
-        return Redirect(f"/queues/{visit.ids[0]}/messages/{id_given(visit, 'id')}")
+    with noting_faults(visit):
+        if wanted := id_given(visit, "id"):
+            return Redirect(f"/queues/{visit.ids[0]}/messages/{wanted}")
     details = await _queue(visit)
     selection = selection_of(visit, "alias", "key", "state")
-    if since := visit.query.get("since", "").strip():
-        selection = msgspec.structs.replace(selection, created_after=instant_of(since, "?since") - 1)
-    if selection.state is not None and selection.state not in STATES:
-        raise malformed("?state", f"must be one of {', '.join(STATES)}", code="invalid_parameter")
-    found = await messages.page_of_queue(visit.control, visit.principal, details.queue, selection)
+    with noting_faults(visit):
+        if since := visit.query.get("since", "").strip():
+            selection = msgspec.structs.replace(selection, created_after=instant_of(since, "/since") - 1)
+    found = NO_ROWS
+    with noting_faults(visit):
+        if not visit.wrong:
+            found = await messages.page_of_queue(visit.control, visit.principal, details.queue, selection)
     page = shown(visit, found, [each.id for each in found.items], *_FILTERS)
     filters = {name: visit.query.get(name, "") for name in _FILTERS}
     is_filtered = any(filters.values())
@@ -97,7 +98,10 @@ async def show_publish(visit: Visit) -> Page:
 
 async def _prefilled(visit: Visit) -> Mapping[str, str]:
     """Return the form with an example, or with the message to copy."""
-    if not (copied := id_given(visit, "copy")):
+    copied = ""
+    with noting_faults(visit):
+        copied = id_given(visit, "copy")
+    if not copied:
         return {"data": '{\n  "hello": "world"\n}', "as": "json"}
     found = await messages.timeline(visit.control, visit.principal, (visit.ids[0], copied), Selection(per_page=1))
     message = found.message

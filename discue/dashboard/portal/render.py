@@ -31,7 +31,7 @@ def render(page: Page, visit: PortalVisit) -> bytes:
         "form_token": visit.form_token,
         "origins": " ".join(visit.details.frame_ancestors),
         "error": visit.error,
-        "faults": FieldFaults(visit.error),
+        "faults": FieldFaults(visit.error, visit.wrong),
         "notice": NOTICES.get(visit.query.get("done", ""), ""),
     }
     return TEMPLATES.get_template(f"portal/{page.template}").render(values).encode()

@@ -1,0 +1,67 @@
+"""Wrong values in the URL of a page: it is shown with what is wrong at the field, and without rows."""
+
+import re
+
+import pytest
+
+from tests.support.dashboard_shop import Shop
+from tests.support.dashboards import DashboardService
+
+_REASONS = "must be one of attempts_used_up, expired, final_status, no_retry, too_old"
+
+
+@pytest.mark.parametrize(
+    ("page", "query", "rule"),
+    [
+        ("/missed", "reason=lost", _REASONS),
+        ("/missed", "queue=nothing", "is not the name or the id of a queue"),
+        ("/missed", "queue=twins&reason=lost", _REASONS),
+        ("{queue}", "state=lost", "must be one of pending, retrying, missed, acknowledged, no_listeners"),
+        ("{queue}", "since=yesterday", "must be a time such as 2026-07-01T12:00, in UTC"),
+        ("{queue}", "id=1", "must be an id"),
+        ("{listener}", "outcome=lost", "must be one of acknowledged, failed"),
+        ("{listener}", "status=999", "must be a status such as 503, a class such as 5xx, or 0 for no response"),
+        ("{listener}/missed", "reason=lost", _REASONS),
+    ],
+)
+def test_wrong_filter_is_explained_at_its_field_and_lists_nothing(
+    service: DashboardService, shop: Shop, page: str, query: str, rule: str
+) -> None:
+    path = page.format(queue=f"/queues/{shop.queue}", listener=shop.listener("tax-report"))
+    answer = service.browser().get(f"{path}?{query}")
+    assert answer.status_code == 200
+    name = re.findall(r"(\w+)=", query)[-1]
+    assert re.search(f'<p class="fault" id="{name}-fault">(It|The status) {rule}', answer.text), answer.text
+    assert "<h2>The filter is not valid</h2>" in answer.text
+    assert "data-rows" not in answer.text
+    assert 'role="alert"' not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("page", "query", "shown"),
+    [
+        ("{listener}/redeliver", "pace=fast", "It must be a number from 1 to 100000."),
+        ("{listener}/redeliver", "reason=lost", f"It {_REASONS}."),
+        ("{listener}/redeliver", "message=1", "The value at /message must be an id."),
+        ("{listener}/replay", "from=yesterday", "It must be a time such as 2026-07-01T12:00, in UTC."),
+        ("{listener}/test", "message=1", "The value at /message must be an id."),
+        ("{queue}/publish", "copy=1", "The value at /copy must be an id."),
+    ],
+)
+def test_wrong_query_of_a_form_is_explained_and_previews_nothing(
+    service: DashboardService, shop: Shop, page: str, query: str, shown: str
+) -> None:
+    path = page.format(queue=f"/queues/{shop.queue}", listener=shop.listener("tax-report"))
+    answer = service.browser().get(f"{path}?{query}")
+    assert answer.status_code == 200
+    assert shown in answer.text
+    assert "will be sent again" not in answer.text
+    assert "Nothing was saved" not in answer.text
+
+
+def test_missed_messages_are_filtered_by_the_name_of_a_queue(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    by_name, by_id = (browser.get("/missed", params={"queue": each}).text for each in ("orders", shop.queue))
+    rows = [re.findall(r'<tr data-key="[^"]+', each) for each in (by_name, by_id)]
+    assert rows[0] == rows[1] != []
+    assert "No missed message matches" in browser.get("/missed", params={"queue": "returns"}).text
