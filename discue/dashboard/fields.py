@@ -52,7 +52,9 @@ class Edit:
     @property
     def newer(self) -> Mapping[str, str]:
         """The stored values that differ from what was typed, after a change by others; empty otherwise."""
-        return self._differing(self.fields) if isinstance(self.visit.error, PreconditionFailed) else {}
+        if not isinstance(self.visit.error, PreconditionFailed):
+            return {}
+        return {name: self.fields[name] for name in touched(self.visit.form, self.fields)}
 
     @property
     def shown(self) -> dict[str, object]:
@@ -65,7 +67,7 @@ class Edit:
 
         Raises Unprocessable for an empty name, which is the default of new resources only.
         """
-        changes = self._differing(self.visit.form)
+        changes = touched(self.visit.form, self.fields)
         if "alias" in changes and not changes["alias"].strip():
             raise invalid("/alias", "must not be empty")
         return changes
@@ -75,13 +77,10 @@ class Edit:
         """The context for the change, which raises PreconditionFailed if others have changed the resource."""
         return matching(self.visit)
 
-    def _differing(self, texts: Mapping[str, str]) -> Mapping[str, str]:
-        form = self.visit.form
-        return {
-            name: texts[name]
-            for name, stored in self.fields.items()
-            if name in form and _plain(form[name]) != _plain(stored)
-        }
+
+def touched(form: Mapping[str, str], shown: Mapping[str, str]) -> dict[str, str]:
+    """Return the texts of a form that differ from those that it showed at first. Blanks around them do not count."""
+    return {name: form[name] for name, text in shown.items() if name in form and _plain(form[name]) != _plain(text)}
 
 
 def matching(visit: Visit) -> ControlContext:
@@ -127,6 +126,19 @@ def number_of(text: str, name: str, within: range) -> int | None:
     if not (text.isascii() and text.isdecimal()) or len(text) > _LONGEST_NUMBER or int(text) not in within:
         raise invalid(f"/{name}", f"must be a number from {within.start} to {within.stop - 1}")
     return int(text)
+
+
+def decimal_of(text: str, name: str) -> float | None:
+    """Return a number with decimals that was typed; None for an empty field. Raises Unprocessable."""
+    try:
+        return float(text) if text.strip() else None
+    except ValueError:
+        raise invalid(f"/{name}", "must be a number") from None
+
+
+def indented(text: str) -> str:
+    """Return stored JSON as a form shows it."""
+    return msgspec.json.format(text.encode(), indent=2).decode()
 
 
 def key_of(text: str) -> str | None:

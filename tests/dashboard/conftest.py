@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.dashboard_editor import Editor
 from tests.support.dashboard_shop import BEHAVIOURS, Shop, ShopSender, open_shop
 from tests.support.dashboards import DashboardService, dashboard_service
 
@@ -19,3 +20,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardServi
 @pytest.fixture(scope="session")
 def shop(service: DashboardService) -> Shop:
     return open_shop(service)
+
+
+@pytest.fixture
+def editor(service: DashboardService, shop: Shop) -> Iterator[Editor]:
+    with service.api() as api:
+        yield Editor(service.browser(), api, shop)

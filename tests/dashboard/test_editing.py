@@ -2,50 +2,14 @@
 
 import html
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-import httpx
 import pytest
 
-from tests.support.dashboard_shop import Shop
-from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService
+from tests.support.dashboard_editor import Editor
+from tests.support.dashboards import SAME_ORIGIN, DashboardService
 
 _CHANGED = "Somebody has changed this since you opened the page."
-
-
-class Editor:
-    """A person with the forms of a browser, and an API key to see what is stored."""
-
-    def __init__(self, browser: Browser, api: httpx.Client, shop: Shop) -> None:
-        self.browser = browser
-        self.api = api
-        self.shop = shop
-
-    def version(self, path: str) -> str:
-        found = re.search(r'name="version" value="([^"]+)"', self.browser.get(path).text)
-        assert found is not None
-        return found[1]
-
-    def post(self, path: str, /, **form: str) -> httpx.Response:
-        return self.browser.post(path, data=form, headers=SAME_ORIGIN)
-
-    def done(self, path: str, /, **form: str) -> str:
-        """Send a form that must be accepted, and return the path that it leads to."""
-        answer = self.post(path, **form)
-        assert answer.status_code == 303, html.unescape(answer.text)
-        return answer.headers["location"].partition("dashboard")[2].partition("?")[0]
-
-    def stored(self, path: str) -> dict[str, Any]:
-        """Return the resource at a path of the API, which is that of its page."""
-        answer = self.api.get(path).raise_for_status().json()
-        return next(value for name, value in answer.items() if name != "_links")
-
-
-@pytest.fixture
-def editor(service: DashboardService, shop: Shop) -> Iterator[Editor]:
-    with service.api() as api:
-        yield Editor(service.browser(), api, shop)
 
 
 def _schedule(editor: Editor, raw: str = '{"cron": "@daily", "data": {"order": 1}}') -> str:

@@ -25,6 +25,7 @@ NOT_FOR_VIEWERS = {
         "redeliver",
         "replay",
         "queue-new",
+        "queue-edit",
         "publish",
         "listener-new",
         "domain-new",

@@ -124,10 +124,10 @@ def test_large_form_is_parsed_on_a_thread(
     assert threads.count(forms.parse_form) == 1
 
 
-@pytest.mark.parametrize("path", ["/queues/new", "/sign-in", "/invitation", "/theme"])
+@pytest.mark.parametrize("path", ["/topics/new", "/sign-in", "/invitation", "/theme"])
 @pytest.mark.parametrize("role", ["owner", None])
 def test_forms_without_data_are_small(service: DashboardService, path: str, role: Any) -> None:
-    if path == "/queues/new" and role is None:
+    if path == "/topics/new" and role is None:
         return
     for size in (20_000, 300_000):
         page = service.browser(role).post(path, data={"alias": "x" * size}, headers=SAME_ORIGIN)

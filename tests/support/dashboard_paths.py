@@ -22,6 +22,7 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
         "queue": queue,
         "queue-listeners": f"{queue}/listeners",
         "queue-settings": f"{queue}/settings",
+        "queue-edit": f"{queue}/edit",
         "publish": f"{queue}/publish",
         "listener-new": f"{queue}/listeners/new",
         "message": shop.message(),

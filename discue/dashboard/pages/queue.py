@@ -9,16 +9,18 @@ from msgspec import UNSET
 from discue.control import listeners, messages, queues
 from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueDetails
-from discue.dashboard.fields import DATA_FORM_BYTES, key_of, number_of, value_of
+from discue.dashboard.fields import DATA_FORM_BYTES, indented, key_of, number_of, value_of
 from discue.dashboard.listing import NO_ROWS, STATES, id_given, noting_faults, selection_of, shown
 from discue.dashboard.pages.listeners import rows_of
+from discue.dashboard.pages.queue_forms import default_retention
+from discue.dashboard.queue_form import LANGUAGES
 from discue.dashboard.route import PageRoute
 from discue.dashboard.times import instant_of
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.aliases import check_alias
-from discue.domain.errors import invalid
 from discue.domain.message_data import data_of, is_json
 from discue.domain.messages import MessageOptions
+from discue.domain.retry import DEFAULT_RETRY_POLICY, with_options
 from discue.publishing.publish import NewMessage, publish
 from discue.store.pagination import Selection
 
@@ -60,34 +62,16 @@ async def show_listeners(visit: Visit) -> Page:
 
 async def show_settings(visit: Visit) -> Page:
     details = await _queue(visit)
-    settings = visit.control.settings
-    schema = None
-    if details.queue.schema is not None:
-        schema = msgspec.json.format(details.queue.schema.encode(), indent=2).decode()
+    queue = details.queue
     values = {
         "details": details,
-        "retention": details.queue.retention_seconds
-        if details.queue.retention_seconds is not None
-        else settings.retention_seconds,
-        "max_bytes": details.queue.max_message_bytes or settings.max_message_bytes,
-        "schema": schema,
+        "retention": default_retention(visit) if queue.retention_seconds is None else queue.retention_seconds,
+        "max_bytes": queue.max_message_bytes or visit.control.settings.max_message_bytes,
+        "policy": with_options(DEFAULT_RETRY_POLICY, queue.retry),
+        "schema": None if queue.schema is None else indented(queue.schema),
+        "languages": LANGUAGES,
     }
     return Page("queue_settings.html", details.queue.alias, values)
-
-
-async def show_delete(visit: Visit) -> Page:
-    details = await _queue(visit)
-    typed = visit.form.get("name", "")
-    return Page("queue_delete.html", f"Delete · {details.queue.alias}", {"details": details, "typed": typed})
-
-
-async def act_delete(visit: Visit) -> Redirect:
-    """Delete the queue if its name was typed: nobody deletes a log by a wrong click."""
-    details = await _queue(visit)
-    if visit.form.get("name", "").strip() != details.queue.alias:
-        raise invalid("/name", f"must be the name of the queue: {details.queue.alias}")
-    await queues.delete(visit.control, visit.principal, visit.ids[0])
-    return Redirect("/queues", "queue_deleted")
 
 
 async def show_publish(visit: Visit) -> Page:
@@ -179,6 +163,5 @@ ROUTES: Final = (
         is_form=True,
         form_bytes=DATA_FORM_BYTES,
     ),
-    PageRoute(f"{_QUEUE}/delete", show_delete, act_delete, needs="queues", is_form=True),
     PageRoute(f"{_QUEUE}/settings", show_settings, needs="queues"),
 )

@@ -3,10 +3,9 @@
 from typing import Final
 
 from discue.control import queues
-from discue.control.queues import QueueFields
 from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
-from discue.dashboard.visit import Page, Redirect, Visit
+from discue.dashboard.visit import Page, Visit
 
 _LISTENERS: Final = 20
 """The largest number of listeners of a queue that are counted."""
@@ -24,20 +23,4 @@ async def show(visit: Visit) -> Page:
     )
 
 
-async def show_form(visit: Visit) -> Page:
-    del visit
-    return Page("queue_new.html", "New queue")
-
-
-async def create(visit: Visit) -> Redirect:
-    ordered = visit.form.get("ordered") == "on"
-    made = await queues.create(
-        visit.control, visit.principal, QueueFields(visit.form.get("alias", "").strip() or None, ordered=ordered)
-    )
-    return Redirect(f"/queues/{made.queue.public_id}", "queue_created")
-
-
-ROUTES: Final = (
-    PageRoute("/queues", show, needs="queues"),
-    PageRoute("/queues/new", show_form, create, needs="queues", is_form=True),
-)
+ROUTES: Final = (PageRoute("/queues", show, needs="queues"),)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from discue.control import schedules
-from discue.control.schedules import EXPIRES_IN_SECONDS, MISSED_RUNS, ScheduleFields
+from discue.control.schedules import EXPIRES_IN_SECONDS, ScheduleFields
 from discue.dashboard.fields import (
     DATA_FORM_BYTES,
     Edit,
@@ -42,7 +42,7 @@ async def show_new(visit: Visit) -> Page:
         "offered": await queues_offered(visit),
         "newer": {},
         "is_binary": False,
-        **_CHOICES,
+        "macros": tuple(MACROS),
     }
     return Page("schedule_new.html", "New schedule", values)
 
@@ -79,7 +79,7 @@ async def show_edit(visit: Visit) -> Page:
         **await _frame(visit, schedule),
         **_edit(visit, schedule).shown,
         "is_binary": schedule.codec == BYTES,
-        **_CHOICES,
+        "macros": tuple(MACROS),
     }
     return Page("schedule_edit.html", f"Edit · {schedule.alias}", values)
 
@@ -169,7 +169,6 @@ def _path(visit: Visit) -> str:
 _TEXTS: Final = ("alias", "time_zone", "missed_runs")
 _NUMBERS: Final = {"catch_up_limit": CATCH_UP, "expires_in": EXPIRES_IN_SECONDS}
 _TIMES: Final = ("starts_at", "ends_at")
-_CHOICES: Final = {"missed_run_choices": MISSED_RUNS, "macros": tuple(MACROS)}
 _SCHEDULE: Final = "/queues/{id}/schedules/{id}"
 
 ROUTES: Final = (

@@ -7,9 +7,9 @@ from msgspec import UNSET, UnsetType
 
 from discue.control.listener_options import OptionFields, RateFields
 from discue.control.listeners import ListenerDetails, ListenerFields
+from discue.dashboard.fields import decimal_of
 from discue.dashboard.portal.route import of_portal
 from discue.dashboard.visit import Visit
-from discue.domain.errors import invalid
 
 _NOTHING: Final[Mapping[str, str]] = {}
 
@@ -32,13 +32,7 @@ def fields_of_form(visit: Visit, shown: Mapping[str, str] = _NOTHING) -> Listene
     text = form.get("per_second", "")
     # Unless it was changed, the limit stays as the organization has set it, with its burst.
     if of_portal(visit).details.may("limit") and text != shown.get("per_second", ""):
-        rate = _rate_in(text)
+        per_second = decimal_of(text, "rate_limit/per_second")
+        rate = None if per_second is None else RateFields(per_second)
     options = OptionFields(rate_limit=rate, description=form.get("description", UNSET))
     return ListenerFields(notify_url=form.get("notify_url", ""), options=options)
-
-
-def _rate_in(text: str) -> RateFields | None:
-    try:
-        return RateFields(float(text)) if text else None
-    except ValueError:
-        raise invalid("/rate_limit/per_second", "must be a number") from None

@@ -1,0 +1,60 @@
+"""The retry policy in the forms of queues and listeners."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from discue.control.listener_options import ATTEMPTS
+from discue.dashboard.fields import decimal_of, number_of
+from discue.domain.errors import invalid
+from discue.domain.retry import RetryOptions
+
+RETRY: Final = ("retry/schedule", "retry/attempts", "retry/jitter", "retry/final_statuses")
+"""The fields of the policy."""
+
+_NONE: Final = "none"
+"""The text of an empty list, which is not the default."""
+_SEPARATOR: Final = re.compile(r"[,\s]+")
+_LONGEST_NUMBER: Final = 12
+
+
+def retry_texts(retry: RetryOptions | None) -> dict[str, str]:
+    """Return a policy as texts: "" for what is not set."""
+    retry = retry or RetryOptions()
+    return {
+        "retry/schedule": _listed(retry.schedule),
+        "retry/attempts": "" if retry.attempts is None else str(retry.attempts),
+        "retry/jitter": "" if retry.jitter is None else str(retry.jitter),
+        "retry/final_statuses": _listed(retry.final_statuses),
+    }
+
+
+def retry_of(texts: Mapping[str, str]) -> RetryOptions:
+    """Return the policy that texts stand for. Raises Unprocessable for what is not a number."""
+    schedule, statuses = _items(texts["retry/schedule"]), _items(texts["retry/final_statuses"])
+    if schedule is not None and not all(map(_is_number, schedule)):
+        raise invalid("/retry/schedule", "must be numbers of seconds, separated by commas")
+    return RetryOptions(
+        None if schedule is None else tuple(map(int, schedule)),
+        decimal_of(texts["retry/jitter"], "retry/jitter"),
+        number_of(texts["retry/attempts"], "retry/attempts", ATTEMPTS),
+        None if statuses is None else tuple(int(each) if _is_number(each) else each.lower() for each in statuses),
+    )
+
+
+def _listed(items: tuple[int | str, ...] | None) -> str:
+    if items is None:
+        return ""
+    return ", ".join(map(str, items)) or _NONE
+
+
+def _items(text: str) -> list[str] | None:
+    """Return the items of a list; None for an empty field."""
+    items = [each for each in _SEPARATOR.split(text) if each]
+    if not items:
+        return None
+    return [] if [each.lower() for each in items] == [_NONE] else items
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER
