@@ -24,6 +24,8 @@ class Alert(NamedTuple):
 
 
 _CLIENTS: Final = 'operation="publish"'
+_PUSHED: Final = '{state="active", mode="push"}'
+_PULLED: Final = '{state="active", mode="pull"}'
 
 ALERTS: Final = (
     Alert(
@@ -60,8 +62,8 @@ ALERTS: Final = (
     ),
     Alert(
         "DiscueBacklogOld",
-        'max by (job) (discue_backlog_age_seconds{state="active"}) > 300 '
-        'and deriv(max by (job) (discue_backlog_age_seconds{state="active"})[10m:1m]) > 0',
+        f"max by (job) (discue_backlog_age_seconds{_PUSHED}) > 300 "
+        f"and deriv(max by (job) (discue_backlog_age_seconds{_PUSHED})[10m:1m]) > 0",
         5,
         "page",
         "The oldest message has waited for its first attempt for more than five minutes, and its age grows.",
@@ -70,6 +72,18 @@ ALERTS: Final = (
         "`discue_event_loop_lag_seconds`: it has no processor time left.",
         "A slow listener: let it answer faster, or raise its `max_in_flight` or `rate_limit`. A busy worker: add workers "
         "(PostgreSQL).",
+    ),
+    Alert(
+        "DiscuePullBacklogOld",
+        f"max by (job) (discue_backlog_age_seconds{_PULLED}) > 3600 "
+        f"and deriv(max by (job) (discue_backlog_age_seconds{_PULLED})[10m:1m]) > 0",
+        5,
+        "ticket",
+        "A message of a pull listener could have been pulled for more than an hour: its consumer may be gone.",
+        "`/metrics/detailed?family=listeners` names the listeners with the largest backlogs. "
+        '`discue_http_requests_total{operation="pull"}`: does any consumer ask at all?',
+        "Start the consumer, or more of them. A consumer that runs once a day needs a higher threshold. If nobody needs "
+        "the messages, disable or delete the listener: what waits is missed after `delivery_deadline`.",
     ),
     Alert(
         "DiscueAttemptsFail",

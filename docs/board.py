@@ -56,12 +56,16 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                     ("sum by (outcome) (rate(discue_attempts_total[$__rate_interval])) > 0", "{{outcome}}"),
                 ),
             ),
-            Panel("Age of the backlog", "s", (("max by (state) (discue_backlog_age_seconds)", "{{state}}"),)),
+            Panel(
+                "Age of the backlog",
+                "s",
+                (("max by (mode, state) (discue_backlog_age_seconds)", "{{mode}} {{state}}"),),
+            ),
             Panel(
                 "Backlog",
                 "short",
                 (
-                    ("sum by (state) (discue_backlog_messages)", "{{state}}"),
+                    ("sum by (mode, state) (discue_backlog_messages)", "{{mode}} {{state}}"),
                     ("sum(discue_retrying_messages)", "retrying"),
                 ),
             ),

@@ -39,7 +39,8 @@ Copy `deploy/prometheus/rules.yml` of the repository next to it. A board for Gra
 - With several `workers`, each scrape has the samples of all of them, with the label `worker`. A worker that does not
   respond within a second is left out.
 - A gauge about listeners is about those that the worker has: each listener belongs to one worker, so `sum` over all
-  workers of an installation is right, and `max` for ages. Pull listeners belong to no worker, and are not included.
+  workers of an installation is right, and `max` for ages. Pull listeners belong to no worker: the leader reads their
+  backlogs every 15 seconds and reports them. Until a consumer asks, messages that the listener's filter excludes count.
 
 ## Who watches Prometheus?
 
@@ -49,8 +50,8 @@ request comes (a dead man's switch).
 
 ## Single listeners and queues
 
-`GET /metrics/detailed?family=listeners` (or `queues`) has the metrics of all push listeners, or of their queues, those
-with the largest backlogs first; queues without any push listener are not shown. `queue=` restricts it to one queue, by
+`GET /metrics/detailed?family=listeners` (or `queues`) has the metrics of all listeners, or of their queues, those with
+the largest backlogs first; queues without any listener are not shown. `queue=` restricts it to one queue, by
 its id: an alias gets `404`. `limit=` restricts it to that many objects (1,000 unless given, 3,333 at most). It is for
 people and boards that ask for it: its size grows with what it shows.
 """

@@ -178,7 +178,7 @@ def metrics_of(worker: Worker, pipe: WorkerPipe | None) -> WorkerMetrics:
     parts = worker.measured
     return WorkerMetrics(
         partial(snapshot_of, parts),
-        partial(details_of, parts.dispatcher, parts.clock),
+        partial(details_of, parts),
         number=1 if pipe is None else pipe.number,
         folder=None if pipe is None else pipe.folder,
     )

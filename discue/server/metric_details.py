@@ -7,10 +7,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from discue.dispatch.dispatcher import Dispatcher
-from discue.dispatch.lane.lane import Lane
-from discue.domain.clock import Clock
 from discue.observability.metrics import Metric, Samples, Snapshot
+from discue.server.backlogs import BacklogSum
+from discue.server.metric_table import WorkerParts
 
 _DEFAULT_LIMIT: Final = 1_000
 _MOST: Final = 3_333
@@ -31,6 +30,8 @@ class Details(msgspec.Struct, frozen=True):
 _LISTENER_LABELS: Final[Mapping[str, tuple[str, ...]]] = {"queue": (), "listener": ()}
 _QUEUE_LABELS: Final[Mapping[str, tuple[str, ...]]] = {"queue": ()}
 
+_RETRYING: Final = "Deliveries that wait for another attempt. Leased messages are included."
+
 DETAILED: Final = (
     Metric("discue_listener_backlog_messages", "gauge", "Deliveries that are not settled.", _LISTENER_LABELS),
     Metric(
@@ -39,7 +40,12 @@ DETAILED: Final = (
         "Age of the oldest message whose first attempt has not ended.",
         _LISTENER_LABELS,
     ),
-    Metric("discue_listener_retrying_messages", "gauge", "Deliveries that wait for another attempt.", _LISTENER_LABELS),
+    Metric(
+        "discue_listener_retrying_messages",
+        "gauge",
+        _RETRYING,
+        _LISTENER_LABELS,
+    ),
     Metric(
         "discue_queue_backlog_messages", "gauge", "Deliveries of all listeners that are not settled.", _QUEUE_LABELS
     ),
@@ -49,29 +55,33 @@ DETAILED: Final = (
         "Age of the oldest message whose first attempt by a listener has not ended.",
         _QUEUE_LABELS,
     ),
-    Metric("discue_queue_retrying_messages", "gauge", "Deliveries that wait for another attempt.", _QUEUE_LABELS),
+    Metric(
+        "discue_queue_retrying_messages",
+        "gauge",
+        _RETRYING,
+        _QUEUE_LABELS,
+    ),
 )
 
 
-def details_of(dispatcher: Dispatcher, clock: Clock, asked: Details) -> Snapshot:
-    """Return the metrics of the listeners or queues that a worker has."""
-    found: dict[tuple[str, ...], list[Lane]] = {}
-    for lane in dispatcher.lanes:
-        record = lane.record
-        if not asked.queue or asked.queue == record.queue_public_id:
-            listener = (record.listener_public_id,) if asked.family == "listeners" else ()
-            found.setdefault((record.queue_public_id, *listener), []).append(lane)
-    backlogs = {key: sum(lane.waiting for lane in lanes) for key, lanes in found.items()}
-    now, kind = clock.now(), asked.family.removesuffix("s")
-    backlog: Samples = []
-    age: Samples = []
-    retrying: Samples = []
-    for key in nlargest(asked.limit, backlogs, key=backlogs.__getitem__):
-        lanes = found[key]
-        since = min((lane.waiting_since for lane in lanes if lane.waiting_since), default=now)
-        backlog.append((key, backlogs[key]))
-        age.append((key, max(0, now - since) / 1_000))
-        retrying.append((key, sum(lane.cursor.retrying for lane in lanes)))
+def details_of(parts: WorkerParts, asked: Details) -> Snapshot:
+    """Return the metrics of the listeners or queues that a worker reports."""
+    found: dict[tuple[str, ...], BacklogSum] = {}
+
+    def backlog_of(queue: str, listener: str) -> BacklogSum:
+        return found.setdefault((queue, listener) if asked.family == "listeners" else (queue,), BacklogSum())
+
+    for lane in parts.dispatcher.lanes:
+        if asked.queue in {"", lane.record.queue_public_id}:
+            backlog_of(lane.record.queue_public_id, lane.record.listener_public_id).add_lane(lane)
+    for pulled in parts.pull_backlogs.all:
+        if asked.queue in {"", pulled.queue}:
+            backlog_of(pulled.queue, pulled.listener).add_pulled(pulled)
+    now, kind = parts.clock.now(), asked.family.removesuffix("s")
+    largest = nlargest(asked.limit, found, key=lambda key: found[key].waiting)
+    backlog: Samples = [(key, found[key].waiting) for key in largest]
+    age: Samples = [(key, found[key].age_seconds(now)) for key in largest]
+    retrying: Samples = [(key, found[key].retrying) for key in largest]
     return {
         f"discue_{kind}_backlog_messages": backlog,
         f"discue_{kind}_backlog_age_seconds": age,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple, get_args
 
@@ -14,10 +15,11 @@ from discue import __version__
 from discue.backup.schedule import BackupSchedule
 from discue.config.settings import Settings
 from discue.dispatch.dispatcher import Dispatcher
+from discue.dispatch.jobs.pull_backlogs import PullBacklogs
 from discue.dispatch.jobs.scheduler import Scheduler
 from discue.dispatch.lane.states import BreakerState
 from discue.domain.clock import Clock
-from discue.domain.model import MISSED_REASONS
+from discue.domain.model import MISSED_REASONS, ListenerMode
 from discue.observability.measures import (
     ATTEMPT_OUTCOMES,
     COMMIT_SECONDS,
@@ -37,6 +39,7 @@ from discue.observability.metrics import OTHER, Metric, Samples, Snapshot, Value
 from discue.observability.supervisor import Supervisor
 from discue.observability.tracing import SpanResult
 from discue.sending.sender import Sender
+from discue.server.backlogs import BacklogSum
 from discue.store.store import Store
 
 TASKS: Final = (
@@ -53,6 +56,7 @@ TASKS: Final = (
     "orphaned_cursors",
     "poller",
     "probe_writes",
+    "pull_backlogs",
     "pulled_messages",
     "purge",
     "retention",
@@ -73,6 +77,7 @@ class WorkerParts:
     store: Store
     dispatcher: Dispatcher
     scheduler: Scheduler
+    pull_backlogs: PullBacklogs
     supervisor: Supervisor
     sender: Sender
     clock: Clock
@@ -83,14 +88,12 @@ class WorkerParts:
     """In seconds since the epoch."""
 
 
-class _Lanes(NamedTuple):
-    """The state of the listeners that a worker owns."""
+class _Listeners(NamedTuple):
+    """The state of the listeners that a worker reports."""
 
-    by_state: dict[str, int]
-    waiting: dict[str, int]
-    since: dict[str, int]
-    """When the oldest waiting message was stored, in milliseconds since the epoch; 0: none waits."""
-    retrying: int
+    push_by_state: dict[str, int]
+    backlogs: dict[tuple[str, ListenerMode], BacklogSum]
+    """By state and mode."""
 
 
 class Scrape:
@@ -101,9 +104,9 @@ class Scrape:
         self.measures = parts.store.measures
 
     @cached_property
-    def lanes(self) -> _Lanes:
-        found = _Lanes(zeros(_LISTENER_STATES), zeros(_LISTENER_STATES), zeros(_LISTENER_STATES), 0)
-        retrying = 0
+    def listeners(self) -> _Listeners:
+        push_by_state = zeros(_LISTENER_STATES)
+        backlogs = {labels: BacklogSum() for labels in product(_LISTENER_STATES, get_args(ListenerMode))}
         for lane in self.parts.dispatcher.lanes:
             state = "active"
             if not lane.endpoint.enabled:
@@ -111,22 +114,24 @@ class Scrape:
             elif lane.limits.breaker.state is BreakerState.OPEN:
                 state = "inactive"
             if not lane.key[2]:
-                found.by_state[state] += 1
-            waiting = lane.waiting
-            if not waiting:
-                # Then nothing is retried or unread, either. Most lanes of many are idle.
-                continue
-            found.waiting[state] += waiting
-            retrying += lane.cursor.retrying
-            since = lane.waiting_since
-            if since and (since < found.since[state] or not found.since[state]):
-                found.since[state] = since
-        return found._replace(retrying=retrying)
+                push_by_state[state] += 1
+            if lane.waiting:
+                # Else nothing is retried or unread, either. Most lanes of many are idle.
+                backlogs[state, "push"].add_lane(lane)
+        for found in self.parts.pull_backlogs.all:
+            if found.waiting:
+                backlogs["active" if found.status == "enabled" else "disabled", "pull"].add_pulled(found)
+        return _Listeners(push_by_state, backlogs)
+
+    def backlogs(self) -> Samples:
+        return [(labels, found.waiting) for labels, found in self.listeners.backlogs.items()]
 
     def ages(self) -> Samples:
         now = self.parts.clock.now()
-        since = self.lanes.since.items()
-        return [((state,), max(0, now - at) / 1_000 if at else 0.0) for state, at in since]
+        return [(labels, found.age_seconds(now)) for labels, found in self.listeners.backlogs.items()]
+
+    def retrying(self) -> int:
+        return sum(found.retrying for found in self.listeners.backlogs.values())
 
     def schedules_late(self) -> float:
         return self.parts.scheduler.late_ms / 1_000
@@ -274,24 +279,25 @@ ROWS: Final = (
         Metric(
             "discue_backlog_messages",
             "gauge",
-            "Deliveries that are not settled, of the push listeners that this worker has, by the listener's state.",
-            {"state": _LISTENER_STATES},
+            "Deliveries that are not settled, by the listener's state and mode.",
+            {"state": _LISTENER_STATES, "mode": get_args(ListenerMode)},
         ),
-        lambda scrape: _by(scrape.lanes.waiting.items()),
+        Scrape.backlogs,
     ),
     Row(
         Metric(
             "discue_backlog_age_seconds",
             "gauge",
-            "Age of the oldest message whose first attempt has not ended, by the state of the listener.",
-            {"state": _LISTENER_STATES},
+            "Age of the oldest message whose first attempt has not ended, by the listener's state and mode. `pull`: "
+            "the longest time that a message could have been pulled, and was not.",
+            {"state": _LISTENER_STATES, "mode": get_args(ListenerMode)},
         ),
         Scrape.ages,
     ),
     _gauge(
         "discue_retrying_messages",
-        "Deliveries that wait for another attempt, or behind one in the order of a key.",
-        lambda scrape: scrape.lanes.retrying,
+        "Deliveries that wait for another attempt, or behind one in the order of a key. Leased messages are included.",
+        Scrape.retrying,
     ),
     Row(
         Metric(
@@ -309,7 +315,7 @@ ROWS: Final = (
             "Push listeners that this worker has, by state. `inactive`: liveness probes fail, so nothing is sent.",
             {"state": _LISTENER_STATES},
         ),
-        lambda scrape: _by(scrape.lanes.by_state.items()),
+        lambda scrape: _by(scrape.listeners.push_by_state.items()),
     ),
     Row(
         Metric(

@@ -130,7 +130,7 @@ class MetricsApplication:
                 return
         measured = await self._metrics.gather(asked)
         if asked is not None and asked.queue and not any(any(found.values()) for found in measured.values()):
-            detail = "No worker here has a push listener of this queue. `queue` takes the id of a queue, not its alias."
+            detail = "No worker here reports a listener of this queue. `queue` takes the id of a queue, not its alias."
             _respond(exchange, 404, detail)
             return
         openmetrics = "application/openmetrics-text" in scope.headers.get("accept", "")

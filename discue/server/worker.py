@@ -32,6 +32,8 @@ from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.dispatch.jobs.intake import Intake
+from discue.dispatch.jobs.pull_backlogs import SECONDS as PULL_BACKLOGS_SECONDS
+from discue.dispatch.jobs.pull_backlogs import PullBacklogs
 from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.dispatch.jobs.system_events import MissedReports, SystemQueues
@@ -249,6 +251,7 @@ class Worker:
             self._control.store,
             self.dispatcher,
             self._scheduler,
+            self._pull_backlogs,
             supervisor=self._supervisor,
             sender=self.sender,
             clock=self._control.clock,
@@ -375,6 +378,7 @@ class Worker:
             every(_RETENTION_SECONDS, "system_queues", self._system_queues.run)
             every(_RETENTION_SECONDS, "orphaned_cursors", self._release_orphaned)
             every(_RETENTION_SECONDS, "pulled_messages", self._miss_pulled)
+            every(PULL_BACKLOGS_SECONDS, "pull_backlogs", self._pull_backlogs.read)
             every(_VERIFICATION_SECONDS, "domain_checks", self._verifier.round)
             if self._backups is not None:
                 every(_BACKUP_CHECK_SECONDS, "backup", self._backups.round)
@@ -392,6 +396,10 @@ class Worker:
             log=self.log,
             is_leader=lambda: self._ownership.is_leader,
         )
+
+    @cached_property
+    def _pull_backlogs(self) -> PullBacklogs:
+        return PullBacklogs(self._control.store, self._control.clock, is_leader=lambda: self._ownership.is_leader)
 
     async def _release_orphaned(self) -> None:
         if self._ownership.is_leader:

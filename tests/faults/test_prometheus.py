@@ -30,7 +30,8 @@ BOARD: Final = Path(__file__).parents[2] / "deploy" / "grafana" / "discue.json"
 WORKERS: Final = 3
 THRESHOLDS: Final = {
     # Ages and predictions in seconds for minutes, like the rest of the rules.
-    '"active"}) > 300': '"active"}) > 3',
+    'mode="push"}) > 300': 'mode="push"}) > 3',
+    'mode="pull"}) > 3600': 'mode="pull"}) > 3',
     "discue_schedules_late_seconds) > 60": "discue_schedules_late_seconds) > 1",
     "24 * 3600": "24 * 60",
 }
@@ -105,19 +106,20 @@ def test_alerts_of_a_cluster_fire_and_resolve(tmp_path: Path, receiver: Receiver
 
 
 def _failing_listeners(prometheus: Prometheus, user: User, receiver: Receiver, *_: Any) -> set[str]:
-    """A listener refuses, and another one takes a message every 20 seconds; then they are gone."""
-    names = {"DiscueAttemptsFail", "DiscueMessagesMissed", "DiscueBacklogOld"}
+    """A listener refuses, another one takes a message every 20 seconds, and nobody pulls; then they are gone."""
+    names = {"DiscueAttemptsFail", "DiscueMessagesMissed", "DiscueBacklogOld", "DiscuePullBacklogOld"}
     refusing = receiver.endpoint(Reply(400))
     user.make("/queues/orders", retry={"attempts": 1})
     user.make("/queues/orders/listeners/refusing", notify_url=refusing.url)
     user.make("/queues/orders/listeners/slow", notify_url=refusing.url, rate_limit={"per_second": 0.05, "burst": 1})
+    user.make("/queues/orders/listeners/pulled", mode="pull")
 
     def publish() -> None:
         user.ask("POST", "/queues/orders/messages", data="hello").raise_for_status()
 
     with repeating(publish, 0.2):
         prometheus.until_firing(names)
-    for listener in ("refusing", "slow"):
+    for listener in ("refusing", "slow", "pulled"):
         user.ask("DELETE", f"/queues/orders/listeners/{listener}").raise_for_status()
     prometheus.until_resolved(names)
     return names

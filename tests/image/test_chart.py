@@ -103,7 +103,7 @@ def test_postgresql_is_a_deployment_that_is_spread_monitored_and_scaled_by_backl
     (metric,) = objects["HorizontalPodAutoscaler"]["spec"]["metrics"]
     assert metric["pods"]["metric"] == {
         "name": "discue_backlog_age_seconds",
-        "selector": {"matchLabels": {"state": "active"}},
+        "selector": {"matchLabels": {"state": "active", "mode": "push"}},
     }
     assert metric["pods"]["target"]["averageValue"] == "30"
     assert objects["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1

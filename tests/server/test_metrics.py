@@ -13,9 +13,12 @@ import httpx
 import pytest
 
 from discue.observability.metrics import Snapshot
-from discue.server.metric_table import METRICS, TASKS
+from discue.server.metric_details import Details, details_of
+from discue.server.metric_table import METRICS, TASKS, snapshot_of
 from discue.server.metrics import WorkerMetrics
+from tests.faults.client import Client
 from tests.observability.test_metrics import labels, parsed
+from tests.server.test_worker import running
 from tests.support.authority import NO_ROOTS
 from tests.support.databases import new_database
 from tests.support.ports import free_port
@@ -99,7 +102,7 @@ def test_deliveries_are_counted_by_outcome_and_timed(server: ServedProcess, rece
     assert found["discue_delivery_lag_seconds_count", labels()] == 6
     assert found["discue_attempt_duration_seconds_count", labels(stage="total")] == 6
     assert found["discue_attempt_duration_seconds_count", labels(stage="first_byte")] == 6
-    assert found["discue_backlog_messages", labels(state="active")] == 3
+    assert found["discue_backlog_messages", labels(state="active", mode="push")] == 3
     assert found["discue_retrying_messages", labels()] == 3
     assert found["discue_listeners", labels(state="active")] == 2
     assert found["discue_http_requests_total", labels(operation="publish", status="2xx")] == 1
@@ -143,11 +146,35 @@ def test_backlog_of_a_listener_that_hangs_has_an_age(server: ServedProcess, rece
         "/queues/orders/listeners", alias="billing", notify_url=f"http://127.0.0.1:{free_port()}/", status="disabled"
     )
     owner.post("/queues/orders/messages/batch", messages=[{"data": 1}] * 5)
-    waiting = ("discue_backlog_messages", labels(state="disabled"))
+    waiting = ("discue_backlog_messages", labels(state="disabled", mode="push"))
     found = until(lambda found: found[waiting] == 5, server)
     assert found["discue_listeners", labels(state="disabled")] == 1
     details = scraped(server, "/metrics/detailed?family=listeners")
     assert [value for (name, _), value in details.items() if name == "discue_listener_backlog_messages"] == [5]
+
+
+async def test_backlogs_of_pull_listeners_are_reported_by_the_leader(tmp_path: Path) -> None:
+    def waiting(found: Snapshot, name: str) -> dict[tuple[str, ...], float]:
+        return {key: value for key, value in found[name] if value}  # type: ignore[misc]
+
+    async with running(f"sqlite:///{tmp_path}/discue.db", lease_seconds=60) as served:
+        client, parts = Client(served), served.worker.measured
+        queue = await client.queue()
+        listeners = [
+            (await client.post(f"/queues/{queue}/listeners", {"mode": "pull", "status": status}))["listener"]["id"]
+            for status in ("enabled", "disabled")
+        ]
+        await client.post(f"/queues/{queue}/messages/batch", {"messages": [{"data": 1}] * 3})
+        await client.get(f"/queues/{queue}/listeners/{listeners[0]}/messages?max=1")
+        await parts.pull_backlogs.read()
+        found = snapshot_of(parts)
+        assert waiting(found, "discue_backlog_messages") == {("active", "pull"): 3, ("disabled", "pull"): 3}
+        assert waiting(found, "discue_backlog_age_seconds").keys() == {("active", "pull"), ("disabled", "pull")}
+        assert found["discue_retrying_messages"] == [((), 1)]
+        backlog = "discue_listener_backlog_messages"
+        assert details_of(parts, Details("listeners"))[backlog] == [((queue, each), 3) for each in listeners]
+        assert details_of(parts, Details("queues", queue))["discue_queue_backlog_messages"] == [((queue,), 6)]
+        client.close()
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
@@ -169,7 +196,7 @@ def test_details_are_of_the_largest_backlogs_and_of_one_queue(server: ServedProc
     assert {pairs: value for (each, pairs), value in one.items() if each == name} == {labels(queue=queues[0]): 1}
     for family in ("queues", "listeners"):
         alias = get(server, f"/metrics/detailed?family={family}&queue=queue-0")
-        detail = "No worker here has a push listener of this queue. `queue` takes the id of a queue, not its alias.\n"
+        detail = "No worker here reports a listener of this queue. `queue` takes the id of a queue, not its alias.\n"
         assert (alias.status_code, alias.text) == (404, detail)
 
 

@@ -41,6 +41,7 @@ from discue.store import (
     missed,
     organizations,
     portal,
+    pull_backlogs,
     pull_leases,
     purge,
     queues,
@@ -468,6 +469,7 @@ async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await pull_leases.keys_among(tx, key, queue.id, [7, 8])
     await pull_leases.bodies(tx, (OURS, queue.id), seqs)
     await cursors.lanes_after(tx, PULL_OWNER, (0, 0, 0), 10)
+    await pull_backlogs.backlogs_after(tx, (0, 0, 0), 10, now=NOON)
     counted = [((OURS, listener.id, period), ListenerTally(1)) for period in (5, 6)]
     await listener_tallies.add(tx, counted)
     await listener_tallies.of_listener(tx, OURS, listener.id, 5)
