@@ -107,8 +107,8 @@ INSERT_CURSOR: Final = """
 """Inserts a cursor. `until_seq` is that of a replay, and None for a live cursor."""
 _UPDATE: Final = """
     UPDATE listener SET alias = $1, status = $2, notify_url = $3, liveness_url = $4, settings = $5,
-        config_version = $6, updated_at = $7, disabled_by = $8, status_changed_at = $9
-    WHERE organization = $10 AND id = $11 AND deleted_at IS NULL"""
+        config_version = $6, updated_at = $7, disabled_by = $8, status_changed_at = $9, customer = $10
+    WHERE organization = $11 AND id = $12 AND deleted_at IS NULL"""
 _SET_SECRETS: Final = "UPDATE listener SET secrets = $1 WHERE organization = $2 AND id = $3"
 _DISABLE: Final = """
     UPDATE listener SET status = 'disabled', config_version = config_version + 1, updated_at = $1,
@@ -267,7 +267,8 @@ async def update(tx: Transaction, listener: Listener) -> bool:
     urls = (listener.notify_url, listener.liveness_url)
     values = (listener.alias, listener.status, *urls, _settings(listener), listener.config_version, listener.updated_at)
     status = (listener.disabled_by, listener.status_changed_at)
-    return await tx.execute(_UPDATE, *values, *status, listener.organization, listener.id) == 1
+    key = (listener.organization, listener.id)
+    return await tx.execute(_UPDATE, *values, *status, listener.customer, *key) == 1
 
 
 async def set_secrets(tx: Transaction, organization: int, listener: int, secrets: bytes) -> None:

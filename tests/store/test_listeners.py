@@ -1,4 +1,6 @@
-from discue.domain.model import CursorCounts, Listener, Queue
+import msgspec
+
+from discue.domain.model import CursorCounts, DeliveryOptions, Listener, Queue
 from discue.domain.window import Window
 from discue.store import listener_messages, listeners, messages, queues
 from discue.store.engine import DeliveryRow, MissedRange
@@ -78,6 +80,27 @@ async def test_the_listeners_of_a_deleted_queue_are_gone_with_it(store: Store, q
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
     assert await store.read(lambda tx: listeners.get(tx, OURS, listener.public_id)) is None
     assert await store.read(lambda tx: listeners.by_id(tx, OURS, listener.id)) is None
+
+
+async def test_every_changed_field_of_a_listener_is_stored(store: Store, queue: Queue) -> None:
+    listener = await stored_listener(store, queue, 11)
+    changed = msgspec.structs.replace(
+        listener,
+        alias="renamed",
+        status="disabled",
+        disabled_by="request",
+        status_changed_at=NOON + 1,
+        notify_url="https://example.com/changed",
+        liveness_url="https://example.com/live",
+        options=DeliveryOptions(timeout_seconds=7, description="changed"),
+        customer="acme",
+        config_version=2,
+        updated_at=NOON + 1,
+    )
+    assert await store.write(lambda tx: listeners.update(tx, changed))
+    assert await store.read(lambda tx: listeners.get(tx, OURS, listener.public_id)) == msgspec.structs.replace(
+        changed, queue_alias=queue.alias
+    )
 
 
 async def test_a_queue_refers_to_its_oldest_listeners(store: Store, queue: Queue) -> None:
