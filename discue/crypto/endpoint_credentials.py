@@ -30,11 +30,12 @@ _KEYS: Final = (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519Pr
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")
 
-_SECRET_FIELD: Final[Mapping[AuthenticationType, str]] = {
+SECRET_FIELDS: Final[Mapping[AuthenticationType, str]] = {
     "basic": "password",
     "oauth2": "client_secret",
     "certificate": "private_key",
 }
+"""The field with the secret of each type."""
 _REQUIRED: Final[Mapping[AuthenticationType, tuple[str, ...]]] = {
     "basic": ("username",),
     "oauth2": ("token_url", "client_id"),
@@ -104,10 +105,15 @@ def decode_credentials(content: bytes) -> Credentials | None:
 def is_unchanged(stored: Authentication | None, fields: AuthenticationFields) -> bool:
     """Return whether a request repeats the stored values without a secret, as a response shows them."""
     # A secret may be a new one: only its absence shows that the client sends back what it was shown.
-    if stored is None or any(getattr(fields, name) is not None for name in _SECRET_FIELD.values()):
+    if stored is None or any(getattr(fields, name) is not None for name in SECRET_FIELDS.values()):
         return False
     shown = [getattr(stored, name) or None for name in msgspec.structs.asdict(stored)]
     return shown == [getattr(fields, name) for name in msgspec.structs.asdict(stored)]
+
+
+def fields_of_type(kind: AuthenticationType) -> tuple[str, ...]:
+    """Return the fields of a type, also those that can be left out."""
+    return (*_REQUIRED[kind], SECRET_FIELDS[kind], *_OPTIONAL.get(kind, ()))
 
 
 def parse_credentials(fields: AuthenticationFields, now: int) -> Credentials:
@@ -115,8 +121,7 @@ def parse_credentials(fields: AuthenticationFields, now: int) -> Credentials:
     kind = next((known for known in TYPES if known == fields.type), None)
     if kind is None:
         raise _invalid_field("type", f"must be one of {', '.join(TYPES)}")
-    secret = _SECRET_FIELD[kind]
-    own = (*_REQUIRED[kind], secret, *_OPTIONAL.get(kind, ()))
+    secret, own = SECRET_FIELDS[kind], fields_of_type(kind)
     given = {name: value for name, value in msgspec.structs.asdict(fields).items() if value is not None}
     # Unknown fields first: a client that chose the wrong type gets that error, and not one about a missing field.
     for name in given:

@@ -127,6 +127,7 @@ class Redirect:
 NOTICES: Final[Mapping[str, str]] = {
     "queue_created": "The queue exists. Add a listener, then publish a message.",
     "queue_deleted": "The queue is deleted, with its messages and listeners.",
+    "listener_created": "The listener exists. Its consumers can pull messages that are published from now on.",
     "listener_deleted": "The listener is deleted.",
     "disabled": "The listener is disabled. Its messages wait for it.",
     "enabled": "The listener receives messages again, starting with those that have waited.",

@@ -28,6 +28,7 @@ NOT_FOR_VIEWERS = {
         "queue-edit",
         "publish",
         "listener-new",
+        "listener-edit",
         "domain-new",
         "missed-selected",
         "listeners-selected",

@@ -18,8 +18,8 @@ class _Fields(HTMLParser):
         super().__init__()
         self.values: dict[str, str] = {}
         self._is_inside = False
-        self._open = ""
-        """The list or the text that was opened last."""
+        self._list = ""
+        """The list that was opened last."""
         self._text = ""
         """The text that is open now."""
 
@@ -31,12 +31,13 @@ class _Fields(HTMLParser):
             return
         if tag == "input" and (given["type"] != "checkbox" or "checked" in given):
             self.values[given["name"]] = given.get("value", "on")
-        elif tag in {"select", "textarea"}:
-            self._open = given["name"]
-            self.values[self._open] = ""
-            self._text = self._open if tag == "textarea" else ""
-        elif tag == "option" and ("selected" in given or not self.values[self._open]):
-            self.values[self._open] = given["value"]
+        elif tag == "textarea":
+            self._text = given["name"]
+            self.values[self._text] = ""
+        elif tag == "select":
+            self._list = given["name"]
+        elif tag == "option" and ("selected" in given or self._list not in self.values):
+            self.values[self._list] = given["value"]
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":

@@ -33,6 +33,7 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
         "listener-missed": f"{listener}/missed",
         "listener-jobs": f"{listener}/jobs",
         "listener-settings": f"{listener}/settings",
+        "listener-edit": f"{listener}/edit",
         "disable": f"{listener}/disable",
         "listener-delete": f"{listener}/delete",
         "queue-delete": f"{queue}/delete",

@@ -5,6 +5,7 @@ from typing import Final
 from discue.control import listener_activity, listener_secrets, listeners, messages, redeliveries
 from discue.control.activity import Activity
 from discue.control.listener_activity import PERIODS_AN_HOUR, ListenerPeriod, total
+from discue.control.listener_options import LEASED_FOR_SECONDS
 from discue.control.listeners import ListenerDetails
 from discue.control.usage import rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, columns, sparkline
@@ -14,6 +15,7 @@ from discue.dashboard.states import STATE_WORDS, state_of
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.listener_health import breaker_state
 from discue.domain.model import MISSED_REASONS
+from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryOptions, with_options
 from discue.store.pagination import Selection
 
 _BREAKER: Final = {"closed": "closed: everything is sent", "half_open": "half open: a little is sent", "open": "open"}
@@ -90,7 +92,15 @@ async def show_jobs(visit: Visit) -> Page:
 async def show_settings(visit: Visit) -> Page:
     details = await details_of(visit)
     secrets = await listener_secrets.page(visit.control, visit.principal, visit.ids)
-    return Page("listener_settings.html", details.listener.alias, {**frame(visit, details), "secrets": secrets.items})
+    listener = details.listener
+    policy = with_options(DEFAULT_RETRY_POLICY, listener.queue_retry)
+    values = {
+        **frame(visit, details),
+        **defaults(visit, listener.queue_retry),
+        "policy": with_options(policy, listener.options.retry),
+        "secrets": secrets.items,
+    }
+    return Page("listener_settings.html", listener.alias, values)
 
 
 async def enable(visit: Visit) -> Redirect:
@@ -111,6 +121,17 @@ def frame(visit: Visit, details: ListenerDetails) -> dict[str, object]:
         "state": state,
         "state_word": STATE_WORDS[state],
         "breaker": _BREAKER[breaker_state(details.liveness)],
+    }
+
+
+def defaults(visit: Visit, queue_retry: RetryOptions | None) -> dict[str, object]:
+    """Return the values of settings that a listener of a queue does not set."""
+    settings = visit.control.settings
+    return {
+        "timeout": settings.delivery_timeout_seconds,
+        "max_in_flight": settings.listener_max_in_flight,
+        "lease": LEASED_FOR_SECONDS,
+        "policy": with_options(DEFAULT_RETRY_POLICY, queue_retry),
     }
 
 

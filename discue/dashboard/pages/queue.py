@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from msgspec import UNSET
 
 from discue.control import listeners, messages, queues
-from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueDetails
 from discue.dashboard.fields import DATA_FORM_BYTES, indented, key_of, number_of, value_of
 from discue.dashboard.listing import NO_ROWS, STATES, id_given, noting_faults, selection_of, shown
@@ -118,30 +116,6 @@ def _message_of(visit: Visit) -> NewMessage:
     return NewMessage(data, codec, name or None, options=None if options == MessageOptions() else options)
 
 
-async def show_new_listener(visit: Visit) -> Page:
-    details = await _queue(visit)
-    return Page("listener_new.html", details.queue.alias, {"details": details, "form": visit.form})
-
-
-async def act_new_listener(visit: Visit) -> Page:
-    """Create the listener, and show its secret: this is the only time."""
-    form = {name: value.strip() for name, value in visit.form.items()}
-    made = await listeners.create(
-        visit.control,
-        visit.principal,
-        visit.ids[0],
-        ListenerFields(
-            form.get("alias") or None,
-            notify_url=form.get("notify_url", ""),
-            liveness_url=form.get("liveness_url") or UNSET,
-        ),
-    )
-    listener = made.listener
-    link = f"/queues/{visit.ids[0]}/listeners/{listener.public_id}"
-    values = {"heading": f"{listener.alias} is ready", "text": made.secret, "link": link, "back": listener.alias}
-    return Page("secret.html", "Signing secret", values)
-
-
 async def _queue(visit: Visit) -> QueueDetails:
     return await queues.get(visit.control, visit.principal, visit.ids[0])
 
@@ -151,9 +125,6 @@ _QUEUE: Final = "/queues/{id}"
 ROUTES: Final = (
     PageRoute(_QUEUE, show, needs="messages"),
     PageRoute(f"{_QUEUE}/listeners", show_listeners, needs="listeners"),
-    PageRoute(
-        f"{_QUEUE}/listeners/new", show_new_listener, act_new_listener, needs="queues", writes="listeners", is_form=True
-    ),
     PageRoute(
         f"{_QUEUE}/publish",
         show_publish,
