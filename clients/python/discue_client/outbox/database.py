@@ -28,11 +28,18 @@ TRANSACTION_SECONDS = 60.0
 """A connection that takes longer is given up: the network may have lost it silently."""
 
 
+class DatabaseBusy(Exception):
+    """An application has held the lock of the database for longer than a connection waits. A later try can succeed."""
+
+
 class Database(Protocol):
     """Connections of a relay. They are opened again after they were lost."""
 
     async def transaction(self, step: Step[T], *, lock: str | None = None) -> T:
-        """Run a transaction. With `lock`, no other transaction with the same lock runs meanwhile."""
+        """Run a transaction. With `lock`, no other transaction with the same lock runs meanwhile.
+
+        Raises DatabaseBusy, and errors of the driver.
+        """
         ...
 
     async def listen(self, wake: Callable[[], None], /) -> None:

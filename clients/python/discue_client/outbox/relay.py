@@ -15,7 +15,7 @@ from discue_client import wire
 from discue_client._async.publisher import MAX_MESSAGES
 from discue_client.errors import DiscueError, one_line
 from discue_client.outbox import steps, waking
-from discue_client.outbox.database import database_of
+from discue_client.outbox.database import DatabaseBusy, database_of
 from discue_client.outbox.refusals import is_refusal, is_reused, refused_rows
 from discue_client.outbox.rows import message_of
 from discue_client.outbox.steps import Limits, Taken
@@ -52,6 +52,7 @@ _UNCLEAR = (
     "The service has published some rows of the batch of this row, and refuses the requests that would show which. Set "
     "error to null to ask again."
 )
+_UNREADABLE = "The relay cannot read its database: %s"
 _TABLE_MISSING = (
     ". Create the table: with op.create_discue_outbox() of Alembic, migrate of Django, or the SQL of "
     "discue_client.outbox.table.create_statements."
@@ -67,8 +68,8 @@ class Relay:
 
     `database` is a URL, such as `postgresql://user@host/name` or `sqlite:///file.db`, or an engine of SQLAlchemy. The
     relay has connections of its own, through asyncpg or psycopg, or `sqlite3`. Use it as a context manager: entering it
-    raises OutboxUnavailable for a database that cannot be used; leaving it finishes the requests in flight. Several
-    relays may work on one outbox, in several processes.
+    raises OutboxUnavailable for a database that cannot be used, and not for one that is locked; leaving it finishes the
+    requests in flight. Several relays may work on one outbox, in several processes.
     """
 
     def __init__(
@@ -102,8 +103,12 @@ class Relay:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        failures = 0
         try:
             await self._check()
+        except DatabaseBusy as error:
+            failures = 1
+            _say(failures, _UNREADABLE, error)
         except BaseException as error:
             await self._close()
             if not isinstance(error, Exception):
@@ -114,7 +119,7 @@ class Relay:
             hint = _TABLE_MISSING if is_missing else ""
             raise OutboxUnavailable(f"The outbox cannot be read: {text}{hint}") from error
         waking.add(self)
-        self._worker = self._loop.create_task(self._work(), name="discue relay")
+        self._worker = self._loop.create_task(self._work(failures), name="discue relay")
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -147,8 +152,7 @@ class Relay:
         self._stopping.set()
         self._woken.set()
 
-    async def _work(self) -> None:
-        failures = 0
+    async def _work(self, failures: int) -> None:
         while not self._stopping.is_set():
             timeout = _pause_after(failures) if failures else self._poll_seconds
             with suppress(TimeoutError, asyncio.TimeoutError):
@@ -160,7 +164,7 @@ class Relay:
                 failures = 0
             except Exception as error:
                 failures += 1
-                _say(failures, "The relay cannot read its database: %s", error)
+                _say(failures, _UNREADABLE, error)
         if self._queues:
             await asyncio.wait(list(self._queues.values()))
 

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
+from discue_client.outbox.database import DatabaseBusy
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,6 +32,15 @@ class SqliteDatabase:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, step, lock)
 
     def _run(self, step: Step[T], lock: str | None) -> T:
+        try:
+            return self._run_unlocked(step, lock)
+        except sqlite3.OperationalError as error:
+            # Its codes are attributes of the error from Python 3.11 on only.
+            if "locked" in str(error):
+                raise DatabaseBusy(f"{error} ({self._path})") from error
+            raise
+
+    def _run_unlocked(self, step: Step[T], lock: str | None) -> T:
         connection = self._connection = self._connection or self._connect()
         connection.execute("BEGIN" if lock is None else "BEGIN IMMEDIATE")
         try:
@@ -50,8 +61,12 @@ class SqliteDatabase:
         connection = sqlite3.connect(
             f"file:{quote(self._path)}?mode=rw", uri=True, isolation_level=None, timeout=self._busy_seconds
         )
-        # A name must not be lost in a crash after the batch was sent under it.
-        connection.execute("PRAGMA synchronous = FULL")
+        try:
+            # A name must not be lost in a crash after the batch was sent under it. This reads the file.
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     async def listen(self, _wake: Callable[[], None]) -> None:

@@ -162,6 +162,28 @@ async def test_application_that_locks_sqlite_delays_the_relay(
 
 
 @pytest.mark.parametrize("variant", ["sqlite"])
+async def test_relay_starts_while_an_application_locks_the_database(
+    async_client: AsyncDiscue, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await async_client.queues.create(alias="orders")
+    store(url, 1)
+    relay = Relay(url, async_client, poll_seconds=HOUR)
+    object.__setattr__(relay, "_database", SqliteDatabase(url.removeprefix("sqlite:///"), busy_seconds=0.01))
+    watching = watched(relay)
+    with closing(connect(url)) as application:
+        # Not even readers get in, as while a write-ahead log is recovered.
+        application.execute("BEGIN EXCLUSIVE")
+        async with relay:
+            application.execute("COMMIT")
+            await watching.until(lambda: is_empty(url))
+
+    assert await published(async_client) == [1]
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    path = url.removeprefix("sqlite:///")
+    assert warning == f"The relay cannot read its database: database is locked ({path})"
+
+
+@pytest.mark.parametrize("variant", ["sqlite"])
 async def test_rows_that_could_not_be_deleted_are_deleted_long_before_the_lease_ends(
     async_client: AsyncDiscue, url: str
 ) -> None:
