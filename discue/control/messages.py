@@ -21,7 +21,7 @@ from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 T = TypeVar("T")
 
-TIMELINE_ATTEMPTS: Final = 30
+TIMELINE_ATTEMPTS: Final = 20
 """Attempts that a timeline shows."""
 
 
@@ -67,7 +67,7 @@ class MessageTimeline(msgspec.Struct, frozen=True):
     deliveries: Listing[Delivery]
     """By listener, the newest first."""
     attempts: Mapping[str, Sequence[TimelineAttempt]]
-    """By listener, the oldest first. Of all these attempts, the newest 30."""
+    """By listener, the oldest first. Of all these attempts, the newest 20."""
     names: Mapping[str, str]
     """The aliases of the listeners; for a customer, their URLs."""
 

@@ -67,6 +67,12 @@ def page_response(content: bytes, status: int = 200, security: Headers = SECURIT
     return PageResponse(status, [_HTML, _NOT_STORED, *security], content)
 
 
+def plain_response(content: bytes, name: str) -> PageResponse:
+    """Return data as text that browsers show, and never take for a page or a script: others chose what it is."""
+    shown = [("content-type", "text/plain; charset=utf-8"), ("content-disposition", f'inline; filename="{name}.txt"')]
+    return PageResponse(200, [*shown, _NOT_STORED, *SECURITY_HEADERS], content)
+
+
 def redirect_response(location: str) -> PageResponse:
     """Return a redirect. `location` may be relative, which keeps the prefix that a proxy adds."""
     return PageResponse(_SEE_OTHER, [("location", location), _NOT_STORED, *SECURITY_HEADERS])

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import Final
 
 import msgspec
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from discue.domain.attempts import StoredAttempt
 from discue.domain.clock import rfc3339
@@ -24,8 +24,8 @@ _LOWEST_RATE: Final = 0.1
 _WHOLE_FROM: Final = 10
 _TENTHS_BELOW: Final = 10 * _SECOND
 
-SHOWN_CHARACTERS: Final = 20_000
-"""The largest part of a body that a page shows."""
+SHOWN_BYTES: Final = 20_000
+"""The largest part of a body that a page shows, in bytes of HTML."""
 _INDENTED_BYTES: Final = 20_000
 """The longest JSON that is indented."""
 _INDENTED_LEVELS: Final = 32
@@ -134,13 +134,30 @@ def plural(count: int, noun: str, several: str = "") -> str:
     return f"{number(count)} {noun if count == 1 else several or noun + 's'}"
 
 
-def readable(content: bytes, *, characters: int) -> tuple[str, bool]:
+def readable(content: bytes, *, most: int) -> tuple[str, bool]:
     """Return data as text: JSON is indented, unless that could make it many times as long.
 
-    The second value says whether the end is left out.
+    The text takes at most `most` bytes of HTML. The second value says whether the end is left out.
     """
-    text = _indented(content) or content[: 4 * characters].decode(errors="backslashreplace")
-    return text[:characters], len(content) > 4 * characters or len(text) > characters
+    text = _indented(content) or content[: 4 * most].decode(errors="backslashreplace")
+    shown = beginning(text, most)
+    return shown, len(content) > 4 * most or len(text) > len(shown)
+
+
+def beginning(text: str, most: int) -> str:
+    """Return as much of a text as takes at most `most` bytes of HTML, in which quotes and brackets are longer."""
+    if len(text) <= most and html_bytes(text) <= most:
+        return text
+    low, high = 0, min(len(text), most)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if html_bytes(text[:middle]) <= most else (low, middle - 1)
+    return text[:low]
+
+
+def html_bytes(text: str) -> int:
+    """Return the size of a text in a page."""
+    return len(escape(text).encode())
 
 
 def _indented(content: bytes) -> str:

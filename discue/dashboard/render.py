@@ -40,7 +40,7 @@ def _environment() -> Environment:
     made.globals.update(
         version=__version__,
         outcome_of=formats.outcome,
-        readable=partial(formats.readable, characters=formats.SHOWN_CHARACTERS),
+        readable=partial(formats.readable, most=formats.SHOWN_BYTES),
         percent=formats.percent,
         plural=formats.plural,
         faults_below=faults_below,

@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from discue.dashboard.forms import FORM_BYTES
-from discue.dashboard.visit import Page, Redirect, Visit
+from discue.dashboard.visit import Download, Page, Redirect, Visit
 from discue.domain.ids import is_public_id
 
-Show = Callable[[Visit], Awaitable[Page | Redirect]]
-"""Returns the page, or where else to look. Raises what the functions of the control plane raise."""
+Show = Callable[[Visit], Awaitable[Page | Redirect | Download]]
+"""Returns the page, where else to look, or plain data. Raises what the functions of the control plane raise."""
 
 Act = Callable[[Visit], Awaitable[Page | Redirect]]
 """Does what the form on the page asks for. Returns a page only for what is shown once, such as a new secret."""

@@ -17,13 +17,14 @@ from discue.dashboard.exchange import (
     PageRequest,
     PageResponse,
     page_response,
+    plain_response,
     redirect_response,
     send,
     stream,
 )
 from discue.dashboard.forms import FORM_TYPE, parse_query
 from discue.dashboard.route import Act, PageRoute
-from discue.dashboard.visit import Page, Redirect, Visit
+from discue.dashboard.visit import Download, Page, Redirect, Visit
 from discue.domain.errors import (
     DiscueError,
     Forbidden,
@@ -324,7 +325,11 @@ def _static_response(headers: HttpHeaders, file: static.StaticFile) -> PageRespo
     return PageResponse(200, [*shown, ("content-encoding", "gzip")], file.compressed)
 
 
-def _response(done: Page | Redirect, visit: Visit, render: Callable[[Page], bytes], security: Headers) -> PageResponse:
+def _response(
+    done: Page | Redirect | Download, visit: Visit, render: Callable[[Page], bytes], security: Headers
+) -> PageResponse:
+    if isinstance(done, Download):
+        return plain_response(done.content, done.name)
     if isinstance(done, Redirect):
         return redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")
     response = page_response(render(done), 200 if visit.error is None else visit.error.status, security)

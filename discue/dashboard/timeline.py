@@ -16,6 +16,8 @@ NARROWEST: Final = 0.45
 """An attempt of a few milliseconds within hours is drawn this wide, so that it can be seen."""
 
 _TICKS: Final = 5
+_NAME_BYTES: Final = 100
+"""The longest name of a lane, in bytes of HTML: customers know listeners by their URLs, which may be long."""
 _SHORTEST_MS: Final = 20
 _MARGIN: Final = 0.06
 """Room to the right of the last event, as a part of the whole."""
@@ -87,7 +89,7 @@ class Scale:
         self._span = max(_SHORTEST_MS, end - start) * (1 + _MARGIN)
 
     def x(self, instant: int) -> float:
-        return round(100 * min(1.0, max(0.0, (instant - self.start) / self._span)), 3)
+        return round(100 * min(1.0, max(0.0, (instant - self.start) / self._span)), 2)
 
     def contains(self, instant: int) -> bool:
         return self.start <= instant <= self.start + self._span
@@ -120,6 +122,8 @@ def draw(found: MessageTimeline, now: int) -> Drawing:
 def _lane(delivery: Delivery, found: MessageTimeline, scale: Scale, *, now: int, longest: int) -> TimelineLane:
     made = found.attempts.get(delivery.listener_public_id, ())
     name = found.names.get(delivery.listener_public_id, delivery.listener_public_id)
+    if (shown := formats.beginning(name, _NAME_BYTES)) != name:
+        name = f"{shown}…"
     bars = list(_bars(delivery, made, scale, now))
     planned = delivery.next_attempt_at if delivery.state == "retrying" else 0
     return TimelineLane(
@@ -157,19 +161,19 @@ def _bar(scale: Scale, start: int, end: int, shown: tuple[str, str]) -> Bar:
     kind, text = shown
     x = scale.x(start)
     width = max(NARROWEST if kind.startswith("a-") else 0.0, scale.x(end) - x)
-    return Bar(min(x, 100 - width), round(width, 3), kind, text)
+    return Bar(min(x, 100 - width), round(width, 2), kind, text)
 
 
 def stages(made: TimelineAttempt, longest: int) -> Iterator[Bar]:
     """Yield the stages of an attempt; the whole as one if they are not kept."""
     whole = max(0, made.attempt.duration_ms)
     if made.detail is None:
-        yield Bar(0.0, round(max(NARROWEST, 100 * whole / longest), 3), "s-whole", formats.duration(whole))
+        yield Bar(0.0, round(max(NARROWEST, 100 * whole / longest), 2), "s-whole", formats.duration(whole))
         return
     at = 0.0
     for name, kind, milliseconds in stages_of(made.detail.timings):
-        width = round(100 * milliseconds / longest, 3)
-        yield Bar(round(at, 3), max(NARROWEST, width), kind, f"{name} {formats.duration(milliseconds)}")
+        width = round(100 * milliseconds / longest, 2)
+        yield Bar(round(at, 2), max(NARROWEST, width), kind, f"{name} {formats.duration(milliseconds)}")
         at += width
 
 

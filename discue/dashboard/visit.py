@@ -115,6 +115,15 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """Data to show as plain text, outside of any page."""
+
+    content: bytes
+    name: str
+    """The name of the file if it is saved, without the ending."""
+
+
+@dataclass(frozen=True, slots=True)
 class Redirect:
     """A redirect, after a form was accepted."""
 

@@ -83,10 +83,12 @@ def test_rate_is_0_only_if_nothing_happened(a_minute: float, text: str) -> None:
         (b"{broken", ("{broken", False)),
         (b"\xff\x00", ("\\xff\x00", False)),
         (b"x" * 5_000, ("x" * 3_000, True)),
+        (b"<" * 1_000, ("<" * 750, True)),
+        ("é".encode() * 1_600, ("é" * 1_500, True)),
     ],
 )
 def test_data_is_text_whatever_it_is(content: bytes, shown: tuple[str, bool]) -> None:
-    assert formats.readable(content, characters=3_000) == shown
+    assert formats.readable(content, most=3_000) == shown
 
 
 def nested(levels: int, length: int) -> bytes:
@@ -97,13 +99,13 @@ def nested(levels: int, length: int) -> bytes:
 
 def test_json_is_indented_only_if_that_does_not_multiply_it() -> None:
     flat, deep, long = nested(32, 5_000), nested(33, 5_000), nested(1, 20_100)
-    assert formats.readable(flat, characters=200_000)[0].endswith("\n  ]\n]")
+    assert formats.readable(flat, most=200_000)[0].endswith("\n  ]\n]")
     for content in (deep, nested(850, 20_000), long):
-        assert formats.readable(content, characters=200_000) == (content.decode(), False)
+        assert formats.readable(content, most=200_000) == (content.decode(), False)
 
 
 def test_brackets_in_strings_are_no_levels() -> None:
     text = b'{"a":"' + rb"[\"" * 100 + b'"}'
-    assert formats.readable(text, characters=1_000)[0].startswith('{\n  "a": "[')
+    assert formats.readable(text, most=1_000)[0].startswith('{\n  "a": "[')
     unended = rb'{"a":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[' + rb"\"" * 10
-    assert formats.readable(unended, characters=1_000) == (unended.decode(), False)
+    assert formats.readable(unended, most=1_000) == (unended.decode(), False)

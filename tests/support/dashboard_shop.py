@@ -29,6 +29,7 @@ class Answer:
     body: bytes = b""
     stages: tuple[int | None, int | None, int | None, int] = (None, None, None, 41)
     after_ms: int = 3
+    headers: Sequence[tuple[bytes, bytes]] = ((b"server", b"nginx"), (b"x-request-id", b"9f3c1d77"))
 
 
 Behaviour = Callable[[AttemptRequest], Answer | None]
@@ -52,7 +53,7 @@ class ShopSender(KitSender):
         total = sum(filter(None, before)) + first_byte + answer.after_ms
         head = attempt_head(RequestHeads().preamble(request), request, self._sent_at.now() // 1_000)
         outcome = classify_response(answer.status, answer.body, total, now=self._sent_at.now())
-        headers = ((b"content-type", b"application/json"), (b"server", b"nginx"), (b"x-request-id", b"9f3c1d77"))
+        headers = ((b"content-type", b"application/json"), *answer.headers)
         timings = Timings(answer.stages[0], answer.stages[1], answer.stages[2], first_byte, total)
         trace = Trace(head, headers, answer.body, len(answer.body), "203.0.113.24:443", before == [None] * 3, timings)
         asyncio.get_running_loop().call_soon(done, replace(outcome, trace=trace))
@@ -87,6 +88,11 @@ def _refusing(request: AttemptRequest) -> Answer:
     return Answer(422, b'{"error":"currency must be EUR"}', (3, 9, 20, 35), 2)
 
 
+def _large(request: AttemptRequest) -> Answer:
+    quotes = [(f"x-{number}".encode(), b'"' * 1_000) for number in range(8)]
+    return Answer(503, b"&" * 16_384, (5, 14, 27, 118 + 40 * request.number), 4, quotes)
+
+
 BEHAVIOURS: Final[Mapping[int, Behaviour]] = {
     9001: _well,
     9002: _slow,
@@ -94,6 +100,7 @@ BEHAVIOURS: Final[Mapping[int, Behaviour]] = {
     9004: _recovering,
     9005: _refusing,
     9006: lambda request: None,
+    9007: _large,
 }
 
 

@@ -13,8 +13,8 @@ from discue.domain.errors import NotFound, invalid
 from discue.domain.ids import is_public_id
 
 _PATH: Final = "/inbox"
-_CHARACTERS: Final = 2_000
-"""The largest part of a body on the page."""
+_SHOWN_BYTES: Final = 2_000
+"""The largest part of a body on the page, in bytes of HTML."""
 _BEGINNING: Final = 60
 """The number of characters of a body in its row."""
 _LONGEST_NUMBER: Final = 12
@@ -80,7 +80,7 @@ def _inbox(visit: Visit) -> Inbox:
 
 def _row(request: ReceivedRequest) -> InboxRow:
     content = request.body.encode()
-    body, is_cut = readable(content, characters=_CHARACTERS)
+    body, is_cut = readable(content, most=_SHOWN_BYTES)
     return InboxRow(
         request,
         _id_in(request, "discue-queue"),

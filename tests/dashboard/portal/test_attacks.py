@@ -30,10 +30,9 @@ _SECRETS = ("globex", "internal", "initech", "ledger")
 
 def filled(path: str, tenants: Tenants, listener: str) -> str:
     """Return the path of a route with the ids of a listener, or of a message that acme has not received."""
-    if path.endswith("/messages/{id}"):
-        return f"/queues/{tenants.queue}/messages/{uuid.uuid4().hex[:21]}"
-    own = f"/queues/{tenants.queue}/listeners/{listener}"
-    return path.replace("/queues/{id}/listeners/{id}", own)
+    unknown, own = uuid.uuid4().hex[:21], f"/queues/{tenants.queue}/listeners/{listener}"
+    path = path.replace("/queues/{id}/listeners/{id}", own).replace("/queues/{id}", f"/queues/{tenants.queue}")
+    return path.replace("{id}", unknown)
 
 
 @pytest.mark.parametrize("whose", _STRANGERS)

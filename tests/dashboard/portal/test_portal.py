@@ -311,3 +311,17 @@ def test_setting_turns_the_portal_off(tmp_path: Path) -> None:
         assert answer.status_code == 404
         assert answer.headers["content-type"] == "application/json"
         assert service.browser(None).get("/sign-in").status_code == 200
+
+
+def test_whole_data_and_responses_are_those_of_the_customer(
+    service: DashboardService, acme: Customer, tenants: Tenants
+) -> None:
+    queue, own = f"/queues/{tenants.queue}", tenants.endpoint("acme")
+    path = f"{queue}/messages/{tenants.message}"
+    assert acme.get(f"{path}/data").text == '{"order":1,"total":12.5}'
+    # The filter of the only endpoint of initech rejects the message.
+    assert opened(service, "initech", tenants.queue).get(f"{path}/data").status_code == 404
+    [attempt, *_] = re.findall(r'class="attempt" id="(\w+)"', acme.get(path).text)
+    assert acme.get(f"{own}/attempts/{attempt}/response").status_code == 200
+    for listener in (tenants.globex, tenants.internal):
+        assert acme.get(f"{queue}/listeners/{listener}/attempts/{attempt}/response").status_code == 404

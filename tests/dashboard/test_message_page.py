@@ -1,0 +1,48 @@
+"""The page of a message: bounded in size, whatever the message has."""
+
+import re
+from typing import Any
+
+import pytest
+
+from discue.dashboard.message_data import PAGE_BYTES
+from tests.support.dashboard_shop import HOSTS
+from tests.support.dashboards import DashboardService
+
+_DATA = '"&<>' * 30_000
+_FIELDS = {"data": _DATA, "key": '"' * 255, "alias": "m" * 64, "headers": {f"x-{n}": "&" * 1_000 for n in range(4)}}
+
+
+def _publish(service: DashboardService, listeners: int, attempts: int) -> str:
+    """Publish the largest message, to listeners that respond to each attempt with large errors. Return its path."""
+    with service.api() as api:
+        queue = api.post("/queues", json={"alias": f"largest-{listeners}-{attempts}"}).json()["queue"]["id"]
+        for number in range(listeners):
+            name, retry = f"{number:0>64}", {"schedule": [60], "attempts": attempts}
+            fields: dict[str, Any] = {"alias": name, "notify_url": f"http://{HOSTS}:9007/", "retry": retry}
+            api.post(f"/queues/{queue}/listeners", json=fields).raise_for_status()
+        answer = api.post(f"/queues/{queue}/messages", json=_FIELDS)
+        answer.raise_for_status()
+    for _ in range(attempts):
+        service.settle()
+        service.advance(59)
+    return f"/queues/{queue}/messages/{answer.json()['message']['id']}"
+
+
+@pytest.mark.parametrize(("listeners", "attempts"), [(1, 1), (1, 25), (12, 3)])
+def test_largest_page_of_a_message_has_60_kb(service: DashboardService, listeners: int, attempts: int) -> None:
+    path, browser = _publish(service, listeners, attempts), service.browser()
+    page = browser.get(path)
+    assert PAGE_BYTES * 0.9 < len(page.content) <= PAGE_BYTES
+    # Both the data and the response are cut, and lead to what is left out.
+    links = re.findall(r'The beginning of [^<]+ <a href="[^"]*/dashboard([^"]+)">Show the whole</a>', page.text)
+    whole = [browser.get(link) for link in links]
+    assert [each.text for each in whole] == ["&" * 16_384, _DATA]
+    for each in whole:
+        assert each.headers["content-type"] == "text/plain; charset=utf-8"
+        assert each.headers["x-content-type-options"] == "nosniff"
+        assert each.headers["content-security-policy"].startswith("default-src 'none'")
+    for each in links:
+        assert service.browser("viewer").get(each).status_code == 200
+        assert service.foreign_browser().get(each).status_code == 404
+    assert service.browser(None).get(links[0]).status_code == 303
