@@ -50,8 +50,6 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     action: Action
     seconds: int | None = None
     """Delay until a released message is due again, or new length of an extended lease. None: the listener's default."""
-    is_unseen: bool = False
-    """Whether no consumer has got the message that is released."""
 
 
 class PullClient(msgspec.Struct, eq=False):

@@ -10,6 +10,7 @@ from discue.control.hosts import HostChecks
 from discue.crypto import key_file
 from discue.crypto.keyring import Keyring
 from discue.domain.clock import Clock
+from discue.domain.database_clock import DatabaseClock
 from discue.domain.egress import EgressPolicy
 from discue.domain.ids import COMMAND_SLOTS, PublicIds, RandomText, RowIds
 from discue.observability.logs import Log
@@ -57,6 +58,7 @@ async def open_installation(
             max_waiting_bytes=settings.max_waiting_bytes,
             worker_slot=lambda: row_ids.slot,
             monotonic=machine.clock.monotonic,
+            clock=DatabaseClock(clock),
         )
         cache = ControlPlaneCache(
             store, clock, max_message_bytes=settings.max_message_bytes, quotas=settings.default_quotas

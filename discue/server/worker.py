@@ -178,7 +178,7 @@ class Worker:
         )
         pull_context = PullContext(
             store,
-            clock,
+            store.clock,
             row_ids,
             machine.random,
             max_in_flight=settings.listener_max_in_flight,

@@ -338,6 +338,8 @@ class ClusterSnapshot(msgspec.Struct, frozen=True):
     """When the next delayed message or run of a schedule is due; None if there is none."""
     has_intake: bool = False
     """Whether messages wait in the intake, which SQLite does not have."""
+    clock_ms: int | None = None
+    """The time by the database's clock; None if that is the machine's."""
 
 
 class Notification(msgspec.Struct, frozen=True):
@@ -375,7 +377,7 @@ class Engine(Protocol):
     """A database. Every method raises `StoreUnavailable` if it cannot work at the moment.
 
     A statement of a `Transaction` that violates a unique key raises `UniqueViolation`. In SQL, `clock_ms()` is the
-    database's clock in milliseconds; it decides about leases, and nothing else.
+    database's clock in milliseconds; it decides about leases of workers. Consumers' leases follow `DatabaseClock`.
     """
 
     concurrency: CommitConcurrency

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar, cast
 
+from discue.domain.clock import SystemClock
+from discue.domain.database_clock import DatabaseClock
 from discue.domain.errors import Overloaded
 from discue.observability.measures import ACKNOWLEDGED, COMMIT_SECONDS, CommitKind, Measures
 from discue.observability.metrics import Histogram
@@ -13,6 +15,7 @@ from discue.store.engine import (
     Append,
     Appended,
     BatchOutcome,
+    ClusterSnapshot,
     Engine,
     Notification,
     QueueKey,
@@ -51,8 +54,12 @@ class Store:
         worker_slot: Callable[[], int] | None = None,
         measures: Measures | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        clock: DatabaseClock | None = None,
     ) -> None:
-        """`worker_slot` returns a number that no other process has that writes at the same time."""
+        """`worker_slot` returns a number that no other process has that writes at the same time.
+
+        `clock` is adjusted by each poll.
+        """
         self.engine = engine
         self.read = engine.read
         self.search = engine.search
@@ -75,6 +82,7 @@ class Store:
         self._waiting: dict[int, WaitingAppends] = {}
         """The waiting appends by organization."""
         self._monotonic = monotonic
+        self.clock = clock or DatabaseClock(SystemClock())
         self._worker_slot = worker_slot or (lambda: 0)
         concurrency = engine.concurrency
         # Works of one transaction share its fsync; with a transaction each, they would only wait for each other.
@@ -89,6 +97,14 @@ class Store:
             self._group_commits("work", concurrency.urgent_works, works) if concurrency.apart else self._appends
         )
         self._works_started = 0
+
+    async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
+        """Read the state of the cluster, and adjust the clock."""
+        sent_at = self.clock.monotonic()
+        snapshot = await self.engine.poll(queues)
+        if snapshot.clock_ms is not None:
+            self.clock.adjust(snapshot.clock_ms, sent_at)
+        return snapshot
 
     async def append(self, append: Append) -> Appended:
         """Store messages of one queue. Raises `Overloaded`, `StoreUnavailable`, `StaleConfiguration`, `QueueClosed`."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from tests.faults.client import Client, Lost, expect_busy
-from tests.faults.history import HandedOut, LostPull, Pulling
+from tests.faults.history import HandedOut, Pulling
 from tests.faults.recorder import Recorder
 
 LEASE_SECONDS = 3
@@ -59,14 +59,10 @@ class Consumers:
 
     async def _pull(self, client: Client) -> list[HandedOut]:
         sent, sent_at = self._recorder.tick(), time.monotonic()
-        most, wait_seconds = (_AT_THE_END, 0) if self._is_ending else (_AT_ONCE, _WAIT_SECONDS)
-        try:
-            answer = await client.ask("GET", f"{self._path}/messages?max={most}&wait={wait_seconds}")
-            if answer.status != 200:
-                expect_busy(answer)
-        except (Lost, asyncio.CancelledError):
-            self.pulling.lost.append(LostPull(most, sent_at, time.monotonic()))
-            raise
+        query = f"max={_AT_THE_END}" if self._is_ending else f"max={_AT_ONCE}&wait={_WAIT_SECONDS}"
+        answer = await client.ask("GET", f"{self._path}/messages?{query}")
+        if answer.status != 200:
+            expect_busy(answer)
         came_at, history = time.monotonic(), self._recorder.history
         handed = [
             HandedOut(

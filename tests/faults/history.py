@@ -188,8 +188,6 @@ class Fault(msgspec.Struct):
     ended: int = NEVER
     ended_at: float = 0.0
     blows: int = 1
-    ahead_seconds: float = 0.0
-    """How far a worker's wall clock was ahead, if leases that it set may outlast the run."""
 
 
 class Counts(msgspec.Struct):
@@ -252,14 +250,6 @@ class SeenInactive(msgspec.Struct, frozen=True):
     answered_at: float
 
 
-class LostPull(msgspec.Struct, frozen=True):
-    """A request for up to `most` messages, given up at `lost_at` without a list of them. It may have leased some."""
-
-    most: int
-    sent_at: float
-    lost_at: float
-
-
 class Pulling(msgspec.Struct):
     """A listener whose messages are pulled."""
 
@@ -268,7 +258,6 @@ class Pulling(msgspec.Struct):
     answered: int = NEVER
     id: str = ""
     counts: Counts | None = None
-    lost: list[LostPull] = []
 
 
 class HandedOut(msgspec.Struct):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.checker import check_history
-from tests.faults.history import Bounds, Counts, Fault, HandedOut, History, Log, LostPull, Published, Pulling, Wish
+from tests.faults.history import Bounds, Counts, Fault, HandedOut, History, Log, Published, Pulling, Wish
 from tests.faults.test_history import Doctor, assert_found, change
 
 EPOCH = 1_750_000_000.0
@@ -87,61 +87,14 @@ def test_a_promise_that_was_broken_is_found(name: str) -> None:
     assert_found(a_history(), *BROKEN[name])
 
 
-def lost_to_a_clock(*, most: int = 1, is_ordered: bool = True, ahead_seconds: float = 3_600.0) -> History:
-    """The first message is leased by a clock that is ahead, and its receipt lost; the second one waits for its key."""
+@pytest.mark.parametrize(
+    ("kind", "workers", "is_excused"),
+    [("clock ahead", (), False), ("clock ahead", (0,), True), ("database clock", (0, 1), True)],
+)
+def test_only_the_clock_of_the_database_excuses_a_message_that_is_leased_twice(
+    kind: str, workers: tuple[int, ...], *, is_excused: bool
+) -> None:
     history = a_history()
-    change(history, handed_out=history.handed_out[:1])
-    change(history.pulling[0], counts=Counts(0, 2, 0, start_seq=0), lost=[LostPull(most, 123.0, 127.0)])
-    history.ordered = ["q"] if is_ordered else []
-    history.faults = [
-        Fault("clock ahead", (), began=20, began_at=125.0, ended=30, ended_at=128.0, ahead_seconds=ahead_seconds)
-    ]
-    return history
-
-
-def test_messages_may_wait_for_a_lost_lease_by_a_clock_that_was_ahead() -> None:
-    assert check_history(lost_to_a_clock()).broken == []
-    assert check_history(lost_to_a_clock(most=2, is_ordered=False)).broken == []
-
-
-BROKEN_IN_SPITE_OF_A_CLOCK: dict[str, tuple[History, Doctor, str]] = {
-    "loses more than the pull asked for": (lost_to_a_clock(is_ordered=False), lambda _: None, "never got m2"),
-    "leaves more waiting than the pull asked for": (lost_to_a_clock(is_ordered=False), lambda _: None, "2 messages"),
-    "loses a message without a lost pull": (lost_to_a_clock(), lambda h: h.pulling[0].lost.clear(), "never got m1"),
-    "loses a message by a right clock": (lost_to_a_clock(), lambda h: h.faults.clear(), "never got m1"),
-    "loses a message whose lease ended": (
-        lost_to_a_clock(ahead_seconds=20.0),
-        lambda h: h.handed_out.append(handed("m3", "theirs", 150.0, "", state="")),
-        "never got m1",
-    ),
-    "loses a message before the clock was ahead": (
-        lost_to_a_clock(),
-        lambda h: change(h.faults[0], began_at=128.5, ended_at=140.0),
-        "never got m1",
-    ),
-    "loses a message after the clock was ahead": (
-        lost_to_a_clock(),
-        lambda h: change(h.faults[0], began_at=120.0, ended_at=122.5),
-        "never got m1",
-    ),
-    "loses a message that was handed out later": (
-        lost_to_a_clock(is_ordered=False),
-        lambda h: h.handed_out.append(handed("m1", "one", 140.0, "", state="")),
-        "never got m1",
-    ),
-    "loses a message of another key": (
-        lost_to_a_clock(),
-        lambda h: change(h.publishes[1], wishes=(Wish("b"),)),
-        "never got m2",
-    ),
-    "loses a message from after the pull": (
-        lost_to_a_clock(most=2, is_ordered=False),
-        lambda h: change(h.publishes[1], answered_at=129.0),
-        "never got m2",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN_IN_SPITE_OF_A_CLOCK)
-def test_a_clock_that_was_ahead_excuses_nothing_else(name: str) -> None:
-    assert_found(*BROKEN_IN_SPITE_OF_A_CLOCK[name])
+    history.handed_out.insert(1, handed("m1", "one", 121.0, "", state=""))
+    history.faults = [Fault(kind, workers, began=20, began_at=119.0, ended=30, ended_at=120.0)]
+    assert bool(check_history(history).broken) is not is_excused

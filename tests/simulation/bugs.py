@@ -9,6 +9,7 @@ import apsw
 
 from discue.dispatch.lane.probes import Prober, _ProbedListener
 from discue.dispatch.poller import Poller
+from discue.domain.database_clock import DatabaseClock
 from discue.sending.fetch import FetchResult
 from discue.store import cursors, workers
 from discue.store.engine import Transaction
@@ -52,6 +53,10 @@ def takes_over_without_a_new_token() -> None:
         put(place, name, getattr(place, name).replace("token = token + 1", "token = token"))
 
 
+def leases_by_the_wall_clock() -> None:
+    put(DatabaseClock, "adjust", lambda _clock, _read, _sent_at: None)
+
+
 def leaves_sessions_to_expired_workers() -> None:
     async def expire(tx: Transaction, session_id: int, **_named: object) -> bool:
         return await tx.execute(workers._EXPIRE, session_id) == 1
@@ -63,6 +68,7 @@ _OF_POSTGRES: Final = {"ignores_the_warning_of_a_commit"}
 
 BUGS: Final[Mapping[str, Callable[[], None]]] = {
     **{name: bug for name, bug in broken.BUGS.items() if name not in _OF_POSTGRES},
+    "leases_by_the_wall_clock": leases_by_the_wall_clock,
     "leaves_sessions_to_expired_workers": leaves_sessions_to_expired_workers,
     "commits_without_a_sync": commits_without_a_sync,
     "polls_without_a_pause": polls_without_a_pause,

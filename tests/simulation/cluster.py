@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, Final, TypeVar
 
 import apsw
+from msgspec.structs import replace
 
 from discue.domain.errors import StoreUnavailable
 from discue.store.engine import (
@@ -57,6 +58,7 @@ class Server:
         self.random = choices
         self.engines: list[ClusterEngine] = []
         self.path = folder / "discue.db"
+        self._clock = HostClock(network.loop, self.host)
         self.replicates = True
         """Whether the standby confirms commits. While it does not, they are made, and nobody is told."""
         # Its files are in memory: SQLite's own, which is faster than files of the simulated disk.
@@ -88,7 +90,7 @@ class Server:
         return run_to_end(self._database.page(organization, queue, after, rows, max_bytes=max_bytes))
 
     def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
-        return run_to_end(self._database.poll(queues))
+        return replace(run_to_end(self._database.poll(queues)), clock_ms=self._clock.now())
 
     def notify(self, sender: "ClusterEngine", hint: Notification) -> None:
         """Pass a notification on to all other workers. Some are lost."""
@@ -138,7 +140,7 @@ class Server:
             self._database = SqliteEngine(
                 self.path,
                 report=self._report,
-                clock=HostClock(loop, self.host),
+                clock=self._clock,
                 start_thread=lambda _name: Steps(loop, self.random),
             )
             await self._database.open()

@@ -9,6 +9,7 @@ import msgspec
 from discue.control.pulls import Action, Decision, DecisionResult, LeasedMessage, PullTarget
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
+from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.trace_context import TraceIds
@@ -32,13 +33,13 @@ class PullFixture:
         self._slots = 0
         self.pulls = self.worker()
 
-    def worker(self) -> PullBroker:
-        """Make another worker."""
+    def worker(self, clock: Clock | None = None) -> PullBroker:
+        """Make another worker. Its leases follow the clock; by default, that of the stage."""
         stage = self.stage
         self._slots += 1
         random = Random(0)  # noqa: S311 - repeatable
         row_ids, trace_ids = RowIds(stage.clock, self._slots), TraceIds(random.randbytes)
-        context = PullContext(stage.store, stage.clock, row_ids, random.random, 50, 30 * DAY_MS, trace_ids)
+        context = PullContext(stage.store, clock or stage.clock, row_ids, random.random, 50, 30 * DAY_MS, trace_ids)
         return PullBroker(context, Log("test"))
 
     async def publish(self, count: int = 1) -> list[str]:

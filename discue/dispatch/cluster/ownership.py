@@ -122,7 +122,7 @@ class Ownership:
 
     async def begin(self, predecessors: Predecessors) -> None:
         """Expire the predecessors and claim all cursors that this worker should own. Returns when they are claimed."""
-        me, first = self._lease.session_id, await self._store.engine.poll(())
+        me, first = self._lease.session_id, await self._store.poll(())
         # Other workers take this one for a member as soon as it has joined, and perhaps for the leader.
         self._record(first, self._clock.monotonic())
         for member in first.members:
@@ -133,7 +133,7 @@ class Ownership:
                 )
                 await self._free_cursors_of(member.session_id)
         await self.release_orphaned()
-        while await self.on_snapshot(await self._store.engine.poll(())):
+        while await self.on_snapshot(await self._store.poll(())):
             pass
         # Other workers learn that they are not alone.
         self._store.engine.notify(Notification(cursors=True))

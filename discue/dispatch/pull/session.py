@@ -58,6 +58,7 @@ class PullContext(msgspec.Struct):
 
     store: Store
     clock: Clock
+    """The database's: any worker may end a lease of another one."""
     row_ids: RowIds
     random: Callable[[], float]
     max_in_flight: int
@@ -298,11 +299,7 @@ class PullSession:
             return "rejected"
         if decision.action == "release":
             # As if the message had not been leased: the attempt is not counted, and leaves no record.
-            due_at = now + (seconds or 0) * 1_000
-            if decision.is_unseen:
-                # By any clock: if that of this worker is ahead, no other worker would hand it out for as long.
-                due_at = min(due_at, found.waits_since)
-            cursor.schedule_retry(found.seq, found.attempts - 1, due_at)
+            cursor.schedule_retry(found.seq, found.attempts - 1, now + (seconds or 0) * 1_000)
             return "released"
         lease_ms = self._lease_ms if seconds is None else seconds * 1_000
         cursor.put_row(DeliveryRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token))

@@ -182,7 +182,7 @@ class Waiters:
 
     def _release(self, messages: Iterable[LeasedMessage]) -> None:
         """Release messages whose consumer is gone: they are due again, as if they had not been leased."""
-        releases = [Decision(message.receipt, "release", is_unseen=True) for message in messages]
+        releases = [Decision(message.receipt, "release") for message in messages]
         if releases:
             self._broker.release(self.target, releases)
 

@@ -70,7 +70,7 @@ _EPOCH, _FEED, _JOBS, _MEMBER, _FREE, _HEAD, _SCHEDULED, _INTAKE = range(8)
 
 # On `= ANY (ARRAY[x])` see `append`.
 POLL: Final = f"""
-SELECT {_EPOCH} AS kind, 0::bigint AS a, 0::bigint AS b, 0::bigint AS c, 0::bigint AS d, 0::bigint AS e,
+SELECT {_EPOCH} AS kind, clock_ms() AS a, 0::bigint AS b, 0::bigint AS c, 0::bigint AS d, 0::bigint AS e,
     0::bigint AS f, value AS text FROM meta WHERE key = 'epoch'
 UNION ALL
 SELECT {_FEED}, version, 0, 0, 0, 0, 0, '' FROM feed_head WHERE shard = 0
@@ -200,6 +200,7 @@ class PostgresEngine:
             heads={(row[0], row[1]): row[2] for row in found[_HEAD]},
             scheduled_at=min((row[0] for row in found[_SCHEDULED]), default=None),
             has_intake=bool(found[_INTAKE]),
+            clock_ms=found[_EPOCH][0][0] if found[_EPOCH] else None,
         )
 
     def notify(self, hint: Notification) -> None:

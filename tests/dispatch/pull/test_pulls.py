@@ -19,7 +19,6 @@ from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import DAY_MS, Stage
 from tests.support.pull_consumers import LEASE_MS, PullFixture, another_listener, pull, pull_fixture
 
-HOUR_MS = 3_600_000
 TWICE = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=2, jitter=0.0))
 
 
@@ -173,53 +172,22 @@ async def test_consumer_that_is_gone_has_no_message_leased(stage: Stage) -> None
     assert await at.pulled() == [published]
 
 
-async def _lease_for_one_that_leaves(at: PullFixture) -> None:
-    """Pull, and leave as soon as messages are leased, before they arrive."""
+async def test_message_for_a_consumer_that_leaves_meanwhile_is_released(stage: Stage) -> None:
+    at = await pull_fixture(stage)
+    gone = await at.begin_waiting()
     on_round = at.pulls.on_round
-    leaving = asyncio.get_running_loop().create_task(pull(at.pulls, at.place, 10, 0))
 
     def leave_first(waiters: Waiters, result: RoundResult) -> None:
-        leaving.cancel()
+        gone.cancel()
         on_round(waiters, result)
 
     at.pulls.on_round = leave_first  # type: ignore[method-assign]
-    await asyncio.wait({leaving})
-    assert leaving.cancelled()
-    await at.idle()
-    at.pulls.on_round = on_round  # type: ignore[method-assign]
-
-
-async def test_message_for_a_consumer_that_leaves_meanwhile_is_released(stage: Stage) -> None:
-    at = await pull_fixture(stage)
     (published,) = await at.publish()
-    await _lease_for_one_that_leaves(at)
+    await asyncio.wait({gone})
+    assert gone.cancelled()
+    await at.idle()
     assert await at.pulled() == [published]
     assert [row[2] for row in await at.delivery_rows()] == [1]
-
-
-async def test_message_that_a_clock_ahead_leased_for_a_consumer_that_leaves_is_due_by_other_clocks(
-    stage: Stage,
-) -> None:
-    at = await pull_fixture(stage)
-    (published,) = await at.publish()
-    stage.clock.set_by(HOUR_MS)
-    await _lease_for_one_that_leaves(at)
-    stage.clock.set_by(-HOUR_MS)
-    assert await at.delivery_rows() == [(1, "retry", 0)]
-    assert await at.pulled() == [published]
-
-
-async def test_lease_by_a_clock_ahead_ends_when_other_clocks_reach_its_end(stage: Stage) -> None:
-    at = await pull_fixture(stage)
-    (published,) = await at.publish()
-    stage.clock.set_by(HOUR_MS)
-    (lost,) = await at.pull()
-    stage.clock.set_by(-HOUR_MS)
-    stage.clock.advance(HOUR_MS + LEASE_MS - 1)
-    assert await at.pulled() == []
-    stage.clock.advance(1)
-    assert await at.pulled() == [published]
-    assert await at.say("acknowledge", [lost]) == ["expired"]
 
 
 async def test_long_polls_read_nothing_while_they_wait(stage: Stage) -> None:

@@ -137,7 +137,7 @@ async def refuse(field: Field) -> None:
 async def clock_ahead(field: Field) -> None:
     """A wall clock is an hour ahead: that touches no worker, so nothing may be repeated.
 
-    Meanwhile no listener fails: the next attempt or probe would be due, and a lease over, in an hour of that clock.
+    Meanwhile no listener fails: the next attempt or probe would be due in an hour of that clock.
     """
     field.load.is_gentle = True
     try:
@@ -155,8 +155,7 @@ async def clock_behind(field: Field) -> None:
 
 
 async def _be_wrong(field: Field, kind: str, ahead_ms: int) -> None:
-    with field.a_worker() as worker, field.fault_of(kind) as fault:
-        fault.ahead_seconds = max(0.0, ahead_ms / 1_000)
+    with field.a_worker() as worker, field.fault_of(kind):
         worker.clock.set(ahead_ms)
         try:
             await field.lasts(1, 2)

@@ -48,10 +48,19 @@ def was_stored(history: History, answered_at: float, at: float) -> bool:
 def clock_was_wrong(history: History, expired_at: float, until: float) -> bool:
     """Return whether a worker's wall clock, which decides about expiry, was wrong while a message was in flight."""
     since = expired_at - _LONGEST_LIFE_SECONDS
-    return any(
-        fault.kind.startswith("clock") and fault.began_at <= until and _over_at(fault) >= since
-        for fault in history.faults
-    )
+    return any(fault.kind.startswith("clock") for fault in _faults_between(history, since, until))
+
+
+def database_clock_was_wrong(history: History, since: float, until: float) -> bool:
+    """Return whether the database's clock, which decides about leases, was wrong between two instants.
+
+    On a file it is that of the machine: then a wrong clock touches the workers, which it does not otherwise.
+    """
+    return any("clock" in fault.kind and fault.workers for fault in _faults_between(history, since, until))
+
+
+def _faults_between(history: History, since: float, until: float) -> Iterator[Fault]:
+    return (fault for fault in history.faults if fault.began_at <= until and _over_at(fault) >= since)
 
 
 def taking_back(history: History, since: float, until: float) -> Iterator[Fault]:

@@ -3,12 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from tests.faults.history import NEVER, HandedOut, History, LostPull, Published, Pulling, Wish
-from tests.faults.promises.calm import clock_was_wrong
+from tests.faults.history import NEVER, HandedOut, History, Pulling, Wish
+from tests.faults.promises.calm import database_clock_was_wrong
 from tests.faults.promises.order import by_key
 
 _MARGIN_SECONDS = 0.1
-"""A lease ends by the clock of whatever worker is asked."""
+"""Workers know the database's clock, by which leases end, from the last poll."""
 _DONE = frozenset({"acknowledged", "settled", ""})
 """Results of an acknowledgement that took effect. Empty: the client was gone before the response."""
 
@@ -16,7 +16,7 @@ _DONE = frozenset({"acknowledged", "settled", ""})
 def missing(history: History) -> Iterator[str]:
     """Check that messages confirmed after the listener's creation are acknowledged, unless they could expire."""
     for pulling in history.pulling:
-        done = _done(history, pulling) | _held_up(history, pulling)
+        done = {each.message for each in _of(history, pulling) if each.said == "acknowledge" and each.state in _DONE}
         for published in history.publishes:
             if published.queue == pulling.queue and published.answered and pulling.answered < published.sent:
                 for lost in set(published.lasting) - done:
@@ -79,74 +79,11 @@ def counted(history: History) -> Iterator[str]:
         counts, log = pulling.counts, history.logs.get(pulling.queue)
         if counts is None or log is None:
             continue
-        if counts.pending > len(_held_up(history, pulling)):
+        if counts.pending:
             yield f"{counts.pending} messages still wait for the consumers of {pulling.id}"
         stands = counts.acknowledged + counts.missed + counts.pending
         if stands != log.head - counts.start_seq:
             yield f"the counts of {pulling.id} do not add up to the log, which ends at {log.head}: {counts}"
-
-
-def _held_up(history: History, pulling: Pulling) -> set[str]:
-    """Return the messages that may wait for the end of leases by a clock that was ahead, whose receipts were lost.
-
-    Each pull that was lost leased as many as it asked for, at most. In an ordered queue others wait for their keys.
-    """
-    log = history.logs.get(pulling.queue)
-    if log is None or not pulling.lost:
-        return set()
-    done = _done(history, pulling)
-    waiting = [each for each in log.ids if each not in done]
-    known = {each: one for one in history.publishes if one.queue == pulling.queue for each in one.ids}
-    leased = _leased_by_lost_pulls(history, pulling, [each for each in waiting if each not in log.expiries], known)
-    if not leased or pulling.queue not in history.ordered:
-        return leased
-    # The key is unknown if the outcome of the publish is: such a message may wait for any key, or hold it.
-    keys = {each: one.wishes[one.ids.index(each)].key if one.wishes else "" for each, one in known.items()}
-    held, behind = set[str](), set[str]()
-    for each in waiting:
-        key = keys.get(each, "?")
-        if each in leased:
-            held.add(key)
-        elif "?" in held or (key and key in held) or (key == "?" and held):
-            behind.add(each)
-    return leased | behind
-
-
-def _leased_by_lost_pulls(
-    history: History, pulling: Pulling, waiting: list[str], known: dict[str, Published]
-) -> set[str]:
-    """Return as many of the waiting messages, oldest first, as pulls may have leased until after the run."""
-    last_sent_at = {each.message: each.sent_at for each in _of(history, pulling)}
-    leased = set[str]()
-    for lost in sorted(pulling.lost, key=lambda lost: lost.lost_at):
-        if _outlasts_the_run(history, lost):
-            # The worker may notice that much later that nobody waits for its response.
-            until = lost.lost_at + history.bounds.lateness_seconds
-            could_be = [
-                each
-                for each in waiting
-                if each not in leased and max(last_sent_at.get(each, 0.0), _answered_at(known, each)) <= until
-            ]
-            leased |= set(could_be[: lost.most])
-    return leased
-
-
-def _answered_at(known: dict[str, Published], message: str) -> float:
-    """Return when a publish was answered; 0 if its outcome is unknown."""
-    return known[message].answered_at if message in known else 0.0
-
-
-def _outlasts_the_run(history: History, lost: LostPull) -> bool:
-    """Whether the leases of a pull may be by a clock that is so far ahead that they end after the run."""
-    until = lost.lost_at + history.bounds.lateness_seconds
-    last_at = max((each.came_at for each in history.handed_out), default=0.0)
-    return any(
-        fault.began_at <= until
-        and (not fault.ended or lost.sent_at <= fault.ended_at)
-        and last_at < lost.sent_at + fault.ahead_seconds
-        for fault in history.faults
-        if fault.ahead_seconds
-    )
 
 
 def _out_of_order(in_order: list[str], handed_out: Iterable[HandedOut]) -> Iterator[str]:
@@ -173,11 +110,7 @@ def _is_held(history: History, held: HandedOut, other: HandedOut) -> bool:
         until = min(until, held.said_at)
     if other.receipt == held.receipt or not held.came_at < other.sent_at <= other.came_at < until:
         return False
-    return not clock_was_wrong(history, held.came_at, other.came_at)
-
-
-def _done(history: History, pulling: Pulling) -> set[str]:
-    return {each.message for each in _of(history, pulling) if each.said == "acknowledge" and each.state in _DONE}
+    return not database_clock_was_wrong(history, held.came_at, other.came_at)
 
 
 def _of(history: History, pulling: Pulling) -> Iterator[HandedOut]:
