@@ -59,7 +59,7 @@ LABELS: Final[Mapping[str, str]] = {
     "/pattern": "Pattern of subjects",
     "/queue": "Event types",
     "/queue_id": "Queue",
-    "/rate_limit/burst": "Requests at once after a pause",
+    "/rate_limit/burst": "Burst, in requests",
     "/rate_limit/per_second": "Requests a second",
     "/reason": "Reason",
     "/retention": "Retention, in seconds",
