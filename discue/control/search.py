@@ -1,4 +1,4 @@
-"""Finding a queue, listener or message by its id or its name, as far as the caller may read it."""
+"""Finding resources by their id or their name, as far as the caller may read them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, get_args
@@ -11,7 +11,7 @@ from discue.domain.messages import StoredMessage
 from discue.domain.model import Listener, Queue
 from discue.domain.scopes import Principal
 from discue.store import aliases, listeners, messages, queues
-from discue.store.aliases import BeginningMatch, ListedKind
+from discue.store.aliases import OFFERED_KINDS, NamedMatch, OfferedKind
 from discue.store.engine import Transaction
 from discue.store.pagination import Selection
 
@@ -21,7 +21,16 @@ SHOWN: Final = 10
 OFFERED: Final = 5
 """The largest number of names that are offered in place of one that nothing has."""
 
-_RESOURCES: Final[Mapping[ListedKind, str]] = {"queue": "queues", "listener": "listeners", "topic": "topics"}
+_RESOURCES: Final[Mapping[OfferedKind, str]] = {
+    "queue": "queues",
+    "listener": "listeners",
+    "topic": "topics",
+    "schedule": "messages",
+    "user": "users",
+}
+"""The resource whose scope reads each kind."""
+_OTHERS: Final[tuple[OfferedKind, ...]] = ("topic", "schedule", "user")
+"""The kinds that `find` does not look for."""
 
 Kind = Literal["queues", "listeners", "messages"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -52,17 +61,25 @@ async def find(control: ControlContext, principal: Principal, text: str, kinds: 
 
 
 async def beginning_with(
-    control: ControlContext, principal: Principal, beginning: str, kinds: Sequence[ListedKind]
-) -> Sequence[BeginningMatch]:
-    """Return at most `OFFERED` resources whose aliases begin with a text, as far as the caller may read them."""
+    control: ControlContext,
+    principal: Principal,
+    beginning: str,
+    kinds: Sequence[OfferedKind] = OFFERED_KINDS,
+) -> Sequence[NamedMatch]:
+    """Return at most `OFFERED` resources whose names begin with a text, as far as the caller may read them."""
+    own = principal.organization
+    found = await control.store.search(lambda tx: aliases.beginning_with(tx, kinds, own, beginning, most=OFFERED))
+    return sorted(_readable(principal, found), key=lambda each: each.alias)[:OFFERED]
 
-    async def work(tx: Transaction) -> list[BeginningMatch]:
-        own = principal.organization
-        return [each for kind in kinds for each in await aliases.beginning_with(tx, kind, own, beginning, most=OFFERED)]
 
-    found = await control.store.search(work)
-    readable = [each for each in found if principal.may(_RESOURCES[each.kind], "read", each.public_id, each.queue)]
-    return sorted(readable, key=lambda each: each.alias)[:OFFERED]
+async def others_with_id(control: ControlContext, principal: Principal, public_id: str) -> Sequence[NamedMatch]:
+    """Return the topic, the schedule and the user with an id, as far as the caller may read them."""
+    own = principal.organization
+    return _readable(principal, await control.store.search(lambda tx: aliases.with_id(tx, _OTHERS, own, public_id)))
+
+
+def _readable(principal: Principal, found: Sequence[NamedMatch]) -> list[NamedMatch]:
+    return [each for each in found if principal.may(_RESOURCES[each.kind], "read", each.public_id, each.queue)]
 
 
 async def _by_id(tx: Transaction, organization: int, public_id: str, kinds: Collection[Kind]) -> Found:

@@ -14,7 +14,7 @@ from discue.dashboard.visit import PER_PAGE, Visit
 from discue.domain.errors import BadRequest, Unprocessable, invalid
 from discue.domain.ids import is_public_id
 from discue.domain.model import MISSED_REASONS
-from discue.store.aliases import ListedKind
+from discue.store.aliases import OfferedKind
 from discue.store.pagination import Listing, Selection
 
 _TEXTS: Final = ("alias", "key", "reason", "state", "outcome", "status", "listener", "queue")
@@ -99,7 +99,7 @@ def shown(visit: Visit, found: Listing[Any], ids: Sequence[str], *names: str) ->
     )
 
 
-async def names_offered(visit: Visit, kind: ListedKind, page: ShownList) -> Sequence[str]:
+async def names_offered(visit: Visit, kind: OfferedKind, page: ShownList) -> Sequence[str]:
     """Return the names that begin with the one that a list is filtered by, if nothing has exactly that name."""
     text = visit.query.get("alias", "").strip()
     if page.items or not text:

@@ -1,9 +1,11 @@
 """Resources by alias. An alias is unique in its organization, or in the queue or topic that the resource is in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Final, Literal, NamedTuple, get_args
 
-from discue.store.engine import Transaction
+from discue.store import users
+from discue.store.engine import Transaction, Value
 
 NamedKind = Literal["organization", "api_key", "queue", "listener", "domain", "topic", "channel", "schedule"]
 """Resources with a unique alias, by the name of their table."""
@@ -12,6 +14,11 @@ NAMED_KINDS: Final[tuple[NamedKind, ...]] = get_args(NamedKind)
 
 ListedKind = Literal["queue", "listener", "topic"]
 """Resources whose aliases can be read in order."""
+
+OfferedKind = Literal["queue", "listener", "topic", "schedule", "user"]
+"""Resources that are found by the beginning of their name: of a user, the email."""
+
+OFFERED_KINDS: Final[tuple[OfferedKind, ...]] = get_args(OfferedKind)
 
 ANY_ORGANIZATION: Final = 0
 """Instead of the row id of an organization: organizations are looked up among all of them."""
@@ -27,14 +34,14 @@ class Named(NamedTuple):
     public_id: str
 
 
-class BeginningMatch(NamedTuple):
-    """A resource with its alias."""
+class NamedMatch(NamedTuple):
+    """A resource with its name."""
 
-    kind: ListedKind
+    kind: OfferedKind
     alias: str
     public_id: str
     queue: str
-    """The public id of the queue that a listener is in; empty for other resources."""
+    """The public id of the queue that a listener or a schedule is in; empty for other resources."""
 
 
 async def find(tx: Transaction, kind: NamedKind, organization: int, alias: str, *, parent: str = "") -> Named | None:
@@ -66,12 +73,23 @@ async def neighbours(
 
 
 async def beginning_with(
-    tx: Transaction, kind: ListedKind, organization: int, beginning: str, *, most: int
-) -> list[BeginningMatch]:
-    """Return resources whose aliases begin with a text, in the order of their aliases: at most `most`."""
-    end = beginning + _ABOVE_EVERY_CHARACTER
-    rows = await tx.rows(_BEGINNING_WITH[kind], organization, beginning, end, most)
-    return [BeginningMatch(kind, *row) for row in rows]
+    tx: Transaction, kinds: Sequence[OfferedKind], organization: int, beginning: str, *, most: int
+) -> list[NamedMatch]:
+    """Return resources whose names begin with a text: of each kind at most `most`, the first in order."""
+    values: list[Value] = [organization]
+    parts: list[str] = []
+    for text, some in groupby(kinds, lambda kind: users.key_of(beginning) if kind == "user" else beginning):
+        # SQLite numbers parameters as they appear.
+        low, high, limit = (f"${len(values) + place}" for place in (1, 2, 3))
+        parts += [_BEGINNING_WITH[kind].format(low=low, high=high, limit=limit) for kind in some]
+        values += [text, text + _ABOVE_EVERY_CHARACTER, most]
+    return [NamedMatch(*row) for row in await tx.rows(" UNION ALL ".join(parts), *values)]
+
+
+async def with_id(tx: Transaction, kinds: Sequence[OfferedKind], organization: int, public_id: str) -> list[NamedMatch]:
+    """Return the resources of some kinds with a public id."""
+    sql = " UNION ALL ".join(_OFFERED[kind] + " AND x.public_id = $2" for kind in kinds)
+    return [NamedMatch(*row) for row in await tx.rows(sql, organization, public_id)]
 
 
 async def _read(tx: Transaction, sql: str, kind: NamedKind, organization: int, *values: str) -> Named | None:
@@ -121,13 +139,25 @@ _NEIGHBOURS: Final = {kind: _neighbours(kind) for kind in get_args(ListedKind)}
 _ABOVE_EVERY_CHARACTER: Final = "\U0010ffff"
 
 
-def _beginning_with(kind: ListedKind) -> str:
-    in_queue = kind in _PARENTS
-    queue = "(SELECT q.public_id FROM queue q WHERE q.organization = $1 AND q.id = x.queue)" if in_queue else "''"
-    return f"""
-        SELECT x.alias, x.public_id, {queue} FROM {kind} x
-        WHERE x.organization = $1 AND x.alias >= $2 AND x.alias < $3{_live(kind).replace(kind, "x")}
-        ORDER BY x.alias{", x.id" if in_queue else ""} LIMIT $4"""
+_OF_QUEUE: Final = "FROM queue q WHERE q.organization = $1 AND q.id = x.queue AND q.deleted_at IS NULL"
 
 
-_BEGINNING_WITH: Final = {kind: _beginning_with(kind) for kind in get_args(ListedKind)}
+def _offered(kind: OfferedKind) -> str:
+    """Return the query for the resources of a kind: kind, name, public id and queue."""
+    if kind == "user":
+        return "SELECT 'user', x.email, x.public_id, '' FROM organization_user x WHERE x.organization = $1"
+    queue, exists = ("''", "") if kind not in _PARENTS else (f"(SELECT q.public_id {_OF_QUEUE})", _OF_QUEUE)
+    exists = f" AND EXISTS (SELECT 1 {exists})" if exists else ""
+    live = _live(kind).replace(kind, "x")
+    return f"SELECT '{kind}', x.alias, x.public_id, {queue} FROM {kind} x WHERE x.organization = $1{live}{exists}"
+
+
+def _beginning_with(kind: OfferedKind) -> str:
+    column = "x.email_key" if kind == "user" else "x.alias"
+    order = f"{column}, x.id" if kind in _PARENTS else column
+    found = f"{_offered(kind)} AND {column} >= {{low}} AND {column} < {{high}} ORDER BY {order} LIMIT {{limit}}"
+    return f"SELECT * FROM ({found}) AS looked_at"
+
+
+_OFFERED: Final = {kind: _offered(kind) for kind in OFFERED_KINDS}
+_BEGINNING_WITH: Final = {kind: _beginning_with(kind) for kind in OFFERED_KINDS}

@@ -53,6 +53,11 @@ def test_id_or_name_of_one_thing_leads_to_it(service: DashboardService, shop: Sh
         "billing": shop.listener("billing"),
         shop.listeners["billing"]: shop.listener("billing"),
         shop.messages[0]: shop.message(0),
+        shop.topic: f"/topics/{shop.topic}",
+        shop.schedule: f"/queues/{shop.queue}/schedules/{shop.schedule}",
+        "nightly": f"/queues/{shop.queue}/schedules/{shop.schedule}",
+        "ada@example.com": f"/users/{shop.user}",
+        shop.user: f"/users/{shop.user}",
         "listener:crm-sync status:5xx": f"{shop.listener('crm-sync')}?status=5xx#attempts",
     }
     for text, place in places.items():
@@ -99,9 +104,16 @@ def test_beginning_of_a_name_offers_the_names_that_begin_with_it(service: Dashbo
     assert f'<a href="../dashboard{shop.listener("crm-sync")}">crm-sync</a> (listener)' in found
     assert '<a href="?q=key:crm">key:crm</a>' in found
     assert "Did you mean crm-sync?" in browser.get("/search", params={"q": "listener:crm status:5xx"}).text
+    for text, path, name in (
+        ("night", f"/queues/{shop.queue}/schedules/{shop.schedule}", "nightly</a> (schedule)"),
+        ("ADA@", f"/users/{shop.user}", "ada@example.com</a> (user)"),
+        ("sho", f"/topics/{shop.topic}", "shop</a> (topic)"),
+    ):
+        assert f'dashboard{path}">{name}' in browser.get("/search", params={"q": text}).text, text
     for path, kind, text, name in (
         ("/listeners", "listener", "crm", "crm-sync"),
         ("/queues", "queue", "order", "orders"),
+        ("/schedules", "schedule", "night", "nightly"),
     ):
         page = browser.get(path, params={"alias": text}).text
         assert f"No {kind} has this name" in page
@@ -109,13 +121,23 @@ def test_beginning_of_a_name_offers_the_names_that_begin_with_it(service: Dashbo
     assert "A name is matched as a whole." in browser.get("/topics", params={"alias": "zzz"}).text
 
 
+def test_search_offers_only_what_the_role_can_read(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser("viewer")
+    assert "nightly</a> (schedule)" in browser.get("/search", params={"q": "night"}).text
+    for text in ("ada@", "ada@example.com", shop.user):
+        assert "Nothing has this id or name" in (page := browser.get("/search", params={"q": text}).text)
+        assert "Did you mean" not in page
+
+
 def test_search_finds_nothing_of_another_organization(service: DashboardService, shop: Shop) -> None:
     browser = service.foreign_browser()
-    for text in ("orders", shop.queue, "billing", shop.listeners["billing"], shop.messages[0]):
+    own = (shop.queue, shop.listeners["billing"], shop.messages[0], shop.topic, shop.schedule, shop.user)
+    for text in ("orders", "billing", "nightly", "ada@example.com", *own):
         answer = browser.get("/search", params={"q": text})
         assert answer.status_code == 200, text
         assert "Nothing has this id or name" in answer.text, text
-    assert "Did you mean" not in browser.get("/search", params={"q": "order"}).text
+    for beginning in ("order", "night", "ada"):
+        assert "Did you mean" not in browser.get("/search", params={"q": beginning}).text
 
 
 def test_every_qualifier_is_explained_on_the_page(service: DashboardService) -> None:

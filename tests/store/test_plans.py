@@ -56,7 +56,7 @@ from discue.store import (
     users,
     workers,
 )
-from discue.store.aliases import ANY_ORGANIZATION, NAMED_KINDS, ListedKind
+from discue.store.aliases import ANY_ORGANIZATION, NAMED_KINDS, OFFERED_KINDS, ListedKind
 from discue.store.deliveries import FilterDecisions
 from discue.store.engine import (
     PULL_OWNER,
@@ -312,7 +312,10 @@ async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
         await aliases.has_id(tx, kind, scope, queue.public_id)
     for kind in get_args(ListedKind):
         await aliases.neighbours(tx, kind, OURS, "any", parent=queue.public_id, most=25)
-        await aliases.beginning_with(tx, kind, OURS, "any", most=5)
+    for offered in ((kind,) for kind in OFFERED_KINDS):
+        await aliases.beginning_with(tx, offered, OURS, "any", most=5)
+    await aliases.beginning_with(tx, OFFERED_KINDS, OURS, "any", most=5)
+    await aliases.with_id(tx, OFFERED_KINDS, OURS, queue.public_id)
     await topics.get(tx, OURS, topic.public_id)
     await topics.store_unrouted(tx, (OURS, topic.id, 1), None, NOON)
     await topics.update(tx, topic)

@@ -17,6 +17,7 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
         "listeners": "/listeners",
         "queues": "/queues",
         "search": "/search?q=nothing-has-this-name",
+        "search-id": "/search?q=0VbuHmjd00lAZtxyVjkDR",
         "search-messages": "/search?q=key:customer-1%20since:1d%20queue:orders",
         "queue-new": "/queues/new",
         "queue": queue,

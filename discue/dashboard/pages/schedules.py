@@ -3,7 +3,7 @@
 from typing import Final
 
 from discue.control import queues, schedules
-from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
 
@@ -22,7 +22,8 @@ async def show(visit: Visit) -> Page:
     found = await schedules.page_of_all(visit.control, visit.principal, selection_of(visit, "alias"))
     page = shown(visit, found, [each.public_id for each in found.items], "alias")
     names = await queues.names(visit.control, visit.principal, {each.queue_public_id for each in found.items})
-    return Page("schedules.html", "Schedules", {"list": page, "queues": names, "skipped": SKIPPED})
+    offered = await names_offered(visit, "schedule", page)
+    return Page("schedules.html", "Schedules", {"list": page, "queues": names, "skipped": SKIPPED, "offered": offered})
 
 
 ROUTES: Final = (PageRoute("/schedules", show, needs="messages"),)

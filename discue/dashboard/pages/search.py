@@ -1,5 +1,6 @@
 """Search: an id or a name of anything, or messages and attempts by qualifiers."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,10 +14,8 @@ from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
 from discue.domain.errors import BadRequest, Unprocessable
 from discue.domain.ids import is_public_id
 from discue.domain.model import Listener, Queue
-from discue.store.aliases import ListedKind
+from discue.store.aliases import OFFERED_KINDS, NamedMatch, OfferedKind
 from discue.store.pagination import Selection
-
-_KINDS: Final[tuple[ListedKind, ...]] = ("queue", "listener")
 
 
 async def show(visit: Visit) -> Page | Redirect:
@@ -35,7 +34,12 @@ async def show(visit: Visit) -> Page | Redirect:
                 return Redirect(path)
             values["found"] = found
             if found == Found():
-                values |= await _offers(visit, asked)
+                offered = await _offers(visit, asked)
+                named = [each for each in offered if asked.text in {each.alias, each.public_id}]
+                if len(named) == 1:
+                    return Redirect(_path_of(named[0]))
+                values |= {"offered": [(each, _path_of(each)) for each in offered]}
+                values |= {"key": "" if is_public_id(asked.text) else asked.text}
     except (BadRequest, Unprocessable) as error:
         values["problem"] = error.detail
     return Page("search.html", "Search", values)
@@ -50,15 +54,21 @@ async def _found(visit: Visit, asked: Search) -> Found:
     return await search.find(visit.control, visit.principal, asked.queue, ["queues"])
 
 
-async def _offers(visit: Visit, asked: Search) -> dict[str, Any]:
-    """Return what to offer in place of a name that nothing has: names that begin with it, and messages by the key."""
+async def _offers(visit: Visit, asked: Search) -> Sequence[NamedMatch]:
+    """Return what to offer in place of a queue, a listener or a message: other resources, or names that begin so."""
     if is_public_id(asked.text):
-        return {}
-    name, kinds = asked.text or asked.listener or asked.queue, list(_KINDS)
+        return await search.others_with_id(visit.control, visit.principal, asked.text)
+    kinds: Sequence[OfferedKind] = OFFERED_KINDS
     if not asked.text:
         kinds = ["listener"] if asked.listener else ["queue"]
-    offered = await search.beginning_with(visit.control, visit.principal, name, kinds)
-    return {"offered": offered, "key": asked.text}
+    name = asked.text or asked.listener or asked.queue
+    return await search.beginning_with(visit.control, visit.principal, name, kinds)
+
+
+def _path_of(match: NamedMatch) -> str:
+    if match.queue:
+        return f"/queues/{match.queue}/{match.kind}s/{match.public_id}"
+    return f"/{match.kind}s/{match.public_id}"
 
 
 def _only_path(found: Found) -> str:
@@ -112,7 +122,7 @@ async def _listener(visit: Visit, name: str) -> Listener:
     return found[0]
 
 
-async def _not_one(visit: Visit, kind: ListedKind, name: str, count: int) -> BadRequest:
+async def _not_one(visit: Visit, kind: OfferedKind, name: str, count: int) -> BadRequest:
     if count:
         return BadRequest(f'Several {kind}s are called "{name}": use the id of one.', code="invalid_parameter")
     names = [each.alias for each in await search.beginning_with(visit.control, visit.principal, name, [kind])]

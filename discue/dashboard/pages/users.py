@@ -5,7 +5,7 @@ from typing import Any, Final
 from discue.control import second_factor, sessions, users
 from discue.control.context import require_found
 from discue.control.users import UserDetails, UserFields
-from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import Forbidden
@@ -20,7 +20,8 @@ async def show(visit: Visit) -> Page:
     found = await users.page(visit.control, visit.principal, selection_of(visit, "alias"))
     protected = await second_factor.users_with(visit.control, found.items)
     page = shown(visit, found, [user.public_id for user in found.items], "alias")
-    return Page("users.html", "Users", {"list": page, "protected": protected, "state_of": _state_of, "words": _WORDS})
+    values = {"list": page, "protected": protected, "state_of": _state_of, "words": _WORDS}
+    return Page("users.html", "Users", {**values, "offered": await names_offered(visit, "user", page)})
 
 
 async def show_form(visit: Visit) -> Page:
