@@ -47,6 +47,7 @@ def _environment() -> Environment:
         labels=LABELS,
         groups=GROUPS,
         shortcuts=shortcuts.LISTED,
+        shortcuts_of_rows=shortcuts.OF_ROWS,
         state_words=STATE_WORDS,
         assets={name: file.path for name, file in static.FILES.items()},
     )

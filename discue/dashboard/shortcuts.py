@@ -19,6 +19,18 @@ class Shortcut(NamedTuple):
     """The resource that the user must be able to read, as in `NavigationEntry`."""
 
 
+OF_ROWS: Final = (
+    Shortcut("j", "Next row", action="next"),
+    Shortcut("k", "Previous row", action="previous"),
+    Shortcut("Enter", "Open the row", action="open"),
+    Shortcut("n", "Next page", action="older"),
+    Shortcut("x", "Select the row", action="select"),
+    Shortcut("r", "Redeliver the selection, or load the page again", action="redeliver"),
+    Shortcut(".", "Choose an action on the selection, the row or the page", action="menu"),
+    Shortcut("?", "Show the keys", action="help"),
+)
+"""The keys of lists and rows, which pages of the portal have, too."""
+
 LISTED: Final = (
     *(
         Shortcut(f"g {entry.key}", f"Open {entry.title}", entry.path or "/", needs=entry.needs)
@@ -27,16 +39,9 @@ LISTED: Final = (
         if entry.key
     ),
     Shortcut("g a", "Open Account", "/account"),
-    Shortcut("j", "Next row", action="next"),
-    Shortcut("k", "Previous row", action="previous"),
-    Shortcut("Enter", "Open the row", action="open"),
-    Shortcut("n", "Next page", action="older"),
     Shortcut("/", "Filter the list, or search", action="search"),
     Shortcut("s", "Search", action="find"),
-    Shortcut("x", "Select the row", action="select"),
-    Shortcut("r", "Redeliver the selection, or load the page again", action="redeliver"),
-    Shortcut(".", "Choose an action on the selection, the row or the page", action="menu"),
     Shortcut("p", "Pause or resume live updates", action="pause"),
     Shortcut("t", "Change the theme", action="theme"),
-    Shortcut("?", "Show the keys", action="help"),
+    *OF_ROWS,
 )

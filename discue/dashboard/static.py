@@ -10,6 +10,8 @@ from discue.http.frame import ICON, STYLE
 _TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _HASH_CHARACTERS: Final = 12
 _NAMES: Final = ("dashboard.js", "invitation.js", "portal.css", "portal.js", "embed.js")
+_MODULE: Final = "keys.js"
+"""The module that other scripts import: with its hash, so that browsers do not keep an old one."""
 
 
 class StaticFile(NamedTuple):
@@ -26,20 +28,22 @@ def _read(name: str) -> bytes:
     return files("discue.dashboard").joinpath("static", name).read_bytes()
 
 
-_CONTENTS: Final = {
-    "icon.svg": ICON,
-    "dashboard.css": STYLE + _read("dashboard.css"),
-    **{name: _read(name) for name in _NAMES},
-}
-
-
 def _static_file(name: str, content: bytes) -> StaticFile:
     stem, _, kind = name.rpartition(".")
     digest = hashlib.sha256(content).hexdigest()[:_HASH_CHARACTERS]
     return StaticFile(f"/static/{stem}-{digest}.{kind}", _TYPES[kind], content, gzip.compress(content, mtime=0))
 
 
-FILES: Final = {name: _static_file(name, content) for name, content in _CONTENTS.items()}
+def _files() -> dict[str, StaticFile]:
+    module = _static_file(_MODULE, _read(_MODULE))
+    imported = f".{module.path.removeprefix('/static')}".encode()
+    contents = {"icon.svg": ICON, "dashboard.css": STYLE + _read("dashboard.css")}
+    for name in _NAMES:
+        contents[name] = _read(name).replace(f"./{_MODULE}".encode(), imported)
+    return {_MODULE: module, **{name: _static_file(name, content) for name, content in contents.items()}}
+
+
+FILES: Final = _files()
 """The files by their names."""
 
 BY_PATH: Final = {each.path: each for each in FILES.values()}

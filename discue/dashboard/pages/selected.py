@@ -1,6 +1,9 @@
-"""Actions on the rows that were selected in a list. Each shows a preview, and says what could not be done."""
+"""Actions on the rows that were selected in a list. Each shows a preview, and says what could not be done.
 
-from collections.abc import Awaitable, Callable, Sequence
+The portal shows its own actions with the same functions.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
@@ -41,6 +44,8 @@ class SelectionOutcome(NamedTuple):
 
 
 Do = Callable[[Visit, SelectedListener], Awaitable[object]]
+Names = Callable[[Visit, Collection[str]], Awaitable[Mapping[str, str]]]
+"""Returns the names of listeners by their ids, without those that the user may not see."""
 
 
 class SelectionAction(NamedTuple):
@@ -54,21 +59,22 @@ class SelectionAction(NamedTuple):
     explanation: str
     do: Do
     back: str
-    """The path of the list."""
+    """The path of the list. In a path, `{id}` stands for an id of the page's own path."""
     then: str
     """The path to go to when all is done."""
     notice: str
+    names: Names
     of_messages: bool = False
     """Whether the rows are messages that listeners have missed, rather than listeners."""
 
 
-async def _redeliver(visit: Visit, selected: SelectedListener) -> object:
+async def redeliver(visit: Visit, selected: SelectedListener) -> object:
     params = RedeliveryParams(messages=selected.messages)
     try:
         return await redeliveries.create(visit.control, visit.principal, (selected.queue, selected.listener), params)
     except Unprocessable as error:
         # The message of the API names a place in the request, which no page shows.
-        detail = "A selected message was deleted, or this listener has not missed it."
+        detail = "A selected message was deleted, or was not missed."
         raise Unprocessable(detail, code=error.code) from None
 
 
@@ -77,14 +83,47 @@ async def _set_status(visit: Visit, selected: SelectedListener, *, is_enabled: b
     return await listeners.change(visit.control, visit.principal, selected.queue, selected.listener, fields=fields)
 
 
-async def _show(visit: Visit, action: SelectionAction, outcomes: Sequence[SelectionOutcome] = ()) -> Page:
-    selected = [each.selected for each in outcomes] or _selected(visit, action)
-    names = await listeners.names(visit.control, visit.principal, {each.listener for each in selected})
-    if selected and not names:
+async def _names(visit: Visit, ids: Collection[str]) -> Mapping[str, str]:
+    names = await listeners.names(visit.control, visit.principal, ids)
+    if ids and not names:
         raise NotFound("None of the selected listeners exists.")
-    selected = [each for each in selected if each.listener in names]
+    return names
+
+
+async def show(visit: Visit, action: SelectionAction) -> Page:
+    """Show a preview of the action."""
+    selected = _selected(visit, action)
+    names = await action.names(visit, {each.listener for each in selected})
+    return _page(visit, action, [each for each in selected if each.listener in names], names)
+
+
+async def act(visit: Visit, action: SelectionAction) -> Page | Redirect:
+    """Act on one listener after the other: a failure of one does not keep the others from it."""
+    selected, outcomes = _selected(visit, action), []
+    names = await action.names(visit, {each.listener for each in selected})
+    for each in selected:
+        try:
+            await action.do(visit, each)
+        except DiscueError as error:
+            outcomes.append(SelectionOutcome(each, error.detail))
+        else:
+            outcomes.append(SelectionOutcome(each, ""))
+    if any(each.problem for each in outcomes):
+        return _page(visit, action, selected, names, outcomes=outcomes)
+    return Redirect(_filled(visit, action.then), action.notice if outcomes else "")
+
+
+def _page(
+    visit: Visit,
+    action: SelectionAction,
+    selected: Sequence[SelectedListener],
+    names: Mapping[str, str],
+    *,
+    outcomes: Sequence[SelectionOutcome] = (),
+) -> Page:
     values = {
         "action": action,
+        "back": _filled(visit, action.back),
         "selected": selected,
         "count": sum(len(each.messages) for each in selected) if action.of_messages else len(selected),
         "outcomes": outcomes,
@@ -93,19 +132,8 @@ async def _show(visit: Visit, action: SelectionAction, outcomes: Sequence[Select
     return Page("selected.html", action.heading, values)
 
 
-async def _act(visit: Visit, action: SelectionAction) -> Page | Redirect:
-    """Act on one listener after the other: a failure of one does not keep the others from it."""
-    outcomes = []
-    for each in _selected(visit, action):
-        try:
-            await action.do(visit, each)
-        except DiscueError as error:
-            outcomes.append(SelectionOutcome(each, error.detail))
-        else:
-            outcomes.append(SelectionOutcome(each, ""))
-    if any(each.problem for each in outcomes):
-        return await _show(visit, action, outcomes)
-    return Redirect(action.then, action.notice if outcomes else "")
+def _filled(visit: Visit, path: str) -> str:
+    return path.replace("{id}", "{}").format(*visit.ids)
 
 
 def _selected(visit: Visit, action: SelectionAction) -> list[SelectedListener]:
@@ -116,7 +144,9 @@ def _selected(visit: Visit, action: SelectionAction) -> list[SelectedListener]:
         raise Unprocessable(f"The selection has more than the {PER_PAGE} rows of a page.", code="too_many")
     for name in names:
         ids = name.removeprefix(PICK).split(".")
-        if len(ids) != (3 if action.of_messages else 2) or not all(map(is_public_id, ids)):
+        is_row = len(ids) == (3 if action.of_messages else 2) and all(map(is_public_id, ids))
+        # The list of one listener has no rows of others.
+        if not is_row or tuple(ids[: len(visit.ids)]) != visit.ids:
             raise Unprocessable("The selection has a row that is not in the list.", code="invalid_value")
         found.setdefault((ids[0], ids[1]), []).extend(ids[2:])
     return [SelectedListener(*key, tuple(messages)) for key, messages in found.items()]
@@ -128,10 +158,11 @@ _ACTIONS: Final = (
         "Redeliver the selection",
         "redelivered",
         "The messages are sent again. Attempts are counted from the first.",
-        _redeliver,
+        redeliver,
         "/missed",
         "/jobs",
         "selection_redelivering",
+        _names,
         of_messages=True,
     ),
     SelectionAction(
@@ -143,6 +174,7 @@ _ACTIONS: Final = (
         "/listeners",
         "/listeners",
         "selection_disabled",
+        _names,
     ),
     SelectionAction(
         "enable",
@@ -153,14 +185,15 @@ _ACTIONS: Final = (
         "/listeners",
         "/listeners",
         "selection_enabled",
+        _names,
     ),
 )
 
 ROUTES: Final = tuple(
     PageRoute(
         f"{action.back}/{action.name}",
-        partial(_show, action=action),
-        partial(_act, action=action),
+        partial(show, action=action),
+        partial(act, action=action),
         needs="listeners",
         is_form=True,
     )

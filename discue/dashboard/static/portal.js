@@ -1,6 +1,6 @@
 // The script of the portal. Every page works without it: it adds copying, local times, and the height of the frame.
 
-const announcer = document.getElementById("announcer");
+import { announce } from "./keys.js";
 
 // The page that embeds this one learns how high it is, and nothing else. Other pages do not get the message.
 
@@ -28,7 +28,8 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     const text = button.previousElementSibling;
     try {
       await navigator.clipboard.writeText(text.textContent);
-      announcer.textContent = button.textContent = "Copied";
+      button.textContent = "Copied";
+      announce("Copied");
     } catch {
       getSelection().selectAllChildren(text);
       button.textContent = "Press Ctrl+C";

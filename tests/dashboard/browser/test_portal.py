@@ -75,8 +75,10 @@ def embedding(service: DashboardService, *origins: str) -> Iterator[None]:
 @pytest.fixture
 def window(chromium: Any) -> Callable[..., Any]:
     @contextmanager
-    def opened(*, theme: str = "light", width: int = 1_280) -> Iterator[Any]:
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    def opened(*, theme: str = "light", width: int = 1_280, scripted: bool = True) -> Iterator[Any]:
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=theme, java_script_enabled=scripted
+        )
         page, complaints = context.new_page(), []
         page.set_default_timeout(20_000)
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -147,6 +149,31 @@ def test_page_of_a_site_that_was_not_named_shows_nothing(
         assert "Endpoints" not in page.frames[-1].content()
 
 
+@pytest.mark.parametrize("scripted", [True, False], ids=["with keys", "without a script"])
+def test_customer_redelivers_selected_messages(
+    service: DashboardService, shop: Shop, window: Callable[..., Any], *, scripted: bool
+) -> None:
+    customer = f"selecting-{scripted}"
+    endpoint, _ = _endpoint_with_traffic(service, shop, customer, missed=3)
+    with window(scripted=scripted) as page:
+        page.goto(new_session(service, customer, shop.queue)["url"])
+        page.goto(f"{service.url}/portal{endpoint}/missed")
+        if scripted:
+            page.get_by_role("button", name="Shortcuts").click()
+            page.get_by_role("dialog").get_by_text("Select the row").wait_for()
+            for key in ("Escape", "j", "x", "j", "x"):
+                page.keyboard.press(key)
+            page.get_by_text("2 selected").first.wait_for()
+            page.keyboard.press("r")
+        else:
+            for box in page.locator("[data-pick]").all()[:2]:
+                box.check()
+            page.get_by_role("button", name="Redeliver selected").click()
+        page.get_by_role("button", name="Redeliver 2 messages").click()
+        page.get_by_text("The messages are being sent again.").wait_for()
+        assert page.complaints == []
+
+
 @pytest.mark.parametrize("width", [1_280, 390])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_of_the_portal_is_accessible_and_fits(
@@ -155,7 +182,9 @@ def test_every_page_of_the_portal_is_accessible_and_fits(
     customer = f"{theme}-{width}"
     endpoint, message = _endpoint_with_traffic(service, shop, customer)
     paths = ["", "/endpoints/new", "/event-types", endpoint, message]
-    paths += [f"{endpoint}/{name}" for name in ("missed", "jobs", "secrets", "edit", "disable", "delete")]
+    paths += [
+        f"{endpoint}/{name}" for name in ("missed", "missed/redeliver", "jobs", "secrets", "edit", "disable", "delete")
+    ]
     paths += [f"{endpoint}/{name}" for name in ("rotate", "test", "redeliver", "replay?from=2020-01-01T00:00")]
     axe, faults = Axe(), []
     with window(theme=theme, width=width) as page:
@@ -170,13 +199,18 @@ def test_every_page_of_the_portal_is_accessible_and_fits(
         assert page.complaints == []
 
 
-def _endpoint_with_traffic(service: DashboardService, shop: Shop, customer: str) -> tuple[str, str]:
+def _endpoint_with_traffic(service: DashboardService, shop: Shop, customer: str, missed: int = 0) -> tuple[str, str]:
     with service.api() as api:
         path = f"/queues/{shop.queue}/listeners"
-        fields = {"notify_url": f"http://{HOSTS}:9003/{customer}", "customer": customer}
+        fields: dict[str, Any] = {"notify_url": f"http://{HOSTS}:9003/{customer}", "customer": customer}
+        if missed:
+            fields["retry"] = {"attempts": 1}
         listener = api.post(path, json=fields).json()["listener"]["id"]
-        answer = api.post(f"/queues/{shop.queue}/messages", json={"data": {"order": 4_999, "total": 1}})
-        message = answer.json()["message"]["id"]
+        answers = [
+            api.post(f"/queues/{shop.queue}/messages", json={"data": {"order": 4_999, "total": 1}})
+            for _ in range(missed or 1)
+        ]
+        message = answers[-1].json()["message"]["id"]
     service.settle()
     assert re.fullmatch(r"[0-9A-Za-z]{21}", message)
     return f"{path}/{listener}", f"/queues/{shop.queue}/messages/{message}"

@@ -32,6 +32,7 @@ def pages_of(tenants: Tenants, name: str) -> dict[str, str]:
         "event types": "/event-types",
         "endpoint": endpoint,
         "missed": f"{endpoint}/missed",
+        "selected": f"{endpoint}/missed/redeliver",
         "jobs": f"{endpoint}/jobs",
         "message": f"/queues/{tenants.queue}/messages/{tenants.message}",
         "create": "/endpoints/new",
@@ -230,6 +231,42 @@ def test_replay_and_redelivery_are_started_after_a_preview(acme: Customer, tenan
         f"{endpoint}/redeliver?message={tenants.message}", f"{endpoint}/redeliver", message=tenants.message
     )
     assert redelivery.headers["location"].endswith("/jobs?done=redelivering"), redelivery.text
+
+
+def test_customer_redelivers_selected_messages(service: DashboardService, tenants: Tenants) -> None:
+    browser = opened(service, "aviato", tenants.queue)
+    with service.api() as api:
+
+        def missing(customer: str) -> str:
+            fields = {"notify_url": f"{REFUSING}/{customer}", "customer": customer, "retry": {"attempts": 1}}
+            made = api.post(f"/queues/{tenants.queue}/listeners", json=fields).json()["listener"]["id"]
+            return f"/queues/{tenants.queue}/listeners/{made}"
+
+        own, foreign = missing("aviato"), missing("bachmanity")
+        for _ in range(3):
+            api.post(f"/queues/{tenants.queue}/messages", json={"data": {"order": 4_999}}).raise_for_status()
+        service.settle()
+        page = browser.get(f"{own}/missed").text
+        assert "data-bulk" not in opened(service, "aviato", tenants.queue, may=["test"]).get(f"{own}/missed").text
+        picks = re.findall(r'name="(pick-[^"]+)"', page)
+        assert len(picks) == 3
+        path = f"{own}/missed/redeliver"
+        assert "Nothing is selected" in browser.get(path).text
+        preview = browser.get(path, params=dict.fromkeys(picks[:2], "on")).text
+        assert "Redeliver 2 messages</button>" in preview
+        done = browser.act(f"{path}?{picks[0]}=on", path, **dict.fromkeys(picks[:2], "on"))
+        assert done.headers["location"].endswith(f"{own}/jobs?done=redelivering"), done.text
+        assert api.get(f"{own}/redeliveries").json()["redeliveries"][0]["counts"]["selected"] == 2
+        # The ids of another listener's messages in a form for the own endpoint.
+        stolen = [each.replace(own.rpartition("/")[2], foreign.rpartition("/")[2]) for each in picks]
+        refused = browser.act(path, **dict.fromkeys(stolen, "on"))
+        assert (refused.status_code, "a row that is not in the list" in refused.text) == (422, True)
+        unmissed = f"{picks[0].rpartition('.')[0]}.{tenants.message}"
+        partly = browser.act(path, **{unmissed: "on"})
+        assert "A selected message was deleted, or was not missed." in partly.text
+        assert api.get(f"{foreign}/redeliveries").json()["redeliveries"] == []
+        for each in (own, foreign):
+            api.delete(each).raise_for_status()
 
 
 def test_theme_is_a_stylesheet_and_a_logo_in_the_page(service: DashboardService, tenants: Tenants) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from discue.dashboard.portal.pages import actions, endpoint, endpoints, event_types, message
+from discue.dashboard.portal.pages import actions, endpoint, endpoints, event_types, message, selected
 from discue.dashboard.portal.route import PortalRoute
 
 ROUTES: Final[tuple[PortalRoute, ...]] = (
@@ -11,4 +11,5 @@ ROUTES: Final[tuple[PortalRoute, ...]] = (
     *endpoint.ROUTES,
     *actions.ROUTES,
     *message.ROUTES,
+    *selected.ROUTES,
 )
