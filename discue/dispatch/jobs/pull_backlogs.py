@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from discue.domain.clock import Clock
 from discue.store.engine import CursorKey
 from discue.store.pull_backlogs import PullBacklog, backlogs_after
 from discue.store.store import Store
@@ -18,9 +17,8 @@ _PER_READ: Final = 100
 class PullBacklogs:
     """The last reading. Only the leader has one, so that a sum over workers counts each listener once."""
 
-    def __init__(self, store: Store, clock: Clock, *, is_leader: Callable[[], bool]) -> None:
+    def __init__(self, store: Store, *, is_leader: Callable[[], bool]) -> None:
         self._store = store
-        self._clock = clock
         self._is_leader = is_leader
         self._read: Sequence[PullBacklog] = ()
 
@@ -34,7 +32,9 @@ class PullBacklogs:
         found: list[PullBacklog] = []
         after: CursorKey = (0, 0, 0)
         while self._is_leader():
-            page = await self._store.read(partial(backlogs_after, after=after, limit=_PER_READ, now=self._clock.now()))
+            # Leases end by the database's clock.
+            now = self._store.clock.now()
+            page = await self._store.read(partial(backlogs_after, after=after, limit=_PER_READ, now=now))
             found += page
             if len(page) < _PER_READ:
                 break

@@ -20,12 +20,18 @@ MAX_POLLS: Final = 1_000
 """How many long polls of one listener may wait in this worker."""
 _MAX_ROUNDS: Final = 8
 """How many rounds a poll takes part in after its deadline, while there may be more messages."""
+_GRACE_MS: Final = 500
+"""How long after its deadline a poll may end, if a round runs or there may be more messages: on a busy worker, a round
+waits for its turn."""
 _NO_MESSAGES: Final[list[LeasedMessage]] = []
 
 
 @dataclass(slots=True)
 class LongPoll:
-    """A request for up to `most` messages. It waits until `deadline`, in milliseconds since the epoch."""
+    """A request for up to `most` messages. It waits until `deadline`, in milliseconds since the epoch.
+
+    It ends without messages after it has taken part in a round: no poll ends before someone has looked.
+    """
 
     client: PullClient
     most: int
@@ -99,10 +105,10 @@ class Waiters:
             self.notify()
 
     def wake(self) -> None:
-        """End the polls whose deadline has passed, and run a round if a message is due."""
+        """End the polls whose time is over, and run a round if a message is due."""
         now = self._broker.context.clock.now()
         for poll in self._polls:
-            if poll.deadline <= now:
+            if poll.rounds and self._ends_at(poll) <= now:
                 _resolve(poll.response, _NO_MESSAGES)
         if 0 < self._check_at <= now and self._open_polls():
             self.notify()
@@ -126,6 +132,7 @@ class Waiters:
         try:
             while self._must_check or self._batches:
                 self._must_check = False
+                self._rest()
                 await self._run_round()
         finally:
             self._task = None
@@ -169,7 +176,9 @@ class Waiters:
                 _resolve(poll.response, messages)
             elif result.refusal is not None:
                 _refuse(poll.response, result.refusal)
-            elif poll.deadline <= now and (not result.has_more or poll.rounds >= _MAX_ROUNDS):
+            elif poll.deadline <= now and (
+                not result.has_more or poll.rounds >= _MAX_ROUNDS or poll.deadline + _GRACE_MS <= now
+            ):
                 _resolve(poll.response, _NO_MESSAGES)
             else:
                 waiting.append(poll)
@@ -195,19 +204,23 @@ class Waiters:
         self._polls.clear()
 
     def _rest(self) -> None:
-        """Unless a round runs: set the next time to wake, or close if no request is left."""
-        if self._task is not None:
-            return
+        """Set the next time to wake. If no request is left and no round runs, close."""
         polls = self._open_polls()
-        if not polls:
-            if not self._batches:
-                self.is_closed = True
-                self._broker.on_closed(self)
+        is_running = self._task is not None
+        if not polls and not self._batches and not is_running:
+            self.is_closed = True
+            self._broker.on_closed(self)
             return
-        times = [poll.deadline for poll in polls]
-        if self._check_at:
+        times = [self._ends_at(poll) for poll in polls if poll.rounds]
+        if self._check_at and not is_running:
             times.append(self._check_at)
-        self._broker.timers.wake_at(self, min(times))
+        if times:
+            self._broker.timers.wake_at(self, min(times))
+
+    def _ends_at(self, poll: LongPoll) -> int:
+        """Return when a poll ends without messages, if it has taken part in a round."""
+        # A round that runs may find messages for it.
+        return poll.deadline if self._task is None else poll.deadline + _GRACE_MS
 
 
 def _resolve(response: "asyncio.Future[T]", value: T) -> None:

@@ -1,15 +1,18 @@
 """Pull mode: any worker leases messages to consumers until each is settled."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.control.pulls import PullTarget
 from discue.dispatch.lane.breaker import PAUSE_MS
 from discue.dispatch.pull.receive import RoundResult
 from discue.dispatch.pull.waiters import Waiters
-from discue.domain.errors import Conflict, NotFound
+from discue.domain.errors import Conflict, NotFound, Overloaded
 from discue.domain.messages import MessageOptions
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import RetryOptions
@@ -170,6 +173,62 @@ async def test_consumer_that_is_gone_has_no_message_leased(stage: Stage) -> None
     (published,) = await at.publish()
     await at.idle()
     assert await at.pulled() == [published]
+
+
+@asynccontextmanager
+async def _busy(at: PullFixture) -> AsyncIterator[None]:
+    """Keep rounds waiting for their turn."""
+    rounds = at.pulls.context.rounds = KeyedSemaphore[int](limit=1, max_waiting=9, refusal=Overloaded)
+    async with rounds.hold(at.place.organization):
+        yield
+
+
+async def _wait(at: PullFixture, milliseconds: int) -> None:
+    """Advance the clock while rounds wait."""
+    at.stage.clock.advance(milliseconds)
+    at.pulls.timers.wake_due()
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_poll_whose_round_waits_ends_half_a_second_late(stage: Stage) -> None:
+    at = await pull_fixture(stage)
+    waiting = await at.begin_waiting(wait_ms=1_000)
+    async with _busy(at):
+        (published,) = await at.publish()
+        await _wait(at, 1_000)
+        await _wait(at, 499)
+        assert not waiting.done()
+        await _wait(at, 1)
+        assert waiting.result() == []
+    await at.idle()
+    assert await at.pulled() == [published]
+
+
+async def test_poll_does_not_end_before_its_first_round(stage: Stage) -> None:
+    at = await pull_fixture(stage)
+    (published,) = await at.publish()
+    async with _busy(at):
+        waiting = asyncio.get_running_loop().create_task(at.pulled())
+        await _wait(at, LEASE_MS)
+        assert not waiting.done()
+    assert await waiting == [published]
+
+
+async def test_poll_stops_looking_for_more_half_a_second_after_its_deadline(stage: Stage) -> None:
+    at = await pull_fixture(stage, DeliveryOptions(filter='{"key": "none"}'))
+    await at.publish(300)
+    page = stage.store.page
+    read: list[int] = []
+
+    async def page_of_a_busy_store(organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
+        read.append(after)
+        stage.clock.advance(300)
+        return await page(organization, queue, after, rows, max_bytes=max_bytes)
+
+    stage.store.page = page_of_a_busy_store
+    assert await at.pulled() == []
+    assert read == [0, 128]
 
 
 async def test_message_for_a_consumer_that_leaves_meanwhile_is_released(stage: Stage) -> None:
