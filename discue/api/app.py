@@ -15,8 +15,9 @@ from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
 from discue.api.pagination import require_known
 from discue.api.path_names import PathNames, give_name
 from discue.api.problems import headers_of, problem_of
-from discue.api.resources import ROUTES
-from discue.api.route import SMALL_BODY, Call, CompiledRoute, EventStream, Match, RawResponse, Route, Router
+from discue.api.resources import DOCUMENTATION, ROUTES
+from discue.api.resources.service import MissingPage
+from discue.api.route import SMALL_BODY, VERSION, Call, CompiledRoute, EventStream, Match, RawResponse, Route, Router
 from discue.api.structs import NamedBody
 from discue.api.unknown_paths import dashboard_hint
 from discue.auth.turns import LARGE_BYTES, LIST_BYTES
@@ -47,6 +48,8 @@ _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _DASHBOARD: Final = "dashboard"
 _STARTS: Final = ("/dashboard", "/portal")
 """How paths of pages begin: all others are told by one comparison."""
+_WITH_PAGES: Final = ("/docs", "/dashboard")
+"""How paths begin that people type, and follow links to."""
 _REQUEST_ID_BYTES: Final = 6
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
@@ -70,9 +73,11 @@ class App:
         body_deadline_seconds: float | None = None,
         pages: Mapping[str, Application] = MappingProxyType({}),
         public_url: str | None = None,
+        missing: MissingPage | None = DOCUMENTATION.missing,
     ) -> None:
         """`body_deadline_seconds` and `public_url` replace the settings. `pages` respond below the path with their
-        name: `dashboard`, also to browsers at `/`, and `portal`.
+        name: `dashboard`, also to browsers at `/`, and `portal`. `missing` returns the page for browsers at a path of
+        the documentation or the dashboard that leads to no page; None: they get an error like other clients.
         """
         settings = services.control.settings
         self._services = services
@@ -83,6 +88,7 @@ class App:
         public_url = public_url or settings.public_url
         self._public_url = public_url.rstrip("/") if public_url else None
         self._pages = pages
+        self._missing = missing
         self._dashboard_hint = "" if _DASHBOARD in pages else dashboard_hint(settings)
         self._names = PathNames(services.control)
         store = services.control.store
@@ -194,7 +200,7 @@ class App:
         found = self._route(request)
         if isinstance(found, DiscueError):
             await self._admission.admit_unrouted(request)
-            raise found
+            return await self._missing_page(request, found)
         request.operation = found.route.operation
         # Counting comes before authorization: a valid key without the scope uses its rate limit, too.
         await self._admission.admit(request, needs_key=found.route.row.needs is not None)
@@ -204,12 +210,39 @@ class App:
             return await self._handle_named(request, found)
         try:
             return await self._handle(request, found)
-        except (NotFound, Forbidden):
+        except (NotFound, Forbidden) as error:
             # Only now, so that an id wins over an alias with the form of one, and costs no lookup.
             other = await self._names.find_lookalikes(request.principal, found)
             if other is None:
-                raise
+                return await self._missing_page(request, error)
         return await self._handle(request, other)
+
+    async def _missing_page(self, request: Request, error: DiscueError) -> bytes:
+        """Return the page for a browser that looks for one. Raises the error for all other requests."""
+        scope, version, path = request.scope, "", request.scope.path
+        if path.startswith(f"{VERSION}/"):
+            version, path = VERSION, path.removeprefix(VERSION)
+        asks_for_page = path.startswith(_WITH_PAGES) and HTML in request.accept and scope.method in {"GET", "HEAD"}
+        if self._missing is None or error.status != NotFound.status or not asks_for_page:
+            raise error
+        is_hint = error.code != "no_route" or error.detail == self._dashboard_hint
+        base = (self._public_url or base_url(scope, request.headers)) + version
+        call = Call(
+            self._services,
+            (),
+            base,
+            path,
+            "",
+            request.principal,
+            None,
+            request.response_headers,
+            accepts_gzip=_accepts_gzip(scope),
+            theme=theme_of(request.headers),
+        )
+        found = await self._missing(call, error.detail if is_hint else "There is no such page.")
+        request.status = error.status
+        request.response_headers[0] = ("content-type", f"{HTML}; charset=utf-8")
+        return found.content
 
     async def _handle_named(self, request: Request, found: Match) -> bytes:
         """Handle a request whose path has names."""

@@ -60,7 +60,8 @@ BATCH_MESSAGES: Final = 1_000
 
 
 _CACHED_PATHS: Final = 4_096
-_VERSION: Final = "/v1"
+VERSION: Final = "/v1"
+"""The version that paths may begin with."""
 _AFTER_VERSION: Final = frozenset({"/", ""})
 
 NAMED: Final[Mapping[str, NamedKind]] = {f"{{{kind}_id}}": kind for kind in NAMED_KINDS}
@@ -121,7 +122,7 @@ class Call(msgspec.Struct):
     @property
     def root(self) -> str:
         """The URL in front of the paths of pages, which have no version."""
-        return self.base.removesuffix(_VERSION)
+        return self.base.removesuffix(VERSION)
 
     @property
     def control(self) -> ControlContext:
@@ -443,8 +444,8 @@ class Router:
     def _find(self, method: str, path: str) -> Match:
         """Raises NotFound, and MethodNotAllowed with the allowed methods."""
         version, rest = "", path
-        if path.startswith(_VERSION) and path[3:4] in _AFTER_VERSION:
-            version, rest = _VERSION, path[3:] or "/"
+        if path.startswith(VERSION) and path[3:4] in _AFTER_VERSION:
+            version, rest = VERSION, path[3:] or "/"
         node = self._root
         ids: list[str] = []
         has_names = False

@@ -426,7 +426,7 @@ def _applications(services: Services, routes: Sequence[Route]) -> tuple[Applicat
     settings = services.control.settings
     if settings.role == "dispatch":
         # A worker that only delivers still serves the version and the health endpoints.
-        return App(services, routes=service.ROUTES), None
+        return App(services, routes=service.ROUTES, missing=None), None
     pages: dict[str, Application] = {}
     if settings.portal:
         pages["portal"] = Portal(services, PORTAL_PAGES)
@@ -437,7 +437,7 @@ def _applications(services: Services, routes: Sequence[Route]) -> tuple[Applicat
     if settings.dashboard_port is None:
         return App(with_dashboard, routes=(*ROUTES, *routes), pages={**pages, **dashboard}), None
     # The commands in the documentation are for the address of the API.
-    own = App(with_dashboard, DOCUMENTATION, pages=dashboard, public_url=settings.service_url)
+    own = App(with_dashboard, DOCUMENTATION.routes, pages=dashboard, public_url=settings.service_url)
     return App(services, routes=(*ROUTES, *routes), pages=pages), own
 
 

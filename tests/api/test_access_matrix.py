@@ -89,5 +89,5 @@ def test_a_key_needs_the_second_scope_of_a_route_too(unchanged: World, route: Ro
 def test_every_route_says_whom_it_is_for() -> None:
     open_paths = {route.path for route in ROUTES if route.needs is None}
     pages = {"/docs", "/docs/api", "/docs/{page}", "/docs/{part}/{page}", "/docs/errors/{code}"}
-    documentation = {"/openapi.json", "/docs/search.json", *pages}
+    documentation = {"/openapi.json", "/docs/search", *pages}
     assert open_paths == {"/", "/health/live", "/health/ready", "/invitations", *documentation}

@@ -1,6 +1,6 @@
 """The frame of every page of the documentation: contents, search, and the style of the dashboard.
 
-A page is one request: its style, script and icon are in it. It loads nothing else but the search index.
+A page is one request: its style, script and icon are in it. It loads nothing else but the results of a search.
 """
 
 import base64
@@ -12,14 +12,15 @@ from importlib.resources import files
 from typing import Final, NamedTuple
 
 from discue import __version__
+from discue.api.guides.search import LONGEST_QUERY
 from discue.http.frame import ICON, ICON_TYPE, STYLE, Theme
 
 HTML_TYPE: Final = "text/html"
 
 ROOT: Final = "docs"
 """The path of the start page. Paths of pages are relative to the service, and begin with this one."""
-SEARCH: Final = f"{ROOT}/search.json"
-"""The path of the search index."""
+SEARCH: Final = f"{ROOT}/search"
+"""The path of the page that searches the documentation."""
 
 _FILES: Final = files("discue.api.guides")
 _STYLE: Final = STYLE.decode() + _FILES.joinpath("page.css").read_text("utf-8")
@@ -34,6 +35,11 @@ _WITHOUT_DASHBOARD: Final = "\0dashboard\0"
 SLOTS: Final = (_THEME.encode(), _WITHOUT_DASHBOARD.encode())
 """Placeholders in a page. `values_of` returns the values that replace them, in the same order."""
 
+QUERY: Final = "\0query\0"
+"""Stands for the query of a search, in the page that shows its results."""
+ANYWHERE: Final = "\0anywhere\0"
+"""The path of a page that is served at every path, and stands for what `base_of` such a path returns."""
+
 
 def values_of(theme: Theme, *, has_dashboard: bool) -> tuple[bytes, bytes]:
     """Return the values for `SLOTS`. The page links to the dashboard if there is one at the same address."""
@@ -47,7 +53,7 @@ def _digest(text: str) -> str:
 # The policy allows this style and this script by their hashes, so that nothing that gets into a page can add another.
 _POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{_digest(_STYLE)}'; script-src 'sha256-{_digest(_SCRIPT)}'; "
-    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
 SECURITY_HEADERS: Final = (
@@ -55,7 +61,7 @@ SECURITY_HEADERS: Final = (
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
 )
-"""Allow the inline style, script and icon, and requests of the script to this service; nothing else from anywhere."""
+"""Allow the inline style, script and icon, and searches in this service; nothing else from anywhere."""
 
 
 class ContentsEntry(NamedTuple):
@@ -86,12 +92,12 @@ def prose(value: str) -> str:
 def relative(target: str, path: str) -> str:
     """Return the link from the page at `path` to another one. It works under every host and prefix of the service."""
     page, _, anchor = target.partition("#")
-    return f"#{anchor}" if anchor and page == path else _base(path) + target
+    return f"#{anchor}" if anchor and page == path else base_of(path) + target
 
 
-def _base(path: str) -> str:
+def base_of(path: str) -> str:
     """Return the link from the page at `path` to the address that all paths are relative to."""
-    return "../" * path.count("/")
+    return ANYWHERE if path == ANYWHERE else "../" * path.count("/")
 
 
 def page(title: str, body: str, *, path: str, contents: Sequence[Group] = (), within: str = "") -> bytes:
@@ -109,14 +115,15 @@ def page(title: str, body: str, *, path: str, contents: Sequence[Group] = (), wi
         f'<a class="brand" href="{relative(ROOT, path)}">{_LOGO}discue <span>{text(__version__)}</span></a>'
         # On a small screen, the menu opens the contents, also without a script.
         '<details class="burger"><summary>Menu</summary></details>'
-        f'<search class="find" hidden data-base="{_base(path)}" data-index="{SEARCH}">'
-        '<input type="search" placeholder="Search" aria-label="Search the documentation" autocomplete="off">'
-        '<kbd aria-hidden="true">/</kbd>'
-        '<div class="found" hidden><p class="soft" role="status"></p><ol></ol></div></search>'
+        f'<form class="find" role="search" action="{base_of(path)}{SEARCH}">'
+        '<input type="search" name="q" placeholder="Search" aria-label="Search the documentation" autocomplete="off" '
+        f'maxlength="{LONGEST_QUERY}" value="{QUERY if path == SEARCH else ""}"><kbd aria-hidden="true" hidden>/</kbd>'
+        '<div class="found" hidden><p class="soft" role="status"></p><ol></ol></div></form>'
         f'<nav id="contents" aria-label="Contents">{_contents(contents, path, within)}</nav>'
-        f'<div class="who"><a href="{_base(path)}dashboard"{_WITHOUT_DASHBOARD}>Open the dashboard</a>'
+        f'<div class="who"><a href="{base_of(path)}dashboard"{_WITHOUT_DASHBOARD}>Open the dashboard</a>'
         f'<button class="link" type="button" id="theme" hidden>Theme: {_THEME}</button></div>'
         f'</div></header><main id="main" tabindex="-1">{body}</main>'
+        '<p class="sr" role="status" id="announcer"></p>'
         f'<script type="module">{_SCRIPT}</script></body></html>\n'
     ).encode()
 

@@ -5,13 +5,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from discue.api.guides.layout import ROOT, SLOTS, ContentsEntry, Group, page, relative, text
-from discue.api.openapi.rendered import RenderedDocument, RenderedOnce
-from discue.api.structs import ApiResponse, doc
+from discue.api.guides.search import SearchEntry
+from discue.api.openapi.rendered import BuiltOnce, RenderedDocument
 
 if TYPE_CHECKING:
     from discue.api.guides.markdown import Rendered
@@ -29,42 +27,21 @@ _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)#:]+\.md)\)")
 _LISTED_LEVEL: Final = 2
 """The level of headings that the contents list below their page."""
 
-_MECHANISM: Final = f"{ROOT}/architecture/"
-_MECHANISM_CHARACTERS: Final = 300
-"""A search finds so much of a section in pages for engineers who change the service. The index must stay small."""
+_INTERNAL: Final = tuple(f"{ROOT}/{name}" for name in ("architecture", "benchmarks", "conformance", "dependencies"))
+_INTERNAL_SHARE: Final = 0.35
+"""Few search for how the service works inside."""
 
-_SECTION_CHARACTERS: Final = 700
-"""A search finds so much of a section in other pages, and the names in the rest of it."""
+_START: Final = 1.2
+"""The beginning of a page leads to all of its sections."""
 
-_NAME: Final = re.compile(r"[\w-]*_[\w-]+")
-
-
-class SearchEntry(msgspec.Struct, frozen=True):
-    """A section of a page, or an operation."""
-
-    path: Annotated[str, doc("The path of the page, with the section's anchor.", "docs/delivery#retries")]
-    page: Annotated[str, doc("The title of the page.", "Receiving messages")]
-    title: Annotated[str, doc("The title of the section.", "Retries")]
-    text: Annotated[str, doc("The text of the section.", "A wait starts when the previous attempt ends.")]
-
-
-class SearchIndex(ApiResponse, kw_only=True, frozen=True):
-    """The entries that a search of the documentation can find."""
-
-    entries: Annotated[list[SearchEntry], doc("The sections of all pages, and the operations.")]
+_SETTINGS: Final = f"{ROOT}/settings"
+"""A search for the name of a setting leads to this page."""
 
 
 def documentation_folder() -> Path:
     """Return the folder with the pages: in the package if that was installed, else in the clone of the repository."""
     packaged = _PACKAGE / "docs"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "docs"
-
-
-def _shortened(text: str, most: int) -> str:
-    """Return the beginning of a text, and the names of settings, fields and metrics in the rest of it."""
-    start = text[:most]
-    names = dict.fromkeys(name for name in _NAME.findall(text[most:]) if name not in start)
-    return " ".join([start, *names])
 
 
 class Library:
@@ -80,9 +57,9 @@ class Library:
         return {_path_of(name): name for name in names}
 
     @cached_property
-    def pages(self) -> dict[str, RenderedOnce]:
+    def pages(self) -> dict[str, BuiltOnce[RenderedDocument]]:
         """Each page, which is read and rendered when it is first asked for."""
-        return {path: RenderedOnce(partial(self._page, path)) for path in self.files}
+        return {path: BuiltOnce(partial(self._page, path)) for path in self.files}
 
     @cached_property
     def contents(self) -> tuple[Group, ...]:
@@ -111,11 +88,14 @@ class Library:
         """Yield what a search can find in the pages."""
         for path in self.files:
             first, *others = self._rendered(path).sections
-            most = _MECHANISM_CHARACTERS if path.startswith(_MECHANISM) else _SECTION_CHARACTERS
-            yield SearchEntry(path, first.title, first.title, _shortened(first.text, most))
+            is_internal, title = path.startswith(_INTERNAL), first.title
+            called = frozenset() if is_internal else frozenset({title.lower()})
+            share = _INTERNAL_SHARE if is_internal else 1.0
+            yield SearchEntry(path, title, title, first.text, first.names, called, share=_START * share)
             for section in others:
-                beginning = _shortened(section.text, most)
-                yield SearchEntry(f"{path}#{section.anchor}", first.title, section.title, beginning)
+                called = section.names if path == _SETTINGS else frozenset()
+                place = f"{path}#{section.anchor}"
+                yield SearchEntry(place, title, section.title, section.text, section.names, called, share=share)
 
     def _page(self, path: str) -> RenderedDocument:
         rendered = self._rendered(path)

@@ -4,7 +4,7 @@ HTML in a page is shown as text, except `<br>`, which cells of tables need; comm
 """
 
 import re
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import chain, count
 from typing import Final, NamedTuple
 
@@ -25,6 +25,8 @@ class Section(NamedTuple):
     """Text without markup."""
     text: str
     """Paragraphs, lists and tables without markup; code blocks are left out."""
+    names: frozenset[str] = frozenset()
+    """Code in the first column of tables, in lower case: what the rows explain."""
 
 
 class Rendered(NamedTuple):
@@ -51,7 +53,9 @@ def render(source: str, link: Callable[[str], str | None]) -> Rendered:
                 token.children += [_html(_ANCHOR.format(anchor))] if level > 1 else []
                 sections.append(Section(level, anchor, words, ""))
             elif sections:
-                sections[-1] = sections[-1]._replace(text=f"{sections[-1].text} {words}".lstrip())
+                section, is_first = sections[-1], [each.type for each in shown[-2:]] == ["tr_open", "td_open"]
+                names = section.names | _code_in(token.children) if is_first else section.names
+                sections[-1] = section._replace(text=f"{section.text} {words}".lstrip(), names=names)
         shown += _block(token)
     html = renderer.render(shown, parser.options, {})
     # A table's corner names no column: as a heading, it would be read aloud as an empty one.
@@ -68,7 +72,8 @@ def _block(token: Token) -> Iterator[Token]:
         # A box that scrolls must be reachable with the keyboard. The language of the code is not shown.
         token.type, token.attrs = "code_block", {"tabindex": 0}
     if token.type == "table_open":
-        yield _html('<div class="wide">')
+        # It scrolls if it is wider than the screen, also with the keyboard.
+        yield _html('<div class="wide" tabindex="0">')
     yield token
     if token.type == "table_close":
         yield _html("</div>")
@@ -86,6 +91,10 @@ def _inline(tokens: Sequence[Token], link: Callable[[str], str | None]) -> Itera
         # The end of a link belongs to the last start: links contain no links.
         if token.tag != "a" or href is not None:
             yield token
+
+
+def _code_in(tokens: Iterable[Token]) -> frozenset[str]:
+    return frozenset(token.content.lower() for token in tokens if token.type == "code_inline")
 
 
 def _anchor(title: str, taken: Container[str]) -> str:

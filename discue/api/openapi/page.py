@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from discue.api.guides.layout import ContentsEntry, Group, page, prose, text
-from discue.api.guides.library import OPERATIONS, SearchEntry
+from discue.api.guides.library import OPERATIONS
+from discue.api.guides.search import SearchEntry
 from discue.api.openapi.schemas import resolved
 from discue.api.structs import READ_ONLY
 from discue.http.negotiation import JSON
@@ -24,6 +25,9 @@ _BOUNDS: Final = {
     "pattern": "`{}`",
     "default": "default {}",
 }
+
+_SHARE: Final = 0.6
+"""Most look for a guide; who looks for an operation knows its path."""
 
 _REQUEST: Final = "Request body"
 _LINE_CHARACTERS: Final = 80
@@ -48,7 +52,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return ""
     head = "".join(f"<th>{text(name)}</th>" for name in heads)
     lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{head}</tr>{lines}</table></div>'
+    return f'<div class="wide" tabindex="0"><table><tr>{head}</tr>{lines}</table></div>'
 
 
 class _Operation(NamedTuple):
@@ -91,10 +95,13 @@ def operation_entries(document: Document) -> tuple[ContentsEntry, ...]:
 def operation_search_entries(document: Document) -> Iterator[SearchEntry]:
     """Yield what a search can find of the operations."""
     for tag in document["tags"]:
+        group = f"Operation: {_title(tag['name'])}"
         for verb, path, content in _operations(document, tag["name"]):
-            words = f"{verb} {path} {content.get('description', '')}".rstrip()
-            target = f"{OPERATIONS}#{content['operationId']}"
-            yield SearchEntry(target, f"Operation: {_title(tag['name'])}", content["summary"], words)
+            route, name = f"{verb} {path}", content["operationId"]
+            words = f"{route} {content.get('description', '')}".rstrip()
+            called = frozenset({name.lower()})
+            place, summary = f"{OPERATIONS}#{name}", content["summary"]
+            yield SearchEntry(place, group, summary, words, called, called, route=route, share=_SHARE)
 
 
 def _operations(document: Document, tag: str) -> Iterator[_Operation]:

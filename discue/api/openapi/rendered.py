@@ -10,7 +10,9 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
 
 _LEVEL: Final = 9
 _RAW: Final = -zlib.MAX_WBITS
@@ -65,23 +67,23 @@ def _deflated(part: bytes, *, is_last: bool) -> bytes:
     return compressor.compress(part) + compressor.flush(zlib.Z_FINISH if is_last else zlib.Z_SYNC_FLUSH)
 
 
-class RenderedOnce:
-    """A document that is rendered when it is first asked for."""
+class BuiltOnce(Generic[T]):
+    """A value that takes long to build, such as a rendered document: built when it is first asked for."""
 
-    def __init__(self, render: Callable[[], RenderedDocument]) -> None:
-        self._render = render
+    def __init__(self, build: Callable[[], T]) -> None:
+        self._build = build
         self._lock = threading.Lock()
-        self._document: RenderedDocument | None = None
+        self._built: T | None = None
 
-    async def get(self) -> RenderedDocument:
-        """Return the document. Renders it in a thread: that takes longer than other requests can wait."""
-        if self._document is not None:
-            return self._document
-        return await asyncio.to_thread(self._rendered)
+    async def get(self) -> T:
+        """Return the value. Builds it in a thread: that takes longer than other requests can wait."""
+        if self._built is not None:
+            return self._built
+        return await asyncio.to_thread(self._build_once)
 
-    def _rendered(self) -> RenderedDocument:
+    def _build_once(self) -> T:
         # Several threads may have been started before the first one is done.
         with self._lock:
-            document = self._document or self._render()
-            self._document = document
-        return document
+            if self._built is None:
+                self._built = self._build()
+            return self._built

@@ -42,5 +42,5 @@ _DESCRIBED: tuple[Route, ...] = (
     *usage.ROUTES,
 )
 
-DOCUMENTATION: tuple[Route, ...] = service.documentation_of(_DESCRIBED)
-ROUTES: tuple[Route, ...] = (*_DESCRIBED, *DOCUMENTATION)
+DOCUMENTATION: service.Documentation = service.documentation_of(_DESCRIBED)
+ROUTES: tuple[Route, ...] = (*_DESCRIBED, *DOCUMENTATION.routes)

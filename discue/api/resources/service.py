@@ -1,18 +1,20 @@
 """The service, its health, and the documentation of the API."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from discue import __version__
 from discue.api.guides.layout import HTML_TYPE, SECURITY_HEADERS, SLOTS, page, prose, relative, text, values_of
-from discue.api.guides.library import OPERATIONS, Library, SearchIndex, documentation_folder
+from discue.api.guides.library import OPERATIONS, Library, documentation_folder
+from discue.api.guides.results import missing_document, missing_values, search_document, search_values, words_of
+from discue.api.guides.search import SearchEntry, SearchIndex
 from discue.api.openapi.document import document_of
 from discue.api.openapi.page import openapi_page, operation_entries, operation_search_entries
-from discue.api.openapi.rendered import RenderedDocument, RenderedOnce
-from discue.api.pagination import ALIASES, read_parameters
+from discue.api.openapi.rendered import BuiltOnce, RenderedDocument
+from discue.api.pagination import ALIASES, Parameter, read_parameters
 from discue.api.route import GET, Call, RawResponse, Route
 from discue.api.structs import ApiResponse, LinkTarget, doc, links_of
 from discue.domain.error_codes import REASONS, Reason
@@ -39,6 +41,13 @@ _ERRORS: Final = "docs/reference/errors"
 """The path of the page about errors, which every page about one of them belongs to."""
 
 _LIBRARY: Final = Library(documentation_folder())
+
+_ERROR_SHARE: Final = 0.6
+"""Pages about errors have few words, each of which would count for too much in a search."""
+
+MissingPage: TypeAlias = Callable[[Call, str], Awaitable[RawResponse]]
+
+_QUERY: Final = Parameter("q", "Words to search for. The first 8 count.", {"type": "string"}, "retry schedule")
 
 
 class ServiceResponse(ApiResponse, kw_only=True, frozen=True):
@@ -97,7 +106,7 @@ def _error_page(code: str, reason: Reason) -> RenderedDocument:
     return RenderedDocument(made, SLOTS)
 
 
-_ERROR_PAGES: Final = {code: RenderedOnce(partial(_error_page, code, reason)) for code, reason in REASONS.items()}
+_ERROR_PAGES: Final = {code: BuiltOnce(partial(_error_page, code, reason)) for code, reason in REASONS.items()}
 
 
 async def error(call: Call) -> RawResponse:
@@ -109,8 +118,23 @@ async def error(call: Call) -> RawResponse:
     return _shown(call, await found.get())
 
 
-def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
-    """Return the routes of the documentation, which describes these routes and itself."""
+class Documentation(NamedTuple):
+    """The pages of the documentation."""
+
+    routes: tuple[Route, ...]
+    missing: MissingPage
+    """Returns the page for a path below the documentation that leads to no page, from what is wrong."""
+
+
+def _error_entries() -> Iterator[SearchEntry]:
+    for code, reason in REASONS.items():
+        words = f"{reason.meaning} {reason.remedy}".replace("`", "")
+        called = frozenset({code})
+        yield SearchEntry(f"docs/errors/{code}", "Errors", code, words, called, called, share=_ERROR_SHARE)
+
+
+def documentation_of(described: Iterable[Route]) -> Documentation:
+    """Return the documentation, which describes these routes and its own."""
     table = tuple(described)
 
     # The document includes the routes that return it, so it is made when it is first asked for.
@@ -125,15 +149,16 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
         contents = _LIBRARY.contents_for(OPERATIONS, operation_entries(once))
         return rendered(openapi_page(once, relative("openapi.json", OPERATIONS), contents))
 
-    def search_index() -> RenderedDocument:
-        entries = [*_LIBRARY.search_entries(), *operation_search_entries(document(aliases=False))]
-        links = links_of(f"{_BASE}/docs/search.json")
-        return rendered(msgspec.json.encode(SearchIndex(entries=entries, links=links)))
+    def search_index() -> SearchIndex:
+        operations = operation_search_entries(document(aliases=False))
+        return SearchIndex((*_LIBRARY.search_entries(), *operations, *_error_entries()))
 
-    whole_json = RenderedOnce(lambda: rendered(msgspec.json.encode(document(aliases=True))))
-    once_json = RenderedOnce(lambda: rendered(msgspec.json.encode(document(aliases=False))))
-    operations_html = RenderedOnce(operations_page)
-    index_json = RenderedOnce(search_index)
+    whole_json = BuiltOnce(lambda: rendered(msgspec.json.encode(document(aliases=True))))
+    once_json = BuiltOnce(lambda: rendered(msgspec.json.encode(document(aliases=False))))
+    operations_html = BuiltOnce(operations_page)
+    index = BuiltOnce(search_index)
+    results_html = BuiltOnce(lambda: search_document(_LIBRARY.contents))
+    missing_html = BuiltOnce(lambda: missing_document(_LIBRARY.contents))
 
     async def openapi(call: Call) -> RawResponse:
         """Get this document. OpenAPI 3.1."""
@@ -146,8 +171,10 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
         return _shown(call, await operations_html.get(), text(call.base).encode())
 
     async def search(call: Call) -> RawResponse:
-        """Get the index of the documentation. The search of the pages uses it."""
-        return _filled(call, await index_json.get(), (_in_json(call.base),))
+        """Search the documentation. A page with the best sections, operations and errors."""
+        query = read_parameters(call.query, call.parameters).get("q") or ""
+        found = (await index.get()).search(query) if query else []
+        return _shown(call, await results_html.get(), *search_values(query, found))
 
     async def guide(call: Call) -> RawResponse:
         """Read a page of the documentation."""
@@ -165,12 +192,18 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
         Route(GET, "/openapi.json", openapi, None, response=OpenApiDocument, query=(ALIASES,), compresses=True),
         Route(GET, "/docs", start, None, media_type=HTML_TYPE, compresses=True),
         Route(GET, "/docs/api", operations, None, media_type=HTML_TYPE, compresses=True),
-        Route(GET, "/docs/search.json", search, None, response=SearchIndex, compresses=True),
+        Route(GET, "/docs/search", search, None, media_type=HTML_TYPE, query=(_QUERY,), compresses=True),
         Route(GET, "/docs/{page}", guide, None, media_type=HTML_TYPE, compresses=True),
         Route(GET, "/docs/{part}/{page}", guide, None, media_type=HTML_TYPE, compresses=True),
         Route(GET, "/docs/errors/{code}", error, None, media_type=HTML_TYPE, compresses=True),
     )
-    return routes
+
+    async def missing(call: Call, detail: str) -> RawResponse:
+        """Return the page for a path that leads to none, with pages that it may mean. `detail` says what is wrong."""
+        found = (await index.get()).search(words_of(call.path))
+        return _shown(call, await missing_html.get(), *missing_values(call.path, detail, found))
+
+    return Documentation(routes, missing)
 
 
 def _in_json(value: str) -> bytes:

@@ -55,7 +55,7 @@ def test_sections_have_anchors_of_their_own_and_text_without_code_blocks() -> No
 
 
 def test_wide_table_scrolls_in_a_box() -> None:
-    assert html_of("| a |\n| - |").startswith('<div class="wide"><table>')
+    assert html_of("| a |\n| - |").startswith('<div class="wide" tabindex="0"><table>')
     assert html_of("| a |\n| - |").endswith("</table>\n</div>")
 
 

@@ -1,12 +1,8 @@
 """The documentation that the service serves: pages, contents, search."""
 
 import gzip
-import json
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,9 @@ import pytest
 
 from discue.api.guides import layout
 from discue.api.guides.library import OPERATIONS, Library, documentation_folder
+from discue.api.guides.search import SearchEntry
 from discue.api.openapi.document import document_of
+from discue.api.openapi.page import operation_search_entries
 from discue.api.resources import ROUTES
 from discue.domain.error_codes import REASONS
 from tests.support.served_api import Cast
@@ -27,14 +25,6 @@ LIBRARY = Library(documentation_folder())
 ERRORS = [f"docs/errors/{code}" for code in REASONS]
 PAGES = [*LIBRARY.files, OPERATIONS]
 LARGEST_BYTES = 100_000
-SCRIPT = Path(layout.__file__).with_name("page.js")
-
-SEARCHING = """
-import { readFileSync } from "node:fs";
-const [entries, queries] = JSON.parse(readFileSync(0, "utf-8"));
-const found = (query) => search(entries, query).map((entry) => [entry.path, excerpt(entry, query).join("|")]);
-console.log(JSON.stringify(Object.fromEntries(queries.map((query) => [query, found(query)]))));
-"""
 
 
 class Page(HTMLParser):
@@ -66,6 +56,11 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if not self._open or self._open.pop() != tag:
             self.mismatched.append(tag)
+
+
+@pytest.fixture(scope="module")
+def entries() -> list[SearchEntry]:
+    return list(LIBRARY.search_entries())
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +119,9 @@ def _flat(groups: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("part", ["docs/reference", "docs/architecture"])
-def test_contents_list_the_pages_of_a_part_by_their_titles(part: str) -> None:
+def test_contents_list_the_pages_of_a_part_by_their_titles(entries: Sequence[SearchEntry], part: str) -> None:
     (entry,) = (entry for group in LIBRARY.contents_for(part) for entry in group.entries if entry.path == part)
-    titles = {search.path: search.title for search in LIBRARY.search_entries()}
+    titles = {search.path: search.title for search in entries}
     assert entry.below
     assert [(each.path, each.title) for each in entry.below] == [(each.path, titles[each.path]) for each in entry.below]
 
@@ -157,62 +152,61 @@ def test_unknown_page_is_not_found(cast: Cast) -> None:
         assert cast.nobody.get(path).status_code == 404
 
 
-@pytest.fixture(scope="module")
-def index(service: Any) -> list[dict[str, str]]:
-    with httpx.Client(base_url=service.url, trust_env=False) as client:
-        content = client.get("/docs/search.json").json()
-    assert content["_links"] == {"self": {"href": f"{service.url}/docs/search.json"}}
-    entries: list[dict[str, str]] = content["entries"]
-    return entries
-
-
 def test_index_has_every_section_and_every_operation_once(
-    index: list[dict[str, str]], pages: Mapping[str, tuple[httpx.Response, Page]]
+    entries: Sequence[SearchEntry], pages: Mapping[str, tuple[httpx.Response, Page]]
 ) -> None:
-    paths = [entry["path"] for entry in index]
+    once = document_of(ROUTES, "/v1", aliases=False)
+    paths = [entry.path for entry in (*entries, *operation_search_entries(once))]
     assert len(set(paths)) == len(paths)
     for path in paths:
         page, _, anchor = path.partition("#")
         assert not anchor or anchor in pages[page][1].ids
-    once = document_of(ROUTES, "/v1", aliases=False)["paths"]
-    operations = {f"{OPERATIONS}#{each['operationId']}" for item in once.values() for each in item.values()}
+    operations = {f"{OPERATIONS}#{each['operationId']}" for item in once["paths"].values() for each in item.values()}
     assert operations == {path for path in paths if path.startswith(f"{OPERATIONS}#")}
     assert {*LIBRARY.files} <= {path.partition("#")[0] for path in paths}
 
 
-@pytest.mark.skipif(not shutil.which("node") and "CI" not in os.environ, reason="needs node")
-def test_search_finds_what_people_look_for(index: list[dict[str, str]]) -> None:
-    queries = {
-        "retry": "docs/delivery#retries",
-        "verify signature": "docs/delivery#verify-the-signature",
-        "idempotency": "docs/reference/idempotency",
-        "create queue": "docs/api#create_queue",
-        "allow_private_targets": "docs/settings",
-        "quota_bytes_stored": "docs/settings",
-        "process_max_fds": "docs/monitoring",
-        "POST /queues": "docs/api#create_queue",
-        "dead letter": "docs/delivery#missed-messages",
-        "quickstart": "docs/quickstart",
-        "webhook-id": "docs/delivery",
-    }
-    nothing = ["xyzzy", "", "   ", "(.*"]
-    found = _search(index, [*queries, *nothing])
-    assert {query: found[query] for query in nothing} == {query: [] for query in nothing}
-    for query, expected in queries.items():
-        # The section, or any other one of that page.
-        assert any(path.startswith(expected) for path, _ in found[query][:8]), (query, found[query])
-    assert all(len(results) <= 20 for results in found.values())
-    assert all(re.search(r"\|retr\w*\|", excerpt.lower()) for _, excerpt in found["retry"] if "retr" in excerpt.lower())
+def opened(service: Any, path: str) -> httpx.Response:
+    """Open a path as a browser does."""
+    accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    return httpx.get(service.url + path, headers={"accept": accept}, trust_env=False)
 
 
-def _search(index: list[dict[str, str]], queries: list[str]) -> dict[str, list[list[str]]]:
-    ended = subprocess.run(
-        ["node", "--input-type=module", "--eval", SCRIPT.read_text() + SEARCHING],
-        input=json.dumps([index, queries]),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
-    found: dict[str, list[list[str]]] = json.loads(ended.stdout)
-    return found
+MISSING = (
+    "/docs/nothing",
+    "/docs/reference/queus/more/",
+    "/v1/docs/a/b",
+    "/docs/errors/no",
+    "/dashboard/x",
+    "/docs/<b>",
+)
+
+
+@pytest.mark.parametrize("path", MISSING)
+def test_unknown_path_is_a_page_for_browsers_whose_links_work(
+    service: Any, pages: Mapping[str, tuple[httpx.Response, Page]], path: str
+) -> None:
+    answer = opened(service, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert dict(layout.SECURITY_HEADERS).items() <= dict(answer.headers).items()
+    page = Page(answer.text)
+    assert page.mismatched == []
+    known = {f"/{each}" for each in (*pages, "dashboard")}
+    prefix = "/v1" if path.startswith("/v1") else ""
+    targets = [urlsplit(urljoin(path, link)).path for link in page.links if not link.startswith("#")]
+    assert [each for each in targets if each.removeprefix(prefix) not in known] == []
+    assert f"{prefix}/docs" in targets
+
+
+def test_unknown_path_is_an_error_for_other_clients(cast: Cast) -> None:
+    for accept in ("*/*", ""):
+        answer = cast.nobody.get("/docs/nothing", headers={"accept": accept})
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    # Not a place of pages.
+    assert cast.nobody.get("/nothing", headers={"accept": "text/html"}).json()["code"] == "no_route"
+
+
+def test_unknown_path_leads_to_similar_pages(service: Any) -> None:
+    html = opened(service, "/docs/verify-signatures").text
+    assert '<a href="../docs/delivery#verify-the-signature">' in html
+    assert "There is no page /docs/verify-signatures. /docs lists all pages." in html

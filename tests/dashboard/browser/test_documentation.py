@@ -14,6 +14,9 @@ _PAGES = (
     "docs/delivery",
     "docs/reference/queues",
     "docs/errors/not_found",
+    "docs/api",
+    "docs/settings",
+    "docs/search?q=retry+schedule",
 )
 
 
@@ -42,6 +45,69 @@ def test_search_leads_to_a_section(visiting: Callable[..., Any]) -> None:
         page.keyboard.type("retries")
         page.get_by_role("link", name="Retries Receiving messages").click()
         expect(page.get_by_role("heading", name="Retries")).to_be_in_viewport()
+
+
+def test_results_below_the_search_box_are_those_of_the_search_page(visiting: Callable[..., Any]) -> None:
+    links = "links => links.map(link => [link.href, link.innerText])"
+    with visiting() as visitor:
+        page = visitor.page
+        page.goto(f"{visitor.url}/docs/reference/queues")
+        page.get_by_role("searchbox").fill("verify signature")
+        expect(page.locator(".found li").first).to_be_visible()
+        shown = page.eval_on_selector_all(".found a", links)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="Search", exact=True)).to_be_visible()
+        assert len(shown) > 3
+        assert page.eval_on_selector_all("#results a", links) == shown
+        page.get_by_role("searchbox").fill("xyzzy")
+        expect(page.get_by_role("status").filter(has_text="Nothing found for “xyzzy”.")).to_be_visible()
+
+
+def test_search_works_without_a_script(chromium: Any, service: Any) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{service.url}/docs/reference/queues")
+    page.get_by_role("searchbox", name="Search the documentation").fill("retries")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("searchbox", name="Search the documentation")).to_have_value("retries")
+    page.get_by_role("link", name="Retries Receiving messages").click()
+    expect(page.get_by_role("heading", name="Retries")).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Copy")).to_have_count(0)
+    context.close()
+
+
+def test_code_is_copied_with_the_keyboard(visiting: Callable[..., Any]) -> None:
+    with visiting() as visitor:
+        page = visitor.page
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.goto(f"{visitor.url}/docs/quickstart")
+        code = page.locator("main pre", has_text="KEY=$(cat .discue/key)").first
+        code.focus()
+        page.keyboard.press("Tab")
+        button = page.get_by_role("button", name="Copy", exact=True)
+        expect(page.locator(".copy:focus")).to_be_visible()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status").filter(has_text="Copied")).to_have_count(1)
+        assert page.evaluate("navigator.clipboard.readText()") == code.inner_text().rstrip()
+        expect(page.get_by_role("button", name="Copied")).to_have_count(0)
+        expect(button).to_have_count(page.locator("main pre").count())
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_unknown_page_is_accessible_and_leads_home(visiting: Callable[..., Any], theme: str) -> None:
+    with visiting(theme=theme) as visitor:
+        page = visitor.page
+        for path, home in (
+            ("docs/reference/nothing", "All pages of the documentation"),
+            ("dashboard/x", "Open the overview"),
+        ):
+            assert page.goto(f"{visitor.url}/{path}").status == 404
+            assert [each["id"] for each in Axe().run(page).response["violations"]] == []
+            page.get_by_role("link", name=home).click()
+            expect(page.get_by_role("heading", level=1)).not_to_have_text("Not Found")
+        # The browser notes the status.
+        assert all("404" in each for each in visitor.complaints)
+        visitor.complaints.clear()
 
 
 def test_theme_is_chosen_for_the_dashboard_and_the_documentation(visiting: Callable[..., Any]) -> None:

@@ -1,0 +1,113 @@
+"""The search of the documentation: what it finds, in which order, and how much it may cost."""
+
+import re
+from time import thread_time
+
+import httpx
+import pytest
+
+from discue.api.guides.results import search_values
+from discue.api.guides.search import LONGEST_QUERY, SearchEntry, SearchIndex
+from tests.support.served_api import Cast
+
+QUESTIONS = {
+    "rotate secret": "docs/reference/secrets#rotate-a-secret",
+    "verify signature python": "docs/delivery#verify-the-signature",
+    "retry schedule": "docs/delivery#retries",
+    "missed messages": "docs/delivery#missed-messages",
+    "dead letter": "docs/delivery#missed-messages",
+    "postgres": "docs/deploy#postgresql-settings",
+    "backup": "docs/backup",
+    "restore database": "docs/backup#restoring",
+    "idempotency": "docs/reference/idempotency",
+    "rate limit": "docs/reference/limits#rate-limits",
+    "env variable port": "docs/settings",
+    "why is my message waiting": "docs/delivery#why-a-message-waits",
+    "listener 410": "docs/delivery#respond",
+    "docker": "docs/deploy#containers",
+    "kubernetes": "docs/deploy#kubernetes",
+    "upgrading": "docs/upgrading",
+    "create a queue": "docs/reference/queues",
+    "delay a message": "docs/scheduling#delayed-messages",
+    "cron": "docs/reference/schedules",
+    "order of messages": "docs/ordering",
+    "fifo": "docs/ordering",
+    "duplicate messages": "docs/delivery#duplicates",
+    "api key scopes": "docs/reference/api_keys#scopes",
+    "single sign-on": "docs/users",
+    "reset password": "docs/users#passwords-and-links",
+    "pull without public endpoint": "docs/pulling",
+    "how do I test my handler?": "docs/testing",
+    "prometheus alerts": "docs/monitoring#alerts",
+    "flask": "docs/webhooks#other-frameworks",
+    "rotate encryption key": "docs/deploy#encryption-keys",
+    "local development tunnel": "docs/listen",
+    "replay old messages": "docs/replay",
+    "filter by payload": "docs/filters",
+    "reverse proxy nginx": "docs/deploy#a-proxy-in-front",
+    "throughput": "docs/scaling",
+    "health checks": "docs/deploy#health-checks",
+    # Names win.
+    "DISCUE_PORT": "docs/settings#network-and-processes",
+    "port": "docs/settings#network-and-processes",
+    "max_waiting_bytes": "docs/settings#limits",
+    "what is allow_private_targets": "docs/settings#access-and-encryption",
+    "webhook-id": "docs/delivery",
+    "process_max_fds": "docs/monitoring#metrics",
+    "POST /queues": "docs/api#create_queue",
+    "/v1/queues/orders/messages": "docs/api#create_queue_message",
+    "create_queue": "docs/api#create_queue",
+    "dashboard": "docs/dashboard",
+    "locked_out": "docs/errors/locked_out",
+}
+ALONE = {"DISCUE_PORT", "port", "max_waiting_bytes", "POST /queues", "create_queue", "locked_out"}
+"""Queries for a name: what it stands for is the first result."""
+
+
+def results_of(answer: httpx.Response) -> list[str]:
+    results = answer.text.partition('<ol class="results">')[2].partition("</ol>")[0]
+    return re.findall(r'<a href="\.\./([^"]*)"', results)
+
+
+@pytest.mark.parametrize(("query", "expected"), QUESTIONS.items())
+def test_answer_is_among_the_first_three(cast: Cast, query: str, expected: str) -> None:
+    found = results_of(cast.nobody.get("/docs/search", params={"q": query}))
+    first = found[: 1 if query in ALONE else 3]
+    # A page as a whole may be reached by any of its sections.
+    assert any(path == expected or path.partition("#")[0] == expected for path in first), found
+    assert len(found) <= 20
+
+
+def test_page_shows_the_query_and_its_results(cast: Cast) -> None:
+    html = cast.nobody.get("/docs/search?q=Retries").text
+    assert 'name="q"' in html
+    assert 'value="Retries"' in html
+    assert re.search("<mark>retr\\w+</mark>", html)
+    assert "<p>Search for words" in cast.nobody.get("/docs/search").text
+    nothing = cast.nobody.get("/docs/search", params={"q": "<xyzzy>"}).text
+    assert "Nothing found for “&lt;xyzzy&gt;”." in nothing
+    assert 'value="&lt;xyzzy&gt;"' in nothing
+
+
+@pytest.mark.parametrize("query", ["", "   ", "(.*", "?", "\0", "%", "the"])
+def test_any_text_is_a_query(cast: Cast, query: str) -> None:
+    assert cast.nobody.get("/docs/search", params={"q": query}).status_code == 200
+
+
+def test_text_of_entries_is_escaped() -> None:
+    index = SearchIndex([SearchEntry("docs/x", "Page", "<i>", "a <b>bold</b> word & more")])
+    _, html = search_values("bold", index.search("bold"))
+    assert b"<strong>&lt;i&gt;</strong>" in html
+    assert b"a &lt;b&gt;<mark>bold</mark>&lt;/b&gt; word &amp; more" in html
+
+
+def test_hostile_queries_cost_no_more_than_others() -> None:
+    """Every entry has every word, and the words are all beginnings of each other."""
+    words = ["a" * length for length in range(1, 200)]
+    index = SearchIndex(SearchEntry(f"docs/{number}", "Page", "Title", " ".join(words)) for number in range(800))
+    queries = [" ".join(words[:60]), "aaa " * 50, "aaa aaaa aaaaa aaaaaa aaaaaaa aaaaaaaa aaaaaaaaa b", "/" * 8_000]
+    for query in queries:
+        before = thread_time()
+        assert len(index.search(query)) <= 20
+        assert thread_time() - before < 0.05
+    assert index.search("x" * LONGEST_QUERY + " aaa") == []
