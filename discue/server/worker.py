@@ -399,7 +399,8 @@ class Worker:
 
     @cached_property
     def _pull_backlogs(self) -> PullBacklogs:
-        return PullBacklogs(self._control.store, is_leader=lambda: self._ownership.is_leader)
+        store = self._control.store
+        return PullBacklogs(store, store.clock, is_leader=lambda: self._ownership.is_leader)
 
     async def _release_orphaned(self) -> None:
         if self._ownership.is_leader:

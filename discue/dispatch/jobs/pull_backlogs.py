@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from discue.domain.clock import Clock
 from discue.store.engine import CursorKey
 from discue.store.pull_backlogs import PullBacklog, backlogs_after
 from discue.store.store import Store
@@ -17,8 +18,10 @@ _PER_READ: Final = 100
 class PullBacklogs:
     """The last reading. Only the leader has one, so that a sum over workers counts each listener once."""
 
-    def __init__(self, store: Store, *, is_leader: Callable[[], bool]) -> None:
+    def __init__(self, store: Store, clock: Clock, *, is_leader: Callable[[], bool]) -> None:
+        """`clock` is the database's, by which leases end."""
         self._store = store
+        self._clock = clock
         self._is_leader = is_leader
         self._read: Sequence[PullBacklog] = ()
 
@@ -32,9 +35,7 @@ class PullBacklogs:
         found: list[PullBacklog] = []
         after: CursorKey = (0, 0, 0)
         while self._is_leader():
-            # Leases end by the database's clock.
-            now = self._store.clock.now()
-            page = await self._store.read(partial(backlogs_after, after=after, limit=_PER_READ, now=now))
+            page = await self._store.read(partial(backlogs_after, after=after, limit=_PER_READ, now=self._clock.now()))
             found += page
             if len(page) < _PER_READ:
                 break

@@ -16,7 +16,7 @@ def _backlog(at: PullFixture, waiting: int, retrying: int, since: int) -> PullBa
 
 async def test_backlog_counts_unread_and_leased_messages(stage: Stage) -> None:
     at = await pull_fixture(stage)
-    backlogs = PullBacklogs(stage.store, is_leader=lambda: True)
+    backlogs = PullBacklogs(stage.store, stage.clock, is_leader=lambda: True)
     await backlogs.read()
     assert backlogs.all == [_backlog(at, 0, 0, 0)]
 
@@ -46,7 +46,7 @@ async def test_backlogs_of_all_listeners_are_read_page_by_page(stage: Stage) -> 
     stage.store.on_append = lambda _: None
     last = await another_listener(stage, at.queue, number=1_000)
     now = stage.clock.now()
-    backlogs = PullBacklogs(stage.store, is_leader=lambda: True)
+    backlogs = PullBacklogs(stage.store, stage.clock, is_leader=lambda: True)
     await backlogs.read()
     assert backlogs.all == [*(_backlog(each, 1, 0, now) for each in (at, *others)), _backlog(last, 0, 0, 0)]
 
@@ -54,7 +54,7 @@ async def test_backlogs_of_all_listeners_are_read_page_by_page(stage: Stage) -> 
 async def test_worker_that_leads_no_more_reports_nothing(stage: Stage) -> None:
     await pull_fixture(stage)
     leads = True
-    backlogs = PullBacklogs(stage.store, is_leader=lambda: leads)
+    backlogs = PullBacklogs(stage.store, stage.clock, is_leader=lambda: leads)
     await backlogs.read()
     assert len(backlogs.all) == 1
     leads = False
