@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from discue.auth.authenticator import Authenticator, sign_in_subject
 from discue.control import second_factor
+from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record
 from discue.control.second_factor import Enrolment
 from discue.control.sessions import SessionDetails
@@ -76,7 +77,7 @@ class Account:
             changed = replace(stored, password_hash=new_hash, updated_at=now)
             await users.update(tx, changed)
             await sessions.delete_of_user(tx, stored.organization, stored.id, but=self._details.session.id)
-            await record("user_updated", changed)
+            await record("user_updated", changed, changes=changed_settings(stored, changed))
 
         await control.write_as(self._details.principal, work)
 

@@ -55,7 +55,10 @@ async def restore_key(control: ControlContext, organization: Organization, text:
             # The new row has another id: without this entry, workers would keep what they cached of the old row.
             await feed.record(tx, "api_key", organization.id, stored.id)
         await api_keys.insert(tx, made.key)
-        await record("api_key_added" if stored is None else "api_key_updated", made.key)
+        if stored is None:
+            await record("api_key_added", made.key)
+        else:
+            await record("api_key_updated", made.key, changes=("key",))
 
     await control.write_as(None, work)
 
@@ -84,7 +87,7 @@ async def change_key(
             await record("api_key_deleted", stored)
         else:
             await api_keys.update(tx, msgspec.structs.replace(stored, status=status, updated_at=now))
-            await record("api_key_updated", stored)
+            await record("api_key_updated", stored, changes=(status,))
 
     await control.write_as(None, work)
 

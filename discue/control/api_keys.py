@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import usage
+from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record, require_found
 from discue.domain import api_key
 from discue.domain.aliases import NameFields, changed_alias, new_alias
@@ -144,7 +145,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         if manages_keys(stored, now) and not still_manages:
             await _require_another_manager(tx, stored, now)
         await api_keys.update(tx, changed)
-        await record("api_key_updated", changed)
+        await record("api_key_updated", changed, changes=changed_settings(stored, changed))
         return changed
 
     return await control.write_as(principal, work)

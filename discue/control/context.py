@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from msgspec import UnsetType
@@ -45,8 +45,13 @@ Choice = TypeVar("Choice", bound=str)
 Resource = TypeVar("Resource", bound=msgspec.Struct)
 
 Recorded = ApiKey | Channel | Domain | Listener | Queue | Topic | User
-Record = Callable[[EventKind, Recorded], Awaitable[None]]
-"""`record` for one change: the transaction and the author are given."""
+
+
+class Record(Protocol):
+    """`record` for one change: the transaction and the author are given."""
+
+    def __call__(self, kind: EventKind, changed: Recorded, /, *, changes: Sequence[str] = ()) -> Awaitable[None]: ...
+
 
 _CACHED: Final[dict[type, FeedKind]] = {ApiKey: "api_key", Listener: "listener", Queue: "queue"}
 """Resources that other workers cache, with the feed entries by which they notice each change."""
@@ -177,12 +182,17 @@ async def record(
     occurrence: Occurrence,
     kind: EventKind,
     changed: Recorded,
+    *,
+    changes: Sequence[str] = (),
 ) -> None:
-    """Record the event of a change, and a feed entry if other workers cache the resource."""
+    """Record the event of a change, and a feed entry if other workers cache the resource.
+
+    `changes` has the names of the settings that have changed.
+    """
     if type(changed) in _CACHED:
         await feed.record(tx, _CACHED[type(changed)], changed.organization, changed.id)
     name = changed.email if isinstance(changed, User) else changed.alias
-    await events.record(tx, occurrence, kind, changed.organization, ref=changed.public_id, name=name)
+    await events.record(tx, occurrence, kind, changed.organization, ref=changed.public_id, name=name, changes=changes)
 
 
 def chosen(stored: T, given: T | UnsetType | None, default: T) -> T:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import usage
+from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record, after_commit, record, require_found
 from discue.domain import domain_challenge, egress
 from discue.domain.aliases import NameFields, changed_alias, new_alias
@@ -105,7 +106,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
             updated_at=now,
         )
         await domains.update(tx, changed)
-        await record("domain_updated", changed)
+        await record("domain_updated", changed, changes=changed_settings(stored, changed))
         return changed
 
     return await control.write_as(principal, work)
@@ -183,7 +184,9 @@ async def check_taken(
             changed = msgspec.structs.replace(changed, updated_at=now)
             await system_events.record(tx, stored.organization, happened.id, _event(changed))
             await feed.record(tx, "domain", stored.organization, stored.id)
-            await record(tx, happened, "domain_updated", stored)
+            await record(
+                tx, happened, "domain_updated", stored, changes=("verified" if found.verified else "unverified",)
+            )
         await domains.update(tx, changed)
         return changed
 

@@ -15,6 +15,7 @@ from discue.auth.authenticator import Authenticator, sign_in_subject
 from discue.auth.openid.provider import ExternalIdentity, PendingSignIn, Provider, SignInRefused
 from discue.auth.openid.settings import ProviderSettings
 from discue.control import usage
+from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record
 from discue.control.sessions import token_hash
 from discue.control.sign_in import Browser, NewSession, SessionRequest, open_session
@@ -105,7 +106,7 @@ async def connect(control: ControlContext, principal: Principal, response: Provi
             raise SignInRefused(f"This account at {settings.title} is connected already.")
         await identities.insert(tx, _row(user, row_id, identity, connected_at))
         await users.update(tx, replace(user, has_identity=True, updated_at=connected_at))
-        await record("user_updated", user)
+        await record("user_updated", user, changes=("identity",))
 
     await control.write_as(principal, work)
 
@@ -166,7 +167,7 @@ async def _with_role(tx: Transaction, record: Record, user: User, role: Role) ->
         return user
     changed = replace(user, role=role)
     await users.update(tx, changed)
-    await record("user_updated", changed)
+    await record("user_updated", changed, changes=changed_settings(user, changed))
     return changed
 
 

@@ -139,7 +139,7 @@ async def _store(
     # Not `credentials_of`, which raises if they are lost: secrets can still be changed then.
     held = encryption.held_by(control, listener)
     await listeners.set_secrets(tx, *row, await encryption.sealed(tx, control, row, secrets, credentials=held))
-    await record("listener_updated", listener)
+    await record("listener_updated", listener, changes=("signing_secrets",))
 
 
 async def _valid(control: ControlContext, principal: Principal, path: ListenerPath) -> list[ShownSecret]:

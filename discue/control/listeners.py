@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import encryption, listener_options, usage
+from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record, chosen, one_of, require_found
 from discue.control.listener_options import OptionFields
 from discue.control.pattern_checks import check_filter
@@ -253,12 +254,15 @@ async def change(
         await _require_registered(tx, stored, changed)
         await _report_change(tx, event_id, stored, changed)
         await listeners.update(tx, changed)
+        changes = changed_settings(stored, changed)
         if not isinstance(asked, UnsetType):
+            # The secret can be a new one, in which its public part does not differ.
+            changes = tuple(dict.fromkeys((*changes, "authentication")))
             row = (stored.organization, stored.id)
             # Secrets and credentials are encrypted as one value: the stored secrets are sealed again.
             sealed = await encryption.sealed(tx, control, row, encryption.opened(control, stored), credentials=asked)
             await listeners.set_secrets(tx, *row, sealed)
-        await record("listener_updated", changed)
+        await record("listener_updated", changed, changes=changes)
         details = await _details(tx, changed)
         return msgspec.structs.replace(details, has_new_status=changed.status != stored.status)
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control.api_keys import CreatedKey, first_key
+from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, after_commit, record, require_found, require_none
 from discue.control.system_queues import new_system_queue
 from discue.domain import aliases
@@ -195,7 +196,7 @@ async def change(
         settings = _settings(principal, stored.settings, fields)
         changed = msgspec.structs.replace(stored, alias=alias, settings=settings, updated_at=now)
         await _update(tx, stored, changed)
-        await _record(tx, occurrence, "organization_updated", changed, seen_by=principal.organization)
+        await _record(tx, occurrence, "organization_updated", changed, seen_by=principal.organization, before=stored)
         return changed
 
     return await control.write(work)
@@ -268,18 +269,25 @@ async def _change_by_alias(
         stored = require_found(await organizations.by_alias(tx, alias))
         changed = msgspec.structs.replace(change(stored), updated_at=now)
         await _update(tx, stored, changed)
-        await _record(tx, occurrence, "organization_updated", stored, seen_by=stored.id)
+        await _record(tx, occurrence, "organization_updated", changed, seen_by=stored.id, before=stored)
         return changed
 
     return await control.write(work)
 
 
 async def _record(
-    tx: Transaction, occurrence: Occurrence, kind: EventKind, changed: Organization, *, seen_by: int
+    tx: Transaction,
+    occurrence: Occurrence,
+    kind: EventKind,
+    changed: Organization,
+    *,
+    seen_by: int,
+    before: Organization | None = None,
 ) -> None:
     """Record a change in the feed, and its event in the organization that sees it."""
     await feed.record(tx, "organization", changed.id, changed.id)
-    await events.record(tx, occurrence, kind, seen_by, ref=changed.public_id, name=changed.alias)
+    changes = () if before is None else changed_settings(before, changed)
+    await events.record(tx, occurrence, kind, seen_by, ref=changed.public_id, name=changed.alias, changes=changes)
 
 
 def _require_creator(control: ControlContext, caller: Organization) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import topics, usage
+from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record, chosen, one_of, require_found, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, check_alias, new_alias
@@ -142,7 +143,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         changed = _changed(stored, fields, changed_alias(fields, stored.alias, _check_alias), now)
         _check_system_queue(stored, changed)
         await queues.update(tx, changed)
-        await record("queue_updated", changed)
+        await record("queue_updated", changed, changes=changed_settings(stored, changed))
         return await _details(tx, changed)
 
     return await control.write_as(principal, work)

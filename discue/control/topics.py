@@ -4,6 +4,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import usage
+from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record, chosen, require_found
 from discue.control.pattern_checks import check_filter
 from discue.domain.aliases import NameFields, changed_alias, new_alias
@@ -77,7 +78,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         if changed.alias != stored.alias:
             # Messages published by the previous alias are not stored any more.
             await _reroute(tx, stored.organization, stored.id)
-        await record("topic_updated", changed)
+        await record("topic_updated", changed, changes=changed_settings(stored, changed))
         return await _details(tx, changed)
 
     return await control.write_as(principal, work)
@@ -192,7 +193,7 @@ async def change_channel(
         changed = _changed_channel(stored, fields, changed_alias(fields, stored.alias), now)
         await topics.update_channel(tx, changed)
         await _reroute(tx, stored.organization, stored.topic)
-        await record("channel_updated", changed)
+        await record("channel_updated", changed, changes=changed_settings(stored, changed))
         return changed
 
     return await control.write_as(principal, work)

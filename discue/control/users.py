@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import usage
+from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record, one_of, require_found
 from discue.crypto import passwords
 from discue.crypto.passwords import Invitation, new_invitation
@@ -113,7 +114,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         await users.update(tx, changed)
         if changed.password_hash != stored.password_hash or changed.status != "enabled":
             await sessions.delete_of_user(tx, changed.organization, changed.id)
-        await record("user_updated", changed)
+        await record("user_updated", changed, changes=changed_settings(stored, changed))
         return UserDetails(changed, entry.invitation)
 
     return await control.write_as(principal, work)
@@ -156,7 +157,7 @@ async def accept(control: ControlContext, token: str, password: str) -> User | N
         user = _changed(stored, UserFields(), entry, now)
         await users.update(tx, user)
         await sessions.delete_of_user(tx, user.organization, user.id)
-        await record("user_updated", user)
+        await record("user_updated", user, changes=changed_settings(stored, user))
         return user
 
     return await control.write_as(None, work)

@@ -17,7 +17,8 @@ from discue.store.pagination import LARGEST
 from discue.store.tallies import EventKind, TallyEntry
 
 _INSERT_EVENT: Final = """
-    INSERT INTO event (organization, id, kind, client, ref, name, user_id) VALUES ($1, $2, $3, $4, $5, $6, $7)"""
+    INSERT INTO event (organization, id, kind, client, ref, name, user_id, changes)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"""
 
 
 class Occurrence(NamedTuple):
@@ -32,14 +33,22 @@ class Occurrence(NamedTuple):
 
 
 async def record(
-    tx: Transaction, occurrence: Occurrence, kind: EventKind, organization: int, *, ref: str, name: str
+    tx: Transaction,
+    occurrence: Occurrence,
+    kind: EventKind,
+    organization: int,
+    *,
+    ref: str,
+    name: str,
+    changes: Sequence[str] = (),
 ) -> None:
     """Record an event in the transaction that causes it, and count it. An occurrence records one event per
     organization.
 
-    `ref` and `name` are the public id and the alias of the changed resource after the change.
+    `ref` and `name` are the public id and the alias of the changed resource after the change, `changes` the names of
+    its settings that have changed.
     """
-    values = (organization, occurrence.id, kind, occurrence.client, ref, name, occurrence.user)
+    values = (organization, occurrence.id, kind, occurrence.client, ref, name, occurrence.user, ",".join(changes))
     await tx.execute(_INSERT_EVENT, *values)
     period = tallies.period_of(millisecond_of(occurrence.id))
     await tallies.add(tx, [TallyEntry(organization, period, tallies.EVENT_KINDS[kind], 1)])
@@ -54,7 +63,7 @@ _ROWS_A_STEP: Final = 100
 _PASSED: Final = 4_500
 """The number of rows that a scan reads in addition to those that are wanted, to pass rows of deleted resources."""
 _ATTEMPTS_OF_A_MESSAGE: Final = 10_000
-_RECORDED: Final = "SELECT id, kind, client, ref, name, user_id FROM event WHERE organization = $1"
+_RECORDED: Final = "SELECT id, kind, client, ref, name, user_id, changes FROM event WHERE organization = $1"
 # Names are looked up in subqueries: for a join, a planner without statistics would read all queues of the organization.
 _LIVE: Final = "FROM {} x WHERE x.organization = {} AND x.id = {} AND x.deleted_at IS NULL"
 # A message of a topic may be in several queues, and exists as long as one of them does. System events were not added by
@@ -91,6 +100,9 @@ class UsageEvent(msgspec.Struct, frozen=True):
     """The public id of the user, or of the session of a customer, who caused it; empty for none."""
     listener: tuple[str, str] | None = None
     """The id and alias of the listener that a message was published to."""
+    changes: tuple[str, ...] = ()
+    """The names of the settings that have changed, as in the API; of a status, its new value. Events of programs before
+    schema version 28 have none."""
 
     @property
     def stored_at(self) -> int:
@@ -191,10 +203,12 @@ def _recorded(wanted: EventQuery) -> list[_Line]:
     kinds = None if subject is None else sorted(f"{subject}_{verb}" for verb in _VERBS)
 
     def event(row: Row) -> UsageEvent | None:
-        row_id, kind, client, ref, name, user = row
+        row_id, kind, client, ref, name, user, changes = row
         if kinds is not None and kind not in kinds:
             return None
-        return UsageEvent(event_id_of(row_id), kind, kind.rpartition("_")[0] or kind, ref, name, client, user)
+        subject = kind.rpartition("_")[0] or kind
+        names = tuple(changes.split(",")) if changes else ()
+        return UsageEvent(event_id_of(row_id), kind, subject, ref, name, client, user, changes=names)
 
     if wanted.only is not None:
         return [_by_row_id(wanted, f"{_RECORDED} AND ref = $2", "id", event, ref) for ref in sorted(wanted.only)]

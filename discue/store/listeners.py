@@ -295,7 +295,7 @@ async def disable(
         await system_events.record(tx, organization, occurrence.id, event)
     await feed.record(tx, "listener", organization, listener)
     ref, name = changed
-    await events.record(tx, occurrence, "listener_updated", organization, ref=ref, name=name)
+    await events.record(tx, occurrence, "listener_updated", organization, ref=ref, name=name, changes=("disabled",))
     return True
 
 

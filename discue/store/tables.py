@@ -288,7 +288,7 @@ TABLES: Final = (
     _table("feed", "shard version", "kind organization ref"),
     _table("tally", "organization period kind slot", "n"),
     _table("listener_tally", "organization listener period", "acknowledged failed missed"),
-    _table("event", "organization id", "kind client ref name user_id"),
+    _table("event", "organization id", "kind client ref name user_id changes"),
     _table("idempotency_key", "key", "answers"),
     _table("idempotency_answers", "organization id", "stored_at size content", bodies="content"),
     BODY,

@@ -148,6 +148,11 @@ def test_secret_of_the_authentication_is_kept_changed_and_never_shown(
     editor.done(f"{path}/edit", **editor.shown(refused) | {"timeout": "8"})
     assert (secret(), editor.stored(path)["authentication"]["username"]) == ("new one", "other")
 
+    editor.done(f"{path}/edit", **editor.form(f"{path}/edit") | {"authentication/password": "newer one"})
+    events = editor.browser.get("/events").text
+    newest = next(each for each in events.split("<tr>") if path.rpartition("/")[2] in each)
+    assert ("Changed: authentication</span>" in newest, "newer one" in events) == (True, False)
+
     stale = editor.form(f"{path}/edit")
     editor.api.put(path, json={"timeout": 30}).raise_for_status()
     told = editor.post(f"{path}/edit", **stale | {"authentication/password": "newest"})

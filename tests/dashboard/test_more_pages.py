@@ -43,8 +43,14 @@ def test_event_names_its_key_and_links_the_changed_resource(service: DashboardSe
     browser, path = service.browser(), shop.listener("old-shop")
     with service.api() as api:
         api.put(path, json={"description": "Seen in events"}).raise_for_status()
-    rows = browser.get("/events").text.split("<tr>")
-    row = next(each for each in rows if shop.listeners["old-shop"] in each)
+        api.put(path, json={"status": "enabled", "timeout": 9, "headers": {"x-token": "t0p-secret"}}).raise_for_status()
+        api.put(path, json={"status": "disabled", "timeout": None, "headers": None}).raise_for_status()
+    events = browser.get("/events").text
+    disabled, enabled, row = [each for each in events.split("<tr>") if shop.listeners["old-shop"] in each][:3]
+    assert "<td>Listener disabled<" in disabled
+    assert '<td>Listener enabled<span class="sub">Changed: headers, timeout</span></td>' in enabled
+    assert '<td>Listener updated<span class="sub">Changed: description</span></td>' in row
+    assert "t0p-secret" not in events
     assert f'<a class="row cut" href="../dashboard{path}">old-shop</a>' in row
     assert re.search(r'API key <a href="../dashboard/keys/\w+">[^<]+</a>', row)
 

@@ -258,6 +258,7 @@ def test_rotated_secret_is_shown_once(service: DashboardService, shop: Shop) -> 
     page = browser.post(f"{listener}/rotate", data={"hours": "1"}, headers=SAME_ORIGIN).text
     assert "whsec_" in page
     assert "whsec_" not in browser.get(f"{listener}/settings").text
+    assert "Changed: signing secrets" in browser.get("/events").text
     wrong = browser.post(f"{listener}/rotate", data={"hours": "soon"}, headers=SAME_ORIGIN)
     assert wrong.status_code == 422
     assert "must be a number from 0 to 168" in wrong.text

@@ -35,10 +35,19 @@ def told(events_found: Iterable[UsageEvent]) -> list[tuple[int, str, str]]:
     return [(event.stored_at - NOON, event.type, event.name) for event in events_found]
 
 
-async def record(store: Store, number: int, kind: EventKind, name: str = "orders", organization: int = OURS) -> None:
+async def record(
+    store: Store,
+    number: int,
+    kind: EventKind,
+    name: str = "orders",
+    organization: int = OURS,
+    changes: tuple[str, ...] = (),
+) -> None:
     occurrence = Occurrence(row_id(number), public_id(1))
     await store.write(
-        lambda tx: events.record(tx, occurrence, kind, organization, ref=public_id(number, "r"), name=name)
+        lambda tx: events.record(
+            tx, occurrence, kind, organization, ref=public_id(number, "r"), name=name, changes=changes
+        )
     )
 
 
@@ -67,7 +76,7 @@ async def a_queue_with_traffic(store: Store) -> tuple[Queue, Listener]:
 
 async def test_events_of_all_sources_come_newest_first_in_one_order(store: Store) -> None:
     _, listener = await a_queue_with_traffic(store)
-    await record(store, 15, "queue_added")
+    await record(store, 15, "queue_updated", changes=("name", "retention"))
     await record(store, 35, "api_key_deleted", "key-1")
     everything = await found(store)
     assert told(everything) == [
@@ -76,8 +85,9 @@ async def test_events_of_all_sources_come_newest_first_in_one_order(store: Store
         (30, "message_published_not_ok", public_id(20)),
         (21, "message_added", public_id(21)),
         (20, "message_added", public_id(20)),
-        (15, "queue_added", "orders"),
+        (15, "queue_updated", "orders"),
     ]
+    assert [each.changes for each in everything if each.changes] == [("name", "retention")]
     assert [event.id for event in everything] == sorted((event.id for event in everything), reverse=True)
     assert everything[0] == UsageEvent(
         event_id_of(row_id(40)),

@@ -11,6 +11,8 @@ from discue.dashboard.visit import Page, Visit
 from discue.store.events import UsageEvent
 
 _EVENTS: Final = 50
+_STATUSES: Final = frozenset({"disabled", "enabled", "suspended", "unverified", "verified"})
+"""Changes that the sentence about an event names."""
 _LISTS: Final = {"queue": "queues", "topic": "topics", "domain": "domains", "api_key": "keys", "user": "users"}
 """The list with the page of a resource, by the kind of the resource."""
 
@@ -24,8 +26,18 @@ async def show(visit: Visit) -> Page:
         "list": shown(visit, found, [each.id for each in found.items]),
         "names": names,
         "paths": {each.id: _path(each, names, deleted) for each in found.items},
+        "sentences": {each.id: _sentence(each) for each in found.items},
     }
     return Page("events.html", "Events", values)
+
+
+def _sentence(event: UsageEvent) -> tuple[str, str]:
+    """Return what happened, and the names of the settings that have changed with it."""
+    what = event.type.replace("_", " ").capitalize().replace("Api ", "API ")
+    for status in _STATUSES & set(event.changes):
+        what = what.replace("updated", status)
+    others = [each.replace("_", " ").replace("url", "URL") for each in event.changes if each not in _STATUSES]
+    return what, ", ".join(others)
 
 
 def _path(event: UsageEvent, names: EventNames, deleted: Collection[str]) -> str:
