@@ -44,6 +44,32 @@ class Account:
         the password is wrong, LockedOut, and NotFound if the session has ended, or the password was changed, meanwhile.
         """
         await self.require_password(password)
+        return await self._confirmed(browser)
+
+    async def is_confirmed_by_code(self) -> bool:
+        """Return whether `confirm_by_code` can confirm the session: the user has a second factor and no password.
+
+        With a password, a code is not enough: it may be on a device that lies next to the browser.
+        """
+        return self.user.password_hash is None and await self.has_second_factor()
+
+    async def confirm_by_code(self, code: str, browser: Browser) -> NewSession:
+        """Replace the session as `confirm` does, after a code of the app or a recovery code.
+
+        Raises Unprocessable if the code is wrong or the user has a password, LockedOut, and NotFound if the session has
+        ended meanwhile.
+        """
+
+        async def work() -> User | None:
+            is_right = await second_factor.check(self._control, self.user, code, without=False)
+            return self.user if is_right else None
+
+        subjects = [sign_in_subject(self._address), LockoutSubject.user(self.user.email)]
+        if self.user.password_hash is not None or await self._authenticator.attempt(subjects, work) is None:
+            raise invalid("/code", "is wrong, or was used already")
+        return await self._confirmed(browser)
+
+    async def _confirmed(self, browser: Browser) -> NewSession:
         session = self._details.session
         request = SessionRequest(
             browser,

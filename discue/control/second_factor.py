@@ -84,17 +84,18 @@ async def confirm(control: ControlContext, principal: Principal, user: User, cod
     return codes
 
 
-async def check(control: ControlContext, user: User, code: str) -> bool:
-    """Return whether a code of the app, or a recovery code, is right. It is used up. True without a second factor.
+async def check(control: ControlContext, user: User, code: str, *, without: bool = True) -> bool:
+    """Return whether a code of the app, or a recovery code, is right; `without` if there is no second factor.
 
-    Wrong codes count until one is right. Raises LockedOut for a while after too many of them, whatever the code.
+    The code is used up. Wrong codes count until one is right. Raises LockedOut for a while after too many of them,
+    whatever the code.
     """
     now, occurrence = control.clock.now(), control.occurrence(None)
 
     async def work(tx: Transaction) -> bool:
         stored = await second_factors.get(tx, user.organization, user.id)
         if stored is None or not stored.confirmed_at:
-            return True
+            return without
         left_ms = remaining_ms(stored.refused_until, now, MAX_REFUSAL_MS)
         if left_ms:
             raise _refused(left_ms)

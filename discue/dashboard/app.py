@@ -7,16 +7,17 @@ from typing import Final
 from discue.control.account import Account
 from discue.control.sign_in import Browser
 from discue.dashboard import cookies
+from discue.dashboard.confirmation import CODE, FOLLOWING, PASSWORD, SENDER, Confirmation, without_own
 from discue.dashboard.entrance import Callback, Entrance, kept_in
 from discue.dashboard.exchange import PageRequest, PageResponse, page_response, redirect_response, stream_response
 from discue.dashboard.forms import FORM_BYTES, FieldFaults, fields_of
 from discue.dashboard.live import LiveStreams
 from discue.dashboard.render import render, render_bare
-from discue.dashboard.route import PageMatch, PageRoute, PageRouter
+from discue.dashboard.route import CONFIRMATION_BYTES, PageMatch, PageRoute, PageRouter
 from discue.dashboard.sessions import Sessions
 from discue.dashboard.steps import PageSteps, problem_page, requested_act, require_opened, with_hints
 from discue.dashboard.visit import NOTICES, Page, PageUser, Visit
-from discue.domain.errors import DiscueError, Forbidden, MethodNotAllowed, NotFound
+from discue.domain.errors import DiscueError, Forbidden, MethodNotAllowed, NotFound, Unprocessable
 from discue.http.frame import named_theme, read_cookie, theme_of
 from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
@@ -29,6 +30,8 @@ OPEN: Final = "/open"
 """The page that links with a one-time code lead to."""
 CONFIRM: Final = "/confirm"
 """The page on which users prove again who they are."""
+CONFIRMED: Final = "/confirmed"
+"""The page that a tab shows in which a user has signed in again at an identity provider."""
 INVITATION: Final = "/invitation"
 THEME: Final = "/theme"
 LIVE: Final = "/live"
@@ -43,6 +46,7 @@ _AFTER_LINK: Final = "Sign in with an email address and a password. `discue demo
 _AFTER_LINK_OF_DEV: Final = (
     "Restart `discue dev` for a new one. To sign in at any time, run `discue users create EMAIL` in the same folder."
 )
+_TOO_OLD: Final = "Your sign-in is still older than 15 minutes. Sign in again first, then continue."
 _NOTHING: Final[Mapping[str, str]] = {}
 
 
@@ -75,6 +79,16 @@ class Dashboard:
             (THEME, True): self._set_theme,
         }
         """Pages that need no user, by path and whether the request is a POST."""
+        self._own_entries: Mapping[
+            tuple[str, bool], Callable[[DashboardRequest, PageUser], Awaitable[PageResponse]]
+        ] = {
+            (LIVE, False): self._live,
+            (LIVE, True): self._live,
+            (CONFIRM, False): self._show_confirm,
+            (CONFIRM, True): self._confirm,
+            (CONFIRMED, False): self._confirmed_page,
+        }
+        """Pages of a user that are not in the frame, in the same way."""
         self._find = PageRouter(routes).find
         settings = services.control.settings
         has_own_port = settings.dashboard_port is not None
@@ -116,10 +130,9 @@ class Dashboard:
             place = "" if posts else _place(path)
             following = f"?next={place}" if place else ""
             return redirect_response(f"{request.base}{SIGN_IN}{following}")
-        if path == LIVE:
-            return await self._live(request, request.user)
-        if path == CONFIRM:
-            return await (self._confirm if posts else self._confirm_page)(request, request.user)
+        own_entry = self._own_entries.get((path, posts))
+        if own_entry is not None:
+            return await own_entry(request, request.user)
         found = self._find(path)
         if found is None:
             raise NotFound("There is no such page.")
@@ -135,11 +148,19 @@ class Dashboard:
         if written and (act is not None or route.is_form):
             user.principal.require(written, "write", *found.ids)
         if route.lets_in and (act is not None or route.is_form) and user.details.session.needs_confirmation(visit.now):
-            # The fields of the form are lost. Only a form that was left open for long has any.
-            notice = "?done=confirmed" if act is not None else ""
-            return redirect_response(f"{request.base}{CONFIRM}?next={_place(request.path + notice)}")
+            if act is None:
+                return redirect_response(f"{request.base}{CONFIRM}?next={_place(request.path)}")
+            content = await self._steps.form(request, route.form_bytes, user.principal.organization)
+            form = without_own(await fields_of(content))
+            return await self._confirm_page(
+                request, user, Confirmation(_place(request.path), user.principal.key_public_id, form)
+            )
+
+        async def fields(content: bytes) -> Mapping[str, str]:
+            return without_own(await fields_of(content))
+
         return await self._steps.page(
-            request, route, visit, act, fields=fields_of, render=lambda page: render(page, visit)
+            request, route, visit, act, fields=fields, render=lambda page: render(page, visit)
         )
 
     async def _live(self, request: DashboardRequest, user: PageUser) -> PageResponse:
@@ -198,34 +219,62 @@ class Dashboard:
             place = f"{SIGN_IN}?next={place}" if place else SIGN_IN
         return self._started(request, signed_in.token, place)
 
+    async def _show_confirm(self, request: DashboardRequest, user: PageUser) -> PageResponse:
+        return await self._confirm_page(request, user, Confirmation(_place(request.query.get("next", ""))))
+
     async def _confirm_page(
-        self, request: DashboardRequest, user: PageUser, error: DiscueError | None = None, following: str = ""
+        self, request: DashboardRequest, user: PageUser, asked: Confirmation, error: DiscueError | None = None
     ) -> PageResponse:
-        following = following or _place(request.query.get("next", ""))
-        if error is None and not user.details.session.needs_confirmation(self._services.control.clock.now()):
-            return redirect_response(request.base + following)
-        known = user.details.user
+        if error is None and not self._needs_confirmation(user):
+            return redirect_response(request.base + asked.following)
+        known, account = user.details.user, self._account(request, user)
         values = {
             "name": user.name,
-            "has_password": known is not None and known.password_hash is not None,
+            "has_password": account.user.password_hash is not None,
+            "has_factor": await account.is_confirmed_by_code(),
             "error": error,
             "faults": FieldFaults(error),
-            "following": following,
+            "asked": asked,
             "providers": self._entrance.providers if known is not None and known.has_identity else [],
         }
         return self._bare(request, Page("confirm.html", "Confirm", values), 200 if error is None else error.status)
 
+    async def _confirmed_page(self, request: DashboardRequest, user: PageUser) -> PageResponse:
+        """Show where to go on: the form waits in the tab from which the user went to the identity provider."""
+        if self._needs_confirmation(user):
+            return redirect_response(request.base)
+        return self._bare(request, Page("confirmed.html", "Confirmed"), 200)
+
     async def _confirm(self, request: DashboardRequest, user: PageUser) -> PageResponse:
-        fields = await self._form(request)
-        following = _place(fields.get("next", ""))
-        account = Account(self._services.control, self._services.authenticator, user.details, request.address)
+        fields = await fields_of(
+            await self._steps.form(request, FORM_BYTES + CONFIRMATION_BYTES, user.principal.organization)
+        )
+        asked = Confirmation(_place(fields.get(FOLLOWING, "")), fields.get(SENDER, ""), without_own(fields))
+        password, code = fields.get(PASSWORD, ""), fields.get(CODE, "").strip()
+        if asked.sender and asked.sender != user.principal.key_public_id:
+            raise Forbidden("Somebody else has signed in since this form was sent. Open its page again.")
+        place = request.base + asked.following
+        if asked.sender and not (password or code):
+            if self._needs_confirmation(user):
+                return await self._confirm_page(request, user, asked, Unprocessable(_TOO_OLD, code="invalid_value"))
+            # The user has signed in again in another tab.
+            return redirect_response(place, resends=True)
+        account, browser = self._account(request, user), self._browser(request)
         try:
-            opened = await account.confirm(fields.get("password", ""), self._browser(request))
+            opened = await (account.confirm_by_code(code, browser) if code else account.confirm(password, browser))
         except DiscueError as error:
             if error.status >= 500:
                 raise
-            return await self._confirm_page(request, user, error, following)
-        return self._started(request, opened.token, following)
+            return await self._confirm_page(request, user, asked, error)
+        response = redirect_response(place, resends=bool(asked.sender))
+        response.headers.append(cookies.session(cookies.session_name(self._url(request)), opened.token))
+        return response
+
+    def _account(self, request: DashboardRequest, user: PageUser) -> Account:
+        return Account(self._services.control, self._services.authenticator, user.details, request.address)
+
+    def _needs_confirmation(self, user: PageUser) -> bool:
+        return user.details.session.needs_confirmation(self._services.control.clock.now())
 
     async def _open(self, request: DashboardRequest) -> PageResponse:
         require_opened(request.headers)

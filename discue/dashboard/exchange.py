@@ -34,6 +34,7 @@ _HTML: Final = ("content-type", "text/html; charset=utf-8")
 _EVENTS: Final = ("content-type", "text/event-stream")
 _NOT_BUFFERED: Final = ("x-accel-buffering", "no")
 _SEE_OTHER: Final = 303
+_TEMPORARY_REDIRECT: Final = 307
 
 
 class PageRequest:
@@ -73,9 +74,14 @@ def plain_response(content: bytes, name: str) -> PageResponse:
     return PageResponse(200, [*shown, _NOT_STORED, *SECURITY_HEADERS], content)
 
 
-def redirect_response(location: str) -> PageResponse:
-    """Return a redirect. `location` may be relative, which keeps the prefix that a proxy adds."""
-    return PageResponse(_SEE_OTHER, [("location", location), _NOT_STORED, *SECURITY_HEADERS])
+def redirect_response(location: str, *, resends: bool = False) -> PageResponse:
+    """Return a redirect. `location` may be relative, which keeps the prefix that a proxy adds.
+
+    With `resends`, the browser sends the form there that it has sent here.
+    """
+    return PageResponse(
+        _TEMPORARY_REDIRECT if resends else _SEE_OTHER, [("location", location), _NOT_STORED, *SECURITY_HEADERS]
+    )
 
 
 def stream_response(pieces: AsyncGenerator[bytes, None]) -> PageResponse:

@@ -18,6 +18,9 @@ Act = Callable[[Visit], Awaitable[Page | Redirect]]
 
 _ID: Final = "{id}"
 
+CONFIRMATION_BYTES: Final = 4_096
+"""The largest part of a form that the page of the confirmation adds: a path, a password, an id."""
+
 
 class PageRoute(msgspec.Struct, frozen=True):
     """A page: its path below `/dashboard`, in which `{id}` stands for an id, and its handlers."""
@@ -38,6 +41,11 @@ class PageRoute(msgspec.Struct, frozen=True):
     """Whether the form can give someone lasting access, such as a new key. It then requires a recent sign-in."""
     writes: str = ""
     """The resource that the user must be able to write to use the form; empty: that of `needs`."""
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest form, with the fields of the page that has kept it until the user confirmed who they are."""
+        return self.form_bytes + CONFIRMATION_BYTES if self.lets_in else self.form_bytes
 
 
 class PageMatch(NamedTuple):

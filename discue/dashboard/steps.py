@@ -224,7 +224,7 @@ class PageSteps:
             async with self._turn(organization):
                 return _response(await route.show(visit), visit, render, security)
         # Before the turn: a browser may send slowly.
-        content = await self.form(request, route.form_bytes, organization)
+        content = await self.form(request, route.most_bytes, organization)
         async with self._turn(organization, len(content)):
             visit.form = await fields(content)
             if not route.waits:

@@ -98,6 +98,9 @@ async def test_second_factor_is_set_up_and_removed(cast: Cast, door: Door) -> No
     secret = b32decode((await account.begin_second_factor(PASSWORD)).secret)
     codes = await account.confirm_second_factor(totp.code_at(secret, cast.clock.now() // STEP_MS))
     assert (len(codes), await account.has_second_factor()) == (10, True)
+    # Where there is a password, nothing less confirms.
+    with pytest.raises(Unprocessable, match="is wrong"):
+        await account.confirm_by_code(codes[0], Browser("192.0.2.1"))
     await account.remove_second_factor(PASSWORD)
     assert not await account.has_second_factor()
     assert (await door.sign_in()).session.state == "active"

@@ -15,6 +15,7 @@ from discue.crypto import totp
 from discue.crypto.totp import STEP_MS
 from discue.dashboard.cookies import LOOPBACK_NAME
 from discue.dashboard.entrance import KeptSignIn, kept_in
+from discue.dashboard.forms import FORM_BYTES
 from discue.dashboard.pages import ROUTES
 from discue.domain.lockout import FAILURES
 from discue.domain.model import User
@@ -25,6 +26,7 @@ from tests.support.ports import free_port
 
 PASSWORD, NEW = "correct horse battery", "quite another one"
 _COOKIE = f"{LOOPBACK_NAME}="
+_HIDDEN = re.compile(r'<input type="hidden" name="([^"]*)" value="([^"]*)">')
 
 
 class Member(NamedTuple):
@@ -284,7 +286,7 @@ def test_session_alone_lets_nobody_in(front: Front) -> None:
     role = {"role": "owner", "status": "enabled"}
     for path, form in ((f"/users/{member.user.public_id}", role), ("/users/new", {"email": "x@example.com", **role})):
         confirming = owner.browser.post(path, data=form, headers=SAME_ORIGIN)
-        assert confirming.headers["location"].endswith(f"/confirm?next={path}?done=confirmed")
+        assert "Confirm that it is you" in confirming.text
     shown = owner.browser.get(f"/users/{member.user.public_id}").text
     assert "<option selected>developer" in shown
     assert "x@example.com" not in owner.browser.get("/users").text
@@ -295,21 +297,72 @@ def test_password_confirms_and_leads_back_and_a_copied_session_ends(front: Front
     copied = front.service.browser(None)
     copied.cookies.set(LOOPBACK_NAME, owner.browser.cookies[LOOPBACK_NAME])
     front.service.advance(15 * 60)
-    form = {"next": "/keys/new", "password": NEW}
+    form = {"confirm-next": "/keys/new", "confirm-password": NEW}
     assert owner.user.email in owner.browser.get("/confirm?next=/keys/new").text
     refused = owner.browser.post("/confirm", data=form, headers=SAME_ORIGIN)
-    assert (refused.status_code, 'id="password-fault">It is wrong.' in refused.text) == (422, True)
+    assert (refused.status_code, 'id="confirm-password-fault">It is wrong.' in refused.text) == (422, True)
     assert 'value="/keys/new"' in refused.text
     assert NEW not in refused.text
-    confirmed = owner.browser.post("/confirm", data={**form, "password": PASSWORD}, headers=SAME_ORIGIN)
-    assert confirmed.headers["location"].endswith("/keys/new")
+    confirmed = owner.browser.post("/confirm", data={**form, "confirm-password": PASSWORD}, headers=SAME_ORIGIN)
+    assert (confirmed.status_code, confirmed.headers["location"]) == (303, "../dashboard/keys/new")
     assert owner.browser.get("/keys/new").status_code == 200
     assert owner.browser.get("/confirm?next=/keys/new").headers["location"].endswith("/keys/new")
     assert not _is_signed_in(copied)
 
 
+def _fields(page: str) -> dict[str, str]:
+    """Return the hidden fields of the form on a page."""
+    return {html.unescape(name): html.unescape(value) for name, value in _HIDDEN.findall(page)}
+
+
+def test_form_goes_on_with_its_fields_after_the_password(front: Front) -> None:
+    owner, form = front.member("owner"), {"alias": "kept", "scope-queues": "read", "scope-topics": '"<b>'}
+    front.service.advance(15 * 60)
+    asked = owner.browser.post("/keys/new", data=form, headers=SAME_ORIGIN)
+    assert (asked.status_code, asked.headers["cache-control"]) == (200, "no-store")
+    wrong = owner.browser.post("/confirm", data={**_fields(asked.text), "confirm-password": NEW}, headers=SAME_ORIGIN)
+    assert (wrong.status_code, NEW in wrong.text) == (422, False)
+    fields = {**_fields(wrong.text), "confirm-password": PASSWORD}
+    assert form.items() <= fields.items()
+    with front.service.api() as api:
+        assert "kept" not in api.get("/api_keys").text
+        confirmed = owner.browser.post("/confirm", data=fields, headers=SAME_ORIGIN)
+        # The browser sends the same form once more, to the page that it was for, with the cookie of the new session.
+        assert (confirmed.status_code, confirmed.headers["location"]) == (307, "../dashboard/keys/new")
+        assert "kept is ready" in owner.browser.post("/keys/new", data=fields, headers=SAME_ORIGIN).text
+        [made] = [each for each in api.get("/api_keys").json()["api_keys"] if each["alias"] == "kept"]
+        assert list(made["scopes"]) == ["queues"]
+
+
+def test_kept_form_is_of_its_user_and_of_this_site(front: Front) -> None:
+    owner, other = front.member("owner"), front.member("owner")
+    front.service.advance(15 * 60)
+    path = f"/users/{other.user.public_id}/invite"
+    fields = _fields(owner.browser.post(path, headers=SAME_ORIGIN).text)
+    sent = {**fields, "confirm-password": PASSWORD}
+    refused = other.browser.post("/confirm", data=sent, headers=SAME_ORIGIN)
+    assert (refused.status_code, "Somebody else has signed in" in refused.text) == (403, True)
+    assert owner.browser.post("/confirm", data=sent, headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    elsewhere = owner.browser.post("/confirm", data={**sent, "confirm-next": "//evil.example"}, headers=SAME_ORIGIN)
+    assert elsewhere.headers["location"] == "../dashboard"
+
+
+def test_form_of_any_accepted_size_is_kept(front: Front) -> None:
+    owner = front.member("owner")
+    front.service.advance(15 * 60)
+    form = {"alias": "x" * (FORM_BYTES - len("alias="))}
+    fields = _fields(owner.browser.post("/keys/new", data=form, headers=SAME_ORIGIN).text)
+    sent = {**fields, "confirm-password": PASSWORD}
+    assert owner.browser.post("/confirm", data=sent, headers=SAME_ORIGIN).status_code == 307
+    # Too long for a name, but not for a form.
+    assert owner.browser.post("/keys/new", data=sent, headers=SAME_ORIGIN).status_code == 422
+    front.service.advance(15 * 60)
+    larger = {"alias": f"{form['alias']}x"}
+    assert owner.browser.post("/keys/new", data=larger, headers=SAME_ORIGIN).status_code == 413
+
+
 def test_confirmation_without_a_session_leads_to_the_sign_in_page(front: Front) -> None:
-    response = front.service.browser(None).post("/confirm", data={"password": PASSWORD}, headers=SAME_ORIGIN)
+    response = front.service.browser(None).post("/confirm", data={"confirm-password": PASSWORD}, headers=SAME_ORIGIN)
     assert response.headers["location"].endswith("/sign-in")
 
 
@@ -317,8 +370,8 @@ def test_guessed_passwords_of_a_confirmation_lock_out(front: Front) -> None:
     owner = front.member("owner")
     front.service.advance(15 * 60)
     for _ in range(FAILURES):
-        owner.browser.post("/confirm", data={"password": NEW}, headers=SAME_ORIGIN)
-    refused = owner.browser.post("/confirm", data={"password": PASSWORD}, headers=SAME_ORIGIN)
+        owner.browser.post("/confirm", data={"confirm-password": NEW}, headers=SAME_ORIGIN)
+    refused = owner.browser.post("/confirm", data={"confirm-password": PASSWORD}, headers=SAME_ORIGIN)
     assert (refused.status_code, "Try again in 60 seconds." in _text(refused)) == (403, True)
 
 
@@ -532,6 +585,27 @@ def test_user_of_a_provider_confirms_by_signing_in_there_again(front: Front) -> 
     assert browser.get("/domains/new").status_code == 200
 
 
+def test_form_goes_on_after_a_sign_in_at_the_provider_in_another_tab(front: Front) -> None:
+    browser = front.service.browser(None)
+    front.provider.claims = {"groups": ["staff"], "email": "mia@example.com"}
+    _arrive(browser, front.provider.authorize(browser.get("/sign-in/company").headers["location"], "mia"))
+    front.service.advance(15 * 60)
+    asked = browser.post("/domains/new", data={"hostname": "hooks.example.org"}, headers=SAME_ORIGIN)
+    [link] = re.findall(r'href="[./]*dashboard(/sign-in/company[^"]*)" target="_blank"', asked.text)
+    early = browser.post("/confirm", data=_fields(asked.text), headers=SAME_ORIGIN)
+    assert (early.status_code, "Sign in again first" in early.text) == (422, True)
+    departure = browser.get(link)
+    assert "auth_time" in departure.headers["location"]
+    arrived = _arrive(browser, front.provider.authorize(departure.headers["location"], "mia"))
+    assert arrived.headers["location"].endswith("dashboard/confirmed")
+    assert "Your form waits in the other one" in browser.get("/confirmed").text
+    fields = _fields(early.text)
+    goes_on = browser.post("/confirm", data=fields, headers=SAME_ORIGIN)
+    assert (goes_on.status_code, goes_on.headers["location"]) == (307, "../dashboard/domains/new")
+    added = browser.post("/domains/new", data=fields, headers=SAME_ORIGIN)
+    assert "?done=domain_added" in added.headers["location"], added.text
+
+
 def test_user_without_a_password_sets_up_a_second_factor_after_confirming(front: Front) -> None:
     browser, path = front.service.browser(None), "/account/second-factor"
     front.provider.claims = {"groups": ["staff"], "email": "eve@example.com"}
@@ -546,6 +620,11 @@ def test_user_without_a_password_sets_up_a_second_factor_after_confirming(front:
     (secret,) = re.findall(r"<pre[^>]*>([A-Z2-7]{32})</pre>", browser.post(path, headers=SAME_ORIGIN).text)
     code = _code(front, secret)
     assert browser.post(f"{path}/code", data={"code": code}, headers=SAME_ORIGIN).status_code == 200
+    # From then on, a code confirms: not every provider says when the user has signed in.
+    front.service.advance(15 * 60)
+    for text, status in (("000000", 422), (_code(front, secret), 303)):
+        form = {"confirm-next": path, "confirm-code": text}
+        assert browser.post("/confirm", data=form, headers=SAME_ORIGIN).status_code == status
     assert browser.post(path, headers=SAME_ORIGIN).headers["location"].endswith("/account?done=factor_removed")
 
 

@@ -30,6 +30,7 @@ _RETRY_SECONDS: Final = 10.0
 """Minimum time between requests to a provider that fails, or lacks a key, however many users try to sign in."""
 _SECRET_CHARACTERS: Final = 43
 _SHOWN_CHARACTERS: Final = 100
+_AUTH_TIME: Final = '{"id_token":{"auth_time":{"essential":true}}}'
 _LEEWAY_SECONDS: Final = 60
 """How long before a repeated sign-in began the provider may say that the user signed in: its clock may differ."""
 _OK: Final = 200
@@ -127,7 +128,8 @@ class Provider:
         }
         if again:
             # A provider that gets `max_age` must say when the user signed in (OpenID Connect Core, 3.1.2.1).
-            query |= {"prompt": "login", "max_age": "0"}
+            # Some do only if the claim is asked for (5.5).
+            query |= {"prompt": "login", "max_age": "0", "claims": _AUTH_TIME}
         again_at = self._clock.now() // 1_000 if again else 0
         url = _with_query(metadata.authorization_endpoint, query)
         return Redirection(url, PendingSignIn(self.settings.name, state, nonce, verifier, again_at))
@@ -152,8 +154,8 @@ class Provider:
         identity = _identity(claims, self.settings.groups_claim)
         if pending.again_at and (identity.signed_in_at or 0) < (pending.again_at - _LEEWAY_SECONDS) * 1_000:
             raise SignInRefused(
-                f"{self.settings.title} does not say that you have just signed in there. Sign out there and here, and "
-                "sign in again; or confirm with a password."
+                f"{self.settings.title} does not say that you have just signed in there. Sign out there first; or "
+                "confirm with a password, or with a code once you have a second factor."
             )
         return identity
 
