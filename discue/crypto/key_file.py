@@ -58,9 +58,13 @@ def add_new_key(path: Path, random_bytes: RandomBytes) -> bytes:
 
 
 def insert_keys(path: Path, keys: Sequence[bytes]) -> None:
-    """Insert keys at the beginning of a file. Creates the file if it does not exist."""
+    """Insert keys at the beginning of a file, which keeps its owner. Creates the file if it does not exist."""
+    temporary = write_temporary(path, _content(tuple(dict.fromkeys((*keys, *read_keys(path))))))
+    if path.exists() and (before := path.stat()).st_uid != os.geteuid():
+        # The superuser runs the command, and the service, which has a user of its own, must be able to read the file.
+        os.chown(temporary, before.st_uid, before.st_gid)
     # Replaced at once: another process reads all keys of before or all of after, never a part of them.
-    write_temporary(path, _content(tuple(dict.fromkeys((*keys, *read_keys(path)))))).replace(path)
+    temporary.replace(path)
 
 
 def create_key_file(path: Path, random_bytes: RandomBytes) -> tuple[bytes, ...]:

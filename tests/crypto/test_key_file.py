@@ -31,6 +31,15 @@ def test_new_key_is_inserted_first(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_file_keeps_its_owner_when_root_inserts_a_key(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    key_file.create_key_file(path, os.urandom)
+    os.chown(path, 10_001, 10_002)
+    key_file.insert_keys(path, (KEY,))
+    assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (10_001, 10_002, 0o600)
+
+
 def test_both_base64_alphabets_comments_and_empty_lines_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(f"# ours\n{b64encode(KEY).decode()}\n\n  {urlsafe_b64encode(OTHER).decode()}  \n")

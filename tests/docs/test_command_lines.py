@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,10 @@ def commands_in(page: str) -> list[list[str]]:
         for each in words
         for index, word in enumerate(each)
         # After -u, it is the name of the user.
-        if word.rpartition("=")[2] == "discue" and each[index - 1] != "-u"
+        if (word.rpartition("=")[2] == "discue" or word.endswith("/bin/discue")) and each[index - 1] != "-u"
     ]
-    return [each[index + 1 :] for each, index in starts]
+    # A redirection is for the shell.
+    return [list(takewhile(lambda word: word != ">", each[index + 1 :])) for each, index in starts]
 
 
 PAGES = {
@@ -43,6 +45,13 @@ def test_pages_of_commands_have_some() -> None:
         "testing.md",
         "webhooks.md",
     }
+
+
+def test_commands_of_the_deployment_page_name_its_configuration() -> None:
+    page = (DOCS / "deploy.md").read_text()
+    commands = re.findall(r"discue (?:check|copy|health|rotate-key|systemd|unlock|users)\b[^`\n]* --?\w[^`\n]*", page)
+    assert len(commands) >= 10
+    assert [each for each in commands if "--config /etc/discue/discue.toml" not in each] == []
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))

@@ -151,6 +151,22 @@ def test_page_leads_to_a_service_with_a_key_metrics_and_backups(machine: Machine
     assert list((machine.folder / "var/backups/discue").iterdir())
 
 
+def test_later_commands_of_the_page_work_while_the_service_runs(machine: Machine) -> None:
+    later = PAGE.partition("\n## Sizing\n")[2]
+    commands = dict.fromkeys(re.findall(r"/opt/discue/bin/discue (?!copy)[^`\n]*--config [^`\n]*", later))
+    assert [each.split()[1] for each in commands] == ["check", "unlock", "rotate-key", "rotate-key", "rotate-key"]
+
+    for command in commands:
+        machine.follow("sh", command)
+
+    # Run by root: the service still reads the file.
+    assert (machine.folder / "var/lib/discue/discue.db.key").stat().st_uid == int(USER)
+    url = f"http://127.0.0.1:{machine.port}/v1/queues/orders"
+    assert request("PUT", url, machine.printed, {}).status_code in (200, 201)
+    listener = {"alias": "billing", "notify_url": "https://example.com/"}
+    assert request("PUT", f"{url}/listeners", machine.printed, listener).status_code in (200, 201)
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("certificate")
