@@ -17,7 +17,8 @@ from discue.cli.finding import Finding
 from discue.cli.output import say
 from discue.cli.tls import load_pair, validity_problem
 from discue.cli.verbs import Commands
-from discue.config.settings import Settings, reachable
+from discue.config.addresses import reachable
+from discue.config.settings import Settings
 from discue.control.encryption import default_key_file, missing_keys
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of

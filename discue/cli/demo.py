@@ -18,7 +18,8 @@ from discue.cli.dev import require_cleartext
 from discue.cli.output import say
 from discue.cli.serve import serving, until_stopped
 from discue.cli.verbs import Commands
-from discue.config.settings import Settings, reachable
+from discue.config.addresses import reachable
+from discue.config.settings import Settings
 from discue.control.organizations import ensure_operator
 from discue.control.sign_in import one_time_code
 from discue.domain.egress import EgressPolicy

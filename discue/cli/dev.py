@@ -19,7 +19,8 @@ from discue.cli.inbox import INBOX_PATH, InboxEndpoint, delivery_of
 from discue.cli.output import say
 from discue.cli.serve import serving, until_stopped
 from discue.cli.verbs import Commands
-from discue.config.settings import Settings, reachable
+from discue.config.addresses import reachable
+from discue.config.settings import Settings
 from discue.control import admin, listeners, queues
 from discue.control.context import ControlContext
 from discue.control.encryption import ensure_encryption

@@ -1,12 +1,12 @@
 """Settings. Flags, environment variables, the TOML file and the documentation are derived from these definitions."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 from discue.config import types
+from discue.config.addresses import is_loopback, reachable
 from discue.config.types import Networks, SettingType
 from discue.domain.attempts import AttemptDetailLevel
 from discue.domain.quotas import NAMES, Quotas, setting_of
@@ -437,24 +437,12 @@ class Settings:
     @property
     def is_loopback(self) -> bool:
         """Whether the service listens on a loopback address."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
     def __repr__(self) -> str:
         # Not the repr of the dataclass, which would show keys and passwords in a traceback.
         shown = ", ".join(f"{setting.name}={setting.show(getattr(self, setting.name))}" for setting in SETTINGS)
         return f"Settings({shown})"
-
-
-def reachable(host: str) -> str:
-    """Return the host to connect to, for a server that listens on this one."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.rstrip(".").lower() == "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,86 +496,3 @@ def _definitions() -> Iterator[Setting]:
 
 
 SETTINGS: tuple[Setting, ...] = tuple(_definitions())
-
-
-class Constraint(NamedTuple):
-    """A rule about several settings that are valid on their own."""
-
-    names: tuple[str, ...]
-    """The settings that it is about."""
-    is_broken: Callable[[Settings], bool]
-    detail: str
-
-
-CONSTRAINTS: tuple[Constraint, ...] = (
-    Constraint(
-        ("tls_cert", "tls_key"),
-        lambda settings: (settings.tls_cert is None) != (settings.tls_key is None),
-        "set both tls_cert and tls_key, or neither",
-    ),
-    Constraint(
-        ("encryption_key", "encryption_key_file"),
-        lambda settings: settings.encryption_key is not None and settings.encryption_key_file is not None,
-        "set either encryption_key or encryption_key_file, not both",
-    ),
-    Constraint(
-        ("encryption", "encryption_key", "encryption_key_file"),
-        lambda settings: (
-            settings.encryption == "none"
-            and (settings.encryption_key is not None or settings.encryption_key_file is not None)
-        ),
-        "set encryption to none, or a key, not both",
-    ),
-    Constraint(
-        ("tls_self_signed", "tls_cert"),
-        lambda settings: settings.tls_self_signed and settings.tls_cert is not None,
-        "set either tls_self_signed or tls_cert, not both",
-    ),
-    Constraint(
-        ("host", "insecure", "tls_cert", "tls_key", "tls_self_signed"),
-        lambda settings: not (settings.is_loopback or settings.has_tls or settings.insecure),
-        "cleartext is allowed on loopback only; set tls_cert and tls_key, or tls_self_signed, or set insecure behind a "
-        "proxy that terminates TLS",
-    ),
-    Constraint(
-        ("metrics_port", "port"),
-        lambda settings: settings.port != 0 and settings.metrics_port == settings.port,
-        "metrics_port and port must differ: each would get some of the other's requests",
-    ),
-    Constraint(
-        ("metrics_host", "metrics_key"),
-        lambda settings: settings.metrics_key is None and not _is_loopback(settings.metrics_host),
-        "anybody could read the metrics; set metrics_key, or a loopback address as metrics_host",
-    ),
-    Constraint(
-        ("dashboard_port", "port", "metrics_port"),
-        lambda settings: settings.dashboard_port in {settings.port, settings.metrics_port} - {0, None},
-        "dashboard_port, port and metrics_port must differ: each would get some of the other's requests",
-    ),
-    Constraint(
-        ("dashboard_port", "dashboard"),
-        lambda settings: settings.dashboard_port is not None and not settings.dashboard,
-        "dashboard is false, so there is nothing to serve on dashboard_port; set one of them only",
-    ),
-    Constraint(
-        ("dashboard_url", "dashboard_port"),
-        lambda settings: settings.dashboard_url is not None and settings.dashboard_port is None,
-        "the dashboard is served with the API, whose URL is public_url; set dashboard_port, too, or public_url instead",
-    ),
-    Constraint(
-        ("dashboard_host", "insecure", "tls_cert", "tls_key", "tls_self_signed"),
-        lambda settings: not (_is_loopback(settings.dashboard_host) or settings.has_tls or settings.insecure),
-        "cleartext is allowed on loopback only; set tls_cert and tls_key, or tls_self_signed, or set insecure behind a "
-        "proxy that terminates TLS",
-    ),
-    Constraint(
-        ("backup_to", "database"),
-        lambda settings: settings.backup_to is not None and settings.database_path is None,
-        "backup_to is for SQLite; use the tools of PostgreSQL",
-    ),
-    Constraint(
-        ("backup_keep", "backup_every"),
-        lambda settings: settings.backup_keep is not None and settings.backup_keep < settings.backup_every,
-        "backup_keep must not be shorter than backup_every",
-    ),
-)

@@ -8,7 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from discue.config.settings import CONSTRAINTS, SETTINGS, VARIABLE_PREFIX, Command, Setting, Settings
+from discue.config.constraints import CONSTRAINTS
+from discue.config.settings import SETTINGS, VARIABLE_PREFIX, Command, Setting, Settings
 from discue.config.types import InvalidValue
 from discue.domain.errors import Fault, SettingsInvalid
 from discue.domain.suggestions import suggestion
