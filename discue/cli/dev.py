@@ -25,7 +25,7 @@ from discue.control import admin, listeners, queues
 from discue.control.context import ControlContext
 from discue.control.encryption import ensure_encryption
 from discue.control.inbox import Inbox
-from discue.control.listeners import ListenerFields
+from discue.control.listener_fields import ListenerFields
 from discue.control.organizations import ensure_operator
 from discue.control.queues import QueueFields
 from discue.control.sign_in import one_time_code

@@ -1,24 +1,32 @@
 """Listeners. A listener receives the messages that are stored in its queue after its creation."""
 
 from collections.abc import Collection, Sequence
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 
-from discue.control import encryption, listener_options, usage
+from discue.control import encryption, usage
 from discue.control.changes import changed_settings
-from discue.control.context import ControlContext, Record, chosen, one_of, require_found
-from discue.control.listener_options import OptionFields
+from discue.control.context import ControlContext, Record, one_of, require_found
+from discue.control.listener_fields import (
+    MODES,
+    ListenerFields,
+    asked_authentication,
+    changed_listener,
+    check_hosts,
+    require_registered,
+    urls_in,
+    urls_of,
+)
 from discue.control.pattern_checks import check_filter
-from discue.crypto import endpoint_credentials, signing
-from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
+from discue.crypto import signing
+from discue.crypto.endpoint_credentials import Credentials
 from discue.crypto.signing import NO_SECRETS, SigningSecret
-from discue.domain import egress
-from discue.domain.aliases import NameFields, changed_alias, new_alias
-from discue.domain.errors import Conflict, below, invalid, missing_field
+from discue.domain.aliases import changed_alias, new_alias
+from discue.domain.errors import Conflict
 from discue.domain.listener_health import Liveness
-from discue.domain.model import LONGEST_CUSTOMER, CursorCounts, Listener, ListenerMode, Queue
+from discue.domain.model import CursorCounts, Listener, Queue
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import ListenerDisabled, ListenerRecovered, ResourceName, SystemEvent
 from discue.domain.waiting import ListenerCondition
@@ -27,7 +35,6 @@ from discue.store import (
     listener_messages,
     listeners,
     message_log,
-    organizations,
     purge,
     queues,
     system_events,
@@ -38,34 +45,11 @@ from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
 from discue.store.recipients import Recipient
 
-AUTHORIZATION: Final = "authorization"
 MOST_OF_A_CUSTOMER: Final = 100
 """The largest number of listeners with which a customer may create another one in the portal."""
 
 ListenerPath = tuple[str, ...]
 """The public ids of a queue and of one of its listeners, as they stand in the URL."""
-
-AuthenticationChange = Credentials | UnsetType | None
-"""UNSET keeps the stored credentials, None removes them."""
-
-
-Status = Literal["enabled", "disabled"]
-MODES: Final[tuple[ListenerMode, ...]] = get_args(ListenerMode)
-_NOT_IN_PULL_MODE: Final = "is not supported in pull mode: nothing is sent to the listener"
-
-
-class ListenerFields(NameFields, frozen=True):
-    """The fields of a listener in a request. None keeps the stored value."""
-
-    status: Status | None = None
-    mode: str | None = None
-    notify_url: str | None = None
-    liveness_url: str | UnsetType | None = UNSET
-    """None removes it, UNSET keeps the stored value."""
-    options: OptionFields = OptionFields()
-    authentication: AuthenticationFields | UnsetType | None = UNSET
-    customer: str | UnsetType | None = UNSET
-    """The customer whom it belongs to. None and "" remove it, UNSET keeps the stored value."""
 
 
 class ListenerDetails(msgspec.Struct, frozen=True):
@@ -144,9 +128,9 @@ async def create(
     # Nothing is sent to a listener in pull mode, so there is nothing to sign.
     secret = signing.new_secret(control.random_bytes) if draft.mode == "push" else ""
     first = SigningSecret(secret, control.public_ids.next(), "hmac", now)
-    asked = _asked_authentication(control, draft, fields.authentication)
-    fresh = _changed(control, draft, fields, new_alias(fields, public_id), asked=asked)
-    _check_hosts(draft, fresh, await control.hosts.refused(_urls_of(fresh).values(), control.egress))
+    asked = asked_authentication(control, draft, fields.authentication)
+    fresh = changed_listener(control, draft, fields, new_alias(fields, public_id), asked=asked)
+    check_hosts(draft, fresh, await control.hosts.refused(urls_of(fresh).values(), control.egress))
 
     async def work(tx: Transaction, record: Record) -> ListenerDetails:
         queue = await own_queue(tx, principal, queue_public_id)
@@ -163,7 +147,7 @@ async def create(
             queue_retry=queue.retry,
             secrets=sealed,
         )
-        await _require_registered(tx, None, listener)
+        await require_registered(tx, None, listener)
         await usage.require_room(tx, control, listener, "listeners")
         if principal.customer is not None:
             await _require_room_of_customer(tx, listener)
@@ -244,14 +228,14 @@ async def change(
     await check_filter(control, fields.options.filter)
     event_id = control.row_ids.next()
     # Before the transaction, which must not wait for name servers.
-    refused = await control.hosts.refused(_urls_in(fields), control.egress)
+    refused = await control.hosts.refused(urls_in(fields), control.egress)
 
     async def work(tx: Transaction, record: Record) -> ListenerDetails:
         stored = control.require_match(await own_listener(tx, principal, "write", (queue_public_id, public_id)))
-        asked = _asked_authentication(control, stored, fields.authentication)
-        changed = _changed(control, stored, fields, changed_alias(fields, stored.alias), asked=asked)
-        _check_hosts(stored, changed, refused)
-        await _require_registered(tx, stored, changed)
+        asked = asked_authentication(control, stored, fields.authentication)
+        changed = changed_listener(control, stored, fields, changed_alias(fields, stored.alias), asked=asked)
+        check_hosts(stored, changed, refused)
+        await require_registered(tx, stored, changed)
         await _report_change(tx, event_id, stored, changed)
         await listeners.update(tx, changed)
         changes = changed_settings(stored, changed)
@@ -357,24 +341,6 @@ async def _report_change(tx: Transaction, event_id: int, stored: Listener, chang
     await system_events.record(tx, stored.organization, event_id, event)
 
 
-async def _require_registered(tx: Transaction, stored: Listener | None, changed: Listener) -> None:
-    """Raise Unprocessable if the organization requires registered domains and a new URL is not on one of them.
-
-    URLs that the listener already has are not checked.
-    """
-    owner = require_found(await organizations.get(tx, changed.organization))
-    if changed.mode == "pull" or not owner.settings.get(domains.REQUIRE_VERIFIED_DOMAINS):
-        return
-    for name in ("notify_url", "liveness_url"):
-        url, pointer = getattr(changed, name), f"/{name}"
-        if not url or (stored is not None and url == getattr(stored, name)):
-            continue
-        target = egress.parse_target(url, pointer)
-        if not await domains.is_registered(tx, changed.organization, target.host, target.port):
-            rule = "must be on a domain of the organization: create one with this host and port first"
-            raise invalid(pointer, rule, code="domain_not_registered")
-
-
 async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
     [details] = await _details_of_all(tx, listener.organization, [listener])
     return details
@@ -409,125 +375,3 @@ async def details_of(
         verified = verified or domains.VerifiedDomains(tx)
         is_verified = await verified.has(listener.organization, listener.notify_url)
     return ListenerDetails(shown, facts, is_verified, tuple(missed))
-
-
-def _changed(
-    control: ControlContext, stored: Listener, fields: ListenerFields, alias: str, *, asked: AuthenticationChange
-) -> Listener:
-    """Return the listener after a request. The version of a new listener is 0 before it, and 1 in the store."""
-    if fields.mode is not None and one_of(MODES, fields.mode, "/mode") != stored.mode:
-        raise invalid("/mode", "cannot be changed after the listener is created", code="immutable_field")
-    options = listener_options.changed(stored.options, fields.options, stored.mode)
-    if not isinstance(asked, UnsetType):
-        options = msgspec.structs.replace(options, authentication=None if asked is None else asked.public)
-    now, status = control.clock.now(), fields.status or stored.status
-    changed = msgspec.structs.replace(
-        stored,
-        alias=alias,
-        status=status,
-        notify_url=_url(control, fields.notify_url, stored, "/notify_url"),
-        liveness_url=_liveness_url(control, fields.liveness_url, stored),
-        customer=check_customer(chosen(stored.customer, fields.customer, "")),
-        options=options,
-        config_version=stored.config_version + 1,
-        updated_at=now,
-    )
-    if status != stored.status:
-        disabled_by = "request" if status == "disabled" else ""
-        changed = msgspec.structs.replace(changed, disabled_by=disabled_by, status_changed_at=now)
-    _check_authentication(stored, changed, asked)
-    return changed
-
-
-def check_customer(given: str) -> str:
-    """Return the name of a customer, "" for none. Raises Unprocessable if it is none."""
-    if len(given) > LONGEST_CUSTOMER or not given.isprintable() or given != given.strip():
-        rule = f"must have at most {LONGEST_CUSTOMER} printable characters, without spaces around them"
-        raise invalid("/customer", rule)
-    return given
-
-
-def _url(control: ControlContext, given: str | None, listener: Listener, pointer: str) -> str:
-    """Return the URL as sent: it is not normalized. Raises BadRequest and Unprocessable."""
-    stored: str = getattr(listener, pointer[1:])
-    if listener.mode == "pull":
-        if given is not None:
-            raise invalid(pointer, _NOT_IN_PULL_MODE, code="conflicting_fields")
-        return ""
-    if given is None:
-        if not stored:
-            raise missing_field(pointer)
-        return stored
-    if not given or given != stored:
-        egress.check_target(egress.parse_target(given, pointer), control.egress, pointer)
-    return given
-
-
-def _liveness_url(control: ControlContext, given: str | UnsetType | None, listener: Listener) -> str:
-    """Return the URL as sent, "" without one. Raises Unprocessable."""
-    if given is None:
-        return ""
-    if isinstance(given, UnsetType):
-        return listener.liveness_url
-    return _url(control, given, listener, "/liveness_url")
-
-
-def _asked_authentication(
-    control: ControlContext, stored: Listener, fields: AuthenticationFields | UnsetType | None
-) -> AuthenticationChange:
-    """Return the change of credentials in a request. Raises BadRequest and Unprocessable."""
-    if fields is None or isinstance(fields, UnsetType):
-        return fields
-    if stored.mode == "pull":
-        raise invalid("/authentication", _NOT_IN_PULL_MODE, code="conflicting_fields")
-    if endpoint_credentials.is_unchanged(stored.options.authentication, fields):
-        return UNSET
-    made = endpoint_credentials.parse_credentials(fields, control.clock.now())
-    if made.public.token_url:
-        pointer = "/authentication/token_url"
-        egress.check_target(egress.parse_target(made.public.token_url, pointer), control.egress, pointer)
-    return made
-
-
-def _urls_in(fields: ListenerFields) -> list[str]:
-    authentication = fields.authentication
-    token_url = authentication.token_url if isinstance(authentication, AuthenticationFields) else None
-    return [url for url in (fields.notify_url, fields.liveness_url, token_url) if isinstance(url, str) and url]
-
-
-def _urls_of(listener: Listener) -> dict[str, str]:
-    """Return the URLs of a listener that requests are sent to, by their place in the request."""
-    public = listener.options.authentication
-    token_url = "" if public is None else public.token_url
-    urls = {"/notify_url": listener.notify_url, "/liveness_url": listener.liveness_url}
-    urls["/authentication/token_url"] = token_url or ""
-    return {pointer: url for pointer, url in urls.items() if url}
-
-
-def _check_hosts(stored: Listener, changed: Listener, refused: frozenset[str]) -> None:
-    """Raise Unprocessable if one of the new URLs is `refused`. URLs that the listener already has are not checked."""
-    before = _urls_of(stored)
-    for pointer, url in _urls_of(changed).items():
-        if url in refused and before.get(pointer) != url:
-            raise egress.refused_address(pointer)
-
-
-def _check_authentication(stored: Listener, changed: Listener, asked: AuthenticationChange) -> None:
-    """Raise Unprocessable if the credentials do not fit the other fields of the listener."""
-    public = changed.options.authentication
-    if public is None:
-        return
-    target = egress.parse_target(changed.notify_url, "/notify_url")
-    if public.type == "certificate":
-        if target.scheme != "https":
-            rule = "must be an https URL: a client certificate requires TLS"
-            raise invalid("/notify_url", rule, code="conflicting_fields")
-    elif taken := next((name for name, _ in changed.options.headers if name.lower() == AUTHORIZATION), None):
-        rule = "cannot be combined with authentication, which sets this header"
-        raise invalid(below("/headers", taken), rule, code="conflicting_fields")
-    if isinstance(asked, UnsetType) and stored.notify_url != changed.notify_url:
-        before = egress.parse_target(stored.notify_url, "/notify_url")
-        if (before.scheme, before.host, before.port) != (target.scheme, target.host, target.port):
-            # Someone who can edit a listener must not be able to redirect its credentials to a server of their own.
-            rule = "must be sent again, with its secret: the origin of notify_url changes"
-            raise invalid("/authentication", rule, code="conflicting_fields")

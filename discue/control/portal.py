@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 
 from discue.control.context import ControlContext, require_found, require_none
-from discue.control.listeners import check_customer
+from discue.control.listener_fields import check_customer
 from discue.control.sessions import TOKEN_CHARACTERS, token_hash
 from discue.domain.errors import Fault, Locked, invalid
 from discue.domain.model import Organization, Queue

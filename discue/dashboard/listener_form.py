@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from discue.control.listener_fields import ListenerFields
 from discue.control.listener_options import (
     BURST,
     LEASE_SECONDS,
@@ -15,7 +16,6 @@ from discue.control.listener_options import (
     OptionFields,
     RateFields,
 )
-from discue.control.listeners import ListenerFields
 from discue.crypto.endpoint_credentials import SECRET_FIELDS, TYPES, AuthenticationFields, fields_of_type
 from discue.dashboard.fields import decimal_of, indented, number_of, value_of
 from discue.dashboard.retry_form import RETRY, retry_of, retry_texts

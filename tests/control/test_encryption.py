@@ -10,7 +10,8 @@ import pytest
 from discue.control import encryption, listeners, queues
 from discue.control.context import ControlContext
 from discue.control.encryption import RotationStep
-from discue.control.listeners import ListenerDetails, ListenerFields
+from discue.control.listener_fields import ListenerFields
+from discue.control.listeners import ListenerDetails
 from discue.control.queues import QueueFields
 from discue.crypto.keyring import Keyring, key_id_in, key_id_of
 from discue.crypto.signing import SigningSecret

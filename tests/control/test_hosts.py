@@ -8,7 +8,7 @@ import pytest
 from discue.control import listeners, queues
 from discue.control.context import ControlContext
 from discue.control.hosts import HostChecks
-from discue.control.listeners import ListenerFields
+from discue.control.listener_fields import ListenerFields
 from discue.control.queues import QueueFields
 from discue.crypto.endpoint_credentials import AuthenticationFields
 from discue.domain.egress import EgressPolicy, IPAddress

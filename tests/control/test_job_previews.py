@@ -11,7 +11,8 @@ import pytest
 
 from discue.control import listeners, queues, redeliveries
 from discue.control.context import ControlContext, IdempotentWrite
-from discue.control.listeners import ListenerFields, ListenerPath
+from discue.control.listener_fields import ListenerFields
+from discue.control.listeners import ListenerPath
 from discue.control.queues import QueueFields
 from discue.control.redeliveries import RedeliveryParams, RedeliveryResult, ReplayParams, ReplayResult
 from discue.domain.errors import Forbidden

@@ -5,7 +5,7 @@ from functools import partial
 from discue.control import listener_activity, listeners, queues
 from discue.control.context import ControlContext
 from discue.control.listener_activity import NOTHING, total
-from discue.control.listeners import ListenerFields
+from discue.control.listener_fields import ListenerFields
 from discue.control.queues import QueueFields
 from discue.domain.attempts import Attempt
 from discue.domain.ids import row_id_at

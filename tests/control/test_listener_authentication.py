@@ -6,9 +6,10 @@ from msgspec import UNSET
 
 from discue.control import encryption, listener_secrets, listener_tests, listeners, queues
 from discue.control.context import ControlContext
+from discue.control.listener_fields import ListenerFields
 from discue.control.listener_options import OptionFields
 from discue.control.listener_secrets import SecretFields
-from discue.control.listeners import ListenerDetails, ListenerFields
+from discue.control.listeners import ListenerDetails
 from discue.control.queues import QueueFields
 from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
 from discue.crypto.keyring import key_id_in

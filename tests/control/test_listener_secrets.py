@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from discue.control import encryption, listener_secrets, listeners, queues
 from discue.control.context import ControlContext
+from discue.control.listener_fields import ListenerFields
 from discue.control.listener_secrets import FreshSecret, SecretFields
-from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueFields
 from discue.crypto.signing import SigningSecret
 from discue.domain.errors import NotFound, Unprocessable

@@ -7,7 +7,8 @@ from msgspec import UNSET
 from discue.control import domains, listeners, organizations, queues
 from discue.control.context import ControlContext
 from discue.control.domains import DomainFields
-from discue.control.listeners import ListenerDetails, ListenerFields
+from discue.control.listener_fields import ListenerFields
+from discue.control.listeners import ListenerDetails
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.crypto.signing import NO_SECRETS, decode_secret

@@ -3,7 +3,7 @@ import pytest
 
 from discue.control import listeners, queues
 from discue.control.context import ControlContext
-from discue.control.listeners import ListenerFields
+from discue.control.listener_fields import ListenerFields
 from discue.control.queues import QueueFields
 from discue.domain.errors import NotFound
 from discue.domain.message_data import JSON_VALUE

@@ -6,7 +6,7 @@ import pytest
 
 from discue.control import listeners, organizations, queues, schedules, topics, usage
 from discue.control.context import ControlContext
-from discue.control.listeners import ListenerFields
+from discue.control.listener_fields import ListenerFields
 from discue.control.queues import QueueFields
 from discue.control.schedules import ScheduleFields
 from discue.control.system_queues import create_missing

@@ -10,7 +10,7 @@ import pytest
 from discue.control import admin, api_keys, listeners, organizations, queues, usage
 from discue.control.api_keys import KeyFields
 from discue.control.context import ControlContext
-from discue.control.listeners import ListenerFields
+from discue.control.listener_fields import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.control.usage import DAY_MS, SETTLING_MS, EventPage, EventSelection, event_position, rate_a_minute

@@ -5,7 +5,7 @@ import msgspec
 from discue.control import api_keys, domains, listeners, messages, organizations, queues, users
 from discue.control.api_keys import KeyFields
 from discue.control.domains import DomainFields
-from discue.control.listeners import ListenerFields
+from discue.control.listener_fields import ListenerFields
 from discue.control.messages import MessageFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields

@@ -55,6 +55,7 @@ from discue.api.structs import (
     within,
 )
 from discue.control import listeners
+from discue.control.listener_fields import MODES, ListenerFields
 from discue.control.listener_options import (
     LONGEST_DESCRIPTION,
     MAX_IN_FLIGHT,
@@ -62,7 +63,7 @@ from discue.control.listener_options import (
     OptionFields,
     RateFields,
 )
-from discue.control.listeners import MODES, ListenerDetails, ListenerFields
+from discue.control.listeners import ListenerDetails
 from discue.crypto.endpoint_credentials import (
     MAX_PEM_CHARACTERS,
     MAX_SECRET_CHARACTERS,

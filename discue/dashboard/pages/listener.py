@@ -5,6 +5,7 @@ from typing import Final
 from discue.control import listener_activity, listener_secrets, listeners, messages, redeliveries
 from discue.control.activity import Activity
 from discue.control.listener_activity import PERIODS_AN_HOUR, ListenerPeriod, total
+from discue.control.listener_fields import ListenerFields
 from discue.control.listener_options import LEASED_FOR_SECONDS
 from discue.control.listeners import ListenerDetails
 from discue.control.usage import rate_a_minute
@@ -104,7 +105,7 @@ async def show_settings(visit: Visit) -> Page:
 
 
 async def enable(visit: Visit) -> Redirect:
-    fields = listeners.ListenerFields(status="enabled")
+    fields = ListenerFields(status="enabled")
     await listeners.change(visit.control, visit.principal, *visit.ids, fields=fields)
     return Redirect(path_of(visit), "enabled")
 

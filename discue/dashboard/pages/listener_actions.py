@@ -3,9 +3,10 @@
 from typing import Any, Final
 
 from discue.control import listener_secrets, listener_tests, listeners, messages, redeliveries
+from discue.control.listener_fields import ListenerFields
 from discue.control.listener_secrets import LONGEST_OVERLAP_SECONDS, SecretFields
 from discue.control.listener_tests import SampleMessage
-from discue.control.listeners import ListenerDetails, ListenerFields
+from discue.control.listeners import ListenerDetails
 from discue.control.redeliveries import RedeliveryParams, ReplayParams
 from discue.dashboard.fields import DATA_FORM_BYTES, number_of, value_of
 from discue.dashboard.listing import id_given, noting_faults

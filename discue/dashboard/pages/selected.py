@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from discue.control import listeners, redeliveries
-from discue.control.listeners import ListenerFields
+from discue.control.listener_fields import ListenerFields
 from discue.control.redeliveries import RedeliveryParams
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit

@@ -5,8 +5,9 @@ from typing import Final
 
 from msgspec import UNSET, UnsetType
 
+from discue.control.listener_fields import ListenerFields
 from discue.control.listener_options import OptionFields, RateFields
-from discue.control.listeners import ListenerDetails, ListenerFields
+from discue.control.listeners import ListenerDetails
 from discue.dashboard.fields import decimal_of
 from discue.dashboard.portal.route import of_portal
 from discue.dashboard.visit import Visit

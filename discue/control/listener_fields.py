@@ -1,0 +1,181 @@
+"""The fields of a listener in a request, the listener that they make, and the rules about it."""
+
+from typing import Final, Literal, get_args
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue.control import listener_options
+from discue.control.context import ControlContext, chosen, one_of, require_found
+from discue.control.listener_options import OptionFields
+from discue.crypto import endpoint_credentials
+from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
+from discue.domain import egress
+from discue.domain.aliases import NameFields
+from discue.domain.errors import below, invalid, missing_field
+from discue.domain.model import LONGEST_CUSTOMER, Listener, ListenerMode
+from discue.store import domains, organizations
+from discue.store.engine import Transaction
+
+AUTHORIZATION: Final = "authorization"
+
+AuthenticationChange = Credentials | UnsetType | None
+"""UNSET keeps the stored credentials, None removes them."""
+
+Status = Literal["enabled", "disabled"]
+MODES: Final[tuple[ListenerMode, ...]] = get_args(ListenerMode)
+_NOT_IN_PULL_MODE: Final = "is not supported in pull mode: nothing is sent to the listener"
+
+
+class ListenerFields(NameFields, frozen=True):
+    """The fields of a listener in a request. None keeps the stored value."""
+
+    status: Status | None = None
+    mode: str | None = None
+    notify_url: str | None = None
+    liveness_url: str | UnsetType | None = UNSET
+    """None removes it, UNSET keeps the stored value."""
+    options: OptionFields = OptionFields()
+    authentication: AuthenticationFields | UnsetType | None = UNSET
+    customer: str | UnsetType | None = UNSET
+    """The customer whom it belongs to. None and "" remove it, UNSET keeps the stored value."""
+
+
+def changed_listener(
+    control: ControlContext, stored: Listener, fields: ListenerFields, alias: str, *, asked: AuthenticationChange
+) -> Listener:
+    """Return the listener after a request. The version of a new listener is 0 before it, and 1 in the store."""
+    if fields.mode is not None and one_of(MODES, fields.mode, "/mode") != stored.mode:
+        raise invalid("/mode", "cannot be changed after the listener is created", code="immutable_field")
+    options = listener_options.changed(stored.options, fields.options, stored.mode)
+    if not isinstance(asked, UnsetType):
+        options = msgspec.structs.replace(options, authentication=None if asked is None else asked.public)
+    now, status = control.clock.now(), fields.status or stored.status
+    changed = msgspec.structs.replace(
+        stored,
+        alias=alias,
+        status=status,
+        notify_url=_url(control, fields.notify_url, stored, "/notify_url"),
+        liveness_url=_liveness_url(control, fields.liveness_url, stored),
+        customer=check_customer(chosen(stored.customer, fields.customer, "")),
+        options=options,
+        config_version=stored.config_version + 1,
+        updated_at=now,
+    )
+    if status != stored.status:
+        disabled_by = "request" if status == "disabled" else ""
+        changed = msgspec.structs.replace(changed, disabled_by=disabled_by, status_changed_at=now)
+    _check_authentication(stored, changed, asked)
+    return changed
+
+
+def check_customer(given: str) -> str:
+    """Return the name of a customer, "" for none. Raises Unprocessable if it is none."""
+    if len(given) > LONGEST_CUSTOMER or not given.isprintable() or given != given.strip():
+        rule = f"must have at most {LONGEST_CUSTOMER} printable characters, without spaces around them"
+        raise invalid("/customer", rule)
+    return given
+
+
+def _url(control: ControlContext, given: str | None, listener: Listener, pointer: str) -> str:
+    """Return the URL as sent: it is not normalized. Raises BadRequest and Unprocessable."""
+    stored: str = getattr(listener, pointer[1:])
+    if listener.mode == "pull":
+        if given is not None:
+            raise invalid(pointer, _NOT_IN_PULL_MODE, code="conflicting_fields")
+        return ""
+    if given is None:
+        if not stored:
+            raise missing_field(pointer)
+        return stored
+    if not given or given != stored:
+        egress.check_target(egress.parse_target(given, pointer), control.egress, pointer)
+    return given
+
+
+def _liveness_url(control: ControlContext, given: str | UnsetType | None, listener: Listener) -> str:
+    """Return the URL as sent, "" without one. Raises Unprocessable."""
+    if given is None:
+        return ""
+    if isinstance(given, UnsetType):
+        return listener.liveness_url
+    return _url(control, given, listener, "/liveness_url")
+
+
+def asked_authentication(
+    control: ControlContext, stored: Listener, fields: AuthenticationFields | UnsetType | None
+) -> AuthenticationChange:
+    """Return the change of credentials in a request. Raises BadRequest and Unprocessable."""
+    if fields is None or isinstance(fields, UnsetType):
+        return fields
+    if stored.mode == "pull":
+        raise invalid("/authentication", _NOT_IN_PULL_MODE, code="conflicting_fields")
+    if endpoint_credentials.is_unchanged(stored.options.authentication, fields):
+        return UNSET
+    made = endpoint_credentials.parse_credentials(fields, control.clock.now())
+    if made.public.token_url:
+        pointer = "/authentication/token_url"
+        egress.check_target(egress.parse_target(made.public.token_url, pointer), control.egress, pointer)
+    return made
+
+
+def urls_in(fields: ListenerFields) -> list[str]:
+    authentication = fields.authentication
+    token_url = authentication.token_url if isinstance(authentication, AuthenticationFields) else None
+    return [url for url in (fields.notify_url, fields.liveness_url, token_url) if isinstance(url, str) and url]
+
+
+def urls_of(listener: Listener) -> dict[str, str]:
+    """Return the URLs of a listener that requests are sent to, by their place in the request."""
+    public = listener.options.authentication
+    token_url = "" if public is None else public.token_url
+    urls = {"/notify_url": listener.notify_url, "/liveness_url": listener.liveness_url}
+    urls["/authentication/token_url"] = token_url or ""
+    return {pointer: url for pointer, url in urls.items() if url}
+
+
+def check_hosts(stored: Listener, changed: Listener, refused: frozenset[str]) -> None:
+    """Raise Unprocessable if one of the new URLs is `refused`. URLs that the listener already has are not checked."""
+    before = urls_of(stored)
+    for pointer, url in urls_of(changed).items():
+        if url in refused and before.get(pointer) != url:
+            raise egress.refused_address(pointer)
+
+
+def _check_authentication(stored: Listener, changed: Listener, asked: AuthenticationChange) -> None:
+    """Raise Unprocessable if the credentials do not fit the other fields of the listener."""
+    public = changed.options.authentication
+    if public is None:
+        return
+    target = egress.parse_target(changed.notify_url, "/notify_url")
+    if public.type == "certificate":
+        if target.scheme != "https":
+            rule = "must be an https URL: a client certificate requires TLS"
+            raise invalid("/notify_url", rule, code="conflicting_fields")
+    elif taken := next((name for name, _ in changed.options.headers if name.lower() == AUTHORIZATION), None):
+        rule = "cannot be combined with authentication, which sets this header"
+        raise invalid(below("/headers", taken), rule, code="conflicting_fields")
+    if isinstance(asked, UnsetType) and stored.notify_url != changed.notify_url:
+        before = egress.parse_target(stored.notify_url, "/notify_url")
+        if (before.scheme, before.host, before.port) != (target.scheme, target.host, target.port):
+            # Someone who can edit a listener must not be able to redirect its credentials to a server of their own.
+            rule = "must be sent again, with its secret: the origin of notify_url changes"
+            raise invalid("/authentication", rule, code="conflicting_fields")
+
+
+async def require_registered(tx: Transaction, stored: Listener | None, changed: Listener) -> None:
+    """Raise Unprocessable if the organization requires registered domains and a new URL is not on one of them.
+
+    URLs that the listener already has are not checked.
+    """
+    owner = require_found(await organizations.get(tx, changed.organization))
+    if changed.mode == "pull" or not owner.settings.get(domains.REQUIRE_VERIFIED_DOMAINS):
+        return
+    for name in ("notify_url", "liveness_url"):
+        url, pointer = getattr(changed, name), f"/{name}"
+        if not url or (stored is not None and url == getattr(stored, name)):
+            continue
+        target = egress.parse_target(url, pointer)
+        if not await domains.is_registered(tx, changed.organization, target.host, target.port):
+            rule = "must be on a domain of the organization: create one with this host and port first"
+            raise invalid(pointer, rule, code="domain_not_registered")
