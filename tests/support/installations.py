@@ -77,7 +77,7 @@ async def _other_organizations(store: Store, olga: Principal) -> None:
 _ROWS: dict[str, tuple[Value, ...]] = {
     "missed_report": (9, 6, 1, 0, 0, 0, 5, NOON, NOON),
     "listener_tally": (9, 5_984_000, 3, 2, 1),
-    "event": (3, "queue_added", "k" * 21, "q" * 21, "orders", "u" * 21),
+    "event": (3, "queue_updated", "k" * 21, "q" * 21, "orders", "u" * 21, "name,retention"),
     "idempotency_key": (12,),
     "idempotency_answers": (12, NOON, 3, b"\x01\x00\x02"),
     "scheduled": (12, 3, NOON, 7, None),
