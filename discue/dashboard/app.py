@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 from discue.control.account import Account
@@ -125,18 +126,17 @@ class Dashboard:
             return await entry(request)
         if path.startswith(f"{SIGN_IN}/") and not posts:
             return await self._with_provider(request)
+        found = self._find(path)
+        page = None if found is None else partial(self._page, found=found)
+        show = self._own_entries.get((path, posts), page)
+        if show is None:
+            raise NotFound("There is no such page.")
         if request.user is None:
             # The path is percent-decoded: it may have characters that no header can.
             place = "" if posts else _place(path)
             following = f"?next={place}" if place else ""
             return redirect_response(f"{request.base}{SIGN_IN}{following}")
-        own_entry = self._own_entries.get((path, posts))
-        if own_entry is not None:
-            return await own_entry(request, request.user)
-        found = self._find(path)
-        if found is None:
-            raise NotFound("There is no such page.")
-        return await self._page(request, request.user, found)
+        return await show(request, request.user)
 
     async def _page(self, request: DashboardRequest, user: PageUser, found: PageMatch) -> PageResponse:
         route, visit = found.route, self._visit(request, user, found.ids)

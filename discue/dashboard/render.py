@@ -77,7 +77,8 @@ def render(page: Page, visit: Visit) -> bytes:
 
 def render_bare(page: Page, *, base: str, theme: str, now: int) -> bytes:
     """Return a page for a user who is not signed in, or whom the service cannot identify."""
-    values = {"error": None, "faults": {}, **page.values, **frame_values(page.title, base, theme, now)}
+    own: dict[str, Any] = {"error": None, "faults": {}, "docs": f"{base.removesuffix(_ROOT)}docs"}
+    values = {**own, **page.values, **frame_values(page.title, base, theme, now)}
     return TEMPLATES.get_template(page.template).render(values).encode()
 
 
