@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO, TypeVar
 
+from discue.cli.argument_names import with_arguments
 from discue.cli.exit_codes import FAILED, FINE, WRONG_USAGE, guarded, say_error
 from discue.cli.verbs import Commands
 from discue.config import sources
@@ -21,7 +22,7 @@ from discue.config.settings import Command, Settings
 from discue.config.sources import flags_of, load
 from discue.control.context import ControlContext
 from discue.domain.clock import Clock, SystemClock
-from discue.domain.errors import DiscueError, NotFound, SettingsInvalid, StoreUnusable, Unavailable
+from discue.domain.errors import DiscueError, NotFound, SettingsInvalid, StoreUnusable, Unavailable, sentence_of
 from discue.domain.model import ApiKey, Organization, User
 from discue.observability import logs
 from discue.observability.logs import Log
@@ -148,29 +149,34 @@ def utc(at: int) -> datetime:
     return datetime.fromtimestamp(at / 1_000, UTC)
 
 
-def exit_code_of(run: Callable[[], int]) -> int:
-    """Return the exit code of `run`. An expected error is printed to standard error, and the exit code is 1."""
+def exit_code_of(run: Callable[[], int], parser: argparse.ArgumentParser | None = None) -> int:
+    """Return the exit code of `run`. An expected error is printed to standard error, and the exit code is 1.
+
+    `parser` is that of the command, whose arguments errors name.
+    """
 
     def run_or_explain() -> int:
         try:
             return run()
         except DiscueError as error:
-            return _explain(error, FAILED)
+            return _explain(error, FAILED, parser)
 
     return guarded(run_or_explain)
 
 
-def _explain(error: DiscueError, code: int) -> int:
+def _explain(error: DiscueError, code: int, parser: argparse.ArgumentParser | None = None) -> int:
     """Print the error with all its faults, and return the code."""
-    lines = [error.detail]
-    if not isinstance(error, SettingsInvalid):
-        lines += [f"  {fault.pointer}: {fault.detail}" for fault in error.faults]
-    return say_error("\n".join(lines), code)
+    lines, faults = [error.detail], () if isinstance(error, SettingsInvalid) else error.faults
+    # The sentence about a single fault says all of it.
+    if len(faults) > 1 or any(sentence_of(*fault) != error.detail for fault in faults):
+        lines += [f"  {fault.pointer}: {fault.detail}" for fault in faults]
+    text = "\n".join(lines)
+    return say_error(with_arguments(text, [fault.pointer for fault in faults], parser) if parser else text, code)
 
 
 def _start(parsed: argparse.Namespace) -> int:
     """Read the settings, run a command, and return its exit code."""
-    return exit_code_of(lambda: _run(parsed))
+    return exit_code_of(lambda: _run(parsed), parsed.parser)
 
 
 def _run(parsed: argparse.Namespace) -> int:

@@ -42,7 +42,7 @@ def test_link_in_the_folder_of_discue_dev_leads_to_its_port(tmp_path: Path) -> N
     ("arguments", "message"),
     [
         (("create", EMAIL), "is taken"),
-        (("create", "ada"), "must be an address"),
+        (("create", "ada"), "discue: EMAIL must be an address of 3 to 254 characters with one @ and no spaces.\n"),
         (("link", "bob@example.com"), "has no user bob@example.com. Run `discue users list` to see its users."),
         (("list", "--organization", "com.example.none"), "Organization com.example.none not found."),
     ],

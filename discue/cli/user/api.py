@@ -7,7 +7,7 @@ import sys
 
 from discue.cli.output import format_json, say
 from discue.cli.user.arguments import content_of, header, idempotency_key, json_of
-from discue.cli.user.command import UsageInvalid, add_command, connect
+from discue.cli.user.command import WRITES_BODY, UsageInvalid, add_command, connect
 from discue.cli.verbs import Commands
 
 _METHODS = ("GET", "POST", "PUT", "DELETE")
@@ -22,6 +22,7 @@ def add(commands: Commands) -> None:
         description="Requests that fail are sent again; a POST takes effect once. Output to a terminal is indented.",
         has_json=False,
     )
+    parser.set_defaults(**{WRITES_BODY: True})
     parser.add_argument("method", type=str.upper, choices=_METHODS, help="method of the request, such as GET or POST")
     parser.add_argument("path", help="path, such as /queues?per_page=100 or /queues/orders/messages")
     parser.add_argument("--data", metavar="JSON", help="body of the request; @FILE reads it from a file, - from input")

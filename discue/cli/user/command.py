@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from discue.cli.argument_names import with_arguments
 from discue.cli.exit_codes import FAILED, FINE, NO_RESPONSE, NOT_ALLOWED, WRONG_USAGE, guarded, say_error
 from discue.cli.verbs import Commands, add_verbs
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 Run: TypeAlias = Callable[[argparse.Namespace], int | None]
 """Runs a command and returns its exit code, None for 0. Raises CommandFailed, UsageInvalid and errors of the client."""
 
+WRITES_BODY: Final = "writes_body"
+"""The default that commands set if their caller writes the body of a request: errors then name places in it."""
 JSON_HELP: Final = "print JSON instead of text"
 _DEADLINE_SECONDS: Final = 10.0
 """How long a request is sent again: somebody waits for it."""
@@ -126,11 +129,15 @@ def is_confirmed(question: str) -> bool:
 
 
 def _start(parsed: argparse.Namespace) -> int:
-    return guarded(lambda: exit_code_of(lambda: parsed.run(parsed)))
+    parser = None if getattr(parsed, WRITES_BODY, False) else parsed.parser
+    return guarded(lambda: exit_code_of(lambda: parsed.run(parsed), parser))
 
 
-def exit_code_of(run: Callable[[], int | None]) -> int:
-    """Return the exit code of `run`. An expected error is printed to standard error as a line that says what to do."""
+def exit_code_of(run: Callable[[], int | None], parser: argparse.ArgumentParser | None) -> int:
+    """Return the exit code of `run`. An expected error is printed to standard error as a line that says what to do.
+
+    `parser` is that of the command, whose arguments errors name; None: the caller has written the body of the request.
+    """
     try:
         return run() or FINE
     except CommandFailed as error:
@@ -140,13 +147,13 @@ def exit_code_of(run: Callable[[], int | None]) -> int:
     except KeyMissing as error:
         return say_error(str(error), NOT_ALLOWED)
     except Exception as error:
-        code = _code_of(error)
+        code = _code_of(error, parser)
         if code is None:
             raise
         return code
 
 
-def _code_of(error: Exception) -> int | None:
+def _code_of(error: Exception, parser: argparse.ArgumentParser | None) -> int | None:
     """Print an error of the client and return its exit code; None for any other error."""
     # Nothing but the client raises its errors, and then it is imported.
     if "discue_client.errors" not in sys.modules:
@@ -154,7 +161,10 @@ def _code_of(error: Exception) -> int | None:
     from discue_client import errors  # noqa: PLC0415 - as above
 
     if isinstance(error, errors.DiscueError):
-        return say_error(explain(error), exit_code(error))
+        text = explain(error)
+        if parser is not None and isinstance(error, errors.APIError):
+            text = with_arguments(text, error.pointers, parser)
+        return say_error(text, exit_code(error))
     return None
 
 
