@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from random import Random
 from typing import Final
 
+from discue.domain.errors import StoreUnavailable, StoreUnusable
 from tests.faults.altered import know_more_migrations
 from tests.faults.history import Fault
 from tests.faults.recorder import Recorder
@@ -22,6 +23,7 @@ _START_SECONDS: Final = (0.2, 1.0)
 """How long a process takes to start."""
 _DOWN_SECONDS: Final = (0.0, 6.0)
 _LASTS_SECONDS: Final = (0.1, 6.0)
+_IN_A_WRITE: Final = "power cut in a write"
 _MOST_OPERATIONS: Final = 60
 """A power cut in a write comes within so many writes and syncs."""
 _POWER_SECONDS: Final = 10.0
@@ -71,7 +73,7 @@ class Nemesis:
         self._strikes: Mapping[str, Callable[[SimWorker], Awaitable[None]]] = {
             "kill": lambda machine: self._kill(machine, power=True),
             "power cut": lambda machine: self._kill(machine, power=False),
-            "power cut in a write": self._cut_power_in_a_write,
+            _IN_A_WRITE: self._cut_power_in_a_write,
             "restart": self._restart,
             "pause": self._pause,
             "clock": self._set_clock,
@@ -97,12 +99,14 @@ class Nemesis:
         """Make faults of all machines at once, and at last kill them all."""
         of_all = [kind for kind in self._plan.strikes if kind in _OF_ALL]
         of_one = [kind for kind in self._plan.strikes if kind not in _OF_ALL]
+        if len(self._machines) > 1 and _IN_A_WRITE in of_one:
+            # It ends all processes at once, and another fault may be starting one. Their power is cut at the end.
+            of_one.remove(_IN_A_WRITE)
         strikes = [self._strike(seconds, of_one, [machine]) for machine in self._machines]
         await asyncio.gather(self._strike(seconds, of_all, self._machines[:1]), *strikes)
         self._trace.reach("end without repair")
         with self._fault("kill", *self._machines):
-            for machine in self._machines:
-                self._end(machine, power=len(self._machines) > 1 or self._random.random() < 0.5)
+            self._end_all(power=self._server is not None or self._random.random() < 0.5)
 
     async def _strike(self, seconds: float, kinds: Sequence[str], machines: Sequence[SimWorker]) -> None:
         """Make one fault after another, each of a kind and of a machine."""
@@ -133,36 +137,54 @@ class Nemesis:
         self._trace.reach("killed while starting")
         self._end(machine, power=power)
 
+    def _end_all(self, *, power: bool) -> None:
+        *others, last = self._machines
+        for machine in others:
+            # While a process has the file open, nothing that was written to it may get lost.
+            self._end(machine, power=power, loses=False)
+        self._end(last, power=power)
+
     async def _cut_power_in_a_write(self, machine: SimWorker) -> None:
-        with self._fault("power cut", machine):
+        # All processes that share a file run on one machine.
+        with self._fault("power cut", *self._machines):
             self._without_power.clear()
             self._disk.cut_power_after(machine.host, self._random.randint(1, _MOST_OPERATIONS))
             await asyncio.wait([asyncio.ensure_future(self._without_power.wait())], timeout=_POWER_SECONDS)
-            self._end(machine, power=False)
+            self._end_all(power=False)
             await self._lasts(_DOWN_SECONDS)
-            await self._start(machine)
+            await asyncio.gather(*(self._start(each) for each in self._machines))
 
     def _on_power_cut(self, host: Host) -> None:
         # The current step goes on to its end, but nothing that it asks for happens.
-        host.is_down = True
-        self._machines[host.number].serving.clear()
+        self._trace.reach(f"power cut of {'a process' if len(self._machines) == 1 else 'several processes'}")
+        for machine in self._machines:
+            machine.host.is_down = True
+            machine.serving.clear()
         self._without_power.set()
 
-    def _end(self, machine: SimWorker, *, power: bool) -> None:
-        """End a worker's process, or with the power its machine."""
+    def _end(self, machine: SimWorker, *, power: bool, loses: bool = True) -> None:
+        """End a worker's process, or with the power its machine, which `loses` what was not synced."""
         host = machine.host
         machine.killed()
         self._network.kill(host, power=power)
         if self._server is None:
-            self._disk.crash(host, machine.folder, power=not power)
+            self._disk.crash(host, machine.folder, power=not power and loses)
         else:
             self._server.forget(host)
         self._trace.add(host.name, "is killed" if power else "has no power")
 
     async def _start(self, machine: SimWorker) -> None:
-        await self._lasts(_START_SECONDS)
-        machine.start()
-        await machine.until_serving()
+        while True:
+            await self._lasts(_START_SECONDS)
+            machine.start()
+            try:
+                return await machine.until_serving()
+            except (StoreUnavailable, StoreUnusable) as error:
+                # Only without an end there are faults of the disk while workers start. A supervisor starts them again.
+                if self._plan.heals:
+                    raise
+                self._trace.reach("start that failed")
+                self._trace.add(machine.host.name, "cannot start", str(error))
 
     async def _restart(self, machine: SimWorker) -> None:
         """Restart in good order: nothing is repeated."""

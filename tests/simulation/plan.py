@@ -58,6 +58,7 @@ _NETWORKS: Final = {
 
 SHARED_FILE_STRIKES: Final = (
     "kill",
+    "power cut in a write",
     "restart",
     "pause",
     "clock",
