@@ -10,7 +10,14 @@ from discue.control.sign_in import Browser
 from discue.dashboard import cookies
 from discue.dashboard.confirmation import CODE, FOLLOWING, PASSWORD, SENDER, Confirmation, without_own
 from discue.dashboard.entrance import Callback, Entrance, kept_in
-from discue.dashboard.exchange import PageRequest, PageResponse, page_response, redirect_response, stream_response
+from discue.dashboard.exchange import (
+    PageRequest,
+    PageResponse,
+    page_response,
+    problem_response,
+    redirect_response,
+    stream_response,
+)
 from discue.dashboard.forms import FORM_BYTES, FieldFaults, fields_of
 from discue.dashboard.live import LiveStreams
 from discue.dashboard.render import render, render_bare
@@ -20,6 +27,7 @@ from discue.dashboard.steps import PageSteps, problem_page, requested_act, requi
 from discue.dashboard.visit import NOTICES, Page, PageUser, Visit
 from discue.domain.errors import DiscueError, Forbidden, MethodNotAllowed, NotFound, Unprocessable
 from discue.http.frame import named_theme, read_cookie, theme_of
+from discue.http.negotiation import ACCEPT_CHARACTERS, HTML, negotiate
 from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
 
@@ -371,7 +379,9 @@ class Dashboard:
         return self._steps.url(request.scope)
 
     def _problem(self, request: DashboardRequest, error: DiscueError) -> PageResponse:
-        """Return the page of an error: within the frame, if the user is known."""
+        """Return the page of an error: within the frame, if the user is known. JSON without HTML in `Accept`."""
+        if negotiate(request.headers.get("accept", "")[:ACCEPT_CHARACTERS], HTML) == "nothing":
+            return with_hints(problem_response(error), error)
         page = problem_page(error)
         if request.user is None:
             response = self._bare(request, page, error.status)

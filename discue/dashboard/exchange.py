@@ -5,6 +5,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
+import msgspec
+
+from discue.domain.errors import DiscueError, reason_phrase
+from discue.http.negotiation import JSON
 from discue.http.rsgi import HttpProtocol, HttpScope
 
 _POLICY: Final = (
@@ -66,6 +70,15 @@ class PageResponse(NamedTuple):
 
 def page_response(content: bytes, status: int = 200, security: Headers = SECURITY_HEADERS) -> PageResponse:
     return PageResponse(status, [_HTML, _NOT_STORED, *security], content)
+
+
+def problem_response(error: DiscueError) -> PageResponse:
+    """Return an error as JSON (RFC 9457), for clients that accept no HTML."""
+    title = reason_phrase(error.status)
+    content = {"code": error.code, "title": title, "status": error.status, "detail": error.detail}
+    return PageResponse(
+        error.status, [("content-type", JSON), _NOT_STORED, *SECURITY_HEADERS], msgspec.json.encode(content)
+    )
 
 
 def plain_response(content: bytes, name: str) -> PageResponse:
