@@ -25,7 +25,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedProcess]:
         yield running
 
 
-@pytest.mark.parametrize("path", ["/docs/api", "/docs/reference/listeners", "/openapi.json", "/docs/errors/not_stored"])
+_PAGES = (
+    "/docs/api",
+    "/docs/reference/listeners",
+    "/openapi.json",
+    "/docs/errors/not_stored",
+    "/docs/search?q=message+queue+listener+key+api",
+)
+
+
+@pytest.mark.parametrize("path", _PAGES)
 def test_documentation_under_ever_new_hosts_holds_up_nobody(server: ServedProcess, path: str) -> None:
     neighbour = tenant(server, f"com.example.n{path.count('/')}{len(path)}")
     before, ended = quiet(neighbour), threading.Event()
