@@ -50,6 +50,8 @@ _STARTS: Final = ("/dashboard", "/portal")
 """How paths of pages begin: all others are told by one comparison."""
 _WITH_PAGES: Final = ("/docs", "/dashboard")
 """How paths begin that people type, and follow links to."""
+_MOST_STEPS: Final = 16
+"""Steps in the path of a page. More of them would make every link of the page that is not found longer."""
 _REQUEST_ID_BYTES: Final = 6
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
@@ -222,10 +224,12 @@ class App:
         scope, version, path = request.scope, "", request.scope.path
         if path.startswith(f"{VERSION}/"):
             version, path = VERSION, path.removeprefix(VERSION)
-        asks_for_page = path.startswith(_WITH_PAGES) and HTML in request.accept and scope.method in {"GET", "HEAD"}
+        is_for_page = path.startswith(_WITH_PAGES) and path.count("/") <= _MOST_STEPS
+        asks_for_page = is_for_page and HTML in request.accept and scope.method in {"GET", "HEAD"}
         if self._missing is None or error.status != NotFound.status or not asks_for_page:
             raise error
-        is_hint = error.code != "no_route" or error.detail == self._dashboard_hint
+        # The error about a route is for programs.
+        is_for_people = error.code != "no_route" or error.detail == self._dashboard_hint
         base = (self._public_url or base_url(scope, request.headers)) + version
         call = Call(
             self._services,
@@ -239,7 +243,7 @@ class App:
             accepts_gzip=_accepts_gzip(scope),
             theme=theme_of(request.headers),
         )
-        found = await self._missing(call, error.detail if is_hint else "There is no such page.")
+        found = await self._missing(call, error.detail if is_for_people else "There is no such page.")
         request.status = error.status
         request.response_headers[0] = ("content-type", f"{HTML}; charset=utf-8")
         return found.content

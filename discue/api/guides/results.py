@@ -29,7 +29,8 @@ def search_values(query: str, found: Sequence[SearchResult]) -> tuple[bytes, byt
     """Return what the page shows of a search: the query, and its results or how to search."""
     shown = query[:LONGEST_QUERY].strip()
     if found:
-        content = f'<p class="soft sr">{len(found)} results</p>{_list(found, base_of(SEARCH))}'
+        count = "1 result" if len(found) == 1 else f"{len(found)} results"
+        content = f'<p class="soft sr">{count}</p>{_list(found, base_of(SEARCH))}'
     elif shown:
         content = f'<p class="soft">Nothing found for “{text(shown)}”.</p>'
     else:

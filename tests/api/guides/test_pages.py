@@ -198,11 +198,12 @@ def test_unknown_path_is_a_page_for_browsers_whose_links_work(
     assert f"{prefix}/docs" in targets
 
 
-def test_unknown_path_is_an_error_for_other_clients(cast: Cast) -> None:
+def test_unknown_path_is_an_error_for_other_clients(cast: Cast, service: Any) -> None:
     for accept in ("*/*", ""):
         answer = cast.nobody.get("/docs/nothing", headers={"accept": accept})
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-    # Not a place of pages.
+    # Not a place of pages, and a path that would make links long.
+    assert opened(service, f"/docs{'/x' * 1_000}").json()["code"] == "no_route"
     assert cast.nobody.get("/nothing", headers={"accept": "text/html"}).json()["code"] == "no_route"
 
 
