@@ -12,10 +12,11 @@ _LOOP_SECONDS: Final = 0.25
 
 
 async def watch_loop(measures: Measures, monotonic: Callable[[], float]) -> None:
-    """Measure once how late the event loop does what is due."""
-    started_at = monotonic()
-    await asyncio.sleep(_LOOP_SECONDS)
-    measures.loop_lag.observe(max(0.0, monotonic() - started_at - _LOOP_SECONDS))
+    """Measure again and again how late the event loop does what is due."""
+    while True:
+        started_at = monotonic()
+        await asyncio.sleep(_LOOP_SECONDS)
+        measures.loop_lag.observe(max(0.0, monotonic() - started_at - _LOOP_SECONDS))
 
 
 class CollectorWatch:

@@ -45,6 +45,7 @@ class Ailing:
         name = self._recorder.listeners_of(queue)[0]
         while True:
             await asyncio.sleep(self._load.random.uniform(*_WELL_SECONDS))
+            await self._load.awake.wait()
             if not self._load.is_gentle:
                 await self._fall_ill(client, name)
 

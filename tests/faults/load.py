@@ -29,6 +29,7 @@ _REFUSED = {401, 404}
 _ORDERED_LISTENERS = ("ordered", "ordered")
 _OFTEN = [1, 1, 1, 1, 2, 2, 3, 3, 4, 4]
 _FAILURES = 2
+_AILING_RETRY_SECONDS = 1
 _DOWN = 503
 _PROBED = ("ailing", "steady")
 """Kinds of listeners with a liveness URL."""
@@ -39,6 +40,7 @@ _EXPIRING_SHARE = 0.25
 _LIFE_SECONDS = 2.0
 _RATE = Rate(per_second=4.0, burst=40)
 _BURST = 80
+_BATCH = 20
 _BURSTS_APART_SECONDS = 26.0
 _LOOKS_APART_SECONDS = 0.2
 
@@ -61,6 +63,9 @@ class Load:
         self.recovered = asyncio.Event()
         """Set while none is unwell."""
         self.recovered.set()
+        self.awake = asyncio.Event()
+        """Set while users do something: in the fault tests always."""
+        self.awake.set()
         self.plan = plan
         self._tried: Counter[tuple[str, str, str]] = Counter()
         self._url: Callable[[str], str] = str
@@ -159,7 +164,7 @@ class Load:
 
     def tasks(self) -> "list[asyncio.Future[None]]":
         """Start all tasks; each runs until cancelled. A task that ends with an exception found a fault."""
-        sizes = [1] * self.plan.producers + [20] * self.plan.batch_producers
+        sizes = [1] * self.plan.producers + [_BATCH] * self.plan.batch_producers
         works = [self.again_and_again(tenant, self._produce, size) for tenant in self.tenants for size in sizes]
         for tenant in self.tenants:
             works += [self.again_and_again(tenant, self._come_and_go, queue) for queue in tenant.queues]
@@ -177,10 +182,11 @@ class Load:
     async def again_and_again(
         self, tenant: Tenant, work: Callable[..., Coroutine[Any, Any, None]], argument: object
     ) -> None:
-        """Do something whenever somebody serves and not much is owed."""
+        """Do something whenever users are awake, somebody serves, and not much is owed."""
         client = self.site.client(tenant.key)
         try:
             while True:
+                await self.awake.wait()
                 await self.site.serving.wait()
                 await self.recorder.room.wait()
                 await self._once(client, work(client, tenant, argument))
@@ -315,7 +321,7 @@ class Load:
         if kind == "ordered":
             fields["retry"] = _OFTEN
         if kind == "ailing":
-            fields["retry"] = {"schedule": [1], "attempts": 100}
+            fields["retry"] = {"schedule": [_AILING_RETRY_SECONDS], "attempts": 100}
         if attempts:
             fields["retry"] = {"schedule": [2], "attempts": attempts}
         if sort:

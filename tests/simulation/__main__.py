@@ -7,6 +7,7 @@ one.
 import argparse
 import os
 import re
+import statistics
 import sys
 import time
 from collections import Counter
@@ -91,12 +92,10 @@ def _run_seeds(given: argparse.Namespace, prepared: Prepared) -> int:
     drawn = [draw(seed, given.bug) for seed in range(given.first, given.first + given.seeds)]
     kept = [] if given.bug else kept_plans()
     reached: Counter[str] = Counter()
-    speeds = {False: (0.0, 0.0), True: (0.0, 0.0)}
-    count = failed = 0
+    times: list[tuple[float, float]] = []
+    failed = 0
     for outcome in run_all([*kept, *drawn], prepared, given.jobs):
-        count += 1
-        virtual, real = speeds[outcome.plan.slowness > 1]
-        speeds[outcome.plan.slowness > 1] = virtual + outcome.virtual_seconds, real + outcome.real_seconds
+        times.append((outcome.virtual_seconds, outcome.real_seconds))
         reached += outcome.reached
         if outcome.broken:
             failed += 1
@@ -107,18 +106,22 @@ def _run_seeds(given: argparse.Namespace, prepared: Prepared) -> int:
             shrunk = shrink(outcome.plan, lambda plan: bool(run_apart(plan, prepared).broken))
             _report(shrunk, prepared, given.lines)
             return 1
-    took = time.monotonic() - started_at
-    print(f"{count} seeds in {took:.0f} s.")
-    for is_slow, (virtual, real) in speeds.items():
-        if real:
-            kind = "slow users" if is_slow else "busy users"
-            minutes = f"{virtual / 60:,.0f} virtual minutes in {real:.0f} s of a processor"
-            print(f"With {kind}: {minutes}, {virtual / real:,.0f} × real time.")
+    print(_speed(times, time.monotonic() - started_at))
     print("Reached: " + ", ".join(f"{name} {times}" for name, times in sorted(reached.items())))
     missing = never_reached(reached) if given.seeds >= MANY_SEEDS and not given.bug else []
     if missing:
         print(f"Never reached: {', '.join(missing)}. Nothing has tested them.")
     return bool(failed or missing)
+
+
+def _speed(times: Sequence[tuple[float, float]], took: float) -> str:
+    """Return two lines for a person. `times` are the virtual and the real seconds of each run."""
+    virtual, real = sum(each[0] for each in times), sum(each[1] for each in times)
+    median = statistics.median(each / took for each, took in times)
+    return (
+        f"{len(times)} seeds in {took:.0f} s: {virtual / 3_600:.1f} virtual hours in {real:.0f} s of a processor.\n"
+        f"Virtual seconds per second of a processor: {median:,.0f} in the median run, {virtual / real:,.0f} in total."
+    )
 
 
 def _hunt(given: argparse.Namespace, prepared: Prepared) -> int:

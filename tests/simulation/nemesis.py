@@ -16,6 +16,7 @@ from tests.simulation.loop import Host
 from tests.simulation.machines import SimWorker
 from tests.simulation.network import Network
 from tests.simulation.plan import SimPlan
+from tests.simulation.rhythm import Rhythm
 
 _CLOCK_ERROR_MS: Final = 20_000
 """The users wait until what it has put off is due."""
@@ -58,6 +59,7 @@ class Nemesis:
         network: Network,
         disk: Disk,
         server: Server | None,
+        rhythm: Rhythm,
     ) -> None:
         self._plan = plan
         self._random = choices
@@ -66,6 +68,7 @@ class Nemesis:
         self._network = network
         self._disk = disk
         self._server = server
+        self._rhythm = rhythm
         self._trace = network.loop.trace
         self._without_power = asyncio.Event()
         self._upgrades = 0
@@ -117,9 +120,11 @@ class Nemesis:
             if not kinds or loop.time() + pause >= ends_at:
                 break
             await asyncio.sleep(pause)
+            await self._rhythm.before_a_fault()
             kind = self._random.choice(kinds)
             self._trace.reach(kind)
             await self._strikes[kind](self._random.choice(machines))
+            self._rhythm.after_a_fault()
         await asyncio.sleep(max(0.0, ends_at - loop.time()))
 
     async def _kill(self, machine: SimWorker, *, power: bool) -> None:
@@ -213,6 +218,7 @@ class Nemesis:
         with self._fault("hang with locks", *([machine] if locks is not None else self._machines)):
             if locks is not None:
                 locks.hang_next(host)
+                self._rhythm.wake()
                 await asyncio.wait([asyncio.ensure_future(locks.hangs.wait())], timeout=_LEASE_SECONDS)
             else:
                 host.has_lock = host.is_paused = True

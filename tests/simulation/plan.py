@@ -39,8 +39,10 @@ CLUSTER_STRIKES: Final = (
     "upgrade",
 )
 """The kinds of faults of several workers on a shared database."""
-_SLOW_SHARE: Final = 0.25
+_SLOW_SHARE: Final = 0.3
 _SLOWNESS: Final = 8.0
+_BUSY_SHARE: Final = 0.06
+_QUIET_SECONDS: Final = (60.0, 120.0)
 
 _ENDLESS_SHARE: Final = 0.1
 _KINDS: Final = ("steady", "slow", "flaky", "lossy", "picky", "straggling")
@@ -92,6 +94,8 @@ class SimPlan(msgspec.Struct, frozen=True):
     """The average time from the end of a fault to the next one."""
     slowness: float = 1.0
     """How many times longer pauses and faults are: leases, retries and idle connections end meanwhile."""
+    quiet_seconds: float = 0.0
+    """How long users rest between two bursts, on average; 0: they never do."""
     bug: str = ""
     """A seeded bug of `tests.faults.broken`."""
 
@@ -115,6 +119,7 @@ class SimPlan(msgspec.Struct, frozen=True):
                 (f"network: {self.network_name}", self.network_name),
                 ("shuffled steps", self.shuffles),
                 ("slow users and long faults", self.slowness > 1),
+                ("users that rest", self.quiet_seconds > 0),
             )
             if is_there
         ]
@@ -127,9 +132,9 @@ class SimPlan(msgspec.Struct, frozen=True):
 def draw(seed: int, bug: str = "") -> SimPlan:
     """Draw the plan of a seed. Some runs have no faults, some one kind, some all: each kind hides others."""
     choices = Random(f"{seed} plan")  # noqa: S311 - choices that can be made again
-    listeners = tuple(choices.sample(_KINDS, choices.randint(1, 3)))
+    listeners = tuple(choices.sample(_KINDS, choices.choice((1, 1, 2, 2, 3))))
     load = LoadPlan(
-        organizations=choices.choice((0, 0, 0, 2)),
+        organizations=choices.choice((0, 0, 0, 0, 0, 2)),
         queues=choices.choice((1, 1, 2)),
         producers=choices.randint(1, 2),
         batch_producers=choices.choice((0, 0, 1)),
@@ -143,7 +148,7 @@ def draw(seed: int, bug: str = "") -> SimPlan:
         asks_again=choices.random() < 0.4,
         replays_apart_seconds=5.0,
         paced_share=0.5,
-        has_more=choices.random() < 0.25,
+        has_more=choices.random() < 0.15,
     )
     network_name = choices.choice(("", "", "", *_NETWORKS))
     workers = choices.choice((1, 1, 2, 3))
@@ -153,18 +158,26 @@ def draw(seed: int, bug: str = "") -> SimPlan:
     plan = SimPlan(
         seed,
         load,
-        seconds=choices.uniform(10, 45),
+        seconds=choices.uniform(15, 45),
         workers=workers,
         shares_file=shares_file,
         shuffles=choices.random() < 0.5,
         network=_NETWORKS.get(network_name, CALM),
         network_name=network_name,
         strikes=tuple(choices.sample(kinds, how_many)),
-        strike_seconds=choices.choice((4.0, 10.0)),
+        strike_seconds=choices.choice((4.0, 8.0)),
         heals=choices.random() >= _ENDLESS_SHARE,
         bug=bug,
     )
-    return slowed(plan, _SLOWNESS) if choices.random() < _SLOW_SHARE else plan
+    if choices.random() < _BUSY_SHARE:
+        return plan
+    plan = replace(plan, quiet_seconds=choices.choice(_QUIET_SECONDS))
+    return slowed(plan, _SLOWNESS) if choices.random() < _SLOW_SHARE else stretched(plan, _SLOWNESS)
+
+
+def stretched(plan: SimPlan, times: float) -> SimPlan:
+    """Return a plan that takes longer, with as many faults."""
+    return replace(plan, seconds=plan.seconds * times, strike_seconds=plan.strike_seconds * times)
 
 
 def slowed(plan: SimPlan, slowness: float) -> SimPlan:
@@ -174,10 +187,4 @@ def slowed(plan: SimPlan, slowness: float) -> SimPlan:
         pause_seconds=plan.load.pause_seconds * slowness,
         replays_apart_seconds=plan.load.replays_apart_seconds * slowness,
     )
-    return replace(
-        plan,
-        load=load,
-        seconds=plan.seconds * slowness,
-        strike_seconds=plan.strike_seconds * slowness,
-        slowness=slowness,
-    )
+    return replace(stretched(plan, slowness), load=load, slowness=slowness)

@@ -27,8 +27,9 @@ from tests.simulation.loop import SimLoop
 from tests.simulation.network import Network, SimPoll
 from tests.simulation.plan import SimPlan
 from tests.simulation.reached import reached_by
+from tests.simulation.rhythm import make_sparse
 from tests.simulation.trace import Trace
-from tests.simulation.world import World, empty_database, make_sparse
+from tests.simulation.world import World, empty_database
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - only folders with random names in it are used
 _LONGEST_SECONDS: Final = 1_800.0
@@ -140,7 +141,7 @@ def _simulate(plan: SimPlan, prepared: Prepared, folder: Path) -> Outcome:
     network.install()
     disk = Disk(loop, Random(f"{plan.seed} disk"))  # noqa: S311 - as above
     (folder / "discue.db").write_bytes(prepared.database)
-    make_sparse(plan.slowness)
+    make_sparse(plan)
     if plan.bug:
         BUGS[plan.bug]()
     invariants = Invariants(trace, has_peers=not plan.is_on_sqlite)

@@ -9,15 +9,11 @@ from typing import Final
 from discue.store.migrations import migrations
 from discue.store.sqlite import schema
 from discue.store.sqlite.connection import connect
-from tests.faults import again, ailing, consumers, lives, timing, topics
-from tests.faults import load as loads
-from tests.faults.altered import probe_every, retry_after, run_every
-from tests.faults.broken import put
 from tests.faults.client import KEY, Client
 from tests.faults.history import Bounds, History
 from tests.faults.load import Load
 from tests.faults.receiver import Receiver
-from tests.faults.running import ALTERATIONS, TIMEOUT_SECONDS, run_under_load
+from tests.faults.running import TIMEOUT_SECONDS, run_under_load
 from tests.faults.stocktaking import take_stock
 from tests.simulation.cluster import ClusterEngine, Server
 from tests.simulation.disk import Disk
@@ -27,45 +23,12 @@ from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import CALM, Network
 from tests.simulation.observed import TracingRecorder
 from tests.simulation.plan import SimPlan
+from tests.simulation.rhythm import Rhythm
 
 MOST_OWED: Final = 500
 PATIENCE_SECONDS: Final = 120.0
 _CLIENT_PATIENCE_SECONDS: Final = 8.0
 _LISTENER: Final = "listener.example"
-
-_RETRIES: Final = "1,2,3,5,8,13,20,20,20,20"
-"""The seconds between attempts: nothing may wait for longer than the users do at the end."""
-
-_PAUSES: Final = (
-    (loads, "_KEYED_APART_SECONDS", 2.5),
-    (consumers, "_APART_SECONDS", 0.5),
-    (ailing, "_APART_SECONDS", 2.0),
-    (timing, "_APART_SECONDS", 2.0),
-    (topics, "_APART_SECONDS", 2.0),
-    (loads, "_BURSTS_APART_SECONDS", 26.0),
-    (lives, "_PROBES_APART_SECONDS", 0.5),
-    (lives, "_REST_SECONDS", 8.0),
-)
-"""The pauses between what users do, in a plan without slowness."""
-_SPARSE: Final = (
-    (loads, "_EVENTS_OF_A_LIFE", 60),
-    (loads, "_AGAIN_SECONDS", 0.5),
-    (loads, "_LOOKS_APART_SECONDS", 0.5),
-    (loads, "_STRAGGLERS", 6),
-    (ailing, "_LOOKS_APART_SECONDS", 1.0),
-    (again, "_LOOKS_APART_SECONDS", 0.5),
-    (lives, "_PROBES", 6),
-)
-"""The torture keeps a machine busy. Here each second costs what happens in it, so that less happens in more of them."""
-
-
-def make_sparse(slowness: float) -> None:
-    """Make the users of this process do less in a second, and with slowness even less."""
-    for place, name, value in (*_SPARSE, *((place, name, pause * slowness) for place, name, pause in _PAUSES)):
-        put(place, name, value)
-    run_every(str(ALTERATIONS["runs"]))
-    probe_every(str(ALTERATIONS["probes"]))
-    retry_after(_RETRIES)
 
 
 def empty_database(folder: Path) -> bytes:
@@ -129,8 +92,16 @@ class World:
         self._somebody_serves = asyncio.Event()
         self._recorder = TracingRecorder(self.history, MOST_OWED, loop.trace)
         faults = Random(f"{plan.seed} faults")  # noqa: S311 - as above
+        self._rhythm = Rhythm(plan.quiet_seconds, Random(f"{plan.seed} rhythm"))  # noqa: S311 - as above
         self._nemesis = Nemesis(
-            plan, faults, self._recorder, machines=self.machines, network=network, disk=disk, server=server
+            plan,
+            faults,
+            self._recorder,
+            machines=self.machines,
+            network=network,
+            disk=disk,
+            server=server,
+            rhythm=self._rhythm,
         )
         network.names[_LISTENER] = "127.0.0.1"
         network.on_fault = self._note_fault
@@ -158,6 +129,7 @@ class World:
         """Let it all happen, let everything come to rest, and take stock."""
         plan, trace = self._plan, self._loop.trace
         load = Load(plan.load, self, self._recorder, self._program)
+        load.awake = self._rhythm.awake
         async with Receiver(load.respond, load.probed, keep=False) as receiver:
             if self.server is not None:
                 await self.server.open()
@@ -168,7 +140,7 @@ class World:
             self._somebody_serves.set()
             await load.prepare(lambda name: f"http://{_LISTENER}:{receiver.port}/{name}")
             trace.add("users", "begin")
-            await run_under_load(load, self._trouble(), PATIENCE_SECONDS if plan.heals else 0)
+            await run_under_load(load, self._trouble(), PATIENCE_SECONDS if plan.heals else 0, *self._rhythm.tasks())
             if plan.heals:
                 await load.until_nothing_waits(PATIENCE_SECONDS)
             trace.add("users", "end")
