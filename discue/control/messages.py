@@ -14,7 +14,7 @@ from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
 from discue.publishing.publish import Pause
-from discue.store import attempts, deliveries, feed, listeners, messages
+from discue.store import attempts, deliveries, feed, listeners, messages, timelines
 from discue.store.deliveries import FilterDecisions
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -65,11 +65,17 @@ class MessageTimeline(msgspec.Struct, frozen=True):
     message: StoredMessage
     queue: Queue
     deliveries: Listing[Delivery]
-    """By listener, the newest first."""
+    """By listener, the newest first, without those in `attention`."""
     attempts: Mapping[str, Sequence[TimelineAttempt]]
     """By listener, the oldest first. Of all these attempts, the newest 20."""
     names: Mapping[str, str]
     """The aliases of the listeners; for a customer, their URLs."""
+    attention: tuple[Delivery, ...] = ()
+    """The deliveries that need attention, on the first of several pages: missed first, then failing, then waiting."""
+
+    @property
+    def all_deliveries(self) -> tuple[Delivery, ...]:
+        return (*self.attention, *self.deliveries.items)
 
 
 async def timeline(
@@ -88,8 +94,9 @@ async def timeline(
         queue, message = require_found(await messages.find(tx, principal.organization, path[0], path[1]))
         rows = await attempts.rows_of_message(tx, message, customer)
         last = deliveries.last_of(attempts.deliveries_of(rows))
-        found = await deliveries.named_page_of_message(tx, message, selection, filters, last=last)
-        shown_ids = {each.listener: each.delivery.listener_public_id for each in found.items}
+        first, found = await timelines.page_of_message(tx, message, selection, filters, last=last)
+        named = (*first, *found.items)
+        shown_ids = {each.listener: each.delivery.listener_public_id for each in named}
         made = attempts.newest_of(rows, message, shown_ids, TIMELINE_ATTEMPTS)
         kept = await attempts.contents(tx, message.organization, [each.id for each in made])
         by_listener: dict[str, list[TimelineAttempt]] = {}
@@ -102,11 +109,11 @@ async def timeline(
             settings = await deliveries.settings_of_customer(tx, message, customer, filters)
         # A customer knows a listener by its URL: aliases are the organization's.
         names = {
-            each.delivery.listener_public_id: each.alias if customer is None else each.notify_url
-            for each in found.items
+            each.delivery.listener_public_id: each.alias if customer is None else each.notify_url for each in named
         }
         shown = found.with_items(each.delivery for each in found.items)
-        return MessageTimeline(message, queue, shown, by_listener, names), settings
+        attention = tuple(each.delivery for each in first)
+        return MessageTimeline(message, queue, shown, by_listener, names, attention), settings
 
     timeline, settings = await control.store.read(work)
     message = timeline.message

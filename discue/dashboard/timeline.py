@@ -10,7 +10,7 @@ from discue.domain.attempts import Timings
 from discue.domain.model import Delivery
 
 _URGENCY: Final = ("missed", "retrying", "pending", "acknowledged", "filtered")
-"""The order of lanes: those first that people look for."""
+"""The order of lanes that fit on one page: those first that people look for."""
 
 NARROWEST: Final = 0.45
 """An attempt of a few milliseconds within hours is drawn this wide, so that it can be seen."""
@@ -70,6 +70,8 @@ class Drawing:
     """All lanes, on one axis."""
 
     lanes: Sequence[TimelineLane]
+    attention: int
+    """The number of first lanes that need attention, on the first of several pages."""
     ticks: Sequence[tuple[float, str]]
     now_x: float | None
     """The place of the present; None if it is to the right of the drawing."""
@@ -107,16 +109,18 @@ class Scale:
 def draw(found: MessageTimeline, now: int) -> Drawing:
     """Draw the lanes of a message. The axis ends at the present as long as a delivery waits, else at the last event."""
     published, ends = found.message.stored_at, [found.message.stored_at]
-    for delivery in found.deliveries.items:
+    for delivery in found.all_deliveries:
         ends += [each.attempt.ended_at for each in found.attempts.get(delivery.listener_public_id, ())]
         if delivery.state in {"pending", "retrying"}:
             ends += [now, min(delivery.next_attempt_at, now + 2 * (now - published))]
     scale = Scale(published, max(ends))
     durations = [each.attempt.duration_ms for made in found.attempts.values() for each in made]
     longest = max([1, *durations])
-    shown = sorted(found.deliveries.items, key=lambda each: _URGENCY.index(each.state))
+    shown: Sequence[Delivery] = found.all_deliveries
+    if not (found.deliveries.has_next or found.deliveries.has_previous):
+        shown = sorted(shown, key=lambda each: _URGENCY.index(each.state))
     lanes = [_lane(delivery, found, scale, now=now, longest=longest) for delivery in shown]
-    return Drawing(lanes, scale.ticks(), scale.x(now) if scale.contains(now) else None)
+    return Drawing(lanes, len(found.attention), scale.ticks(), scale.x(now) if scale.contains(now) else None)
 
 
 def _lane(delivery: Delivery, found: MessageTimeline, scale: Scale, *, now: int, longest: int) -> TimelineLane:

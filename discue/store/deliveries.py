@@ -23,12 +23,15 @@ from discue.store.pagination import (
     CLOCKS_APART_MS,
     FilteredPages,
     Listing,
+    Neighbours,
     ScanLimits,
     ScanStep,
     Selection,
     Span,
+    around_anchor,
     browse,
     nearest_row_id,
+    neighbours_of,
 )
 from discue.store.recipients import state_of_row
 from discue.store.tables import prefixed, rows_among
@@ -40,7 +43,7 @@ _ROW: Final = "state, attempts, reason, due_at"
 _LAST_RANGE: Final = """
     FROM missed_range r WHERE r.organization = $1 AND r.listener = listener.id
         AND r.seq_from <= $2 ORDER BY r.seq_from DESC LIMIT 1"""
-_RECIPIENTS: Final = f"""
+RECIPIENTS: Final = f"""
     SELECT listener.id, listener.public_id, listener.alias, listener.notify_url, cursor.position, cursor.ahead,
         {prefixed("exception", _ROW)}, (SELECT r.seq_to {_LAST_RANGE}), (SELECT r.reason {_LAST_RANGE}),
         listener.settings, listener.mode, listener.status, listener.disabled_by, organization.settings,
@@ -56,13 +59,13 @@ _RECIPIENTS: Final = f"""
         AND cursor.start_seq < $4"""
 """The listeners that a message is for, by its `origin_seq`, and how far each is with it, by its seq."""
 
-_OF_CUSTOMER: Final = f"{_RECIPIENTS} AND listener.customer = $5"
+_OF_CUSTOMER: Final = f"{RECIPIENTS} AND listener.customer = $5"
 _SETTINGS_OF_CUSTOMER: Final = """
     SELECT listener.settings FROM listener
     JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id AND cursor.stream = 0
     WHERE listener.organization = $1 AND listener.customer = $2 AND listener.queue = $3
         AND listener.deleted_at IS NULL AND cursor.start_seq < $4 LIMIT $5"""
-_OLDEST: Final = f"{_RECIPIENTS} ORDER BY listener.id LIMIT $5"
+_OLDEST: Final = f"{RECIPIENTS} ORDER BY listener.id LIMIT $5"
 # Only the log has the key: one row of it, and then delivery rows of the key by an index.
 _BLOCKING: Final = """
     SELECT e.listener, b.id FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
@@ -133,7 +136,7 @@ async def list_of_message(
     """Read the deliveries to listeners that existed when the message was published, oldest listener first."""
     filters = filters or FilterDecisions()
     last = await last_attempts(tx, message)
-    rows = await tx.rows(_OLDEST, *_key(message), SHOWN_LISTENERS)
+    rows = await tx.rows(_OLDEST, *recipients_key(message), SHOWN_LISTENERS)
     return await _read_deliveries(tx, message, rows, last, filters=filters)
 
 
@@ -151,8 +154,8 @@ async def settings_of_customer(
     return found
 
 
-def _key(message: StoredMessage) -> tuple[int, int, int, int]:
-    """Return the values of `_RECIPIENTS`."""
+def recipients_key(message: StoredMessage) -> tuple[int, int, int, int]:
+    """Return the values of `RECIPIENTS`."""
     return message.organization, message.seq, message.queue, message.origin_seq
 
 
@@ -181,7 +184,7 @@ def last_of(rows: Iterable[Row]) -> LastAttempts:
 
 
 class _Recipient(NamedTuple):
-    """A row of `_RECIPIENTS`."""
+    """A row of `RECIPIENTS`."""
 
     listener: int
     public_id: str
@@ -318,10 +321,21 @@ async def named_page_of_message(
 ) -> Listing[NamedDelivery]:
     """Read a page like `page_of_message`, of deliveries in any state, given the last attempts."""
     found = await browse(tx, _Recipients(message, selection.customer), selection)
-    items = await _read_deliveries(tx, message, found.items, last, filters=filters)
-    return found.with_items(
-        NamedDelivery(item, row[0], *row[2:4]) for item, row in zip(items, found.items, strict=True)
-    )
+    return found.with_items(await named_deliveries(tx, message, found.items, filters, last=last))
+
+
+async def named_deliveries(
+    tx: Transaction, message: StoredMessage, rows: Sequence[Row], filters: FilterDecisions, *, last: LastAttempts
+) -> list[NamedDelivery]:
+    """Read the deliveries to listeners of `RECIPIENTS`."""
+    items = await _read_deliveries(tx, message, rows, last, filters=filters)
+    return [NamedDelivery(item, row[0], *row[2:4]) for item, row in zip(items, rows, strict=True)]
+
+
+def within_of(message: StoredMessage) -> Span:
+    """Return the row ids that listeners of a message can have."""
+    # Listeners made later do not receive it. Where clocks differ, the start of the cursor decides.
+    return 0, nearest_row_id(message.stored_at + CLOCKS_APART_MS)
 
 
 class _Recipients:
@@ -330,8 +344,7 @@ class _Recipients:
     def __init__(self, message: StoredMessage, customer: str | None) -> None:
         self.message = message
         self._customer = customer
-        # Listeners made later do not receive the message. Where clocks differ, the start of the cursor decides.
-        self.within = (0, nearest_row_id(message.stored_at + CLOCKS_APART_MS))
+        self.within = within_of(message)
 
     async def locate(self, tx: Transaction, public_id: str) -> int:
         row = await tx.row(_ANCHOR, self.message.organization, public_id)
@@ -344,14 +357,24 @@ class _Recipients:
     async def newer(self, tx: Transaction, bound: int, limit: int) -> Sequence[Row]:
         return await self.between(tx, (bound, self.within[1]), limit, newest_first=False)
 
+    async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours:
+        recipients, values = self._query()
+        given, otherwise, low, high, most = (f"${len(values) + place}" for place in range(1, 6))
+        place = f"SELECT anchor.id FROM listener anchor WHERE anchor.organization = $1 AND anchor.public_id = {given}"
+        anchor = f"coalesce(({place}), CAST({otherwise} AS BIGINT))"
+        sql = around_anchor(recipients, "listener.id", anchor, (low, high, most), newest_first=newest_first)
+        rows = await tx.rows(sql, *values, public_id, row_id_up_to(public_id), *self.within, limit)
+        return neighbours_of(rows, newest_first=newest_first)
+
+    def _query(self) -> tuple[str, tuple[Value, ...]]:
+        """Return the query and its values."""
+        values: tuple[Value, ...] = recipients_key(self.message)
+        return (RECIPIENTS, values) if self._customer is None else (_OF_CUSTOMER, (*values, self._customer))
+
     async def between(
         self, tx: Transaction, span: Span, limit: int, offset: int = 0, *, newest_first: bool
     ) -> Sequence[Row]:
-        message = self.message
-        values: tuple[Value, ...] = _key(message)
-        recipients = _RECIPIENTS
-        if self._customer is not None:
-            recipients, values = _OF_CUSTOMER, (*values, self._customer)
+        recipients, values = self._query()
         low, high, most, skipped = (len(values) + number for number in (1, 2, 3, 4))
         order = f"ORDER BY listener.id {'DESC' if newest_first else 'ASC'} LIMIT ${most} OFFSET ${skipped}"
         sql = f"{recipients} AND listener.id > ${low} AND listener.id < ${high} {order}"

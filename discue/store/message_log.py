@@ -12,7 +12,18 @@ from discue.domain.ids import is_public_id
 from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
 from discue.store.engine import LogPage, NewEntry, Row, Transaction, Value
-from discue.store.pagination import LARGEST, Selection, Span, created_at, first_id_at, intersect, too_far
+from discue.store.pagination import (
+    LARGEST,
+    Neighbours,
+    Selection,
+    Span,
+    around_anchor,
+    created_at,
+    first_id_at,
+    intersect,
+    neighbours_of,
+    too_far,
+)
 from discue.store.tables import chunks, placeholders, rows_among
 
 WAITING: Final = 1
@@ -207,6 +218,18 @@ class OneLog:
     async def newer(self, tx: Transaction, bound: LogPosition, limit: int) -> Sequence[Row]:
         first = (await self.boundaries(tx, bound))[1]
         return await self._read(tx, (first - 1, LARGEST), "ASC", limit)
+
+    async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours | None:
+        given, low, high, most = (f"${len(self._key) + place}" for place in range(1, 5))
+        # Only a message of this queue: the place of another one, or a deleted one, takes a search.
+        place = f"SELECT anchor.seq FROM log anchor WHERE anchor.organization = $1 AND anchor.id = {given}"
+        anchor = f"({place} AND anchor.queue = $2)"
+        sql = around_anchor(self._sql, "listed.seq", anchor, (low, high, most), newest_first=newest_first)
+        rows = await tx.rows(sql, *self._key, public_id, *self._within, limit)
+        found = neighbours_of(rows, newest_first=newest_first, column=2)
+        if not found.has_others:
+            return None
+        return found._replace(rows=[placed(row) for row in found.rows])
 
     async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
         """Read the next messages of a span, from its newer or its older end."""

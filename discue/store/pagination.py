@@ -7,7 +7,7 @@ others.
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -124,28 +124,78 @@ class Source(Protocol):
         """Read rows above the bound, oldest first."""
 
 
+class Neighbours(NamedTuple):
+    """The rows on one side of an anchor: the id that a page continues at."""
+
+    rows: Sequence[Row]
+    """From the anchor on, without its own row."""
+    has_others: bool
+    """Whether there are rows on the other side, or that of the anchor."""
+
+
+@runtime_checkable
+class AnchoredSource(Protocol):
+    """A source that reads the neighbours of an anchor in one statement."""
+
+    async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours | None:
+        """Read the rows older than an id, newest first, or else the newer ones, oldest first.
+
+        Returns None if the place of the id must be found first.
+        """
+
+
 async def browse(tx: Transaction, source: Source, selection: Selection) -> Listing[Row]:
     """Read the selected page of the source."""
     size = selection.per_page
     # One row more than is shown tells whether there is a next page.
     if selection.after is not None:
-        rows = await source.older(tx, await source.locate(tx, selection.after), size + 1)
-    elif selection.before is not None:
-        return await _page_before(tx, source, selection.before, size)
-    else:
-        # An offset reads all rows that it skips: `next` links have ids, so that only jumps to a page pay for it.
-        rows = await source.older(tx, None, size + 1, (selection.page - 1) * size)
+        found = await _neighbours(tx, source, selection.after, size + 1, newest_first=True)
+        return Listing(tuple(found.rows[:size]), len(found.rows) > size, bool(found.rows) and found.has_others)
+    if selection.before is not None:
+        found = await _neighbours(tx, source, selection.before, size + 1, newest_first=False)
+        return Listing(tuple(found.rows[:size][::-1]), bool(found.rows) and found.has_others, len(found.rows) > size)
+    # An offset reads all rows that it skips: `next` links have ids, so that only jumps to a page pay for it.
+    rows = await source.older(tx, None, size + 1, (selection.page - 1) * size)
     shown = rows[:size]
-    first_page = selection.after is None and selection.page == 1
-    has_previous = bool(shown) and not first_page and bool(await source.newer(tx, shown[0][0], 1))
+    has_previous = bool(shown) and selection.page > 1 and bool(await source.newer(tx, shown[0][0], 1))
     return Listing(tuple(shown), len(rows) > size, has_previous)
 
 
-async def _page_before(tx: Transaction, source: Source, before: str, size: int) -> Listing[Row]:
-    rows = await source.newer(tx, await source.locate(tx, before), size + 1)
-    shown = rows[:size][::-1]
-    has_next = bool(shown) and bool(await source.older(tx, shown[-1][0], 1))
-    return Listing(tuple(shown), has_next, len(rows) > size)
+async def _neighbours(tx: Transaction, source: Source, public_id: str, limit: int, *, newest_first: bool) -> Neighbours:
+    if isinstance(source, AnchoredSource):
+        found = await source.beyond(tx, public_id, limit, newest_first=newest_first)
+        if found is not None:
+            return found
+    bound = await source.locate(tx, public_id)
+    first, second = (source.older, source.newer) if newest_first else (source.newer, source.older)
+    rows = await first(tx, bound, limit)
+    return Neighbours(rows, bool(rows) and bool(await second(tx, rows[0][0], 1)))
+
+
+def around_anchor(sql: str, column: str, anchor: str, bounds: tuple[str, str, str], *, newest_first: bool) -> str:
+    """Return the statement for the rows on both sides of an anchor, each with its side: 0 for the wanted one.
+
+    `bounds` are the parameters of two keys, between which all rows are, and of the limit.
+    """
+    low, high, limit = bounds
+    # SQLite numbers parameters as they appear. Adding 0 leaves the anchor as the bound of the index: from the end of
+    # the table, the way to it may be long.
+    older = f"{sql} AND {column} < {anchor} AND {column} > {low} AND {column} + 0 < {high} ORDER BY {column} DESC"
+    newer = f"{sql} AND {column} > {anchor} AND {column} + 0 > {low} AND {column} < {high} ORDER BY {column} ASC"
+    if newest_first:
+        wanted, other = older, newer.replace(f"{column} > {anchor}", f"{column} >= {anchor}")
+    else:
+        wanted, other = newer, older.replace(f"{column} < {anchor}", f"{column} <= {anchor}")
+    return f"""
+        SELECT looked_at.*, 0 FROM ({wanted} LIMIT {limit}) AS looked_at
+        UNION ALL
+        SELECT looked_at.*, 1 FROM ({other} LIMIT 1) AS looked_at"""
+
+
+def neighbours_of(rows: Sequence[Row], *, newest_first: bool, column: int = 0) -> Neighbours:
+    """Return the neighbours that a statement of `around_anchor` has found, in the order of a column."""
+    wanted = sorted((row[:-1] for row in rows if not row[-1]), key=itemgetter(column), reverse=newest_first)
+    return Neighbours(wanted, any(row[-1] for row in rows))
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -178,6 +228,22 @@ class Table(msgspec.Struct, frozen=True):
 
     async def newer(self, tx: Transaction, bound: int, limit: int) -> Sequence[Row]:
         return await self._between(tx, (max(bound, self.floor), self.ceiling), "ASC", limit)
+
+    async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours | None:
+        if self.name == "organization":
+            return None
+        taken = len(self.values)
+        given, otherwise, *bounds = (f"${taken + place}" for place in range(1, 6))
+        place = (
+            f"SELECT anchor.id FROM {self.name} anchor WHERE anchor.organization = $1 AND anchor.public_id = {given}"
+        )
+        anchor = f"coalesce(({place}), CAST({otherwise} AS BIGINT))"
+        low, high, most = bounds
+        sql = around_anchor(self.sql, self.id_column, anchor, (low, high, most), newest_first=newest_first)
+        # See `locate`.
+        end = row_id_at(created_at(public_id) + 1) - 1
+        values = (*self.values, public_id, end, self.floor, self.ceiling, limit)
+        return neighbours_of(await tx.rows(sql, *values), newest_first=newest_first)
 
     def matching(self, selection: Selection) -> "Table":
         """Return the table restricted by the selection's filters."""

@@ -34,6 +34,10 @@ def test_largest_page_of_a_message_has_60_kb(service: DashboardService, listener
     path, browser = _publish(service, listeners, attempts), service.browser()
     page = browser.get(path)
     assert PAGE_BYTES * 0.9 < len(page.content) <= PAGE_BYTES
+    groups = re.findall(
+        r'<p class="soft">(Listeners that need attention|All other listeners, the newest first)</p>', page.text
+    )
+    assert len(groups) == (2 if listeners > 10 else 0)
     # Both the data and the response are cut, and lead to what is left out.
     links = re.findall(r'The beginning of [^<]+ <a href="[^"]*/dashboard([^"]+)">Show the whole</a>', page.text)
     whole = [browser.get(link) for link in links]

@@ -13,7 +13,8 @@ from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DeliveryOptions, DeliveryState, Listener, Queue
 from discue.domain.waiting import ListenerCondition, waits_for
 from discue.domain.window import Window
-from discue.store import deliveries, domains, listener_health, listeners, organizations
+from discue.store import deliveries, domains, listener_health, listeners, organizations, timelines
+from discue.store.deliveries import FilterDecisions
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
 from discue.store.events import Occurrence
 from discue.store.listener_health import HealthRecord, ListenerHealth
@@ -271,3 +272,29 @@ async def test_page_continues_after_a_deleted_listener(store: Store) -> None:
     assert [each.listener_public_id for each in found.items] == ids[3:13]
     everything = await store.read(partial(_pages, world.message, selection=Selection(per_page=100)))
     assert gone.public_id not in [each.listener_public_id for each in everything.items]
+
+
+async def test_timeline_of_many_listeners_begins_with_those_that_need_attention(store: Store) -> None:
+    world = await _world(store)
+    newest = [(listener.public_id, state) for listener, state in reversed(world.stands)]
+
+    async def read(**selected: object) -> timelines.TimelinePage:
+        selection = msgspec.structs.replace(Selection(per_page=8), **selected)
+        return await store.read(
+            lambda tx: timelines.page_of_message(tx, world.message, selection, FilterDecisions(), last={})
+        )
+
+    found = await read()
+    urgent = [each for state in ("missed", "retrying", "pending") for each in newest if each[1] == state]
+    first = [(each.delivery.listener_public_id, each.delivery.state) for each in found.attention]
+    assert first == urgent[: timelines.ATTENTION]
+    others = [(each.delivery.listener_public_id, each.delivery.state) for each in found.page.items]
+    assert others == [each for each in newest if each not in first][:3]
+    # The next page goes on in order: each listener is on one of the pages.
+    following = await read(after=found.page.resumes_after)
+    assert (following.attention, following.page.has_previous) == ((), True)
+    seen = {each[0] for each in first + others} | {each.delivery.listener_public_id for each in following.page.items}
+    assert seen == {each[0] for each in newest}
+    # All fit on one page: nothing is before the others.
+    whole = await read(per_page=12)
+    assert (whole.attention, len(whole.page.items), whole.page.has_next) == ((), 12, False)

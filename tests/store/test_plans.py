@@ -52,6 +52,7 @@ from discue.store import (
     second_factors,
     sessions,
     tallies,
+    timelines,
     topics,
     users,
     workers,
@@ -189,6 +190,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     assert message is not None
     assert await messages.find(tx, OURS, queue.public_id, public_id(33)) == (queue, message)
     await deliveries.list_of_message(tx, message)
+    await timelines.page_of_message(tx, message, Selection(), FilterDecisions(), last={})
     await messages.set_alias(tx, message, "other", NOON)
     await messages.delete(tx, message)
     await _deliver_later(tx, queue)

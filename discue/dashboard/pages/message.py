@@ -25,7 +25,7 @@ async def show(visit: Visit) -> Page:
     found = await messages.timeline(visit.control, visit.principal, visit.ids, selection)
     drawing = draw(found, visit.now)
     opened = _opened(visit, drawing)
-    states = {delivery.state for delivery in found.deliveries.items}
+    states = {delivery.state for delivery in found.all_deliveries}
     state = next((each for each in _FIRST if each in states), "acknowledged" if states else "no_listeners")
     message = found.message
     place = {name: visit.query[name] for name in ("after", "before") if name in visit.query}
