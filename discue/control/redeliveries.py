@@ -20,7 +20,7 @@ from discue.store import feed, missed, recipients, redeliveries, replays
 from discue.store.engine import Transaction
 from discue.store.listeners import ListenerFacts
 from discue.store.message_log import WAITING, WHOLE_LOG, last_seq_stored_before, rows_by_id, span_of_times
-from discue.store.missed_messages import MissedMessage
+from discue.store.missed_messages import MissedMessage, Missing
 from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
 from discue.store.recipients import Recipient
 from discue.store.redeliveries import RedeliveryPreview
@@ -65,6 +65,23 @@ async def page_of_missed(
     async def work(tx: Transaction) -> Listing[MissedMessage]:
         listener, facts = await own_with_facts(tx, principal, "read", at)
         return await missed.page_of_listener(tx, recipient_of(listener, facts), selection)
+
+    return await control.store.search(work)
+
+
+async def positions_of_missed(
+    control: ControlContext, principal: Principal, details: ListenerDetails, selection: Selection
+) -> Listing[MissedMessage]:
+    """Return the messages that a listener has missed like `page_of_missed`, in fewer statements.
+
+    The page continues at positions, as in the list of all listeners.
+    """
+    listener = details.listener
+
+    async def work(tx: Transaction) -> Listing[MissedMessage]:
+        of = recipient_of(*await own_with_facts(tx, principal, "read", details))
+        missing = Missing(of, listener.alias, listener.queue_alias, listener.public_id)
+        return await missed.page_of_one(tx, missing, selection)
 
     return await control.store.search(work)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from discue.control import search
 from discue.dashboard.visit import PER_PAGE, Visit
-from discue.domain.errors import BadRequest, Unprocessable, invalid
+from discue.domain.errors import BadRequest, Fault, Unprocessable, invalid
 from discue.domain.ids import is_public_id
 from discue.domain.model import MISSED_REASONS
 from discue.store.aliases import OfferedKind
@@ -69,7 +69,12 @@ def noting_faults(visit: Visit) -> Iterator[None]:
     except (BadRequest, Unprocessable) as error:
         if not error.faults:
             raise
-        visit.wrong.append(error)
+        visit.wrong.append(Unprocessable(error.detail, code=error.code, faults=tuple(map(_at_field, error.faults))))
+
+
+def _at_field(fault: Fault) -> Fault:
+    """Return a fault of a parameter as one of the field with its name."""
+    return Fault(f"/{fault.pointer[1:]}", fault.detail) if fault.pointer.startswith("?") else fault
 
 
 def _checked(name: str, value: str) -> str:

@@ -16,7 +16,7 @@ from discue.domain.errors import BadRequest, malformed
 from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import LIMITS, ListenerScan, accept_all, missed_for
 from discue.store.message_log import LISTED, span_of_times
-from discue.store.missed_messages import MissedKeys, MissedMessage, Missing, position_of, read_missing
+from discue.store.missed_messages import MissedKeys, MissedMessage, Missing, find_missing, position_of, read_missing
 from discue.store.missed_scan import MissedScan
 from discue.store.pagination import (
     LARGEST,
@@ -64,6 +64,8 @@ _EVERYTHING: Final = ((0, 0), (LARGEST, LARGEST))
 _LIMITS: Final = ScanLimits(first=None, step=110, in_all=330)
 _LIMITS_UNFILTERED: Final = ScanLimits(first=110, step=220, in_all=330)
 """At most two steps of three statements; nearly always the first one finds a page."""
+_LIMITS_OF_ONE: Final = ScanLimits(first=110, step=1_000, in_all=2_110)
+"""At most three steps of two statements."""
 _LISTENERS_AT_ONCE: Final = 20
 """The largest number of listeners in one step: each takes several reads."""
 _LISTENERS_CHOSEN: Final = 10_000
@@ -95,6 +97,11 @@ async def page(
     Raises BadRequest for a listener or a queue in the selection that is not among these, and for a numbered page that
     is too far from the first.
     """
+    if selection.listener is not None and selection.queue is None and (only is None or selection.listener in only):
+        missing = await find_missing(tx, organization, selection.listener)
+        if missing is None:
+            raise _wrong("listener", "must be the id of a listener")
+        return await page_of_one(tx, missing, selection)
     chosen = await _chosen(tx, organization, selection, only)
     filters = (chosen, selection.reason, selection.created_after, selection.created_before)
     if filters == (None, None, None, None):
@@ -106,6 +113,17 @@ async def page(
     for missing, rows in groupby(found.items, key=itemgetter(1)):
         items += map(missing.named, await _details(tx, missing.of, [row[2] for row in rows]))
     return _with_positions(found, found.with_items(items))
+
+
+async def page_of_one(tx: Transaction, missing: Missing, selection: Selection) -> Listing[MissedMessage]:
+    """Read a page of the messages that a listener has missed, which continues at positions or ids of messages."""
+    of = missing.of
+    times = await span_of_times(tx, of.organization, of.queue, selection)
+    low, high = intersect((of.start_seq, LARGEST), times)
+    scan = MissedScan(of.organization, missing, selection.reason)
+    pages = FilteredPages(scan, ((of.listener, low), (of.listener, high)), _LIMITS_OF_ONE)
+    found = await pages.page(tx, selection)
+    return _with_positions(found, found.with_items(message for _, message in found.items))
 
 
 def _with_positions(found: Listing[Row], page: Listing[MissedMessage]) -> Listing[MissedMessage]:

@@ -18,6 +18,7 @@ from discue.store.tables import rows_among
 POSITION_PATTERN: Final = "^[0-9A-Za-z]{22}$"
 """The form of positions in the list."""
 _CHARACTERS: Final = 11
+POSITION_CHARACTERS: Final = 2 * _CHARACTERS
 
 Key = tuple[int, int]
 """The row id of a listener, and a seq."""
@@ -61,7 +62,9 @@ class MissedKeys:
 
 _RECIPIENTS: Final = f"""
     SELECT listener.id, listener.public_id, listener.alias, queue.alias, listener.queue, queue.public_id,
-        cursor.start_seq, cursor.position, cursor.ahead {FROM_RECIPIENTS} AND listener.id IN ({{}})"""
+        cursor.start_seq, cursor.position, cursor.ahead {FROM_RECIPIENTS}"""
+_BY_IDS: Final = f"{_RECIPIENTS} AND listener.id IN ({{}})"
+_BY_PUBLIC_ID: Final = f"{_RECIPIENTS} AND listener.public_id = $2"
 
 
 class Missing(NamedTuple):
@@ -85,9 +88,16 @@ class Missing(NamedTuple):
 
 async def read_missing(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, Missing]:
     """Read listeners that exist by their row ids."""
-    found = {}
-    for listener, *row in await rows_among(tx, _RECIPIENTS, (organization,), listeners):
-        public_id, alias, queue_alias, queue, queue_public_id, start_seq, *window = row
-        of = Recipient(organization, listener, queue, queue_public_id, start_seq, Window.decode(*window))
-        found[listener] = Missing(of, alias, queue_alias, public_id)
-    return found
+    return {row[0]: _missing(organization, row) for row in await rows_among(tx, _BY_IDS, (organization,), listeners)}
+
+
+async def find_missing(tx: Transaction, organization: int, public_id: str) -> Missing | None:
+    """Find a listener by its public id."""
+    row = await tx.row(_BY_PUBLIC_ID, organization, public_id)
+    return None if row is None else _missing(organization, row)
+
+
+def _missing(organization: int, row: Row) -> Missing:
+    listener, public_id, alias, queue_alias, queue, queue_public_id, start_seq, *window = row
+    of = Recipient(organization, listener, queue, queue_public_id, start_seq, Window.decode(*window))
+    return Missing(of, alias, queue_alias, public_id)

@@ -5,8 +5,17 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from discue.store.engine import Row, Transaction
+from discue.store.listener_messages import scanned_position
 from discue.store.message_log import WAITING
-from discue.store.missed_messages import Key, MissedKeys, MissedMessage, Missing, position_of, read_missing
+from discue.store.missed_messages import (
+    POSITION_CHARACTERS,
+    Key,
+    MissedKeys,
+    MissedMessage,
+    Missing,
+    position_of,
+    read_missing,
+)
 from discue.store.pagination import LARGEST, Bounds, ScanStep
 from discue.store.recipients import state_of_row
 from discue.store.tables import given_rows, padded
@@ -30,6 +39,23 @@ _CANDIDATES: Final = """
         WHERE organization = $1 AND (listener, seq_from) {0} ($2, $3)
         ORDER BY listener {1}, seq_from {1} LIMIT $4) AS looked_at"""
 """Spans of seqs, both included, by the number of the part: single messages, and ranges with their reason and time."""
+_CANDIDATES_OF_ONE: Final = """
+    SELECT * FROM (
+        SELECT 0, listener, seq, seq, '', 0 FROM exception
+        WHERE organization = $1 AND listener = $2 AND seq {0} $3 AND state = 'missed' AND stream + 0 = 0{2}
+        ORDER BY seq {1} LIMIT {3}) AS looked_at
+    UNION ALL
+    SELECT * FROM (
+        SELECT 1, listener, seq, seq, '', 0 FROM exception
+        WHERE organization = $1 AND listener = $2 AND seq {0} $3 AND state = 'ended' AND stream = 0 AND reason <> ''{2}
+        ORDER BY seq {1} LIMIT {3}) AS looked_at
+    UNION ALL
+    SELECT * FROM (
+        SELECT 2, listener, seq_from, seq_to, reason, missed_at FROM missed_range
+        WHERE organization = $1 AND listener = $2 AND seq_from {0} $3{2}
+        ORDER BY seq_from {1} LIMIT {3}) AS looked_at"""
+"""The spans of one listener, of one reason if `_OF_REASON` is inserted: the database passes those of other reasons."""
+_OF_REASON: Final = " AND reason = $4"
 _PARTS: Final = 3
 _OF_RANGES: Final = frozenset({2, 3})
 _RANGE_AROUND: Final = """
@@ -67,9 +93,19 @@ class MissedScan(MissedKeys):
     one for the messages.
     """
 
-    def __init__(self, organization: int) -> None:
+    def __init__(self, organization: int, only: Missing | None = None, reason: str | None = None) -> None:
+        """With `only`, the messages that this listener has missed, for the reason if one is given."""
         self._organization = organization
-        self._known: dict[int, Missing | None] = {}
+        self._only = only
+        self._reason = reason
+        self._known: dict[int, Missing | None] = {} if only is None else {only.of.listener: only}
+
+    async def position(self, tx: Transaction, public_id: str) -> Bounds:
+        if self._only is None or len(public_id) == POSITION_CHARACTERS:
+            return await super().position(tx, public_id)
+        of = self._only.of
+        older, newer = await scanned_position(tx, (of.organization, of.queue), public_id)
+        return (of.listener, older), (of.listener, newer)
 
     async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         del wanted
@@ -97,10 +133,18 @@ class MissedScan(MissedKeys):
         self, tx: Transaction, start: Key, count: int, *, newest_first: bool
     ) -> tuple[list[_Span], list[Key]]:
         """Return the next spans after a key, in order, and the keys up to which parts that may go on are complete."""
-        sql = _CANDIDATES.format("<", "DESC") if newest_first else _CANDIDATES.format(">", "ASC") + _RANGE_AROUND
-        rows = await tx.rows(sql, self._organization, *start, count)
+        signs = ("<", "DESC") if newest_first else (">", "ASC")
+        if self._only is None:
+            sql, values = _CANDIDATES.format(*signs), (self._organization, *start, count)
+        else:
+            condition, reasons = ("", ()) if self._reason is None else (_OF_REASON, (self._reason,))
+            sql = _CANDIDATES_OF_ONE.format(*signs, condition, "$5" if reasons else "$4")
+            values = (self._organization, self._only.of.listener, start[1], *reasons, count)
+        rows = await tx.rows(sql if newest_first else sql + _RANGE_AROUND, *values)
         spans = []
         for part, listener, first, last, reason, missed_at in rows:
+            if part in _OF_RANGES and self._reason not in {None, reason}:
+                continue
             low, high = first, last
             # A range may begin or end beyond the start.
             if listener == start[0] and newest_first:
@@ -139,7 +183,7 @@ class MissedScan(MissedKeys):
             for place, *row in await tx.rows(sql, *values, self._organization, count - 1):
                 read.setdefault(place, []).append(row[0])
                 message = _message(row, spans[place], missing[place])
-                if message is not None:
+                if message is not None and self._reason in {None, message.reason}:
                     key = (spans[place].listener, message.seq)
                     found[key] = (key, message)
         farthest = min if newest_first else max

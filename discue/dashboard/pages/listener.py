@@ -70,11 +70,10 @@ async def show_missed(visit: Visit) -> Page:
     details = await details_of(visit)
     selection, found = selection_of(visit, "reason"), NO_ROWS
     if not visit.wrong:
-        found = await redeliveries.page_of_missed(visit.control, visit.principal, details, selection)
-    page = shown(visit, found, [each.id for each in found.items], "reason")
+        found = await redeliveries.positions_of_missed(visit.control, visit.principal, details, selection)
     values = {
         **frame(visit, details),
-        "list": page,
+        "list": shown(visit, found, [], "reason"),
         "reason": visit.query.get("reason", ""),
         "reasons": MISSED_REASONS,
     }

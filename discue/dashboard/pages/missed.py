@@ -10,16 +10,21 @@ from discue.dashboard.listing import NO_ROWS, noting_faults, selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
 from discue.domain.errors import invalid
+from discue.domain.ids import is_public_id
 from discue.domain.model import MISSED_REASONS
 
 _FILTERS: Final = ("listener", "queue", "reason")
 
 
 async def show(visit: Visit) -> Page:
+    filters = {name: visit.query.get(name, "") for name in _FILTERS}
     selection = selection_of(visit, *_FILTERS)
     with noting_faults(visit):
         if selection.listener is not None:
-            selection = replace(selection, listener=await _id_of(visit, "listener", selection.listener))
+            public_id = await _id_of(visit, "listener", selection.listener)
+            # Links to other pages have the id, which need not be found again.
+            visit.query = {**visit.query, "listener": public_id}
+            selection = replace(selection, listener=public_id)
     with noting_faults(visit):
         if selection.queue is not None:
             selection = replace(selection, queue=await _id_of(visit, "queue", selection.queue))
@@ -34,7 +39,7 @@ async def show(visit: Visit) -> Page:
         "Missed",
         {
             "list": page,
-            "filters": {name: visit.query.get(name, "") for name in _FILTERS},
+            "filters": filters,
             "reasons": MISSED_REASONS,
         },
         is_live=True,
@@ -43,6 +48,8 @@ async def show(visit: Visit) -> Page:
 
 async def _id_of(visit: Visit, name: str, given: str) -> str:
     """Return the id of the listener or the queue with an id or a name. Raises Unprocessable unless there is one."""
+    if is_public_id(given):
+        return given
     kind: Kind = "listeners" if name == "listener" else "queues"
     found = [*getattr(await search.find(visit.control, visit.principal, given, [kind]), kind)]
     if not found:
