@@ -94,7 +94,7 @@ class MissedScan(MissedKeys):
     """
 
     def __init__(self, organization: int, only: Missing | None = None, reason: str | None = None) -> None:
-        """With `only`, the messages that this listener has missed, for the reason if one is given."""
+        """Limit the scan to the listener `only` if one is given, and then to a reason."""
         self._organization = organization
         self._only = only
         self._reason = reason

@@ -1,7 +1,7 @@
 """Deliveries of a message for its timeline: a page in order, and before it those that need attention.
 
-Cursors say who has a message, so no index has the listeners of a message by state. Delivery rows and missed ranges of a
-message have one. Of cursors that have not reached the message, the first of the queue are looked at.
+Cursors say who has a message, so no index has the listeners of a message by state. Its delivery rows and the ranges of
+missed messages around it have one. Of cursors that have not reached the message, the first of the queue are looked at.
 """
 
 from operator import itemgetter
