@@ -95,6 +95,11 @@ def clock(instant: int) -> Markup:
     return _element(instant, f"{moment:%H:%M:%S}.{instant % _SECOND:03d}")
 
 
+def instant(moment: int) -> Markup:
+    """Return a time as an element whose text is the day and the time to the second, for sentences."""
+    return _element(moment, f"{datetime.fromtimestamp(moment // _SECOND, UTC):%d %b %Y, %H:%M:%S} UTC")
+
+
 def _element(instant: int, text: str) -> Markup:
     # None of the three can have a character to escape, and a page may have hundreds.
     return Markup(f'<time datetime="{rfc3339(instant)}" title="{utc(instant)}">{text}</time>')  # noqa: S704

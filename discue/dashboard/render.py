@@ -11,6 +11,7 @@ from discue.dashboard.browsers import browser_name
 from discue.dashboard.fields import faults_below
 from discue.dashboard.forms import LABELS, FieldFaults
 from discue.dashboard.navigation import GROUPS
+from discue.dashboard.sentences import sentence, worded
 from discue.dashboard.states import STATE_WORDS
 from discue.dashboard.visit import NOTICES, Page, Visit
 
@@ -36,6 +37,8 @@ def _environment() -> Environment:
         clock=formats.clock,
         hour=formats.hour,
         utc=formats.utc,
+        sentence=sentence,
+        worded=worded,
     )
     made.globals.update(
         version=__version__,

@@ -17,6 +17,7 @@ Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
 
 _OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 _URL: Final = f"http://{HOSTS}:9001/acme"
+_LONG: Final = "hooks/of-an-endpoint-whose-url-is-wider-than-the-screen-of-a-phone"
 _THEME: Final = {"accent": "#ffd400", "font": "Georgia, serif", "radius": 14}
 
 
@@ -108,7 +109,7 @@ def test_customer_adds_and_tests_an_endpoint_in_a_frame_of_another_site(
         frame.get_by_role("link", name="Continue").click()
         frame.get_by_role("link", name="Disable").click()
         frame.get_by_role("button", name="Disable the endpoint").click()
-        frame.get_by_text("It is disabled by a request.").wait_for()
+        frame.get_by_text("It is disabled.").wait_for()
         frame.get_by_role("link", name="Event types").click()
         frame.get_by_role("heading", name="Example").wait_for()
         # As high as its content: neither it nor the frame scrolls.
@@ -202,7 +203,7 @@ def test_every_page_of_the_portal_is_accessible_and_fits(
 def _endpoint_with_traffic(service: DashboardService, shop: Shop, customer: str, missed: int = 0) -> tuple[str, str]:
     with service.api() as api:
         path = f"/queues/{shop.queue}/listeners"
-        fields: dict[str, Any] = {"notify_url": f"http://{HOSTS}:9003/{customer}", "customer": customer}
+        fields: dict[str, Any] = {"notify_url": f"http://{HOSTS}:9003/{customer}/{_LONG}", "customer": customer}
         if missed:
             fields["retry"] = {"attempts": 1}
         listener = api.post(path, json=fields).json()["listener"]["id"]

@@ -105,7 +105,7 @@ def test_a_customer_adds_edits_disables_and_deletes_an_endpoint(service: Dashboa
         assert browser.act(f"{path}/edit", notify_url=f"{REFUSING}/hooli").status_code == 303
         assert api.get(path).json()["listener"]["notify_url"] == f"{REFUSING}/hooli"
         assert browser.act(f"{path}/disable").headers["location"].endswith(f"{path}?done=disabled")
-        assert "It is disabled by a request." in browser.get(path).text
+        assert "It is disabled.</p>" in browser.get(path).text
         assert browser.act(f"{path}/enable").headers["location"].endswith(f"{path}?done=enabled")
         assert api.get(path).json()["listener"]["status"] == "enabled"
         assert browser.act(f"{path}/delete").headers["location"].endswith("portal?done=deleted")
