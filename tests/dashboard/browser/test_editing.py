@@ -1,4 +1,4 @@
-"""Stories of people who edit schedules and topics, also two of them at once."""
+"""Stories of people who edit resources, also two of them at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -81,3 +81,29 @@ def test_topic_gets_a_channel_that_takes_the_tried_message(visiting: Callable[..
         dialog.get_by_role("button", name="Delete the topic").click()
         expect(page.get_by_text("The topic is deleted, with its channels.")).to_be_visible()
         _expect_refusals(visitor, [422])
+
+
+def test_listener_gets_credentials_and_the_form_shows_only_their_fields(
+    visiting: Callable[..., Any], service: DashboardService, shop: Shop
+) -> None:
+    path = shop.listener("newsletter")
+    with visiting() as visitor:
+        page = visitor.page
+        visitor.open(f"{path}/settings")
+        page.get_by_role("link", name="Edit", exact=True).click()
+        expect(page.get_by_label("User name")).to_be_hidden()
+        page.get_by_label("Authentication").select_option("basic")
+        expect(page.get_by_label("Client secret")).to_be_hidden()
+        page.get_by_label("User name").fill("discue")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_label("Password")).to_have_attribute("aria-invalid", "true")
+        page.get_by_label("Password").fill("correct horse battery")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_text("The change is saved")).to_be_visible()
+        expect(page.locator(".facts")).to_contain_text("basic")
+
+        page.goto(f"{service.url}/dashboard/events")
+        expect(page.get_by_role("row").nth(1)).to_contain_text("Listener updatedChanged: authentication")
+        with service.api() as api:
+            api.put(path, json={"authentication": None}).raise_for_status()
+        _expect_refusals(visitor, [400])

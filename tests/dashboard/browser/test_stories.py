@@ -118,7 +118,7 @@ def test_live_update_keeps_open_details_and_the_focus(
         page = visitor.page
         visitor.open(shop.message())
         lane = page.locator(".lane", has_text="billing")
-        link = lane.get_by_role("link", name="Request and response of attempt 1 to billing")
+        link = lane.get_by_role("link", name="Request and response of attempt 1")
         lane.locator("summary").first.click()
         expect(link).to_be_visible()
         lane.locator("summary").first.focus()
