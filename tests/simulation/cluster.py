@@ -31,7 +31,7 @@ from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite import schema
 from discue.store.sqlite.engine import SqliteEngine, SqliteTransaction, run_to_end
 from tests.faults.broken import put
-from tests.simulation.locks import Held, Locks, Rows, rows_of
+from tests.simulation.locks import Held, Locks, rows_of_works
 from tests.simulation.loop import HOST, Host
 from tests.simulation.machines import HostClock, Steps
 from tests.simulation.network import Network
@@ -63,7 +63,7 @@ class Server:
         """Whether the standby confirms commits. While it does not, they are made, and nobody is told."""
         # Its files are in memory: SQLite's own, which is faster than files of the simulated disk.
         apsw.set_default_vfs("memdb")
-        self.locks = Locks(network)
+        self.locks = Locks(network, lambda works: rows_of_works(self._database._writer, works, self.locks.session_id))
 
         async def end_sessions(_tx: SqliteTransaction, session_id: int) -> None:
             self.locks.end_session(session_id)
@@ -236,7 +236,7 @@ class ClusterEngine:
                 trace.reach("unknown commit that was stored")
             return outcome
 
-        return await self._ask(write, code="", rows=rows_of(batch))
+        return await self._ask(write, code="", batch=batch)
 
     async def _read(self, read: Callable[[], T]) -> T:
         generation = self._generation
@@ -246,11 +246,11 @@ class ClusterEngine:
             raise StoreUnavailable(code=_NOTHING_CHANGED)
         return found
 
-    async def _ask(self, run: Callable[[], T], *, code: str, rows: Rows = frozenset()) -> T:
+    async def _ask(self, run: Callable[[], T], *, code: str, batch: Batch | None = None) -> T:
         """Let the server run something, and return its result. Raises StoreUnavailable with the code without one."""
         response: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting[response] = code
-        self._send(self._execute, Held(self, rows, lambda: self._finish(run, response, code)), response, code)
+        self._send(self._execute, Held(self, batch, lambda: self._finish(run, response, code)), response, code)
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 return await response

@@ -1,21 +1,27 @@
 """Row locks of the simulated database: a transaction that hangs keeps those that it has, and others wait for them.
 
 A transaction that does not hang is one step, and nobody sees its locks. Appends lock their queues, settles their
-listeners. Works of the control plane wait for nothing, and lock nothing.
+listeners. Works lock the rows that they change, which shows when they are tried, and what they lock exclusively.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from discue.store.engine import Batch
+import apsw
+
+from discue.store.engine import Batch, Work
+from discue.store.sqlite.engine import SqliteTransaction, run_to_end
 from tests.simulation.loop import Host
 from tests.simulation.network import Network
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import ClusterEngine
 
-Rows = frozenset[tuple[str, int, int]]
+Rows = frozenset[tuple[Any, ...]]
+_NAMES = {"queue_head": "queue", "cursor": "listener"}
+"""The tables of the rows that appends and settles lock."""
 
 
 def rows_of(batch: Batch) -> Rows:
@@ -27,21 +33,67 @@ def rows_of(batch: Batch) -> Rows:
     )
 
 
+def rows_of_works(connection: apsw.Connection, works: Sequence[Work[Any]], hanging: int) -> Rows:
+    """Return the rows that works lock before one of them, perhaps, ends the hanging session. They are undone."""
+    tried = _Trial(connection, hanging)
+    connection.preupdate_hook(tried.note, id=tried)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for work in works:
+            # Whatever it raises, it will raise again.
+            with suppress(Exception):
+                run_to_end(work(tried))
+    finally:
+        connection.execute("ROLLBACK")
+        connection.preupdate_hook(None, id=tried)
+    return frozenset(tried.locked)
+
+
+class _Trial(SqliteTransaction):
+    """A transaction that notes what it would lock."""
+
+    def __init__(self, connection: apsw.Connection, hanging: int) -> None:
+        super().__init__(connection)
+        self.locked = set[tuple[Any, ...]]()
+        self._hanging = hanging
+        self._goes_on = True
+
+    def note(self, update: apsw.PreUpdate) -> None:
+        # Nobody else sees a row that is inserted.
+        if update.old is not None:
+            self._lock(_NAMES.get(update.table_name, update.table_name), *update.old[:2])
+
+    async def exclusive(self) -> None:
+        self._lock("exclusive")
+
+    async def end_sessions(self, session_id: int) -> None:
+        if session_id == self._hanging:
+            self._goes_on = False
+
+    def _lock(self, *row: Any) -> None:
+        if self._goes_on:
+            self.locked.add(row)
+
+
 class Held(NamedTuple):
     """A transaction that hangs, or a request that waits for it."""
 
     engine: "ClusterEngine"
-    rows: Rows
+    batch: Batch | None
+    """None: it only reads."""
     execute: Callable[[], None]
 
 
 class Locks:
     """The locks of the one transaction that hangs, if there is one."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, rows_of_works: Callable[[Sequence[Work[Any]]], Rows]) -> None:
         self.hangs = asyncio.Event()
         """Set when a transaction has begun to hang."""
         self.held: Held | None = None
+        self._rows: Rows = frozenset()
+        """The rows that it has locked."""
+        self._rows_of_works = rows_of_works
         self._network = network
         self._victim: Host | None = None
         self._waiting: list[Held] = []
@@ -58,15 +110,20 @@ class Locks:
 
     def admit(self, request: Held) -> bool:
         """Return whether a request may run now. Otherwise it runs later, or never."""
-        trace = self._network.loop.trace
-        if self.held is not None and request.rows & self.held.rows:
-            trace.reach("wait for a row lock")
+        trace, batch, is_victim = self._network.loop.trace, request.batch, request.engine.host is self._victim
+        if batch is None or (self.held is None and not is_victim):
+            return True
+        rows = rows_of(batch)
+        if batch.works:
+            rows |= self._rows_of_works(batch.works)
+        if self.held is not None and rows & self._rows:
+            trace.reach("wait of a work for a lock" if batch.works else "wait for a row lock")
             self._waiting.append(request)
             return False
-        if request.rows and request.engine.host is self._victim:
-            trace.add(request.engine.host.name, "hangs", f"with locks on {sorted(request.rows)}")
-            trace.reach("transaction that hangs with its locks")
-            self._victim, self.held = None, request
+        if rows and is_victim:
+            trace.add(request.engine.host.name, "hangs", f"with locks on {sorted(rows, key=repr)}")
+            trace.reach(f"{'work' if batch.works else 'transaction'} that hangs with its locks")
+            self._victim, self.held, self._rows = None, request, rows
             request.engine.host.is_paused = True
             self.hangs.set()
             return False

@@ -215,12 +215,13 @@ class Nemesis:
         """Pause a worker in the middle of a transaction, or of its turn to write to the file that all share."""
         host, loop = machine.host, self._network.loop
         locks = self._server.locks if self._server is not None else None
+        if locks is not None:
+            locks.hang_next(host)
+            self._rhythm.wake()
+            await asyncio.wait([asyncio.ensure_future(locks.hangs.wait())], timeout=_LEASE_SECONDS)
+        # From the moment on in which it hangs: what it has signed before may arrive late.
         with self._fault("hang with locks", *([machine] if locks is not None else self._machines)):
-            if locks is not None:
-                locks.hang_next(host)
-                self._rhythm.wake()
-                await asyncio.wait([asyncio.ensure_future(locks.hangs.wait())], timeout=_LEASE_SECONDS)
-            else:
+            if locks is None:
                 host.has_lock = host.is_paused = True
             await self._lasts(_HANGS_SECONDS)
             if locks is not None:

@@ -25,6 +25,7 @@ EVERYTHING: Final = (
     *("power cut of a process", "power cut of several processes"),
     *("unknown commit that was stored", "request to the database that timed out", "settle of a former owner"),
     *("transaction that hangs with its locks", "hanging transaction that was ended", "wait for a row lock"),
+    *("work that hangs with its locks", "wait of a work for a lock"),
     *("wait for the lock of a file", "database_migrated", "end without repair", "start that failed"),
     *("checked cursor", "checked queue_head", "checked worker"),
     *("cursors_claimed", "cursors_released", "lane_lost", "peer_expired", "worker_expired", "leader_lost"),
