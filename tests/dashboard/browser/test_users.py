@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from discue.control import users
+from discue.control.users import UserFields
 from discue.crypto import totp
 from discue.crypto.totp import STEP_MS
 from tests.support.dashboards import DashboardService
@@ -86,3 +88,31 @@ def _use_a_second_factor(page: Any, service: DashboardService, email: str) -> No
     page.get_by_label("Code").fill(recovery[0])
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1_280), ("dark", 390)])
+def test_form_that_was_open_for_long_goes_on_after_the_password(
+    chromium: Any, service: DashboardService, theme: str, width: int
+) -> None:
+    service.control.passwords._cost = CHEAP
+    email = f"kim-{theme}@example.com"
+    service.run(users.create(service.control, service.principal, UserFields(email, role="owner", password=PASSWORD)))
+    context = chromium.new_context(color_scheme=theme, viewport={"width": width, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(f"{service.url}/dashboard/sign-in")
+    _sign_in(page, email)
+    page.goto(f"{service.url}/dashboard/keys/new")
+    page.get_by_label("Name").fill(f"of-kim-{theme}")
+    page.get_by_label("Queues").select_option("read")
+    service.advance(15 * 60)
+    page.get_by_role("button", name="Create the key").click()
+    expect(page.get_by_role("heading", name="Confirm that it is you")).to_be_visible()
+    assert _faults(page) == []
+    page.get_by_label("Your password").fill(PASSWORD)
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_role("heading", name=f"of-kim-{theme} is ready")).to_be_visible()
+    assert page.url.endswith("/dashboard/keys/new")
+    assert complaints == []
+    context.close()
