@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 
+from discue.api.guides.layout import SEARCH
 from discue.api.guides.library import Library, documentation_folder
 from discue.dashboard import render
 from tests.support.dashboards import DashboardService
@@ -21,7 +22,7 @@ def test_documentation_links_to_the_dashboard_next_to_it(service: DashboardServi
 
 def test_links_of_templates_lead_to_pages_and_sections() -> None:
     library = Library(documentation_folder())
-    known = {f"/{entry.path}" for entry in library.search_entries()}
+    known = {f"/{path}" for path in (SEARCH, *(entry.path for entry in library.search_entries()))}
     links = [link for file in TEMPLATES.rglob("*.html") for link in LINK.findall(file.read_text("utf-8"))]
     assert len(links) >= 9
     assert [link for link in links if f"/docs{link[0]}{link[1] and f'#{link[1]}'}" not in known] == []
