@@ -54,6 +54,7 @@ _FIXED: Final = {
     "replays": "/jobs/replays",
     "events": "/events",
     "queues": "/queues",
+    "queue-new": "/queues/new",
     "listeners": "/listeners",
     "topics": "/topics",
     "schedules": "/schedules",
@@ -139,6 +140,8 @@ def _paths(page: Any, root: str) -> dict[str, str]:
         # Lists are in descending order: the last link leads to the oldest resource of that name.
         page.get_by_role("main").get_by_role("link", name=text, exact=True).last.click()
         found[name] = page.url.removeprefix(root)
+    found["listener-new"] = f"{found['queue']}/listeners/new"
+    found |= {f"{name}-edit": f"{found[name]}/edit" for name in ("queue", "listener", "schedule", "topic")}
     found["topic"] += _TRIED
     page.goto(f"{root}{found['listener-refusing']}?outcome=failed")
     page.get_by_role("main").locator("a[href*='/messages/']").nth(_FAILED_MESSAGE).click()

@@ -80,7 +80,7 @@ class Edit:
 
 def touched(form: Mapping[str, str], shown: Mapping[str, str]) -> dict[str, str]:
     """Return the texts of a form that differ from those that it showed at first. Blanks around them do not count."""
-    return {name: form[name] for name, text in shown.items() if name in form and _plain(form[name]) != _plain(text)}
+    return {name: form[name] for name, text in shown.items() if name in form and plain(form[name]) != plain(text)}
 
 
 def matching(visit: Visit) -> ControlContext:
@@ -88,7 +88,8 @@ def matching(visit: Visit) -> ControlContext:
     return dataclasses.replace(visit.control, match=EntityTags((EntityTag(visit.form.get(VERSION, "")),)))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return a text without the blanks around it, and with the line breaks that it had before a browser sent it."""
     return _with_line_breaks(text).strip()
 
 
@@ -99,8 +100,9 @@ def _with_line_breaks(text: str) -> str:
 
 def value_of(text: str, kind: str, pointer: str = "/data") -> bytes:
     """Return what was typed as a JSON value: itself, or a string of it. Raises BadRequest."""
+    text = _with_line_breaks(text)
     if kind == "text":
-        return _encode(_with_line_breaks(text))
+        return _encode(text)
     content = text.encode()
     if is_too_deep(content):
         # Decoders of other versions of Python read less than that of this one.

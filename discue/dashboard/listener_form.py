@@ -17,7 +17,7 @@ from discue.control.listener_options import (
     RateFields,
 )
 from discue.crypto.endpoint_credentials import SECRET_FIELDS, TYPES, AuthenticationFields, fields_of_type
-from discue.dashboard.fields import decimal_of, indented, number_of, value_of
+from discue.dashboard.fields import decimal_of, indented, number_of, plain, value_of
 from discue.dashboard.retry_form import RETRY, retry_of, retry_texts
 from discue.domain.errors import invalid, missing_field
 from discue.domain.model import Authentication, Listener
@@ -90,7 +90,7 @@ def fields_of(changes: Mapping[str, str], texts: Mapping[str, str]) -> ListenerF
 
     `texts` has all fields of the form, for values that several fields make up. Raises BadRequest and Unprocessable.
     """
-    given = {name: text.strip() for name, text in changes.items()}
+    given = {name: plain(text) for name, text in changes.items()}
     authentication: AuthenticationFields | UnsetType | None = UNSET
     if any(name.startswith(AUTHENTICATION) for name in changes):
         authentication = _authentication(changes, texts)
@@ -167,5 +167,5 @@ def _authentication(changes: Mapping[str, str], texts: Mapping[str, str]) -> Aut
     for name in fields_of_type(kind):
         text = texts.get(f"{AUTHENTICATION}{name}", "")
         # Blanks may be a part of a secret.
-        given[name] = (text if name == SECRET_FIELDS[kind] else text.strip()) or None
+        given[name] = (text if name == SECRET_FIELDS[kind] else plain(text)) or None
     return AuthenticationFields(kind, **given)

@@ -48,7 +48,7 @@ def test_listener_is_created_and_edited_with_all_of_its_settings(editor: Editor,
         "customer": "acme",
         "notify_url": _URL,
         "liveness_url": f"{_URL}/live",
-        "filter": '{"data": {"total": {"$gte": 5}}}',
+        "filter": '{\r\n  "data": {"total": {"$gte": 5}}\r\n}',
         "format": "cloudevents_binary",
         "trace": "restart",
         "headers": "x-shop: north\r\n\r\nx-colon: a:b\r\n",
@@ -64,6 +64,7 @@ def test_listener_is_created_and_edited_with_all_of_its_settings(editor: Editor,
     plain = {"notify_url", "liveness_url", "description", "customer", "format", "trace"}
     assert {name: stored[name] for name in plain} == {name: given[name] for name in plain}
     assert (stored["name"], stored["filter"]) == ("edited", {"data": {"total": {"$gte": 5}}})
+    assert '{\n  "data": {"total": {"$gte": 5}}\n}' in editor.api.get(path).text
     assert stored["headers"] == {"x-shop": "north", "x-colon": "a:b"}
     assert (stored["timeout"], stored["max_in_flight"]) == (20, 7)
     assert (stored["rate_limit"], stored["retry"]) == ({"per_second": 0.5, "burst": 3}, {"schedule": [10]})
