@@ -1,6 +1,7 @@
 """A store on a database of its own, for whatever engine a test is run with."""
 
 import asyncio
+import atexit
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -54,7 +55,10 @@ def _postgres(_folder: Path, report: Report) -> Iterator[Engine]:
 
 @cache
 def _copies() -> Copies:
-    return Copies(shared_cluster(), migrated_template())
+    copies = Copies(shared_cluster(), migrated_template())
+    # Before the server ends: what was registered last runs first.
+    atexit.register(copies.close)
+    return copies
 
 
 @cache

@@ -55,11 +55,20 @@ class Copies:
             yield self._cluster.dsn(copy.name)
         finally:
             copy.tests += 1
-            if copy.tests < _MOST_TESTS and self._is_emptied(copy):
-                self._free.append(copy)
-            else:
-                copy.session.close()
-                self._cluster.drop_database(copy.name)
+            is_emptied = False
+            try:
+                is_emptied = copy.tests < _MOST_TESTS and self._is_emptied(copy)
+            finally:
+                if is_emptied:
+                    self._free.append(copy)
+                else:
+                    copy.session.close()
+                    self._cluster.drop_database(copy.name)
+
+    def close(self) -> None:
+        """Close the sessions of databases that are not lent. The server keeps the databases."""
+        while self._free:
+            self._free.pop().session.close()
 
     def _made(self) -> _Copy:
         name = f"copy_{next(self._numbers)}"
