@@ -14,6 +14,7 @@ from discue.domain.errors import PreconditionFailed, invalid, malformed
 from discue.domain.etags import EntityTag, EntityTags, version_of
 from discue.domain.ids import is_public_id
 from discue.domain.json_nesting import MOST_LEVELS, is_too_deep
+from discue.domain.json_values import decode_value
 from discue.store.pagination import Selection
 
 DATA_FORM_BYTES: Final = 1_048_576
@@ -108,7 +109,7 @@ def value_of(text: str, kind: str, pointer: str = "/data") -> bytes:
         # Decoders of other versions of Python read less than that of this one.
         raise malformed(pointer, f"must be nested at most {MOST_LEVELS} levels deep", code="invalid_json")
     try:
-        msgspec.json.decode(content)
+        decode_value(content)
     except (msgspec.DecodeError, RecursionError) as error:
         raise malformed(pointer, f"must be JSON: {_in_plain_words(error)}", code="wrong_type") from None
     return content.strip()

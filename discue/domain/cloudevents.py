@@ -13,6 +13,7 @@ from discue.domain.clock import rfc3339
 from discue.domain.errors import below, invalid, malformed, missing_field
 from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, Headers
 from discue.domain.json_nesting import is_too_deep
+from discue.domain.json_values import decode_value
 from discue.domain.media_types import JSON, check_media_type, is_json_type
 from discue.domain.message_data import (
     BYTES,
@@ -121,7 +122,6 @@ _TEXT: Final = re.compile("[^\\x00-\\x1f\\x7f-\\x9f]+")
 _URI: Final = re.compile(r"\S+")
 
 _check_syntax: Callable[[bytes], object] = msgspec.json.Decoder(msgspec.Raw).decode
-_decode: Callable[[msgspec.Raw], object] = msgspec.json.Decoder().decode
 
 
 def _is_time(value: str) -> bool:
@@ -257,7 +257,7 @@ def _broken_rule(name: str, value: str) -> str:
 
 def _attribute_text(value: msgspec.Raw, pointer: str) -> str | None:
     """Return an attribute in the form of a header value; None if it is null."""
-    decoded = _decode(value)
+    decoded = decode_value(value)
     if decoded is None:
         return None
     if isinstance(decoded, bool):

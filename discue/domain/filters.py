@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from discue.domain.filter_parser import AllOf, AnyOf, AtPath, Condition, Not, OnMember, parse_filter
+from discue.domain.json_values import decode_value
 from discue.domain.message_data import is_json
 from discue.domain.messages import Entry, MessageOptions, decode_options, message_headers
 from discue.domain.patterns import matcher
@@ -21,8 +22,6 @@ _SHORT_LIST: Final = 16
 _SHORT_TEXT: Final = 1_000
 _LONG_PART: Final = 200
 _META: Final = re.compile(r"[\\.+*?()|\[\]{}^$]")
-
-_decode: Final = msgspec.json.Decoder().decode
 
 MISSING: Final = object()
 """Stands for a value that does not exist. The only condition that holds for it is `$exists: false`."""
@@ -47,7 +46,7 @@ class FilterableMessage:
             if not is_json(self._entry.codec):
                 raise ValueError("the data is not JSON")
             try:
-                self._data = _decoded(body) if len(body) <= _CACHED_BYTES else _decode(body)
+                self._data = _decoded(body) if len(body) <= _CACHED_BYTES else decode_value(body)
             except (msgspec.DecodeError, RecursionError) as error:
                 raise ValueError("the data cannot be decoded") from error
         return self._data
@@ -73,7 +72,7 @@ class FilterableMessage:
 @lru_cache(_CACHED_BODIES)
 def _decoded(body: bytes) -> Any:
     """Decode with a cache: lanes filter the same messages one after another. Do not modify the result."""
-    return _decode(body)
+    return decode_value(body)
 
 
 Predicate: TypeAlias = Callable[[Any], bool]

@@ -1,5 +1,6 @@
 """Schemas of queues, in the rule language or as JSON Schema (2020-12), and the validation of messages."""
 
+import re
 from collections.abc import Callable, Hashable, Iterator, Sized
 from hashlib import sha256
 from itertools import islice
@@ -10,6 +11,7 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 
 from discue.domain.errors import Fault, Unprocessable, below
 from discue.domain.json_schema import Cost, Document, JsonSchema
+from discue.domain.json_values import decode_value
 from discue.domain.model import SchemaLanguage
 from discue.domain.pattern_speed import CpuTime
 from discue.domain.patterns import LINEAR, Patterns
@@ -24,6 +26,9 @@ FIELDS: Final[dict[SchemaLanguage, str]] = {"rules": "schema", "json_schema": "j
 
 _MAX_CHECKED_BYTES: Final = 33_554_432
 """Limit of the message size times the number of subschemas that may check the same value again."""
+_MAX_EXTREMES: Final = 4_000
+"""Limit of the numbers with large exponents times the comparisons of the same number: about 60 ms."""
+_EXTREME: Final = re.compile(rb"[\[,:\s]-?[0-9][0-9.]*[eE][-+]?0*(?:[2-9][0-9]|[1-9][0-9]{2})")
 _MAX_MATCHED_BYTES: Final = 1_048_576
 """Limit of the message size times the number of patterns that may be matched with the same text: about 40 ms."""
 _UNLIMITED: Final = 2**53
@@ -34,7 +39,6 @@ _MAX_SHOWN: Final = 200
 Clock: TypeAlias = Callable[[], float]
 _IsLate: TypeAlias = Callable[[], bool]
 
-_decode: Final = msgspec.json.Decoder().decode
 _to_json: Final = msgspec.json.Encoder().encode
 
 
@@ -45,10 +49,14 @@ class SchemaValidator:
     schema and value itself: the library would list every violation, each with a copy of the value.
     """
 
-    __slots__ = ("_document", "_is_valid", "_validators", "max_bytes")
+    __slots__ = ("_document", "_is_valid", "_max_extremes", "_validators", "max_bytes")
 
-    def __init__(self, document: Document, max_bytes: int) -> None:
-        """`document` must have no references. Raises ValueError or RecursionError if it is not supported."""
+    def __init__(self, document: Document, max_bytes: int, matches: int = 0) -> None:
+        """`document` must have no references. `matches` is how many of its rules compare the same value exactly.
+
+        Raises ValueError or RecursionError if it is not supported.
+        """
+        self._max_extremes = _MAX_EXTREMES // (1 + matches)
         self._is_valid = _validator(document).is_valid
         self._document = document
         self._validators: dict[Hashable, Draft202012Validator] = {}
@@ -61,8 +69,11 @@ class SchemaValidator:
         to explain is only said to be invalid.
         """
         try:
+            if len(_EXTREME.findall(body)) > self._max_extremes:
+                # Comparing them exactly takes 15 microseconds each.
+                return (Fault(pointer, f"has more than {self._max_extremes} numbers with exponents of 20 and more"),)
             until = clock() + _EXPLAINED_SECONDS
-            value = _decode(body)
+            value = decode_value(body)
             if self._is_valid(value):
                 return ()
             faults = tuple(islice(self._faults(self._document, value, pointer, lambda: clock() > until), MAX_FAULTS))
@@ -315,7 +326,7 @@ def _compile(value: Any, language: SchemaLanguage, patterns: Patterns) -> Schema
             if language == "rules":
                 # Each value is checked by one rule.
                 return SchemaValidator(rules_to_json_schema(value), _MAX_MATCHED_BYTES)
-            return SchemaValidator(document.expanded, _max_bytes(document.cost))
+            return SchemaValidator(document.expanded, _max_bytes(document.cost), document.cost.matches)
         except (ValueError, RecursionError):
             faults = (Fault(pointer, "is not a supported schema"),)
     raise Unprocessable(

@@ -223,10 +223,32 @@ def test_repeated_rules_lower_the_message_size_limit() -> None:
         ({"patternProperties": {"a": {"pattern": "x"}, "b": {"pattern": "y"}}}, 4),
         ({"$defs": {"a": {"pattern": "a"}}, "items": {"$ref": "#/$defs/a", "pattern": "b"}}, 2),
         ({"properties": {"a": {"pattern": "a"}}, "unevaluatedProperties": False}, 3),
+        ({"items": {"minimum": 0.1, "maximum": 5, "enum": [1, 2.5, "a", 9007199254740993]}}, 3),
+        ({"items": {"multipleOf": 2}}, 4),
+        ({"items": {"multipleOf": 0.01}}, 8),
+        ({"items": {"multipleOf": 1e-308}}, 128),
     ],
 )
-def test_patterns_for_the_same_text_lower_the_message_size_limit(document: dict[str, Any], matches: int) -> None:
+def test_patterns_and_divisions_of_a_value_lower_the_message_size_limit(document: dict[str, Any], matches: int) -> None:
     assert compile_schema(json.dumps(document), "json_schema").max_bytes == 1_048_576 // matches
+
+
+def test_message_with_too_many_extreme_numbers_is_invalid() -> None:
+    schema = compile_schema('{"items": {"allOf": [{"maximum": 0.5}, {"minimum": -0.5}]}}', "json_schema")
+    fault = Fault("/data", "has more than 1333 numbers with exponents of 20 and more")
+    assert schema.violations(b"[" + b",".join([b"1e-20"] * 1_333) + b"]", "/data", no_time) == ()
+    assert schema.violations(b"[" + b", ".join([b"-2.5E-020"] * 1_334) + b"]", "/data", no_time) == (fault,)
+    assert schema.violations(b"[" + b",".join([b'"1e-20"', b"1e-19"] * 2_000) + b"]", "/data", no_time) == ()
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "fits"),
+    [("0.01", "1.25", True), ("0.01", "1.255", False), ("0.3", "1e300", True), ("7", "1e300", False), ("2", "4", True)],
+)
+def test_large_numbers_are_multiples_of_any_fraction(step: str, number: str, *, fits: bool) -> None:
+    schema = compile_schema(f'{{"properties": {{"a": {{"multipleOf": {step}}}}}}}', "json_schema")
+    faults = schema.violations(f'{{"a": {number}}}'.encode(), "/data", no_time)
+    assert faults == (() if fits else (Fault("/data/a", "does not match the multipleOf of the schema"),))
 
 
 def test_objects_and_arrays_of_an_enumeration_lower_the_message_size_limit() -> None:
