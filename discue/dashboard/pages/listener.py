@@ -1,5 +1,6 @@
 """A listener: whether it keeps up, why not, and what it answered last."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from discue.control import listener_activity, listener_secrets, listeners, messages, redeliveries
@@ -35,15 +36,17 @@ async def show(visit: Visit) -> Page:
             **frame(visit, details),
             **await last_attempts(visit, details),
             "since": since,
-            "hour": total(day[-PERIODS_AN_HOUR:]),
-            "day": total(day),
+            **drawn(day),
             "rate": rate_a_minute(_made(day[-2]), _made(day[-1]), visit.now - day[-1].started_at),
-            "chart": columns(
-                [Activity(each.started_at, 0, each.tally.acknowledged, each.tally.failed) for each in day], HALF_HOUR
-            ),
         },
         is_live=True,
     )
+
+
+def drawn(day: Sequence[ListenerPeriod]) -> dict[str, object]:
+    """Return the values of the chart of a listener's past day, and of its shares of successes."""
+    periods = [Activity(each.started_at, 0, each.tally.acknowledged, each.tally.failed) for each in day]
+    return {"hour": total(day[-PERIODS_AN_HOUR:]), "day": total(day), "chart": columns(periods, HALF_HOUR)}
 
 
 def _made(period: ListenerPeriod) -> int:

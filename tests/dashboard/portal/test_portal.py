@@ -207,6 +207,7 @@ def test_event_type_has_its_schema_and_an_example(acme: Customer) -> None:
 
 def test_log_leads_to_the_timeline_of_a_message(acme: Customer, tenants: Tenants) -> None:
     log = acme.get(tenants.endpoint("acme")).text
+    assert "Past 24 hours" in log
     assert f"/messages/{tenants.message}" in log
     page = acme.get(f"/queues/{tenants.queue}/messages/{tenants.message}").text
     assert "acknowledged" in page

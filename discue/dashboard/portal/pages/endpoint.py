@@ -3,18 +3,19 @@
 from dataclasses import replace
 from typing import Final
 
-from discue.control import listener_secrets, listeners
+from discue.control import listener_activity, listener_secrets, listeners
 from discue.dashboard.pages import listener
-from discue.dashboard.pages.listener import details_of, frame, last_attempts, path_of
+from discue.dashboard.pages.listener import details_of, drawn, frame, last_attempts, path_of
 from discue.dashboard.portal.endpoint_form import fields_of_form, form_of
 from discue.dashboard.portal.route import PortalRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 
 
 async def show(visit: Visit) -> Page:
-    """Show the log of attempts."""
+    """Show the past day, and the log of attempts."""
     details = await details_of(visit)
-    values = {**frame(visit, details), **await last_attempts(visit, details)}
+    day = await listener_activity.of_listener(visit.control, details.listener)
+    values = {**frame(visit, details), **drawn(day), **await last_attempts(visit, details)}
     return Page("endpoint.html", "Endpoint", values)
 
 
