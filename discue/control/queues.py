@@ -55,6 +55,18 @@ class QueueDetails(msgspec.Struct, frozen=True):
     head: Head
     listeners: tuple[ResourceRef, ...]
 
+    @property
+    def listener_count(self) -> int:
+        return len(self.listeners)
+
+
+class QueueSummary(msgspec.Struct, frozen=True):
+    """A queue, the head of its log, and the number of its listeners, of which at most 100 are counted."""
+
+    queue: Queue
+    head: Head
+    listener_count: int
+
 
 async def create(control: ControlContext, principal: Principal, fields: QueueFields) -> QueueDetails:
     """Create a queue; its default alias is its id.
@@ -97,6 +109,15 @@ async def get(control: ControlContext, principal: Principal, public_id: str) -> 
         return QueueDetails(queue, head, tuple(shown))
 
     return await control.store.read(work)
+
+
+async def summary(control: ControlContext, principal: Principal, public_id: str) -> QueueSummary:
+    """Return a queue like `get`, in one statement."""
+    principal.require("queues", "read", public_id)
+    found = await control.store.read(
+        lambda tx: queues.get_with_count(tx, principal.organization, public_id, counted=SHOWN_LISTENERS)
+    )
+    return QueueSummary(*require_found(found))
 
 
 async def page(

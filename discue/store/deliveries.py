@@ -13,6 +13,7 @@ from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DisabledBy, ListenerMode, ListenerStatus
 from discue.domain.waiting import ListenerCondition
 from discue.domain.window import Window
+from discue.store.anchors import Neighbours, around_anchor, neighbours_of
 from discue.store.attempts import MAX_PER_MESSAGE
 from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import Row, Transaction, Value
@@ -23,15 +24,12 @@ from discue.store.pagination import (
     CLOCKS_APART_MS,
     FilteredPages,
     Listing,
-    Neighbours,
     ScanLimits,
     ScanStep,
     Selection,
     Span,
-    around_anchor,
     browse,
     nearest_row_id,
-    neighbours_of,
 )
 from discue.store.recipients import state_of_row
 from discue.store.tables import prefixed, rows_among

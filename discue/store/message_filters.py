@@ -89,14 +89,17 @@ class _OfQueue:
         self._source = source
         self._accepts = accepts(selection)
         self._state = selection.state
+        self._after = -1 if selection.created_after is None else selection.created_after
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         del wanted
         rows = await self._source.read_span(tx, span, count, newest_first=newest_first)
-        found = [row for row in rows if self._accepts(row)]
+        # Times never fall along a log.
+        late = [row for row in rows if row[1][0] > self._after]
+        found = [row for row in late if self._accepts(row)]
         if self._state is not None and found:
             found = await _in_state(tx, self._key, found, self._state)
-        if len(rows) < count:
+        if len(rows) < count or (newest_first and len(late) < len(rows)):
             return ScanStep(found, None)
         return ScanStep(found, self.key_of(rows[-1]), rows[-1][2], cost_of(rows))
 

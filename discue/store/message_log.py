@@ -11,17 +11,15 @@ from discue.domain.errors import Unavailable
 from discue.domain.ids import is_public_id
 from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
+from discue.store.anchors import Neighbours, around_anchor, neighbours_of
 from discue.store.engine import LogPage, NewEntry, Row, Transaction, Value
 from discue.store.pagination import (
     LARGEST,
-    Neighbours,
     Selection,
     Span,
-    around_anchor,
     created_at,
     first_id_at,
     intersect,
-    neighbours_of,
     too_far,
 )
 from discue.store.tables import chunks, placeholders, rows_among

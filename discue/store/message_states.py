@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
@@ -18,35 +18,47 @@ LISTENERS_AT_MOST: Final = 1_000
 LISTENERS_OF_ANY_QUEUE: Final = 100
 """The number of listeners that are read for any queue, however many queues the messages of a page are in."""
 
-_LISTENERS_AT_ONCE: Final = 500
 _ROWS_AT_MOST: Final = 10_000
 """The largest number of delivery rows of one page. A page that has more has no states either."""
 _RANGES_AT_ONCE: Final = 32
+_RANGES_LOOKED_AT: Final = 500
+"""If no more ranges end at or after the oldest message, no others need to be read."""
 _RANGE_READS: Final = 500
 """The largest number of reads of one listener's missed ranges for one page, as for rows."""
 
-# The last range that begins at or before the newest message shows for most listeners that none concerns the page.
-_LISTENERS: Final = """
-    SELECT listener.id, listener.queue, cursor.start_seq, cursor.position, cursor.ahead, coalesce((
-        SELECT r.seq_to FROM missed_range r
-        WHERE r.organization = listener.organization AND r.listener = listener.id AND r.seq_from <= $1
-        ORDER BY r.seq_from DESC LIMIT 1), 0)
-    FROM listener
-    JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
-        AND cursor.stream = 0
-    WHERE listener.organization = $2 AND listener.queue = $3 AND listener.id > $4 AND listener.deleted_at IS NULL
-    ORDER BY listener.id LIMIT $5"""
-# After the delivery rows, the messages that wait for another one of their key: a cursor has passed these.
-_ROWS: Final = f"""
-    SELECT seq, listener, state, attempts, reason FROM exception
-    WHERE organization = $1 AND queue = $2 AND stream = 0 AND seq IN ({{0}})
+# In one statement, so that all parts are of one moment: each listener of the queue with its cursor and the end of the
+# last range that begins at or before the newest message, which shows for most that none concerns the page; the first
+# ranges that end at or after the oldest message; the delivery rows; and the messages that wait for another one of their
+# key, which a cursor has passed.
+_STATES: Final = f"""
+    SELECT * FROM (
+        SELECT 0, listener.id, cursor.start_seq, cursor.position, coalesce((
+            SELECT r.seq_to FROM missed_range r
+            WHERE r.organization = listener.organization AND r.listener = listener.id AND r.seq_from <= $1
+            ORDER BY r.seq_from DESC LIMIT 1), 0), cursor.ahead, '', ''
+        FROM listener
+        JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
+            AND cursor.stream = 0
+        WHERE listener.organization = $2 AND listener.queue = $3 AND listener.deleted_at IS NULL
+        ORDER BY listener.id LIMIT $4) AS looked_at
     UNION ALL
-    SELECT log.seq, e.listener, 'blocked', 0, '' FROM log
-    JOIN exception e ON e.organization = log.organization AND e.queue = log.queue AND e.key_hash = log.key_hash
-        AND e.seq < log.seq
-    WHERE log.organization = $1 AND log.queue = $2 AND e.stream = 0 AND e.blocked > 0 AND e.key_hash IS NOT NULL
-        AND log.seq IN ({{0}})
-    LIMIT {_ROWS_AT_MOST + 1}"""
+    SELECT * FROM (
+        SELECT 1, listener, seq_from, seq_to, 0, CAST(NULL AS BYTEA), '', '' FROM missed_range
+        WHERE organization = $2 AND queue = $3 AND seq_to >= $5
+        ORDER BY seq_to LIMIT {_RANGES_LOOKED_AT}) AS looked_at
+    UNION ALL
+    SELECT * FROM (
+        SELECT 2, listener, seq, attempts, 0, CAST(NULL AS BYTEA), state, reason FROM exception
+        WHERE organization = $2 AND queue = $3 AND stream = 0 AND seq IN ({{0}})
+        UNION ALL
+        SELECT 3, e.listener, log.seq, 0, 0, CAST(NULL AS BYTEA), 'blocked', '' FROM log
+        JOIN exception e ON e.organization = log.organization AND e.queue = log.queue AND e.key_hash = log.key_hash
+            AND e.seq < log.seq
+        WHERE log.organization = $2 AND log.queue = $3 AND e.stream = 0 AND e.blocked > 0 AND e.key_hash IS NOT NULL
+            AND log.seq IN ({{0}})
+        LIMIT {_ROWS_AT_MOST + 1}) AS looked_at"""
+_LISTENER_PART: Final = 0
+_RANGE_PART: Final = 1
 _NEWEST_AT_ONCE: Final = 128
 _NO_LISTENER: Final = 0
 
@@ -129,24 +141,39 @@ async def states_of_messages(
     A message has the state of the delivery that most needs attention.
     """
     key, seqs = (organization, queue), [message.seq for message in messages]
-    # All before the rows: if a delivery is settled in between, its row is there.
-    listeners = await _listeners_of(tx, key, max(seqs, default=0), listeners_at_most + 1)
-    if len(listeners) > listeners_at_most:
-        return None
-    rows = await rows_among(tx, _ROWS, key, seqs) if listeners else []
-    if len(rows) > _ROWS_AT_MOST:
+    oldest, newest = min(seqs, default=0), max(seqs, default=0)
+    read = await rows_among(tx, _STATES, (newest, *key, listeners_at_most + 1, oldest), seqs)
+    parts: dict[int, list[Sequence[Any]]] = {}
+    # Parts without messages are in each statement, if there are more messages than one takes.
+    for part, *row in dict.fromkeys(read):
+        parts.setdefault(part, []).append(row)
+    listeners = [_listener(key, row) for row in parts.pop(_LISTENER_PART, ())]
+    ranges = parts.pop(_RANGE_PART, [])
+    rows = [row for part in sorted(parts) for row in parts[part]]
+    if len(listeners) > listeners_at_most or len(rows) > _ROWS_AT_MOST:
         return None
     page = _Page(messages, {each.of.listener: each.of.start_seq for each in listeners})
     # A delivery row decides, whether its message is blocked by another one or not.
-    for seq, listener, *state in sorted(rows, key=lambda row: row[2] == "blocked"):
-        page.note(seq, listener, "pending" if state[0] == "blocked" else _shown(state_of_row(*state)[0]))
+    for listener, seq, attempts, _, _, state, reason in rows:
+        page.note(seq, listener, "pending" if state == "blocked" else _shown(state_of_row(state, attempts, reason)[0]))
     for each in listeners:
         page.note_unsettled(each.of)
-    oldest, newest, reads = min(seqs, default=0), max(seqs, default=0), 0
-    concerned = [each.of for each in listeners if each.missed_through >= oldest]
+    if len(ranges) < _RANGES_LOOKED_AT:
+        of_listeners = {each.of.listener: each.of for each in listeners}
+        for listener, first, last, *_ in ranges:
+            if first <= newest and listener in of_listeners:
+                page.note_missed(of_listeners[listener], first, last)
+    elif not await _note_missed(tx, page, [each.of for each in listeners if each.missed_through >= oldest], newest):
+        return None
+    return {message.seq: page.state(message) for message in messages}
+
+
+async def _note_missed(tx: Transaction, page: "_Page", concerned: Sequence[Recipient], newest: int) -> bool:
+    """Note the messages in missed ranges, which are read for each listener. Returns False if it would take too long."""
     known: dict[int, list[MissedRange]] = {}
-    if len(concerned) <= _RANGE_READS:
-        known = await _read_newest_ranges(tx, organization, concerned, newest)
+    if concerned and len(concerned) <= _RANGE_READS:
+        known = await _read_newest_ranges(tx, concerned[0].organization, concerned, newest)
+    reads = 0
     for of in concerned:
         ranges = MissedRanges(tx, of.key, _RANGES_AT_ONCE, known.get(of.listener))
         for seq in page.passed(of):
@@ -154,19 +181,8 @@ async def states_of_messages(
                 page.states[seq].add("missed")
         reads += ranges.reads
         if reads > _RANGE_READS:
-            return None
-    return {message.seq: page.state(message) for message in messages}
-
-
-async def _listeners_of(tx: Transaction, key: tuple[int, int], newest: int, limit: int) -> list[_Listener]:
-    """Read the listeners of a queue, with what concerns messages up to the newest."""
-    found: list[_Listener] = []
-    while (wanted := min(limit - len(found), _LISTENERS_AT_ONCE)) > 0:
-        rows = await tx.rows(_LISTENERS, newest, *key, found[-1].of.listener if found else 0, wanted)
-        found += [_listener(key[0], row) for row in rows]
-        if len(rows) < wanted:
-            break
-    return found
+            return False
+    return True
 
 
 class _Page:
@@ -213,6 +229,12 @@ class _Page:
             if "missed" not in self.states[seq] and of.window.is_settled(seq) and self._is_without_row(seq, of):
                 yield seq
 
+    def note_missed(self, of: Recipient, first: int, last: int) -> None:
+        """Note the messages of a range that the listener has missed."""
+        for seq in self.passed(of):
+            if first <= seq <= last:
+                self.states[seq].add("missed")
+
     def _is_without_row(self, seq: int, of: Recipient) -> bool:
         """Whether the message was stored for the listener, and its delivery has no row."""
         return of.start_seq < self._origin_seqs[seq] and (seq, of.listener) not in self._noted
@@ -238,9 +260,9 @@ async def _read_newest_ranges(
     return found
 
 
-def _listener(organization: int, row: Row) -> _Listener:
-    listener, queue, start_seq, position, ahead, missed_through = row
-    of = Recipient(organization, listener, queue, "", start_seq, Window.decode(position, ahead))
+def _listener(key: tuple[int, int], row: Sequence[Any]) -> _Listener:
+    listener, start_seq, position, missed_through, ahead, *_ = row
+    of = Recipient(key[0], listener, key[1], "", start_seq, Window.decode(position, ahead))
     return _Listener(of, missed_through)
 
 

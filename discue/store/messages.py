@@ -117,7 +117,9 @@ async def page_of_queue(
         found = await _of_recipient(tx, of, selection, only)
     elif message_filters.has_filters(selection):
         source = await _candidates(tx, (organization, queue.id), selection, only)
-        within = await span_of_times(tx, organization, queue.id, selection)
+        # Of one key, the first message that is too old ends the scan: a search for the time would take longer.
+        times = selection if selection.key is None else msgspec.structs.replace(selection, created_after=None)
+        within = await span_of_times(tx, organization, queue.id, times)
         found = await message_filters.page_of_queue(
             tx, (organization, queue.id), source or OneLog(organization, queue.id), within=within, selection=selection
         )

@@ -99,24 +99,30 @@ class MissedScan(MissedKeys):
         self._only = only
         self._reason = reason
         self._known: dict[int, Missing | None] = {} if only is None else {only.of.listener: only}
+        self._anchor: set[int] = set()
+        """The listener that a page continues at. The page before it ends there, so it is read with the others."""
 
     async def position(self, tx: Transaction, public_id: str) -> Bounds:
         if self._only is None or len(public_id) == POSITION_CHARACTERS:
-            return await super().position(tx, public_id)
+            bounds = await super().position(tx, public_id)
+            self._anchor = {bounds[0][0]} if 0 < bounds[0][0] < LARGEST else set()
+            return bounds
         of = self._only.of
         older, newer = await scanned_position(tx, (of.organization, of.queue), public_id)
         return (of.listener, older), (of.listener, newer)
 
     async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
-        del wanted
         low, high = span
+        if wanted == 1:
+            # Only whether any is left: nearly always the next candidate is, of a listener that is known.
+            count = 1
         spans, ends = await self._spans(tx, high if newest_first else low, count, newest_first=newest_first)
         some = list(_first(spans, count, newest_first=newest_first))
         if len(some) < len(spans):
             listener, seq = spans[len(some)].near(newest_first=newest_first)
             # Complete up to the message before.
             ends.append((listener, seq + 1 if newest_first else seq - 1))
-        await self._learn(tx, {each.listener for each in some})
+        await self._learn(tx, {each.listener for each in some} | self._anchor)
         found, full = await self._messages(tx, some, count, newest_first=newest_first)
         ends += full
         within = {key: row for key, row in found.items() if low < key < high}

@@ -7,7 +7,7 @@ others.
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -16,6 +16,7 @@ from discue.domain.errors import BadRequest, Fault
 from discue.domain.ids import ALPHABET, encode, row_id_at
 from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
+from discue.store.anchors import AnchoredSource, Neighbours, around_anchor, neighbours_of
 from discue.store.engine import Row, Transaction, Value
 from discue.store.tables import placeholders
 
@@ -124,26 +125,6 @@ class Source(Protocol):
         """Read rows above the bound, oldest first."""
 
 
-class Neighbours(NamedTuple):
-    """The rows on one side of an anchor: the id that a page continues at."""
-
-    rows: Sequence[Row]
-    """From the anchor on, without its own row."""
-    has_others: bool
-    """Whether there are rows on the other side, or that of the anchor."""
-
-
-@runtime_checkable
-class AnchoredSource(Protocol):
-    """A source that reads the neighbours of an anchor in one statement."""
-
-    async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours | None:
-        """Read the rows older than an id, newest first, or else the newer ones, oldest first.
-
-        Returns None if the place of the id must be found first.
-        """
-
-
 async def browse(tx: Transaction, source: Source, selection: Selection) -> Listing[Row]:
     """Read the selected page of the source."""
     size = selection.per_page
@@ -170,32 +151,6 @@ async def _neighbours(tx: Transaction, source: Source, public_id: str, limit: in
     first, second = (source.older, source.newer) if newest_first else (source.newer, source.older)
     rows = await first(tx, bound, limit)
     return Neighbours(rows, bool(rows) and bool(await second(tx, rows[0][0], 1)))
-
-
-def around_anchor(sql: str, column: str, anchor: str, bounds: tuple[str, str, str], *, newest_first: bool) -> str:
-    """Return the statement for the rows on both sides of an anchor, each with its side: 0 for the wanted one.
-
-    `bounds` are the parameters of two keys, between which all rows are, and of the limit.
-    """
-    low, high, limit = bounds
-    # SQLite numbers parameters as they appear. Adding 0 leaves the anchor as the bound of the index: from the end of
-    # the table, the way to it may be long.
-    older = f"{sql} AND {column} < {anchor} AND {column} > {low} AND {column} + 0 < {high} ORDER BY {column} DESC"
-    newer = f"{sql} AND {column} > {anchor} AND {column} + 0 > {low} AND {column} < {high} ORDER BY {column} ASC"
-    if newest_first:
-        wanted, other = older, newer.replace(f"{column} > {anchor}", f"{column} >= {anchor}")
-    else:
-        wanted, other = newer, older.replace(f"{column} < {anchor}", f"{column} <= {anchor}")
-    return f"""
-        SELECT looked_at.*, 0 FROM ({wanted} LIMIT {limit}) AS looked_at
-        UNION ALL
-        SELECT looked_at.*, 1 FROM ({other} LIMIT 1) AS looked_at"""
-
-
-def neighbours_of(rows: Sequence[Row], *, newest_first: bool, column: int = 0) -> Neighbours:
-    """Return the neighbours that a statement of `around_anchor` has found, in the order of a column."""
-    wanted = sorted((row[:-1] for row in rows if not row[-1]), key=itemgetter(column), reverse=newest_first)
-    return Neighbours(wanted, any(row[-1] for row in rows))
 
 
 class Table(msgspec.Struct, frozen=True):

@@ -27,6 +27,16 @@ _WITH_HEAD: Final = f"""
     SELECT {OF_QUEUE}, {prefixed("queue_head", _HEAD_COLUMNS)} FROM queue
     JOIN queue_head ON queue_head.organization = queue.organization AND queue_head.queue = queue.id
     WHERE queue.public_id = $1 AND queue.organization = $2 AND queue.deleted_at IS NULL"""
+_WITH_COUNT: Final = f"""
+    SELECT {OF_QUEUE}, {prefixed("queue_head", _HEAD_COLUMNS)}, (
+        SELECT count(*) FROM (
+            SELECT 1 FROM listener
+            WHERE listener.organization = queue.organization AND listener.queue = queue.id
+                AND listener.deleted_at IS NULL
+            LIMIT $1) AS counted)
+    FROM queue
+    JOIN queue_head ON queue_head.organization = queue.organization AND queue_head.queue = queue.id
+    WHERE queue.public_id = $2 AND queue.organization = $3 AND queue.deleted_at IS NULL"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND deleted_at IS NULL"
 _INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ({placeholders(1, 12)})"
 _UPDATE: Final = """
@@ -98,6 +108,16 @@ async def get_with_head(tx: Transaction, organization: int, public_id: str) -> t
     """Find a queue, and the head of its log."""
     row = await tx.row(_WITH_HEAD, public_id, organization)
     return (from_row(row[:OF_QUEUE_WIDTH]), Head(*row[OF_QUEUE_WIDTH:])) if row is not None else None
+
+
+async def get_with_count(
+    tx: Transaction, organization: int, public_id: str, *, counted: int
+) -> tuple[Queue, Head, int] | None:
+    """Find a queue, the head of its log, and the number of its listeners, of which at most `counted` are counted."""
+    row = await tx.row(_WITH_COUNT, counted, public_id, organization)
+    if row is None:
+        return None
+    return from_row(row[:OF_QUEUE_WIDTH]), Head(*row[OF_QUEUE_WIDTH:-1]), row[-1]
 
 
 async def by_id(tx: Transaction, organization: int, queue: int) -> Queue | None:

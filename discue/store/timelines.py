@@ -88,10 +88,10 @@ async def page_of_message(
     found = {each.listener: each for each in read}
     urgent = [found[row[0]] for row in candidates if found[row[0]].delivery.state in URGENCY]
     urgent.sort(key=lambda each: (URGENCY.index(each.delivery.state), -each.listener))
-    first = {each.listener for each in urgent[:ATTENTION]}
+    # At least one of the others is shown, after which the next page goes on.
+    attention = tuple(urgent[: min(ATTENTION, size - 1)])
+    first = {each.listener for each in attention}
     others = [row for row in in_order if row[0] not in first][: size - len(first)]
-    after = (
-        next((row[1] for row in reversed(in_order) if row[0] >= others[-1][0]), None) if has_next and others else None
-    )
+    after = others[-1][1] if has_next else None
     page = Listing(tuple(found[row[0]] for row in others), has_next, has_previous=False, resumes_after=after)
-    return TimelinePage(tuple(urgent[:ATTENTION]), page)
+    return TimelinePage(attention, page)

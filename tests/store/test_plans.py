@@ -268,6 +268,7 @@ async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
 async def _change_queue(tx: Transaction, queue: Queue) -> None:
     await queues.head(tx, OURS, queue.id)
     await queues.get_with_head(tx, OURS, queue.public_id)
+    await queues.get_with_count(tx, OURS, queue.public_id, counted=100)
     await queues.update(tx, queue)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from discue.control import listeners, messages, queues
-from discue.control.queues import QueueDetails
+from discue.control.queues import QueueSummary
 from discue.dashboard.fields import DATA_FORM_BYTES, indented, key_of, number_of, value_of
 from discue.dashboard.listing import NO_ROWS, STATES, id_given, noting_faults, selection_of, shown
 from discue.dashboard.pages.listeners import rows_of
@@ -116,8 +116,8 @@ def _message_of(visit: Visit) -> NewMessage:
     return NewMessage(data, codec, name or None, options=None if options == MessageOptions() else options)
 
 
-async def _queue(visit: Visit) -> QueueDetails:
-    return await queues.get(visit.control, visit.principal, visit.ids[0])
+async def _queue(visit: Visit) -> QueueSummary:
+    return await queues.summary(visit.control, visit.principal, visit.ids[0])
 
 
 _QUEUE: Final = "/queues/{id}"
