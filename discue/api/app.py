@@ -19,7 +19,7 @@ from discue.api.resources import DOCUMENTATION, ROUTES
 from discue.api.resources.service import MissingPage
 from discue.api.route import SMALL_BODY, VERSION, Call, CompiledRoute, EventStream, Match, RawResponse, Route, Router
 from discue.api.structs import NamedBody
-from discue.api.unknown_paths import dashboard_hint
+from discue.api.unknown_paths import dashboard_hint, metrics_hint
 from discue.auth.turns import LARGE_BYTES, LIST_BYTES
 from discue.domain.errors import (
     BadRequest,
@@ -46,6 +46,7 @@ from discue.observability.measures import Operation
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 _DASHBOARD: Final = "dashboard"
+_METRICS: Final = "metrics"
 _STARTS: Final = ("/dashboard", "/portal")
 """How paths of pages begin: all others are told by one comparison."""
 _WITH_PAGES: Final = ("/docs", "/dashboard")
@@ -91,7 +92,9 @@ class App:
         self._public_url = public_url.rstrip("/") if public_url else None
         self._pages = pages
         self._missing = missing
-        self._dashboard_hint = "" if _DASHBOARD in pages else dashboard_hint(settings)
+        hint = "" if _DASHBOARD in pages else dashboard_hint(settings)
+        self._hints: Mapping[str, str] = {_DASHBOARD: hint, _METRICS: metrics_hint(settings)}
+        """Errors for paths that a setting would serve, by their first step; empty for none."""
         self._names = PathNames(services.control)
         store = services.control.store
         self._bodies = BodyReader(
@@ -229,7 +232,7 @@ class App:
         if self._missing is None or error.status != NotFound.status or not asks_for_page:
             raise error
         # The error about a route is for programs.
-        is_for_people = error.code != "no_route" or error.detail == self._dashboard_hint
+        is_for_people = error.code != "no_route" or error.detail == self._hints[_DASHBOARD]
         base = (self._public_url or base_url(scope, request.headers)) + version
         call = Call(
             self._services,
@@ -348,8 +351,8 @@ class App:
             check_request(scope, headers)
             found = self._find(scope.method, scope.path)
         except NotFound as error:
-            is_page = self._dashboard_hint and _first_step(scope) == _DASHBOARD
-            return NotFound(self._dashboard_hint, code=error.code) if is_page else error
+            hint = self._hints.get(_first_step(scope))
+            return NotFound(hint, code=error.code) if hint else error
         except DiscueError as error:
             return error
         route = found.route.row

@@ -43,5 +43,16 @@ def dashboard_hint(settings: Settings) -> str:
     return f"The dashboard is at {settings.dashboard_url.rstrip('/')}/dashboard."
 
 
+def metrics_hint(settings: Settings) -> str:
+    """Return the error for requests for metrics where none are served; "" for other paths below those of metrics."""
+    if settings.metrics_port is None:
+        return (
+            ""
+            if settings.metrics_key
+            else "No metrics are served: the settings `metrics_key` and `metrics_port` do that."
+        )
+    return "The metrics have a port of their own: the setting `metrics_port` says which."
+
+
 def _shown(path: str) -> str:
     return path[:_SHOWN_PATH].encode(errors="replace").decode()

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from discue.api.unknown_paths import dashboard_hint
+from discue.api.unknown_paths import dashboard_hint, metrics_hint
 from discue.config.settings import Settings
 from tests.support.ports import free_port
 from tests.support.served_process import KEY, served_process
@@ -62,3 +62,9 @@ def test_dashboard_is_served_on_its_own_port_only(tmp_path: Path) -> None:
 )
 def test_api_names_the_dashboard_that_has_a_url_of_its_own(settings: dict[str, Any], hint: str) -> None:
     assert dashboard_hint(Settings(**settings)) == hint
+
+
+def test_api_names_the_settings_of_metrics_that_it_does_not_serve() -> None:
+    assert metrics_hint(Settings()) == "No metrics are served: the settings `metrics_key` and `metrics_port` do that."
+    assert "a port of their own" in metrics_hint(Settings(metrics_port=9_000))
+    assert metrics_hint(Settings(metrics_key="k" * 16)) == ""
