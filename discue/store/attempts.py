@@ -9,14 +9,12 @@ from discue.domain.ids import event_id_of, millisecond_of, row_id_at, row_id_up_
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Listener
 from discue.store.engine import Detail, Row, Transaction, Value
+from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
 from discue.store.pagination import (
     CLOCKS_APART_MS,
     LARGEST,
-    FilteredPages,
     InMemoryRows,
     Listing,
-    ScanLimits,
-    ScanStep,
     Selection,
     Span,
     browse,

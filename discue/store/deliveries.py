@@ -17,20 +17,11 @@ from discue.store.anchors import Neighbours, around_anchor, neighbours_of
 from discue.store.attempts import MAX_PER_MESSAGE
 from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import Row, Transaction, Value
+from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
 from discue.store.listener_health import READ_HEALTH, parse_health
 from discue.store.listeners import decode_delivery_options
 from discue.store.message_log import entry_of_message
-from discue.store.pagination import (
-    CLOCKS_APART_MS,
-    FilteredPages,
-    Listing,
-    ScanLimits,
-    ScanStep,
-    Selection,
-    Span,
-    browse,
-    nearest_row_id,
-)
+from discue.store.pagination import CLOCKS_APART_MS, Listing, Selection, Span, browse, nearest_row_id
 from discue.store.recipients import state_of_row
 from discue.store.tables import prefixed, rows_among
 

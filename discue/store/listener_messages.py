@@ -10,18 +10,11 @@ from typing import Final, Protocol
 from discue.domain.messages import MessageState, hash_key
 from discue.domain.model import DeliveryState, Listener
 from discue.store.engine import Row, Transaction, Value
+from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
 from discue.store.merged_logs import read_spans
 from discue.store.message_log import LIST_COLUMNS, WHOLE_LOG, OneLog, cost_of, placed, position_of
 from discue.store.message_states import listed_row, states_for
-from discue.store.pagination import (
-    FilteredPages,
-    Listing,
-    ScanLimits,
-    ScanStep,
-    Selection,
-    Span,
-    intersect,
-)
+from discue.store.pagination import Listing, Selection, Span, intersect
 from discue.store.recipients import Recipient, find_recipient, missed_range
 
 LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5_000)

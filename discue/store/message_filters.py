@@ -9,10 +9,11 @@ from typing import Final
 from discue.domain.errors import malformed
 from discue.domain.messages import decode_options
 from discue.store.engine import Row, Transaction
+from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
 from discue.store.listener_messages import Accepts, MessageSource, scanned_position
 from discue.store.message_log import LIST_COLUMNS, LiveQueues, cost_of, placed
 from discue.store.message_states import LISTENERS_OF_ANY_QUEUE, listed_row, states_of_messages
-from discue.store.pagination import LARGEST, Bounds, FilteredPages, Listing, ScanLimits, ScanStep, Selection, Span
+from discue.store.pagination import LARGEST, Bounds, Listing, Selection, Span
 from discue.store.tables import read_number
 
 _ALL: Final = f"""

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from discue.store.engine import Row, Transaction
+from discue.store.filtered_pages import ScanStep
 from discue.store.listener_messages import scanned_position
 from discue.store.message_log import WAITING
 from discue.store.missed_messages import (
@@ -16,7 +17,7 @@ from discue.store.missed_messages import (
     position_of,
     read_missing,
 )
-from discue.store.pagination import LARGEST, Bounds, ScanStep
+from discue.store.pagination import LARGEST, Bounds
 from discue.store.recipients import state_of_row
 from discue.store.tables import given_rows, padded
 

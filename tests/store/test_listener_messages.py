@@ -19,7 +19,8 @@ from discue.domain.model import DeliveryState, Listener, Queue
 from discue.domain.window import Window
 from discue.store import deliveries, listener_messages, listeners, messages, queues
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction
-from discue.store.pagination import Listing, ScanLimits, Selection
+from discue.store.filtered_pages import ScanLimits
+from discue.store.pagination import Listing, Selection
 from discue.store.store import Store
 from tests.store.rows import a_queue, a_settle, public_id, row_id, stored_listener, stored_organization, stored_queue
 from tests.store.walks import Pages, backwards, check, forwards

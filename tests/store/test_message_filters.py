@@ -14,7 +14,8 @@ from discue.domain.messages import MessageOptions, MessageState, StoredMessage, 
 from discue.domain.model import Delivery, Listener, Queue
 from discue.store import deliveries, listeners, message_filters, message_states, messages
 from discue.store.engine import Append, NewEntry, Transaction
-from discue.store.pagination import Listing, ScanLimits, Selection
+from discue.store.filtered_pages import ScanLimits
+from discue.store.pagination import Listing, Selection
 from discue.store.store import Store
 from tests.store.rows import a_listener, public_id, row_id, stored_listener, stored_organization, stored_queue
 from tests.store.test_listener_messages import EXCEPTIONS, World, _settle
