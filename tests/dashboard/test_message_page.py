@@ -18,14 +18,14 @@ def _publish(service: DashboardService, listeners: int, attempts: int) -> str:
     with service.api() as api:
         queue = api.post("/queues", json={"alias": f"largest-{listeners}-{attempts}"}).json()["queue"]["id"]
         for number in range(listeners):
-            name, retry = f"{number:0>64}", {"schedule": [60], "attempts": attempts}
+            name, retry = f"{number:0>64}", {"schedule": [1], "attempts": attempts}
             fields: dict[str, Any] = {"alias": name, "notify_url": f"http://{HOSTS}:9007/", "retry": retry}
             api.post(f"/queues/{queue}/listeners", json=fields).raise_for_status()
         answer = api.post(f"/queues/{queue}/messages", json=_FIELDS)
         answer.raise_for_status()
     for _ in range(attempts):
         service.settle()
-        service.advance(59)
+        service.advance(1)
     return f"/queues/{queue}/messages/{answer.json()['message']['id']}"
 
 

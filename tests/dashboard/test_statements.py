@@ -56,6 +56,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 _MANY = 21_000
 _MISSED_AT = 777
+_IS_STORED = """EXISTS (
+        SELECT 1 FROM log
+        WHERE log.organization = listener.organization AND log.queue = listener.queue AND seq = column1)"""
 _CROWD = (
     # Newer attempts of one listener than all that others have.
     f"""
@@ -67,11 +70,11 @@ _CROWD = (
     f"""
     INSERT OR IGNORE INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
     SELECT organization, id, 0, column1, queue, 'missed', 3, {_MISSED_AT}, 'attempts_used_up' FROM listener
-    JOIN (VALUES (9), (11))""",
+    JOIN (VALUES (9), (11)) WHERE {_IS_STORED}""",
     f"""
     INSERT OR IGNORE INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at)
     SELECT organization, id, column1, queue, column1, 'too_old', {_MISSED_AT} FROM listener
-    JOIN (VALUES (3), (5), (7))""",
+    JOIN (VALUES (3), (5), (7)) WHERE {_IS_STORED}""",
 )
 _WITHOUT_CROWD = (
     f"""
