@@ -66,6 +66,13 @@ def shortest(node: Node) -> int:
     return sum(lengths) if isinstance(node, Sequence) else min(lengths)
 
 
+def _is_void(node: Node) -> bool:
+    """Whether nothing but the empty text can match. A parsed repetition always has something to repeat."""
+    if isinstance(node, Characters):
+        return not node.choices
+    return not isinstance(node, Repetition) and all(map(_is_void, node.parts))
+
+
 class Parser:
     """Reads an expression that the engine has accepted. It takes unknown syntax literally."""
 
@@ -112,12 +119,19 @@ class Parser:
     def _sequence(self) -> Node:
         parts = []
         while self._next() not in {"", "|", ")"}:
-            parts.append(self._repeated(self._atom()))
+            known = len(self.repetitions)
+            parts.append(self._repeated(self._atom(), known))
         return parts[0] if len(parts) == 1 else Sequence(tuple(parts))
 
-    def _repeated(self, part: Node) -> Node:
+    def _repeated(self, part: Node, known: int) -> Node:
+        """Read the quantifiers of a part. The repetitions in it are those after the `known` ones."""
         while (counts := self._counts()) is not None:
             least, most = counts
+            if most == 0 or _is_void(part):
+                # The engine accepts any number of repetitions of nothing.
+                part = Characters("")
+                del self.repetitions[known:]
+                continue
             self._ids += 1
             if most is None or most * max(1, shortest(part)) >= LONG_COUNT:
                 self.repetitions.append(self._ids)

@@ -292,8 +292,10 @@ class _Writer:
                 # Nothing leads there.
                 self._entered = 0
             text = "".join(self._pieces)
-            if not self._is_full() and not self._is_short:
-                text = self._broken(text) if len(text) > 1 else text + self._random.one_of(pattern_syntax.ANY)
+            if not text or (len(text) == 1 and not self._is_short):
+                text += self._random.one_of(pattern_syntax.ANY)
+            elif not self._is_full() and not self._is_short:
+                text = self._broken(text)
             finished.append(text)
             self._pieces.clear()
             self._lacks = False

@@ -139,6 +139,8 @@ def test_measuring_stops_at_the_first_slow_text() -> None:
         r"\b{",
         r"[\p{Greek}&&[^α]]{2,9}",
         "(?:(?:a{3}){3}){3}",
+        "(?:x{10}y+){0}",
+        "(?:|a{0}){1000}{1000}{1000}b{20}",
     ],
 )
 def test_any_text_can_be_read_as_a_pattern(pattern: str) -> None:
