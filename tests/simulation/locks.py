@@ -96,6 +96,7 @@ class Locks:
         self._rows_of_works = rows_of_works
         self._network = network
         self._victim: Host | None = None
+        self._works = False
         self._waiting: list[Held] = []
 
     @property
@@ -103,15 +104,18 @@ class Locks:
         """The session whose transaction hangs; 0: none does."""
         return self.held.engine.session_id if self.held is not None else 0
 
-    def hang_next(self, host: Host) -> None:
-        """Let the next transaction of a machine hang, and the machine with it."""
+    def hang_next(self, host: Host, *, works: bool) -> None:
+        """Let a machine hang in its next transaction: one with works, or another one."""
         self.hangs.clear()
-        self._victim = host
+        self._victim, self._works = host, works
 
     def admit(self, request: Held) -> bool:
         """Return whether a request may run now. Otherwise it runs later, or never."""
-        trace, batch, is_victim = self._network.loop.trace, request.batch, request.engine.host is self._victim
-        if batch is None or (self.held is None and not is_victim):
+        trace, batch = self._network.loop.trace, request.batch
+        if batch is None:
+            return True
+        is_victim = request.engine.host is self._victim and bool(batch.works) is self._works
+        if self.held is None and not is_victim:
             return True
         rows = rows_of(batch)
         if batch.works:

@@ -216,7 +216,8 @@ class Nemesis:
         host, loop = machine.host, self._network.loop
         locks = self._server.locks if self._server is not None else None
         if locks is not None:
-            locks.hang_next(host)
+            # A worker renews its lease all the time: most transactions that hang would be that.
+            locks.hang_next(host, works=self._random.random() < 0.5)
             self._rhythm.wake()
             await asyncio.wait([asyncio.ensure_future(locks.hangs.wait())], timeout=_LEASE_SECONDS)
         # From the moment on in which it hangs: what it has signed before may arrive late.
