@@ -34,6 +34,12 @@ OF_POSTGRES: Final = {"intake", "intake_role"}
 _PAIRS = list(product(sorted(ENGINES), repeat=2)) if EVERYWHERE else [("sqlite", "postgres")]
 
 
+on_files = pytest.mark.parametrize(
+    "engines", _PAIRS if EVERYWHERE else [("sqlite", "sqlite")], indirect=True, ids="-to-".join
+)
+"""For rules of a copy that do not depend on what the engines store."""
+
+
 @pytest.fixture(params=_PAIRS, ids="-to-".join)
 def engines(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Return the names of the engines of source and target."""
@@ -241,12 +247,14 @@ async def test_large_messages_go_a_few_at_a_time(source: Side, target: Side, mon
     assert await differences(source, target, await copied(source, target)) == []
 
 
+@on_files
 async def test_a_finished_copy_is_not_begun_again(source: Side, target: Side) -> None:
     await copying.finish(source, target, await copied(source, target))
 
     assert "is not empty" in await refusal(source, target)
 
 
+@on_files
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -263,6 +271,7 @@ async def test_copy_is_not_resumed_after_its_source_changed(source: Side, target
     assert told in await refusal(source, target)
 
 
+@on_files
 async def test_a_change_during_the_copy_ends_it(source: Side, target: Side) -> None:
     progress = await copied(source, target, steps=3)
     await run(source, "UPDATE feed_head SET version = version + 1")
@@ -270,6 +279,7 @@ async def test_a_change_during_the_copy_ends_it(source: Side, target: Side) -> N
         await copying.step(source, target, progress)
 
 
+@on_files
 async def test_a_change_that_comes_last_keeps_the_copy_from_being_finished(source: Side, target: Side) -> None:
     progress = await copied(source, target)
     await publish(source.store, QUEUE, [public_id(50)])
@@ -278,6 +288,7 @@ async def test_a_change_that_comes_last_keeps_the_copy_from_being_finished(sourc
     assert "copy" in await meta(target)
 
 
+@on_files
 async def test_an_unfinished_copy_is_no_source(source: Side, target: Side) -> None:
     await copied(source, target, steps=3)
 
@@ -296,6 +307,7 @@ async def test_schemas_of_different_versions_are_refused(source: Side, target: S
     assert "discue migrate" in await refusal(source, target)
 
 
+@on_files
 @pytest.mark.parametrize("served", ["source", "target"])
 async def test_a_database_that_is_served_is_refused(source: Side, target: Side, served: str) -> None:
     await a_member(source if served == "source" else target)
@@ -303,6 +315,7 @@ async def test_a_database_that_is_served_is_refused(source: Side, target: Side, 
     assert f"{served} is served by 1 running worker" in await refusal(source, target)
 
 
+@on_files
 @pytest.mark.parametrize("served", ["source", "target"])
 async def test_a_server_that_starts_during_the_copy_ends_it(source: Side, target: Side, served: str) -> None:
     progress = await copied(source, target, steps=3)
@@ -311,6 +324,7 @@ async def test_a_server_that_starts_during_the_copy_ends_it(source: Side, target
         await copying.step(source, target, progress)
 
 
+@on_files
 async def test_dead_and_expired_workers_do_not_stop_a_copy(source: Side, target: Side) -> None:
     await a_member(source, session_id=1, dead=1)
     await a_member(source, session_id=2, left_ms=-1)
@@ -319,6 +333,7 @@ async def test_dead_and_expired_workers_do_not_stop_a_copy(source: Side, target:
     assert (await copied(source, target)).is_copied
 
 
+@on_files
 async def test_stale_worker_row_does_not_stop_a_copy_under_the_server_lock(source: Side, target: Side) -> None:
     await a_member(source)
     held = Side(source.store, source.name, is_held=True)
@@ -326,6 +341,7 @@ async def test_stale_worker_row_does_not_stop_a_copy_under_the_server_lock(sourc
     assert (await copied(held, target)).is_copied
 
 
+@on_files
 async def test_second_copy_into_the_same_database_is_refused(source: Side, target: Side) -> None:
     behind = await copied(source, target, steps=1)
     await copied(source, target, steps=1)
@@ -334,6 +350,7 @@ async def test_second_copy_into_the_same_database_is_refused(source: Side, targe
         await copying.step(source, target, behind)
 
 
+@on_files
 @pytest.mark.parametrize(
     ("sql", "told"),
     [
