@@ -30,7 +30,7 @@ _NO_MESSAGES: Final[list[LeasedMessage]] = []
 class LongPoll:
     """A request for up to `most` messages. It waits until `deadline`, in milliseconds since the epoch.
 
-    It ends without messages after it has taken part in a round: no poll ends before someone has looked.
+    It does not end without messages before it has taken part in a round, unless its client has to leave.
     """
 
     client: PullClient
@@ -112,8 +112,7 @@ class Waiters:
                 _resolve(poll.response, _NO_MESSAGES)
         if 0 < self._check_at <= now and self._open_polls():
             self.notify()
-        else:
-            self._rest()
+        self._rest()
 
     def on_clock_set_back(self, _now: int) -> None:
         """End the polls, whose deadlines may be far ahead: consumers ask again."""
