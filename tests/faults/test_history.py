@@ -930,3 +930,15 @@ def test_stored_history_is_checked_again(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "never got m3" in done.stdout
+
+
+@pytest.mark.parametrize(("restarted_at", "is_found"), [(150.5, False), (151.0, True), (149.0, True)])
+def test_worker_that_restarts_soon_after_it_got_a_cursor_may_hand_it_over_again(
+    restarted_at: float, *, is_found: bool
+) -> None:
+    history = a_history()
+    for number, worker in enumerate((1, 2, 1)):
+        history.receipts.append(a_receipt("m2", "two", 50, status=500, worker=worker))
+        history.receipts[-1].came_at = 150.0 + number * 0.4
+    history.faults = [Fault("restart", (), began=50, began_at=restarted_at, ended=51, ended_at=restarted_at + 0.5)]
+    assert any("by turns" in sentence for sentence in check_history(history).broken) is is_found

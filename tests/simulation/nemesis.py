@@ -224,6 +224,8 @@ class Nemesis:
         with self._fault("hang with locks", *([machine] if locks is not None else self._machines)):
             if locks is None:
                 host.has_lock = host.is_paused = True
+            # Others need what it has locked.
+            self._rhythm.wake()
             await self._lasts(_HANGS_SECONDS)
             if locks is not None:
                 locks.release(commits=True)

@@ -63,8 +63,10 @@ def repeated(history: History) -> Iterator[str]:
 def contested(history: History) -> Iterator[str]:
     """Find listeners that two workers deliver to in turns: each assumes that it owns the cursor.
 
-    A request that was on its way while its worker was cut off may arrive when another worker owns the cursor.
+    A request that was on its way while its worker was cut off may arrive when another worker owns the cursor. A worker
+    that restarts soon after it has got a cursor hands it over once more.
     """
+    restarts = [fault.began_at for fault in history.faults if fault.kind == "restart"]
     by_listener: defaultdict[str, list[Receipt]] = defaultdict(list)
     for receipt in sorted(history.receipts, key=lambda receipt: receipt.came_at):
         touching = [fault for fault in history.faults if receipt.worker in fault.workers]
@@ -75,7 +77,8 @@ def contested(history: History) -> Iterator[str]:
         changes = [(before.worker, after) for before, after in pairwise(receipts) if before.worker != after.worker]
         for (_, theirs), (_, mine), (_, again) in zip(changes, changes[1:], changes[2:], strict=False):
             belated = mine.came_at - theirs.came_at > history.bounds.old_owner_seconds
-            if belated and again.came_at - theirs.came_at < _TURN_SECONDS:
+            hands_over = any(mine.came_at <= at <= again.came_at for at in restarts)
+            if belated and not hands_over and again.came_at - theirs.came_at < _TURN_SECONDS:
                 pair = f"workers {theirs.worker} and {mine.worker}"
                 yield f"{name} got messages from {pair} by turns at {mine.came_at:.1f} s"
 
