@@ -23,6 +23,10 @@ _BURST_SECONDS: Final = (0.3, 1.5)
 _BEFORE_A_FAULT_SHARE: Final = 0.6
 """The share of faults that meet users who have just begun to do something."""
 _AFTER_A_FAULT_SHARE: Final = 0.3
+"""The share of faults after which users do something at once."""
+_RUNS_SECONDS: Final = 1
+"""Between the runs of schedules."""
+_QUIET_RUNS_SECONDS: Final = 8
 
 Change = tuple[Any, str, Any]
 """A module, a name in it, and its value."""
@@ -67,14 +71,13 @@ _IN_BURSTS: Final[Sequence[Change]] = (
     (ailing, "_LONGEST_SECONDS", 90.0),
     (timing, "_LOOKS", 3),
     (timing, "_LOOKS_APART_SECONDS", 12.0),
-    (timing, "RUNS_APART_SECONDS", 8),
+    (timing, "RUNS_APART_SECONDS", _QUIET_RUNS_SECONDS),
     (lives, "_PROBES", 2),
     (lives, "_PROBES_APART_SECONDS", 2.0),
     (lives, "_REST_SECONDS", 40.0),
     (engine, "_WATCH_SIBLINGS_SECONDS", 0.25),
 )
-_RUNS_SECONDS: Final = 1
-_QUIET_RUNS_SECONDS: Final = 8
+"""Changes in a plan whose users rest: fewer messages, of which more fail, and longer waits."""
 _PROBES_MS: Final = (1_000, 1_000)
 _QUIET_PROBES_MS: Final = (10_000, 5_000)
 """Between probes of a listener, and while it recovers."""
