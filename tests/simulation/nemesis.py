@@ -220,6 +220,10 @@ class Nemesis:
             locks.hang_next(host, works=self._random.random() < 0.5)
             self._rhythm.wake()
             await asyncio.wait([asyncio.ensure_future(locks.hangs.wait())], timeout=_LEASE_SECONDS)
+            if not locks.hangs.is_set():
+                # No such transaction has come.
+                locks.release(commits=False)
+                return
         # From the moment on in which it hangs: what it has signed before may arrive late.
         with self._fault("hang with locks", *([machine] if locks is not None else self._machines)):
             if locks is None:
