@@ -102,7 +102,7 @@ class UsageEvent(msgspec.Struct, frozen=True):
     """The id and alias of the listener that a message was published to."""
     changes: tuple[str, ...] = ()
     """The names of the settings that have changed, as in the API; of a status, its new value. Events of programs before
-    schema version 28 have none."""
+    schema version 29 have none."""
 
     @property
     def stored_at(self) -> int:

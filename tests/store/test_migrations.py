@@ -9,6 +9,8 @@ import pytest
 from discue.store import idempotency, tallies
 from discue.store.engine import Batch, Engine, Transaction, Value
 from discue.store.idempotency import StoredResponse
+from discue.store.migrations import migrations
+from discue.store.sqlite.schema import DIALECT
 from discue.store.tables import placeholders
 from tests.store.migrating import opened, opened_before
 from tests.store.rows import public_id, row_id
@@ -29,6 +31,12 @@ _LOG = """
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     with new_database(request, request.param, tmp_path) as address:
         yield address
+
+
+def test_migrations_are_numbered_without_a_gap_or_a_number_twice() -> None:
+    """A database knows its version only: a second migration of that number would never reach it."""
+    known = migrations(DIALECT)
+    assert [migration.number for migration in known] == list(range(1, len(known) + 1))
 
 
 def test_migration_counts_the_bytes_already_stored(runner: asyncio.Runner, database: str) -> None:
