@@ -58,8 +58,8 @@ def test_a_listener_without_a_liveness_endpoint_gets_everything(begun: Begun) ->
     published = begun.owner.create(f"{begun.of_post_only}/messages", data="x")
     [received] = begun.post_only.until(1)
     assert received.headers["webhook-id"] == published["id"]
-    # Counts alone are shown within a minute.
-    counted = lambda shown: shown["liveness"]["failure_count"] >= 3  # noqa: E731
+    # Counts alone are shown within a minute of the first probe, which followed soon after the creation.
+    counted = lambda shown: shown["liveness"]["failure_count"]  # noqa: E731
     found = begun.owner.until(begun.without_liveness, counted, _WITHIN_SECONDS)
     assert (found["liveness"]["state"], found["status_reason"]) == ("unknown", "")
     assert found["liveness"]["last_failure_msg"] == "answered 405: not a liveness endpoint"
