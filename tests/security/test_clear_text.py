@@ -21,8 +21,8 @@ def postgres() -> Iterator[str]:
 
 def test_server_on_postgres_without_an_encryption_key_does_not_start(postgres: str, tmp_path: Path) -> None:
     required = {"DISCUE_ENCRYPTION": "required"}
-    for command in ("serve", "init"):
-        ended = run(tmp_path, command, "--database", postgres, **required)
+    for command in (("serve", "--port", "0"), ("init",)):
+        ended = run(tmp_path, *command, "--database", postgres, **required)
         assert ended.returncode != 0
         assert "encryption_key" in ended.stderr
         assert "dsk_" not in ended.stdout
