@@ -1,7 +1,7 @@
 """Pages of missed messages: of one listener, and of all listeners of an organization.
 
 The list of an organization is read by the indexes of listeners, and listeners that missed nothing cost nothing. With a
-filter, each listener on a page takes a few statements.
+filter by time, and for a caller who may not see everything, each listener on a page takes a few statements.
 """
 
 from bisect import bisect_left, bisect_right
@@ -21,19 +21,35 @@ from discue.store.missed_messages import MissedKeys, MissedMessage, Missing, fin
 from discue.store.missed_scan import MissedScan
 from discue.store.pagination import LARGEST, Bounds, Listing, Selection, Span, intersect
 from discue.store.recipients import MissedRanges, Recipient
-from discue.store.tables import rows_among
+from discue.store.tables import at_given, rows_among, rows_at
+
+_AGAIN: Final = f"SELECT j.seq FROM ({{}}) AS given JOIN exception j ON {at_given('j')}"
 
 
 async def page_of_listener(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:
     """Read a page of missed messages, newest first. Times in the selection are those of storing."""
     times = await span_of_times(tx, of.organization, of.queue, selection)
     within = intersect((of.start_seq, LARGEST), times)
-    found = await FilteredPages(_scan_of(of, selection.reason), within, LIMITS).page(tx, selection)
+    found = await FilteredPages(_MissedFor(of, selection.reason), within, LIMITS).page(tx, selection)
     return found.with_items(await _details(tx, of, found.items))
 
 
-def _scan_of(of: Recipient, reason: str | None) -> ListenerScan:
-    return ListenerScan(of, "missed", missed_for(of, reason), accept_all)
+class _MissedFor(ListenerScan):
+    """A scan of the messages that a listener has missed, for one reason or for any. The last reason of each counts."""
+
+    def __init__(self, of: Recipient, reason: str | None) -> None:
+        super().__init__(of, "missed", missed_for(of, reason), accept_all)
+        self._reason = reason
+
+    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+        step = await super().scan(tx, span, count, wanted, newest_first=newest_first)
+        if self._reason is None:
+            return step
+        # A message of a range that has a delivery row was missed again. If that were for this reason, the row would be
+        # here instead.
+        of_ranges = [row[1][2] for row in step.rows if len(row) == LISTED]
+        again = {row[0] for row in await rows_at(tx, _AGAIN, (*self._of.key, 0), of_ranges)}
+        return step._replace(rows=[row for row in step.rows if len(row) > LISTED or row[1][2] not in again])
 
 
 async def _details(tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:
@@ -55,6 +71,9 @@ _EVERYTHING: Final = ((0, 0), (LARGEST, LARGEST))
 _LIMITS: Final = ScanLimits(first=None, step=110, in_all=330)
 _LIMITS_UNFILTERED: Final = ScanLimits(first=110, step=220, in_all=330)
 """At most two steps of three statements; nearly always the first one finds a page."""
+_LIMITS_OF_REASON: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=3_000)
+_LIMITS_OF_QUEUE: Final = ScanLimits(first=200, step=200, in_all=200, in_all_numbered=600)
+"""A page takes one step of three statements. The latter limits count for each of several listeners."""
 _LIMITS_OF_ONE: Final = ScanLimits(first=110, step=1_000, in_all=2_110)
 """At most three steps of two statements."""
 _LISTENERS_AT_ONCE: Final = 20
@@ -88,16 +107,17 @@ async def page(
     Raises BadRequest for a listener or a queue in the selection that is not among these, and for a numbered page that
     is too far from the first.
     """
-    if selection.listener is not None and selection.queue is None and (only is None or selection.listener in only):
+    if selection.listener is not None and (only is None or selection.listener in only):
         missing = await find_missing(tx, organization, selection.listener)
         if missing is None:
             raise _wrong("listener", "must be the id of a listener")
-        return await page_of_one(tx, missing, selection)
+        if selection.queue in {None, missing.of.queue_public_id}:
+            return await page_of_one(tx, missing, selection)
+        await _require_queue(tx, organization, selection.queue)
+        return Listing((), has_next=False, has_previous=False)
+    if (only, selection.listener, selection.created_after, selection.created_before) == (None, None, None, None):
+        return await _page_of_many(tx, organization, selection)
     chosen = await _chosen(tx, organization, selection, only)
-    filters = (chosen, selection.reason, selection.created_after, selection.created_before)
-    if filters == (None, None, None, None):
-        found = await FilteredPages(MissedScan(organization), _EVERYTHING, _LIMITS_UNFILTERED).page(tx, selection)
-        return _with_positions(found, found.with_items(message for _, message in found.items))
     scan = _OfAll(organization, selection, chosen)
     found = await FilteredPages(scan, _EVERYTHING, _LIMITS).page(tx, selection)
     items: list[MissedMessage] = []
@@ -106,12 +126,24 @@ async def page(
     return _with_positions(found, found.with_items(items))
 
 
+async def _page_of_many(tx: Transaction, organization: int, selection: Selection) -> Listing[MissedMessage]:
+    """Read a page of what all listeners have missed, or those of a queue; for one reason if the selection has one."""
+    limits = _LIMITS_UNFILTERED if selection.reason is None else _LIMITS_OF_REASON
+    if selection.queue is not None:
+        limits = _LIMITS_OF_QUEUE
+    scan = MissedScan(organization, queue=selection.queue, reason=selection.reason)
+    found = await FilteredPages(scan, _EVERYTHING, limits).page(tx, selection)
+    if selection.queue is not None and not found.items:
+        await _require_queue(tx, organization, selection.queue)
+    return _with_positions(found, found.with_items(message for _, message in found.items))
+
+
 async def page_of_one(tx: Transaction, missing: Missing, selection: Selection) -> Listing[MissedMessage]:
     """Read a page of the messages that a listener has missed, which continues at positions or ids of messages."""
     of = missing.of
     times = await span_of_times(tx, of.organization, of.queue, selection)
     low, high = intersect((of.start_seq, LARGEST), times)
-    scan = MissedScan(of.organization, missing, selection.reason)
+    scan = MissedScan(of.organization, missing, reason=selection.reason)
     pages = FilteredPages(scan, ((of.listener, low), (of.listener, high)), _LIMITS_OF_ONE)
     found = await pages.page(tx, selection)
     return _with_positions(found, found.with_items(message for _, message in found.items))
@@ -136,6 +168,12 @@ async def _chosen(
     return None if chosen is None else sorted(chosen)
 
 
+async def _require_queue(tx: Transaction, organization: int, public_id: str | None) -> None:
+    """Raise BadRequest for a queue that does not exist."""
+    if await tx.row(_QUEUES.format("$2"), organization, public_id) is None:
+        raise _wrong("queue", "must be the id of a queue")
+
+
 async def _listeners_among(
     tx: Transaction, organization: int, public_ids: Collection[str], *, kind: str = ""
 ) -> set[int]:
@@ -156,7 +194,7 @@ async def _listeners_among(
 
 
 class _OfAll(MissedKeys):
-    """A scan like `MissedScan` with filters: rows of the key, the listener, and the message's row.
+    """A scan like `MissedScan` with other filters: rows of the key, the listener, and the message's row.
 
     It reads the lists of one listener after the other, by the indexes of each.
     """
@@ -177,7 +215,7 @@ class _OfAll(MissedKeys):
             if missing is not None:
                 bounds = (low[1] if listener == low[0] else 0, high[1] if listener == high[0] else LARGEST)
                 within = intersect(bounds, await self._span(tx, missing.of))
-                scan = _scan_of(missing.of, self._selection.reason)
+                scan = _MissedFor(missing.of, self._selection.reason)
                 left = count - len(found)
                 step = await scan.scan(tx, within, left, left, newest_first=newest_first)
                 found += [((listener, row[1][2]), missing, row) for row in step.rows]

@@ -8,6 +8,14 @@ from discue.store.engine import Row, Transaction
 from discue.store.filtered_pages import ScanStep
 from discue.store.listener_messages import scanned_position
 from discue.store.message_log import WAITING
+from discue.store.missed_candidates import (
+    OF_RANGES,
+    PARTS,
+    Candidates,
+    read_of_all,
+    read_of_listener,
+    read_of_queue,
+)
 from discue.store.missed_messages import (
     POSITION_CHARACTERS,
     Key,
@@ -21,52 +29,9 @@ from discue.store.pagination import LARGEST, Bounds
 from discue.store.recipients import state_of_row
 from discue.store.tables import given_rows, padded
 
-# Each part is read by one index, which the order and the columns leave as the only one. Adding 0 keeps the order of the
-# index: otherwise SQLite would sort.
-_CANDIDATES: Final = """
-    SELECT * FROM (
-        SELECT 0, listener, seq, seq, '', 0 FROM exception
-        WHERE organization = $1 AND (listener, seq) {0} ($2, $3) AND state = 'missed' AND stream + 0 = 0
-        ORDER BY listener {1}, seq {1} LIMIT $4) AS looked_at
-    UNION ALL
-    SELECT * FROM (
-        SELECT 1, listener, seq, seq, '', 0 FROM exception
-        WHERE organization = $1 AND (listener, stream, seq) {0} ($2, 0, $3) AND state = 'ended' AND stream + 0 = 0
-            AND reason <> ''
-        ORDER BY listener {1}, stream {1}, seq {1} LIMIT $4) AS looked_at
-    UNION ALL
-    SELECT * FROM (
-        SELECT 2, listener, seq_from, seq_to, reason, missed_at FROM missed_range
-        WHERE organization = $1 AND (listener, seq_from) {0} ($2, $3)
-        ORDER BY listener {1}, seq_from {1} LIMIT $4) AS looked_at"""
-"""Spans of seqs, both included, by the number of the part: single messages, and ranges with their reason and time."""
-_CANDIDATES_OF_ONE: Final = """
-    SELECT * FROM (
-        SELECT 0, listener, seq, seq, '', 0 FROM exception
-        WHERE organization = $1 AND listener = $2 AND seq {0} $3 AND state = 'missed' AND stream + 0 = 0{2}
-        ORDER BY seq {1} LIMIT {3}) AS looked_at
-    UNION ALL
-    SELECT * FROM (
-        SELECT 1, listener, seq, seq, '', 0 FROM exception
-        WHERE organization = $1 AND listener = $2 AND seq {0} $3 AND state = 'ended' AND stream = 0 AND reason <> ''{2}
-        ORDER BY seq {1} LIMIT {3}) AS looked_at
-    UNION ALL
-    SELECT * FROM (
-        SELECT 2, listener, seq_from, seq_to, reason, missed_at FROM missed_range
-        WHERE organization = $1 AND listener = $2 AND seq_from {0} $3{2}
-        ORDER BY seq_from {1} LIMIT {3}) AS looked_at"""
-"""The spans of one listener, of one reason if `_OF_REASON` is inserted: the database passes those of other reasons."""
-_OF_REASON: Final = " AND reason = $4"
-_PARTS: Final = 3
-_OF_RANGES: Final = frozenset({2, 3})
-_RANGE_AROUND: Final = """
-    UNION ALL
-    SELECT * FROM (
-        SELECT 3, listener, seq_from, seq_to, reason, missed_at FROM missed_range
-        WHERE organization = $1 AND listener = $2 AND seq_from <= $3
-        ORDER BY seq_from DESC LIMIT 1) AS looked_at"""
-"""Upwards, a range that begins before the span may reach into it."""
 _AT_ONCE: Final = 128
+_MESSAGES_AT_MOST: Final = 110
+"""The largest number of spans whose messages one step of a filtered scan reads: so one statement does."""
 _NO_SPAN: Final = (0, 0, 0, 0, 0)
 """A span in `_messages_in` that has no messages."""
 
@@ -94,11 +59,15 @@ class MissedScan(MissedKeys):
     one for the messages.
     """
 
-    def __init__(self, organization: int, only: Missing | None = None, reason: str | None = None) -> None:
-        """Limit the scan to the listener `only` if one is given, and then to a reason."""
+    def __init__(
+        self, organization: int, only: Missing | None = None, *, queue: str | None = None, reason: str | None = None
+    ) -> None:
+        """Limit the scan to the listener `only`, or to those of a queue, which has a public id, and to a reason."""
         self._organization = organization
         self._only = only
+        self._queue = queue
         self._reason = reason
+        self._is_filtered = only is None and (queue, reason) != (None, None)
         self._known: dict[int, Missing | None] = {} if only is None else {only.of.listener: only}
         self._anchor: set[int] = set()
         """The listener that a page continues at. The page before it ends there, so it is read with the others."""
@@ -114,11 +83,17 @@ class MissedScan(MissedKeys):
 
     async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         low, high = span
-        if wanted == 1:
+        start: Key = high if newest_first else low
+        if wanted == 1 and (self._only is not None or self._reason is None):
             # Only whether any is left: nearly always the next candidate is, of a listener that is known.
             count = 1
-        spans, ends = await self._spans(tx, high if newest_first else low, count, newest_first=newest_first)
+        spans, ends = await self._spans(tx, start, count, newest_first=newest_first)
+        if self._is_filtered:
+            count = 1 if wanted == 1 else min(count, _MESSAGES_AT_MOST)
         some = list(_first(spans, count, newest_first=newest_first))
+        if self._is_filtered and wanted == 1 and any(each.listener not in self._known for each in some):
+            # The list may go on there, which takes another statement to find out.
+            return ScanStep((), start, position_of(start))
         if len(some) < len(spans):
             listener, seq = spans[len(some)].near(newest_first=newest_first)
             # Complete up to the message before.
@@ -132,7 +107,7 @@ class MissedScan(MissedKeys):
         end = max(ends) if newest_first else min(ends)
         within = {key: row for key, row in within.items() if (key >= end if newest_first else key <= end)}
         if self._known.get(end[0], ()) is None:
-            # Nothing is shown of a deleted listener, however much it had missed.
+            # Nothing is shown of a deleted listener, or of another queue, however much it had missed.
             end = (end[0], 0 if newest_first else LARGEST)
         return ScanStep(_in_order(within, newest_first=newest_first), end, position_of(end))
 
@@ -140,17 +115,10 @@ class MissedScan(MissedKeys):
         self, tx: Transaction, start: Key, count: int, *, newest_first: bool
     ) -> tuple[list[_Span], list[Key]]:
         """Return the next spans after a key, in order, and the keys up to which parts that may go on are complete."""
-        signs = ("<", "DESC") if newest_first else (">", "ASC")
-        if self._only is None:
-            sql, values = _CANDIDATES.format(*signs), (self._organization, *start, count)
-        else:
-            condition, reasons = ("", ()) if self._reason is None else (_OF_REASON, (self._reason,))
-            sql = _CANDIDATES_OF_ONE.format(*signs, condition, "$5" if reasons else "$4")
-            values = (self._organization, self._only.of.listener, start[1], *reasons, count)
-        rows = await tx.rows(sql if newest_first else sql + _RANGE_AROUND, *values)
+        found = await self._candidates(tx, start, count, newest_first=newest_first)
         spans = []
-        for part, listener, first, last, reason, missed_at in rows:
-            if part in _OF_RANGES and self._reason not in {None, reason}:
+        for part, listener, first, last, reason, missed_at in found.rows:
+            if self._reason not in {None, reason}:
                 continue
             low, high = first, last
             # A range may begin or end beyond the start.
@@ -159,18 +127,39 @@ class MissedScan(MissedKeys):
             elif listener == start[0]:
                 low = max(first, start[1] + 1)
             if low <= high:
-                spans.append(_Span(listener, low, high, part in _OF_RANGES, reason, missed_at))
-        ends = []
-        for part in range(_PARTS):
-            own = [(row[1], row[2] if newest_first else row[3]) for row in rows if row[0] == part]
-            if len(own) == count:
-                ends.append(min(own) if newest_first else max(own))
+                spans.append(_Span(listener, low, high, part in OF_RANGES, reason, missed_at))
+        ends = self._ends(found, count, newest_first=newest_first)
         return sorted(spans, key=lambda each: each.near(newest_first=newest_first), reverse=newest_first), ends
+
+    async def _candidates(self, tx: Transaction, start: Key, count: int, *, newest_first: bool) -> Candidates:
+        organization = self._organization
+        if self._only is not None:
+            start = (self._only.of.listener, start[1])
+            return await read_of_listener(
+                tx, organization, start, count, reason=self._reason, newest_first=newest_first
+            )
+        if self._queue is not None:
+            return await read_of_queue(tx, organization, start, count, queue=self._queue, newest_first=newest_first)
+        return await read_of_all(tx, organization, start, count, newest_first=newest_first)
+
+    def _ends(self, found: Candidates, count: int, *, newest_first: bool) -> list[Key]:
+        """Return the keys up to which the parts of candidates that may go on are complete."""
+        read: dict[tuple[int, int], list[Key]] = {}
+        for part, listener, first, last, *_ in found.rows:
+            if part < PARTS:
+                of_part = read.setdefault((part, 0 if self._queue is None else listener), [])
+                of_part.append((listener, first if newest_first else last))
+        ends = [min(each) if newest_first else max(each) for each in read.values() if len(each) == count]
+        if found.last_listener is not None:
+            ends.append((found.last_listener, 0 if newest_first else LARGEST))
+        return ends
 
     async def _learn(self, tx: Transaction, listeners: set[int]) -> None:
         unknown = sorted(listeners - self._known.keys())
         self._known.update(dict.fromkeys(unknown))
-        self._known.update(await read_missing(tx, self._organization, unknown))
+        for listener, missing in (await read_missing(tx, self._organization, unknown)).items():
+            if self._queue in {None, missing.of.queue_public_id}:
+                self._known[listener] = missing
 
     async def _messages(
         self, tx: Transaction, spans: Sequence[_Span], count: int, *, newest_first: bool

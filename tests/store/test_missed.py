@@ -9,7 +9,7 @@ import pytest
 
 from discue.domain.errors import BadRequest
 from discue.domain.model import Listener, Queue
-from discue.store import listeners, messages, missed, recipients
+from discue.store import listeners, messages, missed, missed_candidates, recipients
 from discue.store.engine import DeliveryRow, MissedRange, Transaction
 from discue.store.filtered_pages import ScanLimits
 from discue.store.missed_messages import MissedMessage, position_of
@@ -131,21 +131,28 @@ async def test_list_of_an_organization_has_the_lists_of_its_listeners(
         monkeypatch.setattr(missed, "_LIMITS", ScanLimits(None, 2, 3))
         monkeypatch.setattr(missed, "_LIMITS_UNFILTERED", ScanLimits(2, 2, 3))
         monkeypatch.setattr(missed, "_LIMITS_OF_ONE", ScanLimits(2, 2, 3))
+        monkeypatch.setattr(missed, "_LIMITS_OF_REASON", ScanLimits(2, 2, 3))
+        monkeypatch.setattr(missed, "_LIMITS_OF_QUEUE", ScanLimits(2, 2, 3))
         monkeypatch.setattr(missed, "_LISTENERS_AT_ONCE", 2)
+        monkeypatch.setattr(missed_candidates, "_LISTENERS_AT_ONCE", 2)
+        monkeypatch.setattr(missed_candidates, "_LISTENERS_LOOKED_AT", 2)
     world = await _made(store, seed)
     every: list[dict[str, Any]] = [{}, {"reason": "too_old"}, {"created_after": NOON + 30, "created_before": NOON + 90}]
     for filters in every:
         selection = Selection(per_page=4, **filters)
         expected = await _expected(store, world, selection)
+        # Of a message that was missed again after a redelivery, the last reason counts.
+        every_reason = await _expected(store, world, msgspec.structs.replace(selection, reason=None))
+        assert expected == [item for item in every_reason if selection.reason in (None, item.reason)]
         assert len({item.listener_public_id for item in expected}) > 2
         assert await _walk(store, selection) == expected
         assert await _walk(store, selection, newest_first=False) == expected
-        one = world.listeners[2].public_id
-        # Of a message that was missed again after a redelivery, the last reason counts.
-        every_reason = await _expected(store, world, msgspec.structs.replace(selection, reason=None))
-        of_one = [item for item in every_reason if item.listener_public_id == one]
-        of_one = [item for item in of_one if selection.reason in (None, item.reason)]
+        queue, one = world.queues[1].public_id, world.listeners[2].public_id
+        of_queue = [item for item in expected if item.queue_public_id == queue]
+        of_one = [item for item in expected if item.listener_public_id == one]
         for is_newest_first in (True, False):
+            selection = Selection(per_page=4, queue=queue, **filters)
+            assert await _walk(store, selection, newest_first=is_newest_first) == of_queue
             selection = Selection(per_page=4, listener=one, **filters)
             assert await _walk(store, selection, newest_first=is_newest_first) == of_one
 

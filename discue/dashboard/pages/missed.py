@@ -27,7 +27,9 @@ async def show(visit: Visit) -> Page:
             selection = replace(selection, listener=public_id)
     with noting_faults(visit):
         if selection.queue is not None:
-            selection = replace(selection, queue=await _id_of(visit, "queue", selection.queue))
+            public_id = await _id_of(visit, "queue", selection.queue)
+            visit.query = {**visit.query, "queue": public_id}
+            selection = replace(selection, queue=public_id)
     found = NO_ROWS
     if not visit.wrong:
         with noting_faults(visit):
