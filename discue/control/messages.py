@@ -1,7 +1,7 @@
 """Published messages, their deliveries and attempts. The content of a message never changes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import msgspec
 
@@ -139,7 +139,7 @@ async def page(
     """Return messages of all queues, with bodies if the selection says so."""
     targets = principal.targets_of("messages", "read")
     found = await control.store.search(lambda tx: messages.page(tx, principal.organization, selection, targets))
-    return await _with_states(control, found, selection.listener)
+    return await _with_states(control, found, selection)
 
 
 async def page_of_queue(
@@ -155,24 +155,31 @@ async def page_of_queue(
     async def work(tx: Transaction) -> Listing[StoredMessage]:
         return await messages.page_of_queue(tx, await own_queue(tx, principal, queue), selection, only)
 
-    return await _with_states(control, await control.store.search(work), selection.listener)
+    return await _with_states(control, await control.store.search(work), selection)
 
 
 async def _with_states(
-    control: ControlContext, found: Listing[StoredMessage], listener: str | None
+    control: ControlContext, found: Listing[StoredMessage], selection: Selection
 ) -> Listing[StoredMessage]:
     """Add the state of each message, for one listener or for all of its queue."""
+    if selection.state is not None:
+        # All have the state that the page was just searched for.
+        given = cast("MessageState", selection.state)
+        return found.with_items(msgspec.structs.replace(message, state=given) for message in found.items)
     of_queues: dict[int, list[StoredMessage]] = {}
     for message in found.items:
         of_queues.setdefault(message.queue, []).append(message)
 
-    async def work(tx: Transaction) -> dict[tuple[int, int], MessageState]:
-        states = {}
-        for queue, those in of_queues.items():
-            log = (those[0].organization, queue)
-            of_queue = await messages.states(tx, log, those, listener, queues=len(of_queues))
-            states.update({(queue, seq): state for seq, state in of_queue.items()})
-        return states
+    async def work(tx: Transaction) -> Mapping[tuple[int, int], MessageState]:
+        if len(of_queues) > 1:
+            return await messages.states_of_all(tx, found.items[0].organization, of_queues)
+        return {
+            (queue, seq): state
+            for queue, those in of_queues.items()
+            for seq, state in (
+                await messages.states(tx, (those[0].organization, queue), those, selection.listener)
+            ).items()
+        }
 
     states = await control.store.search(work)
     return found.with_items(

@@ -40,8 +40,8 @@ def detail_row(organization: int, listener: int, detail: Detail) -> tuple[Value,
 MAX_PER_MESSAGE: Final = 10_000
 """The number of a message's attempts that are read; the rest of them are left out of lists."""
 
-_LIMITS: Final = ScanLimits(first=200, step=9_800, in_all=10_000)
-"""Two steps of one statement, however few of an organization's attempts are the listener's."""
+_LIMITS: Final = ScanLimits(first=200, step=9_800, in_all=10_000, around=200)
+"""Two steps of one statement, however few of an organization's attempts are the listener's, and one around the page."""
 
 _RECORD: Final = "a.id, a.number, a.status, a.error, a.detail, a.took_ms, a.replay"
 _LISTENER: Final = """

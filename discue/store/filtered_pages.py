@@ -42,6 +42,12 @@ class ScanLimits(NamedTuple):
     in_all: int
     in_all_numbered: int = 0
     """Instead of `in_all` for a numbered page beyond the first; 0: the same."""
+    around: int | None = None
+    """To find whether the list goes on at the end of a page at which it begins; None: as `in_all`.
+
+    If that many rows do not show it, the page has a neighbour there: nearly always the one that links to it. 0: none is
+    looked for.
+    """
 
 
 class FilteredPages:
@@ -87,8 +93,11 @@ class FilteredPages:
 
     async def _continues(self, tx: Transaction, row: Row, *, newest_first: bool) -> bool:
         """Return whether there is a match beyond a row, or the scan for one reached its limit."""
+        limit = self._limits.in_all if self._limits.around is None else self._limits.around
+        if not limit:
+            return True
         span = _beyond(self._within, self._source.key_of(row), newest_first=newest_first)
-        found = await self._first(tx, span, 1, self._limits.in_all, newest_first=newest_first)
+        found = await self._first(tx, span, 1, limit, newest_first=newest_first)
         return bool(found.rows) or found.last is not None
 
     async def _first(self, tx: Transaction, span: Bounds, wanted: int, limit: int, *, newest_first: bool) -> ScanStep:

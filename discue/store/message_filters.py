@@ -6,32 +6,65 @@ A page scans a limited number of messages: if it is cut short, it says where to 
 from collections.abc import Sequence
 from typing import Final
 
-from discue.domain.errors import malformed
+from discue.domain.errors import BadRequest, malformed
 from discue.domain.messages import decode_options
 from discue.store.engine import Row, Transaction
 from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
 from discue.store.listener_messages import Accepts, MessageSource, scanned_position
-from discue.store.message_log import LIST_COLUMNS, LiveQueues, cost_of, placed
-from discue.store.message_states import LISTENERS_OF_ANY_QUEUE, listed_row, states_of_messages
+from discue.store.message_log import (
+    LIST_COLUMNS,
+    WAITING,
+    LiveQueues,
+    OneLog,
+    cost_of,
+    cost_of_size,
+    placed,
+    rows_by_seq,
+)
+from discue.store.message_states import (
+    LISTENERS_OF_ANY_QUEUE,
+    QUEUES_AT_ONCE,
+    ListedRow,
+    listed_row,
+    states_of_messages,
+    states_of_queues,
+)
 from discue.store.pagination import LARGEST, Bounds, Listing, Selection, Span
-from discue.store.tables import read_number
 
-_ALL: Final = f"""
-    SELECT {LIST_COLUMNS} FROM log
+_SIZES_OF_ALL: Final = """
+    SELECT id, queue, size FROM log
     WHERE organization = $1 AND (id, queue) > ($2, $3) AND (id, queue) < ($4, $5)
-    ORDER BY id {{0}}, queue {{0}} LIMIT $6"""
-_COPIES: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id = $2"
-_LISTENERS: Final = """
-    SELECT count(*) FROM (
-        SELECT id FROM listener WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL LIMIT $3) AS counted"""
+    ORDER BY id {0}, queue {0} LIMIT $6"""
+_ALL: Final = f"""
+    SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id >= $2 AND id <= $3
+    ORDER BY id, queue LIMIT $4"""
+_OF_LOG: Final = """
+    SELECT listed.seq, listed.origin_seq, listed.kind, listed.id, listed.size, (
+        SELECT count(*) FROM (
+            SELECT l.id FROM listener l WHERE l.organization = $1 AND l.queue = $2 AND l.deleted_at IS NULL LIMIT $3
+        ) AS counted)
+    FROM log AS listed
+    WHERE listed.organization = $1 AND listed.queue = $2 AND listed.seq > $4 AND listed.seq < $5
+    ORDER BY listed.seq {0} LIMIT $6"""
+"""The messages of a queue, and how many listeners it has."""
 
 _LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5_000)
-# Each row is found by its id, which takes longer than reading a log in order.
-_LIMITS_OF_ALL: Final = ScanLimits(first=None, step=100, in_all=1_000)
+_LIMITS_OF_STATE: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=2_000, around=0)
+"""A page takes one step of three statements: for messages, for their states, and for those that are in the state."""
+_LIMITS_OF_STATE_AMONG: Final = ScanLimits(first=250, step=250, in_all=250, in_all_numbered=2_000, around=0)
+"""A page takes one step of three statements: one for whole messages, and at most two for their states."""
+_LIMITS_OF_ALL: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, around=0)
+"""A page takes one step of at most five statements: three for messages and their queues, at most two for states."""
+_COST_AT_MOST: Final = 4_000
+"""The largest cost of the messages of one step, as `cost_of` counts it."""
+_COPIES: Final = 100
+"""The largest number of copies of a message."""
 _DELIVERIES_AT_MOST: Final = 10_000
-"""The largest number of deliveries that are read for one page of messages of a state."""
-_DELIVERIES_A_ROW: Final = 8
-"""The number of deliveries that cost as much to read as a message by its id."""
+"""The largest number of deliveries that are read for one step among messages of a state."""
+_STATES_AT_ONCE: Final = 4_096
+"""The largest product of queues, and messages of one of them, whose states are read at once: parameters are as many."""
+_STATES_FIRST: Final = _DELIVERIES_AT_MOST // LISTENERS_OF_ANY_QUEUE
+"""The largest number of messages whose states are read before it is known how many listeners the queue has."""
 
 
 def has_filters(selection: Selection) -> bool:
@@ -57,19 +90,17 @@ def accepts(selection: Selection) -> Accepts:
 
 
 async def page_of_queue(
-    tx: Transaction, key: tuple[int, int], source: MessageSource, *, within: Span, selection: Selection
+    tx: Transaction, key: tuple[int, int], source: MessageSource | None, *, within: Span, selection: Selection
 ) -> Listing[Row]:
-    """Read a page of a queue's messages, among those of a source and between two seqs.
+    """Read a page of a queue's messages, among those of a source if one is given, and between two seqs.
 
     `key` is the organization and the queue. Raises BadRequest for a numbered page that is too far from the first, and
     for a state if the queue has too many listeners.
     """
-    limits = _LIMITS
-    if selection.state is not None:
-        listeners = await read_number(tx, _LISTENERS, *key, LISTENERS_OF_ANY_QUEUE)
-        in_all = min(_LIMITS.in_all, _DELIVERIES_AT_MOST // max(listeners, 1))
-        limits = ScanLimits(None, min(_LIMITS.step, in_all), in_all)
-    return await FilteredPages(_OfQueue(key, source, selection), within, limits).page(tx, selection)
+    if source is None and selection.state is not None and selection.header is None:
+        return await FilteredPages(_InState(key, selection.state), within, _LIMITS_OF_STATE).page(tx, selection)
+    limits = _LIMITS if selection.state is None else _LIMITS_OF_STATE_AMONG
+    return await FilteredPages(_OfQueue(key, source or OneLog(*key), selection), within, limits).page(tx, selection)
 
 
 async def page_of_all(
@@ -93,16 +124,68 @@ class _OfQueue:
         self._after = -1 if selection.created_after is None else selection.created_after
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
-        del wanted
         rows = await self._source.read_span(tx, span, count, newest_first=newest_first)
         # Times never fall along a log.
         late = [row for row in rows if row[1][0] > self._after]
         found = [row for row in late if self._accepts(row)]
-        if self._state is not None and found:
-            found = await _in_state(tx, self._key, found, self._state)
+        if self._state is not None:
+            found, looked_at = await self._in_state(tx, found, self._state, wanted)
+            if looked_at is not None:
+                return ScanStep(found, self.key_of(looked_at), looked_at[2], cost_of(rows))
         if len(rows) < count or (newest_first and len(late) < len(rows)):
             return ScanStep(found, None)
         return ScanStep(found, self.key_of(rows[-1]), rows[-1][2], cost_of(rows))
+
+    async def position(self, tx: Transaction, public_id: str) -> Span:
+        return await scanned_position(tx, self._key, public_id)
+
+    def key_of(self, row: Row) -> int:
+        return int(row[1][2])
+
+    async def _in_state(
+        self, tx: Transaction, rows: Sequence[Row], state: str, wanted: int
+    ) -> tuple[list[Row], Row | None]:
+        """Return the messages in a state, and the last one that was looked at, unless all were.
+
+        First it looks at as many as are wanted. If these are not enough, it looks at all others that the limit allows.
+        """
+        some = rows[: min(wanted, _STATES_FIRST)]
+        if not some:
+            return [], None
+        found, listeners = await _in_state(tx, self._key, some, state)
+        room = _DELIVERIES_AT_MOST // max(listeners, 1)
+        others = rows[len(some) : max(room, len(some))]
+        if len(found) < wanted and others:
+            found += (await _in_state(tx, self._key, others, state))[0]
+            some = [*some, *others]
+        return found, None if len(some) == len(rows) else some[-1]
+
+
+class _InState:
+    """A scan of the messages of one queue that are in a state, by seq."""
+
+    def __init__(self, key: tuple[int, int], state: str) -> None:
+        self._key = key
+        self._state = state
+
+    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+        sql, counted = _OF_LOG.format("DESC" if newest_first else "ASC"), LISTENERS_OF_ANY_QUEUE + 1
+        rows = await tx.rows(sql, *self._key, counted, *span, count)
+        if not rows:
+            return ScanStep((), None)
+        *_, listeners = rows[0]
+        most = min(_affordable([row[4] for row in rows]), max(1, _DELIVERIES_AT_MOST // max(1, listeners)))
+        looked_at = rows[:most]
+        listed = [ListedRow(seq, origin_seq or seq, kind == WAITING) for seq, origin_seq, kind, *_ in looked_at]
+        read = await states_of_messages(tx, *self._key, listed, listeners_at_most=LISTENERS_OF_ANY_QUEUE)
+        if read is None:
+            raise _too_many_listeners()
+        seqs = [each.seq for each in listed if read.states[each.seq] == self._state][:wanted]
+        found = sorted(await rows_by_seq(tx, *self._key, seqs), key=self.key_of, reverse=newest_first)
+        if len(looked_at) == len(rows) < count:
+            return ScanStep(found, None)
+        last, _, _, last_id, *_ = looked_at[-1]
+        return ScanStep(found, last, last_id)
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
         return await scanned_position(tx, self._key, public_id)
@@ -120,29 +203,33 @@ class _OfAll:
         self._accepts = accepts(selection)
         self._state = selection.state
         self._listeners: dict[int, int] = {}
+        """The numbers of listeners of queues, as far as they are known."""
 
     async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
-        del wanted
-        organization, sql = self._live.organization, _ALL.format("DESC" if newest_first else "ASC")
-        rows = [placed(row) for row in await tx.rows(sql, organization, span[0], LARGEST, span[1], 0, count)]
-        last = rows[-1][2] if len(rows) == count else None
-        if last is not None:
-            # The rest of its copies would be left out: the next step begins behind its id.
-            copies = [placed(row) for row in await tx.rows(_COPIES, organization, last)]
-            rows = [*[row for row in rows if row[2] != last], *copies]
+        order = "DESC" if newest_first else "ASC"
+        values = (span[0], LARGEST, span[1], 0, count)
+        sizes = await tx.rows(_SIZES_OF_ALL.format(order), self._live.organization, *values)
+        if not sizes:
+            return ScanStep((), None)
+        some = sizes[: _affordable([row[2] for row in sizes])]
+        # With all copies of the last one: the next step begins behind its id.
+        first, last = sorted((some[0][0], some[-1][0]))
+        most = len(some) + _COPIES
+        rows = [placed(row) for row in await tx.rows(_ALL, self._live.organization, first, last, most)]
+        end = some[-1][0] if len(some) == count or len(some) < len(sizes) else None
         # Of several copies the one in the queue that was made last is shown.
         rows.sort(key=lambda row: (row[2], row[1][1]), reverse=newest_first)
         found = [row for row in rows if self._passes(row) and self._accepts(row)]
+        await self._live.learn(tx, {row[1][1] for row in found})
         found = [row for row in found if await self._live.public_id(tx, row[1][1]) is not None]
-        cost = cost_of(rows)
         if self._state is not None:
-            found, deliveries = await self._in_state(tx, found, self._state)
-            cost += deliveries // _DELIVERIES_A_ROW
+            found, looked_at = await self._in_state(tx, found, self._state, wanted)
+            end = end if looked_at is None else looked_at[2]
         shown: dict[str, Row] = {}
         for row in found:
             if row[2] not in shown or not newest_first:
                 shown[row[2]] = row
-        return ScanStep(list(shown.values()), last, last or "", cost)
+        return ScanStep(list(shown.values()), end, end or "")
 
     async def position(self, tx: Transaction, public_id: str) -> Bounds:
         del tx
@@ -151,26 +238,71 @@ class _OfAll:
     def key_of(self, row: Row) -> str:
         return str(row[2])
 
-    async def _in_state(self, tx: Transaction, rows: Sequence[Row], state: str) -> tuple[list[Row], int]:
-        """Return the messages in a state, and how many deliveries were read."""
-        of_queues: dict[int, list[Row]] = {}
+    async def _in_state(
+        self, tx: Transaction, rows: Sequence[Row], state: str, wanted: int
+    ) -> tuple[list[Row], Row | None]:
+        """Return the messages in a state, and the last one that was looked at, unless all were. See `_OfQueue`."""
+        looked_at, found, most = 0, [], min(wanted, _STATES_FIRST)
+        for _ in range(2):
+            some = rows[looked_at : looked_at + self._readable(rows[looked_at:], most)]
+            found += await self._those_in_state(tx, some, state)
+            looked_at, most = looked_at + len(some), len(rows)
+            if looked_at == len(rows):
+                return found, None
+            if len(found) >= wanted:
+                break
+        return found, rows[looked_at - 1]
+
+    def _readable(self, rows: Sequence[Row], most: int) -> int:
+        """Return of how many of the first messages one statement reads the states, with all copies of each."""
+        counts: dict[int, int] = {}
+        deliveries = 0
+        for place, row in enumerate(rows):
+            queue = row[1][1]
+            counts[queue] = counts.get(queue, 0) + 1
+            deliveries += self._listeners.get(queue, LISTENERS_OF_ANY_QUEUE)
+            is_full = place >= most or deliveries > _DELIVERIES_AT_MOST or len(counts) > QUEUES_AT_ONCE
+            is_full = is_full or len(counts) * max(counts.values()) > _STATES_AT_ONCE
+            if is_full and place and row[2] != rows[place - 1][2]:
+                return place
+        return len(rows)
+
+    async def _those_in_state(self, tx: Transaction, rows: Sequence[Row], state: str) -> list[Row]:
+        of_queues: dict[int, list[ListedRow]] = {}
         for row in rows:
-            of_queues.setdefault(row[1][1], []).append(row)
-        matching, deliveries = set(), 0
-        for queue, those in of_queues.items():
-            key = (self._live.organization, queue)
-            if queue not in self._listeners:
-                self._listeners[queue] = await read_number(tx, _LISTENERS, *key, LISTENERS_OF_ANY_QUEUE)
-            deliveries += self._listeners[queue] * len(those)
-            matching |= {row[1] for row in await _in_state(tx, key, those, state)}
-        return [row for row in rows if row[1] in matching], deliveries
+            of_queues.setdefault(row[1][1], []).append(listed_row(row))
+        at_most, states = LISTENERS_OF_ANY_QUEUE, {}
+        read = await states_of_queues(tx, self._live.organization, of_queues, listeners_at_most=at_most)
+        for queue, of_queue in read.items():
+            if of_queue is None:
+                raise _too_many_listeners()
+            self._listeners[queue] = of_queue.listeners
+            states.update({(queue, seq): found for seq, found in of_queue.states.items()})
+        return [row for row in rows if states[row[1][1:]] == state]
 
 
-async def _in_state(tx: Transaction, key: tuple[int, int], rows: Sequence[Row], state: str) -> list[Row]:
-    """Return the messages of one queue that are in a state. Raises BadRequest if that would take too long."""
+async def _in_state(tx: Transaction, key: tuple[int, int], rows: Sequence[Row], state: str) -> tuple[list[Row], int]:
+    """Return the messages of one queue that are in a state, and how many listeners it has.
+
+    Raises BadRequest if that would take too long.
+    """
     listed = [listed_row(row) for row in rows]
-    states = await states_of_messages(tx, *key, listed, listeners_at_most=LISTENERS_OF_ANY_QUEUE)
-    if states is None:
-        rule = f"needs the parameter listener in a queue with more than {LISTENERS_OF_ANY_QUEUE} listeners"
-        raise malformed("?state", rule, code="invalid_parameter")
-    return [row for row in rows if states[row[1][2]] == state]
+    read = await states_of_messages(tx, *key, listed, listeners_at_most=LISTENERS_OF_ANY_QUEUE)
+    if read is None:
+        raise _too_many_listeners()
+    return [row for row in rows if read.states[row[1][2]] == state], read.listeners
+
+
+def _affordable(sizes: Sequence[int]) -> int:
+    """Return how many of the first messages a step reads, at least one, given the sizes of their data."""
+    cost = 0
+    for place, size in enumerate(sizes):
+        cost += cost_of_size(size)
+        if cost > _COST_AT_MOST and place:
+            return place
+    return len(sizes)
+
+
+def _too_many_listeners() -> BadRequest:
+    rule = f"needs the parameter listener in a queue with more than {LISTENERS_OF_ANY_QUEUE} listeners"
+    return malformed("?state", rule, code="invalid_parameter")

@@ -359,6 +359,11 @@ def ids_of_times(selection: Selection) -> tuple[str, str]:
     return low, high
 
 
+async def rows_by_seq(tx: Transaction, organization: int, queue: int, seqs: Sequence[int]) -> list[Row]:
+    """Read the messages of a queue with these seqs, in any order."""
+    return list({row[2]: placed(row) for row in await rows_among(tx, _AT, (organization, queue), seqs)}.values())
+
+
 async def rows_named_by_id(tx: Transaction, organization: int, alias: str | None) -> list[Row]:
     """Read the message without an alias that has this text as its id: it is its name, in each of its queues."""
     if alias is None or not is_public_id(alias):
@@ -406,7 +411,12 @@ async def _ends(tx: Transaction, organization: int, queue: int) -> tuple[int, in
 
 def cost_of(rows: Collection[Row]) -> int:
     """Return how many small messages cost as much to read as these: SQLite passes the data of each."""
-    return sum([1 + row[9] // 16_384 for row in rows])
+    return sum([cost_of_size(row[9]) for row in rows])
+
+
+def cost_of_size(size: int) -> int:
+    """Return how many small messages cost as much to read as one whose data has this size."""
+    return 1 + size // 16_384
 
 
 def placed(row: Row) -> Row:

@@ -1,5 +1,6 @@
 """States of messages in lists: one for all deliveries of a message, read for many messages of a queue at once."""
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -11,13 +12,16 @@ from discue.domain.window import Window
 from discue.store.engine import MissedRange, Row, Transaction
 from discue.store.message_log import WAITING
 from discue.store.recipients import MissedRanges, Recipient, state_of_row, states_of
-from discue.store.tables import given_rows, padded, rows_among
+from discue.store.tables import given_rows, padded, placeholders, rows_among
 
 LISTENERS_AT_MOST: Final = 1_000
 """The largest number of listeners that are read for the states of one page: more would take too long."""
 LISTENERS_OF_ANY_QUEUE: Final = 100
 """The number of listeners that are read for any queue, however many queues the messages of a page are in."""
 
+QUEUES_AT_ONCE: Final = 32
+"""The number of queues of whose messages one statement reads the states."""
+_MESSAGES_AT_ONCE: Final = 1_024
 _ROWS_AT_MOST: Final = 10_000
 """The largest number of delivery rows of one page. A page that has more has no states either."""
 _RANGES_AT_ONCE: Final = 32
@@ -57,10 +61,28 @@ _STATES: Final = f"""
         WHERE log.organization = $2 AND log.queue = $3 AND e.stream = 0 AND e.blocked > 0 AND e.key_hash IS NOT NULL
             AND log.seq IN ({{0}})
         LIMIT {_ROWS_AT_MOST + 1}) AS looked_at"""
+_PARAMETER: Final = re.compile(r"\$(\d+)")
+_PARAMETERS: Final = 5
+"""The number of parameters of `_STATES` before the seqs."""
 _LISTENER_PART: Final = 0
 _RANGE_PART: Final = 1
 _NEWEST_AT_ONCE: Final = 128
 _NO_LISTENER: Final = 0
+_NO_QUEUE: Final = 0
+
+
+@cache
+def _states_of(queues: int, messages: int) -> str:
+    """Return the statement for the parts of `_STATES` of several queues, after the place of each."""
+    one, width = _STATES.format(placeholders(_PARAMETERS + 1, messages)), _PARAMETERS + messages
+    return " UNION ALL ".join(
+        f"SELECT {place}, looked_at.* FROM ({_shifted(one, place * width)}) AS looked_at" for place in range(queues)
+    )
+
+
+def _shifted(sql: str, by: int) -> str:
+    """Return a statement with higher numbers of its parameters."""
+    return _PARAMETER.sub(lambda found: f"${int(found[1]) + by}", sql)
 
 
 @cache
@@ -128,6 +150,13 @@ async def states_for(tx: Transaction, of: Recipient, messages: Sequence[Listed])
     return {seq: "pending" if seq in waiting else _shown(state) for seq, state in states.items()}
 
 
+class StatesRead(NamedTuple):
+    """States of messages by seq, and how many listeners their queue has."""
+
+    states: dict[int, MessageState]
+    listeners: int
+
+
 async def states_of_messages(
     tx: Transaction,
     organization: int,
@@ -135,14 +164,51 @@ async def states_of_messages(
     messages: Sequence[Listed],
     *,
     listeners_at_most: int = LISTENERS_AT_MOST,
-) -> dict[int, MessageState] | None:
-    """Return the states by seq of messages of one queue; None if reading them would take too long.
+) -> StatesRead | None:
+    """Return the states of messages of one queue; None if reading them would take too long.
 
     A message has the state of the delivery that most needs attention.
     """
     key, seqs = (organization, queue), [message.seq for message in messages]
+    values = _values(key, seqs, listeners_at_most)
+    read = await rows_among(tx, _STATES, values, seqs, at_once=_MESSAGES_AT_ONCE)
+    return await _evaluated(tx, key, messages, read, listeners_at_most=listeners_at_most)
+
+
+async def states_of_queues(
+    tx: Transaction, organization: int, messages: Mapping[int, Sequence[Listed]], *, listeners_at_most: int
+) -> dict[int, StatesRead | None]:
+    """Return what `states_of_messages` returns for each of several queues, with a statement for many of them."""
+    found: dict[int, StatesRead | None] = {}
+    queues = sorted(messages)
+    for start in range(0, len(queues), QUEUES_AT_ONCE):
+        some = padded(queues[start : start + QUEUES_AT_ONCE], _NO_QUEUE)
+        count = len(padded([0] * max(len(messages[queue]) for queue in some if queue), 0))
+        values: list[int] = []
+        for queue in some:
+            seqs = [message.seq for message in messages.get(queue, ())]
+            values += _values((organization, queue), seqs, listeners_at_most)
+            values += [*seqs, *[seqs[0] if seqs else 0] * (count - len(seqs))]
+        read: dict[int, list[Row]] = {}
+        for place, *row in await tx.rows(_states_of(len(some), count), *values):
+            read.setdefault(some[place], []).append(tuple(row))
+        for queue in queues[start : start + QUEUES_AT_ONCE]:
+            key, rows = (organization, queue), read.get(queue, [])
+            found[queue] = await _evaluated(tx, key, messages[queue], rows, listeners_at_most=listeners_at_most)
+    return found
+
+
+def _values(key: tuple[int, int], seqs: Sequence[int], listeners_at_most: int) -> tuple[int, ...]:
+    """Return the values of `_STATES` before the seqs."""
+    return max(seqs, default=0), *key, listeners_at_most + 1, min(seqs, default=0)
+
+
+async def _evaluated(
+    tx: Transaction, key: tuple[int, int], messages: Sequence[Listed], read: Sequence[Row], *, listeners_at_most: int
+) -> StatesRead | None:
+    """Return the states that follow from the rows of `_STATES`. None: there are too many listeners or rows."""
+    seqs = [message.seq for message in messages]
     oldest, newest = min(seqs, default=0), max(seqs, default=0)
-    read = await rows_among(tx, _STATES, (newest, *key, listeners_at_most + 1, oldest), seqs)
     parts: dict[int, list[Sequence[Any]]] = {}
     # Parts without messages are in each statement, if there are more messages than one takes.
     for part, *row in dict.fromkeys(read):
@@ -165,7 +231,7 @@ async def states_of_messages(
                 page.note_missed(of_listeners[listener], first, last)
     elif not await _note_missed(tx, page, [each.of for each in listeners if each.missed_through >= oldest], newest):
         return None
-    return {message.seq: page.state(message) for message in messages}
+    return StatesRead({message.seq: page.state(message) for message in messages}, len(listeners))
 
 
 async def _note_missed(tx: Transaction, page: "_Page", concerned: Sequence[Recipient], newest: int) -> bool:

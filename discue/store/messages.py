@@ -29,6 +29,7 @@ from discue.store.message_states import (
     LISTENERS_OF_ANY_QUEUE,
     states_for,
     states_of_messages,
+    states_of_queues,
 )
 from discue.store.pagination import (
     LARGEST,
@@ -121,7 +122,7 @@ async def page_of_queue(
         times = selection if selection.key is None else msgspec.structs.replace(selection, created_after=None)
         within = await span_of_times(tx, organization, queue.id, times)
         found = await message_filters.page_of_queue(
-            tx, (organization, queue.id), source or OneLog(organization, queue.id), within=within, selection=selection
+            tx, (organization, queue.id), source, within=within, selection=selection
         )
     else:
         found = await browse(tx, await _of_log(tx, organization, queue.id, selection, only=only), selection)
@@ -167,9 +168,24 @@ async def states(
     """
     if listener is None:
         at_most = max(LISTENERS_AT_MOST // queues, LISTENERS_OF_ANY_QUEUE)
-        return await states_of_messages(tx, *log, found, listeners_at_most=at_most) or {}
+        read = await states_of_messages(tx, *log, found, listeners_at_most=at_most)
+        return {} if read is None else read.states
     of = await find_recipient(tx, log[0], listener)
     return {} if of is None else await states_for(tx, of, found)
+
+
+async def states_of_all(
+    tx: Transaction, organization: int, found: Mapping[int, Sequence[StoredMessage]]
+) -> Mapping[tuple[int, int], MessageState]:
+    """Read the states by queue and seq of messages of several queues, as far as reading them takes not too long."""
+    at_most = max(LISTENERS_AT_MOST // max(len(found), 1), LISTENERS_OF_ANY_QUEUE)
+    of_queues = await states_of_queues(tx, organization, found, listeners_at_most=at_most)
+    return {
+        (queue, seq): state
+        for queue, read in of_queues.items()
+        if read is not None
+        for seq, state in read.states.items()
+    }
 
 
 async def set_alias(tx: Transaction, message: StoredMessage, alias: str, now: int) -> bool:

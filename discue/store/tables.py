@@ -82,11 +82,13 @@ def within_bytes(rows: Sequence[Row], limit: int) -> Sequence[Row]:
     return rows
 
 
-async def rows_among(tx: Transaction, sql: str, values: Sequence[Value], among: Sequence[Value]) -> list[Row]:
+async def rows_among(
+    tx: Transaction, sql: str, values: Sequence[Value], among: Sequence[Value], *, at_once: int = _LISTED_AT_ONCE
+) -> list[Row]:
     """Read the rows of a statement whose `{}` is a list of any length, with parameters after those of `values`."""
     found: list[Row] = []
-    for start in range(0, len(among), _LISTED_AT_ONCE):
-        some = padded(among[start : start + _LISTED_AT_ONCE], among[start])
+    for start in range(0, len(among), at_once):
+        some = padded(among[start : start + at_once], among[start])
         found += await tx.rows(sql.format(placeholders(len(values) + 1, len(some))), *values, *some)
     return found
 

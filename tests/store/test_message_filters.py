@@ -196,6 +196,9 @@ async def test_messages_are_found_by_state_and_key_and_header(store: Store, seed
 async def test_list_that_is_cut_short_continues(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(message_filters, "_LIMITS", ScanLimits(None, 2, 3))
     monkeypatch.setattr(message_filters, "_LIMITS_OF_ALL", ScanLimits(None, 2, 3))
+    for name in ("_LIMITS_OF_STATE", "_LIMITS_OF_STATE_AMONG"):
+        monkeypatch.setattr(message_filters, name, ScanLimits(2, 2, 3, around=0))
+    monkeypatch.setattr(message_filters, "_STATES_FIRST", 1)
     subject = await _made(store, 1)
     both = [*subject.items[subject.queues[0].id], *subject.items[subject.queues[1].id]]
     both.sort(key=lambda item: item.message.id, reverse=True)
