@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
+from urllib.parse import urlencode
 
 from discue.control.account import Account
 from discue.control.sign_in import Browser
@@ -50,6 +51,8 @@ LIVE_HEADER: Final = "x-discue-live"
 
 _PLACE: Final = re.compile(r"(?:/[0-9A-Za-z_-]+)*(?:\?[0-9A-Za-z_=&.:%-]*)?")
 """The path of a page with its query: nothing that leads to another site."""
+_NAMED: Final = re.compile(r"/queues/[^/]+(?:/listeners/[^/]+)?")
+"""The path of a queue or a listener: with a name instead of an id, there is no page."""
 _LINK_ENDED: Final = "This link was used already, or is older than a minute: it signs in once."
 _AFTER_LINK: Final = "Sign in with an email address and a password. `discue demo` prints those of its users."
 _AFTER_LINK_OF_DEV: Final = (
@@ -137,6 +140,8 @@ class Dashboard:
         found = self._find(path)
         page = None if found is None else partial(self._page, found=found)
         show = self._own_entries.get((path, posts), page)
+        if show is None and not posts and _NAMED.fullmatch(path):
+            show = self._search_by_name
         if show is None:
             raise NotFound("There is no such page.")
         if request.user is None:
@@ -145,6 +150,12 @@ class Dashboard:
             following = f"?next={place}" if place else ""
             return redirect_response(f"{request.base}{SIGN_IN}{following}")
         return await show(request, request.user)
+
+    async def _search_by_name(self, request: DashboardRequest, user: PageUser) -> PageResponse:
+        """Lead to the search for the queue or the listener that a path names, as paths of the API may."""
+        del user
+        *_, kind, name = request.path.split("/")
+        return redirect_response(f"{request.base}/search?{urlencode({'q': f'{kind[:-1]}:{name}'})}")
 
     async def _page(self, request: DashboardRequest, user: PageUser, found: PageMatch) -> PageResponse:
         route, visit = found.route, self._visit(request, user, found.ids)

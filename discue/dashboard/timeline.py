@@ -64,6 +64,11 @@ class TimelineLane:
     summary: str
     """A sentence for people who do not see the drawing."""
 
+    @property
+    def replayed(self) -> int:
+        """The number of attempts that a replay made: the delivery does not count these."""
+        return sum(bool(each.of.attempt.replay_id) for each in self.attempts)
+
 
 @dataclass(frozen=True, slots=True)
 class Drawing:

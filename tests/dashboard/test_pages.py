@@ -279,7 +279,7 @@ def test_unknown_page_is_a_page(service: DashboardService) -> None:
     assert "<nav" in answer.text
     error = service.browser().get("/nothing", headers={"accept": "application/json"})
     assert (error.status_code, error.json()["code"], error.json()["status"]) == (404, "not_found", 404)
-    stranger = service.browser(None).get("/queues/nothing")
+    stranger = service.browser(None).get("/nothing/there")
     assert stranger.status_code == 404
     assert '<form class="field" method="get" action="../../docs/search" role="search">' in stranger.text
 

@@ -1,11 +1,13 @@
 """The search box: its language, and where it leads."""
 
+from urllib.parse import urlencode
+
 import pytest
 
 from discue.dashboard.search import QUALIFIERS, Search, parse_search
 from discue.domain.errors import BadRequest
 from tests.support.dashboard_shop import Shop
-from tests.support.dashboards import DashboardService
+from tests.support.dashboards import SAME_ORIGIN, DashboardService
 
 NOW = 1_795_536_000_000
 
@@ -63,6 +65,22 @@ def test_id_or_name_of_one_thing_leads_to_it(service: DashboardService, shop: Sh
     for text, place in places.items():
         answer = browser.get("/search", params={"q": text})
         assert answer.headers.get("location") == f"../dashboard{place}", text
+
+
+def test_path_with_a_name_leads_to_the_search_for_it(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    for path, query in (
+        ("/queues/orders", "queue:orders"),
+        ("/queues/orders/listeners/billing", "listener:billing"),
+        ("/queues/a&b c", "queue:a&b c"),
+    ):
+        answer = browser.get(path)
+        assert answer.status_code == 303, path
+        assert answer.headers["location"].endswith(f"/search?{urlencode({'q': query})}")
+    stranger = service.browser(None).get("/queues/orders")
+    assert stranger.headers["location"].endswith("/sign-in?next=/queues/orders")
+    assert browser.get("/queues/orders/nothing").status_code == 404
+    assert browser.post("/queues/orders", headers=SAME_ORIGIN).status_code == 404
 
 
 def test_messages_are_found_by_qualifiers(service: DashboardService, shop: Shop) -> None:
