@@ -7,7 +7,6 @@ position is `(stored_at, queue, seq)`: within one queue this is the order of seq
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from discue.domain.errors import Unavailable
 from discue.domain.ids import is_public_id
 from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
@@ -18,9 +17,7 @@ from discue.store.pagination import (
     Selection,
     Span,
     created_at,
-    first_id_at,
     intersect,
-    too_far,
 )
 from discue.store.tables import chunks, placeholders, rows_among
 
@@ -106,8 +103,6 @@ async def release_bodies(tx: Transaction, organization: int, rows: Collection[Ro
 
 LogPosition = tuple[int, int, int]
 """When a message was stored, its queue and its seq."""
-_IdKey = tuple[str, int]
-"""The id of a message, and the row id of its queue."""
 
 WHOLE_LOG: Final = (0, LARGEST)
 """The span of all seqs."""
@@ -139,17 +134,12 @@ _WITHOUT_ALIAS: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1
 _AT: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({{}})"
 _OF_IDS: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id IN ({{}})"
 _ENDS: Final = "SELECT tail, head FROM queue_head WHERE organization = $1 AND queue = $2"
-_IDS: Final = "SELECT id, queue, seq FROM log WHERE organization = $1"
 _LIVE_QUEUES: Final = """
     SELECT id, public_id FROM queue WHERE organization = $1 AND id IN ({}) AND deleted_at IS NULL"""
 _LIVE_QUEUE: Final = "SELECT public_id FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
 
 ABOVE_EVERY_ID: Final = "z" * 22
-_APART_MS: Final = 2_000
-"""How much earlier than its storing a message's id may be made, given the clock skew of workers."""
 
-_SCANNED_AT_ONCE: Final = 500
-_SCANS: Final = 20
 _COPIES: Final = 100
 """A message is in at most so many queues."""
 
@@ -256,79 +246,6 @@ class OneLog:
         return int(high - low - 1)
 
 
-class AcrossQueues:
-    """All messages of an organization that pass the filters, by id, each once."""
-
-    def __init__(self, organization: int, live: LiveQueues, selection: Selection) -> None:
-        self._organization = organization
-        self._live = live
-        filters = (
-            ("alias =", selection.alias),
-            ("coalesce(published_at, stored_at) >", selection.created_after),
-            ("coalesce(published_at, stored_at) <", selection.created_before),
-        )
-        given = [(condition, value) for condition, value in filters if value is not None]
-        self._sql = _IDS + "".join([f" AND {condition} ${number}" for number, (condition, _) in enumerate(given, 2)])
-        self._values: tuple[Value, ...] = (organization, *[value for _, value in given])
-        self._within = ids_of_times(selection)
-
-    async def locate(self, tx: Transaction, public_id: str) -> str:
-        del tx
-        return public_id
-
-    async def older(self, tx: Transaction, bound: str | None, limit: int, offset: int = 0) -> Sequence[Row]:
-        lowest, highest = self._within
-        span = (lowest, highest if bound is None else min(bound, highest))
-        # Skipped keys are read, but not their rows: a database that sorts out the copies of each is ten times slower.
-        found = await self._scan(tx, span, offset + limit, newest_first=True, is_numbered=offset > 0)
-        return await self._read(tx, found[offset:])
-
-    async def newer(self, tx: Transaction, bound: str, limit: int) -> Sequence[Row]:
-        lowest, highest = self._within
-        return await self._read(tx, await self._scan(tx, (max(bound, lowest), highest), limit, newest_first=False))
-
-    async def _scan(
-        self, tx: Transaction, span: tuple[str, str], wanted: int, *, newest_first: bool, is_numbered: bool = False
-    ) -> list[Row]:
-        """Scan messages: each once, and without those of deleted queues that are not removed yet.
-
-        Raises BadRequest if a numbered page, or Unavailable if another one, would need too many steps.
-        """
-        found: dict[str, Row] = {}
-        # Usually no queue is being deleted: then the first read has the whole page.
-        chunk, keys = wanted, _between(*span)
-        for _ in range(_SCANS):
-            rows = await self._ids(tx, keys, "DESC" if newest_first else "ASC", chunk)
-            await self._live.learn(tx, {row[1] for row in rows})
-            for row in rows:
-                if row[0] not in found and await self._live.public_id(tx, row[1]) is not None:
-                    found[row[0]] = row
-            if len(found) >= wanted or len(rows) < chunk:
-                return list(found.values())[:wanted]
-            last = (rows[-1][0], rows[-1][1])
-            keys = (keys[0], last) if newest_first else (last, keys[1])
-            chunk = _SCANNED_AT_ONCE
-        if is_numbered:
-            raise too_far()
-        raise Unavailable("The messages of a deleted queue are being removed. Try again in a minute.")
-
-    async def _ids(self, tx: Transaction, keys: tuple[_IdKey, _IdKey], order: str, limit: int) -> list[Row]:
-        taken = len(self._values)
-        condition = f"(id, queue) > (${taken + 1}, ${taken + 2}) AND (id, queue) < (${taken + 3}, ${taken + 4})"
-        ordered = f"ORDER BY id {order}, queue {order} LIMIT ${taken + 5}"
-        return await tx.rows(f"{self._sql} AND {condition} {ordered}", *self._values, *keys[0], *keys[1], limit)
-
-    async def _read(self, tx: Transaction, found: Sequence[Row]) -> list[Row]:
-        of_queues: dict[int, list[int]] = {}
-        for _, queue, seq in found:
-            of_queues.setdefault(queue, []).append(seq)
-        rows = {}
-        for queue, seqs in of_queues.items():
-            for row in await rows_among(tx, _AT, (self._organization, queue), seqs):
-                rows[queue, row[2]] = placed(row)[1:]
-        return [(public_id, *rows[queue, seq]) for public_id, queue, seq in found if (queue, seq) in rows]
-
-
 async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:
     tail, head = await _ends(tx, organization, queue)
     return tail, head + 1
@@ -341,21 +258,6 @@ async def span_of_times(tx: Transaction, organization: int, queue: int, selectio
         low = await first_seq_at(tx, organization, queue, selection.created_after + 1) - 1
     if selection.created_before is not None:
         high = await first_seq_at(tx, organization, queue, selection.created_before)
-    return low, high
-
-
-def _between(low: str, high: str) -> tuple[_IdKey, _IdKey]:
-    """Return the keys between two ids, both excluded."""
-    return (low, LARGEST), (high, 0)
-
-
-def ids_of_times(selection: Selection) -> tuple[str, str]:
-    """Return the ids between which all messages are that pass the time filters."""
-    low, high = "", ABOVE_EVERY_ID
-    if selection.created_after is not None:
-        low = first_id_at(selection.created_after + 1 - _APART_MS)
-    if selection.created_before is not None:
-        high = first_id_at(selection.created_before)
     return low, high
 
 

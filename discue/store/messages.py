@@ -9,6 +9,7 @@ from discue.domain.errors import BadRequest, Fault
 from discue.domain.messages import MessageState, StoredMessage, decode_options
 from discue.domain.model import Queue
 from discue.store import delayed_messages, message_filters, message_log, queues
+from discue.store.across_queues import AcrossQueues, ids_of_times
 from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import MessageSource, Picked, Several, candidates_of, page_for_listener, with_key
 from discue.store.merged_logs import MergedLogs
@@ -16,10 +17,8 @@ from discue.store.message_log import (
     BODY,
     LISTED,
     WAITING,
-    AcrossQueues,
     LiveQueues,
     OneLog,
-    ids_of_times,
     rows_by_id,
     rows_named_by_id,
     span_of_times,

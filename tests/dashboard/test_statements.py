@@ -38,7 +38,7 @@ _QUERIES = {
     "queue": ["key=customer-1", "since=2020-01-01T00:00", "state=missed", "state=acknowledged&key=customer-1"],
     "listeners": ["alias=billing"],
     "search-messages": [
-        *("q=state:missed", "q=state:acknowledged", "q=state:missed+queue:orders"),
+        *("q=state:missed", "q=state:acknowledged", "q=state:missed+queue:orders", "q=since:1d"),
         *("q=key:customer-1", "q=state:acknowledged+key:customer-1"),
     ],
 }

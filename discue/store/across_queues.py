@@ -1,0 +1,134 @@
+"""The messages of all queues of an organization as one list, by id, each once."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+from discue.domain.errors import Unavailable
+from discue.store.anchors import Neighbours
+from discue.store.engine import Row, Transaction, Value
+from discue.store.message_log import ABOVE_EVERY_ID, LIST_COLUMNS, LiveQueues, placed
+from discue.store.pagination import LARGEST, Selection, first_id_at, too_far
+from discue.store.tables import given_rows, of_given_organization, padded
+
+_IdKey = tuple[str, int]
+"""The id of a message, and the row id of its queue."""
+
+_IDS: Final = "SELECT id, queue, seq FROM log WHERE organization = $1"
+_APART_MS: Final = 2_000
+"""How much earlier than its storing a message's id may be made, given the clock skew of workers."""
+
+_SCANNED_AT_ONCE: Final = 500
+_SCANS: Final = 20
+_READ_AT_ONCE: Final = 128
+
+
+class AcrossQueues:
+    """All messages of an organization that pass the filters, by id, each once."""
+
+    def __init__(self, organization: int, live: LiveQueues, selection: Selection) -> None:
+        self._organization = organization
+        self._live = live
+        filters = (
+            ("alias =", selection.alias),
+            ("coalesce(published_at, stored_at) >", selection.created_after),
+            ("coalesce(published_at, stored_at) <", selection.created_before),
+        )
+        given = [(condition, value) for condition, value in filters if value is not None]
+        self._sql = _IDS + "".join([f" AND {condition} ${number}" for number, (condition, _) in enumerate(given, 2)])
+        self._values: tuple[Value, ...] = (organization, *[value for _, value in given])
+        self._within = ids_of_times(selection)
+        self._noted: set[int] = set()
+        """Queues to read with those of the next page."""
+
+    async def locate(self, tx: Transaction, public_id: str) -> str:
+        del tx
+        return public_id
+
+    async def older(self, tx: Transaction, bound: str | None, limit: int, offset: int = 0) -> Sequence[Row]:
+        lowest, highest = self._within
+        span = (lowest, highest if bound is None else min(bound, highest))
+        # Skipped keys are read, but not their rows: a database that sorts out the copies of each is ten times slower.
+        found = await self._scan(tx, span, offset + limit, newest_first=True, is_numbered=offset > 0)
+        return await self._read(tx, found[offset:])
+
+    async def newer(self, tx: Transaction, bound: str, limit: int) -> Sequence[Row]:
+        lowest, highest = self._within
+        return await self._read(tx, await self._scan(tx, (max(bound, lowest), highest), limit, newest_first=False))
+
+    async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours:
+        lowest, highest = self._within
+        if newest_first:
+            keys, order = ((max(public_id, lowest), 0), (highest, 0)), "ASC"
+        else:
+            keys, order = ((lowest, LARGEST), (min(public_id, highest), LARGEST)), "DESC"
+        others = await self._ids(tx, keys, order, 1)
+        # Its queue is read with those of the page.
+        self._noted = {row[1] for row in others}
+        rows = await (self.older if newest_first else self.newer)(tx, public_id, limit)
+        if others and await self._live.public_id(tx, others[0][1]) is None:
+            span = (keys[0][0], keys[1][0])
+            others = await self._scan(tx, span, 1, newest_first=not newest_first)
+        return Neighbours(rows, bool(rows) and bool(others))
+
+    async def _scan(
+        self, tx: Transaction, span: tuple[str, str], wanted: int, *, newest_first: bool, is_numbered: bool = False
+    ) -> list[Row]:
+        """Scan messages: each once, and without those of deleted queues that are not removed yet.
+
+        Raises BadRequest if a numbered page, or Unavailable if another one, would need too many steps.
+        """
+        found: dict[str, Row] = {}
+        # Usually no queue is being deleted: then the first read has the whole page.
+        chunk, keys = wanted, _between(*span)
+        for _ in range(_SCANS):
+            rows = await self._ids(tx, keys, "DESC" if newest_first else "ASC", chunk)
+            await self._live.learn(tx, {row[1] for row in rows} | self._noted)
+            for row in rows:
+                if row[0] not in found and await self._live.public_id(tx, row[1]) is not None:
+                    found[row[0]] = row
+            if len(found) >= wanted or len(rows) < chunk:
+                return list(found.values())[:wanted]
+            last = (rows[-1][0], rows[-1][1])
+            keys = (keys[0], last) if newest_first else (last, keys[1])
+            chunk = _SCANNED_AT_ONCE
+        if is_numbered:
+            raise too_far()
+        raise Unavailable("The messages of a deleted queue are being removed. Try again in a minute.")
+
+    async def _ids(self, tx: Transaction, keys: tuple[_IdKey, _IdKey], order: str, limit: int) -> list[Row]:
+        taken = len(self._values)
+        condition = f"(id, queue) > (${taken + 1}, ${taken + 2}) AND (id, queue) < (${taken + 3}, ${taken + 4})"
+        ordered = f"ORDER BY id {order}, queue {order} LIMIT ${taken + 5}"
+        return await tx.rows(f"{self._sql} AND {condition} {ordered}", *self._values, *keys[0], *keys[1], limit)
+
+    async def _read(self, tx: Transaction, found: Sequence[Row]) -> list[Row]:
+        rows = {}
+        for start in range(0, len(found), _READ_AT_ONCE):
+            some = padded(found[start : start + _READ_AT_ONCE], found[start])
+            values = [value for _, queue, seq in some for value in (self._organization, queue, seq)]
+            rows.update({row[1:3]: placed(row)[1:] for row in map(tuple, await tx.rows(_at(len(some)), *values))})
+        return [(public_id, *rows[queue, seq]) for public_id, queue, seq in found if (queue, seq) in rows]
+
+
+@cache
+def _at(count: int) -> str:
+    """Return the statement for messages of several queues: each is given by its organization, queue and seq."""
+    return f"""
+        SELECT {LIST_COLUMNS} FROM ({given_rows(count, 3)}) AS given
+        JOIN log ON {of_given_organization("log")} AND log.queue = given.column2 AND log.seq = given.column3"""
+
+
+def _between(low: str, high: str) -> tuple[_IdKey, _IdKey]:
+    """Return the keys between two ids, both excluded."""
+    return (low, LARGEST), (high, 0)
+
+
+def ids_of_times(selection: Selection) -> tuple[str, str]:
+    """Return the ids between which all messages are that pass the time filters."""
+    low, high = "", ABOVE_EVERY_ID
+    if selection.created_after is not None:
+        low = first_id_at(selection.created_after + 1 - _APART_MS)
+    if selection.created_before is not None:
+        high = first_id_at(selection.created_before)
+    return low, high
