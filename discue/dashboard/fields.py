@@ -121,12 +121,17 @@ def _in_plain_words(error: Exception) -> str:
     return message.replace("Input data was truncated", "its end is missing")
 
 
+def is_number(text: str) -> bool:
+    """Return whether a text consists of digits only, of 1 to 12."""
+    return text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER
+
+
 def number_of(text: str, name: str, within: range) -> int | None:
     """Return a number that was typed; None for an empty field. Raises Unprocessable."""
     text = text.strip()
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal()) or len(text) > _LONGEST_NUMBER or int(text) not in within:
+    if not is_number(text) or int(text) not in within:
         raise invalid(f"/{name}", f"must be a number from {within.start} to {within.stop - 1}")
     return int(text)
 

@@ -20,6 +20,7 @@ from discue.crypto.endpoint_credentials import SECRET_FIELDS, TYPES, Authenticat
 from discue.dashboard.fields import decimal_of, indented, number_of, plain, value_of
 from discue.dashboard.retry_form import RETRY, retry_of, retry_texts
 from discue.domain.errors import invalid, missing_field
+from discue.domain.headers import MAX_HEADERS
 from discue.domain.model import Authentication, Listener
 from discue.domain.rate import RateLimit
 
@@ -145,7 +146,11 @@ def _rate(texts: Mapping[str, str]) -> RateFields | None:
 def _headers(text: str) -> dict[str, str]:
     """Return headers from lines such as `x-shop: north`. Raises Unprocessable."""
     found: dict[str, str] = {}
-    for line in filter(None, map(str.strip, text.splitlines())):
+    lines = [line for line in text.splitlines() if line.strip()]
+    # Before any other rule: a page must not list the faults of as many headers as a form has room for.
+    if len(lines) > MAX_HEADERS:
+        raise invalid("/headers", f"must have at most {MAX_HEADERS} headers")
+    for line in lines:
         name, colon, value = line.partition(":")
         if not colon:
             raise invalid("/headers", "must have a name, a colon and a value on each line")

@@ -78,8 +78,9 @@ async def _schema(
     control: ControlContext, texts: Mapping[str, str], stored: Queue | None
 ) -> Schema | ClearedSchema | UnsetType:
     if not texts["schema"].strip():
-        is_checked = stored is not None and stored.schema is not None
-        return ClearedSchema(frozenset({stored.schema_language})) if stored is not None and is_checked else UNSET
+        if stored is None or stored.schema is None:
+            return UNSET
+        return ClearedSchema(frozenset({stored.schema_language}))
     language = next((known for known in LANGUAGES if known == texts["schema_language"]), None)
     if language is None:
         raise invalid("/schema_language", f"must be one of {', '.join(LANGUAGES)}")

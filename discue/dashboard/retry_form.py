@@ -1,11 +1,10 @@
 """The retry policy in the forms of queues and listeners."""
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
-from discue.control.listener_options import ATTEMPTS
-from discue.dashboard.fields import decimal_of, number_of
+from discue.control.listener_options import ATTEMPTS, DELAYS_LIMIT, FINAL_LIMIT
+from discue.dashboard.fields import decimal_of, is_number, number_of
 from discue.domain.errors import invalid
 from discue.domain.retry import RetryOptions
 
@@ -14,8 +13,8 @@ RETRY: Final = ("retry/schedule", "retry/attempts", "retry/jitter", "retry/final
 
 _NONE: Final = "none"
 """The text of an empty list, which is not the default."""
-_SEPARATOR: Final = re.compile(r"[,\s]+")
-_LONGEST_NUMBER: Final = 12
+_MOST_ITEMS: Final = max(DELAYS_LIMIT, FINAL_LIMIT) + 1
+"""Items of a list that are read: one more than a policy can have, so that a longer list is refused like this one."""
 
 
 def retry_texts(retry: RetryOptions | None) -> dict[str, str]:
@@ -32,13 +31,13 @@ def retry_texts(retry: RetryOptions | None) -> dict[str, str]:
 def retry_of(texts: Mapping[str, str]) -> RetryOptions:
     """Return the policy that texts stand for. Raises Unprocessable for what is not a number."""
     schedule, statuses = _items(texts["retry/schedule"]), _items(texts["retry/final_statuses"])
-    if schedule is not None and not all(map(_is_number, schedule)):
+    if schedule is not None and not all(map(is_number, schedule)):
         raise invalid("/retry/schedule", "must be numbers of seconds, separated by commas")
     return RetryOptions(
         None if schedule is None else tuple(map(int, schedule)),
         decimal_of(texts["retry/jitter"], "retry/jitter"),
         number_of(texts["retry/attempts"], "retry/attempts", ATTEMPTS),
-        None if statuses is None else tuple(int(each) if _is_number(each) else each.lower() for each in statuses),
+        None if statuses is None else tuple(int(each) if is_number(each) else each.lower() for each in statuses),
     )
 
 
@@ -50,11 +49,7 @@ def _listed(items: tuple[int | str, ...] | None) -> str:
 
 def _items(text: str) -> list[str] | None:
     """Return the items of a list; None for an empty field."""
-    items = [each for each in _SEPARATOR.split(text) if each]
+    items = text.replace(",", " ").split(maxsplit=_MOST_ITEMS)[:_MOST_ITEMS]
     if not items:
         return None
     return [] if [each.lower() for each in items] == [_NONE] else items
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER

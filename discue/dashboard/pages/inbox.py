@@ -5,6 +5,7 @@ from typing import Final
 
 from discue.control import listeners, queues
 from discue.control.inbox import TIMES, VERIFIED, Inbox, ReceivedRequest
+from discue.dashboard.fields import is_number
 from discue.dashboard.formats import readable
 from discue.dashboard.listing import ShownList
 from discue.dashboard.route import PageRoute
@@ -17,7 +18,6 @@ _SHOWN_BYTES: Final = 2_000
 """The largest part of a body on the page, in bytes of HTML."""
 _BEGINNING: Final = 60
 """The number of characters of a body in its row."""
-_LONGEST_NUMBER: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def _id_in(request: ReceivedRequest, header: str) -> str:
 
 def _number(text: str) -> int | None:
     """Return a number; None for other texts."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER else None
+    return int(text) if is_number(text) else None
 
 
 ROUTES: Final = (PageRoute(_PATH, show, decide, needs="messages", writes="listeners"),)
