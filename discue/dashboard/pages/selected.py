@@ -68,7 +68,7 @@ class SelectionAction(NamedTuple):
     """Whether the rows are messages that listeners have missed, rather than listeners."""
 
 
-async def redeliver(visit: Visit, selected: SelectedListener) -> object:
+async def _redeliver(visit: Visit, selected: SelectedListener) -> object:
     params = RedeliveryParams(messages=selected.messages)
     try:
         return await redeliveries.create(visit.control, visit.principal, (selected.queue, selected.listener), params)
@@ -152,19 +152,21 @@ def _selected(visit: Visit, action: SelectionAction) -> list[SelectedListener]:
     return [SelectedListener(*key, tuple(messages)) for key, messages in found.items()]
 
 
+REDELIVER: Final = SelectionAction(
+    "redeliver",
+    "Redeliver the selection",
+    "redelivered",
+    "The messages are sent again. Attempts are counted from the first.",
+    _redeliver,
+    "/missed",
+    "/jobs",
+    "selection_redelivering",
+    _names,
+    of_messages=True,
+)
+
 _ACTIONS: Final = (
-    SelectionAction(
-        "redeliver",
-        "Redeliver the selection",
-        "redelivered",
-        "The messages are sent again. Attempts are counted from the first.",
-        redeliver,
-        "/missed",
-        "/jobs",
-        "selection_redelivering",
-        _names,
-        of_messages=True,
-    ),
+    REDELIVER,
     SelectionAction(
         "disable",
         "Disable the selection",

@@ -6,7 +6,6 @@ from typing import Final
 
 from discue.dashboard.pages import selected
 from discue.dashboard.pages.listener import details_of, path_of
-from discue.dashboard.pages.selected import SelectionAction
 from discue.dashboard.portal.pages.endpoint import ENDPOINT
 from discue.dashboard.portal.route import PortalRoute
 from discue.dashboard.visit import Page, Redirect, Visit
@@ -19,17 +18,8 @@ async def _name(visit: Visit, ids: Collection[str]) -> Mapping[str, str]:
     return {found.public_id: found.notify_url or found.alias}
 
 
-_REDELIVER: Final = SelectionAction(
-    "redeliver",
-    "Redeliver the selection",
-    "redelivered",
-    "The messages are sent again. Attempts are counted from the first.",
-    selected.redeliver,
-    f"{ENDPOINT}/missed",
-    f"{ENDPOINT}/jobs",
-    "redelivering",
-    _name,
-    of_messages=True,
+_REDELIVER: Final = selected.REDELIVER._replace(
+    back=f"{ENDPOINT}/missed", then=f"{ENDPOINT}/jobs", notice="redelivering", names=_name
 )
 
 
