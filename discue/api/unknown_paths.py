@@ -44,14 +44,12 @@ def dashboard_hint(settings: Settings) -> str:
 
 
 def metrics_hint(settings: Settings) -> str:
-    """Return the error for requests for metrics where none are served; "" for other paths below those of metrics."""
-    if settings.metrics_port is None:
-        return (
-            ""
-            if settings.metrics_key
-            else "No metrics are served: the settings `metrics_key` and `metrics_port` do that."
-        )
-    return "The metrics have a port of their own: the setting `metrics_port` says which."
+    """Return the error for requests for metrics on the port of the API; "" if that port serves them."""
+    if settings.metrics_port is not None:
+        return "The metrics have a port of their own: the setting `metrics_port` says which."
+    if settings.metrics_key:
+        return ""
+    return "No metrics are served. Set `metrics_key` or `metrics_port`."
 
 
 def _shown(path: str) -> str:

@@ -167,19 +167,13 @@ class Dashboard:
         if written and (act is not None or route.is_form):
             user.principal.require(written, "write", *found.ids)
         if route.lets_in and (act is not None or route.is_form) and user.details.session.needs_confirmation(visit.now):
+            place = _place(request.path)
             if act is None:
-                return redirect_response(f"{request.base}{CONFIRM}?next={_place(request.path)}")
-            content = await self._steps.form(request, route.form_bytes, user.principal.organization)
-            form = without_own(await fields_of(content))
-            return await self._confirm_page(
-                request, user, Confirmation(_place(request.path), user.principal.key_public_id, form)
-            )
-
-        async def fields(content: bytes) -> Mapping[str, str]:
-            return without_own(await fields_of(content))
-
+                return redirect_response(f"{request.base}{CONFIRM}?next={place}")
+            form = await _kept_fields(await self._steps.form(request, route.form_bytes, user.principal.organization))
+            return await self._confirm_page(request, user, Confirmation(place, user.principal.key_public_id, form))
         return await self._steps.page(
-            request, route, visit, act, fields=fields, render=lambda page: render(page, visit)
+            request, route, visit, act, fields=_kept_fields, render=lambda page: render(page, visit)
         )
 
     async def _live(self, request: DashboardRequest, user: PageUser) -> PageResponse:
@@ -403,6 +397,11 @@ class Dashboard:
     def _bare(self, request: DashboardRequest, page: Page, status: int) -> PageResponse:
         now = self._services.control.clock.now()
         return page_response(render_bare(page, base=request.base, theme=request.theme, now=now), status)
+
+
+async def _kept_fields(content: bytes) -> Mapping[str, str]:
+    """Return the fields of a form, without those of the page that may have kept it."""
+    return without_own(await fields_of(content))
 
 
 def _place(given: str) -> str:

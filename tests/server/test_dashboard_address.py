@@ -65,6 +65,6 @@ def test_api_names_the_dashboard_that_has_a_url_of_its_own(settings: dict[str, A
 
 
 def test_api_names_the_settings_of_metrics_that_it_does_not_serve() -> None:
-    assert metrics_hint(Settings()) == "No metrics are served: the settings `metrics_key` and `metrics_port` do that."
+    assert metrics_hint(Settings()) == "No metrics are served. Set `metrics_key` or `metrics_port`."
     assert "a port of their own" in metrics_hint(Settings(metrics_port=9_000))
     assert metrics_hint(Settings(metrics_key="k" * 16)) == ""

@@ -38,7 +38,7 @@ SLOTS: Final = (_THEME.encode(), _WITHOUT_DASHBOARD.encode())
 QUERY: Final = "\0query\0"
 """Stands for the query of a search, in the page that shows its results."""
 ANYWHERE: Final = "\0anywhere\0"
-"""The path of a page that is served at every path, and stands for what `base_of` such a path returns."""
+"""In place of a path: the page is served at every path. In links, it stands for `base_of` the actual path."""
 
 
 def values_of(theme: Theme, *, has_dashboard: bool) -> tuple[bytes, bytes]:

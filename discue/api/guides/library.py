@@ -29,10 +29,10 @@ _LISTED_LEVEL: Final = 2
 
 _INTERNAL: Final = tuple(f"{ROOT}/{name}" for name in ("architecture", "benchmarks", "conformance", "dependencies"))
 _INTERNAL_SHARE: Final = 0.35
-"""Few search for how the service works inside."""
+"""The share of words in pages about how the service works inside, which few people look for."""
 
 _START: Final = 1.2
-"""The beginning of a page leads to all of its sections."""
+"""The share of the beginning of a page, which leads to all of its sections."""
 
 _SETTINGS: Final = f"{ROOT}/settings"
 """A search for the name of a setting leads to this page."""

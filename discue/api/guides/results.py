@@ -1,4 +1,4 @@
-"""The page with the results of a search, and the page for a path that leads to none."""
+"""The page with the results of a search, and the page for a path that leads to no page."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -40,7 +40,7 @@ def search_values(query: str, found: Sequence[SearchResult]) -> tuple[bytes, byt
 
 
 def missing_document(contents: Sequence[Group]) -> RenderedDocument:
-    """Return the page for a path that leads to none, with slots for `missing_values`."""
+    """Return the page for a path that leads to no page, with slots for `missing_values`."""
     start = f'<p><a href="{relative(ROOT, ANYWHERE)}">All pages of the documentation</a></p>'
     body = f'<p class="soft">404</p><h1>Page not found</h1><p>{_PROBLEM}</p>{start}{_RESULTS}'
     made = page("Page not found", body, path=ANYWHERE, contents=contents)
@@ -48,7 +48,7 @@ def missing_document(contents: Sequence[Group]) -> RenderedDocument:
 
 
 def missing_values(path: str, detail: str, found: Sequence[SearchResult]) -> tuple[bytes, bytes, bytes]:
-    """Return what the page shows for a path. `detail` says what is wrong, and `found` are pages that it may mean."""
+    """Return what the page shows for a path. `detail` says what is wrong; `found` are pages that it may mean."""
     base = base_of(path.removeprefix("/"))
     similar = f"<h2>Similar pages</h2>{_list(found[:_SUGGESTIONS], base)}" if found else ""
     return base.encode(), text(detail).encode(), similar.encode()

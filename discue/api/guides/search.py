@@ -24,13 +24,13 @@ _MOST_FORMS: Final = 24
 _MOST_ENTRIES: Final = 800
 """Entries that are looked at for a word."""
 
+# Weights: a title counts more than the text, the beginning of a word less than the word, and words together more.
 _TITLE: Final = 7.0
 _PAGE_TITLE: Final = 3.0
 _NAME: Final = 3.0
 _TEXT: Final = 1.0
 _BEGINNING: Final = 0.9
 _PHRASE: Final = 1.4
-"""Weights: a title counts more than the text, a beginning less than the word, and words together more."""
 _EXACT: Final = 1_000.0
 """More than any sum of words: the query is the name of a setting, a route or an error."""
 _DEFINED: Final = 40.0
@@ -40,9 +40,12 @@ _WORD: Final = re.compile(r"[^\W_]+(?:[_-][^\W_]+)*")
 _PART: Final = re.compile(r"[^\W_]+")
 _ENDING: Final = re.compile(r"(?:(?<=.{3})(?:ations?|ions?|ies|ied|ing|ed|es|y|s|e))$")
 _SHORT_WORD: Final = 3
+"""Characters of words that have no ending to remove, and of the shortest beginning of a word that finds it."""
 _SATURATION: Final = 1.2
+"""`k1` of Okapi BM25: the lower, the less each repetition of a word adds."""
 _BEFORE: Final = 50
 _AFTER: Final = 130
+"""Characters of an excerpt, before and after the first word that is found."""
 
 _QUESTION_WORDS: Final = (
     "a an and are be by can do does for from how i in is it its many me my of on or our should that the there this to "
@@ -62,7 +65,7 @@ class SearchEntry(NamedTuple):
     title: str
     text: str
     names: frozenset[str] = frozenset()
-    """Settings, fields and codes that it explains, in lower case."""
+    """Settings, fields and codes that the entry explains, in lower case."""
     calls: frozenset[str] = frozenset()
     """Queries that ask for this entry rather than for all others, in lower case."""
     route: str = ""
@@ -138,7 +141,7 @@ class SearchIndex:
         return {number: rarity * weight for number, weight in best.items()}
 
     def _scores(self, found: Sequence[dict[int, float]], phrase: str) -> defaultdict[int, float]:
-        """Return the score of each entry. It counts how many of the words it has, and its page."""
+        """Return the score of each entry: higher for one that has more of the words, by itself or on its page."""
         scores: defaultdict[int, float] = defaultdict(float)
         matched: defaultdict[int, int] = defaultdict(int)
         on_page: defaultdict[str, int] = defaultdict(int)
@@ -198,6 +201,7 @@ def _weights(entry: SearchEntry) -> dict[str, float]:
     """Return how much each stem counts in an entry."""
     weights: defaultdict[str, float] = defaultdict(float)
     in_text = _stems(entry.text)
+    # As in Okapi BM25: each repetition adds less than the previous one, and all count less in a long text.
     for stem, count in Counter(in_text).items():
         weights[stem] += _TEXT * 2 * count / (count + _SATURATION * (0.5 + len(in_text) / 200))
     for title, weight in ((entry.title, _TITLE), (entry.page, _PAGE_TITLE)):
@@ -210,7 +214,9 @@ def _weights(entry: SearchEntry) -> dict[str, float]:
 
 
 def _marks(stems: Iterable[str]) -> re.Pattern[str]:
-    return re.compile(r"\b(?:" + "|".join(map(re.escape, stems)) + r")[\w-]*", re.IGNORECASE)
+    # A query may have no words, as the route "/" has none: then nothing is marked.
+    either = "|".join(map(re.escape, stems)) or "(?!)"
+    return re.compile(rf"\b(?:{either})[\w-]*", re.IGNORECASE)
 
 
 def _excerpt(text: str, stems: Iterable[str], marks: re.Pattern[str]) -> str:

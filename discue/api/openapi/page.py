@@ -27,7 +27,7 @@ _BOUNDS: Final = {
 }
 
 _SHARE: Final = 0.6
-"""Most look for a guide; who looks for an operation knows its path."""
+"""The share of an operation's words: most people look for a guide, and those who want an operation know its path."""
 
 _REQUEST: Final = "Request body"
 _LINE_CHARACTERS: Final = 80

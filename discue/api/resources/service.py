@@ -43,7 +43,7 @@ _ERRORS: Final = "docs/reference/errors"
 _LIBRARY: Final = Library(documentation_folder())
 
 _ERROR_SHARE: Final = 0.6
-"""Pages about errors have few words, each of which would count for too much in a search."""
+"""The share of pages about errors: they have few words, each of which would count for too much in a search."""
 
 MissingPage: TypeAlias = Callable[[Call, str], Awaitable[RawResponse]]
 
@@ -199,7 +199,7 @@ def documentation_of(described: Iterable[Route]) -> Documentation:
     )
 
     async def missing(call: Call, detail: str) -> RawResponse:
-        """Return the page for a path that leads to none, with pages that it may mean. `detail` says what is wrong."""
+        """Return the page for a path that leads to no page. `detail` says what is wrong; similar pages are listed."""
         found = (await index.get()).search(words_of(call.path))
         return _shown(call, await missing_html.get(), *missing_values(call.path, detail, found))
 

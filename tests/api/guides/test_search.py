@@ -101,6 +101,11 @@ def test_text_of_entries_is_escaped() -> None:
     assert b"a &lt;b&gt;<mark>bold</mark>&lt;/b&gt; word &amp; more" in html
 
 
+def test_route_without_words_marks_nothing() -> None:
+    index = SearchIndex([SearchEntry("docs/api#get_service", "Service", "Get the service", "GET / now", route="GET /")])
+    assert [each.excerpt for each in index.search("/")] == ["GET / now"]
+
+
 def test_hostile_queries_cost_no_more_than_others() -> None:
     """Every entry has every word, and the words are all beginnings of each other."""
     words = ["a" * length for length in range(1, 200)]
