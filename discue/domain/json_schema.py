@@ -15,6 +15,7 @@ from jsonschema_rs import Draft202012Validator
 
 from discue.domain.errors import Fault, below, escaped
 from discue.domain.patterns import Patterns
+from discue.domain.schema_numbers import number_cost, quick
 from discue.domain.schema_rules import MAX_LEVELS, MAX_RULES
 
 Document: TypeAlias = dict[str, Any] | bool
@@ -79,17 +80,8 @@ _ASSERTIONS: Final = frozenset(
     }
 )
 
-
 _COMPARISON_RULES: Final = 16
 """Subschemas whose check takes as long as comparing a value with one object or array of an enumeration."""
-
-
-_BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-_LARGEST_EXACT: Final = 2**53
-"""Every double beyond it is an integer."""
-_DIVISION_COSTS: Final = ((1e-15, 128), (1, 8))
-"""Patterns that take as long as `multipleOf` does for a text of short numbers, by the steps that are below a limit."""
-_INTEGER_DIVISION_COST: Final = 4
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -264,8 +256,7 @@ class JsonSchema:
         return self._expanded[place]
 
     def _expand_object(self, place: str, schema: dict[str, Any]) -> dict[str, Any]:
-        expanded: dict[str, Any] = {name: value for name, value in schema.items() if name in _ASSERTIONS}
-        step = expanded.pop("multipleOf", None)
+        expanded, numbers = quick({name: value for name, value in schema.items() if name in _ASSERTIONS})
         for name, value in schema.items():
             if name in _SINGLE_SUBSCHEMA:
                 expanded[name] = self._expand(f"{place}/{name}")
@@ -274,9 +265,7 @@ class JsonSchema:
             elif name in _NAMED_SUBSCHEMAS:
                 expanded[name] = {key: self._expand(f"{place}/{name}/{escaped(key)}") for key in value}
         # A reference is a further schema for the same value, which is what allOf means.
-        targets = [self._expand(target) for target in self._targets(schema)]
-        if step is not None:
-            targets.append(_multiple_of(step))
+        targets = [*(self._expand(target) for target in self._targets(schema)), *numbers]
         return {**expanded, "allOf": [*expanded.get("allOf", ()), *targets]} if targets else expanded
 
 
@@ -284,35 +273,8 @@ def _matches(schema: dict[str, Any], inner: list[tuple[str, Cost]], targets: lis
     """Return how many patterns may be matched with the same text. Only children have texts of their own."""
     children = [cost.matches for keyword, cost in inner if keyword in _CHILD_KEYWORDS]
     others = [cost.matches for keyword, cost in inner if keyword not in _CHILD_KEYWORDS]
-    own = ("pattern" in schema) + len(schema.get("patternProperties", ())) + _number_cost(schema)
+    own = ("pattern" in schema) + len(schema.get("patternProperties", ())) + number_cost(schema)
     return own + max(children, default=0) + sum(others) + sum(cost.matches for cost in targets)
-
-
-def _number_cost(schema: dict[str, Any]) -> int:
-    """Return how many patterns take as long as comparing numbers with those of a schema, which is done exactly."""
-    compared: list[Any] = [schema.get(name) for name in _BOUNDS] + [schema.get("const"), *schema.get("enum", ())]
-    exact: int = sum(
-        type(each) in {int, float} and (each != int(each) or abs(each) > _LARGEST_EXACT) for each in compared
-    )
-    return exact + _division_cost(schema.get("multipleOf", 0))
-
-
-def _division_cost(step: float) -> int:
-    """Return how many patterns take as long as the checks of `multipleOf`; 0 stands for none."""
-    if step == int(step):
-        return _INTEGER_DIVISION_COST if step else 0
-    return next((cost for limit, cost in _DIVISION_COSTS if step < limit), _DIVISION_COSTS[-1][1])
-
-
-def _multiple_of(step: float) -> dict[str, Any]:
-    """Return a schema of the multiples of a number.
-
-    Dividing large numbers by a fraction exactly takes long. All of them are integers, and count as multiples.
-    """
-    if step == int(step):
-        return {"multipleOf": step}
-    exact = {"minimum": -_LARGEST_EXACT, "maximum": _LARGEST_EXACT}
-    return {"if": exact, "then": {"multipleOf": step}}
 
 
 class _RecursiveReference(Exception):

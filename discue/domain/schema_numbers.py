@@ -1,0 +1,101 @@
+"""Numbers in JSON Schemas: how long comparing with them takes, and equivalent schemas that take less.
+
+The validation library compares fractions exactly. That takes a microsecond for each pair of numbers, and ten times as
+long for tiny ones. A client chooses both numbers, and how many there are.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from discue.domain.schema_rules import is_number
+
+CONSTANTS: Final = "x-constants"
+"""Keyword of a schema from `quick`: the `const` or `enum` that it stands for, as a schema."""
+
+_BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_CONSTANTS: Final = ("const", "enum")
+_LARGEST_EXACT: Final = 2**53
+"""Every double beyond it is an integer."""
+_EXACT: Final = {"minimum": -_LARGEST_EXACT, "maximum": _LARGEST_EXACT}
+_TINY: Final = 1e-15
+
+# How many patterns take as long, for a text of short numbers.
+_CONSTANT_COST: Final = 4
+_TINY_CONSTANT_COST: Final = 48
+_DIVISION_COST: Final = 8
+_TINY_DIVISION_COST: Final = 128
+_INTEGER_DIVISION_COST: Final = 4
+
+
+def number_cost(schema: dict[str, Any]) -> int:
+    """Return how many patterns take as long as comparing numbers with those of a schema."""
+    bounds = sum(not _is_small_integer(schema[name]) for name in _BOUNDS if name in schema)
+    constants = [each for name in _CONSTANTS for each in _constants(schema, name)]
+    return bounds + sum(map(_constant_cost, _numbers_in(constants))) + _division_cost(schema.get("multipleOf", 0))
+
+
+def quick(schema: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the assertions of a schema without those that may take long, and schemas that stand for these."""
+    kept, others = dict(schema), []
+    if (step := kept.get("multipleOf", 1)) != int(step):
+        others.append(_multiple_of_fraction(kept.pop("multipleOf")))
+    for name in _CONSTANTS:
+        if any(map(is_number, _constants(kept, name))):
+            others.append(_one_of(name, kept.pop(name)))  # noqa: PERF401 - it removes what it has tested
+    return kept, others
+
+
+def _constant_cost(constant: float) -> int:
+    if _is_small_integer(constant):
+        # See `_one_of`.
+        return 0
+    return _TINY_CONSTANT_COST if abs(constant) < _TINY else _CONSTANT_COST
+
+
+def _division_cost(step: float) -> int:
+    """Return the cost of `multipleOf`; 0 stands for none."""
+    if step == int(step):
+        return _INTEGER_DIVISION_COST if step else 0
+    return _TINY_DIVISION_COST if step < _TINY else _DIVISION_COST
+
+
+def _multiple_of_fraction(step: float) -> dict[str, Any]:
+    """Return a schema of the multiples of a fraction.
+
+    Dividing large numbers by it takes long. All of them are integers, and count as multiples.
+    """
+    return {"if": _EXACT, "then": {"multipleOf": step}}
+
+
+def _one_of(name: str, allowed: Any) -> dict[str, Any]:
+    """Return a schema of the values of a `const` or `enum`, in which fractions are not compared with integers.
+
+    The library finds an integer among integers at once, but compares a fraction with each of them.
+    """
+    integers: list[Any] = []
+    others: list[Any] = []
+    for each in _constants({name: allowed}, name):
+        (integers if is_number(each) and _is_small_integer(each) else others).append(each)
+    then, otherwise = ({"enum": some} if some else False for some in (integers, others))
+    return {CONSTANTS: {name: allowed}, "if": {"type": "integer", **_EXACT}, "then": then, "else": otherwise}
+
+
+def _constants(schema: dict[str, Any], name: str) -> list[Any]:
+    """Return the values that `const` or `enum` allows; none without it."""
+    if name not in schema:
+        return []
+    allowed: list[Any] = schema[name] if name == "enum" else [schema[name]]
+    return allowed
+
+
+def _numbers_in(value: Any) -> Iterator[float]:
+    """Yield a number, or those in an array or object."""
+    if is_number(value):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _numbers_in(each)
+
+
+def _is_small_integer(number: float) -> bool:
+    return number == int(number) and abs(number) <= _LARGEST_EXACT
