@@ -10,7 +10,7 @@ from discue.http.frame import ICON, STYLE
 _TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _HASH_CHARACTERS: Final = 12
 _NAMES: Final = ("dashboard.js", "invitation.js", "portal.css", "portal.js", "embed.js")
-_MODULE: Final = "keys.js"
+_MODULE: Final = "shared.js"
 """The module that other scripts import: with its hash, so that browsers do not keep an old one."""
 
 

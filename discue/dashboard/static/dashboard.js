@@ -1,20 +1,9 @@
-// The script of the dashboard. Every page works without it: it adds dialogs, copying, local times, and live updates.
+// The script of the dashboard. Every page works without it: it adds what `shared.js` has, dialogs and live updates.
 
-import { DOES, announce, picked, showCount } from "./keys.js";
+import { DOES, announce, localize, picked, showCount } from "./shared.js";
 
 const base = document.body.dataset.base;
 const main = document.getElementById("main");
-
-// Local times, in addition to UTC.
-
-const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-
-function localize(root) {
-  for (const each of root.querySelectorAll("time[datetime]:not([data-local])")) {
-    each.dataset.local = "";
-    each.title += `\n${local.format(new Date(each.dateTime))} here`;
-  }
-}
 
 // Relative times stay true while a page is open.
 
@@ -38,22 +27,6 @@ function refreshTimes() {
   }
 }
 
-// Copying. Outside of a secure context there is no clipboard, only the selection.
-
-async function copy(button) {
-  const text = button.previousElementSibling;
-  const said = button.textContent;
-  if (navigator.clipboard) {
-    await navigator.clipboard.writeText(text.textContent);
-    button.textContent = "Copied";
-    announce("Copied");
-  } else {
-    getSelection().selectAllChildren(text);
-    button.textContent = "Press Ctrl+C";
-  }
-  setTimeout(() => { button.textContent = said; }, 1_600);
-}
-
 // Confirmations are pages of their own. With a script, their form is shown over the page.
 
 async function confirmed(link) {
@@ -70,8 +43,6 @@ async function confirmed(link) {
 }
 
 function onClick(event) {
-  const button = event.target.closest("button");
-  if (button?.matches("[data-copy]")) copy(button);
   const link = event.target.closest("a");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   if (link.matches("[data-confirm]")) {
@@ -250,8 +221,6 @@ Object.assign(DOES, {
   theme: () => document.getElementById("theme")?.requestSubmit(),
 });
 
-for (const each of document.querySelectorAll("[data-copy]")) each.hidden = false;
-localize(document);
 setInterval(refreshTimes, 1_000);
 document.addEventListener("click", onClick);
 follow();

@@ -1,6 +1,6 @@
-// The script of the portal. Every page works without it: it adds copying, local times, and the height of the frame.
+// The script of the portal. Every page works without it: it adds what `shared.js` has, and the height of the frame.
 
-import { announce } from "./keys.js";
+import "./shared.js";
 
 // The page that embeds this one learns how high it is, and nothing else. Other pages do not get the message.
 
@@ -12,27 +12,4 @@ if (parent !== window) {
     const portalHeight = Math.ceil(document.documentElement.getBoundingClientRect().height);
     for (const origin of origins) parent.postMessage({ portalHeight }, origin);
   }).observe(document.documentElement);
-}
-
-const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-
-for (const each of document.querySelectorAll("time[datetime]")) {
-  each.title += `\n${local.format(new Date(each.dateTime))} here`;
-}
-
-// Outside of a secure context there is no clipboard, only the selection.
-
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.hidden = false;
-  button.addEventListener("click", async () => {
-    const text = button.previousElementSibling;
-    try {
-      await navigator.clipboard.writeText(text.textContent);
-      button.textContent = "Copied";
-      announce("Copied");
-    } catch {
-      getSelection().selectAllChildren(text);
-      button.textContent = "Press Ctrl+C";
-    }
-  });
 }

@@ -160,6 +160,7 @@ def test_customer_redelivers_selected_messages(
         page.goto(new_session(service, customer, shop.queue)["url"])
         page.goto(f"{service.url}/portal{endpoint}/missed")
         if scripted:
+            assert page.locator("time").first.get_attribute("title").endswith(" here")
             page.get_by_role("button", name="Shortcuts").click()
             page.get_by_role("dialog").get_by_text("Select the row").wait_for()
             for key in ("Escape", "j", "x", "j", "x"):

@@ -54,7 +54,12 @@ def test_secret_is_rotated_and_shown_once(visiting: Callable[..., Any], shop: Sh
         visitor.open(shop.listener("warehouse"))
         page.get_by_role("link", name="Rotate secret").click()
         page.get_by_role("button", name="Create the new secret").click()
-        expect(page.get_by_text(re.compile("^whsec_"))).to_be_visible()
+        secret = page.get_by_text(re.compile("^whsec_"))
+        expect(secret).to_be_visible()
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.get_by_role("button", name="Copy").click()
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        assert page.evaluate("navigator.clipboard.readText()") == secret.inner_text()
         page.get_by_role("link", name="Continue to the listener").click()
         expect(page.get_by_role("heading", name="warehouse")).to_be_visible()
 

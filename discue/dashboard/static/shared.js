@@ -1,4 +1,4 @@
-// Keys and selected rows, on pages of the dashboard and of the portal, which work without them.
+// What pages of the dashboard and of the portal share: local times, copying, keys and selected rows.
 
 const base = document.body.dataset.base ?? "";
 const main = document.getElementById("main");
@@ -6,6 +6,33 @@ const announcer = document.getElementById("announcer");
 
 export function announce(text) {
   announcer.textContent = text;
+}
+
+// Local times, in addition to UTC.
+
+const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+export function localize(root) {
+  for (const each of root.querySelectorAll("time[datetime]:not([data-local])")) {
+    each.dataset.local = "";
+    each.title += `\n${local.format(new Date(each.dateTime))} here`;
+  }
+}
+
+// Copying. Outside of a secure context there is no clipboard, and a user may refuse it: then there is only the selection.
+
+async function copy(button) {
+  const text = button.previousElementSibling;
+  const said = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    button.textContent = "Copied";
+    announce("Copied");
+  } catch {
+    getSelection().selectAllChildren(text);
+    button.textContent = "Press Ctrl+C";
+  }
+  setTimeout(() => { button.textContent = said; }, 1_600);
 }
 
 // Keys. The list in the page, which `?` shows, says which there are.
@@ -144,8 +171,10 @@ function onChange(event) {
 document.addEventListener("keydown", onKey);
 document.addEventListener("change", onChange);
 document.addEventListener("click", ({ target }) => {
-  const button = target.closest("button[data-action]");
-  if (button) DOES[button.dataset.action]();
+  const button = target.closest("button");
+  if (button?.matches("[data-action]")) DOES[button.dataset.action]();
+  if (button?.matches("[data-copy]")) copy(button);
 });
-for (const each of document.querySelectorAll("[data-action],[data-all]")) each.hidden = false;
+for (const each of document.querySelectorAll("[data-action],[data-all],[data-copy]")) each.hidden = false;
 showCount();
+localize(document);
