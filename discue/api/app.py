@@ -19,7 +19,7 @@ from discue.api.resources import DOCUMENTATION, ROUTES
 from discue.api.resources.service import MissingPage
 from discue.api.route import SMALL_BODY, VERSION, Call, CompiledRoute, EventStream, Match, RawResponse, Route, Router
 from discue.api.structs import NamedBody
-from discue.api.unknown_paths import dashboard_hint, metrics_hint
+from discue.api.unknown_paths import dashboard_hint, is_of_page, metrics_hint
 from discue.auth.turns import LARGE_BYTES, LIST_BYTES
 from discue.domain.errors import (
     BadRequest,
@@ -49,10 +49,6 @@ _DASHBOARD: Final = "dashboard"
 _METRICS: Final = "metrics"
 _STARTS: Final = ("/dashboard", "/portal")
 """How paths of pages begin: all others are told by one comparison."""
-_WITH_PAGES: Final = ("/docs", "/dashboard")
-"""How paths begin that people type, and follow links to."""
-_MOST_STEPS: Final = 16
-"""Steps in the path of a page. More of them would make every link of the page that is not found longer."""
 _REQUEST_ID_BYTES: Final = 6
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
@@ -227,9 +223,8 @@ class App:
         scope, version, path = request.scope, "", request.scope.path
         if path.startswith(f"{VERSION}/"):
             version, path = VERSION, path.removeprefix(VERSION)
-        is_for_page = path.startswith(_WITH_PAGES) and path.count("/") <= _MOST_STEPS
-        asks_for_page = is_for_page and HTML in request.accept and scope.method in {"GET", "HEAD"}
-        if self._missing is None or error.status != NotFound.status or not asks_for_page:
+        is_for_page = error.status == NotFound.status and is_of_page(scope.method, path) and HTML in request.accept
+        if self._missing is None or not is_for_page:
             raise error
         # The error about a route is for programs.
         is_for_people = error.code != "no_route" or error.detail == self._hints[_DASHBOARD]

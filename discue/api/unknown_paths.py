@@ -1,4 +1,4 @@
-"""Errors for paths that no route has, with the nearest path that one has."""
+"""Requests for paths that no route has: their errors, with the nearest path that one has, and pages for people."""
 
 import re
 from collections.abc import Iterable
@@ -8,6 +8,10 @@ from discue.config.settings import Settings
 from discue.domain.errors import NotFound
 from discue.domain.suggestions import nearest
 
+_WITH_PAGES: Final = ("/docs", "/dashboard")
+"""How paths begin that people type, and follow links to."""
+_MOST_STEPS: Final = 16
+"""Steps in the path of a page. More of them would make every link of the page that is not found longer."""
 _SHOWN_PATH: Final = 200
 _VERSION: Final = re.compile(r"v[0-9]{1,3}")
 
@@ -31,6 +35,11 @@ def no_route(
     elif takes_id and step:
         way_out = f': "{_shown(step)}" is not an id, which has 21 letters and digits.'
     return NotFound(f"No route for {method} {_shown(path)}{way_out}", code="no_route")
+
+
+def is_of_page(method: str, path: str) -> bool:
+    """Return whether a browser that asks for this path looks for a page. `path` has no version."""
+    return method in {"GET", "HEAD"} and path.startswith(_WITH_PAGES) and path.count("/") <= _MOST_STEPS
 
 
 def dashboard_hint(settings: Settings) -> str:
