@@ -4,17 +4,17 @@ from discue.domain.clock import Clock
 
 
 class DatabaseClock:
-    """A clock on which all workers of a database agree, even if the wall clock of one is wrong.
+    """The time of the database, on which all workers agree, even if the wall clock of one is wrong.
 
-    It follows the monotonic clock, from what was read of the database's. Until something was read, it is the machine's:
-    for a database on a file it stays that.
+    It follows the monotonic clock, at a distance that readings of the database's clock correct. Before the first
+    reading it is the machine's clock. A database in a file has no clock to read.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.monotonic = clock.monotonic
         self._clock = clock
         self._ahead_ms: float | None = None
-        """How far it is ahead of the monotonic clock."""
+        """How far it is ahead of the monotonic clock; None before the first reading."""
 
     def now(self) -> int:
         """Return the time in milliseconds since the Unix epoch."""
@@ -27,5 +27,5 @@ class DatabaseClock:
         earliest, latest = read - self.monotonic() * 1_000, read - sent_at * 1_000
         if self._ahead_ms is None:
             self._ahead_ms = (earliest + latest) / 2
-        # If the response took long, or the process stood still, little is known: the clock may be right as it is.
+        # The bounds are far apart if the response took long or the process stood still. The clock may be right then.
         self._ahead_ms = min(max(self._ahead_ms, earliest), latest)

@@ -13,7 +13,10 @@ class BacklogSum:
     waiting: int = 0
     retrying: int = 0
     since: int = 0
-    """When the oldest waiting message was stored, in milliseconds since the epoch; 0: none waits, or it is unknown."""
+    """When the longest wait began, in milliseconds since the epoch; 0: none waits, or it is unknown.
+
+    See `Lane.waiting_since` and `PullBacklog.since`.
+    """
 
     def add_lane(self, lane: Lane) -> None:
         self._add(lane.waiting, lane.cursor.retrying, lane.waiting_since)

@@ -40,12 +40,7 @@ DETAILED: Final = (
         "Age of the oldest message whose first attempt has not ended.",
         _LISTENER_LABELS,
     ),
-    Metric(
-        "discue_listener_retrying_messages",
-        "gauge",
-        _RETRYING,
-        _LISTENER_LABELS,
-    ),
+    Metric("discue_listener_retrying_messages", "gauge", _RETRYING, _LISTENER_LABELS),
     Metric(
         "discue_queue_backlog_messages", "gauge", "Deliveries of all listeners that are not settled.", _QUEUE_LABELS
     ),
@@ -55,12 +50,7 @@ DETAILED: Final = (
         "Age of the oldest message whose first attempt by a listener has not ended.",
         _QUEUE_LABELS,
     ),
-    Metric(
-        "discue_queue_retrying_messages",
-        "gauge",
-        _RETRYING,
-        _QUEUE_LABELS,
-    ),
+    Metric("discue_queue_retrying_messages", "gauge", _RETRYING, _QUEUE_LABELS),
 )
 
 

@@ -24,9 +24,6 @@ _BEFORE_A_FAULT_SHARE: Final = 0.6
 """The share of faults that meet users who have just begun to do something."""
 _AFTER_A_FAULT_SHARE: Final = 0.3
 """The share of faults after which users do something at once."""
-_RUNS_SECONDS: Final = 1
-"""Between the runs of schedules."""
-_QUIET_RUNS_SECONDS: Final = 8
 
 Change = tuple[Any, str, Any]
 """A module, a name in it, and its value."""
@@ -50,6 +47,8 @@ _SPARSE: Final[Sequence[Change]] = (
     (ailing, "_LOOKS_APART_SECONDS", 1.0),
     (again, "_LOOKS_APART_SECONDS", 0.5),
     (lives, "_PROBES", 6),
+    (listener_health, "PROBE_INTERVAL_MS", 1_000),
+    (listener_health, "RECOVERY_INTERVAL_MS", 1_000),
 )
 _IN_BURSTS: Final[Sequence[Change]] = (
     (loads, "_BATCH", 5),
@@ -71,16 +70,15 @@ _IN_BURSTS: Final[Sequence[Change]] = (
     (ailing, "_LONGEST_SECONDS", 90.0),
     (timing, "_LOOKS", 3),
     (timing, "_LOOKS_APART_SECONDS", 12.0),
-    (timing, "RUNS_APART_SECONDS", _QUIET_RUNS_SECONDS),
+    (timing, "RUNS_APART_SECONDS", 8),
     (lives, "_PROBES", 2),
     (lives, "_PROBES_APART_SECONDS", 2.0),
     (lives, "_REST_SECONDS", 40.0),
+    (listener_health, "PROBE_INTERVAL_MS", 10_000),
+    (listener_health, "RECOVERY_INTERVAL_MS", 5_000),
     (engine, "_WATCH_SIBLINGS_SECONDS", 0.25),
 )
 """Changes in a plan whose users rest: fewer messages, of which more fail, and longer waits."""
-_PROBES_MS: Final = (1_000, 1_000)
-_QUIET_PROBES_MS: Final = (10_000, 5_000)
-"""Between probes of a listener, and while it recovers."""
 _RETRIES: Final = "1,2,3,5,8,13,20,20,20,20"
 """The seconds between attempts: nothing may wait for longer than the users do at the end."""
 _QUIET_RETRIES: Final = "1,4,15,40,60,60,60,60,60,60"
@@ -92,10 +90,7 @@ def make_sparse(plan: SimPlan) -> None:
     pauses = [(place, name, pause * plan.slowness) for place, name, pause in _PAUSES]
     for place, name, value in (*_SPARSE, *pauses, *(_IN_BURSTS if is_in_bursts else ())):
         put(place, name, value)
-    run_every(str(_QUIET_RUNS_SECONDS if is_in_bursts else _RUNS_SECONDS))
-    probes = _QUIET_PROBES_MS if is_in_bursts else _PROBES_MS
-    for name, apart_ms in zip(("PROBE_INTERVAL_MS", "RECOVERY_INTERVAL_MS"), probes, strict=True):
-        put(listener_health, name, apart_ms)
+    run_every(str(timing.RUNS_APART_SECONDS))
     retry_after(_QUIET_RETRIES if is_in_bursts else _RETRIES)
 
 
