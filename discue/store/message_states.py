@@ -1,6 +1,5 @@
 """States of messages in lists: one for all deliveries of a message, read for many messages of a queue at once."""
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -12,7 +11,7 @@ from discue.domain.window import Window
 from discue.store.engine import MissedRange, Row, Transaction
 from discue.store.message_log import WAITING
 from discue.store.recipients import MissedRanges, Recipient, state_of_row, states_of
-from discue.store.tables import given_rows, padded, placeholders, rows_among
+from discue.store.tables import given_rows, padded, placeholders, rows_among, shifted
 
 LISTENERS_AT_MOST: Final = 1_000
 """The largest number of listeners that are read for the states of one page: more would take too long."""
@@ -61,7 +60,6 @@ _STATES: Final = f"""
         WHERE log.organization = $2 AND log.queue = $3 AND e.stream = 0 AND e.blocked > 0 AND e.key_hash IS NOT NULL
             AND log.seq IN ({{0}})
         LIMIT {_ROWS_AT_MOST + 1}) AS looked_at"""
-_PARAMETER: Final = re.compile(r"\$(\d+)")
 _PARAMETERS: Final = 5
 """The number of parameters of `_STATES` before the seqs."""
 _LISTENER_PART: Final = 0
@@ -76,13 +74,8 @@ def _states_of(queues: int, messages: int) -> str:
     """Return the statement for the parts of `_STATES` of several queues, after the place of each."""
     one, width = _STATES.format(placeholders(_PARAMETERS + 1, messages)), _PARAMETERS + messages
     return " UNION ALL ".join(
-        f"SELECT {place}, looked_at.* FROM ({_shifted(one, place * width)}) AS looked_at" for place in range(queues)
+        f"SELECT {place}, looked_at.* FROM ({shifted(one, place * width)}) AS looked_at" for place in range(queues)
     )
-
-
-def _shifted(sql: str, by: int) -> str:
-    """Return a statement with higher numbers of its parameters."""
-    return _PARAMETER.sub(lambda found: f"${int(found[1]) + by}", sql)
 
 
 @cache

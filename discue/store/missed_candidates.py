@@ -4,12 +4,14 @@ These candidates are rows `(part, listener, first, last, reason, missed_at)`, wi
 a time.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
 from discue.store.engine import Row, Transaction, Value
 from discue.store.missed_messages import Key
 from discue.store.pagination import LARGEST
+from discue.store.tables import padded, shifted
 
 PARTS: Final = 3
 """The number of parts that are read by an index each, up to a limit."""
@@ -59,53 +61,35 @@ _RANGE_AROUND: Final = """
         ORDER BY seq_from DESC LIMIT 1) AS looked_at"""
 """Upwards, a range that begins before the span may reach into it."""
 
-_LISTENERS_AT_ONCE: Final = 20
+_LISTENERS_AT_ONCE: Final = 16
 """How many listeners of a queue that have missed something are read at once, each up to the limit of a part."""
 _LISTENERS_LOOKED_AT: Final = 1_000
 """How many listeners of a queue are looked at to find these."""
-_LISTENER_PART: Final = 4
-"""The part with the listeners themselves."""
-_LAST_PART: Final = 5
-"""The part with the last listener that was looked at, if others may follow."""
 _LISTENERS: Final = """FROM listener
-    WHERE organization = $1 AND queue = (
-            SELECT q.id FROM queue q WHERE q.organization = $1 AND q.public_id = $4 AND q.deleted_at IS NULL)
-        AND id {before}= $2 AND deleted_at IS NULL
-    ORDER BY id {order}"""
-# SQLite numbers parameters as they appear: the organization, the listener and the seq come first.
-_OF_QUEUE: Final = """
-    WITH given (listener, bound) AS (
-        SELECT id, CASE WHEN organization = $1 AND id = $2 THEN CAST($3 AS BIGINT) ELSE {bound} END
-        FROM (SELECT organization, id {listeners} LIMIT {looked_at}) AS looked_at
-        WHERE EXISTS (
-            SELECT 1 FROM exception x
-            WHERE x.organization = $1 AND x.listener = looked_at.id AND x.state = 'missed' AND x.stream + 0 = 0)
-        OR EXISTS (
-            SELECT 1 FROM exception x
+        WHERE organization = $1 AND queue = (
+            SELECT q.id FROM queue q WHERE q.organization = $1 AND q.public_id = $2 AND q.deleted_at IS NULL)
+        AND id {before}= $3 AND deleted_at IS NULL ORDER BY id {order}"""
+# PostgreSQL would read all delivery rows once to answer EXISTS for many listeners.
+_THAT_MISSED: Final = """
+    SELECT * FROM (
+        SELECT 0, id FROM (SELECT organization, id {listeners} LIMIT {looked_at}) AS looked_at
+        WHERE coalesce((
+            SELECT x.seq FROM exception x
+            WHERE x.organization = $1 AND x.listener = looked_at.id AND x.state = 'missed' AND x.stream + 0 = 0
+            ORDER BY x.seq LIMIT 1), (
+            SELECT x.seq FROM exception x
             WHERE x.organization = $1 AND x.listener = looked_at.id AND x.stream = 0 AND x.state = 'ended'
-                AND x.reason <> '')
-        OR EXISTS (SELECT 1 FROM missed_range x WHERE x.organization = $1 AND x.listener = looked_at.id)
-        ORDER BY id {order} LIMIT {at_once})
-    {parts}
-    UNION ALL SELECT 4, given.listener, 0, 0, '', 0 FROM given
-    UNION ALL SELECT * FROM (
-        SELECT 5, id, 0, 0, '', 0 {listeners} LIMIT 1 OFFSET {looked_at} - 1) AS looked_at"""
-# The last row of each listener is found first, by an index alone; then the rows up to there are read. SQLite keeps the
-# order of a CROSS JOIN.
-_OF_EACH: Final = """
-    SELECT {part}, e.listener, e.{first}, e.{last}, e.reason, {missed_at} FROM (
-        SELECT given.listener, given.bound, coalesce((
-            SELECT x.{first} FROM {table} x
-            WHERE x.organization = $1 AND x.listener = given.listener AND x.{first} {before} given.bound{of_x}
-            ORDER BY x.{first} {order} LIMIT 1 OFFSET $5), {end}) AS last
-        FROM given) AS span
-    CROSS JOIN {table} e
-    WHERE e.organization = $1 AND e.listener = span.listener AND e.{first} {up_to} span.last
-        AND e.{first} {before} span.bound{of_e}"""
-_CONDITIONS: Final = (
-    " AND {0}.state = 'missed' AND {0}.stream + 0 = 0",
-    " AND {0}.state = 'ended' AND {0}.stream = 0 AND {0}.reason <> ''",
-)
+                AND x.reason <> ''
+            ORDER BY x.seq LIMIT 1), (
+            SELECT x.seq_from FROM missed_range x WHERE x.organization = $1 AND x.listener = looked_at.id
+            ORDER BY x.seq_from LIMIT 1)) IS NOT NULL
+        ORDER BY id {order} LIMIT {at_once}) AS looked_at
+    UNION ALL
+    SELECT * FROM (SELECT 1, id {listeners} LIMIT 1 OFFSET {looked_at} - 1) AS looked_at"""
+"""The next listeners of a queue that have missed something; and the last one looked at, if others may follow."""
+_NO_LISTENER: Final = 0
+_WIDTH: Final = 4
+"""The number of parameters of `_OF_LISTENER` without a reason."""
 
 
 class Candidates(NamedTuple):
@@ -136,46 +120,32 @@ async def read_of_queue(
     tx: Transaction, organization: int, start: Key, count: int, *, queue: str, newest_first: bool
 ) -> Candidates:
     """Read the candidates of the next listeners of a queue, which has a public id, that follow a key."""
-    looked_at, at_once = _LISTENERS_LOOKED_AT, _LISTENERS_AT_ONCE
-    sql = _of_queue(looked_at, at_once, newest_first=newest_first)
-    rows = await _read(tx, sql, (organization, *start, queue, count - 1), newest_first=newest_first)
-    listeners = [row[1] for row in rows if row[0] == _LISTENER_PART]
-    ends = listeners if len(listeners) == at_once else [row[1] for row in rows if row[0] == _LAST_PART]
+    before, order = _order(newest_first=newest_first)
+    listeners = _LISTENERS.format(before=before, order=order)
+    limits = {"looked_at": _LISTENERS_LOOKED_AT, "at_once": _LISTENERS_AT_ONCE}
+    sql = _THAT_MISSED.format(listeners=listeners, order=order, **limits)
+    found = await tx.rows(sql, organization, queue, start[0])
+    given = sorted((listener for part, listener in found if not part), reverse=newest_first)
+    ends = given if len(given) == _LISTENERS_AT_ONCE else [listener for part, listener in found if part]
+    if not given:
+        return Candidates([], *ends)
+    bounds = dict.fromkeys(given, LARGEST if newest_first else 0) | {start[0]: start[1]}
+    some = padded(given, _NO_LISTENER)
+    values = [value for each in some for value in (organization, each, bounds.get(each, 0), count)]
+    rows = await _read(tx, _of_listeners(len(some), newest_first=newest_first), values, newest_first=newest_first)
     last = min(ends, default=None) if newest_first else max(ends, default=None)
-    return Candidates([row for row in rows if row[0] not in {_LISTENER_PART, _LAST_PART}], last)
+    return Candidates(rows, last)
+
+
+@cache
+def _of_listeners(count: int, *, newest_first: bool) -> str:
+    sql = _OF_LISTENER.format(*_order(newest_first=newest_first), "", f"${_WIDTH}")
+    return " UNION ALL ".join(shifted(sql, place * _WIDTH) for place in range(count))
 
 
 def _order(*, newest_first: bool) -> tuple[str, str]:
     return ("<", "DESC") if newest_first else (">", "ASC")
 
 
-async def _read(tx: Transaction, sql: str, values: tuple[Value, ...], *, newest_first: bool) -> list[Row]:
+async def _read(tx: Transaction, sql: str, values: Sequence[Value], *, newest_first: bool) -> list[Row]:
     return await tx.rows(sql if newest_first else sql + _RANGE_AROUND, *values)
-
-
-@cache
-def _of_queue(looked_at: int, at_once: int, *, newest_first: bool) -> str:
-    before, order = _order(newest_first=newest_first)
-    up_to, end, bound = (">=", 0, LARGEST) if newest_first else ("<=", LARGEST, 0)
-    signs = {"before": before, "order": order, "up_to": up_to, "end": end}
-
-    def part(number: int, condition: str) -> str:
-        return _OF_EACH.format(
-            part=number,
-            table="exception" if condition else "missed_range",
-            first="seq" if condition else "seq_from",
-            last="seq" if condition else "seq_to",
-            missed_at="0" if condition else "e.missed_at",
-            of_x=condition.format("x"),
-            of_e=condition.format("e"),
-            **signs,
-        )
-
-    return _OF_QUEUE.format(
-        bound=bound,
-        order=order,
-        listeners=_LISTENERS.format(before=before, order=order),
-        looked_at=looked_at,
-        at_once=at_once,
-        parts=" UNION ALL ".join(part(number, condition) for number, condition in enumerate((*_CONDITIONS, ""))),
-    )

@@ -1,5 +1,6 @@
 """The tables of an installation with their columns, and what statements and rows of several tables share."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from typing import Any, Final, TypeVar
@@ -12,6 +13,7 @@ T = TypeVar("T")
 
 _LARGEST_CHUNK = 64
 _LISTED_AT_ONCE = 128
+_PARAMETER: Final = re.compile(r"\$(\d+)")
 
 
 def chunks(rows: Sequence[T], largest: int = _LARGEST_CHUNK) -> Iterator[Sequence[T]]:
@@ -69,6 +71,11 @@ def given_rows(rows: int, columns: int) -> str:
 def placeholders(first: int, count: int) -> str:
     """Return `$3, $4, $5` for an IN list."""
     return ", ".join(f"${number}" for number in range(first, first + count))
+
+
+def shifted(sql: str, by: int) -> str:
+    """Return a statement with higher numbers of its parameters, to be a part of a larger one."""
+    return _PARAMETER.sub(lambda found: f"${int(found[1]) + by}", sql)
 
 
 def within_bytes(rows: Sequence[Row], limit: int) -> Sequence[Row]:
