@@ -201,8 +201,15 @@ async def set_frame_ancestors(
     async def work(tx: Transaction) -> tuple[str, ...]:
         owner = await _owner(tx, principal, "write", organization_public_id)
         await portal.set_frame_ancestors(tx, owner.id, distinct, now)
-        of, changes = (owner.public_id, owner.alias), ("frame_ancestors",)
-        await events.record(tx, occurrence, "organization_updated", owner.id, ref=of[0], name=of[1], changes=changes)
+        await events.record(
+            tx,
+            occurrence,
+            "organization_updated",
+            owner.id,
+            ref=owner.public_id,
+            name=owner.alias,
+            changes=("frame_ancestors",),
+        )
         return distinct
 
     return await control.write(work)

@@ -27,12 +27,21 @@ class AnchoredSource(Protocol):
         """
 
 
-def around_anchor(sql: str, column: str, anchor: str, bounds: tuple[str, str, str], *, newest_first: bool) -> str:
+def row_anchor(table: str, first: int) -> str:
+    """Return the SQL of the anchor whose public id is the parameter with the number `first`, in a table with row ids.
+
+    The parameter after it stands for a row that was deleted.
+    """
+    place = f"SELECT anchor.id FROM {table} anchor WHERE anchor.organization = $1 AND anchor.public_id = ${first}"
+    return f"coalesce(({place}), CAST(${first + 1} AS BIGINT))"
+
+
+def around_anchor(sql: str, column: str, anchor: str, first: int, *, newest_first: bool) -> str:
     """Return the statement for the rows on both sides of an anchor, each with its side: 0 for the wanted one.
 
-    `bounds` are the parameters of two keys, between which all rows are, and of the limit.
+    `first` is the number of the first of three parameters: two keys, between which all rows are, and the limit.
     """
-    low, high, limit = bounds
+    low, high, limit = (f"${first + place}" for place in range(3))
     # SQLite numbers parameters as they appear. Adding 0 leaves the anchor as the bound of the index: from the end of
     # the table, the way to it may be long.
     older = f"{sql} AND {column} < {anchor} AND {column} > {low} AND {column} + 0 < {high} ORDER BY {column} DESC"

@@ -13,7 +13,7 @@ from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DisabledBy, ListenerMode, ListenerStatus
 from discue.domain.waiting import ListenerCondition
 from discue.domain.window import Window
-from discue.store.anchors import Neighbours, around_anchor, neighbours_of
+from discue.store.anchors import Neighbours, around_anchor, neighbours_of, row_anchor
 from discue.store.attempts import MAX_PER_MESSAGE
 from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import Row, Transaction, Value
@@ -348,10 +348,9 @@ class _Recipients:
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours:
         recipients, values = self._query()
-        given, otherwise, low, high, most = (f"${len(values) + place}" for place in range(1, 6))
-        place = f"SELECT anchor.id FROM listener anchor WHERE anchor.organization = $1 AND anchor.public_id = {given}"
-        anchor = f"coalesce(({place}), CAST({otherwise} AS BIGINT))"
-        sql = around_anchor(recipients, "listener.id", anchor, (low, high, most), newest_first=newest_first)
+        taken = len(values)
+        anchor = row_anchor("listener", taken + 1)
+        sql = around_anchor(recipients, "listener.id", anchor, taken + 3, newest_first=newest_first)
         rows = await tx.rows(sql, *values, public_id, row_id_up_to(public_id), *self.within, limit)
         return neighbours_of(rows, newest_first=newest_first)
 

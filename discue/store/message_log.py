@@ -12,13 +12,7 @@ from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
 from discue.store.anchors import Neighbours, around_anchor, neighbours_of
 from discue.store.engine import LogPage, NewEntry, Row, Transaction, Value
-from discue.store.pagination import (
-    LARGEST,
-    Selection,
-    Span,
-    created_at,
-    intersect,
-)
+from discue.store.pagination import LARGEST, Selection, Span, created_at, intersect
 from discue.store.tables import chunks, placeholders, rows_among
 
 WAITING: Final = 1
@@ -208,11 +202,11 @@ class OneLog:
         return await self._read(tx, (first - 1, LARGEST), "ASC", limit)
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours | None:
-        given, low, high, most = (f"${len(self._key) + place}" for place in range(1, 5))
+        given = len(self._key) + 1
         # Only a message of this queue: the place of another one, or a deleted one, takes a search.
-        place = f"SELECT anchor.seq FROM log anchor WHERE anchor.organization = $1 AND anchor.id = {given}"
+        place = f"SELECT anchor.seq FROM log anchor WHERE anchor.organization = $1 AND anchor.id = ${given}"
         anchor = f"({place} AND anchor.queue = $2)"
-        sql = around_anchor(self._sql, "listed.seq", anchor, (low, high, most), newest_first=newest_first)
+        sql = around_anchor(self._sql, "listed.seq", anchor, given + 1, newest_first=newest_first)
         rows = await tx.rows(sql, *self._key, public_id, *self._within, limit)
         found = neighbours_of(rows, newest_first=newest_first, column=2)
         if not found.has_others:

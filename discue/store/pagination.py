@@ -16,7 +16,7 @@ from discue.domain.errors import BadRequest, Fault
 from discue.domain.ids import ALPHABET, encode, row_id_at
 from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
-from discue.store.anchors import AnchoredSource, Neighbours, around_anchor, neighbours_of
+from discue.store.anchors import AnchoredSource, Neighbours, around_anchor, neighbours_of, row_anchor
 from discue.store.engine import Row, Transaction, Value
 from discue.store.tables import placeholders
 
@@ -174,8 +174,7 @@ class Table(msgspec.Struct, frozen=True):
         owner = "organization = $1 AND " if organization else ""
         sql = f"SELECT id FROM {self.name} WHERE {owner}public_id = ${len(organization) + 1}"
         found = await tx.row(sql, *organization, public_id)
-        # A deleted row is where its public id, which begins with the time of its creation, would be.
-        return found[0] if found else row_id_at(created_at(public_id) + 1) - 1
+        return found[0] if found else _end_of(public_id)
 
     async def older(self, tx: Transaction, bound: int | None, limit: int, offset: int = 0) -> Sequence[Row]:
         ceiling = self.ceiling if bound is None else min(bound, self.ceiling)
@@ -188,16 +187,9 @@ class Table(msgspec.Struct, frozen=True):
         if self.name == "organization":
             return None
         taken = len(self.values)
-        given, otherwise, *bounds = (f"${taken + place}" for place in range(1, 6))
-        place = (
-            f"SELECT anchor.id FROM {self.name} anchor WHERE anchor.organization = $1 AND anchor.public_id = {given}"
-        )
-        anchor = f"coalesce(({place}), CAST({otherwise} AS BIGINT))"
-        low, high, most = bounds
-        sql = around_anchor(self.sql, self.id_column, anchor, (low, high, most), newest_first=newest_first)
-        # See `locate`.
-        end = row_id_at(created_at(public_id) + 1) - 1
-        values = (*self.values, public_id, end, self.floor, self.ceiling, limit)
+        anchor = row_anchor(self.name, taken + 1)
+        sql = around_anchor(self.sql, self.id_column, anchor, taken + 3, newest_first=newest_first)
+        values = (*self.values, public_id, _end_of(public_id), self.floor, self.ceiling, limit)
         return neighbours_of(await tx.rows(sql, *values), newest_first=newest_first)
 
     def matching(self, selection: Selection) -> "Table":
@@ -321,6 +313,11 @@ def too_far() -> BadRequest:
     """Return the error for a numbered page that can only be reached by reading all that comes before it."""
     rule = "is too far from the first in this list: follow the `next` links, or use `after` and `before`, instead"
     return BadRequest(f"The page {rule}.", code="invalid_parameter", faults=(Fault("?page", rule),))
+
+
+def _end_of(public_id: str) -> int:
+    """Return the last row id that a deleted row can have had: its public id begins with the time of its creation."""
+    return row_id_at(created_at(public_id) + 1) - 1
 
 
 def created_at(public_id: str) -> int:

@@ -33,14 +33,14 @@ class SqliteDatabase:
 
     def _run(self, step: Step[T], lock: str | None) -> T:
         try:
-            return self._run_unlocked(step, lock)
+            return self._transact(step, lock)
         except sqlite3.OperationalError as error:
             # Its codes are attributes of the error from Python 3.11 on only.
             if "locked" in str(error):
                 raise DatabaseBusy(f"{error} ({self._path})") from error
             raise
 
-    def _run_unlocked(self, step: Step[T], lock: str | None) -> T:
+    def _transact(self, step: Step[T], lock: str | None) -> T:
         connection = self._connection = self._connection or self._connect()
         connection.execute("BEGIN" if lock is None else "BEGIN IMMEDIATE")
         try:
