@@ -72,6 +72,7 @@ def test_listener_is_created_and_edited_with_all_of_its_settings(editor: Editor,
 
     settings = editor.browser.get(f"{path}/settings").text
     assert "<dd>0.5 a second, 3 at once</dd>" in settings
+    assert "<dt>Attempts, at most</dt><dd>2</dd>" in settings
     form = editor.form(f"{path}/edit")
     emptied = {name: "" for name in form if name not in {"version", "alias", "notify_url"}}
     assert editor.done(f"{path}/edit", **form | emptied | {"format": "plain", "trace": "propagate"}) == (
@@ -80,6 +81,9 @@ def test_listener_is_created_and_edited_with_all_of_its_settings(editor: Editor,
     left = editor.stored(path).keys() - {"_links"}
     optional = plain | {"filter", "headers", "timeout", "max_in_flight", "rate_limit", "retry", "authentication"}
     assert left & optional == {"notify_url"}
+    editor.done(f"{path}/edit", **editor.form(f"{path}/edit") | {"retry/jitter": "0.5"})
+    settings = editor.browser.get(f"{path}/settings").text
+    assert '<dt>Attempts, at most</dt><dd>4 <span class="soft">policy of the queue</span>' in settings
 
 
 def test_listener_in_pull_mode_is_created_and_edited(editor: Editor, queue: str) -> None:
