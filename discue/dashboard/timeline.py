@@ -159,7 +159,8 @@ def _bars(delivery: Delivery, made: Sequence[TimelineAttempt], scale: Scale, now
             yield _bar(scale, at, started, ("w-retry" if failed else "w-wait", text))
         failed = bool(each.attempt.error)
         end = max(started, each.attempt.ended_at)
-        text = f"Attempt {each.attempt.number}: {each.attempt.state} in {formats.duration(end - started)}"
+        name = f"Attempt {each.attempt.number}{' of a replay' if each.attempt.replay_id else ''}"
+        text = f"{name}: {each.attempt.state} in {formats.duration(end - started)}"
         yield _bar(scale, started, end, ("a-bad" if failed else "a-good", text))
         at = end
     if delivery.state in {"pending", "retrying"} and now > at:
