@@ -98,6 +98,11 @@ class Cost(msgspec.Struct, frozen=True):
     bytes: int = 0
     """Approximate size of the expanded schema."""
 
+    @property
+    def in_place(self) -> int:
+        """Subschemas that may check a value which the schema around this one checks too."""
+        return max(self.rules, self.repeated)
+
 
 class _Subschema(msgspec.Struct, frozen=True):
     """A schema directly inside another one."""
@@ -235,7 +240,7 @@ class JsonSchema:
         # To know what is unevaluated, its sibling keywords are evaluated again.
         again = 1 if _UNEVALUATED.isdisjoint(schema) else 3
         compared = _COMPARISON_RULES * sum(isinstance(each, dict | list) for each in schema.get("enum", ()))
-        alone = [cost.repeated if keyword in _CHILD_KEYWORDS else cost.rules for keyword, cost in inner]
+        alone = [cost.repeated if keyword in _CHILD_KEYWORDS else cost.in_place for keyword, cost in inner]
         own = {name: value for name, value in schema.items() if name in _ASSERTIONS}
         stands_in = len(targets) == 1 and not own and not inner
         return Cost(
@@ -244,7 +249,7 @@ class JsonSchema:
             matches=again * _matches(schema, inner, targets),
             repeated=targets[0].repeated
             if stands_in
-            else again * (compared + sum(alone) + sum(cost.rules for cost in targets)),
+            else again * (compared + sum(alone) + sum(cost.in_place for cost in targets)),
             bytes=len(json.dumps(own)) + 20 * len(every) + sum(cost.bytes for cost in every),
         )
 

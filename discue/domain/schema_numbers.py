@@ -7,6 +7,7 @@ long for tiny ones. A client chooses both numbers, and how many there are.
 from collections.abc import Iterator
 from typing import Any, Final
 
+from discue.domain.json_values import LARGEST_EXACT
 from discue.domain.schema_rules import is_number
 
 CONSTANTS: Final = "x-constants"
@@ -14,9 +15,7 @@ CONSTANTS: Final = "x-constants"
 
 _BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _CONSTANTS: Final = ("const", "enum")
-_LARGEST_EXACT: Final = 2**53
-"""Every double beyond it is an integer."""
-_EXACT: Final = {"minimum": -_LARGEST_EXACT, "maximum": _LARGEST_EXACT}
+_EXACT: Final = {"minimum": -LARGEST_EXACT, "maximum": LARGEST_EXACT}
 _TINY: Final = 1e-15
 
 # How many patterns take as long, for a text of short numbers.
@@ -30,8 +29,8 @@ _INTEGER_DIVISION_COST: Final = 4
 def number_cost(schema: dict[str, Any]) -> int:
     """Return how many patterns take as long as comparing numbers with those of a schema."""
     bounds = sum(not _is_small_integer(schema[name]) for name in _BOUNDS if name in schema)
-    constants = [each for name in _CONSTANTS for each in _constants(schema, name)]
-    return bounds + sum(map(_constant_cost, _numbers_in(constants))) + _division_cost(schema.get("multipleOf", 0))
+    constants = sum(_constant_cost(each) for name in _CONSTANTS for each in _constants(schema, name))
+    return bounds + constants + _division_cost(schema.get("multipleOf", 0))
 
 
 def quick(schema: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -45,11 +44,11 @@ def quick(schema: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]
     return kept, others
 
 
-def _constant_cost(constant: float) -> int:
-    if _is_small_integer(constant):
-        # See `_one_of`.
+def _constant_cost(constant: Any) -> int:
+    if is_number(constant) and _is_small_integer(constant):
+        # See `_one_of`. An integer in an array or object is compared like other numbers.
         return 0
-    return _TINY_CONSTANT_COST if abs(constant) < _TINY else _CONSTANT_COST
+    return sum(_TINY_CONSTANT_COST if 0 < abs(each) < _TINY else _CONSTANT_COST for each in _numbers_in(constant))
 
 
 def _division_cost(step: float) -> int:
@@ -70,13 +69,17 @@ def _multiple_of_fraction(step: float) -> dict[str, Any]:
 def _one_of(name: str, allowed: Any) -> dict[str, Any]:
     """Return a schema of the values of a `const` or `enum`, in which fractions are not compared with integers.
 
-    The library finds an integer among integers at once, but compares a fraction with each of them.
+    The library finds an integer among integers at once, but compares a fraction with each of them. It compares with a
+    single constant exactly, unlike with bounds.
     """
     integers: list[Any] = []
     others: list[Any] = []
     for each in _constants({name: allowed}, name):
         (integers if is_number(each) and _is_small_integer(each) else others).append(each)
-    then, otherwise = ({"enum": some} if some else False for some in (integers, others))
+    then: Any = {"enum": integers} if integers else False
+    if len(integers) == 1:
+        then = {"minimum": integers[0], "maximum": integers[0]}
+    otherwise = {"enum": others} if others else False
     return {CONSTANTS: {name: allowed}, "if": {"type": "integer", **_EXACT}, "then": then, "else": otherwise}
 
 
@@ -98,4 +101,4 @@ def _numbers_in(value: Any) -> Iterator[float]:
 
 
 def _is_small_integer(number: float) -> bool:
-    return number == int(number) and abs(number) <= _LARGEST_EXACT
+    return number == int(number) and abs(number) <= LARGEST_EXACT
