@@ -41,6 +41,11 @@ NEW_FIELDS_OF_MISSED = {"queue_id", "listener_id"}
 NEW_FIELDS_OF_USERS = {"status"}
 NEW_FIELDS_OF_DELIVERIES = {"last_error", "last_detail"}
 
+_CLOCK = """
+CREATE OR REPLACE FUNCTION clock_ms() RETURNS BIGINT LANGUAGE sql VOLATILE AS
+    'SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - {behind}'"""
+"""A database that runs from the crash on, as the clocks of the workers: pulled messages follow it."""
+
 pytestmark = pytest.mark.xdist_group("upgrade")
 
 
@@ -92,8 +97,10 @@ def loaded(engine_name: str, folder: Path, port: int = story.PORT_IN_FIXTURES) -
         yield address
     else:
         with new_database(shared_cluster()) as address:
-            shared_cluster().run_sql(sql, address.rpartition("/")[2])
+            database = address.rpartition("/")[2]
+            shared_cluster().run_sql(sql, database)
             migrate(folder, address)
+            shared_cluster().run_sql(_CLOCK.format(behind=time.time_ns() // 1_000_000 - story.CRASHED_AT), database)
             yield address
 
 
