@@ -13,7 +13,7 @@ STAGE_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.
 COMMIT_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 LAG_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3_600.0, 86_400.0)
 LOOP_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-PARTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
+PARTS: Final = (1, 4, 16, 64, 256, 1_024)
 
 CommitKind = Literal["all", "publish", "settle", "work"]
 Stage = Literal["resolve", "connect", "tls", "first_byte", "total"]

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple, get_args
 
@@ -65,6 +64,12 @@ TASKS: Final = (
 """The names of background work. A test compares them with what a worker runs."""
 
 _LISTENER_STATES: Final = ("active", "inactive", "disabled")
+_BACKLOGS: Final[tuple[tuple[str, ListenerMode], ...]] = (
+    *((state, "push") for state in _LISTENER_STATES),
+    # Probes are for push listeners only.
+    ("active", "pull"),
+    ("disabled", "pull"),
+)
 _STATM: Final = Path("/proc/self/statm")
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 
@@ -106,7 +111,7 @@ class Scrape:
     @cached_property
     def listeners(self) -> _Listeners:
         push_by_state = zeros(_LISTENER_STATES)
-        backlogs = {labels: BacklogSum() for labels in product(_LISTENER_STATES, get_args(ListenerMode))}
+        backlogs = {labels: BacklogSum() for labels in _BACKLOGS}
         for lane in self.parts.dispatcher.lanes:
             state = "active"
             if not lane.endpoint.enabled:
