@@ -32,7 +32,8 @@ _RANGE_READS: Final = 500
 # In one statement, so that all parts are of one moment: each listener of the queue with its cursor and the end of the
 # last range that begins at or before the newest message, which shows for most that none concerns the page; the first
 # ranges that end at or after the oldest message; the delivery rows; and the messages that wait for another one of their
-# key, which a cursor has passed.
+# key, which a cursor has passed. PostgreSQL would not search an index for each seq of rows that it takes for few: it
+# would read all rows of the queue, so the statement bounds them, too.
 _STATES: Final = f"""
     SELECT * FROM (
         SELECT 0, listener.id, cursor.start_seq, cursor.position, coalesce((
@@ -52,7 +53,7 @@ _STATES: Final = f"""
     UNION ALL
     SELECT * FROM (
         SELECT 2, listener, seq, attempts, 0, CAST(NULL AS BYTEA), state, reason FROM exception
-        WHERE organization = $2 AND queue = $3 AND stream = 0 AND seq IN ({{0}})
+        WHERE organization = $2 AND queue = $3 AND stream = 0 AND seq IN ({{0}}) AND seq >= $5 AND seq <= $1
         UNION ALL
         SELECT 3, e.listener, log.seq, 0, 0, CAST(NULL AS BYTEA), 'blocked', '' FROM log
         JOIN exception e ON e.organization = log.organization AND e.queue = log.queue AND e.key_hash = log.key_hash
