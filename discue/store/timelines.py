@@ -50,15 +50,18 @@ _WAITING: Final = f"""
         SELECT c.listener, c.stream, c.position, c.start_seq FROM cursor c
         WHERE c.organization = $1 AND c.queue = $3 LIMIT {_LOOKED_AT}) AS looked_at
     WHERE looked_at.stream = 0 AND looked_at.position < $2 AND looked_at.start_seq < $4 LIMIT {ATTENTION}"""
+# Materialized: else PostgreSQL may look for them once more for each listener of the queue.
 _FIRST_PAGE: Final = f"""
     SELECT looked_at.*, 0 FROM (
         {RECIPIENTS} AND listener.id > $5 AND listener.id < $6 ORDER BY listener.id DESC LIMIT $7) AS looked_at
     UNION ALL
-    SELECT looked_at.*, 1 FROM ({RECIPIENTS} AND listener.id IN (
-        SELECT listener FROM ({_MISSED}) AS looked_at
-        UNION ALL SELECT listener FROM ({_FAILING}) AS looked_at
-        UNION ALL SELECT listener FROM ({_IN_RANGES}) AS looked_at
-        UNION ALL SELECT listener FROM ({_WAITING}) AS looked_at)) AS looked_at"""
+    SELECT looked_at.*, 1 FROM (
+        WITH urgent (listener) AS MATERIALIZED (
+            SELECT listener FROM ({_MISSED}) AS looked_at
+            UNION ALL SELECT listener FROM ({_FAILING}) AS looked_at
+            UNION ALL SELECT listener FROM ({_IN_RANGES}) AS looked_at
+            UNION ALL SELECT listener FROM ({_WAITING}) AS looked_at)
+        {RECIPIENTS} AND listener.id IN (SELECT listener FROM urgent)) AS looked_at"""
 
 
 class TimelinePage(NamedTuple):

@@ -59,7 +59,7 @@ class _Trial(SqliteTransaction):
         self._goes_on = True
 
     def note(self, update: apsw.PreUpdate) -> None:
-        # Nobody else sees a row that is inserted.
+        # An inserted row is invisible to other transactions, so none waits for it.
         if update.old is not None:
             self._lock(_NAMES.get(update.table_name, update.table_name), *update.old[:2])
 

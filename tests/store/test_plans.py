@@ -156,7 +156,7 @@ class ExplainingOnce(Explaining):
 
 
 _BOUNDED = re.compile(
-    r"SCAN (new|step|counted|looked_at|owners|given|span|(\d+ )?CONSTANT ROWS?|\d+-ROW VALUES CLAUSE)"
+    r"SCAN (new|step|counted|looked_at|owners|given|span|urgent|(\d+ )?CONSTANT ROWS?|\d+-ROW VALUES CLAUSE)"
 )
 """Reads of rows that a statement brings itself, of a subquery with a LIMIT, or of the owners found so far."""
 
