@@ -66,6 +66,8 @@ class Connection(asyncio.Protocol):
     address: str = ""
     is_withheld: bool = False
     """Whether responses must not be shown to clients: the address is not public."""
+    is_counted: bool = False
+    """Whether it is one of the sender's `open_connections`."""
     reusable_until: float = 0.0
     _events: "select.poll | None" = None
     _transport: asyncio.Transport = field(init=False)
@@ -147,7 +149,8 @@ class Connection(asyncio.Protocol):
         # Also called after `eof_received` and `abort`: by then the connection carries no exchange.
         self._ended_by_peer(exc)
         self.response.close()
-        self._sender.on_closed()
+        if self.is_counted:
+            self._sender.on_closed()
 
     def _ended_by_peer(self, error: Exception | None) -> None:
         if self.exchange is None:

@@ -111,7 +111,7 @@ class Sender:
             for exchange in list(self._in_flight):
                 self._give_up(exchange, _CLOSED, _CLOSED)
         await asyncio.gather(*self._dials, return_exceptions=True)
-        # A connection whose dialing was cancelled just as it opened may never report its end.
+        # uvloop does not report the end of a connection whose address ran out of time just as it opened.
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSING_SECONDS):
                 await self._until(lambda: self.open_connections == 0)
@@ -169,13 +169,15 @@ class Sender:
 
     def on_opened(self, connection: Connection) -> None:
         """Send the exchange on a connection that is ready."""
-        self.open_connections += 1
         exchange = connection.exchange
-        # The exchange may have timed out meanwhile, or got another connection.
+        # The exchange may have timed out meanwhile, or got another connection. This one is not counted: its dialing may
+        # be cancelled, and then uvloop closes it without a call of `connection_lost`.
         if exchange is None or exchange.ended or exchange.connection is not None:
             connection.exchange = None
             connection.abort()
             return
+        self.open_connections += 1
+        connection.is_counted = True
         connection.opened_at = self._clock.monotonic()
         if exchange.dial is not None:
             exchange.dial.on_opened(connection.opened_at)
@@ -255,7 +257,7 @@ class Sender:
         connection.abort()
 
     def on_closed(self) -> None:
-        """Note that a connection is closed. Called once for each, after `on_opened`."""
+        """Note that a connection that was counted is closed. Called once for each."""
         self.open_connections -= 1
         self._quieter.set()
 

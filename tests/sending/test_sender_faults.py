@@ -4,23 +4,30 @@ import asyncio
 import gzip
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import uvloop
 
 from discue.domain.attempts import Outcome
+from discue.domain.egress import EgressPolicy
+from discue.sending.connection import Connection
 from discue.sending.response import SenderLimits
+from discue.sending.sender import Sender
 from tests.dispatch.stage import until
 from tests.support.attempts import MovableClock, a_sender, attempt, begin, request_to
 from tests.support.authority import server_context, trusting_context
+from tests.support.coroutines import TEST_SECONDS
 from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer, Step
 
 TIMEOUT_MS = 300
 # One sweep late, and a machine that is busy with other tests.
 AT_MOST_MS = 1_500
 OK = b"HTTP/1.1 200 OK\r\n"
+
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
 async def outcome_of(*script: Step, body: bytes = b"{}", timeout_ms: int = TIMEOUT_MS) -> Outcome:
@@ -225,3 +232,30 @@ async def test_healthy_listener_is_served_next_to_a_hundred_that_hang() -> None:
         clock.added_seconds += 6
         assert {outcome.error for outcome in await asyncio.gather(*hanging)} == {"timeout"}
         await bad.until_open(0)
+
+
+class _LateSender(Sender):
+    """Each connection opens just after its attempt has timed out."""
+
+    clock: MovableClock
+
+    def on_opened(self, connection: Connection) -> None:
+        self.clock.added_seconds += 6
+        self.sweep()
+        super().on_opened(connection)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_connection_that_opens_as_its_attempt_times_out_is_closed_and_not_counted(new_loop: NewLoop) -> None:
+    async def work() -> None:
+        clock = MovableClock()
+        sender = _LateSender(clock=clock, policy=EgressPolicy(allow_private=True))
+        sender.clock = clock
+        async with ScriptedServer([(HANG,)]) as server:
+            assert (await attempt(sender, request_to(server.url))).error == "connect_timeout"
+            await server.until_open(0)
+            assert (server.connections, sender.open_connections) == (1, 0)
+            await sender.close(0)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(asyncio.wait_for(work(), TEST_SECONDS))

@@ -85,4 +85,5 @@ async def a_sender(
         yield sender
     finally:
         await sender.close(0)
-        assert (sender.in_flight, sender.open_connections) == (0, 0)
+        left = (sender.in_flight, sender.open_connections)
+        assert left == (0, 0), left
