@@ -24,7 +24,7 @@ from discue.observability.metrics import exposition
 from discue.server.http import Address
 from discue.server.installation import open_installation
 from discue.server.metric_table import METRICS, WorkerParts, snapshot_of
-from discue.server.processes import stop_on_signal
+from discue.server.signals import stop_on_signal
 from discue.server.worker import Worker, freeze_memory, prepare_process, served
 from discue.store import organizations
 

@@ -16,7 +16,7 @@ from discue.cli.output import note, say
 from discue.cli.verbs import Commands
 from discue.config.types import DURATION
 from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable
-from discue.server.processes import stop_on_signal
+from discue.server.signals import stop_on_signal
 
 _CHECK_SECONDS: Final = 1.0
 

@@ -27,7 +27,7 @@ from discue.domain.model import ApiKey, Organization, User
 from discue.observability import logs
 from discue.observability.logs import Log
 from discue.server.installation import inspect_database, open_installation
-from discue.server.processes import stop_on_signal
+from discue.server.signals import stop_on_signal
 from discue.store import organizations
 from discue.store.pagination import Listing, Selection
 

@@ -27,7 +27,7 @@ from discue.domain.errors import SettingsInvalid
 from discue.server.http import Address, free_port
 from discue.server.installation import open_installation
 from discue.server.machine import Machine
-from discue.server.processes import stop_on_signal
+from discue.server.signals import stop_on_signal
 from discue.server.worker import Worker, prepare_process
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from discue import __version__
 from discue.cli.command import Invocation
 from discue.cli.output import say, say_json
 from discue.cli.serve import until_stopped
-from discue.server.processes import stop_on_signal
+from discue.server.signals import stop_on_signal
 from discue.server.worker import prepare_process
 
 

@@ -29,10 +29,12 @@ from discue.server.metric_table import snapshot_of
 from discue.server.metrics import PATH as METRICS_PATH
 from discue.server.metrics import MetricsApplication, WorkerMetrics
 from discue.server.process_watch import CollectorWatch
-from discue.server.processes import WorkerPipe, WorkerProcesses, all_predecessors, stop_on_signal, stop_with_parent
+from discue.server.processes import WorkerProcesses, all_predecessors
 from discue.server.sd_notify import ServiceManager, beating
+from discue.server.signals import stop_on_signal, stop_with_parent
 from discue.server.tracing import traced
 from discue.server.worker import Worker, alone_on, freeze_memory, prepare_process, served
+from discue.server.worker_pipe import WorkerPipe
 
 _METRICS_CONNECTIONS: Final = 64
 _DASHBOARD_CONNECTIONS: Final = 1_000

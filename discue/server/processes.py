@@ -3,21 +3,17 @@
 The parent serves nothing. It has no thread, no event loop and no open database, which makes it safe to fork.
 """
 
-import asyncio
 import gc
 import math
 import os
 import selectors
 import signal
-import socket
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from selectors import EVENT_READ, BaseSelector
 from typing import Final, NoReturn
 
 from discue.config.settings import Settings
@@ -25,152 +21,32 @@ from discue.dispatch.cluster.ownership import Predecessors
 from discue.domain.clock import Clock
 from discue.observability.logs import Log
 from discue.server.sd_notify import ServiceManager
-
-SERVES: Final = b"serves"
-BEATS: Final = b"beats"
+from discue.server.signals import SIGNAL_SECONDS, STOPPING, received_signals
+from discue.server.worker_pipe import BEATS, SERVES, WorkerPipe
 
 _LONGEST_FOLDER: Final = 80
-"""Bytes of a path to a folder for sockets: their own paths can have 103 on some systems."""
+"""The longest path of a folder for sockets, in bytes: the path of a socket can have 103 on some systems."""
 
 _FINE: Final = 0
 _FAILED: Final = 1
-
-
-def _folder_of_sockets() -> str:
-    folder = tempfile.gettempdir()
-    return folder if len(os.fsencode(folder)) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - the folder in it is private
-
-
-def all_predecessors(settings: Settings) -> Predecessors:
-    """Return the predecessors of the first worker. The lock on a SQLite file proves that all earlier workers ended."""
-    return () if settings.database_path is None else "all"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerPipe:
-    """A worker's connection to its parent."""
-
-    number: int
-    """Number of the worker, from 1."""
-    predecessors: Predecessors
-    """Earlier workers that are known to have ended."""
-    parent_pipe: int
-    """Descriptor that becomes readable when the parent drains or ends."""
-    reports: int
-    """Descriptor for reports to the parent."""
-    folder: Path
-    """A folder of the installation's workers on this machine, for sockets."""
-    beat_seconds: float = 0.0
-    """Time between two calls of `report_beat`; 0: the parent expects none."""
-
-    def report_session_id(self, session_id: int) -> None:
-        """Report the session id. Call this before anything is stored under it, so that the parent knows what died."""
-        self._write(b"%d" % session_id)
-
-    def report_serving(self) -> None:
-        """Report that the worker serves requests."""
-        self._write(SERVES)
-
-    def report_beat(self) -> None:
-        """Report that the event loop of the worker runs."""
-        self._write(BEATS)
-
-    def _write(self, word: bytes) -> None:
-        # A broken pipe means that the parent has ended: `parent_pipe` says so, too.
-        with suppress(BrokenPipeError):
-            os.write(self.reports, word + b"\n")
-
-
-STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
-
-SIGNAL_SECONDS: Final = 1.0
-"""Signals within this time count as one: terminals, service managers and wrappers may send several for one request."""
-
-_ENDED_AT_ONCE: Final = 1
-_WAKINGS_READ: Final = 4_096
-
-
-def stop_on_signal(log: Log) -> asyncio.Event:
-    """Return an event that the first SIGTERM or SIGINT sets.
-
-    Another one more than a second later exits the process with code 1.
-    """
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    asked_at = 0.0
-
-    def receive(name: str) -> None:
-        nonlocal asked_at
-        if not asked.is_set():
-            asked_at = loop.time()
-            log.info("drain_started", signal=name)
-            asked.set()
-        elif loop.time() - asked_at > SIGNAL_SECONDS:
-            log.warning("stopped_immediately", signal=name)
-            os._exit(_ENDED_AT_ONCE)
-
-    _receive(receive)
-    return asked
-
-
-def stop_with_parent(log: Log, parent_pipe: int) -> asyncio.Event:
-    """Return an event that is set when the parent drains or ends, or by a signal. Further signals are ignored.
-
-    Terminals and service managers signal the workers as well as the parent: only the parent decides about a second
-    signal.
-    """
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop(reason: str) -> None:
-        if not stopping.is_set():
-            log.info("drain_started", reason=reason)
-            stopping.set()
-            loop.remove_reader(parent_pipe)
-
-    loop.add_reader(parent_pipe, stop, "parent")
-    _receive(stop)
-    return stopping
-
-
-@contextmanager
-def received_signals(selector: BaseSelector) -> Iterator[list[signal.Signals]]:
-    """Yield the list that received signals are appended to. Signals, also of ended children, wake the selector."""
-    received: list[signal.Signals] = []
-    woken, waker = socket.socketpair()
-    with woken, waker:
-        for end in (woken, waker):
-            end.setblocking(False)
-        selector.register(woken, EVENT_READ, lambda: woken.recv(_WAKINGS_READ))
-        for number in STOPPING:
-            signal.signal(number, lambda number, _: received.append(signal.Signals(number)))
-        # The default handler of SIGCHLD would not write to the wakeup descriptor.
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-        try:
-            yield received
-        finally:
-            signal.set_wakeup_fd(-1)
-
-
-def _receive(receive: Callable[[str], None]) -> None:
-    for number in STOPPING:
-        asyncio.get_running_loop().add_signal_handler(number, receive, number.name)
-    # The parent blocks these signals before it forks, until the worker has its handlers.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-
-
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _LIVED_SECONDS: Final = 60.0
+"""A worker that has run this long is restarted without a longer pause."""
 _STARTS_TRIED: Final = 5
 _DRAIN_MARGIN_SECONDS: Final = 30.0
 _HALTED_SECONDS: Final = 5.0
+"""A worker that stays halted this long is killed."""
 _PREDECESSORS_KEPT: Final = 16
 _READ_BYTES: Final = 65_536
 
 Serve = Callable[[WorkerPipe], int]
 """Serves as one worker, in a process of its own, and returns its exit code."""
+
+
+def all_predecessors(settings: Settings) -> Predecessors:
+    """Return the predecessors of the first worker. The lock on a SQLite file proves that all earlier workers ended."""
+    return () if settings.database_path is None else "all"
 
 
 @dataclass(slots=True)
@@ -475,3 +351,8 @@ def _exit_fields(code: int) -> dict[str, object]:
         return {"exit_code": code}
     known = -code in set(signal.Signals)
     return {"signal": signal.Signals(-code).name if known else -code}
+
+
+def _folder_of_sockets() -> str:
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - the folder in it is private

@@ -20,7 +20,7 @@ import pytest
 
 from discue.cli.main import main
 from discue.observability.logs import ROOT
-from discue.server.processes import SIGNAL_SECONDS
+from discue.server.signals import SIGNAL_SECONDS
 from tests.support.forked import Forked
 
 COMMAND = ("-m", "discue")
