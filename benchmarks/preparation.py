@@ -12,7 +12,7 @@ from discue.control.context import ControlContext
 from discue.domain.message_data import JSON_VALUE
 from discue.publishing.publish import NewMessage, Publisher, publish
 from discue.publishing.quota_gate import QuotaGate
-from discue.server.worker import prepare_process
+from discue.server.process import prepare_process
 from discue.store import organizations
 
 _ROWS_AT_ONCE = 512

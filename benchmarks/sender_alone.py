@@ -20,7 +20,7 @@ from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.message_data import JSON_VALUE
 from discue.sending.request import AttemptRequest
 from discue.sending.sender import Sender
-from discue.server.worker import prepare_process
+from discue.server.process import prepare_process
 
 _KEY = bytes(range(32))
 

@@ -24,8 +24,9 @@ from discue.observability.metrics import exposition
 from discue.server.http import Address
 from discue.server.installation import open_installation
 from discue.server.metric_table import METRICS, WorkerParts, snapshot_of
+from discue.server.process import freeze_memory, prepare_process
 from discue.server.signals import stop_on_signal
-from discue.server.worker import Worker, freeze_memory, prepare_process, served
+from discue.server.worker import Worker, served
 from discue.store import organizations
 
 _PUBLISH = "/queues/{queue_id}/messages"

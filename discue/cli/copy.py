@@ -15,7 +15,7 @@ from discue.config.types import DATABASE, InvalidValue
 from discue.crypto import key_file
 from discue.domain.errors import DiscueError, StoreUnusable
 from discue.server.installation import inspect_database, open_engine
-from discue.server.worker import alone_on
+from discue.server.process import alone_on
 from discue.store import copying
 from discue.store.copying import CopyProgress, Side, compare
 from discue.store.migrations import newest

@@ -27,8 +27,9 @@ from discue.domain.errors import SettingsInvalid
 from discue.server.http import Address, free_port
 from discue.server.installation import open_installation
 from discue.server.machine import Machine
+from discue.server.process import prepare_process
 from discue.server.signals import stop_on_signal
-from discue.server.worker import Worker, prepare_process
+from discue.server.worker import Worker
 
 if TYPE_CHECKING:
     from discue.cli.demonstration.traffic import History, Traffic

@@ -35,10 +35,11 @@ from discue.domain.errors import SettingsInvalid
 from discue.domain.scopes import Principal
 from discue.server.http import Address, free_port
 from discue.server.installation import open_installation
+from discue.server.process import alone_on, prepare_process
 from discue.server.processes import all_predecessors
 from discue.server.signals import stop_on_signal
 from discue.server.tracing import traced
-from discue.server.worker import Worker, alone_on, prepare_process
+from discue.server.worker import Worker
 from discue.store.pagination import Selection
 
 _QUEUE_ALIAS: Final = "demo"

@@ -10,8 +10,8 @@ from discue import __version__
 from discue.cli.command import Invocation
 from discue.cli.output import say, say_json
 from discue.cli.serve import until_stopped
+from discue.server.process import prepare_process
 from discue.server.signals import stop_on_signal
-from discue.server.worker import prepare_process
 
 
 def run(invocation: Invocation) -> None:

@@ -14,7 +14,7 @@ from discue.cli.verbs import Commands
 from discue.config.settings import Settings
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
-from discue.server.worker import alone_on
+from discue.server.process import alone_on
 
 
 def add(commands: Commands) -> None:

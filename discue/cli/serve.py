@@ -28,12 +28,13 @@ from discue.server.metric_details import details_of
 from discue.server.metric_table import snapshot_of
 from discue.server.metrics import PATH as METRICS_PATH
 from discue.server.metrics import MetricsApplication, WorkerMetrics
+from discue.server.process import alone_on, freeze_memory, prepare_process
 from discue.server.process_watch import CollectorWatch
 from discue.server.processes import WorkerProcesses, all_predecessors
 from discue.server.sd_notify import ServiceManager, beating
 from discue.server.signals import stop_on_signal, stop_with_parent
 from discue.server.tracing import traced
-from discue.server.worker import Worker, alone_on, freeze_memory, prepare_process, served
+from discue.server.worker import Worker, served
 from discue.server.worker_pipe import WorkerPipe
 
 _METRICS_CONNECTIONS: Final = 64

@@ -1,18 +1,11 @@
 """A worker: one process of the service. Builds its parts from the settings, and starts, drains and stops them."""
 
 import asyncio
-import gc
 import os
-import resource
-import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from functools import cached_property, partial
-from pathlib import Path
 
-from discue.api.app import App
-from discue.api.resources import DOCUMENTATION, ROUTES, service
 from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
 from discue.auth.openid.provider import Provider, providers_in
@@ -23,10 +16,6 @@ from discue.backup.plan import plan_of
 from discue.backup.schedule import BackupSchedule
 from discue.control.context import ControlContext
 from discue.control.inbox import Inbox
-from discue.dashboard.app import Dashboard
-from discue.dashboard.pages import ROUTES as PAGES
-from discue.dashboard.portal.app import Portal
-from discue.dashboard.portal.pages import ROUTES as PORTAL_PAGES
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
@@ -42,9 +31,8 @@ from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
 from discue.domain.egress import EgressPolicy, parse_target
-from discue.domain.errors import StoreUnusable, Unavailable
+from discue.domain.errors import Unavailable
 from discue.domain.trace_context import TraceIds
-from discue.http.rsgi import Application
 from discue.http.services import Readiness, Services
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
@@ -57,6 +45,7 @@ from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 from discue.sending.test_sender import EndpointTester
 from discue.server.activity import WorkerActivity
+from discue.server.applications import applications
 from discue.server.heartbeat import SECONDS as HEARTBEAT_SECONDS
 from discue.server.heartbeat import Heartbeat
 from discue.server.http import Address, HttpServer
@@ -64,7 +53,6 @@ from discue.server.machine import Machine
 from discue.server.metric_table import WorkerParts
 from discue.server.process_watch import watch_loop
 from discue.store.engine import Appended, Notification, QueueKey
-from discue.store.sqlite.file_lock import alone_with
 
 _RETRY_SECONDS = 0.5
 _RETENTION_SECONDS = 60.0
@@ -72,8 +60,6 @@ _KEY_USAGE_SECONDS = 10.0
 _LISTENER_COUNTS_SECONDS = 60.0
 _VERIFICATION_SECONDS = 5.0
 _BACKUP_CHECK_SECONDS = 1.0
-_SWITCH_INTERVAL_SECONDS = 0.0005
-_YOUNGEST_GENERATION = 20_000
 _STOP_GRACE_SECONDS = 5.0
 _ANNOUNCE_TIMEOUT_SECONDS = 1.0
 
@@ -241,7 +227,7 @@ class Worker:
             identity_providers=_identity_providers(control),
             inbox=inbox,
         )
-        self.application, self.dashboard = _applications(services, routes)
+        self.application, self.dashboard = applications(services, routes)
 
     @cached_property
     def measured(self) -> WorkerParts:
@@ -419,29 +405,6 @@ def _identity_providers(control: ControlContext) -> dict[str, Provider]:
     return providers_in(path, control.clock, control.random_text, policy=control.egress, connect_seconds=seconds)
 
 
-def _applications(services: Services, routes: Sequence[Route]) -> tuple[Application, Application | None]:
-    """Return what the worker serves: the API with the pages that are turned on, and the dashboard at its own address.
-
-    The second is None if the dashboard is turned off, or at the address of the API.
-    """
-    settings = services.control.settings
-    if settings.role == "dispatch":
-        # A worker that only delivers still serves the version and the health endpoints.
-        return App(services, routes=service.ROUTES, missing=None), None
-    pages: dict[str, Application] = {}
-    if settings.portal:
-        pages["portal"] = Portal(services, PORTAL_PAGES)
-    if not settings.dashboard:
-        return App(services, routes=(*ROUTES, *routes), pages=pages), None
-    dashboard = {"dashboard": Dashboard(services, PAGES)}
-    with_dashboard = replace(services, has_dashboard=True)
-    if settings.dashboard_port is None:
-        return App(with_dashboard, routes=(*ROUTES, *routes), pages={**pages, **dashboard}), None
-    # The commands in the documentation are for the address of the API.
-    own = App(with_dashboard, DOCUMENTATION.routes, pages=dashboard, public_url=settings.service_url)
-    return App(services, routes=(*ROUTES, *routes), pages=pages), own
-
-
 @asynccontextmanager
 async def served(worker: Worker, address: Address, *, max_connections: int) -> AsyncIterator[HttpServer]:
     """Serve the worker's API at an address. At the end, stop accepting, and meanwhile hand over the deliveries."""
@@ -466,32 +429,3 @@ async def served(worker: Worker, address: Address, *, max_connections: int) -> A
         finally:
             await stopping
             await worker.leave()
-
-
-@contextmanager
-def alone_on(database: Path | None) -> Iterator[None]:
-    """Lock a SQLite database for this process. Raises StoreUnusable if another process serves it."""
-    if database is None:
-        yield
-        return
-    refusal = StoreUnusable(f"Another process serves {database}. Stop it, or use another database.")
-    with alone_with(database, ".serving", refusal):
-        yield
-
-
-def freeze_memory() -> None:
-    """Keep the garbage collector from traversing what exists now: in a process that only serves, it stays."""
-    gc.collect()
-    gc.freeze()
-
-
-def prepare_process() -> None:
-    """Tune the interpreter and the limit of open files for a busy worker. Call this once, before the event loop.
-
-    The writer thread acquires the GIL from a busy event loop dozens of times per commit, each of which can take 5 ms
-    at the default switch interval. Each connection is an open file, so the limit is raised to the maximum.
-    """
-    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
-    gc.set_threshold(_YOUNGEST_GENERATION, 20, 50)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -12,7 +12,7 @@ from discue.backup.archive import BackupUnusable
 from discue.backup.plan import BackupPlan
 from discue.backup.restore import require_replaceable
 from discue.domain.errors import DiscueError, StoreUnusable
-from discue.server.worker import alone_on
+from discue.server.process import alone_on
 from tests.backup.databases import append, messages_in, opened
 from tests.backup.plans import chosen, folder_of, made_file, new_plan, restored, running
 from tests.support.clocks import NOON

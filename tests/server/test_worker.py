@@ -22,7 +22,8 @@ from discue.domain.model import Queue
 from discue.observability.logs import Log
 from discue.server.http import Address
 from discue.server.installation import open_installation
-from discue.server.worker import Worker, alone_on, served
+from discue.server.process import alone_on
+from discue.server.worker import Worker, served
 from discue.store import workers
 from discue.store.engine import CursorKey
 from tests.faults.client import KEY, Client
