@@ -26,7 +26,7 @@ from discue.domain import headers
 from discue.domain.errors import invalid
 from discue.domain.model import Listener
 from discue.domain.rate import RateLimit
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryOptions, with_options
+from discue.domain.retry import RetryOptions, effective_policy
 from discue.domain.trace_context import TRACE_MODES
 
 LONGEST_DELAY_SECONDS: Final = 31_536_000
@@ -223,7 +223,7 @@ def rate_view(rate: RateLimit | None) -> RateLimitView | UnsetType:
 def effective_view(listener: Listener, settings: Settings) -> EffectiveOptionsView:
     """Return the options in effect for a listener, after the defaults of its queue and of the server."""
     options, pulls = listener.options, listener.mode == "pull"
-    policy = with_options(with_options(DEFAULT_RETRY_POLICY, listener.queue_retry), options.retry)
+    policy = effective_policy(listener.queue_retry, options.retry)
     return EffectiveOptionsView(
         timeout=UNSET if pulls else options.timeout_seconds or settings.delivery_timeout_seconds,
         lease_seconds=(options.lease_seconds or LEASED_FOR_SECONDS) if pulls else UNSET,

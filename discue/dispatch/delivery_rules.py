@@ -7,7 +7,7 @@ import msgspec
 
 from discue.domain.filters import Filter
 from discue.domain.messages import Entry, decode_options
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, with_options
+from discue.domain.retry import RetryPolicy, effective_policy, with_options
 from discue.store.cursors import LaneRecord
 from discue.store.engine import LogPage
 
@@ -89,7 +89,7 @@ class DeliveryRules:
 
 def policy_of(record: LaneRecord) -> RetryPolicy:
     """Return the retry policy of a listener: its own options come before those of the queue, and the default."""
-    return with_options(with_options(DEFAULT_RETRY_POLICY, record.queue_retry), record.options.retry)
+    return effective_policy(record.queue_retry, record.options.retry)
 
 
 def message_policy(policy: RetryPolicy, extra: bytes) -> RetryPolicy:

@@ -1,5 +1,6 @@
 """Retries: the policy, the delay before the next attempt, and the settlement that follows from an outcome."""
 
+from functools import reduce
 from typing import Literal
 
 import msgspec
@@ -63,6 +64,11 @@ def with_options(policy: RetryPolicy, options: RetryOptions | None) -> RetryPoli
         policy.jitter if options.jitter is None else options.jitter,
         policy.final if options.final_statuses is None else frozenset(map(str, options.final_statuses)),
     )
+
+
+def effective_policy(*options: RetryOptions | None) -> RetryPolicy:
+    """Return the default policy with the options applied, the least specific first: those of a queue, a listener."""
+    return reduce(with_options, options, DEFAULT_RETRY_POLICY)
 
 
 def delay_ms(policy: RetryPolicy, attempts_made: int, retry_after_seconds: int | None, random: float) -> int | None:

@@ -13,6 +13,7 @@ from discue.domain.retry import (
     RetryPolicy,
     Settlement,
     delay_ms,
+    effective_policy,
     settle,
     with_options,
 )
@@ -99,6 +100,14 @@ def test_options_override_only_their_own_fields(chosen: RetryOptions) -> None:
     shared = min(len(schedule), len(policy.delays_seconds))
     assert policy.delays_seconds[:shared] == schedule[:shared]
     assert policy.attempts == (len(schedule) + 1 if chosen.attempts is None else chosen.attempts)
+
+
+def test_options_of_a_listener_precede_those_of_its_queue() -> None:
+    queue, listener = RetryOptions(schedule=(1, 2, 3), jitter=0.5), RetryOptions(schedule=(7,))
+
+    assert effective_policy(queue, listener) == RetryPolicy((7,), jitter=0.5)
+    assert effective_policy(queue, None) == RetryPolicy((1, 2, 3), jitter=0.5)
+    assert effective_policy() == DEFAULT_RETRY_POLICY
 
 
 @given(attempts=st.integers(1, 100))

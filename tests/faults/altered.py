@@ -24,9 +24,8 @@ from typing import Any
 
 from discue.cli.main import main
 from discue.control.context import ControlContext
-from discue.dispatch import delivery_rules
 from discue.dispatch.poller import Poller
-from discue.domain import clock, listener_health, schedule
+from discue.domain import clock, listener_health, retry, schedule
 from discue.domain.clock import SystemClock
 from discue.domain.egress import IPAddress, Target
 from discue.domain.retry import RetryPolicy
@@ -98,7 +97,7 @@ def _added(last: int, count: int) -> Iterator[Migration]:
 
 def retry_after(seconds: str) -> None:
     policy = RetryPolicy(tuple(int(each) for each in seconds.split(",")))
-    put(delivery_rules, "DEFAULT_RETRY_POLICY", policy)
+    put(retry, "DEFAULT_RETRY_POLICY", policy)
 
 
 def run_every(seconds: str) -> None:

@@ -17,7 +17,7 @@ from discue.dashboard.states import STATE_WORDS, state_of
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.listener_health import breaker_state
 from discue.domain.model import MISSED_REASONS
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryOptions, with_options
+from discue.domain.retry import RetryOptions, effective_policy
 from discue.store.pagination import Selection
 
 _BREAKER: Final = {"closed": "closed: everything is sent", "half_open": "half open: a little is sent", "open": "open"}
@@ -96,11 +96,10 @@ async def show_settings(visit: Visit) -> Page:
     details = await details_of(visit)
     secrets = await listener_secrets.page(visit.control, visit.principal, visit.ids)
     listener = details.listener
-    policy = with_options(DEFAULT_RETRY_POLICY, listener.queue_retry)
     values = {
         **frame(visit, details),
         **defaults(visit, listener.queue_retry),
-        "policy": with_options(policy, listener.options.retry),
+        "policy": effective_policy(listener.queue_retry, listener.options.retry),
         "secrets": secrets.items,
     }
     return Page("listener_settings.html", listener.alias, values)
@@ -134,7 +133,7 @@ def defaults(visit: Visit, queue_retry: RetryOptions | None) -> dict[str, object
         "timeout": settings.delivery_timeout_seconds,
         "max_in_flight": settings.listener_max_in_flight,
         "lease": LEASED_FOR_SECONDS,
-        "policy": with_options(DEFAULT_RETRY_POLICY, queue_retry),
+        "policy": effective_policy(queue_retry),
     }
 
 

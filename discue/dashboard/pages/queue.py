@@ -18,7 +18,7 @@ from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.aliases import check_alias
 from discue.domain.message_data import data_of, is_json
 from discue.domain.messages import MessageOptions
-from discue.domain.retry import DEFAULT_RETRY_POLICY, with_options
+from discue.domain.retry import effective_policy
 from discue.publishing.publish import NewMessage, publish
 from discue.store.pagination import Selection
 
@@ -65,7 +65,7 @@ async def show_settings(visit: Visit) -> Page:
         "details": details,
         "retention": default_retention(visit) if queue.retention_seconds is None else queue.retention_seconds,
         "max_bytes": queue.max_message_bytes or visit.control.settings.max_message_bytes,
-        "policy": with_options(DEFAULT_RETRY_POLICY, queue.retry),
+        "policy": effective_policy(queue.retry),
         "schema": None if queue.schema is None else indented(queue.schema),
         "languages": LANGUAGES,
     }
